@@ -1,0 +1,13 @@
+//! The vocabulary of the field: values only. Nothing here does I/O, reads a clock or knows a framework.
+
+pub mod announce;
+pub mod id;
+pub mod peer;
+pub mod refusal;
+pub mod scrape;
+
+pub use announce::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, Key, NumWant};
+pub use id::{InfoHash, PeerId};
+pub use peer::{Endpoint, Ip, Peer, PeerLists, Role};
+pub use refusal::{Parameter, Refusal};
+pub use scrape::{ScrapeReply, ScrapeRequest, SwarmCounts};

@@ -1,0 +1,101 @@
+//! Who takes part in a swarm, and where they can be reached.
+
+use std::fmt;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
+
+use super::PeerId;
+
+/// What a peer does in its swarm, as far as a tracker can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Has all of the torrent.
+    Seed,
+    /// Wants more of the torrent.
+    Leecher,
+    /// Has all that it wants, but not all of the torrent (BEP 21).
+    PartialSeed,
+}
+
+impl Role {
+    /// Whether such a peer still downloads; one that does not has no use for other peers that do not.
+    pub fn downloads(self) -> bool {
+        self == Self::Leecher
+    }
+}
+
+/// One of the two address families. A peer's family is a type, so that lists of one family cannot hold the other.
+pub trait Ip: Copy + Eq + Hash + fmt::Debug + Into<IpAddr> {
+    /// `4` or `6`.
+    const VERSION: u8;
+    /// Whether only the same host can reach it.
+    fn is_loopback(self) -> bool;
+}
+
+impl Ip for Ipv4Addr {
+    const VERSION: u8 = 4;
+    fn is_loopback(self) -> bool {
+        Self::is_loopback(&self)
+    }
+}
+
+impl Ip for Ipv6Addr {
+    const VERSION: u8 = 6;
+    fn is_loopback(self) -> bool {
+        Self::is_loopback(&self)
+    }
+}
+
+/// Where a peer listens. Port 0 cannot be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint<A> {
+    /// The address; an IPv4-mapped IPv6 address has become IPv4 before it gets here.
+    pub ip: A,
+    /// The TCP (and µTP) port.
+    pub port: NonZeroU16,
+}
+
+impl<A: Ip> From<Endpoint<A>> for SocketAddr {
+    fn from(endpoint: Endpoint<A>) -> Self {
+        Self::new(endpoint.ip.into(), endpoint.port.get())
+    }
+}
+
+/// A peer as it is told to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer<A> {
+    /// Where it listens.
+    pub endpoint: Endpoint<A>,
+    /// Its id, unless it came from a compact list of an upstream tracker, which has none.
+    pub id: Option<PeerId>,
+}
+
+/// Peers of both families, each in an order that means something: the first are told first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerLists {
+    /// IPv4 peers.
+    pub v4: Vec<Peer<Ipv4Addr>>,
+    /// IPv6 peers.
+    pub v6: Vec<Peer<Ipv6Addr>>,
+}
+
+impl PeerLists {
+    /// Peers of both families together.
+    pub fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    /// Whether there is no peer at all.
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    /// Appends a peer to the list of its family. An IPv4-mapped address counts as IPv4.
+    pub fn push(&mut self, ip: IpAddr, port: NonZeroU16, id: Option<PeerId>) {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => self.v4.push(Peer { endpoint: Endpoint { ip, port }, id }),
+            IpAddr::V6(ip) => self.v6.push(Peer { endpoint: Endpoint { ip, port }, id }),
+        }
+    }
+}

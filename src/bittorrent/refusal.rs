@@ -1,0 +1,135 @@
+//! The one error that a client reads.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// Why an announce or a scrape is not served. `Display` is the `failure reason`: one sentence that names the
+/// parameter and what was wrong with it, so that a client's author can act on it. Values from the network are not
+/// repeated in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// A required parameter is not there.
+    #[error("{0} is missing")]
+    Missing(Parameter),
+    /// A parameter that must be given once is there more often.
+    #[error("{0} is given more than once")]
+    Repeated(Parameter),
+    /// `%` is not followed by two hexadecimal digits.
+    #[error("{0} has a malformed percent escape")]
+    MalformedEscape(Parameter),
+    /// An identifier has the wrong length.
+    #[error("{parameter} is {found} bytes long, expected 20")]
+    WrongLength {
+        /// Which one.
+        parameter: Parameter,
+        /// Its length in bytes, once decoded.
+        found: usize,
+    },
+    /// Not a decimal number of the size that the parameter has.
+    #[error("{parameter} is not a number from {min} to {max}")]
+    NotANumber {
+        /// Which one.
+        parameter: Parameter,
+        /// The least value.
+        min: u64,
+        /// The largest value.
+        max: u64,
+    },
+    /// A scrape asks about more torrents than one reply may hold.
+    #[error("info_hash is given more than {max} times in one scrape")]
+    TooManyInfoHashes {
+        /// The limit.
+        max: usize,
+    },
+    /// A scrape of everything, which this tracker does not serve.
+    #[error("info_hash is missing: this tracker does not serve a scrape of all its torrents")]
+    FullScrape,
+}
+
+/// The parameters that can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "they are named as on the wire")]
+pub enum Parameter {
+    InfoHash,
+    PeerId,
+    Port,
+    Uploaded,
+    Downloaded,
+    Left,
+    Event,
+    NumWant,
+    Compact,
+    NoPeerId,
+    Key,
+    Ip,
+    Ipv4,
+    Ipv6,
+}
+
+impl Parameter {
+    /// Every parameter that this tracker reads.
+    pub const ALL: [Self; 14] = [
+        Self::InfoHash,
+        Self::PeerId,
+        Self::Port,
+        Self::Uploaded,
+        Self::Downloaded,
+        Self::Left,
+        Self::Event,
+        Self::NumWant,
+        Self::Compact,
+        Self::NoPeerId,
+        Self::Key,
+        Self::Ip,
+        Self::Ipv4,
+        Self::Ipv6,
+    ];
+
+    /// Its name in a query.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InfoHash => "info_hash",
+            Self::PeerId => "peer_id",
+            Self::Port => "port",
+            Self::Uploaded => "uploaded",
+            Self::Downloaded => "downloaded",
+            Self::Left => "left",
+            Self::Event => "event",
+            Self::NumWant => "numwant",
+            Self::Compact => "compact",
+            Self::NoPeerId => "no_peer_id",
+            Self::Key => "key",
+            Self::Ip => "ip",
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+
+    /// The parameter of that name; none for one that this tracker does not read.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"info_hash" => Self::InfoHash,
+            b"peer_id" => Self::PeerId,
+            b"port" => Self::Port,
+            b"uploaded" => Self::Uploaded,
+            b"downloaded" => Self::Downloaded,
+            b"left" => Self::Left,
+            b"event" => Self::Event,
+            b"numwant" => Self::NumWant,
+            b"compact" => Self::Compact,
+            b"no_peer_id" => Self::NoPeerId,
+            b"key" => Self::Key,
+            b"ip" => Self::Ip,
+            b"ipv4" => Self::Ipv4,
+            b"ipv6" => Self::Ipv6,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

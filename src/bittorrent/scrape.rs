@@ -1,0 +1,32 @@
+//! A scrape: the counts of several swarms at once (BEP 48).
+
+use super::InfoHash;
+
+/// The torrents asked about, in the order of the request; at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrapeRequest {
+    /// May hold repeats; the reply does not.
+    pub info_hashes: Vec<InfoHash>,
+}
+
+/// How many peers of each kind a swarm has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwarmCounts {
+    /// Seeds.
+    pub complete: u32,
+    /// All others: leechers and partial seeds.
+    pub incomplete: u32,
+    /// Those of `incomplete` that are partial seeds (BEP 21).
+    pub partial_seeds: u32,
+    /// `completed` events seen.
+    pub downloaded: u32,
+}
+
+/// The counts of every torrent asked about; a torrent that nobody has announced has zeros.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrapeReply {
+    /// Sorted by info-hash, without repeats: the order in which bencode wants them.
+    pub files: Vec<(InfoHash, SwarmCounts)>,
+    /// Seconds before which the client should not scrape again.
+    pub min_request_interval: u32,
+}

@@ -1,0 +1,269 @@
+//! The contract of the store, in tests.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::time::{Duration, Instant};
+
+use super::{Action, Announcement, Moment, Picked, Store, StoreOptions};
+use crate::bittorrent::{InfoHash, PeerId, PeerLists, Role, SwarmCounts};
+
+const AGE: Duration = Duration::from_secs(600);
+
+fn store() -> Store {
+    store_of(2_000_000)
+}
+
+fn store_of(max_peers: u64) -> Store {
+    Store::new(StoreOptions { peer_age: AGE, max_peers })
+}
+
+fn at(seconds: u64) -> Moment {
+    Moment::after(Duration::from_secs(seconds))
+}
+
+fn hash(n: u32) -> InfoHash {
+    let mut hash = [0; 20];
+    hash[..4].copy_from_slice(&n.to_be_bytes());
+    InfoHash(hash)
+}
+
+/// An announce of a leecher that has an id of its own for each address.
+fn from(address: &str) -> Announcement {
+    let address: SocketAddr = address.parse().unwrap();
+    let mut id = [b'-'; 20];
+    id.iter_mut().zip(address.to_string().bytes()).for_each(|(to, from)| *to = from);
+    Announcement {
+        ip: address.ip(),
+        port: NonZeroU16::new(address.port()),
+        peer_id: PeerId(id),
+        role: Role::Leecher,
+        action: Action::Stay { completed: false },
+        want: 50,
+    }
+}
+
+fn seed(address: &str) -> Announcement {
+    Announcement { role: Role::Seed, ..from(address) }
+}
+
+fn told(picked: &Picked) -> HashSet<String> {
+    let PeerLists { v4, v6 } = &picked.peers;
+    let v4 = v4.iter().map(|peer| SocketAddr::from(peer.endpoint).to_string());
+    v4.chain(v6.iter().map(|peer| SocketAddr::from(peer.endpoint).to_string())).collect()
+}
+
+fn set<const N: usize>(addresses: [&str; N]) -> HashSet<String> {
+    addresses.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn peers_of_a_swarm_are_told_of_each_other_and_of_no_other_swarm() {
+    let store = store();
+    assert_eq!(told(&store.announce(at(0), hash(1), &from("10.0.0.1:1"))), set([]));
+    assert_eq!(told(&store.announce(at(0), hash(2), &from("10.0.0.9:9"))), set([]));
+    assert_eq!(told(&store.announce(at(0), hash(1), &from("[fd00::1]:2"))), set(["10.0.0.1:1"]));
+    assert_eq!(told(&store.announce(at(0), hash(1), &from("10.0.0.1:1"))), set(["[fd00::1]:2"]));
+}
+
+#[test]
+fn a_seed_is_told_of_leechers_only() {
+    let store = store();
+    store.announce(at(0), hash(1), &seed("10.0.0.1:1"));
+    store.announce(at(0), hash(1), &Announcement { role: Role::PartialSeed, ..from("10.0.0.2:2") });
+    store.announce(at(0), hash(1), &from("10.0.0.3:3"));
+    assert_eq!(told(&store.announce(at(0), hash(1), &seed("10.0.0.4:4"))), set(["10.0.0.3:3"]));
+    let leecher = store.announce(at(0), hash(1), &from("10.0.0.5:5"));
+    assert_eq!(told(&leecher), set(["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3", "10.0.0.4:4"]));
+    assert_eq!(leecher.counts, SwarmCounts { complete: 2, incomplete: 3, partial_seeds: 1, downloaded: 0 });
+}
+
+#[test]
+fn own_family_first_when_there_are_more_than_wanted() {
+    let store = store();
+    for n in 1..=20 {
+        store.announce(at(0), hash(1), &from(&format!("10.0.0.{n}:1")));
+        store.announce(at(0), hash(1), &from(&format!("[fd00::{n}]:1")));
+    }
+    let v4 = store.announce(at(0), hash(1), &Announcement { want: 25, ..from("10.0.0.99:1") });
+    assert_eq!((v4.peers.v4.len(), v4.peers.v6.len()), (20, 5));
+    let v6 = store.announce(at(0), hash(1), &Announcement { want: 15, ..from("[fd00::99]:1") });
+    assert_eq!((v6.peers.v4.len(), v6.peers.v6.len()), (0, 15));
+    let none = store.announce(at(0), hash(1), &Announcement { want: 0, ..from("10.0.0.99:1") });
+    assert!(none.peers.is_empty());
+}
+
+#[test]
+fn a_client_is_never_told_of_itself_not_even_of_its_other_family() {
+    let store = store();
+    let v4 = from("10.0.0.1:1");
+    store.announce(at(0), hash(1), &v4);
+    let v6 = Announcement { peer_id: v4.peer_id, ..from("[fd00::1]:1") };
+    assert_eq!(told(&store.announce(at(0), hash(1), &v6)), set([]));
+    let restarted = Announcement { peer_id: PeerId(*b"-another-client-now-"), ..v4 };
+    assert_eq!(told(&store.announce(at(0), hash(1), &restarted)), set(["[fd00::1]:1"]));
+}
+
+#[test]
+fn loopback_peers_are_told_to_loopback_clients_only() {
+    let store = store();
+    store.announce(at(0), hash(1), &from("127.0.0.1:1"));
+    assert_eq!(told(&store.announce(at(0), hash(1), &from("10.0.0.1:1"))), set([]));
+    assert_eq!(told(&store.announce(at(0), hash(1), &from("127.0.0.2:1"))), set(["127.0.0.1:1", "10.0.0.1:1"]));
+}
+
+#[test]
+fn leaving_removes_with_and_without_a_port() {
+    let store = store();
+    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
+    store.announce(at(0), hash(1), &from("10.0.0.2:2"));
+    store.announce(at(0), hash(1), &Announcement { action: Action::Leave, ..from("10.0.0.1:1") });
+    store.announce(at(0), hash(1), &Announcement { action: Action::Leave, port: None, ..from("10.0.0.2:2") });
+    assert_eq!(store.scrape(at(0), hash(1)), SwarmCounts::default());
+    assert_eq!(store.totals().peers, [[0; 2]; 2]);
+}
+
+#[test]
+fn one_without_a_port_is_told_but_not_recorded() {
+    let store = store();
+    let unreachable = Announcement { port: None, ..from("10.0.0.2:2") };
+    store.announce(at(0), hash(1), &unreachable);
+    assert_eq!(store.totals().swarms, 0);
+    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
+    assert_eq!(told(&store.announce(at(0), hash(1), &unreachable)), set(["10.0.0.1:1"]));
+    assert_eq!(store.scrape(at(0), hash(1)).incomplete, 1);
+}
+
+#[test]
+fn completed_is_counted_once_a_download() {
+    let store = store();
+    let done = Announcement { action: Action::Stay { completed: true }, ..seed("10.0.0.1:1") };
+    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
+    assert_eq!(store.announce(at(0), hash(1), &done).counts.downloaded, 1);
+    assert_eq!(store.announce(at(0), hash(1), &done).counts.downloaded, 1);
+    let other = Announcement { ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), ..done };
+    assert_eq!(store.announce(at(0), hash(1), &other).counts.downloaded, 2);
+}
+
+#[test]
+fn a_peer_is_kept_for_the_peer_age_and_not_longer() {
+    let store = store();
+    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
+    store.announce(at(300), hash(1), &seed("10.0.0.2:2"));
+    let before = store.announce(at(599), hash(1), &Announcement { port: None, ..from("10.0.0.9:9") });
+    assert_eq!(told(&before), set(["10.0.0.1:1", "10.0.0.2:2"]));
+    let after = store.announce(at(600), hash(1), &Announcement { port: None, ..from("10.0.0.9:9") });
+    assert_eq!(told(&after), set(["10.0.0.2:2"]));
+    assert_eq!(after.counts, SwarmCounts { complete: 1, ..SwarmCounts::default() });
+    assert_eq!(store.scrape(at(900), hash(1)), SwarmCounts::default());
+    assert_eq!(store.totals().peers, [[0; 2]; 2]);
+}
+
+#[test]
+fn expired_peers_of_a_huge_swarm_are_not_told_even_when_it_was_just_swept() {
+    let store = store();
+    for n in 0..3_000_u16 {
+        let late = u64::from(n >= 1_500);
+        let [a, b] = n.to_be_bytes();
+        store.announce(at(late), hash(1), &from(&format!("10.0.{a}.{b}:1")));
+    }
+    let asks = Announcement { port: None, want: 3_000, ..from("10.9.9.9:9") };
+    assert_eq!(store.announce(at(600), hash(1), &asks).peers.len(), 1_500);
+    let tenth_later = Moment::after(Duration::from_millis(600_900));
+    assert_eq!(store.announce(tenth_later, hash(1), &asks).peers.len(), 1_500);
+    assert_eq!(store.announce(at(601), hash(1), &asks).peers.len(), 0);
+}
+
+#[test]
+fn clients_that_share_an_address_are_noticed_when_they_join() {
+    let store = store();
+    for port in 1..=4 {
+        let joined = store.announce(at(0), hash(1), &from(&format!("172.17.0.1:{port}")));
+        assert_eq!(joined.others_at_address, port - 1);
+    }
+    assert_eq!(store.announce(at(0), hash(1), &from("172.17.0.1:1")).others_at_address, 0);
+}
+
+#[test]
+fn totals_follow_every_change() {
+    let store = store();
+    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
+    store.announce(at(0), hash(1), &seed("10.0.0.2:1"));
+    store.announce(at(0), hash(2), &seed("[fd00::1]:1"));
+    let totals = store.totals();
+    assert_eq!((totals.swarms, totals.peers), (2, [[1, 1], [1, 0]]));
+    store.announce(at(0), hash(1), &seed("10.0.0.1:1"));
+    store.announce(at(0), hash(2), &Announcement { action: Action::Leave, ..seed("[fd00::1]:1") });
+    let totals = store.totals();
+    assert_eq!((totals.swarms, totals.peers), (2, [[2, 0], [0, 0]]));
+}
+
+#[test]
+fn an_abandoned_swarm_goes_away() {
+    let store = Store::new(StoreOptions { peer_age: Duration::from_millis(20), max_peers: 100 });
+    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while store.totals().swarms > 0 {
+        assert!(Instant::now() < deadline, "still there: {:?}", store.totals());
+        store.housekeep();
+        std::thread::yield_now();
+    }
+    assert_eq!(store.totals().peers, [[0; 2]; 2]);
+    assert_eq!(store.totals().evicted, 0);
+}
+
+#[test]
+fn a_flood_of_info_hashes_does_not_push_out_the_swarms_in_use() {
+    let store = store_of(50_000);
+    for peer in 0..5 {
+        for swarm in 0..200 {
+            store.announce(at(0), hash(swarm), &from(&format!("10.0.0.{peer}:1")));
+        }
+    }
+    for n in 0..200_000 {
+        store.announce(at(1), hash(1_000 + n), &from("10.6.6.6:6"));
+        if n % 50 == 0 {
+            store.announce(at(1), hash(n / 50 % 200), &from("10.0.0.1:1"));
+        }
+    }
+    store.housekeep();
+    let totals = store.totals();
+    assert!(totals.peers.iter().flatten().sum::<i64>() <= 50_000, "{totals:?}");
+    assert!(totals.evicted > 150_000, "{totals:?}");
+    let kept = (0..200).filter(|&swarm| store.scrape(at(1), hash(swarm)).incomplete == 5).count();
+    assert_eq!(kept, 200, "of the swarms in use");
+}
+
+#[test]
+fn one_swarm_cannot_outgrow_the_store() {
+    let store = store_of(1_000);
+    for n in 0..20_000_u16 {
+        let [a, b] = n.to_be_bytes();
+        store.announce(at(0), hash(1), &from(&format!("10.0.{a}.{b}:1")));
+    }
+    store.housekeep();
+    let peers: i64 = store.totals().peers.iter().flatten().sum();
+    assert!(peers <= 1_250, "{peers}");
+}
+
+#[test]
+fn counts_stay_right_under_concurrent_announces_and_evictions() {
+    let store = store_of(500);
+    std::thread::scope(|scope| {
+        for thread in 0..4_u32 {
+            let store = &store;
+            scope.spawn(move || {
+                for n in 0..5_000_u32 {
+                    let swarm = (n * 7 + thread) % 300;
+                    let action = if n % 11 == 0 { Action::Leave } else { Action::Stay { completed: false } };
+                    let address = format!("10.{thread}.{}.{}:1", n % 5, n % 7);
+                    store.announce(at(0), hash(swarm), &Announcement { action, ..from(&address) });
+                }
+            });
+        }
+    });
+    store.housekeep();
+    let counted: i64 = (0..300).map(|swarm| i64::from(store.scrape(at(0), hash(swarm)).incomplete)).sum();
+    assert_eq!(store.totals().peers, [[0, counted], [0, 0]]);
+    assert!(store.totals().evicted > 0);
+}

@@ -1,0 +1,9 @@
+//! Bytes ⇄ vocabulary, both ways: what our clients send and read, and what upstream trackers do.
+//! Lenient in what it takes, strict in what it gives.
+
+pub mod announce;
+pub mod bencode;
+pub mod compact;
+pub mod query;
+pub mod scrape;
+pub mod upstream;

@@ -1,0 +1,192 @@
+//! The query string of an announce or a scrape, as trackers read it: pairs in their order, repeats kept, values as
+//! bytes. It is no HTML form: identifiers are 20 arbitrary bytes that clients escape in many ways.
+
+use smallvec::SmallVec;
+
+use crate::bittorrent::{Parameter, Refusal};
+
+/// The pairs that this tracker reads, values still escaped. `&` and `;` part them; so does a second `?`, for
+/// announce URLs that had a query of their own before the client appended its own. A key without `=` has an
+/// empty value. Keys that the tracker does not read are passed over, whatever they hold.
+pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
+    query.split(|byte| matches!(byte, b'&' | b';' | b'?')).filter_map(|pair| {
+        let end = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
+        let (name, rest) = pair.split_at(end);
+        let value = rest.get(1..).unwrap_or_default();
+        Some((parameter(name)?, value))
+    })
+}
+
+fn parameter(name: &[u8]) -> Option<Parameter> {
+    if name.contains(&b'%') {
+        let decoded = Unescape(name).collect::<Option<SmallVec<[u8; 16]>>>()?;
+        return Parameter::from_name(&decoded);
+    }
+    Parameter::from_name(name)
+}
+
+/// A value of exactly 20 bytes.
+pub fn twenty(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusal> {
+    let mut bytes = [0; 20];
+    let mut found = 0;
+    for byte in Unescape(value) {
+        let byte = byte.ok_or(Refusal::MalformedEscape(parameter))?;
+        if let Some(slot) = bytes.get_mut(found) {
+            *slot = byte;
+        }
+        found += 1;
+    }
+    if found == 20 { Ok(bytes) } else { Err(Refusal::WrongLength { parameter, found }) }
+}
+
+/// A value of any bytes. Inline up to 32; no value is longer than the request line that carried it.
+pub fn bytes(parameter: Parameter, value: &[u8]) -> Result<SmallVec<[u8; 32]>, Refusal> {
+    Unescape(value).collect::<Option<_>>().ok_or(Refusal::MalformedEscape(parameter))
+}
+
+/// A decimal number, and whether it fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// There are no digits, or something else than digits.
+    NotDecimal,
+    /// Digits only, but more than 64 bits hold.
+    TooLarge,
+    /// The number.
+    Value(u64),
+}
+
+/// Reads a value as an unsigned decimal number.
+pub fn number(parameter: Parameter, value: &[u8]) -> Result<Number, Refusal> {
+    let mut total = if value.is_empty() { Number::NotDecimal } else { Number::Value(0) };
+    for byte in Unescape(value) {
+        let byte = byte.ok_or(Refusal::MalformedEscape(parameter))?;
+        total = match total {
+            _ if !byte.is_ascii_digit() => Number::NotDecimal,
+            Number::Value(n) => match n.checked_mul(10).and_then(|n| n.checked_add(u64::from(byte - b'0'))) {
+                Some(n) => Number::Value(n),
+                None => Number::TooLarge,
+            },
+            other => other,
+        };
+        if total == Number::NotDecimal {
+            return Ok(total);
+        }
+    }
+    Ok(total)
+}
+
+/// Decodes percent escapes, in either case, and `+` as a space. Yields `None` once where an escape is malformed.
+struct Unescape<'a>(&'a [u8]);
+
+impl Iterator for Unescape<'_> {
+    type Item = Option<u8>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(match first {
+            b'%' => match rest {
+                [high, low, tail @ ..] => {
+                    self.0 = tail;
+                    hex_digit(*high).zip(hex_digit(*low)).map(|(high, low)| high << 4 | low)
+                }
+                _ => {
+                    self.0 = &[];
+                    None
+                }
+            },
+            b'+' => Some(b' '),
+            byte => Some(byte),
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.0.len() / 3, Some(self.0.len()))
+    }
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(query: &str) -> Vec<(Parameter, &str)> {
+        pairs(query.as_bytes()).map(|(name, value)| (name, std::str::from_utf8(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn separators_repeats_and_bare_keys() {
+        assert_eq!(
+            read("passkey=x?info_hash=a&&port=1;ip=b&ip=c&key&left=="),
+            [
+                (Parameter::InfoHash, "a"),
+                (Parameter::Port, "1"),
+                (Parameter::Ip, "b"),
+                (Parameter::Ip, "c"),
+                (Parameter::Key, ""),
+                (Parameter::Left, "="),
+            ]
+        );
+        assert_eq!(read(""), []);
+        assert_eq!(read("&;?"), []);
+    }
+
+    #[test]
+    fn keys_may_be_escaped_and_unknown_ones_may_be_broken() {
+        assert_eq!(read("info%5fhash=a&in%fo=b&x=%zz"), [(Parameter::InfoHash, "a")]);
+    }
+
+    #[test]
+    fn numbers() {
+        let read = |value: &str| number(Parameter::Left, value.as_bytes());
+        assert_eq!(read("0"), Ok(Number::Value(0)));
+        assert_eq!(read("%31%32"), Ok(Number::Value(12)));
+        assert_eq!(read("18446744073709551615"), Ok(Number::Value(u64::MAX)));
+        assert_eq!(read("18446744073709551616"), Ok(Number::TooLarge));
+        assert_eq!(read("99999999999999999999999x"), Ok(Number::NotDecimal));
+        assert_eq!(read("-1"), Ok(Number::NotDecimal));
+        assert_eq!(read(""), Ok(Number::NotDecimal));
+        assert_eq!(read("%3"), Err(Refusal::MalformedEscape(Parameter::Left)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_escaping_of_twenty_bytes_reads_the_same(id in any::<[u8; 20]>(), how in any::<[u8; 20]>()) {
+            let mut value = Vec::new();
+            for (byte, how) in id.into_iter().zip(how) {
+                match how % 4 {
+                    0 => value.extend(format!("%{byte:02x}").bytes()),
+                    1 => value.extend(format!("%{byte:02X}").bytes()),
+                    2 if byte == b' ' => value.push(b'+'),
+                    _ if byte.is_ascii_alphanumeric() || byte >= 0x80 => value.push(byte),
+                    _ => value.extend(format!("%{byte:02x}").bytes()),
+                }
+            }
+            prop_assert_eq!(twenty(Parameter::InfoHash, &value), Ok(id));
+            let read = bytes(Parameter::Key, &value).unwrap();
+            prop_assert_eq!(read.as_slice(), id.as_slice());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(query in any::<Vec<u8>>()) {
+            for (parameter, value) in pairs(&query) {
+                let _ = twenty(parameter, value);
+                let _ = number(parameter, value);
+            }
+        }
+
+        #[test]
+        fn every_number_is_read(n in any::<u64>()) {
+            prop_assert_eq!(number(Parameter::Left, n.to_string().as_bytes()), Ok(Number::Value(n)));
+        }
+    }
+}
