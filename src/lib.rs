@@ -1,5 +1,45 @@
-//! stub
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+//! retracker: a BitTorrent tracker for a local network that also asks upstream trackers.
+//!
+//! # How an announce travels
+//! A socket's bytes are parsed at the edge by [`wire`] into the values of [`bittorrent`]. [`tracker`] decides: its policy
+//! finds the peer's address, [`store`] records the peer and picks others, [`forward`] asks the upstream trackers,
+//! and both are merged. [`wire`] writes the reply, and [`frontend`] sends it.
+//!
+//! # Which way imports point
+//! `bittorrent, metrics ← wire ← {store, forward} ← tracker ← frontend ← config ← app ← main`. A test holds this
+//! (`tests/it/architecture.rs`). [`tracker`] knows neither actix nor bytes; [`bittorrent`] knows nothing.
+//!
+//! # Invariants
+//! - No input from a socket, a file or the environment can make the process panic or grow without bound.
+//! - The announce path allocates for the peers that it picks and for the reply's body, takes one short lock, and
+//!   formats and logs nothing below debug level.
+//! - What is switched off was never built.
+//!
+//! # Deliberately absent
+//! Persistence: clients announce again soon enough. A database, a configuration language, plug-ins.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "tests may fail"
+    )
+)]
+
 pub mod bittorrent;
-pub mod store;
+pub mod metrics;
 pub mod wire;
+
+pub mod forward;
+pub mod store;
+
+pub mod tracker;
+
+pub mod frontend;
+
+pub mod app;
+pub mod config;
+pub mod healthcheck;

@@ -1,2 +1,43 @@
-//! stub
-fn main() {}
+//! The `retracker` program: arguments → [`Config`](retracker::config::Config) → bind → run; exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use retracker::app::{self, App};
+use retracker::config::{self, Config, Task};
+use retracker::healthcheck;
+
+/// The configuration is wrong.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match config::read(std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(Task::Serve { config, debug }) => {
+            let default = if debug { "info,retracker=debug" } else { "info" };
+            env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default)).init();
+            serve(&config).map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
+        }
+        Ok(Task::Healthcheck { listen }) => {
+            let result = listen.iter().try_for_each(healthcheck::check);
+            result.map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
+        }
+        Ok(Task::Print(text)) => {
+            // Whoever closed the pipe has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, EXIT_USAGE),
+    }
+}
+
+fn serve(config: &Config) -> Result<(), app::StartError> {
+    let app = App::bind(config)?;
+    log::info!("retracker {}, {} forwarders", env!("CARGO_PKG_VERSION"), config.forward.forwarders.len());
+    app.addresses().iter().for_each(|address| log::info!("listening on {address}"));
+    app.run(app::terminated)
+}
+
+fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "retracker: {error}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,152 @@
+//! The composition root: build the parts, bind the sockets, run, drain.
+
+use std::future::Future;
+use std::io;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::forward::Forwarders;
+use crate::frontend::http::client_address::ClientAddress;
+use crate::frontend::listen::{Bound, ListenAddr};
+use crate::frontend::{Context, serve};
+use crate::metrics::{Metrics, StoreSample};
+use crate::store::Store;
+use crate::tracker::Tracker;
+
+/// How often abandoned swarms are dropped.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// A tracker whose sockets are bound and which has not begun to serve.
+#[derive(Debug)]
+pub struct App {
+    context: Arc<Context>,
+    store: Arc<Store>,
+    bound: Vec<Bound>,
+    workers: usize,
+}
+
+/// Why a tracker whose configuration is right does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}{}", hint(error))]
+    Listen {
+        /// As configured.
+        address: ListenAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// A forwarder cannot be set up.
+    #[error("{0}")]
+    Forwarder(String),
+    /// The system gives no threads or no event loop.
+    #[error("the system refuses what the process needs: {0}")]
+    System(#[from] io::Error),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process has it, choose another with -l",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege, choose another with -l",
+        _ => "",
+    }
+}
+
+impl App {
+    /// Builds the parts and binds all sockets, or none.
+    pub fn bind(config: &Config) -> Result<Self, StartError> {
+        let workers = thread::available_parallelism().map_or(1, NonZero::get);
+        let bound = config
+            .listen
+            .iter()
+            .map(|address| {
+                let listen = |error| StartError::Listen { address: address.clone(), error };
+                Bound::bind(address, workers).map_err(listen)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let store = Arc::new(Store::new(config.store));
+        let sampled = Arc::clone(&store);
+        Metrics::register_store(&mut registry, move || sample(&sampled));
+        let forwarders = Forwarders::new(&config.forward, &metrics).map_err(StartError::Forwarder)?;
+        let context = Context {
+            tracker: Tracker::new(config.policy, Arc::clone(&store), forwarders, &metrics),
+            metrics,
+            registry: config.prometheus.then_some(registry),
+            client_address: ClientAddress::new(config.x_real_ip),
+            draining: AtomicBool::new(false),
+        };
+        Ok(Self { context: Arc::new(context), store, bound, workers })
+    }
+
+    /// What is bound, with the ports that the system chose.
+    pub fn addresses(&self) -> Vec<String> {
+        self.bound.iter().map(Bound::address).collect()
+    }
+
+    /// Serves until `stop` is done, then lets the requests under way finish.
+    pub fn run<F: Future>(self, stop: impl FnOnce() -> io::Result<F>) -> Result<(), StartError> {
+        let Self { context, store, bound, workers } = self;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stopping, stopped) = watch::channel(false);
+        // Inside the runtime, so that signals are caught before anybody is served.
+        let stop = runtime.block_on(async { stop() })?;
+        let threads = serve::start(bound, workers, &context, &stopped)?;
+        runtime.block_on(async {
+            tokio::select! {
+                _ = stop => {}
+                () = housekeep(&store) => {}
+            }
+        });
+        log::info!("stopping: requests under way may take {} more seconds", serve::DRAIN.as_secs());
+        context.draining.store(true, Relaxed);
+        stopping.send_replace(true);
+        for thread in threads {
+            if thread.join().is_err() {
+                log::error!("a worker ended in a panic");
+            }
+        }
+        log::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Done at the first SIGTERM or SIGINT after the call.
+pub fn terminated() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn housekeep(store: &Store) {
+    let mut pause = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        pause.tick().await;
+        store.housekeep();
+    }
+}
+
+fn sample(store: &Store) -> StoreSample {
+    let totals = store.totals();
+    StoreSample {
+        swarms: totals.swarms,
+        peers: totals.peers,
+        evicted: u64::try_from(totals.evicted).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,70 @@
+//! The command line as it was typed. What the values mean is decided in [`super::read`], where the variables are
+//! known too: so every value is text here.
+
+use clap::{ArgAction, Parser, Subcommand};
+
+/// A BitTorrent tracker for local networks, which also asks your upstream trackers.
+///
+/// Every setting has a flag and an environment variable; the flag wins. A variable that is set but empty is unset.
+#[derive(Debug, Parser)]
+#[command(name = "retracker", version, disable_version_flag = true, disable_help_flag = true, max_term_width = 110)]
+#[command(disable_help_subcommand = true)]
+pub(super) struct Args {
+    /// Where to listen: `:8080` (all addresses, IPv4 and IPv6), `127.0.0.1:8080`, `[::1]:8080` or
+    /// `unix:/run/retracker.sock`. May be repeated; the variable takes a comma-separated list.
+    /// [env: LISTEN_ADDR] [default: :80]
+    #[arg(short, long, value_name = "ADDRESS", global = true, verbatim_doc_comment)]
+    pub(super) listen: Vec<String>,
+
+    /// Minutes for which a peer is kept after its latest announce. [env: PEER_AGE] [default: 180]
+    #[arg(short = 'a', long, value_name = "MINUTES")]
+    pub(super) peer_age: Option<String>,
+
+    /// Seconds after which clients are asked to announce again. [env: ANNOUNCE_INTERVAL] [default: 30]
+    #[arg(short = 'i', long, value_name = "SECONDS")]
+    pub(super) announce_interval: Option<String>,
+
+    /// Take the client's address from the X-Real-IP header, as set by a reverse proxy. [env: X_REAL_IP]
+    /// [default: false]
+    #[arg(short = 'x', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) x_real_ip: Option<String>,
+
+    /// YAML file with the upstream trackers to ask. [env: FORWARDS_FILE] [default: none]
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(super) forwards: Option<String>,
+
+    /// Seconds to wait for upstream trackers. [env: FORWARD_TIMEOUT] [default: 2]
+    #[arg(short = 't', long, value_name = "SECONDS")]
+    pub(super) forward_timeout: Option<String>,
+
+    /// Peers to keep at most; past it, swarms that are rarely asked for are dropped. [env: MAX_PEERS]
+    /// [default: 2000000]
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) max_peers: Option<String>,
+
+    /// Serve Prometheus metrics at /metrics. [env: ENABLE_PROMETHEUS] [default: false]
+    #[arg(short = 'p', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) prometheus: Option<String>,
+
+    /// Log every request and every exchange with an upstream tracker; RUST_LOG overrides it. [env: DEBUG_MODE]
+    /// [default: false]
+    #[arg(short = 'd', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) debug: Option<String>,
+
+    /// Print the version.
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+
+    /// Print this help.
+    #[arg(short = 'h', long, action = ArgAction::HelpShort, global = true)]
+    help: Option<bool>,
+
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum Command {
+    /// Ask the instance that listens at -l / LISTEN_ADDR whether it is well: exit code 0 if so, else 1.
+    Healthcheck,
+}

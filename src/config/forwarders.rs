@@ -1,0 +1,157 @@
+//! `forwarders.yml`: a list of entries with `uri` and, optionally, `name`, `ip` and `host`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, de};
+use url::Url;
+
+use super::ConfigError;
+use crate::forward::ForwarderOptions;
+
+/// Reads and checks the file. `setting` is what named it.
+pub(super) fn read(setting: &'static str, path: PathBuf) -> Result<Vec<ForwarderOptions>, ConfigError> {
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            let error = match error.kind() {
+                std::io::ErrorKind::IsADirectory => {
+                    "it is a directory, which Docker makes of a mounted file that does not exist".to_owned()
+                }
+                _ => error.to_string(),
+            };
+            return Err(ConfigError::Unreadable { setting, path, error });
+        }
+    };
+    parse(&text).map_err(|Problem { line, problem }| ConfigError::Forwarders { path, line, problem })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Problem {
+    line: Option<usize>,
+    problem: String,
+}
+
+fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
+    // An empty file, or one with comments only, is an empty list.
+    let entries: Option<Vec<Entry>> = serde_yaml::from_str(text).map_err(|error| {
+        let message = error.to_string();
+        let problem = message.split(" at line ").next().unwrap_or(&message);
+        // Behind the place in the list, which the line says better.
+        let problem = problem.split_once("]: ").map_or(problem, |(_, rest)| rest);
+        Problem { line: error.location().map(|location| location.line()), problem: problem.to_owned() }
+    })?;
+    Ok(entries.unwrap_or_default().into_iter().map(Entry::into_options).collect())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a forwarder with a uri, such as `- uri: http://1.2.3.4:8080/announce`")]
+struct Entry {
+    #[serde(deserialize_with = "uri")]
+    uri: Url,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "ip")]
+    ip: Option<IpAddr>,
+    #[serde(default, deserialize_with = "host")]
+    host: Option<String>,
+}
+
+impl Entry {
+    fn into_options(self) -> ForwarderOptions {
+        // As the Go retracker names it: by the host and port of its URL, never by what may hold a passkey.
+        let default_name = || {
+            let host = self.uri.host_str().unwrap_or_default();
+            self.uri.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        };
+        ForwarderOptions { name: self.name.unwrap_or_else(default_name), uri: self.uri, ip: self.ip, host: self.host }
+    }
+}
+
+fn uri<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong = |why: &str| {
+        // Not the value itself: it may hold a passkey, and this goes to a log. The line says where it is.
+        de::Error::custom(format!("uri {why}, expected an announce URL such as http://tracker.example:8080/announce"))
+    };
+    let url = Url::parse(&text).map_err(|error| wrong(&format!("is no URL ({error})")))?;
+    match url.scheme() {
+        "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
+        "http" | "https" => Err(wrong("has no host")),
+        scheme => Err(wrong(&format!("has the scheme \"{scheme}\", only http and https are supported"))),
+    }
+}
+
+fn ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let ip = text.parse::<IpAddr>().map_err(|_| {
+        de::Error::custom(format!("ip is \"{}\", expected an address such as 192.168.1.15", text.escape_default()))
+    })?;
+    Ok(Some(ip.to_canonical()))
+}
+
+fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let is_host = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
+    };
+    if is_host(&text) {
+        Ok(Some(text))
+    } else {
+        let found = text.escape_default();
+        Err(de::Error::custom(format!("host is \"{found}\", expected a host name such as retracker.local")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> String {
+        let Problem { line, problem } = parse(text).unwrap_err();
+        format!("{}: {problem}", line.map_or("-".to_owned(), |line| line.to_string()))
+    }
+
+    #[test]
+    fn the_seed_s_file() {
+        let text = "\
+- uri: http://1.2.3.4:8080/announce
+- uri: http://5.6.7.8:8080/announce
+- uri: http://5.6.7.8:8080/announce
+  ip: 192.168.1.15 # announce different torrent client IP to this forwarder
+- uri: http://192.168.1.1:8080/announce
+  host: retracker.local # external retracker.local (like on picture above)
+- uri: https://tracker.example/announce?passkey=secret
+  name: example
+";
+        let entries = parse(text).unwrap();
+        let names: Vec<_> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["1.2.3.4:8080", "5.6.7.8:8080", "5.6.7.8:8080", "192.168.1.1:8080", "example"]);
+        assert_eq!(entries[2].ip, Some("192.168.1.15".parse().unwrap()));
+        assert_eq!(entries[3].host.as_deref(), Some("retracker.local"));
+        assert!(!format!("{entries:?}").contains("secret"));
+    }
+
+    #[test]
+    fn nothing_is_an_empty_list() {
+        assert_eq!(parse(""), Ok(vec![]));
+        assert_eq!(parse("# - uri: http://x/announce\n"), Ok(vec![]));
+        assert_eq!(parse("[]"), Ok(vec![]));
+    }
+
+    #[test]
+    fn problems_name_the_line_and_the_remedy() {
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n- url: http://b/announce\n"), @"");
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n  ip: example.com\n"), @"");
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n\n- uri: tracker.example/announce?key=secret\n"), @"");
+        insta::assert_snapshot!(problem("- uri: udp://a:80/announce\n"), @"");
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n  host: 'a b'\n"), @"");
+        insta::assert_snapshot!(problem("- name: x\n"), @"");
+        insta::assert_snapshot!(problem("- http://a/announce\n"), @"");
+        insta::assert_snapshot!(problem("forwarders:\n  - uri: http://a/announce\n"), @"");
+        insta::assert_snapshot!(problem("- uri: [\n"), @"");
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n\tip: 1.2.3.4\n"), @"");
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n  uri: http://b/announce\n"), @"");
+        insta::assert_snapshot!(problem("- uri:\n"), @"");
+    }
+}

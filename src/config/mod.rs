@@ -1,0 +1,176 @@
+//! What was typed, and what it means: flags, environment variables and `forwarders.yml` become one checked, immutable
+//! [`Config`]. A flag beats its variable, a variable beats the default; a variable that is set but empty is unset.
+
+mod args;
+mod forwarders;
+mod setting;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches};
+use thiserror::Error;
+
+use crate::forward::ForwardOptions;
+use crate::frontend::listen::ListenAddr;
+use crate::store::StoreOptions;
+use crate::tracker::Policy;
+
+use self::args::{Args, Command};
+use self::setting::Setting;
+
+/// Everything that the process is told.
+#[derive(Debug)]
+pub struct Config {
+    /// Where to listen; at least one.
+    pub listen: Vec<ListenAddr>,
+    /// The local peers.
+    pub store: StoreOptions,
+    /// What clients are granted.
+    pub policy: Policy,
+    /// Upstream trackers.
+    pub forward: ForwardOptions,
+    /// Whether a client's address comes from `X-Real-IP`. `-x`, `X_REAL_IP`; no.
+    pub x_real_ip: bool,
+    /// Whether `/metrics` is there. `-p`, `ENABLE_PROMETHEUS`; no.
+    pub prometheus: bool,
+}
+
+/// What the process is to do.
+#[derive(Debug)]
+pub enum Task {
+    /// Serve.
+    Serve {
+        /// The settings.
+        config: Box<Config>,
+        /// Whether to log what happens to each request. `-d`, `DEBUG_MODE`; no.
+        debug: bool,
+    },
+    /// Ask a running instance whether it is well.
+    Healthcheck {
+        /// Where it listens.
+        listen: Vec<ListenAddr>,
+    },
+    /// Print a text, the help or the version, and be done.
+    Print(String),
+}
+
+/// Why the process cannot start. One sentence that names the flag, the variable or the line, what was found
+/// there and what is expected.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The command line is not one of ours.
+    #[error("{0}")]
+    Usage(String),
+    /// A setting has a value that it cannot have.
+    #[error("{setting} is \"{}\", expected {expected}", found.escape_default())]
+    Invalid {
+        /// The flag or the variable that the value came from.
+        setting: &'static str,
+        /// The value.
+        found: String,
+        /// What it can be.
+        expected: &'static str,
+    },
+    /// The file of forwarders cannot be read.
+    #[error("{setting}: {} cannot be read ({error}), expected a YAML file with a list of forwarders", path.display())]
+    Unreadable {
+        /// The flag or the variable that named the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+    /// The file of forwarders is wrong.
+    #[error("{}{}: {problem}", path.display(), line.map(|line| format!(" line {line}")).unwrap_or_default())]
+    Forwarders {
+        /// The file.
+        path: PathBuf,
+        /// The line, where it is known.
+        line: Option<usize>,
+        /// What was found and what is expected.
+        problem: String,
+    },
+}
+
+/// Reads the command line and the environment, and the file that they name.
+pub fn read(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<Task, ConfigError> {
+    let matches = match Args::command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) if !error.use_stderr() => return Ok(Task::Print(error.render().to_string())),
+        Err(error) => return Err(ConfigError::Usage(setting::one_line(&error))),
+    };
+    let args = Args::from_arg_matches(&matches).map_err(|error| ConfigError::Usage(setting::one_line(&error)))?;
+
+    let listen = listen(&args, &env)?;
+    if let Some(Command::Healthcheck) = args.command {
+        return Ok(Task::Healthcheck { listen });
+    }
+    let minutes = Setting { flag: "-a/--peer-age", variable: "PEER_AGE" }
+        .value(args.peer_age.as_deref(), &env)
+        .parse("minutes above 0 and up to 525600, such as 180 or 0.5", |text| in_range(text, 525_600.0))?;
+    let interval = Setting { flag: "-i/--announce-interval", variable: "ANNOUNCE_INTERVAL" }
+        .value(args.announce_interval.as_deref(), &env)
+        .parse("whole seconds from 1 to 86400, such as 30", |text| {
+            text.parse().ok().filter(|seconds| (1..=86_400).contains(seconds))
+        })?;
+    let max_peers = Setting { flag: "--max-peers", variable: "MAX_PEERS" }
+        .value(args.max_peers.as_deref(), &env)
+        .parse("a whole number from 1 to 1000000000, such as 2000000", |text| {
+            text.parse().ok().filter(|peers| (1..=1_000_000_000).contains(peers))
+        })?;
+    let timeout = Setting { flag: "-t/--forward-timeout", variable: "FORWARD_TIMEOUT" }
+        .value(args.forward_timeout.as_deref(), &env)
+        .parse("seconds above 0 and up to 60, such as 2 or 0.5", |text| in_range(text, 60.0))?;
+    let switch = |flag, variable, given: Option<&str>| {
+        let value = Setting { flag, variable }.value(given, &env);
+        value.parse("true or false (also 1/0, yes/no, on/off)", boolean).map(Option::unwrap_or_default)
+    };
+    let x_real_ip = switch("-x/--x-real-ip", "X_REAL_IP", args.x_real_ip.as_deref())?;
+    let prometheus = switch("-p/--prometheus", "ENABLE_PROMETHEUS", args.prometheus.as_deref())?;
+    let debug = switch("-d/--debug", "DEBUG_MODE", args.debug.as_deref())?;
+    let file = Setting { flag: "-f/--forwards", variable: "FORWARDS_FILE" }.value(args.forwards.as_deref(), &env);
+    let forwarders = file.text.map_or(Ok(Vec::new()), |path| forwarders::read(file.setting, path.into()))?;
+
+    let config = Config {
+        listen,
+        store: StoreOptions {
+            peer_age: Duration::from_secs_f64(minutes.unwrap_or(180.0) * 60.0),
+            max_peers: max_peers.unwrap_or(2_000_000),
+        },
+        policy: Policy { interval: interval.unwrap_or(30) },
+        forward: ForwardOptions { forwarders, timeout: Duration::from_secs_f64(timeout.unwrap_or(2.0)) },
+        x_real_ip,
+        prometheus,
+    };
+    Ok(Task::Serve { config: Box::new(config), debug })
+}
+
+fn listen(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<ListenAddr>, ConfigError> {
+    let given = (!args.listen.is_empty()).then(|| args.listen.join(","));
+    let value = Setting { flag: "-l/--listen", variable: "LISTEN_ADDR" }.value(given.as_deref(), env);
+    let expected = "addresses such as :8080, 127.0.0.1:8080, [::1]:8080 or unix:/run/retracker.sock";
+    let addresses = value.parse(expected, |text| {
+        let addresses: Option<Vec<_>> = text.split(',').map(|address| address.trim().parse().ok()).collect();
+        addresses.filter(|addresses| !addresses.is_empty())
+    })?;
+    Ok(addresses.unwrap_or_else(|| vec![ListenAddr::AnyTcp(80)]))
+}
+
+fn in_range(text: &str, most: f64) -> Option<f64> {
+    // A millisecond, or a ten-thousandth of a minute: less is a slip.
+    text.parse().ok().filter(|number| (0.000_1..=most).contains(number))
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,56 @@
+//! One setting: where its value came from, and what is wrong with it.
+
+use std::ffi::OsString;
+
+use clap::error::ContextKind;
+
+use super::ConfigError;
+
+/// The two places where a setting can be given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setting {
+    pub(super) flag: &'static str,
+    pub(super) variable: &'static str,
+}
+
+/// What was given, and where.
+#[derive(Clone, Debug)]
+pub(super) struct Value {
+    pub(super) setting: &'static str,
+    pub(super) text: Option<String>,
+}
+
+impl Setting {
+    /// The flag's value, or the variable's unless that is empty.
+    pub(super) fn value(self, flag: Option<&str>, env: &impl Fn(&str) -> Option<OsString>) -> Value {
+        if let Some(text) = flag {
+            return Value { setting: self.flag, text: Some(text.to_owned()) };
+        }
+        let text = env(self.variable).map(|value| value.to_string_lossy().trim().to_owned());
+        Value { setting: self.variable, text: text.filter(|text| !text.is_empty()) }
+    }
+}
+
+impl Value {
+    /// None when nothing was given.
+    pub(super) fn parse<T>(
+        &self,
+        expected: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(text) = &self.text else { return Ok(None) };
+        let invalid = || ConfigError::Invalid { setting: self.setting, found: text.clone(), expected };
+        parse(text.trim()).map(Some).ok_or_else(invalid)
+    }
+}
+
+/// clap's error without its usage, tips and colours: its sentence, and where to read on.
+pub(super) fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end_matches(':');
+    let suggestion = match error.get(ContextKind::SuggestedArg) {
+        Some(argument) => format!(" (is {argument} meant?)"),
+        None => String::new(),
+    };
+    format!("{sentence}{suggestion}; retracker -h lists what there is")
+}

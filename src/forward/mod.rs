@@ -1,0 +1,216 @@
+//! Upstream trackers: every announce goes to all of them at once, and their peers come back within the deadline.
+//!
+//! One forwarder's failure is its own: it is counted, logged, and changes nothing of what the others gave.
+
+mod connect;
+mod error;
+mod http;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use parking_lot::Mutex;
+use url::Url;
+
+pub use error::ForwardError;
+
+use self::http::HttpUpstream;
+use crate::bittorrent::AnnounceRequest;
+use crate::metrics::{ForwarderMetrics, Metrics};
+use crate::wire::upstream::{self, UpstreamReply};
+
+/// Exchanges that may be under way with one forwarder. Past it, exchanges are skipped, not queued: an upstream that does
+/// not answer must not hold more and more descriptors.
+const MAX_IN_FLIGHT: usize = 256;
+
+/// What the forwarders are told once.
+#[derive(Clone, Debug, Default)]
+pub struct ForwardOptions {
+    /// The upstream trackers. `-f`, `FORWARDS_FILE`; none.
+    pub forwarders: Vec<ForwarderOptions>,
+    /// How long one exchange may take, connection and body included. `-t`, `FORWARD_TIMEOUT`; 2 seconds.
+    pub timeout: Duration,
+}
+
+/// One entry of `forwarders.yml`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ForwarderOptions {
+    /// By what name it goes in logs and metrics; no secret.
+    pub name: String,
+    /// Its announce URL, `http` or `https`. It may hold a passkey and is never logged.
+    pub uri: Url,
+    /// The address that the upstream is told to record, in place of the one that it sees.
+    pub ip: Option<IpAddr>,
+    /// What the `Host` header says, in place of the URL's own host.
+    pub host: Option<String>,
+}
+
+impl fmt::Debug for ForwarderOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwarderOptions").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The configured upstream trackers.
+#[derive(Debug)]
+pub struct Forwarders {
+    forwarders: Vec<Arc<Forwarder>>,
+    timeout: Duration,
+}
+
+/// What is told to upstream trackers of one announce.
+#[derive(Clone, Copy, Debug)]
+pub struct Outbound<'a> {
+    /// The client's announce.
+    pub request: &'a AnnounceRequest,
+    /// How many peers are asked for.
+    pub numwant: u32,
+    /// The client's `User-Agent`, which goes along.
+    pub user_agent: Option<&'a [u8]>,
+}
+
+/// What one forwarder gave.
+#[derive(Clone, Debug)]
+pub struct FromUpstream {
+    /// The address under which the forwarder knows the client, where its entry names one.
+    pub announced_ip: Option<IpAddr>,
+    /// Its reply.
+    pub reply: UpstreamReply,
+}
+
+#[derive(Debug)]
+struct Forwarder {
+    name: String,
+    ip: Option<IpAddr>,
+    http: HttpUpstream,
+    in_flight: AtomicUsize,
+    health: Mutex<Health>,
+    metrics: ForwarderMetrics,
+}
+
+/// What the log was told of a forwarder at the default level, where requests are not logged but faults are.
+#[derive(Debug, Default)]
+struct Health {
+    failing: bool,
+    told: Option<Instant>,
+}
+
+/// A forwarder that fails now and then is reported at most this often.
+const REPORT_PAUSE: Duration = Duration::from_secs(60);
+
+impl Forwarders {
+    /// Prepares the forwarders; none when none are configured. The error is a sentence that names the entry.
+    pub fn new(options: &ForwardOptions, metrics: &Metrics) -> Result<Option<Self>, String> {
+        let forwarders = options
+            .forwarders
+            .iter()
+            .map(|entry| {
+                let http = HttpUpstream::new(&entry.uri, entry.host.as_deref())
+                    .map_err(|error| format!("forwarder {}: {error}", entry.name))?;
+                Ok(Arc::new(Forwarder {
+                    name: entry.name.clone(),
+                    ip: entry.ip,
+                    http,
+                    in_flight: AtomicUsize::new(0),
+                    health: Mutex::default(),
+                    metrics: metrics.forwarder(&entry.name),
+                }))
+            })
+            .collect::<Result<Vec<_>, String>>()?;
+        let timeout = options.timeout;
+        Ok((!forwarders.is_empty()).then_some(Self { forwarders, timeout }))
+    }
+
+    /// Asks all forwarders at once and waits for the last of them, or the timeout. In the order of configuration, without
+    /// those that failed.
+    pub async fn announce(&self, outbound: Outbound<'_>) -> Vec<FromUpstream> {
+        let exchanges = self.forwarders.iter().map(|forwarder| forwarder.announce(outbound, self.timeout));
+        join_all(exchanges).await.into_iter().flatten().collect()
+    }
+
+    /// Tells all forwarders without anybody waiting for their answers.
+    pub fn tell(&self, outbound: Outbound<'_>) {
+        for forwarder in &self.forwarders {
+            let forwarder = Arc::clone(forwarder);
+            let timeout = self.timeout;
+            let request = outbound.request.clone();
+            let user_agent = outbound.user_agent.map(<[u8]>::to_vec);
+            let numwant = outbound.numwant;
+            tokio::task::spawn_local(async move {
+                let outbound = Outbound { request: &request, numwant, user_agent: user_agent.as_deref() };
+                forwarder.announce(outbound, timeout).await;
+            });
+        }
+    }
+}
+
+impl Forwarder {
+    async fn announce(&self, outbound: Outbound<'_>, timeout: Duration) -> Option<FromUpstream> {
+        let info_hash = outbound.request.info_hash;
+        let Some(_place) = Place::take(self) else {
+            log::debug!("forwarder {}: {info_hash} skipped, {MAX_IN_FLIGHT} exchanges are under way", self.name);
+            self.metrics.exchange_skipped("busy");
+            return None;
+        };
+        let mut query = String::with_capacity(512);
+        upstream::put_query(&mut query, outbound.request, outbound.numwant, self.ip);
+        let start = Instant::now();
+        let result = self.http.announce(&query, outbound.user_agent, timeout).await;
+        let elapsed = start.elapsed();
+        self.report(result.as_ref().err());
+        match result {
+            Ok(reply) => {
+                log::debug!("forwarder {}: {info_hash} gave {} peers in {elapsed:.1?}", self.name, reply.peers.len());
+                self.metrics.exchange_ended("ok", Some(200), elapsed, reply.peers.len());
+                Some(FromUpstream { announced_ip: self.ip, reply })
+            }
+            Err(error) => {
+                log::debug!("forwarder {}: {info_hash} failed after {elapsed:.1?}: {error}", self.name);
+                self.metrics.exchange_ended(error.label(), error.status(), elapsed, 0);
+                None
+            }
+        }
+    }
+}
+
+impl Forwarder {
+    /// Tells the operator when a forwarder begins to fail, and when it answers again.
+    fn report(&self, error: Option<&ForwardError>) {
+        // One that refuses a torrent is well.
+        let fault = error.filter(|error| !matches!(error, ForwardError::Refused { .. }));
+        let mut health = self.health.lock();
+        if health.failing == fault.is_some() || health.told.is_some_and(|told| told.elapsed() < REPORT_PAUSE) {
+            return;
+        }
+        *health = Health { failing: fault.is_some(), told: Some(Instant::now()) };
+        drop(health);
+        match fault {
+            Some(error) => log::warn!("forwarder {}: {error}; further failures are logged with -d", self.name),
+            None => log::info!("forwarder {}: answers again", self.name),
+        }
+    }
+}
+
+/// A place among the exchanges under way, given back when it is dropped: also when the client goes away.
+struct Place<'a>(&'a Forwarder);
+
+impl<'a> Place<'a> {
+    fn take(forwarder: &'a Forwarder) -> Option<Self> {
+        let taken = forwarder.in_flight.fetch_update(Relaxed, Relaxed, |n| (n < MAX_IN_FLIGHT).then_some(n + 1));
+        taken.ok().map(|_| {
+            forwarder.metrics.in_flight.inc();
+            Self(forwarder)
+        })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+        self.0.metrics.in_flight.dec();
+    }
+}

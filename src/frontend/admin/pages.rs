@@ -1,0 +1,36 @@
+//! The pages for a person with a browser.
+
+use actix_web::http::header::{CACHE_CONTROL, HOST};
+use actix_web::{HttpRequest, HttpResponse};
+
+/// Drawn for this project: two peers, joined.
+const FAVICON: &[u8] = include_bytes!("favicon.ico");
+
+pub(super) async fn favicon() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("image/x-icon")
+        .insert_header((CACHE_CONTROL, "public, max-age=86400"))
+        .body(FAVICON)
+}
+
+pub(super) async fn not_found() -> HttpResponse {
+    HttpResponse::NotFound()
+        .content_type("text/plain; charset=utf-8")
+        .body("There is nothing here but /announce and /scrape.\n")
+}
+
+/// Tells which announce URL to put into a torrent: the one by which the visitor found this page.
+pub(super) async fn index(request: HttpRequest) -> HttpResponse {
+    let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).filter(|host| is_host(host));
+    let forwarded = request.headers().get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
+    let scheme = if forwarded { "https" } else { "http" };
+    let url = format!("{scheme}://{}/announce", host.unwrap_or("retracker.local"));
+    let page = include_str!("index.html").replace("{announce}", &url).replace("{version}", env!("CARGO_PKG_VERSION"));
+    HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page)
+}
+
+/// A host name or address, with or without a port: nothing that could mean anything in HTML.
+fn is_host(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    !text.is_empty() && text.len() <= 255 && text.bytes().all(allowed)
+}

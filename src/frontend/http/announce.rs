@@ -1,0 +1,32 @@
+//! `/announce`: extract, call once, reply.
+
+use std::time::Instant;
+
+use actix_web::http::header::USER_AGENT;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::reply;
+use crate::frontend::Context;
+use crate::tracker::Caller;
+use crate::wire::announce as wire;
+
+pub(super) async fn announce(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
+    let start = Instant::now();
+    let metrics = &context.metrics;
+    metrics.announce_arrived();
+    let ip = context.client_address.of(&request, metrics);
+    let user_agent = request.headers().get(USER_AGENT).map(|value| value.as_bytes());
+    let result = match wire::parse(request.query_string().as_bytes()) {
+        Ok((announce, format)) => {
+            let caller = Caller { ip, user_agent };
+            context.tracker.announce(caller, &announce).await.map(|reply| wire::encode(&reply, format))
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match &result {
+        Ok(_) => metrics.announces_answered.inc(),
+        Err(_) => metrics.announces_refused.inc(),
+    };
+    metrics.announce_took(start.elapsed());
+    reply::bencoded("announce", ip, result, &context)
+}

@@ -1,0 +1,22 @@
+//! Announce and scrape over HTTP.
+
+mod announce;
+pub mod client_address;
+mod reply;
+pub mod request_line;
+mod scrape;
+
+use actix_web::{guard, web};
+
+/// GET only; HEAD is answered like GET, without the body. Everything else is 405.
+pub fn routes(config: &mut web::ServiceConfig) {
+    let get = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    for path in ["/announce", "/announce.php"] {
+        let resource = web::resource(path).route(get().to(announce::announce));
+        config.service(resource.default_service(web::to(reply::method_not_allowed)));
+    }
+    for path in ["/scrape", "/scrape.php"] {
+        let resource = web::resource(path).route(get().to(scrape::scrape));
+        config.service(resource.default_service(web::to(reply::method_not_allowed)));
+    }
+}

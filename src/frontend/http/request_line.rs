@@ -1,0 +1,262 @@
+//! Takes request lines that an HTTP parser would refuse.
+//!
+//! Some clients put bytes into the query that belong escaped: bytes from 0x80, quotes, angle brackets, `#`. The
+//! parser under actix-web answers those with a bare 400 before our code is asked. So the stream is read through
+//! [`Lenient`], which escapes such bytes in request lines and changes nothing else.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A connection whose request lines are mended as they are read.
+#[derive(Debug)]
+pub struct Lenient<T> {
+    stream: T,
+    place: Place,
+    /// Mended bytes that the reader had no room for.
+    pending: Vec<u8>,
+}
+
+/// Where in the requests of a connection the reader is.
+#[derive(Debug)]
+enum Place {
+    RequestLine,
+    Headers {
+        /// The beginning of the line that is being read, to tell which header it is.
+        line: LineStart,
+    },
+    /// A request has a body, or the protocol may have changed: nothing is touched from here on. To look for request
+    /// lines in what may be a body would let a client make one request of a proxy's into two.
+    Opaque,
+}
+
+/// As many bytes of a line as the longest header name that matters has.
+#[derive(Debug, Default)]
+struct LineStart {
+    bytes: [u8; BODY_HEADERS[1].len()],
+    length: usize,
+}
+
+const BODY_HEADERS: [&[u8]; 3] = [b"content-length:", b"transfer-encoding:", b"upgrade:"];
+
+impl LineStart {
+    fn extend(&mut self, bytes: &[u8]) {
+        for (slot, byte) in self.bytes.iter_mut().skip(self.length).zip(bytes) {
+            *slot = *byte;
+            self.length += 1;
+        }
+    }
+
+    fn known(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    fn is_empty_line(&self) -> bool {
+        matches!(self.known(), b"\n" | b"\r\n")
+    }
+
+    fn announces_a_body(&self) -> bool {
+        let is = |name: &&[u8]| self.known().get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        BODY_HEADERS.iter().any(is)
+    }
+}
+
+impl Place {
+    /// Follows the stream through these bytes. Returns them mended, if they needed it.
+    fn follow(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut mended: Option<Vec<u8>> = None;
+        let mut done = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            let line_end = memchr::memchr(b'\n', rest);
+            let piece = rest.get(..line_end.map_or(rest.len(), |end| end + 1)).unwrap_or(rest);
+            match self {
+                Self::RequestLine => {
+                    if mended.is_none() && piece.iter().any(|&byte| needs_escape(byte)) {
+                        mended = Some(bytes.get(..done).unwrap_or_default().to_vec());
+                    }
+                    if let Some(mended) = &mut mended {
+                        piece.iter().for_each(|&byte| put(byte, mended));
+                    }
+                    // An empty line before a request is allowed, and is none.
+                    if line_end.is_some() && !matches!(piece, b"\n" | b"\r\n") {
+                        *self = Self::Headers { line: LineStart::default() };
+                    }
+                }
+                Self::Headers { line } => {
+                    line.extend(piece);
+                    if let Some(mended) = &mut mended {
+                        mended.extend_from_slice(piece);
+                    }
+                    if line_end.is_some() {
+                        if line.is_empty_line() {
+                            *self = Self::RequestLine;
+                        } else if line.announces_a_body() {
+                            *self = Self::Opaque;
+                        } else {
+                            *line = LineStart::default();
+                        }
+                    }
+                }
+                Self::Opaque => {
+                    if let Some(mended) = &mut mended {
+                        mended.extend_from_slice(rest);
+                    }
+                    break;
+                }
+            }
+            done += piece.len();
+        }
+        mended
+    }
+}
+
+fn needs_escape(byte: u8) -> bool {
+    byte >= 0x80 || matches!(byte, b'"' | b'<' | b'>' | b'#')
+}
+
+fn put(byte: u8, out: &mut Vec<u8>) {
+    if needs_escape(byte) {
+        let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 };
+        out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 0xf)]);
+    } else {
+        out.push(byte);
+    }
+}
+
+impl<T> Lenient<T> {
+    /// A connection on which nothing has been read yet.
+    pub fn new(stream: T) -> Self {
+        Self { stream, place: Place::RequestLine, pending: Vec::new() }
+    }
+
+    fn give_pending(&mut self, buf: &mut ReadBuf<'_>) {
+        let given = self.pending.len().min(buf.remaining());
+        buf.put_slice(self.pending.get(..given).unwrap_or_default());
+        self.pending.drain(..given);
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Lenient<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.pending.is_empty() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            if let Some(mended) = this.place.follow(buf.filled().get(before..).unwrap_or_default()) {
+                buf.set_filled(before);
+                this.pending = mended;
+                this.give_pending(buf);
+            }
+        } else {
+            this.give_pending(buf);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Lenient<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tokio::io::AsyncReadExt;
+
+    /// What the parser sees of these bytes when they come in pieces of the given sizes, read with small buffers.
+    fn seen(bytes: &[u8], pieces: &[usize]) -> Vec<u8> {
+        let mut builder = tokio_test_stream(bytes, pieces);
+        let mut out = Vec::new();
+        futures::executor::block_on(async { Lenient::new(&mut builder).read_to_end(&mut out).await }).unwrap();
+        out
+    }
+
+    /// Gives the bytes in pieces, without ever being pending.
+    struct Pieces(Vec<Vec<u8>>);
+
+    fn tokio_test_stream(bytes: &[u8], pieces: &[usize]) -> Pieces {
+        let mut rest = bytes;
+        let mut all = Vec::new();
+        for &size in pieces {
+            let (piece, tail) = rest.split_at(size.min(rest.len()));
+            all.push(piece.to_vec());
+            rest = tail;
+        }
+        all.push(rest.to_vec());
+        all.retain(|piece| !piece.is_empty());
+        all.reverse();
+        Pieces(all)
+    }
+
+    impl AsyncRead for Pieces {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            if let Some(mut piece) = self.0.pop() {
+                let fits = piece.len().min(buf.remaining());
+                buf.put_slice(&piece[..fits]);
+                if fits < piece.len() {
+                    self.0.push(piece.split_off(fits));
+                }
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn request_lines_are_mended_and_nothing_else() {
+        let request = b"GET /announce?a=\x80\xff<\"># HTTP/1.1\r\nX: \xe9\"\r\n\r\n\r\nGET /b?\xfe HTTP/1.1\r\n\r\n";
+        let expected =
+            b"GET /announce?a=%80%FF%3C%22%3E%23 HTTP/1.1\r\nX: \xe9\"\r\n\r\n\r\nGET /b?%FE HTTP/1.1\r\n\r\n";
+        assert_eq!(seen(request, &[]).escape_ascii().to_string(), expected.escape_ascii().to_string());
+        assert_eq!(seen(request, &[1; 100]), expected);
+    }
+
+    #[test]
+    fn nothing_is_touched_behind_a_body() {
+        for header in ["Content-Length: 9", "content-length:9", "Transfer-Encoding: chunked", "UPGRADE: x"] {
+            let request = format!("GET / HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\nGET /? HTTP/1.1\r\n\r\n");
+            let request = request.replace('?', "?\u{e9}").into_bytes();
+            assert_eq!(seen(&request, &[]), request);
+            assert_eq!(seen(&request, &[1; 200]), request);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(
+            bytes in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b'"'), any::<u8>()], 0..300),
+            pieces in proptest::collection::vec(1..40_usize, 0..30),
+        ) {
+            prop_assert_eq!(seen(&bytes, &pieces), seen(&bytes, &[]));
+        }
+
+        #[test]
+        fn clean_bytes_pass_as_they_are(text in "[ -!$-;=?-~\r\n]{0,300}", pieces in proptest::collection::vec(1..40_usize, 0..30)) {
+            prop_assert_eq!(seen(text.as_bytes(), &pieces), text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Listen addresses in Go's notation, and the sockets bound to them.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use thiserror::Error;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// Where to listen: `-l`, `LISTEN_ADDR`; `:80`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddr {
+    /// `:8080`, all addresses of both families.
+    AnyTcp(u16),
+    /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`.
+    Tcp {
+        /// An address or a name.
+        host: String,
+        /// 0 lets the system choose.
+        port: u16,
+    },
+    /// `unix:/run/retracker.sock`.
+    Unix(PathBuf),
+}
+
+/// The text is no listen address. What is, is told by whoever knows which setting it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not a listen address")]
+pub struct NotAListenAddr;
+
+impl FromStr for ListenAddr {
+    type Err = NotAListenAddr;
+
+    fn from_str(text: &str) -> Result<Self, NotAListenAddr> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() { Err(NotAListenAddr) } else { Ok(Self::Unix(path.into())) };
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(NotAListenAddr)?;
+        let port = port.parse().map_err(|_| NotAListenAddr)?;
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        match bracketed {
+            Some(ip) => {
+                ip.parse::<Ipv6Addr>().map(|ip| Self::Tcp { host: ip.to_string(), port }).map_err(|_| NotAListenAddr)
+            }
+            None if host.is_empty() => Ok(Self::AnyTcp(port)),
+            None if host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)) => {
+                Ok(Self::Tcp { host: host.to_owned(), port })
+            }
+            None => Err(NotAListenAddr),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AnyTcp(port) => write!(f, ":{port}"),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl ListenAddr {
+    /// The TCP addresses that one can connect to on this host to reach a server that listens here.
+    pub fn reachable(&self) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::AnyTcp(port) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into(), (Ipv6Addr::LOCALHOST, *port).into()]),
+            Self::Tcp { host, port } => Ok((host.as_str(), *port)
+                .to_socket_addrs()?
+                .map(|address| match address.ip() {
+                    IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, *port).into(),
+                    IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, *port).into(),
+                    _ => address,
+                })
+                .collect()),
+            Self::Unix(_) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// The sockets of one listen address: one for each worker.
+#[derive(Debug)]
+pub enum Bound {
+    /// TCP sockets on the same port. With `SO_REUSEPORT` the kernel deals connections out to the workers, and no
+    /// worker has to hand one over to another.
+    Tcp(Vec<TcpListener>),
+    /// One Unix socket, shared. Its file goes when the last of these goes.
+    Unix(Vec<(UnixListener, Arc<SocketFile>)>),
+}
+
+impl Bound {
+    /// Binds for so many workers.
+    pub fn bind(address: &ListenAddr, workers: usize) -> io::Result<Self> {
+        match address {
+            ListenAddr::AnyTcp(port) => {
+                let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
+                bind_tcp(any, workers).or_else(|error| match error.kind() {
+                    // A host without IPv6 has IPv4.
+                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {
+                        bind_tcp((Ipv4Addr::UNSPECIFIED, *port).into(), workers)
+                    }
+                    _ if error.raw_os_error() == Some(AF_NOT_SUPPORTED) => {
+                        bind_tcp((Ipv4Addr::UNSPECIFIED, *port).into(), workers)
+                    }
+                    _ => Err(error),
+                })
+            }
+            ListenAddr::Tcp { host, port } => {
+                let address = (host.as_str(), *port).to_socket_addrs()?.next();
+                bind_tcp(address.ok_or(io::ErrorKind::AddrNotAvailable)?, workers)
+            }
+            ListenAddr::Unix(path) => bind_unix(path, workers),
+        }
+    }
+
+    /// What is bound, with the port that the system chose.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Tcp(listeners) => match listeners.first().map(TcpListener::local_addr) {
+                Some(Ok(address)) => address.to_string(),
+                _ => "an unknown address".to_owned(),
+            },
+            Self::Unix(listeners) => {
+                listeners.first().map_or_else(String::new, |(_, file)| format!("unix:{}", file.0.display()))
+            }
+        }
+    }
+}
+
+/// `EAFNOSUPPORT` on Linux, which the standard library has no name for.
+const AF_NOT_SUPPORTED: i32 = 97;
+
+fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Bound> {
+    let first = tcp_socket(address)?;
+    // Bound before it may share its port: so that a port that somebody else has, though shared, is an error.
+    first.bind(&address.into())?;
+    first.set_reuse_port(true)?;
+    first.listen(BACKLOG)?;
+    let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let mut listeners = vec![TcpListener::from(first)];
+    for _ in 1..workers {
+        let next = tcp_socket(bound)?;
+        next.set_reuse_port(true)?;
+        next.bind(&bound.into())?;
+        next.listen(BACKLOG)?;
+        listeners.push(next.into());
+    }
+    Ok(Bound::Tcp(listeners))
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a former run that linger do not keep the port from us.
+    socket.set_reuse_address(true)?;
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
+    let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        // Left behind by a process that could not clean up: nobody listens there.
+        std::fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = Arc::new(SocketFile(path.to_owned()));
+    // A web server runs under a user of its own. Who may reach the folder may connect.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let listener = UnixListener::from(socket);
+    let listeners = (0..workers).map(|_| Ok((listener.try_clone()?, Arc::clone(&file)))).collect::<io::Result<_>>()?;
+    Ok(Bound::Unix(listeners))
+}
+
+/// The file of a Unix socket, removed when nobody listens there any more.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            log::warn!("the socket file {} could not be removed: {error}", self.0.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_style_addresses() {
+        let tcp = |host: &str, port| Ok(ListenAddr::Tcp { host: host.to_owned(), port });
+        assert_eq!(":8080".parse(), Ok(ListenAddr::AnyTcp(8080)));
+        assert_eq!("127.0.0.1:8080".parse(), tcp("127.0.0.1", 8080));
+        assert_eq!("[::1]:8080".parse(), tcp("::1", 8080));
+        assert_eq!("localhost:80".parse(), tcp("localhost", 80));
+        assert_eq!("unix:/run/x.sock".parse(), Ok(ListenAddr::Unix("/run/x.sock".into())));
+        for wrong in ["", "8080", ":", ":65536", ":http", "::1:80", "[::1]", "[x]:80", "http://x:80", "unix:", "a b:80"]
+        {
+            assert_eq!(wrong.parse::<ListenAddr>(), Err(NotAListenAddr), "{wrong}");
+        }
+        for text in [":8080", "127.0.0.1:8080", "[::1]:8080", "localhost:80", "unix:/run/x.sock"] {
+            assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_port_is_shared_among_our_workers_and_with_nobody_else() {
+        let bound = Bound::bind(&"127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let Bound::Tcp(listeners) = &bound else { panic!() };
+        let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        assert_eq!(ports, [ports[0]; 3]);
+        let again = Bound::bind(&bound.address().parse().unwrap(), 2);
+        assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let address = ListenAddr::Unix(path.clone());
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let bound = Bound::bind(&address, 2).unwrap();
+        assert_eq!(Bound::bind(&address, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(bound);
+        assert!(!path.exists());
+        std::fs::write(&path, "no socket").unwrap();
+        assert!(Bound::bind(&address, 1).is_err());
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,47 @@
+//! Sockets in, vocabulary through, bytes out. A frontend knows sockets and [`Tracker`]; what an announce means is decided
+//! there.
+
+pub mod admin;
+pub mod http;
+pub mod listen;
+pub mod serve;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use actix_web::web;
+use prometheus_client::registry::Registry;
+
+use crate::metrics::Metrics;
+use crate::tracker::Tracker;
+
+use self::http::client_address::ClientAddress;
+
+/// What every request handler may use. One per process.
+#[derive(Debug)]
+pub struct Context {
+    /// The tracker.
+    pub tracker: Tracker,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What `/metrics` exposes; none when it is switched off.
+    pub registry: Option<Registry>,
+    /// Where a client's address is found.
+    pub client_address: ClientAddress,
+    /// Set when the process has been told to stop.
+    pub draining: AtomicBool,
+}
+
+impl Context {
+    /// Whether the process has been told to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+}
+
+/// All routes, as every worker serves them.
+pub fn routes(context: &Arc<Context>, config: &mut web::ServiceConfig) {
+    config.app_data(web::Data::from(Arc::clone(context)));
+    http::routes(config);
+    admin::routes(context, config);
+}

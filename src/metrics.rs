@@ -1,0 +1,311 @@
+//! Every metric: its name, its help, its labels, as one struct of handles.
+//!
+//! Names of our own begin with `retracker_` and have base units. `requests` and `forwarder_status` are those of the
+//! Go retracker, whose dashboards keep working: they carry no suffix in either exposition format, which OpenMetrics
+//! allows to metrics of unknown type only.
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder,
+};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Handles of all metrics that are counted as things happen. Cheap to clone; clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    requests: Untyped,
+    /// Announces that were answered with peers, or with none that there were.
+    pub announces_answered: Counter,
+    /// Announces that were refused.
+    pub announces_refused: Counter,
+    /// Scrapes that were answered.
+    pub scrapes_answered: Counter,
+    /// Scrapes that were refused.
+    pub scrapes_refused: Counter,
+    /// From the parsed request to the reply's last byte being written, in seconds.
+    announce_duration: Histogram,
+    /// Requests without a usable `X-Real-IP` though `-x` is set.
+    pub real_ip_missing: Counter,
+    /// Addresses that seem to hide many clients.
+    pub gateways: Gauge,
+    forwarder_status: Family<StatusLabels, Untyped>,
+    exchanges: Family<ExchangeLabels, Counter>,
+    exchange_duration: Family<ForwarderLabels, Histogram, fn() -> Histogram>,
+    upstream_peers: Family<ForwarderLabels, Counter>,
+    exchanges_in_flight: Family<ForwarderLabels, Gauge>,
+}
+
+/// Handles of one forwarder.
+#[derive(Clone, Debug)]
+pub struct ForwarderMetrics {
+    all: Metrics,
+    labels: ForwarderLabels,
+    duration: Histogram,
+    peers: Counter,
+    /// Exchanges under way.
+    pub in_flight: Gauge,
+}
+
+/// How many swarms and peers there are, at the moment of a scrape.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreSample {
+    /// Swarms.
+    pub swarms: i64,
+    /// IPv4 and IPv6, of each the seeds and the others.
+    pub peers: [[i64; 2]; 2],
+    /// Swarms dropped for want of room.
+    pub evicted: u64,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ForwarderLabels {
+    forwarder: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ExchangeLabels {
+    forwarder: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StatusLabels {
+    name: String,
+    status: Status,
+}
+
+/// An HTTP status, or `error` where there was none: as the Go retracker labels it.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+struct Status(Option<u16>);
+
+impl EncodeLabelValue for Status {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        match self.0 {
+            Some(code) => code.encode(encoder),
+            None => "error".encode(encoder),
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn register(registry: &mut Registry) -> Self {
+        let announces = Family::<OutcomeLabels, Counter>::default();
+        let scrapes = Family::<OutcomeLabels, Counter>::default();
+        let of =
+            |family: &Family<OutcomeLabels, Counter>, outcome| family.get_or_create_owned(&OutcomeLabels { outcome });
+        let metrics = Self {
+            requests: Untyped::default(),
+            announces_answered: of(&announces, "answered"),
+            announces_refused: of(&announces, "refused"),
+            scrapes_answered: of(&scrapes, "answered"),
+            scrapes_refused: of(&scrapes, "refused"),
+            announce_duration: latencies(),
+            real_ip_missing: Counter::default(),
+            gateways: Gauge::default(),
+            forwarder_status: Family::default(),
+            exchanges: Family::default(),
+            exchange_duration: Family::new_with_constructor(latencies),
+            upstream_peers: Family::default(),
+            exchanges_in_flight: Family::default(),
+        };
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("retracker_build", "The version that runs", Info::new(version));
+        registry.register("requests", "Announce requests (name of the Go retracker)", metrics.requests.clone());
+        registry.register("retracker_announces", "Announces by outcome", announces);
+        registry.register("retracker_scrapes", "Scrapes by outcome", scrapes);
+        registry.register_with_unit(
+            "retracker_announce_duration",
+            "Time from the request to the reply, waiting for upstream trackers included",
+            Unit::Seconds,
+            metrics.announce_duration.clone(),
+        );
+        registry.register(
+            "retracker_real_ip_missing",
+            "Requests without a usable X-Real-IP header though -x is set",
+            metrics.real_ip_missing.clone(),
+        );
+        registry.register(
+            "retracker_gateway_addresses",
+            "Addresses that seem to hide many clients: a proxy, a NAT or a Docker bridge",
+            metrics.gateways.clone(),
+        );
+        registry.register(
+            "forwarder_status",
+            "Exchanges with upstream trackers by HTTP status (name of the Go retracker)",
+            metrics.forwarder_status.clone(),
+        );
+        registry.register(
+            "retracker_forward_exchanges",
+            "Exchanges with upstream trackers by outcome",
+            metrics.exchanges.clone(),
+        );
+        registry.register_with_unit(
+            "retracker_forward_duration",
+            "Time of an exchange with an upstream tracker, from the look-up of its name to the last byte",
+            Unit::Seconds,
+            metrics.exchange_duration.clone(),
+        );
+        registry.register(
+            "retracker_forward_peers",
+            "Peers received from upstream trackers",
+            metrics.upstream_peers.clone(),
+        );
+        registry.register(
+            "retracker_forward_exchanges_in_flight",
+            "Exchanges with upstream trackers under way",
+            metrics.exchanges_in_flight.clone(),
+        );
+        #[cfg(target_os = "linux")]
+        registry.register_collector(Box::new(process::Process));
+        metrics
+    }
+
+    /// Registers the totals of the store, which are read when somebody asks.
+    pub fn register_store(registry: &mut Registry, sample: impl Fn() -> StoreSample + Send + Sync + 'static) {
+        registry.register_collector(Box::new(StoreCollector(Box::new(sample))));
+    }
+
+    /// Counts an announce that came in.
+    pub fn announce_arrived(&self) {
+        self.requests.0.inc();
+    }
+
+    /// Records how long an announce took.
+    pub fn announce_took(&self, elapsed: Duration) {
+        self.announce_duration.observe(elapsed.as_secs_f64());
+    }
+
+    /// The handles of one forwarder.
+    pub fn forwarder(&self, name: &str) -> ForwarderMetrics {
+        let labels = ForwarderLabels { forwarder: name.to_owned() };
+        ForwarderMetrics {
+            duration: self.exchange_duration.get_or_create_owned(&labels),
+            peers: self.upstream_peers.get_or_create_owned(&labels),
+            in_flight: self.exchanges_in_flight.get_or_create_owned(&labels),
+            all: self.clone(),
+            labels,
+        }
+    }
+}
+
+impl ForwarderMetrics {
+    /// Records an exchange that has ended: its outcome in a word, the HTTP status if one came, the peers received.
+    pub fn exchange_ended(&self, outcome: &'static str, status: Option<u16>, elapsed: Duration, peers: usize) {
+        let forwarder = self.labels.forwarder.clone();
+        let status = StatusLabels { name: forwarder.clone(), status: Status(status) };
+        self.all.forwarder_status.get_or_create_owned(&status).0.inc();
+        self.all.exchanges.get_or_create_owned(&ExchangeLabels { forwarder, outcome }).inc();
+        self.duration.observe(elapsed.as_secs_f64());
+        self.peers.inc_by(peers as u64);
+    }
+
+    /// Records an exchange that was not begun.
+    pub fn exchange_skipped(&self, outcome: &'static str) {
+        let forwarder = self.labels.forwarder.clone();
+        self.all.exchanges.get_or_create_owned(&ExchangeLabels { forwarder, outcome }).inc();
+    }
+}
+
+/// Buckets from what a local answer takes to what the slowest upstream may.
+fn latencies() -> Histogram {
+    Histogram::new([
+        0.000_025, 0.000_1, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0,
+    ])
+}
+
+/// A counter that is exposed without `_total`.
+#[derive(Clone, Debug, Default)]
+struct Untyped(Counter);
+
+impl TypedMetric for Untyped {
+    const TYPE: MetricType = MetricType::Unknown;
+}
+
+impl EncodeMetric for Untyped {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        // Of the encoder's methods this is the one that adds no suffix.
+        encoder.encode_gauge(&self.0.get())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+struct StoreCollector(Box<dyn Fn() -> StoreSample + Send + Sync>);
+
+impl fmt::Debug for StoreCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreCollector")
+    }
+}
+
+impl Collector for StoreCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let sample = (self.0)();
+        gauge(&mut encoder, "retracker_swarms", "Torrents that somebody here has announced", sample.swarms)?;
+        let evicted = ConstCounter::new(sample.evicted);
+        let help = "Swarms dropped because the store was full";
+        evicted.encode(encoder.encode_descriptor("retracker_swarms_evicted", help, None, MetricType::Counter)?)?;
+        let mut peers = encoder.encode_descriptor("retracker_peers", "Local peers", None, MetricType::Gauge)?;
+        for (family, counts) in ["ipv4", "ipv6"].into_iter().zip(sample.peers) {
+            for (role, count) in ["seed", "leecher"].into_iter().zip(counts) {
+                ConstGauge::new(count).encode(peers.encode_family(&[("family", family), ("role", role)])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> Result<(), fmt::Error> {
+    ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
+
+#[cfg(target_os = "linux")]
+mod process {
+    //! The process as the kernel sees it, under the names that every Prometheus client library uses.
+
+    use super::{Collector, ConstCounter, DescriptorEncoder, EncodeMetric, MetricType, fmt, gauge};
+
+    #[derive(Debug)]
+    pub(super) struct Process;
+
+    impl Collector for Process {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+            let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
+            if let Ok(stat) = process.stat() {
+                #[allow(clippy::cast_precision_loss, reason = "a number of clock ticks is far below 2^52")]
+                let seconds = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
+                let help = "User and system CPU time spent";
+                let descriptor = encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
+                ConstCounter::new(seconds).encode(descriptor)?;
+                let resident = stat.rss.saturating_mul(procfs::page_size());
+                let resident = i64::try_from(resident).unwrap_or(i64::MAX);
+                gauge(&mut encoder, "process_resident_memory_bytes", "Resident memory", resident)?;
+                let size = i64::try_from(stat.vsize).unwrap_or(i64::MAX);
+                gauge(&mut encoder, "process_virtual_memory_bytes", "Virtual memory", size)?;
+                gauge(&mut encoder, "process_threads", "Threads", stat.num_threads)?;
+            }
+            if let Ok(open) = process.fd_count() {
+                let open = i64::try_from(open).unwrap_or(i64::MAX);
+                gauge(&mut encoder, "process_open_fds", "Open file descriptors", open)?;
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The decision: policy → store → forward → merge. Knows no framework, no bytes and no sockets.
+
+mod gateway;
+mod merge;
+pub mod policy;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, Refusal, ScrapeReply, ScrapeRequest};
+use crate::forward::{Forwarders, Outbound};
+use crate::metrics::Metrics;
+use crate::store::{Action, Announcement, Clock, Picked, Store};
+
+use self::gateway::GatewayWatch;
+pub use self::policy::Policy;
+
+/// Who announces, as the frontend knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The address that the announce came from: the socket's, or the one that a trusted proxy gave. Canonical: an
+    /// IPv4-mapped address is IPv4.
+    pub ip: IpAddr,
+    /// The client's `User-Agent`.
+    pub user_agent: Option<&'a [u8]>,
+}
+
+/// One tracker: what all frontends share.
+#[derive(Debug)]
+pub struct Tracker {
+    policy: Policy,
+    store: Arc<Store>,
+    forwarders: Option<Forwarders>,
+    clock: Clock,
+    gateways: GatewayWatch,
+}
+
+impl Tracker {
+    /// Puts the parts together. Without `forwarders`, announces are answered from the store alone.
+    pub fn new(policy: Policy, store: Arc<Store>, forwarders: Option<Forwarders>, metrics: &Metrics) -> Self {
+        let gateways = GatewayWatch::new(metrics.gateways.clone());
+        Self { policy, store, forwarders, clock: Clock::start(), gateways }
+    }
+
+    /// What clients are told about when to come back; refusals carry it too.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Carries out one announce.
+    ///
+    /// # Errors
+    /// The reason to give to the client. At present no well-formed announce is refused.
+    pub async fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Result<AnnounceReply, Refusal> {
+        let ip = self.policy.peer_ip(caller.ip, &request.claimed);
+        let stopped = request.event == Some(Event::Stopped);
+        let want = if stopped { 0 } else { self.policy.want(request.numwant) };
+        let local = self.store.announce(self.clock.now(), request.info_hash, &announcement(ip, request, want));
+        self.gateways.joined(ip, local.others_at_address);
+        log::debug!(
+            "announce {} from {ip} port {} peer {} {}: {} local peers",
+            request.info_hash,
+            request.port.map_or(0, Into::into),
+            request.peer_id,
+            request.event.map_or("update", Event::name),
+            local.peers.len()
+        );
+        let mut reply = self.reply(ip, local);
+        if let Some(forwarders) = &self.forwarders {
+            let numwant = u32::try_from(want).unwrap_or(u32::MAX);
+            let outbound = Outbound { request, numwant, user_agent: caller.user_agent };
+            if stopped {
+                forwarders.tell(outbound);
+            } else {
+                let upstream = forwarders.announce(outbound).await;
+                merge::merge(&mut reply, ip, request, want, &upstream);
+            }
+        }
+        Ok(reply)
+    }
+
+    /// Carries out one scrape: the counts of the local swarms.
+    pub fn scrape(&self, request: ScrapeRequest) -> ScrapeReply {
+        let now = self.clock.now();
+        let mut info_hashes = request.info_hashes;
+        info_hashes.sort_unstable();
+        info_hashes.dedup();
+        let files = info_hashes.into_iter().map(|hash| (hash, self.store.scrape(now, hash))).collect();
+        ScrapeReply { files, min_request_interval: self.policy.interval }
+    }
+
+    fn reply(&self, ip: IpAddr, local: Picked) -> AnnounceReply {
+        AnnounceReply {
+            interval: self.policy.interval,
+            // aria2 comes back at `min interval`, whatever `interval` says: anything less would only make it come early.
+            min_interval: self.policy.interval,
+            complete: local.counts.complete,
+            incomplete: local.counts.incomplete,
+            downloaded: local.counts.downloaded,
+            external_ip: ip,
+            warning: self.gateways.warning(ip),
+            peers: local.peers,
+        }
+    }
+}
+
+fn announcement(ip: IpAddr, request: &AnnounceRequest, want: usize) -> Announcement {
+    Announcement {
+        ip,
+        // Who is at an address that means nothing to others is told of them, but not they of it.
+        port: request.port.filter(|_| policy::tellable(ip)),
+        peer_id: request.peer_id,
+        role: request.role(),
+        action: match request.event {
+            Some(Event::Stopped) => Action::Leave,
+            event => Action::Stay { completed: event == Some(Event::Completed) },
+        },
+        want,
+    }
+}

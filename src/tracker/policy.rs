@@ -1,0 +1,122 @@
+//! What the tracker grants: how many peers, how often, and under which address.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::bittorrent::{ClaimedIps, NumWant};
+
+/// Peers that a client gets when it does not say how many it wants.
+pub const DEFAULT_WANT: usize = 50;
+/// Peers that a client gets at most.
+pub const MAX_WANT: usize = 200;
+
+/// The tracker's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Seconds until a client should announce again. `-i`, `ANNOUNCE_INTERVAL`; 30.
+    pub interval: u32,
+}
+
+impl Policy {
+    /// How many peers the client is told of at most.
+    pub fn want(&self, numwant: NumWant) -> usize {
+        match numwant {
+            NumWant::Default => DEFAULT_WANT,
+            NumWant::AtMost(n) => usize::try_from(n).unwrap_or(MAX_WANT).min(MAX_WANT),
+        }
+    }
+
+    /// The address that a client is recorded under: the one that it came from, or the one that it claims.
+    ///
+    /// A claim counts only when it comes from this network, so that retrackers on a LAN can announce for their
+    /// clients; a stranger could enlist a victim's address otherwise. `ip` is a statement about this announce; `ipv4`
+    /// and `ipv6` are often a client's second address, so that they count for their own family only.
+    pub fn peer_ip(&self, source: IpAddr, claimed: &ClaimedIps) -> IpAddr {
+        if !is_local(source) {
+            return source;
+        }
+        let same_family = match source {
+            IpAddr::V4(_) => claimed.ipv4.map(IpAddr::V4),
+            IpAddr::V6(_) => claimed.ipv6.map(IpAddr::V6),
+        };
+        let claim = claimed.ip.or(same_family).filter(|&ip| tellable(ip));
+        // Loopback is what a client behind a proxy of its own may say of itself; it helps nobody else.
+        claim.filter(|ip| !ip.is_loopback() || source.is_loopback()).unwrap_or(source)
+    }
+}
+
+/// Whether an address means the same host to others as to us. Loopback does to the clients of one host, which are
+/// told apart later.
+pub fn tellable(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let this_network = ip.octets().first() == Some(&0);
+            !(this_network || ip.is_multicast() || ip.is_link_local() || ip.is_broadcast())
+        }
+        IpAddr::V6(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local()),
+    }
+}
+
+/// Whether an address belongs to this host or to a network of its owner's: loopback, RFC 1918, link-local, ULA.
+pub fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_local_v4(ip),
+        IpAddr::V6(ip) => is_local_v6(ip),
+    }
+}
+
+fn is_local_v4(ip: Ipv4Addr) -> bool {
+    ip.is_loopback() || ip.is_private() || ip.is_link_local()
+}
+
+fn is_local_v6(ip: Ipv6Addr) -> bool {
+    ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy { interval: 30 };
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn numwant_is_clamped() {
+        let want = |numwant| POLICY.want(numwant);
+        assert_eq!(want(NumWant::Default), 50);
+        assert_eq!(want(NumWant::AtMost(0)), 0);
+        assert_eq!(want(NumWant::AtMost(80)), 80);
+        assert_eq!(want(NumWant::AtMost(u32::MAX)), 200);
+    }
+
+    #[test]
+    fn claims_count_from_this_network_only() {
+        let claims = |source, claimed| {
+            POLICY.peer_ip(ip(source), &ClaimedIps { ip: Some(ip(claimed)), ..ClaimedIps::default() }).to_string()
+        };
+        for local in ["127.0.0.1", "10.1.2.3", "192.168.1.1", "172.16.0.1", "::1", "fd00::1"] {
+            assert_eq!(claims(local, "192.168.1.15"), "192.168.1.15");
+            assert_eq!(claims(local, "203.0.113.5"), "203.0.113.5");
+            assert_eq!(claims(local, "2001:db8::5"), "2001:db8::5");
+            for useless in ["0.0.0.0", "224.0.0.1", "169.254.1.1", "ff02::1", "fe80::1", "::", "255.255.255.255"] {
+                assert_eq!(claims(local, useless), local);
+            }
+        }
+        assert_eq!(claims("10.1.2.3", "127.0.0.1"), "10.1.2.3");
+        assert_eq!(claims("127.0.0.1", "127.0.0.7"), "127.0.0.7");
+        for stranger in ["8.8.8.8", "172.32.0.1", "100.64.0.1", "2001:db8::1"] {
+            assert_eq!(claims(stranger, "192.168.1.15"), stranger);
+        }
+    }
+
+    #[test]
+    fn a_second_address_of_the_other_family_does_not_replace_the_first() {
+        let claimed = ClaimedIps { ip: None, ipv4: Some([10, 9, 9, 9].into()), ipv6: "fd00::9".parse().ok() };
+        assert_eq!(POLICY.peer_ip(ip("10.0.0.1"), &claimed), ip("10.9.9.9"));
+        assert_eq!(POLICY.peer_ip(ip("fd00::1"), &claimed), ip("fd00::9"));
+        let claimed = ClaimedIps { ipv4: None, ..claimed };
+        assert_eq!(POLICY.peer_ip(ip("10.0.0.1"), &claimed), ip("10.0.0.1"));
+    }
+}
