@@ -1,4 +1,4 @@
-//! retracker: a BitTorrent tracker for a local network that also asks upstream trackers.
+//! `retracker`: a BitTorrent tracker for a local network that also asks upstream trackers.
 //!
 //! # How an announce travels
 //! A socket's bytes are parsed at the edge by [`wire`] into the values of [`bittorrent`]. [`tracker`] decides: its policy

@@ -1,6 +1,8 @@
 //! The command line as it was typed. What the values mean is decided in [`super::read`], where the variables are
 //! known too: so every value is text here.
 
+#![allow(clippy::doc_markdown, reason = "the comments are the text of the help, which is no Markdown")]
+
 use clap::{ArgAction, Parser, Subcommand};
 
 /// A BitTorrent tracker for local networks, which also asks your upstream trackers.

@@ -100,7 +100,7 @@ struct Health {
 }
 
 /// A forwarder that fails now and then is reported at most this often.
-const REPORT_PAUSE: Duration = Duration::from_secs(60);
+const REPORT_PAUSE: Duration = Duration::from_mins(1);
 
 impl Forwarders {
     /// Prepares the forwarders; none when none are configured. The error is a sentence that names the entry.

@@ -48,10 +48,10 @@ pub fn start(
     for bound in bound {
         match bound {
             Bound::Tcp(listeners) => {
-                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.tcp.push(listener))
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.tcp.push(listener));
             }
             Bound::Unix(listeners) => {
-                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.unix.push(listener))
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.unix.push(listener));
             }
         }
     }

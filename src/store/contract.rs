@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Action, Announcement, Moment, Picked, Store, StoreOptions};
 use crate::bittorrent::{InfoHash, PeerId, PeerLists, Role, SwarmCounts};
 
-const AGE: Duration = Duration::from_secs(600);
+const AGE: Duration = Duration::from_mins(10);
 
 fn store() -> Store {
     store_of(2_000_000)

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
-use moka::ops::compute::{CompResult, Op};
 use moka::sync::Cache;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::swarm::Swarm;
 use super::{Action, Age, Announcement, Moment, Picked};
@@ -29,9 +28,13 @@ pub struct StoreOptions {
 #[derive(Debug)]
 pub struct Store {
     swarms: Cache<InfoHash, Arc<Cell>, foldhash::fast::RandomState>,
+    writers: [Mutex<()>; WRITERS],
     age: Age,
     tally: Arc<Tally>,
 }
+
+/// Locks for putting swarms into the cache, each for its share of the info-hashes.
+const WRITERS: usize = 64;
 
 /// A swarm in its lock. A plain mutex: it is held for about a microsecond, and never across an await.
 #[derive(Debug, Default)]
@@ -42,8 +45,6 @@ struct Inner {
     swarm: Swarm,
     /// The weight that the cache was told, or is about to be.
     weight: u32,
-    /// Puts of this swarm over itself, to tell the cache its weight, of which the cache has not yet given notice.
-    reweighing: u32,
     /// The cache has dropped this swarm: whoever still holds it must look it up anew.
     dropped: bool,
 }
@@ -82,7 +83,7 @@ impl Store {
             // With a listener, moka bounds the time that one caller spends on expiry.
             .eviction_listener(listener)
             .build_with_hasher(foldhash::fast::RandomState::default());
-        Self { swarms, age: Age::new(options.peer_age), tally }
+        Self { swarms, writers: std::array::from_fn(|_| Mutex::new(())), age: Age::new(options.peer_age), tally }
     }
 
     /// Carries out an announce and tells who else is in the swarm.
@@ -139,26 +140,33 @@ impl Store {
         self.swarms.run_pending_tasks();
     }
 
-    /// The swarm, new if there is none or only one that was dropped: see [`Self::tell_weight`].
+    /// The swarm, new if there is none, or only one that was dropped and put back: see [`Self::tell_weight`].
     fn living(&self, info_hash: InfoHash) -> Arc<Cell> {
-        let new = || {
-            self.tally.swarms.fetch_add(1, Relaxed);
-            Arc::new(Cell(Mutex::new(Inner { weight: 1, ..Inner::default() })))
-        };
-        self.swarms.entry(info_hash).or_insert_with_if(new, |cell| cell.0.lock().dropped).into_value()
+        let _writer = self.writer(info_hash);
+        if let Some(cell) = self.swarms.get(&info_hash).filter(|cell| !cell.0.lock().dropped) {
+            return cell;
+        }
+        let cell = Arc::new(Cell(Mutex::new(Inner { weight: 1, ..Inner::default() })));
+        self.tally.swarms.fetch_add(1, Relaxed);
+        self.swarms.insert(info_hash, Arc::clone(&cell));
+        cell
     }
 
-    /// Puts the same swarm into the cache again, which is how moka learns of a new weight, unless it has been dropped.
+    /// Puts the same swarm into the cache again, which is how moka learns of a new weight, unless it is no longer there.
     /// moka may still drop it between the look and the put; then a dropped swarm is in the cache until its next
     /// announce replaces it.
     fn tell_weight(&self, info_hash: InfoHash, cell: &Arc<Cell>) {
-        let outcome = self.swarms.entry(info_hash).and_compute_with(|entry| match entry {
-            Some(entry) if Arc::ptr_eq(entry.value(), cell) => Op::Put(Arc::clone(cell)),
-            _ => Op::Nop,
-        });
-        if !matches!(outcome, CompResult::ReplacedWith(_)) {
-            cell.0.lock().reweighing -= 1;
+        let _writer = self.writer(info_hash);
+        if self.swarms.get(&info_hash).is_some_and(|current| Arc::ptr_eq(&current, cell)) {
+            self.swarms.insert(info_hash, Arc::clone(cell));
         }
+    }
+
+    /// Whoever puts a swarm into the cache holds this: no two do so for one torrent at a time. Taken before a swarm's
+    /// lock, never after.
+    fn writer(&self, info_hash: InfoHash) -> Option<MutexGuard<'_, ()>> {
+        let InfoHash([first, ..]) = info_hash;
+        self.writers.get(usize::from(first) % WRITERS).map(Mutex::lock)
     }
 }
 
@@ -170,7 +178,6 @@ impl Inner {
         let changed = peers > self.weight || peers < self.weight / 2;
         if changed {
             self.weight = peers.saturating_add(peers / 4);
-            self.reweighing += 1;
         }
         changed
     }
@@ -199,11 +206,8 @@ impl Tally {
     fn drop_swarm(&self, cell: &Cell, cause: moka::notification::RemovalCause) {
         use moka::notification::RemovalCause::{Replaced, Size};
         let mut inner = cell.0.lock();
-        if cause == Replaced && inner.reweighing > 0 {
-            inner.reweighing -= 1;
-            return;
-        }
-        if inner.dropped {
+        // Replaced by itself, with another weight; or dropped before, and put back: see `Store::tell_weight`.
+        if cause == Replaced || inner.dropped {
             return;
         }
         inner.dropped = true;

@@ -85,16 +85,14 @@ impl Iterator for Unescape<'_> {
         let (&first, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(match first {
-            b'%' => match rest {
-                [high, low, tail @ ..] => {
-                    self.0 = tail;
-                    hex_digit(*high).zip(hex_digit(*low)).map(|(high, low)| high << 4 | low)
+            b'%' => {
+                let (digits, tail) = rest.split_at(rest.len().min(2));
+                self.0 = tail;
+                match digits {
+                    &[high, low] => hex_digit(high).zip(hex_digit(low)).map(|(high, low)| high << 4 | low),
+                    _ => None,
                 }
-                _ => {
-                    self.0 = &[];
-                    None
-                }
-            },
+            }
             b'+' => Some(b' '),
             byte => Some(byte),
         })

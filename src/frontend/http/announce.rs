@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use actix_web::http::header::USER_AGENT;
+use actix_web::http::header::{HeaderValue, USER_AGENT};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::reply;
@@ -15,7 +15,7 @@ pub(super) async fn announce(request: HttpRequest, context: web::Data<Context>) 
     let metrics = &context.metrics;
     metrics.announce_arrived();
     let ip = context.client_address.of(&request, metrics);
-    let user_agent = request.headers().get(USER_AGENT).map(|value| value.as_bytes());
+    let user_agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes);
     let result = match wire::parse(request.query_string().as_bytes()) {
         Ok((announce, format)) => {
             let caller = Caller { ip, user_agent };

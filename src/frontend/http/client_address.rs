@@ -37,7 +37,7 @@ impl ClientAddress {
         let Self::XRealIp { told } = self else { return socket };
         let header = request.headers().get(X_REAL_IP);
         let address = header.and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse::<IpAddr>().ok());
-        address.map(|ip| ip.to_canonical()).unwrap_or_else(|| {
+        address.map_or_else(|| {
             metrics.real_ip_missing.inc();
             told.call_once(|| {
                 let found = header.map_or("no X-Real-IP header".into(), |value| {
@@ -49,6 +49,6 @@ impl ClientAddress {
                 );
             });
             socket
-        })
+        }, |ip| ip.to_canonical())
     }
 }

@@ -22,7 +22,10 @@ pub struct Lenient<T> {
 /// Where in the requests of a connection the reader is.
 #[derive(Debug)]
 enum Place {
-    RequestLine,
+    RequestLine {
+        /// Whether the line has more than its end. An empty line before a request is allowed, and is none.
+        begun: bool,
+    },
     Headers {
         /// The beginning of the line that is being read, to tell which header it is.
         line: LineStart,
@@ -72,15 +75,15 @@ impl Place {
             let line_end = memchr::memchr(b'\n', rest);
             let piece = rest.get(..line_end.map_or(rest.len(), |end| end + 1)).unwrap_or(rest);
             match self {
-                Self::RequestLine => {
+                Self::RequestLine { begun } => {
                     if mended.is_none() && piece.iter().any(|&byte| needs_escape(byte)) {
                         mended = Some(bytes.get(..done).unwrap_or_default().to_vec());
                     }
                     if let Some(mended) = &mut mended {
                         piece.iter().for_each(|&byte| put(byte, mended));
                     }
-                    // An empty line before a request is allowed, and is none.
-                    if line_end.is_some() && !matches!(piece, b"\n" | b"\r\n") {
+                    *begun |= piece.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
+                    if line_end.is_some() && *begun {
                         *self = Self::Headers { line: LineStart::default() };
                     }
                 }
@@ -91,7 +94,7 @@ impl Place {
                     }
                     if line_end.is_some() {
                         if line.is_empty_line() {
-                            *self = Self::RequestLine;
+                            *self = Self::RequestLine { begun: false };
                         } else if line.announces_a_body() {
                             *self = Self::Opaque;
                         } else {
@@ -128,7 +131,7 @@ fn put(byte: u8, out: &mut Vec<u8>) {
 impl<T> Lenient<T> {
     /// A connection on which nothing has been read yet.
     pub fn new(stream: T) -> Self {
-        Self { stream, place: Place::RequestLine, pending: Vec::new() }
+        Self { stream, place: Place::RequestLine { begun: false }, pending: Vec::new() }
     }
 
     fn give_pending(&mut self, buf: &mut ReadBuf<'_>) {
