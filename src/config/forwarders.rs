@@ -37,9 +37,14 @@ fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
     let entries: Option<Vec<Entry>> = serde_yaml::from_str(text).map_err(|error| {
         let message = error.to_string();
         let problem = message.split(" at line ").next().unwrap_or(&message);
-        // Behind the place in the list, which the line says better.
-        let problem = problem.split_once("]: ").map_or(problem, |(_, rest)| rest);
-        Problem { line: error.location().map(|location| location.line()), problem: problem.to_owned() }
+        // Without the path to the place, which the line says better.
+        let problem = match problem.split_once(": ") {
+            Some((path, rest)) if path.starts_with(['.', '[']) => rest,
+            _ => problem,
+        };
+        let problem = problem
+            .replace("expected a sequence", "expected a list of entries such as `- uri: http://1.2.3.4/announce`");
+        Problem { line: error.location().map(|location| location.line()), problem }
     })?;
     Ok(entries.unwrap_or_default().into_iter().map(Entry::into_options).collect())
 }
@@ -141,17 +146,17 @@ mod tests {
 
     #[test]
     fn problems_name_the_line_and_the_remedy() {
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n- url: http://b/announce\n"), @"");
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n  ip: example.com\n"), @"");
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n\n- uri: tracker.example/announce?key=secret\n"), @"");
-        insta::assert_snapshot!(problem("- uri: udp://a:80/announce\n"), @"");
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n  host: 'a b'\n"), @"");
-        insta::assert_snapshot!(problem("- name: x\n"), @"");
-        insta::assert_snapshot!(problem("- http://a/announce\n"), @"");
-        insta::assert_snapshot!(problem("forwarders:\n  - uri: http://a/announce\n"), @"");
-        insta::assert_snapshot!(problem("- uri: [\n"), @"");
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n\tip: 1.2.3.4\n"), @"");
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n  uri: http://b/announce\n"), @"");
-        insta::assert_snapshot!(problem("- uri:\n"), @"");
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n- url: http://b/announce\n"), @r#"2: unknown field `url`, expected one of `uri`, `name`, `ip`, `host`"#);
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n  ip: example.com\n"), @r#"1: ip is "example.com", expected an address such as 192.168.1.15"#);
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n\n- uri: tracker.example/announce?key=secret\n"), @r#"3: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce"#);
+        insta::assert_snapshot!(problem("- uri: udp://a:80/announce\n"), @r#"1: uri has the scheme "udp", only http and https are supported, expected an announce URL such as http://tracker.example:8080/announce"#);
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n  host: 'a b'\n"), @r#"1: host is "a b", expected a host name such as retracker.local"#);
+        insta::assert_snapshot!(problem("- name: x\n"), @r#"1: missing field `uri`"#);
+        insta::assert_snapshot!(problem("- http://a/announce\n"), @r#"1: invalid type: string "http://a/announce", expected a forwarder with a uri, such as `- uri: http://1.2.3.4:8080/announce`"#);
+        insta::assert_snapshot!(problem("forwarders:\n  - uri: http://a/announce\n"), @r#"1: invalid type: map, expected a list of entries such as `- uri: http://1.2.3.4/announce`"#);
+        insta::assert_snapshot!(problem("- uri: [\n"), @r#"1: invalid type: sequence, expected a string"#);
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n\tip: 1.2.3.4\n"), @r#"2: found a tab character that violates indentation"#);
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n  uri: http://b/announce\n"), @r#"1: duplicate field `uri`"#);
+        insta::assert_snapshot!(problem("- uri:\n"), @r#"1: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce"#);
     }
 }

@@ -1,5 +1,5 @@
-//! How connections to upstream trackers are made: the connector under awc, with TLS of our own, and a stream that
-//! mends what awc misreads.
+//! How connections to upstream trackers are made: the resolver of names, the connector under awc, with TLS of our own,
+//! and a stream that mends what awc misreads.
 //!
 //! awc's own TLS would leave no place for the mending, so awc is built without it and told that everything is
 //! `http://`. Of the two clients of a thread one connects plainly, the other does TLS with the name in the URI. The
@@ -16,25 +16,31 @@
 //!   It gets no more than [`MAX_READ`] bytes from one read.
 
 use std::cell::RefCell;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::task::{self, Context, Poll};
+use std::time::Duration;
 
 use actix_service::Service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use actix_web::rt::net::{ActixStream, Ready};
 use awc::http::Uri;
-use futures::future::LocalBoxFuture;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, LocalBoxFuture, Shared};
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use url::{Host, Url};
 
 /// The longest head of a reply, interim replies included.
 const MAX_HEAD: usize = 64 * 1024;
@@ -76,6 +82,90 @@ impl From<StreamError> for io::Error {
     }
 }
 
+/// How many addresses of one name are tried. Each takes its share of the time.
+const MAX_ADDRESSES: usize = 4;
+
+/// How long the addresses of a name are good for. The system does not say how long they really are.
+const ADDRESSES_LAST: Duration = Duration::from_secs(30);
+
+/// How soon a name that could not be resolved is tried again.
+const FAILURE_LASTS: Duration = Duration::from_secs(2);
+
+/// How many lookups of one upstream may be under way.
+const MAX_LOOKUPS: usize = 8;
+
+/// Finds the addresses of one upstream's names.
+///
+/// The system's resolver blocks a thread for as long as it likes, 10 s and more with a dead name server, whoever has
+/// given up waiting. One lookup per announce would soon hold all threads, with more lookups queued than ever end.
+pub(super) struct Resolver {
+    usual: Mutex<Option<(Instant, Lookup)>>,
+    places: Arc<Semaphore>,
+}
+
+type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, String>>>;
+
+impl Resolver {
+    pub(super) fn new() -> Self {
+        Self { usual: Mutex::new(None), places: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
+    }
+
+    /// The addresses of the host that is asked for at every announce, in the order in which they are to be tried.
+    /// All announces share a lookup, and for a while its result.
+    pub(super) async fn usual(&self, url: &Url) -> Result<Vec<SocketAddr>, String> {
+        let lookup = {
+            let mut usual = self.usual.lock();
+            match &*usual {
+                Some((start, lookup)) if start.elapsed() < lasts(lookup.peek()) => lookup.clone(),
+                _ => usual.insert((Instant::now(), self.lookup(url))).1.clone(),
+            }
+        };
+        lookup.await
+    }
+
+    /// The same for a host that is named once, in a redirect.
+    pub(super) async fn once(&self, url: &Url) -> Result<Vec<SocketAddr>, String> {
+        self.lookup(url).await
+    }
+
+    fn lookup(&self, url: &Url) -> Lookup {
+        let port = url.port_or_known_default().unwrap_or(80);
+        let known = |ip: IpAddr| Ok(vec![SocketAddr::new(ip, port)]);
+        let name = match url.host() {
+            Some(Host::Domain(name)) => name.to_owned(),
+            Some(Host::Ipv4(ip)) => return ready(known(ip.into())).boxed().shared(),
+            Some(Host::Ipv6(ip)) => return ready(known(ip.into())).boxed().shared(),
+            None => return ready(Err("there is none".to_owned())).boxed().shared(),
+        };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return ready(Err("too many lookups are under way".to_owned())).boxed().shared();
+        };
+        // A task of its own keeps the place until the thread is free, and not just until nobody waits.
+        let lookup = tokio::spawn(async move {
+            let _place = place;
+            let found = tokio::net::lookup_host((name, port)).await.map_err(|error| error.to_string())?;
+            Ok(in_turn(found.collect()))
+        });
+        async { lookup.await.unwrap_or_else(|error| Err(error.to_string())) }.boxed().shared()
+    }
+}
+
+/// From its start. A lookup under way is not started anew.
+fn lasts(lookup: Option<&Result<Vec<SocketAddr>, String>>) -> Duration {
+    match lookup {
+        Some(Err(_)) => FAILURE_LASTS,
+        Some(Ok(_)) | None => ADDRESSES_LAST,
+    }
+}
+
+/// The families in turn, so that a broken one costs little.
+fn in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let preferred = found.first().is_some_and(SocketAddr::is_ipv4);
+    let (a, b): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| address.is_ipv4() == preferred);
+    let turns = 0..a.len().max(b.len());
+    turns.flat_map(|turn| [a.get(turn), b.get(turn)]).flatten().copied().take(MAX_ADDRESSES).collect()
+}
+
 tokio::task_local! {
     /// When the connector gives an address up. awc has no such thing for one request, but polls the connector within
     /// the request's own task.
@@ -107,7 +197,7 @@ pub(super) fn client(tls: bool) -> Result<awc::Client, String> {
 fn new_client(connector: UpstreamConnector) -> awc::Client {
     // The caller has one deadline over the whole exchange. awc's own would cut it short: five seconds each for the
     // connection and the head.
-    let connector = awc::Connector::new().connector(connector).timeout(std::time::Duration::MAX).limit(0);
+    let connector = awc::Connector::new().connector(connector).timeout(Duration::MAX).limit(0);
     awc::Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
 }
 
@@ -156,7 +246,7 @@ impl Service<ConnectInfo<Uri>> for UpstreamConnector {
                 Err(_) => TcpStream::connect(address).await,
             };
             let tcp = tcp.map_err(ConnectError::Io)?;
-            // The request is one small write; without this, its second half would wait for the first's ACK.
+            // A handshake and a request are small writes, which would wait for each other's ACK without this.
             tcp.set_nodelay(true).map_err(ConnectError::Io)?;
             let io = match tls {
                 None => Io::Plain(tcp),
@@ -199,7 +289,7 @@ impl AsyncRead for UpstreamStream {
         while reply.in_head() {
             let mut space = [0; HEAD_READ];
             let mut chunk = ReadBuf::new(&mut space);
-            ready!(poll_read_or_end(io, cx, &mut chunk))?;
+            task::ready!(poll_read_or_end(io, cx, &mut chunk))?;
             reply.head_bytes(chunk.filled())?;
         }
         if buf.remaining() == 0 || reply.take(buf) {
@@ -207,7 +297,7 @@ impl AsyncRead for UpstreamStream {
         }
         let room = buf.remaining().min(MAX_READ);
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
-        ready!(poll_read_or_end(io, cx, &mut part))?;
+        task::ready!(poll_read_or_end(io, cx, &mut part))?;
         let read = part.filled().len();
         buf.advance(read);
         Poll::Ready(reply.body_bytes(read).map_err(io::Error::from))
@@ -221,7 +311,7 @@ fn poll_read_or_end(io: &mut Io, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) ->
         Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
         Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
     };
-    match ready!(read) {
+    match task::ready!(read) {
         Err(error)
             if matches!(
                 error.kind(),
@@ -416,8 +506,9 @@ fn mend(head: &mut [u8]) -> Head {
     let mut lines = head.get(blank..).unwrap_or_default().split(|&byte| byte == b'\n');
     let line = lines.next().unwrap_or_default();
     let Some((&minor, rest)) = line.strip_prefix(HTTP_1).and_then(<[u8]>::split_first) else { return UNTOUCHED };
-    let Some(&[b' ', a, b, c]) = rest.first_chunk() else { return UNTOUCHED };
-    match [a, b, c] {
+    let Some(&[b' ', status @ ..]) = rest.first_chunk::<4>() else { return UNTOUCHED };
+    match status {
+        [a, b, c] if ![a, b, c].iter().all(u8::is_ascii_digit) => return UNTOUCHED,
         // The first was not asked for, and is not HTTP from here on. The others have no body, whatever their head says.
         [b'1', b'0', b'1'] | [b'2' | b'3', b'0', b'4'] => return UNTOUCHED,
         [b'1', ..] => return Head::Interim,
@@ -453,10 +544,155 @@ fn mend(head: &mut [u8]) -> Head {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use rustls::ServerConfig;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio_rustls::TlsAcceptor;
 
-    pub(super) fn with_our_root(roots: RootCertStore) -> RootCertStore {
+    /// Of `tracker.test`, by itself, good for a hundred years.
+    const CERTIFICATE: &str = "\
+        3082019a30820141a00302010202145ebfde7923dfca48a1fc1cdc82f5c4c7c38f3176300a06082a8648ce3d0403023017311530\
+        1306035504030c0c747261636b65722e746573743020170d3236313132303133333733305a180f32313236313032373133333733\
+        305a30173115301306035504030c0c747261636b65722e746573743059301306072a8648ce3d020106082a8648ce3d0301070342\
+        0004254fb3f78a368c032cee106d611c37ab5eee5b7c9e041592496587fb672596478f56ab4a0093cf8523af098d9cc8e54bb053\
+        67d0e271f1014f7772cb0e68edcba3693067301d0603551d0e0416041490166496a6e2cb78dc9a2934f3b5aca4cc4fe07b301f06\
+        03551d2304183016801490166496a6e2cb78dc9a2934f3b5aca4cc4fe07b30170603551d110410300e820c747261636b65722e74\
+        657374300c0603551d130101ff04023000300a06082a8648ce3d040302034700304402204f45256c853bee529610617a3f78f8b7\
+        cf7afccc8c7b10eecea753b980cc48dc02206736b94bd0886ea83dc3e2a626429baf2dc9fa58aa9d384e3317fa777397ce1a";
+
+    /// Its key, which nothing but these tests trusts.
+    const KEY: &str = "\
+        308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420acd01414e691ce614ac0ff2690ebbbe3\
+        2cadac45055b4d43d6a95c77b249150aa14403420004254fb3f78a368c032cee106d611c37ab5eee5b7c9e041592496587fb6725\
+        96478f56ab4a0093cf8523af098d9cc8e54bb05367d0e271f1014f7772cb0e68edcb";
+
+    fn from_hex(hex: &str) -> Vec<u8> {
+        let digits: Vec<_> = hex.chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+        digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).unwrap()).collect()
+    }
+
+    fn certificate() -> CertificateDer<'static> {
+        from_hex(CERTIFICATE).into()
+    }
+
+    pub(super) fn with_our_root(mut roots: RootCertStore) -> RootCertStore {
+        roots.add(certificate()).unwrap();
         roots
+    }
+
+    /// A server that is `tracker.test`.
+    pub(in crate::forward) fn acceptor() -> TlsAcceptor {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate()], PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(from_hex(KEY))));
+        TlsAcceptor::from(Arc::new(config.unwrap()))
+    }
+
+    /// What awc would read of a reply that arrives in pieces of that many bytes.
+    fn shown(reply: &[u8], piece: usize) -> Result<Vec<u8>, StreamError> {
+        let mut state = Reply::default();
+        for chunk in reply.chunks(piece) {
+            if state.in_head() {
+                state.head_bytes(chunk)?;
+            } else if let Reply::Body { bytes, .. } = &mut state {
+                bytes.extend_from_slice(chunk);
+                state.body_bytes(chunk.len())?;
+            }
+        }
+        if state.in_head() {
+            state.head_bytes(b"")?;
+        }
+        state.body_bytes(0)?;
+        let mut space = [0; MAX_READ];
+        let mut buf = ReadBuf::new(&mut space);
+        state.take(&mut buf);
+        Ok(buf.filled().to_vec())
+    }
+
+    #[test]
+    fn heads_are_mended_however_they_arrive() {
+        for (sent, seen) in [
+            ("HTTP/1.1 200 OK\r\nServer: x\r\n\r\nde", "HTTP/1.0 200 OK\r\nServer: x\r\n\r\nde"),
+            ("\r\nHTTP/1.1 200\n\nde", "\r\nHTTP/1.0 200\n\nde"),
+            ("HTTP/1.1 200 OK\r\n\nde", "HTTP/1.0 200 OK\r\n\nde"),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 x\r\nA: b\r\n\r\nHTTP/1.1 404 x\r\n\r\n",
+                "HTTP/1.0 404 x\r\n\r\n",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: Identity\r\n\r\n",
+                "HTTP/1.0 200 OK\r\nTransfer-Encoding: Identity\r\n\r\n",
+            ),
+        ] {
+            for piece in 1..=sent.len() {
+                assert_eq!(shown(sent.as_bytes(), piece), Ok(seen.as_bytes().to_vec()), "in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn heads_that_are_well_or_beyond_help_pass_unchanged() {
+        for reply in [
+            "HTTP/1.1 200 OK\r\nCONTENT-length : 2\r\n\r\nde",
+            "HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nde",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nContent-Length: 99\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+            "HTTP/1.1 2 OK\r\n\r\n",
+            "HTTP/2 200 OK\r\n\r\n",
+            "d8:intervali1800ee",
+            "",
+        ] {
+            for piece in 1..=reply.len().max(1) {
+                assert_eq!(shown(reply.as_bytes(), piece), Ok(reply.as_bytes().to_vec()), "in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_ends_early_or_never_is_an_error() {
+        for reply in ["HTTP/1.1 200 OK\r\nA: b\r\n", "HT", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nde"] {
+            for piece in 1..=reply.len() {
+                assert_eq!(shown(reply.as_bytes(), piece), Err(StreamError::Truncated), "{reply:?} by {piece}");
+            }
+        }
+        let endless = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "a".repeat(MAX_HEAD));
+        assert_eq!(shown(endless.as_bytes(), HEAD_READ), Err(StreamError::HeadTooLarge));
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n".repeat(MAX_HEAD / 20);
+        assert_eq!(shown(interim.as_bytes(), HEAD_READ), Err(StreamError::HeadTooLarge));
+    }
+
+    #[test]
+    fn address_families_take_turns() {
+        let found = ["[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1", "[2001:db8::3]:1", "192.0.2.2:1"];
+        let found: Vec<SocketAddr> = found.iter().map(|address| address.parse().unwrap()).collect();
+        assert_eq!(in_turn(found.clone()), [found[0], found[2], found[1], found[4]]);
+        assert_eq!(in_turn(Vec::new()), []);
+    }
+
+    #[actix_web::test]
+    async fn lookups_are_shared_and_bounded() {
+        let resolver = Resolver::new();
+        let localhost = Url::parse("http://localhost:81").unwrap();
+        let first = resolver.usual(&localhost).await.unwrap();
+        assert!(first.iter().all(|address| address.ip().is_loopback() && address.port() == 81), "{first:?}");
+        let places = resolver.places.try_acquire_many(u32::try_from(MAX_LOOKUPS).unwrap()).unwrap();
+        assert_eq!(resolver.usual(&localhost).await, Ok(first));
+        resolver.once(&localhost).await.unwrap_err();
+        resolver.once(&Url::parse("http://[::1]").unwrap()).await.unwrap();
+        drop(places);
+        resolver.once(&localhost).await.unwrap();
+    }
+
+    #[test]
+    fn every_host_of_a_uri_is_a_name_for_tls() {
+        for host in ["tracker.test", "a_b.example", "xn--e1afmkfd.xn--p1ai", "192.0.2.1", "[2001:db8::1]"] {
+            assert!(server_name(host).is_ok(), "{host}");
+        }
     }
 }

@@ -14,9 +14,9 @@ use awc::http::{StatusCode, Uri};
 use futures::Stream;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode, utf8_percent_encode};
 use tokio::time::Instant;
-use url::{Host, Url};
+use url::Url;
 
-use super::connect::{self, StreamError};
+use super::connect::{self, Resolver, StreamError};
 use super::error::{BadRedirect, ForwardError};
 use crate::wire::bencode::BencodeError;
 use crate::wire::upstream::{self, UpstreamReply, UpstreamReplyError};
@@ -26,9 +26,6 @@ const MAX_BODY: usize = 1024 * 1024;
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
-
-/// How many addresses of one name are tried. Each takes its share of the time.
-const MAX_ADDRESSES: usize = 4;
 
 /// What is kept of a `failure reason`: it goes into logs and to clients.
 const MAX_REASON: usize = 512;
@@ -55,6 +52,7 @@ pub(super) struct HttpUpstream {
     login: Option<(String, String)>,
     /// What may be a passkey: upstream trackers repeat them in their refusals.
     secrets: Vec<Vec<u8>>,
+    resolver: Resolver,
 }
 
 /// A request without its address.
@@ -67,31 +65,33 @@ struct Request<'a> {
 }
 
 impl HttpUpstream {
-    /// Prepares for a forwarder's `uri`, and for its `host` if it has one. The error is a sentence for the operator.
+    /// Prepares for a forwarder's `uri`, and for its `host` if it has one. The error is for the operator, and
+    /// continues a sentence that names the forwarder.
     pub(super) fn new(uri: &Url, host: Option<&str>) -> Result<Self, String> {
         if !is_http(uri) {
-            return Err(format!("The uri begins with {}://, but must begin with http:// or https://.", uri.scheme()));
+            return Err(format!("its uri begins with {}://, but must begin with http:// or https://", uri.scheme()));
         }
         if uri.host().is_none() {
-            return Err("The uri names no host.".to_owned());
+            return Err("its uri names no host".to_owned());
         }
         if uri.port() == Some(0) {
-            return Err("The uri names port 0, which nothing listens at.".to_owned());
+            return Err("its uri names port 0, where nothing can listen".to_owned());
         }
         let seen = match host {
             None => uri.clone(),
             Some(host) => with_host(uri, host).ok_or_else(|| {
-                format!("The host is {host:?}, but must be a host name or an address, and may end in a port.")
+                format!("its host is {host:?}, but must be a name or an address, which may end in a port")
             })?,
         };
         if seen.scheme() == "https" && connect::server_name(seen.host_str().unwrap_or_default()).is_err() {
-            return Err("The host is no name that a certificate can be issued for.".to_owned());
+            return Err("its host is no name that a certificate can be issued for".to_owned());
         }
-        let upstream = Self { configured: uri.clone(), login: login(uri), secrets: secrets(uri), seen };
+        let (login, secrets) = (login(uri), secrets(uri));
+        let upstream = Self { configured: uri.clone(), seen, login, secrets, resolver: Resolver::new() };
         // What can be wrong with a request is wrong with all of them: better said at the start.
         match upstream.request(&upstream.seen, "", None) {
             Some(_) => Ok(upstream),
-            None => Err("The uri holds something that cannot be sent in HTTP, or is too long.".to_owned()),
+            None => Err("its uri is too long, or holds something that HTTP cannot send".to_owned()),
         }
     }
 
@@ -120,7 +120,8 @@ impl HttpUpstream {
         let user_agent = user_agent.and_then(|agent| HeaderValue::from_bytes(agent).ok());
         let request = self.request(&self.seen, query, user_agent.as_ref());
         let request = request.ok_or_else(|| ForwardError::Connect("the request is too long".to_owned()))?;
-        let (mut response, address) = send(&request, &resolve(&self.configured).await?, deadline).await?;
+        let addresses = self.resolver.usual(&self.configured).await.map_err(ForwardError::Dns)?;
+        let (mut response, address) = send(&request, &addresses, deadline).await?;
         let upstream_is_public = is_public(address.ip());
         let mut url = Cow::Borrowed(&self.seen);
         for _ in 0..MAX_REDIRECTS {
@@ -134,15 +135,16 @@ impl HttpUpstream {
             drop(response);
             let own = self.is_own(&url);
             let request = self.request(&url, query, user_agent.as_ref()).ok_or(bad(BadRedirect::Location))?;
-            let mut addresses = resolve(if own { &self.configured } else { &url }).await?;
-            // The addresses that are dialled are the very ones that are examined: a name that points elsewhere the
-            // next moment gains nothing.
-            if upstream_is_public && !own {
-                addresses.retain(|address| is_public(address.ip()));
+            let addresses = if own {
+                self.resolver.usual(&self.configured).await.map_err(ForwardError::Dns)?
+            } else {
+                let mut addresses = self.resolver.once(&url).await.map_err(ForwardError::Dns)?;
+                permit(&mut addresses, upstream_is_public);
                 if addresses.is_empty() {
                     return Err(bad(BadRedirect::Private));
                 }
-            }
+                addresses
+            };
             (response, _) = send(&request, &addresses, deadline).await?;
         }
         if is_redirect(response.status()) {
@@ -238,7 +240,7 @@ async fn send(
     deadline: Instant,
 ) -> Result<(ClientResponse<impl Stream<Item = Result<Bytes, PayloadError>> + use<>>, SocketAddr), ForwardError> {
     let client = connect::client(request.tls).map_err(ForwardError::Tls)?;
-    let mut failure = no_address();
+    let mut failure = ForwardError::Dns("it has no address".to_owned());
     for (tried, &address) in addresses.iter().enumerate() {
         let mut outgoing = client
             .get(&request.uri)
@@ -294,8 +296,9 @@ fn send_error(error: SendRequestError) -> ForwardError {
 fn body_error(error: PayloadError, code: u16) -> ForwardError {
     match error {
         PayloadError::Overflow => ForwardError::TooLarge { status: Some(code) },
-        PayloadError::Incomplete(_) => ForwardError::Truncated { status: Some(code) },
-        PayloadError::Io(error) => io_error(&error, Some(code)),
+        // In spite of its name the first is what all errors become on their way through awc.
+        PayloadError::Incomplete(Some(error)) | PayloadError::Io(error) => io_error(&error, Some(code)),
+        PayloadError::Incomplete(None) => ForwardError::Truncated { status: Some(code) },
         error => junk(error, Some(code)),
     }
 }
@@ -313,10 +316,6 @@ fn io_error(error: &std::io::Error, status: Option<u16>) -> ForwardError {
 
 fn junk(what: impl fmt::Display, status: Option<u16>) -> ForwardError {
     ForwardError::Junk { what: what.to_string(), status }
-}
-
-fn no_address() -> ForwardError {
-    ForwardError::Dns("it has no address".to_owned())
 }
 
 /// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
@@ -407,25 +406,11 @@ fn secrets(url: &Url) -> Vec<Vec<u8>> {
     secrets
 }
 
-/// The addresses of a URL's host, in the order in which they are to be tried: the families in turn, so that a broken
-/// one costs little.
-async fn resolve(url: &Url) -> Result<Vec<SocketAddr>, ForwardError> {
-    let port = url.port_or_known_default().unwrap_or(80);
-    let name = match url.host() {
-        Some(Host::Domain(name)) => name,
-        Some(Host::Ipv4(ip)) => return Ok(vec![(ip, port).into()]),
-        Some(Host::Ipv6(ip)) => return Ok(vec![(ip, port).into()]),
-        None => return Err(no_address()),
-    };
-    let found = tokio::net::lookup_host((name, port)).await.map_err(|error| ForwardError::Dns(error.to_string()))?;
-    Ok(in_turn(found.collect()))
-}
-
-fn in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let preferred = found.first().is_some_and(SocketAddr::is_ipv4);
-    let (a, b): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| address.is_ipv4() == preferred);
-    let turns = 0..a.len().max(b.len());
-    turns.flat_map(|turn| [a.get(turn), b.get(turn)]).flatten().copied().take(MAX_ADDRESSES).collect()
+/// Leaves those addresses to which a redirect may lead. Only an upstream that is in a private network itself may send
+/// us into one. The addresses that are dialled are the very ones that are examined: a name that points elsewhere the
+/// next moment gains nothing.
+fn permit(addresses: &mut Vec<SocketAddr>, upstream_is_public: bool) {
+    addresses.retain(|address| !upstream_is_public || is_public(address.ip()));
 }
 
 /// Whether an address is one that anybody may be sent to by a stranger's redirect: no one's private network, not this
@@ -469,5 +454,408 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::connect::tests::acceptor;
     use super::*;
+    use crate::wire::upstream::Retry;
+    use futures::FutureExt as _;
+    use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    const BODY: &[u8] = b"d8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe1e";
+    /// The same in gzip.
+    const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\x4b\xb1\xb0\xca\xcc\x2b\x49\x2d\x2a\x4b\xcc\xc9\x34\xb4\x30\
+        \x30\x48\x35\xb5\x2a\x48\x4d\x2d\x2a\x36\xb3\xe2\x62\x60\x60\x94\x7a\x98\x0a\0\x4c\xab\xcb\x1d\x21\0\0\0";
+    /// Followed by zeros, each of them inflates to 1,032 zeros.
+    const BOMB: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xec\xc1\x01\x01\0\0\0\x80\x90\xfe\xaf\xee\x08\x0a";
+    const QUERY: &str = "info_hash=%00%ffA&port=6881";
+    const LONG: Duration = Duration::from_secs(10);
+    const SHORT: Duration = Duration::from_millis(100);
+
+    fn url(url: &str) -> Url {
+        Url::parse(url).unwrap()
+    }
+
+    fn reply(head: &str, body: &[u8]) -> Vec<u8> {
+        [format!("HTTP/1.1 {head}\r\n\r\n").as_bytes(), body].concat()
+    }
+
+    async fn read_request(io: &mut (impl AsyncRead + Unpin)) -> String {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(io.read_u8().await.unwrap());
+        }
+        String::from_utf8(request).unwrap()
+    }
+
+    async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin, reply: &[u8]) -> String {
+        let request = read_request(&mut io).await;
+        // Whoever has read enough closes.
+        let _ = io.write_all(reply).await;
+        let _ = io.flush().await;
+        request
+    }
+
+    /// A tracker that gives these replies, one in each connection, and tells the requests.
+    async fn tracker(replies: Vec<Vec<u8>>) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, requests) = mpsc::unbounded_channel();
+        actix_web::rt::spawn(async move {
+            for reply in replies {
+                let request = serve(listener.accept().await.unwrap().0, &reply).await;
+                let _ = tell.send(request);
+            }
+        });
+        (address, requests)
+    }
+
+    async fn ask(address: SocketAddr, timeout: Duration) -> Result<UpstreamReply, ForwardError> {
+        let upstream = HttpUpstream::new(&url(&format!("http://{address}/announce")), None).unwrap();
+        upstream.announce(QUERY, None, timeout).await
+    }
+
+    async fn answer_to(reply: Vec<u8>) -> Result<UpstreamReply, ForwardError> {
+        let (address, _requests) = tracker(vec![reply]).await;
+        ask(address, LONG).await
+    }
+
+    #[test]
+    fn queries_are_appended_to_whatever_uri() {
+        let cases = [
+            ("http://tracker.example", "/?Q"),
+            ("http://tracker.example?passkey=x", "/?passkey=x&Q"),
+            ("http://tracker.example/announce?", "/announce?Q"),
+            ("http://tracker.example/announce?a=b&", "/announce?a=b&Q"),
+            (
+                "http://tracker.example/a b\"<>/é|^%zz?c d=\"<é>#e",
+                "/a%20b%22%3C%3E/%C3%A9|^%zz?c%20d=%22%3C%C3%A9%3E&Q",
+            ),
+            ("http://tracker.example/announce?info_hash=x&a=b", "/announce?info_hash=x&a=b"),
+        ];
+        for (uri, expected) in cases {
+            let upstream = HttpUpstream::new(&url(uri), None).unwrap();
+            let request = upstream.request(&upstream.seen, QUERY, None).unwrap();
+            assert_eq!(request.uri.path_and_query().unwrap().as_str(), expected.replace('Q', QUERY), "{uri}");
+        }
+    }
+
+    #[test]
+    fn bad_configuration_is_told_without_the_passkey() {
+        let long = format!("http://tracker.example/{}", "secret".repeat(20_000));
+        for (uri, host) in [
+            ("udp://tracker.example/secret", None),
+            ("http://tracker.example:0/secret", None),
+            (long.as_str(), None),
+            ("http://tracker.example/secret", Some("a b")),
+            ("http://tracker.example/secret", Some("")),
+            ("http://tracker.example/secret", Some("a/b")),
+            ("http://tracker.example/secret", Some("user@a")),
+            ("https://tracker.example/secret", Some("-.example")),
+        ] {
+            let error = HttpUpstream::new(&url(uri), host).unwrap_err();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        let upstream = HttpUpstream::new(&url("http://me:secret@tracker.example/secret"), None).unwrap();
+        assert!(!format!("{upstream:?}").contains("secret"));
+    }
+
+    #[actix_web::test]
+    async fn a_request_says_what_it_must_and_nothing_twice() {
+        let (address, mut requests) = tracker(vec![reply("200 OK", BODY), reply("200 OK", BODY)]).await;
+        let upstream = HttpUpstream::new(&url(&format!("http://{address}/announce")), None).unwrap();
+        upstream.announce(QUERY, Some(b"Transmission/4.0"), LONG).await.unwrap();
+        let request = requests.recv().await.unwrap();
+        let mut lines: Vec<_> = request.lines().filter(|line| !line.starts_with("Date: ")).collect();
+        lines[1..].sort_unstable();
+        let host = format!("Host: {address}");
+        assert_eq!(
+            lines,
+            [
+                "GET /announce?info_hash=%00%ffA&port=6881 HTTP/1.1",
+                "",
+                "Accept-Encoding: gzip",
+                "Connection: close",
+                &host,
+                "User-Agent: Transmission/4.0",
+            ]
+        );
+
+        let uri = url(&format!("http://me:p%40ss@{address}"));
+        let upstream = HttpUpstream::new(&uri, Some("Tracker.Example")).unwrap();
+        upstream.announce(QUERY, Some(b"bad\nagent"), LONG).await.unwrap();
+        let request = requests.recv().await.unwrap();
+        assert_eq!(request.matches("Host:").count(), 1, "{request}");
+        assert!(request.contains("\r\nHost: tracker.example\r\n"), "{request}");
+        assert!(request.contains("\r\nAuthorization: Basic bWU6cEBzcw==\r\n"), "{request}");
+        assert!(!request.contains("User-Agent"), "{request}");
+    }
+
+    #[actix_web::test]
+    async fn replies_of_every_dress_are_read() {
+        let length = format!("200 OK\r\nContent-Length: {}", BODY.len());
+        let chunked = [b"5\r\n", &BODY[..5], b"\r\n1C;ext\r\n", &BODY[5..], b"\r\n0\r\nTrailer: x\r\n\r\n"].concat();
+        for reply in [
+            reply(&length, BODY),
+            reply("200 OK", BODY),
+            reply("200 OK", &[BODY, b"\r\n"].concat()),
+            reply("200 OK\r\nTransfer-Encoding: identity", BODY),
+            reply("200 OK\r\nTransfer-Encoding: chunked", &chunked),
+            // Its end is missing, but nothing of what matters.
+            reply("200 OK\r\nTransfer-Encoding: chunked", chunked.strip_suffix(b"0\r\nTrailer: x\r\n\r\n").unwrap()),
+            reply("200 OK\r\nContent-Encoding: gzip", GZIP),
+            reply(&format!("200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}", GZIP.len()), GZIP),
+            [&b"HTTP/1.0 200 OK\r\n\r\n"[..], BODY].concat(),
+            [&b"HTTP/1.0 200 OK\n\n"[..], BODY].concat(),
+            [&reply("100 Continue", b"")[..], &reply(&length, BODY)].concat(),
+        ] {
+            let got = answer_to(reply.clone()).await;
+            let got = got.unwrap_or_else(|error| panic!("{error} from {}", reply.escape_ascii()));
+            assert_eq!((got.interval, got.peers.len()), (Some(1800), 1));
+        }
+    }
+
+    #[actix_web::test]
+    async fn what_is_incomplete_is_no_reply() {
+        let short = &BODY[..BODY.len() - 1];
+        let truncated = |status| Err(ForwardError::Truncated { status });
+        for (sent, expected) in [
+            (reply("200 OK", short), Some(200)),
+            (reply("200 OK\r\nContent-Length: 99", BODY), Some(200)),
+            (reply("200 OK\r\nContent-Length: 99\r\nContent-Encoding: gzip", GZIP), Some(200)),
+            (reply("200 OK\r\nTransfer-Encoding: chunked", &[b"21\r\n", short].concat()), Some(200)),
+            (b"HTTP/1.1 200 OK\r\nContent-".to_vec(), None),
+            (Vec::new(), None),
+        ] {
+            assert_eq!(answer_to(sent.clone()).await, truncated(expected), "{}", sent.escape_ascii());
+        }
+    }
+
+    #[actix_web::test]
+    async fn what_is_no_reply_is_junk() {
+        for (sent, status) in [
+            (reply("200 OK\r\nContent-Length: 0", b""), Some(200)),
+            (reply("200 OK", b"<html>"), Some(200)),
+            (reply("200 OK", b"le"), Some(200)),
+            (reply("200 OK", b"deabc"), Some(200)),
+            (reply("200 OK\r\nContent-Encoding: gzip", BODY), Some(200)),
+            (reply("200 OK\r\nContent-Encoding: gzip", &GZIP[..20]), Some(200)),
+            (reply("200 OK\r\nTransfer-Encoding: chunked", BODY), Some(200)),
+            (reply("200 OK\r\nContent-Length: 1\r\nContent-Length: 1", BODY), None),
+            (BODY.to_vec(), None),
+            (b"SSH-2.0-OpenSSH_10.0\r\n".to_vec(), None),
+        ] {
+            let error = answer_to(sent.clone()).await.unwrap_err();
+            assert_eq!((error.label(), error.status()), ("junk", status), "{error} from {}", sent.escape_ascii());
+        }
+    }
+
+    #[actix_web::test]
+    async fn what_is_too_large_is_dropped_at_the_bound() {
+        let too_large = |status| Err(ForwardError::TooLarge { status });
+        let million = vec![b'd'; MAX_BODY + 1];
+        assert_eq!(answer_to(reply("200 OK", &million)).await, too_large(Some(200)));
+        assert_eq!(answer_to(reply("200 OK\r\nContent-Length: 9999999999", b"d")).await, too_large(Some(200)));
+        let bomb = [BOMB, &[0; 4096]].concat();
+        assert_eq!(answer_to(reply("200 OK\r\nContent-Encoding: gzip", &bomb)).await, too_large(Some(200)));
+        // Made awc panic.
+        let name = "a".repeat(65_536);
+        assert_eq!(answer_to(reply(&format!("200 OK\r\n{name}: b"), BODY)).await, too_large(None));
+    }
+
+    #[actix_web::test]
+    async fn nobody_takes_more_than_the_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        actix_web::rt::spawn(async move {
+            for head in [
+                "HTTP/1.1 200 OK\r\nA: ",
+                "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n",
+                "HTTP/1.1 404 Not Found\r\n\r\n",
+            ] {
+                let mut io = listener.accept().await.unwrap().0;
+                read_request(&mut io).await;
+                io.write_all(head.as_bytes()).await.unwrap();
+                while io.write_all(b"H").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        });
+        let start = Instant::now();
+        assert_eq!(ask(address, SHORT).await, Err(ForwardError::Timeout));
+        assert_eq!(ask(address, SHORT).await, Err(ForwardError::Timeout));
+        // The status was there in time.
+        assert_eq!(ask(address, SHORT).await, Err(ForwardError::Status { code: 404, retry_after: None }));
+        assert!(start.elapsed() < SHORT * 30);
+    }
+
+    #[actix_web::test]
+    async fn refusals_keep_their_status_and_lose_our_passkey() {
+        const REASON: &[u8] = b"d14:failure reason26:no 0123456789abcdef \x1b[1m!!8:retry in5:nevere";
+        let html = b"<html>not found</html>";
+        let (address, _requests) = tracker(vec![
+            reply("200 OK", REASON),
+            reply("400 Bad Request", REASON),
+            reply("404 Not Found", html),
+            reply("503 Busy\r\nRetry-After: 7", html),
+            reply("429 Busy\r\nRetry-After: 8", REASON),
+            reply("500 Busy\r\nRetry-After: 9", BODY),
+            reply("204 No Content", b""),
+        ])
+        .await;
+        let uri = url(&format!("http://{address}/0123456789abcdef/announce"));
+        let upstream = HttpUpstream::new(&uri, None).unwrap();
+        let mut answers = Vec::new();
+        for _ in 0..7 {
+            answers.push(upstream.announce(QUERY, None, LONG).await.unwrap_err());
+        }
+        let refused = |status, retry_after| {
+            let reason = b"no *** \x1b[1m!!".to_vec();
+            ForwardError::Refused { reason, retry: Retry::Never, status, retry_after }
+        };
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(
+            answers,
+            [
+                refused(200, None),
+                refused(400, None),
+                ForwardError::Status { code: 404, retry_after: None },
+                ForwardError::Status { code: 503, retry_after: seconds(7) },
+                refused(429, seconds(8)),
+                ForwardError::Status { code: 500, retry_after: None },
+                ForwardError::Status { code: 204, retry_after: None },
+            ]
+        );
+        assert_eq!(answers[0].to_string(), r"it refuses: no *** \x1b[1m!!");
+    }
+
+    #[actix_web::test]
+    async fn unreachable_addresses_are_passed_over() {
+        let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (live, _requests) = tracker(vec![reply("200 OK", BODY)]).await;
+        let upstream = HttpUpstream::new(&url("http://tracker.example/announce"), None).unwrap();
+        let request = upstream.request(&upstream.seen, QUERY, None).unwrap();
+        let deadline = Instant::now() + LONG;
+        assert_eq!(send(&request, &[dead, live], deadline).await.unwrap().1, live);
+        assert_eq!(send(&request, &[dead], deadline).await.map(|_| ()).unwrap_err().label(), "connect");
+        let upstream = HttpUpstream::new(&url("http://tracker.invalid/announce"), None).unwrap();
+        assert_eq!(upstream.announce(QUERY, None, LONG).await.unwrap_err().label(), "dns");
+    }
+
+    #[actix_web::test]
+    async fn redirects_are_followed_with_host_and_login_at_home_only() {
+        let (other, mut other_requests) = tracker(vec![reply("200 OK\r\nContent-Length: 2", b"de")]).await;
+        let (address, mut requests) = tracker(vec![
+            reply("301 x\r\nLocation: ../b?info_hash=theirs", b""),
+            reply("307 x\r\nLocation: http://tracker.test:81/c?key=é \"x", b""),
+            reply(&format!("302 x\r\nLocation: http://{other}/d#e"), b"<html>"),
+        ])
+        .await;
+        let upstream =
+            HttpUpstream::new(&url(&format!("http://me:pass@{address}/x/a")), Some("tracker.test:81")).unwrap();
+        upstream.announce(QUERY, Some(b"agent"), LONG).await.unwrap();
+        for path in ["/x/a?Q", "/b?info_hash=theirs", "/c?key=%C3%A9%20%22x&Q"] {
+            let request = requests.recv().await.unwrap();
+            assert!(request.starts_with(&format!("GET {} HTTP/1.1\r\n", path.replace('Q', QUERY))), "{request}");
+            assert!(request.contains("\r\nHost: tracker.test:81\r\n"), "{request}");
+            assert!(request.contains("\r\nAuthorization: "), "{request}");
+        }
+        let request = other_requests.recv().await.unwrap();
+        assert!(request.starts_with(&format!("GET /d?{QUERY} HTTP/1.1\r\n")), "{request}");
+        assert!(request.contains(&format!("\r\nHost: {other}\r\n")), "{request}");
+        assert!(request.contains("\r\nUser-Agent: agent\r\n"), "{request}");
+        assert!(!request.contains("\r\nAuthorization: "), "{request}");
+    }
+
+    #[actix_web::test]
+    async fn redirects_end_somewhere() {
+        let refused = |why, status| Err(ForwardError::Redirect { why, status });
+        let (address, mut requests) = tracker(vec![reply("308 x\r\nLocation: /", b""); 7]).await;
+        assert_eq!(ask(address, LONG).await, refused(BadRedirect::TooMany, 308));
+        let asked = std::iter::from_fn(|| requests.recv().now_or_never()).count();
+        assert_eq!(asked, MAX_REDIRECTS + 1);
+        for location in
+            ["", "\r\nLocation: ftp://tracker.example/", "\r\nLocation: http://", "\r\nLocation: http://a:0/"]
+        {
+            let answer = answer_to(reply(&format!("302 x{location}"), b"")).await;
+            assert_eq!(answer, refused(BadRedirect::Location, 302), "{location}");
+        }
+    }
+
+    #[test]
+    fn redirects_lead_from_outside_to_outside_only() {
+        let private = [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:10.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::192.168.0.1",
+            "2002:a00:1::1",
+            "fc00::1",
+            "fdff::1",
+            "fe80::1",
+            "ff02::1",
+        ];
+        let public = [
+            "1.1.1.1",
+            "100.63.0.1",
+            "100.128.0.1",
+            "172.32.0.1",
+            "192.169.0.1",
+            "::ffff:1.1.1.1",
+            "2606:4700::1111",
+            "64:ff9b::1.1.1.1",
+        ];
+        let sockets = |ips: &[&str]| -> Vec<SocketAddr> {
+            ips.iter().map(|ip| (ip.parse::<IpAddr>().unwrap(), 80).into()).collect()
+        };
+        let mut left = sockets(&[&private[..], &public[..]].concat());
+        permit(&mut left, true);
+        assert_eq!(left, sockets(&public));
+        let mut left = sockets(&private);
+        permit(&mut left, false);
+        assert_eq!(left, sockets(&private));
+    }
+
+    #[actix_web::test]
+    async fn tls_goes_to_the_name_in_host_and_forgives_a_rude_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, mut requests) = mpsc::unbounded_channel();
+        actix_web::rt::spawn(async move {
+            loop {
+                let tcp = listener.accept().await.unwrap().0;
+                if let Ok(tls) = acceptor().accept(tcp).await {
+                    let (_, session) = tls.get_ref();
+                    let name = session.server_name().map(str::to_owned);
+                    let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
+                    let _ = tell.send((name, protocol, serve(tls, &reply("200 OK", BODY)).await));
+                }
+            }
+        });
+        let uri = url(&format!("https://{address}/announce"));
+        let upstream = HttpUpstream::new(&uri, Some("tracker.test")).unwrap();
+        assert_eq!(upstream.announce(QUERY, None, LONG).await.unwrap().interval, Some(1800));
+        let (name, _, request) = requests.recv().await.unwrap();
+        assert_eq!(name.as_deref(), Some("tracker.test"));
+        assert!(request.contains("\r\nHost: tracker.test\r\n"), "{request}");
+
+        let upstream = HttpUpstream::new(&uri, None).unwrap();
+        assert_eq!(upstream.announce(QUERY, None, LONG).await.unwrap_err().label(), "tls");
+        let (plain, _requests) = tracker(vec![reply("400 Bad Request", b"")]).await;
+        let upstream = HttpUpstream::new(&url(&format!("https://{plain}/")), None).unwrap();
+        assert_eq!(upstream.announce(QUERY, None, SHORT).await.unwrap_err().label(), "timeout");
+    }
 }

@@ -3,6 +3,9 @@
 //! Some clients put bytes into the query that belong escaped: bytes from 0x80, quotes, angle brackets, `#`. The
 //! parser under actix-web answers those with a bare 400 before our code is asked. So the stream is read through
 //! [`Lenient`], which escapes such bytes in request lines and changes nothing else.
+//!
+//! It also ends connections whose header lines are longer than [`MAX_HEADER_LINE`]: the parser panics on a header name of
+//! 64 KiB.
 
 use std::io;
 use std::pin::Pin;
@@ -35,10 +38,14 @@ enum Place {
     Opaque,
 }
 
+/// The longest header line that is let through. The longest that any client has a use for is a cookie.
+pub const MAX_HEADER_LINE: usize = 16 * 1024;
+
 /// As many bytes of a line as the longest header name that matters has.
 #[derive(Debug, Default)]
 struct LineStart {
     bytes: [u8; BODY_HEADERS[1].len()],
+    /// Of the whole line, as far as it has been read.
     length: usize,
 }
 
@@ -48,12 +55,12 @@ impl LineStart {
     fn extend(&mut self, bytes: &[u8]) {
         for (slot, byte) in self.bytes.iter_mut().skip(self.length).zip(bytes) {
             *slot = *byte;
-            self.length += 1;
         }
+        self.length += bytes.len();
     }
 
     fn known(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
+        self.bytes.get(..self.length.min(self.bytes.len())).unwrap_or_default()
     }
 
     fn is_empty_line(&self) -> bool {
@@ -67,8 +74,9 @@ impl LineStart {
 }
 
 impl Place {
-    /// Follows the stream through these bytes. Returns them mended, if they needed it.
-    fn follow(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+    /// Follows the stream through these bytes. Returns them mended, if they needed it. An error when a header line is
+    /// too long.
+    fn follow(&mut self, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let mut mended: Option<Vec<u8>> = None;
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
@@ -89,6 +97,9 @@ impl Place {
                 }
                 Self::Headers { line } => {
                     line.extend(piece);
+                    if line.length > MAX_HEADER_LINE {
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, "a header line is too long"));
+                    }
                     if let Some(mended) = &mut mended {
                         mended.extend_from_slice(piece);
                     }
@@ -111,7 +122,7 @@ impl Place {
             }
             done += piece.len();
         }
-        mended
+        Ok(mended)
     }
 }
 
@@ -147,10 +158,17 @@ impl<T: AsyncRead + Unpin> AsyncRead for Lenient<T> {
         if this.pending.is_empty() {
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-            if let Some(mended) = this.place.follow(buf.filled().get(before..).unwrap_or_default()) {
-                buf.set_filled(before);
-                this.pending = mended;
-                this.give_pending(buf);
+            match this.place.follow(buf.filled().get(before..).unwrap_or_default()) {
+                Ok(None) => {}
+                Ok(Some(mended)) => {
+                    buf.set_filled(before);
+                    this.pending = mended;
+                    this.give_pending(buf);
+                }
+                Err(error) => {
+                    buf.set_filled(before);
+                    return Poll::Ready(Err(error));
+                }
             }
         } else {
             this.give_pending(buf);
@@ -193,16 +211,16 @@ mod tests {
 
     /// What the parser sees of these bytes when they come in pieces of the given sizes, read with small buffers.
     fn seen(bytes: &[u8], pieces: &[usize]) -> Vec<u8> {
-        let mut builder = tokio_test_stream(bytes, pieces);
+        let mut stream = pieces_of(bytes, pieces);
         let mut out = Vec::new();
-        futures::executor::block_on(async { Lenient::new(&mut builder).read_to_end(&mut out).await }).unwrap();
+        futures::executor::block_on(async { Lenient::new(&mut stream).read_to_end(&mut out).await }).unwrap();
         out
     }
 
     /// Gives the bytes in pieces, without ever being pending.
     struct Pieces(Vec<Vec<u8>>);
 
-    fn tokio_test_stream(bytes: &[u8], pieces: &[usize]) -> Pieces {
+    fn pieces_of(bytes: &[u8], pieces: &[usize]) -> Pieces {
         let mut rest = bytes;
         let mut all = Vec::new();
         for &size in pieces {
@@ -245,6 +263,20 @@ mod tests {
             let request = request.replace('?', "?\u{e9}").into_bytes();
             assert_eq!(seen(&request, &[]), request);
             assert_eq!(seen(&request, &[1; 200]), request);
+        }
+    }
+
+    #[test]
+    fn long_header_lines_end_the_connection_and_long_request_lines_do_not() {
+        let read = |request: String, pieces: &[usize]| {
+            let mut stream = pieces_of(request.as_bytes(), pieces);
+            let mut out = Vec::new();
+            futures::executor::block_on(async { Lenient::new(&mut stream).read_to_end(&mut out).await })
+        };
+        for pieces in [&[][..], &[100; 200]] {
+            assert!(read(format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(60_000)), pieces).is_ok());
+            assert!(read(format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(10_000)), pieces).is_ok());
+            assert!(read(format!("GET / HTTP/1.1\r\n{}", "x".repeat(20_000)), pieces).is_err());
         }
     }
 

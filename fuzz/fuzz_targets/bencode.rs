@@ -1,0 +1,36 @@
+//! Any body of an upstream tracker is read or refused; a value that was skipped ends where reading it ends.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use retracker::wire::bencode::{BencodeError, Reader, Value};
+use retracker::wire::upstream;
+
+fuzz_target!(|body: &[u8]| {
+    if let Ok(reply) = upstream::parse_reply(body) {
+        assert!(reply.peers.len() <= upstream::MAX_PEERS);
+    }
+    let mut skipper = Reader::new(body);
+    let skipped = skipper.value().and_then(|value| skipper.skip(value));
+    let mut walker = Reader::new(body);
+    if walk(&mut walker).is_ok() {
+        assert_eq!(skipped, Ok(()));
+        assert_eq!(skipper.rest(), walker.rest());
+    }
+});
+
+fn walk(reader: &mut Reader<'_>) -> Result<(), BencodeError> {
+    match reader.value()? {
+        Value::Int(_) | Value::Bytes(_) => {}
+        Value::List => {
+            while !reader.end()? {
+                walk(reader)?;
+            }
+        }
+        Value::Dict => {
+            while reader.key()?.is_some() {
+                walk(reader)?;
+            }
+        }
+    }
+    Ok(())
+}
