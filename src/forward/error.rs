@@ -121,6 +121,22 @@ impl ForwardError {
         }
     }
 
+    /// Whether the forwarder is at fault, as opposed to this announce: one that refuses a torrent is well.
+    pub fn is_the_forwarders(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Busy => false,
+            Self::Status { code, .. } => !(400..500).contains(code) || *code == 429,
+            Self::Dns(_)
+            | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::Timeout
+            | Self::Junk { .. }
+            | Self::TooLarge { .. }
+            | Self::Truncated { .. }
+            | Self::Redirect { .. } => true,
+        }
+    }
+
     /// How long the forwarder asked to be left alone altogether. The length is not yet bounded.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -16,8 +16,10 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode, u
 use tokio::time::Instant;
 use url::Url;
 
-use super::connect::{self, Resolver, StreamError};
+use super::connect;
 use super::error::{BadRedirect, ForwardError};
+use super::reply::StreamError;
+use super::resolve::Resolver;
 use crate::wire::bencode::BencodeError;
 use crate::wire::upstream::{self, UpstreamReply, UpstreamReplyError};
 

@@ -5,6 +5,8 @@
 mod connect;
 mod error;
 mod http;
+mod reply;
+mod resolve;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -180,8 +182,7 @@ impl Forwarder {
 impl Forwarder {
     /// Tells the operator when a forwarder begins to fail, and when it answers again.
     fn report(&self, error: Option<&ForwardError>) {
-        // One that refuses a torrent is well.
-        let fault = error.filter(|error| !matches!(error, ForwardError::Refused { .. }));
+        let fault = error.filter(|error| error.is_the_forwarders());
         let mut health = self.health.lock();
         if health.failing == fault.is_some() || health.told.is_some_and(|told| told.elapsed() < REPORT_PAUSE) {
             return;

@@ -1,0 +1,124 @@
+//! Names of upstream trackers become addresses.
+
+use std::future::ready;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use url::{Host, Url};
+
+/// How many addresses of one name are tried. Each takes its share of the time.
+const MAX_ADDRESSES: usize = 4;
+
+/// How long the addresses of a name are good for. The system does not say how long they really are.
+const ADDRESSES_LAST: Duration = Duration::from_secs(30);
+
+/// How soon a name that could not be resolved is tried again.
+const FAILURE_LASTS: Duration = Duration::from_secs(2);
+
+/// How many lookups of one upstream may be under way.
+const MAX_LOOKUPS: usize = 8;
+
+/// Finds the addresses of one upstream's names.
+///
+/// The system's resolver blocks a thread for as long as it likes, 10 s and more with a dead name server, whoever has
+/// given up waiting. One lookup per announce would soon hold all threads, with more lookups queued than ever end.
+pub(super) struct Resolver {
+    usual: Mutex<Option<(Instant, Lookup)>>,
+    places: Arc<Semaphore>,
+}
+
+type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, String>>>;
+
+impl Resolver {
+    pub(super) fn new() -> Self {
+        Self { usual: Mutex::new(None), places: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
+    }
+
+    /// The addresses of the host that is asked for at every announce, in the order in which they are to be tried.
+    /// All announces share a lookup, and for a while its result.
+    pub(super) async fn usual(&self, url: &Url) -> Result<Vec<SocketAddr>, String> {
+        let lookup = {
+            let mut usual = self.usual.lock();
+            match &*usual {
+                Some((start, lookup)) if start.elapsed() < lasts(lookup.peek()) => lookup.clone(),
+                _ => usual.insert((Instant::now(), self.lookup(url))).1.clone(),
+            }
+        };
+        lookup.await
+    }
+
+    /// The same for a host that is named once, in a redirect.
+    pub(super) async fn once(&self, url: &Url) -> Result<Vec<SocketAddr>, String> {
+        self.lookup(url).await
+    }
+
+    fn lookup(&self, url: &Url) -> Lookup {
+        let port = url.port_or_known_default().unwrap_or(80);
+        let known = |ip: IpAddr| Ok(vec![SocketAddr::new(ip, port)]);
+        let name = match url.host() {
+            Some(Host::Domain(name)) => name.to_owned(),
+            Some(Host::Ipv4(ip)) => return ready(known(ip.into())).boxed().shared(),
+            Some(Host::Ipv6(ip)) => return ready(known(ip.into())).boxed().shared(),
+            None => return ready(Err("there is none".to_owned())).boxed().shared(),
+        };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return ready(Err("too many lookups are under way".to_owned())).boxed().shared();
+        };
+        // A task of its own keeps the place until the thread is free, and not just until nobody waits.
+        let lookup = tokio::spawn(async move {
+            let _place = place;
+            let found = tokio::net::lookup_host((name, port)).await.map_err(|error| error.to_string())?;
+            Ok(in_turn(found.collect()))
+        });
+        async { lookup.await.unwrap_or_else(|error| Err(error.to_string())) }.boxed().shared()
+    }
+}
+
+/// From its start. A lookup under way is not started anew.
+fn lasts(lookup: Option<&Result<Vec<SocketAddr>, String>>) -> Duration {
+    match lookup {
+        Some(Err(_)) => FAILURE_LASTS,
+        Some(Ok(_)) | None => ADDRESSES_LAST,
+    }
+}
+
+/// The families in turn, so that a broken one costs little.
+fn in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let preferred = found.first().is_some_and(SocketAddr::is_ipv4);
+    let (a, b): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| address.is_ipv4() == preferred);
+    let turns = 0..a.len().max(b.len());
+    turns.flat_map(|turn| [a.get(turn), b.get(turn)]).flatten().copied().take(MAX_ADDRESSES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_families_take_turns() {
+        let found = ["[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1", "[2001:db8::3]:1", "192.0.2.2:1"];
+        let found: Vec<SocketAddr> = found.iter().map(|address| address.parse().unwrap()).collect();
+        assert_eq!(in_turn(found.clone()), [found[0], found[2], found[1], found[4]]);
+        assert_eq!(in_turn(Vec::new()), []);
+    }
+
+    #[actix_web::test]
+    async fn lookups_are_shared_and_bounded() {
+        let resolver = Resolver::new();
+        let localhost = Url::parse("http://localhost:81").unwrap();
+        let first = resolver.usual(&localhost).await.unwrap();
+        assert!(first.iter().all(|address| address.ip().is_loopback() && address.port() == 81), "{first:?}");
+        let places = resolver.places.try_acquire_many(u32::try_from(MAX_LOOKUPS).unwrap()).unwrap();
+        assert_eq!(resolver.usual(&localhost).await, Ok(first));
+        resolver.once(&localhost).await.unwrap_err();
+        resolver.once(&Url::parse("http://[::1]").unwrap()).await.unwrap();
+        drop(places);
+        resolver.once(&localhost).await.unwrap();
+    }
+}

@@ -1,0 +1,448 @@
+#!/usr/bin/env bash
+#
+# Real BitTorrent clients hand a file to each other with nothing but our tracker to introduce them.
+#
+#     tests/clients.sh [BINARY]
+#
+# The binary is the argument, else $RETRACKER_BIN, else the release build, else the debug build.
+#
+# Every scenario gets a LAN of its own: a bridge and one network namespace per host, so that fixed ports and the
+# clients' habit of ignoring loopback peers do no harm. All of it is named after this run and removed with it.
+# It takes root, iproute2, curl and mktorrent; what is missing skips the scenarios that need it.
+
+set -euo pipefail
+shopt -s nullglob
+
+main() {
+    #        how                                            network        seeder       leecher
+    scenario "over IPv4"                                    one_tracker    aria2        transmission
+    scenario "over IPv6 alone"                              ipv6_alone     transmission aria2
+    scenario "over retracker.local"                         named_tracker  qbittorrent  rtorrent
+    scenario "over retracker.local"                         named_tracker  rtorrent     deluge
+    scenario "over two retrackers, the seed upstream"       seed_upstream  transmission aria2
+    scenario "over two retrackers, the leecher upstream"    leech_upstream aria2        transmission
+    scenario "through nginx"                                behind_nginx   deluge       qbittorrent
+
+    echo "$passed passed, $failed failed, $skipped skipped"
+    ((failed == 0))
+}
+
+readonly arrival_deadline=60 # seconds from the leecher's start to the last byte
+readonly payload_bytes=5000000
+readonly noise='scrape|round-robin|slotsAvailable|BtPieceMessage' # not worth showing of a failed scenario's logs
+
+# Longer than any scenario: what a client is told at its first announce has to do.
+readonly announce_interval=300
+
+declare -rA names=([aria2]=aria2 [transmission]=Transmission [qbittorrent]=qBittorrent [rtorrent]=rTorrent
+    [deluge]=Deluge)
+declare -rA programs=([aria2]=aria2c [transmission]=transmission-daemon
+    [qbittorrent]=qbittorrent-nox [rtorrent]=rtorrent [deluge]="deluged deluge-console" [behind_nginx]=nginx)
+# The last part of each host's addresses, 10.77.0.N and fd77::N.
+declare -rA hosts=([tracker]=1 [upstream]=2 [seed]=11 [leech]=12)
+
+passed=0 failed=0 skipped=0 transfer_pid=
+
+# --- Scenarios ------------------------------------------------------------------------------------------------
+
+# scenario HOW NETWORK SEEDER LEECHER
+scenario() {
+    local title="${names[$3]} → ${names[$4]} $1" started=$SECONDS status=0 obstacle
+    obstacle=$(obstacle_to "${@:2}")
+    if [[ $obstacle ]]; then
+        echo "skipped - $title, because $obstacle"
+        ((++skipped))
+        return
+    fi
+
+    # In the background, so that a signal need not wait for its end and `set -e` holds inside.
+    transfer "${@:2}" &
+    transfer_pid=$!
+    wait "$transfer_pid" || status=$?
+    transfer_pid=
+    title+=" ($((SECONDS - started)) s)"
+
+    if ((status == 0)); then
+        echo "ok - $title"
+        ((++passed))
+    else
+        echo "not ok - $title: $(cat "$work/why" 2>/dev/null || echo "exit status $status")"
+        show_logs
+        ((++failed))
+    fi
+    lan_down
+    rm -rf "${work:?}"/*
+}
+
+# transfer NETWORK SEEDER LEECHER
+transfer() {
+    # Set by the network: where each client announces, and the tracker that knows both of them.
+    local seed_url leech_url meeting_point info_hash
+    mkdir "$work"/{seed,leech}
+    "$1"
+    make_torrent seed "$seed_url"
+    cp "$work/seed/payload" "$work/original"
+    make_torrent leech "$leech_url"
+    info_hash=$(info_hash_of "$work/seed/payload.torrent" | sed 's/../%&/g')
+
+    "$2_start" seed
+    wait_for 30 "$meeting_point does not know the seed" swarm_has_seeds 1
+    "$3_start" leech
+    wait_for "$arrival_deadline" "the file did not arrive" payload_arrived
+    wait_for 30 "$meeting_point was not told of the completed download" swarm_has_seeds 2
+    wait_for 5 "${names[$2]} is not content with its tracker" "$2_is_content" seed
+    wait_for 5 "${names[$3]} is not content with its tracker" "$3_is_content" leech
+    trackers_down
+}
+
+# Both torrents describe the same content and differ in the tracker alone, outside the info dictionary. They are
+# private (BEP 27), so that DHT, PEX and local discovery are off even where a client has no switch for them.
+make_torrent() { # NODE ANNOUNCE-URL
+    local payload=$work/seed/payload
+    [[ -e $payload ]] || head -c "$payload_bytes" /dev/urandom >"$payload"
+    mktorrent -p -a "$2" -o "$work/$1/payload.torrent" "$payload" >/dev/null
+}
+
+# mktorrent writes `info` as the last key of the outer dictionary: its value ends one byte before the file does.
+info_hash_of() { # TORRENT
+    local offset
+    offset=$(grep -abo -m1 '4:info' "$1" | head -n1)
+    tail -c "+$((${offset%%:*} + 7))" "$1" | head -c -1 | sha1sum | cut -c-40
+}
+
+swarm_has_seeds() { # COUNT
+    scrape | grep -aq "8:completei$1e"
+}
+
+scrape() {
+    in_node "$meeting_point" curl -sS -m 5 "http://127.0.0.1:8080/scrape?info_hash=$info_hash"
+}
+
+payload_arrived() {
+    [[ -e $work/leech/payload ]] && [[ $(sha256_of "$work/leech/payload") == "$(sha256_of "$work/original")" ]]
+}
+
+sha256_of() {
+    sha256sum <"$1"
+}
+
+# --- Networks: the hosts, the trackers, and who announces where ---------------------------------------------------
+
+one_tracker() {
+    lan_up ipv4 tracker seed leech
+    tracker_up tracker
+    meet_at tracker http://10.77.0.1:8080/announce
+}
+
+ipv6_alone() {
+    lan_up ipv6 tracker seed leech
+    tracker_up tracker
+    meet_at tracker "http://[fd77::1]:8080/announce"
+}
+
+named_tracker() {
+    lan_up ipv4 tracker seed leech
+    tracker_up tracker
+    meet_at tracker http://retracker.local:8080/announce
+}
+
+# The seed is known to the upstream tracker only; the leecher's tracker has to fetch it from there.
+seed_upstream() {
+    two_trackers "- uri: http://10.77.0.2:8080/announce"
+    seed_url=http://10.77.0.2:8080/announce
+    leech_url=http://10.77.0.1:8080/announce
+}
+
+# The other way round: the seed's tracker passes it on, under the address of the entry's `ip`. Without that, the
+# upstream tracker would offer the forwarding tracker's own address to the leecher.
+leech_upstream() {
+    two_trackers "- uri: http://10.77.0.2:8080/announce" "  ip: 10.77.0.${hosts[seed]}"
+    seed_url=http://10.77.0.1:8080/announce
+    leech_url=http://10.77.0.2:8080/announce
+}
+
+behind_nginx() {
+    lan_up ipv4 tracker seed leech
+    tracker_up tracker -x -p
+    nginx_up tracker
+    meet_at tracker http://retracker.local/announce
+}
+
+meet_at() { # NODE ANNOUNCE-URL
+    meeting_point=$1 seed_url=$2 leech_url=$2
+}
+
+two_trackers() { # FORWARDERS-LINE...
+    printf '%s\n' "$@" >"$work/forwarders.yml"
+    lan_up ipv4 tracker upstream seed leech
+    tracker_up upstream
+    tracker_up tracker -f "$work/forwarders.yml"
+    meeting_point=upstream
+}
+
+# --- Clients: X_start NODE runs one on its folder's torrent, X_is_content NODE asks what it thinks of its tracker ---
+
+aria2_start() {
+    local home=$work/$1
+    spawn "$1" aria2 aria2c --no-conf --quiet --log="$home/aria2-detail.log" --log-level=info --dir="$home" \
+        --check-integrity --seed-ratio=0 --enable-dht=false --enable-dht6=false --enable-peer-exchange=false \
+        --bt-enable-lpd=false "$home/payload.torrent"
+}
+
+aria2_is_content() {
+    ! grep -aqE 'Tracker returned|Tracker request .* failed' "$work/$1/aria2-detail.log"
+}
+
+# Without uTP, which it would try for half a minute on a peer that has none. Neither its remote control, which it
+# does not serve on a host without IPv4, nor its ordinary log tells what the tracker said: TR_DEBUG_FD does.
+transmission_start() {
+    local home=$work/$1
+    mkdir "$home/watch"
+    cp "$home/payload.torrent" "$home/watch"
+    TR_DEBUG_FD=2 spawn "$1" transmission transmission-daemon --foreground --config-dir "$home/config" \
+        --watch-dir "$home/watch" --download-dir "$home" --no-dht --no-lpd --no-utp --no-portmap
+}
+
+transmission_is_content() {
+    local log=$work/$1/transmission.log
+    grep -aq 'Got announce response: connected:1' "$log" && ! grep -a ' err:' "$log" | grep -qv ' err:none'
+}
+
+qbittorrent_start() {
+    local home=$work/$1
+    mkdir -p "$home/qBittorrent/config"
+    cat >"$home/qBittorrent/config/qBittorrent.conf" <<EOF
+[LegalNotice]
+Accepted=true
+
+[BitTorrent]
+Session\DHTEnabled=false
+Session\LSDEnabled=false
+Session\PeXEnabled=false
+
+[Preferences]
+WebUI\LocalHostAuth=false
+EOF
+    spawn "$1" qbittorrent qbittorrent-nox --profile="$home" --webui-port=8081 --save-path="$home" \
+        "$home/payload.torrent"
+}
+
+qbittorrent_is_content() {
+    in_node "$1" curl -sS -m 5 "http://127.0.0.1:8081/api/v2/torrents/trackers?hash=${info_hash//%/}" \
+        >"$work/$1/qbittorrent-trackers.log"
+    grep -q '"status":2' "$work/$1/qbittorrent-trackers.log"
+}
+
+# Without the hash check at the end: it would keep the completed event back until the next announce.
+rtorrent_start() {
+    local home=$work/$1
+    mkdir "$home/session"
+    cat >"$home/rtorrent.rc" <<EOF
+system.daemon.set = true
+pieces.hash.on_completion.set = no
+directory.default.set = $home
+session.path.set = $home/session
+dht.mode.set = disable
+protocol.pex.set = no
+log.open_file = detail, $home/rtorrent-detail.log
+log.add_output = tracker_debug, detail
+EOF
+    spawn "$1" rtorrent rtorrent -n -o "import=$home/rtorrent.rc" "$home/payload.torrent"
+}
+
+rtorrent_is_content() {
+    local log=$work/$1/rtorrent-detail.log
+    grep -aq 'tracker_list: received' "$log" && ! grep -aq 'tracker_list: failed' "$log"
+}
+
+deluge_start() {
+    local home=$work/$1
+    mkdir "$home/config"
+    cat >"$home/config/core.conf" <<EOF
+{"file": 1, "format": 1}{"download_location": "$home", "dht": false, "lsd": false, "utpex": false,
+"upnp": false, "natpmp": false}
+EOF
+    spawn "$1" deluge deluged --do-not-daemonize --config "$home/config" --loglevel info
+    wait_for 20 "Deluge does not start" deluge_console "$1" status
+    deluge_console "$1" "add $home/payload.torrent"
+}
+
+deluge_is_content() {
+    deluge_console "$1" "info --verbose"
+    grep -q 'Announce OK' "$work/$1/deluge-console.log"
+}
+
+deluge_console() { # NODE COMMAND
+    in_node "$1" deluge-console --config "$work/$1/config" "$2" >"$work/$1/deluge-console.log" 2>&1
+}
+
+# --- Servers ------------------------------------------------------------------------------------------------------
+
+tracker_up() { # NODE FLAG...
+    mkdir -p "$work/$1"
+    spawn "$1" retracker "$bin" -l :8080 -i "$announce_interval" -d "${@:2}"
+    echo $! >"$work/$1/pid"
+    wait_for 5 "retracker does not answer" in_node "$1" curl -fsS -m 1 -o /dev/null http://127.0.0.1:8080/health
+}
+
+# A tracker that panicked, in whatever task, or that does not end cleanly when asked to, fails the scenario.
+trackers_down() {
+    local file pid status
+    ! grep -aq 'panicked at' "$work"/*/retracker.log || fail "retracker panicked"
+    for file in "$work"/*/pid; do
+        pid=$(<"$file") status=0
+        kill "$pid" || fail "retracker was gone before its time"
+        wait "$pid" || status=$?
+        ((status == 0)) || fail "retracker ended with status $status"
+    done
+}
+
+# The configuration that the README gives, with folders of its own: nginx changes the owner of its default ones.
+nginx_up() { # NODE
+    local home=$work/$1 kind
+    cat >"$home/nginx.conf" <<EOF
+user root;
+daemon off;
+worker_processes 1;
+pid $home/nginx.pid;
+error_log stderr;
+events {}
+http {
+    $(for kind in client_body proxy fastcgi uwsgi scgi; do echo "${kind}_temp_path $home/$kind;"; done)
+    server {
+        listen 80;
+        server_name retracker.local;
+        access_log $home/nginx-access.log;
+        proxy_set_header X-Real-IP \$remote_addr;
+        location / {
+            proxy_pass http://localhost:8080;
+        }
+    }
+}
+EOF
+    spawn "$1" nginx nginx -p "$home" -c "$home/nginx.conf"
+    wait_for 5 "nginx does not answer" in_node "$1" curl -fsS -m 1 -o /dev/null http://127.0.0.1/health
+}
+
+# --- The LAN ------------------------------------------------------------------------------------------------------
+
+lan_up() { # FAMILY NODE...
+    local node
+    ip netns add "$prefix-hub"
+    ip -n "$prefix-hub" link add bridge type bridge
+    ip -n "$prefix-hub" link set bridge up
+    for node in "${@:2}"; do
+        plug_in "$1" "$node"
+    done
+}
+
+plug_in() { # FAMILY NODE
+    local space=$prefix-$2 number=${hosts[$2]}
+    ip netns add "$space"
+    mkdir -p "/etc/netns/$space"
+    printf '%s\n' "127.0.0.1 localhost" "::1 localhost" "10.77.0.1 retracker.local" >"/etc/netns/$space/hosts"
+    ip -n "$prefix-hub" link add "$2" type veth peer name eth0 netns "$space"
+    ip -n "$prefix-hub" link set "$2" master bridge up
+    ip -n "$space" link set lo up
+    ip -n "$space" link set eth0 up
+    if [[ $1 == ipv4 ]]; then
+        ip -n "$space" address add "10.77.0.$number/24" dev eth0
+    else
+        ip -n "$space" address add "fd77::$number/64" dev eth0 nodad
+    fi
+}
+
+lan_down() {
+    local space
+    for space in $(ip netns list | grep -o "^$prefix-[a-z]*"); do
+        kill_in "$space"
+        ip netns delete "$space"
+        rm -rf "/etc/netns/$space"
+    done
+}
+
+# Whatever still runs in a namespace of this run was started by it; nothing there is worth a clean end.
+kill_in() { # NAMESPACE
+    local pids
+    while pids=$(ip netns pids "$1") && [[ $pids ]]; do
+        # shellcheck disable=SC2086 # one word per process
+        kill -KILL $pids 2>/dev/null || true
+        sleep 0.05
+    done
+}
+
+spawn() { # NODE NAME COMMAND...
+    # Not through in_node: `ip` becomes the command, so `$!` is its process, where a function's would be a shell.
+    HOME=$work/$1 ip netns exec "$prefix-$1" "${@:3}" >"$work/$1/$2.log" 2>&1 </dev/null &
+}
+
+in_node() { # NODE COMMAND...
+    ip netns exec "$prefix-$1" "${@:2}"
+}
+
+# --- The run ------------------------------------------------------------------------------------------------------
+
+prepare() { # [BINARY]
+    local root
+    root=$(dirname "$(dirname "$(realpath "$0")")")
+    bin=${1:-${RETRACKER_BIN:-$root/target/release/retracker}}
+    [[ $# -gt 0 || -n ${RETRACKER_BIN:-} || -x $bin ]] || bin=$root/target/debug/retracker
+    [[ -x $bin ]] || { echo "no such program: $bin" >&2 && exit 2; }
+    bin=$(realpath "$bin")
+
+    work=$(mktemp -d "${TMPDIR:-/tmp}/retracker-clients.XXXXXX")
+    prefix=rt-${work##*.}
+    trap clean_up EXIT
+    trap 'exit 130' INT TERM
+}
+
+clean_up() {
+    [[ -z $transfer_pid ]] || kill "$transfer_pid" 2>/dev/null || true
+    lan_down 2>/dev/null
+    rmdir /etc/netns 2>/dev/null || true
+    rm -rf "$work"
+}
+
+# Says what keeps a scenario from being run, if anything does.
+obstacle_to() { # NETWORK SEEDER LEECHER
+    local program
+    if ((EUID != 0)); then
+        echo "this takes root"
+        return
+    fi
+    for program in ip curl mktorrent ${programs[$2]} ${programs[$3]} ${programs[$1]:-}; do
+        if ! command -v "$program" >/dev/null; then
+            echo "$program is not installed"
+            return
+        fi
+    done
+    if ! ip netns add "$prefix-probe" 2>/dev/null; then
+        echo "network namespaces may not be made here"
+        return
+    fi
+    ip netns delete "$prefix-probe"
+}
+
+wait_for() { # SECONDS COMPLAINT COMMAND...
+    local deadline=$((SECONDS + $1))
+    until "${@:3}" >/dev/null 2>&1; do
+        ((SECONDS < deadline)) || fail "$2 within $1 s"
+        sleep 0.1
+    done
+}
+
+fail() { # COMPLAINT
+    echo "$1" >"$work/why"
+    exit 1
+}
+
+show_logs() {
+    local log
+    for log in "$work"/*/*.log; do
+        echo "  --- ${log#"$work/"}"
+        { grep -avE "$noise" "$log" || true; } | tail -n 15 | LC_ALL=C tr -c '[:print:]\n' . | cut -c-200 | sed 's/^/  /'
+    done
+}
+
+prepare "$@"
+main

@@ -1,0 +1,71 @@
+"""Announces to the tracker whose log is named, then reads its metrics with the official parsers."""
+
+import re
+import sys
+import time
+import urllib.request
+
+from prometheus_client import parser as classic
+from prometheus_client.openmetrics import parser as openmetrics
+
+
+def base_url(log, deadline=time.monotonic() + 10):
+    while time.monotonic() < deadline:
+        found = re.search(r"listening on (\S+)", open(log).read())
+        if found:
+            return f"http://{found[1]}"
+        time.sleep(0.01)
+    sys.exit("not ok - the tracker does not say where it listens")
+
+
+def get(url, accept=None):
+    request = urllib.request.Request(url, headers={"Accept": accept} if accept else {})
+    with urllib.request.urlopen(request) as reply:
+        return reply.headers["Content-Type"], reply.read().decode()
+
+
+def samples(families):
+    return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
+
+
+base = base_url(sys.argv[1])
+hash_ = "info_hash=" + "a" * 20
+for n in range(3):
+    get(f"{base}/announce?{hash_}&peer_id={'b' * 19}{n}&port={n + 1}&left={n}&ip=10.0.0.{n + 1}")
+get(f"{base}/announce?{hash_}")
+get(f"{base}/scrape?{hash_}")
+
+peers = "retracker_peers"
+expected = {
+    ("requests", ()): 4,
+    ("forwarder_status", (("name", 'dead "one"'), ("status", "error"))): 3,
+    ("retracker_announces_total", (("outcome", "answered"),)): 3,
+    ("retracker_announces_total", (("outcome", "refused"),)): 1,
+    ("retracker_scrapes_total", (("outcome", "answered"),)): 1,
+    ("retracker_announce_duration_seconds_count", ()): 4,
+    ("retracker_swarms", ()): 1,
+    (peers, (("family", "ipv4"), ("role", "seed"))): 1,
+    (peers, (("family", "ipv4"), ("role", "leecher"))): 2,
+    (peers, (("family", "ipv6"), ("role", "seed"))): 0,
+    ("retracker_forward_exchanges_total", (("forwarder", 'dead "one"'), ("outcome", "connect"))): 3,
+    ("retracker_forward_exchanges_in_flight", (("forwarder", 'dead "one"'),)): 0,
+}
+present = ["process_resident_memory_bytes", "process_cpu_seconds_total", "retracker_build_info"]
+
+failed = 0
+for name, accept, content_type, parse in [
+    ("classic text", None, "text/plain; version=0.0.4", classic.text_string_to_metric_families),
+    ("OpenMetrics", "application/openmetrics-text; version=1.0.0", "application/openmetrics-text; version=1.0.0",
+     openmetrics.text_string_to_metric_families),
+]:
+    kind, text = get(f"{base}/metrics", accept)
+    problems = [] if kind.startswith(content_type) else [f"its content type is {kind}"]
+    found = samples(parse(text))
+    problems += [f"{k} is {found.get(k)}, expected {v}" for k, v in expected.items() if found.get(k) != v]
+    names = {key[0] for key in found}
+    problems += [f"{p} is missing" for p in present if p not in names]
+    failed += bool(problems)
+    print(f"{'not ok' if problems else 'ok'} - metrics as {name}", *problems, sep="\n  ")
+
+print(f"{2 - failed} passed, {failed} failed")
+sys.exit(bool(failed))

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+#
+# All tests: the README's test command.
+#
+#     tests/run.sh
+#
+# `cargo test` needs nothing but Rust. The others need real BitTorrent clients, nginx, wrk and Docker: on Debian, as
+# root, this script installs them; elsewhere it uses what is there and names what it leaves out.
+
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# What the tests run, and the Debian packages that bring it.
+readonly programs=(curl mktorrent ip aria2c transmission-daemon qbittorrent-nox rtorrent deluged deluge-console
+    nginx wrk dockerd docker-compose debootstrap)
+readonly packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
+    deluge-console nginx-light wrk docker.io docker-compose debootstrap iptables procps python3-venv)
+
+main() {
+    install_programs
+
+    step "cargo test" cargo test --locked --quiet
+    step "release build" cargo build --locked --release --quiet
+    step "metrics in the official parsers" tests/metrics.sh
+    step "load" tests/load.sh
+    step "real clients" tests/clients.sh
+    step "Docker" tests/docker.sh
+
+    echo "All tests passed."
+}
+
+step() {
+    echo "== $1"
+    shift
+    "$@"
+}
+
+install_programs() {
+    local missing
+    missing=$(missing_programs)
+    [[ $missing ]] || return 0
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        echo "== installing what the tests need"
+        apt-get -qq update
+        # Services that Debian would start on the host are of no use: every test starts its own.
+        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "${packages[@]}" \
+            >/dev/null
+    else
+        echo "not installed, so that the tests that need it are left out: $missing"
+    fi
+}
+
+missing_programs() {
+    local program missing=()
+    for program in "${programs[@]}"; do
+        command -v "$program" >/dev/null || missing+=("$program")
+    done
+    echo "${missing[*]}"
+}
+
+main "$@"
