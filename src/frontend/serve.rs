@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_http::{HttpService, KeepAlive};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
@@ -33,6 +33,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a worker pauses when it cannot accept, as a rule because descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often that is reported at most.
+const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 
 /// True once the process is told to stop.
 pub type Stop = watch::Receiver<bool>;
@@ -132,6 +134,7 @@ async fn serve<S: Source>(source: S, context: Arc<Context>, mut stop: Stop) {
     let Some(service) = service::<Lenient<S::Stream>>(context, stop.clone()).await else { return };
     let service = Rc::new(service);
     let mut connections = JoinSet::new();
+    let mut told: Option<Instant> = None;
     loop {
         tokio::select! {
             accepted = source.accept() => match accepted {
@@ -140,7 +143,10 @@ async fn serve<S: Source>(source: S, context: Arc<Context>, mut stop: Stop) {
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
-                    log::warn!("no connection could be accepted: {error}");
+                    if told.is_none_or(|told| told.elapsed() > ACCEPT_REPORT) {
+                        log::warn!("no connection can be accepted: {error}");
+                        told = Some(Instant::now());
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

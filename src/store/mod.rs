@@ -5,7 +5,7 @@
 //!   calls itself now.
 //! - A peer that has not announced for the peer age is never handed out, whether or not housekeeping has run. Counts
 //!   may include it for up to a second longer in very large swarms.
-//! - A swarm that nobody has announced for the peer age goes away, and its `downloaded` count with it.
+//! - A swarm that nobody has asked for during the peer age goes away, and its `downloaded` count with it.
 //! - The number of peers is bounded. Past the bound, swarms that are rarely asked for give way to those that are asked
 //!   for often; a flood of info-hashes that are announced once each does not push out those that people use.
 //! - Nothing is persisted, and nothing blocks: every operation takes one short lock.
