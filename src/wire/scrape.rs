@@ -61,3 +61,65 @@ impl ToBencode for SwarmCounts {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::bencode::{Reader, Value};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// The counts in a reply, by their keys.
+    fn read(body: &[u8]) -> BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, i64>> {
+        let mut reader = Reader::new(body);
+        assert_eq!(reader.value(), Ok(Value::Dict));
+        assert_eq!(reader.key(), Ok(Some(&b"files"[..])));
+        assert_eq!(reader.value(), Ok(Value::Dict));
+        let mut files = BTreeMap::new();
+        while let Some(hash) = reader.key().unwrap() {
+            assert_eq!(reader.value(), Ok(Value::Dict));
+            let mut counts = BTreeMap::new();
+            while let Some(key) = reader.key().unwrap() {
+                let Value::Int(count) = reader.value().unwrap() else { panic!() };
+                counts.insert(key.to_vec(), count);
+            }
+            files.insert(hash.to_vec(), counts);
+        }
+        files
+    }
+
+    proptest! {
+        #[test]
+        fn every_hash_is_in_the_reply(files in proptest::collection::btree_map(any::<[u8; 20]>(), any::<[u16; 4]>(), 1..50)) {
+            let counts = |[complete, leechers, partial_seeds, downloaded]: [u16; 4]| SwarmCounts {
+                complete: complete.into(),
+                incomplete: u32::from(leechers) + u32::from(partial_seeds),
+                partial_seeds: partial_seeds.into(),
+                downloaded: downloaded.into(),
+            };
+            let reply = ScrapeReply {
+                files: files.iter().map(|(hash, &numbers)| (InfoHash(*hash), counts(numbers))).collect(),
+                min_request_interval: 30,
+            };
+            let read = read(&encode(&reply));
+            prop_assert_eq!(read.len(), files.len());
+            for (hash, numbers) in files {
+                let [complete, leechers, partial_seeds, downloaded] = numbers.map(i64::from);
+                let found = &read[&hash.to_vec()];
+                prop_assert_eq!(found[&b"complete"[..]], complete);
+                prop_assert_eq!(found[&b"incomplete"[..]], leechers + partial_seeds);
+                prop_assert_eq!(found[&b"downloaded"[..]], downloaded);
+                prop_assert_eq!(found.get(&b"downloaders"[..]).copied(), (partial_seeds > 0).then_some(leechers));
+            }
+        }
+
+        #[test]
+        fn as_many_hashes_as_are_asked_for(hashes in proptest::collection::vec(any::<[u8; 20]>(), 1..=MAX_INFO_HASHES)) {
+            let query: Vec<_> = hashes.iter().map(|hash| {
+                format!("info_hash={}", hash.iter().map(|byte| format!("%{byte:02x}")).collect::<String>())
+            }).collect();
+            let request = parse(query.join("&").as_bytes()).unwrap();
+            prop_assert_eq!(request.info_hashes.iter().map(|hash| hash.0).collect::<Vec<_>>(), hashes);
+        }
+    }
+}
