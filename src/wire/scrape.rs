@@ -68,6 +68,7 @@ mod tests {
     use crate::wire::bencode::{Reader, Value};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+    use std::fmt::Write;
 
     /// The counts in a reply, by their keys.
     fn read(body: &[u8]) -> BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, i64>> {
@@ -115,10 +116,12 @@ mod tests {
 
         #[test]
         fn as_many_hashes_as_are_asked_for(hashes in proptest::collection::vec(any::<[u8; 20]>(), 1..=MAX_INFO_HASHES)) {
-            let query: Vec<_> = hashes.iter().map(|hash| {
-                format!("info_hash={}", hash.iter().map(|byte| format!("%{byte:02x}")).collect::<String>())
-            }).collect();
-            let request = parse(query.join("&").as_bytes()).unwrap();
+            let mut query = String::new();
+            for hash in &hashes {
+                query.push_str("&info_hash=");
+                hash.iter().for_each(|byte| write!(query, "%{byte:02x}").unwrap());
+            }
+            let request = parse(query.as_bytes()).unwrap();
             prop_assert_eq!(request.info_hashes.iter().map(|hash| hash.0).collect::<Vec<_>>(), hashes);
         }
     }
