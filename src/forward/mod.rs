@@ -196,7 +196,7 @@ impl Forwarder {
     }
 }
 
-/// A place among the exchanges under way, given back when it is dropped: also when the client goes away.
+/// A place among the exchanges under way, given back when the exchange ends, however it does.
 struct Place<'a>(&'a Forwarder);
 
 impl<'a> Place<'a> {

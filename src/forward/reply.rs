@@ -194,6 +194,7 @@ enum Head {
 /// connection is the end of the body. What it does not understand it leaves as it is, for awc to refuse.
 fn mend(head: &mut [u8]) -> Head {
     const UNTOUCHED: Head = Head::Final { content_length: None };
+    rename_x_gzip(head);
     let blank = head.len() - status_line(head).len();
     let mut lines = head.get(blank..).unwrap_or_default().split(|&byte| byte == b'\n');
     let line = lines.next().unwrap_or_default();
@@ -235,6 +236,18 @@ fn mend(head: &mut [u8]) -> Head {
     }
 }
 
+/// `x-gzip` is gzip (RFC 9110, section 8.4.1.3), but not to awc.
+fn rename_x_gzip(head: &mut [u8]) {
+    for line in head.split_mut(|&byte| byte == b'\n') {
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+        let (name, value) = line.split_at_mut(colon);
+        let coding = value.strip_prefix(b":").unwrap_or_default().trim_ascii();
+        if name.eq_ignore_ascii_case(b"content-encoding") && coding.eq_ignore_ascii_case(b"x-gzip") {
+            value.iter_mut().filter(|byte| matches!(byte, b'x' | b'X' | b'-')).for_each(|byte| *byte = b' ');
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,6 +282,10 @@ mod tests {
             (
                 "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 x\r\nA: b\r\n\r\nHTTP/1.1 404 x\r\n\r\n",
                 "HTTP/1.0 404 x\r\n\r\n",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Encoding: X-Gzip\r\n\r\nde",
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Encoding:   Gzip\r\n\r\nde",
             ),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: Identity\r\n\r\n",
