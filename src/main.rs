@@ -13,13 +13,15 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     match config::read(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(Task::Serve { config, debug }) => {
-            let default = if debug { "info,retracker=debug" } else { "info" };
+            // actix-http reports every malformed request as an error of ours: a port scan would fill the log.
+            let default = if debug { "info,retracker=debug,actix_http=off" } else { "info,actix_http=off" };
             env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default)).init();
             serve(&config).map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
         }
         Ok(Task::Healthcheck { listen }) => {
-            let result = listen.iter().try_for_each(healthcheck::check);
-            result.map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
+            let checked = listen.map_err(|error| error.to_string());
+            let checked = checked.and_then(|listen| listen.iter().try_for_each(healthcheck::check));
+            checked.map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
         }
         Ok(Task::Print(text)) => {
             // Whoever closed the pipe has read enough.

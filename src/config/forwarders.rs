@@ -18,6 +18,10 @@ pub(super) fn read(setting: &'static str, path: PathBuf) -> Result<Vec<Forwarder
                 std::io::ErrorKind::IsADirectory => {
                     "it is a directory, which Docker makes of a mounted file that does not exist".to_owned()
                 }
+                std::io::ErrorKind::PermissionDenied => {
+                    "permission denied: the user that retracker runs as must be allowed to read it, chmod 644"
+                        .to_owned()
+                }
                 _ => error.to_string(),
             };
             return Err(ConfigError::Unreadable { setting, path, error });

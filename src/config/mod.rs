@@ -49,8 +49,9 @@ pub enum Task {
     },
     /// Ask a running instance whether it is well.
     Healthcheck {
-        /// Where it listens.
-        listen: Vec<ListenAddr>,
+        /// Where it listens. A bad value is not this command's to judge, so that it ends as an instance that does not
+        /// answer: Docker knows the exit codes 0 and 1 only.
+        listen: Result<Vec<ListenAddr>, ConfigError>,
     },
     /// Print a text, the help or the version, and be done.
     Print(String),
@@ -107,10 +108,11 @@ pub fn read(
     };
     let args = Args::from_arg_matches(&matches).map_err(|error| ConfigError::Usage(setting::one_line(&error)))?;
 
-    let listen = listen(&args, &env)?;
+    let listen = listen(&args, &env);
     if let Some(Command::Healthcheck) = args.command {
         return Ok(Task::Healthcheck { listen });
     }
+    let listen = listen?;
     let minutes = Setting { flag: "-a/--peer-age", variable: "PEER_AGE" }
         .value(args.peer_age.as_deref(), &env)
         .parse("minutes above 0 and up to 525600, such as 180 or 0.5", |text| in_range(text, 525_600.0))?;

@@ -9,7 +9,7 @@ pub mod serve;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use actix_web::web;
+use actix_web::{Route, guard, web};
 use prometheus_client::registry::Registry;
 
 use crate::metrics::Metrics;
@@ -37,6 +37,11 @@ impl Context {
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
+}
+
+/// A route for GET, and for HEAD, which is answered like GET without the body.
+fn get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 /// All routes, as every worker serves them.

@@ -7,7 +7,6 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -129,17 +128,42 @@ impl Source for UnixSource {
     }
 }
 
-/// Accepts until told to stop, then lets the requests under way finish.
+/// Accepts until told to stop. From then on until the requests under way are finished, who connects is still answered, and
+/// then disconnected: announces as ever, and `/health` by the news that this instance goes away.
 async fn serve<S: Source>(source: S, context: Arc<Context>, mut stop: Stop) {
-    let Some(service) = service::<Lenient<S::Stream>>(context, stop.clone()).await else { return };
-    let service = Rc::new(service);
+    let Some(service) = service::<Lenient<S::Stream>>(Arc::clone(&context), Some(stop.clone())).await else { return };
     let mut connections = JoinSet::new();
+    tokio::select! {
+        () = accept(&source, &service, &mut connections, false) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    let Some(service) = self::service::<Lenient<S::Stream>>(context, None).await else { return };
+    let drained = tokio::time::timeout(DRAIN, accept(&source, &service, &mut connections, true)).await;
+    if drained.is_err() {
+        log::warn!("{} connections were cut: they were not done after {DRAIN:?}", connections.len());
+    }
+}
+
+/// Serves every connection that comes; for ever, or `until_idle` until there is none left.
+async fn accept<S: Source>(
+    source: &S,
+    service: &impl Service<(Lenient<S::Stream>, Option<SocketAddr>), Future = impl Future + 'static>,
+    connections: &mut JoinSet<()>,
+    until_idle: bool,
+) {
     let mut told: Option<Instant> = None;
     loop {
         tokio::select! {
+            // In this order: what is finished is let go of before more is taken on, and nobody who has connected is left.
+            biased;
+            Some(_) = connections.join_next() => {}
             accepted = source.accept() => match accepted {
                 Ok((stream, address)) => {
-                    connections.spawn_local(service.call((Lenient::new(stream), address)));
+                    let served = service.call((Lenient::new(stream), address));
+                    connections.spawn_local(async move {
+                        // What goes wrong on a connection is its client's affair.
+                        let _ = served.await;
+                    });
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
@@ -150,27 +174,8 @@ async fn serve<S: Source>(source: S, context: Arc<Context>, mut stop: Stop) {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = std::future::ready(()), if until_idle && connections.is_empty() => return,
         }
-    }
-    // Who has connected is served; the queue is emptied before its socket is closed.
-    while let Some(Ok((stream, address))) = now(source.accept()).await {
-        connections.spawn_local(service.call((Lenient::new(stream), address)));
-    }
-    drop(source);
-    let all_done = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN, all_done).await.is_err() {
-        log::warn!("{} connections were cut: they were not done after {DRAIN:?}", connections.len());
-    }
-}
-
-/// A future's output if it is there at once.
-async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        output = future => Some(output),
-        () = std::future::ready(()) => None,
     }
 }
 
@@ -182,31 +187,27 @@ fn is_the_clients(error: &io::Error) -> bool {
     )
 }
 
-/// The routes as a service of whole connections.
+/// The routes as a service of whole connections. With `stop`, idle connections are closed when it comes; without, each
+/// connection is closed after one request.
 async fn service<T>(
     context: Arc<Context>,
-    stop: Stop,
-) -> Option<
-    impl Service<
-        (T, Option<SocketAddr>),
-        Response = (),
-        Error = impl Sized + 'static,
-        Future = impl Sized + Future + 'static,
-    >,
->
+    stop: Option<Stop>,
+) -> Option<impl Service<(T, Option<SocketAddr>), Future = impl Future + 'static>>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let app = App::new().configure(|config| routes(&context, config));
-    let http = HttpService::build()
-        .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
-        .client_request_timeout(REQUEST_TIMEOUT)
-        .graceful_shutdown_signal(move || {
+    let keep_alive = if stop.is_some() { KeepAlive::Timeout(KEEP_ALIVE) } else { KeepAlive::Disabled };
+    let http = HttpService::build().keep_alive(keep_alive).client_request_timeout(REQUEST_TIMEOUT);
+    let http = match stop {
+        Some(stop) => http.graceful_shutdown_signal(move || {
             let mut stop = stop.clone();
             async move {
                 let _ = stop.wait_for(|stop| *stop).await;
             }
-        })
-        .h1(map_config(app.into_factory(), |()| AppConfig::default()));
+        }),
+        None => http,
+    };
+    let http = http.h1(map_config(app.into_factory(), |()| AppConfig::default()));
     http.new_service(()).await.inspect_err(|()| log::error!("a worker could not set up its routes")).ok()
 }

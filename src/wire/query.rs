@@ -58,6 +58,7 @@ pub enum Number {
 /// Reads a value as an unsigned decimal number.
 pub fn number(parameter: Parameter, value: &[u8]) -> Result<Number, Refusal> {
     let mut total = if value.is_empty() { Number::NotDecimal } else { Number::Value(0) };
+    // To the end, whatever it is by then: a malformed escape is one anywhere.
     for byte in Unescape(value) {
         let byte = byte.ok_or(Refusal::MalformedEscape(parameter))?;
         total = match total {
@@ -68,9 +69,6 @@ pub fn number(parameter: Parameter, value: &[u8]) -> Result<Number, Refusal> {
             },
             other => other,
         };
-        if total == Number::NotDecimal {
-            return Ok(total);
-        }
     }
     Ok(total)
 }
@@ -153,6 +151,8 @@ mod tests {
         assert_eq!(read("99999999999999999999999x"), Ok(Number::NotDecimal));
         assert_eq!(read("-1"), Ok(Number::NotDecimal));
         assert_eq!(read(""), Ok(Number::NotDecimal));
+        assert_eq!(read("1x2"), Ok(Number::NotDecimal));
+        assert_eq!(read("x%5"), Err(Refusal::MalformedEscape(Parameter::Left)));
         assert_eq!(read("%3"), Err(Refusal::MalformedEscape(Parameter::Left)));
     }
 

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::Context;
+use super::{Context, get};
 
 /// `/metrics` is there only when it is switched on.
 pub fn routes(context: &Arc<Context>, config: &mut web::ServiceConfig) {
     config
-        .route("/health", web::get().to(health))
-        .route("/favicon.ico", web::get().to(pages::favicon))
-        .route("/", web::get().to(pages::index))
+        .route("/health", get().to(health))
+        .route("/favicon.ico", get().to(pages::favicon))
+        .route("/", get().to(pages::index))
         .default_service(web::to(pages::not_found));
     if context.registry.is_some() {
-        config.route("/metrics", web::get().to(metrics));
+        config.route("/metrics", get().to(metrics));
     }
 }
 

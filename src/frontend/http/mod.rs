@@ -6,11 +6,12 @@ mod reply;
 pub mod request_line;
 mod scrape;
 
-use actix_web::{guard, web};
+use actix_web::web;
 
-/// GET only; HEAD is answered like GET, without the body. Everything else is 405.
+use super::get;
+
+/// GET and HEAD only. Everything else is 405.
 pub fn routes(config: &mut web::ServiceConfig) {
-    let get = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     for path in ["/announce", "/announce.php"] {
         let resource = web::resource(path).route(get().to(announce::announce));
         config.service(resource.default_service(web::to(reply::method_not_allowed)));

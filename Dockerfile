@@ -1,0 +1,47 @@
+# Built in two stages: the compiler stays in the first, the second holds one binary.
+# Nothing here needs BuildKit, so the classic builder that docker-compose 1.x drives builds it too.
+
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /build
+
+# The dependencies, in a layer of their own: compiled around an empty program, they are built again only when
+# Cargo.toml or Cargo.lock change. What came out under our own name is removed at the end of the step; otherwise Cargo,
+# which compares file times, could take the empty program for the build of an older source file.
+# Benchmarks and tests are not in the image, and Cargo refuses a manifest that names missing ones: their sections go.
+COPY Cargo.toml Cargo.lock ./
+RUN sed -i '/^\[\[\(bench\|test\)\]\]/,/^$/d' Cargo.toml \
+ && mkdir src \
+ && echo 'fn main() {}' > src/main.rs \
+ && touch src/lib.rs \
+ && cargo build --release --locked \
+ && cargo clean --release --locked --package retracker \
+ && rm -r src
+
+COPY src src
+RUN cargo build --release --locked \
+ && strip target/release/retracker
+
+
+FROM debian:bookworm-slim
+
+# Numbers that no account of the host is likely to have.
+RUN groupadd --system --gid 10001 retracker \
+ && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin retracker
+
+COPY --from=build /build/target/release/retracker /usr/local/bin/retracker
+
+# forwarders.yml is mounted here. The program itself writes nothing.
+WORKDIR /app
+
+# Port 80 needs no root and no capability here: Docker (since 20.10) sets net.ipv4.ip_unprivileged_port_start=0 in each
+# container's own network. A file capability on the binary (setcap) would make it impossible to start under
+# `cap_drop: ALL`. Where the network is not the container's own (network_mode: host) or the runtime does not set
+# this, choose a port from 1024 up: LISTEN_ADDR=:8080.
+USER retracker
+EXPOSE 80
+
+# Asks over the address in LISTEN_ADDR, so it follows a change of the port.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["retracker", "healthcheck"]
+
+# Exec form: retracker is process 1 and gets SIGTERM itself.
+ENTRYPOINT ["retracker"]

@@ -1,0 +1,157 @@
+//! 4. Whose address it is.
+
+use crate::dsl::{Connection, Server, announce, observer};
+
+/// The address under which a client is known that sends this in `X-Real-IP`.
+fn known_as(connection: &mut Connection, real_ip: &str) -> String {
+    connection.announce_with(&announce("t", "a"), &[("X-Real-IP", real_ip)]).external_ip()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn s4_1_the_address_is_the_socket_s() {
+    let server = Server::start(&[]);
+    let connect_from = |source: [u8; 4]| Connection::from(source.into(), &server.addresses()[0]);
+    let reply = connect_from([127, 0, 0, 2]).announce(&announce("t", "a"));
+    assert_eq!(reply.external_ip(), "127.0.0.2");
+    let reply = connect_from([127, 0, 0, 3]).announce(&announce("t", "b"));
+    assert_eq!((reply.external_ip().as_str(), reply.peers()), ("127.0.0.3", vec!["127.0.0.2:6881".to_owned()]));
+}
+
+#[test]
+fn s4_1_the_address_of_an_ipv6_socket() {
+    let Some(server) = Server::start_on_ipv6(&[]) else { return };
+    let reply = server.announce(&announce("t", "a"));
+    assert_eq!(reply.external_ip(), "::1");
+    let reply = server.announce(&announce("t", "b").port(1));
+    assert_eq!(reply.peers(), ["[::1]:6881"]);
+}
+
+#[test]
+fn s4_1_ipv4_on_a_socket_for_both_families_is_ipv4() {
+    let server = Server::start(&["-l", ":0"]);
+    let (_, port) = server.addresses()[0].rsplit_once(':').unwrap();
+    let mut connection = Connection::to(&format!("127.0.0.1:{port}"));
+    assert_eq!(connection.announce(&announce("t", "a")).external_ip(), "127.0.0.1");
+    assert_eq!(connection.announce(&announce("t", "b").port(1)).peers(), ["127.0.0.1:6881"]);
+}
+
+#[test]
+fn s4_2_x_real_ip_with_x() {
+    let server = Server::start(&["-x"]);
+    let mut connection = server.connect();
+    for (header, known) in [
+        ("203.0.113.5", "203.0.113.5"),
+        (" 192.168.1.15 ", "192.168.1.15"),
+        ("2001:db8::5", "2001:db8::5"),
+        ("2001:DB8:0:0::5", "2001:db8::5"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+    ] {
+        assert_eq!(known_as(&mut connection, header), known, "{header}");
+    }
+    let lower_case = connection.announce_with(&announce("t", "a"), &[("x-real-ip", "10.0.0.9")]);
+    assert_eq!(lower_case.external_ip(), "10.0.0.9");
+    assert_eq!(server.announce(&observer("t").numwant(1)).counts(), [0, 5, 0]);
+}
+
+#[test]
+fn s4_2_x_real_ip_without_x_is_ignored() {
+    let server = Server::start(&[]);
+    assert_eq!(known_as(&mut server.connect(), "203.0.113.5"), "127.0.0.1");
+}
+
+#[test]
+fn s4_2_other_proxies_headers_are_not_believed() {
+    for args in [&[][..], &["-x"]] {
+        let server = Server::start(args);
+        let headers =
+            [("X-Forwarded-For", "203.0.113.5"), ("Forwarded", "for=203.0.113.5"), ("CF-Connecting-IP", "10.1.1.1")];
+        let reply = server.connect().announce_with(&announce("t", "a"), &headers);
+        assert_eq!(reply.external_ip(), "127.0.0.1", "{args:?}");
+    }
+}
+
+#[test]
+fn s4_2_a_missing_or_unparsable_header_falls_back_to_the_socket_and_is_told_once() {
+    for header in [&[][..], &[("X-Real-IP", "unknown")], &[("X-Real-IP", "")], &[("X-Real-IP", "10.0.0.1, 10.0.0.2")]] {
+        let server = Server::start(&["-x", "-p"]);
+        let mut connection = server.connect();
+        for _ in 0..3 {
+            let reply = connection.announce_with(&announce("t", "a"), header);
+            assert_eq!(reply.external_ip(), "127.0.0.1", "{header:?}");
+        }
+        let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
+        assert!(metrics.lines().any(|line| line == "retracker_real_ip_missing_total 3"), "{header:?}: {metrics}");
+        let log = server.stop().stderr;
+        assert_eq!(log.iter().filter(|line| line.contains("X-Real-IP")).count(), 1, "{header:?}: {log:?}");
+    }
+}
+
+#[test]
+fn s4_3_a_claimed_address_counts_from_this_network() {
+    let server = Server::start(&["-x"]);
+    let mut connection = server.connect();
+    let claim = announce("t", "a").at("192.168.1.15");
+    for (source, known) in [
+        ("127.0.0.1", "192.168.1.15"),
+        ("10.0.0.1", "192.168.1.15"),
+        ("172.31.255.255", "192.168.1.15"),
+        ("192.168.255.255", "192.168.1.15"),
+        ("::1", "192.168.1.15"),
+        ("fd00::1", "192.168.1.15"),
+        ("::ffff:10.0.0.1", "192.168.1.15"),
+        ("203.0.113.5", "203.0.113.5"),
+        ("172.32.0.1", "172.32.0.1"),
+        ("100.64.0.1", "100.64.0.1"),
+        ("2001:db8::1", "2001:db8::1"),
+    ] {
+        let reply = connection.announce_with(&claim, &[("X-Real-IP", source)]);
+        assert_eq!(reply.external_ip(), known, "from {source}");
+    }
+}
+
+#[test]
+fn s4_3_a_stranger_enlists_no_victim() {
+    let server = Server::start(&["-x"]);
+    let mut connection = server.connect();
+    let victim = [("ip", "192.0.2.1"), ("ipv4", "192.0.2.1"), ("ipv6", "2001:db8:dead::1")];
+    let query = victim.into_iter().fold(announce("t", "a"), |announce, (name, ip)| announce.with(name, ip));
+    for stranger in ["203.0.113.5", "2001:db8::5"] {
+        connection.announce_with(&query, &[("X-Real-IP", stranger)]);
+    }
+    assert_eq!(connection.announce(&observer("t")).peers(), ["203.0.113.5:6881", "[2001:db8::5]:6881"]);
+}
+
+#[test]
+fn s4_4_many_clients_behind_one_private_address_are_warned_of() {
+    for address in ["172.17.0.1", "127.0.0.1", "fd00::1"] {
+        let server = Server::start(&["-p"]);
+        let mut connection = server.connect();
+        let mut join =
+            |n| connection.announce(&announce("t", &format!("{n}")).at(address).port(n)).string("warning message");
+        // Some people run two clients, and clients keep old ids after a crash.
+        assert!((1..=4).all(|n| join(n).is_none()), "{address}");
+        let warning = join(5).unwrap_or_else(|| panic!("no warning for {address}"));
+        assert!(warning.contains(address), "{warning}");
+        assert_eq!(join(1), Some(warning), "who was there before is told too");
+        assert_eq!(connection.announce(&announce("t", "6").at("10.0.0.6")).string("warning message"), None);
+        let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
+        assert!(metrics.lines().any(|line| line == "retracker_gateway_addresses 1"), "{metrics}");
+        let log = server.stop().stderr;
+        let told: Vec<_> = log.iter().filter(|line| line.contains(&format!("address {address}"))).collect();
+        assert!(matches!(&told[..], [line] if line.contains("WARN")), "{log:?}");
+    }
+}
+
+#[test]
+fn s4_4_no_warning_of_public_addresses_or_of_one_client_s_many_torrents() {
+    let server = Server::start(&[]);
+    let mut connection = server.connect();
+    for n in 1..=10 {
+        let public = announce("public", &n.to_string()).at("203.0.113.5").port(n);
+        let seeder = announce(&format!("t{n}"), &n.to_string()).at("192.168.1.15");
+        for announce in [public, seeder] {
+            assert_eq!(connection.announce(&announce).string("warning message"), None, "{announce:?}");
+        }
+    }
+}

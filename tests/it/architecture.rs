@@ -1,0 +1,61 @@
+//! The layers: imports point one way, and siblings never meet.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each module, and what it may import. What a module may import, it may import all of.
+const LAYERS: [(&str, &[&str]); 10] = [
+    ("bittorrent", &[]),
+    ("metrics", &[]),
+    ("wire", &["bittorrent"]),
+    ("store", &["bittorrent", "metrics", "wire"]),
+    ("forward", &["bittorrent", "metrics", "wire"]),
+    ("tracker", &["bittorrent", "metrics", "wire", "store", "forward"]),
+    ("frontend", &["bittorrent", "metrics", "wire", "tracker"]),
+    ("config", &["forward", "frontend", "store", "tracker"]),
+    ("app", &["config", "forward", "frontend", "metrics", "store", "tracker"]),
+    ("healthcheck", &["frontend"]),
+];
+
+#[test]
+fn imports_point_one_way() {
+    let mut wrong = Vec::new();
+    let mut modules = BTreeSet::new();
+    for file in sources(Path::new("src")) {
+        let module = module(&file);
+        if ["lib", "main"].contains(&module.as_str()) {
+            continue;
+        }
+        let allowed = LAYERS.iter().find(|(name, _)| *name == module);
+        let (_, allowed) = allowed.unwrap_or_else(|| panic!("{} belongs to no layer", file.display()));
+        let text = fs::read_to_string(&file).unwrap();
+        // Tests may look at their neighbours from any side.
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        for imported in code.split("crate::").skip(1).map(first_word) {
+            if imported != module && !allowed.contains(&imported) {
+                wrong.push(format!("{}: crate::{imported}", file.display()));
+            }
+        }
+        modules.insert(module);
+    }
+    assert_eq!(wrong, [""; 0]);
+    assert_eq!(modules.len(), LAYERS.len(), "{modules:?}");
+}
+
+fn first_word(text: &str) -> &str {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default()
+}
+
+/// The first folder or file name below `src`.
+fn module(file: &Path) -> String {
+    let below = file.strip_prefix("src").unwrap();
+    below.components().next().unwrap().as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned()
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let own = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    own.chain(folders.iter().flat_map(|folder| sources(folder))).collect()
+}

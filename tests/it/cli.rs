@@ -1,0 +1,476 @@
+//! The command line, the environment, and the file that they name.
+
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::dsl::{Connection, Exit, Server, announce, eventually, observer, retracker};
+use crate::fake_tracker::{FakeTracker, Visit, script, sends};
+use crate::service::{ONE_PEER, forwarders};
+
+const LISTEN: [&str; 2] = ["-l", "127.0.0.1:0"];
+
+/// Every setting: its short flag (empty if none), its long flag, its variable.
+const SETTINGS: [(&str, &str, &str); 9] = [
+    ("-l", "--listen", "LISTEN_ADDR"),
+    ("-a", "--peer-age", "PEER_AGE"),
+    ("-i", "--announce-interval", "ANNOUNCE_INTERVAL"),
+    ("-x", "--x-real-ip", "X_REAL_IP"),
+    ("-f", "--forwards", "FORWARDS_FILE"),
+    ("-t", "--forward-timeout", "FORWARD_TIMEOUT"),
+    ("-p", "--prometheus", "ENABLE_PROMETHEUS"),
+    ("-d", "--debug", "DEBUG_MODE"),
+    ("", "--max-peers", "MAX_PEERS"),
+];
+
+/// The one line that a start must end with.
+fn only_line(exit: &Exit, code: i32) -> &str {
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(code), ""), "{exit:?}");
+    let [line] = &exit.stderr[..] else { panic!("not one line: {exit:?}") };
+    line
+}
+
+// --- What wins ------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_flag_beats_its_variable_beats_the_default() {
+    let interval = |server: Server| server.announce(&announce("t", "a")).int("interval");
+    let with = |value: &str| retracker(&[]).env("ANNOUNCE_INTERVAL", value);
+    assert_eq!(interval(Server::start(&[])), 30);
+    assert_eq!(interval(with("").start()), 30, "a variable that is set but empty is unset");
+    assert_eq!(interval(with("77").start()), 77);
+    for flag in [&["-i", "88"][..], &["-i88"], &["-i=88"], &["--announce-interval", "88"], &["--announce-interval=88"]]
+    {
+        assert_eq!(interval(retracker(flag).env("ANNOUNCE_INTERVAL", "77").start()), 88, "{flag:?}");
+    }
+}
+
+#[test]
+fn an_empty_variable_is_unset_whichever_it_is() {
+    let mut setup = retracker(&[]);
+    for (_, _, variable) in SETTINGS {
+        setup = setup.env(variable, "");
+    }
+    // But for the port, which the tests do not choose.
+    let server = setup.start();
+    let reply = server.connect().announce_with(&announce("t", "a"), &[("X-Real-IP", "10.0.0.1")]);
+    assert_eq!((reply.int("interval"), reply.external_ip().as_str()), (30, "127.0.0.1"));
+    assert_eq!(server.get("/metrics").status, 404);
+}
+
+#[test]
+fn booleans() {
+    let believes = |server: Server| {
+        let reply = server.connect().announce_with(&announce("t", "a"), &[("X-Real-IP", "10.0.0.1")]);
+        reply.external_ip() == "10.0.0.1"
+    };
+    for (word, expected) in [
+        ("true", true),
+        ("TRUE", true),
+        ("1", true),
+        ("yes", true),
+        ("On", true),
+        ("false", false),
+        ("False", false),
+        ("0", false),
+        ("No", false),
+        ("off", false),
+    ] {
+        assert_eq!(believes(retracker(&[]).env("X_REAL_IP", word).start()), expected, "X_REAL_IP={word}");
+        assert_eq!(believes(Server::start(&[&format!("-x={word}")])), expected, "-x={word}");
+    }
+    assert!(believes(Server::start(&["-x"])));
+    assert!(believes(Server::start(&["--x-real-ip"])));
+    assert!(believes(retracker(&["-x"]).env("X_REAL_IP", "false").start()));
+    assert!(!believes(retracker(&["-x=false"]).env("X_REAL_IP", "true").start()));
+    assert!(!believes(retracker(&["--x-real-ip=off"]).env("X_REAL_IP", "on").start()));
+}
+
+#[test]
+fn metrics_by_flag_and_variable() {
+    let status = |server: Server| server.get("/metrics").status;
+    assert_eq!(status(Server::start(&[])), 404);
+    assert_eq!(status(Server::start(&["-p"])), 200);
+    assert_eq!(status(Server::start(&["--prometheus"])), 200);
+    assert_eq!(status(retracker(&[]).env("ENABLE_PROMETHEUS", "true").start()), 200);
+    assert_eq!(status(retracker(&["-p=false"]).env("ENABLE_PROMETHEUS", "true").start()), 404);
+}
+
+#[test]
+fn debug_by_flag_and_variable() {
+    for setup in [retracker(&["-d"]), retracker(&["--debug"]), retracker(&[]).env("DEBUG_MODE", "yes")] {
+        let server = setup.start();
+        server.announce(&announce("t", "a").at("10.0.0.1"));
+        assert!(server.logged("10.0.0.1").contains("DEBUG"));
+    }
+    let server = retracker(&["-d=0"]).env("DEBUG_MODE", "1").start();
+    server.announce(&announce("t", "a").at("10.0.0.1"));
+    let log = server.stop().stderr;
+    assert!(!log.iter().any(|line| line.contains("10.0.0.1")), "{log:?}");
+}
+
+#[test]
+fn flags_may_be_joined() {
+    let server = Server::start(&["-xpd"]);
+    let reply = server.connect().announce_with(&announce("t", "a"), &[("X-Real-IP", "10.0.0.1")]);
+    assert_eq!((reply.external_ip().as_str(), server.get("/metrics").status), ("10.0.0.1", 200));
+    server.logged("DEBUG");
+}
+
+#[test]
+fn peers_are_kept_for_the_peer_age() {
+    // A two hundredth of a minute, by flag and by variable; the flag wins.
+    for setup in [retracker(&["-a", "0.005"]).env("PEER_AGE", "180"), retracker(&[]).env("PEER_AGE", "0.005")] {
+        let server = setup.start();
+        server.announce(&announce("t", "a").at("10.0.0.1"));
+        eventually("the peer is forgotten", || {
+            let reply = server.announce(&observer("t"));
+            assert_eq!(reply.peers().is_empty(), reply.int("incomplete") == 0);
+            reply.peers().is_empty().then_some(())
+        });
+    }
+}
+
+#[test]
+fn peers_are_kept_up_to_a_number() {
+    let torrents: Vec<_> = (0..200).map(|n| format!("t{n}")).collect();
+    let hashes: Vec<_> = torrents.iter().map(|torrent| format!("info_hash={torrent:-<20}")).collect();
+    let scrape = format!("/scrape?{}", hashes.join("&"));
+    let kept = |server: &Server| server.get(&scrape).text().matches("10:incompletei1e").count();
+    for (setup, most) in [
+        (retracker(&[]), 200),
+        (retracker(&[]).env("MAX_PEERS", "10"), 20),
+        (retracker(&["--max-peers", "10"]).env("MAX_PEERS", "1000"), 20),
+    ] {
+        let server = setup.start();
+        let mut connection = server.connect();
+        for torrent in &torrents {
+            connection.announce(&announce(torrent, "a"));
+        }
+        eventually("the store shrinks", || (kept(&server) <= most).then_some(()));
+        assert_eq!(kept(&server) == 200, most == 200);
+    }
+}
+
+#[test]
+fn forwarders_by_flag_and_variable() {
+    let upstream = FakeTracker::start(sends(ONE_PEER));
+    let file = forwarders(&upstream);
+    let path = file.path().to_str().unwrap();
+    for setup in [
+        retracker(&[]).env("FORWARDS_FILE", path),
+        retracker(&["-f", path]).env("FORWARDS_FILE", "/no/such/file.yml"),
+        retracker(&["--forwards", path]),
+    ] {
+        let server = setup.env("FORWARD_TIMEOUT", "30").start();
+        assert_eq!(server.announce(&announce("t", "a")).peers(), ["10.0.0.7:6881"]);
+    }
+}
+
+#[test]
+fn forward_timeout_by_flag_and_variable() {
+    let upstream = FakeTracker::start(script(Visit::wait_for_close));
+    let file = forwarders(&upstream);
+    for setup in [
+        retracker(&["-t", "0.2"]).env("FORWARD_TIMEOUT", "60"),
+        retracker(&["--forward-timeout", "1"]),
+        retracker(&[]).env("FORWARD_TIMEOUT", "0.2"),
+        retracker(&[]),
+    ] {
+        let server = setup.env("FORWARDS_FILE", file.path()).start();
+        let started = Instant::now();
+        assert_eq!(server.announce(&announce("t", "a")).peers(), [""; 0]);
+        // Far from 60 s, and as far from what a busy machine takes.
+        assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    }
+}
+
+// --- Where it listens -----------------------------------------------------------------------------------------
+
+#[test]
+fn one_listener_or_several_by_flag_or_variable() {
+    for (setup, listeners) in [
+        (retracker(&[]).env("LISTEN_ADDR", "127.0.0.1:0"), 1),
+        (retracker(&[]).env("LISTEN_ADDR", "127.0.0.1:0, 127.0.0.1:0"), 2),
+        (retracker(&["-l", "127.0.0.1:0", "--listen=127.0.0.1:0", "-llocalhost:0"]), 3),
+        (retracker(&["-l", "127.0.0.1:0"]).env("LISTEN_ADDR", "127.0.0.1:0,127.0.0.1:0"), 1),
+    ] {
+        let server = setup.start();
+        assert_eq!(server.addresses().len(), listeners);
+        for (n, address) in (1_u16..).zip(server.addresses()) {
+            let mut connection = Connection::to(address);
+            // One tracker behind all of them.
+            let reply = connection.announce(&announce("t", &n.to_string()).at("10.0.0.1").port(n));
+            assert_eq!(reply.int("incomplete"), i64::from(n), "{address}");
+        }
+    }
+}
+
+#[test]
+fn a_port_alone_is_all_addresses_of_both_families() {
+    let server = Server::start(&["-l", ":0"]);
+    let (_, port) = server.addresses()[0].rsplit_once(':').unwrap();
+    assert_eq!(Connection::to(&format!("127.0.0.1:{port}")).get("/health").status, 200);
+    if TcpListener::bind("[::1]:0").is_ok() {
+        assert_eq!(Connection::to(&format!("[::1]:{port}")).get("/health").status, 200);
+    }
+}
+
+#[test]
+fn a_unix_socket_answers_and_its_file_goes_with_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("retracker.sock");
+    let address = format!("unix:{}", path.display());
+    let server = Server::start(&["-x", "-l", &address]);
+    assert_eq!(server.addresses(), [address.as_str()]);
+    let mut connection = server.connect();
+    let reply = connection.announce_with(&announce("t", "a"), &[("X-Real-IP", "10.0.0.1")]);
+    assert_eq!(reply.external_ip(), "10.0.0.1");
+    assert_eq!(connection.announce(&announce("t", "b")).peers(), ["10.0.0.1:6881"]);
+    assert_eq!(server.stop().code, Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_file_of_a_killed_server_is_in_nobody_s_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("retracker.sock");
+    let address = format!("unix:{}", path.display());
+    drop(Server::start(&["-l", &address]));
+    assert!(path.exists(), "killed, it could not clean up");
+    let server = Server::start(&["-l", &address]);
+    assert_eq!(server.get("/health").status, 200);
+    // But a server that lives keeps it.
+    let line = retracker(&["-l", &address]).run();
+    assert!(only_line(&line, 1).contains(&address));
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn a_port_that_is_taken_ends_the_start_and_nothing_is_bound() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("retracker.sock");
+    let unix = format!("unix:{}", socket.display());
+    for args in [&["-l", &taken][..], &["-l", "127.0.0.1:0", "-l", &taken], &["-l", &unix, "-l", &taken]] {
+        let exit = retracker(args).run();
+        let line = only_line(&exit, 1);
+        assert!(line.contains(&taken) && !line.contains("listening"), "{args:?}: {line}");
+        assert!(!socket.exists(), "{args:?}");
+    }
+    let server = Server::start(&[]);
+    assert!(only_line(&retracker(&["-l", &server.addresses()[0]]).run(), 1).contains(&server.addresses()[0]));
+}
+
+// --- Bad values -----------------------------------------------------------------------------------------------
+
+/// What no setting may be, by its long flag.
+const BAD_VALUES: [(&str, &[&str]); 9] = [
+    (
+        "--listen",
+        &[
+            "nonsense",
+            "127.0.0.1",
+            "8080",
+            ":",
+            ":http",
+            ":65536",
+            ":-1",
+            "::1:80",
+            "[::1]",
+            "[x]:80",
+            "unix:",
+            "http://127.0.0.1:80",
+            "127.0.0.1:80 :81",
+            "127.0.0.1:0,nonsense",
+            ",",
+        ],
+    ),
+    ("--peer-age", &["x", "-1", "0", "1,5", "3h", "NaN", "inf", "1e300"]),
+    ("--announce-interval", &["x", "-1", "0", "1.5", "30s", "4294967296", "99999999999999999999"]),
+    ("--x-real-ip", &["maybe", "2", "X-Real-IP", "truefalse"]),
+    ("--forwards", &[]),
+    ("--forward-timeout", &["x", "-1", "0", "2s", "NaN", "inf", "1e300"]),
+    ("--prometheus", &["maybe", "2", ":9090"]),
+    ("--debug", &["maybe", "2", "trace"]),
+    ("--max-peers", &["x", "-1", "0", "1.5", "2M", "99999999999999999999"]),
+];
+
+#[test]
+fn a_bad_value_ends_the_start_and_is_named() {
+    for ((short, long, variable), (listed, values)) in SETTINGS.into_iter().zip(BAD_VALUES) {
+        assert_eq!(long, listed);
+        let listen: &[&str] = if long == "--listen" { &[] } else { &LISTEN };
+        for value in values {
+            let mut runs = vec![
+                (long, retracker(&[listen, &[&format!("{long}={value}")]].concat()).run()),
+                (variable, retracker(listen).env(variable, value).run()),
+            ];
+            if !short.is_empty() {
+                runs.push((short, retracker(&[listen, &[&format!("{short}={value}")]].concat()).run()));
+            }
+            for (name, exit) in runs {
+                let line = only_line(&exit, 2);
+                assert!(line.contains(name), "{name}={value} is not named: {line}");
+                assert!(line.contains(&format!("\"{value}\"")), "{name}={value} is not told as found: {line}");
+                assert!(line.contains("expected "), "{name}={value}, nothing is expected: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bad_values_are_told_in_full_and_escaped() {
+    let line = |exit: Exit| only_line(&exit, 2).to_owned();
+    insta::assert_snapshot!(line(retracker(&["-a", "soon"]).run()), @r#"retracker: -a/--peer-age is "soon", expected minutes above 0 and up to 525600, such as 180 or 0.5"#);
+    insta::assert_snapshot!(line(retracker(&[]).env("PEER_AGE", "soon").run()), @r#"retracker: PEER_AGE is "soon", expected minutes above 0 and up to 525600, such as 180 or 0.5"#);
+    for value in [&b"\x1b[31m\nx"[..], b"\xff\xfe"] {
+        let told = line(retracker(&LISTEN).env("PEER_AGE", std::ffi::OsStr::from_bytes(value)).run());
+        assert!(told.contains("PEER_AGE") && !told.contains(char::is_control), "{told}");
+    }
+}
+
+#[test]
+fn unknown_arguments_end_the_start_and_are_named() {
+    for argument in ["--nonsense", "-z", "nonsense", "--listne=:80", "--peerage=1"] {
+        let exit = retracker(&[&LISTEN[..], &[argument]].concat()).run();
+        let name = argument.split('=').next().unwrap();
+        assert!(only_line(&exit, 2).contains(name), "{exit:?}");
+    }
+    for flag in ["-a", "--announce-interval", "-f"] {
+        assert!(only_line(&retracker(&[flag]).run(), 2).contains(flag), "{flag} without a value");
+    }
+}
+
+#[test]
+fn a_wrong_file_of_forwarders_ends_the_start_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let runs = |path: &Path| {
+        let path = path.to_str().unwrap();
+        let by_flag = retracker(&[&LISTEN[..], &["-f", path]].concat()).run();
+        let by_variable = retracker(&LISTEN).env("FORWARDS_FILE", path).run();
+        [("-f", by_flag), ("FORWARDS_FILE", by_variable)].map(|(name, exit)| {
+            let line = only_line(&exit, 2);
+            assert!(line.contains(path), "{line}");
+            (name, line.to_owned())
+        })
+    };
+    for path in [folder.path().join("missing.yml"), folder.path().join("no/such/folder.yml"), folder.path().to_owned()]
+    {
+        for (name, line) in runs(&path) {
+            assert!(line.contains(name) && line.contains("expected "), "{line}");
+        }
+    }
+    for (file, line, word, text) in [
+        ("unknown-key.yml", 2, "url", "- uri: http://1.2.3.4/announce\n- url: http://5.6.7.8/announce\n"),
+        ("unknown-key-2.yml", 3, "timeout", "- uri: http://1.2.3.4/announce\n  ip: 10.0.0.1\n  timeout: 3\n"),
+        ("no-uri.yml", 2, "uri", "- uri: http://1.2.3.4/announce\n- name: x\n"),
+        ("bad-uri.yml", 3, "uri", "# mine\n- uri: http://1.2.3.4/announce\n- uri: 1.2.3.4/announce\n"),
+        ("bad-scheme.yml", 1, "uri", "- uri: ftp://1.2.3.4/announce\n"),
+        ("bad-ip.yml", 1, "ip", "- uri: http://1.2.3.4/announce\n  ip: retracker.local\n"),
+        ("bad-host.yml", 1, "host", "- uri: http://1.2.3.4/announce\n  host: \"a\\r\\nb\"\n"),
+        ("no-list.yml", 1, "", "uri: http://1.2.3.4/announce\n"),
+        ("no-yaml.yml", 2, "", "- uri: http://1.2.3.4/announce\n  ip: [\n"),
+        ("tab.yml", 2, "", "- uri: http://1.2.3.4/announce\n\tip: 10.0.0.1\n"),
+    ] {
+        for (_, told) in runs(&write(file, text)) {
+            // Of a wrong value it is the line on which its entry begins.
+            assert!(told.contains(&format!("{file}, from line {line}: ")), "line {line} is not named: {told}");
+            assert!(told.contains(word) && !told.contains(char::is_control), "{told}");
+        }
+    }
+    let binary = folder.path().join("binary.yml");
+    std::fs::write(&binary, b"\xff\xfe\x00").unwrap();
+    runs(&binary);
+}
+
+#[test]
+fn an_empty_file_of_forwarders_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("forwarders.yml");
+    for text in ["", "# nobody yet\n", "[]\n"] {
+        std::fs::write(&path, text).unwrap();
+        let server = Server::start(&["-f", path.to_str().unwrap()]);
+        assert_eq!(server.announce(&announce("t", "a")).counts(), [0, 1, 0]);
+    }
+}
+
+// --- Help, version, healthcheck -------------------------------------------------------------------------------
+
+#[test]
+fn version() {
+    for flag in ["-v", "--version"] {
+        let exit = retracker(&[flag]).run();
+        assert_eq!((exit.code, exit.stderr.len()), (Some(0), 0), "{exit:?}");
+        assert_eq!(exit.stdout, concat!("retracker ", env!("CARGO_PKG_VERSION"), "\n"));
+    }
+}
+
+#[test]
+fn help_names_every_flag_variable_and_default() {
+    for flag in ["-h", "--help"] {
+        let exit = retracker(&[flag]).run();
+        assert_eq!((exit.code, exit.stderr.len()), (Some(0), 0), "{exit:?}");
+        for (short, long, variable) in SETTINGS {
+            for name in [short, long, variable] {
+                assert!(exit.stdout.contains(name), "{name} is not in\n{}", exit.stdout);
+            }
+        }
+        for name in ["-v", "--version", "-h", "--help", "healthcheck", ":80", "180", "30", "2000000"] {
+            assert!(exit.stdout.contains(name), "{name} is not in\n{}", exit.stdout);
+        }
+        assert!(exit.stdout.lines().all(|line| line.chars().count() <= 120), "{}", exit.stdout);
+    }
+}
+
+#[test]
+fn healthcheck_of_a_server_that_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let unix = format!("unix:{}", folder.path().join("retracker.sock").display());
+    let server = Server::start(&["-l", "127.0.0.1:0", "-l", &unix]);
+    let tcp = &server.addresses()[0];
+    let (_, port) = tcp.rsplit_once(':').unwrap();
+    let [any, all, by_name] = [format!(":{port}"), format!("{tcp},{unix}"), format!("localhost:{port}")];
+    for address in [tcp, &unix, &any, &all, &by_name] {
+        for exit in [
+            retracker(&["healthcheck"]).env("LISTEN_ADDR", address).run(),
+            retracker(&["healthcheck", "-l", address]).env("LISTEN_ADDR", ":1").run(),
+            retracker(&["-l", address, "healthcheck"]).run(),
+        ] {
+            assert_eq!((exit.code, exit.stdout.as_str(), exit.stderr.len()), (Some(0), "", 0), "{address}: {exit:?}");
+        }
+    }
+}
+
+#[test]
+fn healthcheck_of_nothing_or_of_something_else() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    assert!(only_line(&retracker(&["healthcheck", "-l", &free]).run(), 1).contains(&free));
+    assert!(only_line(&retracker(&["healthcheck", "-l", "unix:/no/such.sock"]).run(), 1).contains("/no/such.sock"));
+
+    let server = Server::start(&[]);
+    let both = format!("{},{free}", server.addresses()[0]);
+    assert!(only_line(&retracker(&["healthcheck"]).env("LISTEN_ADDR", both).run(), 1).contains(&free));
+    assert!(only_line(&retracker(&["healthcheck", "-l", "nonsense"]).run(), 1).contains("nonsense"));
+
+    // Something listens there and closes every connection, or says what no retracker says.
+    for answer in [&b""[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"] {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap().to_string();
+        let thread = std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            let (mut stream, _) = other.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(answer);
+        });
+        assert!(only_line(&retracker(&["healthcheck", "-l", &address]).run(), 1).contains(&address));
+        thread.join().unwrap();
+    }
+}

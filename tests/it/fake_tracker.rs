@@ -1,0 +1,250 @@
+//! An upstream tracker that does with each connection what the test says. It knows no HTTP: what it sends are bytes,
+//! and what it is sent it keeps.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::dsl::{DEADLINE, eventually};
+
+/// What is done with a connection.
+pub(crate) type Script = Arc<dyn Fn(&mut Visit) + Send + Sync>;
+
+pub(crate) fn script(script: impl Fn(&mut Visit) + Send + Sync + 'static) -> Script {
+    Arc::new(script)
+}
+
+/// Reads the request, sends these bytes and closes.
+pub(crate) fn sends(bytes: impl Into<Vec<u8>>) -> Script {
+    let bytes = bytes.into();
+    script(move |visit| {
+        visit.read();
+        visit.write(&bytes);
+    })
+}
+
+/// Reads the request, sends these bytes and leaves the connection open.
+pub(crate) fn sends_and_stays(bytes: impl Into<Vec<u8>>) -> Script {
+    let bytes = bytes.into();
+    script(move |visit| {
+        visit.read();
+        visit.write(&bytes);
+        visit.wait_for_close();
+    })
+}
+
+/// Reads the request and sends these bytes one by one, at this pace.
+pub(crate) fn drips(bytes: impl Into<Vec<u8>>, pace: Duration) -> Script {
+    let bytes = bytes.into();
+    script(move |visit| {
+        visit.read();
+        // Without the pause at the end: whoever closes in time is through.
+        for byte in &bytes {
+            if !visit.write(&[*byte]) {
+                return;
+            }
+            thread::sleep(pace);
+        }
+        visit.wait_for_close();
+    })
+}
+
+/// Reads the request, sends the first bytes, and the others again and again while anybody listens.
+pub(crate) fn floods(first: impl Into<Vec<u8>>, unit: impl Into<Vec<u8>>) -> Script {
+    let (first, unit) = (first.into(), unit.into());
+    script(move |visit| {
+        visit.read();
+        if visit.write(&first) {
+            while visit.write(&unit) {}
+        }
+    })
+}
+
+/// One connection.
+pub(crate) struct Visit {
+    stream: TcpStream,
+    seen: Arc<Seen>,
+    reset: bool,
+    /// How many came before it.
+    pub(crate) number: usize,
+    /// Where the tracker listens.
+    pub(crate) address: SocketAddr,
+    /// The request, once it is read.
+    pub(crate) request: String,
+}
+
+impl Visit {
+    /// Reads a request to the end of its head, and whatever has come with that.
+    pub(crate) fn read(&mut self) {
+        let mut request = Vec::new();
+        let mut space = [0; 4096];
+        while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+            match self.stream.read(&mut space) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => request.extend_from_slice(&space[..length]),
+            }
+        }
+        self.request = String::from_utf8_lossy(&request).into_owned();
+        self.seen.requests.lock().unwrap().push(self.request.clone());
+    }
+
+    /// False when nobody listens any more.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> bool {
+        let written = self.stream.write_all(bytes).is_ok();
+        if written {
+            self.seen.written.fetch_add(bytes.len(), SeqCst);
+        }
+        written
+    }
+
+    /// Waits until the other side closes.
+    pub(crate) fn wait_for_close(&mut self) {
+        let mut space = [0; 4096];
+        while matches!(self.stream.read(&mut space), Ok(1..)) {}
+    }
+
+    /// Closes so that the other side sees an error.
+    pub(crate) fn reset(&mut self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        self.reset = true;
+    }
+
+    fn end(mut self) {
+        if !self.reset {
+            // What is unread would make a reset of the close, which can destroy what was sent.
+            let _ = self.stream.shutdown(std::net::Shutdown::Write);
+            self.wait_for_close();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    requests: Mutex<Vec<String>>,
+    visits: AtomicUsize,
+    over: AtomicUsize,
+    written: AtomicUsize,
+}
+
+/// A tracker that runs until it is dropped.
+pub(crate) struct FakeTracker {
+    address: SocketAddr,
+    seen: Arc<Seen>,
+    stop: Arc<AtomicBool>,
+}
+
+impl FakeTracker {
+    /// On a port of 127.0.0.1.
+    pub(crate) fn start(script: Script) -> Self {
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), script).unwrap()
+    }
+
+    /// On a port of this address, if the host has it.
+    pub(crate) fn start_on(ip: IpAddr, script: Script) -> Option<Self> {
+        let listener = TcpListener::bind((ip, 0)).ok()?;
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::<Seen>::default();
+        let stop = Arc::<AtomicBool>::default();
+        let tracker = Self { address, seen: Arc::clone(&seen), stop: Arc::clone(&stop) };
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stop.load(SeqCst) {
+                    return;
+                }
+                let stream = stream.unwrap();
+                stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                stream.set_write_timeout(Some(DEADLINE)).unwrap();
+                stream.set_nodelay(true).unwrap();
+                let (script, seen) = (Arc::clone(&script), Arc::clone(&seen));
+                let number = seen.visits.fetch_add(1, SeqCst);
+                thread::spawn(move || {
+                    let request = String::new();
+                    let mut visit = Visit { stream, seen: Arc::clone(&seen), reset: false, number, address, request };
+                    script(&mut visit);
+                    visit.end();
+                    seen.over.fetch_add(1, SeqCst);
+                });
+            }
+        });
+        Some(tracker)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The requests that it has read, each with whatever followed it at once.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.seen.requests.lock().unwrap().clone()
+    }
+
+    /// Waits for that many requests and returns the last of them.
+    pub(crate) fn request(&self, number: usize) -> String {
+        eventually("the tracker is asked", || self.requests().get(number - 1).cloned())
+    }
+
+    /// Connections that were made to it.
+    pub(crate) fn visits(&self) -> usize {
+        self.seen.visits.load(SeqCst)
+    }
+
+    /// Bytes that it could send.
+    pub(crate) fn written(&self) -> usize {
+        self.seen.written.load(SeqCst)
+    }
+
+    /// Waits until all connections to it are closed from the other side.
+    pub(crate) fn wait_until_left_alone(&self) {
+        eventually("the connections to the tracker are closed", || {
+            (self.seen.over.load(SeqCst) == self.visits()).then_some(())
+        });
+    }
+}
+
+impl Drop for FakeTracker {
+    fn drop(&mut self) {
+        self.stop.store(true, SeqCst);
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// A port that refuses connections for as long as this lives.
+pub(crate) struct Refusing(Socket);
+
+impl Refusing {
+    pub(crate) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        Self(socket)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+}
+
+/// A port where nobody accepts and no more connections find room: on Linux, attempts to connect go unanswered.
+pub(crate) struct Deaf {
+    listener: Socket,
+    _waiting: Vec<TcpStream>,
+}
+
+impl Deaf {
+    pub(crate) fn new() -> Self {
+        let listener = Refusing::new().0;
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(50)).ok();
+        let waiting = std::iter::from_fn(connect).take(8).collect();
+        Self { listener, _waiting: waiting }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap().as_socket().unwrap()
+    }
+}

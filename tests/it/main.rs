@@ -1,0 +1,27 @@
+//! The product from outside: every test starts the binary, speaks to it over a socket and reads what it says. Modules and
+//! tests are numbered after what they hold the tracker to: the client's request (1), the reply (2), the scrape (3),
+//! addresses (4), upstream trackers (5).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::print_stderr,
+    reason = "a test may fail"
+)]
+
+mod dsl;
+mod fake_tracker;
+
+mod addresses;
+mod announce;
+mod architecture;
+mod cli;
+mod http;
+mod malformed;
+mod reply;
+mod scrape;
+mod service;
+mod upstream;

@@ -1,0 +1,247 @@
+//! The service around the tracker: its pages, its log, and how it stops.
+
+use std::io::Write;
+use std::sync::{Mutex, mpsc};
+use std::time::Instant;
+
+use tempfile::NamedTempFile;
+
+use crate::dsl::{Reply, Server, announce, escape, eventually, request, retracker};
+use crate::fake_tracker::{FakeTracker, script};
+
+/// An upstream tracker's answer with the peer 10.0.0.7:6881.
+pub(crate) const ONE_PEER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\nd8:intervali60e5:peers6:\x0a\x00\x00\x07\x1a\xe1e";
+
+/// A file of forwarders with one entry.
+pub(crate) fn forwarders(upstream: &FakeTracker) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    writeln!(file, "- uri: http://{}/announce", upstream.address()).unwrap();
+    file
+}
+
+/// A server that waits up to a minute for this upstream tracker.
+fn patient(upstream: &FakeTracker) -> Server {
+    // The file is read before the server listens.
+    retracker(&["-t", "60"]).env("FORWARDS_FILE", forwarders(upstream).path()).start()
+}
+
+fn content_type(reply: &Reply) -> &str {
+    reply.header("content-type").unwrap_or_default()
+}
+
+// --- Pages ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn health() {
+    let server = Server::start(&[]);
+    let reply = server.get("/health");
+    assert_eq!(reply.status, 200);
+    assert!(content_type(&reply).starts_with("text/plain") && !reply.body.is_empty(), "{reply:?}");
+}
+
+#[test]
+fn the_front_page_tells_the_announce_url_by_which_it_was_found() {
+    let server = Server::start(&[]);
+    let mut connection = server.connect();
+    let mut page = |host: &str| {
+        connection.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        let reply = connection.reply();
+        assert_eq!(reply.status, 200, "{host}");
+        assert!(content_type(&reply).starts_with("text/html"), "{host}");
+        String::from_utf8(reply.body).unwrap()
+    };
+    for host in ["retracker.local", "retracker.local:8080", "192.168.1.1", "[fd00::1]:8080", "tracker_1.example"] {
+        assert!(page(host).contains(&format!("http://{host}/announce")), "{host}");
+    }
+    for host in ["\"><script>alert(1)</script>", "a/b", "a'b", "&amp;", "a b", ""] {
+        let page = page(host);
+        assert!(page.contains("/announce") && !page.contains("alert"), "{host}");
+        assert!(host.is_empty() || !page.contains(&format!("//{host}")), "{host}");
+    }
+    let mut connection = server.connect();
+    connection.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(connection.reply().status, 200);
+}
+
+#[test]
+fn favicon() {
+    let reply = Server::start(&[]).get("/favicon.ico");
+    assert_eq!(reply.status, 200);
+    assert!(content_type(&reply).starts_with("image/"), "{}", content_type(&reply));
+    assert!(reply.body.starts_with(&[0, 0, 1, 0]), "no icon");
+}
+
+#[test]
+fn head_is_answered_like_get_on_every_page() {
+    // `wget --spider` and uptime monitors ask so.
+    let server = Server::start(&["-p"]);
+    let mut connection = server.connect();
+    for target in ["/", "/health", "/favicon.ico", "/metrics", "/nowhere"] {
+        let get = connection.get(target);
+        let head = connection.head(target);
+        assert_eq!((head.status, content_type(&head)), (get.status, content_type(&get)), "{target}");
+    }
+}
+
+#[test]
+fn metrics_in_the_format_that_is_asked_for() {
+    let server = Server::start(&["-p"]);
+    let mut connection = server.connect();
+    let announces = 3;
+    for _ in 0..announces {
+        connection.announce(&announce("t", "a"));
+    }
+    let classic = ("text/plain", "version=0.0.4");
+    let open_metrics = ("application/openmetrics-text", "version=1.0.0");
+    for (accept, (kind, version)) in [
+        (None, classic),
+        (Some("*/*"), classic),
+        (Some("text/plain"), classic),
+        (Some("text/plain;version=0.0.4"), classic),
+        (Some("application/openmetrics-text"), open_metrics),
+        (Some("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"), open_metrics),
+    ] {
+        let headers: Vec<_> = accept.iter().map(|accept| ("Accept", *accept)).collect();
+        let reply = connection.get_with("/metrics", &headers);
+        let mut parameters = content_type(&reply).split(';').map(str::trim);
+        assert_eq!((reply.status, parameters.next()), (200, Some(kind)), "{accept:?}");
+        assert!(parameters.any(|parameter| parameter == version), "{accept:?}: {}", content_type(&reply));
+        let text = String::from_utf8(reply.body).unwrap();
+        assert!(text.lines().any(|line| line == format!("requests {announces}")), "{accept:?}: {text}");
+        assert_eq!(text.ends_with("# EOF\n"), kind == open_metrics.0, "{accept:?}: {text}");
+    }
+}
+
+#[test]
+fn metrics_only_when_they_are_switched_on() {
+    assert_eq!(Server::start(&[]).get("/metrics").status, 404);
+}
+
+// --- Stop -----------------------------------------------------------------------------------------------------
+
+#[test]
+fn term_and_int_end_the_server_with_0() {
+    for signal in ["TERM", "INT"] {
+        let server = Server::start(&[]);
+        // Connections without a request are not waited for.
+        let mut idle = server.connect();
+        idle.get("/health");
+        let mut silent = server.connect();
+        let started = Instant::now();
+        server.signal(signal);
+        let exit = server.wait();
+        assert_eq!(exit.code, Some(0), "{signal}: {exit:?}");
+        assert!(started.elapsed().as_secs() < 4, "{signal}: {:?}", started.elapsed());
+        assert_eq!((idle.rest(), silent.rest()), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn requests_under_way_are_finished_and_newcomers_hear_of_the_end() {
+    let (answer, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let upstream = FakeTracker::start(script(move |visit| {
+        visit.read();
+        wait.lock().unwrap().recv().unwrap();
+        visit.write(ONE_PEER);
+    }));
+    let server = patient(&upstream);
+    let mut client = server.connect();
+    client.send(request("GET", announce("t", "a").target(), &[]));
+    upstream.request(1);
+
+    let started = Instant::now();
+    server.signal("TERM");
+    let health = eventually("it says that it goes away", || Some(server.get("/health")).filter(|it| it.status == 503));
+    assert_eq!(health.body, b"draining\n");
+    assert_eq!(health.header("connection"), Some("close"));
+    answer.send(()).unwrap();
+    assert_eq!(client.reply().peers(), ["10.0.0.7:6881"]);
+    assert_eq!(client.rest(), b"");
+    let exit = server.wait();
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+}
+
+#[test]
+fn requests_that_do_not_end_are_cut_after_five_seconds() {
+    let upstream = FakeTracker::start(script(|visit| {
+        visit.read();
+        visit.wait_for_close();
+    }));
+    let server = patient(&upstream);
+    let mut client = server.connect();
+    client.send(request("GET", announce("t", "a").target(), &[]));
+    upstream.request(1);
+    let started = Instant::now();
+    let exit = server.stop();
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    assert!((4..10).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    assert_eq!(client.rest(), b"");
+}
+
+// --- Log ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn nothing_is_logged_per_request_unless_asked_for() {
+    let unvisited = Server::start(&["-x"]).stop().stderr;
+    let server = Server::start(&["-x"]);
+    let mut connection = server.connect();
+    for n in 0..20 {
+        let from = [("X-Real-IP", "10.0.0.1")];
+        connection.announce_with(&announce("t", &n.to_string()).at("203.0.113.5"), &from);
+        for target in ["/announce", "/scrape?info_hash=t-------------------", "/scrape", "/", "/health", "/nowhere"] {
+            connection.get_with(target, &from);
+        }
+        server.raw(b"garbage\r\n\r\n");
+        server.raw(b"GET /announce HTTP/1.1\r\nHo");
+    }
+    let log = server.stop().stderr;
+    assert_eq!(log.len(), unvisited.len(), "{log:#?}");
+}
+
+#[test]
+fn debug_lines_tell_the_torrent_and_the_address() {
+    let server = Server::start(&["-d"]);
+    let hash = *b"\x00\x01\x9f\xab\xff---------------";
+    server.announce(&announce("t", "a").with("info_hash", escape(&hash)).at("10.0.0.1").port(51413));
+    let line = server.logged("00019fabff2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d");
+    assert!(line.contains("DEBUG") && line.contains("10.0.0.1") && line.contains("51413"), "{line}");
+    server.announce(&announce("t", "b").at("2001:db8::5").event("stopped"));
+    let line = server.logged("2001:db8::5");
+    assert!(line.contains("stopped"), "{line}");
+    server.get(announce("t", "a").with("port", "x").target());
+    server.logged("port is not a number");
+}
+
+#[test]
+fn rust_log_overrides() {
+    let server = retracker(&["-d"]).env("RUST_LOG", "info").start();
+    server.announce(&announce("t", "a").at("10.0.0.1"));
+    let log = server.stop().stderr;
+    assert!(!log.iter().any(|line| line.contains("10.0.0.1")), "{log:?}");
+}
+
+#[test]
+fn bytes_from_the_network_are_escaped_in_the_log() {
+    let server = retracker(&["-x"]).env("RUST_LOG", "debug").start();
+    let mut connection = server.connect();
+    let evil = b"\x1b[2J\r\n\0\x07\xff\xc2\x9b31m evil-";
+    let query = announce("t", "a").at("10.0.0.1").with("peer_id", escape(evil));
+    let query = query.with("key", escape(evil)).event(&escape(evil)).with("ipv6", escape(evil));
+    // What cannot stand in a header is left out of the headers.
+    let header = "\u{fc}\u{9b}31m evil\t";
+    connection.announce_with(&query, &[("X-Real-IP", header), ("User-Agent", header)]);
+    connection.get(query.clone().with("port", escape(evil)).target());
+    connection.get(format!("/{}?{}", escape(evil), escape(evil)));
+    connection.get([b"/\xff\xc2\x9b31m?", &b"\"<\xff\xc2\x9b31m"[..]].concat());
+    server.raw([b"GET /", &evil[..], b" HTTP/1.1\r\nHost: ", evil, b"\r\n\r\n"].concat());
+    server.raw(evil);
+    server.logged(r"\x1b[2J");
+    for line in server.stop().stderr {
+        let raw = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+        assert!(!line.contains(raw), "{}", line.escape_debug());
+        assert!(!line.starts_with("evil"), "{line}");
+    }
+}
