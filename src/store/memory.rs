@@ -143,7 +143,10 @@ impl Store {
     /// The swarm, new if there is none, or only one that was dropped and put back: see [`Self::tell_weight`].
     fn living(&self, info_hash: InfoHash) -> Arc<Cell> {
         let _writer = self.writer(info_hash);
-        if let Some(cell) = self.swarms.get(&info_hash).filter(|cell| !cell.0.lock().dropped) {
+        // `contains_key` is no use of the swarm to moka. The announce has been counted as one; a second count for what is new
+        // would make a flood of info-hashes look as if each had been asked for twice.
+        let known = self.swarms.contains_key(&info_hash).then(|| self.swarms.get(&info_hash)).flatten();
+        if let Some(cell) = known.filter(|cell| !cell.0.lock().dropped) {
             return cell;
         }
         let cell = Arc::new(Cell(Mutex::new(Inner { weight: 1, ..Inner::default() })));

@@ -12,6 +12,9 @@ use crate::bittorrent::{Endpoint, Ip, Peer, PeerId, Role};
 /// Up to this many peers a scan of the list is as fast as a look-up in an index, which would cost memory in every swarm.
 const SCAN: usize = 64;
 
+/// How far the list is searched for what the index does not know. What takes longer would hold the swarm's lock too long.
+const SEARCH: usize = 1_000;
+
 /// The peers of one family. Those that download stand before those that do not: a seed is told of the former only.
 #[derive(Debug)]
 pub(super) struct Peers<A> {
@@ -82,14 +85,18 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// Whether the peer was there. It is known by its endpoint, or, when it names no port, by its address and id.
+    /// Whether the peer was there: the client of that id at that endpoint, or, when it names no port, at that address. One
+    /// client cannot remove another that has taken its place.
     pub(super) fn remove(&mut self, ip: A, port: Option<NonZeroU16>, id: PeerId) -> bool {
+        let is_it = |entry: &Entry<A>| entry.ip == ip && entry.id == id;
         let at = match port {
-            Some(port) => self.find(Endpoint { ip, port }),
-            None => self.entries.iter().position(|entry| entry.ip == ip && entry.id == id),
+            Some(port) => self.find(Endpoint { ip, port }).filter(|&at| self.entries.get(at).is_some_and(is_it)),
+            // Behind the first stretch of a huge list such a client stays until it expires.
+            None => self.entries.iter().take(SEARCH).position(is_it),
         };
         if let Some(at) = at {
             self.remove_at(at);
+            self.shrink();
         }
         at.is_some()
     }
@@ -108,11 +115,16 @@ impl<A: Ip> Peers<A> {
             next = Some(next.map_or(expires, |next: Moment| next.min(expires)));
             at += 1;
         }
+        self.shrink();
+        next
+    }
+
+    /// Gives memory back once most of the list is empty, so that what a swarm occupies follows how many are in it.
+    fn shrink(&mut self) {
         if self.entries.len() < self.entries.capacity() / 4 {
             self.entries.shrink_to(self.entries.len() * 2);
             self.index.shrink_to(self.entries.len() * 2, |&at| hash_at(&self.entries, at));
         }
-        next
     }
 
     /// Appends up to `want` peers to `out`, picked at random without repeats, and none that `skip` names or that has expired.
@@ -157,9 +169,9 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// How many other clients are at this address.
+    /// How many other clients are at this address, among the first of the list: enough to notice that there are many.
     pub(super) fn others_at(&self, ip: A, id: PeerId) -> usize {
-        self.entries.iter().filter(|entry| entry.ip == ip && entry.id != id).count()
+        self.entries.iter().take(SEARCH).filter(|entry| entry.ip == ip && entry.id != id).count()
     }
 
     fn find(&self, endpoint: Endpoint<A>) -> Option<usize> {

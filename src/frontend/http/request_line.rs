@@ -4,14 +4,24 @@
 //! parser under actix-web answers those with a bare 400 before our code is asked. So the stream is read through
 //! [`Lenient`], which escapes such bytes in request lines and changes nothing else.
 //!
-//! It also ends connections whose header lines are longer than [`MAX_HEADER_LINE`]: the parser panics on a header name of
-//! 64 KiB.
+//! It also ends connections that the parser does not: those with header lines longer than [`MAX_HEADER_LINE`], because the
+//! parser panics on a header name of 64 KiB; those that send a request's head too slowly, which the parser watches for
+//! the first request only; and those that do not read their replies.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// How long a client may take to send a request's head once it has begun, or to read what it was sent.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a connection may last after a request with a body.
+const OPAQUE_PATIENCE: Duration = Duration::from_mins(2);
 
 /// A connection whose request lines are mended as they are read.
 #[derive(Debug)]
@@ -20,6 +30,9 @@ pub struct Lenient<T> {
     place: Place,
     /// Mended bytes that the reader had no room for.
     pending: Vec<u8>,
+    /// When what is being read or written must be done; nothing while nothing has to.
+    read_by: Deadline,
+    write_by: Deadline,
 }
 
 /// Where in the requests of a connection the reader is.
@@ -32,19 +45,25 @@ enum Place {
     Headers {
         /// The beginning of the line that is being read, to tell which header it is.
         line: LineStart,
+        /// Whether a header has said that something else than a request follows.
+        body: bool,
     },
     /// A request has a body, or the protocol may have changed: nothing is touched from here on. To look for request
-    /// lines in what may be a body would let a client make one request of a proxy's into two.
-    Opaque,
+    /// lines in what may be a body would let a client make one request of a proxy's into two. No client has a use for a
+    /// body, so there is not much room.
+    Opaque {
+        /// Bytes that may still come.
+        room: usize,
+    },
 }
 
 /// The longest header line that is let through. The longest that any client has a use for is a cookie.
 pub const MAX_HEADER_LINE: usize = 16 * 1024;
 
-/// As many bytes of a line as the longest header name that matters has.
+/// As many bytes of a line as it takes to tell `Content-Length: 0` from others.
 #[derive(Debug, Default)]
 struct LineStart {
-    bytes: [u8; BODY_HEADERS[1].len()],
+    bytes: [u8; 24],
     /// Of the whole line, as far as it has been read.
     length: usize,
 }
@@ -68,20 +87,26 @@ impl LineStart {
     }
 
     fn announces_a_body(&self) -> bool {
-        let is = |name: &&[u8]| self.known().get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        BODY_HEADERS.iter().any(is)
+        let value_of = |name: &[u8]| {
+            let (start, value) = self.known().split_at_checked(name.len())?;
+            start.eq_ignore_ascii_case(name).then_some(value)
+        };
+        let value = BODY_HEADERS.iter().find_map(|name| value_of(name));
+        // `Content-Length: 0`, which some clients send with every GET, is no body.
+        value.is_some_and(|value| value.trim_ascii() != b"0")
     }
 }
 
 impl Place {
     /// Follows the stream through these bytes. Returns them mended, if they needed it. An error when a header line is
-    /// too long.
+    /// too long, or a body.
     fn follow(&mut self, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let too_long = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
         let mut mended: Option<Vec<u8>> = None;
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
             let line_end = memchr::memchr(b'\n', rest);
-            let piece = rest.get(..line_end.map_or(rest.len(), |end| end + 1)).unwrap_or(rest);
+            let mut piece = rest.get(..line_end.map_or(rest.len(), |end| end + 1)).unwrap_or(rest);
             match self {
                 Self::RequestLine { begun } => {
                     if mended.is_none() && piece.iter().any(|&byte| needs_escape(byte)) {
@@ -92,37 +117,69 @@ impl Place {
                     }
                     *begun |= piece.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
                     if line_end.is_some() && *begun {
-                        *self = Self::Headers { line: LineStart::default() };
+                        *self = Self::Headers { line: LineStart::default(), body: false };
                     }
                 }
-                Self::Headers { line } => {
+                Self::Headers { line, body } => {
                     line.extend(piece);
                     if line.length > MAX_HEADER_LINE {
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, "a header line is too long"));
+                        return too_long("a header line is too long");
                     }
                     if let Some(mended) = &mut mended {
                         mended.extend_from_slice(piece);
                     }
                     if line_end.is_some() {
                         if line.is_empty_line() {
-                            *self = Self::RequestLine { begun: false };
-                        } else if line.announces_a_body() {
-                            *self = Self::Opaque;
+                            *self = if *body {
+                                Self::Opaque { room: MAX_HEADER_LINE }
+                            } else {
+                                Self::RequestLine { begun: false }
+                            };
                         } else {
+                            *body |= line.announces_a_body();
                             *line = LineStart::default();
                         }
                     }
                 }
-                Self::Opaque => {
+                Self::Opaque { room } => {
+                    piece = rest;
+                    *room = match room.checked_sub(piece.len()) {
+                        Some(room) => room,
+                        None => return too_long("a body is too long"),
+                    };
                     if let Some(mended) = &mut mended {
-                        mended.extend_from_slice(rest);
+                        mended.extend_from_slice(piece);
                     }
-                    break;
                 }
             }
             done += piece.len();
         }
         Ok(mended)
+    }
+
+    /// How long the client may stay here; for ever between requests, where the server itself sees to it.
+    fn patience(&self) -> Option<Duration> {
+        match self {
+            Self::RequestLine { begun: false } => None,
+            Self::RequestLine { begun: true } | Self::Headers { .. } => Some(PATIENCE),
+            Self::Opaque { .. } => Some(OPAQUE_PATIENCE),
+        }
+    }
+}
+
+/// A time limit that costs nothing unless something is late.
+#[derive(Debug, Default)]
+struct Deadline(Option<Pin<Box<Sleep>>>);
+
+impl Deadline {
+    fn lift(&mut self) {
+        self.0 = None;
+    }
+
+    /// Called when what is waited for is not there: an error once it is too late.
+    fn check(&mut self, patience: Duration, cx: &mut Context<'_>) -> io::Result<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        if sleep.as_mut().poll(cx).is_ready() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 }
 
@@ -142,7 +199,13 @@ fn put(byte: u8, out: &mut Vec<u8>) {
 impl<T> Lenient<T> {
     /// A connection on which nothing has been read yet.
     pub fn new(stream: T) -> Self {
-        Self { stream, place: Place::RequestLine { begun: false }, pending: Vec::new() }
+        Self {
+            stream,
+            place: Place::RequestLine { begun: false },
+            pending: Vec::new(),
+            read_by: Deadline::default(),
+            write_by: Deadline::default(),
+        }
     }
 
     fn give_pending(&mut self, buf: &mut ReadBuf<'_>) {
@@ -155,31 +218,57 @@ impl<T> Lenient<T> {
 impl<T: AsyncRead + Unpin> AsyncRead for Lenient<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.pending.is_empty() {
-            let before = buf.filled().len();
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-            match this.place.follow(buf.filled().get(before..).unwrap_or_default()) {
-                Ok(None) => {}
-                Ok(Some(mended)) => {
-                    buf.set_filled(before);
-                    this.pending = mended;
-                    this.give_pending(buf);
-                }
-                Err(error) => {
-                    buf.set_filled(before);
-                    return Poll::Ready(Err(error));
-                }
-            }
-        } else {
+        if !this.pending.is_empty() {
             this.give_pending(buf);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) else {
+            return match this.place.patience().map(|patience| this.read_by.check(patience, cx)) {
+                Some(Err(late)) => Poll::Ready(Err(late)),
+                Some(Ok(())) | None => Poll::Pending,
+            };
+        };
+        read?;
+        let followed = this.place.follow(buf.filled().get(before..).unwrap_or_default());
+        if this.place.patience().is_none() {
+            this.read_by.lift();
+        }
+        match followed {
+            Ok(None) => {}
+            Ok(Some(mended)) => {
+                buf.set_filled(before);
+                this.pending = mended;
+                this.give_pending(buf);
+            }
+            Err(error) => {
+                buf.set_filled(before);
+                return Poll::Ready(Err(error));
+            }
         }
         Poll::Ready(Ok(()))
     }
 }
 
+impl<T> Lenient<T> {
+    /// What a write came to, unless it has waited too long.
+    fn written<W>(&mut self, write: Poll<io::Result<W>>, cx: &mut Context<'_>) -> Poll<io::Result<W>> {
+        if write.is_ready() {
+            self.write_by.lift();
+            return write;
+        }
+        match self.write_by.check(PATIENCE, cx) {
+            Ok(()) => Poll::Pending,
+            Err(late) => Poll::Ready(Err(late)),
+        }
+    }
+}
+
 impl<T: AsyncWrite + Unpin> AsyncWrite for Lenient<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        let write = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.written(write, cx)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -195,7 +284,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Lenient<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let write = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.written(write, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -207,7 +298,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Lenient<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// What the parser sees of these bytes when they come in pieces of the given sizes, read with small buffers.
     fn seen(bytes: &[u8], pieces: &[usize]) -> Vec<u8> {
@@ -257,8 +348,46 @@ mod tests {
     }
 
     #[test]
+    fn a_length_of_zero_is_no_body() {
+        let request = b"GET / HTTP/1.1\r\ncontent-length:  0\r\n\r\nGET /?\xe9 HTTP/1.1\r\n\r\n";
+        assert!(seen(request, &[]).ends_with(b"GET /?%E9 HTTP/1.1\r\n\r\n"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_begins_a_request_must_finish_it_in_time() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let mut server = Lenient::new(server);
+        let mut buf = [0; 1024];
+        let start = tokio::time::Instant::now();
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        server.read(&mut buf).await.unwrap();
+        // Between requests there is no hurry.
+        let idle = tokio::time::timeout(PATIENCE * 5, server.read(&mut buf)).await;
+        assert!(idle.is_err());
+        client.write_all(b"G").await.unwrap();
+        server.read(&mut buf).await.unwrap();
+        let error = server.read(&mut buf).await.unwrap_err();
+        assert_eq!((error.kind(), start.elapsed()), (io::ErrorKind::TimedOut, PATIENCE * 6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_is_cut_off() {
+        let (_client, server) = tokio::io::duplex(16);
+        let mut server = Lenient::new(server);
+        let start = tokio::time::Instant::now();
+        let error = server.write_all(&[0; 1024]).await.unwrap_err();
+        assert_eq!((error.kind(), start.elapsed()), (io::ErrorKind::TimedOut, PATIENCE));
+    }
+
+    #[test]
     fn nothing_is_touched_behind_a_body() {
-        for header in ["Content-Length: 9", "content-length:9", "Transfer-Encoding: chunked", "UPGRADE: x"] {
+        for header in [
+            "Content-Length: 9",
+            "Content-Length: 09999999999999999",
+            "content-length:9",
+            "Transfer-Encoding: chunked",
+            "UPGRADE: x",
+        ] {
             let request = format!("GET / HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\nGET /? HTTP/1.1\r\n\r\n");
             let request = request.replace('?', "?\u{e9}").into_bytes();
             assert_eq!(seen(&request, &[]), request);
@@ -277,6 +406,10 @@ mod tests {
             assert!(read(format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(60_000)), pieces).is_ok());
             assert!(read(format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(10_000)), pieces).is_ok());
             assert!(read(format!("GET / HTTP/1.1\r\n{}", "x".repeat(20_000)), pieces).is_err());
+            let body = "GET / HTTP/1.1\r\nContent-Length: 9\r\n";
+            assert!(read(format!("{body}{}", "x".repeat(20_000)), pieces).is_err());
+            assert!(read(format!("{body}\r\n{}", "x".repeat(20_000)), pieces).is_err());
+            assert!(read(format!("{body}\r\n{}", "x".repeat(10_000)), pieces).is_ok());
         }
     }
 
