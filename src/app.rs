@@ -74,16 +74,18 @@ impl App {
             })
             .collect::<Result<Vec<_>, _>>()?;
 
-        let mut registry = Registry::default();
-        let metrics = Metrics::register(&mut registry);
         let store = Arc::new(Store::new(config.store));
-        let sampled = Arc::clone(&store);
-        Metrics::register_store(&mut registry, move || sample(&sampled));
+        let mut registry = config.prometheus.then(Registry::default);
+        let metrics = registry.as_mut().map_or_else(Metrics::unexposed, Metrics::register);
+        if let Some(registry) = &mut registry {
+            let sampled = Arc::clone(&store);
+            Metrics::register_store(registry, move || sample(&sampled));
+        }
         let forwarders = Forwarders::new(&config.forward, &metrics).map_err(StartError::Forwarder)?;
         let context = Context {
             tracker: Tracker::new(config.policy, Arc::clone(&store), forwarders, &metrics),
             metrics,
-            registry: config.prometheus.then_some(registry),
+            registry,
             client_address: ClientAddress::new(config.x_real_ip),
             draining: AtomicBool::new(false),
         };

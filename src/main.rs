@@ -13,9 +13,7 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     match config::read(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(Task::Serve { config, debug }) => {
-            // actix-http reports every malformed request as an error of ours: a port scan would fill the log.
-            let default = if debug { "info,retracker=debug,actix_http=off" } else { "info,actix_http=off" };
-            env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default)).init();
+            start_log(debug);
             serve(&config).map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
         }
         Ok(Task::Healthcheck { listen }) => {
@@ -30,6 +28,14 @@ fn main() -> ExitCode {
         }
         Err(error) => fail(&error, EXIT_USAGE),
     }
+}
+
+/// `RUST_LOG` beats `-d`; like any variable, it counts as unset when it is empty.
+fn start_log(debug: bool) {
+    // actix-http reports every malformed request as an error of ours: a port scan would fill the log.
+    let default = if debug { "info,retracker=debug,actix_http=off" } else { "info,actix_http=off" };
+    let filter = std::env::var("RUST_LOG").unwrap_or_default();
+    env_logger::Builder::new().parse_filters(if filter.trim().is_empty() { default } else { &filter }).init();
 }
 
 fn serve(config: &Config) -> Result<(), app::StartError> {

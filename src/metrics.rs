@@ -5,7 +5,7 @@
 //! allows to metrics of unknown type only.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -31,8 +31,9 @@ pub struct Metrics {
     pub scrapes_answered: Counter,
     /// Scrapes that were refused.
     pub scrapes_refused: Counter,
-    /// From the parsed request to the reply's last byte being written, in seconds.
-    announce_duration: Histogram,
+    /// From the request's arrival to the reply being ready to be sent, in seconds. Its lock is shared by all workers, so
+    /// that it is there only when somebody looks at it.
+    announce_duration: Option<Histogram>,
     /// Requests without a usable `X-Real-IP` though `-x` is set.
     pub real_ip_missing: Counter,
     /// Addresses that seem to hide many clients.
@@ -42,6 +43,19 @@ pub struct Metrics {
     exchange_duration: Family<ForwarderLabels, Histogram, fn() -> Histogram>,
     upstream_peers: Family<ForwarderLabels, Counter>,
     exchanges_in_flight: Family<ForwarderLabels, Gauge>,
+}
+
+/// Measures one announce.
+#[derive(Debug)]
+pub struct AnnounceTimer<'a> {
+    histogram: &'a Histogram,
+    start: Instant,
+}
+
+impl Drop for AnnounceTimer<'_> {
+    fn drop(&mut self) {
+        self.histogram.observe(self.start.elapsed().as_secs_f64());
+    }
 }
 
 /// Handles of one forwarder.
@@ -102,19 +116,25 @@ impl EncodeLabelValue for Status {
 }
 
 impl Metrics {
+    /// Counts for nobody: for a tracker whose metrics are not exposed.
+    pub fn unexposed() -> Self {
+        Self { announce_duration: None, ..Self::register(&mut Registry::default()) }
+    }
+
     /// Registers everything.
     pub fn register(registry: &mut Registry) -> Self {
         let announces = Family::<OutcomeLabels, Counter>::default();
         let scrapes = Family::<OutcomeLabels, Counter>::default();
         let of =
             |family: &Family<OutcomeLabels, Counter>, outcome| family.get_or_create_owned(&OutcomeLabels { outcome });
+        let announce_duration = latencies();
         let metrics = Self {
             requests: Untyped::default(),
             announces_answered: of(&announces, "answered"),
             announces_refused: of(&announces, "refused"),
             scrapes_answered: of(&scrapes, "answered"),
             scrapes_refused: of(&scrapes, "refused"),
-            announce_duration: latencies(),
+            announce_duration: Some(announce_duration.clone()),
             real_ip_missing: Counter::default(),
             gateways: Gauge::default(),
             forwarder_status: Family::default(),
@@ -132,7 +152,7 @@ impl Metrics {
             "retracker_announce_duration",
             "Time from the request to the reply, waiting for upstream trackers included",
             Unit::Seconds,
-            metrics.announce_duration.clone(),
+            announce_duration,
         );
         registry.register(
             "retracker_real_ip_missing",
@@ -185,9 +205,9 @@ impl Metrics {
         self.requests.0.inc();
     }
 
-    /// Records how long an announce took.
-    pub fn announce_took(&self, elapsed: Duration) {
-        self.announce_duration.observe(elapsed.as_secs_f64());
+    /// Begins to measure how long an announce takes. What it returns records that when it is dropped.
+    pub fn time_announce(&self) -> Option<AnnounceTimer<'_>> {
+        self.announce_duration.as_ref().map(|histogram| AnnounceTimer { histogram, start: Instant::now() })
     }
 
     /// The handles of one forwarder.

@@ -1,4 +1,5 @@
--- 50 000 announces, prepared: 5 peers in each of 10 000 swarms, the first swarms asked for more often than the last.
+-- 50 000 announces, prepared: 5 peers in each of 10 000 swarms, some swarms asked for far more often than others.
+local swarms, peers = 10000, 5
 local requests = {}
 refused_count, empty_count = 0, 0 -- global, so that done() can read them
 
@@ -7,21 +8,23 @@ local function escaped(n)
 end
 
 function init()
-    math.randomseed(1)
-    for n = 1, 50000 do
-        local swarm = math.floor((n % 10000) * ((n % 7) / 6)) -- a skew: a seventh of all go to the first
-        local peer = n % 5
+    for n = 0, swarms * peers - 1 do
+        local swarm, peer = n % swarms, math.floor(n / swarms)
         requests[n] = wrk.format("GET", string.format(
-            "/announce?info_hash=aaaaaaaaaaaaaaaa%s&peer_id=-XX0001-aaaaaaaa%s&port=%d&uploaded=0&downloaded=0" ..
+            "/announce?info_hash=aaaaaaaaaaaaaaaa%s&peer_id=-XX0001-aaaa%s%s&port=%d&uploaded=0&downloaded=0" ..
             "&left=%d&numwant=30&compact=1&ip=10.%d.%d.%d",
-            escaped(swarm), escaped(n % 5000), 1024 + n % 5000, n % 3, peer, n / 250 % 20, n % 250))
+            escaped(swarm), escaped(swarm), escaped(peer), 1024 + peer, n % 3, peer, swarm / 250, swarm % 250))
     end
 end
 
 local n = 0
 function request()
-    n = n % 50000 + 1
-    return requests[n]
+    n = n + 1
+    -- Every other request goes round all swarms; those between favour the first, the more the nearer.
+    if n % 2 == 0 then
+        return requests[n / 2 % (swarms * peers)]
+    end
+    return requests[math.floor(math.random() ^ 4 * swarms) + swarms * math.random(0, peers - 1)]
 end
 
 function response(status, _, body)

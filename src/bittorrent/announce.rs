@@ -43,8 +43,8 @@ pub enum NumWant {
     AtMost(u32),
 }
 
-/// The opaque value by which a client shows that it is still the same one after its address has changed.
-/// Inline up to 16 bytes; aria2 sends 8.
+/// The opaque value by which a client is known to upstream trackers when its address has changed. Inline up to 16 bytes;
+/// aria2 sends 8.
 pub type Key = SmallVec<[u8; 16]>;
 
 /// A checked announce.

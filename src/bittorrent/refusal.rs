@@ -68,24 +68,6 @@ pub enum Parameter {
 }
 
 impl Parameter {
-    /// Every parameter that this tracker reads.
-    pub const ALL: [Self; 14] = [
-        Self::InfoHash,
-        Self::PeerId,
-        Self::Port,
-        Self::Uploaded,
-        Self::Downloaded,
-        Self::Left,
-        Self::Event,
-        Self::NumWant,
-        Self::Compact,
-        Self::NoPeerId,
-        Self::Key,
-        Self::Ip,
-        Self::Ipv4,
-        Self::Ipv6,
-    ];
-
     /// Its name in a query.
     pub fn name(self) -> &'static str {
         match self {

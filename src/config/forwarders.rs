@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
 use super::ConfigError;
-use crate::forward::ForwarderOptions;
+use crate::forward::{self, ForwarderOptions};
 
 /// Reads and checks the file. `setting` is what named it.
 pub(super) fn read(setting: &'static str, path: PathBuf) -> Result<Vec<ForwarderOptions>, ConfigError> {
@@ -38,7 +38,7 @@ struct Problem {
 
 fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
     // An empty file, or one with comments only, is an empty list.
-    let entries: Option<Vec<Entry>> = serde_yaml::from_str(text).map_err(|error| {
+    let entries: Option<Vec<Checked>> = serde_yaml::from_str(text).map_err(|error| {
         let message = error.to_string();
         let problem = message.split(" at line ").next().unwrap_or(&message);
         // Without the path to the place, which the line says better.
@@ -50,7 +50,20 @@ fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
             .replace("expected a sequence", "expected a list of entries such as `- uri: http://1.2.3.4/announce`");
         Problem { line: error.location().map(|location| location.line()), problem }
     })?;
-    Ok(entries.unwrap_or_default().into_iter().map(Entry::into_options).collect())
+    Ok(entries.unwrap_or_default().into_iter().map(|Checked(options)| options).collect())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Entry")]
+struct Checked(ForwarderOptions);
+
+impl TryFrom<Entry> for Checked {
+    type Error = String;
+
+    fn try_from(entry: Entry) -> Result<Self, String> {
+        forward::check(&entry.uri, entry.host.as_deref())?;
+        Ok(Self(entry.into_options()))
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -165,7 +165,7 @@ fn listen(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<Li
 }
 
 fn in_range(text: &str, most: f64) -> Option<f64> {
-    // A millisecond, or a ten-thousandth of a minute: less is a slip.
+    // A ten-thousandth of a second or a minute: less is a slip.
     text.parse().ok().filter(|number| (0.000_1..=most).contains(number))
 }
 

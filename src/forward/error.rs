@@ -73,6 +73,9 @@ pub enum ForwardError {
         /// The HTTP status of the redirect.
         status: u16,
     },
+    /// It was not asked: with what the client sent, the request would be longer than HTTP takes.
+    #[error("it was not asked, as the request would be too long")]
+    TooLong,
     /// It was not asked: too many exchanges with it are under way.
     #[error("it was not asked, as too many requests to it are under way")]
     Busy,
@@ -106,6 +109,7 @@ impl ForwardError {
             Self::TooLarge { .. } => "too_large",
             Self::Truncated { .. } => "truncated",
             Self::Redirect { .. } => "redirect",
+            Self::TooLong => "too_long",
             Self::Busy => "busy",
         }
     }
@@ -117,39 +121,12 @@ impl ForwardError {
                 Some(*status)
             }
             Self::Junk { status, .. } | Self::TooLarge { status } | Self::Truncated { status } => *status,
-            Self::Dns(_) | Self::Connect(_) | Self::Tls(_) | Self::Timeout | Self::Busy => None,
+            Self::Dns(_) | Self::Connect(_) | Self::Tls(_) | Self::Timeout | Self::TooLong | Self::Busy => None,
         }
     }
 
     /// Whether the forwarder is at fault, as opposed to this announce: one that refuses a torrent is well.
     pub fn is_the_forwarders(&self) -> bool {
-        match self {
-            Self::Refused { .. } | Self::Busy => false,
-            Self::Status { code, .. } => !(400..500).contains(code) || *code == 429,
-            Self::Dns(_)
-            | Self::Connect(_)
-            | Self::Tls(_)
-            | Self::Timeout
-            | Self::Junk { .. }
-            | Self::TooLarge { .. }
-            | Self::Truncated { .. }
-            | Self::Redirect { .. } => true,
-        }
-    }
-
-    /// How long the forwarder asked to be left alone altogether. The length is not yet bounded.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Status { retry_after, .. } | Self::Refused { retry_after, .. } => *retry_after,
-            Self::Dns(_)
-            | Self::Connect(_)
-            | Self::Tls(_)
-            | Self::Timeout
-            | Self::Junk { .. }
-            | Self::TooLarge { .. }
-            | Self::Truncated { .. }
-            | Self::Redirect { .. }
-            | Self::Busy => None,
-        }
+        !matches!(self, Self::Refused { .. } | Self::TooLong | Self::Busy)
     }
 }

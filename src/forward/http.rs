@@ -100,7 +100,7 @@ impl HttpUpstream {
     /// Sends one announce and reads the reply. `query` is as [`upstream::put_query`] makes it, `user_agent` the
     /// client's. `timeout` covers everything, from the name to the last byte.
     ///
-    /// The future belongs to a thread with an actix system: awc's connections do.
+    /// The future must be polled within a tokio `LocalSet`: awc's connections are bound to their thread.
     pub(super) async fn announce(
         &self,
         query: &str,
@@ -121,7 +121,7 @@ impl HttpUpstream {
         // One that cannot be sent on is not worth losing the announce for.
         let user_agent = user_agent.and_then(|agent| HeaderValue::from_bytes(agent).ok());
         let request = self.request(&self.seen, query, user_agent.as_ref());
-        let request = request.ok_or_else(|| ForwardError::Connect("the request is too long".to_owned()))?;
+        let request = request.ok_or(ForwardError::TooLong)?;
         let addresses = self.resolver.usual(&self.configured).await.map_err(ForwardError::Dns)?;
         let (mut response, address) = send(&request, &addresses, deadline).await?;
         let upstream_is_public = is_public(address.ip());

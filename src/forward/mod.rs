@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use parking_lot::Mutex;
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 pub use error::ForwardError;
@@ -57,11 +58,17 @@ impl fmt::Debug for ForwarderOptions {
     }
 }
 
+/// Whether an entry can be used at all. The error is a sentence for the operator, without what may be a secret.
+pub fn check(uri: &Url, host: Option<&str>) -> Result<(), String> {
+    HttpUpstream::new(uri, host).map(drop)
+}
+
 /// The configured upstream trackers.
 #[derive(Debug)]
 pub struct Forwarders {
-    forwarders: Vec<Arc<Forwarder>>,
+    all: Vec<Arc<Forwarder>>,
     timeout: Duration,
+    telling: TaskTracker,
 }
 
 /// What is told to upstream trackers of one announce.
@@ -107,7 +114,7 @@ const REPORT_PAUSE: Duration = Duration::from_mins(1);
 impl Forwarders {
     /// Prepares the forwarders; none when none are configured. The error is a sentence that names the entry.
     pub fn new(options: &ForwardOptions, metrics: &Metrics) -> Result<Option<Self>, String> {
-        let forwarders = options
+        let all = options
             .forwarders
             .iter()
             .map(|entry| {
@@ -124,29 +131,35 @@ impl Forwarders {
             })
             .collect::<Result<Vec<_>, String>>()?;
         let timeout = options.timeout;
-        Ok((!forwarders.is_empty()).then_some(Self { forwarders, timeout }))
+        Ok((!all.is_empty()).then_some(Self { all, timeout, telling: TaskTracker::new() }))
     }
 
     /// Asks all forwarders at once and waits for the last of them, or the timeout. In the order of configuration, without
     /// those that failed.
     pub async fn announce(&self, outbound: Outbound<'_>) -> Vec<FromUpstream> {
-        let exchanges = self.forwarders.iter().map(|forwarder| forwarder.announce(outbound, self.timeout));
+        let exchanges = self.all.iter().map(|forwarder| forwarder.announce(outbound, self.timeout));
         join_all(exchanges).await.into_iter().flatten().collect()
     }
 
     /// Tells all forwarders without anybody waiting for their answers.
     pub fn tell(&self, outbound: Outbound<'_>) {
-        for forwarder in &self.forwarders {
+        for forwarder in &self.all {
             let forwarder = Arc::clone(forwarder);
             let timeout = self.timeout;
             let request = outbound.request.clone();
             let user_agent = outbound.user_agent.map(<[u8]>::to_vec);
             let numwant = outbound.numwant;
-            tokio::task::spawn_local(async move {
+            self.telling.spawn_local(async move {
                 let outbound = Outbound { request: &request, numwant, user_agent: user_agent.as_deref() };
                 forwarder.announce(outbound, timeout).await;
             });
         }
+    }
+
+    /// Done when nothing that [`Self::tell`] began is under way, on any thread. What is begun later is not waited for.
+    pub async fn all_told(&self) {
+        self.telling.close();
+        self.telling.wait().await;
     }
 }
 
@@ -154,8 +167,9 @@ impl Forwarder {
     async fn announce(&self, outbound: Outbound<'_>, timeout: Duration) -> Option<FromUpstream> {
         let info_hash = outbound.request.info_hash;
         let Some(_place) = Place::take(self) else {
-            log::debug!("forwarder {}: {info_hash} skipped, {MAX_IN_FLIGHT} exchanges are under way", self.name);
-            self.metrics.exchange_skipped("busy");
+            let busy = ForwardError::Busy;
+            log::debug!("forwarder {}: {info_hash}: {busy}", self.name);
+            self.metrics.exchange_skipped(busy.label());
             return None;
         };
         let mut query = String::with_capacity(512);

@@ -79,6 +79,13 @@ impl Tracker {
         Ok(reply)
     }
 
+    /// Done when upstream trackers have been told everything that no client waits for.
+    pub async fn all_told(&self) {
+        if let Some(forwarders) = &self.forwarders {
+            forwarders.all_told().await;
+        }
+    }
+
     /// Carries out one scrape: the counts of the local swarms.
     pub fn scrape(&self, request: ScrapeRequest) -> ScrapeReply {
         let now = self.clock.now();

@@ -23,6 +23,9 @@ pub enum PeerFormat {
     },
 }
 
+/// The longest `key` that is kept. aria2 sends 8 bytes, others 4 as 8 digits.
+pub const MAX_KEY: usize = 64;
+
 /// Reads the query of an announce: what comes after the first `?` of the request's target.
 pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
     let mut info_hash = None;
@@ -75,7 +78,8 @@ pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
         left: left.flatten(),
         event: event.flatten(),
         numwant: numwant.unwrap_or_default(),
-        key: key.filter(|key| !key.is_empty()).map(|key| key.into_iter().collect()),
+        // One that is longer than any client's is not passed on.
+        key: key.filter(|key| (1..=MAX_KEY).contains(&key.len())).map(|key| key.into_iter().collect()),
         claimed,
     };
     let format = match (compact.as_deref(), no_peer_id.as_deref()) {

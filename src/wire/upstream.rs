@@ -57,7 +57,7 @@ fn put_number(query: &mut String, key: &str, value: u64) {
     query.push_str(itoa::Buffer::new().format(value));
 }
 
-/// What an upstream tracker told.
+/// What an upstream tracker told. The intervals, the tracker id and the warning are for whoever keeps sessions with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamReply {
     /// Seconds until it wants to hear of this client again; none when it gave no sensible number.

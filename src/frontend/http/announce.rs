@@ -1,7 +1,5 @@
 //! `/announce`: extract, call once, reply.
 
-use std::time::Instant;
-
 use actix_web::http::header::{HeaderValue, USER_AGENT};
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -11,8 +9,8 @@ use crate::tracker::Caller;
 use crate::wire::announce as wire;
 
 pub(super) async fn announce(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
-    let start = Instant::now();
     let metrics = &context.metrics;
+    let _timer = metrics.time_announce();
     metrics.announce_arrived();
     let ip = context.client_address.of(&request, metrics);
     let user_agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes);
@@ -27,6 +25,5 @@ pub(super) async fn announce(request: HttpRequest, context: web::Data<Context>) 
         Ok(_) => metrics.announces_answered.inc(),
         Err(_) => metrics.announces_refused.inc(),
     };
-    metrics.announce_took(start.elapsed());
     reply::bencoded("announce", ip, result, &context)
 }
