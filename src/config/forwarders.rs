@@ -168,6 +168,8 @@ mod tests {
         insta::assert_snapshot!(problem("- uri: http://a/announce\n\n- uri: tracker.example/announce?key=secret\n"), @r#"3: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce"#);
         insta::assert_snapshot!(problem("- uri: udp://a:80/announce\n"), @r#"1: uri has the scheme "udp", only http and https are supported, expected an announce URL such as http://tracker.example:8080/announce"#);
         insta::assert_snapshot!(problem("- uri: http://a/announce\n  host: 'a b'\n"), @r#"1: host is "a b", expected a host name such as retracker.local"#);
+        insta::assert_snapshot!(problem("- uri: http://b/announce\n- uri: http://a/announce\n  host: 'a:b:c'\n"), @r#"1: its host is "a:b:c", but must be a name or an address, which may end in a port"#);
+        insta::assert_snapshot!(problem("- uri: http://a:0/announce\n"), @r#"1: its uri names port 0, where nothing can listen"#);
         insta::assert_snapshot!(problem("- name: x\n"), @r#"1: missing field `uri`"#);
         insta::assert_snapshot!(problem("- http://a/announce\n"), @r#"1: invalid type: string "http://a/announce", expected a forwarder with a uri, such as `- uri: http://1.2.3.4:8080/announce`"#);
         insta::assert_snapshot!(problem("forwarders:\n  - uri: http://a/announce\n"), @r#"1: invalid type: map, expected a list of entries such as `- uri: http://1.2.3.4/announce`"#);

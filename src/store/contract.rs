@@ -124,6 +124,16 @@ fn leaving_removes_with_and_without_a_port() {
 }
 
 #[test]
+fn nobody_removes_another_client() {
+    let store = store();
+    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
+    let stranger = Announcement { peer_id: from("10.0.0.9:9").peer_id, ..from("10.0.0.1:1") };
+    store.announce(at(0), hash(1), &Announcement { action: Action::Leave, ..stranger });
+    store.announce(at(0), hash(1), &Announcement { action: Action::Leave, port: None, ..stranger });
+    assert_eq!(store.scrape(at(0), hash(1)).incomplete, 1);
+}
+
+#[test]
 fn one_without_a_port_is_told_but_not_recorded() {
     let store = store();
     let unreachable = Announcement { port: None, ..from("10.0.0.2:2") };
@@ -220,10 +230,11 @@ fn a_flood_of_info_hashes_does_not_push_out_the_swarms_in_use() {
             store.announce(at(0), hash(swarm), &from(&format!("10.0.0.{peer}:1")));
         }
     }
+    // Each swarm is asked for once while half as many strangers come as the store has room for.
     for n in 0..200_000 {
         store.announce(at(1), hash(1_000 + n), &from("10.6.6.6:6"));
-        if n % 50 == 0 {
-            store.announce(at(1), hash(n / 50 % 200), &from("10.0.0.1:1"));
+        if n % 125 == 0 {
+            store.announce(at(1), hash(n / 125 % 200), &from("10.0.0.1:1"));
         }
     }
     store.housekeep();

@@ -370,6 +370,20 @@ mod tests {
     }
 
     #[test]
+    fn memory_follows_the_number_of_peers() {
+        let mut peers = Peers::default();
+        for n in 0..10_000 {
+            peers.upsert(endpoint(n), id(n), Role::Leecher, Moment::after(Duration::ZERO));
+        }
+        assert!(peers.entries.capacity() <= 12_500, "{}", peers.entries.capacity());
+        for n in 0..10_000 {
+            assert!(peers.remove(endpoint(n).ip, Some(endpoint(n).port), id(n)));
+        }
+        assert!(peers.entries.capacity() <= 4, "{}", peers.entries.capacity());
+        assert!(peers.index.capacity() <= 8, "{}", peers.index.capacity());
+    }
+
+    #[test]
     fn every_peer_is_picked_about_equally_often() {
         let mut peers = Peers::default();
         for n in 0..100 {

@@ -199,6 +199,11 @@ fn garbage_costs_its_connection_only() {
         ("a bad chunk", [head("Transfer-Encoding: chunked"), b"zz\r\n".to_vec()].concat()),
         ("a huge chunk", [head("Transfer-Encoding: chunked"), b"ffffffffffffffffff\r\n".to_vec()].concat()),
         ("an upgrade", head("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x")),
+        ("a huge header name", head(&format!("{}: x", "x".repeat(70_000)))),
+        ("a huge header name behind a length", head(&format!("Content-Length: 0\r\n{}: x", "x".repeat(70_000)))),
+        ("a huge header name behind a body", {
+            [head("Content-Length: 3"), b"abc".to_vec(), head(&format!("{}: x", "x".repeat(70_000)))].concat()
+        }),
         ("half a request line", b"GET /announce?info_hash=".to_vec()),
         ("half a head", b"GET /announce HTTP/1.1\r\nHost: retra".to_vec()),
         ("half a body", [head("Content-Length: 100"), b"abc".to_vec()].concat()),
@@ -214,5 +219,8 @@ fn garbage_costs_its_connection_only() {
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{what}: {}", answer.escape_ascii());
         assert_eq!(server.get("/health").status, 200, "after {what}");
     }
-    assert_eq!(server.stop().code, Some(0));
+    let exit = server.stop();
+    assert_eq!(exit.code, Some(0));
+    let panics: Vec<_> = exit.stderr.iter().filter(|line| line.contains("panicked")).collect();
+    assert_eq!(panics, [""; 0]);
 }
