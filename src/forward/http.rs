@@ -9,7 +9,9 @@ use actix_http::error::ParseError;
 use actix_web::web::Bytes;
 use awc::ClientResponse;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
-use awc::http::header::{ACCEPT_ENCODING, HOST, HeaderMap, HeaderValue, HttpDate, LOCATION, RETRY_AFTER, USER_AGENT};
+use awc::http::header::{
+    ACCEPT_ENCODING, HOST, HeaderMap, HeaderValue, HttpDate, LOCATION, RETRY_AFTER, USER_AGENT, VIA,
+};
 use awc::http::{StatusCode, Uri};
 use futures::Stream;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode, utf8_percent_encode};
@@ -57,13 +59,29 @@ pub(super) struct HttpUpstream {
     resolver: Resolver,
 }
 
+/// What of the client's own headers goes along, and by whom the announce has been passed on.
+pub(super) struct Along {
+    user_agent: Option<HeaderValue>,
+    via: Option<HeaderValue>,
+}
+
+impl Along {
+    /// A header that cannot be sent on is not worth losing the announce for.
+    pub(super) fn new(user_agent: Option<&[u8]>, via: &str) -> Self {
+        Self {
+            user_agent: user_agent.and_then(|agent| HeaderValue::from_bytes(agent).ok()),
+            via: HeaderValue::from_str(via).ok(),
+        }
+    }
+}
+
 /// A request without its address.
 struct Request<'a> {
     tls: bool,
     uri: Uri,
     host: HeaderValue,
     login: Option<&'a (String, String)>,
-    user_agent: Option<&'a HeaderValue>,
+    along: &'a Along,
 }
 
 impl HttpUpstream {
@@ -91,7 +109,7 @@ impl HttpUpstream {
         let (login, secrets) = (login(uri), secrets(uri));
         let upstream = Self { configured: uri.clone(), seen, login, secrets, resolver: Resolver::new() };
         // What can be wrong with a request is wrong with all of them: better said at the start.
-        match upstream.request(&upstream.seen, "", None) {
+        match upstream.request(&upstream.seen, "", &Along::new(None, "")) {
             Some(_) => Ok(upstream),
             None => Err("its uri is too long, or holds something that HTTP cannot send".to_owned()),
         }
@@ -104,23 +122,16 @@ impl HttpUpstream {
     pub(super) async fn announce(
         &self,
         query: &str,
-        user_agent: Option<&[u8]>,
+        along: &Along,
         timeout: Duration,
     ) -> Result<UpstreamReply, ForwardError> {
         let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
-        let exchange = self.exchange(query, user_agent, deadline);
+        let exchange = self.exchange(query, along, deadline);
         tokio::time::timeout_at(deadline, exchange).await.unwrap_or(Err(ForwardError::Timeout))
     }
 
-    async fn exchange(
-        &self,
-        query: &str,
-        user_agent: Option<&[u8]>,
-        deadline: Instant,
-    ) -> Result<UpstreamReply, ForwardError> {
-        // One that cannot be sent on is not worth losing the announce for.
-        let user_agent = user_agent.and_then(|agent| HeaderValue::from_bytes(agent).ok());
-        let request = self.request(&self.seen, query, user_agent.as_ref());
+    async fn exchange(&self, query: &str, along: &Along, deadline: Instant) -> Result<UpstreamReply, ForwardError> {
+        let request = self.request(&self.seen, query, along);
         let request = request.ok_or(ForwardError::TooLong)?;
         let addresses = self.resolver.usual(&self.configured).await.map_err(ForwardError::Dns)?;
         let (mut response, address) = send(&request, &addresses, deadline).await?;
@@ -136,7 +147,7 @@ impl HttpUpstream {
             // Its body is of no use, and its connection need not last as long as the next one.
             drop(response);
             let own = self.is_own(&url);
-            let request = self.request(&url, query, user_agent.as_ref()).ok_or(bad(BadRedirect::Location))?;
+            let request = self.request(&url, query, along).ok_or(bad(BadRedirect::Location))?;
             let addresses = if own {
                 self.resolver.usual(&self.configured).await.map_err(ForwardError::Dns)?
             } else {
@@ -156,7 +167,7 @@ impl HttpUpstream {
     }
 
     /// None when awc would refuse it.
-    fn request<'a>(&'a self, url: &Url, query: &str, user_agent: Option<&'a HeaderValue>) -> Option<Request<'a>> {
+    fn request<'a>(&'a self, url: &Url, query: &str, along: &'a Along) -> Option<Request<'a>> {
         let own = self.is_own(url);
         // Ours may be reached under two names, but has one.
         let host = if own { host_and_port(&self.seen) } else { host_and_port(url) };
@@ -166,7 +177,7 @@ impl HttpUpstream {
             uri: Uri::try_from(format!("http://{host}{}", target(url, query))).ok()?,
             host: HeaderValue::try_from(host).ok()?,
             login: self.login.as_ref().filter(|_| own),
-            user_agent,
+            along,
         })
     }
 
@@ -253,8 +264,11 @@ async fn send(
             .camel_case()
             .insert_header((HOST, request.host.clone()))
             .insert_header((ACCEPT_ENCODING, HeaderValue::from_static("gzip")));
-        if let Some(user_agent) = request.user_agent {
+        if let Some(user_agent) = &request.along.user_agent {
             outgoing = outgoing.insert_header((USER_AGENT, user_agent.clone()));
+        }
+        if let Some(via) = &request.along.via {
+            outgoing = outgoing.insert_header((VIA, via.clone()));
         }
         if let Some((user, password)) = request.login {
             outgoing = outgoing.basic_auth(user, password);
@@ -474,6 +488,10 @@ mod tests {
     const LONG: Duration = Duration::from_secs(10);
     const SHORT: Duration = Duration::from_millis(100);
 
+    fn along(user_agent: Option<&[u8]>) -> Along {
+        Along::new(user_agent, "1.1 us")
+    }
+
     fn url(url: &str) -> Url {
         Url::parse(url).unwrap()
     }
@@ -514,7 +532,7 @@ mod tests {
 
     async fn ask(address: SocketAddr, timeout: Duration) -> Result<UpstreamReply, ForwardError> {
         let upstream = HttpUpstream::new(&url(&format!("http://{address}/announce")), None).unwrap();
-        upstream.announce(QUERY, None, timeout).await
+        upstream.announce(QUERY, &along(None), timeout).await
     }
 
     async fn answer_to(reply: Vec<u8>) -> Result<UpstreamReply, ForwardError> {
@@ -537,7 +555,8 @@ mod tests {
         ];
         for (uri, expected) in cases {
             let upstream = HttpUpstream::new(&url(uri), None).unwrap();
-            let request = upstream.request(&upstream.seen, QUERY, None).unwrap();
+            let along = along(None);
+            let request = upstream.request(&upstream.seen, QUERY, &along).unwrap();
             assert_eq!(request.uri.path_and_query().unwrap().as_str(), expected.replace('Q', QUERY), "{uri}");
         }
     }
@@ -566,7 +585,7 @@ mod tests {
     async fn a_request_says_what_it_must_and_nothing_twice() {
         let (address, mut requests) = tracker(vec![reply("200 OK", BODY), reply("200 OK", BODY)]).await;
         let upstream = HttpUpstream::new(&url(&format!("http://{address}/announce")), None).unwrap();
-        upstream.announce(QUERY, Some(b"Transmission/4.0"), LONG).await.unwrap();
+        upstream.announce(QUERY, &along(Some(b"Transmission/4.0")), LONG).await.unwrap();
         let request = requests.recv().await.unwrap();
         let mut lines: Vec<_> = request.lines().filter(|line| !line.starts_with("Date: ")).collect();
         lines[1..].sort_unstable();
@@ -580,12 +599,13 @@ mod tests {
                 "Connection: close",
                 &host,
                 "User-Agent: Transmission/4.0",
+                "Via: 1.1 us",
             ]
         );
 
         let uri = url(&format!("http://me:p%40ss@{address}"));
         let upstream = HttpUpstream::new(&uri, Some("Tracker.Example")).unwrap();
-        upstream.announce(QUERY, Some(b"bad\nagent"), LONG).await.unwrap();
+        upstream.announce(QUERY, &along(Some(b"bad\nagent")), LONG).await.unwrap();
         let request = requests.recv().await.unwrap();
         assert_eq!(request.matches("Host:").count(), 1, "{request}");
         assert!(request.contains("\r\nHost: tracker.example\r\n"), "{request}");
@@ -709,7 +729,7 @@ mod tests {
         let upstream = HttpUpstream::new(&uri, None).unwrap();
         let mut answers = Vec::new();
         for _ in 0..7 {
-            answers.push(upstream.announce(QUERY, None, LONG).await.unwrap_err());
+            answers.push(upstream.announce(QUERY, &along(None), LONG).await.unwrap_err());
         }
         let refused = |status, retry_after| {
             let reason = b"no *** \x1b[1m!!".to_vec();
@@ -736,12 +756,13 @@ mod tests {
         let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let (live, _requests) = tracker(vec![reply("200 OK", BODY)]).await;
         let upstream = HttpUpstream::new(&url("http://tracker.example/announce"), None).unwrap();
-        let request = upstream.request(&upstream.seen, QUERY, None).unwrap();
+        let headers = along(None);
+        let request = upstream.request(&upstream.seen, QUERY, &headers).unwrap();
         let deadline = Instant::now() + LONG;
         assert_eq!(send(&request, &[dead, live], deadline).await.unwrap().1, live);
         assert_eq!(send(&request, &[dead], deadline).await.map(|_| ()).unwrap_err().label(), "connect");
         let upstream = HttpUpstream::new(&url("http://tracker.invalid/announce"), None).unwrap();
-        assert_eq!(upstream.announce(QUERY, None, LONG).await.unwrap_err().label(), "dns");
+        assert_eq!(upstream.announce(QUERY, &along(None), LONG).await.unwrap_err().label(), "dns");
     }
 
     #[actix_web::test]
@@ -755,7 +776,7 @@ mod tests {
         .await;
         let upstream =
             HttpUpstream::new(&url(&format!("http://me:pass@{address}/x/a")), Some("tracker.test:81")).unwrap();
-        upstream.announce(QUERY, Some(b"agent"), LONG).await.unwrap();
+        upstream.announce(QUERY, &along(Some(b"agent")), LONG).await.unwrap();
         for path in ["/x/a?Q", "/b?info_hash=theirs", "/c?key=%C3%A9%20%22x&Q"] {
             let request = requests.recv().await.unwrap();
             assert!(request.starts_with(&format!("GET {} HTTP/1.1\r\n", path.replace('Q', QUERY))), "{request}");
@@ -849,15 +870,15 @@ mod tests {
         });
         let uri = url(&format!("https://{address}/announce"));
         let upstream = HttpUpstream::new(&uri, Some("tracker.test")).unwrap();
-        assert_eq!(upstream.announce(QUERY, None, LONG).await.unwrap().interval, Some(1800));
+        assert_eq!(upstream.announce(QUERY, &along(None), LONG).await.unwrap().interval, Some(1800));
         let (name, _, request) = requests.recv().await.unwrap();
         assert_eq!(name.as_deref(), Some("tracker.test"));
         assert!(request.contains("\r\nHost: tracker.test\r\n"), "{request}");
 
         let upstream = HttpUpstream::new(&uri, None).unwrap();
-        assert_eq!(upstream.announce(QUERY, None, LONG).await.unwrap_err().label(), "tls");
+        assert_eq!(upstream.announce(QUERY, &along(None), LONG).await.unwrap_err().label(), "tls");
         let (plain, _requests) = tracker(vec![reply("400 Bad Request", b"")]).await;
         let upstream = HttpUpstream::new(&url(&format!("https://{plain}/")), None).unwrap();
-        assert_eq!(upstream.announce(QUERY, None, SHORT).await.unwrap_err().label(), "timeout");
+        assert_eq!(upstream.announce(QUERY, &along(None), SHORT).await.unwrap_err().label(), "timeout");
     }
 }

@@ -21,10 +21,11 @@ use url::Url;
 
 pub use error::ForwardError;
 
-use self::http::HttpUpstream;
+use self::http::{Along, HttpUpstream};
 use crate::bittorrent::AnnounceRequest;
 use crate::metrics::{ForwarderMetrics, Metrics};
 use crate::wire::upstream::{self, UpstreamReply};
+use crate::wire::via::Via;
 
 /// Exchanges that may be under way with one forwarder. Past it, exchanges are skipped, not queued: an upstream that does
 /// not answer must not hold more and more descriptors.
@@ -63,9 +64,14 @@ pub fn check(uri: &Url, host: Option<&str>) -> Result<(), String> {
     HttpUpstream::new(uri, host).map(drop)
 }
 
+/// An announce that has been passed on by so many is not passed on further.
+const MAX_HOPS: usize = 4;
+
 /// The configured upstream trackers.
 #[derive(Debug)]
 pub struct Forwarders {
+    /// Our name in `Via`. Random, so that it is nobody else's, and new with every start.
+    name: String,
     all: Vec<Arc<Forwarder>>,
     timeout: Duration,
     telling: TaskTracker,
@@ -80,6 +86,8 @@ pub struct Outbound<'a> {
     pub numwant: u32,
     /// The client's `User-Agent`, which goes along.
     pub user_agent: Option<&'a [u8]>,
+    /// By whom the announce has been passed on to us.
+    pub via: &'a Via,
 }
 
 /// What one forwarder gave.
@@ -131,29 +139,44 @@ impl Forwarders {
             })
             .collect::<Result<Vec<_>, String>>()?;
         let timeout = options.timeout;
-        Ok((!all.is_empty()).then_some(Self { all, timeout, telling: TaskTracker::new() }))
+        Ok((!all.is_empty()).then_some(Self {
+            name: format!("retracker-{:016x}", fastrand::u64(..)),
+            all,
+            timeout,
+            telling: TaskTracker::new(),
+        }))
     }
 
     /// Asks all forwarders at once and waits for the last of them, or the timeout. In the order of configuration, without
     /// those that failed.
     pub async fn announce(&self, outbound: Outbound<'_>) -> Vec<FromUpstream> {
-        let exchanges = self.all.iter().map(|forwarder| forwarder.announce(outbound, self.timeout));
+        let Some(along) = self.along(outbound) else { return Vec::new() };
+        let Outbound { request, numwant, .. } = outbound;
+        let exchanges = self.all.iter().map(|forwarder| forwarder.announce(request, numwant, &along, self.timeout));
         join_all(exchanges).await.into_iter().flatten().collect()
     }
 
     /// Tells all forwarders without anybody waiting for their answers.
     pub fn tell(&self, outbound: Outbound<'_>) {
         for forwarder in &self.all {
-            let forwarder = Arc::clone(forwarder);
-            let timeout = self.timeout;
-            let request = outbound.request.clone();
-            let user_agent = outbound.user_agent.map(<[u8]>::to_vec);
-            let numwant = outbound.numwant;
+            let Some(along) = self.along(outbound) else { return };
+            let (forwarder, timeout) = (Arc::clone(forwarder), self.timeout);
+            let (request, numwant) = (outbound.request.clone(), outbound.numwant);
             self.telling.spawn_local(async move {
-                let outbound = Outbound { request: &request, numwant, user_agent: user_agent.as_deref() };
-                forwarder.announce(outbound, timeout).await;
+                forwarder.announce(&request, numwant, &along, timeout).await;
             });
         }
+    }
+
+    /// Whether an announce is one that we have passed on, come back to us.
+    pub fn have_passed_on(&self, via: &Via) -> bool {
+        via.names(&self.name)
+    }
+
+    /// The headers of an announce that is passed on; none when it has come far enough.
+    fn along(&self, outbound: Outbound<'_>) -> Option<Along> {
+        let goes_on = outbound.via.hops() < MAX_HOPS;
+        goes_on.then(|| Along::new(outbound.user_agent, &outbound.via.and(&self.name)))
     }
 
     /// Done when nothing that [`Self::tell`] began is under way, on any thread. What is begun later is not waited for.
@@ -164,8 +187,14 @@ impl Forwarders {
 }
 
 impl Forwarder {
-    async fn announce(&self, outbound: Outbound<'_>, timeout: Duration) -> Option<FromUpstream> {
-        let info_hash = outbound.request.info_hash;
+    async fn announce(
+        &self,
+        request: &AnnounceRequest,
+        numwant: u32,
+        along: &Along,
+        timeout: Duration,
+    ) -> Option<FromUpstream> {
+        let info_hash = request.info_hash;
         let Some(_place) = Place::take(self) else {
             let busy = ForwardError::Busy;
             log::debug!("forwarder {}: {info_hash}: {busy}", self.name);
@@ -173,9 +202,9 @@ impl Forwarder {
             return None;
         };
         let mut query = String::with_capacity(512);
-        upstream::put_query(&mut query, outbound.request, outbound.numwant, self.ip);
+        upstream::put_query(&mut query, request, numwant, self.ip);
         let start = Instant::now();
-        let result = self.http.announce(&query, outbound.user_agent, timeout).await;
+        let result = self.http.announce(&query, along, timeout).await;
         let elapsed = start.elapsed();
         self.report(result.as_ref().err());
         match result {

@@ -38,6 +38,8 @@ pub enum Action {
     },
     /// It is removed.
     Leave,
+    /// Nothing: it wants to be told of others only.
+    Look,
 }
 
 /// What a swarm answers.
@@ -75,6 +77,7 @@ impl Swarm {
                 self.leave(announcement);
                 0
             }
+            Action::Look => 0,
         };
         let mut peers = PeerLists::default();
         if announcement.want > 0 {

@@ -11,6 +11,7 @@ use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, Refusal, ScrapeRe
 use crate::forward::{Forwarders, Outbound};
 use crate::metrics::Metrics;
 use crate::store::{Action, Announcement, Clock, Picked, Store};
+use crate::wire::via::Via;
 
 use self::gateway::GatewayWatch;
 pub use self::policy::Policy;
@@ -23,6 +24,8 @@ pub struct Caller<'a> {
     pub ip: IpAddr,
     /// The client's `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
+    /// The other trackers that passed the announce on, if it does not come from a client itself.
+    pub via: &'a Via,
 }
 
 /// One tracker: what all frontends share.
@@ -55,7 +58,13 @@ impl Tracker {
         let ip = self.policy.peer_ip(caller.ip, &request.claimed);
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.policy.want(request.numwant) };
-        let local = self.store.announce(self.clock.now(), request.info_hash, &announcement(ip, request, want));
+        let mut announcement = announcement(ip, request, want);
+        // What comes back to us is ours already, and need not go round again: it is answered, and no more.
+        let forwarders = self.forwarders.as_ref().filter(|forwarders| !forwarders.have_passed_on(caller.via));
+        if forwarders.is_none() && self.forwarders.is_some() {
+            announcement.action = Action::Look;
+        }
+        let local = self.store.announce(self.clock.now(), request.info_hash, &announcement);
         self.gateways.joined(ip, local.others_at_address);
         log::debug!(
             "announce {} from {ip} port {} peer {} {}: {} local peers",
@@ -66,9 +75,9 @@ impl Tracker {
             local.peers.len()
         );
         let mut reply = self.reply(ip, local);
-        if let Some(forwarders) = &self.forwarders {
+        if let Some(forwarders) = forwarders {
             let numwant = u32::try_from(want).unwrap_or(u32::MAX);
-            let outbound = Outbound { request, numwant, user_agent: caller.user_agent };
+            let outbound = Outbound { request, numwant, user_agent: caller.user_agent, via: caller.via };
             if stopped {
                 forwarders.tell(outbound);
             } else {

@@ -7,3 +7,4 @@ pub mod compact;
 pub mod query;
 pub mod scrape;
 pub mod upstream;
+pub mod via;

@@ -22,6 +22,7 @@ mod cli;
 mod http;
 mod malformed;
 mod reply;
+mod ring;
 mod scrape;
 mod service;
 mod upstream;

@@ -1,12 +1,13 @@
 //! `/announce`: extract, call once, reply.
 
-use actix_web::http::header::{HeaderValue, USER_AGENT};
+use actix_web::http::header::{HeaderValue, USER_AGENT, VIA};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::reply;
 use crate::frontend::Context;
 use crate::tracker::Caller;
 use crate::wire::announce as wire;
+use crate::wire::via::Via;
 
 pub(super) async fn announce(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     let metrics = &context.metrics;
@@ -16,7 +17,8 @@ pub(super) async fn announce(request: HttpRequest, context: web::Data<Context>) 
     let user_agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes);
     let result = match wire::parse(request.query_string().as_bytes()) {
         Ok((announce, format)) => {
-            let caller = Caller { ip, user_agent };
+            let via = Via::parse(request.headers().get_all(VIA).map(HeaderValue::as_bytes));
+            let caller = Caller { ip, user_agent, via: &via };
             context.tracker.announce(caller, &announce).await.map(|reply| wire::encode(&reply, format))
         }
         Err(refusal) => Err(refusal),

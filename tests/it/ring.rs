@@ -1,0 +1,110 @@
+//! Retrackers that forward to each other: an announce goes round once, and not for ever.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::{Arc, OnceLock};
+
+use crate::dsl::{Reply, Server, announce, eventually, request, retracker};
+use crate::fake_tracker::{FakeTracker, script};
+
+/// Retrackers, each of which forwards to the next one and the last to the first, and what goes over each link.
+struct Ring {
+    servers: Vec<Server>,
+    links: Vec<FakeTracker>,
+}
+
+impl Ring {
+    fn of(length: usize) -> Self {
+        // Every server must know the next one's address before it starts, so a link stands for it and is told later.
+        let targets: Vec<_> = (0..length).map(|_| Arc::new(OnceLock::<String>::new())).collect();
+        let links: Vec<_> = targets.iter().map(|target| link_to(Arc::clone(target))).collect();
+        let servers: Vec<_> = (0..length).map(|n| forwarding_to(&links[(n + 1) % length])).collect();
+        for (target, server) in targets.iter().zip(&servers) {
+            target.set(server.addresses()[0].clone()).unwrap();
+        }
+        Self { servers, links }
+    }
+
+    /// Requests that have gone over each link.
+    fn requests(&self) -> Vec<usize> {
+        self.links.iter().map(FakeTracker::visits).collect()
+    }
+}
+
+/// Passes every request on to a server, and its reply back.
+fn link_to(target: Arc<OnceLock<String>>) -> FakeTracker {
+    FakeTracker::start(script(move |visit| {
+        visit.read();
+        let mut server = TcpStream::connect(target.get().unwrap()).unwrap();
+        server.write_all(visit.request.as_bytes()).unwrap();
+        let mut reply = Vec::new();
+        std::io::Read::read_to_end(&mut server, &mut reply).unwrap();
+        visit.write(&reply);
+    }))
+}
+
+fn forwarding_to(upstream: &FakeTracker) -> Server {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(&file, "- uri: http://{}/announce", upstream.address()).unwrap();
+    // A minute: if anything went round for ever, or waited for itself, the test would not end.
+    retracker(&["-t", "60"]).env("FORWARDS_FILE", file.path()).start()
+}
+
+fn went_on(reply: &Reply, with: &str) -> bool {
+    reply.peers().iter().any(|peer| peer == with)
+}
+
+#[test]
+fn an_announce_goes_round_once_and_every_client_is_known_everywhere() {
+    for length in [2, 3] {
+        let ring = Ring::of(length);
+        for (n, server) in ring.servers.iter().enumerate() {
+            let client = announce("t", &format!("client{n}")).at(&format!("10.0.0.{}", n + 1));
+            server.announce(&client);
+            assert_eq!(ring.requests(), vec![n + 1; length], "{length} in a ring");
+        }
+        // Whoever asks now hears of all of them, wherever it asks.
+        for (n, server) in ring.servers.iter().enumerate() {
+            let asks = server.announce(&announce("t", &format!("asks{n}")).at("10.0.0.9").port(9));
+            let missing: Vec<_> =
+                (1..=length).map(|n| format!("10.0.0.{n}:6881")).filter(|p| !went_on(&asks, p)).collect();
+            // The neighbour is asked, and what the neighbour's neighbour knows comes through it.
+            assert_eq!(missing, [""; 0], "{length} in a ring, {:?}", asks.peers());
+        }
+    }
+}
+
+#[test]
+fn a_stop_goes_round_once() {
+    let ring = Ring::of(2);
+    let client = announce("t", "a").at("10.0.0.1");
+    ring.servers[0].announce(&client);
+    ring.servers[0].announce(&client.event("stopped"));
+    eventually("the stop has gone round", || (ring.requests() == [2, 2]).then_some(()));
+    let asks = ring.servers[1].announce(&announce("t", "asks").at("10.0.0.9"));
+    assert_eq!(asks.peers(), [""; 0]);
+    assert_eq!(ring.requests(), [3, 3]);
+}
+
+#[test]
+fn what_has_come_a_long_way_goes_no_further() {
+    let upstream = FakeTracker::start(crate::fake_tracker::sends(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\nd5:peers6:\x0a\0\0\x07\x1a\xe1e",
+    ));
+    let server = forwarding_to(&upstream);
+    let ask = |via: &[(&str, &str)]| server.connect().announce_with(&announce("t", "a").at("10.0.0.1"), via);
+    assert_eq!(ask(&[("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c")]).peers(), ["10.0.0.7:6881"]);
+    assert_eq!(ask(&[("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c, 1.1 d")]).peers(), [""; 0]);
+    assert_eq!(upstream.visits(), 1);
+    let sent = upstream.request(1);
+    let via: Vec<_> = sent.lines().filter(|line| line.to_ascii_lowercase().starts_with("via:")).collect();
+    let name = via[0].strip_prefix("Via: 1.1 a, 1.1 b, 1.1 c, 1.1 retracker-").unwrap();
+    assert!(via.len() == 1 && name.len() == 16, "{via:?}");
+    // Its own name, learned from what it sent.
+    let own = format!("1.1 retracker-{name}");
+    assert_eq!(ask(&[("Via", own.as_str())]).peers(), [""; 0]);
+    assert_eq!(upstream.visits(), 1);
+    // A request of its own is what it sends next.
+    server.connect().send(request("GET", announce("t", "b").target(), &[]));
+    upstream.request(2);
+}
