@@ -1,5 +1,6 @@
 //! `forwarders.yml`: a list of entries with `uri` and, optionally, `name`, `ip` and `host`.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -91,37 +92,69 @@ impl Entry {
 }
 
 fn uri<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let wrong = |why: &str| {
+    deserializer.deserialize_str(Text(|text: &str| {
         // Not the value itself: it may hold a passkey, and this goes to a log. The line says where it is.
-        de::Error::custom(format!("uri {why}, expected an announce URL such as http://tracker.example:8080/announce"))
-    };
-    let url = Url::parse(&text).map_err(|error| wrong(&format!("is no URL ({error})")))?;
-    match url.scheme() {
-        "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
-        "http" | "https" => Err(wrong("has no host")),
-        scheme => Err(wrong(&format!("has the scheme \"{scheme}\", only http and https are supported"))),
-    }
+        let wrong =
+            |why: &str| format!("uri {why}, expected an announce URL such as http://tracker.example:8080/announce");
+        let url = Url::parse(text).map_err(|error| wrong(&format!("is no URL ({error})")))?;
+        match url.scheme() {
+            "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
+            "http" | "https" => Err(wrong("has no host")),
+            scheme => Err(wrong(&format!("has the scheme \"{scheme}\", only http and https are supported"))),
+        }
+    }))
 }
 
 fn ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    let ip = text.parse::<IpAddr>().map_err(|_| {
-        de::Error::custom(format!("ip is \"{}\", expected an address such as 192.168.1.15", text.escape_default()))
-    })?;
-    Ok(Some(ip.to_canonical()))
+    deserializer.deserialize_option(Optional(|text: &str| {
+        let wrong = || format!("ip is \"{}\", expected an address such as 192.168.1.15", text.escape_default());
+        text.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(|_| wrong())
+    }))
 }
 
 fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    let is_host = |text: &str| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
-    };
-    if is_host(&text) {
-        Ok(Some(text))
-    } else {
-        let found = text.escape_default();
-        Err(de::Error::custom(format!("host is \"{found}\", expected a host name such as retracker.local")))
+    deserializer.deserialize_option(Optional(|text: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+        let wrong = || format!("host is \"{}\", expected a host name such as retracker.local", text.escape_default());
+        (!text.is_empty() && text.bytes().all(allowed)).then(|| text.to_owned()).ok_or_else(wrong)
+    }))
+}
+
+/// Reads a value as text and checks it while the reader still knows on which line it stands.
+struct Text<F>(F);
+
+impl<T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'_> for Text<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.0)(text).map_err(E::custom)
+    }
+}
+
+/// The same for a value that may be missing.
+struct Optional<F>(F);
+
+impl<'de, T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'de> for Optional<F> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(Text(self.0)).map(Some)
     }
 }
 
@@ -164,16 +197,16 @@ mod tests {
     #[test]
     fn problems_name_the_line_and_the_remedy() {
         insta::assert_snapshot!(problem("- uri: http://a/announce\n- url: http://b/announce\n"), @r#"2: unknown field `url`, expected one of `uri`, `name`, `ip`, `host`"#);
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n  ip: example.com\n"), @r#"1: ip is "example.com", expected an address such as 192.168.1.15"#);
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n  ip: example.com\n"), @r#"2: ip is "example.com", expected an address such as 192.168.1.15"#);
         insta::assert_snapshot!(problem("- uri: http://a/announce\n\n- uri: tracker.example/announce?key=secret\n"), @r#"3: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce"#);
         insta::assert_snapshot!(problem("- uri: udp://a:80/announce\n"), @r#"1: uri has the scheme "udp", only http and https are supported, expected an announce URL such as http://tracker.example:8080/announce"#);
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n  host: 'a b'\n"), @r#"1: host is "a b", expected a host name such as retracker.local"#);
+        insta::assert_snapshot!(problem("- uri: http://a/announce\n  host: 'a b'\n"), @r#"2: host is "a b", expected a host name such as retracker.local"#);
         insta::assert_snapshot!(problem("- uri: http://b/announce\n- uri: http://a/announce\n  host: 'a:b:c'\n"), @r#"1: its host is "a:b:c", but must be a name or an address, which may end in a port"#);
         insta::assert_snapshot!(problem("- uri: http://a:0/announce\n"), @r#"1: its uri names port 0, where nothing can listen"#);
         insta::assert_snapshot!(problem("- name: x\n"), @r#"1: missing field `uri`"#);
         insta::assert_snapshot!(problem("- http://a/announce\n"), @r#"1: invalid type: string "http://a/announce", expected a forwarder with a uri, such as `- uri: http://1.2.3.4:8080/announce`"#);
         insta::assert_snapshot!(problem("forwarders:\n  - uri: http://a/announce\n"), @r#"1: invalid type: map, expected a list of entries such as `- uri: http://1.2.3.4/announce`"#);
-        insta::assert_snapshot!(problem("- uri: [\n"), @r#"1: invalid type: sequence, expected a string"#);
+        insta::assert_snapshot!(problem("- uri: [\n"), @r#"1: invalid type: sequence, expected text"#);
         insta::assert_snapshot!(problem("- uri: http://a/announce\n\tip: 1.2.3.4\n"), @r#"2: found a tab character that violates indentation"#);
         insta::assert_snapshot!(problem("- uri: http://a/announce\n  uri: http://b/announce\n"), @r#"1: duplicate field `uri`"#);
         insta::assert_snapshot!(problem("- uri:\n"), @r#"1: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce"#);

@@ -85,11 +85,11 @@ pub enum ConfigError {
         error: String,
     },
     /// The file of forwarders is wrong.
-    #[error("{}{}: {problem}", path.display(), line.map(|line| format!(", from line {line}")).unwrap_or_default())]
+    #[error("{}{}: {problem}", path.display(), line.map(|line| format!(" line {line}")).unwrap_or_default())]
     Forwarders {
         /// The file.
         path: PathBuf,
-        /// The line, where it is known, or that on which the entry begins.
+        /// The line of the value, or that on which its entry begins, where it is known.
         line: Option<usize>,
         /// What was found and what is expected.
         problem: String,

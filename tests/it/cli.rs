@@ -374,15 +374,14 @@ fn a_wrong_file_of_forwarders_ends_the_start_and_is_named() {
         ("no-uri.yml", 2, "uri", "- uri: http://1.2.3.4/announce\n- name: x\n"),
         ("bad-uri.yml", 3, "uri", "# mine\n- uri: http://1.2.3.4/announce\n- uri: 1.2.3.4/announce\n"),
         ("bad-scheme.yml", 1, "uri", "- uri: ftp://1.2.3.4/announce\n"),
-        ("bad-ip.yml", 1, "ip", "- uri: http://1.2.3.4/announce\n  ip: retracker.local\n"),
-        ("bad-host.yml", 1, "host", "- uri: http://1.2.3.4/announce\n  host: \"a\\r\\nb\"\n"),
+        ("bad-ip.yml", 2, "ip", "- uri: http://1.2.3.4/announce\n  ip: retracker.local\n"),
+        ("bad-host.yml", 2, "host", "- uri: http://1.2.3.4/announce\n  host: \"a\\r\\nb\"\n"),
         ("no-list.yml", 1, "", "uri: http://1.2.3.4/announce\n"),
         ("no-yaml.yml", 2, "", "- uri: http://1.2.3.4/announce\n  ip: [\n"),
         ("tab.yml", 2, "", "- uri: http://1.2.3.4/announce\n\tip: 10.0.0.1\n"),
     ] {
         for (_, told) in runs(&write(file, text)) {
-            // Of a wrong value it is the line on which its entry begins.
-            assert!(told.contains(&format!("{file}, from line {line}: ")), "line {line} is not named: {told}");
+            assert!(told.contains(&format!("{file} line {line}: ")), "line {line} is not named: {told}");
             assert!(told.contains(word) && !told.contains(char::is_control), "{told}");
         }
     }
