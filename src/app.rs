@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
 use thiserror::Error;
@@ -25,6 +25,9 @@ use crate::tracker::Tracker;
 /// How often abandoned swarms are dropped.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// How often the log is told that the store is full.
+const EVICTION_REPORT: Duration = Duration::from_hours(1);
+
 /// A tracker whose sockets are bound and which has not begun to serve.
 #[derive(Debug)]
 pub struct App {
@@ -38,7 +41,7 @@ pub struct App {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {error}{}", hint(error))]
+    #[error("cannot listen on {address}: {error}{}", hint(address, error))]
     Listen {
         /// As configured.
         address: ListenAddr,
@@ -53,10 +56,12 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; another process has it, choose another with -l",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege, choose another with -l",
+fn hint(address: &ListenAddr, error: &io::Error) -> &'static str {
+    match (address, error.kind()) {
+        (ListenAddr::Unix(_), io::ErrorKind::AddrInUse) => "; another process listens there, or it is no socket",
+        (ListenAddr::Unix(_), _) => "",
+        (_, io::ErrorKind::AddrInUse) => "; another process has it, or another -l of this one: choose another",
+        (_, io::ErrorKind::PermissionDenied) => "; ports below 1024 need a privilege, choose another with -l",
         _ => "",
     }
 }
@@ -138,9 +143,16 @@ pub fn terminated() -> io::Result<impl Future<Output = ()>> {
 
 async fn housekeep(store: &Store) {
     let mut pause = tokio::time::interval(HOUSEKEEPING);
+    let mut told: Option<(Instant, i64)> = None;
     loop {
         pause.tick().await;
         store.housekeep();
+        let evicted = store.totals().evicted;
+        let news = told.map_or(evicted > 0, |(when, known)| evicted > known && when.elapsed() > EVICTION_REPORT);
+        if news {
+            log::warn!("the store is full: {evicted} torrents have been forgotten so far, see MAX_PEERS");
+            told = Some((Instant::now(), evicted));
+        }
     }
 }
 

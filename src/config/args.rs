@@ -19,11 +19,11 @@ pub(super) struct Args {
     pub(super) listen: Vec<String>,
 
     /// Minutes for which a peer is kept after its latest announce. [env: PEER_AGE] [default: 180]
-    #[arg(short = 'a', long, value_name = "MINUTES")]
+    #[arg(short = 'a', long, value_name = "MINUTES", allow_hyphen_values = true)]
     pub(super) peer_age: Option<String>,
 
     /// Seconds after which clients are asked to announce again. [env: ANNOUNCE_INTERVAL] [default: 30]
-    #[arg(short = 'i', long, value_name = "SECONDS")]
+    #[arg(short = 'i', long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub(super) announce_interval: Option<String>,
 
     /// Take the client's address from the X-Real-IP header, as set by a reverse proxy. [env: X_REAL_IP]
@@ -36,19 +36,19 @@ pub(super) struct Args {
     pub(super) forwards: Option<String>,
 
     /// Seconds to wait for upstream trackers. [env: FORWARD_TIMEOUT] [default: 2]
-    #[arg(short = 't', long, value_name = "SECONDS")]
+    #[arg(short = 't', long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub(super) forward_timeout: Option<String>,
 
     /// Peers to keep at most; past it, swarms that are rarely asked for are dropped. [env: MAX_PEERS]
     /// [default: 2000000]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub(super) max_peers: Option<String>,
 
     /// Serve Prometheus metrics at /metrics. [env: ENABLE_PROMETHEUS] [default: false]
     #[arg(short = 'p', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) prometheus: Option<String>,
 
-    /// Log every request and every exchange with an upstream tracker; RUST_LOG overrides it. [env: DEBUG_MODE]
+    /// Log every announce and every exchange with an upstream tracker; RUST_LOG overrides it. [env: DEBUG_MODE]
     /// [default: false]
     #[arg(short = 'd', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) debug: Option<String>,

@@ -138,6 +138,11 @@ impl Forwarders {
                 }))
             })
             .collect::<Result<Vec<_>, String>>()?;
+        for (n, forwarder) in all.iter().enumerate() {
+            if all.iter().take(n).any(|other: &Arc<Forwarder>| other.name == forwarder.name) {
+                log::warn!("two forwarders are called {}: give them a name each to tell them apart", forwarder.name);
+            }
+        }
         let timeout = options.timeout;
         Ok((!all.is_empty()).then_some(Self {
             name: format!("retracker-{:016x}", fastrand::u64(..)),
