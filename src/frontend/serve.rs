@@ -40,7 +40,7 @@ const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 /// True once the process is told to stop.
 pub type Stop = watch::Receiver<bool>;
 
-/// Starts the workers. Each ends within [`DRAIN`] of `stop`.
+/// Starts the workers. Each ends within [`DRAIN`] and [`LAST_WORDS`] of `stop`.
 pub fn start(
     bound: Vec<Bound>,
     workers: usize,

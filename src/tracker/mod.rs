@@ -60,8 +60,8 @@ impl Tracker {
         let want = if stopped { 0 } else { self.policy.want(request.numwant) };
         let mut announcement = announcement(ip, request, want);
         // What comes back to us is ours already, and need not go round again: it is answered, and no more.
-        let forwarders = self.forwarders.as_ref().filter(|forwarders| !forwarders.have_passed_on(caller.via));
-        if forwarders.is_none() && self.forwarders.is_some() {
+        let came_back = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.have_passed_on(caller.via));
+        if came_back {
             announcement.action = Action::Look;
         }
         let local = self.store.announce(self.clock.now(), request.info_hash, &announcement);
@@ -75,7 +75,7 @@ impl Tracker {
             local.peers.len()
         );
         let mut reply = self.reply(ip, local);
-        if let Some(forwarders) = forwarders {
+        if let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) {
             let numwant = u32::try_from(want).unwrap_or(u32::MAX);
             let outbound = Outbound { request, numwant, user_agent: caller.user_agent, via: caller.via };
             if stopped {
