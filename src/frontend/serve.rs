@@ -27,7 +27,7 @@ use super::{Context, routes};
 /// How long requests under way may take to finish once the process is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
 /// How long upstream trackers may take beyond that to be told what clients have said last.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a client may take to send the head of its first request. Of later ones, [`Lenient`] sees to it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection without a request is kept. Clients announce in minutes; proxies reuse within seconds.
