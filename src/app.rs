@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -93,6 +93,7 @@ impl App {
             registry,
             client_address: ClientAddress::new(config.x_real_ip),
             draining: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
         };
         Ok(Self { context: Arc::new(context), store, bound, workers })
     }

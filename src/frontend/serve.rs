@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::http::request_line::Lenient;
 use super::listen::{Bound, SocketFile};
-use super::{Context, routes};
+use super::{Context, Open, routes};
 
 /// How long requests under way may take to finish once the process is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
@@ -34,6 +35,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a worker pauses when it cannot accept, as a rule because descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a worker that has nothing left to do looks whether the others are done too.
+const IDLE_CHECK: Duration = Duration::from_millis(10);
 /// How often that is reported at most.
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 
@@ -144,20 +147,22 @@ async fn serve<S: Source>(source: S, context: Arc<Context>, mut stop: Stop) {
     let Some(service) = service::<Lenient<S::Stream>>(Arc::clone(&context), Some(stop.clone())).await else { return };
     let mut connections = JoinSet::new();
     tokio::select! {
-        () = accept(&source, &service, &mut connections, false) => {}
+        () = accept(&source, &service, &context, &mut connections, false) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
-    let Some(service) = self::service::<Lenient<S::Stream>>(context, None).await else { return };
-    let drained = tokio::time::timeout(DRAIN, accept(&source, &service, &mut connections, true)).await;
+    let Some(service) = self::service::<Lenient<S::Stream>>(Arc::clone(&context), None).await else { return };
+    let drained = tokio::time::timeout(DRAIN, accept(&source, &service, &context, &mut connections, true)).await;
     if drained.is_err() {
         log::warn!("{} connections were cut: they were not done after {DRAIN:?}", connections.len());
     }
 }
 
-/// Serves every connection that comes; for ever, or `until_idle` until there is none left.
+/// Serves every connection that comes; for ever, or `until_idle` until no worker has any left. Not just until this one has
+/// none: the kernel goes on to deal newcomers out to it.
 async fn accept<S: Source>(
     source: &S,
     service: &impl Service<(Lenient<S::Stream>, Option<SocketAddr>), Future = impl Future + 'static>,
+    context: &Arc<Context>,
     connections: &mut JoinSet<()>,
     until_idle: bool,
 ) {
@@ -170,9 +175,11 @@ async fn accept<S: Source>(
             accepted = source.accept() => match accepted {
                 Ok((stream, address)) => {
                     let served = service.call((Lenient::new(stream), address));
+                    let open = Open::count(context);
                     connections.spawn_local(async move {
                         // What goes wrong on a connection is its client's affair.
                         let _ = served.await;
+                        drop(open);
                     });
                 }
                 Err(error) if is_the_clients(&error) => {}
@@ -184,8 +191,15 @@ async fn accept<S: Source>(
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            () = std::future::ready(()), if until_idle && connections.is_empty() => return,
+            () = all_idle(context), if until_idle && connections.is_empty() => return,
         }
+    }
+}
+
+/// Done when no worker has a connection.
+async fn all_idle(context: &Context) {
+    while context.connections.load(Relaxed) > 0 {
+        tokio::time::sleep(IDLE_CHECK).await;
     }
 }
 
