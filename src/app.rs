@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::forward::Forwarders;
@@ -93,7 +94,7 @@ impl App {
             registry,
             client_address: ClientAddress::new(config.x_real_ip),
             draining: AtomicBool::new(false),
-            connections: AtomicUsize::new(0),
+            connections: TaskTracker::new(),
         };
         Ok(Self { context: Arc::new(context), store, bound, workers })
     }

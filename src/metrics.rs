@@ -300,7 +300,7 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64
 mod process {
     //! The process as the kernel sees it, under the names that every Prometheus client library uses.
 
-    use super::{Collector, ConstCounter, DescriptorEncoder, EncodeMetric, MetricType, fmt, gauge};
+    use super::{Collector, ConstCounter, DescriptorEncoder, Duration, EncodeMetric, MetricType, fmt, gauge};
 
     #[derive(Debug)]
     pub(super) struct Process;
@@ -309,8 +309,8 @@ mod process {
         fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
             let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
             if let Ok(stat) = process.stat() {
-                #[allow(clippy::cast_precision_loss, reason = "a number of clock ticks is far below 2^52")]
-                let seconds = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
+                let milliseconds = (stat.utime + stat.stime) * 1000 / procfs::ticks_per_second().max(1);
+                let seconds = Duration::from_millis(milliseconds).as_secs_f64();
                 let help = "User and system CPU time spent";
                 let descriptor = encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
                 ConstCounter::new(seconds).encode(descriptor)?;

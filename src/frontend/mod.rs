@@ -7,10 +7,11 @@ pub mod listen;
 pub mod serve;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use actix_web::{Route, guard, web};
 use prometheus_client::registry::Registry;
+use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::tracker::Tracker;
@@ -31,24 +32,7 @@ pub struct Context {
     /// Set when the process has been told to stop.
     pub draining: AtomicBool,
     /// Connections that are open, of all workers together.
-    pub connections: AtomicUsize,
-}
-
-/// A connection, as long as it is open.
-#[derive(Debug)]
-struct Open(Arc<Context>);
-
-impl Open {
-    fn count(context: &Arc<Context>) -> Self {
-        context.connections.fetch_add(1, Relaxed);
-        Self(Arc::clone(context))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
-    }
+    pub connections: TaskTracker,
 }
 
 impl Context {

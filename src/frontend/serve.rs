@@ -8,7 +8,6 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::http::request_line::Lenient;
 use super::listen::{Bound, SocketFile};
-use super::{Context, Open, routes};
+use super::{Context, routes};
 
 /// How long requests under way may take to finish once the process is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
@@ -35,8 +34,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a worker pauses when it cannot accept, as a rule because descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often a worker that has nothing left to do looks whether the others are done too.
-const IDLE_CHECK: Duration = Duration::from_millis(10);
 /// How often that is reported at most.
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 
@@ -151,6 +148,8 @@ async fn serve<S: Source>(source: S, context: Arc<Context>, mut stop: Stop) {
         _ = stop.wait_for(|stop| *stop) => {}
     }
     let Some(service) = self::service::<Lenient<S::Stream>>(Arc::clone(&context), None).await else { return };
+    // From now on its `wait` ends; connections may still be opened.
+    context.connections.close();
     let drained = tokio::time::timeout(DRAIN, accept(&source, &service, &context, &mut connections, true)).await;
     if drained.is_err() {
         log::warn!("{} connections were cut: they were not done after {DRAIN:?}", connections.len());
@@ -175,7 +174,7 @@ async fn accept<S: Source>(
             accepted = source.accept() => match accepted {
                 Ok((stream, address)) => {
                     let served = service.call((Lenient::new(stream), address));
-                    let open = Open::count(context);
+                    let open = context.connections.token();
                     connections.spawn_local(async move {
                         // What goes wrong on a connection is its client's affair.
                         let _ = served.await;
@@ -191,15 +190,8 @@ async fn accept<S: Source>(
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            () = all_idle(context), if until_idle && connections.is_empty() => return,
+            () = context.connections.wait(), if until_idle => return,
         }
-    }
-}
-
-/// Done when no worker has a connection.
-async fn all_idle(context: &Context) {
-    while context.connections.load(Relaxed) > 0 {
-        tokio::time::sleep(IDLE_CHECK).await;
     }
 }
 
