@@ -13,7 +13,7 @@
 //! - No input from a socket, a file or the environment can make the process panic or grow without bound.
 //! - The announce path allocates for the peers that it picks and for the reply's body, takes one short lock, and
 //!   formats and logs nothing below debug level.
-//! - What is switched off was never built.
+//! - What is switched off was never built: no forwarders without a file of them, no registry and no histogram without `-p`.
 //!
 //! # Deliberately absent
 //! Persistence: clients announce again soon enough. A database, a configuration language, plug-ins.

@@ -48,7 +48,7 @@ pub(super) struct Args {
     #[arg(short = 'p', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) prometheus: Option<String>,
 
-    /// Log every announce and every exchange with an upstream tracker; RUST_LOG overrides it. [env: DEBUG_MODE]
+    /// Log every request and every exchange with an upstream tracker; RUST_LOG overrides it. [env: DEBUG_MODE]
     /// [default: false]
     #[arg(short = 'd', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) debug: Option<String>,

@@ -699,6 +699,7 @@ mod tests {
                 read_request(&mut io).await;
                 io.write_all(head.as_bytes()).await.unwrap();
                 while io.write_all(b"H").await.is_ok() {
+                    // The pace of the drip. Without one it would be a flood, which ends for another reason.
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }

@@ -828,6 +828,7 @@ fn slow() -> Vec<Case> {
     let long = with_peers(&[PEER; 50]);
     vec![
         times_out("accepts and never answers", sends_and_stays("")),
+        // Who does not read does not see the other side go either: its slowness has a length of its own.
         times_out("accepts and reads nothing", script(|_| thread::sleep(Duration::from_secs(1)))),
         times_out("stops within the head", sends_and_stays("HTTP/1.1 200 OK\r\nContent-")),
         times_out("stops behind the head", sends_and_stays("HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\n")),
@@ -880,6 +881,7 @@ fn s5_6_the_deadline_covers_the_whole_exchange() {
 fn s5_6_slow_redirects_share_one_deadline() {
     let tracker = FakeTracker::start(script(|visit| {
         visit.read();
+        // A hop that takes its time is what is tested; nobody waits here for something to have happened.
         thread::sleep(Duration::from_millis(200));
         visit.write(&http(&format!("302 Found\r\nLocation: /{}", visit.number), ""));
     }));

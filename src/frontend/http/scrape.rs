@@ -9,6 +9,9 @@ use crate::wire::scrape as wire;
 pub(super) async fn scrape(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     let ip = context.client_address.of(&request, &context.metrics);
     let result = wire::parse(request.query_string().as_bytes());
+    if let Ok(scrape) = &result {
+        log::debug!("scrape from {ip} of {} torrents", scrape.info_hashes.len());
+    }
     let result = result.map(|scrape| wire::encode(&context.tracker.scrape(scrape)));
     match &result {
         Ok(_) => context.metrics.scrapes_answered.inc(),
