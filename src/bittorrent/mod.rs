@@ -1,5 +1,6 @@
 //! The vocabulary of the field: values only. Nothing here does I/O, reads a clock or knows a framework.
 
+pub mod address;
 pub mod announce;
 pub mod id;
 pub mod peer;

@@ -83,11 +83,8 @@ struct Entry {
 impl Entry {
     fn into_options(self) -> ForwarderOptions {
         // As the Go retracker names it: by the host and port of its URL, never by what may hold a passkey.
-        let default_name = || {
-            let host = self.uri.host_str().unwrap_or_default();
-            self.uri.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-        };
-        ForwarderOptions { name: self.name.unwrap_or_else(default_name), uri: self.uri, ip: self.ip, host: self.host }
+        let name = self.name.unwrap_or_else(|| forward::host_and_port(&self.uri));
+        ForwarderOptions { name, uri: self.uri, ip: self.ip, host: self.host }
     }
 }
 

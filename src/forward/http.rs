@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use actix_http::error::ParseError;
@@ -14,7 +14,7 @@ use awc::http::header::{
 };
 use awc::http::{StatusCode, Uri};
 use futures::Stream;
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode, utf8_percent_encode};
+use percent_encoding::{CONTROLS, percent_encode};
 use tokio::time::Instant;
 use url::Url;
 
@@ -22,6 +22,8 @@ use super::connect;
 use super::error::{BadRedirect, ForwardError};
 use super::reply::StreamError;
 use super::resolve::Resolver;
+use super::uri::{Secrets, host_and_port, is_http, login, same_origin, target, with_host};
+use crate::bittorrent::address::is_public;
 use crate::wire::bencode::BencodeError;
 use crate::wire::upstream::{self, UpstreamReply, UpstreamReplyError};
 
@@ -31,20 +33,8 @@ const MAX_BODY: usize = 1024 * 1024;
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// What is kept of a `failure reason`: it goes into logs and to clients.
-const MAX_REASON: usize = 512;
-
-/// Shorter parts of a uri are no passkeys.
-const MIN_SECRET: usize = 6;
-
-/// Stands in a `failure reason` where a passkey stood.
-const REDACTED: &[u8] = b"***";
-
 /// No exchange takes as long. It keeps sums with the time from overflowing.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
-
-/// What awc refuses in a path or a query. [`Url`] has most of it encoded already.
-const REFUSED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
 
 /// An upstream tracker that is asked over HTTP or HTTPS.
 pub(super) struct HttpUpstream {
@@ -54,8 +44,7 @@ pub(super) struct HttpUpstream {
     seen: Url,
     /// The user and the password of the uri.
     login: Option<(String, String)>,
-    /// What may be a passkey: upstream trackers repeat them in their refusals.
-    secrets: Vec<Vec<u8>>,
+    secrets: Secrets,
     resolver: Resolver,
 }
 
@@ -106,7 +95,7 @@ impl HttpUpstream {
         if seen.scheme() == "https" && connect::server_name(seen.host_str().unwrap_or_default()).is_err() {
             return Err("its host is no name that a certificate can be issued for".to_owned());
         }
-        let (login, secrets) = (login(uri), secrets(uri));
+        let (login, secrets) = (login(uri), Secrets::of(uri));
         let upstream = Self { configured: uri.clone(), seen, login, secrets, resolver: Resolver::new() };
         // What can be wrong with a request is wrong with all of them: better said at the start.
         match upstream.request(&upstream.seen, "", &Along::new(None, "")) {
@@ -205,7 +194,7 @@ impl HttpUpstream {
         };
         match upstream::parse_reply(&body) {
             Err(UpstreamReplyError::Refused { reason, retry }) => {
-                Err(ForwardError::Refused { reason: self.redacted(&reason), retry, status: code, retry_after })
+                Err(ForwardError::Refused { reason: self.secrets.redact(&reason), retry, status: code, retry_after })
             }
             _ if status != StatusCode::OK => Err(ForwardError::Status { code, retry_after }),
             Ok(reply) => Ok(reply),
@@ -217,24 +206,6 @@ impl HttpUpstream {
             Err(UpstreamReplyError::NotADictionary) => Err(junk("it is no dictionary", Some(code))),
             Err(UpstreamReplyError::Trailing) => Err(junk("something follows the dictionary", Some(code))),
         }
-    }
-
-    /// A `failure reason` without our passkey, and not too long.
-    fn redacted(&self, reason: &[u8]) -> Vec<u8> {
-        let mut rest = reason;
-        let mut kept = Vec::new();
-        while let [first, behind @ ..] = rest
-            && kept.len() < MAX_REASON
-        {
-            if let Some(behind) = self.secrets.iter().find_map(|secret| rest.strip_prefix(secret.as_slice())) {
-                kept.extend_from_slice(REDACTED);
-                rest = behind;
-            } else {
-                kept.push(*first);
-                rest = behind;
-            }
-        }
-        kept
     }
 }
 
@@ -357,115 +328,11 @@ fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
     from.join(&location).ok().filter(|url| is_http(url) && url.port() != Some(0))
 }
 
-/// The path and the query, with ours appended unless the query, which a redirect can bring, has it already.
-fn target(url: &Url, query: &str) -> String {
-    let mut target = utf8_percent_encode(url.path(), REFUSED).to_string();
-    let own = url.query().unwrap_or_default();
-    target.push('?');
-    target.extend(utf8_percent_encode(own, REFUSED));
-    if !own.split('&').any(|pair| pair.starts_with("info_hash=")) {
-        if !own.is_empty() && !own.ends_with('&') {
-            target.push('&');
-        }
-        target.push_str(query);
-    }
-    target
-}
-
-/// As in `Host`: without the port that the scheme implies.
-fn host_and_port(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-fn is_http(url: &Url) -> bool {
-    matches!(url.scheme(), "http" | "https")
-}
-
-fn same_origin(a: &Url, b: &Url) -> bool {
-    (a.scheme(), a.host(), a.port()) == (b.scheme(), b.host(), b.port())
-}
-
-/// The URL under another host, which may come with a port.
-fn with_host(url: &Url, host: &str) -> Option<Url> {
-    if host.contains(['/', '\\', '?', '#', '@']) || host.trim() != host {
-        return None;
-    }
-    let mut other = Url::parse(&format!("{}://{host}/", url.scheme())).ok()?;
-    other.set_path(url.path());
-    other.set_query(url.query());
-    Some(other)
-}
-
-/// The user and the password in a URL, which go out as Basic authentication.
-fn login(url: &Url) -> Option<(String, String)> {
-    let decoded = |part| percent_decode_str(part).decode_utf8_lossy().into_owned();
-    let password = url.password().unwrap_or_default();
-    (!url.username().is_empty()).then(|| (decoded(url.username()), decoded(password)))
-}
-
-/// The parts of a uri that may be a passkey.
-fn secrets(url: &Url) -> Vec<Vec<u8>> {
-    let path = url.path().split('/').filter(|part| !part.starts_with("announce"));
-    let query =
-        url.query().unwrap_or_default().split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
-    let password = url.password();
-    let mut secrets: Vec<_> = path
-        .chain(query)
-        .chain(password)
-        .flat_map(|part| [part.as_bytes().to_vec(), percent_decode_str(part).collect()])
-        .filter(|secret| secret.len() >= MIN_SECRET)
-        .collect();
-    // The longest first, as one may begin with another.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.dedup();
-    secrets
-}
-
 /// Leaves those addresses to which a redirect may lead. Only an upstream that is in a private network itself may send
 /// us into one. The addresses that are dialled are the very ones that are examined: a name that points elsewhere the
 /// next moment gains nothing.
 fn permit(addresses: &mut Vec<SocketAddr>, upstream_is_public: bool) {
     addresses.retain(|address| !upstream_is_public || is_public(address.ip()));
-}
-
-/// Whether an address is one that anybody may be sent to by a stranger's redirect: no one's private network, not this
-/// host, not a link, not a group, nor an IPv6 way of writing such an IPv4 address.
-fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => is_public_v4(ip),
-        IpAddr::V6(ip) => is_public_v6(ip),
-    }
-}
-
-fn is_public_v4(ip: Ipv4Addr) -> bool {
-    match ip.octets() {
-        // This network, RFC 1918, loopback, multicast and reserved.
-        [0 | 10 | 127 | 224.., ..] |
-        // CGNAT (RFC 6598).
-        [100, 64..=127, ..] |
-        [169, 254, ..] | [172, 16..=31, ..] | [192, 168, ..] |
-        // Protocol assignments and benchmarks (RFC 6890).
-        [192, 0, 0, _] | [198, 18..=19, ..] => false,
-        _ => true,
-    }
-}
-
-fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let v4 = |high: u16, low: u16| {
-        let [a, b] = high.to_be_bytes();
-        let [c, d] = low.to_be_bytes();
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match ip.segments() {
-        // IPv4-compatible, with unspecified and loopback among them; mapped; NAT64 (RFC 6052); 6to4 (RFC 3056).
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            v4(high, low)
-        }
-        // Local NAT64 (RFC 8215); ULA, link-local and the site-local before it, multicast.
-        [0x64, 0xff9b, 1, ..] | [0xfc00..=0xffff, ..] => false,
-        _ => true,
-    }
 }
 
 #[cfg(test)]
@@ -843,7 +710,7 @@ mod tests {
             "64:ff9b::1.1.1.1",
         ];
         let sockets = |ips: &[&str]| -> Vec<SocketAddr> {
-            ips.iter().map(|ip| (ip.parse::<IpAddr>().unwrap(), 80).into()).collect()
+            ips.iter().map(|ip| (ip.parse::<std::net::IpAddr>().unwrap(), 80).into()).collect()
         };
         let mut left = sockets(&[&private[..], &public[..]].concat());
         permit(&mut left, true);

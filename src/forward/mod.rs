@@ -7,6 +7,7 @@ mod error;
 mod http;
 mod reply;
 mod resolve;
+mod uri;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 pub use error::ForwardError;
+pub use uri::host_and_port;
 
 use self::http::{Along, HttpUpstream};
 use crate::bittorrent::AnnounceRequest;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::policy::is_local;
+use crate::bittorrent::address::is_local;
 
 /// So many others of one swarm at one address are not one person's clients any more: a host rarely has the same
 /// torrent in two of them. Peer ids of different swarms say nothing, because clients use a new one for each torrent.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::bittorrent::{AnnounceReply, AnnounceRequest, Ip, Peer};
 use crate::forward::FromUpstream;
 
-use super::policy::tellable;
+use crate::bittorrent::address::tellable;
 
 /// Adds what the forwarders gave: their peers behind the local ones, up to `want` of both families together, the
 /// client's own family first; and the largest of their counts, not the sum, because they know the same seeds.

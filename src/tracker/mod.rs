@@ -7,6 +7,7 @@ pub mod policy;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::bittorrent::address::tellable;
 use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, Refusal, ScrapeReply, ScrapeRequest};
 use crate::forward::{Forwarders, Outbound};
 use crate::metrics::Metrics;
@@ -124,7 +125,7 @@ fn announcement(ip: IpAddr, request: &AnnounceRequest, want: usize) -> Announcem
     Announcement {
         ip,
         // Who is at an address that means nothing to others is told of them, but not they of it.
-        port: request.port.filter(|_| policy::tellable(ip)),
+        port: request.port.filter(|_| tellable(ip)),
         peer_id: request.peer_id,
         role: request.role(),
         action: match request.event {

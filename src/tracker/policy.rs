@@ -1,7 +1,8 @@
 //! What the tracker grants: how many peers, how often, and under which address.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use crate::bittorrent::address::{is_local, tellable};
 use crate::bittorrent::{ClaimedIps, NumWant};
 
 /// Peers that a client gets when it does not say how many it wants.
@@ -42,34 +43,6 @@ impl Policy {
         // Loopback is what a client behind a proxy of its own may say of itself; it helps nobody else.
         claim.filter(|ip| !ip.is_loopback() || source.is_loopback()).unwrap_or(source)
     }
-}
-
-/// Whether an address means the same host to others as to us. Loopback does to the clients of one host, which are
-/// told apart later.
-pub fn tellable(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let this_network = ip.octets().first() == Some(&0);
-            !(this_network || ip.is_multicast() || ip.is_link_local() || ip.is_broadcast())
-        }
-        IpAddr::V6(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local()),
-    }
-}
-
-/// Whether an address belongs to this host or to a network of its owner's: loopback, RFC 1918, link-local, ULA.
-pub fn is_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => is_local_v4(ip),
-        IpAddr::V6(ip) => is_local_v6(ip),
-    }
-}
-
-fn is_local_v4(ip: Ipv4Addr) -> bool {
-    ip.is_loopback() || ip.is_private() || ip.is_link_local()
-}
-
-fn is_local_v6(ip: Ipv6Addr) -> bool {
-    ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
 }
 
 #[cfg(test)]
