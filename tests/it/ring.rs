@@ -1,11 +1,12 @@
 //! Retrackers that forward to each other: an announce goes round once, and not for ever.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, OnceLock};
 
-use crate::dsl::{Reply, Server, announce, eventually, request, retracker};
-use crate::fake_tracker::{FakeTracker, script};
+use crate::dsl::{Reply, Server, announce, eventually, request};
+use crate::fake_tracker::{FakeTracker, script, sends};
+use crate::service::{ONE_PEER, patient};
 
 /// Retrackers, each of which forwards to the next one and the last to the first, and what goes over each link.
 struct Ring {
@@ -18,7 +19,7 @@ impl Ring {
         // Every server must know the next one's address before it starts, so a link stands for it and is told later.
         let targets: Vec<_> = (0..length).map(|_| Arc::new(OnceLock::<String>::new())).collect();
         let links: Vec<_> = targets.iter().map(|target| link_to(Arc::clone(target))).collect();
-        let servers: Vec<_> = (0..length).map(|n| forwarding_to(&links[(n + 1) % length])).collect();
+        let servers: Vec<_> = (0..length).map(|n| patient(&links[(n + 1) % length])).collect();
         for (target, server) in targets.iter().zip(&servers) {
             target.set(server.addresses()[0].clone()).unwrap();
         }
@@ -38,16 +39,9 @@ fn link_to(target: Arc<OnceLock<String>>) -> FakeTracker {
         let mut server = TcpStream::connect(target.get().unwrap()).unwrap();
         server.write_all(visit.request.as_bytes()).unwrap();
         let mut reply = Vec::new();
-        std::io::Read::read_to_end(&mut server, &mut reply).unwrap();
+        server.read_to_end(&mut reply).unwrap();
         visit.write(&reply);
     }))
-}
-
-fn forwarding_to(upstream: &FakeTracker) -> Server {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    writeln!(&file, "- uri: http://{}/announce", upstream.address()).unwrap();
-    // A minute: if anything went round for ever, or waited for itself, the test would not end.
-    retracker(&["-t", "60"]).env("FORWARDS_FILE", file.path()).start()
 }
 
 fn went_on(reply: &Reply, with: &str) -> bool {
@@ -88,10 +82,8 @@ fn a_stop_goes_round_once() {
 
 #[test]
 fn what_has_come_a_long_way_goes_no_further() {
-    let upstream = FakeTracker::start(crate::fake_tracker::sends(
-        b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\nd5:peers6:\x0a\0\0\x07\x1a\xe1e",
-    ));
-    let server = forwarding_to(&upstream);
+    let upstream = FakeTracker::start(sends(ONE_PEER));
+    let server = patient(&upstream);
     let ask = |via: &[(&str, &str)]| server.connect().announce_with(&announce("t", "a").at("10.0.0.1"), via);
     assert_eq!(ask(&[("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c")]).peers(), ["10.0.0.7:6881"]);
     assert_eq!(ask(&[("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c, 1.1 d")]).peers(), [""; 0]);

@@ -21,7 +21,7 @@ pub(crate) fn forwarders(upstream: &FakeTracker) -> NamedTempFile {
 }
 
 /// A server that waits up to a minute for this upstream tracker.
-fn patient(upstream: &FakeTracker) -> Server {
+pub(crate) fn patient(upstream: &FakeTracker) -> Server {
     // The file is read before the server listens.
     retracker(&["-t", "60"]).env("FORWARDS_FILE", forwarders(upstream).path()).start()
 }
@@ -168,6 +168,30 @@ fn requests_under_way_are_finished_and_newcomers_hear_of_the_end() {
 }
 
 #[test]
+fn a_stop_that_nobody_waits_for_still_reaches_its_tracker() {
+    let (go_on, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    // Half of the way to it is left when the server is told to stop.
+    let upstream = FakeTracker::start(script(move |visit| {
+        visit.read();
+        if visit.number == 0 {
+            wait.lock().unwrap().recv().unwrap();
+            visit.write(b"HTTP/1.1 302 Found\r\nLocation: /moved\r\nContent-Length: 0\r\n\r\n");
+        } else {
+            visit.write(ONE_PEER);
+        }
+    }));
+    let server = patient(&upstream);
+    server.announce(&announce("t", "a").event("stopped"));
+    upstream.request(1);
+    server.signal("TERM");
+    server.logged("stopping");
+    go_on.send(()).unwrap();
+    assert!(upstream.request(2).starts_with("GET /moved?"));
+    assert_eq!(server.wait().code, Some(0));
+}
+
+#[test]
 fn requests_that_do_not_end_are_cut_after_five_seconds() {
     let upstream = FakeTracker::start(script(|visit| {
         visit.read();
@@ -216,6 +240,28 @@ fn debug_lines_tell_the_torrent_and_the_address() {
     assert!(line.contains("stopped"), "{line}");
     server.get(announce("t", "a").with("port", "x").target());
     server.logged("port is not a number");
+    server.get("/scrape?info_hash=t-------------------&info_hash=u-------------------");
+    server.logged("scrape from 127.0.0.1 of 2 torrents");
+}
+
+#[test]
+fn a_full_store_is_told() {
+    let server = Server::start(&["--max-peers", "2"]);
+    for n in 0..10 {
+        server.announce(&announce(&format!("t{n}"), "a").at("10.0.0.1"));
+    }
+    let line = server.logged("the store is full");
+    assert!(line.contains("WARN") && line.contains("MAX_PEERS"), "{line}");
+}
+
+#[test]
+fn forwarders_that_cannot_be_told_apart_are_told() {
+    let file = NamedTempFile::new().unwrap();
+    let uri = "- uri: http://127.0.0.1:1/announce\n";
+    writeln!(&file, "{uri}{uri}{uri}  name: another").unwrap();
+    let exit = retracker(&[]).env("FORWARDS_FILE", file.path()).start().stop();
+    let told: Vec<_> = exit.stderr.iter().filter(|line| line.contains("two forwarders are called")).collect();
+    assert!(told.len() == 1 && told[0].contains(" 127.0.0.1:1:"), "{told:?}");
 }
 
 #[test]
