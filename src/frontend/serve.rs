@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
-use super::http::request_line::Lenient;
+use super::http::connection::Lenient;
 use super::listen::{Bound, SocketFile};
 use super::{Context, routes};
 

@@ -2,8 +2,9 @@
 
 mod announce;
 pub mod client_address;
+pub mod connection;
 mod reply;
-pub mod request_line;
+mod request_line;
 mod scrape;
 
 use actix_web::web;

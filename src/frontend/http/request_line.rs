@@ -1,43 +1,16 @@
-//! Takes request lines that an HTTP parser would refuse.
+//! Request lines that an HTTP parser would refuse.
 //!
 //! Some clients put bytes into the query that belong escaped: bytes from 0x80, quotes, angle brackets, `#`. The
-//! parser under actix-web answers those with a bare 400 before our code is asked. So the stream is read through
-//! [`Lenient`], which escapes such bytes in request lines and changes nothing else.
+//! parser under actix-web answers those with a bare 400 before our code is asked. [`Place`] follows the stream, escapes
+//! such bytes in request lines and changes nothing else.
 //!
-//! It also ends connections that the parser does not: those with header lines longer than [`MAX_HEADER_LINE`], because the
-//! parser panics on a header name of 64 KiB; those that send a request's head too slowly, which the parser watches for
-//! the first request only; and those that do not read their replies.
+//! It also refuses header lines longer than [`MAX_HEADER_LINE`], because the parser panics on a header name of 64 KiB.
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
-
-/// How long a client may take to send a request's head once it has begun, or to read what it was sent.
-pub const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a connection may last after a request with a body.
-const OPAQUE_PATIENCE: Duration = Duration::from_mins(2);
-
-/// A connection whose request lines are mended as they are read.
-#[derive(Debug)]
-pub struct Lenient<T> {
-    stream: T,
-    place: Place,
-    /// Mended bytes that the reader had no room for.
-    pending: Vec<u8>,
-    /// When what is being read or written must be done; nothing while nothing has to.
-    read_by: Deadline,
-    write_by: Deadline,
-}
 
 /// Where in the requests of a connection the reader is.
 #[derive(Debug)]
-enum Place {
+pub(super) enum Place {
     RequestLine {
         /// Whether the line has more than its end. An empty line before a request is allowed, and is none.
         begun: bool,
@@ -58,11 +31,11 @@ enum Place {
 }
 
 /// The longest header line that is let through. The longest that any client has a use for is a cookie.
-pub const MAX_HEADER_LINE: usize = 16 * 1024;
+const MAX_HEADER_LINE: usize = 16 * 1024;
 
 /// As many bytes of a line as it takes to tell `Content-Length: 0` from others.
 #[derive(Debug, Default)]
-struct LineStart {
+pub(super) struct LineStart {
     bytes: [u8; 24],
     /// Of the whole line, as far as it has been read.
     length: usize,
@@ -97,10 +70,17 @@ impl LineStart {
     }
 }
 
+impl Default for Place {
+    /// Before the first request.
+    fn default() -> Self {
+        Self::RequestLine { begun: false }
+    }
+}
+
 impl Place {
     /// Follows the stream through these bytes. Returns them mended, if they needed it. An error when a header line is
     /// too long, or a body.
-    fn follow(&mut self, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let too_long = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
         let mut mended: Option<Vec<u8>> = None;
         let mut done = 0;
@@ -130,11 +110,7 @@ impl Place {
                     }
                     if line_end.is_some() {
                         if line.is_empty_line() {
-                            *self = if *body {
-                                Self::Opaque { room: MAX_HEADER_LINE }
-                            } else {
-                                Self::RequestLine { begun: false }
-                            };
+                            *self = if *body { Self::Opaque { room: MAX_HEADER_LINE } } else { Self::default() };
                         } else {
                             *body |= line.announces_a_body();
                             *line = LineStart::default();
@@ -156,31 +132,6 @@ impl Place {
         }
         Ok(mended)
     }
-
-    /// How long the client may stay here; for ever between requests, where the server itself sees to it.
-    fn patience(&self) -> Option<Duration> {
-        match self {
-            Self::RequestLine { begun: false } => None,
-            Self::RequestLine { begun: true } | Self::Headers { .. } => Some(PATIENCE),
-            Self::Opaque { .. } => Some(OPAQUE_PATIENCE),
-        }
-    }
-}
-
-/// A time limit that costs nothing unless something is late.
-#[derive(Debug, Default)]
-struct Deadline(Option<Pin<Box<Sleep>>>);
-
-impl Deadline {
-    fn lift(&mut self) {
-        self.0 = None;
-    }
-
-    /// Called when what is waited for is not there: an error once it is too late.
-    fn check(&mut self, patience: Duration, cx: &mut Context<'_>) -> io::Result<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        if sleep.as_mut().poll(cx).is_ready() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
-    }
 }
 
 fn needs_escape(byte: u8) -> bool {
@@ -196,109 +147,14 @@ fn put(byte: u8, out: &mut Vec<u8>) {
     }
 }
 
-impl<T> Lenient<T> {
-    /// A connection on which nothing has been read yet.
-    pub fn new(stream: T) -> Self {
-        Self {
-            stream,
-            place: Place::RequestLine { begun: false },
-            pending: Vec::new(),
-            read_by: Deadline::default(),
-            write_by: Deadline::default(),
-        }
-    }
-
-    fn give_pending(&mut self, buf: &mut ReadBuf<'_>) {
-        let given = self.pending.len().min(buf.remaining());
-        buf.put_slice(self.pending.get(..given).unwrap_or_default());
-        self.pending.drain(..given);
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Lenient<T> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if !this.pending.is_empty() {
-            this.give_pending(buf);
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) else {
-            return match this.place.patience().map(|patience| this.read_by.check(patience, cx)) {
-                Some(Err(late)) => Poll::Ready(Err(late)),
-                Some(Ok(())) | None => Poll::Pending,
-            };
-        };
-        read?;
-        let followed = this.place.follow(buf.filled().get(before..).unwrap_or_default());
-        if this.place.patience().is_none() {
-            this.read_by.lift();
-        }
-        match followed {
-            Ok(None) => {}
-            Ok(Some(mended)) => {
-                buf.set_filled(before);
-                this.pending = mended;
-                this.give_pending(buf);
-            }
-            Err(error) => {
-                buf.set_filled(before);
-                return Poll::Ready(Err(error));
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T> Lenient<T> {
-    /// What a write came to, unless it has waited too long.
-    fn written<W>(&mut self, write: Poll<io::Result<W>>, cx: &mut Context<'_>) -> Poll<io::Result<W>> {
-        if write.is_ready() {
-            self.write_by.lift();
-            return write;
-        }
-        match self.write_by.check(PATIENCE, cx) {
-            Ok(()) => Poll::Pending,
-            Err(late) => Poll::Ready(Err(late)),
-        }
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Lenient<T> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let write = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.written(write, cx)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let write = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.written(write, cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::connection::Lenient;
     use super::*;
     use proptest::prelude::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
     /// What the parser sees of these bytes when they come in pieces of the given sizes, read with small buffers.
     fn seen(bytes: &[u8], pieces: &[usize]) -> Vec<u8> {
@@ -351,32 +207,6 @@ mod tests {
     fn a_length_of_zero_is_no_body() {
         let request = b"GET / HTTP/1.1\r\ncontent-length:  0\r\n\r\nGET /?\xe9 HTTP/1.1\r\n\r\n";
         assert!(seen(request, &[]).ends_with(b"GET /?%E9 HTTP/1.1\r\n\r\n"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_begins_a_request_must_finish_it_in_time() {
-        let (mut client, server) = tokio::io::duplex(1024);
-        let mut server = Lenient::new(server);
-        let mut buf = [0; 1024];
-        let start = tokio::time::Instant::now();
-        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        server.read_exact(&mut buf[..18]).await.unwrap();
-        // Between requests there is no hurry.
-        let idle = tokio::time::timeout(PATIENCE * 5, server.read(&mut buf)).await;
-        assert!(idle.is_err());
-        client.write_all(b"G").await.unwrap();
-        server.read_exact(&mut buf[..1]).await.unwrap();
-        let error = server.read(&mut buf).await.unwrap_err();
-        assert_eq!((error.kind(), start.elapsed()), (io::ErrorKind::TimedOut, PATIENCE * 6));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_does_not_read_is_cut_off() {
-        let (_client, server) = tokio::io::duplex(16);
-        let mut server = Lenient::new(server);
-        let start = tokio::time::Instant::now();
-        let error = server.write_all(&[0; 1024]).await.unwrap_err();
-        assert_eq!((error.kind(), start.elapsed()), (io::ErrorKind::TimedOut, PATIENCE));
     }
 
     #[test]

@@ -1,0 +1,408 @@
+//! Exchanges with trackers of the test's own, over real sockets.
+
+use super::super::connect::tests::acceptor;
+use super::*;
+use crate::wire::upstream::Retry;
+use futures::FutureExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+const BODY: &[u8] = b"d8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe1e";
+/// The same in gzip.
+const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\x4b\xb1\xb0\xca\xcc\x2b\x49\x2d\x2a\x4b\xcc\xc9\x34\xb4\x30\
+    \x30\x48\x35\xb5\x2a\x48\x4d\x2d\x2a\x36\xb3\xe2\x62\x60\x60\x94\x7a\x98\x0a\0\x4c\xab\xcb\x1d\x21\0\0\0";
+/// Followed by zeros, each of them inflates to 1,032 zeros.
+const BOMB: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xec\xc1\x01\x01\0\0\0\x80\x90\xfe\xaf\xee\x08\x0a";
+const QUERY: &str = "info_hash=%00%ffA&port=6881";
+const LONG: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(100);
+
+fn along(user_agent: Option<&[u8]>) -> Along {
+    Along::new(user_agent, "1.1 us")
+}
+
+fn url(url: &str) -> Url {
+    Url::parse(url).unwrap()
+}
+
+fn reply(head: &str, body: &[u8]) -> Vec<u8> {
+    [format!("HTTP/1.1 {head}\r\n\r\n").as_bytes(), body].concat()
+}
+
+async fn read_request(io: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(io.read_u8().await.unwrap());
+    }
+    String::from_utf8(request).unwrap()
+}
+
+async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin, reply: &[u8]) -> String {
+    let request = read_request(&mut io).await;
+    // Whoever has read enough closes.
+    let _ = io.write_all(reply).await;
+    let _ = io.flush().await;
+    request
+}
+
+/// A tracker that gives these replies, one in each connection, and tells the requests.
+async fn tracker(replies: Vec<Vec<u8>>) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, requests) = mpsc::unbounded_channel();
+    actix_web::rt::spawn(async move {
+        for reply in replies {
+            let request = serve(listener.accept().await.unwrap().0, &reply).await;
+            let _ = tell.send(request);
+        }
+    });
+    (address, requests)
+}
+
+async fn ask(address: SocketAddr, timeout: Duration) -> Result<UpstreamReply, ForwardError> {
+    let upstream = HttpUpstream::new(&url(&format!("http://{address}/announce")), None).unwrap();
+    upstream.announce(QUERY, &along(None), timeout).await
+}
+
+async fn answer_to(reply: Vec<u8>) -> Result<UpstreamReply, ForwardError> {
+    let (address, _requests) = tracker(vec![reply]).await;
+    ask(address, LONG).await
+}
+
+#[test]
+fn queries_are_appended_to_whatever_uri() {
+    let cases = [
+        ("http://tracker.example", "/?Q"),
+        ("http://tracker.example?passkey=x", "/?passkey=x&Q"),
+        ("http://tracker.example/announce?", "/announce?Q"),
+        ("http://tracker.example/announce?a=b&", "/announce?a=b&Q"),
+        ("http://tracker.example/a b\"<>/é|^%zz?c d=\"<é>#e", "/a%20b%22%3C%3E/%C3%A9|^%zz?c%20d=%22%3C%C3%A9%3E&Q"),
+        ("http://tracker.example/announce?info_hash=x&a=b", "/announce?info_hash=x&a=b"),
+    ];
+    for (uri, expected) in cases {
+        let upstream = HttpUpstream::new(&url(uri), None).unwrap();
+        let along = along(None);
+        let request = upstream.request(&upstream.seen, QUERY, &along).unwrap();
+        assert_eq!(request.uri.path_and_query().unwrap().as_str(), expected.replace('Q', QUERY), "{uri}");
+    }
+}
+
+#[test]
+fn bad_configuration_is_told_without_the_passkey() {
+    let long = format!("http://tracker.example/{}", "secret".repeat(20_000));
+    for (uri, host) in [
+        ("udp://tracker.example/secret", None),
+        ("http://tracker.example:0/secret", None),
+        (long.as_str(), None),
+        ("http://tracker.example/secret", Some("a b")),
+        ("http://tracker.example/secret", Some("")),
+        ("http://tracker.example/secret", Some("a/b")),
+        ("http://tracker.example/secret", Some("user@a")),
+        ("https://tracker.example/secret", Some("-.example")),
+    ] {
+        let error = HttpUpstream::new(&url(uri), host).unwrap_err();
+        assert!(!error.contains("secret"), "{error}");
+    }
+    let upstream = HttpUpstream::new(&url("http://me:secret@tracker.example/secret"), None).unwrap();
+    assert!(!format!("{upstream:?}").contains("secret"));
+}
+
+#[actix_web::test]
+async fn a_request_says_what_it_must_and_nothing_twice() {
+    let (address, mut requests) = tracker(vec![reply("200 OK", BODY), reply("200 OK", BODY)]).await;
+    let upstream = HttpUpstream::new(&url(&format!("http://{address}/announce")), None).unwrap();
+    upstream.announce(QUERY, &along(Some(b"Transmission/4.0")), LONG).await.unwrap();
+    let request = requests.recv().await.unwrap();
+    let mut lines: Vec<_> = request.lines().filter(|line| !line.starts_with("Date: ")).collect();
+    lines[1..].sort_unstable();
+    let host = format!("Host: {address}");
+    assert_eq!(
+        lines,
+        [
+            "GET /announce?info_hash=%00%ffA&port=6881 HTTP/1.1",
+            "",
+            "Accept-Encoding: gzip",
+            "Connection: close",
+            &host,
+            "User-Agent: Transmission/4.0",
+            "Via: 1.1 us",
+        ]
+    );
+
+    let uri = url(&format!("http://me:p%40ss@{address}"));
+    let upstream = HttpUpstream::new(&uri, Some("Tracker.Example")).unwrap();
+    upstream.announce(QUERY, &along(Some(b"bad\nagent")), LONG).await.unwrap();
+    let request = requests.recv().await.unwrap();
+    assert_eq!(request.matches("Host:").count(), 1, "{request}");
+    assert!(request.contains("\r\nHost: tracker.example\r\n"), "{request}");
+    assert!(request.contains("\r\nAuthorization: Basic bWU6cEBzcw==\r\n"), "{request}");
+    assert!(!request.contains("User-Agent"), "{request}");
+}
+
+#[actix_web::test]
+async fn replies_of_every_dress_are_read() {
+    let length = format!("200 OK\r\nContent-Length: {}", BODY.len());
+    let chunked = [b"5\r\n", &BODY[..5], b"\r\n1C;ext\r\n", &BODY[5..], b"\r\n0\r\nTrailer: x\r\n\r\n"].concat();
+    for reply in [
+        reply(&length, BODY),
+        reply("200 OK", BODY),
+        reply("200 OK", &[BODY, b"\r\n"].concat()),
+        reply("200 OK\r\nTransfer-Encoding: identity", BODY),
+        reply("200 OK\r\nTransfer-Encoding: chunked", &chunked),
+        // Its end is missing, but nothing of what matters.
+        reply("200 OK\r\nTransfer-Encoding: chunked", chunked.strip_suffix(b"0\r\nTrailer: x\r\n\r\n").unwrap()),
+        reply("200 OK\r\nContent-Encoding: gzip", GZIP),
+        reply(&format!("200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}", GZIP.len()), GZIP),
+        [&b"HTTP/1.0 200 OK\r\n\r\n"[..], BODY].concat(),
+        [&b"HTTP/1.0 200 OK\n\n"[..], BODY].concat(),
+        [&reply("100 Continue", b"")[..], &reply(&length, BODY)].concat(),
+    ] {
+        let got = answer_to(reply.clone()).await;
+        let got = got.unwrap_or_else(|error| panic!("{error} from {}", reply.escape_ascii()));
+        assert_eq!((got.interval, got.peers.len()), (Some(1800), 1));
+    }
+}
+
+#[actix_web::test]
+async fn what_is_incomplete_is_no_reply() {
+    let short = &BODY[..BODY.len() - 1];
+    let truncated = |status| Err(ForwardError::Truncated { status });
+    for (sent, expected) in [
+        (reply("200 OK", short), Some(200)),
+        (reply("200 OK\r\nContent-Length: 99", BODY), Some(200)),
+        (reply("200 OK\r\nContent-Length: 99\r\nContent-Encoding: gzip", GZIP), Some(200)),
+        (reply("200 OK\r\nTransfer-Encoding: chunked", &[b"21\r\n", short].concat()), Some(200)),
+        (b"HTTP/1.1 200 OK\r\nContent-".to_vec(), None),
+        (Vec::new(), None),
+    ] {
+        assert_eq!(answer_to(sent.clone()).await, truncated(expected), "{}", sent.escape_ascii());
+    }
+}
+
+#[actix_web::test]
+async fn what_is_no_reply_is_junk() {
+    for (sent, status) in [
+        (reply("200 OK\r\nContent-Length: 0", b""), Some(200)),
+        (reply("200 OK", b"<html>"), Some(200)),
+        (reply("200 OK", b"le"), Some(200)),
+        (reply("200 OK", b"deabc"), Some(200)),
+        (reply("200 OK\r\nContent-Encoding: gzip", BODY), Some(200)),
+        (reply("200 OK\r\nContent-Encoding: gzip", &GZIP[..20]), Some(200)),
+        (reply("200 OK\r\nTransfer-Encoding: chunked", BODY), Some(200)),
+        (reply("200 OK\r\nContent-Length: 1\r\nContent-Length: 1", BODY), None),
+        (BODY.to_vec(), None),
+        (b"SSH-2.0-OpenSSH_10.0\r\n".to_vec(), None),
+    ] {
+        let error = answer_to(sent.clone()).await.unwrap_err();
+        assert_eq!((error.label(), error.status()), ("junk", status), "{error} from {}", sent.escape_ascii());
+    }
+}
+
+#[actix_web::test]
+async fn what_is_too_large_is_dropped_at_the_bound() {
+    let too_large = |status| Err(ForwardError::TooLarge { status });
+    let million = vec![b'd'; MAX_BODY + 1];
+    assert_eq!(answer_to(reply("200 OK", &million)).await, too_large(Some(200)));
+    assert_eq!(answer_to(reply("200 OK\r\nContent-Length: 9999999999", b"d")).await, too_large(Some(200)));
+    let bomb = [BOMB, &[0; 4096]].concat();
+    assert_eq!(answer_to(reply("200 OK\r\nContent-Encoding: gzip", &bomb)).await, too_large(Some(200)));
+    // Made awc panic.
+    let name = "a".repeat(65_536);
+    assert_eq!(answer_to(reply(&format!("200 OK\r\n{name}: b"), BODY)).await, too_large(None));
+}
+
+#[actix_web::test]
+async fn nobody_takes_more_than_the_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    actix_web::rt::spawn(async move {
+        for head in [
+            "HTTP/1.1 200 OK\r\nA: ",
+            "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n",
+            "HTTP/1.1 404 Not Found\r\n\r\n",
+        ] {
+            let mut io = listener.accept().await.unwrap().0;
+            read_request(&mut io).await;
+            io.write_all(head.as_bytes()).await.unwrap();
+            while io.write_all(b"H").await.is_ok() {
+                // The pace of the drip. Without one it would be a flood, which ends for another reason.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    let start = Instant::now();
+    assert_eq!(ask(address, SHORT).await, Err(ForwardError::Timeout));
+    assert_eq!(ask(address, SHORT).await, Err(ForwardError::Timeout));
+    // The status was there in time.
+    assert_eq!(ask(address, SHORT).await, Err(ForwardError::Status { code: 404, retry_after: None }));
+    assert!(start.elapsed() < SHORT * 30);
+}
+
+#[actix_web::test]
+async fn refusals_keep_their_status_and_lose_our_passkey() {
+    const REASON: &[u8] = b"d14:failure reason26:no 0123456789abcdef \x1b[1m!!8:retry in5:nevere";
+    let html = b"<html>not found</html>";
+    let (address, _requests) = tracker(vec![
+        reply("200 OK", REASON),
+        reply("400 Bad Request", REASON),
+        reply("404 Not Found", html),
+        reply("503 Busy\r\nRetry-After: 7", html),
+        reply("429 Busy\r\nRetry-After: 8", REASON),
+        reply("500 Busy\r\nRetry-After: 9", BODY),
+        reply("204 No Content", b""),
+    ])
+    .await;
+    let uri = url(&format!("http://{address}/0123456789abcdef/announce"));
+    let upstream = HttpUpstream::new(&uri, None).unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..7 {
+        answers.push(upstream.announce(QUERY, &along(None), LONG).await.unwrap_err());
+    }
+    let refused = |status, retry_after| {
+        let reason = b"no *** \x1b[1m!!".to_vec();
+        ForwardError::Refused { reason, retry: Retry::Never, status, retry_after }
+    };
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(
+        answers,
+        [
+            refused(200, None),
+            refused(400, None),
+            ForwardError::Status { code: 404, retry_after: None },
+            ForwardError::Status { code: 503, retry_after: seconds(7) },
+            refused(429, seconds(8)),
+            ForwardError::Status { code: 500, retry_after: None },
+            ForwardError::Status { code: 204, retry_after: None },
+        ]
+    );
+    assert_eq!(answers[0].to_string(), r"it refuses: no *** \x1b[1m!!");
+}
+
+#[actix_web::test]
+async fn unreachable_addresses_are_passed_over() {
+    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (live, _requests) = tracker(vec![reply("200 OK", BODY)]).await;
+    let upstream = HttpUpstream::new(&url("http://tracker.example/announce"), None).unwrap();
+    let headers = along(None);
+    let request = upstream.request(&upstream.seen, QUERY, &headers).unwrap();
+    let deadline = Instant::now() + LONG;
+    assert_eq!(send(&request, &[dead, live], deadline).await.unwrap().1, live);
+    assert_eq!(send(&request, &[dead], deadline).await.map(|_| ()).unwrap_err().label(), "connect");
+    let upstream = HttpUpstream::new(&url("http://tracker.invalid/announce"), None).unwrap();
+    assert_eq!(upstream.announce(QUERY, &along(None), LONG).await.unwrap_err().label(), "dns");
+}
+
+#[actix_web::test]
+async fn redirects_are_followed_with_host_and_login_at_home_only() {
+    let (other, mut other_requests) = tracker(vec![reply("200 OK\r\nContent-Length: 2", b"de")]).await;
+    let (address, mut requests) = tracker(vec![
+        reply("301 x\r\nLocation: ../b?info_hash=theirs", b""),
+        reply("307 x\r\nLocation: http://tracker.test:81/c?key=é \"x", b""),
+        reply(&format!("302 x\r\nLocation: http://{other}/d#e"), b"<html>"),
+    ])
+    .await;
+    let upstream = HttpUpstream::new(&url(&format!("http://me:pass@{address}/x/a")), Some("tracker.test:81")).unwrap();
+    upstream.announce(QUERY, &along(Some(b"agent")), LONG).await.unwrap();
+    for path in ["/x/a?Q", "/b?info_hash=theirs", "/c?key=%C3%A9%20%22x&Q"] {
+        let request = requests.recv().await.unwrap();
+        assert!(request.starts_with(&format!("GET {} HTTP/1.1\r\n", path.replace('Q', QUERY))), "{request}");
+        assert!(request.contains("\r\nHost: tracker.test:81\r\n"), "{request}");
+        assert!(request.contains("\r\nAuthorization: "), "{request}");
+    }
+    let request = other_requests.recv().await.unwrap();
+    assert!(request.starts_with(&format!("GET /d?{QUERY} HTTP/1.1\r\n")), "{request}");
+    assert!(request.contains(&format!("\r\nHost: {other}\r\n")), "{request}");
+    assert!(request.contains("\r\nUser-Agent: agent\r\n"), "{request}");
+    assert!(!request.contains("\r\nAuthorization: "), "{request}");
+}
+
+#[actix_web::test]
+async fn redirects_end_somewhere() {
+    let refused = |why, status| Err(ForwardError::Redirect { why, status });
+    let (address, mut requests) = tracker(vec![reply("308 x\r\nLocation: /", b""); 7]).await;
+    assert_eq!(ask(address, LONG).await, refused(BadRedirect::TooMany, 308));
+    let asked = std::iter::from_fn(|| requests.recv().now_or_never()).count();
+    assert_eq!(asked, MAX_REDIRECTS + 1);
+    for location in ["", "\r\nLocation: ftp://tracker.example/", "\r\nLocation: http://", "\r\nLocation: http://a:0/"] {
+        let answer = answer_to(reply(&format!("302 x{location}"), b"")).await;
+        assert_eq!(answer, refused(BadRedirect::Location, 302), "{location}");
+    }
+}
+
+#[test]
+fn redirects_lead_from_outside_to_outside_only() {
+    let private = [
+        "0.0.0.0",
+        "10.1.2.3",
+        "100.64.0.1",
+        "100.127.255.255",
+        "127.0.0.1",
+        "169.254.169.254",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.1.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::ffff:10.0.0.1",
+        "::127.0.0.1",
+        "64:ff9b::192.168.0.1",
+        "2002:a00:1::1",
+        "fc00::1",
+        "fdff::1",
+        "fe80::1",
+        "ff02::1",
+    ];
+    let public = [
+        "1.1.1.1",
+        "100.63.0.1",
+        "100.128.0.1",
+        "172.32.0.1",
+        "192.169.0.1",
+        "::ffff:1.1.1.1",
+        "2606:4700::1111",
+        "64:ff9b::1.1.1.1",
+    ];
+    let sockets = |ips: &[&str]| -> Vec<SocketAddr> {
+        ips.iter().map(|ip| (ip.parse::<std::net::IpAddr>().unwrap(), 80).into()).collect()
+    };
+    let mut left = sockets(&[&private[..], &public[..]].concat());
+    permit(&mut left, true);
+    assert_eq!(left, sockets(&public));
+    let mut left = sockets(&private);
+    permit(&mut left, false);
+    assert_eq!(left, sockets(&private));
+}
+
+#[actix_web::test]
+async fn tls_goes_to_the_name_in_host_and_forgives_a_rude_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, mut requests) = mpsc::unbounded_channel();
+    actix_web::rt::spawn(async move {
+        loop {
+            let tcp = listener.accept().await.unwrap().0;
+            if let Ok(tls) = acceptor().accept(tcp).await {
+                let (_, session) = tls.get_ref();
+                let name = session.server_name().map(str::to_owned);
+                let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
+                let _ = tell.send((name, protocol, serve(tls, &reply("200 OK", BODY)).await));
+            }
+        }
+    });
+    let uri = url(&format!("https://{address}/announce"));
+    let upstream = HttpUpstream::new(&uri, Some("tracker.test")).unwrap();
+    assert_eq!(upstream.announce(QUERY, &along(None), LONG).await.unwrap().interval, Some(1800));
+    let (name, _, request) = requests.recv().await.unwrap();
+    assert_eq!(name.as_deref(), Some("tracker.test"));
+    assert!(request.contains("\r\nHost: tracker.test\r\n"), "{request}");
+
+    let upstream = HttpUpstream::new(&uri, None).unwrap();
+    assert_eq!(upstream.announce(QUERY, &along(None), LONG).await.unwrap_err().label(), "tls");
+    let (plain, _requests) = tracker(vec![reply("400 Bad Request", b"")]).await;
+    let upstream = HttpUpstream::new(&url(&format!("https://{plain}/")), None).unwrap();
+    assert_eq!(upstream.announce(QUERY, &along(None), SHORT).await.unwrap_err().label(), "timeout");
+}
