@@ -6,7 +6,7 @@
 //! and both are merged. [`wire`] writes the reply, and [`frontend`] sends it.
 //!
 //! # Which way imports point
-//! `bittorrent, metrics ← wire ← {store, forward} ← tracker ← frontend ← config ← app ← main`. A test holds this
+//! `bittorrent, cache, metrics ← wire ← {store, forward} ← tracker ← frontend ← config ← app ← main`. A test holds this
 //! (`tests/it/architecture.rs`). [`tracker`] knows neither actix nor bytes; [`bittorrent`] knows nothing.
 //!
 //! # Invariants
@@ -30,6 +30,7 @@
 )]
 
 pub mod bittorrent;
+pub mod cache;
 pub mod metrics;
 pub mod wire;
 

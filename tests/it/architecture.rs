@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, and what it may import. What a module may import, it may import all of.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("bittorrent", &[]),
+    ("cache", &["bittorrent"]),
     ("metrics", &[]),
     ("wire", &["bittorrent"]),
-    ("store", &["bittorrent", "metrics", "wire"]),
-    ("forward", &["bittorrent", "metrics", "wire"]),
+    ("store", &["bittorrent", "cache", "metrics", "wire"]),
+    ("forward", &["bittorrent", "cache", "metrics", "wire"]),
     ("tracker", &["bittorrent", "metrics", "wire", "store", "forward"]),
     ("frontend", &["bittorrent", "metrics", "wire", "tracker"]),
     ("config", &["forward", "frontend", "store", "tracker"]),
