@@ -5,17 +5,18 @@ use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::task::LocalSet;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
-use crate::forward::Forwarders;
+use crate::config::{Config, Forward, ForwardsFile};
+use crate::forward::{Engine, Forwarders};
 use crate::frontend::http::client_address::ClientAddress;
 use crate::frontend::listen::{Bound, ListenAddr};
 use crate::frontend::{Context, serve};
@@ -29,11 +30,15 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How often the log is told that the store is full.
 const EVICTION_REPORT: Duration = Duration::from_hours(1);
 
+/// How long upstream trackers may take, once all requests are finished, to be told what clients have said last.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A tracker whose sockets are bound and which has not begun to serve.
 #[derive(Debug)]
 pub struct App {
     context: Arc<Context>,
     store: Arc<Store>,
+    forward: Option<(Engine, ForwardsFile)>,
     bound: Vec<Bound>,
     workers: usize,
 }
@@ -87,7 +92,13 @@ impl App {
             let sampled = Arc::clone(&store);
             Metrics::register_store(registry, move || sample(&sampled));
         }
-        let forwarders = Forwarders::new(&config.forward, &metrics).map_err(StartError::Forwarder)?;
+        let (forwarders, forward) = match &config.forward {
+            None => (None, None),
+            Some(Forward { file, options }) => {
+                let (forwarders, engine) = Forwarders::new(options, &metrics).map_err(StartError::Forwarder)?;
+                (Some(forwarders), Some((engine, file.clone())))
+            }
+        };
         let context = Context {
             tracker: Tracker::new(config.policy, Arc::clone(&store), forwarders, &metrics),
             metrics,
@@ -96,7 +107,7 @@ impl App {
             draining: AtomicBool::new(false),
             connections: TaskTracker::new(),
         };
-        Ok(Self { context: Arc::new(context), store, bound, workers })
+        Ok(Self { context: Arc::new(context), store, forward, bound, workers })
     }
 
     /// What is bound, with the ports that the system chose.
@@ -106,16 +117,28 @@ impl App {
 
     /// Serves until `stop` is done, then lets the requests under way finish.
     pub fn run<F: Future>(self, stop: impl FnOnce() -> io::Result<F>) -> Result<(), StartError> {
-        let Self { context, store, bound, workers } = self;
+        let Self { context, store, forward, bound, workers } = self;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stopping, stopped) = watch::channel(false);
         // Inside the runtime, so that signals are caught before anybody is served.
-        let stop = runtime.block_on(async { stop() })?;
+        let (stop, mut reload) =
+            runtime.block_on(async { io::Result::Ok((stop()?, signal(SignalKind::hangup())?)) })?;
+        let (file, upstream) = match forward {
+            None => (None, None),
+            Some((engine, file)) => (Some(file), Some(Upstream::start(engine)?)),
+        };
         let threads = serve::start(bound, workers, &context, &stopped)?;
         runtime.block_on(async {
+            let reload = async {
+                loop {
+                    reload.recv().await;
+                    self::reload(context.tracker.forwarders(), file.as_ref());
+                }
+            };
             tokio::select! {
                 _ = stop => {}
                 () = housekeep(&store) => {}
+                () = reload => {}
             }
         });
         log::info!("stopping: requests under way may take {} more seconds", serve::DRAIN.as_secs());
@@ -126,8 +149,60 @@ impl App {
                 log::error!("a worker ended in a panic");
             }
         }
+        if let Some((upstream, forwarders)) = upstream.zip(context.tracker.forwarders()) {
+            runtime.block_on(last_words(forwarders));
+            upstream.stop();
+        }
         log::info!("stopped");
         Ok(())
+    }
+}
+
+/// The thread of the exchanges with upstream trackers.
+struct Upstream {
+    thread: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Upstream {
+    fn start(engine: Engine) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new().name("upstream".to_owned()).spawn(move || {
+            LocalSet::new().block_on(&runtime, engine.run(stopped));
+            // A look-up of a name may hang for as long as it likes; nobody waits for it any more.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { thread, stop })
+    }
+
+    fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            log::error!("the thread of the forwarders ended in a panic");
+        }
+    }
+}
+
+/// What clients said last is told upstream, if that is quick: whoever was answered counts on it.
+async fn last_words(forwarders: &Forwarders) {
+    if tokio::time::timeout(LAST_WORDS, forwarders.all_told()).await.is_err() {
+        log::warn!(
+            "some upstream trackers were not told that clients have stopped: they did not answer in {LAST_WORDS:?}"
+        );
+    }
+}
+
+/// Reads the file of forwarders again. If it is wrong, all stays as it is.
+fn reload(forwarders: Option<&Forwarders>, file: Option<&ForwardsFile>) {
+    let Some((forwarders, file)) = forwarders.zip(file) else {
+        log::warn!("there is nothing to reload: no file of forwarders was given");
+        return;
+    };
+    let read = file.read().map_err(|error| error.to_string());
+    match read.and_then(|entries| forwarders.replace(&entries).map(|()| entries.len())) {
+        Ok(count) => log::info!("{file} has been read again: {count} forwarders"),
+        Err(error) => log::error!("{error}; the forwarders stay as they are"),
     }
 }
 

@@ -32,6 +32,13 @@ pub struct TorrentCache<T> {
     count: Arc<Count>,
 }
 
+/// One torrent's thing, found without a look-up.
+#[derive(Debug)]
+pub struct Held<T> {
+    info_hash: InfoHash,
+    cell: Arc<Cell<T>>,
+}
+
 /// One thing in its lock. A plain mutex: it is held for about a microsecond, and never across an await.
 #[derive(Debug, Default)]
 struct Cell<T>(Mutex<Inner<T>>);
@@ -105,9 +112,14 @@ impl<T: Weigh + Default + Send + 'static> TorrentCache<T> {
         self.cells.run_pending_tasks();
     }
 
-    /// The torrents that are known at present, in no order.
-    pub fn info_hashes(&self) -> Vec<InfoHash> {
-        self.cells.iter().map(|(info_hash, _)| *info_hash).collect()
+    /// The torrents that are known at present, in no order. To look at them so is no use of them to the cache.
+    pub fn all(&self) -> Vec<Held<T>> {
+        self.cells.iter().map(|(info_hash, cell)| Held { info_hash: *info_hash, cell }).collect()
+    }
+
+    /// Does something to a torrent's thing, unless it has been dropped.
+    pub fn with_held<R>(&self, held: &Held<T>, change: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.change(held.info_hash, &held.cell, change).ok()
     }
 
     /// How many torrents there are, those included that nobody asks for and that have not yet been dropped.

@@ -42,5 +42,6 @@ pub mod tracker;
 pub mod frontend;
 
 pub mod app;
+pub mod check;
 pub mod config;
 pub mod healthcheck;

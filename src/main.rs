@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use retracker::app::{self, App};
+use retracker::check::{self, Report};
 use retracker::config::{self, Config, Task};
 use retracker::healthcheck;
 
@@ -21,9 +22,15 @@ fn main() -> ExitCode {
             let checked = checked.and_then(|listen| listen.iter().try_for_each(healthcheck::check));
             checked.map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
         }
+        Ok(Task::Check { forwarders, offline }) => match check::run(&forwarders, offline) {
+            Ok(Report { text, all_well }) => {
+                print(&text);
+                if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err(error) => fail(&error, 1),
+        },
         Ok(Task::Print(text)) => {
-            // Whoever closed the pipe has read enough.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            print(&text);
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error, EXIT_USAGE),
@@ -40,9 +47,15 @@ fn start_log(debug: bool) {
 
 fn serve(config: &Config) -> Result<(), app::StartError> {
     let app = App::bind(config)?;
-    log::info!("retracker {}, {} forwarders", env!("CARGO_PKG_VERSION"), config.forward.forwarders.len());
+    let forwarders = config.forward.as_ref().map_or(0, |forward| forward.options.forwarders.len());
+    log::info!("retracker {}, {forwarders} forwarders", env!("CARGO_PKG_VERSION"));
     app.addresses().iter().for_each(|address| log::info!("listening on {address}"));
     app.run(app::terminated)
+}
+
+fn print(text: &str) {
+    // Whoever closed the pipe has read enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {

@@ -43,6 +43,28 @@ pub struct Metrics {
     exchange_duration: Family<ForwarderLabels, Histogram, fn() -> Histogram>,
     upstream_peers: Family<ForwarderLabels, Counter>,
     exchanges_in_flight: Family<ForwarderLabels, Gauge>,
+    sessions: Family<ForwarderLabels, Gauge>,
+    lists: Family<ForwarderLabels, Gauge>,
+    circuits: Family<CircuitLabels, Gauge>,
+    /// How announces that forwarders take part in fared.
+    pub waits: WaitMetrics,
+    /// Torrents of which something is known upstream.
+    pub forward_torrents: Gauge,
+    /// Torrents of which that was forgotten for want of room.
+    pub forward_torrents_evicted: Counter,
+}
+
+/// Whether announces waited for upstream trackers, and what for.
+#[derive(Clone, Debug)]
+pub struct WaitMetrics {
+    /// They did not: there was nothing to ask, or nothing to wait for.
+    pub saved: Counter,
+    /// They waited until all had answered.
+    pub done: Counter,
+    /// They waited until there were as many peers as the client wants.
+    pub enough: Counter,
+    /// They waited in vain for at least one.
+    pub deadline: Counter,
 }
 
 /// Measures one announce.
@@ -67,6 +89,10 @@ pub struct ForwarderMetrics {
     peers: Counter,
     /// Exchanges under way.
     pub in_flight: Gauge,
+    /// Peers that it knows, or is to know.
+    pub sessions: Gauge,
+    /// Lists of its peers that are kept.
+    pub lists: Gauge,
 }
 
 /// How many swarms and peers there are, at the moment of a scrape.
@@ -94,6 +120,12 @@ struct ForwarderLabels {
 struct ExchangeLabels {
     forwarder: String,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CircuitLabels {
+    forwarder: String,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -125,6 +157,7 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let announces = Family::<OutcomeLabels, Counter>::default();
         let scrapes = Family::<OutcomeLabels, Counter>::default();
+        let waits = Family::<OutcomeLabels, Counter>::default();
         let of =
             |family: &Family<OutcomeLabels, Counter>, outcome| family.get_or_create_owned(&OutcomeLabels { outcome });
         let announce_duration = latencies();
@@ -142,57 +175,98 @@ impl Metrics {
             exchange_duration: Family::new_with_constructor(latencies),
             upstream_peers: Family::default(),
             exchanges_in_flight: Family::default(),
+            sessions: Family::default(),
+            lists: Family::default(),
+            circuits: Family::default(),
+            waits: WaitMetrics {
+                saved: of(&waits, "saved"),
+                done: of(&waits, "done"),
+                enough: of(&waits, "enough"),
+                deadline: of(&waits, "deadline"),
+            },
+            forward_torrents: Gauge::default(),
+            forward_torrents_evicted: Counter::default(),
         };
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         registry.register("retracker_build", "The version that runs", Info::new(version));
-        registry.register("requests", "Announce requests (name of the Go retracker)", metrics.requests.clone());
         registry.register("retracker_announces", "Announces by outcome", announces);
         registry.register("retracker_scrapes", "Scrapes by outcome", scrapes);
+        registry.register("retracker_forward_waits", "Announces by whether they waited for upstream trackers", waits);
         registry.register_with_unit(
             "retracker_announce_duration",
             "Time from the request to the reply, waiting for upstream trackers included",
             Unit::Seconds,
             announce_duration,
         );
+        metrics.expose_requests(registry);
+        metrics.expose_forwarders(registry);
+        #[cfg(target_os = "linux")]
+        registry.register_collector(Box::new(process::Process));
+        metrics
+    }
+
+    fn expose_requests(&self, registry: &mut Registry) {
+        registry.register("requests", "Announce requests (name of the Go retracker)", self.requests.clone());
         registry.register(
             "retracker_real_ip_missing",
             "Requests without a usable X-Real-IP header though -x is set",
-            metrics.real_ip_missing.clone(),
+            self.real_ip_missing.clone(),
         );
         registry.register(
             "retracker_gateway_addresses",
             "Addresses that seem to hide many clients: a proxy, a NAT or a Docker bridge",
-            metrics.gateways.clone(),
+            self.gateways.clone(),
         );
+    }
+
+    fn expose_forwarders(&self, registry: &mut Registry) {
         registry.register(
             "forwarder_status",
             "Exchanges with upstream trackers by HTTP status (name of the Go retracker)",
-            metrics.forwarder_status.clone(),
+            self.forwarder_status.clone(),
         );
         registry.register(
             "retracker_forward_exchanges",
             "Exchanges with upstream trackers by outcome",
-            metrics.exchanges.clone(),
+            self.exchanges.clone(),
         );
         registry.register_with_unit(
             "retracker_forward_duration",
             "Time of an exchange with an upstream tracker, from the look-up of its name to the last byte",
             Unit::Seconds,
-            metrics.exchange_duration.clone(),
+            self.exchange_duration.clone(),
         );
         registry.register(
             "retracker_forward_peers",
             "Peers received from upstream trackers",
-            metrics.upstream_peers.clone(),
+            self.upstream_peers.clone(),
         );
         registry.register(
             "retracker_forward_exchanges_in_flight",
             "Exchanges with upstream trackers under way",
-            metrics.exchanges_in_flight.clone(),
+            self.exchanges_in_flight.clone(),
         );
-        #[cfg(target_os = "linux")]
-        registry.register_collector(Box::new(process::Process));
-        metrics
+        registry.register(
+            "retracker_forward_sessions",
+            "Peers that an upstream tracker knows through us, or is to know",
+            self.sessions.clone(),
+        );
+        registry.register("retracker_forward_lists", "Upstream peer lists that are kept", self.lists.clone());
+        registry.register(
+            "retracker_forward_circuit",
+            "1 for the state that the circuit of an upstream tracker is in",
+            self.circuits.clone(),
+        );
+        registry.register(
+            "retracker_forward_torrents",
+            "Torrents of which upstream trackers have been told",
+            self.forward_torrents.clone(),
+        );
+        registry.register(
+            "retracker_forward_torrents_evicted",
+            "Torrents whose sessions and upstream peers were forgotten for want of room",
+            self.forward_torrents_evicted.clone(),
+        );
     }
 
     /// Registers the totals of the store, which are read when somebody asks.
@@ -217,6 +291,8 @@ impl Metrics {
             duration: self.exchange_duration.get_or_create_owned(&labels),
             peers: self.upstream_peers.get_or_create_owned(&labels),
             in_flight: self.exchanges_in_flight.get_or_create_owned(&labels),
+            sessions: self.sessions.get_or_create_owned(&labels),
+            lists: self.lists.get_or_create_owned(&labels),
             all: self.clone(),
             labels,
         }
@@ -232,6 +308,14 @@ impl ForwarderMetrics {
         self.all.exchanges.get_or_create_owned(&ExchangeLabels { forwarder, outcome }).inc();
         self.duration.observe(elapsed.as_secs_f64());
         self.peers.inc_by(peers as u64);
+    }
+
+    /// Shows one of these states as the one that the circuit is in.
+    pub fn circuit_is(&self, state: &'static str, states: &[&'static str]) {
+        for &other in states {
+            let labels = CircuitLabels { forwarder: self.labels.forwarder.clone(), state: other };
+            self.all.circuits.get_or_create_owned(&labels).set(i64::from(other == state));
+        }
     }
 
     /// Records an exchange that was not begun.

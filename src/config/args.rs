@@ -31,11 +31,11 @@ pub(super) struct Args {
     #[arg(short = 'x', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) x_real_ip: Option<String>,
 
-    /// YAML file with the upstream trackers to ask. [env: FORWARDS_FILE] [default: none]
-    #[arg(short = 'f', long, value_name = "FILE")]
+    /// YAML file with the upstream trackers to ask; read again at SIGHUP. [env: FORWARDS_FILE] [default: none]
+    #[arg(short = 'f', long, value_name = "FILE", global = true)]
     pub(super) forwards: Option<String>,
 
-    /// Seconds to wait for upstream trackers. [env: FORWARD_TIMEOUT] [default: 2]
+    /// Seconds that an announce may wait for upstream trackers. [env: FORWARD_TIMEOUT] [default: 2]
     #[arg(short = 't', long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub(super) forward_timeout: Option<String>,
 
@@ -69,4 +69,10 @@ pub(super) struct Args {
 pub(super) enum Command {
     /// Ask the instance that listens at -l / LISTEN_ADDR whether it is well: exit code 0 if so, else 1.
     Healthcheck,
+    /// Check the file of forwarders, and ask each of them once: exit code 0 if all answer, else 1.
+    Check {
+        /// Check the file alone.
+        #[arg(long)]
+        offline: bool,
+    },
 }

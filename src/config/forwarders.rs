@@ -1,14 +1,18 @@
-//! `forwarders.yml`: a list of entries with `uri` and, optionally, `name`, `ip` and `host`.
+//! `forwarders.yml`: a list of entries with a `uri` and what else is to be said of it; or a mapping with that list and with
+//! settings for all entries.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
 use super::ConfigError;
-use crate::forward::{self, ForwarderOptions};
+use crate::bittorrent::InfoHash;
+use crate::forward::{self, AnnouncedIp, ForwarderOptions, Torrents};
 
 /// Reads and checks the file. `setting` is what named it.
 pub(super) fn read(setting: &'static str, path: PathBuf) -> Result<Vec<ForwarderOptions>, ConfigError> {
@@ -39,19 +43,99 @@ struct Problem {
 
 fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
     // An empty file, or one with comments only, is an empty list.
-    let entries: Option<Vec<Checked>> = serde_yaml::from_str(text).map_err(|error| {
+    let file: Option<File> = serde_yaml::from_str(text).map_err(|error| {
         let message = error.to_string();
         let problem = message.split(" at line ").next().unwrap_or(&message);
         // Without the path to the place, which the line says better.
         let problem = match problem.split_once(": ") {
-            Some((path, rest)) if path.starts_with(['.', '[']) => rest,
+            Some((path, rest)) if !path.contains([' ', '`']) => rest,
             _ => problem,
         };
-        let problem = problem
-            .replace("expected a sequence", "expected a list of entries such as `- uri: http://1.2.3.4/announce`");
+        let problem = problem.replace("expected a sequence", "expected a list");
         Problem { line: error.location().map(|location| location.line()), problem }
     })?;
-    Ok(entries.unwrap_or_default().into_iter().map(|Checked(options)| options).collect())
+    Ok(file.map(File::into_options).unwrap_or_default())
+}
+
+/// The file: a list of entries, or a mapping with that list and settings for all.
+#[derive(Debug)]
+enum File {
+    Plain(Vec<Checked>),
+    WithCommon(Common),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Common {
+    #[serde(default, deserialize_with = "timeout")]
+    timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "numwant")]
+    numwant: Option<u32>,
+    #[serde(default, deserialize_with = "info_hashes")]
+    only: Option<BTreeSet<InfoHash>>,
+    #[serde(default, deserialize_with = "info_hashes")]
+    except: Option<BTreeSet<InfoHash>>,
+    #[serde(default)]
+    forwarders: Option<Vec<Checked>>,
+}
+
+impl File {
+    fn into_options(self) -> Vec<ForwarderOptions> {
+        let Common { timeout, numwant, only, except, forwarders } = match self {
+            Self::Plain(entries) => return entries.into_iter().map(|Checked(options)| options).collect(),
+            Self::WithCommon(common) => common,
+        };
+        let torrents = torrents(only, except);
+        let entries = forwarders.unwrap_or_default().into_iter();
+        entries
+            .map(|Checked(options)| ForwarderOptions {
+                timeout: options.timeout.or(timeout),
+                numwant: options.numwant.or(numwant),
+                // An entry's own list stands in the place of the common one.
+                torrents: if options.torrents == Torrents::All { torrents.clone() } else { options.torrents },
+                ..options
+            })
+            .collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for File {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FileVisitor)
+    }
+}
+
+/// By hand, as an untagged enum would lose the lines.
+struct FileVisitor;
+
+impl<'de> de::Visitor<'de> for FileVisitor {
+    type Value = File;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of entries such as `- uri: http://1.2.3.4/announce`")
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, entries: A) -> Result<File, A::Error> {
+        Deserialize::deserialize(de::value::SeqAccessDeserializer::new(entries)).map(File::Plain)
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<File, A::Error> {
+        let common = Common::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        if common.only.is_some() && common.except.is_some() {
+            return Err(de::Error::custom(ONLY_AND_EXCEPT));
+        }
+        Ok(File::WithCommon(common))
+    }
+}
+
+const ONLY_AND_EXCEPT: &str = "it has both `only` and `except`, expected one of them";
+
+fn torrents(only: Option<BTreeSet<InfoHash>>, except: Option<BTreeSet<InfoHash>>) -> Torrents {
+    match (only, except) {
+        (Some(only), _) => Torrents::Only(only),
+        (None, Some(except)) => Torrents::Except(except),
+        (None, None) => Torrents::All,
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,8 +146,12 @@ impl TryFrom<Entry> for Checked {
     type Error = String;
 
     fn try_from(entry: Entry) -> Result<Self, String> {
-        forward::check(&entry.uri, entry.host.as_deref())?;
-        Ok(Self(entry.into_options()))
+        if entry.only.is_some() && entry.except.is_some() {
+            return Err(ONLY_AND_EXCEPT.to_owned());
+        }
+        let options = entry.into_options();
+        forward::check(&options)?;
+        Ok(Self(options))
     }
 }
 
@@ -75,16 +163,32 @@ struct Entry {
     #[serde(default)]
     name: Option<String>,
     #[serde(default, deserialize_with = "ip")]
-    ip: Option<IpAddr>,
+    ip: Option<AnnouncedIp>,
     #[serde(default, deserialize_with = "host")]
     host: Option<String>,
+    #[serde(default, deserialize_with = "timeout")]
+    timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "numwant")]
+    numwant: Option<u32>,
+    #[serde(default, deserialize_with = "info_hashes")]
+    only: Option<BTreeSet<InfoHash>>,
+    #[serde(default, deserialize_with = "info_hashes")]
+    except: Option<BTreeSet<InfoHash>>,
 }
 
 impl Entry {
     fn into_options(self) -> ForwarderOptions {
         // As the Go retracker names it: by the host and port of its URL, never by what may hold a passkey.
         let name = self.name.unwrap_or_else(|| forward::host_and_port(&self.uri));
-        ForwarderOptions { name, uri: self.uri, ip: self.ip, host: self.host }
+        ForwarderOptions {
+            name,
+            uri: self.uri,
+            ip: self.ip.unwrap_or_default(),
+            host: self.host,
+            timeout: self.timeout,
+            numwant: self.numwant,
+            torrents: torrents(self.only, self.except),
+        }
     }
 }
 
@@ -95,17 +199,21 @@ fn uri<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
             |why: &str| format!("uri {why}, expected an announce URL such as http://tracker.example:8080/announce");
         let url = Url::parse(text).map_err(|error| wrong(&format!("is no URL ({error})")))?;
         match url.scheme() {
-            "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
-            "http" | "https" => Err(wrong("has no host")),
-            scheme => Err(wrong(&format!("has the scheme \"{scheme}\", only http and https are supported"))),
+            "http" | "https" | "udp" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
+            "http" | "https" | "udp" => Err(wrong("has no host")),
+            scheme => Err(wrong(&format!("has the scheme \"{scheme}\", only http, https and udp are supported"))),
         }
     }))
 }
 
-fn ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+fn ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AnnouncedIp>, D::Error> {
     deserializer.deserialize_option(Optional(|text: &str| {
-        let wrong = || format!("ip is \"{}\", expected an address such as 192.168.1.15", text.escape_default());
-        text.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(|_| wrong())
+        if text == "client" {
+            return Ok(AnnouncedIp::Client);
+        }
+        let wrong =
+            || format!("ip is \"{}\", expected an address such as 192.168.1.15, or client", text.escape_default());
+        text.parse::<IpAddr>().map(|ip| AnnouncedIp::Fixed(ip.to_canonical())).map_err(|_| wrong())
     }))
 }
 
@@ -114,6 +222,39 @@ fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
         let wrong = || format!("host is \"{}\", expected a host name such as retracker.local", text.escape_default());
         (!text.is_empty() && text.bytes().all(allowed)).then(|| text.to_owned()).ok_or_else(wrong)
+    }))
+}
+
+fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    deserializer.deserialize_option(Optional(|text: &str| {
+        let seconds = text.parse().ok().filter(|seconds| (0.1..=60.0).contains(seconds));
+        let wrong = || format!("timeout is \"{}\", expected seconds from 0.1 to 60, such as 10", text.escape_default());
+        seconds.map(Duration::from_secs_f64).ok_or_else(wrong)
+    }))
+}
+
+fn numwant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    deserializer.deserialize_option(Optional(|text: &str| {
+        let wrong =
+            || format!("numwant is \"{}\", expected a whole number from 1 to 1000, such as 200", text.escape_default());
+        text.parse().ok().filter(|numwant| (1..=1000).contains(numwant)).ok_or_else(wrong)
+    }))
+}
+
+fn info_hashes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeSet<InfoHash>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Hex(#[serde(deserialize_with = "info_hash")] InfoHash);
+    let hashes: Option<Vec<Hex>> = Option::deserialize(deserializer)?;
+    Ok(hashes.map(|hashes| hashes.into_iter().map(|Hex(info_hash)| info_hash).collect()))
+}
+
+fn info_hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<InfoHash, D::Error> {
+    deserializer.deserialize_str(Text(|text: &str| {
+        let wrong = || {
+            let found = text.escape_default();
+            format!("the info-hash is \"{found}\", expected 40 hexadecimal digits, or the 64 of a v2 torrent")
+        };
+        text.parse().map_err(|_| wrong())
     }))
 }
 
@@ -179,7 +320,7 @@ mod tests {
         let entries = parse(text).unwrap();
         let names: Vec<_> = entries.iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(names, ["1.2.3.4:8080", "5.6.7.8:8080", "5.6.7.8:8080", "192.168.1.1:8080", "example"]);
-        assert_eq!(entries[2].ip, Some("192.168.1.15".parse().unwrap()));
+        assert_eq!(entries[2].ip, AnnouncedIp::Fixed("192.168.1.15".parse().unwrap()));
         assert_eq!(entries[3].host.as_deref(), Some("retracker.local"));
         assert!(!format!("{entries:?}").contains("secret"));
     }
@@ -192,20 +333,101 @@ mod tests {
     }
 
     #[test]
+    fn all_that_can_be_said_of_an_entry_and_of_all() {
+        let hash = "0123456789012345678901234567890123456789";
+        let text = format!(
+            "\
+timeout: 3
+numwant: 80
+except: [{hash}]
+forwarders:
+  - uri: udp://tracker.example:6969/announce?x=y
+    ip: client
+  - uri: http://tracker.example/announce
+    timeout: 0.5
+    numwant: 1
+    only:
+      - {hash}
+      - 89abcdefABCDEF0123456789012345678901234567890123456789012345678a
+"
+        );
+        let [first, second]: [_; 2] = parse(&text).unwrap().try_into().unwrap();
+        let info_hash = InfoHash(std::array::from_fn(|n| [0x01, 0x23, 0x45, 0x67, 0x89][n % 5]));
+        assert_eq!((first.timeout, first.numwant), (Some(Duration::from_secs(3)), Some(80)));
+        assert_eq!((first.ip, first.torrents), (AnnouncedIp::Client, Torrents::Except(BTreeSet::from([info_hash]))));
+        assert_eq!((second.timeout, second.numwant), (Some(Duration::from_millis(500)), Some(1)));
+        let Torrents::Only(only) = second.torrents else { panic!("{:?}", second.torrents) };
+        assert!(only.len() == 2 && only.contains(&info_hash), "{only:?}");
+        assert_eq!(parse("timeout: 3\n"), Ok(vec![]));
+        assert_eq!(parse("forwarders:\n"), Ok(vec![]));
+    }
+
+    #[test]
     fn problems_name_the_line_and_the_remedy() {
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n- url: http://b/announce\n"), @r#"2: unknown field `url`, expected one of `uri`, `name`, `ip`, `host`"#);
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n  ip: example.com\n"), @r#"2: ip is "example.com", expected an address such as 192.168.1.15"#);
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n\n- uri: tracker.example/announce?key=secret\n"), @r#"3: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce"#);
-        insta::assert_snapshot!(problem("- uri: udp://a:80/announce\n"), @r#"1: uri has the scheme "udp", only http and https are supported, expected an announce URL such as http://tracker.example:8080/announce"#);
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n  host: 'a b'\n"), @r#"2: host is "a b", expected a host name such as retracker.local"#);
-        insta::assert_snapshot!(problem("- uri: http://b/announce\n- uri: http://a/announce\n  host: 'a:b:c'\n"), @r#"1: its host is "a:b:c", but must be a name or an address, which may end in a port"#);
-        insta::assert_snapshot!(problem("- uri: http://a:0/announce\n"), @r#"1: its uri names port 0, where nothing can listen"#);
-        insta::assert_snapshot!(problem("- name: x\n"), @r#"1: missing field `uri`"#);
-        insta::assert_snapshot!(problem("- http://a/announce\n"), @r#"1: invalid type: string "http://a/announce", expected a forwarder with a uri, such as `- uri: http://1.2.3.4:8080/announce`"#);
-        insta::assert_snapshot!(problem("forwarders:\n  - uri: http://a/announce\n"), @r#"1: invalid type: map, expected a list of entries such as `- uri: http://1.2.3.4/announce`"#);
-        insta::assert_snapshot!(problem("- uri: [\n"), @r#"1: invalid type: sequence, expected text"#);
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n\tip: 1.2.3.4\n"), @r#"2: found a tab character that violates indentation"#);
-        insta::assert_snapshot!(problem("- uri: http://a/announce\n  uri: http://b/announce\n"), @r#"1: duplicate field `uri`"#);
-        insta::assert_snapshot!(problem("- uri:\n"), @r#"1: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce"#);
+        let told: Vec<_> = [
+            "- uri: http://a/announce\n- url: http://b/announce\n",
+            "- uri: http://a/announce\n  ip: example.com\n",
+            "- uri: http://a/announce\n\n- uri: tracker.example/announce?key=secret\n",
+            "- uri: ftp://a/announce\n",
+            "- uri: udp://a/announce\n",
+            "- uri: udp://a:80/announce\n  host: b\n",
+            "- uri: udp://a:80/announce\n  ip: 'fd00::1'\n",
+            "- uri: http://a/announce\n  host: 'a b'\n",
+            "- uri: http://b/announce\n- uri: http://a/announce\n  host: 'a:b:c'\n",
+            "- uri: http://a:0/announce\n",
+            "- name: x\n",
+            "- http://a/announce\n",
+            "- uri: [\n",
+            "- uri: http://a/announce\n\tip: 1.2.3.4\n",
+            "- uri: http://a/announce\n  uri: http://b/announce\n",
+            "- uri:\n",
+            "- uri: http://a/announce\n  timeout: soon\n",
+            "- uri: http://a/announce\n  timeout: 0\n",
+            "- uri: http://a/announce\n  numwant: -1\n",
+            "- uri: http://a/announce\n  only:\n    - 0123456789012345678901234567890123456789\n    - 0123\n",
+            "- uri: http://a/announce\n  only: 0123456789012345678901234567890123456789\n",
+            "- uri: http://b/announce\n- uri: http://a/announce\n  only: []\n  except: []\n",
+            "a text",
+            "forwarders: 7\n",
+            "# all\ntimeouts: 7\n",
+            "timeout: 61\nforwarders: []\n",
+            "only: []\nexcept: []\n",
+            "numwant: 10\nforwarders:\n  - uri: http://a/announce\n    numwant: none\n",
+            "numwant: 10\nforwarders:\n  - uri: http://a/announce\n  - uri: http://a:0/announce\n",
+        ]
+        .into_iter()
+        .map(problem)
+        .collect();
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        2: unknown field `url`, expected one of `uri`, `name`, `ip`, `host`, `timeout`, `numwant`, `only`, `except`
+        2: ip is "example.com", expected an address such as 192.168.1.15, or client
+        3: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce
+        1: uri has the scheme "ftp", only http, https and udp are supported, expected an announce URL such as http://tracker.example:8080/announce
+        1: its uri names no port, and UDP trackers have no usual one
+        1: it has a host, which means nothing over UDP
+        1: its ip is an IPv6 address, for which there is no room in UDP announces
+        2: host is "a b", expected a host name such as retracker.local
+        1: its host is "a:b:c", but must be a name or an address, which may end in a port
+        1: its uri names port 0, where nothing can listen
+        1: missing field `uri`
+        1: invalid type: string "http://a/announce", expected a forwarder with a uri, such as `- uri: http://1.2.3.4:8080/announce`
+        1: invalid type: sequence, expected text
+        2: found a tab character that violates indentation
+        1: duplicate field `uri`
+        1: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce
+        2: timeout is "soon", expected seconds from 0.1 to 60, such as 10
+        2: timeout is "0", expected seconds from 0.1 to 60, such as 10
+        2: numwant is "-1", expected a whole number from 1 to 1000, such as 200
+        4: the info-hash is "0123", expected 40 hexadecimal digits, or the 64 of a v2 torrent
+        2: invalid type: string "0123456789012345678901234567890123456789", expected a list
+        1: it has both `only` and `except`, expected one of them
+        1: invalid type: string "a text", expected a list of entries such as `- uri: http://1.2.3.4/announce`
+        1: invalid type: integer `7`, expected a list
+        2: unknown field `timeouts`, expected one of `timeout`, `numwant`, `only`, `except`, `forwarders`
+        1: timeout is "61", expected seconds from 0.1 to 60, such as 10
+        1: it has both `only` and `except`, expected one of them
+        4: numwant is "none", expected a whole number from 1 to 1000, such as 200
+        3: its uri names port 0, where nothing can listen
+        "#);
     }
 }

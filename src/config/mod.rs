@@ -6,13 +6,14 @@ mod forwarders;
 mod setting;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
 use thiserror::Error;
 
-use crate::forward::ForwardOptions;
+use crate::forward::{ForwardOptions, ForwarderOptions};
 use crate::frontend::listen::ListenAddr;
 use crate::store::StoreOptions;
 use crate::tracker::Policy;
@@ -29,12 +30,42 @@ pub struct Config {
     pub store: StoreOptions,
     /// What clients are granted.
     pub policy: Policy,
-    /// Upstream trackers.
-    pub forward: ForwardOptions,
+    /// Upstream trackers; none without `-f`.
+    pub forward: Option<Forward>,
     /// Whether a client's address comes from `X-Real-IP`. `-x`, `X_REAL_IP`; no.
     pub x_real_ip: bool,
     /// Whether `/metrics` is there. `-p`, `ENABLE_PROMETHEUS`; no.
     pub prometheus: bool,
+}
+
+/// The upstream trackers, and where they are configured.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// The file, to be read again when it has changed.
+    pub file: ForwardsFile,
+    /// What it said, and the settings beside it.
+    pub options: ForwardOptions,
+}
+
+/// `forwarders.yml`, wherever it is. `-f`, `FORWARDS_FILE`.
+#[derive(Clone, Debug)]
+pub struct ForwardsFile {
+    /// The flag or the variable that names it.
+    setting: &'static str,
+    path: PathBuf,
+}
+
+impl ForwardsFile {
+    /// Reads and checks it.
+    pub fn read(&self) -> Result<Vec<ForwarderOptions>, ConfigError> {
+        forwarders::read(self.setting, self.path.clone())
+    }
+}
+
+impl fmt::Display for ForwardsFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
 }
 
 /// What the process is to do.
@@ -52,6 +83,13 @@ pub enum Task {
         /// Where it listens. A bad value is not this command's to judge, so that it ends as an instance that does not
         /// answer: Docker knows the exit codes 0 and 1 only.
         listen: Result<Vec<ListenAddr>, ConfigError>,
+    },
+    /// Ask each upstream tracker once, and tell how it went.
+    Check {
+        /// The upstream trackers.
+        forwarders: Vec<ForwarderOptions>,
+        /// Whether the file alone is to be checked.
+        offline: bool,
     },
     /// Print a text, the help or the version, and be done.
     Print(String),
@@ -109,8 +147,13 @@ pub fn read(
     let args = Args::from_arg_matches(&matches).map_err(|error| ConfigError::Usage(setting::one_line(&error)))?;
 
     let listen = listen(&args, &env);
-    if let Some(Command::Healthcheck) = args.command {
-        return Ok(Task::Healthcheck { listen });
+    match args.command {
+        Some(Command::Healthcheck) => return Ok(Task::Healthcheck { listen }),
+        Some(Command::Check { offline }) => {
+            let file = forwards_file(&args, &env).ok_or_else(|| ConfigError::Usage(NOTHING_TO_CHECK.to_owned()))?;
+            return Ok(Task::Check { forwarders: file.read()?, offline });
+        }
+        None => {}
     }
     let listen = listen?;
     let minutes = Setting { flag: "-a/--peer-age", variable: "PEER_AGE" }
@@ -136,21 +179,32 @@ pub fn read(
     let x_real_ip = switch("-x/--x-real-ip", "X_REAL_IP", args.x_real_ip.as_deref())?;
     let prometheus = switch("-p/--prometheus", "ENABLE_PROMETHEUS", args.prometheus.as_deref())?;
     let debug = switch("-d/--debug", "DEBUG_MODE", args.debug.as_deref())?;
-    let file = Setting { flag: "-f/--forwards", variable: "FORWARDS_FILE" }.value(args.forwards.as_deref(), &env);
-    let forwarders = file.text.map_or(Ok(Vec::new()), |path| forwarders::read(file.setting, path.into()))?;
+    let peer_age = Duration::from_secs_f64(minutes.unwrap_or(180.0) * 60.0);
+    let forward = match forwards_file(&args, &env) {
+        None => None,
+        Some(file) => {
+            let deadline = Duration::from_secs_f64(timeout.unwrap_or(2.0));
+            let options = ForwardOptions { forwarders: file.read()?, deadline, peer_age };
+            Some(Forward { file, options })
+        }
+    };
 
     let config = Config {
         listen,
-        store: StoreOptions {
-            peer_age: Duration::from_secs_f64(minutes.unwrap_or(180.0) * 60.0),
-            max_peers: max_peers.unwrap_or(2_000_000),
-        },
+        store: StoreOptions { peer_age, max_peers: max_peers.unwrap_or(2_000_000) },
         policy: Policy { interval: interval.unwrap_or(30) },
-        forward: ForwardOptions { forwarders, timeout: Duration::from_secs_f64(timeout.unwrap_or(2.0)) },
+        forward,
         x_real_ip,
         prometheus,
     };
     Ok(Task::Serve { config: Box::new(config), debug })
+}
+
+const NOTHING_TO_CHECK: &str = "there is nothing to check, expected a file of forwarders with -f or FORWARDS_FILE";
+
+fn forwards_file(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Option<ForwardsFile> {
+    let value = Setting { flag: "-f/--forwards", variable: "FORWARDS_FILE" }.value(args.forwards.as_deref(), env);
+    value.text.map(|path| ForwardsFile { setting: value.setting, path: path.into() })
 }
 
 fn listen(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<ListenAddr>, ConfigError> {

@@ -40,8 +40,8 @@ pub enum ForwardError {
         reason: Vec<u8>,
         /// When it may be asked for this torrent again (BEP 31).
         retry: Retry,
-        /// The HTTP status that the refusal came with. Some trackers refuse with 4xx.
-        status: u16,
+        /// The HTTP status that the refusal came with; none over UDP. Some trackers refuse with 4xx.
+        status: Option<u16>,
         /// How long it wants to be left alone altogether (`Retry-After`; with 429 and 503 only).
         retry_after: Option<Duration>,
     },
@@ -117,11 +117,20 @@ impl ForwardError {
     /// The HTTP status, when the head of an HTTP reply was read.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Status { code: status, .. } | Self::Refused { status, .. } | Self::Redirect { status, .. } => {
-                Some(*status)
-            }
-            Self::Junk { status, .. } | Self::TooLarge { status } | Self::Truncated { status } => *status,
+            Self::Status { code: status, .. } | Self::Redirect { status, .. } => Some(*status),
+            Self::Refused { status, .. }
+            | Self::Junk { status, .. }
+            | Self::TooLarge { status }
+            | Self::Truncated { status } => *status,
             Self::Dns(_) | Self::Connect(_) | Self::Tls(_) | Self::Timeout | Self::TooLong | Self::Busy => None,
+        }
+    }
+
+    /// How long it wants to be left alone altogether, if it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } | Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 

@@ -20,6 +20,7 @@ use url::Url;
 
 use super::connect;
 use super::error::{BadRedirect, ForwardError};
+use super::forwarder::Answer;
 use super::reply::StreamError;
 use super::resolve::Resolver;
 use super::uri::{Secrets, host_and_port, is_http, login, same_origin, target, with_host};
@@ -49,6 +50,7 @@ pub(super) struct HttpUpstream {
 }
 
 /// What of the client's own headers goes along, and by whom the announce has been passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Along {
     user_agent: Option<HeaderValue>,
     via: Option<HeaderValue>,
@@ -108,27 +110,22 @@ impl HttpUpstream {
     /// client's. `timeout` covers everything, from the name to the last byte.
     ///
     /// The future must be polled within a tokio `LocalSet`: awc's connections are bound to their thread.
-    pub(super) async fn announce(
-        &self,
-        query: &str,
-        along: &Along,
-        timeout: Duration,
-    ) -> Result<UpstreamReply, ForwardError> {
+    pub(super) async fn announce(&self, query: &str, along: &Along, timeout: Duration) -> Result<Answer, ForwardError> {
         let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
         let exchange = self.exchange(query, along, deadline);
         tokio::time::timeout_at(deadline, exchange).await.unwrap_or(Err(ForwardError::Timeout))
     }
 
-    async fn exchange(&self, query: &str, along: &Along, deadline: Instant) -> Result<UpstreamReply, ForwardError> {
+    async fn exchange(&self, query: &str, along: &Along, deadline: Instant) -> Result<Answer, ForwardError> {
         let request = self.request(&self.seen, query, along);
         let request = request.ok_or(ForwardError::TooLong)?;
         let addresses = self.resolver.usual(&self.configured).await.map_err(ForwardError::Dns)?;
-        let (mut response, address) = send(&request, &addresses, deadline).await?;
+        let (mut response, mut address) = send(&request, &addresses, deadline).await?;
         let upstream_is_public = is_public(address.ip());
         let mut url = Cow::Borrowed(&self.seen);
         for _ in 0..MAX_REDIRECTS {
             if !is_redirect(response.status()) {
-                return self.reply(response, deadline).await;
+                return Ok(Answer { reply: self.reply(response, deadline).await?, from: address });
             }
             let status = response.status().as_u16();
             let bad = |why| ForwardError::Redirect { why, status };
@@ -147,12 +144,12 @@ impl HttpUpstream {
                 }
                 addresses
             };
-            (response, _) = send(&request, &addresses, deadline).await?;
+            (response, address) = send(&request, &addresses, deadline).await?;
         }
         if is_redirect(response.status()) {
             return Err(ForwardError::Redirect { why: BadRedirect::TooMany, status: response.status().as_u16() });
         }
-        self.reply(response, deadline).await
+        Ok(Answer { reply: self.reply(response, deadline).await?, from: address })
     }
 
     /// None when awc would refuse it.
@@ -194,10 +191,14 @@ impl HttpUpstream {
         };
         match upstream::parse_reply(&body) {
             Err(UpstreamReplyError::Refused { reason, retry }) => {
-                Err(ForwardError::Refused { reason: self.secrets.redact(&reason), retry, status: code, retry_after })
+                let reason = self.secrets.redact(&reason);
+                Err(ForwardError::Refused { reason, retry, status: Some(code), retry_after })
             }
             _ if status != StatusCode::OK => Err(ForwardError::Status { code, retry_after }),
-            Ok(reply) => Ok(reply),
+            Ok(mut reply) => {
+                reply.warning = reply.warning.map(|warning| self.secrets.redact(&warning));
+                Ok(reply)
+            }
             Err(UpstreamReplyError::NotBencode(_)) if body.is_empty() => Err(junk("it is empty", Some(code))),
             Err(UpstreamReplyError::NotBencode(BencodeError::EndsEarly)) => {
                 Err(ForwardError::Truncated { status: Some(code) })

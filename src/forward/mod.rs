@@ -1,45 +1,82 @@
-//! Upstream trackers: every announce goes to all of them at once, and their peers come back within the deadline.
+//! Upstream trackers: each is told of our peers what it should know and no more, and the peers that it gives are kept for
+//! all clients of the torrent.
 //!
-//! One forwarder's failure is its own: it is counted, logged, and changes nothing of what the others gave.
+//! # How an announce goes upstream
+//! A *session* (`session`) is what one forwarder knows of one peer; it says what is due. What is due becomes an *exchange*,
+//! if the forwarder's *circuit* (`circuit`) is for it, and goes to the [`Engine`], which carries out all exchanges on a
+//! thread of its own. What comes back is kept in lists (`list`) by torrent (`torrent`), from which every client is
+//! served at once. A client waits only when a forwarder is being asked of which there is no list yet, and no longer
+//! than the deadline.
+//!
+//! One forwarder's failure is its own: it is counted, logged, and changes nothing of what the others give.
 
+mod circuit;
 mod connect;
+mod engine;
 mod error;
+mod forwarder;
 mod http;
+mod list;
+mod probe;
 mod reply;
 mod resolve;
+mod session;
+#[cfg(test)]
+pub(crate) mod simulation;
+mod torrent;
+mod udp;
 mod uri;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures::future::join_all;
-use parking_lot::Mutex;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use parking_lot::RwLock;
+use smallvec::SmallVec;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+pub use engine::Engine;
 pub use error::ForwardError;
+pub use list::UpstreamPeers;
+pub use probe::{Probed, probe};
 pub use uri::host_and_port;
 
-use self::http::{Along, HttpUpstream};
-use crate::bittorrent::AnnounceRequest;
-use crate::metrics::{ForwarderMetrics, Metrics};
-use crate::wire::upstream::{self, UpstreamReply};
+use self::engine::Job;
+use self::forwarder::{Exchange, Forwarder, Upstream};
+use self::http::Along;
+use self::torrent::{Begun, Torrent, UNIT};
+use self::udp::UdpSockets;
+use crate::bittorrent::{AnnounceRequest, InfoHash};
+use crate::cache::TorrentCache;
+use crate::metrics::{Metrics, WaitMetrics};
 use crate::wire::via::Via;
 
-/// Exchanges that may be under way with one forwarder. Past it, exchanges are skipped, not queued: an upstream that does
-/// not answer must not hold more and more descriptors.
-const MAX_IN_FLIGHT: usize = 256;
+/// An exchange goes on for so long in the background unless an entry says otherwise, or the deadline is longer.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is known of upstream trackers takes no more than this, in bytes. Past it, torrents that are rarely announced give
+/// way to those that are announced often.
+const MAX_MEMORY: usize = 256 * 1024 * 1024;
+
+/// An announce that has been passed on by so many is not passed on further.
+const MAX_HOPS: usize = 4;
 
 /// What the forwarders are told once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ForwardOptions {
-    /// The upstream trackers. `-f`, `FORWARDS_FILE`; none.
+    /// The upstream trackers. `-f`, `FORWARDS_FILE`.
     pub forwarders: Vec<ForwarderOptions>,
-    /// How long one exchange may take, connection and body included. `-t`, `FORWARD_TIMEOUT`; 2 seconds.
-    pub timeout: Duration,
+    /// How long a client's announce may wait for them. `-t`, `FORWARD_TIMEOUT`; 2 seconds.
+    pub deadline: Duration,
+    /// How long a peer that does not announce counts as here. `-a`, `PEER_AGE`; 180 minutes.
+    pub peer_age: Duration,
 }
 
 /// One entry of `forwarders.yml`.
@@ -47,12 +84,42 @@ pub struct ForwardOptions {
 pub struct ForwarderOptions {
     /// By what name it goes in logs and metrics; no secret.
     pub name: String,
-    /// Its announce URL, `http` or `https`. It may hold a passkey and is never logged.
+    /// Its announce URL, `http`, `https` or `udp`. It may hold a passkey and is never logged.
     pub uri: Url,
     /// The address that the upstream is told to record, in place of the one that it sees.
-    pub ip: Option<IpAddr>,
+    pub ip: AnnouncedIp,
     /// What the `Host` header says, in place of the URL's own host.
     pub host: Option<String>,
+    /// How long an exchange may take; 10 seconds, or the deadline if that is longer.
+    pub timeout: Option<Duration>,
+    /// How many peers it is asked for; 200.
+    pub numwant: Option<u32>,
+    /// Which torrents it is told of.
+    pub torrents: Torrents,
+}
+
+/// Under which address an upstream is told to record our clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnnouncedIp {
+    /// The one that it sees.
+    #[default]
+    AsSeen,
+    /// This one.
+    Fixed(IpAddr),
+    /// The client's own, unless that is one of a private network.
+    Client,
+}
+
+/// Which torrents a forwarder is told of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Torrents {
+    /// All.
+    #[default]
+    All,
+    /// These.
+    Only(BTreeSet<InfoHash>),
+    /// All but these.
+    Except(BTreeSet<InfoHash>),
 }
 
 impl fmt::Debug for ForwarderOptions {
@@ -62,117 +129,206 @@ impl fmt::Debug for ForwarderOptions {
 }
 
 /// Whether an entry can be used at all. The error is a sentence for the operator, without what may be a secret.
-pub fn check(uri: &Url, host: Option<&str>) -> Result<(), String> {
-    HttpUpstream::new(uri, host).map(drop)
+pub fn check(options: &ForwarderOptions) -> Result<(), String> {
+    Upstream::new(options, &Arc::default()).map(drop)
 }
-
-/// An announce that has been passed on by so many is not passed on further.
-const MAX_HOPS: usize = 4;
 
 /// The configured upstream trackers.
 #[derive(Debug)]
 pub struct Forwarders {
+    shared: Arc<Shared>,
     /// Our name in `Via`. Random, so that it is nobody else's, and new with every start.
     name: String,
-    all: Vec<Arc<Forwarder>>,
-    timeout: Duration,
+    deadline: Duration,
+    waits: WaitMetrics,
+    /// Farewells that are still to be told.
     telling: TaskTracker,
 }
 
-/// What is told to upstream trackers of one announce.
+/// What workers and engine have in common.
+#[derive(Debug)]
+struct Shared {
+    set: RwLock<Vec<Arc<Forwarder>>>,
+    torrents: TorrentCache<Torrent>,
+    jobs: mpsc::UnboundedSender<Job>,
+    peer_age: Duration,
+    /// How long an exchange may take whose entry does not say.
+    timeout: Duration,
+    sockets: Arc<UdpSockets>,
+    metrics: Metrics,
+}
+
+/// One announce, as far as upstream trackers are concerned.
 #[derive(Clone, Copy, Debug)]
 pub struct Outbound<'a> {
     /// The client's announce.
     pub request: &'a AnnounceRequest,
-    /// How many peers are asked for.
-    pub numwant: u32,
+    /// The address that the client is recorded under here.
+    pub ip: IpAddr,
     /// The client's `User-Agent`, which goes along.
     pub user_agent: Option<&'a [u8]>,
     /// By whom the announce has been passed on to us.
     pub via: &'a Via,
 }
 
-/// What one forwarder gave.
+/// Lists, one of each forwarder that has given one.
+pub type Known = SmallVec<[Arc<UpstreamPeers>; 4]>;
+
+/// What the forwarders gave for an announce.
+#[derive(Clone, Debug, Default)]
+pub struct Gathered {
+    /// Their lists, in the order of configuration as far as they were there already.
+    pub lists: Known,
+    /// Whether a forwarder is being asked that has not answered yet: it may be worth to come back soon.
+    pub pending: bool,
+}
+
+/// How one forwarder does.
 #[derive(Clone, Debug)]
-pub struct FromUpstream {
-    /// The address under which the forwarder knows the client, where its entry names one.
-    pub announced_ip: Option<IpAddr>,
-    /// Its reply.
-    pub reply: UpstreamReply,
+pub struct ForwarderStatus {
+    /// Its name.
+    pub name: String,
+    /// `http`, `https` or `udp`.
+    pub protocol: String,
+    /// `closed` when it is asked as ever; `open`, `probing` or `paused`.
+    pub state: &'static str,
+    /// How long it has been so.
+    pub state_for: Duration,
+    /// When it is asked again, if it is not at present.
+    pub next_probe_in: Option<Duration>,
+    /// Exchanges under way.
+    pub in_flight: usize,
+    /// Peers that it knows, or is to know, through us.
+    pub sessions: i64,
+    /// Lists of its peers that are kept.
+    pub lists: i64,
+    /// Exchanges that it has answered.
+    pub answered: u64,
+    /// Exchanges that brought no peers.
+    pub failed: u64,
+    /// The latest of these.
+    pub last_error: Option<LastError>,
 }
 
-#[derive(Debug)]
-struct Forwarder {
-    name: String,
-    ip: Option<IpAddr>,
-    http: HttpUpstream,
-    in_flight: AtomicUsize,
-    health: Mutex<Health>,
-    metrics: ForwarderMetrics,
+/// An error that is past.
+#[derive(Clone, Debug)]
+pub struct LastError {
+    /// It in words.
+    pub text: String,
+    /// How long ago it was.
+    pub ago: Duration,
 }
-
-/// What the log was told of a forwarder at the default level, where requests are not logged but faults are.
-#[derive(Debug, Default)]
-struct Health {
-    failing: bool,
-    told: Option<Instant>,
-}
-
-/// A forwarder that fails now and then is reported at most this often.
-const REPORT_PAUSE: Duration = Duration::from_mins(1);
 
 impl Forwarders {
-    /// Prepares the forwarders; none when none are configured. The error is a sentence that names the entry.
-    pub fn new(options: &ForwardOptions, metrics: &Metrics) -> Result<Option<Self>, String> {
-        let all = options
-            .forwarders
-            .iter()
-            .map(|entry| {
-                let http = HttpUpstream::new(&entry.uri, entry.host.as_deref())
-                    .map_err(|error| format!("forwarder {}: {error}", entry.name))?;
-                Ok(Arc::new(Forwarder {
-                    name: entry.name.clone(),
-                    ip: entry.ip,
-                    http,
-                    in_flight: AtomicUsize::new(0),
-                    health: Mutex::default(),
-                    metrics: metrics.forwarder(&entry.name),
-                }))
-            })
-            .collect::<Result<Vec<_>, String>>()?;
-        for (n, forwarder) in all.iter().enumerate() {
-            if all.iter().take(n).any(|other: &Arc<Forwarder>| other.name == forwarder.name) {
-                log::warn!("two forwarders are called {}: give them a name each to tell them apart", forwarder.name);
-            }
-        }
-        let timeout = options.timeout;
-        Ok((!all.is_empty()).then_some(Self {
+    /// Prepares the forwarders, and the engine that must run for them. The error is a sentence that names the entry.
+    pub fn new(options: &ForwardOptions, metrics: &Metrics) -> Result<(Self, Engine), String> {
+        let (forwarders, engine) = Self::none(options, metrics);
+        forwarders.replace(&options.forwarders)?;
+        Ok((forwarders, engine))
+    }
+
+    fn none(options: &ForwardOptions, metrics: &Metrics) -> (Self, Engine) {
+        let (jobs, received) = mpsc::unbounded_channel();
+        let shared = Shared {
+            set: RwLock::default(),
+            torrents: TorrentCache::new(
+                (MAX_MEMORY / UNIT) as u64,
+                // Who has gone silent is signed off before its torrent goes.
+                options.peer_age * 2,
+                |torrent: &mut Torrent| *torrent = Torrent::default(),
+            ),
+            jobs,
+            peer_age: options.peer_age,
+            timeout: DEFAULT_TIMEOUT.max(options.deadline),
+            sockets: Arc::default(),
+            metrics: metrics.clone(),
+        };
+        let shared = Arc::new(shared);
+        let forwarders = Self {
+            shared: Arc::clone(&shared),
             name: format!("retracker-{:016x}", fastrand::u64(..)),
-            all,
-            timeout,
+            deadline: options.deadline,
+            waits: metrics.waits.clone(),
             telling: TaskTracker::new(),
-        }))
+        };
+        (forwarders, Engine { shared, jobs: received })
     }
 
-    /// Asks all forwarders at once and waits for the last of them, or the timeout. In the order of configuration, without
-    /// those that failed.
-    pub async fn announce(&self, outbound: Outbound<'_>) -> Vec<FromUpstream> {
-        let Some(along) = self.along(outbound) else { return Vec::new() };
-        let Outbound { request, numwant, .. } = outbound;
-        let exchanges = self.all.iter().map(|forwarder| forwarder.announce(request, numwant, &along, self.timeout));
-        join_all(exchanges).await.into_iter().flatten().collect()
-    }
-
-    /// Tells all forwarders without anybody waiting for their answers.
-    pub fn tell(&self, outbound: Outbound<'_>) {
-        for forwarder in &self.all {
-            let Some(along) = self.along(outbound) else { return };
-            let (forwarder, timeout) = (Arc::clone(forwarder), self.timeout);
-            let (request, numwant) = (outbound.request.clone(), outbound.numwant);
-            self.telling.spawn_local(async move {
-                forwarder.announce(&request, numwant, &along, timeout).await;
-            });
+    /// Puts these in the place of those that there were. An entry that has not changed keeps its sessions, its lists and
+    /// its circuit; those that are gone are told that our peers are. On an error nothing changes.
+    pub fn replace(&self, entries: &[ForwarderOptions]) -> Result<(), String> {
+        let mut old = self.shared.set.read().clone();
+        let mut new: Vec<Arc<Forwarder>> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if new.iter().any(|other| other.options().name == entry.name) {
+                log::warn!("two forwarders are called {}: give them a name each to tell them apart", entry.name);
+            }
+            let unchanged = old.iter().position(|forwarder| forwarder.options() == entry);
+            let forwarder = unchanged.map_or_else(|| self.shared.forwarder(entry), |at| Ok(old.swap_remove(at)))?;
+            new.push(forwarder);
         }
+        *self.shared.set.write() = new;
+        old.iter().for_each(|forwarder| forwarder.retire());
+        Ok(())
+    }
+
+    /// Tells the forwarders what they are to know of a peer that is here, and gives the peers that they have given. Waits if
+    /// one that is asked now has given none yet, until all have answered that the wait is for, the lists are
+    /// `enough`, or the deadline has passed.
+    pub async fn announce(&self, outbound: Outbound<'_>, enough: impl Fn(&[Arc<UpstreamPeers>]) -> bool) -> Gathered {
+        let deadline = Instant::now() + self.deadline;
+        let Begun { known: mut lists, exchanges, pending } = self.begin(&outbound);
+        let mut waited_for = FuturesUnordered::new();
+        for (exchange, waits) in exchanges {
+            let waiter = waits.then(|| {
+                let (waiter, list) = oneshot::channel();
+                waited_for.push(list);
+                waiter
+            });
+            self.shared.send(exchange, waiter);
+        }
+        if waited_for.is_empty() {
+            self.waits.saved.inc();
+            return Gathered { lists, pending };
+        }
+        let ended = loop {
+            if enough(&lists) {
+                break &self.waits.enough;
+            }
+            match timeout_at(deadline, waited_for.next()).await {
+                Ok(Some(list)) => lists.extend(list),
+                Ok(None) => break &self.waits.done,
+                Err(_) => break &self.waits.deadline,
+            }
+        };
+        ended.inc();
+        Gathered { lists, pending: pending || !waited_for.is_empty() }
+    }
+
+    fn begin(&self, outbound: &Outbound<'_>) -> Begun {
+        let now = Instant::now();
+        let forwarders = self.shared.set.read();
+        let request = outbound.request;
+        if !forwarders.iter().any(|forwarder| forwarder.serves(request.info_hash)) {
+            return Begun::default();
+        }
+        let along = || Along::new(outbound.user_agent, &outbound.via.and(&self.name));
+        let torrents = &self.shared.torrents;
+        if outbound.via.hops() < MAX_HOPS {
+            torrents.with(request.info_hash, |torrent| torrent.announced(&forwarders, outbound, along, now))
+        } else {
+            let downloads = request.role().downloads();
+            let known = torrents.with_known(request.info_hash, |torrent| torrent.known(&forwarders, downloads, now));
+            Begun { known: known.unwrap_or_default(), ..Begun::default() }
+        }
+    }
+
+    /// Tells the forwarders that a peer has left, without anybody waiting for that.
+    pub fn leave(&self, request: &AnnounceRequest) {
+        let now = Instant::now();
+        let left = |torrent: &mut Torrent| torrent.left(request, &self.telling, now);
+        let exchanges = self.shared.torrents.with_known(request.info_hash, left);
+        exchanges.into_iter().flatten().for_each(|exchange| self.shared.send(exchange, None));
     }
 
     /// Whether an announce is one that we have passed on, come back to us.
@@ -180,88 +336,28 @@ impl Forwarders {
         via.names(&self.name)
     }
 
-    /// The headers of an announce that is passed on; none when it has come far enough.
-    fn along(&self, outbound: Outbound<'_>) -> Option<Along> {
-        let goes_on = outbound.via.hops() < MAX_HOPS;
-        goes_on.then(|| Along::new(outbound.user_agent, &outbound.via.and(&self.name)))
-    }
-
-    /// Done when nothing that [`Self::tell`] began is under way, on any thread. What is begun later is not waited for.
+    /// Done when what clients have said last has been told. What they say later is not waited for.
     pub async fn all_told(&self) {
         self.telling.close();
         self.telling.wait().await;
     }
-}
 
-impl Forwarder {
-    async fn announce(
-        &self,
-        request: &AnnounceRequest,
-        numwant: u32,
-        along: &Along,
-        timeout: Duration,
-    ) -> Option<FromUpstream> {
-        let info_hash = request.info_hash;
-        let Some(_place) = Place::take(self) else {
-            let busy = ForwardError::Busy;
-            log::debug!("forwarder {}: {info_hash}: {busy}", self.name);
-            self.metrics.exchange_skipped(busy.label());
-            return None;
-        };
-        let mut query = String::with_capacity(512);
-        upstream::put_query(&mut query, request, numwant, self.ip);
-        let start = Instant::now();
-        let result = self.http.announce(&query, along, timeout).await;
-        let elapsed = start.elapsed();
-        self.report(result.as_ref().err());
-        match result {
-            Ok(reply) => {
-                log::debug!("forwarder {}: {info_hash} gave {} peers in {elapsed:.1?}", self.name, reply.peers.len());
-                self.metrics.exchange_ended("ok", Some(200), elapsed, reply.peers.len());
-                Some(FromUpstream { announced_ip: self.ip, reply })
-            }
-            Err(error) => {
-                log::debug!("forwarder {}: {info_hash} failed after {elapsed:.1?}: {error}", self.name);
-                self.metrics.exchange_ended(error.label(), error.status(), elapsed, 0);
-                None
-            }
-        }
+    /// How the forwarders do, in the order of configuration.
+    pub fn status(&self) -> Vec<ForwarderStatus> {
+        let now = Instant::now();
+        self.shared.set.read().iter().map(|forwarder| forwarder.status_at(now)).collect()
     }
 }
 
-impl Forwarder {
-    /// Tells the operator when a forwarder begins to fail, and when it answers again.
-    fn report(&self, error: Option<&ForwardError>) {
-        let fault = error.filter(|error| error.is_the_forwarders());
-        let mut health = self.health.lock();
-        if health.failing == fault.is_some() || health.told.is_some_and(|told| told.elapsed() < REPORT_PAUSE) {
-            return;
-        }
-        *health = Health { failing: fault.is_some(), told: Some(Instant::now()) };
-        drop(health);
-        match fault {
-            Some(error) => log::warn!("forwarder {}: {error}; further failures are logged with -d", self.name),
-            None => log::info!("forwarder {}: answers again", self.name),
-        }
+impl Shared {
+    fn forwarder(&self, entry: &ForwarderOptions) -> Result<Arc<Forwarder>, String> {
+        let upstream = Upstream::new(entry, &self.sockets);
+        let upstream = upstream.map_err(|error| format!("forwarder {}: {error}", entry.name))?;
+        Ok(Arc::new(Forwarder::new(entry, self.timeout, upstream, &self.metrics)))
     }
-}
 
-/// A place among the exchanges under way, given back when the exchange ends, however it does.
-struct Place<'a>(&'a Forwarder);
-
-impl<'a> Place<'a> {
-    fn take(forwarder: &'a Forwarder) -> Option<Self> {
-        let taken = forwarder.in_flight.fetch_update(Relaxed, Relaxed, |n| (n < MAX_IN_FLIGHT).then_some(n + 1));
-        taken.ok().map(|_| {
-            forwarder.metrics.in_flight.inc();
-            Self(forwarder)
-        })
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
-        self.0.metrics.in_flight.dec();
+    fn send(&self, exchange: Exchange, waiter: Option<oneshot::Sender<Arc<UpstreamPeers>>>) {
+        // Fails only when the engine has stopped; then nothing is told any more.
+        let _ = self.jobs.send(Job { exchange, waiter });
     }
 }

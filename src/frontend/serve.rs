@@ -26,8 +26,6 @@ use super::{Context, routes};
 
 /// How long requests under way may take to finish once the process is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
-/// How long upstream trackers may take beyond that to be told what clients have said last.
-pub const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a client may take to send the head of its first request. Of later ones, [`Lenient`] sees to it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection without a request is kept. Clients announce in minutes; proxies reuse within seconds.
@@ -40,7 +38,7 @@ const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 /// True once the process is told to stop.
 pub type Stop = watch::Receiver<bool>;
 
-/// Starts the workers. Each ends within [`DRAIN`] and [`LAST_WORDS`] of `stop`.
+/// Starts the workers. Each ends within [`DRAIN`] of `stop`.
 pub fn start(
     bound: Vec<Bound>,
     workers: usize,
@@ -64,11 +62,9 @@ pub fn start(
         .map(|(n, sockets)| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (context, stop) = (Arc::clone(context), stop.clone());
-            thread::Builder::new().name(format!("worker-{n}")).spawn(move || {
-                LocalSet::new().block_on(&runtime, work(sockets, context, stop));
-                // A look-up of a name may hang for as long as it likes; nobody waits for it any more.
-                runtime.shutdown_background();
-            })
+            thread::Builder::new()
+                .name(format!("worker-{n}"))
+                .spawn(move || LocalSet::new().block_on(&runtime, work(sockets, context, stop)))
         })
         .collect()
 }
@@ -101,12 +97,6 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
         });
     }
     while listening.join_next().await.is_some() {}
-    // What clients said last is told upstream, if that is quick: whoever was answered counts on it.
-    if tokio::time::timeout(LAST_WORDS, context.tracker.all_told()).await.is_err() {
-        log::warn!(
-            "some upstream trackers were not told that clients have stopped: they did not answer in {LAST_WORDS:?}"
-        );
-    }
 }
 
 /// Where connections come from.

@@ -21,7 +21,9 @@ mod swarm;
 pub use memory::{Store, StoreOptions, Totals};
 pub use swarm::{Action, Announcement, Picked};
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// A moment in the life of the process, to a tenth of a second: four bytes are enough for thirteen years, and every
 /// peer holds one.

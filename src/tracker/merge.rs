@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
 
-use crate::bittorrent::{AnnounceReply, AnnounceRequest, Ip, Peer};
-use crate::forward::FromUpstream;
+use smallvec::SmallVec;
 
 use crate::bittorrent::address::tellable;
+use crate::bittorrent::{AnnounceReply, AnnounceRequest, Endpoint, Ip, Peer, PeerLists};
+use crate::forward::UpstreamPeers;
 
 /// Adds what the forwarders gave: their peers behind the local ones, up to `want` of both families together, the
 /// client's own family first; and the largest of their counts, not the sum, because they know the same seeds.
@@ -15,54 +18,91 @@ pub(super) fn merge(
     ip: IpAddr,
     request: &AnnounceRequest,
     want: usize,
-    upstream: &[FromUpstream],
+    upstream: &[Arc<UpstreamPeers>],
 ) {
-    let most = |count: fn(&FromUpstream) -> u32| upstream.iter().map(count).max().unwrap_or(0);
-    reply.complete = reply.complete.saturating_add(most(|from| from.reply.complete));
-    reply.incomplete = reply.incomplete.saturating_add(most(|from| from.reply.incomplete));
+    let most = |count: fn(&UpstreamPeers) -> u32| upstream.iter().map(|list| count(list)).max().unwrap_or(0);
+    reply.complete = reply.complete.saturating_add(most(|list| list.complete));
+    reply.incomplete = reply.incomplete.saturating_add(most(|list| list.incomplete));
+    add_peers(&mut reply.peers, ip, request, want, upstream);
+}
 
-    // The client is known to an upstream under its own address, or under the one that the forwarder's entry names.
-    let own_address = |other: IpAddr| other == ip || upstream.iter().any(|from| from.announced_ip == Some(other));
-    let client = Client { ip, request };
-    let v4: Vec<_> = upstream.iter().map(|from| from.reply.peers.v4.as_slice()).collect();
-    let v6: Vec<_> = upstream.iter().map(|from| from.reply.peers.v6.as_slice()).collect();
-    let room = want.saturating_sub(reply.peers.len());
+/// Whether the local peers and those that the forwarders gave are as many as the client wants.
+pub(super) fn enough(
+    local: &PeerLists,
+    ip: IpAddr,
+    request: &AnnounceRequest,
+    want: usize,
+    upstream: &[Arc<UpstreamPeers>],
+) -> bool {
+    if local.len() >= want || upstream.is_empty() {
+        return local.len() >= want;
+    }
+    let mut peers = local.clone();
+    add_peers(&mut peers, ip, request, want, upstream);
+    peers.len() >= want
+}
+
+fn add_peers(
+    peers: &mut PeerLists,
+    ip: IpAddr,
+    request: &AnnounceRequest,
+    want: usize,
+    upstream: &[Arc<UpstreamPeers>],
+) {
+    let room = want.saturating_sub(peers.len());
+    if room == 0 {
+        return;
+    }
+    let client = Client { ip, port: request.port };
+    let v4: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v4).collect();
+    let v6: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v6).collect();
     if ip.is_ipv4() {
-        let added = add(&mut reply.peers.v4, room, &v4, |peer| client.can_use(peer, own_address));
-        add(&mut reply.peers.v6, room - added, &v6, |peer| client.can_use(peer, own_address));
+        let added = add(&mut peers.v4, room, &v4, client);
+        add(&mut peers.v6, room - added, &v6, client);
     } else {
-        let added = add(&mut reply.peers.v6, room, &v6, |peer| client.can_use(peer, own_address));
-        add(&mut reply.peers.v4, room - added, &v4, |peer| client.can_use(peer, own_address));
+        let added = add(&mut peers.v6, room, &v6, client);
+        add(&mut peers.v4, room - added, &v4, client);
     }
 }
 
-struct Client<'a> {
+#[derive(Clone, Copy)]
+struct Client {
     ip: IpAddr,
-    request: &'a AnnounceRequest,
+    port: Option<NonZeroU16>,
 }
 
-impl Client<'_> {
+impl Client {
     /// Whether the peer is another one, and at an address that means something to the client.
-    fn can_use<A: Ip>(&self, peer: &Peer<A>, own_address: impl Fn(IpAddr) -> bool) -> bool {
-        let ip = peer.endpoint.ip.into();
-        let itself =
-            peer.id == Some(self.request.peer_id) || (Some(peer.endpoint.port) == self.request.port && own_address(ip));
+    fn can_use<A: Ip>(self, peer: Endpoint<A>) -> bool {
+        let ip = peer.ip.into();
+        let itself = ip == self.ip && Some(peer.port) == self.port;
         !itself && tellable(ip) && (!ip.is_loopback() || self.ip.is_loopback())
     }
 }
 
-/// Appends peers of each list in turn, so that none crowds the others out, without repeats. Returns how many.
-fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Peer<A>]], keep: impl Fn(&Peer<A>) -> bool) -> usize {
-    let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
+/// Appends peers of each list in turn, so that none crowds the others out, without repeats. Returns how many. Of a list
+/// that is longer than the room each client gets another part.
+fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], client: Client) -> usize {
     let before = peers.len();
-    let mut known: HashSet<_> = peers.iter().map(|peer| peer.endpoint).collect();
+    let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
+    if room == 0 || longest == 0 {
+        return 0;
+    }
+    let known_at_most = before + room.min(lists.iter().map(|list| list.len()).sum());
+    peers.reserve_exact(known_at_most - before);
+    let mut known: HashSet<_, foldhash::fast::RandomState> =
+        HashSet::with_capacity_and_hasher(known_at_most, foldhash::fast::RandomState::default());
+    known.extend(peers.iter().map(|peer| peer.endpoint));
+    let starts: SmallVec<[usize; 8]> =
+        lists.iter().map(|list| if list.len() > room { fastrand::usize(..list.len()) } else { 0 }).collect();
     for turn in 0..longest {
-        for peer in lists.iter().filter_map(|list| list.get(turn)) {
+        for (list, start) in lists.iter().zip(&starts).filter(|(list, _)| turn < list.len()) {
             if peers.len() - before == room {
                 return room;
             }
-            if keep(peer) && known.insert(peer.endpoint) {
-                peers.push(*peer);
+            let Some(&endpoint) = list.get((start + turn) % list.len()) else { continue };
+            if client.can_use(endpoint) && known.insert(endpoint) {
+                peers.push(Peer { endpoint, id: None });
             }
         }
     }
@@ -73,7 +113,6 @@ fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Peer<A>]], keep:
 mod tests {
     use super::*;
     use crate::bittorrent::{ClaimedIps, InfoHash, NumWant, PeerId, PeerLists};
-    use crate::wire::upstream::UpstreamReply;
     use std::net::SocketAddr;
     use std::num::NonZeroU16;
 
@@ -92,7 +131,7 @@ mod tests {
     }
 
     /// What a client at 10.0.0.1:1 is told when it wants `want`.
-    fn merged(local: &[&str], upstream: &[&[&str]], want: usize, announced_ip: Option<&str>) -> Vec<String> {
+    fn merged(local: &[&str], upstream: &[&[&str]], want: usize) -> Vec<String> {
         let ip = "10.0.0.1".parse().unwrap();
         let request = AnnounceRequest {
             info_hash: InfoHash([0; 20]),
@@ -119,16 +158,12 @@ mod tests {
         let upstream: Vec<_> = upstream
             .iter()
             .enumerate()
-            .map(|(n, addresses)| FromUpstream {
-                announced_ip: announced_ip.map(|ip| ip.parse().unwrap()),
-                reply: UpstreamReply {
-                    complete: u32::try_from(n).unwrap(),
-                    peers: lists(addresses),
-                    ..UpstreamReply::default()
-                },
-            })
+            .map(|(n, addresses)| Arc::new(UpstreamPeers::simulated(&lists(addresses), u32::try_from(n).unwrap(), 0)))
             .collect();
-        merge(&mut reply, ip, &request, want, &upstream);
+        assert_eq!(enough(&reply.peers, ip, &request, want, &upstream), {
+            merge(&mut reply, ip, &request, want, &upstream);
+            reply.peers.len() >= want
+        });
         assert_eq!(usize::try_from(reply.complete).unwrap(), 1 + upstream.len().saturating_sub(1));
         told(&reply.peers)
     }
@@ -139,12 +174,22 @@ mod tests {
         let a = &["1.1.1.1:1", "1.1.1.1:2", "10.0.0.2:2", "1.1.1.1:3"][..];
         let b = &["2.2.2.2:1", "1.1.1.1:1", "[2001:db8::1]:1"][..];
         assert_eq!(
-            merged(local, &[a, b], 50, None),
+            merged(local, &[a, b], 50),
             ["10.0.0.2:2", "1.1.1.1:1", "2.2.2.2:1", "1.1.1.1:2", "1.1.1.1:3", "[2001:db8::1]:1"]
         );
-        assert_eq!(merged(local, &[a, b], 3, None), ["10.0.0.2:2", "1.1.1.1:1", "2.2.2.2:1"]);
-        assert_eq!(merged(local, &[a, b], 1, None), ["10.0.0.2:2"]);
-        assert_eq!(merged(local, &[], 50, None), ["10.0.0.2:2"]);
+        let three = merged(local, &[&a[..2], &b[..1]], 3);
+        assert!(three.len() == 3 && three[0] == local[0] && three[2] == b[0], "one of each: {three:?}");
+        assert_eq!(merged(local, &[a, b], 1), ["10.0.0.2:2"]);
+        assert_eq!(merged(local, &[], 50), ["10.0.0.2:2"]);
+    }
+
+    #[test]
+    fn each_client_gets_another_part_of_a_long_list() {
+        let list: Vec<_> = (1..=100).map(|n| format!("1.1.1.{n}:1")).collect();
+        let list: Vec<_> = list.iter().map(String::as_str).collect();
+        fastrand::seed(7);
+        let parts: HashSet<_> = (0..20).map(|_| merged(&[], &[&list], 10)).collect();
+        assert!(parts.len() > 10 && parts.iter().all(|part| part.len() == 10), "{parts:?}");
     }
 
     #[test]
@@ -160,7 +205,7 @@ mod tests {
             "[::1]:5",
             "9.9.9.9:1",
         ][..];
-        assert_eq!(merged(&[], &[upstream], 50, None), ["10.0.0.1:2", "9.9.9.9:1"]);
-        assert_eq!(merged(&[], &[upstream], 50, Some("9.9.9.9")), ["10.0.0.1:2"]);
+        assert_eq!(merged(&[], &[upstream], 50), ["10.0.0.1:2", "9.9.9.9:1"]);
+        assert!(merged(&[], &[&["127.0.0.1:5"]], 50).is_empty());
     }
 }

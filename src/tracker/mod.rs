@@ -3,12 +3,15 @@
 mod gateway;
 mod merge;
 pub mod policy;
+#[cfg(test)]
+mod simulation;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::bittorrent::address::tellable;
 use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, Refusal, ScrapeReply, ScrapeRequest};
+pub use crate::forward::ForwarderStatus;
 use crate::forward::{Forwarders, Outbound};
 use crate::metrics::Metrics;
 use crate::store::{Action, Announcement, Clock, Picked, Store};
@@ -77,23 +80,30 @@ impl Tracker {
         );
         let mut reply = self.reply(ip, local);
         if let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) {
-            let numwant = u32::try_from(want).unwrap_or(u32::MAX);
-            let outbound = Outbound { request, numwant, user_agent: caller.user_agent, via: caller.via };
             if stopped {
-                forwarders.tell(outbound);
+                forwarders.leave(request);
             } else {
-                let upstream = forwarders.announce(outbound).await;
-                merge::merge(&mut reply, ip, request, want, &upstream);
+                let outbound = Outbound { request, ip, user_agent: caller.user_agent, via: caller.via };
+                let local = &reply.peers;
+                let enough = |lists: &[_]| merge::enough(local, ip, request, want, lists);
+                let upstream = forwarders.announce(outbound, enough).await;
+                merge::merge(&mut reply, ip, request, want, &upstream.lists);
+                if upstream.pending && reply.peers.len() < want {
+                    self.policy.call_back(&mut reply);
+                }
             }
         }
         Ok(reply)
     }
 
-    /// Done when upstream trackers have been told everything that no client waits for.
-    pub async fn all_told(&self) {
-        if let Some(forwarders) = &self.forwarders {
-            forwarders.all_told().await;
-        }
+    /// The upstream trackers, if there is a file of them.
+    pub fn forwarders(&self) -> Option<&Forwarders> {
+        self.forwarders.as_ref()
+    }
+
+    /// How the upstream trackers do; nothing without a file of them.
+    pub fn forwarder_status(&self) -> Vec<ForwarderStatus> {
+        self.forwarders.as_ref().map(Forwarders::status).unwrap_or_default()
     }
 
     /// Carries out one scrape: the counts of the local swarms.

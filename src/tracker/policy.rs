@@ -3,12 +3,15 @@
 use std::net::IpAddr;
 
 use crate::bittorrent::address::{is_local, tellable};
-use crate::bittorrent::{ClaimedIps, NumWant};
+use crate::bittorrent::{AnnounceReply, ClaimedIps, NumWant};
 
 /// Peers that a client gets when it does not say how many it wants.
 pub const DEFAULT_WANT: usize = 50;
 /// Peers that a client gets at most.
 pub const MAX_WANT: usize = 200;
+
+/// Seconds after which a client should announce again for which peers are on their way.
+const CALL_BACK: u32 = 5;
 
 /// The tracker's rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,13 @@ impl Policy {
             NumWant::Default => DEFAULT_WANT,
             NumWant::AtMost(n) => usize::try_from(n).unwrap_or(MAX_WANT).min(MAX_WANT),
         }
+    }
+
+    /// Has the client come back soon: peers of an upstream tracker are on their way. libtorrent and rTorrent come no
+    /// sooner than in five and in ten minutes whatever they are told, which is why a first announce waits at all.
+    pub(super) fn call_back(self, reply: &mut AnnounceReply) {
+        reply.interval = self.interval.min(CALL_BACK);
+        reply.min_interval = reply.interval;
     }
 
     /// The address that a client is recorded under: the one that it came from, or the one that it claims.

@@ -6,5 +6,6 @@ pub mod bencode;
 pub mod compact;
 pub mod query;
 pub mod scrape;
+pub mod udp;
 pub mod upstream;
 pub mod via;

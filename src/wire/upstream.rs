@@ -16,12 +16,21 @@ use crate::bittorrent::{AnnounceRequest, PeerId, PeerLists};
 /// Peers that are taken from one reply. No tracker is asked for as many; what is beyond is somebody's flood.
 pub const MAX_PEERS: usize = 2_000;
 
+/// The longest tracker id that is kept, in bytes: each session has one.
+const MAX_TRACKER_ID: usize = 256;
+
 /// All but the unreserved characters of RFC 3986 section 2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Appends the query of an announce, from its first key, without `?`. `ip` is the address that the forwarder's
-/// entry says the upstream is to record.
-pub fn put_query(query: &mut String, request: &AnnounceRequest, numwant: u32, ip: Option<IpAddr>) {
+/// Appends the query of an announce, from its first key, without `?`. `ip` is the address that the upstream is to record,
+/// `tracker_id` what it gave with its last reply.
+pub fn put_query(
+    query: &mut String,
+    request: &AnnounceRequest,
+    numwant: u32,
+    ip: Option<IpAddr>,
+    tracker_id: Option<&[u8]>,
+) {
     put_escaped(query, "info_hash", &request.info_hash.0);
     put_escaped(query, "&peer_id", &request.peer_id.0);
     put_number(query, "&port", u64::from(request.port.map_or(0, NonZeroU16::get)));
@@ -37,6 +46,9 @@ pub fn put_query(query: &mut String, request: &AnnounceRequest, numwant: u32, ip
     }
     if let Some(key) = &request.key {
         put_escaped(query, "&key", key);
+    }
+    if let Some(tracker_id) = tracker_id {
+        put_escaped(query, "&trackerid", tracker_id);
     }
     if let Some(ip) = ip {
         put_escaped(query, "&ip", ip.to_string().as_bytes());
@@ -68,8 +80,10 @@ pub struct UpstreamReply {
     pub complete: u32,
     /// Other peers that it knows.
     pub incomplete: u32,
-    /// To be sent with the next announce.
+    /// To be sent with the next announce; none when it is too long for that.
     pub tracker_id: Option<Vec<u8>>,
+    /// The address that it sees the announce come from (BEP 24).
+    pub external_ip: Option<IpAddr>,
     /// Its `warning message`, as it came.
     pub warning: Option<Vec<u8>>,
     /// The peers; where they point is not yet examined.
@@ -131,7 +145,8 @@ pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
             (b"min interval", Value::Int(seconds)) => reply.min_interval = positive(seconds),
             (b"complete", Value::Int(count)) => reply.complete = positive(count).unwrap_or(0),
             (b"incomplete", Value::Int(count)) => reply.incomplete = positive(count).unwrap_or(0),
-            (b"tracker id", Value::Bytes(id)) => reply.tracker_id = Some(id.to_vec()),
+            (b"tracker id", Value::Bytes(id)) if id.len() <= MAX_TRACKER_ID => reply.tracker_id = Some(id.to_vec()),
+            (b"external ip", Value::Bytes(ip)) => reply.external_ip = address(ip),
             (b"warning message", Value::Bytes(text)) => reply.warning = Some(text.to_vec()),
             (b"peers", Value::Bytes(list)) => {
                 take(&mut reply.peers, compact::decode_v4(list).map(|(ip, port)| (ip, port, None)));
@@ -150,6 +165,13 @@ pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
         Some(reason) => Err(UpstreamReplyError::Refused { reason, retry }),
         None => Ok(reply),
     }
+}
+
+/// The raw bytes of an address.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = bytes.try_into().map(|octets: [u8; 4]| IpAddr::from(octets));
+    let v6 = bytes.try_into().map(|octets: [u8; 16]| IpAddr::from(octets).to_canonical());
+    v4.or(v6).ok()
 }
 
 /// A list of peers as dictionaries. What is no dictionary, or names no reachable address, is passed over.
@@ -305,6 +327,7 @@ mod tests {
                 prop_assert_eq!(read.min_interval, Some(min_interval));
                 prop_assert_eq!((read.complete, read.incomplete), (complete, incomplete));
                 prop_assert_eq!(read.warning.as_deref(), Some(&b"careful"[..]));
+                prop_assert_eq!(read.external_ip, Some(reply.external_ip));
                 if format == PeerFormat::Compact {
                     let endpoints: Vec<_> = reply.peers.v4.iter().map(|peer| peer.endpoint).collect();
                     prop_assert_eq!(read.peers.v4.iter().map(|peer| peer.endpoint).collect::<Vec<_>>(), endpoints);
@@ -332,7 +355,7 @@ mod tests {
                 claimed: ClaimedIps { ip: Some(ip.into()), ipv4: Some(ip), ipv6: None },
             };
             let mut query = String::new();
-            put_query(&mut query, &request, numwant, Some(ip.into()));
+            put_query(&mut query, &request, numwant, Some(ip.into()), Some(&key));
             prop_assert_eq!(crate::wire::announce::parse(query.as_bytes()), Ok((request, PeerFormat::Compact)));
         }
     }

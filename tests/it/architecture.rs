@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, and what it may import. What a module may import, it may import all of.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("bittorrent", &[]),
     ("cache", &["bittorrent"]),
     ("metrics", &[]),
@@ -14,8 +14,9 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("forward", &["bittorrent", "cache", "metrics", "wire"]),
     ("tracker", &["bittorrent", "metrics", "wire", "store", "forward"]),
     ("frontend", &["bittorrent", "metrics", "wire", "tracker"]),
-    ("config", &["forward", "frontend", "store", "tracker"]),
+    ("config", &["bittorrent", "forward", "frontend", "store", "tracker"]),
     ("app", &["config", "forward", "frontend", "metrics", "store", "tracker"]),
+    ("check", &["forward"]),
     ("healthcheck", &["frontend"]),
 ];
 

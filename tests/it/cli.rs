@@ -370,7 +370,7 @@ fn a_wrong_file_of_forwarders_ends_the_start_and_is_named() {
     }
     for (file, line, word, text) in [
         ("unknown-key.yml", 2, "url", "- uri: http://1.2.3.4/announce\n- url: http://5.6.7.8/announce\n"),
-        ("unknown-key-2.yml", 3, "timeout", "- uri: http://1.2.3.4/announce\n  ip: 10.0.0.1\n  timeout: 3\n"),
+        ("unknown-key-2.yml", 3, "timeouts", "- uri: http://1.2.3.4/announce\n  ip: 10.0.0.1\n  timeouts: 3\n"),
         ("no-uri.yml", 2, "uri", "- uri: http://1.2.3.4/announce\n- name: x\n"),
         ("bad-uri.yml", 3, "uri", "# mine\n- uri: http://1.2.3.4/announce\n- uri: 1.2.3.4/announce\n"),
         ("bad-scheme.yml", 1, "uri", "- uri: ftp://1.2.3.4/announce\n"),

@@ -174,7 +174,7 @@ fn a_stop_that_nobody_waits_for_still_reaches_its_tracker() {
     // Half of the way to it is left when the server is told to stop.
     let upstream = FakeTracker::start(script(move |visit| {
         visit.read();
-        if visit.number == 0 {
+        if visit.number == 1 {
             wait.lock().unwrap().recv().unwrap();
             visit.write(b"HTTP/1.1 302 Found\r\nLocation: /moved\r\nContent-Length: 0\r\n\r\n");
         } else {
@@ -182,12 +182,13 @@ fn a_stop_that_nobody_waits_for_still_reaches_its_tracker() {
         }
     }));
     let server = patient(&upstream);
+    server.announce(&announce("t", "a").event("started"));
     server.announce(&announce("t", "a").event("stopped"));
-    upstream.request(1);
+    assert!(upstream.request(2).contains("&event=stopped"));
     server.signal("TERM");
     server.logged("stopping");
     go_on.send(()).unwrap();
-    assert!(upstream.request(2).starts_with("GET /moved?"));
+    assert!(upstream.request(3).starts_with("GET /moved?"));
     assert_eq!(server.wait().code, Some(0));
 }
 

@@ -62,7 +62,7 @@ async fn tracker(replies: Vec<Vec<u8>>) -> (SocketAddr, mpsc::UnboundedReceiver<
 
 async fn ask(address: SocketAddr, timeout: Duration) -> Result<UpstreamReply, ForwardError> {
     let upstream = HttpUpstream::new(&url(&format!("http://{address}/announce")), None).unwrap();
-    upstream.announce(QUERY, &along(None), timeout).await
+    upstream.announce(QUERY, &along(None), timeout).await.map(|answer| answer.reply)
 }
 
 async fn answer_to(reply: Vec<u8>) -> Result<UpstreamReply, ForwardError> {
@@ -261,7 +261,7 @@ async fn refusals_keep_their_status_and_lose_our_passkey() {
     }
     let refused = |status, retry_after| {
         let reason = b"no *** \x1b[1m!!".to_vec();
-        ForwardError::Refused { reason, retry: Retry::Never, status, retry_after }
+        ForwardError::Refused { reason, retry: Retry::Never, status: Some(status), retry_after }
     };
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     assert_eq!(
@@ -395,7 +395,7 @@ async fn tls_goes_to_the_name_in_host_and_forgives_a_rude_end() {
     });
     let uri = url(&format!("https://{address}/announce"));
     let upstream = HttpUpstream::new(&uri, Some("tracker.test")).unwrap();
-    assert_eq!(upstream.announce(QUERY, &along(None), LONG).await.unwrap().interval, Some(1800));
+    assert_eq!(upstream.announce(QUERY, &along(None), LONG).await.unwrap().reply.interval, Some(1800));
     let (name, _, request) = requests.recv().await.unwrap();
     assert_eq!(name.as_deref(), Some("tracker.test"));
     assert!(request.contains("\r\nHost: tracker.test\r\n"), "{request}");

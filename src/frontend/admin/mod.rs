@@ -1,6 +1,7 @@
 //! What is there for people and their machines: metrics, health and the front page.
 
 mod exposition;
+mod forwarders;
 mod pages;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{Context, get};
 
-/// `/metrics` is there only when it is switched on.
+/// `/metrics` and `/forwarders` are there only when metrics are switched on.
 pub fn routes(context: &Arc<Context>, config: &mut web::ServiceConfig) {
     config
         .route("/health", get().to(health))
@@ -18,7 +19,7 @@ pub fn routes(context: &Arc<Context>, config: &mut web::ServiceConfig) {
         .route("/", get().to(pages::index))
         .default_service(web::to(pages::not_found));
     if context.registry.is_some() {
-        config.route("/metrics", get().to(metrics));
+        config.route("/metrics", get().to(metrics)).route("/forwarders", get().to(forwarders::forwarders));
     }
 }
 

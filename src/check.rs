@@ -1,0 +1,65 @@
+//! `retracker check`: asks each upstream tracker once, so that mistakes show before clients depend on it.
+
+use std::io;
+
+use futures::future::join_all;
+use tokio::task::LocalSet;
+
+use crate::forward::{ForwardError, ForwarderOptions, probe};
+
+/// How the check went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What is to be printed.
+    pub text: String,
+    /// Whether nothing is wrong.
+    pub all_well: bool,
+}
+
+/// Asks all at once. The entries themselves have been checked when they were read.
+///
+/// # Errors
+/// The system gives no event loop.
+pub fn run(forwarders: &[ForwarderOptions], offline: bool) -> io::Result<Report> {
+    if offline || forwarders.is_empty() {
+        return Ok(Report { text: format!("The file is valid: {} forwarders.\n", forwarders.len()), all_well: true });
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let rows = LocalSet::new().block_on(&runtime, join_all(forwarders.iter().map(row)));
+    // A look-up of a name may hang for as long as it likes; nobody waits for it any more.
+    runtime.shutdown_background();
+    let all_well = rows.iter().all(|(_, is_well)| *is_well);
+    let heading = ["NAME", "PROTOCOL", "ADDRESS", "LATENCY", "INTERVAL", "VERDICT"].map(str::to_owned);
+    let rows: Vec<_> = [heading].into_iter().chain(rows.into_iter().map(|(row, _)| row)).collect();
+    Ok(Report { text: table(&rows), all_well })
+}
+
+async fn row(options: &ForwarderOptions) -> ([String; 6], bool) {
+    let protocol = options.uri.scheme().to_owned();
+    let name = options.name.escape_debug().to_string();
+    match probe(options).await {
+        Ok(probed) => {
+            let latency = format!("{:.0} ms", probed.latency.as_secs_f64() * 1000.0);
+            let interval = format!("{} s", probed.interval.as_secs());
+            ([name, protocol, probed.from.to_string(), latency, interval, "ok".to_owned()], true)
+        }
+        Err(error) => {
+            let none = || "-".to_owned();
+            // It is there, and need not take a torrent that nobody has.
+            let is_well = matches!(error, ForwardError::Refused { .. });
+            let verdict = if is_well { format!("answers, but {error}") } else { format!("fails: {error}") };
+            ([name, protocol, none(), none(), none(), verdict], is_well)
+        }
+    }
+}
+
+fn table(rows: &[[String; 6]]) -> String {
+    let widths: [usize; 6] = std::array::from_fn(|column| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    });
+    let line = |row: &[String; 6]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}

@@ -1,0 +1,187 @@
+//! The peers that a forwarder gave for a torrent, as they are kept.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::bittorrent::{Endpoint, Ip, Peer, PeerId};
+use crate::wire::upstream::UpstreamReply;
+
+/// Peers that are kept of each family: as many as one client can get.
+const MAX_KEPT: usize = 200;
+
+/// A list is good for at least so long: a swarm of one client that announces every ten minutes has one all the time.
+const GOOD_AT_LEAST: Duration = Duration::from_mins(20);
+
+/// One forwarder's peers of one torrent. 6 and 18 bytes a peer: there may be many lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamPeers {
+    /// IPv4 peers.
+    pub v4: Box<[Endpoint<Ipv4Addr>]>,
+    /// IPv6 peers.
+    pub v6: Box<[Endpoint<Ipv6Addr>]>,
+    /// Seeds that the forwarder knows.
+    pub complete: u32,
+    /// Other peers that it knows.
+    pub incomplete: u32,
+    good_until: Instant,
+}
+
+impl UpstreamPeers {
+    /// Keeps of a reply what is not one of `ours`. `interval` is when the forwarder is asked again.
+    pub(super) fn new(reply: &UpstreamReply, interval: Duration, ours: &Ours<'_>, now: Instant) -> Self {
+        Self {
+            v4: kept(&reply.peers.v4, ours),
+            v6: kept(&reply.peers.v6, ours),
+            complete: reply.complete,
+            incomplete: reply.incomplete,
+            // One refresh may fail.
+            good_until: now + (interval * 2).max(GOOD_AT_LEAST),
+        }
+    }
+
+    /// Of these peers, as if they had come from an upstream.
+    #[cfg(test)]
+    pub(crate) fn simulated(peers: &crate::bittorrent::PeerLists, complete: u32, incomplete: u32) -> Self {
+        let reply = UpstreamReply { peers: peers.clone(), complete, incomplete, ..UpstreamReply::default() };
+        Self::new(&reply, Duration::ZERO, &Ours::default(), Instant::now())
+    }
+
+    /// Bytes that its peers take.
+    fn size(&self) -> usize {
+        size_of_val(&*self.v4) + size_of_val(&*self.v6)
+    }
+}
+
+fn kept<A: Ip>(peers: &[Peer<A>], ours: &Ours<'_>) -> Box<[Endpoint<A>]> {
+    peers.iter().filter(|peer| !ours.has(peer)).map(|peer| peer.endpoint).take(MAX_KEPT).collect()
+}
+
+/// By what our own clients are known when they come back from an upstream: it knows them under our address.
+#[derive(Debug, Default)]
+pub(super) struct Ours<'a> {
+    /// The addresses under which the upstream sees us.
+    pub(super) addresses: &'a [IpAddr],
+    /// The clients in this swarm.
+    pub(super) ids: HashSet<PeerId>,
+    /// Where they listen, under their own addresses.
+    pub(super) endpoints: HashSet<(IpAddr, NonZeroU16)>,
+    /// Where they listen, under any.
+    pub(super) ports: HashSet<NonZeroU16>,
+}
+
+impl Ours<'_> {
+    fn has<A: Ip>(&self, peer: &Peer<A>) -> bool {
+        let (ip, port) = (peer.endpoint.ip.into(), peer.endpoint.port);
+        let ours = self.ports.contains(&port) && (self.addresses.contains(&ip) || self.endpoints.contains(&(ip, port)));
+        ours || peer.id.is_some_and(|id| self.ids.contains(&id))
+    }
+}
+
+/// The latest lists of one forwarder for one torrent. Trackers tell a seed of leechers only, so that what was told to one
+/// is not what the other asks for.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    /// As told to a peer that downloads.
+    all: Option<Arc<UpstreamPeers>>,
+    /// As told to one that does not.
+    leechers: Option<Arc<UpstreamPeers>>,
+}
+
+impl Lists {
+    pub(super) fn put(&mut self, downloads: bool, list: Arc<UpstreamPeers>) {
+        *(if downloads { &mut self.all } else { &mut self.leechers }) = Some(list);
+    }
+
+    /// The list for such a peer, while it is good.
+    pub(super) fn exact(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
+        let list = if downloads { &self.all } else { &self.leechers };
+        list.as_ref().filter(|list| now < list.good_until)
+    }
+
+    /// The best list that there is for such a peer.
+    pub(super) fn best(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
+        self.exact(downloads, now).or_else(|| self.exact(!downloads, now))
+    }
+
+    /// Forgets what is no longer good.
+    pub(super) fn expire(&mut self, now: Instant) {
+        for list in [&mut self.all, &mut self.leechers] {
+            list.take_if(|list| now >= list.good_until);
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        usize::from(self.all.is_some()) + usize::from(self.leechers.is_some())
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.all.iter().chain(&self.leechers).map(|list| list.size()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+
+    #[test]
+    fn our_own_clients_are_dropped_however_they_come_back() {
+        let mut reply = UpstreamReply::default();
+        let mut push = |address: &str, id: Option<u8>| {
+            let address: SocketAddr = address.parse().unwrap();
+            let port = NonZeroU16::new(address.port()).unwrap();
+            reply.peers.push(address.ip(), port, id.map(|id| PeerId([id; 20])));
+        };
+        push("203.0.113.1:6881", None); // our address, a client's port
+        push("203.0.113.1:9999", None); // somebody else behind the same NAT
+        push("10.0.0.1:6881", None); // the client under its own address
+        push("10.0.0.2:6881", None); // another host with the same port
+        push("198.51.100.1:1", Some(1)); // the client's id
+        push("198.51.100.2:1", Some(2));
+        push("[2001:db8::1]:6881", None);
+        push("[2001:db8::2]:6881", None);
+        let ours = Ours {
+            addresses: &["203.0.113.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            ids: HashSet::from([PeerId([1; 20])]),
+            endpoints: HashSet::from([("10.0.0.1".parse().unwrap(), NonZeroU16::new(6881).unwrap())]),
+            ports: HashSet::from([NonZeroU16::new(6881).unwrap()]),
+        };
+        let list = UpstreamPeers::new(&reply, Duration::ZERO, &ours, Instant::now());
+        let kept: Vec<_> = list.v4.iter().map(|&endpoint| SocketAddr::from(endpoint).to_string()).collect();
+        assert_eq!(kept, ["203.0.113.1:9999", "10.0.0.2:6881", "198.51.100.2:1"]);
+        assert_eq!(
+            list.v6.iter().map(|&endpoint| SocketAddr::from(endpoint)).collect::<Vec<_>>(),
+            ["[2001:db8::2]:6881".parse().unwrap()]
+        );
+    }
+
+    #[test]
+    fn a_seed_s_list_is_no_leecher_s_but_better_than_none() {
+        let now = Instant::now();
+        let list = |complete| {
+            Arc::new(UpstreamPeers::new(
+                &UpstreamReply { complete, ..UpstreamReply::default() },
+                Duration::ZERO,
+                &Ours::default(),
+                now,
+            ))
+        };
+        let mut lists = Lists::default();
+        let complete = |list: Option<&Arc<UpstreamPeers>>| list.map(|list| list.complete);
+        assert_eq!(complete(lists.best(true, now)), None);
+        lists.put(false, list(1));
+        assert_eq!((complete(lists.exact(true, now)), complete(lists.best(true, now))), (None, Some(1)));
+        lists.put(true, list(2));
+        assert_eq!((complete(lists.exact(true, now)), complete(lists.exact(false, now))), (Some(2), Some(1)));
+        assert_eq!(lists.count(), 2);
+        let later = now + GOOD_AT_LEAST;
+        assert_eq!(complete(lists.best(true, later)), None);
+        lists.expire(later);
+        assert_eq!(lists.count(), 0);
+    }
+}

@@ -1,0 +1,74 @@
+//! One announce to a forwarder to see whether it answers: for the operator, before clients depend on it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::error::ForwardError;
+use super::forwarder::{Ask, Upstream};
+use super::http::Along;
+use super::session::Heard;
+use super::{AnnouncedIp, DEFAULT_TIMEOUT, ForwarderOptions};
+use crate::bittorrent::{AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId};
+
+/// Where the peer of a probe says that it listens: nothing does, and it is signed off at once.
+const PORT: u16 = 6881;
+
+/// What a forwarder answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// The address that answered.
+    pub from: SocketAddr,
+    /// How long that took, from the look-up of its name to the last byte.
+    pub latency: Duration,
+    /// When it would want to hear of a peer again.
+    pub interval: Duration,
+}
+
+/// Announces a torrent that nobody has, asks for no peers, and signs off again.
+///
+/// The future must be polled within a tokio `LocalSet`.
+///
+/// # Errors
+/// Why it gave no sensible answer. [`ForwardError::Refused`] is one that is there: it may well take other torrents.
+pub async fn probe(options: &ForwarderOptions) -> Result<Probed, ForwardError> {
+    let junk = |what| ForwardError::Junk { what, status: None };
+    let upstream = Upstream::new(options, &Arc::default()).map_err(junk)?;
+    let timeout = options.timeout.unwrap_or(DEFAULT_TIMEOUT);
+    let request = stranger();
+    let along = Along::new(None, "");
+    let ip = match options.ip {
+        AnnouncedIp::Fixed(ip) => Some(ip),
+        AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
+    };
+    let start = Instant::now();
+    let ask = Ask { request: &request, numwant: 0, ip, tracker_id: None, along: &along };
+    let answer = upstream.announce(&ask, timeout).await?;
+    let latency = start.elapsed();
+    let (interval, tracker_id) = match Heard::taken(&answer.reply) {
+        Heard::Taken { interval, tracker_id } => (interval, tracker_id),
+        Heard::Refused(_) | Heard::Lost => (Duration::ZERO, None),
+    };
+    let stopped = AnnounceRequest { event: Some(Event::Stopped), ..request.clone() };
+    let farewell = Ask { request: &stopped, tracker_id: tracker_id.as_deref(), ..ask };
+    // What it says to that is of no interest: it has answered.
+    let _ = upstream.announce(&farewell, timeout).await;
+    Ok(Probed { from: answer.from, latency, interval })
+}
+
+fn stranger() -> AnnounceRequest {
+    AnnounceRequest {
+        info_hash: InfoHash(std::array::from_fn(|_| fastrand::u8(..))),
+        peer_id: PeerId(std::array::from_fn(|at| {
+            b"-RE0100-".get(at).copied().unwrap_or_else(|| fastrand::u8(b'0'..=b'9'))
+        })),
+        port: std::num::NonZeroU16::new(PORT),
+        uploaded: 0,
+        downloaded: 0,
+        left: Some(1),
+        event: Some(Event::Started),
+        numwant: NumWant::AtMost(0),
+        key: None,
+        claimed: ClaimedIps::default(),
+    }
+}

@@ -1,0 +1,403 @@
+//! What one forwarder knows of one of our peers, and what it is to be told next.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::bittorrent::Event;
+use crate::wire::upstream::{Retry, UpstreamReply};
+
+/// Until an upstream that names no interval wants to hear of a peer again.
+const DEFAULT_INTERVAL: Duration = Duration::from_mins(30);
+
+/// An upstream hears of one peer no more often, whatever interval it names.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
+
+/// It hears of one peer at least as often as that: what names a longer interval is broken rather than that patient.
+const LONGEST_INTERVAL: Duration = Duration::from_hours(6);
+
+/// How often a forwarder is told that a peer has left, if it does not take it in.
+const FAREWELLS: u8 = 3;
+
+/// What an exchange tells a forwarder of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Telling {
+    /// It is here.
+    Started,
+    /// It is still here.
+    Update,
+    /// It has finished its download.
+    Completed,
+    /// It has left.
+    Stopped,
+}
+
+impl Telling {
+    /// The event that stands in the announce. A partial seed says so in each that has no other (BEP 21).
+    pub(super) fn event(self, client: Option<Event>) -> Option<Event> {
+        match self {
+            Self::Started => Some(Event::Started),
+            Self::Update => client.filter(|event| *event == Event::Paused),
+            Self::Completed => Some(Event::Completed),
+            Self::Stopped => Some(Event::Stopped),
+        }
+    }
+
+    /// For the log.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Update => "update",
+            Self::Completed => "completed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What came of an exchange, as far as its session is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// The forwarder took it in.
+    Taken {
+        /// Until it wants to hear of the peer again.
+        interval: Duration,
+        /// To be sent with the next announce.
+        tracker_id: Option<Vec<u8>>,
+    },
+    /// It refuses this peer or this torrent, for so long; for ever if none.
+    Refused(Option<Duration>),
+    /// It cannot have heard, or did not say.
+    Lost,
+}
+
+impl Heard {
+    pub(super) fn taken(reply: &UpstreamReply) -> Self {
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let interval = reply.interval.map_or(DEFAULT_INTERVAL, seconds);
+        let interval = interval.max(reply.min_interval.map_or(Duration::ZERO, seconds));
+        Self::Taken {
+            interval: interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
+            tracker_id: reply.tracker_id.clone(),
+        }
+    }
+
+    pub(super) fn refused(retry: Retry) -> Self {
+        match retry {
+            Retry::Unsaid => Self::Refused(Some(DEFAULT_INTERVAL)),
+            Retry::Minutes(minutes) => {
+                let pause = Duration::from_secs(u64::from(minutes) * 60);
+                Self::Refused(Some(pause.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)))
+            }
+            Retry::Never => Self::Refused(None),
+        }
+    }
+}
+
+/// What one forwarder knows of one peer.
+#[derive(Debug)]
+pub(super) struct Session {
+    knowledge: Knowledge,
+    completed: Completed,
+    /// What is being told at this moment, and since when. There is one exchange at a time.
+    under_way: Option<(Telling, Instant)>,
+    /// The tracker id of its latest reply that had one.
+    tracker_id: Option<Vec<u8>>,
+    farewells: u8,
+    /// Held while the peer's leave has still to be told: who stops the process waits for it.
+    farewell: Option<TaskTrackerToken>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Knowledge {
+    /// It has not been told that the peer is here, or nobody knows whether it has.
+    None,
+    /// It knows the peer, and wants to hear of it again.
+    Peer {
+        /// Then.
+        due: Instant,
+    },
+    /// It refused, and does not want to hear of the peer until then; never if none.
+    Refused {
+        /// Then.
+        until: Option<Instant>,
+        /// Whether it took the peer in before.
+        knows: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Completed {
+    No,
+    Owed,
+    Told,
+}
+
+impl Session {
+    pub(super) fn new() -> Self {
+        Self {
+            knowledge: Knowledge::None,
+            completed: Completed::No,
+            under_way: None,
+            tracker_id: None,
+            farewells: 0,
+            farewell: None,
+        }
+    }
+
+    /// The peer says that it has finished its download. It is told once.
+    pub(super) fn completes(&mut self) {
+        if self.completed == Completed::No {
+            self.completed = Completed::Owed;
+        }
+    }
+
+    /// The peer leaves; `token` is held until that is told.
+    pub(super) fn leaves(&mut self, token: TaskTrackerToken) {
+        self.farewell = Some(token);
+    }
+
+    /// What is to be told now, if anything is. `leaving`: the peer is no longer here.
+    pub(super) fn due(&self, leaving: bool, now: Instant) -> Option<Telling> {
+        if self.under_way.is_some() {
+            return None;
+        }
+        if leaving {
+            return self.knows().then_some(Telling::Stopped);
+        }
+        match self.knowledge {
+            Knowledge::Refused { until, .. } if until.is_none_or(|until| now < until) => None,
+            _ if self.completed == Completed::Owed => Some(Telling::Completed),
+            Knowledge::None | Knowledge::Refused { .. } => Some(Telling::Started),
+            Knowledge::Peer { due } => (now >= due).then_some(Telling::Update),
+        }
+    }
+
+    /// An exchange begins, with the tracker id to be sent. It must be followed by [`Self::ended`].
+    pub(super) fn begins(&mut self, telling: Telling, now: Instant) -> Option<Vec<u8>> {
+        self.under_way = Some((telling, now));
+        self.tracker_id.clone()
+    }
+
+    /// The exchange under way has ended. Returns what is to be told at once, without waiting for the peer's next announce.
+    pub(super) fn ended(&mut self, heard: Heard, leaving: bool, now: Instant) -> Option<Telling> {
+        let (telling, begun) = self.under_way.take()?;
+        if telling == Telling::Stopped {
+            self.farewell = None;
+            if heard == Heard::Lost {
+                self.farewells += 1;
+                return None;
+            }
+            // Should the peer have come back in the meantime, it begins anew.
+            *self = Self::new();
+            return (!leaving).then_some(Telling::Started);
+        }
+        if telling == Telling::Completed && heard != Heard::Lost {
+            self.completed = Completed::Told;
+        }
+        let lost = heard == Heard::Lost;
+        match heard {
+            Heard::Taken { interval, tracker_id } => {
+                // From its start: a client that comes every half hour is not to be late by the time that an answer takes.
+                self.knowledge = Knowledge::Peer { due: begun + interval };
+                self.tracker_id = tracker_id.or(self.tracker_id.take());
+            }
+            Heard::Refused(pause) => {
+                self.knowledge = Knowledge::Refused { until: pause.map(|pause| now + pause), knows: self.knows() };
+            }
+            Heard::Lost => {}
+        }
+        // What was lost is told with the peer's next announce: an upstream in trouble is not asked in a circle.
+        self.due(leaving, now).filter(|_| leaving || !lost)
+    }
+
+    /// The peer's leave could not be told at this time.
+    pub(super) fn farewell_fails(&mut self) {
+        self.farewell = None;
+        self.farewells += 1;
+    }
+
+    /// Whether nothing is left to tell of a peer that is no longer here.
+    pub(super) fn is_over(&self) -> bool {
+        self.under_way.is_none() && (!self.knows() || self.farewells >= FAREWELLS)
+    }
+
+    fn knows(&self) -> bool {
+        matches!(self.knowledge, Knowledge::Peer { .. } | Knowledge::Refused { knows: true, .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_util::task::TaskTracker;
+
+    fn taken(seconds: u64) -> Heard {
+        Heard::Taken { interval: Duration::from_secs(seconds), tracker_id: None }
+    }
+
+    struct Test {
+        session: Session,
+        now: Instant,
+        leaving: bool,
+        tracker: TaskTracker,
+    }
+
+    impl Test {
+        fn new() -> Self {
+            Self { session: Session::new(), now: Instant::now(), leaving: false, tracker: TaskTracker::new() }
+        }
+
+        fn after(&mut self, seconds: u64) -> &mut Self {
+            self.now += Duration::from_secs(seconds);
+            self
+        }
+
+        fn due(&self) -> Option<Telling> {
+            self.session.due(self.leaving, self.now)
+        }
+
+        /// Begins what is due and ends it so.
+        fn tell(&mut self, telling: Telling, heard: Heard) -> Option<Telling> {
+            assert_eq!(self.due(), Some(telling));
+            self.session.begins(telling, self.now);
+            assert_eq!(self.due(), None, "one exchange at a time");
+            self.session.ended(heard, self.leaving, self.now)
+        }
+
+        fn leaves(&mut self) {
+            self.leaving = true;
+            self.session.leaves(self.tracker.token());
+        }
+    }
+
+    #[test]
+    fn started_once_and_then_at_the_upstream_s_interval() {
+        let mut test = Test::new();
+        assert_eq!(test.tell(Telling::Started, taken(1800)), None);
+        assert_eq!(test.after(1799).due(), None);
+        test.after(1);
+        assert_eq!(test.tell(Telling::Update, taken(600)), None);
+        assert_eq!(test.after(599).due(), None);
+        assert_eq!(test.after(1).due(), Some(Telling::Update));
+    }
+
+    #[test]
+    fn the_interval_is_within_reason_and_never_below_the_smallest() {
+        let interval = |interval, min_interval| {
+            let reply = UpstreamReply { interval, min_interval, ..UpstreamReply::default() };
+            let Heard::Taken { interval, .. } = Heard::taken(&reply) else { unreachable!() };
+            interval.as_secs()
+        };
+        assert_eq!(interval(None, None), 1800);
+        assert_eq!(interval(Some(120), None), 120);
+        assert_eq!(interval(Some(120), Some(60)), 120);
+        assert_eq!(interval(Some(120), Some(300)), 300);
+        assert_eq!(interval(Some(0), None), 10);
+        assert_eq!(interval(Some(u32::MAX), Some(u32::MAX)), 6 * 3600);
+    }
+
+    #[test]
+    fn what_was_lost_is_told_with_the_next_announce() {
+        let mut test = Test::new();
+        assert_eq!(test.tell(Telling::Started, Heard::Lost), None);
+        assert_eq!(test.tell(Telling::Started, taken(1800)), None);
+        test.session.completes();
+        assert_eq!(test.tell(Telling::Completed, Heard::Lost), None);
+        assert_eq!(test.tell(Telling::Completed, taken(1800)), None);
+        test.session.completes();
+        assert_eq!(test.due(), None, "a client that says it twice has finished once");
+    }
+
+    #[test]
+    fn what_happens_during_an_exchange_is_told_behind_it() {
+        let mut test = Test::new();
+        test.session.begins(Telling::Started, test.now);
+        test.session.completes();
+        assert_eq!(test.session.ended(taken(1800), false, test.now), Some(Telling::Completed));
+        test.session.begins(Telling::Completed, test.now);
+        test.leaves();
+        assert!(!test.session.is_over());
+        assert_eq!(test.session.ended(taken(1800), true, test.now), Some(Telling::Stopped));
+        test.session.begins(Telling::Stopped, test.now);
+        assert_eq!(test.session.ended(taken(1800), true, test.now), None);
+        assert!(test.session.is_over() && test.tracker.is_empty());
+    }
+
+    #[test]
+    fn a_completed_that_comes_first_stands_for_started() {
+        let mut test = Test::new();
+        test.session.completes();
+        assert_eq!(test.tell(Telling::Completed, taken(1800)), None);
+        assert_eq!(test.after(1800).due(), Some(Telling::Update));
+    }
+
+    #[test]
+    fn who_comes_back_while_its_leave_is_told_begins_anew() {
+        let mut test = Test::new();
+        test.tell(Telling::Started, taken(1800));
+        test.leaves();
+        test.session.begins(Telling::Stopped, test.now);
+        test.leaving = false;
+        assert_eq!(test.session.ended(taken(1800), false, test.now), Some(Telling::Started));
+    }
+
+    #[test]
+    fn a_leave_is_told_three_times_at_most_and_never_to_who_does_not_know_the_peer() {
+        let mut test = Test::new();
+        test.leaves();
+        assert_eq!((test.due(), test.session.is_over()), (None, true));
+
+        let mut test = Test::new();
+        test.tell(Telling::Started, taken(1800));
+        test.leaves();
+        assert_eq!(test.tell(Telling::Stopped, Heard::Lost), None);
+        assert!(test.tracker.is_empty(), "nobody waits for the second attempt");
+        test.session.farewell_fails();
+        assert!(!test.session.is_over());
+        assert_eq!(test.tell(Telling::Stopped, Heard::Lost), None);
+        assert!(test.session.is_over());
+    }
+
+    #[test]
+    fn a_refusal_holds_for_as_long_as_it_says() {
+        for (retry, seconds) in [(Retry::Unsaid, 1800), (Retry::Minutes(5), 300), (Retry::Minutes(u32::MAX), 6 * 3600)]
+        {
+            let mut test = Test::new();
+            assert_eq!(test.tell(Telling::Started, Heard::refused(retry)), None);
+            test.session.completes();
+            assert_eq!(test.after(seconds - 1).due(), None, "{retry:?}");
+            assert_eq!(test.after(1).due(), Some(Telling::Completed), "{retry:?}");
+            test.leaves();
+            assert!(test.session.is_over());
+        }
+        let mut test = Test::new();
+        test.tell(Telling::Started, Heard::refused(Retry::Never));
+        assert_eq!(test.after(1_000_000).due(), None);
+    }
+
+    #[test]
+    fn who_is_refused_later_is_still_signed_off() {
+        let mut test = Test::new();
+        test.tell(Telling::Started, taken(60));
+        test.after(60).tell(Telling::Update, Heard::refused(Retry::Never));
+        test.leaves();
+        assert_eq!(test.tell(Telling::Stopped, Heard::Lost), None);
+    }
+
+    #[test]
+    fn the_tracker_id_is_echoed_until_there_is_another() {
+        let mut test = Test::new();
+        let with = |id: Option<&str>| Heard::Taken {
+            interval: Duration::from_mins(1),
+            tracker_id: id.map(|id| id.as_bytes().to_vec()),
+        };
+        assert_eq!(test.session.begins(Telling::Started, test.now), None);
+        test.session.ended(with(Some("a")), false, test.now);
+        assert_eq!(test.session.begins(Telling::Update, test.now).as_deref(), Some(&b"a"[..]));
+        test.session.ended(with(None), false, test.now);
+        assert_eq!(test.session.begins(Telling::Update, test.now).as_deref(), Some(&b"a"[..]));
+        test.session.ended(with(Some("b")), false, test.now);
+        assert_eq!(test.session.begins(Telling::Update, test.now).as_deref(), Some(&b"b"[..]));
+    }
+}

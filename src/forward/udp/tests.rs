@@ -1,0 +1,509 @@
+//! Exchanges with trackers of the test's own, over real sockets.
+
+use super::*;
+use crate::bittorrent::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists};
+use crate::wire::udp::Request;
+use futures::future::join;
+use std::cell::Cell;
+use std::num::NonZeroU16;
+
+const LONG: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(100);
+const ID: ConnectionId = ConnectionId(0xc0c1_c2c3_c4c5_c6c7);
+const OTHER_ID: ConnectionId = ConnectionId(1);
+
+/// A tracker whose every step the test takes.
+struct Tracker {
+    socket: UdpSocket,
+    latest: Cell<Option<TransactionId>>,
+}
+
+/// An announce as it arrived.
+struct Arrived {
+    connection: ConnectionId,
+    transaction: TransactionId,
+    announce: AnnounceRequest,
+    url_data: Vec<u8>,
+    from: SocketAddr,
+}
+
+impl Tracker {
+    async fn new() -> Self {
+        Self::at("127.0.0.1:0").await.unwrap()
+    }
+
+    async fn at(address: &str) -> io::Result<Self> {
+        Ok(Self { socket: UdpSocket::bind(address).await?, latest: Cell::new(None) })
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap()
+    }
+
+    fn upstream(&self) -> UdpUpstream {
+        self.upstream_at("/announce")
+    }
+
+    fn upstream_at(&self, path: &str) -> UdpUpstream {
+        upstream(&format!("udp://{}{path}", self.address()))
+    }
+
+    async fn packet(&self) -> (Request, SocketAddr) {
+        let mut buffer = [0; 4096];
+        let (length, from) = self.socket.recv_from(&mut buffer).await.unwrap();
+        (Request::parse(&buffer[..length]).unwrap(), from)
+    }
+
+    /// The next that is none sent again: a busy machine may be late with an answer.
+    async fn request(&self) -> (Request, SocketAddr) {
+        loop {
+            let (request, from) = self.packet().await;
+            let (Request::Connect { transaction } | Request::Announce { transaction, .. }) = request;
+            if self.latest.replace(Some(transaction)) != Some(transaction) {
+                return (request, from);
+            }
+        }
+    }
+
+    async fn connect_request(&self) -> (TransactionId, SocketAddr) {
+        match self.request().await {
+            (Request::Connect { transaction }, from) => (transaction, from),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn announce_request(&self) -> Arrived {
+        match self.request().await {
+            (Request::Announce { connection, transaction, announce, url_data }, from) => {
+                Arrived { connection, transaction, announce, url_data, from }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn send(&self, response: &[u8], to: SocketAddr) {
+        self.socket.send_to(response, to).await.unwrap();
+    }
+
+    async fn connects(&self, id: ConnectionId) {
+        let (transaction, from) = self.connect_request().await;
+        self.send(&udp::encode_connected(transaction, id), from).await;
+    }
+
+    /// Answers an announce with this many seconds, by which it can be told from others.
+    async fn answers(&self, arrived: &Arrived, interval: u32) {
+        self.send(&udp::encode_announced(arrived.transaction, &reply(interval), arrived.from.ip()), arrived.from).await;
+    }
+
+    async fn refuses(&self, arrived: &Arrived, reason: &[u8]) {
+        self.send(&udp::encode_refused(arrived.transaction, reason), arrived.from).await;
+    }
+
+    /// A whole announce, from the connection id on.
+    async fn serves(&self, id: ConnectionId, interval: u32) -> Arrived {
+        self.connects(id).await;
+        self.announces(id, interval).await
+    }
+
+    /// An announce with a connection id that it gave.
+    async fn announces(&self, id: ConnectionId, interval: u32) -> Arrived {
+        let arrived = self.announce_request().await;
+        assert_eq!(arrived.connection, id);
+        self.answers(&arrived, interval).await;
+        arrived
+    }
+}
+
+fn upstream(uri: &str) -> UdpUpstream {
+    UdpUpstream::new(&Url::parse(uri).unwrap(), Arc::default()).unwrap()
+}
+
+fn reply(interval: u32) -> AnnounceReply {
+    let mut peers = PeerLists::default();
+    let port = NonZeroU16::new(6881).unwrap();
+    peers.push([10, 0, 0, 1].into(), port, None);
+    peers.push("fd00::1".parse().unwrap(), port, None);
+    AnnounceReply {
+        interval,
+        min_interval: 0,
+        complete: 7,
+        incomplete: 9,
+        downloaded: 0,
+        external_ip: Ipv4Addr::LOCALHOST.into(),
+        warning: None,
+        peers,
+    }
+}
+
+fn request() -> AnnounceRequest {
+    AnnounceRequest {
+        info_hash: InfoHash([1; 20]),
+        peer_id: PeerId([2; 20]),
+        port: NonZeroU16::new(6881),
+        uploaded: 1,
+        downloaded: 2,
+        left: Some(3),
+        event: Some(Event::Started),
+        numwant: NumWant::Default,
+        key: Some(b"0000BEEF"[..].into()),
+        claimed: ClaimedIps::default(),
+    }
+}
+
+/// An announce of `request` with this address to be recorded.
+async fn announce_of(
+    upstream: &UdpUpstream,
+    request: &AnnounceRequest,
+    ip: Option<IpAddr>,
+    timeout: Duration,
+) -> Result<Answer, ForwardError> {
+    let along = super::super::Along::new(None, "");
+    let ask = Ask { request, numwant: 50, ip, tracker_id: None, along: &along };
+    upstream.announce(&ask, timeout).await
+}
+
+async fn announce(upstream: &UdpUpstream, timeout: Duration) -> Result<Answer, ForwardError> {
+    announce_of(upstream, &request(), None, timeout).await
+}
+
+/// By what the test's tracker tells its answers apart.
+fn interval(answer: Result<Answer, ForwardError>) -> u32 {
+    answer.unwrap().reply.interval.unwrap()
+}
+
+/// Has an upstream ask addresses that no name gave.
+async fn in_turn(
+    upstream: &UdpUpstream,
+    ip: Option<IpAddr>,
+    addresses: &[SocketAddr],
+    timeout: Duration,
+) -> Result<Answer, ForwardError> {
+    let along = super::super::Along::new(None, "");
+    let ask = Ask { request: &request(), numwant: 50, ip, tracker_id: None, along: &along };
+    upstream.ask_in_turn(&ask, addresses.to_vec(), Instant::now() + timeout).await
+}
+
+/// Lets the clock jump while nothing is under way.
+async fn later(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[test]
+fn bad_configuration_is_told_without_the_passkey() {
+    let long = format!("udp://tracker.example:80/{}", "secret".repeat(200));
+    for uri in [
+        "http://tracker.example:80/secret",
+        "udp:tracker.example:80/secret",
+        "udp:///secret",
+        "udp://tracker.example/secret",
+        "udp://tracker.example:0/secret",
+        "udp://1.2.3.256:80/secret",
+        long.as_str(),
+    ] {
+        let error = UdpUpstream::new(&Url::parse(uri).unwrap(), Arc::default()).unwrap_err();
+        assert!(error.starts_with("its uri ") && !error.contains("secret"), "{uri}: {error}");
+    }
+    let upstream = upstream("udp://me:secret@tracker.example:6969/secret?secret");
+    assert_eq!(format!("{upstream:?}"), r#"UdpUpstream { host: "tracker.example:6969", .. }"#);
+}
+
+#[test]
+fn url_data_is_what_follows_the_host() {
+    for (uri, expected) in [
+        ("udp://tracker.example:80", ""),
+        ("udp://tracker.example:80/", ""),
+        ("udp://tracker.example:80/announce", "/announce"),
+        ("udp://tracker.example:80?a=b", "?a=b"),
+        ("udp://tracker.example:80/?a=b#c", "/?a=b"),
+        ("udp://tracker.example:80/a%20b/c?d=e&f", "/a%20b/c?d=e&f"),
+    ] {
+        assert_eq!(url_data(&Url::parse(uri).unwrap()), expected.as_bytes(), "{uri}");
+    }
+}
+
+#[actix_web::test]
+async fn names_and_addresses_are_resolved_with_their_ports() {
+    for (uri, expected) in [
+        ("udp://127.0.0.1:80", "127.0.0.1:80"),
+        ("udp://[::1]:6969/announce", "[::1]:6969"),
+        ("udp://LOCALHOST:443", "127.0.0.1:443"),
+    ] {
+        let upstream = upstream(uri);
+        let found = upstream.resolver.usual(&upstream.place).await.unwrap();
+        assert!(found.contains(&expected.parse().unwrap()), "{uri}: {found:?}");
+    }
+}
+
+#[actix_web::test]
+async fn an_announce_says_what_it_must_and_its_answer_is_read() {
+    let tracker = Tracker::new().await;
+    let upstream = tracker.upstream_at("/announce?passkey=0123456789abcdef");
+    let request = request();
+    let ip = Ipv4Addr::new(192, 168, 1, 15).into();
+    let exchange = announce_of(&upstream, &request, Some(ip), LONG);
+    let (answer, arrived) = join(exchange, tracker.serves(ID, 1800)).await;
+    let claimed = ClaimedIps { ip: Some(ip), ..ClaimedIps::default() };
+    assert_eq!(arrived.announce, AnnounceRequest { numwant: NumWant::AtMost(50), claimed, ..request });
+    assert_eq!(arrived.url_data, b"/announce?passkey=0123456789abcdef");
+    let Answer { reply: read, from } = answer.unwrap();
+    assert_eq!(from, tracker.address());
+    let peers = PeerLists { v6: Vec::new(), ..reply(0).peers };
+    let expected =
+        UpstreamReply { interval: Some(1800), complete: 7, incomplete: 9, peers, ..UpstreamReply::default() };
+    assert_eq!(read, expected);
+}
+
+#[actix_web::test]
+async fn over_ipv6_the_peers_are_of_ipv6() {
+    // Not every host has it.
+    let Ok(tracker) = Tracker::at("[::1]:0").await else { return };
+    let upstream = tracker.upstream();
+    let request = request();
+    let exchange = announce_of(&upstream, &request, Some(Ipv4Addr::new(192, 168, 1, 15).into()), LONG);
+    let (answer, arrived) = join(exchange, tracker.serves(ID, 1800)).await;
+    let answer = answer.unwrap();
+    assert_eq!(answer.reply.peers, PeerLists { v4: Vec::new(), ..reply(0).peers });
+    assert_eq!(answer.from, tracker.address());
+    // There is no place for it.
+    assert_eq!(arrived.announce.claimed, ClaimedIps::default());
+}
+
+#[actix_web::test]
+async fn a_connection_id_serves_for_two_minutes() {
+    let tracker = Tracker::new().await;
+    let upstream = tracker.upstream();
+    join(announce(&upstream, LONG), tracker.serves(ID, 1)).await.0.unwrap();
+    assert_eq!(interval(join(announce(&upstream, LONG), tracker.announces(ID, 2)).await.0), 2);
+    later(Duration::from_secs(119)).await;
+    assert_eq!(interval(join(announce(&upstream, LONG), tracker.announces(ID, 3)).await.0), 3);
+    later(Duration::from_secs(1)).await;
+    assert_eq!(interval(join(announce(&upstream, LONG), tracker.serves(OTHER_ID, 4)).await.0), 4);
+}
+
+#[actix_web::test]
+async fn a_lost_packet_is_sent_again() {
+    let tracker = Tracker::new().await;
+    let upstream = tracker.upstream();
+    let script = async {
+        let (lost, _) = tracker.packet().await;
+        let start = Instant::now();
+        let (again, from) = tracker.packet().await;
+        assert_eq!(again, lost);
+        assert!(start.elapsed() > FIRST_WAIT / 2, "{:?}", start.elapsed());
+        let Request::Connect { transaction } = again else { panic!("{again:?}") };
+        tracker.send(&udp::encode_connected(transaction, ID), from).await;
+        tracker.announces(ID, 1).await;
+    };
+    assert_eq!(interval(join(announce(&upstream, LONG), script).await.0), 1);
+}
+
+#[test]
+fn each_wait_is_twice_as_long_as_the_one_before() {
+    let waits: Vec<_> = waits().map(|wait| wait.as_millis()).take(4).collect();
+    assert_eq!(waits, [500, 1000, 2000, 4000]);
+}
+
+#[actix_web::test]
+async fn nobody_elses_answer_counts() {
+    let (tracker, stranger) = (Tracker::new().await, Tracker::new().await);
+    let upstream = tracker.upstream();
+    let script = async {
+        let (transaction, from) = tracker.connect_request().await;
+        // Too short to be an answer to anything, to another question, from another address, and too late.
+        tracker.send(b"\0\0\0", from).await;
+        tracker.send(&udp::encode_connected(TransactionId(!transaction.0), OTHER_ID), from).await;
+        stranger.send(&udp::encode_connected(transaction, OTHER_ID), from).await;
+        tracker.send(&udp::encode_connected(transaction, ID), from).await;
+        tracker.send(&udp::encode_connected(transaction, OTHER_ID), from).await;
+        tracker.announces(ID, 1).await;
+    };
+    assert_eq!(interval(join(announce(&upstream, LONG), script).await.0), 1);
+}
+
+#[actix_web::test]
+async fn a_refusal_is_told_without_the_passkey() {
+    let tracker = Tracker::new().await;
+    let upstream = tracker.upstream_at("/0123456789abcdef/announce");
+    let refused = |reason: &[u8]| ForwardError::Refused {
+        reason: reason.to_vec(),
+        retry: Retry::Unsaid,
+        status: None,
+        retry_after: None,
+    };
+    let script = async {
+        let (transaction, from) = tracker.connect_request().await;
+        tracker.send(&udp::encode_refused(transaction, b"no 0123456789abcdef!"), from).await;
+    };
+    let error = join(announce(&upstream, LONG), script).await.0.unwrap_err();
+    assert_eq!((error.status(), error), (None, refused(b"no ***!")));
+    // With a connection id that has just been given, an error is about the announce.
+    for kept in [false, true] {
+        let script = async {
+            if kept {
+                tracker.refuses(&tracker.announce_request().await, b"unknown connection id").await;
+            }
+            tracker.connects(if kept { OTHER_ID } else { ID }).await;
+            tracker.refuses(&tracker.announce_request().await, b"unknown torrent\0").await;
+        };
+        let error = join(announce(&upstream, LONG), script).await.0.unwrap_err();
+        assert_eq!(error, refused(b"unknown torrent"));
+    }
+}
+
+#[actix_web::test]
+async fn a_connection_id_that_is_refused_is_replaced() {
+    let tracker = Tracker::new().await;
+    let upstream = tracker.upstream();
+    join(announce(&upstream, LONG), tracker.serves(ID, 1)).await.0.unwrap();
+    let script = async {
+        tracker.refuses(&tracker.announce_request().await, b"connection id mismatch").await;
+        tracker.serves(OTHER_ID, 2).await;
+    };
+    assert_eq!(interval(join(announce(&upstream, LONG), script).await.0), 2);
+    assert_eq!(upstream.sockets.kept(tracker.address()).unwrap().id, OTHER_ID);
+}
+
+#[actix_web::test]
+async fn a_connection_id_that_is_met_with_silence_is_replaced() {
+    let tracker = Tracker::new().await;
+    let upstream = tracker.upstream();
+    join(announce(&upstream, LONG), tracker.serves(ID, 1)).await.0.unwrap();
+    let script = async {
+        assert_eq!(tracker.announce_request().await.connection, ID);
+        tracker.serves(OTHER_ID, 2).await;
+    };
+    assert_eq!(interval(join(announce(&upstream, LONG), script).await.0), 2);
+    // Also when there is no time left to get another.
+    assert_eq!(announce(&upstream, SHORT).await.unwrap_err(), ForwardError::Timeout);
+    assert!(upstream.sockets.kept(tracker.address()).is_none());
+}
+
+#[test]
+fn another_exchanges_connection_id_is_not_forgotten() {
+    let sockets = UdpSockets::default();
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    sockets.keep(address, ID);
+    sockets.forget(address, OTHER_ID);
+    assert!(sockets.kept(address).is_some());
+    sockets.forget(address, ID);
+    assert!(sockets.kept(address).is_none());
+}
+
+#[actix_web::test]
+async fn junk_is_junk() {
+    let tracker = Tracker::new().await;
+    let upstream = tracker.upstream();
+    let junk = |answer: Result<Answer, ForwardError>| match answer.unwrap_err() {
+        ForwardError::Junk { what, status: None } => what,
+        error => panic!("{error:?}"),
+    };
+    let script = async {
+        let (transaction, from) = tracker.connect_request().await;
+        tracker.send(&udp::encode_connected(transaction, ID)[..15], from).await;
+    };
+    assert_eq!(junk(join(announce(&upstream, LONG), script).await.0), "it is too short");
+    let script = async {
+        tracker.connects(ID).await;
+        let arrived = tracker.announce_request().await;
+        tracker.send(&udp::encode_connected(arrived.transaction, ID), arrived.from).await;
+    };
+    let what = junk(join(announce(&upstream, LONG), script).await.0);
+    assert_eq!(what, "it answers a request with action 0, which was not made");
+}
+
+#[actix_web::test]
+async fn who_never_answers_costs_no_more_than_the_timeout() {
+    let tracker = Tracker::new().await;
+    let upstream = tracker.upstream();
+    let start = Instant::now();
+    assert_eq!(announce(&upstream, SHORT).await.unwrap_err(), ForwardError::Timeout);
+    // The upper bound is for busy machines.
+    assert!((SHORT..LONG).contains(&start.elapsed()), "{:?}", start.elapsed());
+    let (_, from) = tracker.packet().await;
+    // A port where nobody is, of which the system may tell, does the sockets no harm.
+    let closed = Tracker::new().await.address();
+    assert_eq!(in_turn(&upstream, None, &[closed], SHORT).await.unwrap_err(), ForwardError::Timeout);
+    let (answer, arrived) = join(announce(&upstream, LONG), async {
+        tracker.connects(ID).await;
+        tracker.announces(ID, 1).await
+    })
+    .await;
+    assert_eq!(interval(answer), 1);
+    // It is one socket all the time.
+    assert_eq!(arrived.from, from);
+}
+
+#[actix_web::test]
+async fn two_exchanges_at_once_get_their_own_answers() {
+    let tracker = Tracker::new().await;
+    let upstream = tracker.upstream();
+    let requests = [1, 2].map(|n| AnnounceRequest { info_hash: InfoHash([n; 20]), ..request() });
+    let exchanges =
+        join(announce_of(&upstream, &requests[0], None, LONG), announce_of(&upstream, &requests[1], None, LONG));
+    let script = async {
+        let (first, from) = tracker.connect_request().await;
+        let (second, _) = tracker.connect_request().await;
+        assert_ne!(first, second);
+        tracker.send(&udp::encode_connected(second, OTHER_ID), from).await;
+        tracker.send(&udp::encode_connected(first, ID), from).await;
+        let arrived = [tracker.announce_request().await, tracker.announce_request().await];
+        for arrived in arrived.iter().rev() {
+            tracker.answers(arrived, arrived.announce.info_hash.0[0].into()).await;
+        }
+    };
+    let ((first, second), ()) = join(exchanges, script).await;
+    assert_eq!((interval(first), interval(second)), (1, 2));
+    assert!(upstream.sockets.waiting.0.lock().is_empty());
+}
+
+#[actix_web::test]
+async fn who_gives_up_leaves_nothing_behind() {
+    let tracker = Tracker::new().await;
+    let upstream = tracker.upstream();
+    let waiting = || upstream.sockets.waiting.0.lock().len();
+    let mut exchange = Box::pin(announce(&upstream, LONG));
+    assert!(futures::poll!(&mut exchange).is_pending());
+    assert_eq!(waiting(), 1);
+    drop(exchange);
+    assert_eq!(waiting(), 0);
+}
+
+#[actix_web::test]
+async fn addresses_are_asked_in_turn() {
+    let (tracker, silent) = (Tracker::new().await, Tracker::new().await);
+    let upstream = tracker.upstream();
+    // Without leave nobody may broadcast: the system refuses to send.
+    let broadcast = SocketAddr::from(([255; 4], 6969));
+    let (answer, _) =
+        join(in_turn(&upstream, None, &[broadcast, tracker.address()], LONG), tracker.serves(ID, 1)).await;
+    assert_eq!(answer.unwrap().from, tracker.address());
+    let error = in_turn(&upstream, None, &[broadcast], LONG).await.unwrap_err();
+    assert!(matches!(&error, ForwardError::Connect(why) if why.contains("denied")), "{error:?}");
+    // Half the time is for the other, though the first says nothing.
+    let addresses = [silent.address(), tracker.address()];
+    let (answer, _) = join(in_turn(&upstream, None, &addresses, 6 * SHORT), tracker.announces(ID, 2)).await;
+    assert_eq!(interval(answer), 2);
+    let addresses = [silent.address(), broadcast];
+    assert_eq!(in_turn(&upstream, None, &addresses, SHORT).await.unwrap_err(), ForwardError::Timeout);
+    // Where the first answers, the second is not asked.
+    let start = Instant::now();
+    let addresses = [tracker.address(), silent.address()];
+    let (answer, _) = join(in_turn(&upstream, None, &addresses, LONG), tracker.announces(ID, 3)).await;
+    assert_eq!(interval(answer), 3);
+    assert!(start.elapsed() < LONG / 2);
+}
+
+#[actix_web::test]
+async fn an_ipv4_address_to_be_recorded_goes_where_it_can_be_told() {
+    let (tracker, Ok(other)) = (Tracker::new().await, Tracker::at("[::1]:0").await) else { return };
+    let upstream = tracker.upstream();
+    let ip = Ipv4Addr::new(192, 168, 1, 15).into();
+    let start = Instant::now();
+    let addresses = [other.address(), tracker.address()];
+    let (answer, arrived) = join(in_turn(&upstream, Some(ip), &addresses, LONG), tracker.serves(ID, 1)).await;
+    assert_eq!(answer.unwrap().from, tracker.address());
+    assert_eq!(arrived.announce.claimed.ip, Some(ip));
+    assert!(start.elapsed() < LONG / 2, "the other was waited for");
+}

@@ -1,0 +1,36 @@
+//! `/forwarders`: how each upstream tracker does, as JSON.
+
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use serde_json::{Value, json};
+
+use crate::frontend::Context;
+use crate::tracker::ForwarderStatus;
+
+pub(super) async fn forwarders(context: web::Data<Context>) -> HttpResponse {
+    let forwarders = context.tracker.forwarder_status();
+    let forwarders: Vec<_> = forwarders.into_iter().map(json).collect();
+    HttpResponse::Ok().content_type("application/json").body(format!("{:#}\n", json!({ "forwarders": forwarders })))
+}
+
+fn json(status: ForwarderStatus) -> Value {
+    json!({
+        "name": status.name,
+        "protocol": status.protocol,
+        "state": status.state,
+        "state_for_seconds": seconds(status.state_for),
+        "next_probe_in_seconds": status.next_probe_in.map(seconds),
+        "exchanges_in_flight": status.in_flight,
+        "sessions": status.sessions,
+        "lists": status.lists,
+        "answered": status.answered,
+        "failed": status.failed,
+        "last_error": status.last_error.map(|error| json!({ "text": error.text, "seconds_ago": seconds(error.ago) })),
+    })
+}
+
+/// To a tenth.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10.0).round() / 10.0
+}

@@ -1,0 +1,449 @@
+//! A LAN and its upstream trackers in simulated time.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{join_all, pending, ready};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{Caller, Policy, Tracker};
+use crate::bittorrent::{
+    AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists, Role,
+};
+use crate::forward::simulation::Upstream;
+use crate::forward::{ForwardError, ForwardOptions, ForwarderStatus, Forwarders};
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreOptions};
+use crate::wire::upstream::{Retry, UpstreamReply};
+use crate::wire::via::Via;
+
+const DEADLINE: Duration = Duration::from_secs(2);
+const PEER_AGE: Duration = Duration::from_hours(3);
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The peers that a good upstream has.
+fn strangers(count: u8) -> PeerLists {
+    let mut peers = PeerLists::default();
+    (1..=count).for_each(|n| peers.push([203, 0, 113, n].into(), NonZeroU16::MIN, None));
+    peers
+}
+
+fn answer(interval: u32, count: u8) -> UpstreamReply {
+    UpstreamReply { interval: Some(interval), peers: strangers(count), ..UpstreamReply::default() }
+}
+
+/// Answers after a while, with so many peers.
+fn good(delay: Duration, interval: u32, count: u8) -> Upstream {
+    Upstream::new(move |_| async move { sleep(delay).map(|()| Ok(answer(interval, count))).await }.boxed_local())
+}
+
+fn silent() -> Upstream {
+    Upstream::new(|_| pending().boxed_local())
+}
+
+fn fails(error: impl Fn() -> ForwardError + Send + Sync + 'static) -> Upstream {
+    Upstream::new(move |_| ready(Err(error())).boxed_local())
+}
+
+fn junk() -> Upstream {
+    fails(|| ForwardError::Junk { what: "it is no bencode".to_owned(), status: Some(200) })
+}
+
+/// A tracker with these upstreams, whose engine runs.
+fn tracker(upstreams: &[(&str, &Upstream)]) -> Rc<Tracker> {
+    let metrics = Metrics::unexposed();
+    let options = ForwardOptions { forwarders: Vec::new(), deadline: DEADLINE, peer_age: PEER_AGE };
+    let (forwarders, engine) = Forwarders::simulated(upstreams, &options, &metrics);
+    spawn_local(engine.run(pending::<()>()));
+    let store = Store::new(StoreOptions { peer_age: PEER_AGE, max_peers: 1_000_000 });
+    Rc::new(Tracker::new(Policy { interval: 30 }, Arc::new(store), Some(forwarders), &metrics))
+}
+
+/// A client of the LAN in one swarm.
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    swarm: u8,
+    number: u8,
+    left: u64,
+}
+
+fn client(swarm: u8, number: u8) -> Client {
+    Client { swarm, number, left: 1 }
+}
+
+impl Client {
+    fn seed(self) -> Self {
+        Self { left: 0, ..self }
+    }
+
+    fn request(self, event: Option<Event>) -> AnnounceRequest {
+        let mut peer_id = [self.number; 20];
+        peer_id[0] = self.swarm;
+        AnnounceRequest {
+            info_hash: InfoHash([self.swarm; 20]),
+            peer_id: PeerId(peer_id),
+            port: NonZeroU16::new(6881),
+            uploaded: 0,
+            downloaded: 0,
+            left: Some(self.left),
+            event,
+            numwant: NumWant::Default,
+            key: None,
+            claimed: ClaimedIps::default(),
+        }
+    }
+
+    /// The reply, and how long it took.
+    async fn announces(self, tracker: &Tracker, event: Option<Event>) -> (AnnounceReply, Duration) {
+        let ip = IpAddr::from([10, 0, self.swarm, self.number]);
+        let caller = Caller { ip, user_agent: None, via: &Via::default() };
+        let start = Instant::now();
+        let reply = tracker.announce(caller, &self.request(event)).await.unwrap();
+        (reply, start.elapsed())
+    }
+}
+
+fn strangers_in(reply: &AnnounceReply) -> usize {
+    reply.peers.v4.iter().filter(|peer| peer.endpoint.ip.octets()[0] == 203).count()
+}
+
+fn status(tracker: &Tracker, name: &str) -> ForwarderStatus {
+    tracker.forwarder_status().into_iter().find(|status| status.name == name).unwrap()
+}
+
+/// Lets background work that is due be done.
+async fn settle() {
+    sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answers_junk() {
+    LocalSet::new()
+        .run_until(async {
+            let (good, silent, junk) = (good(Duration::from_millis(80), 60, 3), silent(), junk());
+            let tracker = tracker(&[("silent", &silent), ("junk", &junk), ("good", &good)]);
+            let start = Instant::now();
+            let clients = (0..50).flat_map(|swarm| (0..4).map(move |number| client(swarm, number)));
+            let lives = clients.enumerate().map(|(n, client)| {
+                let tracker = Rc::clone(&tracker);
+                async move {
+                    // They come within half a minute, and then every half minute.
+                    let first = start + Duration::from_millis(150) * u32::try_from(n).unwrap();
+                    let mut told = Vec::new();
+                    for time in 0..4 {
+                        sleep_until(first + seconds(30) * time).await;
+                        let event = (time == 0).then_some(Event::Started);
+                        let (reply, took) = client.announces(&tracker, event).await;
+                        told.push((strangers_in(&reply), took));
+                    }
+                    told
+                }
+            });
+            let told = join_all(lives).await;
+            assert!(start.elapsed() >= seconds(119), "{:?}", start.elapsed());
+            for told in &told {
+                let (_, first) = told[0];
+                assert!(first <= DEADLINE, "{told:?}");
+                for &(strangers, took) in &told[1..] {
+                    assert_eq!((strangers, took), (3, Duration::ZERO), "a warm announce: {told:?}");
+                }
+            }
+            // Each peer once when it came and once after the upstream's minute, whatever the clients' half minutes.
+            assert_eq!([good.told(Some(Event::Started)), good.told(None), good.asked().len()], [200, 200, 400]);
+            // Junk is noticed at once: three times, and a probe now and then.
+            assert!((3..12).contains(&junk.asked().len()), "{}", junk.asked().len());
+            // Silence is noticed after ten seconds, in which 67 clients come.
+            assert!((3..80).contains(&silent.asked().len()), "{}", silent.asked().len());
+            assert_eq!(status(&tracker, "good").state, "closed");
+            assert!(["open", "probing"].contains(&status(&tracker, "junk").state));
+            assert_eq!(status(&tracker, "good").sessions, 200);
+
+            // All fall silent: their upstream hears of it, and nothing is left of them.
+            sleep(PEER_AGE + seconds(60)).await;
+            assert_eq!(good.told(Some(Event::Stopped)), 200);
+            for name in ["good", "junk", "silent"] {
+                let status = status(&tracker, name);
+                assert_eq!((status.sessions, status.lists, status.in_flight), (0, 0, 0), "{name}");
+            }
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_announce_waits_for_all_that_answer_in_time_and_no_longer_than_it_must() {
+    LocalSet::new()
+        .run_until(async {
+            let (fast, slow) = (good(Duration::from_millis(100), 1800, 3), good(Duration::from_millis(900), 1800, 3));
+            let (reply, took) = client(1, 1).announces(&tracker(&[("fast", &fast), ("slow", &slow)]), None).await;
+            assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::from_millis(900), 3, 30));
+
+            let (many, silent) = (good(Duration::from_millis(100), 1800, 60), silent());
+            let (reply, took) = client(1, 1).announces(&tracker(&[("silent", &silent), ("many", &many)]), None).await;
+            assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::from_millis(100), 50, 30), "enough");
+
+            let (reply, took) = client(1, 1).announces(&tracker(&[("fast", &fast), ("silent", &silent)]), None).await;
+            assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 3, 5), "the deadline");
+            assert_eq!(reply.min_interval, 5);
+
+            let junk = junk();
+            let (reply, took) = client(1, 1).announces(&tracker(&[("fast", &fast), ("junk", &junk)]), None).await;
+            assert_eq!((took, strangers_in(&reply)), (Duration::from_millis(100), 3), "a failure is an end");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_late_is_there_when_the_client_comes_back() {
+    LocalSet::new()
+        .run_until(async {
+            let late = good(seconds(6), 1800, 3);
+            let tracker = tracker(&[("late", &late)]);
+            let (reply, took) = client(1, 1).announces(&tracker, Some(Event::Started)).await;
+            assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 0, 5));
+            // Its own exchange is still under way: it is neither begun anew nor waited for.
+            sleep(seconds(1)).await;
+            let (reply, took) = client(1, 1).announces(&tracker, None).await;
+            assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 0, 5));
+            sleep(seconds(5)).await;
+            let (reply, took) = client(1, 1).announces(&tracker, None).await;
+            assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 3, 30));
+            assert_eq!(late.asked().len(), 1);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_client_is_told_upstream_and_served_at_once() {
+    LocalSet::new()
+        .run_until(async {
+            let upstream = good(Duration::from_millis(500), 1800, 3);
+            let tracker = tracker(&[("upstream", &upstream)]);
+            client(1, 1).announces(&tracker, Some(Event::Started)).await;
+            let (reply, took) = client(1, 2).announces(&tracker, Some(Event::Started)).await;
+            // One peer of the LAN and three of the upstream; more may come with the exchange that has just begun.
+            assert_eq!((took, strangers_in(&reply), reply.peers.len(), reply.interval), (Duration::ZERO, 3, 4, 5));
+            sleep(seconds(1)).await;
+            let asked: Vec<_> = upstream.asked().iter().map(|request| (request.peer_id, request.event)).collect();
+            let started = |client: Client| (client.request(None).peer_id, Some(Event::Started));
+            assert_eq!(asked, [started(client(1, 1)), started(client(1, 2))]);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
+    LocalSet::new()
+        .run_until(async {
+            // As trackers do: a seed is told of leechers only, and there is none.
+            let upstream = Upstream::new(|request| {
+                let count = if request.role() == Role::Seed { 0 } else { 3 };
+                async move { sleep(seconds(1)).map(|()| Ok(answer(1800, count))).await }.boxed_local()
+            });
+            let tracker = tracker(&[("upstream", &upstream)]);
+            let (reply, _) = client(1, 1).seed().announces(&tracker, None).await;
+            assert_eq!(strangers_in(&reply), 0);
+            let (reply, took) = client(1, 2).announces(&tracker, None).await;
+            assert_eq!((took, strangers_in(&reply)), (seconds(1), 3));
+            // And the seed's next list does not take it away.
+            client(1, 3).seed().announces(&tracker, None).await;
+            sleep(seconds(2)).await;
+            assert_eq!(strangers_in(&client(1, 2).announces(&tracker, None).await.0), 3);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_is_told_what_happens_once_and_in_order() {
+    LocalSet::new()
+        .run_until(async {
+            let upstream = good(seconds(1), 600, 3);
+            let tracker = tracker(&[("upstream", &upstream)]);
+            let events = || upstream.asked().iter().map(|request| request.event).collect::<Vec<_>>();
+            let peer = client(1, 1);
+            peer.announces(&tracker, Some(Event::Started)).await;
+            peer.announces(&tracker, Some(Event::Started)).await;
+            for _ in 0..30 {
+                sleep(seconds(30)).await;
+                peer.announces(&tracker, None).await;
+            }
+            settle().await;
+            assert_eq!(events(), [Some(Event::Started), None], "15 minutes");
+            sleep(seconds(2)).await;
+            peer.seed().announces(&tracker, Some(Event::Completed)).await;
+            peer.seed().announces(&tracker, Some(Event::Completed)).await;
+            // During the exchange that tells of its completion.
+            peer.seed().announces(&tracker, Some(Event::Stopped)).await;
+            peer.seed().announces(&tracker, Some(Event::Stopped)).await;
+            sleep(seconds(5)).await;
+            assert_eq!(events()[2..], [Some(Event::Completed), Some(Event::Stopped)]);
+            assert_eq!(upstream.asked()[3].left, Some(0));
+            assert_eq!(status(&tracker, "upstream").sessions, 0);
+            // Who was never announced is not signed off.
+            client(1, 2).announces(&tracker, Some(Event::Stopped)).await;
+            sleep(seconds(60)).await;
+            assert_eq!(events().len(), 4);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_cause_has_its_consequence() {
+    // What the forwarder answers; its state after one and after five announces of as many clients; requests that it got.
+    let refused = |retry, status, retry_after: Option<u64>| {
+        fails(move || ForwardError::Refused {
+            reason: b"no".to_vec(),
+            retry,
+            status: Some(status),
+            retry_after: retry_after.map(seconds),
+        })
+    };
+    let status_code = |code, retry_after: Option<u64>| {
+        fails(move || ForwardError::Status { code, retry_after: retry_after.map(seconds) })
+    };
+    let table = [
+        ("connect", fails(|| ForwardError::Connect("refused".to_owned())), "closed", "open", 3),
+        ("dns", fails(|| ForwardError::Dns("unknown".to_owned())), "closed", "open", 3),
+        ("tls", fails(|| ForwardError::Tls("expired".to_owned())), "closed", "open", 3),
+        ("timeout", silent(), "closed", "open", 3),
+        ("500", status_code(500, None), "closed", "open", 3),
+        ("503 without Retry-After", status_code(503, None), "closed", "open", 3),
+        ("junk", junk(), "closed", "open", 3),
+        ("too large", fails(|| ForwardError::TooLarge { status: Some(200) }), "closed", "open", 3),
+        ("truncated", fails(|| ForwardError::Truncated { status: Some(200) }), "closed", "open", 3),
+        ("429", status_code(429, None), "paused", "paused", 1),
+        ("429 with Retry-After", status_code(429, Some(300)), "paused", "paused", 1),
+        ("503 with Retry-After", status_code(503, Some(300)), "paused", "paused", 1),
+        ("refused with 429", refused(Retry::Unsaid, 429, None), "paused", "paused", 1),
+        ("refused", refused(Retry::Unsaid, 200, None), "closed", "closed", 5),
+        ("refused for ever", refused(Retry::Never, 403, None), "closed", "closed", 5),
+        ("404", status_code(404, None), "closed", "closed", 5),
+        ("too long", fails(|| ForwardError::TooLong), "closed", "closed", 5),
+    ];
+    LocalSet::new()
+        .run_until(async {
+            for (name, odd, after_one, after_five, requests) in table {
+                let good = good(Duration::from_millis(10), 1800, 3);
+                let tracker = tracker(&[("odd", &odd), ("good", &good)]);
+                for number in 1..=5 {
+                    let (reply, _) = client(1, number).announces(&tracker, Some(Event::Started)).await;
+                    assert_eq!(strangers_in(&reply), 3, "{name}: the others are not affected");
+                    // Longer than an exchange may take, in the case of silence; shorter than the first back-off in all others.
+                    sleep(if name == "timeout" { seconds(11) } else { Duration::from_millis(100) }).await;
+                    let state = status(&tracker, "odd").state;
+                    match number {
+                        1 => assert_eq!(state, after_one, "{name}"),
+                        3.. if name == "timeout" => assert_ne!(state, "closed"),
+                        5 => assert_eq!(state, after_five, "{name}"),
+                        _ => {}
+                    }
+                }
+                let asked = odd.asked().len();
+                assert!(asked == requests || (name == "timeout" && asked <= 5), "{name}: {asked} requests");
+                let error = status(&tracker, "odd").last_error;
+                assert!(error.is_some_and(|error| !error.text.is_empty()), "{name}");
+            }
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_comes_back_is_noticed_by_a_probe_and_by_no_client() {
+    LocalSet::new()
+        .run_until(async {
+            let start = Instant::now();
+            let upstream = Upstream::new(move |_| {
+                let is_down = (seconds(60)..seconds(180)).contains(&start.elapsed());
+                let answer = if is_down {
+                    Err(ForwardError::Connect("Connection refused".to_owned()))
+                } else {
+                    Ok(answer(30, 3))
+                };
+                ready(answer).boxed_local()
+            });
+            let tracker = tracker(&[("upstream", &upstream)]);
+            let mut states = BTreeSet::new();
+            while start.elapsed() < seconds(400) {
+                for number in 0..10 {
+                    let (reply, took) = client(1, number).announces(&tracker, None).await;
+                    assert_eq!((strangers_in(&reply), took), (3, Duration::ZERO), "at {:?}", start.elapsed());
+                }
+                states.insert((start.elapsed().as_secs() / 100, status(&tracker, "upstream").state));
+                sleep(seconds(5)).await;
+            }
+            assert!(states.contains(&(1, "open")) && states.contains(&(3, "closed")), "{states:?}");
+            assert!(!states.contains(&(3, "open")), "{states:?}");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_asked_about_again_when_it_says() {
+    LocalSet::new()
+        .run_until(async {
+            let upstream = fails(|| ForwardError::Refused {
+                reason: b"not now".to_vec(),
+                retry: Retry::Minutes(5),
+                status: Some(200),
+                retry_after: None,
+            });
+            let tracker = tracker(&[("upstream", &upstream)]);
+            for _ in 0..20 {
+                client(1, 1).announces(&tracker, None).await;
+                sleep(seconds(30)).await;
+            }
+            // At the beginning and after five minutes; each time as the first.
+            assert_eq!(upstream.told(Some(Event::Started)), 2);
+            assert_eq!(upstream.asked().len(), 2);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leave_that_cannot_be_told_at_once_is_told_when_it_can() {
+    LocalSet::new()
+        .run_until(async {
+            let start = Instant::now();
+            let upstream = Upstream::new(move |_| {
+                let is_down = (seconds(10)..seconds(15)).contains(&start.elapsed());
+                let down = ForwardError::Connect("Connection refused".to_owned());
+                ready(if is_down { Err(down) } else { Ok(answer(1800, 3)) }).boxed_local()
+            });
+            let tracker = tracker(&[("upstream", &upstream)]);
+            client(1, 1).announces(&tracker, Some(Event::Started)).await;
+            sleep(seconds(11)).await;
+            client(1, 1).announces(&tracker, Some(Event::Stopped)).await;
+            sleep(seconds(60)).await;
+            assert_eq!(upstream.told(Some(Event::Stopped)), 2);
+            assert_eq!(status(&tracker, "upstream").sessions, 0);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_own_peers_do_not_come_back() {
+    LocalSet::new()
+        .run_until(async {
+            // The upstream sees us at 203.0.113.9 and says so.
+            let upstream = Upstream::new(|_| {
+                let mut reply = answer(1800, 9);
+                reply.peers.v4.iter_mut().for_each(|peer| peer.endpoint.port = NonZeroU16::new(6881).unwrap());
+                reply.external_ip = Some(Ipv4Addr::new(203, 0, 113, 9).into());
+                ready(Ok(reply)).boxed_local()
+            });
+            let tracker = tracker(&[("upstream", &upstream)]);
+            client(1, 1).announces(&tracker, None).await;
+            let (reply, _) = client(1, 2).announces(&tracker, None).await;
+            assert_eq!(strangers_in(&reply), 8);
+            assert_eq!(reply.peers.len(), 9);
+        })
+        .await;
+}
