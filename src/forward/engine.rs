@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::forwarder::Exchange;
@@ -77,7 +77,8 @@ async fn carry_out(shared: Arc<Shared>, job: Job) {
 async fn sweep(shared: Arc<Shared>) {
     let pause = (shared.peer_age / 8).clamp(SWEEPS.0, SWEEPS.1);
     loop {
-        tokio::time::sleep(pause).await;
+        // At once when there are peers of a forwarder that is gone.
+        let _ = timeout(pause, shared.retired.notified()).await;
         shared.torrents.housekeep();
         let (metrics, evicted) = (&shared.metrics, shared.torrents.evicted().unsigned_abs());
         metrics.forward_torrents.set(shared.torrents.len());

@@ -37,7 +37,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -155,6 +155,8 @@ struct Shared {
     /// How long an exchange may take whose entry does not say.
     timeout: Duration,
     sockets: Arc<UdpSockets>,
+    /// Told when a forwarder is no longer configured.
+    retired: Notify,
     metrics: Metrics,
 }
 
@@ -241,6 +243,7 @@ impl Forwarders {
             peer_age: options.peer_age,
             timeout: DEFAULT_TIMEOUT.max(options.deadline),
             sockets: Arc::default(),
+            retired: Notify::new(),
             metrics: metrics.clone(),
         };
         let shared = Arc::new(shared);
@@ -269,6 +272,7 @@ impl Forwarders {
         }
         *self.shared.set.write() = new;
         old.iter().for_each(|forwarder| forwarder.retire());
+        self.shared.retired.notify_one();
         Ok(())
     }
 

@@ -14,11 +14,13 @@
 
 mod dsl;
 mod fake_tracker;
+mod fake_udp_tracker;
 
 mod addresses;
 mod announce;
 mod architecture;
 mod cli;
+mod forwarding;
 mod http;
 mod malformed;
 mod reply;

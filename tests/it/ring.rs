@@ -6,8 +6,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Instant;
 
-use crate::dsl::{Server, announce, eventually, request};
+use tempfile::NamedTempFile;
+
+use crate::dsl::{Connection, Server, announce, escape, eventually, id, request, retracker};
 use crate::fake_tracker::{FakeTracker, script, sends};
+use crate::fake_udp_tracker::{FakeUdpTracker, UdpAnswer};
 use crate::service::{ONE_PEER, patient};
 
 /// Retrackers, each of which forwards to the next one and the last to the first, and what goes over each link.
@@ -74,6 +77,69 @@ fn an_announce_goes_round_once_and_every_client_is_known_everywhere() {
         let times = 1 + usize::try_from(started.elapsed().as_secs()).unwrap() / 10;
         let most = 2 * length * times;
         assert!(ring.requests().iter().all(|&requests| requests <= most), "{:?}, not {most}", ring.requests());
+    }
+}
+
+/// Passes every announce on to a server, over HTTP and without `Via`, for which there is no room in UDP: so it would be
+/// with a retracker that listens on UDP.
+fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
+    FakeUdpTracker::start(move |heard| {
+        let event = ["", "completed", "started", "stopped"][usize::try_from(heard.event).unwrap()];
+        let name = |id: &[u8]| String::from_utf8(id.to_vec()).unwrap();
+        let announce = announce(&name(&heard.info_hash), &name(&heard.peer_id)).port(heard.port).event(event);
+        let announce = announce.numwant(heard.numwant.into()).with("left", heard.left.to_string());
+        let announce = if heard.ip.is_unspecified() { announce } else { announce.at(&heard.ip.to_string()) };
+        let reply = Connection::to(target.get().unwrap()).announce(&announce);
+        let [seeders, leechers, _] = reply.counts().map(|count| u32::try_from(count).unwrap());
+        let interval = u32::try_from(reply.int("interval")).unwrap();
+        let peers = reply.peers().iter().filter_map(|peer| peer.parse().ok()).collect();
+        UdpAnswer::Peers { interval, seeders, leechers, peers }
+    })
+}
+
+#[test]
+fn a_ring_over_udp_settles_too() {
+    for length in [2, 3] {
+        let targets: Vec<_> = (0..length).map(|_| Arc::new(OnceLock::<String>::new())).collect();
+        let links: Vec<_> = targets.iter().map(|target| udp_link_to(Arc::clone(target))).collect();
+        let servers: Vec<_> = (0..length)
+            .map(|n| {
+                let mut file = NamedTempFile::new().unwrap();
+                let next = links[(n + 1) % length].address();
+                writeln!(file, "- uri: udp://{next}/announce\n  ip: client").unwrap();
+                retracker(&["-t", "60"]).env("FORWARDS_FILE", file.path()).start()
+            })
+            .collect();
+        for (target, server) in targets.iter().zip(&servers) {
+            target.set(server.addresses()[0].clone()).unwrap();
+        }
+        let went_round = |times: usize| {
+            let announces = || links.iter().map(|link| link.announces().len()).collect::<Vec<_>>();
+            eventually("it has gone round", || (announces() == vec![times; length]).then_some(()));
+        };
+        let client = |n: usize| announce("t", &format!("client{n}")).at(&format!("203.0.113.{n}"));
+        for (n, server) in servers.iter().enumerate() {
+            server.announce(&client(n).event("started"));
+            went_round(n + 1);
+            // Each is known everywhere.
+            for other in &servers {
+                let asks = announce("t", "asks").at("203.0.113.99").without("port").event("stopped").numwant(200);
+                assert_eq!(other.announce(&asks).counts()[1], i64::try_from(n).unwrap() + 1, "{length} in a ring");
+            }
+        }
+        for (n, server) in servers.iter().enumerate() {
+            server.announce(&client(n).seed().event("completed"));
+            went_round(length + 2 * n + 1);
+            server.announce(&client(n).seed().event("stopped"));
+            went_round(length + 2 * n + 2);
+        }
+        for server in &servers {
+            let scrape = server.get(format!("/scrape?info_hash={}", escape(&id("t"))));
+            assert!(
+                scrape.text().contains("8:completei0e") && scrape.text().contains("10:incompletei0e"),
+                "{scrape:?}"
+            );
+        }
     }
 }
 
