@@ -2,8 +2,9 @@
 //!
 //! # How an announce travels
 //! A socket's bytes are parsed at the edge by [`wire`] into the values of [`bittorrent`]. [`tracker`] decides: its policy
-//! finds the peer's address, [`store`] records the peer and picks others, [`forward`] asks the upstream trackers,
-//! and both are merged. [`wire`] writes the reply, and [`frontend`] sends it.
+//! finds the peer's address, [`store`] records the peer and picks others, [`forward`] sees to it that upstream trackers
+//! are told what they should know and gives the peers that they have given, and all are merged. [`wire`] writes the reply,
+//! and [`frontend`] sends it. Exchanges with upstream trackers run on a thread of their own.
 //!
 //! # Which way imports point
 //! `bittorrent, cache, metrics ← wire ← {store, forward} ← tracker ← frontend ← config ← app ← main`. A test holds this
@@ -11,8 +12,8 @@
 //!
 //! # Invariants
 //! - No input from a socket, a file or the environment can make the process panic or grow without bound.
-//! - The announce path allocates for the peers that it picks and for the reply's body, takes one short lock, and
-//!   formats and logs nothing below debug level.
+//! - The announce path allocates for the peers that it picks and for the reply's body, takes one short lock (with
+//!   upstream trackers another one), and formats and logs nothing below debug level.
 //! - What is switched off was never built: no forwarders without a file of them, no registry and no histogram without `-p`.
 //!
 //! # Deliberately absent

@@ -16,7 +16,7 @@ use url::{Host, Url};
 const MAX_ADDRESSES: usize = 4;
 
 /// How long the addresses of a name are good for. The system does not say how long they really are.
-const ADDRESSES_LAST: Duration = Duration::from_secs(30);
+const ADDRESSES_LAST: Duration = Duration::from_mins(2);
 
 /// How soon a name that could not be resolved is tried again.
 const FAILURE_LASTS: Duration = Duration::from_secs(2);

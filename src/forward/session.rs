@@ -155,6 +155,7 @@ impl Session {
     /// The peer leaves; `token` is held until that is told.
     pub(super) fn leaves(&mut self, token: TaskTrackerToken) {
         self.farewell = Some(token);
+        self.farewells = 0;
     }
 
     /// What is to be told now, if anything is. `leaving`: the peer is no longer here.

@@ -98,17 +98,21 @@ fn an_upstream_over_udp() {
 #[test]
 fn torrents_that_an_entry_leaves_out_are_not_told() {
     let (all, only, except) = (good(), good(), good());
-    let hash = id("private").iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    // The bytes of the text as hexadecimal digits.
+    let hash = "707269766174652d2d2d2d2d2d2d2d2d2d2d2d2d";
+    assert_eq!(id("private"), *b"private-------------");
     let [all_at, only_at, except_at] = [&all, &only, &except].map(FakeTracker::address);
     let server = server(&format!(
         "- uri: http://{all_at}/announce\n\
         - uri: http://{only_at}/announce\n  only: [{hash}]\n\
         - uri: http://{except_at}/announce\n  except: [{hash}]\n"
     ));
-    for torrent in ["private", "public"] {
+    for (n, torrent) in ["private", "public"].into_iter().enumerate() {
         for event in ["started", "stopped"] {
             server.announce(&client(torrent, "a").event(event));
         }
+        // Nobody waits for it to be told of the end.
+        sees(&all, &["started", "stopped"].repeat(n + 1));
     }
     let torrents = |tracker: &FakeTracker, told: &[&str]| {
         sees(tracker, &["started", "stopped"].repeat(told.len() / 2));
@@ -347,6 +351,24 @@ fn check_fails_when_one_fails() {
     let exit = check(&text, &["--offline"]);
     assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "The file is valid: 2 forwarders.\n"));
     assert_eq!(tracker.visits(), 2);
+}
+
+#[test]
+fn the_example_file_is_valid() {
+    let exit = retracker(&["check", "--offline", "-f", "forwarders.example.yml"]).run();
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "The file is valid: 5 forwarders.\n"));
+}
+
+/// The files of forwarders that the README shows.
+#[test]
+fn the_readme_s_files_are_valid() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    let blocks: Vec<_> = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let exit = check(block, &["--offline"]);
+        assert_eq!(exit.code, Some(0), "{block}: {exit:?}");
+    }
 }
 
 #[test]
