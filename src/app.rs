@@ -96,6 +96,9 @@ impl App {
             None => (None, None),
             Some(Forward { file, options }) => {
                 let (forwarders, engine) = Forwarders::new(options, &metrics).map_err(StartError::Forwarder)?;
+                if let Some(registry) = &mut registry {
+                    Metrics::register_forwarders(registry, forwarders.sampler());
+                }
                 (Some(forwarders), Some((engine, file.clone())))
             }
         };

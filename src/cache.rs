@@ -39,7 +39,7 @@ pub struct Held<T> {
     cell: Arc<Cell<T>>,
 }
 
-/// One thing in its lock. A plain mutex: it is held for about a microsecond, and never across an await.
+/// One thing in its lock. A plain mutex: it is held for microseconds, and never across an await.
 #[derive(Debug, Default)]
 struct Cell<T>(Mutex<Inner<T>>);
 
@@ -113,8 +113,8 @@ impl<T: Weigh + Default + Send + 'static> TorrentCache<T> {
     }
 
     /// The torrents that are known at present, in no order. To look at them so is no use of them to the cache.
-    pub fn all(&self) -> Vec<Held<T>> {
-        self.cells.iter().map(|(info_hash, cell)| Held { info_hash: *info_hash, cell }).collect()
+    pub fn iter(&self) -> impl Iterator<Item = Held<T>> + '_ {
+        self.cells.iter().map(|(info_hash, cell)| Held { info_hash: *info_hash, cell })
     }
 
     /// Does something to a torrent's thing, unless it has been dropped.

@@ -4,6 +4,7 @@
 //! Go retracker, whose dashboards keep working: they carry no suffix in either exposition format, which OpenMetrics
 //! allows to metrics of unknown type only.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -42,16 +43,9 @@ pub struct Metrics {
     exchanges: Family<ExchangeLabels, Counter>,
     exchange_duration: Family<ForwarderLabels, Histogram, fn() -> Histogram>,
     upstream_peers: Family<ForwarderLabels, Counter>,
-    exchanges_in_flight: Family<ForwarderLabels, Gauge>,
-    sessions: Family<ForwarderLabels, Gauge>,
-    lists: Family<ForwarderLabels, Gauge>,
-    circuits: Family<CircuitLabels, Gauge>,
+    skipped: Family<SkippedLabels, Counter>,
     /// How announces that forwarders take part in fared.
     pub waits: WaitMetrics,
-    /// Torrents of which something is known upstream.
-    pub forward_torrents: Gauge,
-    /// Torrents of which that was forgotten for want of room.
-    pub forward_torrents_evicted: Counter,
 }
 
 /// Whether announces waited for upstream trackers, and what for.
@@ -87,13 +81,42 @@ pub struct ForwarderMetrics {
     labels: ForwarderLabels,
     duration: Histogram,
     peers: Counter,
-    /// Exchanges under way.
-    pub in_flight: Gauge,
-    /// Peers that it knows, or is to know.
-    pub sessions: Gauge,
-    /// Lists of its peers that are kept.
-    pub lists: Gauge,
+    /// Exchanges that were not begun because too many were under way.
+    pub skipped_busy: Counter,
+    /// Exchanges that were not begun because the forwarder failed lately.
+    pub skipped_open: Counter,
+    /// Exchanges that were not begun because the forwarder asked to be left alone.
+    pub skipped_paused: Counter,
 }
+
+/// How the upstream trackers do, at the moment of a scrape.
+#[derive(Clone, Debug, Default)]
+pub struct ForwardSample {
+    /// Each of them.
+    pub forwarders: Vec<ForwarderSample>,
+    /// Torrents of which they have been told.
+    pub torrents: i64,
+    /// Torrents of which all that was forgotten for want of room.
+    pub evicted: u64,
+}
+
+/// How one upstream tracker does.
+#[derive(Clone, Debug)]
+pub struct ForwarderSample {
+    /// Its name. What several of one name do is added up.
+    pub name: String,
+    /// Exchanges under way.
+    pub in_flight: i64,
+    /// Peers that it knows through us, or is to know.
+    pub sessions: i64,
+    /// Lists of its peers that are kept.
+    pub lists: i64,
+    /// The state of its circuit: one of [`CIRCUITS`].
+    pub circuit: &'static str,
+}
+
+/// The states that a circuit can be in.
+pub const CIRCUITS: [&str; 4] = ["closed", "open", "probing", "paused"];
 
 /// How many swarms and peers there are, at the moment of a scrape.
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,9 +146,9 @@ struct ExchangeLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct CircuitLabels {
+struct SkippedLabels {
     forwarder: String,
-    state: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -174,18 +197,13 @@ impl Metrics {
             exchanges: Family::default(),
             exchange_duration: Family::new_with_constructor(latencies),
             upstream_peers: Family::default(),
-            exchanges_in_flight: Family::default(),
-            sessions: Family::default(),
-            lists: Family::default(),
-            circuits: Family::default(),
+            skipped: Family::default(),
             waits: WaitMetrics {
                 saved: of(&waits, "saved"),
                 done: of(&waits, "done"),
                 enough: of(&waits, "enough"),
                 deadline: of(&waits, "deadline"),
             },
-            forward_torrents: Gauge::default(),
-            forward_torrents_evicted: Counter::default(),
         };
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         registry.register("retracker_build", "The version that runs", Info::new(version));
@@ -242,31 +260,15 @@ impl Metrics {
             self.upstream_peers.clone(),
         );
         registry.register(
-            "retracker_forward_exchanges_in_flight",
-            "Exchanges with upstream trackers under way",
-            self.exchanges_in_flight.clone(),
+            "retracker_forward_skipped",
+            "Exchanges with upstream trackers that were not begun",
+            self.skipped.clone(),
         );
-        registry.register(
-            "retracker_forward_sessions",
-            "Peers that an upstream tracker knows through us, or is to know",
-            self.sessions.clone(),
-        );
-        registry.register("retracker_forward_lists", "Upstream peer lists that are kept", self.lists.clone());
-        registry.register(
-            "retracker_forward_circuit",
-            "1 for the state that the circuit of an upstream tracker is in",
-            self.circuits.clone(),
-        );
-        registry.register(
-            "retracker_forward_torrents",
-            "Torrents of which upstream trackers have been told",
-            self.forward_torrents.clone(),
-        );
-        registry.register(
-            "retracker_forward_torrents_evicted",
-            "Torrents whose sessions and upstream peers were forgotten for want of room",
-            self.forward_torrents_evicted.clone(),
-        );
+    }
+
+    /// Registers how the upstream trackers do, which is read when somebody asks.
+    pub fn register_forwarders(registry: &mut Registry, sample: impl Fn() -> ForwardSample + Send + Sync + 'static) {
+        registry.register_collector(Box::new(ForwardCollector(Box::new(sample))));
     }
 
     /// Registers the totals of the store, which are read when somebody asks.
@@ -287,12 +289,13 @@ impl Metrics {
     /// The handles of one forwarder.
     pub fn forwarder(&self, name: &str) -> ForwarderMetrics {
         let labels = ForwarderLabels { forwarder: name.to_owned() };
+        let skipped = |reason| self.skipped.get_or_create_owned(&SkippedLabels { forwarder: name.to_owned(), reason });
         ForwarderMetrics {
             duration: self.exchange_duration.get_or_create_owned(&labels),
             peers: self.upstream_peers.get_or_create_owned(&labels),
-            in_flight: self.exchanges_in_flight.get_or_create_owned(&labels),
-            sessions: self.sessions.get_or_create_owned(&labels),
-            lists: self.lists.get_or_create_owned(&labels),
+            skipped_busy: skipped("busy"),
+            skipped_open: skipped("open"),
+            skipped_paused: skipped("paused"),
             all: self.clone(),
             labels,
         }
@@ -308,20 +311,6 @@ impl ForwarderMetrics {
         self.all.exchanges.get_or_create_owned(&ExchangeLabels { forwarder, outcome }).inc();
         self.duration.observe(elapsed.as_secs_f64());
         self.peers.inc_by(peers as u64);
-    }
-
-    /// Shows one of these states as the one that the circuit is in.
-    pub fn circuit_is(&self, state: &'static str, states: &[&'static str]) {
-        for &other in states {
-            let labels = CircuitLabels { forwarder: self.labels.forwarder.clone(), state: other };
-            self.all.circuits.get_or_create_owned(&labels).set(i64::from(other == state));
-        }
-    }
-
-    /// Records an exchange that was not begun.
-    pub fn exchange_skipped(&self, outcome: &'static str) {
-        let forwarder = self.labels.forwarder.clone();
-        self.all.exchanges.get_or_create_owned(&ExchangeLabels { forwarder, outcome }).inc();
     }
 }
 
@@ -370,6 +359,62 @@ impl Collector for StoreCollector {
         for (family, counts) in ["ipv4", "ipv6"].into_iter().zip(sample.peers) {
             for (role, count) in ["seed", "leecher"].into_iter().zip(counts) {
                 ConstGauge::new(count).encode(peers.encode_family(&[("family", family), ("role", role)])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+type Figure = fn(&ForwarderSample) -> i64;
+
+struct ForwardCollector(Box<dyn Fn() -> ForwardSample + Send + Sync>);
+
+impl fmt::Debug for ForwardCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ForwardCollector")
+    }
+}
+
+impl Collector for ForwardCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let sample = (self.0)();
+        gauge(
+            &mut encoder,
+            "retracker_forward_torrents",
+            "Torrents of which upstream trackers have been told",
+            sample.torrents,
+        )?;
+        let evicted = ConstCounter::new(sample.evicted);
+        let (name, help) = ("retracker_forward_torrents_evicted", "Torrents that were forgotten for want of room");
+        evicted.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        // Of several forwarders of one name there is one line: two would be no metrics.
+        let mut by_name = BTreeMap::<&str, Vec<&ForwarderSample>>::new();
+        for forwarder in &sample.forwarders {
+            by_name.entry(&forwarder.name).or_default().push(forwarder);
+        }
+        let figures: [(&str, &str, Figure); 3] = [
+            ("retracker_forward_exchanges_in_flight", "Exchanges with upstream trackers under way", |one| {
+                one.in_flight
+            }),
+            ("retracker_forward_sessions", "Peers that an upstream tracker knows through us, or is to know", |one| {
+                one.sessions
+            }),
+            ("retracker_forward_lists", "Upstream peer lists that are kept", |one| one.lists),
+        ];
+        for (name, help, figure) in figures {
+            let mut gauges = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (forwarder, samples) in &by_name {
+                let sum = samples.iter().map(|sample| figure(sample)).sum::<i64>();
+                ConstGauge::new(sum).encode(gauges.encode_family(&[("forwarder", *forwarder)])?)?;
+            }
+        }
+        let (name, help) = ("retracker_forward_circuit", "How many of that name are in that state, 0 or 1 as a rule");
+        let mut circuits = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (forwarder, samples) in &by_name {
+            for state in CIRCUITS {
+                let count = samples.iter().filter(|sample| sample.circuit == state).count();
+                let labels = [("forwarder", *forwarder), ("state", state)];
+                ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX)).encode(circuits.encode_family(&labels)?)?;
             }
         }
         Ok(())

@@ -16,6 +16,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 /// How long a forwarder is left alone that says that it is asked too often, but not for how long.
 const DEFAULT_PAUSE: Duration = Duration::from_mins(1);
 
+/// How long a forwarder that asks to be left alone is at least: one that says "0 seconds" contradicts itself.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// How long a forwarder can have itself left alone.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
@@ -49,9 +52,6 @@ impl State {
         }
     }
 }
-
-/// All that [`State::label`] can say.
-pub(super) const LABELS: [&str; 4] = ["closed", "open", "probing", "paused"];
 
 /// What an exchange that has ended says of its forwarder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Circuit {
                 self.become_(State::Closed, now);
             }
             (Sign::Pause(asked), ..) => {
-                let pause = asked.unwrap_or(DEFAULT_PAUSE).min(LONGEST_PAUSE);
+                let pause = asked.unwrap_or(DEFAULT_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
                 self.failures = 0;
                 self.backoff = FIRST_BACKOFF;
                 self.become_(State::Paused { until: now + pause }, now);
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn it_pauses_for_as_long_as_it_is_asked_to_within_reason() {
-        for (asked, pause) in [(Some(120), 120), (None, 60), (Some(1_000_000), 3_600)] {
+        for (asked, pause) in [(Some(120), 120), (None, 60), (Some(0), 10), (Some(1_000_000), 3_600)] {
             let mut test = Test::new();
             test.ends(Admission::Regular, Sign::Pause(asked.map(Duration::from_secs)));
             // What was begun before neither ends the pause nor opens the circuit.

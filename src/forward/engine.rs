@@ -4,31 +4,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::forwarder::Exchange;
-use super::list::UpstreamPeers;
+use super::torrent::{Swept, Torrent};
 
 /// The shortest and the longest pause between two searches for peers that have gone silent.
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(20));
 
+/// The pause while leaves are left to be told, because too many are being told already.
+const OWING: Duration = Duration::from_millis(250);
+
 /// Torrents that are swept before others get a turn.
 const SWEPT_AT_ONCE: usize = 64;
-
-/// An exchange, and who waits for what it brings.
-pub(super) struct Job {
-    pub(super) exchange: Exchange,
-    pub(super) waiter: Option<oneshot::Sender<Arc<UpstreamPeers>>>,
-}
 
 /// Carries out the exchanges. It must run within a tokio `LocalSet`.
 #[derive(Debug)]
 pub struct Engine {
     pub(super) shared: Arc<Shared>,
-    pub(super) jobs: mpsc::UnboundedReceiver<Job>,
+    pub(super) jobs: mpsc::UnboundedReceiver<Exchange>,
 }
 
 impl Engine {
@@ -41,9 +38,13 @@ impl Engine {
         loop {
             tokio::select! {
                 _ = &mut stop => return,
-                Some(_) = tasks.join_next() => {}
-                Some(job) = jobs.recv() => {
-                    tasks.spawn_local(carry_out(Arc::clone(&shared), job));
+                Some(ended) = tasks.join_next() => {
+                    if let Err(error) = ended {
+                        log::error!("a task of the forwarders failed: {error}");
+                    }
+                }
+                Some(exchange) = jobs.recv() => {
+                    tasks.spawn_local(carry_out(Arc::clone(&shared), exchange));
                 }
             }
         }
@@ -51,22 +52,17 @@ impl Engine {
 }
 
 /// One exchange, and those that have to follow it at once.
-async fn carry_out(shared: Arc<Shared>, job: Job) {
-    let Job { mut exchange, mut waiter } = job;
+async fn carry_out(shared: Arc<Shared>, mut exchange: Exchange) {
     loop {
         let forwarder = Arc::clone(&exchange.place.forwarder);
         let (heard, answer) = forwarder.carry_out(&exchange).await;
-        let info_hash = exchange.request.info_hash;
+        // Before the torrent is locked, as clients wait for that.
+        let addresses = answer.as_ref().map(|answer| shared.our_addresses(&forwarder, answer)).unwrap_or_default();
+        let answer = answer.as_ref().map(|answer| (answer, addresses.as_slice()));
         let now = Instant::now();
-        let ended =
-            shared.torrents.with_known(info_hash, |torrent| torrent.ended(&exchange, heard, answer.as_ref(), now));
-        // A torrent that is no longer known has nobody who waits.
-        let Some((list, next)) = ended else { return };
-        if let Some((waiter, list)) = waiter.take().zip(list) {
-            // Whoever waited may have given up.
-            let _ = waiter.send(list);
-        }
-        match next {
+        let ended = |torrent: &mut Torrent| torrent.ended(&exchange, heard, answer, now);
+        // A torrent that has been forgotten has nobody who waits.
+        match shared.torrents.with_known(exchange.request.info_hash, ended).flatten() {
             Some(next) => exchange = next,
             None => return,
         }
@@ -75,21 +71,24 @@ async fn carry_out(shared: Arc<Shared>, job: Job) {
 
 /// Signs off those who have gone silent, again and again.
 async fn sweep(shared: Arc<Shared>) {
-    let pause = (shared.peer_age / 8).clamp(SWEEPS.0, SWEEPS.1);
+    let longest = (shared.peer_age / 8).clamp(SWEEPS.0, SWEEPS.1);
+    let mut pause = longest;
     loop {
         // At once when there are peers of a forwarder that is gone.
         let _ = timeout(pause, shared.retired.notified()).await;
-        shared.torrents.housekeep();
-        let (metrics, evicted) = (&shared.metrics, shared.torrents.evicted().unsigned_abs());
-        metrics.forward_torrents.set(shared.torrents.len());
-        metrics.forward_torrents_evicted.inc_by(evicted - metrics.forward_torrents_evicted.get().min(evicted));
-        for some in shared.torrents.all().chunks(SWEPT_AT_ONCE) {
+        let mut owes = false;
+        for (n, torrent) in shared.torrents.iter().enumerate() {
             let now = Instant::now();
-            for torrent in some {
-                let exchanges = shared.torrents.with_held(torrent, |torrent| torrent.sweep(shared.peer_age, now));
-                exchanges.into_iter().flatten().for_each(|exchange| shared.send(exchange, None));
+            let swept = shared.torrents.with_held(&torrent, |torrent| torrent.sweep(shared.peer_age, now));
+            let Swept { exchanges, owes: this_owes } = swept.unwrap_or_default();
+            owes |= this_owes;
+            exchanges.into_iter().for_each(|exchange| shared.send(exchange));
+            if n % SWEPT_AT_ONCE == 0 {
+                yield_now().await;
             }
-            yield_now().await;
         }
+        // Behind the farewells: what it drops is signed off no more.
+        shared.torrents.housekeep();
+        pause = if owes { OWING.min(longest) } else { longest };
     }
 }

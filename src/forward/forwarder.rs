@@ -1,15 +1,18 @@
 //! One configured upstream tracker: how it is asked, whether it is asked at all, and how it does.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use futures::FutureExt as _;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use super::circuit::{self, Admission, Circuit, Sign, State};
+use super::circuit::{Admission, Circuit, Sign, State};
 use super::error::ForwardError;
 use super::http::{Along, HttpUpstream};
 use super::session::{Heard, Telling};
@@ -17,7 +20,7 @@ use super::udp::{UdpSockets, UdpUpstream};
 use super::{AnnouncedIp, ForwarderOptions, ForwarderStatus, LastError, Torrents};
 use crate::bittorrent::address::is_public;
 use crate::bittorrent::{AnnounceRequest, InfoHash};
-use crate::metrics::{ForwarderMetrics, Metrics};
+use crate::metrics::{ForwarderMetrics, ForwarderSample, Metrics};
 use crate::wire::upstream::{self, UpstreamReply};
 
 /// Exchanges that may be under way with one forwarder. Past it, exchanges are skipped, not queued: an upstream that does
@@ -93,24 +96,33 @@ impl Upstream {
     }
 }
 
-/// One configured upstream tracker.
+/// One configured upstream tracker. What it knows of our peers hangs on its uri, its host and its ip; all else of an entry
+/// may change during its life.
 pub(super) struct Forwarder {
-    options: ForwarderOptions,
     upstream: Upstream,
-    timeout: Duration,
+    settings: RwLock<Settings>,
     in_flight: AtomicUsize,
+    sessions: AtomicI64,
+    lists: AtomicI64,
     circuit: Mutex<Circuit>,
     health: Mutex<Health>,
-    /// It is no longer configured: its peers are signed off, and it is not asked any more.
-    retired: AtomicBool,
-    pub(super) metrics: ForwarderMetrics,
+    /// When it ceased to be configured: its peers are signed off, and it is told of no others.
+    retired: OnceLock<Instant>,
+}
+
+#[derive(Clone)]
+struct Settings {
+    options: ForwarderOptions,
+    timeout: Duration,
+    metrics: ForwarderMetrics,
+    since: Instant,
 }
 
 /// How the forwarder did lately.
 #[derive(Debug, Default)]
 struct Health {
-    answered: u64,
-    failed: u64,
+    outcomes: BTreeMap<&'static str, u64>,
+    took: Duration,
     last_error: Option<(String, Instant)>,
     /// What the log was told at the default level, where requests are not logged but faults are.
     reported_failing: bool,
@@ -126,7 +138,16 @@ pub(super) struct Exchange {
     pub(super) ip: IpAddr,
     pub(super) along: Along,
     pub(super) telling: Telling,
+    /// The serial of the session that it belongs to.
+    pub(super) session: u64,
     pub(super) tracker_id: Option<Vec<u8>>,
+}
+
+impl Exchange {
+    /// Whether anybody may hope for peers: not from a farewell, nor from a forwarder that has not answered for a while.
+    pub(super) fn brings_a_list(&self) -> bool {
+        self.telling != Telling::Stopped && self.place.admission == Admission::Regular
+    }
 }
 
 /// A place among the exchanges under way with a forwarder, given back when the exchange ends, however it does.
@@ -135,118 +156,134 @@ pub(super) struct Place {
     pub(super) admission: Admission,
 }
 
+/// Why an exchange does not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Skipped {
+    /// Too many are under way: it is worth to try again soon.
+    Busy,
+    /// The forwarder is left alone for a while.
+    LeftAlone,
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.forwarder.in_flight.fetch_sub(1, Relaxed);
-        self.forwarder.metrics.in_flight.dec();
     }
 }
 
 impl Forwarder {
-    pub(super) fn new(
-        options: &ForwarderOptions,
-        default_timeout: Duration,
-        upstream: Upstream,
-        metrics: &Metrics,
-    ) -> Self {
-        let metrics = metrics.forwarder(&options.name);
-        metrics.circuit_is(State::Closed.label(), &circuit::LABELS);
+    pub(super) fn new(options: &ForwarderOptions, timeout: Duration, upstream: Upstream, metrics: &Metrics) -> Self {
         Self {
-            options: options.clone(),
             upstream,
-            timeout: options.timeout.unwrap_or(default_timeout),
+            settings: RwLock::new(Settings::new(options, timeout, metrics)),
             in_flight: AtomicUsize::new(0),
+            sessions: AtomicI64::new(0),
+            lists: AtomicI64::new(0),
             circuit: Mutex::new(Circuit::new(Instant::now())),
             health: Mutex::default(),
-            retired: AtomicBool::new(false),
-            metrics,
+            retired: OnceLock::new(),
         }
     }
 
-    pub(super) fn options(&self) -> &ForwarderOptions {
-        &self.options
+    /// Takes an entry over that differs in nothing that the upstream sees; false if it differs in more. `timeout` is for
+    /// an entry that names none.
+    pub(super) fn takes_over(&self, options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> bool {
+        let seen = |options: &ForwarderOptions| (options.uri.clone(), options.host.clone(), options.ip);
+        let mut settings = self.settings.write();
+        let same = seen(&settings.options) == seen(options);
+        if same && settings.options != *options {
+            *settings = Settings::new(options, timeout, metrics);
+        }
+        same
     }
 
     /// Whether it may be told of a torrent at all.
     pub(super) fn serves(&self, info_hash: InfoHash) -> bool {
-        match &self.options.torrents {
-            Torrents::All => true,
-            Torrents::Only(hashes) => hashes.contains(&info_hash),
-            Torrents::Except(hashes) => !hashes.contains(&info_hash),
-        }
+        self.settings.read().serves(info_hash)
     }
 
     pub(super) fn retire(&self) {
-        self.retired.store(true, Relaxed);
+        // Nobody does so twice.
+        let _ = self.retired.set(Instant::now());
     }
 
     pub(super) fn is_retired(&self) -> bool {
-        self.retired.load(Relaxed)
+        self.retired.get().is_some()
+    }
+
+    /// Since when it is no longer to know of a torrent, if that is so.
+    pub(super) fn leaves_out_since(&self, info_hash: InfoHash) -> Option<Instant> {
+        self.retired.get().copied().or_else(|| {
+            let settings = self.settings.read();
+            (!settings.serves(info_hash)).then_some(settings.since)
+        })
+    }
+
+    pub(super) fn count_sessions(&self, change: i64) {
+        self.sessions.fetch_add(change, Relaxed);
+    }
+
+    pub(super) fn count_lists(&self, change: i64) {
+        self.lists.fetch_add(change, Relaxed);
     }
 
     /// Whether an exchange may begin. If not, it is counted as skipped.
-    pub(super) fn admit(self: &Arc<Self>, now: Instant) -> Option<Place> {
+    pub(super) fn admit(self: &Arc<Self>, now: Instant) -> Result<Place, Skipped> {
         let taken = self.in_flight.fetch_update(Relaxed, Relaxed, |n| (n < MAX_IN_FLIGHT).then_some(n + 1));
         if taken.is_err() {
-            self.metrics.exchange_skipped(ForwardError::Busy.label());
-            return None;
+            self.settings.read().metrics.skipped_busy.inc();
+            return Err(Skipped::Busy);
         }
-        self.metrics.in_flight.inc();
         let mut place = Place { forwarder: Arc::clone(self), admission: Admission::Regular };
-        match self.change_circuit(|circuit| circuit.admit(now)) {
+        let admitted = self.circuit.lock().admit(now);
+        match admitted {
             Ok(admission) => {
                 place.admission = admission;
-                Some(place)
+                return Ok(place);
             }
-            Err(against) => {
-                self.metrics.exchange_skipped(against.label());
-                None
-            }
-        }
-    }
-
-    fn change_circuit<T>(&self, change: impl FnOnce(&mut Circuit) -> T) -> T {
-        let mut circuit = self.circuit.lock();
-        let before = circuit.state();
-        let result = change(&mut circuit);
-        let after = circuit.state();
-        if before.label() != after.label() {
-            self.metrics.circuit_is(after.label(), &circuit::LABELS);
-        }
-        result
+            Err(State::Paused { .. }) => self.settings.read().metrics.skipped_paused.inc(),
+            Err(_) => self.settings.read().metrics.skipped_open.inc(),
+        };
+        Err(Skipped::LeftAlone)
     }
 
     /// Carries out an exchange, and takes note of how it went. The debug line tells the whole story of it.
     pub(super) async fn carry_out(&self, exchange: &Exchange) -> (Heard, Option<Answer>) {
+        let settings = self.settings.read().clone();
         let Exchange { request, telling, .. } = exchange;
-        let start = Instant::now();
         let request = AnnounceRequest { event: telling.event(request.event), ..request.clone() };
         let ask = Ask {
             request: &request,
-            numwant: if *telling == Telling::Stopped { 0 } else { self.options.numwant.unwrap_or(NUMWANT) },
-            ip: self.announced_ip(exchange.ip),
+            numwant: if *telling == Telling::Stopped { 0 } else { settings.options.numwant.unwrap_or(NUMWANT) },
+            ip: settings.announced_ip(exchange.ip),
             tracker_id: exchange.tracker_id.as_deref(),
             along: &exchange.along,
         };
-        let result = self.upstream.announce(&ask, self.timeout).await;
+        let start = Instant::now();
+        let asked = AssertUnwindSafe(self.upstream.announce(&ask, settings.timeout)).catch_unwind().await;
+        let result = asked.unwrap_or_else(|_| {
+            // A bug of ours or of a library's; it costs this exchange, and its circuit must not wait for ever.
+            log::error!("forwarder {}: an exchange ended in a panic", settings.options.name);
+            Err(ForwardError::Junk { what: "what it sent cannot be handled".to_owned(), status: None })
+        });
         let now = Instant::now();
         let elapsed = now - start;
         let sign = result.as_ref().map_or_else(sign, |_| Sign::Alive);
-        self.change_circuit(|circuit| circuit.ended(exchange.place.admission, sign, now));
-        self.report(result.as_ref().err(), now);
+        self.circuit.lock().ended(exchange.place.admission, sign, now);
+        self.report(&settings.options.name, result.as_ref().err(), elapsed, now);
         let story = |what: &dyn Display| {
-            let (name, telling) = (&self.options.name, telling.name());
+            let (name, telling) = (&settings.options.name, telling.name());
             let probe = if exchange.place.admission == Admission::Probe { " as a probe" } else { "" };
+            let Exchange { request: AnnounceRequest { info_hash, peer_id, .. }, .. } = exchange;
             log::debug!(
-                "forwarder {name}: {} {telling} for peer {}{probe}: {what} after {elapsed:.1?}",
-                request.info_hash,
-                request.peer_id
+                "forwarder {name}: {info_hash} {telling} for peer {peer_id}{probe}: {what} after {elapsed:.1?}"
             );
         };
         match result {
             Ok(answer) => {
                 let Answer { reply, from } = &answer;
-                self.metrics.exchange_ended("ok", Some(200), elapsed, reply.peers.len());
+                // Over UDP too, where there is no status: the Go retracker's name for success.
+                settings.metrics.exchange_ended("ok", Some(200), elapsed, reply.peers.len());
                 let heard = Heard::taken(reply);
                 story(&format_args!(
                     "{} peers, {} seeds and {} others known, from {from}{}{}",
@@ -259,43 +296,31 @@ impl Forwarder {
                 (heard, Some(answer))
             }
             Err(error) => {
-                self.metrics.exchange_ended(error.label(), error.status(), elapsed, 0);
-                story(&format_args!("{error}{}", self.consequence()));
+                settings.metrics.exchange_ended(error.label(), error.status(), elapsed, 0);
+                story(&format_args!("{error}{}", self.consequence(now)));
                 (heard(&error), None)
             }
         }
     }
 
-    /// The address that the upstream is to record a client under, in place of the one that it sees.
-    fn announced_ip(&self, client: IpAddr) -> Option<IpAddr> {
-        match self.options.ip {
-            AnnouncedIp::AsSeen => None,
-            AnnouncedIp::Fixed(ip) => Some(ip),
-            // The others of the upstream's swarm have no use for an address of a private network.
-            AnnouncedIp::Client => is_public(client).then_some(client),
-        }
-    }
-
-    /// The addresses under which the upstream that gave this answer knows our clients.
+    /// The addresses under which the upstream that gave this answer knows our clients, as far as we can tell.
     pub(super) fn our_addresses(&self, answer: &Answer) -> Vec<IpAddr> {
-        let fixed = match self.options.ip {
+        let fixed = match self.settings.read().options.ip {
             AnnouncedIp::Fixed(ip) => Some(ip),
             AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
         };
         [fixed, answer.reply.external_ip, address_towards(answer.from)].into_iter().flatten().collect()
     }
 
-    /// Tells the operator when a forwarder begins to fail, and when it answers again.
-    fn report(&self, error: Option<&ForwardError>, now: Instant) {
-        let name = &self.options.name;
+    /// Takes note of how an exchange went, and tells the operator when a forwarder begins to fail, and when it answers
+    /// again.
+    fn report(&self, name: &str, error: Option<&ForwardError>, elapsed: Duration, now: Instant) {
         let fault = error.filter(|error| error.is_the_forwarders());
         let mut health = self.health.lock();
+        *health.outcomes.entry(error.map_or("ok", ForwardError::label)).or_default() += 1;
         match error {
-            Some(error) => {
-                health.failed += 1;
-                health.last_error = Some((error.to_string(), now));
-            }
-            None => health.answered += 1,
+            Some(error) => health.last_error = Some((error.to_string(), now)),
+            None => health.took += elapsed,
         }
         let told_lately = health.reported.is_some_and(|reported| now - reported < REPORT_PAUSE);
         if health.reported_failing == fault.is_some() || told_lately {
@@ -311,24 +336,25 @@ impl Forwarder {
     }
 
     /// For the log: what a failure means for the exchanges to come.
-    fn consequence(&self) -> String {
-        let now = Instant::now();
+    fn consequence(&self, now: Instant) -> String {
         match self.circuit.lock().state() {
             State::Closed | State::Probing => String::new(),
             State::Open { until } => format!("; it is probed in {:.0?}", until.saturating_duration_since(now)),
-            State::Paused { until } => {
-                format!("; it asked to be left alone for {:.0?}", until.saturating_duration_since(now))
-            }
+            State::Paused { until } => format!("; it is left alone for {:.0?}", until.saturating_duration_since(now)),
         }
     }
 
-    pub(super) fn status_at(&self, now: Instant) -> ForwarderStatus {
-        let circuit = self.circuit.lock();
+    pub(super) fn status(&self, now: Instant) -> ForwarderStatus {
+        let options = self.settings.read().options.clone();
+        let (state, since) = {
+            let circuit = self.circuit.lock();
+            (circuit.state(), circuit.since())
+        };
         let health = self.health.lock();
-        let (state, since) = (circuit.state(), circuit.since());
+        let answered = health.outcomes.get("ok").copied().unwrap_or_default();
         ForwarderStatus {
-            name: self.options.name.clone(),
-            protocol: self.options.uri.scheme().to_owned(),
+            name: options.name,
+            protocol: options.uri.scheme().to_owned(),
             state: state.label(),
             state_for: now.saturating_duration_since(since),
             next_probe_in: match state {
@@ -336,21 +362,61 @@ impl Forwarder {
                 State::Closed | State::Probing => None,
             },
             in_flight: self.in_flight.load(Relaxed),
-            sessions: self.metrics.sessions.get(),
-            lists: self.metrics.lists.get(),
-            answered: health.answered,
-            failed: health.failed,
+            sessions: self.sessions.load(Relaxed),
+            lists: self.lists.load(Relaxed),
+            exchanges: health.outcomes.clone(),
+            mean_latency: u32::try_from(answered).ok().and_then(|answered| health.took.checked_div(answered)),
             last_error: health
                 .last_error
                 .as_ref()
                 .map(|(text, when)| LastError { text: text.clone(), ago: now.saturating_duration_since(*when) }),
         }
     }
+
+    /// For the metrics.
+    pub(super) fn sample(&self) -> ForwarderSample {
+        ForwarderSample {
+            name: self.settings.read().options.name.clone(),
+            in_flight: i64::try_from(self.in_flight.load(Relaxed)).unwrap_or(i64::MAX),
+            sessions: self.sessions.load(Relaxed),
+            lists: self.lists.load(Relaxed),
+            circuit: self.circuit.lock().state().label(),
+        }
+    }
+}
+
+impl Settings {
+    fn new(options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> Self {
+        Self {
+            options: options.clone(),
+            timeout: options.timeout.unwrap_or(timeout),
+            metrics: metrics.forwarder(&options.name),
+            since: Instant::now(),
+        }
+    }
+
+    fn serves(&self, info_hash: InfoHash) -> bool {
+        match &self.options.torrents {
+            Torrents::All => true,
+            Torrents::Only(hashes) => hashes.contains(&info_hash),
+            Torrents::Except(hashes) => !hashes.contains(&info_hash),
+        }
+    }
+
+    /// The address that the upstream is to record a client under, in place of the one that it sees.
+    fn announced_ip(&self, client: IpAddr) -> Option<IpAddr> {
+        match self.options.ip {
+            AnnouncedIp::AsSeen => None,
+            AnnouncedIp::Fixed(ip) => Some(ip),
+            // The others of the upstream's swarm have no use for an address of a private network.
+            AnnouncedIp::Client => is_public(client).then_some(client),
+        }
+    }
 }
 
 impl fmt::Debug for Forwarder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Forwarder").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Forwarder").field("options", &self.settings.read().options).finish_non_exhaustive()
     }
 }
 
@@ -375,7 +441,10 @@ fn heard(error: &ForwardError) -> Heard {
         (ForwardError::Refused { retry, .. }, Sign::Alive) => Heard::refused(*retry),
         // A 4xx, or an announce that is too long: it will be the same next time.
         (_, Sign::Alive | Sign::Nothing) => Heard::refused(upstream::Retry::Unsaid),
-        _ => Heard::Lost,
+        (_, Sign::Pause(_)) | (ForwardError::Dns(_) | ForwardError::Connect(_) | ForwardError::Tls(_), _) => {
+            Heard::Lost
+        }
+        (_, Sign::Failed) => Heard::Unsure,
     }
 }
 

@@ -34,6 +34,9 @@ const MAX_BODY: usize = 1024 * 1024;
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
 
+/// The longest `User-Agent` that goes along, in bytes: it is kept for each client.
+const MAX_USER_AGENT: usize = 128;
+
 /// No exchange takes as long. It keeps sums with the time from overflowing.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
@@ -57,8 +60,10 @@ pub(super) struct Along {
 }
 
 impl Along {
-    /// A header that cannot be sent on is not worth losing the announce for.
+    /// A header that cannot be sent on is not worth losing the announce for; nor is one worth keeping that is longer
+    /// than any client's name.
     pub(super) fn new(user_agent: Option<&[u8]>, via: &str) -> Self {
+        let user_agent = user_agent.filter(|agent| agent.len() <= MAX_USER_AGENT);
         Self {
             user_agent: user_agent.and_then(|agent| HeaderValue::from_bytes(agent).ok()),
             via: HeaderValue::from_str(via).ok(),
@@ -106,8 +111,8 @@ impl HttpUpstream {
         }
     }
 
-    /// Sends one announce and reads the reply. `query` is as [`upstream::put_query`] makes it, `user_agent` the
-    /// client's. `timeout` covers everything, from the name to the last byte.
+    /// Sends one announce and reads the reply. `query` is as [`upstream::put_query`] makes it. `timeout`
+    /// covers everything, from the name to the last byte.
     ///
     /// The future must be polled within a tokio `LocalSet`: awc's connections are bound to their thread.
     pub(super) async fn announce(&self, query: &str, along: &Along, timeout: Duration) -> Result<Answer, ForwardError> {
@@ -121,6 +126,7 @@ impl HttpUpstream {
         let request = request.ok_or(ForwardError::TooLong)?;
         let addresses = self.resolver.usual(&self.configured).await.map_err(ForwardError::Dns)?;
         let (mut response, mut address) = send(&request, &addresses, deadline).await?;
+        self.resolver.answered(address);
         let upstream_is_public = is_public(address.ip());
         let mut url = Cow::Borrowed(&self.seen);
         for _ in 0..MAX_REDIRECTS {

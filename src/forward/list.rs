@@ -33,7 +33,7 @@ pub struct UpstreamPeers {
 
 impl UpstreamPeers {
     /// Keeps of a reply what is not one of `ours`. `interval` is when the forwarder is asked again.
-    pub(super) fn new(reply: &UpstreamReply, interval: Duration, ours: &Ours<'_>, now: Instant) -> Self {
+    pub(super) fn new(reply: &UpstreamReply, interval: Duration, ours: &Ours, now: Instant) -> Self {
         Self {
             v4: kept(&reply.peers.v4, ours),
             v6: kept(&reply.peers.v6, ours),
@@ -57,28 +57,23 @@ impl UpstreamPeers {
     }
 }
 
-fn kept<A: Ip>(peers: &[Peer<A>], ours: &Ours<'_>) -> Box<[Endpoint<A>]> {
+fn kept<A: Ip>(peers: &[Peer<A>], ours: &Ours) -> Box<[Endpoint<A>]> {
     peers.iter().filter(|peer| !ours.has(peer)).map(|peer| peer.endpoint).take(MAX_KEPT).collect()
 }
 
-/// By what our own clients are known when they come back from an upstream: it knows them under our address.
+/// By what our own clients are known when they come back from an upstream, as far as a reply may hold them.
 #[derive(Debug, Default)]
-pub(super) struct Ours<'a> {
-    /// The addresses under which the upstream sees us.
-    pub(super) addresses: &'a [IpAddr],
-    /// The clients in this swarm.
+pub(super) struct Ours {
+    /// The clients in this swarm of which the reply has the id.
     pub(super) ids: HashSet<PeerId>,
-    /// Where they listen, under their own addresses.
+    /// Where they listen, under their own addresses and under those by which the upstream knows us.
     pub(super) endpoints: HashSet<(IpAddr, NonZeroU16)>,
-    /// Where they listen, under any.
-    pub(super) ports: HashSet<NonZeroU16>,
 }
 
-impl Ours<'_> {
+impl Ours {
     fn has<A: Ip>(&self, peer: &Peer<A>) -> bool {
-        let (ip, port) = (peer.endpoint.ip.into(), peer.endpoint.port);
-        let ours = self.ports.contains(&port) && (self.addresses.contains(&ip) || self.endpoints.contains(&(ip, port)));
-        ours || peer.id.is_some_and(|id| self.ids.contains(&id))
+        self.endpoints.contains(&(peer.endpoint.ip.into(), peer.endpoint.port))
+            || peer.id.is_some_and(|id| self.ids.contains(&id))
     }
 }
 
@@ -115,8 +110,8 @@ impl Lists {
         }
     }
 
-    pub(super) fn count(&self) -> usize {
-        usize::from(self.all.is_some()) + usize::from(self.leechers.is_some())
+    pub(super) fn count(&self) -> i64 {
+        i64::from(self.all.is_some()) + i64::from(self.leechers.is_some())
     }
 
     pub(super) fn size(&self) -> usize {
@@ -145,11 +140,10 @@ mod tests {
         push("198.51.100.2:1", Some(2));
         push("[2001:db8::1]:6881", None);
         push("[2001:db8::2]:6881", None);
+        let port = NonZeroU16::new(6881).unwrap();
         let ours = Ours {
-            addresses: &["203.0.113.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
             ids: HashSet::from([PeerId([1; 20])]),
-            endpoints: HashSet::from([("10.0.0.1".parse().unwrap(), NonZeroU16::new(6881).unwrap())]),
-            ports: HashSet::from([NonZeroU16::new(6881).unwrap()]),
+            endpoints: ["203.0.113.1", "2001:db8::1", "10.0.0.1"].map(|ip| (ip.parse().unwrap(), port)).into(),
         };
         let list = UpstreamPeers::new(&reply, Duration::ZERO, &ours, Instant::now());
         let kept: Vec<_> = list.v4.iter().map(|&endpoint| SocketAddr::from(endpoint).to_string()).collect();

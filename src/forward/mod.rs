@@ -27,7 +27,7 @@ mod torrent;
 mod udp;
 mod uri;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,9 +35,9 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -48,14 +48,14 @@ pub use list::UpstreamPeers;
 pub use probe::{Probed, probe};
 pub use uri::host_and_port;
 
-use self::engine::Job;
-use self::forwarder::{Exchange, Forwarder, Upstream};
+use self::forwarder::{Answer, Exchange, Forwarder, Upstream};
 use self::http::Along;
 use self::torrent::{Begun, Torrent, UNIT};
 use self::udp::UdpSockets;
+use crate::bittorrent::address::is_public;
 use crate::bittorrent::{AnnounceRequest, InfoHash};
 use crate::cache::TorrentCache;
-use crate::metrics::{Metrics, WaitMetrics};
+use crate::metrics::{ForwardSample, Metrics, WaitMetrics};
 use crate::wire::via::Via;
 
 /// An exchange goes on for so long in the background unless an entry says otherwise, or the deadline is longer.
@@ -150,13 +150,15 @@ pub struct Forwarders {
 struct Shared {
     set: RwLock<Vec<Arc<Forwarder>>>,
     torrents: TorrentCache<Torrent>,
-    jobs: mpsc::UnboundedSender<Job>,
+    jobs: mpsc::UnboundedSender<Exchange>,
     peer_age: Duration,
     /// How long an exchange may take whose entry does not say.
     timeout: Duration,
     sockets: Arc<UdpSockets>,
     /// Told when a forwarder is no longer configured.
     retired: Notify,
+    /// Our addresses by family as upstream trackers see them: one of them says so, and it holds for those that do not.
+    external_ips: Mutex<[Option<IpAddr>; 2]>,
     metrics: Metrics,
 }
 
@@ -204,11 +206,11 @@ pub struct ForwarderStatus {
     pub sessions: i64,
     /// Lists of its peers that are kept.
     pub lists: i64,
-    /// Exchanges that it has answered.
-    pub answered: u64,
-    /// Exchanges that brought no peers.
-    pub failed: u64,
-    /// The latest of these.
+    /// Exchanges by outcome, as in the metrics.
+    pub exchanges: BTreeMap<&'static str, u64>,
+    /// How long it takes to answer.
+    pub mean_latency: Option<Duration>,
+    /// The latest error.
     pub last_error: Option<LastError>,
 }
 
@@ -236,7 +238,7 @@ impl Forwarders {
             torrents: TorrentCache::new(
                 (MAX_MEMORY / UNIT) as u64,
                 // Who has gone silent is signed off before its torrent goes.
-                options.peer_age * 2,
+                options.peer_age * 2 + Duration::from_mins(1),
                 |torrent: &mut Torrent| *torrent = Torrent::default(),
             ),
             jobs,
@@ -244,6 +246,7 @@ impl Forwarders {
             timeout: DEFAULT_TIMEOUT.max(options.deadline),
             sockets: Arc::default(),
             retired: Notify::new(),
+            external_ips: Mutex::default(),
             metrics: metrics.clone(),
         };
         let shared = Arc::new(shared);
@@ -257,18 +260,27 @@ impl Forwarders {
         (forwarders, Engine { shared, jobs: received })
     }
 
-    /// Puts these in the place of those that there were. An entry that has not changed keeps its sessions, its lists and
-    /// its circuit; those that are gone are told that our peers are. On an error nothing changes.
+    /// Puts these in the place of those that there were. An entry in which nothing has changed that its upstream sees keeps
+    /// its sessions, its lists and its circuit; those that are gone are told that our peers are. On an error nothing
+    /// changes.
     pub fn replace(&self, entries: &[ForwarderOptions]) -> Result<(), String> {
+        let Shared { timeout, metrics, .. } = &*self.shared;
+        // Everything that can go wrong before anything changes.
+        let upstreams = entries.iter().map(|entry| {
+            let upstream = Upstream::new(entry, &self.shared.sockets);
+            upstream.map_err(|error| format!("forwarder {}: {error}", entry.name))
+        });
+        let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
         let mut old = self.shared.set.read().clone();
-        let mut new: Vec<Arc<Forwarder>> = Vec::with_capacity(entries.len());
-        for entry in entries {
-            if new.iter().any(|other| other.options().name == entry.name) {
+        let mut names = BTreeSet::new();
+        let mut new = Vec::with_capacity(entries.len());
+        for (entry, upstream) in entries.iter().zip(upstreams) {
+            if !names.insert(&entry.name) {
                 log::warn!("two forwarders are called {}: give them a name each to tell them apart", entry.name);
             }
-            let unchanged = old.iter().position(|forwarder| forwarder.options() == entry);
-            let forwarder = unchanged.map_or_else(|| self.shared.forwarder(entry), |at| Ok(old.swap_remove(at)))?;
-            new.push(forwarder);
+            let known = old.iter().position(|forwarder| forwarder.takes_over(entry, *timeout, metrics));
+            let forwarder = known.map(|at| old.swap_remove(at));
+            new.push(forwarder.unwrap_or_else(|| Arc::new(Forwarder::new(entry, *timeout, upstream, metrics))));
         }
         *self.shared.set.write() = new;
         old.iter().for_each(|forwarder| forwarder.retire());
@@ -277,36 +289,29 @@ impl Forwarders {
     }
 
     /// Tells the forwarders what they are to know of a peer that is here, and gives the peers that they have given. Waits if
-    /// one that is asked now has given none yet, until all have answered that the wait is for, the lists are
+    /// one that is asked now has given none yet, until there is a list of each such one or it has failed, the lists are
     /// `enough`, or the deadline has passed.
     pub async fn announce(&self, outbound: Outbound<'_>, enough: impl Fn(&[Arc<UpstreamPeers>]) -> bool) -> Gathered {
         let deadline = Instant::now() + self.deadline;
-        let Begun { known: mut lists, exchanges, pending } = self.begin(&outbound);
-        let mut waited_for = FuturesUnordered::new();
-        for (exchange, waits) in exchanges {
-            let waiter = waits.then(|| {
-                let (waiter, list) = oneshot::channel();
-                waited_for.push(list);
-                waiter
-            });
-            self.shared.send(exchange, waiter);
-        }
-        if waited_for.is_empty() {
+        let Begun { known: mut lists, exchanges, waits, pending } = self.begin(&outbound);
+        exchanges.into_iter().for_each(|exchange| self.shared.send(exchange));
+        if waits.is_empty() {
             self.waits.saved.inc();
             return Gathered { lists, pending };
         }
+        let mut waits: FuturesUnordered<_> = waits.into_iter().collect();
         let ended = loop {
             if enough(&lists) {
                 break &self.waits.enough;
             }
-            match timeout_at(deadline, waited_for.next()).await {
+            match timeout_at(deadline, waits.next()).await {
                 Ok(Some(list)) => lists.extend(list),
                 Ok(None) => break &self.waits.done,
                 Err(_) => break &self.waits.deadline,
             }
         };
         ended.inc();
-        Gathered { lists, pending: pending || !waited_for.is_empty() }
+        Gathered { lists, pending: pending || !waits.is_empty() }
     }
 
     fn begin(&self, outbound: &Outbound<'_>) -> Begun {
@@ -332,7 +337,7 @@ impl Forwarders {
         let now = Instant::now();
         let left = |torrent: &mut Torrent| torrent.left(request, &self.telling, now);
         let exchanges = self.shared.torrents.with_known(request.info_hash, left);
-        exchanges.into_iter().flatten().for_each(|exchange| self.shared.send(exchange, None));
+        exchanges.into_iter().flatten().for_each(|exchange| self.shared.send(exchange));
     }
 
     /// Whether an announce is one that we have passed on, come back to us.
@@ -349,19 +354,35 @@ impl Forwarders {
     /// How the forwarders do, in the order of configuration.
     pub fn status(&self) -> Vec<ForwarderStatus> {
         let now = Instant::now();
-        self.shared.set.read().iter().map(|forwarder| forwarder.status_at(now)).collect()
+        self.shared.set.read().iter().map(|forwarder| forwarder.status(now)).collect()
+    }
+
+    /// Reads what the metrics tell at the moment of a scrape.
+    pub fn sampler(&self) -> impl Fn() -> ForwardSample + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || ForwardSample {
+            forwarders: shared.set.read().iter().map(|forwarder| forwarder.sample()).collect(),
+            torrents: shared.torrents.len(),
+            evicted: shared.torrents.evicted().unsigned_abs(),
+        }
     }
 }
 
 impl Shared {
-    fn forwarder(&self, entry: &ForwarderOptions) -> Result<Arc<Forwarder>, String> {
-        let upstream = Upstream::new(entry, &self.sockets);
-        let upstream = upstream.map_err(|error| format!("forwarder {}: {error}", entry.name))?;
-        Ok(Arc::new(Forwarder::new(entry, self.timeout, upstream, &self.metrics)))
+    fn send(&self, exchange: Exchange) {
+        // Fails only when the engine has stopped; then nothing is told any more.
+        let _ = self.jobs.send(exchange);
     }
 
-    fn send(&self, exchange: Exchange, waiter: Option<oneshot::Sender<Arc<UpstreamPeers>>>) {
-        // Fails only when the engine has stopped; then nothing is told any more.
-        let _ = self.jobs.send(Job { exchange, waiter });
+    /// The addresses under which a forwarder knows our clients, as far as we can tell.
+    fn our_addresses(&self, forwarder: &Forwarder, answer: &Answer) -> Vec<IpAddr> {
+        let mut addresses = forwarder.our_addresses(answer);
+        let mut external_ips = self.external_ips.lock();
+        if let Some(ip) = answer.reply.external_ip.filter(|&ip| is_public(ip)) {
+            let [v4, v6] = &mut *external_ips;
+            *(if ip.is_ipv4() { v4 } else { v6 }) = Some(ip);
+        }
+        addresses.extend(external_ips.iter().flatten());
+        addresses
     }
 }

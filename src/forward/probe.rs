@@ -47,7 +47,7 @@ pub async fn probe(options: &ForwarderOptions) -> Result<Probed, ForwardError> {
     let latency = start.elapsed();
     let (interval, tracker_id) = match Heard::taken(&answer.reply) {
         Heard::Taken { interval, tracker_id } => (interval, tracker_id),
-        Heard::Refused(_) | Heard::Lost => (Duration::ZERO, None),
+        Heard::Refused(_) | Heard::Lost | Heard::Unsure => (Duration::ZERO, None),
     };
     let stopped = AnnounceRequest { event: Some(Event::Stopped), ..request.clone() };
     let farewell = Ask { request: &stopped, tracker_id: tracker_id.as_deref(), ..ask };

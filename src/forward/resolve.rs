@@ -30,6 +30,8 @@ const MAX_LOOKUPS: usize = 8;
 /// given up waiting. One lookup per announce would soon hold all threads, with more lookups queued than ever end.
 pub(super) struct Resolver {
     usual: Mutex<Option<(Instant, Lookup)>>,
+    /// The address that answered last: one that is dead is not to cost its share of the time again and again.
+    answered: Mutex<Option<SocketAddr>>,
     places: Arc<Semaphore>,
 }
 
@@ -37,11 +39,11 @@ type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, String>>>;
 
 impl Resolver {
     pub(super) fn new() -> Self {
-        Self { usual: Mutex::new(None), places: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
+        Self { usual: Mutex::new(None), answered: Mutex::new(None), places: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
     }
 
     /// The addresses of the host that is asked for at every announce, in the order in which they are to be tried.
-    /// All announces share a lookup, and for a while its result.
+    /// All announces share a lookup, and for a while its result. The one that answered last is the first.
     pub(super) async fn usual(&self, url: &Url) -> Result<Vec<SocketAddr>, String> {
         let lookup = {
             let mut usual = self.usual.lock();
@@ -50,7 +52,17 @@ impl Resolver {
                 _ => usual.insert((Instant::now(), self.lookup(url))).1.clone(),
             }
         };
-        lookup.await
+        let mut addresses = lookup.await?;
+        let answered = *self.answered.lock();
+        if let Some(at) = addresses.iter().position(|address| Some(*address) == answered) {
+            addresses.get_mut(..=at).unwrap_or_default().rotate_right(1);
+        }
+        Ok(addresses)
+    }
+
+    /// Remembers which address answered.
+    pub(super) fn answered(&self, address: SocketAddr) {
+        *self.answered.lock() = Some(address);
     }
 
     /// The same for a host that is named once, in a redirect.
@@ -106,6 +118,19 @@ mod tests {
         let found: Vec<SocketAddr> = found.iter().map(|address| address.parse().unwrap()).collect();
         assert_eq!(in_turn(found.clone()), [found[0], found[2], found[1], found[4]]);
         assert_eq!(in_turn(Vec::new()), []);
+    }
+
+    #[actix_web::test]
+    async fn who_answered_last_is_asked_first() {
+        let resolver = Resolver::new();
+        let [a, b, c] = [1, 2, 3].map(|n| SocketAddr::from(([192, 0, 2, n], 80)));
+        let found = ready(Ok(vec![a, b, c])).boxed().shared();
+        *resolver.usual.lock() = Some((Instant::now(), found));
+        let url = Url::parse("http://tracker.invalid").unwrap();
+        for (answered, order) in [(a, [a, b, c]), (c, [c, a, b]), (b, [b, a, c])] {
+            resolver.answered(answered);
+            assert_eq!(resolver.usual(&url).await.unwrap(), order);
+        }
     }
 
     #[actix_web::test]

@@ -17,7 +17,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 /// It hears of one peer at least as often as that: what names a longer interval is broken rather than that patient.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(6);
 
-/// How often a forwarder is told that a peer has left, if it does not take it in.
+/// How often a forwarder is told that a peer has left, if that is lost.
 const FAREWELLS: u8 = 3;
 
 /// What an exchange tells a forwarder of a peer.
@@ -67,8 +67,10 @@ pub(super) enum Heard {
     },
     /// It refuses this peer or this torrent, for so long; for ever if none.
     Refused(Option<Duration>),
-    /// It cannot have heard, or did not say.
+    /// It cannot have heard.
     Lost,
+    /// It may have heard: it did not say, or not in a way to be understood.
+    Unsure,
 }
 
 impl Heard {
@@ -103,15 +105,20 @@ pub(super) struct Session {
     under_way: Option<(Telling, Instant)>,
     /// The tracker id of its latest reply that had one.
     tracker_id: Option<Vec<u8>>,
+    /// How often its leave was told and lost.
     farewells: u8,
     /// Held while the peer's leave has still to be told: who stops the process waits for it.
     farewell: Option<TaskTrackerToken>,
+    /// By which an exchange knows its session: there may have been another one of the same peer before.
+    pub(super) serial: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Knowledge {
-    /// It has not been told that the peer is here, or nobody knows whether it has.
+    /// It has not been told that the peer is here.
     None,
+    /// It has been told, but nobody knows whether it has heard.
+    Unsure,
     /// It knows the peer, and wants to hear of it again.
     Peer {
         /// Then.
@@ -142,7 +149,14 @@ impl Session {
             tracker_id: None,
             farewells: 0,
             farewell: None,
+            serial: fastrand::u64(..),
         }
+    }
+
+    /// The peer is here, whatever was heard of it before.
+    pub(super) fn stays(&mut self) {
+        self.farewells = 0;
+        self.farewell = None;
     }
 
     /// The peer says that it has finished its download. It is told once.
@@ -155,7 +169,11 @@ impl Session {
     /// The peer leaves; `token` is held until that is told.
     pub(super) fn leaves(&mut self, token: TaskTrackerToken) {
         self.farewell = Some(token);
-        self.farewells = 0;
+    }
+
+    /// The peer's leave cannot be told at this time.
+    pub(super) fn nobody_waits(&mut self) {
+        self.farewell = None;
     }
 
     /// What is to be told now, if anything is. `leaving`: the peer is no longer here.
@@ -169,7 +187,7 @@ impl Session {
         match self.knowledge {
             Knowledge::Refused { until, .. } if until.is_none_or(|until| now < until) => None,
             _ if self.completed == Completed::Owed => Some(Telling::Completed),
-            Knowledge::None | Knowledge::Refused { .. } => Some(Telling::Started),
+            Knowledge::None | Knowledge::Unsure | Knowledge::Refused { .. } => Some(Telling::Started),
             Knowledge::Peer { due } => (now >= due).then_some(Telling::Update),
         }
     }
@@ -183,20 +201,13 @@ impl Session {
     /// The exchange under way has ended. Returns what is to be told at once, without waiting for the peer's next announce.
     pub(super) fn ended(&mut self, heard: Heard, leaving: bool, now: Instant) -> Option<Telling> {
         let (telling, begun) = self.under_way.take()?;
+        let lost = matches!(heard, Heard::Lost | Heard::Unsure);
         if telling == Telling::Stopped {
-            self.farewell = None;
-            if heard == Heard::Lost {
-                self.farewells += 1;
-                return None;
-            }
-            // Should the peer have come back in the meantime, it begins anew.
-            *self = Self::new();
-            return (!leaving).then_some(Telling::Started);
+            return self.signed_off(lost, leaving);
         }
-        if telling == Telling::Completed && heard != Heard::Lost {
+        if telling == Telling::Completed && !lost {
             self.completed = Completed::Told;
         }
-        let lost = heard == Heard::Lost;
         match heard {
             Heard::Taken { interval, tracker_id } => {
                 // From its start: a client that comes every half hour is not to be late by the time that an answer takes.
@@ -206,16 +217,23 @@ impl Session {
             Heard::Refused(pause) => {
                 self.knowledge = Knowledge::Refused { until: pause.map(|pause| now + pause), knows: self.knows() };
             }
-            Heard::Lost => {}
+            Heard::Unsure if !self.knows() => self.knowledge = Knowledge::Unsure,
+            Heard::Lost | Heard::Unsure => {}
         }
         // What was lost is told with the peer's next announce: an upstream in trouble is not asked in a circle.
         self.due(leaving, now).filter(|_| leaving || !lost)
     }
 
-    /// The peer's leave could not be told at this time.
-    pub(super) fn farewell_fails(&mut self) {
+    fn signed_off(&mut self, lost: bool, leaving: bool) -> Option<Telling> {
+        // Nobody waits for a second attempt.
         self.farewell = None;
-        self.farewells += 1;
+        if lost && leaving {
+            self.farewells += 1;
+            return None;
+        }
+        // Should the peer have come back in the meantime, it begins anew: at once, or with its next announce.
+        *self = Self { serial: self.serial, ..Self::new() };
+        (!leaving && !lost).then_some(Telling::Started)
     }
 
     /// Whether nothing is left to tell of a peer that is no longer here.
@@ -224,7 +242,7 @@ impl Session {
     }
 
     fn knows(&self) -> bool {
-        matches!(self.knowledge, Knowledge::Peer { .. } | Knowledge::Refused { knows: true, .. })
+        matches!(self.knowledge, Knowledge::Unsure | Knowledge::Peer { .. } | Knowledge::Refused { knows: true, .. })
     }
 }
 
@@ -344,6 +362,30 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_back_is_announced_anew_if_nobody_knows_whether_its_leave_was_heard() {
+        let mut test = Test::new();
+        test.tell(Telling::Started, taken(1800));
+        test.leaves();
+        test.session.begins(Telling::Stopped, test.now);
+        test.leaving = false;
+        test.session.stays();
+        assert!(test.tracker.is_empty(), "nobody waits for the farewell of who is here");
+        assert_eq!(test.session.ended(Heard::Unsure, false, test.now), None);
+        assert_eq!(test.due(), Some(Telling::Started));
+    }
+
+    #[test]
+    fn who_may_be_known_is_signed_off() {
+        for (heard, is_over) in [(Heard::Lost, true), (Heard::Unsure, false)] {
+            let mut test = Test::new();
+            assert_eq!(test.tell(Telling::Started, heard), None);
+            assert_eq!(test.due(), Some(Telling::Started));
+            test.leaves();
+            assert_eq!((test.session.is_over(), test.due()), (is_over, (!is_over).then_some(Telling::Stopped)));
+        }
+    }
+
+    #[test]
     fn a_leave_is_told_three_times_at_most_and_never_to_who_does_not_know_the_peer() {
         let mut test = Test::new();
         test.leaves();
@@ -354,7 +396,7 @@ mod tests {
         test.leaves();
         assert_eq!(test.tell(Telling::Stopped, Heard::Lost), None);
         assert!(test.tracker.is_empty(), "nobody waits for the second attempt");
-        test.session.farewell_fails();
+        assert_eq!(test.tell(Telling::Stopped, Heard::Unsure), None);
         assert!(!test.session.is_over());
         assert_eq!(test.tell(Telling::Stopped, Heard::Lost), None);
         assert!(test.session.is_over());

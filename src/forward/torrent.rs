@@ -1,31 +1,39 @@
 //! One torrent as the upstream trackers know it through us: our clients, what each forwarder knows of them, and the peers
 //! that each forwarder gave.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::circuit::Admission;
-use super::forwarder::{Answer, Exchange, Forwarder};
+use super::forwarder::{Answer, Exchange, Forwarder, Skipped};
 use super::http::Along;
 use super::list::{Lists, Ours, UpstreamPeers};
 use super::session::{Heard, Session, Telling};
 use super::{Known, Outbound};
 use crate::bittorrent::{AnnounceRequest, Event, PeerId};
 use crate::cache::Weigh;
+use crate::wire::upstream::UpstreamReply;
 
 /// Bytes that stand for one unit of weight.
 pub(super) const UNIT: usize = 64;
 
-/// What a torrent, a client and a session of it take at least, in bytes, as measured.
+/// What a torrent, a client and a session of it take at most but for the peers of the lists, in bytes.
 const TORRENT: usize = 600;
-const CLIENT: usize = 450;
-const SESSION: usize = 150;
+const CLIENT: usize = 800;
+const SESSION: usize = 250;
+
+/// Clients of one torrent that are told upstream. More are served what is known: no upstream has a use for as many.
+const MAX_CLIENTS: usize = 10_000;
+
+/// For how long it is tried to tell a forwarder that cannot be asked that a peer has left.
+const FAREWELLS_LAST: Duration = Duration::from_hours(1);
 
 /// One torrent.
 #[derive(Debug, Default)]
@@ -39,17 +47,32 @@ pub(super) struct Torrent {
 struct AtForwarder {
     forwarder: Arc<Forwarder>,
     lists: Lists,
+    /// Exchanges that are to bring a list.
     under_way: usize,
+    waiters: Vec<Waiter>,
+}
+
+/// An announce that waits for a list.
+#[derive(Debug)]
+struct Waiter {
+    /// The session whose exchange it waits for; another one's may be faster.
+    session: u64,
+    downloads: bool,
+    list: oneshot::Sender<Arc<UpstreamPeers>>,
 }
 
 /// One of our clients: what it said last, and what the forwarders know of it.
 #[derive(Debug)]
 struct Client {
     request: AnnounceRequest,
+    /// Where its latest announce came from.
     ip: IpAddr,
+    /// Its addresses by family, IPv4 first.
+    ips: [Option<IpAddr>; 2],
     along: Along,
     seen: Instant,
-    leaving: bool,
+    /// When it left, if it is still to be signed off.
+    left: Option<Instant>,
     sessions: Vec<Held>,
 }
 
@@ -62,19 +85,20 @@ struct Held {
 
 impl Held {
     fn new(forwarder: &Arc<Forwarder>) -> Self {
-        forwarder.metrics.sessions.inc();
+        forwarder.count_sessions(1);
         Self { forwarder: Arc::clone(forwarder), session: Session::new() }
     }
 
     /// Tells what is due, if the forwarder may be asked.
-    fn begin(&mut self, telling: Telling, said: Said<'_>, now: Instant) -> Option<Exchange> {
+    fn begin(&mut self, telling: Telling, said: Said<'_>, now: Instant) -> Result<Exchange, Skipped> {
         let place = self.forwarder.admit(now)?;
-        Some(Exchange {
+        Ok(Exchange {
             place,
             request: said.request.clone(),
             ip: said.ip,
             along: said.along.clone(),
             telling,
+            session: self.session.serial,
             tracker_id: self.session.begins(telling, now),
         })
     }
@@ -82,7 +106,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.forwarder.metrics.sessions.dec();
+        self.forwarder.count_sessions(-1);
     }
 }
 
@@ -95,42 +119,85 @@ struct Said<'a> {
 }
 
 impl Client {
+    fn new(outbound: &Outbound<'_>, along: Along, now: Instant) -> Self {
+        Self {
+            request: outbound.request.clone(),
+            ip: outbound.ip,
+            ips: [None; 2],
+            along,
+            seen: now,
+            left: None,
+            sessions: Vec::new(),
+        }
+    }
+
+    fn announces(&mut self, outbound: &Outbound<'_>, now: Instant) {
+        self.request.clone_from(outbound.request);
+        self.ip = outbound.ip;
+        let [v4, v6] = &mut self.ips;
+        *(if outbound.ip.is_ipv4() { v4 } else { v6 }) = Some(outbound.ip);
+        self.seen = now;
+        if self.left.take().is_some() {
+            self.sessions.iter_mut().for_each(|held| held.session.stays());
+        }
+    }
+
     fn parts(&mut self) -> (Said<'_>, &mut Vec<Held>) {
         (Said { request: &self.request, ip: self.ip, along: &self.along }, &mut self.sessions)
     }
 
-    /// Signs the client off where it is known and no longer to be, and forgets the sessions that are over.
-    fn sign_off(&mut self, farewell_fails: impl Fn(&mut Session), now: Instant, out: &mut Vec<Exchange>) {
-        let leaving = self.leaving;
+    /// Since when the forwarder is no longer to know of the client.
+    fn gone_since(&self, forwarder: &Forwarder) -> Option<Instant> {
+        self.left.or_else(|| forwarder.leaves_out_since(self.request.info_hash))
+    }
+
+    /// Signs the client off wherever it is known and no longer to be, and forgets the sessions that are over. Returns
+    /// whether it is worth to try again soon.
+    fn sign_off(&mut self, now: Instant, out: &mut Vec<Exchange>) -> bool {
+        let (left, info_hash) = (self.left, self.request.info_hash);
         let (said, sessions) = self.parts();
+        let mut owes = false;
         sessions.retain_mut(|held| {
-            let leaving = leaving || held.forwarder.is_retired();
-            if let Some(telling @ Telling::Stopped) = held.session.due(leaving, now) {
+            let Some(since) = left.or_else(|| held.forwarder.leaves_out_since(info_hash)) else { return true };
+            if let Some(telling @ Telling::Stopped) = held.session.due(true, now) {
                 match held.begin(telling, said, now) {
-                    Some(exchange) => out.push(exchange),
-                    None => farewell_fails(&mut held.session),
+                    Ok(exchange) => out.push(exchange),
+                    Err(skipped) => {
+                        held.session.nobody_waits();
+                        owes |= skipped == Skipped::Busy;
+                        return now.saturating_duration_since(since) < FAREWELLS_LAST;
+                    }
                 }
             }
-            !(leaving && held.session.is_over())
+            !held.session.is_over()
         });
+        owes
     }
 
     fn is_gone(&self) -> bool {
-        self.leaving && self.sessions.is_empty()
+        self.left.is_some() && self.sessions.is_empty()
     }
 }
 
 impl AtForwarder {
     fn new(forwarder: &Arc<Forwarder>) -> Self {
-        Self { forwarder: Arc::clone(forwarder), lists: Lists::default(), under_way: 0 }
+        Self { forwarder: Arc::clone(forwarder), lists: Lists::default(), under_way: 0, waiters: Vec::new() }
     }
 
     /// Changes the lists, and keeps count of them.
     fn change(&mut self, change: impl FnOnce(&mut Lists)) {
         let before = self.lists.count();
         change(&mut self.lists);
-        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.forwarder.metrics.lists.inc_by(count(self.lists.count()) - count(before));
+        self.forwarder.count_lists(self.lists.count() - before);
+    }
+
+    /// A list has come: for all who wait for it.
+    fn put(&mut self, downloads: bool, list: &Arc<UpstreamPeers>) {
+        self.change(|lists| lists.put(downloads, Arc::clone(list)));
+        for waiter in self.waiters.extract_if(.., |waiter| waiter.downloads == downloads) {
+            // Whoever waited may have given up.
+            let _ = waiter.list.send(Arc::clone(list));
+        }
     }
 }
 
@@ -145,10 +212,21 @@ impl Drop for AtForwarder {
 pub(super) struct Begun {
     /// What is known already.
     pub(super) known: Known,
-    /// What has to be told now, and whether the announce may wait for the answer.
-    pub(super) exchanges: Vec<(Exchange, bool)>,
-    /// Whether a forwarder is being asked whose answer the announce does not wait for.
+    /// What has to be told now.
+    pub(super) exchanges: Vec<Exchange>,
+    /// What the announce may wait for.
+    pub(super) waits: Vec<oneshot::Receiver<Arc<UpstreamPeers>>>,
+    /// Whether a list is under way that the announce does not wait for.
     pub(super) pending: bool,
+}
+
+/// What a sweep brings about.
+#[derive(Default)]
+pub(super) struct Swept {
+    /// What has to be told now.
+    pub(super) exchanges: Vec<Exchange>,
+    /// Whether it is worth to try again soon, as too much had to be told at once.
+    pub(super) owes: bool,
 }
 
 impl Torrent {
@@ -157,45 +235,43 @@ impl Torrent {
         &mut self,
         forwarders: &[Arc<Forwarder>],
         outbound: &Outbound<'_>,
-        along: impl FnOnce() -> Along,
+        along: impl Fn() -> Along,
         now: Instant,
     ) -> Begun {
         let request = outbound.request;
         let downloads = request.role().downloads();
+        let is_full = self.clients.len() >= MAX_CLIENTS;
         let client = match self.clients.entry(request.peer_id) {
-            Entry::Occupied(known) => {
-                let client = known.into_mut();
-                client.request.clone_from(request);
-                client.ip = outbound.ip;
-                client.seen = now;
-                client.leaving = false;
-                client
-            }
-            Entry::Vacant(new) => new.insert(Client {
-                request: request.clone(),
-                ip: outbound.ip,
-                along: along(),
-                seen: now,
-                leaving: false,
-                sessions: Vec::new(),
-            }),
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if is_full => return Begun::known(self.known(forwarders, downloads, now)),
+            Entry::Vacant(new) => new.insert(Client::new(outbound, along(), now)),
         };
+        client.announces(outbound, now);
         let mut begun = Begun::default();
         for forwarder in forwarders.iter().filter(|forwarder| forwarder.serves(request.info_hash)) {
             let at = find(&mut self.at, |at| Arc::ptr_eq(&at.forwarder, forwarder), || AtForwarder::new(forwarder));
-            let (said, sessions) = client.parts();
-            let held = find(sessions, |held| Arc::ptr_eq(&held.forwarder, forwarder), || Held::new(forwarder));
+            let is_it = |held: &Held| Arc::ptr_eq(&held.forwarder, forwarder);
+            let held = find(&mut client.sessions, is_it, || Held::new(forwarder));
             let Some((at, held)) = at.zip(held) else { continue };
             begun.known.extend(at.lists.best(downloads, now).cloned());
             let cold = at.lists.exact(downloads, now).is_none();
             if request.event == Some(Event::Completed) {
                 held.session.completes();
             }
-            let exchange = held.session.due(false, now).and_then(|telling| held.begin(telling, said, now));
-            let waits = cold && exchange.as_ref().is_some_and(|begun| begun.place.admission == Admission::Regular);
-            if let Some(exchange) = exchange {
-                at.under_way += 1;
-                begun.exchanges.push((exchange, waits));
+            let mut waits = false;
+            if let Some(telling) = held.session.due(false, now) {
+                client.along = along();
+                let said = Said { request: &client.request, ip: client.ip, along: &client.along };
+                if let Ok(exchange) = held.begin(telling, said, now) {
+                    at.under_way += usize::from(exchange.brings_a_list());
+                    waits = cold && exchange.brings_a_list();
+                    begun.exchanges.push(exchange);
+                }
+            }
+            if waits {
+                let (list, wait) = oneshot::channel();
+                at.waiters.push(Waiter { session: held.session.serial, downloads, list });
+                begun.waits.push(wait);
             }
             begun.pending |= !waits && at.under_way > 0;
         }
@@ -211,94 +287,91 @@ impl Torrent {
     /// A client leaves: it is signed off wherever it is known. `telling` counts who is still to be told.
     pub(super) fn left(&mut self, request: &AnnounceRequest, telling: &TaskTracker, now: Instant) -> Vec<Exchange> {
         let mut exchanges = Vec::new();
-        let Some(client) = self.clients.get_mut(&request.peer_id) else { return exchanges };
-        client.request.clone_from(request);
-        client.leaving = true;
-        client.sessions.iter_mut().for_each(|held| held.session.leaves(telling.token()));
+        let Entry::Occupied(mut client) = self.clients.entry(request.peer_id) else { return exchanges };
+        client.get_mut().request.clone_from(request);
+        client.get_mut().left = Some(now);
+        client.get_mut().sessions.iter_mut().for_each(|held| held.session.leaves(telling.token()));
         // What cannot be told now is told by one of the next sweeps.
-        client.sign_off(|_| {}, now, &mut exchanges);
-        self.tidy(request.peer_id, &exchanges);
+        client.get_mut().sign_off(now, &mut exchanges);
+        if client.get().is_gone() {
+            client.remove();
+        }
         exchanges
     }
 
-    /// An exchange has ended. Returns the peers that it brought, and what has to be told next.
+    /// An exchange has ended; `addresses` are those under which its forwarder knows us. Returns what has to be told next.
     pub(super) fn ended(
         &mut self,
         exchange: &Exchange,
         heard: Heard,
-        answer: Option<&Answer>,
+        answer: Option<(&Answer, &[IpAddr])>,
         now: Instant,
-    ) -> (Option<Arc<UpstreamPeers>>, Option<Exchange>) {
+    ) -> Option<Exchange> {
         let forwarder = &exchange.place.forwarder;
-        let list = answer.filter(|_| exchange.telling != Telling::Stopped).map(|answer| {
+        let list = answer.filter(|_| exchange.telling != Telling::Stopped).map(|(answer, addresses)| {
             let interval = if let Heard::Taken { interval, .. } = heard { interval } else { Duration::ZERO };
-            let addresses = forwarder.our_addresses(answer);
-            Arc::new(UpstreamPeers::new(&answer.reply, interval, &self.ours(&addresses), now))
+            let ours = self.ours(&answer.reply, addresses);
+            Arc::new(UpstreamPeers::new(&answer.reply, interval, &ours, now))
         });
-        if let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, forwarder)) {
-            at.under_way = at.under_way.saturating_sub(1);
-            if let Some(list) = &list {
-                at.change(|lists| lists.put(exchange.request.role().downloads(), Arc::clone(list)));
-            }
+        let Entry::Occupied(mut client) = self.clients.entry(exchange.request.peer_id) else { return None };
+        let gone = client.get().gone_since(forwarder).is_some();
+        let (said, sessions) = client.get_mut().parts();
+        // The torrent may have been forgotten and begun anew in the meantime: then this is no affair of its.
+        let is_it = |held: &&mut Held| held.session.serial == exchange.session;
+        let held = sessions.iter_mut().find(is_it)?;
+        let next = held.session.ended(heard, gone, now).and_then(|telling| held.begin(telling, said, now).ok());
+        sessions.retain(|held| !(gone && held.session.is_over()));
+        if client.get().is_gone() {
+            client.remove();
         }
-        let peer_id = exchange.request.peer_id;
-        let next = self.clients.get_mut(&peer_id).and_then(|client| {
-            let leaving = client.leaving || forwarder.is_retired();
-            let (said, sessions) = client.parts();
-            let held = sessions.iter_mut().find(|held| Arc::ptr_eq(&held.forwarder, forwarder))?;
-            let telling = held.session.ended(heard, leaving, now)?;
-            held.begin(telling, said, now)
-        });
-        self.tidy(peer_id, next.as_slice());
-        (list, next)
+        let at = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, forwarder))?;
+        at.under_way -= usize::from(exchange.brings_a_list()).min(at.under_way);
+        at.under_way += next.as_ref().map_or(0, |next| usize::from(next.brings_a_list()));
+        if let Some(list) = list {
+            at.put(exchange.request.role().downloads(), &list);
+        }
+        at.waiters.retain(|waiter| waiter.session != exchange.session);
+        next
     }
 
-    /// Signs off those who have not been heard of for `age` and those whose forwarder is no longer configured, and
+    /// Signs off those who have not been heard of for `age` and those whose forwarder is no longer to know of them, and
     /// forgets what is no longer good.
-    pub(super) fn sweep(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
-        let mut exchanges = Vec::new();
+    pub(super) fn sweep(&mut self, age: Duration, now: Instant) -> Swept {
+        let mut swept = Swept::default();
         self.clients.retain(|_, client| {
-            client.leaving |= now.saturating_duration_since(client.seen) >= age;
-            client.sign_off(Session::farewell_fails, now, &mut exchanges);
+            if now.saturating_duration_since(client.seen) >= age {
+                client.left.get_or_insert(now);
+            }
+            swept.owes |= client.sign_off(now, &mut swept.exchanges);
             !client.is_gone()
         });
-        for exchange in &exchanges {
-            self.under_way(exchange);
-        }
         self.at.retain_mut(|at| {
             at.change(|lists| lists.expire(now));
             at.under_way > 0 || !at.forwarder.is_retired()
         });
-        exchanges
+        swept
     }
 
-    /// After exchanges of one client have begun or ended.
-    fn tidy(&mut self, peer_id: PeerId, begun: &[Exchange]) {
-        begun.iter().for_each(|exchange| self.under_way(exchange));
-        if let Entry::Occupied(mut client) = self.clients.entry(peer_id) {
-            let leaving = client.get().leaving;
-            client.get_mut().sessions.retain(|held| !(leaving && held.session.is_over()));
-            if client.get().is_gone() {
-                client.remove();
+    /// Which of our clients the reply may hold, under their own addresses or under those of ours that its forwarder sees.
+    fn ours(&self, reply: &UpstreamReply, addresses: &[IpAddr]) -> Ours {
+        let (v4, v6) = (&reply.peers.v4, &reply.peers.v6);
+        let ports: HashSet<_> = v4.iter().map(|peer| peer.endpoint.port).collect();
+        let ports: HashSet<_> = v6.iter().map(|peer| peer.endpoint.port).chain(ports).collect();
+        let ids = v4.iter().filter_map(|peer| peer.id).chain(v6.iter().filter_map(|peer| peer.id));
+        let mut ours = Ours { ids: ids.filter(|id| self.clients.contains_key(id)).collect(), ..Ours::default() };
+        for client in self.clients.values() {
+            if let Some(port) = client.request.port.filter(|port| ports.contains(port)) {
+                let own = client.ips.iter().flatten();
+                ours.endpoints.extend(own.chain(addresses).map(|&ip| (ip, port)));
             }
         }
+        ours
     }
+}
 
-    fn under_way(&mut self, exchange: &Exchange) {
-        let forwarder = &exchange.place.forwarder;
-        if let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, forwarder)) {
-            at.under_way += 1;
-        }
-    }
-
-    fn ours<'a>(&self, addresses: &'a [IpAddr]) -> Ours<'a> {
-        let endpoints = || self.clients.values().filter_map(|client| Some((client.ip, client.request.port?)));
-        Ours {
-            addresses,
-            ids: self.clients.keys().copied().collect(),
-            endpoints: endpoints().collect(),
-            ports: endpoints().map(|(_, port)| port).collect(),
-        }
+impl Begun {
+    fn known(known: Known) -> Self {
+        Self { known, ..Self::default() }
     }
 }
 

@@ -115,7 +115,10 @@ impl UdpUpstream {
             // An address that swallows packets must leave time for the others.
             let share = deadline.saturating_duration_since(Instant::now()) / left;
             match timeout(share, self.ask(ask, address)).await {
-                Ok(Ok(reply)) => return Ok(Answer { reply, from: address }),
+                Ok(Ok(reply)) => {
+                    self.resolver.answered(address);
+                    return Ok(Answer { reply, from: address });
+                }
                 // That this host lacks one family says less than silence in the other.
                 Ok(Err(ForwardError::Connect(_))) if failure == ForwardError::Timeout => {}
                 Ok(Err(error @ ForwardError::Connect(_))) => failure = error,
@@ -140,6 +143,7 @@ impl UdpUpstream {
                 }
             }
             drop(doubt);
+            log::debug!("forwarder at {address}: its connection id is not taken any more, asking for another");
         }
         let id = self.connect(address).await?;
         self.announce_with(id, ask, address, waits()).await

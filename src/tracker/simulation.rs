@@ -170,6 +170,8 @@ async fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that
             // All fall silent: their upstream hears of it, and nothing is left of them.
             sleep(PEER_AGE + seconds(60)).await;
             assert_eq!(good.told(Some(Event::Stopped)), 200);
+            // Nobody knows what the others have understood: they are told for as long as it makes sense.
+            sleep(seconds(3600)).await;
             for name in ["good", "junk", "silent"] {
                 let status = status(&tracker, name);
                 assert_eq!((status.sessions, status.lists, status.in_flight), (0, 0, 0), "{name}");
@@ -424,6 +426,94 @@ async fn a_leave_that_cannot_be_told_at_once_is_told_when_it_can() {
             sleep(seconds(60)).await;
             assert_eq!(upstream.told(Some(Event::Stopped)), 2);
             assert_eq!(status(&tracker, "upstream").sessions, 0);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_leaves_are_told_however_many_there_are_at_once() {
+    LocalSet::new()
+        .run_until(async {
+            let upstream = good(Duration::from_millis(50), 1800, 3);
+            let tracker = tracker(&[("upstream", &upstream)]);
+            for swarm in 0..200 {
+                join_all((0..10).map(|number| client(swarm, number).announces(&tracker, Some(Event::Started)))).await;
+            }
+            assert_eq!(upstream.told(Some(Event::Started)), 2000);
+            sleep(PEER_AGE + seconds(60)).await;
+            assert_eq!(upstream.told(Some(Event::Stopped)), 2000);
+            assert_eq!(status(&tracker, "upstream").sessions, 0);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_while_an_upstream_is_left_alone_is_signed_off_afterwards() {
+    LocalSet::new()
+        .run_until(async {
+            let start = Instant::now();
+            let upstream = Upstream::new(move |request| {
+                let is_tired = start.elapsed() < seconds(600) && request.peer_id.0[1] == 2;
+                let tired = ForwardError::Status { code: 503, retry_after: Some(seconds(600)) };
+                ready(if is_tired { Err(tired) } else { Ok(answer(1800, 3)) }).boxed_local()
+            });
+            let tracker = tracker(&[("upstream", &upstream)]);
+            client(1, 1).announces(&tracker, Some(Event::Started)).await;
+            client(1, 2).announces(&tracker, Some(Event::Started)).await;
+            settle().await;
+            assert_eq!(status(&tracker, "upstream").state, "paused");
+            for number in 1..=2 {
+                client(1, number).announces(&tracker, Some(Event::Stopped)).await;
+            }
+            sleep(seconds(590)).await;
+            assert_eq!(upstream.asked().len(), 2);
+            sleep(seconds(40)).await;
+            // The second was never taken in.
+            assert_eq!(upstream.asked()[2..].iter().map(|stop| stop.peer_id.0[1]).collect::<Vec<_>>(), [1]);
+            assert_eq!(status(&tracker, "upstream").sessions, 0);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_is_for_all_who_wait_for_it() {
+    LocalSet::new()
+        .run_until(async {
+            // The first is answered soon, all others late.
+            let upstream = Upstream::new(|request| {
+                let delay = if request.peer_id.0[1] == 1 { 500 } else { 1900 };
+                async move { sleep(Duration::from_millis(delay)).map(|()| Ok(answer(1800, 3))).await }.boxed_local()
+            });
+            let tracker = tracker(&[("upstream", &upstream)]);
+            let both = (1..=2).map(|number| client(1, number).announces(&tracker, Some(Event::Started)));
+            for (reply, took) in join_all(both).await {
+                assert_eq!((strangers_in(&reply), took), (3, Duration::from_millis(500)));
+            }
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_costs_one_exchange() {
+    LocalSet::new()
+        .run_until(async {
+            let start = Instant::now();
+            let upstream = Upstream::new(move |_| {
+                async move {
+                    assert!(start.elapsed() > seconds(10), "a fault of ours");
+                    Ok(answer(1800, 3))
+                }
+                .boxed_local()
+            });
+            let tracker = tracker(&[("upstream", &upstream)]);
+            while start.elapsed() < seconds(30) {
+                let (_, took) = client(1, 1).announces(&tracker, None).await;
+                assert_eq!(took, Duration::ZERO);
+                sleep(seconds(1)).await;
+            }
+            let status = status(&tracker, "upstream");
+            assert_eq!((status.state, status.in_flight, status.sessions), ("closed", 0, 1));
+            assert_eq!(strangers_in(&client(1, 1).announces(&tracker, None).await.0), 3);
         })
         .await;
 }

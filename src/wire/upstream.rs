@@ -17,7 +17,7 @@ use crate::bittorrent::{AnnounceRequest, PeerId, PeerLists};
 pub const MAX_PEERS: usize = 2_000;
 
 /// The longest tracker id that is kept, in bytes: each session has one.
-const MAX_TRACKER_ID: usize = 256;
+const MAX_TRACKER_ID: usize = 64;
 
 /// All but the unreserved characters of RFC 3986 section 2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -1,8 +1,9 @@
 //! What upstream trackers are told of our peers, and what our peers are told of theirs. What depends on time is in
 //! `src/tracker/simulation.rs`; what upstream trackers may answer is in `upstream.rs`.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
 use std::net::SocketAddrV4;
 
 use tempfile::NamedTempFile;
@@ -32,6 +33,14 @@ fn client(torrent: &str, name: &str) -> Announce {
 
 fn good() -> FakeTracker {
     FakeTracker::start(sends(ONE_PEER))
+}
+
+/// The info-hash of a torrent in hexadecimal digits.
+fn hex(torrent: &str) -> String {
+    id(torrent).iter().fold(String::new(), |mut out, byte| {
+        write!(out, "{byte:02x}").unwrap();
+        out
+    })
 }
 
 /// The values of a parameter in the requests that a tracker got; empty where it was not there.
@@ -98,9 +107,7 @@ fn an_upstream_over_udp() {
 #[test]
 fn torrents_that_an_entry_leaves_out_are_not_told() {
     let (all, only, except) = (good(), good(), good());
-    // The bytes of the text as hexadecimal digits.
-    let hash = "707269766174652d2d2d2d2d2d2d2d2d2d2d2d2d";
-    assert_eq!(id("private"), *b"private-------------");
+    let hash = hex("private");
     let [all_at, only_at, except_at] = [&all, &only, &except].map(FakeTracker::address);
     let server = server(&format!(
         "- uri: http://{all_at}/announce\n\
@@ -179,8 +186,6 @@ fn who_falls_silent_is_signed_off() {
     assert_eq!(values(&tracker, "peer_id")[1], escape(&id("a")));
     let name = tracker.address();
     counts(&server, &format!("retracker_forward_sessions{{forwarder=\"{name}\"}} 0"));
-    counts(&server, "retracker_forward_torrents 0");
-    counts(&server, &format!("retracker_forward_lists{{forwarder=\"{name}\"}} 0"));
 }
 
 #[test]
@@ -227,24 +232,27 @@ fn forwarders_as_json() {
         let reply = server.get("/forwarders");
         assert_eq!(reply.header("content-type"), Some("application/json"));
         let json = String::from_utf8(reply.body).unwrap();
-        json.contains("\"answered\": 4").then_some(json)
+        json.contains("\"ok\": 4").then_some(json)
     });
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     let [good, gone] = [0, 1].map(|n| value["forwarders"][n].clone());
     assert_eq!((&good["name"], &good["protocol"], &good["state"]), (&"good".into(), &"http".into(), &"closed".into()));
-    assert_eq!((&good["sessions"], &good["lists"], &good["failed"]), (&4.into(), &1.into(), &0.into()));
+    assert_eq!((&good["sessions"], &good["lists"]), (&4.into(), &1.into()));
+    assert_eq!(good["exchanges"], serde_json::json!({ "ok": 4 }));
+    assert!(good["mean_latency_seconds"].as_f64().unwrap() > 0.0, "{good}");
     assert!(good["last_error"].is_null() && good["next_probe_in_seconds"].is_null(), "{good}");
-    assert_eq!((&gone["state"], &gone["failed"]), (&"open".into(), &3.into()));
+    assert_eq!((&gone["state"], &gone["exchanges"]), (&"open".into(), &serde_json::json!({ "connect": 3 })));
     let probe = gone["next_probe_in_seconds"].as_f64().unwrap();
     assert!(probe > 0.0 && probe <= 6.0, "{gone}");
     let error = gone["last_error"]["text"].as_str().unwrap();
     assert!(error.starts_with("it cannot be reached: "), "{error}");
     assert!(!json.contains("sEcReT"), "{json}");
-    counts(&server, "retracker_forward_exchanges_total{forwarder=\"gone\",outcome=\"open\"} 1");
+    assert_eq!(value["waits"], serde_json::json!({ "saved": 3, "done": 1, "enough": 0, "deadline": 0 }));
+    counts(&server, "retracker_forward_skipped_total{forwarder=\"gone\",reason=\"open\"} 1");
     counts(&server, "retracker_forward_circuit{forwarder=\"gone\",state=\"open\"} 1");
 
-    let none = Server::start(&["-p"]).get("/forwarders");
-    assert_eq!(String::from_utf8(none.body).unwrap(), "{\n  \"forwarders\": []\n}\n");
+    let none = String::from_utf8(Server::start(&["-p"]).get("/forwarders").body).unwrap();
+    assert!(none.contains("\"forwarders\": []"), "{none}");
     assert_eq!(Server::start(&[]).get("/forwarders").status, 404);
 }
 
@@ -281,6 +289,35 @@ fn hup_reads_the_file_again() {
         (events.iter().filter(|event| *event == "stopped").count() == 2).then_some(())
     });
     assert_eq!(removed.visits(), 4);
+}
+
+#[test]
+fn what_an_upstream_does_not_see_changes_nothing_for_it() {
+    let (tracker, other) = (good(), good());
+    let entry = |more: &str| format!("- {{uri: 'http://{}/announce'{more}}}\n", tracker.address());
+    let file = file(&entry(""));
+    let server = retracker(&["-t", "30", "-p", "-f", file.path().to_str().unwrap()]).start();
+    for torrent in ["t", "u"] {
+        server.announce(&client(torrent, "a").event("started"));
+    }
+    fs::write(file.path(), entry(&format!(", name: another, timeout: 5, numwant: 7, except: [{}]", hex("u")))).unwrap();
+    server.signal("HUP");
+    server.logged("has been read again");
+    // Of the torrent that is left out its peers are signed off; of the other nothing is heard until something happens.
+    sees(&tracker, &["started", "started", "stopped"]);
+    server.announce(&client("t", "a"));
+    server.announce(&client("u", "a"));
+    server.announce(&client("t", "a").seed().event("completed"));
+    sees(&tracker, &["started", "started", "stopped", "completed"]);
+    assert_eq!(values(&tracker, "numwant"), ["200", "200", "0", "7"]);
+    counts(&server, "retracker_forward_sessions{forwarder=\"another\"} 1");
+    counts(&server, "retracker_forward_exchanges_total{forwarder=\"another\",outcome=\"ok\"} 2");
+    // Metrics are told of those that there are.
+    fs::write(file.path(), format!("- {{name: other, uri: 'http://{}/announce'}}\n", other.address())).unwrap();
+    server.signal("HUP");
+    counts(&server, "retracker_forward_sessions{forwarder=\"other\"} 0");
+    let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+    assert!(!metrics.contains("retracker_forward_circuit{forwarder=\"another\""), "{metrics}");
 }
 
 #[test]

@@ -1471,8 +1471,8 @@ fn exchanges_under_way_have_a_bound() {
         connection.send(request("GET", announce("t", &n.to_string()).at("10.0.0.9").target(), &[]));
         waiting.push(connection);
     }
-    let busy = "retracker_forward_exchanges_total{forwarder=\"tracker 0\",outcome=\"busy\"} ";
-    eventually("some are skipped", || metrics(&server).lines().any(|line| line.starts_with(busy)).then_some(()));
+    let busy = "retracker_forward_skipped_total{forwarder=\"tracker 0\",reason=\"busy\"} 44";
+    eventually("some are skipped", || metrics(&server).lines().any(|line| line == busy).then_some(()));
     assert!(tracker.visits() < 300);
     assert_eq!(server.get("/scrape?info_hash=t-------------------").status, 200);
 }

@@ -11,7 +11,15 @@ use crate::tracker::ForwarderStatus;
 pub(super) async fn forwarders(context: web::Data<Context>) -> HttpResponse {
     let forwarders = context.tracker.forwarder_status();
     let forwarders: Vec<_> = forwarders.into_iter().map(json).collect();
-    HttpResponse::Ok().content_type("application/json").body(format!("{:#}\n", json!({ "forwarders": forwarders })))
+    let waits = &context.metrics.waits;
+    let waits = json!({
+        "saved": waits.saved.get(),
+        "done": waits.done.get(),
+        "enough": waits.enough.get(),
+        "deadline": waits.deadline.get(),
+    });
+    let body = format!("{:#}\n", json!({ "forwarders": forwarders, "waits": waits }));
+    HttpResponse::Ok().content_type("application/json").body(body)
 }
 
 fn json(status: ForwarderStatus) -> Value {
@@ -24,8 +32,8 @@ fn json(status: ForwarderStatus) -> Value {
         "exchanges_in_flight": status.in_flight,
         "sessions": status.sessions,
         "lists": status.lists,
-        "answered": status.answered,
-        "failed": status.failed,
+        "exchanges": status.exchanges,
+        "mean_latency_seconds": status.mean_latency.map(|latency| latency.as_secs_f64()),
         "last_error": status.last_error.map(|error| json!({ "text": error.text, "seconds_ago": seconds(error.ago) })),
     })
 }
