@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 #
-# Real BitTorrent clients hand a file to each other with nothing but our tracker to introduce them.
+# Real BitTorrent clients hand a file to each other with nothing but our tracker to introduce them, or ours and one that
+# it asks.
 #
 #     tests/clients.sh [BINARY]
 #
@@ -9,6 +10,9 @@
 # Every scenario gets a LAN of its own: a bridge and one network namespace per host, so that fixed ports and the
 # clients' habit of ignoring loopback peers do no harm. All of it is named after this run and removed with it.
 # It takes root, iproute2, curl and mktorrent; what is missing skips the scenarios that need it.
+#
+# A tracker that is not ours is opentracker, if there is one in PATH that takes every torrent, else the npm package
+# bittorrent-tracker. That is kept between runs in RETRACKER_TEST_CACHE, by default /var/cache/retracker-tests.
 
 set -euo pipefail
 shopt -s nullglob
@@ -22,6 +26,8 @@ main() {
     scenario "over two retrackers, the seed upstream"       seed_upstream  transmission aria2
     scenario "over two retrackers, the leecher upstream"    leech_upstream aria2        transmission
     scenario "through nginx"                                behind_nginx   deluge       qbittorrent
+    scenario "over a foreign tracker, asked over HTTP"      foreign_http   qbittorrent  rtorrent
+    scenario "over a foreign tracker, asked over UDP"       foreign_udp    rtorrent     qbittorrent
 
     echo "$passed passed, $failed failed, $skipped skipped"
     ((failed == 0))
@@ -29,6 +35,8 @@ main() {
 
 readonly arrival_deadline=60 # seconds from the leecher's start to the last byte
 readonly payload_bytes=5000000
+readonly bittorrent_tracker=bittorrent-tracker@10.0.12 # the last that is JavaScript alone
+readonly cache=${RETRACKER_TEST_CACHE:-/var/cache/retracker-tests}
 readonly noise='scrape|round-robin|slotsAvailable|BtPieceMessage' # not worth showing of a failed scenario's logs
 
 # Longer than any scenario: what a client is told at its first announce has to do.
@@ -148,7 +156,7 @@ named_tracker() {
 
 # The seed is known to the upstream tracker only; the leecher's tracker has to fetch it from there.
 seed_upstream() {
-    two_trackers "- uri: http://10.77.0.2:8080/announce"
+    two_trackers http://10.77.0.2:8080/announce
     seed_url=http://10.77.0.2:8080/announce
     leech_url=http://10.77.0.1:8080/announce
 }
@@ -156,7 +164,7 @@ seed_upstream() {
 # The other way round: the seed's tracker passes it on, under the address of the entry's `ip`. Without that, the
 # upstream tracker would offer the forwarding tracker's own address to the leecher.
 leech_upstream() {
-    two_trackers "- uri: http://10.77.0.2:8080/announce" "  ip: 10.77.0.${hosts[seed]}"
+    two_trackers http://10.77.0.2:8080/announce "ip: 10.77.0.${hosts[seed]}"
     seed_url=http://10.77.0.1:8080/announce
     leech_url=http://10.77.0.2:8080/announce
 }
@@ -168,16 +176,45 @@ behind_nginx() {
     meet_at tracker http://retracker.local/announce
 }
 
+# The seed is known to a tracker that is not ours, and to that alone.
+foreign_http() {
+    lan_up ipv4 tracker upstream seed leech
+    foreign_tracker_up upstream
+    forward_to http://10.77.0.2:8080/announce
+    tracker_up tracker -f "$work/forwarders.yml"
+    seed_url=http://10.77.0.2:8080/announce
+    leech_url=http://10.77.0.1:8080/announce
+    meeting_point=upstream
+}
+
+# The other way round. Our tracker runs on the seed's own host, as few trackers record a client under another address
+# than the one that they see. At the other tracker the leecher, too, announces over UDP.
+foreign_udp() {
+    lan_up ipv4 upstream seed leech
+    foreign_tracker_up upstream
+    forward_to udp://10.77.0.2:8080/announce
+    tracker_up seed -f "$work/forwarders.yml"
+    seed_url=http://10.77.0.${hosts[seed]}:8080/announce
+    leech_url=udp://10.77.0.2:8080/announce
+    meeting_point=upstream
+}
+
 meet_at() { # NODE ANNOUNCE-URL
     meeting_point=$1 seed_url=$2 leech_url=$2
 }
 
-two_trackers() { # FORWARDERS-LINE...
-    printf '%s\n' "$@" >"$work/forwarders.yml"
+two_trackers() { # URI [SETTING...]
+    forward_to "$@"
     lan_up ipv4 tracker upstream seed leech
     tracker_up upstream
     tracker_up tracker -f "$work/forwarders.yml"
     meeting_point=upstream
+}
+
+forward_to() { # URI [SETTING...]
+    local uri=$1
+    shift
+    printf '%s\n' "- uri: $uri" "${@/#/  }" >"$work/forwarders.yml"
 }
 
 # --- Clients: X_start NODE runs one on its folder's torrent, X_is_content NODE asks what it thinks of its tracker ---
@@ -283,6 +320,23 @@ tracker_up() { # NODE FLAG...
     spawn "$1" retracker "$bin" -l :8080 -i "$announce_interval" -d "${@:2}"
     echo $! >"$work/$1/pid"
     wait_for 5 "retracker does not answer" in_node "$1" curl -fsS -m 1 -o /dev/null http://127.0.0.1:8080/health
+}
+
+# A tracker that is not ours, over HTTP and UDP on one port.
+foreign_tracker_up() { # NODE
+    mkdir -p "$work/$1"
+    if has_opentracker; then
+        spawn "$1" opentracker opentracker -p 8080 -P 8080
+    else
+        spawn "$1" bittorrent-tracker node "$cache/$bittorrent_tracker/node_modules/bittorrent-tracker/bin/cmd.js" \
+            --http --udp --port 8080
+    fi
+    wait_for 15 "the foreign tracker does not answer" in_node "$1" curl -sS -m 1 -o /dev/null http://127.0.0.1:8080/
+}
+
+# Debian's is of no use: it takes torrents of a whitelist only.
+has_opentracker() {
+    command -v opentracker >/dev/null && [[ $(opentracker -h 2>&1) != *whitelist* ]]
 }
 
 # A tracker that panicked, in whatever task, or that does not end cleanly when asked to, fails the scenario.
@@ -421,6 +475,31 @@ obstacle_to() { # NETWORK SEEDER LEECHER
         return
     fi
     ip netns delete "$prefix-probe"
+    [[ $1 != foreign_* ]] || has_opentracker || obstacle_to_bittorrent_tracker
+}
+
+# It is installed when it is needed first.
+obstacle_to_bittorrent_tracker() {
+    local program
+    for program in node npm; do
+        if ! command -v "$program" >/dev/null; then
+            echo "$program is not installed"
+            return
+        fi
+    done
+    [[ -d $cache/$bittorrent_tracker ]] || install_bittorrent_tracker >/dev/null 2>&1 ||
+        echo "the npm package bittorrent-tracker cannot be installed"
+}
+
+install_bittorrent_tracker() {
+    local folder=$cache/$bittorrent_tracker
+    rm -rf "$folder.new"
+    if mkdir -p "$folder.new" && npm install --prefix "$folder.new" --no-audit --no-fund --ignore-scripts \
+        --omit=optional "$bittorrent_tracker" && mv "$folder.new" "$folder"; then
+        return
+    fi
+    rm -rf "$folder.new"
+    return 1
 }
 
 wait_for() { # SECONDS COMPLAINT COMMAND...

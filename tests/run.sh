@@ -4,17 +4,20 @@
 #
 #     tests/run.sh
 #
-# `cargo test` needs nothing but Rust. The others need real BitTorrent clients, nginx, wrk and Docker: on Debian, as
-# root, this script installs them; elsewhere it uses what is there and names what it leaves out.
+# `cargo test` needs nothing but Rust. The others need real BitTorrent clients, npm, nginx, wrk and Docker: on Debian,
+# as root, this script installs them; elsewhere it uses what is there and names what it leaves out.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # What the tests run, and the Debian packages that bring it.
 readonly programs=(curl mktorrent ip aria2c transmission-daemon qbittorrent-nox rtorrent deluged deluge-console
-    nginx wrk dockerd docker-compose debootstrap)
-readonly packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
+    npm nginx wrk dockerd docker-compose debootstrap)
+packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
     deluge-console nginx-light wrk docker.io docker-compose debootstrap iptables procps python3-venv)
+# Only then: another Node.js than Debian's, which brings its own npm, would be in the way.
+command -v npm >/dev/null || packages+=(nodejs npm)
+readonly packages
 
 main() {
     install_programs
