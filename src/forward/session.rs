@@ -182,7 +182,7 @@ impl Session {
             return None;
         }
         if leaving {
-            return self.knows().then_some(Telling::Stopped);
+            return self.last_words();
         }
         match self.knowledge {
             Knowledge::Refused { until, .. } if until.is_none_or(|until| now < until) => None,
@@ -205,8 +205,12 @@ impl Session {
         if telling == Telling::Stopped {
             return self.signed_off(lost, leaving);
         }
-        if telling == Telling::Completed && !lost {
-            self.completed = Completed::Told;
+        if telling == Telling::Completed {
+            if !lost {
+                self.completed = Completed::Told;
+            } else if leaving {
+                self.farewells += 1;
+            }
         }
         match heard {
             Heard::Taken { interval, tracker_id } => {
@@ -220,8 +224,18 @@ impl Session {
             Heard::Unsure if !self.knows() => self.knowledge = Knowledge::Unsure,
             Heard::Lost | Heard::Unsure => {}
         }
-        // What was lost is told with the peer's next announce: an upstream in trouble is not asked in a circle.
-        self.due(leaving, now).filter(|_| leaving || !lost)
+        // What was lost is told later: an upstream in trouble is not asked in a circle.
+        let again = lost && (!leaving || telling == Telling::Completed);
+        self.due(leaving, now).filter(|_| !again)
+    }
+
+    /// What is to be told of a peer that is no longer here.
+    fn last_words(&self) -> Option<Telling> {
+        let refused = matches!(self.knowledge, Knowledge::Refused { .. });
+        if self.completed == Completed::Owed && !refused {
+            return Some(Telling::Completed);
+        }
+        self.knows().then_some(Telling::Stopped)
     }
 
     fn signed_off(&mut self, lost: bool, leaving: bool) -> Option<Telling> {
@@ -238,7 +252,7 @@ impl Session {
 
     /// Whether nothing is left to tell of a peer that is no longer here.
     pub(super) fn is_over(&self) -> bool {
-        self.under_way.is_none() && (!self.knows() || self.farewells >= FAREWELLS)
+        self.under_way.is_none() && (self.last_words().is_none() || self.farewells >= FAREWELLS)
     }
 
     fn knows(&self) -> bool {
@@ -341,6 +355,26 @@ mod tests {
         test.session.begins(Telling::Stopped, test.now);
         assert_eq!(test.session.ended(taken(1800), true, test.now), None);
         assert!(test.session.is_over() && test.tracker.is_empty());
+    }
+
+    #[test]
+    fn who_finishes_and_leaves_during_an_exchange_has_finished_before_it_left() {
+        let mut test = Test::new();
+        test.session.begins(Telling::Started, test.now);
+        test.session.completes();
+        test.leaves();
+        assert_eq!(test.session.ended(taken(1800), true, test.now), Some(Telling::Completed));
+        test.session.begins(Telling::Completed, test.now);
+        assert_eq!(test.session.ended(taken(1800), true, test.now), Some(Telling::Stopped));
+        // Nor is the upstream asked in a circle.
+        let mut test = Test::new();
+        test.session.completes();
+        test.leaves();
+        for attempt in 1..=3 {
+            assert!(!test.session.is_over(), "{attempt}");
+            assert_eq!(test.tell(Telling::Completed, Heard::Lost), None);
+        }
+        assert!(test.session.is_over());
     }
 
     #[test]

@@ -24,8 +24,10 @@ use crate::wire::upstream::UpstreamReply;
 /// Bytes that stand for one unit of weight.
 pub(super) const UNIT: usize = 64;
 
-/// What a torrent, a client and a session of it take at most but for the peers of the lists, in bytes.
+/// What a torrent, its lists at one forwarder, a client and a session of that take at most but for the peers of the lists,
+/// in bytes.
 const TORRENT: usize = 600;
+const AT_FORWARDER: usize = 200;
 const CLIENT: usize = 800;
 const SESSION: usize = 250;
 
@@ -159,7 +161,7 @@ impl Client {
         let mut owes = false;
         sessions.retain_mut(|held| {
             let Some(since) = left.or_else(|| held.forwarder.leaves_out_since(info_hash)) else { return true };
-            if let Some(telling @ Telling::Stopped) = held.session.due(true, now) {
+            if let Some(telling) = held.session.due(true, now) {
                 match held.begin(telling, said, now) {
                     Ok(exchange) => out.push(exchange),
                     Err(skipped) => {
@@ -386,7 +388,8 @@ fn find<T>(all: &mut Vec<T>, is_it: impl Fn(&T) -> bool, new: impl FnOnce() -> T
 impl Weigh for Torrent {
     fn weight(&self) -> u32 {
         let lists: usize = self.at.iter().map(|at| at.lists.size()).sum();
-        let bytes = TORRENT + self.clients.len() * (CLIENT + self.at.len() * SESSION) + lists;
+        let clients = self.clients.len() * (CLIENT + self.at.len() * SESSION);
+        let bytes = TORRENT + self.at.len() * AT_FORWARDER + clients + lists;
         u32::try_from(bytes / UNIT).unwrap_or(u32::MAX)
     }
 }
