@@ -27,7 +27,7 @@ pub(super) const UNIT: usize = 64;
 /// What a torrent, its lists at one forwarder, a client and a session of that take at most but for the peers of the lists,
 /// in bytes.
 const TORRENT: usize = 600;
-const AT_FORWARDER: usize = 200;
+const AT_FORWARDER: usize = 400;
 const CLIENT: usize = 800;
 const SESSION: usize = 250;
 
@@ -41,7 +41,8 @@ const FAREWELLS_LAST: Duration = Duration::from_hours(1);
 #[derive(Debug, Default)]
 pub(super) struct Torrent {
     at: Vec<AtForwarder>,
-    clients: HashMap<PeerId, Client, foldhash::fast::RandomState>,
+    /// Boxed, as a table has room for more than it holds.
+    clients: HashMap<PeerId, Box<Client>, foldhash::fast::RandomState>,
 }
 
 /// The torrent at one forwarder.
@@ -246,7 +247,7 @@ impl Torrent {
         let client = match self.clients.entry(request.peer_id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(_) if is_full => return Begun::known(self.known(forwarders, downloads, now)),
-            Entry::Vacant(new) => new.insert(Client::new(outbound, along(), now)),
+            Entry::Vacant(new) => new.insert(Box::new(Client::new(outbound, along(), now))),
         };
         client.announces(outbound, now);
         let mut begun = Begun::default();
@@ -380,6 +381,8 @@ impl Begun {
 /// The element that is looked for, new if there is none.
 fn find<T>(all: &mut Vec<T>, is_it: impl Fn(&T) -> bool, new: impl FnOnce() -> T) -> Option<&mut T> {
     if !all.iter().any(&is_it) {
+        // There are as many as forwarders, from the first on.
+        all.reserve_exact(1);
         all.push(new());
     }
     all.iter_mut().find(|element| is_it(element))
