@@ -204,7 +204,9 @@ fn reload(forwarders: Option<&Forwarders>, file: Option<&ForwardsFile>) {
     };
     let read = file.read().map_err(|error| error.to_string());
     match read.and_then(|entries| forwarders.replace(&entries).map(|()| entries.len())) {
-        Ok(count) => log::info!("{file} has been read again: {count} forwarders"),
+        // It may have been read while it was being written.
+        Ok(0) => log::warn!("{file} has been read again, forwarders: none any more"),
+        Ok(count) => log::info!("{file} has been read again, forwarders: {count}"),
         Err(error) => log::error!("{error}; the forwarders stay as they are"),
     }
 }

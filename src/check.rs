@@ -1,6 +1,7 @@
 //! `retracker check`: asks each upstream tracker once, so that mistakes show before clients depend on it.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tokio::task::LocalSet;
@@ -22,7 +23,7 @@ pub struct Report {
 /// The system gives no event loop.
 pub fn run(forwarders: &[ForwarderOptions], offline: bool) -> io::Result<Report> {
     if offline || forwarders.is_empty() {
-        return Ok(Report { text: format!("The file is valid: {} forwarders.\n", forwarders.len()), all_well: true });
+        return Ok(Report { text: format!("The file is valid. Forwarders: {}.\n", forwarders.len()), all_well: true });
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let rows = LocalSet::new().block_on(&runtime, join_all(forwarders.iter().map(row)));
@@ -37,9 +38,12 @@ pub fn run(forwarders: &[ForwarderOptions], offline: bool) -> io::Result<Report>
 async fn row(options: &ForwarderOptions) -> ([String; 6], bool) {
     let protocol = options.uri.scheme().to_owned();
     let name = options.name.escape_debug().to_string();
-    match probe(options).await {
+    let start = Instant::now();
+    let result = probe(options).await;
+    let latency = |latency: Duration| format!("{:.0} ms", latency.as_secs_f64() * 1000.0);
+    match result {
         Ok(probed) => {
-            let latency = format!("{:.0} ms", probed.latency.as_secs_f64() * 1000.0);
+            let latency = latency(probed.latency);
             let interval = format!("{} s", probed.interval.as_secs());
             ([name, protocol, probed.from.to_string(), latency, interval, "ok".to_owned()], true)
         }
@@ -48,7 +52,7 @@ async fn row(options: &ForwarderOptions) -> ([String; 6], bool) {
             // It is there, and need not take a torrent that nobody has.
             let is_well = matches!(error, ForwardError::Refused { .. });
             let verdict = if is_well { format!("answers, but {error}") } else { format!("fails: {error}") };
-            ([name, protocol, none(), none(), none(), verdict], is_well)
+            ([name, protocol, none(), latency(start.elapsed()), none(), verdict], is_well)
         }
     }
 }

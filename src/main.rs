@@ -48,7 +48,7 @@ fn start_log(debug: bool) {
 fn serve(config: &Config) -> Result<(), app::StartError> {
     let app = App::bind(config)?;
     let forwarders = config.forward.as_ref().map_or(0, |forward| forward.options.forwarders.len());
-    log::info!("retracker {}, {forwarders} forwarders", env!("CARGO_PKG_VERSION"));
+    log::info!("retracker {}, forwarders: {forwarders}", env!("CARGO_PKG_VERSION"));
     app.addresses().iter().for_each(|address| log::info!("listening on {address}"));
     app.run(app::terminated)
 }

@@ -51,6 +51,12 @@ fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
             Some((path, rest)) if !path.contains([' ', '`']) => rest,
             _ => problem,
         };
+        // Nor with a text that is not where it should be: it may hold a passkey.
+        let problem = match problem.split_once("invalid type: string \"").and_then(|(_, rest)| rest.rsplit_once("\", "))
+        {
+            Some((_text, expected)) => format!("found a text, {expected}"),
+            None => problem.to_owned(),
+        };
         let problem = problem.replace("expected a sequence", "expected a list");
         Problem { line: error.location().map(|location| location.line()), problem }
     })?;
@@ -410,7 +416,7 @@ forwarders:
         1: its host is "a:b:c", but must be a name or an address, which may end in a port
         1: its uri names port 0, where nothing can listen
         1: missing field `uri`
-        1: invalid type: string "http://a/announce", expected a forwarder with a uri, such as `- uri: http://1.2.3.4:8080/announce`
+        1: found a text, expected a forwarder with a uri, such as `- uri: http://1.2.3.4:8080/announce`
         1: invalid type: sequence, expected text
         2: found a tab character that violates indentation
         1: duplicate field `uri`
@@ -419,9 +425,9 @@ forwarders:
         2: timeout is "0", expected seconds from 0.1 to 60, such as 10
         2: numwant is "-1", expected a whole number from 1 to 1000, such as 200
         4: the info-hash is "0123", expected 40 hexadecimal digits, or the 64 of a v2 torrent
-        2: invalid type: string "0123456789012345678901234567890123456789", expected a list
+        2: found a text, expected a list
         1: it has both `only` and `except`, expected one of them
-        1: invalid type: string "a text", expected a list of entries such as `- uri: http://1.2.3.4/announce`
+        1: found a text, expected a list of entries such as `- uri: http://1.2.3.4/announce`
         1: invalid type: integer `7`, expected a list
         2: unknown field `timeouts`, expected one of `timeout`, `numwant`, `only`, `except`, `forwarders`
         1: timeout is "61", expected seconds from 0.1 to 60, such as 10

@@ -124,9 +124,10 @@ struct Health {
     outcomes: BTreeMap<&'static str, u64>,
     took: Duration,
     last_error: Option<(String, Instant)>,
-    /// What the log was told at the default level, where requests are not logged but faults are.
+    /// What the log was told at the default level, where requests are not logged but faults are; and when it was told
+    /// of a fault and of its end.
     reported_failing: bool,
-    reported: Option<Instant>,
+    reported: [Option<Instant>; 2],
 }
 
 /// An exchange that is about to begin, or under way.
@@ -161,8 +162,10 @@ pub(super) struct Place {
 pub(super) enum Skipped {
     /// Too many are under way: it is worth to try again soon.
     Busy,
-    /// The forwarder is left alone for a while.
-    LeftAlone,
+    /// The forwarder fails, and is left alone for a while.
+    Open,
+    /// It asked to be left alone for a while.
+    Paused,
 }
 
 impl Drop for Place {
@@ -227,24 +230,26 @@ impl Forwarder {
         self.lists.fetch_add(change, Relaxed);
     }
 
-    /// Whether an exchange may begin. If not, it is counted as skipped.
+    /// Whether an exchange may begin.
     pub(super) fn admit(self: &Arc<Self>, now: Instant) -> Result<Place, Skipped> {
         let taken = self.in_flight.fetch_update(Relaxed, Relaxed, |n| (n < MAX_IN_FLIGHT).then_some(n + 1));
-        if taken.is_err() {
-            self.settings.read().metrics.skipped_busy.inc();
-            return Err(Skipped::Busy);
-        }
+        taken.map_err(|_| Skipped::Busy)?;
         let mut place = Place { forwarder: Arc::clone(self), admission: Admission::Regular };
-        let admitted = self.circuit.lock().admit(now);
-        match admitted {
-            Ok(admission) => {
-                place.admission = admission;
-                return Ok(place);
-            }
-            Err(State::Paused { .. }) => self.settings.read().metrics.skipped_paused.inc(),
-            Err(_) => self.settings.read().metrics.skipped_open.inc(),
+        place.admission = self.circuit.lock().admit(now).map_err(|against| match against {
+            State::Paused { .. } => Skipped::Paused,
+            State::Closed | State::Open { .. } | State::Probing => Skipped::Open,
+        })?;
+        Ok(place)
+    }
+
+    /// Counts an exchange that did not begin.
+    pub(super) fn count_skipped(&self, skipped: Skipped) {
+        let metrics = &self.settings.read().metrics;
+        match skipped {
+            Skipped::Busy => metrics.skipped_busy.inc(),
+            Skipped::Open => metrics.skipped_open.inc(),
+            Skipped::Paused => metrics.skipped_paused.inc(),
         };
-        Err(Skipped::LeftAlone)
     }
 
     /// Carries out an exchange, and takes note of how it went. The debug line tells the whole story of it.
@@ -269,15 +274,13 @@ impl Forwarder {
         let now = Instant::now();
         let elapsed = now - start;
         let sign = result.as_ref().map_or_else(sign, |_| Sign::Alive);
-        self.circuit.lock().ended(exchange.place.admission, sign, now);
+        self.end_admission(&settings.options.name, exchange.place.admission, sign, now);
         self.report(&settings.options.name, result.as_ref().err(), elapsed, now);
         let story = |what: &dyn Display| {
             let (name, telling) = (&settings.options.name, telling.name());
             let probe = if exchange.place.admission == Admission::Probe { " as a probe" } else { "" };
             let Exchange { request: AnnounceRequest { info_hash, peer_id, .. }, .. } = exchange;
-            log::debug!(
-                "forwarder {name}: {info_hash} {telling} for peer {peer_id}{probe}: {what} after {elapsed:.1?}"
-            );
+            log::debug!("forwarder {name}: {info_hash} {telling} for peer {peer_id}{probe}, in {elapsed:.1?}: {what}");
         };
         match result {
             Ok(answer) => {
@@ -290,15 +293,16 @@ impl Forwarder {
                     reply.peers.len(),
                     reply.complete,
                     reply.incomplete,
-                    Interval(&heard),
+                    Again(*telling, &heard),
                     Warning(reply.warning.as_deref())
                 ));
                 (heard, Some(answer))
             }
             Err(error) => {
                 settings.metrics.exchange_ended(error.label(), error.status(), elapsed, 0);
-                story(&format_args!("{error}{}", self.consequence(now)));
-                (heard(&error), None)
+                let heard = heard(&error);
+                story(&format_args!("{error}{}{}", Again(*telling, &heard), self.consequence(now)));
+                (heard, None)
             }
         }
     }
@@ -322,16 +326,39 @@ impl Forwarder {
             Some(error) => health.last_error = Some((error.to_string(), now)),
             None => health.took += elapsed,
         }
-        let told_lately = health.reported.is_some_and(|reported| now - reported < REPORT_PAUSE);
-        if health.reported_failing == fault.is_some() || told_lately {
+        let failing = fault.is_some();
+        let [well, bad] = &mut health.reported;
+        let reported = if failing { bad } else { well };
+        let told_lately = reported.is_some_and(|reported| now - reported < REPORT_PAUSE);
+        if !told_lately {
+            *reported = Some(now);
+        }
+        if told_lately || health.reported_failing == failing {
             return;
         }
-        health.reported_failing = fault.is_some();
-        health.reported = Some(now);
+        health.reported_failing = failing;
         drop(health);
         match fault {
             Some(error) => log::warn!("forwarder {name}: {error}; further failures are logged with -d"),
             None => log::info!("forwarder {name}: answers again"),
+        }
+    }
+
+    fn end_admission(&self, name: &str, admission: Admission, sign: Sign, now: Instant) {
+        let mut circuit = self.circuit.lock();
+        let before = circuit.state();
+        circuit.ended(admission, sign, now);
+        let after = circuit.state();
+        drop(circuit);
+        // Each failed probe is not worth a line.
+        match after {
+            State::Open { until } if before == State::Closed => {
+                log::info!("forwarder {name}: left alone for {:.0?}, and then probed", until - now);
+            }
+            State::Paused { until } if before.label() != after.label() => {
+                log::info!("forwarder {name}: it asks for it, and is left alone for {:.0?}", until - now);
+            }
+            _ => {}
         }
     }
 
@@ -456,14 +483,17 @@ fn address_towards(remote: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// `, again in 1800s`
-struct Interval<'a>(&'a Heard);
+/// When the forwarder is told of the peer again.
+struct Again<'a>(Telling, &'a Heard);
 
-impl Display for Interval<'_> {
+impl Display for Again<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Heard::Taken { interval, .. } => write!(f, ", again in {interval:?}"),
-            _ => Ok(()),
+        match self {
+            Self(Telling::Stopped, _) | Self(_, Heard::Lost | Heard::Unsure) => Ok(()),
+            Self(_, Heard::Taken { interval, .. } | Heard::Refused(Some(interval))) => {
+                write!(f, ", again in {interval:?}")
+            }
+            Self(_, Heard::Refused(None)) => write!(f, ", not asked again for this peer"),
         }
     }
 }

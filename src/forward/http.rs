@@ -66,7 +66,7 @@ impl Along {
         let user_agent = user_agent.filter(|agent| agent.len() <= MAX_USER_AGENT);
         Self {
             user_agent: user_agent.and_then(|agent| HeaderValue::from_bytes(agent).ok()),
-            via: HeaderValue::from_str(via).ok(),
+            via: HeaderValue::from_str(via).ok().filter(|via| !via.is_empty()),
         }
     }
 }

@@ -36,7 +36,8 @@ pub async fn probe(options: &ForwarderOptions) -> Result<Probed, ForwardError> {
     let upstream = Upstream::new(options, &Arc::default()).map_err(junk)?;
     let timeout = options.timeout.unwrap_or(DEFAULT_TIMEOUT);
     let request = stranger();
-    let along = Along::new(None, "");
+    // Some refuse those who do not say what they are.
+    let along = Along::new(Some(concat!("retracker/", env!("CARGO_PKG_VERSION")).as_bytes()), "");
     let ip = match options.ip {
         AnnouncedIp::Fixed(ip) => Some(ip),
         AnnouncedIp::AsSeen | AnnouncedIp::Client => None,

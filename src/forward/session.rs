@@ -55,6 +55,18 @@ impl Telling {
     }
 }
 
+/// Whether a forwarder is to know of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// The peer is here.
+    Here,
+    /// It has left.
+    Left,
+    /// The forwarder is no longer to know of the torrent: if it knows of the peer it is told that the peer has left, and
+    /// nothing else.
+    Hidden,
+}
+
 /// What came of an exchange, as far as its session is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
@@ -176,13 +188,13 @@ impl Session {
         self.farewell = None;
     }
 
-    /// What is to be told now, if anything is. `leaving`: the peer is no longer here.
-    pub(super) fn due(&self, leaving: bool, now: Instant) -> Option<Telling> {
+    /// What is to be told now, if anything is.
+    pub(super) fn due(&self, presence: Presence, now: Instant) -> Option<Telling> {
         if self.under_way.is_some() {
             return None;
         }
-        if leaving {
-            return self.last_words();
+        if presence != Presence::Here {
+            return self.last_words(presence);
         }
         match self.knowledge {
             Knowledge::Refused { until, .. } if until.is_none_or(|until| now < until) => None,
@@ -199,8 +211,9 @@ impl Session {
     }
 
     /// The exchange under way has ended. Returns what is to be told at once, without waiting for the peer's next announce.
-    pub(super) fn ended(&mut self, heard: Heard, leaving: bool, now: Instant) -> Option<Telling> {
+    pub(super) fn ended(&mut self, heard: Heard, presence: Presence, now: Instant) -> Option<Telling> {
         let (telling, begun) = self.under_way.take()?;
+        let leaving = presence != Presence::Here;
         let lost = matches!(heard, Heard::Lost | Heard::Unsure);
         if telling == Telling::Stopped {
             return self.signed_off(lost, leaving);
@@ -226,13 +239,13 @@ impl Session {
         }
         // What was lost is told later: an upstream in trouble is not asked in a circle.
         let again = lost && (!leaving || telling == Telling::Completed);
-        self.due(leaving, now).filter(|_| !again)
+        self.due(presence, now).filter(|_| !again)
     }
 
     /// What is to be told of a peer that is no longer here.
-    fn last_words(&self) -> Option<Telling> {
+    fn last_words(&self, presence: Presence) -> Option<Telling> {
         let refused = matches!(self.knowledge, Knowledge::Refused { .. });
-        if self.completed == Completed::Owed && !refused {
+        if presence == Presence::Left && self.completed == Completed::Owed && !refused {
             return Some(Telling::Completed);
         }
         self.knows().then_some(Telling::Stopped)
@@ -251,8 +264,8 @@ impl Session {
     }
 
     /// Whether nothing is left to tell of a peer that is no longer here.
-    pub(super) fn is_over(&self) -> bool {
-        self.under_way.is_none() && (self.last_words().is_none() || self.farewells >= FAREWELLS)
+    pub(super) fn is_over(&self, presence: Presence) -> bool {
+        self.under_way.is_none() && (self.last_words(presence).is_none() || self.farewells >= FAREWELLS)
     }
 
     fn knows(&self) -> bool {
@@ -272,13 +285,13 @@ mod tests {
     struct Test {
         session: Session,
         now: Instant,
-        leaving: bool,
+        presence: Presence,
         tracker: TaskTracker,
     }
 
     impl Test {
         fn new() -> Self {
-            Self { session: Session::new(), now: Instant::now(), leaving: false, tracker: TaskTracker::new() }
+            Self { session: Session::new(), now: Instant::now(), presence: Presence::Here, tracker: TaskTracker::new() }
         }
 
         fn after(&mut self, seconds: u64) -> &mut Self {
@@ -287,7 +300,7 @@ mod tests {
         }
 
         fn due(&self) -> Option<Telling> {
-            self.session.due(self.leaving, self.now)
+            self.session.due(self.presence, self.now)
         }
 
         /// Begins what is due and ends it so.
@@ -295,11 +308,11 @@ mod tests {
             assert_eq!(self.due(), Some(telling));
             self.session.begins(telling, self.now);
             assert_eq!(self.due(), None, "one exchange at a time");
-            self.session.ended(heard, self.leaving, self.now)
+            self.session.ended(heard, self.presence, self.now)
         }
 
         fn leaves(&mut self) {
-            self.leaving = true;
+            self.presence = Presence::Left;
             self.session.leaves(self.tracker.token());
         }
     }
@@ -347,14 +360,14 @@ mod tests {
         let mut test = Test::new();
         test.session.begins(Telling::Started, test.now);
         test.session.completes();
-        assert_eq!(test.session.ended(taken(1800), false, test.now), Some(Telling::Completed));
+        assert_eq!(test.session.ended(taken(1800), Presence::Here, test.now), Some(Telling::Completed));
         test.session.begins(Telling::Completed, test.now);
         test.leaves();
-        assert!(!test.session.is_over());
-        assert_eq!(test.session.ended(taken(1800), true, test.now), Some(Telling::Stopped));
+        assert!(!test.session.is_over(test.presence));
+        assert_eq!(test.session.ended(taken(1800), Presence::Left, test.now), Some(Telling::Stopped));
         test.session.begins(Telling::Stopped, test.now);
-        assert_eq!(test.session.ended(taken(1800), true, test.now), None);
-        assert!(test.session.is_over() && test.tracker.is_empty());
+        assert_eq!(test.session.ended(taken(1800), Presence::Left, test.now), None);
+        assert!(test.session.is_over(test.presence) && test.tracker.is_empty());
     }
 
     #[test]
@@ -363,18 +376,29 @@ mod tests {
         test.session.begins(Telling::Started, test.now);
         test.session.completes();
         test.leaves();
-        assert_eq!(test.session.ended(taken(1800), true, test.now), Some(Telling::Completed));
+        assert_eq!(test.session.ended(taken(1800), Presence::Left, test.now), Some(Telling::Completed));
         test.session.begins(Telling::Completed, test.now);
-        assert_eq!(test.session.ended(taken(1800), true, test.now), Some(Telling::Stopped));
+        assert_eq!(test.session.ended(taken(1800), Presence::Left, test.now), Some(Telling::Stopped));
         // Nor is the upstream asked in a circle.
         let mut test = Test::new();
         test.session.completes();
         test.leaves();
         for attempt in 1..=3 {
-            assert!(!test.session.is_over(), "{attempt}");
+            assert!(!test.session.is_over(test.presence), "{attempt}");
             assert_eq!(test.tell(Telling::Completed, Heard::Lost), None);
         }
-        assert!(test.session.is_over());
+        assert!(test.session.is_over(test.presence));
+    }
+
+    #[test]
+    fn who_is_to_be_hidden_is_signed_off_where_it_is_known_and_nothing_else_is_told() {
+        for (heard, known) in [(taken(60), true), (Heard::Unsure, true), (Heard::Lost, false)] {
+            let mut test = Test::new();
+            test.tell(Telling::Started, heard);
+            test.session.completes();
+            test.presence = Presence::Hidden;
+            assert_eq!((test.due(), test.session.is_over(test.presence)), (known.then_some(Telling::Stopped), !known));
+        }
     }
 
     #[test]
@@ -391,8 +415,8 @@ mod tests {
         test.tell(Telling::Started, taken(1800));
         test.leaves();
         test.session.begins(Telling::Stopped, test.now);
-        test.leaving = false;
-        assert_eq!(test.session.ended(taken(1800), false, test.now), Some(Telling::Started));
+        test.presence = Presence::Here;
+        assert_eq!(test.session.ended(taken(1800), Presence::Here, test.now), Some(Telling::Started));
     }
 
     #[test]
@@ -401,10 +425,10 @@ mod tests {
         test.tell(Telling::Started, taken(1800));
         test.leaves();
         test.session.begins(Telling::Stopped, test.now);
-        test.leaving = false;
+        test.presence = Presence::Here;
         test.session.stays();
         assert!(test.tracker.is_empty(), "nobody waits for the farewell of who is here");
-        assert_eq!(test.session.ended(Heard::Unsure, false, test.now), None);
+        assert_eq!(test.session.ended(Heard::Unsure, Presence::Here, test.now), None);
         assert_eq!(test.due(), Some(Telling::Started));
     }
 
@@ -415,7 +439,10 @@ mod tests {
             assert_eq!(test.tell(Telling::Started, heard), None);
             assert_eq!(test.due(), Some(Telling::Started));
             test.leaves();
-            assert_eq!((test.session.is_over(), test.due()), (is_over, (!is_over).then_some(Telling::Stopped)));
+            assert_eq!(
+                (test.session.is_over(test.presence), test.due()),
+                (is_over, (!is_over).then_some(Telling::Stopped))
+            );
         }
     }
 
@@ -423,7 +450,7 @@ mod tests {
     fn a_leave_is_told_three_times_at_most_and_never_to_who_does_not_know_the_peer() {
         let mut test = Test::new();
         test.leaves();
-        assert_eq!((test.due(), test.session.is_over()), (None, true));
+        assert_eq!((test.due(), test.session.is_over(test.presence)), (None, true));
 
         let mut test = Test::new();
         test.tell(Telling::Started, taken(1800));
@@ -431,9 +458,9 @@ mod tests {
         assert_eq!(test.tell(Telling::Stopped, Heard::Lost), None);
         assert!(test.tracker.is_empty(), "nobody waits for the second attempt");
         assert_eq!(test.tell(Telling::Stopped, Heard::Unsure), None);
-        assert!(!test.session.is_over());
+        assert!(!test.session.is_over(test.presence));
         assert_eq!(test.tell(Telling::Stopped, Heard::Lost), None);
-        assert!(test.session.is_over());
+        assert!(test.session.is_over(test.presence));
     }
 
     #[test]
@@ -446,7 +473,7 @@ mod tests {
             assert_eq!(test.after(seconds - 1).due(), None, "{retry:?}");
             assert_eq!(test.after(1).due(), Some(Telling::Completed), "{retry:?}");
             test.leaves();
-            assert!(test.session.is_over());
+            assert!(test.session.is_over(test.presence));
         }
         let mut test = Test::new();
         test.tell(Telling::Started, Heard::refused(Retry::Never));
@@ -470,11 +497,11 @@ mod tests {
             tracker_id: id.map(|id| id.as_bytes().to_vec()),
         };
         assert_eq!(test.session.begins(Telling::Started, test.now), None);
-        test.session.ended(with(Some("a")), false, test.now);
+        test.session.ended(with(Some("a")), Presence::Here, test.now);
         assert_eq!(test.session.begins(Telling::Update, test.now).as_deref(), Some(&b"a"[..]));
-        test.session.ended(with(None), false, test.now);
+        test.session.ended(with(None), Presence::Here, test.now);
         assert_eq!(test.session.begins(Telling::Update, test.now).as_deref(), Some(&b"a"[..]));
-        test.session.ended(with(Some("b")), false, test.now);
+        test.session.ended(with(Some("b")), Presence::Here, test.now);
         assert_eq!(test.session.begins(Telling::Update, test.now).as_deref(), Some(&b"b"[..]));
     }
 }

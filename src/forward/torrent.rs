@@ -15,9 +15,9 @@ use tokio_util::task::TaskTracker;
 use super::forwarder::{Answer, Exchange, Forwarder, Skipped};
 use super::http::Along;
 use super::list::{Lists, Ours, UpstreamPeers};
-use super::session::{Heard, Session, Telling};
+use super::session::{Heard, Presence, Session, Telling};
 use super::{Known, Outbound};
-use crate::bittorrent::{AnnounceRequest, Event, PeerId};
+use crate::bittorrent::{AnnounceRequest, Event, InfoHash, PeerId};
 use crate::cache::Weigh;
 use crate::wire::upstream::UpstreamReply;
 
@@ -149,11 +149,6 @@ impl Client {
         (Said { request: &self.request, ip: self.ip, along: &self.along }, &mut self.sessions)
     }
 
-    /// Since when the forwarder is no longer to know of the client.
-    fn gone_since(&self, forwarder: &Forwarder) -> Option<Instant> {
-        self.left.or_else(|| forwarder.leaves_out_since(self.request.info_hash))
-    }
-
     /// Signs the client off wherever it is known and no longer to be, and forgets the sessions that are over. Returns
     /// whether it is worth to try again soon.
     fn sign_off(&mut self, now: Instant, out: &mut Vec<Exchange>) -> bool {
@@ -161,8 +156,8 @@ impl Client {
         let (said, sessions) = self.parts();
         let mut owes = false;
         sessions.retain_mut(|held| {
-            let Some(since) = left.or_else(|| held.forwarder.leaves_out_since(info_hash)) else { return true };
-            if let Some(telling) = held.session.due(true, now) {
+            let Some((presence, since)) = gone(left, &held.forwarder, info_hash) else { return true };
+            if let Some(telling) = held.session.due(presence, now) {
                 match held.begin(telling, said, now) {
                     Ok(exchange) => out.push(exchange),
                     Err(skipped) => {
@@ -172,7 +167,7 @@ impl Client {
                     }
                 }
             }
-            !held.session.is_over()
+            !held.session.is_over(presence)
         });
         owes
     }
@@ -262,13 +257,16 @@ impl Torrent {
                 held.session.completes();
             }
             let mut waits = false;
-            if let Some(telling) = held.session.due(false, now) {
+            if let Some(telling) = held.session.due(Presence::Here, now) {
                 client.along = along();
                 let said = Said { request: &client.request, ip: client.ip, along: &client.along };
-                if let Ok(exchange) = held.begin(telling, said, now) {
-                    at.under_way += usize::from(exchange.brings_a_list());
-                    waits = cold && exchange.brings_a_list();
-                    begun.exchanges.push(exchange);
+                match held.begin(telling, said, now) {
+                    Ok(exchange) => {
+                        at.under_way += usize::from(exchange.brings_a_list());
+                        waits = cold && exchange.brings_a_list();
+                        begun.exchanges.push(exchange);
+                    }
+                    Err(skipped) => forwarder.count_skipped(skipped),
                 }
             }
             if waits {
@@ -317,17 +315,19 @@ impl Torrent {
             Arc::new(UpstreamPeers::new(&answer.reply, interval, &ours, now))
         });
         let Entry::Occupied(mut client) = self.clients.entry(exchange.request.peer_id) else { return None };
-        let gone = client.get().gone_since(forwarder).is_some();
+        let gone = gone(client.get().left, forwarder, exchange.request.info_hash);
+        let presence = gone.map_or(Presence::Here, |(presence, _)| presence);
         let (said, sessions) = client.get_mut().parts();
         // The torrent may have been forgotten and begun anew in the meantime: then this is no affair of its.
         let is_it = |held: &&mut Held| held.session.serial == exchange.session;
         let held = sessions.iter_mut().find(is_it)?;
-        let next = held.session.ended(heard, gone, now).and_then(|telling| held.begin(telling, said, now).ok());
-        sessions.retain(|held| !(gone && held.session.is_over()));
+        let next = held.session.ended(heard, presence, now);
+        let next = next.and_then(|telling| held.begin(telling, said, now).ok());
+        sessions.retain(|held| presence == Presence::Here || !held.session.is_over(presence));
         if client.get().is_gone() {
             client.remove();
         }
-        let at = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, forwarder))?;
+        let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, forwarder)) else { return next };
         at.under_way -= usize::from(exchange.brings_a_list()).min(at.under_way);
         at.under_way += next.as_ref().map_or(0, |next| usize::from(next.brings_a_list()));
         if let Some(list) = list {
@@ -376,6 +376,12 @@ impl Begun {
     fn known(known: Known) -> Self {
         Self { known, ..Self::default() }
     }
+}
+
+/// Why and since when a forwarder is no longer to know of a client that left at this moment, or has not.
+fn gone(left: Option<Instant>, forwarder: &Forwarder, info_hash: InfoHash) -> Option<(Presence, Instant)> {
+    let hidden = forwarder.leaves_out_since(info_hash).map(|since| (Presence::Hidden, since));
+    hidden.or_else(|| left.map(|since| (Presence::Left, since)))
 }
 
 /// The element that is looked for, new if there is none.

@@ -11,19 +11,11 @@ use crate::bittorrent::address::tellable;
 use crate::bittorrent::{AnnounceReply, AnnounceRequest, Endpoint, Ip, Peer, PeerLists};
 use crate::forward::UpstreamPeers;
 
-/// Adds what the forwarders gave: their peers behind the local ones, up to `want` of both families together, the
-/// client's own family first; and the largest of their counts, not the sum, because they know the same seeds.
-pub(super) fn merge(
-    reply: &mut AnnounceReply,
-    ip: IpAddr,
-    request: &AnnounceRequest,
-    want: usize,
-    upstream: &[Arc<UpstreamPeers>],
-) {
+/// Adds the largest of the counts that the forwarders gave, not the sum, because they know the same seeds.
+pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &[Arc<UpstreamPeers>]) {
     let most = |count: fn(&UpstreamPeers) -> u32| upstream.iter().map(|list| count(list)).max().unwrap_or(0);
     reply.complete = reply.complete.saturating_add(most(|list| list.complete));
     reply.incomplete = reply.incomplete.saturating_add(most(|list| list.incomplete));
-    add_peers(&mut reply.peers, ip, request, want, upstream);
 }
 
 /// Whether the local peers and those that the forwarders gave are as many as the client wants.
@@ -42,7 +34,9 @@ pub(super) fn enough(
     peers.len() >= want
 }
 
-fn add_peers(
+/// Adds the peers that the forwarders gave behind the local ones, up to `want` of both families together, the client's own
+/// family first.
+pub(super) fn add_peers(
     peers: &mut PeerLists,
     ip: IpAddr,
     request: &AnnounceRequest,
@@ -161,7 +155,8 @@ mod tests {
             .map(|(n, addresses)| Arc::new(UpstreamPeers::simulated(&lists(addresses), u32::try_from(n).unwrap(), 0)))
             .collect();
         assert_eq!(enough(&reply.peers, ip, &request, want, &upstream), {
-            merge(&mut reply, ip, &request, want, &upstream);
+            add_counts(&mut reply, &upstream);
+            add_peers(&mut reply.peers, ip, &request, want, &upstream);
             reply.peers.len() >= want
         });
         assert_eq!(usize::try_from(reply.complete).unwrap(), 1 + upstream.len().saturating_sub(1));

@@ -87,7 +87,12 @@ impl Tracker {
                 let local = &reply.peers;
                 let enough = |lists: &[_]| merge::enough(local, ip, request, want, lists);
                 let upstream = forwarders.announce(outbound, enough).await;
-                merge::merge(&mut reply, ip, request, want, &upstream.lists);
+                merge::add_peers(&mut reply.peers, ip, request, want, &upstream.lists);
+                // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
+                // the other has counted, again and again.
+                if caller.via.hops() == 0 {
+                    merge::add_counts(&mut reply, &upstream.lists);
+                }
                 if upstream.pending && reply.peers.len() < want {
                     self.policy.call_back(&mut reply);
                 }

@@ -209,8 +209,18 @@ fn every_client_is_served_the_list_at_once() {
     counts(&server, "retracker_forward_circuit{forwarder=\"good\",state=\"open\"} 0");
     let line = server.logged("1 peers");
     assert!(line.contains("DEBUG") && line.contains("forwarder good: 742d2d2d"), "{line}");
-    assert!(line.contains(" started for peer 1-------------------: "), "{line}");
+    assert!(line.contains(" started for peer 1-------------------, in "), "{line}");
     assert!(line.contains("again in 60s") && line.contains(&tracker.address().to_string()), "{line}");
+}
+
+#[test]
+fn another_retracker_is_told_of_our_own_counts_only() {
+    let tracker = FakeTracker::start(sends("HTTP/1.1 200 OK\r\n\r\nd8:completei5e10:incompletei7e5:peers0:e"));
+    let server = server(&format!("- uri: http://{}/announce\n", tracker.address()));
+    assert_eq!(server.announce(&client("t", "a")).counts(), [5, 8, 0]);
+    // Were it told of more, two that forward to each other would add up each other's sums.
+    let passed_on = server.connect().announce_with(&client("t", "b").at("10.0.0.8"), &[("Via", "1.1 another")]);
+    assert_eq!(passed_on.counts(), [0, 2, 0]);
 }
 
 // --- What the operator sees and does ---------------------------------------------------------------------------
@@ -275,7 +285,7 @@ fn hup_reads_the_file_again() {
 
     fs::write(file.path(), [entry("added", &added), entry("kept", &kept)].concat()).unwrap();
     server.signal("HUP");
-    assert!(server.logged("has been read again").contains("2 forwarders"));
+    assert!(server.logged("has been read again").contains("forwarders: 2"));
     server.announce(&client("t", "a"));
     sees(&added, &["started"]);
     // Its sessions live on: the client is not announced anew.
@@ -362,7 +372,9 @@ fn check_asks_each_upstream_once() {
         ["web", "http", &address, "ms", "60", "s", "ok"]
     );
     assert_eq!(row(&exit, "udp")[5..], ["900", "s", "ok"]);
-    assert_eq!(row(&exit, "strict")[5..], ["answers,", "but", "it", "refuses:", "unregistered"]);
+    assert_eq!(row(&exit, "strict")[4..], ["ms", "-", "answers,", "but", "it", "refuses:", "unregistered"]);
+    let sent = http.request(1);
+    assert!(sent.contains("\r\nUser-Agent: retracker/") && !sent.contains("Via:"), "{sent}");
     assert_eq!(
         (values(&http, "event"), values(&http, "numwant")),
         (vec!["started".to_owned(), "stopped".to_owned()], vec!["0".to_owned(); 2])
@@ -382,18 +394,18 @@ fn check_fails_when_one_fails() {
     let exit = check(&text, &[]);
     assert_eq!(exit.code, Some(1), "{exit:?}");
     assert_eq!(row(&exit, "web").last(), Some(&"ok"));
-    assert_eq!(row(&exit, "gone")[..9], ["gone", "http", "-", "-", "-", "fails:", "it", "cannot", "be"]);
+    assert_eq!(row(&exit, "gone")[4..9], ["ms", "-", "fails:", "it", "cannot"]);
     assert!(!exit.stdout.contains("sEcReT"), "{}", exit.stdout);
     // The file alone is well.
     let exit = check(&text, &["--offline"]);
-    assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "The file is valid: 2 forwarders.\n"));
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "The file is valid. Forwarders: 2.\n"));
     assert_eq!(tracker.visits(), 2);
 }
 
 #[test]
 fn the_example_file_is_valid() {
     let exit = retracker(&["check", "--offline", "-f", "forwarders.example.yml"]).run();
-    assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "The file is valid: 5 forwarders.\n"));
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "The file is valid. Forwarders: 5.\n"));
 }
 
 /// The files of forwarders that the README shows.
@@ -420,5 +432,5 @@ fn check_names_what_is_wrong_with_the_file() {
     assert!(exit.stderr[0].contains("-f") && exit.stderr[0].contains("FORWARDS_FILE"), "{exit:?}");
     let empty = file("");
     let exit = retracker(&["check"]).env("FORWARDS_FILE", empty.path()).run();
-    assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "The file is valid: 0 forwarders.\n"));
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "The file is valid. Forwarders: 0.\n"));
 }

@@ -1377,18 +1377,36 @@ fn a_failing_forwarder_is_logged_once() {
     for torrent in ["t", "u", "v", "w"] {
         server.announce(&announce(torrent, "client").at("10.0.0.9"));
     }
-    server.logged("failing");
-    server.logged("gone");
+    server.logged("forwarder failing: left alone");
+    server.logged("forwarder gone: left alone");
     let log = server.log();
     let about = |name: &str| log.iter().filter(|line| line.contains(&format!("forwarder {name}"))).collect::<Vec<_>>();
     for (name, level) in [("failing", "500"), ("gone", "reached")] {
         let lines = about(name);
-        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines[0].contains("WARN") && lines[0].contains(level), "{lines:?}");
+        assert!(lines[1].contains("INFO") && lines[1].contains("left alone for "), "{lines:?}");
     }
     // A tracker that refuses a torrent is well.
     assert_eq!(about("refusing"), [""; 0]);
     assert_discreet(&server);
+}
+
+#[test]
+fn a_forwarder_that_answers_again_is_logged_at_once() {
+    let tracker = FakeTracker::start(script(|visit| {
+        visit.read();
+        visit.write(&if visit.number == 0 { http("500 Oops", "") } else { ok(one_peer()) });
+    }));
+    let server = forwarding_to(&[&tracker], AMPLE);
+    for torrent in ["t", "u", "v"] {
+        server.announce(&announce(torrent, "client").at("10.0.0.9"));
+    }
+    assert!(server.logged("forwarder tracker 0: answers again").contains("INFO"));
+    let log = server.log();
+    let lines =
+        |level: &str| log.iter().filter(|line| line.contains(level) && line.contains("forwarder tracker 0: ")).count();
+    assert_eq!((lines("WARN"), lines("INFO")), (1, 1), "{log:?}");
 }
 
 #[test]
