@@ -90,15 +90,13 @@ impl<T: Weigh + Default + Send + 'static> TorrentCache<T> {
 
     /// Does something to a torrent's thing, which is new if there is none.
     pub fn with<R>(&self, info_hash: InfoHash, change: impl FnOnce(&mut T) -> R) -> R {
-        let cell = self.cells.get(&info_hash).unwrap_or_else(|| self.living(info_hash));
-        match self.change(info_hash, &cell, change) {
-            Ok(result) => result,
-            Err(mut change) => loop {
-                match self.change(info_hash, &self.living(info_hash), change) {
-                    Ok(result) => return result,
-                    Err(again) => change = again,
-                }
-            },
+        let (mut found, mut change) = (self.cells.get(&info_hash), change);
+        loop {
+            let cell = found.take().unwrap_or_else(|| self.living(info_hash));
+            match self.change(info_hash, &cell, change) {
+                Ok(result) => return result,
+                Err(again) => change = again,
+            }
         }
     }
 

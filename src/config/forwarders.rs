@@ -70,6 +70,7 @@ enum File {
     WithCommon(Common),
 }
 
+/// What can be said of all entries. [`Entry`] has the same fields once more: serde's `flatten` would lose the lines.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Common {

@@ -76,9 +76,6 @@ pub enum ForwardError {
     /// It was not asked: with what the client sent, the request would be longer than HTTP takes.
     #[error("it was not asked, as the request would be too long")]
     TooLong,
-    /// It was not asked: too many exchanges with it are under way.
-    #[error("it was not asked, as too many requests to it are under way")]
-    Busy,
 }
 
 /// What is wrong with a redirect.
@@ -110,7 +107,6 @@ impl ForwardError {
             Self::Truncated { .. } => "truncated",
             Self::Redirect { .. } => "redirect",
             Self::TooLong => "too_long",
-            Self::Busy => "busy",
         }
     }
 
@@ -122,7 +118,7 @@ impl ForwardError {
             | Self::Junk { status, .. }
             | Self::TooLarge { status }
             | Self::Truncated { status } => *status,
-            Self::Dns(_) | Self::Connect(_) | Self::Tls(_) | Self::Timeout | Self::TooLong | Self::Busy => None,
+            Self::Dns(_) | Self::Connect(_) | Self::Tls(_) | Self::Timeout | Self::TooLong => None,
         }
     }
 
@@ -136,6 +132,6 @@ impl ForwardError {
 
     /// Whether the forwarder is at fault, as opposed to this announce: one that refuses a torrent is well.
     pub fn is_the_forwarders(&self) -> bool {
-        !matches!(self, Self::Refused { .. } | Self::TooLong | Self::Busy)
+        !matches!(self, Self::Refused { .. } | Self::TooLong)
     }
 }

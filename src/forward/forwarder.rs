@@ -450,7 +450,7 @@ impl fmt::Debug for Forwarder {
 /// What an error says of the forwarder.
 fn sign(error: &ForwardError) -> Sign {
     match error {
-        ForwardError::TooLong | ForwardError::Busy => Sign::Nothing,
+        ForwardError::TooLong => Sign::Nothing,
         ForwardError::Refused { .. } | ForwardError::Status { .. } => match (error.status(), error.retry_after()) {
             (Some(429), retry_after) => Sign::Pause(retry_after),
             (Some(503), Some(retry_after)) => Sign::Pause(Some(retry_after)),

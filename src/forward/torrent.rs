@@ -145,6 +145,15 @@ impl Client {
         }
     }
 
+    fn leaves(&mut self, request: &AnnounceRequest, telling: &TaskTracker, now: Instant) {
+        // Clients leave without saying where they listened; their upstreams know them by that.
+        let port = request.port.or(self.request.port);
+        let key = request.key.clone().or(self.request.key.take());
+        self.request = AnnounceRequest { port, key, ..request.clone() };
+        self.left = Some(now);
+        self.sessions.iter_mut().for_each(|held| held.session.leaves(telling.token()));
+    }
+
     fn parts(&mut self) -> (Said<'_>, &mut Vec<Held>) {
         (Said { request: &self.request, ip: self.ip, along: &self.along }, &mut self.sessions)
     }
@@ -289,9 +298,7 @@ impl Torrent {
     pub(super) fn left(&mut self, request: &AnnounceRequest, telling: &TaskTracker, now: Instant) -> Vec<Exchange> {
         let mut exchanges = Vec::new();
         let Entry::Occupied(mut client) = self.clients.entry(request.peer_id) else { return exchanges };
-        client.get_mut().request.clone_from(request);
-        client.get_mut().left = Some(now);
-        client.get_mut().sessions.iter_mut().for_each(|held| held.session.leaves(telling.token()));
+        client.get_mut().leaves(request, telling, now);
         // What cannot be told now is told by one of the next sweeps.
         client.get_mut().sign_off(now, &mut exchanges);
         if client.get().is_gone() {

@@ -175,6 +175,19 @@ fn what_an_upstream_gave_is_sent_back_to_it() {
 }
 
 #[test]
+fn who_leaves_without_a_port_is_signed_off_where_it_listened() {
+    let tracker = good();
+    let server = server(&format!("- uri: http://{}/announce\n", tracker.address()));
+    server.announce(&client("t", "a").port(51413).with("key", "k"));
+    server.announce(&client("t", "a").event("stopped").without("port"));
+    sees(&tracker, &["started", "stopped"]);
+    assert_eq!(
+        (values(&tracker, "port"), values(&tracker, "key")),
+        (vec!["51413".to_owned(); 2], vec!["k".to_owned(); 2])
+    );
+}
+
+#[test]
 fn who_falls_silent_is_signed_off() {
     let tracker = good();
     let text = format!("- uri: http://{}/announce\n", tracker.address());
@@ -299,6 +312,18 @@ fn hup_reads_the_file_again() {
         (events.iter().filter(|event| *event == "stopped").count() == 2).then_some(())
     });
     assert_eq!(removed.visits(), 4);
+}
+
+#[test]
+fn hup_with_a_file_that_has_become_empty_is_worth_a_warning() {
+    let tracker = good();
+    let file = file(&format!("- uri: http://{}/announce\n", tracker.address()));
+    let server = retracker(&["-t", "30", "-f", file.path().to_str().unwrap()]).start();
+    server.announce(&client("t", "a"));
+    fs::write(file.path(), "").unwrap();
+    server.signal("HUP");
+    assert!(server.logged("forwarders: none any more").contains("WARN"));
+    sees(&tracker, &["started", "stopped"]);
 }
 
 #[test]
