@@ -1,6 +1,5 @@
-//! One configured upstream tracker: how it is asked, whether it is asked at all, and how it does.
+//! One configured upstream tracker: whether it is asked at all, what it is asked, and what follows from the answer.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::panic::AssertUnwindSafe;
@@ -14,14 +13,15 @@ use tokio::time::Instant;
 
 use super::circuit::{Admission, Circuit, Sign, State};
 use super::error::ForwardError;
-use super::http::{Along, HttpUpstream};
+use super::health::{Health, News};
+use super::http::Along;
 use super::session::{Heard, Telling};
-use super::udp::{UdpSockets, UdpUpstream};
-use super::{AnnouncedIp, ForwarderOptions, ForwarderStatus, LastError, Torrents};
+use super::upstream::{Answer, Ask, Upstream};
+use super::{AnnouncedIp, ForwarderOptions, ForwarderStatus, Torrents};
 use crate::bittorrent::address::is_public;
 use crate::bittorrent::{AnnounceRequest, InfoHash};
 use crate::metrics::{ForwarderMetrics, ForwarderSample, Metrics};
-use crate::wire::upstream::{self, UpstreamReply};
+use crate::wire::upstream::Retry;
 
 /// Exchanges that may be under way with one forwarder. Past it, exchanges are skipped, not queued: an upstream that does
 /// not answer must not hold more and more descriptors.
@@ -29,72 +29,6 @@ const MAX_IN_FLIGHT: usize = 256;
 
 /// Peers that an upstream is asked for: as many as one client can get. What it gives is for all local clients.
 const NUMWANT: u32 = 200;
-
-/// A forwarder that fails now and then is reported at most this often.
-const REPORT_PAUSE: Duration = Duration::from_mins(1);
-
-/// One announce as it goes to an upstream tracker.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ask<'a> {
-    /// The announce, with the event that is to be told.
-    pub(super) request: &'a AnnounceRequest,
-    /// How many peers are asked for.
-    pub(super) numwant: u32,
-    /// The address that the upstream is to record.
-    pub(super) ip: Option<IpAddr>,
-    /// What it gave with its last reply, to be sent back. Over HTTP only.
-    pub(super) tracker_id: Option<&'a [u8]>,
-    /// Headers. Over HTTP only.
-    pub(super) along: &'a Along,
-}
-
-/// What came back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    /// The reply.
-    pub(super) reply: UpstreamReply,
-    /// The address that gave it.
-    pub(super) from: SocketAddr,
-}
-
-/// How an upstream tracker is spoken to.
-pub(super) enum Upstream {
-    Http(Box<HttpUpstream>),
-    Udp(Box<UdpUpstream>),
-    /// In place of both, where time is simulated.
-    #[cfg(test)]
-    Simulated(super::simulation::Upstream),
-}
-
-impl Upstream {
-    /// The error is a sentence for the operator that continues one which names the forwarder.
-    pub(super) fn new(options: &ForwarderOptions, sockets: &Arc<UdpSockets>) -> Result<Self, String> {
-        let ForwarderOptions { uri, host, ip, .. } = options;
-        if uri.scheme() != "udp" {
-            return HttpUpstream::new(uri, host.as_deref()).map(Box::new).map(Self::Http);
-        }
-        if host.is_some() {
-            return Err("it has a host, which means nothing over UDP".to_owned());
-        }
-        if matches!(ip, AnnouncedIp::Fixed(IpAddr::V6(_))) {
-            return Err("its ip is an IPv6 address, for which there is no room in UDP announces".to_owned());
-        }
-        UdpUpstream::new(uri, Arc::clone(sockets)).map(Box::new).map(Self::Udp)
-    }
-
-    pub(super) async fn announce(&self, ask: &Ask<'_>, timeout: Duration) -> Result<Answer, ForwardError> {
-        match self {
-            Self::Http(http) => {
-                let mut query = String::with_capacity(512);
-                upstream::put_query(&mut query, ask.request, ask.numwant, ask.ip, ask.tracker_id);
-                http.announce(&query, ask.along, timeout).await
-            }
-            Self::Udp(udp) => udp.announce(ask, timeout).await,
-            #[cfg(test)]
-            Self::Simulated(upstream) => upstream.announce(ask, timeout).await,
-        }
-    }
-}
 
 /// One configured upstream tracker. What it knows of our peers hangs on its uri, its host and its ip; all else of an entry
 /// may change during its life.
@@ -116,18 +50,6 @@ struct Settings {
     timeout: Duration,
     metrics: ForwarderMetrics,
     since: Instant,
-}
-
-/// How the forwarder did lately.
-#[derive(Debug, Default)]
-struct Health {
-    outcomes: BTreeMap<&'static str, u64>,
-    took: Duration,
-    last_error: Option<(String, Instant)>,
-    /// What the log was told at the default level, where requests are not logged but faults are; and when it was told
-    /// of a fault and of its end.
-    reported_failing: bool,
-    reported: [Option<Instant>; 2],
 }
 
 /// An exchange that is about to begin, or under way.
@@ -316,31 +238,14 @@ impl Forwarder {
         [fixed, answer.reply.external_ip, address_towards(answer.from)].into_iter().flatten().collect()
     }
 
-    /// Takes note of how an exchange went, and tells the operator when a forwarder begins to fail, and when it answers
-    /// again.
     fn report(&self, name: &str, error: Option<&ForwardError>, elapsed: Duration, now: Instant) {
-        let fault = error.filter(|error| error.is_the_forwarders());
-        let mut health = self.health.lock();
-        *health.outcomes.entry(error.map_or("ok", ForwardError::label)).or_default() += 1;
-        match error {
-            Some(error) => health.last_error = Some((error.to_string(), now)),
-            None => health.took += elapsed,
-        }
-        let failing = fault.is_some();
-        let [well, bad] = &mut health.reported;
-        let reported = if failing { bad } else { well };
-        let told_lately = reported.is_some_and(|reported| now - reported < REPORT_PAUSE);
-        if !told_lately {
-            *reported = Some(now);
-        }
-        if told_lately || health.reported_failing == failing {
-            return;
-        }
-        health.reported_failing = failing;
-        drop(health);
-        match fault {
-            Some(error) => log::warn!("forwarder {name}: {error}; further failures are logged with -d"),
-            None => log::info!("forwarder {name}: answers again"),
+        let news = self.health.lock().note(error, elapsed, now);
+        match (news, error) {
+            (Some(News::Fails), Some(error)) => {
+                log::warn!("forwarder {name}: {error}; further failures are logged with -d");
+            }
+            (Some(News::AnswersAgain), _) => log::info!("forwarder {name}: answers again"),
+            _ => {}
         }
     }
 
@@ -378,7 +283,6 @@ impl Forwarder {
             (circuit.state(), circuit.since())
         };
         let health = self.health.lock();
-        let answered = health.outcomes.get("ok").copied().unwrap_or_default();
         ForwarderStatus {
             name: options.name,
             protocol: options.uri.scheme().to_owned(),
@@ -391,12 +295,9 @@ impl Forwarder {
             in_flight: self.in_flight.load(Relaxed),
             sessions: self.sessions.load(Relaxed),
             lists: self.lists.load(Relaxed),
-            exchanges: health.outcomes.clone(),
-            mean_latency: u32::try_from(answered).ok().and_then(|answered| health.took.checked_div(answered)),
-            last_error: health
-                .last_error
-                .as_ref()
-                .map(|(text, when)| LastError { text: text.clone(), ago: now.saturating_duration_since(*when) }),
+            exchanges: health.outcomes().clone(),
+            mean_latency: health.mean_latency(),
+            last_error: health.last_error(now),
         }
     }
 
@@ -467,7 +368,7 @@ fn heard(error: &ForwardError) -> Heard {
     match (error, sign(error)) {
         (ForwardError::Refused { retry, .. }, Sign::Alive) => Heard::refused(*retry),
         // A 4xx, or an announce that is too long: it will be the same next time.
-        (_, Sign::Alive | Sign::Nothing) => Heard::refused(upstream::Retry::Unsaid),
+        (_, Sign::Alive | Sign::Nothing) => Heard::refused(Retry::Unsaid),
         (_, Sign::Pause(_)) | (ForwardError::Dns(_) | ForwardError::Connect(_) | ForwardError::Tls(_), _) => {
             Heard::Lost
         }

@@ -20,9 +20,10 @@ use url::Url;
 
 use super::connect;
 use super::error::{BadRedirect, ForwardError};
-use super::forwarder::Answer;
+
 use super::reply::StreamError;
 use super::resolve::Resolver;
+use super::upstream::Answer;
 use super::uri::{Secrets, host_and_port, is_http, login, same_origin, target, with_host};
 use crate::bittorrent::address::is_public;
 use crate::wire::bencode::BencodeError;

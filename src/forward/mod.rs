@@ -15,6 +15,7 @@ mod connect;
 mod engine;
 mod error;
 mod forwarder;
+mod health;
 mod http;
 mod list;
 mod probe;
@@ -25,6 +26,7 @@ mod session;
 pub(crate) mod simulation;
 mod torrent;
 mod udp;
+mod upstream;
 mod uri;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,10 +50,11 @@ pub use list::UpstreamPeers;
 pub use probe::{Probed, probe};
 pub use uri::host_and_port;
 
-use self::forwarder::{Answer, Exchange, Forwarder, Upstream};
+use self::forwarder::{Exchange, Forwarder};
 use self::http::Along;
 use self::torrent::{Begun, Torrent, UNIT};
 use self::udp::UdpSockets;
+use self::upstream::{Answer, Upstream};
 use crate::bittorrent::address::is_public;
 use crate::bittorrent::{AnnounceRequest, InfoHash};
 use crate::cache::TorrentCache;

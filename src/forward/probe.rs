@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::ForwardError;
-use super::forwarder::{Ask, Upstream};
 use super::http::Along;
 use super::session::Heard;
+use super::upstream::{Ask, Upstream};
 use super::{AnnouncedIp, DEFAULT_TIMEOUT, ForwarderOptions};
 use crate::bittorrent::{AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId};
 

@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::error::ForwardError;
-use super::forwarder::{Answer, Ask, Forwarder};
+use super::forwarder::Forwarder;
+use super::upstream::{Answer, Ask};
 use super::{AnnouncedIp, Engine, ForwardOptions, ForwarderOptions, Forwarders, Torrents};
 use crate::bittorrent::{AnnounceRequest, Event};
 use crate::metrics::Metrics;
@@ -70,7 +71,7 @@ impl Forwarders {
                 numwant: None,
                 torrents: Torrents::All,
             };
-            let upstream = super::Upstream::Simulated((*upstream).clone());
+            let upstream = super::upstream::Upstream::Simulated((*upstream).clone());
             Arc::new(Forwarder::new(&entry, forwarders.shared.timeout, upstream, metrics))
         };
         *forwarders.shared.set.write() = upstreams.iter().map(forwarder).collect();

@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::forwarder::{Answer, Exchange, Forwarder, Skipped};
+use super::forwarder::{Exchange, Forwarder, Skipped};
 use super::http::Along;
 use super::list::{Lists, Ours, UpstreamPeers};
 use super::session::{Heard, Presence, Session, Telling};
+use super::upstream::Answer;
 use super::{Known, Outbound};
 use crate::bittorrent::{AnnounceRequest, Event, InfoHash, PeerId};
 use crate::cache::Weigh;

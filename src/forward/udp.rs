@@ -19,8 +19,8 @@ use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::error::ForwardError;
-use super::forwarder::{Answer, Ask};
 use super::resolve::Resolver;
+use super::upstream::{Answer, Ask};
 use super::uri::{Secrets, host_and_port};
 use crate::wire::udp::{self, Announce, ConnectionId, ResponseError, TransactionId};
 use crate::wire::upstream::{Retry, UpstreamReply};
