@@ -4,21 +4,23 @@
 //! Go retracker, whose dashboards keep working: they carry no suffix in either exposition format, which OpenMetrics
 //! allows to metrics of unknown type only.
 
-use std::collections::BTreeMap;
+#[cfg(target_os = "linux")]
+mod process;
+mod sampled;
+
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder,
-};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
+
+use self::sampled::Sampled;
 
 /// Handles of all metrics that are counted as things happen. Cheap to clone; clones count together.
 #[derive(Clone, Debug)]
@@ -268,12 +270,12 @@ impl Metrics {
 
     /// Registers how the upstream trackers do, which is read when somebody asks.
     pub fn register_forwarders(registry: &mut Registry, sample: impl Fn() -> ForwardSample + Send + Sync + 'static) {
-        registry.register_collector(Box::new(ForwardCollector(Box::new(sample))));
+        registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
     /// Registers the totals of the store, which are read when somebody asks.
     pub fn register_store(registry: &mut Registry, sample: impl Fn() -> StoreSample + Send + Sync + 'static) {
-        registry.register_collector(Box::new(StoreCollector(Box::new(sample))));
+        registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
     /// Counts an announce that came in.
@@ -337,124 +339,5 @@ impl EncodeMetric for Untyped {
 
     fn metric_type(&self) -> MetricType {
         Self::TYPE
-    }
-}
-
-struct StoreCollector(Box<dyn Fn() -> StoreSample + Send + Sync>);
-
-impl fmt::Debug for StoreCollector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StoreCollector")
-    }
-}
-
-impl Collector for StoreCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let sample = (self.0)();
-        gauge(&mut encoder, "retracker_swarms", "Torrents that somebody here has announced", sample.swarms)?;
-        let evicted = ConstCounter::new(sample.evicted);
-        let help = "Swarms dropped because the store was full";
-        evicted.encode(encoder.encode_descriptor("retracker_swarms_evicted", help, None, MetricType::Counter)?)?;
-        let mut peers = encoder.encode_descriptor("retracker_peers", "Local peers", None, MetricType::Gauge)?;
-        for (family, counts) in ["ipv4", "ipv6"].into_iter().zip(sample.peers) {
-            for (role, count) in ["seed", "leecher"].into_iter().zip(counts) {
-                ConstGauge::new(count).encode(peers.encode_family(&[("family", family), ("role", role)])?)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-type Figure = fn(&ForwarderSample) -> i64;
-
-struct ForwardCollector(Box<dyn Fn() -> ForwardSample + Send + Sync>);
-
-impl fmt::Debug for ForwardCollector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ForwardCollector")
-    }
-}
-
-impl Collector for ForwardCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let sample = (self.0)();
-        gauge(
-            &mut encoder,
-            "retracker_forward_torrents",
-            "Torrents of which upstream trackers have been told",
-            sample.torrents,
-        )?;
-        let evicted = ConstCounter::new(sample.evicted);
-        let (name, help) = ("retracker_forward_torrents_evicted", "Torrents that were forgotten for want of room");
-        evicted.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
-        // Of several forwarders of one name there is one line: two would be no metrics.
-        let mut by_name = BTreeMap::<&str, Vec<&ForwarderSample>>::new();
-        for forwarder in &sample.forwarders {
-            by_name.entry(&forwarder.name).or_default().push(forwarder);
-        }
-        let figures: [(&str, &str, Figure); 3] = [
-            ("retracker_forward_exchanges_in_flight", "Exchanges with upstream trackers under way", |one| {
-                one.in_flight
-            }),
-            ("retracker_forward_sessions", "Peers that an upstream tracker knows through us, or is to know", |one| {
-                one.sessions
-            }),
-            ("retracker_forward_lists", "Upstream peer lists that are kept", |one| one.lists),
-        ];
-        for (name, help, figure) in figures {
-            let mut gauges = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (forwarder, samples) in &by_name {
-                let sum = samples.iter().map(|sample| figure(sample)).sum::<i64>();
-                ConstGauge::new(sum).encode(gauges.encode_family(&[("forwarder", *forwarder)])?)?;
-            }
-        }
-        let (name, help) = ("retracker_forward_circuit", "How many of that name are in that state, 0 or 1 as a rule");
-        let mut circuits = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (forwarder, samples) in &by_name {
-            for state in CIRCUITS {
-                let count = samples.iter().filter(|sample| sample.circuit == state).count();
-                let labels = [("forwarder", *forwarder), ("state", state)];
-                ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX)).encode(circuits.encode_family(&labels)?)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> Result<(), fmt::Error> {
-    ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
-}
-
-#[cfg(target_os = "linux")]
-mod process {
-    //! The process as the kernel sees it, under the names that every Prometheus client library uses.
-
-    use super::{Collector, ConstCounter, DescriptorEncoder, Duration, EncodeMetric, MetricType, fmt, gauge};
-
-    #[derive(Debug)]
-    pub(super) struct Process;
-
-    impl Collector for Process {
-        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-            let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
-            if let Ok(stat) = process.stat() {
-                let milliseconds = (stat.utime + stat.stime) * 1000 / procfs::ticks_per_second().max(1);
-                let seconds = Duration::from_millis(milliseconds).as_secs_f64();
-                let help = "User and system CPU time spent";
-                let descriptor = encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
-                ConstCounter::new(seconds).encode(descriptor)?;
-                let resident = stat.rss.saturating_mul(procfs::page_size());
-                let resident = i64::try_from(resident).unwrap_or(i64::MAX);
-                gauge(&mut encoder, "process_resident_memory_bytes", "Resident memory", resident)?;
-                let size = i64::try_from(stat.vsize).unwrap_or(i64::MAX);
-                gauge(&mut encoder, "process_virtual_memory_bytes", "Virtual memory", size)?;
-                gauge(&mut encoder, "process_threads", "Threads", stat.num_threads)?;
-            }
-            if let Ok(open) = process.fd_count() {
-                let open = i64::try_from(open).unwrap_or(i64::MAX);
-                gauge(&mut encoder, "process_open_fds", "Open file descriptors", open)?;
-            }
-            Ok(())
-        }
     }
 }

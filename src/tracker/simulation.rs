@@ -30,6 +30,12 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// Runs a test in a world of its own, in which time passes when nobody has anything to do.
+fn simulate(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    LocalSet::new().block_on(&runtime, test);
+}
+
 /// The peers that a good upstream has.
 fn strangers(count: u8) -> PeerLists {
     let mut peers = PeerLists::default();
@@ -125,180 +131,168 @@ async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answers_junk() {
-    LocalSet::new()
-        .run_until(async {
-            let (good, silent, junk) = (good(Duration::from_millis(80), 60, 3), silent(), junk());
-            let tracker = tracker(&[("silent", &silent), ("junk", &junk), ("good", &good)]);
-            let start = Instant::now();
-            let clients = (0..50).flat_map(|swarm| (0..4).map(move |number| client(swarm, number)));
-            let lives = clients.enumerate().map(|(n, client)| {
-                let tracker = Rc::clone(&tracker);
-                async move {
-                    // They come within half a minute, and then every half minute.
-                    let first = start + Duration::from_millis(150) * u32::try_from(n).unwrap();
-                    let mut told = Vec::new();
-                    for time in 0..4 {
-                        sleep_until(first + seconds(30) * time).await;
-                        let event = (time == 0).then_some(Event::Started);
-                        let (reply, took) = client.announces(&tracker, event).await;
-                        told.push((strangers_in(&reply), took));
-                    }
-                    told
+#[test]
+fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answers_junk() {
+    simulate(async {
+        let (good, silent, junk) = (good(Duration::from_millis(80), 60, 3), silent(), junk());
+        let tracker = tracker(&[("silent", &silent), ("junk", &junk), ("good", &good)]);
+        let start = Instant::now();
+        let clients = (0..50).flat_map(|swarm| (0..4).map(move |number| client(swarm, number)));
+        let lives = clients.enumerate().map(|(n, client)| {
+            let tracker = Rc::clone(&tracker);
+            async move {
+                // They come within half a minute, and then every half minute.
+                let first = start + Duration::from_millis(150) * u32::try_from(n).unwrap();
+                let mut told = Vec::new();
+                for time in 0..4 {
+                    sleep_until(first + seconds(30) * time).await;
+                    let event = (time == 0).then_some(Event::Started);
+                    let (reply, took) = client.announces(&tracker, event).await;
+                    told.push((strangers_in(&reply), took));
                 }
-            });
-            let told = join_all(lives).await;
-            assert!(start.elapsed() >= seconds(119), "{:?}", start.elapsed());
-            for told in &told {
-                let (_, first) = told[0];
-                assert!(first <= DEADLINE, "{told:?}");
-                for &(strangers, took) in &told[1..] {
-                    assert_eq!((strangers, took), (3, Duration::ZERO), "a warm announce: {told:?}");
-                }
+                told
             }
-            // Each peer once when it came and once after the upstream's minute, whatever the clients' half minutes.
-            assert_eq!([good.told(Some(Event::Started)), good.told(None), good.asked().len()], [200, 200, 400]);
-            // Junk is noticed at once: three times, and a probe now and then.
-            assert!((3..12).contains(&junk.asked().len()), "{}", junk.asked().len());
-            // Silence is noticed after ten seconds, in which 67 clients come.
-            assert!((3..80).contains(&silent.asked().len()), "{}", silent.asked().len());
-            assert_eq!(status(&tracker, "good").state, "closed");
-            assert!(["open", "probing"].contains(&status(&tracker, "junk").state));
-            assert_eq!(status(&tracker, "good").sessions, 200);
-
-            // All fall silent: their upstream hears of it, and nothing is left of them.
-            sleep(PEER_AGE + seconds(60)).await;
-            assert_eq!(good.told(Some(Event::Stopped)), 200);
-            // Nobody knows what the others have understood: they are told for as long as it makes sense.
-            sleep(seconds(3600)).await;
-            for name in ["good", "junk", "silent"] {
-                let status = status(&tracker, name);
-                assert_eq!((status.sessions, status.lists, status.in_flight), (0, 0, 0), "{name}");
+        });
+        let told = join_all(lives).await;
+        assert!(start.elapsed() >= seconds(119), "{:?}", start.elapsed());
+        for told in &told {
+            let (_, first) = told[0];
+            assert!(first <= DEADLINE, "{told:?}");
+            for &(strangers, took) in &told[1..] {
+                assert_eq!((strangers, took), (3, Duration::ZERO), "a warm announce: {told:?}");
             }
-        })
-        .await;
+        }
+        // Each peer once when it came and once after the upstream's minute, whatever the clients' half minutes.
+        assert_eq!([good.told(Some(Event::Started)), good.told(None), good.asked().len()], [200, 200, 400]);
+        // Junk is noticed at once: three times, and a probe now and then.
+        assert!((3..12).contains(&junk.asked().len()), "{}", junk.asked().len());
+        // Silence is noticed after ten seconds, in which 67 clients come.
+        assert!((3..80).contains(&silent.asked().len()), "{}", silent.asked().len());
+        assert_eq!(status(&tracker, "good").state, "closed");
+        assert!(["open", "probing"].contains(&status(&tracker, "junk").state));
+        assert_eq!(status(&tracker, "good").sessions, 200);
+
+        // All fall silent: their upstream hears of it, and nothing is left of them.
+        sleep(PEER_AGE + seconds(60)).await;
+        assert_eq!(good.told(Some(Event::Stopped)), 200);
+        // Nobody knows what the others have understood: they are told for as long as it makes sense.
+        sleep(seconds(3600)).await;
+        for name in ["good", "junk", "silent"] {
+            let status = status(&tracker, name);
+            assert_eq!((status.sessions, status.lists, status.in_flight), (0, 0, 0), "{name}");
+        }
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_first_announce_waits_for_all_that_answer_in_time_and_no_longer_than_it_must() {
-    LocalSet::new()
-        .run_until(async {
-            let (fast, slow) = (good(Duration::from_millis(100), 1800, 3), good(Duration::from_millis(900), 1800, 3));
-            let (reply, took) = client(1, 1).announces(&tracker(&[("fast", &fast), ("slow", &slow)]), None).await;
-            assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::from_millis(900), 3, 30));
+#[test]
+fn the_first_announce_waits_for_all_that_answer_in_time_and_no_longer_than_it_must() {
+    simulate(async {
+        let (fast, slow) = (good(Duration::from_millis(100), 1800, 3), good(Duration::from_millis(900), 1800, 3));
+        let (reply, took) = client(1, 1).announces(&tracker(&[("fast", &fast), ("slow", &slow)]), None).await;
+        assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::from_millis(900), 3, 30));
 
-            let (many, silent) = (good(Duration::from_millis(100), 1800, 60), silent());
-            let (reply, took) = client(1, 1).announces(&tracker(&[("silent", &silent), ("many", &many)]), None).await;
-            assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::from_millis(100), 50, 30), "enough");
+        let (many, silent) = (good(Duration::from_millis(100), 1800, 60), silent());
+        let (reply, took) = client(1, 1).announces(&tracker(&[("silent", &silent), ("many", &many)]), None).await;
+        assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::from_millis(100), 50, 30), "enough");
 
-            let (reply, took) = client(1, 1).announces(&tracker(&[("fast", &fast), ("silent", &silent)]), None).await;
-            assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 3, 5), "the deadline");
-            assert_eq!(reply.min_interval, 5);
+        let (reply, took) = client(1, 1).announces(&tracker(&[("fast", &fast), ("silent", &silent)]), None).await;
+        assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 3, 5), "the deadline");
+        assert_eq!(reply.min_interval, 5);
 
-            let junk = junk();
-            let (reply, took) = client(1, 1).announces(&tracker(&[("fast", &fast), ("junk", &junk)]), None).await;
-            assert_eq!((took, strangers_in(&reply)), (Duration::from_millis(100), 3), "a failure is an end");
-        })
-        .await;
+        let junk = junk();
+        let (reply, took) = client(1, 1).announces(&tracker(&[("fast", &fast), ("junk", &junk)]), None).await;
+        assert_eq!((took, strangers_in(&reply)), (Duration::from_millis(100), 3), "a failure is an end");
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_comes_late_is_there_when_the_client_comes_back() {
-    LocalSet::new()
-        .run_until(async {
-            let late = good(seconds(6), 1800, 3);
-            let tracker = tracker(&[("late", &late)]);
-            let (reply, took) = client(1, 1).announces(&tracker, Some(Event::Started)).await;
-            assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 0, 5));
-            // Its own exchange is still under way: it is neither begun anew nor waited for.
-            sleep(seconds(1)).await;
-            let (reply, took) = client(1, 1).announces(&tracker, None).await;
-            assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 0, 5));
-            sleep(seconds(5)).await;
-            let (reply, took) = client(1, 1).announces(&tracker, None).await;
-            assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 3, 30));
-            assert_eq!(late.asked().len(), 1);
-        })
-        .await;
+#[test]
+fn what_comes_late_is_there_when_the_client_comes_back() {
+    simulate(async {
+        let late = good(seconds(6), 1800, 3);
+        let tracker = tracker(&[("late", &late)]);
+        let (reply, took) = client(1, 1).announces(&tracker, Some(Event::Started)).await;
+        assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 0, 5));
+        // Its own exchange is still under way: it is neither begun anew nor waited for.
+        sleep(seconds(1)).await;
+        let (reply, took) = client(1, 1).announces(&tracker, None).await;
+        assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 0, 5));
+        sleep(seconds(5)).await;
+        let (reply, took) = client(1, 1).announces(&tracker, None).await;
+        assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 3, 30));
+        assert_eq!(late.asked().len(), 1);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_second_client_is_told_upstream_and_served_at_once() {
-    LocalSet::new()
-        .run_until(async {
-            let upstream = good(Duration::from_millis(500), 1800, 3);
-            let tracker = tracker(&[("upstream", &upstream)]);
-            client(1, 1).announces(&tracker, Some(Event::Started)).await;
-            let (reply, took) = client(1, 2).announces(&tracker, Some(Event::Started)).await;
-            // One peer of the LAN and three of the upstream; more may come with the exchange that has just begun.
-            assert_eq!((took, strangers_in(&reply), reply.peers.len(), reply.interval), (Duration::ZERO, 3, 4, 5));
-            sleep(seconds(1)).await;
-            let asked: Vec<_> = upstream.asked().iter().map(|request| (request.peer_id, request.event)).collect();
-            let started = |client: Client| (client.request(None).peer_id, Some(Event::Started));
-            assert_eq!(asked, [started(client(1, 1)), started(client(1, 2))]);
-        })
-        .await;
+#[test]
+fn the_second_client_is_told_upstream_and_served_at_once() {
+    simulate(async {
+        let upstream = good(Duration::from_millis(500), 1800, 3);
+        let tracker = tracker(&[("upstream", &upstream)]);
+        client(1, 1).announces(&tracker, Some(Event::Started)).await;
+        let (reply, took) = client(1, 2).announces(&tracker, Some(Event::Started)).await;
+        // One peer of the LAN and three of the upstream; more may come with the exchange that has just begun.
+        assert_eq!((took, strangers_in(&reply), reply.peers.len(), reply.interval), (Duration::ZERO, 3, 4, 5));
+        sleep(seconds(1)).await;
+        let asked: Vec<_> = upstream.asked().iter().map(|request| (request.peer_id, request.event)).collect();
+        let started = |client: Client| (client.request(None).peer_id, Some(Event::Started));
+        assert_eq!(asked, [started(client(1, 1)), started(client(1, 2))]);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
-    LocalSet::new()
-        .run_until(async {
-            // As trackers do: a seed is told of leechers only, and there is none.
-            let upstream = Upstream::new(|request| {
-                let count = if request.role() == Role::Seed { 0 } else { 3 };
-                async move { sleep(seconds(1)).map(|()| Ok(answer(1800, count))).await }.boxed_local()
-            });
-            let tracker = tracker(&[("upstream", &upstream)]);
-            let (reply, _) = client(1, 1).seed().announces(&tracker, None).await;
-            assert_eq!(strangers_in(&reply), 0);
-            let (reply, took) = client(1, 2).announces(&tracker, None).await;
-            assert_eq!((took, strangers_in(&reply)), (seconds(1), 3));
-            // And the seed's next list does not take it away.
-            client(1, 3).seed().announces(&tracker, None).await;
-            sleep(seconds(2)).await;
-            assert_eq!(strangers_in(&client(1, 2).announces(&tracker, None).await.0), 3);
-        })
-        .await;
+#[test]
+fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
+    simulate(async {
+        // As trackers do: a seed is told of leechers only, and there is none.
+        let upstream = Upstream::new(|request| {
+            let count = if request.role() == Role::Seed { 0 } else { 3 };
+            async move { sleep(seconds(1)).map(|()| Ok(answer(1800, count))).await }.boxed_local()
+        });
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let (reply, _) = client(1, 1).seed().announces(&tracker, None).await;
+        assert_eq!(strangers_in(&reply), 0);
+        let (reply, took) = client(1, 2).announces(&tracker, None).await;
+        assert_eq!((took, strangers_in(&reply)), (seconds(1), 3));
+        // And the seed's next list does not take it away.
+        client(1, 3).seed().announces(&tracker, None).await;
+        sleep(seconds(2)).await;
+        assert_eq!(strangers_in(&client(1, 2).announces(&tracker, None).await.0), 3);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_upstream_is_told_what_happens_once_and_in_order() {
-    LocalSet::new()
-        .run_until(async {
-            let upstream = good(seconds(1), 600, 3);
-            let tracker = tracker(&[("upstream", &upstream)]);
-            let events = || upstream.asked().iter().map(|request| request.event).collect::<Vec<_>>();
-            let peer = client(1, 1);
-            peer.announces(&tracker, Some(Event::Started)).await;
-            peer.announces(&tracker, Some(Event::Started)).await;
-            for _ in 0..30 {
-                sleep(seconds(30)).await;
-                peer.announces(&tracker, None).await;
-            }
-            settle().await;
-            assert_eq!(events(), [Some(Event::Started), None], "15 minutes");
-            sleep(seconds(2)).await;
-            peer.seed().announces(&tracker, Some(Event::Completed)).await;
-            peer.seed().announces(&tracker, Some(Event::Completed)).await;
-            // During the exchange that tells of its completion.
-            peer.seed().announces(&tracker, Some(Event::Stopped)).await;
-            peer.seed().announces(&tracker, Some(Event::Stopped)).await;
-            sleep(seconds(5)).await;
-            assert_eq!(events()[2..], [Some(Event::Completed), Some(Event::Stopped)]);
-            assert_eq!(upstream.asked()[3].left, Some(0));
-            assert_eq!(status(&tracker, "upstream").sessions, 0);
-            // Who was never announced is not signed off.
-            client(1, 2).announces(&tracker, Some(Event::Stopped)).await;
-            sleep(seconds(60)).await;
-            assert_eq!(events().len(), 4);
-        })
-        .await;
+#[test]
+fn an_upstream_is_told_what_happens_once_and_in_order() {
+    simulate(async {
+        let upstream = good(seconds(1), 600, 3);
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let events = || upstream.asked().iter().map(|request| request.event).collect::<Vec<_>>();
+        let peer = client(1, 1);
+        peer.announces(&tracker, Some(Event::Started)).await;
+        peer.announces(&tracker, Some(Event::Started)).await;
+        for _ in 0..30 {
+            sleep(seconds(30)).await;
+            peer.announces(&tracker, None).await;
+        }
+        settle().await;
+        assert_eq!(events(), [Some(Event::Started), None], "15 minutes");
+        sleep(seconds(2)).await;
+        peer.seed().announces(&tracker, Some(Event::Completed)).await;
+        peer.seed().announces(&tracker, Some(Event::Completed)).await;
+        // During the exchange that tells of its completion.
+        peer.seed().announces(&tracker, Some(Event::Stopped)).await;
+        peer.seed().announces(&tracker, Some(Event::Stopped)).await;
+        sleep(seconds(5)).await;
+        assert_eq!(events()[2..], [Some(Event::Completed), Some(Event::Stopped)]);
+        assert_eq!(upstream.asked()[3].left, Some(0));
+        assert_eq!(status(&tracker, "upstream").sessions, 0);
+        // Who was never announced is not signed off.
+        client(1, 2).announces(&tracker, Some(Event::Stopped)).await;
+        sleep(seconds(60)).await;
+        assert_eq!(events().len(), 4);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn every_cause_has_its_consequence() {
+#[test]
+fn every_cause_has_its_consequence() {
     // What the forwarder answers; its state after one and after five announces of as many clients; requests that it got.
     let refused = |retry, status, retry_after: Option<u64>| {
         fails(move || ForwardError::Refused {
@@ -330,210 +324,189 @@ async fn every_cause_has_its_consequence() {
         ("404", status_code(404, None), "closed", "closed", 5),
         ("too long", fails(|| ForwardError::TooLong), "closed", "closed", 5),
     ];
-    LocalSet::new()
-        .run_until(async {
-            for (name, odd, after_one, after_five, requests) in table {
-                let good = good(Duration::from_millis(10), 1800, 3);
-                let tracker = tracker(&[("odd", &odd), ("good", &good)]);
-                for number in 1..=5 {
-                    let (reply, _) = client(1, number).announces(&tracker, Some(Event::Started)).await;
-                    assert_eq!(strangers_in(&reply), 3, "{name}: the others are not affected");
-                    // Longer than an exchange may take, in the case of silence; shorter than the first back-off in all others.
-                    sleep(if name == "timeout" { seconds(11) } else { Duration::from_millis(100) }).await;
-                    let state = status(&tracker, "odd").state;
-                    match number {
-                        1 => assert_eq!(state, after_one, "{name}"),
-                        3.. if name == "timeout" => assert_ne!(state, "closed"),
-                        5 => assert_eq!(state, after_five, "{name}"),
-                        _ => {}
-                    }
+    simulate(async {
+        for (name, odd, after_one, after_five, requests) in table {
+            let good = good(Duration::from_millis(10), 1800, 3);
+            let tracker = tracker(&[("odd", &odd), ("good", &good)]);
+            for number in 1..=5 {
+                let (reply, _) = client(1, number).announces(&tracker, Some(Event::Started)).await;
+                assert_eq!(strangers_in(&reply), 3, "{name}: the others are not affected");
+                // Longer than an exchange may take, in the case of silence; shorter than the first back-off in all others.
+                sleep(if name == "timeout" { seconds(11) } else { Duration::from_millis(100) }).await;
+                let state = status(&tracker, "odd").state;
+                match number {
+                    1 => assert_eq!(state, after_one, "{name}"),
+                    3.. if name == "timeout" => assert_ne!(state, "closed"),
+                    5 => assert_eq!(state, after_five, "{name}"),
+                    _ => {}
                 }
-                let asked = odd.asked().len();
-                assert!(asked == requests || (name == "timeout" && asked <= 5), "{name}: {asked} requests");
-                let error = status(&tracker, "odd").last_error;
-                assert!(error.is_some_and(|error| !error.text.is_empty()), "{name}");
             }
-        })
-        .await;
+            let asked = odd.asked().len();
+            assert!(asked == requests || (name == "timeout" && asked <= 5), "{name}: {asked} requests");
+            let error = status(&tracker, "odd").last_error;
+            assert!(error.is_some_and(|error| !error.text.is_empty()), "{name}");
+        }
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_upstream_that_comes_back_is_noticed_by_a_probe_and_by_no_client() {
-    LocalSet::new()
-        .run_until(async {
-            let start = Instant::now();
-            let upstream = Upstream::new(move |_| {
-                let is_down = (seconds(60)..seconds(180)).contains(&start.elapsed());
-                let answer = if is_down {
-                    Err(ForwardError::Connect("Connection refused".to_owned()))
-                } else {
-                    Ok(answer(30, 3))
-                };
-                ready(answer).boxed_local()
-            });
-            let tracker = tracker(&[("upstream", &upstream)]);
-            let mut states = BTreeSet::new();
-            while start.elapsed() < seconds(400) {
-                for number in 0..10 {
-                    let (reply, took) = client(1, number).announces(&tracker, None).await;
-                    assert_eq!((strangers_in(&reply), took), (3, Duration::ZERO), "at {:?}", start.elapsed());
-                }
-                states.insert((start.elapsed().as_secs() / 100, status(&tracker, "upstream").state));
-                sleep(seconds(5)).await;
+#[test]
+fn an_upstream_that_comes_back_is_noticed_by_a_probe_and_by_no_client() {
+    simulate(async {
+        let start = Instant::now();
+        let upstream = Upstream::new(move |_| {
+            let is_down = (seconds(60)..seconds(180)).contains(&start.elapsed());
+            let answer =
+                if is_down { Err(ForwardError::Connect("Connection refused".to_owned())) } else { Ok(answer(30, 3)) };
+            ready(answer).boxed_local()
+        });
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let mut states = BTreeSet::new();
+        while start.elapsed() < seconds(400) {
+            for number in 0..10 {
+                let (reply, took) = client(1, number).announces(&tracker, None).await;
+                assert_eq!((strangers_in(&reply), took), (3, Duration::ZERO), "at {:?}", start.elapsed());
             }
-            assert!(states.contains(&(1, "open")) && states.contains(&(3, "closed")), "{states:?}");
-            assert!(!states.contains(&(3, "open")), "{states:?}");
-        })
-        .await;
+            states.insert((start.elapsed().as_secs() / 100, status(&tracker, "upstream").state));
+            sleep(seconds(5)).await;
+        }
+        assert!(states.contains(&(1, "open")) && states.contains(&(3, "closed")), "{states:?}");
+        assert!(!states.contains(&(3, "open")), "{states:?}");
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refusal_is_asked_about_again_when_it_says() {
-    LocalSet::new()
-        .run_until(async {
-            let upstream = fails(|| ForwardError::Refused {
-                reason: b"not now".to_vec(),
-                retry: Retry::Minutes(5),
-                status: Some(200),
-                retry_after: None,
-            });
-            let tracker = tracker(&[("upstream", &upstream)]);
-            for _ in 0..20 {
-                client(1, 1).announces(&tracker, None).await;
-                sleep(seconds(30)).await;
-            }
-            // At the beginning and after five minutes; each time as the first.
-            assert_eq!(upstream.told(Some(Event::Started)), 2);
-            assert_eq!(upstream.asked().len(), 2);
-        })
-        .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_leave_that_cannot_be_told_at_once_is_told_when_it_can() {
-    LocalSet::new()
-        .run_until(async {
-            let start = Instant::now();
-            let upstream = Upstream::new(move |_| {
-                let is_down = (seconds(10)..seconds(15)).contains(&start.elapsed());
-                let down = ForwardError::Connect("Connection refused".to_owned());
-                ready(if is_down { Err(down) } else { Ok(answer(1800, 3)) }).boxed_local()
-            });
-            let tracker = tracker(&[("upstream", &upstream)]);
-            client(1, 1).announces(&tracker, Some(Event::Started)).await;
-            sleep(seconds(11)).await;
-            client(1, 1).announces(&tracker, Some(Event::Stopped)).await;
-            sleep(seconds(60)).await;
-            assert_eq!(upstream.told(Some(Event::Stopped)), 2);
-            assert_eq!(status(&tracker, "upstream").sessions, 0);
-        })
-        .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn all_leaves_are_told_however_many_there_are_at_once() {
-    LocalSet::new()
-        .run_until(async {
-            let upstream = good(Duration::from_millis(50), 1800, 3);
-            let tracker = tracker(&[("upstream", &upstream)]);
-            for swarm in 0..200 {
-                join_all((0..10).map(|number| client(swarm, number).announces(&tracker, Some(Event::Started)))).await;
-            }
-            assert_eq!(upstream.told(Some(Event::Started)), 2000);
-            sleep(PEER_AGE + seconds(60)).await;
-            assert_eq!(upstream.told(Some(Event::Stopped)), 2000);
-            assert_eq!(status(&tracker, "upstream").sessions, 0);
-        })
-        .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_leaves_while_an_upstream_is_left_alone_is_signed_off_afterwards() {
-    LocalSet::new()
-        .run_until(async {
-            let start = Instant::now();
-            let upstream = Upstream::new(move |request| {
-                let is_tired = start.elapsed() < seconds(600) && request.peer_id.0[1] == 2;
-                let tired = ForwardError::Status { code: 503, retry_after: Some(seconds(600)) };
-                ready(if is_tired { Err(tired) } else { Ok(answer(1800, 3)) }).boxed_local()
-            });
-            let tracker = tracker(&[("upstream", &upstream)]);
-            client(1, 1).announces(&tracker, Some(Event::Started)).await;
-            client(1, 2).announces(&tracker, Some(Event::Started)).await;
-            settle().await;
-            assert_eq!(status(&tracker, "upstream").state, "paused");
-            for number in 1..=2 {
-                client(1, number).announces(&tracker, Some(Event::Stopped)).await;
-            }
-            sleep(seconds(590)).await;
-            assert_eq!(upstream.asked().len(), 2);
-            sleep(seconds(40)).await;
-            // The second was never taken in.
-            assert_eq!(upstream.asked()[2..].iter().map(|stop| stop.peer_id.0[1]).collect::<Vec<_>>(), [1]);
-            assert_eq!(status(&tracker, "upstream").sessions, 0);
-        })
-        .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_list_is_for_all_who_wait_for_it() {
-    LocalSet::new()
-        .run_until(async {
-            // The first is answered soon, all others late.
-            let upstream = Upstream::new(|request| {
-                let delay = if request.peer_id.0[1] == 1 { 500 } else { 1900 };
-                async move { sleep(Duration::from_millis(delay)).map(|()| Ok(answer(1800, 3))).await }.boxed_local()
-            });
-            let tracker = tracker(&[("upstream", &upstream)]);
-            let both = (1..=2).map(|number| client(1, number).announces(&tracker, Some(Event::Started)));
-            for (reply, took) in join_all(both).await {
-                assert_eq!((strangers_in(&reply), took), (3, Duration::from_millis(500)));
-            }
-        })
-        .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_panic_costs_one_exchange() {
-    LocalSet::new()
-        .run_until(async {
-            let start = Instant::now();
-            let upstream = Upstream::new(move |_| {
-                async move {
-                    assert!(start.elapsed() > seconds(10), "a fault of ours");
-                    Ok(answer(1800, 3))
-                }
-                .boxed_local()
-            });
-            let tracker = tracker(&[("upstream", &upstream)]);
-            while start.elapsed() < seconds(30) {
-                let (_, took) = client(1, 1).announces(&tracker, None).await;
-                assert_eq!(took, Duration::ZERO);
-                sleep(seconds(1)).await;
-            }
-            let status = status(&tracker, "upstream");
-            assert_eq!((status.state, status.in_flight, status.sessions), ("closed", 0, 1));
-            assert_eq!(strangers_in(&client(1, 1).announces(&tracker, None).await.0), 3);
-        })
-        .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn our_own_peers_do_not_come_back() {
-    LocalSet::new()
-        .run_until(async {
-            // The upstream sees us at 203.0.113.9 and says so.
-            let upstream = Upstream::new(|_| {
-                let mut reply = answer(1800, 9);
-                reply.peers.v4.iter_mut().for_each(|peer| peer.endpoint.port = NonZeroU16::new(6881).unwrap());
-                reply.external_ip = Some(Ipv4Addr::new(203, 0, 113, 9).into());
-                ready(Ok(reply)).boxed_local()
-            });
-            let tracker = tracker(&[("upstream", &upstream)]);
+#[test]
+fn a_refusal_is_asked_about_again_when_it_says() {
+    simulate(async {
+        let upstream = fails(|| ForwardError::Refused {
+            reason: b"not now".to_vec(),
+            retry: Retry::Minutes(5),
+            status: Some(200),
+            retry_after: None,
+        });
+        let tracker = tracker(&[("upstream", &upstream)]);
+        for _ in 0..20 {
             client(1, 1).announces(&tracker, None).await;
-            let (reply, _) = client(1, 2).announces(&tracker, None).await;
-            assert_eq!(strangers_in(&reply), 8);
-            assert_eq!(reply.peers.len(), 9);
-        })
-        .await;
+            sleep(seconds(30)).await;
+        }
+        // At the beginning and after five minutes; each time as the first.
+        assert_eq!(upstream.told(Some(Event::Started)), 2);
+        assert_eq!(upstream.asked().len(), 2);
+    });
+}
+
+#[test]
+fn a_leave_that_cannot_be_told_at_once_is_told_when_it_can() {
+    simulate(async {
+        let start = Instant::now();
+        let upstream = Upstream::new(move |_| {
+            let is_down = (seconds(10)..seconds(15)).contains(&start.elapsed());
+            let down = ForwardError::Connect("Connection refused".to_owned());
+            ready(if is_down { Err(down) } else { Ok(answer(1800, 3)) }).boxed_local()
+        });
+        let tracker = tracker(&[("upstream", &upstream)]);
+        client(1, 1).announces(&tracker, Some(Event::Started)).await;
+        sleep(seconds(11)).await;
+        client(1, 1).announces(&tracker, Some(Event::Stopped)).await;
+        sleep(seconds(60)).await;
+        assert_eq!(upstream.told(Some(Event::Stopped)), 2);
+        assert_eq!(status(&tracker, "upstream").sessions, 0);
+    });
+}
+
+#[test]
+fn all_leaves_are_told_however_many_there_are_at_once() {
+    simulate(async {
+        let upstream = good(Duration::from_millis(50), 1800, 3);
+        let tracker = tracker(&[("upstream", &upstream)]);
+        for swarm in 0..200 {
+            join_all((0..10).map(|number| client(swarm, number).announces(&tracker, Some(Event::Started)))).await;
+        }
+        assert_eq!(upstream.told(Some(Event::Started)), 2000);
+        sleep(PEER_AGE + seconds(60)).await;
+        assert_eq!(upstream.told(Some(Event::Stopped)), 2000);
+        assert_eq!(status(&tracker, "upstream").sessions, 0);
+    });
+}
+
+#[test]
+fn who_leaves_while_an_upstream_is_left_alone_is_signed_off_afterwards() {
+    simulate(async {
+        let start = Instant::now();
+        let upstream = Upstream::new(move |request| {
+            let is_tired = start.elapsed() < seconds(600) && request.peer_id.0[1] == 2;
+            let tired = ForwardError::Status { code: 503, retry_after: Some(seconds(600)) };
+            ready(if is_tired { Err(tired) } else { Ok(answer(1800, 3)) }).boxed_local()
+        });
+        let tracker = tracker(&[("upstream", &upstream)]);
+        client(1, 1).announces(&tracker, Some(Event::Started)).await;
+        client(1, 2).announces(&tracker, Some(Event::Started)).await;
+        settle().await;
+        assert_eq!(status(&tracker, "upstream").state, "paused");
+        for number in 1..=2 {
+            client(1, number).announces(&tracker, Some(Event::Stopped)).await;
+        }
+        sleep(seconds(590)).await;
+        assert_eq!(upstream.asked().len(), 2);
+        sleep(seconds(40)).await;
+        // The second was never taken in.
+        assert_eq!(upstream.asked()[2..].iter().map(|stop| stop.peer_id.0[1]).collect::<Vec<_>>(), [1]);
+        assert_eq!(status(&tracker, "upstream").sessions, 0);
+    });
+}
+
+#[test]
+fn a_list_is_for_all_who_wait_for_it() {
+    simulate(async {
+        // The first is answered soon, all others late.
+        let upstream = Upstream::new(|request| {
+            let delay = if request.peer_id.0[1] == 1 { 500 } else { 1900 };
+            async move { sleep(Duration::from_millis(delay)).map(|()| Ok(answer(1800, 3))).await }.boxed_local()
+        });
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let both = (1..=2).map(|number| client(1, number).announces(&tracker, Some(Event::Started)));
+        for (reply, took) in join_all(both).await {
+            assert_eq!((strangers_in(&reply), took), (3, Duration::from_millis(500)));
+        }
+    });
+}
+
+#[test]
+fn a_panic_costs_one_exchange() {
+    simulate(async {
+        let start = Instant::now();
+        let upstream = Upstream::new(move |_| {
+            async move {
+                assert!(start.elapsed() > seconds(10), "a fault of ours");
+                Ok(answer(1800, 3))
+            }
+            .boxed_local()
+        });
+        let tracker = tracker(&[("upstream", &upstream)]);
+        while start.elapsed() < seconds(30) {
+            let (_, took) = client(1, 1).announces(&tracker, None).await;
+            assert_eq!(took, Duration::ZERO);
+            sleep(seconds(1)).await;
+        }
+        let status = status(&tracker, "upstream");
+        assert_eq!((status.state, status.in_flight, status.sessions), ("closed", 0, 1));
+        assert_eq!(strangers_in(&client(1, 1).announces(&tracker, None).await.0), 3);
+    });
+}
+
+#[test]
+fn our_own_peers_do_not_come_back() {
+    simulate(async {
+        // The upstream sees us at 203.0.113.9 and says so.
+        let upstream = Upstream::new(|_| {
+            let mut reply = answer(1800, 9);
+            reply.peers.v4.iter_mut().for_each(|peer| peer.endpoint.port = NonZeroU16::new(6881).unwrap());
+            reply.external_ip = Some(Ipv4Addr::new(203, 0, 113, 9).into());
+            ready(Ok(reply)).boxed_local()
+        });
+        let tracker = tracker(&[("upstream", &upstream)]);
+        client(1, 1).announces(&tracker, None).await;
+        let (reply, _) = client(1, 2).announces(&tracker, None).await;
+        assert_eq!(strangers_in(&reply), 8);
+        assert_eq!(reply.peers.len(), 9);
+    });
 }

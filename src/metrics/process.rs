@@ -1,0 +1,38 @@
+//! The process as the kernel sees it, under the names that every Prometheus client library uses.
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+
+use super::sampled::gauge;
+
+#[derive(Debug)]
+pub(super) struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
+        if let Ok(stat) = process.stat() {
+            let milliseconds = (stat.utime + stat.stime) * 1000 / procfs::ticks_per_second().max(1);
+            let seconds = Duration::from_millis(milliseconds).as_secs_f64();
+            let help = "User and system CPU time spent";
+            let descriptor = encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
+            ConstCounter::new(seconds).encode(descriptor)?;
+            let resident = stat.rss.saturating_mul(procfs::page_size());
+            let resident = i64::try_from(resident).unwrap_or(i64::MAX);
+            gauge(&mut encoder, "process_resident_memory_bytes", "Resident memory", resident)?;
+            let size = i64::try_from(stat.vsize).unwrap_or(i64::MAX);
+            gauge(&mut encoder, "process_virtual_memory_bytes", "Virtual memory", size)?;
+            gauge(&mut encoder, "process_threads", "Threads", stat.num_threads)?;
+        }
+        if let Ok(open) = process.fd_count() {
+            let open = i64::try_from(open).unwrap_or(i64::MAX);
+            gauge(&mut encoder, "process_open_fds", "Open file descriptors", open)?;
+        }
+        Ok(())
+    }
+}

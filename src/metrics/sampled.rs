@@ -1,0 +1,98 @@
+//! What is not counted as it happens but read when somebody asks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::{CIRCUITS, ForwardSample, ForwarderSample, StoreSample};
+
+/// Reads a sample at each scrape.
+pub(super) struct Sampled<S>(Box<dyn Fn() -> S + Send + Sync>);
+
+impl<S> Sampled<S> {
+    pub(super) fn new(sample: impl Fn() -> S + Send + Sync + 'static) -> Self {
+        Self(Box::new(sample))
+    }
+}
+
+impl<S> fmt::Debug for Sampled<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sampled")
+    }
+}
+
+impl Collector for Sampled<StoreSample> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let sample = (self.0)();
+        gauge(&mut encoder, "retracker_swarms", "Torrents that somebody here has announced", sample.swarms)?;
+        let help = "Swarms dropped because the store was full";
+        counter(&mut encoder, "retracker_swarms_evicted", help, sample.evicted)?;
+        let mut peers = encoder.encode_descriptor("retracker_peers", "Local peers", None, MetricType::Gauge)?;
+        for (family, counts) in ["ipv4", "ipv6"].into_iter().zip(sample.peers) {
+            for (role, count) in ["seed", "leecher"].into_iter().zip(counts) {
+                ConstGauge::new(count).encode(peers.encode_family(&[("family", family), ("role", role)])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+type Figure = fn(&ForwarderSample) -> i64;
+
+impl Collector for Sampled<ForwardSample> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let sample = (self.0)();
+        gauge(
+            &mut encoder,
+            "retracker_forward_torrents",
+            "Torrents of which upstream trackers have been told",
+            sample.torrents,
+        )?;
+        let help = "Torrents that were forgotten for want of room";
+        counter(&mut encoder, "retracker_forward_torrents_evicted", help, sample.evicted)?;
+        // Of several forwarders of one name there is one line: two would be no metrics.
+        let mut by_name = BTreeMap::<&str, Vec<&ForwarderSample>>::new();
+        for forwarder in &sample.forwarders {
+            by_name.entry(&forwarder.name).or_default().push(forwarder);
+        }
+        let figures: [(&str, &str, Figure); 3] = [
+            ("retracker_forward_exchanges_in_flight", "Exchanges with upstream trackers under way", |one| {
+                one.in_flight
+            }),
+            ("retracker_forward_sessions", "Peers that an upstream tracker knows through us, or is to know", |one| {
+                one.sessions
+            }),
+            ("retracker_forward_lists", "Upstream peer lists that are kept", |one| one.lists),
+        ];
+        for (name, help, figure) in figures {
+            let mut gauges = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (forwarder, samples) in &by_name {
+                let sum = samples.iter().map(|sample| figure(sample)).sum::<i64>();
+                ConstGauge::new(sum).encode(gauges.encode_family(&[("forwarder", *forwarder)])?)?;
+            }
+        }
+        let (name, help) = ("retracker_forward_circuit", "How many of that name are in that state, 0 or 1 as a rule");
+        let mut circuits = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (forwarder, samples) in &by_name {
+            for state in CIRCUITS {
+                let count = samples.iter().filter(|sample| sample.circuit == state).count();
+                let labels = [("forwarder", *forwarder), ("state", state)];
+                ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX)).encode(circuits.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), fmt::Error> {
+    ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+}
+
+pub(super) fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> Result<(), fmt::Error> {
+    ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
