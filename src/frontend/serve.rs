@@ -1,12 +1,13 @@
 //! The workers: each a thread with its own sockets, its own event loop and its own copy of the routes.
 //!
 //! actix-web's own server accepts on one thread and hands each connection to a worker, which costs a third of
-//! an announce that opens a connection for itself, as most do. Here each worker accepts on its own loop and drives
-//! the same actix-web `App` directly.
+//! an announce that opens a connection for itself, as most do. Here each worker accepts on its own loop, answers announces
+//! and scrapes there and then, and drives the same actix-web `App` directly for everything else.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -16,11 +17,13 @@ use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
 use actix_web::App;
 use actix_web::dev::AppConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::http::connection::Lenient;
+use super::http::front::{self, KEEP_ALIVE};
+use super::http::socket::{Listener, Socket};
 use super::listen::{Bound, SocketFile};
 use super::{Context, routes};
 
@@ -28,8 +31,6 @@ use super::{Context, routes};
 pub const DRAIN: Duration = Duration::from_secs(5);
 /// How long a client may take to send the head of its first request. Of later ones, [`Lenient`] sees to it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection without a request is kept. Clients announce in minutes; proxies reuse within seconds.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a worker pauses when it cannot accept, as a rule because descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often that is reported at most.
@@ -80,8 +81,8 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
     for listener in sockets.tcp {
         let (context, stop) = (Arc::clone(&context), stop.clone());
         listening.spawn_local(async move {
-            match TcpListener::from_std(listener) {
-                Ok(listener) => serve(TcpSource(listener), context, stop).await,
+            match Listener::new(listener) {
+                Ok(listener) => serve(Rc::new(Tcp(listener)), context, stop).await,
                 Err(error) => log::error!("a listener could not be used: {error}"),
             }
         });
@@ -90,7 +91,7 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
         let (context, stop) = (Arc::clone(&context), stop.clone());
         listening.spawn_local(async move {
             match UnixListener::from_std(listener) {
-                Ok(listener) => serve(UnixSource(listener), context, stop).await,
+                Ok(listener) => serve(Rc::new(Unix(listener)), context, stop).await,
                 Err(error) => log::error!("a listener could not be used: {error}"),
             }
             drop(file);
@@ -99,88 +100,113 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
     while listening.join_next().await.is_some() {}
 }
 
-/// Where connections come from.
-trait Source {
+/// Where connections come from, and what becomes of one.
+trait Source: 'static {
+    /// As it is accepted.
+    type Connection: 'static;
+    /// As actix-web takes it.
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<SocketAddr>)>>;
+
+    async fn accept(&self) -> io::Result<Self::Connection>;
+
+    /// Serves a connection up to where it is for actix-web, if it ever is.
+    async fn serve(
+        connection: Self::Connection,
+        context: &Context,
+        stop: &Stop,
+    ) -> io::Result<Option<ForActix<Self::Stream>>>;
 }
 
-struct TcpSource(TcpListener);
+/// A connection, and who is at its other end, if that has an address.
+type ForActix<T> = (Lenient<T>, Option<SocketAddr>);
 
-impl Source for TcpSource {
+struct Tcp(Listener);
+
+impl Source for Tcp {
+    type Connection = (Socket, SocketAddr);
     type Stream = tokio::net::TcpStream;
 
-    async fn accept(&self) -> io::Result<(Self::Stream, Option<SocketAddr>)> {
-        let (stream, address) = self.0.accept().await?;
-        // A reply is one write: there is nothing to wait for.
-        stream.set_nodelay(true)?;
-        Ok((stream, Some(address)))
+    async fn accept(&self) -> io::Result<Self::Connection> {
+        self.0.accept().await
+    }
+
+    async fn serve(
+        (socket, address): Self::Connection,
+        context: &Context,
+        stop: &Stop,
+    ) -> io::Result<Option<ForActix<Self::Stream>>> {
+        let handover = front::serve(socket, address, context, stop).await?;
+        Ok(handover.map(|(stream, unread)| (Lenient::resume(stream, unread), Some(address))))
     }
 }
 
-struct UnixSource(UnixListener);
+struct Unix(UnixListener);
 
-impl Source for UnixSource {
+impl Source for Unix {
+    type Connection = tokio::net::UnixStream;
     type Stream = tokio::net::UnixStream;
 
-    async fn accept(&self) -> io::Result<(Self::Stream, Option<SocketAddr>)> {
-        Ok((self.0.accept().await?.0, None))
+    async fn accept(&self) -> io::Result<Self::Connection> {
+        Ok(self.0.accept().await?.0)
+    }
+
+    async fn serve(stream: Self::Connection, _: &Context, _: &Stop) -> io::Result<Option<ForActix<Self::Stream>>> {
+        Ok(Some((Lenient::new(stream), None)))
     }
 }
 
 /// Accepts until told to stop. From then on until the requests under way are finished, who connects is still answered, and
 /// then disconnected: announces as ever, and `/health` by the news that this instance goes away.
-async fn serve<S: Source>(source: S, context: Arc<Context>, mut stop: Stop) {
+async fn serve<S: Source>(source: Rc<S>, context: Arc<Context>, stop: Stop) {
+    let mut stopping = stop.clone();
     let Some(service) = service::<Lenient<S::Stream>>(Arc::clone(&context), Some(stop.clone())).await else { return };
-    let mut connections = JoinSet::new();
     tokio::select! {
-        () = accept(&source, &service, &context, &mut connections, false) => {}
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = accept(&*source, service, &context, &stop) => {}
+        _ = stopping.wait_for(|stop| *stop) => {}
     }
     let Some(service) = self::service::<Lenient<S::Stream>>(Arc::clone(&context), None).await else { return };
-    // From now on its `wait` ends; connections may still be opened.
+    // From now on its `wait` ends; connections may still be opened. Not just until this worker has none: the kernel goes on
+    // to deal newcomers out to it.
     context.connections.close();
-    let drained = tokio::time::timeout(DRAIN, accept(&source, &service, &context, &mut connections, true)).await;
-    if drained.is_err() {
-        log::warn!("{} connections were cut: they were not done after {DRAIN:?}", connections.len());
+    tokio::select! {
+        () = accept(&*source, service, &context, &stop) => {}
+        () = context.connections.wait() => {}
+        () = tokio::time::sleep(DRAIN) => {
+            log::warn!("connections were cut, of all workers {}: they were not done after {DRAIN:?}", context.connections.len());
+        }
     }
 }
 
-/// Serves every connection that comes; for ever, or `until_idle` until no worker has any left. Not just until this one has
-/// none: the kernel goes on to deal newcomers out to it.
+/// Serves every connection that comes, each in a task of its own.
 async fn accept<S: Source>(
     source: &S,
-    service: &impl Service<(Lenient<S::Stream>, Option<SocketAddr>), Future = impl Future + 'static>,
+    service: impl Service<ForActix<S::Stream>, Future = impl Future + 'static> + 'static,
     context: &Arc<Context>,
-    connections: &mut JoinSet<()>,
-    until_idle: bool,
+    stop: &Stop,
 ) {
+    let service = Rc::new(service);
     let mut told: Option<Instant> = None;
     loop {
-        tokio::select! {
-            // In this order: what is finished is let go of before more is taken on, and nobody who has connected is left.
-            biased;
-            Some(_) = connections.join_next() => {}
-            accepted = source.accept() => match accepted {
-                Ok((stream, address)) => {
-                    let served = service.call((Lenient::new(stream), address));
-                    let open = context.connections.token();
-                    connections.spawn_local(async move {
-                        // What goes wrong on a connection is its client's affair.
-                        let _ = served.await;
-                        drop(open);
-                    });
-                }
-                Err(error) if is_the_clients(&error) => {}
-                Err(error) => {
-                    if told.is_none_or(|told| told.elapsed() > ACCEPT_REPORT) {
-                        log::warn!("no connection can be accepted: {error}");
-                        told = Some(Instant::now());
+        match source.accept().await {
+            Ok(connection) => {
+                let (service, context, stop) = (Rc::clone(&service), Arc::clone(context), stop.clone());
+                let connections = context.connections.clone();
+                connections.spawn_local(async move {
+                    // What goes wrong on a connection is its client's affair.
+                    if let Ok(Some(connection)) = S::serve(connection, &context, &stop).await {
+                        // In a box: few connections come here, and it is large.
+                        let _ = Box::pin(service.call(connection)).await;
                     }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                });
+            }
+            Err(error) if is_the_clients(&error) => {}
+            Err(error) => {
+                if told.is_none_or(|told| told.elapsed() > ACCEPT_REPORT) {
+                    log::warn!("no connection can be accepted: {error}");
+                    told = Some(Instant::now());
                 }
-            },
-            () = context.connections.wait(), if until_idle => return,
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::bittorrent::address::tellable;
-use crate::bittorrent::{AnnounceReply, AnnounceRequest, Endpoint, Ip, Peer, PeerLists};
+use crate::bittorrent::{AnnounceReply, Endpoint, Ip, Peer, PeerLists};
 use crate::forward::UpstreamPeers;
 
 /// Adds the largest of the counts that the forwarders gave, not the sum, because they know the same seeds.
@@ -18,54 +18,20 @@ pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &[Arc<UpstreamPeer
     reply.incomplete = reply.incomplete.saturating_add(most(|list| list.incomplete));
 }
 
-/// Whether the local peers and those that the forwarders gave are as many as the client wants.
-pub(super) fn enough(
-    local: &PeerLists,
-    ip: IpAddr,
-    request: &AnnounceRequest,
-    want: usize,
-    upstream: &[Arc<UpstreamPeers>],
-) -> bool {
-    if local.len() >= want || upstream.is_empty() {
-        return local.len() >= want;
-    }
-    let mut peers = local.clone();
-    add_peers(&mut peers, ip, request, want, upstream);
-    peers.len() >= want
+/// Whose reply it is that upstream peers go into.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Merging {
+    /// The address that the client is recorded under.
+    pub(super) ip: IpAddr,
+    /// Where it listens there.
+    pub(super) port: Option<NonZeroU16>,
+    /// How many peers it gets at most.
+    pub(super) want: usize,
+    /// Whether it is told how many peers the upstream trackers know.
+    pub(super) counts: bool,
 }
 
-/// Adds the peers that the forwarders gave behind the local ones, up to `want` of both families together, the client's own
-/// family first.
-pub(super) fn add_peers(
-    peers: &mut PeerLists,
-    ip: IpAddr,
-    request: &AnnounceRequest,
-    want: usize,
-    upstream: &[Arc<UpstreamPeers>],
-) {
-    let room = want.saturating_sub(peers.len());
-    if room == 0 {
-        return;
-    }
-    let client = Client { ip, port: request.port };
-    let v4: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v4).collect();
-    let v6: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v6).collect();
-    if ip.is_ipv4() {
-        let added = add(&mut peers.v4, room, &v4, client);
-        add(&mut peers.v6, room - added, &v6, client);
-    } else {
-        let added = add(&mut peers.v6, room, &v6, client);
-        add(&mut peers.v4, room - added, &v4, client);
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Client {
-    ip: IpAddr,
-    port: Option<NonZeroU16>,
-}
-
-impl Client {
+impl Merging {
     /// Whether the peer is another one, and at an address that means something to the client.
     fn can_use<A: Ip>(self, peer: Endpoint<A>) -> bool {
         let ip = peer.ip.into();
@@ -74,9 +40,37 @@ impl Client {
     }
 }
 
+/// Whether the local peers and those that the forwarders gave are as many as the client wants.
+pub(super) fn enough(local: &PeerLists, client: Merging, upstream: &[Arc<UpstreamPeers>]) -> bool {
+    if local.len() >= client.want || upstream.is_empty() {
+        return local.len() >= client.want;
+    }
+    let mut peers = local.clone();
+    add_peers(&mut peers, client, upstream);
+    peers.len() >= client.want
+}
+
+/// Adds the peers that the forwarders gave behind the local ones, up to what the client wants of both families together,
+/// its own family first.
+pub(super) fn add_peers(peers: &mut PeerLists, client: Merging, upstream: &[Arc<UpstreamPeers>]) {
+    let room = client.want.saturating_sub(peers.len());
+    if room == 0 {
+        return;
+    }
+    let v4: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v4).collect();
+    let v6: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v6).collect();
+    if client.ip.is_ipv4() {
+        let added = add(&mut peers.v4, room, &v4, client);
+        add(&mut peers.v6, room - added, &v6, client);
+    } else {
+        let added = add(&mut peers.v6, room, &v6, client);
+        add(&mut peers.v4, room - added, &v4, client);
+    }
+}
+
 /// Appends peers of each list in turn, so that none crowds the others out, without repeats. Returns how many. Of a list
 /// that is longer than the room each client gets another part.
-fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], client: Client) -> usize {
+fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], client: Merging) -> usize {
     let before = peers.len();
     let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
     if room == 0 || longest == 0 {
@@ -106,7 +100,7 @@ fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], c
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bittorrent::{ClaimedIps, InfoHash, NumWant, PeerId, PeerLists};
+    use crate::bittorrent::PeerLists;
     use std::net::SocketAddr;
     use std::num::NonZeroU16;
 
@@ -127,18 +121,7 @@ mod tests {
     /// What a client at 10.0.0.1:1 is told when it wants `want`.
     fn merged(local: &[&str], upstream: &[&[&str]], want: usize) -> Vec<String> {
         let ip = "10.0.0.1".parse().unwrap();
-        let request = AnnounceRequest {
-            info_hash: InfoHash([0; 20]),
-            peer_id: PeerId([1; 20]),
-            port: NonZeroU16::new(1),
-            uploaded: 0,
-            downloaded: 0,
-            left: None,
-            event: None,
-            numwant: NumWant::Default,
-            key: None,
-            claimed: ClaimedIps::default(),
-        };
+        let client = Merging { ip, port: NonZeroU16::new(1), want, counts: true };
         let mut reply = AnnounceReply {
             interval: 1,
             min_interval: 1,
@@ -154,9 +137,9 @@ mod tests {
             .enumerate()
             .map(|(n, addresses)| Arc::new(UpstreamPeers::simulated(&lists(addresses), u32::try_from(n).unwrap(), 0)))
             .collect();
-        assert_eq!(enough(&reply.peers, ip, &request, want, &upstream), {
+        assert_eq!(enough(&reply.peers, client, &upstream), {
             add_counts(&mut reply, &upstream);
-            add_peers(&mut reply.peers, ip, &request, want, &upstream);
+            add_peers(&mut reply.peers, client, &upstream);
             reply.peers.len() >= want
         });
         assert_eq!(usize::try_from(reply.complete).unwrap(), 1 + upstream.len().saturating_sub(1));

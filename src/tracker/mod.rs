@@ -9,15 +9,18 @@ mod simulation;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+
 use crate::bittorrent::address::tellable;
-use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, Refusal, ScrapeReply, ScrapeRequest};
+use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, ScrapeReply, ScrapeRequest};
 pub use crate::forward::ForwarderStatus;
-use crate::forward::{Forwarders, Outbound};
+use crate::forward::{Asked, Forwarders, Gathered, Outbound};
 use crate::metrics::Metrics;
 use crate::store::{Action, Announcement, Clock, Picked, Store};
 use crate::wire::via::Via;
 
 use self::gateway::GatewayWatch;
+use self::merge::Merging;
 pub use self::policy::Policy;
 
 /// Who announces, as the frontend knows it.
@@ -30,6 +33,25 @@ pub struct Caller<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The other trackers that passed the announce on, if it does not come from a client itself.
     pub via: &'a Via,
+}
+
+/// What becomes of an announce.
+pub enum Announced<'a> {
+    /// It is answered.
+    Now(AnnounceReply),
+    /// It waits for upstream trackers, for as long as the deadline allows. In the background: it need not be polled for
+    /// anything to happen but the answer.
+    Later(BoxFuture<'a, AnnounceReply>),
+}
+
+impl Announced<'_> {
+    /// The reply, when it is there.
+    pub async fn reply(self) -> AnnounceReply {
+        match self {
+            Self::Now(reply) => reply,
+            Self::Later(reply) => reply.await,
+        }
+    }
 }
 
 /// One tracker: what all frontends share.
@@ -54,15 +76,12 @@ impl Tracker {
         &self.policy
     }
 
-    /// Carries out one announce.
-    ///
-    /// # Errors
-    /// The reason to give to the client. At present no well-formed announce is refused.
-    pub async fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Result<AnnounceReply, Refusal> {
+    /// Carries out one announce. What can be said at once, which is nearly always everything, is said at once.
+    pub fn announce(&self, caller: Caller<'_>, request: AnnounceRequest) -> Announced<'_> {
         let ip = self.policy.peer_ip(caller.ip, &request.claimed);
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.policy.want(request.numwant) };
-        let mut announcement = announcement(ip, request, want);
+        let mut announcement = announcement(ip, &request, want);
         // What comes back to us is ours already, and need not go round again: it is answered, and no more.
         let came_back = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.have_passed_on(caller.via));
         if came_back {
@@ -78,27 +97,35 @@ impl Tracker {
             request.event.map_or("update", Event::name),
             local.peers.len()
         );
-        let mut reply = self.reply(ip, local);
-        if let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) {
-            if stopped {
-                forwarders.leave(request);
-            } else {
-                let outbound = Outbound { request, ip, user_agent: caller.user_agent, via: caller.via };
-                let local = &reply.peers;
-                let enough = |lists: &[_]| merge::enough(local, ip, request, want, lists);
-                let upstream = forwarders.announce(outbound, enough).await;
-                merge::add_peers(&mut reply.peers, ip, request, want, &upstream.lists);
-                // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
-                // the other has counted, again and again.
-                if caller.via.hops() == 0 {
-                    merge::add_counts(&mut reply, &upstream.lists);
-                }
-                if upstream.pending && reply.peers.len() < want {
-                    self.policy.call_back(&mut reply);
-                }
-            }
+        let reply = self.reply(ip, local);
+        let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) else { return Announced::Now(reply) };
+        if stopped {
+            forwarders.leave(&request);
+            return Announced::Now(reply);
         }
-        Ok(reply)
+        let outbound = Outbound { request: &request, ip, user_agent: caller.user_agent, via: caller.via };
+        // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
+        // the other has counted, again and again.
+        let merging = Merging { ip, port: request.port, want, counts: caller.via.hops() == 0 };
+        match forwarders.announce(&outbound) {
+            Asked::Known(upstream) => Announced::Now(self.merge(reply, merging, &upstream)),
+            Asked::Waiting(waiting) => Announced::Later(Box::pin(async move {
+                let enough = |lists: &[_]| merge::enough(&reply.peers, merging, lists);
+                let upstream = waiting.gather(enough).await;
+                self.merge(reply, merging, &upstream)
+            })),
+        }
+    }
+
+    fn merge(&self, mut reply: AnnounceReply, merging: Merging, upstream: &Gathered) -> AnnounceReply {
+        merge::add_peers(&mut reply.peers, merging, &upstream.lists);
+        if merging.counts {
+            merge::add_counts(&mut reply, &upstream.lists);
+        }
+        if upstream.pending && reply.peers.len() < merging.want {
+            self.policy.call_back(&mut reply);
+        }
+        reply
     }
 
     /// The upstream trackers, if there is a file of them.

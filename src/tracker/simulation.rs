@@ -113,7 +113,7 @@ impl Client {
         let ip = IpAddr::from([10, 0, self.swarm, self.number]);
         let caller = Caller { ip, user_agent: None, via: &Via::default() };
         let start = Instant::now();
-        let reply = tracker.announce(caller, &self.request(event)).await.unwrap();
+        let reply = tracker.announce(caller, self.request(event)).reply().await;
         (reply, start.elapsed())
     }
 }

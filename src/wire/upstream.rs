@@ -322,7 +322,9 @@ mod tests {
                 external_ip: Ipv4Addr::LOCALHOST.into(), warning: Some("careful".into()), peers: lists,
             };
             for format in [PeerFormat::Compact, PeerFormat::Dictionaries { ids: true }] {
-                let read = parse_reply(&announce::encode(&reply, format)).unwrap();
+                let mut body = Vec::new();
+                announce::encode(&reply, format, &mut body);
+                let read = parse_reply(&body).unwrap();
                 prop_assert_eq!(read.interval, Some(interval));
                 prop_assert_eq!(read.min_interval, Some(min_interval));
                 prop_assert_eq!((read.complete, read.incomplete), (complete, incomplete));

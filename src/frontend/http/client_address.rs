@@ -1,14 +1,10 @@
 //! Where a client's address is found.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Once;
 
-use actix_web::HttpRequest;
-use actix_web::http::header::HeaderName;
-
+use super::headers::Headers;
 use crate::metrics::Metrics;
-
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The rule for the address of a client.
 #[derive(Debug)]
@@ -29,19 +25,20 @@ impl ClientAddress {
         if x_real_ip { Self::XRealIp { told: Once::new() } } else { Self::Socket }
     }
 
-    /// The canonical address of who sent this request. Without a usable header, the socket's.
-    pub fn of(&self, request: &HttpRequest, metrics: &Metrics) -> IpAddr {
+    /// The canonical address of who sent a request with these headers over a socket with that other end; a Unix socket has
+    /// none. Without a usable header, the socket's.
+    pub fn of(&self, socket: Option<IpAddr>, headers: &impl Headers, metrics: &Metrics) -> IpAddr {
         // Who comes through a Unix socket is on this host.
-        let socket =
-            request.peer_addr().as_ref().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), SocketAddr::ip).to_canonical();
+        let socket = socket.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ip| ip.to_canonical());
         let Self::XRealIp { told } = self else { return socket };
-        let header = request.headers().get(X_REAL_IP);
-        let address = header.and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse::<IpAddr>().ok());
+        let header = headers.first("x-real-ip");
+        let text = header.and_then(|value| std::str::from_utf8(value).ok());
+        let address = text.and_then(|text| text.trim().parse::<IpAddr>().ok());
         address.map_or_else(|| {
             metrics.real_ip_missing.inc();
             told.call_once(|| {
                 let found = header.map_or("no X-Real-IP header".into(), |value| {
-                    format!("the X-Real-IP header \"{}\"", value.as_bytes().escape_ascii())
+                    format!("the X-Real-IP header \"{}\"", value.escape_ascii())
                 });
                 log::warn!(
                     "-x is set, but a request from {socket} came with {found}, so that its socket's address was \
