@@ -77,11 +77,11 @@ impl Tracker {
     }
 
     /// Carries out one announce. What can be said at once, which is nearly always everything, is said at once.
-    pub fn announce(&self, caller: Caller<'_>, request: AnnounceRequest) -> Announced<'_> {
+    pub fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Announced<'_> {
         let ip = self.policy.peer_ip(caller.ip, &request.claimed);
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.policy.want(request.numwant) };
-        let mut announcement = announcement(ip, &request, want);
+        let mut announcement = announcement(ip, request, want);
         // What comes back to us is ours already, and need not go round again: it is answered, and no more.
         let came_back = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.have_passed_on(caller.via));
         if came_back {
@@ -100,10 +100,10 @@ impl Tracker {
         let reply = self.reply(ip, local);
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) else { return Announced::Now(reply) };
         if stopped {
-            forwarders.leave(&request);
+            forwarders.leave(request);
             return Announced::Now(reply);
         }
-        let outbound = Outbound { request: &request, ip, user_agent: caller.user_agent, via: caller.via };
+        let outbound = Outbound { request, ip, user_agent: caller.user_agent, via: caller.via };
         // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
         // the other has counted, again and again.
         let merging = Merging { ip, port: request.port, want, counts: caller.via.hops() == 0 };
@@ -126,6 +126,11 @@ impl Tracker {
             self.policy.call_back(&mut reply);
         }
         reply
+    }
+
+    /// Drops peers that have expired. To be called once a second.
+    pub fn housekeep(&self) {
+        self.store.housekeep(self.clock.now());
     }
 
     /// The upstream trackers, if there is a file of them.
@@ -175,5 +180,6 @@ fn announcement(ip: IpAddr, request: &AnnounceRequest, want: usize) -> Announcem
             event => Action::Stay { completed: event == Some(Event::Completed) },
         },
         want,
+        ids: request.ids,
     }
 }

@@ -70,6 +70,10 @@ pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
         }
     }
 
+    let format = match (compact.as_deref(), no_peer_id.as_deref()) {
+        (Some(b"0"), no_peer_id) => PeerFormat::Dictionaries { ids: no_peer_id != Some(b"1") },
+        _ => PeerFormat::Compact,
+    };
     let request = AnnounceRequest {
         info_hash: InfoHash(info_hash.ok_or(Refusal::Missing(Parameter::InfoHash))?),
         peer_id: PeerId(peer_id.ok_or(Refusal::Missing(Parameter::PeerId))?),
@@ -81,11 +85,8 @@ pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
         numwant: numwant.unwrap_or_default(),
         // One that is longer than any client's is not passed on.
         key: key.filter(|key| (1..=MAX_KEY).contains(&key.len())).map(|key| key.into_iter().collect()),
+        ids: format == PeerFormat::Dictionaries { ids: true },
         claimed,
-    };
-    let format = match (compact.as_deref(), no_peer_id.as_deref()) {
-        (Some(b"0"), no_peer_id) => PeerFormat::Dictionaries { ids: no_peer_id != Some(b"1") },
-        _ => PeerFormat::Compact,
     };
     Ok((request, format))
 }

@@ -354,6 +354,7 @@ mod tests {
                 info_hash: InfoHash(info_hash), peer_id: PeerId(peer_id), port: NonZeroU16::new(port),
                 uploaded: 1, downloaded: 2, left: Some(left), event: Some(Event::Completed),
                 numwant: NumWant::AtMost(numwant), key: Some(Key::from_slice(&key)),
+                ids: false,
                 claimed: ClaimedIps { ip: Some(ip.into()), ipv4: Some(ip), ipv6: None },
             };
             let mut query = String::new();

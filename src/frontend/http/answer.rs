@@ -64,7 +64,7 @@ fn announce<'a, H: Headers>(
     };
     let via = Via::parse(question.headers.all("via"));
     let caller = Caller { ip, user_agent: question.headers.first("user-agent"), via: &via };
-    match context.tracker.announce(caller, request) {
+    match context.tracker.announce(caller, &request) {
         Announced::Now(reply) => {
             announce::encode(&reply, format, body);
             metrics.announces_answered.inc();
