@@ -1,19 +1,17 @@
 //! The swarms in memory, and how many peers there are.
 
-use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::peers::SEED;
-use super::shard::{Change, Key, Shard};
+use super::shard::{Change, Key, Shard, hash};
 use super::{Action, Age, Announcement, Lifetime, Moment, Picked};
 use crate::bittorrent::{InfoHash, SwarmCounts};
 
 /// Locks, each for its share of the info-hashes: so many that workers rarely meet, and that no table is so large that it
 /// takes long to grow.
-const SHARDS: u64 = 256;
+const SHARDS: usize = 256;
 
 /// How many times in a peer's life housekeeping comes by.
 const ROUNDS: u32 = 16;
@@ -34,7 +32,7 @@ pub struct StoreOptions {
 /// bookkeeping for one entry.
 #[derive(Debug)]
 pub struct Store {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Mutex<Shard>; SHARDS]>,
     age: Age,
     life: Lifetime,
     capacity: i64,
@@ -67,7 +65,7 @@ impl Store {
     pub fn new(options: StoreOptions) -> Self {
         let age = Age::new(options.peer_age);
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: Box::new(std::array::from_fn(|_| Mutex::default())),
             age,
             life: Lifetime::new(age),
             capacity: i64::try_from(options.max_peers).unwrap_or(i64::MAX),
@@ -80,13 +78,14 @@ impl Store {
     /// Carries out an announce and tells who else is in the swarm.
     pub fn announce(&self, now: Moment, info_hash: InfoHash, announcement: &Announcement) -> Picked {
         let is_to_be_kept = matches!(announcement.action, Action::Stay { .. }) && announcement.port.is_some();
-        self.with(info_hash, |shard, key, change| {
+        let (picked, grown) = self.with(info_hash, |shard, key, change| {
             let picked = shard.announce(now, self.life, key, is_to_be_kept, announcement, change);
-            if change.peers() + change.swarms > 0 && self.is_full() {
-                shard.evict(key, announcement, change);
-            }
-            picked
-        })
+            (picked, change.peers() + change.swarms > 0)
+        });
+        if grown && self.is_too_full() {
+            self.make_room(info_hash, announcement);
+        }
+        picked
     }
 
     /// The counts of one swarm; zeros when nobody has announced it.
@@ -114,7 +113,7 @@ impl Store {
                 next = shard.lock().housekeep(now, self.age, self.life, at, &mut change);
                 self.tally.add(&change);
             }
-            shard.lock().shrink(|info_hash| SEED.hash_one(info_hash));
+            shard.lock().shrink();
         }
     }
 
@@ -123,30 +122,41 @@ impl Store {
     }
 
     /// Does something to the shard of a torrent.
-    fn with<R>(
-        &self,
-        info_hash: InfoHash,
-        act: impl FnOnce(&mut Shard, &Key<fn(InfoHash) -> u64>, &mut Change) -> R,
-    ) -> R
-    where
-        R: Default,
-    {
-        let hash: fn(InfoHash) -> u64 = |info_hash| SEED.hash_one(info_hash);
-        let hashed = hash(info_hash);
-        // From other bits than those by which the table finds its buckets.
-        let Some(shard) = self.shards.get(usize::try_from((hashed >> 48) % SHARDS).unwrap_or(0)) else {
-            return R::default();
-        };
+    fn with<R>(&self, info_hash: InfoHash, act: impl FnOnce(&mut Shard, Key, &mut Change) -> R) -> R {
+        let key = Key { info_hash, hash: hash(info_hash) };
         let mut change = Change::default();
-        let result = act(&mut shard.lock(), &Key { info_hash, hashed, hash }, &mut change);
+        let result = act(&mut self.shard(key.hash).lock(), key, &mut change);
         self.tally.add(&change);
         result
     }
 
-    fn is_full(&self) -> bool {
-        let Totals { swarms, peers, .. } = self.totals();
-        swarms.max(peers.iter().flatten().sum()) >= self.capacity
+    #[allow(clippy::indexing_slicing, reason = "there are as many shards as `shard_of` counts")]
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        &self.shards[shard_of(hash)]
     }
+
+    fn is_too_full(&self) -> bool {
+        let Totals { swarms, peers, .. } = self.totals();
+        swarms.max(peers.iter().flatten().sum()) > self.capacity
+    }
+
+    /// Makes room for somebody who has joined this swarm: in its own shard, unless there is nothing in it.
+    fn make_room(&self, info_hash: InfoHash, newcomer: &Announcement) {
+        let own = shard_of(hash(info_hash));
+        for shard in self.shards.iter().cycle().skip(own).take(self.shards.len()) {
+            let mut change = Change::default();
+            shard.lock().evict(info_hash, newcomer, &mut change);
+            self.tally.add(&change);
+            if change.peers() + change.swarms < 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// From other bits of the hash than those by which a shard's table finds its buckets.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 48) as usize % SHARDS
 }
 
 impl Tally {

@@ -1,9 +1,12 @@
 //! A share of the swarms, in one lock. A plain mutex: it is held for microseconds, and never across an await.
 
+use std::hash::BuildHasher as _;
+
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::client_id::Prefixes;
+use super::peers::SEED;
 use super::swarm::{Census, Swarm};
 use super::{Age, Announcement, Lifetime, Moment, Picked};
 use crate::bittorrent::{InfoHash, SwarmCounts};
@@ -40,69 +43,67 @@ impl Change {
     }
 }
 
-/// An info-hash, hashed: `hash` gives that of any other.
-#[derive(Clone, Copy)]
-pub(super) struct Key<F> {
+/// An info-hash, hashed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
     pub(super) info_hash: InfoHash,
-    pub(super) hashed: u64,
-    pub(super) hash: F,
+    pub(super) hash: u64,
+}
+
+impl Key {
+    fn is(self, swarm: &Swarm) -> bool {
+        swarm.info_hash == self.info_hash
+    }
+}
+
+/// By which swarms are found. Info-hashes come from strangers, too, so that it is none that can be foreseen.
+pub(super) fn hash(info_hash: InfoHash) -> u64 {
+    SEED.hash_one(info_hash)
 }
 
 impl Shard {
-    /// Carries out the announce of a peer that is here, or asks for nobody but others.
-    pub(super) fn announce<F: Fn(InfoHash) -> u64>(
+    /// Carries out an announce. A swarm that is not there is made for somebody who `is_to_be_kept`, and nobody is in it for
+    /// others.
+    pub(super) fn announce(
         &mut self,
         now: Moment,
         life: Lifetime,
-        key: &Key<F>,
-        is_new_to_be_kept: bool,
+        key: Key,
+        is_to_be_kept: bool,
         announcement: &Announcement,
         change: &mut Change,
     ) -> Picked {
-        let swarm = if is_new_to_be_kept {
-            let new = || Box::new(Swarm::new(key.info_hash, now));
-            let is_it = |known: &Swarm| known.info_hash == key.info_hash;
-            match self.swarms.entry(key.hashed, |known| is_it(known), |swarm| (key.hash)(swarm.info_hash)) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(vacant) => {
-                    change.swarms += 1;
-                    vacant.insert(new()).into_mut()
-                }
+        let swarm = match self.swarms.entry(key.hash, |swarm| key.is(swarm), |swarm| hash(swarm.info_hash)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) if is_to_be_kept => {
+                change.swarms += 1;
+                vacant.insert(Box::new(Swarm::new(key.info_hash, now))).into_mut()
             }
-        } else {
-            match self.swarms.find_mut(key.hashed, |swarm| swarm.info_hash == key.info_hash) {
-                Some(swarm) => swarm,
-                None => return Picked::default(),
-            }
+            Entry::Vacant(_) => return Picked::default(),
         };
         swarm.announce(now, life, announcement, &mut self.prefixes, &mut change.census)
     }
 
     /// The counts of a swarm; zeros if there is none.
-    pub(super) fn scrape<F>(&mut self, now: Moment, life: Lifetime, key: &Key<F>, change: &mut Change) -> SwarmCounts {
-        let swarm = self.swarms.find_mut(key.hashed, |swarm| swarm.info_hash == key.info_hash);
+    pub(super) fn scrape(&mut self, now: Moment, life: Lifetime, key: Key, change: &mut Change) -> SwarmCounts {
+        let swarm = self.swarms.find_mut(key.hash, |swarm| key.is(swarm));
         swarm.map(|swarm| swarm.scrape(now, life, &mut change.census)).unwrap_or_default()
     }
 
-    /// Makes room for somebody who has joined this swarm: of a few swarms, picked at random, the smallest goes, and of
-    /// equally small ones the one that has not been asked for longest. If there is no other swarm, one of this one's peers
-    /// goes.
-    pub(super) fn evict<F>(&mut self, key: &Key<F>, newcomer: &Announcement, change: &mut Change) {
+    /// Makes room for somebody who has joined this swarm, here or in another shard: of a few swarms, picked at random, the
+    /// smallest goes, and of equally small ones the one that has not been asked for longest. If there is no other swarm here,
+    /// another peer of this one goes, if there is one.
+    pub(super) fn evict(&mut self, info_hash: InfoHash, newcomer: &Announcement, change: &mut Change) {
         let buckets = self.swarms.num_buckets();
         let random = std::iter::repeat_with(|| fastrand::usize(..buckets.max(1))).take(LOOKS);
         let swarms = random.filter_map(|at| Some((at, self.swarms.get_bucket(at)?)));
-        let others = swarms.filter(|(_, swarm)| swarm.info_hash != key.info_hash).take(CANDIDATES);
+        let others = swarms.filter(|(_, swarm)| swarm.info_hash != info_hash).take(CANDIDATES);
         let victim = others.min_by_key(|(_, swarm)| (swarm.len(), swarm.asked)).map(|(at, _)| at);
-        match victim {
-            Some(at) => {
-                self.remove(at, change);
-                change.evicted += 1;
-            }
-            None => {
-                if let Some(swarm) = self.swarms.find_mut(key.hashed, |swarm| swarm.info_hash == key.info_hash) {
-                    swarm.displace(newcomer, &mut change.census);
-                }
-            }
+        if let Some(at) = victim {
+            self.remove(at, change);
+            change.evicted += 1;
+        } else if let Some(swarm) = self.swarms.find_mut(hash(info_hash), |swarm| swarm.info_hash == info_hash) {
+            swarm.displace(newcomer, &mut change.census);
         }
     }
 
@@ -139,7 +140,7 @@ impl Shard {
     }
 
     /// Gives memory back once most of the table is empty.
-    pub(super) fn shrink<F: Fn(InfoHash) -> u64>(&mut self, hash: F) {
+    pub(super) fn shrink(&mut self) {
         if self.swarms.len() < self.swarms.capacity() / 4 {
             self.swarms.shrink_to_fit(|swarm| hash(swarm.info_hash));
         }
