@@ -244,3 +244,6 @@ impl Alarms {
         Self { idle: Box::pin(tokio::time::sleep(patience)), stop: Box::pin(stop) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,3 +137,121 @@ fn is_text(byte: u8) -> bool {
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(request: &str) -> Option<(Resource, String, bool, bool, usize)> {
+        let (head, length) = Head::parse(request.as_bytes())?;
+        Some((head.resource, String::from_utf8_lossy(head.query).into_owned(), head.bodiless, head.persistent, length))
+    }
+
+    #[test]
+    fn announces_and_scrapes_as_clients_send_them() {
+        let announce = "GET /announce?a=1?b HTTP/1.1\r\nHost: x\r\nUser-Agent:  x y \r\nConnection: close\r\n\r\n";
+        let expected = (Resource::Announce, "a=1?b".to_owned(), false, false, announce.len());
+        assert_eq!(read(&format!("{announce}GET /")), Some(expected));
+        let scrape = "HEAD /scrape.php HTTP/1.0\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(read(scrape), Some((Resource::Scrape, String::new(), true, false, scrape.len())));
+        for (version, connection, persistent) in [
+            ("1.1", "", true),
+            ("1.0", "", false),
+            ("1.0", "connection: Keep-Alive\r\n", true),
+            ("1.1", "CONNECTION: CLOSE\r\n", false),
+        ] {
+            let (.., found, _) = read(&format!("GET /announce HTTP/{version}\r\n{connection}\r\n")).unwrap();
+            assert_eq!(found, persistent, "{version} {connection}");
+        }
+    }
+
+    #[test]
+    fn headers_by_name() {
+        let request = b"GET /announce HTTP/1.1\r\nVIA: 1.1 a\r\nVia:1.1 b\r\nVi: c\r\n\r\n";
+        let (head, _) = Head::parse(request).unwrap();
+        assert_eq!(head.all("via").collect::<Vec<_>>(), [b"1.1 a", b"1.1 b"]);
+        assert_eq!(head.first("user-agent"), None);
+    }
+
+    #[test]
+    fn what_is_unusual_is_for_others() {
+        let whole = "GET /announce?a HTTP/1.1\r\nHost: x\r\n\r\n";
+        assert!((0..whole.len()).all(|end| read(&whole[..end]).is_none()));
+        assert!(read(whole).is_some());
+        for line in [
+            "POST /announce HTTP/1.1",
+            "get /announce HTTP/1.1",
+            "GET  /announce HTTP/1.1",
+            "GET /announce?a b HTTP/1.1",
+            "GET /announce?a\tb HTTP/1.1",
+            "GET /announce?a\u{0} HTTP/1.1",
+            "GET /announce HTTP/1.2",
+            "GET /announce HTTP/1.1 ",
+            "GET /announce",
+            "GET /announce/ HTTP/1.1",
+            "GET /announc%65 HTTP/1.1",
+            "GET http://x/announce HTTP/1.1",
+            "GET / HTTP/1.1",
+            "\r\nGET /announce HTTP/1.1",
+        ] {
+            assert_eq!(read(&format!("{line}\r\nHost: x\r\n\r\n")), None, "{line}");
+        }
+        for header in [
+            "Content-Length: 5",
+            "Content-Length: 00",
+            "Transfer-Encoding: chunked",
+            "Upgrade: websocket",
+            "Expect: 100-continue",
+            "Connection: close, TE",
+            "Connection: close\r\nConnection: keep-alive",
+            "Name : x",
+            ": x",
+            "Name",
+            " folded: x",
+            "Name: a\u{0}b",
+            "Name: a\rb",
+            "Name: x\nName: y",
+        ] {
+            assert_eq!(read(&format!("GET /announce HTTP/1.1\r\n{header}\r\n\r\n")), None, "{header:?}");
+        }
+        let many = "Name: x\r\n".repeat(MAX_LINES + 1);
+        assert_eq!(read(&format!("GET /announce HTTP/1.1\r\n{many}\r\n")), None);
+    }
+
+    /// Bytes of a head, now and then with one that does not belong there.
+    fn any_head() -> impl Strategy<Value = Vec<u8>> {
+        let line = "(GET|HEAD|POST) /(announce|scrape)(\\.php)?\\?[!-~]{0,20} HTTP/1\\.[01]";
+        let header = "(Connection|content-length|Via|X-[a-z]{1,5}):[ \t]?(0|close|keep-alive|[ -~]{0,12})";
+        let blemish = proptest::option::weighted(0.3, (any::<prop::sample::Index>(), 0..0x80_u8));
+        (line, proptest::collection::vec(header, 0..6), blemish).prop_map(|(line, headers, blemish)| {
+            let mut head = [&[line][..], &headers, &[String::new(), String::new()]].concat().join("\r\n").into_bytes();
+            if let Some((at, byte)) = blemish {
+                let at = at.index(head.len());
+                head[at] = byte;
+            }
+            head
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_what_the_parser_under_actix_reads(head in any_head()) {
+            let Some((read, length)) = Head::parse(&head) else { return Ok(()) };
+            let mut lines = [httparse::EMPTY_HEADER; MAX_LINES];
+            let mut request = httparse::Request::new(&mut lines);
+            prop_assert_eq!(request.parse(&head), Ok(httparse::Status::Complete(length)));
+            prop_assert_eq!(request.method == Some("HEAD"), read.bodiless);
+            prop_assert_eq!(request.version == Some(0), read.old);
+            let target = request.path.unwrap().as_bytes();
+            prop_assert!(target.ends_with(read.query));
+            let lines: Vec<_> = request.headers.iter().map(|line| (line.name.as_bytes(), line.value)).collect();
+            prop_assert_eq!(lines, read.lines.to_vec());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_left(bytes in any::<Vec<u8>>()) {
+            let _ = Head::parse(&bytes);
+        }
+    }
+}
