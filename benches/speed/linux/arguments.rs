@@ -18,6 +18,9 @@ use super::requests::{Crowd, EachOnce, Prepared, Requests, Style};
 pub(super) struct Arguments {
     /// What is to be measured; everything if nothing is named.
     pub(super) parts: Vec<String>,
+    /// How often a round is carried out at most if other programs disturb it every time.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..))]
+    pub(super) tries: u8,
     #[command(subcommand)]
     pub(super) command: Option<Command>,
 }

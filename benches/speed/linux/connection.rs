@@ -23,6 +23,7 @@ pub(crate) struct Connection {
     reply: Vec<u8>,
     /// When the request was due, which is before it was sent when the tracker lags behind.
     pub(crate) due: Instant,
+    pub(crate) sent: Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,8 @@ pub(crate) type Done = Result<(), &'static str>;
 impl Connection {
     pub(crate) fn new(number: u64) -> Self {
         let (request, reply) = (Vec::with_capacity(1024), Vec::with_capacity(BUFFER));
-        Self { number, socket: None, state: State::Idle, request, reply, due: Instant::now() }
+        let now = Instant::now();
+        Self { number, socket: None, state: State::Idle, request, reply, due: now, sent: now }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -47,7 +49,7 @@ impl Connection {
 
     /// Sends a request, over a new connection if there is none.
     pub(crate) fn start(&mut self, epoll: &OwnedFd, target: SocketAddr, request: &[u8], due: Instant) -> Done {
-        self.due = due;
+        (self.due, self.sent) = (due, Instant::now());
         self.reply.clear();
         let socket = match &self.socket {
             Some(socket) => socket,

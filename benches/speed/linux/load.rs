@@ -206,7 +206,7 @@ impl<'a> Engine<'a> {
     fn give_up_on_the_silent(&mut self, now: Instant) {
         for number in 0..self.connections.len() {
             let connection = &mut self.connections[number];
-            if !connection.is_idle() && now.saturating_duration_since(connection.due) > PATIENCE {
+            if !connection.is_idle() && now.saturating_duration_since(connection.sent) > PATIENCE {
                 if let Err(why) = connection.failed("a reply that did not come") {
                     self.count(why);
                 }

@@ -130,11 +130,11 @@ fn ticks(ticks: u64) -> Duration {
 }
 
 /// What a reader has to know of the machine that figures come from.
-pub(crate) fn describe() -> String {
+pub(crate) fn describe(cores: &Cores) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let info = procfs::CpuInfo::current().ok();
     let model = info.as_ref().and_then(|info| info.model_name(0)).unwrap_or("unknown CPU");
-    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores.0.len();
     format!("Linux {}, {cores} cores of {model}", kernel.trim())
 }
 

@@ -18,6 +18,7 @@ mod table;
 mod upstream;
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
 
 use self::arguments::{Arguments, Command};
 use self::machine::Cores;
@@ -56,7 +57,10 @@ pub(crate) fn main() -> ExitCode {
     }
     match Arguments::read() {
         Arguments { command: Some(Command::Load(load)), .. } => load.run(),
-        Arguments { parts, .. } => compare(&parts),
+        Arguments { parts, tries, .. } => {
+            rounds::TRIES.store(tries.into(), Relaxed);
+            compare(&parts)
+        }
     }
 }
 
@@ -91,5 +95,5 @@ fn print_foot(bench: &Bench) {
     let programs = [Some(&Program::retracker()), bench.opentracker.as_ref(), bench.go_retracker.as_ref()]
         .map(|program| program.map(|program| program.version(&bench.cores)));
     let programs: Vec<_> = programs.into_iter().flatten().collect();
-    println!("\n{}; {}; {}", machine::today(), machine::describe(), programs.join(", "));
+    println!("\n{}; {}; {}", machine::today(), machine::describe(&bench.cores), programs.join(", "));
 }

@@ -1,6 +1,7 @@
 //! How figures are taken: by turns, in several rounds, and again when the machine had something else to do.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::load::{Load, Outcome};
 use super::machine::{Clock, Spent, wait_for_quiet};
@@ -9,8 +10,8 @@ use super::requests::Requests;
 
 pub(crate) const ROUNDS: usize = 3;
 
-/// How often a round that was disturbed is repeated.
-const TRIES: usize = 6;
+/// How often a round is carried out at most that is disturbed every time; the command line may say otherwise.
+pub(crate) static TRIES: AtomicUsize = AtomicUsize::new(6);
 
 /// One load, and what it cost.
 pub(crate) struct Measured {
@@ -28,7 +29,7 @@ impl Measured {
 /// Measures until nothing has disturbed it, or it has been tried often enough. A wrong reply fails it.
 pub(crate) fn measure(server: &Server, load: &Load, requests: &mut dyn Requests) -> Result<Measured, String> {
     let mut best: Option<Measured> = None;
-    for _ in 0..TRIES {
+    for _ in 0..TRIES.load(Relaxed) {
         wait_for_quiet(server.pid());
         let measured = once(server, load, requests)?;
         let disturbed = measured.spent.is_disturbed();
