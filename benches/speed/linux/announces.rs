@@ -130,7 +130,9 @@ pub(super) fn warm(bench: &Bench, program: &Program, place: Place) -> Result<Ser
 /// Has all of a crowd announce once, who want no peers yet.
 pub(super) fn fill(server: &Server, crowd: Crowd) -> Result<(), String> {
     let style = Style::new(server.address).numwant(0);
-    Load::filling(server.address).run(&mut EachOnce::new(crowd, style)).verdict()
+    Load::filling(server.address)
+        .run_all(&mut EachOnce::new(crowd, style))
+        .map_err(|why| format!("{}: {why}", server.name))
 }
 
 fn announce(server: &Server, close: bool) -> Result<Measured, String> {

@@ -77,7 +77,7 @@ impl LoadArguments {
         };
         let crowd = Crowd::new(self.swarms, self.peers);
         let style = Style::new(target).path(self.url.path());
-        let filled = Load::filling(target).run(&mut EachOnce::new(crowd, style.clone())).verdict();
+        let filled = Load::filling(target).run_all(&mut EachOnce::new(crowd, style.clone()));
         let style = style.close(self.close).numwant(self.numwant);
         let (mut requests, expect) = match self.scrape {
             Some(at_once) => (Prepared::scrapes(crowd, at_once, &style), Expect::Counts(at_once as usize)),

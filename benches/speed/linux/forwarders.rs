@@ -56,7 +56,7 @@ fn tell_all(server: &Server, upstreams: &[Upstream]) -> Result<(), String> {
     let load = Load { rate: Some(PACE), relaxed: true, expect: Expect::Anything, ..Load::filling(server.address) };
     let start = Instant::now();
     loop {
-        load.run(&mut EachOnce::new(CROWD, Style::new(server.address))).verdict()?;
+        load.run_all(&mut EachOnce::new(CROWD, Style::new(server.address)))?;
         let told = upstreams.iter().map(|upstream| upstream.told("started")).min();
         if told.is_none_or(|told| told as u64 == CROWD.size()) {
             return Ok(());

@@ -12,7 +12,7 @@ use rustix::fd::OwnedFd;
 
 use super::connection::Connection;
 use super::reply::Expect;
-use super::requests::Requests;
+use super::requests::{EachOnce, Requests};
 
 /// A reply that takes longer has not come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,9 +40,18 @@ impl Load {
         Self { target, connections: 64, close: false, rate: None, length, expect: Expect::Peers, relaxed: false }
     }
 
-    /// Until there are no more requests: whatever fills a tracker.
+    /// What fills a tracker.
     pub(crate) fn filling(target: SocketAddr) -> Self {
-        Self { expect: Expect::Anything, ..Self::new(target, Duration::from_hours(1)) }
+        Self { expect: Expect::Anything, ..Self::new(target, Duration::from_secs(10)) }
+    }
+
+    /// Until everybody has announced. No connection takes longer than the load's length: opentracker closes those that it
+    /// has kept for half a minute, in the middle of a request.
+    pub(crate) fn run_all(&self, requests: &mut EachOnce) -> Result<(), String> {
+        while !requests.is_over() {
+            self.run(requests).verdict()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn run(&self, requests: &mut dyn Requests) -> Outcome {

@@ -150,11 +150,15 @@ impl EachOnce {
     pub(crate) fn new(crowd: Crowd, style: Style) -> Self {
         Self { crowd, style, next: 0, request: String::new() }
     }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.next == self.crowd.size()
+    }
 }
 
 impl Requests for EachOnce {
     fn next(&mut self) -> Option<&[u8]> {
-        if self.next == self.crowd.size() {
+        if self.is_over() {
             return None;
         }
         self.style.announce(self.crowd.peer(self.next), &mut self.request);

@@ -48,7 +48,7 @@ pub(crate) fn once(server: &Server, load: &Load, requests: &mut dyn Requests) ->
     let clock = Clock::start(server.pid());
     let outcome = load.run(requests);
     let measured = Measured { outcome, spent: clock.stop() };
-    measured.outcome.verdict()?;
+    measured.outcome.verdict().map_err(|why| format!("{}: {why}", server.name))?;
     let (cost, others) = (measured.cost(), measured.spent.others * 100.0);
     eprintln!("  {}: {cost:.2} CPU s/1 M, {others:.0} % of a core for others", server.name);
     Ok(measured)
