@@ -8,6 +8,9 @@ use retracker::check::{self, Report};
 use retracker::config::{self, Config, Task};
 use retracker::healthcheck;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The configuration is wrong.
 const EXIT_USAGE: u8 = 2;
 
