@@ -106,7 +106,7 @@ impl App {
             tracker: Tracker::new(config.policy, Arc::clone(&store), forwarders, &metrics),
             metrics,
             registry,
-            client_address: ClientAddress::new(config.x_real_ip),
+            client_address: ClientAddress::new(config.client_address.clone()),
             draining: AtomicBool::new(false),
             connections: TaskTracker::new(),
         };

@@ -26,10 +26,20 @@ pub(super) struct Args {
     #[arg(short = 'i', long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub(super) announce_interval: Option<String>,
 
-    /// Take the client's address from the X-Real-IP header, as set by a reverse proxy. [env: X_REAL_IP]
-    /// [default: false]
+    /// Take the client's address from the X-Real-IP header, whoever sends it; --trusted-proxies is safer.
+    /// [env: X_REAL_IP] [default: false]
     #[arg(short = 'x', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) x_real_ip: Option<String>,
+
+    /// Reverse proxies that are believed whose a request is: addresses and networks, comma-separated.
+    /// [env: TRUSTED_PROXIES] [default: none]
+    #[arg(long, value_name = "NETWORKS")]
+    pub(super) trusted_proxies: Option<String>,
+
+    /// The header in which they say it, such as X-Forwarded-For. [env: REAL_IP_HEADER]
+    /// [default: X-Real-IP, X-Forwarded-For and Forwarded, which must agree]
+    #[arg(long, value_name = "NAME")]
+    pub(super) real_ip_header: Option<String>,
 
     /// YAML file with the upstream trackers to ask; read again at SIGHUP. [env: FORWARDS_FILE] [default: none]
     #[arg(short = 'f', long, value_name = "FILE", global = true)]

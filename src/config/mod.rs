@@ -1,6 +1,7 @@
 //! What was typed, and what it means: flags, environment variables and `forwarders.yml` become one checked, immutable
 //! [`Config`]. A flag beats its variable, a variable beats the default; a variable that is set but empty is unset.
 
+mod addresses;
 mod args;
 mod forwarders;
 mod setting;
@@ -14,6 +15,7 @@ use clap::{CommandFactory, FromArgMatches};
 use thiserror::Error;
 
 use crate::forward::{ForwardOptions, ForwarderOptions};
+use crate::frontend::http::client_address::ClientAddressOptions;
 use crate::frontend::listen::ListenAddr;
 use crate::store::StoreOptions;
 use crate::tracker::Policy;
@@ -32,8 +34,8 @@ pub struct Config {
     pub policy: Policy,
     /// Upstream trackers; none without `-f`.
     pub forward: Option<Forward>,
-    /// Whether a client's address comes from `X-Real-IP`. `-x`, `X_REAL_IP`; no.
-    pub x_real_ip: bool,
+    /// Whose word is taken for a client's address.
+    pub client_address: ClientAddressOptions,
     /// Whether `/metrics` is there. `-p`, `ENABLE_PROMETHEUS`; no.
     pub prometheus: bool,
 }
@@ -189,12 +191,14 @@ pub fn read(
         }
     };
 
+    let client_address = addresses::client_address(&args, &env, x_real_ip, &listen)?;
+
     let config = Config {
         listen,
         store: StoreOptions { peer_age, max_peers: max_peers.unwrap_or(2_000_000) },
         policy: Policy { interval: interval.unwrap_or(30) },
         forward,
-        x_real_ip,
+        client_address,
         prometheus,
     };
     Ok(Task::Serve { config: Box::new(config), debug })

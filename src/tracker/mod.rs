@@ -26,6 +26,9 @@ pub struct Caller<'a> {
     /// The address that the announce came from: the socket's, or the one that a trusted proxy gave. Canonical: an
     /// IPv4-mapped address is IPv4.
     pub ip: IpAddr,
+    /// Whether what the client says of its own address may count. Not when `ip` is only that of a proxy that left it open
+    /// for whom it speaks.
+    pub may_claim: bool,
     /// The client's `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
     /// The other trackers that passed the announce on, if it does not come from a client itself.
@@ -59,7 +62,7 @@ impl Tracker {
     /// # Errors
     /// The reason to give to the client. At present no well-formed announce is refused.
     pub async fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Result<AnnounceReply, Refusal> {
-        let ip = self.policy.peer_ip(caller.ip, &request.claimed);
+        let ip = if caller.may_claim { self.policy.peer_ip(caller.ip, &request.claimed) } else { caller.ip };
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.policy.want(request.numwant) };
         let mut announcement = announcement(ip, request, want);

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// In these tests all of 10.0.0.0/8 and fd00::/8 are proxies.
+    /// In these tests all of `10.0.0.0/8` and `fd00::/8` are proxies.
     fn is_trusted(ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(ip) => ip.octets()[0] == 10,

@@ -12,7 +12,7 @@ use crate::service::{ONE_PEER, forwarders};
 const LISTEN: [&str; 2] = ["-l", "127.0.0.1:0"];
 
 /// Every setting: its short flag (empty if none), its long flag, its variable.
-const SETTINGS: [(&str, &str, &str); 9] = [
+const SETTINGS: [(&str, &str, &str); 11] = [
     ("-l", "--listen", "LISTEN_ADDR"),
     ("-a", "--peer-age", "PEER_AGE"),
     ("-i", "--announce-interval", "ANNOUNCE_INTERVAL"),
@@ -22,6 +22,8 @@ const SETTINGS: [(&str, &str, &str); 9] = [
     ("-p", "--prometheus", "ENABLE_PROMETHEUS"),
     ("-d", "--debug", "DEBUG_MODE"),
     ("", "--max-peers", "MAX_PEERS"),
+    ("", "--trusted-proxies", "TRUSTED_PROXIES"),
+    ("", "--real-ip-header", "REAL_IP_HEADER"),
 ];
 
 /// The one line that a start must end with.
@@ -267,7 +269,7 @@ fn a_port_that_is_taken_ends_the_start_and_nothing_is_bound() {
 // --- Bad values -----------------------------------------------------------------------------------------------
 
 /// What no setting may be, by its long flag.
-const BAD_VALUES: [(&str, &[&str]); 9] = [
+const BAD_VALUES: [(&str, &[&str]); 11] = [
     (
         "--listen",
         &[
@@ -296,6 +298,9 @@ const BAD_VALUES: [(&str, &[&str]); 9] = [
     ("--prometheus", &["maybe", "2", ":9090"]),
     ("--debug", &["maybe", "2", "trace"]),
     ("--max-peers", &["x", "-1", "0", "1.5", "2M", "99999999999999999999"]),
+    ("--trusted-proxies", &["x", "localhost", "10.0.0.0/33", "10.0.0.1:80", "10.0.0.1 fd00::1", "10.0.0.1,", ","]),
+    // The last one for want of a proxy that could be believed.
+    ("--real-ip-header", &["a b", "X-Real-IP:", "a,b", "X-Forwarded-For"]),
 ];
 
 #[test]

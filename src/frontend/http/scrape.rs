@@ -2,12 +2,12 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::reply;
+use super::{client, reply};
 use crate::frontend::Context;
 use crate::wire::scrape as wire;
 
 pub(super) async fn scrape(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
-    let ip = context.client_address.of(&request, &context.metrics);
+    let ip = client(&request, &context).ip;
     let result = wire::parse(request.query_string().as_bytes());
     if let Ok(scrape) = &result {
         log::debug!("scrape from {ip} of {} torrents", scrape.info_hashes.len());
