@@ -10,6 +10,7 @@ use super::args::Args;
 use super::setting::Setting;
 use crate::frontend::http::client_address::{ClientAddressOptions, Proxies, RealIpHeader};
 use crate::frontend::listen::ListenAddr;
+use crate::tracker::IpParam;
 
 /// `-x`, `--trusted-proxies` and `--real-ip-header` together.
 pub(super) fn client_address(
@@ -41,6 +42,12 @@ pub(super) fn client_address(
         (None, true) => ClientAddressOptions { proxies: Proxies::Anyone, header: Some(RealIpHeader::x_real_ip()) },
         (None, false) => ClientAddressOptions { proxies: Proxies::default(), header },
     })
+}
+
+pub(super) fn ip_param(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<IpParam, ConfigError> {
+    let value = Setting { flag: "--ip-param", variable: "IP_PARAM" }.value(args.ip_param.as_deref(), env);
+    let whose = value.parse("never, private or always", |text| text.to_ascii_lowercase().parse().ok())?;
+    Ok(whose.unwrap_or_default())
 }
 
 /// `10.0.0.0/8`, or an address alone. What a network's address has beyond its prefix means nothing.

@@ -41,6 +41,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     pub(super) real_ip_header: Option<String>,
 
+    /// Whose ip= counts: never, private (clients from private networks and this host) or always.
+    /// [env: IP_PARAM] [default: private]
+    #[arg(long, value_name = "WHOSE")]
+    pub(super) ip_param: Option<String>,
+
     /// YAML file with the upstream trackers to ask; read again at SIGHUP. [env: FORWARDS_FILE] [default: none]
     #[arg(short = 'f', long, value_name = "FILE", global = true)]
     pub(super) forwards: Option<String>,

@@ -196,7 +196,7 @@ pub fn read(
     let config = Config {
         listen,
         store: StoreOptions { peer_age, max_peers: max_peers.unwrap_or(2_000_000) },
-        policy: Policy { interval: interval.unwrap_or(30) },
+        policy: Policy { interval: interval.unwrap_or(30), ip_param: addresses::ip_param(&args, &env)? },
         forward,
         client_address,
         prometheus,

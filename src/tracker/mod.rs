@@ -18,7 +18,7 @@ use crate::store::{Action, Announcement, Clock, Picked, Store};
 use crate::wire::via::Via;
 
 use self::gateway::GatewayWatch;
-pub use self::policy::Policy;
+pub use self::policy::{IpParam, Policy};
 
 /// Who announces, as the frontend knows it.
 #[derive(Clone, Copy, Debug)]

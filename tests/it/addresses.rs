@@ -221,6 +221,27 @@ fn s4_3_a_claimed_address_counts_from_this_network() {
 }
 
 #[test]
+fn s4_3_whose_claims_count_is_a_setting() {
+    let stranger = [("X-Real-IP", "203.0.113.5")];
+    let neighbour = [("X-Real-IP", "10.0.0.1")];
+    let claim = announce("t", "a").at("192.168.1.15");
+    for (ip_param, of_a_neighbour, of_a_stranger) in [
+        ("never", "10.0.0.1", "203.0.113.5"),
+        ("private", "192.168.1.15", "203.0.113.5"),
+        ("always", "192.168.1.15", "192.168.1.15"),
+        ("Always", "192.168.1.15", "192.168.1.15"),
+    ] {
+        let [by_flag, by_variable] =
+            [retracker(&["-x", "--ip-param", ip_param]), retracker(&["-x"]).env("IP_PARAM", ip_param)];
+        for server in [by_flag.env("IP_PARAM", "private").start(), by_variable.start()] {
+            let mut connection = server.connect();
+            assert_eq!(connection.announce_with(&claim, &neighbour).external_ip(), of_a_neighbour, "{ip_param}");
+            assert_eq!(connection.announce_with(&claim, &stranger).external_ip(), of_a_stranger, "{ip_param}");
+        }
+    }
+}
+
+#[test]
 fn s4_3_a_stranger_enlists_no_victim() {
     let server = Server::start(&["-x"]);
     let mut connection = server.connect();

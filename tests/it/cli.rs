@@ -12,7 +12,7 @@ use crate::service::{ONE_PEER, forwarders};
 const LISTEN: [&str; 2] = ["-l", "127.0.0.1:0"];
 
 /// Every setting: its short flag (empty if none), its long flag, its variable.
-const SETTINGS: [(&str, &str, &str); 11] = [
+const SETTINGS: [(&str, &str, &str); 12] = [
     ("-l", "--listen", "LISTEN_ADDR"),
     ("-a", "--peer-age", "PEER_AGE"),
     ("-i", "--announce-interval", "ANNOUNCE_INTERVAL"),
@@ -24,6 +24,7 @@ const SETTINGS: [(&str, &str, &str); 11] = [
     ("", "--max-peers", "MAX_PEERS"),
     ("", "--trusted-proxies", "TRUSTED_PROXIES"),
     ("", "--real-ip-header", "REAL_IP_HEADER"),
+    ("", "--ip-param", "IP_PARAM"),
 ];
 
 /// The one line that a start must end with.
@@ -269,7 +270,7 @@ fn a_port_that_is_taken_ends_the_start_and_nothing_is_bound() {
 // --- Bad values -----------------------------------------------------------------------------------------------
 
 /// What no setting may be, by its long flag.
-const BAD_VALUES: [(&str, &[&str]); 11] = [
+const BAD_VALUES: [(&str, &[&str]); 12] = [
     (
         "--listen",
         &[
@@ -301,6 +302,7 @@ const BAD_VALUES: [(&str, &[&str]); 11] = [
     ("--trusted-proxies", &["x", "localhost", "10.0.0.0/33", "10.0.0.1:80", "10.0.0.1 fd00::1", "10.0.0.1,", ","]),
     // The last one for want of a proxy that could be believed.
     ("--real-ip-header", &["a b", "X-Real-IP:", "a,b", "X-Forwarded-For"]),
+    ("--ip-param", &["x", "true", "never,private"]),
 ];
 
 #[test]
