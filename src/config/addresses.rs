@@ -2,12 +2,16 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 
 use super::ConfigError;
 use super::args::Args;
 use super::setting::Setting;
+use super::zones;
+use crate::bittorrent::address::Reach;
+use crate::bittorrent::{ExternalAddress, Views};
 use crate::frontend::http::client_address::{ClientAddressOptions, Proxies, RealIpHeader};
 use crate::frontend::listen::ListenAddr;
 use crate::tracker::IpParam;
@@ -48,6 +52,27 @@ pub(super) fn ip_param(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> 
     let value = Setting { flag: "--ip-param", variable: "IP_PARAM" }.value(args.ip_param.as_deref(), env);
     let whose = value.parse("never, private or always", |text| text.to_ascii_lowercase().parse().ok())?;
     Ok(whose.unwrap_or_default())
+}
+
+/// `--zones` and `--external-address` together.
+pub(super) fn views(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Views, ConfigError> {
+    let external = Setting { flag: "--external-address", variable: "EXTERNAL_ADDRESS" }
+        .value(args.external_address.as_deref(), env)
+        .parse("a public address, or one of IPv4 and one of IPv6, such as 203.0.113.1,2001:db8::1", external_address)?;
+    let file = Setting { flag: "--zones", variable: "ZONES_FILE" }.value(args.zones.as_deref(), env);
+    let zones = match &file.text {
+        Some(path) => zones::read(file.setting, Path::new(path))?,
+        None => Vec::new(),
+    };
+    Ok(Views::new(&zones, external.unwrap_or_default()))
+}
+
+/// What the world is told must be an address that leads here from everywhere.
+fn external_address(text: &str) -> Option<ExternalAddress> {
+    let address = |text: &str| text.trim().parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+    let is_public = |ip: &IpAddr| Reach::of(*ip) == Reach::Everywhere;
+    let addresses = text.split(',').map(|part| address(part).filter(is_public)).collect::<Option<Vec<_>>>()?;
+    zones::one_per_family(addresses)
 }
 
 /// `10.0.0.0/8`, or an address alone. What a network's address has beyond its prefix means nothing.

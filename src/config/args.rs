@@ -46,6 +46,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "WHOSE")]
     pub(super) ip_param: Option<String>,
 
+    /// Under which public address peers on private networks are told to the rest of the world: one of IPv4, one of
+    /// IPv6 or both, comma-separated. [env: EXTERNAL_ADDRESS] [default: none, they are not]
+    #[arg(long, value_name = "ADDRESSES")]
+    pub(super) external_address: Option<String>,
+
+    /// YAML file with the sites of the network and their addresses outside. [env: ZONES_FILE] [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub(super) zones: Option<String>,
+
     /// YAML file with the upstream trackers to ask; read again at SIGHUP. [env: FORWARDS_FILE] [default: none]
     #[arg(short = 'f', long, value_name = "FILE", global = true)]
     pub(super) forwards: Option<String>,

@@ -5,6 +5,8 @@ mod addresses;
 mod args;
 mod forwarders;
 mod setting;
+mod yaml;
+mod zones;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use thiserror::Error;
 
+use crate::bittorrent::Views;
 use crate::forward::{ForwardOptions, ForwarderOptions};
 use crate::frontend::http::client_address::ClientAddressOptions;
 use crate::frontend::listen::ListenAddr;
@@ -34,6 +37,9 @@ pub struct Config {
     pub policy: Policy,
     /// Upstream trackers; none without `-f`.
     pub forward: Option<Forward>,
+    /// Who is told of whom, and under which address. `--zones`, `ZONES_FILE`; `--external-address`, `EXTERNAL_ADDRESS`;
+    /// no zones and no address.
+    pub views: Views,
     /// Whose word is taken for a client's address.
     pub client_address: ClientAddressOptions,
     /// Whether `/metrics` is there. `-p`, `ENABLE_PROMETHEUS`; no.
@@ -60,7 +66,7 @@ pub struct ForwardsFile {
 impl ForwardsFile {
     /// Reads and checks it.
     pub fn read(&self) -> Result<Vec<ForwarderOptions>, ConfigError> {
-        forwarders::read(self.setting, self.path.clone())
+        forwarders::read(self.setting, &self.path)
     }
 }
 
@@ -114,8 +120,8 @@ pub enum ConfigError {
         /// What it can be.
         expected: &'static str,
     },
-    /// The file of forwarders cannot be read.
-    #[error("{setting}: {} cannot be read ({error}), expected a YAML file with a list of forwarders", path.display())]
+    /// A file cannot be read.
+    #[error("{setting}: {} cannot be read ({error}), expected {expected}", path.display())]
     Unreadable {
         /// The flag or the variable that named the file.
         setting: &'static str,
@@ -123,10 +129,12 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why.
         error: String,
+        /// What should be in it.
+        expected: &'static str,
     },
-    /// The file of forwarders is wrong.
+    /// What is in a file is wrong.
     #[error("{}{}: {problem}", path.display(), line.map(|line| format!(" line {line}")).unwrap_or_default())]
-    Forwarders {
+    File {
         /// The file.
         path: PathBuf,
         /// The line of the value, or that on which its entry begins, where it is known.
@@ -198,6 +206,7 @@ pub fn read(
         store: StoreOptions { peer_age, max_peers: max_peers.unwrap_or(2_000_000) },
         policy: Policy { interval: interval.unwrap_or(30), ip_param: addresses::ip_param(&args, &env)? },
         forward,
+        views: addresses::views(&args, &env)?,
         client_address,
         prometheus,
     };

@@ -12,7 +12,7 @@ use crate::service::{ONE_PEER, forwarders};
 const LISTEN: [&str; 2] = ["-l", "127.0.0.1:0"];
 
 /// Every setting: its short flag (empty if none), its long flag, its variable.
-const SETTINGS: [(&str, &str, &str); 12] = [
+const SETTINGS: [(&str, &str, &str); 14] = [
     ("-l", "--listen", "LISTEN_ADDR"),
     ("-a", "--peer-age", "PEER_AGE"),
     ("-i", "--announce-interval", "ANNOUNCE_INTERVAL"),
@@ -25,6 +25,8 @@ const SETTINGS: [(&str, &str, &str); 12] = [
     ("", "--trusted-proxies", "TRUSTED_PROXIES"),
     ("", "--real-ip-header", "REAL_IP_HEADER"),
     ("", "--ip-param", "IP_PARAM"),
+    ("", "--external-address", "EXTERNAL_ADDRESS"),
+    ("", "--zones", "ZONES_FILE"),
 ];
 
 /// The one line that a start must end with.
@@ -270,7 +272,7 @@ fn a_port_that_is_taken_ends_the_start_and_nothing_is_bound() {
 // --- Bad values -----------------------------------------------------------------------------------------------
 
 /// What no setting may be, by its long flag.
-const BAD_VALUES: [(&str, &[&str]); 12] = [
+const BAD_VALUES: [(&str, &[&str]); 14] = [
     (
         "--listen",
         &[
@@ -303,6 +305,11 @@ const BAD_VALUES: [(&str, &[&str]); 12] = [
     // The last one for want of a proxy that could be believed.
     ("--real-ip-header", &["a b", "X-Real-IP:", "a,b", "X-Forwarded-For"]),
     ("--ip-param", &["x", "true", "never,private"]),
+    (
+        "--external-address",
+        &["x", "example.com", "10.0.0.1", "fd00::1", "127.0.0.1", "1.2.3.4,5.6.7.8", "1.2.3.4,", "1.2.3.4:80"],
+    ),
+    ("--zones", &[]),
 ];
 
 #[test]
@@ -395,6 +402,31 @@ fn a_wrong_file_of_forwarders_ends_the_start_and_is_named() {
     let binary = folder.path().join("binary.yml");
     std::fs::write(&binary, b"\xff\xfe\x00").unwrap();
     runs(&binary);
+}
+
+#[test]
+fn a_wrong_file_of_zones_ends_the_start_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("zones.yml");
+    let path = path.to_str().unwrap();
+    let runs = || {
+        let by_flag = retracker(&[&LISTEN[..], &["--zones", path]].concat()).run();
+        [("--zones", by_flag), ("ZONES_FILE", retracker(&LISTEN).env("ZONES_FILE", path).run())]
+    };
+    for (name, exit) in runs() {
+        let line = only_line(&exit, 2);
+        assert!(
+            [name, path, "expected a YAML file with a list of zones"].iter().all(|part| line.contains(part)),
+            "{line}"
+        );
+    }
+    std::fs::write(path, "- name: office\n  networks:\n    - 10.0.0.0/8\n    - 10.0.0.0/33\n").unwrap();
+    for (_, exit) in runs() {
+        let line = only_line(&exit, 2);
+        assert!(line.contains("zones.yml line 4: the network is \"10.0.0.0/33\", expected "), "{line}");
+    }
+    std::fs::write(path, "- name: office\n  networks: [10.0.0.0/8]\n").unwrap();
+    assert_eq!(Server::start(&["--zones", path]).get("/health").status, 200);
 }
 
 #[test]
