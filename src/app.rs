@@ -103,7 +103,7 @@ impl App {
             }
         };
         let context = Context {
-            tracker: Tracker::new(config.policy, Arc::clone(&store), forwarders, &metrics),
+            tracker: Tracker::new(config.policy, config.views.clone(), Arc::clone(&store), forwarders, &metrics),
             metrics,
             registry,
             client_address: ClientAddress::new(config.client_address.clone()),

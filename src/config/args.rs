@@ -51,6 +51,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDRESSES")]
     pub(super) external_address: Option<String>,
 
+    /// Seeds of a torrent here from which on clients are told of a few upstream peers only. [env: LOCAL_ONLY_AFTER]
+    /// [default: none, they are told of all]
+    #[arg(long, value_name = "SEEDS", allow_hyphen_values = true)]
+    pub(super) local_only_after: Option<String>,
+
     /// YAML file with the sites of the network and their addresses outside. [env: ZONES_FILE] [default: none]
     #[arg(long, value_name = "FILE")]
     pub(super) zones: Option<String>,

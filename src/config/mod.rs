@@ -182,6 +182,9 @@ pub fn read(
     let timeout = Setting { flag: "-t/--forward-timeout", variable: "FORWARD_TIMEOUT" }
         .value(args.forward_timeout.as_deref(), &env)
         .parse("seconds above 0 and up to 60, such as 2 or 0.5", |text| in_range(text, 60.0))?;
+    let local_only_after = Setting { flag: "--local-only-after", variable: "LOCAL_ONLY_AFTER" }
+        .value(args.local_only_after.as_deref(), &env)
+        .parse("a whole number from 1 to 4294967295, such as 3", |text| text.parse().ok())?;
     let switch = |flag, variable, given: Option<&str>| {
         let value = Setting { flag, variable }.value(given, &env);
         value.parse("true or false (also 1/0, yes/no, on/off)", boolean).map(Option::unwrap_or_default)
@@ -204,7 +207,11 @@ pub fn read(
     let config = Config {
         listen,
         store: StoreOptions { peer_age, max_peers: max_peers.unwrap_or(2_000_000) },
-        policy: Policy { interval: interval.unwrap_or(30), ip_param: addresses::ip_param(&args, &env)? },
+        policy: Policy {
+            interval: interval.unwrap_or(30),
+            ip_param: addresses::ip_param(&args, &env)?,
+            local_only_after,
+        },
         forward,
         views: addresses::views(&args, &env)?,
         client_address,

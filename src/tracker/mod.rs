@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::bittorrent::address::tellable;
-use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, Refusal, ScrapeReply, ScrapeRequest};
+use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, Refusal, ScrapeReply, ScrapeRequest, Views};
 pub use crate::forward::ForwarderStatus;
 use crate::forward::{Forwarders, Outbound};
 use crate::metrics::Metrics;
@@ -39,6 +39,7 @@ pub struct Caller<'a> {
 #[derive(Debug)]
 pub struct Tracker {
     policy: Policy,
+    views: Views,
     store: Arc<Store>,
     forwarders: Option<Forwarders>,
     clock: Clock,
@@ -47,9 +48,15 @@ pub struct Tracker {
 
 impl Tracker {
     /// Puts the parts together. Without `forwarders`, announces are answered from the store alone.
-    pub fn new(policy: Policy, store: Arc<Store>, forwarders: Option<Forwarders>, metrics: &Metrics) -> Self {
+    pub fn new(
+        policy: Policy,
+        views: Views,
+        store: Arc<Store>,
+        forwarders: Option<Forwarders>,
+        metrics: &Metrics,
+    ) -> Self {
         let gateways = GatewayWatch::new(metrics.gateways.clone());
-        Self { policy, store, forwarders, clock: Clock::start(), gateways }
+        Self { policy, views, store, forwarders, clock: Clock::start(), gateways }
     }
 
     /// What clients are told about when to come back; refusals carry it too.
@@ -82,15 +89,18 @@ impl Tracker {
             local.peers.len()
         );
         let mut reply = self.reply(ip, local);
+        let client = merge::Client { views: &self.views, place: self.views.place(ip), port: request.port };
+        merge::view(&mut reply.peers, client);
         if let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) {
             if stopped {
                 forwarders.leave(request);
             } else {
                 let outbound = Outbound { request, ip, user_agent: caller.user_agent, via: caller.via };
                 let local = &reply.peers;
-                let enough = |lists: &[_]| merge::enough(local, ip, request, want, lists);
+                let want = self.policy.with_upstream(want, local.len(), reply.complete);
+                let enough = |lists: &[_]| merge::enough(local, client, want, lists);
                 let upstream = forwarders.announce(outbound, enough).await;
-                merge::add_peers(&mut reply.peers, ip, request, want, &upstream.lists);
+                merge::add_peers(&mut reply.peers, client, want, &upstream.lists);
                 // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
                 // the other has counted, again and again.
                 if caller.via.hops() == 0 {

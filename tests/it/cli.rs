@@ -12,7 +12,7 @@ use crate::service::{ONE_PEER, forwarders};
 const LISTEN: [&str; 2] = ["-l", "127.0.0.1:0"];
 
 /// Every setting: its short flag (empty if none), its long flag, its variable.
-const SETTINGS: [(&str, &str, &str); 14] = [
+const SETTINGS: [(&str, &str, &str); 15] = [
     ("-l", "--listen", "LISTEN_ADDR"),
     ("-a", "--peer-age", "PEER_AGE"),
     ("-i", "--announce-interval", "ANNOUNCE_INTERVAL"),
@@ -27,6 +27,7 @@ const SETTINGS: [(&str, &str, &str); 14] = [
     ("", "--ip-param", "IP_PARAM"),
     ("", "--external-address", "EXTERNAL_ADDRESS"),
     ("", "--zones", "ZONES_FILE"),
+    ("", "--local-only-after", "LOCAL_ONLY_AFTER"),
 ];
 
 /// The one line that a start must end with.
@@ -272,7 +273,7 @@ fn a_port_that_is_taken_ends_the_start_and_nothing_is_bound() {
 // --- Bad values -----------------------------------------------------------------------------------------------
 
 /// What no setting may be, by its long flag.
-const BAD_VALUES: [(&str, &[&str]); 14] = [
+const BAD_VALUES: [(&str, &[&str]); 15] = [
     (
         "--listen",
         &[
@@ -310,6 +311,7 @@ const BAD_VALUES: [(&str, &[&str]); 14] = [
         &["x", "example.com", "10.0.0.1", "fd00::1", "127.0.0.1", "1.2.3.4,5.6.7.8", "1.2.3.4,", "1.2.3.4:80"],
     ),
     ("--zones", &[]),
+    ("--local-only-after", &["x", "0", "-1", "1.5", "4294967296"]),
 ];
 
 #[test]

@@ -22,6 +22,7 @@ mod architecture;
 mod cli;
 mod forwarding;
 mod http;
+mod locality;
 mod malformed;
 mod reply;
 mod ring;
