@@ -14,7 +14,7 @@ use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, Refusal, ScrapeRe
 pub use crate::forward::ForwarderStatus;
 use crate::forward::{Forwarders, Outbound};
 use crate::metrics::Metrics;
-use crate::store::{Action, Announcement, Clock, Picked, Store};
+use crate::store::{Action, Announcement, Clock, Moment, Picked, Store};
 use crate::wire::via::Via;
 
 use self::gateway::GatewayWatch;
@@ -78,8 +78,9 @@ impl Tracker {
         if came_back {
             announcement.action = Action::Look;
         }
-        let local = self.store.announce(self.clock.now(), request.info_hash, &announcement);
-        self.gateways.joined(ip, local.others_at_address);
+        let now = self.clock.now();
+        let local = self.store.announce(now, request.info_hash, &announcement);
+        self.gateways.joined(now, ip, local.others_at_address);
         log::debug!(
             "announce {} from {ip} port {} peer {} {}: {} local peers",
             request.info_hash,
@@ -88,7 +89,7 @@ impl Tracker {
             request.event.map_or("update", Event::name),
             local.peers.len()
         );
-        let mut reply = self.reply(ip, local);
+        let mut reply = self.reply(now, ip, local);
         let client = merge::Client { views: &self.views, place: self.views.place(ip), port: request.port };
         merge::view(&mut reply.peers, client);
         if let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) {
@@ -124,6 +125,11 @@ impl Tracker {
         self.forwarders.as_ref().map(Forwarders::status).unwrap_or_default()
     }
 
+    /// What is wrong at present, and how the operator can mend it: sentences of plain text.
+    pub fn notices(&self) -> Vec<String> {
+        self.gateways.notices(self.clock.now())
+    }
+
     /// Carries out one scrape: the counts of the local swarms.
     pub fn scrape(&self, request: ScrapeRequest) -> ScrapeReply {
         let now = self.clock.now();
@@ -134,7 +140,7 @@ impl Tracker {
         ScrapeReply { files, min_request_interval: self.policy.interval }
     }
 
-    fn reply(&self, ip: IpAddr, local: Picked) -> AnnounceReply {
+    fn reply(&self, now: Moment, ip: IpAddr, local: Picked) -> AnnounceReply {
         AnnounceReply {
             interval: self.policy.interval,
             // aria2 comes back at `min interval`, whatever `interval` says: anything less would only make it come early.
@@ -143,7 +149,7 @@ impl Tracker {
             incomplete: local.counts.incomplete,
             downloaded: local.counts.downloaded,
             external_ip: ip,
-            warning: self.gateways.warning(ip),
+            warning: self.gateways.warning(now, ip),
             peers: local.peers,
         }
     }

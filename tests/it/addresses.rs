@@ -275,6 +275,29 @@ fn s4_4_many_clients_behind_one_private_address_are_warned_of() {
 }
 
 #[test]
+fn s4_4_the_log_and_the_front_page_say_what_is_wrong_and_how_to_mend_it() {
+    for (address, remedy) in [
+        ("172.17.0.1", "network_mode: host"),
+        ("172.20.0.1", "network_mode: host"),
+        ("192.168.65.1", "Docker Desktop"),
+        ("127.0.0.1", "TRUSTED_PROXIES=127.0.0.1"),
+        ("192.168.1.1", "TRUSTED_PROXIES=192.168.1.1"),
+    ] {
+        let server = Server::start(&[]);
+        let mut connection = server.connect();
+        let page = |connection: &mut Connection| String::from_utf8(connection.get("/").body).unwrap();
+        assert!(!page(&mut connection).contains("Many clients"), "{address}");
+        for n in 1..=5 {
+            connection.announce(&announce("t", &n.to_string()).at(address).port(n));
+        }
+        let page = page(&mut connection);
+        assert!(page.contains(&format!("as {address}")) && page.contains(remedy), "{page}");
+        let told = server.logged(&format!("address {address}"));
+        assert!(told.contains(remedy), "{told}");
+    }
+}
+
+#[test]
 fn s4_4_no_warning_of_public_addresses_or_of_one_client_s_many_torrents() {
     let server = Server::start(&[]);
     let mut connection = server.connect();
