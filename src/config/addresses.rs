@@ -13,7 +13,7 @@ use super::zones;
 use crate::bittorrent::address::Reach;
 use crate::bittorrent::{ExternalAddress, Views};
 use crate::frontend::http::client_address::{ClientAddressOptions, Proxies, RealIpHeader};
-use crate::frontend::listen::ListenAddr;
+use crate::frontend::listen::{Listen, ListenAddr};
 use crate::tracker::IpParam;
 
 /// `-x`, `--trusted-proxies` and `--real-ip-header` together.
@@ -21,7 +21,7 @@ pub(super) fn client_address(
     args: &Args,
     env: &impl Fn(&str) -> Option<OsString>,
     x_real_ip: bool,
-    listen: &[ListenAddr],
+    listen: &[Listen],
 ) -> Result<ClientAddressOptions, ConfigError> {
     let trusted = Setting { flag: "--trusted-proxies", variable: "TRUSTED_PROXIES" }
         .value(args.trusted_proxies.as_deref(), env)
@@ -31,8 +31,8 @@ pub(super) fn client_address(
     let value =
         Setting { flag: "--real-ip-header", variable: "REAL_IP_HEADER" }.value(args.real_ip_header.as_deref(), env);
     let header = value.parse("the name of a header such as X-Forwarded-For", RealIpHeader::new)?;
-    let is_believed =
-        trusted.is_some() || (!x_real_ip && listen.iter().any(|address| matches!(address, ListenAddr::Unix(_))));
+    let is_believed = trusted.is_some()
+        || (!x_real_ip && listen.iter().any(|address| matches!(address.address, ListenAddr::Unix(_))));
     if header.is_some() && !is_believed {
         return Err(value.invalid("--trusted-proxies (TRUSTED_PROXIES) beside it, to say whose headers are believed"));
     }

@@ -13,7 +13,8 @@ use clap::{ArgAction, Parser, Subcommand};
 #[command(disable_help_subcommand = true)]
 pub(super) struct Args {
     /// Where to listen: `:8080` (all addresses, IPv4 and IPv6), `127.0.0.1:8080`, `[::1]:8080` or
-    /// `unix:/run/retracker.sock`. May be repeated; the variable takes a comma-separated list.
+    /// `unix:/run/retracker.sock`; for proxies that speak the PROXY protocol `proxy+tcp://127.0.0.1:8081` or
+    /// `proxy+unix:/run/retracker.sock`. May be repeated; the variable takes a comma-separated list.
     /// [env: LISTEN_ADDR] [default: :80]
     #[arg(short, long, value_name = "ADDRESS", global = true, verbatim_doc_comment)]
     pub(super) listen: Vec<String>,

@@ -19,7 +19,7 @@ use thiserror::Error;
 use crate::bittorrent::Views;
 use crate::forward::{ForwardOptions, ForwarderOptions};
 use crate::frontend::http::client_address::ClientAddressOptions;
-use crate::frontend::listen::ListenAddr;
+use crate::frontend::listen::{Listen, ListenAddr};
 use crate::store::StoreOptions;
 use crate::tracker::Policy;
 
@@ -30,7 +30,7 @@ use self::setting::Setting;
 #[derive(Debug)]
 pub struct Config {
     /// Where to listen; at least one.
-    pub listen: Vec<ListenAddr>,
+    pub listen: Vec<Listen>,
     /// The local peers.
     pub store: StoreOptions,
     /// What clients are granted.
@@ -90,7 +90,7 @@ pub enum Task {
     Healthcheck {
         /// Where it listens. A bad value is not this command's to judge, so that it ends as an instance that does not
         /// answer: Docker knows the exit codes 0 and 1 only.
-        listen: Result<Vec<ListenAddr>, ConfigError>,
+        listen: Result<Vec<Listen>, ConfigError>,
     },
     /// Ask each upstream tracker once, and tell how it went.
     Check {
@@ -227,15 +227,15 @@ fn forwards_file(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Option
     value.text.map(|path| ForwardsFile { setting: value.setting, path: path.into() })
 }
 
-fn listen(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<ListenAddr>, ConfigError> {
+fn listen(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<Listen>, ConfigError> {
     let given = (!args.listen.is_empty()).then(|| args.listen.join(","));
     let value = Setting { flag: "-l/--listen", variable: "LISTEN_ADDR" }.value(given.as_deref(), env);
-    let expected = "addresses such as :8080, 127.0.0.1:8080, [::1]:8080 or unix:/run/retracker.sock";
+    let expected = "addresses such as :8080, 127.0.0.1:8080, [::1]:8080, unix:/run/retracker.sock or proxy+tcp://:8081";
     let addresses = value.parse(expected, |text| {
         let addresses: Option<Vec<_>> = text.split(',').map(|address| address.trim().parse().ok()).collect();
         addresses.filter(|addresses| !addresses.is_empty())
     })?;
-    Ok(addresses.unwrap_or_else(|| vec![ListenAddr::AnyTcp(80)]))
+    Ok(addresses.unwrap_or_else(|| vec![Listen { address: ListenAddr::AnyTcp(80), proxied: false }]))
 }
 
 fn in_range(text: &str, most: f64) -> Option<f64> {

@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -20,8 +21,10 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
+use super::http::client_address::Source as Origin;
 use super::http::connection::Lenient;
-use super::listen::{Bound, SocketFile};
+use super::listen::{Bound, Listening, SocketFile};
+use super::proxied::{self, Opening};
 use super::{Context, routes};
 
 /// How long requests under way may take to finish once the process is told to stop.
@@ -40,19 +43,19 @@ pub type Stop = watch::Receiver<bool>;
 
 /// Starts the workers. Each ends within [`DRAIN`] of `stop`.
 pub fn start(
-    bound: Vec<Bound>,
+    listening: Vec<Listening>,
     workers: usize,
     context: &Arc<Context>,
     stop: &Stop,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let mut sockets: Vec<Sockets> = (0..workers).map(|_| Sockets::default()).collect();
-    for bound in bound {
+    for Listening { bound, proxied } in listening {
         match bound {
             Bound::Tcp(listeners) => {
-                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.tcp.push(listener));
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.tcp.push((listener, proxied)));
             }
             Bound::Unix(listeners) => {
-                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.unix.push(listener));
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.unix.push((listener, proxied)));
             }
         }
     }
@@ -71,26 +74,27 @@ pub fn start(
 
 #[derive(Debug, Default)]
 struct Sockets {
-    tcp: Vec<std::net::TcpListener>,
-    unix: Vec<(std::os::unix::net::UnixListener, Arc<SocketFile>)>,
+    /// Each with whether it is for proxies.
+    tcp: Vec<(std::net::TcpListener, bool)>,
+    unix: Vec<((std::os::unix::net::UnixListener, Arc<SocketFile>), bool)>,
 }
 
 async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
     let mut listening = JoinSet::new();
-    for listener in sockets.tcp {
+    for (listener, proxied) in sockets.tcp {
         let (context, stop) = (Arc::clone(&context), stop.clone());
         listening.spawn_local(async move {
             match TcpListener::from_std(listener) {
-                Ok(listener) => serve(TcpSource(listener), context, stop).await,
+                Ok(listener) => serve(TcpSource(listener), proxied, context, stop).await,
                 Err(error) => log::error!("a listener could not be used: {error}"),
             }
         });
     }
-    for (listener, file) in sockets.unix {
+    for ((listener, file), proxied) in sockets.unix {
         let (context, stop) = (Arc::clone(&context), stop.clone());
         listening.spawn_local(async move {
             match UnixListener::from_std(listener) {
-                Ok(listener) => serve(UnixSource(listener), context, stop).await,
+                Ok(listener) => serve(UnixSource(listener), proxied, context, stop).await,
                 Err(error) => log::error!("a listener could not be used: {error}"),
             }
             drop(file);
@@ -130,17 +134,18 @@ impl Source for UnixSource {
 
 /// Accepts until told to stop. From then on until the requests under way are finished, who connects is still answered, and
 /// then disconnected: announces as ever, and `/health` by the news that this instance goes away.
-async fn serve<S: Source>(source: S, context: Arc<Context>, mut stop: Stop) {
+async fn serve<S: Source>(source: S, proxied: bool, context: Arc<Context>, mut stop: Stop) {
     let Some(service) = service::<Lenient<S::Stream>>(Arc::clone(&context), Some(stop.clone())).await else { return };
     let mut connections = JoinSet::new();
     tokio::select! {
-        () = accept(&source, &service, &context, &mut connections, false) => {}
+        () = accept(&source, proxied, &service, &context, &mut connections, false) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
     let Some(service) = self::service::<Lenient<S::Stream>>(Arc::clone(&context), None).await else { return };
     // From now on its `wait` ends; connections may still be opened.
     context.connections.close();
-    let drained = tokio::time::timeout(DRAIN, accept(&source, &service, &context, &mut connections, true)).await;
+    let drained =
+        tokio::time::timeout(DRAIN, accept(&source, proxied, &service, &context, &mut connections, true)).await;
     if drained.is_err() {
         log::warn!("{} connections were cut: they were not done after {DRAIN:?}", connections.len());
     }
@@ -150,7 +155,8 @@ async fn serve<S: Source>(source: S, context: Arc<Context>, mut stop: Stop) {
 /// none: the kernel goes on to deal newcomers out to it.
 async fn accept<S: Source>(
     source: &S,
-    service: &impl Service<(Lenient<S::Stream>, Option<SocketAddr>), Future = impl Future + 'static>,
+    proxied: bool,
+    service: &Rc<impl Service<(Lenient<S::Stream>, Option<SocketAddr>), Future = impl Future + 'static> + 'static>,
     context: &Arc<Context>,
     connections: &mut JoinSet<()>,
     until_idle: bool,
@@ -163,11 +169,13 @@ async fn accept<S: Source>(
             Some(_) = connections.join_next() => {}
             accepted = source.accept() => match accepted {
                 Ok((stream, address)) => {
-                    let served = service.call((Lenient::new(stream), address));
+                    let (service, context) = (Rc::clone(service), Arc::clone(context));
                     let open = context.connections.token();
                     connections.spawn_local(async move {
                         // What goes wrong on a connection is its client's affair.
-                        let _ = served.await;
+                        if let Ok(connection) = begin(stream, address, proxied, &context).await {
+                            let _ = service.call(connection).await;
+                        }
                         drop(open);
                     });
                 }
@@ -185,6 +193,23 @@ async fn accept<S: Source>(
     }
 }
 
+/// The connection and whose it is. A proxy says that first.
+async fn begin<T: AsyncRead + Unpin>(
+    mut stream: T,
+    address: Option<SocketAddr>,
+    proxied: bool,
+    context: &Context,
+) -> io::Result<(Lenient<T>, Option<SocketAddr>)> {
+    if !proxied {
+        return Ok((Lenient::new(stream), address));
+    }
+    let rule = &context.client_address;
+    let opening = proxied::open(&mut stream).await;
+    let Opening { source, rest } =
+        opening.inspect_err(|error| rule.tell_without_header(Origin::new(address), error))?;
+    Ok((Lenient::begun(stream, rest)?, rule.behind(address, source)))
+}
+
 /// Whether a connection could not be accepted because the client has given up already.
 fn is_the_clients(error: &io::Error) -> bool {
     matches!(
@@ -198,7 +223,7 @@ fn is_the_clients(error: &io::Error) -> bool {
 async fn service<T>(
     context: Arc<Context>,
     stop: Option<Stop>,
-) -> Option<impl Service<(T, Option<SocketAddr>), Future = impl Future + 'static>>
+) -> Option<Rc<impl Service<(T, Option<SocketAddr>), Future = impl Future + 'static>>>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -215,5 +240,5 @@ where
         None => http,
     };
     let http = http.h1(map_config(app.into_factory(), |()| AppConfig::default()));
-    http.new_service(()).await.inspect_err(|()| log::error!("a worker could not set up its routes")).ok()
+    http.new_service(()).await.inspect_err(|()| log::error!("a worker could not set up its routes")).ok().map(Rc::new)
 }

@@ -24,6 +24,7 @@ mod forwarding;
 mod http;
 mod locality;
 mod malformed;
+mod proxied;
 mod reply;
 mod ring;
 mod scrape;

@@ -29,10 +29,10 @@ pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> 
     let scheme = if forwarded { "https" } else { "http" };
     let url = format!("{scheme}://{}/announce", host.unwrap_or("retracker.local"));
     // They hold words of ours and addresses: nothing that could mean anything in HTML.
-    let notices: String =
+    let notices: Vec<_> =
         context.tracker.notices().iter().map(|notice| format!("<p class=\"notice\">{notice}</p>\n")).collect();
     let page = include_str!("index.html")
-        .replace("{notices}", &notices)
+        .replace("{notices}", &notices.concat())
         .replace("{announce}", &url)
         .replace("{version}", env!("CARGO_PKG_VERSION"));
     HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page)

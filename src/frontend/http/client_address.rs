@@ -1,6 +1,7 @@
 //! Where a client's address is found: at the other end of the socket or, when a proxy that is believed is there, in a
 //! header of the request. Knows no framework: a source, and a way to look headers up.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Once;
 
@@ -114,6 +115,8 @@ pub struct ClientAddress {
     options: ClientAddressOptions,
     /// That a proxy does not say whose a request is, is logged once.
     told: Once,
+    /// And once that somebody connects without a header where proxies are to send one.
+    told_without_header: Once,
 }
 
 /// What a request's headers say of who sent it.
@@ -127,7 +130,35 @@ enum Said {
 impl ClientAddress {
     /// The rule for all requests of the process.
     pub fn new(options: ClientAddressOptions) -> Self {
-        Self { options, told: Once::new() }
+        Self { options, told: Once::new(), told_without_header: Once::new() }
+    }
+
+    /// Who is behind a connection on which a proxy has said by the PROXY protocol for whom it speaks: that one, or the
+    /// other end of the socket if the proxy speaks for itself or is not believed. Where no proxies are named, all that
+    /// connect are believed: the listener is there for proxies alone.
+    pub fn behind(&self, socket: Option<SocketAddr>, named: Option<SocketAddr>) -> Option<SocketAddr> {
+        let is_believed = match (&self.options.proxies, Source::new(socket)) {
+            (Proxies::At(networks), _) if networks.is_empty() => true,
+            (proxies, Source::Ip(ip)) => proxies.are_at(ip),
+            (_, Source::Unix) => true,
+        };
+        named.filter(|_| is_believed).or(socket)
+    }
+
+    /// Somebody has connected where proxies are to send a header first, and has not sent one.
+    pub fn tell_without_header(&self, source: Source, error: &io::Error) {
+        log::debug!("a connection from {} is closed: {error}", source.ip());
+        // Who connects and says nothing is a health check, or gone.
+        if error.kind() != io::ErrorKind::InvalidData {
+            return;
+        }
+        self.told_without_header.call_once(|| {
+            log::warn!(
+                "a connection from {} to a listener for the PROXY protocol is closed: {error}; have the proxy send the \
+                 header (nginx: proxy_protocol on), or listen without proxy+. This is said once",
+                source.ip()
+            );
+        });
     }
 
     /// Who sent this request. When a proxy does not say it, the proxy.
@@ -219,8 +250,12 @@ mod tests {
         (ip.to_string(), may_claim)
     }
 
-    fn at(ip: &str) -> Source {
-        Source::new(Some(SocketAddr::new(ip.parse().unwrap(), 1)))
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn at(address: &str) -> Source {
+        Source::new(Some(SocketAddr::new(ip(address), 1)))
     }
 
     const PROXY: &str = "10.0.0.1";
@@ -268,6 +303,27 @@ mod tests {
         let rule = ClientAddress::new(options);
         assert_eq!(of(&rule, at("8.8.8.8"), &[("x-real-ip", "10.1.1.1")]).0, "10.1.1.1");
         assert_eq!(of(&rule, at("8.8.8.8"), &[("X-Forwarded-For", "10.1.1.1")]).0, "8.8.8.8");
+    }
+
+    #[test]
+    fn the_proxy_protocol_is_believed_where_it_is_expected() {
+        let address = |text: &str| Some(SocketAddr::new(ip(text), 1));
+        let behind = |proxies: Proxies, socket| {
+            let rule = ClientAddress::new(ClientAddressOptions { proxies, header: None });
+            rule.behind(socket, address("203.0.113.5"))
+        };
+        let proxies = || Proxies::At(vec!["10.0.0.0/8".parse().unwrap()]);
+        let named = address("203.0.113.5");
+        for socket in [address("8.8.8.8"), None] {
+            assert_eq!(behind(Proxies::default(), socket), named);
+            assert_eq!(behind(Proxies::Anyone, socket), named);
+        }
+        assert_eq!(behind(proxies(), address("::ffff:10.0.0.1")), named);
+        assert_eq!(behind(proxies(), None), named);
+        assert_eq!(behind(proxies(), address("8.8.8.8")), address("8.8.8.8"));
+        let rule = ClientAddress::new(ClientAddressOptions::default());
+        assert_eq!(rule.behind(address("10.0.0.1"), None), address("10.0.0.1"));
+        assert_eq!(rule.behind(None, None), None);
     }
 
     #[test]

@@ -69,6 +69,17 @@ impl<T> Lenient<T> {
         }
     }
 
+    /// A connection of which this has been read already.
+    ///
+    /// # Errors
+    /// As for what is read later: a header line or a body is too long.
+    pub fn begun(stream: T, read: Vec<u8>) -> io::Result<Self> {
+        let mut connection = Self::new(stream);
+        let mended = connection.place.follow(&read)?;
+        connection.pending = mended.unwrap_or(read);
+        Ok(connection)
+    }
+
     fn give_pending(&mut self, buf: &mut ReadBuf<'_>) {
         let given = self.pending.len().min(buf.remaining());
         buf.put_slice(self.pending.get(..given).unwrap_or_default());
@@ -175,6 +186,15 @@ mod tests {
         server.read_exact(&mut buf[..1]).await.unwrap();
         let error = server.read(&mut buf).await.unwrap_err();
         assert_eq!((error.kind(), start.elapsed()), (io::ErrorKind::TimedOut, PATIENCE * 6));
+    }
+
+    #[tokio::test]
+    async fn what_has_been_read_already_is_mended_too() {
+        let read = b"GET /?\xff HTT".to_vec();
+        let mut server = Lenient::begun(&b"P/1.1\r\n\r\nGET /\xfe HTTP/1.1\r\n\r\n"[..], read).unwrap();
+        let mut seen = String::new();
+        server.read_to_string(&mut seen).await.unwrap();
+        assert_eq!(seen, "GET /?%FF HTTP/1.1\r\n\r\nGET /%FE HTTP/1.1\r\n\r\n");
     }
 
     #[tokio::test(start_paused = true)]
