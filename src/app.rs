@@ -140,7 +140,7 @@ impl App {
             };
             tokio::select! {
                 _ = stop => {}
-                () = housekeep(&store) => {}
+                () = housekeep(&context.tracker, &store) => {}
                 () = reload => {}
             }
         });
@@ -223,12 +223,12 @@ pub fn terminated() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-async fn housekeep(store: &Store) {
+async fn housekeep(tracker: &Tracker, store: &Store) {
     let mut pause = tokio::time::interval(HOUSEKEEPING);
     let mut told: Option<(Instant, i64)> = None;
     loop {
         pause.tick().await;
-        store.housekeep();
+        tracker.housekeep();
         let evicted = store.totals().evicted;
         let news = told.map_or(evicted > 0, |(when, known)| evicted > known && when.elapsed() > EVICTION_REPORT);
         if news {

@@ -66,6 +66,8 @@ pub struct AnnounceRequest {
     pub event: Option<Event>,
     /// How many peers it wants.
     pub numwant: NumWant,
+    /// Whether it wants to know the ids of the others: lists of dictionaries have them, compact ones have not.
+    pub ids: bool,
     /// Opaque, echoed to upstream trackers.
     pub key: Option<Key>,
     /// The addresses that the client claims for itself. Policy decides what they are worth.

@@ -39,7 +39,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -190,6 +190,45 @@ pub struct Gathered {
     pub pending: bool,
 }
 
+/// What the forwarders have for an announce.
+#[derive(Debug)]
+pub enum Asked<'a> {
+    /// What they have given before: there is nothing to wait for.
+    Known(Gathered),
+    /// Some of them are being asked that have given nothing yet.
+    Waiting(Waiting<'a>),
+}
+
+/// An announce that may wait for lists.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    gathered: Gathered,
+    waits: Vec<oneshot::Receiver<Arc<UpstreamPeers>>>,
+    deadline: Instant,
+    metrics: &'a WaitMetrics,
+}
+
+impl Waiting<'_> {
+    /// Waits until there is a list of each forwarder that was asked or it has failed, the lists are `enough`, or the
+    /// deadline has passed.
+    pub async fn gather(self, enough: impl Fn(&[Arc<UpstreamPeers>]) -> bool) -> Gathered {
+        let Self { gathered: Gathered { mut lists, pending }, waits, deadline, metrics } = self;
+        let mut waits: FuturesUnordered<_> = waits.into_iter().collect();
+        let ended = loop {
+            if enough(&lists) {
+                break &metrics.enough;
+            }
+            match timeout_at(deadline, waits.next()).await {
+                Ok(Some(list)) => lists.extend(list),
+                Ok(None) => break &metrics.done,
+                Err(_) => break &metrics.deadline,
+            }
+        };
+        ended.inc();
+        Gathered { lists, pending: pending || !waits.is_empty() }
+    }
+}
+
 /// How one forwarder does.
 #[derive(Clone, Debug)]
 pub struct ForwarderStatus {
@@ -291,30 +330,18 @@ impl Forwarders {
         Ok(())
     }
 
-    /// Tells the forwarders what they are to know of a peer that is here, and gives the peers that they have given. Waits if
-    /// one that is asked now has given none yet, until there is a list of each such one or it has failed, the lists are
-    /// `enough`, or the deadline has passed.
-    pub async fn announce(&self, outbound: Outbound<'_>, enough: impl Fn(&[Arc<UpstreamPeers>]) -> bool) -> Gathered {
-        let deadline = Instant::now() + self.deadline;
-        let Begun { known: mut lists, exchanges, waits, pending } = self.begin(&outbound);
+    /// Tells the forwarders what they are to know of a peer that is here, and gives the peers that they have given. Only if
+    /// one that is asked now has given none yet is there something to wait for.
+    pub fn announce(&self, outbound: &Outbound<'_>) -> Asked<'_> {
+        let Begun { known: lists, exchanges, waits, pending } = self.begin(outbound);
         exchanges.into_iter().for_each(|exchange| self.shared.send(exchange));
+        let gathered = Gathered { lists, pending };
         if waits.is_empty() {
             self.waits.saved.inc();
-            return Gathered { lists, pending };
+            return Asked::Known(gathered);
         }
-        let mut waits: FuturesUnordered<_> = waits.into_iter().collect();
-        let ended = loop {
-            if enough(&lists) {
-                break &self.waits.enough;
-            }
-            match timeout_at(deadline, waits.next()).await {
-                Ok(Some(list)) => lists.extend(list),
-                Ok(None) => break &self.waits.done,
-                Err(_) => break &self.waits.deadline,
-            }
-        };
-        ended.inc();
-        Gathered { lists, pending: pending || !waits.is_empty() }
+        let deadline = Instant::now() + self.deadline;
+        Asked::Waiting(Waiting { gathered, waits, deadline, metrics: &self.waits })
     }
 
     fn begin(&self, outbound: &Outbound<'_>) -> Begun {

@@ -70,6 +70,7 @@ fn stranger() -> AnnounceRequest {
         event: Some(Event::Started),
         numwant: NumWant::AtMost(0),
         key: None,
+        ids: false,
         claimed: ClaimedIps::default(),
     }
 }

@@ -228,6 +228,8 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
         socket.set_only_v6(false)?;
     }
+    // What it accepts inherits that. A reply is one write: there is nothing to wait for.
+    socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

@@ -1,8 +1,8 @@
 //! The workers: each a thread with its own sockets, its own event loop and its own copy of the routes.
 //!
 //! actix-web's own server accepts on one thread and hands each connection to a worker, which costs a third of
-//! an announce that opens a connection for itself, as most do. Here each worker accepts on its own loop and drives
-//! the same actix-web `App` directly.
+//! an announce that opens a connection for itself, as most do. Here each worker accepts on its own loop, answers announces
+//! and scrapes there and then, and drives the same actix-web `App` directly for everything else.
 
 use std::future::Future;
 use std::io;
@@ -17,12 +17,14 @@ use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
 use actix_web::App;
 use actix_web::dev::AppConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::http::client_address::Source as Origin;
 use super::http::connection::Lenient;
+use super::http::front::{self, KEEP_ALIVE};
+use super::http::socket::{Listener, Socket};
 use super::listen::{Bound, Listening, SocketFile};
 use super::proxied::{self, Opening};
 use super::{Context, routes};
@@ -31,8 +33,6 @@ use super::{Context, routes};
 pub const DRAIN: Duration = Duration::from_secs(5);
 /// How long a client may take to send the head of its first request. Of later ones, [`Lenient`] sees to it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection without a request is kept. Clients announce in minutes; proxies reuse within seconds.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a worker pauses when it cannot accept, as a rule because descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often that is reported at most.
@@ -84,8 +84,8 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
     for (listener, proxied) in sockets.tcp {
         let (context, stop) = (Arc::clone(&context), stop.clone());
         listening.spawn_local(async move {
-            match TcpListener::from_std(listener) {
-                Ok(listener) => serve(TcpSource(listener), proxied, context, stop).await,
+            match Listener::new(listener) {
+                Ok(listener) => serve(Rc::new(Tcp { listener, proxied }), context, stop).await,
                 Err(error) => log::error!("a listener could not be used: {error}"),
             }
         });
@@ -94,7 +94,7 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
         let (context, stop) = (Arc::clone(&context), stop.clone());
         listening.spawn_local(async move {
             match UnixListener::from_std(listener) {
-                Ok(listener) => serve(UnixSource(listener), proxied, context, stop).await,
+                Ok(listener) => serve(Rc::new(Unix { listener, proxied }), context, stop).await,
                 Err(error) => log::error!("a listener could not be used: {error}"),
             }
             drop(file);
@@ -103,111 +103,148 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
     while listening.join_next().await.is_some() {}
 }
 
-/// Where connections come from.
-trait Source {
+/// Where connections come from, and what becomes of one.
+trait Source: 'static {
+    /// As it is accepted.
+    type Connection: 'static;
+    /// As actix-web takes it.
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<SocketAddr>)>>;
+
+    async fn accept(&self) -> io::Result<Self::Connection>;
+
+    /// Serves a connection up to where it is for actix-web, if it ever is.
+    async fn serve(
+        connection: Self::Connection,
+        context: &Context,
+        stop: &Stop,
+    ) -> io::Result<Option<ForActix<Self::Stream>>>;
 }
 
-struct TcpSource(TcpListener);
+/// A connection, and who is at its other end, if that has an address.
+type ForActix<T> = (Lenient<T>, Option<SocketAddr>);
 
-impl Source for TcpSource {
+struct Tcp {
+    listener: Listener,
+    proxied: bool,
+}
+
+impl Source for Tcp {
+    type Connection = (Socket, SocketAddr, bool);
     type Stream = tokio::net::TcpStream;
 
-    async fn accept(&self) -> io::Result<(Self::Stream, Option<SocketAddr>)> {
-        let (stream, address) = self.0.accept().await?;
-        // A reply is one write: there is nothing to wait for.
-        stream.set_nodelay(true)?;
-        Ok((stream, Some(address)))
+    async fn accept(&self) -> io::Result<Self::Connection> {
+        let (socket, address) = self.listener.accept().await?;
+        Ok((socket, address, self.proxied))
+    }
+
+    async fn serve(
+        (mut socket, mut address, proxied): Self::Connection,
+        context: &Context,
+        stop: &Stop,
+    ) -> io::Result<Option<ForActix<Self::Stream>>> {
+        let mut unread = Vec::new();
+        if proxied {
+            let (source, rest) = open(socket.registered()?, Some(address), context).await?;
+            (address, unread) = (source.unwrap_or(address), rest);
+        }
+        let handover = front::serve(socket, address, unread, context, stop).await?;
+        Ok(handover.map(|(stream, unread)| (Lenient::resume(stream, unread), Some(address))))
     }
 }
 
-struct UnixSource(UnixListener);
+struct Unix {
+    listener: UnixListener,
+    proxied: bool,
+}
 
-impl Source for UnixSource {
+impl Source for Unix {
+    type Connection = (tokio::net::UnixStream, bool);
     type Stream = tokio::net::UnixStream;
 
-    async fn accept(&self) -> io::Result<(Self::Stream, Option<SocketAddr>)> {
-        Ok((self.0.accept().await?.0, None))
+    async fn accept(&self) -> io::Result<Self::Connection> {
+        Ok((self.listener.accept().await?.0, self.proxied))
     }
+
+    async fn serve(
+        (mut stream, proxied): Self::Connection,
+        context: &Context,
+        _: &Stop,
+    ) -> io::Result<Option<ForActix<Self::Stream>>> {
+        if !proxied {
+            return Ok(Some((Lenient::new(stream), None)));
+        }
+        let (source, rest) = open(&mut stream, None, context).await?;
+        Ok(Some((Lenient::resume(stream, rest), source)))
+    }
+}
+
+/// Has the proxy say whose a connection is that comes from this address. Gives that, and what has been read behind it.
+async fn open(
+    stream: &mut (impl AsyncRead + Unpin),
+    address: Option<SocketAddr>,
+    context: &Context,
+) -> io::Result<(Option<SocketAddr>, Vec<u8>)> {
+    let rule = &context.client_address;
+    let opening = proxied::open(stream).await;
+    let Opening { source, rest } =
+        opening.inspect_err(|error| rule.tell_without_header(Origin::new(address), error))?;
+    Ok((rule.behind(address, source), rest))
 }
 
 /// Accepts until told to stop. From then on until the requests under way are finished, who connects is still answered, and
 /// then disconnected: announces as ever, and `/health` by the news that this instance goes away.
-async fn serve<S: Source>(source: S, proxied: bool, context: Arc<Context>, mut stop: Stop) {
+async fn serve<S: Source>(source: Rc<S>, context: Arc<Context>, stop: Stop) {
+    let mut stopping = stop.clone();
     let Some(service) = service::<Lenient<S::Stream>>(Arc::clone(&context), Some(stop.clone())).await else { return };
-    let mut connections = JoinSet::new();
     tokio::select! {
-        () = accept(&source, proxied, &service, &context, &mut connections, false) => {}
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = accept(&*source, service, &context, &stop) => {}
+        _ = stopping.wait_for(|stop| *stop) => {}
     }
     let Some(service) = self::service::<Lenient<S::Stream>>(Arc::clone(&context), None).await else { return };
-    // From now on its `wait` ends; connections may still be opened.
+    // From now on its `wait` ends; connections may still be opened. Not just until this worker has none: the kernel goes on
+    // to deal newcomers out to it.
     context.connections.close();
-    let drained =
-        tokio::time::timeout(DRAIN, accept(&source, proxied, &service, &context, &mut connections, true)).await;
-    if drained.is_err() {
-        log::warn!("{} connections were cut: they were not done after {DRAIN:?}", connections.len());
-    }
-}
-
-/// Serves every connection that comes; for ever, or `until_idle` until no worker has any left. Not just until this one has
-/// none: the kernel goes on to deal newcomers out to it.
-async fn accept<S: Source>(
-    source: &S,
-    proxied: bool,
-    service: &Rc<impl Service<(Lenient<S::Stream>, Option<SocketAddr>), Future = impl Future + 'static> + 'static>,
-    context: &Arc<Context>,
-    connections: &mut JoinSet<()>,
-    until_idle: bool,
-) {
-    let mut told: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            // In this order: what is finished is let go of before more is taken on, and nobody who has connected is left.
-            biased;
-            Some(_) = connections.join_next() => {}
-            accepted = source.accept() => match accepted {
-                Ok((stream, address)) => {
-                    let (service, context) = (Rc::clone(service), Arc::clone(context));
-                    let open = context.connections.token();
-                    connections.spawn_local(async move {
-                        // What goes wrong on a connection is its client's affair.
-                        if let Ok(connection) = begin(stream, address, proxied, &context).await {
-                            let _ = service.call(connection).await;
-                        }
-                        drop(open);
-                    });
-                }
-                Err(error) if is_the_clients(&error) => {}
-                Err(error) => {
-                    if told.is_none_or(|told| told.elapsed() > ACCEPT_REPORT) {
-                        log::warn!("no connection can be accepted: {error}");
-                        told = Some(Instant::now());
-                    }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            () = context.connections.wait(), if until_idle => return,
+    tokio::select! {
+        () = accept(&*source, service, &context, &stop) => {}
+        () = context.connections.wait() => {}
+        () = tokio::time::sleep(DRAIN) => {
+            log::warn!("connections were cut, of all workers {}: they were not done after {DRAIN:?}", context.connections.len());
         }
     }
 }
 
-/// The connection and whose it is. A proxy says that first.
-async fn begin<T: AsyncRead + Unpin>(
-    mut stream: T,
-    address: Option<SocketAddr>,
-    proxied: bool,
-    context: &Context,
-) -> io::Result<(Lenient<T>, Option<SocketAddr>)> {
-    if !proxied {
-        return Ok((Lenient::new(stream), address));
+/// Serves every connection that comes, each in a task of its own.
+async fn accept<S: Source>(
+    source: &S,
+    service: impl Service<ForActix<S::Stream>, Future = impl Future + 'static> + 'static,
+    context: &Arc<Context>,
+    stop: &Stop,
+) {
+    let service = Rc::new(service);
+    let mut told: Option<Instant> = None;
+    loop {
+        match source.accept().await {
+            Ok(connection) => {
+                let (service, context, stop) = (Rc::clone(&service), Arc::clone(context), stop.clone());
+                let connections = context.connections.clone();
+                connections.spawn_local(async move {
+                    // What goes wrong on a connection is its client's affair.
+                    if let Ok(Some(connection)) = S::serve(connection, &context, &stop).await {
+                        // In a box: few connections come here, and it is large.
+                        let _ = Box::pin(service.call(connection)).await;
+                    }
+                });
+            }
+            Err(error) if is_the_clients(&error) => {}
+            Err(error) => {
+                if told.is_none_or(|told| told.elapsed() > ACCEPT_REPORT) {
+                    log::warn!("no connection can be accepted: {error}");
+                    told = Some(Instant::now());
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
-    let rule = &context.client_address;
-    let opening = proxied::open(&mut stream).await;
-    let Opening { source, rest } =
-        opening.inspect_err(|error| rule.tell_without_header(Origin::new(address), error))?;
-    Ok((Lenient::begun(stream, rest)?, rule.behind(address, source)))
 }
 
 /// Whether a connection could not be accepted because the client has given up already.
@@ -223,7 +260,7 @@ fn is_the_clients(error: &io::Error) -> bool {
 async fn service<T>(
     context: Arc<Context>,
     stop: Option<Stop>,
-) -> Option<Rc<impl Service<(T, Option<SocketAddr>), Future = impl Future + 'static>>>
+) -> Option<impl Service<(T, Option<SocketAddr>), Future = impl Future + 'static>>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -240,5 +277,5 @@ where
         None => http,
     };
     let http = http.h1(map_config(app.into_factory(), |()| AppConfig::default()));
-    http.new_service(()).await.inspect_err(|()| log::error!("a worker could not set up its routes")).ok().map(Rc::new)
+    http.new_service(()).await.inspect_err(|()| log::error!("a worker could not set up its routes")).ok()
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Action, Announcement, Moment, Picked, Store, StoreOptions};
 use crate::bittorrent::{InfoHash, PeerId, PeerLists, Role, SwarmCounts};
@@ -40,6 +40,7 @@ fn from(address: &str) -> Announcement {
         role: Role::Leecher,
         action: Action::Stay { completed: false },
         want: 50,
+        ids: true,
     }
 }
 
@@ -210,16 +211,64 @@ fn totals_follow_every_change() {
 
 #[test]
 fn an_abandoned_swarm_goes_away() {
-    let store = Store::new(StoreOptions { peer_age: Duration::from_millis(20), max_peers: 100 });
+    let store = store();
+    let done = Announcement { action: Action::Stay { completed: true }, ..seed("10.0.0.2:2") };
     store.announce(at(0), hash(1), &from("10.0.0.1:1"));
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while store.totals().swarms > 0 {
-        assert!(Instant::now() < deadline, "still there: {:?}", store.totals());
-        store.housekeep();
-        std::thread::yield_now();
-    }
-    assert_eq!(store.totals().peers, [[0; 2]; 2]);
+    store.announce(at(1), hash(2), &done);
+    store.announce(at(2), hash(2), &Announcement { action: Action::Leave, ..done });
+    let after = |seconds| {
+        // As often as it takes to come by everywhere.
+        (0..60).for_each(|_| store.housekeep(at(seconds)));
+        (store.totals().swarms, store.totals().peers)
+    };
+    assert_eq!(after(599), (2, [[0, 1], [0, 0]]));
+    assert_eq!(store.scrape(at(599), hash(2)).downloaded, 1);
+    assert_eq!(after(600), (1, [[0; 2]; 2]));
+    assert_eq!(after(1198).0, 1);
+    assert_eq!(after(1199).0, 0);
+    assert_eq!(store.scrape(at(1199), hash(2)), SwarmCounts::default());
     assert_eq!(store.totals().evicted, 0);
+}
+
+#[test]
+fn fifty_thousand_peers_of_one_swarm_expire_bit_by_bit() {
+    let store = store();
+    let quiet = Announcement { want: 0, ..from("10.0.0.1:1") };
+    for n in 0..50_000_u32 {
+        let ip = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n));
+        store.announce(at(0), hash(1), &Announcement { ip, ..quiet });
+    }
+    // Nobody has to wait until all are gone, and nobody is told of one that is.
+    let asks = Announcement { port: None, want: 200, ..from("10.9.9.9:9") };
+    let picked = store.announce(at(600), hash(1), &asks);
+    assert_eq!(picked.peers.len(), 0);
+    assert!((45_000..50_000).contains(&picked.counts.incomplete), "{picked:?}");
+    (0..300).for_each(|_| drop(store.announce(at(600), hash(1), &asks)));
+    assert_eq!(store.scrape(at(600), hash(1)), SwarmCounts::default());
+    assert_eq!(store.totals().peers, [[0; 2]; 2]);
+}
+
+#[test]
+fn a_peer_that_stays_is_kept_however_long_it_does() {
+    let store = store();
+    // Over more than one turn of the counter by which peers hold the time.
+    for hour in 0..100_u64 {
+        let now = at(hour * 300);
+        assert_eq!(
+            told(&store.announce(now, hash(1), &from("10.0.0.1:1"))),
+            if hour == 0 { set([]) } else { set(["10.0.0.2:2"]) }
+        );
+        assert_eq!(told(&store.announce(now, hash(1), &from("10.0.0.2:2"))), set(["10.0.0.1:1"]));
+        (0..60).for_each(|_| store.housekeep(now));
+    }
+    assert_eq!(store.totals().peers, [[0, 2], [0, 0]]);
+}
+
+#[test]
+fn clocks_that_differ_a_little_make_nobody_old() {
+    let store = store();
+    store.announce(at(10), hash(1), &from("10.0.0.1:1"));
+    assert_eq!(told(&store.announce(at(9), hash(1), &from("10.0.0.2:2"))), set(["10.0.0.1:1"]));
 }
 
 #[test]
@@ -237,7 +286,7 @@ fn a_flood_of_info_hashes_does_not_push_out_the_swarms_in_use() {
             store.announce(at(1), hash(n / 125 % 200), &from("10.0.0.1:1"));
         }
     }
-    store.housekeep();
+    store.housekeep(at(1));
     let totals = store.totals();
     assert!(totals.peers.iter().flatten().sum::<i64>() <= 50_000, "{totals:?}");
     assert!(totals.evicted > 150_000, "{totals:?}");
@@ -252,9 +301,9 @@ fn one_swarm_cannot_outgrow_the_store() {
         let [a, b] = n.to_be_bytes();
         store.announce(at(0), hash(1), &from(&format!("10.0.{a}.{b}:1")));
     }
-    store.housekeep();
+    store.housekeep(at(0));
     let peers: i64 = store.totals().peers.iter().flatten().sum();
-    assert!(peers <= 1_250, "{peers}");
+    assert!(peers <= 1_000, "{peers}");
 }
 
 #[test]
@@ -273,7 +322,7 @@ fn counts_stay_right_under_concurrent_announces_and_evictions() {
             });
         }
     });
-    store.housekeep();
+    store.housekeep(at(0));
     let counted: i64 = (0..300).map(|swarm| i64::from(store.scrape(at(0), hash(swarm)).incomplete)).sum();
     assert_eq!(store.totals().peers, [[0, counted], [0, 0]]);
     assert!(store.totals().evicted > 0);

@@ -1,13 +1,23 @@
 //! The swarms in memory, and how many peers there are.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::swarm::Swarm;
-use super::{Action, Age, Announcement, Moment, Picked};
+use parking_lot::Mutex;
+
+use super::shard::{Change, Key, Shard, hash};
+use super::{Action, Age, Announcement, Lifetime, Moment, Picked};
 use crate::bittorrent::{InfoHash, SwarmCounts};
-use crate::cache::{TorrentCache, Weigh};
+
+/// Locks, each for its share of the info-hashes: so many that workers rarely meet, and that no table is so large that it
+/// takes long to grow.
+const SHARDS: usize = 256;
+
+/// How many times in a peer's life housekeeping comes by.
+const ROUNDS: u32 = 16;
+
+/// It comes by at least once in so many calls, of which there is one a second.
+const LONGEST_ROUND: u64 = 60;
 
 /// What the store is told once.
 #[derive(Clone, Copy, Debug)]
@@ -18,24 +28,26 @@ pub struct StoreOptions {
     pub max_peers: u64,
 }
 
-/// The swarms in memory. The cache's own clock only decides when an abandoned swarm is dropped; whether a peer is still
-/// told is decided by the swarm.
+/// The swarms in memory: a TTL cache of our own, because a swarm of a few peers costs less in it than a general cache's
+/// bookkeeping for one entry.
 #[derive(Debug)]
 pub struct Store {
-    swarms: TorrentCache<Swarm>,
+    shards: Box<[Mutex<Shard>; SHARDS]>,
     age: Age,
-    tally: Arc<Tally>,
+    life: Lifetime,
+    capacity: i64,
+    tally: Tally,
+    /// Calls of [`Self::housekeep`] in which it comes by everywhere.
+    round: u64,
+    calls: AtomicU64,
 }
 
-impl Weigh for Swarm {
-    fn weight(&self) -> u32 {
-        u32::try_from(self.len()).unwrap_or(u32::MAX)
-    }
-}
-
-/// How many peers there are: IPv4 and IPv6, of each the seeds and the others.
 #[derive(Debug, Default)]
-struct Tally([[AtomicI64; 2]; 2]);
+struct Tally {
+    peers: [[AtomicI64; 2]; 2],
+    swarms: AtomicI64,
+    evicted: AtomicI64,
+}
 
 /// How many swarms and peers there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,69 +63,113 @@ pub struct Totals {
 impl Store {
     /// An empty store.
     pub fn new(options: StoreOptions) -> Self {
-        let tally = Arc::new(Tally::default());
-        let dropped = Arc::clone(&tally);
-        let on_drop = move |swarm: &mut Swarm| dropped.add(swarm.census(), Default::default());
-        let swarms = TorrentCache::new(options.max_peers, options.peer_age, on_drop);
-        Self { swarms, age: Age::new(options.peer_age), tally }
+        let age = Age::new(options.peer_age);
+        Self {
+            shards: Box::new(std::array::from_fn(|_| Mutex::default())),
+            age,
+            life: Lifetime::new(age),
+            capacity: i64::try_from(options.max_peers).unwrap_or(i64::MAX),
+            tally: Tally::default(),
+            round: (options.peer_age / ROUNDS).as_secs().clamp(1, LONGEST_ROUND),
+            calls: AtomicU64::new(0),
+        }
     }
 
     /// Carries out an announce and tells who else is in the swarm.
     pub fn announce(&self, now: Moment, info_hash: InfoHash, announcement: &Announcement) -> Picked {
-        let carry_out =
-            |swarm: &mut Swarm| self.tally.count(swarm, |swarm| swarm.announce(now, self.age, announcement));
-        if matches!(announcement.action, Action::Stay { .. }) && announcement.port.is_some() {
-            self.swarms.with(info_hash, carry_out)
-        } else {
-            self.swarms.with_known(info_hash, carry_out).unwrap_or_default()
+        let is_to_be_kept = matches!(announcement.action, Action::Stay { .. }) && announcement.port.is_some();
+        let (picked, grown) = self.with(info_hash, |shard, key, change| {
+            let picked = shard.announce(now, self.life, key, is_to_be_kept, announcement, change);
+            (picked, change.peers() + change.swarms > 0)
+        });
+        if grown && self.is_too_full() {
+            self.make_room(info_hash, announcement);
         }
+        picked
     }
 
     /// The counts of one swarm; zeros when nobody has announced it.
     pub fn scrape(&self, now: Moment, info_hash: InfoHash) -> SwarmCounts {
-        let count = |swarm: &mut Swarm| {
-            swarm.sweep(now, self.age);
-            swarm.counts()
-        };
-        self.swarms.with_known(info_hash, |swarm| self.tally.count(swarm, count)).unwrap_or_default()
+        self.with(info_hash, |shard, key, change| shard.scrape(now, self.life, key, change))
     }
 
     /// How many swarms and peers there are.
     pub fn totals(&self) -> Totals {
         Totals {
-            swarms: self.swarms.len(),
-            peers: self.tally.0.each_ref().map(|family| family.each_ref().map(|counter| counter.load(Relaxed))),
-            evicted: self.swarms.evicted(),
+            swarms: self.tally.swarms.load(Relaxed),
+            peers: self.tally.peers.each_ref().map(|family| family.each_ref().map(|counter| counter.load(Relaxed))),
+            evicted: self.tally.evicted.load(Relaxed),
         }
     }
 
-    /// Drops abandoned swarms. To be called now and then.
-    pub fn housekeep(&self) {
-        self.swarms.housekeep();
+    /// Drops what has expired in some of the shards, in turn. To be called once a second. Takes each lock for a short time
+    /// only, again and again.
+    pub fn housekeep(&self, now: Moment) {
+        let call = self.calls.fetch_add(1, Relaxed) % self.round;
+        for shard in self.shards.iter().skip(usize::try_from(call).unwrap_or(0)).step_by(self.round_length()) {
+            let mut next = Some(0);
+            while let Some(at) = next {
+                let mut change = Change::default();
+                next = shard.lock().housekeep(now, self.age, self.life, at, &mut change);
+                self.tally.add(&change);
+            }
+            shard.lock().shrink();
+        }
     }
-}
 
-impl Tally {
-    /// Does something to a swarm and keeps count of what it did. Under the swarm's lock, so that no peer is counted
-    /// twice or never.
-    fn count<T>(&self, swarm: &mut Swarm, change: impl FnOnce(&mut Swarm) -> T) -> T {
-        let before = swarm.census();
-        let result = change(swarm);
-        self.add(before, swarm.census());
+    fn round_length(&self) -> usize {
+        usize::try_from(self.round).unwrap_or(1)
+    }
+
+    /// Does something to the shard of a torrent.
+    fn with<R>(&self, info_hash: InfoHash, act: impl FnOnce(&mut Shard, Key, &mut Change) -> R) -> R {
+        let key = Key { info_hash, hash: hash(info_hash) };
+        let mut change = Change::default();
+        let result = act(&mut self.shard(key.hash).lock(), key, &mut change);
+        self.tally.add(&change);
         result
     }
 
-    fn add(&self, before: [[usize; 2]; 2], after: [[usize; 2]; 2]) {
-        for (counters, (before, after)) in self.0.iter().zip(before.into_iter().zip(after)) {
-            for (counter, (before, after)) in counters.iter().zip(before.into_iter().zip(after)) {
-                if before != after {
-                    counter.fetch_add(signed(after) - signed(before), Relaxed);
-                }
+    #[allow(clippy::indexing_slicing, reason = "there are as many shards as `shard_of` counts")]
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        &self.shards[shard_of(hash)]
+    }
+
+    fn is_too_full(&self) -> bool {
+        let Totals { swarms, peers, .. } = self.totals();
+        swarms.max(peers.iter().flatten().sum()) > self.capacity
+    }
+
+    /// Makes room for somebody who has joined this swarm: in its own shard, unless there is nothing in it.
+    fn make_room(&self, info_hash: InfoHash, newcomer: &Announcement) {
+        let own = shard_of(hash(info_hash));
+        for shard in self.shards.iter().cycle().skip(own).take(self.shards.len()) {
+            let mut change = Change::default();
+            shard.lock().evict(info_hash, newcomer, &mut change);
+            self.tally.add(&change);
+            if change.peers() + change.swarms < 0 {
+                return;
             }
         }
     }
 }
 
-fn signed(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
+/// From other bits of the hash than those by which a shard's table finds its buckets.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 48) as usize % SHARDS
+}
+
+impl Tally {
+    fn add(&self, change: &Change) {
+        let add = |counter: &AtomicI64, more: i64| {
+            if more != 0 {
+                counter.fetch_add(more, Relaxed);
+            }
+        };
+        for (counters, more) in self.peers.iter().zip(change.census) {
+            counters.iter().zip(more).for_each(|(counter, more)| add(counter, more));
+        }
+        add(&self.swarms, change.swarms);
+        add(&self.evicted, change.evicted);
+    }
 }

@@ -3,19 +3,23 @@
 //! # Contract
 //! - A peer is an endpoint in a swarm. Who announces from the same endpoint again is the same peer, whatever it
 //!   calls itself now.
-//! - A peer that has not announced for the peer age is never handed out, whether or not housekeeping has run. Counts
-//!   may include it for up to a second longer in very large swarms.
+//! - A peer that has not announced for the peer age, rounded down by a few thousandths, is never handed out, whether or not
+//!   housekeeping has run. Counts may include it for up to a minute longer, in swarms that nobody asks for or that have
+//!   thousands of peers.
 //! - A swarm that nobody has asked for during the peer age goes away, and its `downloaded` count with it.
-//! - The number of peers is bounded. Past the bound, swarms that are rarely asked for give way to those that are asked
-//!   for often; a flood of info-hashes that are announced once each does not push out those that people use.
-//! - Nothing is persisted, and nothing blocks: every operation takes one short lock.
+//! - The number of peers is bounded. Past the bound, small swarms that nobody has asked for lately give way: a flood of
+//!   info-hashes that are announced once each does not push out those that people use.
+//! - Nothing is persisted, and nothing blocks: every operation takes one short lock, and none looks at more than a few
+//!   thousand peers while it holds it.
 //!
 //! `now` is an argument everywhere, so that tests need not wait.
 
+mod client_id;
 #[cfg(test)]
 mod contract;
 mod memory;
 mod peers;
+mod shard;
 mod swarm;
 
 pub use memory::{Store, StoreOptions, Totals};
@@ -26,11 +30,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A moment in the life of the process, to a tenth of a second: four bytes are enough for thirteen years, and every
-/// peer holds one.
+/// swarm holds two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u32);
 
 impl Moment {
+    /// One that does not come.
+    const NEVER: Self = Self(u32::MAX);
+
     /// So long after the start of the clock.
     pub fn after(elapsed: Duration) -> Self {
         Self(u32::try_from(elapsed.as_millis() / 100).unwrap_or(u32::MAX))
@@ -51,6 +58,53 @@ impl Age {
     /// Rounds up to the next tenth of a second.
     pub fn new(age: Duration) -> Self {
         Self(u32::try_from(age.as_millis().div_ceil(100)).unwrap_or(u32::MAX).max(1))
+    }
+}
+
+/// A moment as a peer holds it, in two bytes: the lower ones of a count of ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tick([u8; 2]);
+
+impl Tick {
+    /// Ticks from then to now. None if then is not past: the workers' clocks differ by what a lock takes.
+    fn since(self, then: Self) -> u16 {
+        let elapsed = u16::from_ne_bytes(self.0).wrapping_sub(u16::from_ne_bytes(then.0));
+        if elapsed > u16::MAX / 2 { 0 } else { elapsed }
+    }
+}
+
+/// How long a peer is kept, in ticks, which are as long as it takes to count that far in few of them.
+#[derive(Clone, Copy, Debug)]
+struct Lifetime {
+    ticks: u16,
+    /// How long a tick is, in the unit of [`Moment`].
+    tick: u32,
+}
+
+impl Lifetime {
+    /// A count of ticks returns to where it was after eight lifetimes at least. No peer is kept half as long: housekeeping
+    /// comes by in every one.
+    const MOST_TICKS: u16 = 8192;
+
+    fn new(age: Age) -> Self {
+        let tick = age.0.div_ceil(u32::from(Self::MOST_TICKS)).max(1);
+        Self { ticks: u16::try_from(age.0 / tick).unwrap_or(Self::MOST_TICKS).max(1), tick }
+    }
+
+    fn tick(self, moment: Moment) -> Tick {
+        let [.., high, low] = (moment.0 / self.tick).to_be_bytes();
+        Tick(u16::from_be_bytes([high, low]).to_ne_bytes())
+    }
+
+    /// Whether one who was last heard of so many ticks ago is gone.
+    fn is_over(self, elapsed: u16) -> bool {
+        elapsed >= self.ticks
+    }
+
+    /// When one who was last heard of so many ticks before `now` will be gone.
+    fn end(self, now: Moment, elapsed: u16) -> Moment {
+        let left = u32::from(self.ticks.saturating_sub(elapsed));
+        Moment((now.0 / self.tick).saturating_add(left).saturating_mul(self.tick))
     }
 }
 

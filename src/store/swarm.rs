@@ -4,12 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use super::peers::{Peers, Upsert};
-use super::{Age, Moment};
-use crate::bittorrent::{Endpoint, Ip, PeerId, PeerLists, Role, SwarmCounts};
+use super::client_id::{ClientId, Prefixes};
+use super::peers::{Peers, Swept, Upsert};
+use super::{Age, Lifetime, Moment, Tick};
+use crate::bittorrent::{Endpoint, InfoHash, Ip, Peer, PeerId, PeerLists, Role, SwarmCounts};
 
-/// From this size on a swarm is swept at most once a second: a sweep looks at every peer.
-const LARGE: usize = 1_000;
+/// Peers of a long list that one announce looks at for those that have expired.
+const SWEEP: usize = 256;
+
+/// How long after it has been swept through a long list is swept again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What an announce means for a swarm.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +30,8 @@ pub struct Announcement {
     pub action: Action,
     /// How many others it wants to be told of.
     pub want: usize,
+    /// Whether it wants to know their ids.
+    pub ids: bool,
 }
 
 /// What becomes of a peer that announces.
@@ -53,136 +59,246 @@ pub struct Picked {
     pub others_at_address: usize,
 }
 
-/// One torrent's peers, of both families.
-#[derive(Debug, Default)]
+/// How many peers there are: IPv4 and IPv6, of each the seeds and the others. Or how many more there are than before.
+pub(super) type Census = [[i64; 2]; 2];
+
+/// One torrent's peers, of both families. 56 bytes and the lists: there may be a swarm for every few peers.
+#[derive(Debug)]
 pub(super) struct Swarm {
-    v4: Peers<Ipv4Addr>,
-    v6: Peers<Ipv6Addr>,
+    pub(super) info_hash: InfoHash,
     downloaded: u32,
-    /// No peer expires before; none while there is no peer.
-    next_expiry: Option<Moment>,
-    swept: Option<Moment>,
+    /// When somebody announced or scraped it last.
+    pub(super) asked: Moment,
+    /// No peer expires before.
+    next_expiry: Moment,
+    v4: Peers<Ipv4Addr>,
+    /// None while there is none: most networks have one family or one that few use.
+    v6: Option<Box<Peers<Ipv6Addr>>>,
 }
 
 impl Swarm {
-    pub(super) fn len(&self) -> usize {
-        self.v4.len() + self.v6.len()
+    pub(super) fn new(info_hash: InfoHash, now: Moment) -> Self {
+        Self { info_hash, downloaded: 0, asked: now, next_expiry: Moment::NEVER, v4: Peers::default(), v6: None }
     }
 
-    pub(super) fn announce(&mut self, now: Moment, age: Age, announcement: &Announcement) -> Picked {
-        self.sweep(now, age);
+    pub(super) fn len(&self) -> usize {
+        self.v4.len() + self.v6.as_ref().map_or(0, |v6| v6.len())
+    }
+
+    /// Whether nothing would be lost with it.
+    pub(super) fn is_over(&self, now: Moment, age: Age) -> bool {
+        self.len() == 0 && (self.downloaded == 0 || self.asked.plus(age) <= now)
+    }
+
+    pub(super) fn announce(
+        &mut self,
+        now: Moment,
+        life: Lifetime,
+        announcement: &Announcement,
+        prefixes: &mut Prefixes,
+        census: &mut Census,
+    ) -> Picked {
+        self.asked = now;
+        self.sweep(now, life, SWEEP, census);
+        let id = prefixes.shorten(announcement.peer_id);
         let others_at_address = match announcement.action {
-            Action::Stay { completed } => self.stay(now, age, announcement, completed),
+            Action::Stay { completed } => self.stay(now, life, announcement, id, completed, census),
             Action::Leave => {
-                self.leave(announcement);
+                self.leave(announcement, id, census);
                 0
             }
             Action::Look => 0,
         };
         let mut peers = PeerLists::default();
         if announcement.want > 0 {
-            self.pick(now, age, announcement, &mut peers);
+            self.pick(now, life, announcement, id, prefixes, &mut peers);
         }
         Picked { counts: self.counts(), peers, others_at_address }
     }
 
-    pub(super) fn counts(&self) -> SwarmCounts {
-        let complete = self.v4.seeds() + self.v6.seeds();
+    /// The counts, for somebody who asks for no more.
+    pub(super) fn scrape(&mut self, now: Moment, life: Lifetime, census: &mut Census) -> SwarmCounts {
+        self.asked = now;
+        self.sweep(now, life, SWEEP, census);
+        self.counts()
+    }
+
+    fn counts(&self) -> SwarmCounts {
+        let [v6_seeds, v6_partial_seeds] = self.v6.as_ref().map_or([0; 2], |v6| [v6.seeds(), v6.partial_seeds()]);
+        let complete = self.v4.seeds() + v6_seeds;
         SwarmCounts {
             complete: count(complete),
             incomplete: count(self.len() - complete),
-            partial_seeds: count(self.v4.partial_seeds() + self.v6.partial_seeds()),
+            partial_seeds: count(self.v4.partial_seeds() + v6_partial_seeds),
             downloaded: self.downloaded,
         }
     }
 
-    /// Peers by family and role, for the totals of the store.
-    pub(super) fn census(&self) -> [[usize; 2]; 2] {
-        [[self.v4.seeds(), self.v4.len() - self.v4.seeds()], [self.v6.seeds(), self.v6.len() - self.v6.seeds()]]
+    /// Peers by family and role.
+    pub(super) fn census(&self) -> Census {
+        let of = |len, seeds| [seeds, len - seeds].map(signed);
+        [of(self.v4.len(), self.v4.seeds()), self.v6.as_ref().map_or([0; 2], |v6| of(v6.len(), v6.seeds()))]
     }
 
-    /// Drops the peers that have expired. Costs nothing until the first of them can have.
-    pub(super) fn sweep(&mut self, now: Moment, age: Age) {
-        if self.next_expiry.is_none_or(|expiry| now < expiry) {
-            return;
+    /// Drops peers that have expired, `most` of a long list at the most. Costs nothing until the first of them can have.
+    /// Tells whether there is more to be done.
+    pub(super) fn sweep(&mut self, now: Moment, life: Lifetime, most: usize, census: &mut Census) -> bool {
+        if now < self.next_expiry {
+            return false;
         }
-        let pause = Age::new(Duration::from_secs(1));
-        if self.len() > LARGE && self.swept.is_some_and(|swept| now < swept.plus(pause)) {
-            return;
+        let tick = life.tick(now);
+        let [v4_census, v6_census] = census;
+        let v4 = self.v4.sweep(tick, life, most, |role| tally(v4_census, role, -1));
+        let v6 = self.v6.as_mut().map(|v6| v6.sweep(tick, life, most, |role| tally(v6_census, role, -1)));
+        self.v6.take_if(|v6| v6.len() == 0);
+        self.next_expiry = match (v4, v6) {
+            _ if self.len() == 0 => Moment::NEVER,
+            (Swept::Whole(v4), None) => life.end(now, v4),
+            (Swept::Whole(v4), Some(Swept::Whole(v6))) => life.end(now, v4.max(v6)),
+            _ => return true,
+        };
+        // Of a long list only the end was looked at just now.
+        if self.v4.is_long() || self.v6.as_ref().is_some_and(|v6| v6.is_long()) {
+            self.next_expiry = now.plus(Age::new(PAUSE));
         }
-        self.swept = Some(now);
-        let next = [self.v4.sweep(now, age), self.v6.sweep(now, age)];
-        self.next_expiry = next.into_iter().flatten().min();
+        false
     }
 
-    fn stay(&mut self, now: Moment, age: Age, announcement: &Announcement, completed: bool) -> usize {
-        let &Announcement { ip, port, peer_id, role, .. } = announcement;
+    fn stay(
+        &mut self,
+        now: Moment,
+        life: Lifetime,
+        announcement: &Announcement,
+        id: ClientId,
+        completed: bool,
+        [v4_census, v6_census]: &mut Census,
+    ) -> usize {
+        let &Announcement { ip, port, role, .. } = announcement;
         let Some(port) = port else { return 0 };
-        let (upsert, others) = match ip {
-            IpAddr::V4(ip) => record(&mut self.v4, Endpoint { ip, port }, peer_id, role, now),
-            IpAddr::V6(ip) => record(&mut self.v6, Endpoint { ip, port }, peer_id, role, now),
+        let tick = life.tick(now);
+        let joining = match ip {
+            IpAddr::V4(ip) => join(&mut self.v4, Endpoint { ip, port }, id, role, tick, v4_census),
+            IpAddr::V6(ip) => join(self.v6.get_or_insert_default(), Endpoint { ip, port }, id, role, tick, v6_census),
         };
         // A client that says twice that it has finished has finished once.
-        if completed && upsert != Upsert::Refreshed(Role::Seed) {
+        if completed && joining.upsert != Upsert::Refreshed(Role::Seed) {
             self.downloaded = self.downloaded.saturating_add(1);
         }
-        self.next_expiry.get_or_insert(now.plus(age));
-        others
+        self.next_expiry = self.next_expiry.min(life.end(now, 0));
+        joining.others_at_address
     }
 
-    fn leave(&mut self, announcement: &Announcement) {
-        let &Announcement { ip, port, peer_id, .. } = announcement;
-        match ip {
-            IpAddr::V4(ip) => self.v4.remove(ip, port, peer_id),
-            IpAddr::V6(ip) => self.v6.remove(ip, port, peer_id),
+    fn leave(&mut self, announcement: &Announcement, id: ClientId, [v4_census, v6_census]: &mut Census) {
+        let &Announcement { ip, port, .. } = announcement;
+        let (removed, census) = match ip {
+            IpAddr::V4(ip) => (self.v4.remove(ip, port, id), v4_census),
+            IpAddr::V6(ip) => (self.v6.as_mut().and_then(|v6| v6.remove(ip, port, id)), v6_census),
         };
+        self.v6.take_if(|v6| v6.len() == 0);
+        if let Some(role) = removed {
+            tally(census, role, -1);
+        }
+    }
+
+    /// Makes room by a peer at random, but not this one.
+    pub(super) fn displace(&mut self, announcement: &Announcement, [v4_census, v6_census]: &mut Census) {
+        let &Announcement { ip, port, .. } = announcement;
+        let Some(port) = port else { return };
+        let (removed, census) = match ip {
+            IpAddr::V4(ip) => (self.v4.remove_any_but(Endpoint { ip, port }), v4_census),
+            IpAddr::V6(ip) => (self.v6.as_mut().and_then(|v6| v6.remove_any_but(Endpoint { ip, port })), v6_census),
+        };
+        if let Some(role) = removed {
+            tally(census, role, -1);
+        }
     }
 
     /// The announcer's own family first: it is sure to reach that one.
-    fn pick(&self, now: Moment, age: Age, announcement: &Announcement, out: &mut PeerLists) {
-        let &Announcement { ip, want, .. } = announcement;
-        match ip {
+    fn pick(
+        &self,
+        now: Moment,
+        life: Lifetime,
+        announcement: &Announcement,
+        id: ClientId,
+        prefixes: &Prefixes,
+        out: &mut PeerLists,
+    ) {
+        let asking = Asking { announcement, id, prefixes, now, life };
+        let want = announcement.want;
+        let none = Peers::default();
+        let v6 = self.v6.as_deref().unwrap_or(&none);
+        match announcement.ip {
             IpAddr::V4(_) => {
-                pick(&self.v4, now, age, announcement, want, &mut out.v4);
-                pick(&self.v6, now, age, announcement, want - out.v4.len(), &mut out.v6);
+                asking.pick(&self.v4, want, &mut out.v4);
+                asking.pick(v6, want - out.v4.len(), &mut out.v6);
             }
             IpAddr::V6(_) => {
-                pick(&self.v6, now, age, announcement, want, &mut out.v6);
-                pick(&self.v4, now, age, announcement, want - out.v6.len(), &mut out.v4);
+                asking.pick(v6, want, &mut out.v6);
+                asking.pick(&self.v4, want - out.v6.len(), &mut out.v4);
             }
         }
     }
 }
 
-/// Records the peer. When it is new, tells how many others are at its address.
-fn record<A: Ip>(peers: &mut Peers<A>, endpoint: Endpoint<A>, id: PeerId, role: Role, now: Moment) -> (Upsert, usize) {
-    let upsert = peers.upsert(endpoint, id, role, now);
-    let others = if upsert == Upsert::Joined { peers.others_at(endpoint.ip, id) } else { 0 };
-    (upsert, others)
+/// What became of a peer that announced.
+struct Joining {
+    upsert: Upsert,
+    /// When it is new, how many others are at its address.
+    others_at_address: usize,
 }
 
-fn pick<A: Ip>(
-    peers: &Peers<A>,
+fn join<A: Ip>(
+    peers: &mut Peers<A>,
+    endpoint: Endpoint<A>,
+    id: ClientId,
+    role: Role,
+    now: Tick,
+    census: &mut [i64; 2],
+) -> Joining {
+    let upsert = peers.upsert(endpoint, id, role, now);
+    if let Upsert::Refreshed(old) = upsert {
+        tally(census, old, -1);
+    }
+    tally(census, role, 1);
+    let others_at_address = if upsert == Upsert::Joined { peers.others_at(endpoint.ip, id) } else { 0 };
+    Joining { upsert, others_at_address }
+}
+
+/// Who is to be told of whom.
+struct Asking<'a> {
+    announcement: &'a Announcement,
+    id: ClientId,
+    prefixes: &'a Prefixes,
     now: Moment,
-    age: Age,
-    announcement: &Announcement,
-    want: usize,
-    out: &mut Vec<crate::bittorrent::Peer<A>>,
-) {
-    let &Announcement { ip, port, peer_id, role, .. } = announcement;
-    out.reserve_exact(want.min(peers.len()));
-    peers.pick(
-        want,
-        role.downloads(),
-        |seen| now < seen.plus(age),
-        |endpoint, id| {
-            let itself = id == peer_id || (endpoint.ip.into() == ip && Some(endpoint.port) == port);
-            itself || (endpoint.ip.is_loopback() && !ip.is_loopback())
-        },
-        out,
-    );
+    life: Lifetime,
+}
+
+impl Asking<'_> {
+    fn pick<A: Ip>(&self, peers: &Peers<A>, want: usize, out: &mut Vec<Peer<A>>) {
+        let &Announcement { ip, port, role, ids, .. } = self.announcement;
+        let now = self.life.tick(self.now);
+        out.reserve_exact(want.min(peers.len()));
+        let is_fresh = |seen| !self.life.is_over(now.since(seen));
+        peers.pick(want, role.downloads(), is_fresh, |endpoint, id| {
+            let itself = id == self.id || (endpoint.ip.into() == ip && Some(endpoint.port) == port);
+            let is_useless = itself || (endpoint.ip.is_loopback() && !ip.is_loopback());
+            if !is_useless {
+                out.push(Peer { endpoint, id: if ids { self.prefixes.restore(id) } else { None } });
+            }
+            !is_useless
+        });
+    }
+}
+
+/// So many more peers of that role.
+fn tally([seeds, others]: &mut [i64; 2], role: Role, more: i64) {
+    *(if role == Role::Seed { seeds } else { others }) += more;
 }
 
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn signed(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }

@@ -10,16 +10,28 @@ use smallvec::SmallVec;
 use crate::bittorrent::{AnnounceReply, Endpoint, Ip, Peer, PeerLists, Place, Views};
 use crate::forward::UpstreamPeers;
 
-/// Who is told.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Client<'a> {
-    pub(super) views: &'a Views,
-    pub(super) place: Place,
-    /// Where it listens.
-    pub(super) port: Option<NonZeroU16>,
+/// Adds the largest of the counts that the forwarders gave, not the sum, because they know the same seeds.
+pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &[Arc<UpstreamPeers>]) {
+    let most = |count: fn(&UpstreamPeers) -> u32| upstream.iter().map(|list| count(list)).max().unwrap_or(0);
+    reply.complete = reply.complete.saturating_add(most(|list| list.complete));
+    reply.incomplete = reply.incomplete.saturating_add(most(|list| list.incomplete));
 }
 
-impl Client<'_> {
+/// Whose reply it is that peers go into.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Merging<'a> {
+    pub(super) views: &'a Views,
+    /// Where the client is: the address that it is recorded under.
+    pub(super) place: Place,
+    /// Where it listens there.
+    pub(super) port: Option<NonZeroU16>,
+    /// How many peers it gets at most.
+    pub(super) want: usize,
+    /// Whether it is told how many peers the upstream trackers know.
+    pub(super) counts: bool,
+}
+
+impl Merging<'_> {
     /// The address under which the client is told of a peer.
     fn address_of(self, ip: IpAddr) -> Option<IpAddr> {
         self.views.address_for(self.place, self.views.place(ip))
@@ -35,7 +47,7 @@ impl Client<'_> {
 }
 
 /// Has the client see the local peers as it can reach them, and takes away those that it cannot.
-pub(super) fn view(peers: &mut PeerLists, client: Client<'_>) {
+pub(super) fn view(peers: &mut PeerLists, client: Merging<'_>) {
     peers.v4.retain_mut(|peer| match client.address_of(peer.endpoint.ip.into()) {
         Some(IpAddr::V4(ip)) => {
             peer.endpoint.ip = ip;
@@ -52,27 +64,20 @@ pub(super) fn view(peers: &mut PeerLists, client: Client<'_>) {
     });
 }
 
-/// Adds the largest of the counts that the forwarders gave, not the sum, because they know the same seeds.
-pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &[Arc<UpstreamPeers>]) {
-    let most = |count: fn(&UpstreamPeers) -> u32| upstream.iter().map(|list| count(list)).max().unwrap_or(0);
-    reply.complete = reply.complete.saturating_add(most(|list| list.complete));
-    reply.incomplete = reply.incomplete.saturating_add(most(|list| list.incomplete));
-}
-
 /// Whether the local peers and those that the forwarders gave are as many as the client wants.
-pub(super) fn enough(local: &PeerLists, client: Client<'_>, want: usize, upstream: &[Arc<UpstreamPeers>]) -> bool {
-    if local.len() >= want || upstream.is_empty() {
-        return local.len() >= want;
+pub(super) fn enough(local: &PeerLists, client: Merging<'_>, upstream: &[Arc<UpstreamPeers>]) -> bool {
+    if local.len() >= client.want || upstream.is_empty() {
+        return local.len() >= client.want;
     }
     let mut peers = local.clone();
-    add_peers(&mut peers, client, want, upstream);
-    peers.len() >= want
+    add_peers(&mut peers, client, upstream);
+    peers.len() >= client.want
 }
 
-/// Adds the peers that the forwarders gave behind the local ones, up to `want` of both families together, the client's own
-/// family first.
-pub(super) fn add_peers(peers: &mut PeerLists, client: Client<'_>, want: usize, upstream: &[Arc<UpstreamPeers>]) {
-    let room = want.saturating_sub(peers.len());
+/// Adds the peers that the forwarders gave behind the local ones, up to what the client wants of both families together,
+/// its own family first.
+pub(super) fn add_peers(peers: &mut PeerLists, client: Merging<'_>, upstream: &[Arc<UpstreamPeers>]) {
+    let room = client.want.saturating_sub(peers.len());
     if room == 0 {
         return;
     }
@@ -89,7 +94,7 @@ pub(super) fn add_peers(peers: &mut PeerLists, client: Client<'_>, want: usize, 
 
 /// Appends peers of each list in turn, so that none crowds the others out, without repeats. Returns how many. Of a list
 /// that is longer than the room each client gets another part.
-fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], client: Client<'_>) -> usize {
+fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], client: Merging<'_>) -> usize {
     let before = peers.len();
     let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
     if room == 0 || longest == 0 {
@@ -138,14 +143,14 @@ mod tests {
     }
 
     /// A client at this address that listens on port 1.
-    fn client<'a>(views: &'a Views, ip: &str) -> Client<'a> {
-        Client { views, place: views.place(ip.parse().unwrap()), port: NonZeroU16::new(1) }
+    fn client<'a>(views: &'a Views, ip: &str, want: usize) -> Merging<'a> {
+        Merging { views, place: views.place(ip.parse().unwrap()), port: NonZeroU16::new(1), want, counts: true }
     }
 
     /// What a client at 10.0.0.1:1 is told when it wants `want`.
     fn merged(local: &[&str], upstream: &[&[&str]], want: usize) -> Vec<String> {
         let views = Views::default();
-        let client = client(&views, "10.0.0.1");
+        let client = client(&views, "10.0.0.1", want);
         let mut reply = AnnounceReply {
             interval: 1,
             min_interval: 1,
@@ -161,9 +166,9 @@ mod tests {
             .enumerate()
             .map(|(n, addresses)| Arc::new(UpstreamPeers::simulated(&lists(addresses), u32::try_from(n).unwrap(), 0)))
             .collect();
-        assert_eq!(enough(&reply.peers, client, want, &upstream), {
+        assert_eq!(enough(&reply.peers, client, &upstream), {
             add_counts(&mut reply, &upstream);
-            add_peers(&mut reply.peers, client, want, &upstream);
+            add_peers(&mut reply.peers, client, &upstream);
             reply.peers.len() >= want
         });
         assert_eq!(usize::try_from(reply.complete).unwrap(), 1 + upstream.len().saturating_sub(1));
@@ -216,10 +221,10 @@ mod tests {
         let local = ["10.0.0.2:2", "203.0.113.5:5", "127.0.0.1:3", "[fd00::2]:2", "[2001:db8::5]:5"];
         let upstream = [Arc::new(UpstreamPeers::simulated(&lists(&["10.0.0.9:9", "9.9.9.9:9"]), 0, 0))];
         let seen = |views: &Views| {
-            let client = client(views, "8.8.8.8");
+            let client = client(views, "8.8.8.8", 50);
             let mut peers = lists(&local);
             view(&mut peers, client);
-            add_peers(&mut peers, client, 50, &upstream);
+            add_peers(&mut peers, client, &upstream);
             told(&peers)
         };
         assert_eq!(seen(&Views::default()), ["203.0.113.5:5", "9.9.9.9:9", "[2001:db8::5]:5"]);

@@ -9,15 +9,18 @@ mod simulation;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+
 use crate::bittorrent::address::tellable;
-use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, Refusal, ScrapeReply, ScrapeRequest, Views};
+use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, ScrapeReply, ScrapeRequest, Views};
 pub use crate::forward::ForwarderStatus;
-use crate::forward::{Forwarders, Outbound};
+use crate::forward::{Asked, Forwarders, Gathered, Outbound};
 use crate::metrics::Metrics;
 use crate::store::{Action, Announcement, Clock, Moment, Picked, Store};
 use crate::wire::via::Via;
 
 use self::gateway::GatewayWatch;
+use self::merge::Merging;
 pub use self::policy::{IpParam, Policy};
 
 /// Who announces, as the frontend knows it.
@@ -33,6 +36,25 @@ pub struct Caller<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The other trackers that passed the announce on, if it does not come from a client itself.
     pub via: &'a Via,
+}
+
+/// What becomes of an announce.
+pub enum Announced<'a> {
+    /// It is answered.
+    Now(AnnounceReply),
+    /// It waits for upstream trackers, for as long as the deadline allows. In the background: it need not be polled for
+    /// anything to happen but the answer.
+    Later(BoxFuture<'a, AnnounceReply>),
+}
+
+impl Announced<'_> {
+    /// The reply, when it is there.
+    pub async fn reply(self) -> AnnounceReply {
+        match self {
+            Self::Now(reply) => reply,
+            Self::Later(reply) => reply.await,
+        }
+    }
 }
 
 /// One tracker: what all frontends share.
@@ -64,11 +86,8 @@ impl Tracker {
         &self.policy
     }
 
-    /// Carries out one announce.
-    ///
-    /// # Errors
-    /// The reason to give to the client. At present no well-formed announce is refused.
-    pub async fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Result<AnnounceReply, Refusal> {
+    /// Carries out one announce. What can be said at once, which is nearly always everything, is said at once.
+    pub fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Announced<'_> {
         let ip = if caller.may_claim { self.policy.peer_ip(caller.ip, &request.claimed) } else { caller.ip };
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.policy.want(request.numwant) };
@@ -90,29 +109,43 @@ impl Tracker {
             local.peers.len()
         );
         let mut reply = self.reply(now, ip, local);
-        let client = merge::Client { views: &self.views, place: self.views.place(ip), port: request.port };
+        // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
+        // the other has counted, again and again.
+        let counts = caller.via.hops() == 0;
+        let client = Merging { views: &self.views, place: self.views.place(ip), port: request.port, want, counts };
         merge::view(&mut reply.peers, client);
-        if let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) {
-            if stopped {
-                forwarders.leave(request);
-            } else {
-                let outbound = Outbound { request, ip, user_agent: caller.user_agent, via: caller.via };
-                let local = &reply.peers;
-                let want = self.policy.with_upstream(want, local.len(), reply.complete);
-                let enough = |lists: &[_]| merge::enough(local, client, want, lists);
-                let upstream = forwarders.announce(outbound, enough).await;
-                merge::add_peers(&mut reply.peers, client, want, &upstream.lists);
-                // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
-                // the other has counted, again and again.
-                if caller.via.hops() == 0 {
-                    merge::add_counts(&mut reply, &upstream.lists);
-                }
-                if upstream.pending && reply.peers.len() < want {
-                    self.policy.call_back(&mut reply);
-                }
-            }
+        let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) else { return Announced::Now(reply) };
+        if stopped {
+            forwarders.leave(request);
+            return Announced::Now(reply);
         }
-        Ok(reply)
+        let outbound = Outbound { request, ip, user_agent: caller.user_agent, via: caller.via };
+        let want = self.policy.with_upstream(want, reply.peers.len(), reply.complete);
+        let client = Merging { want, ..client };
+        match forwarders.announce(&outbound) {
+            Asked::Known(upstream) => Announced::Now(self.merge(reply, client, &upstream)),
+            Asked::Waiting(waiting) => Announced::Later(Box::pin(async move {
+                let enough = |lists: &[_]| merge::enough(&reply.peers, client, lists);
+                let upstream = waiting.gather(enough).await;
+                self.merge(reply, client, &upstream)
+            })),
+        }
+    }
+
+    fn merge(&self, mut reply: AnnounceReply, client: Merging<'_>, upstream: &Gathered) -> AnnounceReply {
+        merge::add_peers(&mut reply.peers, client, &upstream.lists);
+        if client.counts {
+            merge::add_counts(&mut reply, &upstream.lists);
+        }
+        if upstream.pending && reply.peers.len() < client.want {
+            self.policy.call_back(&mut reply);
+        }
+        reply
+    }
+
+    /// Drops peers that have expired. To be called once a second.
+    pub fn housekeep(&self) {
+        self.store.housekeep(self.clock.now());
     }
 
     /// The upstream trackers, if there is a file of them.
@@ -167,5 +200,6 @@ fn announcement(ip: IpAddr, request: &AnnounceRequest, want: usize) -> Announcem
             event => Action::Stay { completed: event == Some(Event::Completed) },
         },
         want,
+        ids: request.ids,
     }
 }

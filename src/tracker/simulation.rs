@@ -104,6 +104,7 @@ impl Client {
             event,
             numwant: NumWant::Default,
             key: None,
+            ids: false,
             claimed: ClaimedIps::default(),
         }
     }
@@ -113,7 +114,7 @@ impl Client {
         let ip = IpAddr::from([10, 0, self.swarm, self.number]);
         let caller = Caller { ip, may_claim: true, user_agent: None, via: &Via::default() };
         let start = Instant::now();
-        let reply = tracker.announce(caller, &self.request(event)).await.unwrap();
+        let reply = tracker.announce(caller, &self.request(event)).reply().await;
         (reply, start.elapsed())
     }
 }

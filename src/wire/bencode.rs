@@ -1,6 +1,6 @@
-//! A tolerant reader of bencode (BEP 3) for what other trackers send. bendy, which we write with, takes canonical
-//! input only, and real trackers send unsorted and repeated keys. This reader copies nothing, allocates nothing,
-//! and goes no deeper than [`MAX_DEPTH`].
+//! Bencode (BEP 3): a tolerant reader for what other trackers send, and what writing our own replies takes. bendy, which
+//! writes everything else, reads canonical input only, and real trackers send unsorted and repeated keys. This reader copies
+//! nothing, allocates nothing, and goes no deeper than [`MAX_DEPTH`].
 
 use thiserror::Error;
 
@@ -141,6 +141,26 @@ impl<'a> Reader<'a> {
         self.at += 1;
         Ok(total)
     }
+}
+
+/// Appends a key as it stands in bencode, length included, and an integer.
+pub(super) fn put_pair(out: &mut Vec<u8>, key: &[u8], value: u32) {
+    out.extend_from_slice(key);
+    out.push(b'i');
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    out.push(b'e');
+}
+
+/// Appends a byte string.
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_length(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// Appends the head of a byte string.
+pub(super) fn put_length(out: &mut Vec<u8>, length: usize) {
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.push(b':');
 }
 
 #[cfg(test)]

@@ -283,6 +283,7 @@ fn announce(fields: &mut Fields<'_>) -> Option<AnnounceRequest> {
         event,
         numwant: not_negative(numwant).map_or(NumWant::Default, NumWant::AtMost),
         key: (key != 0).then(|| Key::from_slice(format!("{key:08X}").as_bytes())),
+        ids: false,
         claimed: ClaimedIps { ip: (!ip.is_unspecified()).then_some(ip.into()), ..ClaimedIps::default() },
     })
 }

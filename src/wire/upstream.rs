@@ -322,7 +322,9 @@ mod tests {
                 external_ip: Ipv4Addr::LOCALHOST.into(), warning: Some("careful".into()), peers: lists,
             };
             for format in [PeerFormat::Compact, PeerFormat::Dictionaries { ids: true }] {
-                let read = parse_reply(&announce::encode(&reply, format)).unwrap();
+                let mut body = Vec::new();
+                announce::encode(&reply, format, &mut body);
+                let read = parse_reply(&body).unwrap();
                 prop_assert_eq!(read.interval, Some(interval));
                 prop_assert_eq!(read.min_interval, Some(min_interval));
                 prop_assert_eq!((read.complete, read.incomplete), (complete, incomplete));
@@ -352,6 +354,7 @@ mod tests {
                 info_hash: InfoHash(info_hash), peer_id: PeerId(peer_id), port: NonZeroU16::new(port),
                 uploaded: 1, downloaded: 2, left: Some(left), event: Some(Event::Completed),
                 numwant: NumWant::AtMost(numwant), key: Some(Key::from_slice(&key)),
+                ids: false,
                 claimed: ClaimedIps { ip: Some(ip.into()), ipv4: Some(ip), ipv6: None },
             };
             let mut query = String::new();

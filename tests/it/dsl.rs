@@ -19,6 +19,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 /// Longer than anything takes on a busy machine. Only a test that fails waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The variable that has servers listen on Unix sockets, unless a test says where it wants them.
+pub(crate) const OVER_UNIX: &str = "RETRACKER_TESTS_OVER_UNIX";
+
 /// Tries until there is something. `what` is what a failure says was waited for.
 pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
@@ -63,8 +66,10 @@ impl Setup {
 
     /// Starts a server and waits until all its listeners are there.
     pub(crate) fn start(mut self) -> Server {
+        let folder = std::env::var_os(OVER_UNIX).map(|_| tempfile::tempdir().unwrap());
         if self.listeners == 0 {
-            self.command.args(["-l", "127.0.0.1:0"]);
+            let unix = folder.as_ref().map(|folder| format!("unix:{}", folder.path().join("socket").display()));
+            self.command.args(["-l", unix.as_deref().unwrap_or("127.0.0.1:0")]);
         }
         let listeners = self.listeners.max(1);
         let mut process = Process::spawn(self.command);
@@ -74,7 +79,7 @@ impl Setup {
             assert!(ended.is_none() || found.len() == listeners, "it ended at once: {:?}", process.log());
             (found.len() == listeners).then_some(found)
         });
-        Server { process, addresses }
+        Server { process, addresses, _folder: folder }
     }
 
     /// Runs to its end.
@@ -154,6 +159,8 @@ impl Drop for Process {
 pub(crate) struct Server {
     process: Process,
     addresses: Vec<String>,
+    /// Of its Unix socket, if it has one that the test did not ask for.
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Server {

@@ -19,6 +19,7 @@ mod fake_udp_tracker;
 mod addresses;
 mod announce;
 mod architecture;
+mod both_fronts;
 mod cli;
 mod forwarding;
 mod http;

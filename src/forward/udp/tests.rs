@@ -146,6 +146,7 @@ fn request() -> AnnounceRequest {
         event: Some(Event::Started),
         numwant: NumWant::Default,
         key: Some(b"0000BEEF"[..].into()),
+        ids: false,
         claimed: ClaimedIps::default(),
     }
 }

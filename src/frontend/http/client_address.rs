@@ -7,6 +7,7 @@ use std::sync::Once;
 
 use ipnet::IpNet;
 
+use super::headers::Headers;
 use crate::metrics::Metrics;
 use crate::wire::forwarded::{self, Syntax};
 
@@ -68,12 +69,6 @@ impl RealIpHeader {
         let is_name = (1..=64).contains(&name.len()) && name.bytes().all(is_token);
         is_name.then(|| Self { name: name.to_owned(), syntax: Syntax::of(name) })
     }
-}
-
-/// The headers of a request.
-pub trait Headers {
-    /// The values of the header's lines, in their order. The case of its name means nothing.
-    fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]>;
 }
 
 /// Who is at the other end of a socket.
@@ -187,10 +182,10 @@ impl ClientAddress {
     }
 
     fn said_in(&self, headers: &impl Headers, name: &str, syntax: Syntax) -> Said {
-        if headers.lines(name).next().is_none() {
+        if headers.all(name).next().is_none() {
             return Said::Nothing;
         }
-        let client = forwarded::client(headers.lines(name), syntax, |ip| self.options.proxies.are_at(ip));
+        let client = forwarded::client(headers.all(name), syntax, |ip| self.options.proxies.are_at(ip));
         client.map_or(Said::Unclear, Said::Client)
     }
 
@@ -199,7 +194,7 @@ impl ClientAddress {
             Some(header) => vec![&header.name],
             None => USUAL.iter().map(|(name, _)| *name).collect(),
         };
-        let lines = names.iter().flat_map(|&name| headers.lines(name).map(move |line| (name, line)));
+        let lines = names.iter().flat_map(|&name| headers.all(name).map(move |line| (name, line)));
         let found: Vec<_> = lines.map(|(name, line)| format!("{name}: \"{}\"", line.escape_ascii())).collect();
         let found = if found.is_empty() { format!("no {} header", names.join(", ")) } else { found.join(" and ") };
         log::warn!(
@@ -231,7 +226,7 @@ mod tests {
     struct Sent<'a>(&'a [(&'a str, &'a str)]);
 
     impl Headers for Sent<'_> {
-        fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
             self.0.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes())
         }
     }

@@ -1,37 +1,31 @@
 //! Announce and scrape over HTTP.
+//!
+//! A connection over TCP begins on the hot path ([`front`]), which reads announces and scrapes itself and answers them
+//! without a detour. With the first request that is not one of those the connection goes to actix-web, where the same
+//! `answer` is given; connections over Unix sockets begin there.
 
-mod announce;
+mod actix;
+mod answer;
 pub mod client_address;
 pub mod connection;
-mod reply;
+pub mod front;
+mod head;
+pub mod headers;
 mod request_line;
-mod scrape;
+pub mod socket;
 
-use actix_web::http::header::{HeaderMap, HeaderValue};
-use actix_web::{HttpRequest, web};
+use actix_web::web;
 
-use self::client_address::{Client, Headers, Source};
-use super::{Context, get};
+use super::get;
 
 /// GET and HEAD only. Everything else is 405.
 pub fn routes(config: &mut web::ServiceConfig) {
     for path in ["/announce", "/announce.php"] {
-        let resource = web::resource(path).route(get().to(announce::announce));
-        config.service(resource.default_service(web::to(reply::method_not_allowed)));
+        let resource = web::resource(path).route(get().to(actix::announce));
+        config.service(resource.default_service(web::to(actix::method_not_allowed)));
     }
     for path in ["/scrape", "/scrape.php"] {
-        let resource = web::resource(path).route(get().to(scrape::scrape));
-        config.service(resource.default_service(web::to(reply::method_not_allowed)));
-    }
-}
-
-/// Who sent this request.
-fn client(request: &HttpRequest, context: &Context) -> Client {
-    context.client_address.of(Source::new(request.peer_addr()), request.headers(), &context.metrics)
-}
-
-impl Headers for HeaderMap {
-    fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.get_all(name).map(HeaderValue::as_bytes)
+        let resource = web::resource(path).route(get().to(actix::scrape));
+        config.service(resource.default_service(web::to(actix::method_not_allowed)));
     }
 }

@@ -20,6 +20,7 @@ fn request() -> AnnounceRequest {
         event: Some(Event::Started),
         numwant: NumWant::Default,
         key: None,
+        ids: false,
         claimed: ClaimedIps::default(),
     }
 }
@@ -172,6 +173,7 @@ proptest! {
             info_hash: InfoHash(ids.2), peer_id: PeerId(ids.3), port: NonZeroU16::new(port),
             uploaded: counters.0, downloaded: counters.1, left, event,
             numwant: NumWant::AtMost(numwant), key: Some(Key::from_slice(format!("{number:08X}").as_bytes())),
+            ids: false,
             claimed: ClaimedIps { ip: ip.map(IpAddr::from), ipv4: None, ipv6: None },
         };
         prop_assert_eq!(key(expected.key.as_ref()), number);

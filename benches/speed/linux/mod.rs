@@ -1,0 +1,99 @@
+//! All of it: what `main.rs` leaves out on other systems.
+
+mod announces;
+mod arguments;
+mod connection;
+mod expiry;
+mod forwarders;
+mod load;
+mod machine;
+mod memory;
+mod program;
+mod reply;
+mod requests;
+mod rounds;
+mod table;
+#[allow(dead_code, reason = "it is the other benchmark's, which asks more of its upstream trackers")]
+#[path = "../../forwarding/upstream.rs"]
+mod upstream;
+
+use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
+
+use self::arguments::{Arguments, Command};
+use self::machine::Cores;
+use self::program::Program;
+use self::table::Row;
+
+/// What every measurement needs: the trackers that are here, and where they run.
+struct Bench {
+    cores: Cores,
+    opentracker: Option<Program>,
+    go_retracker: Option<Program>,
+}
+
+/// One measurement: its name on the command line, what its figure is called, and what it gives.
+type Part = (&'static str, &'static str, fn(&Bench) -> Result<Vec<Row>, String>);
+
+const PARTS: &[Part] = &[
+    ("keepalive", "announces over kept connections", announces::keepalive),
+    ("close", "announces, a connection each", announces::close),
+    ("latency", "latency under the same load", announces::latency),
+    ("scrape", "scrapes of 64 swarms", announces::scrape),
+    ("memory", "memory per peer", memory::per_peer),
+    ("cores", "two cores against one", announces::cores),
+    ("forwarders", "announces with forwarders", forwarders::warm),
+    ("growth", "announces of very many peers", announces::growth),
+    ("expiry", "announces while peers expire", expiry::together),
+    ("go", "announces, beside the Go retracker", announces::go_retracker),
+    ("gomemory", "memory per peer, beside the Go retracker", memory::go_retracker),
+];
+
+pub(crate) fn main() -> ExitCode {
+    // `cargo test --all-targets` starts benchmarks too, without this argument: to see whether they do start.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        println!("nothing is measured without --bench, which `cargo bench` gives");
+        return ExitCode::SUCCESS;
+    }
+    match Arguments::read() {
+        Arguments { command: Some(Command::Load(load)), .. } => load.run(),
+        Arguments { parts, tries, .. } => {
+            rounds::TRIES.store(tries.into(), Relaxed);
+            compare(&parts)
+        }
+    }
+}
+
+/// Carries out these measurements, or all of them, and prints the table.
+fn compare(wanted: &[String]) -> ExitCode {
+    if let Some(unknown) = wanted.iter().find(|wanted| !PARTS.iter().any(|(name, ..)| name == wanted)) {
+        let names: Vec<_> = PARTS.iter().map(|(name, ..)| *name).collect();
+        eprintln!("there is no `{unknown}`, but there are {}", names.join(", "));
+        return ExitCode::FAILURE;
+    }
+    let bench = Bench {
+        cores: Cores::of_this_process(),
+        opentracker: Program::opentracker(),
+        go_retracker: Program::go_retracker(),
+    };
+    table::print_head();
+    let mut failed = false;
+    for (_, figure, measure) in PARTS.iter().filter(|(name, ..)| wanted.is_empty() || wanted.iter().any(|w| w == name))
+    {
+        bench.cores.stay(machine::Place::Load);
+        for row in measure(&bench).unwrap_or_else(|why| vec![Row::failed(figure, &why)]) {
+            row.print();
+            failed |= row.is_failed();
+        }
+    }
+    print_foot(&bench);
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Says where the figures come from.
+fn print_foot(bench: &Bench) {
+    let programs = [Some(&Program::retracker()), bench.opentracker.as_ref(), bench.go_retracker.as_ref()]
+        .map(|program| program.map(|program| program.version(&bench.cores)));
+    let programs: Vec<_> = programs.into_iter().flatten().collect();
+    println!("\n{}; {}; {}", machine::today(), machine::describe(&bench.cores), programs.join(", "));
+}

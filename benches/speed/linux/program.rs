@@ -1,0 +1,156 @@
+//! The trackers that are measured, each in a process of its own.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::machine::{Cores, Place};
+use super::reply;
+use super::requests::{Crowd, Prepared, Requests as _, Style};
+
+/// How long a start may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Retracker,
+    Opentracker,
+    GoRetracker,
+}
+
+/// A tracker that can be started.
+#[derive(Clone)]
+pub(crate) struct Program {
+    pub(crate) kind: Kind,
+    command: String,
+}
+
+impl Program {
+    /// What `cargo bench` has built, unless another build is named.
+    pub(crate) fn retracker() -> Self {
+        let command = named("RETRACKER").unwrap_or_else(|| env!("CARGO_BIN_EXE_retracker").to_owned());
+        Self { kind: Kind::Retracker, command }
+    }
+
+    /// None if there is none on this machine.
+    pub(crate) fn opentracker() -> Option<Self> {
+        let command = named("OPENTRACKER").or_else(|| on_path("opentracker"))?;
+        Some(Self { kind: Kind::Opentracker, command })
+    }
+
+    /// None if there is none on this machine.
+    pub(crate) fn go_retracker() -> Option<Self> {
+        named("GO_RETRACKER").map(|command| Self { kind: Kind::GoRetracker, command })
+    }
+
+    /// Starts it there, with these arguments besides those that every start needs.
+    pub(crate) fn start(&self, cores: &Cores, place: Place, args: &[&str]) -> Server {
+        let address = free_address();
+        let port = address.port().to_string();
+        let mut command = Command::new(&self.command);
+        match self.kind {
+            Kind::Retracker => command.env_clear().arg("-l").arg(address.to_string()),
+            Kind::Opentracker => command.args(["-i", "127.0.0.1", "-p", &port]),
+            Kind::GoRetracker => command.arg("-l").arg(address.to_string()),
+        };
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A process runs where the thread that started it does.
+        cores.stay(place);
+        let process = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.command));
+        cores.stay(if place == Place::Both { Place::Both } else { Place::Load });
+        let name = match self.kind {
+            Kind::Retracker => "retracker",
+            Kind::Opentracker => "opentracker",
+            Kind::GoRetracker => "Go retracker",
+        };
+        let server = Server { name, address, process };
+        server.wait_until_it_listens();
+        server
+    }
+
+    /// As it names itself.
+    pub(crate) fn version(&self, cores: &Cores) -> String {
+        match self.kind {
+            Kind::Opentracker => {
+                let server = self.start(cores, Place::Server, &[]);
+                let version = server.get("/stats?mode=version");
+                let commit = version.rsplit("id=").next().unwrap_or_default().trim().to_owned();
+                format!("opentracker {commit}")
+            }
+            Kind::Retracker | Kind::GoRetracker => {
+                let output = Command::new(&self.command).arg("-v").output().unwrap();
+                let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+                if self.kind == Kind::Retracker { version } else { format!("Go retracker {version}") }
+            }
+        }
+    }
+}
+
+fn named(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
+fn on_path(name: &str) -> Option<String> {
+    let path = std::env::var_os("PATH")?;
+    let mut found = std::env::split_paths(&path).map(|folder| folder.join(name)).filter(|file| Path::is_file(file));
+    found.next()?.into_os_string().into_string().ok()
+}
+
+/// A port that nobody listens on: not every tracker can be told to choose one.
+fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A tracker that runs. It is killed when this goes.
+pub(crate) struct Server {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    process: Child,
+}
+
+impl Server {
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    fn wait_until_it_listens(&self) {
+        let start = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            assert!(start.elapsed() < PATIENCE, "{} does not listen", self.name);
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The reply to a request on a connection of its own.
+    fn exchange(&self, request: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request).unwrap();
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).unwrap();
+        reply
+    }
+
+    fn get(&self, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        String::from_utf8(self.exchange(request.as_bytes())).unwrap()
+    }
+
+    /// How many peers it says that a crowd's first swarms have, of which it asks in one scrape.
+    pub(crate) fn peers_of(&self, crowd: Crowd, swarms: u64) -> u64 {
+        let style = Style::new(self.address).close(true);
+        let mut scrapes = Prepared::scrapes(Crowd { swarms, ..crowd }, swarms, &style);
+        reply::counted(&self.exchange(scrapes.next().unwrap()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Neither can fail but for a process that has ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

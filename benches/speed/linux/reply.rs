@@ -1,0 +1,118 @@
+//! What a reply must be. A tracker that is fast and wrong is of no use.
+
+use std::borrow::Cow;
+
+use memchr::memmem::{find, find_iter};
+
+/// What is asked of a reply besides that it is a dictionary and no refusal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    Anything,
+    /// At least one, in a compact list.
+    Peers,
+    /// The counts of so many swarms.
+    Counts(usize),
+}
+
+/// Whether a reply is complete, and if so, whether it is right.
+pub(crate) fn check(reply: &[u8], ended: bool, expect: Expect) -> Option<Result<(), &'static str>> {
+    let Some(end) = find(reply, b"\r\n\r\n") else {
+        return ended.then_some(Err("a connection closed before the reply"));
+    };
+    let (head, rest) = (&reply[..end], &reply[end + 4..]);
+    let body = match framing(head) {
+        Framing::Length(length) if rest.len() < length => {
+            return ended.then_some(Err("a reply shorter than its Content-Length"));
+        }
+        Framing::Length(length) if rest.len() > length => return Some(Err("a reply longer than its Content-Length")),
+        Framing::Length(_) => Cow::Borrowed(rest),
+        Framing::Chunked if rest.ends_with(b"0\r\n\r\n") => match joined(rest) {
+            Some(body) => Cow::Owned(body),
+            None => return Some(Err("chunks that are none")),
+        },
+        Framing::UntilClosed if ended => Cow::Borrowed(rest),
+        Framing::Chunked | Framing::UntilClosed => return ended.then_some(Err("a reply cut off")),
+    };
+    if !head.starts_with(b"HTTP/1.1 200") && !head.starts_with(b"HTTP/1.0 200") {
+        return Some(Err("a status other than 200"));
+    }
+    Some(check_body(&body, expect))
+}
+
+enum Framing {
+    Length(usize),
+    Chunked,
+    UntilClosed,
+}
+
+fn framing(head: &[u8]) -> Framing {
+    for line in head.split(|&byte| byte == b'\n').skip(1) {
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"content-length") {
+            return Framing::Length(number(value).unwrap_or(usize::MAX));
+        }
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            return Framing::Chunked;
+        }
+    }
+    Framing::UntilClosed
+}
+
+/// What stands in chunks.
+fn joined(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::with_capacity(rest.len());
+    loop {
+        let end = find(rest, b"\r\n")?;
+        let length = usize::from_str_radix(str::from_utf8(&rest[..end]).ok()?, 16).ok()?;
+        if length == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(rest.get(end + 2..end + 2 + length)?);
+        rest = rest.get(end + 4 + length..)?;
+    }
+}
+
+fn check_body(body: &[u8], expect: Expect) -> Result<(), &'static str> {
+    if body.first() != Some(&b'd') || body.last() != Some(&b'e') {
+        return Err("a body that is no dictionary");
+    }
+    if find(body, b"14:failure reason").is_some() {
+        return Err("a refusal");
+    }
+    match expect {
+        Expect::Anything => Ok(()),
+        Expect::Peers => check_peers(body),
+        Expect::Counts(swarms) if find_iter(body, b"8:completei").count() == swarms => Ok(()),
+        Expect::Counts(_) => Err("a scrape that lacks swarms"),
+    }
+}
+
+fn check_peers(body: &[u8]) -> Result<(), &'static str> {
+    const KEY: &[u8] = b"5:peers";
+    let at = find(body, KEY).ok_or("no list of peers")?;
+    let list = &body[at + KEY.len()..];
+    let colon = memchr::memchr(b':', list).ok_or("a list of peers that is no string")?;
+    let length = number(&list[..colon]).ok_or("a list of peers that is no string")?;
+    match length {
+        0 => Err("no peer"),
+        _ if length % 6 != 0 || length >= list.len() - colon - 1 => Err("a list of peers of the wrong length"),
+        _ => Ok(()),
+    }
+}
+
+fn number(digits: &[u8]) -> Option<usize> {
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// The peers that a scrape counted in one swarm or in many.
+pub(crate) fn counted(body: &[u8]) -> u64 {
+    let sum = |key: &[u8]| {
+        let number = |at| {
+            let digits = &body[at + key.len()..];
+            number(&digits[..memchr::memchr(b'e', digits).unwrap_or_default()]).unwrap_or_default() as u64
+        };
+        find_iter(body, key).map(number).sum::<u64>()
+    };
+    sum(b"8:completei") + sum(b"10:incompletei")
+}

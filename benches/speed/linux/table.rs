@@ -1,0 +1,85 @@
+//! The table, and what stands in it.
+
+use super::rounds::{Samples, Spread};
+
+/// One line.
+pub(crate) struct Row {
+    figure: String,
+    ours: String,
+    theirs: String,
+    ratio: String,
+    goal: String,
+    noisy: bool,
+    missed: bool,
+    failed: bool,
+}
+
+impl Row {
+    /// A figure that is compared with another tracker's, which may not be there.
+    pub(crate) fn compared(figure: &str, unit: &str, ours: &Samples, theirs: Option<&Samples>, goal: f64) -> Self {
+        let row = Self::new(figure, &format!("{} {unit}", ours.values())).noisy(ours.is_noisy());
+        match theirs {
+            None => Self { theirs: "not on this machine".to_owned(), goal: goal_text(goal), ..row },
+            Some(theirs) => Self {
+                theirs: format!("{} {unit}", theirs.values()),
+                noisy: row.noisy || theirs.is_noisy(),
+                ..row.ratio(ours.over(theirs), goal)
+            },
+        }
+    }
+
+    /// For information.
+    pub(crate) fn new(figure: &str, ours: &str) -> Self {
+        Self {
+            figure: figure.to_owned(),
+            ours: ours.to_owned(),
+            theirs: String::new(),
+            ratio: String::new(),
+            goal: String::new(),
+            noisy: false,
+            missed: false,
+            failed: false,
+        }
+    }
+
+    pub(crate) fn theirs(self, theirs: String) -> Self {
+        Self { theirs, ..self }
+    }
+
+    pub(crate) fn ratio(self, ratio: Spread, goal: f64) -> Self {
+        Self { ratio: ratio.to_string(), missed: ratio.median > goal, goal: goal_text(goal), ..self }
+    }
+
+    /// A figure that has a goal of its own.
+    pub(crate) fn goal(self, goal: &str, met: bool) -> Self {
+        Self { goal: goal.to_owned(), missed: !met, ..self }
+    }
+
+    pub(crate) fn noisy(self, noisy: bool) -> Self {
+        Self { noisy, ..self }
+    }
+
+    /// Wrong replies, or none.
+    pub(crate) fn failed(figure: &str, why: &str) -> Self {
+        Self { failed: true, ..Self::new(figure, why) }
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed
+    }
+
+    pub(crate) fn print(&self) {
+        let Self { figure, ours, theirs, ratio, goal, noisy, missed, failed } = self;
+        let marks = [(*noisy, " noisy"), (*missed, " above the goal"), (*failed, " **failed**")];
+        let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
+        println!("| {figure} | {ours} | {theirs} | {ratio} | {goal}{marks} |");
+    }
+}
+
+fn goal_text(goal: f64) -> String {
+    format!("≤ {goal:.2}")
+}
+
+pub(crate) fn print_head() {
+    println!("| figure | ours | theirs | ratio | goal |\n| --- | --- | --- | --- | --- |");
+}

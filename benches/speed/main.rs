@@ -1,0 +1,36 @@
+//! What an announce costs: CPU time, memory and latency of the release binary, beside other trackers under the same load.
+//!
+//! ```text
+//! cargo bench --bench speed
+//! cargo bench --bench speed -- keepalive close memory
+//! cargo bench --bench speed -- load --url http://127.0.0.1:6969/announce --pid 4711
+//! ```
+//!
+//! `benches/README.md` says how to name the other trackers. It ends with status 1 when a reply was wrong, never for a
+//! figure: those depend on the machine.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark may fail, and it prints its report"
+)]
+
+#[cfg(target_os = "linux")]
+mod linux;
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    linux::main()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    println!("nothing is measured: epoll, the choice of cores and /proc are Linux's");
+}
