@@ -2,7 +2,7 @@
 //!
 //! It takes the requests that a read brings, writes the replies one after the other into a buffer of the worker's, and
 //! sends that: three system calls for a request on a connection that is kept, four for one on a connection of its own. A
-//! connection that waits has no buffer. What [`Head`] does not read goes to actix-web, with the rest of its connection.
+//! connection that waits has no buffer. What `Head` does not read goes to actix-web, with the rest of its connection.
 //!
 //! Replies have no `Date`: nobody may cache them, and no client reads it.
 
