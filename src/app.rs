@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Config, Forward, ForwardsFile};
 use crate::forward::{Engine, Forwarders};
 use crate::frontend::http::client_address::ClientAddress;
-use crate::frontend::listen::{Bound, ListenAddr};
+use crate::frontend::listen::{Listen, ListenAddr, Listening};
 use crate::frontend::{Context, serve};
 use crate::metrics::{Metrics, StoreSample};
 use crate::store::Store;
@@ -39,7 +39,7 @@ pub struct App {
     context: Arc<Context>,
     store: Arc<Store>,
     forward: Option<(Engine, ForwardsFile)>,
-    bound: Vec<Bound>,
+    listening: Vec<Listening>,
     workers: usize,
 }
 
@@ -47,10 +47,10 @@ pub struct App {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {error}{}", hint(address, error))]
+    #[error("cannot listen on {address}: {error}{}", hint(&address.address, error))]
     Listen {
         /// As configured.
-        address: ListenAddr,
+        address: Listen,
         /// Why.
         error: io::Error,
     },
@@ -76,12 +76,12 @@ impl App {
     /// Builds the parts and binds all sockets, or none.
     pub fn bind(config: &Config) -> Result<Self, StartError> {
         let workers = thread::available_parallelism().map_or(1, NonZero::get);
-        let bound = config
+        let listening = config
             .listen
             .iter()
             .map(|address| {
                 let listen = |error| StartError::Listen { address: address.clone(), error };
-                Bound::bind(address, workers).map_err(listen)
+                Listening::bind(address, workers).map_err(listen)
             })
             .collect::<Result<Vec<_>, _>>()?;
 
@@ -103,24 +103,24 @@ impl App {
             }
         };
         let context = Context {
-            tracker: Tracker::new(config.policy, Arc::clone(&store), forwarders, &metrics),
+            tracker: Tracker::new(config.policy, config.views.clone(), Arc::clone(&store), forwarders, &metrics),
             metrics,
             registry,
-            client_address: ClientAddress::new(config.x_real_ip),
+            client_address: ClientAddress::new(config.client_address.clone()),
             draining: AtomicBool::new(false),
             connections: TaskTracker::new(),
         };
-        Ok(Self { context: Arc::new(context), store, forward, bound, workers })
+        Ok(Self { context: Arc::new(context), store, forward, listening, workers })
     }
 
     /// What is bound, with the ports that the system chose.
     pub fn addresses(&self) -> Vec<String> {
-        self.bound.iter().map(Bound::address).collect()
+        self.listening.iter().map(Listening::address).collect()
     }
 
     /// Serves until `stop` is done, then lets the requests under way finish.
     pub fn run<F: Future>(self, stop: impl FnOnce() -> io::Result<F>) -> Result<(), StartError> {
-        let Self { context, store, forward, bound, workers } = self;
+        let Self { context, store, forward, listening, workers } = self;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stopping, stopped) = watch::channel(false);
         // Inside the runtime, so that signals are caught before anybody is served.
@@ -130,7 +130,7 @@ impl App {
             None => (None, None),
             Some((engine, file)) => (Some(file), Some(Upstream::start(engine)?)),
         };
-        let threads = serve::start(bound, workers, &context, &stopped)?;
+        let threads = serve::start(listening, workers, &context, &stopped)?;
         runtime.block_on(async {
             let reload = async {
                 loop {

@@ -37,7 +37,7 @@ pub struct Metrics {
     /// From the request's arrival to the reply being ready to be sent, in seconds. Its lock is shared by all workers, so
     /// that it is there only when somebody looks at it.
     announce_duration: Option<Histogram>,
-    /// Requests without a usable `X-Real-IP` though `-x` is set.
+    /// Requests of proxies that did not say whose they are.
     pub real_ip_missing: Counter,
     /// Addresses that seem to hide many clients.
     pub gateways: Gauge,
@@ -229,7 +229,7 @@ impl Metrics {
         registry.register("requests", "Announce requests (name of the Go retracker)", self.requests.clone());
         registry.register(
             "retracker_real_ip_missing",
-            "Requests without a usable X-Real-IP header though -x is set",
+            "Requests of proxies that did not say whose they are",
             self.real_ip_missing.clone(),
         );
         registry.register(

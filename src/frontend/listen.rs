@@ -15,7 +15,45 @@ use thiserror::Error;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// Where to listen: `-l`, `LISTEN_ADDR`; `:80`.
+/// Where to listen, and for whom: `-l`, `LISTEN_ADDR`; `:80`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Where.
+    pub address: ListenAddr,
+    /// Whether proxies connect there that say first, by the PROXY protocol, whose each connection is: with `proxy+tcp://`
+    /// or `proxy+unix:` before the address.
+    pub proxied: bool,
+}
+
+impl FromStr for Listen {
+    type Err = NotAListenAddr;
+
+    fn from_str(text: &str) -> Result<Self, NotAListenAddr> {
+        if let Some(tcp) = text.strip_prefix("proxy+tcp://") {
+            return match tcp.parse()? {
+                ListenAddr::Unix(_) => Err(NotAListenAddr),
+                address => Ok(Self { address, proxied: true }),
+            };
+        }
+        match text.strip_prefix("proxy+") {
+            Some(unix) if unix.starts_with("unix:") => Ok(Self { address: unix.parse()?, proxied: true }),
+            Some(_) => Err(NotAListenAddr),
+            None => Ok(Self { address: text.parse()?, proxied: false }),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.proxied, &self.address) {
+            (true, ListenAddr::Unix(_)) => write!(f, "proxy+{}", self.address),
+            (true, _) => write!(f, "proxy+tcp://{}", self.address),
+            (false, _) => self.address.fmt(f),
+        }
+    }
+}
+
+/// A socket's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddr {
     /// `:8080`, all addresses of both families.
@@ -84,6 +122,31 @@ impl ListenAddr {
                 })
                 .collect()),
             Self::Unix(_) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// What is bound, and for whom.
+#[derive(Debug)]
+pub struct Listening {
+    /// The sockets.
+    pub bound: Bound,
+    /// As in [`Listen`].
+    pub proxied: bool,
+}
+
+impl Listening {
+    /// Binds for so many workers.
+    pub fn bind(listen: &Listen, workers: usize) -> io::Result<Self> {
+        Ok(Self { bound: Bound::bind(&listen.address, workers)?, proxied: listen.proxied })
+    }
+
+    /// What is bound, as it could be configured, with the port that the system chose.
+    pub fn address(&self) -> String {
+        match (self.proxied, &self.bound) {
+            (true, Bound::Unix(_)) => format!("proxy+{}", self.bound.address()),
+            (true, Bound::Tcp(_)) => format!("proxy+tcp://{}", self.bound.address()),
+            (false, _) => self.bound.address(),
         }
     }
 }
@@ -219,6 +282,32 @@ mod tests {
         }
         for text in [":8080", "127.0.0.1:8080", "[::1]:8080", "localhost:80", "unix:/run/x.sock"] {
             assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn addresses_for_proxies() {
+        for (text, address) in [
+            ("proxy+tcp://127.0.0.1:8081", "127.0.0.1:8081"),
+            ("proxy+tcp://:8081", ":8081"),
+            ("proxy+tcp://[::1]:8081", "[::1]:8081"),
+            ("proxy+unix:/run/x.sock", "unix:/run/x.sock"),
+        ] {
+            let listen: Listen = text.parse().unwrap();
+            assert_eq!((listen.to_string().as_str(), listen.address.to_string().as_str()), (text, address));
+            assert!(listen.proxied && !address.parse::<Listen>().unwrap().proxied);
+        }
+        for wrong in [
+            "proxy+:80",
+            "proxy:80:80",
+            "proxy+tcp:127.0.0.1:80",
+            "proxy+tcp://",
+            "proxy+tcp://unix:/run/x.sock",
+            "proxy+tcp://proxy+tcp://:80",
+            "proxy+udp://:80",
+            "proxy+unix:",
+        ] {
+            assert_eq!(wrong.parse::<Listen>(), Err(NotAListenAddr), "{wrong}");
         }
     }
 

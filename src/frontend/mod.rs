@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod http;
 pub mod listen;
+pub mod proxied;
 pub mod serve;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Local peers and upstream peers in one reply.
+//! Local peers and upstream peers in one reply, each under the address by which the client reaches it.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::bittorrent::address::tellable;
-use crate::bittorrent::{AnnounceReply, Endpoint, Ip, Peer, PeerLists};
+use crate::bittorrent::{AnnounceReply, Endpoint, Ip, Peer, PeerLists, Place, Views};
 use crate::forward::UpstreamPeers;
 
 /// Adds the largest of the counts that the forwarders gave, not the sum, because they know the same seeds.
@@ -18,11 +17,12 @@ pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &[Arc<UpstreamPeer
     reply.incomplete = reply.incomplete.saturating_add(most(|list| list.incomplete));
 }
 
-/// Whose reply it is that upstream peers go into.
+/// Whose reply it is that peers go into.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Merging {
-    /// The address that the client is recorded under.
-    pub(super) ip: IpAddr,
+pub(super) struct Merging<'a> {
+    pub(super) views: &'a Views,
+    /// Where the client is: the address that it is recorded under.
+    pub(super) place: Place,
     /// Where it listens there.
     pub(super) port: Option<NonZeroU16>,
     /// How many peers it gets at most.
@@ -31,17 +31,41 @@ pub(super) struct Merging {
     pub(super) counts: bool,
 }
 
-impl Merging {
-    /// Whether the peer is another one, and at an address that means something to the client.
+impl Merging<'_> {
+    /// The address under which the client is told of a peer.
+    fn address_of(self, ip: IpAddr) -> Option<IpAddr> {
+        self.views.address_for(self.place, self.views.place(ip))
+    }
+
+    /// Whether an upstream's peer is another one, and at an address that leads there from where the client is. What stands
+    /// for an address of our own means nothing for one of theirs.
     fn can_use<A: Ip>(self, peer: Endpoint<A>) -> bool {
         let ip = peer.ip.into();
-        let itself = ip == self.ip && Some(peer.port) == self.port;
-        !itself && tellable(ip) && (!ip.is_loopback() || self.ip.is_loopback())
+        let itself = ip == self.place.ip && Some(peer.port) == self.port;
+        !itself && self.address_of(ip) == Some(ip)
     }
 }
 
+/// Has the client see the local peers as it can reach them, and takes away those that it cannot.
+pub(super) fn view(peers: &mut PeerLists, client: Merging<'_>) {
+    peers.v4.retain_mut(|peer| match client.address_of(peer.endpoint.ip.into()) {
+        Some(IpAddr::V4(ip)) => {
+            peer.endpoint.ip = ip;
+            true
+        }
+        _ => false,
+    });
+    peers.v6.retain_mut(|peer| match client.address_of(peer.endpoint.ip.into()) {
+        Some(IpAddr::V6(ip)) => {
+            peer.endpoint.ip = ip;
+            true
+        }
+        _ => false,
+    });
+}
+
 /// Whether the local peers and those that the forwarders gave are as many as the client wants.
-pub(super) fn enough(local: &PeerLists, client: Merging, upstream: &[Arc<UpstreamPeers>]) -> bool {
+pub(super) fn enough(local: &PeerLists, client: Merging<'_>, upstream: &[Arc<UpstreamPeers>]) -> bool {
     if local.len() >= client.want || upstream.is_empty() {
         return local.len() >= client.want;
     }
@@ -52,14 +76,14 @@ pub(super) fn enough(local: &PeerLists, client: Merging, upstream: &[Arc<Upstrea
 
 /// Adds the peers that the forwarders gave behind the local ones, up to what the client wants of both families together,
 /// its own family first.
-pub(super) fn add_peers(peers: &mut PeerLists, client: Merging, upstream: &[Arc<UpstreamPeers>]) {
+pub(super) fn add_peers(peers: &mut PeerLists, client: Merging<'_>, upstream: &[Arc<UpstreamPeers>]) {
     let room = client.want.saturating_sub(peers.len());
     if room == 0 {
         return;
     }
     let v4: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v4).collect();
     let v6: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v6).collect();
-    if client.ip.is_ipv4() {
+    if client.place.ip.is_ipv4() {
         let added = add(&mut peers.v4, room, &v4, client);
         add(&mut peers.v6, room - added, &v6, client);
     } else {
@@ -70,7 +94,7 @@ pub(super) fn add_peers(peers: &mut PeerLists, client: Merging, upstream: &[Arc<
 
 /// Appends peers of each list in turn, so that none crowds the others out, without repeats. Returns how many. Of a list
 /// that is longer than the room each client gets another part.
-fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], client: Merging) -> usize {
+fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], client: Merging<'_>) -> usize {
     let before = peers.len();
     let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
     if room == 0 || longest == 0 {
@@ -100,7 +124,7 @@ fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], c
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bittorrent::PeerLists;
+    use crate::bittorrent::{ExternalAddress, PeerLists};
     use std::net::SocketAddr;
     use std::num::NonZeroU16;
 
@@ -118,17 +142,22 @@ mod tests {
         v4.chain(peers.v6.iter().map(|peer| SocketAddr::from(peer.endpoint).to_string())).collect()
     }
 
+    /// A client at this address that listens on port 1.
+    fn client<'a>(views: &'a Views, ip: &str, want: usize) -> Merging<'a> {
+        Merging { views, place: views.place(ip.parse().unwrap()), port: NonZeroU16::new(1), want, counts: true }
+    }
+
     /// What a client at 10.0.0.1:1 is told when it wants `want`.
     fn merged(local: &[&str], upstream: &[&[&str]], want: usize) -> Vec<String> {
-        let ip = "10.0.0.1".parse().unwrap();
-        let client = Merging { ip, port: NonZeroU16::new(1), want, counts: true };
+        let views = Views::default();
+        let client = client(&views, "10.0.0.1", want);
         let mut reply = AnnounceReply {
             interval: 1,
             min_interval: 1,
             complete: 1,
             incomplete: 1,
             downloaded: 0,
-            external_ip: ip,
+            external_ip: client.place.ip,
             warning: None,
             peers: lists(local),
         };
@@ -185,5 +214,22 @@ mod tests {
         ][..];
         assert_eq!(merged(&[], &[upstream], 50), ["10.0.0.1:2", "9.9.9.9:1"]);
         assert!(merged(&[], &[&["127.0.0.1:5"]], 50).is_empty());
+    }
+
+    #[test]
+    fn a_routable_client_is_told_what_it_can_reach() {
+        let local = ["10.0.0.2:2", "203.0.113.5:5", "127.0.0.1:3", "[fd00::2]:2", "[2001:db8::5]:5"];
+        let upstream = [Arc::new(UpstreamPeers::simulated(&lists(&["10.0.0.9:9", "9.9.9.9:9"]), 0, 0))];
+        let seen = |views: &Views| {
+            let client = client(views, "8.8.8.8", 50);
+            let mut peers = lists(&local);
+            view(&mut peers, client);
+            add_peers(&mut peers, client, &upstream);
+            told(&peers)
+        };
+        assert_eq!(seen(&Views::default()), ["203.0.113.5:5", "9.9.9.9:9", "[2001:db8::5]:5"]);
+        let external = ExternalAddress { v4: Some([203, 0, 113, 1].into()), v6: None };
+        let views = Views::new(&[], external);
+        assert_eq!(seen(&views), ["203.0.113.1:2", "203.0.113.5:5", "9.9.9.9:9", "[2001:db8::5]:5"]);
     }
 }

@@ -110,7 +110,7 @@ impl<'a> Head<'a> {
 }
 
 impl Headers for Head<'_> {
-    fn all<'a>(&'a self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let named =
             move |line: &&(&[u8], &'a [u8])| line.0.len() == name.len() && line.0.eq_ignore_ascii_case(name.as_bytes());
         self.lines.iter().filter(named).map(|&(_, value)| value)
