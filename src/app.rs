@@ -19,6 +19,7 @@ use crate::config::{Config, Forward, ForwardsFile};
 use crate::forward::{Engine, Forwarders};
 use crate::frontend::http::client_address::ClientAddress;
 use crate::frontend::listen::{Bound, ListenAddr};
+use crate::frontend::udp::{UdpListenAddr, UdpListener};
 use crate::frontend::{Context, serve};
 use crate::metrics::{Metrics, StoreSample};
 use crate::store::Store;
@@ -54,6 +55,14 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// An address cannot be listened on for UDP.
+    #[error("cannot listen on {address}: {error}{}", hint_udp(error))]
+    ListenUdp {
+        /// As configured.
+        address: UdpListenAddr,
+        /// Why.
+        error: io::Error,
+    },
     /// A forwarder cannot be set up.
     #[error("{0}")]
     Forwarder(String),
@@ -72,6 +81,14 @@ fn hint(address: &ListenAddr, error: &io::Error) -> &'static str {
     }
 }
 
+fn hint_udp(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process has it, or another -u of this one: choose another",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege, choose another with -u",
+        _ => "",
+    }
+}
+
 impl App {
     /// Builds the parts and binds all sockets, or none.
     pub fn bind(config: &Config) -> Result<Self, StartError> {
@@ -83,6 +100,10 @@ impl App {
                 let listen = |error| StartError::Listen { address: address.clone(), error };
                 Bound::bind(address, workers).map_err(listen)
             })
+            .chain(config.udp_listen.iter().map(|address| {
+                let listen = |error| StartError::ListenUdp { address: address.clone(), error };
+                UdpListener::bind(address, workers).map(Bound::Udp).map_err(listen)
+            }))
             .collect::<Result<Vec<_>, _>>()?;
 
         let store = Arc::new(Store::new(config.store));

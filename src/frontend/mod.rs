@@ -5,6 +5,7 @@ pub mod admin;
 pub mod http;
 pub mod listen;
 pub mod serve;
+pub mod udp;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -22,7 +22,8 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::http::connection::Lenient;
 use super::listen::{Bound, SocketFile};
-use super::{Context, routes};
+use super::udp::UdpListener;
+use super::{Context, routes, udp};
 
 /// How long requests under way may take to finish once the process is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
@@ -54,6 +55,9 @@ pub fn start(
             Bound::Unix(listeners) => {
                 sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.unix.push(listener));
             }
+            Bound::Udp(listeners) => {
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.udp.push(listener));
+            }
         }
     }
     sockets
@@ -73,6 +77,7 @@ pub fn start(
 struct Sockets {
     tcp: Vec<std::net::TcpListener>,
     unix: Vec<(std::os::unix::net::UnixListener, Arc<SocketFile>)>,
+    udp: Vec<UdpListener>,
 }
 
 async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
@@ -95,6 +100,9 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
             }
             drop(file);
         });
+    }
+    for listener in sockets.udp {
+        listening.spawn_local(udp::serve(listener, Arc::clone(&context), stop.clone()));
     }
     while listening.join_next().await.is_some() {}
 }

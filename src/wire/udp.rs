@@ -2,26 +2,40 @@
 //! BEP 41). All numbers are in network order. A packet may be longer than what is read of it: so BEP 15 leaves room for
 //! extensions.
 
+mod key;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 
+use smallvec::SmallVec;
 use thiserror::Error;
 
-use super::compact;
+use super::compact::{self, CompactIp};
 use super::upstream::{MAX_PEERS, UpstreamReply};
-use crate::bittorrent::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, Key, NumWant, PeerId};
+use crate::bittorrent::{
+    AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, Peer, PeerId, SwarmCounts,
+};
+pub use key::key;
 
 /// Begins a connect request, where others have a connection id (BEP 15, "Connect").
 const PROTOCOL_ID: u64 = 0x0417_2710_1980;
 
 const CONNECT: u32 = 0;
 const ANNOUNCE: u32 = 1;
+const SCRAPE: u32 = 2;
 const ERROR: u32 = 3;
 
 /// Bytes of an announce request before its options (BEP 15, "IPv4 announce request").
 const ANNOUNCE_LENGTH: usize = 98;
 /// Bytes of an announce response before its peers (BEP 15, "IPv4 announce response").
 const ANNOUNCED_LENGTH: usize = 20;
+
+/// The largest response, in bytes: what is left of the 1280 that every IPv6 network carries in one piece, behind the
+/// headers of IPv6 and UDP. Over IPv4 it is room for 202 peers, over IPv6 for 67.
+pub const MAX_RESPONSE: usize = 1232;
+
+/// Torrents that one scrape may ask about (BEP 15, "Scrape"). Of more, the first are told.
+pub const MAX_SCRAPED: usize = 74;
 
 /// Ends the options. As the packet's end does so too, it is read but not written (BEP 41, "Option Format").
 const END_OF_OPTIONS: u8 = 0;
@@ -61,7 +75,17 @@ pub enum Request {
         /// What is announced. Its key is the packet's in 8 hexadecimal digits, as clients write it over HTTP.
         announce: AnnounceRequest,
         /// Path and query of the announce URL; empty when the client did not tell (BEP 41).
-        url_data: Vec<u8>,
+        url_data: SmallVec<[u8; 32]>,
+    },
+    /// Asks for the counts of swarms (BEP 15, "Scrape").
+    Scrape {
+        /// What the tracker gave; whether it did is for the tracker to judge.
+        connection: ConnectionId,
+        /// To be repeated in the response.
+        transaction: TransactionId,
+        /// The torrents, in the order in which they are to be told; at most [`MAX_SCRAPED`], and none at all if the packet
+        /// ends too soon.
+        info_hashes: Vec<InfoHash>,
     },
 }
 
@@ -180,6 +204,12 @@ impl Request {
                 let url_data = url_data(options);
                 Some(Self::Announce { connection: ConnectionId(id), transaction, announce, url_data })
             }
+            SCRAPE => {
+                let Fields(hashes) = fields;
+                let hashes = hashes.as_chunks().0.iter().take(MAX_SCRAPED);
+                let info_hashes = hashes.map(|hash| InfoHash(*hash)).collect();
+                Some(Self::Scrape { connection: ConnectionId(id), transaction, info_hashes })
+            }
             _ => None,
         }
     }
@@ -194,18 +224,40 @@ pub fn encode_connected(transaction: TransactionId, connection: ConnectionId) ->
 }
 
 /// Writes the response to an announce request. `to` is the client's address: it is told the peers of that family, as
-/// the packet has no place for others (BEP 15, "IPv6").
+/// the packet has no place for others (BEP 15, "IPv6"), the first of them up to [`MAX_RESPONSE`].
 pub fn encode_announced(transaction: TransactionId, reply: &AnnounceReply, to: IpAddr) -> Vec<u8> {
     let peers = &reply.peers;
-    let room = (compact::V4 * peers.v4.len()).max(compact::V6 * peers.v6.len());
-    let mut out = Vec::with_capacity(ANNOUNCED_LENGTH + room);
+    match to.to_canonical() {
+        IpAddr::V4(_) => encode_peers(transaction, reply, &peers.v4, compact::V4),
+        IpAddr::V6(_) => encode_peers(transaction, reply, &peers.v6, compact::V6),
+    }
+}
+
+fn encode_peers<A: CompactIp>(
+    transaction: TransactionId,
+    reply: &AnnounceReply,
+    peers: &[Peer<A>],
+    length: usize,
+) -> Vec<u8> {
+    let room = (MAX_RESPONSE - ANNOUNCED_LENGTH) / length;
+    let peers = peers.get(..room).unwrap_or(peers);
+    let mut out = Vec::with_capacity(ANNOUNCED_LENGTH + length * peers.len());
     put_head(&mut out, ANNOUNCE, transaction);
     put_u32(&mut out, reply.interval);
     put_u32(&mut out, reply.incomplete);
     put_u32(&mut out, reply.complete);
-    match to.to_canonical() {
-        IpAddr::V4(_) => compact::encode(&peers.v4, &mut out),
-        IpAddr::V6(_) => compact::encode(&peers.v6, &mut out),
+    compact::encode(peers, &mut out);
+    out
+}
+
+/// Writes the response to a scrape request: the counts in the order of its torrents (BEP 15, "Scrape").
+pub fn encode_scraped(transaction: TransactionId, counts: impl IntoIterator<Item = SwarmCounts>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(8 + 12 * MAX_SCRAPED);
+    put_head(&mut out, SCRAPE, transaction);
+    for counts in counts.into_iter().take(MAX_SCRAPED) {
+        put_u32(&mut out, counts.complete);
+        put_u32(&mut out, counts.downloaded);
+        put_u32(&mut out, counts.incomplete);
     }
     out
 }
@@ -216,21 +268,6 @@ pub fn encode_refused(transaction: TransactionId, reason: &[u8]) -> Vec<u8> {
     put_head(&mut out, ERROR, transaction);
     out.extend_from_slice(reason);
     out
-}
-
-/// The number that a client's opaque key becomes in an announce request: 0 when there is none. Up to 8 hexadecimal digits
-/// are the number itself, as libtorrent and Transmission write over HTTP what they send over UDP; so a tracker that hears
-/// of a client both ways sees one key. Of anything else all bytes play a part.
-pub fn key(key: Option<&Key>) -> u32 {
-    let bytes = key.map_or(&[][..], |key| key.as_slice());
-    let digits = (1..=8).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_hexdigit);
-    let number = || u32::from_str_radix(std::str::from_utf8(bytes).ok()?, 16).ok();
-    digits.then(number).flatten().unwrap_or_else(|| fold(bytes))
-}
-
-/// Four bytes become themselves.
-fn fold(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0, |sum: u32, &byte| sum.rotate_left(8) ^ u32::from(byte))
 }
 
 fn put_head(out: &mut Vec<u8>, action: u32, transaction: TransactionId) {
@@ -282,14 +319,14 @@ fn announce(fields: &mut Fields<'_>) -> Option<AnnounceRequest> {
         left: (left < UNKNOWN_LEFT).then_some(left),
         event,
         numwant: not_negative(numwant).map_or(NumWant::Default, NumWant::AtMost),
-        key: (key != 0).then(|| Key::from_slice(format!("{key:08X}").as_bytes())),
+        key: (key != 0).then(|| key::digits(key)),
         claimed: ClaimedIps { ip: (!ip.is_unspecified()).then_some(ip.into()), ..ClaimedIps::default() },
     })
 }
 
 /// The URL data among the options. What comes after a broken option is lost with it.
-fn url_data(mut options: &[u8]) -> Vec<u8> {
-    let mut data = Vec::new();
+fn url_data(mut options: &[u8]) -> SmallVec<[u8; 32]> {
+    let mut data = SmallVec::new();
     while let [option, behind @ ..] = options {
         options = match *option {
             END_OF_OPTIONS => break,

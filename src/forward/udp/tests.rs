@@ -58,7 +58,10 @@ impl Tracker {
     async fn request(&self) -> (Request, SocketAddr) {
         loop {
             let (request, from) = self.packet().await;
-            let (Request::Connect { transaction } | Request::Announce { transaction, .. }) = request;
+            let transaction = match request {
+                Request::Connect { transaction } | Request::Announce { transaction, .. } => transaction,
+                Request::Scrape { .. } => panic!("{request:?}"),
+            };
             if self.latest.replace(Some(transaction)) != Some(transaction) {
                 return (request, from);
             }
@@ -75,7 +78,7 @@ impl Tracker {
     async fn announce_request(&self) -> Arrived {
         match self.request().await {
             (Request::Announce { connection, transaction, announce, url_data }, from) => {
-                Arrived { connection, transaction, announce, url_data, from }
+                Arrived { connection, transaction, announce, url_data: url_data.into_vec(), from }
             }
             other => panic!("{other:?}"),
         }
