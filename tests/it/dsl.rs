@@ -227,6 +227,13 @@ impl Server {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
+    /// The processor time that it has used, in hundredths of a second.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn processor_ticks(&self) -> u64 {
+        let stat = procfs::process::Process::new(self.process.child.id().cast_signed()).unwrap().stat().unwrap();
+        stat.utime + stat.stime
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(self) -> Exit {
         self.process.wait()
