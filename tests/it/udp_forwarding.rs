@@ -1,12 +1,13 @@
 //! 6. Announces over UDP that upstream trackers take part in.
 
 use std::io::Write;
+use std::net::UdpSocket;
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
 use tempfile::NamedTempFile;
 
-use crate::dsl::{Server, announce, eventually, observer, retracker};
+use crate::dsl::{Server, announce, eventually, id, observer, retracker};
 use crate::fake_tracker::{FakeTracker, script, sends};
 use crate::service::{ONE_PEER, forwarders};
 use crate::udp_client::{UdpAnnounce, UdpClient, udp_announce};
@@ -60,23 +61,35 @@ fn s6_7_nobody_waits_longer_than_the_deadline() {
 
 #[test]
 fn s6_7_how_many_may_wait_is_bounded() {
-    let (upstream, _answer) = upstream_on_call();
-    let server = server("60", &upstream);
-    let client = UdpClient::of(&server);
-    let busy = || {
-        let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
-        metrics.lines().any(|line| line == "retracker_udp_errors_total{reason=\"busy\"} 76")
-    };
-    for n in 0..1100 {
-        // Seeds have no use for each other, so that none has enough.
-        let seed = UdpAnnounce { left: 0, ..udp_announce("t", &n.to_string()) };
-        client.send(&seed.packet(client.id));
-        // So that none is lost on the way.
-        assert!(n % 50 != 0 || client.answers(b"").is_empty());
+    // Trackers that say nothing. Of each, no more than 256 exchanges are under way, so it takes several.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let torrents = ["a", "b", "c", "d", "e"];
+    let mut file = NamedTempFile::new().unwrap();
+    for torrent in torrents {
+        let hash: String = id(torrent).iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(file, "- uri: udp://{address}\n  name: {torrent}\n  only: [{hash}]").unwrap();
     }
-    eventually("the last have found no room", || busy().then_some(()));
+    let args = ["-u", "127.0.0.1:0", "-p", "-t", "60"];
+    let server = retracker(&args).env("FORWARDS_FILE", file.path()).start();
+    let client = UdpClient::of(&server);
+    for n in 0..220 {
+        for torrent in torrents {
+            // Seeds have no use for each other, so that none has enough.
+            let seed = UdpAnnounce { left: 0, port: 1000 + n, ..udp_announce(torrent, &n.to_string()) };
+            client.send(&seed.packet(client.id));
+        }
+        // So that nothing is lost on the way.
+        assert!(n % 10 != 0 || client.answers(b"").is_empty(), "{n}");
+    }
+    eventually("the last have found no room", || {
+        let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+        metrics.lines().any(|line| line == "retracker_udp_errors_total{reason=\"busy\"} 76").then_some(())
+    });
     // Though without a response, they are known.
-    assert_eq!(server.announce(&observer("t").event("stopped")).int("complete"), 1100);
+    for torrent in torrents {
+        assert_eq!(server.announce(&observer(torrent).event("stopped")).int("complete"), 220);
+    }
 }
 
 #[test]
