@@ -3,19 +3,21 @@
 //! extensions.
 
 mod key;
+mod options;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 
-use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::compact::{self, CompactIp};
 use super::upstream::{MAX_PEERS, UpstreamReply};
+use super::via::Via;
 use crate::bittorrent::{
     AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, Peer, PeerId, SwarmCounts,
 };
 pub use key::key;
+pub use options::OptionData;
 
 /// Begins a connect request, where others have a connection id (BEP 15, "Connect").
 const PROTOCOL_ID: u64 = 0x0417_2710_1980;
@@ -36,15 +38,6 @@ pub const MAX_RESPONSE: usize = 1232;
 
 /// Torrents that one scrape may ask about (BEP 15, "Scrape"). Of more, the first are told.
 pub const MAX_SCRAPED: usize = 74;
-
-/// Ends the options. As the packet's end does so too, it is read but not written (BEP 41, "Option Format").
-const END_OF_OPTIONS: u8 = 0;
-/// Fills space; has no length (BEP 41).
-const NOP: u8 = 1;
-/// Path and query of the announce URL, or the next 255 bytes of them (BEP 41).
-const URL_DATA: u8 = 2;
-/// An option's length is one byte.
-const MAX_OPTION: usize = 255;
 
 /// As much as can be left in a signed number, which many trackers read it as. So says a client that does not know.
 const UNKNOWN_LEFT: u64 = i64::MAX.unsigned_abs();
@@ -75,7 +68,9 @@ pub enum Request {
         /// What is announced. Its key is the packet's in 8 hexadecimal digits, as clients write it over HTTP.
         announce: AnnounceRequest,
         /// Path and query of the announce URL; empty when the client did not tell (BEP 41).
-        url_data: SmallVec<[u8; 32]>,
+        url_data: OptionData,
+        /// The other retrackers that passed the announce on; none when it comes from a client.
+        via: Via,
     },
     /// Asks for the counts of swarms (BEP 15, "Scrape").
     Scrape {
@@ -103,6 +98,8 @@ pub struct Announce<'a> {
     pub key: u32,
     /// Path and query of the announce URL; empty to send none (BEP 41).
     pub url_data: &'a [u8],
+    /// By whom the announce has been passed on, as in HTTP's `Via`; empty to send none.
+    pub via: &'a [u8],
 }
 
 /// Why a response does not give what was asked for.
@@ -132,9 +129,8 @@ pub fn encode_connect(transaction: TransactionId) -> Vec<u8> {
 
 /// Writes an announce request.
 pub fn encode_announce(connection: ConnectionId, transaction: TransactionId, announce: &Announce<'_>) -> Vec<u8> {
-    let Announce { request, numwant, ip, key, url_data } = *announce;
-    let options = url_data.len() + 2 * url_data.len().div_ceil(MAX_OPTION);
-    let mut out = Vec::with_capacity(ANNOUNCE_LENGTH + options);
+    let Announce { request, numwant, ip, key, url_data, via } = *announce;
+    let mut out = Vec::with_capacity(ANNOUNCE_LENGTH + options::room(url_data) + options::room(via));
     out.extend_from_slice(&connection.0.to_be_bytes());
     put_head(&mut out, ANNOUNCE, transaction);
     out.extend_from_slice(&request.info_hash.0);
@@ -148,10 +144,7 @@ pub fn encode_announce(connection: ConnectionId, transaction: TransactionId, ann
     // It is signed: -1 stands for the tracker's own default.
     put_u32(&mut out, numwant.min(i32::MAX.unsigned_abs()));
     out.extend_from_slice(&request.port.map_or(0, NonZeroU16::get).to_be_bytes());
-    for part in url_data.chunks(MAX_OPTION) {
-        out.extend_from_slice(&[URL_DATA, u8::try_from(part.len()).unwrap_or(u8::MAX)]);
-        out.extend_from_slice(part);
-    }
+    options::put(&mut out, url_data, via);
     out
 }
 
@@ -201,8 +194,9 @@ impl Request {
             ANNOUNCE => {
                 let announce = announce(&mut fields)?;
                 let Fields(options) = fields;
-                let url_data = url_data(options);
-                Some(Self::Announce { connection: ConnectionId(id), transaction, announce, url_data })
+                let (url_data, via) = options::read(options);
+                let via = Via::parse([via.as_slice()]);
+                Some(Self::Announce { connection: ConnectionId(id), transaction, announce, url_data, via })
             }
             SCRAPE => {
                 let Fields(hashes) = fields;
@@ -322,26 +316,6 @@ fn announce(fields: &mut Fields<'_>) -> Option<AnnounceRequest> {
         key: (key != 0).then(|| key::digits(key)),
         claimed: ClaimedIps { ip: (!ip.is_unspecified()).then_some(ip.into()), ..ClaimedIps::default() },
     })
-}
-
-/// The URL data among the options. What comes after a broken option is lost with it.
-fn url_data(mut options: &[u8]) -> SmallVec<[u8; 32]> {
-    let mut data = SmallVec::new();
-    while let [option, behind @ ..] = options {
-        options = match *option {
-            END_OF_OPTIONS => break,
-            NOP => behind,
-            option => {
-                let Some((&length, behind)) = behind.split_first() else { break };
-                let Some((value, behind)) = behind.split_at_checked(length.into()) else { break };
-                if option == URL_DATA {
-                    data.extend_from_slice(value);
-                }
-                behind
-            }
-        };
-    }
-    data
 }
 
 /// BEP 15 has no number for `paused`: it is an announce like those that time brings.

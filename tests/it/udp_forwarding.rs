@@ -149,6 +149,18 @@ fn ring(length: usize) -> Vec<Server> {
 }
 
 #[test]
+fn s6_8_what_comes_round_is_counted_once() {
+    // The client is known here and at the neighbour. Were each to add what the other has added, there would be no end.
+    let servers = ring(2);
+    for server in &servers {
+        for _ in 0..3 {
+            let reply = server.announce(&announce("t", "a").at("203.0.113.1"));
+            assert!(reply.int("incomplete") <= 2, "{}", reply.text());
+        }
+    }
+}
+
+#[test]
 fn s6_8_retrackers_ask_each_other_over_udp() {
     for length in [2, 3] {
         let servers = ring(length);

@@ -59,8 +59,9 @@ impl Responder {
                 let error = udp::encode_refused(transaction, UNKNOWN_ID);
                 if error.len() <= packet.len() { Answer::Response(error) } else { Answer::Silence }
             }
-            Some(Request::Announce { transaction, announce, url_data, .. }) if is_announce_url(&url_data) => {
-                Answer::Announced(Box::pin(self::announce(Arc::clone(&self.context), source, transaction, announce)))
+            Some(Request::Announce { transaction, announce, url_data, via, .. }) if is_announce_url(&url_data) => {
+                let context = Arc::clone(&self.context);
+                Answer::Announced(Box::pin(self::announce(context, source, transaction, announce, via)))
             }
             Some(Request::Announce { transaction, .. }) => {
                 self.context.metrics.announce_arrived();
@@ -91,11 +92,17 @@ impl Responder {
     }
 }
 
-async fn announce(context: Arc<Context>, ip: IpAddr, transaction: TransactionId, request: AnnounceRequest) -> Vec<u8> {
+async fn announce(
+    context: Arc<Context>,
+    ip: IpAddr,
+    transaction: TransactionId,
+    request: AnnounceRequest,
+    via: Via,
+) -> Vec<u8> {
     let metrics = &context.metrics;
     let _timer = metrics.time_announce();
     metrics.announce_arrived();
-    let caller = Caller { ip, user_agent: None, via: &Via::default() };
+    let caller = Caller { ip, user_agent: None, via: &via };
     match context.tracker.announce(caller, &request).await {
         Ok(reply) => {
             metrics.announces_answered.inc();
