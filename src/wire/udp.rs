@@ -53,6 +53,10 @@ pub struct TransactionId(pub u32);
 
 /// A request, as a tracker reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is read, answered and gone; a box would be an allocation per announce"
+)]
 pub enum Request {
     /// Asks for a connection id (BEP 15, "Connect").
     Connect {
@@ -94,7 +98,7 @@ pub struct Announce<'a> {
     /// The address that the tracker is to record; none for the one that the packet comes from. Only over IPv4: to a
     /// tracker's IPv6 address it cannot be said (BEP 15, "IPv6").
     pub ip: Option<Ipv4Addr>,
-    /// By what the client is known when its address has changed, see [`key`]; 0 for nothing.
+    /// By what the client is known when its address has changed, see [`key()`]; 0 for nothing.
     pub key: u32,
     /// Path and query of the announce URL; empty to send none (BEP 41).
     pub url_data: &'a [u8],

@@ -120,7 +120,7 @@ fn s6_2_as_many_peers_as_are_wanted_and_no_packet_too_large() {
 fn s6_2_events_by_their_numbers() {
     let server = server(&[]);
     let client = UdpClient::of(&server);
-    let says = |event, left| client.announce(&UdpAnnounce { event, left, ..udp_announce("t", "a") });
+    let says = |event, left| client.announce(&UdpAnnounce { left, event, ..udp_announce("t", "a") });
     for (event, left, seeders, leechers) in
         // 4 and others are nothing that BEP 15 knows: announces like any.
         [

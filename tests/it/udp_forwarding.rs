@@ -67,7 +67,7 @@ fn s6_7_how_many_may_wait_is_bounded() {
     let torrents = ["a", "b", "c", "d", "e"];
     let mut file = NamedTempFile::new().unwrap();
     for torrent in torrents {
-        let hash: String = id(torrent).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = id(torrent).map(|byte| format!("{byte:02x}")).concat();
         writeln!(file, "- uri: udp://{address}\n  name: {torrent}\n  only: [{hash}]").unwrap();
     }
     let args = ["-u", "127.0.0.1:0", "-p", "-t", "60"];

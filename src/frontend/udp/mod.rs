@@ -5,7 +5,7 @@ mod listen;
 mod request;
 mod socket;
 
-use std::rc::Rc;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 pub use self::listen::{UdpListenAddr, UdpListener};
 use self::request::{Answer, Responder};
-use self::socket::{Datagram, Inbox, Response, Socket};
+use self::socket::{Datagram, Inbox, Outbox, Response, Socket};
 use super::Context;
 use super::serve::{DRAIN, Stop};
 
@@ -28,69 +28,90 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers what comes to one of a listen address's sockets until told to stop, and then what it still owes.
 pub(super) async fn serve(listener: UdpListener, context: Arc<Context>, mut stop: Stop) {
-    let socket = match Socket::new(listener.socket) {
-        Ok(socket) => Rc::new(socket),
+    let mut server = match Server::new(listener, context) {
+        Ok(server) => server,
         Err(error) => return log::error!("a listener could not be used: {error}"),
     };
-    let responder = Responder { context, ids: listener.ids };
-    let mut server = Server { socket, responder, responses: Vec::new(), waiting: JoinSet::new() };
     tokio::select! {
-        () = server.receive() => {}
+        () = server.run() => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
-    if timeout(DRAIN, async { while server.waiting.join_next().await.is_some() {} }).await.is_err() {
+    if timeout(DRAIN, server.finish()).await.is_err() {
         log::warn!("{} announces over UDP were cut: they were not done after {DRAIN:?}", server.waiting.len());
     }
 }
 
 struct Server {
-    socket: Rc<Socket>,
+    socket: Socket,
+    inbox: Inbox,
+    outbox: Outbox,
     responder: Responder,
-    /// To the batch that is being read.
+    /// To be sent with the next batch.
     responses: Vec<Response>,
     /// Announces for which upstream trackers are asked.
-    waiting: JoinSet<()>,
+    waiting: JoinSet<Response>,
 }
 
 impl Server {
-    async fn receive(&mut self) {
-        let socket = Rc::clone(&self.socket);
-        let mut inbox = Inbox::new();
+    fn new(listener: UdpListener, context: Arc<Context>) -> io::Result<Self> {
+        let socket = Socket::new(listener.socket)?;
+        let (inbox, outbox) = socket.boxes()?;
+        let responder = Responder { context, ids: listener.ids };
+        Ok(Self { socket, inbox, outbox, responder, responses: Vec::new(), waiting: JoinSet::new() })
+    }
+
+    async fn run(&mut self) {
         loop {
-            if let Err(error) = socket.receive(&mut inbox, |datagram| self.take(&datagram)).await {
-                log::warn!("no datagram can be read: {error}");
-                sleep(PAUSE).await;
+            tokio::select! {
+                Some(waited) = self.waiting.join_next() => self.responses.extend(waited.ok()),
+                ready = self.socket.readable() => {
+                    if let Err(error) = ready.and_then(|()| self.receive()) {
+                        log::warn!("no datagram can be read: {error}");
+                        sleep(PAUSE).await;
+                    }
+                }
             }
-            self.responses.drain(..).for_each(|response| send(&socket, &response, &self.responder.context));
-            while self.waiting.try_join_next().is_some() {}
+            self.send();
             // Whoever floods this socket must not keep the connections of this thread from being served.
             yield_now().await;
         }
     }
 
-    fn take(&mut self, datagram: &Datagram<'_>) {
-        let &Datagram { bytes, source, destination } = datagram;
-        let response = move |bytes| Response { bytes, to: source, from: destination };
-        match self.responder.answer(bytes, source.ip().to_canonical(), Instant::now()) {
-            Answer::Silence => {}
-            Answer::Response(bytes) => self.responses.push(response(bytes)),
-            Answer::Announced(mut announced) => match (&mut announced).now_or_never() {
-                Some(bytes) => self.responses.push(response(bytes)),
-                None if self.waiting.len() < MAX_WAITING => {
-                    let (socket, context) = (Rc::clone(&self.socket), Arc::clone(&self.responder.context));
-                    self.waiting.spawn_local(async move { send(&socket, &response(announced.await), &context) });
-                }
-                None => {
-                    self.responder.context.metrics.udp.busy.inc();
-                }
-            },
+    /// Sends what those have waited for who still wait.
+    async fn finish(&mut self) {
+        while let Some(waited) = self.waiting.join_next().await {
+            self.responses.extend(waited.ok());
+            self.send();
         }
     }
-}
 
-fn send(socket: &Socket, response: &Response, context: &Context) {
-    if let Err(error) = socket.send(response) {
-        log::debug!("no response can be sent to {}: {error}", response.to);
-        context.metrics.udp.unsent.inc();
+    fn receive(&mut self) -> io::Result<()> {
+        let Self { socket, inbox, responder, responses, waiting, .. } = self;
+        let now = Instant::now();
+        socket.receive(inbox, |Datagram { bytes, source, destination }| {
+            let response = move |bytes| Response { bytes, to: source, from: destination };
+            match responder.answer(bytes, source.ip().to_canonical(), now) {
+                Answer::Silence => {}
+                Answer::Response(bytes) => responses.push(response(bytes)),
+                Answer::Announced(mut announced) => match (&mut announced).now_or_never() {
+                    Some(bytes) => responses.push(response(bytes)),
+                    None if waiting.len() < MAX_WAITING => {
+                        waiting.spawn_local(async move { response(announced.await) });
+                    }
+                    None => {
+                        responder.context.metrics.udp.busy.inc();
+                    }
+                },
+            }
+        })
+    }
+
+    fn send(&mut self) {
+        let unsent = self.socket.send(&mut self.outbox, &mut self.responses);
+        self.responses.clear();
+        if unsent > 0 {
+            log::debug!("{unsent} responses over UDP could not be sent");
+            self.responder.context.metrics.udp.unsent.inc_by(unsent as u64);
+        }
     }
 }

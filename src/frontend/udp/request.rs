@@ -69,19 +69,19 @@ impl Responder {
                 Answer::Response(udp::encode_refused(transaction, UNKNOWN_PATH))
             }
             Some(Request::Scrape { transaction, info_hashes, .. }) => {
-                Answer::Response(self.scrape(source, transaction, info_hashes))
+                Answer::Response(self.scrape(source, transaction, &info_hashes))
             }
         }
     }
 
-    fn scrape(&self, source: IpAddr, transaction: TransactionId, info_hashes: Vec<InfoHash>) -> Vec<u8> {
+    fn scrape(&self, source: IpAddr, transaction: TransactionId, info_hashes: &[InfoHash]) -> Vec<u8> {
         let metrics = &self.context.metrics;
         if info_hashes.is_empty() {
             metrics.scrapes_refused.inc();
             return udp::encode_refused(transaction, Refusal::FullScrape.to_string().as_bytes());
         }
         log::debug!("scrape from {source} of {} torrents", info_hashes.len());
-        let reply = self.context.tracker.scrape(ScrapeRequest { info_hashes: info_hashes.clone() });
+        let reply = self.context.tracker.scrape(ScrapeRequest { info_hashes: info_hashes.to_vec() });
         metrics.scrapes_answered.inc();
         // The reply has them sorted and once each; the client counts on its own order.
         let counts = info_hashes.iter().map(|hash| {

@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::UdpSocket;
 
-pub(super) use self::system::{Inbox, tell_destinations};
+pub(super) use self::system::{Inbox, Outbox, tell_destinations};
 
 /// Datagrams that are read at once. HTTP connections on the same thread wait as long as it takes to answer these.
 const BATCH: usize = 32;
@@ -50,9 +50,19 @@ impl Socket {
         UdpSocket::from_std(socket).map(Self)
     }
 
-    /// Waits for datagrams and takes the first few.
-    pub(super) async fn receive(&self, inbox: &mut Inbox, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
-        self.0.readable().await?;
+    /// Room for what it receives, and for what it sends.
+    pub(super) fn boxes(&self) -> io::Result<(Inbox, Outbox)> {
+        let destinations = self.0.local_addr()?.ip().is_unspecified();
+        Ok((Inbox::new(destinations), Outbox::new(destinations)))
+    }
+
+    /// Waits until there are datagrams.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
+    /// Takes the first few datagrams, if there are any.
+    pub(super) fn receive(&self, inbox: &mut Inbox, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         match inbox.take_batch(&self.0, take) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             result => result,
@@ -60,7 +70,8 @@ impl Socket {
     }
 
     /// Sends now or not at all: who misses a response asks again, and nothing is gained by a queue before the system's own.
-    pub(super) fn send(&self, response: &Response) -> io::Result<()> {
-        system::send(&self.0, response)
+    /// Returns how many could not be sent.
+    pub(super) fn send(&self, outbox: &mut Outbox, responses: &mut [Response]) -> usize {
+        outbox.send(&self.0, responses)
     }
 }

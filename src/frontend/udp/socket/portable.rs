@@ -18,7 +18,7 @@ pub(in super::super) fn tell_destinations(_: &socket2::Socket, _: SocketAddr) ->
 pub(in super::super) struct Inbox(Box<[u8; MAX_REQUEST]>);
 
 impl Inbox {
-    pub(in super::super) fn new() -> Self {
+    pub(super) fn new(_destinations: bool) -> Self {
         Self(Box::new([0; MAX_REQUEST]))
     }
 
@@ -33,6 +33,16 @@ impl Inbox {
     }
 }
 
-pub(super) fn send(socket: &UdpSocket, response: &Response) -> io::Result<()> {
-    socket.try_send_to(&response.bytes, response.to).map(|_| ())
+/// Sends responses.
+pub(in super::super) struct Outbox;
+
+impl Outbox {
+    pub(super) fn new(_destinations: bool) -> Self {
+        Self
+    }
+
+    /// Sends what can be sent at once, and says of how many responses the system would not hear.
+    pub(super) fn send(&mut self, socket: &UdpSocket, responses: &mut [Response]) -> usize {
+        responses.iter().filter(|response| socket.try_send_to(&response.bytes, response.to).is_err()).count()
+    }
 }
