@@ -68,6 +68,7 @@ fn s6_6_hundreds_of_thousands_of_datagrams_that_say_nothing() {
     assert!(read > COUNT / 10, "{read} of {COUNT} were read");
     while !client.answers(b"").is_empty() {}
     client.announce(&udp_announce("t", "a"));
+    #[cfg(target_os = "linux")]
     idles(&server, &client);
     let exit = server.stop();
     assert_eq!((exit.code, exit.stderr.iter().any(|line| line.contains("panicked"))), (Some(0), false));
@@ -87,6 +88,7 @@ fn s6_6_no_answer_is_larger_than_what_an_unknown_client_sent() {
 }
 
 /// Waits until the server uses no processor time, while nobody says anything.
+#[cfg(target_os = "linux")]
 fn idles(server: &Server, client: &UdpClient) {
     client.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     eventually("it idles", || {

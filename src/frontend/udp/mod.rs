@@ -6,6 +6,7 @@ mod request;
 mod socket;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,21 +89,10 @@ impl Server {
     fn receive(&mut self) -> io::Result<()> {
         let Self { socket, inbox, responder, responses, waiting, .. } = self;
         let now = Instant::now();
-        socket.receive(inbox, |Datagram { bytes, source, destination }| {
-            let response = move |bytes| Response { bytes, to: source, from: destination };
-            match responder.answer(bytes, source.ip().to_canonical(), now) {
-                Answer::Silence => {}
-                Answer::Response(bytes) => responses.push(response(bytes)),
-                Answer::Announced(mut announced) => match (&mut announced).now_or_never() {
-                    Some(bytes) => responses.push(response(bytes)),
-                    None if waiting.len() < MAX_WAITING => {
-                        waiting.spawn_local(async move { response(announced.await) });
-                    }
-                    None => {
-                        responder.context.metrics.udp.busy.inc();
-                    }
-                },
-            }
+        socket.receive(inbox, |datagram| {
+            // A bug costs one request, as over HTTP, and not the socket.
+            let answered = catch_unwind(AssertUnwindSafe(|| answer(responder, waiting, &datagram, now)));
+            responses.extend(answered.unwrap_or_default());
         })
     }
 
@@ -112,6 +102,29 @@ impl Server {
         if unsent > 0 {
             log::debug!("{unsent} responses over UDP could not be sent");
             self.responder.context.metrics.udp.unsent.inc_by(unsent as u64);
+        }
+    }
+}
+
+/// The response to a datagram, if there is one and it is there.
+fn answer(
+    responder: &Responder,
+    waiting: &mut JoinSet<Response>,
+    &Datagram { bytes, source, destination }: &Datagram<'_>,
+    now: Instant,
+) -> Option<Response> {
+    let response = move |bytes| Response { bytes, to: source, from: destination };
+    match responder.answer(bytes, source.ip().to_canonical(), now) {
+        Answer::Silence => None,
+        Answer::Response(bytes) => Some(response(bytes)),
+        Answer::Announced(mut announced) => {
+            let at_once = (&mut announced).now_or_never();
+            if at_once.is_none() && waiting.len() < MAX_WAITING {
+                waiting.spawn_local(async move { response(announced.await) });
+            } else if at_once.is_none() {
+                responder.context.metrics.udp.busy.inc();
+            }
+            at_once.map(response)
         }
     }
 }
