@@ -39,6 +39,7 @@ pub(super) struct Response {
     /// Where the request came from.
     pub(super) to: SocketAddr,
     /// Where the request came to.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only there it can be said"))]
     pub(super) from: Option<IpAddr>,
 }
 
