@@ -33,7 +33,7 @@ impl UdpMetrics {
             unsent: of("unsent"),
         };
         registry.register("retracker_udp_connects", "Connection ids given to clients over UDP", connects);
-        registry.register("retracker_udp_errors", "Datagrams that led to no reply, by why not", errors);
+        registry.register("retracker_udp_errors", "Datagrams that could not be served, by why not", errors);
         metrics
     }
 }
