@@ -18,7 +18,8 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Config, Forward, ForwardsFile};
 use crate::forward::{Engine, Forwarders};
 use crate::frontend::http::client_address::ClientAddress;
-use crate::frontend::listen::{Listen, ListenAddr, Listening};
+use crate::frontend::listen::{Bound, Listen, ListenAddr, Listening};
+use crate::frontend::udp::{UdpListenAddr, UdpListener};
 use crate::frontend::{Context, serve};
 use crate::metrics::{Metrics, StoreSample};
 use crate::store::Store;
@@ -54,6 +55,14 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// An address cannot be listened on for UDP.
+    #[error("cannot listen on {address}: {error}{}", hint_udp(error))]
+    ListenUdp {
+        /// As configured.
+        address: UdpListenAddr,
+        /// Why.
+        error: io::Error,
+    },
     /// A forwarder cannot be set up.
     #[error("{0}")]
     Forwarder(String),
@@ -72,6 +81,14 @@ fn hint(address: &ListenAddr, error: &io::Error) -> &'static str {
     }
 }
 
+fn hint_udp(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process has it, or another -u of this one: choose another",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege, choose another with -u",
+        _ => "",
+    }
+}
+
 impl App {
     /// Builds the parts and binds all sockets, or none.
     pub fn bind(config: &Config) -> Result<Self, StartError> {
@@ -83,6 +100,11 @@ impl App {
                 let listen = |error| StartError::Listen { address: address.clone(), error };
                 Listening::bind(address, workers).map_err(listen)
             })
+            .chain(config.udp_listen.iter().map(|address| {
+                let listen = |error| StartError::ListenUdp { address: address.clone(), error };
+                let bound = UdpListener::bind(address, workers).map_err(listen)?;
+                Ok(Listening { bound: Bound::Udp(bound), proxied: false })
+            }))
             .collect::<Result<Vec<_>, _>>()?;
 
         let store = Arc::new(Store::new(config.store));

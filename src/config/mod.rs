@@ -11,6 +11,7 @@ mod zones;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -20,6 +21,7 @@ use crate::bittorrent::Views;
 use crate::forward::{ForwardOptions, ForwarderOptions};
 use crate::frontend::http::client_address::ClientAddressOptions;
 use crate::frontend::listen::{Listen, ListenAddr};
+use crate::frontend::udp::UdpListenAddr;
 use crate::store::StoreOptions;
 use crate::tracker::Policy;
 
@@ -31,6 +33,8 @@ use self::setting::Setting;
 pub struct Config {
     /// Where to listen; at least one.
     pub listen: Vec<Listen>,
+    /// Where to listen for UDP; nowhere unless told. `-u`, `UDP_LISTEN_ADDR`.
+    pub udp_listen: Vec<UdpListenAddr>,
     /// The local peers.
     pub store: StoreOptions,
     /// What clients are granted.
@@ -166,6 +170,7 @@ pub fn read(
         None => {}
     }
     let listen = listen?;
+    let udp_listen = udp_listen(&args, &env)?;
     let minutes = Setting { flag: "-a/--peer-age", variable: "PEER_AGE" }
         .value(args.peer_age.as_deref(), &env)
         .parse("minutes above 0 and up to 525600, such as 180 or 0.5", |text| in_range(text, 525_600.0))?;
@@ -206,6 +211,7 @@ pub fn read(
 
     let config = Config {
         listen,
+        udp_listen,
         store: StoreOptions { peer_age, max_peers: max_peers.unwrap_or(2_000_000) },
         policy: Policy {
             interval: interval.unwrap_or(30),
@@ -228,14 +234,24 @@ fn forwards_file(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Option
 }
 
 fn listen(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<Listen>, ConfigError> {
-    let given = (!args.listen.is_empty()).then(|| args.listen.join(","));
-    let value = Setting { flag: "-l/--listen", variable: "LISTEN_ADDR" }.value(given.as_deref(), env);
+    let value = Setting { flag: "-l/--listen", variable: "LISTEN_ADDR" }.value(joined(&args.listen).as_deref(), env);
     let expected = "addresses such as :8080, 127.0.0.1:8080, [::1]:8080, unix:/run/retracker.sock or proxy+tcp://:8081";
-    let addresses = value.parse(expected, |text| {
-        let addresses: Option<Vec<_>> = text.split(',').map(|address| address.trim().parse().ok()).collect();
-        addresses.filter(|addresses| !addresses.is_empty())
-    })?;
-    Ok(addresses.unwrap_or_else(|| vec![Listen { address: ListenAddr::AnyTcp(80), proxied: false }]))
+    Ok(value.parse(expected, list)?.unwrap_or_else(|| vec![Listen { address: ListenAddr::AnyTcp(80), proxied: false }]))
+}
+
+fn udp_listen(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<UdpListenAddr>, ConfigError> {
+    let setting = Setting { flag: "-u/--udp-listen", variable: "UDP_LISTEN_ADDR" };
+    let value = setting.value(joined(&args.udp_listen).as_deref(), env);
+    Ok(value.parse("addresses such as :6969, 127.0.0.1:6969 or [::1]:6969", list)?.unwrap_or_default())
+}
+
+/// A flag that may be repeated, as its variable would have it; none when it was not given.
+fn joined(values: &[String]) -> Option<String> {
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+fn list<T: FromStr>(text: &str) -> Option<Vec<T>> {
+    text.split(',').map(|value| value.trim().parse().ok()).collect()
 }
 
 fn in_range(text: &str, most: f64) -> Option<f64> {

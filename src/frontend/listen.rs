@@ -12,6 +12,8 @@ use std::sync::Arc;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use thiserror::Error;
 
+use super::udp::UdpListener;
+
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
@@ -146,7 +148,7 @@ impl Listening {
         match (self.proxied, &self.bound) {
             (true, Bound::Unix(_)) => format!("proxy+{}", self.bound.address()),
             (true, Bound::Tcp(_)) => format!("proxy+tcp://{}", self.bound.address()),
-            (false, _) => self.bound.address(),
+            (true, Bound::Udp(_)) | (false, _) => self.bound.address(),
         }
     }
 }
@@ -159,25 +161,15 @@ pub enum Bound {
     Tcp(Vec<TcpListener>),
     /// One Unix socket, shared. Its file goes when the last of these goes.
     Unix(Vec<(UnixListener, Arc<SocketFile>)>),
+    /// UDP sockets on the same port, among which the kernel deals the clients out.
+    Udp(Vec<UdpListener>),
 }
 
 impl Bound {
     /// Binds for so many workers.
     pub fn bind(address: &ListenAddr, workers: usize) -> io::Result<Self> {
         match address {
-            ListenAddr::AnyTcp(port) => {
-                let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
-                bind_tcp(any, workers).or_else(|error| match error.kind() {
-                    // A host without IPv6 has IPv4.
-                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {
-                        bind_tcp((Ipv4Addr::UNSPECIFIED, *port).into(), workers)
-                    }
-                    _ if error.raw_os_error() == Some(AF_NOT_SUPPORTED) => {
-                        bind_tcp((Ipv4Addr::UNSPECIFIED, *port).into(), workers)
-                    }
-                    _ => Err(error),
-                })
-            }
+            ListenAddr::AnyTcp(port) => bind_any(*port, |any| bind_tcp(any, workers)),
             ListenAddr::Tcp { host, port } => {
                 let address = (host.as_str(), *port).to_socket_addrs()?.next();
                 bind_tcp(address.ok_or(io::ErrorKind::AddrNotAvailable)?, workers)
@@ -196,12 +188,23 @@ impl Bound {
             Self::Unix(listeners) => {
                 listeners.first().map_or_else(String::new, |(_, file)| format!("unix:{}", file.0.display()))
             }
+            Self::Udp(listeners) => listeners.first().map_or_else(String::new, UdpListener::address),
         }
     }
 }
 
 /// `EAFNOSUPPORT` on Linux, which the standard library has no name for.
 const AF_NOT_SUPPORTED: i32 = 97;
+
+/// Binds to all addresses of both families, or of the one that the host has.
+pub(super) fn bind_any<T>(port: u16, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    bind((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
+        // A host without IPv6 has IPv4.
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => bind((Ipv4Addr::UNSPECIFIED, port).into()),
+        _ if error.raw_os_error() == Some(AF_NOT_SUPPORTED) => bind((Ipv4Addr::UNSPECIFIED, port).into()),
+        _ => Err(error),
+    })
+}
 
 fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Bound> {
     let first = tcp_socket(address)?;

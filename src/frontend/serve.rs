@@ -27,7 +27,8 @@ use super::http::front::{self, KEEP_ALIVE};
 use super::http::socket::{Listener, Socket};
 use super::listen::{Bound, Listening, SocketFile};
 use super::proxied::{self, Opening};
-use super::{Context, routes};
+use super::udp::UdpListener;
+use super::{Context, routes, udp};
 
 /// How long requests under way may take to finish once the process is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
@@ -57,6 +58,9 @@ pub fn start(
             Bound::Unix(listeners) => {
                 sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.unix.push((listener, proxied)));
             }
+            Bound::Udp(listeners) => {
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.udp.push(listener));
+            }
         }
     }
     sockets
@@ -77,6 +81,7 @@ struct Sockets {
     /// Each with whether it is for proxies.
     tcp: Vec<(std::net::TcpListener, bool)>,
     unix: Vec<((std::os::unix::net::UnixListener, Arc<SocketFile>), bool)>,
+    udp: Vec<UdpListener>,
 }
 
 async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
@@ -99,6 +104,9 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
             }
             drop(file);
         });
+    }
+    for listener in sockets.udp {
+        listening.spawn_local(udp::serve(listener, Arc::clone(&context), stop.clone()));
     }
     while listening.join_next().await.is_some() {}
 }

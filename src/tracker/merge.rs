@@ -19,8 +19,7 @@ pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &[Arc<UpstreamPeer
 
 /// Whose reply it is that peers go into.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Merging<'a> {
-    pub(super) views: &'a Views,
+pub(super) struct Client {
     /// Where the client is: the address that it is recorded under.
     pub(super) place: Place,
     /// Where it listens there.
@@ -31,31 +30,31 @@ pub(super) struct Merging<'a> {
     pub(super) counts: bool,
 }
 
-impl Merging<'_> {
+impl Client {
     /// The address under which the client is told of a peer.
-    fn address_of(self, ip: IpAddr) -> Option<IpAddr> {
-        self.views.address_for(self.place, self.views.place(ip))
+    fn address_of(self, ip: IpAddr, views: &Views) -> Option<IpAddr> {
+        views.address_for(self.place, views.place(ip))
     }
 
     /// Whether an upstream's peer is another one, and at an address that leads there from where the client is. What stands
     /// for an address of our own means nothing for one of theirs.
-    fn can_use<A: Ip>(self, peer: Endpoint<A>) -> bool {
+    fn can_use<A: Ip>(self, peer: Endpoint<A>, views: &Views) -> bool {
         let ip = peer.ip.into();
         let itself = ip == self.place.ip && Some(peer.port) == self.port;
-        !itself && self.address_of(ip) == Some(ip)
+        !itself && self.address_of(ip, views) == Some(ip)
     }
 }
 
 /// Has the client see the local peers as it can reach them, and takes away those that it cannot.
-pub(super) fn view(peers: &mut PeerLists, client: Merging<'_>) {
-    peers.v4.retain_mut(|peer| match client.address_of(peer.endpoint.ip.into()) {
+pub(super) fn view(peers: &mut PeerLists, client: Client, views: &Views) {
+    peers.v4.retain_mut(|peer| match client.address_of(peer.endpoint.ip.into(), views) {
         Some(IpAddr::V4(ip)) => {
             peer.endpoint.ip = ip;
             true
         }
         _ => false,
     });
-    peers.v6.retain_mut(|peer| match client.address_of(peer.endpoint.ip.into()) {
+    peers.v6.retain_mut(|peer| match client.address_of(peer.endpoint.ip.into(), views) {
         Some(IpAddr::V6(ip)) => {
             peer.endpoint.ip = ip;
             true
@@ -65,18 +64,18 @@ pub(super) fn view(peers: &mut PeerLists, client: Merging<'_>) {
 }
 
 /// Whether the local peers and those that the forwarders gave are as many as the client wants.
-pub(super) fn enough(local: &PeerLists, client: Merging<'_>, upstream: &[Arc<UpstreamPeers>]) -> bool {
+pub(super) fn enough(local: &PeerLists, client: Client, views: &Views, upstream: &[Arc<UpstreamPeers>]) -> bool {
     if local.len() >= client.want || upstream.is_empty() {
         return local.len() >= client.want;
     }
     let mut peers = local.clone();
-    add_peers(&mut peers, client, upstream);
+    add_peers(&mut peers, client, views, upstream);
     peers.len() >= client.want
 }
 
 /// Adds the peers that the forwarders gave behind the local ones, up to what the client wants of both families together,
 /// its own family first.
-pub(super) fn add_peers(peers: &mut PeerLists, client: Merging<'_>, upstream: &[Arc<UpstreamPeers>]) {
+pub(super) fn add_peers(peers: &mut PeerLists, client: Client, views: &Views, upstream: &[Arc<UpstreamPeers>]) {
     let room = client.want.saturating_sub(peers.len());
     if room == 0 {
         return;
@@ -84,17 +83,17 @@ pub(super) fn add_peers(peers: &mut PeerLists, client: Merging<'_>, upstream: &[
     let v4: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v4).collect();
     let v6: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v6).collect();
     if client.place.ip.is_ipv4() {
-        let added = add(&mut peers.v4, room, &v4, client);
-        add(&mut peers.v6, room - added, &v6, client);
+        let added = add(&mut peers.v4, room, &v4, client, views);
+        add(&mut peers.v6, room - added, &v6, client, views);
     } else {
-        let added = add(&mut peers.v6, room, &v6, client);
-        add(&mut peers.v4, room - added, &v4, client);
+        let added = add(&mut peers.v6, room, &v6, client, views);
+        add(&mut peers.v4, room - added, &v4, client, views);
     }
 }
 
 /// Appends peers of each list in turn, so that none crowds the others out, without repeats. Returns how many. Of a list
 /// that is longer than the room each client gets another part.
-fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], client: Merging<'_>) -> usize {
+fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], client: Client, views: &Views) -> usize {
     let before = peers.len();
     let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
     if room == 0 || longest == 0 {
@@ -113,7 +112,7 @@ fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], c
                 return room;
             }
             let Some(&endpoint) = list.get((start + turn) % list.len()) else { continue };
-            if client.can_use(endpoint) && known.insert(endpoint) {
+            if client.can_use(endpoint, views) && known.insert(endpoint) {
                 peers.push(Peer { endpoint, id: None });
             }
         }
@@ -143,8 +142,8 @@ mod tests {
     }
 
     /// A client at this address that listens on port 1.
-    fn client<'a>(views: &'a Views, ip: &str, want: usize) -> Merging<'a> {
-        Merging { views, place: views.place(ip.parse().unwrap()), port: NonZeroU16::new(1), want, counts: true }
+    fn client(views: &Views, ip: &str, want: usize) -> Client {
+        Client { place: views.place(ip.parse().unwrap()), port: NonZeroU16::new(1), want, counts: true }
     }
 
     /// What a client at 10.0.0.1:1 is told when it wants `want`.
@@ -166,9 +165,9 @@ mod tests {
             .enumerate()
             .map(|(n, addresses)| Arc::new(UpstreamPeers::simulated(&lists(addresses), u32::try_from(n).unwrap(), 0)))
             .collect();
-        assert_eq!(enough(&reply.peers, client, &upstream), {
+        assert_eq!(enough(&reply.peers, client, &views, &upstream), {
             add_counts(&mut reply, &upstream);
-            add_peers(&mut reply.peers, client, &upstream);
+            add_peers(&mut reply.peers, client, &views, &upstream);
             reply.peers.len() >= want
         });
         assert_eq!(usize::try_from(reply.complete).unwrap(), 1 + upstream.len().saturating_sub(1));
@@ -223,8 +222,8 @@ mod tests {
         let seen = |views: &Views| {
             let client = client(views, "8.8.8.8", 50);
             let mut peers = lists(&local);
-            view(&mut peers, client);
-            add_peers(&mut peers, client, &upstream);
+            view(&mut peers, client, views);
+            add_peers(&mut peers, client, views, &upstream);
             told(&peers)
         };
         assert_eq!(seen(&Views::default()), ["203.0.113.5:5", "9.9.9.9:9", "[2001:db8::5]:5"]);

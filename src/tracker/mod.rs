@@ -9,18 +9,16 @@ mod simulation;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-
 use crate::bittorrent::address::tellable;
 use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, ScrapeReply, ScrapeRequest, Views};
 pub use crate::forward::ForwarderStatus;
-use crate::forward::{Asked, Forwarders, Gathered, Outbound};
+use crate::forward::{Asked, Forwarders, Gathered, Outbound, Waiting};
 use crate::metrics::Metrics;
 use crate::store::{Action, Announcement, Clock, Moment, Picked, Store};
 use crate::wire::via::Via;
 
 use self::gateway::GatewayWatch;
-use self::merge::Merging;
+use self::merge::Client;
 pub use self::policy::{IpParam, Policy};
 
 /// Who announces, as the frontend knows it.
@@ -39,22 +37,21 @@ pub struct Caller<'a> {
 }
 
 /// What becomes of an announce.
-pub enum Announced<'a> {
+#[derive(Debug)]
+pub enum Announced {
     /// It is answered.
     Now(AnnounceReply),
-    /// It waits for upstream trackers, for as long as the deadline allows. In the background: it need not be polled for
-    /// anything to happen but the answer.
-    Later(BoxFuture<'a, AnnounceReply>),
+    /// Upstream trackers are being asked: [`Tracker::finish`] waits for them, for as long as the deadline allows. They are
+    /// asked whether or not anybody waits.
+    Later(Pending),
 }
 
-impl Announced<'_> {
-    /// The reply, when it is there.
-    pub async fn reply(self) -> AnnounceReply {
-        match self {
-            Self::Now(reply) => reply,
-            Self::Later(reply) => reply.await,
-        }
-    }
+/// An announce that is answered but for the peers of upstream trackers.
+#[derive(Debug)]
+pub struct Pending {
+    reply: AnnounceReply,
+    client: Client,
+    waiting: Waiting,
 }
 
 /// One tracker: what all frontends share.
@@ -87,7 +84,7 @@ impl Tracker {
     }
 
     /// Carries out one announce. What can be said at once, which is nearly always everything, is said at once.
-    pub fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Announced<'_> {
+    pub fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Announced {
         let ip = if caller.may_claim { self.policy.peer_ip(caller.ip, &request.claimed) } else { caller.ip };
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.policy.want(request.numwant) };
@@ -112,8 +109,8 @@ impl Tracker {
         // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
         // the other has counted, again and again.
         let counts = caller.via.hops() == 0;
-        let client = Merging { views: &self.views, place: self.views.place(ip), port: request.port, want, counts };
-        merge::view(&mut reply.peers, client);
+        let client = Client { place: self.views.place(ip), port: request.port, want, counts };
+        merge::view(&mut reply.peers, client, &self.views);
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) else { return Announced::Now(reply) };
         if stopped {
             forwarders.leave(request);
@@ -121,19 +118,23 @@ impl Tracker {
         }
         let outbound = Outbound { request, ip, user_agent: caller.user_agent, via: caller.via };
         let want = self.policy.with_upstream(want, reply.peers.len(), reply.complete);
-        let client = Merging { want, ..client };
+        let client = Client { want, ..client };
         match forwarders.announce(&outbound) {
             Asked::Known(upstream) => Announced::Now(self.merge(reply, client, &upstream)),
-            Asked::Waiting(waiting) => Announced::Later(Box::pin(async move {
-                let enough = |lists: &[_]| merge::enough(&reply.peers, client, lists);
-                let upstream = waiting.gather(enough).await;
-                self.merge(reply, client, &upstream)
-            })),
+            Asked::Waiting(waiting) => Announced::Later(Pending { reply, client, waiting }),
         }
     }
 
-    fn merge(&self, mut reply: AnnounceReply, client: Merging<'_>, upstream: &Gathered) -> AnnounceReply {
-        merge::add_peers(&mut reply.peers, client, &upstream.lists);
+    /// Waits for the upstream trackers, and gives the whole reply.
+    pub async fn finish(&self, pending: Pending) -> AnnounceReply {
+        let Pending { reply, client, waiting } = pending;
+        let enough = |lists: &[_]| merge::enough(&reply.peers, client, &self.views, lists);
+        let upstream = waiting.gather(enough).await;
+        self.merge(reply, client, &upstream)
+    }
+
+    fn merge(&self, mut reply: AnnounceReply, client: Client, upstream: &Gathered) -> AnnounceReply {
+        merge::add_peers(&mut reply.peers, client, &self.views, &upstream.lists);
         if client.counts {
             merge::add_counts(&mut reply, &upstream.lists);
         }

@@ -12,7 +12,7 @@ use futures::future::{join_all, pending, ready};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Caller, Policy, Tracker};
+use super::{Announced, Caller, Policy, Tracker};
 use crate::bittorrent::{
     AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists, Role, Views,
 };
@@ -114,7 +114,10 @@ impl Client {
         let ip = IpAddr::from([10, 0, self.swarm, self.number]);
         let caller = Caller { ip, may_claim: true, user_agent: None, via: &Via::default() };
         let start = Instant::now();
-        let reply = tracker.announce(caller, &self.request(event)).reply().await;
+        let reply = match tracker.announce(caller, &self.request(event)) {
+            Announced::Now(reply) => reply,
+            Announced::Later(pending) => tracker.finish(pending).await,
+        };
         (reply, start.elapsed())
     }
 }

@@ -93,8 +93,10 @@ fn an_upstream_over_udp() {
     for announce in announces {
         assert_eq!((announce.info_hash, announce.peer_id, announce.port), (id("t"), id("a"), 51413));
         assert_eq!((announce.ip.to_string().as_str(), announce.key), ("192.168.1.15", 0x00C0_FFEE));
-        // BEP 41: an option of type 2 with its length.
-        assert_eq!(announce.options, b"\x02\x18/announce?passkey=sEcReT");
+        // BEP 41: an option of type 2 with its length. Behind it our own one, by which another retracker would know us.
+        let (url_data, via) = announce.options.split_at(26);
+        assert_eq!(url_data, b"\x02\x18/announce?passkey=sEcReT");
+        assert!(via.len() == 32 && via.starts_with(b"v\x1e1.1 retracker-"), "{}", via.escape_ascii());
     }
     assert_eq!(server.announce(&client("u", "a")).peers(), [""; 0]);
     server.logged("it refuses: no such torrent");

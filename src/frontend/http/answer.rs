@@ -71,9 +71,9 @@ fn announce<'a, H: Headers>(
             metrics.announces_answered.inc();
             None
         }
-        Announced::Later(reply) => Some(Box::pin(async move {
+        Announced::Later(pending) => Some(Box::pin(async move {
             let mut body = Vec::new();
-            announce::encode(&reply.await, format, &mut body);
+            announce::encode(&context.tracker.finish(pending).await, format, &mut body);
             metrics.announces_answered.inc();
             drop(timer);
             body
