@@ -7,7 +7,7 @@ use std::sync::Once;
 
 use ipnet::IpNet;
 
-use super::headers::Headers;
+use super::headers::{Headers, is_token};
 use crate::metrics::Metrics;
 use crate::wire::forwarded::{self, Syntax};
 
@@ -65,7 +65,6 @@ impl RealIpHeader {
 
     /// The header of that name. None when no header can have that name (RFC 9110, section 5.6.2).
     pub fn new(name: &str) -> Option<Self> {
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         let is_name = (1..=64).contains(&name.len()) && name.bytes().all(is_token);
         is_name.then(|| Self { name: name.to_owned(), syntax: Syntax::of(name) })
     }

@@ -18,3 +18,23 @@ impl Headers for HeaderMap {
         self.get_all(name).map(HeaderValue::as_bytes)
     }
 }
+
+/// A byte of a header's name (RFC 9110, section 5.6.2).
+pub(super) fn is_token(byte: u8) -> bool {
+    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
+}
+
+#[allow(clippy::indexing_slicing, reason = "it is made when this is compiled")]
+const TOKEN: [bool; 256] = {
+    let mut token = [false; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        token[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            );
+        byte += 1;
+    }
+    token
+};
