@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::bittorrent::{Endpoint, Ip, Peer, PeerId};
@@ -13,6 +14,9 @@ use crate::wire::upstream::UpstreamReply;
 
 /// Peers that are kept of each family: as many as one client can get.
 const MAX_KEPT: usize = 200;
+
+/// Peers of each family that are kept of all forwarders together: each client gets another part of them.
+const MAX_COMBINED: usize = 2 * MAX_KEPT;
 
 /// A list is good for at least so long: a swarm of one client that announces every ten minutes has one all the time.
 const GOOD_AT_LEAST: Duration = Duration::from_mins(20);
@@ -44,6 +48,27 @@ impl UpstreamPeers {
         }
     }
 
+    /// The peers of several lists in turn, so that none crowds the others out, without repeats. Of the counts the largest,
+    /// not the sum: trackers know the same seeds.
+    pub fn combined(lists: &[Arc<Self>]) -> Arc<Self> {
+        if let [only] = lists {
+            return Arc::clone(only);
+        }
+        let most = |count: fn(&Self) -> u32| lists.iter().map(|list| count(list)).max().unwrap_or(0);
+        Arc::new(Self {
+            v4: in_turn(&lists.iter().map(|list| &*list.v4).collect::<SmallVec<[_; 8]>>()),
+            v6: in_turn(&lists.iter().map(|list| &*list.v6).collect::<SmallVec<[_; 8]>>()),
+            complete: most(|list| list.complete),
+            incomplete: most(|list| list.incomplete),
+            good_until: lists.iter().map(|list| list.good_until).min().unwrap_or_else(Instant::now),
+        })
+    }
+
+    /// Whether it is still to be used.
+    pub(super) fn is_good(&self, now: Instant) -> bool {
+        now < self.good_until
+    }
+
     /// Of these peers, as if they had come from an upstream.
     #[cfg(test)]
     pub(crate) fn simulated(peers: &crate::bittorrent::PeerLists, complete: u32, incomplete: u32) -> Self {
@@ -52,13 +77,20 @@ impl UpstreamPeers {
     }
 
     /// Bytes that its peers take.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         size_of_val(&*self.v4) + size_of_val(&*self.v6)
     }
 }
 
 fn kept<A: Ip>(peers: &[Peer<A>], ours: &Ours) -> Box<[Endpoint<A>]> {
     peers.iter().filter(|peer| !ours.has(peer)).map(|peer| peer.endpoint).take(MAX_KEPT).collect()
+}
+
+fn in_turn<A: Ip>(lists: &[&[Endpoint<A>]]) -> Box<[Endpoint<A>]> {
+    let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
+    let turns = (0..longest).flat_map(|turn| lists.iter().filter_map(move |list| list.get(turn)));
+    let mut known = HashSet::new();
+    turns.filter(|&&endpoint| known.insert(endpoint)).copied().take(MAX_COMBINED).collect()
 }
 
 /// By what our own clients are known when they come back from an upstream, as far as a reply may hold them.
@@ -95,7 +127,7 @@ impl Lists {
     /// The list for such a peer, while it is good.
     pub(super) fn exact(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         let list = if downloads { &self.all } else { &self.leechers };
-        list.as_ref().filter(|list| now < list.good_until)
+        list.as_ref().filter(|list| list.is_good(now))
     }
 
     /// The best list that there is for such a peer.
@@ -106,7 +138,7 @@ impl Lists {
     /// Forgets what is no longer good.
     pub(super) fn expire(&mut self, now: Instant) {
         for list in [&mut self.all, &mut self.leechers] {
-            list.take_if(|list| now >= list.good_until);
+            list.take_if(|list| !list.is_good(now));
         }
     }
 

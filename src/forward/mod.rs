@@ -151,7 +151,7 @@ pub struct Forwarders {
 /// What workers and engine have in common.
 #[derive(Debug)]
 struct Shared {
-    set: RwLock<Vec<Arc<Forwarder>>>,
+    set: RwLock<Set>,
     torrents: TorrentCache<Torrent>,
     jobs: mpsc::UnboundedSender<Exchange>,
     peer_age: Duration,
@@ -164,6 +164,17 @@ struct Shared {
     external_ips: Mutex<[Option<IpAddr>; 2]>,
     metrics: Metrics,
 }
+
+/// The forwarders that are configured.
+#[derive(Debug, Default)]
+struct Set {
+    generation: Generation,
+    forwarders: Vec<Arc<Forwarder>>,
+}
+
+/// Changes with every change of the configuration, so that nobody takes what was said of other forwarders for true.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Generation(u64);
 
 /// One announce, as far as upstream trackers are concerned.
 #[derive(Clone, Copy, Debug)]
@@ -313,7 +324,7 @@ impl Forwarders {
             upstream.map_err(|error| format!("forwarder {}: {error}", entry.name))
         });
         let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
-        let mut old = self.shared.set.read().clone();
+        let mut old = self.shared.set.read().forwarders.clone();
         let mut names = BTreeSet::new();
         let mut new = Vec::with_capacity(entries.len());
         for (entry, upstream) in entries.iter().zip(upstreams) {
@@ -324,7 +335,7 @@ impl Forwarders {
             let forwarder = known.map(|at| old.swap_remove(at));
             new.push(forwarder.unwrap_or_else(|| Arc::new(Forwarder::new(entry, *timeout, upstream, metrics))));
         }
-        *self.shared.set.write() = new;
+        self.shared.set.write().put(new);
         old.iter().for_each(|forwarder| forwarder.retire());
         self.shared.retired.notify_one();
         Ok(())
@@ -346,7 +357,8 @@ impl Forwarders {
 
     fn begin(&self, outbound: &Outbound<'_>) -> Begun {
         let now = Instant::now();
-        let forwarders = self.shared.set.read();
+        let set = self.shared.set.read();
+        let Set { generation, forwarders } = &*set;
         let request = outbound.request;
         if !forwarders.iter().any(|forwarder| forwarder.serves(request.info_hash)) {
             return Begun::default();
@@ -354,11 +366,12 @@ impl Forwarders {
         let along = || Along::new(outbound.user_agent, &outbound.via.and(&self.name));
         let torrents = &self.shared.torrents;
         if outbound.via.hops() < MAX_HOPS {
-            torrents.with(request.info_hash, |torrent| torrent.announced(&forwarders, outbound, along, now))
+            torrents.with(request.info_hash, |torrent| torrent.announced(*generation, forwarders, outbound, along, now))
         } else {
             let downloads = request.role().downloads();
-            let known = torrents.with_known(request.info_hash, |torrent| torrent.known(&forwarders, downloads, now));
-            Begun { known: known.unwrap_or_default(), ..Begun::default() }
+            let known = |torrent: &mut Torrent| torrent.known(*generation, forwarders, downloads, now);
+            let known = torrents.with_known(request.info_hash, known).flatten();
+            Begun { known: known.into_iter().collect(), ..Begun::default() }
         }
     }
 
@@ -384,17 +397,23 @@ impl Forwarders {
     /// How the forwarders do, in the order of configuration.
     pub fn status(&self) -> Vec<ForwarderStatus> {
         let now = Instant::now();
-        self.shared.set.read().iter().map(|forwarder| forwarder.status(now)).collect()
+        self.shared.set.read().forwarders.iter().map(|forwarder| forwarder.status(now)).collect()
     }
 
     /// Reads what the metrics tell at the moment of a scrape.
     pub fn sampler(&self) -> impl Fn() -> ForwardSample + Send + Sync + 'static {
         let shared = Arc::clone(&self.shared);
         move || ForwardSample {
-            forwarders: shared.set.read().iter().map(|forwarder| forwarder.sample()).collect(),
+            forwarders: shared.set.read().forwarders.iter().map(|forwarder| forwarder.sample()).collect(),
             torrents: shared.torrents.len(),
             evicted: shared.torrents.evicted().unsigned_abs(),
         }
+    }
+}
+
+impl Set {
+    fn put(&mut self, forwarders: Vec<Arc<Forwarder>>) {
+        *self = Self { generation: Generation(self.generation.0 + 1), forwarders };
     }
 }
 

@@ -204,6 +204,19 @@ impl Session {
         }
     }
 
+    /// Until when nothing is due for a peer that stays, as long as no exchange ends and the peer says nothing new. None if
+    /// something is due already.
+    pub(super) fn quiet_until(&self, now: Instant) -> Option<Instant> {
+        let later = match self.knowledge {
+            _ if self.under_way.is_some() => None,
+            Knowledge::Refused { until, .. } => until,
+            _ if self.completed == Completed::Owed => return None,
+            Knowledge::None | Knowledge::Unsure => return None,
+            Knowledge::Peer { due } => Some(due),
+        };
+        Some(later.unwrap_or(now + LONGEST_INTERVAL)).filter(|&later| now < later)
+    }
+
     /// An exchange begins, with the tracker id to be sent. It must be followed by [`Self::ended`].
     pub(super) fn begins(&mut self, telling: Telling, now: Instant) -> Option<Vec<u8>> {
         self.under_way = Some((telling, now));

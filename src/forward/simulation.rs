@@ -74,7 +74,7 @@ impl Forwarders {
             let upstream = super::upstream::Upstream::Simulated((*upstream).clone());
             Arc::new(Forwarder::new(&entry, forwarders.shared.timeout, upstream, metrics))
         };
-        *forwarders.shared.set.write() = upstreams.iter().map(forwarder).collect();
+        forwarders.shared.set.write().put(upstreams.iter().map(forwarder).collect());
         (forwarders, engine)
     }
 }

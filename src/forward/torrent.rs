@@ -17,7 +17,7 @@ use super::http::Along;
 use super::list::{Lists, Ours, UpstreamPeers};
 use super::session::{Heard, Presence, Session, Telling};
 use super::upstream::Answer;
-use super::{Known, Outbound};
+use super::{Generation, Known, Outbound};
 use crate::bittorrent::{AnnounceRequest, Event, InfoHash, PeerId};
 use crate::cache::Weigh;
 use crate::wire::upstream::UpstreamReply;
@@ -42,8 +42,19 @@ const FAREWELLS_LAST: Duration = Duration::from_hours(1);
 #[derive(Debug, Default)]
 pub(super) struct Torrent {
     at: Vec<AtForwarder>,
+    combined: Combined,
     /// Boxed, as a table has room for more than it holds.
     clients: HashMap<PeerId, Box<Client>, foldhash::fast::RandomState>,
+}
+
+/// The peers of all forwarders in one list each, as long as nothing has changed: nearly every announce is answered from
+/// here.
+#[derive(Debug, Default)]
+struct Combined {
+    /// The forwarders that they are of.
+    generation: Generation,
+    /// For those that download, and for those that do not.
+    lists: [Option<Arc<UpstreamPeers>>; 2],
 }
 
 /// The torrent at one forwarder.
@@ -78,6 +89,8 @@ struct Client {
     /// When it left, if it is still to be signed off.
     left: Option<Instant>,
     sessions: Vec<Held>,
+    /// Until when no forwarder has to be told anything new, and of which forwarders that was said.
+    quiet: Option<(Instant, Generation)>,
 }
 
 /// A session, counted.
@@ -132,6 +145,7 @@ impl Client {
             seen: now,
             left: None,
             sessions: Vec::new(),
+            quiet: None,
         }
     }
 
@@ -143,7 +157,23 @@ impl Client {
         self.seen = now;
         if self.left.take().is_some() {
             self.sessions.iter_mut().for_each(|held| held.session.stays());
+            self.quiet = None;
         }
+        if outbound.request.event == Some(Event::Completed) {
+            self.sessions.iter_mut().for_each(|held| held.session.completes());
+            self.quiet = None;
+        }
+    }
+
+    fn is_quiet(&self, generation: Generation, now: Instant) -> bool {
+        self.quiet.is_some_and(|(until, known)| now < until && known == generation)
+    }
+
+    /// Works out until when there is nothing to be told.
+    fn calm_down(&mut self, generation: Generation, now: Instant) {
+        let ends = self.sessions.iter().map(|held| held.session.quiet_until(now));
+        let earliest = ends.reduce(|one, other| one.zip(other).map(|(one, other)| one.min(other)));
+        self.quiet = earliest.flatten().map(|until| (until, generation));
     }
 
     fn leaves(&mut self, request: &AnnounceRequest, telling: &TaskTracker, now: Instant) {
@@ -152,6 +182,7 @@ impl Client {
         let key = request.key.clone().or(self.request.key.take());
         self.request = AnnounceRequest { port, key, ..request.clone() };
         self.left = Some(now);
+        self.quiet = None;
         self.sessions.iter_mut().for_each(|held| held.session.leaves(telling.token()));
     }
 
@@ -218,7 +249,7 @@ impl Drop for AtForwarder {
 /// What an announce brings about.
 #[derive(Default)]
 pub(super) struct Begun {
-    /// What is known already.
+    /// What is known already, of each forwarder if there is something to wait for, and of all together if there is not.
     pub(super) known: Known,
     /// What has to be told now.
     pub(super) exchanges: Vec<Exchange>,
@@ -241,6 +272,7 @@ impl Torrent {
     /// A client announces, and stays. `along` makes the headers of what is passed on.
     pub(super) fn announced(
         &mut self,
+        generation: Generation,
         forwarders: &[Arc<Forwarder>],
         outbound: &Outbound<'_>,
         along: impl Fn() -> Along,
@@ -251,10 +283,13 @@ impl Torrent {
         let is_full = self.clients.len() >= MAX_CLIENTS;
         let client = match self.clients.entry(request.peer_id) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(_) if is_full => return Begun::known(self.known(forwarders, downloads, now)),
+            Entry::Vacant(_) if is_full => return self.begun(generation, forwarders, downloads, now),
             Entry::Vacant(new) => new.insert(Box::new(Client::new(outbound, along(), now))),
         };
         client.announces(outbound, now);
+        if client.is_quiet(generation, now) {
+            return self.begun(generation, forwarders, downloads, now);
+        }
         let mut begun = Begun::default();
         for forwarder in forwarders.iter().filter(|forwarder| forwarder.serves(request.info_hash)) {
             let at = find(&mut self.at, |at| Arc::ptr_eq(&at.forwarder, forwarder), || AtForwarder::new(forwarder));
@@ -263,9 +298,6 @@ impl Torrent {
             let Some((at, held)) = at.zip(held) else { continue };
             begun.known.extend(at.lists.best(downloads, now).cloned());
             let cold = at.lists.exact(downloads, now).is_none();
-            if request.event == Some(Event::Completed) {
-                held.session.completes();
-            }
             let mut waits = false;
             if let Some(telling) = held.session.due(Presence::Here, now) {
                 client.along = along();
@@ -286,13 +318,38 @@ impl Torrent {
             }
             begun.pending |= !waits && at.under_way > 0;
         }
+        client.calm_down(generation, now);
         begun
     }
 
-    /// What is known, for somebody who is not told of upstream.
-    pub(super) fn known(&self, forwarders: &[Arc<Forwarder>], downloads: bool, now: Instant) -> Known {
-        let at = |forwarder| self.at.iter().find(|at| Arc::ptr_eq(&at.forwarder, forwarder));
-        forwarders.iter().filter_map(at).filter_map(|at| at.lists.best(downloads, now).cloned()).collect()
+    /// What there is for somebody of whom nothing has to be told.
+    fn begun(&mut self, generation: Generation, forwarders: &[Arc<Forwarder>], downloads: bool, now: Instant) -> Begun {
+        let pending = self.at.iter().any(|at| at.under_way > 0);
+        let known = self.known(generation, forwarders, downloads, now);
+        Begun { known: known.into_iter().collect(), pending, ..Begun::default() }
+    }
+
+    /// The peers of all these forwarders in one list.
+    pub(super) fn known(
+        &mut self,
+        generation: Generation,
+        forwarders: &[Arc<Forwarder>],
+        downloads: bool,
+        now: Instant,
+    ) -> Option<Arc<UpstreamPeers>> {
+        if self.combined.generation != generation {
+            self.combined = Combined { generation, ..Combined::default() };
+        }
+        let [of_all, of_leechers] = &mut self.combined.lists;
+        let combined = if downloads { of_all } else { of_leechers };
+        combined.take_if(|list| !list.is_good(now));
+        if combined.is_none() {
+            let at = |forwarder: &Arc<Forwarder>| self.at.iter().find(|at| Arc::ptr_eq(&at.forwarder, forwarder));
+            let lists = forwarders.iter().filter_map(at).filter_map(|at| at.lists.best(downloads, now).cloned());
+            let lists: Known = lists.collect();
+            *combined = (!lists.is_empty()).then(|| UpstreamPeers::combined(&lists));
+        }
+        combined.clone()
     }
 
     /// A client leaves: it is signed off wherever it is known. `telling` counts who is still to be told.
@@ -325,6 +382,7 @@ impl Torrent {
         let Entry::Occupied(mut client) = self.clients.entry(exchange.request.peer_id) else { return None };
         let gone = gone(client.get().left, forwarder, exchange.request.info_hash);
         let presence = gone.map_or(Presence::Here, |(presence, _)| presence);
+        client.get_mut().quiet = None;
         let (said, sessions) = client.get_mut().parts();
         // The torrent may have been forgotten and begun anew in the meantime: then this is no affair of its.
         let is_it = |held: &&mut Held| held.session.serial == exchange.session;
@@ -339,6 +397,7 @@ impl Torrent {
         at.under_way -= usize::from(exchange.brings_a_list()).min(at.under_way);
         at.under_way += next.as_ref().map_or(0, |next| usize::from(next.brings_a_list()));
         if let Some(list) = list {
+            self.combined = Combined::default();
             at.put(exchange.request.role().downloads(), &list);
         }
         at.waiters.retain(|waiter| waiter.session != exchange.session);
@@ -356,6 +415,9 @@ impl Torrent {
             swept.owes |= client.sign_off(now, &mut swept.exchanges);
             !client.is_gone()
         });
+        for combined in &mut self.combined.lists {
+            combined.take_if(|list| !list.is_good(now));
+        }
         self.at.retain_mut(|at| {
             at.change(|lists| lists.expire(now));
             at.under_way > 0 || !at.forwarder.is_retired()
@@ -380,12 +442,6 @@ impl Torrent {
     }
 }
 
-impl Begun {
-    fn known(known: Known) -> Self {
-        Self { known, ..Self::default() }
-    }
-}
-
 /// Why and since when a forwarder is no longer to know of a client that left at this moment, or has not.
 fn gone(left: Option<Instant>, forwarder: &Forwarder, info_hash: InfoHash) -> Option<(Presence, Instant)> {
     let hidden = forwarder.leaves_out_since(info_hash).map(|since| (Presence::Hidden, since));
@@ -404,7 +460,8 @@ fn find<T>(all: &mut Vec<T>, is_it: impl Fn(&T) -> bool, new: impl FnOnce() -> T
 
 impl Weigh for Torrent {
     fn weight(&self) -> u32 {
-        let lists: usize = self.at.iter().map(|at| at.lists.size()).sum();
+        let combined = self.combined.lists.iter().flatten().map(|list| list.size());
+        let lists: usize = self.at.iter().map(|at| at.lists.size()).chain(combined).sum();
         let clients = self.clients.len() * (CLIENT + self.at.len() * SESSION);
         let bytes = TORRENT + self.at.len() * AT_FORWARDER + clients + lists;
         u32::try_from(bytes / UNIT).unwrap_or(u32::MAX)

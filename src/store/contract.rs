@@ -230,22 +230,40 @@ fn an_abandoned_swarm_goes_away() {
     assert_eq!(store.totals().evicted, 0);
 }
 
-#[test]
-fn fifty_thousand_peers_of_one_swarm_expire_bit_by_bit() {
+/// One swarm of so many peers, of which every `keep`th announces again before the others expire.
+fn half_expired(count: u32, keep: u32) -> Store {
     let store = store();
-    let quiet = Announcement { want: 0, ..from("10.0.0.1:1") };
-    for n in 0..50_000_u32 {
+    let quiet = |n: u32| {
         let ip = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n));
-        store.announce(at(0), hash(1), &Announcement { ip, ..quiet });
-    }
-    // Nobody has to wait until all are gone, and nobody is told of one that is.
+        let mut id = [b'-'; 20];
+        id[16..].copy_from_slice(&n.to_be_bytes());
+        Announcement { ip, peer_id: PeerId(id), want: 0, ..from("10.0.0.1:1") }
+    };
+    (0..count).for_each(|n| drop(store.announce(at(0), hash(1), &quiet(n))));
+    (0..count).step_by(keep as usize).for_each(|n| drop(store.announce(at(300), hash(1), &quiet(n))));
+    store
+}
+
+#[test]
+fn when_nearly_all_of_a_huge_swarm_expire_they_go_together() {
+    let store = half_expired(50_000, 1_000);
     let asks = Announcement { port: None, want: 200, ..from("10.9.9.9:9") };
     let picked = store.announce(at(600), hash(1), &asks);
-    assert_eq!(picked.peers.len(), 0);
-    assert!((45_000..50_000).contains(&picked.counts.incomplete), "{picked:?}");
+    assert_eq!((picked.peers.len(), picked.counts.incomplete), (50, 50));
+    assert_eq!(store.totals().peers, [[0, 50], [0, 0]]);
+}
+
+#[test]
+fn when_half_of_a_huge_swarm_expires_it_goes_bit_by_bit_and_the_others_are_told() {
+    let store = half_expired(50_000, 2);
+    let asks = Announcement { port: None, want: 100, ..from("10.9.9.9:9") };
+    let picked = store.announce(at(600), hash(1), &asks);
+    // Nobody has to wait until all are gone, and nobody is told of one that is.
+    assert!((45_000..50_000).contains(&picked.counts.incomplete), "{}", picked.counts.incomplete);
+    assert!(picked.peers.len() > 80, "{}", picked.peers.len());
+    assert!(picked.peers.v4.iter().all(|peer| peer.endpoint.ip.to_bits() % 2 == 0));
     (0..300).for_each(|_| drop(store.announce(at(600), hash(1), &asks)));
-    assert_eq!(store.scrape(at(600), hash(1)), SwarmCounts::default());
-    assert_eq!(store.totals().peers, [[0; 2]; 2]);
+    assert_eq!(store.scrape(at(600), hash(1)).incomplete, 25_000);
 }
 
 #[test]

@@ -17,6 +17,9 @@ const SCAN: usize = 64;
 /// How far the list is searched for what the index does not know. What takes longer would hold the lock too long.
 const SEARCH: usize = 1_000;
 
+/// How often one is drawn from a stretch of a long list until there is one that can be had.
+const DRAWS: usize = 4;
+
 /// The peers of one family, leechers first, partial seeds next, seeds last: a seed is told of leechers only, and how many
 /// there are of each kind is found by halving. 16 bytes while it is short, as most of the memory of the process is in
 /// lists of a few peers.
@@ -28,7 +31,7 @@ pub(super) struct Peers<A> {
 }
 
 /// What a long list has besides.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Index {
     /// Where each endpoint stands in the list.
     places: HashTable<u32>,
@@ -161,11 +164,18 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Drops peers that have expired, each of which `dropped` is told of. Looks at `most` peers of a long list, from where
-    /// the latest sweep ended.
+    /// the latest sweep ended; at all of them when most have expired, because it takes less to begin the index anew than to
+    /// take one after the other out of it.
     pub(super) fn sweep(&mut self, now: Tick, age: Lifetime, most: usize, mut dropped: impl FnMut(Role)) -> Swept {
         let mut at = self.index.as_ref().map_or(0, |index| index.swept);
         let mut oldest = 0;
-        for _ in 0..if self.index.is_some() { most } else { usize::MAX } {
+        let slice = if self.index.is_some() { most } else { usize::MAX };
+        let is_stale = |entry: &&Entry<A>| age.is_over(now.since(entry.seen));
+        let ahead = self.entries.get(at..).unwrap_or_default();
+        if self.index.is_some() && ahead.iter().take(most).filter(is_stale).count() > most.min(ahead.len()) / 8 * 7 {
+            return self.purge(now, age, dropped);
+        }
+        for _ in 0..slice {
             let Some(entry) = self.entries.get(at) else { break };
             let elapsed = now.since(entry.seen);
             if age.is_over(elapsed) {
@@ -183,6 +193,24 @@ impl<A: Ip> Peers<A> {
         }
         self.shrink();
         if is_done { Swept::Whole(oldest) } else { Swept::Partly }
+    }
+
+    fn purge(&mut self, now: Tick, age: Lifetime, mut dropped: impl FnMut(Role)) -> Swept {
+        let mut oldest = 0;
+        self.entries.retain(|entry| {
+            let elapsed = now.since(entry.seen);
+            let stays = !age.is_over(elapsed);
+            if stays {
+                oldest = oldest.max(elapsed);
+            } else {
+                dropped(entry.role);
+            }
+            stays
+        });
+        self.index = None;
+        self.shrink();
+        self.make_index();
+        Swept::Whole(oldest)
     }
 
     /// Gives memory back once most of the list is empty, so that what a swarm occupies follows how many are in it.
@@ -218,7 +246,7 @@ impl<A: Ip> Peers<A> {
         }
         // One from each of `strata` stretches of equal length: as many random numbers as peers, none met twice, and
         // no copy of the list. One stretch more than wanted makes up for the announcer itself; the first one is random, so
-        // that the one left over is.
+        // that the one left over is. Where one cannot be had, as it has expired, another one of the same stretch may.
         let strata = want + 1;
         let first = fastrand::usize(..strata);
         let mut taken = 0;
@@ -227,9 +255,8 @@ impl<A: Ip> Peers<A> {
                 break;
             }
             let (start, end) = (stratum * eligible.len() / strata, (stratum + 1) * eligible.len() / strata);
-            if let Some(entry) = eligible.get(fastrand::usize(start..end)) {
-                taken += take(entry);
-            }
+            let draws = std::iter::repeat_with(|| fastrand::usize(start..end)).take(DRAWS);
+            taken += draws.filter_map(|at| eligible.get(at)).map(&mut take).find(|&taken| taken > 0).unwrap_or(0);
         }
     }
 
@@ -260,8 +287,14 @@ impl<A: Ip> Peers<A> {
             self.swap(start, at);
             at = start;
         }
+        self.make_index();
+    }
+
+    /// Makes the index, if there is none and there has to be one.
+    fn make_index(&mut self) {
         if self.index.is_none() && self.entries.len() > SCAN {
-            self.index = Some(Box::default());
+            let places = HashTable::with_capacity(self.entries.len());
+            self.index = Some(Box::new(Index { places, swept: 0 }));
             (0..self.entries.len()).for_each(|at| self.note(at));
         }
     }

@@ -10,11 +10,10 @@ use smallvec::SmallVec;
 use crate::bittorrent::{AnnounceReply, Endpoint, Ip, Peer, PeerLists, Place, Views};
 use crate::forward::UpstreamPeers;
 
-/// Adds the largest of the counts that the forwarders gave, not the sum, because they know the same seeds.
-pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &[Arc<UpstreamPeers>]) {
-    let most = |count: fn(&UpstreamPeers) -> u32| upstream.iter().map(|list| count(list)).max().unwrap_or(0);
-    reply.complete = reply.complete.saturating_add(most(|list| list.complete));
-    reply.incomplete = reply.incomplete.saturating_add(most(|list| list.incomplete));
+/// Adds the counts that the forwarders gave.
+pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
+    reply.complete = reply.complete.saturating_add(upstream.complete);
+    reply.incomplete = reply.incomplete.saturating_add(upstream.incomplete);
 }
 
 /// Whose reply it is that peers go into.
@@ -69,55 +68,39 @@ pub(super) fn enough(local: &PeerLists, client: Client, views: &Views, upstream:
         return local.len() >= client.want;
     }
     let mut peers = local.clone();
-    add_peers(&mut peers, client, views, upstream);
+    add_peers(&mut peers, client, views, &UpstreamPeers::combined(upstream));
     peers.len() >= client.want
 }
 
 /// Adds the peers that the forwarders gave behind the local ones, up to what the client wants of both families together,
 /// its own family first.
-pub(super) fn add_peers(peers: &mut PeerLists, client: Client, views: &Views, upstream: &[Arc<UpstreamPeers>]) {
+pub(super) fn add_peers(peers: &mut PeerLists, client: Client, views: &Views, upstream: &UpstreamPeers) {
     let room = client.want.saturating_sub(peers.len());
-    if room == 0 {
-        return;
-    }
-    let v4: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v4).collect();
-    let v6: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v6).collect();
     if client.place.ip.is_ipv4() {
-        let added = add(&mut peers.v4, room, &v4, client, views);
-        add(&mut peers.v6, room - added, &v6, client, views);
+        let added = add(&mut peers.v4, room, &upstream.v4, client, views);
+        add(&mut peers.v6, room - added, &upstream.v6, client, views);
     } else {
-        let added = add(&mut peers.v6, room, &v6, client, views);
-        add(&mut peers.v4, room - added, &v4, client, views);
+        let added = add(&mut peers.v6, room, &upstream.v6, client, views);
+        add(&mut peers.v4, room - added, &upstream.v4, client, views);
     }
 }
 
-/// Appends peers of each list in turn, so that none crowds the others out, without repeats. Returns how many. Of a list
-/// that is longer than the room each client gets another part.
-fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], client: Client, views: &Views) -> usize {
-    let before = peers.len();
-    let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
-    if room == 0 || longest == 0 {
-        return 0;
-    }
-    let known_at_most = before + room.min(lists.iter().map(|list| list.len()).sum());
-    peers.reserve_exact(known_at_most - before);
-    let mut known: HashSet<_, foldhash::fast::RandomState> =
-        HashSet::with_capacity_and_hasher(known_at_most, foldhash::fast::RandomState::default());
-    known.extend(peers.iter().map(|peer| peer.endpoint));
-    let starts: SmallVec<[usize; 8]> =
-        lists.iter().map(|list| if list.len() > room { fastrand::usize(..list.len()) } else { 0 }).collect();
-    for turn in 0..longest {
-        for (list, start) in lists.iter().zip(&starts).filter(|(list, _)| turn < list.len()) {
-            if peers.len() - before == room {
-                return room;
-            }
-            let Some(&endpoint) = list.get((start + turn) % list.len()) else { continue };
-            if client.can_use(endpoint, views) && known.insert(endpoint) {
-                peers.push(Peer { endpoint, id: None });
-            }
-        }
-    }
-    peers.len() - before
+/// Up to so many peers each of the others is compared with all: a table would take longer to fill.
+const COMPARE: usize = 16;
+
+/// Appends peers that are not there yet. Returns how many. Of a list that is longer than the room each client gets another
+/// part.
+fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, upstream: &[Endpoint<A>], client: Client, views: &Views) -> usize {
+    let start = if upstream.len() > room { fastrand::usize(..upstream.len()) } else { 0 };
+    let (end, beginning) = upstream.split_at(start);
+    let local: SmallVec<[_; COMPARE]> = peers.iter().map(|peer| peer.endpoint).collect();
+    let table: Option<HashSet<_>> = (local.len() > COMPARE).then(|| local.iter().copied().collect());
+    let is_local = |endpoint| table.as_ref().map_or_else(|| local.contains(endpoint), |table| table.contains(endpoint));
+    let others =
+        beginning.iter().chain(end).filter(|endpoint| client.can_use(**endpoint, views) && !is_local(endpoint));
+    peers.reserve_exact(room.min(upstream.len()));
+    peers.extend(others.take(room).map(|&endpoint| Peer { endpoint, id: None }));
+    peers.len() - local.len()
 }
 
 #[cfg(test)]
@@ -166,6 +149,7 @@ mod tests {
             .map(|(n, addresses)| Arc::new(UpstreamPeers::simulated(&lists(addresses), u32::try_from(n).unwrap(), 0)))
             .collect();
         assert_eq!(enough(&reply.peers, client, &views, &upstream), {
+            let upstream = UpstreamPeers::combined(&upstream);
             add_counts(&mut reply, &upstream);
             add_peers(&mut reply.peers, client, &views, &upstream);
             reply.peers.len() >= want
@@ -218,7 +202,7 @@ mod tests {
     #[test]
     fn a_routable_client_is_told_what_it_can_reach() {
         let local = ["10.0.0.2:2", "203.0.113.5:5", "127.0.0.1:3", "[fd00::2]:2", "[2001:db8::5]:5"];
-        let upstream = [Arc::new(UpstreamPeers::simulated(&lists(&["10.0.0.9:9", "9.9.9.9:9"]), 0, 0))];
+        let upstream = UpstreamPeers::simulated(&lists(&["10.0.0.9:9", "9.9.9.9:9"]), 0, 0);
         let seen = |views: &Views| {
             let client = client(views, "8.8.8.8", 50);
             let mut peers = lists(&local);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::bittorrent::address::tellable;
 use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, ScrapeReply, ScrapeRequest, Views};
 pub use crate::forward::ForwarderStatus;
-use crate::forward::{Asked, Forwarders, Gathered, Outbound, Waiting};
+use crate::forward::{Asked, Forwarders, Gathered, Outbound, UpstreamPeers, Waiting};
 use crate::metrics::Metrics;
 use crate::store::{Action, Announcement, Clock, Moment, Picked, Store};
 use crate::wire::via::Via;
@@ -134,9 +134,12 @@ impl Tracker {
     }
 
     fn merge(&self, mut reply: AnnounceReply, client: Client, upstream: &Gathered) -> AnnounceReply {
-        merge::add_peers(&mut reply.peers, client, &self.views, &upstream.lists);
-        if client.counts {
-            merge::add_counts(&mut reply, &upstream.lists);
+        if !upstream.lists.is_empty() {
+            let peers = UpstreamPeers::combined(&upstream.lists);
+            merge::add_peers(&mut reply.peers, client, &self.views, &peers);
+            if client.counts {
+                merge::add_counts(&mut reply, &peers);
+            }
         }
         if upstream.pending && reply.peers.len() < client.want {
             self.policy.call_back(&mut reply);
