@@ -11,6 +11,7 @@ use super::load::Load;
 use super::machine::{Clock, Cores, Place};
 use super::reply::Expect;
 use super::requests::{Crowd, EachOnce, Prepared, Requests, Style};
+use super::soak::SoakArguments;
 
 /// What announces cost, beside other trackers.
 #[derive(Parser)]
@@ -29,6 +30,7 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// The load generator alone, for any tracker.
     Load(LoadArguments),
+    Soak(SoakArguments),
 }
 
 impl Arguments {

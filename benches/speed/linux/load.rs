@@ -173,7 +173,9 @@ impl<'a> Engine<'a> {
             };
             // In turn, so that a kept connection is never left alone for long.
             let Some(number) = self.idle.pop_front() else { return };
-            if let Err(why) = self.connections[number].start(&self.epoll, self.load.target, request, due) {
+            let expect = request.expect.unwrap_or(self.load.expect);
+            let connection = &mut self.connections[number];
+            if let Err(why) = connection.start(&self.epoll, self.load.target, request.bytes, expect, due) {
                 self.count(why);
                 self.idle.push_back(number);
             }
@@ -182,7 +184,7 @@ impl<'a> Engine<'a> {
 
     fn advance(&mut self, number: usize) {
         let connection = &mut self.connections[number];
-        let Some(done) = connection.advance(&self.epoll, self.load.close, self.load.expect) else { return };
+        let Some(done) = connection.advance(&self.epoll, self.load.close) else { return };
         let now = Instant::now();
         match done {
             Ok(()) => self.outcome.replies += 1,

@@ -12,6 +12,7 @@ mod program;
 mod reply;
 mod requests;
 mod rounds;
+mod soak;
 mod table;
 #[allow(dead_code, reason = "it is the other benchmark's, which asks more of its upstream trackers")]
 #[path = "../../forwarding/upstream.rs"]
@@ -57,6 +58,7 @@ pub(crate) fn main() -> ExitCode {
     }
     match Arguments::read() {
         Arguments { command: Some(Command::Load(load)), .. } => load.run(),
+        Arguments { command: Some(Command::Soak(soak)), .. } => soak.run(),
         Arguments { parts, tries, .. } => {
             rounds::TRIES.store(tries.into(), Relaxed);
             compare(&parts)

@@ -1,13 +1,13 @@
 //! The trackers that are measured, each in a process of its own.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::machine::{Cores, Place};
+use super::machine::{Cores, Place, process};
 use super::reply;
 use super::requests::{Crowd, Prepared, Requests as _, Style};
 
@@ -48,6 +48,11 @@ impl Program {
 
     /// Starts it there, with these arguments besides those that every start needs.
     pub(crate) fn start(&self, cores: &Cores, place: Place, args: &[&str]) -> Server {
+        self.start_logging(cores, place, args, Stdio::null())
+    }
+
+    /// The same, with what it logs going there.
+    pub(crate) fn start_logging(&self, cores: &Cores, place: Place, args: &[&str], log: Stdio) -> Server {
         let address = free_address();
         let port = address.port().to_string();
         let mut command = Command::new(&self.command);
@@ -56,7 +61,7 @@ impl Program {
             Kind::Opentracker => command.args(["-i", "127.0.0.1", "-p", &port]),
             Kind::GoRetracker => command.arg("-l").arg(address.to_string()),
         };
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // A process runs where the thread that started it does.
         cores.stay(place);
         let process = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.command));
@@ -76,7 +81,7 @@ impl Program {
         match self.kind {
             Kind::Opentracker => {
                 let server = self.start(cores, Place::Server, &[]);
-                let version = server.get("/stats?mode=version");
+                let version = server.get("/stats?mode=version").unwrap();
                 let commit = version.rsplit("id=").next().unwrap_or_default().trim().to_owned();
                 format!("opentracker {commit}")
             }
@@ -116,6 +121,11 @@ impl Server {
         self.process.id()
     }
 
+    /// Whether it has not ended. Who has ended and has not been waited for has a process, but no more than that.
+    pub(crate) fn is_alive(&self) -> bool {
+        process(self.pid()).stat().is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+    }
+
     fn wait_until_it_listens(&self) {
         let start = Instant::now();
         while TcpStream::connect(self.address).is_err() {
@@ -125,25 +135,25 @@ impl Server {
     }
 
     /// The reply to a request on a connection of its own.
-    fn exchange(&self, request: &[u8]) -> Vec<u8> {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(request).unwrap();
+    fn exchange(&self, request: &[u8]) -> io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(request)?;
         let mut reply = Vec::new();
-        stream.read_to_end(&mut reply).unwrap();
-        reply
+        stream.read_to_end(&mut reply)?;
+        Ok(reply)
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> io::Result<String> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
-        String::from_utf8(self.exchange(request.as_bytes())).unwrap()
+        Ok(String::from_utf8_lossy(&self.exchange(request.as_bytes())?).into_owned())
     }
 
     /// How many peers it says that a crowd's first swarms have, of which it asks in one scrape.
     pub(crate) fn peers_of(&self, crowd: Crowd, swarms: u64) -> u64 {
         let style = Style::new(self.address).close(true);
         let mut scrapes = Prepared::scrapes(Crowd { swarms, ..crowd }, swarms, &style);
-        reply::counted(&self.exchange(scrapes.next().unwrap()))
+        reply::counted(&self.exchange(scrapes.next().unwrap().bytes).unwrap())
     }
 }
 

@@ -5,9 +5,23 @@ use std::net::SocketAddr;
 
 use fastrand::Rng;
 
+use super::reply::Expect;
+
 /// Where requests come from; none when they are used up.
 pub(crate) trait Requests {
-    fn next(&mut self) -> Option<&[u8]>;
+    fn next(&mut self) -> Option<Request<'_>>;
+}
+
+pub(crate) struct Request<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// What has to come back, if that is not the same for all of a load.
+    pub(crate) expect: Option<Expect>,
+}
+
+impl<'a> Request<'a> {
+    fn usual(bytes: &'a [u8]) -> Self {
+        Self { bytes, expect: None }
+    }
 }
 
 /// So many peers in each of so many swarms.
@@ -46,9 +60,16 @@ impl Crowd {
 }
 
 #[derive(Clone, Copy)]
-struct Peer {
-    swarm: u64,
-    number: u64,
+pub(crate) struct Peer {
+    pub(crate) swarm: u64,
+    pub(crate) number: u64,
+}
+
+impl Peer {
+    /// One in three has everything.
+    pub(crate) fn is_seed(self) -> bool {
+        self.number.is_multiple_of(3)
+    }
 }
 
 /// How requests are written.
@@ -79,11 +100,17 @@ impl Style {
     }
 
     fn announce(&self, peer: Peer, request: &mut String) {
+        let [_, high, middle, low] = (peer.number as u32).to_be_bytes();
+        self.begin(peer, request);
+        write!(request, "&compact=1&ip=10.{high}.{middle}.{low}").unwrap();
+        self.head(request);
+    }
+
+    /// Writes an announce as far as it is the same for all clients; [`Self::head`] ends it.
+    pub(crate) fn begin(&self, peer: Peer, request: &mut String) {
         let mut own = Rng::with_seed(!peer.number);
         let Self { path, numwant, .. } = self;
-        let [_, high, middle, low] = (peer.number as u32).to_be_bytes();
-        // One in three has everything.
-        let left = if peer.number.is_multiple_of(3) { 0 } else { own.u64(1..1 << 32) };
+        let left = if peer.is_seed() { 0 } else { own.u64(1..1 << 32) };
         let (port, uploaded, downloaded) = (own.u16(1024..), own.u64(..1 << 34), own.u64(..1 << 34));
         request.clear();
         request.push_str("GET ");
@@ -93,21 +120,20 @@ impl Style {
         request.push_str("&peer_id=-qB4630-");
         (0..12).for_each(|_| request.push(own.alphanumeric()));
         write!(request, "&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}").unwrap();
-        write!(request, "&key={:08X}&numwant={numwant}&compact=1&ip=10.{high}.{middle}.{low}", own.u32(..)).unwrap();
+        write!(request, "&key={:08X}&numwant={numwant}", own.u32(..)).unwrap();
+    }
+
+    pub(crate) fn scrape(&self, swarms: impl Iterator<Item = u64>, request: &mut String) {
+        request.clear();
+        request.push_str("GET /scrape");
+        for (n, swarm) in swarms.enumerate() {
+            request.push_str(if n == 0 { "?info_hash=" } else { "&info_hash=" });
+            escape(&info_hash(swarm), request);
+        }
         self.head(request);
     }
 
-    fn scrape(&self, swarms: impl Iterator<Item = u64>) -> Vec<u8> {
-        let mut request = "GET /scrape".to_owned();
-        for (n, swarm) in swarms.enumerate() {
-            request.push_str(if n == 0 { "?info_hash=" } else { "&info_hash=" });
-            escape(&info_hash(swarm), &mut request);
-        }
-        self.head(&mut request);
-        request.into_bytes()
-    }
-
-    fn head(&self, request: &mut String) {
+    pub(crate) fn head(&self, request: &mut String) {
         let connection = if self.close { "close" } else { "keep-alive" };
         let Self { host, .. } = self;
         write!(
@@ -157,13 +183,13 @@ impl EachOnce {
 }
 
 impl Requests for EachOnce {
-    fn next(&mut self) -> Option<&[u8]> {
+    fn next(&mut self) -> Option<Request<'_>> {
         if self.is_over() {
             return None;
         }
         self.style.announce(self.crowd.peer(self.next), &mut self.request);
         self.next += 1;
-        Some(self.request.as_bytes())
+        Some(Request::usual(self.request.as_bytes()))
     }
 }
 
@@ -182,10 +208,10 @@ impl Uniform {
 }
 
 impl Requests for Uniform {
-    fn next(&mut self) -> Option<&[u8]> {
+    fn next(&mut self) -> Option<Request<'_>> {
         let peer = self.crowd.peer(self.random.u64(..self.crowd.size()));
         self.style.announce(peer, &mut self.request);
-        Some(self.request.as_bytes())
+        Some(Request::usual(self.request.as_bytes()))
     }
 }
 
@@ -212,7 +238,12 @@ impl Prepared {
     /// Scrapes of so many swarms each.
     pub(crate) fn scrapes(crowd: Crowd, at_once: u64, style: &Style) -> Self {
         let some = |n: u64| (0..at_once).map(move |m| crowd.first + (n * at_once + m) % crowd.swarms);
-        Self::new((0..crowd.swarms / at_once).map(|n| style.scrape(some(n))).collect(), None)
+        let mut request = String::new();
+        let write = |n| {
+            style.scrape(some(n), &mut request);
+            request.clone().into_bytes()
+        };
+        Self::new((0..crowd.swarms / at_once).map(write).collect(), None)
     }
 
     fn new(requests: Vec<Vec<u8>>, favour: Option<Crowd>) -> Self {
@@ -221,7 +252,7 @@ impl Prepared {
 }
 
 impl Requests for Prepared {
-    fn next(&mut self) -> Option<&[u8]> {
+    fn next(&mut self) -> Option<Request<'_>> {
         self.turn += 1;
         let at = match self.favour {
             // Every other request goes round all of them, those between do not.
@@ -232,6 +263,6 @@ impl Requests for Prepared {
             Some(_) => self.turn / 2 % self.requests.len(),
             None => self.turn % self.requests.len(),
         };
-        Some(&self.requests[at])
+        Some(Request::usual(&self.requests[at]))
     }
 }
