@@ -44,7 +44,7 @@ pub(crate) fn measure(server: &Server, load: &Load, requests: &mut dyn Requests)
 }
 
 /// Measures, whatever else the machine does.
-pub(crate) fn once(server: &Server, load: &Load, requests: &mut dyn Requests) -> Result<Measured, String> {
+fn once(server: &Server, load: &Load, requests: &mut dyn Requests) -> Result<Measured, String> {
     let clock = Clock::start(server.pid());
     let outcome = load.run(requests);
     let measured = Measured { outcome, spent: clock.stop() };
