@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::Bench;
+use super::crowd::Crowd;
 use super::load::Load;
 use super::machine::Place;
 use super::program::{Program, Server};
 use super::reply::Expect;
-use super::requests::{Crowd, EachOnce, Prepared, Style, Uniform};
+use super::requests::{EachOnce, Prepared, Style, Uniform};
 use super::rounds::{self, Measured, Sample, Samples, by_turns, ours_and};
 use super::table::Row;
 

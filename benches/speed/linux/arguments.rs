@@ -7,10 +7,11 @@ use std::time::Duration;
 use clap::Parser;
 use url::Url;
 
+use super::crowd::Crowd;
 use super::load::Load;
 use super::machine::{Clock, Cores, Place};
 use super::reply::Expect;
-use super::requests::{Crowd, EachOnce, Prepared, Requests, Style};
+use super::requests::{EachOnce, Prepared, Requests, Style};
 use super::soak::SoakArguments;
 
 /// What announces cost, beside other trackers.

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::Bench;
 use super::announces::fill;
+use super::crowd::Crowd;
 use super::load::Load;
 use super::machine::{Clock, Place};
 use super::program::Program;
-use super::requests::{Crowd, Prepared, Style};
+use super::requests::{Prepared, Style};
 use super::table::Row;
 
 /// Minutes for which a peer is kept: longer than filling takes.

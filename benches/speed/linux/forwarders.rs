@@ -8,11 +8,12 @@ use tempfile::NamedTempFile;
 
 use super::Bench;
 use super::announces::{LENGTH, against, sample};
+use super::crowd::Crowd;
 use super::load::Load;
 use super::machine::Place;
 use super::program::{Program, Server};
 use super::reply::Expect;
-use super::requests::{Crowd, EachOnce, Prepared, Style};
+use super::requests::{EachOnce, Prepared, Style};
 use super::rounds::{self, by_turns};
 use super::table::Row;
 use super::upstream::{Behaviour, Upstream, Upstreams};

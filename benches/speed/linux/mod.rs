@@ -3,6 +3,7 @@
 mod announces;
 mod arguments;
 mod connection;
+mod crowd;
 mod expiry;
 mod forwarders;
 mod load;

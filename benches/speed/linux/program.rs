@@ -7,9 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::crowd::Crowd;
 use super::machine::{Cores, Place, process};
 use super::reply;
-use super::requests::{Crowd, Prepared, Requests as _, Style};
+use super::requests::{Prepared, Requests as _, Style};
 
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use fastrand::Rng;
 
+use super::crowd::{Client, Crowd, Peer, Turns, info_hash};
 use super::reply::Expect;
 
 /// Where requests come from; none when they are used up.
@@ -21,54 +22,6 @@ pub(crate) struct Request<'a> {
 impl<'a> Request<'a> {
     fn usual(bytes: &'a [u8]) -> Self {
         Self { bytes, expect: None }
-    }
-}
-
-/// So many peers in each of so many swarms.
-#[derive(Clone, Copy)]
-pub(crate) struct Crowd {
-    pub(crate) swarms: u64,
-    pub(crate) peers: u64,
-    /// The number of its first swarm, so that crowds can be told apart.
-    pub(crate) first: u64,
-    /// Whether popular swarms are large, the more popular the larger; `peers` is then what a swarm has on average.
-    pub(crate) grown: bool,
-}
-
-impl Crowd {
-    /// What most figures are measured with.
-    pub(crate) const USUAL: Self = Self::new(10_000, 5);
-
-    pub(crate) const fn new(swarms: u64, peers: u64) -> Self {
-        Self { swarms, peers, first: 0, grown: false }
-    }
-
-    pub(crate) fn size(self) -> u64 {
-        self.swarms * self.peers
-    }
-
-    /// The peers are numbered so that neighbours are in different swarms, as they come in life.
-    fn peer(self, number: u64) -> Peer {
-        let swarm = if self.grown { self.favoured(&mut Rng::with_seed(number)) } else { number % self.swarms };
-        Peer { swarm: self.first + swarm, number: self.first + number }
-    }
-
-    /// A swarm by popularity: the first are favoured, the more the nearer.
-    fn favoured(self, random: &mut Rng) -> u64 {
-        (random.f64().powi(4) * self.swarms as f64) as u64
-    }
-}
-
-#[derive(Clone, Copy)]
-pub(crate) struct Peer {
-    pub(crate) swarm: u64,
-    pub(crate) number: u64,
-}
-
-impl Peer {
-    /// One in three has everything.
-    pub(crate) fn is_seed(self) -> bool {
-        self.number.is_multiple_of(3)
     }
 }
 
@@ -100,27 +53,24 @@ impl Style {
     }
 
     fn announce(&self, peer: Peer, request: &mut String) {
-        let [_, high, middle, low] = (peer.number as u32).to_be_bytes();
         self.begin(peer, request);
-        write!(request, "&compact=1&ip=10.{high}.{middle}.{low}").unwrap();
+        write!(request, "&compact=1&ip={}", peer.ip()).unwrap();
         self.head(request);
     }
 
     /// Writes an announce as far as it is the same for all clients; [`Self::head`] ends it.
     pub(crate) fn begin(&self, peer: Peer, request: &mut String) {
-        let mut own = Rng::with_seed(!peer.number);
         let Self { path, numwant, .. } = self;
-        let left = if peer.is_seed() { 0 } else { own.u64(1..1 << 32) };
-        let (port, uploaded, downloaded) = (own.u16(1024..), own.u64(..1 << 34), own.u64(..1 << 34));
+        let Client { id, port, uploaded, downloaded, left, key, .. } = peer.client();
         request.clear();
         request.push_str("GET ");
         request.push_str(path);
         request.push_str("?info_hash=");
         escape(&info_hash(peer.swarm), request);
-        request.push_str("&peer_id=-qB4630-");
-        (0..12).for_each(|_| request.push(own.alphanumeric()));
+        request.push_str("&peer_id=");
+        escape(&id, request);
         write!(request, "&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}").unwrap();
-        write!(request, "&key={:08X}&numwant={numwant}", own.u32(..)).unwrap();
+        write!(request, "&key={key:08X}&numwant={numwant}").unwrap();
     }
 
     pub(crate) fn scrape(&self, swarms: impl Iterator<Item = u64>, request: &mut String) {
@@ -142,13 +92,6 @@ impl Style {
         )
         .unwrap();
     }
-}
-
-/// As arbitrary as hashes are, and the same in every run.
-fn info_hash(swarm: u64) -> [u8; 20] {
-    let mut hash = [0; 20];
-    Rng::with_seed(swarm).fill(&mut hash);
-    hash
 }
 
 fn escape(bytes: &[u8], text: &mut String) {
@@ -218,10 +161,7 @@ impl Requests for Uniform {
 /// Requests that are written beforehand, so that sending costs as little as can be.
 pub(crate) struct Prepared {
     requests: Vec<Vec<u8>>,
-    /// Of whom some swarms are favoured; none when requests go round.
-    favour: Option<Crowd>,
-    random: Rng,
-    turn: usize,
+    turns: Turns,
 }
 
 impl Prepared {
@@ -232,7 +172,7 @@ impl Prepared {
             style.announce(crowd.peer(number), &mut request);
             request.clone().into_bytes()
         };
-        Self::new((0..crowd.size()).map(write).collect(), (!crowd.grown).then_some(crowd))
+        Self { requests: (0..crowd.size()).map(write).collect(), turns: Turns::of(crowd) }
     }
 
     /// Scrapes of so many swarms each.
@@ -243,26 +183,13 @@ impl Prepared {
             style.scrape(some(n), &mut request);
             request.clone().into_bytes()
         };
-        Self::new((0..crowd.swarms / at_once).map(write).collect(), None)
-    }
-
-    fn new(requests: Vec<Vec<u8>>, favour: Option<Crowd>) -> Self {
-        Self { requests, favour, random: Rng::with_seed(7), turn: 0 }
+        let count = crowd.swarms / at_once;
+        Self { requests: (0..count).map(write).collect(), turns: Turns::round(count) }
     }
 }
 
 impl Requests for Prepared {
     fn next(&mut self) -> Option<Request<'_>> {
-        self.turn += 1;
-        let at = match self.favour {
-            // Every other request goes round all of them, those between do not.
-            Some(crowd) if self.turn % 2 == 1 => {
-                let (swarm, peer) = (crowd.favoured(&mut self.random), self.random.u64(..crowd.peers));
-                (peer * crowd.swarms + swarm) as usize
-            }
-            Some(_) => self.turn / 2 % self.requests.len(),
-            None => self.turn % self.requests.len(),
-        };
-        Some(Request::usual(&self.requests[at]))
+        Some(Request::usual(&self.requests[self.turns.next()]))
     }
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use super::super::crowd::Peer;
 use super::super::reply::Expect;
-use super::super::requests::{Peer, Request, Requests, Style};
+use super::super::requests::{Request, Requests, Style};
 
 /// Swarms at any time.
 const SWARMS: u64 = 2_000;
@@ -61,12 +62,11 @@ impl Drifting {
             10 => "&event=stopped",
             _ => "",
         };
-        let [_, high, middle, low] = (peer.number as u32).to_be_bytes();
         // One in six has an address of IPv6.
         if peer.number.is_multiple_of(PEERS) {
-            write!(request, "{event}&ip=fd00::{high:x}:{middle:x}:{low:x}").unwrap();
+            write!(request, "{event}&ip=fd00::{:x}:{:x}", peer.number >> 16, peer.number & 0xffff).unwrap();
         } else {
-            write!(request, "{event}&ip=10.{high}.{middle}.{low}").unwrap();
+            write!(request, "{event}&ip={}", peer.ip()).unwrap();
         }
         let (compact, expect) = match random.u8(..10) {
             0 => ("&compact=0", Expect::Dictionaries),
