@@ -37,7 +37,8 @@ pub(super) fn warm(bench: &Bench) -> Result<Vec<Row>, String> {
         let server = Program::retracker().start(&bench.cores, Place::Server, args);
         tell_all(&server, &upstreams)?;
         let mut requests = Prepared::announces(CROWD, &Style::new(server.address));
-        rounds::measure(&server, &Load::new(server.address, LENGTH), &mut requests).map(|measured| sample(&measured))
+        rounds::measure(&server, || Load::new(server.address, LENGTH).run(&mut requests))
+            .map(|measured| sample(&measured))
     })?;
     let figure = "announces of 1 k swarms that 5 upstream trackers know, against no forwarders";
     Ok(vec![against(figure, &with, &without, 1.15)])

@@ -17,7 +17,7 @@ use super::requests::{EachOnce, Requests};
 /// A reply that takes longer has not come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// More of them end a load: nothing is measured any more.
+/// More of them end a load.
 const TOO_MANY_ERRORS: u64 = 1000;
 
 #[derive(Clone, Copy)]
@@ -63,6 +63,8 @@ impl Load {
 pub(crate) struct Outcome {
     /// Right ones.
     pub(crate) replies: u64,
+    /// Over UDP: requests that have had no reply.
+    pub(crate) lost: u64,
     pub(crate) errors: BTreeMap<&'static str, u64>,
     pub(crate) elapsed: Duration,
     /// In nanoseconds since each request was due; only of a load with a rate.
@@ -70,6 +72,20 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    pub(crate) fn none() -> Self {
+        let latencies = Histogram::new(3).unwrap();
+        Self { replies: 0, lost: 0, errors: BTreeMap::new(), elapsed: Duration::ZERO, latencies }
+    }
+
+    pub(crate) fn count(&mut self, why: &'static str) {
+        *self.errors.entry(why).or_default() += 1;
+    }
+
+    /// Whether there are so many errors that nothing is measured any more.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.errors.values().sum::<u64>() > TOO_MANY_ERRORS
+    }
+
     pub(crate) fn per_second(&self) -> f64 {
         self.replies as f64 / self.elapsed.as_secs_f64()
     }
@@ -114,12 +130,7 @@ impl<'a> Engine<'a> {
             due: now,
             start: now,
             end: now + load.length,
-            outcome: Outcome {
-                replies: 0,
-                errors: BTreeMap::new(),
-                elapsed: Duration::ZERO,
-                latencies: Histogram::new(3).unwrap(),
-            },
+            outcome: Outcome::none(),
         }
     }
 
@@ -199,8 +210,8 @@ impl<'a> Engine<'a> {
     }
 
     fn count(&mut self, why: &'static str) {
-        *self.outcome.errors.entry(why).or_default() += 1;
-        if self.outcome.errors.values().sum::<u64>() > TOO_MANY_ERRORS {
+        self.outcome.count(why);
+        if self.outcome.is_hopeless() {
             self.stop();
         }
     }

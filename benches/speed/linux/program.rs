@@ -8,9 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::crowd::Crowd;
+use tempfile::NamedTempFile;
+
 use super::machine::{Cores, Place, process};
-use super::reply;
 use super::requests::{Prepared, Requests as _, Style};
+use super::{reply, udp};
 
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,6 +22,7 @@ pub(crate) enum Kind {
     Retracker,
     Opentracker,
     GoRetracker,
+    AquaticUdp,
 }
 
 /// A tracker that can be started.
@@ -47,6 +50,11 @@ impl Program {
         named("GO_RETRACKER").map(|command| Self { kind: Kind::GoRetracker, command })
     }
 
+    /// None if there is none on this machine.
+    pub(crate) fn aquatic_udp() -> Option<Self> {
+        named("AQUATIC_UDP").map(|command| Self { kind: Kind::AquaticUdp, command })
+    }
+
     /// Starts it there, with these arguments besides those that every start needs.
     pub(crate) fn start(&self, cores: &Cores, place: Place, args: &[&str]) -> Server {
         self.start_logging(cores, place, args, Stdio::null())
@@ -55,15 +63,55 @@ impl Program {
     /// The same, with what it logs going there.
     pub(crate) fn start_logging(&self, cores: &Cores, place: Place, args: &[&str], log: Stdio) -> Server {
         let address = free_address();
-        let port = address.port().to_string();
+        let mut command = self.command(address);
+        command.args(args).stderr(log);
+        let server = self.spawn(cores, place, command, address);
+        server.wait_until_it_listens();
+        server
+    }
+
+    /// Starts it on the tracker's core so that it can be asked over UDP, on the same port.
+    pub(crate) fn start_udp(&self, cores: &Cores) -> Result<Server, String> {
+        let address = free_address();
+        let mut command = self.command(address);
+        let config = self.config(address)?;
+        match self.kind {
+            Kind::Retracker => command.arg("-u").arg(address.to_string()),
+            Kind::Opentracker => command.arg("-P").arg(address.port().to_string()),
+            Kind::AquaticUdp => command.arg("-c").arg(config.path()),
+            Kind::GoRetracker => return Err("the Go retracker has no UDP".to_owned()),
+        };
+        let server = self.spawn(cores, Place::Server, command, address);
+        udp::wait_for(&server, PATIENCE)?;
+        Ok(server)
+    }
+
+    /// With what every start needs.
+    fn command(&self, address: SocketAddr) -> Command {
         let mut command = Command::new(&self.command);
         match self.kind {
             Kind::Retracker => command.env_clear().arg("-l").arg(address.to_string()),
-            Kind::Opentracker => command.args(["-i", "127.0.0.1", "-p", &port]),
+            Kind::Opentracker => command.args(["-i", "127.0.0.1", "-p", &address.port().to_string()]),
             Kind::GoRetracker => command.arg("-l").arg(address.to_string()),
+            Kind::AquaticUdp => &mut command,
         };
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        // A process runs where the thread that started it does.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// The configuration that `aquatic_udp` prints as its default, but for the port; empty for others.
+    fn config(&self, address: SocketAddr) -> Result<NamedTempFile, String> {
+        let mut file = NamedTempFile::new().map_err(|error| error.to_string())?;
+        if self.kind == Kind::AquaticUdp {
+            let output = Command::new(&self.command).arg("-p").output().map_err(|error| error.to_string())?;
+            let text = String::from_utf8_lossy(&output.stdout).replace(":3000", &format!(":{}", address.port()));
+            file.write_all(text.as_bytes()).map_err(|error| error.to_string())?;
+        }
+        Ok(file)
+    }
+
+    /// A process runs where the thread that started it does.
+    fn spawn(&self, cores: &Cores, place: Place, mut command: Command, address: SocketAddr) -> Server {
         cores.stay(place);
         let process = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.command));
         cores.stay(if place == Place::Both { Place::Both } else { Place::Load });
@@ -71,10 +119,9 @@ impl Program {
             Kind::Retracker => "retracker",
             Kind::Opentracker => "opentracker",
             Kind::GoRetracker => "Go retracker",
+            Kind::AquaticUdp => "aquatic_udp",
         };
-        let server = Server { name, address, process };
-        server.wait_until_it_listens();
-        server
+        Server { name, address, process }
     }
 
     /// As it names itself.
@@ -86,6 +133,8 @@ impl Program {
                 let commit = version.rsplit("id=").next().unwrap_or_default().trim().to_owned();
                 format!("opentracker {commit}")
             }
+            // It does not tell.
+            Kind::AquaticUdp => "aquatic_udp".to_owned(),
             Kind::Retracker | Kind::GoRetracker => {
                 let output = Command::new(&self.command).arg("-v").output().unwrap();
                 let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
