@@ -74,16 +74,24 @@ impl SoakArguments {
         let watched = self.watch(&server, &mut upstreams, &mut record);
         upstreams.change(0);
         let mut failures = record.failures();
-        failures.extend(watched.err());
-        match is_flat(&record.vitals, WARM.min(MINUTE * self.minutes as u32 / 4)) {
-            Ok(text) => println!("{text}"),
-            Err(text) if self.minutes < LONG => println!("{text}, which says nothing in less than {LONG} minutes"),
-            Err(text) => failures.push(text),
-        }
-        failures.extend(settles(&server, before.descriptors).err());
+        let settled = watched.and_then(|()| {
+            failures.extend(self.is_flat(&record.vitals).err());
+            settles(&server, before.descriptors)
+        });
+        failures.extend(settled.err());
         let log = fs::read_to_string(log.path()).map_err(|error| error.to_string())?;
         failures.extend(log.lines().find(|line| line.contains("panic")).map(|line| format!("its log says: {line}")));
         if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+    }
+
+    fn is_flat(&self, vitals: &[Vitals]) -> Result<(), String> {
+        let text = match is_flat(vitals, WARM.min(MINUTE * self.minutes as u32 / 4)) {
+            Err(text) if self.minutes >= LONG => return Err(text),
+            Err(text) => format!("{text}, which says nothing in less than {LONG} minutes"),
+            Ok(text) => text,
+        };
+        println!("{text}");
+        Ok(())
     }
 
     /// Keeps the load up, and writes a line a minute.

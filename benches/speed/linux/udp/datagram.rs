@@ -46,16 +46,23 @@ pub(super) fn address(datagram: &mut Announce, connection: [u8; 8], transaction:
     datagram[12..16].copy_from_slice(&transaction.to_be_bytes());
 }
 
-/// The transaction that a reply belongs to, if there is nothing wrong with the reply.
-pub(super) fn check(reply: &[u8], alone: bool) -> Result<u32, &'static str> {
-    let number = |at: usize| Some(u32::from_be_bytes(reply.get(at..at + 4)?.try_into().ok()?));
-    let (action, transaction) = number(0).zip(number(4)).ok_or("a reply that is too short")?;
-    match action {
-        ANNOUNCED if reply.len() < HEAD => Err("a reply that is too short"),
-        ANNOUNCED if !(reply.len() - HEAD).is_multiple_of(6) => Err("a list of peers of the wrong length"),
-        ANNOUNCED if reply.len() == HEAD && !alone => Err("no peer"),
-        ANNOUNCED => Ok(transaction),
-        REFUSED => Err("a refusal"),
+/// The transaction that a reply belongs to.
+pub(super) fn transaction(reply: &[u8]) -> Option<u32> {
+    number(reply, 4)
+}
+
+/// Whether there is nothing wrong with a reply.
+pub(super) fn check(reply: &[u8], alone: bool) -> Result<(), &'static str> {
+    match number(reply, 0) {
+        Some(ANNOUNCED) if reply.len() < HEAD => Err("a reply that is too short"),
+        Some(ANNOUNCED) if !(reply.len() - HEAD).is_multiple_of(6) => Err("a list of peers of the wrong length"),
+        Some(ANNOUNCED) if reply.len() == HEAD && !alone => Err("no peer"),
+        Some(ANNOUNCED) => Ok(()),
+        Some(REFUSED) => Err("a refusal"),
         _ => Err("a reply to something else"),
     }
+}
+
+fn number(reply: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(reply.get(at..at + 4)?.try_into().ok()?))
 }

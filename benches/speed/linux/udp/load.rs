@@ -112,15 +112,18 @@ impl Client {
 
     fn receive(&mut self, batch: &mut Batch, alone: bool, outcome: &mut Outcome) {
         let Self { socket, under_way, lost, .. } = self;
-        let received = batch.receive(socket, |reply| match datagram::check(reply, alone) {
-            Err(why) => outcome.count(why),
-            Ok(transaction) => {
-                let place = transaction as usize % under_way.len();
-                if under_way[place].take_if(|(other, _)| *other == transaction).is_some() {
-                    outcome.replies += 1;
-                } else if !lost.remove(&transaction) {
-                    outcome.count("a reply to nothing that was asked");
-                }
+        let received = batch.receive(socket, |reply| {
+            let Some(transaction) = datagram::transaction(reply) else {
+                return outcome.count("a reply without a number");
+            };
+            let place = transaction as usize % under_way.len();
+            let is_awaited = under_way[place].take_if(|(other, _)| *other == transaction).is_some();
+            match datagram::check(reply, alone) {
+                Err(why) => outcome.count(why),
+                Ok(()) if is_awaited => outcome.replies += 1,
+                // One that is late has been counted.
+                Ok(()) if lost.remove(&transaction) => {}
+                Ok(()) => outcome.count("a reply to nothing that was asked"),
             }
         });
         if let Err(why) = received {
