@@ -38,7 +38,7 @@ WORKDIR /app
 # `cap_drop: ALL`. Where the network is not the container's own (network_mode: host) or the runtime does not set
 # this, choose a port from 1024 up: LISTEN_ADDR=:8080.
 USER retracker
-EXPOSE 80
+EXPOSE 80 80/udp
 
 # Asks over the address in LISTEN_ADDR, so it follows a change of the port.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["retracker", "healthcheck"]

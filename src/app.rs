@@ -18,7 +18,8 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Config, Forward, ForwardsFile};
 use crate::forward::{Engine, Forwarders};
 use crate::frontend::http::client_address::ClientAddress;
-use crate::frontend::listen::{Bound, ListenAddr};
+use crate::frontend::listen::{Bound, Listen, ListenAddr, Listening};
+use crate::frontend::udp::{UdpListenAddr, UdpListener};
 use crate::frontend::{Context, serve};
 use crate::metrics::{Metrics, StoreSample};
 use crate::store::Store;
@@ -39,7 +40,7 @@ pub struct App {
     context: Arc<Context>,
     store: Arc<Store>,
     forward: Option<(Engine, ForwardsFile)>,
-    bound: Vec<Bound>,
+    listening: Vec<Listening>,
     workers: usize,
 }
 
@@ -47,10 +48,18 @@ pub struct App {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {error}{}", hint(address, error))]
+    #[error("cannot listen on {address}: {error}{}", hint(&address.address, error))]
     Listen {
         /// As configured.
-        address: ListenAddr,
+        address: Listen,
+        /// Why.
+        error: io::Error,
+    },
+    /// An address cannot be listened on for UDP.
+    #[error("cannot listen on {address}: {error}{}", hint_udp(error))]
+    ListenUdp {
+        /// As configured.
+        address: UdpListenAddr,
         /// Why.
         error: io::Error,
     },
@@ -72,17 +81,30 @@ fn hint(address: &ListenAddr, error: &io::Error) -> &'static str {
     }
 }
 
+fn hint_udp(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process has it, or another -u of this one: choose another",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege, choose another with -u",
+        _ => "",
+    }
+}
+
 impl App {
     /// Builds the parts and binds all sockets, or none.
     pub fn bind(config: &Config) -> Result<Self, StartError> {
         let workers = thread::available_parallelism().map_or(1, NonZero::get);
-        let bound = config
+        let listening = config
             .listen
             .iter()
             .map(|address| {
                 let listen = |error| StartError::Listen { address: address.clone(), error };
-                Bound::bind(address, workers).map_err(listen)
+                Listening::bind(address, workers).map_err(listen)
             })
+            .chain(config.udp_listen.iter().map(|address| {
+                let listen = |error| StartError::ListenUdp { address: address.clone(), error };
+                let bound = UdpListener::bind(address, workers).map_err(listen)?;
+                Ok(Listening { bound: Bound::Udp(bound), proxied: false })
+            }))
             .collect::<Result<Vec<_>, _>>()?;
 
         let store = Arc::new(Store::new(config.store));
@@ -103,24 +125,24 @@ impl App {
             }
         };
         let context = Context {
-            tracker: Tracker::new(config.policy, Arc::clone(&store), forwarders, &metrics),
+            tracker: Tracker::new(config.policy, config.views.clone(), Arc::clone(&store), forwarders, &metrics),
             metrics,
             registry,
-            client_address: ClientAddress::new(config.x_real_ip),
+            client_address: ClientAddress::new(config.client_address.clone()),
             draining: AtomicBool::new(false),
             connections: TaskTracker::new(),
         };
-        Ok(Self { context: Arc::new(context), store, forward, bound, workers })
+        Ok(Self { context: Arc::new(context), store, forward, listening, workers })
     }
 
     /// What is bound, with the ports that the system chose.
     pub fn addresses(&self) -> Vec<String> {
-        self.bound.iter().map(Bound::address).collect()
+        self.listening.iter().map(Listening::address).collect()
     }
 
     /// Serves until `stop` is done, then lets the requests under way finish.
     pub fn run<F: Future>(self, stop: impl FnOnce() -> io::Result<F>) -> Result<(), StartError> {
-        let Self { context, store, forward, bound, workers } = self;
+        let Self { context, store, forward, listening, workers } = self;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stopping, stopped) = watch::channel(false);
         // Inside the runtime, so that signals are caught before anybody is served.
@@ -130,7 +152,7 @@ impl App {
             None => (None, None),
             Some((engine, file)) => (Some(file), Some(Upstream::start(engine)?)),
         };
-        let threads = serve::start(bound, workers, &context, &stopped)?;
+        let threads = serve::start(listening, workers, &context, &stopped)?;
         runtime.block_on(async {
             let reload = async {
                 loop {

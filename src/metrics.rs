@@ -7,6 +7,7 @@
 #[cfg(target_os = "linux")]
 mod process;
 mod sampled;
+mod udp;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
 use self::sampled::Sampled;
+pub use self::udp::UdpMetrics;
 
 /// Handles of all metrics that are counted as things happen. Cheap to clone; clones count together.
 #[derive(Clone, Debug)]
@@ -37,7 +39,7 @@ pub struct Metrics {
     /// From the request's arrival to the reply being ready to be sent, in seconds. Its lock is shared by all workers, so
     /// that it is there only when somebody looks at it.
     announce_duration: Option<Histogram>,
-    /// Requests without a usable `X-Real-IP` though `-x` is set.
+    /// Requests of proxies that did not say whose they are.
     pub real_ip_missing: Counter,
     /// Addresses that seem to hide many clients.
     pub gateways: Gauge,
@@ -48,6 +50,8 @@ pub struct Metrics {
     skipped: Family<SkippedLabels, Counter>,
     /// How announces that forwarders take part in fared.
     pub waits: WaitMetrics,
+    /// What came over UDP and was no announce or scrape that could be answered.
+    pub udp: UdpMetrics,
 }
 
 /// Whether announces waited for upstream trackers, and what for.
@@ -65,12 +69,12 @@ pub struct WaitMetrics {
 
 /// Measures one announce.
 #[derive(Debug)]
-pub struct AnnounceTimer<'a> {
-    histogram: &'a Histogram,
+pub struct AnnounceTimer {
+    histogram: Histogram,
     start: Instant,
 }
 
-impl Drop for AnnounceTimer<'_> {
+impl Drop for AnnounceTimer {
     fn drop(&mut self) {
         self.histogram.observe(self.start.elapsed().as_secs_f64());
     }
@@ -206,6 +210,7 @@ impl Metrics {
                 enough: of(&waits, "enough"),
                 deadline: of(&waits, "deadline"),
             },
+            udp: UdpMetrics::register(registry),
         };
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         registry.register("retracker_build", "The version that runs", Info::new(version));
@@ -229,7 +234,7 @@ impl Metrics {
         registry.register("requests", "Announce requests (name of the Go retracker)", self.requests.clone());
         registry.register(
             "retracker_real_ip_missing",
-            "Requests without a usable X-Real-IP header though -x is set",
+            "Requests of proxies that did not say whose they are",
             self.real_ip_missing.clone(),
         );
         registry.register(
@@ -284,8 +289,8 @@ impl Metrics {
     }
 
     /// Begins to measure how long an announce takes. What it returns records that when it is dropped.
-    pub fn time_announce(&self) -> Option<AnnounceTimer<'_>> {
-        self.announce_duration.as_ref().map(|histogram| AnnounceTimer { histogram, start: Instant::now() })
+    pub fn time_announce(&self) -> Option<AnnounceTimer> {
+        self.announce_duration.clone().map(|histogram| AnnounceTimer { histogram, start: Instant::now() })
     }
 
     /// The handles of one forwarder.

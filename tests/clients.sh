@@ -23,6 +23,10 @@ main() {
     scenario "over IPv6 alone"                              ipv6_alone     transmission aria2
     scenario "over retracker.local"                         named_tracker  qbittorrent  rtorrent
     scenario "over retracker.local"                         named_tracker  rtorrent     deluge
+    scenario "over UDP"                                     udp_tracker    qbittorrent  transmission
+    scenario "over UDP, IPv6 alone"                         udp_ipv6_alone qbittorrent  qbittorrent
+    scenario "over UDP and HTTP in one swarm"               udp_and_http   transmission rtorrent
+    scenario "over two retrackers that speak UDP"           udp_upstream   transmission qbittorrent
     scenario "over two retrackers, the seed upstream"       seed_upstream  transmission aria2
     scenario "over two retrackers, the leecher upstream"    leech_upstream aria2        transmission
     scenario "through nginx"                                behind_nginx   deluge       qbittorrent
@@ -152,6 +156,37 @@ named_tracker() {
     lan_up ipv4 tracker seed leech
     tracker_up tracker
     meet_at tracker http://retracker.local:8080/announce
+}
+
+udp_tracker() {
+    lan_up ipv4 tracker seed leech
+    tracker_up tracker -u :6969
+    meet_at tracker udp://10.77.0.1:6969/announce
+}
+
+# Of the others, aria2 announces over UDP only with DHT, Transmission and rTorrent not over IPv6, and Deluge has none.
+udp_ipv6_alone() {
+    lan_up ipv6 tracker seed leech
+    tracker_up tracker -u :6969
+    meet_at tracker "udp://[fd77::1]:6969/announce"
+}
+
+udp_and_http() {
+    lan_up ipv4 tracker seed leech
+    tracker_up tracker -u :8080
+    meet_at tracker udp://10.77.0.1:8080/announce
+    leech_url=http://10.77.0.1:8080/announce
+}
+
+# All the way: from the leecher to its tracker, and from there to the one that the seed announces to.
+udp_upstream() {
+    forward_to udp://10.77.0.2:6969/announce
+    lan_up ipv4 tracker upstream seed leech
+    tracker_up upstream -u :6969
+    tracker_up tracker -u :6969 -f "$work/forwarders.yml"
+    meeting_point=upstream
+    seed_url=udp://10.77.0.2:6969/announce
+    leech_url=udp://10.77.0.1:6969/announce
 }
 
 # The seed is known to the upstream tracker only; the leecher's tracker has to fetch it from there.

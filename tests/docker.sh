@@ -133,6 +133,7 @@ test_settings() {
     setting ANNOUNCE_INTERVAL 77
     setting ENABLE_PROMETHEUS true
     setting X_REAL_IP true
+    setting UDP_LISTEN_ADDR :80
     up
     healthy "settings changed in .env, up -d --build"
     like "ANNOUNCE_INTERVAL=77 is in effect" 'interval=77 ' "$(announce a 10.213.1.1 a 6881)"
@@ -140,6 +141,9 @@ test_settings() {
     announce a 10.213.1.1 p 6884 -H 'X-Real-IP: 10.77.0.5' > /dev/null || true
     like "X_REAL_IP=true is in effect" '[=,]10\.77\.0\.5:6884(,| |$)' "$(announce b 10.213.2.1 b 6882)"
     setting X_REAL_IP false
+    udp_announce a 10.213.1.1 6885 > /dev/null || true
+    like "UDP_LISTEN_ADDR=:80 is in effect, and clients are recorded with their own addresses" \
+        '(^|,)10\.213\.1\.2:6885(,|$)' "$(udp_announce b 10.213.2.1 6886)"
 }
 
 # As the comment in docker-compose.yml says: both sides of the mapping change together.
@@ -259,6 +263,10 @@ announce() { # NAMESPACE ADDRESS LETTER PORT [CURL OPTIONS]: prints the decoded 
     in_namespace "$from" curl -sS -m 15 "$@" "http://$to:$port$path" | python3 "$work/bdecode.py" || true
 }
 
+udp_announce() { # NAMESPACE ADDRESS PORT: prints the peers in the reply
+    in_namespace "$1" python3 "$work/udp.py" "$2" "$port" "$3" || true
+}
+
 status() { # NAMESPACE PATH
     in_namespace "$1" curl -s -m 5 -o /dev/null -w '%{http_code}' "http://localhost:$port$2" || true
 }
@@ -317,6 +325,22 @@ peers = reply.pop(b"peers")
 assert len(peers) % 6 == 0, "peers is not a multiple of 6"
 peers = [f"{ipaddress.ip_address(peers[i:i+4])}:{int.from_bytes(peers[i+4:i+6], 'big')}" for i in range(0, len(peers), 6)]
 print(*(f"{k.decode().replace(' ', '_')}={v}" for k, v in reply.items()), "peers=" + ",".join(peers))
+PYTHON
+    # One client of one torrent over UDP (BEP 15).
+    cat > "$work/udp.py" << 'PYTHON'
+import socket, struct, sys
+
+host, port, own_port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+tracker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+tracker.connect((host, port))
+tracker.settimeout(5)
+tracker.send(struct.pack(">QII", 0x41727101980, 0, 1))
+connection = tracker.recv(2048)[8:16]
+peer_id = b"%020d" % own_port
+tracker.send(connection + struct.pack(">II20s20sQQQIIIiH", 1, 2, b"u" * 20, peer_id, 0, 1, 0, 0, 0, 0, -1, own_port))
+peers = tracker.recv(2048)[20:]
+entries = (peers[at:at + 6] for at in range(0, len(peers), 6))
+print(*("%d.%d.%d.%d:%d" % struct.unpack(">4BH", entry) for entry in entries), sep=",")
 PYTHON
     # An upstream tracker with one peer, 45.67.89.10:51413.
     cat > "$work/upstream.py" << 'PYTHON'

@@ -4,25 +4,33 @@
 use libfuzzer_sys::fuzz_target;
 use retracker::bittorrent::NumWant;
 use retracker::wire::udp::{self, Announce, Request};
+use retracker::wire::via::Via;
 
 fuzz_target!(|packet: &[u8]| {
     let _ = udp::transaction(packet);
     let _ = udp::parse_connected(packet);
     let _ = udp::parse_announced(packet, [127, 0, 0, 1].into());
     let _ = udp::parse_announced(packet, [0; 16].into());
-    if let Some(read @ Request::Announce { connection, transaction, announce, url_data }) = &Request::parse(packet) {
+    let read = Request::parse(packet);
+    if let Some(Request::Scrape { info_hashes, .. }) = &read {
+        assert!(info_hashes.len() <= udp::MAX_SCRAPED);
+    }
+    if let Some(Request::Announce { connection, transaction, announce, url_data, via }) = read {
         let numwant = match announce.numwant {
             NumWant::Default => return,
             NumWant::AtMost(numwant) => numwant,
         };
+        let via = via.and("us");
         let written = Announce {
-            request: announce,
+            request: &announce,
             numwant,
             ip: announce.claimed.ip.and_then(|ip| ip.to_string().parse().ok()),
             key: udp::key(announce.key.as_ref()),
-            url_data,
+            url_data: &url_data,
+            via: via.as_bytes(),
         };
-        let again = Request::parse(&udp::encode_announce(*connection, *transaction, &written));
-        assert_eq!(again.as_ref(), Some(read));
+        let again = Request::parse(&udp::encode_announce(connection, transaction, &written));
+        let via = Via::parse([via.as_bytes()]);
+        assert_eq!(again, Some(Request::Announce { connection, transaction, announce, url_data, via }));
     }
 });

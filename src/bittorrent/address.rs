@@ -22,6 +22,35 @@ pub fn is_local(ip: IpAddr) -> bool {
     }
 }
 
+/// From where a host can be reached by an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// From nowhere: the address means nothing to others, see [`tellable`].
+    Nowhere,
+    /// From the same host: loopback.
+    Host,
+    /// From the networks of its owner: private addresses of both families, CGNAT (RFC 6598) among them, and what is no
+    /// one's on the internet.
+    Site,
+    /// From everywhere.
+    Everywhere,
+}
+
+impl Reach {
+    /// That of a canonical address.
+    pub fn of(ip: IpAddr) -> Self {
+        if ip.is_loopback() {
+            Self::Host
+        } else if !tellable(ip) {
+            Self::Nowhere
+        } else if is_public(ip) {
+            Self::Everywhere
+        } else {
+            Self::Site
+        }
+    }
+}
+
 /// Whether an address is one that anybody may be sent to by a stranger's redirect: no one's private network, not this
 /// host, not a link, not a group, nor an IPv6 way of writing such an IPv4 address.
 pub fn is_public(ip: IpAddr) -> bool {

@@ -13,10 +13,16 @@ use clap::{ArgAction, Parser, Subcommand};
 #[command(disable_help_subcommand = true)]
 pub(super) struct Args {
     /// Where to listen: `:8080` (all addresses, IPv4 and IPv6), `127.0.0.1:8080`, `[::1]:8080` or
-    /// `unix:/run/retracker.sock`. May be repeated; the variable takes a comma-separated list.
+    /// `unix:/run/retracker.sock`; for proxies that speak the PROXY protocol `proxy+tcp://127.0.0.1:8081` or
+    /// `proxy+unix:/run/retracker.sock`. May be repeated; the variable takes a comma-separated list.
     /// [env: LISTEN_ADDR] [default: :80]
     #[arg(short, long, value_name = "ADDRESS", global = true, verbatim_doc_comment)]
     pub(super) listen: Vec<String>,
+
+    /// Where to listen for UDP: `:6969`, `127.0.0.1:6969` or `[::1]:6969`. May be repeated; the variable takes a
+    /// comma-separated list. [env: UDP_LISTEN_ADDR] [default: none]
+    #[arg(short, long, value_name = "ADDRESS", verbatim_doc_comment)]
+    pub(super) udp_listen: Vec<String>,
 
     /// Minutes for which a peer is kept after its latest announce. [env: PEER_AGE] [default: 180]
     #[arg(short = 'a', long, value_name = "MINUTES", allow_hyphen_values = true)]
@@ -26,10 +32,39 @@ pub(super) struct Args {
     #[arg(short = 'i', long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub(super) announce_interval: Option<String>,
 
-    /// Take the client's address from the X-Real-IP header, as set by a reverse proxy. [env: X_REAL_IP]
-    /// [default: false]
+    /// Take the client's address from the X-Real-IP header, whoever sends it; --trusted-proxies is safer.
+    /// [env: X_REAL_IP] [default: false]
     #[arg(short = 'x', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) x_real_ip: Option<String>,
+
+    /// Reverse proxies that are believed whose a request is: addresses and networks, comma-separated.
+    /// [env: TRUSTED_PROXIES] [default: none]
+    #[arg(long, value_name = "NETWORKS")]
+    pub(super) trusted_proxies: Option<String>,
+
+    /// The header in which they say it, such as X-Forwarded-For. [env: REAL_IP_HEADER]
+    /// [default: X-Real-IP, X-Forwarded-For and Forwarded, which must agree]
+    #[arg(long, value_name = "NAME")]
+    pub(super) real_ip_header: Option<String>,
+
+    /// Whose ip= counts: never, private (clients from private networks and this host) or always.
+    /// [env: IP_PARAM] [default: private]
+    #[arg(long, value_name = "WHOSE")]
+    pub(super) ip_param: Option<String>,
+
+    /// Under which public address peers on private networks are told to the rest of the world: one of IPv4, one of
+    /// IPv6 or both, comma-separated. [env: EXTERNAL_ADDRESS] [default: none, they are not]
+    #[arg(long, value_name = "ADDRESSES")]
+    pub(super) external_address: Option<String>,
+
+    /// Seeds of a torrent here from which on clients are told of a few upstream peers only. [env: LOCAL_ONLY_AFTER]
+    /// [default: none, they are told of all]
+    #[arg(long, value_name = "SEEDS", allow_hyphen_values = true)]
+    pub(super) local_only_after: Option<String>,
+
+    /// YAML file with the sites of the network and their addresses outside. [env: ZONES_FILE] [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub(super) zones: Option<String>,
 
     /// YAML file with the upstream trackers to ask; read again at SIGHUP. [env: FORWARDS_FILE] [default: none]
     #[arg(short = 'f', long, value_name = "FILE", global = true)]

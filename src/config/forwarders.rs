@@ -4,63 +4,25 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
 use super::ConfigError;
+use super::yaml::{self, Optional, Problem, Text};
 use crate::bittorrent::InfoHash;
 use crate::forward::{self, AnnouncedIp, ForwarderOptions, Torrents};
 
 /// Reads and checks the file. `setting` is what named it.
-pub(super) fn read(setting: &'static str, path: PathBuf) -> Result<Vec<ForwarderOptions>, ConfigError> {
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) => {
-            let error = match error.kind() {
-                std::io::ErrorKind::IsADirectory => {
-                    "it is a directory, which Docker makes of a mounted file that does not exist".to_owned()
-                }
-                std::io::ErrorKind::PermissionDenied => {
-                    "permission denied: the user that retracker runs as must be allowed to read it, chmod 644"
-                        .to_owned()
-                }
-                _ => error.to_string(),
-            };
-            return Err(ConfigError::Unreadable { setting, path, error });
-        }
-    };
-    parse(&text).map_err(|Problem { line, problem }| ConfigError::Forwarders { path, line, problem })
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Problem {
-    line: Option<usize>,
-    problem: String,
+pub(super) fn read(setting: &'static str, path: &Path) -> Result<Vec<ForwarderOptions>, ConfigError> {
+    yaml::read(setting, path, "a YAML file with a list of forwarders", parse)
 }
 
 fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
     // An empty file, or one with comments only, is an empty list.
-    let file: Option<File> = serde_yaml::from_str(text).map_err(|error| {
-        let message = error.to_string();
-        let problem = message.split(" at line ").next().unwrap_or(&message);
-        // Without the path to the place, which the line says better.
-        let problem = match problem.split_once(": ") {
-            Some((path, rest)) if !path.contains([' ', '`']) => rest,
-            _ => problem,
-        };
-        // Nor with a text that is not where it should be: it may hold a passkey.
-        let problem = match problem.split_once("invalid type: string \"").and_then(|(_, rest)| rest.rsplit_once("\", "))
-        {
-            Some((_text, expected)) => format!("found a text, {expected}"),
-            None => problem.to_owned(),
-        };
-        let problem = problem.replace("expected a sequence", "expected a list");
-        Problem { line: error.location().map(|location| location.line()), problem }
-    })?;
-    Ok(file.map(File::into_options).unwrap_or_default())
+    Ok(yaml::parse::<File>(text)?.map(File::into_options).unwrap_or_default())
 }
 
 /// The file: a list of entries, or a mapping with that list and settings for all.
@@ -263,44 +225,6 @@ fn info_hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<InfoHash, D::
         };
         text.parse().map_err(|_| wrong())
     }))
-}
-
-/// Reads a value as text and checks it while the reader still knows on which line it stands.
-struct Text<F>(F);
-
-impl<T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'_> for Text<F> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        (self.0)(text).map_err(E::custom)
-    }
-}
-
-/// The same for a value that may be missing.
-struct Optional<F>(F);
-
-impl<'de, T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'de> for Optional<F> {
-    type Value = Option<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text")
-    }
-
-    fn visit_none<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(Text(self.0)).map(Some)
-    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,27 @@
 //! What was typed, and what it means: flags, environment variables and `forwarders.yml` become one checked, immutable
 //! [`Config`]. A flag beats its variable, a variable beats the default; a variable that is set but empty is unset.
 
+mod addresses;
 mod args;
 mod forwarders;
 mod setting;
+mod yaml;
+mod zones;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
 use thiserror::Error;
 
+use crate::bittorrent::Views;
 use crate::forward::{ForwardOptions, ForwarderOptions};
-use crate::frontend::listen::ListenAddr;
+use crate::frontend::http::client_address::ClientAddressOptions;
+use crate::frontend::listen::{Listen, ListenAddr};
+use crate::frontend::udp::UdpListenAddr;
 use crate::store::StoreOptions;
 use crate::tracker::Policy;
 
@@ -25,15 +32,20 @@ use self::setting::Setting;
 #[derive(Debug)]
 pub struct Config {
     /// Where to listen; at least one.
-    pub listen: Vec<ListenAddr>,
+    pub listen: Vec<Listen>,
+    /// Where to listen for UDP; nowhere unless told. `-u`, `UDP_LISTEN_ADDR`.
+    pub udp_listen: Vec<UdpListenAddr>,
     /// The local peers.
     pub store: StoreOptions,
     /// What clients are granted.
     pub policy: Policy,
     /// Upstream trackers; none without `-f`.
     pub forward: Option<Forward>,
-    /// Whether a client's address comes from `X-Real-IP`. `-x`, `X_REAL_IP`; no.
-    pub x_real_ip: bool,
+    /// Who is told of whom, and under which address. `--zones`, `ZONES_FILE`; `--external-address`, `EXTERNAL_ADDRESS`;
+    /// no zones and no address.
+    pub views: Views,
+    /// Whose word is taken for a client's address.
+    pub client_address: ClientAddressOptions,
     /// Whether `/metrics` is there. `-p`, `ENABLE_PROMETHEUS`; no.
     pub prometheus: bool,
 }
@@ -58,7 +70,7 @@ pub struct ForwardsFile {
 impl ForwardsFile {
     /// Reads and checks it.
     pub fn read(&self) -> Result<Vec<ForwarderOptions>, ConfigError> {
-        forwarders::read(self.setting, self.path.clone())
+        forwarders::read(self.setting, &self.path)
     }
 }
 
@@ -82,7 +94,7 @@ pub enum Task {
     Healthcheck {
         /// Where it listens. A bad value is not this command's to judge, so that it ends as an instance that does not
         /// answer: Docker knows the exit codes 0 and 1 only.
-        listen: Result<Vec<ListenAddr>, ConfigError>,
+        listen: Result<Vec<Listen>, ConfigError>,
     },
     /// Ask each upstream tracker once, and tell how it went.
     Check {
@@ -112,8 +124,8 @@ pub enum ConfigError {
         /// What it can be.
         expected: &'static str,
     },
-    /// The file of forwarders cannot be read.
-    #[error("{setting}: {} cannot be read ({error}), expected a YAML file with a list of forwarders", path.display())]
+    /// A file cannot be read.
+    #[error("{setting}: {} cannot be read ({error}), expected {expected}", path.display())]
     Unreadable {
         /// The flag or the variable that named the file.
         setting: &'static str,
@@ -121,10 +133,12 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why.
         error: String,
+        /// What should be in it.
+        expected: &'static str,
     },
-    /// The file of forwarders is wrong.
+    /// What is in a file is wrong.
     #[error("{}{}: {problem}", path.display(), line.map(|line| format!(" line {line}")).unwrap_or_default())]
-    Forwarders {
+    File {
         /// The file.
         path: PathBuf,
         /// The line of the value, or that on which its entry begins, where it is known.
@@ -156,6 +170,7 @@ pub fn read(
         None => {}
     }
     let listen = listen?;
+    let udp_listen = udp_listen(&args, &env)?;
     let minutes = Setting { flag: "-a/--peer-age", variable: "PEER_AGE" }
         .value(args.peer_age.as_deref(), &env)
         .parse("minutes above 0 and up to 525600, such as 180 or 0.5", |text| in_range(text, 525_600.0))?;
@@ -172,6 +187,9 @@ pub fn read(
     let timeout = Setting { flag: "-t/--forward-timeout", variable: "FORWARD_TIMEOUT" }
         .value(args.forward_timeout.as_deref(), &env)
         .parse("seconds above 0 and up to 60, such as 2 or 0.5", |text| in_range(text, 60.0))?;
+    let local_only_after = Setting { flag: "--local-only-after", variable: "LOCAL_ONLY_AFTER" }
+        .value(args.local_only_after.as_deref(), &env)
+        .parse("a whole number from 1 to 4294967295, such as 3", |text| text.parse().ok())?;
     let switch = |flag, variable, given: Option<&str>| {
         let value = Setting { flag, variable }.value(given, &env);
         value.parse("true or false (also 1/0, yes/no, on/off)", boolean).map(Option::unwrap_or_default)
@@ -189,12 +207,20 @@ pub fn read(
         }
     };
 
+    let client_address = addresses::client_address(&args, &env, x_real_ip, &listen)?;
+
     let config = Config {
         listen,
+        udp_listen,
         store: StoreOptions { peer_age, max_peers: max_peers.unwrap_or(2_000_000) },
-        policy: Policy { interval: interval.unwrap_or(30) },
+        policy: Policy {
+            interval: interval.unwrap_or(30),
+            ip_param: addresses::ip_param(&args, &env)?,
+            local_only_after,
+        },
         forward,
-        x_real_ip,
+        views: addresses::views(&args, &env)?,
+        client_address,
         prometheus,
     };
     Ok(Task::Serve { config: Box::new(config), debug })
@@ -207,15 +233,25 @@ fn forwards_file(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Option
     value.text.map(|path| ForwardsFile { setting: value.setting, path: path.into() })
 }
 
-fn listen(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<ListenAddr>, ConfigError> {
-    let given = (!args.listen.is_empty()).then(|| args.listen.join(","));
-    let value = Setting { flag: "-l/--listen", variable: "LISTEN_ADDR" }.value(given.as_deref(), env);
-    let expected = "addresses such as :8080, 127.0.0.1:8080, [::1]:8080 or unix:/run/retracker.sock";
-    let addresses = value.parse(expected, |text| {
-        let addresses: Option<Vec<_>> = text.split(',').map(|address| address.trim().parse().ok()).collect();
-        addresses.filter(|addresses| !addresses.is_empty())
-    })?;
-    Ok(addresses.unwrap_or_else(|| vec![ListenAddr::AnyTcp(80)]))
+fn listen(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<Listen>, ConfigError> {
+    let value = Setting { flag: "-l/--listen", variable: "LISTEN_ADDR" }.value(joined(&args.listen).as_deref(), env);
+    let expected = "addresses such as :8080, 127.0.0.1:8080, [::1]:8080, unix:/run/retracker.sock or proxy+tcp://:8081";
+    Ok(value.parse(expected, list)?.unwrap_or_else(|| vec![Listen { address: ListenAddr::AnyTcp(80), proxied: false }]))
+}
+
+fn udp_listen(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<UdpListenAddr>, ConfigError> {
+    let setting = Setting { flag: "-u/--udp-listen", variable: "UDP_LISTEN_ADDR" };
+    let value = setting.value(joined(&args.udp_listen).as_deref(), env);
+    Ok(value.parse("addresses such as :6969, 127.0.0.1:6969 or [::1]:6969", list)?.unwrap_or_default())
+}
+
+/// A flag that may be repeated, as its variable would have it; none when it was not given.
+fn joined(values: &[String]) -> Option<String> {
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+fn list<T: FromStr>(text: &str) -> Option<Vec<T>> {
+    text.split(',').map(|value| value.trim().parse().ok()).collect()
 }
 
 fn in_range(text: &str, most: f64) -> Option<f64> {

@@ -39,8 +39,13 @@ impl Value {
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, ConfigError> {
         let Some(text) = &self.text else { return Ok(None) };
-        let invalid = || ConfigError::Invalid { setting: self.setting, found: text.clone(), expected };
-        parse(text.trim()).map(Some).ok_or_else(invalid)
+        parse(text.trim()).map(Some).ok_or_else(|| self.invalid(expected))
+    }
+
+    /// What was given cannot be.
+    pub(super) fn invalid(&self, expected: &'static str) -> ConfigError {
+        let found = self.text.clone().unwrap_or_default();
+        ConfigError::Invalid { setting: self.setting, found, expected }
     }
 }
 

@@ -70,6 +70,11 @@ impl Along {
             via: HeaderValue::from_str(via).ok().filter(|via| !via.is_empty()),
         }
     }
+
+    /// By whom the announce has been passed on; empty when nobody is to know.
+    pub(super) fn via(&self) -> &[u8] {
+        self.via.as_ref().map_or(&[], HeaderValue::as_bytes)
+    }
 }
 
 /// A request without its address.

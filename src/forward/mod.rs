@@ -192,23 +192,23 @@ pub struct Gathered {
 
 /// What the forwarders have for an announce.
 #[derive(Debug)]
-pub enum Asked<'a> {
+pub enum Asked {
     /// What they have given before: there is nothing to wait for.
     Known(Gathered),
     /// Some of them are being asked that have given nothing yet.
-    Waiting(Waiting<'a>),
+    Waiting(Waiting),
 }
 
 /// An announce that may wait for lists.
 #[derive(Debug)]
-pub struct Waiting<'a> {
+pub struct Waiting {
     gathered: Gathered,
     waits: Vec<oneshot::Receiver<Arc<UpstreamPeers>>>,
     deadline: Instant,
-    metrics: &'a WaitMetrics,
+    metrics: WaitMetrics,
 }
 
-impl Waiting<'_> {
+impl Waiting {
     /// Waits until there is a list of each forwarder that was asked or it has failed, the lists are `enough`, or the
     /// deadline has passed.
     pub async fn gather(self, enough: impl Fn(&[Arc<UpstreamPeers>]) -> bool) -> Gathered {
@@ -332,7 +332,7 @@ impl Forwarders {
 
     /// Tells the forwarders what they are to know of a peer that is here, and gives the peers that they have given. Only if
     /// one that is asked now has given none yet is there something to wait for.
-    pub fn announce(&self, outbound: &Outbound<'_>) -> Asked<'_> {
+    pub fn announce(&self, outbound: &Outbound<'_>) -> Asked {
         let Begun { known: lists, exchanges, waits, pending } = self.begin(outbound);
         exchanges.into_iter().for_each(|exchange| self.shared.send(exchange));
         let gathered = Gathered { lists, pending };
@@ -341,7 +341,7 @@ impl Forwarders {
             return Asked::Known(gathered);
         }
         let deadline = Instant::now() + self.deadline;
-        Asked::Waiting(Waiting { gathered, waits, deadline, metrics: &self.waits })
+        Asked::Waiting(Waiting { gathered, waits, deadline, metrics: self.waits.clone() })
     }
 
     fn begin(&self, outbound: &Outbound<'_>) -> Begun {

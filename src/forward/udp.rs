@@ -28,9 +28,9 @@ use crate::wire::upstream::{Retry, UpstreamReply};
 /// No exchange takes as long. It keeps sums with the time from overflowing.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
-/// The longest path and query that are sent. With more an announce would not fit into the 1280 bytes that every IPv6
-/// network carries in one piece, and many a network loses what goes in several.
-const MAX_URL_DATA: usize = 1024;
+/// The longest path and query that are sent. With more an announce that others have passed on would not fit into the 1280
+/// bytes that every IPv6 network carries in one piece, and many a network loses what goes in several.
+const MAX_URL_DATA: usize = 768;
 
 /// How long the first packet waits for its answer; the second waits twice as long, and so on. BEP 15 begins with 15
 /// seconds, which suits a client that has all day: our clients wait for us, two seconds unless configured, and a packet
@@ -173,6 +173,7 @@ impl UdpUpstream {
             ip,
             key: udp::key(ask.request.key.as_ref()),
             url_data: &self.url_data,
+            via: ask.along.via(),
         };
         let packet = |transaction| udp::encode_announce(id, transaction, &announce);
         let response = self.sockets.ask(address, packet, waits).await?;

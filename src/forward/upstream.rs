@@ -22,7 +22,7 @@ pub(super) struct Ask<'a> {
     pub(super) ip: Option<IpAddr>,
     /// What it gave with its last reply, to be sent back. Over HTTP only.
     pub(super) tracker_id: Option<&'a [u8]>,
-    /// Headers. Over HTTP only.
+    /// Headers; over UDP `Via` alone.
     pub(super) along: &'a Along,
 }
 

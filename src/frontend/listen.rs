@@ -12,10 +12,50 @@ use std::sync::Arc;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use thiserror::Error;
 
+use super::udp::UdpListener;
+
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// Where to listen: `-l`, `LISTEN_ADDR`; `:80`.
+/// Where to listen, and for whom: `-l`, `LISTEN_ADDR`; `:80`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Where.
+    pub address: ListenAddr,
+    /// Whether proxies connect there that say first, by the PROXY protocol, whose each connection is: with `proxy+tcp://`
+    /// or `proxy+unix:` before the address.
+    pub proxied: bool,
+}
+
+impl FromStr for Listen {
+    type Err = NotAListenAddr;
+
+    fn from_str(text: &str) -> Result<Self, NotAListenAddr> {
+        if let Some(tcp) = text.strip_prefix("proxy+tcp://") {
+            return match tcp.parse()? {
+                ListenAddr::Unix(_) => Err(NotAListenAddr),
+                address => Ok(Self { address, proxied: true }),
+            };
+        }
+        match text.strip_prefix("proxy+") {
+            Some(unix) if unix.starts_with("unix:") => Ok(Self { address: unix.parse()?, proxied: true }),
+            Some(_) => Err(NotAListenAddr),
+            None => Ok(Self { address: text.parse()?, proxied: false }),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.proxied, &self.address) {
+            (true, ListenAddr::Unix(_)) => write!(f, "proxy+{}", self.address),
+            (true, _) => write!(f, "proxy+tcp://{}", self.address),
+            (false, _) => self.address.fmt(f),
+        }
+    }
+}
+
+/// A socket's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddr {
     /// `:8080`, all addresses of both families.
@@ -88,6 +128,31 @@ impl ListenAddr {
     }
 }
 
+/// What is bound, and for whom.
+#[derive(Debug)]
+pub struct Listening {
+    /// The sockets.
+    pub bound: Bound,
+    /// As in [`Listen`].
+    pub proxied: bool,
+}
+
+impl Listening {
+    /// Binds for so many workers.
+    pub fn bind(listen: &Listen, workers: usize) -> io::Result<Self> {
+        Ok(Self { bound: Bound::bind(&listen.address, workers)?, proxied: listen.proxied })
+    }
+
+    /// What is bound, as it could be configured, with the port that the system chose.
+    pub fn address(&self) -> String {
+        match (self.proxied, &self.bound) {
+            (true, Bound::Unix(_)) => format!("proxy+{}", self.bound.address()),
+            (true, Bound::Tcp(_)) => format!("proxy+tcp://{}", self.bound.address()),
+            (true, Bound::Udp(_)) | (false, _) => self.bound.address(),
+        }
+    }
+}
+
 /// The sockets of one listen address: one for each worker.
 #[derive(Debug)]
 pub enum Bound {
@@ -96,25 +161,15 @@ pub enum Bound {
     Tcp(Vec<TcpListener>),
     /// One Unix socket, shared. Its file goes when the last of these goes.
     Unix(Vec<(UnixListener, Arc<SocketFile>)>),
+    /// UDP sockets on the same port, among which the kernel deals the clients out.
+    Udp(Vec<UdpListener>),
 }
 
 impl Bound {
     /// Binds for so many workers.
     pub fn bind(address: &ListenAddr, workers: usize) -> io::Result<Self> {
         match address {
-            ListenAddr::AnyTcp(port) => {
-                let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
-                bind_tcp(any, workers).or_else(|error| match error.kind() {
-                    // A host without IPv6 has IPv4.
-                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {
-                        bind_tcp((Ipv4Addr::UNSPECIFIED, *port).into(), workers)
-                    }
-                    _ if error.raw_os_error() == Some(AF_NOT_SUPPORTED) => {
-                        bind_tcp((Ipv4Addr::UNSPECIFIED, *port).into(), workers)
-                    }
-                    _ => Err(error),
-                })
-            }
+            ListenAddr::AnyTcp(port) => bind_any(*port, |any| bind_tcp(any, workers)),
             ListenAddr::Tcp { host, port } => {
                 let address = (host.as_str(), *port).to_socket_addrs()?.next();
                 bind_tcp(address.ok_or(io::ErrorKind::AddrNotAvailable)?, workers)
@@ -133,12 +188,23 @@ impl Bound {
             Self::Unix(listeners) => {
                 listeners.first().map_or_else(String::new, |(_, file)| format!("unix:{}", file.0.display()))
             }
+            Self::Udp(listeners) => listeners.first().map_or_else(String::new, UdpListener::address),
         }
     }
 }
 
 /// `EAFNOSUPPORT` on Linux, which the standard library has no name for.
 const AF_NOT_SUPPORTED: i32 = 97;
+
+/// Binds to all addresses of both families, or of the one that the host has.
+pub(super) fn bind_any<T>(port: u16, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    bind((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
+        // A host without IPv6 has IPv4.
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => bind((Ipv4Addr::UNSPECIFIED, port).into()),
+        _ if error.raw_os_error() == Some(AF_NOT_SUPPORTED) => bind((Ipv4Addr::UNSPECIFIED, port).into()),
+        _ => Err(error),
+    })
+}
 
 fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Bound> {
     let first = tcp_socket(address)?;
@@ -219,6 +285,32 @@ mod tests {
         }
         for text in [":8080", "127.0.0.1:8080", "[::1]:8080", "localhost:80", "unix:/run/x.sock"] {
             assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn addresses_for_proxies() {
+        for (text, address) in [
+            ("proxy+tcp://127.0.0.1:8081", "127.0.0.1:8081"),
+            ("proxy+tcp://:8081", ":8081"),
+            ("proxy+tcp://[::1]:8081", "[::1]:8081"),
+            ("proxy+unix:/run/x.sock", "unix:/run/x.sock"),
+        ] {
+            let listen: Listen = text.parse().unwrap();
+            assert_eq!((listen.to_string().as_str(), listen.address.to_string().as_str()), (text, address));
+            assert!(listen.proxied && !address.parse::<Listen>().unwrap().proxied);
+        }
+        for wrong in [
+            "proxy+:80",
+            "proxy:80:80",
+            "proxy+tcp:127.0.0.1:80",
+            "proxy+tcp://",
+            "proxy+tcp://unix:/run/x.sock",
+            "proxy+tcp://proxy+tcp://:80",
+            "proxy+udp://:80",
+            "proxy+unix:",
+        ] {
+            assert_eq!(wrong.parse::<Listen>(), Err(NotAListenAddr), "{wrong}");
         }
     }
 

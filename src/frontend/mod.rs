@@ -4,7 +4,9 @@
 pub mod admin;
 pub mod http;
 pub mod listen;
+pub mod proxied;
 pub mod serve;
+pub mod udp;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

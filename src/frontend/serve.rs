@@ -21,11 +21,14 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
+use super::http::client_address::Source as Origin;
 use super::http::connection::Lenient;
 use super::http::front::{self, KEEP_ALIVE};
 use super::http::socket::{Listener, Socket};
-use super::listen::{Bound, SocketFile};
-use super::{Context, routes};
+use super::listen::{Bound, Listening, SocketFile};
+use super::proxied::{self, Opening};
+use super::udp::UdpListener;
+use super::{Context, routes, udp};
 
 /// How long requests under way may take to finish once the process is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
@@ -41,19 +44,22 @@ pub type Stop = watch::Receiver<bool>;
 
 /// Starts the workers. Each ends within [`DRAIN`] of `stop`.
 pub fn start(
-    bound: Vec<Bound>,
+    listening: Vec<Listening>,
     workers: usize,
     context: &Arc<Context>,
     stop: &Stop,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let mut sockets: Vec<Sockets> = (0..workers).map(|_| Sockets::default()).collect();
-    for bound in bound {
+    for Listening { bound, proxied } in listening {
         match bound {
             Bound::Tcp(listeners) => {
-                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.tcp.push(listener));
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.tcp.push((listener, proxied)));
             }
             Bound::Unix(listeners) => {
-                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.unix.push(listener));
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.unix.push((listener, proxied)));
+            }
+            Bound::Udp(listeners) => {
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.udp.push(listener));
             }
         }
     }
@@ -72,30 +78,35 @@ pub fn start(
 
 #[derive(Debug, Default)]
 struct Sockets {
-    tcp: Vec<std::net::TcpListener>,
-    unix: Vec<(std::os::unix::net::UnixListener, Arc<SocketFile>)>,
+    /// Each with whether it is for proxies.
+    tcp: Vec<(std::net::TcpListener, bool)>,
+    unix: Vec<((std::os::unix::net::UnixListener, Arc<SocketFile>), bool)>,
+    udp: Vec<UdpListener>,
 }
 
 async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
     let mut listening = JoinSet::new();
-    for listener in sockets.tcp {
+    for (listener, proxied) in sockets.tcp {
         let (context, stop) = (Arc::clone(&context), stop.clone());
         listening.spawn_local(async move {
             match Listener::new(listener) {
-                Ok(listener) => serve(Rc::new(Tcp(listener)), context, stop).await,
+                Ok(listener) => serve(Rc::new(Tcp { listener, proxied }), context, stop).await,
                 Err(error) => log::error!("a listener could not be used: {error}"),
             }
         });
     }
-    for (listener, file) in sockets.unix {
+    for ((listener, file), proxied) in sockets.unix {
         let (context, stop) = (Arc::clone(&context), stop.clone());
         listening.spawn_local(async move {
             match UnixListener::from_std(listener) {
-                Ok(listener) => serve(Rc::new(Unix(listener)), context, stop).await,
+                Ok(listener) => serve(Rc::new(Unix { listener, proxied }), context, stop).await,
                 Err(error) => log::error!("a listener could not be used: {error}"),
             }
             drop(file);
         });
+    }
+    for listener in sockets.udp {
+        listening.spawn_local(udp::serve(listener, Arc::clone(&context), stop.clone()));
     }
     while listening.join_next().await.is_some() {}
 }
@@ -120,39 +131,72 @@ trait Source: 'static {
 /// A connection, and who is at its other end, if that has an address.
 type ForActix<T> = (Lenient<T>, Option<SocketAddr>);
 
-struct Tcp(Listener);
+struct Tcp {
+    listener: Listener,
+    proxied: bool,
+}
 
 impl Source for Tcp {
-    type Connection = (Socket, SocketAddr);
+    type Connection = (Socket, SocketAddr, bool);
     type Stream = tokio::net::TcpStream;
 
     async fn accept(&self) -> io::Result<Self::Connection> {
-        self.0.accept().await
+        let (socket, address) = self.listener.accept().await?;
+        Ok((socket, address, self.proxied))
     }
 
     async fn serve(
-        (socket, address): Self::Connection,
+        (mut socket, mut address, proxied): Self::Connection,
         context: &Context,
         stop: &Stop,
     ) -> io::Result<Option<ForActix<Self::Stream>>> {
-        let handover = front::serve(socket, address, context, stop).await?;
+        let mut unread = Vec::new();
+        if proxied {
+            let (source, rest) = open(socket.registered()?, Some(address), context).await?;
+            (address, unread) = (source.unwrap_or(address), rest);
+        }
+        let handover = front::serve(socket, address, unread, context, stop).await?;
         Ok(handover.map(|(stream, unread)| (Lenient::resume(stream, unread), Some(address))))
     }
 }
 
-struct Unix(UnixListener);
+struct Unix {
+    listener: UnixListener,
+    proxied: bool,
+}
 
 impl Source for Unix {
-    type Connection = tokio::net::UnixStream;
+    type Connection = (tokio::net::UnixStream, bool);
     type Stream = tokio::net::UnixStream;
 
     async fn accept(&self) -> io::Result<Self::Connection> {
-        Ok(self.0.accept().await?.0)
+        Ok((self.listener.accept().await?.0, self.proxied))
     }
 
-    async fn serve(stream: Self::Connection, _: &Context, _: &Stop) -> io::Result<Option<ForActix<Self::Stream>>> {
-        Ok(Some((Lenient::new(stream), None)))
+    async fn serve(
+        (mut stream, proxied): Self::Connection,
+        context: &Context,
+        _: &Stop,
+    ) -> io::Result<Option<ForActix<Self::Stream>>> {
+        if !proxied {
+            return Ok(Some((Lenient::new(stream), None)));
+        }
+        let (source, rest) = open(&mut stream, None, context).await?;
+        Ok(Some((Lenient::resume(stream, rest), source)))
     }
+}
+
+/// Has the proxy say whose a connection is that comes from this address. Gives that, and what has been read behind it.
+async fn open(
+    stream: &mut (impl AsyncRead + Unpin),
+    address: Option<SocketAddr>,
+    context: &Context,
+) -> io::Result<(Option<SocketAddr>, Vec<u8>)> {
+    let rule = &context.client_address;
+    let opening = proxied::open(stream).await;
+    let Opening { source, rest } =
+        opening.inspect_err(|error| rule.tell_without_header(Origin::new(address), error))?;
+    Ok((rule.behind(address, source), rest))
 }
 
 /// Accepts until told to stop. From then on until the requests under way are finished, who connects is still answered, and

@@ -103,13 +103,12 @@ impl<A: Ip> Peers<A> {
         self.index.is_some()
     }
 
-    pub(super) fn seeds(&self) -> usize {
-        self.len() - self.end_of(Role::PartialSeed)
-    }
-
-    /// Peers that neither download nor have all of the torrent.
-    pub(super) fn partial_seeds(&self) -> usize {
-        self.end_of(Role::PartialSeed) - self.end_of(Role::Leecher)
+    /// How many there are of each kind: leechers, partial seeds and seeds.
+    pub(super) fn counts(&self) -> [usize; 3] {
+        let leechers = self.end_of(Role::Leecher);
+        let others = self.entries.get(leechers..).unwrap_or_default();
+        let partial_seeds = others.partition_point(|entry| rank(entry.role) <= rank(Role::PartialSeed));
+        [leechers, partial_seeds, others.len() - partial_seeds]
     }
 
     /// Where the peers of a role end in the list.
@@ -410,9 +409,7 @@ mod tests {
                 }
                 let count = |role| model.values().filter(|(other, _)| *other == role).count();
                 prop_assert_eq!(peers.len(), model.len());
-                prop_assert_eq!(peers.seeds(), count(Role::Seed));
-                prop_assert_eq!(peers.partial_seeds(), count(Role::PartialSeed));
-                prop_assert_eq!(peers.end_of(Role::Leecher), count(Role::Leecher));
+                prop_assert_eq!(peers.counts(), [Role::Leecher, Role::PartialSeed, Role::Seed].map(count));
                 prop_assert!(peers.entries.is_sorted_by_key(|entry| rank(entry.role)));
                 match &peers.index {
                     Some(index) => prop_assert_eq!(index.places.len(), peers.len()),

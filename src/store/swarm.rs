@@ -124,20 +124,22 @@ impl Swarm {
     }
 
     fn counts(&self) -> SwarmCounts {
-        let [v6_seeds, v6_partial_seeds] = self.v6.as_ref().map_or([0; 2], |v6| [v6.seeds(), v6.partial_seeds()]);
-        let complete = self.v4.seeds() + v6_seeds;
+        let v6 = self.v6.as_ref().map_or([0; 3], |v6| v6.counts());
+        let [leechers, partial_seeds, seeds] = self.v4.counts();
+        let [v6_leechers, v6_partial_seeds, v6_seeds] = v6;
+        let partial_seeds = partial_seeds + v6_partial_seeds;
         SwarmCounts {
-            complete: count(complete),
-            incomplete: count(self.len() - complete),
-            partial_seeds: count(self.v4.partial_seeds() + v6_partial_seeds),
+            complete: count(seeds + v6_seeds),
+            incomplete: count(leechers + v6_leechers + partial_seeds),
+            partial_seeds: count(partial_seeds),
             downloaded: self.downloaded,
         }
     }
 
     /// Peers by family and role.
     pub(super) fn census(&self) -> Census {
-        let of = |len, seeds| [seeds, len - seeds].map(signed);
-        [of(self.v4.len(), self.v4.seeds()), self.v6.as_ref().map_or([0; 2], |v6| of(v6.len(), v6.seeds()))]
+        let of = |[leechers, partial_seeds, seeds]: [usize; 3]| [seeds, leechers + partial_seeds].map(signed);
+        [of(self.v4.counts()), self.v6.as_ref().map_or([0; 2], |v6| of(v6.counts()))]
     }
 
     /// Drops peers that have expired, `most` of a long list at the most. Costs nothing until the first of them can have.

@@ -1,4 +1,4 @@
-//! Local peers and upstream peers in one reply.
+//! Local peers and upstream peers in one reply, each under the address by which the client reaches it.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::bittorrent::address::tellable;
-use crate::bittorrent::{AnnounceReply, Endpoint, Ip, Peer, PeerLists};
+use crate::bittorrent::{AnnounceReply, Endpoint, Ip, Peer, PeerLists, Place, Views};
 use crate::forward::UpstreamPeers;
 
 /// Adds the largest of the counts that the forwarders gave, not the sum, because they know the same seeds.
@@ -18,11 +17,11 @@ pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &[Arc<UpstreamPeer
     reply.incomplete = reply.incomplete.saturating_add(most(|list| list.incomplete));
 }
 
-/// Whose reply it is that upstream peers go into.
+/// Whose reply it is that peers go into.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Merging {
-    /// The address that the client is recorded under.
-    pub(super) ip: IpAddr,
+pub(super) struct Client {
+    /// Where the client is: the address that it is recorded under.
+    pub(super) place: Place,
     /// Where it listens there.
     pub(super) port: Option<NonZeroU16>,
     /// How many peers it gets at most.
@@ -31,46 +30,70 @@ pub(super) struct Merging {
     pub(super) counts: bool,
 }
 
-impl Merging {
-    /// Whether the peer is another one, and at an address that means something to the client.
-    fn can_use<A: Ip>(self, peer: Endpoint<A>) -> bool {
+impl Client {
+    /// The address under which the client is told of a peer.
+    fn address_of(self, ip: IpAddr, views: &Views) -> Option<IpAddr> {
+        views.address_for(self.place, views.place(ip))
+    }
+
+    /// Whether an upstream's peer is another one, and at an address that leads there from where the client is. What stands
+    /// for an address of our own means nothing for one of theirs.
+    fn can_use<A: Ip>(self, peer: Endpoint<A>, views: &Views) -> bool {
         let ip = peer.ip.into();
-        let itself = ip == self.ip && Some(peer.port) == self.port;
-        !itself && tellable(ip) && (!ip.is_loopback() || self.ip.is_loopback())
+        let itself = ip == self.place.ip && Some(peer.port) == self.port;
+        !itself && self.address_of(ip, views) == Some(ip)
     }
 }
 
+/// Has the client see the local peers as it can reach them, and takes away those that it cannot.
+pub(super) fn view(peers: &mut PeerLists, client: Client, views: &Views) {
+    peers.v4.retain_mut(|peer| match client.address_of(peer.endpoint.ip.into(), views) {
+        Some(IpAddr::V4(ip)) => {
+            peer.endpoint.ip = ip;
+            true
+        }
+        _ => false,
+    });
+    peers.v6.retain_mut(|peer| match client.address_of(peer.endpoint.ip.into(), views) {
+        Some(IpAddr::V6(ip)) => {
+            peer.endpoint.ip = ip;
+            true
+        }
+        _ => false,
+    });
+}
+
 /// Whether the local peers and those that the forwarders gave are as many as the client wants.
-pub(super) fn enough(local: &PeerLists, client: Merging, upstream: &[Arc<UpstreamPeers>]) -> bool {
+pub(super) fn enough(local: &PeerLists, client: Client, views: &Views, upstream: &[Arc<UpstreamPeers>]) -> bool {
     if local.len() >= client.want || upstream.is_empty() {
         return local.len() >= client.want;
     }
     let mut peers = local.clone();
-    add_peers(&mut peers, client, upstream);
+    add_peers(&mut peers, client, views, upstream);
     peers.len() >= client.want
 }
 
 /// Adds the peers that the forwarders gave behind the local ones, up to what the client wants of both families together,
 /// its own family first.
-pub(super) fn add_peers(peers: &mut PeerLists, client: Merging, upstream: &[Arc<UpstreamPeers>]) {
+pub(super) fn add_peers(peers: &mut PeerLists, client: Client, views: &Views, upstream: &[Arc<UpstreamPeers>]) {
     let room = client.want.saturating_sub(peers.len());
     if room == 0 {
         return;
     }
     let v4: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v4).collect();
     let v6: SmallVec<[_; 8]> = upstream.iter().map(|list| &*list.v6).collect();
-    if client.ip.is_ipv4() {
-        let added = add(&mut peers.v4, room, &v4, client);
-        add(&mut peers.v6, room - added, &v6, client);
+    if client.place.ip.is_ipv4() {
+        let added = add(&mut peers.v4, room, &v4, client, views);
+        add(&mut peers.v6, room - added, &v6, client, views);
     } else {
-        let added = add(&mut peers.v6, room, &v6, client);
-        add(&mut peers.v4, room - added, &v4, client);
+        let added = add(&mut peers.v6, room, &v6, client, views);
+        add(&mut peers.v4, room - added, &v4, client, views);
     }
 }
 
 /// Appends peers of each list in turn, so that none crowds the others out, without repeats. Returns how many. Of a list
 /// that is longer than the room each client gets another part.
-fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], client: Merging) -> usize {
+fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], client: Client, views: &Views) -> usize {
     let before = peers.len();
     let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
     if room == 0 || longest == 0 {
@@ -89,7 +112,7 @@ fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], c
                 return room;
             }
             let Some(&endpoint) = list.get((start + turn) % list.len()) else { continue };
-            if client.can_use(endpoint) && known.insert(endpoint) {
+            if client.can_use(endpoint, views) && known.insert(endpoint) {
                 peers.push(Peer { endpoint, id: None });
             }
         }
@@ -100,7 +123,7 @@ fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, lists: &[&[Endpoint<A>]], c
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bittorrent::PeerLists;
+    use crate::bittorrent::{ExternalAddress, PeerLists};
     use std::net::SocketAddr;
     use std::num::NonZeroU16;
 
@@ -118,17 +141,22 @@ mod tests {
         v4.chain(peers.v6.iter().map(|peer| SocketAddr::from(peer.endpoint).to_string())).collect()
     }
 
+    /// A client at this address that listens on port 1.
+    fn client(views: &Views, ip: &str, want: usize) -> Client {
+        Client { place: views.place(ip.parse().unwrap()), port: NonZeroU16::new(1), want, counts: true }
+    }
+
     /// What a client at 10.0.0.1:1 is told when it wants `want`.
     fn merged(local: &[&str], upstream: &[&[&str]], want: usize) -> Vec<String> {
-        let ip = "10.0.0.1".parse().unwrap();
-        let client = Merging { ip, port: NonZeroU16::new(1), want, counts: true };
+        let views = Views::default();
+        let client = client(&views, "10.0.0.1", want);
         let mut reply = AnnounceReply {
             interval: 1,
             min_interval: 1,
             complete: 1,
             incomplete: 1,
             downloaded: 0,
-            external_ip: ip,
+            external_ip: client.place.ip,
             warning: None,
             peers: lists(local),
         };
@@ -137,9 +165,9 @@ mod tests {
             .enumerate()
             .map(|(n, addresses)| Arc::new(UpstreamPeers::simulated(&lists(addresses), u32::try_from(n).unwrap(), 0)))
             .collect();
-        assert_eq!(enough(&reply.peers, client, &upstream), {
+        assert_eq!(enough(&reply.peers, client, &views, &upstream), {
             add_counts(&mut reply, &upstream);
-            add_peers(&mut reply.peers, client, &upstream);
+            add_peers(&mut reply.peers, client, &views, &upstream);
             reply.peers.len() >= want
         });
         assert_eq!(usize::try_from(reply.complete).unwrap(), 1 + upstream.len().saturating_sub(1));
@@ -185,5 +213,22 @@ mod tests {
         ][..];
         assert_eq!(merged(&[], &[upstream], 50), ["10.0.0.1:2", "9.9.9.9:1"]);
         assert!(merged(&[], &[&["127.0.0.1:5"]], 50).is_empty());
+    }
+
+    #[test]
+    fn a_routable_client_is_told_what_it_can_reach() {
+        let local = ["10.0.0.2:2", "203.0.113.5:5", "127.0.0.1:3", "[fd00::2]:2", "[2001:db8::5]:5"];
+        let upstream = [Arc::new(UpstreamPeers::simulated(&lists(&["10.0.0.9:9", "9.9.9.9:9"]), 0, 0))];
+        let seen = |views: &Views| {
+            let client = client(views, "8.8.8.8", 50);
+            let mut peers = lists(&local);
+            view(&mut peers, client, views);
+            add_peers(&mut peers, client, views, &upstream);
+            told(&peers)
+        };
+        assert_eq!(seen(&Views::default()), ["203.0.113.5:5", "9.9.9.9:9", "[2001:db8::5]:5"]);
+        let external = ExternalAddress { v4: Some([203, 0, 113, 1].into()), v6: None };
+        let views = Views::new(&[], external);
+        assert_eq!(seen(&views), ["203.0.113.1:2", "203.0.113.5:5", "9.9.9.9:9", "[2001:db8::5]:5"]);
     }
 }

@@ -9,19 +9,17 @@ mod simulation;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-
 use crate::bittorrent::address::tellable;
-use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, ScrapeReply, ScrapeRequest};
+use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, ScrapeReply, ScrapeRequest, Views};
 pub use crate::forward::ForwarderStatus;
-use crate::forward::{Asked, Forwarders, Gathered, Outbound};
+use crate::forward::{Asked, Forwarders, Gathered, Outbound, Waiting};
 use crate::metrics::Metrics;
-use crate::store::{Action, Announcement, Clock, Picked, Store};
+use crate::store::{Action, Announcement, Clock, Moment, Picked, Store};
 use crate::wire::via::Via;
 
 use self::gateway::GatewayWatch;
-use self::merge::Merging;
-pub use self::policy::Policy;
+use self::merge::Client;
+pub use self::policy::{IpParam, Policy};
 
 /// Who announces, as the frontend knows it.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +27,9 @@ pub struct Caller<'a> {
     /// The address that the announce came from: the socket's, or the one that a trusted proxy gave. Canonical: an
     /// IPv4-mapped address is IPv4.
     pub ip: IpAddr,
+    /// Whether what the client says of its own address may count. Not when `ip` is only that of a proxy that left it open
+    /// for whom it speaks.
+    pub may_claim: bool,
     /// The client's `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
     /// The other trackers that passed the announce on, if it does not come from a client itself.
@@ -36,28 +37,28 @@ pub struct Caller<'a> {
 }
 
 /// What becomes of an announce.
-pub enum Announced<'a> {
+#[derive(Debug)]
+pub enum Announced {
     /// It is answered.
     Now(AnnounceReply),
-    /// It waits for upstream trackers, for as long as the deadline allows. In the background: it need not be polled for
-    /// anything to happen but the answer.
-    Later(BoxFuture<'a, AnnounceReply>),
+    /// Upstream trackers are being asked: [`Tracker::finish`] waits for them, for as long as the deadline allows. They are
+    /// asked whether or not anybody waits.
+    Later(Pending),
 }
 
-impl Announced<'_> {
-    /// The reply, when it is there.
-    pub async fn reply(self) -> AnnounceReply {
-        match self {
-            Self::Now(reply) => reply,
-            Self::Later(reply) => reply.await,
-        }
-    }
+/// An announce that is answered but for the peers of upstream trackers.
+#[derive(Debug)]
+pub struct Pending {
+    reply: AnnounceReply,
+    client: Client,
+    waiting: Waiting,
 }
 
 /// One tracker: what all frontends share.
 #[derive(Debug)]
 pub struct Tracker {
     policy: Policy,
+    views: Views,
     store: Arc<Store>,
     forwarders: Option<Forwarders>,
     clock: Clock,
@@ -66,9 +67,15 @@ pub struct Tracker {
 
 impl Tracker {
     /// Puts the parts together. Without `forwarders`, announces are answered from the store alone.
-    pub fn new(policy: Policy, store: Arc<Store>, forwarders: Option<Forwarders>, metrics: &Metrics) -> Self {
+    pub fn new(
+        policy: Policy,
+        views: Views,
+        store: Arc<Store>,
+        forwarders: Option<Forwarders>,
+        metrics: &Metrics,
+    ) -> Self {
         let gateways = GatewayWatch::new(metrics.gateways.clone());
-        Self { policy, store, forwarders, clock: Clock::start(), gateways }
+        Self { policy, views, store, forwarders, clock: Clock::start(), gateways }
     }
 
     /// What clients are told about when to come back; refusals carry it too.
@@ -77,8 +84,8 @@ impl Tracker {
     }
 
     /// Carries out one announce. What can be said at once, which is nearly always everything, is said at once.
-    pub fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Announced<'_> {
-        let ip = self.policy.peer_ip(caller.ip, &request.claimed);
+    pub fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Announced {
+        let ip = if caller.may_claim { self.policy.peer_ip(caller.ip, &request.claimed) } else { caller.ip };
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.policy.want(request.numwant) };
         let mut announcement = announcement(ip, request, want);
@@ -87,8 +94,9 @@ impl Tracker {
         if came_back {
             announcement.action = Action::Look;
         }
-        let local = self.store.announce(self.clock.now(), request.info_hash, &announcement);
-        self.gateways.joined(ip, local.others_at_address);
+        let now = self.clock.now();
+        let local = self.store.announce(now, request.info_hash, &announcement);
+        self.gateways.joined(now, ip, local.others_at_address);
         log::debug!(
             "announce {} from {ip} port {} peer {} {}: {} local peers",
             request.info_hash,
@@ -97,32 +105,40 @@ impl Tracker {
             request.event.map_or("update", Event::name),
             local.peers.len()
         );
-        let reply = self.reply(ip, local);
+        let mut reply = self.reply(now, ip, local);
+        // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
+        // the other has counted, again and again.
+        let counts = caller.via.hops() == 0;
+        let client = Client { place: self.views.place(ip), port: request.port, want, counts };
+        merge::view(&mut reply.peers, client, &self.views);
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) else { return Announced::Now(reply) };
         if stopped {
             forwarders.leave(request);
             return Announced::Now(reply);
         }
         let outbound = Outbound { request, ip, user_agent: caller.user_agent, via: caller.via };
-        // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
-        // the other has counted, again and again.
-        let merging = Merging { ip, port: request.port, want, counts: caller.via.hops() == 0 };
+        let want = self.policy.with_upstream(want, reply.peers.len(), reply.complete);
+        let client = Client { want, ..client };
         match forwarders.announce(&outbound) {
-            Asked::Known(upstream) => Announced::Now(self.merge(reply, merging, &upstream)),
-            Asked::Waiting(waiting) => Announced::Later(Box::pin(async move {
-                let enough = |lists: &[_]| merge::enough(&reply.peers, merging, lists);
-                let upstream = waiting.gather(enough).await;
-                self.merge(reply, merging, &upstream)
-            })),
+            Asked::Known(upstream) => Announced::Now(self.merge(reply, client, &upstream)),
+            Asked::Waiting(waiting) => Announced::Later(Pending { reply, client, waiting }),
         }
     }
 
-    fn merge(&self, mut reply: AnnounceReply, merging: Merging, upstream: &Gathered) -> AnnounceReply {
-        merge::add_peers(&mut reply.peers, merging, &upstream.lists);
-        if merging.counts {
+    /// Waits for the upstream trackers, and gives the whole reply.
+    pub async fn finish(&self, pending: Pending) -> AnnounceReply {
+        let Pending { reply, client, waiting } = pending;
+        let enough = |lists: &[_]| merge::enough(&reply.peers, client, &self.views, lists);
+        let upstream = waiting.gather(enough).await;
+        self.merge(reply, client, &upstream)
+    }
+
+    fn merge(&self, mut reply: AnnounceReply, client: Client, upstream: &Gathered) -> AnnounceReply {
+        merge::add_peers(&mut reply.peers, client, &self.views, &upstream.lists);
+        if client.counts {
             merge::add_counts(&mut reply, &upstream.lists);
         }
-        if upstream.pending && reply.peers.len() < merging.want {
+        if upstream.pending && reply.peers.len() < client.want {
             self.policy.call_back(&mut reply);
         }
         reply
@@ -143,6 +159,11 @@ impl Tracker {
         self.forwarders.as_ref().map(Forwarders::status).unwrap_or_default()
     }
 
+    /// What is wrong at present, and how the operator can mend it: sentences of plain text.
+    pub fn notices(&self) -> Vec<String> {
+        self.gateways.notices(self.clock.now())
+    }
+
     /// Carries out one scrape: the counts of the local swarms.
     pub fn scrape(&self, request: ScrapeRequest) -> ScrapeReply {
         let now = self.clock.now();
@@ -153,7 +174,7 @@ impl Tracker {
         ScrapeReply { files, min_request_interval: self.policy.interval }
     }
 
-    fn reply(&self, ip: IpAddr, local: Picked) -> AnnounceReply {
+    fn reply(&self, now: Moment, ip: IpAddr, local: Picked) -> AnnounceReply {
         AnnounceReply {
             interval: self.policy.interval,
             // aria2 comes back at `min interval`, whatever `interval` says: anything less would only make it come early.
@@ -162,7 +183,7 @@ impl Tracker {
             incomplete: local.counts.incomplete,
             downloaded: local.counts.downloaded,
             external_ip: ip,
-            warning: self.gateways.warning(ip),
+            warning: self.gateways.warning(now, ip),
             peers: local.peers,
         }
     }

@@ -1,6 +1,8 @@
 //! What the tracker grants: how many peers, how often, and under which address.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::str::FromStr;
 
 use crate::bittorrent::address::{is_local, tellable};
 use crate::bittorrent::{AnnounceReply, ClaimedIps, NumWant};
@@ -13,11 +15,64 @@ pub const MAX_WANT: usize = 200;
 /// Seconds after which a client should announce again for which peers are on their way.
 const CALL_BACK: u32 = 5;
 
+/// Upstream peers that a client is told of although there are seeds enough here: those may be off, or busy.
+const A_FEW: usize = 5;
+
 /// The tracker's rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Seconds until a client should announce again. `-i`, `ANNOUNCE_INTERVAL`; 30.
     pub interval: u32,
+    /// Whose `ip=` counts. `--ip-param`, `IP_PARAM`; `private`.
+    pub ip_param: IpParam,
+    /// Local seeds from which on upstream peers are held back. `--local-only-after`, `LOCAL_ONLY_AFTER`; none, never.
+    pub local_only_after: Option<NonZeroU32>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { interval: 30, ip_param: IpParam::default(), local_only_after: None }
+    }
+}
+
+/// Whose claim about its own address counts: `ip`, `ipv4` and `ipv6` in an announce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IpParam {
+    /// Nobody's.
+    Never,
+    /// That of those who come from this host or from a private network, so that retrackers on a LAN can announce for
+    /// their clients. A stranger could enlist a victim's address otherwise.
+    #[default]
+    Private,
+    /// Everybody's: for a tracker that only people who are trusted can reach.
+    Always,
+}
+
+impl IpParam {
+    fn counts_from(self, source: IpAddr) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Private => is_local(source),
+            Self::Always => true,
+        }
+    }
+}
+
+/// The text is neither `never` nor `private` nor `always`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAnIpParam;
+
+impl FromStr for IpParam {
+    type Err = NotAnIpParam;
+
+    fn from_str(text: &str) -> Result<Self, NotAnIpParam> {
+        match text {
+            "never" => Ok(Self::Never),
+            "private" => Ok(Self::Private),
+            "always" => Ok(Self::Always),
+            _ => Err(NotAnIpParam),
+        }
+    }
 }
 
 impl Policy {
@@ -29,6 +84,13 @@ impl Policy {
         }
     }
 
+    /// How many peers a client that wants `want` of them, and is told of `local` ones, is told of once upstream peers are
+    /// added. Where there are seeds enough, the transfer is to stay inside the network.
+    pub(super) fn with_upstream(self, want: usize, local: usize, local_seeds: u32) -> usize {
+        let has_enough = self.local_only_after.is_some_and(|enough| local_seeds >= enough.get());
+        if has_enough { want.min(local + A_FEW) } else { want }
+    }
+
     /// Has the client come back soon: peers of an upstream tracker are on their way. libtorrent and rTorrent come no
     /// sooner than in five and in ten minutes whatever they are told, which is why a first announce waits at all.
     pub(super) fn call_back(self, reply: &mut AnnounceReply) {
@@ -38,11 +100,10 @@ impl Policy {
 
     /// The address that a client is recorded under: the one that it came from, or the one that it claims.
     ///
-    /// A claim counts only when it comes from this network, so that retrackers on a LAN can announce for their
-    /// clients; a stranger could enlist a victim's address otherwise. `ip` is a statement about this announce; `ipv4`
-    /// and `ipv6` are often a client's second address, so that they count for their own family only.
+    /// Whose claims count, [`IpParam`] says. `ip` is a statement about this announce; `ipv4` and `ipv6` are often a
+    /// client's second address, so that they count for their own family only.
     pub fn peer_ip(&self, source: IpAddr, claimed: &ClaimedIps) -> IpAddr {
-        if !is_local(source) {
+        if !self.ip_param.counts_from(source) {
             return source;
         }
         let same_family = match source {
@@ -59,7 +120,7 @@ impl Policy {
 mod tests {
     use super::*;
 
-    const POLICY: Policy = Policy { interval: 30 };
+    const POLICY: Policy = Policy { interval: 30, ip_param: IpParam::Private, local_only_after: None };
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -72,6 +133,17 @@ mod tests {
         assert_eq!(want(NumWant::AtMost(0)), 0);
         assert_eq!(want(NumWant::AtMost(80)), 80);
         assert_eq!(want(NumWant::AtMost(u32::MAX)), 200);
+    }
+
+    #[test]
+    fn upstream_peers_are_held_back_where_there_are_seeds_enough() {
+        let policy = |local_only_after| Policy { local_only_after: NonZeroU32::new(local_only_after), ..POLICY };
+        assert_eq!(POLICY.with_upstream(50, 10, 1000), 50, "unless told to, never");
+        assert_eq!(policy(3).with_upstream(50, 10, 2), 50);
+        assert_eq!(policy(3).with_upstream(50, 10, 3), 10 + A_FEW);
+        assert_eq!(policy(3).with_upstream(50, 0, 3), A_FEW, "a few are always left");
+        assert_eq!(policy(3).with_upstream(50, 48, 3), 50);
+        assert_eq!(policy(3).with_upstream(0, 0, 3), 0);
     }
 
     #[test]
@@ -92,6 +164,20 @@ mod tests {
         for stranger in ["8.8.8.8", "172.32.0.1", "100.64.0.1", "2001:db8::1"] {
             assert_eq!(claims(stranger, "192.168.1.15"), stranger);
         }
+    }
+
+    #[test]
+    fn claims_count_from_nobody_or_from_everybody() {
+        let claims = |ip_param, source, claimed| {
+            let claimed = ClaimedIps { ip: Some(ip(claimed)), ..ClaimedIps::default() };
+            Policy { ip_param, ..POLICY }.peer_ip(ip(source), &claimed).to_string()
+        };
+        for source in ["127.0.0.1", "10.1.2.3", "fd00::1", "8.8.8.8", "2001:db8::1"] {
+            assert_eq!(claims(IpParam::Never, source, "192.168.1.15"), source);
+            assert_eq!(claims(IpParam::Always, source, "203.0.113.5"), "203.0.113.5");
+            assert_eq!(claims(IpParam::Always, source, "224.0.0.1"), source);
+        }
+        assert_eq!(claims(IpParam::Always, "8.8.8.8", "127.0.0.1"), "8.8.8.8");
     }
 
     #[test]

@@ -12,9 +12,9 @@ use futures::future::{join_all, pending, ready};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Caller, Policy, Tracker};
+use super::{Announced, Caller, Policy, Tracker};
 use crate::bittorrent::{
-    AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists, Role,
+    AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists, Role, Views,
 };
 use crate::forward::simulation::Upstream;
 use crate::forward::{ForwardError, ForwardOptions, ForwarderStatus, Forwarders};
@@ -71,7 +71,7 @@ fn tracker(upstreams: &[(&str, &Upstream)]) -> Rc<Tracker> {
     let (forwarders, engine) = Forwarders::simulated(upstreams, &options, &metrics);
     spawn_local(engine.run(pending::<()>()));
     let store = Store::new(StoreOptions { peer_age: PEER_AGE, max_peers: 1_000_000 });
-    Rc::new(Tracker::new(Policy { interval: 30 }, Arc::new(store), Some(forwarders), &metrics))
+    Rc::new(Tracker::new(Policy::default(), Views::default(), Arc::new(store), Some(forwarders), &metrics))
 }
 
 /// A client of the LAN in one swarm.
@@ -112,9 +112,12 @@ impl Client {
     /// The reply, and how long it took.
     async fn announces(self, tracker: &Tracker, event: Option<Event>) -> (AnnounceReply, Duration) {
         let ip = IpAddr::from([10, 0, self.swarm, self.number]);
-        let caller = Caller { ip, user_agent: None, via: &Via::default() };
+        let caller = Caller { ip, may_claim: true, user_agent: None, via: &Via::default() };
         let start = Instant::now();
-        let reply = tracker.announce(caller, &self.request(event)).reply().await;
+        let reply = match tracker.announce(caller, &self.request(event)) {
+            Announced::Now(reply) => reply,
+            Announced::Later(pending) => tracker.finish(pending).await,
+        };
         (reply, start.elapsed())
     }
 }

@@ -139,13 +139,13 @@ fn left(value: &[u8]) -> Result<Option<u64>, Refusal> {
 }
 
 fn event(value: &[u8]) -> Result<Option<Event>, Refusal> {
-    Ok(match query::bytes(Parameter::Event, value)?.as_slice() {
-        b"started" => Some(Event::Started),
-        b"completed" => Some(Event::Completed),
-        b"stopped" => Some(Event::Stopped),
-        b"paused" => Some(Event::Paused),
-        _ => None,
-    })
+    let named = |name: &[u8]| {
+        let events = [Event::Started, Event::Completed, Event::Stopped, Event::Paused];
+        events.into_iter().find(|event| event.name().as_bytes() == name)
+    };
+    // Nobody escapes letters.
+    let event = named(value);
+    if event.is_some() || value.is_empty() { Ok(event) } else { Ok(named(&query::bytes(Parameter::Event, value)?)) }
 }
 
 fn numwant(value: &[u8]) -> Result<NumWant, Refusal> {

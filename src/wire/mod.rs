@@ -4,6 +4,8 @@
 pub mod announce;
 pub mod bencode;
 pub mod compact;
+pub mod forwarded;
+pub mod proxy_protocol;
 pub mod query;
 pub mod scrape;
 pub mod udp;

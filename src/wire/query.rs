@@ -9,17 +9,28 @@ use crate::bittorrent::{Parameter, Refusal};
 /// announce URLs that had a query of their own before the client appended its own. A key without `=` has an
 /// empty value. Keys that the tracker does not read are passed over, whatever they hold.
 pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
-    query.split(|byte| matches!(byte, b'&' | b';' | b'?')).filter_map(|pair| {
-        let end = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
-        let (name, rest) = pair.split_at(end);
-        let value = rest.get(1..).unwrap_or_default();
-        Some((parameter(name)?, value))
+    let mut rest = Some(query);
+    std::iter::from_fn(move || {
+        loop {
+            let (pair, behind) = split(rest?, |bytes| memchr::memchr3(b'&', b';', b'?', bytes));
+            rest = behind;
+            let (name, value) = split(pair, |bytes| memchr::memchr(b'=', bytes));
+            if let Some(parameter) = parameter(name) {
+                return Some((parameter, value.unwrap_or_default()));
+            }
+        }
     })
+}
+
+/// What stands before the first separator and, if there is one, behind it.
+fn split(bytes: &[u8], find: impl Fn(&[u8]) -> Option<usize>) -> (&[u8], Option<&[u8]>) {
+    let (before, rest) = bytes.split_at(find(bytes).unwrap_or(bytes.len()));
+    (before, rest.get(1..))
 }
 
 fn parameter(name: &[u8]) -> Option<Parameter> {
     if name.contains(&b'%') {
-        let decoded = Unescape(name).collect::<Option<SmallVec<[u8; 16]>>>()?;
+        let decoded = unescape(name).collect::<Option<SmallVec<[u8; 16]>>>()?;
         return Parameter::from_name(&decoded);
     }
     Parameter::from_name(name)
@@ -29,7 +40,7 @@ fn parameter(name: &[u8]) -> Option<Parameter> {
 pub fn twenty(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusal> {
     let mut bytes = [0; 20];
     let mut found = 0;
-    for byte in Unescape(value) {
+    for byte in unescape(value) {
         let byte = byte.ok_or(Refusal::MalformedEscape(parameter))?;
         if let Some(slot) = bytes.get_mut(found) {
             *slot = byte;
@@ -41,7 +52,10 @@ pub fn twenty(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusal> {
 
 /// A value of any bytes. Inline up to 32; no value is longer than the request line that carried it.
 pub fn bytes(parameter: Parameter, value: &[u8]) -> Result<SmallVec<[u8; 32]>, Refusal> {
-    Unescape(value).collect::<Option<_>>().ok_or(Refusal::MalformedEscape(parameter))
+    if memchr::memchr2(b'%', b'+', value).is_none() {
+        return Ok(SmallVec::from_slice(value));
+    }
+    unescape(value).collect::<Option<_>>().ok_or(Refusal::MalformedEscape(parameter))
 }
 
 /// A decimal number, and whether it fits.
@@ -59,7 +73,7 @@ pub enum Number {
 pub fn number(parameter: Parameter, value: &[u8]) -> Result<Number, Refusal> {
     let mut total = if value.is_empty() { Number::NotDecimal } else { Number::Value(0) };
     // To the end, whatever it is by then: a malformed escape is one anywhere.
-    for byte in Unescape(value) {
+    for byte in unescape(value) {
         let byte = byte.ok_or(Refusal::MalformedEscape(parameter))?;
         total = match total {
             _ if !byte.is_ascii_digit() => Number::NotDecimal,
@@ -73,42 +87,40 @@ pub fn number(parameter: Parameter, value: &[u8]) -> Result<Number, Refusal> {
     Ok(total)
 }
 
-/// Decodes percent escapes, in either case, and `+` as a space. Yields `None` once where an escape is malformed.
-struct Unescape<'a>(&'a [u8]);
-
-impl Iterator for Unescape<'_> {
-    type Item = Option<u8>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (&first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(match first {
-            b'%' => {
-                let (digits, tail) = rest.split_at(rest.len().min(2));
-                self.0 = tail;
-                match digits {
-                    &[high, low] => hex_digit(high).zip(hex_digit(low)).map(|(high, low)| high << 4 | low),
-                    _ => None,
-                }
-            }
+/// Decodes percent escapes, in either case, and `+` as a space. Yields `None` where an escape is malformed.
+fn unescape(value: &[u8]) -> impl Iterator<Item = Option<u8>> {
+    let mut bytes = value.iter().copied();
+    std::iter::from_fn(move || {
+        Some(match bytes.next()? {
+            b'%' => bytes.next().zip(bytes.next()).and_then(|(high, low)| hex(high, low)),
             b'+' => Some(b' '),
             byte => Some(byte),
         })
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.0.len() / 3, Some(self.0.len()))
-    }
+    })
 }
 
-fn hex_digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
+fn hex(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| HEX_DIGITS.get(usize::from(byte)).copied().unwrap_or(NO_DIGIT);
+    let (high, low) = (digit(high), digit(low));
+    (high | low < NO_DIGIT).then_some(high << 4 | low)
 }
+
+/// More than any digit, so that one look tells whether two bytes are both digits.
+const NO_DIGIT: u8 = 0x80;
+
+/// What each byte is as a hexadecimal digit. A table, because most of an announce is escapes.
+#[allow(clippy::indexing_slicing, reason = "it is made when this is compiled")]
+const HEX_DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        let lower = b"0123456789abcdef"[value];
+        digits[lower as usize] = value.to_le_bytes()[0];
+        digits[lower.to_ascii_uppercase() as usize] = value.to_le_bytes()[0];
+        value += 1;
+    }
+    digits
+};
 
 #[cfg(test)]
 mod tests {

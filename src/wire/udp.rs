@@ -2,20 +2,29 @@
 //! BEP 41). All numbers are in network order. A packet may be longer than what is read of it: so BEP 15 leaves room for
 //! extensions.
 
+mod key;
+mod options;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 
 use thiserror::Error;
 
-use super::compact;
+use super::compact::{self, CompactIp};
 use super::upstream::{MAX_PEERS, UpstreamReply};
-use crate::bittorrent::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, Key, NumWant, PeerId};
+use super::via::Via;
+use crate::bittorrent::{
+    AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, Peer, PeerId, SwarmCounts,
+};
+pub use key::key;
+pub use options::OptionData;
 
 /// Begins a connect request, where others have a connection id (BEP 15, "Connect").
 const PROTOCOL_ID: u64 = 0x0417_2710_1980;
 
 const CONNECT: u32 = 0;
 const ANNOUNCE: u32 = 1;
+const SCRAPE: u32 = 2;
 const ERROR: u32 = 3;
 
 /// Bytes of an announce request before its options (BEP 15, "IPv4 announce request").
@@ -23,14 +32,12 @@ const ANNOUNCE_LENGTH: usize = 98;
 /// Bytes of an announce response before its peers (BEP 15, "IPv4 announce response").
 const ANNOUNCED_LENGTH: usize = 20;
 
-/// Ends the options. As the packet's end does so too, it is read but not written (BEP 41, "Option Format").
-const END_OF_OPTIONS: u8 = 0;
-/// Fills space; has no length (BEP 41).
-const NOP: u8 = 1;
-/// Path and query of the announce URL, or the next 255 bytes of them (BEP 41).
-const URL_DATA: u8 = 2;
-/// An option's length is one byte.
-const MAX_OPTION: usize = 255;
+/// The largest response, in bytes: what is left of the 1280 that every IPv6 network carries in one piece, behind the
+/// headers of IPv6 and UDP. Over IPv4 it is room for 202 peers, over IPv6 for 67.
+pub const MAX_RESPONSE: usize = 1232;
+
+/// Torrents that one scrape may ask about (BEP 15, "Scrape"). Of more, the first are told.
+pub const MAX_SCRAPED: usize = 74;
 
 /// As much as can be left in a signed number, which many trackers read it as. So says a client that does not know.
 const UNKNOWN_LEFT: u64 = i64::MAX.unsigned_abs();
@@ -46,6 +53,10 @@ pub struct TransactionId(pub u32);
 
 /// A request, as a tracker reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is read, answered and gone; a box would be an allocation per announce"
+)]
 pub enum Request {
     /// Asks for a connection id (BEP 15, "Connect").
     Connect {
@@ -61,7 +72,19 @@ pub enum Request {
         /// What is announced. Its key is the packet's in 8 hexadecimal digits, as clients write it over HTTP.
         announce: AnnounceRequest,
         /// Path and query of the announce URL; empty when the client did not tell (BEP 41).
-        url_data: Vec<u8>,
+        url_data: OptionData,
+        /// The other retrackers that passed the announce on; none when it comes from a client.
+        via: Via,
+    },
+    /// Asks for the counts of swarms (BEP 15, "Scrape").
+    Scrape {
+        /// What the tracker gave; whether it did is for the tracker to judge.
+        connection: ConnectionId,
+        /// To be repeated in the response.
+        transaction: TransactionId,
+        /// The torrents, in the order in which they are to be told; at most [`MAX_SCRAPED`], and none at all if the packet
+        /// ends too soon.
+        info_hashes: Vec<InfoHash>,
     },
 }
 
@@ -75,10 +98,12 @@ pub struct Announce<'a> {
     /// The address that the tracker is to record; none for the one that the packet comes from. Only over IPv4: to a
     /// tracker's IPv6 address it cannot be said (BEP 15, "IPv6").
     pub ip: Option<Ipv4Addr>,
-    /// By what the client is known when its address has changed, see [`key`]; 0 for nothing.
+    /// By what the client is known when its address has changed, see [`key()`]; 0 for nothing.
     pub key: u32,
     /// Path and query of the announce URL; empty to send none (BEP 41).
     pub url_data: &'a [u8],
+    /// By whom the announce has been passed on, as in HTTP's `Via`; empty to send none.
+    pub via: &'a [u8],
 }
 
 /// Why a response does not give what was asked for.
@@ -108,9 +133,8 @@ pub fn encode_connect(transaction: TransactionId) -> Vec<u8> {
 
 /// Writes an announce request.
 pub fn encode_announce(connection: ConnectionId, transaction: TransactionId, announce: &Announce<'_>) -> Vec<u8> {
-    let Announce { request, numwant, ip, key, url_data } = *announce;
-    let options = url_data.len() + 2 * url_data.len().div_ceil(MAX_OPTION);
-    let mut out = Vec::with_capacity(ANNOUNCE_LENGTH + options);
+    let Announce { request, numwant, ip, key, url_data, via } = *announce;
+    let mut out = Vec::with_capacity(ANNOUNCE_LENGTH + options::room(url_data) + options::room(via));
     out.extend_from_slice(&connection.0.to_be_bytes());
     put_head(&mut out, ANNOUNCE, transaction);
     out.extend_from_slice(&request.info_hash.0);
@@ -124,10 +148,7 @@ pub fn encode_announce(connection: ConnectionId, transaction: TransactionId, ann
     // It is signed: -1 stands for the tracker's own default.
     put_u32(&mut out, numwant.min(i32::MAX.unsigned_abs()));
     out.extend_from_slice(&request.port.map_or(0, NonZeroU16::get).to_be_bytes());
-    for part in url_data.chunks(MAX_OPTION) {
-        out.extend_from_slice(&[URL_DATA, u8::try_from(part.len()).unwrap_or(u8::MAX)]);
-        out.extend_from_slice(part);
-    }
+    options::put(&mut out, url_data, via);
     out
 }
 
@@ -177,8 +198,15 @@ impl Request {
             ANNOUNCE => {
                 let announce = announce(&mut fields)?;
                 let Fields(options) = fields;
-                let url_data = url_data(options);
-                Some(Self::Announce { connection: ConnectionId(id), transaction, announce, url_data })
+                let (url_data, via) = options::read(options);
+                let via = Via::parse([via.as_slice()]);
+                Some(Self::Announce { connection: ConnectionId(id), transaction, announce, url_data, via })
+            }
+            SCRAPE => {
+                let Fields(hashes) = fields;
+                let hashes = hashes.as_chunks().0.iter().take(MAX_SCRAPED);
+                let info_hashes = hashes.map(|hash| InfoHash(*hash)).collect();
+                Some(Self::Scrape { connection: ConnectionId(id), transaction, info_hashes })
             }
             _ => None,
         }
@@ -194,18 +222,40 @@ pub fn encode_connected(transaction: TransactionId, connection: ConnectionId) ->
 }
 
 /// Writes the response to an announce request. `to` is the client's address: it is told the peers of that family, as
-/// the packet has no place for others (BEP 15, "IPv6").
+/// the packet has no place for others (BEP 15, "IPv6"), the first of them up to [`MAX_RESPONSE`].
 pub fn encode_announced(transaction: TransactionId, reply: &AnnounceReply, to: IpAddr) -> Vec<u8> {
     let peers = &reply.peers;
-    let room = (compact::V4 * peers.v4.len()).max(compact::V6 * peers.v6.len());
-    let mut out = Vec::with_capacity(ANNOUNCED_LENGTH + room);
+    match to.to_canonical() {
+        IpAddr::V4(_) => encode_peers(transaction, reply, &peers.v4, compact::V4),
+        IpAddr::V6(_) => encode_peers(transaction, reply, &peers.v6, compact::V6),
+    }
+}
+
+fn encode_peers<A: CompactIp>(
+    transaction: TransactionId,
+    reply: &AnnounceReply,
+    peers: &[Peer<A>],
+    length: usize,
+) -> Vec<u8> {
+    let room = (MAX_RESPONSE - ANNOUNCED_LENGTH) / length;
+    let peers = peers.get(..room).unwrap_or(peers);
+    let mut out = Vec::with_capacity(ANNOUNCED_LENGTH + length * peers.len());
     put_head(&mut out, ANNOUNCE, transaction);
     put_u32(&mut out, reply.interval);
     put_u32(&mut out, reply.incomplete);
     put_u32(&mut out, reply.complete);
-    match to.to_canonical() {
-        IpAddr::V4(_) => compact::encode(&peers.v4, &mut out),
-        IpAddr::V6(_) => compact::encode(&peers.v6, &mut out),
+    compact::encode(peers, &mut out);
+    out
+}
+
+/// Writes the response to a scrape request: the counts in the order of its torrents (BEP 15, "Scrape").
+pub fn encode_scraped(transaction: TransactionId, counts: impl IntoIterator<Item = SwarmCounts>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(8 + 12 * MAX_SCRAPED);
+    put_head(&mut out, SCRAPE, transaction);
+    for counts in counts.into_iter().take(MAX_SCRAPED) {
+        put_u32(&mut out, counts.complete);
+        put_u32(&mut out, counts.downloaded);
+        put_u32(&mut out, counts.incomplete);
     }
     out
 }
@@ -216,21 +266,6 @@ pub fn encode_refused(transaction: TransactionId, reason: &[u8]) -> Vec<u8> {
     put_head(&mut out, ERROR, transaction);
     out.extend_from_slice(reason);
     out
-}
-
-/// The number that a client's opaque key becomes in an announce request: 0 when there is none. Up to 8 hexadecimal digits
-/// are the number itself, as libtorrent and Transmission write over HTTP what they send over UDP; so a tracker that hears
-/// of a client both ways sees one key. Of anything else all bytes play a part.
-pub fn key(key: Option<&Key>) -> u32 {
-    let bytes = key.map_or(&[][..], |key| key.as_slice());
-    let digits = (1..=8).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_hexdigit);
-    let number = || u32::from_str_radix(std::str::from_utf8(bytes).ok()?, 16).ok();
-    digits.then(number).flatten().unwrap_or_else(|| fold(bytes))
-}
-
-/// Four bytes become themselves.
-fn fold(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0, |sum: u32, &byte| sum.rotate_left(8) ^ u32::from(byte))
 }
 
 fn put_head(out: &mut Vec<u8>, action: u32, transaction: TransactionId) {
@@ -282,30 +317,10 @@ fn announce(fields: &mut Fields<'_>) -> Option<AnnounceRequest> {
         left: (left < UNKNOWN_LEFT).then_some(left),
         event,
         numwant: not_negative(numwant).map_or(NumWant::Default, NumWant::AtMost),
-        key: (key != 0).then(|| Key::from_slice(format!("{key:08X}").as_bytes())),
+        key: (key != 0).then(|| key::digits(key)),
         ids: false,
         claimed: ClaimedIps { ip: (!ip.is_unspecified()).then_some(ip.into()), ..ClaimedIps::default() },
     })
-}
-
-/// The URL data among the options. What comes after a broken option is lost with it.
-fn url_data(mut options: &[u8]) -> Vec<u8> {
-    let mut data = Vec::new();
-    while let [option, behind @ ..] = options {
-        options = match *option {
-            END_OF_OPTIONS => break,
-            NOP => behind,
-            option => {
-                let Some((&length, behind)) = behind.split_first() else { break };
-                let Some((value, behind)) = behind.split_at_checked(length.into()) else { break };
-                if option == URL_DATA {
-                    data.extend_from_slice(value);
-                }
-                behind
-            }
-        };
-    }
-    data
 }
 
 /// BEP 15 has no number for `paused`: it is an announce like those that time brings.

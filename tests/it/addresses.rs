@@ -1,6 +1,6 @@
 //! 4. Whose address it is.
 
-use crate::dsl::{Connection, Server, announce, observer};
+use crate::dsl::{Connection, Server, announce, observer, retracker};
 
 /// The address under which a client is known that sends this in `X-Real-IP`.
 fn known_as(connection: &mut Connection, real_ip: &str) -> String {
@@ -87,6 +87,116 @@ fn s4_2_a_missing_or_unparsable_header_falls_back_to_the_socket_and_is_told_once
     }
 }
 
+/// The address under which a client is known whose request has these headers.
+fn known_with(server: &Server, headers: &[(&str, &str)]) -> String {
+    server.connect().announce_with(&announce("t", "a"), headers).external_ip()
+}
+
+#[test]
+fn s4_2_the_headers_of_trusted_proxies() {
+    let by_flag = || retracker(&["--trusted-proxies", "10.0.0.0/8, 127.0.0.1"]);
+    for setup in
+        [by_flag(), by_flag().env("TRUSTED_PROXIES", "10.0.0.1"), retracker(&[]).env("TRUSTED_PROXIES", "127.0.0.0/8")]
+    {
+        let server = setup.start();
+        for (header, known) in [
+            (("X-Real-IP", "203.0.113.5"), "203.0.113.5"),
+            (("X-Forwarded-For", "203.0.113.5"), "203.0.113.5"),
+            (("X-Forwarded-For", "6.6.6.6, 203.0.113.5, 127.0.0.1"), "203.0.113.5"),
+            (("X-Forwarded-For", "6.6.6.6, [2001:db8::5]:4711"), "2001:db8::5"),
+            (("Forwarded", "for=6.6.6.6, for=203.0.113.5;proto=http;by=127.0.0.1"), "203.0.113.5"),
+            (("Forwarded", "for=\"[2001:db8::5]:4711\""), "2001:db8::5"),
+            (("Forwarded", "for=unknown"), "127.0.0.1"),
+            (("Forwarded", "for=6.6.6.6, for=_hidden"), "127.0.0.1"),
+        ] {
+            assert_eq!(known_with(&server, &[header]), known, "{header:?}");
+        }
+        assert_eq!(known_with(&server, &[]), "127.0.0.1");
+    }
+}
+
+#[test]
+fn s4_2_the_header_of_a_name() {
+    let proxies = ["--trusted-proxies", "127.0.0.1"];
+    for (name, value, known) in [
+        ("X-Real-IP", "203.0.113.5", "203.0.113.5"),
+        ("x-forwarded-for", "6.6.6.6, 203.0.113.5", "203.0.113.5"),
+        ("Forwarded", "for=6.6.6.6, for=203.0.113.5", "203.0.113.5"),
+        ("CF-Connecting-IP", "203.0.113.5", "203.0.113.5"),
+        ("CF-Connecting-IP", "6.6.6.6, 203.0.113.5", "127.0.0.1"),
+    ] {
+        let [by_flag, by_variable] = [
+            retracker(&[&proxies[..], &["--real-ip-header", name]].concat()),
+            retracker(&proxies).env("REAL_IP_HEADER", name),
+        ];
+        for setup in [by_flag, by_variable] {
+            let server = setup.start();
+            assert_eq!(known_with(&server, &[(name, value)]), known, "{name}: {value}");
+            // What others may have left in the request means nothing.
+            let lies = ["X-Real-IP", "X-Forwarded-For", "True-Client-IP"]
+                .into_iter()
+                .filter(|lie| !lie.eq_ignore_ascii_case(name));
+            let headers: Vec<_> = lies.map(|lie| (lie, "7.7.7.7")).chain([(name, value)]).collect();
+            assert_eq!(known_with(&server, &headers), known, "{headers:?}");
+        }
+    }
+}
+
+#[test]
+fn s4_2_spoofed_headers_do_not_win() {
+    let lies = [("X-Real-IP", "6.6.6.6"), ("X-Forwarded-For", "6.6.6.6"), ("Forwarded", "for=6.6.6.6")];
+    // From somebody who is no trusted proxy.
+    for args in [&[][..], &["--trusted-proxies", "10.0.0.0/8,fd00::1"], &["-x", "--trusted-proxies", "127.0.0.2"]] {
+        let server = Server::start(args);
+        for lie in lies {
+            assert_eq!(known_with(&server, &[lie]), "127.0.0.1", "{args:?} {lie:?}");
+        }
+        assert_eq!(known_with(&server, &lies), "127.0.0.1", "{args:?}");
+        assert_eq!(server.stop().stderr.iter().filter(|line| line.contains("WARN")).count(), 0);
+    }
+    // Through a trusted proxy that passes on what it does not know: neither the lie nor a claim beside it.
+    let server = Server::start(&["--trusted-proxies", "127.0.0.1"]);
+    for honest in [("X-Real-IP", "203.0.113.5"), ("X-Forwarded-For", "8.8.8.8, 203.0.113.5")] {
+        for lie in lies.into_iter().filter(|(name, _)| *name != honest.0) {
+            let claim = announce("t", "a").at("192.0.2.1");
+            let reply = server.connect().announce_with(&claim, &[honest, lie]);
+            assert_eq!(reply.external_ip(), "127.0.0.1", "{honest:?} {lie:?}");
+        }
+    }
+    let told = server.logged("does not say whose a request is");
+    assert!(told.contains("6.6.6.6") && told.contains("REAL_IP_HEADER"), "{told}");
+}
+
+#[test]
+fn s4_2_x_with_trusted_proxies_is_their_x_real_ip_only() {
+    let server = Server::start(&["-x", "--trusted-proxies", "127.0.0.1"]);
+    let headers = [("X-Real-IP", "203.0.113.5"), ("X-Forwarded-For", "6.6.6.6")];
+    assert_eq!(known_with(&server, &headers), "203.0.113.5");
+    assert_eq!(known_with(&server, &headers[1..]), "127.0.0.1");
+}
+
+#[test]
+fn s4_2_the_proxy_behind_a_unix_socket_is_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let unix = format!("unix:{}", folder.path().join("retracker.sock").display());
+    for (args, headers, known) in [
+        (&[][..], &[("X-Forwarded-For", "6.6.6.6, 203.0.113.5")][..], "203.0.113.5"),
+        (&[], &[("X-Real-IP", "203.0.113.5")], "203.0.113.5"),
+        (&["-x"], &[("X-Real-IP", "203.0.113.5"), ("X-Forwarded-For", "6.6.6.6")], "203.0.113.5"),
+        (
+            &["--real-ip-header", "Forwarded"],
+            &[("X-Real-IP", "6.6.6.6"), ("Forwarded", "for=203.0.113.5")],
+            "203.0.113.5",
+        ),
+        (&["--trusted-proxies", "10.0.0.1"], &[("X-Forwarded-For", "203.0.113.5, 10.0.0.1")], "203.0.113.5"),
+        (&[], &[], "127.0.0.1"),
+    ] {
+        let server = Server::start(&[&["-l", &unix], args].concat());
+        assert_eq!(known_with(&server, headers), known, "{args:?} {headers:?}");
+        server.stop();
+    }
+}
+
 #[test]
 fn s4_3_a_claimed_address_counts_from_this_network() {
     let server = Server::start(&["-x"]);
@@ -107,6 +217,27 @@ fn s4_3_a_claimed_address_counts_from_this_network() {
     ] {
         let reply = connection.announce_with(&claim, &[("X-Real-IP", source)]);
         assert_eq!(reply.external_ip(), known, "from {source}");
+    }
+}
+
+#[test]
+fn s4_3_whose_claims_count_is_a_setting() {
+    let stranger = [("X-Real-IP", "203.0.113.5")];
+    let neighbour = [("X-Real-IP", "10.0.0.1")];
+    let claim = announce("t", "a").at("192.168.1.15");
+    for (ip_param, of_a_neighbour, of_a_stranger) in [
+        ("never", "10.0.0.1", "203.0.113.5"),
+        ("private", "192.168.1.15", "203.0.113.5"),
+        ("always", "192.168.1.15", "192.168.1.15"),
+        ("Always", "192.168.1.15", "192.168.1.15"),
+    ] {
+        let [by_flag, by_variable] =
+            [retracker(&["-x", "--ip-param", ip_param]), retracker(&["-x"]).env("IP_PARAM", ip_param)];
+        for server in [by_flag.env("IP_PARAM", "private").start(), by_variable.start()] {
+            let mut connection = server.connect();
+            assert_eq!(connection.announce_with(&claim, &neighbour).external_ip(), of_a_neighbour, "{ip_param}");
+            assert_eq!(connection.announce_with(&claim, &stranger).external_ip(), of_a_stranger, "{ip_param}");
+        }
     }
 }
 
@@ -140,6 +271,29 @@ fn s4_4_many_clients_behind_one_private_address_are_warned_of() {
         let log = server.stop().stderr;
         let told: Vec<_> = log.iter().filter(|line| line.contains(&format!("address {address}"))).collect();
         assert!(matches!(&told[..], [line] if line.contains("WARN")), "{log:?}");
+    }
+}
+
+#[test]
+fn s4_4_the_log_and_the_front_page_say_what_is_wrong_and_how_to_mend_it() {
+    for (address, remedy) in [
+        ("172.17.0.1", "network_mode: host"),
+        ("172.20.0.1", "network_mode: host"),
+        ("192.168.65.1", "Docker Desktop"),
+        ("127.0.0.1", "TRUSTED_PROXIES=127.0.0.1"),
+        ("192.168.1.1", "TRUSTED_PROXIES=192.168.1.1"),
+    ] {
+        let server = Server::start(&[]);
+        let mut connection = server.connect();
+        let page = |connection: &mut Connection| String::from_utf8(connection.get("/").body).unwrap();
+        assert!(!page(&mut connection).contains("Many clients"), "{address}");
+        for n in 1..=5 {
+            connection.announce(&announce("t", &n.to_string()).at(address).port(n));
+        }
+        let page = page(&mut connection);
+        assert!(page.contains(&format!("as {address}")) && page.contains(remedy), "{page}");
+        let told = server.logged(&format!("address {address}"));
+        assert!(told.contains(remedy), "{told}");
     }
 }
 

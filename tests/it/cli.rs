@@ -12,7 +12,7 @@ use crate::service::{ONE_PEER, forwarders};
 const LISTEN: [&str; 2] = ["-l", "127.0.0.1:0"];
 
 /// Every setting: its short flag (empty if none), its long flag, its variable.
-const SETTINGS: [(&str, &str, &str); 9] = [
+const SETTINGS: [(&str, &str, &str); 15] = [
     ("-l", "--listen", "LISTEN_ADDR"),
     ("-a", "--peer-age", "PEER_AGE"),
     ("-i", "--announce-interval", "ANNOUNCE_INTERVAL"),
@@ -22,6 +22,12 @@ const SETTINGS: [(&str, &str, &str); 9] = [
     ("-p", "--prometheus", "ENABLE_PROMETHEUS"),
     ("-d", "--debug", "DEBUG_MODE"),
     ("", "--max-peers", "MAX_PEERS"),
+    ("", "--trusted-proxies", "TRUSTED_PROXIES"),
+    ("", "--real-ip-header", "REAL_IP_HEADER"),
+    ("", "--ip-param", "IP_PARAM"),
+    ("", "--external-address", "EXTERNAL_ADDRESS"),
+    ("", "--zones", "ZONES_FILE"),
+    ("", "--local-only-after", "LOCAL_ONLY_AFTER"),
 ];
 
 /// The one line that a start must end with.
@@ -267,7 +273,7 @@ fn a_port_that_is_taken_ends_the_start_and_nothing_is_bound() {
 // --- Bad values -----------------------------------------------------------------------------------------------
 
 /// What no setting may be, by its long flag.
-const BAD_VALUES: [(&str, &[&str]); 9] = [
+const BAD_VALUES: [(&str, &[&str]); 15] = [
     (
         "--listen",
         &[
@@ -282,6 +288,10 @@ const BAD_VALUES: [(&str, &[&str]); 9] = [
             "[::1]",
             "[x]:80",
             "unix:",
+            "proxy+tcp://",
+            "proxy+tcp:127.0.0.1:80",
+            "proxy+http://127.0.0.1:80",
+            "proxy+unix:",
             "http://127.0.0.1:80",
             "127.0.0.1:80 :81",
             "127.0.0.1:0,nonsense",
@@ -296,6 +306,16 @@ const BAD_VALUES: [(&str, &[&str]); 9] = [
     ("--prometheus", &["maybe", "2", ":9090"]),
     ("--debug", &["maybe", "2", "trace"]),
     ("--max-peers", &["x", "-1", "0", "1.5", "2M", "99999999999999999999"]),
+    ("--trusted-proxies", &["x", "localhost", "10.0.0.0/33", "10.0.0.1:80", "10.0.0.1 fd00::1", "10.0.0.1,", ","]),
+    // The last one for want of a proxy that could be believed.
+    ("--real-ip-header", &["a b", "X-Real-IP:", "a,b", "X-Forwarded-For"]),
+    ("--ip-param", &["x", "true", "never,private"]),
+    (
+        "--external-address",
+        &["x", "example.com", "10.0.0.1", "fd00::1", "127.0.0.1", "1.2.3.4,5.6.7.8", "1.2.3.4,", "1.2.3.4:80"],
+    ),
+    ("--zones", &[]),
+    ("--local-only-after", &["x", "0", "-1", "1.5", "4294967296"]),
 ];
 
 #[test]
@@ -388,6 +408,31 @@ fn a_wrong_file_of_forwarders_ends_the_start_and_is_named() {
     let binary = folder.path().join("binary.yml");
     std::fs::write(&binary, b"\xff\xfe\x00").unwrap();
     runs(&binary);
+}
+
+#[test]
+fn a_wrong_file_of_zones_ends_the_start_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("zones.yml");
+    let path = path.to_str().unwrap();
+    let runs = || {
+        let by_flag = retracker(&[&LISTEN[..], &["--zones", path]].concat()).run();
+        [("--zones", by_flag), ("ZONES_FILE", retracker(&LISTEN).env("ZONES_FILE", path).run())]
+    };
+    for (name, exit) in runs() {
+        let line = only_line(&exit, 2);
+        assert!(
+            [name, path, "expected a YAML file with a list of zones"].iter().all(|part| line.contains(part)),
+            "{line}"
+        );
+    }
+    std::fs::write(path, "- name: office\n  networks:\n    - 10.0.0.0/8\n    - 10.0.0.0/33\n").unwrap();
+    for (_, exit) in runs() {
+        let line = only_line(&exit, 2);
+        assert!(line.contains("zones.yml line 4: the network is \"10.0.0.0/33\", expected "), "{line}");
+    }
+    std::fs::write(path, "- name: office\n  networks: [10.0.0.0/8]\n").unwrap();
+    assert_eq!(Server::start(&["--zones", path]).get("/health").status, 200);
 }
 
 #[test]

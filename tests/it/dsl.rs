@@ -41,6 +41,8 @@ pub(crate) struct Setup {
     command: Command,
     /// How many listeners it was given; none stands for the one that the tests add.
     listeners: usize,
+    /// And how many for UDP.
+    udp_listeners: usize,
 }
 
 /// Prepares a run with these arguments. A server listens on a port of 127.0.0.1 that the system chooses, unless the
@@ -51,14 +53,17 @@ pub(crate) fn retracker(args: &[&str]) -> Setup {
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }
-    let listeners = args.iter().filter(|arg| arg.starts_with("-l") || arg.starts_with("--listen")).count();
-    Setup { command, listeners }
+    let count = |short, long| args.iter().filter(|arg| arg.starts_with(short) || arg.starts_with(long)).count();
+    Setup { command, listeners: count("-l", "--listen"), udp_listeners: count("-u", "--udp-listen") }
 }
 
 impl Setup {
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        if name == "LISTEN_ADDR" && self.listeners == 0 {
-            self.listeners = value.as_ref().to_string_lossy().split(',').filter(|address| !address.is_empty()).count();
+        let addresses = value.as_ref().to_string_lossy().split(',').filter(|address| !address.is_empty()).count();
+        match name {
+            "LISTEN_ADDR" if self.listeners == 0 => self.listeners = addresses,
+            "UDP_LISTEN_ADDR" if self.udp_listeners == 0 => self.udp_listeners = addresses,
+            _ => {}
         }
         self.command.env(name, value);
         self
@@ -71,7 +76,7 @@ impl Setup {
             let unix = folder.as_ref().map(|folder| format!("unix:{}", folder.path().join("socket").display()));
             self.command.args(["-l", unix.as_deref().unwrap_or("127.0.0.1:0")]);
         }
-        let listeners = self.listeners.max(1);
+        let listeners = self.listeners.max(1) + self.udp_listeners;
         let mut process = Process::spawn(self.command);
         let addresses = eventually("the server listens", || {
             let found: Vec<_> = process.log().iter().filter_map(|line| listening(line)).collect();
@@ -79,7 +84,9 @@ impl Setup {
             assert!(ended.is_none() || found.len() == listeners, "it ended at once: {:?}", process.log());
             (found.len() == listeners).then_some(found)
         });
-        Server { process, addresses, _folder: folder }
+        let is_udp = |address: &String| address.starts_with("udp://");
+        let (udp, addresses) = addresses.into_iter().partition(is_udp);
+        Server { process, addresses, udp, _folder: folder }
     }
 
     /// Runs to its end.
@@ -159,6 +166,7 @@ impl Drop for Process {
 pub(crate) struct Server {
     process: Process,
     addresses: Vec<String>,
+    udp: Vec<String>,
     /// Of its Unix socket, if it has one that the test did not ask for.
     _folder: Option<tempfile::TempDir>,
 }
@@ -180,6 +188,11 @@ impl Server {
     /// Where it listens, as it says itself.
     pub(crate) fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// Where it listens for UDP, as it says itself.
+    pub(crate) fn udp_address(&self) -> SocketAddr {
+        self.udp[0].strip_prefix("udp://").unwrap().parse().unwrap()
     }
 
     /// The lines that it has logged so far.
@@ -219,6 +232,13 @@ impl Server {
         // The shell's own kill: there is none else everywhere.
         let kill = format!("kill -{name} {}", self.process.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// The processor time that it has used, in hundredths of a second.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn processor_ticks(&self) -> u64 {
+        let stat = procfs::process::Process::new(self.process.child.id().cast_signed()).unwrap().stat().unwrap();
+        stat.utime + stat.stime
     }
 
     /// Waits for its end.

@@ -93,8 +93,10 @@ fn an_upstream_over_udp() {
     for announce in announces {
         assert_eq!((announce.info_hash, announce.peer_id, announce.port), (id("t"), id("a"), 51413));
         assert_eq!((announce.ip.to_string().as_str(), announce.key), ("192.168.1.15", 0x00C0_FFEE));
-        // BEP 41: an option of type 2 with its length.
-        assert_eq!(announce.options, b"\x02\x18/announce?passkey=sEcReT");
+        // BEP 41: an option of type 2 with its length. Behind it our own one, by which another retracker would know us.
+        let (url_data, via) = announce.options.split_at(26);
+        assert_eq!(url_data, b"\x02\x18/announce?passkey=sEcReT");
+        assert!(via.len() == 32 && via.starts_with(b"v\x1e1.1 retracker-"), "{}", via.escape_ascii());
     }
     assert_eq!(server.announce(&client("u", "a")).peers(), [""; 0]);
     server.logged("it refuses: no such torrent");
@@ -437,9 +439,11 @@ fn the_example_file_is_valid() {
 #[test]
 fn the_readme_s_files_are_valid() {
     let readme = fs::read_to_string("README.md").unwrap();
-    let blocks: Vec<_> = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 2);
-    for block in blocks {
+    let blocks = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let (zones, forwarders): (Vec<_>, Vec<_>) = blocks.partition(|block| block.starts_with("# zones.yml"));
+    assert_eq!((zones.len(), forwarders.len()), (1, 2));
+    assert_eq!(Server::start(&["--zones", file(zones[0]).path().to_str().unwrap()]).get("/health").status, 200);
+    for block in forwarders {
         let exit = check(block, &["--offline"]);
         assert_eq!(exit.code, Some(0), "{block}: {exit:?}");
     }

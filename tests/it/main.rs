@@ -1,6 +1,6 @@
 //! The product from outside: every test starts the binary, speaks to it over a socket and reads what it says. Modules and
 //! tests are numbered after what they hold the tracker to: the client's request (1), the reply (2), the scrape (3),
-//! addresses (4), upstream trackers (5).
+//! addresses (4), upstream trackers (5), UDP (6).
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +15,7 @@
 mod dsl;
 mod fake_tracker;
 mod fake_udp_tracker;
+mod udp_client;
 
 mod addresses;
 mod announce;
@@ -23,9 +24,14 @@ mod both_fronts;
 mod cli;
 mod forwarding;
 mod http;
+mod locality;
 mod malformed;
+mod proxied;
 mod reply;
 mod ring;
 mod scrape;
 mod service;
+mod udp;
+mod udp_forwarding;
+mod udp_malformed;
 mod upstream;

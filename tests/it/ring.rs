@@ -80,8 +80,8 @@ fn an_announce_goes_round_once_and_every_client_is_known_everywhere() {
     }
 }
 
-/// Passes every announce on to a server, over HTTP and without `Via`, for which there is no room in UDP: so it would be
-/// with a retracker that listens on UDP.
+/// Passes every announce on to a server, over HTTP and without `Via`: so it would be with a tracker between them that knows
+/// nothing of our option for it.
 fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     FakeUdpTracker::start(move |heard| {
         let event = ["", "completed", "started", "stopped"][usize::try_from(heard.event).unwrap()];

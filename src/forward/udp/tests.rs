@@ -3,6 +3,7 @@
 use super::*;
 use crate::bittorrent::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists};
 use crate::wire::udp::Request;
+use crate::wire::via::Via;
 use futures::future::join;
 use std::cell::Cell;
 use std::num::NonZeroU16;
@@ -24,6 +25,7 @@ struct Arrived {
     transaction: TransactionId,
     announce: AnnounceRequest,
     url_data: Vec<u8>,
+    via: Via,
     from: SocketAddr,
 }
 
@@ -58,7 +60,10 @@ impl Tracker {
     async fn request(&self) -> (Request, SocketAddr) {
         loop {
             let (request, from) = self.packet().await;
-            let (Request::Connect { transaction } | Request::Announce { transaction, .. }) = request;
+            let transaction = match request {
+                Request::Connect { transaction } | Request::Announce { transaction, .. } => transaction,
+                Request::Scrape { .. } => panic!("{request:?}"),
+            };
             if self.latest.replace(Some(transaction)) != Some(transaction) {
                 return (request, from);
             }
@@ -74,8 +79,8 @@ impl Tracker {
 
     async fn announce_request(&self) -> Arrived {
         match self.request().await {
-            (Request::Announce { connection, transaction, announce, url_data }, from) => {
-                Arrived { connection, transaction, announce, url_data, from }
+            (Request::Announce { connection, transaction, announce, url_data, via }, from) => {
+                Arrived { connection, transaction, announce, url_data: url_data.into_vec(), via, from }
             }
             other => panic!("{other:?}"),
         }
@@ -158,7 +163,7 @@ async fn announce_of(
     ip: Option<IpAddr>,
     timeout: Duration,
 ) -> Result<Answer, ForwardError> {
-    let along = super::super::Along::new(None, "");
+    let along = super::super::Along::new(None, "1.1 us");
     let ask = Ask { request, numwant: 50, ip, tracker_id: None, along: &along };
     upstream.announce(&ask, timeout).await
 }
@@ -179,7 +184,7 @@ async fn in_turn(
     addresses: &[SocketAddr],
     timeout: Duration,
 ) -> Result<Answer, ForwardError> {
-    let along = super::super::Along::new(None, "");
+    let along = super::super::Along::new(None, "1.1 us");
     let ask = Ask { request: &request(), numwant: 50, ip, tracker_id: None, along: &along };
     upstream.ask_in_turn(&ask, addresses.to_vec(), Instant::now() + timeout).await
 }
@@ -248,6 +253,7 @@ async fn an_announce_says_what_it_must_and_its_answer_is_read() {
     let claimed = ClaimedIps { ip: Some(ip), ..ClaimedIps::default() };
     assert_eq!(arrived.announce, AnnounceRequest { numwant: NumWant::AtMost(50), claimed, ..request });
     assert_eq!(arrived.url_data, b"/announce?passkey=0123456789abcdef");
+    assert!(arrived.via.names("us") && arrived.via.hops() == 1, "{:?}", arrived.via);
     let Answer { reply: read, from } = answer.unwrap();
     assert_eq!(from, tracker.address());
     let peers = PeerLists { v6: Vec::new(), ..reply(0).peers };

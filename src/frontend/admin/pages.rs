@@ -1,7 +1,9 @@
 //! The pages for a person with a browser.
 
 use actix_web::http::header::{CACHE_CONTROL, HOST};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use crate::frontend::Context;
 
 /// Drawn for this project: two peers, joined.
 const FAVICON: &[u8] = include_bytes!("favicon.ico");
@@ -19,13 +21,20 @@ pub(super) async fn not_found() -> HttpResponse {
         .body("There is nothing here but /announce and /scrape.\n")
 }
 
-/// Tells which announce URL to put into a torrent: the one by which the visitor found this page.
-pub(super) async fn index(request: HttpRequest) -> HttpResponse {
+/// Tells which announce URL to put into a torrent: the one by which the visitor found this page. And what is wrong, while it
+/// is.
+pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).filter(|host| is_host(host));
     let forwarded = request.headers().get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
     let scheme = if forwarded { "https" } else { "http" };
     let url = format!("{scheme}://{}/announce", host.unwrap_or("retracker.local"));
-    let page = include_str!("index.html").replace("{announce}", &url).replace("{version}", env!("CARGO_PKG_VERSION"));
+    // They hold words of ours and addresses: nothing that could mean anything in HTML.
+    let notices: Vec<_> =
+        context.tracker.notices().iter().map(|notice| format!("<p class=\"notice\">{notice}</p>\n")).collect();
+    let page = include_str!("index.html")
+        .replace("{notices}", &notices.concat())
+        .replace("{announce}", &url)
+        .replace("{version}", env!("CARGO_PKG_VERSION"));
     HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page)
 }
 

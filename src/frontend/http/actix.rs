@@ -1,11 +1,10 @@
 //! Announces and scrapes as actix-web hands them over: extract, call once, reply.
 
-use std::net::SocketAddr;
-
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::answer::{Question, answer};
+use super::client_address::Source;
 use super::head::Resource;
 use crate::frontend::Context;
 
@@ -23,7 +22,7 @@ async fn reply(resource: Resource, request: &HttpRequest, context: &Context) -> 
         resource,
         query: request.query_string().as_bytes(),
         headers: request.headers(),
-        source: request.peer_addr().as_ref().map(SocketAddr::ip),
+        source: Source::new(request.peer_addr()),
     };
     if let Some(later) = answer(context, &question, &mut body) {
         body = later.await;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use futures::future::BoxFuture;
 
+use super::client_address::{Client, Source};
 use super::head::Resource;
 use super::headers::Headers;
 use crate::bittorrent::Refusal;
@@ -19,8 +20,8 @@ pub(super) struct Question<'a, H> {
     /// What follows the first `?` of the target.
     pub(super) query: &'a [u8],
     pub(super) headers: &'a H,
-    /// The other end of the socket; none when that is a Unix socket.
-    pub(super) source: Option<IpAddr>,
+    /// Who is at the other end of the socket.
+    pub(super) source: Source,
 }
 
 /// The body of a reply, for one that is not there yet.
@@ -35,11 +36,11 @@ pub(super) fn answer<'a, H: Headers>(
     question: &Question<'_, H>,
     body: &mut Vec<u8>,
 ) -> Option<Later<'a>> {
-    let ip = context.client_address.of(question.source, question.headers, &context.metrics);
+    let client = context.client_address.of(question.source, question.headers, &context.metrics);
     match question.resource {
-        Resource::Announce => announce(context, question, ip, body),
+        Resource::Announce => announce(context, question, client, body),
         Resource::Scrape => {
-            scrape(context, question, ip, body);
+            scrape(context, question, client.ip, body);
             None
         }
     }
@@ -48,7 +49,7 @@ pub(super) fn answer<'a, H: Headers>(
 fn announce<'a, H: Headers>(
     context: &'a Context,
     question: &Question<'_, H>,
-    ip: IpAddr,
+    Client { ip, may_claim }: Client,
     body: &mut Vec<u8>,
 ) -> Option<Later<'a>> {
     let metrics = &context.metrics;
@@ -63,16 +64,16 @@ fn announce<'a, H: Headers>(
         }
     };
     let via = Via::parse(question.headers.all("via"));
-    let caller = Caller { ip, user_agent: question.headers.first("user-agent"), via: &via };
+    let caller = Caller { ip, may_claim, user_agent: question.headers.first("user-agent"), via: &via };
     match context.tracker.announce(caller, &request) {
         Announced::Now(reply) => {
             announce::encode(&reply, format, body);
             metrics.announces_answered.inc();
             None
         }
-        Announced::Later(reply) => Some(Box::pin(async move {
+        Announced::Later(pending) => Some(Box::pin(async move {
             let mut body = Vec::new();
-            announce::encode(&reply.await, format, &mut body);
+            announce::encode(&context.tracker.finish(pending).await, format, &mut body);
             metrics.announces_answered.inc();
             drop(timer);
             body

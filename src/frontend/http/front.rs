@@ -2,7 +2,7 @@
 //!
 //! It takes the requests that a read brings, writes the replies one after the other into a buffer of the worker's, and
 //! sends that: three system calls for a request on a connection that is kept, four for one on a connection of its own. A
-//! connection that waits has no buffer. What [`Head`] does not read goes to actix-web, with the rest of its connection.
+//! connection that waits has no buffer. What `Head` does not read goes to actix-web, with the rest of its connection.
 //!
 //! Replies have no `Date`: nobody may cache them, and no client reads it.
 
@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, timeout};
 
 use super::answer::{Later, Question, answer};
+use super::client_address::Source;
 use super::connection::PATIENCE;
 use super::head::Head;
 use super::socket::Socket;
@@ -52,15 +53,17 @@ thread_local! {
 /// A connection for actix-web: the stream, and what has been read of it but not answered.
 pub(in crate::frontend) type Handover = (TcpStream, Vec<u8>);
 
-/// Serves a connection until it ends, or until a request comes that is for actix-web.
+/// Serves a connection, of which `unread` has been read already, until it ends, or until a request comes that is for
+/// actix-web.
 pub(in crate::frontend) async fn serve(
     socket: Socket,
     source: SocketAddr,
+    unread: Vec<u8>,
     context: &Context,
     stop: &Stop,
 ) -> io::Result<Option<Handover>> {
     let mut connection =
-        Connection { socket, source, context, unread: Vec::new(), unsent: Vec::new(), waiting: Waiting::default() };
+        Connection { socket, source, context, unread, unsent: Vec::new(), waiting: Waiting::default() };
     loop {
         let next = poll_fn(|cx| connection.poll_turn(cx, stop)).await?;
         connection.flush().await?;
@@ -138,8 +141,12 @@ impl<'a> Connection<'a> {
             let Some((head, length)) = Head::parse(rest) else { return (Next::Other, used) };
             used += length;
             let framing = Framing::new(&head).unless(self.context.is_draining());
-            let question =
-                Question { resource: head.resource, query: head.query, headers: &head, source: Some(self.source.ip()) };
+            let question = Question {
+                resource: head.resource,
+                query: head.query,
+                headers: &head,
+                source: Source::new(Some(self.source)),
+            };
             body.clear();
             if let Some(later) = answer(self.context, &question, body) {
                 return (Next::Wait { later, framing }, used);

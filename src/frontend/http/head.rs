@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::headers::Headers;
+use super::headers::{Headers, is_token};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl<'a> Head<'a> {
             b"/scrape" | b"/scrape.php" => Resource::Scrape,
             _ => return None,
         };
-        if !query.iter().all(|&byte| is_visible(byte)) {
+        if !all(query, is_visible) {
             return None;
         }
         let mut head = Self {
@@ -82,8 +82,7 @@ impl<'a> Head<'a> {
     fn take(&mut self, line: &'a [u8]) -> Option<()> {
         let (name, value) = line.split_at(memchr::memchr(b':', line)?);
         let value = value.get(1..)?.trim_ascii();
-        let legal =
-            !name.is_empty() && name.iter().all(|&byte| is_token(byte)) && value.iter().all(|&byte| is_text(byte));
+        let legal = !name.is_empty() && all(name, is_token) && all(value, is_text);
         if !legal || self.lines.len() == MAX_LINES {
             return None;
         }
@@ -110,7 +109,7 @@ impl<'a> Head<'a> {
 }
 
 impl Headers for Head<'_> {
-    fn all<'a>(&'a self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let named =
             move |line: &&(&[u8], &'a [u8])| line.0.len() == name.len() && line.0.eq_ignore_ascii_case(name.as_bytes());
         self.lines.iter().filter(named).map(|&(_, value)| value)
@@ -123,6 +122,11 @@ fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((line.strip_suffix(b"\r\n")?, rest))
 }
 
+/// Whether all bytes are like that. Looks at each even after one that is not, which a compiler does sixteen at a time.
+fn all(bytes: &[u8], is_legal: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |legal, &byte| legal & is_legal(byte))
+}
+
 /// A byte of a target: no white space and no control character.
 fn is_visible(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f
@@ -131,11 +135,6 @@ fn is_visible(byte: u8) -> bool {
 /// A byte of a header's value (RFC 9110, section 5.5).
 fn is_text(byte: u8) -> bool {
     byte >= b' ' && byte != 0x7f || byte == b'\t'
-}
-
-/// A byte of a header's name (RFC 9110, section 5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Packets by the BEPs' tables, round trips, and any bytes.
 
 use super::*;
-use crate::bittorrent::PeerLists;
+use crate::bittorrent::{Key, PeerLists};
 use proptest::prelude::*;
 use std::net::Ipv6Addr;
 
@@ -48,30 +48,31 @@ fn a_connect_request_byte_by_byte() {
 #[test]
 fn an_announce_request_byte_by_byte() {
     let ip = Some(Ipv4Addr::new(192, 168, 1, 15));
-    let announce = Announce { request: &request(), numwant: 50, ip, key: 0xdead_beef, url_data: b"/a?b=c" };
+    let announce =
+        Announce { request: &request(), numwant: 50, ip, key: 0xdead_beef, url_data: b"/a?b=c", via: b"1.1 x" };
     let expected = [
         &b"\xc0\xc1\xc2\xc3\xc4\xc5\xc6\xc7\x00\x00\x00\x01\x01\x02\x03\x04"[..],
         b"aaaaaaaaaaaaaaaaaaaa-TR4050-bbbbbbbbbbbb",
         b"\x11\x12\x13\x14\x15\x16\x17\x18\x21\x22\x23\x24\x25\x26\x27\x28\x01\x02\x03\x04\x05\x06\x07\x08",
         b"\x00\x00\x00\x02\xc0\xa8\x01\x0f\xde\xad\xbe\xef\x00\x00\x00\x32\x1a\xe1",
-        b"\x02\x06/a?b=c",
+        b"\x02\x06/a?b=c\x76\x051.1 x",
     ]
     .concat();
     assert_eq!(encode_announce(ConnectionId(0xc0c1_c2c3_c4c5_c6c7), SOME, &announce), expected);
-    assert_eq!(expected.len(), ANNOUNCE_LENGTH + 8);
+    assert_eq!(expected.len(), ANNOUNCE_LENGTH + 8 + 7);
 }
 
 #[test]
 fn what_a_client_does_not_know_and_what_the_protocol_cannot_say() {
     let odd = AnnounceRequest { left: None, event: Some(Event::Paused), port: None, ..request() };
-    let announce = Announce { request: &odd, numwant: u32::MAX, ip: None, key: 0, url_data: b"" };
+    let announce = Announce { request: &odd, numwant: u32::MAX, ip: None, key: 0, url_data: b"", via: b"" };
     let packet = encode_announce(ConnectionId(0), SOME, &announce);
     assert_eq!(packet.len(), ANNOUNCE_LENGTH);
     assert_eq!(packet[64..72], i64::MAX.to_be_bytes());
     let Some(Request::Announce { announce, url_data, .. }) = Request::parse(&packet) else { panic!() };
     let numwant = NumWant::AtMost(i32::MAX.unsigned_abs());
     assert_eq!(announce, AnnounceRequest { event: None, numwant, ..odd });
-    assert_eq!(url_data, b"");
+    assert_eq!(*url_data, *b"");
     // -1 peers, and -1 bytes left.
     let mut packet = packet;
     packet[64..72].fill(0xff);
@@ -93,7 +94,7 @@ fn options_of_every_kind() {
         (b"\x02\x02/a\x02", b"/a"),
         (b"\x02\x02/a\x02\x05bcd", b"/a"),
     ] {
-        assert_eq!(url_data(options), expected, "{}", options.escape_ascii());
+        assert_eq!(*options::read(options).0, *expected, "{}", options.escape_ascii());
     }
 }
 
@@ -166,9 +167,11 @@ proptest! {
         ]),
         numwant in 0..=i32::MAX.unsigned_abs(), ip in proptest::option::of(1..=u32::MAX),
         sent in proptest::collection::vec(any::<u8>(), 0..1000),
+        names in proptest::collection::vec("[a-z0-9-]{1,60}", 0..6),
     ) {
         let (connection, transaction) = (ConnectionId(ids.0), TransactionId(ids.1));
         let ip = ip.map(Ipv4Addr::from);
+        let via = names.iter().map(|name| format!("1.1 {name}")).collect::<Vec<_>>().join(", ");
         let expected = AnnounceRequest {
             info_hash: InfoHash(ids.2), peer_id: PeerId(ids.3), port: NonZeroU16::new(port),
             uploaded: counters.0, downloaded: counters.1, left, event,
@@ -177,12 +180,13 @@ proptest! {
             claimed: ClaimedIps { ip: ip.map(IpAddr::from), ipv4: None, ipv6: None },
         };
         prop_assert_eq!(key(expected.key.as_ref()), number);
-        let announce = Announce { request: &expected, numwant, ip, key: number, url_data: &sent };
+        let announce = Announce { request: &expected, numwant, ip, key: number, url_data: &sent, via: via.as_bytes() };
         let packet = encode_announce(connection, transaction, &announce);
+        let via = Via::parse([via.as_bytes()]);
         let read = Request::parse(&packet);
         prop_assert_eq!(
             read,
-            Some(Request::Announce { connection, transaction, announce: expected, url_data: sent })
+            Some(Request::Announce { connection, transaction, announce: expected, url_data: sent.into(), via })
         );
     }
 

@@ -10,7 +10,8 @@ use tokio_util::task::TaskTracker;
 
 use super::super::socket::Listener;
 use super::*;
-use crate::frontend::http::client_address::ClientAddress;
+use crate::bittorrent::Views;
+use crate::frontend::http::client_address::{ClientAddress, ClientAddressOptions};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
 use crate::tracker::{Policy, Tracker};
@@ -22,10 +23,10 @@ fn context() -> Context {
     let metrics = Metrics::unexposed();
     let store = Store::new(StoreOptions { peer_age: Duration::from_hours(3), max_peers: 1_000 });
     Context {
-        tracker: Tracker::new(Policy { interval: 30 }, Arc::new(store), None, &metrics),
+        tracker: Tracker::new(Policy::default(), Views::default(), Arc::new(store), None, &metrics),
         metrics,
         registry: None,
-        client_address: ClientAddress::new(false),
+        client_address: ClientAddress::new(ClientAddressOptions::default()),
         draining: AtomicBool::new(false),
         connections: TaskTracker::new(),
     }
@@ -48,7 +49,7 @@ async fn served(sent: &[u8]) -> (String, Option<Vec<u8>>, Duration) {
     client.write_all(sent).unwrap();
     let (_stop, stopped) = watch::channel(false);
     let start = Instant::now();
-    let handover = serve(socket, source, &context(), &stopped).await.unwrap();
+    let handover = serve(socket, source, Vec::new(), &context(), &stopped).await.unwrap();
     let took = start.elapsed();
     let unread = handover.map(|(stream, unread)| {
         drop(stream);
@@ -94,14 +95,14 @@ async fn a_stop_ends_what_is_idle_and_answers_what_is_not() {
         context.draining.store(true, Relaxed);
         stop.send_replace(true);
     };
-    let (ended, ()) = tokio::join!(serve(socket, source, &context, &stopped), stopping);
+    let (ended, ()) = tokio::join!(serve(socket, source, Vec::new(), &context, &stopped), stopping);
     assert!(ended.unwrap().is_none());
     assert_eq!(start.elapsed(), Duration::from_secs(1));
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
 
     let (mut client, socket, source) = connection().await;
     client.write_all(&ANNOUNCE.repeat(2)).unwrap();
-    assert!(serve(socket, source, &context, &stopped).await.unwrap().is_none());
+    assert!(serve(socket, source, Vec::new(), &context, &stopped).await.unwrap().is_none());
     let mut reply = String::new();
     client.read_to_string(&mut reply).unwrap();
     assert_eq!(reply.matches("Connection: close").count(), 1, "{reply}");
@@ -119,13 +120,13 @@ async fn who_does_not_read_is_cut_off() {
         let (mut client, socket, source) = connection().await;
         client.write_all(announce(n, "numwant=0").as_bytes()).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
-        assert!(serve(socket, source, &context, &stopped).await.unwrap().is_none());
+        assert!(serve(socket, source, Vec::new(), &context, &stopped).await.unwrap().is_none());
     }
     // Replies of a megabyte, for a client with room for a few kilobytes.
     let (mut client, socket, source) = connection().await;
     socket2::SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
     client.write_all(announce(201, "numwant=200&compact=0").repeat(80).as_bytes()).unwrap();
     let start = Instant::now();
-    let ended = serve(socket, source, &context, &stopped).await;
+    let ended = serve(socket, source, Vec::new(), &context, &stopped).await;
     assert_eq!((ended.unwrap_err().kind(), start.elapsed()), (io::ErrorKind::TimedOut, PATIENCE));
 }

@@ -1,0 +1,192 @@
+//! `zones.yml`: a list of zones, each with its networks and, if it is behind a NAT, its address outside.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+
+use super::ConfigError;
+use super::addresses;
+use super::yaml::{self, Problem, Text};
+use crate::bittorrent::address::{Reach, tellable};
+use crate::bittorrent::{ExternalAddress, Zone};
+
+/// More than anybody has. Each network is looked at for each peer.
+const MAX_ZONES: usize = 1000;
+
+/// Reads and checks the file. `setting` is what named it.
+pub(super) fn read(setting: &'static str, path: &Path) -> Result<Vec<Zone>, ConfigError> {
+    yaml::read(setting, path, "a YAML file with a list of zones", parse)
+}
+
+fn parse(text: &str) -> Result<Vec<Zone>, Problem> {
+    let entries = yaml::parse::<Vec<Checked>>(text)?.unwrap_or_default();
+    let zones: Vec<_> = entries.into_iter().map(|Checked(zone)| zone).collect();
+    let wrong = |problem| Err(Problem { line: None, problem });
+    if zones.len() > MAX_ZONES {
+        return wrong(format!("there are {} zones, expected at most {MAX_ZONES}", zones.len()));
+    }
+    let mut names = HashSet::new();
+    match zones.iter().find(|zone| !names.insert(&zone.name)) {
+        Some(Zone { name, .. }) => wrong(format!("there are two zones \"{name}\", expected a name for each")),
+        None => Ok(zones),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Entry")]
+struct Checked(Zone);
+
+#[derive(Debug, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a zone such as `- name: office` with `networks: [192.168.1.0/24]`"
+)]
+struct Entry {
+    #[serde(deserialize_with = "name")]
+    name: String,
+    networks: Vec<Network>,
+    #[serde(default)]
+    external_address: Vec<Address>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Network(#[serde(deserialize_with = "network")] IpNet);
+
+#[derive(Debug, Deserialize)]
+struct Address(#[serde(deserialize_with = "address")] IpAddr);
+
+impl TryFrom<Entry> for Checked {
+    type Error = String;
+
+    fn try_from(entry: Entry) -> Result<Self, String> {
+        let Entry { name, networks, external_address } = entry;
+        if networks.is_empty() {
+            return Err("it has no networks, expected a list such as [192.168.1.0/24]".to_owned());
+        }
+        let addresses = external_address.into_iter().map(|Address(ip)| ip);
+        let external = one_per_family(addresses)
+            .ok_or("its external-address has two of one family, expected one of IPv4 and one of IPv6 at most")?;
+        Ok(Self(Zone { name, networks: networks.into_iter().map(|Network(network)| network).collect(), external }))
+    }
+}
+
+/// None when a family is there twice.
+pub(super) fn one_per_family(addresses: impl IntoIterator<Item = IpAddr>) -> Option<ExternalAddress> {
+    let mut external = ExternalAddress::default();
+    for ip in addresses {
+        let is_second = match ip {
+            IpAddr::V4(ip) => external.v4.replace(ip).is_some(),
+            IpAddr::V6(ip) => external.v6.replace(ip).is_some(),
+        };
+        if is_second {
+            return None;
+        }
+    }
+    Some(external)
+}
+
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_str(Text(|text: &str| {
+        let is_name = (1..=64).contains(&text.len()) && !text.contains(char::is_control);
+        let wrong = || format!("name is \"{}\", expected 1 to 64 characters such as office", text.escape_default());
+        is_name.then(|| text.to_owned()).ok_or_else(wrong)
+    }))
+}
+
+fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
+    deserializer.deserialize_str(Text(|text: &str| {
+        let wrong = || {
+            format!("the network is \"{}\", expected one such as 192.168.1.0/24 or fd00:1::/32", text.escape_default())
+        };
+        addresses::network(text).ok_or_else(wrong)
+    }))
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
+    deserializer.deserialize_str(Text(|text: &str| {
+        // To another zone it may be a private one, but one that leads there.
+        let leads_there = |ip: &IpAddr| tellable(*ip) && Reach::of(*ip) != Reach::Host;
+        let wrong =
+            || format!("external-address is \"{}\", expected an address such as 203.0.113.1", text.escape_default());
+        text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical()).filter(leads_there).ok_or_else(wrong)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_with_all_that_can_be_said_of_them() {
+        let text = "\
+# sites
+- name: office
+  networks: [192.168.1.0/24, 'fd00:1::/32', 10.9.8.7]
+  external-address: [203.0.113.1, '2001:db8::1']
+- name: home
+  networks:
+    - 192.168.2.77/24
+";
+        let [office, home]: [Zone; 2] = parse(text).unwrap().try_into().unwrap();
+        let networks: Vec<_> = office.networks.iter().map(IpNet::to_string).collect();
+        assert_eq!(
+            (office.name.as_str(), networks.join(" ")),
+            ("office", "192.168.1.0/24 fd00:1::/32 10.9.8.7/32".into())
+        );
+        assert_eq!(office.external.v4, Some([203, 0, 113, 1].into()));
+        assert_eq!(office.external.v6, "2001:db8::1".parse().ok());
+        assert_eq!(
+            (home.networks[0].to_string().as_str(), home.external),
+            ("192.168.2.0/24", ExternalAddress::default())
+        );
+        assert_eq!(parse("# none yet\n"), Ok(vec![]));
+    }
+
+    #[test]
+    fn problems_name_the_line_and_the_remedy() {
+        let told: Vec<_> = [
+            "- name: a\n  networks: [10.0.0.0/33]\n",
+            "- name: a\n  networks:\n    - 10.0.0.0/8\n    - office\n",
+            "- name: a\n  networks: []\n",
+            "- name: a\n",
+            "- networks: [10.0.0.0/8]\n",
+            "- name: ''\n  networks: [10.0.0.0/8]\n",
+            "- name: a\n  network: 10.0.0.0/8\n",
+            "- name: a\n  networks: 10.0.0.0/8\n",
+            "- name: a\n  networks: [10.0.0.0/8]\n  external-address: [example.com]\n",
+            "- name: a\n  networks: [10.0.0.0/8]\n  external-address:\n    - 127.0.0.1\n",
+            "- name: a\n  networks: [10.0.0.0/8]\n  external-address: [1.2.3.4, 5.6.7.8]\n",
+            "- name: a\n  networks: [10.0.0.0/8]\n- name: a\n  networks: [10.0.0.0/8]\n",
+            "name: a\n",
+            "- 10.0.0.0/8\n",
+            "a text",
+        ]
+        .into_iter()
+        .map(|text| {
+            let Problem { line, problem } = parse(text).unwrap_err();
+            format!("{}: {problem}", line.map_or("-".to_owned(), |line| line.to_string()))
+        })
+        .collect();
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        2: the network is "10.0.0.0/33", expected one such as 192.168.1.0/24 or fd00:1::/32
+        4: the network is "office", expected one such as 192.168.1.0/24 or fd00:1::/32
+        1: it has no networks, expected a list such as [192.168.1.0/24]
+        1: missing field `networks`
+        1: missing field `name`
+        1: name is "", expected 1 to 64 characters such as office
+        2: unknown field `network`, expected one of `name`, `networks`, `external-address`
+        2: found a text, expected a list
+        3: external-address is "example.com", expected an address such as 203.0.113.1
+        4: external-address is "127.0.0.1", expected an address such as 203.0.113.1
+        1: its external-address has two of one family, expected one of IPv4 and one of IPv6 at most
+        -: there are two zones "a", expected a name for each
+        1: invalid type: map, expected a list
+        1: found a text, expected a zone such as `- name: office` with `networks: [192.168.1.0/24]`
+        1: found a text, expected a list
+        "#);
+    }
+}

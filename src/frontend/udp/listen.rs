@@ -1,0 +1,136 @@
+//! Where to listen for datagrams, and the sockets bound there.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::connection_id::ConnectionIds;
+use super::socket;
+use crate::frontend::listen::{ListenAddr, NotAListenAddr, bind_any};
+
+/// Bytes of requests that may wait to be read, if the system grants as many: some thousand announces, which is what comes
+/// while a worker does something else for ten milliseconds. Most systems grant less and say nothing.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+
+/// Where to listen for datagrams: `-u`, `UDP_LISTEN_ADDR`; nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpListenAddr {
+    /// An address or a name; none for all addresses of both families.
+    host: Option<String>,
+    /// 0 lets the system choose.
+    port: u16,
+}
+
+impl FromStr for UdpListenAddr {
+    type Err = NotAListenAddr;
+
+    fn from_str(text: &str) -> Result<Self, NotAListenAddr> {
+        match text.parse()? {
+            ListenAddr::AnyTcp(port) => Ok(Self { host: None, port }),
+            ListenAddr::Tcp { host, port } => Ok(Self { host: Some(host), port }),
+            ListenAddr::Unix(_) => Err(NotAListenAddr),
+        }
+    }
+}
+
+impl fmt::Display for UdpListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        match host.as_deref() {
+            None => write!(f, "udp://:{port}"),
+            Some(host) if host.contains(':') => write!(f, "udp://[{host}]:{port}"),
+            Some(host) => write!(f, "udp://{host}:{port}"),
+        }
+    }
+}
+
+/// One worker's socket.
+#[derive(Debug)]
+pub struct UdpListener {
+    pub(super) socket: UdpSocket,
+    pub(super) ids: Arc<ConnectionIds>,
+}
+
+impl UdpListener {
+    /// Binds one for each of so many workers, all to the same port. With `SO_REUSEPORT` the kernel deals the clients out to
+    /// them.
+    pub fn bind(address: &UdpListenAddr, workers: usize) -> io::Result<Vec<Self>> {
+        match &address.host {
+            None => bind_any(address.port, |any| bind(any, workers)),
+            Some(host) => {
+                let address = (host.as_str(), address.port).to_socket_addrs()?.next();
+                bind(address.ok_or(io::ErrorKind::AddrNotAvailable)?, workers)
+            }
+        }
+    }
+
+    /// What is bound, with the port that the system chose.
+    pub fn address(&self) -> String {
+        self.socket.local_addr().map_or_else(|_| "an unknown address".to_owned(), |address| format!("udp://{address}"))
+    }
+}
+
+fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpListener>> {
+    let ids = Arc::new(ConnectionIds::new()?);
+    let first = new_socket(address)?;
+    // Bound before it may share its port: so that a port that somebody else has, though shared, is an error.
+    first.bind(&address.into())?;
+    first.set_reuse_port(true)?;
+    let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let mut listeners = vec![UdpListener { socket: first.into(), ids: Arc::clone(&ids) }];
+    for _ in 1..workers {
+        let next = new_socket(bound)?;
+        next.set_reuse_port(true)?;
+        next.bind(&bound.into())?;
+        listeners.push(UdpListener { socket: next.into(), ids: Arc::clone(&ids) });
+    }
+    Ok(listeners)
+}
+
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        socket.set_only_v6(false)?;
+    }
+    if address.ip().is_unspecified() {
+        socket::tell_destinations(&socket, address)?;
+    }
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_style_addresses_but_no_paths() {
+        for (text, expected) in [
+            (":6969", "udp://:6969"),
+            ("127.0.0.1:6969", "udp://127.0.0.1:6969"),
+            ("[::1]:6969", "udp://[::1]:6969"),
+            ("localhost:6969", "udp://localhost:6969"),
+        ] {
+            assert_eq!(text.parse::<UdpListenAddr>().unwrap().to_string(), expected);
+        }
+        for wrong in ["", "6969", ":", ":65536", "::1:80", "[x]:80", "udp://:6969", "unix:/run/x.sock"] {
+            assert_eq!(wrong.parse::<UdpListenAddr>(), Err(NotAListenAddr), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_shared_among_our_workers_and_with_nobody_else() {
+        for address in ["127.0.0.1:0", ":0"] {
+            let listeners = UdpListener::bind(&address.parse().unwrap(), 3).unwrap();
+            let bound: Vec<_> = listeners.iter().map(|listener| listener.socket.local_addr().unwrap()).collect();
+            assert_eq!(bound, [bound[0]; 3]);
+            let again = UdpListener::bind(&bound[0].to_string().parse().unwrap(), 2);
+            assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        }
+    }
+}

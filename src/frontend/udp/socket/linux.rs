@@ -1,0 +1,146 @@
+//! Linux: many datagrams with one system call, which saves an announce a tenth of its processor time.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg, sendmmsg,
+    setsockopt,
+};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use super::{BATCH, Datagram, MAX_REQUEST, Response};
+
+/// Has a socket that is to be bound to all addresses tell where each datagram came to.
+pub(in super::super) fn tell_destinations(socket: &socket2::Socket, any: SocketAddr) -> io::Result<()> {
+    // An IPv6 socket tells IPv4 addresses too, mapped.
+    match any {
+        SocketAddr::V4(_) => setsockopt(socket, Ipv4PacketInfo, &true)?,
+        SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvPacketInfo, &true)?,
+    }
+    Ok(())
+}
+
+/// Room for the headers of a batch. nix keeps pointers in them from one call to the next, so that those for receiving and
+/// those for sending must not be the same.
+fn headers(destinations: bool) -> MultiHeaders<SockaddrStorage> {
+    MultiHeaders::preallocate(BATCH, destinations.then(|| cmsg_space!(in6_pktinfo)))
+}
+
+/// Room for a batch of datagrams.
+pub(in super::super) struct Inbox {
+    buffers: Vec<[u8; MAX_REQUEST]>,
+    headers: MultiHeaders<SockaddrStorage>,
+    /// Whether the socket tells where they came to.
+    destinations: bool,
+}
+
+impl Inbox {
+    pub(super) fn new(destinations: bool) -> Self {
+        Self { buffers: vec![[0; MAX_REQUEST]; BATCH], headers: headers(destinations), destinations }
+    }
+
+    /// Takes what is there, up to a batch. [`io::ErrorKind::WouldBlock`] when there is no more.
+    pub(super) fn take_batch(&mut self, socket: &UdpSocket, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
+        socket.try_io(Interest::READABLE, || match self.fill(socket, take)? {
+            BATCH => Ok(()),
+            // Known without another system call, which would come back with nothing.
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        })
+    }
+
+    fn fill(&mut self, socket: &UdpSocket, mut take: impl FnMut(Datagram<'_>)) -> io::Result<usize> {
+        let mut slices: Vec<_> = self.buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
+        let messages = recvmmsg(socket.as_raw_fd(), &mut self.headers, &mut slices, MsgFlags::MSG_DONTWAIT, None)?;
+        let mut count = 0;
+        for message in messages {
+            count += 1;
+            let destination = if self.destinations { destination(&message) } else { None };
+            // A response that cannot say where it comes from is not sent.
+            if let Some(source) = source(&message).filter(|_| destination.is_some() == self.destinations) {
+                take(Datagram { bytes: message.iovs().next().unwrap_or_default(), source, destination });
+            }
+        }
+        Ok(count)
+    }
+}
+
+fn source(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<SocketAddr> {
+    let address = message.address?;
+    let v4 = address.as_sockaddr_in().map(|address| SocketAddr::from(*address));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| SocketAddr::from(*address)))
+}
+
+fn destination(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<IpAddr> {
+    message.cmsgs().ok()?.find_map(|control| match control {
+        ControlMessageOwned::Ipv4PacketInfo(info) => {
+            Some(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()).into())
+        }
+        ControlMessageOwned::Ipv6PacketInfo(info) => Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into()),
+        _ => None,
+    })
+}
+
+/// Sends responses.
+pub(in super::super) struct Outbox {
+    headers: MultiHeaders<SockaddrStorage>,
+}
+
+impl Outbox {
+    pub(super) fn new(destinations: bool) -> Self {
+        Self { headers: headers(destinations) }
+    }
+
+    /// Sends what can be sent at once, and says of how many responses the system would not hear.
+    pub(super) fn send(&mut self, socket: &UdpSocket, responses: &mut [Response]) -> usize {
+        // Those that go out together come from one address. A host has few, and most have one.
+        responses.sort_by_key(|response| response.from);
+        let alike = responses.chunk_by(|one, next| one.from == next.from);
+        alike.flat_map(|alike| alike.chunks(BATCH)).map(|batch| self.send_batch(socket, batch)).sum()
+    }
+
+    fn send_batch(&mut self, socket: &UdpSocket, mut responses: &[Response]) -> usize {
+        let mut unsent = 0;
+        while let Some((_, behind_first)) = responses.split_first() {
+            match self.send_from_one(socket, responses) {
+                Ok(sent) if sent > 0 => responses = responses.get(sent..).unwrap_or_default(),
+                Err(Errno::EAGAIN) => return unsent + responses.len(),
+                // There is no way to this client. The others are not to suffer for it.
+                _ => {
+                    unsent += 1;
+                    responses = behind_first;
+                }
+            }
+        }
+        unsent
+    }
+
+    /// How many were sent before the first that could not be; its error if there is none before it.
+    fn send_from_one(&mut self, socket: &UdpSocket, responses: &[Response]) -> nix::Result<usize> {
+        let bytes: Vec<_> = responses.iter().map(|response| [IoSlice::new(&response.bytes)]).collect();
+        let to: Vec<_> = responses.iter().map(|response| Some(SockaddrStorage::from(response.to))).collect();
+        let mut send = |control: &[ControlMessage<'_>]| {
+            let flags = MsgFlags::MSG_DONTWAIT;
+            sendmmsg(socket.as_raw_fd(), &mut self.headers, &bytes, &to, control, flags).map(Iterator::count)
+        };
+        // Without an interface: which one leads to the client is for the system to say.
+        match responses.first().and_then(|response| response.from) {
+            None => send(&[]),
+            Some(IpAddr::V4(ip)) => {
+                let ipi_spec_dst = in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
+                let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst, ipi_addr: in_addr { s_addr: 0 } };
+                send(&[ControlMessage::Ipv4PacketInfo(&info)])
+            }
+            Some(IpAddr::V6(ip)) => {
+                let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
+                send(&[ControlMessage::Ipv6PacketInfo(&info)])
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What is counted of datagrams.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// What happens to datagrams. Announces and scrapes over UDP count with all others.
+#[derive(Clone, Debug)]
+pub struct UdpMetrics {
+    /// Connection ids given.
+    pub connects: Counter,
+    /// Datagrams that are no request.
+    pub malformed: Counter,
+    /// Requests whose connection id is too old, another address's or forged.
+    pub unknown_id: Counter,
+    /// Announces left without a response, because too many waited for upstream trackers.
+    pub busy: Counter,
+    /// Responses that the system did not send.
+    pub unsent: Counter,
+}
+
+impl UdpMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let connects = Counter::default();
+        let errors = Family::<ReasonLabels, Counter>::default();
+        let of = |reason| errors.get_or_create_owned(&ReasonLabels { reason });
+        let metrics = Self {
+            connects: connects.clone(),
+            malformed: of("malformed"),
+            unknown_id: of("unknown_id"),
+            busy: of("busy"),
+            unsent: of("unsent"),
+        };
+        registry.register("retracker_udp_connects", "Connection ids given to clients over UDP", connects);
+        registry.register("retracker_udp_errors", "Datagrams that could not be served, by why not", errors);
+        metrics
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}

@@ -1,0 +1,99 @@
+//! Who is told of whom, and under which address: private networks, zones, the world outside; and upstream peers where there
+//! are seeds enough.
+
+use std::io::Write as _;
+
+use tempfile::NamedTempFile;
+
+use crate::dsl::{Connection, Server, announce, retracker};
+use crate::fake_tracker::{FakeTracker, sends};
+use crate::service::forwarders;
+
+/// Joins from an address, which a proxy tells; the name is the address, so that all are different peers.
+fn joins(connection: &mut Connection, ip: &str, port: u16) -> Vec<String> {
+    let name: String = ip.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
+    connection.announce_with(&announce("t", &name).port(port), &[("X-Real-IP", ip)]).peers()
+}
+
+/// What a newcomer at an address is told once these are there.
+fn told(server: &Server, asks: &str, peers: &[&str]) -> Vec<String> {
+    let mut connection = server.connect();
+    for (peer, port) in peers.iter().zip(1..) {
+        joins(&mut connection, peer, port);
+    }
+    joins(&mut connection, asks, 1000)
+}
+
+const PEERS: [&str; 6] = ["10.0.0.2", "192.168.1.2", "100.64.0.2", "fd00::2", "203.0.113.5", "2001:db8::5"];
+
+#[test]
+fn the_world_is_told_no_private_address() {
+    for asks in ["8.8.8.8", "2001:db8:1::8"] {
+        assert_eq!(told(&Server::start(&["-x"]), asks, &PEERS), ["203.0.113.5:5", "[2001:db8::5]:6"], "{asks}");
+    }
+    assert_eq!(told(&Server::start(&["-x"]), "10.0.0.9", &PEERS).len(), PEERS.len());
+}
+
+#[test]
+fn the_world_is_told_the_external_address_and_neighbours_are_not() {
+    for setup in [
+        retracker(&["-x", "--external-address", "198.51.100.1"]).env("EXTERNAL_ADDRESS", "1.1.1.1"),
+        retracker(&["-x"]).env("EXTERNAL_ADDRESS", "198.51.100.1"),
+    ] {
+        let server = setup.start();
+        let of_the_world = ["198.51.100.1:1", "198.51.100.1:2", "198.51.100.1:3", "203.0.113.5:5", "[2001:db8::5]:6"];
+        assert_eq!(told(&server, "8.8.8.8", &PEERS), of_the_world);
+        let of_a_neighbour = joins(&mut server.connect(), "10.0.0.9", 1001);
+        assert!(of_a_neighbour.contains(&"10.0.0.2:1".to_owned()), "{of_a_neighbour:?}");
+        assert!(!of_a_neighbour.iter().any(|peer| peer.starts_with("198.51.100.1")), "{of_a_neighbour:?}");
+    }
+    let both = Server::start(&["-x", "--external-address", "198.51.100.1, 2001:db8:ffff::1"]);
+    assert!(told(&both, "8.8.8.8", &PEERS).contains(&"[2001:db8:ffff::1]:4".to_owned()));
+}
+
+#[test]
+fn zones_see_each_other_under_their_external_addresses() {
+    let mut file = NamedTempFile::new().unwrap();
+    let zones = "\
+- name: office
+  networks: [10.1.0.0/16]
+  external-address: [198.51.100.1]
+- name: home
+  networks: [10.2.0.0/16]
+- name: lab
+  networks: [10.0.0.0/8]
+  external-address: [172.16.9.9]
+";
+    file.write_all(zones.as_bytes()).unwrap();
+    let peers = ["10.1.0.2", "10.2.0.2", "10.3.0.2", "192.168.1.2"];
+    for (asks, expected) in [
+        ("10.1.0.9", &["10.1.0.2:1", "172.16.9.9:3"][..]),
+        ("10.2.0.9", &["10.2.0.2:2", "172.16.9.9:3", "198.51.100.1:1"]),
+        ("10.4.0.9", &["10.3.0.2:3", "198.51.100.1:1"]),
+        ("192.168.1.9", &["172.16.9.9:3", "192.168.1.2:4", "198.51.100.1:1"]),
+        ("8.8.8.8", &["198.51.100.1:1"]),
+    ] {
+        let server = retracker(&["-x"]).env("ZONES_FILE", file.path()).start();
+        assert_eq!(told(&server, asks, &peers), expected, "{asks}");
+    }
+}
+
+#[test]
+fn upstream_peers_are_held_back_where_there_are_seeds_enough() {
+    let peers: Vec<u8> = (1..=20).flat_map(|n| [203, 0, 113, n, 0x1a, 0xe1]).collect();
+    let body = [&b"d8:intervali60e5:peers120:"[..], &peers, b"e"].concat();
+    let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let upstream = FakeTracker::start(sends([reply.as_bytes(), &body].concat()));
+    let file = forwarders(&upstream);
+    let args = ["-t", "30", "-f", file.path().to_str().unwrap(), "--local-only-after", "2"];
+    let server = Server::start(&args);
+    let leecher = || server.announce(&announce("t", "leecher").at("10.0.0.9")).peers();
+    let seed = |n: u16| server.announce(&announce("t", &n.to_string()).seed().at("10.0.0.1").port(n));
+    assert_eq!(leecher().len(), 20);
+    seed(1);
+    assert_eq!(leecher().len(), 1 + 20);
+    seed(2);
+    let told = leecher();
+    assert_eq!(told.iter().filter(|peer| peer.starts_with("203.")).count(), 5, "a few are left: {told:?}");
+    assert!(told.contains(&"10.0.0.1:1".to_owned()) && told.contains(&"10.0.0.1:2".to_owned()), "{told:?}");
+}

@@ -1,0 +1,191 @@
+//! 6. Announces over UDP that upstream trackers take part in.
+
+use std::io::Write;
+use std::net::UdpSocket;
+use std::sync::{Mutex, mpsc};
+use std::time::Instant;
+
+use tempfile::NamedTempFile;
+
+use crate::dsl::{Server, announce, eventually, id, observer, retracker};
+use crate::fake_tracker::{FakeTracker, script, sends};
+use crate::service::{ONE_PEER, forwarders};
+use crate::udp_client::{UdpAnnounce, UdpClient, udp_announce};
+
+fn server(timeout: &str, upstream: &FakeTracker) -> Server {
+    // The file is read before the server listens.
+    retracker(&["-u", "127.0.0.1:0", "-p", "-t", timeout]).env("FORWARDS_FILE", forwarders(upstream).path()).start()
+}
+
+/// An upstream tracker that answers each time that it is told to.
+fn upstream_on_call() -> (FakeTracker, mpsc::Sender<()>) {
+    let (answer, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let upstream = FakeTracker::start(script(move |visit| {
+        visit.read();
+        // Gone when the test has ended.
+        let _ = wait.lock().unwrap().recv();
+        visit.write(ONE_PEER);
+    }));
+    (upstream, answer)
+}
+
+#[test]
+fn s6_7_who_waits_keeps_nobody_else_waiting() {
+    let (upstream, answer) = upstream_on_call();
+    let server = server("60", &upstream);
+    let client = UdpClient::of(&server);
+    client.send(&udp_announce("t", "waits").packet(client.id));
+    assert!(upstream.request(1).contains("peer_id=waits"));
+    // In the same socket's queue. Who leaves is answered at once.
+    let leaves = UdpAnnounce { event: 3, ..udp_announce("t", "leaves") };
+    assert_eq!(client.announce(&leaves).leechers, 1);
+    assert_eq!(client.connect(), client.connect());
+    answer.send(()).unwrap();
+    let late = client.receive();
+    assert!(late.starts_with(&[0, 0, 0, 1, 1, 2, 3, 4]) && late.ends_with(b"\x0a\0\0\x07\x1a\xe1"), "{late:?}");
+    // What is known is told at once from now on.
+    assert_eq!(client.announce(&UdpAnnounce { port: 0, ..udp_announce("t", "knows") }).peers.len(), 2);
+}
+
+#[test]
+fn s6_7_nobody_waits_longer_than_the_deadline() {
+    let (upstream, _answer) = upstream_on_call();
+    let server = server("0.2", &upstream);
+    let started = Instant::now();
+    let reply = UdpClient::of(&server).announce(&udp_announce("t", "a"));
+    // It is to come back soon for what may be on its way.
+    assert_eq!((reply.peers, reply.interval), (vec![], 5));
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+}
+
+#[test]
+fn s6_7_how_many_may_wait_is_bounded() {
+    // Trackers that say nothing. Of each, no more than 256 exchanges are under way, so it takes several.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let torrents = ["a", "b", "c", "d", "e"];
+    let mut file = NamedTempFile::new().unwrap();
+    for torrent in torrents {
+        let hash = id(torrent).map(|byte| format!("{byte:02x}")).concat();
+        writeln!(file, "- uri: udp://{address}\n  name: {torrent}\n  only: [{hash}]").unwrap();
+    }
+    let args = ["-u", "127.0.0.1:0", "-p", "-t", "60"];
+    let server = retracker(&args).env("FORWARDS_FILE", file.path()).start();
+    let client = UdpClient::of(&server);
+    for n in 0..220 {
+        for torrent in torrents {
+            // Seeds have no use for each other, so that none has enough.
+            let seed = UdpAnnounce { left: 0, port: 1000 + n, ..udp_announce(torrent, &n.to_string()) };
+            client.send(&seed.packet(client.id));
+        }
+        // So that nothing is lost on the way.
+        assert!(n % 10 != 0 || client.answers(b"").is_empty(), "{n}");
+    }
+    eventually("the last have found no room", || {
+        let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+        metrics.lines().any(|line| line == "retracker_udp_errors_total{reason=\"busy\"} 76").then_some(())
+    });
+    // Though without a response, they are known.
+    for torrent in torrents {
+        assert_eq!(server.announce(&observer(torrent).event("stopped")).int("complete"), 220);
+    }
+}
+
+#[test]
+fn s6_7_announces_under_way_are_finished_at_the_end() {
+    let (upstream, answer) = upstream_on_call();
+    let server = server("60", &upstream);
+    let client = UdpClient::of(&server);
+    client.send(&udp_announce("t", "a").packet(client.id));
+    upstream.request(1);
+    server.signal("TERM");
+    server.logged("stopping");
+    answer.send(()).unwrap();
+    assert!(client.receive().ends_with(b"\x0a\0\0\x07\x1a\xe1"));
+    assert_eq!(server.wait().code, Some(0));
+}
+
+#[test]
+fn s6_7_announces_that_do_not_end_are_cut() {
+    let (upstream, _answer) = upstream_on_call();
+    let server = server("60", &upstream);
+    let client = UdpClient::of(&server);
+    client.send(&udp_announce("t", "a").packet(client.id));
+    upstream.request(1);
+    let started = Instant::now();
+    let exit = server.stop();
+    assert_eq!(exit.code, Some(0));
+    assert!((4..10).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    assert!(exit.stderr.iter().any(|line| line.contains("1 announces over UDP were cut")), "{:?}", exit.stderr);
+}
+
+#[test]
+fn s6_7_upstream_peers_reach_clients_over_udp() {
+    let upstream = FakeTracker::start(sends(ONE_PEER));
+    let server = server("60", &upstream);
+    let client = UdpClient::of(&server);
+    assert_eq!(client.announce(&udp_announce("t", "a")).peers, ["10.0.0.7:6881"]);
+    let told = upstream.request(1);
+    assert!(told.contains("&key=DEADBEEF") && told.contains("&left=1") && !told.contains("User-Agent"), "{told}");
+}
+
+/// Retrackers, each of which asks the next one over UDP and the last one the first.
+fn ring(length: usize) -> Vec<Server> {
+    // They learn of each other when all of them listen.
+    let files: Vec<_> = (0..length).map(|_| NamedTempFile::new().unwrap()).collect();
+    let start = |file: &NamedTempFile| {
+        write!(file.as_file(), "[]").unwrap();
+        retracker(&["-u", "127.0.0.1:0", "-t", "60"]).env("FORWARDS_FILE", file.path()).start()
+    };
+    let servers: Vec<_> = files.iter().map(start).collect();
+    for (n, (file, server)) in files.iter().zip(&servers).enumerate() {
+        let next = servers[(n + 1) % length].udp_address();
+        std::fs::write(file.path(), format!("- uri: udp://{next}/announce\n  ip: client\n")).unwrap();
+        server.signal("HUP");
+        server.logged("has been read again, forwarders: 1");
+    }
+    servers
+}
+
+#[test]
+fn s6_8_what_comes_round_is_counted_once() {
+    // The client is known here and at the neighbour. Were each to add what the other has added, there would be no end.
+    let servers = ring(2);
+    for server in &servers {
+        for _ in 0..3 {
+            let reply = server.announce(&announce("t", "a").at("203.0.113.1"));
+            assert!(reply.int("incomplete") <= 2, "{}", reply.text());
+        }
+    }
+}
+
+#[test]
+fn s6_8_retrackers_ask_each_other_over_udp() {
+    for length in [2, 3] {
+        let servers = ring(length);
+        let client = |n: usize| announce("t", &format!("client{n}")).at(&format!("203.0.113.{n}"));
+        for (n, server) in servers.iter().enumerate() {
+            server.announce(&client(n));
+            for other in &servers {
+                eventually("it is known everywhere", || {
+                    let counts = other.announce(&observer("t").event("stopped")).counts();
+                    (counts[1] == i64::try_from(n).unwrap() + 1).then_some(())
+                });
+            }
+        }
+        // Who asks anywhere hears of all, over HTTP and over UDP.
+        for server in &servers {
+            let asks = announce("t", "asks").at("203.0.113.99").without("port").numwant(200);
+            assert_eq!(server.announce(&asks).peers().len(), length);
+            let client = UdpClient::of(server);
+            let asks = UdpAnnounce { port: 0, ..udp_announce("t", "asks").at([203, 0, 113, 99]) };
+            assert_eq!(client.announce(&asks).peers.len(), length);
+        }
+        for server in servers {
+            let exit = server.stop();
+            assert_eq!(exit.code, Some(0));
+            assert!(!exit.stderr.iter().any(|line| line.contains("fail")), "{:?}", exit.stderr);
+        }
+    }
+}
