@@ -143,6 +143,18 @@ impl Upstream {
         self.serve(listener);
     }
 
+    /// Behaves in another way from now on.
+    pub(crate) async fn becomes(&mut self, behaviour: Behaviour) {
+        self.stop().await;
+        self.behaviour = behaviour;
+        self.resume();
+    }
+
+    /// Forgets what it has been told, and says how many requests that were.
+    pub(crate) fn forget(&self) -> usize {
+        std::mem::take(&mut *self.told.lock().unwrap()).len()
+    }
+
     /// How many peers it has been told of with this event.
     pub(crate) fn told(&self, event: &str) -> usize {
         let told = self.told.lock().unwrap();

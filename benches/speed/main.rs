@@ -4,6 +4,7 @@
 //! cargo bench --bench speed
 //! cargo bench --bench speed -- keepalive close memory
 //! cargo bench --bench speed -- load --url http://127.0.0.1:6969/announce --pid 4711
+//! cargo bench --bench speed -- soak --minutes 60
 //! ```
 //!
 //! `benches/README.md` says how to name the other trackers. It ends with status 1 when a reply was wrong, never for a

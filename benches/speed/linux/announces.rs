@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use super::Bench;
+use super::crowd::Crowd;
 use super::load::Load;
 use super::machine::Place;
 use super::program::{Program, Server};
 use super::reply::Expect;
-use super::requests::{Crowd, EachOnce, Prepared, Style, Uniform};
+use super::requests::{EachOnce, Prepared, Style, Uniform};
 use super::rounds::{self, Measured, Sample, Samples, by_turns, ours_and};
 use super::table::Row;
 
 /// The clock of the CPU ticks a hundred times a second, so that a round has to have many of them.
 pub(super) const LENGTH: Duration = Duration::from_secs(4);
 
-const COST: &str = "CPU s/1 M";
+pub(super) const COST: &str = "CPU s/1 M";
 
 pub(super) fn keepalive(bench: &Bench) -> Result<Vec<Row>, String> {
     cost(bench, "announces over kept connections", false)
@@ -46,7 +47,8 @@ pub(super) fn latency(bench: &Bench) -> Result<Vec<Row>, String> {
     let (ours, theirs) = ours_and(bench.opentracker.as_ref(), |program| {
         let server = warm(bench, program, Place::Server)?;
         let load = Load { rate: Some(rate), ..Load::new(server.address, LENGTH) };
-        let measured = rounds::measure(&server, &load, &mut usual(&server, false))?;
+        let mut requests = usual(&server, false);
+        let measured = rounds::measure(&server, || load.run(&mut requests))?;
         let Measured { outcome, spent } = &measured;
         Ok(Sample { value: outcome.quantile(0.99), aside: outcome.quantile(0.5), noisy: spent.is_disturbed() })
     })?;
@@ -62,7 +64,7 @@ pub(super) fn scrape(bench: &Bench) -> Result<Vec<Row>, String> {
         let server = warm(bench, program, Place::Server)?;
         let mut requests = Prepared::scrapes(Crowd::USUAL, AT_ONCE, &Style::new(server.address));
         let load = Load { expect: Expect::Counts(AT_ONCE as usize), ..Load::new(server.address, LENGTH) };
-        rounds::measure(&server, &load, &mut requests).map(|measured| sample(&measured))
+        rounds::measure(&server, || load.run(&mut requests)).map(|measured| sample(&measured))
     })?;
     Ok(vec![Row::compared("scrapes of 64 swarms", COST, &ours, theirs.as_ref(), 1.0)])
 }
@@ -95,7 +97,8 @@ pub(super) fn growth(bench: &Bench) -> Result<Vec<Row>, String> {
     let few = start(Crowd::new(10_000, 10))?;
     let [many, few] = by_turns(&[many, few], |(server, crowd)| {
         let mut requests = Uniform::new(*crowd, Style::new(server.address));
-        rounds::measure(server, &Load::new(server.address, LENGTH), &mut requests).map(|measured| sample(&measured))
+        rounds::measure(server, || Load::new(server.address, LENGTH).run(&mut requests))
+            .map(|measured| sample(&measured))
     })?;
     Ok(vec![against("announces of 10 M peers in 1 M swarms, against 100 k in 10 k", &many, &few, 1.25)])
 }
@@ -114,7 +117,7 @@ pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
         // Many swarms have one peer only, who is told of nobody.
         let load = Load { expect: Expect::Anything, ..Load::new(server.address, LENGTH) };
         let mut requests = Prepared::announces(crowd, &Style::new(server.address));
-        rounds::measure(&server, &load, &mut requests).map(|measured| sample(&measured))
+        rounds::measure(&server, || load.run(&mut requests)).map(|measured| sample(&measured))
     })?;
     let figure = "announces, beside the Go retracker, popular swarms being large";
     Ok(vec![same, Row::compared(figure, COST, &ours, theirs.as_ref(), 1.0 / 30.0)])
@@ -137,7 +140,8 @@ pub(super) fn fill(server: &Server, crowd: Crowd) -> Result<(), String> {
 
 fn announce(server: &Server, close: bool) -> Result<Measured, String> {
     let load = Load { close, ..Load::new(server.address, LENGTH) };
-    rounds::measure(server, &load, &mut usual(server, close))
+    let mut requests = usual(server, close);
+    rounds::measure(server, || load.run(&mut requests))
 }
 
 fn usual(server: &Server, close: bool) -> Prepared {

@@ -21,6 +21,7 @@ pub(crate) struct Connection {
     state: State,
     request: Vec<u8>,
     reply: Vec<u8>,
+    expect: Expect,
     /// When the request was due, which is before it was sent when the tracker lags behind.
     pub(crate) due: Instant,
     pub(crate) sent: Instant,
@@ -40,7 +41,7 @@ impl Connection {
     pub(crate) fn new(number: u64) -> Self {
         let (request, reply) = (Vec::with_capacity(1024), Vec::with_capacity(BUFFER));
         let now = Instant::now();
-        Self { number, socket: None, state: State::Idle, request, reply, due: now, sent: now }
+        Self { number, socket: None, state: State::Idle, request, reply, expect: Expect::Anything, due: now, sent: now }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -48,8 +49,15 @@ impl Connection {
     }
 
     /// Sends a request, over a new connection if there is none.
-    pub(crate) fn start(&mut self, epoll: &OwnedFd, target: SocketAddr, request: &[u8], due: Instant) -> Done {
-        (self.due, self.sent) = (due, Instant::now());
+    pub(crate) fn start(
+        &mut self,
+        epoll: &OwnedFd,
+        target: SocketAddr,
+        request: &[u8],
+        expect: Expect,
+        due: Instant,
+    ) -> Done {
+        (self.expect, self.due, self.sent) = (expect, due, Instant::now());
         self.reply.clear();
         let socket = match &self.socket {
             Some(socket) => socket,
@@ -71,7 +79,7 @@ impl Connection {
     }
 
     /// Goes on after an event; gives the outcome once there is one.
-    pub(crate) fn advance(&mut self, epoll: &OwnedFd, close: bool, expect: Expect) -> Option<Done> {
+    pub(crate) fn advance(&mut self, epoll: &OwnedFd, close: bool) -> Option<Done> {
         let socket = self.socket.as_ref()?;
         match self.state {
             State::Sending => {
@@ -82,7 +90,7 @@ impl Connection {
                 epoll::modify(epoll, socket, EventData::new_u64(self.number), EventFlags::IN).unwrap();
                 None
             }
-            State::Receiving => self.receive(close, expect),
+            State::Receiving => self.receive(close),
             State::Idle => {
                 // A tracker may close what it was told to keep, and may not send without being asked.
                 self.disconnect();
@@ -91,7 +99,7 @@ impl Connection {
         }
     }
 
-    fn receive(&mut self, close: bool, expect: Expect) -> Option<Done> {
+    fn receive(&mut self, close: bool) -> Option<Done> {
         let socket = self.socket.as_ref()?;
         self.reply.reserve(1024);
         let ended = match rustix::io::read(socket, spare_capacity(&mut self.reply)) {
@@ -103,7 +111,7 @@ impl Connection {
         if close && !ended {
             return None;
         }
-        let done = reply::check(&self.reply, ended, expect)?;
+        let done = reply::check(&self.reply, ended, self.expect)?;
         if ended || done.is_err() {
             self.disconnect();
         }

@@ -8,11 +8,12 @@ use tempfile::NamedTempFile;
 
 use super::Bench;
 use super::announces::{LENGTH, against, sample};
+use super::crowd::Crowd;
 use super::load::Load;
 use super::machine::Place;
 use super::program::{Program, Server};
 use super::reply::Expect;
-use super::requests::{Crowd, EachOnce, Prepared, Style};
+use super::requests::{EachOnce, Prepared, Style};
 use super::rounds::{self, by_turns};
 use super::table::Row;
 use super::upstream::{Behaviour, Upstream, Upstreams};
@@ -36,7 +37,8 @@ pub(super) fn warm(bench: &Bench) -> Result<Vec<Row>, String> {
         let server = Program::retracker().start(&bench.cores, Place::Server, args);
         tell_all(&server, &upstreams)?;
         let mut requests = Prepared::announces(CROWD, &Style::new(server.address));
-        rounds::measure(&server, &Load::new(server.address, LENGTH), &mut requests).map(|measured| sample(&measured))
+        rounds::measure(&server, || Load::new(server.address, LENGTH).run(&mut requests))
+            .map(|measured| sample(&measured))
     })?;
     let figure = "announces of 1 k swarms that 5 upstream trackers know, against no forwarders";
     Ok(vec![against(figure, &with, &without, 1.15)])

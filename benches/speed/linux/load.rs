@@ -17,7 +17,7 @@ use super::requests::{EachOnce, Requests};
 /// A reply that takes longer has not come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// More of them end a load: nothing is measured any more.
+/// More of them end a load.
 const TOO_MANY_ERRORS: u64 = 1000;
 
 #[derive(Clone, Copy)]
@@ -63,6 +63,8 @@ impl Load {
 pub(crate) struct Outcome {
     /// Right ones.
     pub(crate) replies: u64,
+    /// Over UDP: requests that have had no reply.
+    pub(crate) lost: u64,
     pub(crate) errors: BTreeMap<&'static str, u64>,
     pub(crate) elapsed: Duration,
     /// In nanoseconds since each request was due; only of a load with a rate.
@@ -70,6 +72,20 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    pub(crate) fn none() -> Self {
+        let latencies = Histogram::new(3).unwrap();
+        Self { replies: 0, lost: 0, errors: BTreeMap::new(), elapsed: Duration::ZERO, latencies }
+    }
+
+    pub(crate) fn count(&mut self, why: &'static str) {
+        *self.errors.entry(why).or_default() += 1;
+    }
+
+    /// Whether there are so many errors that nothing is measured any more.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.errors.values().sum::<u64>() > TOO_MANY_ERRORS
+    }
+
     pub(crate) fn per_second(&self) -> f64 {
         self.replies as f64 / self.elapsed.as_secs_f64()
     }
@@ -114,12 +130,7 @@ impl<'a> Engine<'a> {
             due: now,
             start: now,
             end: now + load.length,
-            outcome: Outcome {
-                replies: 0,
-                errors: BTreeMap::new(),
-                elapsed: Duration::ZERO,
-                latencies: Histogram::new(3).unwrap(),
-            },
+            outcome: Outcome::none(),
         }
     }
 
@@ -173,7 +184,9 @@ impl<'a> Engine<'a> {
             };
             // In turn, so that a kept connection is never left alone for long.
             let Some(number) = self.idle.pop_front() else { return };
-            if let Err(why) = self.connections[number].start(&self.epoll, self.load.target, request, due) {
+            let expect = request.expect.unwrap_or(self.load.expect);
+            let connection = &mut self.connections[number];
+            if let Err(why) = connection.start(&self.epoll, self.load.target, request.bytes, expect, due) {
                 self.count(why);
                 self.idle.push_back(number);
             }
@@ -182,7 +195,7 @@ impl<'a> Engine<'a> {
 
     fn advance(&mut self, number: usize) {
         let connection = &mut self.connections[number];
-        let Some(done) = connection.advance(&self.epoll, self.load.close, self.load.expect) else { return };
+        let Some(done) = connection.advance(&self.epoll, self.load.close) else { return };
         let now = Instant::now();
         match done {
             Ok(()) => self.outcome.replies += 1,
@@ -197,8 +210,8 @@ impl<'a> Engine<'a> {
     }
 
     fn count(&mut self, why: &'static str) {
-        *self.outcome.errors.entry(why).or_default() += 1;
-        if self.outcome.errors.values().sum::<u64>() > TOO_MANY_ERRORS {
+        self.outcome.count(why);
+        if self.outcome.is_hopeless() {
             self.stop();
         }
     }

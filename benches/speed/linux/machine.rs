@@ -109,7 +109,7 @@ pub(crate) fn resident(pid: u32) -> u64 {
     rollup.memory_map_rollup.iter().filter_map(|map| map.extension.map.get("Rss")).sum()
 }
 
-fn process(pid: u32) -> Process {
+pub(crate) fn process(pid: u32) -> Process {
     Process::new(pid.cast_signed()).unwrap()
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::Bench;
 use super::announces::fill;
+use super::crowd::Crowd;
 use super::machine::{Place, resident};
 use super::program::Program;
-use super::requests::Crowd;
 use super::rounds::{Sample, ours_and};
 use super::table::Row;
 

@@ -3,6 +3,7 @@
 mod announces;
 mod arguments;
 mod connection;
+mod crowd;
 mod expiry;
 mod forwarders;
 mod load;
@@ -12,7 +13,9 @@ mod program;
 mod reply;
 mod requests;
 mod rounds;
+mod soak;
 mod table;
+mod udp;
 #[allow(dead_code, reason = "it is the other benchmark's, which asks more of its upstream trackers")]
 #[path = "../../forwarding/upstream.rs"]
 mod upstream;
@@ -30,6 +33,7 @@ struct Bench {
     cores: Cores,
     opentracker: Option<Program>,
     go_retracker: Option<Program>,
+    aquatic_udp: Option<Program>,
 }
 
 /// One measurement: its name on the command line, what its figure is called, and what it gives.
@@ -40,6 +44,7 @@ const PARTS: &[Part] = &[
     ("close", "announces, a connection each", announces::close),
     ("latency", "latency under the same load", announces::latency),
     ("scrape", "scrapes of 64 swarms", announces::scrape),
+    ("udp", "announces over UDP", udp::announces),
     ("memory", "memory per peer", memory::per_peer),
     ("cores", "two cores against one", announces::cores),
     ("forwarders", "announces with forwarders", forwarders::warm),
@@ -57,6 +62,7 @@ pub(crate) fn main() -> ExitCode {
     }
     match Arguments::read() {
         Arguments { command: Some(Command::Load(load)), .. } => load.run(),
+        Arguments { command: Some(Command::Soak(soak)), .. } => soak.run(),
         Arguments { parts, tries, .. } => {
             rounds::TRIES.store(tries.into(), Relaxed);
             compare(&parts)
@@ -75,6 +81,7 @@ fn compare(wanted: &[String]) -> ExitCode {
         cores: Cores::of_this_process(),
         opentracker: Program::opentracker(),
         go_retracker: Program::go_retracker(),
+        aquatic_udp: Program::aquatic_udp(),
     };
     table::print_head();
     let mut failed = false;
@@ -92,8 +99,9 @@ fn compare(wanted: &[String]) -> ExitCode {
 
 /// Says where the figures come from.
 fn print_foot(bench: &Bench) {
-    let programs = [Some(&Program::retracker()), bench.opentracker.as_ref(), bench.go_retracker.as_ref()]
-        .map(|program| program.map(|program| program.version(&bench.cores)));
-    let programs: Vec<_> = programs.into_iter().flatten().collect();
-    println!("\n{}; {}; {}", machine::today(), machine::describe(&bench.cores), programs.join(", "));
+    let Bench { cores, opentracker, go_retracker, aquatic_udp } = bench;
+    let ours = Some(Program::retracker());
+    let programs = [&ours, opentracker, go_retracker, aquatic_udp].into_iter().flatten();
+    let programs: Vec<_> = programs.map(|program| program.version(cores)).collect();
+    println!("\n{}; {}; {}", machine::today(), machine::describe(cores), programs.join(", "));
 }

@@ -1,15 +1,18 @@
 //! The trackers that are measured, each in a process of its own.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::machine::{Cores, Place};
-use super::reply;
-use super::requests::{Crowd, Prepared, Requests as _, Style};
+use super::crowd::Crowd;
+use tempfile::NamedTempFile;
+
+use super::machine::{Cores, Place, process};
+use super::requests::{Prepared, Requests as _, Style};
+use super::{reply, udp};
 
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,6 +22,7 @@ pub(crate) enum Kind {
     Retracker,
     Opentracker,
     GoRetracker,
+    AquaticUdp,
 }
 
 /// A tracker that can be started.
@@ -46,18 +50,68 @@ impl Program {
         named("GO_RETRACKER").map(|command| Self { kind: Kind::GoRetracker, command })
     }
 
+    /// None if there is none on this machine.
+    pub(crate) fn aquatic_udp() -> Option<Self> {
+        named("AQUATIC_UDP").map(|command| Self { kind: Kind::AquaticUdp, command })
+    }
+
     /// Starts it there, with these arguments besides those that every start needs.
     pub(crate) fn start(&self, cores: &Cores, place: Place, args: &[&str]) -> Server {
+        self.start_logging(cores, place, args, Stdio::null())
+    }
+
+    /// The same, with what it logs going there.
+    pub(crate) fn start_logging(&self, cores: &Cores, place: Place, args: &[&str], log: Stdio) -> Server {
         let address = free_address();
-        let port = address.port().to_string();
+        let mut command = self.command(address);
+        command.args(args).stderr(log);
+        let server = self.spawn(cores, place, command, address);
+        server.wait_until_it_listens();
+        server
+    }
+
+    /// Starts it on the tracker's core so that it can be asked over UDP, on the same port.
+    pub(crate) fn start_udp(&self, cores: &Cores) -> Result<Server, String> {
+        let address = free_address();
+        let mut command = self.command(address);
+        let config = self.config(address)?;
+        match self.kind {
+            Kind::Retracker => command.arg("-u").arg(address.to_string()),
+            Kind::Opentracker => command.arg("-P").arg(address.port().to_string()),
+            Kind::AquaticUdp => command.arg("-c").arg(config.path()),
+            Kind::GoRetracker => return Err("the Go retracker has no UDP".to_owned()),
+        };
+        let server = self.spawn(cores, Place::Server, command, address);
+        udp::wait_for(&server, PATIENCE)?;
+        Ok(server)
+    }
+
+    /// With what every start needs.
+    fn command(&self, address: SocketAddr) -> Command {
         let mut command = Command::new(&self.command);
         match self.kind {
             Kind::Retracker => command.env_clear().arg("-l").arg(address.to_string()),
-            Kind::Opentracker => command.args(["-i", "127.0.0.1", "-p", &port]),
+            Kind::Opentracker => command.args(["-i", "127.0.0.1", "-p", &address.port().to_string()]),
             Kind::GoRetracker => command.arg("-l").arg(address.to_string()),
+            Kind::AquaticUdp => &mut command,
         };
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // A process runs where the thread that started it does.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// The configuration that `aquatic_udp` prints as its default, but for the port; empty for others.
+    fn config(&self, address: SocketAddr) -> Result<NamedTempFile, String> {
+        let mut file = NamedTempFile::new().map_err(|error| error.to_string())?;
+        if self.kind == Kind::AquaticUdp {
+            let output = Command::new(&self.command).arg("-p").output().map_err(|error| error.to_string())?;
+            let text = String::from_utf8_lossy(&output.stdout).replace(":3000", &format!(":{}", address.port()));
+            file.write_all(text.as_bytes()).map_err(|error| error.to_string())?;
+        }
+        Ok(file)
+    }
+
+    /// A process runs where the thread that started it does.
+    fn spawn(&self, cores: &Cores, place: Place, mut command: Command, address: SocketAddr) -> Server {
         cores.stay(place);
         let process = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.command));
         cores.stay(if place == Place::Both { Place::Both } else { Place::Load });
@@ -65,10 +119,9 @@ impl Program {
             Kind::Retracker => "retracker",
             Kind::Opentracker => "opentracker",
             Kind::GoRetracker => "Go retracker",
+            Kind::AquaticUdp => "aquatic_udp",
         };
-        let server = Server { name, address, process };
-        server.wait_until_it_listens();
-        server
+        Server { name, address, process }
     }
 
     /// As it names itself.
@@ -76,10 +129,12 @@ impl Program {
         match self.kind {
             Kind::Opentracker => {
                 let server = self.start(cores, Place::Server, &[]);
-                let version = server.get("/stats?mode=version");
+                let version = server.get("/stats?mode=version").unwrap();
                 let commit = version.rsplit("id=").next().unwrap_or_default().trim().to_owned();
                 format!("opentracker {commit}")
             }
+            // It does not tell.
+            Kind::AquaticUdp => "aquatic_udp".to_owned(),
             Kind::Retracker | Kind::GoRetracker => {
                 let output = Command::new(&self.command).arg("-v").output().unwrap();
                 let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -116,6 +171,11 @@ impl Server {
         self.process.id()
     }
 
+    /// Whether it has not ended. Who has ended and has not been waited for has a process, but no more than that.
+    pub(crate) fn is_alive(&self) -> bool {
+        process(self.pid()).stat().is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+    }
+
     fn wait_until_it_listens(&self) {
         let start = Instant::now();
         while TcpStream::connect(self.address).is_err() {
@@ -125,25 +185,25 @@ impl Server {
     }
 
     /// The reply to a request on a connection of its own.
-    fn exchange(&self, request: &[u8]) -> Vec<u8> {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(request).unwrap();
+    fn exchange(&self, request: &[u8]) -> io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(request)?;
         let mut reply = Vec::new();
-        stream.read_to_end(&mut reply).unwrap();
-        reply
+        stream.read_to_end(&mut reply)?;
+        Ok(reply)
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> io::Result<String> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
-        String::from_utf8(self.exchange(request.as_bytes())).unwrap()
+        Ok(String::from_utf8_lossy(&self.exchange(request.as_bytes())?).into_owned())
     }
 
     /// How many peers it says that a crowd's first swarms have, of which it asks in one scrape.
     pub(crate) fn peers_of(&self, crowd: Crowd, swarms: u64) -> u64 {
         let style = Style::new(self.address).close(true);
         let mut scrapes = Prepared::scrapes(Crowd { swarms, ..crowd }, swarms, &style);
-        reply::counted(&self.exchange(scrapes.next().unwrap()))
+        reply::counted(&self.exchange(scrapes.next().unwrap().bytes).unwrap())
     }
 }
 

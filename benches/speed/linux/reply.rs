@@ -4,12 +4,18 @@ use std::borrow::Cow;
 
 use memchr::memmem::{find, find_iter};
 
-/// What is asked of a reply besides that it is a dictionary and no refusal.
+/// What is asked of a reply besides that it is a dictionary and, as a rule, no refusal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expect {
     Anything,
     /// At least one, in a compact list.
     Peers,
+    /// A compact list with somebody in it or with nobody.
+    List,
+    /// Such a list, but of dictionaries.
+    Dictionaries,
+    /// That it is a refusal.
+    Refusal,
     /// The counts of so many swarms.
     Counts(usize),
 }
@@ -77,28 +83,33 @@ fn check_body(body: &[u8], expect: Expect) -> Result<(), &'static str> {
     if body.first() != Some(&b'd') || body.last() != Some(&b'e') {
         return Err("a body that is no dictionary");
     }
-    if find(body, b"14:failure reason").is_some() {
-        return Err("a refusal");
+    match (find(body, b"14:failure reason").is_some(), expect == Expect::Refusal) {
+        (true, false) => return Err("a refusal"),
+        (false, true) => return Err("no refusal"),
+        _ => {}
     }
     match expect {
-        Expect::Anything => Ok(()),
-        Expect::Peers => check_peers(body),
+        Expect::Anything | Expect::Refusal => Ok(()),
+        Expect::Peers if length_of_peers(body)? == 0 => Err("no peer"),
+        Expect::Peers | Expect::List => length_of_peers(body).map(drop),
+        Expect::Dictionaries if find(body, b"5:peersl").is_some() => Ok(()),
+        Expect::Dictionaries => Err("no list of dictionaries"),
         Expect::Counts(swarms) if find_iter(body, b"8:completei").count() == swarms => Ok(()),
         Expect::Counts(_) => Err("a scrape that lacks swarms"),
     }
 }
 
-fn check_peers(body: &[u8]) -> Result<(), &'static str> {
+/// In bytes, of a compact list.
+fn length_of_peers(body: &[u8]) -> Result<usize, &'static str> {
     const KEY: &[u8] = b"5:peers";
     let at = find(body, KEY).ok_or("no list of peers")?;
     let list = &body[at + KEY.len()..];
     let colon = memchr::memchr(b':', list).ok_or("a list of peers that is no string")?;
     let length = number(&list[..colon]).ok_or("a list of peers that is no string")?;
-    match length {
-        0 => Err("no peer"),
-        _ if length % 6 != 0 || length >= list.len() - colon - 1 => Err("a list of peers of the wrong length"),
-        _ => Ok(()),
+    if length % 6 != 0 || length >= list.len() - colon - 1 {
+        return Err("a list of peers of the wrong length");
     }
+    Ok(length)
 }
 
 fn number(digits: &[u8]) -> Option<usize> {

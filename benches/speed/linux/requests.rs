@@ -5,50 +5,24 @@ use std::net::SocketAddr;
 
 use fastrand::Rng;
 
+use super::crowd::{Client, Crowd, Peer, Turns, info_hash};
+use super::reply::Expect;
+
 /// Where requests come from; none when they are used up.
 pub(crate) trait Requests {
-    fn next(&mut self) -> Option<&[u8]>;
+    fn next(&mut self) -> Option<Request<'_>>;
 }
 
-/// So many peers in each of so many swarms.
-#[derive(Clone, Copy)]
-pub(crate) struct Crowd {
-    pub(crate) swarms: u64,
-    pub(crate) peers: u64,
-    /// The number of its first swarm, so that crowds can be told apart.
-    pub(crate) first: u64,
-    /// Whether popular swarms are large, the more popular the larger; `peers` is then what a swarm has on average.
-    pub(crate) grown: bool,
+pub(crate) struct Request<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// What has to come back, if that is not the same for all of a load.
+    pub(crate) expect: Option<Expect>,
 }
 
-impl Crowd {
-    /// What most figures are measured with.
-    pub(crate) const USUAL: Self = Self::new(10_000, 5);
-
-    pub(crate) const fn new(swarms: u64, peers: u64) -> Self {
-        Self { swarms, peers, first: 0, grown: false }
+impl<'a> Request<'a> {
+    fn usual(bytes: &'a [u8]) -> Self {
+        Self { bytes, expect: None }
     }
-
-    pub(crate) fn size(self) -> u64 {
-        self.swarms * self.peers
-    }
-
-    /// The peers are numbered so that neighbours are in different swarms, as they come in life.
-    fn peer(self, number: u64) -> Peer {
-        let swarm = if self.grown { self.favoured(&mut Rng::with_seed(number)) } else { number % self.swarms };
-        Peer { swarm: self.first + swarm, number: self.first + number }
-    }
-
-    /// A swarm by popularity: the first are favoured, the more the nearer.
-    fn favoured(self, random: &mut Rng) -> u64 {
-        (random.f64().powi(4) * self.swarms as f64) as u64
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Peer {
-    swarm: u64,
-    number: u64,
 }
 
 /// How requests are written.
@@ -79,35 +53,37 @@ impl Style {
     }
 
     fn announce(&self, peer: Peer, request: &mut String) {
-        let mut own = Rng::with_seed(!peer.number);
+        self.begin(peer, request);
+        write!(request, "&compact=1&ip={}", peer.ip()).unwrap();
+        self.head(request);
+    }
+
+    /// Writes an announce as far as it is the same for all clients; [`Self::head`] ends it.
+    pub(crate) fn begin(&self, peer: Peer, request: &mut String) {
         let Self { path, numwant, .. } = self;
-        let [_, high, middle, low] = (peer.number as u32).to_be_bytes();
-        // One in three has everything.
-        let left = if peer.number.is_multiple_of(3) { 0 } else { own.u64(1..1 << 32) };
-        let (port, uploaded, downloaded) = (own.u16(1024..), own.u64(..1 << 34), own.u64(..1 << 34));
+        let Client { id, port, uploaded, downloaded, left, key, .. } = peer.client();
         request.clear();
         request.push_str("GET ");
         request.push_str(path);
         request.push_str("?info_hash=");
         escape(&info_hash(peer.swarm), request);
-        request.push_str("&peer_id=-qB4630-");
-        (0..12).for_each(|_| request.push(own.alphanumeric()));
+        request.push_str("&peer_id=");
+        escape(&id, request);
         write!(request, "&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}").unwrap();
-        write!(request, "&key={:08X}&numwant={numwant}&compact=1&ip=10.{high}.{middle}.{low}", own.u32(..)).unwrap();
+        write!(request, "&key={key:08X}&numwant={numwant}").unwrap();
+    }
+
+    pub(crate) fn scrape(&self, swarms: impl Iterator<Item = u64>, request: &mut String) {
+        request.clear();
+        request.push_str("GET /scrape");
+        for (n, swarm) in swarms.enumerate() {
+            request.push_str(if n == 0 { "?info_hash=" } else { "&info_hash=" });
+            escape(&info_hash(swarm), request);
+        }
         self.head(request);
     }
 
-    fn scrape(&self, swarms: impl Iterator<Item = u64>) -> Vec<u8> {
-        let mut request = "GET /scrape".to_owned();
-        for (n, swarm) in swarms.enumerate() {
-            request.push_str(if n == 0 { "?info_hash=" } else { "&info_hash=" });
-            escape(&info_hash(swarm), &mut request);
-        }
-        self.head(&mut request);
-        request.into_bytes()
-    }
-
-    fn head(&self, request: &mut String) {
+    pub(crate) fn head(&self, request: &mut String) {
         let connection = if self.close { "close" } else { "keep-alive" };
         let Self { host, .. } = self;
         write!(
@@ -116,13 +92,6 @@ impl Style {
         )
         .unwrap();
     }
-}
-
-/// As arbitrary as hashes are, and the same in every run.
-fn info_hash(swarm: u64) -> [u8; 20] {
-    let mut hash = [0; 20];
-    Rng::with_seed(swarm).fill(&mut hash);
-    hash
 }
 
 fn escape(bytes: &[u8], text: &mut String) {
@@ -157,13 +126,13 @@ impl EachOnce {
 }
 
 impl Requests for EachOnce {
-    fn next(&mut self) -> Option<&[u8]> {
+    fn next(&mut self) -> Option<Request<'_>> {
         if self.is_over() {
             return None;
         }
         self.style.announce(self.crowd.peer(self.next), &mut self.request);
         self.next += 1;
-        Some(self.request.as_bytes())
+        Some(Request::usual(self.request.as_bytes()))
     }
 }
 
@@ -182,20 +151,17 @@ impl Uniform {
 }
 
 impl Requests for Uniform {
-    fn next(&mut self) -> Option<&[u8]> {
+    fn next(&mut self) -> Option<Request<'_>> {
         let peer = self.crowd.peer(self.random.u64(..self.crowd.size()));
         self.style.announce(peer, &mut self.request);
-        Some(self.request.as_bytes())
+        Some(Request::usual(self.request.as_bytes()))
     }
 }
 
 /// Requests that are written beforehand, so that sending costs as little as can be.
 pub(crate) struct Prepared {
     requests: Vec<Vec<u8>>,
-    /// Of whom some swarms are favoured; none when requests go round.
-    favour: Option<Crowd>,
-    random: Rng,
-    turn: usize,
+    turns: Turns,
 }
 
 impl Prepared {
@@ -206,32 +172,24 @@ impl Prepared {
             style.announce(crowd.peer(number), &mut request);
             request.clone().into_bytes()
         };
-        Self::new((0..crowd.size()).map(write).collect(), (!crowd.grown).then_some(crowd))
+        Self { requests: (0..crowd.size()).map(write).collect(), turns: Turns::of(crowd) }
     }
 
     /// Scrapes of so many swarms each.
     pub(crate) fn scrapes(crowd: Crowd, at_once: u64, style: &Style) -> Self {
         let some = |n: u64| (0..at_once).map(move |m| crowd.first + (n * at_once + m) % crowd.swarms);
-        Self::new((0..crowd.swarms / at_once).map(|n| style.scrape(some(n))).collect(), None)
-    }
-
-    fn new(requests: Vec<Vec<u8>>, favour: Option<Crowd>) -> Self {
-        Self { requests, favour, random: Rng::with_seed(7), turn: 0 }
+        let mut request = String::new();
+        let write = |n| {
+            style.scrape(some(n), &mut request);
+            request.clone().into_bytes()
+        };
+        let count = crowd.swarms / at_once;
+        Self { requests: (0..count).map(write).collect(), turns: Turns::round(count) }
     }
 }
 
 impl Requests for Prepared {
-    fn next(&mut self) -> Option<&[u8]> {
-        self.turn += 1;
-        let at = match self.favour {
-            // Every other request goes round all of them, those between do not.
-            Some(crowd) if self.turn % 2 == 1 => {
-                let (swarm, peer) = (crowd.favoured(&mut self.random), self.random.u64(..crowd.peers));
-                (peer * crowd.swarms + swarm) as usize
-            }
-            Some(_) => self.turn / 2 % self.requests.len(),
-            None => self.turn % self.requests.len(),
-        };
-        Some(&self.requests[at])
+    fn next(&mut self) -> Option<Request<'_>> {
+        Some(Request::usual(&self.requests[self.turns.next()]))
     }
 }

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::load::{Load, Outcome};
+use super::load::Outcome;
 use super::machine::{Clock, Spent, wait_for_quiet};
 use super::program::{Program, Server};
-use super::requests::Requests;
 
 pub(crate) const ROUNDS: usize = 3;
 
@@ -27,11 +26,11 @@ impl Measured {
 }
 
 /// Measures until nothing has disturbed it, or it has been tried often enough. A wrong reply fails it.
-pub(crate) fn measure(server: &Server, load: &Load, requests: &mut dyn Requests) -> Result<Measured, String> {
+pub(crate) fn measure(server: &Server, mut run: impl FnMut() -> Outcome) -> Result<Measured, String> {
     let mut best: Option<Measured> = None;
     for _ in 0..TRIES.load(Relaxed) {
         wait_for_quiet(server.pid());
-        let measured = once(server, load, requests)?;
+        let measured = once(server, &mut run)?;
         let disturbed = measured.spent.is_disturbed();
         if best.as_ref().is_none_or(|best| measured.spent.others < best.spent.others) {
             best = Some(measured);
@@ -44,9 +43,9 @@ pub(crate) fn measure(server: &Server, load: &Load, requests: &mut dyn Requests)
 }
 
 /// Measures, whatever else the machine does.
-pub(crate) fn once(server: &Server, load: &Load, requests: &mut dyn Requests) -> Result<Measured, String> {
+fn once(server: &Server, run: impl FnOnce() -> Outcome) -> Result<Measured, String> {
     let clock = Clock::start(server.pid());
-    let outcome = load.run(requests);
+    let outcome = run();
     let measured = Measured { outcome, spent: clock.stop() };
     measured.outcome.verdict().map_err(|why| format!("{}: {why}", server.name))?;
     let (cost, others) = (measured.cost(), measured.spent.others * 100.0);

@@ -1,0 +1,58 @@
+//! What a tracker says of itself and the system of it, and whether it is as well at the end as it was at the start.
+
+use std::time::Duration;
+
+use super::super::machine::{process, resident};
+use super::super::program::Server;
+
+/// By how much memory may grow from the first third of the time to the last, and what is no matter in bytes.
+const GROWTH: f64 = 1.1;
+const SLACK: u64 = 4 << 20;
+
+/// At a moment.
+#[derive(Clone, Copy)]
+pub(super) struct Vitals {
+    /// Since the load began.
+    pub(super) at: Duration,
+    /// Bytes.
+    pub(super) resident: u64,
+    pub(super) descriptors: usize,
+    pub(super) threads: i64,
+}
+
+impl Vitals {
+    pub(super) fn of(server: &Server, at: Duration) -> Result<Self, String> {
+        let pid = server.pid();
+        let process = process(pid);
+        let descriptors = process.fd_count().map_err(|error| format!("its descriptors cannot be counted: {error}"))?;
+        let threads = process.stat().map_err(|error| error.to_string())?.num_threads;
+        Ok(Self { at, resident: resident(pid), descriptors, threads })
+    }
+}
+
+/// Swarms and peers, as the metrics tell.
+pub(super) fn census(server: &Server) -> Result<(u64, u64), String> {
+    let metrics = server.get("/metrics").map_err(|error| format!("no metrics: {error}"))?;
+    let sum = |name: &str| {
+        let lines =
+            metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    };
+    Ok((sum("retracker_swarms"), sum("retracker_peers")))
+}
+
+/// Whether memory is flat once the tracker is warm.
+pub(super) fn is_flat(all: &[Vitals], warm: Duration) -> Result<String, String> {
+    let counted: Vec<_> = all.iter().filter(|vitals| vitals.at >= warm).collect();
+    let third = counted.len() / 3;
+    let most = |vitals: &[&Vitals]| vitals.iter().map(|vitals| vitals.resident).max().unwrap_or_default();
+    let (first, last) = (most(&counted[..third]), most(&counted[counted.len() - third..]));
+    let [first_text, last_text] = [first, last].map(|bytes| format!("{:.1} MiB", mebibytes(bytes)));
+    let text = format!("memory: at most {first_text} in the first third, {last_text} in the last");
+    let is_flat = third > 0 && (last <= first + SLACK || last as f64 <= first as f64 * GROWTH);
+    if is_flat { Ok(text) } else { Err(text) }
+}
+
+pub(super) fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
