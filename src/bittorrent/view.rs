@@ -113,18 +113,18 @@ impl Views {
 
     /// The address under which a peer is told to who asks, with the peer's own port. None when it is not to be told.
     pub fn address_for(&self, asks: Place, peer: Place) -> Option<IpAddr> {
-        match (Reach::of(peer.ip), Reach::of(asks.ip)) {
-            (Reach::Nowhere, _) => None,
-            (Reach::Everywhere, _) => Some(peer.ip),
-            (Reach::Host, other) => (other == Reach::Host).then_some(peer.ip),
-            (Reach::Site, Reach::Everywhere) => {
+        match Reach::of(peer.ip) {
+            Reach::Nowhere => None,
+            Reach::Everywhere => Some(peer.ip),
+            Reach::Host => (Reach::of(asks.ip) == Reach::Host).then_some(peer.ip),
+            Reach::Site if Reach::of(asks.ip) == Reach::Everywhere => {
                 let is_routable = |ip: &IpAddr| Reach::of(*ip) == Reach::Everywhere;
                 let own = self.external_of(peer).filter(is_routable);
                 own.or_else(|| self.external.instead_of(peer.ip).filter(is_routable))
             }
             // Who asks is on this host, on a link of it or on a private network.
-            (Reach::Site, _) if peer.zone == asks.zone => Some(peer.ip),
-            (Reach::Site, _) => self.external_of(peer),
+            Reach::Site if peer.zone == asks.zone => Some(peer.ip),
+            Reach::Site => self.external_of(peer),
         }
     }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use crate::bittorrent::{Endpoint, Ip, Peer, PeerId};
+use super::turns::Turns;
+use crate::bittorrent::{Ip, Peer, PeerId};
 use crate::wire::upstream::UpstreamReply;
 
 /// Peers that are kept of each family: as many as one client can get.
@@ -25,9 +26,9 @@ const GOOD_AT_LEAST: Duration = Duration::from_mins(20);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamPeers {
     /// IPv4 peers.
-    pub v4: Box<[Endpoint<Ipv4Addr>]>,
+    pub v4: Turns<Ipv4Addr>,
     /// IPv6 peers.
-    pub v6: Box<[Endpoint<Ipv6Addr>]>,
+    pub v6: Turns<Ipv6Addr>,
     /// Seeds that the forwarder knows.
     pub complete: u32,
     /// Other peers that it knows.
@@ -56,8 +57,8 @@ impl UpstreamPeers {
         }
         let most = |count: fn(&Self) -> u32| lists.iter().map(|list| count(list)).max().unwrap_or(0);
         Arc::new(Self {
-            v4: in_turn(&lists.iter().map(|list| &*list.v4).collect::<SmallVec<[_; 8]>>()),
-            v6: in_turn(&lists.iter().map(|list| &*list.v6).collect::<SmallVec<[_; 8]>>()),
+            v4: Turns::of_all(&lists.iter().map(|list| &list.v4).collect::<SmallVec<[_; 8]>>(), MAX_COMBINED),
+            v6: Turns::of_all(&lists.iter().map(|list| &list.v6).collect::<SmallVec<[_; 8]>>(), MAX_COMBINED),
             complete: most(|list| list.complete),
             incomplete: most(|list| list.incomplete),
             good_until: lists.iter().map(|list| list.good_until).min().unwrap_or_else(Instant::now),
@@ -78,19 +79,12 @@ impl UpstreamPeers {
 
     /// Bytes that its peers take.
     pub(super) fn size(&self) -> usize {
-        size_of_val(&*self.v4) + size_of_val(&*self.v6)
+        self.v4.size() + self.v6.size()
     }
 }
 
-fn kept<A: Ip>(peers: &[Peer<A>], ours: &Ours) -> Box<[Endpoint<A>]> {
-    peers.iter().filter(|peer| !ours.has(peer)).map(|peer| peer.endpoint).take(MAX_KEPT).collect()
-}
-
-fn in_turn<A: Ip>(lists: &[&[Endpoint<A>]]) -> Box<[Endpoint<A>]> {
-    let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
-    let turns = (0..longest).flat_map(|turn| lists.iter().filter_map(move |list| list.get(turn)));
-    let mut known = HashSet::new();
-    turns.filter(|&&endpoint| known.insert(endpoint)).copied().take(MAX_COMBINED).collect()
+fn kept<A: Ip>(peers: &[Peer<A>], ours: &Ours) -> Turns<A> {
+    Turns::of_one(peers.iter().filter(|peer| !ours.has(peer)).map(|peer| peer.endpoint).take(MAX_KEPT).collect())
 }
 
 /// By what our own clients are known when they come back from an upstream, as far as a reply may hold them.

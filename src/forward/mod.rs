@@ -25,6 +25,7 @@ mod session;
 #[cfg(test)]
 pub(crate) mod simulation;
 mod torrent;
+mod turns;
 mod udp;
 mod upstream;
 mod uri;
@@ -48,6 +49,7 @@ pub use engine::Engine;
 pub use error::ForwardError;
 pub use list::UpstreamPeers;
 pub use probe::{Probed, probe};
+pub use turns::Turns;
 pub use uri::host_and_port;
 
 use self::forwarder::{Exchange, Forwarder};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::bittorrent::{AnnounceReply, Endpoint, Ip, Peer, PeerLists, Place, Views};
-use crate::forward::UpstreamPeers;
+use crate::forward::{Turns, UpstreamPeers};
 
 /// Adds the counts that the forwarders gave.
 pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
@@ -88,18 +88,20 @@ pub(super) fn add_peers(peers: &mut PeerLists, client: Client, views: &Views, up
 /// Up to so many peers each of the others is compared with all: a table would take longer to fill.
 const COMPARE: usize = 16;
 
-/// Appends peers that are not there yet. Returns how many. Of a list that is longer than the room each client gets another
-/// part.
-fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, upstream: &[Endpoint<A>], client: Client, views: &Views) -> usize {
-    let start = if upstream.len() > room { fastrand::usize(..upstream.len()) } else { 0 };
-    let (end, beginning) = upstream.split_at(start);
+/// Appends peers that are not there yet. Returns how many.
+fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, upstream: &Turns<A>, client: Client, views: &Views) -> usize {
     let local: SmallVec<[_; COMPARE]> = peers.iter().map(|peer| peer.endpoint).collect();
     let table: Option<HashSet<_>> = (local.len() > COMPARE).then(|| local.iter().copied().collect());
     let is_local = |endpoint| table.as_ref().map_or_else(|| local.contains(endpoint), |table| table.contains(endpoint));
-    let others =
-        beginning.iter().chain(end).filter(|endpoint| client.can_use(**endpoint, views) && !is_local(endpoint));
-    peers.reserve_exact(room.min(upstream.len()));
-    peers.extend(others.take(room).map(|&endpoint| Peer { endpoint, id: None }));
+    peers.reserve_exact(room.min(upstream.iter().count()));
+    for endpoint in upstream.part(room) {
+        if peers.len() - local.len() == room {
+            break;
+        }
+        if client.can_use(*endpoint, views) && !is_local(endpoint) {
+            peers.push(Peer { endpoint: *endpoint, id: None });
+        }
+    }
     peers.len() - local.len()
 }
 
