@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::bittorrent::address::is_public;
 use crate::bittorrent::{Endpoint, Ip};
 
 /// Peers of one family, none twice.
@@ -10,12 +11,14 @@ pub struct Turns<A> {
     peers: Box<[Endpoint<A>]>,
     /// So many at the beginning come from all lists in turn; behind them some lists have no more.
     even: usize,
+    /// Whether all are at addresses that mean the same everywhere.
+    public: bool,
 }
 
 impl<A: Ip> Turns<A> {
     /// One list.
     pub(super) fn of_one(peers: Box<[Endpoint<A>]>) -> Self {
-        Self { even: peers.len(), peers }
+        Self { even: peers.len(), public: peers.iter().all(|peer| is_public(peer.ip.into())), peers }
     }
 
     /// One after the other of each list, `most` in all.
@@ -31,7 +34,7 @@ impl<A: Ip> Turns<A> {
             }
         }
         peers.truncate(most);
-        Self { even: even.min(peers.len()), peers: peers.into() }
+        Self { even: even.min(peers.len()), public: lists.iter().all(|list| list.public), peers: peers.into() }
     }
 
     /// All of them, for a client with room for so many: each client gets another part.
@@ -39,6 +42,11 @@ impl<A: Ip> Turns<A> {
         let (even, rest) = self.peers.split_at_checked(self.even).unwrap_or_default();
         let is_enough = even.len() > room;
         rotated(even, is_enough).chain(rotated(rest, !is_enough && self.peers.len() > room))
+    }
+
+    /// Whether all are at addresses that anybody may be told, so that nobody has to look at each.
+    pub fn is_public(&self) -> bool {
+        self.public
     }
 
     /// All of them, the first first.

@@ -35,12 +35,15 @@ impl Client {
         views.address_for(self.place, views.place(ip))
     }
 
-    /// Whether an upstream's peer is another one, and at an address that leads there from where the client is. What stands
-    /// for an address of our own means nothing for one of theirs.
-    fn can_use<A: Ip>(self, peer: Endpoint<A>, views: &Views) -> bool {
-        let ip = peer.ip.into();
-        let itself = ip == self.place.ip && Some(peer.port) == self.port;
-        !itself && self.address_of(ip, views) == Some(ip)
+    /// Whether a peer is the client itself.
+    fn is<A: Ip>(self, peer: Endpoint<A>) -> bool {
+        Some(peer.port) == self.port && peer.ip.into() == self.place.ip
+    }
+
+    /// Whether an address of an upstream's leads there from where the client is. What stands for an address of our own means
+    /// nothing for one of theirs.
+    fn can_use<A: Ip>(self, ip: A, views: &Views) -> bool {
+        self.address_of(ip.into(), views) == Some(ip.into())
     }
 }
 
@@ -98,7 +101,8 @@ fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, upstream: &Turns<A>, client
         if peers.len() - local.len() == room {
             break;
         }
-        if client.can_use(*endpoint, views) && !is_local(endpoint) {
+        let is_useful = upstream.is_public() || client.can_use(endpoint.ip, views);
+        if is_useful && !client.is(*endpoint) && !is_local(endpoint) {
             peers.push(Peer { endpoint: *endpoint, id: None });
         }
     }
