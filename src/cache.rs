@@ -1,5 +1,5 @@
-//! One thing per torrent, for as long as somebody asks for it: the TTL cache under the local swarms and under what is
-//! known of upstream trackers.
+//! One thing per torrent, for as long as somebody asks for it: the TTL cache under what is known of upstream trackers. The
+//! local swarms, of which there are more and smaller ones, have one of their own (`store::memory`).
 //!
 //! One cache entry is one torrent, because an entry of moka's costs five times what a peer does. Each has a weight,
 //! which may change; the cache's admission policy (`TinyLFU`) decides which torrents stay when the room runs out, so that

@@ -6,14 +6,19 @@
 //! are told what they should know and gives the peers that they have given, and all are merged. [`wire`] writes the reply,
 //! and [`frontend`] sends it. Exchanges with upstream trackers run on a thread of their own.
 //!
+//! Each worker thread has its own sockets and its own event loop. Over TCP it reads announces and scrapes itself and answers
+//! them on the spot ([`frontend::http::front`]); whatever else comes on a connection, and what comes over Unix sockets, goes
+//! through actix-web to the same answer. Over UDP it takes datagrams by the batch ([`frontend::udp`]).
+//!
 //! # Which way imports point
 //! `bittorrent, cache, metrics ← wire ← {store, forward} ← tracker ← frontend ← config ← app ← main`. A test holds this
 //! (`tests/it/architecture.rs`). [`tracker`] knows neither actix nor bytes; [`bittorrent`] knows nothing.
 //!
 //! # Invariants
 //! - No input from a socket, a file or the environment can make the process panic or grow without bound.
-//! - The announce path allocates for the peers that it picks and for the reply's body, takes one short lock (with
-//!   upstream trackers another one), and formats and logs nothing below debug level.
+//! - The announce path allocates for the peers that it picks and for nothing else as a rule, takes one short lock (with
+//!   upstream trackers another one), and formats and logs nothing below debug level. No lock is held for longer than it
+//!   takes to look at some thousand peers, however many expire together.
 //! - Nobody outside is told a private address, and nobody gives himself another's but with the operator's leave
 //!   ([`bittorrent::view`], [`frontend::http::client_address`], [`tracker::Policy::peer_ip`]).
 //! - What is switched off was never built: no forwarders without a file of them, no registry and no histogram without `-p`.

@@ -15,7 +15,7 @@ fuzz_target!(|query: &[u8]| {
         }
     };
     let mut again = String::new();
-    upstream::put_query(&mut again, &request, 50, request.claimed.ip);
+    upstream::put_query(&mut again, &request, 50, request.claimed.ip, None);
     let (sent, _) = announce::parse(again.as_bytes()).expect("what we send is well-formed");
     assert_eq!(sent.info_hash, request.info_hash);
     assert_eq!(sent.peer_id, request.peer_id);
