@@ -254,6 +254,24 @@ fn when_nearly_all_of_a_huge_swarm_expire_they_go_together() {
 }
 
 #[test]
+fn whoever_is_left_of_a_huge_swarm_is_told_at_once() {
+    let store = store();
+    let quiet = |n: u32| {
+        let ip = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n));
+        Announcement { ip, want: 0, ..from("10.0.0.1:1") }
+    };
+    // One after the other, so that they expire one after the other.
+    (0..20_000).for_each(|n| drop(store.announce(at(u64::from(n / 1_000)), hash(1), &quiet(n))));
+    store.announce(at(300), hash(1), &from("10.9.9.9:9"));
+    for tenth in 6_000..6_250 {
+        let now = Moment::after(Duration::from_millis(tenth * 100));
+        let picked = store.announce(now, hash(1), &Announcement { port: None, ..from("10.8.8.8:8") });
+        assert!(!picked.peers.is_empty(), "at {tenth}: {:?}", picked.counts);
+    }
+    assert_eq!(store.scrape(at(630), hash(1)).incomplete, 1);
+}
+
+#[test]
 fn when_half_of_a_huge_swarm_expires_it_goes_bit_by_bit_and_the_others_are_told() {
     let store = half_expired(50_000, 2);
     let asks = Announcement { port: None, want: 100, ..from("10.9.9.9:9") };

@@ -195,7 +195,8 @@ impl<A: Ip> Peers<A> {
         if is_done { Swept::Whole(oldest) } else { Swept::Partly }
     }
 
-    fn purge(&mut self, now: Tick, age: Lifetime, mut dropped: impl FnMut(Role)) -> Swept {
+    /// Drops all peers that have expired, however many that are, each of which `dropped` is told of.
+    pub(super) fn purge(&mut self, now: Tick, age: Lifetime, mut dropped: impl FnMut(Role)) -> Swept {
         let mut oldest = 0;
         self.entries.retain(|entry| {
             let elapsed = now.since(entry.seen);

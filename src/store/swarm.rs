@@ -1,5 +1,6 @@
 //! One torrent's peers.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -111,7 +112,12 @@ impl Swarm {
         };
         let mut peers = PeerLists::default();
         if announcement.want > 0 {
-            self.pick(now, life, announcement, id, prefixes, &mut peers);
+            let met_stale = self.pick(now, life, announcement, id, prefixes, &mut peers);
+            if met_stale && peers.is_empty() {
+                // So many have expired of a long list that those who have not were not met.
+                self.purge(now, life, census);
+                self.pick(now, life, announcement, id, prefixes, &mut peers);
+            }
         }
         Picked { counts: self.counts(), peers, others_at_address }
     }
@@ -166,6 +172,17 @@ impl Swarm {
         false
     }
 
+    /// Drops all peers that have expired. Those who have not are few when it is called, so that it takes a millisecond for
+    /// half a million.
+    fn purge(&mut self, now: Moment, life: Lifetime, [v4_census, v6_census]: &mut Census) {
+        let tick = life.tick(now);
+        self.v4.purge(tick, life, |role| tally(v4_census, role, -1));
+        if let Some(v6) = &mut self.v6 {
+            v6.purge(tick, life, |role| tally(v6_census, role, -1));
+        }
+        self.v6.take_if(|v6| v6.len() == 0);
+    }
+
     fn stay(
         &mut self,
         now: Moment,
@@ -215,7 +232,7 @@ impl Swarm {
         }
     }
 
-    /// The announcer's own family first: it is sure to reach that one.
+    /// The announcer's own family first: it is sure to reach that one. Tells whether some were met that have expired.
     fn pick(
         &self,
         now: Moment,
@@ -224,8 +241,8 @@ impl Swarm {
         id: ClientId,
         prefixes: &Prefixes,
         out: &mut PeerLists,
-    ) {
-        let asking = Asking { announcement, id, prefixes, now, life };
+    ) -> bool {
+        let asking = Asking { announcement, id, prefixes, now, life, met_stale: Cell::new(false) };
         let want = announcement.want;
         let none = Peers::default();
         let v6 = self.v6.as_deref().unwrap_or(&none);
@@ -239,6 +256,7 @@ impl Swarm {
                 asking.pick(&self.v4, want - out.v6.len(), &mut out.v4);
             }
         }
+        asking.met_stale.get()
     }
 }
 
@@ -273,6 +291,8 @@ struct Asking<'a> {
     prefixes: &'a Prefixes,
     now: Moment,
     life: Lifetime,
+    /// Whether some were met that have expired.
+    met_stale: Cell<bool>,
 }
 
 impl Asking<'_> {
@@ -280,7 +300,11 @@ impl Asking<'_> {
         let &Announcement { ip, port, role, ids, .. } = self.announcement;
         let now = self.life.tick(self.now);
         out.reserve_exact(want.min(peers.len()));
-        let is_fresh = |seen| !self.life.is_over(now.since(seen));
+        let is_fresh = |seen| {
+            let is_over = self.life.is_over(now.since(seen));
+            self.met_stale.set(self.met_stale.get() | is_over);
+            !is_over
+        };
         peers.pick(want, role.downloads(), is_fresh, |endpoint, id| {
             let itself = id == self.id || (endpoint.ip.into() == ip && Some(endpoint.port) == port);
             let is_useless = itself || (endpoint.ip.is_loopback() && !ip.is_loopback());
