@@ -17,8 +17,8 @@
 //! # Invariants
 //! - No input from a socket, a file or the environment can make the process panic or grow without bound.
 //! - The announce path allocates for the peers that it picks and for nothing else as a rule, takes one short lock (with
-//!   upstream trackers another one), and formats and logs nothing below debug level. No lock is held for longer than it
-//!   takes to look at some thousand peers, however many expire together.
+//!   upstream trackers another one), and formats and logs nothing below debug level. No lock is held for longer than
+//!   milliseconds, however many peers expire together (the store's contract says when).
 //! - Nobody outside is told a private address, and nobody gives himself another's but with the operator's leave
 //!   ([`bittorrent::view`], [`frontend::http::client_address`], [`tracker::Policy::peer_ip`]).
 //! - What is switched off was never built: no forwarders without a file of them, no registry and no histogram without `-p`.
