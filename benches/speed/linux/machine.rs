@@ -1,11 +1,12 @@
 //! What the machine says: who has used how much of its cores, and what memory a program has.
 
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use procfs::process::Process;
 use procfs::{Current as _, CurrentSI as _, KernelStats};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 
 /// More than this part of a core for anybody else spoils a figure.
 const DISTURBANCE: f64 = 0.10;
@@ -43,6 +44,25 @@ impl Cores {
             set.set(second);
         }
         sched_setaffinity(None, &set).unwrap();
+    }
+}
+
+/// Who is to go before whatever else the machine has to do, as latencies would be those of the kernel's own chores otherwise.
+pub(crate) enum First {
+    /// All threads of this process.
+    Process(u32),
+    ThisThread,
+}
+
+impl First {
+    /// Takes root and util-linux. Tells whether it could be done.
+    pub(crate) fn goes(&self) -> bool {
+        let mut chrt = Command::new("chrt");
+        match self {
+            Self::Process(pid) => chrt.args(["--all-tasks", "--fifo", "--pid", "1", &pid.to_string()]),
+            Self::ThisThread => chrt.args(["--fifo", "--pid", "1", &gettid().as_raw_pid().to_string()]),
+        };
+        chrt.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 }
 
@@ -139,6 +159,6 @@ pub(crate) fn describe(cores: &Cores) -> String {
 }
 
 pub(crate) fn today() -> String {
-    let output = std::process::Command::new("date").args(["-u", "-I"]).output();
+    let output = Command::new("date").args(["-u", "-I"]).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
