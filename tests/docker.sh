@@ -52,6 +52,7 @@ main() {
     test_build
     test_quick_start
     test_addresses
+    test_host_network
     test_settings
     test_another_listen_addr
     test_forwarding
@@ -110,6 +111,9 @@ test_addresses() {
         '[=,]10\.213\.1\.2:6881(,| |$)' "$(announce b 10.213.2.1 b 6882)"
     like "and is told of the next one" \
         '[=,]10\.213\.2\.2:6882(,| |$)' "$(announce a 10.213.1.1 a 6881)"
+    announce host 10.213.1.1 h 6887 > /dev/null || true
+    is "a client on this machine that announces to its address on the LAN is recorded with it" \
+        "10.213.1.1:6887" "$(recorded_as "$(announce a 10.213.1.1 a 6881)" 6887)"
 
     # Without IPv6 in the container's network, such a client would be recorded under the address of Docker's bridge.
     if in_namespace a curl -gs -m 5 "http://[fd72:6574:1::1]:$port/" > /dev/null; then
@@ -122,11 +126,49 @@ test_addresses() {
     local gateway
     gateway=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}' "$container")
     note "Docker's bridge is $gateway"
+    note "recorded for clients outside: $(recorded_as "$(announce b 10.213.2.1 b 6882)" 6881) and" \
+        "$(recorded_as "$(announce a 10.213.1.1 a 6881)" 6882)"
+    note "recorded for a client on this machine itself (10.213.1.1): $(recorded_as "$(announce a 10.213.1.1 a 6881)" 6887)"
     note "recorded for a client on this machine itself (localhost): $(recorded_as "$(announce a 10.213.1.1 a 6881)" 6880)"
-    docker run --rm "$runtime_base" timeout 10 bash -c \
-        "exec 3<>/dev/tcp/10.213.1.1/$port; printf '%s\r\n' 'GET $(announce_path c 6883) HTTP/1.0' '' >&3; cat <&3" \
-        > /dev/null 2>&1 || true
+    announce_from_container c 6883 run --rm "$runtime_base"
     note "recorded for a client in a container on another network: $(recorded_as "$(announce a 10.213.1.1 a 6881)" 6883)"
+}
+
+# What the README's troubleshooting has people do for clients in containers of the same host, and over IPv6.
+test_host_network() {
+    cp "$project/docker-compose.yml" "$work/docker-compose.yml"
+    sed -i '/^ *ports:$/,+2c\    network_mode: host' "$project/docker-compose.yml"
+    setting LISTEN_ADDR ":$port"
+    up
+    healthy "the host's network: network_mode: host, LISTEN_ADDR=:$port"
+
+    # It listens as well, so that one can see whether its address is of use.
+    neighbour=$(docker run -d --rm "$runtime_base" timeout 120 perl -MIO::Socket::INET -e '
+        my $listener = IO::Socket::INET->new(LocalPort => 6883, Listen => 5) or die;
+        while (my $caller = $listener->accept) { print $caller "found"; close $caller }')
+    local reply address outside
+    address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$neighbour")
+    announce_from_container c 6883 exec "$neighbour"
+    announce host 10.213.1.1 h 6887 > /dev/null || true
+    announce host localhost l 6888 > /dev/null || true
+    announce a 10.213.1.1 a 6881 > /dev/null || true
+    announce a '[fd72:6574:1::1]' s 6889 -g > /dev/null || true
+    reply=$(announce b 10.213.2.1 b 6882)
+    outside="$(recorded_as "$reply" 6881) and $(recorded_as "$reply" 6889)"
+    is "a client in a container is recorded with its own address" "$address:6883" "$(recorded_as "$reply" 6883)"
+    is "where this machine finds it" "found" "$(call host "$address" 6883)"
+    is "and another container" "found" \
+        "$(docker run --rm "$runtime_base" timeout 10 bash -c "cat < /dev/tcp/$address/6883" 2>&1 || true)"
+    is "a client on this machine is recorded with its address on the LAN" "10.213.1.1:6887" "$(recorded_as "$reply" 6887)"
+    is "clients outside are recorded with their own addresses" "10.213.1.2:6881 and [fd72:6574:1::2]:6889" "$outside"
+    note "recorded for a client in a container: $(recorded_as "$reply" 6883)"
+    note "recorded for a client on this machine: $(recorded_as "$reply" 6887), from localhost: $(recorded_as "$reply" 6888)"
+    note "recorded for clients outside: $outside"
+
+    docker rm --force "$neighbour" > /dev/null 2>&1 || true
+    neighbour=
+    cp "$work/docker-compose.yml" "$project/docker-compose.yml"
+    setting LISTEN_ADDR :80
 }
 
 test_settings() {
@@ -271,8 +313,18 @@ status() { # NAMESPACE PATH
     in_namespace "$1" curl -s -m 5 -o /dev/null -w '%{http_code}' "http://localhost:$port$2" || true
 }
 
+announce_from_container() { # LETTER PORT DOCKER-COMMAND...: there is no curl in it
+    docker "${@:3}" timeout 10 bash -c \
+        "exec 3<>/dev/tcp/10.213.1.1/$port; printf '%s\r\n' 'GET $(announce_path "$1" "$2") HTTP/1.0' '' >&3; cat <&3" \
+        > /dev/null 2>&1 || true
+}
+
 recorded_as() { # REPLY PORT
-    grep -oE "[0-9.]+:$2\b" <<< "$1" || echo "nothing"
+    grep -oE "([0-9.]+|\[[0-9a-f:]+\]):$2\b" <<< "$1" || echo "nothing"
+}
+
+call() { # NAMESPACE ADDRESS PORT: prints what is said there
+    in_namespace "$1" timeout 10 bash -c "cat < /dev/tcp/$2/$3" 2>&1 || true
 }
 
 # --- surroundings -----------------------------------------------------------------------------------------------------
@@ -324,6 +376,10 @@ if b"failure reason" in reply:
 peers = reply.pop(b"peers")
 assert len(peers) % 6 == 0, "peers is not a multiple of 6"
 peers = [f"{ipaddress.ip_address(peers[i:i+4])}:{int.from_bytes(peers[i+4:i+6], 'big')}" for i in range(0, len(peers), 6)]
+peers6 = reply.pop(b"peers6", b"")
+assert len(peers6) % 18 == 0, "peers6 is not a multiple of 18"
+peers += [f"[{ipaddress.ip_address(peers6[i:i+16])}]:{int.from_bytes(peers6[i+16:i+18], 'big')}"
+          for i in range(0, len(peers6), 18)]
 print(*(f"{k.decode().replace(' ', '_')}={v}" for k, v in reply.items()), "peers=" + ",".join(peers))
 PYTHON
     # One client of one torrent over UDP (BEP 15).
@@ -556,6 +612,7 @@ cleanup() {
     [[ -z ${compose_pid:-} ]] || stop "$compose_pid"
     [[ -z ${idle_pid:-} ]] || stop "$idle_pid"
     [[ -z ${upstream_pid:-} ]] || stop "$upstream_pid"
+    [[ -z ${neighbour:-} ]] || docker rm --force "$neighbour" > /dev/null 2>&1
     if [[ -e $project/docker-compose.yml ]]; then
         (cd "$project" && "${compose[@]}" down --rmi local --volumes --timeout 5 > /dev/null 2>&1)
     fi
@@ -609,7 +666,7 @@ is() { # NAME EXPECTED ACTUAL
 like() { # NAME PATTERN ACTUAL
     if [[ $3 =~ $2 ]]; then ok "$1"; else not_ok "$1: expected $2, got '$3'"; fi
 }
-note() { echo "# $1"; }
+note() { echo "# $*"; }
 die() { echo "$1" >&2; exit 1; }
 installed() { command -v "$1" > /dev/null; }
 
