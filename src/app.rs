@@ -103,7 +103,7 @@ impl App {
             .chain(config.udp_listen.iter().map(|address| {
                 let listen = |error| StartError::ListenUdp { address: address.clone(), error };
                 let bound = UdpListener::bind(address, workers).map_err(listen)?;
-                Ok(Listening { bound: Bound::Udp(bound), proxied: false })
+                Ok(Listening { bound: Bound::Udp(bound), proxied: address.proxied })
             }))
             .collect::<Result<Vec<_>, _>>()?;
 

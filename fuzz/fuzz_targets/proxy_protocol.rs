@@ -1,11 +1,16 @@
-//! Any bytes are a PROXY protocol header, the beginning of one or none, and what follows a header changes nothing.
+//! Any bytes are a PROXY protocol header, the beginning of one or none, and what follows a header changes nothing. At the
+//! beginning of a datagram stands the same header as at that of a stream, but whole.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use retracker::wire::proxy_protocol::{MAX_V2, parse, parse_datagram};
+use retracker::wire::proxy_protocol::{Header, MAX_V2, parse, parse_datagram};
+use retracker::wire::udp::Request;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = parse_datagram(bytes);
+    if let Ok((source, packet)) = parse_datagram(bytes) {
+        assert_eq!(parse(bytes), Ok(Some(Header { len: bytes.len() - packet.len(), source })));
+        let _ = Request::parse(packet);
+    }
     match parse(bytes) {
         Ok(Some(header)) => {
             assert!(header.len <= bytes.len().min(MAX_V2));

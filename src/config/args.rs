@@ -19,8 +19,9 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "ADDRESS", global = true, verbatim_doc_comment)]
     pub(super) listen: Vec<String>,
 
-    /// Where to listen for UDP: `:6969`, `127.0.0.1:6969` or `[::1]:6969`. May be repeated; the variable takes a
-    /// comma-separated list. [env: UDP_LISTEN_ADDR] [default: none]
+    /// Where to listen for UDP: `:6969`, `127.0.0.1:6969` or `[::1]:6969`; for proxies that speak the PROXY protocol,
+    /// version 2, `proxy+udp://127.0.0.1:6969`. May be repeated; the variable takes a comma-separated list.
+    /// [env: UDP_LISTEN_ADDR] [default: none]
     #[arg(short, long, value_name = "ADDRESS", verbatim_doc_comment)]
     pub(super) udp_listen: Vec<String>,
 

@@ -242,7 +242,9 @@ fn listen(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<Li
 fn udp_listen(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<UdpListenAddr>, ConfigError> {
     let setting = Setting { flag: "-u/--udp-listen", variable: "UDP_LISTEN_ADDR" };
     let value = setting.value(joined(&args.udp_listen).as_deref(), env);
-    Ok(value.parse("addresses such as :6969, 127.0.0.1:6969 or [::1]:6969", list)?.unwrap_or_default())
+    Ok(value
+        .parse("addresses such as :6969, 127.0.0.1:6969, [::1]:6969 or proxy+udp://:6969", list)?
+        .unwrap_or_default())
 }
 
 /// A flag that may be repeated, as its variable would have it; none when it was not given.

@@ -133,7 +133,7 @@ impl ListenAddr {
 pub struct Listening {
     /// The sockets.
     pub bound: Bound,
-    /// As in [`Listen`].
+    /// As in [`Listen`] and [`UdpListenAddr`](super::udp::UdpListenAddr).
     pub proxied: bool,
 }
 
@@ -146,9 +146,9 @@ impl Listening {
     /// What is bound, as it could be configured, with the port that the system chose.
     pub fn address(&self) -> String {
         match (self.proxied, &self.bound) {
-            (true, Bound::Unix(_)) => format!("proxy+{}", self.bound.address()),
+            (true, Bound::Unix(_) | Bound::Udp(_)) => format!("proxy+{}", self.bound.address()),
             (true, Bound::Tcp(_)) => format!("proxy+tcp://{}", self.bound.address()),
-            (true, Bound::Udp(_)) | (false, _) => self.bound.address(),
+            (false, _) => self.bound.address(),
         }
     }
 }

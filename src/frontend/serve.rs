@@ -59,7 +59,7 @@ pub fn start(
                 sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.unix.push((listener, proxied)));
             }
             Bound::Udp(listeners) => {
-                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.udp.push(listener));
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.udp.push((listener, proxied)));
             }
         }
     }
@@ -81,7 +81,7 @@ struct Sockets {
     /// Each with whether it is for proxies.
     tcp: Vec<(std::net::TcpListener, bool)>,
     unix: Vec<((std::os::unix::net::UnixListener, Arc<SocketFile>), bool)>,
-    udp: Vec<UdpListener>,
+    udp: Vec<(UdpListener, bool)>,
 }
 
 async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
@@ -105,8 +105,8 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
             drop(file);
         });
     }
-    for listener in sockets.udp {
-        listening.spawn_local(udp::serve(listener, Arc::clone(&context), stop.clone()));
+    for (listener, proxied) in sockets.udp {
+        listening.spawn_local(udp::serve(listener, proxied, Arc::clone(&context), stop.clone()));
     }
     while listening.join_next().await.is_some() {}
 }

@@ -12,6 +12,8 @@ pub struct UdpMetrics {
     pub connects: Counter,
     /// Datagrams that are no request.
     pub malformed: Counter,
+    /// Datagrams to a listener for proxies that do not begin with what a proxy says, or come from none that is believed.
+    pub unproxied: Counter,
     /// Requests whose connection id is too old, another address's or forged.
     pub unknown_id: Counter,
     /// Announces left without a response, because too many waited for upstream trackers.
@@ -28,6 +30,7 @@ impl UdpMetrics {
         let metrics = Self {
             connects: connects.clone(),
             malformed: of("malformed"),
+            unproxied: of("unproxied"),
             unknown_id: of("unknown_id"),
             busy: of("busy"),
             unsent: of("unsent"),

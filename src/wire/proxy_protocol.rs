@@ -17,6 +17,11 @@ pub const MAX_V2: usize = 4096;
 const SIGNATURE_V1: &[u8] = b"PROXY ";
 const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
+/// The command of version 2 with which a proxy speaks for somebody else (section 2.2).
+const PROXY: u8 = 1;
+/// The transport of version 2 that stands for TCP and for streams of Unix sockets (section 2.2).
+const STREAM: u8 = 1;
+
 /// What comes before the addresses of version 2: the signature, version and command, family and transport, and a length.
 const FIXED_V2: usize = 16;
 
@@ -46,6 +51,9 @@ pub enum Malformed {
     /// A datagram ends before its header does.
     #[error("its PROXY protocol header is cut off")]
     CutOff,
+    /// A datagram's header tells of a stream.
+    #[error("its PROXY protocol header tells of a stream, and not of datagrams")]
+    Stream,
 }
 
 /// Reads the header at the beginning of a stream, as far as it has come. None while more is needed: at most [`MAX_V1`] or
@@ -59,12 +67,22 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     if begins(bytes, SIGNATURE_V1) { parse_v1(bytes) } else { Err(Malformed::NoHeader) }
 }
 
-/// Takes the header off a datagram. Only version 2 can stand there: UDP has no room for a text of its own line.
+/// Takes the header off a datagram. Gives where the datagram comes from, none as in [`Header`], and what the header stands
+/// before. Only version 2 can stand there: version 1 has no word for UDP (section 2.1).
+///
+/// # Errors
+/// Unlike at the beginning of a stream, a header that ends too late is one that is cut off; and so that nobody's connection
+/// is taken for a datagram, one that tells of a stream (transport `0x1`, section 2.2) is refused, as a receiver may.
 pub fn parse_datagram(datagram: &[u8]) -> Result<(Option<SocketAddr>, &[u8]), Malformed> {
     if !datagram.starts_with(SIGNATURE_V2) {
         return Err(Malformed::NoHeader);
     }
     let header = parse_v2(datagram)?.ok_or(Malformed::CutOff)?;
+    // What it says when it speaks for itself counts for nothing, not even this.
+    let [command, transport] = [12, 13].map(|at| datagram.get(at).map_or(0, |byte| byte & 0x0f));
+    if (command, transport) == (PROXY, STREAM) {
+        return Err(Malformed::Stream);
+    }
     Ok((header.source, datagram.get(header.len..).unwrap_or_default()))
 }
 
@@ -277,7 +295,32 @@ mod tests {
         assert_eq!(parse_datagram(&header[..11]), Err(Malformed::NoHeader));
         assert_eq!(parse_datagram(&v1(source, destination)), Err(Malformed::NoHeader));
         assert_eq!(parse_datagram(b""), Err(Malformed::NoHeader));
-        assert_eq!(parse_datagram(&[&v2(0, 0, b"")[..], b"x"].concat()), Ok((None, &b"x"[..])));
+        for tcp in [0x11, 0x21, 0x31] {
+            assert_eq!(parse_datagram(&v2(1, tcp, &[1; 300])), Err(Malformed::Stream), "{tcp:#x}");
+        }
+    }
+
+    #[test]
+    fn datagrams_of_nobody_in_particular() {
+        let behind = |header: Vec<u8>| parse_datagram(&[&header[..], b"connect"].concat()).map(|(source, _)| source);
+        for family in 0..=255 {
+            assert_eq!(behind(v2(0, family, b"what it likes")), Ok(None), "LOCAL {family:#x}");
+        }
+        assert_eq!(behind(v2(1, 0x00, b"")), Ok(None));
+        assert_eq!(behind(v2(1, 0x32, &[b'/'; 216])), Ok(None));
+        assert_eq!(parse_datagram(&[&v2(0, 0, b"tlv")[..], b"x"].concat()), Ok((None, &b"x"[..])));
+    }
+
+    /// Byte by byte as section 2.2 has it, so that what is read is not only what the tests write.
+    #[test]
+    fn datagrams_as_the_specification_has_them() {
+        let v4 = b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x21\x12\x00\x0c\
+            \xcb\x00\x71\x05\x0a\x00\x00\x01\x1a\xe1\x1b\x39connect";
+        assert_eq!(parse_datagram(v4), Ok((Some("203.0.113.5:6881".parse().unwrap()), &b"connect"[..])));
+        let v6 = b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x21\x22\x00\x24\
+            \x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\
+            \xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x1a\xe1\x1b\x39connect";
+        assert_eq!(parse_datagram(v6), Ok((Some("[2001:db8::5]:6881".parse().unwrap()), &b"connect"[..])));
     }
 
     proptest! {
@@ -304,6 +347,20 @@ mod tests {
         }
 
         #[test]
+        fn a_datagram_is_read_whole_or_not_at_all(
+            (from, to) in pair(), tlvs in proptest::collection::vec(any::<u8>(), 0..300), packet in any::<Vec<u8>>(),
+        ) {
+            let header = v2_proxy(from, to, 2, &tlvs);
+            let datagram = [&header[..], &packet].concat();
+            let expected = Some(canonical(from.ip(), from.port()));
+            prop_assert_eq!(parse_datagram(&datagram), Ok((expected, &packet[..])));
+            for end in 0..header.len() {
+                let expected = if end < SIGNATURE_V2.len() { Malformed::NoHeader } else { Malformed::CutOff };
+                prop_assert_eq!(parse_datagram(&datagram[..end]), Err(expected));
+            }
+        }
+
+        #[test]
         fn any_bytes_are_read_or_refused(
             signature in 0usize..3, mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
@@ -312,7 +369,10 @@ mod tests {
             if let Ok(Some(header)) = parse(&bytes) {
                 prop_assert!(header.len <= bytes.len().min(MAX_V2));
             }
-            let _ = parse_datagram(&bytes);
+            if let Ok((source, packet)) = parse_datagram(&bytes) {
+                let header = Header { len: bytes.len() - packet.len(), source };
+                prop_assert_eq!(parse(&bytes), Ok(Some(header)));
+            }
         }
     }
 }

@@ -84,7 +84,7 @@ impl Setup {
             assert!(ended.is_none() || found.len() == listeners, "it ended at once: {:?}", process.log());
             (found.len() == listeners).then_some(found)
         });
-        let is_udp = |address: &String| address.starts_with("udp://");
+        let is_udp = |address: &String| address.strip_prefix("proxy+").unwrap_or(address).starts_with("udp://");
         let (udp, addresses) = addresses.into_iter().partition(is_udp);
         Server { process, addresses, udp, _folder: folder }
     }
@@ -190,9 +190,14 @@ impl Server {
         &self.addresses
     }
 
-    /// Where it listens for UDP, as it says itself.
+    /// Where it listens for UDP, as it says itself, on the first address if there are several.
     pub(crate) fn udp_address(&self) -> SocketAddr {
-        self.udp[0].strip_prefix("udp://").unwrap().parse().unwrap()
+        self.udp[0].split_once("udp://").unwrap().1.parse().unwrap()
+    }
+
+    /// All places where it listens for UDP, as it says itself.
+    pub(crate) fn udp_addresses(&self) -> &[String] {
+        &self.udp
     }
 
     /// The lines that it has logged so far.

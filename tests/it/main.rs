@@ -34,4 +34,5 @@ mod service;
 mod udp;
 mod udp_forwarding;
 mod udp_malformed;
+mod udp_proxied;
 mod upstream;

@@ -11,24 +11,29 @@ fn server(args: &[&str]) -> (Server, String) {
     (server, address)
 }
 
-fn version_1(source: &str) -> Vec<u8> {
+pub(crate) fn version_1(source: &str) -> Vec<u8> {
     let source: SocketAddr = source.parse().unwrap();
     let (family, destination) = if source.is_ipv4() { ("TCP4", "10.0.0.1") } else { ("TCP6", "fd00::1") };
     format!("PROXY {family} {} {destination} {} 80\r\n", source.ip(), source.port()).into_bytes()
 }
 
 fn version_2(source: &str, tlvs: &[u8]) -> Vec<u8> {
+    version_2_of(1, source, tlvs)
+}
+
+/// Of a stream (transport 1) or of datagrams (2).
+pub(crate) fn version_2_of(transport: u8, source: &str, tlvs: &[u8]) -> Vec<u8> {
     let source: SocketAddr = source.parse().unwrap();
     let (family, addresses) = match source.ip() {
-        IpAddr::V4(ip) => (0x11, [ip.octets(), [10, 0, 0, 1]].concat()),
-        IpAddr::V6(ip) => (0x21, [ip.octets(), [0xfd; 16]].concat()),
+        IpAddr::V4(ip) => (0x10, [ip.octets(), [10, 0, 0, 1]].concat()),
+        IpAddr::V6(ip) => (0x20, [ip.octets(), [0xfd; 16]].concat()),
     };
     let body = [&addresses[..], &source.port().to_be_bytes(), &[0, 80], tlvs].concat();
     let length = u16::try_from(body.len()).unwrap().to_be_bytes();
-    [b"\r\n\r\n\0\r\nQUIT\n\x21", &[family][..], &length, &body].concat()
+    [b"\r\n\r\n\0\r\nQUIT\n\x21", &[family | transport][..], &length, &body].concat()
 }
 
-const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+pub(crate) const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 /// The address under which a client is known that a proxy puts this before, on one connection twice.
 fn known_as(address: &str, header: &[u8], headers: &[(&str, &str)]) -> String {

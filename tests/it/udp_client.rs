@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::dsl::{DEADLINE, Server, id};
+use crate::proxied::version_2_of;
 
 /// The transaction id of every request but those that a test chooses.
 pub(crate) const TRANSACTION: [u8; 4] = *b"\x01\x02\x03\x04";
@@ -12,6 +13,10 @@ pub(crate) struct UdpClient {
     pub(crate) socket: UdpSocket,
     /// What the server gave.
     pub(crate) id: [u8; 8],
+    /// What a proxy puts before each of its packets; nothing when there is none.
+    header: Vec<u8>,
+    /// Whether it speaks IPv4, to the proxy if there is one.
+    v4: bool,
 }
 
 /// An announce, field by field.
@@ -82,11 +87,26 @@ impl UdpClient {
     }
 
     pub(crate) fn from(source: IpAddr, server: SocketAddr) -> Self {
+        Self::open(source, server, Vec::new(), source.is_ipv4())
+    }
+
+    /// Somebody at this address, behind a proxy at that one. It has a socket for each client, and passes on what comes back.
+    pub(crate) fn behind(proxy: IpAddr, server: SocketAddr, source: &str) -> Self {
+        let v4 = source.parse::<SocketAddr>().unwrap().ip().to_canonical().is_ipv4();
+        Self::open(proxy, server, version_2_of(2, source, b""), v4)
+    }
+
+    /// A proxy that puts this before each datagram.
+    pub(crate) fn with_header(proxy: IpAddr, server: SocketAddr, header: Vec<u8>) -> Self {
+        Self::open(proxy, server, header, proxy.is_ipv4())
+    }
+
+    fn open(source: IpAddr, server: SocketAddr, header: Vec<u8>, v4: bool) -> Self {
         let socket = UdpSocket::bind((source, 0)).unwrap();
         // From here on only what comes from this address is heard.
         socket.connect(server).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut client = Self { socket, id: [0; 8] };
+        let mut client = Self { socket, id: [0; 8], header, v4 };
         client.id = client.connect();
         client
     }
@@ -99,7 +119,7 @@ impl UdpClient {
     }
 
     pub(crate) fn send(&self, packet: &[u8]) {
-        self.socket.send(packet).unwrap();
+        self.socket.send(&[&self.header, packet].concat()).unwrap();
     }
 
     pub(crate) fn receive(&self) -> Vec<u8> {
@@ -125,7 +145,7 @@ impl UdpClient {
 
     /// An announce that must be answered.
     pub(crate) fn announce(&self, announce: &UdpAnnounce) -> UdpReply {
-        UdpReply::read(&self.ask(&announce.packet(self.id)), self.socket.local_addr().unwrap().is_ipv4())
+        UdpReply::read(&self.ask(&announce.packet(self.id)), self.v4)
     }
 
     /// The words of an error.

@@ -99,7 +99,7 @@ fn idles(server: &Server, client: &UdpClient) {
 }
 
 /// Numbers without an end, the same in every run (xorshift).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -110,7 +110,7 @@ impl Random {
     }
 
     /// Any bytes, half of them with a head like a request's, but none with an id that was given.
-    fn packet(&mut self) -> Vec<u8> {
+    pub(crate) fn packet(&mut self) -> Vec<u8> {
         let length = usize::try_from(self.next() % 140).unwrap();
         let mut packet: Vec<u8> = std::iter::repeat_with(|| self.next().to_be_bytes()[3]).take(length).collect();
         if length >= 12 {

@@ -1,6 +1,7 @@
 //! Where a client's address is found: at the other end of the socket or, when a proxy that is believed is there, in a
 //! header of the request. Knows no framework: a source, and a way to look headers up.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Once;
@@ -111,6 +112,8 @@ pub struct ClientAddress {
     told: Once,
     /// And once that somebody connects without a header where proxies are to send one.
     told_without_header: Once,
+    /// And that somebody sends a datagram without one there.
+    told_of_datagram: Once,
 }
 
 /// What a request's headers say of who sent it.
@@ -124,19 +127,23 @@ enum Said {
 impl ClientAddress {
     /// The rule for all requests of the process.
     pub fn new(options: ClientAddressOptions) -> Self {
-        Self { options, told: Once::new(), told_without_header: Once::new() }
+        Self { options, told: Once::new(), told_without_header: Once::new(), told_of_datagram: Once::new() }
     }
 
     /// Who is behind a connection on which a proxy has said by the PROXY protocol for whom it speaks: that one, or the
     /// other end of the socket if the proxy speaks for itself or is not believed. Where no proxies are named, all that
     /// connect are believed: the listener is there for proxies alone.
     pub fn behind(&self, socket: Option<SocketAddr>, named: Option<SocketAddr>) -> Option<SocketAddr> {
-        let is_believed = match (&self.options.proxies, Source::new(socket)) {
+        named.filter(|_| self.is_believed(Source::new(socket))).or(socket)
+    }
+
+    /// Whether what this proxy says by the PROXY protocol is believed, where it is expected: as [`Self::behind`] has it.
+    pub fn is_believed(&self, proxy: Source) -> bool {
+        match (&self.options.proxies, proxy) {
             (Proxies::At(networks), _) if networks.is_empty() => true,
             (proxies, Source::Ip(ip)) => proxies.are_at(ip),
             (_, Source::Unix) => true,
-        };
-        named.filter(|_| is_believed).or(socket)
+        }
     }
 
     /// Somebody has connected where proxies are to send a header first, and has not sent one.
@@ -151,6 +158,17 @@ impl ClientAddress {
                 "a connection from {} to a listener for the PROXY protocol is closed: {error}; have the proxy send the \
                  header (nginx: proxy_protocol on), or listen without proxy+. This is said once",
                 source.ip()
+            );
+        });
+    }
+
+    /// A datagram has come where those of proxies are to begin with a header, and is dropped for what `why` says.
+    pub fn tell_of_datagram(&self, source: IpAddr, why: &impl fmt::Display) {
+        log::debug!("a datagram from {source} is dropped: {why}");
+        self.told_of_datagram.call_once(|| {
+            log::warn!(
+                "a datagram from {source} to a listener for the PROXY protocol is dropped: {why}; have a proxy that is \
+                 believed put the header of version 2 before each datagram, or listen without proxy+. This is said once"
             );
         });
     }

@@ -8,6 +8,10 @@
 //! requests fills no memory. Who does not know the key can only guess, one in 2^56, and does not learn whether it was right.
 //! The port plays no part, as in BEP 15: a NAT may give the same client another one between two packets, and all that its
 //! neighbour on the same address could win is to annoy its own address.
+//!
+//! Behind a proxy that says whose each datagram is, the client is known by the address that the proxy names, but a response
+//! goes to the proxy. Both addresses are in the MAC then: or whoever has been given an id through one proxy, or has claimed to
+//! be one, could have the responses sent to any other address by forging that alone.
 
 use std::io;
 use std::net::IpAddr;
@@ -22,6 +26,15 @@ const LIFETIME: u8 = 120;
 
 /// The byte of an id that says when it was given: the second, modulo 256. The others are the MAC's.
 const SECOND: u64 = 0xff;
+
+/// Who sends a request, as far as that can be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sender {
+    /// The client's canonical address.
+    pub(super) client: IpAddr,
+    /// The canonical address of the proxy that has passed the request on, at a listener for proxies.
+    pub(super) proxy: Option<IpAddr>,
+}
 
 /// Gives ids and knows them again. One per listen address, shared by its workers: which of them gets a client's next packet
 /// is for the kernel to say.
@@ -38,27 +51,37 @@ impl ConnectionIds {
         Ok(Self { mac: SipHasher24::new_with_key(&key), start: Instant::now() })
     }
 
-    /// An id for a client at this canonical address.
-    pub(super) fn give(&self, source: IpAddr, now: Instant) -> ConnectionId {
-        self.given(source, self.second(now))
+    /// An id for this one.
+    pub(super) fn give(&self, sender: Sender, now: Instant) -> ConnectionId {
+        self.given(sender, self.second(now))
     }
 
-    /// Whether an id was given to this canonical address no longer than two minutes ago.
-    pub(super) fn know(&self, id: ConnectionId, source: IpAddr, now: Instant) -> bool {
+    /// Whether an id was given to this one no longer than two minutes ago.
+    pub(super) fn know(&self, id: ConnectionId, sender: Sender, now: Instant) -> bool {
         let now = self.second(now);
         let age = (now & SECOND).wrapping_sub(id.0 & SECOND) & SECOND;
         let given = now.checked_sub(age).filter(|_| age <= u64::from(LIFETIME));
-        given.is_some_and(|second| self.given(source, second) == id)
+        given.is_some_and(|second| self.given(sender, second) == id)
     }
 
-    /// The id for an address in a second. The whole second is in the MAC, so that an id does not come to life again when its
+    /// The id for somebody in a second. The whole second is in the MAC, so that an id does not come to life again when its
     /// byte does.
-    fn given(&self, source: IpAddr, second: u64) -> ConnectionId {
-        let mut message = [0; 24];
-        let (address, time) = message.split_at_mut(16);
-        address.copy_from_slice(&mapped(source));
+    fn given(&self, Sender { client, proxy }: Sender, second: u64) -> ConnectionId {
+        let mut message = [0; 40];
+        let (address, rest) = message.split_at_mut(16);
+        let (time, behind) = rest.split_at_mut(8);
+        address.copy_from_slice(&mapped(client));
         time.copy_from_slice(&second.to_be_bytes());
-        ConnectionId(self.mac.hash(&message) & !SECOND | second & SECOND)
+        let length = match proxy {
+            // Shorter: most have none, and it is hashed with every announce.
+            None => 24,
+            Some(proxy) => {
+                behind.copy_from_slice(&mapped(proxy));
+                40
+            }
+        };
+        let mac = self.mac.hash(message.get(..length).unwrap_or_default());
+        ConnectionId(mac & !SECOND | second & SECOND)
     }
 
     fn second(&self, now: Instant) -> u64 {
@@ -90,10 +113,29 @@ mod tests {
         ids.start + Duration::from_secs(seconds)
     }
 
+    /// Canonical addresses, as they are where packets are read: a mapped one is the same.
+    fn sender() -> impl Strategy<Value = Sender> {
+        let sender = |(client, proxy): (IpAddr, Option<IpAddr>)| Sender {
+            client: client.to_canonical(),
+            proxy: proxy.map(|ip| ip.to_canonical()),
+        };
+        any::<(IpAddr, Option<IpAddr>)>().prop_map(sender)
+    }
+
+    /// Two that differ, if only in one of their addresses.
+    fn two_senders() -> impl Strategy<Value = [Sender; 2]> {
+        let two = prop_oneof![
+            [sender(), sender()],
+            (sender(), sender()).prop_map(|(one, other)| [one, Sender { proxy: other.proxy, ..one }]),
+            (sender(), sender()).prop_map(|(one, other)| [one, Sender { client: other.client, ..one }]),
+        ];
+        two.prop_filter("the same", |[one, other]| one != other)
+    }
+
     proptest! {
         #[test]
         fn an_id_is_good_for_two_minutes_at_its_address(
-            source in any::<IpAddr>(), given in 0..1_000_000_u64, age in 0..2_000_u64,
+            source in sender(), given in 0..1_000_000_u64, age in 0..2_000_u64,
         ) {
             let ids = ConnectionIds::new().unwrap();
             let id = ids.give(source, later(&ids, given));
@@ -102,11 +144,8 @@ mod tests {
 
         #[test]
         fn an_id_is_good_nowhere_else(
-            [one, other] in any::<[IpAddr; 2]>(), given in 0..1_000_000_u64, age in 0..=120_u64,
+            [one, other] in two_senders(), given in 0..1_000_000_u64, age in 0..=120_u64,
         ) {
-            // Canonical, as they are where packets are read: a mapped address is the same one.
-            let [one, other] = [one, other].map(|ip| ip.to_canonical());
-            prop_assume!(one != other);
             let ids = ConnectionIds::new().unwrap();
             let id = ids.give(one, later(&ids, given));
             prop_assert!(!ids.know(id, other, later(&ids, given + age)));
@@ -115,7 +154,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bit_of_an_id_can_be_changed(source in any::<IpAddr>(), bit in 0..64_u32, now in 0..1_000_u64) {
+        fn no_bit_of_an_id_can_be_changed(source in sender(), bit in 0..64_u32, now in 0..1_000_u64) {
             let ids = ConnectionIds::new().unwrap();
             let id = ids.give(source, later(&ids, now));
             prop_assert!(!ids.know(ConnectionId(id.0 ^ 1 << bit), source, later(&ids, now)));
@@ -125,8 +164,9 @@ mod tests {
     #[test]
     fn an_id_from_before_the_start_is_not_known() {
         let ids = ConnectionIds::new().unwrap();
+        let source = Sender { client: IpAddr::from([10, 0, 0, 1]), proxy: None };
         for byte in 0..=255 {
-            assert!(!ids.know(ConnectionId(byte), IpAddr::from([10, 0, 0, 1]), ids.start));
+            assert!(!ids.know(ConnectionId(byte), source, ids.start));
         }
     }
 }

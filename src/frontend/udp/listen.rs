@@ -23,15 +23,20 @@ pub struct UdpListenAddr {
     host: Option<String>,
     /// 0 lets the system choose.
     port: u16,
+    /// Whether proxies send there that say first, by the PROXY protocol, whose each datagram is: with `proxy+udp://` before
+    /// the address.
+    pub proxied: bool,
 }
 
 impl FromStr for UdpListenAddr {
     type Err = NotAListenAddr;
 
     fn from_str(text: &str) -> Result<Self, NotAListenAddr> {
-        match text.parse()? {
-            ListenAddr::AnyTcp(port) => Ok(Self { host: None, port }),
-            ListenAddr::Tcp { host, port } => Ok(Self { host: Some(host), port }),
+        let behind_scheme = text.strip_prefix("proxy+udp://");
+        let proxied = behind_scheme.is_some();
+        match behind_scheme.unwrap_or(text).parse()? {
+            ListenAddr::AnyTcp(port) => Ok(Self { host: None, port, proxied }),
+            ListenAddr::Tcp { host, port } => Ok(Self { host: Some(host), port, proxied }),
             ListenAddr::Unix(_) => Err(NotAListenAddr),
         }
     }
@@ -39,11 +44,12 @@ impl FromStr for UdpListenAddr {
 
 impl fmt::Display for UdpListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
+        let Self { host, port, proxied } = self;
+        let scheme = if *proxied { "proxy+udp" } else { "udp" };
         match host.as_deref() {
-            None => write!(f, "udp://:{port}"),
-            Some(host) if host.contains(':') => write!(f, "udp://[{host}]:{port}"),
-            Some(host) => write!(f, "udp://{host}:{port}"),
+            None => write!(f, "{scheme}://:{port}"),
+            Some(host) if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}"),
+            Some(host) => write!(f, "{scheme}://{host}:{port}"),
         }
     }
 }
@@ -118,7 +124,27 @@ mod tests {
         ] {
             assert_eq!(text.parse::<UdpListenAddr>().unwrap().to_string(), expected);
         }
-        for wrong in ["", "6969", ":", ":65536", "::1:80", "[x]:80", "udp://:6969", "unix:/run/x.sock"] {
+        for wrong in ["", "6969", ":", ":65536", "::1:80", "[x]:80", "udp://:6969", "unix:/run/x.sock", "proxy+"] {
+            assert_eq!(wrong.parse::<UdpListenAddr>(), Err(NotAListenAddr), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses_for_proxies() {
+        for text in ["proxy+udp://:6969", "proxy+udp://127.0.0.1:6969", "proxy+udp://[::1]:6969"] {
+            let listen: UdpListenAddr = text.parse().unwrap();
+            assert_eq!((listen.to_string().as_str(), listen.proxied), (text, true));
+        }
+        assert!(!":6969".parse::<UdpListenAddr>().unwrap().proxied);
+        for wrong in [
+            "proxy+:6969",
+            "proxy+udp:6969",
+            "proxy+udp://",
+            "proxy+udp://unix:/run/x.sock",
+            "proxy+udp://proxy+udp://:6969",
+            "proxy+tcp://:6969",
+            "proxy+unix:/run/x.sock",
+        ] {
             assert_eq!(wrong.parse::<UdpListenAddr>(), Err(NotAListenAddr), "{wrong}");
         }
     }

@@ -2,6 +2,7 @@
 
 mod connection_id;
 mod listen;
+mod proxied;
 mod request;
 mod socket;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
+use self::connection_id::Sender;
 pub use self::listen::{UdpListenAddr, UdpListener};
 use self::request::{Answer, Responder};
 use self::socket::{Datagram, Inbox, Outbox, Response, Socket};
@@ -26,9 +28,10 @@ const MAX_WAITING: usize = 1024;
 /// How long a worker pauses when its socket cannot be read, so that an error that persists costs no more than this.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers what comes to one of a listen address's sockets until told to stop, and then what it still owes.
-pub(super) async fn serve(listener: UdpListener, context: Arc<Context>, mut stop: Stop) {
-    let mut server = match Server::new(listener, context) {
+/// Answers what comes to one of a listen address's sockets until told to stop, and then what it still owes. `proxied` is
+/// whether proxies send there, as in [`UdpListenAddr`].
+pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Context>, mut stop: Stop) {
+    let mut server = match Server::new(listener, proxied, context) {
         Ok(server) => server,
         Err(error) => return log::error!("a listener could not be used: {error}"),
     };
@@ -43,6 +46,7 @@ pub(super) async fn serve(listener: UdpListener, context: Arc<Context>, mut stop
 
 struct Server {
     socket: Socket,
+    proxied: bool,
     inbox: Inbox,
     outbox: Outbox,
     responder: Responder,
@@ -53,11 +57,11 @@ struct Server {
 }
 
 impl Server {
-    fn new(listener: UdpListener, context: Arc<Context>) -> io::Result<Self> {
+    fn new(listener: UdpListener, proxied: bool, context: Arc<Context>) -> io::Result<Self> {
         let socket = Socket::new(listener.socket)?;
         let (inbox, outbox) = socket.boxes()?;
         let responder = Responder { context, ids: listener.ids };
-        Ok(Self { socket, inbox, outbox, responder, responses: Vec::new(), waiting: JoinSet::new() })
+        Ok(Self { socket, proxied, inbox, outbox, responder, responses: Vec::new(), waiting: JoinSet::new() })
     }
 
     async fn run(&mut self) {
@@ -86,11 +90,20 @@ impl Server {
     }
 
     fn receive(&mut self) -> io::Result<()> {
+        // Asked once for all that are read together.
+        if self.proxied { self.receive_by(from_proxy) } else { self.receive_by(from_client) }
+    }
+
+    /// Takes the first few datagrams, whose sender and request `open` finds.
+    fn receive_by(&mut self, open: impl Open) -> io::Result<()> {
         let Self { socket, inbox, responder, responses, waiting, .. } = self;
         let now = Instant::now();
         socket.receive(inbox, |datagram| {
             // A bug costs one request, as over HTTP, and not the socket.
-            let answered = catch_unwind(AssertUnwindSafe(|| answer(responder, waiting, &datagram, now)));
+            let answered = catch_unwind(AssertUnwindSafe(|| {
+                let (sender, request) = open(&datagram, &responder.context)?;
+                answer(responder, waiting, (sender, request), &datagram, now)
+            }));
             responses.extend(answered.unwrap_or_default());
         })
     }
@@ -105,15 +118,38 @@ impl Server {
     }
 }
 
-/// The response to a datagram, if there is one and it is there.
+/// Who sends a datagram, and the request in it; none when it is to be dropped.
+trait Open: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])> {}
+
+impl<T: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])>> Open for T {}
+
+/// The client itself is at the other end.
+#[allow(clippy::unnecessary_wraps, reason = "a proxy may send what is to be dropped")]
+fn from_client<'a>(datagram: &Datagram<'a>, _: &Context) -> Option<(Sender, &'a [u8])> {
+    Some((Sender { client: datagram.source.ip().to_canonical(), proxy: None }, datagram.bytes))
+}
+
+/// A proxy is there, and says whose the datagram is.
+fn from_proxy<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender, &'a [u8])> {
+    let opened = proxied::open(datagram, &context.client_address);
+    let tell = |why: &_| {
+        context.metrics.udp.unproxied.inc();
+        context.client_address.tell_of_datagram(datagram.source.ip().to_canonical(), why);
+    };
+    opened.inspect_err(tell).ok()
+}
+
+/// The response to a request, if there is one and it is there. It goes where the datagram came from: a proxy knows whose it
+/// is.
 fn answer(
     responder: &Responder,
     waiting: &mut JoinSet<Response>,
-    &Datagram { bytes, source, destination }: &Datagram<'_>,
+    (sender, request): (Sender, &[u8]),
+    &Datagram { source, destination, .. }: &Datagram<'_>,
     now: Instant,
 ) -> Option<Response> {
     let response = move |bytes| Response { bytes, to: source, from: destination };
-    match responder.answer(bytes, source.ip().to_canonical(), now) {
+    match responder.answer(request, sender, now) {
         Answer::Silence => None,
         Answer::Response(bytes) => Some(response(bytes)),
         Answer::Later(later) if waiting.len() < MAX_WAITING => {

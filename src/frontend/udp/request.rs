@@ -2,7 +2,8 @@
 //!
 //! The threat: a tracker that answers forged packets with larger ones is a weapon. Nothing that is sent to an address which
 //! has not shown a connection id is larger than what came from there: a connect request is as long as its response, an error
-//! is sent where it fits, and what is no request is not answered at all.
+//! is sent where it fits, and what is no request is not answered at all. Of what comes through a proxy, its header does not
+//! count as sent.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::tracker::{Announced, Caller};
 use crate::wire::udp::{self, Request, TransactionId};
 use crate::wire::via::Via;
 
-use super::connection_id::ConnectionIds;
+use super::connection_id::{ConnectionIds, Sender};
 
 /// Short enough for the shortest request that asks for something, a scrape of one torrent.
 const UNKNOWN_ID: &[u8] = b"connection id has expired";
@@ -40,8 +41,8 @@ pub(super) struct Responder {
 }
 
 impl Responder {
-    /// `source` is the canonical address that the packet seems to come from.
-    pub(super) fn answer(&self, packet: &[u8], source: IpAddr, now: Instant) -> Answer {
+    /// `sender` is who seems to have sent the packet.
+    pub(super) fn answer(&self, packet: &[u8], sender: Sender, now: Instant) -> Answer {
         let metrics = &self.context.metrics.udp;
         match Request::parse(packet) {
             None => {
@@ -50,17 +51,17 @@ impl Responder {
             }
             Some(Request::Connect { transaction }) => {
                 metrics.connects.inc();
-                Answer::Response(udp::encode_connected(transaction, self.ids.give(source, now)))
+                Answer::Response(udp::encode_connected(transaction, self.ids.give(sender, now)))
             }
             Some(
                 Request::Announce { connection, transaction, .. } | Request::Scrape { connection, transaction, .. },
-            ) if !self.ids.know(connection, source, now) => {
+            ) if !self.ids.know(connection, sender, now) => {
                 metrics.unknown_id.inc();
                 let error = udp::encode_refused(transaction, UNKNOWN_ID);
                 if error.len() <= packet.len() { Answer::Response(error) } else { Answer::Silence }
             }
             Some(Request::Announce { transaction, announce, url_data, via, .. }) if is_announce_url(&url_data) => {
-                self.announce(source, transaction, &announce, &via)
+                self.announce(sender.client, transaction, &announce, &via)
             }
             Some(Request::Announce { transaction, .. }) => {
                 self.context.metrics.announce_arrived();
@@ -68,7 +69,7 @@ impl Responder {
                 Answer::Response(udp::encode_refused(transaction, UNKNOWN_PATH))
             }
             Some(Request::Scrape { transaction, info_hashes, .. }) => {
-                Answer::Response(self.scrape(source, transaction, &info_hashes))
+                Answer::Response(self.scrape(sender.client, transaction, &info_hashes))
             }
         }
     }
