@@ -43,6 +43,8 @@ const FAREWELLS_LAST: Duration = Duration::from_hours(1);
 pub(super) struct Torrent {
     at: Vec<AtForwarder>,
     combined: Combined,
+    /// Bytes of all these lists, so that a weight is known without a look at each.
+    list_bytes: usize,
     /// Boxed, as a table has room for more than it holds.
     clients: HashMap<PeerId, Box<Client>, foldhash::fast::RandomState>,
 }
@@ -348,8 +350,16 @@ impl Torrent {
             let lists = forwarders.iter().filter_map(at).filter_map(|at| at.lists.best(downloads, now).cloned());
             let lists: Known = lists.collect();
             *combined = (!lists.is_empty()).then(|| UpstreamPeers::combined(&lists));
+            let known = combined.clone();
+            self.weigh_lists();
+            return known;
         }
         combined.clone()
+    }
+
+    fn weigh_lists(&mut self) {
+        let combined = self.combined.lists.iter().flatten().map(|list| list.size());
+        self.list_bytes = self.at.iter().map(|at| at.lists.size()).chain(combined).sum();
     }
 
     /// A client leaves: it is signed off wherever it is known. `telling` counts who is still to be told.
@@ -401,6 +411,7 @@ impl Torrent {
             at.put(exchange.request.role().downloads(), &list);
         }
         at.waiters.retain(|waiter| waiter.session != exchange.session);
+        self.weigh_lists();
         next
     }
 
@@ -422,6 +433,7 @@ impl Torrent {
             at.change(|lists| lists.expire(now));
             at.under_way > 0 || !at.forwarder.is_retired()
         });
+        self.weigh_lists();
         swept
     }
 
@@ -460,10 +472,8 @@ fn find<T>(all: &mut Vec<T>, is_it: impl Fn(&T) -> bool, new: impl FnOnce() -> T
 
 impl Weigh for Torrent {
     fn weight(&self) -> u32 {
-        let combined = self.combined.lists.iter().flatten().map(|list| list.size());
-        let lists: usize = self.at.iter().map(|at| at.lists.size()).chain(combined).sum();
         let clients = self.clients.len() * (CLIENT + self.at.len() * SESSION);
-        let bytes = TORRENT + self.at.len() * AT_FORWARDER + clients + lists;
+        let bytes = TORRENT + self.at.len() * AT_FORWARDER + clients + self.list_bytes;
         u32::try_from(bytes / UNIT).unwrap_or(u32::MAX)
     }
 }

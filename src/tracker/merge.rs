@@ -88,25 +88,53 @@ pub(super) fn add_peers(peers: &mut PeerLists, client: Client, views: &Views, up
     }
 }
 
-/// Up to so many peers each of the others is compared with all: a table would take longer to fill.
-const COMPARE: usize = 16;
-
 /// Appends peers that are not there yet. Returns how many.
 fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, upstream: &Turns<A>, client: Client, views: &Views) -> usize {
-    let local: SmallVec<[_; COMPARE]> = peers.iter().map(|peer| peer.endpoint).collect();
-    let table: Option<HashSet<_>> = (local.len() > COMPARE).then(|| local.iter().copied().collect());
-    let is_local = |endpoint| table.as_ref().map_or_else(|| local.contains(endpoint), |table| table.contains(endpoint));
-    peers.reserve_exact(room.min(upstream.iter().count()));
+    let room = room.min(upstream.iter().count());
+    let local = Known::new(peers);
+    let before = peers.len();
+    peers.reserve_exact(room);
     for endpoint in upstream.part(room) {
-        if peers.len() - local.len() == room {
+        if peers.len() - before == room {
             break;
         }
         let is_useful = upstream.is_public() || client.can_use(endpoint.ip, views);
-        if is_useful && !client.is(*endpoint) && !is_local(endpoint) {
+        if is_useful && !client.is(*endpoint) && !local.has(*endpoint) {
             peers.push(Peer { endpoint: *endpoint, id: None });
         }
     }
-    peers.len() - local.len()
+    peers.len() - before
+}
+
+/// Up to so many peers each of the others is compared with all: a table would take longer to fill.
+const COMPARE: usize = 16;
+
+/// The peers that are there already.
+struct Known<A> {
+    few: SmallVec<[Endpoint<A>; COMPARE]>,
+    many: HashSet<Endpoint<A>>,
+    /// A bit for some of the ports, so that nearly all strangers are known for that by a single look.
+    ports: u64,
+}
+
+impl<A: Ip> Known<A> {
+    fn new(peers: &[Peer<A>]) -> Self {
+        let endpoints = peers.iter().map(|peer| peer.endpoint);
+        let ports = peers.iter().fold(0, |bits, peer| bits | bit(peer.endpoint.port));
+        if peers.len() > COMPARE {
+            Self { few: SmallVec::new(), many: endpoints.collect(), ports }
+        } else {
+            Self { few: endpoints.collect(), many: HashSet::new(), ports }
+        }
+    }
+
+    fn has(&self, endpoint: Endpoint<A>) -> bool {
+        self.ports & bit(endpoint.port) != 0 && (self.few.contains(&endpoint) || self.many.contains(&endpoint))
+    }
+}
+
+fn bit(port: NonZeroU16) -> u64 {
+    1 << (port.get() % 64)
 }
 
 #[cfg(test)]
