@@ -103,7 +103,7 @@ mod store {
     use std::time::Duration;
 
     use divan::Bencher;
-    use retracker::bittorrent::{InfoHash, PeerId, Role, ScrapeReply};
+    use retracker::bittorrent::{InfoHash, PeerId, Place, Role, ScrapeReply, Views};
     use retracker::store::{Action, Announcement, Moment, Store, StoreOptions};
     use retracker::wire::scrape;
 
@@ -138,7 +138,7 @@ mod store {
         let store = filled(swarms, peers);
         bencher.bench_local(|| {
             let (swarm, peer) = (fastrand::u32(..swarms), fastrand::u32(..peers));
-            store.announce(now(), info_hash(swarm), &announcement(peer, 30))
+            store.announce(now(), &Views::default(), info_hash(swarm), &announcement(peer, 30))
         });
     }
 
@@ -146,7 +146,7 @@ mod store {
         let store = Store::new(StoreOptions { peer_age: Duration::from_hours(3), max_peers: 2_000_000 });
         for swarm in 0..swarms {
             for peer in 0..peers {
-                store.announce(now(), info_hash(swarm), &announcement(peer, 0));
+                store.announce(now(), &Views::default(), info_hash(swarm), &announcement(peer, 0));
             }
         }
         store
@@ -167,7 +167,7 @@ mod store {
         let mut id = *b"-qB4630-............";
         id[16..].copy_from_slice(&peer.to_be_bytes());
         Announcement {
-            ip: IpAddr::from([10, high, middle, low]),
+            place: Place { ip: IpAddr::from([10, high, middle, low]), zone: None },
             port: NonZeroU16::new(51_413),
             peer_id: PeerId(id),
             // One in three has everything.

@@ -29,12 +29,22 @@ impl Role {
 pub trait Ip: Copy + Eq + Hash + fmt::Debug + Into<IpAddr> {
     /// `4` or `6`.
     const VERSION: u8;
+    /// An address, if it is of this family.
+    fn of(ip: IpAddr) -> Option<Self>;
     /// Whether only the same host can reach it.
     fn is_loopback(self) -> bool;
+    /// The bits that it shares with its neighbours: 24 of IPv4, 64 of IPv6.
+    fn subnet(self) -> u64;
 }
 
 impl Ip for Ipv4Addr {
     const VERSION: u8 = 4;
+    fn of(ip: IpAddr) -> Option<Self> {
+        if let IpAddr::V4(ip) = ip { Some(ip) } else { None }
+    }
+    fn subnet(self) -> u64 {
+        u64::from(self.to_bits() >> 8)
+    }
     fn is_loopback(self) -> bool {
         Self::is_loopback(&self)
     }
@@ -42,6 +52,12 @@ impl Ip for Ipv4Addr {
 
 impl Ip for Ipv6Addr {
     const VERSION: u8 = 6;
+    fn of(ip: IpAddr) -> Option<Self> {
+        if let IpAddr::V6(ip) = ip { Some(ip) } else { None }
+    }
+    fn subnet(self) -> u64 {
+        (self.to_bits() >> 64) as u64
+    }
     fn is_loopback(self) -> bool {
         Self::is_loopback(&self)
     }

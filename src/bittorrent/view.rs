@@ -5,9 +5,11 @@
 //! ports. Several sites are told apart as zones.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU8;
 
 use ipnet::IpNet;
 
+use super::Ip;
 use super::address::Reach;
 
 /// The address by which a NAT is reached from outside; one of each family, at most.
@@ -40,9 +42,23 @@ pub struct Zone {
     pub external: ExternalAddress,
 }
 
-/// One of the zones that are configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ZoneId(u16);
+/// One of the zones that are configured, in one byte: each peer holds one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ZoneId(NonZeroU8);
+
+impl ZoneId {
+    /// How many there can be.
+    pub const MOST: usize = 255;
+
+    /// That of the nth zone, from 0 on; none from [`Self::MOST`] on.
+    pub fn nth(n: usize) -> Option<Self> {
+        u8::try_from(n + 1).ok().and_then(NonZeroU8::new).map(Self)
+    }
+
+    fn number(self) -> usize {
+        usize::from(self.0.get()) - 1
+    }
+}
 
 /// Where a peer is, or who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,18 +80,28 @@ pub enum Nearness {
     Elsewhere,
 }
 
-impl Place {
-    /// How near the other is.
-    pub fn nearness(self, other: Self) -> Nearness {
-        if self.zone.is_some() && self.zone == other.zone {
-            return Nearness::Zone;
+impl Nearness {
+    /// How near a peer is to who asks, whose address of the peer's family this is, if it has one. A subnet is one only
+    /// within a zone: two sites may use the same private network.
+    pub fn of<A: Ip>(asks: Option<A>, asks_zone: Option<ZoneId>, ip: A, zone: Option<ZoneId>) -> Self {
+        if zone != asks_zone {
+            Self::Elsewhere
+        } else if zone.is_some() {
+            Self::Zone
+        } else if asks.is_some_and(|asks| asks.subnet() == ip.subnet()) {
+            Self::Prefix
+        } else {
+            Self::Elsewhere
         }
-        let is_near = match (self.ip, other.ip) {
-            (IpAddr::V4(one), IpAddr::V4(other)) => one.to_bits() >> 8 == other.to_bits() >> 8,
-            (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() >> 64 == other.to_bits() >> 64,
-            _ => false,
-        };
-        if is_near { Nearness::Prefix } else { Nearness::Elsewhere }
+    }
+
+    /// The nearest that a peer can be to who asks.
+    pub fn nearest<A: Ip>(asks: Option<A>, asks_zone: Option<ZoneId>) -> Self {
+        match (asks_zone, asks) {
+            (Some(_), _) => Self::Zone,
+            (None, Some(_)) => Self::Prefix,
+            (None, None) => Self::Elsewhere,
+        }
     }
 }
 
@@ -91,9 +117,9 @@ pub struct Views {
 }
 
 impl Views {
-    /// Zones beyond the 65,536th are left out.
+    /// Zones past [`ZoneId::MOST`] are left out.
     pub fn new(zones: &[Zone], external: ExternalAddress) -> Self {
-        let ids = (0..=u16::MAX).map(ZoneId);
+        let ids = (0..).map_while(ZoneId::nth);
         let networks = ids.zip(zones).flat_map(|(id, zone)| zone.networks.iter().map(move |network| (*network, id)));
         let mut networks: Vec<_> = networks.collect();
         networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
@@ -105,10 +131,20 @@ impl Views {
         self.networks.iter().find(|(network, _)| network.contains(&ip)).map(|(_, zone)| *zone)
     }
 
-    /// A peer at this address. (Where sites use the same private network, an address does not tell them apart, but the one
-    /// that an announce came from may: then the zone is that of the latter.)
+    /// A peer at this address.
     pub fn place(&self, ip: IpAddr) -> Place {
         Place { ip, zone: self.zone_of(ip) }
+    }
+
+    /// A peer that says it is at `ip`, in an announce that came from `source`. Where sites use the same private network, only
+    /// the latter tells them apart: the zone is that of the source if the address can be there, too.
+    pub fn place_seen_from(&self, ip: IpAddr, source: IpAddr) -> Place {
+        let at_source = self.zone_of(source).filter(|&zone| self.has(zone, ip));
+        Place { ip, zone: at_source.or_else(|| self.zone_of(ip)) }
+    }
+
+    fn has(&self, zone: ZoneId, ip: IpAddr) -> bool {
+        self.networks.iter().any(|(network, other)| *other == zone && network.contains(&ip))
     }
 
     /// The address under which a peer is told to who asks, with the peer's own port. None when it is not to be told.
@@ -131,7 +167,7 @@ impl Views {
     /// By which other zones reach this peer: the zone's own address, or that of all who are in none.
     fn external_of(&self, peer: Place) -> Option<IpAddr> {
         let external = match peer.zone {
-            Some(ZoneId(zone)) => self.zone_externals.get(usize::from(zone)).copied().unwrap_or_default(),
+            Some(zone) => self.zone_externals.get(zone.number()).copied().unwrap_or_default(),
             None => self.external,
         };
         external.instead_of(peer.ip)
@@ -251,7 +287,9 @@ mod tests {
         ];
         let views = Views::new(&zones, ExternalAddress::default());
         let here = views.place(ip("192.168.1.5"));
-        let there = Place { zone: views.zone_of(ip("10.99.0.1")), ..here };
+        let there = views.place_seen_from(ip("192.168.1.5"), ip("10.99.0.1"));
+        assert_eq!(views.place_seen_from(ip("192.168.1.5"), ip("192.168.1.1")), here);
+        assert_eq!(views.place_seen_from(ip("172.16.0.1"), ip("10.99.0.1")).zone, None, "it cannot be there");
         assert_eq!(views.address_for(here, there), Some(ip("203.0.113.2")));
         assert_eq!(views.address_for(there, here), Some(ip("203.0.113.1")));
         assert_eq!(views.address_for(here, here), Some(here.ip));
@@ -261,7 +299,15 @@ mod tests {
     #[test]
     fn the_nearest_first() {
         let zones = [zone("office", &["10.0.0.0/8"], &[]), zone("home", &["192.168.0.0/16"], &[])];
-        let nearness = |views: &Views, one, other| views.place(ip(one)).nearness(views.place(ip(other)));
+        let nearness = |views: &Views, one: &str, other: &str| {
+            let (one, other) = (views.place(ip(one)), views.place(ip(other)));
+            let nearness = match other.ip {
+                IpAddr::V4(ip) => Nearness::of(Ipv4Addr::of(one.ip), one.zone, ip, other.zone),
+                IpAddr::V6(ip) => Nearness::of(Ipv6Addr::of(one.ip), one.zone, ip, other.zone),
+            };
+            assert!(nearness >= Nearness::nearest(Some(one.ip).and_then(Ipv4Addr::of), one.zone) || other.ip.is_ipv6());
+            nearness
+        };
         let views = Views::new(&zones, ExternalAddress::default());
         assert_eq!(nearness(&views, "10.0.0.1", "10.9.9.9"), Nearness::Zone);
         assert_eq!(nearness(&views, "203.0.113.5", "203.0.113.250"), Nearness::Prefix);
@@ -272,6 +318,9 @@ mod tests {
         assert_eq!(nearness(&none, "2001:db8::1", "2001:db8::ffff:0:0:1"), Nearness::Prefix);
         assert_eq!(nearness(&none, "2001:db8::1", "2001:db8:0:1::1"), Nearness::Elsewhere);
         assert_eq!(nearness(&none, "0.0.0.1", "::1"), Nearness::Elsewhere);
+        let apart = [zone("here", &["10.0.0.0/26"], &[])];
+        let apart = Views::new(&apart, ExternalAddress::default());
+        assert_eq!(nearness(&apart, "10.0.0.1", "10.0.0.99"), Nearness::Elsewhere, "another zone is elsewhere");
         assert!(Nearness::Zone < Nearness::Prefix && Nearness::Prefix < Nearness::Elsewhere);
     }
 
@@ -342,7 +391,6 @@ mod tests {
             // An external address may by chance be the peer's own.
             prop_assume!(views.external_of(one) != Some(one.ip) && views.external_of(other) != Some(other.ip));
             prop_assert_eq!(as_it_is(one, other), as_it_is(other, one));
-            prop_assert_eq!(one.nearness(other), other.nearness(one));
         }
 
         #[test]

@@ -11,10 +11,7 @@ use super::ConfigError;
 use super::addresses;
 use super::yaml::{self, Problem, Text};
 use crate::bittorrent::address::{Reach, tellable};
-use crate::bittorrent::{ExternalAddress, Zone};
-
-/// More than anybody has. Each network is looked at for each peer.
-const MAX_ZONES: usize = 1000;
+use crate::bittorrent::{ExternalAddress, Zone, ZoneId};
 
 /// Reads and checks the file. `setting` is what named it.
 pub(super) fn read(setting: &'static str, path: &Path) -> Result<Vec<Zone>, ConfigError> {
@@ -25,8 +22,8 @@ fn parse(text: &str) -> Result<Vec<Zone>, Problem> {
     let entries = yaml::parse::<Vec<Checked>>(text)?.unwrap_or_default();
     let zones: Vec<_> = entries.into_iter().map(|Checked(zone)| zone).collect();
     let wrong = |problem| Err(Problem { line: None, problem });
-    if zones.len() > MAX_ZONES {
-        return wrong(format!("there are {} zones, expected at most {MAX_ZONES}", zones.len()));
+    if zones.len() > ZoneId::MOST {
+        return wrong(format!("there are {} zones, expected at most {}", zones.len(), ZoneId::MOST));
     }
     let mut names = HashSet::new();
     match zones.iter().find(|zone| !names.insert(&zone.name)) {

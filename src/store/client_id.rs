@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
-use super::peers::SEED;
+use super::index::SEED;
 use crate::bittorrent::PeerId;
 
 /// Beginnings that are remembered, so that ids made up at random cannot fill the memory. It is far more than there are
@@ -20,7 +20,7 @@ const UNKNOWN: u16 = u16::MAX;
 
 /// A shortened id. Equal ids are equal when shortened by the same [`Prefixes`]; different ones are different but for their
 /// beginnings, once too many of those have been seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClientId {
     /// The number of the first eight bytes.
     prefix: [u8; 2],

@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::{Action, Announcement, Moment, Picked, Store, StoreOptions};
-use crate::bittorrent::{InfoHash, PeerId, PeerLists, Role, SwarmCounts};
+use crate::bittorrent::{ExternalAddress, InfoHash, PeerId, PeerLists, Place, Role, SwarmCounts, Views, Zone};
 
 const AGE: Duration = Duration::from_mins(10);
 
@@ -16,6 +16,15 @@ fn store() -> Store {
 
 fn store_of(max_peers: u64) -> Store {
     Store::new(StoreOptions { peer_age: AGE, max_peers })
+}
+
+/// In no zone.
+fn somewhere(ip: impl Into<IpAddr>) -> Place {
+    Place { ip: ip.into(), zone: None }
+}
+
+fn announce(store: &Store, now: Moment, info_hash: InfoHash, announcement: &Announcement) -> Picked {
+    store.announce(now, &Views::default(), info_hash, announcement)
 }
 
 fn at(seconds: u64) -> Moment {
@@ -34,7 +43,7 @@ fn from(address: &str) -> Announcement {
     let mut id = [b'-'; 20];
     id.iter_mut().zip(address.to_string().bytes()).for_each(|(to, from)| *to = from);
     Announcement {
-        ip: address.ip(),
+        place: somewhere(address.ip()),
         port: NonZeroU16::new(address.port()),
         peer_id: PeerId(id),
         role: Role::Leecher,
@@ -61,20 +70,20 @@ fn set<const N: usize>(addresses: [&str; N]) -> HashSet<String> {
 #[test]
 fn peers_of_a_swarm_are_told_of_each_other_and_of_no_other_swarm() {
     let store = store();
-    assert_eq!(told(&store.announce(at(0), hash(1), &from("10.0.0.1:1"))), set([]));
-    assert_eq!(told(&store.announce(at(0), hash(2), &from("10.0.0.9:9"))), set([]));
-    assert_eq!(told(&store.announce(at(0), hash(1), &from("[fd00::1]:2"))), set(["10.0.0.1:1"]));
-    assert_eq!(told(&store.announce(at(0), hash(1), &from("10.0.0.1:1"))), set(["[fd00::1]:2"]));
+    assert_eq!(told(&announce(&store, at(0), hash(1), &from("10.0.0.1:1"))), set([]));
+    assert_eq!(told(&announce(&store, at(0), hash(2), &from("10.0.0.9:9"))), set([]));
+    assert_eq!(told(&announce(&store, at(0), hash(1), &from("[fd00::1]:2"))), set(["10.0.0.1:1"]));
+    assert_eq!(told(&announce(&store, at(0), hash(1), &from("10.0.0.1:1"))), set(["[fd00::1]:2"]));
 }
 
 #[test]
 fn a_seed_is_told_of_leechers_only() {
     let store = store();
-    store.announce(at(0), hash(1), &seed("10.0.0.1:1"));
-    store.announce(at(0), hash(1), &Announcement { role: Role::PartialSeed, ..from("10.0.0.2:2") });
-    store.announce(at(0), hash(1), &from("10.0.0.3:3"));
-    assert_eq!(told(&store.announce(at(0), hash(1), &seed("10.0.0.4:4"))), set(["10.0.0.3:3"]));
-    let leecher = store.announce(at(0), hash(1), &from("10.0.0.5:5"));
+    announce(&store, at(0), hash(1), &seed("10.0.0.1:1"));
+    announce(&store, at(0), hash(1), &Announcement { role: Role::PartialSeed, ..from("10.0.0.2:2") });
+    announce(&store, at(0), hash(1), &from("10.0.0.3:3"));
+    assert_eq!(told(&announce(&store, at(0), hash(1), &seed("10.0.0.4:4"))), set(["10.0.0.3:3"]));
+    let leecher = announce(&store, at(0), hash(1), &from("10.0.0.5:5"));
     assert_eq!(told(&leecher), set(["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3", "10.0.0.4:4"]));
     assert_eq!(leecher.counts, SwarmCounts { complete: 2, incomplete: 3, partial_seeds: 1, downloaded: 0 });
 }
@@ -83,14 +92,14 @@ fn a_seed_is_told_of_leechers_only() {
 fn own_family_first_when_there_are_more_than_wanted() {
     let store = store();
     for n in 1..=20 {
-        store.announce(at(0), hash(1), &from(&format!("10.0.0.{n}:1")));
-        store.announce(at(0), hash(1), &from(&format!("[fd00::{n}]:1")));
+        announce(&store, at(0), hash(1), &from(&format!("10.0.0.{n}:1")));
+        announce(&store, at(0), hash(1), &from(&format!("[fd00::{n}]:1")));
     }
-    let v4 = store.announce(at(0), hash(1), &Announcement { want: 25, ..from("10.0.0.99:1") });
+    let v4 = announce(&store, at(0), hash(1), &Announcement { want: 25, ..from("10.0.0.99:1") });
     assert_eq!((v4.peers.v4.len(), v4.peers.v6.len()), (20, 5));
-    let v6 = store.announce(at(0), hash(1), &Announcement { want: 15, ..from("[fd00::99]:1") });
+    let v6 = announce(&store, at(0), hash(1), &Announcement { want: 15, ..from("[fd00::99]:1") });
     assert_eq!((v6.peers.v4.len(), v6.peers.v6.len()), (0, 15));
-    let none = store.announce(at(0), hash(1), &Announcement { want: 0, ..from("10.0.0.99:1") });
+    let none = announce(&store, at(0), hash(1), &Announcement { want: 0, ..from("10.0.0.99:1") });
     assert!(none.peers.is_empty());
 }
 
@@ -98,28 +107,164 @@ fn own_family_first_when_there_are_more_than_wanted() {
 fn a_client_is_never_told_of_itself_not_even_of_its_other_family() {
     let store = store();
     let v4 = from("10.0.0.1:1");
-    store.announce(at(0), hash(1), &v4);
+    announce(&store, at(0), hash(1), &v4);
     let v6 = Announcement { peer_id: v4.peer_id, ..from("[fd00::1]:1") };
-    assert_eq!(told(&store.announce(at(0), hash(1), &v6)), set([]));
+    assert_eq!(told(&announce(&store, at(0), hash(1), &v6)), set([]));
     let restarted = Announcement { peer_id: PeerId(*b"-another-client-now-"), ..v4 };
-    assert_eq!(told(&store.announce(at(0), hash(1), &restarted)), set(["[fd00::1]:1"]));
+    assert_eq!(told(&announce(&store, at(0), hash(1), &restarted)), set(["[fd00::1]:1"]));
 }
 
 #[test]
 fn loopback_peers_are_told_to_loopback_clients_only() {
     let store = store();
-    store.announce(at(0), hash(1), &from("127.0.0.1:1"));
-    assert_eq!(told(&store.announce(at(0), hash(1), &from("10.0.0.1:1"))), set([]));
-    assert_eq!(told(&store.announce(at(0), hash(1), &from("127.0.0.2:1"))), set(["127.0.0.1:1", "10.0.0.1:1"]));
+    announce(&store, at(0), hash(1), &from("127.0.0.1:1"));
+    assert_eq!(told(&announce(&store, at(0), hash(1), &from("10.0.0.1:1"))), set([]));
+    assert_eq!(told(&announce(&store, at(0), hash(1), &from("127.0.0.2:1"))), set(["127.0.0.1:1", "10.0.0.1:1"]));
+}
+
+#[test]
+fn the_own_subnet_comes_first_and_the_rest_behind_it() {
+    let store = store();
+    for n in 1..=99 {
+        announce(&store, at(0), hash(1), &from(&format!("10.0.{n}.1:1")));
+        announce(&store, at(0), hash(1), &from(&format!("[2001:db8:0:{n}::1]:1")));
+    }
+    let neighbours = ["10.0.7.1:1", "10.0.7.2:1", "10.0.7.3:1"];
+    neighbours.iter().for_each(|neighbour| drop(announce(&store, at(0), hash(1), &from(neighbour))));
+    let first = |picked: &Picked| {
+        let v4 = picked.peers.v4.iter().map(|peer| peer.endpoint.ip.to_string());
+        v4.take_while(|ip| ip.starts_with("10.0.7.")).count()
+    };
+    for want in [1, 2, 3, 50, 200] {
+        let asks = Announcement { want, port: None, ..from("10.0.7.9:1") };
+        let picked = announce(&store, at(0), hash(1), &asks);
+        assert_eq!((first(&picked), picked.peers.len()), (want.min(3), want), "{want}");
+    }
+    let asks = Announcement { want: 10, port: None, ..from("[2001:db8:0:7::9]:1") };
+    let picked = announce(&store, at(0), hash(1), &asks);
+    assert_eq!(picked.peers.v6[0].endpoint.ip.to_string(), "2001:db8:0:7::1");
+}
+
+/// Two sites that use the same private network. The other one's router is seen where its announces come from.
+fn two_sites() -> Views {
+    let zone = |name: &str, networks: &[&str], external: [u8; 4]| Zone {
+        name: name.to_owned(),
+        networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+        external: ExternalAddress { v4: Some(external.into()), v6: None },
+    };
+    let here = zone("here", &["192.168.0.0/16"], [203, 0, 113, 1]);
+    let there = zone("there", &["192.168.0.0/16", "10.99.0.1/32"], [203, 0, 113, 2]);
+    Views::new(&[here, there], ExternalAddress::default())
+}
+
+#[test]
+fn the_own_zone_comes_first_and_sites_with_the_same_network_are_two() {
+    let (store, views) = (store(), two_sites());
+    let from_zone = |router: &str, address: &str| {
+        let announcement = from(address);
+        let place = views.place_seen_from(announcement.place.ip, router.parse().unwrap());
+        Announcement { place, peer_id: from(&format!("{router}:1")).peer_id, ..announcement }
+    };
+    let announce = |announcement: &Announcement| store.announce(at(0), &views, hash(1), announcement);
+    let (here, there) = ("192.168.0.1", "10.99.0.1");
+    announce(&Announcement { peer_id: from("1.1.1.1:1").peer_id, ..from_zone(here, "192.168.1.5:1") });
+    announce(&Announcement { peer_id: from("2.2.2.2:2").peer_id, ..from_zone(there, "192.168.1.5:1") });
+    announce(&Announcement { peer_id: from("3.3.3.3:3").peer_id, ..from_zone(there, "192.168.1.6:1") });
+    (1..=200).for_each(|n| drop(announce(&from(&format!("198.51.100.{n}:1")))));
+    assert_eq!(store.scrape(at(0), hash(1)).incomplete, 203);
+
+    let first = |asks: &Announcement| told(&Picked { peers: head(&announce(asks).peers, 2), ..Picked::default() });
+    let asks = Announcement { port: None, ..from_zone(there, "192.168.200.9:1") };
+    assert_eq!(first(&asks), set(["192.168.1.5:1", "192.168.1.6:1"]));
+    // One of the two there: their router forwards the port to one of them only.
+    let asks = Announcement { port: None, want: 200, ..from_zone(here, "192.168.200.9:1") };
+    assert_eq!(announce(&asks).peers.v4[0].endpoint.ip.to_string(), "192.168.1.5");
+    let everybody = Announcement { want: 202, ..asks };
+    let of_there = |peers: &PeerLists| peers.v4.iter().filter(|peer| peer.endpoint.ip.octets()[3] == 2).count();
+    let picked = announce(&everybody);
+    assert_eq!((picked.peers.len(), of_there(&picked.peers)), (202, 2), "198.51.100.2 and the router");
+    // Each is signed off where it is.
+    announce(&Announcement {
+        action: Action::Leave,
+        peer_id: from("1.1.1.1:1").peer_id,
+        ..from_zone(here, "192.168.1.5:1")
+    });
+    assert_eq!(first(&Announcement { port: None, ..from_zone(there, "192.168.200.9:1") }).len(), 2);
+}
+
+fn head(peers: &PeerLists, count: usize) -> PeerLists {
+    PeerLists { v4: peers.v4.iter().take(count).copied().collect(), v6: Vec::new() }
+}
+
+#[test]
+fn who_reaches_few_is_told_as_many_as_it_wants() {
+    let store = store();
+    for n in 0..900_u16 {
+        let [a, b] = n.to_be_bytes();
+        announce(&store, at(0), hash(1), &from(&format!("10.0.{a}.{b}:1")));
+        if n % 30 == 0 {
+            announce(&store, at(0), hash(1), &from(&format!("203.0.{a}.{b}:1")));
+        }
+    }
+    for want in [5, 30, 50] {
+        let asks = Announcement { port: None, want, ..from("8.8.8.8:8") };
+        let picked = announce(&store, at(0), hash(1), &asks);
+        assert_eq!(picked.peers.len(), want.min(30));
+        assert!(told(&picked).iter().all(|address| address.starts_with("203.")));
+    }
+}
+
+#[test]
+fn a_client_on_both_families_counts_once() {
+    for swarm_size in [0, 300] {
+        let store = store();
+        for n in 0..swarm_size {
+            announce(&store, at(0), hash(1), &from(&format!("10.1.{}.{}:1", n / 250, n % 250)));
+            announce(&store, at(0), hash(1), &from(&format!("[fd00::1:{n:x}]:1")));
+        }
+        let others = 2 * swarm_size;
+        let v4 = from("10.0.0.1:1");
+        let v6 = Announcement { peer_id: v4.peer_id, ..from("[fd00::1]:1") };
+        let done = |announcement: &Announcement| Announcement {
+            role: Role::Seed,
+            action: Action::Stay { completed: true },
+            ..*announcement
+        };
+        let stopped = |announcement: &Announcement| Announcement { action: Action::Leave, ..*announcement };
+        let counts = |announcement: &Announcement| {
+            let SwarmCounts { complete, incomplete, downloaded, .. } =
+                announce(&store, at(0), hash(1), announcement).counts;
+            (complete, incomplete - others, downloaded)
+        };
+        for (first, second) in [(&v4, &v6), (&v6, &v4)] {
+            assert_eq!(counts(first), (0, 1, 0));
+            assert_eq!(counts(second), (0, 1, 0));
+            assert_eq!(counts(first), (0, 1, 0));
+            let asks = Announcement { want: 1000, ..from("10.0.0.9:9") };
+            let picked = announce(&store, at(0), hash(1), &asks);
+            assert_eq!(picked.peers.len(), 2 + others as usize, "it has two addresses");
+            announce(&store, at(0), hash(1), &stopped(&asks));
+            // Who stays counts under the address that stays.
+            assert_eq!(counts(&stopped(first)), (0, 1, 0));
+            assert_eq!(counts(&stopped(second)), (0, 0, 0));
+        }
+        counts(&v4);
+        counts(&v6);
+        counts(&done(&v6));
+        assert_eq!(counts(&done(&v4)), (1, 0, 1), "one download");
+        assert_eq!(counts(&done(&v6)), (1, 0, 1));
+        let census: i64 = store.totals().peers.iter().flatten().sum();
+        assert_eq!(census, i64::from(others) + 2, "addresses by family");
+    }
 }
 
 #[test]
 fn leaving_removes_with_and_without_a_port() {
     let store = store();
-    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
-    store.announce(at(0), hash(1), &from("10.0.0.2:2"));
-    store.announce(at(0), hash(1), &Announcement { action: Action::Leave, ..from("10.0.0.1:1") });
-    store.announce(at(0), hash(1), &Announcement { action: Action::Leave, port: None, ..from("10.0.0.2:2") });
+    announce(&store, at(0), hash(1), &from("10.0.0.1:1"));
+    announce(&store, at(0), hash(1), &from("10.0.0.2:2"));
+    announce(&store, at(0), hash(1), &Announcement { action: Action::Leave, ..from("10.0.0.1:1") });
+    announce(&store, at(0), hash(1), &Announcement { action: Action::Leave, port: None, ..from("10.0.0.2:2") });
     assert_eq!(store.scrape(at(0), hash(1)), SwarmCounts::default());
     assert_eq!(store.totals().peers, [[0; 2]; 2]);
 }
@@ -127,10 +272,10 @@ fn leaving_removes_with_and_without_a_port() {
 #[test]
 fn nobody_removes_another_client() {
     let store = store();
-    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
+    announce(&store, at(0), hash(1), &from("10.0.0.1:1"));
     let stranger = Announcement { peer_id: from("10.0.0.9:9").peer_id, ..from("10.0.0.1:1") };
-    store.announce(at(0), hash(1), &Announcement { action: Action::Leave, ..stranger });
-    store.announce(at(0), hash(1), &Announcement { action: Action::Leave, port: None, ..stranger });
+    announce(&store, at(0), hash(1), &Announcement { action: Action::Leave, ..stranger });
+    announce(&store, at(0), hash(1), &Announcement { action: Action::Leave, port: None, ..stranger });
     assert_eq!(store.scrape(at(0), hash(1)).incomplete, 1);
 }
 
@@ -138,10 +283,10 @@ fn nobody_removes_another_client() {
 fn one_without_a_port_is_told_but_not_recorded() {
     let store = store();
     let unreachable = Announcement { port: None, ..from("10.0.0.2:2") };
-    store.announce(at(0), hash(1), &unreachable);
+    announce(&store, at(0), hash(1), &unreachable);
     assert_eq!(store.totals().swarms, 0);
-    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
-    assert_eq!(told(&store.announce(at(0), hash(1), &unreachable)), set(["10.0.0.1:1"]));
+    announce(&store, at(0), hash(1), &from("10.0.0.1:1"));
+    assert_eq!(told(&announce(&store, at(0), hash(1), &unreachable)), set(["10.0.0.1:1"]));
     assert_eq!(store.scrape(at(0), hash(1)).incomplete, 1);
 }
 
@@ -149,21 +294,22 @@ fn one_without_a_port_is_told_but_not_recorded() {
 fn completed_is_counted_once_a_download() {
     let store = store();
     let done = Announcement { action: Action::Stay { completed: true }, ..seed("10.0.0.1:1") };
-    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
-    assert_eq!(store.announce(at(0), hash(1), &done).counts.downloaded, 1);
-    assert_eq!(store.announce(at(0), hash(1), &done).counts.downloaded, 1);
-    let other = Announcement { ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), ..done };
-    assert_eq!(store.announce(at(0), hash(1), &other).counts.downloaded, 2);
+    announce(&store, at(0), hash(1), &from("10.0.0.1:1"));
+    assert_eq!(announce(&store, at(0), hash(1), &done).counts.downloaded, 1);
+    assert_eq!(announce(&store, at(0), hash(1), &done).counts.downloaded, 1);
+    let other =
+        Announcement { place: somewhere(Ipv4Addr::new(10, 0, 0, 2)), peer_id: from("10.0.0.2:1").peer_id, ..done };
+    assert_eq!(announce(&store, at(0), hash(1), &other).counts.downloaded, 2);
 }
 
 #[test]
 fn a_peer_is_kept_for_the_peer_age_and_not_longer() {
     let store = store();
-    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
-    store.announce(at(300), hash(1), &seed("10.0.0.2:2"));
-    let before = store.announce(at(599), hash(1), &Announcement { port: None, ..from("10.0.0.9:9") });
+    announce(&store, at(0), hash(1), &from("10.0.0.1:1"));
+    announce(&store, at(300), hash(1), &seed("10.0.0.2:2"));
+    let before = announce(&store, at(599), hash(1), &Announcement { port: None, ..from("10.0.0.9:9") });
     assert_eq!(told(&before), set(["10.0.0.1:1", "10.0.0.2:2"]));
-    let after = store.announce(at(600), hash(1), &Announcement { port: None, ..from("10.0.0.9:9") });
+    let after = announce(&store, at(600), hash(1), &Announcement { port: None, ..from("10.0.0.9:9") });
     assert_eq!(told(&after), set(["10.0.0.2:2"]));
     assert_eq!(after.counts, SwarmCounts { complete: 1, ..SwarmCounts::default() });
     assert_eq!(store.scrape(at(900), hash(1)), SwarmCounts::default());
@@ -176,35 +322,35 @@ fn expired_peers_of_a_huge_swarm_are_not_told_even_when_it_was_just_swept() {
     for n in 0..3_000_u16 {
         let late = u64::from(n >= 1_500);
         let [a, b] = n.to_be_bytes();
-        store.announce(at(late), hash(1), &from(&format!("10.0.{a}.{b}:1")));
+        announce(&store, at(late), hash(1), &from(&format!("10.0.{a}.{b}:1")));
     }
     let asks = Announcement { port: None, want: 3_000, ..from("10.9.9.9:9") };
-    assert_eq!(store.announce(at(600), hash(1), &asks).peers.len(), 1_500);
-    let tenth_later = Moment::after(Duration::from_millis(600_900));
-    assert_eq!(store.announce(tenth_later, hash(1), &asks).peers.len(), 1_500);
-    assert_eq!(store.announce(at(601), hash(1), &asks).peers.len(), 0);
+    assert_eq!(announce(&store, at(600), hash(1), &asks).peers.len(), 1_500);
+    let half_later = Moment::after(Duration::from_millis(600_500));
+    assert_eq!(announce(&store, half_later, hash(1), &asks).peers.len(), 1_500);
+    assert_eq!(announce(&store, at(601), hash(1), &asks).peers.len(), 0);
 }
 
 #[test]
 fn clients_that_share_an_address_are_noticed_when_they_join() {
     let store = store();
     for port in 1..=4 {
-        let joined = store.announce(at(0), hash(1), &from(&format!("172.17.0.1:{port}")));
+        let joined = announce(&store, at(0), hash(1), &from(&format!("172.17.0.1:{port}")));
         assert_eq!(joined.others_at_address, port - 1);
     }
-    assert_eq!(store.announce(at(0), hash(1), &from("172.17.0.1:1")).others_at_address, 0);
+    assert_eq!(announce(&store, at(0), hash(1), &from("172.17.0.1:1")).others_at_address, 0);
 }
 
 #[test]
 fn totals_follow_every_change() {
     let store = store();
-    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
-    store.announce(at(0), hash(1), &seed("10.0.0.2:1"));
-    store.announce(at(0), hash(2), &seed("[fd00::1]:1"));
+    announce(&store, at(0), hash(1), &from("10.0.0.1:1"));
+    announce(&store, at(0), hash(1), &seed("10.0.0.2:1"));
+    announce(&store, at(0), hash(2), &seed("[fd00::1]:1"));
     let totals = store.totals();
     assert_eq!((totals.swarms, totals.peers), (2, [[1, 1], [1, 0]]));
-    store.announce(at(0), hash(1), &seed("10.0.0.1:1"));
-    store.announce(at(0), hash(2), &Announcement { action: Action::Leave, ..seed("[fd00::1]:1") });
+    announce(&store, at(0), hash(1), &seed("10.0.0.1:1"));
+    announce(&store, at(0), hash(2), &Announcement { action: Action::Leave, ..seed("[fd00::1]:1") });
     let totals = store.totals();
     assert_eq!((totals.swarms, totals.peers), (2, [[2, 0], [0, 0]]));
 }
@@ -213,9 +359,9 @@ fn totals_follow_every_change() {
 fn an_abandoned_swarm_goes_away() {
     let store = store();
     let done = Announcement { action: Action::Stay { completed: true }, ..seed("10.0.0.2:2") };
-    store.announce(at(0), hash(1), &from("10.0.0.1:1"));
-    store.announce(at(1), hash(2), &done);
-    store.announce(at(2), hash(2), &Announcement { action: Action::Leave, ..done });
+    announce(&store, at(0), hash(1), &from("10.0.0.1:1"));
+    announce(&store, at(1), hash(2), &done);
+    announce(&store, at(2), hash(2), &Announcement { action: Action::Leave, ..done });
     let after = |seconds| {
         // As often as it takes to come by everywhere.
         (0..60).for_each(|_| store.housekeep(at(seconds)));
@@ -234,13 +380,13 @@ fn an_abandoned_swarm_goes_away() {
 fn half_expired(count: u32, keep: u32) -> Store {
     let store = store();
     let quiet = |n: u32| {
-        let ip = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n));
+        let place = somewhere(Ipv4Addr::from_bits(0x0a00_0000 + n));
         let mut id = [b'-'; 20];
         id[16..].copy_from_slice(&n.to_be_bytes());
-        Announcement { ip, peer_id: PeerId(id), want: 0, ..from("10.0.0.1:1") }
+        Announcement { place, peer_id: PeerId(id), want: 0, ..from("10.0.0.1:1") }
     };
-    (0..count).for_each(|n| drop(store.announce(at(0), hash(1), &quiet(n))));
-    (0..count).step_by(keep as usize).for_each(|n| drop(store.announce(at(300), hash(1), &quiet(n))));
+    (0..count).for_each(|n| drop(announce(&store, at(0), hash(1), &quiet(n))));
+    (0..count).step_by(keep as usize).for_each(|n| drop(announce(&store, at(300), hash(1), &quiet(n))));
     store
 }
 
@@ -248,7 +394,7 @@ fn half_expired(count: u32, keep: u32) -> Store {
 fn when_nearly_all_of_a_huge_swarm_expire_they_go_together() {
     let store = half_expired(50_000, 1_000);
     let asks = Announcement { port: None, want: 200, ..from("10.9.9.9:9") };
-    let picked = store.announce(at(600), hash(1), &asks);
+    let picked = announce(&store, at(600), hash(1), &asks);
     assert_eq!((picked.peers.len(), picked.counts.incomplete), (50, 50));
     assert_eq!(store.totals().peers, [[0, 50], [0, 0]]);
 }
@@ -257,16 +403,16 @@ fn when_nearly_all_of_a_huge_swarm_expire_they_go_together() {
 fn the_few_who_are_left_of_a_huge_swarm_are_told_wherever_they_are() {
     let store = store();
     let quiet = |n: u32| {
-        let ip = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n));
-        Announcement { ip, want: 0, ..from("10.0.0.1:1") }
+        let place = somewhere(Ipv4Addr::from_bits(0x0a00_0000 + n));
+        Announcement { place, want: 0, ..from("10.0.0.1:1") }
     };
     let asks = Announcement { port: None, want: 1, ..from("10.9.9.9:9") };
     // In several swarms, as one may be lucky.
     for swarm in 1..=8 {
-        (0..20_000).for_each(|n| drop(store.announce(at(0), hash(swarm), &quiet(n))));
+        (0..20_000).for_each(|n| drop(announce(&store, at(0), hash(swarm), &quiet(n))));
         // They stand where a sweep begins, so that it meets few who have expired.
-        (0..200).for_each(|n| drop(store.announce(at(300), hash(swarm), &quiet(n))));
-        assert_eq!(store.announce(at(600), hash(swarm), &asks).peers.len(), 1);
+        (0..200).for_each(|n| drop(announce(&store, at(300), hash(swarm), &quiet(n))));
+        assert_eq!(announce(&store, at(600), hash(swarm), &asks).peers.len(), 1);
         assert_eq!(store.scrape(at(600), hash(swarm)).incomplete, 200);
     }
 }
@@ -275,12 +421,12 @@ fn the_few_who_are_left_of_a_huge_swarm_are_told_wherever_they_are() {
 fn when_half_of_a_huge_swarm_expires_it_goes_bit_by_bit_and_the_others_are_told() {
     let store = half_expired(50_000, 2);
     let asks = Announcement { port: None, want: 100, ..from("10.9.9.9:9") };
-    let picked = store.announce(at(600), hash(1), &asks);
+    let picked = announce(&store, at(600), hash(1), &asks);
     // Nobody has to wait until all are gone, and nobody is told of one that is.
     assert!((45_000..50_000).contains(&picked.counts.incomplete), "{}", picked.counts.incomplete);
     assert!(picked.peers.len() > 80, "{}", picked.peers.len());
     assert!(picked.peers.v4.iter().all(|peer| peer.endpoint.ip.to_bits() % 2 == 0));
-    (0..300).for_each(|_| drop(store.announce(at(600), hash(1), &asks)));
+    (0..300).for_each(|_| drop(announce(&store, at(600), hash(1), &asks)));
     assert_eq!(store.scrape(at(600), hash(1)).incomplete, 25_000);
 }
 
@@ -291,10 +437,10 @@ fn a_peer_that_stays_is_kept_however_long_it_does() {
     for hour in 0..100_u64 {
         let now = at(hour * 300);
         assert_eq!(
-            told(&store.announce(now, hash(1), &from("10.0.0.1:1"))),
+            told(&announce(&store, now, hash(1), &from("10.0.0.1:1"))),
             if hour == 0 { set([]) } else { set(["10.0.0.2:2"]) }
         );
-        assert_eq!(told(&store.announce(now, hash(1), &from("10.0.0.2:2"))), set(["10.0.0.1:1"]));
+        assert_eq!(told(&announce(&store, now, hash(1), &from("10.0.0.2:2"))), set(["10.0.0.1:1"]));
         (0..60).for_each(|_| store.housekeep(now));
     }
     assert_eq!(store.totals().peers, [[0, 2], [0, 0]]);
@@ -303,8 +449,8 @@ fn a_peer_that_stays_is_kept_however_long_it_does() {
 #[test]
 fn clocks_that_differ_a_little_make_nobody_old() {
     let store = store();
-    store.announce(at(10), hash(1), &from("10.0.0.1:1"));
-    assert_eq!(told(&store.announce(at(9), hash(1), &from("10.0.0.2:2"))), set(["10.0.0.1:1"]));
+    announce(&store, at(10), hash(1), &from("10.0.0.1:1"));
+    assert_eq!(told(&announce(&store, at(9), hash(1), &from("10.0.0.2:2"))), set(["10.0.0.1:1"]));
 }
 
 #[test]
@@ -312,14 +458,14 @@ fn a_flood_of_info_hashes_does_not_push_out_the_swarms_in_use() {
     let store = store_of(50_000);
     for peer in 0..5 {
         for swarm in 0..200 {
-            store.announce(at(0), hash(swarm), &from(&format!("10.0.0.{peer}:1")));
+            announce(&store, at(0), hash(swarm), &from(&format!("10.0.0.{peer}:1")));
         }
     }
     // Each swarm is asked for once while half as many strangers come as the store has room for.
     for n in 0..200_000 {
-        store.announce(at(1), hash(1_000 + n), &from("10.6.6.6:6"));
+        announce(&store, at(1), hash(1_000 + n), &from("10.6.6.6:6"));
         if n % 125 == 0 {
-            store.announce(at(1), hash(n / 125 % 200), &from("10.0.0.1:1"));
+            announce(&store, at(1), hash(n / 125 % 200), &from("10.0.0.1:1"));
         }
     }
     store.housekeep(at(1));
@@ -335,7 +481,7 @@ fn one_swarm_cannot_outgrow_the_store() {
     let store = store_of(1_000);
     for n in 0..20_000_u16 {
         let [a, b] = n.to_be_bytes();
-        store.announce(at(0), hash(1), &from(&format!("10.0.{a}.{b}:1")));
+        announce(&store, at(0), hash(1), &from(&format!("10.0.{a}.{b}:1")));
     }
     store.housekeep(at(0));
     let peers: i64 = store.totals().peers.iter().flatten().sum();
@@ -353,7 +499,7 @@ fn counts_stay_right_under_concurrent_announces_and_evictions() {
                     let swarm = (n * 7 + thread) % 300;
                     let action = if n % 11 == 0 { Action::Leave } else { Action::Stay { completed: false } };
                     let address = format!("10.{thread}.{}.{}:1", n % 5, n % 7);
-                    store.announce(at(0), hash(swarm), &Announcement { action, ..from(&address) });
+                    announce(store, at(0), hash(swarm), &Announcement { action, ..from(&address) });
                 }
             });
         }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::shard::{Change, Key, Shard, hash};
+use super::swarm::Present;
 use super::{Action, Age, Announcement, Lifetime, Moment, Picked};
-use crate::bittorrent::{InfoHash, SwarmCounts};
+use crate::bittorrent::{InfoHash, SwarmCounts, Views};
 
 /// Locks, each for its share of the info-hashes: so many that workers rarely meet, and that no table is so large that it
 /// takes long to grow.
@@ -75,11 +76,12 @@ impl Store {
         }
     }
 
-    /// Carries out an announce and tells who else is in the swarm.
-    pub fn announce(&self, now: Moment, info_hash: InfoHash, announcement: &Announcement) -> Picked {
+    /// Carries out an announce and tells who else is in the swarm, as far as the announcer reaches them.
+    pub fn announce(&self, now: Moment, views: &Views, info_hash: InfoHash, announcement: &Announcement) -> Picked {
         let is_to_be_kept = matches!(announcement.action, Action::Stay { .. }) && announcement.port.is_some();
         let (picked, grown) = self.with(info_hash, |shard, key, change| {
-            let picked = shard.announce(now, self.life, key, is_to_be_kept, announcement, change);
+            let present = Present { now, life: self.life, views };
+            let picked = shard.announce(present, key, is_to_be_kept, announcement, change);
             (picked, change.peers() + change.swarms > 0)
         });
         if grown && self.is_too_full() {

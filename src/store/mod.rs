@@ -18,8 +18,11 @@
 mod client_id;
 #[cfg(test)]
 mod contract;
+mod entry;
+mod index;
 mod memory;
 mod peers;
+mod ranked;
 mod shard;
 mod swarm;
 
@@ -62,15 +65,19 @@ impl Age {
     }
 }
 
-/// A moment as a peer holds it, in two bytes: the lower ones of a count of ticks.
+/// A moment as a peer holds it: the lower bits of a count of ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tick([u8; 2]);
+struct Tick(u16);
 
 impl Tick {
+    /// The others of two bytes are the peer's kind.
+    const BITS: u32 = 13;
+    const MASK: u16 = (1 << Self::BITS) - 1;
+
     /// Ticks from then to now. None if then is not past: the workers' clocks differ by what a lock takes.
     fn since(self, then: Self) -> u16 {
-        let elapsed = u16::from_ne_bytes(self.0).wrapping_sub(u16::from_ne_bytes(then.0));
-        if elapsed > u16::MAX / 2 { 0 } else { elapsed }
+        let elapsed = self.0.wrapping_sub(then.0) & Self::MASK;
+        if elapsed > Self::MASK / 2 { 0 } else { elapsed }
     }
 }
 
@@ -85,7 +92,7 @@ struct Lifetime {
 impl Lifetime {
     /// A count of ticks returns to where it was after eight lifetimes at least. No peer is kept half as long: housekeeping
     /// comes by in every one.
-    const MOST_TICKS: u16 = 8192;
+    const MOST_TICKS: u16 = 1024;
 
     fn new(age: Age) -> Self {
         let tick = age.0.div_ceil(u32::from(Self::MOST_TICKS)).max(1);
@@ -94,7 +101,7 @@ impl Lifetime {
 
     fn tick(self, moment: Moment) -> Tick {
         let [.., high, low] = (moment.0 / self.tick).to_be_bytes();
-        Tick(u16::from_be_bytes([high, low]).to_ne_bytes())
+        Tick(u16::from_be_bytes([high, low]) & Tick::MASK)
     }
 
     /// Whether one who was last heard of so many ticks ago is gone.

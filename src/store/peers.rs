@@ -1,54 +1,33 @@
 //! The peers of one family in one swarm: a dense list, for picking at random, and an index once it is long.
 
-use std::hash::BuildHasher;
-use std::num::NonZeroU16;
-use std::sync::LazyLock;
-
-use hashbrown::HashTable;
+use fastrand::Rng;
 use thin_vec::ThinVec;
 
 use super::client_id::ClientId;
+use super::entry::{Entry, Kind, Spot};
+use super::index::Index;
+use super::ranked::Ranked;
 use super::{Lifetime, Tick};
-use crate::bittorrent::{Endpoint, Ip, Role};
+use crate::bittorrent::{Ip, Nearness, Peer, Role};
 
 /// Up to this many peers a scan of the list is as fast as a look-up in an index, which would cost memory in every swarm.
 const SCAN: usize = 64;
 
-/// How far the list is searched for what the index does not know. What takes longer would hold the lock too long.
+/// How far the list is searched for what the index does not know, and for peers that can be told. What takes longer would
+/// hold the lock too long.
 const SEARCH: usize = 1_000;
 
-/// How often one is drawn from a stretch of a long list until there is one that can be had.
-const DRAWS: usize = 4;
+/// Peers of a long list among which the nearest are looked for. In a larger swarm there may be nearer ones, of which each
+/// announce meets others.
+const LOOKS: usize = 512;
 
-/// The peers of one family, leechers first, partial seeds next, seeds last: a seed is told of leechers only, and how many
-/// there are of each kind is found by halving. 16 bytes while it is short, as most of the memory of the process is in
-/// lists of a few peers.
+/// The peers of one family in the order of their kinds: a seed is told of leechers only, and how many there are of each kind
+/// is found by halving. 16 bytes while it is short, as most of the memory of the process is in lists of a few peers.
 #[derive(Debug)]
 pub(super) struct Peers<A> {
     entries: ThinVec<Entry<A>>,
     /// None while the list is short.
     index: Option<Box<Index>>,
-}
-
-/// What a long list has besides.
-#[derive(Debug)]
-struct Index {
-    /// Where each endpoint stands in the list.
-    places: HashTable<u32>,
-    /// How far the list has been swept.
-    swept: usize,
-}
-
-/// 23 bytes for an IPv4 peer, 35 for an IPv6 peer: four or 16 of address, two of port, two of time, one of role. 14 are the
-/// peer id, without which dictionary replies would not be whole, a client could not be kept from its own second address,
-/// and anybody could sign off anybody. Nothing is aligned, so that nothing is padding.
-#[derive(Clone, Copy, Debug)]
-struct Entry<A> {
-    ip: A,
-    port: [u8; 2],
-    seen: Tick,
-    role: Role,
-    id: ClientId,
 }
 
 /// What [`Peers::upsert`] found.
@@ -75,27 +54,6 @@ impl<A> Default for Peers<A> {
     }
 }
 
-impl<A: Ip> Entry<A> {
-    fn endpoint(&self) -> Endpoint<A> {
-        // Ports come from endpoints, which have none that is 0.
-        let port = NonZeroU16::new(u16::from_ne_bytes(self.port)).unwrap_or(NonZeroU16::MIN);
-        Endpoint { ip: self.ip, port }
-    }
-
-    fn is_at(&self, endpoint: Endpoint<A>) -> bool {
-        self.ip == endpoint.ip && self.port == endpoint.port.get().to_ne_bytes()
-    }
-}
-
-/// A role's place in the list.
-fn rank(role: Role) -> u8 {
-    match role {
-        Role::Leecher => 0,
-        Role::PartialSeed => 1,
-        Role::Seed => 2,
-    }
-}
-
 impl<A: Ip> Peers<A> {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
@@ -106,47 +64,67 @@ impl<A: Ip> Peers<A> {
         self.index.is_some()
     }
 
-    /// How many there are of each kind: leechers, partial seeds and seeds.
+    /// How many there are of each role: leechers, partial seeds and seeds.
     pub(super) fn counts(&self) -> [usize; 3] {
-        let leechers = self.end_of(Role::Leecher);
-        let others = self.entries.get(leechers..).unwrap_or_default();
-        let partial_seeds = others.partition_point(|entry| rank(entry.role) <= rank(Role::PartialSeed));
-        [leechers, partial_seeds, others.len() - partial_seeds]
+        self.by_role().map(<[_]>::len)
     }
 
-    /// Where the peers of a role end in the list.
-    fn end_of(&self, role: Role) -> usize {
-        self.entries.partition_point(|entry| rank(entry.role) <= rank(role))
+    /// The same of those that are second addresses.
+    pub(super) fn seconds(&self) -> [usize; 3] {
+        self.by_role().map(|entries| entries.len() - entries.partition_point(|entry| !entry.kind().is_second()))
     }
 
-    pub(super) fn upsert(&mut self, endpoint: Endpoint<A>, id: ClientId, role: Role, now: Tick) -> Upsert {
-        let entry = Entry { ip: endpoint.ip, port: endpoint.port.get().to_ne_bytes(), seen: now, role, id };
-        let known = self.find(endpoint).and_then(|at| Some((at, self.entries.get_mut(at)?)));
-        match known {
-            Some((_, old)) if old.role == role => {
-                *old = entry;
-                Upsert::Refreshed(role)
-            }
-            Some((at, &mut Entry { role: old, .. })) => {
-                self.remove_at(at);
-                self.push(entry);
-                Upsert::Refreshed(old)
-            }
-            None => {
-                self.push(entry);
-                Upsert::Joined
-            }
+    fn by_role(&self) -> [&[Entry<A>]; 3] {
+        let leechers_end = self.end_of(Kind::LAST_LEECHER);
+        let (leechers, others) = self.entries.split_at_checked(leechers_end).unwrap_or_default();
+        let seeds = others.partition_point(|entry| entry.role() != Role::Seed);
+        let (partial_seeds, seeds) = others.split_at_checked(seeds).unwrap_or_default();
+        [leechers, partial_seeds, seeds]
+    }
+
+    /// Where the peers of a kind end in the list.
+    fn end_of(&self, kind: Kind) -> usize {
+        self.entries.partition_point(|entry| entry.kind() <= kind)
+    }
+
+    pub(super) fn upsert(&mut self, spot: Spot<A>, id: ClientId, kind: Kind, now: Tick) -> Upsert {
+        let entry = Entry::new(spot, id, kind, now);
+        let Some((at, old)) = self.find(spot).and_then(|at| Some((at, *self.entries.get(at)?))) else {
+            self.push(entry);
+            return Upsert::Joined;
+        };
+        self.replace(at, &old, entry);
+        Upsert::Refreshed(old.role())
+    }
+
+    /// Puts an entry in the place of an old one, or where its kind has its place.
+    fn replace(&mut self, at: usize, old: &Entry<A>, entry: Entry<A>) {
+        if old.kind() != entry.kind() || old.id != entry.id {
+            self.remove_at(at);
+            self.push(entry);
+        } else if let Some(place) = self.entries.get_mut(at) {
+            *place = entry;
         }
+    }
+
+    /// The role of a client that has this id.
+    pub(super) fn role_of(&self, id: ClientId) -> Option<Role> {
+        self.entries.get(self.find_client(id)?).map(Entry::role)
+    }
+
+    /// From now on the client of this id counts here, or under its other address.
+    pub(super) fn set_second(&mut self, id: ClientId, is_second: bool) {
+        let Some((at, old)) = self.find_client(id).and_then(|at| Some((at, *self.entries.get(at)?))) else { return };
+        self.replace(at, &old, Entry::new(old.spot(), id, Kind::new(old.role(), is_second), old.seen()));
     }
 
     /// Removes the client of that id at that endpoint, or, when it names no port, at that address, and tells what it was.
     /// One client cannot remove another that has taken its place.
-    pub(super) fn remove(&mut self, ip: A, port: Option<NonZeroU16>, id: ClientId) -> Option<Role> {
-        let is_it = |entry: &Entry<A>| entry.ip == ip && entry.id == id;
-        let at = match port {
-            Some(port) => self.find(Endpoint { ip, port }).filter(|&at| self.entries.get(at).is_some_and(is_it)),
+    pub(super) fn remove(&mut self, ip: A, spot: Option<Spot<A>>, id: ClientId) -> Option<Role> {
+        let at = match spot {
+            Some(spot) => self.find(spot).filter(|&at| self.entries.get(at).is_some_and(|entry| entry.id == id)),
             // Behind the first stretch of a huge list such a client stays until it expires.
-            None => self.entries.iter().take(SEARCH).position(is_it),
+            None => self.entries.iter().take(SEARCH).position(|entry| entry.ip == ip && entry.id == id),
         };
         let removed = self.remove_at(at?);
         self.shrink();
@@ -154,12 +132,12 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Removes a peer at random but this one, for want of room.
-    pub(super) fn remove_any_but(&mut self, endpoint: Endpoint<A>) -> Option<Role> {
+    pub(super) fn remove_any_but(&mut self, spot: Spot<A>) -> Option<Role> {
         if self.len() < 2 {
             return None;
         }
         let at = fastrand::usize(..self.len());
-        let is_it = self.entries.get(at)?.is_at(endpoint);
+        let is_it = self.entries.get(at)?.is_at(spot);
         self.remove_at(if is_it { (at + 1) % self.len() } else { at })
     }
 
@@ -170,16 +148,16 @@ impl<A: Ip> Peers<A> {
         let mut at = self.index.as_ref().map_or(0, |index| index.swept);
         let mut oldest = 0;
         let slice = if self.index.is_some() { most } else { usize::MAX };
-        let is_stale = |entry: &&Entry<A>| age.is_over(now.since(entry.seen));
+        let is_stale = |entry: &&Entry<A>| age.is_over(now.since(entry.seen()));
         let ahead = self.entries.get(at..).unwrap_or_default();
         if self.index.is_some() && ahead.iter().take(most).filter(is_stale).count() > most.min(ahead.len()) / 8 * 7 {
             return self.purge(now, age, dropped);
         }
         for _ in 0..slice {
             let Some(entry) = self.entries.get(at) else { break };
-            let elapsed = now.since(entry.seen);
+            let elapsed = now.since(entry.seen());
             if age.is_over(elapsed) {
-                dropped(entry.role);
+                dropped(entry.role());
                 // Another entry may stand here now, but one that was moved from behind: not yet looked at.
                 self.remove_at(at);
             } else {
@@ -199,12 +177,12 @@ impl<A: Ip> Peers<A> {
     pub(super) fn purge(&mut self, now: Tick, age: Lifetime, mut dropped: impl FnMut(Role)) -> Swept {
         let mut oldest = 0;
         self.entries.retain(|entry| {
-            let elapsed = now.since(entry.seen);
+            let elapsed = now.since(entry.seen());
             let stays = !age.is_over(elapsed);
             if stays {
                 oldest = oldest.max(elapsed);
             } else {
-                dropped(entry.role);
+                dropped(entry.role());
             }
             stays
         });
@@ -222,42 +200,39 @@ impl<A: Ip> Peers<A> {
         self.entries.shrink_to_fit();
         match &mut self.index {
             Some(_) if self.entries.len() <= SCAN / 2 => self.index = None,
-            Some(index) => index.places.shrink_to(self.entries.len() * 2, |&at| hash_at(&self.entries, at)),
+            Some(index) => index.shrink(&self.entries),
             None => {}
         }
     }
 
-    /// Gives up to `want` peers to `take`, picked at random without repeats, and none that has expired or that `take` refuses.
-    /// Only those that download, unless `all`.
+    /// Fills `out` with peers picked at random, the nearest of those that are met. `nearness` says how near one is, at most
+    /// `nearest`; `told` is as what a peer is told, unless it cannot be. Only peers that download, unless `all`.
     pub(super) fn pick(
         &self,
-        want: usize,
         all: bool,
-        is_fresh: impl Fn(Tick) -> bool,
-        mut take: impl FnMut(Endpoint<A>, ClientId) -> bool,
+        nearest: Nearness,
+        nearness: impl Fn(&Entry<A>) -> Nearness,
+        told: impl Fn(&Entry<A>) -> Option<Peer<A>>,
+        out: &mut Ranked<'_, A>,
     ) {
-        let eligible = if all { self.len() } else { self.end_of(Role::Leecher) };
+        let eligible = if all { self.len() } else { self.end_of(Kind::LAST_LEECHER) };
         let eligible = self.entries.get(..eligible).unwrap_or_default();
-        let mut take = |entry: &Entry<A>| usize::from(is_fresh(entry.seen) && take(entry.endpoint(), entry.id));
-        if eligible.len() <= want {
-            for entry in eligible {
-                take(entry);
+        let offer = |entry, out: &mut Ranked<'_, A>| {
+            let nearness = nearness(entry);
+            let peer = if out.wants(nearness) { told(entry) } else { None };
+            if let Some(peer) = peer {
+                out.put(peer, nearness, peer.endpoint != entry.endpoint());
             }
+        };
+        if eligible.len() <= out.want() {
+            eligible.iter().for_each(|entry| offer(entry, out));
             return;
         }
-        // One from each of `strata` stretches of equal length: as many random numbers as peers, none met twice, and
-        // no copy of the list. One stretch more than wanted makes up for the announcer itself; the first one is random, so
-        // that the one left over is. Where one cannot be had, as it has expired, another one of the same stretch may.
-        let strata = want + 1;
-        let first = fastrand::usize(..strata);
-        let mut taken = 0;
-        for stratum in (first..strata).chain(0..first) {
-            if taken == want {
+        for (looked, entry) in spread(eligible, out.want() + 1).take(SEARCH).enumerate() {
+            if !out.wants(nearest) || (looked >= LOOKS && out.is_full()) {
                 break;
             }
-            let (start, end) = (stratum * eligible.len() / strata, (stratum + 1) * eligible.len() / strata);
-            let draws = std::iter::repeat_with(|| fastrand::usize(start..end)).take(DRAWS);
-            taken += draws.filter_map(|at| eligible.get(at)).map(&mut take).find(|&taken| taken > 0).unwrap_or(0);
+            offer(entry, out);
         }
     }
 
@@ -266,10 +241,18 @@ impl<A: Ip> Peers<A> {
         self.entries.iter().take(SEARCH).filter(|entry| entry.ip == ip && entry.id != id).count()
     }
 
-    fn find(&self, endpoint: Endpoint<A>) -> Option<usize> {
-        let Some(index) = &self.index else { return self.entries.iter().position(|entry| entry.is_at(endpoint)) };
-        let is_it = |&at: &u32| self.entries.get(at as usize).is_some_and(|entry| entry.is_at(endpoint));
-        index.places.find(SEED.hash_one(endpoint), is_it).map(|&at| at as usize)
+    fn find(&self, spot: Spot<A>) -> Option<usize> {
+        match &self.index {
+            None => self.entries.iter().position(|entry| entry.is_at(spot)),
+            Some(index) => index.find(&self.entries, spot),
+        }
+    }
+
+    fn find_client(&self, id: ClientId) -> Option<usize> {
+        match &self.index {
+            None => self.entries.iter().position(|entry| entry.id == id),
+            Some(index) => index.find_client(&self.entries, id),
+        }
     }
 
     fn push(&mut self, entry: Entry<A>) {
@@ -279,12 +262,14 @@ impl<A: Ip> Peers<A> {
         }
         let mut at = self.entries.len();
         self.entries.push(entry);
-        self.note(at);
-        // From among the last to where its role stands: past the others, one swap for each kind.
-        for role in [Role::PartialSeed, Role::Leecher].into_iter().filter(|&role| rank(entry.role) <= rank(role)) {
+        if let Some(index) = &mut self.index {
+            index.note(&self.entries, at);
+        }
+        // From among the last to where its kind stands: past the others, one swap for each kind.
+        for kind in Kind::ALL.into_iter().rev().skip(1).filter(|&kind| entry.kind() <= kind) {
             // All but the newcomer are in order.
             let others = self.entries.get(..at).unwrap_or_default();
-            let start = others.partition_point(|other| rank(other.role) <= rank(role));
+            let start = others.partition_point(|other| other.kind() <= kind);
             self.swap(start, at);
             at = start;
         }
@@ -294,30 +279,29 @@ impl<A: Ip> Peers<A> {
     /// Makes the index, if there is none and there has to be one.
     fn make_index(&mut self) {
         if self.index.is_none() && self.entries.len() > SCAN {
-            let places = HashTable::with_capacity(self.entries.len());
-            self.index = Some(Box::new(Index { places, swept: 0 }));
-            (0..self.entries.len()).for_each(|at| self.note(at));
+            self.index = Some(Box::new(Index::of(&self.entries)));
         }
     }
 
     fn remove_at(&mut self, mut at: usize) -> Option<Role> {
-        let role = self.entries.get(at)?.role;
+        let removed = *self.entries.get(at)?;
         // To the end of its kind, and on to the end of each kind behind: the list stays in order.
-        for kind in [Role::Leecher, Role::PartialSeed, Role::Seed].into_iter().filter(|&kind| rank(kind) >= rank(role))
-        {
+        for kind in Kind::ALL.into_iter().filter(|&kind| kind >= removed.kind()) {
             let end = self.end_behind(at, kind);
             self.swap(at, end - 1);
             at = end - 1;
         }
-        self.forget(at);
+        if let Some(index) = &mut self.index {
+            index.forget(&self.entries, at);
+        }
         self.entries.pop();
-        Some(role)
+        Some(removed.role())
     }
 
-    /// Where the peers of a role end, when the one at `at` is on its way to the end of the list.
-    fn end_behind(&self, at: usize, role: Role) -> usize {
+    /// Where the peers of a kind end, when the one at `at` is on its way to the end of the list.
+    fn end_behind(&self, at: usize, kind: Kind) -> usize {
         let behind = self.entries.get(at + 1..).unwrap_or_default();
-        at + 1 + behind.partition_point(|entry| rank(entry.role) <= rank(role))
+        at + 1 + behind.partition_point(|entry| entry.kind() <= kind)
     }
 
     /// Exchanges two entries, and their places in the index.
@@ -326,46 +310,31 @@ impl<A: Ip> Peers<A> {
             return;
         }
         if let Some(index) = &mut self.index {
-            let place = |at| index.places.find_bucket_index(hash_at(&self.entries, at), |&other| other == at);
-            let (Some(first), Some(second)) = (place(narrow(a)), place(narrow(b))) else { return };
-            // Found before either is changed: afterwards the entries no longer match what the index says of them.
-            for (place, to) in [(first, b), (second, a)] {
-                if let Some(slot) = index.places.get_bucket_mut(place) {
-                    *slot = narrow(to);
-                }
-            }
+            index.swap(&self.entries, a, b);
         }
         self.entries.swap(a, b);
     }
+}
 
-    fn note(&mut self, at: usize) {
-        if let Some(index) = &mut self.index {
-            let at = narrow(at);
-            let hash = hash_at(&self.entries, at);
-            index.places.insert_unique(hash, at, |&at| hash_at(&self.entries, at));
-        }
-    }
-
-    fn forget(&mut self, at: usize) {
-        if let Some(index) = &mut self.index {
-            let at = narrow(at);
-            if let Ok(found) = index.places.find_entry(hash_at(&self.entries, at), |&other| other == at) {
-                found.remove();
+/// All entries, one of each of `strata` stretches of equal length before another one of any: as random as a pick of as many,
+/// none met twice, and no copy of the list. Each stretch, and the order of stretches, begins anywhere; within a stretch it
+/// goes on with the neighbour, which is already in the processor's cache.
+fn spread<T>(entries: &[T], strata: usize) -> impl Iterator<Item = &T> {
+    // The first of them are longer by one.
+    let (length, longer) = (entries.len() / strata, entries.len() % strata);
+    let first = fastrand::usize(..strata);
+    let seed = fastrand::u64(..);
+    (0..=length).flat_map(move |round| {
+        (first..strata).chain(0..first).filter_map(move |stratum| {
+            let start = stratum * length + stratum.min(longer);
+            let length = length + usize::from(stratum < longer);
+            if round >= length {
+                return None;
             }
-        }
-    }
-}
-
-/// Endpoints come from strangers, who must not be able to choose ones that collide: the seed is random per process.
-pub(super) static SEED: LazyLock<foldhash::fast::RandomState> = LazyLock::new(foldhash::fast::RandomState::default);
-
-fn hash_at<A: Ip>(entries: &[Entry<A>], at: u32) -> u64 {
-    entries.get(at as usize).map_or(0, |entry| SEED.hash_one(entry.endpoint()))
-}
-
-/// A place in the list. The store's capacity is far below 2³².
-fn narrow(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
+            let offset = round + Rng::with_seed(seed.wrapping_add(stratum as u64)).usize(..length);
+            entries.get(start + if offset < length { offset } else { offset - length })
+        })
+    })
 }
 
 #[cfg(test)]
@@ -373,15 +342,39 @@ mod tests {
     use super::super::client_id::Prefixes;
     use super::super::{Age, Moment};
     use super::*;
-    use crate::bittorrent::PeerId;
+    use crate::bittorrent::{Endpoint, PeerId};
     use proptest::prelude::*;
     use std::collections::HashMap;
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::Ipv4Addr;
+    use std::num::NonZeroU16;
     use std::time::Duration;
 
-    fn endpoint(n: u16) -> Endpoint<Ipv4Addr> {
+    /// Each in a subnet of its own.
+    fn spot(n: u16) -> Spot<Ipv4Addr> {
         let [a, b] = n.to_be_bytes();
-        Endpoint { ip: Ipv4Addr::new(10, 0, a, b), port: NonZeroU16::MIN }
+        Spot { endpoint: Endpoint { ip: Ipv4Addr::new(10, a, b, 0), port: NonZeroU16::MIN }, zone: None }
+    }
+
+    fn first(role: Role) -> Kind {
+        Kind::new(role, false)
+    }
+
+    /// Those that are picked, without those that `is_told` says no to.
+    fn picked(
+        peers: &Peers<Ipv4Addr>,
+        want: usize,
+        all: bool,
+        nearness: impl Fn(&Entry<Ipv4Addr>) -> Nearness,
+        is_told: impl Fn(&Entry<Ipv4Addr>) -> bool,
+    ) -> Vec<Ipv4Addr> {
+        let mut out = Vec::new();
+        let told = |entry: &Entry<_>| is_told(entry).then(|| Peer { endpoint: entry.endpoint(), id: None });
+        peers.pick(all, Nearness::Zone, nearness, told, &mut Ranked::new(&mut out, want));
+        out.iter().map(|peer| peer.endpoint.ip).collect()
+    }
+
+    fn far(_: &Entry<Ipv4Addr>) -> Nearness {
+        Nearness::Elsewhere
     }
 
     /// None of these has a beginning of its own.
@@ -419,11 +412,11 @@ mod tests {
                 let now = tick(seconds);
                 match what {
                     0 => {
-                        let removed = peers.remove(endpoint(n).ip, Some(endpoint(n).port), id(n));
+                        let removed = peers.remove(spot(n).endpoint.ip, Some(spot(n)), id(n));
                         prop_assert_eq!(removed, model.remove(&n).map(|(role, _)| role));
                     }
                     1 => {
-                        let removed = peers.remove(endpoint(n).ip, None, id(n));
+                        let removed = peers.remove(spot(n).endpoint.ip, None, id(n));
                         prop_assert_eq!(removed, model.remove(&n).map(|(role, _)| role));
                     }
                     2 => {
@@ -438,20 +431,20 @@ mod tests {
                             Some((old, _)) => Upsert::Refreshed(old),
                             None => Upsert::Joined,
                         };
-                        prop_assert_eq!(peers.upsert(endpoint(n), id(n), role, now), expected);
+                        prop_assert_eq!(peers.upsert(spot(n), id(n), first(role), now), expected);
                     }
                 }
                 let count = |role| model.values().filter(|(other, _)| *other == role).count();
                 prop_assert_eq!(peers.len(), model.len());
                 prop_assert_eq!(peers.counts(), [Role::Leecher, Role::PartialSeed, Role::Seed].map(count));
-                prop_assert!(peers.entries.is_sorted_by_key(|entry| rank(entry.role)));
+                prop_assert!(peers.entries.is_sorted_by_key(Entry::kind));
                 match &peers.index {
-                    Some(index) => prop_assert_eq!(index.places.len(), peers.len()),
+                    Some(index) => prop_assert_eq!(index.lengths(), [peers.len(); 2]),
                     None => prop_assert!(peers.len() <= SCAN),
                 }
             }
             for n in model.keys() {
-                prop_assert!(peers.find(endpoint(*n)).is_some());
+                prop_assert!(peers.find(spot(*n)).is_some() && peers.find(spot(*n)) == peers.find_client(id(*n)));
             }
         }
 
@@ -461,22 +454,47 @@ mod tests {
             let now = tick(0);
             for n in 0..total {
                 let role = if n < seeds { Role::Seed } else { Role::Leecher };
-                peers.upsert(endpoint(n), id(n), role, now);
+                peers.upsert(spot(n), id(n), first(role), now);
             }
             for (all, eligible) in [(true, total), (false, total.saturating_sub(seeds))] {
-                let mut out = Vec::new();
-                peers.pick(want, all, |_| true, |endpoint, other| {
-                    let taken = other != id(total);
-                    out.extend(taken.then_some(endpoint));
-                    taken
-                });
+                let out = picked(&peers, want, all, far, |entry| entry.id != id(total));
                 prop_assert_eq!(out.len(), want.min(usize::from(eligible)));
                 let unique: std::collections::HashSet<_> = out.iter().collect();
                 prop_assert_eq!(unique.len(), out.len());
                 if !all {
-                    prop_assert!(out.iter().all(|picked: &Endpoint<Ipv4Addr>| picked.ip >= endpoint(seeds).ip));
+                    prop_assert!(out.iter().all(|picked| *picked >= spot(seeds).endpoint.ip));
                 }
             }
+        }
+
+        /// Few that are near, or few that can be told at all, are found among many, wherever they stand.
+        #[test]
+        fn the_few_are_found_among_many(
+            total in 1..512_u16, few in proptest::collection::hash_set(0..512_u16, 0..40), want in 1..60_usize,
+        ) {
+            let mut peers = Peers::default();
+            for n in 0..total {
+                peers.upsert(spot(n), id(n), first(Role::Leecher), tick(0));
+            }
+            let ips: std::collections::HashSet<_> = few.iter().map(|&n| spot(n).endpoint.ip).collect();
+            let is_one = |entry: &Entry<Ipv4Addr>| ips.contains(&entry.ip);
+            let expected = few.iter().filter(|&&n| n < total).count().min(want);
+            prop_assert_eq!(picked(&peers, want, true, far, is_one).len(), expected);
+            let near = |entry: &Entry<_>| if is_one(entry) { Nearness::Prefix } else { Nearness::Elsewhere };
+            let out = picked(&peers, want, true, near, |_| true);
+            prop_assert_eq!(out.len(), want.min(usize::from(total)));
+            prop_assert_eq!(out.iter().take_while(|ip| ips.contains(ip)).count(), expected);
+        }
+
+        #[test]
+        fn a_spread_meets_everybody_once(length in 0..300_usize, strata in 1..80_usize) {
+            let all: Vec<_> = (0..length).collect();
+            let mut met: Vec<_> = spread(&all, strata).copied().collect();
+            let stretch = length / strata + 1;
+            let first: std::collections::HashSet<_> = met.iter().take(strata).map(|n| n / stretch).collect();
+            prop_assert!(length < strata || first.len() * 2 >= strata, "{} of {}", first.len(), strata);
+            met.sort_unstable();
+            prop_assert_eq!(met, all);
         }
     }
 
@@ -484,40 +502,28 @@ mod tests {
     fn memory_follows_the_number_of_peers() {
         let mut peers = Peers::default();
         for n in 0..10_000 {
-            peers.upsert(endpoint(n), id(n), Role::Leecher, tick(0));
+            peers.upsert(spot(n), id(n), first(Role::Leecher), tick(0));
         }
         assert!(peers.entries.capacity() <= 12_500, "{}", peers.entries.capacity());
         for n in 0..10_000 {
-            assert_eq!(peers.remove(endpoint(n).ip, Some(endpoint(n).port), id(n)), Some(Role::Leecher));
+            assert_eq!(peers.remove(spot(n).endpoint.ip, Some(spot(n)), id(n)), Some(Role::Leecher));
         }
         assert!(peers.entries.capacity() <= 4, "{}", peers.entries.capacity());
         assert!(peers.index.is_none());
-        assert_eq!(
-            (size_of::<Entry<Ipv4Addr>>(), size_of::<Entry<Ipv6Addr>>(), size_of::<Peers<Ipv4Addr>>()),
-            (23, 35, 16)
-        );
+        assert_eq!(size_of::<Peers<Ipv4Addr>>(), 16);
     }
 
     #[test]
     fn every_peer_is_picked_about_equally_often() {
         let mut peers = Peers::default();
         for n in 0..100 {
-            peers.upsert(endpoint(n), id(n), Role::Leecher, tick(0));
+            peers.upsert(spot(n), id(n), first(Role::Leecher), tick(0));
         }
         fastrand::seed(1);
         let mut seen: HashMap<Ipv4Addr, u32> = HashMap::new();
         for _ in 0..10_000 {
-            let mut out = Vec::new();
-            peers.pick(
-                9,
-                true,
-                |_| true,
-                |endpoint, _| {
-                    out.push(endpoint);
-                    true
-                },
-            );
-            out.iter().for_each(|endpoint: &Endpoint<Ipv4Addr>| *seen.entry(endpoint.ip).or_default() += 1);
+            let out = picked(&peers, 9, true, far, |_| true);
+            out.into_iter().for_each(|ip| *seen.entry(ip).or_default() += 1);
         }
         // 900 of 10,000 each.
         let odd: Vec<_> = seen.iter().filter(|(_, count)| !(780..1_020).contains(*count)).collect();

@@ -6,8 +6,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::client_id::Prefixes;
-use super::peers::SEED;
-use super::swarm::{Census, Swarm};
+use super::index::SEED;
+use super::swarm::{Census, Present, Swarm};
 use super::{Age, Announcement, Lifetime, Moment, Picked};
 use crate::bittorrent::{InfoHash, SwarmCounts};
 
@@ -66,8 +66,7 @@ impl Shard {
     /// others.
     pub(super) fn announce(
         &mut self,
-        now: Moment,
-        life: Lifetime,
+        present: Present<'_>,
         key: Key,
         is_to_be_kept: bool,
         announcement: &Announcement,
@@ -77,11 +76,11 @@ impl Shard {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) if is_to_be_kept => {
                 change.swarms += 1;
-                vacant.insert(Box::new(Swarm::new(key.info_hash, now))).into_mut()
+                vacant.insert(Box::new(Swarm::new(key.info_hash, present.now))).into_mut()
             }
             Entry::Vacant(_) => return Picked::default(),
         };
-        swarm.announce(now, life, announcement, &mut self.prefixes, &mut change.census)
+        swarm.announce(present, announcement, &mut self.prefixes, &mut change.census)
     }
 
     /// The counts of a swarm; zeros if there is none.

@@ -6,9 +6,13 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::client_id::{ClientId, Prefixes};
+use super::entry::{Entry, Kind, Spot};
 use super::peers::{Peers, Swept, Upsert};
+use super::ranked::Ranked;
 use super::{Age, Lifetime, Moment, Tick};
-use crate::bittorrent::{Endpoint, InfoHash, Ip, Peer, PeerId, PeerLists, Role, SwarmCounts};
+use crate::bittorrent::{
+    Endpoint, InfoHash, Ip, Nearness, Peer, PeerId, PeerLists, Place, Role, SwarmCounts, Views, ZoneId,
+};
 
 /// Peers of a long list that one announce looks at for those that have expired.
 const SWEEP: usize = 256;
@@ -19,8 +23,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What an announce means for a swarm.
 #[derive(Clone, Copy, Debug)]
 pub struct Announcement {
-    /// The address that the peer is recorded under.
-    pub ip: IpAddr,
+    /// Where the peer is: the address that it is recorded under, and its zone.
+    pub place: Place,
     /// Where it listens there.
     pub port: Option<NonZeroU16>,
     /// Its id.
@@ -33,6 +37,14 @@ pub struct Announcement {
     pub want: usize,
     /// Whether it wants to know their ids.
     pub ids: bool,
+}
+
+/// What an announce meets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Present<'a> {
+    pub(super) now: Moment,
+    pub(super) life: Lifetime,
+    pub(super) views: &'a Views,
 }
 
 /// What becomes of a peer that announces.
@@ -54,7 +66,8 @@ pub enum Action {
 pub struct Picked {
     /// The swarm after the announce.
     pub counts: SwarmCounts,
-    /// Other peers, those of the announcer's own family before those of the other.
+    /// Other peers, under the addresses by which the announcer reaches them: those of its own family before those of the
+    /// other, of each the nearest first.
     pub peers: PeerLists,
     /// When the peer is new in the swarm: how many other clients are at its address.
     pub others_at_address: usize,
@@ -93,12 +106,12 @@ impl Swarm {
 
     pub(super) fn announce(
         &mut self,
-        now: Moment,
-        life: Lifetime,
+        present: Present<'_>,
         announcement: &Announcement,
         prefixes: &mut Prefixes,
         census: &mut Census,
     ) -> Picked {
+        let Present { now, life, .. } = present;
         self.asked = now;
         self.sweep(now, life, SWEEP, census);
         let id = prefixes.shorten(announcement.peer_id);
@@ -112,11 +125,12 @@ impl Swarm {
         };
         let mut peers = PeerLists::default();
         if announcement.want > 0 {
-            let met_stale = self.pick(now, life, announcement, id, prefixes, &mut peers);
-            if met_stale && peers.is_empty() {
+            let asking = Asking { announcement, present, id, prefixes, met_stale: Cell::new(false) };
+            peers = self.pick(&asking);
+            if asking.met_stale.get() && peers.is_empty() {
                 // So many have expired of a long list that those who have not were not met.
                 self.purge(now, life, census);
-                self.pick(now, life, announcement, id, prefixes, &mut peers);
+                peers = self.pick(&asking);
             }
         }
         Picked { counts: self.counts(), peers, others_at_address }
@@ -129,14 +143,17 @@ impl Swarm {
         self.counts()
     }
 
+    /// A client on both families counts once.
     fn counts(&self) -> SwarmCounts {
-        let v6 = self.v6.as_ref().map_or([0; 3], |v6| v6.counts());
-        let [leechers, partial_seeds, seeds] = self.v4.counts();
-        let [v6_leechers, v6_partial_seeds, v6_seeds] = v6;
-        let partial_seeds = partial_seeds + v6_partial_seeds;
+        let mut counts = self.v4.counts();
+        if let Some(v6) = &self.v6 {
+            let more = v6.counts().into_iter().zip(v6.seconds()).map(|(all, seconds)| all - seconds);
+            counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
+        }
+        let [leechers, partial_seeds, seeds] = counts;
         SwarmCounts {
-            complete: count(seeds + v6_seeds),
-            incomplete: count(leechers + v6_leechers + partial_seeds),
+            complete: count(seeds),
+            incomplete: count(leechers + partial_seeds),
             partial_seeds: count(partial_seeds),
             downloaded: self.downloaded,
         }
@@ -192,15 +209,25 @@ impl Swarm {
         completed: bool,
         [v4_census, v6_census]: &mut Census,
     ) -> usize {
-        let &Announcement { ip, port, role, .. } = announcement;
+        let &Announcement { place: Place { ip, zone }, port, role, .. } = announcement;
         let Some(port) = port else { return 0 };
         let tick = life.tick(now);
-        let joining = match ip {
-            IpAddr::V4(ip) => join(&mut self.v4, Endpoint { ip, port }, id, role, tick, v4_census),
-            IpAddr::V6(ip) => join(self.v6.get_or_insert_default(), Endpoint { ip, port }, id, role, tick, v6_census),
+        // What the client has said it is under its address of the other family.
+        let (joining, other) = match ip {
+            IpAddr::V4(ip) => {
+                let spot = Spot { endpoint: Endpoint { ip, port }, zone };
+                let joining = join(&mut self.v4, spot, id, Kind::new(role, false), tick, v4_census);
+                (joining, self.v6.as_mut().and_then(|v6| seconds(v6, &joining, id)))
+            }
+            IpAddr::V6(ip) => {
+                let spot = Spot { endpoint: Endpoint { ip, port }, zone };
+                let first = self.v4.role_of(id);
+                let kind = Kind::new(role, first.is_some());
+                (join(self.v6.get_or_insert_default(), spot, id, kind, tick, v6_census), first)
+            }
         };
         // A client that says twice that it has finished has finished once.
-        if completed && joining.upsert != Upsert::Refreshed(Role::Seed) {
+        if completed && joining.upsert != Upsert::Refreshed(Role::Seed) && other != Some(Role::Seed) {
             self.downloaded = self.downloaded.saturating_add(1);
         }
         self.next_expiry = self.next_expiry.min(life.end(now, 0));
@@ -208,59 +235,64 @@ impl Swarm {
     }
 
     fn leave(&mut self, announcement: &Announcement, id: ClientId, [v4_census, v6_census]: &mut Census) {
-        let &Announcement { ip, port, .. } = announcement;
-        let (removed, census) = match ip {
-            IpAddr::V4(ip) => (self.v4.remove(ip, port, id), v4_census),
-            IpAddr::V6(ip) => (self.v6.as_mut().and_then(|v6| v6.remove(ip, port, id)), v6_census),
+        let &Announcement { place: Place { ip, zone }, port, .. } = announcement;
+        let removed = match ip {
+            IpAddr::V4(ip) => {
+                let removed = self.v4.remove(ip, spot(ip, port, zone), id);
+                if let Some(v6) = self.v6.as_mut().filter(|_| removed.is_some()) {
+                    v6.set_second(id, false);
+                }
+                removed.map(|role| (role, v4_census))
+            }
+            IpAddr::V6(ip) => {
+                let removed = self.v6.as_mut().and_then(|v6| v6.remove(ip, spot(ip, port, zone), id));
+                removed.map(|role| (role, v6_census))
+            }
         };
         self.v6.take_if(|v6| v6.len() == 0);
-        if let Some(role) = removed {
+        if let Some((role, census)) = removed {
             tally(census, role, -1);
         }
     }
 
     /// Makes room by a peer at random, but not this one.
     pub(super) fn displace(&mut self, announcement: &Announcement, [v4_census, v6_census]: &mut Census) {
-        let &Announcement { ip, port, .. } = announcement;
-        let Some(port) = port else { return };
+        let &Announcement { place: Place { ip, zone }, port, .. } = announcement;
         let (removed, census) = match ip {
-            IpAddr::V4(ip) => (self.v4.remove_any_but(Endpoint { ip, port }), v4_census),
-            IpAddr::V6(ip) => (self.v6.as_mut().and_then(|v6| v6.remove_any_but(Endpoint { ip, port })), v6_census),
+            IpAddr::V4(ip) => (spot(ip, port, zone).and_then(|spot| self.v4.remove_any_but(spot)), v4_census),
+            IpAddr::V6(ip) => {
+                let others = spot(ip, port, zone).zip(self.v6.as_mut());
+                (others.and_then(|(spot, v6)| v6.remove_any_but(spot)), v6_census)
+            }
         };
         if let Some(role) = removed {
             tally(census, role, -1);
         }
     }
 
-    /// The announcer's own family first: it is sure to reach that one. Tells whether some were met that have expired.
-    fn pick(
-        &self,
-        now: Moment,
-        life: Lifetime,
-        announcement: &Announcement,
-        id: ClientId,
-        prefixes: &Prefixes,
-        out: &mut PeerLists,
-    ) -> bool {
-        let asking = Asking { announcement, id, prefixes, now, life, met_stale: Cell::new(false) };
-        let want = announcement.want;
+    /// The announcer's own family first: it is sure to reach that one.
+    fn pick(&self, asking: &Asking<'_>) -> PeerLists {
+        let Announcement { want, place, .. } = *asking.announcement;
         let none = Peers::default();
         let v6 = self.v6.as_deref().unwrap_or(&none);
-        match announcement.ip {
-            IpAddr::V4(_) => {
-                asking.pick(&self.v4, want, &mut out.v4);
-                asking.pick(v6, want - out.v4.len(), &mut out.v6);
-            }
-            IpAddr::V6(_) => {
-                asking.pick(v6, want, &mut out.v6);
-                asking.pick(&self.v4, want - out.v6.len(), &mut out.v4);
-            }
+        let mut peers = PeerLists::default();
+        if place.ip.is_ipv4() {
+            asking.pick(&self.v4, want, &mut peers.v4);
+            asking.pick(v6, want - peers.v4.len(), &mut peers.v6);
+        } else {
+            asking.pick(v6, want, &mut peers.v6);
+            asking.pick(&self.v4, want - peers.v6.len(), &mut peers.v4);
         }
-        asking.met_stale.get()
+        peers
     }
 }
 
+fn spot<A: Ip>(ip: A, port: Option<NonZeroU16>, zone: Option<ZoneId>) -> Option<Spot<A>> {
+    port.map(|port| Spot { endpoint: Endpoint { ip, port }, zone })
+}
+
 /// What became of a peer that announced.
+#[derive(Clone, Copy)]
 struct Joining {
     upsert: Upsert,
     /// When it is new, how many others are at its address.
@@ -269,50 +301,65 @@ struct Joining {
 
 fn join<A: Ip>(
     peers: &mut Peers<A>,
-    endpoint: Endpoint<A>,
+    spot: Spot<A>,
     id: ClientId,
-    role: Role,
+    kind: Kind,
     now: Tick,
     census: &mut [i64; 2],
 ) -> Joining {
-    let upsert = peers.upsert(endpoint, id, role, now);
+    let upsert = peers.upsert(spot, id, kind, now);
     if let Upsert::Refreshed(old) = upsert {
         tally(census, old, -1);
     }
-    tally(census, role, 1);
-    let others_at_address = if upsert == Upsert::Joined { peers.others_at(endpoint.ip, id) } else { 0 };
+    tally(census, kind.role(), 1);
+    let others_at_address = if upsert == Upsert::Joined { peers.others_at(spot.endpoint.ip, id) } else { 0 };
     Joining { upsert, others_at_address }
+}
+
+/// Has a client that is here under an IPv6 address, and has joined under an IPv4 one, count under the latter. Tells what it
+/// was here.
+fn seconds(v6: &mut Peers<Ipv6Addr>, joining: &Joining, id: ClientId) -> Option<Role> {
+    if joining.upsert == Upsert::Joined {
+        v6.set_second(id, true);
+    }
+    v6.role_of(id)
 }
 
 /// Who is to be told of whom.
 struct Asking<'a> {
     announcement: &'a Announcement,
+    present: Present<'a>,
     id: ClientId,
     prefixes: &'a Prefixes,
-    now: Moment,
-    life: Lifetime,
     /// Whether some were met that have expired.
     met_stale: Cell<bool>,
 }
 
 impl Asking<'_> {
     fn pick<A: Ip>(&self, peers: &Peers<A>, want: usize, out: &mut Vec<Peer<A>>) {
-        let &Announcement { ip, port, role, ids, .. } = self.announcement;
-        let now = self.life.tick(self.now);
+        let &Announcement { place, role, .. } = self.announcement;
+        let (own, zone, now) = (A::of(place.ip), place.zone, self.present.life.tick(self.present.now));
         out.reserve_exact(want.min(peers.len()));
-        let is_fresh = |seen| {
-            let is_over = self.life.is_over(now.since(seen));
-            self.met_stale.set(self.met_stale.get() | is_over);
-            !is_over
-        };
-        peers.pick(want, role.downloads(), is_fresh, |endpoint, id| {
-            let itself = id == self.id || (endpoint.ip.into() == ip && Some(endpoint.port) == port);
-            let is_useless = itself || (endpoint.ip.is_loopback() && !ip.is_loopback());
-            if !is_useless {
-                out.push(Peer { endpoint, id: if ids { self.prefixes.restore(id) } else { None } });
-            }
-            !is_useless
-        });
+        let mut ranked = Ranked::new(out, want);
+        let nearness = |entry: &Entry<A>| Nearness::of(own, zone, entry.ip, entry.zone);
+        let nearest = Nearness::nearest(own, zone);
+        peers.pick(role.downloads(), nearest, nearness, |entry| self.told(entry, now), &mut ranked);
+    }
+
+    /// As what the announcer is told of a peer, unless it has expired, is the announcer itself or cannot be reached.
+    fn told<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Option<Peer<A>> {
+        let &Announcement { place, port, ids, .. } = self.announcement;
+        if self.present.life.is_over(now.since(entry.seen())) {
+            self.met_stale.set(true);
+            return None;
+        }
+        let mut endpoint = entry.endpoint();
+        let peer = Place { ip: endpoint.ip.into(), zone: entry.zone };
+        if entry.id == self.id || (peer == place && Some(endpoint.port) == port) {
+            return None;
+        }
+        endpoint.ip = self.present.views.address_for(place, peer).and_then(A::of)?;
+        Some(Peer { endpoint, id: if ids { self.prefixes.restore(entry.id) } else { None } })
     }
 }
 

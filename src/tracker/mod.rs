@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::bittorrent::address::tellable;
-use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, ScrapeReply, ScrapeRequest, Views};
+use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, Place, ScrapeReply, ScrapeRequest, Views};
 pub use crate::forward::ForwarderStatus;
 use crate::forward::{Asked, Forwarders, Gathered, Outbound, UpstreamPeers, Waiting};
 use crate::metrics::Metrics;
@@ -88,14 +88,15 @@ impl Tracker {
         let ip = if caller.may_claim { self.policy.peer_ip(caller.ip, &request.claimed) } else { caller.ip };
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.policy.want(request.numwant) };
-        let mut announcement = announcement(ip, request, want);
+        let place = self.views.place_seen_from(ip, caller.ip);
+        let mut announcement = announcement(place, request, want);
         // What comes back to us is ours already, and need not go round again: it is answered, and no more.
         let came_back = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.have_passed_on(caller.via));
         if came_back {
             announcement.action = Action::Look;
         }
         let now = self.clock.now();
-        let local = self.store.announce(now, request.info_hash, &announcement);
+        let local = self.store.announce(now, &self.views, request.info_hash, &announcement);
         self.gateways.joined(now, ip, local.others_at_address);
         log::debug!(
             "announce {} from {ip} port {} peer {} {}: {} local peers",
@@ -105,12 +106,11 @@ impl Tracker {
             request.event.map_or("update", Event::name),
             local.peers.len()
         );
-        let mut reply = self.reply(now, ip, local);
+        let reply = self.reply(now, ip, local);
         // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
         // the other has counted, again and again.
         let counts = caller.via.hops() == 0;
-        let client = Client { place: self.views.place(ip), port: request.port, want, counts };
-        merge::view(&mut reply.peers, client, &self.views);
+        let client = Client { place, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) else { return Announced::Now(reply) };
         if stopped {
             forwarders.leave(request);
@@ -192,11 +192,11 @@ impl Tracker {
     }
 }
 
-fn announcement(ip: IpAddr, request: &AnnounceRequest, want: usize) -> Announcement {
+fn announcement(place: Place, request: &AnnounceRequest, want: usize) -> Announcement {
     Announcement {
-        ip,
+        place,
         // Who is at an address that means nothing to others is told of them, but not they of it.
-        port: request.port.filter(|_| tellable(ip)),
+        port: request.port.filter(|_| tellable(place.ip)),
         peer_id: request.peer_id,
         role: request.role(),
         action: match request.event {

@@ -79,6 +79,66 @@ fn zones_see_each_other_under_their_external_addresses() {
 }
 
 #[test]
+fn the_nearest_come_first() {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(b"- name: office\n  networks: [10.1.0.0/16, 'fd00:1::/32']\n").unwrap();
+    let server = retracker(&["-x"]).env("ZONES_FILE", file.path()).start();
+    let mut connection = server.connect();
+    for n in 1..=99 {
+        joins(&mut connection, &format!("203.0.{n}.1"), n);
+        joins(&mut connection, &format!("2001:db8:0:{n}::1"), n);
+    }
+    ["10.1.2.3", "10.1.99.4", "fd00:1:9::5"]
+        .iter()
+        .zip(1000..)
+        .for_each(|(ip, port)| drop(joins(&mut connection, ip, port)));
+    let mut told = |ip: &str, want| {
+        connection.announce_with(&announce("t", "asks").port(9).numwant(want), &[("X-Real-IP", ip)]).peers()
+    };
+    assert_eq!(told("10.1.77.7", 2), ["10.1.2.3:1000", "10.1.99.4:1001"], "the zone");
+    assert_eq!(told("fd00:1::9", 1), ["[fd00:1:9::5]:1002"], "the zone over IPv6");
+    assert_eq!(told("203.0.42.9", 1), ["203.0.42.1:42"], "the subnet");
+    assert_eq!(told("2001:db8:0:43::9", 1), ["[2001:db8:0:43::1]:43"], "the subnet over IPv6");
+    assert_eq!(told("203.0.200.9", 50).len(), 50, "anybody");
+}
+
+#[test]
+fn sites_with_the_same_network_are_told_apart_by_where_an_announce_comes_from() {
+    let mut file = NamedTempFile::new().unwrap();
+    let zones = "\
+- name: here
+  networks: [192.168.0.0/16]
+  external-address: [198.51.100.1]
+- name: there
+  networks: [192.168.0.0/16, 10.99.0.1/32]
+  external-address: [198.51.100.2]
+";
+    file.write_all(zones.as_bytes()).unwrap();
+    let server = retracker(&["-x"]).env("ZONES_FILE", file.path()).start();
+    let mut connection = server.connect();
+    let mut joins = |router: &str, name: &str, port| {
+        connection.announce_with(&announce("t", name).at("192.168.1.5").port(port), &[("X-Real-IP", router)]).peers()
+    };
+    // The same address and port, and two peers.
+    joins("192.168.1.1", "one here", 1);
+    joins("10.99.0.1", "one there", 1);
+    assert_eq!(joins("192.168.1.1", "two here", 2), ["192.168.1.5:1", "198.51.100.2:1"]);
+    assert_eq!(joins("10.99.0.1", "two there", 2), ["192.168.1.5:1", "198.51.100.1:1", "198.51.100.1:2"]);
+}
+
+#[test]
+fn a_client_on_both_families_counts_once_over_http() {
+    let server = Server::start(&[]);
+    let both = |event: &str| {
+        ["10.0.0.1", "fd00::1"].map(|ip| server.announce(&announce("t", "both").at(ip).seed().event(event)).counts())
+    };
+    assert_eq!(both("started"), [[1, 0, 0], [1, 0, 0]]);
+    assert_eq!(server.announce(&announce("t", "other").at("10.0.0.2")).peers().len(), 2, "it has two addresses");
+    assert_eq!(both("completed"), [[1, 1, 0]; 2], "and is no other download on the second");
+    assert_eq!(both("stopped"), [[1, 1, 0], [0, 1, 0]]);
+}
+
+#[test]
 fn upstream_peers_are_held_back_where_there_are_seeds_enough() {
     let peers: Vec<u8> = (1..=20).flat_map(|n| [203, 0, 113, n, 0x1a, 0xe1]).collect();
     let body = [&b"d8:intervali60e5:peers120:"[..], &peers, b"e"].concat();

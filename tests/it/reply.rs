@@ -33,7 +33,7 @@ fn s2_2_a_whole_reply_with_peers_of_both_families() {
     server.announce(&announce("t", "four").at("192.168.1.15").port(51413).seed().event("completed"));
     server.announce(&announce("t", "six").at("2001:db8::5").port(6889));
     assert_snapshot!(server.announce(&announce("t", "third").at("10.0.0.3")).text(), @r"d8:completei1e10:downloadedi1e11:external ip4:\n\x00\x00\x0310:incompletei2e8:intervali30e12:min intervali30e5:peers6:\xc0\xa8\x01\x0f\xc8\xd56:peers618: \x01\r\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x1a\xe9e");
-    assert_snapshot!(server.announce(&announce("t", "third").at("fd00::3")).text(), @r"d8:completei1e10:downloadedi1e11:external ip16:\xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0310:incompletei3e8:intervali30e12:min intervali30e5:peers6:\xc0\xa8\x01\x0f\xc8\xd56:peers618: \x01\r\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x1a\xe9e");
+    assert_snapshot!(server.announce(&announce("t", "third").at("fd00::3")).text(), @r"d8:completei1e10:downloadedi1e11:external ip16:\xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0310:incompletei2e8:intervali30e12:min intervali30e5:peers6:\xc0\xa8\x01\x0f\xc8\xd56:peers618: \x01\r\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x1a\xe9e");
 }
 
 #[test]

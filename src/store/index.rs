@@ -1,0 +1,111 @@
+//! Where the peers of a long list stand: by where they listen, and by who they are.
+
+use std::hash::BuildHasher;
+use std::sync::LazyLock;
+
+use hashbrown::HashTable;
+
+use super::client_id::ClientId;
+use super::entry::{Entry, Spot};
+use crate::bittorrent::Ip;
+
+/// Endpoints and ids come from strangers, who must not be able to choose ones that collide: the seed is random per process.
+pub(super) static SEED: LazyLock<foldhash::fast::RandomState> = LazyLock::new(foldhash::fast::RandomState::default);
+
+/// What a long list has besides.
+#[derive(Debug)]
+pub(super) struct Index {
+    by_spot: HashTable<u32>,
+    by_client: HashTable<u32>,
+    /// How far the list has been swept.
+    pub(super) swept: usize,
+}
+
+type Hash<A> = fn(&Entry<A>) -> u64;
+
+fn of_spot<A: Ip>(entry: &Entry<A>) -> u64 {
+    SEED.hash_one(entry.spot())
+}
+
+fn of_client<A: Ip>(entry: &Entry<A>) -> u64 {
+    SEED.hash_one(entry.id)
+}
+
+fn hash_at<A: Ip>(entries: &[Entry<A>], at: u32, hash: Hash<A>) -> u64 {
+    entries.get(at as usize).map_or(0, hash)
+}
+
+/// A place in the list. The store's capacity is far below 2³².
+fn narrow(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+impl Index {
+    /// Of a whole list.
+    pub(super) fn of<A: Ip>(entries: &[Entry<A>]) -> Self {
+        let table = || HashTable::with_capacity(entries.len());
+        let mut index = Self { by_spot: table(), by_client: table(), swept: 0 };
+        (0..entries.len()).for_each(|at| index.note(entries, at));
+        index
+    }
+
+    pub(super) fn find<A: Ip>(&self, entries: &[Entry<A>], spot: Spot<A>) -> Option<usize> {
+        let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.is_at(spot));
+        self.by_spot.find(SEED.hash_one(spot), is_it).map(|&at| at as usize)
+    }
+
+    /// One of the peers that a client of this id has in the list.
+    pub(super) fn find_client<A: Ip>(&self, entries: &[Entry<A>], id: ClientId) -> Option<usize> {
+        let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.id == id);
+        self.by_client.find(SEED.hash_one(id), is_it).map(|&at| at as usize)
+    }
+
+    /// An entry has come to stand at `at`.
+    pub(super) fn note<A: Ip>(&mut self, entries: &[Entry<A>], at: usize) {
+        let at = narrow(at);
+        for (table, hash) in self.tables() {
+            table.insert_unique(hash_at(entries, at, hash), at, |&at| hash_at(entries, at, hash));
+        }
+    }
+
+    /// The entry at `at` is about to go.
+    pub(super) fn forget<A: Ip>(&mut self, entries: &[Entry<A>], at: usize) {
+        let at = narrow(at);
+        for (table, hash) in self.tables() {
+            if let Ok(found) = table.find_entry(hash_at(entries, at, hash), |&other| other == at) {
+                found.remove();
+            }
+        }
+    }
+
+    /// Two entries are about to be exchanged.
+    pub(super) fn swap<A: Ip>(&mut self, entries: &[Entry<A>], a: usize, b: usize) {
+        let (a, b) = (narrow(a), narrow(b));
+        for (table, hash) in self.tables() {
+            let bucket = |at| table.find_bucket_index(hash_at(entries, at, hash), |&other| other == at);
+            let (Some(first), Some(second)) = (bucket(a), bucket(b)) else { continue };
+            // Found before either is changed: afterwards the entries no longer match what the table says of them.
+            for (bucket, to) in [(first, b), (second, a)] {
+                if let Some(slot) = table.get_bucket_mut(bucket) {
+                    *slot = to;
+                }
+            }
+        }
+    }
+
+    /// Gives back what is far more than the list needs.
+    pub(super) fn shrink<A: Ip>(&mut self, entries: &[Entry<A>]) {
+        for (table, hash) in self.tables() {
+            table.shrink_to(entries.len() * 2, |&at| hash_at(entries, at, hash));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn lengths(&self) -> [usize; 2] {
+        [self.by_spot.len(), self.by_client.len()]
+    }
+
+    fn tables<A: Ip>(&mut self) -> [(&mut HashTable<u32>, Hash<A>); 2] {
+        [(&mut self.by_spot, of_spot), (&mut self.by_client, of_client)]
+    }
+}

@@ -1,0 +1,103 @@
+//! The peers that a client is told of: the nearest that there are.
+
+use crate::bittorrent::{Ip, Nearness, Peer};
+
+/// Up to `want` peers, the nearest first.
+#[derive(Debug)]
+pub(super) struct Ranked<'a, A> {
+    peers: &'a mut Vec<Peer<A>>,
+    want: usize,
+    /// Where those of the client's own zone end, and where those of its subnet do.
+    ends: [usize; 2],
+    /// Whether some are told under another address than their own.
+    translated: bool,
+}
+
+impl<'a, A: Ip> Ranked<'a, A> {
+    /// None yet. `peers` is where they go; it is empty.
+    pub(super) fn new(peers: &'a mut Vec<Peer<A>>, want: usize) -> Self {
+        Self { peers, want, ends: [0; 2], translated: false }
+    }
+
+    pub(super) fn want(&self) -> usize {
+        self.want
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.peers.len() >= self.want
+    }
+
+    /// Whether one that is so near would be told.
+    pub(super) fn wants(&self, nearness: Nearness) -> bool {
+        !self.is_full() || self.farthest().is_some_and(|farthest| nearness < farthest)
+    }
+
+    /// Takes a peer that is wanted. One of the farthest makes room, if there is none. `is_translated` is whether it is told
+    /// under another address than its own: behind one NAT several may be told under its address and the same port, of which
+    /// it forwards only one.
+    pub(super) fn put(&mut self, peer: Peer<A>, nearness: Nearness, is_translated: bool) {
+        self.translated |= is_translated;
+        if self.translated && self.peers.iter().any(|other| other.endpoint == peer.endpoint) {
+            return;
+        }
+        if self.is_full() {
+            self.peers.pop();
+            self.ends = self.ends.map(|end| end.min(self.peers.len()));
+        }
+        let mut at = self.peers.len();
+        self.peers.push(peer);
+        let [zone, subnet] = &mut self.ends;
+        // Past those that are farther, of which one goes to the end instead: their order means nothing.
+        for (end, last) in [(subnet, Nearness::Prefix), (zone, Nearness::Zone)] {
+            if nearness <= last {
+                self.peers.swap(*end, at);
+                at = *end;
+                *end += 1;
+            }
+        }
+    }
+
+    fn farthest(&self) -> Option<Nearness> {
+        let [zone, subnet] = self.ends;
+        match self.peers.len() {
+            0 => None,
+            len if subnet < len => Some(Nearness::Elsewhere),
+            len if zone < len => Some(Nearness::Prefix),
+            _ => Some(Nearness::Zone),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bittorrent::Endpoint;
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+    use std::num::NonZeroU16;
+
+    fn any_nearness() -> impl Strategy<Value = Nearness> {
+        prop_oneof![Just(Nearness::Zone), Just(Nearness::Prefix), Just(Nearness::Elsewhere)]
+    }
+
+    proptest! {
+        #[test]
+        fn the_nearest_are_kept_and_come_first(all in proptest::collection::vec(any_nearness(), 0..40), want in 0..20_usize) {
+            let mut peers = Vec::new();
+            let mut ranked = Ranked::new(&mut peers, want);
+            for (n, &nearness) in (1..).zip(&all) {
+                let ip = Ipv4Addr::from([10, 0, 0, n]);
+                if ranked.wants(nearness) {
+                    ranked.put(Peer { endpoint: Endpoint { ip, port: NonZeroU16::MIN }, id: None }, nearness, false);
+                }
+            }
+            let mut expected = all.clone();
+            expected.sort_unstable();
+            expected.truncate(want);
+            let told: Vec<_> = peers.iter().map(|peer| all[usize::from(peer.endpoint.ip.octets()[3]) - 1]).collect();
+            prop_assert_eq!(told, expected);
+            peers.dedup();
+            prop_assert_eq!(peers.len(), all.len().min(want));
+        }
+    }
+}
