@@ -21,6 +21,9 @@ const SEARCH: usize = 1_000;
 /// announce meets others.
 const LOOKS: usize = 512;
 
+/// Peers by which a long list is judged.
+const SAMPLE: usize = 64;
+
 /// The peers of one family in the order of their kinds: a seed is told of leechers only, and how many there are of each kind
 /// is found by halving. 16 bytes while it is short, as most of the memory of the process is in lists of a few peers.
 #[derive(Debug)]
@@ -142,15 +145,13 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Drops peers that have expired, each of which `dropped` is told of. Looks at `most` peers of a long list, from where
-    /// the latest sweep ended; at all of them when most have expired, because it takes less to begin the index anew than to
-    /// take one after the other out of it.
+    /// the latest sweep ended; at all of them when nearly all have expired, because it takes less to begin the index anew
+    /// than to take one after the other out of it.
     pub(super) fn sweep(&mut self, now: Tick, age: Lifetime, most: usize, mut dropped: impl FnMut(Role)) -> Swept {
         let mut at = self.index.as_ref().map_or(0, |index| index.swept);
         let mut oldest = 0;
         let slice = if self.index.is_some() { most } else { usize::MAX };
-        let is_stale = |entry: &&Entry<A>| age.is_over(now.since(entry.seen()));
-        let ahead = self.entries.get(at..).unwrap_or_default();
-        if self.index.is_some() && ahead.iter().take(most).filter(is_stale).count() > most.min(ahead.len()) / 8 * 7 {
+        if self.is_long() && self.is_mostly_stale(now, age) {
             return self.purge(now, age, dropped);
         }
         for _ in 0..slice {
@@ -171,6 +172,13 @@ impl<A: Ip> Peers<A> {
         }
         self.shrink();
         if is_done { Swept::Whole(oldest) } else { Swept::Partly }
+    }
+
+    /// Whether more than seven of eight have expired, as far as a few at random tell.
+    pub(super) fn is_mostly_stale(&self, now: Tick, age: Lifetime) -> bool {
+        let random = std::iter::repeat_with(|| fastrand::usize(..self.len().max(1))).take(SAMPLE);
+        let stale = random.filter_map(|at| self.entries.get(at)).filter(|entry| age.is_over(now.since(entry.seen())));
+        stale.count() > SAMPLE / 8 * 7
     }
 
     /// Drops all peers that have expired, however many that are, each of which `dropped` is told of.

@@ -189,12 +189,14 @@ impl Swarm {
         false
     }
 
-    /// Drops all peers that have expired. Those who have not are few when it is called, so that it takes a millisecond for
+    /// Drops all peers of a long list that have expired, if those who have not are few, so that it takes a millisecond for
     /// half a million.
     fn purge(&mut self, now: Moment, life: Lifetime, [v4_census, v6_census]: &mut Census) {
         let tick = life.tick(now);
-        self.v4.purge(tick, life, |role| tally(v4_census, role, -1));
-        if let Some(v6) = &mut self.v6 {
+        if self.v4.is_mostly_stale(tick, life) {
+            self.v4.purge(tick, life, |role| tally(v4_census, role, -1));
+        }
+        if let Some(v6) = self.v6.as_mut().filter(|v6| v6.is_mostly_stale(tick, life)) {
             v6.purge(tick, life, |role| tally(v6_census, role, -1));
         }
         self.v6.take_if(|v6| v6.len() == 0);
