@@ -259,6 +259,37 @@ fn a_client_on_both_families_counts_once() {
 }
 
 #[test]
+fn a_client_on_both_families_counts_once_wherever_it_has_moved() {
+    let store = store();
+    for n in 0..300 {
+        announce(&store, at(0), hash(1), &from(&format!("10.1.{}.{}:1", n / 250, n % 250)));
+    }
+    let v6 = from("[fd00::1]:1");
+    let moves = |seconds, ip: &str| {
+        let v4 = Announcement { peer_id: v6.peer_id, ..from(ip) };
+        announce(&store, at(seconds), hash(1), &v4);
+        announce(&store, at(seconds), hash(1), &v6).counts.incomplete
+    };
+    assert_eq!(moves(0, "10.0.0.1:1"), 301);
+    assert_eq!(moves(100, "10.0.0.2:1"), 302, "its old address is there until it expires");
+    assert_eq!(moves(599, "10.0.0.2:1"), 302);
+    assert_eq!(moves(600, "10.0.0.2:1"), 1, "all others and the old address are gone");
+}
+
+#[test]
+fn one_who_is_everywhere_under_one_id_slows_nobody_down() {
+    let store = store();
+    let everywhere = |n: u32| {
+        let place = somewhere(Ipv4Addr::from_bits(0x0a00_0000 + n));
+        Announcement { place, want: 0, ..from("10.0.0.1:1") }
+    };
+    // A table with as many entries of one hash would take minutes.
+    (0..50_000).for_each(|n| drop(announce(&store, at(0), hash(1), &everywhere(n))));
+    (0..50_000).for_each(|n| drop(announce(&store, at(1), hash(1), &everywhere(n))));
+    assert_eq!(store.scrape(at(1), hash(1)).incomplete, 50_000);
+}
+
+#[test]
 fn leaving_removes_with_and_without_a_port() {
     let store = store();
     announce(&store, at(0), hash(1), &from("10.0.0.1:1"));

@@ -16,12 +16,11 @@ pub(super) static SEED: LazyLock<foldhash::fast::RandomState> = LazyLock::new(fo
 #[derive(Debug)]
 pub(super) struct Index {
     by_spot: HashTable<u32>,
+    /// Of each id the peer that announced last: one who is at many endpoints under one id would make the table slow.
     by_client: HashTable<u32>,
     /// How far the list has been swept.
     pub(super) swept: usize,
 }
-
-type Hash<A> = fn(&Entry<A>) -> u64;
 
 fn of_spot<A: Ip>(entry: &Entry<A>) -> u64 {
     SEED.hash_one(entry.spot())
@@ -31,7 +30,7 @@ fn of_client<A: Ip>(entry: &Entry<A>) -> u64 {
     SEED.hash_one(entry.id)
 }
 
-fn hash_at<A: Ip>(entries: &[Entry<A>], at: u32, hash: Hash<A>) -> u64 {
+fn hash_at<A: Ip>(entries: &[Entry<A>], at: u32, hash: fn(&Entry<A>) -> u64) -> u64 {
     entries.get(at as usize).map_or(0, hash)
 }
 
@@ -54,7 +53,7 @@ impl Index {
         self.by_spot.find(SEED.hash_one(spot), is_it).map(|&at| at as usize)
     }
 
-    /// One of the peers that a client of this id has in the list.
+    /// Where the client of this id announced last.
     pub(super) fn find_client<A: Ip>(&self, entries: &[Entry<A>], id: ClientId) -> Option<usize> {
         let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.id == id);
         self.by_client.find(SEED.hash_one(id), is_it).map(|&at| at as usize)
@@ -62,50 +61,61 @@ impl Index {
 
     /// An entry has come to stand at `at`.
     pub(super) fn note<A: Ip>(&mut self, entries: &[Entry<A>], at: usize) {
+        let place = narrow(at);
+        let hash = |&at: &u32| hash_at(entries, at, of_spot);
+        self.by_spot.insert_unique(hash(&place), place, hash);
+        self.note_client(entries, at);
+    }
+
+    /// The client at `at` is the one of its id that announced last.
+    pub(super) fn note_client<A: Ip>(&mut self, entries: &[Entry<A>], at: usize) {
+        let Some(Entry { id, .. }) = entries.get(at) else { return };
         let at = narrow(at);
-        for (table, hash) in self.tables() {
-            table.insert_unique(hash_at(entries, at, hash), at, |&at| hash_at(entries, at, hash));
+        let is_it = |&other: &u32| entries.get(other as usize).is_some_and(|entry| entry.id == *id);
+        let hash = |&at: &u32| hash_at(entries, at, of_client);
+        match self.by_client.find_mut(hash(&at), is_it) {
+            Some(known) => *known = at,
+            None => drop(self.by_client.insert_unique(hash(&at), at, hash)),
         }
     }
 
     /// The entry at `at` is about to go.
     pub(super) fn forget<A: Ip>(&mut self, entries: &[Entry<A>], at: usize) {
         let at = narrow(at);
-        for (table, hash) in self.tables() {
+        let forget = |table: &mut HashTable<u32>, hash| {
             if let Ok(found) = table.find_entry(hash_at(entries, at, hash), |&other| other == at) {
                 found.remove();
             }
-        }
+        };
+        forget(&mut self.by_spot, of_spot);
+        forget(&mut self.by_client, of_client);
     }
 
     /// Two entries are about to be exchanged.
     pub(super) fn swap<A: Ip>(&mut self, entries: &[Entry<A>], a: usize, b: usize) {
         let (a, b) = (narrow(a), narrow(b));
-        for (table, hash) in self.tables() {
+        let swap = |table: &mut HashTable<u32>, hash| {
             let bucket = |at| table.find_bucket_index(hash_at(entries, at, hash), |&other| other == at);
-            let (Some(first), Some(second)) = (bucket(a), bucket(b)) else { continue };
             // Found before either is changed: afterwards the entries no longer match what the table says of them.
-            for (bucket, to) in [(first, b), (second, a)] {
-                if let Some(slot) = table.get_bucket_mut(bucket) {
-                    *slot = to;
+            for (bucket, to) in [(bucket(a), b), (bucket(b), a)] {
+                if let Some(place) = bucket.and_then(|bucket| table.get_bucket_mut(bucket)) {
+                    *place = to;
                 }
             }
-        }
+        };
+        swap(&mut self.by_spot, of_spot);
+        swap(&mut self.by_client, of_client);
     }
 
     /// Gives back what is far more than the list needs.
     pub(super) fn shrink<A: Ip>(&mut self, entries: &[Entry<A>]) {
-        for (table, hash) in self.tables() {
-            table.shrink_to(entries.len() * 2, |&at| hash_at(entries, at, hash));
-        }
+        let room = entries.len() * 2;
+        self.by_spot.shrink_to(room, |&at| hash_at(entries, at, of_spot));
+        self.by_client.shrink_to(room, |&at| hash_at(entries, at, of_client));
     }
 
     #[cfg(test)]
     pub(super) fn lengths(&self) -> [usize; 2] {
         [self.by_spot.len(), self.by_client.len()]
-    }
-
-    fn tables<A: Ip>(&mut self) -> [(&mut HashTable<u32>, Hash<A>); 2] {
-        [(&mut self.by_spot, of_spot), (&mut self.by_client, of_client)]
     }
 }

@@ -107,6 +107,9 @@ impl<A: Ip> Peers<A> {
             self.push(entry);
         } else if let Some(place) = self.entries.get_mut(at) {
             *place = entry;
+            if let Some(index) = &mut self.index {
+                index.note_client(&self.entries, at);
+            }
         }
     }
 
