@@ -139,7 +139,8 @@ impl Views {
     /// A peer that says it is at `ip`, in an announce that came from `source`. Where sites use the same private network, only
     /// the latter tells them apart: the zone is that of the source if the address can be there, too.
     pub fn place_seen_from(&self, ip: IpAddr, source: IpAddr) -> Place {
-        let at_source = self.zone_of(source).filter(|&zone| self.has(zone, ip));
+        let is_ambiguous = Reach::of(ip) == Reach::Site;
+        let at_source = self.zone_of(source).filter(|&zone| is_ambiguous && self.has(zone, ip));
         Place { ip, zone: at_source.or_else(|| self.zone_of(ip)) }
     }
 

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::{Action, Announcement, Moment, Picked, Store, StoreOptions};
 use crate::bittorrent::{ExternalAddress, InfoHash, PeerId, PeerLists, Place, Role, SwarmCounts, Views, Zone};
 
@@ -250,7 +252,7 @@ fn a_client_on_both_families_counts_once() {
         }
         counts(&v4);
         counts(&v6);
-        counts(&done(&v6));
+        assert_eq!(counts(&done(&v6)), (1, 1, 1), "a leecher on the other, until it says more");
         assert_eq!(counts(&done(&v4)), (1, 0, 1), "one download");
         assert_eq!(counts(&done(&v6)), (1, 0, 1));
         let census: i64 = store.totals().peers.iter().flatten().sum();
@@ -274,6 +276,59 @@ fn a_client_on_both_families_counts_once_wherever_it_has_moved() {
     assert_eq!(moves(100, "10.0.0.2:1"), 302, "its old address is there until it expires");
     assert_eq!(moves(599, "10.0.0.2:1"), 302);
     assert_eq!(moves(600, "10.0.0.2:1"), 1, "all others and the old address are gone");
+}
+
+/// What a client that is on both families may do: its host, which client of that host, on which family, and what.
+fn any_step() -> impl Strategy<Value = (u8, bool, bool, u8)> {
+    (0..5_u8, any::<bool>(), any::<bool>(), 0..8_u8)
+}
+
+proptest! {
+    /// Whatever hosts do that run one client after the other at the same endpoints: who is the same on both families counts
+    /// once, on both sides of the length at which a list has an index.
+    #[test]
+    fn counts_are_those_of_distinct_clients(
+        others in prop_oneof![Just(0_u8), Just(100)], steps in proptest::collection::vec(any_step(), 0..60),
+    ) {
+        type Entry = (PeerId, Role, u64);
+        let store = store();
+        let mut seconds = 0;
+        let [mut v4, mut v6] = [const { [None::<Entry>; 5] }; 2];
+        for (host, restarted, is_v4, what) in steps {
+            let host_ip = if is_v4 { format!("10.0.0.{host}:1") } else { format!("[fd00::{host}]:1") };
+            let peer_id = PeerId([if restarted { host + 100 } else { host }; 20]);
+            let role = if what % 2 == 0 { Role::Seed } else { Role::Leecher };
+            let announcement = Announcement { peer_id, role, ..from(&host_ip) };
+            let slot = if is_v4 { &mut v4 } else { &mut v6 };
+            let entry = &mut slot[usize::from(host)];
+            // The others are always there; of a list that is long what has expired goes at once only if it is looked at.
+            seconds += u64::from(what == 7) * 250;
+            for n in 0..others {
+                announce(&store, at(seconds), hash(1), &Announcement { want: 0, ..from(&format!("10.1.0.{n}:1")) });
+                announce(&store, at(seconds), hash(1), &Announcement { want: 0, ..from(&format!("[fd00:1::{n:x}]:1")) });
+            }
+            if what == 6 {
+                entry.take_if(|(id, ..)| *id == peer_id);
+                announce(&store, at(seconds), hash(1), &Announcement { action: Action::Leave, ..announcement });
+            } else {
+                *entry = Some((peer_id, role, seconds));
+                announce(&store, at(seconds), hash(1), &announcement);
+            }
+            for entry in v4.iter_mut().chain(&mut v6) {
+                entry.take_if(|(.., seen)| *seen + 600 <= seconds);
+            }
+            let is_second = |(host, entry): &(usize, &Entry)| v4[*host].is_some_and(|(id, role, _)| (id, role) == (entry.0, entry.1));
+            let firsts = v6.iter().enumerate().filter_map(|(host, entry)| Some((host, entry.as_ref()?)));
+            let firsts: Vec<_> = firsts.filter(|entry| !is_second(entry)).map(|(_, entry)| entry).collect();
+            let count = |role| {
+                let all = v4.iter().flatten().chain(firsts.iter().copied());
+                u32::try_from(all.filter(|(_, other, _)| *other == role).count()).unwrap()
+            };
+            let counts = store.scrape(at(seconds), hash(1));
+            let expected = (count(Role::Seed), count(Role::Leecher) + 2 * u32::from(others));
+            prop_assert_eq!((counts.complete, counts.incomplete), expected);
+        }
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) static SEED: LazyLock<foldhash::fast::RandomState> = LazyLock::new(fo
 #[derive(Debug)]
 pub(super) struct Index {
     by_spot: HashTable<u32>,
-    /// Of each id the peer that announced last: one who is at many endpoints under one id would make the table slow.
+    /// Of each id one peer, as a rule the one that announced last: one who is at many endpoints under one id would make the table slow.
     by_client: HashTable<u32>,
     /// How far the list has been swept.
     pub(super) swept: usize,
@@ -53,7 +53,7 @@ impl Index {
         self.by_spot.find(SEED.hash_one(spot), is_it).map(|&at| at as usize)
     }
 
-    /// Where the client of this id announced last.
+    /// Where a client of this id is, as a rule where it announced last.
     pub(super) fn find_client<A: Ip>(&self, entries: &[Entry<A>], id: ClientId) -> Option<usize> {
         let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.id == id);
         self.by_client.find(SEED.hash_one(id), is_it).map(|&at| at as usize)

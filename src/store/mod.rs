@@ -1,8 +1,11 @@
 //! The local peers: who announced which torrent to this tracker, and when.
 //!
 //! # Contract
-//! - A peer is an endpoint in a swarm. Who announces from the same endpoint again is the same peer, whatever it
+//! - A peer is an endpoint in a zone, in a swarm. Who announces from the same endpoint again is the same peer, whatever it
 //!   calls itself now.
+//! - A client that has the same id and role under an address of either family counts once in what clients are told, and is
+//!   told under both. [`Store::totals`] counts addresses.
+//! - Who asks is told of peers that it can reach, its own zone's or subnet's before others.
 //! - A peer that has not announced for the peer age, rounded down by a few thousandths, is never handed out, whether or not
 //!   housekeeping has run. Counts may include it for up to a minute longer, in swarms that nobody asks for or that have
 //!   thousands of peers.
@@ -10,8 +13,8 @@
 //! - The number of peers is bounded. Past the bound, small swarms that nobody has asked for lately give way: a flood of
 //!   info-hashes that are announced once each does not push out those that people use.
 //! - Nothing is persisted, and nothing blocks: every operation takes one short lock. None looks at more than a few thousand
-//!   peers while it holds it, but for one: when nearly all of a huge swarm have expired, they are dropped in one pass, which
-//!   takes milliseconds for half a million.
+//!   peers while it holds it, but when the list of a huge swarm grows by an eighth, its index doubles, or nearly all of it have
+//!   expired and are dropped in one pass: that takes milliseconds for half a million.
 //!
 //! `now` is an argument everywhere, so that tests need not wait.
 

@@ -8,7 +8,7 @@ use super::entry::{Entry, Kind, Spot};
 use super::index::Index;
 use super::ranked::Ranked;
 use super::{Lifetime, Tick};
-use crate::bittorrent::{Ip, Nearness, Peer, Role};
+use crate::bittorrent::{Ip, Nearness, Peer, Role, ZoneId};
 
 /// Up to this many peers a scan of the list is as fast as a look-up in an index, which would cost memory in every swarm.
 const SCAN: usize = 64;
@@ -22,7 +22,7 @@ const SEARCH: usize = 1_000;
 const LOOKS: usize = 512;
 
 /// Peers by which a long list is judged.
-const SAMPLE: usize = 64;
+const SAMPLE: usize = 256;
 
 /// The peers of one family in the order of their kinds: a seed is told of leechers only, and how many there are of each kind
 /// is found by halving. 16 bytes while it is short, as most of the memory of the process is in lists of a few peers.
@@ -36,10 +36,17 @@ pub(super) struct Peers<A> {
 /// What [`Peers::upsert`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Upsert {
-    /// The peer was here already, in this role.
-    Refreshed(Role),
+    /// The peer was here already, as this.
+    Refreshed(Known),
     /// The peer is new here.
     Joined,
+}
+
+/// What is known of a peer besides where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) role: Role,
+    pub(super) id: ClientId,
 }
 
 /// How far a sweep came.
@@ -54,6 +61,12 @@ pub(super) enum Swept {
 impl<A> Default for Peers<A> {
     fn default() -> Self {
         Self { entries: ThinVec::new(), index: None }
+    }
+}
+
+impl<A: Ip> Entry<A> {
+    fn known(&self) -> Known {
+        Known { role: self.role(), id: self.id }
     }
 }
 
@@ -73,7 +86,7 @@ impl<A: Ip> Peers<A> {
     }
 
     /// The same of those that are second addresses.
-    pub(super) fn seconds(&self) -> [usize; 3] {
+    pub(super) fn second_addresses(&self) -> [usize; 3] {
         self.by_role().map(|entries| entries.len() - entries.partition_point(|entry| !entry.kind().is_second()))
     }
 
@@ -97,7 +110,7 @@ impl<A: Ip> Peers<A> {
             return Upsert::Joined;
         };
         self.replace(at, &old, entry);
-        Upsert::Refreshed(old.role())
+        Upsert::Refreshed(old.known())
     }
 
     /// Puts an entry in the place of an old one, or where its kind has its place.
@@ -113,20 +126,24 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// The role of a client that has this id.
+    /// The role of the client that has this id; of one of them, if there are several, as a rule the latest.
     pub(super) fn role_of(&self, id: ClientId) -> Option<Role> {
         self.entries.get(self.find_client(id)?).map(Entry::role)
     }
 
-    /// From now on the client of this id counts here, or under its other address.
-    pub(super) fn set_second(&mut self, id: ClientId, is_second: bool) {
+    /// The client of this id is in the list of first addresses in that role, or is not. It counts once if it is the same in
+    /// both. (Who takes another's id can so hide no one but behind an equal.)
+    pub(super) fn pair(&mut self, id: ClientId, first: Option<Role>) {
         let Some((at, old)) = self.find_client(id).and_then(|at| Some((at, *self.entries.get(at)?))) else { return };
-        self.replace(at, &old, Entry::new(old.spot(), id, Kind::new(old.role(), is_second), old.seen()));
+        let is_second = first == Some(old.role());
+        if old.kind().is_second() != is_second {
+            self.replace(at, &old, Entry::new(old.spot(), id, Kind::new(old.role(), is_second), old.seen()));
+        }
     }
 
     /// Removes the client of that id at that endpoint, or, when it names no port, at that address, and tells what it was.
     /// One client cannot remove another that has taken its place.
-    pub(super) fn remove(&mut self, ip: A, spot: Option<Spot<A>>, id: ClientId) -> Option<Role> {
+    pub(super) fn remove(&mut self, ip: A, spot: Option<Spot<A>>, id: ClientId) -> Option<Known> {
         let at = match spot {
             Some(spot) => self.find(spot).filter(|&at| self.entries.get(at).is_some_and(|entry| entry.id == id)),
             // Behind the first stretch of a huge list such a client stays until it expires.
@@ -138,7 +155,7 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Removes a peer at random but this one, for want of room.
-    pub(super) fn remove_any_but(&mut self, spot: Spot<A>) -> Option<Role> {
+    pub(super) fn remove_any_but(&mut self, spot: Spot<A>) -> Option<Known> {
         if self.len() < 2 {
             return None;
         }
@@ -150,18 +167,19 @@ impl<A: Ip> Peers<A> {
     /// Drops peers that have expired, each of which `dropped` is told of. Looks at `most` peers of a long list, from where
     /// the latest sweep ended; at all of them when nearly all have expired, because it takes less to begin the index anew
     /// than to take one after the other out of it.
-    pub(super) fn sweep(&mut self, now: Tick, age: Lifetime, most: usize, mut dropped: impl FnMut(Role)) -> Swept {
-        let mut at = self.index.as_ref().map_or(0, |index| index.swept);
+    pub(super) fn sweep(&mut self, now: Tick, age: Lifetime, most: usize, mut dropped: impl FnMut(Known)) -> Swept {
+        let start = self.index.as_ref().map_or(0, |index| index.swept);
+        let mut at = start;
         let mut oldest = 0;
         let slice = if self.index.is_some() { most } else { usize::MAX };
-        if self.is_long() && self.is_mostly_stale(now, age) {
+        if self.is_long() && start == 0 && self.is_mostly_stale(now, age) {
             return self.purge(now, age, dropped);
         }
         for _ in 0..slice {
             let Some(entry) = self.entries.get(at) else { break };
             let elapsed = now.since(entry.seen());
             if age.is_over(elapsed) {
-                dropped(entry.role());
+                dropped(entry.known());
                 // Another entry may stand here now, but one that was moved from behind: not yet looked at.
                 self.remove_at(at);
             } else {
@@ -174,7 +192,9 @@ impl<A: Ip> Peers<A> {
             index.swept = if is_done { 0 } else { at };
         }
         self.shrink();
-        if is_done { Swept::Whole(oldest) } else { Swept::Partly }
+        // What was looked at before is not known to be young any more; of a list that is still long it need not be.
+        let is_whole = is_done && (start == 0 || self.is_long());
+        if is_whole { Swept::Whole(oldest) } else { Swept::Partly }
     }
 
     /// Whether more than seven of eight have expired, as far as a few at random tell.
@@ -185,7 +205,7 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Drops all peers that have expired, however many that are, each of which `dropped` is told of.
-    pub(super) fn purge(&mut self, now: Tick, age: Lifetime, mut dropped: impl FnMut(Role)) -> Swept {
+    pub(super) fn purge(&mut self, now: Tick, age: Lifetime, mut dropped: impl FnMut(Known)) -> Swept {
         let mut oldest = 0;
         self.entries.retain(|entry| {
             let elapsed = now.since(entry.seen());
@@ -193,7 +213,7 @@ impl<A: Ip> Peers<A> {
             if stays {
                 oldest = oldest.max(elapsed);
             } else {
-                dropped(entry.role());
+                dropped(entry.known());
             }
             stays
         });
@@ -248,8 +268,9 @@ impl<A: Ip> Peers<A> {
     }
 
     /// How many other clients are at this address, among the first of the list: enough to notice that there are many.
-    pub(super) fn others_at(&self, ip: A, id: ClientId) -> usize {
-        self.entries.iter().take(SEARCH).filter(|entry| entry.ip == ip && entry.id != id).count()
+    pub(super) fn others_at(&self, ip: A, zone: Option<ZoneId>, id: ClientId) -> usize {
+        let is_other = |entry: &&Entry<A>| entry.ip == ip && entry.zone == zone && entry.id != id;
+        self.entries.iter().take(SEARCH).filter(is_other).count()
     }
 
     fn find(&self, spot: Spot<A>) -> Option<usize> {
@@ -294,7 +315,7 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    fn remove_at(&mut self, mut at: usize) -> Option<Role> {
+    fn remove_at(&mut self, mut at: usize) -> Option<Known> {
         let removed = *self.entries.get(at)?;
         // To the end of its kind, and on to the end of each kind behind: the list stays in order.
         for kind in Kind::ALL.into_iter().filter(|&kind| kind >= removed.kind()) {
@@ -306,7 +327,7 @@ impl<A: Ip> Peers<A> {
             index.forget(&self.entries, at);
         }
         self.entries.pop();
-        Some(removed.role())
+        Some(removed.known())
     }
 
     /// Where the peers of a kind end, when the one at `at` is on its way to the end of the list.
@@ -424,11 +445,11 @@ mod tests {
                 match what {
                     0 => {
                         let removed = peers.remove(spot(n).endpoint.ip, Some(spot(n)), id(n));
-                        prop_assert_eq!(removed, model.remove(&n).map(|(role, _)| role));
+                        prop_assert_eq!(removed.map(|known| known.role), model.remove(&n).map(|(role, _)| role));
                     }
                     1 => {
                         let removed = peers.remove(spot(n).endpoint.ip, None, id(n));
-                        prop_assert_eq!(removed, model.remove(&n).map(|(role, _)| role));
+                        prop_assert_eq!(removed.map(|known| known.role), model.remove(&n).map(|(role, _)| role));
                     }
                     2 => {
                         let mut dropped = 0;
@@ -439,7 +460,7 @@ mod tests {
                     }
                     _ => {
                         let expected = match model.insert(n, (role, seconds)) {
-                            Some((old, _)) => Upsert::Refreshed(old),
+                            Some((role, _)) => Upsert::Refreshed(Known { role, id: id(n) }),
                             None => Upsert::Joined,
                         };
                         prop_assert_eq!(peers.upsert(spot(n), id(n), first(role), now), expected);
@@ -517,7 +538,10 @@ mod tests {
         }
         assert!(peers.entries.capacity() <= 12_500, "{}", peers.entries.capacity());
         for n in 0..10_000 {
-            assert_eq!(peers.remove(spot(n).endpoint.ip, Some(spot(n)), id(n)), Some(Role::Leecher));
+            assert_eq!(
+                peers.remove(spot(n).endpoint.ip, Some(spot(n)), id(n)),
+                Some(Known { role: Role::Leecher, id: id(n) })
+            );
         }
         assert!(peers.entries.capacity() <= 4, "{}", peers.entries.capacity());
         assert!(peers.index.is_none());

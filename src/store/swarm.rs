@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::client_id::{ClientId, Prefixes};
 use super::entry::{Entry, Kind, Spot};
-use super::peers::{Peers, Swept, Upsert};
+use super::peers::{Known, Peers, Swept, Upsert};
 use super::ranked::Ranked;
 use super::{Age, Lifetime, Moment, Tick};
 use crate::bittorrent::{
@@ -147,7 +147,7 @@ impl Swarm {
     fn counts(&self) -> SwarmCounts {
         let mut counts = self.v4.counts();
         if let Some(v6) = &self.v6 {
-            let more = v6.counts().into_iter().zip(v6.seconds()).map(|(all, seconds)| all - seconds);
+            let more = v6.counts().into_iter().zip(v6.second_addresses()).map(|(all, seconds)| all - seconds);
             counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
         }
         let [leechers, partial_seeds, seeds] = counts;
@@ -173,8 +173,10 @@ impl Swarm {
         }
         let tick = life.tick(now);
         let [v4_census, v6_census] = census;
-        let v4 = self.v4.sweep(tick, life, most, |role| tally(v4_census, role, -1));
-        let v6 = self.v6.as_mut().map(|v6| v6.sweep(tick, life, most, |role| tally(v6_census, role, -1)));
+        let mut singles = Singles::of(self.v6.is_some());
+        let v4 = self.v4.sweep(tick, life, most, |gone| singles.tally(v4_census, gone));
+        let v6 = self.v6.as_mut().map(|v6| v6.sweep(tick, life, most, |gone| tally(v6_census, gone.role, -1)));
+        self.unpair(singles);
         self.v6.take_if(|v6| v6.len() == 0);
         self.next_expiry = match (v4, v6) {
             _ if self.len() == 0 => Moment::NEVER,
@@ -193,12 +195,14 @@ impl Swarm {
     /// half a million.
     fn purge(&mut self, now: Moment, life: Lifetime, [v4_census, v6_census]: &mut Census) {
         let tick = life.tick(now);
+        let mut singles = Singles::of(self.v6.is_some());
         if self.v4.is_mostly_stale(tick, life) {
-            self.v4.purge(tick, life, |role| tally(v4_census, role, -1));
+            self.v4.purge(tick, life, |gone| singles.tally(v4_census, gone));
         }
         if let Some(v6) = self.v6.as_mut().filter(|v6| v6.is_mostly_stale(tick, life)) {
-            v6.purge(tick, life, |role| tally(v6_census, role, -1));
+            v6.purge(tick, life, |gone| tally(v6_census, gone.role, -1));
         }
+        self.unpair(singles);
         self.v6.take_if(|v6| v6.len() == 0);
     }
 
@@ -214,22 +218,27 @@ impl Swarm {
         let &Announcement { place: Place { ip, zone }, port, role, .. } = announcement;
         let Some(port) = port else { return 0 };
         let tick = life.tick(now);
-        // What the client has said it is under its address of the other family.
+        // The other is what the client has said that it is under its address of the other family.
         let (joining, other) = match ip {
             IpAddr::V4(ip) => {
                 let spot = Spot { endpoint: Endpoint { ip, port }, zone };
                 let joining = join(&mut self.v4, spot, id, Kind::new(role, false), tick, v4_census);
-                (joining, self.v6.as_mut().and_then(|v6| seconds(v6, &joining, id)))
+                if let Upsert::Refreshed(old) = joining.upsert {
+                    self.pair(old.id);
+                }
+                self.pair(id);
+                (joining, self.v6.as_ref().and_then(|v6| v6.role_of(id)))
             }
             IpAddr::V6(ip) => {
                 let spot = Spot { endpoint: Endpoint { ip, port }, zone };
                 let first = self.v4.role_of(id);
-                let kind = Kind::new(role, first.is_some());
+                let kind = Kind::new(role, first == Some(role));
                 (join(self.v6.get_or_insert_default(), spot, id, kind, tick, v6_census), first)
             }
         };
         // A client that says twice that it has finished has finished once.
-        if completed && joining.upsert != Upsert::Refreshed(Role::Seed) && other != Some(Role::Seed) {
+        let was_seed = matches!(joining.upsert, Upsert::Refreshed(Known { role: Role::Seed, .. }));
+        if completed && !was_seed && other != Some(Role::Seed) {
             self.downloaded = self.downloaded.saturating_add(1);
         }
         self.next_expiry = self.next_expiry.min(life.end(now, 0));
@@ -238,23 +247,30 @@ impl Swarm {
 
     fn leave(&mut self, announcement: &Announcement, id: ClientId, [v4_census, v6_census]: &mut Census) {
         let &Announcement { place: Place { ip, zone }, port, .. } = announcement;
-        let removed = match ip {
-            IpAddr::V4(ip) => {
-                let removed = self.v4.remove(ip, spot(ip, port, zone), id);
-                if let Some(v6) = self.v6.as_mut().filter(|_| removed.is_some()) {
-                    v6.set_second(id, false);
-                }
-                removed.map(|role| (role, v4_census))
-            }
-            IpAddr::V6(ip) => {
-                let removed = self.v6.as_mut().and_then(|v6| v6.remove(ip, spot(ip, port, zone), id));
-                removed.map(|role| (role, v6_census))
-            }
+        let (removed, census) = match ip {
+            IpAddr::V4(ip) => (self.v4.remove(ip, spot(ip, port, zone), id), v4_census),
+            IpAddr::V6(ip) => (self.v6.as_mut().and_then(|v6| v6.remove(ip, spot(ip, port, zone), id)), v6_census),
         };
+        self.is_gone(removed, census);
+    }
+
+    /// A peer that was in the list of a family no longer is.
+    fn is_gone(&mut self, removed: Option<Known>, census: &mut [i64; 2]) {
+        let Some(Known { role, id }) = removed else { return };
+        tally(census, role, -1);
         self.v6.take_if(|v6| v6.len() == 0);
-        if let Some((role, census)) = removed {
-            tally(census, role, -1);
+        self.pair(id);
+    }
+
+    /// A client that has the same role under an address of either family counts once: under the IPv4 one.
+    fn pair(&mut self, id: ClientId) {
+        if let Some(v6) = &mut self.v6 {
+            v6.pair(id, self.v4.role_of(id));
         }
+    }
+
+    fn unpair(&mut self, Singles(ids): Singles) {
+        ids.into_iter().flatten().for_each(|id| self.pair(id));
     }
 
     /// Makes room by a peer at random, but not this one.
@@ -267,9 +283,7 @@ impl Swarm {
                 (others.and_then(|(spot, v6)| v6.remove_any_but(spot)), v6_census)
             }
         };
-        if let Some(role) = removed {
-            tally(census, role, -1);
-        }
+        self.is_gone(removed, census);
     }
 
     /// The announcer's own family first: it is sure to reach that one.
@@ -294,7 +308,6 @@ fn spot<A: Ip>(ip: A, port: Option<NonZeroU16>, zone: Option<ZoneId>) -> Option<
 }
 
 /// What became of a peer that announced.
-#[derive(Clone, Copy)]
 struct Joining {
     upsert: Upsert,
     /// When it is new, how many others are at its address.
@@ -311,20 +324,27 @@ fn join<A: Ip>(
 ) -> Joining {
     let upsert = peers.upsert(spot, id, kind, now);
     if let Upsert::Refreshed(old) = upsert {
-        tally(census, old, -1);
+        tally(census, old.role, -1);
     }
     tally(census, kind.role(), 1);
-    let others_at_address = if upsert == Upsert::Joined { peers.others_at(spot.endpoint.ip, id) } else { 0 };
+    let others_at_address = if upsert == Upsert::Joined { peers.others_at(spot.endpoint.ip, spot.zone, id) } else { 0 };
     Joining { upsert, others_at_address }
 }
 
-/// Has a client that is here under an IPv6 address, and has joined under an IPv4 one, count under the latter. Tells what it
-/// was here.
-fn seconds(v6: &mut Peers<Ipv6Addr>, joining: &Joining, id: ClientId) -> Option<Role> {
-    if joining.upsert == Upsert::Joined {
-        v6.set_second(id, true);
+/// Clients whose IPv4 address has expired, so that from now on they count under their IPv6 one. Not kept where there is none.
+struct Singles(Option<Vec<ClientId>>);
+
+impl Singles {
+    fn of(is_dual_stack: bool) -> Self {
+        Self(is_dual_stack.then(Vec::new))
     }
-    v6.role_of(id)
+
+    fn tally(&mut self, census: &mut [i64; 2], gone: Known) {
+        tally(census, gone.role, -1);
+        if let Some(ids) = &mut self.0 {
+            ids.push(gone.id);
+        }
+    }
 }
 
 /// Who is to be told of whom.

@@ -30,6 +30,8 @@ pub struct Caller<'a> {
     /// Whether what the client says of its own address may count. Not when `ip` is only that of a proxy that left it open
     /// for whom it speaks.
     pub may_claim: bool,
+    /// How many peers a reply has room for: those that are told at all are then picked as if no more were wanted.
+    pub room: usize,
     /// The client's `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
     /// The other trackers that passed the announce on, if it does not come from a client itself.
@@ -87,7 +89,7 @@ impl Tracker {
     pub fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Announced {
         let ip = if caller.may_claim { self.policy.peer_ip(caller.ip, &request.claimed) } else { caller.ip };
         let stopped = request.event == Some(Event::Stopped);
-        let want = if stopped { 0 } else { self.policy.want(request.numwant) };
+        let want = if stopped { 0 } else { self.policy.want(request.numwant).min(caller.room) };
         let place = self.views.place_seen_from(ip, caller.ip);
         let mut announcement = announcement(place, request, want);
         // What comes back to us is ours already, and need not go round again: it is answered, and no more.

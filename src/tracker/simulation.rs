@@ -112,7 +112,7 @@ impl Client {
     /// The reply, and how long it took.
     async fn announces(self, tracker: &Tracker, event: Option<Event>) -> (AnnounceReply, Duration) {
         let ip = IpAddr::from([10, 0, self.swarm, self.number]);
-        let caller = Caller { ip, may_claim: true, user_agent: None, via: &Via::default() };
+        let caller = Caller { ip, may_claim: true, room: usize::MAX, user_agent: None, via: &Via::default() };
         let start = Instant::now();
         let reply = match tracker.announce(caller, &self.request(event)) {
             Announced::Now(reply) => reply,

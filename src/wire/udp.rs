@@ -221,25 +221,24 @@ pub fn encode_connected(transaction: TransactionId, connection: ConnectionId) ->
     out
 }
 
+/// Peers that a response to a client at this address has room for.
+pub fn room(to: IpAddr) -> usize {
+    let length = if to.to_canonical().is_ipv4() { compact::V4 } else { compact::V6 };
+    (MAX_RESPONSE - ANNOUNCED_LENGTH) / length
+}
+
 /// Writes the response to an announce request. `to` is the client's address: it is told the peers of that family, as
 /// the packet has no place for others (BEP 15, "IPv6"), the first of them up to [`MAX_RESPONSE`].
 pub fn encode_announced(transaction: TransactionId, reply: &AnnounceReply, to: IpAddr) -> Vec<u8> {
     let peers = &reply.peers;
     match to.to_canonical() {
-        IpAddr::V4(_) => encode_peers(transaction, reply, &peers.v4, compact::V4),
-        IpAddr::V6(_) => encode_peers(transaction, reply, &peers.v6, compact::V6),
+        IpAddr::V4(_) => encode_peers(transaction, reply, peers.v4.get(..room(to)).unwrap_or(&peers.v4)),
+        IpAddr::V6(_) => encode_peers(transaction, reply, peers.v6.get(..room(to)).unwrap_or(&peers.v6)),
     }
 }
 
-fn encode_peers<A: CompactIp>(
-    transaction: TransactionId,
-    reply: &AnnounceReply,
-    peers: &[Peer<A>],
-    length: usize,
-) -> Vec<u8> {
-    let room = (MAX_RESPONSE - ANNOUNCED_LENGTH) / length;
-    let peers = peers.get(..room).unwrap_or(peers);
-    let mut out = Vec::with_capacity(ANNOUNCED_LENGTH + length * peers.len());
+fn encode_peers<A: CompactIp>(transaction: TransactionId, reply: &AnnounceReply, peers: &[Peer<A>]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(MAX_RESPONSE.min(ANNOUNCED_LENGTH + compact::V6 * peers.len()));
     put_head(&mut out, ANNOUNCE, transaction);
     put_u32(&mut out, reply.interval);
     put_u32(&mut out, reply.incomplete);

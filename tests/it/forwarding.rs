@@ -441,8 +441,10 @@ fn the_readme_s_files_are_valid() {
     let readme = fs::read_to_string("README.md").unwrap();
     let blocks = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let (zones, forwarders): (Vec<_>, Vec<_>) = blocks.partition(|block| block.starts_with("# zones.yml"));
-    assert_eq!((zones.len(), forwarders.len()), (1, 2));
-    assert_eq!(Server::start(&["--zones", file(zones[0]).path().to_str().unwrap()]).get("/health").status, 200);
+    assert_eq!((zones.len(), forwarders.len()), (2, 2));
+    for block in zones {
+        assert_eq!(Server::start(&["--zones", file(block).path().to_str().unwrap()]).get("/health").status, 200);
+    }
     for block in forwarders {
         let exit = check(block, &["--offline"]);
         assert_eq!(exit.code, Some(0), "{block}: {exit:?}");

@@ -47,6 +47,20 @@ fn s6_1_packets_over_ipv6() {
 }
 
 #[test]
+fn s6_1_whom_a_packet_has_no_room_for_is_left_to_chance() {
+    let Some(server) = server_on_ipv6(&[]) else { return };
+    for n in 0..140 {
+        let peer = announce("t", &format!("peer {n}")).at(&format!("fd00::{n:x}:1"));
+        server.announce(&if n < 20 { peer.seed() } else { peer });
+    }
+    let client = UdpClient::of(&server);
+    let told = client.announce(&UdpAnnounce { numwant: 200, ..udp_announce("t", "asks") }).peers;
+    let is_seed = |peer: &&String| (0..20).any(|n| **peer == format!("[fd00::{n:x}:1]:6881"));
+    assert_eq!(told.len(), 67);
+    assert!(told.iter().filter(is_seed).count() > 0, "{told:?}");
+}
+
+#[test]
 fn s6_1_one_socket_for_both_families() {
     let server = Server::start(&["-u", ":0"]);
     let port = server.udp_address().port();

@@ -96,7 +96,8 @@ fn s6_8_a_proxy_that_speaks_for_itself() {
     for (n, header) in [LOCAL.to_vec(), unspecified].into_iter().enumerate() {
         let torrent = format!("t{n}");
         let client = UdpClient::with_header(LOOPBACK, server.udp_address(), header);
-        client.announce(&udp_announce(&torrent, "a"));
+        // Whose address it claims is not known, so that the claim is worth nothing.
+        client.announce(&udp_announce(&torrent, "a").at([10, 0, 0, 9]));
         assert_eq!(server.announce(&observer(&torrent).at("127.0.0.1")).peers(), ["127.0.0.1:6881"]);
     }
     assert_eq!(dropped(&server), 0);

@@ -64,7 +64,8 @@ fn announce<'a, H: Headers>(
         }
     };
     let via = Via::parse(question.headers.all("via"));
-    let caller = Caller { ip, may_claim, user_agent: question.headers.first("user-agent"), via: &via };
+    let caller =
+        Caller { ip, may_claim, room: usize::MAX, user_agent: question.headers.first("user-agent"), via: &via };
     match context.tracker.announce(caller, &request) {
         Announced::Now(reply) => {
             announce::encode(&reply, format, body);

@@ -61,7 +61,7 @@ impl Responder {
                 if error.len() <= packet.len() { Answer::Response(error) } else { Answer::Silence }
             }
             Some(Request::Announce { transaction, announce, url_data, via, .. }) if is_announce_url(&url_data) => {
-                self.announce(sender.client, transaction, &announce, &via)
+                self.announce(sender, transaction, &announce, &via)
             }
             Some(Request::Announce { transaction, .. }) => {
                 self.context.metrics.announce_arrived();
@@ -74,11 +74,14 @@ impl Responder {
         }
     }
 
-    fn announce(&self, ip: IpAddr, transaction: TransactionId, request: &AnnounceRequest, via: &Via) -> Answer {
+    fn announce(&self, sender: Sender, transaction: TransactionId, request: &AnnounceRequest, via: &Via) -> Answer {
         let metrics = &self.context.metrics;
         let timer = metrics.time_announce();
         metrics.announce_arrived();
-        let caller = Caller { ip, may_claim: true, user_agent: None, via };
+        let ip = sender.client;
+        // A proxy that has left open for whom it speaks is no client.
+        let may_claim = sender.proxy != Some(ip);
+        let caller = Caller { ip, may_claim, room: udp::room(ip), user_agent: None, via };
         match self.context.tracker.announce(caller, request) {
             Announced::Now(reply) => {
                 metrics.announces_answered.inc();
