@@ -109,7 +109,8 @@ mod store {
 
     const SCRAPED: u32 = 64;
 
-    #[divan::bench]
+    /// From two threads at once as well: the store is all that workers have in common.
+    #[divan::bench(threads = [1, 2])]
     fn announce_in_10k_swarms_of_5(bencher: Bencher<'_, '_>) {
         announce(bencher, 10_000, 5);
     }
@@ -136,7 +137,7 @@ mod store {
     /// By somebody who is in the swarm already, as nearly all are who announce.
     fn announce(bencher: Bencher<'_, '_>, swarms: u32, peers: u32) {
         let store = filled(swarms, peers);
-        bencher.bench_local(|| {
+        bencher.bench(|| {
             let (swarm, peer) = (fastrand::u32(..swarms), fastrand::u32(..peers));
             store.announce(now(), &Views::default(), info_hash(swarm), &announcement(peer, 30))
         });
