@@ -512,7 +512,7 @@ fn when_half_of_a_huge_swarm_expires_it_goes_bit_by_bit_and_the_others_are_told(
     assert!((45_000..50_000).contains(&picked.counts.incomplete), "{}", picked.counts.incomplete);
     assert!(picked.peers.len() > 80, "{}", picked.peers.len());
     assert!(picked.peers.v4.iter().all(|peer| peer.endpoint.ip.to_bits() % 2 == 0));
-    (0..300).for_each(|_| drop(announce(&store, at(600), hash(1), &asks)));
+    (0..1_000).for_each(|_| drop(announce(&store, at(600), hash(1), &asks)));
     assert_eq!(store.scrape(at(600), hash(1)).incomplete, 25_000);
 }
 

@@ -107,11 +107,14 @@ impl Index {
         swap(&mut self.by_client, of_client);
     }
 
-    /// Gives back what is far more than the list needs.
+    /// Gives back what is far more than the list needs; of the two tables one earlier than the other, as each takes its time.
     pub(super) fn shrink<A: Ip>(&mut self, entries: &[Entry<A>]) {
         let room = entries.len() * 2;
-        self.by_spot.shrink_to(room, |&at| hash_at(entries, at, of_spot));
-        self.by_client.shrink_to(room, |&at| hash_at(entries, at, of_client));
+        if self.by_spot.capacity() > entries.len() * 5 {
+            self.by_spot.shrink_to(room, |&at| hash_at(entries, at, of_spot));
+        } else if self.by_client.capacity() > entries.len() * 8 {
+            self.by_client.shrink_to(room, |&at| hash_at(entries, at, of_client));
+        }
     }
 
     #[cfg(test)]

@@ -172,7 +172,7 @@ impl<A: Ip> Peers<A> {
         let mut at = start;
         let mut oldest = 0;
         let slice = if self.index.is_some() { most } else { usize::MAX };
-        if self.is_long() && start == 0 && self.is_mostly_stale(now, age) {
+        if self.is_long() && self.is_mostly_stale(now, age) {
             return self.purge(now, age, dropped);
         }
         for _ in 0..slice {
@@ -225,14 +225,12 @@ impl<A: Ip> Peers<A> {
 
     /// Gives memory back once most of the list is empty, so that what a swarm occupies follows how many are in it.
     fn shrink(&mut self) {
-        if self.entries.len() >= self.entries.capacity() / 4 {
-            return;
+        if self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to_fit();
+            self.index.take_if(|_| self.entries.len() <= SCAN / 2);
         }
-        self.entries.shrink_to_fit();
-        match &mut self.index {
-            Some(_) if self.entries.len() <= SCAN / 2 => self.index = None,
-            Some(index) => index.shrink(&self.entries),
-            None => {}
+        if let Some(index) = &mut self.index {
+            index.shrink(&self.entries);
         }
     }
 
@@ -259,11 +257,23 @@ impl<A: Ip> Peers<A> {
             eligible.iter().for_each(|entry| offer(entry, out));
             return;
         }
-        for (looked, entry) in spread(eligible, out.want() + 1).take(SEARCH).enumerate() {
-            if !out.wants(nearest) || (looked >= LOOKS && out.is_full()) {
+        for entry in spread(eligible, out.want() + 1).take(SEARCH) {
+            if out.is_full() {
                 break;
             }
             offer(entry, out);
+        }
+        // A scan takes a nanosecond an entry, where a draw takes many.
+        let (beginning, end) = eligible.split_at_checked(fastrand::usize(..eligible.len())).unwrap_or_default();
+        let is_near = |entry: &&Entry<A>| nearness(entry) < Nearness::Elsewhere;
+        for entry in end.iter().chain(beginning).take(LOOKS).filter(is_near) {
+            if !out.wants(nearest) {
+                break;
+            }
+            let is_new = told(entry).is_some_and(|peer| !out.has(peer.endpoint));
+            if is_new {
+                offer(entry, out);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The peers that a client is told of: the nearest that there are.
 
-use crate::bittorrent::{Ip, Nearness, Peer};
+use crate::bittorrent::{Endpoint, Ip, Nearness, Peer};
 
 /// Up to `want` peers, the nearest first.
 #[derive(Debug)]
@@ -32,12 +32,17 @@ impl<'a, A: Ip> Ranked<'a, A> {
         !self.is_full() || self.farthest().is_some_and(|farthest| nearness < farthest)
     }
 
+    /// Whether a peer is there under this endpoint.
+    pub(super) fn has(&self, endpoint: Endpoint<A>) -> bool {
+        self.peers.iter().any(|other| other.endpoint == endpoint)
+    }
+
     /// Takes a peer that is wanted. One of the farthest makes room, if there is none. `is_translated` is whether it is told
     /// under another address than its own: behind one NAT several may be told under its address and the same port, of which
     /// it forwards only one.
     pub(super) fn put(&mut self, peer: Peer<A>, nearness: Nearness, is_translated: bool) {
         self.translated |= is_translated;
-        if self.translated && self.peers.iter().any(|other| other.endpoint == peer.endpoint) {
+        if self.translated && self.has(peer.endpoint) {
             return;
         }
         if self.is_full() {
@@ -71,7 +76,6 @@ impl<'a, A: Ip> Ranked<'a, A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bittorrent::Endpoint;
     use proptest::prelude::*;
     use std::net::Ipv4Addr;
     use std::num::NonZeroU16;

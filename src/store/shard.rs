@@ -12,7 +12,7 @@ use super::{Age, Announcement, Lifetime, Moment, Picked};
 use crate::bittorrent::{InfoHash, SwarmCounts};
 
 /// Buckets, and peers of long lists, that one step of housekeeping looks at.
-const STEP: usize = 2_048;
+const STEP: usize = 256;
 
 /// Swarms of which the one that is missed least goes, when one has to.
 const CANDIDATES: usize = 8;

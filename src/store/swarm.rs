@@ -15,7 +15,7 @@ use crate::bittorrent::{
 };
 
 /// Peers of a long list that one announce looks at for those that have expired.
-const SWEEP: usize = 256;
+const SWEEP: usize = 64;
 
 /// How long after it has been swept through a long list is swept again.
 const PAUSE: Duration = Duration::from_secs(1);
