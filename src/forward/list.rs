@@ -84,7 +84,7 @@ impl UpstreamPeers {
 }
 
 fn kept<A: Ip>(peers: &[Peer<A>], ours: &Ours) -> Turns<A> {
-    Turns::of_one(peers.iter().filter(|peer| !ours.has(peer)).map(|peer| peer.endpoint).take(MAX_KEPT).collect())
+    Turns::of_one(peers.iter().filter(|peer| !ours.has(peer)).map(|peer| peer.endpoint), MAX_KEPT)
 }
 
 /// By what our own clients are known when they come back from an upstream, as far as a reply may hold them.

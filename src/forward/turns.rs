@@ -16,8 +16,10 @@ pub struct Turns<A> {
 }
 
 impl<A: Ip> Turns<A> {
-    /// One list.
-    pub(super) fn of_one(peers: Box<[Endpoint<A>]>) -> Self {
+    /// One list, as it came; the first `most` of its peers.
+    pub(super) fn of_one(peers: impl IntoIterator<Item = Endpoint<A>>, most: usize) -> Self {
+        let mut known = HashSet::new();
+        let peers: Box<_> = peers.into_iter().filter(|&endpoint| known.insert(endpoint)).take(most).collect();
         Self { even: peers.len(), public: peers.iter().all(|peer| is_public(peer.ip.into())), peers }
     }
 
@@ -83,7 +85,7 @@ mod tests {
         fn everybody_is_there_once_and_nobody_is_crowded_out(
             lengths in proptest::collection::vec(1..40_u8, 1..6), room in 1..60_usize,
         ) {
-            let list = |(list, &length): (u8, &u8)| Turns::of_one((0..length).map(|n| endpoint(list, n)).collect());
+            let list = |(list, &length): (u8, &u8)| Turns::of_one((0..length).map(|n| endpoint(list, n)), usize::MAX);
             let lists: Vec<_> = (0..).zip(&lengths).map(list).collect();
             let turns = Turns::of_all(&lists.iter().collect::<Vec<_>>(), usize::MAX);
             let part: Vec<_> = turns.part(room).collect();
@@ -100,8 +102,16 @@ mod tests {
     }
 
     #[test]
+    fn what_one_list_repeats_is_there_once_and_takes_no_other_s_room() {
+        let turns = Turns::of_one([1, 1, 1, 2, 1, 3].map(|n| endpoint(0, n)), 2);
+        assert_eq!(turns.iter().collect::<Vec<_>>(), [&endpoint(0, 1), &endpoint(0, 2)]);
+        assert_eq!(turns.part(1).count(), 2);
+    }
+
+    #[test]
     fn what_several_lists_have_is_there_once() {
-        let lists = [Turns::of_one([endpoint(0, 1), endpoint(0, 2)].into()), Turns::of_one([endpoint(0, 2)].into())];
+        let list = |numbers: &[u8]| Turns::of_one(numbers.iter().map(|&n| endpoint(0, n)), usize::MAX);
+        let lists = [list(&[1, 2]), list(&[2])];
         let lists = lists.each_ref();
         let turns = Turns::of_all(&lists, usize::MAX);
         assert_eq!(turns.iter().collect::<Vec<_>>(), [&endpoint(0, 1), &endpoint(0, 2)]);

@@ -1121,6 +1121,13 @@ fn the_announcer_is_known_by_the_address_of_the_entry_too() {
 }
 
 #[test]
+fn what_a_tracker_repeats_is_told_once_and_keeps_nobody_out() {
+    let repeats = FakeTracker::start(sends(ok(with_peers(&[&[PEER; 300][..], &[GOOD_PEER]].concat()))));
+    let reply = forwarding_to(&[&repeats], AMPLE).announce(&announce("t", "client").at("10.0.0.9"));
+    assert_eq!(reply.peers(), [PEER, GOOD_PEER]);
+}
+
+#[test]
 fn numwant_holds_for_all_together_and_local_peers_come_first() {
     let many: Vec<_> = (1..=150).map(|n| format!("10.1.1.{n}:1001")).collect();
     let more: Vec<_> = (1..=150).map(|n| format!("10.2.2.{n}:2002")).collect();
