@@ -75,16 +75,12 @@ fn add<A: Ip>(peers: &mut Vec<Peer<A>>, room: usize, upstream: &Turns<A>, client
     let room = room.min(upstream.iter().count());
     let local = Known::new(peers);
     let before = peers.len();
+    let is_useful = |peer: Endpoint<A>| {
+        (upstream.is_public() || client.can_use(peer.ip, views)) && !client.is(peer) && !local.has(peer)
+    };
     peers.reserve_exact(room);
-    for endpoint in upstream.part(room) {
-        if peers.len() - before == room {
-            break;
-        }
-        let is_useful = upstream.is_public() || client.can_use(endpoint.ip, views);
-        if is_useful && !client.is(*endpoint) && !local.has(*endpoint) {
-            peers.push(Peer { endpoint: *endpoint, id: None });
-        }
-    }
+    let useful = upstream.part(room).filter(|&&peer| is_useful(peer)).take(room);
+    peers.extend(useful.map(|&endpoint| Peer { endpoint, id: None }));
     peers.len() - before
 }
 
