@@ -94,18 +94,6 @@ pub(super) fn scrape(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(vec![Row::compared("scrapes of 64 swarms", COST, &ours, theirs.as_ref(), 1.0)])
 }
 
-/// A second core may cost something per announce, but not much.
-pub(super) fn cores(bench: &Bench) -> Result<Vec<Row>, String> {
-    let samples = by_turns(&[Place::Server, Place::Both], |&place| {
-        let server = warm(bench, &Program::retracker(), place)?;
-        announce(&server, false).map(|measured| sample(&measured))
-    });
-    bench.cores.stay(Place::Load);
-    let [one, two] = samples?;
-    let figure = "announces with two workers on two cores, which the load generator shares, against one on one";
-    Ok(vec![against(figure, &two, &one, 1.10)])
-}
-
 /// A figure of ours against another one of ours.
 pub(super) fn against(figure: &str, ours: &Samples, other: &Samples, goal: f64) -> Row {
     let row = Row::new(figure, &format!("{} {COST}", ours.values())).theirs(format!("ours: {} {COST}", other.values()));
@@ -169,7 +157,7 @@ fn announce(server: &Server, close: bool) -> Result<Measured, String> {
     rounds::measure(server, || load.run(&mut requests))
 }
 
-fn usual(server: &Server, close: bool) -> Prepared {
+pub(super) fn usual(server: &Server, close: bool) -> Prepared {
     Prepared::announces(Crowd::USUAL, &Style::new(server.address).close(close))
 }
 

@@ -130,7 +130,7 @@ impl LoadArguments {
     }
 
     fn measure(&self, run: impl FnOnce() -> Outcome) -> Result<(), String> {
-        let clock = self.pid.map(Clock::start);
+        let clock = self.pid.map(|pid| Clock::start(&[pid]));
         let outcome = run();
         let spent = clock.map(|clock| clock.stop());
         println!("{} right replies, {:.0} /s; errors: {:?}", outcome.replies, outcome.per_second(), outcome.errors);

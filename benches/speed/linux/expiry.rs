@@ -42,7 +42,7 @@ fn slowest(bench: &Bench, figure: &str, crowd: Crowd) -> Result<Row, String> {
     let full = server.peers_of(crowd, 1);
     let load = Load { rate: Some(RATE), ..Load::new(server.address, WATCH) };
     let mut requests = Prepared::announces(staying, &Style::new(server.address));
-    let clock = Clock::start(server.pid());
+    let clock = Clock::start(&[server.pid()]);
     let outcome = load.run(&mut requests);
     let spent = clock.stop();
     let [p99, most] = [0.99, 1.0].map(|fraction| outcome.quantile(fraction));

@@ -77,6 +77,16 @@ impl Outcome {
         Self { replies: 0, lost: 0, errors: BTreeMap::new(), elapsed: Duration::ZERO, latencies }
     }
 
+    /// Of two loads at the same time.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.replies += other.replies;
+        self.lost += other.lost;
+        other.errors.into_iter().for_each(|(why, count)| *self.errors.entry(why).or_default() += count);
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.latencies += other.latencies;
+        self
+    }
+
     pub(crate) fn count(&mut self, why: &'static str) {
         *self.errors.entry(why).or_default() += 1;
     }

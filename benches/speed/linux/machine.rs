@@ -69,7 +69,7 @@ impl First {
 /// The CPU time used so far.
 pub(crate) struct Clock {
     at: Instant,
-    server: u32,
+    trackers: Vec<u32>,
     tracker: Duration,
     own: Duration,
     everybody: Duration,
@@ -90,18 +90,18 @@ impl Spent {
 }
 
 impl Clock {
-    pub(crate) fn start(server: u32) -> Self {
+    pub(crate) fn start(trackers: &[u32]) -> Self {
         Self {
             at: Instant::now(),
-            server,
-            tracker: used(&process(server)),
+            trackers: trackers.to_vec(),
+            tracker: trackers.iter().map(|&pid| used(&process(pid))).sum(),
             own: used(&Process::myself().unwrap()),
             everybody: everybody(),
         }
     }
 
     pub(crate) fn stop(&self) -> Spent {
-        let now = Self::start(self.server);
+        let now = Self::start(&self.trackers);
         let tracker = now.tracker.saturating_sub(self.tracker);
         let ours = tracker + now.own.saturating_sub(self.own);
         let others = (now.everybody.saturating_sub(self.everybody)).saturating_sub(ours);
@@ -110,12 +110,12 @@ impl Clock {
 }
 
 /// Waits until the machine has nothing to do, but not for ever: it may never be so.
-pub(crate) fn wait_for_quiet(server: u32) {
+pub(crate) fn wait_for_quiet(trackers: &[u32]) {
     const PATIENCE: Duration = Duration::from_secs(10);
     const LOOK: Duration = Duration::from_millis(500);
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
-        let clock = Clock::start(server);
+        let clock = Clock::start(trackers);
         thread::sleep(LOOK);
         if !clock.stop().is_disturbed() {
             return;

@@ -3,6 +3,7 @@
 mod announces;
 mod arguments;
 mod connection;
+mod cores;
 mod crowd;
 mod expiry;
 mod forwarders;
@@ -46,7 +47,7 @@ const PARTS: &[Part] = &[
     ("scrape", "scrapes of 64 swarms", announces::scrape),
     ("udp", "announces over UDP", udp::announces),
     ("memory", "memory per peer", memory::per_peer),
-    ("cores", "two cores against one", announces::cores),
+    ("cores", "two cores against one", cores::two),
     ("forwarders", "announces with forwarders", forwarders::warm),
     ("growth", "announces of very many peers", announces::growth),
     ("expiry", "announces while peers expire", expiry::together),

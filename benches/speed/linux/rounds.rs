@@ -26,11 +26,18 @@ impl Measured {
 }
 
 /// Measures until nothing has disturbed it, or it has been tried often enough. A wrong reply fails it.
-pub(crate) fn measure(server: &Server, mut run: impl FnMut() -> Outcome) -> Result<Measured, String> {
+pub(crate) fn measure(server: &Server, run: impl FnMut() -> Outcome) -> Result<Measured, String> {
+    measure_all(std::slice::from_ref(server), run)
+}
+
+/// The same with several trackers, of one kind, at once.
+pub(crate) fn measure_all(servers: &[Server], mut run: impl FnMut() -> Outcome) -> Result<Measured, String> {
+    let pids: Vec<_> = servers.iter().map(Server::pid).collect();
+    let name = servers.first().map_or("nothing", |server| server.name);
     let mut best: Option<Measured> = None;
     for _ in 0..TRIES.load(Relaxed) {
-        wait_for_quiet(server.pid());
-        let measured = once(server, &mut run)?;
+        wait_for_quiet(&pids);
+        let measured = once(name, &pids, &mut run)?;
         let disturbed = measured.spent.is_disturbed();
         if best.as_ref().is_none_or(|best| measured.spent.others < best.spent.others) {
             best = Some(measured);
@@ -43,13 +50,13 @@ pub(crate) fn measure(server: &Server, mut run: impl FnMut() -> Outcome) -> Resu
 }
 
 /// Measures, whatever else the machine does.
-fn once(server: &Server, run: impl FnOnce() -> Outcome) -> Result<Measured, String> {
-    let clock = Clock::start(server.pid());
+fn once(name: &str, pids: &[u32], run: impl FnOnce() -> Outcome) -> Result<Measured, String> {
+    let clock = Clock::start(pids);
     let outcome = run();
     let measured = Measured { outcome, spent: clock.stop() };
-    measured.outcome.verdict().map_err(|why| format!("{}: {why}", server.name))?;
+    measured.outcome.verdict().map_err(|why| format!("{name}: {why}"))?;
     let (cost, others) = (measured.cost(), measured.spent.others * 100.0);
-    eprintln!("  {}: {cost:.2} CPU s/1 M, {others:.0} % of a core for others", server.name);
+    eprintln!("  {name}: {cost:.2} CPU s/1 M, {others:.0} % of a core for others");
     Ok(measured)
 }
 
