@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Forward, ForwardsFile};
 use crate::forward::{Engine, Forwarders};
-use crate::frontend::http::client_address::ClientAddress;
+use crate::frontend::client_address::ClientAddress;
 use crate::frontend::listen::{Bound, Listen, ListenAddr, Listening};
 use crate::frontend::udp::{UdpListenAddr, UdpListener};
 use crate::frontend::{Context, serve};

@@ -20,7 +20,7 @@
 //!   upstream trackers another one), and formats and logs nothing below debug level. No lock is held for longer than
 //!   milliseconds, however many peers expire together (the store's contract says when).
 //! - Nobody outside is told a private address, and nobody gives himself another's but with the operator's leave
-//!   ([`bittorrent::view`], [`frontend::http::client_address`], [`tracker::Policy::peer_ip`]).
+//!   ([`bittorrent::view`], [`frontend::client_address`], [`tracker::Policy::peer_ip`]).
 //! - What is switched off was never built: no forwarders without a file of them, no registry and no histogram without `-p`.
 //!
 //! # Deliberately absent

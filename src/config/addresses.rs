@@ -12,7 +12,7 @@ use super::setting::Setting;
 use super::zones;
 use crate::bittorrent::address::Reach;
 use crate::bittorrent::{ExternalAddress, Views};
-use crate::frontend::http::client_address::{ClientAddressOptions, Proxies, RealIpHeader};
+use crate::frontend::client_address::{ClientAddressOptions, Proxies, RealIpHeader};
 use crate::frontend::listen::{Listen, ListenAddr};
 use crate::tracker::IpParam;
 

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::bittorrent::Views;
 use crate::forward::{ForwardOptions, ForwarderOptions};
-use crate::frontend::http::client_address::ClientAddressOptions;
+use crate::frontend::client_address::ClientAddressOptions;
 use crate::frontend::listen::{Listen, ListenAddr};
 use crate::frontend::udp::UdpListenAddr;
 use crate::store::StoreOptions;

@@ -2,6 +2,8 @@
 //! there.
 
 pub mod admin;
+pub mod client_address;
+pub mod headers;
 pub mod http;
 pub mod listen;
 pub mod proxied;
@@ -18,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::metrics::Metrics;
 use crate::tracker::Tracker;
 
-use self::http::client_address::ClientAddress;
+use self::client_address::ClientAddress;
 
 /// What every request handler may use. One per process.
 #[derive(Debug)]

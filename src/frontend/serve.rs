@@ -21,7 +21,7 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
-use super::http::client_address::Source as Origin;
+use super::client_address::Source as Origin;
 use super::http::connection::Lenient;
 use super::http::front::{self, KEEP_ALIVE};
 use super::http::socket::{Listener, Socket};

@@ -4,9 +4,9 @@ use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::answer::{Question, answer};
-use super::client_address::Source;
 use super::head::Resource;
 use crate::frontend::Context;
+use crate::frontend::client_address::Source;
 
 pub(super) async fn announce(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     reply(Resource::Announce, &request, &context).await

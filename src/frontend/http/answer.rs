@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use futures::future::BoxFuture;
 
-use super::client_address::{Client, Source};
 use super::head::Resource;
-use super::headers::Headers;
 use crate::bittorrent::Refusal;
 use crate::frontend::Context;
+use crate::frontend::client_address::{Client, Source};
+use crate::frontend::headers::Headers;
 use crate::tracker::{Announced, Caller};
 use crate::wire::via::Via;
 use crate::wire::{announce, scrape};

@@ -18,11 +18,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, timeout};
 
 use super::answer::{Later, Question, answer};
-use super::client_address::Source;
 use super::connection::PATIENCE;
 use super::head::Head;
 use super::socket::Socket;
 use crate::frontend::Context;
+use crate::frontend::client_address::Source;
 use crate::frontend::serve::Stop;
 
 /// How long a client may take until the first byte of its first request.

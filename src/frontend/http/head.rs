@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::headers::{Headers, is_token};
+use crate::frontend::headers::{Headers, is_token};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,11 +6,9 @@
 
 mod actix;
 mod answer;
-pub mod client_address;
 pub mod connection;
 pub mod front;
 mod head;
-pub mod headers;
 mod request_line;
 pub mod socket;
 

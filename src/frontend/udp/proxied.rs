@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::connection_id::Sender;
 use super::socket::Datagram;
-use crate::frontend::http::client_address::{ClientAddress, Source};
+use crate::frontend::client_address::{ClientAddress, Source};
 use crate::wire::proxy_protocol::{self, Malformed};
 
 /// Why a datagram is dropped unread.

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::super::socket::Listener;
 use super::*;
 use crate::bittorrent::Views;
-use crate::frontend::http::client_address::{ClientAddress, ClientAddressOptions};
+use crate::frontend::client_address::{ClientAddress, ClientAddressOptions};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
 use crate::tracker::{Policy, Tracker};
