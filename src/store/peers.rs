@@ -246,22 +246,22 @@ impl<A: Ip> Peers<A> {
     ) {
         let eligible = if all { self.len() } else { self.end_of(Kind::LAST_LEECHER) };
         let eligible = self.entries.get(..eligible).unwrap_or_default();
-        let offer = |entry, out: &mut Ranked<'_, A>| {
+        let offer = |entry, may_be_there: bool, out: &mut Ranked<'_, A>| {
             let nearness = nearness(entry);
             let peer = if out.wants(nearness) { told(entry) } else { None };
-            if let Some(peer) = peer {
+            if let Some(peer) = peer.filter(|peer| !may_be_there || !out.has(peer.endpoint)) {
                 out.put(peer, nearness, peer.endpoint != entry.endpoint());
             }
         };
         if eligible.len() <= out.want() {
-            eligible.iter().for_each(|entry| offer(entry, out));
+            eligible.iter().for_each(|entry| offer(entry, false, out));
             return;
         }
         for entry in spread(eligible, out.want() + 1).take(SEARCH) {
             if out.is_full() {
                 break;
             }
-            offer(entry, out);
+            offer(entry, false, out);
         }
         // A scan takes a nanosecond an entry, where a draw takes many.
         let (beginning, end) = eligible.split_at_checked(fastrand::usize(..eligible.len())).unwrap_or_default();
@@ -270,10 +270,7 @@ impl<A: Ip> Peers<A> {
             if !out.wants(nearest) {
                 break;
             }
-            let is_new = told(entry).is_some_and(|peer| !out.has(peer.endpoint));
-            if is_new {
-                offer(entry, out);
-            }
+            offer(entry, true, out);
         }
     }
 
