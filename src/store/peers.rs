@@ -5,7 +5,7 @@ use thin_vec::ThinVec;
 
 use super::client_id::ClientId;
 use super::entry::{Entry, Kind, Spot};
-use super::index::Index;
+use super::index::{Index, narrow};
 use super::ranked::Ranked;
 use super::{Lifetime, Tick};
 use crate::bittorrent::{Ip, Nearness, Peer, Role, ZoneId};
@@ -24,11 +24,13 @@ const LOOKS: usize = 512;
 /// Peers by which a long list is judged.
 const SAMPLE: usize = 256;
 
-/// The peers of one family in the order of their kinds: a seed is told of leechers only, and how many there are of each kind
-/// is found by halving. 16 bytes while it is short, as most of the memory of the process is in lists of a few peers.
+/// The peers of one family in the order of their kinds: a seed is told of leechers only. 24 bytes and the list while that is
+/// short, as most of the memory of the process is in lists of a few peers.
 #[derive(Debug)]
 pub(super) struct Peers<A> {
     entries: ThinVec<Entry<A>>,
+    /// Where the leechers end, and where the partial seeds do behind them: a scrape need not look at the list.
+    ends: [u32; 2],
     /// None while the list is short.
     index: Option<Box<Index>>,
 }
@@ -60,7 +62,7 @@ pub(super) enum Swept {
 
 impl<A> Default for Peers<A> {
     fn default() -> Self {
-        Self { entries: ThinVec::new(), index: None }
+        Self { entries: ThinVec::new(), ends: [0; 2], index: None }
     }
 }
 
@@ -82,7 +84,8 @@ impl<A: Ip> Peers<A> {
 
     /// How many there are of each role: leechers, partial seeds and seeds.
     pub(super) fn counts(&self) -> [usize; 3] {
-        self.by_role().map(<[_]>::len)
+        let [leechers_end, partial_seeds_end] = self.ends.map(|end| end as usize);
+        [leechers_end, partial_seeds_end - leechers_end, self.len() - partial_seeds_end]
     }
 
     /// The same of those that are second addresses.
@@ -91,16 +94,20 @@ impl<A: Ip> Peers<A> {
     }
 
     fn by_role(&self) -> [&[Entry<A>]; 3] {
-        let leechers_end = self.end_of(Kind::LAST_LEECHER);
-        let (leechers, others) = self.entries.split_at_checked(leechers_end).unwrap_or_default();
-        let seeds = others.partition_point(|entry| entry.role() != Role::Seed);
-        let (partial_seeds, seeds) = others.split_at_checked(seeds).unwrap_or_default();
+        let [leechers_end, partial_seeds_end] = self.ends.map(|end| end as usize);
+        let (others, seeds) = self.entries.split_at_checked(partial_seeds_end).unwrap_or_default();
+        let (leechers, partial_seeds) = others.split_at_checked(leechers_end).unwrap_or_default();
         [leechers, partial_seeds, seeds]
     }
 
-    /// Where the peers of a kind end in the list.
-    fn end_of(&self, kind: Kind) -> usize {
-        self.entries.partition_point(|entry| entry.kind() <= kind)
+    /// The ends that move when somebody in this role comes or goes.
+    fn ends_behind(&mut self, role: Role) -> &mut [u32] {
+        let first = match role {
+            Role::Leecher => 0,
+            Role::PartialSeed => 1,
+            Role::Seed => 2,
+        };
+        self.ends.get_mut(first..).unwrap_or_default()
     }
 
     pub(super) fn upsert(&mut self, spot: Spot<A>, id: ClientId, kind: Kind, now: Tick) -> Upsert {
@@ -217,6 +224,9 @@ impl<A: Ip> Peers<A> {
             }
             stays
         });
+        let leechers_end = self.entries.partition_point(|entry| entry.role() == Role::Leecher);
+        let partial_seeds_end = self.entries.partition_point(|entry| entry.role() != Role::Seed);
+        self.ends = [leechers_end, partial_seeds_end].map(narrow);
         self.index = None;
         self.shrink();
         self.make_index();
@@ -244,8 +254,8 @@ impl<A: Ip> Peers<A> {
         told: impl Fn(&Entry<A>) -> Option<Peer<A>>,
         out: &mut Ranked<'_, A>,
     ) {
-        let eligible = if all { self.len() } else { self.end_of(Kind::LAST_LEECHER) };
-        let eligible = self.entries.get(..eligible).unwrap_or_default();
+        let [leechers, ..] = self.by_role();
+        let eligible = if all { &self.entries[..] } else { leechers };
         let offer = |entry, may_be_there: bool, out: &mut Ranked<'_, A>| {
             let nearness = nearness(entry);
             let peer = if out.wants(nearness) { told(entry) } else { None };
@@ -301,6 +311,7 @@ impl<A: Ip> Peers<A> {
         }
         let mut at = self.entries.len();
         self.entries.push(entry);
+        self.ends_behind(entry.role()).iter_mut().for_each(|end| *end += 1);
         if let Some(index) = &mut self.index {
             index.note(&self.entries, at);
         }
@@ -334,6 +345,7 @@ impl<A: Ip> Peers<A> {
             index.forget(&self.entries, at);
         }
         self.entries.pop();
+        self.ends_behind(removed.role()).iter_mut().for_each(|end| *end -= 1);
         Some(removed.known())
     }
 
@@ -552,7 +564,7 @@ mod tests {
         }
         assert!(peers.entries.capacity() <= 4, "{}", peers.entries.capacity());
         assert!(peers.index.is_none());
-        assert_eq!(size_of::<Peers<Ipv4Addr>>(), 16);
+        assert_eq!(size_of::<Peers<Ipv4Addr>>(), 24);
     }
 
     #[test]

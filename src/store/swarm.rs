@@ -76,7 +76,7 @@ pub struct Picked {
 /// How many peers there are: IPv4 and IPv6, of each the seeds and the others. Or how many more there are than before.
 pub(super) type Census = [[i64; 2]; 2];
 
-/// One torrent's peers, of both families. 56 bytes and the lists: there may be a swarm for every few peers.
+/// One torrent's peers, of both families. 64 bytes and the lists: there may be a swarm for every few peers.
 #[derive(Debug)]
 pub(super) struct Swarm {
     pub(super) info_hash: InfoHash,
