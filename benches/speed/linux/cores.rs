@@ -1,7 +1,8 @@
 //! What a second worker costs.
 //!
-//! The load generator needs a core of its own, so that on two cores it gets into the workers' way. How much of what two
-//! workers cost more is due to that, two processes tell that have a worker each and nothing in common.
+//! The load generator needs a core of its own, so that on two cores it gets into the workers' way. It gets into the way of two
+//! processes as well that have a worker and a core each: what two workers cost more than these is due to what they share, and
+//! to the kernel's moving them.
 
 use std::thread;
 
