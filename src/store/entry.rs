@@ -21,6 +21,10 @@ impl Kind {
     /// Leechers first, partial seeds next, seeds last; of each, those that count before those that do not.
     pub(super) const ALL: [Self; 6] = [Self(0), Self(1), Self(2), Self(3), Self(4), Self(5)];
 
+    /// The last kinds of their roles.
+    pub(super) const LAST_LEECHER: Self = Self(1);
+    pub(super) const LAST_PARTIAL_SEED: Self = Self(3);
+
     /// `is_second` is whether the peer is the second address of a client that counts under its first one.
     pub(super) fn new(role: Role, is_second: bool) -> Self {
         let role = match role {

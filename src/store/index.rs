@@ -35,7 +35,7 @@ fn hash_at<A: Ip>(entries: &[Entry<A>], at: u32, hash: fn(&Entry<A>) -> u64) -> 
 }
 
 /// A place in the list. The store's capacity is far below 2³².
-pub(super) fn narrow(at: usize) -> u32 {
+fn narrow(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 

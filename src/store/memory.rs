@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::shard::{Change, Key, Shard, hash};
 use super::swarm::Present;
-use super::{Action, Age, Announcement, Lifetime, Moment, Picked};
+use super::{Action, Age, Announcement, Lifetime, Moment, Picked, Tick};
 use crate::bittorrent::{InfoHash, SwarmCounts, Views};
 
 /// Locks, each for its share of the info-hashes: so many that workers rarely meet, and that no table is so large that it
@@ -34,7 +34,6 @@ pub struct StoreOptions {
 #[derive(Debug)]
 pub struct Store {
     shards: Box<[Mutex<Shard>; SHARDS]>,
-    age: Age,
     life: Lifetime,
     capacity: i64,
     tally: Tally,
@@ -64,11 +63,9 @@ pub struct Totals {
 impl Store {
     /// An empty store.
     pub fn new(options: StoreOptions) -> Self {
-        let age = Age::new(options.peer_age);
         Self {
             shards: Box::new(std::array::from_fn(|_| Mutex::default())),
-            age,
-            life: Lifetime::new(age),
+            life: Lifetime::new(Age::new(options.peer_age)),
             capacity: i64::try_from(options.max_peers).unwrap_or(i64::MAX),
             tally: Tally::default(),
             round: (options.peer_age / ROUNDS).as_secs().clamp(1, LONGEST_ROUND),
@@ -78,6 +75,7 @@ impl Store {
 
     /// Carries out an announce and tells who else is in the swarm, as far as the announcer reaches them.
     pub fn announce(&self, now: Moment, views: &Views, info_hash: InfoHash, announcement: &Announcement) -> Picked {
+        let now = self.life.tick(now);
         let is_to_be_kept = matches!(announcement.action, Action::Stay { .. }) && announcement.port.is_some();
         let (picked, grown) = self.with(info_hash, |shard, key, change| {
             let present = Present { now, life: self.life, views };
@@ -85,13 +83,14 @@ impl Store {
             (picked, change.peers() + change.swarms > 0)
         });
         if grown && self.is_too_full() {
-            self.make_room(info_hash, announcement);
+            self.make_room(now, info_hash, announcement);
         }
         picked
     }
 
     /// The counts of one swarm; zeros when nobody has announced it.
     pub fn scrape(&self, now: Moment, info_hash: InfoHash) -> SwarmCounts {
+        let now = self.life.tick(now);
         self.with(info_hash, |shard, key, change| shard.scrape(now, self.life, key, change))
     }
 
@@ -107,12 +106,13 @@ impl Store {
     /// Drops what has expired in some of the shards, in turn. To be called once a second. Takes each lock for a short time
     /// only, again and again.
     pub fn housekeep(&self, now: Moment) {
+        let now = self.life.tick(now);
         let call = self.calls.fetch_add(1, Relaxed) % self.round;
         for shard in self.shards.iter().skip(usize::try_from(call).unwrap_or(0)).step_by(self.round_length()) {
             let mut next = Some(0);
             while let Some(at) = next {
                 let mut change = Change::default();
-                next = shard.lock().housekeep(now, self.age, self.life, at, &mut change);
+                next = shard.lock().housekeep(now, self.life, at, &mut change);
                 self.tally.add(&change);
             }
             shard.lock().shrink();
@@ -143,11 +143,11 @@ impl Store {
     }
 
     /// Makes room for somebody who has joined this swarm: in its own shard, unless there is nothing in it.
-    fn make_room(&self, info_hash: InfoHash, newcomer: &Announcement) {
+    fn make_room(&self, now: Tick, info_hash: InfoHash, newcomer: &Announcement) {
         let own = shard_of(hash(info_hash));
         for shard in self.shards.iter().cycle().skip(own).take(self.shards.len()) {
             let mut change = Change::default();
-            shard.lock().evict(info_hash, newcomer, &mut change);
+            shard.lock().evict(now, info_hash, newcomer, &mut change);
             self.tally.add(&change);
             if change.peers() + change.swarms < 0 {
                 return;

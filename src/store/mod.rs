@@ -36,15 +36,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A moment in the life of the process, to a tenth of a second: four bytes are enough for thirteen years, and every
-/// swarm holds two.
+/// A moment in the life of the process, to a tenth of a second: enough for thirteen years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u32);
 
 impl Moment {
-    /// One that does not come.
-    const NEVER: Self = Self(u32::MAX);
-
     /// So long after the start of the clock.
     pub fn after(elapsed: Duration) -> Self {
         Self(u32::try_from(elapsed.as_millis() / 100).unwrap_or(u32::MAX))
@@ -68,7 +64,7 @@ impl Age {
     }
 }
 
-/// A moment as a peer holds it: the lower bits of a count of ticks.
+/// A moment as swarms and peers hold it: the lower bits of a count of ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tick(u16);
 
@@ -82,6 +78,15 @@ impl Tick {
         let elapsed = self.0.wrapping_sub(then.0) & Self::MASK;
         if elapsed > Self::MASK / 2 { 0 } else { elapsed }
     }
+
+    /// Whether `now` is this moment or a later one.
+    fn has_come(self, now: Self) -> bool {
+        now.0.wrapping_sub(self.0) & Self::MASK <= Self::MASK / 2
+    }
+
+    fn plus(self, ticks: u16) -> Self {
+        Self(self.0.wrapping_add(ticks) & Self::MASK)
+    }
 }
 
 /// How long a peer is kept, in ticks, which are as long as it takes to count that far in few of them.
@@ -93,8 +98,8 @@ struct Lifetime {
 }
 
 impl Lifetime {
-    /// A count of ticks returns to where it was after eight lifetimes at least. No peer is kept half as long: housekeeping
-    /// comes by in every one.
+    /// A count of ticks returns to where it was after eight lifetimes at least. Nothing is kept half as long as that without
+    /// being looked at: housekeeping comes by in every one.
     const MOST_TICKS: u16 = 1024;
 
     fn new(age: Age) -> Self {
@@ -113,9 +118,13 @@ impl Lifetime {
     }
 
     /// When one who was last heard of so many ticks before `now` will be gone.
-    fn end(self, now: Moment, elapsed: u16) -> Moment {
-        let left = u32::from(self.ticks.saturating_sub(elapsed));
-        Moment((now.0 / self.tick).saturating_add(left).saturating_mul(self.tick))
+    fn end(self, now: Tick, elapsed: u16) -> Tick {
+        now.plus(self.ticks.saturating_sub(elapsed))
+    }
+
+    /// A second after `now`, or a tick if that is longer.
+    fn soon(self, now: Tick) -> Tick {
+        now.plus(u16::try_from(10 / self.tick).unwrap_or(1).max(1))
     }
 }
 

@@ -5,7 +5,7 @@ use thin_vec::ThinVec;
 
 use super::client_id::ClientId;
 use super::entry::{Entry, Kind, Spot};
-use super::index::{Index, narrow};
+use super::index::Index;
 use super::ranked::Ranked;
 use super::{Lifetime, Tick};
 use crate::bittorrent::{Ip, Nearness, Peer, Role, ZoneId};
@@ -24,13 +24,12 @@ const LOOKS: usize = 512;
 /// Peers by which a long list is judged.
 const SAMPLE: usize = 256;
 
-/// The peers of one family in the order of their kinds: a seed is told of leechers only. 24 bytes and the list while that is
-/// short, as most of the memory of the process is in lists of a few peers.
+/// The peers of one family in the order of their kinds: a seed is told of leechers only, and how many there are of each kind
+/// is found by halving. 16 bytes and the list while that is short, as most of the memory of the process is in lists of a few
+/// peers.
 #[derive(Debug)]
 pub(super) struct Peers<A> {
     entries: ThinVec<Entry<A>>,
-    /// Where the leechers end, and where the partial seeds do behind them: a scrape need not look at the list.
-    ends: [u32; 2],
     /// None while the list is short.
     index: Option<Box<Index>>,
 }
@@ -62,7 +61,7 @@ pub(super) enum Swept {
 
 impl<A> Default for Peers<A> {
     fn default() -> Self {
-        Self { entries: ThinVec::new(), ends: [0; 2], index: None }
+        Self { entries: ThinVec::new(), index: None }
     }
 }
 
@@ -84,8 +83,7 @@ impl<A: Ip> Peers<A> {
 
     /// How many there are of each role: leechers, partial seeds and seeds.
     pub(super) fn counts(&self) -> [usize; 3] {
-        let [leechers_end, partial_seeds_end] = self.ends.map(|end| end as usize);
-        [leechers_end, partial_seeds_end - leechers_end, self.len() - partial_seeds_end]
+        self.by_role().map(<[_]>::len)
     }
 
     /// The same of those that are second addresses.
@@ -94,20 +92,13 @@ impl<A: Ip> Peers<A> {
     }
 
     fn by_role(&self) -> [&[Entry<A>]; 3] {
-        let [leechers_end, partial_seeds_end] = self.ends.map(|end| end as usize);
-        let (others, seeds) = self.entries.split_at_checked(partial_seeds_end).unwrap_or_default();
-        let (leechers, partial_seeds) = others.split_at_checked(leechers_end).unwrap_or_default();
-        [leechers, partial_seeds, seeds]
-    }
-
-    /// The ends that move when somebody in this role comes or goes.
-    fn ends_behind(&mut self, role: Role) -> &mut [u32] {
-        let first = match role {
-            Role::Leecher => 0,
-            Role::PartialSeed => 1,
-            Role::Seed => 2,
+        let split = |entries, last: Kind| -> (&[_], &[_]) {
+            let end = <[Entry<A>]>::partition_point(entries, |entry| entry.kind() <= last);
+            entries.split_at_checked(end).unwrap_or_default()
         };
-        self.ends.get_mut(first..).unwrap_or_default()
+        let (leechers, others) = split(&self.entries, Kind::LAST_LEECHER);
+        let (partial_seeds, seeds) = split(others, Kind::LAST_PARTIAL_SEED);
+        [leechers, partial_seeds, seeds]
     }
 
     pub(super) fn upsert(&mut self, spot: Spot<A>, id: ClientId, kind: Kind, now: Tick) -> Upsert {
@@ -224,9 +215,6 @@ impl<A: Ip> Peers<A> {
             }
             stays
         });
-        let leechers_end = self.entries.partition_point(|entry| entry.role() == Role::Leecher);
-        let partial_seeds_end = self.entries.partition_point(|entry| entry.role() != Role::Seed);
-        self.ends = [leechers_end, partial_seeds_end].map(narrow);
         self.index = None;
         self.shrink();
         self.make_index();
@@ -311,7 +299,6 @@ impl<A: Ip> Peers<A> {
         }
         let mut at = self.entries.len();
         self.entries.push(entry);
-        self.ends_behind(entry.role()).iter_mut().for_each(|end| *end += 1);
         if let Some(index) = &mut self.index {
             index.note(&self.entries, at);
         }
@@ -345,7 +332,6 @@ impl<A: Ip> Peers<A> {
             index.forget(&self.entries, at);
         }
         self.entries.pop();
-        self.ends_behind(removed.role()).iter_mut().for_each(|end| *end -= 1);
         Some(removed.known())
     }
 
@@ -564,7 +550,7 @@ mod tests {
         }
         assert!(peers.entries.capacity() <= 4, "{}", peers.entries.capacity());
         assert!(peers.index.is_none());
-        assert_eq!(size_of::<Peers<Ipv4Addr>>(), 24);
+        assert_eq!(size_of::<Peers<Ipv4Addr>>(), 16);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A share of the swarms, in one lock. A plain mutex: it is held for microseconds, and never across an await.
 
+use std::cmp::Reverse;
 use std::hash::BuildHasher as _;
 
 use hashbrown::HashTable;
@@ -8,7 +9,7 @@ use hashbrown::hash_table::Entry;
 use super::client_id::Prefixes;
 use super::index::SEED;
 use super::swarm::{Census, Present, Swarm};
-use super::{Age, Announcement, Lifetime, Moment, Picked};
+use super::{Announcement, Lifetime, Picked, Tick};
 use crate::bittorrent::{InfoHash, SwarmCounts};
 
 /// Buckets, and peers of long lists, that one step of housekeeping looks at.
@@ -84,7 +85,7 @@ impl Shard {
     }
 
     /// The counts of a swarm; zeros if there is none.
-    pub(super) fn scrape(&mut self, now: Moment, life: Lifetime, key: Key, change: &mut Change) -> SwarmCounts {
+    pub(super) fn scrape(&mut self, now: Tick, life: Lifetime, key: Key, change: &mut Change) -> SwarmCounts {
         let swarm = self.swarms.find_mut(key.hash, |swarm| key.is(swarm));
         swarm.map(|swarm| swarm.scrape(now, life, &mut change.census)).unwrap_or_default()
     }
@@ -92,12 +93,12 @@ impl Shard {
     /// Makes room for somebody who has joined this swarm, here or in another shard: of a few swarms, picked at random, the
     /// smallest goes, and of equally small ones the one that has not been asked for longest. If there is no other swarm here,
     /// another peer of this one goes, if there is one.
-    pub(super) fn evict(&mut self, info_hash: InfoHash, newcomer: &Announcement, change: &mut Change) {
+    pub(super) fn evict(&mut self, now: Tick, info_hash: InfoHash, newcomer: &Announcement, change: &mut Change) {
         let buckets = self.swarms.num_buckets();
         let random = std::iter::repeat_with(|| fastrand::usize(..buckets.max(1))).take(LOOKS);
         let swarms = random.filter_map(|at| Some((at, self.swarms.get_bucket(at)?)));
         let others = swarms.filter(|(_, swarm)| swarm.info_hash != info_hash).take(CANDIDATES);
-        let victim = others.min_by_key(|(_, swarm)| (swarm.len(), swarm.asked)).map(|(at, _)| at);
+        let victim = others.min_by_key(|(_, swarm)| (swarm.len(), Reverse(now.since(swarm.asked)))).map(|(at, _)| at);
         if let Some(at) = victim {
             self.remove(at, change);
             change.evicted += 1;
@@ -108,14 +109,7 @@ impl Shard {
 
     /// Drops what has expired, beginning with bucket `at`, for as long as one may hold the lock. Returns where to go on,
     /// unless that was all.
-    pub(super) fn housekeep(
-        &mut self,
-        now: Moment,
-        age: Age,
-        life: Lifetime,
-        mut at: usize,
-        change: &mut Change,
-    ) -> Option<usize> {
+    pub(super) fn housekeep(&mut self, now: Tick, life: Lifetime, mut at: usize, change: &mut Change) -> Option<usize> {
         let mut looked = 0;
         while at < self.swarms.num_buckets() {
             if looked >= STEP {
@@ -129,7 +123,7 @@ impl Shard {
                 if is_more {
                     continue;
                 }
-                if swarm.is_over(now, age) {
+                if swarm.is_over(now, life) {
                     self.remove(at, change);
                 }
             }

@@ -3,22 +3,18 @@
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
-use std::time::Duration;
 
 use super::client_id::{ClientId, Prefixes};
 use super::entry::{Entry, Kind, Spot};
 use super::peers::{Known, Peers, Swept, Upsert};
 use super::ranked::Ranked;
-use super::{Age, Lifetime, Moment, Tick};
+use super::{Lifetime, Tick};
 use crate::bittorrent::{
     Endpoint, InfoHash, Ip, Nearness, Peer, PeerId, PeerLists, Place, Role, SwarmCounts, Views, ZoneId,
 };
 
 /// Peers of a long list that one announce looks at for those that have expired.
 const SWEEP: usize = 64;
-
-/// How long after it has been swept through a long list is swept again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// What an announce means for a swarm.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +38,7 @@ pub struct Announcement {
 /// What an announce meets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Present<'a> {
-    pub(super) now: Moment,
+    pub(super) now: Tick,
     pub(super) life: Lifetime,
     pub(super) views: &'a Views,
 }
@@ -76,23 +72,29 @@ pub struct Picked {
 /// How many peers there are: IPv4 and IPv6, of each the seeds and the others. Or how many more there are than before.
 pub(super) type Census = [[i64; 2]; 2];
 
-/// One torrent's peers, of both families. 64 bytes and the lists: there may be a swarm for every few peers.
+/// One torrent's peers, of both families. 64 bytes and the lists: there may be a swarm for every few peers. They are one
+/// line of a processor's cache, and all that a scrape looks at.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Swarm {
     pub(super) info_hash: InfoHash,
-    downloaded: u32,
+    /// Of the lists as they are. A client on both families counts once.
+    counts: SwarmCounts,
     /// When somebody announced or scraped it last.
-    pub(super) asked: Moment,
-    /// No peer expires before.
-    next_expiry: Moment,
+    pub(super) asked: Tick,
+    /// There is nothing to be swept before.
+    next_sweep: Tick,
     v4: Peers<Ipv4Addr>,
     /// None while there is none: most networks have one family or one that few use.
     v6: Option<Box<Peers<Ipv6Addr>>>,
 }
 
+const _: () = assert!(size_of::<Swarm>() == 64);
+
 impl Swarm {
-    pub(super) fn new(info_hash: InfoHash, now: Moment) -> Self {
-        Self { info_hash, downloaded: 0, asked: now, next_expiry: Moment::NEVER, v4: Peers::default(), v6: None }
+    pub(super) fn new(info_hash: InfoHash, now: Tick) -> Self {
+        let counts = SwarmCounts::default();
+        Self { info_hash, counts, asked: now, next_sweep: now, v4: Peers::default(), v6: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -100,8 +102,8 @@ impl Swarm {
     }
 
     /// Whether nothing would be lost with it.
-    pub(super) fn is_over(&self, now: Moment, age: Age) -> bool {
-        self.len() == 0 && (self.downloaded == 0 || self.asked.plus(age) <= now)
+    pub(super) fn is_over(&self, now: Tick, life: Lifetime) -> bool {
+        self.len() == 0 && (self.counts.downloaded == 0 || life.is_over(now.since(self.asked)))
     }
 
     pub(super) fn announce(
@@ -116,7 +118,7 @@ impl Swarm {
         self.sweep(now, life, SWEEP, census);
         let id = prefixes.shorten(announcement.peer_id);
         let others_at_address = match announcement.action {
-            Action::Stay { completed } => self.stay(now, life, announcement, id, completed, census),
+            Action::Stay { completed } => self.stay(now, announcement, id, completed, census),
             Action::Leave => {
                 self.leave(announcement, id, census);
                 0
@@ -133,30 +135,30 @@ impl Swarm {
                 peers = self.pick(&asking);
             }
         }
-        Picked { counts: self.counts(), peers, others_at_address }
+        Picked { counts: self.counts, peers, others_at_address }
     }
 
     /// The counts, for somebody who asks for no more.
-    pub(super) fn scrape(&mut self, now: Moment, life: Lifetime, census: &mut Census) -> SwarmCounts {
+    pub(super) fn scrape(&mut self, now: Tick, life: Lifetime, census: &mut Census) -> SwarmCounts {
         self.asked = now;
         self.sweep(now, life, SWEEP, census);
-        self.counts()
+        self.counts
     }
 
-    /// A client on both families counts once.
-    fn counts(&self) -> SwarmCounts {
+    /// To be called when a list has changed.
+    fn recount(&mut self) {
         let mut counts = self.v4.counts();
         if let Some(v6) = &self.v6 {
             let more = v6.counts().into_iter().zip(v6.second_addresses()).map(|(all, seconds)| all - seconds);
             counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
         }
         let [leechers, partial_seeds, seeds] = counts;
-        SwarmCounts {
+        self.counts = SwarmCounts {
             complete: count(seeds),
             incomplete: count(leechers + partial_seeds),
             partial_seeds: count(partial_seeds),
-            downloaded: self.downloaded,
-        }
+            ..self.counts
+        };
     }
 
     /// Peers by family and role.
@@ -167,49 +169,47 @@ impl Swarm {
 
     /// Drops peers that have expired, `most` of a long list at the most. Costs nothing until the first of them can have.
     /// Tells whether there is more to be done.
-    pub(super) fn sweep(&mut self, now: Moment, life: Lifetime, most: usize, census: &mut Census) -> bool {
-        if now < self.next_expiry {
+    pub(super) fn sweep(&mut self, now: Tick, life: Lifetime, most: usize, census: &mut Census) -> bool {
+        if !self.next_sweep.has_come(now) {
             return false;
         }
-        let tick = life.tick(now);
         let [v4_census, v6_census] = census;
         let mut singles = Singles::of(self.v6.is_some());
-        let v4 = self.v4.sweep(tick, life, most, |gone| singles.tally(v4_census, gone));
-        let v6 = self.v6.as_mut().map(|v6| v6.sweep(tick, life, most, |gone| tally(v6_census, gone.role, -1)));
+        let v4 = self.v4.sweep(now, life, most, |gone| singles.tally(v4_census, gone));
+        let v6 = self.v6.as_mut().map(|v6| v6.sweep(now, life, most, |gone| tally(v6_census, gone.role, -1)));
         self.unpair(singles);
         self.v6.take_if(|v6| v6.len() == 0);
-        self.next_expiry = match (v4, v6) {
-            _ if self.len() == 0 => Moment::NEVER,
+        self.recount();
+        self.next_sweep = match (v4, v6) {
             (Swept::Whole(v4), None) => life.end(now, v4),
             (Swept::Whole(v4), Some(Swept::Whole(v6))) => life.end(now, v4.max(v6)),
             _ => return true,
         };
         // Of a long list only the end was looked at just now.
         if self.v4.is_long() || self.v6.as_ref().is_some_and(|v6| v6.is_long()) {
-            self.next_expiry = now.plus(Age::new(PAUSE));
+            self.next_sweep = life.soon(now);
         }
         false
     }
 
     /// Drops all peers of a long list that have expired, if those who have not are few, so that it takes a millisecond for
     /// half a million.
-    fn purge(&mut self, now: Moment, life: Lifetime, [v4_census, v6_census]: &mut Census) {
-        let tick = life.tick(now);
+    fn purge(&mut self, now: Tick, life: Lifetime, [v4_census, v6_census]: &mut Census) {
         let mut singles = Singles::of(self.v6.is_some());
-        if self.v4.is_mostly_stale(tick, life) {
-            self.v4.purge(tick, life, |gone| singles.tally(v4_census, gone));
+        if self.v4.is_mostly_stale(now, life) {
+            self.v4.purge(now, life, |gone| singles.tally(v4_census, gone));
         }
-        if let Some(v6) = self.v6.as_mut().filter(|v6| v6.is_mostly_stale(tick, life)) {
-            v6.purge(tick, life, |gone| tally(v6_census, gone.role, -1));
+        if let Some(v6) = self.v6.as_mut().filter(|v6| v6.is_mostly_stale(now, life)) {
+            v6.purge(now, life, |gone| tally(v6_census, gone.role, -1));
         }
         self.unpair(singles);
         self.v6.take_if(|v6| v6.len() == 0);
+        self.recount();
     }
 
     fn stay(
         &mut self,
-        now: Moment,
-        life: Lifetime,
+        now: Tick,
         announcement: &Announcement,
         id: ClientId,
         completed: bool,
@@ -217,12 +217,11 @@ impl Swarm {
     ) -> usize {
         let &Announcement { place: Place { ip, zone }, port, role, .. } = announcement;
         let Some(port) = port else { return 0 };
-        let tick = life.tick(now);
         // The other is what the client has said that it is under its address of the other family.
         let (joining, other) = match ip {
             IpAddr::V4(ip) => {
                 let spot = Spot { endpoint: Endpoint { ip, port }, zone };
-                let joining = join(&mut self.v4, spot, id, Kind::new(role, false), tick, v4_census);
+                let joining = join(&mut self.v4, spot, id, Kind::new(role, false), now, v4_census);
                 if let Upsert::Refreshed(old) = joining.upsert {
                     self.pair(old.id);
                 }
@@ -233,15 +232,15 @@ impl Swarm {
                 let spot = Spot { endpoint: Endpoint { ip, port }, zone };
                 let first = self.v4.role_of(id);
                 let kind = Kind::new(role, first == Some(role));
-                (join(self.v6.get_or_insert_default(), spot, id, kind, tick, v6_census), first)
+                (join(self.v6.get_or_insert_default(), spot, id, kind, now, v6_census), first)
             }
         };
         // A client that says twice that it has finished has finished once.
         let was_seed = matches!(joining.upsert, Upsert::Refreshed(Known { role: Role::Seed, .. }));
         if completed && !was_seed && other != Some(Role::Seed) {
-            self.downloaded = self.downloaded.saturating_add(1);
+            self.counts.downloaded = self.counts.downloaded.saturating_add(1);
         }
-        self.next_expiry = self.next_expiry.min(life.end(now, 0));
+        self.recount();
         joining.others_at_address
     }
 
@@ -260,6 +259,7 @@ impl Swarm {
         tally(census, role, -1);
         self.v6.take_if(|v6| v6.len() == 0);
         self.pair(id);
+        self.recount();
     }
 
     /// A client that has the same role under an address of either family counts once: under the IPv4 one.
@@ -360,7 +360,7 @@ struct Asking<'a> {
 impl Asking<'_> {
     fn pick<A: Ip>(&self, peers: &Peers<A>, want: usize, out: &mut Vec<Peer<A>>) {
         let &Announcement { place, role, .. } = self.announcement;
-        let (own, zone, now) = (A::of(place.ip), place.zone, self.present.life.tick(self.present.now));
+        let (own, zone, now) = (A::of(place.ip), place.zone, self.present.now);
         out.reserve_exact(want.min(peers.len()));
         let mut ranked = Ranked::new(out, want);
         let nearness = |entry: &Entry<A>| Nearness::of(own, zone, entry.ip, entry.zone);
