@@ -2,22 +2,30 @@
 //! local swarms, of which there are more and smaller ones, have one of their own (`store::memory`).
 //!
 //! One cache entry is one torrent, because an entry of moka's costs five times what a peer does. Each has a weight,
-//! which may change; the cache's admission policy (`TinyLFU`) decides which torrents stay when the room runs out, so that
+//! which may change; moka's admission policy (`TinyLFU`) decides which torrents stay when the room runs out, so that
 //! a flood of info-hashes that are announced once each does not push out those that people use.
+//!
+//! Torrents are found in tables of our own, because a look-up in moka takes as long as all else that forwarding adds to an
+//! announce. moka is shown that a torrent is in use once a minute.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::bittorrent::InfoHash;
 
-/// Locks for putting things into the cache, each for its share of the info-hashes.
-const WRITERS: usize = 64;
+/// Locks, each for its share of the info-hashes.
+const SHARES: usize = 64;
+
+/// How often moka is shown that a torrent is in use.
+const SHOW: Duration = Duration::from_mins(1);
 
 /// How much room something takes, in the unit of the cache's capacity.
 pub trait Weigh {
@@ -27,12 +35,22 @@ pub trait Weigh {
 
 /// Things in memory by torrent.
 pub struct TorrentCache<T> {
-    cells: Cache<InfoHash, Arc<Cell<T>>, foldhash::fast::RandomState>,
-    writers: [Mutex<()>; WRITERS],
+    shares: Arc<[Share<T>; SHARES]>,
+    /// Who stays. Whoever is dropped here is taken out of its share.
+    moka: Cache<InfoHash, Arc<Cell<T>>, foldhash::fast::RandomState>,
+    /// How long it is kept that nobody asks for.
+    idle: Duration,
     count: Arc<Count>,
 }
 
-/// One torrent's thing, found without a look-up.
+/// A share of the torrents.
+struct Share<T> {
+    cells: Mutex<HashMap<InfoHash, Arc<Cell<T>>, foldhash::fast::RandomState>>,
+    /// Whoever puts a cell into moka holds this: no two do so for one torrent at a time. Taken before any other lock.
+    writer: Mutex<()>,
+}
+
+/// One torrent's thing, found before.
 #[derive(Debug)]
 pub struct Held<T> {
     info_hash: InfoHash,
@@ -40,16 +58,18 @@ pub struct Held<T> {
 }
 
 /// One thing in its lock. A plain mutex: it is held for microseconds, and never across an await.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cell<T>(Mutex<Inner<T>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner<T> {
     thing: T,
-    /// The weight that the cache was told, or is about to be.
-    weight: u32,
+    /// The weight that moka was told, or is about to be; none of a new thing.
+    weight: Option<u32>,
     /// The cache has dropped this thing: whoever still holds it must look it up anew.
     dropped: bool,
+    /// When moka was last shown that it is in use.
+    shown: Instant,
 }
 
 /// Kept by hand: to walk the cache would take a microsecond a torrent.
@@ -59,14 +79,36 @@ struct Count {
     evicted: AtomicI64,
 }
 
+impl<T> Share<T> {
+    fn find(&self, info_hash: InfoHash) -> Option<Arc<Cell<T>>> {
+        self.cells.lock().get(&info_hash).cloned()
+    }
+
+    /// Takes this cell out, if it is there and no other has taken its place.
+    fn remove(&self, info_hash: InfoHash, cell: &Arc<Cell<T>>) {
+        let mut cells = self.cells.lock();
+        if cells.get(&info_hash).is_some_and(|current| Arc::ptr_eq(current, cell)) {
+            cells.remove(&info_hash);
+        }
+    }
+}
+
+/// From the last bytes of the info-hash, whichever those are.
+fn share<T>(shares: &[Share<T>; SHARES], InfoHash([.., last]): InfoHash) -> &Share<T> {
+    #[allow(clippy::indexing_slicing, reason = "the index is less than the length")]
+    &shares[usize::from(last) % SHARES]
+}
+
 impl<T: Weigh + Default + Send + 'static> TorrentCache<T> {
     /// An empty cache for things of `capacity` together, each of which is kept until nobody has asked for it for
-    /// `idle`. `on_drop` sees each when it goes.
+    /// `idle`, or a minute longer. `on_drop` sees each when it goes.
     pub fn new(capacity: u64, idle: Duration, on_drop: impl Fn(&mut T) + Send + Sync + 'static) -> Self {
         let count = Arc::new(Count::default());
+        let empty = |_| Share { cells: Mutex::default(), writer: Mutex::new(()) };
+        let shares = Arc::new(std::array::from_fn(empty));
         let listener = {
-            let count = Arc::clone(&count);
-            move |_, cell: Arc<Cell<T>>, cause| {
+            let (shares, count) = (Arc::clone(&shares), Arc::clone(&count));
+            move |info_hash: Arc<InfoHash>, cell: Arc<Cell<T>>, cause| {
                 let mut inner = cell.0.lock();
                 // Replaced by itself, with another weight; or dropped before, and put back: see `tell_weight`.
                 if cause == RemovalCause::Replaced || inner.dropped {
@@ -76,24 +118,24 @@ impl<T: Weigh + Default + Send + 'static> TorrentCache<T> {
                 count.evicted.fetch_add(i64::from(cause == RemovalCause::Size), Relaxed);
                 count.torrents.fetch_sub(1, Relaxed);
                 on_drop(&mut inner.thing);
+                drop(inner);
+                share(&shares, *info_hash).remove(*info_hash, &cell);
             }
         };
-        let cells = Cache::builder()
+        let moka = Cache::builder()
             .max_capacity(capacity)
-            .weigher(|_, cell: &Arc<Cell<T>>| cell.0.lock().weight)
-            .time_to_idle(idle)
-            // With a listener, moka bounds the time that one caller spends on expiry.
+            .weigher(|_, cell: &Arc<Cell<T>>| cell.0.lock().weight.unwrap_or(1))
             .eviction_listener(listener)
             .build_with_hasher(foldhash::fast::RandomState::default());
-        Self { cells, writers: std::array::from_fn(|_| Mutex::new(())), count }
+        Self { shares, moka, idle: idle + SHOW, count }
     }
 
-    /// Does something to a torrent's thing, which is new if there is none.
-    pub fn with<R>(&self, info_hash: InfoHash, change: impl FnOnce(&mut T) -> R) -> R {
-        let (mut found, mut change) = (self.cells.get(&info_hash), change);
+    /// Does something to a torrent's thing, which is new if there is none. It is in use `now`.
+    pub fn with<R>(&self, info_hash: InfoHash, now: Instant, change: impl FnOnce(&mut T) -> R) -> R {
+        let (mut found, mut change) = (self.share(info_hash).find(info_hash), change);
         loop {
-            let cell = found.take().unwrap_or_else(|| self.living(info_hash));
-            match self.change(info_hash, &cell, change) {
+            let cell = found.take().unwrap_or_else(|| self.living(info_hash, now));
+            match self.change(info_hash, &cell, Some(now), change) {
                 Ok(result) => return result,
                 Err(again) => change = again,
             }
@@ -101,23 +143,33 @@ impl<T: Weigh + Default + Send + 'static> TorrentCache<T> {
     }
 
     /// The same if there is such a thing.
-    pub fn with_known<R>(&self, info_hash: InfoHash, change: impl FnOnce(&mut T) -> R) -> Option<R> {
-        self.change(info_hash, &self.cells.get(&info_hash)?, change).ok()
+    pub fn with_known<R>(&self, info_hash: InfoHash, now: Instant, change: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.change(info_hash, &self.share(info_hash).find(info_hash)?, Some(now), change).ok()
     }
 
-    /// Drops what nobody asks for. moka does this on its callers' time otherwise; to be called now and then.
-    pub fn housekeep(&self) {
-        self.cells.run_pending_tasks();
+    /// Drops what nobody asks for. To be called now and then.
+    pub fn housekeep(&self, now: Instant) {
+        for Held { info_hash, cell } in self.iter() {
+            let idle = now.saturating_duration_since(cell.0.lock().shown);
+            if idle >= self.idle {
+                self.moka.invalidate(&info_hash);
+            }
+        }
+        self.moka.run_pending_tasks();
     }
 
-    /// The torrents that are known at present, in no order. To look at them so is no use of them to the cache.
+    /// The torrents that are known at present, in no order. To look at them so is no use of them.
     pub fn iter(&self) -> impl Iterator<Item = Held<T>> + '_ {
-        self.cells.iter().map(|(info_hash, cell)| Held { info_hash: *info_hash, cell })
+        // A share at a time, whose lock is not held while something is done to its torrents.
+        self.shares.iter().flat_map(|share| {
+            let cells = share.cells.lock();
+            cells.iter().map(|(&info_hash, cell)| Held { info_hash, cell: Arc::clone(cell) }).collect::<Vec<_>>()
+        })
     }
 
-    /// Does something to a torrent's thing, unless it has been dropped.
+    /// Does something to a torrent's thing, unless it has been dropped. That is no use of it.
     pub fn with_held<R>(&self, held: &Held<T>, change: impl FnOnce(&mut T) -> R) -> Option<R> {
-        self.change(held.info_hash, &held.cell, change).ok()
+        self.change(held.info_hash, &held.cell, None, change).ok()
     }
 
     /// How many torrents there are, those included that nobody asks for and that have not yet been dropped.
@@ -135,71 +187,253 @@ impl<T: Weigh + Default + Send + 'static> TorrentCache<T> {
         self.count.evicted.load(Relaxed)
     }
 
-    /// Gives `change` back when the cell was dropped between the look-up and the lock.
-    fn change<R, F: FnOnce(&mut T) -> R>(&self, info_hash: InfoHash, cell: &Arc<Cell<T>>, change: F) -> Result<R, F> {
+    fn share(&self, info_hash: InfoHash) -> &Share<T> {
+        share(&self.shares, info_hash)
+    }
+
+    /// Gives `change` back when the cell was dropped between the look-up and the lock. `used` is when that is a use of it.
+    fn change<R, F: FnOnce(&mut T) -> R>(
+        &self,
+        info_hash: InfoHash,
+        cell: &Arc<Cell<T>>,
+        used: Option<Instant>,
+        change: F,
+    ) -> Result<R, F> {
         let mut inner = cell.0.lock();
         if inner.dropped {
             return Err(change);
         }
         let result = change(&mut inner.thing);
-        let outgrown = inner.reweigh();
+        let news = inner.news(used);
         drop(inner);
-        if outgrown {
-            self.tell_weight(info_hash, cell);
+        match news {
+            News::None => {}
+            News::Use => self.show(info_hash),
+            News::Weight => self.tell_weight(info_hash, cell),
+            News::New => self.present(info_hash, cell),
         }
         Ok(result)
     }
 
-    /// The torrent's cell, new if there is none, or only one that was dropped and put back: see [`Self::tell_weight`].
-    fn living(&self, info_hash: InfoHash) -> Arc<Cell<T>> {
-        let _writer = self.writer(info_hash);
-        // `contains_key` is no use of the torrent to moka. The look-up before has been counted as one; a second count for
-        // what is new would make a flood of info-hashes look as if each had been asked for twice.
-        let known = self.cells.contains_key(&info_hash).then(|| self.cells.get(&info_hash)).flatten();
-        if let Some(cell) = known.filter(|cell| !cell.0.lock().dropped) {
+    /// The torrent's cell, new if there is none.
+    fn living(&self, info_hash: InfoHash, now: Instant) -> Arc<Cell<T>> {
+        let share = self.share(info_hash);
+        let _writer = share.writer.lock();
+        if let Some(cell) = share.find(info_hash).filter(|cell| !cell.0.lock().dropped) {
             return cell;
         }
-        let thing = T::default();
-        let weight = thing.weight().max(1);
-        let cell = Arc::new(Cell(Mutex::new(Inner { thing, weight, dropped: false })));
+        let inner = Inner { thing: T::default(), weight: None, dropped: false, shown: now };
+        let cell = Arc::new(Cell(Mutex::new(inner)));
+        share.cells.lock().insert(info_hash, Arc::clone(&cell));
         self.count.torrents.fetch_add(1, Relaxed);
-        self.cells.insert(info_hash, Arc::clone(&cell));
         cell
     }
 
-    /// Puts the same cell into the cache again, which is how moka learns of a new weight, unless it is no longer there.
-    /// moka may still drop it between the look and the put; then a dropped cell is in the cache until its next use
-    /// replaces it.
-    fn tell_weight(&self, info_hash: InfoHash, cell: &Arc<Cell<T>>) {
-        let _writer = self.writer(info_hash);
-        if self.cells.get(&info_hash).is_some_and(|current| Arc::ptr_eq(&current, cell)) {
-            self.cells.insert(info_hash, Arc::clone(cell));
-        }
+    /// Counts as a use of it to moka, be it there or not; a put does not.
+    fn show(&self, info_hash: InfoHash) {
+        self.moka.get(&info_hash);
     }
 
-    /// Whoever puts a cell into the cache holds this: no two do so for one torrent at a time. Taken before a cell's
-    /// lock, never after.
-    fn writer(&self, info_hash: InfoHash) -> Option<MutexGuard<'_, ()>> {
-        let InfoHash([first, ..]) = info_hash;
-        self.writers.get(usize::from(first) % WRITERS).map(Mutex::lock)
+    /// Puts a new cell into moka, which may drop it at once. Only now that it has a weight: moka lets in what is new for its
+    /// uses, and what has grown without more ado.
+    fn present(&self, info_hash: InfoHash, cell: &Arc<Cell<T>>) {
+        let _writer = self.share(info_hash).writer.lock();
+        self.show(info_hash);
+        self.moka.insert(info_hash, Arc::clone(cell));
+    }
+
+    /// Puts the same cell into moka again, which is how it learns of a new weight, unless it is no longer there.
+    /// moka may still drop it between the look and the put; then a dropped cell is in moka until its next use
+    /// replaces it.
+    fn tell_weight(&self, info_hash: InfoHash, cell: &Arc<Cell<T>>) {
+        let _writer = self.share(info_hash).writer.lock();
+        if self.moka.get(&info_hash).is_some_and(|current| Arc::ptr_eq(&current, cell)) {
+            self.moka.insert(info_hash, Arc::clone(cell));
+        }
     }
 }
 
+/// What moka is to be told of a thing.
+enum News {
+    None,
+    /// That it is in use.
+    Use,
+    /// Its weight has changed.
+    Weight,
+    /// It is there.
+    New,
+}
+
 impl<T: Weigh> Inner<T> {
-    /// Whether the cache must be told a new weight. It leaves some room, so that what grows is not weighed at every
-    /// step.
-    fn reweigh(&mut self) -> bool {
+    /// What there is to be told by now. `used` is when it is in use.
+    fn news(&mut self, used: Option<Instant>) -> News {
         let weight = self.thing.weight().max(1);
-        let changed = weight > self.weight || weight < self.weight / 2;
-        if changed {
-            self.weight = weight.saturating_add(weight / 4);
+        let told = self.weight;
+        // Some room is left, so that what grows is not weighed at every step.
+        if told.is_none_or(|told| weight > told || weight < told / 2) {
+            self.weight = Some(weight.saturating_add(weight / 4));
+            return if told.is_none() { News::New } else { News::Weight };
         }
-        changed
+        match used.filter(|now| now.saturating_duration_since(self.shown) >= SHOW) {
+            Some(now) => {
+                self.shown = now;
+                News::Use
+            }
+            None => News::None,
+        }
     }
 }
 
 impl<T> fmt::Debug for TorrentCache<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TorrentCache").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As heavy as it says.
+    #[derive(Default)]
+    struct Thing(u32);
+
+    impl Weigh for Thing {
+        fn weight(&self) -> u32 {
+            self.0
+        }
+    }
+
+    const IDLE: Duration = Duration::from_mins(10);
+    /// What a torrent weighs at least, about.
+    const ONE: u32 = 30;
+    const CAPACITY: u32 = 100 * ONE;
+
+    struct Setup {
+        cache: TorrentCache<Thing>,
+        dropped: Arc<AtomicI64>,
+        start: Instant,
+    }
+
+    impl Setup {
+        fn new() -> Self {
+            let dropped = Arc::new(AtomicI64::new(0));
+            let count = Arc::clone(&dropped);
+            let cache = TorrentCache::new(CAPACITY.into(), IDLE, move |_: &mut Thing| {
+                count.fetch_add(1, Relaxed);
+            });
+            Self { cache, dropped, start: Instant::now() }
+        }
+
+        fn grow(&self, n: u32, minute: u64, by: u32) {
+            self.cache.with(hash(n), self.at(minute), |thing| thing.0 += by);
+        }
+
+        fn housekeep(&self, minute: u64) {
+            self.cache.housekeep(self.at(minute));
+        }
+
+        fn at(&self, minute: u64) -> Instant {
+            self.start + Duration::from_mins(minute)
+        }
+
+        /// Those that are there, of which moka and our own tables know the same.
+        fn here(&self) -> Vec<u32> {
+            let mut here: Vec<_> = self.cache.iter().map(|held| number(held.info_hash)).collect();
+            here.sort_unstable();
+            self.cache.moka.run_pending_tasks();
+            assert_eq!(i64::try_from(here.len()).unwrap(), self.cache.len());
+            assert_eq!(u64::try_from(here.len()).unwrap(), self.cache.moka.entry_count());
+            here
+        }
+    }
+
+    fn hash(n: u32) -> InfoHash {
+        let mut hash = [0; 20];
+        hash[16..].copy_from_slice(&n.to_be_bytes());
+        InfoHash(hash)
+    }
+
+    fn number(InfoHash([.., a, b, c, d]): InfoHash) -> u32 {
+        u32::from_be_bytes([a, b, c, d])
+    }
+
+    #[test]
+    fn what_is_used_stays_and_what_is_not_goes() {
+        let setup = Setup::new();
+        setup.grow(1, 0, 1);
+        setup.grow(2, 0, 1);
+        for minute in 1..60 {
+            setup.grow(1, minute, 0);
+            setup.housekeep(minute);
+        }
+        assert_eq!((setup.here(), setup.dropped.load(Relaxed)), (vec![1], 1));
+        assert_eq!(setup.cache.with_known(hash(1), setup.at(60), |thing| thing.0), Some(1));
+        // To be looked at is no use.
+        for minute in 61..120 {
+            for held in setup.cache.iter() {
+                setup.cache.with_held(&held, |thing| thing.0 += 1);
+            }
+            setup.housekeep(minute);
+        }
+        assert_eq!((setup.here(), setup.dropped.load(Relaxed)), (vec![], 2));
+        assert_eq!(setup.cache.with_known(hash(1), setup.at(120), |thing| thing.0), None);
+        assert_eq!(setup.cache.evicted(), 0);
+    }
+
+    #[test]
+    fn who_holds_a_dropped_thing_cannot_change_it_and_the_next_gets_a_new_one() {
+        let setup = Setup::new();
+        setup.grow(1, 0, 5);
+        let held: Vec<_> = setup.cache.iter().collect();
+        setup.housekeep(60);
+        assert_eq!(setup.cache.with_held(&held[0], |thing| thing.0), None);
+        assert_eq!(setup.cache.with(hash(1), setup.at(60), |thing| thing.0), 0);
+        assert_eq!(setup.here(), [1]);
+    }
+
+    #[test]
+    fn a_flood_of_what_is_asked_for_once_does_not_push_out_what_is_used() {
+        let setup = Setup::new();
+        (0..50).for_each(|n| setup.grow(n, 0, ONE));
+        setup.housekeep(0);
+        for minute in 1..40 {
+            (0..50).for_each(|n| setup.grow(n, minute, 0));
+            // Ten times as many: moka forgets uses once there have been ten times as many as it has room for.
+            (0..500).for_each(|n| setup.grow(u32::try_from(minute).unwrap() * 1000 + n, minute, ONE));
+            setup.housekeep(minute);
+        }
+        let here = setup.here();
+        let used = here.iter().filter(|&&n| n < 50).count();
+        assert!(used >= 45 && here.len() <= 100, "{used} of 50, {} in all", here.len());
+        assert!(setup.cache.evicted() > 19_000);
+    }
+
+    #[test]
+    fn what_grows_takes_the_room_of_others() {
+        let setup = Setup::new();
+        (0..50).for_each(|n| setup.grow(n, 0, ONE));
+        setup.housekeep(0);
+        assert_eq!(setup.here().len(), 50);
+        for _ in 0..60 {
+            setup.grow(0, 0, ONE);
+        }
+        setup.housekeep(0);
+        let weight: u32 = setup.cache.iter().filter_map(|held| setup.cache.with_held(&held, |thing| thing.0)).sum();
+        assert!(weight <= CAPACITY, "{weight}");
+        assert!(setup.here().len() < 50);
+    }
+
+    #[test]
+    fn everybody_finds_the_same_thing() {
+        let setup = Setup::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1_000).for_each(|n| setup.grow(n % 10, 0, u32::from(n < 10))));
+            }
+        });
+        setup.housekeep(0);
+        let all = setup.here().into_iter().map(|n| setup.cache.with(hash(n), setup.start, |thing| thing.0));
+        assert_eq!(all.collect::<Vec<_>>(), [4; 10]);
     }
 }

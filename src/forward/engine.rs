@@ -62,7 +62,7 @@ async fn carry_out(shared: Arc<Shared>, mut exchange: Exchange) {
         let now = Instant::now();
         let ended = |torrent: &mut Torrent| torrent.ended(&exchange, heard, answer, now);
         // A torrent that has been forgotten has nobody who waits.
-        match shared.torrents.with_known(exchange.request.info_hash, ended).flatten() {
+        match shared.torrents.with_known(exchange.request.info_hash, now, ended).flatten() {
             Some(next) => exchange = next,
             None => return,
         }
@@ -88,7 +88,7 @@ async fn sweep(shared: Arc<Shared>) {
             }
         }
         // Behind the farewells: what it drops is signed off no more.
-        shared.torrents.housekeep();
+        shared.torrents.housekeep(Instant::now());
         pause = if owes { OWING.min(longest) } else { longest };
     }
 }

@@ -368,11 +368,13 @@ impl Forwarders {
         let along = || Along::new(outbound.user_agent, &outbound.via.and(&self.name));
         let torrents = &self.shared.torrents;
         if outbound.via.hops() < MAX_HOPS {
-            torrents.with(request.info_hash, |torrent| torrent.announced(*generation, forwarders, outbound, along, now))
+            torrents.with(request.info_hash, now, |torrent| {
+                torrent.announced(*generation, forwarders, outbound, along, now)
+            })
         } else {
             let downloads = request.role().downloads();
             let known = |torrent: &mut Torrent| torrent.known(*generation, forwarders, downloads, now);
-            let known = torrents.with_known(request.info_hash, known).flatten();
+            let known = torrents.with_known(request.info_hash, now, known).flatten();
             Begun { known: known.into_iter().collect(), ..Begun::default() }
         }
     }
@@ -381,7 +383,7 @@ impl Forwarders {
     pub fn leave(&self, request: &AnnounceRequest) {
         let now = Instant::now();
         let left = |torrent: &mut Torrent| torrent.left(request, &self.telling, now);
-        let exchanges = self.shared.torrents.with_known(request.info_hash, left);
+        let exchanges = self.shared.torrents.with_known(request.info_hash, now, left);
         exchanges.into_iter().flatten().for_each(|exchange| self.shared.send(exchange));
     }
 

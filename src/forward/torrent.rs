@@ -43,6 +43,8 @@ const FAREWELLS_LAST: Duration = Duration::from_hours(1);
 pub(super) struct Torrent {
     at: Vec<AtForwarder>,
     combined: Combined,
+    /// Exchanges that are to bring a list, of all forwarders: an announce need not look at each.
+    under_way: usize,
     /// Bytes of all these lists, so that a weight is known without a look at each.
     list_bytes: usize,
     /// Boxed, as a table has room for more than it holds.
@@ -307,6 +309,7 @@ impl Torrent {
                 match held.begin(telling, said, now) {
                     Ok(exchange) => {
                         at.under_way += usize::from(exchange.brings_a_list());
+                        self.under_way += usize::from(exchange.brings_a_list());
                         waits = cold && exchange.brings_a_list();
                         begun.exchanges.push(exchange);
                     }
@@ -326,9 +329,8 @@ impl Torrent {
 
     /// What there is for somebody of whom nothing has to be told.
     fn begun(&mut self, generation: Generation, forwarders: &[Arc<Forwarder>], downloads: bool, now: Instant) -> Begun {
-        let pending = self.at.iter().any(|at| at.under_way > 0);
         let known = self.known(generation, forwarders, downloads, now);
-        Begun { known: known.into_iter().collect(), pending, ..Begun::default() }
+        Begun { known: known.into_iter().collect(), pending: self.under_way > 0, ..Begun::default() }
     }
 
     /// The peers of all these forwarders in one list.
@@ -404,8 +406,10 @@ impl Torrent {
             client.remove();
         }
         let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, forwarder)) else { return next };
-        at.under_way -= usize::from(exchange.brings_a_list()).min(at.under_way);
-        at.under_way += next.as_ref().map_or(0, |next| usize::from(next.brings_a_list()));
+        let ended = usize::from(exchange.brings_a_list()).min(at.under_way);
+        let begun = next.as_ref().map_or(0, |next| usize::from(next.brings_a_list()));
+        at.under_way = at.under_way + begun - ended;
+        self.under_way = self.under_way + begun - ended;
         if let Some(list) = list {
             self.combined = Combined::default();
             at.put(exchange.request.role().downloads(), &list);

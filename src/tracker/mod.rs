@@ -136,17 +136,22 @@ impl Tracker {
     }
 
     fn merge(&self, mut reply: AnnounceReply, client: Client, upstream: &Gathered) -> AnnounceReply {
-        if !upstream.lists.is_empty() {
-            let peers = UpstreamPeers::combined(&upstream.lists);
-            merge::add_peers(&mut reply.peers, client, &self.views, &peers);
-            if client.counts {
-                merge::add_counts(&mut reply, &peers);
-            }
+        match upstream.lists.as_slice() {
+            [] => {}
+            [only] => self.add(&mut reply, client, only),
+            several => self.add(&mut reply, client, &UpstreamPeers::combined(several)),
         }
         if upstream.pending && reply.peers.len() < client.want {
             self.policy.call_back(&mut reply);
         }
         reply
+    }
+
+    fn add(&self, reply: &mut AnnounceReply, client: Client, upstream: &UpstreamPeers) {
+        merge::add_peers(&mut reply.peers, client, &self.views, upstream);
+        if client.counts {
+            merge::add_counts(reply, upstream);
+        }
     }
 
     /// Drops peers that have expired. To be called once a second.

@@ -1,7 +1,7 @@
 //! What announces and scrapes cost, and how long they take.
 
-use std::thread;
 use std::time::Duration;
+use std::{iter, thread};
 
 use super::Bench;
 use super::crowd::Crowd;
@@ -10,7 +10,7 @@ use super::machine::{First, Place};
 use super::program::{Program, Server};
 use super::reply::Expect;
 use super::requests::{EachOnce, Prepared, Style, Uniform};
-use super::rounds::{self, Measured, Sample, Samples, by_turns, ours_and};
+use super::rounds::{self, Measured, ROUNDS, Sample, Samples, by_turns, ours_and};
 use super::table::Row;
 
 /// The clock of the CPU ticks a hundred times a second, so that a round has to have many of them.
@@ -37,39 +37,46 @@ fn cost(bench: &Bench, figure: &str, close: bool) -> Result<Vec<Row>, String> {
 }
 
 /// Both get the same load, which neither is hard pressed by: half of what the slower one can do. Tracker and load generator
-/// go before whatever else runs on their cores. More rounds than elsewhere: what the kernel does meanwhile differs.
+/// go before whatever else runs on their cores.
+///
+/// A second is what others do to the host in it, whichever tracker it belongs to: so there are many, by turns, and the one in
+/// the middle counts.
 pub(super) fn latency(bench: &Bench) -> Result<Vec<Row>, String> {
-    const TIMES: usize = 3;
-    let programs = [Some(Program::retracker()), bench.opentracker.clone()];
+    const SECONDS: usize = 20;
+    let programs: Vec<_> = iter::once(Program::retracker()).chain(bench.opentracker.clone()).collect();
+    let start = || programs.iter().map(|program| warm(bench, program, Place::Server)).collect::<Result<Vec<_>, _>>();
     let mut most = f64::INFINITY;
-    for program in programs.iter().flatten() {
-        let server = warm(bench, program, Place::Server)?;
+    for server in start()? {
         most = most.min(announce(&server, false)?.outcome.per_second());
     }
     let rate = (most / 2.0 / 1000.0).round() * 1000.0;
-    let (mut ours, mut theirs) = ours_and(bench.opentracker.as_ref(), |program| latency_of(bench, program, rate))?;
-    for _ in 1..TIMES {
-        let (more, more_theirs) = ours_and(bench.opentracker.as_ref(), |program| latency_of(bench, program, rate))?;
-        ours.0.extend(more.0);
-        theirs.iter_mut().zip(more_theirs).for_each(|(theirs, more)| theirs.0.extend(more.0));
+    let mut samples: Vec<_> = programs.iter().map(|_| Samples::default()).collect();
+    for _ in 0..ROUNDS {
+        let servers = start()?;
+        let mut loads: Vec<_> = servers.iter().map(|server| (server, usual(server, false))).collect();
+        for _ in 0..SECONDS {
+            for ((server, requests), samples) in loads.iter_mut().zip(&mut samples) {
+                samples.0.push(latency_of(server, requests, rate)?);
+            }
+        }
     }
+    let mut samples = samples.into_iter();
+    let (ours, theirs) = (samples.next().unwrap_or_default(), samples.next());
     let figure = format!("p99 of announces at {rate} /s");
     let median = Row::new(&format!("p50 of announces at {rate} /s"), &format!("{} ms", ours.asides()));
     let median = theirs.iter().fold(median, |row, theirs| row.theirs(format!("{} ms", theirs.asides())));
     Ok(vec![Row::compared(&figure, "ms", &ours, theirs.as_ref(), 1.0), median])
 }
 
-fn latency_of(bench: &Bench, program: &Program, rate: f64) -> Result<Sample, String> {
-    let server = warm(bench, program, Place::Server)?;
-    let load = Load { rate: Some(rate), ..Load::new(server.address, LENGTH) };
-    let mut requests = usual(&server, false);
+fn latency_of(server: &Server, requests: &mut Prepared, rate: f64) -> Result<Sample, String> {
+    let load = Load { rate: Some(rate), ..Load::new(server.address, Duration::from_secs(1)) };
     let mut alone = true;
-    let Measured { outcome, spent } = rounds::measure(&server, || {
+    let Measured { outcome, spent } = rounds::measure(server, || {
         // In a thread of its own, so that what is measured after it does not go before others.
         thread::scope(|scope| {
             let load = scope.spawn(|| {
                 let alone = First::Process(server.pid()).goes() && First::ThisThread.goes();
-                (alone, load.run(&mut requests))
+                (alone, load.run(requests))
             });
             let (is_alone, outcome) = load.join().unwrap();
             alone &= is_alone;
