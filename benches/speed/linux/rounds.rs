@@ -121,7 +121,7 @@ pub(crate) fn ours_and(
     Ok((ours, Some(other)))
 }
 
-/// The figure in the middle, and between which the others lie.
+/// The figure in the middle, and between which the others lie; of twenty or more, half of them.
 #[derive(Clone, Copy)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -133,7 +133,9 @@ impl Spread {
     pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Self {
         let mut figures: Vec<_> = figures.into_iter().collect();
         figures.sort_unstable_by(f64::total_cmp);
-        Self { median: figures[figures.len() / 2], least: figures[0], most: figures[figures.len() - 1] }
+        let left_out = if figures.len() < 20 { 0 } else { figures.len() / 4 };
+        let most = figures.len() - 1 - left_out;
+        Self { median: figures[figures.len() / 2], least: figures[left_out], most: figures[most] }
     }
 }
 
