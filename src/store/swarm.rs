@@ -73,9 +73,9 @@ pub struct Picked {
 pub(super) type Census = [[i64; 2]; 2];
 
 /// One torrent's peers, of both families. 64 bytes and the lists: there may be a swarm for every few peers. They are one
-/// line of a processor's cache, and all that a scrape looks at.
+/// line of a processor's cache as a rule, and all that a scrape looks at. (To ask for that alignment would have the allocator
+/// take 128 bytes for many of them.)
 #[derive(Debug)]
-#[repr(align(64))]
 pub(super) struct Swarm {
     pub(super) info_hash: InfoHash,
     /// Of the lists as they are. A client on both families counts once.
