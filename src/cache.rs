@@ -6,7 +6,7 @@
 //! a flood of info-hashes that are announced once each does not push out those that people use.
 //!
 //! Torrents are found in tables of our own, because a look-up in moka takes as long as all else that forwarding adds to an
-//! announce. moka is shown that a torrent is in use once a minute.
+//! announce. moka is shown some of the uses: enough for it to tell a torrent that is in use from one that is not.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,8 +24,9 @@ use crate::bittorrent::InfoHash;
 /// Locks, each for its share of the info-hashes.
 const SHARES: usize = 64;
 
-/// How often moka is shown that a torrent is in use.
+/// moka is shown a use when none has been for so long, or when there have been so many.
 const SHOW: Duration = Duration::from_mins(1);
+const USES: u8 = 16;
 
 /// How much room something takes, in the unit of the cache's capacity.
 pub trait Weigh {
@@ -68,8 +69,9 @@ struct Inner<T> {
     weight: Option<u32>,
     /// The cache has dropped this thing: whoever still holds it must look it up anew.
     dropped: bool,
-    /// When moka was last shown that it is in use.
+    /// When moka was last shown a use, and the uses since.
     shown: Instant,
+    uses: u8,
 }
 
 /// Kept by hand: to walk the cache would take a microsecond a torrent.
@@ -93,7 +95,7 @@ impl<T> Share<T> {
     }
 }
 
-/// From the last bytes of the info-hash, whichever those are.
+/// From the last byte of the info-hash, whichever that is.
 fn share<T>(shares: &[Share<T>; SHARES], InfoHash([.., last]): InfoHash) -> &Share<T> {
     #[allow(clippy::indexing_slicing, reason = "the index is less than the length")]
     &shares[usize::from(last) % SHARES]
@@ -147,14 +149,18 @@ impl<T: Weigh + Default + Send + 'static> TorrentCache<T> {
         self.change(info_hash, &self.share(info_hash).find(info_hash)?, Some(now), change).ok()
     }
 
-    /// Drops what nobody asks for. To be called now and then.
-    pub fn housekeep(&self, now: Instant) {
-        for Held { info_hash, cell } in self.iter() {
-            let idle = now.saturating_duration_since(cell.0.lock().shown);
-            if idle >= self.idle {
-                self.moka.invalidate(&info_hash);
-            }
+    /// Drops a torrent's thing if nobody asks for it any more.
+    pub fn drop_if_idle(&self, held: &Held<T>, now: Instant) {
+        let inner = held.cell.0.lock();
+        let is_idle = !inner.dropped && now.saturating_duration_since(inner.shown) >= self.idle;
+        drop(inner);
+        if is_idle {
+            self.moka.invalidate(&held.info_hash);
         }
+    }
+
+    /// Has moka drop what there is no room for. It does so on its callers' time otherwise; to be called now and then.
+    pub fn housekeep(&self) {
         self.moka.run_pending_tasks();
     }
 
@@ -222,7 +228,7 @@ impl<T: Weigh + Default + Send + 'static> TorrentCache<T> {
         if let Some(cell) = share.find(info_hash).filter(|cell| !cell.0.lock().dropped) {
             return cell;
         }
-        let inner = Inner { thing: T::default(), weight: None, dropped: false, shown: now };
+        let inner = Inner { thing: T::default(), weight: None, dropped: false, shown: now, uses: 0 };
         let cell = Arc::new(Cell(Mutex::new(inner)));
         share.cells.lock().insert(info_hash, Arc::clone(&cell));
         self.count.torrents.fetch_add(1, Relaxed);
@@ -268,19 +274,24 @@ impl<T: Weigh> Inner<T> {
     /// What there is to be told by now. `used` is when it is in use.
     fn news(&mut self, used: Option<Instant>) -> News {
         let weight = self.thing.weight().max(1);
+        let is_shown = used.is_some_and(|now| self.is_to_be_shown(now));
         let told = self.weight;
         // Some room is left, so that what grows is not weighed at every step.
         if told.is_none_or(|told| weight > told || weight < told / 2) {
             self.weight = Some(weight.saturating_add(weight / 4));
             return if told.is_none() { News::New } else { News::Weight };
         }
-        match used.filter(|now| now.saturating_duration_since(self.shown) >= SHOW) {
-            Some(now) => {
-                self.shown = now;
-                News::Use
-            }
-            None => News::None,
+        if is_shown { News::Use } else { News::None }
+    }
+
+    /// Counts a use. Whatever moka is told shows it.
+    fn is_to_be_shown(&mut self, now: Instant) -> bool {
+        self.uses += 1;
+        let is = self.uses == USES || now.saturating_duration_since(self.shown) >= SHOW;
+        if is {
+            (self.shown, self.uses) = (now, 0);
         }
+        is
     }
 }
 
@@ -330,7 +341,12 @@ mod tests {
         }
 
         fn housekeep(&self, minute: u64) {
-            self.cache.housekeep(self.at(minute));
+            self.cache.iter().for_each(|held| self.cache.drop_if_idle(&held, self.at(minute)));
+            self.cache.housekeep();
+            // moka does so much at a time, and may be in the middle of it.
+            while self.cache.moka.weighted_size() > CAPACITY.into() {
+                self.cache.housekeep();
+            }
         }
 
         fn at(&self, minute: u64) -> Instant {
@@ -379,6 +395,22 @@ mod tests {
         assert_eq!((setup.here(), setup.dropped.load(Relaxed)), (vec![], 2));
         assert_eq!(setup.cache.with_known(hash(1), setup.at(120), |thing| thing.0), None);
         assert_eq!(setup.cache.evicted(), 0);
+    }
+
+    #[test]
+    fn a_use_that_changes_the_weight_is_one() {
+        let setup = Setup::new();
+        setup.grow(1, 0, 1);
+        for minute in 1..60 {
+            setup.grow(1, minute, 1);
+            setup.housekeep(minute);
+        }
+        assert_eq!(setup.here(), [1]);
+        setup.grow(1, 60, 1_000);
+        setup.housekeep(70);
+        assert_eq!(setup.here(), [1]);
+        setup.housekeep(71);
+        assert!(setup.here().is_empty());
     }
 
     #[test]

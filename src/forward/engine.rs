@@ -83,12 +83,13 @@ async fn sweep(shared: Arc<Shared>) {
             let Swept { exchanges, owes: this_owes } = swept.unwrap_or_default();
             owes |= this_owes;
             exchanges.into_iter().for_each(|exchange| shared.send(exchange));
+            // Behind the farewells: what is dropped is signed off no more.
+            shared.torrents.drop_if_idle(&torrent, now);
             if n % SWEPT_AT_ONCE == 0 {
                 yield_now().await;
             }
         }
-        // Behind the farewells: what it drops is signed off no more.
-        shared.torrents.housekeep(Instant::now());
+        shared.torrents.housekeep();
         pause = if owes { OWING.min(longest) } else { longest };
     }
 }

@@ -374,7 +374,19 @@ impl Torrent {
         if client.get().is_gone() {
             client.remove();
         }
+        self.count(&exchanges);
         exchanges
+    }
+
+    /// Farewells have begun, some with a last word that brings a list.
+    fn count(&mut self, exchanges: &[Exchange]) {
+        for exchange in exchanges.iter().filter(|exchange| exchange.brings_a_list()) {
+            let at = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, &exchange.place.forwarder));
+            at.into_iter().for_each(|at| {
+                at.under_way += 1;
+                self.under_way += 1;
+            });
+        }
     }
 
     /// An exchange has ended; `addresses` are those under which its forwarder knows us. Returns what has to be told next.
@@ -406,7 +418,9 @@ impl Torrent {
             client.remove();
         }
         let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, forwarder)) else { return next };
-        let ended = usize::from(exchange.brings_a_list()).min(at.under_way);
+        let ended = usize::from(exchange.brings_a_list());
+        debug_assert!(at.under_way >= ended && self.under_way >= at.under_way, "all that begin are counted");
+        let ended = ended.min(at.under_way);
         let begun = next.as_ref().map_or(0, |next| usize::from(next.brings_a_list()));
         at.under_way = at.under_way + begun - ended;
         self.under_way = self.under_way + begun - ended;
@@ -430,6 +444,7 @@ impl Torrent {
             swept.owes |= client.sign_off(now, &mut swept.exchanges);
             !client.is_gone()
         });
+        self.count(&swept.exchanges);
         for combined in &mut self.combined.lists {
             combined.take_if(|list| !list.is_good(now));
         }

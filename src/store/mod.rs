@@ -7,8 +7,8 @@
 //!   told under both. [`Store::totals`] counts addresses.
 //! - Who asks is told of peers that it can reach, its own zone's or subnet's before others.
 //! - A peer that has not announced for the peer age, rounded down by a few thousandths, is never handed out, whether or not
-//!   housekeeping has run. Counts may include it for up to a minute longer, in swarms that nobody asks for or that have
-//!   thousands of peers.
+//!   housekeeping has run. Counts may include it for up to a minute longer, or a thousandth of the peer age, in swarms that
+//!   nobody asks for or that have thousands of peers.
 //! - A swarm that nobody has asked for during the peer age goes away, and its `downloaded` count with it.
 //! - The number of peers is bounded. Past the bound, small swarms that nobody has asked for lately give way: a flood of
 //!   info-hashes that are announced once each does not push out those that people use.

@@ -61,7 +61,12 @@ pub(crate) fn main() -> ExitCode {
         println!("nothing is measured without --bench, which `cargo bench` gives");
         return ExitCode::SUCCESS;
     }
-    match Arguments::read() {
+    let arguments = Arguments::read();
+    if let Some(missing) = program::missing() {
+        eprintln!("{missing}");
+        return ExitCode::FAILURE;
+    }
+    match arguments {
         Arguments { command: Some(Command::Load(load)), .. } => load.run(),
         Arguments { command: Some(Command::Soak(soak)), .. } => soak.run(),
         Arguments { parts, tries, .. } => {

@@ -144,6 +144,15 @@ impl Program {
     }
 }
 
+/// The first variable that names a program that is not there, in a sentence.
+pub(crate) fn missing() -> Option<String> {
+    ["RETRACKER", "OPENTRACKER", "GO_RETRACKER", "AQUATIC_UDP"].into_iter().find_map(|variable| {
+        let program = named(variable)?;
+        let is_there = Path::new(&program).is_file() || on_path(&program).is_some();
+        (!is_there).then(|| format!("{variable} is {program}, but there is no such program"))
+    })
+}
+
 fn named(variable: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|value| !value.is_empty())
 }
