@@ -5,8 +5,9 @@
 //! which may change; moka's admission policy (`TinyLFU`) decides which torrents stay when the room runs out, so that
 //! a flood of info-hashes that are announced once each does not push out those that people use.
 //!
-//! Torrents are found in tables of our own, because a look-up in moka takes as long as all else that forwarding adds to an
-//! announce. moka is shown some of the uses: enough for it to tell a torrent that is in use from one that is not.
+//! Torrents are found in tables of our own, because a look-up in moka takes half a microsecond, a quarter of all that
+//! forwarding added to an announce. moka is shown some of the uses: enough for it to tell a torrent that is in use from one
+//! that is not.
 
 use std::fmt;
 use std::sync::Arc;
