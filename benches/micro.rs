@@ -56,7 +56,7 @@ mod wire {
             complete: 11,
             incomplete: 20,
             downloaded: 7,
-            external_ip: Ipv4Addr::new(192, 168, 1, 99).into(),
+            external_ip: Some(Ipv4Addr::new(192, 168, 1, 99).into()),
             warning: None,
             peers,
         };

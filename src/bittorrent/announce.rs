@@ -111,8 +111,8 @@ pub struct AnnounceReply {
     pub incomplete: u32,
     /// How often the download has been completed, as far as this tracker knows.
     pub downloaded: u32,
-    /// The client's own address as the tracker sees it (BEP 24).
-    pub external_ip: IpAddr,
+    /// The client's own address as the tracker sees it (BEP 24); none when it is not known.
+    pub external_ip: Option<IpAddr>,
     /// A sentence for the client's user.
     pub warning: Option<Cow<'static, str>>,
     /// The others.

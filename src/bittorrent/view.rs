@@ -69,6 +69,15 @@ pub struct Place {
     pub zone: Option<ZoneId>,
 }
 
+impl Place {
+    /// That of a client whose address is not known, but perhaps its family: it is in no network, so that nothing of any site
+    /// is told there.
+    pub fn nowhere(is_ipv6: bool) -> Self {
+        let ip = if is_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        Self { ip, zone: None }
+    }
+}
+
 /// How near a peer is to who asks: the nearest are told first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Nearness {
@@ -154,6 +163,7 @@ impl Views {
             Reach::Nowhere => None,
             Reach::Everywhere => Some(peer.ip),
             Reach::Host => (Reach::of(asks.ip) == Reach::Host).then_some(peer.ip),
+            Reach::Site if asks.ip.is_unspecified() => None,
             Reach::Site if Reach::of(asks.ip) == Reach::Everywhere => {
                 let is_routable = |ip: &IpAddr| Reach::of(*ip) == Reach::Everywhere;
                 let own = self.external_of(peer).filter(is_routable);
@@ -277,6 +287,21 @@ mod tests {
             ("10.3.0.1", "198.51.100.7", "198.51.100.7"),
         ] {
             assert_eq!(told(&views, asks, peer), address, "{asks} of {peer}");
+        }
+    }
+
+    #[test]
+    fn a_client_whose_address_is_not_known_is_told_nothing_of_any_site() {
+        let zones = [zone("all", &["0.0.0.0/0", "::/0"], &["9.9.9.9"])];
+        for views in [Views::default(), Views::new(&[], external(&["9.9.9.9"])), Views::new(&zones, external(&[]))] {
+            for nowhere in [Place::nowhere(false), Place::nowhere(true)] {
+                for peer in ["10.0.0.1", "fd00::1", "100.64.0.1", "127.0.0.1", "169.254.1.1"] {
+                    assert_eq!(views.address_for(nowhere, views.place(ip(peer))), None, "{peer}");
+                }
+                for peer in ["8.8.8.8", "2600::1"] {
+                    assert_eq!(views.address_for(nowhere, views.place(ip(peer))), Some(ip(peer)));
+                }
+            }
         }
     }
 

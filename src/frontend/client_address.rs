@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::headers::{Headers, is_token};
 use crate::metrics::Metrics;
+use crate::tracker::Standing;
 use crate::wire::forwarded::{self, Syntax};
 
 /// The headers that proxies use as a rule.
@@ -99,9 +100,8 @@ impl Source {
 pub struct Client {
     /// Its address, canonical.
     pub ip: IpAddr,
-    /// Whether what it says of its own address may count. Not when `ip` is a proxy's and what came with the request
-    /// leaves it open whose it is: a stranger could see to that, and would be taken for a neighbour.
-    pub may_claim: bool,
+    /// What is known of who that is.
+    pub standing: Standing,
 }
 
 /// The rule for the address of a client.
@@ -177,16 +177,16 @@ impl ClientAddress {
     pub fn of(&self, source: Source, headers: &impl Headers, metrics: &Metrics) -> Client {
         let ip = source.ip();
         if source != Source::Unix && !self.options.proxies.are_at(ip) {
-            return Client { ip, may_claim: true };
+            return Client { ip, standing: Standing::Client };
         }
-        let may_claim = match self.said(headers) {
-            Said::Client(ip) => return Client { ip, may_claim: true },
-            Said::Nothing => true,
-            Said::Unclear => false,
+        let standing = match self.said(headers) {
+            Said::Client(ip) => return Client { ip, standing: Standing::Client },
+            Said::Nothing => Standing::Client,
+            Said::Unclear => Standing::NoClaims,
         };
         metrics.real_ip_missing.inc();
         self.told.call_once(|| self.tell(ip, headers));
-        Client { ip, may_claim }
+        Client { ip, standing }
     }
 
     fn said(&self, headers: &impl Headers) -> Said {
@@ -258,8 +258,8 @@ mod tests {
 
     /// The address, and whether it may be claimed anew.
     fn of(rule: &ClientAddress, source: Source, sent: &[(&str, &str)]) -> (String, bool) {
-        let Client { ip, may_claim } = rule.of(source, &Sent(sent), &Metrics::unexposed());
-        (ip.to_string(), may_claim)
+        let Client { ip, standing } = rule.of(source, &Sent(sent), &Metrics::unexposed());
+        (ip.to_string(), standing == Standing::Client)
     }
 
     fn ip(text: &str) -> IpAddr {

@@ -151,7 +151,7 @@ mod tests {
             complete: 1,
             incomplete: 1,
             downloaded: 0,
-            external_ip: client.place.ip,
+            external_ip: Some(client.place.ip),
             warning: None,
             peers: lists(local),
         };

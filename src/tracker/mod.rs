@@ -27,9 +27,8 @@ pub struct Caller<'a> {
     /// The address that the announce came from: the socket's, or the one that a trusted proxy gave. Canonical: an
     /// IPv4-mapped address is IPv4.
     pub ip: IpAddr,
-    /// Whether what the client says of its own address may count. Not when `ip` is only that of a proxy that left it open
-    /// for whom it speaks.
-    pub may_claim: bool,
+    /// What is known of who that is.
+    pub standing: Standing,
     /// How many peers a reply has room for: those that are told at all are then picked as if no more were wanted.
     pub room: usize,
     /// The client's `User-Agent`.
@@ -37,6 +36,22 @@ pub struct Caller<'a> {
     /// The other trackers that passed the announce on, if it does not come from a client itself.
     pub via: &'a Via,
 }
+
+/// What is known of who sends an announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The announce came from its address. Whether what the client claims of its own address counts, [`Policy`] says.
+    Client,
+    /// The announce came from its address, but such claims do not count: a web page may have sent it.
+    NoClaims,
+    /// The address is only that of a proxy, and it is open for whom that speaks. The client is told of public peers only, is
+    /// not listed as one, changes and ends nothing, and no upstream tracker hears of it.
+    Unclear,
+}
+
+/// What a client is told whose address is not known.
+const UNCLEAR: &str = "the proxy before this tracker does not say clearly which address you have, so you get public peers \
+                       only and are not listed as one; the tracker's log tells the operator the remedy (REAL_IP_HEADER)";
 
 /// What becomes of an announce.
 #[derive(Debug)]
@@ -87,7 +102,11 @@ impl Tracker {
 
     /// Carries out one announce. What can be said at once, which is nearly always everything, is said at once.
     pub fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Announced {
-        let ip = if caller.may_claim { self.policy.peer_ip(caller.ip, &request.claimed) } else { caller.ip };
+        let ip = match caller.standing {
+            Standing::Client => self.policy.peer_ip(caller.ip, &request.claimed),
+            Standing::NoClaims => caller.ip,
+            Standing::Unclear => return Announced::Now(self.answer_unclear(caller, request)),
+        };
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.policy.want(request.numwant).min(caller.room) };
         let place = self.views.place_seen_from(ip, caller.ip);
@@ -125,6 +144,24 @@ impl Tracker {
             Asked::Known(upstream) => Announced::Now(self.merge(reply, client, &upstream)),
             Asked::Waiting(waiting) => Announced::Later(Pending { reply, client, waiting }),
         }
+    }
+
+    /// Answers a client whose address is not known.
+    fn answer_unclear(&self, caller: Caller<'_>, request: &AnnounceRequest) -> AnnounceReply {
+        let stopped = request.event == Some(Event::Stopped);
+        let want = if stopped { 0 } else { self.policy.want(request.numwant).min(caller.room) };
+        let place = Place::nowhere(caller.ip.is_ipv6());
+        let looks = Announcement { port: None, action: Action::Look, ..announcement(place, request, want) };
+        let now = self.clock.now();
+        let local = self.store.announce(now, &self.views, request.info_hash, &looks);
+        log::debug!(
+            "announce {} from a client that the proxy {} does not name, peer {}: {} public peers",
+            request.info_hash,
+            caller.ip,
+            request.peer_id,
+            local.peers.len()
+        );
+        AnnounceReply { external_ip: None, warning: Some(UNCLEAR.into()), ..self.reply(now, caller.ip, local) }
     }
 
     /// Waits for the upstream trackers, and gives the whole reply.
@@ -192,7 +229,7 @@ impl Tracker {
             complete: local.counts.complete,
             incomplete: local.counts.incomplete,
             downloaded: local.counts.downloaded,
-            external_ip: ip,
+            external_ip: Some(ip),
             warning: self.gateways.warning(now, ip),
             peers: local.peers,
         }

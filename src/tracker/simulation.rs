@@ -12,7 +12,7 @@ use futures::future::{join_all, pending, ready};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Announced, Caller, Policy, Tracker};
+use super::{Announced, Caller, Policy, Standing, Tracker};
 use crate::bittorrent::{
     AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists, Role, Views,
 };
@@ -112,7 +112,8 @@ impl Client {
     /// The reply, and how long it took.
     async fn announces(self, tracker: &Tracker, event: Option<Event>) -> (AnnounceReply, Duration) {
         let ip = IpAddr::from([10, 0, self.swarm, self.number]);
-        let caller = Caller { ip, may_claim: true, room: usize::MAX, user_agent: None, via: &Via::default() };
+        let caller =
+            Caller { ip, standing: Standing::Client, room: usize::MAX, user_agent: None, via: &Via::default() };
         let start = Instant::now();
         let reply = match tracker.announce(caller, &self.request(event)) {
             Announced::Now(reply) => reply,

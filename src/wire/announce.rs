@@ -185,10 +185,12 @@ pub fn encode(reply: &AnnounceReply, format: PeerFormat, out: &mut Vec<u8>) {
     out.push(b'd');
     put_pair(out, b"8:complete", reply.complete);
     put_pair(out, b"10:downloaded", reply.downloaded);
-    out.extend_from_slice(b"11:external ip");
-    match reply.external_ip {
-        IpAddr::V4(ip) => put_bytes(out, &ip.octets()),
-        IpAddr::V6(ip) => put_bytes(out, &ip.octets()),
+    if let Some(external_ip) = reply.external_ip {
+        out.extend_from_slice(b"11:external ip");
+        match external_ip {
+            IpAddr::V4(ip) => put_bytes(out, &ip.octets()),
+            IpAddr::V6(ip) => put_bytes(out, &ip.octets()),
+        }
     }
     put_pair(out, b"10:incomplete", reply.incomplete);
     put_pair(out, b"8:interval", reply.interval);
@@ -279,17 +281,19 @@ mod tests {
 
         fn encode(&self, encoder: SingleItemEncoder<'_>) -> Result<(), Error> {
             let Self(reply, format) = self;
-            let external_ip = match reply.external_ip {
+            let external_ip = reply.external_ip.map(|ip| match ip {
                 IpAddr::V4(ip) => ip.octets().to_vec(),
                 IpAddr::V6(ip) => ip.octets().to_vec(),
-            };
+            });
             let (mut v4, mut v6) = (Vec::new(), Vec::new());
             compact::encode(&reply.peers.v4, &mut v4);
             compact::encode(&reply.peers.v6, &mut v6);
             encoder.emit_dict(|mut dict| {
                 dict.emit_pair(b"complete", reply.complete)?;
                 dict.emit_pair(b"downloaded", reply.downloaded)?;
-                dict.emit_pair_with(b"external ip", |e| e.emit_bytes(&external_ip))?;
+                if let Some(external_ip) = &external_ip {
+                    dict.emit_pair_with(b"external ip", |e| e.emit_bytes(external_ip))?;
+                }
                 dict.emit_pair(b"incomplete", reply.incomplete)?;
                 dict.emit_pair(b"interval", reply.interval)?;
                 dict.emit_pair(b"min interval", reply.min_interval)?;
@@ -333,7 +337,7 @@ mod tests {
         fn replies_are_what_bendy_writes_in_one_allocation(
             peers in proptest::collection::vec((any_ip(), any::<NonZeroU16>(), any::<Option<[u8; 20]>>()), 0..60),
             numbers in any::<[u32; 5]>(),
-            external_ip in any_ip(),
+            external_ip in proptest::option::of(any_ip()),
             warning in any::<Option<String>>(),
             format in prop_oneof![
                 Just(PeerFormat::Compact),

@@ -319,7 +319,7 @@ mod tests {
             let [interval, min_interval, complete, incomplete, downloaded] = counts;
             let reply = AnnounceReply {
                 interval, min_interval, complete, incomplete, downloaded,
-                external_ip: Ipv4Addr::LOCALHOST.into(), warning: Some("careful".into()), peers: lists,
+                external_ip: Some(Ipv4Addr::LOCALHOST.into()), warning: Some("careful".into()), peers: lists,
             };
             for format in [PeerFormat::Compact, PeerFormat::Dictionaries { ids: true }] {
                 let mut body = Vec::new();
@@ -329,7 +329,7 @@ mod tests {
                 prop_assert_eq!(read.min_interval, Some(min_interval));
                 prop_assert_eq!((read.complete, read.incomplete), (complete, incomplete));
                 prop_assert_eq!(read.warning.as_deref(), Some(&b"careful"[..]));
-                prop_assert_eq!(read.external_ip, Some(reply.external_ip));
+                prop_assert_eq!(read.external_ip, reply.external_ip);
                 if format == PeerFormat::Compact {
                     let endpoints: Vec<_> = reply.peers.v4.iter().map(|peer| peer.endpoint).collect();
                     prop_assert_eq!(read.peers.v4.iter().map(|peer| peer.endpoint).collect::<Vec<_>>(), endpoints);

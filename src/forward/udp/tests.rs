@@ -134,7 +134,7 @@ fn reply(interval: u32) -> AnnounceReply {
         complete: 7,
         incomplete: 9,
         downloaded: 0,
-        external_ip: Ipv4Addr::LOCALHOST.into(),
+        external_ip: Some(Ipv4Addr::LOCALHOST.into()),
         warning: None,
         peers,
     }

@@ -49,7 +49,7 @@ pub(super) fn answer<'a, H: Headers>(
 fn announce<'a, H: Headers>(
     context: &'a Context,
     question: &Question<'_, H>,
-    Client { ip, may_claim }: Client,
+    Client { ip, standing }: Client,
     body: &mut Vec<u8>,
 ) -> Option<Later<'a>> {
     let metrics = &context.metrics;
@@ -64,8 +64,7 @@ fn announce<'a, H: Headers>(
         }
     };
     let via = Via::parse(question.headers.all("via"));
-    let caller =
-        Caller { ip, may_claim, room: usize::MAX, user_agent: question.headers.first("user-agent"), via: &via };
+    let caller = Caller { ip, standing, room: usize::MAX, user_agent: question.headers.first("user-agent"), via: &via };
     match context.tracker.announce(caller, &request) {
         Announced::Now(reply) => {
             announce::encode(&reply, format, body);

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 
 use crate::bittorrent::{AnnounceRequest, InfoHash, Refusal, ScrapeRequest};
 use crate::frontend::Context;
-use crate::tracker::{Announced, Caller};
+use crate::tracker::{Announced, Caller, Standing};
 use crate::wire::udp::{self, Request, TransactionId};
 use crate::wire::via::Via;
 
@@ -80,8 +80,8 @@ impl Responder {
         metrics.announce_arrived();
         let ip = sender.client;
         // A proxy that has left open for whom it speaks is no client.
-        let may_claim = sender.proxy != Some(ip);
-        let caller = Caller { ip, may_claim, room: udp::room(ip), user_agent: None, via };
+        let standing = if sender.proxy == Some(ip) { Standing::NoClaims } else { Standing::Client };
+        let caller = Caller { ip, standing, room: udp::room(ip), user_agent: None, via };
         match self.context.tracker.announce(caller, request) {
             Announced::Now(reply) => {
                 metrics.announces_answered.inc();

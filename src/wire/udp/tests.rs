@@ -32,7 +32,7 @@ fn reply(peers: PeerLists) -> AnnounceReply {
         complete: 7,
         incomplete: 9,
         downloaded: 0,
-        external_ip: V4,
+        external_ip: Some(V4),
         warning: None,
         peers,
     }
