@@ -13,11 +13,12 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
-use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Forward, ForwardsFile};
 use crate::forward::{Engine, Forwarders};
 use crate::frontend::client_address::ClientAddress;
+use crate::frontend::connections::Connections;
+use crate::frontend::descriptors;
 use crate::frontend::listen::{Bound, Listen, ListenAddr, Listening};
 use crate::frontend::udp::{UdpListenAddr, UdpListener};
 use crate::frontend::{Context, serve};
@@ -92,6 +93,7 @@ fn hint_udp(error: &io::Error) -> &'static str {
 impl App {
     /// Builds the parts and binds all sockets, or none.
     pub fn bind(config: &Config) -> Result<Self, StartError> {
+        let descriptors = descriptors::raise_limit();
         let workers = thread::available_parallelism().map_or(1, NonZero::get);
         let listening = config
             .listen
@@ -124,13 +126,14 @@ impl App {
                 (Some(forwarders), Some((engine, file.clone())))
             }
         };
+        let connections = Connections::new(config.connections.within(descriptors), metrics.connections.clone());
         let context = Context {
             tracker: Tracker::new(config.policy, config.views.clone(), Arc::clone(&store), forwarders, &metrics),
             metrics,
             registry,
             client_address: ClientAddress::new(config.client_address.clone()),
             draining: AtomicBool::new(false),
-            connections: TaskTracker::new(),
+            connections,
         };
         Ok(Self { context: Arc::new(context), store, forward, listening, workers })
     }

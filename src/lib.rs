@@ -6,9 +6,8 @@
 //! are told what they should know and gives the peers that they have given, and all are merged. [`wire`] writes the reply,
 //! and [`frontend`] sends it. Exchanges with upstream trackers run on a thread of their own.
 //!
-//! Each worker thread has its own sockets and its own event loop. Over TCP it reads announces and scrapes itself and answers
-//! them on the spot ([`frontend::http::front`]); whatever else comes on a connection, and what comes over Unix sockets, goes
-//! through actix-web to the same answer. Over UDP it takes datagrams by the batch ([`frontend::udp`]).
+//! Each worker thread has its own sockets and its own event loop. Over TCP and Unix sockets it reads requests itself, answers
+//! announces and scrapes on the spot ([`frontend::http::front`]), and asks actix-web's routes for every other reply. Over UDP it takes datagrams by the batch ([`frontend::udp`]).
 //!
 //! # Which way imports point
 //! `bittorrent, cache, metrics ← wire ← {store, forward} ← tracker ← frontend ← config ← app ← main`. A test holds this

@@ -4,6 +4,7 @@
 //! Go retracker, whose dashboards keep working: they carry no suffix in either exposition format, which OpenMetrics
 //! allows to metrics of unknown type only.
 
+mod connections;
 #[cfg(target_os = "linux")]
 mod process;
 mod sampled;
@@ -21,6 +22,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::connections::ConnectionMetrics;
 use self::sampled::Sampled;
 pub use self::udp::UdpMetrics;
 
@@ -52,6 +54,8 @@ pub struct Metrics {
     pub waits: WaitMetrics,
     /// What came over UDP and was no announce or scrape that could be answered.
     pub udp: UdpMetrics,
+    /// Connections over TCP and Unix sockets.
+    pub connections: ConnectionMetrics,
 }
 
 /// Whether announces waited for upstream trackers, and what for.
@@ -211,6 +215,7 @@ impl Metrics {
                 deadline: of(&waits, "deadline"),
             },
             udp: UdpMetrics::register(registry),
+            connections: ConnectionMetrics::register(registry),
         };
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         registry.register("retracker_build", "The version that runs", Info::new(version));

@@ -45,6 +45,18 @@ pub enum Refusal {
     /// A scrape of everything, which this tracker does not serve.
     #[error("info_hash is missing: this tracker does not serve a scrape of all its torrents")]
     FullScrape,
+    /// There is no tracker at the path that was asked.
+    #[error("no tracker here: the path of the announce URL must be /announce")]
+    UnknownPath,
+    /// The method is neither GET nor HEAD.
+    #[error("only GET and HEAD are served here")]
+    Method,
+    /// The request line and the headers are longer than any client's.
+    #[error("the request is longer than {max} bytes")]
+    TooLong {
+        /// The limit.
+        max: usize,
+    },
 }
 
 /// The parameters that can be wrong.

@@ -80,6 +80,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub(super) max_peers: Option<String>,
 
+    /// Connections that may be open at once; past it, the oldest idle ones give way. [env: MAX_CONNECTIONS]
+    /// [default: what the limit of open files allows]
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub(super) max_connections: Option<String>,
+
+    /// Connections that one address, or one /64 of IPv6, may have open at once; trusted proxies may have any number.
+    /// [env: MAX_CONNECTIONS_PER_ADDRESS] [default: three quarters of --max-connections]
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub(super) max_connections_per_address: Option<String>,
+
     /// Serve Prometheus metrics at /metrics. [env: ENABLE_PROMETHEUS] [default: false]
     #[arg(short = 'p', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) prometheus: Option<String>,

@@ -20,6 +20,7 @@ use thiserror::Error;
 use crate::bittorrent::Views;
 use crate::forward::{ForwardOptions, ForwarderOptions};
 use crate::frontend::client_address::ClientAddressOptions;
+use crate::frontend::connections::ConnectionOptions;
 use crate::frontend::listen::{Listen, ListenAddr};
 use crate::frontend::udp::UdpListenAddr;
 use crate::store::StoreOptions;
@@ -35,6 +36,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Where to listen for UDP; nowhere unless told. `-u`, `UDP_LISTEN_ADDR`.
     pub udp_listen: Vec<UdpListenAddr>,
+    /// How many connections there may be.
+    pub connections: ConnectionOptions,
     /// The local peers.
     pub store: StoreOptions,
     /// What clients are granted.
@@ -190,6 +193,11 @@ pub fn read(
     let local_only_after = Setting { flag: "--local-only-after", variable: "LOCAL_ONLY_AFTER" }
         .value(args.local_only_after.as_deref(), &env)
         .parse("a whole number from 1 to 4294967295, such as 3", |text| text.parse().ok())?;
+    let connections = |setting: Setting, given: Option<&str>| {
+        setting.value(given, &env).parse("a whole number from 1 to 1000000000, such as 10000", |text| {
+            text.parse().ok().filter(|connections| (1..=1_000_000_000).contains(connections))
+        })
+    };
     let switch = |flag, variable, given: Option<&str>| {
         let value = Setting { flag, variable }.value(given, &env);
         value.parse("true or false (also 1/0, yes/no, on/off)", boolean).map(Option::unwrap_or_default)
@@ -212,6 +220,10 @@ pub fn read(
     let config = Config {
         listen,
         udp_listen,
+        connections: ConnectionOptions {
+            total: connections(TOTAL, args.max_connections.as_deref())?,
+            per_address: connections(PER_ADDRESS, args.max_connections_per_address.as_deref())?,
+        },
         store: StoreOptions { peer_age, max_peers: max_peers.unwrap_or(2_000_000) },
         policy: Policy {
             interval: interval.unwrap_or(30),
@@ -225,6 +237,9 @@ pub fn read(
     };
     Ok(Task::Serve { config: Box::new(config), debug })
 }
+
+const TOTAL: Setting = Setting { flag: "--max-connections", variable: "MAX_CONNECTIONS" };
+const PER_ADDRESS: Setting = Setting { flag: "--max-connections-per-address", variable: "MAX_CONNECTIONS_PER_ADDRESS" };
 
 const NOTHING_TO_CHECK: &str = "there is nothing to check, expected a file of forwarders with -f or FORWARDS_FILE";
 

@@ -87,7 +87,8 @@ impl Source {
         address.map_or(Self::Unix, |address| Self::Ip(address.ip().to_canonical()))
     }
 
-    fn ip(self) -> IpAddr {
+    /// Its address. A Unix socket is on this host.
+    pub fn ip(self) -> IpAddr {
         match self {
             Self::Ip(ip) => ip,
             Self::Unix => Ipv4Addr::LOCALHOST.into(),
@@ -128,6 +129,11 @@ impl ClientAddress {
     /// The rule for all requests of the process.
     pub fn new(options: ClientAddressOptions) -> Self {
         Self { options, told: Once::new(), told_without_header: Once::new(), told_of_datagram: Once::new() }
+    }
+
+    /// Whether a trusted proxy is there, whose connections are those of many clients.
+    pub fn is_proxy(&self, source: Source) -> bool {
+        source == Source::Unix || self.options.proxies.are_at(source.ip())
     }
 
     /// Who is behind a connection on which a proxy has said by the PROXY protocol for whom it speaks: that one, or the

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use thiserror::Error;
@@ -245,7 +245,7 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = Arc::new(SocketFile(path.to_owned()));
+    let file = Arc::new(SocketFile(path.to_owned(), Once::new()));
     // A web server runs under a user of its own. Who may reach the folder may connect.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     socket.listen(BACKLOG)?;
@@ -257,13 +257,24 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
 
 /// The file of a Unix socket, removed when nobody listens there any more.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile(PathBuf, Once);
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
+impl SocketFile {
+    /// Removes it, so that nobody connects any more who does not know it yet.
+    pub fn remove(&self) {
+        self.1.call_once(|| self.remove_now());
+    }
+
+    fn remove_now(&self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
             log::warn!("the socket file {} could not be removed: {error}", self.0.display());
         }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 

@@ -3,6 +3,8 @@
 
 pub mod admin;
 pub mod client_address;
+pub mod connections;
+pub mod descriptors;
 pub mod headers;
 pub mod http;
 pub mod listen;
@@ -15,12 +17,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use actix_web::{Route, guard, web};
 use prometheus_client::registry::Registry;
-use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::tracker::Tracker;
 
 use self::client_address::ClientAddress;
+use self::connections::Connections;
 
 /// What every request handler may use. One per process.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub struct Context {
     /// Set when the process has been told to stop.
     pub draining: AtomicBool,
     /// Connections that are open, of all workers together.
-    pub connections: TaskTracker,
+    pub connections: Connections,
 }
 
 impl Context {
@@ -51,9 +53,8 @@ fn get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
-/// All routes, as every worker serves them.
+/// All routes but those of announces and scrapes, as every worker serves them.
 pub fn routes(context: &Arc<Context>, config: &mut web::ServiceConfig) {
     config.app_data(web::Data::from(Arc::clone(context)));
-    http::routes(config);
     admin::routes(context, config);
 }

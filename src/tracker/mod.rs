@@ -100,6 +100,21 @@ impl Tracker {
         &self.policy
     }
 
+    /// What an announce would be answered from the store, which is left as it is.
+    pub fn peek(&self, caller: Caller<'_>, request: &AnnounceRequest) -> AnnounceReply {
+        let ip = match caller.standing {
+            Standing::Client => self.policy.peer_ip(caller.ip, &request.claimed),
+            Standing::NoClaims => caller.ip,
+            Standing::Unclear => return self.answer_unclear(caller, request),
+        };
+        let want = self.policy.want(request.numwant).min(caller.room);
+        let place = self.views.place_seen_from(ip, caller.ip);
+        let announcement = Announcement { action: Action::Look, ..announcement(place, request, want) };
+        let now = self.clock.now();
+        let local = self.store.announce(now, &self.views, request.info_hash, &announcement);
+        self.reply(now, ip, local)
+    }
+
     /// Carries out one announce. What can be said at once, which is nearly always everything, is said at once.
     pub fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Announced {
         let ip = match caller.standing {

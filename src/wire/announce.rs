@@ -27,6 +27,10 @@ pub enum PeerFormat {
 /// The longest `key` that is kept. aria2 sends 8 bytes, others 4 as 8 digits.
 pub const MAX_KEY: usize = 64;
 
+/// As much as can be left in a signed number of 64 bits, and more: so say clients that do not know (Transmission for magnet
+/// links, and all that turn -1 into an unsigned number).
+pub const UNKNOWN_LEFT: u64 = i64::MAX.unsigned_abs();
+
 /// Reads the query of an announce: what comes after the first `?` of the request's target.
 pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
     let mut info_hash = None;
@@ -44,32 +48,38 @@ pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
 
     for (parameter, value) in query::pairs(raw) {
         match parameter {
-            Parameter::InfoHash => once(&mut info_hash, parameter, value)?,
-            Parameter::PeerId => once(&mut peer_id, parameter, value)?,
+            Parameter::InfoHash => same(&mut info_hash, parameter, value)?,
+            Parameter::PeerId => same(&mut peer_id, parameter, value)?,
             // Of what may not repeat but does, the first counts, as in the Go retracker.
-            Parameter::Port => first(&mut port, || self::port(value))?,
-            Parameter::Uploaded => first(&mut uploaded, || counter(parameter, value))?,
-            Parameter::Downloaded => first(&mut downloaded, || counter(parameter, value))?,
-            Parameter::Left => first(&mut left, || self::left(value))?,
-            Parameter::Event => first(&mut event, || self::event(value))?,
-            Parameter::NumWant => first(&mut numwant, || self::numwant(value))?,
-            Parameter::Compact => first(&mut compact, || query::bytes(parameter, value))?,
-            Parameter::NoPeerId => first(&mut no_peer_id, || query::bytes(parameter, value))?,
-            Parameter::Key => first(&mut key, || query::bytes(parameter, value))?,
-            Parameter::Ip => claimed.ip = claimed.ip.or(ip(parameter, value)?),
+            Parameter::Port => first(&mut port, || self::port(value)),
+            Parameter::Uploaded => first(&mut uploaded, || counter(value)),
+            Parameter::Downloaded => first(&mut downloaded, || counter(value)),
+            Parameter::Left => first(&mut left, || self::left(value)),
+            Parameter::Event => first(&mut event, || self::event(value)),
+            Parameter::NumWant => first(&mut numwant, || self::numwant(value)),
+            Parameter::Compact => first(&mut compact, || query::bytes(value)),
+            Parameter::NoPeerId => first(&mut no_peer_id, || query::bytes(value)),
+            Parameter::Key => first(&mut key, || query::bytes(value)),
+            Parameter::Ip => claimed.ip = claimed.ip.or_else(|| ip(value)),
             Parameter::Ipv4 => {
-                if let Some(IpAddr::V4(ip)) = ip(parameter, value)? {
+                if let Some(IpAddr::V4(ip)) = ip(value) {
                     claimed.ipv4.get_or_insert(ip);
                 }
             }
             Parameter::Ipv6 => {
-                if let Some(IpAddr::V6(ip)) = ip(parameter, value)? {
+                if let Some(IpAddr::V6(ip)) = ip(value) {
                     claimed.ipv6.get_or_insert(ip);
                 }
             }
         }
     }
 
+    let event = event.flatten();
+    let port = match port {
+        // A client that leaves is found without it.
+        Some(Err(_)) if event == Some(Event::Stopped) => None,
+        port => port.transpose()?.flatten(),
+    };
     let format = match (compact.as_deref(), no_peer_id.as_deref()) {
         (Some(b"0"), no_peer_id) => PeerFormat::Dictionaries { ids: no_peer_id != Some(b"1") },
         _ => PeerFormat::Compact,
@@ -77,11 +87,11 @@ pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
     let request = AnnounceRequest {
         info_hash: InfoHash(info_hash.ok_or(Refusal::Missing(Parameter::InfoHash))?),
         peer_id: PeerId(peer_id.ok_or(Refusal::Missing(Parameter::PeerId))?),
-        port: port.flatten(),
+        port,
         uploaded: uploaded.unwrap_or(0),
         downloaded: downloaded.unwrap_or(0),
         left: left.flatten(),
-        event: event.flatten(),
+        event,
         numwant: numwant.unwrap_or_default(),
         // One that is longer than any client's is not passed on.
         key: key.filter(|key| (1..=MAX_KEY).contains(&key.len())).map(|key| key.into_iter().collect()),
@@ -91,20 +101,20 @@ pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
     Ok((request, format))
 }
 
-/// An identifier, which must not be given twice: nobody could say which one is meant.
-fn once(slot: &mut Option<[u8; 20]>, parameter: Parameter, value: &[u8]) -> Result<(), Refusal> {
-    if slot.is_some() {
+/// An identifier. One that is given twice must be the same both times: otherwise it is unclear which one is meant.
+fn same(slot: &mut Option<[u8; 20]>, parameter: Parameter, value: &[u8]) -> Result<(), Refusal> {
+    let found = query::twenty(parameter, value)?;
+    if slot.is_some_and(|known| known != found) {
         return Err(Refusal::Repeated(parameter));
     }
-    *slot = Some(query::twenty(parameter, value)?);
+    *slot = Some(found);
     Ok(())
 }
 
-fn first<T>(slot: &mut Option<T>, read: impl FnOnce() -> Result<T, Refusal>) -> Result<(), Refusal> {
+fn first<T>(slot: &mut Option<T>, read: impl FnOnce() -> T) {
     if slot.is_none() {
-        *slot = Some(read()?);
+        *slot = Some(read());
     }
-    Ok(())
 }
 
 /// Port 0 and no port at all are what clients say that cannot be reached (aria2, rTorrent, qBittorrent behind a proxy).
@@ -113,54 +123,54 @@ fn port(value: &[u8]) -> Result<Option<NonZeroU16>, Refusal> {
     if value.is_empty() {
         return Ok(None);
     }
-    match query::number(Parameter::Port, value)? {
+    match query::number(value) {
         Number::Value(n) => u16::try_from(n).map(NonZeroU16::new).map_err(|_| not_a_port),
         Number::NotDecimal | Number::TooLarge => Err(not_a_port),
     }
 }
 
-fn counter(parameter: Parameter, value: &[u8]) -> Result<u64, Refusal> {
-    if value.is_empty() {
-        return Ok(0);
-    }
-    match query::number(parameter, value)? {
-        Number::Value(n) => Ok(n),
-        Number::NotDecimal | Number::TooLarge => Err(Refusal::NotANumber { parameter, min: 0, max: u64::MAX }),
+/// Upstream trackers are told of it, but no reply depends on it: what is no number is 0.
+fn counter(value: &[u8]) -> u64 {
+    match query::number(value) {
+        Number::Value(n) => n,
+        Number::TooLarge => u64::MAX,
+        Number::NotDecimal => 0,
     }
 }
 
-/// Clients that do not know what is left say so in many ways, none of them worth a refusal.
-fn left(value: &[u8]) -> Result<Option<u64>, Refusal> {
-    Ok(match query::number(Parameter::Left, value)? {
-        Number::Value(n) => Some(n),
-        Number::TooLarge => Some(u64::MAX),
-        Number::NotDecimal => None,
-    })
+/// Clients that do not know what is left say so in many ways: with -1, the largest number of 63 or 64 bits, or nothing.
+fn left(value: &[u8]) -> Option<u64> {
+    match query::number(value) {
+        Number::Value(n) => Some(n).filter(|&n| n < UNKNOWN_LEFT),
+        Number::TooLarge | Number::NotDecimal => None,
+    }
 }
 
-fn event(value: &[u8]) -> Result<Option<Event>, Refusal> {
+fn event(value: &[u8]) -> Option<Event> {
     let named = |name: &[u8]| {
         let events = [Event::Started, Event::Completed, Event::Stopped, Event::Paused];
         events.into_iter().find(|event| event.name().as_bytes() == name)
     };
-    // Nobody escapes letters.
+    // Few clients write it otherwise.
     let event = named(value);
-    if event.is_some() || value.is_empty() { Ok(event) } else { Ok(named(&query::bytes(Parameter::Event, value)?)) }
+    if event.is_some() || value.is_empty() {
+        return event;
+    }
+    named(&query::bytes(value).trim_ascii().to_ascii_lowercase())
 }
 
-fn numwant(value: &[u8]) -> Result<NumWant, Refusal> {
-    Ok(match query::number(Parameter::NumWant, value)? {
+fn numwant(value: &[u8]) -> NumWant {
+    match query::number(value) {
         Number::Value(n) => NumWant::AtMost(u32::try_from(n).unwrap_or(u32::MAX)),
         Number::TooLarge => NumWant::AtMost(u32::MAX),
         Number::NotDecimal => NumWant::Default,
-    })
+    }
 }
 
 /// An address, in the notations that clients use: bare, in brackets, with a port or a zone behind it. A host name or
 /// an `.i2p` name is no address, and no error.
-fn ip(parameter: Parameter, value: &[u8]) -> Result<Option<IpAddr>, Refusal> {
-    let bytes = query::bytes(parameter, value)?;
-    Ok(std::str::from_utf8(&bytes).ok().and_then(parse_ip))
+fn ip(value: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(&query::bytes(value)).ok().and_then(parse_ip)
 }
 
 /// Reads an address as trackers and clients write it. The zone of an IPv6 address means nothing to anyone else and

@@ -7,6 +7,7 @@ pub mod compact;
 pub mod forwarded;
 pub mod proxy_protocol;
 pub mod query;
+pub mod route;
 pub mod scrape;
 pub mod udp;
 pub mod upstream;

@@ -50,12 +50,13 @@ pub fn twenty(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusal> {
     if found == 20 { Ok(bytes) } else { Err(Refusal::WrongLength { parameter, found }) }
 }
 
-/// A value of any bytes. Inline up to 32; no value is longer than the request line that carried it.
-pub fn bytes(parameter: Parameter, value: &[u8]) -> Result<SmallVec<[u8; 32]>, Refusal> {
+/// A value of any bytes. Inline up to 32; no value is longer than the request line that carried it. A `%` that begins no
+/// escape stands for itself: no reply depends on such a value.
+pub fn bytes(value: &[u8]) -> SmallVec<[u8; 32]> {
     if memchr::memchr2(b'%', b'+', value).is_none() {
-        return Ok(SmallVec::from_slice(value));
+        return SmallVec::from_slice(value);
     }
-    unescape(value).collect::<Option<_>>().ok_or(Refusal::MalformedEscape(parameter))
+    unescape_leniently(value, Plus::Space).collect()
 }
 
 /// A decimal number, and whether it fits.
@@ -70,13 +71,11 @@ pub enum Number {
 }
 
 /// Reads a value as an unsigned decimal number.
-pub fn number(parameter: Parameter, value: &[u8]) -> Result<Number, Refusal> {
+pub fn number(value: &[u8]) -> Number {
     let mut total = if value.is_empty() { Number::NotDecimal } else { Number::Value(0) };
-    // To the end, whatever it is by then: a malformed escape is one anywhere.
     for byte in unescape(value) {
-        let byte = byte.ok_or(Refusal::MalformedEscape(parameter))?;
+        let Some(byte) = byte.filter(u8::is_ascii_digit) else { return Number::NotDecimal };
         total = match total {
-            _ if !byte.is_ascii_digit() => Number::NotDecimal,
             Number::Value(n) => match n.checked_mul(10).and_then(|n| n.checked_add(u64::from(byte - b'0'))) {
                 Some(n) => Number::Value(n),
                 None => Number::TooLarge,
@@ -84,7 +83,7 @@ pub fn number(parameter: Parameter, value: &[u8]) -> Result<Number, Refusal> {
             other => other,
         };
     }
-    Ok(total)
+    total
 }
 
 /// Decodes percent escapes, in either case, and `+` as a space. Yields `None` where an escape is malformed.
@@ -96,6 +95,35 @@ fn unescape(value: &[u8]) -> impl Iterator<Item = Option<u8>> {
             b'+' => Some(b' '),
             byte => Some(byte),
         })
+    })
+}
+
+/// What a `+` stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plus {
+    /// A space, in queries.
+    Space,
+    /// Itself, in paths.
+    Itself,
+}
+
+/// Decodes percent escapes, in either case. What is no escape stands for itself.
+pub(super) fn unescape_leniently(value: &[u8], plus: Plus) -> impl Iterator<Item = u8> {
+    let mut rest = value;
+    std::iter::from_fn(move || {
+        let (&byte, behind) = rest.split_first()?;
+        rest = behind;
+        match (byte, behind) {
+            (b'%', &[high, low, ref after @ ..]) => match hex(high, low) {
+                Some(byte) => {
+                    rest = after;
+                    Some(byte)
+                }
+                None => Some(b'%'),
+            },
+            (b'+', _) if plus == Plus::Space => Some(b' '),
+            _ => Some(byte),
+        }
     })
 }
 
@@ -155,17 +183,29 @@ mod tests {
 
     #[test]
     fn numbers() {
-        let read = |value: &str| number(Parameter::Left, value.as_bytes());
-        assert_eq!(read("0"), Ok(Number::Value(0)));
-        assert_eq!(read("%31%32"), Ok(Number::Value(12)));
-        assert_eq!(read("18446744073709551615"), Ok(Number::Value(u64::MAX)));
-        assert_eq!(read("18446744073709551616"), Ok(Number::TooLarge));
-        assert_eq!(read("99999999999999999999999x"), Ok(Number::NotDecimal));
-        assert_eq!(read("-1"), Ok(Number::NotDecimal));
-        assert_eq!(read(""), Ok(Number::NotDecimal));
-        assert_eq!(read("1x2"), Ok(Number::NotDecimal));
-        assert_eq!(read("x%5"), Err(Refusal::MalformedEscape(Parameter::Left)));
-        assert_eq!(read("%3"), Err(Refusal::MalformedEscape(Parameter::Left)));
+        let read = |value: &str| number(value.as_bytes());
+        assert_eq!(read("0"), Number::Value(0));
+        assert_eq!(read("%31%32"), Number::Value(12));
+        assert_eq!(read("18446744073709551615"), Number::Value(u64::MAX));
+        assert_eq!(read("18446744073709551616"), Number::TooLarge);
+        for text in ["99999999999999999999999x", "-1", "", "1x2", "x%5", "%3", "NaN"] {
+            assert_eq!(read(text), Number::NotDecimal, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_escape_stands_for_itself() {
+        for (value, expected) in [
+            ("%zz", "%zz"),
+            ("a%", "a%"),
+            ("%4", "%4"),
+            ("%%41", "%A"),
+            ("%4%41", "%4A"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+            ("a+b", "a b"),
+        ] {
+            assert_eq!(bytes(value.as_bytes()).as_slice(), expected.as_bytes(), "{value}");
+        }
     }
 
     proptest! {
@@ -182,7 +222,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(twenty(Parameter::InfoHash, &value), Ok(id));
-            let read = bytes(Parameter::Key, &value).unwrap();
+            let read = bytes(&value);
             prop_assert_eq!(read.as_slice(), id.as_slice());
         }
 
@@ -190,13 +230,13 @@ mod tests {
         fn any_bytes_are_read_or_refused(query in any::<Vec<u8>>()) {
             for (parameter, value) in pairs(&query) {
                 let _ = twenty(parameter, value);
-                let _ = number(parameter, value);
+                let _ = (number(value), bytes(value));
             }
         }
 
         #[test]
         fn every_number_is_read(n in any::<u64>()) {
-            prop_assert_eq!(number(Parameter::Left, n.to_string().as_bytes()), Ok(Number::Value(n)));
+            prop_assert_eq!(number(n.to_string().as_bytes()), Number::Value(n));
         }
     }
 }

@@ -10,6 +10,7 @@ use std::num::NonZeroU16;
 
 use thiserror::Error;
 
+use super::announce::UNKNOWN_LEFT;
 use super::compact::{self, CompactIp};
 use super::upstream::{MAX_PEERS, UpstreamReply};
 use super::via::Via;
@@ -38,9 +39,6 @@ pub const MAX_RESPONSE: usize = 1232;
 
 /// Torrents that one scrape may ask about (BEP 15, "Scrape"). Of more, the first are told.
 pub const MAX_SCRAPED: usize = 74;
-
-/// As much as can be left in a signed number, which many trackers read it as. So says a client that does not know.
-const UNKNOWN_LEFT: u64 = i64::MAX.unsigned_abs();
 
 /// What a tracker gives to those who really are at the address that they send from (BEP 15, "UDP connections /
 /// spoofing"). Any value is legal.

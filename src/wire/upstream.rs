@@ -347,7 +347,7 @@ mod tests {
         #[test]
         fn our_queries_are_read_as_they_were_meant(
             info_hash in any::<[u8; 20]>(), peer_id in any::<[u8; 20]>(), key in any::<[u8; 8]>(),
-            port in any::<u16>(), left in any::<u64>(), ip in any::<Ipv4Addr>(), numwant in any::<u32>(),
+            port in any::<u16>(), left in 0..announce::UNKNOWN_LEFT, ip in any::<Ipv4Addr>(), numwant in any::<u32>(),
         ) {
             use crate::bittorrent::*;
             let request = AnnounceRequest {

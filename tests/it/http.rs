@@ -184,6 +184,7 @@ fn methods_other_than_get_and_head_are_405() {
             connection.send(request(method, target, &[("Content-Length", "0")]));
             let reply = connection.reply();
             assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD")), "{method} {target}");
+            assert!(reply.text().starts_with("d14:failure reason"), "{}", reply.text());
         }
     }
     assert_eq!(connection.get(&target).peers(), ["10.0.0.1:6881"]);

@@ -232,9 +232,9 @@ fn s2_7_a_refused_announce_changes_nothing() {
     let server = Server::start(&[]);
     server.announce(&announce("t", "a").at("10.0.0.1"));
     for refused in [
-        announce("t", "b").at("10.0.0.2").with("uploaded", "x"),
-        announce("t", "a").at("10.0.0.1").event("stopped").with("key", "%"),
-        announce("t", "a").at("10.0.0.1").seed().event("completed").with("downloaded", "-1"),
+        announce("t", "b").at("10.0.0.2").with("port", "x"),
+        announce("t", "a").at("10.0.0.1").event("stopped").with("peer_id", "%"),
+        announce("t", "a").at("10.0.0.1").seed().event("completed").with("port", "-1"),
     ] {
         assert!(server.get(refused.target()).string("failure reason").is_some(), "{refused:?}");
     }

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use futures::future::BoxFuture;
 
-use super::head::Resource;
 use crate::bittorrent::Refusal;
 use crate::frontend::Context;
 use crate::frontend::client_address::{Client, Source};
@@ -12,6 +11,13 @@ use crate::frontend::headers::Headers;
 use crate::tracker::{Announced, Caller};
 use crate::wire::via::Via;
 use crate::wire::{announce, scrape};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resource {
+    Announce,
+    Scrape,
+}
 
 /// A request without what HTTP has around it.
 #[derive(Debug)]
@@ -22,6 +28,8 @@ pub(super) struct Question<'a, H> {
     pub(super) headers: &'a H,
     /// Who is at the other end of the socket.
     pub(super) source: Source,
+    /// Whether it only wants to know what the reply would be.
+    pub(super) is_head: bool,
 }
 
 /// The body of a reply, for one that is not there yet.
@@ -53,18 +61,27 @@ fn announce<'a, H: Headers>(
     body: &mut Vec<u8>,
 ) -> Option<Later<'a>> {
     let metrics = &context.metrics;
-    let timer = metrics.time_announce();
-    metrics.announce_arrived();
+    let is_head = question.is_head;
+    let timer = if is_head { None } else { metrics.time_announce() };
+    if !is_head {
+        metrics.announce_arrived();
+    }
     let (request, format) = match announce::parse(question.query) {
         Ok(parsed) => parsed,
         Err(refusal) => {
-            metrics.announces_refused.inc();
+            if !is_head {
+                metrics.announces_refused.inc();
+            }
             refuse(context, "announce", ip, refusal, body);
             return None;
         }
     };
     let via = Via::parse(question.headers.all("via"));
     let caller = Caller { ip, standing, room: usize::MAX, user_agent: question.headers.first("user-agent"), via: &via };
+    if is_head {
+        announce::encode(&context.tracker.peek(caller, &request), format, body);
+        return None;
+    }
     match context.tracker.announce(caller, &request) {
         Announced::Now(reply) => {
             announce::encode(&reply, format, body);
@@ -95,7 +112,7 @@ fn scrape<H>(context: &Context, question: &Question<'_, H>, ip: IpAddr, body: &m
     }
 }
 
-fn refuse(context: &Context, what: &str, ip: IpAddr, refusal: Refusal, body: &mut Vec<u8>) {
+pub(super) fn refuse(context: &Context, what: &str, ip: IpAddr, refusal: Refusal, body: &mut Vec<u8>) {
     log::debug!("{what} from {ip} refused: {refusal}");
     body.extend(announce::encode_refusal(&refusal, context.tracker.policy().interval));
 }

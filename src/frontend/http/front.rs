@@ -2,41 +2,59 @@
 //!
 //! It takes the requests that a read brings, writes the replies one after the other into a buffer of the worker's, and
 //! sends that: three system calls for a request on a connection that is kept, four for one on a connection of its own. A
-//! connection that waits has no buffer. What `Head` does not read goes to actix-web, with the rest of its connection.
-//!
-//! Replies have no `Date`: nobody may cache them, and no client reads it.
+//! connection that waits has no buffer, unless it waits for the rest of a head.
 
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, timeout};
+use actix_http::Request;
+use tokio::task::yield_now;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::answer::{Later, Question, answer};
-use super::connection::PATIENCE;
-use super::head::Head;
+use super::answer::{Later, Question, Resource, answer, refuse};
+use super::framing::Framing;
+use super::head::{self, Head, MAX_HEAD, Method, Read};
+use super::pages::{self, Pages};
 use super::socket::Socket;
+use crate::bittorrent::Refusal;
 use crate::frontend::Context;
-use crate::frontend::client_address::Source;
+use crate::frontend::client_address::{ClientAddress, Source};
+use crate::frontend::connections::{GiveWay, Holder, Idle, Open};
 use crate::frontend::serve::Stop;
+use crate::wire::route::{self, Route, route};
 
 /// How long a client may take until the first byte of its first request.
 const FIRST_BYTE: Duration = Duration::from_secs(5);
 
 /// A connection on which nothing is asked is kept for at least so long, and for twice as long at most. Clients announce in
 /// minutes; proxies reuse within seconds.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// What one read takes. A head that does not fit is one for actix-web.
+/// How long a client may take to send a head once it has begun, or to read what it was sent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a connection is waited for, once the process has been told to stop, whose request has not come yet.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a client may take to close a connection that has been closed here while it may still send: what comes after
+/// the descriptor is gone would cost it the reply.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Bytes that are thrown away while that is waited for.
+const MAX_DISCARDED: usize = 256 * 1024;
+
+/// What one read takes.
 const READ: usize = 16 * 1024;
 
-/// When so much is to be sent, the rest of the requests has to wait until it is.
-const ENOUGH: usize = 64 * 1024;
+/// Work that a connection may have done before those of others have their turn: requests, and replies by this many bytes.
+const QUANTUM: usize = 16;
+const REPLY_UNIT: usize = 2048;
 
 /// The buffers of a worker. What is in them is used up before another connection has its turn.
 struct Buffers {
@@ -50,48 +68,84 @@ thread_local! {
         RefCell::new(Buffers { read: Box::new([0; READ]), body: Vec::new(), replies: Vec::new() });
 }
 
-/// A connection for actix-web: the stream, and what has been read of it but not answered.
-pub(in crate::frontend) type Handover = (TcpStream, Vec<u8>);
+/// What all connections of a worker share.
+pub(in crate::frontend) struct Worker {
+    pub(in crate::frontend) context: Arc<Context>,
+    pub(in crate::frontend) pages: Pages,
+    pub(in crate::frontend) stop: Stop,
+}
 
-/// Serves a connection, of which `unread` has been read already, until it ends, or until a request comes that is for
-/// actix-web.
-pub(in crate::frontend) async fn serve(
-    socket: Socket,
-    source: SocketAddr,
-    unread: Vec<u8>,
-    context: &Context,
-    stop: &Stop,
-) -> io::Result<Option<Handover>> {
-    let mut connection =
-        Connection { socket, source, context, unread, unsent: Vec::new(), waiting: Waiting::default() };
+/// A connection that is to be served.
+pub(in crate::frontend) struct Fresh<'a> {
+    pub(in crate::frontend) socket: Socket,
+    /// Who is at its other end, if that has an address.
+    pub(in crate::frontend) source: Option<SocketAddr>,
+    /// What has been read of it already.
+    pub(in crate::frontend) unread: Vec<u8>,
+    pub(in crate::frontend) open: Open<'a>,
+}
+
+/// Serves a connection until it ends.
+pub(in crate::frontend) async fn serve(fresh: Fresh<'_>, worker: &Worker) -> io::Result<()> {
+    let mut connection = Connection::new(fresh, worker);
     loop {
-        let next = poll_fn(|cx| connection.poll_turn(cx, stop)).await?;
+        let next = poll_fn(|cx| connection.poll_turn(cx)).await?;
         connection.flush().await?;
         match next {
             Next::Read => {}
+            Next::Yield => {
+                connection.work = 0;
+                yield_now().await;
+            }
             Next::Wait { later, framing } => {
+                connection.busy()?;
                 let body = later.await;
-                let framing = framing.unless(context.is_draining());
-                framing.put(&body, &mut connection.unsent);
+                let framing = connection.unless_draining(framing);
+                framing.put_bencode(&body, &mut connection.unsent);
                 connection.flush().await?;
                 if !framing.persistent {
-                    return Ok(None);
+                    return connection.end().await;
                 }
             }
-            Next::Close => return Ok(None),
-            Next::Other => return connection.socket.into_stream().map(|stream| Some((stream, connection.unread))),
+            Next::Page { request, framing } => {
+                let framing = connection.unless_draining(framing);
+                // In a box: few requests come here, and it is large.
+                Box::pin(worker.pages.reply(*request, framing, &mut connection.unsent)).await;
+                connection.work += connection.unsent.len() / REPLY_UNIT;
+                connection.flush().await?;
+                if !framing.persistent {
+                    return connection.end().await;
+                }
+            }
+            Next::Close => return connection.end().await,
         }
+    }
+}
+
+/// Whose a connection from there is, as far as limits go.
+pub(in crate::frontend) fn holder(rule: &ClientAddress, source: Option<SocketAddr>) -> Holder {
+    match Source::new(source) {
+        source if rule.is_proxy(source) => Holder::Proxy,
+        source => Holder::client(source.ip()),
     }
 }
 
 struct Connection<'a> {
     socket: Socket,
-    source: SocketAddr,
-    context: &'a Context,
-    /// What has been read but not answered: nothing, unless a reply kept others waiting.
+    source: Option<SocketAddr>,
+    holder: Holder,
+    worker: &'a Worker,
+    open: Open<'a>,
+    /// What has been read but not answered.
     unread: Vec<u8>,
+    /// Whether there may be a whole request in it.
+    is_unread_new: bool,
     /// What the system did not take at once.
     unsent: Vec<u8>,
+    /// What has been done for it since others had their turn.
+    work: usize,
+    /// Whether the client may still send what is no request, or what nobody is going to read.
+    may_send: bool,
     waiting: Waiting,
 }
 
@@ -99,64 +153,205 @@ struct Connection<'a> {
 enum Next<'a> {
     /// The requests are answered.
     Read,
+    /// There may be more, but it is the turn of other connections.
+    Yield,
     /// The next reply has to be waited for.
     Wait { later: Later<'a>, framing: Framing },
+    /// The next request is for actix-web.
+    Page { request: Box<Request>, framing: Framing },
     /// The connection has ended, by the client's wish or by ours.
     Close,
-    /// The next request is for actix-web.
-    Other,
 }
 
 impl<'a> Connection<'a> {
+    fn new(Fresh { socket, source, unread, open }: Fresh<'a>, worker: &'a Worker) -> Self {
+        let holder = holder(&worker.context.client_address, source);
+        let is_unread_new = !unread.is_empty();
+        let waiting = Waiting::new();
+        Self {
+            socket,
+            source,
+            holder,
+            worker,
+            open,
+            unread,
+            is_unread_new,
+            unsent: Vec::new(),
+            work: 0,
+            may_send: false,
+            waiting,
+        }
+    }
+
     /// Reads requests, and answers them.
-    fn poll_turn(&mut self, cx: &mut Task<'_>, stop: &Stop) -> Poll<io::Result<Next<'a>>> {
+    fn poll_turn(&mut self, cx: &mut Task<'_>) -> Poll<io::Result<Next<'a>>> {
         BUFFERS.with_borrow_mut(|Buffers { read, body, replies }| {
             replies.clear();
-            let unread = std::mem::take(&mut self.unread);
-            let requests = if unread.is_empty() {
+            let mut unread = std::mem::take(&mut self.unread);
+            let mut fresh = &[][..];
+            if !std::mem::take(&mut self.is_unread_new) {
                 let Poll::Ready(count) = self.socket.poll_read(cx, &mut **read) else {
-                    ready!(self.waiting.poll_over(cx, self.context, stop));
+                    self.unread = unread;
+                    ready!(self.poll_over(cx));
+                    self.may_send = false;
                     return Poll::Ready(Ok(Next::Close));
                 };
-                self.waiting.is_used = true;
-                read.get(..count?).unwrap_or_default()
-            } else {
-                &unread
-            };
-            if requests.is_empty() {
-                return Poll::Ready(Ok(Next::Close));
+                fresh = read.get(..count?).unwrap_or_default();
+                if fresh.is_empty() {
+                    self.may_send = false;
+                    return Poll::Ready(Ok(Next::Close));
+                }
+                if !unread.is_empty() {
+                    unread.extend_from_slice(fresh);
+                    fresh = &[];
+                }
             }
+            let requests = if unread.is_empty() { fresh } else { &unread };
             let (next, used) = self.answer(requests, body, replies);
             let sent = if replies.is_empty() { 0 } else { self.socket.send(replies)? };
-            self.unread.extend_from_slice(requests.get(used..).unwrap_or_default());
             self.unsent.extend_from_slice(replies.get(sent..).unwrap_or_default());
+            if unread.is_empty() {
+                self.unread = fresh.get(used..).unwrap_or_default().to_vec();
+            } else {
+                unread.drain(..used);
+                self.unread = unread;
+            }
+            self.is_unread_new = !matches!(next, Next::Read) && !self.unread.is_empty();
             Poll::Ready(Ok(next))
         })
     }
 
     /// Answers one request after the other, as far as that goes. Tells how many bytes they were.
-    fn answer(&self, requests: &[u8], body: &mut Vec<u8>, replies: &mut Vec<u8>) -> (Next<'a>, usize) {
+    fn answer(&mut self, requests: &[u8], body: &mut Vec<u8>, replies: &mut Vec<u8>) -> (Next<'a>, usize) {
         let mut used = 0;
-        while let Some(rest) = requests.get(used..).filter(|rest| !rest.is_empty() && replies.len() < ENOUGH) {
-            let Some((head, length)) = Head::parse(rest) else { return (Next::Other, used) };
-            used += length;
-            let framing = Framing::new(&head).unless(self.context.is_draining());
-            let question = Question {
-                resource: head.resource,
-                query: head.query,
-                headers: &head,
-                source: Source::new(Some(self.source)),
-            };
-            body.clear();
-            if let Some(later) = answer(self.context, &question, body) {
-                return (Next::Wait { later, framing }, used);
+        self.work += 1;
+        loop {
+            let rest = requests.get(used..).unwrap_or_default();
+            let empty = head::skip_empty_lines(rest);
+            used += empty;
+            let rest = rest.get(empty..).unwrap_or_default();
+            if self.work > QUANTUM {
+                return (Next::Yield, used);
             }
-            framing.put(body, replies);
-            if !framing.persistent {
-                return (Next::Close, used);
+            if rest.is_empty() {
+                return (Next::Read, used);
+            }
+            let before = replies.len();
+            let (next, length) = match Head::read(rest) {
+                Read::Part => return (Next::Read, used),
+                Read::Whole(head, length) => (self.answer_one(&head, rest.len() == length, body, replies), length),
+                Read::Folded(length) => {
+                    let unfolded = head::unfold(rest.get(..length).unwrap_or_default());
+                    let next = match Head::read(&unfolded) {
+                        Read::Whole(head, _) => self.answer_one(&head, rest.len() == length, body, replies),
+                        _ => Some(self.refuse_junk(replies)),
+                    };
+                    (next, length)
+                }
+                Read::TooLong(head) => (Some(self.refuse_long(&head, body, replies)), rest.len()),
+                Read::Junk => (Some(self.refuse_junk(replies)), rest.len()),
+            };
+            used += length;
+            self.waiting.answered();
+            self.work += 1 + (replies.len() - before) / REPLY_UNIT;
+            if let Some(next) = next {
+                return (next, used);
             }
         }
-        (Next::Read, used)
+    }
+
+    /// Answers a request. None if that is done and there may be another. `is_last` is whether nothing has been read behind
+    /// it.
+    fn answer_one(
+        &mut self,
+        head: &Head<'_>,
+        is_last: bool,
+        body: &mut Vec<u8>,
+        replies: &mut Vec<u8>,
+    ) -> Option<Next<'a>> {
+        let framing = Framing::new(head).unless(is_last && self.worker.context.is_draining());
+        self.may_send = head.body || !is_last;
+        let resource = match (route(head.path), head.method) {
+            (Route::Announce | Route::Scrape, Method::Other(_)) => return self.refuse_method(framing, body, replies),
+            (Route::Announce, _) => Resource::Announce,
+            (Route::Scrape, _) => Resource::Scrape,
+            (Route::Root, Method::Get | Method::Head) if route::names_torrent(head.query) => Resource::Announce,
+            (Route::Other, Method::Get | Method::Head) if route::names_torrent(head.query) => {
+                body.clear();
+                self.refuse("announce", Refusal::UnknownPath, body);
+                framing.put_bencode(body, replies);
+                return (!framing.persistent).then_some(Next::Close);
+            }
+            _ => {
+                let Some(request) = pages::request(head, self.source) else { return Some(self.refuse_junk(replies)) };
+                return Some(Next::Page { request: Box::new(request), framing });
+            }
+        };
+        let question = Question {
+            resource,
+            query: head.query,
+            headers: head,
+            source: Source::new(self.source),
+            is_head: head.method == Method::Head,
+        };
+        body.clear();
+        if let Some(later) = answer(&self.worker.context, &question, body) {
+            return Some(Next::Wait { later, framing });
+        }
+        framing.put_bencode(body, replies);
+        (!framing.persistent).then_some(Next::Close)
+    }
+
+    fn refuse(&self, what: &str, refusal: Refusal, body: &mut Vec<u8>) {
+        refuse(&self.worker.context, what, Source::new(self.source).ip(), refusal, body);
+    }
+
+    fn refuse_method(&self, framing: Framing, body: &mut Vec<u8>, replies: &mut Vec<u8>) -> Option<Next<'a>> {
+        body.clear();
+        self.refuse("request", Refusal::Method, body);
+        framing.put("405 Method Not Allowed", "content-type: text/plain\r\nallow: GET, HEAD\r\n", body, replies);
+        (!framing.persistent).then_some(Next::Close)
+    }
+
+    fn refuse_long(&mut self, head: &Head<'_>, body: &mut Vec<u8>, replies: &mut Vec<u8>) -> Next<'a> {
+        self.may_send = true;
+        let framing = Framing::new(head).unless(true);
+        if route(head.path) == Route::Other {
+            let text = format!("A request here has {MAX_HEAD} bytes at most.\n");
+            framing.put_plain("431 Request Header Fields Too Large", "", text.as_bytes(), replies);
+        } else {
+            body.clear();
+            self.refuse("request", Refusal::TooLong { max: MAX_HEAD }, body);
+            framing.put_bencode(body, replies);
+        }
+        Next::Close
+    }
+
+    fn refuse_junk(&mut self, replies: &mut Vec<u8>) -> Next<'a> {
+        self.may_send = true;
+        Framing::last().put_plain("400 Bad Request", "", b"That is no request.\n", replies);
+        Next::Close
+    }
+
+    /// The connection ends once the process has been told to stop and all that has been read is answered.
+    fn unless_draining(&self, framing: Framing) -> Framing {
+        framing.unless(self.unread.is_empty() && self.worker.context.is_draining())
+    }
+
+    /// Ready once the client need not be waited for any longer.
+    fn poll_over(&mut self, cx: &mut Task<'_>) -> Poll<()> {
+        self.work = 0;
+        let is_asking = !self.unread.is_empty();
+        let since = self.waiting.since(is_asking);
+        let idle = if is_asking { Idle::Asking } else { Idle::Asked };
+        if self.open.idle(self.holder, idle, since, cx).is_err() {
+            return Poll::Ready(());
+        }
+        self.waiting.poll_over(is_asking, cx, self.worker)
+    }
+
+    fn busy(&mut self) -> io::Result<()> {
+        self.open.busy(self.holder).map_err(|GiveWay| io::ErrorKind::ConnectionRefused.into())
     }
 
     /// Sends what could not be sent at once, as long as the client takes it.
@@ -165,90 +360,140 @@ impl<'a> Connection<'a> {
             return Ok(());
         }
         let unsent = std::mem::take(&mut self.unsent);
-        timeout(PATIENCE, self.socket.send_all(&unsent)).await?
-    }
-}
-
-/// What a reply has around its body.
-#[derive(Clone, Copy, Debug)]
-struct Framing {
-    bodiless: bool,
-    persistent: bool,
-    old: bool,
-}
-
-impl Framing {
-    fn new(head: &Head<'_>) -> Self {
-        Self { bodiless: head.bodiless, persistent: head.persistent, old: head.old }
-    }
-
-    fn unless(self, draining: bool) -> Self {
-        Self { persistent: self.persistent && !draining, ..self }
-    }
-
-    fn put(self, body: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: ");
-        out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
-        out.extend_from_slice(match (self.persistent, self.old) {
-            (false, _) => b"\r\nConnection: close\r\n\r\n",
-            (true, true) => b"\r\nConnection: keep-alive\r\n\r\n",
-            (true, false) => b"\r\n\r\n",
-        });
-        if !self.bodiless {
-            out.extend_from_slice(body);
+        let sent = self.socket.send(&unsent)?;
+        let rest = unsent.get(sent..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(());
         }
+        self.busy()?;
+        timeout(PATIENCE, self.socket.send_all(rest)).await?
+    }
+
+    /// Closes the connection. If the client may still send, that is thrown away for a moment: the system would have it
+    /// lose the reply otherwise.
+    async fn end(mut self) -> io::Result<()> {
+        if !self.may_send {
+            return Ok(());
+        }
+        self.socket.finish()?;
+        let mut discarded = 0;
+        let since = std::time::Instant::now();
+        let discard = poll_fn(|cx| {
+            BUFFERS.with_borrow_mut(|Buffers { read, .. }| {
+                while discarded < MAX_DISCARDED {
+                    match self.socket.poll_read(cx, &mut **read) {
+                        Poll::Ready(Ok(count)) if count > 0 => discarded += count,
+                        Poll::Ready(_) => return Poll::Ready(()),
+                        Poll::Pending => {
+                            let open = self.open.idle(self.holder, Idle::Finished, Some(since), cx);
+                            return if open.is_err() { Poll::Ready(()) } else { Poll::Pending };
+                        }
+                    }
+                }
+                Poll::Ready(())
+            })
+        });
+        let _late = timeout(LINGER, discard).await;
+        Ok(())
     }
 }
 
 /// What ends a connection on which nothing is asked: time, or the end of the process.
 ///
-/// A wait costs two looks at flags. The alarms are set with the first one and stay set: one that goes off while the
+/// A wait costs a few looks at flags. The alarms are set with the first one and stay set: one that goes off while the
 /// connection is in use is set anew.
-#[derive(Default)]
 struct Waiting {
-    /// Since the alarm was set.
+    /// When a request was last answered, or the connection was opened.
+    last_request: std::time::Instant,
+    /// Whether one has been answered since the last wait, since the alarm was set, and at all.
+    is_news: bool,
     is_used: bool,
+    was_used: bool,
     alarms: Option<Alarms>,
 }
 
 struct Alarms {
-    idle: Pin<Box<Sleep>>,
+    alarm: Pin<Box<Sleep>>,
+    awaited: Awaited,
     stop: Pin<Box<dyn Future<Output = ()>>>,
 }
 
+/// What an alarm waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// The first byte of a request.
+    Request,
+    /// The rest of a head.
+    Rest,
+    /// Either, while the process is stopping.
+    Last,
+}
+
 impl Waiting {
-    /// Ready once nobody need wait any longer.
-    fn poll_over(&mut self, cx: &mut Task<'_>, context: &Context, stop: &Stop) -> Poll<()> {
-        if context.is_draining() {
-            return Poll::Ready(());
+    fn new() -> Self {
+        Self { last_request: std::time::Instant::now(), is_news: false, is_used: false, was_used: false, alarms: None }
+    }
+
+    /// A request has been answered.
+    fn answered(&mut self) {
+        self.is_news = true;
+        self.is_used = true;
+        self.was_used = true;
+    }
+
+    /// The time of the last request, if this is the first wait since.
+    fn since(&mut self, is_asking: bool) -> Option<std::time::Instant> {
+        if std::mem::take(&mut self.is_news) {
+            self.last_request = std::time::Instant::now();
+            return Some(self.last_request);
         }
-        let alarms = match &mut self.alarms {
-            Some(alarms) if !alarms.idle.is_elapsed() => return Poll::Pending,
-            Some(alarms) => {
-                if !std::mem::take(&mut self.is_used) {
-                    return Poll::Ready(());
-                }
-                alarms.idle.as_mut().reset(Instant::now() + KEEP_ALIVE);
-                alarms
-            }
-            None => {
-                let patience = if std::mem::take(&mut self.is_used) { KEEP_ALIVE } else { FIRST_BYTE };
-                self.alarms.insert(Alarms::set(patience, stop))
-            }
+        let was_asking = self.alarms.as_ref().map(|alarms| alarms.awaited == Awaited::Rest);
+        (was_asking != Some(is_asking)).then_some(self.last_request)
+    }
+
+    /// Ready once the client need not be waited for any longer. `is_asking` is whether a part of a head is there.
+    fn poll_over(&mut self, is_asking: bool, cx: &mut Task<'_>, worker: &Worker) -> Poll<()> {
+        let is_draining = worker.context.is_draining();
+        let (awaited, patience) = match (is_draining, is_asking) {
+            (true, false) if self.was_used => return Poll::Ready(()),
+            (true, _) => (Awaited::Last, GRACE),
+            (false, true) => (Awaited::Rest, PATIENCE),
+            (false, false) if self.was_used => (Awaited::Request, KEEP_ALIVE),
+            (false, false) => (Awaited::Request, FIRST_BYTE),
         };
-        // Only so that they wake this task.
-        let _ = alarms.stop.as_mut().poll(cx);
-        alarms.idle.as_mut().poll(cx)
+        let Some(alarms) = &mut self.alarms else {
+            self.is_used = false;
+            let alarms = self.alarms.insert(Alarms::set(patience, awaited, &worker.stop));
+            // Only so that it wakes this task.
+            if !is_draining {
+                let _ = alarms.stop.as_mut().poll(cx);
+            }
+            return alarms.alarm.as_mut().poll(cx);
+        };
+        let is_another = std::mem::replace(&mut alarms.awaited, awaited) != awaited;
+        let is_over = alarms.alarm.is_elapsed();
+        let anew = match awaited {
+            // The alarm is the one before it, but that costs nothing.
+            Awaited::Request => is_over && self.is_used,
+            Awaited::Rest => is_another || self.is_used,
+            Awaited::Last => is_another,
+        };
+        if anew {
+            self.is_used = false;
+            alarms.alarm.as_mut().reset(Instant::now() + patience);
+            return alarms.alarm.as_mut().poll(cx);
+        }
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl Alarms {
-    fn set(patience: Duration, stop: &Stop) -> Self {
+    fn set(patience: Duration, awaited: Awaited, stop: &Stop) -> Self {
         let mut stop = stop.clone();
         let stop = async move {
             let _ = stop.wait_for(|stop| *stop).await;
         };
-        Self { idle: Box::pin(tokio::time::sleep(patience)), stop: Box::pin(stop) }
+        Self { alarm: Box::pin(sleep(patience)), awaited, stop: Box::pin(stop) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A TCP connection that the event loop hears of only when there is something to wait for.
+//! Connections that the event loop hears of only when there is something to wait for, over TCP and over Unix sockets.
 //!
 //! Most clients announce on a connection of their own, and have sent their request by the time that it is accepted. Such
 //! a connection is four system calls: accept, receive, send, close. To register it with the event loop and to take it
@@ -10,50 +10,138 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWriteExt as _, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::consume_budget;
 
 /// Accepts connections.
 #[derive(Debug)]
-pub struct Listener(AsyncFd<std::net::TcpListener>);
+pub struct Listener {
+    fd: AsyncFd<OwnedFd>,
+    kind: Kind,
+}
+
+/// What a socket speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Unix,
+}
 
 impl Listener {
     /// Takes over a listener that does not block.
-    pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
-        // SAFETY: the listener owns its descriptor, and keeps it open and the same for as long as it is registered.
-        #[allow(unsafe_code, reason = "tokio's own listener registers what it accepts, which is to be avoided here")]
-        Ok(Self(unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE)? }))
+    pub fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        Self::new(listener.into(), Kind::Tcp)
     }
 
-    /// The next connection, and who is at its other end.
-    pub async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let accept = |listener: &std::net::TcpListener| Ok(rustix::net::acceptfrom_with(listener, flags)?);
-        let (fd, address) = self.0.async_io(Interest::READABLE, accept).await?;
-        let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-        // Who is gone already has no address.
-        let address = address.ok_or(io::ErrorKind::ConnectionAborted)?;
-        Ok((Socket::Fresh(Some(fd)), address))
+    /// Takes over a listener that does not block.
+    pub fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        Self::new(listener.into(), Kind::Unix)
     }
+
+    fn new(fd: OwnedFd, kind: Kind) -> io::Result<Self> {
+        // SAFETY: the descriptor is owned, and stays open and the same for as long as it is registered.
+        #[allow(unsafe_code, reason = "tokio's own listeners register what they accept, which is to be avoided here")]
+        Ok(Self { fd: unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? }, kind })
+    }
+
+    /// The next connection, and who is at its other end, if that has an address.
+    pub async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        loop {
+            let mut readable = self.fd.readable().await?;
+            match self.accept_now() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
+                accepted => return accepted,
+            }
+            // A Unix socket that has been shut down, by this worker or by another, is readable for ever.
+            consume_budget().await;
+        }
+    }
+
+    /// The next connection that waits. [`io::ErrorKind::WouldBlock`] if there is none.
+    pub fn accept_now(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (fd, address) = rustix::net::acceptfrom_with(self.fd.get_ref(), flags)?;
+        let address = match self.kind {
+            Kind::Unix => None,
+            Kind::Tcp => {
+                let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+                // Who is gone already has no address.
+                Some(address.ok_or(io::ErrorKind::ConnectionAborted)?)
+            }
+        };
+        Ok((Socket(Inner::Fresh(Some(fd), self.kind)), address))
+    }
+
+    /// From now on the system opens no connection here. Those that are open can still be accepted.
+    pub fn open_no_more(&self) {
+        let refused = match self.kind {
+            Kind::Tcp => refuse_handshakes(self.fd.get_ref()),
+            Kind::Unix => rustix::net::shutdown(self.fd.get_ref(), Shutdown::Read).map_err(io::Error::from),
+        };
+        if let Err(error) = refused {
+            log::debug!("connections may still be opened while the listener is closed: {error}");
+        }
+    }
+}
+
+/// Drops segments that would begin a connection, and lets through those that complete one. What begins later is not lost:
+/// it is tried again after a second, and finds the next process or nobody.
+///
+/// A listener that is simply closed resets the connections that it has opened but not handed over, and there is no moment
+/// at which it is known to have none.
+#[cfg(target_os = "linux")]
+fn refuse_handshakes(listener: &OwnedFd) -> io::Result<()> {
+    use socket2::SockFilter;
+    // Classic BPF, which sees the segment from the TCP header on. Of its flags, in byte 13, SYN is 0x02 and ACK 0x10.
+    let filter = [
+        SockFilter::new(0x30, 0, 0, 13),       // load that byte
+        SockFilter::new(0x54, 0, 0, 0x12),     // leave SYN and ACK
+        SockFilter::new(0x15, 0, 1, 0x02),     // only SYN?
+        SockFilter::new(0x06, 0, 0, 0),        // then drop it
+        SockFilter::new(0x06, 0, 0, u32::MAX), // else take it whole
+    ];
+    socket2::SockRef::from(listener).attach_filter(&filter)
+}
+
+#[cfg(not(target_os = "linux"))]
+#[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+fn refuse_handshakes(_: &OwnedFd) -> io::Result<()> {
+    Ok(())
 }
 
 /// One connection.
 #[derive(Debug)]
-pub enum Socket {
+pub struct Socket(Inner);
+
+#[derive(Debug)]
+enum Inner {
     /// The event loop has not heard of it. None only while it is being registered.
-    Fresh(Option<OwnedFd>),
+    Fresh(Option<OwnedFd>, Kind),
     /// It has.
-    Registered(TcpStream),
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Asks a stream of whichever kind.
+macro_rules! of_registered {
+    ($inner:expr, $stream:ident => $ask:expr) => {
+        match $inner {
+            Inner::Fresh(..) => Err(io::ErrorKind::NotConnected.into()),
+            Inner::Tcp($stream) => $ask,
+            Inner::Unix($stream) => $ask,
+        }
+    };
 }
 
 impl Socket {
     /// Reads what is there. Whoever calls this is woken when more comes.
     ///
-    /// A fresh connection is read once without the event loop, which hears of it afterwards.
+    /// A fresh connection is read without the event loop, which hears of it when there is nothing to read.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        if let Self::Fresh(Some(fd)) = self {
+        if let Inner::Fresh(Some(fd), _) = &self.0 {
             match rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT) {
                 Ok((_, read)) => return Poll::Ready(Ok(read)),
                 Err(rustix::io::Errno::AGAIN) => {}
@@ -61,8 +149,13 @@ impl Socket {
             }
         }
         let mut buf = ReadBuf::new(buf);
-        let stream = self.registered()?;
-        Pin::new(stream).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
+        let inner = self.registered()?;
+        let read = match inner {
+            Inner::Fresh(..) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Inner::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Inner::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+        };
+        read.map_ok(|()| buf.filled().len())
     }
 
     /// Sends as much as the system takes at once, and tells how much that was.
@@ -76,35 +169,47 @@ impl Socket {
 
     /// Sends all of it, however long the other end takes.
     pub async fn send_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.registered()?.write_all(bytes).await
+        of_registered!(self.registered()?, stream => stream.write_all(bytes).await)
     }
 
-    /// The connection for others than the hot path.
-    pub fn into_stream(mut self) -> io::Result<TcpStream> {
-        self.registered()?;
-        match self {
-            Self::Registered(stream) => Ok(stream),
-            Self::Fresh(_) => Err(io::ErrorKind::NotConnected.into()),
-        }
+    /// Tells the other end that nothing more comes from here.
+    pub fn finish(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(self.fd()?, Shutdown::Write)?)
     }
 
     /// Has the event loop hear of it.
-    pub fn registered(&mut self) -> io::Result<&mut TcpStream> {
-        if let Self::Fresh(fd) = self {
+    fn registered(&mut self) -> io::Result<&mut Inner> {
+        if let Inner::Fresh(fd, kind) = &mut self.0 {
             let fd = fd.take().ok_or(io::ErrorKind::NotConnected)?;
-            *self = Self::Registered(TcpStream::from_std(fd.into())?);
+            self.0 = match kind {
+                Kind::Tcp => Inner::Tcp(TcpStream::from_std(fd.into())?),
+                Kind::Unix => Inner::Unix(UnixStream::from_std(fd.into())?),
+            };
         }
-        match self {
-            Self::Registered(stream) => Ok(stream),
-            Self::Fresh(_) => Err(io::ErrorKind::NotConnected.into()),
-        }
+        Ok(&mut self.0)
     }
 
     fn fd(&self) -> io::Result<BorrowedFd<'_>> {
-        match self {
-            Self::Fresh(Some(fd)) => Ok(fd.as_fd()),
-            Self::Fresh(None) => Err(io::ErrorKind::NotConnected.into()),
-            Self::Registered(stream) => Ok(stream.as_fd()),
+        match &self.0 {
+            Inner::Fresh(Some(fd), _) => Ok(fd.as_fd()),
+            Inner::Fresh(None, _) => Err(io::ErrorKind::NotConnected.into()),
+            Inner::Tcp(stream) => Ok(stream.as_fd()),
+            Inner::Unix(stream) => Ok(stream.as_fd()),
         }
+    }
+}
+
+/// As others than the hot path read it.
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Socket::poll_read(self.get_mut(), cx, buf.initialize_unfilled());
+        read.map_ok(|count| buf.advance(count))
+    }
+}
+
+/// One end of a pair, which must not block.
+impl From<std::os::unix::net::UnixStream> for Socket {
+    fn from(stream: std::os::unix::net::UnixStream) -> Self {
+        Self(Inner::Fresh(Some(stream.into()), Kind::Unix))
     }
 }

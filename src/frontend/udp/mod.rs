@@ -28,7 +28,7 @@ const MAX_WAITING: usize = 1024;
 /// How long a worker pauses when its socket cannot be read, so that an error that persists costs no more than this.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers what comes to one of a listen address's sockets until told to stop, and then what it still owes. `proxied` is
+/// Answers what comes to one of a listen address's sockets until told to stop, and then what has come by then. `proxied` is
 /// whether proxies send there, as in [`UdpListenAddr`].
 pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Context>, mut stop: Stop) {
     let mut server = match Server::new(listener, proxied, context) {
@@ -39,6 +39,7 @@ pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Con
         () = server.run() => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
+    server.receive_the_last();
     if timeout(DRAIN, server.finish()).await.is_err() {
         log::warn!("{} announces over UDP were cut: they were not done after {DRAIN:?}", server.waiting.len());
     }
@@ -47,6 +48,8 @@ pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Con
 struct Server {
     socket: Socket,
     proxied: bool,
+    /// Whether the system takes in no more.
+    is_last: bool,
     inbox: Inbox,
     outbox: Outbox,
     responder: Responder,
@@ -61,7 +64,16 @@ impl Server {
         let socket = Socket::new(listener.socket)?;
         let (inbox, outbox) = socket.boxes()?;
         let responder = Responder { context, ids: listener.ids };
-        Ok(Self { socket, proxied, inbox, outbox, responder, responses: Vec::new(), waiting: JoinSet::new() })
+        Ok(Self {
+            socket,
+            proxied,
+            is_last: false,
+            inbox,
+            outbox,
+            responder,
+            responses: Vec::new(),
+            waiting: JoinSet::new(),
+        })
     }
 
     async fn run(&mut self) {
@@ -69,7 +81,7 @@ impl Server {
             tokio::select! {
                 Some(waited) = self.waiting.join_next() => self.responses.extend(waited.ok()),
                 ready = self.socket.readable() => {
-                    if let Err(error) = ready.and_then(|()| self.receive()) {
+                    if let Err(error) = ready.and_then(|()| self.receive().map(|_more| ())) {
                         log::warn!("no datagram can be read: {error}");
                         sleep(PAUSE).await;
                     }
@@ -81,6 +93,22 @@ impl Server {
         }
     }
 
+    /// Answers what the system has taken in, and has it take in no more.
+    fn receive_the_last(&mut self) {
+        if let Err(error) = self.socket.take_in_no_more() {
+            log::debug!("datagrams may still come while the socket is closed: {error}");
+        }
+        self.is_last = true;
+        let end = Instant::now() + DRAIN;
+        while let Ok(true) = self.receive() {
+            self.send();
+            if Instant::now() > end {
+                break;
+            }
+        }
+        self.send();
+    }
+
     /// Sends what those have waited for who still wait.
     async fn finish(&mut self) {
         while let Some(waited) = self.waiting.join_next().await {
@@ -89,23 +117,25 @@ impl Server {
         }
     }
 
-    fn receive(&mut self) -> io::Result<()> {
+    /// Takes the first few datagrams. Tells whether there may be more.
+    fn receive(&mut self) -> io::Result<bool> {
         // Asked once for all that are read together.
         if self.proxied { self.receive_by(from_proxy) } else { self.receive_by(from_client) }
     }
 
     /// Takes the first few datagrams, whose sender and request `open` finds.
-    fn receive_by(&mut self, open: impl Open) -> io::Result<()> {
-        let Self { socket, inbox, responder, responses, waiting, .. } = self;
+    fn receive_by(&mut self, open: impl Open) -> io::Result<bool> {
+        let Self { socket, is_last, inbox, responder, responses, waiting, .. } = self;
         let now = Instant::now();
-        socket.receive(inbox, |datagram| {
+        let take = |datagram: Datagram<'_>| {
             // A bug costs one request, as over HTTP, and not the socket.
             let answered = catch_unwind(AssertUnwindSafe(|| {
                 let (sender, request) = open(&datagram, &responder.context)?;
                 answer(responder, waiting, (sender, request), &datagram, now)
             }));
             responses.extend(answered.unwrap_or_default());
-        })
+        };
+        if *is_last { socket.receive_now(inbox, take) } else { socket.receive(inbox, take) }
     }
 
     fn send(&mut self) {

@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use crate::bittorrent::{AnnounceRequest, InfoHash, Refusal, ScrapeRequest};
 use crate::frontend::Context;
 use crate::tracker::{Announced, Caller, Standing};
+use crate::wire::route::{self, Route};
 use crate::wire::udp::{self, Request, TransactionId};
 use crate::wire::via::Via;
 
@@ -21,8 +22,6 @@ use super::connection_id::{ConnectionIds, Sender};
 
 /// Short enough for the shortest request that asks for something, a scrape of one torrent.
 const UNKNOWN_ID: &[u8] = b"connection id has expired";
-
-const UNKNOWN_PATH: &[u8] = b"no tracker here: the path of the announce URL must be /announce";
 
 /// The answer to one packet.
 pub(super) enum Answer {
@@ -66,7 +65,7 @@ impl Responder {
             Some(Request::Announce { transaction, .. }) => {
                 self.context.metrics.announce_arrived();
                 self.context.metrics.announces_refused.inc();
-                Answer::Response(udp::encode_refused(transaction, UNKNOWN_PATH))
+                Answer::Response(udp::encode_refused(transaction, Refusal::UnknownPath.to_string().as_bytes()))
             }
             Some(Request::Scrape { transaction, info_hashes, .. }) => {
                 Answer::Response(self.scrape(sender.client, transaction, &info_hashes))
@@ -120,6 +119,6 @@ impl Responder {
 /// Whether there is a tracker at this path of an announce URL. Few clients tell it (BEP 41), and none has to: a URL of this
 /// protocol needs no path.
 fn is_announce_url(url_data: &[u8]) -> bool {
-    let path = url_data.split(|&byte| byte == b'?').next().unwrap_or_default();
-    matches!(path, b"" | b"/" | b"/announce" | b"/announce/" | b"/announce.php")
+    let (path, _query) = route::split(url_data);
+    matches!(route::route(path), Route::Announce | Route::Root)
 }

@@ -62,17 +62,31 @@ impl Socket {
         self.0.readable().await
     }
 
-    /// Takes the first few datagrams, if there are any.
-    pub(super) fn receive(&self, inbox: &mut Inbox, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
-        match inbox.take_batch(&self.0, take) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            result => result,
-        }
+    /// Takes the first few datagrams, if there are any. Tells whether there may be more.
+    pub(super) fn receive(&self, inbox: &mut Inbox, take: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
+        more(inbox.take_batch(&self.0, take))
+    }
+
+    /// The same for datagrams that the event loop may not have heard of.
+    pub(super) fn receive_now(&self, inbox: &mut Inbox, take: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
+        more(inbox.take_batch_now(&self.0, take))
+    }
+
+    /// From now on the system drops what comes. What has come can still be received.
+    pub(super) fn take_in_no_more(&self) -> io::Result<()> {
+        system::take_in_no_more(&self.0)
     }
 
     /// Sends now or not at all: who misses a response asks again, and nothing is gained by a queue before the system's own.
     /// Returns how many could not be sent.
     pub(super) fn send(&self, outbox: &mut Outbox, responses: &mut [Response]) -> usize {
         outbox.send(&self.0, responses)
+    }
+}
+
+fn more(taken: io::Result<()>) -> io::Result<bool> {
+    match taken {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        taken => taken.map(|()| true),
     }
 }

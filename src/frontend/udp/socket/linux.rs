@@ -27,6 +27,12 @@ pub(in super::super) fn tell_destinations(socket: &socket2::Socket, any: SocketA
     Ok(())
 }
 
+/// Has the system drop what comes to a socket from now on.
+pub(in super::super) fn take_in_no_more(socket: &UdpSocket) -> io::Result<()> {
+    // Classic BPF: take no byte of any datagram.
+    socket2::SockRef::from(socket).attach_filter(&[socket2::SockFilter::new(0x06, 0, 0, 0)])
+}
+
 /// Room for the headers of a batch. nix keeps pointers in them from one call to the next, so that those for receiving and
 /// those for sending must not be the same.
 fn headers(destinations: bool) -> MultiHeaders<SockaddrStorage> {
@@ -48,11 +54,16 @@ impl Inbox {
 
     /// Takes what is there, up to a batch. [`io::ErrorKind::WouldBlock`] when there is no more.
     pub(super) fn take_batch(&mut self, socket: &UdpSocket, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
-        socket.try_io(Interest::READABLE, || match self.fill(socket, take)? {
+        socket.try_io(Interest::READABLE, || self.take_batch_now(socket, take))
+    }
+
+    /// The same whether or not the event loop knows that there is something.
+    pub(super) fn take_batch_now(&mut self, socket: &UdpSocket, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
+        match self.fill(socket, take)? {
             BATCH => Ok(()),
             // Known without another system call, which would come back with nothing.
             _ => Err(io::ErrorKind::WouldBlock.into()),
-        })
+        }
     }
 
     fn fill(&mut self, socket: &UdpSocket, mut take: impl FnMut(Datagram<'_>)) -> io::Result<usize> {

@@ -14,6 +14,12 @@ pub(in super::super) fn tell_destinations(_: &socket2::Socket, _: SocketAddr) ->
     Ok(())
 }
 
+/// Does nothing: there is no way to it that all systems share.
+#[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+pub(in super::super) fn take_in_no_more(_: &UdpSocket) -> io::Result<()> {
+    Ok(())
+}
+
 /// Room for a datagram.
 pub(in super::super) struct Inbox(Box<[u8; MAX_REQUEST]>);
 
@@ -30,6 +36,11 @@ impl Inbox {
             take(Datagram { bytes, source, destination: None });
         }
         Ok(())
+    }
+
+    /// The same.
+    pub(super) fn take_batch_now(&mut self, socket: &UdpSocket, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
+        self.take_batch(socket, take)
     }
 }
 

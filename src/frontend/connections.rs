@@ -1,0 +1,332 @@
+//! How many connections there may be, and which gives way when there are that many.
+//!
+//! The threat: descriptors are few, and to hold one costs an attacker nothing. So the newcomer is served, and the oldest of
+//! the idle connections gives way, of the address that has most of them first. A connection whose request is being
+//! answered never does.
+//!
+//! One that is answered without having to wait for anything is only counted. The others are entered here with their first
+//! wait, which costs one short lock for as long as they last.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use tokio_util::task::TaskTracker;
+
+use super::descriptors;
+use crate::metrics::ConnectionMetrics;
+
+/// How many connections there may be at once, as configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionOptions {
+    /// Of all clients together. `--max-connections`, `MAX_CONNECTIONS`; as many as descriptors allow.
+    pub total: Option<usize>,
+    /// Of one address. `--max-connections-per-address`, `MAX_CONNECTIONS_PER_ADDRESS`; three quarters of `total`.
+    pub per_address: Option<usize>,
+}
+
+impl ConnectionOptions {
+    /// What that means where the process may have this many descriptors.
+    pub fn within(self, descriptors: u64) -> ConnectionLimits {
+        let most = descriptors::for_connections(descriptors);
+        let total = self.total.unwrap_or(most);
+        if total > most {
+            log::warn!(
+                "--max-connections is {total}, but of {descriptors} descriptors only {most} are for connections"
+            );
+        }
+        let total = total.min(most);
+        let limits = ConnectionLimits { total, per_address: self.per_address.unwrap_or(total.div_ceil(4) * 3) };
+        log::debug!("descriptors: {descriptors}; connections: {total}, of one address {}", limits.per_address);
+        limits
+    }
+}
+
+/// How many connections there may be at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Of all clients together.
+    pub total: usize,
+    /// Of one IPv4 address or one /64 of IPv6 that is no proxy's.
+    pub per_address: usize,
+}
+
+/// Whose a connection is, as far as limits go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// A client at this address, or in this /64.
+    Client(IpAddr),
+    /// A proxy: its connections are those of many clients.
+    Proxy,
+}
+
+impl Holder {
+    /// The client at this address.
+    pub fn client(ip: IpAddr) -> Self {
+        Self::Client(match ip.to_canonical() {
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+            }
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+}
+
+/// The connections that are open, of all workers together.
+#[derive(Debug)]
+pub struct Connections {
+    limits: ConnectionLimits,
+    metrics: ConnectionMetrics,
+    waiting: Mutex<Waiting>,
+    start: Instant,
+    /// Tasks of connections that were accepted before the process was told to stop.
+    pub early: TaskTracker,
+    /// And since.
+    pub late: TaskTracker,
+}
+
+/// Those that have waited for something.
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    entries: HashMap<u64, (Holder, Arc<Entry>)>,
+    /// How many each holder has.
+    weights: HashMap<Holder, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// [`BUSY`], or which of the idle ones gives way first: the least.
+    rank: AtomicU64,
+    shed: AtomicBool,
+    task: AtomicWaker,
+}
+
+/// The rank of a connection whose request is being answered.
+const BUSY: u64 = u64::MAX;
+
+/// One open connection. It counts until this is dropped.
+#[derive(Debug)]
+pub struct Open<'a> {
+    connections: &'a Connections,
+    entered: Option<(u64, Arc<Entry>)>,
+}
+
+/// What an idle connection waits for. Those that wait for less give way first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// That its client closes it, too.
+    Finished,
+    /// A request.
+    Asked,
+    /// The rest of a request.
+    Asking,
+}
+
+/// A connection must end: it has been told to give way, or its address has too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GiveWay;
+
+impl Connections {
+    /// None yet.
+    pub fn new(limits: ConnectionLimits, metrics: ConnectionMetrics) -> Self {
+        Self {
+            limits,
+            metrics,
+            waiting: Mutex::default(),
+            start: Instant::now(),
+            early: TaskTracker::new(),
+            late: TaskTracker::new(),
+        }
+    }
+
+    /// Counts a connection that has been accepted. If there are too many, idle ones give way; false if none is idle: then
+    /// it is not counted and must be closed. Its task takes over with [`Self::opened`].
+    pub fn admit(&self) -> bool {
+        let before = usize::try_from(self.metrics.open.inc()).unwrap_or_default();
+        if before < self.limits.total || self.shed(None, &self.metrics.shed_full) > 0 {
+            return true;
+        }
+        self.metrics.open.dec();
+        self.metrics.refused_full.inc();
+        false
+    }
+
+    /// The connection that was admitted.
+    pub fn opened(&self) -> Open<'_> {
+        Open { connections: self, entered: None }
+    }
+
+    /// Has idle connections give way because the system has no descriptors left. Gives how many.
+    pub fn shed_for_descriptors(&self) -> usize {
+        self.shed(None, &self.metrics.shed_descriptors)
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> i64 {
+        self.metrics.open.get()
+    }
+
+    /// Has the idle connections give way that are first in line, of one holder or of all. Gives how many.
+    ///
+    /// To find them takes a look at each. So among many it is some that give way together: it is done once for all of them.
+    fn shed(&self, of: Option<Holder>, count: &Counter) -> usize {
+        let mut waiting = self.waiting.lock();
+        let Waiting { entries, weights, .. } = &mut *waiting;
+        // The heaviest holder first. Of proxies each connection counts for itself.
+        let weight = |holder: &Holder| match holder {
+            Holder::Proxy => 1,
+            client @ Holder::Client(_) => weights.get(client).copied().unwrap_or_default(),
+        };
+        let mut idle: Vec<_> = entries
+            .iter()
+            .filter(|(_, (holder, _))| of.is_none_or(|of| of == *holder))
+            .map(|(id, (holder, entry))| ((Reverse(weight(holder)), entry.rank.load(Relaxed)), *id))
+            .filter(|((_, rank), _)| *rank != BUSY)
+            .collect();
+        let wanted = (1 + entries.len() / 256).min(idle.len());
+        if wanted == 0 {
+            return 0;
+        }
+        idle.select_nth_unstable(wanted - 1);
+        for (_, id) in idle.iter().take(wanted) {
+            if let Some(entry) = remove(entries, weights, *id) {
+                entry.shed.store(true, Relaxed);
+                entry.task.wake();
+                // It is as good as gone.
+                self.metrics.open.dec();
+            }
+        }
+        count.inc_by(wanted as u64);
+        wanted
+    }
+
+    fn enter(&self, holder: Holder, rank: u64) -> Result<(u64, Arc<Entry>), GiveWay> {
+        let is_full = |waiting: &Waiting| {
+            holder != Holder::Proxy
+                && waiting.weights.get(&holder).is_some_and(|&weight| weight >= self.limits.per_address)
+        };
+        if is_full(&self.waiting.lock()) && self.shed(Some(holder), &self.metrics.shed_address) == 0 {
+            self.metrics.refused_address.inc();
+            return Err(GiveWay);
+        }
+        let entry =
+            Arc::new(Entry { rank: AtomicU64::new(rank), shed: AtomicBool::new(false), task: AtomicWaker::new() });
+        let mut waiting = self.waiting.lock();
+        waiting.next += 1;
+        let id = waiting.next;
+        waiting.entries.insert(id, (holder, Arc::clone(&entry)));
+        *waiting.weights.entry(holder).or_default() += 1;
+        Ok((id, entry))
+    }
+}
+
+fn remove(
+    entries: &mut HashMap<u64, (Holder, Arc<Entry>)>,
+    weights: &mut HashMap<Holder, usize>,
+    id: u64,
+) -> Option<Arc<Entry>> {
+    let (holder, entry) = entries.remove(&id)?;
+    if let Some(weight) = weights.get_mut(&holder) {
+        *weight -= 1;
+        if *weight == 0 {
+            weights.remove(&holder);
+        }
+    }
+    Some(entry)
+}
+
+impl Open<'_> {
+    /// The connection waits for its client, and may be told to give way. Whoever calls this is woken then.
+    ///
+    /// `since` its last request; none for one that has waited already and has asked nothing since.
+    pub fn idle(
+        &mut self,
+        holder: Holder,
+        idle: Idle,
+        since: Option<Instant>,
+        cx: &Context<'_>,
+    ) -> Result<(), GiveWay> {
+        let rank = since.map(|since| self.rank(idle, since));
+        let (_, entry) = match &mut self.entered {
+            Some(entered) => entered,
+            slot => slot.insert(self.connections.enter(holder, rank.unwrap_or_default())?),
+        };
+        if let Some(rank) = rank {
+            entry.rank.store(rank, Relaxed);
+        }
+        entry.task.register(cx.waker());
+        if entry.shed.load(Relaxed) { Err(GiveWay) } else { Ok(()) }
+    }
+
+    /// Waits for what a new connection begins with, unless it has to give way meanwhile. It is not known yet whose it is.
+    pub async fn unless_it_gives_way<T>(
+        &mut self,
+        holder: Holder,
+        beginning: impl Future<Output = T>,
+    ) -> Result<T, io::Error> {
+        let mut beginning = std::pin::pin!(beginning);
+        let since = Instant::now();
+        let begun = std::future::poll_fn(|cx| match beginning.as_mut().poll(cx) {
+            Poll::Ready(begun) => Poll::Ready(Some(begun)),
+            Poll::Pending if self.idle(holder, Idle::Asked, Some(since), cx).is_ok() => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await;
+        self.leave();
+        begun.ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
+    }
+
+    /// A request is being answered, which has to be waited for: the connection does not give way.
+    pub fn busy(&mut self, holder: Holder) -> Result<(), GiveWay> {
+        match &self.entered {
+            Some((_, entry)) => entry.rank.store(BUSY, Relaxed),
+            None => self.entered = Some(self.connections.enter(holder, BUSY)?),
+        }
+        Ok(())
+    }
+
+    /// It is entered no more, but goes on to count.
+    fn leave(&mut self) {
+        if let Some((id, entry)) = self.entered.take() {
+            let mut waiting = self.connections.waiting.lock();
+            let Waiting { entries, weights, .. } = &mut *waiting;
+            remove(entries, weights, id);
+            if entry.shed.load(Relaxed) {
+                // It was counted as gone.
+                self.connections.metrics.open.inc();
+            }
+        }
+    }
+
+    fn rank(&self, idle: Idle, since: Instant) -> u64 {
+        let since = since.saturating_duration_since(self.connections.start).as_micros();
+        let since = u64::try_from(since).unwrap_or(u64::MAX) & LATEST;
+        match idle {
+            Idle::Finished => since,
+            Idle::Asked => ASKED | since,
+            Idle::Asking => ASKING | since,
+        }
+    }
+}
+
+/// Microseconds in a rank, which last for 70,000 years.
+const LATEST: u64 = (1 << 61) - 1;
+const ASKED: u64 = 1 << 61;
+const ASKING: u64 = 1 << 62;
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.leave();
+        self.connections.metrics.open.dec();
+    }
+}

@@ -1,0 +1,66 @@
+//! What a reply has around its body.
+
+use super::head::{Head, Method};
+
+/// As the request has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Framing {
+    /// Whether the body is left out.
+    bodiless: bool,
+    /// Whether the client may ask more on this connection.
+    pub(super) persistent: bool,
+    old: bool,
+}
+
+impl Framing {
+    pub(super) fn new(head: &Head<'_>) -> Self {
+        Self { bodiless: head.method == Method::Head, persistent: head.persistent, old: head.old }
+    }
+
+    /// For what is no request.
+    pub(super) fn last() -> Self {
+        Self { bodiless: false, persistent: false, old: false }
+    }
+
+    /// If the connection is to end whatever the client wishes.
+    pub(super) fn unless(self, ending: bool) -> Self {
+        Self { persistent: self.persistent && !ending, ..self }
+    }
+
+    /// Appends the reply to an announce or a scrape. Nobody may cache it, and no client reads its date: it has none.
+    pub(super) fn put_bencode(self, body: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: ");
+        out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
+        out.extend_from_slice(match (self.persistent, self.old) {
+            (false, _) => b"\r\nConnection: close\r\n\r\n",
+            (true, true) => b"\r\nConnection: keep-alive\r\n\r\n",
+            (true, false) => b"\r\n\r\n",
+        });
+        if !self.bodiless {
+            out.extend_from_slice(body);
+        }
+    }
+
+    /// Appends a reply with this status and these header lines, each with its end.
+    pub(super) fn put(self, status: &str, headers: &str, body: &[u8], out: &mut Vec<u8>) {
+        let status_line: [&[u8]; 3] = [b"HTTP/1.1 ", status.as_bytes(), b"\r\n"];
+        status_line.iter().for_each(|part| out.extend_from_slice(part));
+        out.extend_from_slice(headers.as_bytes());
+        out.extend_from_slice(b"content-length: ");
+        out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
+        out.extend_from_slice(match (self.persistent, self.old) {
+            (false, _) => b"\r\nconnection: close\r\n\r\n",
+            (true, true) => b"\r\nconnection: keep-alive\r\n\r\n",
+            (true, false) => b"\r\n\r\n",
+        });
+        if !self.bodiless {
+            out.extend_from_slice(body);
+        }
+    }
+
+    /// The same in plain text.
+    pub(super) fn put_plain(self, status: &str, headers: &str, body: &[u8], out: &mut Vec<u8>) {
+        let headers = ["content-type: text/plain; charset=utf-8\r\n", headers].concat();
+        self.put(status, &headers, body, out);
+    }
+}

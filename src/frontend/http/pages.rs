@@ -1,0 +1,94 @@
+//! Everything that is neither announce nor scrape: actix-web's routes and handlers, called with one request and giving one
+//! reply. The bytes on both sides are ours, so that a connection has one parser.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use actix_http::Request;
+use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_web::body::{BoxBody, to_bytes};
+use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, HttpDate, TRANSFER_ENCODING};
+use actix_web::http::{Method, Uri};
+use actix_web::{App, Error};
+use futures::future::LocalBoxFuture;
+
+use super::framing::Framing;
+use super::head::{self, Head};
+use crate::frontend::{Context, routes};
+
+/// The routes, set up for one worker.
+pub(in crate::frontend) struct Pages(Box<dyn Fn(Request) -> LocalBoxFuture<'static, Result<ServiceResponse, Error>>>);
+
+impl Pages {
+    /// None if they cannot be set up.
+    pub(in crate::frontend) async fn new(context: &Arc<Context>) -> Option<Self> {
+        let app = App::new().configure(|config| routes(context, config));
+        let service = app.into_factory().new_service(AppConfig::default()).await.ok()?;
+        Some(Self(Box::new(move |request| Box::pin(service.call(request)))))
+    }
+
+    /// Appends the whole reply to `out`.
+    pub(super) async fn reply(&self, request: Request, framing: Framing, out: &mut Vec<u8>) {
+        let response = match self.0(request).await {
+            Ok(response) => response.into_parts().1,
+            Err(error) => error.error_response(),
+        };
+        let (response, body) = response.into_parts();
+        let Ok(body) = to_bytes::<BoxBody>(body).await else {
+            return framing.put_plain("500 Internal Server Error", "", b"The page could not be made.\n", out);
+        };
+        let mut headers = String::new();
+        for (name, value) in response.headers() {
+            let is_ours = [CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING].contains(name);
+            if let Some(value) = value.to_str().ok().filter(|_| !is_ours) {
+                let _ = write!(headers, "{name}: {value}\r\n");
+            }
+        }
+        let _ = write!(headers, "date: {}\r\n", HttpDate::from(SystemTime::now()));
+        framing.put(&response.status().to_string(), &headers, &body, out);
+    }
+}
+
+/// The request as actix-web takes it. None when its target is none.
+pub(super) fn request(head: &Head<'_>, source: Option<SocketAddr>) -> Option<Request> {
+    let mut request = Request::new();
+    let head_of = request.head_mut();
+    head_of.method = match head.method {
+        head::Method::Get => Method::GET,
+        head::Method::Head => Method::HEAD,
+        head::Method::Other(name) => Method::from_bytes(name).ok()?,
+    };
+    head_of.uri = uri(head)?;
+    head_of.peer_addr = source;
+    for (name, value) in head.lines() {
+        let name = HeaderName::from_bytes(name).ok().zip(HeaderValue::from_bytes(value).ok());
+        if let Some((name, value)) = name {
+            head_of.headers.append(name, value);
+        }
+    }
+    Some(request)
+}
+
+/// Path and query, with all bytes escaped that should have been.
+fn uri(head: &Head<'_>) -> Option<Uri> {
+    let path = if head.path.is_empty() { b"/" } else { head.path };
+    let mut text = String::with_capacity(path.len() + head.query.len() + 1);
+    let mut put = |bytes: &[u8]| {
+        for &byte in bytes {
+            if byte.is_ascii_graphic() && !b"\"<>#\\^`{|}".contains(&byte) {
+                text.push(char::from(byte));
+            } else {
+                let _ = write!(text, "%{byte:02X}");
+            }
+        }
+    };
+    put(path);
+    if !head.query.is_empty() {
+        put(b"?");
+        put(head.query);
+    }
+    Uri::try_from(text).ok()
+}

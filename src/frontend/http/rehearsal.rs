@@ -1,0 +1,58 @@
+//! A connection of which both ends are here, for tests and fuzz targets.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::task::yield_now;
+
+use super::front::{self, Fresh, Worker};
+use super::pages::Pages;
+use super::socket::Socket;
+use crate::frontend::Context;
+
+/// Bytes of which a request's head is judged as a whole, for a fuzz target.
+pub fn read_head(bytes: &[u8]) {
+    let bytes = bytes.get(super::head::skip_empty_lines(bytes)..).unwrap_or_default();
+    if let super::head::Read::Folded(length) = super::head::Head::read(bytes) {
+        let unfolded = super::head::unfold(bytes.get(..length).unwrap_or_default());
+        assert!(matches!(super::head::Head::read(&unfolded), super::head::Read::Whole(_, same) if same == length));
+    }
+}
+
+/// All that a client is sent that sends these pieces, each when the one before has been read as a rule, and then no more.
+///
+/// # Errors
+/// The system gives no sockets, or the routes cannot be set up.
+pub async fn replies(context: &Arc<Context>, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
+    let (client, server) = UnixStream::pair()?;
+    client.set_nonblocking(true)?;
+    server.set_nonblocking(true)?;
+    let (mut from_server, mut to_server) = tokio::net::UnixStream::from_std(client)?.into_split();
+    let (_never, stop) = watch::channel(false);
+    let pages = Pages::new(context).await.ok_or(io::ErrorKind::Other)?;
+    let worker = Worker { context: Arc::clone(context), pages, stop };
+    context.connections.admit();
+    let open = context.connections.opened();
+    let fresh = Fresh { socket: Socket::from(server), source: None, unread: Vec::new(), open };
+    let send = async move {
+        for piece in pieces {
+            // The server may have heard enough.
+            if to_server.write_all(piece).await.is_err() {
+                return;
+            }
+            yield_now().await;
+            yield_now().await;
+        }
+        let _ = to_server.shutdown().await;
+    };
+    let receive = async move {
+        let mut received = Vec::new();
+        let _ = from_server.read_to_end(&mut received).await;
+        received
+    };
+    let (_, (), received) = tokio::join!(front::serve(fresh, &worker), send, receive);
+    Ok(received)
+}

@@ -1,0 +1,54 @@
+//! What is counted of connections over TCP and Unix sockets.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// How many connections there are, and which were closed so that others have room.
+#[derive(Clone, Debug)]
+pub struct ConnectionMetrics {
+    /// Connections that are open.
+    pub open: Gauge,
+    /// Idle ones that were closed because there were as many as there may be.
+    pub shed_full: Counter,
+    /// Idle ones that were closed because their address had as many as it may have.
+    pub shed_address: Counter,
+    /// Idle ones that were closed because the system had no descriptors left.
+    pub shed_descriptors: Counter,
+    /// New ones that were closed because there were as many as there may be, and none was idle.
+    pub refused_full: Counter,
+    /// New ones that were closed because their address had as many as it may have, and none was idle.
+    pub refused_address: Counter,
+}
+
+impl ConnectionMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let open = Gauge::default();
+        let shed = Family::<ReasonLabels, Counter>::default();
+        let refused = Family::<ReasonLabels, Counter>::default();
+        let of = |family: &Family<ReasonLabels, Counter>, reason| family.get_or_create_owned(&ReasonLabels { reason });
+        let metrics = Self {
+            open: open.clone(),
+            shed_full: of(&shed, "full"),
+            shed_address: of(&shed, "address"),
+            shed_descriptors: of(&shed, "descriptors"),
+            refused_full: of(&refused, "full"),
+            refused_address: of(&refused, "address"),
+        };
+        registry.register("retracker_connections", "Connections over TCP and Unix sockets that are open", open);
+        registry.register("retracker_connections_shed", "Idle connections that were closed to make room", shed);
+        registry.register(
+            "retracker_connections_refused",
+            "New connections that were closed for want of room",
+            refused,
+        );
+        metrics
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
