@@ -57,6 +57,30 @@ pub(crate) fn retracker(args: &[&str]) -> Setup {
     Setup { command, listeners: count("-l", "--listen"), udp_listeners: count("-u", "--udp-listen") }
 }
 
+/// The same for a process that may have so many files open: the soft limit, and the hard one.
+pub(crate) fn retracker_with_files(soft: usize, hard: usize, args: &[&str]) -> Setup {
+    let mut setup = retracker(args);
+    let mut command = Command::new("sh");
+    let limited = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\" \"$@\"");
+    command.args(["-c", &limited, env!("CARGO_BIN_EXE_retracker")]).args(args);
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    setup.command = command;
+    setup
+}
+
+/// Has this process open so many files, if the system lets it.
+pub(crate) fn may_open(files: u64) -> bool {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let fits = |limit: Option<u64>| limit.is_none_or(|limit| limit >= files);
+    let may =
+        fits(current) || fits(maximum) && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    if !may {
+        eprintln!("left out: this host does not let a test have {files} files open");
+    }
+    may
+}
+
 impl Setup {
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         let addresses = value.as_ref().to_string_lossy().split(',').filter(|address| !address.is_empty()).count();
@@ -356,6 +380,15 @@ impl Connection {
         let mut line = String::new();
         self.0.read_line(&mut line).unwrap();
         line.strip_suffix("\r\n").unwrap_or_else(|| panic!("the connection ends after {line:?}")).to_owned()
+    }
+
+    /// Whether the server has closed it, without a word.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        let socket = self.0.get_mut();
+        socket.set_nonblocking(true).unwrap();
+        let read = socket.read(&mut [0]);
+        socket.set_nonblocking(false).unwrap();
+        !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
     /// What comes until the server closes. A connection that it resets is closed too.

@@ -40,7 +40,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a connection is waited for, once the process has been told to stop, whose request has not come yet.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How long a client may take to close a connection that has been closed here while it may still send: what comes after
 /// the descriptor is gone would cost it the reply.
@@ -464,9 +464,9 @@ impl Waiting {
         let Some(alarms) = &mut self.alarms else {
             self.is_used = false;
             let alarms = self.alarms.insert(Alarms::set(patience, awaited, &worker.stop));
-            // Only so that it wakes this task.
-            if !is_draining {
-                let _ = alarms.stop.as_mut().poll(cx);
+            // Only so that it wakes this task. It may have come in this moment.
+            if !is_draining && alarms.stop.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
             }
             return alarms.alarm.as_mut().poll(cx);
         };

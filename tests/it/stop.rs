@@ -1,0 +1,119 @@
+//! A stop loses no announce that the system has taken in.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::thread;
+
+use crate::dsl::{Connection, DEADLINE, Server, announce, eventually, request};
+use crate::udp_client::{UdpClient, udp_announce};
+
+/// Connections of clients that the server finds when it is told to stop, as it has been asleep.
+#[test]
+fn connections_that_wait_to_be_accepted_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let unix = format!("unix:{}", folder.path().join("socket").display());
+    for listen in ["127.0.0.1:0", &unix] {
+        for late in [false, true] {
+            let server = Server::start(&["-l", listen]);
+            server.signal("STOP");
+            let mut waiting: Vec<_> = (0..200).map(|_| server.connect()).collect();
+            let send = |n: usize, connection: &mut Connection| {
+                connection.send(request("GET", announce("t", &format!("p{n}")).target(), &[]));
+            };
+            if !late {
+                waiting.iter_mut().enumerate().for_each(|(n, connection)| send(n, connection));
+            }
+            server.signal("TERM");
+            server.signal("CONT");
+            if late {
+                server.logged("stopping");
+                waiting.iter_mut().enumerate().for_each(|(n, connection)| send(n, connection));
+            }
+            for connection in &mut waiting {
+                assert_eq!(connection.reply().status, 200, "{listen} late: {late}");
+                assert_eq!(connection.rest(), b"");
+            }
+            assert_eq!(server.wait().code, Some(0));
+        }
+    }
+}
+
+#[test]
+fn datagrams_that_wait_to_be_read_are_answered() {
+    let server = Server::start(&["-u", "127.0.0.1:0"]);
+    let clients: Vec<_> = (0..20).map(|_| UdpClient::of(&server)).collect();
+    server.signal("STOP");
+    for client in &clients {
+        for n in 0..5 {
+            client.send(&udp_announce("t", &format!("p{n}")).packet(client.id));
+        }
+    }
+    server.signal("TERM");
+    server.signal("CONT");
+    for client in &clients {
+        for _ in 0..5 {
+            assert_eq!(client.receive()[..4], [0, 0, 0, 1]);
+        }
+    }
+    assert_eq!(server.wait().code, Some(0));
+}
+
+/// Clients that open a connection for each announce, one after the other, until none can be opened any more. Whoever
+/// could open one is answered.
+#[test]
+fn no_connection_that_was_opened_is_left_without_a_reply() {
+    let folder = tempfile::tempdir().unwrap();
+    let unix = format!("unix:{}", folder.path().join("socket").display());
+    for listen in ["127.0.0.1:0", &unix] {
+        // On other systems a listener that is closed resets what it has not handed over.
+        if cfg!(not(target_os = "linux")) && !listen.starts_with("unix:") {
+            continue;
+        }
+        let server = Server::start(&["-l", listen]);
+        let address = server.addresses()[0].clone();
+        let (answered, lost) = (AtomicU32::new(0), AtomicU32::new(0));
+        thread::scope(|scope| {
+            for client in 0..8 {
+                let (address, answered, lost) = (&address, &answered, &lost);
+                scope.spawn(move || {
+                    for n in 0.. {
+                        let announce = announce(&format!("t{client}"), &format!("p{}", n % 100));
+                        match ask(address, &request("GET", announce.target(), &[("Connection", "close")])) {
+                            Some(true) => answered.fetch_add(1, SeqCst),
+                            Some(false) => lost.fetch_add(1, SeqCst),
+                            None => return,
+                        };
+                    }
+                });
+            }
+            eventually("they are at work", || (answered.load(SeqCst) > 500).then_some(()));
+            server.signal("TERM");
+            assert_eq!(server.wait().code, Some(0));
+        });
+        assert_eq!(lost.load(SeqCst), 0, "{listen}: of {}", answered.load(SeqCst));
+    }
+}
+
+/// Whether a whole reply comes; none if no connection can be opened.
+fn ask(address: &str, request: &[u8]) -> Option<bool> {
+    let mut reply = Vec::new();
+    if let Some(path) = address.strip_prefix("unix:") {
+        let mut stream = UnixStream::connect(path).ok()?;
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let _ = stream.write_all(request).and_then(|()| stream.read_to_end(&mut reply));
+    } else {
+        let address: SocketAddr = address.parse().unwrap();
+        let mut stream = match TcpStream::connect_timeout(&address, DEADLINE) {
+            Ok(stream) => stream,
+            Err(error) => {
+                assert!([ErrorKind::ConnectionRefused, ErrorKind::TimedOut].contains(&error.kind()), "{error}");
+                return None;
+            }
+        };
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let _ = stream.write_all(request).and_then(|()| stream.read_to_end(&mut reply));
+    }
+    Some(reply.ends_with(b"e") && reply.starts_with(b"HTTP/1.1 200 OK"))
+}
