@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -87,6 +87,8 @@ pub struct Connections {
     limits: ConnectionLimits,
     metrics: ConnectionMetrics,
     waiting: Mutex<Waiting>,
+    /// Bytes of requests that have begun and are not there.
+    unfinished: AtomicUsize,
     start: Instant,
     /// Tasks of connections that were accepted before the process was told to stop.
     pub early: TaskTracker,
@@ -111,6 +113,10 @@ struct Entry {
     task: AtomicWaker,
 }
 
+/// Bytes that unfinished requests may take together: those of a thousand connections at their longest. As a rule a request
+/// comes in one piece and takes none.
+const MAX_UNFINISHED: usize = 64 * 1024 * 1024;
+
 /// The rank of a connection whose request is being answered.
 const BUSY: u64 = u64::MAX;
 
@@ -119,6 +125,8 @@ const BUSY: u64 = u64::MAX;
 pub struct Open<'a> {
     connections: &'a Connections,
     entered: Option<(u64, Arc<Entry>)>,
+    /// Bytes of a request that is not there yet.
+    unfinished: usize,
 }
 
 /// What an idle connection waits for. Those that wait for less give way first.
@@ -143,6 +151,7 @@ impl Connections {
             limits,
             metrics,
             waiting: Mutex::default(),
+            unfinished: AtomicUsize::new(0),
             start: Instant::now(),
             early: TaskTracker::new(),
             late: TaskTracker::new(),
@@ -153,7 +162,7 @@ impl Connections {
     /// it is not counted and must be closed. Its task takes over with [`Self::opened`].
     pub fn admit(&self) -> bool {
         let before = usize::try_from(self.metrics.open.inc()).unwrap_or_default();
-        if before < self.limits.total || self.shed(None, &self.metrics.shed_full) > 0 {
+        if before < self.limits.total || self.shed(None, Idle::Finished, &self.metrics.shed_full) > 0 {
             return true;
         }
         self.metrics.open.dec();
@@ -163,12 +172,12 @@ impl Connections {
 
     /// The connection that was admitted.
     pub fn opened(&self) -> Open<'_> {
-        Open { connections: self, entered: None }
+        Open { connections: self, entered: None, unfinished: 0 }
     }
 
     /// Has idle connections give way because the system has no descriptors left. Gives how many.
     pub fn shed_for_descriptors(&self) -> usize {
-        self.shed(None, &self.metrics.shed_descriptors)
+        self.shed(None, Idle::Finished, &self.metrics.shed_descriptors)
     }
 
     /// How many are open.
@@ -176,10 +185,11 @@ impl Connections {
         self.metrics.open.get()
     }
 
-    /// Has the idle connections give way that are first in line, of one holder or of all. Gives how many.
+    /// Has the idle connections give way that are first in line, of one holder or of all, and wait for `least` or more. Gives
+    /// how many.
     ///
     /// To find them takes a look at each. So among many it is some that give way together: it is done once for all of them.
-    fn shed(&self, of: Option<Holder>, count: &Counter) -> usize {
+    fn shed(&self, of: Option<Holder>, least: Idle, count: &Counter) -> usize {
         let mut waiting = self.waiting.lock();
         let Waiting { entries, weights, .. } = &mut *waiting;
         // The heaviest holder first. Of proxies each connection counts for itself.
@@ -191,7 +201,7 @@ impl Connections {
             .iter()
             .filter(|(_, (holder, _))| of.is_none_or(|of| of == *holder))
             .map(|(id, (holder, entry))| ((Reverse(weight(holder)), entry.rank.load(Relaxed)), *id))
-            .filter(|((_, rank), _)| *rank != BUSY)
+            .filter(|((_, rank), _)| *rank != BUSY && *rank >= least.rank())
             .collect();
         let wanted = (1 + entries.len() / 256).min(idle.len());
         if wanted == 0 {
@@ -213,7 +223,7 @@ impl Connections {
     fn enter(&self, holder: Holder, rank: u64) -> Result<(u64, Arc<Entry>), GiveWay> {
         let weight = self.waiting.lock().weights.get(&holder).copied().unwrap_or_default();
         let is_full = holder != Holder::Proxy && weight >= self.limits.per_address;
-        if is_full && self.shed(Some(holder), &self.metrics.shed_address) == 0 {
+        if is_full && self.shed(Some(holder), Idle::Finished, &self.metrics.shed_address) == 0 {
             self.metrics.refused_address.inc();
             return Err(GiveWay);
         }
@@ -284,6 +294,21 @@ impl Open<'_> {
         begun.ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
     }
 
+    /// So many bytes of a request are kept until the rest of it is there. If all connections together keep too many, some of
+    /// those that do give way.
+    pub fn keeps(&mut self, unfinished: usize) {
+        let before = std::mem::replace(&mut self.unfinished, unfinished);
+        if before == unfinished {
+            return;
+        }
+        let Connections { unfinished: total, metrics, .. } = self.connections;
+        total.fetch_sub(before, Relaxed);
+        let kept_by_others = total.fetch_add(unfinished, Relaxed);
+        if unfinished > before && kept_by_others + unfinished > MAX_UNFINISHED {
+            self.connections.shed(None, Idle::Asking, &metrics.shed_memory);
+        }
+    }
+
     /// A request is being answered, which has to be waited for: the connection does not give way.
     pub fn busy(&mut self, holder: Holder) -> Result<(), GiveWay> {
         match &self.entered {
@@ -309,21 +334,27 @@ impl Open<'_> {
     fn rank(&self, idle: Idle, since: Instant) -> u64 {
         let since = since.saturating_duration_since(self.connections.start).as_micros();
         let since = u64::try_from(since).unwrap_or(u64::MAX) & LATEST;
-        match idle {
-            Idle::Finished => since,
-            Idle::Asked => ASKED | since,
-            Idle::Asking => ASKING | since,
-        }
+        idle.rank() | since
     }
 }
 
 /// Microseconds in a rank, which last for 70,000 years.
 const LATEST: u64 = (1 << 61) - 1;
-const ASKED: u64 = 1 << 61;
-const ASKING: u64 = 1 << 62;
+
+impl Idle {
+    /// The rank of one that has waited for the longest.
+    fn rank(self) -> u64 {
+        match self {
+            Self::Finished => 0,
+            Self::Asked => 1 << 61,
+            Self::Asking => 1 << 62,
+        }
+    }
+}
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
+        self.keeps(0);
         self.leave();
         self.connections.metrics.open.dec();
     }
@@ -348,7 +379,7 @@ mod tests {
     }
 
     /// A connection that has been waiting since this many microseconds after the start.
-    fn waits<'a>(connections: &'a Connections, holder: Holder, idle: Idle, since: u64) -> Open<'a> {
+    fn waits(connections: &Connections, holder: Holder, idle: Idle, since: u64) -> Open<'_> {
         assert!(connections.admit());
         let mut open = connections.opened();
         assert!(still_waits(&mut open, holder, idle, since));
@@ -434,6 +465,23 @@ mod tests {
         assert_eq!(busy[2].busy(at("10.0.0.9")), Err(GiveWay));
         let proxied: Vec<_> = (0..50).map(|n| waits(&connections, Holder::Proxy, Idle::Asked, n)).collect();
         assert!(!proxied.iter().any(gave_way));
+    }
+
+    #[test]
+    fn those_that_fill_memory_with_beginnings_give_way() {
+        let connections = connections(100, 100);
+        let mut attackers: Vec<_> = (0..4).map(|n| waits(&connections, at("10.0.0.1"), Idle::Asking, n)).collect();
+        let mut client = waits(&connections, at("10.0.0.2"), Idle::Asking, 0);
+        let idle = waits(&connections, at("10.0.0.1"), Idle::Asked, 0);
+        attackers.iter_mut().for_each(|attacker| attacker.keeps(MAX_UNFINISHED / 4));
+        assert!(!attackers.iter().any(gave_way));
+        client.keeps(1000);
+        assert!(gave_way(&attackers[0]) && !gave_way(&attackers[1]) && !gave_way(&client) && !gave_way(&idle));
+        attackers.remove(0);
+        client.keeps(2000);
+        assert!(!attackers.iter().any(gave_way));
+        drop((attackers, client, idle));
+        assert_eq!(connections.unfinished.load(Relaxed), 0);
     }
 
     #[test]

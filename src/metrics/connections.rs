@@ -17,6 +17,8 @@ pub struct ConnectionMetrics {
     pub shed_address: Counter,
     /// Idle ones that were closed because the system had no descriptors left.
     pub shed_descriptors: Counter,
+    /// Ones that were closed because what clients had begun to send took too much memory.
+    pub shed_memory: Counter,
     /// New ones that were closed because there were as many as there may be, and none was idle.
     pub refused_full: Counter,
     /// New ones that were closed because their address had as many as it may have, and none was idle.
@@ -34,6 +36,7 @@ impl ConnectionMetrics {
             shed_full: of(&shed, "full"),
             shed_address: of(&shed, "address"),
             shed_descriptors: of(&shed, "descriptors"),
+            shed_memory: of(&shed, "memory"),
             refused_full: of(&refused, "full"),
             refused_address: of(&refused, "address"),
         };

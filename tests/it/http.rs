@@ -106,6 +106,89 @@ fn requests_in_pieces() {
 }
 
 #[test]
+fn one_answer_in_one_piece_in_two_and_between_others() {
+    let (server, target) = with_one_peer();
+    let health = &request("GET", "/health", &[])[..];
+    let plain = request("GET", &target, &[]);
+    for (lines, persistent) in [
+        ("Host: x\r\n", true),
+        ("Host: x\r\nHost: y\r\n", true),
+        ("", true),
+        ("Host:\r\n", true),
+        ("Content-Length: 0\r\n", true),
+        ("Content-Length: 0\r\ncontent-length: 0\r\n", true),
+        ("HOST: x\r\nuSER-aGENT: y\r\n", true),
+        ("X: a\r\n b\r\n\tc\r\n", true),
+        (
+            "Connection: keep-alive, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAA\r\n",
+            true,
+        ),
+        ("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n", true),
+        ("Upgrade: TLS/1.0\r\n", true),
+        ("Expect: 100-continue\r\n", true),
+        ("Connection: close, TE\r\nTE: trailers\r\n", false),
+        ("Connection: TE, close\r\n", false),
+        ("Connection: keep-alive\r\nConnection: close\r\n", false),
+    ] {
+        for line_end in ["\r\n", "\n"] {
+            let head = format!("GET {target} HTTP/1.1\r\n{lines}\r\n").replace("\r\n", line_end).into_bytes();
+            let check = |connection: &mut Connection, how: &str| {
+                let reply = connection.reply();
+                assert_eq!(reply.peers(), ["10.0.0.1:6881"], "{how}: {lines}");
+                assert_eq!(reply.header("connection") != Some("close"), persistent, "{how}: {lines}");
+                if !persistent {
+                    assert_eq!(connection.rest(), b"", "{how}: {lines}");
+                }
+            };
+            for cut in [0, 1, head.len() / 2, head.len() - 2, head.len() - 1] {
+                let mut connection = server.connect();
+                connection.send(&head[..cut]);
+                connection.send(&head[cut..]);
+                check(&mut connection, "in two");
+            }
+            let mut connection = server.connect();
+            head.chunks(1).for_each(|byte| connection.send(byte));
+            check(&mut connection, "byte by byte");
+            // Behind and before others of either kind.
+            for other in [health, &plain] {
+                let mut connection = server.connect();
+                connection.send([other, &head, other, b"\r\n\r\n", other].concat());
+                assert_eq!(connection.reply().status, 200);
+                check(&mut connection, "between others");
+                for _ in 0..if persistent { 2 } else { 0 } {
+                    assert_eq!(connection.reply().status, 200);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn versions_of_every_kind_are_answered() {
+    let (server, target) = with_one_peer();
+    for (version, persistent) in [
+        (" HTTP/1.1", true),
+        (" HTTP/1.1 ", true),
+        (" http/1.1", true),
+        (" HTTP/1.0", false),
+        (" HTTP/1.2", false),
+        (" HTTP/2.0", false),
+        (" HTTP/9.9", false),
+        (" HTTP/", false),
+        ("", false),
+    ] {
+        let mut connection = server.connect();
+        connection.send(format!("GET {target}{version}\r\nHost: x\r\n\r\n"));
+        let reply = connection.reply();
+        assert_eq!(
+            (reply.peers(), reply.header("connection")),
+            (vec!["10.0.0.1:6881".to_owned()], (!persistent).then_some("close")),
+            "{version:?}"
+        );
+    }
+}
+
+#[test]
 fn raw_bytes_in_any_request_of_a_connection() {
     let server = Server::start(&[]);
     let mut connection = server.connect();

@@ -13,6 +13,9 @@ fn metric(server: &Server, name: &str) -> i64 {
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
+/// Connections that a process has room for that may have 256 files open: three quarters of them.
+const ROOM: usize = 192;
+
 /// A connection on which something has been asked.
 fn kept(server: &Server) -> Connection {
     let mut connection = server.connect();
@@ -39,8 +42,6 @@ fn the_oldest_idle_connection_gives_way_to_a_newcomer() {
     if !may_open(1000) {
         return;
     }
-    // Three quarters of 256.
-    const ROOM: usize = 192;
     let server = retracker_with_files(256, 256, &["-p", "--max-connections-per-address", "192"]).start();
     let mut kept: Vec<_> = (0..ROOM - 10).map(|_| kept(&server)).collect();
     // The first has asked again.

@@ -176,6 +176,15 @@ fn s6_2_path_and_query_of_the_announce_url() {
         b"\x01\x02\x04/ann\x01\x02\x05ounce",
         b"\x02\x01/",
         b"\x02\x12/announce?passkey=",
+        // As over HTTP, slashes too many, case and escapes make no difference.
+        b"\x02\x0a//announce",
+        b"\x02\x0a/announce/",
+        b"\x02\x0e///announce/?x",
+        b"\x02\x0e/announce.php/",
+        b"\x02\x09/Announce",
+        b"\x02\x0b/%61nnounce",
+        b"\x02\x02//",
+        b"\x02\x11http://x/announce",
         // Broken off, or none of BEP 41's.
         b"\x02",
         b"\x02\xff/announce",
@@ -184,8 +193,10 @@ fn s6_2_path_and_query_of_the_announce_url() {
     ] {
         client.announce(&with(served));
     }
-    let refused = client.refused(&with(b"\x02\x08/anounce").packet(client.id));
-    assert_eq!(refused, "no tracker here: the path of the announce URL must be /announce");
+    for refused in [&b"\x02\x08/anounce"[..], b"\x02\x0b/x/announce", b"\x02\x07/scrape", b"\x02\x0b/announce/x"] {
+        let refused = client.refused(&with(refused).packet(client.id));
+        assert_eq!(refused, "no tracker here: the path of the announce URL must be /announce");
+    }
 }
 
 #[test]

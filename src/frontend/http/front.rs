@@ -342,6 +342,7 @@ impl<'a> Connection<'a> {
     fn poll_over(&mut self, cx: &mut Task<'_>) -> Poll<()> {
         self.work = 0;
         let is_asking = !self.unread.is_empty();
+        self.open.keeps(self.unread.len());
         let since = self.waiting.since(is_asking);
         let idle = if is_asking { Idle::Asking } else { Idle::Asked };
         if self.open.idle(self.holder, idle, since, cx).is_err() {

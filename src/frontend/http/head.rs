@@ -69,6 +69,10 @@ struct Framing {
 impl<'a> Head<'a> {
     /// Reads what these bytes begin with. They begin with no empty line: see [`skip_empty_lines`].
     pub(super) fn read(bytes: &'a [u8]) -> Read<'a> {
+        // Another protocol: a TLS handshake, or a peer's.
+        if bytes.first().is_some_and(|&byte| !is_token(byte) && !matches!(byte, b' ' | b'\t')) {
+            return Read::Junk;
+        }
         let within = bytes.get(..MAX_HEAD).unwrap_or(bytes);
         let (first, rest) = match line(within) {
             Some(read) => read,
@@ -387,7 +391,8 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        assert!(matches!(Head::read(&vec![b'x'; MAX_HEAD]), Read::Junk));
+        assert!(matches!(Head::read("x".repeat(MAX_HEAD).as_bytes()), Read::Junk));
+        assert!(matches!(Head::read(b"\x16\x03\x01"), Read::Junk));
     }
 
     /// Bytes of a head, now and then with one that does not belong there.
