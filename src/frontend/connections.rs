@@ -138,6 +138,8 @@ pub enum Idle {
     Asked,
     /// The rest of a request.
     Asking,
+    /// That its client reads what it was sent.
+    Sending,
 }
 
 /// A connection must end: it has been told to give way, or its address has too many.
@@ -276,22 +278,24 @@ impl Open<'_> {
         if entry.shed.load(Relaxed) { Err(GiveWay) } else { Ok(()) }
     }
 
-    /// Waits for what a new connection begins with, unless it has to give way meanwhile. It is not known yet whose it is.
+    /// Waits for something that the client does, unless the connection has to give way meanwhile.
+    ///
+    /// # Errors
+    /// It has to (`ConnectionAborted`).
     pub async fn unless_it_gives_way<T>(
         &mut self,
         holder: Holder,
-        beginning: impl Future<Output = T>,
-    ) -> Result<T, io::Error> {
-        let mut beginning = std::pin::pin!(beginning);
+        idle: Idle,
+        awaited: impl Future<Output = T>,
+    ) -> io::Result<T> {
+        let mut awaited = std::pin::pin!(awaited);
         let since = Instant::now();
-        let begun = std::future::poll_fn(|cx| match beginning.as_mut().poll(cx) {
-            Poll::Ready(begun) => Poll::Ready(Some(begun)),
-            Poll::Pending if self.idle(holder, Idle::Asked, Some(since), cx).is_ok() => Poll::Pending,
+        let done = std::future::poll_fn(|cx| match awaited.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if self.idle(holder, idle, Some(since), cx).is_ok() => Poll::Pending,
             Poll::Pending => Poll::Ready(None),
-        })
-        .await;
-        self.leave();
-        begun.ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
+        });
+        done.await.ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
     }
 
     /// So many bytes of a request are kept until the rest of it is there. If all connections together keep too many, some of
@@ -318,8 +322,8 @@ impl Open<'_> {
         Ok(())
     }
 
-    /// It is entered no more, but goes on to count.
-    fn leave(&mut self) {
+    /// It is entered no more, but goes on to count: it is another's than was thought.
+    pub fn leave(&mut self) {
         if let Some((id, entry)) = self.entered.take() {
             let mut waiting = self.connections.waiting.lock();
             let Waiting { entries, weights, .. } = &mut *waiting;
@@ -347,7 +351,8 @@ impl Idle {
         match self {
             Self::Finished => 0,
             Self::Asked => 1 << 61,
-            Self::Asking => 1 << 62,
+            Self::Asking => 2 << 61,
+            Self::Sending => 3 << 61,
         }
     }
 }
@@ -420,13 +425,15 @@ mod tests {
     }
 
     #[test]
-    fn those_that_are_over_give_way_first_and_those_in_the_middle_of_a_head_last() {
+    fn those_that_are_over_give_way_first_and_those_in_the_middle_of_something_last() {
         let connections = connections(4, 4);
+        let sending = waits(&connections, at("10.0.0.1"), Idle::Sending, 0);
         let asking = waits(&connections, at("10.0.0.1"), Idle::Asking, 1);
         let asked = waits(&connections, at("10.0.0.1"), Idle::Asked, 2);
         let finished = waits(&connections, at("10.0.0.1"), Idle::Finished, 3);
-        let all = [&asking, &asked, &finished];
-        for expected in [[false, false, true], [false, true, true], [true, true, true]] {
+        let all = [&sending, &asking, &asked, &finished];
+        for gone in 1..=4 {
+            let expected = [gone > 3, gone > 2, gone > 1, true];
             assert_eq!(connections.shed_for_descriptors(), 1);
             assert_eq!(all.map(gave_way), expected);
         }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use super::client_address::Source;
-use super::connections::{Holder, Open};
+use super::connections::{Holder, Idle, Open};
 use super::http::front::{self, Fresh, Worker, holder};
 use super::http::pages::Pages;
 use super::http::socket::{Listener, Socket};
@@ -221,7 +221,8 @@ async fn serve_proxied(
     let rule = &worker.context.client_address;
     let proxy = Source::new(source);
     let holder = if rule.is_believed(proxy) { Holder::Proxy } else { holder(rule, source) };
-    let opening = open.unless_it_gives_way(holder, proxied::open(&mut socket)).await?;
+    let opening = open.unless_it_gives_way(holder, Idle::Asked, proxied::open(&mut socket)).await?;
+    open.leave();
     let Opening { source: named, rest } = opening.inspect_err(|error| rule.tell_without_header(proxy, error))?;
     front::serve(Fresh { socket, source: rule.behind(source, named), unread: rest, open }, worker).await
 }

@@ -36,8 +36,11 @@ const FIRST_BYTE: Duration = Duration::from_secs(5);
 /// minutes; proxies reuse within seconds.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How long a client may take to send a head once it has begun, or to read what it was sent.
+/// How long a client may take to send a head once it has begun, or to read [`AT_ONCE`] bytes of what it was sent.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// As much as that.
+const AT_ONCE: usize = 64 * 1024;
 
 /// How long a connection is waited for, once the process has been told to stop, whose request has not come yet.
 const GRACE: Duration = Duration::from_secs(2);
@@ -278,6 +281,8 @@ impl<'a> Connection<'a> {
             (Route::Root, Method::Get | Method::Head) if route::names_torrent(head.query) => Resource::Announce,
             (Route::Other, Method::Get | Method::Head) if route::names_torrent(head.query) => {
                 body.clear();
+                self.worker.context.metrics.announce_arrived();
+                self.worker.context.metrics.announces_refused.inc();
                 self.refuse("announce", Refusal::UnknownPath, body);
                 framing.put_bencode(body, replies);
                 return (!framing.persistent).then_some(Next::Close);
@@ -362,12 +367,12 @@ impl<'a> Connection<'a> {
         }
         let unsent = std::mem::take(&mut self.unsent);
         let sent = self.socket.send(&unsent)?;
-        let rest = unsent.get(sent..).unwrap_or_default();
-        if rest.is_empty() {
-            return Ok(());
+        for part in unsent.get(sent..).unwrap_or_default().chunks(AT_ONCE) {
+            let sending = timeout(PATIENCE, self.socket.send_all(part));
+            let sent = self.open.unless_it_gives_way(self.holder, Idle::Sending, sending).await?;
+            sent??;
         }
-        self.busy()?;
-        timeout(PATIENCE, self.socket.send_all(rest)).await?
+        Ok(())
     }
 
     /// Closes the connection. If the client may still send, that is thrown away for a moment: the system would have it
