@@ -144,7 +144,8 @@ mod store {
     }
 
     fn filled(swarms: u32, peers: u32) -> Store {
-        let store = Store::new(StoreOptions { peer_age: Duration::from_hours(3), max_peers: 2_000_000 });
+        let (peer_age, announce_interval) = (Duration::from_hours(3), Duration::from_secs(30));
+        let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 2_000_000 });
         for swarm in 0..swarms {
             for peer in 0..peers {
                 store.announce(now(), &Views::default(), info_hash(swarm), &announcement(peer, 0));
@@ -167,8 +168,12 @@ mod store {
         let [_, high, middle, low] = peer.to_be_bytes();
         let mut id = *b"-qB4630-............";
         id[16..].copy_from_slice(&peer.to_be_bytes());
+        let ip = IpAddr::from([10, high, middle, low]);
         Announcement {
-            place: Place { ip: IpAddr::from([10, high, middle, low]), zone: None },
+            place: Place { ip, zone: None },
+            is_claim: false,
+            outside: None,
+            source: ip,
             port: NonZeroU16::new(51_413),
             peer_id: PeerId(id),
             // One in three has everything.

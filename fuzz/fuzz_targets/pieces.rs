@@ -17,7 +17,8 @@ use retracker::tracker::{Policy, Tracker};
 
 fn context() -> Arc<Context> {
     let metrics = Metrics::unexposed();
-    let store = Store::new(StoreOptions { peer_age: Duration::from_secs(10_000), max_peers: 1_000 });
+    let (peer_age, announce_interval) = (Duration::from_secs(10_000), Duration::from_secs(30));
+    let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 1_000 });
     let limits = ConnectionLimits { total: 10, per_address: 10 };
     Arc::new(Context {
         tracker: Tracker::new(Policy::default(), Views::default(), Arc::new(store), None, &metrics),

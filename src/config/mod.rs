@@ -224,7 +224,11 @@ pub fn read(
             total: connections(TOTAL, args.max_connections.as_deref())?,
             per_address: connections(PER_ADDRESS, args.max_connections_per_address.as_deref())?,
         },
-        store: StoreOptions { peer_age, max_peers: max_peers.unwrap_or(2_000_000) },
+        store: StoreOptions {
+            peer_age,
+            announce_interval: Duration::from_secs(interval.unwrap_or(30).into()),
+            max_peers: max_peers.unwrap_or(2_000_000),
+        },
         policy: Policy {
             interval: interval.unwrap_or(30),
             ip_param: addresses::ip_param(&args, &env)?,

@@ -11,13 +11,14 @@ use super::{Action, Announcement, Moment, Picked, Store, StoreOptions};
 use crate::bittorrent::{ExternalAddress, InfoHash, PeerId, PeerLists, Place, Role, SwarmCounts, Views, Zone};
 
 const AGE: Duration = Duration::from_mins(10);
+const INTERVAL: Duration = Duration::from_secs(30);
 
 fn store() -> Store {
     store_of(2_000_000)
 }
 
 fn store_of(max_peers: u64) -> Store {
-    Store::new(StoreOptions { peer_age: AGE, max_peers })
+    Store::new(StoreOptions { peer_age: AGE, announce_interval: INTERVAL, max_peers })
 }
 
 /// In no zone.
@@ -46,6 +47,9 @@ fn from(address: &str) -> Announcement {
     id.iter_mut().zip(address.to_string().bytes()).for_each(|(to, from)| *to = from);
     Announcement {
         place: somewhere(address.ip()),
+        is_claim: false,
+        outside: None,
+        source: address.ip(),
         port: NonZeroU16::new(address.port()),
         peer_id: PeerId(id),
         role: Role::Leecher,

@@ -25,6 +25,8 @@ const LONGEST_ROUND: u64 = 60;
 pub struct StoreOptions {
     /// How long a peer is kept after its latest announce. `-a`, `PEER_AGE`; 180 minutes.
     pub peer_age: Duration,
+    /// How often clients are asked to announce. `-i`, `ANNOUNCE_INTERVAL`; 30 seconds.
+    pub announce_interval: Duration,
     /// Peers that are kept at most; a swarm counts as one peer at least. `--max-peers`, `MAX_PEERS`; 2 million.
     pub max_peers: u64,
 }

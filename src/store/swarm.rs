@@ -21,6 +21,12 @@ const SWEEP: usize = 64;
 pub struct Announcement {
     /// Where the peer is: the address that it is recorded under, and its zone.
     pub place: Place,
+    /// Whether the peer only claims that address, by `ip=`: the announce came from another one.
+    pub is_claim: bool,
+    /// A second address, for clients that cannot use the first: a public one that a peer in a private network claims.
+    pub outside: Option<Place>,
+    /// The address that the announce came from.
+    pub source: IpAddr,
     /// Where it listens there.
     pub port: Option<NonZeroU16>,
     /// Its id.

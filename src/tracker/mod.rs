@@ -109,7 +109,7 @@ impl Tracker {
         };
         let want = self.policy.want(request.numwant).min(caller.room);
         let place = self.views.place_seen_from(ip, caller.ip);
-        let announcement = Announcement { action: Action::Look, ..announcement(place, request, want) };
+        let announcement = Announcement { action: Action::Look, ..announcement(place, caller.ip, request, want) };
         let now = self.clock.now();
         let local = self.store.announce(now, &self.views, request.info_hash, &announcement);
         self.reply(now, ip, local)
@@ -125,7 +125,7 @@ impl Tracker {
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.policy.want(request.numwant).min(caller.room) };
         let place = self.views.place_seen_from(ip, caller.ip);
-        let mut announcement = announcement(place, request, want);
+        let mut announcement = announcement(place, caller.ip, request, want);
         // What comes back to us is ours already, and need not go round again: it is answered, and no more.
         let came_back = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.have_passed_on(caller.via));
         if came_back {
@@ -166,7 +166,7 @@ impl Tracker {
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.policy.want(request.numwant).min(caller.room) };
         let place = Place::nowhere(caller.ip.is_ipv6());
-        let looks = Announcement { port: None, action: Action::Look, ..announcement(place, request, want) };
+        let looks = Announcement { port: None, action: Action::Look, ..announcement(place, caller.ip, request, want) };
         let now = self.clock.now();
         let local = self.store.announce(now, &self.views, request.info_hash, &looks);
         log::debug!(
@@ -251,9 +251,12 @@ impl Tracker {
     }
 }
 
-fn announcement(place: Place, request: &AnnounceRequest, want: usize) -> Announcement {
+fn announcement(place: Place, source: IpAddr, request: &AnnounceRequest, want: usize) -> Announcement {
     Announcement {
         place,
+        is_claim: place.ip != source,
+        outside: None,
+        source,
         // Who is at an address that means nothing to others is told of them, but not they of it.
         port: request.port.filter(|_| tellable(place.ip)),
         peer_id: request.peer_id,

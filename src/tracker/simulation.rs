@@ -70,7 +70,8 @@ fn tracker(upstreams: &[(&str, &Upstream)]) -> Rc<Tracker> {
     let options = ForwardOptions { forwarders: Vec::new(), deadline: DEADLINE, peer_age: PEER_AGE };
     let (forwarders, engine) = Forwarders::simulated(upstreams, &options, &metrics);
     spawn_local(engine.run(pending::<()>()));
-    let store = Store::new(StoreOptions { peer_age: PEER_AGE, max_peers: 1_000_000 });
+    let announce_interval = Duration::from_secs(30);
+    let store = Store::new(StoreOptions { peer_age: PEER_AGE, announce_interval, max_peers: 1_000_000 });
     Rc::new(Tracker::new(Policy::default(), Views::default(), Arc::new(store), Some(forwarders), &metrics))
 }
 

@@ -22,7 +22,8 @@ const ANNOUNCE: &[u8] =
 
 fn context() -> Arc<Context> {
     let metrics = Metrics::unexposed();
-    let store = Store::new(StoreOptions { peer_age: Duration::from_hours(3), max_peers: 1_000 });
+    let (peer_age, announce_interval) = (Duration::from_hours(3), Duration::from_secs(30));
+    let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 1_000 });
     let limits = ConnectionLimits { total: 10, per_address: 10 };
     Arc::new(Context {
         tracker: Tracker::new(Policy::default(), Views::default(), Arc::new(store), None, &metrics),
