@@ -12,7 +12,7 @@ use crate::service::{ONE_PEER, forwarders};
 const LISTEN: [&str; 2] = ["-l", "127.0.0.1:0"];
 
 /// Every setting: its short flag (empty if none), its long flag, its variable.
-const SETTINGS: [(&str, &str, &str); 15] = [
+const SETTINGS: [(&str, &str, &str); 17] = [
     ("-l", "--listen", "LISTEN_ADDR"),
     ("-a", "--peer-age", "PEER_AGE"),
     ("-i", "--announce-interval", "ANNOUNCE_INTERVAL"),
@@ -22,6 +22,8 @@ const SETTINGS: [(&str, &str, &str); 15] = [
     ("-p", "--prometheus", "ENABLE_PROMETHEUS"),
     ("-d", "--debug", "DEBUG_MODE"),
     ("", "--max-peers", "MAX_PEERS"),
+    ("", "--max-connections", "MAX_CONNECTIONS"),
+    ("", "--max-connections-per-address", "MAX_CONNECTIONS_PER_ADDRESS"),
     ("", "--trusted-proxies", "TRUSTED_PROXIES"),
     ("", "--real-ip-header", "REAL_IP_HEADER"),
     ("", "--ip-param", "IP_PARAM"),
@@ -273,7 +275,7 @@ fn a_port_that_is_taken_ends_the_start_and_nothing_is_bound() {
 // --- Bad values -----------------------------------------------------------------------------------------------
 
 /// What no setting may be, by its long flag.
-const BAD_VALUES: [(&str, &[&str]); 15] = [
+const BAD_VALUES: [(&str, &[&str]); 17] = [
     (
         "--listen",
         &[
@@ -306,6 +308,8 @@ const BAD_VALUES: [(&str, &[&str]); 15] = [
     ("--prometheus", &["maybe", "2", ":9090"]),
     ("--debug", &["maybe", "2", "trace"]),
     ("--max-peers", &["x", "-1", "0", "1.5", "2M", "99999999999999999999"]),
+    ("--max-connections", &["x", "-1", "0", "1.5", "1k", "99999999999999999999"]),
+    ("--max-connections-per-address", &["x", "-1", "0", "unlimited"]),
     ("--trusted-proxies", &["x", "localhost", "10.0.0.0/33", "10.0.0.1:80", "10.0.0.1 fd00::1", "10.0.0.1,", ","]),
     // The last one for want of a proxy that could be believed.
     ("--real-ip-header", &["a b", "X-Real-IP:", "a,b", "X-Forwarded-For"]),

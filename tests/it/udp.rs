@@ -164,6 +164,28 @@ fn s6_2_who_has_no_port_is_told_and_not_told_of() {
 }
 
 #[test]
+fn s6_2_what_no_reply_depends_on_is_never_refused() {
+    let server = server(&[]);
+    let client = UdpClient::of(&server);
+    let plain = udp_announce("t", "a");
+    for odd in [
+        UdpAnnounce { left: u64::MAX, ..plain.clone() },
+        UdpAnnounce { left: i64::MAX.unsigned_abs(), ..plain.clone() },
+        UdpAnnounce { event: 4, ..plain.clone() },
+        UdpAnnounce { event: u32::MAX, ..plain.clone() },
+        UdpAnnounce { numwant: i32::MIN, ..plain.clone() },
+        UdpAnnounce { numwant: i32::MAX, ..plain.clone() },
+        UdpAnnounce { ip: [255; 4].into(), ..plain.clone() },
+        UdpAnnounce { ip: [127, 0, 0, 1].into(), ..plain.clone() },
+        UdpAnnounce { options: vec![0xff; 300], ..plain.clone() },
+        UdpAnnounce { options: b"\0\0\0\0trailing".to_vec(), ..plain.clone() },
+    ] {
+        let reply = client.announce(&odd);
+        assert_eq!((reply.seeders, reply.leechers), (0, 1), "{odd:?}");
+    }
+}
+
+#[test]
 fn s6_2_path_and_query_of_the_announce_url() {
     let server = server(&[]);
     let client = UdpClient::of(&server);

@@ -45,6 +45,9 @@ const AT_ONCE: usize = 64 * 1024;
 /// How long a connection is waited for, once the process has been told to stop, whose request has not come yet.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How long one is waited for then that has been used: who asks again and again is told with a reply that it is the last.
+const SHORT_GRACE: Duration = Duration::from_millis(250);
+
 /// How long a client may take to close a connection that has been closed here while it may still send: what comes after
 /// the descriptor is gone would cost it the reply.
 const LINGER: Duration = Duration::from_secs(1);
@@ -461,7 +464,7 @@ impl Waiting {
     fn poll_over(&mut self, is_asking: bool, cx: &mut Task<'_>, worker: &Worker) -> Poll<()> {
         let is_draining = worker.context.is_draining();
         let (awaited, patience) = match (is_draining, is_asking) {
-            (true, false) if self.was_used => return Poll::Ready(()),
+            (true, false) if self.was_used => (Awaited::Last, SHORT_GRACE),
             (true, _) => (Awaited::Last, GRACE),
             (false, true) => (Awaited::Rest, PATIENCE),
             (false, false) if self.was_used => (Awaited::Request, KEEP_ALIVE),

@@ -1,7 +1,7 @@
 //! HTTP, over TCP and over Unix sockets.
 //!
 //! A connection stays on the hot path ([`front`]): it reads heads, answers announces and scrapes itself, and asks
-//! actix-web's routes ([`pages`]) for everything else.
+//! actix-web's routes for everything else.
 
 mod answer;
 mod framing;

@@ -162,12 +162,24 @@ async fn a_stop_ends_what_is_idle_and_answers_what_is_not() {
         sleep(Duration::from_millis(1500)).await;
         about_to_ask.write_all(ANNOUNCE).unwrap();
     };
+    // And so is one that has asked, though not for long.
+    let (mut asks_again, fresh) = connection(&worker).await;
+    asks_again.write_all(ANNOUNCE).unwrap();
+    let again_ends = async { (serve(fresh, &worker).await.unwrap(), start.elapsed()).1 };
+    let asking_again = async {
+        sleep(Duration::from_millis(1100)).await;
+        asks_again.write_all(ANNOUNCE).unwrap();
+    };
     let (_silent, fresh) = connection(&worker).await;
     let silent_ends = async { (serve(fresh, &worker).await.unwrap(), start.elapsed()).1 };
-    let ends = tokio::join!(idle_ends, late_ends, silent_ends, stopping, asking);
-    assert_eq!(ends.0, Duration::from_secs(1));
+    let ends = tokio::join!(idle_ends, late_ends, silent_ends, again_ends, stopping, asking, asking_again);
+    assert_eq!(ends.0, Duration::from_secs(1) + SHORT_GRACE);
     assert_eq!(ends.1, Duration::from_millis(1500));
     assert_eq!(ends.2, Duration::from_secs(1) + GRACE);
+    assert_eq!(ends.3, Duration::from_millis(1100));
+    let mut replies = String::new();
+    asks_again.read_to_string(&mut replies).unwrap();
+    assert_eq!((replies.matches("HTTP/1.1 200 OK").count(), replies.matches("Connection: close").count()), (2, 1));
     let mut reply = String::new();
     about_to_ask.read_to_string(&mut reply).unwrap();
     assert_eq!(reply.matches("Connection: close").count(), 1, "{reply}");
