@@ -19,6 +19,7 @@ use crate::forward::{Engine, Forwarders};
 use crate::frontend::client_address::ClientAddress;
 use crate::frontend::connections::Connections;
 use crate::frontend::descriptors;
+use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::{Bound, Listen, ListenAddr, Listening};
 use crate::frontend::udp::{UdpListenAddr, UdpListener};
 use crate::frontend::{Context, serve};
@@ -132,6 +133,7 @@ impl App {
             metrics,
             registry,
             client_address: ClientAddress::new(config.client_address.clone()),
+            hosts: Hosts::new(config.allowed_hosts.clone()),
             draining: AtomicBool::new(false),
             connections,
         };

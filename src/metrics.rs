@@ -45,6 +45,8 @@ pub struct Metrics {
     pub real_ip_missing: Counter,
     /// Addresses that seem to hide many clients.
     pub gateways: Gauge,
+    /// Announces whose client is not listed as a peer.
+    pub unlisted: UnlistedMetrics,
     forwarder_status: Family<StatusLabels, Untyped>,
     exchanges: Family<ExchangeLabels, Counter>,
     exchange_duration: Family<ForwarderLabels, Histogram, fn() -> Histogram>,
@@ -69,6 +71,17 @@ pub struct WaitMetrics {
     pub enough: Counter,
     /// They waited in vain for at least one.
     pub deadline: Counter,
+}
+
+/// Why clients that announce are not listed as peers.
+#[derive(Clone, Debug)]
+pub struct UnlistedMetrics {
+    /// No other client could reach their address.
+    pub address: Counter,
+    /// A web page had sent the announce.
+    pub page: Counter,
+    /// A proxy did not say whose the announce is.
+    pub unclear: Counter,
 }
 
 /// Measures one announce.
@@ -145,6 +158,11 @@ struct OutcomeLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ForwarderLabels {
     forwarder: String,
 }
@@ -191,6 +209,8 @@ impl Metrics {
         let announces = Family::<OutcomeLabels, Counter>::default();
         let scrapes = Family::<OutcomeLabels, Counter>::default();
         let waits = Family::<OutcomeLabels, Counter>::default();
+        let unlisted = Family::<ReasonLabels, Counter>::default();
+        let unlisted_for = |reason| unlisted.get_or_create_owned(&ReasonLabels { reason });
         let of =
             |family: &Family<OutcomeLabels, Counter>, outcome| family.get_or_create_owned(&OutcomeLabels { outcome });
         let announce_duration = latencies();
@@ -203,6 +223,11 @@ impl Metrics {
             announce_duration: Some(announce_duration.clone()),
             real_ip_missing: Counter::default(),
             gateways: Gauge::default(),
+            unlisted: UnlistedMetrics {
+                address: unlisted_for("address"),
+                page: unlisted_for("page"),
+                unclear: unlisted_for("unclear"),
+            },
             forwarder_status: Family::default(),
             exchanges: Family::default(),
             exchange_duration: Family::new_with_constructor(latencies),
@@ -221,6 +246,11 @@ impl Metrics {
         registry.register("retracker_build", "The version that runs", Info::new(version));
         registry.register("retracker_announces", "Announces by outcome", announces);
         registry.register("retracker_scrapes", "Scrapes by outcome", scrapes);
+        registry.register(
+            "retracker_announces_unlisted",
+            "Announces whose client is not listed as a peer, by reason",
+            unlisted,
+        );
         registry.register("retracker_forward_waits", "Announces by whether they waited for upstream trackers", waits);
         registry.register_with_unit(
             "retracker_announce_duration",

@@ -10,7 +10,7 @@ use std::num::NonZeroU8;
 use ipnet::IpNet;
 
 use super::Ip;
-use super::address::Reach;
+use super::address::{Reach, is_outside};
 
 /// The address by which a NAT is reached from outside; one of each family, at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,16 +162,19 @@ impl Views {
         match Reach::of(peer.ip) {
             Reach::Nowhere => None,
             Reach::Everywhere => Some(peer.ip),
+            // No one on the internet has such an address.
+            Reach::Example => (Reach::of(asks.ip) != Reach::Everywhere).then_some(peer.ip),
             Reach::Host => (Reach::of(asks.ip) == Reach::Host).then_some(peer.ip),
-            Reach::Site if asks.ip.is_unspecified() => None,
-            Reach::Site if Reach::of(asks.ip) == Reach::Everywhere => {
-                let is_routable = |ip: &IpAddr| Reach::of(*ip) == Reach::Everywhere;
-                let own = self.external_of(peer).filter(is_routable);
-                own.or_else(|| self.external.instead_of(peer.ip).filter(is_routable))
-            }
-            // Who asks is on this host, on a link of it or on a private network.
-            Reach::Site if peer.zone == asks.zone => Some(peer.ip),
-            Reach::Site => self.external_of(peer),
+            Reach::Link => (Reach::of(asks.ip) == Reach::Link && peer.zone == asks.zone).then_some(peer.ip),
+            Reach::Site => match Reach::of(asks.ip) {
+                Reach::Nowhere => None,
+                Reach::Everywhere | Reach::Example => {
+                    let own = self.external_of(peer).filter(|&ip| is_outside(ip));
+                    own.or_else(|| self.external.instead_of(peer.ip).filter(|&ip| is_outside(ip)))
+                }
+                Reach::Host | Reach::Link | Reach::Site if peer.zone == asks.zone => Some(peer.ip),
+                Reach::Host | Reach::Link | Reach::Site => self.external_of(peer),
+            },
         }
     }
 
@@ -237,9 +240,32 @@ mod tests {
             ("2001:db8::5", "64:ff9b::10.0.0.1", false),
             ("10.0.0.1", "203.0.113.5", true),
             ("127.0.0.1", "203.0.113.5", true),
+            ("8.8.8.8", "2600::5", true),
             ("203.0.113.5", "2001:db8::5", true),
-            ("10.0.0.1", "169.254.1.1", false),
+            ("10.0.0.1", "2001:db8::5", true),
+            // No one on the internet has them, whoever says so.
+            ("8.8.8.8", "203.0.113.5", false),
+            ("2600::5", "192.0.2.5", false),
+            ("8.8.8.8", "2001:db8::5", false),
+            ("10.0.0.1", "240.0.0.1", false),
+            ("10.0.0.1", "::ffff:0:10.0.0.2", false),
+            ("::ffff:0:10.0.0.2", "10.0.0.1", false),
+            ("100::1", "10.0.0.1", false),
+            ("240.0.0.1", "10.0.0.1", false),
+            ("64:ff9b:1::8.8.8.8", "10.0.0.1", false),
+            ("2002:a00:1::1", "10.0.0.1", false),
             ("10.0.0.1", "0.0.0.0", false),
+            // Who is on a link sees the link, and what all of the site see.
+            ("169.254.1.2", "169.254.1.1", true),
+            ("fe80::2", "fe80::1", true),
+            ("fe80::2", "169.254.1.1", true),
+            ("169.254.1.2", "8.8.8.8", true),
+            ("169.254.1.2", "192.168.1.1", true),
+            ("10.0.0.1", "169.254.1.1", false),
+            ("fd00::1", "fe80::1", false),
+            ("127.0.0.1", "169.254.1.1", false),
+            ("8.8.8.8", "fe80::1", false),
+            ("203.0.113.5", "169.254.1.1", false),
         ] {
             assert_eq!(told(&views, asks, peer), if is_told { peer } else { "-" }, "{asks} of {peer}");
         }
@@ -393,7 +419,7 @@ mod tests {
         fn nobody_routable_is_ever_told_a_private_address(views in any_views(), asks in any_ip(), peer in any_ip()) {
             let told = views.address_for(views.place(asks), views.place(peer));
             if Reach::of(asks) == Reach::Everywhere {
-                prop_assert!(told.is_none_or(|ip| Reach::of(ip) == Reach::Everywhere), "{:?}", told);
+                prop_assert!(told.is_none_or(is_outside), "{:?}", told);
             }
         }
 

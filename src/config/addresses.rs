@@ -8,9 +8,9 @@ use ipnet::IpNet;
 
 use super::ConfigError;
 use super::args::Args;
-use super::setting::Setting;
+use super::setting::{Setting, Value};
 use super::zones;
-use crate::bittorrent::address::Reach;
+use crate::bittorrent::address::is_outside;
 use crate::bittorrent::{ExternalAddress, Views};
 use crate::frontend::client_address::{ClientAddressOptions, Proxies, RealIpHeader};
 use crate::frontend::listen::{Listen, ListenAddr};
@@ -23,11 +23,8 @@ pub(super) fn client_address(
     x_real_ip: bool,
     listen: &[Listen],
 ) -> Result<ClientAddressOptions, ConfigError> {
-    let trusted = Setting { flag: "--trusted-proxies", variable: "TRUSTED_PROXIES" }
-        .value(args.trusted_proxies.as_deref(), env)
-        .parse("addresses and networks such as 127.0.0.1,10.0.0.0/8,fd00::/8", |text| {
-            text.split(',').map(|part| network(part.trim())).collect::<Option<Vec<_>>>()
-        })?;
+    let trusted = Setting { flag: "--trusted-proxies", variable: "TRUSTED_PROXIES" };
+    let trusted = networks(&trusted.value(args.trusted_proxies.as_deref(), env))?;
     let value =
         Setting { flag: "--real-ip-header", variable: "REAL_IP_HEADER" }.value(args.real_ip_header.as_deref(), env);
     let header = value.parse("the name of a header such as X-Forwarded-For", RealIpHeader::new)?;
@@ -70,13 +67,78 @@ pub(super) fn views(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Res
 /// What the world is told must be an address that leads here from everywhere.
 fn external_address(text: &str) -> Option<ExternalAddress> {
     let address = |text: &str| text.trim().parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
-    let is_public = |ip: &IpAddr| Reach::of(*ip) == Reach::Everywhere;
-    let addresses = text.split(',').map(|part| address(part).filter(is_public)).collect::<Option<Vec<_>>>()?;
+    let addresses =
+        text.split(',').map(|part| address(part).filter(|&ip| is_outside(ip))).collect::<Option<Vec<_>>>()?;
     zones::one_per_family(addresses)
 }
 
-/// `10.0.0.0/8`, or an address alone. What a network's address has beyond its prefix means nothing.
-pub(super) fn network(text: &str) -> Option<IpNet> {
-    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(|ip| ip.to_canonical().into()));
-    network.map(|network| network.trunc()).ok()
+/// A comma-separated list of networks.
+fn networks(value: &Value) -> Result<Option<Vec<IpNet>>, ConfigError> {
+    let Some(text) = &value.text else { return Ok(None) };
+    let networks = text.split(',').map(|part| network(part.trim())).collect::<Result<_, _>>();
+    networks.map(Some).map_err(|wrong| {
+        value.invalid(match wrong {
+            NotANetwork::Other => "addresses and networks such as 127.0.0.1,10.0.0.0/8,fd00::/8",
+            NotANetwork::MappedTooWide => {
+                "networks of IPv4 that are written as IPv6 to have a prefix of 96 or more, such as ::ffff:10.0.0.0/104; \
+                 better 10.0.0.0/8"
+            }
+        })
+    })
+}
+
+/// Why a text is no network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotANetwork {
+    /// It is something else.
+    Other,
+    /// It begins as an IPv4 address that is written as IPv6, but is wider than all of IPv4.
+    MappedTooWide,
+}
+
+/// `10.0.0.0/8`, or an address alone. What a network's address has beyond its prefix means nothing. A network of IPv4 that
+/// is written as IPv6 is one of IPv4, as addresses are.
+pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network = network.map_err(|_| NotANetwork::Other)?;
+    let network = match (network.addr().to_canonical(), network) {
+        (IpAddr::V4(ip), IpNet::V6(mapped)) => {
+            let prefix = mapped.prefix_len().checked_sub(96).ok_or(NotANetwork::MappedTooWide)?;
+            IpNet::new(ip.into(), prefix).map_err(|_| NotANetwork::Other)?
+        }
+        (_, network) => network,
+    };
+    Ok(network.trunc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_of_either_family() {
+        for (text, expected) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("fd00::1/8", "fd00::/8"),
+            ("::1", "::1/128"),
+            ("::/0", "::/0"),
+            ("::ffff:127.0.0.0/104", "127.0.0.0/8"),
+            ("::ffff:7f00:0/104", "127.0.0.0/8"),
+            ("::FFFF:10.1.2.3/112", "10.1.0.0/16"),
+            ("::ffff:10.1.2.3/128", "10.1.2.3/32"),
+            ("::ffff:10.1.2.3", "10.1.2.3/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+        ] {
+            assert_eq!(network(text).map(|network| network.to_string()).as_deref(), Ok(expected), "{text}");
+        }
+        for text in ["::ffff:10.0.0.0/95", "::ffff:10.0.0.0/8", "::ffff:0:0/0"] {
+            assert_eq!(network(text), Err(NotANetwork::MappedTooWide), "{text}");
+        }
+        for text in ["", "10.0.0.0/33", "::ffff:10.0.0.0/129", "10.0.0", "a", "10.0.0.0/-1", "fd00::/8/8"] {
+            assert_eq!(network(text), Err(NotANetwork::Other), "{text}");
+        }
+    }
 }

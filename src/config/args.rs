@@ -90,6 +90,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub(super) max_connections_per_address: Option<String>,
 
+    /// Host names under which /metrics, /forwarders and notices are served, beside addresses and local names:
+    /// comma-separated, `*.example.com` for all below, `*` for any. [env: ALLOWED_HOSTS] [default: none]
+    #[arg(long, value_name = "NAMES")]
+    pub(super) allowed_hosts: Option<String>,
+
     /// Serve Prometheus metrics at /metrics. [env: ENABLE_PROMETHEUS] [default: false]
     #[arg(short = 'p', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) prometheus: Option<String>,

@@ -21,6 +21,7 @@ use crate::bittorrent::Views;
 use crate::forward::{ForwardOptions, ForwarderOptions};
 use crate::frontend::client_address::ClientAddressOptions;
 use crate::frontend::connections::ConnectionOptions;
+use crate::frontend::hosts::HostName;
 use crate::frontend::listen::{Listen, ListenAddr};
 use crate::frontend::udp::UdpListenAddr;
 use crate::store::StoreOptions;
@@ -49,6 +50,9 @@ pub struct Config {
     pub views: Views,
     /// Whose word is taken for a client's address.
     pub client_address: ClientAddressOptions,
+    /// Names under which the operator's pages are served. `--allowed-hosts`, `ALLOWED_HOSTS`; none beside those that are
+    /// always known.
+    pub allowed_hosts: Vec<HostName>,
     /// Whether `/metrics` is there. `-p`, `ENABLE_PROMETHEUS`; no.
     pub prometheus: bool,
 }
@@ -216,6 +220,9 @@ pub fn read(
     };
 
     let client_address = addresses::client_address(&args, &env, x_real_ip, &listen)?;
+    let allowed_hosts = Setting { flag: "--allowed-hosts", variable: "ALLOWED_HOSTS" }
+        .value(args.allowed_hosts.as_deref(), &env)
+        .parse("host names such as retracker.example.com,*.example.net, without ports", list)?;
 
     let config = Config {
         listen,
@@ -237,6 +244,7 @@ pub fn read(
         forward,
         views: addresses::views(&args, &env)?,
         client_address,
+        allowed_hosts: allowed_hosts.unwrap_or_default(),
         prometheus,
     };
     Ok(Task::Serve { config: Box::new(config), debug })

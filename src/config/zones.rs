@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use super::ConfigError;
-use super::addresses;
+use super::addresses::{self, NotANetwork};
 use super::yaml::{self, Problem, Text};
 use crate::bittorrent::address::{Reach, tellable};
 use crate::bittorrent::{ExternalAddress, Zone, ZoneId};
@@ -96,10 +96,13 @@ fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
 
 fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
     deserializer.deserialize_str(Text(|text: &str| {
-        let wrong = || {
-            format!("the network is \"{}\", expected one such as 192.168.1.0/24 or fd00:1::/32", text.escape_default())
-        };
-        addresses::network(text).ok_or_else(wrong)
+        addresses::network(text).map_err(|wrong| {
+            let expected = match wrong {
+                NotANetwork::Other => "one such as 192.168.1.0/24 or fd00:1::/32",
+                NotANetwork::MappedTooWide => "one of IPv4 that is written as IPv6 to have a prefix of 96 or more",
+            };
+            format!("the network is \"{}\", expected {expected}", text.escape_default())
+        })
     }))
 }
 
@@ -122,7 +125,7 @@ mod tests {
         let text = "\
 # sites
 - name: office
-  networks: [192.168.1.0/24, 'fd00:1::/32', 10.9.8.7]
+  networks: [192.168.1.0/24, 'fd00:1::/32', 10.9.8.7, '::ffff:10.7.0.0/112']
   external-address: [203.0.113.1, '2001:db8::1']
 - name: home
   networks:
@@ -132,7 +135,7 @@ mod tests {
         let networks: Vec<_> = office.networks.iter().map(IpNet::to_string).collect();
         assert_eq!(
             (office.name.as_str(), networks.join(" ")),
-            ("office", "192.168.1.0/24 fd00:1::/32 10.9.8.7/32".into())
+            ("office", "192.168.1.0/24 fd00:1::/32 10.9.8.7/32 10.7.0.0/16".into())
         );
         assert_eq!(office.external.v4, Some([203, 0, 113, 1].into()));
         assert_eq!(office.external.v6, "2001:db8::1".parse().ok());
@@ -148,6 +151,7 @@ mod tests {
         let told: Vec<_> = [
             "- name: a\n  networks: [10.0.0.0/33]\n",
             "- name: a\n  networks:\n    - 10.0.0.0/8\n    - office\n",
+            "- name: a\n  networks: ['::ffff:10.0.0.0/64']\n",
             "- name: a\n  networks: []\n",
             "- name: a\n",
             "- networks: [10.0.0.0/8]\n",
@@ -171,6 +175,7 @@ mod tests {
         insta::assert_snapshot!(told.join("\n"), @r#"
         2: the network is "10.0.0.0/33", expected one such as 192.168.1.0/24 or fd00:1::/32
         4: the network is "office", expected one such as 192.168.1.0/24 or fd00:1::/32
+        2: the network is "::ffff:10.0.0.0/64", expected one of IPv4 that is written as IPv6 to have a prefix of 96 or more
         1: it has no networks, expected a list such as [192.168.1.0/24]
         1: missing field `networks`
         1: missing field `name`

@@ -18,7 +18,7 @@ use super::http::Along;
 use super::session::{Heard, Telling};
 use super::upstream::{Answer, Ask, Upstream};
 use super::{AnnouncedIp, ForwarderOptions, ForwarderStatus, Torrents};
-use crate::bittorrent::address::is_public;
+use crate::bittorrent::address::is_outside;
 use crate::bittorrent::{AnnounceRequest, InfoHash};
 use crate::metrics::{ForwarderMetrics, ForwarderSample, Metrics};
 use crate::wire::upstream::Retry;
@@ -337,7 +337,7 @@ impl Settings {
             AnnouncedIp::AsSeen => None,
             AnnouncedIp::Fixed(ip) => Some(ip),
             // The others of the upstream's swarm have no use for an address of a private network.
-            AnnouncedIp::Client => is_public(client).then_some(client),
+            AnnouncedIp::Client => is_outside(client).then_some(client),
         }
     }
 }

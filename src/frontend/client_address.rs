@@ -7,11 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Once;
 
 use ipnet::IpNet;
+use parking_lot::Mutex;
 
-use super::headers::{Headers, is_token};
+use super::headers::{Headers, Signs, is_token};
+use crate::bittorrent::address::Reach;
 use crate::metrics::Metrics;
 use crate::tracker::Standing;
-use crate::wire::forwarded::{self, Syntax};
+use crate::wire::forwarded::{self, Named, Syntax};
 
 /// The headers that proxies use as a rule.
 const USUAL: [(&str, Syntax); 3] =
@@ -23,7 +25,7 @@ pub struct ClientAddressOptions {
     /// The proxies that are believed. `--trusted-proxies`, `TRUSTED_PROXIES`, and `-x`, `X_REAL_IP`; none.
     pub proxies: Proxies,
     /// The header in which they say it. `--real-ip-header`, `REAL_IP_HEADER`; none, so that all of the usual ones are
-    /// read.
+    /// read: whoever adds one to what the proxy sets only makes itself unknown.
     pub header: Option<RealIpHeader>,
 }
 
@@ -50,6 +52,14 @@ impl Proxies {
             Self::Anyone => true,
         }
     }
+
+    /// Whether this is the address of a proxy, not only one in a network of theirs, where there may be clients as well.
+    fn are_exactly_at(&self, ip: IpAddr) -> bool {
+        match self {
+            Self::At(networks) => networks.iter().any(|network| *network == IpNet::from(ip)),
+            Self::Anyone => false,
+        }
+    }
 }
 
 /// The header in which proxies say whose a request is.
@@ -72,17 +82,20 @@ impl RealIpHeader {
     }
 }
 
-/// Who is at the other end of a socket.
+/// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Somebody at this address.
     Ip(IpAddr),
     /// Somebody on this host, through a Unix socket.
     Unix,
+    /// Somebody at this address who has spoken as a proxy, by the PROXY protocol, and has not said for whom, or is not
+    /// believed.
+    Proxy(IpAddr),
 }
 
 impl Source {
-    /// None for a Unix socket, which has no address.
+    /// That of a socket. One without an address is a Unix socket.
     pub fn new(address: Option<SocketAddr>) -> Self {
         address.map_or(Self::Unix, |address| Self::Ip(address.ip().to_canonical()))
     }
@@ -90,7 +103,7 @@ impl Source {
     /// Its address. A Unix socket is on this host.
     pub fn ip(self) -> IpAddr {
         match self {
-            Self::Ip(ip) => ip,
+            Self::Ip(ip) | Self::Proxy(ip) => ip,
             Self::Unix => Ipv4Addr::LOCALHOST.into(),
         }
     }
@@ -99,7 +112,7 @@ impl Source {
 /// Who sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Its address, canonical.
+    /// Its address, canonical; that of a proxy if [`Self::standing`] says so.
     pub ip: IpAddr,
     /// What is known of who that is.
     pub standing: Standing,
@@ -109,26 +122,29 @@ pub struct Client {
 #[derive(Debug)]
 pub struct ClientAddress {
     options: ClientAddressOptions,
-    /// That a proxy does not say whose a request is, is logged once.
-    told: Once,
-    /// And once that somebody connects without a header where proxies are to send one.
+    /// Proxies of which the log was told that they do not say whose a request is.
+    told: Mutex<Vec<Source>>,
+    /// That somebody connects without a header where proxies are to send one, is logged once.
     told_without_header: Once,
     /// And that somebody sends a datagram without one there.
     told_of_datagram: Once,
 }
 
+/// So many proxies are told of in the log.
+const MOST_TOLD: usize = 64;
+
 /// What a request's headers say of who sent it.
 enum Said {
     Nothing,
     Client(IpAddr),
-    /// There is something, but it is no address; or there are two.
+    /// There is something, but it is no address, or only a proxy's; or there are two.
     Unclear,
 }
 
 impl ClientAddress {
     /// The rule for all requests of the process.
     pub fn new(options: ClientAddressOptions) -> Self {
-        Self { options, told: Once::new(), told_without_header: Once::new(), told_of_datagram: Once::new() }
+        Self { options, told: Mutex::default(), told_without_header: Once::new(), told_of_datagram: Once::new() }
     }
 
     /// Whether a trusted proxy is there, whose connections are those of many clients.
@@ -136,20 +152,31 @@ impl ClientAddress {
         source == Source::Unix || self.options.proxies.are_at(source.ip())
     }
 
-    /// Who is behind a connection on which a proxy has said by the PROXY protocol for whom it speaks: that one, or the
-    /// other end of the socket if the proxy speaks for itself or is not believed. Where no proxies are named, all that
-    /// connect are believed: the listener is there for proxies alone.
-    pub fn behind(&self, socket: Option<SocketAddr>, named: Option<SocketAddr>) -> Option<SocketAddr> {
-        named.filter(|_| self.is_believed(Source::new(socket))).or(socket)
+    /// Who is behind a connection on which somebody has said by the PROXY protocol for whom it speaks, or that it does not
+    /// say it. Where no proxies are named, all that connect are believed: the listener is there for proxies alone.
+    pub fn behind(&self, socket: Option<SocketAddr>, named: Option<SocketAddr>) -> Source {
+        let source = Source::new(socket);
+        let named = named.map(|named| named.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
+        match (named.filter(|_| self.is_believed(source)), source) {
+            (Some(named), _) => Source::Ip(named),
+            (None, Source::Unix) => Source::Unix,
+            (None, source) => Source::Proxy(source.ip()),
+        }
     }
 
     /// Whether what this proxy says by the PROXY protocol is believed, where it is expected: as [`Self::behind`] has it.
     pub fn is_believed(&self, proxy: Source) -> bool {
         match (&self.options.proxies, proxy) {
             (Proxies::At(networks), _) if networks.is_empty() => true,
-            (proxies, Source::Ip(ip)) => proxies.are_at(ip),
+            (proxies, Source::Ip(ip) | Source::Proxy(ip)) => proxies.are_at(ip),
             (_, Source::Unix) => true,
         }
+    }
+
+    /// Who sends datagrams from an address, or is named there by a proxy. They have no headers: what comes from a proxy
+    /// without being said to be a client's may be anybody's.
+    pub fn of_datagram(&self, ip: IpAddr) -> Standing {
+        if self.options.proxies.are_exactly_at(ip) { Standing::Unclear } else { Standing::Client }
     }
 
     /// Somebody has connected where proxies are to send a header first, and has not sent one.
@@ -179,20 +206,61 @@ impl ClientAddress {
         });
     }
 
-    /// Who sent this request. When a proxy does not say it, the proxy.
+    /// Who sent this request.
     pub fn of(&self, source: Source, headers: &impl Headers, metrics: &Metrics) -> Client {
+        let signs = Signs::of(headers);
+        let Client { ip, standing } = self.known_by(source, headers, signs, metrics);
+        let standing = match standing {
+            Standing::Client | Standing::NoClaims if signs.page => Standing::Page,
+            Standing::Client if signs.browser => Standing::NoClaims,
+            standing => standing,
+        };
+        Client { ip, standing }
+    }
+
+    fn known_by(&self, source: Source, headers: &impl Headers, signs: Signs, metrics: &Metrics) -> Client {
         let ip = source.ip();
-        if source != Source::Unix && !self.options.proxies.are_at(ip) {
-            return Client { ip, standing: Standing::Client };
-        }
-        let standing = match self.said(headers) {
-            Said::Client(ip) => return Client { ip, standing: Standing::Client },
-            Said::Nothing => Standing::Client,
-            Said::Unclear => Standing::NoClaims,
+        let client = Client { ip, standing: Standing::Client };
+        let standing = match source {
+            _ if self.is_proxy(source) => match (self.said(headers), &self.options.proxies, source) {
+                (Said::Client(ip), _, _) => return Client { ip, ..client },
+                (said, Proxies::Anyone, Source::Ip(_)) => return self.fall_back(ip, &said, headers, metrics),
+                _ => Standing::Unclear,
+            },
+            // Of the rest of the world all are told the same, whether or not there is a proxy between.
+            Source::Ip(_) if !signs.proxy || !is_near(ip) => return client,
+            Source::Proxy(_) if self.is_believed(source) => Standing::Unclear,
+            Source::Ip(_) | Source::Proxy(_) | Source::Unix => Standing::Untrusted,
         };
         metrics.real_ip_missing.inc();
-        self.told.call_once(|| self.tell(ip, headers));
+        if self.is_news(source) {
+            tell_of_doubt(source, standing, &self.found(headers));
+        }
         Client { ip, standing }
+    }
+
+    /// With `-x` alone a request is the other end's of the socket if it does not say whose it is, as with the Go retracker.
+    fn fall_back(&self, ip: IpAddr, said: &Said, headers: &impl Headers, metrics: &Metrics) -> Client {
+        metrics.real_ip_missing.inc();
+        if self.is_news(Source::Unix) {
+            let found = self.found(headers);
+            log::warn!(
+                "the proxy at {ip} does not say whose a request is: it came with {found}, so that the proxy's own address \
+                 was taken; have the proxy set it (nginx: proxy_set_header X-Real-IP $remote_addr). This is said once"
+            );
+        }
+        let standing = if matches!(said, Said::Nothing) { Standing::Client } else { Standing::NoClaims };
+        Client { ip, standing }
+    }
+
+    /// Whether the log is to be told of this one.
+    fn is_news(&self, source: Source) -> bool {
+        let mut told = self.told.lock();
+        let is_news = told.len() < MOST_TOLD && !told.contains(&source);
+        if is_news {
+            told.push(source);
+        }
+        is_news
     }
 
     fn said(&self, headers: &impl Headers) -> Said {
@@ -205,27 +273,56 @@ impl ClientAddress {
     }
 
     fn said_in(&self, headers: &impl Headers, name: &str, syntax: Syntax) -> Said {
-        if headers.all(name).next().is_none() {
-            return Said::Nothing;
+        match forwarded::client(headers.all(name), syntax, |ip| self.options.proxies.are_at(ip)) {
+            Named::Client(ip) => Said::Client(ip),
+            // With `-x` all are believed, and the first is the client.
+            Named::Proxy(ip) if !self.options.proxies.are_exactly_at(ip) => Said::Client(ip),
+            Named::Nobody => Said::Nothing,
+            Named::Proxy(_) | Named::Unclear => Said::Unclear,
         }
-        let client = forwarded::client(headers.all(name), syntax, |ip| self.options.proxies.are_at(ip));
-        client.map_or(Said::Unclear, Said::Client)
     }
 
-    fn tell(&self, proxy: IpAddr, headers: &impl Headers) {
+    /// The headers that could say whose a request is, for the log.
+    fn found(&self, headers: &impl Headers) -> String {
         let names: Vec<&str> = match &self.options.header {
             Some(header) => vec![&header.name],
             None => USUAL.iter().map(|(name, _)| *name).collect(),
         };
         let lines = names.iter().flat_map(|&name| headers.all(name).map(move |line| (name, line)));
-        let found: Vec<_> = lines.map(|(name, line)| format!("{name}: \"{}\"", line.escape_ascii())).collect();
-        let found = if found.is_empty() { format!("no {} header", names.join(", ")) } else { found.join(" and ") };
-        log::warn!(
-            "the proxy at {proxy} does not say whose a request is: it came with {found}, so that the proxy's own address \
-             was taken; have the proxy set one header, and name it with REAL_IP_HEADER if it passes on others (nginx: \
-             proxy_set_header X-Real-IP $remote_addr). This is said once"
-        );
+        let found: Vec<_> = lines.take(8).map(|(name, line)| format!("{name}: \"{}\"", shown(line))).collect();
+        if found.is_empty() { format!("no {} header", names.join(", ")) } else { found.join(" and ") }
     }
+}
+
+/// Whether who is there is told what the rest of the world is not.
+fn is_near(ip: IpAddr) -> bool {
+    matches!(Reach::of(ip), Reach::Host | Reach::Link | Reach::Site)
+}
+
+/// A header's value, as far as a log should hold it.
+fn shown(line: &[u8]) -> String {
+    line.get(..100).map_or_else(|| line.escape_ascii().to_string(), |start| format!("{}...", start.escape_ascii()))
+}
+
+fn tell_of_doubt(source: Source, standing: Standing, found: &str) {
+    let proxy = match source {
+        Source::Unix => "behind the Unix socket".to_owned(),
+        Source::Ip(ip) | Source::Proxy(ip) => format!("at {ip}"),
+    };
+    if standing == Standing::Untrusted {
+        // It may be a client that makes up headers, which is nothing to be warned of.
+        log::info!(
+            "a proxy {proxy} passed on a request (it came with {found}) and is none of the trusted ones, so its client gets \
+             public peers only and is not listed as one; if you run that proxy, name it with TRUSTED_PROXIES; see \"Behind \
+             nginx\" in the README. This is said once for each proxy"
+        );
+        return;
+    }
+    log::warn!(
+        "the proxy {proxy} does not say whose a request is: it came with {found}, so its client gets public peers only and is \
+         not listed as one; have the proxy set one header (nginx: proxy_set_header X-Real-IP $remote_addr), and name that with \
+         REAL_IP_HEADER if it passes on others; see \"Behind nginx\" in the README. This is said once for each proxy"
+    );
 }
 
 impl Said {
@@ -249,23 +346,26 @@ mod tests {
     struct Sent<'a>(&'a [(&'a str, &'a str)]);
 
     impl Headers for Sent<'_> {
-        fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-            self.0.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes())
+        fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+            self.0.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))
         }
     }
 
     fn trusted(header: Option<&str>) -> ClientAddress {
-        let proxies = Proxies::At(vec!["10.0.0.0/8".parse().unwrap(), "fd00::1/128".parse().unwrap()]);
+        let proxies = Proxies::At(["10.0.0.0/8", "fd00::1/128", "192.168.1.1/32"].map(|at| at.parse().unwrap()).into());
         ClientAddress::new(ClientAddressOptions {
             proxies,
             header: header.map(|name| RealIpHeader::new(name).unwrap()),
         })
     }
 
-    /// The address, and whether it may be claimed anew.
-    fn of(rule: &ClientAddress, source: Source, sent: &[(&str, &str)]) -> (String, bool) {
-        let Client { ip, standing } = rule.of(source, &Sent(sent), &Metrics::unexposed());
-        (ip.to_string(), standing == Standing::Client)
+    /// The address, and what else is known; of somebody who is unclear only that.
+    fn of(rule: &ClientAddress, source: Source, sent: &[(&str, &str)]) -> String {
+        match rule.of(source, &Sent(sent), &Metrics::unexposed()) {
+            Client { ip, standing: Standing::Client } => ip.to_string(),
+            Client { standing: Standing::Unclear | Standing::Untrusted, .. } => "?".to_owned(),
+            Client { ip, standing } => format!("{ip} {standing:?}"),
+        }
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -282,14 +382,24 @@ mod tests {
     fn every_usual_header_of_a_trusted_proxy_is_believed_and_of_nobody_else() {
         for header in [
             ("X-Real-IP", "203.0.113.5"),
+            ("x-real-ip", "\"[::ffff:203.0.113.5]:80\""),
             ("x-forwarded-for", "6.6.6.6, 203.0.113.5, 10.0.0.2"),
+            ("X-Forwarded-For", "203.0.113.5:4711,"),
             ("Forwarded", "for=6.6.6.6, for=203.0.113.5"),
+            ("Forwarded", "proto=https;for=\"203.0.113.5:1\""),
         ] {
-            for proxy in [at(PROXY), at("::ffff:10.0.0.1"), at("fd00::1"), Source::Unix] {
-                assert_eq!(of(&trusted(None), proxy, &[header]), ("203.0.113.5".into(), true), "{header:?} {proxy:?}");
+            for proxy in [at(PROXY), at("::ffff:10.0.0.1"), at("fd00::1"), Source::Unix, Source::Proxy(ip(PROXY))] {
+                assert_eq!(of(&trusted(None), proxy, &[header]), "203.0.113.5", "{header:?} {proxy:?}");
             }
-            for stranger in ["8.8.8.8", "127.0.0.1", "fd00::2", "192.168.1.1"] {
-                assert_eq!(of(&trusted(None), at(stranger), &[header]), (stranger.into(), true), "{header:?}");
+            for stranger in ["8.8.8.8", "2600::1", "203.0.113.9"] {
+                assert_eq!(of(&trusted(None), at(stranger), &[header]), stranger, "{header:?}");
+            }
+            // A proxy that nobody has named.
+            for near in ["127.0.0.1", "fd00::2", "192.168.1.2", "100.64.0.1", "169.254.1.1", "fe80::1"] {
+                for rule in [&trusted(None), &ClientAddress::new(ClientAddressOptions::default())] {
+                    assert_eq!(of(rule, at(near), &[header]), "?", "{header:?} {near}");
+                    assert_eq!(of(rule, at(near), &[("Via", "1.1 retracker"), ("X-Forwarded-For", "")]), near);
+                }
             }
         }
     }
@@ -297,51 +407,156 @@ mod tests {
     #[test]
     fn a_named_header_is_the_only_one() {
         let sent = [("X-Real-IP", "6.6.6.6"), ("CF-Connecting-IP", "203.0.113.5"), ("Forwarded", "for=7.7.7.7")];
-        assert_eq!(of(&trusted(Some("cf-connecting-ip")), at(PROXY), &sent).0, "203.0.113.5");
-        assert_eq!(of(&trusted(Some("forwarded")), at(PROXY), &sent).0, "7.7.7.7");
-        assert_eq!(of(&trusted(Some("X-Forwarded-For")), at(PROXY), &sent), (PROXY.into(), true));
+        assert_eq!(of(&trusted(Some("cf-connecting-ip")), at(PROXY), &sent), "203.0.113.5");
+        assert_eq!(of(&trusted(Some("forwarded")), at(PROXY), &sent), "7.7.7.7");
+        assert_eq!(of(&trusted(Some("X-Forwarded-For")), at(PROXY), &sent), "?");
     }
 
     #[test]
-    fn headers_must_agree_and_who_brings_them_to_disagree_may_not_claim_either() {
+    fn who_brings_headers_to_disagree_is_unknown() {
         let nginx = ("X-Real-IP", "203.0.113.5");
-        let agrees = [nginx, ("X-Forwarded-For", "6.6.6.6, 203.0.113.5")];
-        assert_eq!(of(&trusted(None), at(PROXY), &agrees), ("203.0.113.5".into(), true));
-        for lie in [("X-Forwarded-For", "6.6.6.6"), ("Forwarded", "for=6.6.6.6"), ("Forwarded", "for=unknown")] {
-            assert_eq!(of(&trusted(None), at(PROXY), &[nginx, lie]), (PROXY.into(), false), "{lie:?}");
+        for agrees in [("X-Forwarded-For", "6.6.6.6, 203.0.113.5"), ("X-Real-IP", " 203.0.113.5"), nginx] {
+            assert_eq!(of(&trusted(None), at(PROXY), &[nginx, agrees]), "203.0.113.5", "{agrees:?}");
         }
-        assert_eq!(of(&trusted(None), at(PROXY), &[("X-Real-IP", "unknown")]), (PROXY.into(), false));
-        // A neighbour of the proxy that speaks for itself.
-        assert_eq!(of(&trusted(None), at(PROXY), &[]), (PROXY.into(), true));
+        for lie in [
+            ("X-Forwarded-For", "6.6.6.6"),
+            ("X-Forwarded-For", "192.168.1.5"),
+            ("X-Forwarded-For", "<script>"),
+            ("Forwarded", "for=6.6.6.6"),
+            ("Forwarded", "for=6.6.6.6;for=203.0.113.5"),
+            ("X-Real-IP", "192.168.1.5"),
+            ("X-Real-IP", ""),
+        ] {
+            for sent in [[nginx, lie], [lie, nginx]] {
+                assert_eq!(of(&trusted(None), at(PROXY), &sent), "?", "{sent:?}");
+            }
+        }
     }
 
     #[test]
-    fn anyone_is_believed_with_x() {
+    fn what_says_nothing_contradicts_nothing() {
+        let nginx = ("X-Real-IP", "203.0.113.5");
+        for nothing in [
+            ("X-Forwarded-For", ""),
+            ("X-Forwarded-For", " , ,"),
+            ("X-Forwarded-For", "unknown"),
+            ("X-Forwarded-For", "-"),
+            ("X-Forwarded-For", "6.6.6.6, unknown"),
+            ("Forwarded", "for=unknown"),
+            ("Forwarded", "for=\"_hidden:_port\""),
+            ("Forwarded", "proto=https"),
+            ("Forwarded", "for=6.6.6.6, by=10.0.0.1;proto=https"),
+        ] {
+            assert_eq!(of(&trusted(None), at(PROXY), &[nginx, nothing]), "203.0.113.5", "{nothing:?}");
+            assert_eq!(of(&trusted(None), at(PROXY), &[nothing]), "?", "alone: {nothing:?}");
+            assert_eq!(of(&trusted(Some(nothing.0)), at(PROXY), &[nginx, nothing]), "?", "named: {nothing:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_names_nobody_or_only_a_proxy_is_no_client() {
+        for rule in [&trusted(None), &trusted(Some("X-Real-IP")), &trusted(Some("X-Forwarded-For"))] {
+            for proxy in
+                [at(PROXY), at("192.168.1.1"), Source::Unix, Source::Proxy(ip(PROXY)), Source::Proxy(ip("8.8.8.8"))]
+            {
+                assert_eq!(of(rule, proxy, &[]), "?", "{proxy:?}");
+                for header in ["X-Real-IP", "X-Forwarded-For"] {
+                    for value in ["unknown", "", "example.com", "fd00::1", "192.168.1.1"] {
+                        assert_eq!(of(rule, proxy, &[(header, value)]), "?", "{proxy:?} {header} {value}");
+                    }
+                }
+            }
+        }
+        // In a network of trusted proxies there may be clients.
+        assert_eq!(of(&trusted(None), at(PROXY), &[("X-Real-IP", "10.0.0.7")]), "10.0.0.7");
+        assert_eq!(of(&trusted(None), at(PROXY), &[("X-Forwarded-For", "10.0.0.7, 10.0.0.8")]), "10.0.0.7");
+    }
+
+    #[test]
+    fn anyone_is_believed_with_x_and_the_socket_is_if_nothing_is_said() {
         let options = ClientAddressOptions { proxies: Proxies::Anyone, header: Some(RealIpHeader::x_real_ip()) };
         let rule = ClientAddress::new(options);
-        assert_eq!(of(&rule, at("8.8.8.8"), &[("x-real-ip", "10.1.1.1")]).0, "10.1.1.1");
-        assert_eq!(of(&rule, at("8.8.8.8"), &[("X-Forwarded-For", "10.1.1.1")]).0, "8.8.8.8");
+        for source in ["8.8.8.8", "127.0.0.1", "10.0.0.1"] {
+            assert_eq!(of(&rule, at(source), &[("x-real-ip", "10.1.1.1")]), "10.1.1.1");
+            assert_eq!(of(&rule, at(source), &[("x-real-ip", source)]), source);
+            assert_eq!(of(&rule, at(source), &[("X-Forwarded-For", "10.1.1.1")]), source);
+            assert_eq!(of(&rule, at(source), &[("X-Real-IP", "unknown")]), source);
+            for junk in ["10.0.0.1, 10.0.0.2", "example.com"] {
+                assert_eq!(of(&rule, at(source), &[("X-Real-IP", junk)]), format!("{source} NoClaims"));
+            }
+        }
+        assert_eq!(of(&rule, Source::Unix, &[]), "?", "it has no address");
+    }
+
+    #[test]
+    fn what_a_web_page_sends_is_no_client_s() {
+        let page = "192.168.1.7 Page";
+        for (sign, known) in [
+            (("Origin", "https://evil.example"), page),
+            (("origin", "null"), page),
+            (("Referer", "http://evil.example/"), page),
+            (("Sec-Fetch-Site", "cross-site"), page),
+            (("Sec-Fetch-Site", "same-site"), page),
+            (("Sec-Fetch-Site", "same-origin"), page),
+            (("Sec-Fetch-Mode", "no-cors"), page),
+            (("Sec-Fetch-Dest", "image"), page),
+            (("Sec-Fetch-Site", "none"), "192.168.1.7"),
+            (("Sec-Fetch-Mode", "navigate"), "192.168.1.7"),
+            (("Accept-Language", "en"), "192.168.1.7 NoClaims"),
+            (("User-Agent", "Mozilla/5.0"), "192.168.1.7"),
+        ] {
+            assert_eq!(of(&trusted(None), at("192.168.1.7"), &[sign]), known, "{sign:?}");
+            assert_eq!(of(&trusted(None), at(PROXY), &[("X-Real-IP", "192.168.1.7"), sign]), known, "{sign:?}");
+            assert_eq!(of(&trusted(None), at(PROXY), &[sign]), "?", "{sign:?}");
+        }
     }
 
     #[test]
     fn the_proxy_protocol_is_believed_where_it_is_expected() {
         let address = |text: &str| Some(SocketAddr::new(ip(text), 1));
-        let behind = |proxies: Proxies, socket| {
+        let behind = |proxies: Proxies, socket, named| {
             let rule = ClientAddress::new(ClientAddressOptions { proxies, header: None });
-            rule.behind(socket, address("203.0.113.5"))
+            let source = rule.behind(socket, named);
+            (source, of(&rule, source, &[]))
         };
         let proxies = || Proxies::At(vec!["10.0.0.0/8".parse().unwrap()]);
         let named = address("203.0.113.5");
+        let client = (at("203.0.113.5"), "203.0.113.5".to_owned());
         for socket in [address("8.8.8.8"), None] {
-            assert_eq!(behind(Proxies::default(), socket), named);
-            assert_eq!(behind(Proxies::Anyone, socket), named);
+            assert_eq!(behind(Proxies::default(), socket, named), client);
+            assert_eq!(behind(Proxies::Anyone, socket, named).0, client.0);
         }
-        assert_eq!(behind(proxies(), address("::ffff:10.0.0.1")), named);
-        assert_eq!(behind(proxies(), None), named);
-        assert_eq!(behind(proxies(), address("8.8.8.8")), address("8.8.8.8"));
-        let rule = ClientAddress::new(ClientAddressOptions::default());
-        assert_eq!(rule.behind(address("10.0.0.1"), None), address("10.0.0.1"));
-        assert_eq!(rule.behind(None, None), None);
+        assert_eq!(behind(proxies(), address("::ffff:10.0.0.1"), named), client);
+        assert_eq!(behind(proxies(), None, named), client);
+        for (proxies, socket, named) in [
+            (proxies(), "8.8.8.8", named),
+            (proxies(), "192.168.1.5", named),
+            (proxies(), "10.0.0.1", None),
+            (proxies(), "10.0.0.1", address("0.0.0.0")),
+            (proxies(), "10.0.0.1", address("10.0.0.2")),
+            (Proxies::default(), "10.0.0.1", None),
+            (Proxies::default(), "8.8.8.8", address("::ffff:0.0.0.0")),
+        ] {
+            assert_eq!(behind(proxies, address(socket), named).1, "?", "{socket} {named:?}");
+        }
+        assert_eq!(behind(proxies(), None, None), (Source::Unix, "?".to_owned()));
+    }
+
+    #[test]
+    fn datagrams_of_a_proxy_that_do_not_say_whose_they_are() {
+        let rule = trusted(None);
+        assert_eq!(rule.of_datagram(ip("192.168.1.1")), Standing::Unclear);
+        for client in ["192.168.1.2", "10.0.0.7", "8.8.8.8"] {
+            assert_eq!(rule.of_datagram(ip(client)), Standing::Client, "{client}");
+        }
+    }
+
+    #[test]
+    fn each_proxy_is_told_of_once_and_no_more_than_so_many() {
+        let rule = trusted(None);
+        assert!(rule.is_news(at(PROXY)) && !rule.is_news(at(PROXY)) && rule.is_news(Source::Unix));
+        let told = (0..=255).filter(|&n| rule.is_news(Source::Ip([10, 1, 1, n].into()))).count();
+        assert_eq!(told, MOST_TOLD - 2);
     }
 
     #[test]
@@ -355,11 +570,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever it sends, a client behind a proxy that adds its address appears under that address, or under the
-        /// proxy's and may not claim another.
+        /// Whatever it sends, a client behind a proxy that adds its address appears under that address or is unknown.
         #[test]
         fn no_lie_wins(
-            lies in proptest::collection::vec((0usize..3, "[ -~]{0,40}|6\\.6\\.6\\.6|for=6\\.6\\.6\\.6"), 0..4),
+            lies in proptest::collection::vec((0usize..3, "[ -~]{0,40}|6\\.6\\.6\\.6|for=6\\.6\\.6\\.6|unknown|-|_a|"), 0..4),
             added in 0usize..3,
         ) {
             let (name, _) = USUAL[added];
@@ -368,9 +582,9 @@ mod tests {
             let mut sent: Vec<_> = kept.map(|(header, value)| (USUAL[*header].0, value.as_str())).collect();
             sent.push((name, if added == 2 { "for=203.0.113.5" } else { "203.0.113.5" }));
             let known = of(&trusted(None), at(PROXY), &sent);
-            prop_assert!(known == ("203.0.113.5".into(), true) || known == (PROXY.into(), false), "{:?} {:?}", sent, known);
+            prop_assert!(known == "203.0.113.5" || known == "?", "{:?} {:?}", sent, known);
             let named = of(&trusted(Some(name)), at(PROXY), &sent);
-            prop_assert_eq!(named, ("203.0.113.5".into(), true), "{:?}", sent);
+            prop_assert_eq!(named, "203.0.113.5", "{:?}", sent);
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod client_address;
 pub mod connections;
 pub mod descriptors;
 pub mod headers;
+pub mod hosts;
 pub mod http;
 pub mod listen;
 pub mod proxied;
@@ -23,6 +24,7 @@ use crate::tracker::Tracker;
 
 use self::client_address::ClientAddress;
 use self::connections::Connections;
+use self::hosts::Hosts;
 
 /// What every request handler may use. One per process.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct Context {
     pub registry: Option<Registry>,
     /// Where a client's address is found.
     pub client_address: ClientAddress,
+    /// Under which names the operator's pages are served.
+    pub hosts: Hosts,
     /// Set when the process has been told to stop.
     pub draining: AtomicBool,
     /// Connections that are open, of all workers together.

@@ -205,7 +205,7 @@ impl Front {
             let _ = if proxied {
                 Box::pin(serve_proxied(socket, source, open, &worker)).await
             } else {
-                front::serve(Fresh { socket, source, unread: Vec::new(), open }, &worker).await
+                front::serve(Fresh { socket, source: Source::new(source), unread: Vec::new(), open }, &worker).await
             };
         });
     }
@@ -214,17 +214,17 @@ impl Front {
 /// Has the proxy say first whose a connection is that comes from this address.
 async fn serve_proxied(
     mut socket: Socket,
-    source: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     mut open: Open<'_>,
     worker: &Worker,
 ) -> io::Result<()> {
     let rule = &worker.context.client_address;
-    let proxy = Source::new(source);
-    let holder = if rule.is_believed(proxy) { Holder::Proxy } else { holder(rule, source) };
+    let proxy = Source::new(address);
+    let holder = if rule.is_believed(proxy) { Holder::Proxy } else { holder(rule, proxy) };
     let opening = open.unless_it_gives_way(holder, Idle::Asked, proxied::open(&mut socket)).await?;
     open.leave();
     let Opening { source: named, rest } = opening.inspect_err(|error| rule.tell_without_header(proxy, error))?;
-    front::serve(Fresh { socket, source: rule.behind(source, named), unread: rest, open }, worker).await
+    front::serve(Fresh { socket, source: rule.behind(address, named), unread: rest, open }, worker).await
 }
 
 /// Whether a connection could not be accepted because the client has given up already.

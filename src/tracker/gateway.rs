@@ -1,24 +1,33 @@
 //! Notices when many clients appear under one private address: a Docker bridge, a proxy or a NAT stands between them
 //! and the tracker, and the addresses that it hands out are useless. It is the most reported fault of all trackers.
+//!
+//! A client that has not ended properly comes back under another id and another port, and its old self is in the swarm until
+//! it expires. So what counts are clients that are there at the same time: of which each announces again after the others
+//! have come.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::bittorrent::address::is_local;
+use crate::bittorrent::{InfoHash, PeerId};
 use crate::store::{Age, Moment};
 
-/// So many others of one swarm at one address are not one person's clients any more: a host rarely has the same
-/// torrent in two of them. Peer ids of different swarms say nothing, because clients use a new one for each torrent.
-const OTHERS: usize = 4;
+/// So many clients of one swarm at one address are not one person's any more: a host rarely has the same torrent in two of
+/// them. Peer ids of different swarms say nothing, because clients use a new one for each torrent.
+const MANY: usize = 5;
 
-/// Addresses that are remembered. There is one as a rule, and a few at most.
-const MAX_GATEWAYS: usize = 64;
+/// Clients of one address that are remembered until it is known whether they are many.
+const MOST_CLIENTS: usize = 16;
+
+/// Addresses that are remembered, of those that hide many clients and of those that may. There is one as a rule, and a few
+/// at most. Past it, the one gives way from which nobody has announced for longest.
+const MOST: usize = 64;
 
 /// An address from which nobody has announced for so long is none any more: somebody has mended it. The slowest clients
 /// come back after half an hour.
@@ -27,10 +36,49 @@ const GONE_AFTER: Duration = Duration::from_hours(1);
 /// The addresses that seem to hide many clients.
 #[derive(Debug)]
 pub(super) struct GatewayWatch {
-    gateways: Mutex<Vec<Gateway>>,
-    /// The length of `gateways`, so that a tracker that sees no gateway takes no lock.
-    count: AtomicUsize,
+    watched: Mutex<Watched>,
+    /// A bit for each address that is watched, and for others by chance, so that an announce from elsewhere takes no lock.
+    marks: AtomicU64,
     gauge: Gauge,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    suspects: Vec<Suspect>,
+    gateways: Vec<Gateway>,
+}
+
+/// An announce that came from the client's own address, whatever it claims.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sighting {
+    /// That address.
+    pub(super) source: IpAddr,
+    /// The torrent.
+    pub(super) swarm: InfoHash,
+    /// The client.
+    pub(super) client: PeerId,
+    /// If the client is new there: how many others of the swarm have that address, gone or not.
+    pub(super) others: usize,
+}
+
+/// An address with more than one client in a swarm.
+#[derive(Debug)]
+struct Suspect {
+    ip: IpAddr,
+    swarm: InfoHash,
+    /// Announces that were seen.
+    seen: u32,
+    stays: Vec<Stay>,
+    /// When it is forgotten, unless another client comes.
+    until: Moment,
+}
+
+/// From which announce of a suspect to which a client was certainly there.
+#[derive(Clone, Copy, Debug)]
+struct Stay {
+    client: PeerId,
+    first: u32,
+    last: u32,
 }
 
 /// An address that seems to hide many clients. Its `Display` says what it is, as far as an address can tell, and what the
@@ -44,44 +92,46 @@ struct Gateway {
 
 impl GatewayWatch {
     pub(super) fn new(gauge: Gauge) -> Self {
-        Self { gateways: Mutex::default(), count: AtomicUsize::new(0), gauge }
+        Self { watched: Mutex::default(), marks: AtomicU64::new(0), gauge }
     }
 
-    /// Learns that a client has joined a swarm in which `others` were at the same address.
-    pub(super) fn joined(&self, now: Moment, ip: IpAddr, others: usize) {
-        if others < OTHERS || !is_local(ip) {
-            return;
+    /// Learns of an announce, and gives what the client is to be told.
+    pub(super) fn saw(&self, now: Moment, sighting: &Sighting) -> Option<Cow<'static, str>> {
+        let ip = sighting.source;
+        let is_watched = self.marks.load(Relaxed) & mark(ip) != 0;
+        if !(is_watched || sighting.others > 0) || !is_local(ip) {
+            return None;
         }
-        let gateway = Gateway { ip, until: now.plus(Age::new(GONE_AFTER)) };
-        let is_news = self.present(now, |gateways| {
-            let is_news = gateways.len() < MAX_GATEWAYS && !gateways.iter().any(|known| known.ip == ip);
-            if is_news {
-                gateways.push(gateway);
+        let until = now.plus(Age::new(GONE_AFTER));
+        let (is_gateway, is_news) = self.present(now, |watched| {
+            if let Some(gateway) = watched.gateways.iter_mut().find(|gateway| gateway.ip == ip) {
+                gateway.until = until;
+                return (true, false);
             }
-            is_news
+            let is_news = watched.suspect(sighting, until);
+            if is_news {
+                watched.suspects.retain(|suspect| suspect.ip != ip);
+                push(&mut watched.gateways, Gateway { ip, until }, |gateway| gateway.until);
+            }
+            (is_news, is_news)
         });
         if is_news {
             log::warn!(
-                "{} clients of one torrent have the address {ip}, and none of them can reach another: {gateway}; see \
+                "{MANY} clients of one torrent or more have the address {ip}, and none of them can reach another: {}; see \
                  \"Troubleshooting\" in the README",
-                others + 1
+                Gateway { ip, until }
             );
         }
+        is_gateway.then(|| warning(ip))
     }
 
-    /// What a client that announces from this address is to be told.
+    /// What a client is to be told that has this address.
     pub(super) fn warning(&self, now: Moment, ip: IpAddr) -> Option<Cow<'static, str>> {
-        if self.count.load(Relaxed) == 0 {
+        if self.marks.load(Relaxed) & mark(ip) == 0 {
             return None;
         }
-        let is_known = self.present(now, |gateways| {
-            let gateway = gateways.iter_mut().find(|gateway| gateway.ip == ip);
-            gateway.map(|gateway| gateway.until = now.plus(Age::new(GONE_AFTER))).is_some()
-        });
-        is_known.then(|| {
-            let page = "its front page tells the operator how to mend that";
-            format!("many clients reach this tracker as {ip}, so that it cannot tell them apart: {page}").into()
-        })
+        let is_known = self.present(now, |watched| watched.gateways.iter().any(|gateway| gateway.ip == ip));
+        is_known.then(|| warning(ip))
     }
 
     /// What the operator is to be told at present, a sentence for each address.
@@ -89,45 +139,115 @@ impl GatewayWatch {
         let notice = |gateway: &Gateway| {
             format!("Many clients reach this tracker as {}, and none of them can reach another: {gateway}.", gateway.ip)
         };
-        self.present(now, |gateways| gateways.iter().map(notice).collect())
+        self.present(now, |watched| watched.gateways.iter().map(notice).collect())
     }
 
     /// Looks at those that are not gone.
-    fn present<T>(&self, now: Moment, look: impl FnOnce(&mut Vec<Gateway>) -> T) -> T {
-        let mut gateways = self.gateways.lock();
-        gateways.retain(|gateway| now < gateway.until);
-        let seen = look(&mut gateways);
-        self.count.store(gateways.len(), Relaxed);
-        self.gauge.set(i64::try_from(gateways.len()).unwrap_or(i64::MAX));
+    fn present<T>(&self, now: Moment, look: impl FnOnce(&mut Watched) -> T) -> T {
+        let mut watched = self.watched.lock();
+        watched.gateways.retain(|gateway| now < gateway.until);
+        watched.suspects.retain(|suspect| now < suspect.until);
+        let seen = look(&mut watched);
+        let ips = watched.gateways.iter().map(|gateway| gateway.ip);
+        let ips = ips.chain(watched.suspects.iter().map(|suspect| suspect.ip));
+        self.marks.store(ips.fold(0, |marks, ip| marks | mark(ip)), Relaxed);
+        self.gauge.set(i64::try_from(watched.gateways.len()).unwrap_or(i64::MAX));
         seen
     }
 }
 
+impl Watched {
+    /// Whether an address hides many clients, as is now known.
+    fn suspect(&mut self, sighting: &Sighting, until: Moment) -> bool {
+        let &Sighting { source: ip, swarm, client, others } = sighting;
+        match self.suspects.iter_mut().find(|suspect| suspect.ip == ip) {
+            Some(suspect) if suspect.swarm == swarm => return suspect.saw(client, until),
+            // A swarm in which it has more clients tells more.
+            Some(suspect) if others <= suspect.stays.len() => return false,
+            Some(suspect) => *suspect = Suspect::new(ip, swarm, until),
+            None if others > 0 => push(&mut self.suspects, Suspect::new(ip, swarm, until), |suspect| suspect.until),
+            None => return false,
+        }
+        self.suspect(&Sighting { others: 0, ..*sighting }, until)
+    }
+}
+
+impl Suspect {
+    fn new(ip: IpAddr, swarm: InfoHash, until: Moment) -> Self {
+        Self { ip, swarm, seen: 0, stays: Vec::new(), until }
+    }
+
+    /// Learns that a client is there. Whether they are many.
+    fn saw(&mut self, client: PeerId, until: Moment) -> bool {
+        self.seen = self.seen.saturating_add(1);
+        if let Some(stay) = self.stays.iter_mut().find(|stay| stay.client == client) {
+            stay.last = self.seen;
+        } else {
+            self.until = until;
+            let stay = Stay { client, first: self.seen, last: self.seen };
+            push_to(&mut self.stays, MOST_CLIENTS, stay, |stay| stay.last);
+        }
+        self.at_once() >= MANY
+    }
+
+    /// How many were there at the same time.
+    fn at_once(&self) -> usize {
+        let when = |moment| self.stays.iter().filter(|stay| (stay.first..=stay.last).contains(&moment)).count();
+        self.stays.iter().map(|stay| when(stay.first)).max().unwrap_or_default()
+    }
+}
+
+/// Adds to a list of [`MOST`], from which the oldest gives way.
+fn push<T, K: Ord>(list: &mut Vec<T>, new: T, age: impl Fn(&T) -> K) {
+    push_to(list, MOST, new, age);
+}
+
+fn push_to<T, K: Ord>(list: &mut Vec<T>, most: usize, new: T, age: impl Fn(&T) -> K) {
+    if list.len() >= most {
+        let oldest = list.iter().enumerate().min_by_key(|(_, item)| age(item)).map(|(at, _)| at);
+        oldest.map(|at| list.swap_remove(at));
+    }
+    list.push(new);
+}
+
+/// A bit for an address.
+fn mark(ip: IpAddr) -> u64 {
+    let sum = |octets: &[u8]| octets.iter().fold(0_u8, |sum, octet| sum.wrapping_mul(31).wrapping_add(*octet));
+    let sum = match ip {
+        IpAddr::V4(ip) => sum(&ip.octets()),
+        IpAddr::V6(ip) => sum(&ip.octets()),
+    };
+    1 << (sum % 64)
+}
+
+fn warning(ip: IpAddr) -> Cow<'static, str> {
+    let page = "its front page tells the operator how to mend that";
+    format!("many clients reach this tracker as {ip}, so that it cannot tell them apart: {page}").into()
+}
+
 impl fmt::Display for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ip = self.ip;
-        match ip {
+        f.write_str(match self.ip {
             // The first address of a bridge network, of which Docker makes 172.17.0.0/16 to 172.31.0.0/16.
-            IpAddr::V4(v4) if matches!(v4.octets(), [172, 17..=31, _, 1]) => f.write_str(
+            IpAddr::V4(v4) if matches!(v4.octets(), [172, 17..=31, _, 1]) => {
                 "it is the address of Docker's bridge; give the container the host's network (network_mode: host in \
                  docker-compose.yml), and let clients on the Docker host announce to its address on the LAN, not to \
-                 localhost",
-            ),
-            IpAddr::V4(v4) if matches!(v4.octets(), [192, 168, 65, _]) => f.write_str(
+                 localhost"
+            }
+            IpAddr::V4(v4) if matches!(v4.octets(), [192, 168, 65, _]) => {
                 "it is an address of Docker Desktop, which hides those of all clients; run the program itself, without \
-                 Docker",
-            ),
-            _ if ip.is_loopback() => write!(
-                f,
-                "a reverse proxy on this host, or another program, stands before them; have it set X-Real-IP, and start \
-                 retracker with TRUSTED_PROXIES={ip}"
-            ),
-            _ => write!(
-                f,
-                "a reverse proxy or a router with NAT stands before them; have a proxy set X-Real-IP, and start retracker \
-                 with TRUSTED_PROXIES={ip}; with NAT, run one tracker on each side"
-            ),
-        }
+                 Docker"
+            }
+            ip if ip.is_loopback() => {
+                "a reverse proxy on this host, or another program, stands before them; if it is a proxy of yours, have it \
+                 say whose each request is, as \"Behind nginx\" in the README shows"
+            }
+            _ => {
+                "a reverse proxy or a router with NAT stands before them, or one host runs them all; if it is a proxy of \
+                 yours, have it say whose each request is, as \"Behind nginx\" in the README shows; with NAT, run one \
+                 tracker on each side"
+            }
+        })
     }
 }
 
@@ -143,28 +263,91 @@ mod tests {
         Moment::after(duration)
     }
 
+    /// A watch, and how many clients have joined each swarm at an address.
+    struct Lan {
+        watch: GatewayWatch,
+        joined: std::collections::HashSet<(IpAddr, u8, u8)>,
+    }
+
+    impl Lan {
+        fn new() -> Self {
+            Self { watch: GatewayWatch::new(Gauge::default()), joined: std::collections::HashSet::new() }
+        }
+
+        /// A client announces; whether it is warned.
+        fn announces(&mut self, now: Moment, at: IpAddr, swarm: u8, client: u8) -> bool {
+            let others = self.joined.iter().filter(|(ip, of, _)| (*ip, *of) == (at, swarm)).count();
+            let is_new = self.joined.insert((at, swarm, client));
+            let sighting = Sighting {
+                source: at,
+                swarm: InfoHash([swarm; 20]),
+                client: PeerId([client; 20]),
+                others: if is_new { others } else { 0 },
+            };
+            self.watch.saw(now, &sighting).is_some()
+        }
+
+        /// So many clients of a swarm are behind an address; whether the last of them is warned in the second round.
+        fn share(&mut self, now: Moment, at: IpAddr, clients: u8) -> bool {
+            let mut warned = false;
+            for _ in 0..2 {
+                (0..clients).for_each(|client| warned = self.announces(now, at, 1, client));
+            }
+            warned
+        }
+
+        fn count(&self, now: Moment) -> usize {
+            let notices = self.watch.notices(now).len();
+            assert_eq!(self.watch.gauge.get(), i64::try_from(notices).unwrap());
+            notices
+        }
+    }
+
     #[test]
     fn a_gateway_is_one_for_as_long_as_somebody_announces_from_there() {
-        let gauge = Gauge::default();
-        let watch = GatewayWatch::new(gauge.clone());
         let bridge = ip("172.17.0.1");
         let start = Moment::after(Duration::ZERO);
-        watch.joined(start, bridge, OTHERS - 1);
-        watch.joined(start, ip("203.0.113.5"), 100);
-        assert_eq!((watch.notices(start), gauge.get()), (vec![], 0));
+        let mut lan = Lan::new();
+        assert!(!lan.share(start, bridge, 4) && !lan.share(start, ip("8.8.8.8"), 100));
+        assert_eq!(lan.count(start), 0);
 
-        watch.joined(start, bridge, OTHERS);
-        watch.joined(start, bridge, OTHERS + 1);
-        assert_eq!((watch.notices(start).len(), gauge.get()), (1, 1));
+        assert!(lan.share(start, bridge, 5));
+        assert_eq!(lan.count(start), 1);
         let later = after(Duration::from_mins(59));
-        assert!(watch.warning(later, bridge).is_some_and(|warning| warning.contains("172.17.0.1")));
-        assert!(watch.warning(later, ip("172.17.0.2")).is_none());
+        assert!(lan.announces(later, bridge, 9, 1), "another swarm");
+        assert!(!lan.announces(later, ip("172.17.0.2"), 1, 1));
+        assert!(lan.watch.warning(later, bridge).is_some_and(|warning| warning.contains("172.17.0.1")));
 
         // An hour after it was found, but not after the last announce.
-        assert_eq!(watch.notices(after(Duration::from_mins(61))).len(), 1);
+        assert_eq!(lan.count(after(Duration::from_mins(61))), 1);
         let mended = after(Duration::from_hours(2));
-        assert_eq!((watch.notices(mended), gauge.get()), (vec![], 0));
-        assert!(watch.warning(mended, bridge).is_none());
+        assert_eq!(lan.count(mended), 0);
+        assert!(!lan.announces(mended, bridge, 1, 1) && lan.watch.warning(mended, bridge).is_none());
+    }
+
+    #[test]
+    fn a_client_that_comes_back_under_another_id_is_one() {
+        let home = ip("192.168.1.5");
+        for announces in 1..4 {
+            let mut lan = Lan::new();
+            // Beside one that stays.
+            for client in 1..50 {
+                assert!(!lan.announces(Moment::after(Duration::ZERO), home, 1, 0));
+                for _ in 0..announces {
+                    assert!(!lan.announces(Moment::after(Duration::ZERO), home, 1, client), "{client}");
+                }
+            }
+            assert_eq!(lan.count(Moment::after(Duration::ZERO)), 0);
+        }
+    }
+
+    #[test]
+    fn the_swarm_with_the_most_clients_tells() {
+        let mut lan = Lan::new();
+        let (now, bridge) = (Moment::after(Duration::ZERO), ip("172.17.0.1"));
+        assert!(!lan.announces(now, bridge, 7, 1) && !lan.announces(now, bridge, 7, 2), "two in another");
+        assert!(!lan.share(now, bridge, 5), "it begins with the third");
+        assert!(lan.share(now, bridge, 5));
     }
 
     #[test]
@@ -176,15 +359,30 @@ mod tests {
         assert!(said("192.168.65.1").contains("Docker Desktop"));
         for address in ["127.0.0.1", "::1", "172.17.0.2", "172.16.0.1", "192.168.1.1", "fd00::1"] {
             let said = said(address);
-            assert!(said.contains(&format!("TRUSTED_PROXIES={address}")) && !said.contains("Docker"), "{said}");
+            assert!(said.contains("Behind nginx") && !said.contains("Docker") && !said.contains(address), "{said}");
         }
     }
 
     #[test]
-    fn no_more_is_remembered_than_there_can_be() {
-        let watch = GatewayWatch::new(Gauge::default());
-        let now = Moment::after(Duration::ZERO);
-        (0..=255).for_each(|n| watch.joined(now, [10, 0, 0, n].into(), OTHERS));
-        assert_eq!(watch.notices(now).len(), MAX_GATEWAYS);
+    fn old_ones_give_way() {
+        let mut lan = Lan::new();
+        let bridge = ip("172.17.0.1");
+        let mut now = Duration::ZERO;
+        assert!(lan.share(after(now), bridge, 5));
+        for n in 0..=255 {
+            now += Duration::from_secs(1);
+            lan.share(after(now), [10, 0, 0, n].into(), 5);
+            assert!(lan.announces(after(now), bridge, 1, 1), "it is in use");
+        }
+        assert_eq!(lan.count(after(now)), MOST);
+        assert!(lan.watch.warning(after(now), ip("10.0.0.0")).is_none());
+        // And those that only may be some.
+        let mut lan = Lan::new();
+        for n in 0..=255 {
+            now += Duration::from_secs(1);
+            (0..2).for_each(|client| assert!(!lan.announces(after(now), [10, 0, 1, n].into(), 1, client)));
+        }
+        assert_eq!(lan.watch.watched.lock().suspects.len(), MOST);
+        assert!(lan.share(after(now), bridge, 5));
     }
 }

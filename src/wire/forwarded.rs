@@ -33,38 +33,53 @@ impl Syntax {
     }
 }
 
-/// The client's address in the lines of one header, in their order. None when a trusted proxy did not say it: with
-/// `unknown`, with a name of its own (RFC 7239, section 6.3) or with junk; or when there is no line.
-///
-/// When all addresses are those of trusted proxies, the first is the client: one of the proxies has asked itself.
+/// Whom a header names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// The client at this address, canonical.
+    Client(IpAddr),
+    /// All are trusted proxies, and this is the first of them: it has asked itself, or does not say who asked it.
+    Proxy(IpAddr),
+    /// Nobody: it is not there, is empty, or says that it does not say.
+    Nobody,
+    /// It cannot be read, or says several things.
+    Unclear,
+}
+
+/// What one element of a header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Ip(IpAddr),
+    /// Nothing: `unknown`, a name of the proxy's own (RFC 7239, section 6.3), or what programs write for nothing.
+    Hidden,
+    Junk,
+}
+
+/// Whom the lines of one header, in their order, name.
 pub fn client<'a>(
     lines: impl IntoIterator<Item = &'a [u8]>,
     syntax: Syntax,
     is_trusted: impl Fn(IpAddr) -> bool,
-) -> Option<IpAddr> {
-    let mut client = None;
+) -> Named {
+    let node = match syntax {
+        Syntax::Forwarded => forwarded_for,
+        Syntax::XForwardedFor => node,
+        Syntax::Single => return single(lines, is_trusted),
+    };
+    let mut named = None;
     for line in lines {
         // Lines are one list (RFC 9110, section 5.3), and later ones stand to the right.
-        let (found, is_decided) = match syntax {
-            Syntax::Forwarded => in_list(line, forwarded_for, &is_trusted),
-            Syntax::XForwardedFor => in_list(line, address, &is_trusted),
-            // Who should have replaced the header has added one.
-            Syntax::Single => (address(line), true),
-        };
-        if is_decided || client.is_none() {
-            client = Some(found);
+        match in_list(line, node, &is_trusted) {
+            Some(Named::Proxy(ip)) => drop(named.get_or_insert(Named::Proxy(ip))),
+            Some(decided) => named = Some(decided),
+            None => {}
         }
     }
-    client.flatten()
+    named.unwrap_or(Named::Nobody)
 }
 
-/// The client in one line of a list, and whether it is certain: not when all in it are trusted proxies. An empty line
-/// says nothing.
-fn in_list(
-    line: &[u8],
-    node: impl Fn(&[u8]) -> Option<IpAddr>,
-    is_trusted: impl Fn(IpAddr) -> bool,
-) -> (Option<IpAddr>, bool) {
+/// Whom one line of a list names. None when it is empty.
+fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr) -> bool) -> Option<Named> {
     let mut leftmost = None;
     let mut rest = Some(line);
     while let Some(line) = rest {
@@ -74,11 +89,36 @@ fn in_list(
             continue;
         }
         match node(element) {
-            Some(ip) if is_trusted(ip) => leftmost = Some(ip),
-            found => return (found, true),
+            Node::Ip(ip) if is_trusted(ip) => leftmost = Some(Named::Proxy(ip)),
+            // It was a trusted proxy that does not say whom it was asked by.
+            Node::Hidden => return Some(Named::Nobody),
+            Node::Ip(ip) => return Some(Named::Client(ip)),
+            Node::Junk => return Some(Named::Unclear),
         }
     }
-    (leftmost, false)
+    leftmost
+}
+
+/// Whom a header names that is no list. If it is there several times, or was made a list of on the way, one of them is the
+/// proxy's and the others are anybody's: they must be the same.
+fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpAddr) -> bool) -> Named {
+    let mut found = None;
+    for line in lines {
+        let is_empty = line.trim_ascii().is_empty();
+        let elements = line.split(|&byte| byte == b',').filter(|element| is_empty || !element.trim_ascii().is_empty());
+        for element in elements {
+            let node = node(element);
+            if *found.get_or_insert(node) != node {
+                return Named::Unclear;
+            }
+        }
+    }
+    match found {
+        Some(Node::Ip(ip)) if is_trusted(ip) => Named::Proxy(ip),
+        Some(Node::Ip(ip)) => Named::Client(ip),
+        Some(Node::Hidden) | None => Named::Nobody,
+        Some(Node::Junk) => Named::Unclear,
+    }
 }
 
 /// The part behind the last separator that is not in a quoted string, and what is before that separator.
@@ -102,8 +142,8 @@ fn ends_in_escape(text: &[u8]) -> bool {
     text.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
-/// The `for` of an element of `Forwarded`. None also when it is there twice: nobody knows which of them is meant.
-fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
+/// The `for` of an element of `Forwarded`. When it is there twice, nobody knows which of them is meant.
+fn forwarded_for(element: &[u8]) -> Node {
     let mut found = None;
     let mut rest = Some(element);
     while let Some(pairs) = rest {
@@ -111,10 +151,10 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
         rest = before;
         let Some(value) = value_of_for(pair) else { continue };
         if found.replace(value).is_some() {
-            return None;
+            return Node::Junk;
         }
     }
-    address(unquoted(found?)?)
+    found.map_or(Node::Hidden, node)
 }
 
 fn value_of_for(pair: &[u8]) -> Option<&[u8]> {
@@ -122,17 +162,23 @@ fn value_of_for(pair: &[u8]) -> Option<&[u8]> {
     name.eq_ignore_ascii_case(b"for=").then_some(value)
 }
 
-/// A value without its quotes. No escape means anything in an address, so that one with a backslash is none.
-fn unquoted(value: &[u8]) -> Option<&[u8]> {
-    match value.strip_prefix(b"\"") {
-        Some(quoted) => quoted.strip_suffix(b"\""),
-        None => Some(value),
-    }
-}
+/// What programs write that have nothing to say.
+const NOTHING: [&[u8]; 6] = [b"", b"-", b"unknown", b"null", b"(null)", b"none"];
 
-/// An address, canonical, with or without brackets and a port.
-fn address(text: &[u8]) -> Option<IpAddr> {
-    std::str::from_utf8(text).ok().and_then(parse_ip)
+/// An address, canonical, with or without quotes, brackets and a port. No escape means anything in an address, so that one
+/// with a backslash is none.
+fn node(text: &[u8]) -> Node {
+    let text = text.trim_ascii();
+    let text = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text).trim_ascii();
+    let host = text.split(|&byte| byte == b':').next().unwrap_or_default();
+    let is_nothing = NOTHING.iter().any(|nothing| host.eq_ignore_ascii_case(nothing)) && !text.starts_with(b":");
+    if is_nothing || text.starts_with(b"_") {
+        return Node::Hidden;
+    }
+    match std::str::from_utf8(text).ok().and_then(parse_ip) {
+        Some(ip) => Node::Ip(ip),
+        None => Node::Junk,
+    }
 }
 
 #[cfg(test)]
@@ -148,9 +194,14 @@ mod tests {
         }
     }
 
+    /// The client's address, that of a `proxy`, `-` for nobody or `?` for what is unclear.
     fn of(syntax: Syntax, lines: &[&str]) -> String {
-        let client = client(lines.iter().map(|line| line.as_bytes()), syntax, is_trusted);
-        client.map_or("-".to_owned(), |ip| ip.to_string())
+        match client(lines.iter().map(|line| line.as_bytes()), syntax, is_trusted) {
+            Named::Client(ip) => ip.to_string(),
+            Named::Proxy(ip) => format!("proxy {ip}"),
+            Named::Nobody => "-".to_owned(),
+            Named::Unclear => "?".to_owned(),
+        }
     }
 
     #[test]
@@ -168,8 +219,8 @@ mod tests {
             (&["6.6.6.6,203.0.113.5 , 10.0.0.1,10.0.0.2"], "203.0.113.5"),
             (&["6.6.6.6", "203.0.113.5", "10.0.0.1"], "203.0.113.5"),
             (&["6.6.6.6", "203.0.113.5", ""], "203.0.113.5"),
-            (&["10.0.0.3, 10.0.0.1"], "10.0.0.3"),
-            (&["10.0.0.3", "10.0.0.1"], "10.0.0.3"),
+            (&["10.0.0.3, 10.0.0.1"], "proxy 10.0.0.3"),
+            (&["10.0.0.3", "10.0.0.1"], "proxy 10.0.0.3"),
             (&["203.0.113.5, ,, 10.0.0.1,"], "203.0.113.5"),
             (&["2001:db8::5, fd00::1"], "2001:db8::5"),
             (&["[2001:db8::5]:4711"], "2001:db8::5"),
@@ -179,7 +230,17 @@ mod tests {
             (&["203.0.113.5, unknown, 10.0.0.1"], "-"),
             (&["unknown, 203.0.113.5"], "203.0.113.5"),
             (&["<script>, 203.0.113.5"], "203.0.113.5"),
+            (&["203.0.113.5, <script>"], "?"),
+            (&["203.0.113.5, <script>, 10.0.0.1"], "?"),
+            (&["203.0.113.5, localhost"], "?"),
             (&["", ","], "-"),
+            (&["Unknown"], "-"),
+            (&["-"], "-"),
+            (&["_hidden"], "-"),
+            (&["6.6.6.6", "unknown", "10.0.0.1"], "-"),
+            (&[" \"[2001:db8::5]:4711\" "], "2001:db8::5"),
+            (&["\"203.0.113.5\", \"10.0.0.1:80\""], "203.0.113.5"),
+            (&["[fe80::5%eth0]:80"], "fe80::5"),
             (&[], "-"),
         ] {
             assert_eq!(of(Syntax::XForwardedFor, lines), client, "{lines:?}");
@@ -203,9 +264,14 @@ mod tests {
             (&["for=192.0.2.43;ext=\"a \\\", for=6.6.6.6\""], "192.0.2.43"),
             // Without a `for`, or with two, nobody knows.
             (&["for=192.0.2.43, by=10.0.0.1"], "-"),
-            (&["for=192.0.2.43;for=6.6.6.6"], "-"),
+            (&["proto=https"], "-"),
+            (&["for=192.0.2.43;for=6.6.6.6"], "?"),
             (&["192.0.2.43"], "-"),
-            (&["for=\"192.0.2.43"], "-"),
+            (&["for=\"192.0.2.43"], "?"),
+            (&["for=\"_hidden:_port\""], "-"),
+            (&["for=\"Unknown:4711\""], "-"),
+            (&["for=unknown", "for=10.0.0.1"], "-"),
+            (&["for=\"192.0.2.43\\\""], "?"),
         ] {
             assert_eq!(of(Syntax::Forwarded, lines), client, "{lines:?}");
         }
@@ -223,12 +289,28 @@ mod tests {
     }
 
     #[test]
-    fn a_single_address_is_that_of_the_last_line() {
-        assert_eq!(of(Syntax::Single, &[" 203.0.113.5 "]), "203.0.113.5");
-        assert_eq!(of(Syntax::Single, &["6.6.6.6", "203.0.113.5"]), "203.0.113.5");
-        assert_eq!(of(Syntax::Single, &["10.0.0.5"]), "10.0.0.5");
-        assert_eq!(of(Syntax::Single, &["6.6.6.6, 203.0.113.5"]), "-");
-        assert_eq!(of(Syntax::Single, &[]), "-");
+    fn a_single_address_is_the_only_one() {
+        for (lines, client) in [
+            (&[" 203.0.113.5 "][..], "203.0.113.5"),
+            (&["203.0.113.5", "203.0.113.5"], "203.0.113.5"),
+            (&["203.0.113.5,::ffff:203.0.113.5"], "203.0.113.5"),
+            (&["203.0.113.5,"], "203.0.113.5"),
+            (&["\"[2001:db8::5]:4711\""], "2001:db8::5"),
+            (&["fe80::5%eth0"], "fe80::5"),
+            (&["10.0.0.5"], "proxy 10.0.0.5"),
+            (&["6.6.6.6", "203.0.113.5"], "?"),
+            (&["6.6.6.6, 203.0.113.5"], "?"),
+            (&["6.6.6.6", ""], "?"),
+            (&["6.6.6.6", "unknown"], "?"),
+            (&["example.com"], "?"),
+            (&["::5::"], "?"),
+            (&["", ""], "-"),
+            (&["unknown"], "-"),
+            (&["(null)"], "-"),
+            (&[], "-"),
+        ] {
+            assert_eq!(of(Syntax::Single, lines), client, "{lines:?}");
+        }
     }
 
     fn written(ip: IpAddr, syntax: Syntax) -> String {

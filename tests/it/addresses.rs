@@ -1,6 +1,9 @@
 //! 4. Whose address it is.
 
-use crate::dsl::{Connection, Server, announce, observer, retracker};
+use crate::dsl::{Connection, Reply, Server, announce, escape, id, observer, retracker};
+use crate::fake_tracker::{FakeTracker, sends};
+use crate::proxied::version_1;
+use crate::service::{ONE_PEER, forwarders};
 
 /// The address under which a client is known that sends this in `X-Real-IP`.
 fn known_as(connection: &mut Connection, real_ip: &str) -> String {
@@ -88,17 +91,30 @@ fn s4_2_a_missing_or_unparsable_header_falls_back_to_the_socket_and_is_told_once
     }
 }
 
-/// The address under which a client is known whose request has these headers.
+/// The address under which a client is known whose request has these headers; none if it is not known.
 fn known_with(server: &Server, headers: &[(&str, &str)]) -> String {
-    server.connect().announce_with(&announce("t", "a"), headers).external_ip()
+    known(&server.connect().announce_with(&announce("t", "a"), headers))
+}
+
+/// The address that a client is told that it has, or `?` with a warning.
+pub(crate) fn known(reply: &Reply) -> String {
+    if reply.tree().get("external ip").is_some() {
+        return reply.external_ip();
+    }
+    let warning = reply.string("warning message").unwrap();
+    assert!(warning.contains("not listed") && warning.contains("REAL_IP_HEADER"), "{warning}");
+    "?".to_owned()
 }
 
 #[test]
 fn s4_2_the_headers_of_trusted_proxies() {
     let by_flag = || retracker(&["--trusted-proxies", "10.0.0.0/8, 127.0.0.1"]);
-    for setup in
-        [by_flag(), by_flag().env("TRUSTED_PROXIES", "10.0.0.1"), retracker(&[]).env("TRUSTED_PROXIES", "127.0.0.0/8")]
-    {
+    for (setup, by_network) in [
+        (by_flag(), false),
+        (by_flag().env("TRUSTED_PROXIES", "10.0.0.1"), false),
+        (retracker(&[]).env("TRUSTED_PROXIES", "127.0.0.0/8"), true),
+        (retracker(&[]).env("TRUSTED_PROXIES", "::ffff:127.0.0.0/104"), true),
+    ] {
         let server = setup.start();
         for (header, known) in [
             (("X-Real-IP", "203.0.113.5"), "203.0.113.5"),
@@ -107,12 +123,18 @@ fn s4_2_the_headers_of_trusted_proxies() {
             (("X-Forwarded-For", "6.6.6.6, [2001:db8::5]:4711"), "2001:db8::5"),
             (("Forwarded", "for=6.6.6.6, for=203.0.113.5;proto=http;by=127.0.0.1"), "203.0.113.5"),
             (("Forwarded", "for=\"[2001:db8::5]:4711\""), "2001:db8::5"),
-            (("Forwarded", "for=unknown"), "127.0.0.1"),
-            (("Forwarded", "for=6.6.6.6, for=_hidden"), "127.0.0.1"),
+            (("Forwarded", "for=unknown"), "?"),
+            (("Forwarded", "for=6.6.6.6, for=_hidden"), "?"),
+            (("Forwarded", "proto=https"), "?"),
+            (("X-Real-IP", ""), "?"),
+            (("X-Real-IP", "-"), "?"),
+            (("X-Real-IP", "example.com"), "?"),
+            (("X-Real-IP", "127.0.0.1"), if by_network { "127.0.0.1" } else { "?" }),
+            (("X-Real-IP", "\"[2001:db8::5]:4711\""), "2001:db8::5"),
         ] {
             assert_eq!(known_with(&server, &[header]), known, "{header:?}");
         }
-        assert_eq!(known_with(&server, &[]), "127.0.0.1");
+        assert_eq!(known_with(&server, &[]), "?");
     }
 }
 
@@ -124,7 +146,7 @@ fn s4_2_the_header_of_a_name() {
         ("x-forwarded-for", "6.6.6.6, 203.0.113.5", "203.0.113.5"),
         ("Forwarded", "for=6.6.6.6, for=203.0.113.5", "203.0.113.5"),
         ("CF-Connecting-IP", "203.0.113.5", "203.0.113.5"),
-        ("CF-Connecting-IP", "6.6.6.6, 203.0.113.5", "127.0.0.1"),
+        ("CF-Connecting-IP", "6.6.6.6, 203.0.113.5", "?"),
     ] {
         let [by_flag, by_variable] = [
             retracker(&[&proxies[..], &["--real-ip-header", name]].concat()),
@@ -161,9 +183,10 @@ fn s4_2_spoofed_headers_do_not_win() {
         for lie in lies.into_iter().filter(|(name, _)| *name != honest.0) {
             let claim = announce("t", "a").at("192.0.2.1");
             let reply = server.connect().announce_with(&claim, &[honest, lie]);
-            assert_eq!(reply.external_ip(), "127.0.0.1", "{honest:?} {lie:?}");
+            assert_eq!(known(&reply), "?", "{honest:?} {lie:?}");
         }
     }
+    assert_eq!(server.announce(&observer("t")).peers(), [""; 0]);
     let told = server.logged("does not say whose a request is");
     assert!(told.contains("6.6.6.6") && told.contains("REAL_IP_HEADER"), "{told}");
 }
@@ -173,7 +196,74 @@ fn s4_2_x_with_trusted_proxies_is_their_x_real_ip_only() {
     let server = Server::start(&["-x", "--trusted-proxies", "127.0.0.1"]);
     let headers = [("X-Real-IP", "203.0.113.5"), ("X-Forwarded-For", "6.6.6.6")];
     assert_eq!(known_with(&server, &headers), "203.0.113.5");
-    assert_eq!(known_with(&server, &headers[1..]), "127.0.0.1");
+    assert_eq!(known_with(&server, &headers[1..]), "?");
+}
+
+#[test]
+fn s4_2_who_is_unclear_is_placed_nowhere() {
+    let named = ["--trusted-proxies", "127.0.0.1", "--real-ip-header", "X-Real-IP"];
+    let (honest, lie) = (("X-Real-IP", "8.8.8.8"), ("X-Forwarded-For", "192.168.1.9"));
+    for (args, headers, remedy) in [
+        (&named[..2], &[honest, lie][..], "REAL_IP_HEADER"),
+        (&named[..2], &[("X-Forwarded-For", "6.6.6.6, 8.8.8.8"), ("Forwarded", "for=192.168.1.9")], "REAL_IP_HEADER"),
+        (&named, &[honest, ("X-Real-IP", "192.168.1.9")], "REAL_IP_HEADER"),
+        (&named, &[lie], "REAL_IP_HEADER"),
+        (&named, &[("X-Real-IP", "bogus")], "REAL_IP_HEADER"),
+        (&named, &[], "REAL_IP_HEADER"),
+        // A proxy that nobody has named.
+        (&[], &[lie], "TRUSTED_PROXIES"),
+        (&[], &[honest], "TRUSTED_PROXIES"),
+        (&[], &[("Forwarded", "for=unknown"), ("Via", "1.1 squid")], "TRUSTED_PROXIES"),
+    ] {
+        let upstream = FakeTracker::start(sends(ONE_PEER));
+        let file = forwarders(&upstream);
+        let listen = "127.0.0.1:0,proxy+tcp://127.0.0.1:0";
+        let args = [&["-p", "-f", file.path().to_str().unwrap()], args].concat();
+        let server = retracker(&args).env("LISTEN_ADDR", listen).start();
+        // Neighbours and the world come by another way.
+        let mut others = Connection::to(server.addresses()[1].strip_prefix("proxy+tcp://").unwrap());
+        others.send(version_1("127.0.0.2:1"));
+        for ip in ["192.168.1.5", "9.9.9.9"] {
+            others.announce(&announce("t", ip).at(ip));
+        }
+        let context = format!("{args:?} {headers:?}");
+        let victim = announce("t", "192.168.1.5").at("192.168.1.5");
+        for request in [announce("t", "unclear").port(1), victim.clone().event("stopped"), victim.seed()] {
+            for _ in 0..2 {
+                let reply = server.connect().announce_with(&request, headers);
+                let is_stopped = request.query().contains("stopped");
+                assert_eq!(reply.peers(), ["9.9.9.9:6881"][usize::from(is_stopped)..], "{context}");
+                assert!(reply.string("warning message").is_some_and(|warning| warning.contains(remedy)), "{context}");
+            }
+        }
+        let scrape = others.get(format!("/scrape?info_hash={}", escape(&id("t")))).text();
+        assert!(scrape.contains("8:completei0e") && scrape.contains("10:incompletei2e"), "{context}: {scrape}");
+        let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+        assert!(metrics.contains("retracker_announces_unlisted_total{reason=\"unclear\"} 6\n"), "{metrics}");
+        assert!(metrics.contains("retracker_real_ip_missing_total 6\n"), "{metrics}");
+        let log = server.stop().stderr;
+        assert_eq!(log.iter().filter(|line| line.contains(remedy)).count(), 1, "{log:?}");
+        let told = upstream.requests();
+        assert!(!told.iter().any(|told| told.contains("unclear") || told.contains("stopped")), "{context}: {told:?}");
+    }
+}
+
+#[test]
+fn s4_2_what_says_nothing_contradicts_nothing() {
+    let server = Server::start(&["--trusted-proxies", "127.0.0.1"]);
+    for nothing in [
+        ("X-Forwarded-For", ""),
+        ("X-Forwarded-For", "unknown"),
+        ("X-Forwarded-For", "-"),
+        ("X-Forwarded-For", ", ,"),
+        ("X-Forwarded-For", "\"203.0.113.5:80\","),
+        ("Forwarded", "proto=https"),
+        ("Forwarded", "for=_hidden"),
+        ("Forwarded", ""),
+        ("X-Real-IP", "203.0.113.5 "),
+    ] {
+        assert_eq!(known_with(&server, &[("X-Real-IP", "203.0.113.5"), nothing]), "203.0.113.5", "{nothing:?}");
+    }
 }
 
 #[test]
@@ -190,9 +280,12 @@ fn s4_2_the_proxy_behind_a_unix_socket_is_believed() {
             "203.0.113.5",
         ),
         (&["--trusted-proxies", "10.0.0.1"], &[("X-Forwarded-For", "203.0.113.5, 10.0.0.1")], "203.0.113.5"),
-        (&[], &[], "127.0.0.1"),
+        // What comes through it without a header may be anybody's.
+        (&[], &[], "?"),
+        (&["-x"], &[("X-Forwarded-For", "203.0.113.5")], "?"),
     ] {
         let server = Server::start(&[&["-l", &unix], args].concat());
+        assert_eq!(retracker(&["healthcheck", "-l", &unix]).run().code, Some(0));
         assert_eq!(known_with(&server, headers), known, "{args:?} {headers:?}");
         server.stop();
     }
@@ -243,6 +336,36 @@ fn s4_3_whose_claims_count_is_a_setting() {
 }
 
 #[test]
+fn s4_3_a_web_page_is_no_client() {
+    let server = Server::start(&["-p"]);
+    let mut connection = server.connect();
+    connection.announce(&announce("t", "a").at("10.0.0.1"));
+    connection.announce(&announce("t", "b"));
+    for (page, is_one) in [
+        (("Origin", "https://evil.example"), true),
+        (("Origin", "null"), true),
+        (("Referer", "http://evil.example/"), true),
+        (("Sec-Fetch-Site", "cross-site"), true),
+        (("Sec-Fetch-Mode", "no-cors"), true),
+        (("Sec-Fetch-Site", "none"), false),
+    ] {
+        let claims = announce("t", "page").at("10.0.0.250").port(22);
+        let reply = connection.announce_with(&claims, &[page]);
+        let known = if is_one { "127.0.0.1" } else { "10.0.0.250" };
+        assert_eq!((reply.external_ip().as_str(), reply.peers().is_empty()), (known, is_one), "{page:?}");
+        // Nor can it sign off who is on the same host.
+        connection.announce_with(&announce("t", "b").event("stopped"), &[("Origin", "null")]);
+        let peers = connection.announce(&observer("t").without("ip")).peers();
+        assert_eq!(peers.len(), if is_one { 2 } else { 3 }, "{page:?}: {peers:?}");
+    }
+    let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
+    assert!(metrics.contains("retracker_announces_unlisted_total{reason=\"page\"} 11\n"), "{metrics}");
+    // A browser that says no more than that it is one: perhaps the user has typed that.
+    let reply = connection.announce_with(&announce("t", "c").at("10.0.0.251"), &[("Accept-Language", "en")]);
+    assert_eq!(reply.external_ip(), "127.0.0.1");
+}
+
+#[test]
 fn s4_3_a_stranger_enlists_no_victim() {
     let server = Server::start(&["-x"]);
     let mut connection = server.connect();
@@ -257,16 +380,22 @@ fn s4_3_a_stranger_enlists_no_victim() {
 #[test]
 fn s4_4_many_clients_behind_one_private_address_are_warned_of() {
     for address in ["172.17.0.1", "127.0.0.1", "fd00::1"] {
-        let server = Server::start(&["-p"]);
+        let server = Server::start(&["-p", "-x"]);
         let mut connection = server.connect();
-        let mut join =
-            |n| connection.announce(&announce("t", &format!("{n}")).at(address).port(n)).string("warning message");
-        // Some people run two clients, and clients keep old ids after a crash.
-        assert!((1..=4).all(|n| join(n).is_none()), "{address}");
-        let warning = join(5).unwrap_or_else(|| panic!("no warning for {address}"));
+        let mut from = |address, n: u16| {
+            let announce = announce("t", &format!("{n}")).port(n);
+            connection.announce_with(&announce, &[("X-Real-IP", address)]).string("warning message")
+        };
+        // Some people run two clients, and clients keep old ids after a crash: those never come again.
+        for _ in 0..3 {
+            assert!((1..=4).all(|n| from(address, n).is_none()), "{address}");
+        }
+        assert_eq!(from(address, 5), None, "{address}");
+        let warnings: Vec<_> = (0..2).flat_map(|_| 1..=5).map(|n| from(address, n)).collect();
+        let warning = warnings.last().unwrap().clone().unwrap_or_else(|| panic!("no warning for {address}"));
         assert!(warning.contains(address), "{warning}");
-        assert_eq!(join(1), Some(warning), "who was there before is told too");
-        assert_eq!(connection.announce(&announce("t", "6").at("10.0.0.6")).string("warning message"), None);
+        assert_eq!(from(address, 1), Some(warning), "all are told");
+        assert_eq!(from("10.0.0.6", 6), None);
         let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
         assert!(metrics.lines().any(|line| line == "retracker_gateway_addresses 1"), "{metrics}");
         let log = server.stop().stderr;
@@ -281,32 +410,40 @@ fn s4_4_the_log_and_the_front_page_say_what_is_wrong_and_how_to_mend_it() {
         ("172.17.0.1", "network_mode: host"),
         ("172.20.0.1", "network_mode: host"),
         ("192.168.65.1", "Docker Desktop"),
-        ("127.0.0.1", "TRUSTED_PROXIES=127.0.0.1"),
-        ("192.168.1.1", "TRUSTED_PROXIES=192.168.1.1"),
+        ("127.0.0.1", "Behind nginx"),
+        ("192.168.1.1", "Behind nginx"),
     ] {
-        let server = Server::start(&[]);
+        let server = Server::start(&["-x"]);
         let mut connection = server.connect();
         let page = |connection: &mut Connection| String::from_utf8(connection.get("/").body).unwrap();
         assert!(!page(&mut connection).contains("Many clients"), "{address}");
-        for n in 1..=5 {
-            connection.announce(&announce("t", &n.to_string()).at(address).port(n));
+        for n in (0..3).flat_map(|_| 1..=5) {
+            connection.announce_with(&announce("t", &n.to_string()).port(n), &[("X-Real-IP", address)]);
         }
         let page = page(&mut connection);
         assert!(page.contains(&format!("as {address}")) && page.contains(remedy), "{page}");
+        // Whoever runs five clients could have itself trusted otherwise.
+        assert!(!page.contains(&format!("={address}")), "{page}");
         let told = server.logged(&format!("address {address}"));
-        assert!(told.contains(remedy), "{told}");
+        assert!(told.contains(remedy) && !told.contains(&format!("={address}")), "{told}");
     }
 }
 
 #[test]
-fn s4_4_no_warning_of_public_addresses_or_of_one_client_s_many_torrents() {
-    let server = Server::start(&[]);
+fn s4_4_no_warning_of_public_addresses_of_one_client_s_many_torrents_of_ghosts_or_of_claims() {
+    let server = Server::start(&["-x"]);
     let mut connection = server.connect();
-    for n in 1..=10 {
-        let public = announce("public", &n.to_string()).at("203.0.113.5").port(n);
-        let seeder = announce(&format!("t{n}"), &n.to_string()).at("192.168.1.15");
-        for announce in [public, seeder] {
-            assert_eq!(connection.announce(&announce).string("warning message"), None, "{announce:?}");
+    for n in 1..=30_u16 {
+        let client = (n % 10).to_string();
+        let public = (announce("public", &client).port(n), "8.8.8.8");
+        let seeder = (announce(&format!("t{n}"), &client), "192.168.1.15");
+        // Each time under another id and another port.
+        let restarted = (announce("restarted", &n.to_string()).port(n), "192.168.1.16");
+        let claims =
+            (announce("claimed", &client).port(n).at("192.168.1.17"), ["10.0.0.1", "10.0.0.2"][usize::from(n % 2)]);
+        for (announce, from) in [public, seeder, restarted, claims] {
+            let reply = connection.announce_with(&announce, &[("X-Real-IP", from)]);
+            assert_eq!(reply.string("warning message"), None, "{announce:?}");
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::service::{ONE_PEER, forwarders};
 const LISTEN: [&str; 2] = ["-l", "127.0.0.1:0"];
 
 /// Every setting: its short flag (empty if none), its long flag, its variable.
-const SETTINGS: [(&str, &str, &str); 17] = [
+const SETTINGS: [(&str, &str, &str); 18] = [
     ("-l", "--listen", "LISTEN_ADDR"),
     ("-a", "--peer-age", "PEER_AGE"),
     ("-i", "--announce-interval", "ANNOUNCE_INTERVAL"),
@@ -30,6 +30,7 @@ const SETTINGS: [(&str, &str, &str); 17] = [
     ("", "--external-address", "EXTERNAL_ADDRESS"),
     ("", "--zones", "ZONES_FILE"),
     ("", "--local-only-after", "LOCAL_ONLY_AFTER"),
+    ("", "--allowed-hosts", "ALLOWED_HOSTS"),
 ];
 
 /// The one line that a start must end with.
@@ -235,7 +236,8 @@ fn a_unix_socket_answers_and_its_file_goes_with_the_server() {
     let mut connection = server.connect();
     let reply = connection.announce_with(&announce("t", "a"), &[("X-Real-IP", "10.0.0.1")]);
     assert_eq!(reply.external_ip(), "10.0.0.1");
-    assert_eq!(connection.announce(&announce("t", "b")).peers(), ["10.0.0.1:6881"]);
+    let another = [("X-Real-IP", "10.0.0.2")];
+    assert_eq!(connection.announce_with(&announce("t", "b"), &another).peers(), ["10.0.0.1:6881"]);
     assert_eq!(server.stop().code, Some(0));
     assert!(!path.exists());
 }

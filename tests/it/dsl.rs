@@ -22,6 +22,12 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// The variable that has servers listen on Unix sockets, unless a test says where it wants them.
 pub(crate) const OVER_UNIX: &str = "RETRACKER_TESTS_OVER_UNIX";
 
+/// Before the path of such a socket. A tracker does not know who is behind a Unix socket unless it is told.
+const UNIX: &str = "proxy+unix:";
+
+/// What it is told there.
+const FROM_THIS_HOST: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 80\r\n";
+
 /// Tries until there is something. `what` is what a failure says was waited for.
 pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
@@ -97,7 +103,7 @@ impl Setup {
     pub(crate) fn start(mut self) -> Server {
         let folder = std::env::var_os(OVER_UNIX).map(|_| tempfile::tempdir().unwrap());
         if self.listeners == 0 {
-            let unix = folder.as_ref().map(|folder| format!("unix:{}", folder.path().join("socket").display()));
+            let unix = folder.as_ref().map(|folder| format!("{UNIX}{}", folder.path().join("socket").display()));
             self.command.args(["-l", unix.as_deref().unwrap_or("127.0.0.1:0")]);
         }
         let listeners = self.listeners.max(1) + self.udp_listeners;
@@ -290,9 +296,17 @@ pub(crate) struct Connection(BufReader<Socket>);
 impl Connection {
     /// To one of a server's addresses, or to another one by which it can be reached.
     pub(crate) fn to(address: &str) -> Self {
-        if let Some(path) = address.strip_prefix("unix:") {
+        let unix = |path| {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-            return Self::open(socket, &SockAddr::unix(path).unwrap());
+            Self::open(socket, &SockAddr::unix(path).unwrap())
+        };
+        if let Some(path) = address.strip_prefix("unix:") {
+            return unix(path);
+        }
+        if let Some(path) = address.strip_prefix(UNIX) {
+            let mut connection = unix(path);
+            connection.send(FROM_THIS_HOST);
+            return connection;
         }
         let address: SocketAddr = address.parse().unwrap();
         Self::open(Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap(), &address.into())

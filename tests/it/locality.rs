@@ -24,14 +24,78 @@ fn told(server: &Server, asks: &str, peers: &[&str]) -> Vec<String> {
     joins(&mut connection, asks, 1000)
 }
 
-const PEERS: [&str; 6] = ["10.0.0.2", "192.168.1.2", "100.64.0.2", "fd00::2", "203.0.113.5", "2001:db8::5"];
+const PEERS: [&str; 6] = ["10.0.0.2", "192.168.1.2", "100.64.0.2", "fd00::2", "203.0.114.5", "2600::5"];
 
 #[test]
 fn the_world_is_told_no_private_address() {
-    for asks in ["8.8.8.8", "2001:db8:1::8"] {
-        assert_eq!(told(&Server::start(&["-x"]), asks, &PEERS), ["203.0.113.5:5", "[2001:db8::5]:6"], "{asks}");
+    for asks in ["8.8.8.8", "2600:1::8", "203.0.113.5", "2001:db8::5"] {
+        assert_eq!(told(&Server::start(&["-x"]), asks, &PEERS), ["203.0.114.5:5", "[2600::5]:6"], "{asks}");
     }
     assert_eq!(told(&Server::start(&["-x"]), "10.0.0.9", &PEERS).len(), PEERS.len());
+}
+
+/// By IANA's registries of special-purpose addresses.
+const SPECIAL: [&str; 18] = [
+    "0.1.2.3",
+    "192.0.0.170",
+    "192.0.2.5",
+    "192.88.99.5",
+    "198.51.100.5",
+    "203.0.113.5",
+    "224.0.0.5",
+    "240.0.0.5",
+    "::ffff:0:10.0.0.5",
+    "::10.0.0.5",
+    "64:ff9b::10.0.0.5",
+    "64:ff9b:1::8.8.8.8",
+    "100::5",
+    "2001:0:808:808:0:0:f5ff:fffe",
+    "2001:db8::5",
+    "2002:a00:5::5",
+    "3fff::5",
+    "5f00::5",
+];
+
+#[test]
+fn addresses_that_are_nobody_s_on_the_internet_are_not_told_to_it_nor_anything_private_to_them() {
+    let server = Server::start(&["-x"]);
+    assert_eq!(told(&server, "8.8.8.8", &SPECIAL), [""; 0]);
+    let server = Server::start(&["-x"]);
+    told(&server, "10.0.0.1", &["10.0.0.2", "9.9.9.9", "fd00::2", "127.0.0.1", "169.254.1.1"]);
+    for special in SPECIAL {
+        let peers = joins(&mut server.connect(), special, 2000);
+        let is_private = |peer: &&String| ["10.", "[fd", "127.", "169."].iter().any(|start| peer.starts_with(start));
+        assert!(peers.contains(&"9.9.9.9:2".to_owned()), "{special}: {peers:?}");
+        assert_eq!(peers.iter().find(is_private), None, "{special}");
+    }
+}
+
+#[test]
+fn clients_on_a_link_see_each_other_and_nobody_else_is_told_of_them() {
+    let server = Server::start(&["-x", "-p"]);
+    let peers = ["169.254.1.2", "fe80::2", "192.168.1.2", "9.9.9.9"];
+    let all = ["9.9.9.9:4", "169.254.1.2:1", "192.168.1.2:3", "[fe80::2]:2"];
+    assert_eq!(told(&server, "169.254.1.3", &peers), all);
+    let mut connection = server.connect();
+    assert_eq!(joins(&mut connection, "fe80::3", 6).len(), 5);
+    assert_eq!(joins(&mut connection, "192.168.1.3", 7), ["9.9.9.9:4", "192.168.1.2:3"]);
+    assert_eq!(joins(&mut connection, "127.0.0.1", 8), ["9.9.9.9:4", "192.168.1.2:3", "192.168.1.3:7"]);
+    assert_eq!(joins(&mut connection, "8.8.8.8", 9), ["9.9.9.9:4"]);
+    // Who could not be reached at all hears of that, and so does the operator.
+    let reply = connection.announce_with(&announce("t", "nowhere"), &[("X-Real-IP", "240.0.0.1")]);
+    assert!(reply.string("warning message").is_some_and(|warning| warning.contains("not listed")), "{}", reply.text());
+    server.logged("such as the one at 240.0.0.1");
+    let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
+    assert!(metrics.contains("retracker_announces_unlisted_total{reason=\"address\"} 1\n"), "{metrics}");
+}
+
+#[test]
+fn a_client_on_a_link_is_where_it_says() {
+    let server = Server::start(&["-x"]);
+    let mut connection = server.connect();
+    let claims = announce("t", "a").with("ipv4", "192.168.1.7");
+    connection.announce_with(&claims, &[("X-Real-IP", "fe80::5")]);
+    assert_eq!(joins(&mut connection, "192.168.1.9", 2), ["192.168.1.7:6881"]);
 }
 
 #[test]
@@ -41,7 +105,7 @@ fn the_world_is_told_the_external_address_and_neighbours_are_not() {
         retracker(&["-x"]).env("EXTERNAL_ADDRESS", "198.51.100.1"),
     ] {
         let server = setup.start();
-        let of_the_world = ["198.51.100.1:1", "198.51.100.1:2", "198.51.100.1:3", "203.0.113.5:5", "[2001:db8::5]:6"];
+        let of_the_world = ["198.51.100.1:1", "198.51.100.1:2", "198.51.100.1:3", "203.0.114.5:5", "[2600::5]:6"];
         assert_eq!(told(&server, "8.8.8.8", &PEERS), of_the_world);
         let of_a_neighbour = joins(&mut server.connect(), "10.0.0.9", 1001);
         assert!(of_a_neighbour.contains(&"10.0.0.2:1".to_owned()), "{of_a_neighbour:?}");

@@ -27,6 +27,7 @@ mod http;
 mod limits;
 mod locality;
 mod malformed;
+mod pages;
 mod proxied;
 mod reply;
 mod ring;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::addresses::known;
 use crate::dsl::{Connection, Server, announce, observer, request, retracker};
 
 /// A server for proxies on a port of 127.0.0.1, and that address.
@@ -40,10 +41,10 @@ fn known_as(address: &str, header: &[u8], headers: &[(&str, &str)]) -> String {
     let mut connection = Connection::to(address);
     let announce = request("GET", announce("t", "a").target(), headers);
     connection.send([header, &announce].concat());
-    let known = connection.reply().external_ip();
+    let first = known(&connection.reply());
     connection.send(&announce);
-    assert_eq!(connection.reply().external_ip(), known, "the next request is the same client's");
-    known
+    assert_eq!(known(&connection.reply()), first, "the next request is the same client's");
+    first
 }
 
 #[test]
@@ -55,8 +56,9 @@ fn whose_a_connection_is_a_proxy_says() {
         (version_1("[::ffff:10.0.0.9]:6881"), "10.0.0.9"),
         (version_2("203.0.113.5:6881", b""), "203.0.113.5"),
         (version_2("[2001:db8::5]:6881", &[7; 1000]), "2001:db8::5"),
-        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
-        (LOCAL.to_vec(), "127.0.0.1"),
+        (version_1("0.0.0.0:6881"), "?"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "?"),
+        (LOCAL.to_vec(), "?"),
     ] {
         assert_eq!(known_as(&address, &header, &[]), known, "{}", header.escape_ascii());
         // Whoever the proxy speaks for is no proxy.
@@ -106,10 +108,15 @@ fn who_sends_no_header_is_disconnected_and_that_is_told_once() {
 #[test]
 fn a_header_counts_from_trusted_proxies_only_once_there_are_any() {
     let header = version_1("203.0.113.5:6881");
-    for (proxies, known) in [("127.0.0.1", "203.0.113.5"), ("10.0.0.0/8", "127.0.0.1")] {
-        let (_server, address) = server(&["--trusted-proxies", proxies]);
-        assert_eq!(known_as(&address, &header, &[]), known, "{proxies}");
-    }
+    let (_server, address) = server(&["--trusted-proxies", "127.0.0.1"]);
+    assert_eq!(known_as(&address, &header, &[]), "203.0.113.5");
+    // Who says that it is a proxy, and is none of them, is no client either.
+    let (server_of_others, address) = server(&["--trusted-proxies", "10.0.0.0/8"]);
+    let mut connection = Connection::to(&address);
+    connection.send([&header[..], &request("GET", announce("t", "a").at("10.0.0.9").target(), &[])].concat());
+    let warning = connection.reply().string("warning message").unwrap();
+    assert!(warning.contains("not listed") && warning.contains("TRUSTED_PROXIES"), "{warning}");
+    server_of_others.logged("TRUSTED_PROXIES");
     // One proxy behind another: the first is told by the PROXY protocol, the client by a header of the first.
     let (_server, address) = server(&["--trusted-proxies", "127.0.0.1,10.0.0.1"]);
     let header = version_1("10.0.0.1:4711");
@@ -136,6 +143,7 @@ fn unix_sockets_and_several_listeners() {
     assert_eq!(known_as(&unix, &version_2("203.0.113.5:1", b""), &[]), "203.0.113.5");
     // Where the proxy does not say, the header may: it comes through a Unix socket.
     assert_eq!(known_as(&unix, LOCAL, &[("X-Real-IP", "203.0.113.6")]), "203.0.113.6");
+    assert_eq!(known_as(&unix, LOCAL, &[]), "?");
     for address in [tcp, proxied_unix, &format!("{plain},{tcp},{proxied_unix}")] {
         let exit = retracker(&["healthcheck", "-l", address]).run();
         assert_eq!(exit.code, Some(0), "{address}: {exit:?}");

@@ -127,9 +127,14 @@ fn s2_6_nobody_is_told_of_addresses_that_mean_nothing_to_others() {
     assert_eq!(connection.announce(&observer("real")).peers(), ["10.0.0.1:6881"]);
     let on_this_host = announce("real", "on this host").without("port");
     assert_eq!(connection.announce(&on_this_host).peers(), ["10.0.0.1:6881"]);
-    // Who has such an address is told of others all the same.
-    let link_local = connection.announce_with(&announce("real", "b"), &[("X-Real-IP", "169.254.1.1")]);
-    assert_eq!(link_local.peers(), ["10.0.0.1:6881"]);
+    // Who has such an address is told of others all the same, and those on a link see each other.
+    let nowhere = connection.announce_with(&announce("real", "b"), &[("X-Real-IP", "224.0.0.1")]);
+    assert_eq!(nowhere.peers(), [""; 0]);
+    for link_local in ["169.254.1.9", "fe80::9"] {
+        let asks = announce("real", "b").without("port");
+        let peers = connection.announce_with(&asks, &[("X-Real-IP", link_local)]).peers();
+        assert_eq!(peers, ["10.0.0.1:6881", "169.254.1.1:6881", "[fe80::1]:6881"], "{link_local}");
+    }
 }
 
 #[test]
@@ -244,15 +249,23 @@ fn s2_7_a_refused_announce_changes_nothing() {
 
 #[test]
 fn s2_8_warnings_do_not_read_like_failures() {
-    let server = Server::start(&[]);
-    for n in 1..=5 {
-        server.announce(&announce("t", &n.to_string()).at("172.17.0.1").port(n).numwant(0));
-    }
-    let reply = server.announce(&announce("t", "1").at("172.17.0.1").port(1).numwant(0));
-    let warning = reply.string("warning message").unwrap().to_lowercase();
-    // rTorrent takes these for failures.
-    for words in ["unregistered", "not registered", "torrent cannot be found"] {
-        assert!(!warning.contains(words), "{warning}");
+    let server = Server::start(&["-x", "--trusted-proxies", "127.0.0.1"]);
+    let mut connection = server.connect();
+    let mut warned = |client: u16, headers: &[(&str, &str)]| {
+        let announce = announce("t", &client.to_string()).port(client).numwant(0);
+        connection.announce_with(&announce, headers).string("warning message")
+    };
+    let rounds = (1..=3).flat_map(|_| 1..=5);
+    let shared = rounds.map(|client| warned(client, &[("X-Real-IP", "172.17.0.1")])).last().unwrap();
+    let page = warned(6, &[("X-Real-IP", "10.0.0.6"), ("Origin", "null")]);
+    let unclear = warned(7, &[]);
+    let unreachable = warned(8, &[("X-Real-IP", "224.0.0.1")]);
+    for warning in [shared, page, unclear, unreachable] {
+        let warning = warning.unwrap().to_lowercase();
+        // rTorrent takes these for failures.
+        for words in ["unregistered", "not registered", "torrent cannot be found"] {
+            assert!(!warning.contains(words), "{warning}");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::dsl::{Server, eventually, id, observer, retracker};
+use crate::dsl::{Server, announce, eventually, id, observer, retracker};
 use crate::proxied::{LOCAL, version_1, version_2_of};
 use crate::udp_client::{TRANSACTION, UdpAnnounce, UdpClient, connect_packet, scrape_packet, udp_announce};
 use crate::udp_malformed::Random;
@@ -96,9 +96,12 @@ fn s6_8_a_proxy_that_speaks_for_itself() {
     for (n, header) in [LOCAL.to_vec(), unspecified].into_iter().enumerate() {
         let torrent = format!("t{n}");
         let client = UdpClient::with_header(LOOPBACK, server.udp_address(), header);
-        // Whose address it claims is not known, so that the claim is worth nothing.
-        client.announce(&udp_announce(&torrent, "a").at([10, 0, 0, 9]));
-        assert_eq!(server.announce(&observer(&torrent).at("127.0.0.1")).peers(), ["127.0.0.1:6881"]);
+        // For whom it speaks is not known: it is listed nowhere, and told what everybody is told.
+        server.announce(&announce(&torrent, "neighbour").at("10.0.0.1"));
+        server.announce(&announce(&torrent, "outside").at("9.9.9.9"));
+        assert_eq!(client.announce(&udp_announce(&torrent, "a").at([10, 0, 0, 9])).peers, ["9.9.9.9:6881"]);
+        let peers = server.announce(&observer(&torrent).at("127.0.0.1")).peers();
+        assert_eq!(peers, ["9.9.9.9:6881", "10.0.0.1:6881"]);
     }
     assert_eq!(dropped(&server), 0);
 }

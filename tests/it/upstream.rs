@@ -1247,9 +1247,7 @@ fn the_request_is_exactly_this() {
         ("Accept-Encoding", "br"),
         ("Authorization", "Basic dGhlaXJz"),
         ("Cookie", "theirs"),
-        ("X-Real-IP", "10.0.0.9"),
-        ("X-Forwarded-For", "10.0.0.9"),
-        ("Referer", "http://theirs/"),
+        ("X-Theirs", "10.0.0.9"),
     ];
     let (address, request) = sent("/announce", "", &client, &headers);
     assert_eq!(

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
+use super::{foreign_host, is_host_known};
 use crate::frontend::Context;
 use crate::tracker::ForwarderStatus;
 
-pub(super) async fn forwarders(context: web::Data<Context>) -> HttpResponse {
+pub(super) async fn forwarders(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
+    if !is_host_known(&request, &context) {
+        return foreign_host();
+    }
     let forwarders = context.tracker.forwarder_status();
     let forwarders: Vec<_> = forwarders.into_iter().map(json).collect();
     let waits = &context.metrics.waits;

@@ -6,7 +6,7 @@ mod pages;
 
 use std::sync::Arc;
 
-use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HOST};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{Context, get};
@@ -23,6 +23,18 @@ pub fn routes(context: &Arc<Context>, config: &mut web::ServiceConfig) {
     }
 }
 
+/// Whether a request is made under a name that no stranger can have lead here.
+fn is_host_known(request: &HttpRequest, context: &Context) -> bool {
+    request.headers().get_all(HOST).all(|host| context.hosts.has(host.as_bytes()))
+}
+
+fn foreign_host() -> HttpResponse {
+    HttpResponse::Forbidden().content_type("text/plain; charset=utf-8").body(
+        "This page is not served under this host name, because any web page could read it then. Use the tracker's address, \
+         or have the operator list the name in ALLOWED_HOSTS (--allowed-hosts).\n",
+    )
+}
+
 /// 200 while serving, 503 once the process has been told to stop.
 async fn health(context: web::Data<Context>) -> HttpResponse {
     let (mut response, text) = if context.is_draining() {
@@ -35,6 +47,9 @@ async fn health(context: web::Data<Context>) -> HttpResponse {
 
 /// The classic text format, or OpenMetrics for those who ask for it.
 async fn metrics(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
+    if !is_host_known(&request, &context) {
+        return foreign_host();
+    }
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let format = exposition::Format::negotiate(accept);
     match context.registry.as_ref().map(|registry| exposition::encode(registry, format)) {

@@ -3,6 +3,7 @@
 use actix_web::http::header::{CACHE_CONTROL, HOST};
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use super::is_host_known;
 use crate::frontend::Context;
 
 /// Drawn for this project: two peers, joined.
@@ -28,14 +29,19 @@ pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> 
     let forwarded = request.headers().get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
     let scheme = if forwarded { "https" } else { "http" };
     let url = format!("{scheme}://{}/announce", host.unwrap_or("retracker.local"));
-    // They hold words of ours and addresses: nothing that could mean anything in HTML.
+    let notices = if is_host_known(&request, &context) { context.tracker.notices() } else { Vec::new() };
     let notices: Vec<_> =
-        context.tracker.notices().iter().map(|notice| format!("<p class=\"notice\">{notice}</p>\n")).collect();
+        notices.iter().map(|notice| format!("<p class=\"notice\">{}</p>\n", escaped(notice))).collect();
     let page = include_str!("index.html")
         .replace("{notices}", &notices.concat())
         .replace("{announce}", &url)
         .replace("{version}", env!("CARGO_PKG_VERSION"));
     HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page)
+}
+
+/// A text as HTML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// A host name or address, with or without a port: nothing that could mean anything in HTML.

@@ -29,7 +29,9 @@ impl Framing {
 
     /// Appends the reply to an announce or a scrape. Nobody may cache it, and no client reads its date: it has none.
     pub(super) fn put_bencode(self, body: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: ");
+        out.extend_from_slice(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\nContent-Length: ",
+        );
         out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
         out.extend_from_slice(match (self.persistent, self.old) {
             (false, _) => b"\r\nConnection: close\r\n\r\n",
@@ -60,7 +62,8 @@ impl Framing {
 
     /// The same in plain text.
     pub(super) fn put_plain(self, status: &str, headers: &str, body: &[u8], out: &mut Vec<u8>) {
-        let headers = ["content-type: text/plain; charset=utf-8\r\n", headers].concat();
+        let headers =
+            ["content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n", headers].concat();
         self.put(status, &headers, body, out);
     }
 }

@@ -7,7 +7,6 @@
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
@@ -84,8 +83,8 @@ pub(in crate::frontend) struct Worker {
 /// A connection that is to be served.
 pub(in crate::frontend) struct Fresh<'a> {
     pub(in crate::frontend) socket: Socket,
-    /// Who is at its other end, if that has an address.
-    pub(in crate::frontend) source: Option<SocketAddr>,
+    /// Who is at its other end.
+    pub(in crate::frontend) source: Source,
     /// What has been read of it already.
     pub(in crate::frontend) unread: Vec<u8>,
     pub(in crate::frontend) open: Open<'a>,
@@ -129,16 +128,13 @@ pub(in crate::frontend) async fn serve(fresh: Fresh<'_>, worker: &Worker) -> io:
 }
 
 /// Whose a connection from there is, as far as limits go.
-pub(in crate::frontend) fn holder(rule: &ClientAddress, source: Option<SocketAddr>) -> Holder {
-    match Source::new(source) {
-        source if rule.is_proxy(source) => Holder::Proxy,
-        source => Holder::client(source.ip()),
-    }
+pub(in crate::frontend) fn holder(rule: &ClientAddress, source: Source) -> Holder {
+    if rule.is_proxy(source) { Holder::Proxy } else { Holder::client(source.ip()) }
 }
 
 struct Connection<'a> {
     socket: Socket,
-    source: Option<SocketAddr>,
+    source: Source,
     holder: Holder,
     worker: &'a Worker,
     open: Open<'a>,
@@ -291,7 +287,7 @@ impl<'a> Connection<'a> {
                 return (!framing.persistent).then_some(Next::Close);
             }
             _ => {
-                let Some(request) = pages::request(head, self.source) else { return Some(self.refuse_junk(replies)) };
+                let Some(request) = pages::request(head) else { return Some(self.refuse_junk(replies)) };
                 return Some(Next::Page { request: Box::new(request), framing });
             }
         };
@@ -299,7 +295,7 @@ impl<'a> Connection<'a> {
             resource,
             query: head.query,
             headers: head,
-            source: Source::new(self.source),
+            source: self.source,
             is_head: head.method == Method::Head,
         };
         body.clear();
@@ -311,13 +307,18 @@ impl<'a> Connection<'a> {
     }
 
     fn refuse(&self, what: &str, refusal: Refusal, body: &mut Vec<u8>) {
-        refuse(&self.worker.context, what, Source::new(self.source).ip(), refusal, body);
+        refuse(&self.worker.context, what, self.source.ip(), refusal, body);
     }
 
     fn refuse_method(&self, framing: Framing, body: &mut Vec<u8>, replies: &mut Vec<u8>) -> Option<Next<'a>> {
         body.clear();
         self.refuse("request", Refusal::Method, body);
-        framing.put("405 Method Not Allowed", "content-type: text/plain\r\nallow: GET, HEAD\r\n", body, replies);
+        framing.put(
+            "405 Method Not Allowed",
+            "content-type: text/plain\r\nx-content-type-options: nosniff\r\nallow: GET, HEAD\r\n",
+            body,
+            replies,
+        );
         (!framing.persistent).then_some(Next::Close)
     }
 

@@ -12,6 +12,7 @@ use super::front::{self, Fresh, Worker};
 use super::pages::Pages;
 use super::socket::Socket;
 use crate::frontend::Context;
+use crate::frontend::client_address::Source;
 
 /// Bytes of which a request's head is judged as a whole, for a fuzz target.
 pub fn read_head(bytes: &[u8]) {
@@ -36,7 +37,7 @@ pub async fn replies(context: &Arc<Context>, pieces: &[&[u8]]) -> io::Result<Vec
     let worker = Worker { context: Arc::clone(context), pages, stop };
     context.connections.admit();
     let open = context.connections.opened();
-    let fresh = Fresh { socket: Socket::from(server), source: None, unread: Vec::new(), open };
+    let fresh = Fresh { socket: Socket::from(server), source: Source::Unix, unread: Vec::new(), open };
     let send = async move {
         for piece in pieces {
             // The server may have heard enough.

@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use siphasher::sip::SipHasher24;
 
+use crate::tracker::Standing;
 use crate::wire::udp::ConnectionId;
 
 /// Seconds for which an id is good (BEP 15, "Connect"). An age is one byte, so it must be less than 256.
@@ -34,6 +35,8 @@ pub(super) struct Sender {
     pub(super) client: IpAddr,
     /// The canonical address of the proxy that has passed the request on, at a listener for proxies.
     pub(super) proxy: Option<IpAddr>,
+    /// What is known of the client.
+    pub(super) standing: Standing,
 }
 
 /// Gives ids and knows them again. One per listen address, shared by its workers: which of them gets a client's next packet
@@ -66,7 +69,7 @@ impl ConnectionIds {
 
     /// The id for somebody in a second. The whole second is in the MAC, so that an id does not come to life again when its
     /// byte does.
-    fn given(&self, Sender { client, proxy }: Sender, second: u64) -> ConnectionId {
+    fn given(&self, Sender { client, proxy, .. }: Sender, second: u64) -> ConnectionId {
         let mut message = [0; 40];
         let (address, rest) = message.split_at_mut(16);
         let (time, behind) = rest.split_at_mut(8);
@@ -118,6 +121,7 @@ mod tests {
         let sender = |(client, proxy): (IpAddr, Option<IpAddr>)| Sender {
             client: client.to_canonical(),
             proxy: proxy.map(|ip| ip.to_canonical()),
+            standing: Standing::Client,
         };
         any::<(IpAddr, Option<IpAddr>)>().prop_map(sender)
     }
@@ -164,7 +168,7 @@ mod tests {
     #[test]
     fn an_id_from_before_the_start_is_not_known() {
         let ids = ConnectionIds::new().unwrap();
-        let source = Sender { client: IpAddr::from([10, 0, 0, 1]), proxy: None };
+        let source = Sender { client: IpAddr::from([10, 0, 0, 1]), proxy: None, standing: Standing::Client };
         for byte in 0..=255 {
             assert!(!ids.know(ConnectionId(byte), source, ids.start));
         }

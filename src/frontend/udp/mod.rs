@@ -155,8 +155,10 @@ impl<T: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])>> Open 
 
 /// The client itself is at the other end.
 #[allow(clippy::unnecessary_wraps, reason = "a proxy may send what is to be dropped")]
-fn from_client<'a>(datagram: &Datagram<'a>, _: &Context) -> Option<(Sender, &'a [u8])> {
-    Some((Sender { client: datagram.source.ip().to_canonical(), proxy: None }, datagram.bytes))
+fn from_client<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender, &'a [u8])> {
+    let client = datagram.source.ip().to_canonical();
+    let standing = context.client_address.of_datagram(client);
+    Some((Sender { client, proxy: None, standing }, datagram.bytes))
 }
 
 /// A proxy is there, and says whose the datagram is.

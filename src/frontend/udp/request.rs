@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 
 use crate::bittorrent::{AnnounceRequest, InfoHash, Refusal, ScrapeRequest};
 use crate::frontend::Context;
-use crate::tracker::{Announced, Caller, Standing};
+use crate::tracker::{Announced, Caller};
 use crate::wire::route::{self, Route};
 use crate::wire::udp::{self, Request, TransactionId};
 use crate::wire::via::Via;
@@ -78,9 +78,7 @@ impl Responder {
         let timer = metrics.time_announce();
         metrics.announce_arrived();
         let ip = sender.client;
-        // A proxy that has left open for whom it speaks is no client.
-        let standing = if sender.proxy == Some(ip) { Standing::NoClaims } else { Standing::Client };
-        let caller = Caller { ip, standing, room: udp::room(ip), user_agent: None, via };
+        let caller = Caller { ip, standing: sender.standing, room: udp::room(ip), user_agent: None, via };
         match self.context.tracker.announce(caller, request) {
             Announced::Now(reply) => {
                 metrics.announces_answered.inc();

@@ -1,0 +1,111 @@
+//! The operator's pages, and what other web pages can do with them.
+
+use crate::dsl::{Connection, Reply, Server, announce, observer, retracker};
+
+/// GET under this host name.
+fn under(server: &Server, host: &str, path: &str) -> Reply {
+    let mut connection = server.connect();
+    connection.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    connection.reply()
+}
+
+fn text(reply: &Reply) -> String {
+    String::from_utf8(reply.body.clone()).unwrap()
+}
+
+/// Has many clients seem to be at one address, which the front page tells.
+fn make_notice(server: &Server) {
+    let mut connection = server.connect();
+    for n in (0..3).flat_map(|_| 1..=5) {
+        let client = announce("t", &n.to_string()).port(n);
+        connection.announce_with(&client, &[("X-Real-IP", "192.168.1.1")]);
+    }
+}
+
+#[test]
+fn pages_of_the_operator_are_served_under_names_that_no_stranger_can_have_lead_here() {
+    let listed = ["--allowed-hosts", "Retracker.example.com, *.example.net"];
+    let server = retracker(&[&["-p", "-x"], &listed[..]].concat()).env("ALLOWED_HOSTS", "evil.example").start();
+    make_notice(&server);
+    for (host, is_known) in [
+        ("127.0.0.1:8080", true),
+        ("[::1]:8080", true),
+        ("localhost", true),
+        ("retracker:80", true),
+        ("retracker.lan", true),
+        ("retracker.local.", true),
+        ("retracker.example.com:80", true),
+        ("a.example.net", true),
+        ("evil.example", false),
+        ("evil.example:80", false),
+        ("127.0.0.1.evil.example", false),
+        ("retracker.local.evil.example", false),
+    ] {
+        for page in ["/metrics", "/forwarders"] {
+            let reply = under(&server, host, page);
+            assert_eq!(reply.status, if is_known { 200 } else { 403 }, "{host} {page}");
+            assert!(is_known || text(&reply).contains("ALLOWED_HOSTS"), "{}", reply.text());
+        }
+        // It shows the announce URL anywhere.
+        let page = under(&server, host, "/");
+        assert_eq!((page.status, text(&page).contains("Many clients")), (200, is_known), "{host}");
+        assert_eq!(under(&server, host, "/health").status, 200, "{host}");
+        // Announces do not look at it.
+        let observer = format!("{}&want", observer("t").target());
+        assert_eq!(under(&server, host, &observer).peers().len(), 5, "{host}");
+    }
+    let by_variable = retracker(&["-p"]).env("ALLOWED_HOSTS", "*").start();
+    assert_eq!(under(&by_variable, "evil.example", "/metrics").status, 200);
+}
+
+#[test]
+fn several_host_lines_must_all_be_known() {
+    let server = Server::start(&["-p"]);
+    let status = |lines: &str| {
+        let mut connection = server.connect();
+        connection.send(format!("GET /metrics HTTP/1.1\r\n{lines}\r\n"));
+        connection.reply().status
+    };
+    assert_eq!(status("Host: localhost\r\nHost: evil.example\r\n"), 403);
+    assert_eq!(status("Host: evil.example\r\nHost: localhost\r\n"), 403);
+    assert_eq!(status("Host: localhost\r\nHost: localhost\r\n"), 200);
+    assert_eq!(status(""), 200, "no browser leaves it out");
+}
+
+#[test]
+fn browsers_take_every_page_for_what_it_is_and_keep_it_from_others() {
+    let server = Server::start(&["-p"]);
+    let origin = [("Origin", "http://evil.example")];
+    let get = |path: &str| server.connect().get_with(path, &origin);
+    for path in ["/", "/health", "/metrics", "/forwarders", "/favicon.ico", "/nothing"] {
+        let reply = get(path);
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
+        let policy = reply.header("content-security-policy").unwrap_or_default();
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        assert_eq!(reply.header("access-control-allow-origin"), None, "{path}");
+    }
+    for path in [announce("t", "a").target(), "/announce".to_owned(), "/scrape".to_owned()] {
+        let reply = get(&path);
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(reply.header("access-control-allow-origin"), None, "{path}");
+    }
+    let mut connection: Connection = server.connect();
+    connection.send(
+        "OPTIONS /announce HTTP/1.1\r\nOrigin: http://evil.example\r\nAccess-Control-Request-Method: GET\r\n\r\n",
+    );
+    let reply = connection.reply();
+    assert_eq!((reply.status, reply.header("x-content-type-options")), (405, Some("nosniff")));
+    assert_eq!(reply.header("access-control-allow-methods"), None);
+}
+
+#[test]
+fn a_host_name_that_is_none_stops_the_start() {
+    for wrong in ["a.example:80", "http://a.example", "a b", "a,,b"] {
+        let exit = retracker(&["-l", "127.0.0.1:0", "--allowed-hosts", wrong]).run();
+        assert_eq!(exit.code, Some(2), "{exit:?}");
+        assert!(
+            exit.stderr[0].contains("--allowed-hosts") && exit.stderr[0].contains("expected host names"),
+            "{exit:?}"
+        );
+    }
+}
