@@ -52,10 +52,12 @@ pub enum Refusal {
     #[error("only GET and HEAD are served here")]
     Method,
     /// The request line and the headers are longer than any client's.
-    #[error("the request is longer than {max} bytes")]
+    #[error("the request is too long: {bytes} bytes and {lines} header lines at most")]
     TooLong {
-        /// The limit.
-        max: usize,
+        /// Of the whole head.
+        bytes: usize,
+        /// Lines behind the first.
+        lines: usize,
     },
 }
 

@@ -102,11 +102,13 @@ struct Waiting {
     next: u64,
     entries: HashMap<u64, (Holder, Arc<Entry>)>,
     /// How many each holder has.
-    weights: HashMap<Holder, usize>,
+    weights: HashMap<Holder, Arc<AtomicUsize>>,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// How many its holder has; none for a proxy's, of which each counts for itself.
+    weight: Option<Arc<AtomicUsize>>,
     /// [`BUSY`], or which of the idle ones gives way first: the least.
     rank: AtomicU64,
     shed: AtomicBool,
@@ -194,15 +196,11 @@ impl Connections {
     fn shed(&self, of: Option<Holder>, least: Idle, count: &Counter) -> usize {
         let mut waiting = self.waiting.lock();
         let Waiting { entries, weights, .. } = &mut *waiting;
-        // The heaviest holder first. Of proxies each connection counts for itself.
-        let weight = |holder: &Holder| match holder {
-            Holder::Proxy => 1,
-            client @ Holder::Client(_) => weights.get(client).copied().unwrap_or_default(),
-        };
+        // The heaviest holder first.
         let mut idle: Vec<_> = entries
             .iter()
             .filter(|(_, (holder, _))| of.is_none_or(|of| of == *holder))
-            .map(|(id, (holder, entry))| ((Reverse(weight(holder)), entry.rank.load(Relaxed)), *id))
+            .map(|(id, (_, entry))| ((Reverse(entry.weight()), entry.rank.load(Relaxed)), *id))
             .filter(|((_, rank), _)| *rank != BUSY && *rank >= least.rank())
             .collect();
         let wanted = (1 + entries.len() / 256).min(idle.len());
@@ -223,36 +221,46 @@ impl Connections {
     }
 
     fn enter(&self, holder: Holder, rank: u64) -> Result<(u64, Arc<Entry>), GiveWay> {
-        let weight = self.waiting.lock().weights.get(&holder).copied().unwrap_or_default();
+        let weight = self.waiting.lock().weights.get(&holder).map_or(0, |weight| weight.load(Relaxed));
         let is_full = holder != Holder::Proxy && weight >= self.limits.per_address;
         if is_full && self.shed(Some(holder), Idle::Finished, &self.metrics.shed_address) == 0 {
             self.metrics.refused_address.inc();
             return Err(GiveWay);
         }
-        let entry =
-            Arc::new(Entry { rank: AtomicU64::new(rank), shed: AtomicBool::new(false), task: AtomicWaker::new() });
         let mut waiting = self.waiting.lock();
         waiting.next += 1;
         let id = waiting.next;
+        let weight = (holder != Holder::Proxy).then(|| Arc::clone(waiting.weights.entry(holder).or_default()));
+        if let Some(weight) = &weight {
+            weight.fetch_add(1, Relaxed);
+        }
+        let entry = Arc::new(Entry {
+            weight,
+            rank: AtomicU64::new(rank),
+            shed: AtomicBool::new(false),
+            task: AtomicWaker::new(),
+        });
         waiting.entries.insert(id, (holder, Arc::clone(&entry)));
-        *waiting.weights.entry(holder).or_default() += 1;
         Ok((id, entry))
     }
 }
 
 fn remove(
     entries: &mut HashMap<u64, (Holder, Arc<Entry>)>,
-    weights: &mut HashMap<Holder, usize>,
+    weights: &mut HashMap<Holder, Arc<AtomicUsize>>,
     id: u64,
 ) -> Option<Arc<Entry>> {
     let (holder, entry) = entries.remove(&id)?;
-    if let Some(weight) = weights.get_mut(&holder) {
-        *weight -= 1;
-        if *weight == 0 {
-            weights.remove(&holder);
-        }
+    if entry.weight.as_ref().is_some_and(|weight| weight.fetch_sub(1, Relaxed) == 1) {
+        weights.remove(&holder);
     }
     Some(entry)
+}
+
+impl Entry {
+    fn weight(&self) -> usize {
+        self.weight.as_ref().map_or(1, |weight| weight.load(Relaxed))
+    }
 }
 
 impl Open<'_> {

@@ -84,6 +84,8 @@ fn what_clients_begin_and_do_not_finish_takes_nothing_from_others() {
                 assert_eq!(server.get("/health").status, 200, "{begun:?}");
             }
         }
+        // It was served at once, and not when the others had been waited for.
+        assert!(!server.log().iter().any(|line| line.contains("no connection can be accepted")), "{begun:?}");
     }
 }
 

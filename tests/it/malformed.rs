@@ -129,7 +129,7 @@ fn what_is_too_long_is_refused_by_name() {
     assert_refused(&connection.get(&target), "peer_id is missing", "a long announce");
     // Behind what is longer than anything may be, nothing can be read.
     let longer = "x".repeat(1 << 16);
-    let reason = "the request is longer than 65536 bytes";
+    let reason = "the request is too long: 65536 bytes and 256 header lines at most";
     for request in [
         format!("GET /announce?{rest}&x={longer} HTTP/1.1\r\n\r\n"),
         format!("GET /scrape?x={longer}"),

@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::answer::{Later, Question, Resource, answer, refuse};
 use super::framing::Framing;
-use super::head::{self, Head, MAX_HEAD, Method, Read};
+use super::head::{self, Head, MAX_HEAD, MAX_LINES, Method, Read};
 use super::pages::{self, Pages};
 use super::socket::Socket;
 use crate::bittorrent::Refusal;
@@ -326,11 +326,11 @@ impl<'a> Connection<'a> {
         self.may_send = true;
         let framing = Framing::new(head).unless(true);
         if route(head.path) == Route::Other {
-            let text = format!("A request here has {MAX_HEAD} bytes at most.\n");
+            let text = format!("A request here has {MAX_HEAD} bytes and {MAX_LINES} header lines at most.\n");
             framing.put_plain("431 Request Header Fields Too Large", "", text.as_bytes(), replies);
         } else {
             body.clear();
-            self.refuse("request", Refusal::TooLong { max: MAX_HEAD }, body);
+            self.refuse("request", Refusal::TooLong { bytes: MAX_HEAD, lines: MAX_LINES }, body);
             framing.put_bencode(body, replies);
         }
         Next::Close
@@ -413,8 +413,8 @@ impl<'a> Connection<'a> {
 /// A wait costs a few looks at flags. The alarms are set with the first one and stay set: one that goes off while the
 /// connection is in use is set anew.
 struct Waiting {
-    /// When a request was last answered, or the connection was opened.
-    last_request: std::time::Instant,
+    /// When a request was last answered; before that, when the first wait began.
+    last_request: Option<std::time::Instant>,
     /// Whether one has been answered since the last wait, since the alarm was set, and at all.
     is_news: bool,
     is_used: bool,
@@ -441,7 +441,7 @@ enum Awaited {
 
 impl Waiting {
     fn new() -> Self {
-        Self { last_request: std::time::Instant::now(), is_news: false, is_used: false, was_used: false, alarms: None }
+        Self { last_request: None, is_news: false, is_used: false, was_used: false, alarms: None }
     }
 
     /// A request has been answered.
@@ -453,12 +453,12 @@ impl Waiting {
 
     /// The time of the last request, if this is the first wait since.
     fn since(&mut self, is_asking: bool) -> Option<std::time::Instant> {
-        if std::mem::take(&mut self.is_news) {
-            self.last_request = std::time::Instant::now();
-            return Some(self.last_request);
+        if std::mem::take(&mut self.is_news) || self.last_request.is_none() {
+            self.last_request = Some(std::time::Instant::now());
+            return self.last_request;
         }
         let was_asking = self.alarms.as_ref().map(|alarms| alarms.awaited == Awaited::Rest);
-        (was_asking != Some(is_asking)).then_some(self.last_request)
+        self.last_request.filter(|_| was_asking != Some(is_asking))
     }
 
     /// Ready once the client need not be waited for any longer. `is_asking` is whether a part of a head is there.

@@ -13,7 +13,7 @@ use crate::wire::route;
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
 /// More header lines than any client and all proxies on the way send.
-const MAX_LINES: usize = 256;
+pub(super) const MAX_LINES: usize = 256;
 
 /// What the client wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
