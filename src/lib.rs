@@ -18,8 +18,9 @@
 //! - The announce path allocates for the peers that it picks and for nothing else as a rule, takes one short lock (with
 //!   upstream trackers another one), and formats and logs nothing below debug level. No lock is held for longer than
 //!   milliseconds, however many peers expire together (the store's contract says when).
-//! - Nobody outside is told a private address, and nobody gives himself another's but with the operator's leave
-//!   ([`bittorrent::view`], [`frontend::client_address`], [`tracker::Policy::peer_ip`]).
+//! - No client outside is told a private address, and none can register another's unless the operator allows it
+//!   ([`bittorrent::view`], [`frontend::client_address`], [`tracker::Policy::addresses`]). Who is not known is not listed
+//!   ([`tracker::Standing`]).
 //! - What is switched off was never built: no forwarders without a file of them, no registry and no histogram without `-p`.
 //!
 //! # Deliberately absent

@@ -188,7 +188,7 @@ test_nginx() {
     behind "X-Real-IP, --trusted-proxies" "$(http 127.0.0.1:8080 "$real_ip")" -l :8080 --trusted-proxies 127.0.0.1
     recorded as_it_is by nginx honest X-Real-IP
     # Nginx passes on what it does not set itself, and the tracker cannot know which of the two is from nginx.
-    recorded as_nginx by nginx X-Forwarded-For Forwarded
+    recorded nowhere by nginx X-Forwarded-For Forwarded
     recorded as_it_is by tracker honest "${headers[@]}"
     recorded nowhere by tracker PROXY
 
@@ -204,7 +204,7 @@ test_nginx() {
 
     behind "Unix socket" "$(http "$socket" "$real_ip")" -l "$socket"
     recorded as_it_is by nginx honest X-Real-IP
-    recorded as_nginx by nginx X-Forwarded-For Forwarded
+    recorded nowhere by nginx X-Forwarded-For Forwarded
 
     behind "Unix socket, --real-ip-header" "$(http "$socket" "$real_ip")" -l "$socket" --real-ip-header X-Real-IP
     recorded as_it_is by nginx honest "${headers[@]}"
@@ -250,7 +250,7 @@ stream() { # UPSTREAM
     echo "stream { server { listen 80; listen [::]:80; proxy_pass $1; proxy_protocol on; } }"
 }
 
-# recorded as_it_is|as_nginx|nowhere by nginx|tracker LIE...: what comes of each, told there
+# recorded as_it_is|nowhere by nginx|tracker LIE...: what comes of each, told there
 recorded() {
     local lie family outcome problem
     for lie in "${@:4}"; do
@@ -266,13 +266,11 @@ recorded() {
     done
 }
 
-outcome_of() { # as_it_is|as_nginx|nowhere FAMILY
+outcome_of() { # as_it_is|nowhere FAMILY
     local own
     own=$(address_of public1 "$2")
     case $1 in
         as_it_is) echo "$own and found as public1@$own#$(port_of public1)" ;;
-        # The address of nginx as the tracker sees it: it means something to that host alone, so nobody is told of it.
-        as_nginx) echo "127.0.0.1 and found as nobody" ;;
         nowhere) echo "nobody and found as nobody" ;;
     esac
 }
