@@ -1,11 +1,11 @@
-//! How many connections there may be, and which gives way when there are that many.
+//! Limits on the number of open connections, and which connection is closed when a limit is reached.
 //!
-//! The threat: descriptors are few, and to hold one costs an attacker nothing. So the newcomer is served, and the oldest of
-//! the idle connections gives way, of the address that has most of them first. A connection whose request is being
-//! answered never does.
+//! The threat: descriptors are few, and holding one costs an attacker nothing. So a new connection is served, and the one
+//! that has been idle for longest is closed, of the address that has the most connections. A connection whose request is
+//! being answered is never closed for another one.
 //!
-//! One that is answered without having to wait for anything is only counted. The others are entered here with their first
-//! wait, which costs one short lock for as long as they last.
+//! A connection that is answered without waiting is only counted. The others enter a table at their first wait, which costs
+//! one short lock each.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::descriptors;
 use crate::metrics::ConnectionMetrics;
 
-/// How many connections there may be at once, as configured.
+/// The limits as configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionOptions {
     /// Of all clients together. `--max-connections`, `MAX_CONNECTIONS`; as many as descriptors allow.
@@ -34,7 +34,7 @@ pub struct ConnectionOptions {
 }
 
 impl ConnectionOptions {
-    /// What that means where the process may have this many descriptors.
+    /// The limits of a process that may have this many descriptors.
     pub fn within(self, descriptors: u64) -> ConnectionLimits {
         let most = descriptors::for_connections(descriptors);
         let total = self.total.unwrap_or(most);
@@ -50,21 +50,21 @@ impl ConnectionOptions {
     }
 }
 
-/// How many connections there may be at once.
+/// How many connections may be open at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// Of all clients together.
     pub total: usize,
-    /// Of one IPv4 address or one /64 of IPv6 that is no proxy's.
+    /// Of one IPv4 address or one /64 of IPv6. Trusted proxies have no limit of their own.
     pub per_address: usize,
 }
 
-/// Whose a connection is, as far as limits go.
+/// The client that a connection counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Holder {
     /// A client at this address, or in this /64.
     Client(IpAddr),
-    /// A proxy: its connections are those of many clients.
+    /// A trusted proxy, whose connections are those of many clients.
     Proxy,
 }
 
@@ -96,27 +96,27 @@ pub struct Connections {
     pub late: TaskTracker,
 }
 
-/// Those that have waited for something.
+/// The connections that have waited for something.
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
     entries: HashMap<u64, (Holder, Arc<Entry>)>,
-    /// How many each holder has.
+    /// The number of connections of each holder.
     weights: HashMap<Holder, Arc<AtomicUsize>>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// How many its holder has; none for a proxy's, of which each counts for itself.
+    /// The number of connections of its holder; none for a proxy's, each of which weighs 1.
     weight: Option<Arc<AtomicUsize>>,
-    /// [`BUSY`], or which of the idle ones gives way first: the least.
+    /// [`BUSY`], or the order in which idle connections are closed: the lowest first.
     rank: AtomicU64,
     shed: AtomicBool,
     task: AtomicWaker,
 }
 
-/// Bytes that unfinished requests may take together: those of a thousand connections at their longest. As a rule a request
-/// comes in one piece and takes none.
+/// Bytes that unfinished requests may take together: a thousand of the longest. Most requests come in one piece and take
+/// none.
 const MAX_UNFINISHED: usize = 64 * 1024 * 1024;
 
 /// The rank of a connection whose request is being answered.
@@ -131,25 +131,25 @@ pub struct Open<'a> {
     unfinished: usize,
 }
 
-/// What an idle connection waits for. Those that wait for less give way first.
+/// What an idle connection waits for, in the order in which they are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
-    /// That its client closes it, too.
+    /// For the client to close it: all is said.
     Finished,
-    /// A request.
+    /// For a request.
     Asked,
-    /// The rest of a request.
+    /// For the rest of a request.
     Asking,
-    /// That its client reads what it was sent.
+    /// For the client to read what it was sent.
     Sending,
 }
 
-/// A connection must end: it has been told to give way, or its address has too many.
+/// The connection must end: it was chosen to make room, or its address has too many connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GiveWay;
 
 impl Connections {
-    /// None yet.
+    /// No connections yet.
     pub fn new(limits: ConnectionLimits, metrics: ConnectionMetrics) -> Self {
         Self {
             limits,
@@ -162,8 +162,8 @@ impl Connections {
         }
     }
 
-    /// Counts a connection that has been accepted. If there are too many, idle ones give way; false if none is idle: then
-    /// it is not counted and must be closed. Its task takes over with [`Self::opened`].
+    /// Counts an accepted connection, whose task then calls [`Self::opened`]. When the limit is reached, idle connections are
+    /// closed. If none is idle the result is false: the new connection is not counted and must be closed.
     pub fn admit(&self) -> bool {
         let before = usize::try_from(self.metrics.open.inc()).unwrap_or_default();
         if before < self.limits.total || self.shed(None, Idle::Finished, &self.metrics.shed_full) > 0 {
@@ -174,29 +174,29 @@ impl Connections {
         false
     }
 
-    /// The connection that was admitted.
+    /// The connection that [`Self::admit`] has counted.
     pub fn opened(&self) -> Open<'_> {
         Open { connections: self, entered: None, unfinished: 0 }
     }
 
-    /// Has idle connections give way because the system has no descriptors left. Gives how many.
+    /// Closes idle connections because the system has no descriptors left. Returns how many.
     pub fn shed_for_descriptors(&self) -> usize {
         self.shed(None, Idle::Finished, &self.metrics.shed_descriptors)
     }
 
-    /// How many are open.
+    /// The number of open connections.
     pub fn count(&self) -> i64 {
         self.metrics.open.get()
     }
 
-    /// Has the idle connections give way that are first in line, of one holder or of all, and wait for `least` or more. Gives
+    /// Closes the idle connections that are first in order, of one holder or of all, which wait for `least` or more. Returns
     /// how many.
     ///
-    /// To find them takes a look at each. So among many it is some that give way together: it is done once for all of them.
+    /// Finding them takes a look at every connection. So where there are many, some are closed together.
     fn shed(&self, of: Option<Holder>, least: Idle, count: &Counter) -> usize {
         let mut waiting = self.waiting.lock();
         let Waiting { entries, weights, .. } = &mut *waiting;
-        // The heaviest holder first.
+        // The holder with the most connections first.
         let mut idle: Vec<_> = entries
             .iter()
             .filter(|(_, (holder, _))| of.is_none_or(|of| of == *holder))
@@ -212,7 +212,7 @@ impl Connections {
             if let Some(entry) = remove(entries, weights, *id) {
                 entry.shed.store(true, Relaxed);
                 entry.task.wake();
-                // It is as good as gone.
+                // Its task ends soon; the room counts as free now.
                 self.metrics.open.dec();
             }
         }
@@ -264,9 +264,9 @@ impl Entry {
 }
 
 impl Open<'_> {
-    /// The connection waits for its client, and may be told to give way. Whoever calls this is woken then.
+    /// The connection waits for its client and may be closed to make room, which wakes the calling task.
     ///
-    /// `since` its last request; none for one that has waited already and has asked nothing since.
+    /// `since` is the time of the last request; none if that has not changed since the last call.
     pub fn idle(
         &mut self,
         holder: Holder,
@@ -286,10 +286,10 @@ impl Open<'_> {
         if entry.shed.load(Relaxed) { Err(GiveWay) } else { Ok(()) }
     }
 
-    /// Waits for something that the client does, unless the connection has to give way meanwhile.
+    /// Waits for something that the client does.
     ///
     /// # Errors
-    /// It has to (`ConnectionAborted`).
+    /// The connection is closed meanwhile to make room (`ConnectionAborted`).
     pub async fn unless_it_gives_way<T>(
         &mut self,
         holder: Holder,
@@ -306,8 +306,8 @@ impl Open<'_> {
         done.await.ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
     }
 
-    /// So many bytes of a request are kept until the rest of it is there. If all connections together keep too many, some of
-    /// those that do give way.
+    /// The connection keeps this many bytes of a request until the rest of it has come. When all connections together keep too
+    /// many, some of them are closed.
     pub fn keeps(&mut self, unfinished: usize) {
         let before = std::mem::replace(&mut self.unfinished, unfinished);
         if before == unfinished {
@@ -321,7 +321,7 @@ impl Open<'_> {
         }
     }
 
-    /// A request is being answered, which has to be waited for: the connection does not give way.
+    /// A request is being answered, which takes time: the connection is not closed to make room.
     pub fn busy(&mut self, holder: Holder) -> Result<(), GiveWay> {
         match &self.entered {
             Some((_, entry)) => entry.rank.store(BUSY, Relaxed),
@@ -330,7 +330,7 @@ impl Open<'_> {
         Ok(())
     }
 
-    /// It is entered no more, but goes on to count: it is another's than was thought.
+    /// Takes the connection out of the table, as it belongs to another holder. It still counts as open.
     pub fn leave(&mut self) {
         if let Some((id, entry)) = self.entered.take() {
             let mut waiting = self.connections.waiting.lock();

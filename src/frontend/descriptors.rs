@@ -1,17 +1,17 @@
-//! How many descriptors the process may have open, and how many of them are for connections.
+//! The limit of open files, and the share of it that connections may take.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Where the system sets no limit. More than any host has connections.
+/// Stands for no limit: more than any host has connections.
 const UNLIMITED: u64 = 1 << 20;
 
-/// Of four descriptors one is kept back for what must work when clients take all others: upstream trackers, look-ups of
-/// names, files that are read again, listeners. No more than this many: 256 exchanges with each of 16 upstream trackers.
+/// One descriptor in four is kept back for what must work when clients take all others: upstream trackers, name look-ups,
+/// files that are read again, listeners. At most this many: 256 exchanges with each of 16 upstream trackers.
 const MOST_KEPT_BACK: u64 = 4096;
 
-/// Raises the soft limit to the hard limit, and gives it.
+/// Raises the soft limit to the hard limit and returns it.
 ///
-/// The soft limit is 1024 on most systems for the sake of programs that use `select`, which is none of ours.
+/// On most systems the soft limit is 1024 because `select` fails beyond that; nothing here uses `select`.
 pub fn raise_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: maximum, maximum };
@@ -27,7 +27,7 @@ pub fn raise_limit() -> u64 {
     }
 }
 
-/// How many of so many descriptors may be connections of clients.
+/// The number of client connections where this many descriptors are allowed.
 pub fn for_connections(limit: u64) -> usize {
     let kept_back = (limit / 4).min(MOST_KEPT_BACK);
     usize::try_from(limit.min(UNLIMITED) - kept_back).unwrap_or(usize::MAX).max(1)

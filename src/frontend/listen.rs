@@ -260,7 +260,7 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
 pub struct SocketFile(PathBuf, Once);
 
 impl SocketFile {
-    /// Removes it, so that nobody connects any more who does not know it yet.
+    /// Removes it, so that no new client finds it.
     pub fn remove(&self) {
         self.1.call_once(|| self.remove_now());
     }

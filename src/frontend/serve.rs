@@ -28,14 +28,14 @@ use super::{Context, udp};
 
 /// How long requests under way may take to finish once the process is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
-/// For how long a listener that opens no connection any more is looked at for those whose handshake was under way.
+/// How long the accept queue is watched for connections whose handshake was under way when the system stopped opening them.
 const QUIET: Duration = Duration::from_millis(100);
-/// How often it is.
+/// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
-/// Connections that are accepted before those that are open have their turn.
+/// Connections that are accepted before other tasks run.
 const BATCH: usize = 32;
-/// How long a worker pauses when it cannot accept, as a rule because descriptors have run out: until those that were told
-/// to give way have done so, and if there were none.
+/// How long a worker pauses when it cannot accept, usually because descriptors have run out: after it has closed idle
+/// connections, and when there was none to close.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often that is reported at most.
@@ -104,11 +104,11 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
     while listening.join_next().await.is_some() {}
 }
 
-/// Serves what comes to a listener until the process is told to stop, and what has come by then.
+/// Serves a listener until the process is told to stop, and then stops in three steps that lose no request.
 ///
-/// From then on until the requests under way are finished, who connects is still answered, and then disconnected:
-/// announces as ever, and `/health` by the news that this instance goes away. After that no connection is opened any more;
-/// those that wait to be accepted are, and those that are open may finish.
+/// While requests under way are finished, new connections are still answered and then closed: announces as ever, and
+/// `/health` with 503. Then the system stops opening connections here, and those that wait are accepted. Then the open
+/// connections finish.
 async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, proxied: bool, worker: Rc<Worker>) {
     let listener = match listener {
         Ok(listener) => Front { listener, proxied, worker },
@@ -175,7 +175,7 @@ impl Front {
         }
     }
 
-    /// Serves those connections that have been opened, and has no more be opened.
+    /// Stops the system from opening connections, and serves those that are open already.
     async fn accept_the_last(&self, tasks: &TaskTracker) {
         self.listener.open_no_more();
         let end = Instant::now() + QUIET;
@@ -211,7 +211,7 @@ impl Front {
     }
 }
 
-/// Has the proxy say first whose a connection is that comes from this address.
+/// Reads the PROXY protocol's header first, then serves the connection for the client that it names.
 async fn serve_proxied(
     mut socket: Socket,
     address: Option<SocketAddr>,

@@ -60,8 +60,8 @@ fn datagrams_that_wait_to_be_read_are_answered() {
     assert_eq!(server.wait().code, Some(0));
 }
 
-/// Clients that open a connection for each announce, one after the other, until none can be opened any more. Whoever
-/// could open one is answered.
+/// Clients open a connection for each announce, one after the other, until no more can be opened. Every connection that was
+/// opened gets a reply.
 #[test]
 fn no_connection_that_was_opened_is_left_without_a_reply() {
     let folder = tempfile::tempdir().unwrap();

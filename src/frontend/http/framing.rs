@@ -1,8 +1,8 @@
-//! What a reply has around its body.
+//! Status line and headers of a reply.
 
 use super::head::{Head, Method};
 
-/// As the request has it.
+/// What the request says about them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Framing {
     /// Whether the body is left out.
@@ -17,17 +17,17 @@ impl Framing {
         Self { bodiless: head.method == Method::Head, persistent: head.persistent, old: head.old }
     }
 
-    /// For what is no request.
+    /// For bytes that are no request.
     pub(super) fn last() -> Self {
         Self { bodiless: false, persistent: false, old: false }
     }
 
-    /// If the connection is to end whatever the client wishes.
+    /// The connection ends behind this reply if `ending`.
     pub(super) fn unless(self, ending: bool) -> Self {
         Self { persistent: self.persistent && !ending, ..self }
     }
 
-    /// Appends the reply to an announce or a scrape. Nobody may cache it, and no client reads its date: it has none.
+    /// Appends the reply to an announce or a scrape. It has no `Date`: it must not be cached, and no client reads it.
     pub(super) fn put_bencode(self, body: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\nContent-Length: ",
@@ -43,7 +43,7 @@ impl Framing {
         }
     }
 
-    /// Appends a reply with this status and these header lines, each with its end.
+    /// Appends a reply with this status and these header lines, each of which ends with CRLF.
     pub(super) fn put(self, status: &str, headers: &str, body: &[u8], out: &mut Vec<u8>) {
         let status_line: [&[u8]; 3] = [b"HTTP/1.1 ", status.as_bytes(), b"\r\n"];
         status_line.iter().for_each(|part| out.extend_from_slice(part));

@@ -41,24 +41,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// As much as that.
 const AT_ONCE: usize = 64 * 1024;
 
-/// How long a connection is waited for, once the process has been told to stop, whose request has not come yet.
+/// How long a connection without a request is waited for once the process has been told to stop.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long one is waited for then that has been used: who asks again and again is told with a reply that it is the last.
+/// The same for one that has had a request: a client that keeps asking gets one more reply, which says that it is the last.
 const SHORT_GRACE: Duration = Duration::from_millis(250);
 
-/// How long a client may take to close a connection that has been closed here while it may still send: what comes after
-/// the descriptor is gone would cost it the reply.
+/// How long a connection stays half open when the client may still be sending: the system would reset it, and the client could
+/// lose the reply.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Bytes that are thrown away while that is waited for.
+/// Bytes that are discarded meanwhile.
 const MAX_DISCARDED: usize = 256 * 1024;
 
 /// What one read takes.
 const READ: usize = 16 * 1024;
 
-/// Work that a connection may have done before those of others have their turn: requests, and replies by this many bytes.
+/// Work that a connection may cause before other connections have their turn. A read, a request, and each [`REPLY_UNIT`] bytes
+/// of replies count 1.
 const QUANTUM: usize = 16;
+/// In bytes.
 const REPLY_UNIT: usize = 2048;
 
 /// The buffers of a worker. What is in them is used up before another connection has its turn.
@@ -127,7 +129,7 @@ pub(in crate::frontend) async fn serve(fresh: Fresh<'_>, worker: &Worker) -> io:
     }
 }
 
-/// Whose a connection from there is, as far as limits go.
+/// The client that a connection from this address counts for.
 pub(in crate::frontend) fn holder(rule: &ClientAddress, source: Source) -> Holder {
     if rule.is_proxy(source) { Holder::Proxy } else { Holder::client(source.ip()) }
 }
@@ -144,9 +146,9 @@ struct Connection<'a> {
     is_unread_new: bool,
     /// What the system did not take at once.
     unsent: Vec<u8>,
-    /// What has been done for it since others had their turn.
+    /// Work done since other connections had their turn.
     work: usize,
-    /// Whether the client may still send what is no request, or what nobody is going to read.
+    /// Whether the client may still send bytes that are not going to be read.
     may_send: bool,
     waiting: Waiting,
 }
@@ -155,7 +157,7 @@ struct Connection<'a> {
 enum Next<'a> {
     /// The requests are answered.
     Read,
-    /// There may be more, but it is the turn of other connections.
+    /// There may be more, but other connections have their turn first.
     Yield,
     /// The next reply has to be waited for.
     Wait { later: Later<'a>, framing: Framing },
@@ -379,8 +381,7 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Closes the connection. If the client may still send, that is thrown away for a moment: the system would have it
-    /// lose the reply otherwise.
+    /// Closes the connection. If the client may still be sending, its bytes are discarded for a moment first, see [`LINGER`].
     async fn end(mut self) -> io::Result<()> {
         if !self.may_send {
             return Ok(());
@@ -474,7 +475,7 @@ impl Waiting {
         let Some(alarms) = &mut self.alarms else {
             self.is_used = false;
             let alarms = self.alarms.insert(Alarms::set(patience, awaited, &worker.stop));
-            // Only so that it wakes this task. It may have come in this moment.
+            // Polled so that it wakes this task. The stop may have come just now.
             if !is_draining && alarms.stop.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
@@ -483,7 +484,7 @@ impl Waiting {
         let is_another = std::mem::replace(&mut alarms.awaited, awaited) != awaited;
         let is_over = alarms.alarm.is_elapsed();
         let anew = match awaited {
-            // The alarm is the one before it, but that costs nothing.
+            // An earlier alarm may go off first, which is set anew then.
             Awaited::Request => is_over && self.is_used,
             Awaited::Rest => is_another || self.is_used,
             Awaited::Last => is_another,

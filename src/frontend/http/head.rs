@@ -1,15 +1,15 @@
 //! The head of a request (RFC 9112, sections 2 to 5): the one place where bytes of HTTP are judged.
 //!
-//! It is judged once it is whole, so that the answer does not depend on how the network cut it, and leniently: what no
-//! reply depends on makes no difference. What could make a proxy and us disagree about where the next request begins (a
-//! body, a header line that is none) ends the connection behind the reply.
+//! A head is judged once it is whole, so the answer does not depend on how the network cuts it. It is judged leniently: what
+//! no reply depends on makes no difference. Where a proxy could disagree about where the next request begins (a body, a
+//! malformed header line), the connection ends behind the reply.
 
 use smallvec::SmallVec;
 
 use crate::frontend::headers::{Headers, is_token};
 use crate::wire::route;
 
-/// The longest head, in bytes. Tokens travel in the query; none takes a quarter of this.
+/// The longest head, in bytes. Tokens in the query take up to 8 KiB.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
 /// More header lines than any client and all proxies on the way send.
@@ -62,7 +62,7 @@ type Lines<'a> = SmallVec<[(&'a [u8], &'a [u8]); 16]>;
 struct Framing {
     close: bool,
     keep_alive: bool,
-    /// There is a line that somebody on the way may have read otherwise.
+    /// A line is malformed, and a proxy may have read it differently.
     doubtful: bool,
 }
 
@@ -139,7 +139,7 @@ impl<'a> Head<'a> {
         let is_legal = !name.is_empty() && name.len() < line.len() && all(name, is_token) && all(value, is_text);
         if !is_legal {
             framing.doubtful = true;
-            // Under a name that none has, so that it counts.
+            // Kept without a name, as it counts towards the limit.
             return self.lines.push((b"", line));
         }
         match name.len() {
@@ -165,7 +165,7 @@ impl Headers for Head<'_> {
     }
 }
 
-/// Bytes of empty lines before a request, which are none of its (RFC 9112, section 2.2).
+/// Bytes of empty lines before a request, which are ignored (RFC 9112, section 2.2).
 pub(super) fn skip_empty_lines(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
 }
@@ -173,7 +173,7 @@ pub(super) fn skip_empty_lines(bytes: &[u8]) -> usize {
 /// A head without folds: each is replaced by spaces (RFC 9112, section 5.2), which leaves the length as it is.
 pub(super) fn unfold(head: &[u8]) -> Vec<u8> {
     let mut unfolded = head.to_vec();
-    // What seems to go on with the request line does not.
+    // The request line cannot be folded.
     let mut from = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
     while let Some(end) = memchr::memchr(b'\n', head.get(from..).unwrap_or_default()).map(|end| from + end) {
         if matches!(head.get(end + 1), Some(b' ' | b'\t')) {
@@ -207,8 +207,8 @@ fn method(line: &[u8]) -> Option<(Method<'_>, &[u8])> {
     })
 }
 
-/// The target before a version that is not HTTP/1.1 as most write it, and whether it really is another one. Spaces in the
-/// target belong to it: some clients do not escape them.
+/// Splits the target from a version that is not ` HTTP/1.1` to the letter, and tells whether it is another version. Spaces
+/// inside the target belong to it: some clients do not escape them.
 fn target(rest: &[u8]) -> (&[u8], bool) {
     let rest = rest.trim_ascii();
     let (target, last) = rest.split_at(memchr::memrchr2(b' ', b'\t', rest).map_or(0, |space| space + 1));
@@ -221,7 +221,7 @@ fn target(rest: &[u8]) -> (&[u8], bool) {
     }
 }
 
-/// Whether a length, or a list of equal ones, is none.
+/// Whether a length, or a list of lengths, is zero.
 fn is_zero(length: &[u8]) -> bool {
     length.contains(&b'0') && length.iter().all(|byte| matches!(byte, b'0' | b',' | b' ' | b'\t'))
 }

@@ -1,5 +1,5 @@
-//! Everything that is neither announce nor scrape: actix-web's routes and handlers, called with one request and giving one
-//! reply. The bytes on both sides are ours, so that a connection has one parser.
+//! Everything but announces and scrapes: actix-web's routes and handlers, called with one request at a time. Parsing and
+//! framing stay in this module's siblings, so that a connection has one parser.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const GUARD: &str = "x-content-type-options: nosniff\r\n\
 pub(in crate::frontend) struct Pages(Box<dyn Fn(Request) -> LocalBoxFuture<'static, Result<ServiceResponse, Error>>>);
 
 impl Pages {
-    /// None if they cannot be set up.
+    /// Sets the routes up; none if that fails.
     pub(in crate::frontend) async fn new(context: &Arc<Context>) -> Option<Self> {
         let app = App::new().configure(|config| routes(context, config));
         let service = app.into_factory().new_service(AppConfig::default()).await.ok()?;

@@ -1,4 +1,4 @@
-//! A connection of which both ends are here, for tests and fuzz targets.
+//! A connection with both ends in one place, for tests and fuzz targets.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use super::socket::Socket;
 use crate::frontend::Context;
 use crate::frontend::client_address::Source;
 
-/// Bytes of which a request's head is judged as a whole, for a fuzz target.
+/// Reads bytes as the head of a request, for a fuzz target.
 pub fn read_head(bytes: &[u8]) {
     let bytes = bytes.get(super::head::skip_empty_lines(bytes)..).unwrap_or_default();
     if let super::head::Read::Folded(length) = super::head::Head::read(bytes) {
@@ -23,7 +23,7 @@ pub fn read_head(bytes: &[u8]) {
     }
 }
 
-/// All that a client is sent that sends these pieces, each when the one before has been read as a rule, and then no more.
+/// What a client receives that sends these pieces one by one and then closes its side.
 ///
 /// # Errors
 /// The system gives no sockets, or the routes cannot be set up.

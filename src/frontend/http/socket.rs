@@ -55,7 +55,7 @@ impl Listener {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                 accepted => return accepted,
             }
-            // A Unix socket that has been shut down, by this worker or by another, is readable for ever.
+            // A Unix socket that this or another worker has shut down stays readable: do not spin.
             consume_budget().await;
         }
     }
@@ -68,14 +68,14 @@ impl Listener {
             Kind::Unix => None,
             Kind::Tcp => {
                 let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-                // Who is gone already has no address.
+                // A client that has gone already has no address.
                 Some(address.ok_or(io::ErrorKind::ConnectionAborted)?)
             }
         };
         Ok((Socket(Inner::Fresh(Some(fd), self.kind)), address))
     }
 
-    /// From now on the system opens no connection here. Those that are open can still be accepted.
+    /// Stops the system from opening connections here. Those that are open already can still be accepted.
     pub fn open_no_more(&self) {
         let refused = match self.kind {
             Kind::Tcp => refuse_handshakes(self.fd.get_ref()),
@@ -87,11 +87,11 @@ impl Listener {
     }
 }
 
-/// Drops segments that would begin a connection, and lets through those that complete one. What begins later is not lost:
-/// it is tried again after a second, and finds the next process or nobody.
+/// Drops segments that begin a connection, and lets through those that complete one. A client whose segment is dropped sends
+/// it again after a second, and reaches the next process or is refused.
 ///
-/// A listener that is simply closed resets the connections that it has opened but not handed over, and there is no moment
-/// at which it is known to have none.
+/// Closing the listener alone would reset connections that are open but not accepted, and there is no moment at which the
+/// queue is known to stay empty.
 #[cfg(target_os = "linux")]
 fn refuse_handshakes(listener: &OwnedFd) -> io::Result<()> {
     use socket2::SockFilter;
@@ -137,7 +137,7 @@ macro_rules! of_registered {
 }
 
 impl Socket {
-    /// Reads what is there. Whoever calls this is woken when more comes.
+    /// Reads what is there. The calling task is woken when more comes.
     ///
     /// A fresh connection is read without the event loop, which hears of it when there is nothing to read.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -199,7 +199,7 @@ impl Socket {
     }
 }
 
-/// As others than the hot path read it.
+/// For the PROXY protocol's header.
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = Socket::poll_read(self.get_mut(), cx, buf.initialize_unfilled());

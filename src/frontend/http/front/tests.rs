@@ -89,7 +89,7 @@ async fn who_has_asked_may_ask_again_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_begins_a_head_must_finish_it_in_time() {
+async fn a_head_that_has_begun_must_be_whole_in_time() {
     for head in [&b"G"[..], &ANNOUNCE[..ANNOUNCE.len() - 1], b"GET / HTTP/1.1\r\nX: y\r\n"] {
         assert_eq!(served(head).await, (String::new(), PATIENCE));
         let (reply, took) = served(&[ANNOUNCE, head].concat()).await;
@@ -107,7 +107,7 @@ async fn dripped(first: &[u8], piece: &[u8], pause: Duration) -> Duration {
     let drip = async {
         loop {
             sleep(pause).await;
-            // Nobody listens any more when the other future is done.
+            // It fails once the other future is done.
             let _ = client.write_all(piece);
         }
     };
@@ -125,7 +125,7 @@ async fn a_drip_holds_a_connection_for_a_while_only() {
     assert!(dripped(ANNOUNCE, b"\r\n", second * 14).await <= KEEP_ALIVE * 2 + second * 14);
     assert!(dripped(b"", b"x", second).await <= PATIENCE + second * 2);
     assert!(dripped(b"GET / HTTP/1.1\r\n", b"X: y\r\n", second).await <= PATIENCE + second);
-    // Who finishes heads is waited for again and again, even if each of them begins before the one before is answered.
+    // A client that completes each head is served on and on, though the next always begins before the last is answered.
     let late = [&ANNOUNCE[10..], &ANNOUNCE[..10]].concat();
     let start = Instant::now();
     let lasted = timeout(second * 600, dripped(&ANNOUNCE[..10], &late, second * 9)).await;
