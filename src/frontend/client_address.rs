@@ -172,10 +172,22 @@ impl ClientAddress {
         }
     }
 
-    /// Who sends datagrams from an address, or is named there by a proxy. They have no headers: what comes from a proxy
-    /// without being said to be a client's may be anybody's.
-    pub fn of_datagram(&self, ip: IpAddr) -> Standing {
-        if self.options.proxies.are_exactly_at(ip) { Standing::Unclear } else { Standing::Client }
+    /// What is known of who sends datagrams from there. They have no headers: what comes from a proxy without being said to
+    /// be a client's may be anybody's.
+    pub fn of_datagram(&self, source: Source) -> Standing {
+        let ip = source.ip();
+        let is_client = matches!(source, Source::Ip(_)) && !self.options.proxies.are_exactly_at(ip);
+        if is_client {
+            return Standing::Client;
+        }
+        if self.is_news(Source::Proxy(ip)) {
+            log::warn!(
+                "the proxy at {ip} does not say whose its datagrams are, so its clients get public peers only and are not listed \
+                 as some; have it put a PROXY protocol header of version 2 before each; see \"UDP behind a proxy\" in the README. \
+                 This is said once for each proxy"
+            );
+        }
+        Standing::Unclear
     }
 
     /// Somebody has connected where proxies are to send a header first, and has not sent one.
@@ -498,8 +510,12 @@ mod tests {
             (("Sec-Fetch-Site", "same-origin"), page),
             (("Sec-Fetch-Mode", "no-cors"), page),
             (("Sec-Fetch-Dest", "image"), page),
+            (("Sec-Fetch-Dest", "iframe"), page),
             (("Sec-Fetch-Site", "none"), "192.168.1.7"),
             (("Sec-Fetch-Mode", "navigate"), "192.168.1.7"),
+            // As Node.js has it, and so WebTorrent.
+            (("Sec-Fetch-Mode", "cors"), "192.168.1.7"),
+            (("Accept-Language", "*"), "192.168.1.7"),
             (("Accept-Language", "en"), "192.168.1.7 NoClaims"),
             (("User-Agent", "Mozilla/5.0"), "192.168.1.7"),
         ] {
@@ -543,9 +559,10 @@ mod tests {
     #[test]
     fn datagrams_of_a_proxy_that_do_not_say_whose_they_are() {
         let rule = trusted(None);
-        assert_eq!(rule.of_datagram(ip("192.168.1.1")), Standing::Unclear);
+        assert_eq!(rule.of_datagram(at("192.168.1.1")), Standing::Unclear);
+        assert_eq!(rule.of_datagram(Source::Proxy(ip("10.0.0.7"))), Standing::Unclear);
         for client in ["192.168.1.2", "10.0.0.7", "8.8.8.8"] {
-            assert_eq!(rule.of_datagram(ip(client)), Standing::Client, "{client}");
+            assert_eq!(rule.of_datagram(at(client)), Standing::Client, "{client}");
         }
     }
 

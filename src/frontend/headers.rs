@@ -45,15 +45,17 @@ impl Signs {
                 14 if name.eq_ignore_ascii_case(b"sec-fetch-site") => {
                     signs.page |= !value.eq_ignore_ascii_case(b"none");
                 }
+                // `cors` is what Node.js says as well, and so what WebTorrent does.
                 14 if name.eq_ignore_ascii_case(b"sec-fetch-mode") => {
-                    signs.page |= !value.eq_ignore_ascii_case(b"navigate");
+                    signs.page |= value.eq_ignore_ascii_case(b"no-cors");
                 }
                 14 if name.eq_ignore_ascii_case(b"sec-fetch-dest") => {
-                    signs.page |= !value.eq_ignore_ascii_case(b"document");
+                    signs.page |= !(value.eq_ignore_ascii_case(b"document") || value.eq_ignore_ascii_case(b"empty"));
                 }
                 14 if name.eq_ignore_ascii_case(b"true-client-ip") => signs.proxy |= !value.is_empty(),
                 15 if name.eq_ignore_ascii_case(b"x-forwarded-for") => signs.proxy |= !value.is_empty(),
-                15 if name.eq_ignore_ascii_case(b"accept-language") => signs.browser = true,
+                // `*` is what Node.js says.
+                15 if name.eq_ignore_ascii_case(b"accept-language") => signs.browser |= value != b"*",
                 16 if name.eq_ignore_ascii_case(b"cf-connecting-ip")
                     || name.eq_ignore_ascii_case(b"x-forwarded-host") =>
                 {

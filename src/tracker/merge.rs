@@ -21,6 +21,8 @@ pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
 pub(super) struct Client {
     /// Where the client is: the address that it is recorded under.
     pub(super) place: Place,
+    /// Its address in the world outside, if that is another one.
+    pub(super) outside: Option<IpAddr>,
     /// Where it listens there.
     pub(super) port: Option<NonZeroU16>,
     /// How many peers it gets at most.
@@ -37,7 +39,8 @@ impl Client {
 
     /// Whether a peer is the client itself.
     fn is<A: Ip>(self, peer: Endpoint<A>) -> bool {
-        Some(peer.port) == self.port && peer.ip.into() == self.place.ip
+        let ip = peer.ip.into();
+        Some(peer.port) == self.port && (ip == self.place.ip || Some(ip) == self.outside)
     }
 
     /// Whether an address of an upstream's leads there from where the client is. What stands for an address of our own means
@@ -138,7 +141,8 @@ mod tests {
 
     /// A client at this address that listens on port 1.
     fn client(views: &Views, ip: &str, want: usize) -> Client {
-        Client { place: views.place(ip.parse().unwrap()), port: NonZeroU16::new(1), want, counts: true }
+        let place = views.place(ip.parse().unwrap());
+        Client { place, outside: None, port: NonZeroU16::new(1), want, counts: true }
     }
 
     /// What a client at 10.0.0.1:1 is told when it wants `want`.
@@ -209,6 +213,12 @@ mod tests {
         ][..];
         assert_eq!(merged(&[], &[upstream], 50), ["10.0.0.1:2", "9.9.9.9:1"]);
         assert!(merged(&[], &[&["127.0.0.1:5"]], 50).is_empty());
+        // Nor the announcer under the address that it has outside.
+        let views = Views::default();
+        let client = Client { outside: "9.9.9.9".parse().ok(), ..client(&views, "10.0.0.1", 50) };
+        let mut peers = PeerLists::default();
+        add_peers(&mut peers, client, &views, &UpstreamPeers::simulated(&lists(upstream), 0, 0));
+        assert_eq!(told(&peers), ["10.0.0.1:2"]);
     }
 
     #[test]

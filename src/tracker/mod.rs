@@ -170,7 +170,7 @@ impl Tracker {
         // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
         // the other has counted, again and again.
         let counts = caller.via.hops() == 0;
-        let client = Client { place, port: request.port, want, counts };
+        let client = Client { place, outside: addresses.outside, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) else { return Announced::Now(reply) };
         if stopped {
             forwarders.leave(request);

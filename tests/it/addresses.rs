@@ -348,6 +348,8 @@ fn s4_3_a_web_page_is_no_client() {
         (("Sec-Fetch-Site", "cross-site"), true),
         (("Sec-Fetch-Mode", "no-cors"), true),
         (("Sec-Fetch-Site", "none"), false),
+        // WebTorrent on Node.js.
+        (("Sec-Fetch-Mode", "cors"), false),
     ] {
         let claims = announce("t", "page").at("10.0.0.250").port(22);
         let reply = connection.announce_with(&claims, &[page]);
@@ -359,7 +361,7 @@ fn s4_3_a_web_page_is_no_client() {
         assert_eq!(peers.len(), if is_one { 2 } else { 3 }, "{page:?}: {peers:?}");
     }
     let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
-    assert!(metrics.contains("retracker_announces_unlisted_total{reason=\"page\"} 11\n"), "{metrics}");
+    assert!(metrics.contains("retracker_announces_unlisted_total{reason=\"page\"} 12\n"), "{metrics}");
     // A browser that says no more than that it is one: perhaps the user has typed that.
     let reply = connection.announce_with(&announce("t", "c").at("10.0.0.251"), &[("Accept-Language", "en")]);
     assert_eq!(reply.external_ip(), "127.0.0.1");

@@ -171,6 +171,23 @@ fn s6_8_trusted_proxies_alone_are_heard_once_there_are_any() {
 }
 
 #[test]
+fn s6_8_datagrams_of_a_proxy_that_hides_its_clients_are_listed_nowhere() {
+    let server = Server::start(&["-u", "127.0.0.1:0", "--trusted-proxies", "127.0.0.1,10.0.0.0/8"]);
+    let neighbour = [("X-Real-IP", "192.168.1.5")];
+    server.connect().announce_with(&announce("t", "neighbour"), &neighbour);
+    server.connect().announce_with(&announce("t", "outside"), &[("X-Real-IP", "9.9.9.9")]);
+    let hidden = udp_announce("t", "hidden").at([192, 168, 1, 5]);
+    for hidden in [hidden.clone(), UdpAnnounce { peer: id("neighbour"), event: 3, ..hidden }] {
+        let peers = UdpClient::of(&server).announce(&hidden).peers;
+        assert_eq!(peers, ["9.9.9.9:6881"][usize::from(hidden.event == 3)..]);
+    }
+    let asks = announce("t", "asks").without("port");
+    let peers = server.connect().announce_with(&asks, &neighbour).peers();
+    assert_eq!(peers, ["9.9.9.9:6881", "192.168.1.5:6881"]);
+    server.logged("does not say whose its datagrams are");
+}
+
+#[test]
 fn s6_8_no_answer_is_larger_than_the_request_behind_the_header() {
     let server = server(&[]);
     let client = client(&server, "203.0.113.5:1000");

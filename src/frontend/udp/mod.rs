@@ -19,6 +19,7 @@ pub use self::listen::{UdpListenAddr, UdpListener};
 use self::request::{Answer, Responder};
 use self::socket::{Datagram, Inbox, Outbox, Response, Socket};
 use super::Context;
+use super::client_address::Source;
 use super::serve::{DRAIN, Stop};
 
 /// Announces of one worker that may wait for upstream trackers. One takes some kilobytes; one that finds no room gets no
@@ -157,7 +158,7 @@ impl<T: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])>> Open 
 #[allow(clippy::unnecessary_wraps, reason = "a proxy may send what is to be dropped")]
 fn from_client<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender, &'a [u8])> {
     let client = datagram.source.ip().to_canonical();
-    let standing = context.client_address.of_datagram(client);
+    let standing = context.client_address.of_datagram(Source::Ip(client));
     Some((Sender { client, proxy: None, standing }, datagram.bytes))
 }
 

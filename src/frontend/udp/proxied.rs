@@ -10,7 +10,6 @@ use thiserror::Error;
 use super::connection_id::Sender;
 use super::socket::Datagram;
 use crate::frontend::client_address::{ClientAddress, Source};
-use crate::tracker::Standing;
 use crate::wire::proxy_protocol::{self, Malformed};
 
 /// Why a datagram is dropped unread.
@@ -35,9 +34,7 @@ pub(super) fn open<'a>(datagram: &Datagram<'a>, rule: &ClientAddress) -> Result<
     }
     let (named, request) = proxy_protocol::parse_datagram(datagram.bytes)?;
     // The port plays no part, as where there is no proxy.
-    let (client, standing) = match rule.behind(Some(datagram.source), named) {
-        Source::Ip(client) => (client, rule.of_datagram(client)),
-        Source::Proxy(_) | Source::Unix => (proxy, Standing::Unclear),
-    };
-    Ok((Sender { client, proxy: Some(proxy), standing }, request))
+    let source = rule.behind(Some(datagram.source), named);
+    let sender = Sender { client: source.ip(), proxy: Some(proxy), standing: rule.of_datagram(source) };
+    Ok((sender, request))
 }
