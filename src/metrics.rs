@@ -104,7 +104,7 @@ pub struct ForwarderMetrics {
     labels: ForwarderLabels,
     duration: Histogram,
     peers: Counter,
-    /// Exchanges that were not begun because too many were under way.
+    /// Exchanges that were not begun because too many waited for their turn.
     pub skipped_busy: Counter,
     /// Exchanges that were not begun because the forwarder failed lately.
     pub skipped_open: Counter,
@@ -130,6 +130,8 @@ pub struct ForwarderSample {
     pub name: String,
     /// Exchanges under way.
     pub in_flight: i64,
+    /// Exchanges that wait for their turn.
+    pub waiting: i64,
     /// Peers that it knows through us, or is to know.
     pub sessions: i64,
     /// Lists of its peers that are kept.

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ struct Common {
     timeout: Option<Duration>,
     #[serde(default, deserialize_with = "numwant")]
     numwant: Option<u32>,
+    #[serde(default, deserialize_with = "rate")]
+    rate: Option<NonZeroU32>,
     #[serde(default, deserialize_with = "info_hashes")]
     only: Option<BTreeSet<InfoHash>>,
     #[serde(default, deserialize_with = "info_hashes")]
@@ -50,7 +53,7 @@ struct Common {
 
 impl File {
     fn into_options(self) -> Vec<ForwarderOptions> {
-        let Common { timeout, numwant, only, except, forwarders } = match self {
+        let Common { timeout, numwant, rate, only, except, forwarders } = match self {
             Self::Plain(entries) => return entries.into_iter().map(|Checked(options)| options).collect(),
             Self::WithCommon(common) => common,
         };
@@ -60,6 +63,7 @@ impl File {
             .map(|Checked(options)| ForwarderOptions {
                 timeout: options.timeout.or(timeout),
                 numwant: options.numwant.or(numwant),
+                rate: options.rate.or(rate),
                 // An entry's own list stands in the place of the common one.
                 torrents: if options.torrents == Torrents::All { torrents.clone() } else { options.torrents },
                 ..options
@@ -139,6 +143,8 @@ struct Entry {
     timeout: Option<Duration>,
     #[serde(default, deserialize_with = "numwant")]
     numwant: Option<u32>,
+    #[serde(default, deserialize_with = "rate")]
+    rate: Option<NonZeroU32>,
     #[serde(default, deserialize_with = "info_hashes")]
     only: Option<BTreeSet<InfoHash>>,
     #[serde(default, deserialize_with = "info_hashes")]
@@ -156,6 +162,7 @@ impl Entry {
             host: self.host,
             timeout: self.timeout,
             numwant: self.numwant,
+            rate: self.rate,
             torrents: torrents(self.only, self.except),
         }
     }
@@ -207,6 +214,14 @@ fn numwant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D:
         let wrong =
             || format!("numwant is \"{}\", expected a whole number from 1 to 1000, such as 200", text.escape_default());
         text.parse().ok().filter(|numwant| (1..=1000).contains(numwant)).ok_or_else(wrong)
+    }))
+}
+
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
+    deserializer.deserialize_option(Optional(|text: &str| {
+        let wrong =
+            || format!("rate is \"{}\", expected a whole number from 1 to 100000, such as 200", text.escape_default());
+        text.parse().ok().filter(|rate: &NonZeroU32| rate.get() <= 100_000).ok_or_else(wrong)
     }))
 }
 
@@ -330,7 +345,7 @@ forwarders:
         .map(problem)
         .collect();
         insta::assert_snapshot!(told.join("\n"), @r#"
-        2: unknown field `url`, expected one of `uri`, `name`, `ip`, `host`, `timeout`, `numwant`, `only`, `except`
+        2: unknown field `url`, expected one of `uri`, `name`, `ip`, `host`, `timeout`, `numwant`, `rate`, `only`, `except`
         2: ip is "example.com", expected an address such as 192.168.1.15, or client
         3: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce
         1: uri has the scheme "ftp", only http, https and udp are supported, expected an announce URL such as http://tracker.example:8080/announce
@@ -354,7 +369,7 @@ forwarders:
         1: it has both `only` and `except`, expected one of them
         1: found a text, expected a list of entries such as `- uri: http://1.2.3.4/announce`
         1: invalid type: integer `7`, expected a list
-        2: unknown field `timeouts`, expected one of `timeout`, `numwant`, `only`, `except`, `forwarders`
+        2: unknown field `timeouts`, expected one of `timeout`, `numwant`, `rate`, `only`, `except`, `forwarders`
         1: timeout is "61", expected seconds from 0.1 to 60, such as 10
         1: it has both `only` and `except`, expected one of them
         4: numwant is "none", expected a whole number from 1 to 1000, such as 200

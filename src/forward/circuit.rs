@@ -100,6 +100,16 @@ impl Circuit {
         self.since
     }
 
+    /// How an exchange would begin now. The error names the state that is against it.
+    pub(super) fn would_admit(&self, now: Instant) -> Result<Admission, State> {
+        match self.state {
+            State::Closed => Ok(Admission::Regular),
+            State::Open { until } if now >= until => Ok(Admission::Probe),
+            State::Paused { until } if now >= until => Ok(Admission::Regular),
+            against => Err(against),
+        }
+    }
+
     /// Whether an exchange may begin now; then it must be followed by [`Self::ended`]. The error names the state that is
     /// against it.
     pub(super) fn admit(&mut self, now: Instant) -> Result<Admission, State> {

@@ -9,14 +9,12 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
-use super::forwarder::Exchange;
-use super::torrent::{Swept, Torrent};
+use super::forwarder::{Admitted, Forwarder};
+use super::session::{Heard, Telling};
+use super::torrent::Torrent;
 
 /// The shortest and the longest pause between two searches for peers that have gone silent.
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(20));
-
-/// The pause while leaves are left to be told, because too many are being told already.
-const OWING: Duration = Duration::from_millis(250);
 
 /// Torrents that are swept before others get a turn.
 const SWEPT_AT_ONCE: usize = 64;
@@ -25,13 +23,15 @@ const SWEPT_AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub struct Engine {
     pub(super) shared: Arc<Shared>,
-    pub(super) jobs: mpsc::UnboundedReceiver<Exchange>,
+    /// Forwarders that are new.
+    pub(super) forwarders: mpsc::UnboundedReceiver<Arc<Forwarder>>,
 }
 
 impl Engine {
     /// Runs until `stop` is done. What is under way then is dropped.
     pub async fn run(self, stop: impl Future) {
-        let Self { shared, mut jobs } = self;
+        let Self { shared, mut forwarders } = self;
+        let (admitted, mut begin) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         tasks.spawn_local(sweep(Arc::clone(&shared)));
         tokio::pin!(stop);
@@ -43,46 +43,62 @@ impl Engine {
                         log::error!("a task of the forwarders failed: {error}");
                     }
                 }
-                Some(exchange) = jobs.recv() => {
-                    tasks.spawn_local(carry_out(Arc::clone(&shared), exchange));
+                Some(forwarder) = forwarders.recv() => {
+                    tasks.spawn_local(take_turns(Arc::clone(&shared), forwarder, admitted.clone()));
+                }
+                Some(admitted) = begin.recv() => {
+                    tasks.spawn_local(carry_out(Arc::clone(&shared), admitted));
                 }
             }
         }
     }
 }
 
-/// One exchange, and those that have to follow it at once.
-async fn carry_out(shared: Arc<Shared>, mut exchange: Exchange) {
+/// Lets the exchanges that wait for one forwarder begin, each in its turn, until the forwarder is no longer needed.
+async fn take_turns(shared: Arc<Shared>, forwarder: Arc<Forwarder>, admitted: mpsc::UnboundedSender<Admitted>) {
     loop {
-        let forwarder = Arc::clone(&exchange.place.forwarder);
-        let (heard, answer) = forwarder.carry_out(&exchange).await;
-        // Before the torrent is locked, as clients wait for that.
-        let addresses = answer.as_ref().map(|answer| shared.our_addresses(&forwarder, answer)).unwrap_or_default();
-        let answer = answer.as_ref().map(|answer| (answer, addresses.as_slice()));
+        let (mut exchange, permit) = tokio::select! {
+            turn = forwarder.next_turn() => turn,
+            () = forwarder.is_unused() => return,
+        };
         let now = Instant::now();
-        let ended = |torrent: &mut Torrent| torrent.ended(&exchange, heard, answer, now);
-        // A torrent that has been forgotten has nobody who waits.
-        match shared.torrents.with_known(exchange.request.info_hash, now, ended).flatten() {
-            Some(next) => exchange = next,
-            None => return,
+        let info_hash = exchange.request.info_hash;
+        let has_its_turn = |torrent: &mut Torrent| torrent.has_its_turn(&mut exchange);
+        // A torrent that has been forgotten has no clients any more; those who have left are still signed off.
+        let is_due = shared.torrents.with_known(info_hash, now, has_its_turn);
+        if !is_due.unwrap_or(exchange.telling == Telling::Stopped) {
+            shared.end(&exchange, Heard::Lost, None, now);
+            continue;
         }
+        let Some(admission) = forwarder.admit(now) else {
+            shared.end(&exchange, Heard::Lost, None, now);
+            continue;
+        };
+        // Fails only when the engine has stopped.
+        let _ = admitted.send(Admitted { exchange, admission, _permit: permit });
     }
+}
+
+/// One exchange. What has to follow it waits for its turn.
+async fn carry_out(shared: Arc<Shared>, admitted: Admitted) {
+    let forwarder = Arc::clone(&admitted.exchange.forwarder);
+    let (heard, answer) = forwarder.carry_out(&admitted, shared.deadline).await;
+    // Before the torrent is locked, as clients wait for that.
+    let addresses = answer.as_ref().map(|answer| forwarder.our_addresses(answer)).unwrap_or_default();
+    let answer = answer.as_ref().map(|answer| (answer, addresses.as_slice()));
+    shared.end(&admitted.exchange, heard, answer, Instant::now());
 }
 
 /// Signs off those who have gone silent, again and again.
 async fn sweep(shared: Arc<Shared>) {
-    let longest = (shared.peer_age / 8).clamp(SWEEPS.0, SWEEPS.1);
-    let mut pause = longest;
+    let pause = (shared.peer_age / 8).clamp(SWEEPS.0, SWEEPS.1);
     loop {
         // At once when there are peers of a forwarder that is gone.
         let _ = timeout(pause, shared.retired.notified()).await;
-        let mut owes = false;
         for (n, torrent) in shared.torrents.iter().enumerate() {
             let now = Instant::now();
-            let swept = shared.torrents.with_held(&torrent, |torrent| torrent.sweep(shared.peer_age, now));
-            let Swept { exchanges, owes: this_owes } = swept.unwrap_or_default();
-            owes |= this_owes;
-            exchanges.into_iter().for_each(|exchange| shared.send(exchange));
+            let exchanges = shared.torrents.with_held(&torrent, |torrent| torrent.sweep(shared.peer_age, now));
+            exchanges.into_iter().flatten().for_each(|exchange| shared.send(exchange));
             // Behind the farewells: what is dropped is signed off no more.
             shared.torrents.drop_if_idle(&torrent, now);
             if n % SWEPT_AT_ONCE == 0 {
@@ -90,6 +106,5 @@ async fn sweep(shared: Arc<Shared>) {
             }
         }
         shared.torrents.housekeep();
-        pause = if owes { OWING.min(longest) } else { longest };
     }
 }

@@ -2,19 +2,23 @@
 
 use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use parking_lot::{Mutex, RwLock};
-use tokio::time::Instant;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::circuit::{Admission, Circuit, Sign, State};
+use super::client::ClientKey;
 use super::error::ForwardError;
 use super::health::{Health, News};
 use super::http::Along;
+use super::queue::{FairQueue, MAX_WAITING, Pace, Source};
 use super::session::{Heard, Telling};
 use super::upstream::{Answer, Ask, Upstream};
 use super::{AnnouncedIp, ForwarderOptions, ForwarderStatus, Torrents};
@@ -23,9 +27,15 @@ use crate::bittorrent::{AnnounceRequest, InfoHash};
 use crate::metrics::{ForwarderMetrics, ForwarderSample, Metrics};
 use crate::wire::upstream::Retry;
 
-/// Exchanges that may be under way with one forwarder. Past it, exchanges are skipped, not queued: an upstream that does
-/// not answer must not hold more and more descriptors.
+/// Exchanges that may be under way with one forwarder. Others wait for their turn: an upstream that does not answer must
+/// not hold more and more descriptors.
 const MAX_IN_FLIGHT: usize = 256;
+
+/// Exchanges that one forwarder is asked for in a second, unless its entry says otherwise.
+const RATE: u32 = 200;
+
+/// How often it is looked whether a forwarder that is no longer configured can be forgotten.
+const UNUSED_CHECK: Duration = Duration::from_mins(1);
 
 /// Peers that an upstream is asked for: as many as one client can get. What it gives is for all local clients.
 const NUMWANT: u32 = 200;
@@ -34,8 +44,20 @@ const NUMWANT: u32 = 200;
 /// may change during its life.
 pub(super) struct Forwarder {
     upstream: Upstream,
+    /// What it is told of a client's address. Like its uri and its host, it stays as it is.
+    ip: AnnouncedIp,
     settings: RwLock<Settings>,
-    in_flight: AtomicUsize,
+    /// What waits for its turn.
+    waiting: Mutex<FairQueue<Exchange>>,
+    /// Told when something does.
+    has_waiting: Notify,
+    pace: Mutex<Pace>,
+    /// Permits for the exchanges under way.
+    permits: Arc<Semaphore>,
+    /// Whether announces wait for it no longer, because one of them did so in vain.
+    late: watch::Sender<bool>,
+    /// Our addresses by family as it sees them (BEP 24).
+    external_ips: Mutex<[Option<IpAddr>; 2]>,
     sessions: AtomicI64,
     lists: AtomicI64,
     circuit: Mutex<Circuit>,
@@ -52,13 +74,22 @@ struct Settings {
     since: Instant,
 }
 
-/// An exchange that is about to begin, or under way.
+/// An exchange that waits for its turn, or is under way.
+#[derive(Debug)]
 pub(super) struct Exchange {
-    pub(super) place: Place,
+    pub(super) forwarder: Arc<Forwarder>,
+    /// How it was to begin when it was due.
+    pub(super) admission: Admission,
+    /// Whose it is.
+    pub(super) client: ClientKey,
+    /// The serial of the torrent that it belongs to.
+    pub(super) torrent: u64,
     /// The client's latest announce.
     pub(super) request: AnnounceRequest,
-    /// The client's address.
-    pub(super) ip: IpAddr,
+    /// The address that the upstream is told, if any.
+    pub(super) ip: Option<IpAddr>,
+    /// Who caused it.
+    pub(super) source: Source,
     pub(super) along: Along,
     pub(super) telling: Telling,
     /// The serial of the session that it belongs to.
@@ -67,41 +98,41 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Whether anybody may hope for peers: not from a farewell, nor from a forwarder that has not answered for a while.
+    /// Whether there is hope for peers: not from a farewell, nor from a forwarder that has not answered for a while.
     pub(super) fn brings_a_list(&self) -> bool {
-        self.telling != Telling::Stopped && self.place.admission == Admission::Regular
+        self.telling != Telling::Stopped && self.admission == Admission::Regular
     }
 }
 
-/// A place among the exchanges under way with a forwarder, given back when the exchange ends, however it does.
-pub(super) struct Place {
-    pub(super) forwarder: Arc<Forwarder>,
+/// An exchange that may begin, and holds a permit until it ends.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) exchange: Exchange,
     pub(super) admission: Admission,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 /// Why an exchange does not begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Skipped {
-    /// Too many are under way: it is worth to try again soon.
-    Busy,
     /// The forwarder fails, and is left alone for a while.
     Open,
     /// It asked to be left alone for a while.
     Paused,
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.forwarder.in_flight.fetch_sub(1, Relaxed);
-    }
-}
-
 impl Forwarder {
     pub(super) fn new(options: &ForwarderOptions, timeout: Duration, upstream: Upstream, metrics: &Metrics) -> Self {
         Self {
             upstream,
+            ip: options.ip,
             settings: RwLock::new(Settings::new(options, timeout, metrics)),
-            in_flight: AtomicUsize::new(0),
+            waiting: Mutex::new(FairQueue::new(MAX_WAITING)),
+            has_waiting: Notify::new(),
+            pace: Mutex::new(Pace::new(Instant::now())),
+            permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            late: watch::Sender::new(false),
+            external_ips: Mutex::default(),
             sessions: AtomicI64::new(0),
             lists: AtomicI64::new(0),
             circuit: Mutex::new(Circuit::new(Instant::now())),
@@ -136,6 +167,17 @@ impl Forwarder {
         self.retired.get().is_some()
     }
 
+    /// Done once it is no longer configured and there is nothing left to tell it.
+    pub(super) async fn is_unused(&self) {
+        loop {
+            sleep(UNUSED_CHECK).await;
+            let is_idle = self.sessions.load(Relaxed) == 0 && self.waiting.lock().len() == 0;
+            if self.is_retired() && is_idle {
+                return;
+            }
+        }
+    }
+
     /// Since when it is no longer to know of a torrent, if that is so.
     pub(super) fn leaves_out_since(&self, info_hash: InfoHash) -> Option<Instant> {
         self.retired.get().copied().or_else(|| {
@@ -152,37 +194,100 @@ impl Forwarder {
         self.lists.fetch_add(change, Relaxed);
     }
 
-    /// Whether an exchange may begin.
-    pub(super) fn admit(self: &Arc<Self>, now: Instant) -> Result<Place, Skipped> {
-        let taken = self.in_flight.fetch_update(Relaxed, Relaxed, |n| (n < MAX_IN_FLIGHT).then_some(n + 1));
-        taken.map_err(|_| Skipped::Busy)?;
-        let mut place = Place { forwarder: Arc::clone(self), admission: Admission::Regular };
-        place.admission = self.circuit.lock().admit(now).map_err(|against| match against {
-            State::Paused { .. } => Skipped::Paused,
-            State::Closed | State::Open { .. } | State::Probing => Skipped::Open,
-        })?;
-        Ok(place)
+    /// How an exchange would begin that is due now, if it would.
+    pub(super) fn would_admit(&self, now: Instant) -> Result<Admission, Skipped> {
+        self.circuit.lock().would_admit(now).map_err(Skipped::by)
+    }
+
+    /// Has an exchange wait for its turn. Returns one that gives way because too many wait.
+    pub(super) fn wait_for_turn(&self, exchange: Exchange) -> Option<Exchange> {
+        let dropped = self.waiting.lock().push(exchange.source, exchange);
+        if dropped.is_some() {
+            self.settings.read().metrics.skipped_busy.inc();
+        }
+        self.has_waiting.notify_one();
+        dropped
+    }
+
+    /// The next exchange whose turn it is, with its permit, as soon as the forwarder may be asked again.
+    pub(super) async fn next_turn(&self) -> (Exchange, OwnedSemaphorePermit) {
+        loop {
+            while self.waiting.lock().len() == 0 {
+                self.has_waiting.notified().await;
+            }
+            // A semaphore that is never closed gives a permit.
+            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { std::future::pending().await };
+            let rate = self.settings.read().options.rate.map_or(RATE, NonZeroU32::get);
+            let turn = self.pace.lock().take(rate, Instant::now());
+            sleep_until(turn).await;
+            // Only now: those that have come meanwhile take turns with those that were there.
+            let next = self.waiting.lock().pop();
+            if let Some(exchange) = next {
+                return (exchange, permit);
+            }
+        }
+    }
+
+    /// Whether an exchange whose turn it is may begin; then it must be carried out.
+    pub(super) fn admit(&self, now: Instant) -> Option<Admission> {
+        let admission = self.circuit.lock().admit(now).map_err(Skipped::by);
+        admission.inspect_err(|&skipped| self.count_skipped(skipped)).ok()
+    }
+
+    /// Whether announces may wait for it: until one has done so in vain, and again once an exchange has ended in time.
+    pub(super) fn is_prompt(&self) -> bool {
+        !*self.late.borrow()
+    }
+
+    /// An announce has waited for it in vain. All others that wait for it go on without it.
+    pub(super) fn is_late(&self) {
+        let name = || self.settings.read().options.name.clone();
+        if !self.late.send_replace(true) {
+            log::info!("forwarder {}: answers too late to be waited for; its peers come with later announces", name());
+        }
+    }
+
+    /// Done once announces no longer wait for it.
+    pub(super) async fn becomes_late(&self) {
+        // An error means that the forwarder is gone, which cannot be while it is borrowed.
+        let _ = self.late.subscribe().wait_for(|late| *late).await;
+    }
+
+    fn exchange_took(&self, elapsed: Duration, deadline: Duration) {
+        if elapsed <= deadline && !self.is_prompt() {
+            self.late.send_replace(false);
+        }
+    }
+
+    /// The address that it is told of a client at this one.
+    pub(super) fn announced_ip(&self, client: IpAddr) -> Option<IpAddr> {
+        match self.ip {
+            AnnouncedIp::AsSeen => None,
+            AnnouncedIp::Fixed(ip) => Some(ip),
+            // The others of the upstream's swarm have no use for an address of a private network.
+            AnnouncedIp::Client => is_outside(client).then_some(client),
+        }
     }
 
     /// Counts an exchange that did not begin.
     pub(super) fn count_skipped(&self, skipped: Skipped) {
         let metrics = &self.settings.read().metrics;
         match skipped {
-            Skipped::Busy => metrics.skipped_busy.inc(),
             Skipped::Open => metrics.skipped_open.inc(),
             Skipped::Paused => metrics.skipped_paused.inc(),
         };
     }
 
     /// Carries out an exchange, and takes note of how it went. The debug line tells the whole story of it.
-    pub(super) async fn carry_out(&self, exchange: &Exchange) -> (Heard, Option<Answer>) {
+    pub(super) async fn carry_out(&self, admitted: &Admitted, deadline: Duration) -> (Heard, Option<Answer>) {
         let settings = self.settings.read().clone();
+        let Admitted { exchange, admission, .. } = admitted;
         let Exchange { request, telling, .. } = exchange;
         let request = AnnounceRequest { event: telling.event(request.event), ..request.clone() };
         let ask = Ask {
             request: &request,
             numwant: if *telling == Telling::Stopped { 0 } else { settings.options.numwant.unwrap_or(NUMWANT) },
-            ip: settings.announced_ip(exchange.ip),
+            ip: exchange.ip,
             tracker_id: exchange.tracker_id.as_deref(),
             along: &exchange.along,
         };
@@ -196,11 +301,12 @@ impl Forwarder {
         let now = Instant::now();
         let elapsed = now - start;
         let sign = result.as_ref().map_or_else(sign, |_| Sign::Alive);
-        self.end_admission(&settings.options.name, exchange.place.admission, sign, now);
+        self.end_admission(&settings.options.name, *admission, sign, now);
+        self.exchange_took(elapsed, deadline);
         self.report(&settings.options.name, result.as_ref().err(), elapsed, now);
         let story = |what: &dyn Display| {
             let (name, telling) = (&settings.options.name, telling.name());
-            let probe = if exchange.place.admission == Admission::Probe { " as a probe" } else { "" };
+            let probe = if *admission == Admission::Probe { " as a probe" } else { "" };
             let Exchange { request: AnnounceRequest { info_hash, peer_id, .. }, .. } = exchange;
             log::debug!("forwarder {name}: {info_hash} {telling} for peer {peer_id}{probe}, in {elapsed:.1?}: {what}");
         };
@@ -235,7 +341,14 @@ impl Forwarder {
             AnnouncedIp::Fixed(ip) => Some(ip),
             AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
         };
-        [fixed, answer.reply.external_ip, address_towards(answer.from)].into_iter().flatten().collect()
+        let mut external_ips = self.external_ips.lock();
+        // What one upstream says is no matter of the others': it could have their peers taken for ours.
+        if let Some(ip) = answer.reply.external_ip.filter(|&ip| is_outside(ip)) {
+            let [v4, v6] = &mut *external_ips;
+            *(if ip.is_ipv4() { v4 } else { v6 }) = Some(ip);
+        }
+        let seen = external_ips.iter().copied();
+        seen.chain([fixed, answer.reply.external_ip, address_towards(answer.from)]).flatten().collect()
     }
 
     fn report(&self, name: &str, error: Option<&ForwardError>, elapsed: Duration, now: Instant) {
@@ -292,7 +405,8 @@ impl Forwarder {
                 State::Open { until } | State::Paused { until } => Some(until.saturating_duration_since(now)),
                 State::Closed | State::Probing => None,
             },
-            in_flight: self.in_flight.load(Relaxed),
+            in_flight: self.in_flight(),
+            waiting: self.waiting.lock().len(),
             sessions: self.sessions.load(Relaxed),
             lists: self.lists.load(Relaxed),
             exchanges: health.outcomes().clone(),
@@ -301,11 +415,16 @@ impl Forwarder {
         }
     }
 
+    fn in_flight(&self) -> usize {
+        MAX_IN_FLIGHT.saturating_sub(self.permits.available_permits())
+    }
+
     /// For the metrics.
     pub(super) fn sample(&self) -> ForwarderSample {
         ForwarderSample {
             name: self.settings.read().options.name.clone(),
-            in_flight: i64::try_from(self.in_flight.load(Relaxed)).unwrap_or(i64::MAX),
+            in_flight: i64::try_from(self.in_flight()).unwrap_or(i64::MAX),
+            waiting: i64::try_from(self.waiting.lock().len()).unwrap_or(i64::MAX),
             sessions: self.sessions.load(Relaxed),
             lists: self.lists.load(Relaxed),
             circuit: self.circuit.lock().state().label(),
@@ -330,21 +449,20 @@ impl Settings {
             Torrents::Except(hashes) => !hashes.contains(&info_hash),
         }
     }
-
-    /// The address that the upstream is to record a client under, in place of the one that it sees.
-    fn announced_ip(&self, client: IpAddr) -> Option<IpAddr> {
-        match self.options.ip {
-            AnnouncedIp::AsSeen => None,
-            AnnouncedIp::Fixed(ip) => Some(ip),
-            // The others of the upstream's swarm have no use for an address of a private network.
-            AnnouncedIp::Client => is_outside(client).then_some(client),
-        }
-    }
 }
 
 impl fmt::Debug for Forwarder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forwarder").field("options", &self.settings.read().options).finish_non_exhaustive()
+    }
+}
+
+impl Skipped {
+    fn by(against: State) -> Self {
+        match against {
+            State::Paused { .. } => Self::Paused,
+            State::Closed | State::Open { .. } | State::Probing => Self::Open,
+        }
     }
 }
 

@@ -217,7 +217,6 @@ impl HttpUpstream {
             }
             Err(UpstreamReplyError::NotBencode(error)) => Err(junk(error, Some(code))),
             Err(UpstreamReplyError::NotADictionary) => Err(junk("it is no dictionary", Some(code))),
-            Err(UpstreamReplyError::Trailing) => Err(junk("something follows the dictionary", Some(code))),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! One forwarder's failure is its own: it is counted, logged, and changes nothing of what the others give.
 
 mod circuit;
+mod client;
 mod connect;
 mod engine;
 mod error;
@@ -19,6 +20,7 @@ mod health;
 mod http;
 mod list;
 mod probe;
+mod queue;
 mod reply;
 mod resolve;
 mod session;
@@ -33,12 +35,13 @@ mod uri;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -54,10 +57,10 @@ pub use uri::host_and_port;
 
 use self::forwarder::{Exchange, Forwarder};
 use self::http::Along;
+use self::session::Heard;
 use self::torrent::{Begun, Torrent, UNIT};
 use self::udp::UdpSockets;
 use self::upstream::{Answer, Upstream};
-use crate::bittorrent::address::is_public;
 use crate::bittorrent::{AnnounceRequest, InfoHash};
 use crate::cache::TorrentCache;
 use crate::metrics::{ForwardSample, Metrics, WaitMetrics};
@@ -99,6 +102,8 @@ pub struct ForwarderOptions {
     pub timeout: Option<Duration>,
     /// How many peers it is asked for; 200.
     pub numwant: Option<u32>,
+    /// How many exchanges with it may begin in a second; 200. More wait for their turn.
+    pub rate: Option<NonZeroU32>,
     /// Which torrents it is told of.
     pub torrents: Torrents,
 }
@@ -155,15 +160,15 @@ pub struct Forwarders {
 struct Shared {
     set: RwLock<Set>,
     torrents: TorrentCache<Torrent>,
-    jobs: mpsc::UnboundedSender<Exchange>,
+    /// To the engine: forwarders that are new.
+    new: mpsc::UnboundedSender<Arc<Forwarder>>,
+    deadline: Duration,
     peer_age: Duration,
     /// How long an exchange may take whose entry does not say.
     timeout: Duration,
     sockets: Arc<UdpSockets>,
     /// Told when a forwarder is no longer configured.
     retired: Notify,
-    /// Our addresses by family as upstream trackers see them: one of them says so, and it holds for those that do not.
-    external_ips: Mutex<[Option<IpAddr>; 2]>,
     metrics: Metrics,
 }
 
@@ -185,6 +190,12 @@ pub struct Outbound<'a> {
     pub request: &'a AnnounceRequest,
     /// The address that the client is recorded under here.
     pub ip: IpAddr,
+    /// The address under which clients outside are told of it: what an upstream is told that is told addresses.
+    pub outside: IpAddr,
+    /// Whether `ip` is only claimed, with `ip=`, and not the one that the announce came from.
+    pub is_claim: bool,
+    /// The address that the announce came from.
+    pub source: IpAddr,
     /// The client's `User-Agent`, which goes along.
     pub user_agent: Option<&'a [u8]>,
     /// By whom the announce has been passed on to us.
@@ -216,9 +227,26 @@ pub enum Asked {
 #[derive(Debug)]
 pub struct Waiting {
     gathered: Gathered,
-    waits: Vec<oneshot::Receiver<Arc<UpstreamPeers>>>,
+    waits: Vec<Wait>,
     deadline: Instant,
     metrics: WaitMetrics,
+}
+
+/// What an announce waits for: a list of one forwarder.
+#[derive(Debug)]
+struct Wait {
+    list: oneshot::Receiver<Arc<UpstreamPeers>>,
+    forwarder: Arc<Forwarder>,
+}
+
+impl Wait {
+    /// The list; none if the exchange brings none, or the forwarder turns out to be too late to be waited for.
+    async fn list(&mut self) -> Option<Arc<UpstreamPeers>> {
+        tokio::select! {
+            list = &mut self.list => list.ok(),
+            () = self.forwarder.becomes_late() => None,
+        }
+    }
 }
 
 impl Waiting {
@@ -226,19 +254,34 @@ impl Waiting {
     /// deadline has passed.
     pub async fn gather(self, enough: impl Fn(&[Arc<UpstreamPeers>]) -> bool) -> Gathered {
         let Self { gathered: Gathered { mut lists, pending }, waits, deadline, metrics } = self;
-        let mut waits: FuturesUnordered<_> = waits.into_iter().collect();
+        let forwarders: Vec<_> = waits.iter().map(|wait| Arc::clone(&wait.forwarder)).collect();
+        let each = waits.into_iter().zip(&forwarders).map(|(mut wait, forwarder)| async move {
+            let list = wait.list().await;
+            // Late is not done: its list is still to come.
+            (list, forwarder)
+        });
+        let mut waits: FuturesUnordered<_> = each.collect();
+        let mut open: Vec<_> = forwarders.iter().collect();
+        let mut missed = false;
         let ended = loop {
             if enough(&lists) {
                 break &metrics.enough;
             }
             match timeout_at(deadline, waits.next()).await {
-                Ok(Some(list)) => lists.extend(list),
+                Ok(Some((list, forwarder))) => {
+                    open.retain(|other| !Arc::ptr_eq(other, forwarder));
+                    missed |= list.is_none() && !forwarder.is_prompt();
+                    lists.extend(list);
+                }
                 Ok(None) => break &metrics.done,
-                Err(_) => break &metrics.deadline,
+                Err(_) => {
+                    open.iter().for_each(|forwarder| forwarder.is_late());
+                    break &metrics.deadline;
+                }
             }
         };
         ended.inc();
-        Gathered { lists, pending: pending || !waits.is_empty() }
+        Gathered { lists, pending: pending || missed || !waits.is_empty() }
     }
 }
 
@@ -257,6 +300,8 @@ pub struct ForwarderStatus {
     pub next_probe_in: Option<Duration>,
     /// Exchanges under way.
     pub in_flight: usize,
+    /// Exchanges that wait for their turn.
+    pub waiting: usize,
     /// Peers that it knows, or is to know, through us.
     pub sessions: i64,
     /// Lists of its peers that are kept.
@@ -287,7 +332,7 @@ impl Forwarders {
     }
 
     fn none(options: &ForwardOptions, metrics: &Metrics) -> (Self, Engine) {
-        let (jobs, received) = mpsc::unbounded_channel();
+        let (new, received) = mpsc::unbounded_channel();
         let shared = Shared {
             set: RwLock::default(),
             torrents: TorrentCache::new(
@@ -296,12 +341,12 @@ impl Forwarders {
                 options.peer_age * 2 + Duration::from_mins(1),
                 |torrent: &mut Torrent| *torrent = Torrent::default(),
             ),
-            jobs,
+            new,
+            deadline: options.deadline,
             peer_age: options.peer_age,
             timeout: DEFAULT_TIMEOUT.max(options.deadline),
             sockets: Arc::default(),
             retired: Notify::new(),
-            external_ips: Mutex::default(),
             metrics: metrics.clone(),
         };
         let shared = Arc::new(shared);
@@ -312,7 +357,7 @@ impl Forwarders {
             waits: metrics.waits.clone(),
             telling: TaskTracker::new(),
         };
-        (forwarders, Engine { shared, jobs: received })
+        (forwarders, Engine { shared, forwarders: received })
     }
 
     /// Puts these in the place of those that there were. An entry in which nothing has changed that its upstream sees keeps
@@ -335,7 +380,8 @@ impl Forwarders {
             }
             let known = old.iter().position(|forwarder| forwarder.takes_over(entry, *timeout, metrics));
             let forwarder = known.map(|at| old.swap_remove(at));
-            new.push(forwarder.unwrap_or_else(|| Arc::new(Forwarder::new(entry, *timeout, upstream, metrics))));
+            let made = || self.shared.start(Forwarder::new(entry, *timeout, upstream, metrics));
+            new.push(forwarder.unwrap_or_else(made));
         }
         self.shared.set.write().put(new);
         old.iter().for_each(|forwarder| forwarder.retire());
@@ -380,10 +426,10 @@ impl Forwarders {
     }
 
     /// Tells the forwarders that a peer has left, without anybody waiting for that.
-    pub fn leave(&self, request: &AnnounceRequest) {
+    pub fn leave(&self, outbound: &Outbound<'_>) {
         let now = Instant::now();
-        let left = |torrent: &mut Torrent| torrent.left(request, &self.telling, now);
-        let exchanges = self.shared.torrents.with_known(request.info_hash, now, left);
+        let left = |torrent: &mut Torrent| torrent.left(outbound, &self.telling, now);
+        let exchanges = self.shared.torrents.with_known(outbound.request.info_hash, now, left);
         exchanges.into_iter().flatten().for_each(|exchange| self.shared.send(exchange));
     }
 
@@ -422,20 +468,27 @@ impl Set {
 }
 
 impl Shared {
-    fn send(&self, exchange: Exchange) {
+    /// Has the engine carry out what this forwarder is asked.
+    fn start(&self, forwarder: Forwarder) -> Arc<Forwarder> {
+        let forwarder = Arc::new(forwarder);
         // Fails only when the engine has stopped; then nothing is told any more.
-        let _ = self.jobs.send(exchange);
+        let _ = self.new.send(Arc::clone(&forwarder));
+        forwarder
     }
 
-    /// The addresses under which a forwarder knows our clients, as far as we can tell.
-    fn our_addresses(&self, forwarder: &Forwarder, answer: &Answer) -> Vec<IpAddr> {
-        let mut addresses = forwarder.our_addresses(answer);
-        let mut external_ips = self.external_ips.lock();
-        if let Some(ip) = answer.reply.external_ip.filter(|&ip| is_public(ip)) {
-            let [v4, v6] = &mut *external_ips;
-            *(if ip.is_ipv4() { v4 } else { v6 }) = Some(ip);
+    /// Has an exchange wait for its turn.
+    fn send(&self, exchange: Exchange) {
+        let forwarder = Arc::clone(&exchange.forwarder);
+        if let Some(dropped) = forwarder.wait_for_turn(exchange) {
+            self.end(&dropped, Heard::Lost, None, Instant::now());
         }
-        addresses.extend(external_ips.iter().flatten());
-        addresses
+    }
+
+    /// An exchange has ended, or is not begun. What has to follow it waits for its turn.
+    fn end(&self, exchange: &Exchange, heard: Heard, answer: Option<(&Answer, &[IpAddr])>, now: Instant) {
+        let ended = |torrent: &mut Torrent| torrent.ended(exchange, heard, answer, now);
+        // In a torrent that has been forgotten there is nothing to follow.
+        let next = self.torrents.with_known(exchange.request.info_hash, now, ended);
+        next.into_iter().flatten().for_each(|exchange| self.send(exchange));
     }
 }

@@ -99,13 +99,15 @@ impl Heard {
     pub(super) fn refused(retry: Retry) -> Self {
         match retry {
             Retry::Unsaid => Self::Refused(Some(DEFAULT_INTERVAL)),
-            Retry::Minutes(minutes) => {
-                let pause = Duration::from_secs(u64::from(minutes) * 60);
-                Self::Refused(Some(pause.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)))
-            }
+            Retry::Seconds(seconds) => Self::Refused(Some(within_reason(seconds.into()))),
+            Retry::Minutes(minutes) => Self::Refused(Some(within_reason(u64::from(minutes) * 60))),
             Retry::Never => Self::Refused(None),
         }
     }
+}
+
+fn within_reason(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
 }
 
 /// What one forwarder knows of one peer.
@@ -113,8 +115,10 @@ impl Heard {
 pub(super) struct Session {
     knowledge: Knowledge,
     completed: Completed,
-    /// What is being told at this moment, and since when. There is one exchange at a time.
-    under_way: Option<(Telling, Instant)>,
+    /// Whether the client says that it has the whole torrent.
+    is_seed: bool,
+    /// The exchange that waits for its turn or is under way. There is one at a time.
+    under_way: Option<UnderWay>,
     /// The tracker id of its latest reply that had one.
     tracker_id: Option<Vec<u8>>,
     /// How often its leave was told and lost.
@@ -123,6 +127,17 @@ pub(super) struct Session {
     farewell: Option<TaskTrackerToken>,
     /// By which an exchange knows its session: there may have been another one of the same peer before.
     pub(super) serial: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    telling: Telling,
+    /// When it began.
+    since: Instant,
+    /// What it says of the client's role.
+    is_seed: bool,
+    /// Whether it asks about something else than what the forwarder refused, before the refusal has passed.
+    is_extra: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,13 +150,22 @@ enum Knowledge {
     Peer {
         /// Then.
         due: Instant,
+        /// Whether it knows the peer as a seed.
+        is_seed: bool,
     },
-    /// It refused, and does not want to hear of the peer until then; never if none.
+    /// It refused a request, and does not want to hear the same again until then; never if none.
     Refused {
         /// Then.
         until: Option<Instant>,
         /// Whether it took the peer in before.
         knows: bool,
+        /// What the request said of the peer's role.
+        is_seed: bool,
+        /// Whether the request said that the download has finished.
+        completed: bool,
+        /// Another request may be made from then on: a client that changes all the time is not to have its upstream asked
+        /// all the time.
+        others_from: Instant,
     },
 }
 
@@ -157,6 +181,7 @@ impl Session {
         Self {
             knowledge: Knowledge::None,
             completed: Completed::No,
+            is_seed: false,
             under_way: None,
             tracker_id: None,
             farewells: 0,
@@ -178,6 +203,11 @@ impl Session {
         }
     }
 
+    /// What the peer says of its role. A forwarder that knows it as a leecher is told at once that it is a seed.
+    pub(super) fn is_seed(&mut self, is_seed: bool) {
+        self.is_seed = is_seed;
+    }
+
     /// The peer leaves; `token` is held until that is told.
     pub(super) fn leaves(&mut self, token: TaskTrackerToken) {
         self.farewell = Some(token);
@@ -196,36 +226,50 @@ impl Session {
         if presence != Presence::Here {
             return self.last_words(presence);
         }
+        if self.holds_off(now).is_some() {
+            return None;
+        }
         match self.knowledge {
-            Knowledge::Refused { until, .. } if until.is_none_or(|until| now < until) => None,
             _ if self.completed == Completed::Owed => Some(Telling::Completed),
             Knowledge::None | Knowledge::Unsure | Knowledge::Refused { .. } => Some(Telling::Started),
-            Knowledge::Peer { due } => (now >= due).then_some(Telling::Update),
+            Knowledge::Peer { .. } => Some(Telling::Update),
         }
+    }
+
+    /// Until when nothing is to be told of a peer that is here: as long as the forwarder is content with what it knows, or
+    /// refuses to hear it. None if something is to be told now.
+    fn holds_off(&self, now: Instant) -> Option<Instant> {
+        let until = match self.knowledge {
+            Knowledge::None | Knowledge::Unsure => return None,
+            Knowledge::Peer { .. } if self.completed == Completed::Owed => return None,
+            Knowledge::Peer { is_seed, .. } if self.is_seed && !is_seed => return None,
+            Knowledge::Peer { due, .. } => due,
+            Knowledge::Refused { until, is_seed, completed, others_from, .. } => {
+                let until = until.unwrap_or(now + LONGEST_INTERVAL);
+                let is_another = is_seed != self.is_seed || (self.completed == Completed::Owed && !completed);
+                if is_another { until.min(others_from) } else { until }
+            }
+        };
+        Some(until).filter(|&until| now < until)
     }
 
     /// Until when nothing is due for a peer that stays, as long as no exchange ends and the peer says nothing new. None if
     /// something is due already.
     pub(super) fn quiet_until(&self, now: Instant) -> Option<Instant> {
-        let later = match self.knowledge {
-            _ if self.under_way.is_some() => None,
-            Knowledge::Refused { until, .. } => until,
-            _ if self.completed == Completed::Owed => return None,
-            Knowledge::None | Knowledge::Unsure => return None,
-            Knowledge::Peer { due } => Some(due),
-        };
-        Some(later.unwrap_or(now + LONGEST_INTERVAL)).filter(|&later| now < later)
+        if self.under_way.is_some() { Some(now + LONGEST_INTERVAL) } else { self.holds_off(now) }
     }
 
     /// An exchange begins, with the tracker id to be sent. It must be followed by [`Self::ended`].
     pub(super) fn begins(&mut self, telling: Telling, now: Instant) -> Option<Vec<u8>> {
-        self.under_way = Some((telling, now));
+        let until = if let Knowledge::Refused { until, .. } = self.knowledge { Some(until) } else { None };
+        let is_extra = until.is_some_and(|until| until.is_none_or(|until| now < until));
+        self.under_way = Some(UnderWay { telling, since: now, is_seed: self.is_seed, is_extra });
         self.tracker_id.clone()
     }
 
     /// The exchange under way has ended. Returns what is to be told at once, without waiting for the peer's next announce.
     pub(super) fn ended(&mut self, heard: Heard, presence: Presence, now: Instant) -> Option<Telling> {
-        let (telling, begun) = self.under_way.take()?;
+        let UnderWay { telling, since, is_seed, is_extra } = self.under_way.take()?;
         let leaving = presence != Presence::Here;
         let lost = matches!(heard, Heard::Lost | Heard::Unsure);
         if telling == Telling::Stopped {
@@ -241,11 +285,17 @@ impl Session {
         match heard {
             Heard::Taken { interval, tracker_id } => {
                 // From its start: a client that comes every half hour is not to be late by the time that an answer takes.
-                self.knowledge = Knowledge::Peer { due: begun + interval };
+                self.knowledge = Knowledge::Peer { due: since + interval, is_seed };
                 self.tracker_id = tracker_id.or(self.tracker_id.take());
             }
             Heard::Refused(pause) => {
-                self.knowledge = Knowledge::Refused { until: pause.map(|pause| now + pause), knows: self.knows() };
+                self.knowledge = Knowledge::Refused {
+                    until: pause.map(|pause| now + pause),
+                    knows: self.knows(),
+                    is_seed,
+                    completed: telling == Telling::Completed,
+                    others_from: if is_extra { since + SHORTEST_INTERVAL } else { since },
+                };
             }
             Heard::Unsure if !self.knows() => self.knowledge = Knowledge::Unsure,
             Heard::Lost | Heard::Unsure => {}

@@ -69,10 +69,11 @@ impl Forwarders {
                 host: None,
                 timeout: None,
                 numwant: None,
+                rate: None,
                 torrents: Torrents::All,
             };
             let upstream = super::upstream::Upstream::Simulated((*upstream).clone());
-            Arc::new(Forwarder::new(&entry, forwarders.shared.timeout, upstream, metrics))
+            forwarders.shared.start(Forwarder::new(&entry, forwarders.shared.timeout, upstream, metrics))
         };
         forwarders.shared.set.write().put(upstreams.iter().map(forwarder).collect());
         (forwarders, engine)

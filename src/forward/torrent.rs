@@ -3,22 +3,26 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::forwarder::{Exchange, Forwarder, Skipped};
+use super::client::{Client, ClientKey, Counts};
+use super::forwarder::{Exchange, Forwarder};
 use super::http::Along;
 use super::list::{Lists, Ours, UpstreamPeers};
-use super::session::{Heard, Presence, Session, Telling};
+use super::queue::Source;
+use super::session::{Heard, Telling};
 use super::upstream::Answer;
-use super::{Generation, Known, Outbound};
-use crate::bittorrent::{AnnounceRequest, Event, InfoHash, PeerId};
+use super::{Generation, Known, Outbound, Wait};
+use crate::bittorrent::PeerId;
 use crate::cache::Weigh;
 use crate::wire::upstream::UpstreamReply;
 
@@ -27,20 +31,25 @@ pub(super) const UNIT: usize = 64;
 
 /// What a torrent, its lists at one forwarder, a client and a session of that take at most but for the peers of the lists,
 /// in bytes.
-const TORRENT: usize = 600;
+const TORRENT: usize = 700;
 const AT_FORWARDER: usize = 400;
-const CLIENT: usize = 800;
-const SESSION: usize = 250;
+const CLIENT: usize = 1000;
+const SESSION: usize = 280;
 
 /// Clients of one torrent that are told upstream. More are served what is known: no upstream has a use for as many.
 const MAX_CLIENTS: usize = 10_000;
 
-/// For how long it is tried to tell a forwarder that cannot be asked that a peer has left.
-const FAREWELLS_LAST: Duration = Duration::from_hours(1);
+/// When a newcomer finds no room, so many of the heaviest source's clients give way at once: it takes a look at all to
+/// find them.
+const GIVE_WAY: usize = MAX_CLIENTS / 16;
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// One torrent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Torrent {
+    /// By which an exchange knows its torrent: it may have been forgotten and begun anew.
+    serial: u64,
     at: Vec<AtForwarder>,
     combined: Combined,
     /// Exchanges that are to bring a list, of all forwarders: an announce need not look at each.
@@ -48,7 +57,39 @@ pub(super) struct Torrent {
     /// Bytes of all these lists, so that a weight is known without a look at each.
     list_bytes: usize,
     /// Boxed, as a table has room for more than it holds.
-    clients: HashMap<PeerId, Box<Client>, foldhash::fast::RandomState>,
+    clients: Map<ClientKey, Box<Client>>,
+    /// Which id announces from an endpoint.
+    endpoints: Map<(IpAddr, NonZeroU16), PeerId>,
+    /// Where an id listens at an address.
+    homes: Map<(PeerId, IpAddr), Home>,
+    /// Clients by source. Counted from when the torrent is full.
+    sources: Option<Box<Map<Source, usize>>>,
+}
+
+impl Default for Torrent {
+    fn default() -> Self {
+        Self {
+            serial: fastrand::u64(..),
+            at: Vec::new(),
+            combined: Combined::default(),
+            under_way: 0,
+            list_bytes: 0,
+            clients: Map::default(),
+            endpoints: Map::default(),
+            homes: Map::default(),
+            sources: None,
+        }
+    }
+}
+
+/// The port of one id at one address.
+#[derive(Clone, Copy, Debug)]
+struct Home {
+    port: NonZeroU16,
+    /// The port before this one.
+    before: Option<NonZeroU16>,
+    /// Whether two live clients announce under the id: the port has gone back to the one before. Neither replaces the other.
+    is_shared: bool,
 }
 
 /// The peers of all forwarders in one list each, as long as nothing has changed: nearly every announce is answered from
@@ -78,148 +119,6 @@ struct Waiter {
     session: u64,
     downloads: bool,
     list: oneshot::Sender<Arc<UpstreamPeers>>,
-}
-
-/// One of our clients: what it said last, and what the forwarders know of it.
-#[derive(Debug)]
-struct Client {
-    request: AnnounceRequest,
-    /// Where its latest announce came from.
-    ip: IpAddr,
-    /// Its addresses by family, IPv4 first.
-    ips: [Option<IpAddr>; 2],
-    along: Along,
-    seen: Instant,
-    /// When it left, if it is still to be signed off.
-    left: Option<Instant>,
-    sessions: Vec<Held>,
-    /// Until when no forwarder has to be told anything new, and of which forwarders that was said.
-    quiet: Option<(Instant, Generation)>,
-}
-
-/// A session, counted.
-#[derive(Debug)]
-struct Held {
-    forwarder: Arc<Forwarder>,
-    session: Session,
-}
-
-impl Held {
-    fn new(forwarder: &Arc<Forwarder>) -> Self {
-        forwarder.count_sessions(1);
-        Self { forwarder: Arc::clone(forwarder), session: Session::new() }
-    }
-
-    /// Tells what is due, if the forwarder may be asked.
-    fn begin(&mut self, telling: Telling, said: Said<'_>, now: Instant) -> Result<Exchange, Skipped> {
-        let place = self.forwarder.admit(now)?;
-        Ok(Exchange {
-            place,
-            request: said.request.clone(),
-            ip: said.ip,
-            along: said.along.clone(),
-            telling,
-            session: self.session.serial,
-            tracker_id: self.session.begins(telling, now),
-        })
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.forwarder.count_sessions(-1);
-    }
-}
-
-/// What a client said last.
-#[derive(Clone, Copy)]
-struct Said<'a> {
-    request: &'a AnnounceRequest,
-    ip: IpAddr,
-    along: &'a Along,
-}
-
-impl Client {
-    fn new(outbound: &Outbound<'_>, along: Along, now: Instant) -> Self {
-        Self {
-            request: outbound.request.clone(),
-            ip: outbound.ip,
-            ips: [None; 2],
-            along,
-            seen: now,
-            left: None,
-            sessions: Vec::new(),
-            quiet: None,
-        }
-    }
-
-    fn announces(&mut self, outbound: &Outbound<'_>, now: Instant) {
-        self.request.clone_from(outbound.request);
-        self.ip = outbound.ip;
-        let [v4, v6] = &mut self.ips;
-        *(if outbound.ip.is_ipv4() { v4 } else { v6 }) = Some(outbound.ip);
-        self.seen = now;
-        if self.left.take().is_some() {
-            self.sessions.iter_mut().for_each(|held| held.session.stays());
-            self.quiet = None;
-        }
-        if outbound.request.event == Some(Event::Completed) {
-            self.sessions.iter_mut().for_each(|held| held.session.completes());
-            self.quiet = None;
-        }
-    }
-
-    fn is_quiet(&self, generation: Generation, now: Instant) -> bool {
-        self.quiet.is_some_and(|(until, known)| now < until && known == generation)
-    }
-
-    /// Works out until when there is nothing to be told.
-    fn calm_down(&mut self, generation: Generation, now: Instant) {
-        let ends = self.sessions.iter().map(|held| held.session.quiet_until(now));
-        let earliest = ends.reduce(|one, other| one.zip(other).map(|(one, other)| one.min(other)));
-        self.quiet = earliest.flatten().map(|until| (until, generation));
-    }
-
-    fn leaves(&mut self, request: &AnnounceRequest, telling: &TaskTracker, now: Instant) {
-        // Clients leave without saying where they listened; their upstreams know them by that.
-        let port = request.port.or(self.request.port);
-        let key = request.key.clone().or(self.request.key.take());
-        self.request = AnnounceRequest { port, key, ..request.clone() };
-        self.left = Some(now);
-        self.quiet = None;
-        self.sessions.iter_mut().for_each(|held| held.session.leaves(telling.token()));
-    }
-
-    fn parts(&mut self) -> (Said<'_>, &mut Vec<Held>) {
-        (Said { request: &self.request, ip: self.ip, along: &self.along }, &mut self.sessions)
-    }
-
-    /// Signs the client off wherever it is known and no longer to be, and forgets the sessions that are over. Returns
-    /// whether it is worth to try again soon.
-    fn sign_off(&mut self, now: Instant, out: &mut Vec<Exchange>) -> bool {
-        let (left, info_hash) = (self.left, self.request.info_hash);
-        let (said, sessions) = self.parts();
-        let mut owes = false;
-        sessions.retain_mut(|held| {
-            let Some((presence, since)) = gone(left, &held.forwarder, info_hash) else { return true };
-            if let Some(telling) = held.session.due(presence, now) {
-                match held.begin(telling, said, now) {
-                    Ok(exchange) => out.push(exchange),
-                    Err(skipped) => {
-                        held.session.nobody_waits();
-                        owes |= skipped == Skipped::Busy;
-                        return now.saturating_duration_since(since) < FAREWELLS_LAST;
-                    }
-                }
-            }
-            !held.session.is_over(presence)
-        });
-        owes
-    }
-
-    fn is_gone(&self) -> bool {
-        self.left.is_some() && self.sessions.is_empty()
-    }
 }
 
 impl AtForwarder {
@@ -258,18 +157,9 @@ pub(super) struct Begun {
     /// What has to be told now.
     pub(super) exchanges: Vec<Exchange>,
     /// What the announce may wait for.
-    pub(super) waits: Vec<oneshot::Receiver<Arc<UpstreamPeers>>>,
+    pub(super) waits: Vec<Wait>,
     /// Whether a list is under way that the announce does not wait for.
     pub(super) pending: bool,
-}
-
-/// What a sweep brings about.
-#[derive(Default)]
-pub(super) struct Swept {
-    /// What has to be told now.
-    pub(super) exchanges: Vec<Exchange>,
-    /// Whether it is worth to try again soon, as too much had to be told at once.
-    pub(super) owes: bool,
 }
 
 impl Torrent {
@@ -284,47 +174,210 @@ impl Torrent {
     ) -> Begun {
         let request = outbound.request;
         let downloads = request.role().downloads();
-        let is_full = self.clients.len() >= MAX_CLIENTS;
-        let client = match self.clients.entry(request.peer_id) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(_) if is_full => return self.begun(generation, forwarders, downloads, now),
-            Entry::Vacant(new) => new.insert(Box::new(Client::new(outbound, along(), now))),
+        // Other peers cannot connect to a client without a port: an upstream has no use for it.
+        let Some(port) = request.port else { return self.begun(generation, forwarders, downloads, now) };
+        let key = ClientKey { peer_id: request.peer_id, port };
+        let counts = match self.clients.get_mut(&key) {
+            Some(client) => {
+                let counts = client.announces(outbound, now);
+                if counts == Counts::Yes && client.is_quiet(generation, now) {
+                    return self.begun(generation, forwarders, downloads, now);
+                }
+                counts
+            }
+            None => Counts::NewHost,
         };
-        client.announces(outbound, now);
-        if client.is_quiet(generation, now) {
+        let mut begun = Begun::default();
+        let is_told = match counts {
+            Counts::Yes => true,
+            Counts::NewHost => self.arrives(key, outbound, &along, now, &mut begun.exchanges),
+            Counts::No => false,
+        };
+        if !is_told {
             return self.begun(generation, forwarders, downloads, now);
         }
-        let mut begun = Begun::default();
+        let blocked = self.blocked(key, now, &mut begun.exchanges);
+        self.count(&begun.exchanges);
+        let Some(client) = self.clients.get_mut(&key) else { return begun };
+        let mut headers: Option<Along> = None;
         for forwarder in forwarders.iter().filter(|forwarder| forwarder.serves(request.info_hash)) {
             let at = find(&mut self.at, |at| Arc::ptr_eq(&at.forwarder, forwarder), || AtForwarder::new(forwarder));
-            let is_it = |held: &Held| Arc::ptr_eq(&held.forwarder, forwarder);
-            let held = find(&mut client.sessions, is_it, || Held::new(forwarder));
-            let Some((at, held)) = at.zip(held) else { continue };
+            let serial = client.session(forwarder, outbound.ip).map(|held| held.session.serial);
+            let Some((at, serial)) = at.zip(serial) else { continue };
             begun.known.extend(at.lists.best(downloads, now).cloned());
             let cold = at.lists.exact(downloads, now).is_none();
             let mut waits = false;
-            if let Some(telling) = held.session.due(Presence::Here, now) {
-                client.along = along();
-                let said = Said { request: &client.request, ip: client.ip, along: &client.along };
-                match held.begin(telling, said, now) {
-                    Ok(exchange) => {
-                        at.under_way += usize::from(exchange.brings_a_list());
-                        self.under_way += usize::from(exchange.brings_a_list());
-                        waits = cold && exchange.brings_a_list();
+            if !blocked.iter().any(|other| Arc::ptr_eq(other, forwarder)) && client.is_due(serial, now) {
+                if headers.is_none() {
+                    client.put_along(outbound.ip, headers.insert(along()).clone());
+                }
+                match client.begin(serial, self.serial, now) {
+                    Some(Ok(exchange)) => {
+                        let brings_a_list = exchange.brings_a_list();
+                        at.under_way += usize::from(brings_a_list);
+                        self.under_way += usize::from(brings_a_list);
+                        waits = cold && brings_a_list && forwarder.is_prompt();
                         begun.exchanges.push(exchange);
                     }
-                    Err(skipped) => forwarder.count_skipped(skipped),
+                    Some(Err(skipped)) => forwarder.count_skipped(skipped),
+                    None => {}
                 }
             }
             if waits {
                 let (list, wait) = oneshot::channel();
-                at.waiters.push(Waiter { session: held.session.serial, downloads, list });
-                begun.waits.push(wait);
+                at.waiters.push(Waiter { session: serial, downloads, list });
+                begun.waits.push(Wait { list: wait, forwarder: Arc::clone(forwarder) });
             }
             begun.pending |= !waits && at.under_way > 0;
         }
         client.calm_down(generation, now);
         begun
+    }
+
+    /// A client announces from a host that is new, or that had left. Whom it takes the place of is signed off. False if it
+    /// is not to be told of: it claims an address that has a host of its own, or there is no room.
+    fn arrives(
+        &mut self,
+        key: ClientKey,
+        outbound: &Outbound<'_>,
+        along: impl Fn() -> Along,
+        now: Instant,
+        out: &mut Vec<Exchange>,
+    ) -> bool {
+        let ip = outbound.ip;
+        let has_a_host = |clients: &Map<ClientKey, Box<Client>>, other: &ClientKey| {
+            clients.get(other).is_some_and(|client| client.speaks_for_itself_at(ip))
+        };
+        let occupant = self.endpoints.get(&(ip, key.port)).filter(|&&id| id != key.peer_id);
+        let occupant = occupant.map(|&peer_id| ClientKey { peer_id, port: key.port });
+        if outbound.is_claim && occupant.is_some_and(|other| has_a_host(&self.clients, &other)) {
+            return false;
+        }
+        if let Some(client) = self.clients.get_mut(&key) {
+            client.arrives(outbound, along, now);
+        } else if self.make_room(Source::of(outbound.source)) {
+            let client = Client::new(key, outbound, along(), now);
+            self.count_source(client.source, 1);
+            self.clients.insert(key, Box::new(client));
+        } else {
+            return false;
+        }
+        let moved = self.moves(key, ip).filter(|from| !(outbound.is_claim && has_a_host(&self.clients, from)));
+        for old in [occupant, moved].into_iter().flatten() {
+            self.depart(old, ip);
+            self.replace(old, key, ip, now, out);
+        }
+        self.endpoints.insert((ip, key.port), key.peer_id);
+        true
+    }
+
+    /// An id listens on this port now. Returns as whom it was known at this address before.
+    fn moves(&mut self, key: ClientKey, ip: IpAddr) -> Option<ClientKey> {
+        let ClientKey { peer_id, port } = key;
+        let home = match self.homes.entry((peer_id, ip)) {
+            Entry::Vacant(new) => {
+                new.insert(Home { port, before: None, is_shared: false });
+                return None;
+            }
+            Entry::Occupied(known) => known.into_mut(),
+        };
+        if home.port == port {
+            return None;
+        }
+        home.is_shared |= home.before == Some(port);
+        let from = std::mem::replace(&mut home.port, port);
+        home.before = Some(from);
+        (!home.is_shared).then_some(ClientKey { peer_id, port: from })
+    }
+
+    /// One client has taken the place of another at this address: forwarders are told first that the other has left.
+    fn replace(&mut self, old: ClientKey, new: ClientKey, ip: IpAddr, now: Instant, out: &mut Vec<Exchange>) {
+        let Some(client) = self.clients.get_mut(&old) else { return };
+        client.leaves(ip, None, None, now);
+        client.before = Some(new);
+        client.sign_off(self.serial, now, out);
+        if client.is_gone() {
+            self.remove(old);
+        } else if let Some(client) = self.clients.get_mut(&new).filter(|client| !client.behind.contains(&old)) {
+            client.behind.push(old);
+        }
+    }
+
+    /// The forwarders that have still to be told that somebody has left whose place this client has taken.
+    fn blocked(&mut self, key: ClientKey, now: Instant, out: &mut Vec<Exchange>) -> Vec<Arc<Forwarder>> {
+        let Some(client) = self.clients.get_mut(&key).filter(|client| !client.behind.is_empty()) else {
+            return Vec::new();
+        };
+        let mut behind = std::mem::take(&mut client.behind);
+        let mut blocked = Vec::new();
+        behind.retain(|old| {
+            let Some(client) = self.clients.get_mut(&*old) else { return false };
+            client.sign_off(self.serial, now, out);
+            let known = blocked.len();
+            blocked.extend(client.not_yet_told().cloned());
+            blocked.len() > known
+        });
+        if let Some(client) = self.clients.get_mut(&key) {
+            client.behind = behind;
+        }
+        blocked
+    }
+
+    /// No id announces from there any more.
+    fn depart(&mut self, ClientKey { peer_id, port }: ClientKey, ip: IpAddr) {
+        if let Entry::Occupied(endpoint) = self.endpoints.entry((ip, port))
+            && *endpoint.get() == peer_id
+        {
+            endpoint.remove();
+        }
+        if let Entry::Occupied(mut home) = self.homes.entry((peer_id, ip))
+            && home.get().port == port
+        {
+            match home.get().before.filter(|_| home.get().is_shared) {
+                Some(other) => home.get_mut().port = other,
+                None => drop(home.remove()),
+            }
+        }
+    }
+
+    fn remove(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.remove(&key) else { return };
+        self.count_source(client.source, -1);
+        client.hosts().iter().filter(|host| host.left.is_none()).for_each(|host| self.depart(key, host.ip));
+    }
+
+    fn count_source(&mut self, source: Source, change: isize) {
+        let Some(sources) = &mut self.sources else { return };
+        let count = sources.entry(source).or_default();
+        *count = count.saturating_add_signed(change);
+        if *count == 0 {
+            sources.remove(&source);
+        }
+        self.sources.take_if(|_| self.clients.len() < MAX_CLIENTS / 2);
+    }
+
+    /// Whether there is room for another client of this source. If there is none, clients of the heaviest source give way,
+    /// those first that no forwarder knows, then those that have been silent for longest.
+    fn make_room(&mut self, source: Source) -> bool {
+        if self.clients.len() < MAX_CLIENTS {
+            return true;
+        }
+        let clients = &self.clients;
+        let sources = self.sources.get_or_insert_with(|| {
+            let mut sources = Map::default();
+            clients.values().for_each(|client| *sources.entry(client.source).or_default() += 1);
+            Box::new(sources)
+        });
+        let own = sources.get(&source).copied().unwrap_or(0);
+        let Some((&heaviest, &most)) = sources.iter().max_by_key(|&(_, &count)| count) else { return false };
+        if most <= own + 1 {
+            return false;
+        }
+        let theirs = self.clients.iter().filter(|(_, client)| client.source == heaviest);
+        let mut theirs: Vec<_> = theirs.map(|(key, client)| (!client.was_never_told(), client.seen(), *key)).collect();
+        theirs.sort_unstable_by_key(|&(is_told, seen, _)| (is_told, seen));
+        theirs.into_iter().take(GIVE_WAY.min((most - own) / 2).max(1)).for_each(|(_, _, key)| self.remove(key));
+        true
     }
 
     /// What there is for somebody of whom nothing has to be told.
@@ -365,23 +418,35 @@ impl Torrent {
     }
 
     /// A client leaves: it is signed off wherever it is known. `telling` counts who is still to be told.
-    pub(super) fn left(&mut self, request: &AnnounceRequest, telling: &TaskTracker, now: Instant) -> Vec<Exchange> {
+    pub(super) fn left(&mut self, outbound: &Outbound<'_>, telling: &TaskTracker, now: Instant) -> Vec<Exchange> {
         let mut exchanges = Vec::new();
-        let Entry::Occupied(mut client) = self.clients.entry(request.peer_id) else { return exchanges };
-        client.get_mut().leaves(request, telling, now);
-        // What cannot be told now is told by one of the next sweeps.
-        client.get_mut().sign_off(now, &mut exchanges);
-        if client.get().is_gone() {
-            client.remove();
+        let Outbound { request, ip, is_claim, .. } = *outbound;
+        let peer_id = request.peer_id;
+        let ports: SmallVec<[NonZeroU16; 2]> = match (request.port, self.homes.get(&(peer_id, ip))) {
+            (Some(port), _) => std::iter::once(port).collect(),
+            (None, Some(home)) => std::iter::once(home.port).chain(home.before.filter(|_| home.is_shared)).collect(),
+            (None, None) => SmallVec::new(),
+        };
+        for key in ports.into_iter().map(|port| ClientKey { peer_id, port }) {
+            let Some(client) = self.clients.get_mut(&key) else { continue };
+            if client.leaves(ip, Some((request, is_claim)), Some(telling), now) {
+                // What cannot be told now is told by one of the next sweeps.
+                client.sign_off(self.serial, now, &mut exchanges);
+                let is_gone = client.is_gone();
+                self.depart(key, ip);
+                if is_gone {
+                    self.remove(key);
+                }
+            }
         }
         self.count(&exchanges);
         exchanges
     }
 
-    /// Farewells have begun, some with a last word that brings a list.
+    /// Exchanges have begun, some of which bring a list.
     fn count(&mut self, exchanges: &[Exchange]) {
         for exchange in exchanges.iter().filter(|exchange| exchange.brings_a_list()) {
-            let at = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, &exchange.place.forwarder));
+            let at = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, &exchange.forwarder));
             at.into_iter().for_each(|at| {
                 at.under_way += 1;
                 self.under_way += 1;
@@ -389,62 +454,85 @@ impl Torrent {
         }
     }
 
-    /// An exchange has ended; `addresses` are those under which its forwarder knows us. Returns what has to be told next.
+    /// An exchange has its turn. False if there is nothing to be told any more: the client has left before its upstream
+    /// heard of it. What it has said in the meantime is told.
+    pub(super) fn has_its_turn(&mut self, exchange: &mut Exchange) -> bool {
+        if exchange.torrent != self.serial {
+            return exchange.telling == Telling::Stopped;
+        }
+        match self.clients.get(&exchange.client) {
+            Some(client) => client.has_its_turn(exchange),
+            None => false,
+        }
+    }
+
+    /// An exchange has ended, or did not begin; `addresses` are those under which its forwarder knows us. Returns what has to
+    /// be told next.
     pub(super) fn ended(
         &mut self,
         exchange: &Exchange,
         heard: Heard,
         answer: Option<(&Answer, &[IpAddr])>,
         now: Instant,
-    ) -> Option<Exchange> {
-        let forwarder = &exchange.place.forwarder;
+    ) -> Vec<Exchange> {
+        let forwarder = &exchange.forwarder;
+        // The torrent may have been forgotten and begun anew in the meantime: then this is no affair of its.
+        if exchange.torrent != self.serial {
+            return Vec::new();
+        }
         let list = answer.filter(|_| exchange.telling != Telling::Stopped).map(|(answer, addresses)| {
             let interval = if let Heard::Taken { interval, .. } = heard { interval } else { Duration::ZERO };
             let ours = self.ours(&answer.reply, addresses);
             Arc::new(UpstreamPeers::new(&answer.reply, interval, &ours, now))
         });
-        let Entry::Occupied(mut client) = self.clients.entry(exchange.request.peer_id) else { return None };
-        let gone = gone(client.get().left, forwarder, exchange.request.info_hash);
-        let presence = gone.map_or(Presence::Here, |(presence, _)| presence);
-        client.get_mut().quiet = None;
-        let (said, sessions) = client.get_mut().parts();
-        // The torrent may have been forgotten and begun anew in the meantime: then this is no affair of its.
-        let is_it = |held: &&mut Held| held.session.serial == exchange.session;
-        let held = sessions.iter_mut().find(is_it)?;
-        let next = held.session.ended(heard, presence, now);
-        let next = next.and_then(|telling| held.begin(telling, said, now).ok());
-        sessions.retain(|held| presence == Presence::Here || !held.session.is_over(presence));
-        if client.get().is_gone() {
-            client.remove();
+        let next = self.session_ended(exchange, heard, now);
+        if let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, forwarder)) {
+            let ended = usize::from(exchange.brings_a_list());
+            debug_assert!(at.under_way >= ended && self.under_way >= at.under_way, "all that begin are counted");
+            let ended = ended.min(at.under_way);
+            at.under_way -= ended;
+            self.under_way -= ended;
+            if let Some(list) = list {
+                self.combined = Combined::default();
+                at.put(exchange.request.role().downloads(), &list);
+            }
+            at.waiters.retain(|waiter| waiter.session != exchange.session);
         }
-        let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, forwarder)) else { return next };
-        let ended = usize::from(exchange.brings_a_list());
-        debug_assert!(at.under_way >= ended && self.under_way >= at.under_way, "all that begin are counted");
-        let ended = ended.min(at.under_way);
-        let begun = next.as_ref().map_or(0, |next| usize::from(next.brings_a_list()));
-        at.under_way = at.under_way + begun - ended;
-        self.under_way = self.under_way + begun - ended;
-        if let Some(list) = list {
-            self.combined = Combined::default();
-            at.put(exchange.request.role().downloads(), &list);
-        }
-        at.waiters.retain(|waiter| waiter.session != exchange.session);
+        self.count(&next);
         self.weigh_lists();
+        next
+    }
+
+    /// What has to be told next of a client, or of one who has taken its place and waited for that.
+    fn session_ended(&mut self, exchange: &Exchange, heard: Heard, now: Instant) -> Vec<Exchange> {
+        let mut next = Vec::new();
+        let Some(client) = self.clients.get_mut(&exchange.client) else { return next };
+        next.extend(client.ended(exchange.session, self.serial, heard, now));
+        let is_told = !client.not_yet_told().any(|other| Arc::ptr_eq(other, &exchange.forwarder));
+        let successor = client.before.filter(|_| is_told);
+        if client.is_gone() {
+            self.remove(exchange.client);
+        }
+        if let Some(successor) = successor.and_then(|key| self.clients.get_mut(&key)) {
+            successor.begin_at(&exchange.forwarder, self.serial, now, &mut next);
+        }
         next
     }
 
     /// Signs off those who have not been heard of for `age` and those whose forwarder is no longer to know of them, and
     /// forgets what is no longer good.
-    pub(super) fn sweep(&mut self, age: Duration, now: Instant) -> Swept {
-        let mut swept = Swept::default();
-        self.clients.retain(|_, client| {
-            if now.saturating_duration_since(client.seen) >= age {
-                client.left.get_or_insert(now);
+    pub(super) fn sweep(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
+        let (mut exchanges, mut silent, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, client) in &mut self.clients {
+            silent.extend(client.expire(age, now).into_iter().map(|ip| (*key, ip)));
+            client.sign_off(self.serial, now, &mut exchanges);
+            if client.is_gone() {
+                gone.push(*key);
             }
-            swept.owes |= client.sign_off(now, &mut swept.exchanges);
-            !client.is_gone()
-        });
-        self.count(&swept.exchanges);
+        }
+        silent.into_iter().for_each(|(key, ip)| self.depart(key, ip));
+        gone.into_iter().for_each(|key| self.remove(key));
+        self.count(&exchanges);
         for combined in &mut self.combined.lists {
             combined.take_if(|list| !list.is_good(now));
         }
@@ -453,7 +541,7 @@ impl Torrent {
             at.under_way > 0 || !at.forwarder.is_retired()
         });
         self.weigh_lists();
-        swept
+        exchanges
     }
 
     /// Which of our clients the reply may hold, under their own addresses or under those of ours that its forwarder sees.
@@ -462,21 +550,19 @@ impl Torrent {
         let ports: HashSet<_> = v4.iter().map(|peer| peer.endpoint.port).collect();
         let ports: HashSet<_> = v6.iter().map(|peer| peer.endpoint.port).chain(ports).collect();
         let ids = v4.iter().filter_map(|peer| peer.id).chain(v6.iter().filter_map(|peer| peer.id));
-        let mut ours = Ours { ids: ids.filter(|id| self.clients.contains_key(id)).collect(), ..Ours::default() };
-        for client in self.clients.values() {
-            if let Some(port) = client.request.port.filter(|port| ports.contains(port)) {
-                let own = client.ips.iter().flatten();
-                ours.endpoints.extend(own.chain(addresses).map(|&ip| (ip, port)));
+        let ids: HashSet<PeerId> = ids.collect();
+        let mut ours = Ours::default();
+        for (ClientKey { peer_id, port }, client) in &self.clients {
+            if ids.contains(peer_id) {
+                ours.ids.insert(*peer_id);
+            }
+            if ports.contains(port) {
+                let own = client.hosts().iter().map(|host| &host.ip);
+                ours.endpoints.extend(own.chain(addresses).map(|&ip| (ip, *port)));
             }
         }
         ours
     }
-}
-
-/// Why and since when a forwarder is no longer to know of a client that left at this moment, or has not.
-fn gone(left: Option<Instant>, forwarder: &Forwarder, info_hash: InfoHash) -> Option<(Presence, Instant)> {
-    let hidden = forwarder.leaves_out_since(info_hash).map(|since| (Presence::Hidden, since));
-    hidden.or_else(|| left.map(|since| (Presence::Left, since)))
 }
 
 /// The element that is looked for, new if there is none.

@@ -60,10 +60,15 @@ impl Collector for Sampled<ForwardSample> {
         for forwarder in &sample.forwarders {
             by_name.entry(&forwarder.name).or_default().push(forwarder);
         }
-        let figures: [(&str, &str, Figure); 3] = [
+        let figures: [(&str, &str, Figure); 4] = [
             ("retracker_forward_exchanges_in_flight", "Exchanges with upstream trackers under way", |one| {
                 one.in_flight
             }),
+            (
+                "retracker_forward_exchanges_waiting",
+                "Exchanges with upstream trackers that wait for their turn",
+                |one| one.waiting,
+            ),
             ("retracker_forward_sessions", "Peers that an upstream tracker knows through us, or is to know", |one| {
                 one.sessions
             }),

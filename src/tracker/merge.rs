@@ -12,8 +12,10 @@ use crate::forward::{Turns, UpstreamPeers};
 
 /// Adds the counts that the forwarders gave.
 pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
-    reply.complete = reply.complete.saturating_add(upstream.complete);
-    reply.incomplete = reply.incomplete.saturating_add(upstream.incomplete);
+    // A count is signed in UDP replies and in many clients.
+    let sum = |local: u32, theirs: u32| local.saturating_add(theirs).min(i32::MAX.unsigned_abs());
+    reply.complete = sum(reply.complete, upstream.complete);
+    reply.incomplete = sum(reply.incomplete, upstream.incomplete);
 }
 
 /// Whose reply it is that peers go into.

@@ -172,13 +172,14 @@ impl Tracker {
         let counts = caller.via.hops() == 0;
         let client = Client { place, outside: addresses.outside, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) else { return Announced::Now(reply) };
+        let Caller { ip: source, user_agent, via, .. } = caller;
+        // In the world upstream trackers are, as a rule.
+        let outside = addresses.outside.unwrap_or(ip);
+        let outbound = Outbound { request, ip, outside, is_claim: addresses.is_claim, source, user_agent, via };
         if stopped {
-            forwarders.leave(request);
+            forwarders.leave(&outbound);
             return Announced::Now(reply);
         }
-        // In the world upstream trackers are, as a rule.
-        let ip = addresses.outside.unwrap_or(ip);
-        let outbound = Outbound { request, ip, user_agent: caller.user_agent, via: caller.via };
         let want = self.policy.with_upstream(want, reply.peers.len(), reply.complete);
         let client = Client { want, ..client };
         match forwarders.announce(&outbound) {

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::announce::UNKNOWN_LEFT;
 use super::compact::{self, CompactIp};
+use super::upstream::{MAX_COUNTER, told_left};
 use super::upstream::{MAX_PEERS, UpstreamReply};
 use super::via::Via;
 use crate::bittorrent::{
@@ -137,9 +138,9 @@ pub fn encode_announce(connection: ConnectionId, transaction: TransactionId, ann
     put_head(&mut out, ANNOUNCE, transaction);
     out.extend_from_slice(&request.info_hash.0);
     out.extend_from_slice(&request.peer_id.0);
-    out.extend_from_slice(&request.downloaded.to_be_bytes());
-    out.extend_from_slice(&request.left.unwrap_or(UNKNOWN_LEFT).min(UNKNOWN_LEFT).to_be_bytes());
-    out.extend_from_slice(&request.uploaded.to_be_bytes());
+    out.extend_from_slice(&request.downloaded.min(MAX_COUNTER).to_be_bytes());
+    out.extend_from_slice(&told_left(request).to_be_bytes());
+    out.extend_from_slice(&request.uploaded.min(MAX_COUNTER).to_be_bytes());
     put_u32(&mut out, event_number(request.event));
     out.extend_from_slice(&ip.unwrap_or(Ipv4Addr::UNSPECIFIED).octets());
     put_u32(&mut out, key);

@@ -19,6 +19,15 @@ pub const MAX_PEERS: usize = 2_000;
 /// The longest tracker id that is kept, in bytes: each session has one.
 const MAX_TRACKER_ID: usize = 64;
 
+/// What an upstream is told of a client that does not know what is left to download: one block, as libtorrent says it.
+pub const STAND_IN_LEFT: u64 = 16 * 1024;
+
+/// The largest counter that an upstream is told, in bytes: trackers that hold one in a signed number refuse larger ones.
+pub const MAX_COUNTER: u64 = i64::MAX as u64;
+
+/// The largest count of seeds or others that is believed. UDP replies and many clients hold it in a signed number.
+const MAX_COUNT: u32 = i32::MAX as u32;
+
 /// All but the unreserved characters of RFC 3986 section 2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -34,10 +43,9 @@ pub fn put_query(
     put_escaped(query, "info_hash", &request.info_hash.0);
     put_escaped(query, "&peer_id", &request.peer_id.0);
     put_number(query, "&port", u64::from(request.port.map_or(0, NonZeroU16::get)));
-    put_number(query, "&uploaded", request.uploaded);
-    put_number(query, "&downloaded", request.downloaded);
-    // A client that does not know what is left gets what a client gets that wants all of it.
-    put_number(query, "&left", request.left.unwrap_or(i64::MAX.unsigned_abs()));
+    put_number(query, "&uploaded", request.uploaded.min(MAX_COUNTER));
+    put_number(query, "&downloaded", request.downloaded.min(MAX_COUNTER));
+    put_number(query, "&left", told_left(request));
     query.push_str("&compact=1");
     put_number(query, "&numwant", u64::from(numwant));
     if let Some(event) = request.event {
@@ -55,6 +63,12 @@ pub fn put_query(
         let key = if ip.is_ipv4() { "&ipv4" } else { "&ipv6" };
         put_escaped(query, key, ip.to_string().as_bytes());
     }
+}
+
+/// What an upstream is told of the bytes that a client has still to download. Many trackers refuse numbers past
+/// [`MAX_COUNTER`], which clients send that do not know: those want all of it, whatever that is.
+pub fn told_left(request: &AnnounceRequest) -> u64 {
+    request.left.filter(|&left| left < MAX_COUNTER).unwrap_or(STAND_IN_LEFT)
 }
 
 fn put_escaped(query: &mut String, key: &str, value: &[u8]) {
@@ -107,9 +121,6 @@ pub enum UpstreamReplyError {
     /// The body is bencode, but no dictionary.
     #[error("its answer is junk: it is no dictionary")]
     NotADictionary,
-    /// There is more than white space behind the dictionary.
-    #[error("its answer is junk: something follows the dictionary")]
-    Trailing,
 }
 
 /// When a tracker that refused may be asked again (BEP 31).
@@ -118,15 +129,18 @@ pub enum Retry {
     /// It did not say, or not in a way to be understood.
     #[default]
     Unsaid,
-    /// After so many minutes.
+    /// After so many minutes: `retry in`.
     Minutes(u32),
+    /// After so many seconds: the interval that it named beside its refusal.
+    Seconds(u32),
     /// Never.
     Never,
 }
 
-/// Reads the whole body of a reply.
+/// Reads the body of a reply: the first dictionary in it. Some trackers send a byte order mark or blank lines before it, or
+/// comments, line ends and whole further dictionaries behind it.
 pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
-    let mut reader = Reader::new(body);
+    let mut reader = Reader::new(without_preface(body));
     if reader.value()? != Value::Dict {
         return Err(UpstreamReplyError::NotADictionary);
     }
@@ -143,8 +157,8 @@ pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
             }
             (b"interval", Value::Int(seconds)) => reply.interval = positive(seconds),
             (b"min interval", Value::Int(seconds)) => reply.min_interval = positive(seconds),
-            (b"complete", Value::Int(count)) => reply.complete = positive(count).unwrap_or(0),
-            (b"incomplete", Value::Int(count)) => reply.incomplete = positive(count).unwrap_or(0),
+            (b"complete", Value::Int(count)) => reply.complete = self::count(count),
+            (b"incomplete", Value::Int(count)) => reply.incomplete = self::count(count),
             (b"tracker id", Value::Bytes(id)) if id.len() <= MAX_TRACKER_ID => reply.tracker_id = Some(id.to_vec()),
             (b"external ip", Value::Bytes(ip)) => reply.external_ip = address(ip),
             (b"warning message", Value::Bytes(text)) => reply.warning = Some(text.to_vec()),
@@ -158,13 +172,22 @@ pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
             (_, value) => reader.skip(value)?,
         }
     }
-    if !reader.rest().trim_ascii().is_empty() {
-        return Err(UpstreamReplyError::Trailing);
-    }
     match refused {
-        Some(reason) => Err(UpstreamReplyError::Refused { reason, retry }),
-        None => Ok(reply),
+        // Some trackers send an empty one with every reply.
+        Some(reason) if !reason.is_empty() || reply.peers.is_empty() => {
+            if retry == Retry::Unsaid {
+                retry = reply.interval.max(reply.min_interval).map_or(Retry::Unsaid, Retry::Seconds);
+            }
+            Err(UpstreamReplyError::Refused { reason, retry })
+        }
+        _ => Ok(reply),
     }
+}
+
+/// What follows a byte order mark and white space.
+fn without_preface(body: &[u8]) -> &[u8] {
+    let body = body.trim_ascii_start();
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start()
 }
 
 /// The raw bytes of an address.
@@ -193,6 +216,9 @@ fn dictionary(reader: &mut Reader<'_>) -> Result<Option<FoundPeer>, BencodeError
         match (key, reader.value()?) {
             (b"ip", Value::Bytes(text)) => ip = std::str::from_utf8(text).ok().and_then(parse_ip),
             (b"port", Value::Int(n)) => port = u16::try_from(n).ok().and_then(NonZeroU16::new),
+            (b"port", Value::Bytes(text)) => {
+                port = std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
+            }
             (b"peer id" | b"id", Value::Bytes(bytes)) => id = bytes.try_into().ok().map(PeerId),
             (_, value) => reader.skip(value)?,
         }
@@ -221,6 +247,11 @@ fn retry(value: Value<'_>) -> Retry {
 /// A count or a number of seconds; none when it is negative. Absurdly large ones are cut, and judged by the caller.
 fn positive(n: i64) -> Option<u32> {
     (n >= 0).then(|| u32::try_from(n).unwrap_or(u32::MAX))
+}
+
+/// How many there are, as far as that can be believed.
+fn count(n: i64) -> u32 {
+    positive(n).unwrap_or(0).min(MAX_COUNT)
 }
 
 #[cfg(test)]
@@ -265,7 +296,7 @@ mod tests {
                 i7e0:lleee\
                 e"
             ),
-            ["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3", "[fd00::4]:4"]
+            ["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3", "10.0.0.8:80", "[fd00::4]:4"]
         );
     }
 
@@ -293,11 +324,64 @@ mod tests {
         assert_eq!(refused(b"d14:failure reason2:no8:retry in2:15e"), Retry::Minutes(15));
         assert_eq!(refused(b"d8:retry in5:never14:failure reason2:noe"), Retry::Never);
         assert_eq!(refused(b"d8:retry inle14:failure reason2:noe"), Retry::Unsaid);
+        assert_eq!(refused(b"d14:failure reason2:no8:intervali60ee"), Retry::Seconds(60));
+        assert_eq!(refused(b"d14:failure reason2:no8:intervali60e12:min intervali3600ee"), Retry::Seconds(3600));
+        assert_eq!(refused(b"d14:failure reason2:no8:intervali60e8:retry ini5ee"), Retry::Minutes(5));
+        assert_eq!(refused(b"d14:failure reason2:no8:intervali-1ee"), Retry::Unsaid);
+        assert_eq!(refused(b"d14:failure reason0:e"), Retry::Unsaid, "without peers there is nothing to take");
+    }
+
+    #[test]
+    fn the_first_whole_dictionary_counts_whatever_stands_around_it() {
+        let list = b"d8:intervali9e5:peers6:\x0a\x00\x00\x01\x1a\xe1e";
+        for before in [&b""[..], b"\xef\xbb\xbf", b"\r\n\r\n", b" \t", b"\n\xef\xbb\xbf \n"] {
+            for behind in [&b""[..], b"6:peers60:", b"<!-- 3 ms -->", b"\0", b"\r\n", b"e", list] {
+                assert_eq!(peers(&[before, list, behind].concat()), ["10.0.0.1:6881"]);
+            }
+        }
+        assert!(parse_reply(list.strip_suffix(b"e").unwrap()).is_err(), "it is not whole");
+    }
+
+    #[test]
+    fn an_empty_failure_reason_beside_peers_is_none() {
+        assert_eq!(peers(b"d14:failure reason0:5:peers6:\x0a\x00\x00\x01\x1a\xe1e"), ["10.0.0.1:6881"]);
+    }
+
+    #[test]
+    fn counts_that_cannot_be_are_capped() {
+        for (count, complete) in [("4294967295", MAX_COUNT), ("-1", 0), ("9223372036854775807", MAX_COUNT), ("7", 7)] {
+            let reply = parse_reply(format!("d8:completei{count}e10:incompletei{count}ee").as_bytes()).unwrap();
+            assert_eq!((reply.complete, reply.incomplete), (complete, complete), "{count}");
+        }
+    }
+
+    #[test]
+    fn upstreams_get_numbers_that_they_accept() {
+        use crate::bittorrent::{AnnounceRequest, InfoHash};
+        let query = |left, counter| {
+            let request = AnnounceRequest {
+                left,
+                uploaded: counter,
+                downloaded: counter,
+                ..announce::parse(b"info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=bbbbbbbbbbbbbbbbbbbb&port=1").unwrap().0
+            };
+            assert_eq!(request.info_hash, InfoHash(*b"aaaaaaaaaaaaaaaaaaaa"));
+            let mut query = String::new();
+            put_query(&mut query, &request, 1, None, None);
+            query.split('&').skip(3).take(3).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(query(Some(0), 5), "uploaded=5 downloaded=5 left=0", "a seed is one");
+        assert_eq!(query(Some(7), u64::MAX), "uploaded=9223372036854775807 downloaded=9223372036854775807 left=7");
+        for unknown in [None, Some(MAX_COUNTER), Some(u64::MAX)] {
+            assert_eq!(query(unknown, 0), "uploaded=0 downloaded=0 left=16384", "{unknown:?}");
+        }
     }
 
     #[test]
     fn junk_is_junk() {
-        for body in [&b""[..], b"<html>", b"5:peers", b"le", b"i1e", b"d5:peers60:", b"d5:peersle", b"deabc"] {
+        for body in
+            [&b""[..], b"<html>", b"5:peers", b"le", b"i1e", b"d5:peers60:", b"d5:peersle", b"\xef\xbb\xbf", b"  "]
+        {
             assert!(parse_reply(body).is_err(), "{}", body.escape_ascii());
         }
     }
@@ -327,7 +411,7 @@ mod tests {
                 let read = parse_reply(&body).unwrap();
                 prop_assert_eq!(read.interval, Some(interval));
                 prop_assert_eq!(read.min_interval, Some(min_interval));
-                prop_assert_eq!((read.complete, read.incomplete), (complete, incomplete));
+                prop_assert_eq!((read.complete, read.incomplete), (complete.min(MAX_COUNT), incomplete.min(MAX_COUNT)));
                 prop_assert_eq!(read.warning.as_deref(), Some(&b"careful"[..]));
                 prop_assert_eq!(read.external_ip, reply.external_ip);
                 if format == PeerFormat::Compact {

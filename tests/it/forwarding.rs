@@ -16,7 +16,7 @@ use crate::service::ONE_PEER;
 const PEER: &str = "10.0.0.7:6881";
 
 /// A file with this text.
-fn file(text: &str) -> NamedTempFile {
+pub(crate) fn file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file
@@ -44,7 +44,7 @@ fn hex(torrent: &str) -> String {
 }
 
 /// The values of a parameter in the requests that a tracker got; empty where it was not there.
-fn values(tracker: &FakeTracker, name: &str) -> Vec<String> {
+pub(crate) fn values(tracker: &FakeTracker, name: &str) -> Vec<String> {
     let value = |request: &String| {
         let query = request.split(' ').nth(1).unwrap().split_once('?').unwrap().1.to_owned();
         let found = query.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}=")).map(str::to_owned));

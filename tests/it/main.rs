@@ -33,6 +33,7 @@ mod reply;
 mod ring;
 mod scrape;
 mod service;
+mod sessions;
 mod stop;
 mod udp;
 mod udp_forwarding;

@@ -190,18 +190,58 @@ fn a_leave_is_told_three_times_at_most_and_never_to_who_does_not_know_the_peer()
 
 #[test]
 fn a_refusal_holds_for_as_long_as_it_says() {
-    for (retry, seconds) in [(Retry::Unsaid, 1800), (Retry::Minutes(5), 300), (Retry::Minutes(u32::MAX), 6 * 3600)] {
+    for (retry, seconds) in [
+        (Retry::Unsaid, 1800),
+        (Retry::Seconds(60), 60),
+        (Retry::Minutes(5), 300),
+        (Retry::Minutes(u32::MAX), 6 * 3600),
+    ] {
         let mut test = Test::new();
         assert_eq!(test.tell(Telling::Started, Heard::refused(retry)), None);
-        test.session.completes();
         assert_eq!(test.after(seconds - 1).due(), None, "{retry:?}");
-        assert_eq!(test.after(1).due(), Some(Telling::Completed), "{retry:?}");
+        assert_eq!(test.after(1).due(), Some(Telling::Started), "{retry:?}");
         test.leaves();
         assert!(test.session.is_over(test.presence));
     }
     let mut test = Test::new();
     test.tell(Telling::Started, Heard::refused(Retry::Never));
     assert_eq!(test.after(1_000_000).due(), None);
+}
+
+#[test]
+fn a_refusal_holds_for_the_request_that_was_refused() {
+    // The download finishes, or the client becomes a seed in another way: that has not been refused.
+    let mut test = Test::new();
+    test.tell(Telling::Started, Heard::refused(Retry::Never));
+    test.session.completes();
+    assert_eq!(test.tell(Telling::Completed, taken(1800)), None);
+    assert_eq!(test.after(1799).due(), None);
+    let mut test = Test::new();
+    test.tell(Telling::Started, Heard::refused(Retry::Unsaid));
+    test.session.is_seed(true);
+    assert_eq!(test.tell(Telling::Started, Heard::refused(Retry::Unsaid)), None);
+    // A client that changes all the time is asked about every ten seconds.
+    for _ in 0..3 {
+        test.session.is_seed(false);
+        assert_eq!((test.due(), test.session.quiet_until(test.now)), (None, Some(test.now + SHORTEST_INTERVAL)));
+        test.after(10);
+        assert_eq!(test.tell(Telling::Started, Heard::refused(Retry::Unsaid)), None);
+        test.session.is_seed(true);
+        test.after(10);
+        assert_eq!(test.tell(Telling::Started, Heard::refused(Retry::Unsaid)), None);
+    }
+}
+
+#[test]
+fn a_leecher_that_is_a_seed_now_is_told_at_once_and_not_the_other_way() {
+    let mut test = Test::new();
+    test.tell(Telling::Started, taken(1800));
+    test.session.is_seed(true);
+    assert_eq!(test.tell(Telling::Update, taken(1800)), None);
+    for is_seed in [false, true] {
+        test.session.is_seed(is_seed);
+        assert_eq!(test.after(1).due(), None);
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ fn json(status: ForwarderStatus) -> Value {
         "state_for_seconds": seconds(status.state_for),
         "next_probe_in_seconds": status.next_probe_in.map(seconds),
         "exchanges_in_flight": status.in_flight,
+        "exchanges_waiting": status.waiting,
         "sessions": status.sessions,
         "lists": status.lists,
         "exchanges": status.exchanges,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bittorrent::{Key, PeerLists};
+use crate::wire::upstream::STAND_IN_LEFT;
 use proptest::prelude::*;
 use std::net::Ipv6Addr;
 
@@ -68,10 +69,10 @@ fn what_a_client_does_not_know_and_what_the_protocol_cannot_say() {
     let announce = Announce { request: &odd, numwant: u32::MAX, ip: None, key: 0, url_data: b"", via: b"" };
     let packet = encode_announce(ConnectionId(0), SOME, &announce);
     assert_eq!(packet.len(), ANNOUNCE_LENGTH);
-    assert_eq!(packet[64..72], i64::MAX.to_be_bytes());
+    assert_eq!(packet[64..72], STAND_IN_LEFT.to_be_bytes());
     let Some(Request::Announce { announce, url_data, .. }) = Request::parse(&packet) else { panic!() };
     let numwant = NumWant::AtMost(i32::MAX.unsigned_abs());
-    assert_eq!(announce, AnnounceRequest { event: None, numwant, ..odd });
+    assert_eq!(announce, AnnounceRequest { event: None, numwant, left: Some(STAND_IN_LEFT), ..odd });
     assert_eq!(*url_data, *b"");
     // -1 peers, and -1 bytes left.
     let mut packet = packet;
@@ -160,8 +161,8 @@ fn keys_of_all_clients() {
 proptest! {
     #[test]
     fn announce_requests_round_trip(
-        ids in any::<(u64, u32, [u8; 20], [u8; 20])>(), counters in any::<(u64, u64)>(),
-        left in proptest::option::of(0..UNKNOWN_LEFT), port in any::<u16>(), number in 1..=u32::MAX,
+        ids in any::<(u64, u32, [u8; 20], [u8; 20])>(), counters in (0..=MAX_COUNTER, 0..=MAX_COUNTER),
+        left in (0..UNKNOWN_LEFT).prop_map(Some), port in any::<u16>(), number in 1..=u32::MAX,
         event in proptest::sample::select(vec![
             None, Some(Event::Started), Some(Event::Completed), Some(Event::Stopped),
         ]),

@@ -1,0 +1,192 @@
+//! What an upstream tracker is told of a client that changes its port, its id or its role, that others speak for, or that
+//! was refused. Who sends an announce is said by `X-Real-IP` here.
+
+use crate::dsl::{Announce, Server, announce, eventually, retracker};
+use crate::fake_tracker::{FakeTracker, script, sends};
+use crate::forwarding::{file, values};
+use crate::service::ONE_PEER;
+
+const REFUSAL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 28\r\n\r\nd14:failure reason7:no porte";
+
+/// A server that asks this tracker.
+fn server(tracker: &FakeTracker, more: &str) -> Server {
+    let entry = format!("- uri: http://{}/announce\n{more}", tracker.address());
+    retracker(&["-x", "-t", "30", "-f", file(&entry).path().to_str().unwrap()]).start()
+}
+
+fn announces(server: &Server, from: &str, announce: &Announce) {
+    server.connect().announce_with(announce, &[("X-Real-IP", from)]);
+}
+
+/// Event and one more parameter of each request that the tracker got.
+fn told(tracker: &FakeTracker, name: &str) -> Vec<(String, String)> {
+    values(tracker, "event").into_iter().zip(values(tracker, name)).collect()
+}
+
+fn is_told(tracker: &FakeTracker, name: &str, expected: &[(&str, &str)]) {
+    let expected: Vec<_> = expected.iter().map(|&(event, value)| (event.to_owned(), value.to_owned())).collect();
+    eventually(&format!("the tracker is told {expected:?}"), || (told(tracker, name) == expected).then_some(()));
+}
+
+/// Something that the upstream is sure to be told, behind all that it was told before.
+fn marker(server: &Server, tracker: &FakeTracker) {
+    let before = tracker.requests().len();
+    announces(server, "10.0.0.200", &announce("marker", &format!("m{before}")).port(1));
+    eventually("the marker", || (tracker.requests().len() > before).then_some(()));
+}
+
+#[test]
+fn a_port_that_changes_is_told_at_once_behind_the_farewell_of_the_old_one() {
+    let tracker = FakeTracker::start(sends(ONE_PEER));
+    let server = server(&tracker, "");
+    let client = announce("t", "a");
+    announces(&server, "10.0.0.5", &client.clone().event("started"));
+    announces(&server, "10.0.0.5", &client.clone().port(6882));
+    is_told(&tracker, "port", &[("started", "6881"), ("stopped", "6881"), ("started", "6882")]);
+    announces(&server, "10.0.0.5", &client.port(6882).event("stopped"));
+    is_told(&tracker, "port", &[("started", "6881"), ("stopped", "6881"), ("started", "6882"), ("stopped", "6882")]);
+}
+
+#[test]
+fn a_port_that_changes_to_and_fro_is_two_clients_under_one_id() {
+    let tracker = FakeTracker::start(sends(ONE_PEER));
+    let server = server(&tracker, "");
+    let told = [("started", "1"), ("stopped", "1"), ("started", "2"), ("started", "1")];
+    for (port, so_far) in [(1, 1), (2, 3), (1, 4)] {
+        announces(&server, "10.0.0.5", &announce("t", "a").port(port));
+        is_told(&tracker, "port", &told[..so_far]);
+    }
+    for port in [2, 1, 2, 1] {
+        announces(&server, "10.0.0.5", &announce("t", "a").port(port));
+    }
+    marker(&server, &tracker);
+    assert_eq!(tracker.requests().len(), told.len() + 1, "both are known by now");
+}
+
+#[test]
+fn whose_endpoint_another_id_takes_is_signed_off_before_that_one_is_told() {
+    let tracker = FakeTracker::start(sends(ONE_PEER));
+    let server = server(&tracker, "");
+    for name in ["a", "b", "c"] {
+        announces(&server, "10.0.0.5", &announce("t", name));
+        // Once each is known: an id that is replaced before that need not be told at all.
+        eventually(name, || told(&tracker, "peer_id").contains(&("started".into(), expected(name))).then_some(()));
+    }
+    let all = [("started", "a"), ("stopped", "a"), ("started", "b"), ("stopped", "b"), ("started", "c")];
+    let all: Vec<_> = all.map(|(event, name)| (event.to_owned(), expected(name))).into();
+    assert_eq!(told(&tracker, "peer_id"), all);
+}
+
+fn expected(name: &str) -> String {
+    format!("{name:-<20}")
+}
+
+#[test]
+fn another_host_with_a_client_s_id_neither_ends_it_nor_speaks_for_it() {
+    let tracker = FakeTracker::start(sends(ONE_PEER));
+    let server = server(&tracker, "");
+    let client = announce("t", "a");
+    announces(&server, "10.0.0.5", &client);
+    is_told(&tracker, "left", &[("started", "1")]);
+    let thief = [
+        client.clone().event("stopped"),
+        client.clone().event("stopped").without("port"),
+        client.clone().event("stopped").with("ip", "10.0.0.5"),
+        client.clone().event("completed").seed(),
+        client.clone().event("completed").seed().with("ip", "10.0.0.5"),
+        client.clone().event("stopped"),
+    ];
+    thief.iter().for_each(|lie| announces(&server, "10.0.0.66", lie));
+    marker(&server, &tracker);
+    assert_eq!(told(&tracker, "left")[1..], [("started".to_owned(), "1".to_owned())], "only the marker");
+    announces(&server, "10.0.0.5", &client.event("stopped").without("port"));
+    eventually("the client's own word", || {
+        told(&tracker, "port").contains(&("stopped".into(), "6881".into())).then_some(())
+    });
+}
+
+#[test]
+fn a_claimed_address_gives_way_to_its_host_and_never_takes_its_place() {
+    let tracker = FakeTracker::start(sends(ONE_PEER));
+    let server = server(&tracker, "");
+    announces(&server, "10.0.0.66", &announce("t", "claim").with("ip", "10.0.0.5"));
+    announces(&server, "10.0.0.5", &announce("t", "host"));
+    eventually("the host", || told(&tracker, "peer_id").contains(&("started".into(), expected("host"))).then_some(()));
+    announces(&server, "10.0.0.66", &announce("t", "claim").with("ip", "10.0.0.5"));
+    marker(&server, &tracker);
+    let ids: Vec<_> = told(&tracker, "peer_id").into_iter().take(3).collect();
+    let all = [("started", "claim"), ("stopped", "claim"), ("started", "host")];
+    assert_eq!(ids, all.map(|(event, name)| (event.to_owned(), expected(name))));
+    assert_eq!(tracker.requests().len(), 4);
+}
+
+#[test]
+fn a_client_on_both_families_is_one_to_an_upstream_that_sees_our_own_address() {
+    let tracker = FakeTracker::start(sends(ONE_PEER));
+    let server = server(&tracker, "");
+    let client = announce("t", "a");
+    announces(&server, "10.0.0.5", &client);
+    announces(&server, "fd00::5", &client);
+    announces(&server, "10.0.0.5", &client.clone().event("stopped"));
+    marker(&server, &tracker);
+    assert_eq!(told(&tracker, "port"), [("started".into(), "6881".into()), ("started".into(), "1".into())]);
+    announces(&server, "fd00::5", &client.event("stopped"));
+    eventually("the last address", || {
+        told(&tracker, "port").contains(&("stopped".into(), "6881".into())).then_some(())
+    });
+}
+
+#[test]
+fn an_upstream_that_is_told_addresses_is_told_each() {
+    let tracker = FakeTracker::start(sends(ONE_PEER));
+    let server = server(&tracker, "  ip: client\n");
+    let client = announce("t", "a");
+    let all = [("started", "45.9.9.5"), ("started", "45.9.9.6"), ("stopped", "45.9.9.5")];
+    announces(&server, "45.9.9.5", &client);
+    is_told(&tracker, "ip", &all[..1]);
+    announces(&server, "45.9.9.6", &client);
+    is_told(&tracker, "ip", &all[..2]);
+    announces(&server, "45.9.9.5", &client.event("stopped"));
+    is_told(&tracker, "ip", &all);
+}
+
+#[test]
+fn a_leecher_that_is_a_seed_now_is_told_at_once() {
+    let tracker = FakeTracker::start(sends(ONE_PEER));
+    let server = server(&tracker, "");
+    announces(&server, "10.0.0.5", &announce("t", "a"));
+    announces(&server, "10.0.0.5", &announce("t", "a").seed());
+    is_told(&tracker, "left", &[("started", "1"), ("", "0")]);
+}
+
+#[test]
+fn a_client_without_a_port_is_not_told_and_a_refusal_holds_for_what_was_refused() {
+    let tracker = FakeTracker::start(script(|visit| {
+        visit.read();
+        let refused = visit.request.contains("port=6881&");
+        visit.write(if refused { REFUSAL } else { ONE_PEER });
+    }));
+    let server = server(&tracker, "");
+    for port in ["0", ""] {
+        announces(&server, "10.0.0.5", &announce("t", "a").with("port", port));
+    }
+    announces(&server, "10.0.0.5", &announce("t", "a"));
+    is_told(&tracker, "port", &[("started", "6881")]);
+    announces(&server, "10.0.0.5", &announce("t", "a").seed().event("completed"));
+    is_told(&tracker, "port", &[("started", "6881"), ("completed", "6881")]);
+    announces(&server, "10.0.0.5", &announce("t", "a").port(7000));
+    is_told(&tracker, "port", &[("started", "6881"), ("completed", "6881"), ("started", "7000")]);
+}
+
+#[test]
+fn a_flood_of_one_source_delays_no_other() {
+    let tracker = FakeTracker::start(sends(ONE_PEER));
+    let server = server(&tracker, "  rate: 20\n");
+    let mut flood = server.connect();
+    for n in 0..400 {
+        flood.announce_with(&announce(&format!("f{n}"), &format!("f{n}")).numwant(0), &[("X-Real-IP", "10.0.0.66")]);
+    }
+    announces(&server, "10.0.0.5", &announce("real", "real").numwant(0));
+    eventually("the other source", || values(&tracker, "peer_id").contains(&expected("real")).then_some(()));
+    assert!(tracker.requests().len() < 400, "its turn came before those that were there first");
+}
