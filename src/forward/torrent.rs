@@ -2,6 +2,7 @@
 //! that each forwarder gave.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -59,9 +60,9 @@ pub(super) struct Torrent {
     /// Boxed, as a table has room for more than it holds.
     clients: Map<ClientKey, Box<Client>>,
     /// Which id announces from an endpoint.
-    endpoints: Map<(IpAddr, NonZeroU16), PeerId>,
+    endpoints: Map<(IpAddr, NonZeroU16), Place<PeerId>>,
     /// Where an id listens at an address.
-    homes: Map<(PeerId, IpAddr), Home>,
+    homes: Map<(PeerId, IpAddr), Place<NonZeroU16>>,
     /// Clients by source. Counted from when the torrent is full.
     sources: Option<Box<Map<Source, usize>>>,
 }
@@ -82,14 +83,47 @@ impl Default for Torrent {
     }
 }
 
-/// The port of one id at one address.
-#[derive(Clone, Copy, Debug)]
-struct Home {
-    port: NonZeroU16,
-    /// The port before this one.
-    before: Option<NonZeroU16>,
-    /// Whether two live clients announce under the id: the port has gone back to the one before. Neither replaces the other.
+/// A place that one client has at a time as a rule, and which others had before.
+#[derive(Debug)]
+struct Place<T> {
+    current: T,
+    /// The latest of those that were replaced.
+    replaced: Option<Box<SmallVec<[T; 4]>>>,
+    /// Whether several have it at once, as one that was replaced has come back: clients behind a NAT with one port, or two
+    /// programs under one id. From then on none replaces another.
     is_shared: bool,
+}
+
+impl<T: Copy + PartialEq> Place<T> {
+    /// Those that are remembered as replaced.
+    const REMEMBERED: usize = 8;
+
+    fn new(current: T) -> Self {
+        Self { current, replaced: None, is_shared: false }
+    }
+
+    /// Another one has the place. Returns whom it replaces.
+    fn take(&mut self, newcomer: T) -> Option<T> {
+        if self.current == newcomer {
+            return None;
+        }
+        let replaced = self.replaced.get_or_insert_default();
+        self.is_shared |= replaced.contains(&newcomer);
+        if !replaced.contains(&self.current) {
+            if replaced.len() == Self::REMEMBERED {
+                replaced.remove(0);
+            }
+            replaced.push(self.current);
+        }
+        let old = std::mem::replace(&mut self.current, newcomer);
+        (!self.is_shared).then_some(old)
+    }
+
+    /// Whoever may have it.
+    fn all(&self) -> impl Iterator<Item = T> + '_ {
+        let others = self.replaced.iter().flat_map(|replaced| replaced.iter().copied());
+        std::iter::once(self.current).chain(others.filter(|&other| self.is_shared && other != self.current))
+    }
 }
 
 /// The peers of all forwarders in one list each, as long as nothing has changed: nearly every announce is answered from
@@ -248,8 +282,8 @@ impl Torrent {
         let has_a_host = |clients: &Map<ClientKey, Box<Client>>, other: &ClientKey| {
             clients.get(other).is_some_and(|client| client.speaks_for_itself_at(ip))
         };
-        let occupant = self.endpoints.get(&(ip, key.port)).filter(|&&id| id != key.peer_id);
-        let occupant = occupant.map(|&peer_id| ClientKey { peer_id, port: key.port });
+        let occupant = self.endpoints.get(&(ip, key.port)).map(|place| place.current).filter(|&id| id != key.peer_id);
+        let occupant = occupant.map(|peer_id| ClientKey { peer_id, port: key.port });
         if outbound.is_claim && occupant.is_some_and(|other| has_a_host(&self.clients, &other)) {
             return false;
         }
@@ -262,32 +296,19 @@ impl Torrent {
         } else {
             return false;
         }
-        let moved = self.moves(key, ip).filter(|from| !(outbound.is_claim && has_a_host(&self.clients, from)));
-        for old in [occupant, moved].into_iter().flatten() {
+        // Another retracker speaks for many clients from one address.
+        if outbound.via.hops() > 0 {
+            return true;
+        }
+        let ClientKey { peer_id, port } = key;
+        let before = take(&mut self.endpoints, (ip, port), peer_id).map(|peer_id| ClientKey { peer_id, port });
+        let moved = take(&mut self.homes, (peer_id, ip), port).map(|port| ClientKey { peer_id, port });
+        let moved = moved.filter(|from| !(outbound.is_claim && has_a_host(&self.clients, from)));
+        for old in [before, moved].into_iter().flatten() {
             self.depart(old, ip);
             self.replace(old, key, ip, now, out);
         }
-        self.endpoints.insert((ip, key.port), key.peer_id);
         true
-    }
-
-    /// An id listens on this port now. Returns as whom it was known at this address before.
-    fn moves(&mut self, key: ClientKey, ip: IpAddr) -> Option<ClientKey> {
-        let ClientKey { peer_id, port } = key;
-        let home = match self.homes.entry((peer_id, ip)) {
-            Entry::Vacant(new) => {
-                new.insert(Home { port, before: None, is_shared: false });
-                return None;
-            }
-            Entry::Occupied(known) => known.into_mut(),
-        };
-        if home.port == port {
-            return None;
-        }
-        home.is_shared |= home.before == Some(port);
-        let from = std::mem::replace(&mut home.port, port);
-        home.before = Some(from);
-        (!home.is_shared).then_some(ClientKey { peer_id, port: from })
     }
 
     /// One client has taken the place of another at this address: forwarders are told first that the other has left.
@@ -325,19 +346,8 @@ impl Torrent {
 
     /// No id announces from there any more.
     fn depart(&mut self, ClientKey { peer_id, port }: ClientKey, ip: IpAddr) {
-        if let Entry::Occupied(endpoint) = self.endpoints.entry((ip, port))
-            && *endpoint.get() == peer_id
-        {
-            endpoint.remove();
-        }
-        if let Entry::Occupied(mut home) = self.homes.entry((peer_id, ip))
-            && home.get().port == port
-        {
-            match home.get().before.filter(|_| home.get().is_shared) {
-                Some(other) => home.get_mut().port = other,
-                None => drop(home.remove()),
-            }
-        }
+        leave(&mut self.endpoints, (ip, port), peer_id);
+        leave(&mut self.homes, (peer_id, ip), port);
     }
 
     fn remove(&mut self, key: ClientKey) {
@@ -422,10 +432,10 @@ impl Torrent {
         let mut exchanges = Vec::new();
         let Outbound { request, ip, is_claim, .. } = *outbound;
         let peer_id = request.peer_id;
-        let ports: SmallVec<[NonZeroU16; 2]> = match (request.port, self.homes.get(&(peer_id, ip))) {
-            (Some(port), _) => std::iter::once(port).collect(),
-            (None, Some(home)) => std::iter::once(home.port).chain(home.before.filter(|_| home.is_shared)).collect(),
-            (None, None) => SmallVec::new(),
+        let home = self.homes.get(&(peer_id, ip));
+        let ports: SmallVec<[NonZeroU16; 2]> = match request.port {
+            Some(port) => std::iter::once(port).collect(),
+            None => home.into_iter().flat_map(Place::all).collect(),
         };
         for key in ports.into_iter().map(|port| ClientKey { peer_id, port }) {
             let Some(client) = self.clients.get_mut(&key) else { continue };
@@ -562,6 +572,30 @@ impl Torrent {
             }
         }
         ours
+    }
+}
+
+/// A newcomer has a place. Returns whom it replaces.
+fn take<K: Eq + Hash, T: Copy + PartialEq>(places: &mut Map<K, Place<T>>, at: K, newcomer: T) -> Option<T> {
+    match places.entry(at) {
+        Entry::Occupied(place) => place.into_mut().take(newcomer),
+        Entry::Vacant(new) => {
+            new.insert(Place::new(newcomer));
+            None
+        }
+    }
+}
+
+/// One that had a place has left, if it has it still.
+fn leave<K: Eq + Hash, T: Copy + PartialEq>(places: &mut Map<K, Place<T>>, at: K, leaver: T) {
+    let Entry::Occupied(mut entry) = places.entry(at) else { return };
+    let place = entry.get_mut();
+    if place.current == leaver {
+        let others = place.replaced.as_mut().filter(|_| place.is_shared);
+        match others.and_then(|others| others.pop()) {
+            Some(other) => place.current = other,
+            None => drop(entry.remove()),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::SocketAddrV4;
 
 use tempfile::NamedTempFile;
 
-use crate::dsl::{Announce, Exit, Server, announce, escape, eventually, id, observer, retracker};
+use crate::dsl::{Announce, Exit, Server, announce, escape, eventually, id, retracker};
 use crate::fake_tracker::{FakeTracker, Refusing, script, sends};
 use crate::fake_udp_tracker::{FakeUdpTracker, UdpAnswer};
 use crate::service::ONE_PEER;
@@ -208,12 +208,7 @@ fn every_client_is_served_the_list_at_once() {
     let tracker = good();
     let server = server(&format!("- {{name: good, uri: 'http://{}/announce'}}\n", tracker.address()));
     for n in 1..=5 {
-        assert!(
-            server
-                .announce(&observer("t").with("peer_id", escape(&id(&n.to_string()))))
-                .peers()
-                .contains(&PEER.to_owned())
-        );
+        assert!(server.announce(&client("t", &n.to_string()).port(7000 + n)).peers().contains(&PEER.to_owned()));
     }
     sees(&tracker, &["started"; 5]);
     counts(&server, "retracker_forward_sessions{forwarder=\"good\"} 5");
@@ -250,7 +245,7 @@ fn forwarders_as_json() {
     );
     let server = server(&text);
     for n in 1..=4 {
-        server.announce(&client("t", &n.to_string()));
+        server.announce(&client("t", &n.to_string()).port(7000 + n));
     }
     sees(&tracker, &["started"; 4]);
     let json = eventually("the last exchange has ended", || {
@@ -295,7 +290,7 @@ fn hup_reads_the_file_again() {
     server.signal("HUP");
     let line = server.logged("the forwarders stay as they are");
     assert!(line.contains("ERROR") && line.contains(" line 2: unknown field `url`"), "{line}");
-    server.announce(&client("t", "b"));
+    server.announce(&client("t", "b").port(6882));
     sees(&removed, &["started"; 2]);
 
     fs::write(file.path(), [entry("added", &added), entry("kept", &kept)].concat()).unwrap();

@@ -143,7 +143,7 @@ fn a_connection_whose_request_is_being_answered_never_gives_way() {
     let mut busy: Vec<_> = (0..3)
         .map(|n| {
             let mut connection = server.connect();
-            connection.send(request("GET", announce("t", &format!("p{n}")).target(), &[]));
+            connection.send(request("GET", announce("t", &format!("p{n}")).port(7000 + n).target(), &[]));
             connection
         })
         .collect();

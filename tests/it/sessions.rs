@@ -64,6 +64,26 @@ fn a_port_that_changes_to_and_fro_is_two_clients_under_one_id() {
 }
 
 #[test]
+fn clients_behind_a_nat_with_one_port_are_told_once_each() {
+    let tracker = FakeTracker::start(sends(ONE_PEER));
+    let server = server(&tracker, "");
+    let started = |name: &str| {
+        told(&tracker, "peer_id").iter().filter(|(event, id)| event == "started" && *id == expected(name)).count()
+    };
+    // At first each seems to replace the one before. The first that comes back shows that they are all there.
+    for (name, times) in [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", 2)] {
+        announces(&server, "10.0.0.1", &announce("t", name));
+        eventually(name, || (started(name) == times).then_some(()));
+    }
+    let so_far = tracker.requests().len();
+    for name in ["a", "b", "c", "a", "b", "c"] {
+        announces(&server, "10.0.0.1", &announce("t", name));
+    }
+    marker(&server, &tracker);
+    assert_eq!(tracker.requests().len(), so_far + 1, "all are known by now");
+}
+
+#[test]
 fn whose_endpoint_another_id_takes_is_signed_off_before_that_one_is_told() {
     let tracker = FakeTracker::start(sends(ONE_PEER));
     let server = server(&tracker, "");
