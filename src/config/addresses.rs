@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::ConfigError;
 use super::args::Args;
-use super::setting::{Setting, Value};
+use super::setting::{Setting, Value, items};
 use super::zones;
 use crate::bittorrent::address::is_outside;
 use crate::bittorrent::{ExternalAddress, Views};
@@ -66,16 +66,15 @@ pub(super) fn views(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Res
 
 /// What the world is told must be an address that leads here from everywhere.
 fn external_address(text: &str) -> Option<ExternalAddress> {
-    let address = |text: &str| text.trim().parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
-    let addresses =
-        text.split(',').map(|part| address(part).filter(|&ip| is_outside(ip))).collect::<Option<Vec<_>>>()?;
+    let address = |text: &str| text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+    let addresses = items(text)?.map(|item| address(item).filter(|&ip| is_outside(ip))).collect::<Option<Vec<_>>>()?;
     zones::one_per_family(addresses)
 }
 
 /// A comma-separated list of networks.
 fn networks(value: &Value) -> Result<Option<Vec<IpNet>>, ConfigError> {
     let Some(text) = &value.text else { return Ok(None) };
-    let networks = text.split(',').map(|part| network(part.trim())).collect::<Result<_, _>>();
+    let networks = items(text).ok_or(NotANetwork::Other).and_then(|items| items.map(network).collect());
     networks.map(Some).map_err(|wrong| {
         value.invalid(match wrong {
             NotANetwork::Other => "addresses and networks such as 127.0.0.1,10.0.0.0/8,fd00::/8",

@@ -1,7 +1,7 @@
 //! `forwarders.yml`: a list of entries with a `uri` and what else is to be said of it; or a mapping with that list and with
 //! settings for all entries.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
 use super::ConfigError;
-use super::yaml::{self, Optional, Problem, Text};
+use super::yaml::{self, Entry, Mapping, Once, Optional, Problem, Text};
 use crate::bittorrent::InfoHash;
 use crate::forward::{self, AnnouncedIp, ForwarderOptions, Torrents};
 
@@ -23,17 +23,95 @@ pub(super) fn read(setting: &'static str, path: &Path) -> Result<Vec<ForwarderOp
 
 fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
     // An empty file, or one with comments only, is an empty list.
-    Ok(yaml::parse::<File>(text)?.map(File::into_options).unwrap_or_default())
+    let forwarders = yaml::parse::<File>(text)?.map(File::into_options).unwrap_or_default();
+    let line = |entry| yaml::line_of(text, "forwarders", entry);
+    match twice(&forwarders) {
+        None => Ok(forwarders),
+        Some((first, again)) => Err(Problem {
+            line: line(again),
+            problem: format!(
+                "it is the forwarder of line {} once more, with the same uri, host and ip; expected one entry for it",
+                line(first).map_or_else(|| "?".to_owned(), |line| line.to_string())
+            ),
+        }),
+    }
+}
+
+/// The numbers of two entries that are one forwarder: every client would be announced to it twice.
+fn twice(forwarders: &[ForwarderOptions]) -> Option<(usize, usize)> {
+    let mut known = HashMap::<_, Vec<usize>>::new();
+    for (again, forwarder) in forwarders.iter().enumerate() {
+        let alike = known.entry(identity(forwarder)).or_default();
+        let same = |first: &&usize| {
+            let first = forwarders.get(**first);
+            first.is_some_and(|first| first.ip == forwarder.ip && meet(&first.torrents, &forwarder.torrents))
+        };
+        if let Some(first) = alike.iter().find(same) {
+            return Some((*first, again));
+        }
+        alike.push(again);
+    }
+    None
+}
+
+/// Whether there are torrents of which both are told.
+fn meet(first: &Torrents, second: &Torrents) -> bool {
+    match (first, second) {
+        (Torrents::Only(first), Torrents::Only(second)) => !first.is_disjoint(second),
+        (Torrents::Only(only), Torrents::Except(except)) | (Torrents::Except(except), Torrents::Only(only)) => {
+            !only.is_subset(except)
+        }
+        (Torrents::All | Torrents::Except(_), Torrents::All | Torrents::Except(_)) => true,
+        (Torrents::Only(only), Torrents::All) | (Torrents::All, Torrents::Only(only)) => !only.is_empty(),
+    }
+}
+
+/// What is the same for two ways to write the same forwarder: its URL without what makes no difference to the request
+/// (RFC 3986, section 6.2), and the host that it is asked for.
+fn identity(forwarder: &ForwarderOptions) -> (String, Option<String>) {
+    let mut url = forwarder.uri.clone();
+    url.set_fragment(None);
+    if url.query() == Some("") {
+        url.set_query(None);
+    }
+    let whole = url.as_str();
+    let host = url.host_str().unwrap_or_default();
+    let normal = match whole.split_once(host).filter(|_| !host.is_empty()) {
+        Some((before, behind)) => {
+            let host = host.to_ascii_lowercase();
+            format!("{before}{}{}", host.strip_suffix('.').unwrap_or(&host), unescaped(behind))
+        }
+        None => unescaped(whole),
+    };
+    (normal, forwarder.host.as_ref().map(|host| host.to_ascii_lowercase()))
+}
+
+/// Letters and digits that are escaped without need as they are, and the others' escapes in capitals.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut normal = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2).unwrap_or(("", part));
+        match u8::from_str_radix(code, 16) {
+            Ok(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => normal.push(char::from(byte)),
+            _ => {
+                normal.push('%');
+                normal.push_str(&code.to_ascii_uppercase());
+            }
+        }
+        normal.push_str(rest);
+    }
+    normal
 }
 
 /// The file: a list of entries, or a mapping with that list and settings for all.
 #[derive(Debug)]
 enum File {
-    Plain(Vec<Checked>),
+    Plain(Vec<Mapping<Written>>),
     WithCommon(Common),
 }
 
-/// What can be said of all entries. [`Entry`] has the same fields once more: serde's `flatten` would lose the lines.
+/// What can be said of all entries. [`Written`] has the same fields once more: serde's `flatten` would lose the lines.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Common {
@@ -48,19 +126,19 @@ struct Common {
     #[serde(default, deserialize_with = "info_hashes")]
     except: Option<BTreeSet<InfoHash>>,
     #[serde(default)]
-    forwarders: Option<Vec<Checked>>,
+    forwarders: Option<Vec<Mapping<Written>>>,
 }
 
 impl File {
     fn into_options(self) -> Vec<ForwarderOptions> {
         let Common { timeout, numwant, rate, only, except, forwarders } = match self {
-            Self::Plain(entries) => return entries.into_iter().map(|Checked(options)| options).collect(),
+            Self::Plain(entries) => return entries.into_iter().map(|Mapping(options)| options).collect(),
             Self::WithCommon(common) => common,
         };
         let torrents = torrents(only, except);
         let entries = forwarders.unwrap_or_default().into_iter();
         entries
-            .map(|Checked(options)| ForwarderOptions {
+            .map(|Mapping(options)| ForwarderOptions {
                 timeout: options.timeout.or(timeout),
                 numwant: options.numwant.or(numwant),
                 rate: options.rate.or(rate),
@@ -93,7 +171,7 @@ impl<'de> de::Visitor<'de> for FileVisitor {
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<File, A::Error> {
-        let common = Common::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        let common = Common::deserialize(de::value::MapAccessDeserializer::new(Once::new(map)))?;
         if common.only.is_some() && common.except.is_some() {
             return Err(de::Error::custom(ONLY_AND_EXCEPT));
         }
@@ -111,26 +189,23 @@ fn torrents(only: Option<BTreeSet<InfoHash>>, except: Option<BTreeSet<InfoHash>>
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "Entry")]
-struct Checked(ForwarderOptions);
+impl Entry for Written {
+    type Checked = ForwarderOptions;
+    const EXPECTED: &'static str = "a forwarder with a uri, such as `- uri: http://1.2.3.4:8080/announce`";
 
-impl TryFrom<Entry> for Checked {
-    type Error = String;
-
-    fn try_from(entry: Entry) -> Result<Self, String> {
-        if entry.only.is_some() && entry.except.is_some() {
+    fn check(self) -> Result<ForwarderOptions, String> {
+        if self.only.is_some() && self.except.is_some() {
             return Err(ONLY_AND_EXCEPT.to_owned());
         }
-        let options = entry.into_options();
+        let options = self.into_options();
         forward::check(&options)?;
-        Ok(Self(options))
+        Ok(options)
     }
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a forwarder with a uri, such as `- uri: http://1.2.3.4:8080/announce`")]
-struct Entry {
+#[serde(deny_unknown_fields)]
+struct Written {
     #[serde(deserialize_with = "uri")]
     uri: Url,
     #[serde(default)]
@@ -151,7 +226,7 @@ struct Entry {
     except: Option<BTreeSet<InfoHash>>,
 }
 
-impl Entry {
+impl Written {
     fn into_options(self) -> ForwarderOptions {
         // As the Go retracker names it: by the host and port of its URL, never by what may hold a passkey.
         let name = self.name.unwrap_or_else(|| forward::host_and_port(&self.uri));
@@ -309,6 +384,122 @@ forwarders:
     }
 
     #[test]
+    fn an_entry_takes_over_what_another_says() {
+        let text = "\
+- &first
+  uri: http://a/announce
+  timeout: 3
+  numwant: 80
+  only: [0123456789012345678901234567890123456789]
+- <<: *first
+  uri: http://b/announce
+- uri: http://c/announce
+  numwant: 7
+  <<: [{numwant: 8, timeout: 0.5}, *first]
+- &chained
+  <<: *first
+  uri: http://d/announce
+  numwant: 9
+- {<<: *chained, uri: http://e/announce, ip: client}
+";
+        let entries = parse(text).unwrap();
+        let said: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.uri.host_str().unwrap(), entry.timeout.unwrap().as_millis(), entry.numwant.unwrap()))
+            .collect();
+        assert_eq!(said, [("a", 3000, 80), ("b", 3000, 80), ("c", 500, 7), ("d", 3000, 9), ("e", 3000, 9)]);
+        assert!(entries.iter().all(|entry| matches!(&entry.torrents, Torrents::Only(only) if only.len() == 1)));
+        let common = "<<: {timeout: 4}\nforwarders:\n  - uri: http://a/announce\n";
+        assert_eq!(parse(common).unwrap()[0].timeout, Some(Duration::from_secs(4)));
+        assert_eq!(
+            problem("- &a\n  uri: http://a/announce\n\n- <<: *b\n  uri: http://b/announce\n"),
+            "4: unknown anchor"
+        );
+        assert_eq!(
+            problem("- uri: http://a/announce\n- <<: a\n  uri: http://b/announce\n"),
+            "2: `<<` takes over what is no mapping, expected one such as *anchor"
+        );
+        assert_eq!(
+            problem("- uri: http://a/announce\n- <<: {uri: http://b/announce, port: 3}\n"),
+            "2: unknown field `port`, expected one of `uri`, `name`, `ip`, `host`, `timeout`, `numwant`, `rate`, `only`, `except`"
+        );
+    }
+
+    #[test]
+    fn yaml_as_people_write_it() {
+        let written = |text: &str| parse(text).map(|entries| entries.len()).map_err(|_| problem(text));
+        for text in [
+            "---\n- uri: http://a/announce\n",
+            "---\n- uri: http://a/announce\n...\n",
+            "%YAML 1.1\n---\n- uri: http://a/announce\n---\n",
+            "- uri: http://a/announce\r\n  name: x\r\n",
+            "- uri: http://a/announce\r  name: x\r",
+            "- uri: \"http://a/announce\"\n  timeout: \"3\"\n  numwant: '7'\n",
+            "- uri: http://a/announce\n  name: ~\n  ip:\n  host: null\n  timeout: ~\n  numwant:\n  only: ~\n  except:\n",
+            "timeout: ~\nforwarders:\n- uri: http://a/announce\n  name: yes\n",
+            "- {uri: 'http://a/announce', name: 7}",
+            "[{uri: http://a/announce,},]",
+            "- uri: http://a/announce\t\n  name: x\t# mine\n",
+            "- uri: >-\n    http://a/announce\n",
+        ] {
+            assert_eq!(written(text), Ok(1), "{text:?}");
+        }
+        for text in ["---\n", "---\n...\n", "~\n", "null", "--- # none\n---\n", "forwarders: ~\n"] {
+            assert_eq!(written(text), Ok(0), "{text:?}");
+        }
+        let second = "- uri: http://a/announce\n---\n# more\n- uri: http://b/announce\n";
+        assert_eq!(problem(second), "4: a second document begins here, expected one in a file");
+    }
+
+    #[test]
+    fn the_same_forwarder_twice_is_told_by_both_lines() {
+        let hash = |digit: &str| digit.repeat(40);
+        for (first, second) in [
+            ("uri: http://a/announce", "uri: http://a/announce"),
+            ("uri: http://a/announce", "uri: http://a:80/announce"),
+            ("uri: https://a/announce", "uri: HTTPS://A.:443/announce"),
+            ("uri: http://a/announce", "uri: http://a/%61nnounce#x"),
+            ("uri: http://a/announce", "uri: http://a/announce?"),
+            ("uri: http://a", "uri: http://a/"),
+            ("uri: http://a/?k=%2f", "uri: http://a/?k=%2F"),
+            ("uri: http://a/x/../announce", "uri: http://a/announce"),
+            ("uri: udp://a:80", "uri: udp://A:80"),
+            ("uri: http://127.0.0.1/announce", "uri: http://127.1/announce"),
+            ("{uri: http://a/announce, name: x}", "{uri: http://a/announce, name: y, timeout: 3}"),
+            ("{uri: http://a/announce, host: b}", "{uri: http://a/announce, host: B}"),
+            ("{uri: http://a/announce, ip: 10.0.0.1}", "{uri: http://a/announce, ip: '::ffff:10.0.0.1'}"),
+            (&format!("{{uri: http://a/announce, only: [{}]}}", hash("1")), "uri: http://a/announce"),
+        ] {
+            let told =
+                "it is the forwarder of line 2 once more, with the same uri, host and ip; expected one entry for it";
+            assert_eq!(problem(&format!("# mine\n- {first}\n\n- {second}\n")), format!("4: {told}"));
+            let told = told.replace("line 2", "line 3");
+            let within = format!("timeout: 3\nforwarders:\n  - {first}\n  - uri: http://other/\n  - {second}\n");
+            assert_eq!(problem(&within), format!("5: {told}"));
+        }
+        for (first, second) in [
+            ("uri: http://a/announce", "uri: https://a/announce"),
+            ("uri: http://a/announce", "uri: http://a/Announce"),
+            ("uri: http://a/announce", "uri: http://a:81/announce"),
+            ("uri: http://a/announce?k=1", "uri: http://a/announce?k=2"),
+            ("uri: http://a/announce", "{uri: http://a/announce, ip: 10.0.0.1}"),
+            ("uri: http://a/announce", "{uri: http://a/announce, ip: client}"),
+            ("uri: http://a/announce", "{uri: http://a/announce, host: b}"),
+            ("uri: http://a/%2F", "uri: http://a//"),
+            (
+                &format!("{{uri: http://a/announce, only: [{}]}}", hash("1")),
+                &format!("{{uri: http://a/announce, only: [{}]}}", hash("2")),
+            ),
+            (
+                &format!("{{uri: http://a/announce, only: [{}]}}", hash("1")),
+                &format!("{{uri: http://a/announce, except: [{}]}}", hash("1")),
+            ),
+        ] {
+            assert_eq!(parse(&format!("- {first}\n- {second}\n")).map(|entries| entries.len()), Ok(2), "{second}");
+        }
+    }
+
+    #[test]
     fn problems_name_the_line_and_the_remedy() {
         let told: Vec<_> = [
             "- uri: http://a/announce\n- url: http://b/announce\n",
@@ -326,6 +517,8 @@ forwarders:
             "- uri: [\n",
             "- uri: http://a/announce\n\tip: 1.2.3.4\n",
             "- uri: http://a/announce\n  uri: http://b/announce\n",
+            "- uri: http://a/announce\n  name: x\n  timeout: 3\n  name: y\n",
+            "timeout: 3\nforwarders: []\ntimeout: 4\n",
             "- uri:\n",
             "- uri: http://a/announce\n  timeout: soon\n",
             "- uri: http://a/announce\n  timeout: 0\n",
@@ -353,27 +546,29 @@ forwarders:
         1: it has a host, which means nothing over UDP
         1: its ip is an IPv6 address, for which there is no room in UDP announces
         2: host is "a b", expected a host name such as retracker.local
-        1: its host is "a:b:c", but must be a name or an address, which may end in a port
+        2: its host is "a:b:c", but must be a name or an address, which may end in a port
         1: its uri names port 0, where nothing can listen
         1: missing field `uri`
         1: found a text, expected a forwarder with a uri, such as `- uri: http://1.2.3.4:8080/announce`
         1: invalid type: sequence, expected text
         2: found a tab character that violates indentation
-        1: duplicate field `uri`
+        2: duplicate field `uri`
+        4: duplicate field `name`
+        3: duplicate field `timeout`
         1: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce
         2: timeout is "soon", expected seconds from 0.1 to 60, such as 10
         2: timeout is "0", expected seconds from 0.1 to 60, such as 10
         2: numwant is "-1", expected a whole number from 1 to 1000, such as 200
         4: the info-hash is "0123", expected 40 hexadecimal digits, or the 64 of a v2 torrent
         2: found a text, expected a list
-        1: it has both `only` and `except`, expected one of them
+        2: it has both `only` and `except`, expected one of them
         1: found a text, expected a list of entries such as `- uri: http://1.2.3.4/announce`
         1: invalid type: integer `7`, expected a list
         2: unknown field `timeouts`, expected one of `timeout`, `numwant`, `rate`, `only`, `except`, `forwarders`
         1: timeout is "61", expected seconds from 0.1 to 60, such as 10
         1: it has both `only` and `except`, expected one of them
         4: numwant is "none", expected a whole number from 1 to 1000, such as 200
-        3: its uri names port 0, where nothing can listen
+        4: its uri names port 0, where nothing can listen
         "#);
     }
 }

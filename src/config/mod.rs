@@ -280,7 +280,7 @@ fn joined(values: &[String]) -> Option<String> {
 }
 
 fn list<T: FromStr>(text: &str) -> Option<Vec<T>> {
-    text.split(',').map(|value| value.trim().parse().ok()).collect()
+    setting::items(text)?.map(|item| item.parse().ok()).collect()
 }
 
 fn in_range(text: &str, most: f64) -> Option<f64> {

@@ -21,10 +21,11 @@ pub(super) struct Value {
 }
 
 impl Setting {
-    /// The flag's value, or the variable's unless that is empty.
+    /// The flag's value, or the variable's unless that is empty; without the white space around it, such as the carriage
+    /// return that an editor of another system leaves at the end of a line.
     pub(super) fn value(self, flag: Option<&str>, env: &impl Fn(&str) -> Option<OsString>) -> Value {
         if let Some(text) = flag {
-            return Value { setting: self.flag, text: Some(text.to_owned()) };
+            return Value { setting: self.flag, text: Some(text.trim().to_owned()) };
         }
         let text = env(self.variable).map(|value| value.to_string_lossy().trim().to_owned());
         Value { setting: self.variable, text: text.filter(|text| !text.is_empty()) }
@@ -58,4 +59,10 @@ pub(super) fn one_line(error: &clap::Error) -> String {
         None => String::new(),
     };
     format!("{sentence}{suggestion}; retracker -h lists what there is")
+}
+
+/// The items of a comma-separated list. A comma too many, such as one at the end, is none; neither is a list of nothing else.
+pub(super) fn items(text: &str) -> Option<impl Iterator<Item = &str>> {
+    let mut items = text.split(',').map(str::trim).filter(|item| !item.is_empty()).peekable();
+    items.peek().is_some().then_some(items)
 }

@@ -1,9 +1,16 @@
 //! Files in YAML: read, and what is wrong with them told by line.
 
+mod document;
+mod file;
+mod mapping;
+
 use std::fmt;
 use std::path::Path;
 
 use serde::de::{self, Deserializer};
+
+pub(super) use self::document::{line_of, parse};
+pub(super) use self::mapping::{Entry, Mapping, Once};
 
 use super::ConfigError;
 
@@ -22,44 +29,12 @@ pub(super) fn read<T>(
     parse: impl FnOnce(&str) -> Result<T, Problem>,
 ) -> Result<T, ConfigError> {
     let path = path.to_owned();
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) => {
-            let error = match error.kind() {
-                std::io::ErrorKind::IsADirectory => {
-                    "it is a directory, which Docker makes of a mounted file that does not exist".to_owned()
-                }
-                std::io::ErrorKind::PermissionDenied => {
-                    "permission denied: the user that retracker runs as must be allowed to read it, chmod 644"
-                        .to_owned()
-                }
-                _ => error.to_string(),
-            };
-            return Err(ConfigError::Unreadable { setting, path, error, expected });
-        }
+    let bytes = match file::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => return Err(ConfigError::Unreadable { setting, path, error, expected }),
     };
-    parse(&text).map_err(|Problem { line, problem }| ConfigError::File { path, line, problem })
-}
-
-/// The file's text as a value. None when there is nothing but comments.
-pub(super) fn parse<T: de::DeserializeOwned>(text: &str) -> Result<Option<T>, Problem> {
-    serde_yaml::from_str(text).map_err(|error| {
-        let message = error.to_string();
-        let problem = message.split(" at line ").next().unwrap_or(&message);
-        // Without the path to the place, which the line says better.
-        let problem = match problem.split_once(": ") {
-            Some((path, rest)) if !path.contains([' ', '`']) => rest,
-            _ => problem,
-        };
-        // Nor with a text that is not where it should be: it may hold a passkey.
-        let problem = match problem.split_once("invalid type: string \"").and_then(|(_, rest)| rest.rsplit_once("\", "))
-        {
-            Some((_text, expected)) => format!("found a text, {expected}"),
-            None => problem.to_owned(),
-        };
-        let problem = problem.replace("expected a sequence", "expected a list");
-        Problem { line: error.location().map(|location| location.line()), problem }
-    })
+    let parsed = file::text(bytes).and_then(|text| parse(&text));
+    parsed.map_err(|Problem { line, problem }| ConfigError::File { path, line, problem })
 }
 
 /// Reads a value as text and checks it while the reader still knows on which line it stands.

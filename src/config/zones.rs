@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::ConfigError;
 use super::addresses::{self, NotANetwork};
-use super::yaml::{self, Problem, Text};
+use super::yaml::{self, Entry, Mapping, Problem, Text};
 use crate::bittorrent::address::{Reach, tellable};
 use crate::bittorrent::{ExternalAddress, Zone, ZoneId};
 
@@ -19,35 +19,31 @@ pub(super) fn read(setting: &'static str, path: &Path) -> Result<Vec<Zone>, Conf
 }
 
 fn parse(text: &str) -> Result<Vec<Zone>, Problem> {
-    let entries = yaml::parse::<Vec<Checked>>(text)?.unwrap_or_default();
-    let zones: Vec<_> = entries.into_iter().map(|Checked(zone)| zone).collect();
-    let wrong = |problem| Err(Problem { line: None, problem });
+    let entries = yaml::parse::<Vec<Mapping<Written>>>(text)?.unwrap_or_default();
+    let zones: Vec<_> = entries.into_iter().map(|Mapping(zone)| zone).collect();
+    let wrong = |entry, problem| Err(Problem { line: yaml::line_of(text, "", entry), problem });
     if zones.len() > ZoneId::MOST {
-        return wrong(format!("there are {} zones, expected at most {}", zones.len(), ZoneId::MOST));
+        let problem = format!("there are {} zones, expected at most {}", zones.len(), ZoneId::MOST);
+        return wrong(ZoneId::MOST, problem);
     }
     let mut names = HashSet::new();
-    match zones.iter().find(|zone| !names.insert(&zone.name)) {
-        Some(Zone { name, .. }) => wrong(format!("there are two zones \"{name}\", expected a name for each")),
+    match zones.iter().position(|zone| !names.insert(&zone.name)) {
+        Some(second) => {
+            let name = zones.get(second).map_or("", |zone| &zone.name).escape_default();
+            wrong(second, format!("there is a zone \"{name}\" already, expected a name for each"))
+        }
         None => Ok(zones),
     }
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(try_from = "Entry")]
-struct Checked(Zone);
-
-#[derive(Debug, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    rename_all = "kebab-case",
-    expecting = "a zone such as `- name: office` with `networks: [192.168.1.0/24]`"
-)]
-struct Entry {
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Written {
     #[serde(deserialize_with = "name")]
     name: String,
     networks: Vec<Network>,
     #[serde(default)]
-    external_address: Vec<Address>,
+    external_address: Option<Vec<Address>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,18 +52,19 @@ struct Network(#[serde(deserialize_with = "network")] IpNet);
 #[derive(Debug, Deserialize)]
 struct Address(#[serde(deserialize_with = "address")] IpAddr);
 
-impl TryFrom<Entry> for Checked {
-    type Error = String;
+impl Entry for Written {
+    type Checked = Zone;
+    const EXPECTED: &'static str = "a zone such as `- name: office` with `networks: [192.168.1.0/24]`";
 
-    fn try_from(entry: Entry) -> Result<Self, String> {
-        let Entry { name, networks, external_address } = entry;
+    fn check(self) -> Result<Zone, String> {
+        let Self { name, networks, external_address } = self;
         if networks.is_empty() {
             return Err("it has no networks, expected a list such as [192.168.1.0/24]".to_owned());
         }
-        let addresses = external_address.into_iter().map(|Address(ip)| ip);
+        let addresses = external_address.unwrap_or_default().into_iter().map(|Address(ip)| ip);
         let external = one_per_family(addresses)
             .ok_or("its external-address has two of one family, expected one of IPv4 and one of IPv6 at most")?;
-        Ok(Self(Zone { name, networks: networks.into_iter().map(|Network(network)| network).collect(), external }))
+        Ok(Zone { name, networks: networks.into_iter().map(|Network(network)| network).collect(), external })
     }
 }
 
@@ -147,6 +144,25 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_takes_over_what_another_says_and_has_nothing_where_nothing_is_said() {
+        let text = "\
+- &office
+  name: office
+  networks: [10.0.0.0/8]
+  external-address: [203.0.113.1]
+- <<: *office
+  name: home
+  networks: [192.168.0.0/16]
+- name: barn
+  networks: [172.16.0.0/12]
+  external-address:
+";
+        let [office, home, barn]: [Zone; 3] = parse(text).unwrap().try_into().unwrap();
+        assert_eq!((home.name.as_str(), home.networks[0].to_string().as_str()), ("home", "192.168.0.0/16"));
+        assert_eq!((home.external, barn.external), (office.external, ExternalAddress::default()));
+    }
+
+    #[test]
     fn problems_name_the_line_and_the_remedy() {
         let told: Vec<_> = [
             "- name: a\n  networks: [10.0.0.0/33]\n",
@@ -162,6 +178,7 @@ mod tests {
             "- name: a\n  networks: [10.0.0.0/8]\n  external-address:\n    - 127.0.0.1\n",
             "- name: a\n  networks: [10.0.0.0/8]\n  external-address: [1.2.3.4, 5.6.7.8]\n",
             "- name: a\n  networks: [10.0.0.0/8]\n- name: a\n  networks: [10.0.0.0/8]\n",
+            "- name: a\n  networks: [10.0.0.0/8]\n  name: b\n",
             "name: a\n",
             "- 10.0.0.0/8\n",
             "a text",
@@ -185,7 +202,8 @@ mod tests {
         3: external-address is "example.com", expected an address such as 203.0.113.1
         4: external-address is "127.0.0.1", expected an address such as 203.0.113.1
         1: its external-address has two of one family, expected one of IPv4 and one of IPv6 at most
-        -: there are two zones "a", expected a name for each
+        3: there is a zone "a" already, expected a name for each
+        3: duplicate field `name`
         1: invalid type: map, expected a list
         1: found a text, expected a zone such as `- name: office` with `networks: [192.168.1.0/24]`
         1: found a text, expected a list

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use procfs::process::LimitValue;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::sampled::gauge;
 
@@ -28,11 +30,36 @@ impl Collector for Process {
             let size = i64::try_from(stat.vsize).unwrap_or(i64::MAX);
             gauge(&mut encoder, "process_virtual_memory_bytes", "Virtual memory", size)?;
             gauge(&mut encoder, "process_threads", "Threads", stat.num_threads)?;
+            if let Ok(boot) = procfs::boot_time_secs() {
+                let since_boot = stat.starttime.saturating_mul(1000) / procfs::ticks_per_second().max(1);
+                let started = Duration::from_secs(boot) + Duration::from_millis(since_boot);
+                let help = "Start of the process in seconds since 1970";
+                exact(&mut encoder, "process_start_time_seconds", help, started.as_secs_f64())?;
+            }
         }
         if let Ok(open) = process.fd_count() {
             let open = i64::try_from(open).unwrap_or(i64::MAX);
             gauge(&mut encoder, "process_open_fds", "Open file descriptors", open)?;
         }
+        if let Ok(limits) = process.limits() {
+            let most = number(limits.max_open_files.soft_limit);
+            exact(&mut encoder, "process_max_fds", "File descriptors that may be open", most)?;
+            let most = number(limits.max_address_space.soft_limit);
+            exact(&mut encoder, "process_virtual_memory_max_bytes", "Virtual memory that may be taken", most)?;
+        }
         Ok(())
+    }
+}
+
+fn exact(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> Result<(), fmt::Error> {
+    ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
+
+/// No limit is the largest number that the kernel can say, as in other client libraries.
+#[allow(clippy::cast_precision_loss, reason = "a gauge is a floating-point number")]
+fn number(limit: LimitValue) -> f64 {
+    match limit {
+        LimitValue::Value(limit) => limit as f64,
+        LimitValue::Unlimited => u64::MAX as f64,
     }
 }

@@ -312,13 +312,13 @@ const BAD_VALUES: [(&str, &[&str]); 17] = [
     ("--max-peers", &["x", "-1", "0", "1.5", "2M", "99999999999999999999"]),
     ("--max-connections", &["x", "-1", "0", "1.5", "1k", "99999999999999999999"]),
     ("--max-connections-per-address", &["x", "-1", "0", "unlimited"]),
-    ("--trusted-proxies", &["x", "localhost", "10.0.0.0/33", "10.0.0.1:80", "10.0.0.1 fd00::1", "10.0.0.1,", ","]),
+    ("--trusted-proxies", &["x", "localhost", "10.0.0.0/33", "10.0.0.1:80", "10.0.0.1 fd00::1", ","]),
     // The last one for want of a proxy that could be believed.
     ("--real-ip-header", &["a b", "X-Real-IP:", "a,b", "X-Forwarded-For"]),
     ("--ip-param", &["x", "true", "never,private"]),
     (
         "--external-address",
-        &["x", "example.com", "10.0.0.1", "fd00::1", "127.0.0.1", "1.2.3.4,5.6.7.8", "1.2.3.4,", "1.2.3.4:80"],
+        &["x", "example.com", "10.0.0.1", "fd00::1", "127.0.0.1", "1.2.3.4,5.6.7.8", ",", "1.2.3.4:80"],
     ),
     ("--zones", &[]),
     ("--local-only-after", &["x", "0", "-1", "1.5", "4294967296"]),
@@ -414,6 +414,78 @@ fn a_wrong_file_of_forwarders_ends_the_start_and_is_named() {
     let binary = folder.path().join("binary.yml");
     std::fs::write(&binary, b"\xff\xfe\x00").unwrap();
     runs(&binary);
+}
+
+/// This text in every encoding that YAML has.
+fn encoded(text: &str) -> [Vec<u8>; 4] {
+    let units = || text.encode_utf16();
+    [
+        text.as_bytes().to_vec(),
+        [b"\xef\xbb\xbf", text.as_bytes()].concat(),
+        [0xff, 0xfe].into_iter().chain(units().flat_map(u16::to_le_bytes)).collect(),
+        [0xfe, 0xff].into_iter().chain(units().flat_map(u16::to_be_bytes)).collect(),
+    ]
+}
+
+#[test]
+fn files_are_read_in_every_encoding_that_editors_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let (forwarders, zones) = (folder.path().join("forwarders.yml"), folder.path().join("zones.yml"));
+    let list = encoded(
+        "- &a\r\n  uri: http://127.0.0.1:1/announce\r\n  timeout: 3\r\n- <<: *a\r\n  name: b\u{fc}ro\r\n  ip: 10.0.0.1\r\n",
+    );
+    let sites = encoded("- name: b\u{fc}ro\r\n  networks: [10.0.0.0/8]\r\n");
+    for (list, sites) in list.into_iter().zip(sites) {
+        std::fs::write(&forwarders, list).unwrap();
+        std::fs::write(&zones, sites).unwrap();
+        let setup = retracker(&["--zones", zones.to_str().unwrap()]);
+        let server = setup.env("FORWARDS_FILE", &forwarders).start();
+        assert!(server.logged("forwarders: ").ends_with("forwarders: 2"));
+    }
+}
+
+#[test]
+fn white_space_at_the_end_of_a_value_and_a_comma_too_many_are_no_part_of_it() {
+    let upstream = FakeTracker::start(sends(ONE_PEER));
+    let file = forwarders(&upstream);
+    let path = file.path().to_str().unwrap();
+    for end in ["\r", "\r\n", " ", "\t"] {
+        let path = format!("{path}{end}");
+        for setup in [retracker(&["-f", &path]), retracker(&[]).env("FORWARDS_FILE", &path)] {
+            let server = setup.env("FORWARD_TIMEOUT", format!("30{end}")).start();
+            assert_eq!(server.announce(&announce("t", "a")).peers(), ["10.0.0.7:6881"], "{path:?}");
+        }
+    }
+    for value in ["127.0.0.1,", ",127.0.0.1", "127.0.0.1,,10.0.0.0/8", "127.0.0.1 , "] {
+        let server = retracker(&["--trusted-proxies", value, "--external-address", "5.6.7.8,"]).start();
+        let reply = server.connect().announce_with(&announce("t", "a"), &[("X-Real-IP", "10.0.0.1")]);
+        assert_eq!(reply.external_ip(), "10.0.0.1", "{value}");
+    }
+    let server = retracker(&[]).env("LISTEN_ADDR", "127.0.0.1:0,").start();
+    assert_eq!((server.addresses().len(), server.get("/health").status), (1, 200));
+}
+
+#[test]
+fn what_is_no_file_is_named_and_does_not_hold_the_start_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.yml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (path, found) in [(pipe.to_str().unwrap(), "pipe"), ("/dev/zero", "16 MiB"), ("/", "directory")] {
+        let exit = retracker(&[&LISTEN[..], &["-f", path]].concat()).run();
+        let line = only_line(&exit, 2);
+        assert!(line.contains(path) && line.contains(found) && line.contains("expected "), "{line}");
+    }
+}
+
+#[test]
+fn a_forwarder_that_is_there_twice_ends_the_start_and_both_lines_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("forwarders.yml");
+    std::fs::write(&path, "- uri: http://a/announce?k=secret\n- uri: http://A:80/announce?k=secret\n").unwrap();
+    let exit = retracker(&[&LISTEN[..], &["-f", path.to_str().unwrap()]].concat()).run();
+    let line = only_line(&exit, 2);
+    assert!(line.contains("forwarders.yml line 2: ") && line.contains("of line 1 "), "{line}");
+    assert!(!line.contains("secret"), "{line}");
 }
 
 #[test]

@@ -101,6 +101,10 @@ fn metrics_in_the_format_that_is_asked_for() {
         (Some("text/plain;version=0.0.4"), classic),
         (Some("application/openmetrics-text"), open_metrics),
         (Some("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"), open_metrics),
+        (Some("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.9"), classic),
+        (Some("APPLICATION/OpenMetrics-Text; version=1.0.0"), open_metrics),
+        (Some("application/openmetrics-text;q=0, text/plain"), classic),
+        (Some("text/html"), classic),
     ] {
         let headers: Vec<_> = accept.iter().map(|accept| ("Accept", *accept)).collect();
         let reply = connection.get_with("/metrics", &headers);
@@ -111,6 +115,33 @@ fn metrics_in_the_format_that_is_asked_for() {
         assert!(text.lines().any(|line| line == format!("requests {announces}")), "{accept:?}: {text}");
         assert_eq!(text.ends_with("# EOF\n"), kind == open_metrics.0, "{accept:?}: {text}");
     }
+}
+
+#[test]
+fn an_accept_header_may_have_several_lines() {
+    let server = Server::start(&["-p"]);
+    let mut connection = server.connect();
+    let lines = [("Accept", "text/plain;q=0.4"), ("Accept", "application/openmetrics-text;q=0.6")];
+    assert!(content_type(&connection.get_with("/metrics", &lines)).starts_with("application/openmetrics-text"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_process_is_measured_under_the_names_that_every_client_library_uses() {
+    let before = std::time::SystemTime::now();
+    let text = String::from_utf8(Server::start(&["-p"]).get("/metrics").body).unwrap();
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().unwrap()
+    };
+    let open = value("process_open_fds");
+    assert!(open > 0.0 && value("process_max_fds") >= open);
+    assert!(value("process_virtual_memory_max_bytes") >= value("process_virtual_memory_bytes"));
+    assert!(value("process_cpu_seconds_total") >= 0.0 && value("process_resident_memory_bytes") > 0.0);
+    let before = before.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let started = value("process_start_time_seconds");
+    // The kernel counts in ticks from a boot time that it rounds to seconds.
+    assert!((before - 10.0..before + 60.0).contains(&started), "{started} is not about {before}");
 }
 
 #[test]
@@ -258,8 +289,8 @@ fn a_full_store_is_told() {
 #[test]
 fn forwarders_that_cannot_be_told_apart_are_told() {
     let file = NamedTempFile::new().unwrap();
-    let uri = "- uri: http://127.0.0.1:1/announce\n";
-    writeln!(&file, "{uri}{uri}{uri}  name: another").unwrap();
+    let uri = "- uri: http://127.0.0.1:1";
+    writeln!(&file, "{uri}/a\n{uri}/b\n{uri}/c\n  name: another").unwrap();
     let exit = retracker(&[]).env("FORWARDS_FILE", file.path()).start().stop();
     let told: Vec<_> = exit.stderr.iter().filter(|line| line.contains("two forwarders are called")).collect();
     assert!(told.len() == 1 && told[0].contains(" 127.0.0.1:1:"), "{told:?}");

@@ -16,9 +16,16 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// OpenMetrics for whoever names it, as every Prometheus server does.
-    pub(super) fn negotiate(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Classic }
+    /// What the values of the `Accept` lines ask for (RFC 9110, section 12.5.1). OpenMetrics must be preferred, or named
+    /// and no less welcome than the classic format. Without a wish, or with one that neither meets, it is the classic one.
+    pub(super) fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
+        let ranges: Vec<_> = accept.into_iter().flat_map(|line| line.split(',')).filter_map(range).collect();
+        let named = quality(&ranges, "application/openmetrics-text");
+        let open_metrics = named.or_else(|| quality(&ranges, "application/*")).or_else(|| quality(&ranges, "*/*"));
+        let classic = ["text/plain", "text/*", "*/*"].into_iter().find_map(|kind| quality(&ranges, kind));
+        let (open_metrics, classic) = (open_metrics.unwrap_or(0.0), classic.unwrap_or(0.0));
+        let is_wanted = open_metrics > classic || named.is_some() && open_metrics > 0.0 && open_metrics >= classic;
+        if is_wanted { Self::OpenMetrics } else { Self::Classic }
     }
 
     pub(super) fn content_type(self) -> &'static str {
@@ -27,6 +34,22 @@ impl Format {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
         }
     }
+}
+
+/// A media range in lower case, and how welcome it is, from 0 to 1. None if that cannot be read.
+fn range(text: &str) -> Option<(String, f32)> {
+    let mut parts = text.split(';').map(str::trim);
+    let kind = parts.next()?.to_ascii_lowercase();
+    let parameter =
+        |part: &'_ str| part.split_once('=').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
+    let quality = parts.filter_map(parameter).find(|(name, _)| name.eq_ignore_ascii_case("q"));
+    let quality = quality.map_or(Some(1.0), |(_, value)| value.parse().ok());
+    Some((kind, quality.filter(|quality| (0.0..=1.0).contains(quality))?))
+}
+
+/// How welcome this very range is, at best: a format may be named in several versions.
+fn quality(ranges: &[(String, f32)], kind: &str) -> Option<f32> {
+    ranges.iter().filter(|(named, _)| named == kind).map(|(_, quality)| *quality).max_by(f32::total_cmp)
 }
 
 pub(super) fn encode(registry: &Registry, format: Format) -> Result<String, fmt::Error> {
@@ -84,11 +107,45 @@ mod tests {
     }
 
     #[test]
-    fn open_metrics_is_for_those_who_ask() {
-        assert_eq!(Format::negotiate(""), Format::Classic);
-        assert_eq!(Format::negotiate("*/*"), Format::Classic);
-        assert_eq!(Format::negotiate("text/plain;version=0.0.4"), Format::Classic);
-        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
-        assert_eq!(Format::negotiate(prometheus), Format::OpenMetrics);
+    fn the_format_is_the_one_that_is_preferred() {
+        use Format::{Classic, OpenMetrics};
+        for (accept, format) in [
+            (&[][..], Classic),
+            (&[""], Classic),
+            (&["*/*"], Classic),
+            (&["text/*"], Classic),
+            (&["text/plain;version=0.0.4"], Classic),
+            (&["text/html"], Classic),
+            (&["application/openmetrics-text"], OpenMetrics),
+            (&["APPLICATION/OpenMetrics-Text; Version=1.0.0"], OpenMetrics),
+            (
+                &["application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"],
+                OpenMetrics,
+            ),
+            (
+                &[
+                    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;q=0.5",
+                ],
+                OpenMetrics,
+            ),
+            (&["application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.9"], Classic),
+            (&["application/openmetrics-text;q=0.5, text/plain"], Classic),
+            (&["application/openmetrics-text ; q = 0.5 , text/plain ; Q=0.4"], OpenMetrics),
+            (&["application/openmetrics-text, text/plain"], OpenMetrics),
+            (&["application/openmetrics-text;q=0"], Classic),
+            (&["application/openmetrics-text;q=0, text/plain"], Classic),
+            (&["application/openmetrics-text;q=0.000, */*"], Classic),
+            (&["application/openmetrics-text;q=0.2, */*"], Classic),
+            (&["application/*"], OpenMetrics),
+            (&["application/*, */*;q=0.1"], OpenMetrics),
+            (&["*/*, text/plain;q=0.1"], OpenMetrics),
+            (&["*/*, text/*;q=0"], OpenMetrics),
+            (&["text/plain;q=0.4", "application/openmetrics-text;q=0.6"], OpenMetrics),
+            (&["text/plain;q=0.6", "application/openmetrics-text;q=0.4"], Classic),
+            (&["application/openmetrics-text;q=much, text/plain;q=0.1"], Classic),
+            (&["application/openmetrics-text-not"], Classic),
+        ] {
+            assert_eq!(Format::negotiate(accept.iter().copied()), format, "{accept:?}");
+        }
     }
 }

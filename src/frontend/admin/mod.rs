@@ -45,12 +45,12 @@ async fn health(context: web::Data<Context>) -> HttpResponse {
     response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8")).body(text)
 }
 
-/// The classic text format, or OpenMetrics for those who ask for it.
+/// The classic text format, or OpenMetrics if the client prefers it.
 async fn metrics(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if !is_host_known(&request, &context) {
         return foreign_host();
     }
-    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
     let format = exposition::Format::negotiate(accept);
     match context.registry.as_ref().map(|registry| exposition::encode(registry, format)) {
         Some(Ok(text)) => HttpResponse::Ok().insert_header((CONTENT_TYPE, format.content_type())).body(text),

@@ -111,7 +111,7 @@ pub(in crate::frontend) async fn serve(fresh: Fresh<'_>, worker: &Worker) -> io:
                 framing.put_bencode(&body, &mut connection.unsent);
                 connection.flush().await?;
                 if !framing.persistent {
-                    return connection.end().await;
+                    break;
                 }
             }
             Next::Page { request, framing } => {
@@ -121,12 +121,17 @@ pub(in crate::frontend) async fn serve(fresh: Fresh<'_>, worker: &Worker) -> io:
                 connection.work += connection.unsent.len() / REPLY_UNIT;
                 connection.flush().await?;
                 if !framing.persistent {
-                    return connection.end().await;
+                    break;
                 }
             }
-            Next::Close => return connection.end().await,
+            Next::Close => break,
         }
     }
+    if connection.may_send {
+        // In boxes, as few connections come here: so that the others are small.
+        Box::pin(connection.linger()).await?;
+    }
+    Ok(())
 }
 
 /// The client that a connection from this address counts for.
@@ -373,7 +378,14 @@ impl<'a> Connection<'a> {
         }
         let unsent = std::mem::take(&mut self.unsent);
         let sent = self.socket.send(&unsent)?;
-        for part in unsent.get(sent..).unwrap_or_default().chunks(AT_ONCE) {
+        match unsent.get(sent..).unwrap_or_default() {
+            [] => Ok(()),
+            rest => Box::pin(self.send_slowly(rest)).await,
+        }
+    }
+
+    async fn send_slowly(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for part in bytes.chunks(AT_ONCE) {
             let sending = timeout(PATIENCE, self.socket.send_all(part));
             let sent = self.open.unless_it_gives_way(self.holder, Idle::Sending, sending).await?;
             sent??;
@@ -381,11 +393,8 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Closes the connection. If the client may still be sending, its bytes are discarded for a moment first, see [`LINGER`].
-    async fn end(mut self) -> io::Result<()> {
-        if !self.may_send {
-            return Ok(());
-        }
+    /// Closes this side of the connection and discards what the client still sends, see [`LINGER`].
+    async fn linger(&mut self) -> io::Result<()> {
         self.socket.finish()?;
         let mut discarded = 0;
         let since = std::time::Instant::now();
