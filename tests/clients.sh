@@ -37,7 +37,7 @@ main() {
     ((failed == 0))
 }
 
-readonly arrival_deadline=60 # seconds from the leecher's start to the last byte
+readonly arrival_deadline=120 # seconds from the leecher's start to the last byte, on a busy machine
 readonly payload_bytes=5000000
 readonly bittorrent_tracker=bittorrent-tracker@10.0.12 # the last that is JavaScript alone
 readonly cache=${RETRACKER_TEST_CACHE:-/var/cache/retracker-tests}
@@ -102,8 +102,8 @@ transfer() {
     "$3_start" leech
     wait_for "$arrival_deadline" "the file did not arrive" payload_arrived
     wait_for 30 "$meeting_point was not told of the completed download" swarm_has_seeds 2
-    wait_for 5 "${names[$2]} is not content with its tracker" "$2_is_content" seed
-    wait_for 5 "${names[$3]} is not content with its tracker" "$3_is_content" leech
+    wait_for 30 "${names[$2]} is not content with its tracker" "$2_is_content" seed
+    wait_for 30 "${names[$3]} is not content with its tracker" "$3_is_content" leech
     trackers_down
 }
 
@@ -127,7 +127,7 @@ swarm_has_seeds() { # COUNT
 }
 
 scrape() {
-    in_node "$meeting_point" curl -sS -m 5 "http://127.0.0.1:8080/scrape?info_hash=$info_hash"
+    in_node "$meeting_point" curl -sS -m 30 "http://127.0.0.1:8080/scrape?info_hash=$info_hash"
 }
 
 payload_arrived() {
@@ -300,7 +300,7 @@ EOF
 }
 
 qbittorrent_is_content() {
-    in_node "$1" curl -sS -m 5 "http://127.0.0.1:8081/api/v2/torrents/trackers?hash=${info_hash//%/}" \
+    in_node "$1" curl -sS -m 30 "http://127.0.0.1:8081/api/v2/torrents/trackers?hash=${info_hash//%/}" \
         >"$work/$1/qbittorrent-trackers.log"
     grep -q '"status":2' "$work/$1/qbittorrent-trackers.log"
 }
@@ -335,7 +335,7 @@ deluge_start() {
 "upnp": false, "natpmp": false}
 EOF
     spawn "$1" deluge deluged --do-not-daemonize --config "$home/config" --loglevel info
-    wait_for 20 "Deluge does not start" deluge_console "$1" status
+    wait_for 60 "Deluge does not start" deluge_console "$1" status
     deluge_console "$1" "add $home/payload.torrent"
 }
 
@@ -354,7 +354,7 @@ tracker_up() { # NODE FLAG...
     mkdir -p "$work/$1"
     spawn "$1" retracker "$bin" -l :8080 -i "$announce_interval" -d "${@:2}"
     echo $! >"$work/$1/pid"
-    wait_for 5 "retracker does not answer" in_node "$1" curl -fsS -m 1 -o /dev/null http://127.0.0.1:8080/health
+    wait_for 30 "retracker does not answer" in_node "$1" curl -fsS -m 1 -o /dev/null http://127.0.0.1:8080/health
 }
 
 # A tracker that is not ours, over HTTP and UDP on one port.
@@ -366,7 +366,7 @@ foreign_tracker_up() { # NODE
         spawn "$1" bittorrent-tracker node "$cache/$bittorrent_tracker/node_modules/bittorrent-tracker/bin/cmd.js" \
             --http --udp --port 8080
     fi
-    wait_for 15 "the foreign tracker does not answer" in_node "$1" curl -sS -m 1 -o /dev/null http://127.0.0.1:8080/
+    wait_for 30 "the foreign tracker does not answer" in_node "$1" curl -sS -m 1 -o /dev/null http://127.0.0.1:8080/
 }
 
 # Debian's is of no use: it takes torrents of a whitelist only.
@@ -410,7 +410,7 @@ http {
 }
 EOF
     spawn "$1" nginx nginx -p "$home" -c "$home/nginx.conf"
-    wait_for 5 "nginx does not answer" in_node "$1" curl -fsS -m 1 -o /dev/null http://127.0.0.1/health
+    wait_for 30 "nginx does not answer" in_node "$1" curl -fsS -m 1 -o /dev/null http://127.0.0.1/health
 }
 
 # --- The LAN ------------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ test_addresses() {
         "10.213.1.1:6887" "$(recorded_as "$(announce a 10.213.1.1 a 6881)" 6887)"
 
     # Without IPv6 in the container's network, such a client would be recorded under the address of Docker's bridge.
-    if in_namespace a curl -gs -m 5 "http://[fd72:6574:1::1]:$port/" > /dev/null; then
+    if in_namespace a curl -gs -m 30 "http://[fd72:6574:1::1]:$port/" > /dev/null; then
         not_ok "IPv6 clients are refused where their address would be lost"
     else
         ok "IPv6 clients are refused where their address would be lost"
@@ -158,7 +158,7 @@ test_host_network() {
     is "a client in a container is recorded with its own address" "$address:6883" "$(recorded_as "$reply" 6883)"
     is "where this machine finds it" "found" "$(call host "$address" 6883)"
     is "and another container" "found" \
-        "$(docker run --rm "$runtime_base" timeout 10 bash -c "cat < /dev/tcp/$address/6883" 2>&1 || true)"
+        "$(docker run --rm "$runtime_base" timeout 30 bash -c "cat < /dev/tcp/$address/6883" 2>&1 || true)"
     is "a client on this machine is recorded with its address on the LAN" "10.213.1.1:6887" "$(recorded_as "$reply" 6887)"
     is "clients outside are recorded with their own addresses" "10.213.1.2:6881 and [fd72:6574:1::2]:6889" "$outside"
     note "recorded for a client in a container: $(recorded_as "$reply" 6883)"
@@ -202,7 +202,7 @@ test_another_listen_addr() {
 test_forwarding() {
     ip netns exec "${namespaces[upstream]}" python3 "$work/upstream.py" 10.213.3.2 8080 "$work/upstream.log" &
     upstream_pid=$!
-    wait_until 10 curl -sf -o /dev/null -m 1 http://10.213.3.2:8080/ready \
+    wait_until 60 curl -sf -o /dev/null -m 1 http://10.213.3.2:8080/ready \
         || die "the test's own upstream tracker does not start"
 
     echo '- uri: http://10.213.3.2:8080/announce' > "$project/forwarders.yml"
@@ -224,23 +224,22 @@ test_down() {
     # A client that keeps its connection open must not hold up the end.
     ip netns exec "${namespaces[a]}" bash -c "exec 3<>/dev/tcp/10.213.1.1/$port sleep 60" &
     idle_pid=$!
-    sleep 1
+    wait_until 30 idle_is_connected || die "the idle client does not connect"
     start=$(date +%s%N)
     compose down >> "$work/compose.log" 2>&1 || true
-    local took=$((($(date +%s%N) - start) / 1000000))
+    note "docker-compose down took $((($(date +%s%N) - start) / 1000000)) ms"
     stop "$idle_pid"
     idle_pid=
     code=$(docker events --since "$since" --until "$(($(date +%s) + 1))" --filter event=die \
         --filter "container=$container" --format '{{.Actor.Attributes.exitCode}}')
-    is "the container ended with exit code 0" "0" "$code"
-    if ((took < 10000)); then
-        ok "docker-compose down ends within the grace period ($took ms)"
-    else
-        not_ok "docker-compose down ends within the grace period ($took ms)"
-    fi
+    # Docker kills what is not done within the grace period, which would be another code.
+    is "the container ended within the grace period, with exit code 0" "0" "$code"
     is "docker-compose down leaves no container" "" \
         "$(docker ps -aq --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")"
 }
+
+# Its shell becomes `sleep` once the connection is there.
+idle_is_connected() { [[ $(cat "/proc/$idle_pid/comm" 2> /dev/null) == sleep ]]; }
 
 test_source_edit() {
     local start=$SECONDS
@@ -277,7 +276,7 @@ up() {
 
 healthy() { # NAME
     local start=$SECONDS
-    if wait_until 60 is_healthy; then
+    if wait_until 120 is_healthy; then
         ok "$1: becomes healthy ($((SECONDS - start)) s)"
     else
         not_ok "$1: becomes healthy"
@@ -310,11 +309,11 @@ udp_announce() { # NAMESPACE ADDRESS PORT: prints the peers in the reply
 }
 
 status() { # NAMESPACE PATH
-    in_namespace "$1" curl -s -m 5 -o /dev/null -w '%{http_code}' "http://localhost:$port$2" || true
+    in_namespace "$1" curl -s -m 30 -o /dev/null -w '%{http_code}' "http://localhost:$port$2" || true
 }
 
 announce_from_container() { # LETTER PORT DOCKER-COMMAND...: there is no curl in it
-    docker "${@:3}" timeout 10 bash -c \
+    docker "${@:3}" timeout 30 bash -c \
         "exec 3<>/dev/tcp/10.213.1.1/$port; printf '%s\r\n' 'GET $(announce_path "$1" "$2") HTTP/1.0' '' >&3; cat <&3" \
         > /dev/null 2>&1 || true
 }
@@ -324,7 +323,7 @@ recorded_as() { # REPLY PORT
 }
 
 call() { # NAMESPACE ADDRESS PORT: prints what is said there
-    in_namespace "$1" timeout 10 bash -c "cat < /dev/tcp/$2/$3" 2>&1 || true
+    in_namespace "$1" timeout 30 bash -c "cat < /dev/tcp/$2/$3" 2>&1 || true
 }
 
 # --- surroundings -----------------------------------------------------------------------------------------------------
@@ -389,7 +388,7 @@ import socket, struct, sys
 host, port, own_port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 tracker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 tracker.connect((host, port))
-tracker.settimeout(5)
+tracker.settimeout(30)
 tracker.send(struct.pack(">QII", 0x41727101980, 0, 1))
 connection = tracker.recv(2048)[8:16]
 peer_id = b"%020d" % own_port

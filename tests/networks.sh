@@ -288,7 +288,7 @@ lie_to() { # nginx|tracker LIE FAMILY
         Forwarded) line="Forwarded: for=203.0.113.66" ;;
         *) line="$2: 203.0.113.66" ;;
     esac
-    { in_node public1 curl -gs -m 5 -H "$line" "$url" || true; } | external_ip
+    { in_node public1 curl -gs -m 30 -H "$line" "$url" || true; } | external_ip
 }
 
 # In front of the request, where curl would say the truth.
@@ -302,7 +302,7 @@ external_ip() {
 
 found_through_nginx() { # FAMILY
     local found
-    found=$({ in_node public2 curl -gs -m 5 "$(announce_url public2 "$1" 80)" || true; } |
+    found=$({ in_node public2 curl -gs -m 30 "$(announce_url public2 "$1" 80)" || true; } |
         in_node public2 "$python" "$work/peer.py" meet)
     echo "${found:-nobody}"
 }
@@ -347,7 +347,7 @@ announce() { # CLIENT FAMILY: prints the reply, as over HTTP
     fi
     url=$(announce_url "$1" "$2" 8080)
     [[ ! $says_ip ]] || url+="&ip=$(address_of "$1" "$2")"
-    in_node "$1" curl -gsS -m 5 "$url"
+    in_node "$1" curl -gsS -m 30 "$url"
 }
 
 announce_url() { # CLIENT FAMILY PORT
@@ -398,7 +398,7 @@ def peers(reply):
 
 def call(host, port):
     """Who answers there."""
-    with socket.create_connection((host, int(port)), timeout=3) as peer:
+    with socket.create_connection((host, int(port)), timeout=30) as peer:
         return peer.makefile().read()
 
 
@@ -437,7 +437,7 @@ def udp(host, port, info_hash, peer_id, own_port):
     """An announce (BEP 15), its reply written as one over HTTP."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     tracker = socket.socket(family, socket.SOCK_DGRAM)
-    tracker.settimeout(5)
+    tracker.settimeout(30)
     tracker.connect((host, int(port)))
     tracker.send(struct.pack(">QII", 0x41727101980, 0, 1))
     connection = tracker.recv(2048)[8:16]
@@ -454,7 +454,7 @@ def proxy_line(url, lie):
     url = urllib.parse.urlsplit(url)
     request = f"PROXY TCP4 {lie} 198.51.100.1 1111 80\r\nGET {url.path}?{url.query} HTTP/1.0\r\n\r\n"
     try:
-        with socket.create_connection((url.hostname, url.port), timeout=5) as tracker:
+        with socket.create_connection((url.hostname, url.port), timeout=30) as tracker:
             tracker.sendall(request.encode())
             sys.stdout.buffer.write(tracker.makefile("rb").read().partition(b"\r\n\r\n")[2])
     except OSError:
@@ -472,7 +472,7 @@ PYTHON
 tracker_up() { # NODE -l ADDRESS FLAG...
     ip netns exec "$prefix-$1" "$bin" -i 300 -d "${@:2}" >"$work/retracker.log" 2>&1 </dev/null &
     tracker_pid=$!
-    wait_for 5 "retracker does not answer" in_node "$1" "$bin" healthcheck -l "$3"
+    wait_for 30 "retracker does not answer" in_node "$1" "$bin" healthcheck -l "$3"
 }
 
 # One that panicked, or does not end cleanly when asked to, is a failure.
@@ -493,7 +493,7 @@ nginx_up() { # BLOCK
         "events {}" "$1" >"$work/nginx.conf"
     ip netns exec "$prefix-router" nginx -p "$work" -c "$work/nginx.conf" >"$work/nginx.log" 2>&1 </dev/null &
     nginx_pid=$!
-    wait_for 5 "nginx does not answer" in_node router curl -fsS -m 1 -o /dev/null http://127.0.0.1/health
+    wait_for 30 "nginx does not answer" in_node router curl -fsS -m 1 -o /dev/null http://127.0.0.1/health
 }
 
 nginx_down() {
@@ -541,7 +541,7 @@ network_up() {
             ip -n "$prefix-$client" route add default via "$(gateway_of "$side" 6)"
         fi
         in_node "$client" "$python" "$work/peer.py" listen "$client" "$(port_of "$client")" >"$work/$client.log" 2>&1 &
-        wait_for 5 "$client does not listen" \
+        wait_for 30 "$client does not listen" \
             in_node "$client" "$python" "$work/peer.py" call 127.0.0.1 "$(port_of "$client")"
     done
 }
@@ -711,6 +711,7 @@ installed() { # PROGRAM
     command -v "$1" >/dev/null
 }
 
+# Only what fails waits so long: a busy machine may need a good part of it.
 wait_for() { # SECONDS COMPLAINT COMMAND...
     local deadline=$((SECONDS + $1))
     until "${@:3}" >/dev/null 2>&1; do

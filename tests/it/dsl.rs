@@ -362,6 +362,11 @@ impl Connection {
         self.0.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
+    /// The same where the server may have closed the connection.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.0.get_mut().write_all(bytes.as_ref())
+    }
+
     /// The next reply, whole.
     pub(crate) fn reply(&mut self) -> Reply {
         let mut reply = self.reply_head();

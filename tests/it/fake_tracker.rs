@@ -108,6 +108,11 @@ impl Visit {
         while matches!(self.stream.read(&mut space), Ok(1..)) {}
     }
 
+    /// Reads nothing until the test waits for the ends of all connections. Without reading, the other side's end is not seen.
+    pub(crate) fn hold_unread(&mut self) {
+        eventually("the test is through with it", || self.seen.is_awaited.load(SeqCst).then_some(()));
+    }
+
     /// Closes so that the other side sees an error.
     pub(crate) fn reset(&mut self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -128,6 +133,7 @@ struct Seen {
     requests: Mutex<Vec<String>>,
     visits: AtomicUsize,
     over: AtomicUsize,
+    is_awaited: AtomicBool,
     written: AtomicUsize,
 }
 
@@ -200,6 +206,7 @@ impl FakeTracker {
 
     /// Waits until all connections to it are closed from the other side.
     pub(crate) fn wait_until_left_alone(&self) {
+        self.seen.is_awaited.store(true, SeqCst);
         eventually("the connections to the tracker are closed", || {
             (self.seen.over.load(SeqCst) == self.visits()).then_some(())
         });

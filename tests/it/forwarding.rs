@@ -263,7 +263,8 @@ fn forwarders_as_json() {
     assert!(good["last_error"].is_null() && good["next_probe_in_seconds"].is_null(), "{good}");
     assert_eq!((&gone["state"], &gone["exchanges"]), (&"open".into(), &serde_json::json!({ "connect": 3 })));
     let probe = gone["next_probe_in_seconds"].as_f64().unwrap();
-    assert!(probe > 0.0 && probe <= 6.0, "{gone}");
+    // It may be due by now, on a busy machine.
+    assert!((0.0..=6.0).contains(&probe), "{gone}");
     let error = gone["last_error"]["text"].as_str().unwrap();
     assert!(error.starts_with("it cannot be reached: "), "{error}");
     assert!(!json.contains("sEcReT"), "{json}");

@@ -147,8 +147,8 @@ fn a_connection_whose_request_is_being_answered_never_gives_way() {
             connection
         })
         .collect();
-    upstream.request(1);
-    // Those that are not read yet give way; once all three wait, a newcomer does.
+    // One that is not read yet gives way. Once all three are passed on, a newcomer does.
+    upstream.request(3);
     eventually("a newcomer is refused", || server.raw(request("GET", "/health", &[])).is_empty().then_some(()));
     answer.send(()).unwrap();
     for connection in &mut busy {

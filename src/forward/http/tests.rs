@@ -234,8 +234,9 @@ async fn nobody_takes_more_than_the_time() {
     assert_eq!(ask(address, SHORT).await, Err(ForwardError::Timeout));
     assert_eq!(ask(address, SHORT).await, Err(ForwardError::Timeout));
     // The status was there in time.
-    assert_eq!(ask(address, SHORT).await, Err(ForwardError::Status { code: 404, retry_after: None }));
-    assert!(start.elapsed() < SHORT * 30);
+    assert_eq!(ask(address, SHORT * 20).await, Err(ForwardError::Status { code: 404, retry_after: None }));
+    // None of the three would ever end. A busy machine adds to the time what it likes.
+    assert!(start.elapsed() < LONG * 3);
 }
 
 #[actix_web::test]

@@ -70,6 +70,16 @@ impl Tracker {
         }
     }
 
+    /// Whether no packet has come. Loopback has delivered by then what was sent before an answer to it or to another.
+    fn has_heard_nothing(&self) -> bool {
+        self.socket.try_recv(&mut [0; 4096]).is_err()
+    }
+
+    /// Passes over what has come so far.
+    fn forgets(&self) {
+        while !self.has_heard_nothing() {}
+    }
+
     async fn connect_request(&self) -> (TransactionId, SocketAddr) {
         match self.request().await {
             (Request::Connect { transaction }, from) => (transaction, from),
@@ -293,12 +303,13 @@ async fn a_connection_id_serves_for_two_minutes() {
 async fn a_lost_packet_is_sent_again() {
     let tracker = Tracker::new().await;
     let upstream = tracker.upstream();
+    // Before the first was sent: a busy machine may be late to see it arrive.
+    let start = Instant::now();
     let script = async {
         let (lost, _) = tracker.packet().await;
-        let start = Instant::now();
         let (again, from) = tracker.packet().await;
         assert_eq!(again, lost);
-        assert!(start.elapsed() > FIRST_WAIT / 2, "{:?}", start.elapsed());
+        assert!(start.elapsed() >= FIRST_WAIT, "{:?}", start.elapsed());
         let Request::Connect { transaction } = again else { panic!("{again:?}") };
         tracker.send(&udp::encode_connected(transaction, ID), from).await;
         tracker.announces(ID, 1).await;
@@ -490,16 +501,16 @@ async fn addresses_are_asked_in_turn() {
     assert!(matches!(&error, ForwardError::Connect(why) if why.contains("denied")), "{error:?}");
     // Half the time is for the other, though the first says nothing.
     let addresses = [silent.address(), tracker.address()];
-    let (answer, _) = join(in_turn(&upstream, None, &addresses, 6 * SHORT), tracker.announces(ID, 2)).await;
+    let (answer, _) = join(in_turn(&upstream, None, &addresses, 30 * SHORT), tracker.announces(ID, 2)).await;
     assert_eq!(interval(answer), 2);
     let addresses = [silent.address(), broadcast];
     assert_eq!(in_turn(&upstream, None, &addresses, SHORT).await.unwrap_err(), ForwardError::Timeout);
     // Where the first answers, the second is not asked.
-    let start = Instant::now();
+    silent.forgets();
     let addresses = [tracker.address(), silent.address()];
     let (answer, _) = join(in_turn(&upstream, None, &addresses, LONG), tracker.announces(ID, 3)).await;
     assert_eq!(interval(answer), 3);
-    assert!(start.elapsed() < LONG / 2);
+    assert!(silent.has_heard_nothing());
 }
 
 #[actix_web::test]
@@ -507,10 +518,9 @@ async fn an_ipv4_address_to_be_recorded_goes_where_it_can_be_told() {
     let (tracker, Ok(other)) = (Tracker::new().await, Tracker::at("[::1]:0").await) else { return };
     let upstream = tracker.upstream();
     let ip = Ipv4Addr::new(192, 168, 1, 15).into();
-    let start = Instant::now();
     let addresses = [other.address(), tracker.address()];
     let (answer, arrived) = join(in_turn(&upstream, Some(ip), &addresses, LONG), tracker.serves(ID, 1)).await;
     assert_eq!(answer.unwrap().from, tracker.address());
     assert_eq!(arrived.announce.claimed.ip, Some(ip));
-    assert!(start.elapsed() < LONG / 2, "the other was waited for");
+    assert!(other.has_heard_nothing(), "the other was asked");
 }
