@@ -212,6 +212,118 @@ fn the_first_announce_waits_for_all_that_answer_in_time_and_no_longer_than_it_mu
 }
 
 #[test]
+fn an_upstream_that_hangs_costs_one_announce_in_the_whole_process_its_wait() {
+    simulate(async {
+        let (good, hanging) = (good(Duration::from_millis(100), 1800, 3), silent());
+        let tracker = tracker(&[("good", &good), ("hanging", &hanging)]);
+        let (_, took) = client(1, 1).announces(&tracker, None).await;
+        assert_eq!(took, DEADLINE);
+        // The second client of the swarm is served at once what the good one gave, and new swarms wait for that one only.
+        let (reply, took) = client(1, 2).announces(&tracker, None).await;
+        assert_eq!((took, strangers_in(&reply)), (Duration::ZERO, 3));
+        for swarm in 2..20 {
+            let (reply, took) = client(swarm, 1).announces(&tracker, None).await;
+            assert_eq!((took, strangers_in(&reply)), (Duration::from_millis(100), 3), "swarm {swarm}");
+        }
+    });
+}
+
+#[test]
+fn announces_that_wait_together_are_all_let_go_when_an_upstream_turns_out_to_hang() {
+    simulate(async {
+        let hanging = silent();
+        let tracker = tracker(&[("hanging", &hanging)]);
+        let late = |swarm: u8| {
+            let tracker = Rc::clone(&tracker);
+            async move {
+                sleep(Duration::from_millis(100) * u32::from(swarm)).await;
+                client(swarm, 1).announces(&tracker, None).await
+            }
+        };
+        for (n, (reply, took)) in join_all((0..10).map(late)).await.into_iter().enumerate() {
+            let waited = DEADLINE - Duration::from_millis(100) * u32::try_from(n).unwrap();
+            // Its peers are still on their way, as far as is known.
+            assert_eq!((took, reply.interval), (waited, 5), "announce {n}");
+        }
+    });
+}
+
+#[test]
+fn an_upstream_that_answers_in_time_again_is_waited_for_again() {
+    simulate(async {
+        let start = Instant::now();
+        let upstream = Upstream::new(move |_| {
+            let delay = if start.elapsed() < seconds(60) { seconds(5) } else { Duration::from_millis(100) };
+            async move { sleep(delay).map(|()| Ok(answer(1800, 3))).await }.boxed_local()
+        });
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let took = |swarm| {
+            let tracker = Rc::clone(&tracker);
+            async move { client(swarm, 1).announces(&tracker, None).await.1 }
+        };
+        assert_eq!((took(1).await, took(2).await), (DEADLINE, Duration::ZERO));
+        sleep(seconds(60)).await;
+        assert_eq!(took(3).await, Duration::ZERO, "it has not shown it yet");
+        sleep(seconds(1)).await;
+        assert_eq!(took(4).await, Duration::from_millis(100));
+    });
+}
+
+#[test]
+fn a_source_that_makes_up_clients_delays_only_itself() {
+    simulate(async {
+        let upstream = good(Duration::from_millis(10), 1800, 3);
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let flood = |n: u32| {
+            let mut request = client(1, 1).request(Some(Event::Started));
+            request.peer_id.0[..4].copy_from_slice(&n.to_be_bytes());
+            request.port = NonZeroU16::new(u16::try_from(n % 60_000 + 1).unwrap());
+            request.info_hash.0[..4].copy_from_slice(&n.to_be_bytes());
+            request
+        };
+        let from = IpAddr::from([10, 9, 9, 9]);
+        let via = Via::default();
+        let caller = Caller { ip: from, standing: Standing::Client, room: usize::MAX, user_agent: None, via: &via };
+        for n in 0..20_000 {
+            drop(tracker.announce(caller, &flood(n)));
+        }
+        let (_, took) = client(9, 9).announces(&tracker, None).await;
+        assert!(took < seconds(1), "{took:?}");
+        assert!(upstream.asked().len() < 500, "the flood has had its own turns only");
+        let status = status(&tracker, "upstream");
+        assert!(status.waiting <= 16 * 1024, "{}", status.waiting);
+        // Two hundred a second, and all that could wait is told in the end.
+        sleep(seconds(100)).await;
+        let asked = upstream.asked().len();
+        assert!(asked > 16_000 && asked < 20_000, "{asked}");
+    });
+}
+
+#[test]
+fn a_torrent_full_of_one_source_s_clients_has_room_for_others() {
+    simulate(async {
+        let upstream = good(Duration::from_millis(10), 1800, 3);
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let via = Via::default();
+        let announce = |ip: [u8; 4], n: u16| {
+            let mut request = client(1, 1).request(None);
+            request.peer_id.0[..2].copy_from_slice(&n.to_be_bytes());
+            request.port = NonZeroU16::new(n + 1);
+            let caller =
+                Caller { ip: ip.into(), standing: Standing::Client, room: usize::MAX, user_agent: None, via: &via };
+            drop(tracker.announce(caller, &request));
+        };
+        (0..12_000).for_each(|n| announce([10, 9, 9, 9], n));
+        for n in 1..=200 {
+            announce([10, 0, 1, n], 20_000 + u16::from(n));
+        }
+        sleep(seconds(5)).await;
+        let real = upstream.asked().iter().filter(|request| request.port > NonZeroU16::new(20_000)).count();
+        assert_eq!(real, 200);
+    });
+}
+
+#[test]
 fn what_comes_late_is_there_when_the_client_comes_back() {
     simulate(async {
         let late = good(seconds(6), 1800, 3);
