@@ -29,6 +29,8 @@ fn connections_that_wait_to_be_accepted_are_answered() {
 /// if they were so late that it does not wait for them, which a busy machine may do to them.
 fn all_are_answered(listen: &str, late: bool) -> bool {
     let server = Server::start(&["-l", listen]);
+    // It serves by now, and so catches signals.
+    assert_eq!(server.get("/health").status, 200);
     server.signal("STOP");
     let mut waiting: Vec<_> = (0..200).map(|_| server.connect()).collect();
     let mut ask = || {
