@@ -321,7 +321,7 @@ fn s6_5_several_addresses_by_flag_or_variable() {
 #[test]
 fn s6_5_bad_addresses_stop_the_start() {
     let expected = "expected addresses such as :6969, 127.0.0.1:6969, [::1]:6969 or proxy+udp://:6969";
-    for wrong in ["6969", "unix:/run/x.sock", "udp://:6969", ":6969,", "proxy+udp://", "proxy+tcp://:6969"] {
+    for wrong in ["6969", "unix:/run/x.sock", "udp://:6969", ":6969;", "proxy+udp://", "proxy+tcp://:6969"] {
         for (setup, name) in [
             (retracker(&["-u", wrong]), "-u/--udp-listen"),
             (retracker(&[]).env("UDP_LISTEN_ADDR", wrong), "UDP_LISTEN_ADDR"),
