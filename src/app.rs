@@ -20,8 +20,8 @@ use crate::frontend::client_address::ClientAddress;
 use crate::frontend::connections::Connections;
 use crate::frontend::descriptors;
 use crate::frontend::hosts::Hosts;
-use crate::frontend::listen::{Bound, Listen, ListenAddr, Listening};
-use crate::frontend::udp::{UdpListenAddr, UdpListener};
+use crate::frontend::listen::{self, Listen, ListenAddr, Listening};
+use crate::frontend::udp::{self, UdpListenAddr};
 use crate::frontend::{Context, serve};
 use crate::metrics::{Metrics, StoreSample};
 use crate::store::Store;
@@ -96,19 +96,10 @@ impl App {
     pub fn bind(config: &Config) -> Result<Self, StartError> {
         let descriptors = descriptors::raise_limit();
         let workers = thread::available_parallelism().map_or(1, NonZero::get);
-        let listening = config
-            .listen
-            .iter()
-            .map(|address| {
-                let listen = |error| StartError::Listen { address: address.clone(), error };
-                Listening::bind(address, workers).map_err(listen)
-            })
-            .chain(config.udp_listen.iter().map(|address| {
-                let listen = |error| StartError::ListenUdp { address: address.clone(), error };
-                let bound = UdpListener::bind(address, workers).map_err(listen)?;
-                Ok(Listening { bound: Bound::Udp(bound), proxied: address.proxied })
-            }))
-            .collect::<Result<Vec<_>, _>>()?;
+        let listen = |(address, error)| StartError::Listen { address, error };
+        let mut listening = listen::bind(&config.listen, workers).map_err(listen)?;
+        let listen = |(address, error)| StartError::ListenUdp { address, error };
+        listening.extend(udp::bind(&config.udp_listen, workers).map_err(listen)?);
 
         let store = Arc::new(Store::new(config.store));
         let mut registry = config.prometheus.then(Registry::default);

@@ -1,8 +1,11 @@
 //! Asks a running instance whether it is well: what a container's HEALTHCHECK needs, without curl in the image.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use crate::frontend::listen::{Listen, ListenAddr};
@@ -10,35 +13,56 @@ use crate::frontend::listen::{Listen, ListenAddr};
 /// For each step; a healthy instance answers in microseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Whether an instance that listens there is serving. The error is a sentence for the operator.
+/// For all steps of a check, the look-up of a name among them: shorter than the three seconds after which Docker gives up.
+const DEADLINE: Duration = Duration::from_millis(2500);
+
+/// Whether an instance that listens there is serving, at each of its addresses. The error is a sentence for the operator.
 pub fn check(listen: &Listen) -> Result<(), String> {
-    let head = ask(listen).map_err(|error| format!("nothing answers on {listen}: {error}"))?;
-    match head.split(' ').nth(1) {
+    let (tell, told) = mpsc::channel();
+    let asked = listen.clone();
+    // A look-up cannot be ended, but it need not be waited for.
+    let asking = thread::Builder::new().spawn(move || {
+        let _ = tell.send(check_all(&asked));
+    });
+    asking.map_err(|error| format!("the system gives no thread: {error}"))?;
+    let late = |_| Err(format!("nothing answers on {listen}: it took longer than {DEADLINE:?}"));
+    told.recv_timeout(DEADLINE).unwrap_or_else(late)
+}
+
+fn check_all(listen: &Listen) -> Result<(), String> {
+    let nothing = |at: &str, error: &io::Error| format!("nothing answers on {listen}{at}: {error}");
+    if let ListenAddr::Unix(path) = &listen.address {
+        let reply = ask_unix(path, listen.proxied).map_err(|error| nothing("", &error))?;
+        return judge(listen, &reply);
+    }
+    let addresses = listen.address.reachable().map_err(|error| nothing("", &error))?;
+    for address in addresses {
+        let reply = ask_tcp(&address, listen.proxied).map_err(|error| nothing(&format!(" at {address}"), &error))?;
+        judge(listen, &reply)?;
+    }
+    Ok(())
+}
+
+fn judge(listen: &Listen, reply: &str) -> Result<(), String> {
+    match reply.split(' ').nth(1) {
         Some("200") => Ok(()),
         Some("503") => Err(format!("the instance on {listen} is stopping")),
-        _ => Err(format!("what answers on {listen} is not healthy: {}", head.lines().next().unwrap_or("no answer"))),
+        _ => Err(format!("what answers on {listen} is not healthy: {}", reply.lines().next().unwrap_or("no answer"))),
     }
 }
 
-fn ask(listen: &Listen) -> io::Result<String> {
-    if let ListenAddr::Unix(path) = &listen.address {
-        let stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        return exchange(stream, listen.proxied);
-    }
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in listen.address.reachable()? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                return exchange(stream, listen.proxied);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+fn ask_unix(path: &Path, proxied: bool) -> io::Result<String> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    exchange(stream, proxied)
+}
+
+fn ask_tcp(address: &SocketAddr, proxied: bool) -> io::Result<String> {
+    let stream = TcpStream::connect_timeout(address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    exchange(stream, proxied)
 }
 
 /// The status line and what follows it, as far as a health page goes.

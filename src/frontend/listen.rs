@@ -1,5 +1,7 @@
 //! Listen addresses in Go's notation, and the sockets bound to them.
 
+mod binder;
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -11,6 +13,8 @@ use std::sync::{Arc, Once};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use thiserror::Error;
+
+pub(super) use self::binder::{Binder, Options, Place};
 
 use super::udp::UdpListener;
 
@@ -42,6 +46,18 @@ impl FromStr for Listen {
             Some(_) => Err(NotAListenAddr),
             None => Ok(Self { address: text.parse()?, proxied: false }),
         }
+    }
+}
+
+impl Listen {
+    /// Where its sockets are. None for a Unix socket.
+    fn place(&self) -> Option<Place<'_>> {
+        let (host, port) = match &self.address {
+            ListenAddr::AnyTcp(port) => (None, *port),
+            ListenAddr::Tcp { host, port } => (Some(host.as_str()), *port),
+            ListenAddr::Unix(_) => return None,
+        };
+        Some(Place { host, port, proxied: self.proxied })
     }
 }
 
@@ -111,21 +127,37 @@ impl fmt::Display for ListenAddr {
 }
 
 impl ListenAddr {
-    /// The TCP addresses that one can connect to on this host to reach a server that listens here.
+    /// The TCP addresses that one can connect to on this host to reach a server that listens here. It answers at all of them.
     pub fn reachable(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
-            Self::AnyTcp(port) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into(), (Ipv6Addr::LOCALHOST, *port).into()]),
-            Self::Tcp { host, port } => Ok((host.as_str(), *port)
-                .to_socket_addrs()?
-                .map(|address| match address.ip() {
-                    IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, *port).into(),
-                    IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, *port).into(),
-                    _ => address,
-                })
-                .collect()),
+            Self::AnyTcp(port) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into()]),
+            Self::Tcp { host, port } => match host.parse() {
+                Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into()]),
+                Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => Ok(vec![here(*port)]),
+                Ok(ip) => Ok(vec![(ip, *port).into()]),
+                Err(_) => {
+                    let mut addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.collect();
+                    addresses.sort_unstable();
+                    addresses.dedup();
+                    let own: Vec<_> = addresses.iter().copied().filter(|address| is_own(address.ip())).collect();
+                    Ok(if own.is_empty() { addresses } else { own })
+                }
+            },
             Self::Unix(_) => Ok(Vec::new()),
         }
     }
+}
+
+/// Where a server that listens on `[::]` is reached, which takes IPv4 as well: there may be no address of IPv6.
+fn here(port: u16) -> SocketAddr {
+    let ip =
+        if is_own(Ipv6Addr::LOCALHOST.into()) { Ipv6Addr::LOCALHOST.into() } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    (ip, port).into()
+}
+
+/// Whether this host has the address.
+fn is_own(ip: IpAddr) -> bool {
+    !TcpListener::bind((ip, 0)).is_err_and(|error| binder::is_absent(&error))
 }
 
 /// What is bound, and for whom.
@@ -137,12 +169,18 @@ pub struct Listening {
     pub proxied: bool,
 }
 
-impl Listening {
-    /// Binds for so many workers.
-    pub fn bind(listen: &Listen, workers: usize) -> io::Result<Self> {
-        Ok(Self { bound: Bound::bind(&listen.address, workers)?, proxied: listen.proxied })
+/// Binds all of these, or none, for so many workers. The error tells which of them cannot be listened on.
+pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen, io::Error)> {
+    let mut binder = Binder::new(listen.iter().filter_map(Listen::place));
+    let mut listening = Vec::new();
+    for listen in listen {
+        let bound = Bound::bind(listen, &mut binder, workers).map_err(|error| (listen.clone(), error))?;
+        listening.extend(bound.into_iter().map(|bound| Listening { bound, proxied: listen.proxied }));
     }
+    Ok(listening)
+}
 
+impl Listening {
     /// What is bound, as it could be configured, with the port that the system chose.
     pub fn address(&self) -> String {
         match (self.proxied, &self.bound) {
@@ -166,15 +204,11 @@ pub enum Bound {
 }
 
 impl Bound {
-    /// Binds for so many workers.
-    pub fn bind(address: &ListenAddr, workers: usize) -> io::Result<Self> {
-        match address {
-            ListenAddr::AnyTcp(port) => bind_any(*port, |any| bind_tcp(any, workers)),
-            ListenAddr::Tcp { host, port } => {
-                let address = (host.as_str(), *port).to_socket_addrs()?.next();
-                bind_tcp(address.ok_or(io::ErrorKind::AddrNotAvailable)?, workers)
-            }
-            ListenAddr::Unix(path) => bind_unix(path, workers),
+    fn bind(listen: &Listen, binder: &mut Binder, workers: usize) -> io::Result<Vec<Self>> {
+        match (&listen.address, listen.place()) {
+            (ListenAddr::Unix(path), _) => Ok(vec![bind_unix(path, workers)?]),
+            (_, Some(place)) => binder.bind(place, |address, options| bind_tcp(address, options, workers)),
+            (_, None) => Ok(Vec::new()),
         }
     }
 
@@ -193,21 +227,8 @@ impl Bound {
     }
 }
 
-/// `EAFNOSUPPORT` on Linux, which the standard library has no name for.
-const AF_NOT_SUPPORTED: i32 = 97;
-
-/// Binds to all addresses of both families, or of the one that the host has.
-pub(super) fn bind_any<T>(port: u16, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
-    bind((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
-        // A host without IPv6 has IPv4.
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => bind((Ipv4Addr::UNSPECIFIED, port).into()),
-        _ if error.raw_os_error() == Some(AF_NOT_SUPPORTED) => bind((Ipv4Addr::UNSPECIFIED, port).into()),
-        _ => Err(error),
-    })
-}
-
-fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Bound> {
-    let first = tcp_socket(address)?;
+fn bind_tcp(address: SocketAddr, options: Options, workers: usize) -> io::Result<(Bound, SocketAddr)> {
+    let first = tcp_socket(address, options)?;
     // Bound before it may share its port: so that a port that somebody else has, though shared, is an error.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
@@ -215,22 +236,20 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Bound> {
     let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let mut listeners = vec![TcpListener::from(first)];
     for _ in 1..workers {
-        let next = tcp_socket(bound)?;
+        let next = tcp_socket(bound, options)?;
         next.set_reuse_port(true)?;
         next.bind(&bound.into())?;
         next.listen(BACKLOG)?;
         listeners.push(next.into());
     }
-    Ok(Bound::Tcp(listeners))
+    Ok((Bound::Tcp(listeners), bound))
 }
 
-fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+fn tcp_socket(address: SocketAddr, options: Options) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of a former run that linger do not keep the port from us.
     socket.set_reuse_address(true)?;
-    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        socket.set_only_v6(false)?;
-    }
+    options.apply(&socket, address)?;
     // What it accepts inherits that. A reply is one write: there is nothing to wait for.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
@@ -327,27 +346,27 @@ mod tests {
 
     #[test]
     fn a_port_is_shared_among_our_workers_and_with_nobody_else() {
-        let bound = Bound::bind(&"127.0.0.1:0".parse().unwrap(), 3).unwrap();
-        let Bound::Tcp(listeners) = &bound else { panic!() };
+        let listening = bind(&["127.0.0.1:0".parse().unwrap()], 3).unwrap();
+        let [Listening { bound: Bound::Tcp(listeners), .. }] = &listening[..] else { panic!() };
         let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         assert_eq!(ports, [ports[0]; 3]);
-        let again = Bound::bind(&bound.address().parse().unwrap(), 2);
-        assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let (_, error) = bind(&[listening[0].address().parse().unwrap()], 2).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
     fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sock");
-        let address = ListenAddr::Unix(path.clone());
+        let address = [Listen { address: ListenAddr::Unix(path.clone()), proxied: false }];
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let bound = Bound::bind(&address, 2).unwrap();
-        assert_eq!(Bound::bind(&address, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let bound = bind(&address, 2).unwrap();
+        assert_eq!(bind(&address, 2).unwrap_err().1.kind(), io::ErrorKind::AddrInUse);
         drop(bound);
         assert!(!path.exists());
         std::fs::write(&path, "no socket").unwrap();
-        assert!(Bound::bind(&address, 1).is_err());
+        assert!(bind(&address, 1).is_err());
         assert!(path.exists());
     }
 }

@@ -99,6 +99,12 @@ impl Setup {
         self
     }
 
+    /// Says how many listeners there will be, if that is not one for each address given.
+    pub(crate) fn listeners(mut self, listeners: usize) -> Self {
+        self.listeners = listeners;
+        self
+    }
+
     /// Starts a server and waits until all its listeners are there.
     pub(crate) fn start(mut self) -> Server {
         let folder = std::env::var_os(OVER_UNIX).map(|_| tempfile::tempdir().unwrap());

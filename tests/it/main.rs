@@ -25,6 +25,7 @@ mod cli;
 mod forwarding;
 mod http;
 mod limits;
+mod listening;
 mod locality;
 mod malformed;
 mod pages;

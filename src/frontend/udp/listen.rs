@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection_id::ConnectionIds;
 use super::socket;
-use crate::frontend::listen::{ListenAddr, NotAListenAddr, bind_any};
+use crate::frontend::listen::{Binder, Bound, ListenAddr, Listening, NotAListenAddr, Options, Place};
 
 /// Bytes of requests that may wait to be read, if the system grants as many: some thousand announces, which is what comes
 /// while a worker does something else for ten milliseconds. Most systems grant less and say nothing.
@@ -61,47 +61,53 @@ pub struct UdpListener {
     pub(super) ids: Arc<ConnectionIds>,
 }
 
-impl UdpListener {
-    /// Binds one for each of so many workers, all to the same port. With `SO_REUSEPORT` the kernel deals the clients out to
-    /// them.
-    pub fn bind(address: &UdpListenAddr, workers: usize) -> io::Result<Vec<Self>> {
-        match &address.host {
-            None => bind_any(address.port, |any| bind(any, workers)),
-            Some(host) => {
-                let address = (host.as_str(), address.port).to_socket_addrs()?.next();
-                bind(address.ok_or(io::ErrorKind::AddrNotAvailable)?, workers)
-            }
-        }
+/// Binds all of these, or none: of each a socket for each of so many workers, all to the same port. With `SO_REUSEPORT` the
+/// kernel deals the clients out to them. The error tells which of them cannot be listened on.
+pub fn bind(listen: &[UdpListenAddr], workers: usize) -> Result<Vec<Listening>, (UdpListenAddr, io::Error)> {
+    let mut binder = Binder::new(listen.iter().map(UdpListenAddr::place));
+    let mut listening = Vec::new();
+    for listen in listen {
+        let bound = binder.bind(listen.place(), |address, options| bind_one(address, options, workers));
+        let bound = bound.map_err(|error| (listen.clone(), error))?;
+        let proxied = listen.proxied;
+        listening.extend(bound.into_iter().map(|bound| Listening { bound: Bound::Udp(bound), proxied }));
     }
+    Ok(listening)
+}
 
+impl UdpListenAddr {
+    fn place(&self) -> Place<'_> {
+        Place { host: self.host.as_deref(), port: self.port, proxied: self.proxied }
+    }
+}
+
+impl UdpListener {
     /// What is bound, with the port that the system chose.
     pub fn address(&self) -> String {
         self.socket.local_addr().map_or_else(|_| "an unknown address".to_owned(), |address| format!("udp://{address}"))
     }
 }
 
-fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpListener>> {
+fn bind_one(address: SocketAddr, options: Options, workers: usize) -> io::Result<(Vec<UdpListener>, SocketAddr)> {
     let ids = Arc::new(ConnectionIds::new()?);
-    let first = new_socket(address)?;
+    let first = new_socket(address, options)?;
     // Bound before it may share its port: so that a port that somebody else has, though shared, is an error.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let mut listeners = vec![UdpListener { socket: first.into(), ids: Arc::clone(&ids) }];
     for _ in 1..workers {
-        let next = new_socket(bound)?;
+        let next = new_socket(bound, options)?;
         next.set_reuse_port(true)?;
         next.bind(&bound.into())?;
         listeners.push(UdpListener { socket: next.into(), ids: Arc::clone(&ids) });
     }
-    Ok(listeners)
+    Ok((listeners, bound))
 }
 
-fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+fn new_socket(address: SocketAddr, options: Options) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        socket.set_only_v6(false)?;
-    }
+    options.apply(&socket, address)?;
     if address.ip().is_unspecified() {
         socket::tell_destinations(&socket, address)?;
     }
@@ -152,11 +158,12 @@ mod tests {
     #[test]
     fn a_port_is_shared_among_our_workers_and_with_nobody_else() {
         for address in ["127.0.0.1:0", ":0"] {
-            let listeners = UdpListener::bind(&address.parse().unwrap(), 3).unwrap();
+            let listening = bind(&[address.parse().unwrap()], 3).unwrap();
+            let [Listening { bound: Bound::Udp(listeners), .. }] = &listening[..] else { panic!() };
             let bound: Vec<_> = listeners.iter().map(|listener| listener.socket.local_addr().unwrap()).collect();
             assert_eq!(bound, [bound[0]; 3]);
-            let again = UdpListener::bind(&bound[0].to_string().parse().unwrap(), 2);
-            assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            let (_, error) = bind(&[bound[0].to_string().parse().unwrap()], 2).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use self::connection_id::Sender;
-pub use self::listen::{UdpListenAddr, UdpListener};
+pub use self::listen::{UdpListenAddr, UdpListener, bind};
 use self::request::{Answer, Responder};
 use self::socket::{Datagram, Inbox, Outbox, Response, Socket};
 use super::Context;
