@@ -110,28 +110,30 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
 /// `/health` with 503. Then the system stops opening connections here, and those that wait are accepted. Then the open
 /// connections finish.
 async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, proxied: bool, worker: Rc<Worker>) {
-    let listener = match listener {
-        Ok(listener) => Front { listener, proxied, worker },
+    let front = match listener {
+        Ok(listener) => Front { listener, proxied, worker: Rc::clone(&worker) },
         Err(error) => return log::error!("a listener could not be used: {error}"),
     };
-    let connections = &listener.worker.context.connections;
-    let mut stopping = listener.worker.stop.clone();
+    let connections = &worker.context.connections;
+    let mut stopping = worker.stop.clone();
     tokio::select! {
-        () = listener.accept(&connections.early) => {}
+        () = front.accept(&connections.early) => {}
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     let end = Instant::now() + DRAIN;
     // From now on its `wait` ends.
     connections.early.close();
     tokio::select! {
-        () = listener.accept(&connections.late) => {}
+        () = front.accept(&connections.late) => {}
         () = connections.early.wait() => {}
         () = sleep_until(end) => {}
     }
     if let Some(file) = file {
         file.remove();
     }
-    listener.accept_the_last(&connections.late).await;
+    front.accept_the_last(&connections.late).await;
+    // The next process may have the port now, and clients that come are refused until it does.
+    drop(front);
     connections.late.close();
     tokio::select! {
         () = async { tokio::join!(connections.early.wait(), connections.late.wait()); } => {}
