@@ -10,6 +10,7 @@ use retracker::bittorrent::Views;
 use retracker::frontend::Context;
 use retracker::frontend::client_address::{ClientAddress, ClientAddressOptions};
 use retracker::frontend::connections::{ConnectionLimits, Connections};
+use retracker::frontend::hosts::Hosts;
 use retracker::frontend::http::rehearsal;
 use retracker::metrics::Metrics;
 use retracker::store::{Store, StoreOptions};
@@ -26,6 +27,7 @@ fn context() -> Arc<Context> {
         metrics,
         registry: None,
         client_address: ClientAddress::new(ClientAddressOptions::default()),
+        hosts: Hosts::default(),
         draining: AtomicBool::new(false),
     })
 }
