@@ -1,6 +1,5 @@
 //! The composition root: build the parts, bind the sockets, run, drain.
 
-use std::future::Future;
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -10,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::Signal;
 use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 
-use crate::config::{Config, Forward, ForwardsFile};
-use crate::forward::{Engine, Forwarders};
+use crate::clock::Lookout;
+use crate::config::{Config, ConfigError, Forward, ForwardsFile};
+use crate::forward::{Engine, ForwarderOptions, Forwarders};
 use crate::frontend::client_address::ClientAddress;
 use crate::frontend::connections::Connections;
 use crate::frontend::descriptors;
@@ -23,7 +24,9 @@ use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::{self, Listen, ListenAddr, Listening};
 use crate::frontend::udp::{self, UdpListenAddr};
 use crate::frontend::{Context, serve};
-use crate::metrics::{Metrics, StoreSample};
+use crate::log_output;
+use crate::metrics::{LogSample, Metrics, StoreSample};
+use crate::signals::Signals;
 use crate::store::Store;
 use crate::tracker::Tracker;
 
@@ -107,6 +110,7 @@ impl App {
         if let Some(registry) = &mut registry {
             let sampled = Arc::clone(&store);
             Metrics::register_store(registry, move || sample(&sampled));
+            Metrics::register_log(registry, || LogSample { dropped: log_output::dropped() });
         }
         let (forwarders, forward) = match &config.forward {
             None => (None, None),
@@ -136,30 +140,21 @@ impl App {
         self.listening.iter().map(Listening::address).collect()
     }
 
-    /// Serves until `stop` is done, then lets the requests under way finish.
-    pub fn run<F: Future>(self, stop: impl FnOnce() -> io::Result<F>) -> Result<(), StartError> {
+    /// Serves until a signal says stop, then lets the requests under way finish.
+    pub fn run(self, runtime: &Runtime, signals: Signals) -> Result<(), StartError> {
         let Self { context, store, forward, listening, workers } = self;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stopping, stopped) = watch::channel(false);
-        // Inside the runtime, so that signals are caught before anybody is served.
-        let (stop, mut reload) =
-            runtime.block_on(async { io::Result::Ok((stop()?, signal(SignalKind::hangup())?)) })?;
         let (file, upstream) = match forward {
             None => (None, None),
             Some((engine, file)) => (Some(file), Some(Upstream::start(engine)?)),
         };
         let threads = serve::start(listening, workers, &context, &stopped)?;
+        let Signals { mut stop, reload } = signals;
         runtime.block_on(async {
-            let reload = async {
-                loop {
-                    reload.recv().await;
-                    self::reload(context.tracker.forwarders(), file.as_ref());
-                }
-            };
             tokio::select! {
-                _ = stop => {}
+                _ = stop.told() => {}
                 () = housekeep(&context.tracker, &store) => {}
-                () = reload => {}
+                () = reload_when_told(reload, context.tracker.forwarders(), file.as_ref()) => {}
             }
         });
         log::info!("stopping: requests under way may take {} more seconds", serve::DRAIN.as_secs());
@@ -214,38 +209,46 @@ async fn last_words(forwarders: &Forwarders) {
     }
 }
 
-/// Reads the file of forwarders again. If it is wrong, all stays as it is.
-fn reload(forwarders: Option<&Forwarders>, file: Option<&ForwardsFile>) {
-    let Some((forwarders, file)) = forwarders.zip(file) else {
-        log::warn!("there is nothing to reload: no file of forwarders was given");
-        return;
-    };
-    let read = file.read().map_err(|error| error.to_string());
-    match read.and_then(|entries| forwarders.replace(&entries).map(|()| entries.len())) {
-        // It may have been read while it was being written.
-        Ok(0) => log::warn!("{file} has been read again, forwarders: none any more"),
-        Ok(count) => log::info!("{file} has been read again, forwarders: {count}"),
-        Err(error) => log::error!("{error}; the forwarders stay as they are"),
+/// Reads the file of forwarders again at each SIGHUP. If it is wrong, all stays as it is.
+async fn reload_when_told(mut told: Signal, forwarders: Option<&Forwarders>, file: Option<&ForwardsFile>) {
+    loop {
+        told.recv().await;
+        let Some((forwarders, file)) = forwarders.zip(file) else {
+            log::warn!("there is nothing to reload: no file of forwarders was given");
+            continue;
+        };
+        let read = read_again(file).await;
+        match read.and_then(|entries| forwarders.replace(&entries).map(|()| entries.len())) {
+            // It may have been read while it was being written.
+            Ok(0) => log::warn!("{file} has been read again, forwarders: none any more"),
+            Ok(count) => log::info!("{file} has been read again, forwarders: {count}"),
+            Err(error) => log::error!("{error}; the forwarders stay as they are"),
+        }
     }
 }
 
-/// Done at the first SIGTERM or SIGINT after the call.
-pub fn terminated() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
+/// Reads it on a thread of its own: a file on a server that is gone blocks whoever reads it, and a stop does not wait for that.
+async fn read_again(file: &ForwardsFile) -> Result<Vec<ForwarderOptions>, String> {
+    let (tell, told) = oneshot::channel();
+    let file = file.clone();
+    let started = thread::Builder::new().name("reload".to_owned()).spawn(move || {
+        // It may not be waited for any more.
+        let _ = tell.send(file.read());
+    });
+    started.map_err(|error| format!("the system gives no thread to read the file again: {error}"))?;
+    let read = told.await.map_err(|_| "the thread that read the file again ended in a panic".to_owned())?;
+    read.map_err(|error: ConfigError| error.to_string())
 }
 
 async fn housekeep(tracker: &Tracker, store: &Store) {
     let mut pause = tokio::time::interval(HOUSEKEEPING);
     let mut told: Option<(Instant, i64)> = None;
+    let mut lookout = Lookout::start();
     loop {
         pause.tick().await;
+        if let Some(slept) = lookout.look() {
+            log::info!("the host has slept for {} s: peers have aged by as much", slept.as_secs());
+        }
         tracker.housekeep();
         let evicted = store.totals().evicted;
         let news = told.map_or(evicted > 0, |(when, known)| evicted > known && when.elapsed() > EVICTION_REPORT);

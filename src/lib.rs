@@ -10,7 +10,7 @@
 //! announces and scrapes on the spot ([`frontend::http::front`]), and asks actix-web's routes for every other reply. Over UDP it takes datagrams by the batch ([`frontend::udp`]).
 //!
 //! # Which way imports point
-//! `bittorrent, cache, metrics ← wire ← {store, forward} ← tracker ← frontend ← config ← app ← main`. A test holds this
+//! `bittorrent, cache, clock, metrics ← wire ← {store, forward} ← tracker ← frontend ← config ← app ← main`. A test holds this
 //! (`tests/it/architecture.rs`). [`tracker`] knows neither actix nor bytes; [`bittorrent`] knows nothing.
 //!
 //! # Invariants
@@ -21,6 +21,7 @@
 //! - No client outside is told a private address, and none can register another's unless the operator allows it
 //!   ([`bittorrent::view`], [`frontend::client_address`], [`tracker::Policy::addresses`]). Who is not known is not listed
 //!   ([`tracker::Standing`]).
+//! - Nothing that may block (a log that is not read, a file, a name server) stands between a signal and its effect.
 //! - What is switched off was never built: no forwarders without a file of them, no registry and no histogram without `-p`.
 //!
 //! # Deliberately absent
@@ -39,7 +40,10 @@
 
 pub mod bittorrent;
 pub mod cache;
+pub mod clock;
+pub mod log_output;
 pub mod metrics;
+pub mod signals;
 pub mod wire;
 
 pub mod forward;

@@ -1,12 +1,19 @@
-//! The `retracker` program: arguments → [`Config`](retracker::config::Config) → bind → run; exit code.
+//! The `retracker` program: signals, then arguments → [`Config`](retracker::config::Config) → bind → run; exit code.
 
+use std::ffi::OsString;
 use std::io::Write;
+use std::panic;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
-use retracker::app::{self, App};
+use retracker::app::{App, StartError};
 use retracker::check::{self, Report};
 use retracker::config::{self, Config, Task};
 use retracker::healthcheck;
+use retracker::log_output::LogOutput;
+use retracker::signals::Signals;
+use tokio::sync::oneshot;
 
 /// Lists of peers grow by a few bytes at a time, all of them together. The system's allocator is left with holes that it
 /// cannot fill: 42 bytes a peer in a million, against 33 with this one, and no more CPU time.
@@ -16,54 +23,125 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The configuration is wrong.
 const EXIT_USAGE: u8 = 2;
 
+/// How long the end of the process waits for who reads stderr.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
-    match config::read(std::env::args_os(), |name| std::env::var_os(name)) {
-        Ok(Task::Serve { config, debug }) => {
-            start_log(debug);
-            serve(&config).map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
+    // First thing of all: a signal that is not caught yet ends the process, or is lost.
+    let (caught, output) = match (Signals::catch(), LogOutput::to_stderr()) {
+        (Ok(caught), Ok(output)) => (caught, output),
+        (Err(error), _) | (_, Err(error)) => {
+            let _ = writeln!(std::io::stderr(), "retracker: the system refuses what the process needs: {error}");
+            return ExitCode::FAILURE;
         }
-        Ok(Task::Healthcheck { listen }) => {
-            let checked = listen.map_err(|error| error.to_string());
-            let checked = checked.and_then(|listen| listen.iter().try_for_each(healthcheck::check));
-            checked.map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
-        }
-        Ok(Task::Check { forwarders, offline }) => match check::run(&forwarders, offline) {
-            Ok(Report { text, all_well }) => {
-                print(&text);
-                if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    };
+    let (runtime, mut signals) = caught;
+    // On a thread of its own, as files, names and pipes may block: so that a stop is heard meanwhile.
+    let (tell, told) = oneshot::channel();
+    let own = output.clone();
+    let begun = thread::Builder::new().name("start".to_owned()).spawn(move || {
+        // It may not be waited for any more.
+        let _ = tell.send(begin(&own));
+    });
+    let ended = begun.map_err(|error| Failure(format!("the system gives no thread: {error}"), 1)).and_then(|_| {
+        let begun = runtime.block_on(async {
+            tokio::select! {
+                begun = told => begun.unwrap_or_else(|_| Err(Failure("the start ended in a panic".to_owned(), 1))),
+                signal = signals.stop.told() => Ok(Begun::Stopped(signal)),
             }
-            Err(error) => fail(&error, 1),
-        },
-        Ok(Task::Print(text)) => {
-            print(&text);
-            ExitCode::SUCCESS
+        });
+        match begun? {
+            Begun::Serves(app) => app.run(&runtime, signals).map(|()| ExitCode::SUCCESS).map_err(Failure::from),
+            Begun::Done(code) => Ok(code),
+            // As a shell would tell it.
+            Begun::Stopped(signal) if is_a_command() => {
+                Ok(u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from))
+            }
+            Begun::Stopped(_) => Ok(ExitCode::SUCCESS),
         }
-        Err(error) => fail(&error, EXIT_USAGE),
+    });
+    let code = ended.unwrap_or_else(|Failure(why, code)| {
+        output.put(format!("retracker: {why}\n").as_bytes());
+        ExitCode::from(code)
+    });
+    output.flush(LAST_LINES);
+    code
+}
+
+/// What has become of the start.
+enum Begun {
+    /// A tracker that has bound its sockets.
+    Serves(Box<App>),
+    /// All that was asked for is done.
+    Done(ExitCode),
+    /// It was told to stop, by this signal.
+    Stopped(i32),
+}
+
+/// Why there was nothing to do, and the exit code.
+struct Failure(String, u8);
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self(error.to_string(), 1)
     }
 }
 
+fn begin(output: &LogOutput) -> Result<Begun, Failure> {
+    let task = config::read(std::env::args_os(), |name| std::env::var_os(name));
+    match task.map_err(|error| Failure(error.to_string(), EXIT_USAGE))? {
+        Task::Serve { config, debug } => {
+            start_log(debug, output);
+            Ok(Begun::Serves(Box::new(bind(&config)?)))
+        }
+        Task::Healthcheck { listen } => {
+            let listen = listen.map_err(|error| Failure(error.to_string(), 1))?;
+            listen.iter().try_for_each(healthcheck::check).map_err(|error| Failure(error, 1))?;
+            Ok(Begun::Done(ExitCode::SUCCESS))
+        }
+        Task::Check { forwarders, offline } => {
+            let Report { text, all_well } =
+                check::run(&forwarders, offline).map_err(|error| Failure(error.to_string(), 1))?;
+            print(&text);
+            Ok(Begun::Done(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+        }
+        Task::Print(text) => {
+            print(&text);
+            Ok(Begun::Done(ExitCode::SUCCESS))
+        }
+    }
+}
+
+/// Whether the process was started for a task that ends by itself. The command line may not have been read yet.
+fn is_a_command() -> bool {
+    let is = |argument: OsString| argument == "check" || argument == "healthcheck";
+    std::env::args_os().skip(1).any(is)
+}
+
 /// `RUST_LOG` beats `-d`; like any variable, it counts as unset when it is empty.
-fn start_log(debug: bool) {
+fn start_log(debug: bool, output: &LogOutput) {
     // actix-http reports every malformed request as an error of ours: a port scan would fill the log.
     let default = if debug { "info,retracker=debug,actix_http=off" } else { "info,actix_http=off" };
     let filter = std::env::var("RUST_LOG").unwrap_or_default();
-    env_logger::Builder::new().parse_filters(if filter.trim().is_empty() { default } else { &filter }).init();
+    let style = if LogOutput::has_colours() { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never };
+    env_logger::Builder::new()
+        .parse_filters(if filter.trim().is_empty() { default } else { &filter })
+        .write_style(style)
+        .target(env_logger::Target::Pipe(Box::new(output.clone())))
+        .init();
+    // By default a panic is written to stderr there and then, which may block.
+    panic::set_hook(Box::new(|panicked| log::error!("{}", panicked.to_string().replace('\n', " "))));
 }
 
-fn serve(config: &Config) -> Result<(), app::StartError> {
+fn bind(config: &Config) -> Result<App, StartError> {
     let app = App::bind(config)?;
     let forwarders = config.forward.as_ref().map_or(0, |forward| forward.options.forwarders.len());
     log::info!("retracker {}, forwarders: {forwarders}", env!("CARGO_PKG_VERSION"));
     app.addresses().iter().for_each(|address| log::info!("listening on {address}"));
-    app.run(app::terminated)
+    Ok(app)
 }
 
 fn print(text: &str) {
     // Whoever closed the pipe has read enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "retracker: {error}");
-    ExitCode::from(code)
 }

@@ -154,6 +154,13 @@ pub struct StoreSample {
     pub evicted: u64,
 }
 
+/// What has become of the log, at the moment of a scrape.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogSample {
+    /// Lines dropped because nobody read them.
+    pub dropped: u64,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
@@ -317,6 +324,11 @@ impl Metrics {
 
     /// Registers the totals of the store, which are read when somebody asks.
     pub fn register_store(registry: &mut Registry, sample: impl Fn() -> StoreSample + Send + Sync + 'static) {
+        registry.register_collector(Box::new(Sampled::new(sample)));
+    }
+
+    /// Registers what has become of the log, which is read when somebody asks.
+    pub fn register_log(registry: &mut Registry, sample: impl Fn() -> LogSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::{CIRCUITS, ForwardSample, ForwarderSample, StoreSample};
+use super::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample};
 
 /// Reads a sample at each scrape.
 pub(super) struct Sampled<S>(Box<dyn Fn() -> S + Send + Sync>);
@@ -39,6 +39,13 @@ impl Collector for Sampled<StoreSample> {
             }
         }
         Ok(())
+    }
+}
+
+impl Collector for Sampled<LogSample> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Lines of the log that were dropped, as what reads stderr did not keep up";
+        counter(&mut encoder, "retracker_log_lines_dropped", help, (self.0)().dropped)
     }
 }
 

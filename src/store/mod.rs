@@ -36,6 +36,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock;
+
 /// A moment in the life of the process, to a tenth of a second: enough for thirteen years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u32);
@@ -128,7 +130,7 @@ impl Lifetime {
     }
 }
 
-/// Where the moments come from.
+/// Where the moments come from. It goes on while the host sleeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -137,11 +139,11 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts now.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: clock::now() }
     }
 
     /// The present moment.
     pub fn now(&self) -> Moment {
-        Moment::after(self.start.elapsed())
+        Moment::after(clock::now().saturating_duration_since(self.start))
     }
 }

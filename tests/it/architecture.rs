@@ -5,17 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, and what it may import. What a module may import, it may import all of.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("bittorrent", &[]),
     ("cache", &["bittorrent"]),
+    ("clock", &[]),
+    ("log_output", &[]),
     ("metrics", &[]),
+    ("signals", &[]),
     ("wire", &["bittorrent"]),
-    ("store", &["bittorrent", "cache", "metrics", "wire"]),
-    ("forward", &["bittorrent", "cache", "metrics", "wire"]),
+    ("store", &["bittorrent", "cache", "clock", "metrics", "wire"]),
+    ("forward", &["bittorrent", "cache", "clock", "metrics", "wire"]),
     ("tracker", &["bittorrent", "metrics", "wire", "store", "forward"]),
-    ("frontend", &["bittorrent", "metrics", "wire", "tracker"]),
+    ("frontend", &["bittorrent", "clock", "metrics", "wire", "tracker"]),
     ("config", &["bittorrent", "forward", "frontend", "store", "tracker"]),
-    ("app", &["config", "forward", "frontend", "metrics", "store", "tracker"]),
+    ("app", &["clock", "config", "forward", "frontend", "log_output", "metrics", "signals", "store", "tracker"]),
     ("check", &["forward"]),
     ("healthcheck", &["frontend"]),
 ];

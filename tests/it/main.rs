@@ -35,6 +35,9 @@ mod ring;
 mod scrape;
 mod service;
 mod sessions;
+mod signals;
+#[cfg(target_os = "linux")]
+mod sleep;
 mod stop;
 mod udp;
 mod udp_forwarding;

@@ -21,6 +21,7 @@ use self::socket::{Datagram, Inbox, Outbox, Response, Socket};
 use super::Context;
 use super::client_address::Source;
 use super::serve::{DRAIN, Stop};
+use crate::clock;
 
 /// Announces of one worker that may wait for upstream trackers. One takes some kilobytes; one that finds no room gets no
 /// response, and its client asks again after 15 seconds (BEP 15, "Time outs"), when the peers will be there.
@@ -127,7 +128,8 @@ impl Server {
     /// Takes the first few datagrams, whose sender and request `open` finds.
     fn receive_by(&mut self, open: impl Open) -> io::Result<bool> {
         let Self { socket, is_last, inbox, responder, responses, waiting, .. } = self;
-        let now = Instant::now();
+        // Ids age while the host sleeps, too.
+        let now = Instant::now() + clock::slept();
         let take = |datagram: Datagram<'_>| {
             // A bug costs one request, as over HTTP, and not the socket.
             let answered = catch_unwind(AssertUnwindSafe(|| {

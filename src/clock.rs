@@ -1,0 +1,107 @@
+//! Time as ages count it: with the time that the host slept.
+//!
+//! Linux stops the clock of [`Instant`] while the host sleeps. A host that wakes after eight hours would take last night's peers
+//! for fresh. How long it slept is looked up now and then and added, so that no moment costs a second call to the system.
+//!
+//! Only for ages: timers run on the clock of the system, which this one is ahead of.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Milliseconds slept since the first look.
+static SLEPT: AtomicU64 = AtomicU64::new(0);
+
+/// Less than this is what passes between two calls to the system.
+const NOTICED: Duration = Duration::from_secs(1);
+
+/// How long the host has slept since the process began to look, as of the last look.
+pub fn slept() -> Duration {
+    Duration::from_millis(SLEPT.load(Relaxed))
+}
+
+/// The present moment, for ages.
+pub fn now() -> Instant {
+    Instant::now() + slept()
+}
+
+/// Looks now and then at how long the host has slept.
+#[derive(Debug)]
+pub struct Lookout {
+    /// How far the clock that counts sleep was ahead of the other at the start.
+    start: Duration,
+    slept: Duration,
+}
+
+impl Lookout {
+    /// What was slept until now does not count.
+    pub fn start() -> Self {
+        Self { start: ahead(), slept: Duration::ZERO }
+    }
+
+    /// Has [`slept`] count what was slept since. Some if that was a second or more.
+    pub fn look(&mut self) -> Option<Duration> {
+        let news = self.note(ahead());
+        if news.is_some() {
+            SLEPT.store(u64::try_from(self.slept.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        }
+        news
+    }
+
+    fn note(&mut self, ahead: Duration) -> Option<Duration> {
+        let slept = ahead.saturating_sub(self.start);
+        let news = slept.saturating_sub(self.slept);
+        (news >= NOTICED).then(|| {
+            self.slept = slept;
+            news
+        })
+    }
+}
+
+/// How far the clock that counts sleep is ahead of the one that does not.
+#[cfg(target_os = "linux")]
+fn ahead() -> Duration {
+    use nix::time::{ClockId, clock_gettime};
+    let since_boot = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
+    // In this order: a pause between them does not look like sleep.
+    let with_sleep = since_boot(ClockId::CLOCK_BOOTTIME);
+    with_sleep.saturating_sub(since_boot(ClockId::CLOCK_MONOTONIC))
+}
+
+/// Elsewhere the one clock is what there is.
+#[cfg(not(target_os = "linux"))]
+fn ahead() -> Duration {
+    Duration::ZERO
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleep_is_noticed_and_what_passes_between_two_calls_is_not() {
+        let seconds = Duration::from_secs_f64;
+        let mut lookout = Lookout { start: seconds(100.0), slept: Duration::ZERO };
+        for (ahead, news, slept) in [
+            (99.5, None, 0.0),
+            (100.2, None, 0.0),
+            (28_900.0, Some(28_800.0), 28_800.0),
+            (28_900.4, None, 28_800.0),
+            (28_899.0, None, 28_800.0),
+            // Many short ones count, too.
+            (28_900.9, None, 28_800.0),
+            (28_901.5, Some(1.5), 28_801.5),
+        ] {
+            assert_eq!(lookout.note(seconds(ahead)), news.map(seconds), "{ahead}");
+            assert_eq!(lookout.slept, seconds(slept), "{ahead}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_does_not_sleep_is_not_said_to() {
+        let mut lookout = Lookout::start();
+        assert_eq!((lookout.look(), slept()), (None, Duration::ZERO));
+        assert!(now() >= Instant::now() - NOTICED);
+    }
+}

@@ -1,0 +1,207 @@
+//! Where the log goes: stderr, by way of a thread of its own, so that nothing waits for who reads it.
+//!
+//! A pipe that is not read fills up, and then a write blocks for as long as its reader likes: a worker that logs would answer no
+//! announce, and a process that says that it stops would not stop. Lines that find no room are dropped and counted.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+/// Bytes of lines that may wait to be written: some thousands of lines.
+const ROOM: usize = 1024 * 1024;
+
+/// How long a write pauses when stderr is a pipe that somebody has set not to block.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Lines that were dropped in the life of the process.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines have been dropped because stderr was not read.
+pub fn dropped() -> u64 {
+    DROPPED.load(Relaxed)
+}
+
+/// Takes lines for stderr and never blocks. Clones write to the same place.
+#[derive(Clone, Debug)]
+pub struct LogOutput(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// There is something to write.
+    filled: Condvar,
+    /// All is written.
+    emptied: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<Box<[u8]>>,
+    /// Of the lines, and of what is being written.
+    bytes: usize,
+    /// Since that was last told.
+    dropped: u64,
+}
+
+impl LogOutput {
+    /// Starts the thread that writes to stderr.
+    pub fn to_stderr() -> io::Result<Self> {
+        // Not `io::stderr`, whose lock the thread would hold while a write blocks.
+        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        Self::to(stderr)
+    }
+
+    fn to(target: impl Write + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let lines = Arc::clone(&shared);
+        thread::Builder::new().name("log".to_owned()).spawn(move || lines.write_to(target))?;
+        Ok(Self(shared))
+    }
+
+    /// Whether stderr is a terminal that shows colours, as far as its variables tell.
+    pub fn has_colours() -> bool {
+        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+        io::stderr().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+    }
+
+    /// Takes a line, with its line break, or drops it if too many wait.
+    pub fn put(&self, line: &[u8]) {
+        let mut queue = self.0.queue.lock();
+        if queue.bytes + line.len() > ROOM {
+            queue.dropped += 1;
+            DROPPED.fetch_add(1, Relaxed);
+            return;
+        }
+        queue.bytes += line.len();
+        queue.lines.push_back(line.into());
+        drop(queue);
+        self.0.filled.notify_one();
+    }
+
+    /// Waits until all is written, but no longer than this.
+    pub fn flush(&self, patience: Duration) {
+        let mut queue = self.0.queue.lock();
+        self.0.emptied.wait_while_for(&mut queue, |queue| queue.bytes > 0, patience);
+    }
+}
+
+impl Write for LogOutput {
+    /// A whole line at a time, as the logger writes.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.put(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Writes lines until the process ends.
+    fn write_to(&self, mut target: impl Write) {
+        let mut written = 0;
+        loop {
+            let (lines, dropped) = self.next(written);
+            write_all(&mut target, &lines);
+            written = lines.len();
+            if dropped > 0 {
+                log::warn!("{dropped} lines of the log were dropped: what reads stderr did not keep up");
+            }
+        }
+    }
+
+    /// Gives room back, and waits for what is to be written next: all lines that wait, and how many found no room.
+    fn next(&self, written: usize) -> (Vec<u8>, u64) {
+        let mut queue = self.queue.lock();
+        queue.bytes -= written;
+        if queue.bytes == 0 {
+            self.emptied.notify_all();
+        }
+        self.filled.wait_while(&mut queue, |queue| queue.lines.is_empty());
+        let lines = queue.lines.drain(..).collect::<Vec<_>>().concat();
+        (lines, std::mem::take(&mut queue.dropped))
+    }
+}
+
+/// Writes all of it, or as much as whoever reads it takes: an error is nothing that could be logged.
+fn write_all(target: &mut impl Write, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match target.write(bytes) {
+            Ok(0) => return,
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// A pipe whose reader reads when it is told to.
+    struct Pipe {
+        read: Sender<Vec<u8>>,
+        go_on: Receiver<()>,
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.go_on.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
+            self.read.send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_are_not_read_wait_and_then_go_and_nothing_blocks() {
+        let ((read, lines), (go_on, waits)) = (channel(), channel());
+        let output = LogOutput::to(Pipe { read, go_on: waits }).unwrap();
+        let before = dropped();
+        let line = [b'x'; 1023].into_iter().chain([b'\n']).collect::<Vec<_>>();
+        for _ in 0..ROOM / 1024 + 7 {
+            output.put(&line);
+        }
+        assert!(dropped() - before >= 7);
+        output.flush(Duration::from_millis(1));
+        go_on.send(()).unwrap();
+        let mut read = lines.recv().unwrap().len();
+        while read < ROOM {
+            go_on.send(()).unwrap();
+            read += lines.recv().unwrap().len();
+        }
+        assert_eq!(read, ROOM);
+        output.put(b"again\n");
+        go_on.send(()).unwrap();
+        assert_eq!(lines.recv().unwrap(), b"again\n");
+        output.flush(Duration::from_secs(30));
+        assert_eq!(output.0.queue.lock().bytes, 0);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_obstacle() {
+        let ((read, lines), (go_on, waits)) = (channel(), channel());
+        let output = LogOutput::to(Pipe { read, go_on: waits }).unwrap();
+        drop((lines, go_on));
+        output.put(b"a\n");
+        output.put(b"b\n");
+        output.flush(Duration::from_secs(30));
+        assert_eq!(output.0.queue.lock().bytes, 0);
+    }
+}

@@ -1,0 +1,60 @@
+//! What was told before the host slept is as old as a clock on the wall says.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::dsl::{Server, announce, retracker};
+use crate::udp_client::{UdpClient, udp_announce};
+
+/// A host that has slept for eight hours once a file is there.
+const SLEEPER: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *at) {
+    int (*system_s)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = system_s(clock, at);
+    if (clock == CLOCK_BOOTTIME && access(getenv("SLEPT"), F_OK) == 0) at->tv_sec += 8 * 3600;
+    return result;
+}
+"#;
+
+/// A library that has a process believe so. None where there is no compiler for it.
+fn sleeper(folder: &Path) -> Option<String> {
+    let (source, library) = (folder.join("sleeper.c"), folder.join("sleeper.so"));
+    fs::write(&source, SLEEPER).unwrap();
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
+    if built.is_ok_and(|status| status.success()) {
+        return Some(library.to_str().unwrap().to_owned());
+    }
+    eprintln!("left out: there is no C compiler to build a clock that sleeps");
+    None
+}
+
+#[test]
+fn peers_and_ids_of_before_the_host_slept_are_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(library) = sleeper(folder.path()) else { return };
+    let slept = folder.path().join("slept");
+    let start = || retracker(&["-u", "127.0.0.1:0"]).env("LD_PRELOAD", &library).env("SLEPT", &slept).start();
+    let server: Server = start();
+    server.announce(&announce("t", "a").at("10.0.0.1"));
+    assert_eq!(server.announce(&announce("t", "b").at("10.0.0.2")).peers(), ["10.0.0.1:6881"]);
+    let client = UdpClient::of(&server);
+    client.announce(&udp_announce("t", "c"));
+    fs::write(&slept, "").unwrap();
+    let line = server.logged("the host has slept for");
+    assert!(line.contains(" 28800 s") || line.contains(" 28799 s"), "{line}");
+    let reply = server.announce(&announce("t", "d").at("10.0.0.3"));
+    assert_eq!((reply.peers(), reply.int("incomplete")), (vec![], 1));
+    assert_eq!(client.refused(&udp_announce("t", "c").packet(client.id)), "connection id has expired");
+    // What comes now is as fresh as ever, and what was slept before the start is nobody's.
+    assert_eq!(server.announce(&announce("t", "e").at("10.0.0.4")).peers(), ["10.0.0.3:6881"]);
+    let late = start();
+    late.announce(&announce("t", "a").at("10.0.0.1"));
+    assert_eq!(late.announce(&announce("t", "b").at("10.0.0.2")).peers(), ["10.0.0.1:6881"]);
+    assert!(!late.log().iter().any(|line| line.contains("slept")));
+}
