@@ -1,6 +1,6 @@
 //! One connection of the load generator: a request out, a reply in, never waiting.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
@@ -17,6 +17,8 @@ const BUFFER: usize = 16 << 10;
 pub(crate) struct Connection {
     /// What epoll calls it.
     number: u64,
+    /// Where it comes from, if the system does not choose.
+    source: Option<Ipv4Addr>,
     socket: Option<OwnedFd>,
     state: State,
     request: Vec<u8>,
@@ -38,10 +40,10 @@ enum State {
 pub(crate) type Done = Result<(), &'static str>;
 
 impl Connection {
-    pub(crate) fn new(number: u64) -> Self {
+    pub(crate) fn new(number: u64, source: Option<Ipv4Addr>) -> Self {
         let (request, reply) = (Vec::with_capacity(1024), Vec::with_capacity(BUFFER));
-        let now = Instant::now();
-        Self { number, socket: None, state: State::Idle, request, reply, expect: Expect::Anything, due: now, sent: now }
+        let (state, expect, now) = (State::Idle, Expect::Anything, Instant::now());
+        Self { number, source, socket: None, state, request, reply, expect, due: now, sent: now }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -61,7 +63,7 @@ impl Connection {
         self.reply.clear();
         let socket = match &self.socket {
             Some(socket) => socket,
-            None => self.socket.insert(connect(target).map_err(|_| "a connection that was refused")?),
+            None => self.socket.insert(connect(self.source, target).map_err(|_| "a connection that was refused")?),
         };
         let is_new = self.request.is_empty();
         let sent = rustix::net::send(socket, request, SendFlags::NOSIGNAL);
@@ -133,10 +135,13 @@ impl Connection {
     }
 }
 
-fn connect(target: SocketAddr) -> Result<OwnedFd, Errno> {
+fn connect(source: Option<Ipv4Addr>, target: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    if let Some(source) = source {
+        rustix::net::bind(&socket, &SocketAddr::from((source, 0)))?;
+    }
     match rustix::net::connect(&socket, &target) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error),

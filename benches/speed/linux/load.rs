@@ -1,7 +1,7 @@
 //! The load generator: one thread, as many connections as wanted, each with one request under way.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -30,6 +30,9 @@ pub(crate) struct Load {
     pub(crate) rate: Option<f64>,
     pub(crate) length: Duration,
     pub(crate) expect: Expect,
+    /// The address from which the first connection comes, the next one coming from the next address; none for what the
+    /// system chooses.
+    pub(crate) first_source: Option<Ipv4Addr>,
     /// Looks a thousand times a second for what is due, which shows in latencies but spares a core.
     pub(crate) relaxed: bool,
 }
@@ -37,7 +40,8 @@ pub(crate) struct Load {
 impl Load {
     /// For so long, over kept connections, as fast as the tracker can.
     pub(crate) fn new(target: SocketAddr, length: Duration) -> Self {
-        Self { target, connections: 64, close: false, rate: None, length, expect: Expect::Peers, relaxed: false }
+        let (expect, first_source, relaxed) = (Expect::Peers, None, false);
+        Self { target, connections: 64, close: false, rate: None, length, expect, first_source, relaxed }
     }
 
     /// What fills a tracker.
@@ -52,6 +56,10 @@ impl Load {
             self.run(requests).verdict()?;
         }
         Ok(())
+    }
+
+    fn source(&self, number: u64) -> Option<Ipv4Addr> {
+        self.first_source.map(|first| Ipv4Addr::from(u32::from(first) + number as u32))
     }
 
     pub(crate) fn run(&self, requests: &mut dyn Requests) -> Outcome {
@@ -135,7 +143,9 @@ impl<'a> Engine<'a> {
             load,
             requests,
             epoll: epoll::create(CreateFlags::CLOEXEC).unwrap(),
-            connections: (0..load.connections as u64).map(Connection::new).collect(),
+            connections: (0..load.connections as u64)
+                .map(|number| Connection::new(number, load.source(number)))
+                .collect(),
             idle: (0..load.connections).collect(),
             due: now,
             start: now,

@@ -94,7 +94,8 @@ impl Style {
     }
 }
 
-fn escape(bytes: &[u8], text: &mut String) {
+/// Percent-encodes all but what need not be.
+pub(crate) fn escape(bytes: &[u8], text: &mut String) {
     const HEX: [u8; 16] = *b"0123456789abcdef";
     for &byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -30,6 +30,17 @@ const MALFORMED: [&str; 4] = [
     "/announce?info_hash=12345678901234567890&peer_id=-qB4630-abcdefghijkl&port=98765",
 ];
 
+/// The oldest of the swarms that live.
+fn oldest(start: Instant) -> u64 {
+    (start.elapsed().as_secs_f64() / LIFE.as_secs_f64() * SWARMS as f64) as u64
+}
+
+/// A client of a swarm that lives.
+pub(super) fn anyone(start: Instant, random: &mut Rng) -> Peer {
+    let swarm = oldest(start) + random.u64(..SWARMS);
+    Peer { swarm, number: swarm * PEERS + random.u64(..PEERS) }
+}
+
 /// Announces of the swarms that live, and some scrapes.
 pub(super) struct Drifting {
     start: Instant,
@@ -45,16 +56,9 @@ impl Drifting {
         Self { start, style, random: Rng::with_seed(close.into()), request: String::new() }
     }
 
-    /// The oldest of the swarms that live.
-    fn oldest(&self) -> u64 {
-        (self.start.elapsed().as_secs_f64() / LIFE.as_secs_f64() * SWARMS as f64) as u64
-    }
-
     fn announce(&mut self) -> Expect {
-        let oldest = self.oldest();
-        let Self { style, random, request, .. } = self;
-        let swarm = oldest + random.u64(..SWARMS);
-        let peer = Peer { swarm, number: swarm * PEERS + random.u64(..PEERS) };
+        let Self { start, style, random, request } = self;
+        let peer = anyone(*start, random);
         style.begin(peer, request);
         let event = match random.u8(..100) {
             0..5 => "&event=started",
@@ -79,7 +83,7 @@ impl Drifting {
     }
 
     fn scrape(&mut self) -> Expect {
-        let first = self.oldest() + self.random.u64(..SWARMS - SCRAPED);
+        let first = oldest(self.start) + self.random.u64(..SWARMS - SCRAPED);
         self.style.scrape(first..first + SCRAPED, &mut self.request);
         Expect::Counts(SCRAPED as usize)
     }

@@ -1,21 +1,24 @@
 //! A tracker under a load that changes, for as long as one likes: whether it leaks, fails or grows tired.
 
 mod drift;
+mod hostile;
 mod upstreams;
 mod vitals;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::NamedTempFile;
 
 use self::drift::Drifting;
+use self::hostile::Hostile;
 use self::upstreams::Moody;
 use self::vitals::{Vitals, census, is_flat, mebibytes};
 use super::load::{Load, Outcome};
@@ -43,6 +46,17 @@ const SPARE: usize = 3;
 /// So many that announces that wait for upstream trackers do not keep others from being sent in time.
 const CONNECTIONS: usize = 256;
 
+/// Beside hostile clients each connection is a client's with an address of its own, from these on: of those that are kept, and
+/// of those for one request each.
+const KEPT: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
+const CLOSED: Ipv4Addr = Ipv4Addr::new(127, 1, 4, 1);
+
+// Three of four mean no harm.
+const _: () = assert!((CONNECTIONS * 2).abs_diff(hostile::COUNT * 3) < 3);
+
+/// How long a reply may take beside hostile clients, in milliseconds.
+const SLOWEST: f64 = 250.0;
+
 /// One tracker under a load that changes: swarms come and go, upstream trackers fail and come back.
 #[derive(clap::Args)]
 pub(super) struct SoakArguments {
@@ -51,6 +65,9 @@ pub(super) struct SoakArguments {
     /// Requests a second.
     #[arg(long, default_value_t = 2000.0)]
     rate: f64,
+    /// One client in four is hostile, and the others may notice nothing of it.
+    #[arg(long)]
+    hostile: bool,
 }
 
 impl SoakArguments {
@@ -69,11 +86,13 @@ impl SoakArguments {
         let file = upstreams.file();
         let path = file.path().to_str().ok_or("the temporary folder's name is no text")?;
         let log = NamedTempFile::new().map_err(|error| error.to_string())?;
-        let (server, before) = start(path, &log)?;
+        raise_limit();
+        let (server, before) = start(path, &log, self.hostile)?;
         let mut record = Record::default();
         let watched = self.watch(&server, &mut upstreams, &mut record);
         upstreams.change(0);
         let mut failures = record.failures();
+        failures.extend(self.hostile.then(|| record.is_prompt().err()).flatten());
         let settled = watched.and_then(|()| {
             failures.extend(self.is_flat(&record.vitals).err());
             settles(&server, before.descriptors)
@@ -102,14 +121,18 @@ impl SoakArguments {
         let start = Instant::now();
         let over = AtomicBool::new(false);
         let target = server.address;
+        let hostile = Hostile::new(target, start);
         thread::scope(|scope| {
+            if self.hostile {
+                hostile.start(scope, &over);
+            }
             let (kept, closed) = (mpsc::channel(), mpsc::channel());
             for (close, sender) in [(false, kept.0), (true, closed.0)] {
                 let load = self.load(target, close);
                 let over = &over;
                 scope.spawn(move || send(&load, self.minutes, Drifting::new(start, target, close), over, &sender));
             }
-            let result = (0..self.minutes).try_for_each(|minute| {
+            let result: Result<(), String> = (0..self.minutes).try_for_each(|minute| {
                 upstreams.change(minute);
                 record.look(server, start, start + MINUTE * (minute as u32 + 1))?;
                 let (swarms, peers) = census(server)?;
@@ -119,18 +142,21 @@ impl SoakArguments {
             });
             over.store(true, Relaxed);
             result
-        })
+        })?;
+        hostile.failure().map_or(Ok(()), Err)
     }
 
     fn load(&self, target: SocketAddr, close: bool) -> Load {
         let rate = Some(self.rate / 2.0);
-        Load { connections: CONNECTIONS, close, rate, relaxed: true, ..Load::new(target, MINUTE) }
+        let first_source = self.hostile.then_some(if close { CLOSED } else { KEPT });
+        Load { connections: CONNECTIONS, close, rate, first_source, relaxed: true, ..Load::new(target, MINUTE) }
     }
 }
 
-/// Where nothing is pinned, with forwarders and metrics, and with peers that expire soon.
-fn start(forwards: &str, log: &NamedTempFile) -> Result<(Server, Vitals), String> {
-    let args = ["-a", "1", "-t", "0.3", "-p", "-f", forwards];
+/// Where nothing is pinned, with forwarders and metrics, and with peers that expire soon. How long an announce may wait for
+/// upstream trackers is part of how slow it is, so that beside hostile clients it is less.
+fn start(forwards: &str, log: &NamedTempFile, hostile: bool) -> Result<(Server, Vitals), String> {
+    let args = ["-a", "1", "-t", if hostile { "0.1" } else { "0.3" }, "-p", "-f", forwards];
     let log = log.reopen().map_err(|error| error.to_string())?;
     let cores = Cores::of_this_process();
     let server = Program::retracker().start_logging(&cores, Place::Both, &args, Stdio::from(log));
@@ -139,6 +165,14 @@ fn start(forwards: &str, log: &NamedTempFile) -> Result<(Server, Vitals), String
     let before = Vitals::of(&server, Duration::ZERO)?;
     println!("started with {} descriptors and {} threads", before.descriptors, before.threads);
     Ok((server, before))
+}
+
+/// All clients are in this process: there may be more of them than a process may usually have files open.
+fn raise_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+        eprintln!("  the limit of open files stays as it is");
+    }
 }
 
 /// A load a minute, as long as it goes on.
@@ -157,6 +191,8 @@ struct Record {
     vitals: Vec<Vitals>,
     replies: u64,
     errors: BTreeMap<&'static str, u64>,
+    /// How long the slowest reply took, in milliseconds.
+    slowest: f64,
 }
 
 impl Record {
@@ -184,6 +220,7 @@ impl Record {
             outcome.errors.iter().for_each(|(why, count)| *self.errors.entry(why).or_default() += count);
             slowest = slowest.max(outcome.quantile(1.0));
         }
+        self.slowest = self.slowest.max(slowest);
         Ok(slowest)
     }
 
@@ -194,6 +231,16 @@ impl Record {
         println!(
             "{minute} | {rss:.1} | {descriptors} | {threads} | {swarms} | {peers} | {replies} | {errors} | {slowest:.0} | {asked:?}"
         );
+    }
+
+    /// Whether no reply was too slow for one beside hostile clients.
+    fn is_prompt(&self) -> Result<(), String> {
+        let text = format!("the slowest reply took {:.0} ms, of which {SLOWEST} may be", self.slowest);
+        if self.slowest > SLOWEST {
+            return Err(text);
+        }
+        println!("{text}");
+        Ok(())
     }
 
     fn failures(&self) -> Vec<String> {
