@@ -26,6 +26,7 @@ fn context() -> Arc<Context> {
         connections: Connections::new(limits, metrics.connections.clone()),
         metrics,
         registry: None,
+        hosts: Hosts::default(),
         client_address: ClientAddress::new(ClientAddressOptions::default()),
         hosts: Hosts::default(),
         draining: AtomicBool::new(false),
