@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::Shared;
 use super::forwarder::{Admitted, Forwarder};
 use super::session::{Heard, Telling};
 use super::torrent::Torrent;
+use crate::clock;
 
 /// The shortest and the longest pause between two searches for peers that have gone silent.
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(20));
@@ -61,7 +62,7 @@ async fn take_turns(shared: Arc<Shared>, forwarder: Arc<Forwarder>, admitted: mp
             turn = forwarder.next_turn() => turn,
             () = forwarder.is_unused() => return,
         };
-        let now = Instant::now();
+        let now = clock::now();
         let info_hash = exchange.request.info_hash;
         let has_its_turn = |torrent: &mut Torrent| torrent.has_its_turn(&mut exchange);
         // A torrent that has been forgotten has no clients any more; those who have left are still signed off.
@@ -86,7 +87,7 @@ async fn carry_out(shared: Arc<Shared>, admitted: Admitted) {
     // Before the torrent is locked, as clients wait for that.
     let addresses = answer.as_ref().map(|answer| forwarder.our_addresses(answer)).unwrap_or_default();
     let answer = answer.as_ref().map(|answer| (answer, addresses.as_slice()));
-    shared.end(&admitted.exchange, heard, answer, Instant::now());
+    shared.end(&admitted.exchange, heard, answer, clock::now());
 }
 
 /// Signs off those who have gone silent, again and again.
@@ -96,7 +97,7 @@ async fn sweep(shared: Arc<Shared>) {
         // At once when there are peers of a forwarder that is gone.
         let _ = timeout(pause, shared.retired.notified()).await;
         for (n, torrent) in shared.torrents.iter().enumerate() {
-            let now = Instant::now();
+            let now = clock::now();
             let exchanges = shared.torrents.with_held(&torrent, |torrent| torrent.sweep(shared.peer_age, now));
             exchanges.into_iter().flatten().for_each(|exchange| shared.send(exchange));
             // Behind the farewells: what is dropped is signed off no more.

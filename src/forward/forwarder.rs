@@ -24,6 +24,7 @@ use super::upstream::{Answer, Ask, Upstream};
 use super::{AnnouncedIp, ForwarderOptions, ForwarderStatus, Torrents};
 use crate::bittorrent::address::is_outside;
 use crate::bittorrent::{AnnounceRequest, InfoHash};
+use crate::clock;
 use crate::metrics::{ForwarderMetrics, ForwarderSample, Metrics};
 use crate::wire::upstream::Retry;
 
@@ -135,7 +136,7 @@ impl Forwarder {
             external_ips: Mutex::default(),
             sessions: AtomicI64::new(0),
             lists: AtomicI64::new(0),
-            circuit: Mutex::new(Circuit::new(Instant::now())),
+            circuit: Mutex::new(Circuit::new(clock::now())),
             health: Mutex::default(),
             retired: OnceLock::new(),
         }
@@ -160,7 +161,7 @@ impl Forwarder {
 
     pub(super) fn retire(&self) {
         // Nobody does so twice.
-        let _ = self.retired.set(Instant::now());
+        let _ = self.retired.set(clock::now());
     }
 
     pub(super) fn is_retired(&self) -> bool {
@@ -298,8 +299,8 @@ impl Forwarder {
             log::error!("forwarder {}: an exchange ended in a panic", settings.options.name);
             Err(ForwardError::Junk { what: "what it sent cannot be handled".to_owned(), status: None })
         });
-        let now = Instant::now();
-        let elapsed = now - start;
+        let now = clock::now();
+        let elapsed = start.elapsed();
         let sign = result.as_ref().map_or_else(sign, |_| Sign::Alive);
         self.end_admission(&settings.options.name, *admission, sign, now);
         self.exchange_took(elapsed, deadline);
@@ -438,7 +439,7 @@ impl Settings {
             options: options.clone(),
             timeout: options.timeout.unwrap_or(timeout),
             metrics: metrics.forwarder(&options.name),
-            since: Instant::now(),
+            since: clock::now(),
         }
     }
 

@@ -63,6 +63,7 @@ use self::udp::UdpSockets;
 use self::upstream::{Answer, Upstream};
 use crate::bittorrent::{AnnounceRequest, InfoHash};
 use crate::cache::TorrentCache;
+use crate::clock;
 use crate::metrics::{ForwardSample, Metrics, WaitMetrics};
 use crate::wire::via::Via;
 
@@ -404,7 +405,7 @@ impl Forwarders {
     }
 
     fn begin(&self, outbound: &Outbound<'_>) -> Begun {
-        let now = Instant::now();
+        let now = clock::now();
         let set = self.shared.set.read();
         let Set { generation, forwarders } = &*set;
         let request = outbound.request;
@@ -427,7 +428,7 @@ impl Forwarders {
 
     /// Tells the forwarders that a peer has left, without anybody waiting for that.
     pub fn leave(&self, outbound: &Outbound<'_>) {
-        let now = Instant::now();
+        let now = clock::now();
         let left = |torrent: &mut Torrent| torrent.left(outbound, &self.telling, now);
         let exchanges = self.shared.torrents.with_known(outbound.request.info_hash, now, left);
         exchanges.into_iter().flatten().for_each(|exchange| self.shared.send(exchange));
@@ -446,7 +447,7 @@ impl Forwarders {
 
     /// How the forwarders do, in the order of configuration.
     pub fn status(&self) -> Vec<ForwarderStatus> {
-        let now = Instant::now();
+        let now = clock::now();
         self.shared.set.read().forwarders.iter().map(|forwarder| forwarder.status(now)).collect()
     }
 
@@ -480,7 +481,7 @@ impl Shared {
     fn send(&self, exchange: Exchange) {
         let forwarder = Arc::clone(&exchange.forwarder);
         if let Some(dropped) = forwarder.wait_for_turn(exchange) {
-            self.end(&dropped, Heard::Lost, None, Instant::now());
+            self.end(&dropped, Heard::Lost, None, clock::now());
         }
     }
 
