@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::dsl::{Server, announce, retracker};
+use crate::fake_tracker::{FakeTracker, sends};
+use crate::service::forwarders;
 use crate::udp_client::{UdpClient, udp_announce};
 
 /// A host that has slept for eight hours once a file is there.
@@ -57,4 +59,30 @@ fn peers_and_ids_of_before_the_host_slept_are_forgotten() {
     late.announce(&announce("t", "a").at("10.0.0.1"));
     assert_eq!(late.announce(&announce("t", "b").at("10.0.0.2")).peers(), ["10.0.0.1:6881"]);
     assert!(!late.log().iter().any(|line| line.contains("slept")));
+}
+
+/// The peer 10.0.0.7:6881, for half an hour.
+const FOR_HALF_AN_HOUR: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\nd8:intervali1800e5:peers6:\x0a\x00\x00\x07\x1a\xe1e";
+
+#[test]
+fn upstream_trackers_are_asked_again_after_the_host_has_slept() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(library) = sleeper(folder.path()) else { return };
+    let slept = folder.path().join("slept");
+    let upstream = FakeTracker::start(sends(FOR_HALF_AN_HOUR));
+    let file = forwarders(&upstream);
+    let setup = retracker(&["-t", "30"]).env("FORWARDS_FILE", file.path());
+    let server = setup.env("LD_PRELOAD", &library).env("SLEPT", &slept).start();
+    assert_eq!(server.announce(&announce("t", "a")).peers(), ["10.0.0.7:6881"]);
+    assert!(upstream.request(1).contains("event=started"));
+    // As often as it likes: half an hour has not passed.
+    for _ in 0..5 {
+        assert_eq!(server.announce(&announce("t", "a")).peers(), ["10.0.0.7:6881"]);
+    }
+    fs::write(&slept, "").unwrap();
+    server.logged("the host has slept for");
+    server.announce(&announce("t", "a"));
+    // Whether it was signed off first, as one that has been silent for long, or was quicker.
+    upstream.request(2);
 }
