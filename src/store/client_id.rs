@@ -2,67 +2,126 @@
 //!
 //! The id is the dearest part of a peer, and dictionary replies have to tell it whole (BEP 3). Nearly all clients begin
 //! theirs with eight bytes that name program and version, such as `-TR4050-` (BEP 20), and a network has a few dozen of
-//! those: they are kept once, and a peer holds a number for them.
+//! those: they are kept once, and a peer holds a number for them. A beginning that no peer has announced for the peer age
+//! is forgotten, and its number goes to another: no peer is left that is told under it.
 
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
 use super::index::SEED;
+use super::{Lifetime, Tick};
 use crate::bittorrent::PeerId;
 
 /// Beginnings that are remembered, so that ids made up at random cannot fill the memory. It is far more than there are
 /// programs and versions.
-const MAX_PREFIXES: usize = 4096;
+const MAX_PREFIXES: usize = UNKNOWN as usize;
 
 /// What stands for a beginning that is not remembered.
-const UNKNOWN: u16 = u16::MAX;
+const UNKNOWN: u16 = (1 << ClientId::PREFIX_BITS) - 1;
 
 /// A shortened id. Equal ids are equal when shortened by the same [`Prefixes`]; different ones are different but for their
 /// beginnings, once too many of those have been seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClientId {
     /// The number of the first eight bytes.
-    prefix: [u8; 2],
+    prefix: u16,
     rest: [u8; 12],
+}
+
+impl ClientId {
+    /// The other four bits of two bytes are for those who hold an id.
+    pub(super) const PREFIX_BITS: u32 = 12;
+
+    pub(super) fn new(prefix: u16, rest: [u8; 12]) -> Self {
+        Self { prefix, rest }
+    }
+
+    pub(super) fn prefix(self) -> u16 {
+        self.prefix
+    }
+
+    pub(super) fn rest(self) -> [u8; 12] {
+        self.rest
+    }
 }
 
 /// The beginnings of ids, each with its number.
 #[derive(Debug, Default)]
 pub(super) struct Prefixes {
-    known: Vec<[u8; 8]>,
+    known: Vec<Prefix>,
     numbers: HashTable<u16>,
+    /// Numbers below the length of `known` that stand for nothing at present.
+    free: Vec<u16>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Prefix {
+    text: [u8; 8],
+    /// When it was announced last; none when its number is free.
+    used: Option<Tick>,
 }
 
 impl Prefixes {
-    /// Shortens an id.
-    pub(super) fn shorten(&mut self, PeerId(id): PeerId) -> ClientId {
+    /// Shortens an id. How it begins is remembered if it `is_kept`.
+    pub(super) fn shorten(&mut self, PeerId(id): PeerId, now: Tick, is_kept: bool) -> ClientId {
         // Both are there: the parts are as long as the whole.
         let prefix = id.first_chunk().copied().unwrap_or_default();
         let rest = id.last_chunk().copied().unwrap_or_default();
-        ClientId { prefix: self.number(prefix).to_ne_bytes(), rest }
+        ClientId { prefix: self.number(prefix, now, is_kept), rest }
+    }
+
+    /// Forgets beginnings that nobody has announced for so long that no peer is left that has them. To be called at least
+    /// once in a lifetime; looks at a few thousand at most.
+    pub(super) fn age(&mut self, now: Tick, life: Lifetime) {
+        for (number, prefix) in (0..).zip(&mut self.known) {
+            if prefix.used.is_some_and(|used| life.is_over(now.since(used))) {
+                prefix.used = None;
+                if let Ok(found) = self.numbers.find_entry(SEED.hash_one(prefix.text), |&other| other == number) {
+                    found.remove();
+                }
+                self.free.push(number);
+            }
+        }
+        if self.numbers.is_empty() {
+            *self = Self::default();
+        }
     }
 
     /// The whole id, unless there were too many to remember how it begins.
     pub(super) fn restore(&self, id: ClientId) -> Option<PeerId> {
-        let prefix = self.known.get(usize::from(u16::from_ne_bytes(id.prefix)))?;
+        let Prefix { text: prefix, .. } = self.known.get(usize::from(id.prefix))?;
         let mut whole = [0; 20];
         whole.iter_mut().zip(prefix.iter().chain(&id.rest)).for_each(|(to, from)| *to = *from);
         Some(PeerId(whole))
     }
 
-    fn number(&mut self, prefix: [u8; 8]) -> u16 {
+    fn number(&mut self, text: [u8; 8], now: Tick, is_kept: bool) -> u16 {
         let known = &mut self.known;
-        let is_it = |&number: &u16| known.get(usize::from(number)) == Some(&prefix);
-        if let Some(&number) = self.numbers.find(SEED.hash_one(prefix), is_it) {
+        let is_it = |&number: &u16| known.get(usize::from(number)).is_some_and(|prefix| prefix.text == text);
+        if let Some(&number) = self.numbers.find(SEED.hash_one(text), is_it) {
+            // Never back, though the workers' clocks differ a little.
+            let prefix = known.get_mut(usize::from(number)).filter(|_| is_kept);
+            if let Some(Prefix { used: Some(used), .. }) = prefix.filter(|prefix| prefix.used != Some(now)) {
+                *used = used.plus(now.since(*used));
+            }
             return number;
         }
-        let Some(number) = u16::try_from(known.len()).ok().filter(|_| known.len() < MAX_PREFIXES) else {
+        if !is_kept {
+            return UNKNOWN;
+        }
+        let prefix = Prefix { text, used: Some(now) };
+        let number = if let Some(number) = self.free.pop() {
+            known.get_mut(usize::from(number)).into_iter().for_each(|free| *free = prefix);
+            number
+        } else if let Some(number) = u16::try_from(known.len()).ok().filter(|_| known.len() < MAX_PREFIXES) {
+            known.push(prefix);
+            number
+        } else {
             return UNKNOWN;
         };
-        known.push(prefix);
-        let hash = |&number: &u16| known.get(usize::from(number)).map_or(0, |prefix| SEED.hash_one(prefix));
-        self.numbers.insert_unique(SEED.hash_one(prefix), number, hash);
+        let hash = |&number: &u16| known.get(usize::from(number)).map_or(0, |prefix| SEED.hash_one(prefix.text));
+        self.numbers.insert_unique(SEED.hash_one(text), number, hash);
         number
     }
 }
@@ -81,10 +140,10 @@ mod tests {
                 id[8..].copy_from_slice(&rest);
                 PeerId(id)
             };
-            let short: Vec<_> = ids.iter().map(|&id| prefixes.shorten(whole(id))).collect();
+            let short: Vec<_> = ids.iter().map(|&id| prefixes.shorten(whole(id), Tick(0), true)).collect();
             for (&id, &short) in ids.iter().zip(&short) {
                 prop_assert_eq!(prefixes.restore(short), Some(whole(id)));
-                prop_assert_eq!(prefixes.shorten(whole(id)), short);
+                prop_assert_eq!(prefixes.shorten(whole(id), Tick(1), false), short);
             }
             prop_assert!(prefixes.known.len() <= 9);
         }
@@ -93,17 +152,50 @@ mod tests {
     #[test]
     fn a_flood_of_ids_costs_no_more_than_its_bound_and_harms_nobody_who_was_there() {
         let mut prefixes = Prefixes::default();
-        let known = prefixes.shorten(PeerId(*b"-TR4050-abcdefghijkl"));
+        let known = prefixes.shorten(PeerId(*b"-TR4050-abcdefghijkl"), Tick(0), true);
         for n in 0..10_000_u32 {
             let mut id = [0; 20];
             id[..4].copy_from_slice(&n.to_be_bytes());
-            let short = prefixes.shorten(PeerId(id));
-            assert_eq!(short, prefixes.shorten(PeerId(id)));
+            let short = prefixes.shorten(PeerId(id), Tick(0), true);
+            assert_eq!(short, prefixes.shorten(PeerId(id), Tick(0), true));
             assert_ne!(short, known);
         }
         assert_eq!(prefixes.known.len(), MAX_PREFIXES);
         assert_eq!(prefixes.restore(known), Some(PeerId(*b"-TR4050-abcdefghijkl")));
-        let late = prefixes.shorten(PeerId(*b"-qB4630-abcdefghijkl"));
+        let late = prefixes.shorten(PeerId(*b"-qB4630-abcdefghijkl"), Tick(0), true);
         assert_eq!(prefixes.restore(late), None);
+    }
+
+    #[test]
+    fn beginnings_that_nobody_has_any_more_make_room_for_others() {
+        let life = Lifetime { ticks: 100, tick: 1 };
+        let mut prefixes = Prefixes::default();
+        let id = |n: u32| {
+            let mut id = [7; 20];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            PeerId(id)
+        };
+        let kept = id(0);
+        let short = prefixes.shorten(kept, Tick(0), true);
+        for n in 0..10_000 {
+            prefixes.shorten(id(n), Tick(10), true);
+        }
+        for now in [50, 109] {
+            prefixes.age(Tick(now), life);
+            assert_eq!(prefixes.shorten(kept, Tick(now), true), short);
+            let late = prefixes.shorten(id(20_000), Tick(now), true);
+            assert_eq!(prefixes.restore(late), None, "the others are still there");
+        }
+        prefixes.age(Tick(110), life);
+        assert_eq!(prefixes.restore(short), Some(kept));
+        for n in 20_000..24_000 {
+            let short = prefixes.shorten(id(n), Tick(110), true);
+            assert_eq!(prefixes.restore(short), Some(id(n)));
+        }
+        assert_eq!(prefixes.restore(short), Some(kept));
+        prefixes.age(Tick(300), life);
+        assert_eq!((prefixes.known.len(), prefixes.numbers.len()), (0, 0));
+        let passing = prefixes.shorten(kept, Tick(300), false);
+        assert_eq!(prefixes.restore(passing), None, "who only leaves or looks is not remembered");
     }
 }

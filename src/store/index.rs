@@ -16,7 +16,7 @@ pub(super) static SEED: LazyLock<foldhash::fast::RandomState> = LazyLock::new(fo
 #[derive(Debug)]
 pub(super) struct Index {
     by_spot: HashTable<u32>,
-    /// Of each id one peer, as a rule the one that announced last: one who is at many endpoints under one id would make the table slow.
+    /// The first address of each client.
     by_client: HashTable<u32>,
     /// How far the list has been swept.
     pub(super) swept: usize,
@@ -27,7 +27,7 @@ fn of_spot<A: Ip>(entry: &Entry<A>) -> u64 {
 }
 
 fn of_client<A: Ip>(entry: &Entry<A>) -> u64 {
-    SEED.hash_one(entry.id)
+    SEED.hash_one(entry.id())
 }
 
 fn hash_at<A: Ip>(entries: &[Entry<A>], at: u32, hash: fn(&Entry<A>) -> u64) -> u64 {
@@ -53,9 +53,9 @@ impl Index {
         self.by_spot.find(SEED.hash_one(spot), is_it).map(|&at| at as usize)
     }
 
-    /// Where a client of this id is, as a rule where it announced last.
+    /// Where the first address of this client is.
     pub(super) fn find_client<A: Ip>(&self, entries: &[Entry<A>], id: ClientId) -> Option<usize> {
-        let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.id == id);
+        let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.is_of(id));
         self.by_client.find(SEED.hash_one(id), is_it).map(|&at| at as usize)
     }
 
@@ -67,11 +67,10 @@ impl Index {
         self.note_client(entries, at);
     }
 
-    /// The client at `at` is the one of its id that announced last.
-    pub(super) fn note_client<A: Ip>(&mut self, entries: &[Entry<A>], at: usize) {
-        let Some(Entry { id, .. }) = entries.get(at) else { return };
-        let at = narrow(at);
-        let is_it = |&other: &u32| entries.get(other as usize).is_some_and(|entry| entry.id == *id);
+    fn note_client<A: Ip>(&mut self, entries: &[Entry<A>], at: usize) {
+        let Some(first) = entries.get(at).filter(|entry| !entry.is_second()) else { return };
+        let (id, at) = (first.id(), narrow(at));
+        let is_it = |&other: &u32| entries.get(other as usize).is_some_and(|entry| entry.is_of(id));
         let hash = |&at: &u32| hash_at(entries, at, of_client);
         match self.by_client.find_mut(hash(&at), is_it) {
             Some(known) => *known = at,

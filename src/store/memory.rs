@@ -6,8 +6,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::shard::{Change, Key, Shard, hash};
-use super::swarm::Present;
-use super::{Action, Age, Announcement, Lifetime, Moment, Picked, Tick};
+use super::swarm::{Present, Victim};
+use super::weights::{Source, Weights};
+use super::{Action, Age, Announcement, Lifetime, Moment, Picked, Rhythm, Tick};
 use crate::bittorrent::{InfoHash, SwarmCounts, Views};
 
 /// Locks, each for its share of the info-hashes: so many that workers rarely meet, and that no table is so large that it
@@ -19,6 +20,20 @@ const ROUNDS: u32 = 16;
 
 /// It comes by at least once in so many calls, of which there is one a second.
 const LONGEST_ROUND: u64 = 60;
+
+/// Swarms that are looked at for somebody who can make room: enough of them, if there is one in them whose source is heavier
+/// than that of the newcomer, and at most.
+const ENOUGH: usize = 8;
+const MOST: usize = 32;
+
+/// Shards that are looked at for them at most.
+const SHARDS_LOOKED_AT: usize = 64;
+
+/// Sources that have no more peers than this are equals: what is counted is not exact, and a client may have a few torrents.
+const LIGHT: u32 = 16;
+
+/// An announce makes no more room than it can have taken: for a swarm, a peer and its address for outsiders, and one more.
+const GROWTH: usize = 4;
 
 /// What the store is told once.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +52,8 @@ pub struct StoreOptions {
 pub struct Store {
     shards: Box<[Mutex<Shard>; SHARDS]>,
     life: Lifetime,
+    rhythm: Rhythm,
+    weights: Weights,
     capacity: i64,
     tally: Tally,
     /// Calls of [`Self::housekeep`] in which it comes by everywhere.
@@ -65,9 +82,12 @@ pub struct Totals {
 impl Store {
     /// An empty store.
     pub fn new(options: StoreOptions) -> Self {
+        let life = Lifetime::new(Age::new(options.peer_age));
         Self {
             shards: Box::new(std::array::from_fn(|_| Mutex::default())),
-            life: Lifetime::new(Age::new(options.peer_age)),
+            life,
+            rhythm: Rhythm::new(options.announce_interval, life),
+            weights: Weights::new(),
             capacity: i64::try_from(options.max_peers).unwrap_or(i64::MAX),
             tally: Tally::default(),
             round: (options.peer_age / ROUNDS).as_secs().clamp(1, LONGEST_ROUND),
@@ -80,7 +100,7 @@ impl Store {
         let now = self.life.tick(now);
         let is_to_be_kept = matches!(announcement.action, Action::Stay { .. }) && announcement.port.is_some();
         let (picked, grown) = self.with(info_hash, |shard, key, change| {
-            let present = Present { now, life: self.life, views };
+            let present = Present { now, life: self.life, rhythm: self.rhythm, views };
             let picked = shard.announce(present, key, is_to_be_kept, announcement, change);
             (picked, change.peers() + change.swarms > 0)
         });
@@ -113,7 +133,7 @@ impl Store {
         for shard in self.shards.iter().skip(usize::try_from(call).unwrap_or(0)).step_by(self.round_length()) {
             let mut next = Some(0);
             while let Some(at) = next {
-                let mut change = Change::default();
+                let mut change = Change::new(&self.weights);
                 next = shard.lock().housekeep(now, self.life, at, &mut change);
                 self.tally.add(&change);
             }
@@ -126,9 +146,9 @@ impl Store {
     }
 
     /// Does something to the shard of a torrent.
-    fn with<R>(&self, info_hash: InfoHash, act: impl FnOnce(&mut Shard, Key, &mut Change) -> R) -> R {
+    fn with<R>(&self, info_hash: InfoHash, act: impl FnOnce(&mut Shard, Key, &mut Change<'_>) -> R) -> R {
         let key = Key { info_hash, hash: hash(info_hash) };
-        let mut change = Change::default();
+        let mut change = Change::new(&self.weights);
         let result = act(&mut self.shard(key.hash).lock(), key, &mut change);
         self.tally.add(&change);
         result
@@ -144,17 +164,50 @@ impl Store {
         swarms.max(peers.iter().flatten().sum()) > self.capacity
     }
 
-    /// Makes room for somebody who has joined this swarm: in its own shard, unless there is nothing in it.
+    /// Makes room for somebody who has joined a swarm. The heaviest source's peers give way first, the newcomer's own among
+    /// them: if nobody is found whose source is as heavy as its own, it goes itself, so that a flood from one source takes
+    /// nothing from others.
     fn make_room(&self, now: Tick, info_hash: InfoHash, newcomer: &Announcement) {
-        let own = shard_of(hash(info_hash));
-        for shard in self.shards.iter().cycle().skip(own).take(self.shards.len()) {
-            let mut change = Change::default();
-            shard.lock().evict(now, info_hash, newcomer, &mut change);
+        let source = if newcomer.is_claim {
+            Source::Claim(Source::claimant(newcomer.source))
+        } else {
+            Source::own(newcomer.place.ip)
+        };
+        for _ in 0..GROWTH {
+            let weight = self.weights.of(source).max(LIGHT);
+            let victim = self.victim(now, info_hash, weight).filter(|victim| victim.weight >= weight);
+            let at = newcomer.port.map(|port| (newcomer.place, port));
+            let victim = victim.unwrap_or_else(|| Victim::newcomer(info_hash, at));
+            let mut change = Change::new(&self.weights);
+            self.shard(hash(victim.info_hash)).lock().evict(&victim, &mut change);
             self.tally.add(&change);
-            if change.peers() + change.swarms < 0 {
+            if !self.is_too_full() {
                 return;
             }
         }
+    }
+
+    /// Of some swarms, picked at random, and of the newcomer's own shard, who can make room best. So many, as a rule, that
+    /// one is among them whose source is heavier than the newcomer's, if there is one that fills a part of the store.
+    fn victim(&self, now: Tick, info_hash: InfoHash, weight: u32) -> Option<Victim> {
+        let mut best: Option<Victim> = None;
+        let mut looked = 0;
+        let start = fastrand::usize(..SHARDS);
+        let others = (start..start + SHARDS_LOOKED_AT).filter_map(|n| self.shards.get(n % SHARDS));
+        for shard in std::iter::once(self.shard(hash(info_hash))).chain(others) {
+            shard.lock().victims(now, &self.weights, |victim| {
+                looked += 1;
+                let victim = Victim { weight: victim.weight.max(LIGHT), ..victim };
+                if best.is_none_or(|best| victim.order() > best.order()) {
+                    best = Some(victim);
+                }
+            });
+            let has_heavy = best.is_some_and(|best| best.weight > weight);
+            if looked >= MOST || (looked >= ENOUGH && has_heavy) {
+                break;
+            }
+        }
+        best
     }
 }
 
@@ -164,7 +217,7 @@ fn shard_of(hash: u64) -> usize {
 }
 
 impl Tally {
-    fn add(&self, change: &Change) {
+    fn add(&self, change: &Change<'_>) {
         let add = |counter: &AtomicI64, more: i64| {
             if more != 0 {
                 counter.fetch_add(more, Relaxed);

@@ -3,21 +3,32 @@
 //! # Contract
 //! - A peer is an endpoint in a zone, in a swarm. Who announces from the same endpoint again is the same peer, whatever it
 //!   calls itself now.
-//! - A client that has the same id and role under an address of either family counts once in what clients are told, and is
-//!   told under both. [`Store::totals`] counts addresses.
+//! - A client that has the same id under several addresses, of either family, counts once in what clients are told, as what
+//!   its first address says: the one that was recorded first and still announces. It is told under all of them, but under
+//!   its second addresses only after everybody's first. So one that takes another's id hides itself. [`Store::totals`]
+//!   counts addresses.
+//! - An announce that claims another address than it comes from does nothing to a peer that announces from there itself, and
+//!   `stopped` ends a client only at the address that it comes from, with all ports that it had there. An endpoint that has
+//!   been silent for a few intervals goes when the same client announces from another port of the same address, unless it
+//!   announced less often than that before: two clients may share id and address.
+//! - A second address for clients that cannot use the first is told to them only, and comes and goes with its peer.
+//! - `downloaded` counts a client once, as long as it is among the last few dozen downloads of its share of the torrents.
 //! - Who asks is told of peers that it can reach, its own zone's or subnet's before others.
 //! - A peer that has not announced for the peer age, rounded down by a few thousandths, is never handed out, whether or not
 //!   housekeeping has run. Counts may include it for up to a minute longer, or a thousandth of the peer age, in swarms that
 //!   nobody asks for or that have thousands of peers.
 //! - A swarm that nobody has asked for during the peer age goes away, and its `downloaded` count with it.
-//! - The number of peers is bounded. Past the bound, small swarms that nobody has asked for lately give way: a flood of
-//!   info-hashes that are announced once each does not push out those that people use.
+//! - The number of peers is bounded. Past the bound, peers of the source that has most give way, be it the newcomer's own: a
+//!   flood from one source does not push out a torrent of another one. (A source is an address, a /64 of IPv6; peers that are
+//!   claimed are counted for who claims them, roughly.) Of equals, those in swarms that were asked for once only give way
+//!   first, the oldest of them before others; then those in small swarms that nobody has asked for lately.
 //! - Nothing is persisted, and nothing blocks: every operation takes one short lock. None looks at more than a few thousand
 //!   peers while it holds it, but when the list of a huge swarm grows by an eighth, its index doubles, or nearly all of it have
 //!   expired and are dropped in one pass: that takes milliseconds for half a million.
 //!
 //! `now` is an argument everywhere, so that tests need not wait.
 
+mod arrival;
 mod client_id;
 #[cfg(test)]
 mod contract;
@@ -28,6 +39,7 @@ mod peers;
 mod ranked;
 mod shard;
 mod swarm;
+mod weights;
 
 pub use memory::{Store, StoreOptions, Totals};
 pub use swarm::{Action, Announcement, Picked};
@@ -71,19 +83,20 @@ impl Age {
 struct Tick(u16);
 
 impl Tick {
-    /// The others of two bytes are the peer's kind.
-    const BITS: u32 = 13;
+    /// The other two bits of two bytes are for whom holds the time.
+    const BITS: u32 = 14;
     const MASK: u16 = (1 << Self::BITS) - 1;
 
     /// Ticks from then to now. None if then is not past: the workers' clocks differ by what a lock takes.
     fn since(self, then: Self) -> u16 {
         let elapsed = self.0.wrapping_sub(then.0) & Self::MASK;
-        if elapsed > Self::MASK / 2 { 0 } else { elapsed }
+        if elapsed > Self::MASK / 8 * 7 { 0 } else { elapsed }
     }
 
-    /// Whether `now` is this moment or a later one.
+    /// Whether `now` is this moment or a later one. What is still to come is a lifetime ahead at most.
     fn has_come(self, now: Self) -> bool {
-        now.0.wrapping_sub(self.0) & Self::MASK <= Self::MASK / 2
+        let ahead = self.0.wrapping_sub(now.0) & Self::MASK;
+        ahead == 0 || ahead > Self::MASK / 8 * 3
     }
 
     fn plus(self, ticks: u16) -> Self {
@@ -100,9 +113,9 @@ struct Lifetime {
 }
 
 impl Lifetime {
-    /// A count of ticks returns to where it was after eight lifetimes at least. Nothing is kept half as long as that without
+    /// A count of ticks returns to where it was after four lifetimes at least. Nothing is kept nearly as long as that without
     /// being looked at: housekeeping comes by in every one.
-    const MOST_TICKS: u16 = 1024;
+    const MOST_TICKS: u16 = 4096;
 
     fn new(age: Age) -> Self {
         let tick = age.0.div_ceil(u32::from(Self::MOST_TICKS)).max(1);
@@ -127,6 +140,85 @@ impl Lifetime {
     /// A second after `now`, or a tick if that is longer.
     fn soon(self, now: Tick) -> Tick {
         now.plus(u16::try_from(10 / self.tick).unwrap_or(1).max(1))
+    }
+}
+
+/// What is judged by how often clients announce, in ticks. They are asked to come every interval, but many come every few
+/// minutes, whatever they are told.
+#[derive(Clone, Copy, Debug)]
+struct Rhythm {
+    /// Three intervals, and 24: the longest that pass between two announces at the first and the second pace.
+    paces: [u16; 2],
+    /// Four intervals, and 60: so long may a client be silent that keeps that pace.
+    patience: [u16; 2],
+    /// Two intervals: who has announced within them is there, even if it has announced only once.
+    lately: u16,
+}
+
+/// How often an endpoint announces, in two bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Pace(u8);
+
+impl Pace {
+    /// That of an endpoint that has announced once.
+    const UNKNOWN: Self = Self(0);
+    const FAST: Self = Self(1);
+    const SLOW: Self = Self(2);
+    const SLOWEST: Self = Self(3);
+}
+
+impl Rhythm {
+    fn new(interval: Duration, life: Lifetime) -> Self {
+        let interval = u64::from(Age::new(interval).0);
+        let ticks = |n: u64| u16::try_from((n * interval).div_ceil(u64::from(life.tick))).unwrap_or(u16::MAX);
+        Self { paces: [ticks(3), ticks(24)], patience: [ticks(4), ticks(60)], lately: ticks(2) }
+    }
+
+    /// The pace of an endpoint that has just announced. One announce in between, for an event, makes it no fast one.
+    fn pace(self, before: Pace, gap: u16) -> Pace {
+        self.of_gap(gap).max(Pace(before.0.saturating_sub(1)))
+    }
+
+    fn of_gap(self, gap: u16) -> Pace {
+        let [fast, slow] = self.paces;
+        if gap <= fast {
+            Pace::FAST
+        } else if gap <= slow {
+            Pace::SLOW
+        } else {
+            Pace::SLOWEST
+        }
+    }
+
+    /// How long an endpoint that has this pace is silent at the most while it is there.
+    fn patience(self, pace: Pace) -> u16 {
+        let [fast, slow] = self.patience;
+        match pace {
+            Pace::UNKNOWN | Pace::FAST => fast,
+            Pace::SLOW => slow,
+            _ => u16::MAX,
+        }
+    }
+
+    /// How long an endpoint must be silent to be gone, when another one of the same client has announced `gap` after its
+    /// latest announce. Neither of two that are there must go, and clients of one kind keep a similar pace.
+    fn silence(self, silent: Pace, announcing: Pace, gap: Option<u16>) -> u16 {
+        let own = match gap {
+            Some(gap) if self.of_gap(gap) >= announcing => gap.saturating_mul(3),
+            _ => self.patience(announcing),
+        };
+        own.max(self.patience(silent))
+    }
+
+    /// Whether an endpoint that has been silent for so long is still there, as far as its pace tells.
+    fn is_there(self, pace: Pace, silence: u16) -> bool {
+        let [_, slow] = self.paces;
+        silence
+            <= match pace {
+                Pace::UNKNOWN | Pace::FAST => self.lately.max(1),
+                Pace::SLOW => slow,
+                _ => slow.saturating_mul(3),
+            }
     }
 }
 

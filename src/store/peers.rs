@@ -7,8 +7,9 @@ use super::client_id::ClientId;
 use super::entry::{Entry, Kind, Spot};
 use super::index::Index;
 use super::ranked::Ranked;
-use super::{Lifetime, Tick};
-use crate::bittorrent::{Ip, Nearness, Peer, Role, ZoneId};
+use super::{Lifetime, Rhythm, Tick};
+use crate::bittorrent::address::Reach;
+use crate::bittorrent::{Ip, Nearness, Peer, ZoneId};
 
 /// Up to this many peers a scan of the list is as fast as a look-up in an index, which would cost memory in every swarm.
 const SCAN: usize = 64;
@@ -24,30 +25,14 @@ const LOOKS: usize = 512;
 /// Peers by which a long list is judged.
 const SAMPLE: usize = 256;
 
-/// The peers of one family in the order of their kinds: a seed is told of leechers only, and how many there are of each kind
-/// is found by halving. 16 bytes and the list while that is short, as most of the memory of the process is in lists of a few
+/// The peers of one family in the order of their kinds: a seed is told of leechers only, second addresses come last, and how
+/// many there are of each kind is found by halving. 16 bytes and the list while that is short, as most of the memory of the process is in lists of a few
 /// peers.
 #[derive(Debug)]
 pub(super) struct Peers<A> {
     entries: ThinVec<Entry<A>>,
     /// None while the list is short.
     index: Option<Box<Index>>,
-}
-
-/// What [`Peers::upsert`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Upsert {
-    /// The peer was here already, as this.
-    Refreshed(Known),
-    /// The peer is new here.
-    Joined,
-}
-
-/// What is known of a peer besides where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Known {
-    pub(super) role: Role,
-    pub(super) id: ClientId,
 }
 
 /// How far a sweep came.
@@ -65,12 +50,6 @@ impl<A> Default for Peers<A> {
     }
 }
 
-impl<A: Ip> Entry<A> {
-    fn known(&self) -> Known {
-        Known { role: self.role(), id: self.id }
-    }
-}
-
 impl<A: Ip> Peers<A> {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
@@ -81,91 +60,180 @@ impl<A: Ip> Peers<A> {
         self.index.is_some()
     }
 
-    /// How many there are of each role: leechers, partial seeds and seeds.
+    /// How many clients have their first address here, by role: leechers, partial seeds and seeds.
     pub(super) fn counts(&self) -> [usize; 3] {
-        self.by_role().map(<[_]>::len)
+        let firsts = self.firsts();
+        let leechers = end_of(firsts, Kind::LEECHERS);
+        let others = end_of(firsts, Kind::PARTIAL_SEEDS);
+        [leechers, others - leechers, firsts.len() - others]
     }
 
-    /// The same of those that are second addresses.
-    pub(super) fn second_addresses(&self) -> [usize; 3] {
-        self.by_role().map(|entries| entries.len() - entries.partition_point(|entry| !entry.kind().is_second()))
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry<A>> {
+        self.entries.iter()
     }
 
-    fn by_role(&self) -> [&[Entry<A>]; 3] {
-        let split = |entries, last: Kind| -> (&[_], &[_]) {
-            let end = <[Entry<A>]>::partition_point(entries, |entry| entry.kind() <= last);
-            entries.split_at_checked(end).unwrap_or_default()
+    /// First addresses.
+    pub(super) fn firsts(&self) -> &[Entry<A>] {
+        self.entries.get(..self.seconds_start()).unwrap_or_default()
+    }
+
+    /// Second addresses of clients that have their first one here or in the other family.
+    pub(super) fn seconds(&self) -> &[Entry<A>] {
+        self.entries.get(self.seconds_start()..).unwrap_or_default()
+    }
+
+    pub(super) fn has_seconds(&self) -> bool {
+        self.entries.last().is_some_and(Entry::is_second)
+    }
+
+    fn seconds_start(&self) -> usize {
+        if self.has_seconds() { end_of(&self.entries, Kind::SEEDS) } else { self.entries.len() }
+    }
+
+    /// The peers that a client is told of: all, or those that download. First addresses, or second ones.
+    pub(super) fn eligible(&self, all: bool, second: bool) -> &[Entry<A>] {
+        let (entries, range) = match (second, all) {
+            (false, true) => (self.firsts(), 0..usize::MAX),
+            (false, false) => (self.firsts(), 0..end_of(self.firsts(), Kind::LEECHERS)),
+            (true, true) => (self.seconds(), 0..usize::MAX),
+            (true, false) => (self.seconds(), end_of(self.seconds(), Kind::SECOND_OTHERS)..usize::MAX),
         };
-        let (leechers, others) = split(&self.entries, Kind::LAST_LEECHER);
-        let (partial_seeds, seeds) = split(others, Kind::LAST_PARTIAL_SEED);
-        [leechers, partial_seeds, seeds]
+        entries.get(range.start..range.end.min(entries.len())).unwrap_or_default()
     }
 
-    pub(super) fn upsert(&mut self, spot: Spot<A>, id: ClientId, kind: Kind, now: Tick) -> Upsert {
-        let entry = Entry::new(spot, id, kind, now);
-        let Some((at, old)) = self.find(spot).and_then(|at| Some((at, *self.entries.get(at)?))) else {
-            self.push(entry);
-            return Upsert::Joined;
-        };
-        self.replace(at, &old, entry);
-        Upsert::Refreshed(old.known())
+    /// The peer at this spot, and where it stands.
+    pub(super) fn at(&self, spot: Spot<A>) -> Option<(usize, Entry<A>)> {
+        let at = self.find(spot)?;
+        Some((at, *self.entries.get(at)?))
     }
 
-    /// Puts an entry in the place of an old one, or where its kind has its place.
-    fn replace(&mut self, at: usize, old: &Entry<A>, entry: Entry<A>) {
-        if old.kind() != entry.kind() || old.id != entry.id {
+    /// The first address of the client of this id, if it is here, and where it stands.
+    pub(super) fn first_of(&self, id: ClientId) -> Option<(usize, Entry<A>)> {
+        let at = match &self.index {
+            None => self.entries.iter().position(|entry| entry.is_of(id) && !entry.is_second()),
+            Some(index) => index.find_client(&self.entries, id),
+        }?;
+        Some((at, *self.entries.get(at)?))
+    }
+
+    /// Puts an entry in the place of an old one, or where its kind has its place. Tells whether more than the time has changed.
+    pub(super) fn replace(&mut self, at: usize, old: &Entry<A>, entry: Entry<A>) -> bool {
+        if old.kind() != entry.kind() || old.id() != entry.id() {
             self.remove_at(at);
             self.push(entry);
-        } else if let Some(place) = self.entries.get_mut(at) {
+            return true;
+        }
+        if let Some(place) = self.entries.get_mut(at) {
             *place = entry;
-            if let Some(index) = &mut self.index {
-                index.note_client(&self.entries, at);
+        }
+        false
+    }
+
+    /// Makes the peer at this spot a first or a second address.
+    pub(super) fn rank(&mut self, spot: Spot<A>, is_second: bool) {
+        let Some((at, old)) = self.at(spot) else { return };
+        let kind = Kind::new(old.kind().role(), is_second);
+        self.replace(at, &old, Entry::new(spot, old.id(), kind, old.word(), old.seen()));
+    }
+
+    /// Where the second addresses of a client stand, the last first, so that one can be removed without moving those that are
+    /// still to come. Not all, where there are very many.
+    fn seconds_of(&self, id: ClientId) -> impl Iterator<Item = usize> + use<A> {
+        let start = self.seconds_start();
+        let ends = start..self.entries.len();
+        let found = self.entries.get(ends.clone()).unwrap_or_default().iter().rev().take(SEARCH);
+        let places: Vec<usize> = ends.rev().zip(found).filter(|(_, entry)| entry.is_of(id)).map(|(at, _)| at).collect();
+        places.into_iter()
+    }
+
+    /// The first address of a client is gone: its claimed public addresses, which only clients were told that could not reach
+    /// that one, go with it. Of the others one becomes the first, if it is `wanted`; tells whether one has. Each that goes,
+    /// `dropped` is told of.
+    pub(super) fn succeed(&mut self, id: ClientId, wanted: bool, mut dropped: impl FnMut(&Entry<A>)) -> bool {
+        if !self.has_seconds() {
+            return false;
+        }
+        let mut heir: Option<Entry<A>> = None;
+        for at in self.seconds_of(id) {
+            let Some(entry) = self.entries.get(at).copied() else { continue };
+            if entry.is_claimed() && Reach::of(entry.ip.into()) == Reach::Everywhere {
+                dropped(&entry);
+                self.remove_at(at);
+            } else if heir.is_none_or(|heir| heir.is_claimed() && !entry.is_claimed()) {
+                heir = Some(entry);
+            }
+        }
+        let heir = heir.filter(|_| wanted);
+        heir.into_iter().for_each(|heir| self.rank(heir.spot(), false));
+        heir.is_some()
+    }
+
+    /// Removes the second addresses of a client at this address that have been silent for so long that `is_gone`.
+    pub(super) fn drop_silent(
+        &mut self,
+        spot: Spot<A>,
+        id: ClientId,
+        is_gone: impl Fn(&Entry<A>) -> bool,
+        mut dropped: impl FnMut(&Entry<A>),
+    ) {
+        for at in self.seconds_of(id) {
+            let entry = self.entries.get(at).filter(|entry| entry.is_beside(spot) && is_gone(entry));
+            if let Some(entry) = entry.copied() {
+                dropped(&entry);
+                self.remove_at(at);
             }
         }
     }
 
-    /// The role of the client that has this id; of one of them, if there are several, as a rule the latest.
-    pub(super) fn role_of(&self, id: ClientId) -> Option<Role> {
-        self.entries.get(self.find_client(id)?).map(Entry::role)
-    }
-
-    /// The client of this id is in the list of first addresses in that role, or is not. It counts once if it is the same in
-    /// both. (Who takes another's id can so hide no one but behind an equal.)
-    pub(super) fn pair(&mut self, id: ClientId, first: Option<Role>) {
-        let Some((at, old)) = self.find_client(id).and_then(|at| Some((at, *self.entries.get(at)?))) else { return };
-        let is_second = first == Some(old.role());
-        if old.kind().is_second() != is_second {
-            self.replace(at, &old, Entry::new(old.spot(), id, Kind::new(old.role(), is_second), old.seen()));
-        }
-    }
-
-    /// Removes the client of that id at that endpoint, or, when it names no port, at that address, and tells what it was.
-    /// One client cannot remove another that has taken its place.
-    pub(super) fn remove(&mut self, ip: A, spot: Option<Spot<A>>, id: ClientId) -> Option<Known> {
-        let at = match spot {
-            Some(spot) => self.find(spot).filter(|&at| self.entries.get(at).is_some_and(|entry| entry.id == id)),
-            // Behind the first stretch of a huge list such a client stays until it expires.
-            None => self.entries.iter().take(SEARCH).position(|entry| entry.ip == ip && entry.id == id),
+    /// Removes a client from an address, with all its ports there. A claim removes only what was claimed. Each that goes,
+    /// `dropped` is told of.
+    pub(super) fn remove(
+        &mut self,
+        (ip, zone): (A, Option<ZoneId>),
+        port: Option<Spot<A>>,
+        id: ClientId,
+        is_claim: bool,
+        mut dropped: impl FnMut(&Entry<A>),
+    ) {
+        let may = |entry: &Entry<A>| {
+            entry.ip == ip && entry.zone == zone && entry.is_of(id) && (!is_claim || entry.is_claimed())
         };
-        let removed = self.remove_at(at?);
-        self.shrink();
-        removed
+        let before = self.len();
+        let mut remove = |peers: &mut Self, at: usize| {
+            if let Some(entry) = peers.entries.get(at).copied().filter(may) {
+                dropped(&entry);
+                peers.remove_at(at);
+            }
+        };
+        self.seconds_of(id).for_each(|at| remove(self, at));
+        // Behind the first stretch of very many second addresses, the one that is named is found all the same.
+        if let Some(at) = port.and_then(|spot| self.find(spot)) {
+            remove(self, at);
+        }
+        if let Some((at, _)) = self.first_of(id) {
+            remove(self, at);
+        }
+        if self.len() < before {
+            self.shrink();
+        }
     }
 
-    /// Removes a peer at random but this one, for want of room.
-    pub(super) fn remove_any_but(&mut self, spot: Spot<A>) -> Option<Known> {
-        if self.len() < 2 {
-            return None;
-        }
-        let at = fastrand::usize(..self.len());
-        let is_it = self.entries.get(at)?.is_at(spot);
-        self.remove_at(if is_it { (at + 1) % self.len() } else { at })
+    /// Removes the peer at this spot.
+    pub(super) fn remove_spot(&mut self, spot: Spot<A>) -> Option<Entry<A>> {
+        let at = self.find(spot)?;
+        self.remove_at(at)
+    }
+
+    /// Some peers from anywhere in the list, all of a short one.
+    pub(super) fn some(&self, most: usize) -> impl Iterator<Item = &Entry<A>> {
+        let start = fastrand::usize(..self.len().max(1));
+        self.entries.iter().cycle().skip(start).take(most.min(self.len()))
     }
 
     /// Drops peers that have expired, each of which `dropped` is told of. Looks at `most` peers of a long list, from where
     /// the latest sweep ended; at all of them when nearly all have expired, because it takes less to begin the index anew
     /// than to take one after the other out of it.
-    pub(super) fn sweep(&mut self, now: Tick, age: Lifetime, most: usize, mut dropped: impl FnMut(Known)) -> Swept {
+    pub(super) fn sweep(&mut self, now: Tick, age: Lifetime, most: usize, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
         let start = self.index.as_ref().map_or(0, |index| index.swept);
         let mut at = start;
         let mut oldest = 0;
@@ -177,7 +245,7 @@ impl<A: Ip> Peers<A> {
             let Some(entry) = self.entries.get(at) else { break };
             let elapsed = now.since(entry.seen());
             if age.is_over(elapsed) {
-                dropped(entry.known());
+                dropped(entry);
                 // Another entry may stand here now, but one that was moved from behind: not yet looked at.
                 self.remove_at(at);
             } else {
@@ -203,7 +271,7 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Drops all peers that have expired, however many that are, each of which `dropped` is told of.
-    pub(super) fn purge(&mut self, now: Tick, age: Lifetime, mut dropped: impl FnMut(Known)) -> Swept {
+    pub(super) fn purge(&mut self, now: Tick, age: Lifetime, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
         let mut oldest = 0;
         self.entries.retain(|entry| {
             let elapsed = now.since(entry.seen());
@@ -211,7 +279,7 @@ impl<A: Ip> Peers<A> {
             if stays {
                 oldest = oldest.max(elapsed);
             } else {
-                dropped(entry.known());
+                dropped(entry);
             }
             stays
         });
@@ -222,7 +290,7 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Gives memory back once most of the list is empty, so that what a swarm occupies follows how many are in it.
-    fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         if self.entries.len() < self.entries.capacity() / 4 {
             self.entries.shrink_to_fit();
             self.index.take_if(|_| self.entries.len() <= SCAN / 2);
@@ -232,18 +300,15 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// Fills `out` with peers picked at random, the nearest of those that are met. `nearness` says how near one is, at most
-    /// `nearest`; `told` is as what a peer is told, unless it cannot be. Only peers that download, unless `all`.
+    /// Fills `out` with peers picked at random of those that are eligible, the nearest of those that are met. `nearness` says
+    /// how near one is, at most `nearest`; `told` is as what a peer is told, unless it cannot be.
     pub(super) fn pick(
-        &self,
-        all: bool,
+        eligible: &[Entry<A>],
         nearest: Nearness,
         nearness: impl Fn(&Entry<A>) -> Nearness,
         told: impl Fn(&Entry<A>) -> Option<Peer<A>>,
         out: &mut Ranked<'_, A>,
     ) {
-        let [leechers, ..] = self.by_role();
-        let eligible = if all { &self.entries[..] } else { leechers };
         let offer = |entry, may_be_there: bool, out: &mut Ranked<'_, A>| {
             let nearness = nearness(entry);
             let peer = if out.wants(nearness) { told(entry) } else { None };
@@ -272,10 +337,13 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// How many other clients are at this address, among the first of the list: enough to notice that there are many.
-    pub(super) fn others_at(&self, ip: A, zone: Option<ZoneId>, id: ClientId) -> usize {
-        let is_other = |entry: &&Entry<A>| entry.ip == ip && entry.zone == zone && entry.id != id;
-        self.entries.iter().take(SEARCH).filter(is_other).count()
+    /// How many other clients are at this address at present, among the first of the list: enough to notice that there are
+    /// many. Those that others claim for them are not counted, nor those that have fallen silent: a client that crashes and
+    /// comes back is another one at another port.
+    pub(super) fn others_at(&self, spot: Spot<A>, id: ClientId, now: Tick, rhythm: Rhythm) -> usize {
+        let is_other = |entry: &&Entry<A>| entry.is_beside(spot) && !entry.is_of(id) && !entry.is_claimed();
+        let is_there = |entry: &&Entry<A>| rhythm.is_there(entry.pace(), now.since(entry.seen()));
+        self.entries.iter().take(SEARCH).filter(is_other).filter(is_there).count()
     }
 
     fn find(&self, spot: Spot<A>) -> Option<usize> {
@@ -285,14 +353,7 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    fn find_client(&self, id: ClientId) -> Option<usize> {
-        match &self.index {
-            None => self.entries.iter().position(|entry| entry.id == id),
-            Some(index) => index.find_client(&self.entries, id),
-        }
-    }
-
-    fn push(&mut self, entry: Entry<A>) {
+    pub(super) fn push(&mut self, entry: Entry<A>) {
         if self.entries.len() == self.entries.capacity() {
             // One by one at first and then by an eighth rather than by doubling, for memory's sake.
             self.entries.reserve_exact((self.entries.len() / 8).max(1));
@@ -304,6 +365,10 @@ impl<A: Ip> Peers<A> {
         }
         // From among the last to where its kind stands: past the others, one swap for each kind.
         for kind in Kind::ALL.into_iter().rev().skip(1).filter(|&kind| entry.kind() <= kind) {
+            let last = at.checked_sub(1).and_then(|last| self.entries.get(last));
+            if last.is_none_or(|last| last.kind() <= entry.kind()) {
+                break;
+            }
             // All but the newcomer are in order.
             let others = self.entries.get(..at).unwrap_or_default();
             let start = others.partition_point(|other| other.kind() <= kind);
@@ -320,10 +385,13 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    fn remove_at(&mut self, mut at: usize) -> Option<Known> {
+    pub(super) fn remove_at(&mut self, mut at: usize) -> Option<Entry<A>> {
         let removed = *self.entries.get(at)?;
         // To the end of its kind, and on to the end of each kind behind: the list stays in order.
         for kind in Kind::ALL.into_iter().filter(|&kind| kind >= removed.kind()) {
+            if at + 1 == self.entries.len() {
+                break;
+            }
             let end = self.end_behind(at, kind);
             self.swap(at, end - 1);
             at = end - 1;
@@ -332,7 +400,7 @@ impl<A: Ip> Peers<A> {
             index.forget(&self.entries, at);
         }
         self.entries.pop();
-        Some(removed.known())
+        Some(removed)
     }
 
     /// Where the peers of a kind end, when the one at `at` is on its way to the end of the list.
@@ -351,6 +419,11 @@ impl<A: Ip> Peers<A> {
         }
         self.entries.swap(a, b);
     }
+}
+
+/// Where those of a kind, and of the kinds before it, end.
+fn end_of<A: Ip>(entries: &[Entry<A>], kind: Kind) -> usize {
+    entries.partition_point(|entry| entry.kind() <= kind)
 }
 
 /// All entries, one of each of `strata` stretches of equal length before another one of any: as random as a pick of as many,
@@ -377,9 +450,10 @@ fn spread<T>(entries: &[T], strata: usize) -> impl Iterator<Item = &T> {
 #[cfg(test)]
 mod tests {
     use super::super::client_id::Prefixes;
-    use super::super::{Age, Moment};
+    use super::super::entry::Word;
+    use super::super::{Age, Moment, Pace};
     use super::*;
-    use crate::bittorrent::{Endpoint, PeerId};
+    use crate::bittorrent::{Endpoint, PeerId, Role};
     use proptest::prelude::*;
     use std::collections::HashMap;
     use std::net::Ipv4Addr;
@@ -392,8 +466,26 @@ mod tests {
         Spot { endpoint: Endpoint { ip: Ipv4Addr::new(10, a, b, 0), port: NonZeroU16::MIN }, zone: None }
     }
 
-    fn first(role: Role) -> Kind {
-        Kind::new(role, false)
+    /// Records a peer, and tells what it was before.
+    fn upsert(peers: &mut Peers<Ipv4Addr>, n: u16, role: Role, now: Tick) -> Option<Role> {
+        let entry = Entry::new(spot(n), id(n), Kind::new(role, false), Word::Own(Pace::UNKNOWN), now);
+        match peers.at(spot(n)) {
+            None => peers.push(entry),
+            Some((at, old)) => {
+                peers.replace(at, &old, entry);
+                return Some(old.kind().role());
+            }
+        }
+        None
+    }
+
+    /// Removes a peer, and tells what it was.
+    fn remove(peers: &mut Peers<Ipv4Addr>, n: u16, names_port: bool) -> Option<Role> {
+        let mut removed = None;
+        let at = (spot(n).endpoint.ip, None);
+        let port = names_port.then_some(spot(n));
+        peers.remove(at, port, id(n), false, |entry| removed = Some(entry.kind().role()));
+        removed
     }
 
     /// Those that are picked, without those that `is_told` says no to.
@@ -406,7 +498,7 @@ mod tests {
     ) -> Vec<Ipv4Addr> {
         let mut out = Vec::new();
         let told = |entry: &Entry<_>| is_told(entry).then(|| Peer { endpoint: entry.endpoint(), id: None });
-        peers.pick(all, Nearness::Zone, nearness, told, &mut Ranked::new(&mut out, want));
+        Peers::pick(peers.eligible(all, false), Nearness::Zone, nearness, told, &mut Ranked::new(&mut out, want));
         out.iter().map(|peer| peer.endpoint.ip).collect()
     }
 
@@ -419,7 +511,7 @@ mod tests {
         let [a, b] = n.to_be_bytes();
         let mut id = [7; 20];
         id[18..].copy_from_slice(&[a, b]);
-        Prefixes::default().shorten(PeerId(id))
+        Prefixes::default().shorten(PeerId(id), Tick(0), true)
     }
 
     fn tick(seconds: u64) -> Tick {
@@ -449,12 +541,10 @@ mod tests {
                 let now = tick(seconds);
                 match what {
                     0 => {
-                        let removed = peers.remove(spot(n).endpoint.ip, Some(spot(n)), id(n));
-                        prop_assert_eq!(removed.map(|known| known.role), model.remove(&n).map(|(role, _)| role));
+                        prop_assert_eq!(remove(&mut peers, n, true), model.remove(&n).map(|(role, _)| role));
                     }
                     1 => {
-                        let removed = peers.remove(spot(n).endpoint.ip, None, id(n));
-                        prop_assert_eq!(removed.map(|known| known.role), model.remove(&n).map(|(role, _)| role));
+                        prop_assert_eq!(remove(&mut peers, n, false), model.remove(&n).map(|(role, _)| role));
                     }
                     2 => {
                         let mut dropped = 0;
@@ -464,11 +554,8 @@ mod tests {
                         prop_assert_eq!(dropped, before - model.len());
                     }
                     _ => {
-                        let expected = match model.insert(n, (role, seconds)) {
-                            Some((role, _)) => Upsert::Refreshed(Known { role, id: id(n) }),
-                            None => Upsert::Joined,
-                        };
-                        prop_assert_eq!(peers.upsert(spot(n), id(n), first(role), now), expected);
+                        let expected = model.insert(n, (role, seconds)).map(|(role, _)| role);
+                        prop_assert_eq!(upsert(&mut peers, n, role, now), expected);
                     }
                 }
                 let count = |role| model.values().filter(|(other, _)| *other == role).count();
@@ -481,7 +568,7 @@ mod tests {
                 }
             }
             for n in model.keys() {
-                prop_assert!(peers.find(spot(*n)).is_some() && peers.find(spot(*n)) == peers.find_client(id(*n)));
+                prop_assert!(peers.find(spot(*n)).is_some() && peers.find(spot(*n)) == peers.first_of(id(*n)).map(|(at, _)| at));
             }
         }
 
@@ -491,10 +578,10 @@ mod tests {
             let now = tick(0);
             for n in 0..total {
                 let role = if n < seeds { Role::Seed } else { Role::Leecher };
-                peers.upsert(spot(n), id(n), first(role), now);
+                upsert(&mut peers, n, role, now);
             }
             for (all, eligible) in [(true, total), (false, total.saturating_sub(seeds))] {
-                let out = picked(&peers, want, all, far, |entry| entry.id != id(total));
+                let out = picked(&peers, want, all, far, |entry| !entry.is_of(id(total)));
                 prop_assert_eq!(out.len(), want.min(usize::from(eligible)));
                 let unique: std::collections::HashSet<_> = out.iter().collect();
                 prop_assert_eq!(unique.len(), out.len());
@@ -511,7 +598,7 @@ mod tests {
         ) {
             let mut peers = Peers::default();
             for n in 0..total {
-                peers.upsert(spot(n), id(n), first(Role::Leecher), tick(0));
+                upsert(&mut peers, n, Role::Leecher, tick(0));
             }
             let ips: std::collections::HashSet<_> = few.iter().map(|&n| spot(n).endpoint.ip).collect();
             let is_one = |entry: &Entry<Ipv4Addr>| ips.contains(&entry.ip);
@@ -539,14 +626,11 @@ mod tests {
     fn memory_follows_the_number_of_peers() {
         let mut peers = Peers::default();
         for n in 0..10_000 {
-            peers.upsert(spot(n), id(n), first(Role::Leecher), tick(0));
+            upsert(&mut peers, n, Role::Leecher, tick(0));
         }
         assert!(peers.entries.capacity() <= 12_500, "{}", peers.entries.capacity());
         for n in 0..10_000 {
-            assert_eq!(
-                peers.remove(spot(n).endpoint.ip, Some(spot(n)), id(n)),
-                Some(Known { role: Role::Leecher, id: id(n) })
-            );
+            assert_eq!(remove(&mut peers, n, true), Some(Role::Leecher));
         }
         assert!(peers.entries.capacity() <= 4, "{}", peers.entries.capacity());
         assert!(peers.index.is_none());
@@ -557,7 +641,7 @@ mod tests {
     fn every_peer_is_picked_about_equally_often() {
         let mut peers = Peers::default();
         for n in 0..100 {
-            peers.upsert(spot(n), id(n), first(Role::Leecher), tick(0));
+            upsert(&mut peers, n, Role::Leecher, tick(0));
         }
         fastrand::seed(1);
         let mut seen: HashMap<Ipv4Addr, u32> = HashMap::new();

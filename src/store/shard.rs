@@ -1,25 +1,29 @@
 //! A share of the swarms, in one lock. A plain mutex: it is held for microseconds, and never across an await.
 
-use std::cmp::Reverse;
 use std::hash::BuildHasher as _;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::client_id::Prefixes;
+use super::entry::Entry as PeerEntry;
 use super::index::SEED;
-use super::swarm::{Census, Present, Swarm};
+use super::swarm::{Census, Present, Swarm, Victim};
+use super::weights::Weights;
 use super::{Announcement, Lifetime, Picked, Tick};
-use crate::bittorrent::{InfoHash, SwarmCounts};
+use crate::bittorrent::{InfoHash, Ip, PeerId, Role, SwarmCounts};
 
 /// Buckets, and peers of long lists, that one step of housekeeping looks at.
 const STEP: usize = 256;
 
-/// Swarms of which the one that is missed least goes, when one has to.
-const CANDIDATES: usize = 8;
+/// Swarms of a shard in which somebody is looked for who can make room.
+const CANDIDATES: usize = 2;
 
 /// Buckets that are looked at for them: when so many are nearly all empty, so is the shard.
-const LOOKS: usize = 64;
+const LOOKS: usize = 32;
+
+/// Downloads that are remembered as counted.
+const COMPLETIONS: usize = 64;
 
 /// The swarms of a share of the info-hashes.
 #[derive(Debug, Default)]
@@ -27,17 +31,61 @@ pub(super) struct Shard {
     /// In boxes: the table has room for more than it holds.
     swarms: HashTable<Box<Swarm>>,
     prefixes: Prefixes,
+    completions: Completions,
+}
+
+/// The downloads that were counted last, so that a client that says again that it has finished, even after it was away, has
+/// finished once.
+#[derive(Debug, Default)]
+pub(super) struct Completions(Vec<u32>);
+
+impl Completions {
+    /// Whether this one is not known yet; it is from now on.
+    pub(super) fn is_news(&mut self, info_hash: InfoHash, peer_id: PeerId) -> bool {
+        let hash = SEED.hash_one((info_hash, peer_id));
+        let [a, b, c, d, .., slot] = hash.to_be_bytes();
+        let tag = u32::from_be_bytes([a, b, c, d]) | 1;
+        if self.0.is_empty() {
+            self.0.resize(COMPLETIONS, 0);
+        }
+        let slot = self.0.get_mut(usize::from(slot) % COMPLETIONS);
+        slot.is_some_and(|slot| std::mem::replace(slot, tag) != tag)
+    }
 }
 
 /// By how much something changed what is kept.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Change {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change<'a> {
+    weights: &'a Weights,
     pub(super) census: Census,
     pub(super) swarms: i64,
     pub(super) evicted: i64,
 }
 
-impl Change {
+impl<'a> Change<'a> {
+    /// Nothing yet. `weights` follow at once what changes.
+    pub(super) fn new(weights: &'a Weights) -> Self {
+        Self { weights, census: Census::default(), swarms: 0, evicted: 0 }
+    }
+
+    /// A peer has come.
+    pub(super) fn joined<A: Ip>(&mut self, peer: &PeerEntry<A>) {
+        self.weights.add(peer.source());
+        self.tally(peer, 1);
+    }
+
+    /// A peer has gone.
+    pub(super) fn gone<A: Ip>(&mut self, peer: &PeerEntry<A>) {
+        self.weights.remove(peer.source());
+        self.tally(peer, -1);
+    }
+
+    fn tally<A: Ip>(&mut self, peer: &PeerEntry<A>, more: i64) {
+        let [v4, v6] = &mut self.census;
+        let [seeds, others] = if A::VERSION == 4 { v4 } else { v6 };
+        *(if peer.kind().role() == Role::Seed { seeds } else { others }) += more;
+    }
+
     /// How many peers more there are.
     pub(super) fn peers(&self) -> i64 {
         self.census.iter().flatten().sum()
@@ -71,7 +119,7 @@ impl Shard {
         key: Key,
         is_to_be_kept: bool,
         announcement: &Announcement,
-        change: &mut Change,
+        change: &mut Change<'_>,
     ) -> Picked {
         let swarm = match self.swarms.entry(key.hash, |swarm| key.is(swarm), |swarm| hash(swarm.info_hash)) {
             Entry::Occupied(known) => known.into_mut(),
@@ -81,35 +129,48 @@ impl Shard {
             }
             Entry::Vacant(_) => return Picked::default(),
         };
-        swarm.announce(present, announcement, &mut self.prefixes, &mut change.census)
+        swarm.announce(present, announcement, &mut self.prefixes, &mut self.completions, change)
     }
 
     /// The counts of a swarm; zeros if there is none.
-    pub(super) fn scrape(&mut self, now: Tick, life: Lifetime, key: Key, change: &mut Change) -> SwarmCounts {
+    pub(super) fn scrape(&mut self, now: Tick, life: Lifetime, key: Key, change: &mut Change<'_>) -> SwarmCounts {
         let swarm = self.swarms.find_mut(key.hash, |swarm| key.is(swarm));
-        swarm.map(|swarm| swarm.scrape(now, life, &mut change.census)).unwrap_or_default()
+        swarm.map(|swarm| swarm.scrape(now, life, change)).unwrap_or_default()
     }
 
-    /// Makes room for somebody who has joined this swarm, here or in another shard: of a few swarms, picked at random, the
-    /// smallest goes, and of equally small ones the one that has not been asked for longest. If there is no other swarm here,
-    /// another peer of this one goes, if there is one.
-    pub(super) fn evict(&mut self, now: Tick, info_hash: InfoHash, newcomer: &Announcement, change: &mut Change) {
+    /// Looks in a few swarms, picked at random, for who can make room.
+    pub(super) fn victims(&self, now: Tick, weights: &Weights, mut found: impl FnMut(Victim)) {
         let buckets = self.swarms.num_buckets();
-        let random = std::iter::repeat_with(|| fastrand::usize(..buckets.max(1))).take(LOOKS);
-        let swarms = random.filter_map(|at| Some((at, self.swarms.get_bucket(at)?)));
-        let others = swarms.filter(|(_, swarm)| swarm.info_hash != info_hash).take(CANDIDATES);
-        let victim = others.min_by_key(|(_, swarm)| (swarm.len(), Reverse(now.since(swarm.asked)))).map(|(at, _)| at);
-        if let Some(at) = victim {
+        let start = fastrand::usize(..buckets.max(1));
+        let places = (start..buckets).chain(0..start).take(LOOKS);
+        let swarms = places.filter_map(|at| self.swarms.get_bucket(at)).take(CANDIDATES);
+        swarms.for_each(|swarm| found(swarm.victim(now, weights)));
+    }
+
+    /// Makes room: removes a peer, or a swarm that has none; a swarm goes with its last peer.
+    pub(super) fn evict(&mut self, victim: &Victim, change: &mut Change<'_>) {
+        let key = Key { info_hash: victim.info_hash, hash: hash(victim.info_hash) };
+        let Some(swarm) = self.swarms.find_mut(key.hash, |swarm| key.is(swarm)) else { return };
+        if let Some((place, port)) = victim.at {
+            swarm.evict(place, port, change);
+        }
+        if swarm.len() == 0
+            && let Some(at) = self.swarms.find_bucket_index(key.hash, |swarm| key.is(swarm))
+        {
             self.remove(at, change);
             change.evicted += 1;
-        } else if let Some(swarm) = self.swarms.find_mut(hash(info_hash), |swarm| swarm.info_hash == info_hash) {
-            swarm.displace(newcomer, &mut change.census);
         }
     }
 
     /// Drops what has expired, beginning with bucket `at`, for as long as one may hold the lock. Returns where to go on,
     /// unless that was all.
-    pub(super) fn housekeep(&mut self, now: Tick, life: Lifetime, mut at: usize, change: &mut Change) -> Option<usize> {
+    pub(super) fn housekeep(
+        &mut self,
+        now: Tick,
+        life: Lifetime,
+        mut at: usize,
+        change: &mut Change<'_>,
+    ) -> Option<usize> {
         let mut looked = 0;
         while at < self.swarms.num_buckets() {
             if looked >= STEP {
@@ -118,7 +179,7 @@ impl Shard {
             looked += 1;
             if let Some(swarm) = self.swarms.get_bucket_mut(at) {
                 let before = swarm.len();
-                let is_more = swarm.sweep(now, life, STEP, &mut change.census);
+                let is_more = swarm.sweep(now, life, STEP, change);
                 looked += if is_more { STEP } else { before - swarm.len() };
                 if is_more {
                     continue;
@@ -129,6 +190,7 @@ impl Shard {
             }
             at += 1;
         }
+        self.prefixes.age(now, life);
         None
     }
 
@@ -139,11 +201,10 @@ impl Shard {
         }
     }
 
-    fn remove(&mut self, at: usize, change: &mut Change) {
+    fn remove(&mut self, at: usize, change: &mut Change<'_>) {
         let Ok(found) = self.swarms.get_bucket_entry(at) else { return };
         let (swarm, _) = found.remove();
-        let families = change.census.iter_mut().zip(swarm.census());
-        families.for_each(|(total, gone)| total.iter_mut().zip(gone).for_each(|(total, gone)| *total -= gone));
+        swarm.forget(change);
         change.swarms -= 1;
     }
 }

@@ -4,17 +4,27 @@ use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 
+use super::arrival::{Arrival, Arriving, succeed};
 use super::client_id::{ClientId, Prefixes};
-use super::entry::{Entry, Kind, Spot};
-use super::peers::{Known, Peers, Swept, Upsert};
+use super::entry::{Entry, Spot};
+use super::peers::{Peers, Swept};
 use super::ranked::Ranked;
-use super::{Lifetime, Tick};
+use super::shard::{Change, Completions};
+use super::weights::{Source, Weights};
+use super::{Lifetime, Rhythm, Tick};
+use crate::bittorrent::address::Reach;
 use crate::bittorrent::{
     Endpoint, InfoHash, Ip, Nearness, Peer, PeerId, PeerLists, Place, Role, SwarmCounts, Views, ZoneId,
 };
 
 /// Peers of a long list that one announce looks at for those that have expired.
 const SWEEP: usize = 64;
+
+/// Clients whose first addresses have expired, and that are given another one at once. Others get theirs when they announce.
+const HEIRS: usize = 64;
+
+/// Peers of a swarm among which one is looked for that can make room.
+const LOOKS: usize = 8;
 
 /// What an announce means for a swarm.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +56,7 @@ pub struct Announcement {
 pub(super) struct Present<'a> {
     pub(super) now: Tick,
     pub(super) life: Lifetime,
+    pub(super) rhythm: Rhythm,
     pub(super) views: &'a Views,
 }
 
@@ -71,7 +82,9 @@ pub struct Picked {
     /// Other peers, under the addresses by which the announcer reaches them: those of its own family before those of the
     /// other, of each the nearest first.
     pub peers: PeerLists,
-    /// When the peer is new in the swarm: how many other clients are at its address.
+    /// How many other clients are at the peer's address at the same time, as far as their announces tell; those that others
+    /// claim for them do not count. Looked up when the peer is new in the swarm, or has turned out to announce at a slower
+    /// pace, which is when it can be compared with the others; 0 at all other times.
     pub others_at_address: usize,
 }
 
@@ -86,8 +99,7 @@ pub(super) struct Swarm {
     pub(super) info_hash: InfoHash,
     /// Of the lists as they are. A client on both families counts once.
     counts: SwarmCounts,
-    /// When somebody announced or scraped it last.
-    pub(super) asked: Tick,
+    pub(super) asked: Asked,
     /// There is nothing to be swept before.
     next_sweep: Tick,
     v4: Peers<Ipv4Addr>,
@@ -97,10 +109,67 @@ pub(super) struct Swarm {
 
 const _: () = assert!(size_of::<Swarm>() == 64);
 
+/// When somebody announced or scraped a swarm last, and whether it was the first time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked(u16);
+
+impl Asked {
+    const ONCE: u16 = 1 << Tick::BITS;
+    const AGAIN: u16 = 2 << Tick::BITS;
+
+    fn never(now: Tick) -> Self {
+        Self(now.0)
+    }
+
+    /// As it is when it is asked for now.
+    fn once_more(self, now: Tick) -> Self {
+        let before = self.0 & !Tick::MASK;
+        Self(now.0 | if before == 0 { Self::ONCE } else { Self::AGAIN })
+    }
+
+    fn last(self) -> Tick {
+        Tick(self.0 & Tick::MASK)
+    }
+
+    fn is_again(self) -> bool {
+        self.0 & Self::AGAIN != 0
+    }
+}
+
+/// A peer that can make room for another one, or a swarm that has none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Victim {
+    pub(super) info_hash: InfoHash,
+    /// Where the peer is; none of a swarm without peers.
+    pub(super) at: Option<(Place, NonZeroU16)>,
+    /// How many peers its source has.
+    pub(super) weight: u32,
+    /// Whether its swarm was asked for more than once.
+    pub(super) is_again: bool,
+    /// How long its swarm has not been asked for.
+    pub(super) idle: u16,
+    /// How many peers its swarm has.
+    pub(super) len: usize,
+}
+
+impl Victim {
+    /// The one for whom there is no room.
+    pub(super) fn newcomer(info_hash: InfoHash, at: Option<(Place, NonZeroU16)>) -> Self {
+        Self { info_hash, at, weight: 0, is_again: false, idle: 0, len: 1 }
+    }
+
+    /// The greatest goes: a peer of the heaviest source; of those, one of a swarm that was asked for once, the oldest of them;
+    /// or one of the smallest swarm, and of equally small ones of the one that has not been asked for longest.
+    pub(super) fn order(&self) -> impl Ord + use<> {
+        let len = if self.is_again { self.len } else { 0 };
+        (self.at.is_none(), self.weight, !self.is_again, std::cmp::Reverse(len), self.idle)
+    }
+}
+
 impl Swarm {
     pub(super) fn new(info_hash: InfoHash, now: Tick) -> Self {
         let counts = SwarmCounts::default();
-        Self { info_hash, counts, asked: now, next_sweep: now, v4: Peers::default(), v6: None }
+        Self { info_hash, counts, asked: Asked::never(now), next_sweep: now, v4: Peers::default(), v6: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -109,7 +178,7 @@ impl Swarm {
 
     /// Whether nothing would be lost with it.
     pub(super) fn is_over(&self, now: Tick, life: Lifetime) -> bool {
-        self.len() == 0 && (self.counts.downloaded == 0 || life.is_over(now.since(self.asked)))
+        self.len() == 0 && (self.counts.downloaded == 0 || life.is_over(now.since(self.asked.last())))
     }
 
     pub(super) fn announce(
@@ -117,16 +186,18 @@ impl Swarm {
         present: Present<'_>,
         announcement: &Announcement,
         prefixes: &mut Prefixes,
-        census: &mut Census,
+        completions: &mut Completions,
+        change: &mut Change<'_>,
     ) -> Picked {
         let Present { now, life, .. } = present;
-        self.asked = now;
-        self.sweep(now, life, SWEEP, census);
-        let id = prefixes.shorten(announcement.peer_id);
+        self.asked = self.asked.once_more(now);
+        self.sweep(now, life, SWEEP, change);
+        let is_kept = matches!(announcement.action, Action::Stay { .. }) && announcement.port.is_some();
+        let id = prefixes.shorten(announcement.peer_id, now, is_kept);
         let others_at_address = match announcement.action {
-            Action::Stay { completed } => self.stay(now, announcement, id, completed, census),
+            Action::Stay { completed } => self.stay(present, announcement, id, completed, completions, change),
             Action::Leave => {
-                self.leave(announcement, id, census);
+                self.leave(announcement, id, change);
                 0
             }
             Action::Look => 0,
@@ -137,7 +208,7 @@ impl Swarm {
             peers = self.pick(&asking);
             if asking.met_stale.get() && peers.is_empty() {
                 // So many have expired of a long list that those who have not were not met.
-                self.purge(now, life, census);
+                self.purge(now, life, change);
                 peers = self.pick(&asking);
             }
         }
@@ -145,9 +216,9 @@ impl Swarm {
     }
 
     /// The counts, for somebody who asks for no more.
-    pub(super) fn scrape(&mut self, now: Tick, life: Lifetime, census: &mut Census) -> SwarmCounts {
-        self.asked = now;
-        self.sweep(now, life, SWEEP, census);
+    pub(super) fn scrape(&mut self, now: Tick, life: Lifetime, change: &mut Change<'_>) -> SwarmCounts {
+        self.asked = self.asked.once_more(now);
+        self.sweep(now, life, SWEEP, change);
         self.counts
     }
 
@@ -155,8 +226,7 @@ impl Swarm {
     fn recount(&mut self) {
         let mut counts = self.v4.counts();
         if let Some(v6) = &self.v6 {
-            let more = v6.counts().into_iter().zip(v6.second_addresses()).map(|(all, seconds)| all - seconds);
-            counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
+            counts.iter_mut().zip(v6.counts()).for_each(|(count, more)| *count += more);
         }
         let [leechers, partial_seeds, seeds] = counts;
         self.counts = SwarmCounts {
@@ -167,25 +237,26 @@ impl Swarm {
         };
     }
 
-    /// Peers by family and role.
-    pub(super) fn census(&self) -> Census {
-        let of = |[leechers, partial_seeds, seeds]: [usize; 3]| [seeds, leechers + partial_seeds].map(signed);
-        [of(self.v4.counts()), self.v6.as_ref().map_or([0; 2], |v6| of(v6.counts()))]
+    /// All its peers are about to go with it.
+    pub(super) fn forget(&self, change: &mut Change<'_>) {
+        self.v4.iter().for_each(|entry| change.gone(entry));
+        self.v6.iter().flat_map(|v6| v6.iter()).for_each(|entry| change.gone(entry));
+    }
+
+    fn has_seconds(&self) -> bool {
+        self.v4.has_seconds() || self.v6.as_ref().is_some_and(|v6| v6.has_seconds())
     }
 
     /// Drops peers that have expired, `most` of a long list at the most. Costs nothing until the first of them can have.
     /// Tells whether there is more to be done.
-    pub(super) fn sweep(&mut self, now: Tick, life: Lifetime, most: usize, census: &mut Census) -> bool {
+    pub(super) fn sweep(&mut self, now: Tick, life: Lifetime, most: usize, change: &mut Change<'_>) -> bool {
         if !self.next_sweep.has_come(now) {
             return false;
         }
-        let [v4_census, v6_census] = census;
-        let mut singles = Singles::of(self.v6.is_some());
-        let v4 = self.v4.sweep(now, life, most, |gone| singles.tally(v4_census, gone));
-        let v6 = self.v6.as_mut().map(|v6| v6.sweep(now, life, most, |gone| tally(v6_census, gone.role, -1)));
-        self.unpair(singles);
-        self.v6.take_if(|v6| v6.len() == 0);
-        self.recount();
+        let mut bereft = Bereft::of(self.has_seconds());
+        let v4 = self.v4.sweep(now, life, most, |gone| bereft.note(gone, change));
+        let v6 = self.v6.as_mut().map(|v6| v6.sweep(now, life, most, |gone| bereft.note(gone, change)));
+        self.are_gone(bereft, change);
         self.next_sweep = match (v4, v6) {
             (Swept::Whole(v4), None) => life.end(now, v4),
             (Swept::Whole(v4), Some(Swept::Whole(v6))) => life.end(now, v4.max(v6)),
@@ -200,110 +271,192 @@ impl Swarm {
 
     /// Drops all peers of a long list that have expired, if those who have not are few, so that it takes a millisecond for
     /// half a million.
-    fn purge(&mut self, now: Tick, life: Lifetime, [v4_census, v6_census]: &mut Census) {
-        let mut singles = Singles::of(self.v6.is_some());
+    fn purge(&mut self, now: Tick, life: Lifetime, change: &mut Change<'_>) {
+        let mut bereft = Bereft::of(self.has_seconds());
         if self.v4.is_mostly_stale(now, life) {
-            self.v4.purge(now, life, |gone| singles.tally(v4_census, gone));
+            self.v4.purge(now, life, |gone| bereft.note(gone, change));
         }
         if let Some(v6) = self.v6.as_mut().filter(|v6| v6.is_mostly_stale(now, life)) {
-            v6.purge(now, life, |gone| tally(v6_census, gone.role, -1));
+            v6.purge(now, life, |gone| bereft.note(gone, change));
         }
-        self.unpair(singles);
+        self.are_gone(bereft, change);
+    }
+
+    /// Peers have left the lists.
+    fn are_gone(&mut self, Bereft(ids): Bereft, change: &mut Change<'_>) {
+        for id in ids.into_iter().flatten().take(HEIRS) {
+            succeed(&mut self.v4, self.v6.as_deref_mut(), id, change);
+        }
         self.v6.take_if(|v6| v6.len() == 0);
         self.recount();
     }
 
     fn stay(
         &mut self,
-        now: Tick,
+        present: Present<'_>,
         announcement: &Announcement,
         id: ClientId,
         completed: bool,
-        [v4_census, v6_census]: &mut Census,
+        completions: &mut Completions,
+        change: &mut Change<'_>,
     ) -> usize {
-        let &Announcement { place: Place { ip, zone }, port, role, .. } = announcement;
+        let &Announcement { place, port, role, is_claim, outside, source, peer_id, .. } = announcement;
         let Some(port) = port else { return 0 };
-        // The other is what the client has said that it is under its address of the other family.
-        let (joining, other) = match ip {
-            IpAddr::V4(ip) => {
-                let spot = Spot { endpoint: Endpoint { ip, port }, zone };
-                let joining = join(&mut self.v4, spot, id, Kind::new(role, false), now, v4_census);
-                if let Upsert::Refreshed(old) = joining.upsert {
-                    self.pair(old.id);
-                }
-                self.pair(id);
-                (joining, self.v6.as_ref().and_then(|v6| v6.role_of(id)))
+        let was_seed = completed && self.is_seed(id);
+        let claimant = Source::claimant;
+        let arriving = Arriving { present, id, role, claim: is_claim.then(|| claimant(source)) };
+        let arrival = self.arrive(&arriving, place, port, change);
+        if let Some(outside) = outside.filter(|_| !is_claim) {
+            // Its zone is that of the first address: who is told that one is told by it.
+            let seen_from = Place { ip: outside.ip, zone: place.zone };
+            if !self.speaks_for_itself(outside, port, present) {
+                self.arrive(&Arriving { claim: Some(claimant(source)), ..arriving }, seen_from, port, change);
             }
-            IpAddr::V6(ip) => {
-                let spot = Spot { endpoint: Endpoint { ip, port }, zone };
-                let first = self.v4.role_of(id);
-                let kind = Kind::new(role, first == Some(role));
-                (join(self.v6.get_or_insert_default(), spot, id, kind, now, v6_census), first)
-            }
-        };
-        // A client that says twice that it has finished has finished once.
-        let was_seed = matches!(joining.upsert, Upsert::Refreshed(Known { role: Role::Seed, .. }));
-        if completed && !was_seed && other != Some(Role::Seed) {
+        }
+        let is_first_time = completed && arrival.is_recorded && !was_seed && arrival.before != Some(Role::Seed);
+        // A client that says again that it has finished has finished once.
+        if is_first_time && (completions.is_news(self.info_hash, peer_id) || self.counts.downloaded == 0) {
             self.counts.downloaded = self.counts.downloaded.saturating_add(1);
         }
-        self.recount();
-        joining.others_at_address
+        if arrival.changed || outside.is_some() {
+            self.recount();
+        }
+        arrival.others_at_address
     }
 
-    fn leave(&mut self, announcement: &Announcement, id: ClientId, [v4_census, v6_census]: &mut Census) {
-        let &Announcement { place: Place { ip, zone }, port, .. } = announcement;
-        let (removed, census) = match ip {
-            IpAddr::V4(ip) => (self.v4.remove(ip, spot(ip, port, zone), id), v4_census),
-            IpAddr::V6(ip) => (self.v6.as_mut().and_then(|v6| v6.remove(ip, spot(ip, port, zone), id)), v6_census),
-        };
-        self.is_gone(removed, census);
-    }
-
-    /// A peer that was in the list of a family no longer is.
-    fn is_gone(&mut self, removed: Option<Known>, census: &mut [i64; 2]) {
-        let Some(Known { role, id }) = removed else { return };
-        tally(census, role, -1);
-        self.v6.take_if(|v6| v6.len() == 0);
-        self.pair(id);
-        self.recount();
-    }
-
-    /// A client that has the same role under an address of either family counts once: under the IPv4 one.
-    fn pair(&mut self, id: ClientId) {
-        if let Some(v6) = &mut self.v6 {
-            v6.pair(id, self.v4.role_of(id));
+    fn arrive(&mut self, arriving: &Arriving<'_>, place: Place, port: NonZeroU16, change: &mut Change<'_>) -> Arrival {
+        let Place { ip, zone } = place;
+        match ip {
+            IpAddr::V4(ip) => {
+                let spot = Spot { endpoint: Endpoint { ip, port }, zone };
+                arriving.join(spot, &mut self.v4, self.v6.as_deref_mut(), change)
+            }
+            IpAddr::V6(ip) => {
+                let spot = Spot { endpoint: Endpoint { ip, port }, zone };
+                arriving.join(spot, self.v6.get_or_insert_default(), Some(&mut self.v4), change)
+            }
         }
     }
 
-    fn unpair(&mut self, Singles(ids): Singles) {
-        ids.into_iter().flatten().for_each(|id| self.pair(id));
+    /// Whether a client has its first address here, as a seed.
+    fn is_seed(&self, id: ClientId) -> bool {
+        let v4 = self.v4.first_of(id).map(|(_, first)| first.kind().role());
+        let v6 = || self.v6.as_ref().and_then(|v6| v6.first_of(id)).map(|(_, first)| first.kind().role());
+        v4.or_else(v6) == Some(Role::Seed)
     }
 
-    /// Makes room by a peer at random, but not this one.
-    pub(super) fn displace(&mut self, announcement: &Announcement, [v4_census, v6_census]: &mut Census) {
-        let &Announcement { place: Place { ip, zone }, port, .. } = announcement;
-        let (removed, census) = match ip {
-            IpAddr::V4(ip) => (spot(ip, port, zone).and_then(|spot| self.v4.remove_any_but(spot)), v4_census),
+    /// Whether a peer announces from this endpoint, so that none other can be told under it by a claim.
+    fn speaks_for_itself(
+        &self,
+        Place { ip, zone }: Place,
+        port: NonZeroU16,
+        Present { now, life, .. }: Present<'_>,
+    ) -> bool {
+        fn does<A: Ip>(entry: Option<(usize, Entry<A>)>, now: Tick, life: Lifetime) -> bool {
+            entry.is_some_and(|(_, entry)| !entry.is_claimed() && !life.is_over(now.since(entry.seen())))
+        }
+        match ip {
+            IpAddr::V4(ip) => does(self.v4.at(Spot { endpoint: Endpoint { ip, port }, zone }), now, life),
             IpAddr::V6(ip) => {
-                let others = spot(ip, port, zone).zip(self.v6.as_mut());
-                (others.and_then(|(spot, v6)| v6.remove_any_but(spot)), v6_census)
+                let spot = Spot { endpoint: Endpoint { ip, port }, zone };
+                does(self.v6.as_ref().and_then(|v6| v6.at(spot)), now, life)
             }
-        };
-        self.is_gone(removed, census);
+        }
     }
 
-    /// The announcer's own family first: it is sure to reach that one.
+    fn leave(&mut self, announcement: &Announcement, id: ClientId, change: &mut Change<'_>) {
+        let &Announcement { place, port, is_claim, outside, .. } = announcement;
+        self.depart(place, port, id, is_claim, change);
+        if let Some(Place { ip, .. }) = outside {
+            self.depart(Place { ip, zone: place.zone }, port, id, true, change);
+        }
+    }
+
+    /// Removes a client from an address.
+    fn depart(
+        &mut self,
+        Place { ip, zone }: Place,
+        port: Option<NonZeroU16>,
+        id: ClientId,
+        is_claim: bool,
+        change: &mut Change<'_>,
+    ) {
+        let mut bereft = Bereft::of(self.has_seconds());
+        let before = self.len();
+        match ip {
+            IpAddr::V4(ip) => {
+                let gone = |entry: &Entry<_>| bereft.note(entry, change);
+                self.v4.remove((ip, zone), spot(ip, port, zone), id, is_claim, gone);
+            }
+            IpAddr::V6(ip) => {
+                let gone = |entry: &Entry<_>| bereft.note(entry, change);
+                if let Some(v6) = &mut self.v6 {
+                    v6.remove((ip, zone), spot(ip, port, zone), id, is_claim, gone);
+                }
+            }
+        }
+        if self.len() < before {
+            self.are_gone(bereft, change);
+        }
+    }
+
+    /// The peer of the heaviest source, of a few.
+    pub(super) fn victim(&self, now: Tick, weights: &Weights) -> Victim {
+        fn heaviest<A: Ip>(peers: &Peers<A>, weights: &Weights) -> Option<(u32, (Place, NonZeroU16))> {
+            let of = |entry: &Entry<A>| {
+                let Endpoint { ip, port } = entry.endpoint();
+                (weights.of(entry.source()), (Place { ip: ip.into(), zone: entry.zone }, port))
+            };
+            peers.some(LOOKS).map(of).max_by_key(|(weight, _)| *weight)
+        }
+        let v4 = heaviest(&self.v4, weights);
+        let v6 = self.v6.as_ref().and_then(|v6| heaviest(v6, weights));
+        let heaviest = v4.into_iter().chain(v6).max_by_key(|(weight, _)| *weight);
+        Victim {
+            info_hash: self.info_hash,
+            at: heaviest.map(|(_, at)| at),
+            weight: heaviest.map_or(u32::MAX, |(weight, _)| weight),
+            is_again: self.asked.is_again(),
+            idle: now.since(self.asked.last()),
+            len: self.len(),
+        }
+    }
+
+    /// Removes a peer, to make room.
+    pub(super) fn evict(&mut self, Place { ip, zone }: Place, port: NonZeroU16, change: &mut Change<'_>) {
+        let mut bereft = Bereft::of(self.has_seconds());
+        match ip {
+            IpAddr::V4(ip) => {
+                let removed = self.v4.remove_spot(Spot { endpoint: Endpoint { ip, port }, zone });
+                removed.into_iter().for_each(|gone| bereft.note(&gone, change));
+            }
+            IpAddr::V6(ip) => {
+                let spot = Spot { endpoint: Endpoint { ip, port }, zone };
+                let removed = self.v6.as_mut().and_then(|v6| v6.remove_spot(spot));
+                removed.into_iter().for_each(|gone| bereft.note(&gone, change));
+            }
+        }
+        self.are_gone(bereft, change);
+    }
+
+    /// The announcer's own family first: it is sure to reach that one. Second addresses come after all first ones.
     fn pick(&self, asking: &Asking<'_>) -> PeerLists {
         let Announcement { want, place, .. } = *asking.announcement;
         let none = Peers::default();
         let v6 = self.v6.as_deref().unwrap_or(&none);
         let mut peers = PeerLists::default();
-        if place.ip.is_ipv4() {
-            asking.pick(&self.v4, want, &mut peers.v4);
-            asking.pick(v6, want - peers.v4.len(), &mut peers.v6);
-        } else {
-            asking.pick(v6, want, &mut peers.v6);
-            asking.pick(&self.v4, want - peers.v6.len(), &mut peers.v4);
+        for is_second in [false, true] {
+            let room = want.saturating_sub(peers.len());
+            if room == 0 || (is_second && !self.has_seconds()) {
+                break;
+            }
+            if place.ip.is_ipv4() {
+                let told = asking.pick(&self.v4, is_second, room, &mut peers.v4);
+                asking.pick(v6, is_second, room - told, &mut peers.v6);
+            } else {
+                let told = asking.pick(v6, is_second, room, &mut peers.v6);
+                asking.pick(&self.v4, is_second, room - told, &mut peers.v4);
+            }
         }
         peers
     }
@@ -313,42 +466,18 @@ fn spot<A: Ip>(ip: A, port: Option<NonZeroU16>, zone: Option<ZoneId>) -> Option<
     port.map(|port| Spot { endpoint: Endpoint { ip, port }, zone })
 }
 
-/// What became of a peer that announced.
-struct Joining {
-    upsert: Upsert,
-    /// When it is new, how many others are at its address.
-    others_at_address: usize,
-}
+/// Clients whose first address is gone, so that they may count under another one. Not kept where nobody has another.
+struct Bereft(Option<Vec<ClientId>>);
 
-fn join<A: Ip>(
-    peers: &mut Peers<A>,
-    spot: Spot<A>,
-    id: ClientId,
-    kind: Kind,
-    now: Tick,
-    census: &mut [i64; 2],
-) -> Joining {
-    let upsert = peers.upsert(spot, id, kind, now);
-    if let Upsert::Refreshed(old) = upsert {
-        tally(census, old.role, -1);
-    }
-    tally(census, kind.role(), 1);
-    let others_at_address = if upsert == Upsert::Joined { peers.others_at(spot.endpoint.ip, spot.zone, id) } else { 0 };
-    Joining { upsert, others_at_address }
-}
-
-/// Clients whose IPv4 address has expired, so that from now on they count under their IPv6 one. Not kept where there is none.
-struct Singles(Option<Vec<ClientId>>);
-
-impl Singles {
-    fn of(is_dual_stack: bool) -> Self {
-        Self(is_dual_stack.then(Vec::new))
+impl Bereft {
+    fn of(has_seconds: bool) -> Self {
+        Self(has_seconds.then(Vec::new))
     }
 
-    fn tally(&mut self, census: &mut [i64; 2], gone: Known) {
-        tally(census, gone.role, -1);
-        if let Some(ids) = &mut self.0 {
-            ids.push(gone.id);
+    fn note<A: Ip>(&mut self, gone: &Entry<A>, change: &mut Change<'_>) {
+        change.gone(gone);
+        if let Some(ids) = self.0.as_mut().filter(|_| !gone.is_second()) {
+            ids.push(gone.id());
         }
     }
 }
@@ -364,14 +493,26 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    fn pick<A: Ip>(&self, peers: &Peers<A>, want: usize, out: &mut Vec<Peer<A>>) {
+    /// Adds peers of one list. Tells how many.
+    fn pick<A: Ip>(&self, peers: &Peers<A>, is_second: bool, want: usize, out: &mut Vec<Peer<A>>) -> usize {
         let &Announcement { place, role, .. } = self.announcement;
         let (own, zone, now) = (A::of(place.ip), place.zone, self.present.now);
-        out.reserve_exact(want.min(peers.len()));
-        let mut ranked = Ranked::new(out, want);
         let nearness = |entry: &Entry<A>| Nearness::of(own, zone, entry.ip, entry.zone);
         let nearest = Nearness::nearest(own, zone);
-        peers.pick(role.downloads(), nearest, nearness, |entry| self.told(entry, now), &mut ranked);
+        let eligible = peers.eligible(role.downloads(), is_second);
+        let told = |entry: &Entry<A>| self.told(entry, now);
+        if is_second {
+            let mut more = Vec::new();
+            Peers::pick(eligible, nearest, nearness, told, &mut Ranked::new(&mut more, want));
+            // Behind one NAT, others may have been told under the same address and port.
+            more.retain(|peer| !out.iter().any(|other| other.endpoint == peer.endpoint));
+            let told = more.len();
+            out.append(&mut more);
+            return told;
+        }
+        out.reserve_exact(want.min(eligible.len()));
+        Peers::pick(eligible, nearest, nearness, told, &mut Ranked::new(out, want));
+        out.len()
     }
 
     /// As what the announcer is told of a peer, unless it has expired, is the announcer itself or cannot be reached.
@@ -383,23 +524,28 @@ impl Asking<'_> {
         }
         let mut endpoint = entry.endpoint();
         let peer = Place { ip: endpoint.ip.into(), zone: entry.zone };
-        if entry.id == self.id || (peer == place && Some(endpoint.port) == port) {
+        if entry.is_of(self.id) || (peer == place && Some(endpoint.port) == port) {
+            return None;
+        }
+        if entry.is_claimed_second() && self.reaches_the_first_of(peer) {
             return None;
         }
         endpoint.ip = self.present.views.address_for(place, peer).and_then(A::of)?;
-        Some(Peer { endpoint, id: if ids { self.prefixes.restore(entry.id) } else { None } })
+        Some(Peer { endpoint, id: if ids { self.prefixes.restore(entry.id()) } else { None } })
     }
-}
 
-/// So many more peers of that role.
-fn tally([seeds, others]: &mut [i64; 2], role: Role, more: i64) {
-    *(if role == Role::Seed { seeds } else { others }) += more;
+    /// Whether the announcer can use the first address of a client whose public address this is, claimed for those who cannot.
+    fn reaches_the_first_of(&self, outside: Place) -> bool {
+        let ip = match outside.ip {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
+        };
+        let asks = self.announcement.place;
+        let reaches = || self.present.views.address_for(asks, Place { ip, ..outside }).is_some();
+        Reach::of(outside.ip) == Reach::Everywhere && reaches()
+    }
 }
 
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-fn signed(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }

@@ -54,8 +54,8 @@ fn s4_2_x_real_ip_with_x() {
     }
     let lower_case = connection.announce_with(&announce("t", "a"), &[("x-real-ip", "10.0.0.9")]);
     assert_eq!(lower_case.external_ip(), "10.0.0.9");
-    // One client, so that its IPv6 address does not count once more.
-    assert_eq!(server.announce(&observer("t").numwant(1)).counts(), [0, 4, 0]);
+    // One client, however many addresses it has.
+    assert_eq!(server.announce(&observer("t").numwant(1)).counts(), [0, 1, 0]);
 }
 
 #[test]
