@@ -16,7 +16,7 @@ use tokio::task::LocalSet;
 
 use crate::clock::Lookout;
 use crate::config::{Config, ConfigError, Forward, ForwardsFile};
-use crate::forward::{Engine, ForwarderOptions, Forwarders};
+use crate::forward::{Engine, ForwardOptions, ForwarderOptions, Forwarders};
 use crate::frontend::client_address::ClientAddress;
 use crate::frontend::connections::Connections;
 use crate::frontend::descriptors;
@@ -115,7 +115,10 @@ impl App {
         let (forwarders, forward) = match &config.forward {
             None => (None, None),
             Some(Forward { file, options }) => {
-                let (forwarders, engine) = Forwarders::new(options, &metrics).map_err(StartError::Forwarder)?;
+                let max_exchanges = options.max_exchanges.or(Some(descriptors::for_exchanges(descriptors)));
+                let options = ForwardOptions { max_exchanges, ..options.clone() };
+                let (forwarders, engine) = Forwarders::new(&options, &metrics).map_err(StartError::Forwarder)?;
+                forwarders.listens_at(listening.iter().filter_map(Listening::socket_address).collect());
                 if let Some(registry) = &mut registry {
                     Metrics::register_forwarders(registry, forwarders.sampler());
                 }

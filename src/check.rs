@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use tokio::task::LocalSet;
 
-use crate::forward::{ForwardError, ForwarderOptions, probe};
+use crate::forward::{ForwardError, ForwarderOptions, Proxies, probe};
 
 /// How the check went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,16 +17,23 @@ pub struct Report {
     pub all_well: bool,
 }
 
-/// Asks all at once. The entries themselves have been checked when they were read.
+/// Asks all at once, as the tracker itself would. The entries have been checked when they were read. `deadline` is how long
+/// an announce may wait for them.
 ///
 /// # Errors
 /// The system gives no event loop.
-pub fn run(forwarders: &[ForwarderOptions], offline: bool) -> io::Result<Report> {
+pub fn run(
+    forwarders: &[ForwarderOptions],
+    proxies: &Proxies,
+    deadline: Duration,
+    offline: bool,
+) -> io::Result<Report> {
     if offline || forwarders.is_empty() {
         return Ok(Report { text: format!("The file is valid. Forwarders: {}.\n", forwarders.len()), all_well: true });
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let rows = LocalSet::new().block_on(&runtime, join_all(forwarders.iter().map(row)));
+    let rows =
+        LocalSet::new().block_on(&runtime, join_all(forwarders.iter().map(|options| row(options, proxies, deadline))));
     // A look-up of a name may hang for as long as it likes; nobody waits for it any more.
     runtime.shutdown_background();
     let all_well = rows.iter().all(|(_, is_well)| *is_well);
@@ -35,11 +42,11 @@ pub fn run(forwarders: &[ForwarderOptions], offline: bool) -> io::Result<Report>
     Ok(Report { text: table(&rows), all_well })
 }
 
-async fn row(options: &ForwarderOptions) -> ([String; 6], bool) {
+async fn row(options: &ForwarderOptions, proxies: &Proxies, deadline: Duration) -> ([String; 6], bool) {
     let protocol = options.uri.scheme().to_owned();
     let name = options.name.escape_debug().to_string();
     let start = Instant::now();
-    let result = probe(options).await;
+    let result = probe(options, proxies, deadline).await;
     let latency = |latency: Duration| format!("{:.0} ms", latency.as_secs_f64() * 1000.0);
     match result {
         Ok(probed) => {

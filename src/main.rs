@@ -99,9 +99,9 @@ fn begin(output: &LogOutput) -> Result<Begun, Failure> {
             listen.iter().try_for_each(healthcheck::check).map_err(|error| Failure(error, 1))?;
             Ok(Begun::Done(ExitCode::SUCCESS))
         }
-        Task::Check { forwarders, offline } => {
+        Task::Check { forwarders, proxies, deadline, offline } => {
             let Report { text, all_well } =
-                check::run(&forwarders, offline).map_err(|error| Failure(error.to_string(), 1))?;
+                check::run(&forwarders, &proxies, deadline, offline).map_err(|error| Failure(error.to_string(), 1))?;
             print(&text);
             Ok(Begun::Done(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
         }

@@ -52,6 +52,8 @@ pub struct Metrics {
     exchange_duration: Family<ForwarderLabels, Histogram, fn() -> Histogram>,
     upstream_peers: Family<ForwarderLabels, Counter>,
     skipped: Family<SkippedLabels, Counter>,
+    /// Exchanges with upstream trackers that had to wait for others to end.
+    pub forward_delayed: Counter,
     /// How announces that forwarders take part in fared.
     pub waits: WaitMetrics,
     /// What came over UDP and was no announce or scrape that could be answered.
@@ -242,6 +244,7 @@ impl Metrics {
             exchange_duration: Family::new_with_constructor(latencies),
             upstream_peers: Family::default(),
             skipped: Family::default(),
+            forward_delayed: Counter::default(),
             waits: WaitMetrics {
                 saved: of(&waits, "saved"),
                 done: of(&waits, "done"),
@@ -314,6 +317,11 @@ impl Metrics {
             "retracker_forward_skipped",
             "Exchanges with upstream trackers that were not begun",
             self.skipped.clone(),
+        );
+        registry.register(
+            "retracker_forward_exchanges_delayed",
+            "Exchanges with upstream trackers that waited because as many were under way as may be",
+            self.forward_delayed.clone(),
         );
     }
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use retracker::forward::{AnnouncedIp, ForwarderOptions, Torrents, probe};
+use retracker::forward::{AnnouncedIp, ForwarderOptions, Proxies, Torrents, probe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -33,6 +33,8 @@ async fn exchange(pieces: &[&[u8]]) -> String {
         host: None,
         timeout: Some(TIMEOUT),
         numwant: None,
+        rate: None,
+        ca: None,
         torrents: Torrents::All,
     };
     let tracker = async {
@@ -42,7 +44,7 @@ async fn exchange(pieces: &[&[u8]]) -> String {
         }
     };
     let told = tokio::select! {
-        told = probe(&options) => told,
+        told = probe(&options, &Proxies::default(), TIMEOUT) => told,
         () = tracker => unreachable!("it does not end"),
     };
     match told {

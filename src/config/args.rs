@@ -75,6 +75,11 @@ pub(super) struct Args {
     #[arg(short = 't', long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub(super) forward_timeout: Option<String>,
 
+    /// Exchanges with upstream trackers that may be under way at once; others wait. [env: MAX_EXCHANGES]
+    /// [default: what the limit of open files allows]
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub(super) max_exchanges: Option<String>,
+
     /// Peers to keep at most; past it, swarms that are rarely asked for are dropped. [env: MAX_PEERS]
     /// [default: 2000000]
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]

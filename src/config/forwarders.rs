@@ -14,7 +14,10 @@ use url::Url;
 use super::ConfigError;
 use super::yaml::{self, Entry, Mapping, Once, Optional, Problem, Text};
 use crate::bittorrent::InfoHash;
-use crate::forward::{self, AnnouncedIp, ForwarderOptions, Torrents};
+use crate::forward::{self, AnnouncedIp, Authorities, ForwarderOptions, Torrents};
+
+/// The longest name of a forwarder, in bytes: it stands in every log line and metric of its.
+const MAX_NAME: usize = 200;
 
 /// Reads and checks the file. `setting` is what named it.
 pub(super) fn read(setting: &'static str, path: &Path) -> Result<Vec<ForwarderOptions>, ConfigError> {
@@ -121,6 +124,8 @@ struct Common {
     numwant: Option<u32>,
     #[serde(default, deserialize_with = "rate")]
     rate: Option<NonZeroU32>,
+    #[serde(default, deserialize_with = "ca")]
+    ca: Option<Authorities>,
     #[serde(default, deserialize_with = "info_hashes")]
     only: Option<BTreeSet<InfoHash>>,
     #[serde(default, deserialize_with = "info_hashes")]
@@ -131,7 +136,7 @@ struct Common {
 
 impl File {
     fn into_options(self) -> Vec<ForwarderOptions> {
-        let Common { timeout, numwant, rate, only, except, forwarders } = match self {
+        let Common { timeout, numwant, rate, ca, only, except, forwarders } = match self {
             Self::Plain(entries) => return entries.into_iter().map(|Mapping(options)| options).collect(),
             Self::WithCommon(common) => common,
         };
@@ -142,6 +147,8 @@ impl File {
                 timeout: options.timeout.or(timeout),
                 numwant: options.numwant.or(numwant),
                 rate: options.rate.or(rate),
+                // Those that are not asked over TLS have no use for it.
+                ca: options.ca.or_else(|| ca.clone().filter(|_| options.uri.scheme() == "https")),
                 // An entry's own list stands in the place of the common one.
                 torrents: if options.torrents == Torrents::All { torrents.clone() } else { options.torrents },
                 ..options
@@ -208,7 +215,7 @@ impl Entry for Written {
 struct Written {
     #[serde(deserialize_with = "uri")]
     uri: Url,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "name")]
     name: Option<String>,
     #[serde(default, deserialize_with = "ip")]
     ip: Option<AnnouncedIp>,
@@ -220,6 +227,8 @@ struct Written {
     numwant: Option<u32>,
     #[serde(default, deserialize_with = "rate")]
     rate: Option<NonZeroU32>,
+    #[serde(default, deserialize_with = "ca")]
+    ca: Option<Authorities>,
     #[serde(default, deserialize_with = "info_hashes")]
     only: Option<BTreeSet<InfoHash>>,
     #[serde(default, deserialize_with = "info_hashes")]
@@ -238,6 +247,7 @@ impl Written {
             timeout: self.timeout,
             numwant: self.numwant,
             rate: self.rate,
+            ca: self.ca,
             torrents: torrents(self.only, self.except),
         }
     }
@@ -255,6 +265,28 @@ fn uri<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
             scheme => Err(wrong(&format!("has the scheme \"{scheme}\", only http, https and udp are supported"))),
         }
     }))
+}
+
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    deserializer.deserialize_option(Optional(|text: &str| {
+        // It stands in log lines and in labels: a line break in it would be a line of its own.
+        let wrong = |what| format!("name is \"{}\", {what}", text.escape_debug());
+        let is_odd = |c: char| {
+            c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
+        match text.trim() {
+            "" => Err(wrong("expected a name such as example")),
+            name if name.chars().any(is_odd) => {
+                Err(wrong("expected a name without line breaks and control characters"))
+            }
+            name if name.len() > MAX_NAME => Err(wrong("expected a name of at most 200 bytes")),
+            name => Ok(name.to_owned()),
+        }
+    }))
+}
+
+fn ca<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Authorities>, D::Error> {
+    deserializer.deserialize_option(Optional(|text: &str| Authorities::read(Path::new(text))))
 }
 
 fn ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AnnouncedIp>, D::Error> {
@@ -421,7 +453,7 @@ forwarders:
         );
         assert_eq!(
             problem("- uri: http://a/announce\n- <<: {uri: http://b/announce, port: 3}\n"),
-            "2: unknown field `port`, expected one of `uri`, `name`, `ip`, `host`, `timeout`, `numwant`, `rate`, `only`, `except`"
+            "2: unknown field `port`, expected one of `uri`, `name`, `ip`, `host`, `timeout`, `numwant`, `rate`, `ca`, `only`, `except`"
         );
     }
 
@@ -533,12 +565,18 @@ forwarders:
             "only: []\nexcept: []\n",
             "numwant: 10\nforwarders:\n  - uri: http://a/announce\n    numwant: none\n",
             "numwant: 10\nforwarders:\n  - uri: http://a/announce\n  - uri: http://a:0/announce\n",
+            "- uri: http://b/announce\n- uri: http://a/announce\n  name: \"a\\nb\"\n",
+            "- uri: http://a/announce\n  name: |\n    a\n    b\n",
+            "- uri: http://a/announce\n  name: \"\\e[1m\"\n",
+            "- uri: http://a/announce\n  name: ' '\n",
+            "- uri: http://b/announce\n- uri: https://a/announce\n  ca: /nowhere/ca.pem\n",
+            "- uri: https://a/announce\n  ca: Cargo.toml\n",
         ]
         .into_iter()
         .map(problem)
         .collect();
         insta::assert_snapshot!(told.join("\n"), @r#"
-        2: unknown field `url`, expected one of `uri`, `name`, `ip`, `host`, `timeout`, `numwant`, `rate`, `only`, `except`
+        2: unknown field `url`, expected one of `uri`, `name`, `ip`, `host`, `timeout`, `numwant`, `rate`, `ca`, `only`, `except`
         2: ip is "example.com", expected an address such as 192.168.1.15, or client
         3: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce
         1: uri has the scheme "ftp", only http, https and udp are supported, expected an announce URL such as http://tracker.example:8080/announce
@@ -564,11 +602,17 @@ forwarders:
         2: it has both `only` and `except`, expected one of them
         1: found a text, expected a list of entries such as `- uri: http://1.2.3.4/announce`
         1: invalid type: integer `7`, expected a list
-        2: unknown field `timeouts`, expected one of `timeout`, `numwant`, `rate`, `only`, `except`, `forwarders`
+        2: unknown field `timeouts`, expected one of `timeout`, `numwant`, `rate`, `ca`, `only`, `except`, `forwarders`
         1: timeout is "61", expected seconds from 0.1 to 60, such as 10
         1: it has both `only` and `except`, expected one of them
         4: numwant is "none", expected a whole number from 1 to 1000, such as 200
         4: its uri names port 0, where nothing can listen
+        3: name is "a\nb", expected a name without line breaks and control characters
+        2: name is "a\nb\n", expected a name without line breaks and control characters
+        2: name is "\u{1b}[1m", expected a name without line breaks and control characters
+        2: name is " ", expected a name such as example
+        3: ca: /nowhere/ca.pem cannot be read (No such file or directory (os error 2))
+        2: ca: Cargo.toml holds no certificate, expected a PEM file with `-----BEGIN CERTIFICATE-----`
         "#);
     }
 }

@@ -18,7 +18,7 @@ use clap::{CommandFactory, FromArgMatches};
 use thiserror::Error;
 
 use crate::bittorrent::Views;
-use crate::forward::{ForwardOptions, ForwarderOptions};
+use crate::forward::{ForwardOptions, ForwarderOptions, Proxies};
 use crate::frontend::client_address::ClientAddressOptions;
 use crate::frontend::connections::ConnectionOptions;
 use crate::frontend::hosts::HostName;
@@ -107,6 +107,10 @@ pub enum Task {
     Check {
         /// The upstream trackers.
         forwarders: Vec<ForwarderOptions>,
+        /// The proxies through which they are asked.
+        proxies: Proxies,
+        /// How long an announce may wait for them.
+        deadline: Duration,
         /// Whether the file alone is to be checked.
         offline: bool,
     },
@@ -172,7 +176,8 @@ pub fn read(
         Some(Command::Healthcheck) => return Ok(Task::Healthcheck { listen }),
         Some(Command::Check { offline }) => {
             let file = forwards_file(&args, &env).ok_or_else(|| ConfigError::Usage(NOTHING_TO_CHECK.to_owned()))?;
-            return Ok(Task::Check { forwarders: file.read()?, offline });
+            let (proxies, deadline) = (Proxies::from_env(&env), forward_timeout(&args, &env)?);
+            return Ok(Task::Check { forwarders: file.read()?, proxies, deadline, offline });
         }
         None => {}
     }
@@ -191,9 +196,12 @@ pub fn read(
         .parse("a whole number from 1 to 1000000000, such as 2000000", |text| {
             text.parse().ok().filter(|peers| (1..=1_000_000_000).contains(peers))
         })?;
-    let timeout = Setting { flag: "-t/--forward-timeout", variable: "FORWARD_TIMEOUT" }
-        .value(args.forward_timeout.as_deref(), &env)
-        .parse("seconds above 0 and up to 60, such as 2 or 0.5", |text| in_range(text, 60.0))?;
+    let deadline = forward_timeout(&args, &env)?;
+    let max_exchanges = Setting { flag: "--max-exchanges", variable: "MAX_EXCHANGES" }
+        .value(args.max_exchanges.as_deref(), &env)
+        .parse("a whole number from 1 to 1000000, such as 1024", |text| {
+            text.parse().ok().filter(|exchanges| (1..=1_000_000).contains(exchanges))
+        })?;
     let local_only_after = Setting { flag: "--local-only-after", variable: "LOCAL_ONLY_AFTER" }
         .value(args.local_only_after.as_deref(), &env)
         .parse("a whole number from 1 to 4294967295, such as 3", |text| text.parse().ok())?;
@@ -213,8 +221,8 @@ pub fn read(
     let forward = match forwards_file(&args, &env) {
         None => None,
         Some(file) => {
-            let deadline = Duration::from_secs_f64(timeout.unwrap_or(2.0));
-            let options = ForwardOptions { forwarders: file.read()?, deadline, peer_age };
+            let proxies = Proxies::from_env(&env);
+            let options = ForwardOptions { forwarders: file.read()?, deadline, peer_age, max_exchanges, proxies };
             Some(Forward { file, options })
         }
     };
@@ -254,6 +262,13 @@ const TOTAL: Setting = Setting { flag: "--max-connections", variable: "MAX_CONNE
 const PER_ADDRESS: Setting = Setting { flag: "--max-connections-per-address", variable: "MAX_CONNECTIONS_PER_ADDRESS" };
 
 const NOTHING_TO_CHECK: &str = "there is nothing to check, expected a file of forwarders with -f or FORWARDS_FILE";
+
+fn forward_timeout(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Duration, ConfigError> {
+    let seconds = Setting { flag: "-t/--forward-timeout", variable: "FORWARD_TIMEOUT" }
+        .value(args.forward_timeout.as_deref(), env)
+        .parse("seconds above 0 and up to 60, such as 2 or 0.5", |text| in_range(text, 60.0))?;
+    Ok(Duration::from_secs_f64(seconds.unwrap_or(2.0)))
+}
 
 fn forwards_file(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Option<ForwardsFile> {
     let value = Setting { flag: "-f/--forwards", variable: "FORWARDS_FILE" }.value(args.forwards.as_deref(), env);

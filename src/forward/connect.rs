@@ -1,15 +1,16 @@
-//! How connections to upstream trackers are made: the connector under awc, with TLS of our own, and a stream that
+//! How connections to upstream trackers are made: the connector under awc, with proxies and TLS of our own, and a stream that
 //! shows awc a reply as it understands it.
 //!
-//! awc's own TLS would leave no place for the mending, so awc is built without it and told that everything is
-//! `http://`. Of the two clients of a thread one connects plainly, the other does TLS with the name in the URI. The
-//! address to dial is never the connector's affair: it comes with the request, already examined.
+//! awc's own TLS would leave no place for the mending, so awc is built without it and told that everything is `http://`.
+//! What else a connection needs comes with the request: the address to dial, already examined, by awc's own means, and a
+//! [`Route`] beside awc, which has no room for one.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{self, Context, Poll};
 use std::time::Duration;
 
@@ -18,76 +19,67 @@ use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use actix_web::rt::net::{ActixStream, Ready};
 use awc::http::Uri;
 use futures::future::LocalBoxFuture;
+use rustix::io::Errno;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::reply::{HEAD_READ, MAX_READ, Reply, StreamError};
+use super::error::is_shortage;
+use super::proxy::{Proxy, Target};
+use super::reply::{HEAD_READ, MAX_RAW, MAX_READ, Reply, StreamError};
 
 tokio::task_local! {
-    /// When the connector gives an address up. awc has no such thing for one request, but polls the connector within
-    /// the request's own task.
-    static CONNECT_BY: Instant;
+    /// How the request that this task sends gets there. awc has no such thing for one request, but polls the connector
+    /// within the request's own task.
+    static ROUTE: Route;
 }
 
-/// Runs an exchange whose TCP connection must stand by `by`; an exchange outside of this has no such bound.
-pub(super) async fn connecting_by<F: Future>(by: Instant, exchange: F) -> F::Output {
-    CONNECT_BY.scope(by, exchange).await
+/// How a request gets to an upstream tracker.
+#[derive(Clone, Default)]
+pub(super) struct Route {
+    /// When the address is given up; never before the whole exchange if none.
+    pub(super) connect_by: Option<Instant>,
+    /// For TLS.
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    /// The proxy whose address is dialled, and where it is to connect us.
+    pub(super) tunnel: Option<(Arc<Proxy>, Target)>,
+    /// What goes before the path in the request's first line, for a proxy that takes requests.
+    pub(super) absolute: Option<String>,
 }
 
-/// This thread's client: awc's are bound to the thread that uses them.
-///
-/// The error is a fault of the TLS library's, and says which.
-pub(super) fn client(tls: bool) -> Result<awc::Client, String> {
+/// Sends a request along a route.
+pub(super) async fn along<F: Future>(route: Route, exchange: F) -> F::Output {
+    ROUTE.scope(route, exchange).await
+}
+
+/// This thread's client: awc's are bound to the thread that uses them. The error is a fault of the thread's.
+pub(super) fn client() -> Result<awc::Client, String> {
     thread_local! {
-        static PLAIN: RefCell<Option<awc::Client>> = const { RefCell::new(None) };
-        static TLS: RefCell<Option<awc::Client>> = const { RefCell::new(None) };
+        static CLIENT: RefCell<Option<awc::Client>> = const { RefCell::new(None) };
     }
-    let (slot, config) = if tls { (&TLS, Some(tls_config()?)) } else { (&PLAIN, None) };
-    slot.try_with(|slot| {
+    let made = |slot: &RefCell<Option<awc::Client>>| {
         // Not held across an await, and nothing below comes back here: the borrow cannot fail.
         let mut slot = slot.try_borrow_mut().map_err(|error| error.to_string())?;
-        Ok(slot.get_or_insert_with(|| new_client(UpstreamConnector { tls: config.map(TlsConnector::from) })).clone())
-    })
-    .map_err(|error| error.to_string())?
+        Ok(slot.get_or_insert_with(new_client).clone())
+    };
+    CLIENT.try_with(made).map_err(|error| error.to_string())?
 }
 
-fn new_client(connector: UpstreamConnector) -> awc::Client {
+fn new_client() -> awc::Client {
     // The caller has one deadline over the whole exchange. awc's own would cut it short: five seconds each for the
     // connection and the head.
-    let connector = awc::Connector::new().connector(connector).timeout(Duration::MAX).limit(0);
+    let connector = awc::Connector::new().connector(UpstreamConnector).timeout(Duration::MAX).limit(0);
     awc::Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
-}
-
-/// The TLS settings of all connections. One for all, so that sessions are resumed whatever thread had them first.
-fn tls_config() -> Result<Arc<ClientConfig>, String> {
-    static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    CONFIG.get_or_init(|| new_tls_config().map(Arc::new).map_err(|error| error.to_string())).clone()
-}
-
-fn new_tls_config() -> Result<ClientConfig, rustls::Error> {
-    // Named here, as a second provider anywhere among the dependencies makes the default one a panic.
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    #[cfg(test)]
-    let roots = tests::with_our_root(roots);
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 /// Connects for awc, to the address that came with the request.
 #[derive(Clone)]
-struct UpstreamConnector {
-    tls: Option<TlsConnector>,
-}
+struct UpstreamConnector;
 
 impl Service<ConnectInfo<Uri>> for UpstreamConnector {
     type Response = Connection<Uri, UpstreamStream>;
@@ -98,32 +90,58 @@ impl Service<ConnectInfo<Uri>> for UpstreamConnector {
     actix_service::always_ready!();
 
     fn call(&self, info: ConnectInfo<Uri>) -> Self::Future {
-        let tls = self.tls.clone();
         Box::pin(async move {
             let address = info.addrs().next().ok_or(ConnectError::Unresolved)?;
-            let tcp = match CONNECT_BY.try_get() {
-                Ok(by) => tokio::time::timeout_at(by, TcpStream::connect(address))
+            let Route { connect_by, tls, tunnel, absolute } = ROUTE.try_with(Route::clone).unwrap_or_default();
+            let tcp = match connect_by {
+                Some(by) => tokio::time::timeout_at(by, dial(address))
                     .await
                     .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-                Err(_) => TcpStream::connect(address).await,
+                None => dial(address).await,
             };
-            let tcp = tcp.map_err(ConnectError::Io)?;
-            // A handshake and a request are small writes, which would wait for each other's ACK without this.
-            tcp.set_nodelay(true).map_err(ConnectError::Io)?;
+            let mut tcp = Counted { tcp: tcp.map_err(ConnectError::Io)?, left: MAX_RAW };
+            if let Some((proxy, target)) = tunnel {
+                proxy.tunnel(&mut tcp, &target).await.map_err(ConnectError::Io)?;
+            }
             let io = match tls {
                 None => Io::Plain(tcp),
-                Some(tls) => {
-                    let handshake = async {
-                        let name = server_name(info.hostname()).map_err(io::Error::other)?;
-                        tls.connect(name, tcp).await
-                    };
-                    let failed = |error: io::Error| ConnectError::Io(StreamError::Tls(error.to_string()).into());
-                    Io::Tls(Box::new(handshake.await.map_err(failed)?))
-                }
+                Some(tls) => Io::Tls(Box::new(handshake(tls, info.hostname(), tcp).await.map_err(ConnectError::Io)?)),
             };
-            Ok(Connection::new(info.request().clone(), UpstreamStream { io, reply: Reply::default() }))
+            let lead = absolute.map(|absolute| Lead { bytes: format!("GET {absolute}").into_bytes(), written: 0 });
+            Ok(Connection::new(info.request().clone(), UpstreamStream { io, lead, reply: Reply::default() }))
         })
     }
+}
+
+/// Connects over TCP. What fails before a packet is sent is no fault of who was to be connected to.
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let local = |error: io::Error| io::Error::from(StreamError::Local(error.to_string()));
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(local)?;
+    socket.set_nonblocking(true).map_err(local)?;
+    // A handshake and a request are small writes, which would wait for each other's ACK without this.
+    socket.set_tcp_nodelay(true).map_err(local)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+        // On loopback the answer is there at once.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
+        Err(error) => return Err(local(error)),
+        Ok(()) => {}
+    }
+    let tcp = TcpStream::from_std(socket.into()).map_err(local)?;
+    tcp.writable().await?;
+    match tcp.take_error()? {
+        None => Ok(tcp),
+        Some(error) if is_shortage(&error) => Err(local(error)),
+        Some(error) => Err(error),
+    }
+}
+
+async fn handshake(tls: Arc<ClientConfig>, host: &str, tcp: Counted) -> io::Result<TlsStream<Counted>> {
+    let name = server_name(host).map_err(|error| StreamError::Tls(error.to_string()))?;
+    TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| match StreamError::find(&error) {
+        Some(StreamError::TooMuch) => error,
+        _ => StreamError::Tls(error.to_string()).into(),
+    })
 }
 
 /// What a certificate is held against, from the host of a URI.
@@ -132,22 +150,84 @@ pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, rustls::pki
     ServerName::try_from(host.to_owned())
 }
 
+/// A connection of which no more is read than [`MAX_RAW`], whatever is in it.
+#[derive(Debug)]
+struct Counted {
+    tcp: TcpStream,
+    left: usize,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { tcp, left } = self.get_mut();
+        let before = buf.filled().len();
+        task::ready!(Pin::new(tcp).poll_read(cx, buf))?;
+        match left.checked_sub(buf.filled().len() - before) {
+            Some(rest) => *left = rest,
+            None => return Poll::Ready(Err(StreamError::TooMuch.into())),
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().tcp).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+    }
+}
+
 /// A connection that shows awc a reply as awc understands it. It serves one exchange.
 #[derive(Debug)]
 struct UpstreamStream {
     io: Io,
+    /// How the request begins, if not as awc has it.
+    lead: Option<Lead>,
     reply: Reply,
 }
 
+/// The first bytes of a request to a proxy: awc writes a path where a proxy must have a whole URL.
+#[derive(Debug)]
+struct Lead {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+/// What [`Lead`] stands for.
+const METHOD: &[u8] = b"GET ";
+
 #[derive(Debug)]
 enum Io {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Counted),
+    Tls(Box<TlsStream<Counted>>),
+}
+
+impl Io {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(io) => &io.tcp,
+            Self::Tls(io) => &io.get_ref().0.tcp,
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
 }
 
 impl AsyncRead for UpstreamStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { io, reply } = self.get_mut();
+        let Self { io, reply, .. } = self.get_mut();
         while reply.in_head() {
             let mut space = [0; HEAD_READ];
             let mut chunk = ReadBuf::new(&mut space);
@@ -188,10 +268,18 @@ fn poll_read_or_end(io: &mut Io, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) ->
 
 impl AsyncWrite for UpstreamStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
-            Io::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Io::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        let Self { io, lead, .. } = self.get_mut();
+        if let Some(Lead { bytes, written }) = lead.as_mut().filter(|_| buf.starts_with(METHOD)) {
+            while let Some(rest @ [_, ..]) = bytes.get(*written..) {
+                match task::ready!(io.poll_write(cx, rest))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    length => *written += length,
+                }
+            }
+            *lead = None;
+            return Poll::Ready(Ok(METHOD.len()));
         }
+        io.poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -211,25 +299,19 @@ impl AsyncWrite for UpstreamStream {
 
 impl ActixStream for UpstreamStream {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        match &self.io {
-            Io::Plain(io) => ActixStream::poll_read_ready(io, cx),
-            Io::Tls(io) => ActixStream::poll_read_ready(io.get_ref().0, cx),
-        }
+        ActixStream::poll_read_ready(self.io.tcp(), cx)
     }
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        match &self.io {
-            Io::Plain(io) => ActixStream::poll_write_ready(io, cx),
-            Io::Tls(io) => ActixStream::poll_write_ready(io.get_ref().0, cx),
-        }
+        ActixStream::poll_write_ready(self.io.tcp(), cx)
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use rustls::ServerConfig;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::{RootCertStore, ServerConfig};
     use tokio_rustls::TlsAcceptor;
 
     /// Of `tracker.test`, by itself, good for a hundred years.
@@ -258,7 +340,7 @@ pub(super) mod tests {
         from_hex(CERTIFICATE).into()
     }
 
-    pub(super) fn with_our_root(mut roots: RootCertStore) -> RootCertStore {
+    pub(in crate::forward) fn with_our_root(mut roots: RootCertStore) -> RootCertStore {
         roots.add(certificate()).unwrap();
         roots
     }

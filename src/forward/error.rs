@@ -1,8 +1,10 @@
 //! Why an exchange with a forwarder came to nothing: what the log and the warning to a client say, and what the
 //! metrics count.
 
+use std::io;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::wire::upstream::Retry;
@@ -13,6 +15,13 @@ use crate::wire::upstream::Retry;
 /// its host, as path and query may hold a passkey; what came from the network is escaped in it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ForwardError {
+    /// It was not asked, as this host lacks what that takes: descriptors, memory, ports, or a way into its network. It is
+    /// not held responsible.
+    #[error("it was not asked, as this host cannot: {}", .0.as_bytes().escape_ascii())]
+    Local(String),
+    /// The proxy before it does not do what it is there for.
+    #[error("it was not reached: {}", .0.as_bytes().escape_ascii())]
+    Proxy(String),
     /// The name of its host could not be resolved.
     #[error("its name cannot be resolved: {}", .0.as_bytes().escape_ascii())]
     Dns(String),
@@ -87,15 +96,20 @@ pub enum BadRedirect {
     /// It has no `Location`, or none that is an http or https URL.
     #[error("it names no http or https URL")]
     Location,
-    /// It leads from the public network to an address of a private one, of this host, or of nobody.
-    #[error("it leads into a private network")]
+    /// It leads to this host or to a link; or from the public network to an address of a private one, or of nobody.
+    #[error("it leads into a private network, or to this host")]
     Private,
+    /// It leads to where it came from.
+    #[error("it leads in a circle")]
+    Circle,
 }
 
 impl ForwardError {
     /// Names the cause in metrics.
     pub fn label(&self) -> &'static str {
         match self {
+            Self::Local(_) => "local",
+            Self::Proxy(_) => "proxy",
             Self::Dns(_) => "dns",
             Self::Connect(_) => "connect",
             Self::Tls(_) => "tls",
@@ -118,7 +132,13 @@ impl ForwardError {
             | Self::Junk { status, .. }
             | Self::TooLarge { status }
             | Self::Truncated { status } => *status,
-            Self::Dns(_) | Self::Connect(_) | Self::Tls(_) | Self::Timeout | Self::TooLong => None,
+            Self::Local(_)
+            | Self::Proxy(_)
+            | Self::Dns(_)
+            | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::Timeout
+            | Self::TooLong => None,
         }
     }
 
@@ -132,6 +152,29 @@ impl ForwardError {
 
     /// Whether the forwarder is at fault, as opposed to this announce: one that refuses a torrent is well.
     pub fn is_the_forwarders(&self) -> bool {
-        !matches!(self, Self::Refused { .. } | Self::TooLong)
+        !matches!(self, Self::Refused { .. } | Self::TooLong | Self::Local(_))
     }
+
+    /// Of the failures of several addresses in turn, the latest but for those that are this host's: that it lacks one family says
+    /// nothing of the upstream.
+    pub(super) fn after(self, earlier: Option<Self>) -> Self {
+        match earlier {
+            Some(earlier) if matches!(self, Self::Local(_)) => earlier,
+            _ => self,
+        }
+    }
+}
+
+/// Whether an error says that this host lacks something, whatever it was to be connected to.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    let lacking = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::ADDRNOTAVAIL,
+        Errno::AFNOSUPPORT,
+        Errno::NETDOWN,
+    ];
+    error.raw_os_error().is_some_and(|code| lacking.iter().any(|errno| errno.raw_os_error() == code))
 }

@@ -1,7 +1,7 @@
 //! One configured upstream tracker: whether it is asked at all, what it is asked, and what follows from the answer.
 
 use std::fmt::{self, Display};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -18,6 +18,7 @@ use super::client::ClientKey;
 use super::error::ForwardError;
 use super::health::{Health, News};
 use super::http::Along;
+use super::own::address_towards;
 use super::queue::{FairQueue, MAX_WAITING, Pace, Source};
 use super::session::{Heard, Telling};
 use super::upstream::{Answer, Ask, Upstream};
@@ -39,7 +40,7 @@ const RATE: u32 = 200;
 const UNUSED_CHECK: Duration = Duration::from_mins(1);
 
 /// Peers that an upstream is asked for: as many as one client can get. What it gives is for all local clients.
-const NUMWANT: u32 = 200;
+pub(super) const NUMWANT: u32 = 200;
 
 /// One configured upstream tracker. What it knows of our peers hangs on its uri, its host and its ip; all else of an entry
 /// may change during its life.
@@ -145,7 +146,8 @@ impl Forwarder {
     /// Takes an entry over that differs in nothing that the upstream sees; false if it differs in more. `timeout` is for
     /// an entry that names none.
     pub(super) fn takes_over(&self, options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> bool {
-        let seen = |options: &ForwarderOptions| (options.uri.clone(), options.host.clone(), options.ip);
+        let seen =
+            |options: &ForwarderOptions| (options.uri.clone(), options.host.clone(), options.ip, options.ca.clone());
         let mut settings = self.settings.write();
         let same = seen(&settings.options) == seen(options);
         if same && settings.options != *options {
@@ -313,7 +315,7 @@ impl Forwarder {
         };
         match result {
             Ok(answer) => {
-                let Answer { reply, from } = &answer;
+                let Answer { reply, from, .. } = &answer;
                 // Over UDP too, where there is no status: the Go retracker's name for success.
                 settings.metrics.exchange_ended("ok", Some(200), elapsed, reply.peers.len());
                 let heard = Heard::taken(reply);
@@ -470,7 +472,10 @@ impl Skipped {
 /// What an error says of the forwarder.
 fn sign(error: &ForwardError) -> Sign {
     match error {
-        ForwardError::TooLong => Sign::Nothing,
+        ForwardError::TooLong | ForwardError::Local(_) => Sign::Nothing,
+        // Of the statuses that blame the request these do not mean it: too slow, the wrong connection, too early.
+        ForwardError::Refused { status: Some(408 | 421 | 425), .. }
+        | ForwardError::Status { code: 408 | 421 | 425, .. } => Sign::Failed,
         ForwardError::Refused { .. } | ForwardError::Status { .. } => match (error.status(), error.retry_after()) {
             (Some(429), retry_after) => Sign::Pause(retry_after),
             (Some(503), Some(retry_after)) => Sign::Pause(Some(retry_after)),
@@ -485,6 +490,7 @@ fn sign(error: &ForwardError) -> Sign {
 /// What an error says of the peer's session.
 fn heard(error: &ForwardError) -> Heard {
     match (error, sign(error)) {
+        (ForwardError::Local(_) | ForwardError::Proxy(_), _) => Heard::Lost,
         (ForwardError::Refused { retry, .. }, Sign::Alive) => Heard::refused(*retry),
         // A 4xx, or an announce that is too long: it will be the same next time.
         (_, Sign::Alive | Sign::Nothing) => Heard::refused(Retry::Unsaid),
@@ -493,14 +499,6 @@ fn heard(error: &ForwardError) -> Heard {
         }
         (_, Sign::Failed) => Heard::Unsure,
     }
-}
-
-/// The address of this host from which that one is reached: no packet is sent to find out.
-fn address_towards(remote: SocketAddr) -> Option<IpAddr> {
-    let any = if remote.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect(remote).ok()?;
-    Some(socket.local_addr().ok()?.ip())
 }
 
 /// When the forwarder is told of the peer again.

@@ -41,6 +41,9 @@ impl Health {
             Some(error) => self.last_error = Some((error.to_string(), now)),
             None => self.took += elapsed,
         }
+        if matches!(error, Some(ForwardError::Local(_))) {
+            return None;
+        }
         let failing = error.is_some_and(ForwardError::is_the_forwarders);
         if self.reported_failing == failing {
             return None;

@@ -2,30 +2,34 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix_http::error::ParseError;
 use actix_web::web::Bytes;
 use awc::ClientResponse;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
-use awc::http::header::{
-    ACCEPT_ENCODING, HOST, HeaderMap, HeaderValue, HttpDate, LOCATION, RETRY_AFTER, USER_AGENT, VIA,
-};
+use awc::http::header::{self, ACCEPT_ENCODING, HOST, HeaderMap, HeaderValue, HttpDate, LOCATION, RETRY_AFTER, VIA};
 use awc::http::{StatusCode, Uri};
 use futures::Stream;
 use percent_encoding::{CONTROLS, percent_encode};
+use rustls::ClientConfig;
 use tokio::time::Instant;
-use url::Url;
+use url::{Host, Url};
 
-use super::connect;
-use super::error::{BadRedirect, ForwardError};
-
+use super::USER_AGENT;
+use super::body::{self, BodyError, Decoded};
+use super::connect::{self, Route};
+use super::context::ExchangeContext;
+use super::error::{BadRedirect, ForwardError, is_shortage};
+use super::own::Teller;
+use super::proxy::{Proxy, Target};
 use super::reply::StreamError;
 use super::resolve::Resolver;
+use super::trust::{self, Authorities};
 use super::upstream::Answer;
 use super::uri::{Secrets, host_and_port, is_http, login, same_origin, target, with_host};
-use crate::bittorrent::address::is_public;
 use crate::wire::bencode::BencodeError;
 use crate::wire::upstream::{self, UpstreamReply, UpstreamReplyError};
 
@@ -37,6 +41,10 @@ const MAX_REDIRECTS: usize = 5;
 
 /// The longest `User-Agent` that goes along, in bytes: it is kept for each client.
 const MAX_USER_AGENT: usize = 128;
+
+/// Cookies that are kept from one redirect to the next, and the longest of them, in bytes.
+const MAX_COOKIES: usize = 8;
+const MAX_COOKIE: usize = 1024;
 
 /// No exchange takes as long. It keeps sums with the time from overflowing.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
@@ -51,22 +59,28 @@ pub(super) struct HttpUpstream {
     login: Option<(String, String)>,
     secrets: Secrets,
     resolver: Resolver,
+    /// For TLS, with it or with those that it redirects to.
+    tls: Arc<ClientConfig>,
+    context: Arc<ExchangeContext>,
 }
 
 /// What of the client's own headers goes along, and by whom the announce has been passed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Along {
-    user_agent: Option<HeaderValue>,
+    user_agent: HeaderValue,
     via: Option<HeaderValue>,
 }
 
 impl Along {
-    /// A header that cannot be sent on is not worth losing the announce for; nor is one worth keeping that is longer
-    /// than any client's name.
+    /// Upstream trackers refuse requests that do not say what sends them: for a client that says nothing, or nothing that can
+    /// be sent on, we speak for ourselves. What is too long to be kept for each client is cut.
     pub(super) fn new(user_agent: Option<&[u8]>, via: &str) -> Self {
-        let user_agent = user_agent.filter(|agent| agent.len() <= MAX_USER_AGENT);
+        let user_agent = user_agent.unwrap_or_default().trim_ascii();
+        let user_agent = user_agent.get(..MAX_USER_AGENT).unwrap_or(user_agent).trim_ascii_end();
+        let theirs = Some(user_agent).filter(|agent| !agent.is_empty());
+        let theirs = theirs.and_then(|agent| HeaderValue::from_bytes(agent).ok());
         Self {
-            user_agent: user_agent.and_then(|agent| HeaderValue::from_bytes(agent).ok()),
+            user_agent: theirs.unwrap_or(const { HeaderValue::from_static(USER_AGENT) }),
             via: HeaderValue::from_str(via).ok().filter(|via| !via.is_empty()),
         }
     }
@@ -83,13 +97,27 @@ struct Request<'a> {
     uri: Uri,
     host: HeaderValue,
     login: Option<&'a (String, String)>,
+    cookies: Option<HeaderValue>,
     along: &'a Along,
+}
+
+/// Where a request goes: the addresses to be tried in turn, and what is needed besides.
+struct Way {
+    addresses: Vec<SocketAddr>,
+    proxy: Option<Arc<Proxy>>,
+    route: Route,
+    authorization: Option<String>,
 }
 
 impl HttpUpstream {
     /// Prepares for a forwarder's `uri`, and for its `host` if it has one. The error is for the operator, and
     /// continues a sentence that names the forwarder.
-    pub(super) fn new(uri: &Url, host: Option<&str>) -> Result<Self, String> {
+    pub(super) fn new(
+        uri: &Url,
+        host: Option<&str>,
+        authorities: Option<&Authorities>,
+        context: Arc<ExchangeContext>,
+    ) -> Result<Self, String> {
         if !is_http(uri) {
             return Err(format!("its uri begins with {}://, but must begin with http:// or https://", uri.scheme()));
         }
@@ -108,13 +136,23 @@ impl HttpUpstream {
         if seen.scheme() == "https" && connect::server_name(seen.host_str().unwrap_or_default()).is_err() {
             return Err("its host is no name that a certificate can be issued for".to_owned());
         }
-        let (login, secrets) = (login(uri), Secrets::of(uri));
-        let upstream = Self { configured: uri.clone(), seen, login, secrets, resolver: Resolver::new() };
+        if authorities.is_some() && uri.scheme() != "https" {
+            return Err("it has a ca, which means nothing without https://".to_owned());
+        }
+        context.proxies.proxy_for(uri)?;
+        let tls = trust::tls_config(authorities)?;
+        let (login, secrets, resolver) = (login(uri), Secrets::of(uri), Resolver::new());
+        let upstream = Self { configured: uri.clone(), seen, login, secrets, resolver, tls, context };
         // What can be wrong with a request is wrong with all of them: better said at the start.
-        match upstream.request(&upstream.seen, "", &Along::new(None, "")) {
+        match upstream.request(&upstream.seen, "", &Along::new(None, ""), None) {
             Some(_) => Ok(upstream),
             None => Err("its uri is too long, or holds something that HTTP cannot send".to_owned()),
         }
+    }
+
+    /// The proxy through which it is asked.
+    pub(super) fn proxy(&self) -> Option<&Arc<Proxy>> {
+        self.context.proxies.proxy_for(&self.configured).ok().flatten()
     }
 
     /// Sends one announce and reads the reply. `query` is as [`upstream::put_query`] makes it. `timeout`
@@ -128,44 +166,100 @@ impl HttpUpstream {
     }
 
     async fn exchange(&self, query: &str, along: &Along, deadline: Instant) -> Result<Answer, ForwardError> {
-        let request = self.request(&self.seen, query, along);
-        let request = request.ok_or(ForwardError::TooLong)?;
-        let addresses = self.resolver.usual(&self.configured).await.map_err(ForwardError::Dns)?;
-        let (mut response, mut address) = send(&request, &addresses, deadline).await?;
-        self.resolver.answered(address);
-        let upstream_is_public = is_public(address.ip());
         let mut url = Cow::Borrowed(&self.seen);
-        for _ in 0..MAX_REDIRECTS {
-            if !is_redirect(response.status()) {
-                return Ok(Answer { reply: self.reply(response, deadline).await?, from: address });
+        let mut cookies = Cookies::default();
+        let mut visited: Vec<(Uri, bool, Option<HeaderValue>)> = Vec::new();
+        let mut asked = None;
+        let mut status = 0;
+        let bad = |why, status| ForwardError::Redirect { why, status };
+        for hop in 0..=MAX_REDIRECTS {
+            let request = self.request(&url, query, along, cookies.for_host(&url));
+            let request =
+                request.ok_or(if hop == 0 { ForwardError::TooLong } else { bad(BadRedirect::Location, status) })?;
+            let here = (request.uri.clone(), request.tls, request.cookies.clone());
+            if visited.contains(&here) {
+                return Err(bad(BadRedirect::Circle, status));
             }
-            let status = response.status().as_u16();
-            let bad = |why| ForwardError::Redirect { why, status };
-            url = Cow::Owned(location(&url, response.headers()).ok_or(bad(BadRedirect::Location))?);
+            visited.push(here);
+            let way = self.way(&url, asked).await?.ok_or(bad(BadRedirect::Private, status))?;
+            let (response, address) = send(&request, &way, deadline).await?;
+            if hop == 0 {
+                match &way.proxy {
+                    Some(proxy) => proxy.answered(address),
+                    None => self.resolver.answered(address),
+                }
+            }
+            let teller = *asked.get_or_insert_with(|| teller(&self.configured, &way, address));
+            if !is_redirect(response.status()) {
+                let reply = self.reply(response, &way, deadline).await?;
+                return Ok(Answer { reply, from: address, teller });
+            }
+            status = response.status().as_u16();
+            cookies.take(&url, response.headers());
+            let next = location(&url, response.headers()).ok_or(bad(BadRedirect::Location, status))?;
             // Its body is of no use, and its connection need not last as long as the next one.
             drop(response);
-            let own = self.is_own(&url);
-            let request = self.request(&url, query, along).ok_or(bad(BadRedirect::Location))?;
-            let addresses = if own {
-                self.resolver.usual(&self.configured).await.map_err(ForwardError::Dns)?
-            } else {
-                let mut addresses = self.resolver.once(&url).await.map_err(ForwardError::Dns)?;
-                permit(&mut addresses, upstream_is_public);
+            url = Cow::Owned(next);
+        }
+        Err(bad(BadRedirect::TooMany, status))
+    }
+
+    /// How to get to a URL; none if a redirect may not lead there. `asked` is who redirects, none for the first request.
+    ///
+    /// The addresses that are dialled are the very ones that are examined: a name that points elsewhere the next moment gains
+    /// nothing. What a proxy makes of a name is its own affair.
+    async fn way(&self, url: &Url, asked: Option<Teller>) -> Result<Option<Way>, ForwardError> {
+        let own = self.is_own(url);
+        let dialled = if own { &self.configured } else { url };
+        let listeners = &self.context.listeners;
+        let tls = (url.scheme() == "https").then(|| Arc::clone(&self.tls));
+        let proxy = self.context.proxies.proxy_for(dialled).map_err(ForwardError::Proxy)?;
+        let Some(proxy) = proxy.cloned() else {
+            let resolved = if own { self.resolver.usual(dialled).await } else { self.resolver.once(dialled).await };
+            let mut addresses = resolved?;
+            if let Some(teller) = asked.filter(|_| !own) {
+                addresses.retain(|&address| listeners.may_be_sent_to(teller, address));
                 if addresses.is_empty() {
-                    return Err(bad(BadRedirect::Private));
+                    return Ok(None);
                 }
-                addresses
+            }
+            let route = Route { tls, ..Route::default() };
+            return Ok(Some(Way { addresses, proxy: None, route, authorization: None }));
+        };
+        let port = dialled.port_or_known_default().unwrap_or(80);
+        if let Some(teller) = asked.filter(|_| !own) {
+            let allowed = match dialled.host() {
+                Some(Host::Ipv4(ip)) => listeners.may_be_sent_to(teller, (IpAddr::from(ip), port).into()),
+                Some(Host::Ipv6(ip)) => listeners.may_be_sent_to(teller, (IpAddr::from(ip), port).into()),
+                Some(Host::Domain(name)) => !names_a_private_host(name) || !teller.is_public && !names_this_host(name),
+                None => false,
             };
-            (response, address) = send(&request, &addresses, deadline).await?;
+            if !allowed {
+                return Ok(None);
+            }
         }
-        if is_redirect(response.status()) {
-            return Err(ForwardError::Redirect { why: BadRedirect::TooMany, status: response.status().as_u16() });
-        }
-        Ok(Answer { reply: self.reply(response, deadline).await?, from: address })
+        // Only in a tunnel do the name in `Host` and that in the URL differ.
+        let other_host = own && host_and_port(&self.seen) != host_and_port(dialled);
+        let tunnelled = tls.is_some() || other_host || !proxy.takes_requests();
+        let target = Target::of(dialled).ok_or_else(|| ForwardError::Dns("there is none".to_owned()))?;
+        let route = Route {
+            tls,
+            tunnel: tunnelled.then(|| (Arc::clone(&proxy), target)),
+            absolute: (!tunnelled).then(|| format!("http://{}", host_and_port(dialled))),
+            ..Route::default()
+        };
+        let authorization = proxy.authorization().filter(|_| !tunnelled);
+        Ok(Some(Way { addresses: proxy.addresses().await?, proxy: Some(proxy), route, authorization }))
     }
 
     /// None when awc would refuse it.
-    fn request<'a>(&'a self, url: &Url, query: &str, along: &'a Along) -> Option<Request<'a>> {
+    fn request<'a>(
+        &'a self,
+        url: &Url,
+        query: &str,
+        along: &'a Along,
+        cookies: Option<HeaderValue>,
+    ) -> Option<Request<'a>> {
         let own = self.is_own(url);
         // Ours may be reached under two names, but has one.
         let host = if own { host_and_port(&self.seen) } else { host_and_port(url) };
@@ -175,6 +269,7 @@ impl HttpUpstream {
             uri: Uri::try_from(format!("http://{host}{}", target(url, query))).ok()?,
             host: HeaderValue::try_from(host).ok()?,
             login: self.login.as_ref().filter(|_| own),
+            cookies,
             along,
         })
     }
@@ -185,22 +280,38 @@ impl HttpUpstream {
         same_origin(url, &self.seen) || same_origin(url, &self.configured)
     }
 
-    async fn reply<S>(&self, mut response: ClientResponse<S>, deadline: Instant) -> Result<UpstreamReply, ForwardError>
+    async fn reply<S>(
+        &self,
+        mut response: ClientResponse<S>,
+        way: &Way,
+        deadline: Instant,
+    ) -> Result<UpstreamReply, ForwardError>
     where
         S: Stream<Item = Result<Bytes, PayloadError>>,
     {
         let status = response.status();
         let code = status.as_u16();
+        if let Some(proxy) = way.proxy.as_ref().filter(|_| status == StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
+            return Err(proxy.error("it wants a login (407)"));
+        }
         let retry_after = retry_after(status, response.headers());
-        let body = response.body().limit(MAX_BODY);
-        let body = if status == StatusCode::OK {
-            body.await.map_err(|error| body_error(error, code))?
+        let encoding = response.headers().get(header::CONTENT_ENCODING).cloned();
+        let encoding = encoding.as_ref().map(HeaderValue::as_bytes);
+        let raw = response.body().limit(MAX_BODY);
+        let raw = if status == StatusCode::OK {
+            raw.await.map_err(|error| body_error(error, code))?
         } else {
             // With what goes wrong from here on, the status is still the better news; so also with the deadline, which
             // is polled here before it is polled around the exchange.
-            let body = tokio::time::timeout_at(deadline, body).await;
-            body.ok().and_then(Result::ok).ok_or(ForwardError::Status { code, retry_after })?
+            let raw = tokio::time::timeout_at(deadline, raw).await;
+            raw.ok().and_then(Result::ok).ok_or(ForwardError::Status { code, retry_after })?
         };
+        let decoded = body::decode(encoding, &raw, MAX_BODY).map_err(|error| match error {
+            _ if status != StatusCode::OK => ForwardError::Status { code, retry_after },
+            BodyError::TooLarge => ForwardError::TooLarge { status: Some(code) },
+            BodyError::Junk(what) => junk(what, Some(code)),
+        });
+        let Decoded { bytes: body, is_whole } = decoded?;
         match upstream::parse_reply(&body) {
             Err(UpstreamReplyError::Refused { reason, retry }) => {
                 let reason = self.secrets.redact(&reason);
@@ -211,13 +322,78 @@ impl HttpUpstream {
                 reply.warning = reply.warning.map(|warning| self.secrets.redact(&warning));
                 Ok(reply)
             }
-            Err(UpstreamReplyError::NotBencode(_)) if body.is_empty() => Err(junk("it is empty", Some(code))),
-            Err(UpstreamReplyError::NotBencode(BencodeError::EndsEarly)) => {
+            Err(UpstreamReplyError::NotBencode(_)) if raw.is_empty() => Err(junk("it is empty", Some(code))),
+            Err(UpstreamReplyError::NotBencode(_)) if !is_whole => Err(ForwardError::Truncated { status: Some(code) }),
+            Err(UpstreamReplyError::NotBencode(BencodeError::EndsEarly)) if !body.trim_ascii().is_empty() => {
                 Err(ForwardError::Truncated { status: Some(code) })
             }
             Err(UpstreamReplyError::NotBencode(error)) => Err(junk(error, Some(code))),
             Err(UpstreamReplyError::NotADictionary) => Err(junk("it is no dictionary", Some(code))),
         }
+    }
+}
+
+/// Who answers the first request, for what it may say. Of one behind a proxy only a name is known, which is taken for one on
+/// the internet: it is believed less.
+fn teller(configured: &Url, way: &Way, address: SocketAddr) -> Teller {
+    match (&way.proxy, configured.host()) {
+        (None, _) => Teller::at(address.ip()),
+        (Some(_), Some(Host::Ipv4(ip))) => Teller::at(ip.into()),
+        (Some(_), Some(Host::Ipv6(ip))) => Teller::at(ip.into()),
+        (Some(_), _) => Teller::UNKNOWN,
+    }
+}
+
+/// Names that mean another host on each network (RFC 6761, RFC 6762, RFC 8375, RFC 9476), and those without a dot.
+fn names_a_private_host(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    let last = name.rsplit_once('.').map(|(_, last)| last);
+    names_this_host(name)
+        || last.is_none_or(|last| matches!(last, "local" | "lan" | "internal" | "intranet" | "alt"))
+        || name.ends_with(".home.arpa")
+}
+
+fn names_this_host(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name == "localhost" || name.ends_with(".localhost") || name.ends_with(".localdomain")
+}
+
+/// Cookies that redirects set: some trackers, and the guards before them, let nobody in who does not bring them back. They
+/// last for one exchange.
+#[derive(Debug, Default)]
+struct Cookies(Vec<Cookie>);
+
+#[derive(Debug)]
+struct Cookie {
+    host: String,
+    name: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Cookies {
+    /// Takes what a reply of this host sets.
+    fn take(&mut self, url: &Url, headers: &HeaderMap) {
+        for set in headers.get_all(header::SET_COOKIE) {
+            let pair = set.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
+            let mut parts = pair.splitn(2, |&byte| byte == b'=');
+            let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
+            let (name, value) = (name.trim_ascii(), value.trim_ascii());
+            if name.is_empty() || pair.len() > MAX_COOKIE {
+                continue;
+            }
+            let host = url.host_str().unwrap_or_default().to_owned();
+            self.0.retain(|cookie| cookie.host != host || cookie.name != name);
+            if self.0.len() < MAX_COOKIES {
+                self.0.push(Cookie { host, name: name.to_vec(), value: value.to_vec() });
+            }
+        }
+    }
+
+    /// The value of `Cookie` for this host.
+    fn for_host(&self, url: &Url) -> Option<HeaderValue> {
+        let theirs = self.0.iter().filter(|cookie| Some(cookie.host.as_str()) == url.host_str());
+        let pairs: Vec<_> = theirs.map(|cookie| [&cookie.name[..], b"=", &cookie.value].concat()).collect();
+        HeaderValue::from_bytes(&pairs.join(&b"; "[..])).ok().filter(|value| !value.is_empty())
     }
 }
 
@@ -232,12 +408,12 @@ impl fmt::Debug for HttpUpstream {
 /// Tries the addresses in turn until one takes the connection, and says which did.
 async fn send(
     request: &Request<'_>,
-    addresses: &[SocketAddr],
+    way: &Way,
     deadline: Instant,
 ) -> Result<(ClientResponse<impl Stream<Item = Result<Bytes, PayloadError>> + use<>>, SocketAddr), ForwardError> {
-    let client = connect::client(request.tls).map_err(ForwardError::Tls)?;
-    let mut failure = ForwardError::Dns("it has no address".to_owned());
-    for (tried, &address) in addresses.iter().enumerate() {
+    let client = connect::client().map_err(ForwardError::Local)?;
+    let mut failure: Option<ForwardError> = None;
+    for (tried, &address) in way.addresses.iter().enumerate() {
         let mut outgoing = client
             .get(&request.uri)
             .address(address)
@@ -246,41 +422,48 @@ async fn send(
             // Some trackers compare header names byte by byte.
             .camel_case()
             .insert_header((HOST, request.host.clone()))
+            .insert_header((header::USER_AGENT, request.along.user_agent.clone()))
             .insert_header((ACCEPT_ENCODING, HeaderValue::from_static("gzip")));
-        if let Some(user_agent) = &request.along.user_agent {
-            outgoing = outgoing.insert_header((USER_AGENT, user_agent.clone()));
-        }
         if let Some(via) = &request.along.via {
             outgoing = outgoing.insert_header((VIA, via.clone()));
         }
         if let Some((user, password)) = request.login {
             outgoing = outgoing.basic_auth(user, password);
         }
+        if let Some(cookies) = &request.cookies {
+            outgoing = outgoing.insert_header((header::COOKIE, cookies.clone()));
+        }
+        if let Some(authorization) = &way.authorization {
+            outgoing = outgoing.insert_header((header::PROXY_AUTHORIZATION, authorization.as_str()));
+        }
         // Any other body makes a `Content-Length: 0`, which some trackers refuse with GET.
         let exchange = outgoing.send_body(awc::body::None::new());
-        let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-        let response = if left > 1 {
-            // An address that swallows packets must leave time for the others.
-            let share = deadline.saturating_duration_since(Instant::now()) / left;
-            connect::connecting_by(Instant::now() + share, exchange).await
-        } else {
-            exchange.await
+        let left = u32::try_from(way.addresses.len() - tried).unwrap_or(u32::MAX);
+        // An address that swallows packets must leave time for the others.
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        let route = Route { connect_by: (left > 1).then(|| Instant::now() + share), ..way.route.clone() };
+        let failed = |error| match (send_error(error), &way.proxy) {
+            (ForwardError::Connect(what), Some(proxy)) => proxy.error(format_args!("it cannot be reached: {what}")),
+            (error, _) => error,
         };
-        match response.map_err(send_error) {
+        let error = match connect::along(route, exchange).await {
             Ok(response) => return Ok((response, address)),
-            Err(error @ ForwardError::Connect(_)) => failure = error,
-            Err(error) => return Err(error),
+            Err(SendRequestError::Connect(error)) => failed(SendRequestError::Connect(error)),
+            Err(error) => return Err(failed(error)),
+        };
+        if !matches!(error, ForwardError::Connect(_) | ForwardError::Local(_) | ForwardError::Proxy(_)) {
+            return Err(error);
         }
+        failure = Some(error.after(failure));
     }
-    Err(failure)
+    Err(failure.unwrap_or_else(|| ForwardError::Dns("it has no address".to_owned())))
 }
 
 fn send_error(error: SendRequestError) -> ForwardError {
     match error {
-        SendRequestError::Connect(ConnectError::Io(error)) => match StreamError::find(&error) {
-            Some(StreamError::Tls(what)) => ForwardError::Tls(what),
-            _ => ForwardError::Connect(error.to_string()),
-        },
+        SendRequestError::Connect(ConnectError::Io(error)) => {
+            from_stream(&error, None).unwrap_or_else(|| ForwardError::Connect(error.to_string()))
+        }
         SendRequestError::Connect(ConnectError::Disconnected) => ForwardError::Truncated { status: None },
         SendRequestError::Connect(ConnectError::Timeout) | SendRequestError::Timeout => ForwardError::Timeout,
         SendRequestError::Connect(error) => ForwardError::Connect(error.to_string()),
@@ -304,13 +487,24 @@ fn body_error(error: PayloadError, code: u16) -> ForwardError {
 
 fn io_error(error: &std::io::Error, status: Option<u16>) -> ForwardError {
     use std::io::ErrorKind::{InvalidData, InvalidInput, WriteZero};
-    match (StreamError::find(error), error.kind()) {
-        (Some(StreamError::Tls(what)), _) => ForwardError::Tls(what),
-        (Some(StreamError::HeadTooLarge), _) => ForwardError::TooLarge { status },
-        // So say the readers of chunks and of gzip; the last is something behind the end of the gzip.
+    match (from_stream(error, status), error.kind()) {
+        (Some(error), _) => error,
+        (None, _) if is_shortage(error) => ForwardError::Local(error.to_string()),
+        // So says the reader of chunks.
         (None, InvalidData | InvalidInput | WriteZero) => junk(error, status),
-        (Some(StreamError::Truncated) | None, _) => ForwardError::Truncated { status },
+        (None, _) => ForwardError::Truncated { status },
     }
+}
+
+/// What the stream under awc says is wrong.
+fn from_stream(error: &std::io::Error, status: Option<u16>) -> Option<ForwardError> {
+    Some(match StreamError::find(error)? {
+        StreamError::Tls(what) => ForwardError::Tls(what),
+        StreamError::Proxy(what) => ForwardError::Proxy(what),
+        StreamError::Local(what) => ForwardError::Local(what),
+        StreamError::HeadTooLarge | StreamError::TooMuch => ForwardError::TooLarge { status },
+        StreamError::Truncated => ForwardError::Truncated { status },
+    })
 }
 
 fn junk(what: impl fmt::Display, status: Option<u16>) -> ForwardError {
@@ -337,14 +531,9 @@ fn is_redirect(status: StatusCode) -> bool {
 fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
     // Raw bytes of no known encoding are common here.
     let location = percent_encode(headers.get(LOCATION)?.as_bytes(), CONTROLS).to_string();
-    from.join(&location).ok().filter(|url| is_http(url) && url.port() != Some(0))
-}
-
-/// Leaves those addresses to which a redirect may lead. Only an upstream that is in a private network itself may send
-/// us into one. The addresses that are dialled are the very ones that are examined: a name that points elsewhere the
-/// next moment gains nothing.
-fn permit(addresses: &mut Vec<SocketAddr>, upstream_is_public: bool) {
-    addresses.retain(|address| !upstream_is_public || is_public(address.ip()));
+    let mut url = from.join(&location).ok().filter(|url| is_http(url) && url.port() != Some(0))?;
+    url.set_fragment(None);
+    Some(url)
 }
 
 #[cfg(test)]

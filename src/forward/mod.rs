@@ -10,16 +10,20 @@
 //!
 //! One forwarder's failure is its own: it is counted, logged, and changes nothing of what the others give.
 
+mod body;
 mod circuit;
 mod client;
 mod connect;
+mod context;
 mod engine;
 mod error;
 mod forwarder;
 mod health;
 mod http;
 mod list;
+mod own;
 mod probe;
+mod proxy;
 mod queue;
 mod reply;
 mod resolve;
@@ -27,6 +31,7 @@ mod session;
 #[cfg(test)]
 pub(crate) mod simulation;
 mod torrent;
+mod trust;
 mod turns;
 mod udp;
 mod upstream;
@@ -34,7 +39,7 @@ mod uri;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,20 +57,25 @@ pub use engine::Engine;
 pub use error::ForwardError;
 pub use list::UpstreamPeers;
 pub use probe::{Probed, probe};
+pub use proxy::Proxies;
+pub use trust::Authorities;
 pub use turns::Turns;
 pub use uri::host_and_port;
 
+use self::context::ExchangeContext;
 use self::forwarder::{Exchange, Forwarder};
 use self::http::Along;
 use self::session::Heard;
 use self::torrent::{Begun, Torrent, UNIT};
-use self::udp::UdpSockets;
 use self::upstream::{Answer, Upstream};
 use crate::bittorrent::{AnnounceRequest, InfoHash};
 use crate::cache::TorrentCache;
 use crate::clock;
 use crate::metrics::{ForwardSample, Metrics, WaitMetrics};
 use crate::wire::via::Via;
+
+/// What we call ourselves before upstream trackers and proxies.
+const USER_AGENT: &str = concat!("retracker/", env!("CARGO_PKG_VERSION"));
 
 /// An exchange goes on for so long in the background unless an entry says otherwise, or the deadline is longer.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,6 +96,11 @@ pub struct ForwardOptions {
     pub deadline: Duration,
     /// How long a peer that does not announce counts as here. `-a`, `PEER_AGE`; 180 minutes.
     pub peer_age: Duration,
+    /// How many exchanges may be under way with all of them together. `--max-exchanges`, `MAX_EXCHANGES`; what the limit of
+    /// open files allows.
+    pub max_exchanges: Option<usize>,
+    /// The proxies through which they are asked: `http_proxy` and so on.
+    pub proxies: Proxies,
 }
 
 /// One entry of `forwarders.yml`.
@@ -105,6 +120,8 @@ pub struct ForwarderOptions {
     pub numwant: Option<u32>,
     /// How many exchanges with it may begin in a second; 200. More wait for their turn.
     pub rate: Option<NonZeroU32>,
+    /// Whose certificates are trusted, in place of the usual authorities.
+    pub ca: Option<Authorities>,
     /// Which torrents it is told of.
     pub torrents: Torrents,
 }
@@ -167,7 +184,7 @@ struct Shared {
     peer_age: Duration,
     /// How long an exchange may take whose entry does not say.
     timeout: Duration,
-    sockets: Arc<UdpSockets>,
+    context: Arc<ExchangeContext>,
     /// Told when a forwarder is no longer configured.
     retired: Notify,
     metrics: Metrics,
@@ -346,7 +363,11 @@ impl Forwarders {
             deadline: options.deadline,
             peer_age: options.peer_age,
             timeout: DEFAULT_TIMEOUT.max(options.deadline),
-            sockets: Arc::default(),
+            context: Arc::new(ExchangeContext::new(
+                options.max_exchanges,
+                options.proxies.clone(),
+                metrics.forward_delayed.clone(),
+            )),
             retired: Notify::new(),
             metrics: metrics.clone(),
         };
@@ -368,10 +389,15 @@ impl Forwarders {
         let Shared { timeout, metrics, .. } = &*self.shared;
         // Everything that can go wrong before anything changes.
         let upstreams = entries.iter().map(|entry| {
-            let upstream = Upstream::new(entry, &self.shared.sockets);
+            let upstream = Upstream::new(entry, &self.shared.context);
             upstream.map_err(|error| format!("forwarder {}: {error}", entry.name))
         });
         let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
+        for (entry, upstream) in entries.iter().zip(&upstreams) {
+            if let Some(way) = upstream.way() {
+                log::info!("forwarder {}: {way}", entry.name);
+            }
+        }
         let mut old = self.shared.set.read().forwarders.clone();
         let mut names = BTreeSet::new();
         let mut new = Vec::with_capacity(entries.len());
@@ -388,6 +414,11 @@ impl Forwarders {
         old.iter().for_each(|forwarder| forwarder.retire());
         self.shared.retired.notify_one();
         Ok(())
+    }
+
+    /// Takes note of where this process listens: upstream trackers can tell of that, but it is no peer.
+    pub fn listens_at(&self, addresses: Vec<SocketAddr>) {
+        self.shared.context.listens_at(addresses);
     }
 
     /// Tells the forwarders what they are to know of a peer that is here, and gives the peers that they have given. Only if

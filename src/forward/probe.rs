@@ -4,12 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::counter::Counter;
+
+use super::context::ExchangeContext;
 use super::error::ForwardError;
+use super::forwarder::NUMWANT;
 use super::http::Along;
 use super::session::Heard;
 use super::upstream::{Ask, Upstream};
-use super::{AnnouncedIp, DEFAULT_TIMEOUT, ForwarderOptions};
+use super::{AnnouncedIp, DEFAULT_TIMEOUT, ForwarderOptions, Proxies};
 use crate::bittorrent::{AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId};
+use crate::wire::via::Via;
 
 /// Where the peer of a probe says that it listens: nothing does, and it is signed off at once.
 const PORT: u16 = 6881;
@@ -25,25 +30,28 @@ pub struct Probed {
     pub interval: Duration,
 }
 
-/// Announces a torrent that nobody has, asks for no peers, and signs off again.
+/// Announces a torrent that nobody has, as an announce of a client goes upstream, and signs off again. `timeout` is for an
+/// entry that names none, if it is longer than the usual one.
 ///
 /// The future must be polled within a tokio `LocalSet`.
 ///
 /// # Errors
 /// Why it gave no sensible answer. [`ForwardError::Refused`] is one that is there: it may well take other torrents.
-pub async fn probe(options: &ForwarderOptions) -> Result<Probed, ForwardError> {
+pub async fn probe(options: &ForwarderOptions, proxies: &Proxies, timeout: Duration) -> Result<Probed, ForwardError> {
     let junk = |what| ForwardError::Junk { what, status: None };
-    let upstream = Upstream::new(options, &Arc::default()).map_err(junk)?;
-    let timeout = options.timeout.unwrap_or(DEFAULT_TIMEOUT);
+    let context = ExchangeContext::new(None, proxies.clone(), Counter::default());
+    let upstream = Upstream::new(options, &Arc::new(context)).map_err(junk)?;
+    let timeout = options.timeout.unwrap_or(DEFAULT_TIMEOUT.max(timeout));
     let request = stranger();
-    // Some refuse those who do not say what they are.
-    let along = Along::new(Some(concat!("retracker/", env!("CARGO_PKG_VERSION")).as_bytes()), "");
+    // What an announce of ours says that comes from a client which does not say what it is.
+    let along = Along::new(None, &Via::default().and(&format!("retracker-{:016x}", fastrand::u64(..))));
     let ip = match options.ip {
         AnnouncedIp::Fixed(ip) => Some(ip),
         AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
     };
     let start = Instant::now();
-    let ask = Ask { request: &request, numwant: 0, ip, tracker_id: None, along: &along };
+    let ask =
+        Ask { request: &request, numwant: options.numwant.unwrap_or(NUMWANT), ip, tracker_id: None, along: &along };
     let answer = upstream.announce(&ask, timeout).await?;
     let latency = start.elapsed();
     let (interval, tracker_id) = match Heard::taken(&answer.reply) {
@@ -51,7 +59,7 @@ pub async fn probe(options: &ForwarderOptions) -> Result<Probed, ForwardError> {
         Heard::Refused(_) | Heard::Lost | Heard::Unsure => (Duration::ZERO, None),
     };
     let stopped = AnnounceRequest { event: Some(Event::Stopped), ..request.clone() };
-    let farewell = Ask { request: &stopped, tracker_id: tracker_id.as_deref(), ..ask };
+    let farewell = Ask { request: &stopped, numwant: 0, tracker_id: tracker_id.as_deref(), ..ask };
     // What it says to that is of no interest: it has answered.
     let _ = upstream.announce(&farewell, timeout).await;
     Ok(Probed { from: answer.from, latency, interval })
@@ -66,10 +74,10 @@ fn stranger() -> AnnounceRequest {
         port: std::num::NonZeroU16::new(PORT),
         uploaded: 0,
         downloaded: 0,
-        left: Some(1),
+        left: None,
         event: Some(Event::Started),
         numwant: NumWant::AtMost(0),
-        key: None,
+        key: Some(format!("{:08X}", fastrand::u32(..)).as_bytes().into()),
         ids: false,
         claimed: ClaimedIps::default(),
     }

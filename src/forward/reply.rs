@@ -6,9 +6,11 @@
 //!   that it is HTTP/1.0, awc reads it to its end.
 //! - The end of a connection before `Content-Length` is reached is no error to awc.
 //! - An interim reply (1xx) is the final one to awc.
+//! - Two equal `Content-Length`, or one that says the same twice, are an error to awc. They say one thing (RFC 9110, section
+//!   8.6).
+//! - awc reads chunk extensions, trailers and interim replies without a bound. The stream under it ends a reply after
+//!   [`MAX_RAW`] bytes of whatever kind.
 //! - A header name of 65,536 bytes or more makes awc panic. A head may be [`MAX_HEAD`] bytes long altogether.
-//! - awc inflates whatever it gets from one read before it looks at the limit of the body, and 8 KiB inflate to 8 MiB.
-//!   It gets no more than [`MAX_READ`] bytes from one read.
 
 use std::io;
 
@@ -18,8 +20,11 @@ use tokio::io::ReadBuf;
 /// The longest head of a reply, interim replies included.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// The most that one read hands on. actix inflates less than 2,049 bytes in place, and more in a thread of its pool.
-pub(super) const MAX_READ: usize = 2048;
+/// The most that is read of a connection, everything included: TLS, heads, chunks and what belongs to them.
+pub(super) const MAX_RAW: usize = 3 * 1024 * 1024;
+
+/// The most that one read hands on.
+pub(super) const MAX_READ: usize = 16 * 1024;
 
 /// What one read asks of the socket while the head is incomplete: most replies fit as a whole.
 pub(super) const HEAD_READ: usize = 4096;
@@ -30,6 +35,15 @@ pub(super) enum StreamError {
     /// The TLS handshake failed.
     #[error("{0}")]
     Tls(String),
+    /// The proxy failed.
+    #[error("{0}")]
+    Proxy(String),
+    /// This host lacks what a connection takes.
+    #[error("{0}")]
+    Local(String),
+    /// More was read than [`MAX_RAW`].
+    #[error("the reply is too large")]
+    TooMuch,
     /// The head of the reply is longer than [`MAX_HEAD`].
     #[error("the head of the reply is too large")]
     HeadTooLarge,
@@ -194,7 +208,6 @@ enum Head {
 /// connection is the end of the body. What it does not understand it leaves as it is, for awc to refuse.
 fn mend(head: &mut [u8]) -> Head {
     const UNTOUCHED: Head = Head::Final { content_length: None };
-    rename_x_gzip(head);
     let blank = head.len() - status_line(head).len();
     let mut lines = head.get(blank..).unwrap_or_default().split(|&byte| byte == b'\n');
     let line = lines.next().unwrap_or_default();
@@ -210,18 +223,20 @@ fn mend(head: &mut [u8]) -> Head {
     let mut content_length = None;
     let mut encoded = false;
     for line in lines {
-        let mut parts = line.splitn(2, |&byte| byte == b':');
-        let name = parts.next().unwrap_or_default().trim_ascii_end();
-        let value = parts.next().unwrap_or_default().trim_ascii();
+        let (name, value) = header(line);
         if name.eq_ignore_ascii_case(b"content-length") {
-            let Some(length) = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok()) else {
-                return UNTOUCHED;
-            };
-            content_length = Some(length);
+            match (one_length(value), content_length) {
+                (Some(length), None) => content_length = Some(length),
+                (Some(length), Some(other)) if length == other => {}
+                _ => return UNTOUCHED,
+            }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             // `identity` is no encoding (RFC 2616, section 3.6), and HTTP/1.0 has none.
             encoded = minor == b'1' && !value.eq_ignore_ascii_case(b"identity");
         }
+    }
+    if content_length.is_some() {
+        say_lengths_once(head);
     }
     match content_length {
         // `Transfer-Encoding` wins (RFC 9112, section 6.3).
@@ -236,15 +251,45 @@ fn mend(head: &mut [u8]) -> Head {
     }
 }
 
-/// `x-gzip` is gzip (RFC 9110, section 8.4.1.3), but not to awc.
-fn rename_x_gzip(head: &mut [u8]) {
+/// The name and the value of a header line.
+fn header(line: &[u8]) -> (&[u8], &[u8]) {
+    let mut parts = line.splitn(2, |&byte| byte == b':');
+    let name = parts.next().unwrap_or_default().trim_ascii_end();
+    (name, parts.next().unwrap_or_default().trim_ascii())
+}
+
+/// The length that a `Content-Length` says, be it several times.
+fn one_length(value: &[u8]) -> Option<u64> {
+    let mut lengths = value.split(|&byte| byte == b',').map(|length| {
+        let length = length.trim_ascii();
+        let length = length.iter().all(u8::is_ascii_digit).then_some(length)?;
+        std::str::from_utf8(length).ok()?.parse().ok()
+    });
+    let first = lengths.next()??;
+    lengths.all(|length| length == Some(first)).then_some(first)
+}
+
+/// Leaves one of several `Content-Length` that are all the same: the others become headers of no meaning, and a list becomes
+/// its first element. Nothing changes its place.
+fn say_lengths_once(head: &mut [u8]) {
+    let mut said = false;
     for line in head.split_mut(|&byte| byte == b'\n') {
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
-        let (name, value) = line.split_at_mut(colon);
-        let coding = value.strip_prefix(b":").unwrap_or_default().trim_ascii();
-        if name.eq_ignore_ascii_case(b"content-encoding") && coding.eq_ignore_ascii_case(b"x-gzip") {
-            value.iter_mut().filter(|byte| matches!(byte, b'x' | b'X' | b'-')).for_each(|byte| *byte = b' ');
+        if !header(line).0.eq_ignore_ascii_case(b"content-length") {
+            continue;
         }
+        if said {
+            line.iter_mut().take_while(|byte| **byte != b':').for_each(|byte| *byte = b'x');
+        } else if let Some(comma) = line.iter().position(|&byte| byte == b',') {
+            let (length, rest) = line.split_at_mut(comma);
+            let blanks = rest.len() - usize::from(rest.ends_with(b"\r"));
+            rest.get_mut(..blanks).unwrap_or_default().fill(b' ');
+            // The blanks go before the number, where no reader minds them.
+            if let Some(colon) = length.iter().position(|&byte| byte == b':') {
+                let end = comma + blanks;
+                line.get_mut(colon + 1..end).unwrap_or_default().rotate_right(blanks);
+            }
+        }
+        said = true;
     }
 }
 
@@ -284,8 +329,12 @@ mod tests {
                 "HTTP/1.0 404 x\r\n\r\n",
             ),
             (
-                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Encoding: X-Gzip\r\n\r\nde",
-                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Encoding:   Gzip\r\n\r\nde",
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nA: b\r\ncontent-length:2\r\n\r\nde",
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nA: b\r\nxxxxxxxxxxxxxx:2\r\n\r\nde",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2, 2,02\r\n\r\nde",
+                "HTTP/1.1 200 OK\r\nContent-Length:       2\r\n\r\nde",
             ),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: Identity\r\n\r\n",
@@ -303,6 +352,10 @@ mod tests {
         for reply in [
             "HTTP/1.1 200 OK\r\nCONTENT-length : 2\r\n\r\nde",
             "HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nde",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nde",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nde",
+            "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nde",
+            "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\nde",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nContent-Length: 99\r\n\r\n0\r\n\r\n",
             "HTTP/1.1 204 No Content\r\n\r\n",
             "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n",

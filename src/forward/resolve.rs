@@ -1,7 +1,9 @@
 //! Names of upstream trackers become addresses.
 
+use std::fmt::Display;
 use std::future::ready;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use url::{Host, Url};
+
+use super::error::{ForwardError, is_shortage};
 
 /// How many addresses of one name are tried. Each takes its share of the time.
 const MAX_ADDRESSES: usize = 4;
@@ -35,7 +39,7 @@ pub(super) struct Resolver {
     places: Arc<Semaphore>,
 }
 
-type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, String>>>;
+type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, ForwardError>>>;
 
 impl Resolver {
     pub(super) fn new() -> Self {
@@ -44,7 +48,7 @@ impl Resolver {
 
     /// The addresses of the host that is asked for at every announce, in the order in which they are to be tried.
     /// All announces share a lookup, and for a while its result. The one that answered last is the first.
-    pub(super) async fn usual(&self, url: &Url) -> Result<Vec<SocketAddr>, String> {
+    pub(super) async fn usual(&self, url: &Url) -> Result<Vec<SocketAddr>, ForwardError> {
         let lookup = {
             let mut usual = self.usual.lock();
             match &*usual {
@@ -66,7 +70,7 @@ impl Resolver {
     }
 
     /// The same for a host that is named once, in a redirect.
-    pub(super) async fn once(&self, url: &Url) -> Result<Vec<SocketAddr>, String> {
+    pub(super) async fn once(&self, url: &Url) -> Result<Vec<SocketAddr>, ForwardError> {
         self.lookup(url).await
     }
 
@@ -77,23 +81,36 @@ impl Resolver {
             Some(Host::Domain(name)) => name.to_owned(),
             Some(Host::Ipv4(ip)) => return ready(known(ip.into())).boxed().shared(),
             Some(Host::Ipv6(ip)) => return ready(known(ip.into())).boxed().shared(),
-            None => return ready(Err("there is none".to_owned())).boxed().shared(),
+            None => return ready(Err(unresolved("there is none"))).boxed().shared(),
         };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return ready(Err("too many lookups are under way".to_owned())).boxed().shared();
+            return ready(Err(unresolved("too many lookups are under way"))).boxed().shared();
         };
         // A task of its own keeps the place until the thread is free, and not just until nobody waits.
         let lookup = tokio::spawn(async move {
             let _place = place;
-            let found = tokio::net::lookup_host((name, port)).await.map_err(|error| error.to_string())?;
+            let found = tokio::net::lookup_host((name, port)).await.map_err(|error| failed(&error))?;
             Ok(in_turn(found.collect()))
         });
-        async { lookup.await.unwrap_or_else(|error| Err(error.to_string())) }.boxed().shared()
+        async { lookup.await.unwrap_or_else(|error| Err(unresolved(error))) }.boxed().shared()
+    }
+}
+
+fn unresolved(what: impl Display) -> ForwardError {
+    ForwardError::Dns(what.to_string())
+}
+
+/// The system's resolver does not say that it had no descriptor, but calls the name unknown.
+fn failed(error: &io::Error) -> ForwardError {
+    match UdpSocket::bind("127.0.0.1:0") {
+        Err(shortage) if is_shortage(&shortage) => ForwardError::Local(shortage.to_string()),
+        _ if is_shortage(error) => ForwardError::Local(error.to_string()),
+        _ => unresolved(error),
     }
 }
 
 /// From its start. A lookup under way is not started anew.
-fn lasts(lookup: Option<&Result<Vec<SocketAddr>, String>>) -> Duration {
+fn lasts(lookup: Option<&Result<Vec<SocketAddr>, ForwardError>>) -> Duration {
     match lookup {
         Some(Err(_)) => FAILURE_LASTS,
         Some(Ok(_)) | None => ADDRESSES_LAST,

@@ -1,6 +1,7 @@
 //! An upstream tracker in the test's own process, for tests in which time is simulated.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use url::Url;
 
 use super::error::ForwardError;
 use super::forwarder::Forwarder;
+use super::own::Teller;
 use super::upstream::{Answer, Ask};
 use super::{AnnouncedIp, Engine, ForwardOptions, ForwarderOptions, Forwarders, Torrents};
 use crate::bittorrent::{AnnounceRequest, Event};
@@ -39,7 +41,8 @@ impl Upstream {
     pub(super) async fn announce(&self, ask: &Ask<'_>, time: Duration) -> Result<Answer, ForwardError> {
         self.asked.lock().push(ask.request.clone());
         let reply = timeout(time, (self.behaviour)(ask.request.clone())).await.unwrap_or(Err(ForwardError::Timeout))?;
-        Ok(Answer { reply, from: ([192, 0, 2, 1], 80).into() })
+        let from = SocketAddr::from(([192, 0, 2, 1], 80));
+        Ok(Answer { reply, from, teller: Teller::at(from.ip()) })
     }
 
     /// What it was asked so far.
@@ -70,9 +73,10 @@ impl Forwarders {
                 timeout: None,
                 numwant: None,
                 rate: None,
+                ca: None,
                 torrents: Torrents::All,
             };
-            let upstream = super::upstream::Upstream::Simulated((*upstream).clone());
+            let upstream = super::upstream::Upstream::simulated((*upstream).clone());
             forwarders.shared.start(Forwarder::new(&entry, forwarders.shared.timeout, upstream, metrics))
         };
         forwarders.shared.set.write().put(upstreams.iter().map(forwarder).collect());

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
 use std::iter::successors;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use super::error::ForwardError;
+use super::error::{ForwardError, is_shortage};
+use super::own::Teller;
 use super::resolve::Resolver;
 use super::upstream::{Answer, Ask};
 use super::uri::{Secrets, host_and_port};
@@ -48,6 +49,9 @@ const BUFFER: usize = 64 * 1024;
 /// How long a socket rests after an error, so that one that persists costs no more than this.
 const REST: Duration = Duration::from_millis(50);
 
+/// How long a socket is used. Who would answer in the tracker's place has to guess its port anew each time.
+const SOCKET_LASTS: Duration = ID_LASTS;
+
 /// An upstream tracker that is asked over UDP.
 pub(super) struct UdpUpstream {
     /// With the port, as in the uri. It holds no secret.
@@ -58,13 +62,13 @@ pub(super) struct UdpUpstream {
     url_data: Vec<u8>,
     secrets: Secrets,
     resolver: Resolver,
-    sockets: Arc<UdpSockets>,
+    links: Mutex<HashMap<SocketAddr, Arc<Link>>>,
 }
 
 impl UdpUpstream {
     /// Prepares for a forwarder's `uri`. The error is for the operator, and continues a sentence that names the
     /// forwarder.
-    pub(super) fn new(uri: &Url, sockets: Arc<UdpSockets>) -> Result<Self, String> {
+    pub(super) fn new(uri: &Url) -> Result<Self, String> {
         if uri.scheme() != "udp" {
             return Err(format!("its uri begins with {}://, but must begin with udp://", uri.scheme()));
         }
@@ -82,7 +86,7 @@ impl UdpUpstream {
             return Err(format!("its uri is too long: path and query may have {MAX_URL_DATA} bytes"));
         }
         let (host, secrets) = (host_and_port(uri), Secrets::of(uri));
-        Ok(Self { host, place, url_data, secrets, resolver: Resolver::new(), sockets })
+        Ok(Self { host, place, url_data, secrets, resolver: Resolver::new(), links: Mutex::default() })
     }
 
     /// Sends one announce and reads the reply. `timeout` covers everything: the name, the connection id, and what is
@@ -92,7 +96,7 @@ impl UdpUpstream {
     pub(super) async fn announce(&self, ask: &Ask<'_>, timeout: Duration) -> Result<Answer, ForwardError> {
         let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
         let exchange = async {
-            let addresses = self.resolver.usual(&self.place).await.map_err(ForwardError::Dns)?;
+            let addresses = self.resolver.usual(&self.place).await?;
             self.ask_in_turn(ask, addresses, deadline).await
         };
         timeout_at(deadline, exchange).await.unwrap_or(Err(ForwardError::Timeout))
@@ -109,33 +113,33 @@ impl UdpUpstream {
             // Only over IPv4 can it be told.
             addresses.sort_by_key(SocketAddr::is_ipv6);
         }
-        let mut failure = ForwardError::Dns("it has no address".to_owned());
+        let mut failure: Option<ForwardError> = None;
         for (tried, &address) in addresses.iter().enumerate() {
             let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
             // An address that swallows packets must leave time for the others.
             let share = deadline.saturating_duration_since(Instant::now()) / left;
-            match timeout(share, self.ask(ask, address)).await {
+            let error = match timeout(share, self.ask(ask, address)).await {
                 Ok(Ok(reply)) => {
                     self.resolver.answered(address);
-                    return Ok(Answer { reply, from: address });
+                    return Ok(Answer { reply, from: address, teller: Teller::at(address.ip()) });
                 }
-                // That this host lacks one family says less than silence in the other.
-                Ok(Err(ForwardError::Connect(_))) if failure == ForwardError::Timeout => {}
-                Ok(Err(error @ ForwardError::Connect(_))) => failure = error,
+                Ok(Err(error @ (ForwardError::Connect(_) | ForwardError::Local(_)))) => error,
                 Ok(Err(error)) => return Err(error),
-                Err(_elapsed) => failure = ForwardError::Timeout,
-            }
+                Err(_elapsed) => ForwardError::Timeout,
+            };
+            failure = Some(error.after(failure));
         }
-        Err(failure)
+        Err(failure.unwrap_or_else(|| ForwardError::Dns("it has no address".to_owned())))
     }
 
     /// Asks one address for as long as it is let to.
     async fn ask(&self, ask: &Ask<'_>, address: SocketAddr) -> Result<UpstreamReply, ForwardError> {
-        if let Some(kept) = self.sockets.kept(address) {
-            let doubt = Doubt { sockets: &self.sockets, address, id: kept.id };
+        let link = self.link(address)?;
+        if let Some(id) = link.kept() {
+            let doubt = Doubt { link: &link, id };
             // Once: silence may mean that the packet is lost, but also that the tracker does not know the id any more, and
             // so may an error: of one that was started anew, for instance.
-            match self.announce_with(kept.id, ask, address, waits().take(1)).await {
+            match self.announce_with(id, ask, &link, waits().take(1)).await {
                 Err(ForwardError::Timeout | ForwardError::Refused { .. }) => {}
                 result => {
                     std::mem::forget(doubt);
@@ -145,14 +149,27 @@ impl UdpUpstream {
             drop(doubt);
             log::debug!("forwarder at {address}: its connection id is not taken any more, asking for another");
         }
-        let id = self.connect(address).await?;
-        self.announce_with(id, ask, address, waits()).await
+        let id = self.connect(&link).await?;
+        self.announce_with(id, ask, &link, waits()).await
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<ConnectionId, ForwardError> {
-        let response = self.sockets.ask(address, udp::encode_connect, waits()).await?;
+    /// The link to an address, a new one if the last is too old. What keeps it from being made may pass: it is tried every
+    /// time.
+    fn link(&self, address: SocketAddr) -> Result<Arc<Link>, ForwardError> {
+        let mut links = self.links.lock();
+        // Of upstreams that move, the old addresses do not pile up. Exchanges under way keep theirs.
+        links.retain(|_, link| link.opened.elapsed() < SOCKET_LASTS);
+        if let Some(link) = links.get(&address) {
+            return Ok(Arc::clone(link));
+        }
+        let link = Link::new(address).map_err(|error| ForwardError::Local(error.to_string()))?;
+        Ok(Arc::clone(links.entry(address).or_insert(Arc::new(link))))
+    }
+
+    async fn connect(&self, link: &Link) -> Result<ConnectionId, ForwardError> {
+        let response = link.ask(udp::encode_connect, waits()).await?;
         let id = udp::parse_connected(&response).map_err(|error| self.response_error(error))?;
-        self.sockets.keep(address, id);
+        link.keep(id);
         Ok(id)
     }
 
@@ -160,10 +177,10 @@ impl UdpUpstream {
         &self,
         id: ConnectionId,
         ask: &Ask<'_>,
-        address: SocketAddr,
+        link: &Link,
         waits: impl Iterator<Item = Duration>,
     ) -> Result<UpstreamReply, ForwardError> {
-        let ip = match (address, ask.ip) {
+        let ip = match (link.address, ask.ip) {
             (SocketAddr::V4(_), Some(IpAddr::V4(ip))) => Some(ip),
             _ => None,
         };
@@ -176,8 +193,8 @@ impl UdpUpstream {
             via: ask.along.via(),
         };
         let packet = |transaction| udp::encode_announce(id, transaction, &announce);
-        let response = self.sockets.ask(address, packet, waits).await?;
-        udp::parse_announced(&response, address.ip()).map_err(|error| self.response_error(error))
+        let response = link.ask(packet, waits).await?;
+        udp::parse_announced(&response, link.address.ip()).map_err(|error| self.response_error(error))
     }
 
     fn response_error(&self, error: ResponseError) -> ForwardError {
@@ -214,19 +231,14 @@ fn waits() -> impl Iterator<Item = Duration> {
     successors(Some(FIRST_WAIT), |wait| Some(wait.saturating_mul(2)))
 }
 
-/// The process's sockets, one for each address family, bound when the first packet goes to an address of that family.
-/// What the trackers gave is kept here as well, as one tracker may be several forwarders'.
-#[derive(Default)]
-pub(super) struct UdpSockets {
-    v4: Mutex<Option<Bound>>,
-    v6: Mutex<Option<Bound>>,
-    waiting: Arc<Waiting>,
-    ids: Mutex<HashMap<SocketAddr, Kept>>,
-}
-
-/// A socket and the task that reads it, which ends with it.
-struct Bound {
+/// A socket that speaks with one address of one upstream, and with nobody else: the system drops what comes from elsewhere,
+/// and tells when nothing listens there. It ends with its last user.
+struct Link {
+    address: SocketAddr,
     socket: Arc<UdpSocket>,
+    waiting: Arc<Waiting>,
+    id: Mutex<Option<Kept>>,
+    opened: Instant,
     _reader: AbortOnDropHandle<()>,
 }
 
@@ -237,112 +249,78 @@ struct Kept {
     received: Instant,
 }
 
-/// Who waits for which response.
+/// What comes back: a response, or why there will be none.
+type Response = Result<Vec<u8>, ForwardError>;
+
+/// Who waits for which response. Gone once it was used.
 #[derive(Default)]
-struct Waiting(Mutex<HashMap<TransactionId, Asked>>);
+struct Waiting(Mutex<HashMap<TransactionId, Option<oneshot::Sender<Response>>>>);
 
-struct Asked {
-    /// Nobody else's answer counts.
-    address: SocketAddr,
-    /// Gone once it was used.
-    response: Option<oneshot::Sender<Vec<u8>>>,
-}
+impl Link {
+    fn new(address: SocketAddr) -> io::Result<Self> {
+        let socket = Arc::new(bind(address)?);
+        let waiting = Arc::<Waiting>::default();
+        let reader = spawn_local(read(Arc::clone(&socket), Arc::clone(&waiting)));
+        let (id, opened) = (Mutex::default(), Instant::now());
+        Ok(Self { address, socket, waiting, id, opened, _reader: AbortOnDropHandle::new(reader) })
+    }
 
-impl UdpSockets {
     /// Sends a packet, and again whenever the next of `waits` has passed, until it is answered. [`ForwardError::Timeout`]
     /// when it is not within the last.
-    async fn ask(
-        &self,
-        address: SocketAddr,
-        packet: impl Fn(TransactionId) -> Vec<u8>,
-        waits: impl Iterator<Item = Duration>,
-    ) -> Result<Vec<u8>, ForwardError> {
-        let unsent = |error: io::Error| ForwardError::Connect(error.to_string());
-        let socket = self.socket(address).map_err(unsent)?;
-        let mut place = self.waiting.place(address);
+    async fn ask(&self, packet: impl Fn(TransactionId) -> Vec<u8>, waits: impl Iterator<Item = Duration>) -> Response {
+        let mut place = self.waiting.place()?;
         // The same packet each time: so the answer to any of them is an answer.
         let packet = packet(place.transaction);
         for wait in waits {
-            socket.send_to(&packet, address).await.map_err(unsent)?;
+            self.socket.send(&packet).await.map_err(|error| socket_error(&error))?;
             if let Ok(response) = timeout(wait, &mut place.response).await {
-                return response.map_err(|_| ForwardError::Timeout);
+                return response.unwrap_or(Err(ForwardError::Timeout));
             }
         }
         Err(ForwardError::Timeout)
     }
 
-    /// The socket for the address's family. What keeps it from being bound may pass: it is tried every time.
-    fn socket(&self, address: SocketAddr) -> io::Result<Arc<UdpSocket>> {
-        let mut bound = if address.is_ipv4() { self.v4.lock() } else { self.v6.lock() };
-        if let Some(bound) = &*bound {
-            return Ok(Arc::clone(&bound.socket));
-        }
-        let socket = Arc::new(bind(address)?);
-        let reader = spawn_local(read(Arc::clone(&socket), Arc::clone(&self.waiting)));
-        *bound = Some(Bound { socket: Arc::clone(&socket), _reader: AbortOnDropHandle::new(reader) });
-        Ok(socket)
+    fn kept(&self) -> Option<ConnectionId> {
+        self.id.lock().filter(|kept| kept.received.elapsed() < ID_LASTS).map(|kept| kept.id)
     }
 
-    fn kept(&self, address: SocketAddr) -> Option<Kept> {
-        self.ids.lock().get(&address).filter(|kept| kept.is_good()).copied()
-    }
-
-    fn keep(&self, address: SocketAddr, id: ConnectionId) {
-        let mut ids = self.ids.lock();
-        // Of upstreams that move, the old addresses do not pile up.
-        ids.retain(|_, kept| kept.is_good());
-        ids.insert(address, Kept { id, received: Instant::now() });
+    fn keep(&self, id: ConnectionId) {
+        *self.id.lock() = Some(Kept { id, received: Instant::now() });
     }
 
     /// Forgets this id, but not one that another exchange has got in the meantime.
-    fn forget(&self, address: SocketAddr, id: ConnectionId) {
-        if let Entry::Occupied(entry) = self.ids.lock().entry(address)
-            && entry.get().id == id
-        {
-            entry.remove();
-        }
+    fn forget(&self, id: ConnectionId) {
+        self.id.lock().take_if(|kept| kept.id == id);
     }
 }
 
-impl Kept {
-    fn is_good(&self) -> bool {
-        self.received.elapsed() < ID_LASTS
+/// What a socket that is there reports. That nothing listens there comes from the other side; all else is this host's.
+fn socket_error(error: &io::Error) -> ForwardError {
+    match error.kind() {
+        _ if is_shortage(error) => ForwardError::Local(error.to_string()),
+        io::ErrorKind::ConnectionRefused => ForwardError::Connect(error.to_string()),
+        _ => ForwardError::Local(error.to_string()),
     }
 }
 
 /// Forgets a connection id when it goes, unless the tracker has shown that it knows the id; so also when the time is up
 /// before the tracker was silent for long enough.
 struct Doubt<'a> {
-    sockets: &'a UdpSockets,
-    address: SocketAddr,
+    link: &'a Link,
     id: ConnectionId,
 }
 
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
-        self.sockets.forget(self.address, self.id);
+        self.link.forget(self.id);
     }
 }
 
-impl fmt::Debug for UdpSockets {
-    /// A connection id is as good as the address that it was given to.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UdpSockets").finish_non_exhaustive()
-    }
-}
-
-/// A socket of the address's family that can send to it, on a port that the system chooses.
+/// A socket on a random port that the system chooses, connected.
 fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    let any: IpAddr = if address.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        // IPv4 has its own; so an answer's address has one form only.
-        socket.set_only_v6(true)?;
-        Ipv6Addr::UNSPECIFIED.into()
-    };
     socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddr::new(any, 0).into())?;
+    socket.connect(&address.into())?;
     UdpSocket::from_std(socket.into())
 }
 
@@ -350,11 +328,10 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>) {
     let mut buffer = vec![0; BUFFER];
     loop {
-        match socket.recv_from(&mut buffer).await {
-            Ok((length, from)) => waiting.deliver(from, buffer.get(..length).unwrap_or_default()),
-            // Some systems tell here that an earlier packet found nobody. That is for its sender to notice.
+        match socket.recv(&mut buffer).await {
+            Ok(length) => waiting.deliver(buffer.get(..length).unwrap_or_default()),
             Err(error) => {
-                log::debug!("forwarders over UDP: a socket cannot be read: {error}");
+                waiting.fail(&socket_error(&error));
                 sleep(REST).await;
             }
         }
@@ -362,27 +339,31 @@ async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>) {
 }
 
 impl Waiting {
-    /// A place to wait for what this address answers.
-    fn place(&self, address: SocketAddr) -> Place<'_> {
+    /// A place to wait for an answer. Its transaction id is the system's, so that it cannot be guessed from earlier ones.
+    fn place(&self) -> Result<Place<'_>, ForwardError> {
         let (sender, response) = oneshot::channel();
-        let mut all = self.0.lock();
         loop {
-            let transaction = TransactionId(fastrand::u32(..));
-            if let Entry::Vacant(entry) = all.entry(transaction) {
-                entry.insert(Asked { address, response: Some(sender) });
-                return Place { all: self, transaction, response };
+            let transaction = TransactionId(getrandom::u32().map_err(|error| ForwardError::Local(error.to_string()))?);
+            if let Entry::Vacant(entry) = self.0.lock().entry(transaction) {
+                entry.insert(Some(sender));
+                return Ok(Place { all: self, transaction, response });
             }
         }
     }
 
-    /// What nobody waits for is dropped. So is what comes from elsewhere than it was asked for.
-    fn deliver(&self, from: SocketAddr, response: &[u8]) {
+    /// What nobody waits for is dropped.
+    fn deliver(&self, response: &[u8]) {
         let Some(transaction) = udp::transaction(response) else { return };
-        let mut all = self.0.lock();
-        let asked = all.get_mut(&transaction).filter(|asked| asked.address == from);
-        if let Some(sender) = asked.and_then(|asked| asked.response.take()) {
+        if let Some(sender) = self.0.lock().get_mut(&transaction).and_then(Option::take) {
             // Who waited may have given up this moment.
-            let _ = sender.send(response.to_vec());
+            let _ = sender.send(Ok(response.to_vec()));
+        }
+    }
+
+    /// Nobody will be answered.
+    fn fail(&self, error: &ForwardError) {
+        for sender in self.0.lock().values_mut().filter_map(Option::take) {
+            let _ = sender.send(Err(error.clone()));
         }
     }
 }
@@ -391,7 +372,7 @@ impl Waiting {
 struct Place<'a> {
     all: &'a Waiting,
     transaction: TransactionId,
-    response: oneshot::Receiver<Vec<u8>>,
+    response: oneshot::Receiver<Response>,
 }
 
 impl Drop for Place<'_> {

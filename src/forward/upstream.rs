@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::context::ExchangeContext;
 use super::error::ForwardError;
 use super::http::{Along, HttpUpstream};
-use super::udp::{UdpSockets, UdpUpstream};
+use super::own::Teller;
+use super::udp::UdpUpstream;
 use super::{AnnouncedIp, ForwarderOptions};
 use crate::bittorrent::AnnounceRequest;
 use crate::wire::upstream::{self, UpstreamReply};
@@ -31,12 +33,20 @@ pub(super) struct Ask<'a> {
 pub(super) struct Answer {
     /// The reply.
     pub(super) reply: UpstreamReply,
-    /// The address that gave it.
+    /// The address that gave it; a proxy's, if one stands between.
     pub(super) from: SocketAddr,
+    /// What it can know.
+    pub(super) teller: Teller,
+}
+
+/// An upstream tracker, and what all exchanges share.
+pub(super) struct Upstream {
+    speaks: Protocol,
+    context: Arc<ExchangeContext>,
 }
 
 /// How an upstream tracker is spoken to.
-pub(super) enum Upstream {
+enum Protocol {
     Http(Box<HttpUpstream>),
     Udp(Box<UdpUpstream>),
     /// In place of both, where time is simulated.
@@ -46,30 +56,63 @@ pub(super) enum Upstream {
 
 impl Upstream {
     /// The error is a sentence for the operator that continues one which names the forwarder.
-    pub(super) fn new(options: &ForwarderOptions, sockets: &Arc<UdpSockets>) -> Result<Self, String> {
-        let ForwarderOptions { uri, host, ip, .. } = options;
+    pub(super) fn new(options: &ForwarderOptions, context: &Arc<ExchangeContext>) -> Result<Self, String> {
+        let ForwarderOptions { uri, host, ip, ca, .. } = options;
+        let context = Arc::clone(context);
         if uri.scheme() != "udp" {
-            return HttpUpstream::new(uri, host.as_deref()).map(Box::new).map(Self::Http);
+            let http = HttpUpstream::new(uri, host.as_deref(), ca.as_ref(), Arc::clone(&context))?;
+            return Ok(Self { speaks: Protocol::Http(Box::new(http)), context });
         }
         if host.is_some() {
             return Err("it has a host, which means nothing over UDP".to_owned());
         }
+        if ca.is_some() {
+            return Err("it has a ca, which means nothing over UDP".to_owned());
+        }
         if matches!(ip, AnnouncedIp::Fixed(IpAddr::V6(_))) {
             return Err("its ip is an IPv6 address, for which there is no room in UDP announces".to_owned());
         }
-        UdpUpstream::new(uri, Arc::clone(sockets)).map(Box::new).map(Self::Udp)
+        Ok(Self { speaks: Protocol::Udp(Box::new(UdpUpstream::new(uri)?)), context })
     }
 
+    /// How it is asked, if there are proxies: a sentence for the log that continues one which names the forwarder.
+    pub(super) fn way(&self) -> Option<String> {
+        match &self.speaks {
+            Protocol::Http(http) => http.proxy().map(|proxy| format!("asked through the proxy {proxy}")),
+            Protocol::Udp(_) => {
+                self.context.proxies.any().then(|| "asked directly, as no proxy passes UDP on".to_owned())
+            }
+            #[cfg(test)]
+            Protocol::Simulated(_) => None,
+        }
+    }
+
+    /// In place of a real one.
+    #[cfg(test)]
+    pub(super) fn simulated(upstream: super::simulation::Upstream) -> Self {
+        Self { speaks: Protocol::Simulated(upstream), context: Arc::default() }
+    }
+
+    /// Sends one announce, once there is room for one more exchange, and reads the reply. `timeout` covers everything but
+    /// that wait.
     pub(super) async fn announce(&self, ask: &Ask<'_>, timeout: Duration) -> Result<Answer, ForwardError> {
-        match self {
-            Self::Http(http) => {
+        let _permit = self.context.permit(timeout).await?;
+        let answered = match &self.speaks {
+            Protocol::Http(http) => {
                 let mut query = String::with_capacity(512);
                 upstream::put_query(&mut query, ask.request, ask.numwant, ask.ip, ask.tracker_id);
                 http.announce(&query, ask.along, timeout).await
             }
-            Self::Udp(udp) => udp.announce(ask, timeout).await,
+            Protocol::Udp(udp) => udp.announce(ask, timeout).await,
             #[cfg(test)]
-            Self::Simulated(upstream) => upstream.announce(ask, timeout).await,
-        }
+            Protocol::Simulated(upstream) => return upstream.announce(ask, timeout).await,
+        };
+        let mut answer = answered.inspect_err(|error| {
+            if matches!(error, ForwardError::Local(_)) {
+                self.context.report(error);
+            }
+        })?;
+        self.context.listeners.strike(&mut answer.reply.peers, answer.teller);
+        Ok(answer)
     }
 }

@@ -33,6 +33,13 @@ pub fn for_connections(limit: u64) -> usize {
     usize::try_from(limit.min(UNLIMITED) - kept_back).unwrap_or(usize::MAX).max(1)
 }
 
+/// How many exchanges with upstream trackers may be under way with so many descriptors: of those that are kept back a
+/// quarter is for what else there is, such as the look-ups of their names.
+pub fn for_exchanges(limit: u64) -> usize {
+    let kept_back = (limit / 4).min(MOST_KEPT_BACK);
+    usize::try_from(kept_back * 3 / 4).unwrap_or(usize::MAX).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +48,9 @@ mod tests {
     fn a_share_is_kept_back() {
         for (limit, connections) in [(0, 1), (4, 3), (1024, 768), (20_000, 15_904), (u64::MAX, (1 << 20) - 4096)] {
             assert_eq!(for_connections(limit), connections, "{limit}");
+        }
+        for (limit, exchanges) in [(0, 1), (1024, 192), (20_000, 3072), (u64::MAX, 3072)] {
+            assert_eq!(for_exchanges(limit), exchanges, "{limit}");
         }
     }
 

@@ -181,6 +181,15 @@ pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen
 }
 
 impl Listening {
+    /// The address that clients of its protocol connect to; none of a Unix socket.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        match &self.bound {
+            Bound::Tcp(listeners) => listeners.first()?.local_addr().ok(),
+            Bound::Unix(_) => None,
+            Bound::Udp(listeners) => listeners.first()?.socket_address(),
+        }
+    }
+
     /// What is bound, as it could be configured, with the port that the system chose.
     pub fn address(&self) -> String {
         match (self.proxied, &self.bound) {

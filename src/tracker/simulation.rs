@@ -17,7 +17,7 @@ use crate::bittorrent::{
     AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists, Role, Views,
 };
 use crate::forward::simulation::Upstream;
-use crate::forward::{ForwardError, ForwardOptions, ForwarderStatus, Forwarders};
+use crate::forward::{ForwardError, ForwardOptions, ForwarderStatus, Forwarders, Proxies};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
 use crate::wire::upstream::{Retry, UpstreamReply};
@@ -67,7 +67,13 @@ fn junk() -> Upstream {
 /// A tracker with these upstreams, whose engine runs.
 fn tracker(upstreams: &[(&str, &Upstream)]) -> Rc<Tracker> {
     let metrics = Metrics::unexposed();
-    let options = ForwardOptions { forwarders: Vec::new(), deadline: DEADLINE, peer_age: PEER_AGE };
+    let options = ForwardOptions {
+        forwarders: Vec::new(),
+        deadline: DEADLINE,
+        peer_age: PEER_AGE,
+        max_exchanges: None,
+        proxies: Proxies::default(),
+    };
     let (forwarders, engine) = Forwarders::simulated(upstreams, &options, &metrics);
     spawn_local(engine.run(pending::<()>()));
     let announce_interval = Duration::from_secs(30);

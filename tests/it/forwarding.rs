@@ -397,10 +397,10 @@ fn check_asks_each_upstream_once() {
     assert_eq!(row(&exit, "udp")[5..], ["900", "s", "ok"]);
     assert_eq!(row(&exit, "strict")[4..], ["ms", "-", "answers,", "but", "it", "refuses:", "unregistered"]);
     let sent = http.request(1);
-    assert!(sent.contains("\r\nUser-Agent: retracker/") && !sent.contains("Via:"), "{sent}");
+    assert!(sent.contains("\r\nUser-Agent: retracker/") && sent.contains("Via: 1.1 retracker-"), "{sent}");
     assert_eq!(
         (values(&http, "event"), values(&http, "numwant")),
-        (vec!["started".to_owned(), "stopped".to_owned()], vec!["0".to_owned(); 2])
+        (vec!["started".to_owned(), "stopped".to_owned()], vec!["200".to_owned(), "0".to_owned()])
     );
     assert_eq!(udp.announces().iter().map(|announce| announce.event).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(refusing.visits(), 1);

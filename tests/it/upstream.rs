@@ -23,6 +23,8 @@ const PEER: &str = "10.1.1.1:1001";
 const GOOD_PEER: &str = "10.2.2.2:2002";
 /// Where announces go; nobody but the tracker may ever read this.
 const SECRET_TARGET: &str = "/sEcReTpAtH/announce?passkey=sEcReTqUeRy";
+/// What the product calls itself.
+const OURS: &str = concat!("retracker/", env!("CARGO_PKG_VERSION"));
 /// Time for an exchange that nothing holds up, however busy the machine is.
 const AMPLE: &str = "20";
 /// Time for an exchange that is to run out of it.
@@ -52,7 +54,7 @@ fn bencoded(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A reply with compact peers of IPv4.
-fn with_peers(peers: &[&str]) -> Vec<u8> {
+pub(crate) fn with_peers(peers: &[&str]) -> Vec<u8> {
     [b"d8:intervali1800e5:peers", &bencoded(&compact(peers))[..], b"e"].concat()
 }
 
@@ -65,7 +67,7 @@ fn around_peers(front: &str, behind: &str) -> Vec<u8> {
     [front.as_bytes(), b"5:peers", &bencoded(&compact(&[PEER])), behind.as_bytes()].concat()
 }
 
-fn http(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn http(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     [b"HTTP/1.1 ", head.as_bytes(), b"\r\n\r\n", body.as_ref()].concat()
 }
 
@@ -75,7 +77,7 @@ fn with_length(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     http(&format!("{head}\r\nContent-Type: text/plain\r\nContent-Length: {}", body.len()), body)
 }
 
-fn ok(body: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn ok(body: impl AsRef<[u8]>) -> Vec<u8> {
     with_length("200 OK", body)
 }
 
@@ -257,7 +259,7 @@ fn good_reply() -> Vec<u8> {
     reply
 }
 
-fn with_forwarders(entries: &str, args: &[&str]) -> Server {
+pub(crate) fn with_forwarders(entries: &str, args: &[&str]) -> Server {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(entries.as_bytes()).unwrap();
     // The file is read before the server listens.
@@ -294,7 +296,7 @@ fn assert_whole(reply: &Reply, [complete, incomplete]: [i64; 2], peers: &[&str])
     assert_eq!(pairs, BTreeMap::new());
 }
 
-fn metrics(server: &Server) -> String {
+pub(crate) fn metrics(server: &Server) -> String {
     let reply = server.get("/metrics");
     assert_eq!(reply.status, 200);
     String::from_utf8(reply.body).unwrap()
@@ -508,8 +510,8 @@ fn every_dress() -> Vec<Case> {
             )),
             "ok 200",
         ),
-        dress("two equal lengths", http("200 OK\r\nContent-Length: 33\r\nContent-Length: 33", &reply))
-            .fails("ok 200|junk error"),
+        dress("two equal lengths", http("200 OK\r\nContent-Length: 33\r\nContent-Length: 33", &reply)),
+        dress("a length said twice", http("200 OK\r\nContent-Length: 33, 33", &reply)),
         dress("chunked with HTTP/1.0", {
             let head = b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
             [head, chunk(&reply), b"0\r\n\r\n".to_vec()].concat()
@@ -537,13 +539,13 @@ fn every_dress() -> Vec<Case> {
         dress("gzip under its old name", with_length("200 OK\r\nContent-Encoding: x-gzip", gzip(&reply))),
         dress("gzip with a line end behind it", {
             http("200 OK\r\nContent-Encoding: gzip", [gzip(&reply), b"\r\n".to_vec()].concat())
-        })
-        .fails("ok 200|junk 200"),
+        }),
+        dress("gzip that does not say so", with_length("200 OK", gzip(&reply))),
+        dress("deflate without its head", with_length("200 OK\r\nContent-Encoding: deflate", stored(&reply))),
         dress("gzip in two members", {
             let (a, b) = reply.split_at(10);
             with_length("200 OK\r\nContent-Encoding: gzip", [gzip(a), gzip(b)].concat())
-        })
-        .fails("ok 200|junk 200|truncated 200"),
+        }),
         dress("gzip in upper case", with_length("200 OK\r\nContent-Encoding: GZIP", gzip(&reply))),
         dress("deflate unasked", with_length("200 OK\r\nContent-Encoding: deflate", zlib(&reply))),
         dress("identity", with_length("200 OK\r\nContent-Encoding: identity", &reply)),
@@ -1015,7 +1017,7 @@ fn s5_3_redirects() {
             })),
             "redirect 302",
         )
-        .visits(6),
+        .visits(3),
         Case::new(
             "five times",
             Upstream::Answers(script(|visit| {
@@ -1117,10 +1119,10 @@ fn addresses_from_upstream_are_examined() {
     let reply = server.announce(&announce("t", "client").at("10.0.0.9"));
     let usable = ["10.0.0.9:6882", PEER, GOOD_PEER, "10.3.3.3:3003", "[fd00::1]:1001"];
     assert_eq!(reply.peers(), usable);
-    // Loopback means something to those who are there.
+    // Nor is anything on this host told to those who are there.
     let reply = server.announce(&announce("t", "client").port(6999));
     let loopback = reply.peers().into_iter().filter(|peer| peer.starts_with("127.") || peer.starts_with("[::1]"));
-    assert_eq!(loopback.collect::<Vec<_>>(), ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"]);
+    assert_eq!(loopback.count(), 0);
 }
 
 #[test]
@@ -1289,7 +1291,17 @@ fn what_the_client_does_not_say_is_filled_in() {
         "/announce?info_hash=t-------------------&peer_id=client--------------&port=6881&uploaded=0&downloaded=0\
         &left=16384&compact=1&numwant=200&event=started"
     );
-    assert_eq!(request.header("user-agent"), None);
+    assert_eq!(request.header("user-agent"), Some(OURS));
+}
+
+#[test]
+fn a_client_that_does_not_say_what_it_is_is_spoken_for() {
+    let client = announce("t", "client").at("10.0.0.9").query();
+    let long = "x".repeat(150);
+    for (user_agent, told) in [("", OURS), (" ", OURS), ("qB/4", "qB/4"), (&long, &long[..128])] {
+        let (_, request) = sent("/announce", "", &client, &[("User-Agent", user_agent)]);
+        assert_eq!(request.header("user-agent"), Some(told), "{user_agent:?}");
+    }
 }
 
 #[test]

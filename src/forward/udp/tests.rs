@@ -6,6 +6,7 @@ use crate::wire::udp::Request;
 use crate::wire::via::Via;
 use futures::future::join;
 use std::cell::Cell;
+use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 
 const LONG: Duration = Duration::from_secs(10);
@@ -130,7 +131,7 @@ impl Tracker {
 }
 
 fn upstream(uri: &str) -> UdpUpstream {
-    UdpUpstream::new(&Url::parse(uri).unwrap(), Arc::default()).unwrap()
+    UdpUpstream::new(&Url::parse(uri).unwrap()).unwrap()
 }
 
 fn reply(interval: u32) -> AnnounceReply {
@@ -218,7 +219,7 @@ fn bad_configuration_is_told_without_the_passkey() {
         "udp://1.2.3.256:80/secret",
         long.as_str(),
     ] {
-        let error = UdpUpstream::new(&Url::parse(uri).unwrap(), Arc::default()).unwrap_err();
+        let error = UdpUpstream::new(&Url::parse(uri).unwrap()).unwrap_err();
         assert!(error.starts_with("its uri ") && !error.contains("secret"), "{uri}: {error}");
     }
     let upstream = upstream("udp://me:secret@tracker.example:6969/secret?secret");
@@ -264,7 +265,7 @@ async fn an_announce_says_what_it_must_and_its_answer_is_read() {
     assert_eq!(arrived.announce, AnnounceRequest { numwant: NumWant::AtMost(50), claimed, ..request });
     assert_eq!(arrived.url_data, b"/announce?passkey=0123456789abcdef");
     assert!(arrived.via.names("us") && arrived.via.hops() == 1, "{:?}", arrived.via);
-    let Answer { reply: read, from } = answer.unwrap();
+    let Answer { reply: read, from, .. } = answer.unwrap();
     assert_eq!(from, tracker.address());
     let peers = PeerLists { v6: Vec::new(), ..reply(0).peers };
     let expected =
@@ -380,7 +381,7 @@ async fn a_connection_id_that_is_refused_is_replaced() {
         tracker.serves(OTHER_ID, 2).await;
     };
     assert_eq!(interval(join(announce(&upstream, LONG), script).await.0), 2);
-    assert_eq!(upstream.sockets.kept(tracker.address()).unwrap().id, OTHER_ID);
+    assert_eq!(upstream.link(tracker.address()).unwrap().kept(), Some(OTHER_ID));
 }
 
 #[actix_web::test]
@@ -395,18 +396,42 @@ async fn a_connection_id_that_is_met_with_silence_is_replaced() {
     assert_eq!(interval(join(announce(&upstream, LONG), script).await.0), 2);
     // Also when there is no time left to get another.
     assert_eq!(announce(&upstream, SHORT).await.unwrap_err(), ForwardError::Timeout);
-    assert!(upstream.sockets.kept(tracker.address()).is_none());
+    assert_eq!(upstream.link(tracker.address()).unwrap().kept(), None);
 }
 
-#[test]
-fn another_exchanges_connection_id_is_not_forgotten() {
-    let sockets = UdpSockets::default();
-    let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    sockets.keep(address, ID);
-    sockets.forget(address, OTHER_ID);
-    assert!(sockets.kept(address).is_some());
-    sockets.forget(address, ID);
-    assert!(sockets.kept(address).is_none());
+#[actix_web::test]
+async fn another_exchanges_connection_id_is_not_forgotten() {
+    let link = Link::new(SocketAddr::from(([127, 0, 0, 1], 1))).unwrap();
+    link.keep(ID);
+    link.forget(OTHER_ID);
+    assert_eq!(link.kept(), Some(ID));
+    link.forget(ID);
+    assert_eq!(link.kept(), None);
+}
+
+#[actix_web::test]
+async fn each_upstream_has_a_port_of_its_own_and_a_new_one_every_two_minutes() {
+    let tracker = Tracker::new().await;
+    let (upstream, other) = (tracker.upstream(), tracker.upstream());
+    let first = join(announce(&upstream, LONG), tracker.serves(ID, 1)).await.1.from;
+    let second = join(announce(&upstream, LONG), tracker.announces(ID, 1)).await.1.from;
+    assert_eq!(first, second);
+    let others = join(announce(&other, LONG), tracker.serves(ID, 1)).await.1.from;
+    assert_ne!(first, others);
+    later(SOCKET_LASTS).await;
+    let anew = join(announce(&upstream, LONG), tracker.serves(OTHER_ID, 1)).await.1.from;
+    assert_ne!(first, anew);
+    assert_eq!(upstream.links.lock().len(), 1);
+}
+
+#[actix_web::test]
+async fn where_nothing_listens_is_known_at_once() {
+    let closed = Tracker::new().await.address();
+    let upstream = upstream(&format!("udp://{closed}/announce"));
+    let start = Instant::now();
+    let error = announce(&upstream, LONG).await.unwrap_err();
+    assert_eq!(error.label(), "connect", "{error}");
+    assert!(start.elapsed() < LONG / 2);
 }
 
 #[actix_web::test]
@@ -440,9 +465,6 @@ async fn who_never_answers_costs_no_more_than_the_timeout() {
     // The upper bound is for busy machines.
     assert!((SHORT..LONG).contains(&start.elapsed()), "{:?}", start.elapsed());
     let (_, from) = tracker.packet().await;
-    // A port where nobody is, of which the system may tell, does the sockets no harm.
-    let closed = Tracker::new().await.address();
-    assert_eq!(in_turn(&upstream, None, &[closed], SHORT).await.unwrap_err(), ForwardError::Timeout);
     let (answer, arrived) = join(announce(&upstream, LONG), async {
         tracker.connects(ID).await;
         tracker.announces(ID, 1).await
@@ -473,14 +495,14 @@ async fn two_exchanges_at_once_get_their_own_answers() {
     };
     let ((first, second), ()) = join(exchanges, script).await;
     assert_eq!((interval(first), interval(second)), (1, 2));
-    assert!(upstream.sockets.waiting.0.lock().is_empty());
+    assert!(upstream.link(tracker.address()).unwrap().waiting.0.lock().is_empty());
 }
 
 #[actix_web::test]
 async fn who_gives_up_leaves_nothing_behind() {
     let tracker = Tracker::new().await;
     let upstream = tracker.upstream();
-    let waiting = || upstream.sockets.waiting.0.lock().len();
+    let waiting = || upstream.link(tracker.address()).unwrap().waiting.0.lock().len();
     let mut exchange = Box::pin(announce(&upstream, LONG));
     assert!(futures::poll!(&mut exchange).is_pending());
     assert_eq!(waiting(), 1);
@@ -498,7 +520,7 @@ async fn addresses_are_asked_in_turn() {
         join(in_turn(&upstream, None, &[broadcast, tracker.address()], LONG), tracker.serves(ID, 1)).await;
     assert_eq!(answer.unwrap().from, tracker.address());
     let error = in_turn(&upstream, None, &[broadcast], LONG).await.unwrap_err();
-    assert!(matches!(&error, ForwardError::Connect(why) if why.contains("denied")), "{error:?}");
+    assert!(matches!(&error, ForwardError::Local(why) if why.contains("denied")), "{error:?}");
     // Half the time is for the other, though the first says nothing.
     let addresses = [silent.address(), tracker.address()];
     let (answer, _) = join(in_turn(&upstream, None, &addresses, 30 * SHORT), tracker.announces(ID, 2)).await;

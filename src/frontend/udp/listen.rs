@@ -82,6 +82,11 @@ impl UdpListenAddr {
 }
 
 impl UdpListener {
+    /// The address that it is bound to.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+
     /// What is bound, with the port that the system chose.
     pub fn address(&self) -> String {
         self.socket.local_addr().map_or_else(|_| "an unknown address".to_owned(), |address| format!("udp://{address}"))

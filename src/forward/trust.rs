@@ -1,0 +1,146 @@
+//! Whose certificates are trusted: webpki's authorities and those of the system, or those that an entry names.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+/// The authorities of one entry: `ca`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Authorities {
+    path: PathBuf,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Authorities {
+    /// Reads a file in PEM form. The error is a sentence for the operator, and names the file.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let wrong = |what: &dyn fmt::Display| format!("ca: {} {what}", path.display());
+        let pem = std::fs::read(path).map_err(|error| wrong(&format_args!("cannot be read ({error})")))?;
+        let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+        let certificates = certificates.map_err(|error| wrong(&format_args!("is no PEM ({error})")))?;
+        if certificates.is_empty() {
+            return Err(wrong(&"holds no certificate, expected a PEM file with `-----BEGIN CERTIFICATE-----`"));
+        }
+        let authorities = Self { path: path.to_owned(), certificates };
+        // What is wrong with one is better said now than at every handshake.
+        authorities
+            .roots()
+            .map_err(|error| wrong(&format_args!("holds a certificate that cannot be used ({error})")))?;
+        Ok(authorities)
+    }
+
+    fn roots(&self) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        self.certificates.iter().try_for_each(|certificate| roots.add(certificate.clone()))?;
+        Ok(roots)
+    }
+}
+
+impl fmt::Debug for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorities").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// The TLS settings for upstream trackers of one entry. All that name no authorities have the same, so that sessions are
+/// resumed whatever thread had them first. The error is a fault of the TLS library's.
+pub(super) fn tls_config(authorities: Option<&Authorities>) -> Result<Arc<ClientConfig>, String> {
+    static USUAL: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
+    match authorities {
+        None => USUAL.get_or_init(|| config(usual_roots(), &[])).clone(),
+        Some(authorities) => config(authorities.roots().map_err(|error| error.to_string())?, &authorities.certificates),
+    }
+}
+
+fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
+    // Named here, as a second provider anywhere among the dependencies makes the default one a panic.
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+    let verifier = Verifier { usual: usual.map_err(|error| error.to_string())?, pinned: pinned.to_vec() };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// webpki's authorities, and those of the system: a company's are there. `SSL_CERT_FILE` and `SSL_CERT_DIR` say where, if not
+/// where systems have them.
+fn usual_roots() -> RootCertStore {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let system = rustls_native_certs::load_native_certs();
+    let (added, ignored) = roots.add_parsable_certificates(system.certs);
+    log::debug!("TLS: {added} certificates of the system are trusted, {ignored} cannot be used");
+    // A minimal container has no store, and needs none.
+    let is_named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|variable| std::env::var_os(variable).is_some());
+    for error in system.errors.iter().filter(|_| is_named) {
+        log::warn!("TLS: certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: {error}");
+    }
+    #[cfg(test)]
+    let roots = super::connect::tests::with_our_root(roots);
+    roots
+}
+
+/// Verifies as webpki does, and takes besides a certificate that is itself one of those that the entry names: what
+/// `openssl req -x509` makes is an authority and a server at once, which webpki refuses.
+#[derive(Debug)]
+struct Verifier {
+    usual: Arc<WebPkiServerVerifier>,
+    pinned: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            // Of what webpki may say of it this is all that is beside the point: neither its age nor its name.
+            Err(Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::UnknownIssuer))
+                if self.pinned.iter().any(|pinned| pinned.as_ref() == end_entity.as_ref()) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.usual.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.usual.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
+    }
+}

@@ -1,0 +1,134 @@
+//! Upstream trackers (5): what they are believed, of addresses on this host nothing, whoever tells of them; and what they
+//! are not held responsible for.
+
+use std::net::{IpAddr, UdpSocket};
+
+use crate::dsl::{announce, eventually};
+use crate::fake_tracker::{FakeTracker, script, sends};
+use crate::upstream::{http, metrics, ok, with_forwarders, with_peers};
+
+const PEER: &str = "10.1.1.1:1001";
+const AMPLE: &str = "20";
+
+/// An address of this host that others could use; none if it has loopback only.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.88.99.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}
+
+#[test]
+fn nothing_on_this_host_is_told_as_a_peer() {
+    let loopback = FakeTracker::start(sends(ok(with_peers(&["127.0.0.1:6379", "127.9.9.9:1", PEER, "0.0.0.0:1"]))));
+    let server = with_forwarders(&format!("- uri: http://{}/announce\n", loopback.address()), &["-t", AMPLE]);
+    assert_eq!(server.announce(&announce("t", "client")).peers(), [PEER]);
+}
+
+#[test]
+fn the_tracker_itself_is_no_peer() {
+    let Some(ip) = own_address() else { return };
+    let ours = std::sync::Arc::new(std::sync::OnceLock::new());
+    let told = std::sync::Arc::clone(&ours);
+    let upstream = FakeTracker::start(script(move |visit| {
+        visit.read();
+        let port: u16 = *told.get().unwrap();
+        visit.write(&ok(with_peers(&[&format!("{ip}:{port}"), &format!("{ip}:9"), PEER])));
+    }));
+    let entries = format!("- uri: http://{}/announce\n", upstream.address());
+    let server = with_forwarders(&entries, &["-t", AMPLE, "-l", "0.0.0.0:0"]);
+    let port = server.addresses()[0].rsplit_once(':').unwrap().1.parse().unwrap();
+    ours.set(port).unwrap();
+    let mut peers = server.announce(&announce("t", "client").at("10.0.0.9")).peers();
+    peers.sort();
+    let mut expected = [format!("{ip}:9"), PEER.to_owned()];
+    expected.sort();
+    assert_eq!(peers, expected);
+}
+
+#[test]
+fn no_redirect_leads_to_this_host_or_to_a_link() {
+    let hidden = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
+    let to = |location: String| {
+        script(move |visit| {
+            visit.read();
+            visit.write(&http(&format!("302 Found\r\nLocation: {location}"), ""));
+        })
+    };
+    let links = ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "100.100.100.200"];
+    let mut trackers: Vec<_> =
+        links.iter().map(|host| FakeTracker::start(to(format!("http://{host}/latest/meta-data")))).collect();
+    // From an address that others could have, too.
+    let loopback = hidden.address();
+    for target in [format!("http://{loopback}/"), format!("http://localhost:{}/", loopback.port())] {
+        trackers.extend(own_address().and_then(|ip| FakeTracker::start_on(ip, to(target))));
+    }
+    let entry =
+        |(n, tracker): (usize, &FakeTracker)| format!("- {{name: n{n}, uri: 'http://{}/a'}}\n", tracker.address());
+    let entries: String = trackers.iter().enumerate().map(entry).collect();
+    let server = with_forwarders(&entries, &["-t", AMPLE, "-p"]);
+    assert_eq!(server.announce(&announce("t", "client").at("10.0.0.9")).peers(), [""; 0]);
+    for n in 0..trackers.len() {
+        let line = format!("retracker_forward_exchanges_total{{forwarder=\"n{n}\",outcome=\"redirect\"}} 1");
+        eventually(&line, || metrics(&server).contains(&line).then_some(()));
+    }
+    assert_eq!(hidden.visits(), 0);
+}
+
+#[test]
+fn what_this_host_lacks_is_not_booked_to_the_upstream() {
+    let good = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
+    // The system refuses to connect to either before a packet is sent.
+    let entries = format!(
+        "- {{name: tcp, uri: 'http://255.255.255.255/announce'}}\n\
+         - {{name: udp, uri: 'udp://255.255.255.255:6969/announce'}}\n\
+         - {{name: good, uri: 'http://{}/announce'}}\n",
+        good.address()
+    );
+    let server = with_forwarders(&entries, &["-t", AMPLE, "-p"]);
+    for n in 0..6 {
+        assert_eq!(server.announce(&announce(&format!("t{n}"), "client").at("10.0.0.9")).peers(), [PEER]);
+    }
+    for name in ["tcp", "udp"] {
+        let line = format!("retracker_forward_exchanges_total{{forwarder=\"{name}\",outcome=\"local\"}} 6");
+        eventually(&line, || metrics(&server).contains(&line).then_some(()));
+        let line = format!("retracker_forward_circuit{{state=\"closed\",forwarder=\"{name}\"}} 1");
+        let other = format!("retracker_forward_circuit{{forwarder=\"{name}\",state=\"closed\"}} 1");
+        let text = metrics(&server);
+        assert!(text.contains(&line) || text.contains(&other), "{text}");
+    }
+    server.logged("upstream trackers cannot be asked");
+}
+
+#[test]
+fn a_passing_trouble_is_no_refusal() {
+    for status in [408, 421, 425] {
+        let tracker = FakeTracker::start(script(move |visit| {
+            visit.read();
+            let first = http(&format!("{status} Later\r\nContent-Length: 0"), "");
+            visit.write(&if visit.number == 0 { first } else { ok(with_peers(&[PEER])) });
+        }));
+        let server = with_forwarders(&format!("- uri: http://{}/a\n", tracker.address()), &["-t", AMPLE]);
+        eventually("it is asked again", || {
+            let peers = server.announce(&announce("t", "client").at("10.0.0.9")).peers();
+            (peers == [PEER]).then_some(())
+        });
+    }
+}
+
+#[test]
+fn exchanges_with_all_upstreams_together_have_a_bound() {
+    let held = script(|visit| {
+        visit.read();
+        visit.wait_for_close();
+    });
+    let slow = FakeTracker::start(held);
+    let entries = format!("- {{name: slow, timeout: 60, uri: 'http://{}/announce'}}\n", slow.address());
+    let server = with_forwarders(&entries, &["-t", "0.1", "-p", "--max-exchanges", "2"]);
+    for n in 0..5 {
+        server.announce(&announce(&format!("t{n}"), "client").at("10.0.0.9"));
+    }
+    let line = "retracker_forward_exchanges_delayed_total 3";
+    eventually(line, || metrics(&server).contains(line).then_some(()));
+    assert_eq!(slow.visits(), 2);
+}
