@@ -403,6 +403,16 @@ impl Client {
         }
     }
 
+    /// Another client has left the endpoint that both had. Forwarders that know endpoints and not ids are told of this one
+    /// again, behind the farewell of that one.
+    pub(super) fn outlives(&mut self, left: ClientKey) {
+        self.quiet = None;
+        self.sessions.iter_mut().for_each(|held| held.session.is_in_doubt());
+        if !self.behind.contains(&left) {
+            self.behind.push(left);
+        }
+    }
+
     /// Whether no forwarder knows of it.
     pub(super) fn was_never_told(&self) -> bool {
         self.sessions.iter().all(|held| held.session.is_over(Presence::Left))

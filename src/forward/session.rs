@@ -208,6 +208,13 @@ impl Session {
         self.is_seed = is_seed;
     }
 
+    /// The forwarder may have forgotten the peer: it is announced anew.
+    pub(super) fn is_in_doubt(&mut self) {
+        if matches!(self.knowledge, Knowledge::Peer { .. }) {
+            self.knowledge = Knowledge::Unsure;
+        }
+    }
+
     /// The peer leaves; `token` is held until that is told.
     pub(super) fn leaves(&mut self, token: TaskTrackerToken) {
         self.farewell = Some(token);

@@ -350,6 +350,20 @@ impl Torrent {
         leave(&mut self.homes, (peer_id, ip), port);
     }
 
+    /// A client has left, and is being signed off. If another one has had the same endpoint it is told of again.
+    fn tell_of_the_other(&mut self, left: ClientKey, ip: IpAddr) {
+        let Some(place) = self.endpoints.get(&(ip, left.port)) else { return };
+        let other = ClientKey { peer_id: place.current, port: left.port };
+        if self.clients.get(&left).is_none_or(|client| client.not_yet_told().next().is_none()) {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(&other).filter(|client| client.is_here()) else { return };
+        client.outlives(left);
+        if let Some(client) = self.clients.get_mut(&left) {
+            client.before = Some(other);
+        }
+    }
+
     fn remove(&mut self, key: ClientKey) {
         let Some(client) = self.clients.remove(&key) else { return };
         self.count_source(client.source, -1);
@@ -446,6 +460,8 @@ impl Torrent {
                 self.depart(key, ip);
                 if is_gone {
                     self.remove(key);
+                } else {
+                    self.tell_of_the_other(key, ip);
                 }
             }
         }
@@ -540,7 +556,10 @@ impl Torrent {
                 gone.push(*key);
             }
         }
-        silent.into_iter().for_each(|(key, ip)| self.depart(key, ip));
+        for (key, ip) in silent {
+            self.depart(key, ip);
+            self.tell_of_the_other(key, ip);
+        }
         gone.into_iter().for_each(|key| self.remove(key));
         self.count(&exchanges);
         for combined in &mut self.combined.lists {

@@ -84,6 +84,22 @@ fn clients_behind_a_nat_with_one_port_are_told_once_each() {
 }
 
 #[test]
+fn who_shares_an_endpoint_with_one_that_leaves_is_told_of_again() {
+    let tracker = FakeTracker::start(sends(ONE_PEER));
+    let server = server(&tracker, "");
+    let so_far = [("started", "a"), ("stopped", "a"), ("started", "b"), ("started", "a")];
+    for (name, requests) in [("a", 1), ("b", 3), ("a", 4)] {
+        announces(&server, "10.0.0.1", &announce("t", name));
+        eventually(name, || (tracker.requests().len() == requests).then_some(()));
+    }
+    assert_eq!(told(&tracker, "peer_id"), so_far.map(|(event, name)| (event.to_owned(), expected(name))));
+    announces(&server, "10.0.0.1", &announce("t", "a").event("stopped"));
+    eventually("the other", || (tracker.requests().len() == so_far.len() + 2).then_some(()));
+    let all = [("stopped", "a"), ("started", "b")].map(|(event, name)| (event.to_owned(), expected(name)));
+    assert_eq!(told(&tracker, "peer_id")[so_far.len()..], all, "an upstream may know endpoints and not ids");
+}
+
+#[test]
 fn whose_endpoint_another_id_takes_is_signed_off_before_that_one_is_told() {
     let tracker = FakeTracker::start(sends(ONE_PEER));
     let server = server(&tracker, "");
