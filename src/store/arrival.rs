@@ -166,20 +166,25 @@ impl Arriving<'_> {
         }
     }
 
-    /// Whether the client is no longer at that endpoint of the address from which it announces now. A claim ends nobody who
+    /// Whether the client is no longer at that endpoint, of the address from which it announces now or claimed. A claim ends nobody who
     /// speaks for himself.
     fn has_left<A: Ip>(&self, endpoint: &Entry<A>, gap: Option<u16>, me: &Entry<A>) -> bool {
-        let Present { now, life, rhythm, .. } = self.present;
-        let silence = now.since(endpoint.seen());
+        let Present { life, rhythm, .. } = self.present;
+        let silence = self.silence_of(endpoint);
         let may = endpoint.is_claimed() || !me.is_claimed();
         may && (life.is_over(silence) || silence > rhythm.silence(endpoint.pace(), me.pace(), gap))
+    }
+
+    /// How long a peer has been silent at least: the time of one that is claimed is rounded.
+    fn silence_of<A: Ip>(&self, peer: &Entry<A>) -> u16 {
+        self.present.now.since(peer.seen()).saturating_sub(peer.rounding())
     }
 
     /// Whether this address of a client is to count, and to be told first, in place of the one that was there before. One
     /// that takes the id of another client gets no further than second place while that one announces.
     fn precedes<A: Ip, B: Ip>(&self, first: &Entry<B>, gap: Option<u16>, me: &Entry<A>) -> bool {
-        let Present { now, life, rhythm, .. } = self.present;
-        let silence = now.since(first.seen());
+        let Present { life, rhythm, .. } = self.present;
+        let silence = self.silence_of(first);
         if me.is_claimed() && !first.is_claimed() {
             return life.is_over(silence);
         }

@@ -586,6 +586,35 @@ fn a_claimed_public_address_is_told_only_where_the_first_means_nothing() {
 }
 
 #[test]
+fn a_claimed_public_address_that_has_changed_goes() {
+    let store = store();
+    let peer = |last, seconds| {
+        let outside = Some(somewhere([45, 0, 113, last]));
+        announce(&store, at(seconds), hash(1), &Announcement { outside, ..from("192.168.1.5:6881") });
+    };
+    (0..3).for_each(|n| peer(7, n * 30));
+    (3..9).for_each(|n| peer(8, n * 30));
+    assert_eq!(seen(&store, at(240), "9.9.9.9:1"), set(["45.0.113.8:6881"]));
+    (9..16).for_each(|n| drop(announce(&store, at(n * 30), hash(1), &from("192.168.1.5:6881"))));
+    assert_eq!(seen(&store, at(450), "9.9.9.9:1"), set([]));
+    assert_eq!(store.totals().peers, [[0, 1], [0, 0]]);
+}
+
+#[test]
+fn claimed_clients_that_share_id_and_address_both_stay() {
+    let peer_age = Duration::from_hours(3);
+    let options = StoreOptions { peer_age, announce_interval: Duration::from_secs(1), max_peers: 1_000 };
+    let store = Store::new(options);
+    let one = claimed(&from("192.168.1.77:1"), "192.168.1.5");
+    let other = Announcement { port: NonZeroU16::new(2), ..one };
+    for seconds in 0..600 {
+        announce(&store, at(seconds), hash(1), &one);
+        announce(&store, at(seconds), hash(1), &other);
+    }
+    assert_eq!(seen(&store, at(600), "10.0.0.1:1").len(), 2);
+}
+
+#[test]
 fn a_claimed_public_address_of_one_zone_is_told_in_others() {
     let store = store();
     let views = Views::new(
@@ -862,6 +891,20 @@ fn a_peer_that_stays_is_kept_however_long_it_does() {
 }
 
 #[test]
+fn nobody_is_left_however_long_the_host_has_slept() {
+    for hours in 1..40 {
+        let store = store();
+        store.housekeep(at(0));
+        announce(&store, at(1), hash(1), &from("10.0.0.1:1"));
+        let now = at(hours * 600 + 5);
+        store.housekeep(now);
+        assert_eq!(seen(&store, now, "10.0.0.2:1"), set([]));
+        assert_eq!(store.scrape(now, hash(1)), SwarmCounts::default());
+        assert_eq!(store.totals().peers, [[0; 2]; 2]);
+    }
+}
+
+#[test]
 fn clocks_that_differ_a_little_make_nobody_old() {
     let store = store();
     announce(&store, at(10), hash(1), &from("10.0.0.1:1"));
@@ -940,15 +983,24 @@ fn of_host(n: u32, is_one_host: bool) -> Announcement {
 #[test]
 fn a_flood_from_one_source_takes_no_torrent_from_another() {
     type Flood = (&'static str, fn(u32) -> Announcement);
-    let flood: [Flood; 4] = [
+    let flood: [Flood; 5] = [
         ("one client", |_| from("10.200.200.200:6")),
         ("many ids and ports", |n| from(&format!("10.200.200.200:{}", 1 + n % 60_000))),
         ("claims", |n| claimed(&from(&format!("{}:6", Ipv4Addr::from_bits(0xc0a8_0000 + n))), "10.200.200.200")),
+        ("its own and claims by turns", |n| {
+            let own = from("10.200.200.200:6");
+            let there = from(&format!("{}:6", Ipv4Addr::from_bits(0xc0a8_0000 + n)));
+            if n % 2 == 0 { own } else { claimed(&there, "10.200.200.200") }
+        }),
         ("a /64", |n| from(&format!("[2001:db8:0:1::{:x}]:6", 1 + n % 60_000))),
     ];
     for (kind, of) in flood {
         for (is_one_host, times, is_first) in [(false, 1, false), (true, 1, false), (false, 3, false), (true, 3, true)]
         {
+            // Claims and its own peers are two shares, of which a source that comes late gets one.
+            if is_first && kind == "its own and claims by turns" {
+                continue;
+            }
             let store = store_of(600);
             if !is_first {
                 legitimate(&store, at(0), is_one_host);

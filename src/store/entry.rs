@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use super::client_id::ClientId;
 use super::weights::Source;
 use super::{Pace, Tick};
+use crate::bittorrent::address::Reach;
 use crate::bittorrent::{Endpoint, Ip, Role, ZoneId};
 
 /// By what a peer is the same peer again. The zone is part of it because two sites may use the same private network.
@@ -132,8 +133,12 @@ impl<A: Ip> Entry<A> {
 
     /// When it was last heard of.
     pub(super) fn seen(&self) -> Tick {
-        let without = if self.is_claimed() { CLAIMANT } else { 0 };
-        Tick(u16::from_ne_bytes(self.state) & Tick::MASK & !without)
+        Tick(u16::from_ne_bytes(self.state) & Tick::MASK & !self.rounding())
+    }
+
+    /// By how many ticks it may have been heard of later than that.
+    pub(super) fn rounding(&self) -> u16 {
+        if self.is_claimed() { CLAIMANT } else { 0 }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -148,9 +153,9 @@ impl<A: Ip> Entry<A> {
         self.tag() & CLAIMED != 0
     }
 
-    /// Whether it is a second address that is claimed.
-    pub(super) fn is_claimed_second(&self) -> bool {
-        self.is_claimed() && self.is_second()
+    /// Whether it is a second address that is claimed, and public: for those who cannot use the first.
+    pub(super) fn is_outside(&self) -> bool {
+        self.is_claimed() && self.is_second() && Reach::of(self.ip.into()) == Reach::Everywhere
     }
 
     pub(super) fn word(&self) -> Word {

@@ -1,6 +1,6 @@
 //! The swarms in memory, and how many peers there are.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -59,6 +59,8 @@ pub struct Store {
     /// Calls of [`Self::housekeep`] in which it comes by everywhere.
     round: u64,
     calls: AtomicU64,
+    /// When it came by last.
+    housekept: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +94,7 @@ impl Store {
             tally: Tally::default(),
             round: (options.peer_age / ROUNDS).as_secs().clamp(1, LONGEST_ROUND),
             calls: AtomicU64::new(0),
+            housekept: AtomicU32::new(0),
         }
     }
 
@@ -128,6 +131,11 @@ impl Store {
     /// Drops what has expired in some of the shards, in turn. To be called once a second. Takes each lock for a short time
     /// only, again and again.
     pub fn housekeep(&self, now: Moment) {
+        let before = Moment(self.housekept.swap(now.0, Relaxed));
+        if now > before.plus(Age(self.life.length())).plus(Age(self.life.length())) {
+            // The host has slept for so long that ticks would soon mean something else: nobody is left.
+            self.clear();
+        }
         let now = self.life.tick(now);
         let call = self.calls.fetch_add(1, Relaxed) % self.round;
         for shard in self.shards.iter().skip(usize::try_from(call).unwrap_or(0)).step_by(self.round_length()) {
@@ -138,6 +146,14 @@ impl Store {
                 self.tally.add(&change);
             }
             shard.lock().shrink();
+        }
+    }
+
+    fn clear(&self) {
+        for shard in self.shards.iter() {
+            let mut change = Change::new(&self.weights);
+            shard.lock().clear(&mut change);
+            self.tally.add(&change);
         }
     }
 
@@ -174,7 +190,7 @@ impl Store {
             Source::own(newcomer.place.ip)
         };
         for _ in 0..GROWTH {
-            let weight = self.weights.of(source).max(LIGHT);
+            let weight = self.weight(source, newcomer).max(LIGHT);
             let victim = self.victim(now, info_hash, weight).filter(|victim| victim.weight >= weight);
             let at = newcomer.port.map(|port| (newcomer.place, port));
             let victim = victim.unwrap_or_else(|| Victim::newcomer(info_hash, at));
@@ -185,6 +201,20 @@ impl Store {
                 return;
             }
         }
+    }
+
+    /// How many peers the newcomer's source has, both those at its address and those that it claims: it is one source, though
+    /// only it is known to be. One that has a few itself does not answer for what others claim that are counted with it.
+    fn weight(&self, source: Source, newcomer: &Announcement) -> u32 {
+        let weight = self.weights.of(source);
+        let other = if newcomer.is_claim {
+            self.weights.of(Source::own(newcomer.source))
+        } else if weight > LIGHT {
+            self.weights.of(Source::Claim(Source::claimant(newcomer.source)))
+        } else {
+            0
+        };
+        weight.saturating_add(other)
     }
 
     /// Of some swarms, picked at random, and of the newcomer's own shard, who can make room best. So many, as a rule, that

@@ -122,6 +122,11 @@ impl Lifetime {
         Self { ticks: u16::try_from(age.0 / tick).unwrap_or(Self::MOST_TICKS).max(1), tick }
     }
 
+    /// In the unit of [`Age`], but for what is rounded.
+    fn length(self) -> u32 {
+        u32::from(self.ticks).saturating_mul(self.tick)
+    }
+
     fn tick(self, moment: Moment) -> Tick {
         let [.., high, low] = (moment.0 / self.tick).to_be_bytes();
         Tick(u16::from_be_bytes([high, low]) & Tick::MASK)

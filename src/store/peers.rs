@@ -8,7 +8,6 @@ use super::entry::{Entry, Kind, Spot};
 use super::index::Index;
 use super::ranked::Ranked;
 use super::{Lifetime, Rhythm, Tick};
-use crate::bittorrent::address::Reach;
 use crate::bittorrent::{Ip, Nearness, Peer, ZoneId};
 
 /// Up to this many peers a scan of the list is as fast as a look-up in an index, which would cost memory in every swarm.
@@ -156,7 +155,7 @@ impl<A: Ip> Peers<A> {
         let mut heir: Option<Entry<A>> = None;
         for at in self.seconds_of(id) {
             let Some(entry) = self.entries.get(at).copied() else { continue };
-            if entry.is_claimed() && Reach::of(entry.ip.into()) == Reach::Everywhere {
+            if entry.is_outside() {
                 dropped(&entry);
                 self.remove_at(at);
             } else if heir.is_none_or(|heir| heir.is_claimed() && !entry.is_claimed()) {
@@ -168,7 +167,8 @@ impl<A: Ip> Peers<A> {
         heir.is_some()
     }
 
-    /// Removes the second addresses of a client at this address that have been silent for so long that `is_gone`.
+    /// Removes the second addresses of a client that have been silent for so long that `is_gone`: those at this address, and
+    /// claimed public ones.
     pub(super) fn drop_silent(
         &mut self,
         spot: Spot<A>,
@@ -177,7 +177,8 @@ impl<A: Ip> Peers<A> {
         mut dropped: impl FnMut(&Entry<A>),
     ) {
         for at in self.seconds_of(id) {
-            let entry = self.entries.get(at).filter(|entry| entry.is_beside(spot) && is_gone(entry));
+            let entry =
+                self.entries.get(at).filter(|entry| (entry.is_beside(spot) || entry.is_outside()) && is_gone(entry));
             if let Some(entry) = entry.copied() {
                 dropped(&entry);
                 self.remove_at(at);

@@ -201,6 +201,14 @@ impl Shard {
         }
     }
 
+    /// Drops everything.
+    pub(super) fn clear(&mut self, change: &mut Change<'_>) {
+        let swarms = std::mem::take(&mut self.swarms);
+        swarms.iter().for_each(|swarm| swarm.forget(change));
+        change.swarms -= i64::try_from(swarms.len()).unwrap_or(i64::MAX);
+        self.prefixes = Prefixes::default();
+    }
+
     fn remove(&mut self, at: usize, change: &mut Change<'_>) {
         let Ok(found) = self.swarms.get_bucket_entry(at) else { return };
         let (swarm, _) = found.remove();

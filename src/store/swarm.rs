@@ -12,7 +12,6 @@ use super::ranked::Ranked;
 use super::shard::{Change, Completions};
 use super::weights::{Source, Weights};
 use super::{Lifetime, Rhythm, Tick};
-use crate::bittorrent::address::Reach;
 use crate::bittorrent::{
     Endpoint, InfoHash, Ip, Nearness, Peer, PeerId, PeerLists, Place, Role, SwarmCounts, Views, ZoneId,
 };
@@ -527,7 +526,7 @@ impl Asking<'_> {
         if entry.is_of(self.id) || (peer == place && Some(endpoint.port) == port) {
             return None;
         }
-        if entry.is_claimed_second() && self.reaches_the_first_of(peer) {
+        if entry.is_outside() && self.reaches_the_first_of(peer) {
             return None;
         }
         endpoint.ip = self.present.views.address_for(place, peer).and_then(A::of)?;
@@ -541,8 +540,7 @@ impl Asking<'_> {
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
         };
         let asks = self.announcement.place;
-        let reaches = || self.present.views.address_for(asks, Place { ip, ..outside }).is_some();
-        Reach::of(outside.ip) == Reach::Everywhere && reaches()
+        self.present.views.address_for(asks, Place { ip, ..outside }).is_some()
     }
 }
 
