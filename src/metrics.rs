@@ -5,14 +5,18 @@
 //! allows to metrics of unknown type only.
 
 mod connections;
+mod forwarder;
 #[cfg(target_os = "linux")]
 mod process;
 mod sampled;
 mod udp;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -23,6 +27,8 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
 pub use self::connections::ConnectionMetrics;
+pub use self::forwarder::ForwarderMetrics;
+use self::forwarder::Series;
 use self::sampled::Sampled;
 pub use self::udp::UdpMetrics;
 
@@ -54,6 +60,8 @@ pub struct Metrics {
     skipped: Family<SkippedLabels, Counter>,
     /// Exchanges with upstream trackers that had to wait for others to end.
     pub forward_delayed: Counter,
+    /// What is counted of each forwarder that there is, by its name.
+    by_forwarder: Arc<Mutex<HashMap<String, Weak<Series>>>>,
     /// How announces that forwarders take part in fared.
     pub waits: WaitMetrics,
     /// What came over UDP and was no announce or scrape that could be answered.
@@ -97,21 +105,6 @@ impl Drop for AnnounceTimer {
     fn drop(&mut self) {
         self.histogram.observe(self.start.elapsed().as_secs_f64());
     }
-}
-
-/// Handles of one forwarder.
-#[derive(Clone, Debug)]
-pub struct ForwarderMetrics {
-    all: Metrics,
-    labels: ForwarderLabels,
-    duration: Histogram,
-    peers: Counter,
-    /// Exchanges that were not begun because too many waited for their turn.
-    pub skipped_busy: Counter,
-    /// Exchanges that were not begun because the forwarder failed lately.
-    pub skipped_open: Counter,
-    /// Exchanges that were not begun because the forwarder asked to be left alone.
-    pub skipped_paused: Counter,
 }
 
 /// How the upstream trackers do, at the moment of a scrape.
@@ -245,6 +238,7 @@ impl Metrics {
             upstream_peers: Family::default(),
             skipped: Family::default(),
             forward_delayed: Counter::default(),
+            by_forwarder: Arc::default(),
             waits: WaitMetrics {
                 saved: of(&waits, "saved"),
                 done: of(&waits, "done"),
@@ -348,33 +342,6 @@ impl Metrics {
     /// Begins to measure how long an announce takes. What it returns records that when it is dropped.
     pub fn time_announce(&self) -> Option<AnnounceTimer> {
         self.announce_duration.clone().map(|histogram| AnnounceTimer { histogram, start: Instant::now() })
-    }
-
-    /// The handles of one forwarder.
-    pub fn forwarder(&self, name: &str) -> ForwarderMetrics {
-        let labels = ForwarderLabels { forwarder: name.to_owned() };
-        let skipped = |reason| self.skipped.get_or_create_owned(&SkippedLabels { forwarder: name.to_owned(), reason });
-        ForwarderMetrics {
-            duration: self.exchange_duration.get_or_create_owned(&labels),
-            peers: self.upstream_peers.get_or_create_owned(&labels),
-            skipped_busy: skipped("busy"),
-            skipped_open: skipped("open"),
-            skipped_paused: skipped("paused"),
-            all: self.clone(),
-            labels,
-        }
-    }
-}
-
-impl ForwarderMetrics {
-    /// Records an exchange that has ended: its outcome in a word, the HTTP status if one came, the peers received.
-    pub fn exchange_ended(&self, outcome: &'static str, status: Option<u16>, elapsed: Duration, peers: usize) {
-        let forwarder = self.labels.forwarder.clone();
-        let status = StatusLabels { name: forwarder.clone(), status: Status(status) };
-        self.all.forwarder_status.get_or_create_owned(&status).0.inc();
-        self.all.exchanges.get_or_create_owned(&ExchangeLabels { forwarder, outcome }).inc();
-        self.duration.observe(elapsed.as_secs_f64());
-        self.peers.inc_by(peers as u64);
     }
 }
 

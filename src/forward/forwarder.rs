@@ -164,6 +164,7 @@ impl Forwarder {
     pub(super) fn retire(&self) {
         // Nobody does so twice.
         let _ = self.retired.set(clock::now());
+        self.settings.write().metrics = ForwarderMetrics::unexposed();
     }
 
     pub(super) fn is_retired(&self) -> bool {

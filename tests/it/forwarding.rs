@@ -350,7 +350,26 @@ fn what_an_upstream_does_not_see_changes_nothing_for_it() {
     server.signal("HUP");
     counts(&server, "retracker_forward_sessions{forwarder=\"other\"} 0");
     let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
-    assert!(!metrics.contains("retracker_forward_circuit{forwarder=\"another\""), "{metrics}");
+    assert!(!metrics.contains("another") && !metrics.contains(&tracker.address().to_string()), "{metrics}");
+}
+
+#[test]
+fn a_file_that_is_read_again_under_new_names_leaves_no_old_ones_in_the_metrics() {
+    let tracker = good();
+    let entry = |n: usize| format!("- {{name: n{n}, uri: 'http://{}/announce/{}'}}\n", tracker.address(), n / 2);
+    let file = file(&entry(0));
+    let server = retracker(&["-t", "30", "-p", "-f", file.path().to_str().unwrap()]).start();
+    for n in 1..20 {
+        server.announce(&client(&format!("t{n}"), "a"));
+        fs::write(file.path(), entry(n)).unwrap();
+        server.signal("HUP");
+        let new = format!("retracker_forward_sessions{{forwarder=\"n{n}\"}} ");
+        eventually(&new, || String::from_utf8(server.get("/metrics").body).unwrap().contains(&new).then_some(()));
+    }
+    eventually("the old names are gone", || {
+        let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+        metrics.lines().all(|line| !line.contains("=\"n") || line.contains("=\"n19\"")).then_some(())
+    });
 }
 
 #[test]

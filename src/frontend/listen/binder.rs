@@ -182,12 +182,7 @@ impl Binder {
         let mut told = false;
         loop {
             match self.name(name, port, proxied, bind) {
-                // An error without a number is one of the look-up.
-                Err(error)
-                    if (is_absent(&error) || error.raw_os_error().is_none())
-                        && error.kind() != ErrorKind::AddrInUse
-                        && Instant::now() < end =>
-                {
+                Err(error) if is_early(&error) && Instant::now() < end => {
                     if !told {
                         log::warn!(
                             "{name} cannot be used as an address of this host yet ({error}): it is tried for {PATIENCE:?}"
@@ -214,9 +209,20 @@ impl Binder {
                 addresses.push(address.ip());
             }
         }
+        self.at_one_port(name, &addresses, port, proxied, bind)
+    }
+
+    fn at_one_port<T>(
+        &self,
+        name: &str,
+        addresses: &[IpAddr],
+        port: u16,
+        proxied: bool,
+        bind: &impl Fn(SocketAddr, Options) -> io::Result<(T, SocketAddr)>,
+    ) -> io::Result<Vec<(T, SocketAddr)>> {
         let mut tries = 1;
         loop {
-            match self.each(name, &addresses, port, proxied, bind) {
+            match self.each(name, addresses, port, proxied, bind) {
                 Err(error) if error.kind() == ErrorKind::AddrInUse && port == 0 && tries < PORTS => tries += 1,
                 bound => return bound,
             }
@@ -265,6 +271,11 @@ pub(in crate::frontend) fn is_absent(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(AF_NOT_SUPPORTED)
 }
 
+/// Whether the name may mean something a little later. An error without a number is one of the look-up.
+fn is_early(error: &io::Error) -> bool {
+    is_absent(error) || error.raw_os_error().is_none() && error.kind() != ErrorKind::AddrInUse
+}
+
 /// Binds to an address that the host does not have yet.
 #[cfg(target_os = "linux")]
 fn late<T>(
@@ -287,6 +298,86 @@ fn late<T>(
         match bind(address, options) {
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable && Instant::now() < end => thread::sleep(PAUSE),
             bound => return bound,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// Stands for the system: these addresses are there, and these ports taken.
+    struct System {
+        own: Vec<IpAddr>,
+        taken: RefCell<Vec<SocketAddr>>,
+        next_port: RefCell<u16>,
+    }
+
+    impl System {
+        fn new(own: &[&str]) -> Self {
+            let own = own.iter().map(|ip| ip.parse().unwrap()).collect();
+            Self { own, taken: RefCell::default(), next_port: RefCell::new(1000) }
+        }
+
+        fn bind(&self, mut address: SocketAddr, _: Options) -> io::Result<(SocketAddr, SocketAddr)> {
+            if !self.own.contains(&address.ip()) {
+                return Err(ErrorKind::AddrNotAvailable.into());
+            }
+            if address.port() == 0 {
+                *self.next_port.borrow_mut() += 1;
+                address.set_port(*self.next_port.borrow());
+            }
+            if self.taken.borrow().contains(&address) {
+                return Err(ErrorKind::AddrInUse.into());
+            }
+            Ok((address, address))
+        }
+    }
+
+    fn name(system: &System, addresses: &[&str], port: u16) -> io::Result<Vec<String>> {
+        let addresses: Vec<_> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        let bound = Binder::default()
+            .at_one_port("name", &addresses, port, false, &|address, options| system.bind(address, options));
+        bound.map(|bound| bound.into_iter().map(|(_, address)| address.to_string()).collect())
+    }
+
+    #[test]
+    fn a_name_is_bound_at_all_of_its_addresses_that_are_there() {
+        let system = System::new(&["127.0.0.1", "::1", "10.0.0.1"]);
+        assert_eq!(name(&system, &["::1", "127.0.0.1"], 80).unwrap(), ["[::1]:80", "127.0.0.1:80"]);
+        assert_eq!(
+            name(&system, &["127.0.0.1", "192.0.2.1", "10.0.0.1"], 80).unwrap(),
+            ["127.0.0.1:80", "10.0.0.1:80"]
+        );
+        assert_eq!(name(&system, &["192.0.2.1"], 80).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+        assert_eq!(name(&system, &[], 80).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+        system.taken.borrow_mut().push("127.0.0.1:80".parse().unwrap());
+        assert_eq!(name(&system, &["::1", "127.0.0.1"], 80).unwrap_err().kind(), ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn the_port_that_the_system_chooses_is_the_same_at_all_addresses() {
+        let system = System::new(&["127.0.0.1", "::1"]);
+        // It is taken at the second address, twice.
+        system
+            .taken
+            .borrow_mut()
+            .extend(["127.0.0.1:1001", "127.0.0.1:1002"].map(|address| address.parse::<SocketAddr>().unwrap()));
+        assert_eq!(name(&system, &["::1", "127.0.0.1"], 0).unwrap(), ["[::1]:1003", "127.0.0.1:1003"]);
+    }
+
+    #[test]
+    fn a_host_without_ipv6_listens_on_ipv4_once() {
+        let system = System::new(&["0.0.0.0"]);
+        let place = |host, port| Place { host, port, proxied: false };
+        let bind = |address, options| system.bind(address, options);
+        assert_eq!(Binder::new([]).bind(place(None, 80), bind).unwrap(), ["0.0.0.0:80".parse().unwrap()]);
+        for order in [[None, Some("0.0.0.0")], [Some("0.0.0.0"), None]] {
+            let places = order.map(|host| place(host, 80));
+            let mut binder = Binder::new(places);
+            let bound: Vec<_> = places.into_iter().flat_map(|place| binder.bind(place, bind).unwrap()).collect();
+            assert_eq!(bound, ["0.0.0.0:80".parse().unwrap()]);
         }
     }
 }

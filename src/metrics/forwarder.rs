@@ -1,0 +1,151 @@
+//! What is counted of each forwarder. It goes when the last forwarder of its name goes: a file that is read again may have new names
+//! each time.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+
+use super::{ExchangeLabels, ForwarderLabels, Metrics, SkippedLabels, Status, StatusLabels};
+
+/// Handles of one forwarder.
+#[derive(Clone, Debug)]
+pub struct ForwarderMetrics {
+    duration: Histogram,
+    peers: Counter,
+    /// Exchanges that were not begun because too many waited for their turn.
+    pub skipped_busy: Counter,
+    /// Exchanges that were not begun because the forwarder failed lately.
+    pub skipped_open: Counter,
+    /// Exchanges that were not begun because the forwarder asked to be left alone.
+    pub skipped_paused: Counter,
+    series: Arc<Series>,
+}
+
+/// The series of one name. They go with it.
+#[derive(Debug)]
+pub(super) struct Series {
+    all: Metrics,
+    name: String,
+    /// How exchanges have ended so far.
+    ends: Mutex<HashSet<(&'static str, Option<u16>)>>,
+}
+
+/// Why exchanges are not begun.
+const SKIPPED: [&str; 3] = ["busy", "open", "paused"];
+
+impl Metrics {
+    /// The handles of one forwarder. What forwarders of one name do is counted together.
+    pub fn forwarder(&self, name: &str) -> ForwarderMetrics {
+        let mut by_forwarder = self.by_forwarder.lock();
+        let series = by_forwarder.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let series = Arc::new(Series { all: self.clone(), name: name.to_owned(), ends: Mutex::default() });
+            by_forwarder.insert(name.to_owned(), Arc::downgrade(&series));
+            series
+        });
+        let labels = series.labels();
+        let [skipped_busy, skipped_open, skipped_paused] =
+            SKIPPED.map(|reason| self.skipped.get_or_create_owned(&series.skipped(reason)));
+        ForwarderMetrics {
+            duration: self.exchange_duration.get_or_create_owned(&labels),
+            peers: self.upstream_peers.get_or_create_owned(&labels),
+            skipped_busy,
+            skipped_open,
+            skipped_paused,
+            series,
+        }
+    }
+}
+
+impl ForwarderMetrics {
+    /// Handles that nothing is seen of: for a forwarder that is no longer configured.
+    pub fn unexposed() -> Self {
+        Metrics::unexposed().forwarder("")
+    }
+
+    /// Records an exchange that has ended: its outcome in a word, the HTTP status if one came, the peers received.
+    pub fn exchange_ended(&self, outcome: &'static str, status: Option<u16>, elapsed: Duration, peers: usize) {
+        let Series { all, ends, .. } = &*self.series;
+        ends.lock().insert((outcome, status));
+        all.forwarder_status.get_or_create_owned(&self.series.status(status)).0.inc();
+        all.exchanges.get_or_create_owned(&self.series.exchange(outcome)).inc();
+        self.duration.observe(elapsed.as_secs_f64());
+        self.peers.inc_by(peers as u64);
+    }
+}
+
+impl Series {
+    fn labels(&self) -> ForwarderLabels {
+        ForwarderLabels { forwarder: self.name.clone() }
+    }
+
+    fn skipped(&self, reason: &'static str) -> SkippedLabels {
+        SkippedLabels { forwarder: self.name.clone(), reason }
+    }
+
+    fn status(&self, status: Option<u16>) -> StatusLabels {
+        StatusLabels { name: self.name.clone(), status: Status(status) }
+    }
+
+    fn exchange(&self, outcome: &'static str) -> ExchangeLabels {
+        ExchangeLabels { forwarder: self.name.clone(), outcome }
+    }
+}
+
+impl Drop for Series {
+    fn drop(&mut self) {
+        // Held to the end, so that a forwarder which takes the name meanwhile begins with new ones.
+        let mut by_forwarder = self.all.by_forwarder.lock();
+        if by_forwarder.get(&self.name).is_some_and(|series| series.strong_count() > 0) {
+            return;
+        }
+        by_forwarder.remove(&self.name);
+        let labels = self.labels();
+        self.all.exchange_duration.remove(&labels);
+        self.all.upstream_peers.remove(&labels);
+        for reason in SKIPPED {
+            self.all.skipped.remove(&self.skipped(reason));
+        }
+        for (outcome, status) in self.ends.lock().drain() {
+            self.all.forwarder_status.remove(&self.status(status));
+            self.all.exchanges.remove(&self.exchange(outcome));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[test]
+    fn what_is_counted_of_a_forwarder_goes_with_the_last_of_its_name() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let text = || {
+            let mut text = String::new();
+            text::encode(&mut text, &registry).unwrap();
+            text
+        };
+        let (first, second, other) = (metrics.forwarder("one"), metrics.forwarder("one"), metrics.forwarder("other"));
+        for forwarder in [&first, &second, &other] {
+            forwarder.exchange_ended("ok", Some(200), Duration::ZERO, 3);
+            forwarder.exchange_ended("refused", None, Duration::ZERO, 0);
+        }
+        drop(first);
+        assert!(text().contains("retracker_forward_exchanges_total{forwarder=\"one\",outcome=\"ok\"} 2\n"));
+        drop(second);
+        assert!(!text().contains("\"one\""), "{}", text());
+        assert!(text().contains("forwarder_status{name=\"other\",status=\"200\"} 1\n"));
+        // Who comes back begins anew.
+        let again = metrics.forwarder("one");
+        assert!(text().contains("retracker_forward_peers_total{forwarder=\"one\"} 0\n"), "{}", text());
+        drop((again, other));
+        assert!(metrics.by_forwarder.lock().is_empty() && !text().contains("\"one\""));
+    }
+}
