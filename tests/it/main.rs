@@ -38,6 +38,7 @@ mod sessions;
 mod signals;
 #[cfg(target_os = "linux")]
 mod sleep;
+mod standing;
 mod stop;
 mod udp;
 mod udp_forwarding;
