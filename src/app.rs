@@ -249,10 +249,12 @@ async fn housekeep(tracker: &Tracker, store: &Store) {
     let mut lookout = Lookout::start();
     loop {
         pause.tick().await;
-        if let Some(slept) = lookout.look() {
+        let slept = lookout.look();
+        tracker.housekeep();
+        // Now that what is too old is gone.
+        if let Some(slept) = slept {
             log::info!("the host has slept for {} s: peers have aged by as much", slept.as_secs());
         }
-        tracker.housekeep();
         let evicted = store.totals().evicted;
         let news = told.map_or(evicted > 0, |(when, known)| evicted > known && when.elapsed() > EVICTION_REPORT);
         if news {
