@@ -59,8 +59,8 @@ pub(super) struct HttpUpstream {
     login: Option<(String, String)>,
     secrets: Secrets,
     resolver: Resolver,
-    /// For TLS, with it or with those that it redirects to.
-    tls: Arc<ClientConfig>,
+    /// For TLS; none of one that is asked without.
+    tls: Option<Arc<ClientConfig>>,
     context: Arc<ExchangeContext>,
 }
 
@@ -140,7 +140,7 @@ impl HttpUpstream {
             return Err("it has a ca, which means nothing without https://".to_owned());
         }
         context.proxies.proxy_for(uri)?;
-        let tls = trust::tls_config(authorities)?;
+        let tls = (uri.scheme() == "https").then(|| trust::tls_config(authorities)).transpose()?;
         let (login, secrets, resolver) = (login(uri), Secrets::of(uri), Resolver::new());
         let upstream = Self { configured: uri.clone(), seen, login, secrets, resolver, tls, context };
         // What can be wrong with a request is wrong with all of them: better said at the start.
@@ -212,7 +212,8 @@ impl HttpUpstream {
         let own = self.is_own(url);
         let dialled = if own { &self.configured } else { url };
         let listeners = &self.context.listeners;
-        let tls = (url.scheme() == "https").then(|| Arc::clone(&self.tls));
+        let tls = (url.scheme() == "https").then(|| self.tls.clone().map_or_else(|| trust::tls_config(None), Ok));
+        let tls = tls.transpose().map_err(ForwardError::Tls)?;
         let proxy = self.context.proxies.proxy_for(dialled).map_err(ForwardError::Proxy)?;
         let Some(proxy) = proxy.cloned() else {
             let resolved = if own { self.resolver.usual(dialled).await } else { self.resolver.once(dialled).await };

@@ -1,6 +1,7 @@
 //! Whose certificates are trusted: webpki's authorities and those of the system, or those that an entry names.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -23,7 +24,12 @@ impl Authorities {
     /// Reads a file in PEM form. The error is a sentence for the operator, and names the file.
     pub fn read(path: &Path) -> Result<Self, String> {
         let wrong = |what: &dyn fmt::Display| format!("ca: {} {what}", path.display());
-        let pem = std::fs::read(path).map_err(|error| wrong(&format_args!("cannot be read ({error})")))?;
+        let unreadable = |error: io::Error| wrong(&format_args!("cannot be read ({error})"));
+        // A pipe would hold up who reads it.
+        if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+            return Err(wrong(&"is no regular file"));
+        }
+        let pem = std::fs::read(path).map_err(unreadable)?;
         let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
         let certificates = certificates.map_err(|error| wrong(&format_args!("is no PEM ({error})")))?;
         if certificates.is_empty() {

@@ -269,6 +269,11 @@ impl Server {
         connection.rest()
     }
 
+    #[cfg(target_os = "linux")]
+    pub(crate) fn pid(&self) -> i32 {
+        self.process.child.id().cast_signed()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         // The shell's own kill: there is none else everywhere.
         let kill = format!("kill -{name} {}", self.process.child.id());

@@ -100,6 +100,45 @@ fn what_this_host_lacks_is_not_booked_to_the_upstream() {
     server.logged("upstream trackers cannot be asked");
 }
 
+/// Its last descriptors are taken away while it runs.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_without_descriptors_does_not_blame_its_upstreams() {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+    let tracker = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
+    let port = tracker.address().port();
+    let entries = format!(
+        "- {{name: address, uri: 'http://127.0.0.1:{port}/announce'}}\n\
+         - {{name: named, uri: 'http://localhost:{port}/announce'}}\n\
+         - {{name: udp, uri: 'udp://127.0.0.1:{port}/announce'}}\n"
+    );
+    let server = with_forwarders(&entries, &["-t", "0.2", "-p"]);
+    let mut connection = server.connect();
+    connection.get("/metrics");
+    let pid = Pid::from_raw(server.pid()).unwrap();
+    let none = Rlimit { current: Some(0), ..getrlimit(Resource::Nofile) };
+    let before = prlimit(Some(pid), Resource::Nofile, none).unwrap();
+    for n in 0..6 {
+        connection.announce(&announce(&format!("t{n}"), "client").at("10.0.0.9"));
+    }
+    let mut told = String::new();
+    for name in ["address", "named", "udp"] {
+        let line = format!("retracker_forward_exchanges_total{{forwarder=\"{name}\",outcome=\"local\"}} 6");
+        eventually(&line, || {
+            told = String::from_utf8(connection.get("/metrics").body).unwrap();
+            told.contains(&line).then_some(())
+        });
+    }
+    assert!(
+        !["dns", "connect", "timeout"].iter().any(|other| told.contains(&format!("outcome=\"{other}\""))),
+        "{told}"
+    );
+    prlimit(Some(pid), Resource::Nofile, before).unwrap();
+    eventually("it is well again", || {
+        (connection.announce(&announce("u", "client").at("10.0.0.9")).peers() == [PEER]).then_some(())
+    });
+}
+
 #[test]
 fn a_passing_trouble_is_no_refusal() {
     for status in [408, 421, 425] {
