@@ -339,9 +339,13 @@ EOF
     deluge_console "$1" "add $home/payload.torrent"
 }
 
+# It shows the outcome of the last announce only, which of its sockets ever that was from. On a busy machine the last may be
+# one that had no way to the tracker, so it is told to announce again.
 deluge_is_content() {
     deluge_console "$1" "info --verbose"
-    grep -q 'Announce OK' "$work/$1/deluge-console.log"
+    ! grep -q 'Announce OK' "$work/$1/deluge-console.log" || return 0
+    grep -q 'unreachable' "$work/$1/deluge-console.log" && deluge_console "$1" "update_tracker *"
+    return 1
 }
 
 deluge_console() { # NODE COMMAND
