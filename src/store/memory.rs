@@ -191,7 +191,9 @@ impl Store {
         };
         for _ in 0..GROWTH {
             let weight = self.weight(source, newcomer).max(LIGHT);
-            let victim = self.victim(now, info_hash, weight).filter(|victim| victim.weight >= weight);
+            // Nobody is heavier than one that has most of the store: its own peers will do.
+            let lighter = if i64::from(weight) > self.capacity / 2 { weight - 1 } else { weight };
+            let victim = self.victim(now, info_hash, lighter).filter(|victim| victim.weight >= weight);
             let at = newcomer.port.map(|port| (newcomer.place, port));
             let victim = victim.unwrap_or_else(|| Victim::newcomer(info_hash, at));
             let mut change = Change::new(&self.weights);
@@ -218,7 +220,7 @@ impl Store {
     }
 
     /// Of some swarms, picked at random, and of the newcomer's own shard, who can make room best. So many, as a rule, that
-    /// one is among them whose source is heavier than the newcomer's, if there is one that fills a part of the store.
+    /// one is among them whose source is heavier than that, if there is one that fills a part of the store.
     fn victim(&self, now: Tick, info_hash: InfoHash, weight: u32) -> Option<Victim> {
         let mut best: Option<Victim> = None;
         let mut looked = 0;
