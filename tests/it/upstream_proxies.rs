@@ -24,14 +24,14 @@ fn forwarding(entries: &str) -> (Setup, NamedTempFile) {
 }
 
 /// A proxy that makes tunnels, all of them to one place, and keeps what it was asked.
-struct Tunnels {
-    address: SocketAddr,
+pub(crate) struct Tunnels {
+    pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Tunnels {
     /// `greet` reads the request for a tunnel, answers it, and says what it read.
-    fn start(to: SocketAddr, greet: fn(&mut TcpStream) -> Vec<u8>) -> Self {
+    pub(crate) fn start(to: SocketAddr, greet: fn(&mut TcpStream) -> Vec<u8>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, asked) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Vec<u8>>>>::default());
         let seen = Arc::clone(&asked);
@@ -54,7 +54,7 @@ impl Tunnels {
         Self { address, asked }
     }
 
-    fn asked(&self) -> Vec<u8> {
+    pub(crate) fn asked(&self) -> Vec<u8> {
         self.asked.lock().unwrap()[0].clone()
     }
 }
@@ -65,7 +65,7 @@ fn read(stream: &mut TcpStream, length: usize) -> Vec<u8> {
     bytes
 }
 
-fn by_connect(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) fn by_connect(stream: &mut TcpStream) -> Vec<u8> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.extend(read(stream, 1));
@@ -171,4 +171,15 @@ fn a_socks_proxy_is_given_the_name() {
     assert_eq!(proxy.asked(), [&[5, 1, 0, 3, NAME.len() as u8], NAME.as_bytes(), &[0, 81]].concat());
     let request = tracker.request(1);
     assert!(request.starts_with("GET /announce?") && !request.contains("Proxy-"), "{request}");
+}
+
+#[test]
+fn check_asks_through_the_proxy_too() {
+    let proxy = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
+    let mut file = NamedTempFile::new().unwrap();
+    write!(file, "- uri: http://{NAME}/announce\n").unwrap();
+    let setup = retracker(&["check", "-f", file.path().to_str().unwrap()]);
+    let exit = setup.env("http_proxy", proxy.address().to_string()).run();
+    assert!(exit.code == Some(0), "{:?} {:?}", exit.stdout, exit.stderr);
+    assert!(proxy.request(1).starts_with(&format!("GET http://{NAME}/announce?info_hash=")));
 }

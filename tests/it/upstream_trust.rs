@@ -13,8 +13,10 @@ use tempfile::{TempDir, tempdir};
 
 use crate::dsl::{Setup, announce, retracker};
 use crate::upstream::{ok, with_peers};
+use crate::upstream_proxies::{Tunnels, by_connect};
 
-const PEER: &str = "10.1.1.1:1001";
+/// On the internet: a tracker behind a proxy is not believed to know others.
+const PEER: &str = "45.45.45.45:4545";
 
 /// A tracker that is `localhost`.
 fn tracker(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr {
@@ -97,6 +99,16 @@ fn an_authority_of_the_system_s_or_of_the_entry_is_trusted() {
     );
     std::fs::write(&file, all).unwrap();
     assert_eq!(peers(retracker(&["-t", "20", "-f", file.to_str().unwrap()])), [PEER]);
+}
+
+#[test]
+fn tls_goes_through_a_tunnel() {
+    let site = Site::new();
+    let proxy = Tunnels::start(site.tracker, by_connect);
+    let setup = forwarding(&site.folder, site.tracker, &format!("ca: {}", site.file().display()));
+    assert_eq!(peers(setup.env("HTTPS_PROXY", proxy.address.to_string())), [PEER]);
+    let asked = format!("CONNECT localhost:{} HTTP/1.1\r\n", site.tracker.port());
+    assert!(proxy.asked().starts_with(asked.as_bytes()));
 }
 
 #[test]
