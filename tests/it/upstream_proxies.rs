@@ -177,7 +177,7 @@ fn a_socks_proxy_is_given_the_name() {
 fn check_asks_through_the_proxy_too() {
     let proxy = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
     let mut file = NamedTempFile::new().unwrap();
-    write!(file, "- uri: http://{NAME}/announce\n").unwrap();
+    writeln!(file, "- uri: http://{NAME}/announce").unwrap();
     let setup = retracker(&["check", "-f", file.path().to_str().unwrap()]);
     let exit = setup.env("http_proxy", proxy.address().to_string()).run();
     assert!(exit.code == Some(0), "{:?} {:?}", exit.stdout, exit.stderr);
