@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -22,6 +22,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio_util::task::TaskTracker;
 
 use super::descriptors;
+use crate::clock;
 use crate::metrics::ConnectionMetrics;
 
 /// The limits as configured.
@@ -89,7 +90,7 @@ pub struct Connections {
     waiting: Mutex<Waiting>,
     /// Bytes of requests that have begun and are not there.
     unfinished: AtomicUsize,
-    start: Instant,
+    start: Duration,
     /// Tasks of connections that were accepted before the process was told to stop.
     pub early: TaskTracker,
     /// And since.
@@ -127,6 +128,8 @@ const BUSY: u64 = u64::MAX;
 pub struct Open<'a> {
     connections: &'a Connections,
     entered: Option<(u64, Arc<Entry>)>,
+    /// Whether the table knows how to wake its task.
+    is_registered: bool,
     /// Bytes of a request that is not there yet.
     unfinished: usize,
 }
@@ -156,7 +159,7 @@ impl Connections {
             metrics,
             waiting: Mutex::default(),
             unfinished: AtomicUsize::new(0),
-            start: Instant::now(),
+            start: clock::coarse(),
             early: TaskTracker::new(),
             late: TaskTracker::new(),
         }
@@ -176,7 +179,7 @@ impl Connections {
 
     /// The connection that [`Self::admit`] has counted.
     pub fn opened(&self) -> Open<'_> {
-        Open { connections: self, entered: None, unfinished: 0 }
+        Open { connections: self, entered: None, is_registered: false, unfinished: 0 }
     }
 
     /// Closes idle connections because the system has no descriptors left. Returns how many.
@@ -266,12 +269,12 @@ impl Entry {
 impl Open<'_> {
     /// The connection waits for its client and may be closed to make room, which wakes the calling task.
     ///
-    /// `since` is the time of the last request; none if that has not changed since the last call.
+    /// `since` is the time of the last request, by [`clock::coarse`]; none if that has not changed since the last call.
     pub fn idle(
         &mut self,
         holder: Holder,
         idle: Idle,
-        since: Option<Instant>,
+        since: Option<Duration>,
         cx: &Context<'_>,
     ) -> Result<(), GiveWay> {
         let rank = since.map(|since| self.rank(idle, since));
@@ -279,10 +282,13 @@ impl Open<'_> {
             Some(entered) => entered,
             slot => slot.insert(self.connections.enter(holder, rank.unwrap_or_default())?),
         };
+        // Once: a connection is one task from its first byte to its last.
+        if !std::mem::replace(&mut self.is_registered, true) {
+            entry.task.register(cx.waker());
+        }
         if let Some(rank) = rank {
             entry.rank.store(rank, Relaxed);
         }
-        entry.task.register(cx.waker());
         if entry.shed.load(Relaxed) { Err(GiveWay) } else { Ok(()) }
     }
 
@@ -297,7 +303,7 @@ impl Open<'_> {
         awaited: impl Future<Output = T>,
     ) -> io::Result<T> {
         let mut awaited = std::pin::pin!(awaited);
-        let since = Instant::now();
+        let since = clock::coarse();
         let done = std::future::poll_fn(|cx| match awaited.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending if self.idle(holder, idle, Some(since), cx).is_ok() => Poll::Pending,
@@ -332,6 +338,7 @@ impl Open<'_> {
 
     /// Takes the connection out of the table, as it belongs to another holder. It still counts as open.
     pub fn leave(&mut self) {
+        self.is_registered = false;
         if let Some((id, entry)) = self.entered.take() {
             let mut waiting = self.connections.waiting.lock();
             let Waiting { entries, weights, .. } = &mut *waiting;
@@ -343,8 +350,8 @@ impl Open<'_> {
         }
     }
 
-    fn rank(&self, idle: Idle, since: Instant) -> u64 {
-        let since = since.saturating_duration_since(self.connections.start).as_micros();
+    fn rank(&self, idle: Idle, since: Duration) -> u64 {
+        let since = since.saturating_sub(self.connections.start).as_micros();
         let since = u64::try_from(since).unwrap_or(u64::MAX) & LATEST;
         idle.rank() | since
     }
@@ -400,7 +407,7 @@ mod tests {
     }
 
     fn still_waits(open: &mut Open<'_>, holder: Holder, idle: Idle, since: u64) -> bool {
-        let since = open.connections.start + std::time::Duration::from_micros(since);
+        let since = open.connections.start + Duration::from_micros(since);
         open.idle(holder, idle, Some(since), &Context::from_waker(Waker::noop())).is_ok()
     }
 

@@ -22,6 +22,7 @@ use super::head::{self, Head, MAX_HEAD, MAX_LINES, Method, Read};
 use super::pages::{self, Pages};
 use super::socket::Socket;
 use crate::bittorrent::Refusal;
+use crate::clock;
 use crate::frontend::Context;
 use crate::frontend::client_address::{ClientAddress, Source};
 use crate::frontend::connections::{GiveWay, Holder, Idle, Open};
@@ -397,7 +398,7 @@ impl<'a> Connection<'a> {
     async fn linger(&mut self) -> io::Result<()> {
         self.socket.finish()?;
         let mut discarded = 0;
-        let since = std::time::Instant::now();
+        let since = clock::coarse();
         let discard = poll_fn(|cx| {
             BUFFERS.with_borrow_mut(|Buffers { read, .. }| {
                 while discarded < MAX_DISCARDED {
@@ -424,7 +425,7 @@ impl<'a> Connection<'a> {
 /// connection is in use is set anew.
 struct Waiting {
     /// When a request was last answered; before that, when the first wait began.
-    last_request: Option<std::time::Instant>,
+    last_request: Option<Duration>,
     /// Whether one has been answered since the last wait, since the alarm was set, and at all.
     is_news: bool,
     is_used: bool,
@@ -462,9 +463,9 @@ impl Waiting {
     }
 
     /// The time of the last request, if this is the first wait since.
-    fn since(&mut self, is_asking: bool) -> Option<std::time::Instant> {
+    fn since(&mut self, is_asking: bool) -> Option<Duration> {
         if std::mem::take(&mut self.is_news) || self.last_request.is_none() {
-            self.last_request = Some(std::time::Instant::now());
+            self.last_request = Some(clock::coarse());
             return self.last_request;
         }
         let was_asking = self.alarms.as_ref().map(|alarms| alarms.awaited == Awaited::Rest);
