@@ -16,7 +16,9 @@ fuzz_target!(|invented: &[u8]| {
         let _ = client([invented], syntax, nobody);
         let _ = client([invented], syntax, |_| true);
         let line = [invented, added].concat();
-        let Named::Client(found) = client([invented, line.as_slice()], syntax, nobody) else { panic!("the proxy has said it") };
+        let Named::Client(found) = client([invented, line.as_slice()], syntax, nobody) else {
+            panic!("the proxy has said it")
+        };
         assert!(["192.0.2.43", "2001:db8::5"].contains(&found.to_string().as_str()));
     }
     // A header that is no list is replaced by the proxy: a second line is somebody's lie.
