@@ -43,8 +43,9 @@ async fn exchange(pieces: &[&[u8]]) -> String {
             answer(stream, pieces).await;
         }
     };
+    let proxies = Proxies::default();
     let told = tokio::select! {
-        told = probe(&options, &Proxies::default(), TIMEOUT) => told,
+        told = probe(&options, &proxies, TIMEOUT) => told,
         () = tracker => unreachable!("it does not end"),
     };
     match told {
