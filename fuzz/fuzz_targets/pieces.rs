@@ -28,7 +28,6 @@ fn context() -> Arc<Context> {
         registry: None,
         hosts: Hosts::default(),
         client_address: ClientAddress::new(ClientAddressOptions::default()),
-        hosts: Hosts::default(),
         draining: AtomicBool::new(false),
     })
 }
