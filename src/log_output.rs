@@ -187,6 +187,8 @@ mod tests {
             read += lines.recv().unwrap().len();
         }
         assert_eq!(read, ROOM);
+        // The room is given back after the write.
+        output.flush(Duration::from_secs(30));
         output.put(b"again\n");
         go_on.send(()).unwrap();
         assert_eq!(lines.recv().unwrap(), b"again\n");
