@@ -428,10 +428,9 @@ async fn each_upstream_has_a_port_of_its_own_and_a_new_one_every_two_minutes() {
 async fn where_nothing_listens_is_known_at_once() {
     let closed = Tracker::new().await.address();
     let upstream = upstream(&format!("udp://{closed}/announce"));
-    let start = Instant::now();
+    // Not known, it would be a timeout.
     let error = announce(&upstream, LONG).await.unwrap_err();
     assert_eq!(error.label(), "connect", "{error}");
-    assert!(start.elapsed() < LONG / 2);
 }
 
 #[actix_web::test]
