@@ -346,8 +346,10 @@ impl Torrent {
 
     /// No id announces from there any more.
     fn depart(&mut self, ClientKey { peer_id, port }: ClientKey, ip: IpAddr) {
-        leave(&mut self.endpoints, (ip, port), peer_id);
-        leave(&mut self.homes, (peer_id, ip), port);
+        let clients = &self.clients;
+        let is_here = |key: ClientKey| clients.get(&key).is_some_and(|client| client.is_here());
+        leave(&mut self.endpoints, (ip, port), peer_id, |peer_id| is_here(ClientKey { peer_id, port }));
+        leave(&mut self.homes, (peer_id, ip), port, |port| is_here(ClientKey { peer_id, port }));
     }
 
     /// A client has left, and is being signed off. If another one has had the same endpoint it is told of again.
@@ -605,13 +607,19 @@ fn take<K: Eq + Hash, T: Copy + PartialEq>(places: &mut Map<K, Place<T>>, at: K,
     }
 }
 
-/// One that had a place has left, if it has it still.
-fn leave<K: Eq + Hash, T: Copy + PartialEq>(places: &mut Map<K, Place<T>>, at: K, leaver: T) {
+/// One that had a place has left, if it has it still. Another one has it that shares it and is here; if there is none, the place
+/// is forgotten.
+fn leave<K: Eq + Hash, T: Copy + PartialEq>(
+    places: &mut Map<K, Place<T>>,
+    at: K,
+    leaver: T,
+    is_here: impl Fn(T) -> bool,
+) {
     let Entry::Occupied(mut entry) = places.entry(at) else { return };
     let place = entry.get_mut();
     if place.current == leaver {
-        let others = place.replaced.as_mut().filter(|_| place.is_shared);
-        match others.and_then(|others| others.pop()) {
+        let next = place.all().find(|&other| other != leaver && is_here(other));
+        match next {
             Some(other) => place.current = other,
             None => drop(entry.remove()),
         }
