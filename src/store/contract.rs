@@ -1022,6 +1022,25 @@ fn a_flood_from_one_source_takes_no_torrent_from_another() {
 }
 
 #[test]
+fn a_flood_from_many_sources_takes_no_more_than_the_share_of_each() {
+    for sources in [2, 20, 100, 200] {
+        for times in [1, 3] {
+            let store = store_of(1_000);
+            legitimate(&store, at(0), false);
+            for n in 0..20_000 {
+                let source = fastrand::u32(..sources);
+                let flood = from(&format!("10.200.200.{source}:{}", 1 + n % 60_000));
+                for _ in 0..times {
+                    announce(&store, at(1), hash(1_000 + n), &Announcement { want: 0, ..flood });
+                }
+            }
+            let kept = (0..300).filter(|&swarm| store.scrape(at(1), hash(swarm)).incomplete == 1).count();
+            assert_eq!(kept, 300, "{sources} sources, {times} times");
+        }
+    }
+}
+
+#[test]
 fn one_who_fills_swarms_with_endpoints_displaces_himself() {
     let fill: [fn(u32) -> Announcement; 2] = [
         |n| from(&format!("10.200.200.200:{}", 1 + n)),

@@ -29,7 +29,8 @@ const MOST: usize = 32;
 /// Shards that are looked at for them at most.
 const SHARDS_LOOKED_AT: usize = 64;
 
-/// Sources that have no more peers than this are equals: what is counted is not exact, and a client may have a few torrents.
+/// A source that has no more peers than this, nor than half of its fair share, is light: light sources are equals, because what
+/// is counted is not exact, and a client may have a few torrents.
 const LIGHT: u32 = 16;
 
 /// An announce makes no more room than it can have taken: for a swarm, a peer and its address for outsiders, and one more.
@@ -189,11 +190,12 @@ impl Store {
         } else {
             Source::own(newcomer.place.ip)
         };
+        let light = self.light();
         for _ in 0..GROWTH {
-            let weight = self.weight(source, newcomer).max(LIGHT);
+            let weight = self.weight(source, newcomer, light).max(light);
             // Nobody is heavier than one that has most of the store: its own peers will do.
             let lighter = if i64::from(weight) > self.capacity / 2 { weight - 1 } else { weight };
-            let victim = self.victim(now, info_hash, lighter).filter(|victim| victim.weight >= weight);
+            let victim = self.victim(now, info_hash, lighter, light).filter(|victim| victim.weight >= weight);
             let at = newcomer.port.map(|port| (newcomer.place, port));
             let victim = victim.unwrap_or_else(|| Victim::newcomer(info_hash, at));
             let mut change = Change::new(&self.weights);
@@ -205,13 +207,19 @@ impl Store {
         }
     }
 
+    /// Up to how many peers a source is light. A flood from many sources would push out all others if each of them could have
+    /// as many as are its fair share and still pass for an equal of one that has a single peer.
+    fn light(&self) -> u32 {
+        (self.weights.share_of(self.capacity) / 2).clamp(2, LIGHT)
+    }
+
     /// How many peers the newcomer's source has, both those at its address and those that it claims: it is one source, though
     /// only it is known to be. One that has a few itself does not answer for what others claim that are counted with it.
-    fn weight(&self, source: Source, newcomer: &Announcement) -> u32 {
+    fn weight(&self, source: Source, newcomer: &Announcement, light: u32) -> u32 {
         let weight = self.weights.of(source);
         let other = if newcomer.is_claim {
             self.weights.of(Source::own(newcomer.source))
-        } else if weight > LIGHT {
+        } else if weight > light {
             self.weights.of(Source::Claim(Source::claimant(newcomer.source)))
         } else {
             0
@@ -221,7 +229,7 @@ impl Store {
 
     /// Of some swarms, picked at random, and of the newcomer's own shard, who can make room best. So many, as a rule, that
     /// one is among them whose source is heavier than that, if there is one that fills a part of the store.
-    fn victim(&self, now: Tick, info_hash: InfoHash, weight: u32) -> Option<Victim> {
+    fn victim(&self, now: Tick, info_hash: InfoHash, weight: u32, light: u32) -> Option<Victim> {
         let mut best: Option<Victim> = None;
         let mut looked = 0;
         let start = fastrand::usize(..SHARDS);
@@ -229,7 +237,7 @@ impl Store {
         for shard in std::iter::once(self.shard(hash(info_hash))).chain(others) {
             shard.lock().victims(now, &self.weights, |victim| {
                 looked += 1;
-                let victim = Victim { weight: victim.weight.max(LIGHT), ..victim };
+                let victim = Victim { weight: victim.weight.max(light), ..victim };
                 if best.is_none_or(|best| victim.order() > best.order()) {
                     best = Some(victim);
                 }
