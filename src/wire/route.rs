@@ -26,10 +26,22 @@ const LONGEST: usize = "announce.php".len();
 
 /// Path and query of a target or of URL data: what stands before the first `?` and behind it. Of a whole URL, as proxies are
 /// asked for (RFC 9112, section 3.2.2), scheme and host are passed over.
+///
+/// A fragment of the announce URL, which a client should have kept to itself (RFC 3986, section 3.5), belongs to neither: a
+/// client appends its query to the URL or puts it before the fragment.
 pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     let target = if target.first() == Some(&b'/') { target } else { behind_host(target) };
     let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
-    (path, query.get(1..).unwrap_or_default())
+    let path = path.split(|&byte| byte == b'#').next().unwrap_or_default();
+    (path, without_fragment(query.get(1..).unwrap_or_default()))
+}
+
+/// A `#` that further parameters follow is a byte of an identifier that the client did not escape.
+fn without_fragment(query: &[u8]) -> &[u8] {
+    match memchr::memrchr3(b'#', b'&', b'=', query).map(|at| (at, query.get(at))) {
+        Some((at, Some(b'#'))) => query.get(..at).unwrap_or_default(),
+        _ => query,
+    }
 }
 
 /// What follows the host of a URL; all of what is none.
@@ -126,6 +138,13 @@ mod tests {
             ("http://tracker.lan/announce?a", "/announce", "a"),
             ("HTTP://tracker.lan:8080/announce?a", "/announce", "a"),
             ("http://tracker.lan?a", "", "a"),
+            ("/announce#a", "/announce", ""),
+            ("/announce#a?b=c", "/announce", "b=c"),
+            ("/announce?b=c#", "/announce", "b=c"),
+            ("/announce?b=c#d", "/announce", "b=c"),
+            ("/announce?b=#c&d=e", "/announce", "b=#c&d=e"),
+            ("/announce?b=#c&d=e#f", "/announce", "b=#c&d=e"),
+            ("/announce#a?b=c#d", "/announce", "b=c"),
             ("http://tracker.lan", "", ""),
             ("udp://tracker.lan:6969/announce", "/announce", ""),
             ("announce?a", "announce", "a"),

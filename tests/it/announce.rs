@@ -166,8 +166,15 @@ fn s1_1_what_users_type_and_clients_build_leads_to_the_tracker() {
         "http://retracker.local/",
         "HTTP://retracker.local:80/ANNOUNCE.php",
         "announce",
+        "/announce#lan",
+        "http://retracker.local/announce#",
     ] {
         assert_eq!(connection.get(format!("{path}?{query}")).peers(), ["10.0.0.1:6881"], "{path}");
+    }
+    // The fragment of an announce URL behind the query, here behind a port.
+    for fragment in ["#", "#lan"] {
+        let target = format!("/announce?{query}&port=6882{fragment}");
+        assert_eq!(connection.get(target).peers(), ["10.0.0.1:6881"], "{fragment}");
     }
     assert_eq!(connection.get(format!("http://retracker.local?{query}")).peers(), ["10.0.0.1:6881"]);
     for path in ["/scrape/", "//scrape", "/Scrape", "/scrape.php/", "/%73crape"] {

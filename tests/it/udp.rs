@@ -207,6 +207,7 @@ fn s6_2_path_and_query_of_the_announce_url() {
         b"\x02\x0b/%61nnounce",
         b"\x02\x02//",
         b"\x02\x11http://x/announce",
+        b"\x02\x0d/announce#lan",
         // Broken off, or none of BEP 41's.
         b"\x02",
         b"\x02\xff/announce",

@@ -330,7 +330,7 @@ mod tests {
             ("GET /announce?a\tb\u{1}c HTTP/1.1", Method::Get, "/announce", "a\tb\u{1}c"),
             ("GET /announce?a b", Method::Get, "/announce", "a b"),
             ("GET http://x/announce?a HTTP/1.1", Method::Get, "/announce", "a"),
-            ("GET /announce?a#b HTTP/1.1", Method::Get, "/announce", "a#b"),
+            ("GET /announce?a#b HTTP/1.1", Method::Get, "/announce", "a"),
             ("POST /announce?a HTTP/1.1", Method::Other(b"POST"), "/announce", "a"),
             ("OPTIONS * HTTP/1.1", Method::Other(b"OPTIONS"), "*", ""),
         ] {
