@@ -53,7 +53,11 @@ fn hash(ip: IpAddr) -> u64 {
 impl Weights {
     pub(super) fn new() -> Self {
         let counters = |count: usize| std::iter::repeat_with(AtomicU32::default).take(count).collect();
-        Self { rows: [counters(COUNTERS), counters(COUNTERS)], claims: counters(CLAIMANTS.into()), in_use: AtomicI64::new(0) }
+        Self {
+            rows: [counters(COUNTERS), counters(COUNTERS)],
+            claims: counters(CLAIMANTS.into()),
+            in_use: AtomicI64::new(0),
+        }
     }
 
     pub(super) fn add(&self, source: Source) {

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +26,19 @@ pub(crate) fn sends(bytes: impl Into<Vec<u8>>) -> Script {
         visit.read();
         visit.write(&bytes);
     })
+}
+
+/// Reads the request and sends these bytes once the test says so, or drops its end.
+pub(crate) fn sends_when_told(bytes: impl Into<Vec<u8>>) -> (Script, mpsc::Sender<()>) {
+    let bytes = bytes.into();
+    let (answer, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let script = script(move |visit| {
+        visit.read();
+        let _ = wait.lock().unwrap().recv();
+        visit.write(&bytes);
+    });
+    (script, answer)
 }
 
 /// Reads the request, sends these bytes and leaves the connection open.

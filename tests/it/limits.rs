@@ -1,9 +1,7 @@
 //! Connections are limited in number, and a client that asks is served all the same.
 
-use std::sync::{Mutex, mpsc};
-
 use crate::dsl::{Connection, Server, announce, eventually, may_open, observer, request, retracker_with_files};
-use crate::fake_tracker::{FakeTracker, script};
+use crate::fake_tracker::{FakeTracker, sends_when_told};
 use crate::service::{ONE_PEER, forwarders};
 
 /// A count of the server's.
@@ -130,13 +128,8 @@ fn an_address_has_its_share_and_a_trusted_proxy_any_number() {
 
 #[test]
 fn a_connection_whose_request_is_being_answered_never_gives_way() {
-    let (answer, wait) = mpsc::channel();
-    let wait = Mutex::new(wait);
-    let upstream = FakeTracker::start(script(move |visit| {
-        visit.read();
-        wait.lock().unwrap().recv().unwrap();
-        visit.write(ONE_PEER);
-    }));
+    let (script, answer) = sends_when_told(ONE_PEER);
+    let upstream = FakeTracker::start(script);
     let file = forwarders(&upstream);
     let args = ["-t", "60", "-p", "--max-connections", "3"];
     let server = crate::dsl::retracker(&args).env("FORWARDS_FILE", file.path()).start();

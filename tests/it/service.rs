@@ -7,7 +7,7 @@ use std::time::Instant;
 use tempfile::NamedTempFile;
 
 use crate::dsl::{Exit, Reply, Server, announce, escape, eventually, request, retracker};
-use crate::fake_tracker::{FakeTracker, script};
+use crate::fake_tracker::{FakeTracker, script, sends_when_told};
 
 /// An upstream tracker's answer with the peer 10.0.0.7:6881.
 pub(crate) const ONE_PEER: &[u8] =
@@ -174,13 +174,8 @@ fn term_and_int_end_the_server_with_0() {
 
 #[test]
 fn requests_under_way_are_finished_and_newcomers_hear_of_the_end() {
-    let (answer, wait) = mpsc::channel();
-    let wait = Mutex::new(wait);
-    let upstream = FakeTracker::start(script(move |visit| {
-        visit.read();
-        wait.lock().unwrap().recv().unwrap();
-        visit.write(ONE_PEER);
-    }));
+    let (script, answer) = sends_when_told(ONE_PEER);
+    let upstream = FakeTracker::start(script);
     let server = patient(&upstream);
     let mut client = server.connect();
     client.send(request("GET", announce("t", "a").target(), &[]));
@@ -192,7 +187,7 @@ fn requests_under_way_are_finished_and_newcomers_hear_of_the_end() {
         let answer = String::from_utf8(server.raw(request("GET", "/health", &[]))).unwrap();
         answer.starts_with("HTTP/1.1 503 ").then_some(answer)
     });
-    assert!(health.contains("connection: close\r\n") && health.ends_with("\r\n\r\ndraining\n"), "{health}");
+    assert!(health.contains("Connection: close\r\n") && health.ends_with("\r\n\r\ndraining\n"), "{health}");
     answer.send(()).unwrap();
     assert_eq!(client.reply().peers(), ["10.0.0.7:6881"]);
     assert_eq!(client.rest(), b"");

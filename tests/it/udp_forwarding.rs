@@ -2,13 +2,13 @@
 
 use std::io::Write;
 use std::net::UdpSocket;
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use tempfile::NamedTempFile;
 
 use crate::dsl::{Server, announce, eventually, id, observer, retracker};
-use crate::fake_tracker::{FakeTracker, script, sends};
+use crate::fake_tracker::{FakeTracker, script, sends, sends_when_told};
 use crate::service::{ONE_PEER, forwarders};
 use crate::udp_client::{UdpAnnounce, UdpClient, udp_announce};
 
@@ -19,14 +19,8 @@ fn server(timeout: &str, upstream: &FakeTracker) -> Server {
 
 /// An upstream tracker that answers each time that it is told to.
 fn upstream_on_call() -> (FakeTracker, mpsc::Sender<()>) {
-    let (answer, wait) = mpsc::channel();
-    let wait = Mutex::new(wait);
-    let upstream = FakeTracker::start(script(move |visit| {
-        visit.read();
-        // Gone when the test has ended.
-        let _ = wait.lock().unwrap().recv();
-        visit.write(ONE_PEER);
-    }));
+    let (script, answer) = sends_when_told(ONE_PEER);
+    let upstream = FakeTracker::start(script);
     (upstream, answer)
 }
 

@@ -29,30 +29,24 @@ impl Framing {
 
     /// Appends the reply to an announce or a scrape. It has no `Date`: it must not be cached, and no client reads it.
     pub(super) fn put_bencode(self, body: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\nContent-Length: ",
-        );
-        out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
-        out.extend_from_slice(match (self.persistent, self.old) {
-            (false, _) => b"\r\nConnection: close\r\n\r\n",
-            (true, true) => b"\r\nConnection: keep-alive\r\n\r\n",
-            (true, false) => b"\r\n\r\n",
-        });
-        if !self.bodiless {
-            out.extend_from_slice(body);
-        }
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\n");
+        self.put_rest(body, out);
     }
 
     /// Appends a reply with this status and these header lines, each of which ends with CRLF.
     pub(super) fn put(self, status: &str, headers: &str, body: &[u8], out: &mut Vec<u8>) {
-        let status_line: [&[u8]; 3] = [b"HTTP/1.1 ", status.as_bytes(), b"\r\n"];
-        status_line.iter().for_each(|part| out.extend_from_slice(part));
-        out.extend_from_slice(headers.as_bytes());
-        out.extend_from_slice(b"content-length: ");
+        let head: [&[u8]; 4] = [b"HTTP/1.1 ", status.as_bytes(), b"\r\n", headers.as_bytes()];
+        head.iter().for_each(|part| out.extend_from_slice(part));
+        self.put_rest(body, out);
+    }
+
+    /// Appends the header lines that frame the reply, and the body.
+    fn put_rest(self, body: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Content-Length: ");
         out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
         out.extend_from_slice(match (self.persistent, self.old) {
-            (false, _) => b"\r\nconnection: close\r\n\r\n",
-            (true, true) => b"\r\nconnection: keep-alive\r\n\r\n",
+            (false, _) => b"\r\nConnection: close\r\n\r\n",
+            (true, true) => b"\r\nConnection: keep-alive\r\n\r\n",
             (true, false) => b"\r\n\r\n",
         });
         if !self.bodiless {

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -11,8 +13,14 @@ use tokio::task::yield_now;
 use super::front::{self, Fresh, Worker};
 use super::pages::Pages;
 use super::socket::Socket;
+use crate::bittorrent::Views;
 use crate::frontend::Context;
-use crate::frontend::client_address::Source;
+use crate::frontend::client_address::{ClientAddress, ClientAddressOptions, Source};
+use crate::frontend::connections::{ConnectionLimits, Connections};
+use crate::frontend::hosts::Hosts;
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreOptions};
+use crate::tracker::{Policy, Tracker};
 
 /// Reads bytes as the head of a request, for a fuzz target.
 pub fn read_head(bytes: &[u8]) {
@@ -21,6 +29,23 @@ pub fn read_head(bytes: &[u8]) {
         let unfolded = super::head::unfold(bytes.get(..length).unwrap_or_default());
         assert!(matches!(super::head::Head::read(&unfolded), super::head::Read::Whole(_, same) if same == length));
     }
+}
+
+/// A tracker without upstream trackers, as the settings' defaults make it, for up to ten connections.
+pub fn context() -> Arc<Context> {
+    let metrics = Metrics::unexposed();
+    let (peer_age, announce_interval) = (Duration::from_hours(3), Duration::from_secs(30));
+    let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 1_000 });
+    let limits = ConnectionLimits { total: 10, per_address: 10 };
+    Arc::new(Context {
+        tracker: Tracker::new(Policy::default(), Views::default(), Arc::new(store), None, &metrics),
+        connections: Connections::new(limits, metrics.connections.clone()),
+        metrics,
+        registry: None,
+        hosts: Hosts::default(),
+        client_address: ClientAddress::new(ClientAddressOptions::default()),
+        draining: AtomicBool::new(false),
+    })
 }
 
 /// What a client receives that sends these pieces one by one and then closes its side.

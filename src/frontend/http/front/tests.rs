@@ -2,40 +2,17 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 use tokio::sync::watch;
 
-use super::super::rehearsal::replies;
+use super::super::rehearsal::{context, replies};
 use super::super::socket::Listener;
 use super::*;
-use crate::bittorrent::Views;
-use crate::frontend::client_address::ClientAddressOptions;
-use crate::frontend::connections::{ConnectionLimits, Connections};
-use crate::frontend::hosts::Hosts;
-use crate::metrics::Metrics;
-use crate::store::{Store, StoreOptions};
-use crate::tracker::{Policy, Tracker};
 
 const ANNOUNCE: &[u8] =
     b"GET /announce?info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=bbbbbbbbbbbbbbbbbbbb&port=1 HTTP/1.1\r\nHost: x\r\n\r\n";
-
-fn context() -> Arc<Context> {
-    let metrics = Metrics::unexposed();
-    let (peer_age, announce_interval) = (Duration::from_hours(3), Duration::from_secs(30));
-    let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 1_000 });
-    let limits = ConnectionLimits { total: 10, per_address: 10 };
-    Arc::new(Context {
-        tracker: Tracker::new(Policy::default(), Views::default(), Arc::new(store), None, &metrics),
-        connections: Connections::new(limits, metrics.connections.clone()),
-        metrics,
-        registry: None,
-        hosts: Hosts::default(),
-        client_address: ClientAddress::new(ClientAddressOptions::default()),
-        draining: AtomicBool::new(false),
-    })
-}
 
 async fn worker(stop: Stop) -> Worker {
     let context = context();
