@@ -206,7 +206,7 @@ leech_upstream() {
 
 behind_nginx() {
     lan_up ipv4 tracker seed leech
-    tracker_up tracker -x -p
+    tracker_up tracker --trusted-proxies 127.0.0.1 --real-ip-header X-Real-IP -p
     nginx_up tracker
     meet_at tracker http://retracker.local/announce
 }
@@ -390,7 +390,7 @@ trackers_down() {
     done
 }
 
-# The configuration that the README gives, with folders of its own: nginx changes the owner of its default ones.
+# The configuration of contrib/, with folders of its own: nginx changes the owner of its default ones.
 nginx_up() { # NODE
     local home=$work/$1 kind
     cat >"$home/nginx.conf" <<EOF
@@ -402,15 +402,7 @@ error_log stderr;
 events {}
 http {
     $(for kind in client_body proxy fastcgi uwsgi scgi; do echo "${kind}_temp_path $home/$kind;"; done)
-    server {
-        listen 80;
-        server_name retracker.local;
-        access_log $home/nginx-access.log;
-        proxy_set_header X-Real-IP \$remote_addr;
-        location / {
-            proxy_pass http://localhost:8080;
-        }
-    }
+    $(sed "s#/var/log/nginx/#$home/#" "$root/contrib/nginx/retracker.conf")
 }
 EOF
     spawn "$1" nginx nginx -p "$home" -c "$home/nginx.conf"
@@ -476,7 +468,6 @@ in_node() { # NODE COMMAND...
 # --- The run ------------------------------------------------------------------------------------------------------
 
 prepare() { # [BINARY]
-    local root
     root=$(dirname "$(dirname "$(realpath "$0")")")
     bin=${1:-${RETRACKER_BIN:-$root/target/release/retracker}}
     [[ $# -gt 0 || -n ${RETRACKER_BIN:-} || -x $bin ]] || bin=$root/target/debug/retracker

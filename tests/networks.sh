@@ -82,8 +82,8 @@ YAML
     told public a=outside b=outside public=own
     tracker_down
 
-    # LAN b is hidden from the tracker in LAN a: its clients say their own addresses, as the README has it under
-    # Troubleshooting. They are not told of those outside, who are told of them: it takes one of two to connect.
+    # LAN b is hidden from the tracker in LAN a: its clients say their own addresses, as docs/networks.md has it under
+    # "NAT inside NAT". They are not told of those outside, who are told of them: it takes one of two to connect.
     setup "LAN b behind a NAT in LAN a, --zones and ip="
     outside=([b4]=10.81.1.1 [b6]=fd81:1::1)
     nat_to_lan_a
@@ -192,7 +192,8 @@ test_nginx() {
     recorded as_it_is by tracker honest "${headers[@]}"
     recorded nowhere by tracker PROXY
 
-    behind "X-Real-IP, --real-ip-header" "$(http 127.0.0.1:8080 "$real_ip")" \
+    # What docs/reverse-proxy.md has people use, but for a tracker that clients reach past nginx as well.
+    behind "X-Real-IP, --real-ip-header" "$(http_of_contrib)" \
         -l :8080 --trusted-proxies 127.0.0.1 --real-ip-header X-Real-IP
     recorded as_it_is by nginx honest "${headers[@]}"
     recorded as_it_is by tracker "${headers[@]}"
@@ -212,7 +213,7 @@ test_nginx() {
     if [[ ! $nginx_stream ]]; then
         skip "behind nginx by the PROXY protocol" "this nginx has no stream module"
     else
-        behind "PROXY protocol" "$(stream 127.0.0.1:8081)" -l :8080 -l proxy+tcp://127.0.0.1:8081
+        behind "PROXY protocol" "$(contrib stream.conf)" -l :8080 -l proxy+tcp://127.0.0.1:8081
         recorded as_it_is by nginx honest "${headers[@]}"
         recorded nowhere by nginx PROXY
         recorded as_it_is by tracker "${headers[@]}"
@@ -244,6 +245,15 @@ behind() {
 http() { # UPSTREAM HEADER
     echo "http { access_log off; $(printf "%s_temp_path $work/temp;" client_body proxy fastcgi uwsgi scgi)
         server { listen 80; listen [::]:80; proxy_set_header $2; location / { proxy_pass http://$1; } } }"
+}
+
+# contrib FILE: that of contrib/nginx, with IPv6 as the page says, and its log in our folder
+contrib() {
+    sed -e 's/listen 80;/listen 80; listen [::]:80;/' -e "s#/var/log/nginx/#$work/#" "$root/contrib/nginx/$1"
+}
+
+http_of_contrib() {
+    echo "http { $(printf "%s_temp_path $work/temp;" client_body proxy fastcgi uwsgi scgi) $(contrib retracker.conf) }"
 }
 
 stream() { # UPSTREAM
@@ -662,7 +672,6 @@ title='' info_hash='' says_ip=''
 declare -A tracker_at=() outside=()
 
 prepare() { # [BINARY]
-    local root
     root=$(dirname "$(dirname "$(realpath "$0")")")
     bin=${1:-${RETRACKER_BIN:-$root/target/release/retracker}}
     [[ $# -gt 0 || -n ${RETRACKER_BIN:-} || -x $bin ]] || bin=$root/target/debug/retracker
