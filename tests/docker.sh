@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Follows the README's Docker chapters word for word in a fresh copy of this tree, and looks at the result from outside
+# Follows docs/docker.md word for word in a fresh copy of this tree, and looks at the result from outside
 # the container: from this machine, and from clients with network namespaces (so addresses) of their own.
 #
 #   sudo tests/docker.sh
@@ -122,7 +122,7 @@ test_addresses() {
         ok "IPv6 clients are refused where their address would be lost"
     fi
 
-    # What Docker does to the others is not ours to decide; it is shown for the README's sake.
+    # What Docker does to the others is not ours to decide; it is shown for the sake of docs/docker.md.
     local gateway
     gateway=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}' "$container")
     note "Docker's bridge is $gateway"
@@ -134,7 +134,7 @@ test_addresses() {
     note "recorded for a client in a container on another network: $(recorded_as "$(announce a 10.213.1.1 a 6881)" 6883)"
 }
 
-# What the README's troubleshooting has people do for clients in containers of the same host, and over IPv6.
+# What docs/troubleshooting.md has people do for clients in containers of the same host, and over IPv6.
 test_host_network() {
     cp "$project/docker-compose.yml" "$work/docker-compose.yml"
     sed -i '/^ *ports:$/,+2c\    network_mode: host' "$project/docker-compose.yml"
@@ -208,7 +208,7 @@ test_forwarding() {
     echo '- uri: http://10.213.3.2:8080/announce' > "$project/forwarders.yml"
     chmod 644 "$project/forwarders.yml"
     setting FORWARDS_FILE /app/forwarders.yml
-    # What the README has people do by hand: uncomment the volumes section.
+    # What docs/docker.md has people do by hand: uncomment the volumes section.
     sed -i '/# volumes:/,/forwarders\.yml/s/# //' "$project/docker-compose.yml"
     up
     healthy "forwarding: volumes uncommented, FORWARDS_FILE=/app/forwarders.yml"
@@ -216,6 +216,14 @@ test_forwarding() {
     like "the upstream was asked for the client's torrent and port" 'info_hash=.*6885|6885.*info_hash=' \
         "$(grep -a announce "$work/upstream.log" || true)"
     note "the upstream was asked: $(grep -a -m 1 announce "$work/upstream.log" || true)"
+
+    # As an editor changes it: by a new file, which the container does not see before it starts again.
+    { cat "$project/forwarders.yml" && echo '- uri: http://10.213.3.2:8081/announce'; } > "$project/forwarders.new"
+    chmod 644 "$project/forwarders.new"
+    mv "$project/forwarders.new" "$project/forwarders.yml"
+    compose restart >> "$work/compose.log" 2>&1 || true
+    healthy "forwarders.yml changed, docker-compose restart"
+    like "the file is read again" 'forwarders: 2' "$(compose logs --no-color 2>/dev/null || true)"
 }
 
 test_down() {

@@ -183,8 +183,8 @@ impl ClientAddress {
         if self.is_news(Source::Proxy(ip)) {
             log::warn!(
                 "the proxy at {ip} does not say whose its datagrams are, so its clients get public peers only and are not listed \
-                 as some; have it put a PROXY protocol header of version 2 before each; see \"UDP behind a proxy\" in the README. \
-                 This is said once for each proxy"
+                 as some; have it put a PROXY protocol header of version 2 before each; see docs/reverse-proxy.md. This is said \
+                 once for each proxy"
             );
         }
         Standing::Unclear
@@ -325,15 +325,15 @@ fn tell_of_doubt(source: Source, standing: Standing, found: &str) {
         // It may be a client that makes up headers, which is nothing to be warned of.
         log::info!(
             "a proxy {proxy} passed on a request (it came with {found}) and is none of the trusted ones, so its client gets \
-             public peers only and is not listed as one; if you run that proxy, name it with TRUSTED_PROXIES; see \"Behind \
-             nginx\" in the README. This is said once for each proxy"
+             public peers only and is not listed as one; if you run that proxy, name it with TRUSTED_PROXIES; see \
+             docs/reverse-proxy.md. This is said once for each proxy"
         );
         return;
     }
     log::warn!(
         "the proxy {proxy} does not say whose a request is: it came with {found}, so its client gets public peers only and is \
          not listed as one; have the proxy set one header (nginx: proxy_set_header X-Real-IP $remote_addr), and name that with \
-         REAL_IP_HEADER if it passes on others; see \"Behind nginx\" in the README. This is said once for each proxy"
+         REAL_IP_HEADER if it passes on others; see docs/reverse-proxy.md. This is said once for each proxy"
     );
 }
 

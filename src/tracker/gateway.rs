@@ -118,7 +118,7 @@ impl GatewayWatch {
         if is_news {
             log::warn!(
                 "{MANY} clients of one torrent or more have the address {ip}, and none of them can reach another: {}; see \
-                 \"Troubleshooting\" in the README",
+                 docs/troubleshooting.md",
                 Gateway { ip, until }
             );
         }
@@ -240,11 +240,11 @@ impl fmt::Display for Gateway {
             }
             ip if ip.is_loopback() => {
                 "a reverse proxy on this host, or another program, stands before them; if it is a proxy of yours, have it \
-                 say whose each request is, as \"Behind nginx\" in the README shows"
+                 say whose each request is, as docs/reverse-proxy.md shows"
             }
             _ => {
                 "a reverse proxy or a router with NAT stands before them, or one host runs them all; if it is a proxy of \
-                 yours, have it say whose each request is, as \"Behind nginx\" in the README shows; with NAT, run one \
+                 yours, have it say whose each request is, as docs/reverse-proxy.md shows; with NAT, run one \
                  tracker on each side"
             }
         })

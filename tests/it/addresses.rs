@@ -412,8 +412,8 @@ fn s4_4_the_log_and_the_front_page_say_what_is_wrong_and_how_to_mend_it() {
         ("172.17.0.1", "network_mode: host"),
         ("172.20.0.1", "network_mode: host"),
         ("192.168.65.1", "Docker Desktop"),
-        ("127.0.0.1", "Behind nginx"),
-        ("192.168.1.1", "Behind nginx"),
+        ("127.0.0.1", "docs/reverse-proxy.md"),
+        ("192.168.1.1", "docs/reverse-proxy.md"),
     ] {
         let server = Server::start(&["-x"]);
         let mut connection = server.connect();

@@ -450,22 +450,6 @@ fn the_example_file_is_valid() {
     assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "The file is valid. Forwarders: 5.\n"));
 }
 
-/// The files of forwarders that the README shows.
-#[test]
-fn the_readme_s_files_are_valid() {
-    let readme = fs::read_to_string("README.md").unwrap();
-    let blocks = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let (zones, forwarders): (Vec<_>, Vec<_>) = blocks.partition(|block| block.starts_with("# zones.yml"));
-    assert_eq!((zones.len(), forwarders.len()), (2, 2));
-    for block in zones {
-        assert_eq!(Server::start(&["--zones", file(block).path().to_str().unwrap()]).get("/health").status, 200);
-    }
-    for block in forwarders {
-        let exit = check(block, &["--offline"]);
-        assert_eq!(exit.code, Some(0), "{block}: {exit:?}");
-    }
-}
-
 #[test]
 fn check_names_what_is_wrong_with_the_file() {
     for args in [&[][..], &["--offline"]] {

@@ -22,6 +22,7 @@ mod announce;
 mod architecture;
 mod both_fronts;
 mod cli;
+mod documentation;
 mod forwarding;
 mod http;
 mod limits;

@@ -1,0 +1,457 @@
+//! The pages for people: every fenced block is run or read by what it is for, every link leads somewhere, and what can be
+//! compared with the program is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use retracker::config::{self, Task};
+use tempfile::TempDir;
+
+use crate::dsl::{Server, announce, retracker};
+
+/// A Markdown file, by its path from the root of the repository.
+struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+/// A fenced block of a page.
+struct Block {
+    /// Page and line, for who reads a failure.
+    place: String,
+    language: String,
+    text: String,
+    /// The paragraph before it.
+    intro: String,
+}
+
+fn pages() -> Vec<Page> {
+    let mut paths: Vec<_> = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from).into();
+    paths.extend(files("docs").into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    paths.into_iter().map(|path| Page { text: fs::read_to_string(&path).unwrap(), path }).collect()
+}
+
+fn files(folder: impl AsRef<Path>) -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+fn blocks(page: &Page) -> Vec<Block> {
+    let (mut found, mut open) = (Vec::new(), None::<Block>);
+    let (mut intro, mut is_complete) = (String::new(), false);
+    for (number, line) in page.text.lines().enumerate() {
+        match (open.as_mut(), line.strip_prefix("```")) {
+            (None, Some(language)) => {
+                let place = format!("{}:{}", page.path.display(), number + 1);
+                let (language, intro) = (language.to_owned(), std::mem::take(&mut intro));
+                open = Some(Block { place, language, text: String::new(), intro });
+            }
+            (Some(block), None) => block.text.extend([line, "\n"]),
+            (Some(_), Some(_)) => found.extend(open.take()),
+            (None, None) if line.is_empty() => is_complete = true,
+            (None, None) => {
+                if std::mem::take(&mut is_complete) {
+                    intro.clear();
+                }
+                intro.push_str(line);
+            }
+        }
+    }
+    assert!(open.is_none(), "{}: a block has no end", page.path.display());
+    found
+}
+
+fn all_blocks(language: &str) -> Vec<Block> {
+    pages().iter().flat_map(blocks).filter(|block| block.language == language).collect()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 200, "README.md has {lines} lines: move something to docs/");
+}
+
+#[test]
+fn every_block_is_of_a_kind_that_is_tested() {
+    let tested = ["sh", "yaml", "nginx", "conf", "hosts", "promql", "mermaid", "text"];
+    for block in pages().iter().flat_map(blocks) {
+        assert!(tested.contains(&block.language.as_str()), "{}: no test reads {:?}", block.place, block.language);
+    }
+}
+
+// --- Files ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn yaml_blocks_are_files_that_the_program_accepts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("block.yml");
+    let blocks = all_blocks("yaml");
+    for Block { place, text, .. } in &blocks {
+        fs::write(&path, text).unwrap();
+        if text.starts_with("# zones.yml") {
+            assert_eq!(Server::start(&["--zones", path.to_str().unwrap()]).get("/health").status, 200, "{place}");
+        } else {
+            assert!(text.starts_with("# forwarders.yml"), "{place}: its first line does not say which file it is");
+            let exit = retracker(&["check", "--offline", "-f", path.to_str().unwrap()]).run();
+            assert_eq!(exit.code, Some(0), "{place}: {exit:?}");
+        }
+    }
+    assert!(blocks.len() >= 4, "{}", blocks.len());
+}
+
+/// The files in `contrib/` are run by the shell suites and below; a page that shows one shows it as it is.
+#[test]
+fn configuration_of_other_programs_is_a_file_of_contrib() {
+    for Block { place, text, intro, .. } in all_blocks("nginx").into_iter().chain(all_blocks("conf")) {
+        let (_, link) = intro.split_once("](../").unwrap_or_else(|| panic!("{place}: no link to its file: {intro}"));
+        let file = read(link.split_once(')').unwrap().0);
+        let code: String = file.split_inclusive('\n').skip_while(|line| line.starts_with('#')).collect();
+        assert_eq!(text, code, "{place} is not what {link} has");
+    }
+}
+
+#[test]
+fn name_servers_accept_their_configuration() {
+    for (program, arguments) in [
+        ("dnsmasq", &["--test", "-C", "contrib/dns/dnsmasq.conf"][..]),
+        ("unbound-checkconf", &["contrib/dns/unbound.conf"]),
+    ] {
+        accepts(program, arguments);
+    }
+    for Block { place, text, .. } in all_blocks("hosts") {
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            let address = words.next().unwrap();
+            assert!(address.parse::<std::net::IpAddr>().is_ok() && words.next().is_some(), "{place}: {line}");
+        }
+    }
+}
+
+/// Runs a program that checks a file, if it is there.
+fn accepts(program: &str, arguments: &[&str]) {
+    match Command::new(program).args(arguments).output() {
+        Ok(output) => assert!(output.status.success(), "{program} {arguments:?}: {output:?}"),
+        Err(error) => eprintln!("left out: {program} {arguments:?} ({error})"),
+    }
+}
+
+#[test]
+fn systemd_accepts_the_unit() {
+    let unit = read("contrib/retracker.service");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("retracker.service");
+    // It wants the program to be where the unit says.
+    fs::write(&path, unit.replace("/usr/local/bin/retracker", env!("CARGO_BIN_EXE_retracker"))).unwrap();
+    accepts("systemd-analyze", &["verify", "--man=no", path.to_str().unwrap()]);
+    accepts("systemd-analyze", &["security", "--offline=yes", "--threshold=30", path.to_str().unwrap()]);
+    // What the pages promise.
+    for line in ["ExecStart=/usr/local/bin/retracker", "ExecReload=/bin/kill -HUP $MAINPID", "LimitNOFILE=65536"] {
+        assert!(unit.lines().any(|other| other == line), "{line}");
+    }
+}
+
+// --- Commands -------------------------------------------------------------------------------------------------
+
+#[test]
+fn commands_are_what_the_programs_understand() {
+    let mut programs = BTreeSet::new();
+    for Block { place, text, .. } in all_blocks("sh") {
+        for line in text.lines() {
+            let line = line.split(" #").next().unwrap().trim();
+            for command in line.split(" && ").filter(|command| !command.is_empty() && !command.starts_with('#')) {
+                let words: Vec<_> = command.split_whitespace().collect();
+                check_command(&place, command, &words);
+                programs.insert(words[0].to_owned());
+            }
+        }
+    }
+    for program in ["retracker", "docker-compose", "cargo", "curl"] {
+        assert!(programs.contains(program), "{programs:?}");
+    }
+}
+
+fn check_command(place: &str, command: &str, words: &[&str]) {
+    let has = |path: &str, what: &str| assert!(read(path).contains(what), "{place}: {what:?} is not in {path}");
+    match *words {
+        ["retracker" | "target/release/retracker", ref arguments @ ..] => check_arguments(place, arguments),
+        ["cargo", ref arguments @ ..] => check_cargo(place, arguments),
+        // Run by the_first_announces; by tests/networks.sh and tests/clients.sh, with the files of contrib/; or nothing of ours.
+        ["curl", "-s", _, "|", "cat", "-v"]
+        | ["nginx", "-t"]
+        | ["systemctl", "reload", "nginx"]
+        | ["ss", "-ltnp" | "-lunp"] => {}
+        ["cp", from, _] => assert!(Path::new(from).exists(), "{place}: {from}"),
+        [script] if script.starts_with("tests/") || script == ".ci/run" => {
+            let mode =
+                fs::metadata(script).unwrap_or_else(|error| panic!("{place}: {script}: {error}")).permissions().mode();
+            assert!(mode & 0o111 != 0, "{place}: {script} is not executable");
+        }
+        // What tests/docker.sh runs.
+        ["docker-compose", subcommand, ..] => has("tests/docker.sh", &format!("compose {subcommand}")),
+        ["sed", "-i", .., "docker-compose.yml"] => check_volumes(place, command),
+        ["systemctl", "enable", "--now", "retracker"] => has("contrib/retracker.service", "WantedBy="),
+        ["systemctl", "reload", "retracker"] => has("contrib/retracker.service", "ExecReload="),
+        ["setcap", "cap_net_bind_service=+ep", path] => has("contrib/retracker.service", path),
+        ["avahi-publish", "-a", "-R", _, address] => assert!(address.parse::<std::net::IpAddr>().is_ok(), "{place}"),
+        _ => panic!("{place}: no test knows {command:?}"),
+    }
+}
+
+/// As the program itself reads them, with the files that the pages show.
+fn check_arguments(place: &str, arguments: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments: Vec<OsString> = arguments
+        .iter()
+        .map(|&argument| match argument {
+            "forwarders.yml" | "zones.yml" => shown_file(&folder, argument),
+            other => other.into(),
+        })
+        .collect();
+    let read = config::read(std::iter::once("retracker".into()).chain(arguments.clone()), |_| None);
+    match read {
+        Ok(Task::Healthcheck { listen }) => assert!(listen.is_ok(), "{place}: {listen:?}"),
+        Ok(_) => {}
+        Err(error) => panic!("{place}: {arguments:?}: {error}"),
+    }
+}
+
+/// The file of that name as a page shows it first.
+fn shown_file(folder: &TempDir, name: &str) -> OsString {
+    let block = all_blocks("yaml").into_iter().find(|block| block.text.starts_with(&format!("# {name}"))).unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, block.text).unwrap();
+    path.into()
+}
+
+fn check_cargo(place: &str, arguments: &[&str]) {
+    let manifest = read("Cargo.toml");
+    for pair in arguments.windows(2) {
+        match *pair {
+            ["--bench", name] => {
+                assert!(manifest.contains(&format!("[[bench]]\nname = \"{name}\"")), "{place}: {name}");
+            }
+            ["--test", name] => assert!(Path::new(&format!("tests/{name}")).exists(), "{place}: {name}"),
+            _ => {}
+        }
+    }
+    let known = ["build", "test", "fmt", "clippy", "bench"];
+    assert!(known.contains(&arguments[0]), "{place}: cargo {}", arguments[0]);
+}
+
+/// The command that uncomments the volumes of docker-compose.yml.
+fn check_volumes(place: &str, command: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy("docker-compose.yml", folder.path().join("docker-compose.yml")).unwrap();
+    let status = Command::new("sh").args(["-c", command]).current_dir(&folder).status().unwrap();
+    let text = fs::read_to_string(folder.path().join("docker-compose.yml")).unwrap();
+    let tree: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+    let volume = &tree["services"]["retracker"]["volumes"][0];
+    assert!(
+        status.success() && volume.as_str() == Some("./forwarders.yml:/app/forwarders.yml:ro"),
+        "{place}: {volume:?}"
+    );
+}
+
+/// The quick start's two announces, and what it says of the replies.
+#[test]
+fn the_first_announces() {
+    let server = Server::start(&[]);
+    let commands = all_blocks("sh").into_iter().find(|block| block.text.starts_with("curl")).unwrap().text;
+    let mut replies = commands.lines().map(|line| {
+        let target = line.split('\'').nth(1).unwrap().strip_prefix("http://127.0.0.1:8080").unwrap();
+        server.get(target).text()
+    });
+    for part in ["5:peers0:", "5:peers6:"] {
+        assert!(read("README.md").contains(&format!("`{part}`")));
+        let reply = replies.next().unwrap();
+        assert!(reply.contains(part), "{reply}");
+    }
+}
+
+// --- Metrics --------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_metrics_page_names_every_metric_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("forwarders.yml");
+    fs::write(&path, "- uri: http://127.0.0.1:1/announce\n").unwrap();
+    let server = Server::start(&["-p", "-f", path.to_str().unwrap()]);
+    // Some are there only once an exchange has ended: this one is refused.
+    server.announce(&announce("t", "a"));
+    let text = String::from_utf8(server.get("/metrics").body).unwrap();
+    let exposed: BTreeSet<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .filter(|name| !name.starts_with("process_"))
+        .map(str::to_owned)
+        .collect();
+    let page = read("docs/metrics.md");
+    let shown: BTreeSet<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once(" | "))
+        .flat_map(|(names, _)| names.split('`').step_by(2))
+        .filter(|name| !name.starts_with("process_"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(shown, exposed);
+    for Block { place, text, .. } in all_blocks("promql") {
+        for name in
+            text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| word.starts_with("retracker_"))
+        {
+            assert!(exposed.contains(name.trim_end_matches("_bucket")), "{place}: {name}");
+        }
+    }
+}
+
+// --- Sections, links, versions --------------------------------------------------------------------------------
+
+/// Tests of the protocol are named after the sections of its page.
+#[test]
+fn every_section_of_the_protocol_has_tests_and_the_other_way_round() {
+    let page = read("docs/protocol.md");
+    let sections: BTreeSet<_> =
+        page.lines().filter_map(|line| line.strip_prefix("### ")?.split(' ').next()).map(str::to_owned).collect();
+    let tested: BTreeSet<_> = files("tests/it")
+        .iter()
+        .flat_map(|path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| {
+            let mut parts = line.strip_prefix("fn s")?.split('_');
+            let (section, subsection) = (parts.next()?, parts.next()?);
+            let numbers = section.parse::<u8>().is_ok() && subsection.parse::<u8>().is_ok();
+            numbers.then(|| format!("{section}.{subsection}"))
+        })
+        .collect();
+    assert_eq!(sections, tested);
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    let mut checked = 0;
+    for Page { path, text } in pages() {
+        for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: {link}", path.display());
+            if let Some(anchor) = anchor {
+                let anchors = anchors(&fs::read_to_string(&target).unwrap());
+                assert!(anchors.contains(anchor), "{}: {link}; there are {anchors:?}", path.display());
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "{checked}");
+}
+
+/// The targets of a page's links.
+fn links(text: &str) -> Vec<&str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link).collect()
+}
+
+/// The anchors of a page's headings, as forges make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut in_block = false;
+    let headings = text.lines().filter(|line| {
+        in_block ^= line.starts_with("```");
+        !in_block && line.starts_with('#')
+    });
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    headings
+        .map(|heading| {
+            let kept = heading.trim_start_matches('#').trim().to_lowercase();
+            let kept = kept.chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c)).collect::<String>();
+            let anchor = kept.replace(' ', "-");
+            let count = seen.entry(anchor.clone()).or_default();
+            *count += 1;
+            if *count == 1 { anchor } else { format!("{anchor}-{}", *count - 1) }
+        })
+        .collect()
+}
+
+/// The log, the help and the files of settings send people to pages.
+#[test]
+fn pages_that_the_program_names_are_there() {
+    let mut paths: Vec<_> =
+        [".env.example", "docker-compose.yml", "Dockerfile", "forwarders.example.yml"].map(PathBuf::from).into();
+    paths.extend(["src", "contrib"].into_iter().flat_map(files_below));
+    let mut found = 0;
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        for rest in text.split("docs/").skip(1) {
+            let Some((name, _)) = rest.split_once(".md") else { continue };
+            if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') {
+                assert!(Path::new(&format!("docs/{name}.md")).exists(), "{}: docs/{name}.md", path.display());
+                found += 1;
+            }
+        }
+    }
+    assert!(found >= 5, "{found}");
+}
+
+fn files_below(folder: impl AsRef<Path>) -> Vec<PathBuf> {
+    let (folders, mut found): (Vec<_>, Vec<_>) = files(folder).into_iter().partition(|path| path.is_dir());
+    found.extend(folders.iter().flat_map(files_below));
+    found
+}
+
+#[test]
+fn diagrams_are_closed() {
+    for Block { place, text, .. } in all_blocks("mermaid") {
+        assert!(text.starts_with("flowchart "), "{place}");
+        for (open, close) in [('[', ']'), ('(', ')'), ('|', '|')] {
+            let count = |sign| text.matches(sign).count();
+            assert!(if open == close { count(open) % 2 == 0 } else { count(open) == count(close) }, "{place}: {open}");
+        }
+        let lines = |word: &str| text.lines().filter(|line| line.trim().split(' ').next() == Some(word)).count();
+        assert_eq!(lines("subgraph"), lines("end"), "{place}");
+    }
+}
+
+/// `rust-version` is what the image, the workflow and the README say, so that it is tested.
+#[test]
+fn the_lowest_rust_version_is_the_same_everywhere() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")?.strip_suffix('"')).unwrap();
+    for (path, text) in [
+        ("Dockerfile", format!("FROM rust:{version}-slim-bookworm AS build\n")),
+        (".github/workflows/ci.yml", format!("image: rust:{version}-bookworm\n")),
+        ("README.md", format!("Rust {version} or newer")),
+    ] {
+        assert!(read(path).contains(&text), "{path} does not say {text:?}");
+    }
+}
+
+#[test]
+fn files_of_the_forge_are_yaml_and_call_the_gate() {
+    for path in files(".github/workflows").into_iter().chain(files(".github/ISSUE_TEMPLATE")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let tree: Result<serde_yaml::Value, _> = serde_yaml::from_str(&text);
+        assert!(tree.is_ok(), "{}: {tree:?}", path.display());
+    }
+    let workflow: serde_yaml::Value = serde_yaml::from_str(&read(".github/workflows/ci.yml")).unwrap();
+    let steps = workflow["jobs"]["gate"]["steps"].as_sequence().unwrap();
+    assert!(steps.iter().any(|step| step["run"].as_str() == Some(".ci/run")), "{steps:?}");
+}
+
+#[test]
+fn the_readme_s_settings_are_those_of_the_configuration_page() {
+    let (readme, page) = (read("README.md"), read("docs/configuration.md"));
+    let rows: Vec<_> = readme.lines().filter(|line| line.starts_with("| `-")).collect();
+    assert!((10..=14).contains(&rows.len()), "{}", rows.len());
+    for row in rows {
+        let cells: Vec<_> = row.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect();
+        let [flag, variable, _, default] = cells[..] else { panic!("{row}") };
+        let found = page.lines().find(|line| line.contains(&format!("| {variable} |")));
+        let found = found.unwrap_or_else(|| panic!("{variable} is not on the configuration page"));
+        assert!(found.contains(flag), "{flag}: {found}");
+        assert!(!default.starts_with('`') || found.ends_with(&format!("| {default} |")), "{default}: {found}");
+    }
+}
