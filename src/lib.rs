@@ -10,7 +10,7 @@
 //! announces and scrapes on the spot ([`frontend::http::front`]), and asks actix-web's routes for every other reply. Over UDP it takes datagrams by the batch ([`frontend::udp`]).
 //!
 //! # Which way imports point
-//! `bittorrent, cache, clock, metrics ← wire ← {store, forward} ← tracker ← frontend ← config ← app ← main`. A test holds this
+//! `bittorrent, cache, clock, metrics ← wire ← {store, forward} ← tracker ← frontend ← config ← {commands, app} ← main`. A test holds this
 //! (`tests/it/architecture.rs`). [`tracker`] knows neither actix nor bytes; [`bittorrent`] knows nothing.
 //!
 //! # Invariants
@@ -54,6 +54,5 @@ pub mod tracker;
 pub mod frontend;
 
 pub mod app;
-pub mod check;
+pub mod commands;
 pub mod config;
-pub mod healthcheck;

@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use retracker::app::{App, StartError};
-use retracker::check::{self, Report};
+use retracker::commands::check::{self, Report};
+use retracker::commands::healthcheck;
 use retracker::config::{self, Config, Task};
-use retracker::healthcheck;
 use retracker::log_output::LogOutput;
 use retracker::signals::Signals;
 use tokio::sync::oneshot;
