@@ -12,10 +12,10 @@ cd "$(dirname "$0")/.."
 
 # What the tests run, and the Debian packages that bring it.
 readonly programs=(curl mktorrent ip aria2c transmission-daemon qbittorrent-nox rtorrent deluged deluge-console
-    npm nginx wrk iptables dockerd docker-compose debootstrap)
+    npm nginx wrk iptables dockerd docker-compose debootstrap dnsmasq unbound-checkconf)
 packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
     deluge-console nginx-light libnginx-mod-stream wrk docker.io docker-compose debootstrap iptables procps
-    python3-venv)
+    python3-venv dnsmasq-base unbound)
 # Only then: another Node.js than Debian's, which brings its own npm, would be in the way.
 command -v npm >/dev/null || packages+=(nodejs npm)
 readonly packages
