@@ -5,18 +5,20 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
 
 # The dependencies, in a layer of their own: compiled around an empty program, they are built again only when
-# Cargo.toml or Cargo.lock change. What came out under our own name is removed at the end of the step; otherwise Cargo,
+# Cargo.toml or Cargo.lock change. What came out under our own names is removed at the end of the step; otherwise Cargo,
 # which compares file times, could take the empty program for the build of an older source file.
 # Benchmarks and tests are not in the image, and Cargo refuses a manifest that names missing ones: their sections go.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/tracker-protocol/Cargo.toml crates/tracker-protocol/
 RUN sed -i '/^\[\[\(bench\|test\)\]\]/,/^$/d' Cargo.toml \
- && mkdir src \
+ && mkdir src crates/tracker-protocol/src \
  && echo 'fn main() {}' > src/main.rs \
- && touch src/lib.rs \
+ && touch src/lib.rs crates/tracker-protocol/src/lib.rs \
  && cargo build --release --locked \
- && cargo clean --release --locked --package retracker \
- && rm -r src
+ && cargo clean --release --locked --package retracker --package tracker-protocol \
+ && rm -r src crates/tracker-protocol/src
 
+COPY crates crates
 COPY src src
 RUN cargo build --release --locked \
  && strip target/release/retracker

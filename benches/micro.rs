@@ -19,8 +19,8 @@ mod wire {
     use std::num::NonZeroU16;
 
     use divan::Bencher;
-    use retracker::bittorrent::{AnnounceReply, PeerId, PeerLists};
-    use retracker::wire::announce::{self, PeerFormat};
+    use tracker_protocol::announce::{self, PeerFormat};
+    use tracker_protocol::{AnnounceReply, PeerId, PeerLists};
 
     /// As qBittorrent sends it.
     const QUERY: &[u8] =
@@ -71,7 +71,7 @@ mod wire {
 
 mod upstream {
     use divan::Bencher;
-    use retracker::wire::upstream::parse_reply;
+    use tracker_protocol::upstream::parse_reply;
 
     const PEERS: u8 = 50;
 
@@ -103,9 +103,11 @@ mod store {
     use std::time::Duration;
 
     use divan::Bencher;
-    use retracker::bittorrent::{InfoHash, PeerId, Place, Role, ScrapeReply, Views};
-    use retracker::store::{Action, Announcement, Moment, Store, StoreOptions};
-    use retracker::wire::scrape;
+    use retracker::clock::Timestamp;
+    use retracker::store::{Action, Announcement, Store, StoreOptions};
+    use retracker::topology::{Topology, ZonedIp};
+    use tracker_protocol::scrape;
+    use tracker_protocol::{InfoHash, PeerId, Role, ScrapeReply};
 
     const SCRAPED: u32 = 64;
 
@@ -139,7 +141,7 @@ mod store {
         let store = filled(swarms, peers);
         bencher.bench(|| {
             let (swarm, peer) = (fastrand::u32(..swarms), fastrand::u32(..peers));
-            store.announce(now(), &Views::default(), info_hash(swarm), &announcement(peer, 30))
+            store.announce(now(), &Topology::default(), info_hash(swarm), &announcement(peer, 30))
         });
     }
 
@@ -148,14 +150,14 @@ mod store {
         let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 2_000_000 });
         for swarm in 0..swarms {
             for peer in 0..peers {
-                store.announce(now(), &Views::default(), info_hash(swarm), &announcement(peer, 0));
+                store.announce(now(), &Topology::default(), info_hash(swarm), &announcement(peer, 0));
             }
         }
         store
     }
 
-    fn now() -> Moment {
-        Moment::after(Duration::from_secs(1))
+    fn now() -> Timestamp {
+        Timestamp::after(Duration::from_secs(1))
     }
 
     fn info_hash(swarm: u32) -> InfoHash {
@@ -170,7 +172,7 @@ mod store {
         id[16..].copy_from_slice(&peer.to_be_bytes());
         let ip = IpAddr::from([10, high, middle, low]);
         Announcement {
-            place: Place { ip, zone: None },
+            place: ZonedIp { ip, zone: None },
             is_claim: false,
             outside: None,
             source: ip,

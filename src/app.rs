@@ -21,8 +21,7 @@ use crate::frontend::client_address::ClientAddress;
 use crate::frontend::connections::Connections;
 use crate::frontend::descriptors;
 use crate::frontend::hosts::Hosts;
-use crate::frontend::listen::{self, Listen, ListenAddr, Listening};
-use crate::frontend::udp::{self, UdpListenAddr};
+use crate::frontend::listen::{self, Listen, ListenAddr, Listening, UdpListenAddr};
 use crate::frontend::{Context, serve};
 use crate::log_output;
 use crate::metrics::{LogSample, Metrics, StoreSample};
@@ -37,7 +36,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const EVICTION_REPORT: Duration = Duration::from_hours(1);
 
 /// How long upstream trackers may take, once all requests are finished, to be told what clients have said last.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// A tracker whose sockets are bound and which has not begun to serve.
 #[derive(Debug)]
@@ -102,7 +101,7 @@ impl App {
         let listen = |(address, error)| StartError::Listen { address, error };
         let mut listening = listen::bind(&config.listen, workers).map_err(listen)?;
         let listen = |(address, error)| StartError::ListenUdp { address, error };
-        listening.extend(udp::bind(&config.udp_listen, workers).map_err(listen)?);
+        listening.extend(listen::bind_datagrams(&config.udp_listen, workers).map_err(listen)?);
 
         let store = Arc::new(Store::new(config.store));
         let mut registry = config.prometheus.then(Registry::default);
@@ -127,7 +126,7 @@ impl App {
         };
         let connections = Connections::new(config.connections.within(descriptors), metrics.connections.clone());
         let context = Context {
-            tracker: Tracker::new(config.policy, config.views.clone(), Arc::clone(&store), forwarders, &metrics),
+            tracker: Tracker::new(config.policy, config.topology.clone(), Arc::clone(&store), forwarders, &metrics),
             metrics,
             registry,
             client_address: ClientAddress::new(config.client_address.clone()),
@@ -169,7 +168,7 @@ impl App {
             }
         }
         if let Some((upstream, forwarders)) = upstream.zip(context.tracker.forwarders()) {
-            runtime.block_on(last_words(forwarders));
+            runtime.block_on(flush_stopped(forwarders));
             upstream.stop();
         }
         log::info!("stopped");
@@ -204,11 +203,9 @@ impl Upstream {
 }
 
 /// What clients said last is told upstream, if that is quick: whoever was answered counts on it.
-async fn last_words(forwarders: &Forwarders) {
-    if tokio::time::timeout(LAST_WORDS, forwarders.all_told()).await.is_err() {
-        log::warn!(
-            "some upstream trackers were not told that clients have stopped: they did not answer in {LAST_WORDS:?}"
-        );
+async fn flush_stopped(forwarders: &Forwarders) {
+    if tokio::time::timeout(FLUSH, forwarders.flush()).await.is_err() {
+        log::warn!("some upstream trackers were not told that clients have stopped: they did not answer in {FLUSH:?}");
     }
 }
 

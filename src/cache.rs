@@ -1,187 +1,138 @@
-//! One thing per torrent, for as long as somebody asks for it: the TTL cache under what is known of upstream trackers. The
-//! local swarms, of which there are more and smaller ones, have one of their own (`store::memory`).
-//!
-//! One cache entry is one torrent, because an entry of moka's costs five times what a peer does. Each has a weight,
-//! which may change; moka's admission policy (`TinyLFU`) decides which torrents stay when the room runs out, so that
-//! a flood of info-hashes that are announced once each does not push out those that people use.
-//!
-//! Torrents are found in tables of our own, because a look-up in moka takes half a microsecond, a quarter of all that
-//! forwarding added to an announce. moka is shown some of the uses: enough for it to tell a torrent that is in use from one
-//! that is not.
+//! One value for each torrent, for as long as the torrent is used: the TTL cache under what is known of upstream trackers. The
+//! local swarms, which are more and smaller, have a cache of their own (`store::memory`); both follow one rule for what gives way
+//! when there is no more room ([`crate::eviction`]).
 
 use std::fmt;
+use std::hash::BuildHasher as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
-use hashbrown::HashMap;
-use moka::notification::RemovalCause;
-use moka::sync::Cache;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tracker_protocol::InfoHash;
 
-use crate::bittorrent::InfoHash;
+use crate::clock;
+use crate::eviction::{Rank, Search, Source, SourceWeights, candidates};
+use crate::hash::SEED;
 
 /// Locks, each for its share of the info-hashes.
-const SHARES: usize = 64;
+const SHARDS: usize = 64;
 
-/// moka is shown a use when none has been for so long, or when there have been so many.
-const SHOW: Duration = Duration::from_mins(1);
-const USES: u8 = 16;
+/// How many torrents at most give way to what one announce adds.
+const GROWTH: usize = 4;
 
-/// How much room something takes, in the unit of the cache's capacity.
+/// How much room a value takes, in the unit of the cache's capacity.
 pub trait Weigh {
-    /// At present. It may change whenever the thing does.
+    /// At present. It may change whenever the value does.
     fn weight(&self) -> u32;
 }
 
-/// Things in memory by torrent.
-pub struct TorrentCache<T> {
-    shares: Arc<[Share<T>; SHARES]>,
-    /// Who stays. Whoever is dropped here is taken out of its share.
-    moka: Cache<InfoHash, Arc<Cell<T>>, foldhash::fast::RandomState>,
-    /// How long it is kept that nobody asks for.
-    idle: Duration,
-    count: Arc<Count>,
-}
-
 /// A share of the torrents.
-struct Share<T> {
-    cells: Mutex<HashMap<InfoHash, Arc<Cell<T>>, foldhash::fast::RandomState>>,
-    /// Whoever puts a cell into moka holds this: no two do so for one torrent at a time. Taken before any other lock.
-    writer: Mutex<()>,
-}
+type Shard<T> = Mutex<HashTable<Arc<Cell<T>>>>;
 
-/// One torrent's thing, found before.
-#[derive(Debug)]
-pub struct Held<T> {
-    info_hash: InfoHash,
-    cell: Arc<Cell<T>>,
-}
-
-/// One thing in its lock. A plain mutex: it is held for microseconds, and never across an await.
-#[derive(Debug)]
-struct Cell<T>(Mutex<Inner<T>>);
-
-#[derive(Debug)]
-struct Inner<T> {
-    thing: T,
-    /// The weight that moka was told, or is about to be; none of a new thing.
-    weight: Option<u32>,
-    /// The cache has dropped this thing: whoever still holds it must look it up anew.
-    dropped: bool,
-    /// When moka was last shown a use, and the uses since.
-    shown: Instant,
-    uses: u8,
-}
-
-/// Kept by hand: to walk the cache would take a microsecond a torrent.
-#[derive(Debug, Default)]
-struct Count {
+/// Values in memory by torrent.
+pub struct TorrentCache<T> {
+    shards: Box<[Shard<T>; SHARDS]>,
+    /// How many torrents each source has brought.
+    weights: SourceWeights,
+    capacity: i64,
+    /// How long an unused torrent is kept.
+    idle: Duration,
+    weight: AtomicI64,
     torrents: AtomicI64,
     evicted: AtomicI64,
 }
 
-impl<T> Share<T> {
-    fn find(&self, info_hash: InfoHash) -> Option<Arc<Cell<T>>> {
-        self.cells.lock().get(&info_hash).cloned()
-    }
+/// One torrent's value, found before.
+#[derive(Debug)]
+pub struct Handle<T>(Arc<Cell<T>>);
 
-    /// Takes this cell out, if it is there and no other has taken its place.
-    fn remove(&self, info_hash: InfoHash, cell: &Arc<Cell<T>>) {
-        let mut cells = self.cells.lock();
-        if cells.get(&info_hash).is_some_and(|current| Arc::ptr_eq(current, cell)) {
-            cells.remove(&info_hash);
+/// One torrent. A plain mutex: it is held for microseconds, and never across an await.
+#[derive(Debug)]
+struct Cell<T> {
+    info_hash: InfoHash,
+    /// The source that was the first to use the torrent.
+    source: Source,
+    contents: Mutex<Contents<T>>,
+}
+
+#[derive(Debug)]
+struct Contents<T> {
+    value: T,
+    /// As it is counted.
+    weight: u32,
+    used: Instant,
+    is_used_again: bool,
+    /// Whether the cache has dropped this value: who still has a handle must look the torrent up anew.
+    is_dropped: bool,
+}
+
+impl<T: Weigh + Default> TorrentCache<T> {
+    /// An empty cache for values that weigh `capacity` together, each of which is kept until its torrent has not been used for
+    /// `idle`.
+    pub fn new(capacity: u32, idle: Duration) -> Self {
+        Self {
+            shards: Box::new(std::array::from_fn(|_| Mutex::default())),
+            weights: SourceWeights::new(),
+            capacity: capacity.into(),
+            idle,
+            weight: AtomicI64::new(0),
+            torrents: AtomicI64::new(0),
+            evicted: AtomicI64::new(0),
         }
     }
-}
 
-/// From the last byte of the info-hash, whichever that is.
-fn share<T>(shares: &[Share<T>; SHARES], InfoHash([.., last]): InfoHash) -> &Share<T> {
-    #[allow(clippy::indexing_slicing, reason = "the index is less than the length")]
-    &shares[usize::from(last) % SHARES]
-}
-
-impl<T: Weigh + Default + Send + 'static> TorrentCache<T> {
-    /// An empty cache for things of `capacity` together, each of which is kept until nobody has asked for it for
-    /// `idle`, or a minute longer. `on_drop` sees each when it goes.
-    pub fn new(capacity: u64, idle: Duration, on_drop: impl Fn(&mut T) + Send + Sync + 'static) -> Self {
-        let count = Arc::new(Count::default());
-        let empty = |_| Share { cells: Mutex::default(), writer: Mutex::new(()) };
-        let shares = Arc::new(std::array::from_fn(empty));
-        let listener = {
-            let (shares, count) = (Arc::clone(&shares), Arc::clone(&count));
-            move |info_hash: Arc<InfoHash>, cell: Arc<Cell<T>>, cause| {
-                let mut inner = cell.0.lock();
-                // Replaced by itself, with another weight; or dropped before, and put back: see `tell_weight`.
-                if cause == RemovalCause::Replaced || inner.dropped {
-                    return;
-                }
-                inner.dropped = true;
-                count.evicted.fetch_add(i64::from(cause == RemovalCause::Size), Relaxed);
-                count.torrents.fetch_sub(1, Relaxed);
-                on_drop(&mut inner.thing);
-                drop(inner);
-                share(&shares, *info_hash).remove(*info_hash, &cell);
-            }
-        };
-        let moka = Cache::builder()
-            .max_capacity(capacity)
-            .weigher(|_, cell: &Arc<Cell<T>>| cell.0.lock().weight.unwrap_or(1))
-            .eviction_listener(listener)
-            .build_with_hasher(foldhash::fast::RandomState::default());
-        Self { shares, moka, idle: idle + SHOW, count }
-    }
-
-    /// Does something to a torrent's thing, which is new if there is none. It is in use `now`.
-    pub fn with<R>(&self, info_hash: InfoHash, now: Instant, change: impl FnOnce(&mut T) -> R) -> R {
-        let (mut found, mut change) = (self.share(info_hash).find(info_hash), change);
+    /// Changes a torrent's value, which is new if there is none, on behalf of a client at `source`. That uses it.
+    pub fn with<R>(&self, info_hash: InfoHash, source: IpAddr, now: Instant, change: impl FnOnce(&mut T) -> R) -> R {
+        let mut change = change;
         loop {
-            let cell = found.take().unwrap_or_else(|| self.living(info_hash, now));
-            match self.change(info_hash, &cell, Some(now), change) {
+            let cell = self.find_or_insert(info_hash, source, now);
+            match self.change(&cell, Some(now), change) {
                 Ok(result) => return result,
                 Err(again) => change = again,
             }
         }
     }
 
-    /// The same if there is such a thing.
-    pub fn with_known<R>(&self, info_hash: InfoHash, now: Instant, change: impl FnOnce(&mut T) -> R) -> Option<R> {
-        self.change(info_hash, &self.share(info_hash).find(info_hash)?, Some(now), change).ok()
+    /// The same if there is such a torrent. `used` is when that uses it, if it does.
+    pub fn with_known<R>(
+        &self,
+        info_hash: InfoHash,
+        used: Option<Instant>,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Option<R> {
+        self.change(&self.find(info_hash)?, used, change).ok()
     }
 
-    /// Drops a torrent's thing if nobody asks for it any more.
-    pub fn drop_if_idle(&self, held: &Held<T>, now: Instant) {
-        let inner = held.cell.0.lock();
-        let is_idle = !inner.dropped && now.saturating_duration_since(inner.shown) >= self.idle;
-        drop(inner);
+    /// Changes a torrent's value, unless it has been dropped. That does not use it.
+    pub fn with_handle<R>(&self, Handle(cell): &Handle<T>, change: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.change(cell, None, change).ok()
+    }
+
+    /// Drops a torrent that has not been used for long.
+    pub fn drop_if_idle(&self, Handle(cell): &Handle<T>, now: Instant) {
+        let is_idle = now.saturating_duration_since(cell.contents.lock().used) >= self.idle;
         if is_idle {
-            self.moka.invalidate(&held.info_hash);
+            self.drop_cell(cell);
         }
     }
 
-    /// Has moka drop what there is no room for. It does so on its callers' time otherwise; to be called now and then.
-    pub fn housekeep(&self) {
-        self.moka.run_pending_tasks();
-    }
-
-    /// The torrents that are known at present, in no order. To look at them so is no use of them.
-    pub fn iter(&self) -> impl Iterator<Item = Held<T>> + '_ {
-        // A share at a time, whose lock is not held while something is done to its torrents.
-        self.shares.iter().flat_map(|share| {
-            let cells = share.cells.lock();
-            cells.iter().map(|(&info_hash, cell)| Held { info_hash, cell: Arc::clone(cell) }).collect::<Vec<_>>()
+    /// The torrents that are known at present, in no order. To iterate over them does not use them.
+    pub fn iter(&self) -> impl Iterator<Item = Handle<T>> + '_ {
+        // A shard at a time, whose lock is not held while something is done to its torrents.
+        self.shards.iter().flat_map(|shard| {
+            let cells = shard.lock();
+            cells.iter().map(|cell| Handle(Arc::clone(cell))).collect::<Vec<_>>()
         })
     }
 
-    /// Does something to a torrent's thing, unless it has been dropped. That is no use of it.
-    pub fn with_held<R>(&self, held: &Held<T>, change: impl FnOnce(&mut T) -> R) -> Option<R> {
-        self.change(held.info_hash, &held.cell, None, change).ok()
-    }
-
-    /// How many torrents there are, those included that nobody asks for and that have not yet been dropped.
+    /// How many torrents there are, those included that are no longer used and have not yet been dropped.
     pub fn len(&self) -> i64 {
-        self.count.torrents.load(Relaxed)
+        self.torrents.load(Relaxed)
     }
 
     /// Whether there is none.
@@ -191,114 +142,132 @@ impl<T: Weigh + Default + Send + 'static> TorrentCache<T> {
 
     /// Torrents that were dropped for want of room, since the start.
     pub fn evicted(&self) -> i64 {
-        self.count.evicted.load(Relaxed)
+        self.evicted.load(Relaxed)
     }
 
-    fn share(&self, info_hash: InfoHash) -> &Share<T> {
-        share(&self.shares, info_hash)
+    /// By the last byte of the info-hash, whichever that is.
+    fn shard(&self, InfoHash([.., last]): InfoHash) -> &Shard<T> {
+        #[allow(clippy::indexing_slicing, reason = "the index is less than the length")]
+        &self.shards[usize::from(last) % SHARDS]
     }
 
-    /// Gives `change` back when the cell was dropped between the look-up and the lock. `used` is when that is a use of it.
-    fn change<R, F: FnOnce(&mut T) -> R>(
-        &self,
-        info_hash: InfoHash,
-        cell: &Arc<Cell<T>>,
-        used: Option<Instant>,
-        change: F,
-    ) -> Result<R, F> {
-        let mut inner = cell.0.lock();
-        if inner.dropped {
+    fn find(&self, info_hash: InfoHash) -> Option<Arc<Cell<T>>> {
+        self.shard(info_hash).lock().find(hash(info_hash), |cell| cell.info_hash == info_hash).cloned()
+    }
+
+    fn find_or_insert(&self, info_hash: InfoHash, source: IpAddr, now: Instant) -> Arc<Cell<T>> {
+        let mut shard = self.shard(info_hash).lock();
+        let is_it = |cell: &Arc<Cell<T>>| cell.info_hash == info_hash;
+        match shard.entry(hash(info_hash), is_it, |cell| hash(cell.info_hash)) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(vacant) => {
+                let value = T::default();
+                let contents = Contents { value, weight: 0, used: now, is_used_again: false, is_dropped: false };
+                let source = Source::own(source);
+                let cell = Arc::new(Cell { info_hash, source, contents: Mutex::new(contents) });
+                vacant.insert(Arc::clone(&cell));
+                self.weights.add(source);
+                self.torrents.fetch_add(1, Relaxed);
+                cell
+            }
+        }
+    }
+
+    /// Gives `change` back when the cell was dropped between the look-up and the lock. `used` is when that uses the torrent.
+    fn change<R, F: FnOnce(&mut T) -> R>(&self, cell: &Arc<Cell<T>>, used: Option<Instant>, change: F) -> Result<R, F> {
+        let mut contents = cell.contents.lock();
+        if contents.is_dropped {
             return Err(change);
         }
-        let result = change(&mut inner.thing);
-        let news = inner.news(used);
-        drop(inner);
-        match news {
-            News::None => {}
-            News::Use => self.show(info_hash),
-            News::Weight => self.tell_weight(info_hash, cell),
-            News::New => self.present(info_hash, cell),
+        let is_new = contents.weight == 0;
+        let result = change(&mut contents.value);
+        if let Some(now) = used {
+            contents.used = now;
+            contents.is_used_again = !is_new;
+        }
+        let weight = contents.value.weight().max(1);
+        let growth = i64::from(weight) - i64::from(std::mem::replace(&mut contents.weight, weight));
+        drop(contents);
+        self.weight.fetch_add(growth, Relaxed);
+        if growth > 0 && self.is_too_full() {
+            self.make_room(cell, is_new);
         }
         Ok(result)
     }
 
-    /// The torrent's cell, new if there is none.
-    fn living(&self, info_hash: InfoHash, now: Instant) -> Arc<Cell<T>> {
-        let share = self.share(info_hash);
-        let _writer = share.writer.lock();
-        if let Some(cell) = share.find(info_hash).filter(|cell| !cell.0.lock().dropped) {
-            return cell;
+    fn is_too_full(&self) -> bool {
+        self.weight.load(Relaxed) > self.capacity
+    }
+
+    /// Drops torrents until there is room again for a torrent that has grown. If it is new, it may have to go itself.
+    fn make_room(&self, grown: &Arc<Cell<T>>, is_new: bool) {
+        for _ in 0..GROWTH {
+            let Some(victim) = self.victim(grown, is_new) else { return };
+            if self.drop_cell(&victim) {
+                self.evicted.fetch_add(1, Relaxed);
+            }
+            if !self.is_too_full() {
+                return;
+            }
         }
-        let inner = Inner { thing: T::default(), weight: None, dropped: false, shown: now, uses: 0 };
-        let cell = Arc::new(Cell(Mutex::new(inner)));
-        share.cells.lock().insert(info_hash, Arc::clone(&cell));
-        self.count.torrents.fetch_add(1, Relaxed);
-        cell
     }
 
-    /// Counts as a use of it to moka, be it there or not; a put does not.
-    fn show(&self, info_hash: InfoHash) {
-        self.moka.get(&info_hash);
-    }
-
-    /// Puts a new cell into moka, which may drop it at once. Only now that it has a weight: moka lets in what is new for its
-    /// uses, and what has grown without more ado.
-    fn present(&self, info_hash: InfoHash, cell: &Arc<Cell<T>>) {
-        let _writer = self.share(info_hash).writer.lock();
-        self.show(info_hash);
-        self.moka.insert(info_hash, Arc::clone(cell));
-    }
-
-    /// Puts the same cell into moka again, which is how it learns of a new weight, unless it is no longer there.
-    /// moka may still drop it between the look and the put; then a dropped cell is in moka until its next use
-    /// replaces it.
-    fn tell_weight(&self, info_hash: InfoHash, cell: &Arc<Cell<T>>) {
-        let _writer = self.share(info_hash).writer.lock();
-        if self.moka.get(&info_hash).is_some_and(|current| Arc::ptr_eq(&current, cell)) {
-            self.moka.insert(info_hash, Arc::clone(cell));
+    fn victim(&self, grown: &Arc<Cell<T>>, is_new: bool) -> Option<Arc<Cell<T>>> {
+        let torrents = self.len();
+        let weight = if is_new { self.weights.of(grown.source) } else { 0 };
+        let mut search = Search::new(weight, self.weights.light(torrents), torrents);
+        let start = fastrand::usize(..SHARDS);
+        let from_start = (start..start + SHARDS).filter_map(|n| self.shards.get(n % SHARDS));
+        for shard in from_start {
+            for cell in candidates(&shard.lock()).filter(|cell| !Arc::ptr_eq(cell, grown)) {
+                if let Some(rank) = self.rank(cell) {
+                    search.look(rank, Arc::clone(cell));
+                }
+            }
+            if search.is_done() {
+                break;
+            }
         }
+        search.victim().or_else(|| is_new.then(|| Arc::clone(grown)))
+    }
+
+    /// None of a torrent that is in use right now.
+    fn rank(&self, cell: &Cell<T>) -> Option<Rank> {
+        let contents = cell.contents.try_lock()?;
+        let idle = u64::try_from(clock::now().saturating_duration_since(contents.used).as_millis()).unwrap_or(u64::MAX);
+        let size = usize::try_from(contents.weight).unwrap_or(usize::MAX);
+        Some(Rank::new(self.weights.of(cell.source), contents.is_used_again, size, idle))
+    }
+
+    /// Whether it was still there.
+    fn drop_cell(&self, cell: &Arc<Cell<T>>) -> bool {
+        let mut contents = cell.contents.lock();
+        if std::mem::replace(&mut contents.is_dropped, true) {
+            return false;
+        }
+        let value = std::mem::take(&mut contents.value);
+        let weight = std::mem::take(&mut contents.weight);
+        drop(contents);
+        drop(value);
+        let mut shard = self.shard(cell.info_hash).lock();
+        if let Ok(found) = shard.find_entry(hash(cell.info_hash), |other| Arc::ptr_eq(other, cell)) {
+            found.remove();
+        }
+        drop(shard);
+        self.weight.fetch_sub(weight.into(), Relaxed);
+        self.torrents.fetch_sub(1, Relaxed);
+        self.weights.remove(cell.source);
+        true
     }
 }
 
-/// What moka is to be told of a thing.
-enum News {
-    None,
-    /// That it is in use.
-    Use,
-    /// Its weight has changed.
-    Weight,
-    /// It is there.
-    New,
-}
-
-impl<T: Weigh> Inner<T> {
-    /// What there is to be told by now. `used` is when it is in use.
-    fn news(&mut self, used: Option<Instant>) -> News {
-        let weight = self.thing.weight().max(1);
-        let is_shown = used.is_some_and(|now| self.is_to_be_shown(now));
-        let told = self.weight;
-        // Some room is left, so that what grows is not weighed at every step.
-        if told.is_none_or(|told| weight > told || weight < told / 2) {
-            self.weight = Some(weight.saturating_add(weight / 4));
-            return if told.is_none() { News::New } else { News::Weight };
-        }
-        if is_shown { News::Use } else { News::None }
-    }
-
-    /// Counts a use. Whatever moka is told shows it.
-    fn is_to_be_shown(&mut self, now: Instant) -> bool {
-        self.uses += 1;
-        let is = self.uses == USES || now.saturating_duration_since(self.shown) >= SHOW;
-        if is {
-            (self.shown, self.uses) = (now, 0);
-        }
-        is
-    }
+fn hash(info_hash: InfoHash) -> u64 {
+    SEED.hash_one(info_hash)
 }
 
 impl<T> fmt::Debug for TorrentCache<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TorrentCache").field("count", &self.count).finish_non_exhaustive()
+        f.debug_struct("TorrentCache").field("torrents", &self.torrents).finish_non_exhaustive()
     }
 }
 

@@ -26,6 +26,72 @@ pub fn now() -> Instant {
     Instant::now() + slept()
 }
 
+/// A moment in the life of the process, to a tenth of a second: enough for thirteen years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(u32);
+
+impl Timestamp {
+    /// So many tenths of a second after the start of the clock.
+    pub fn from_tenths(tenths: u32) -> Self {
+        Self(tenths)
+    }
+
+    /// Tenths of a second since the start of the clock.
+    pub fn tenths(self) -> u32 {
+        self.0
+    }
+
+    /// So long after the start of the clock.
+    pub fn after(elapsed: Duration) -> Self {
+        Self(u32::try_from(elapsed.as_millis() / 100).unwrap_or(u32::MAX))
+    }
+
+    /// The moment `age` after this one.
+    #[must_use]
+    pub fn plus(self, age: Ttl) -> Self {
+        Self(self.0.saturating_add(age.0))
+    }
+}
+
+/// How long a peer is kept after its latest announce, in the unit of [`Timestamp`]; at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl(u32);
+
+impl Ttl {
+    /// So many tenths of a second.
+    pub fn from_tenths(tenths: u32) -> Self {
+        Self(tenths)
+    }
+
+    /// In tenths of a second.
+    pub fn tenths(self) -> u32 {
+        self.0
+    }
+
+    /// Rounds up to the next tenth of a second.
+    pub fn new(age: Duration) -> Self {
+        Self(u32::try_from(age.as_millis().div_ceil(100)).unwrap_or(u32::MAX).max(1))
+    }
+}
+
+/// Where the moments come from. It goes on while the host sleeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Self {
+        Self { start: now() }
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::after(now().saturating_duration_since(self.start))
+    }
+}
+
 /// The time since some moment before the process began, a few milliseconds behind: for what only has to be ordered, as it
 /// takes a fraction of the time that an exact one takes.
 #[cfg(target_os = "linux")]

@@ -1,17 +1,18 @@
 //! `retracker`: a BitTorrent tracker for a local network that also asks upstream trackers.
 //!
 //! # How an announce travels
-//! A socket's bytes are parsed at the edge by [`wire`] into the values of [`bittorrent`]. [`tracker`] decides: its policy
-//! finds the peer's address, [`store`] records the peer and picks others, [`forward`] sees to it that upstream trackers
-//! are told what they should know and gives the peers that they have given, and all are merged. [`wire`] writes the reply,
-//! and [`frontend`] sends it. Exchanges with upstream trackers run on a thread of their own.
+//! [`frontend`] reads a socket's bytes, and [`tracker_protocol`] parses them into values. [`tracker`] decides: it finds the
+//! peer's address with [`topology`], has [`store`] record the peer and pick others, has [`forward`] tell upstream trackers what
+//! they should know and give the peers that they know, and merges all of these. [`tracker_protocol`] writes the reply, and
+//! [`frontend`] sends it. Exchanges with upstream trackers run on a thread of their own.
 //!
 //! Each worker thread has its own sockets and its own event loop. Over TCP and Unix sockets it reads requests itself, answers
-//! announces and scrapes on the spot ([`frontend::http::front`]), and asks actix-web's routes for every other reply. Over UDP it takes datagrams by the batch ([`frontend::udp`]).
+//! announces and scrapes on the spot ([`frontend::http::fast_path`]), and asks actix-web's routes for every other reply. Over UDP it takes datagrams by the batch ([`frontend::udp`]).
 //!
 //! # Which way imports point
-//! `bittorrent, cache, clock, metrics ← wire ← {store, forward} ← tracker ← frontend ← config ← {commands, app} ← main`. A test holds this
-//! (`tests/it/architecture.rs`). [`tracker`] knows neither actix nor bytes; [`bittorrent`] knows nothing.
+//! `tracker_protocol, cache, clock, metrics ← topology ← {store, forward} ← tracker ← frontend ← config ← {commands, app} ← main`. The
+//! boundary of the crate holds the first arrow, a test the others (`tests/it/architecture.rs`). [`tracker`] knows neither actix
+//! nor bytes; [`tracker_protocol`] knows nothing.
 //!
 //! # Invariants
 //! - No input from a socket, a file or the environment can make the process panic or grow without bound.
@@ -19,7 +20,7 @@
 //!   upstream trackers another one), and formats and logs nothing below debug level. No lock is held for longer than
 //!   milliseconds, however many peers expire together (the store's contract says when).
 //! - No client outside is told a private address, and none can register another's unless the operator allows it
-//!   ([`bittorrent::view`], [`frontend::client_address`], [`tracker::Policy::addresses`]). Who is not known is not listed
+//!   ([`topology`], [`frontend::client_address`], [`topology::IpParam`]). Who is not known is not listed
 //!   ([`tracker::Standing`]).
 //! - Nothing that may block (a log that is not read, a file, a name server) stands between a signal and its effect.
 //! - What is switched off was never built: no forwarders without a file of them, no registry and no histogram without `-p`.
@@ -38,13 +39,15 @@
     )
 )]
 
-pub mod bittorrent;
+pub mod answer;
 pub mod cache;
 pub mod clock;
+pub mod eviction;
+pub mod hash;
 pub mod log_output;
 pub mod metrics;
 pub mod signals;
-pub mod wire;
+pub mod topology;
 
 pub mod forward;
 pub mod store;

@@ -43,24 +43,24 @@ fn main() -> ExitCode {
         // It may not be waited for any more.
         let _ = tell.send(begin(&own));
     });
-    let ended = begun.map_err(|error| Failure(format!("the system gives no thread: {error}"), 1)).and_then(|_| {
+    let ended = begun.map_err(|error| StartFailure(format!("the system gives no thread: {error}"), 1)).and_then(|_| {
         let begun = runtime.block_on(async {
             tokio::select! {
-                begun = told => begun.unwrap_or_else(|_| Err(Failure("the start ended in a panic".to_owned(), 1))),
-                signal = signals.stop.told() => Ok(Begun::Stopped(signal)),
+                begun = told => begun.unwrap_or_else(|_| Err(StartFailure("the start ended in a panic".to_owned(), 1))),
+                signal = signals.stop.told() => Ok(Started::Stopped(signal)),
             }
         });
         match begun? {
-            Begun::Serves(app) => app.run(&runtime, signals).map(|()| ExitCode::SUCCESS).map_err(Failure::from),
-            Begun::Done(code) => Ok(code),
+            Started::Serves(app) => app.run(&runtime, signals).map(|()| ExitCode::SUCCESS).map_err(StartFailure::from),
+            Started::Done(code) => Ok(code),
             // As a shell would tell it.
-            Begun::Stopped(signal) if is_a_command() => {
+            Started::Stopped(signal) if is_a_command() => {
                 Ok(u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from))
             }
-            Begun::Stopped(_) => Ok(ExitCode::SUCCESS),
+            Started::Stopped(_) => Ok(ExitCode::SUCCESS),
         }
     });
-    let code = ended.unwrap_or_else(|Failure(why, code)| {
+    let code = ended.unwrap_or_else(|StartFailure(why, code)| {
         output.put(format!("retracker: {why}\n").as_bytes());
         ExitCode::from(code)
     });
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 }
 
 /// What has become of the start.
-enum Begun {
+enum Started {
     /// A tracker that has bound its sockets.
     Serves(Box<App>),
     /// All that was asked for is done.
@@ -79,35 +79,35 @@ enum Begun {
 }
 
 /// Why there was nothing to do, and the exit code.
-struct Failure(String, u8);
+struct StartFailure(String, u8);
 
-impl From<StartError> for Failure {
+impl From<StartError> for StartFailure {
     fn from(error: StartError) -> Self {
         Self(error.to_string(), 1)
     }
 }
 
-fn begin(output: &LogOutput) -> Result<Begun, Failure> {
+fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
     let task = config::read(std::env::args_os(), |name| std::env::var_os(name));
-    match task.map_err(|error| Failure(error.to_string(), EXIT_USAGE))? {
+    match task.map_err(|error| StartFailure(error.to_string(), EXIT_USAGE))? {
         Task::Serve { config, debug } => {
             start_log(debug, output);
-            Ok(Begun::Serves(Box::new(bind(&config)?)))
+            Ok(Started::Serves(Box::new(bind(&config)?)))
         }
         Task::Healthcheck { listen } => {
-            let listen = listen.map_err(|error| Failure(error.to_string(), 1))?;
-            listen.iter().try_for_each(healthcheck::check).map_err(|error| Failure(error, 1))?;
-            Ok(Begun::Done(ExitCode::SUCCESS))
+            let listen = listen.map_err(|error| StartFailure(error.to_string(), 1))?;
+            listen.iter().try_for_each(healthcheck::check).map_err(|error| StartFailure(error, 1))?;
+            Ok(Started::Done(ExitCode::SUCCESS))
         }
         Task::Check { forwarders, proxies, deadline, offline } => {
-            let Report { text, all_well } =
-                check::run(&forwarders, &proxies, deadline, offline).map_err(|error| Failure(error.to_string(), 1))?;
+            let Report { text, all_well } = check::run(&forwarders, &proxies, deadline, offline)
+                .map_err(|error| StartFailure(error.to_string(), 1))?;
             print(&text);
-            Ok(Begun::Done(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+            Ok(Started::Done(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
         }
         Task::Print(text) => {
             print(&text);
-            Ok(Begun::Done(ExitCode::SUCCESS))
+            Ok(Started::Done(ExitCode::SUCCESS))
         }
     }
 }

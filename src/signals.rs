@@ -12,14 +12,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[derive(Debug)]
 pub struct Signals {
     /// SIGTERM and SIGINT.
-    pub stop: Stop,
+    pub stop: StopSignals,
     /// SIGHUP.
     pub reload: Signal,
 }
 
 /// Waits for the signals that end the process.
 #[derive(Debug)]
-pub struct Stop {
+pub struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
@@ -32,15 +32,17 @@ impl Signals {
             let reload = signal(SignalKind::hangup())?;
             // They mean nothing here, and end nothing: once caught, a signal stays so.
             let (_, _) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
-            let stop =
-                Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+            let stop = StopSignals {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            };
             io::Result::Ok(Self { stop, reload })
         })?;
         Ok((runtime, caught))
     }
 }
 
-impl Stop {
+impl StopSignals {
     /// Done at the first of them; with its number.
     pub async fn told(&mut self) -> i32 {
         poll_fn(|context| {

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use retracker::wire::bencode::{BencodeError, Reader, Value};
-use retracker::wire::upstream;
+use tracker_protocol::bencode::{BencodeError, Reader, Value};
+use tracker_protocol::upstream;
 
 fuzz_target!(|body: &[u8]| {
     if let Ok(reply) = upstream::parse_reply(body) {

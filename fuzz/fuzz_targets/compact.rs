@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use retracker::bittorrent::PeerLists;
-use retracker::wire::compact;
+use tracker_protocol::PeerLists;
+use tracker_protocol::compact;
 
 fuzz_target!(|list: &[u8]| {
     let mut peers = PeerLists::default();

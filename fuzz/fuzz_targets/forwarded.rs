@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
-use retracker::wire::forwarded::{Named, Syntax, client};
+use tracker_protocol::forwarded::{Named, Syntax, client};
 
 fuzz_target!(|invented: &[u8]| {
     let nobody = |_: IpAddr| false;

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use retracker::wire::proxy_protocol::{Header, MAX_V2, parse, parse_datagram};
-use retracker::wire::udp::Request;
+use tracker_protocol::proxy_protocol::{Header, MAX_V2, parse, parse_datagram};
+use tracker_protocol::udp::Request;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok((source, packet)) = parse_datagram(bytes) {

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use retracker::bittorrent::NumWant;
-use retracker::wire::{announce, scrape, upstream};
+use tracker_protocol::NumWant;
+use tracker_protocol::{announce, scrape, upstream};
 
 fuzz_target!(|query: &[u8]| {
     let _ = scrape::parse(query);

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use retracker::bittorrent::NumWant;
-use retracker::wire::udp::{self, Announce, Request};
-use retracker::wire::via::Via;
+use tracker_protocol::NumWant;
+use tracker_protocol::udp::{self, Announce, Request};
+use tracker_protocol::via::Via;
 
 fuzz_target!(|packet: &[u8]| {
     let _ = udp::transaction(packet);

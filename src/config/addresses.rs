@@ -10,11 +10,11 @@ use super::ConfigError;
 use super::args::Args;
 use super::setting::{Setting, Value, items};
 use super::zones;
-use crate::bittorrent::address::is_outside;
-use crate::bittorrent::{ExternalAddress, Views};
 use crate::frontend::client_address::{ClientAddressOptions, Proxies, RealIpHeader};
 use crate::frontend::listen::{Listen, ListenAddr};
-use crate::tracker::IpParam;
+use crate::topology::IpParam;
+use crate::topology::reach::is_outside;
+use crate::topology::{ExternalAddress, Topology};
 
 /// `-x`, `--trusted-proxies` and `--real-ip-header` together.
 pub(super) fn client_address(
@@ -52,7 +52,7 @@ pub(super) fn ip_param(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> 
 }
 
 /// `--zones` and `--external-address` together.
-pub(super) fn views(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Views, ConfigError> {
+pub(super) fn topology(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Result<Topology, ConfigError> {
     let external = Setting { flag: "--external-address", variable: "EXTERNAL_ADDRESS" }
         .value(args.external_address.as_deref(), env)
         .parse("a public address, or one of IPv4 and one of IPv6, such as 203.0.113.1,2001:db8::1", external_address)?;
@@ -61,7 +61,7 @@ pub(super) fn views(args: &Args, env: &impl Fn(&str) -> Option<OsString>) -> Res
         Some(path) => zones::read(file.setting, Path::new(path))?,
         None => Vec::new(),
     };
-    Ok(Views::new(&zones, external.unwrap_or_default()))
+    Ok(Topology::new(&zones, external.unwrap_or_default()))
 }
 
 /// What the world is told must be an address that leads here from everywhere.

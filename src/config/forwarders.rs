@@ -13,8 +13,8 @@ use url::Url;
 
 use super::ConfigError;
 use super::yaml::{self, Entry, Mapping, Once, Optional, Problem, Text};
-use crate::bittorrent::InfoHash;
 use crate::forward::{self, AnnouncedIp, Authorities, ForwarderOptions, Torrents};
+use tracker_protocol::InfoHash;
 
 /// The longest name of a forwarder, in bytes: it stands in every log line and metric of its.
 const MAX_NAME: usize = 200;

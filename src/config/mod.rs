@@ -17,14 +17,13 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use thiserror::Error;
 
-use crate::bittorrent::Views;
 use crate::forward::{ForwardOptions, ForwarderOptions, Proxies};
 use crate::frontend::client_address::ClientAddressOptions;
 use crate::frontend::connections::ConnectionOptions;
 use crate::frontend::hosts::HostName;
-use crate::frontend::listen::{Listen, ListenAddr};
-use crate::frontend::udp::UdpListenAddr;
+use crate::frontend::listen::{Listen, ListenAddr, UdpListenAddr};
 use crate::store::StoreOptions;
+use crate::topology::Topology;
 use crate::tracker::Policy;
 
 use self::args::{Args, Command};
@@ -47,7 +46,7 @@ pub struct Config {
     pub forward: Option<Forward>,
     /// Who is told of whom, and under which address. `--zones`, `ZONES_FILE`; `--external-address`, `EXTERNAL_ADDRESS`;
     /// no zones and no address.
-    pub views: Views,
+    pub topology: Topology,
     /// Whose word is taken for a client's address.
     pub client_address: ClientAddressOptions,
     /// Names under which the operator's pages are served. `--allowed-hosts`, `ALLOWED_HOSTS`; none beside those that are
@@ -250,7 +249,7 @@ pub fn read(
             local_only_after,
         },
         forward,
-        views: addresses::views(&args, &env)?,
+        topology: addresses::topology(&args, &env)?,
         client_address,
         allowed_hosts: allowed_hosts.unwrap_or_default(),
         prometheus,

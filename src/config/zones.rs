@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer};
 use super::ConfigError;
 use super::addresses::{self, NotANetwork};
 use super::yaml::{self, Entry, Mapping, Problem, Text};
-use crate::bittorrent::address::{Reach, tellable};
-use crate::bittorrent::{ExternalAddress, Zone, ZoneId};
+use crate::topology::reach::{Reach, is_connectable};
+use crate::topology::{ExternalAddress, Zone, ZoneId};
 
 /// Reads and checks the file. `setting` is what named it.
 pub(super) fn read(setting: &'static str, path: &Path) -> Result<Vec<Zone>, ConfigError> {
@@ -106,7 +106,7 @@ fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
     deserializer.deserialize_str(Text(|text: &str| {
         // To another zone it may be a private one, but one that leads there.
-        let leads_there = |ip: &IpAddr| tellable(*ip) && Reach::of(*ip) != Reach::Host;
+        let leads_there = |ip: &IpAddr| is_connectable(*ip) && Reach::of(*ip) != Reach::Host;
         let wrong =
             || format!("external-address is \"{}\", expected an address such as 203.0.113.1", text.escape_default());
         text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical()).filter(leads_there).ok_or_else(wrong)

@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// Whether a forwarder is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum CircuitState {
     /// It is.
     Closed,
     /// It failed again and again: not until then.
@@ -41,7 +41,7 @@ pub(super) enum State {
     },
 }
 
-impl State {
+impl CircuitState {
     /// Names the state in metrics and in JSON.
     pub(super) fn label(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl State {
 
 /// What an exchange that has ended says of its forwarder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
+pub(super) enum CallOutcome {
     /// It is there: it answered, be it with a refusal.
     Alive,
     /// It failed.
@@ -69,7 +69,7 @@ pub(super) enum Sign {
 /// One forwarder's circuit.
 #[derive(Debug)]
 pub(super) struct Circuit {
-    state: State,
+    state: CircuitState,
     /// When the state became what it is.
     since: Instant,
     /// In a row, while closed.
@@ -89,10 +89,10 @@ pub(super) enum Admission {
 
 impl Circuit {
     pub(super) fn new(now: Instant) -> Self {
-        Self { state: State::Closed, since: now, failures: 0, backoff: FIRST_BACKOFF }
+        Self { state: CircuitState::Closed, since: now, failures: 0, backoff: FIRST_BACKOFF }
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> CircuitState {
         self.state
     }
 
@@ -101,26 +101,26 @@ impl Circuit {
     }
 
     /// How an exchange would begin now. The error names the state that is against it.
-    pub(super) fn would_admit(&self, now: Instant) -> Result<Admission, State> {
+    pub(super) fn would_admit(&self, now: Instant) -> Result<Admission, CircuitState> {
         match self.state {
-            State::Closed => Ok(Admission::Regular),
-            State::Open { until } if now >= until => Ok(Admission::Probe),
-            State::Paused { until } if now >= until => Ok(Admission::Regular),
+            CircuitState::Closed => Ok(Admission::Regular),
+            CircuitState::Open { until } if now >= until => Ok(Admission::Probe),
+            CircuitState::Paused { until } if now >= until => Ok(Admission::Regular),
             against => Err(against),
         }
     }
 
     /// Whether an exchange may begin now; then it must be followed by [`Self::ended`]. The error names the state that is
     /// against it.
-    pub(super) fn admit(&mut self, now: Instant) -> Result<Admission, State> {
+    pub(super) fn admit(&mut self, now: Instant) -> Result<Admission, CircuitState> {
         match self.state {
-            State::Closed => Ok(Admission::Regular),
-            State::Open { until } if now >= until => {
-                self.become_(State::Probing, now);
+            CircuitState::Closed => Ok(Admission::Regular),
+            CircuitState::Open { until } if now >= until => {
+                self.become_(CircuitState::Probing, now);
                 Ok(Admission::Probe)
             }
-            State::Paused { until } if now >= until => {
-                self.become_(State::Closed, now);
+            CircuitState::Paused { until } if now >= until => {
+                self.become_(CircuitState::Closed, now);
                 Ok(Admission::Regular)
             }
             against => Err(against),
@@ -128,33 +128,35 @@ impl Circuit {
     }
 
     /// Takes note of how an exchange ended.
-    pub(super) fn ended(&mut self, admission: Admission, sign: Sign, now: Instant) {
-        match (sign, self.state, admission) {
-            (Sign::Alive, State::Paused { .. }, _) => {}
-            (Sign::Alive, ..) => {
+    pub(super) fn ended(&mut self, admission: Admission, call: CallOutcome, now: Instant) {
+        match (call, self.state, admission) {
+            (CallOutcome::Alive, CircuitState::Paused { .. }, _) => {}
+            (CallOutcome::Alive, ..) => {
                 self.failures = 0;
                 self.backoff = FIRST_BACKOFF;
-                self.become_(State::Closed, now);
+                self.become_(CircuitState::Closed, now);
             }
-            (Sign::Pause(asked), ..) => {
+            (CallOutcome::Pause(asked), ..) => {
                 let pause = asked.unwrap_or(DEFAULT_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
                 self.failures = 0;
                 self.backoff = FIRST_BACKOFF;
-                self.become_(State::Paused { until: now + pause }, now);
+                self.become_(CircuitState::Paused { until: now + pause }, now);
             }
-            (Sign::Failed, State::Closed, _) => {
+            (CallOutcome::Failed, CircuitState::Closed, _) => {
                 self.failures += 1;
                 if self.failures >= FAILURES {
                     self.open(now);
                 }
             }
-            (Sign::Failed, State::Probing, Admission::Probe) => {
+            (CallOutcome::Failed, CircuitState::Probing, Admission::Probe) => {
                 self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
                 self.open(now);
             }
-            (Sign::Nothing, State::Probing, Admission::Probe) => self.become_(State::Open { until: now }, now),
+            (CallOutcome::Nothing, CircuitState::Probing, Admission::Probe) => {
+                self.become_(CircuitState::Open { until: now }, now);
+            }
             // What was begun while all was well does not count any more.
-            (Sign::Failed | Sign::Nothing, ..) => {}
+            (CallOutcome::Failed | CallOutcome::Nothing, ..) => {}
         }
     }
 
@@ -162,10 +164,10 @@ impl Circuit {
         self.failures = 0;
         // Not all retrackers of a network are to come back to their upstream in the same moment.
         let jitter = 0.8 + 0.4 * fastrand::f64();
-        self.become_(State::Open { until: now + self.backoff.mul_f64(jitter) }, now);
+        self.become_(CircuitState::Open { until: now + self.backoff.mul_f64(jitter) }, now);
     }
 
-    fn become_(&mut self, state: State, now: Instant) {
+    fn become_(&mut self, state: CircuitState, now: Instant) {
         if self.state != state {
             self.state = state;
             self.since = now;
@@ -174,113 +176,4 @@ impl Circuit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Test {
-        circuit: Circuit,
-        now: Instant,
-    }
-
-    impl Test {
-        fn new() -> Self {
-            let now = Instant::now();
-            Self { circuit: Circuit::new(now), now }
-        }
-
-        fn after(&mut self, seconds: f64) -> &mut Self {
-            self.now += Duration::from_secs_f64(seconds);
-            self
-        }
-
-        fn admits(&mut self) -> Option<Admission> {
-            self.circuit.admit(self.now).ok()
-        }
-
-        fn ends(&mut self, admission: Admission, sign: Sign) -> State {
-            self.circuit.ended(admission, sign, self.now);
-            self.circuit.state()
-        }
-
-        fn opened(&mut self) -> &mut Self {
-            for _ in 0..FAILURES {
-                assert_eq!(self.admits(), Some(Admission::Regular));
-                self.ends(Admission::Regular, Sign::Failed);
-            }
-            assert_eq!(self.admits(), None);
-            self
-        }
-    }
-
-    #[test]
-    fn failures_in_a_row_open_it_and_any_answer_between_does_not_let_them() {
-        let mut test = Test::new();
-        for _ in 0..FAILURES * 2 {
-            test.ends(Admission::Regular, Sign::Failed);
-            test.ends(Admission::Regular, Sign::Failed);
-            assert_eq!(test.ends(Admission::Regular, Sign::Alive), State::Closed);
-        }
-        test.opened();
-    }
-
-    #[test]
-    fn one_probe_at_a_time_and_it_decides() {
-        let mut test = Test::new();
-        test.opened().after(3.9);
-        assert_eq!(test.admits(), None);
-        test.after(2.2);
-        assert_eq!(test.admits(), Some(Admission::Probe));
-        assert_eq!(test.admits(), None);
-        // An exchange from before it opened does not decide.
-        assert_eq!(test.ends(Admission::Regular, Sign::Failed), State::Probing);
-        assert!(matches!(test.ends(Admission::Probe, Sign::Failed), State::Open { .. }));
-        test.after(7.9);
-        assert_eq!(test.admits(), None);
-        test.after(4.2);
-        assert_eq!(test.admits(), Some(Admission::Probe));
-        assert_eq!(test.ends(Admission::Probe, Sign::Alive), State::Closed);
-        // From the beginning.
-        test.opened().after(6.1);
-        assert_eq!(test.admits(), Some(Admission::Probe));
-    }
-
-    #[test]
-    fn it_is_open_for_minutes_at_most() {
-        let mut test = Test::new();
-        test.opened();
-        for _ in 0..10 {
-            test.after(LONGEST_BACKOFF.as_secs_f64() * 1.3);
-            assert_eq!(test.admits(), Some(Admission::Probe));
-            test.ends(Admission::Probe, Sign::Failed);
-        }
-        let State::Open { until } = test.circuit.state() else { panic!("{:?}", test.circuit) };
-        let pause = until - test.now;
-        assert!(pause >= LONGEST_BACKOFF.mul_f64(0.8) && pause <= LONGEST_BACKOFF.mul_f64(1.2), "{pause:?}");
-    }
-
-    #[test]
-    fn a_probe_that_was_not_sent_leaves_the_next_one_free() {
-        let mut test = Test::new();
-        test.opened().after(6.1);
-        assert_eq!(test.admits(), Some(Admission::Probe));
-        test.ends(Admission::Probe, Sign::Nothing);
-        assert_eq!(test.admits(), Some(Admission::Probe));
-    }
-
-    #[test]
-    fn it_pauses_for_as_long_as_it_is_asked_to_within_reason() {
-        for (asked, pause) in [(Some(120), 120), (None, 60), (Some(0), 10), (Some(1_000_000), 3_600)] {
-            let mut test = Test::new();
-            test.ends(Admission::Regular, Sign::Pause(asked.map(Duration::from_secs)));
-            // What was begun before neither ends the pause nor opens the circuit.
-            test.ends(Admission::Regular, Sign::Alive);
-            for _ in 0..FAILURES {
-                test.ends(Admission::Regular, Sign::Failed);
-            }
-            test.after(f64::from(pause) - 0.1);
-            assert_eq!(test.admits(), None, "{asked:?}");
-            test.after(0.2);
-            assert_eq!(test.admits(), Some(Admission::Regular), "{asked:?}");
-        }
-    }
-}
+mod tests;

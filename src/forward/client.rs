@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::forwarder::{Exchange, Forwarder, Skipped};
-use super::http::Along;
-use super::queue::Source;
-use super::session::{Heard, Presence, Session, Telling};
-use super::{Generation, Outbound};
-use crate::bittorrent::{AnnounceRequest, Event, InfoHash, PeerId, Role};
+use super::http::PassedHeaders;
+use super::queue::RequestSource;
+use super::session::{ExchangeOutcome, Presence, Session, UpstreamEvent};
+use super::{Generation, UpstreamAnnounce};
+use tracker_protocol::{AnnounceRequest, Event, InfoHash, PeerId, Role};
 
 /// For how long it is tried to tell a forwarder that cannot be asked that a peer has left.
 const FAREWELLS_LAST: Duration = Duration::from_hours(1);
@@ -38,14 +38,14 @@ pub(super) struct ClientKey {
 
 /// One client.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct ForwardedClient {
     key: ClientKey,
     /// Who sent its first announce.
-    pub(super) source: Source,
+    pub(super) source: RequestSource,
     info_hash: InfoHash,
     /// The first that is here speaks for the sessions of the address that they share.
     hosts: SmallVec<[Host; 1]>,
-    pub(super) sessions: Vec<Held>,
+    pub(super) sessions: Vec<HeldSession>,
     /// Until when no forwarder has to be told anything new, and of which forwarders that was said.
     quiet: Option<(Instant, Generation)>,
     /// Whose place this client has taken: forwarders that know that one are told first that it has left.
@@ -63,9 +63,9 @@ pub(super) struct Host {
     /// Whether the address is only claimed.
     is_claim: bool,
     /// Who sent it.
-    pub(super) source: Source,
+    pub(super) source: RequestSource,
     request: AnnounceRequest,
-    along: Along,
+    along: PassedHeaders,
     pub(super) seen: Instant,
     /// When it left, while it is still to be signed off.
     pub(super) left: Option<Instant>,
@@ -73,14 +73,14 @@ pub(super) struct Host {
 
 /// A session, counted.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldSession {
     pub(super) forwarder: Arc<Forwarder>,
     /// The address that the forwarder is told.
     ip: Option<IpAddr>,
     pub(super) session: Session,
 }
 
-impl Held {
+impl HeldSession {
     fn new(forwarder: &Arc<Forwarder>, ip: Option<IpAddr>) -> Self {
         forwarder.count_sessions(1);
         Self { forwarder: Arc::clone(forwarder), ip, session: Session::new() }
@@ -111,7 +111,7 @@ impl Held {
     /// An exchange that tells what is due and is to wait for its turn, if the forwarder may be asked.
     fn begin(
         &mut self,
-        telling: Telling,
+        event: UpstreamEvent,
         host: &Host,
         client: ClientKey,
         torrent: u64,
@@ -127,14 +127,14 @@ impl Held {
             ip: self.ip,
             source: host.source,
             along: host.along.clone(),
-            telling,
+            event,
             session: self.session.serial,
-            tracker_id: self.session.begins(telling, now),
+            tracker_id: self.session.begins(event, now),
         })
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldSession {
     fn drop(&mut self) {
         self.forwarder.count_sessions(-1);
     }
@@ -151,47 +151,47 @@ pub(super) enum Counts {
     No,
 }
 
-impl Client {
-    pub(super) fn new(key: ClientKey, outbound: &Outbound<'_>, along: Along, now: Instant) -> Self {
+impl ForwardedClient {
+    pub(super) fn new(key: ClientKey, announce: &UpstreamAnnounce<'_>, along: PassedHeaders, now: Instant) -> Self {
         let mut client = Self {
             key,
-            source: Source::of(outbound.source),
-            info_hash: outbound.request.info_hash,
+            source: RequestSource::of(announce.source),
+            info_hash: announce.request.info_hash,
             hosts: SmallVec::new(),
             sessions: Vec::new(),
             quiet: None,
             behind: SmallVec::new(),
             before: None,
         };
-        client.add(outbound, along, now);
+        client.add(announce, along, now);
         client
     }
 
     /// It announces from a host that is new.
-    pub(super) fn add(&mut self, outbound: &Outbound<'_>, along: Along, now: Instant) {
+    pub(super) fn add(&mut self, announce: &UpstreamAnnounce<'_>, along: PassedHeaders, now: Instant) {
         if self.hosts.len() == MAX_HOSTS {
             self.hosts.retain(|host| host.left.is_none());
             self.hosts.truncate(MAX_HOSTS - 1);
         }
         self.hosts.push(Host {
-            ip: outbound.ip,
-            outside: outbound.outside,
-            is_claim: outbound.is_claim,
-            source: Source::of(outbound.source),
-            request: outbound.request.clone(),
+            ip: announce.ip,
+            outside: announce.outside,
+            is_claim: announce.is_claim,
+            source: RequestSource::of(announce.source),
+            request: announce.request.clone(),
             along,
             seen: now,
             left: None,
         });
         self.quiet = None;
-        self.note(self.hosts.len() - 1, outbound.request.event == Some(Event::Completed));
+        self.note(self.hosts.len() - 1, announce.request.event == Some(Event::Completed));
     }
 
     /// It announces, and stays.
-    pub(super) fn announces(&mut self, outbound: &Outbound<'_>, now: Instant) -> Counts {
-        let Some(at) = self.hosts.iter().position(|host| host.ip == outbound.ip) else { return Counts::NewHost };
+    pub(super) fn announces(&mut self, announce: &UpstreamAnnounce<'_>, now: Instant) -> Counts {
+        let Some(at) = self.hosts.iter().position(|host| host.ip == announce.ip) else { return Counts::NewHost };
         let Some(host) = self.hosts.get_mut(at) else { return Counts::NewHost };
-        if outbound.is_claim && !host.is_claim && host.left.is_none() {
+        if announce.is_claim && !host.is_claim && host.left.is_none() {
             return Counts::No;
         }
         if host.left.is_some() {
@@ -199,29 +199,34 @@ impl Client {
             return Counts::NewHost;
         }
         let was_seed = host.request.role() == Role::Seed;
-        host.request.clone_from(outbound.request);
-        host.is_claim = outbound.is_claim;
+        host.request.clone_from(announce.request);
+        host.is_claim = announce.is_claim;
         host.seen = now;
-        let has_moved = std::mem::replace(&mut host.outside, outbound.outside) != outbound.outside;
-        let completed = outbound.request.event == Some(Event::Completed);
-        if completed || has_moved || was_seed != (outbound.request.role() == Role::Seed) {
+        let has_moved = std::mem::replace(&mut host.outside, announce.outside) != announce.outside;
+        let completed = announce.request.event == Some(Event::Completed);
+        if completed || has_moved || was_seed != (announce.request.role() == Role::Seed) {
             self.note(at, completed);
         }
         Counts::Yes
     }
 
     /// A host that had left, or that is new, is here.
-    pub(super) fn arrives(&mut self, outbound: &Outbound<'_>, along: impl FnOnce() -> Along, now: Instant) {
-        let known = self.hosts.iter().position(|host| host.ip == outbound.ip);
-        let Some(at) = known else { return self.add(outbound, along(), now) };
+    pub(super) fn arrives(
+        &mut self,
+        announce: &UpstreamAnnounce<'_>,
+        along: impl FnOnce() -> PassedHeaders,
+        now: Instant,
+    ) {
+        let known = self.hosts.iter().position(|host| host.ip == announce.ip);
+        let Some(at) = known else { return self.add(announce, along(), now) };
         if let Some(host) = self.hosts.get_mut(at) {
             host.left = None;
             host.seen = now;
-            host.outside = outbound.outside;
-            host.is_claim = outbound.is_claim;
-            host.request.clone_from(outbound.request);
+            host.outside = announce.outside;
+            host.is_claim = announce.is_claim;
+            host.request.clone_from(announce.request);
         }
-        self.note(at, outbound.request.event == Some(Event::Completed));
+        self.note(at, announce.request.event == Some(Event::Completed));
     }
 
     /// Tells the sessions for which this host speaks what it has said.
@@ -252,13 +257,13 @@ impl Client {
     }
 
     /// The session of the host at this address with a forwarder, new if there is none.
-    pub(super) fn session(&mut self, forwarder: &Arc<Forwarder>, ip: IpAddr) -> Option<&mut Held> {
+    pub(super) fn session(&mut self, forwarder: &Arc<Forwarder>, ip: IpAddr) -> Option<&mut HeldSession> {
         let told = self.hosts.iter().find(|host| host.ip == ip).and_then(|host| forwarder.announced_ip(host.outside));
-        let is_it = |held: &Held| Arc::ptr_eq(&held.forwarder, forwarder) && held.ip == told;
+        let is_it = |held: &HeldSession| Arc::ptr_eq(&held.forwarder, forwarder) && held.ip == told;
         if !self.sessions.iter().any(is_it) {
             // There are as many as forwarders, from the first on.
             self.sessions.reserve_exact(1);
-            let mut held = Held::new(forwarder, told);
+            let mut held = HeldSession::new(forwarder, told);
             if let Some(host) = held.speaker(&self.hosts) {
                 held.session.is_seed(host.request.role() == Role::Seed);
                 if host.request.event == Some(Event::Completed) {
@@ -280,8 +285,8 @@ impl Client {
     pub(super) fn begin(&mut self, serial: u64, torrent: u64, now: Instant) -> Option<Result<Exchange, Skipped>> {
         let held = self.sessions.iter_mut().find(|held| held.session.serial == serial)?;
         let (presence, _) = held.presence(&self.hosts, self.info_hash);
-        let telling = held.session.due(presence, now)?;
-        Some(held.begin(telling, held.speaker(&self.hosts)?, self.key, torrent, now))
+        let event = held.session.due(presence, now)?;
+        Some(held.begin(event, held.speaker(&self.hosts)?, self.key, torrent, now))
     }
 
     /// What is due with one forwarder, as exchanges.
@@ -300,31 +305,37 @@ impl Client {
         };
         let (presence, _) = held.presence(&self.hosts, self.info_hash);
         let Some(host) = held.speaker(&self.hosts) else { return false };
-        if exchange.telling == Telling::Stopped {
+        if exchange.event == UpstreamEvent::Stopped {
             return true;
         }
         if presence == Presence::Here {
             exchange.request.clone_from(&host.request);
         }
-        presence == Presence::Here || exchange.telling == Telling::Completed
+        presence == Presence::Here || exchange.event == UpstreamEvent::Completed
     }
 
     /// The headers that go along with what is told for the host at this address.
-    pub(super) fn put_along(&mut self, ip: IpAddr, along: Along) {
+    pub(super) fn put_along(&mut self, ip: IpAddr, along: PassedHeaders) {
         if let Some(host) = self.hosts.iter_mut().find(|host| host.ip == ip) {
             host.along = along;
         }
     }
 
     /// An exchange of the session with this serial has ended. Returns what has to be told next.
-    pub(super) fn ended(&mut self, serial: u64, torrent: u64, heard: Heard, now: Instant) -> Option<Exchange> {
+    pub(super) fn ended(
+        &mut self,
+        serial: u64,
+        torrent: u64,
+        outcome: ExchangeOutcome,
+        now: Instant,
+    ) -> Option<Exchange> {
         self.quiet = None;
         let at = self.sessions.iter().position(|held| held.session.serial == serial)?;
         let held = self.sessions.get_mut(at)?;
         let (presence, _) = held.presence(&self.hosts, self.info_hash);
-        let next = held.session.ended(heard, presence, now);
+        let next = held.session.ended(outcome, presence, now);
         let next = next.zip(held.speaker(&self.hosts));
-        let next = next.and_then(|(telling, host)| held.begin(telling, host, self.key, torrent, now).ok());
+        let next = next.and_then(|(event, host)| held.begin(event, host, self.key, torrent, now).ok());
         if presence != Presence::Here && held.session.is_over(presence) {
             self.sessions.remove(at);
         }
@@ -336,7 +347,7 @@ impl Client {
         &mut self,
         ip: IpAddr,
         words: Option<(&AnnounceRequest, bool)>,
-        telling: Option<&TaskTracker>,
+        open_stops: Option<&TaskTracker>,
         now: Instant,
     ) -> bool {
         let here = self.hosts.iter_mut().find(|host| host.ip == ip && host.left.is_none());
@@ -354,9 +365,9 @@ impl Client {
         self.quiet = None;
         for held in &mut self.sessions {
             if held.presence(&self.hosts, self.info_hash).0 == Presence::Left
-                && let Some(telling) = telling
+                && let Some(open_stops) = open_stops
             {
-                held.session.leaves(telling.token());
+                held.session.leaves(open_stops.token());
             }
         }
         true
@@ -389,8 +400,8 @@ impl Client {
                 return true;
             }
             let due = held.session.due(presence, now).zip(held.speaker(hosts));
-            if let Some((telling, host)) = due {
-                let Ok(exchange) = held.begin(telling, host, *key, torrent, now) else {
+            if let Some((event, host)) = due {
+                let Ok(exchange) = held.begin(event, host, *key, torrent, now) else {
                     held.session.nobody_waits();
                     return since.is_none_or(|since| now.saturating_duration_since(since) < FAREWELLS_LAST);
                 };
@@ -429,7 +440,7 @@ impl Client {
 
     /// The forwarders that have still to be told that this client has left.
     pub(super) fn not_yet_told(&self) -> impl Iterator<Item = &Arc<Forwarder>> {
-        let is_gone = |held: &&Held| held.presence(&self.hosts, self.info_hash).0 != Presence::Here;
+        let is_gone = |held: &&HeldSession| held.presence(&self.hosts, self.info_hash).0 != Presence::Here;
         self.sessions.iter().filter(is_gone).map(|held| &held.forwarder)
     }
 

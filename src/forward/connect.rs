@@ -3,7 +3,7 @@
 //!
 //! awc's own TLS would leave no place for the mending, so awc is built without it and told that everything is `http://`.
 //! What else a connection needs comes with the request: the address to dial, already examined, by awc's own means, and a
-//! [`Route`] beside awc, which has no room for one.
+//! [`ConnectRoute`] beside awc, which has no room for one.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -31,17 +31,17 @@ use tokio_rustls::client::TlsStream;
 
 use super::error::is_shortage;
 use super::proxy::{Proxy, Target};
-use super::reply::{HEAD_READ, MAX_RAW, MAX_READ, Reply, StreamError};
+use super::reply::{HEAD_READ, MAX_RAW, MAX_READ, StreamError, UpstreamResponse};
 
 tokio::task_local! {
     /// How the request that this task sends gets there. awc has no such thing for one request, but polls the connector
     /// within the request's own task.
-    static ROUTE: Route;
+    static ROUTE: ConnectRoute;
 }
 
 /// How a request gets to an upstream tracker.
 #[derive(Clone, Default)]
-pub(super) struct Route {
+pub(super) struct ConnectRoute {
     /// When the address is given up; never before the whole exchange if none.
     pub(super) connect_by: Option<Instant>,
     /// For TLS.
@@ -53,7 +53,7 @@ pub(super) struct Route {
 }
 
 /// Sends a request along a route.
-pub(super) async fn along<F: Future>(route: Route, exchange: F) -> F::Output {
+pub(super) async fn along<F: Future>(route: ConnectRoute, exchange: F) -> F::Output {
     ROUTE.scope(route, exchange).await
 }
 
@@ -92,7 +92,8 @@ impl Service<ConnectInfo<Uri>> for UpstreamConnector {
     fn call(&self, info: ConnectInfo<Uri>) -> Self::Future {
         Box::pin(async move {
             let address = info.addrs().next().ok_or(ConnectError::Unresolved)?;
-            let Route { connect_by, tls, tunnel, absolute } = ROUTE.try_with(Route::clone).unwrap_or_default();
+            let ConnectRoute { connect_by, tls, tunnel, absolute } =
+                ROUTE.try_with(ConnectRoute::clone).unwrap_or_default();
             let tcp = match connect_by {
                 Some(by) => tokio::time::timeout_at(by, dial(address))
                     .await
@@ -108,7 +109,7 @@ impl Service<ConnectInfo<Uri>> for UpstreamConnector {
                 Some(tls) => Io::Tls(Box::new(handshake(tls, info.hostname(), tcp).await.map_err(ConnectError::Io)?)),
             };
             let lead = absolute.map(|absolute| Lead { bytes: format!("GET {absolute}").into_bytes(), written: 0 });
-            Ok(Connection::new(info.request().clone(), UpstreamStream { io, lead, reply: Reply::default() }))
+            Ok(Connection::new(info.request().clone(), UpstreamStream { io, lead, reply: UpstreamResponse::default() }))
         })
     }
 }
@@ -190,7 +191,7 @@ struct UpstreamStream {
     io: Io,
     /// How the request begins, if not as awc has it.
     lead: Option<Lead>,
-    reply: Reply,
+    reply: UpstreamResponse,
 }
 
 /// The first bytes of a request to a proxy: awc writes a path where a proxy must have a whole URL.

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::forwarder::{Admitted, Forwarder};
-use super::session::{Heard, Telling};
+use super::session::{ExchangeOutcome, UpstreamEvent};
 use super::torrent::Torrent;
 use crate::clock;
 
@@ -66,13 +66,13 @@ async fn take_turns(shared: Arc<Shared>, forwarder: Arc<Forwarder>, admitted: mp
         let info_hash = exchange.request.info_hash;
         let has_its_turn = |torrent: &mut Torrent| torrent.has_its_turn(&mut exchange);
         // A torrent that has been forgotten has no clients any more; those who have left are still signed off.
-        let is_due = shared.torrents.with_known(info_hash, now, has_its_turn);
-        if !is_due.unwrap_or(exchange.telling == Telling::Stopped) {
-            shared.end(&exchange, Heard::Lost, None, now);
+        let is_due = shared.torrents.with_known(info_hash, None, has_its_turn);
+        if !is_due.unwrap_or(exchange.event == UpstreamEvent::Stopped) {
+            shared.end(&exchange, ExchangeOutcome::Lost, None, now);
             continue;
         }
         let Some(admission) = forwarder.admit(now) else {
-            shared.end(&exchange, Heard::Lost, None, now);
+            shared.end(&exchange, ExchangeOutcome::Lost, None, now);
             continue;
         };
         // Fails only when the engine has stopped.
@@ -83,11 +83,11 @@ async fn take_turns(shared: Arc<Shared>, forwarder: Arc<Forwarder>, admitted: mp
 /// One exchange. What has to follow it waits for its turn.
 async fn carry_out(shared: Arc<Shared>, admitted: Admitted) {
     let forwarder = Arc::clone(&admitted.exchange.forwarder);
-    let (heard, answer) = forwarder.carry_out(&admitted, shared.deadline).await;
+    let (outcome, answer) = forwarder.carry_out(&admitted, shared.deadline).await;
     // Before the torrent is locked, as clients wait for that.
     let addresses = answer.as_ref().map(|answer| forwarder.our_addresses(answer)).unwrap_or_default();
     let answer = answer.as_ref().map(|answer| (answer, addresses.as_slice()));
-    shared.end(&admitted.exchange, heard, answer, clock::now());
+    shared.end(&admitted.exchange, outcome, answer, clock::now());
 }
 
 /// Signs off those who have gone silent, again and again.
@@ -98,14 +98,13 @@ async fn sweep(shared: Arc<Shared>) {
         let _ = timeout(pause, shared.retired.notified()).await;
         for (n, torrent) in shared.torrents.iter().enumerate() {
             let now = clock::now();
-            let exchanges = shared.torrents.with_held(&torrent, |torrent| torrent.sweep(shared.peer_age, now));
+            let exchanges = shared.torrents.with_handle(&torrent, |torrent| torrent.sweep(shared.peer_age, now));
             exchanges.into_iter().flatten().for_each(|exchange| shared.send(exchange));
-            // Behind the farewells: what is dropped is signed off no more.
+            // Afterwards: the clients of a torrent that is dropped are not signed off any more.
             shared.torrents.drop_if_idle(&torrent, now);
             if n % SWEPT_AT_ONCE == 0 {
                 yield_now().await;
             }
         }
-        shared.torrents.housekeep();
     }
 }

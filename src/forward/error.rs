@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::wire::upstream::Retry;
+use tracker_protocol::upstream::Retry;
 
 /// Why an exchange with a forwarder brought no peers.
 ///

@@ -1,5 +1,7 @@
 //! One configured upstream tracker: whether it is asked at all, what it is asked, and what follows from the answer.
 
+mod words;
+
 use std::fmt::{self, Display};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -13,21 +15,22 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::circuit::{Admission, Circuit, Sign, State};
+use self::words::{Again, Warning};
+use super::circuit::{Admission, CallOutcome, Circuit, CircuitState};
 use super::client::ClientKey;
 use super::error::ForwardError;
-use super::health::{Health, News};
-use super::http::Along;
+use super::health::{Health, HealthChange};
+use super::http::PassedHeaders;
 use super::own::address_towards;
-use super::queue::{FairQueue, MAX_WAITING, Pace, Source};
-use super::session::{Heard, Telling};
-use super::upstream::{Answer, Ask, Upstream};
+use super::queue::{ExchangeRate, FairQueue, MAX_WAITING, RequestSource};
+use super::session::{ExchangeOutcome, UpstreamEvent};
+use super::upstream::{Ask, Upstream, UpstreamAnswer};
 use super::{AnnouncedIp, ForwarderOptions, ForwarderStatus, Torrents};
-use crate::bittorrent::address::is_outside;
-use crate::bittorrent::{AnnounceRequest, InfoHash};
 use crate::clock;
 use crate::metrics::{ForwarderMetrics, ForwarderSample, Metrics};
-use crate::wire::upstream::Retry;
+use crate::topology::reach::is_outside;
+use tracker_protocol::upstream::Retry;
+use tracker_protocol::{AnnounceRequest, InfoHash};
 
 /// Exchanges that may be under way with one forwarder. Others wait for their turn: an upstream that does not answer must
 /// not hold more and more descriptors.
@@ -53,7 +56,7 @@ pub(super) struct Forwarder {
     waiting: Mutex<FairQueue<Exchange>>,
     /// Told when something does.
     has_waiting: Notify,
-    pace: Mutex<Pace>,
+    pace: Mutex<ExchangeRate>,
     /// Permits for the exchanges under way.
     permits: Arc<Semaphore>,
     /// Whether announces wait for it no longer, because one of them did so in vain.
@@ -91,9 +94,9 @@ pub(super) struct Exchange {
     /// The address that the upstream is told, if any.
     pub(super) ip: Option<IpAddr>,
     /// Who caused it.
-    pub(super) source: Source,
-    pub(super) along: Along,
-    pub(super) telling: Telling,
+    pub(super) source: RequestSource,
+    pub(super) along: PassedHeaders,
+    pub(super) event: UpstreamEvent,
     /// The serial of the session that it belongs to.
     pub(super) session: u64,
     pub(super) tracker_id: Option<Vec<u8>>,
@@ -102,7 +105,7 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Whether there is hope for peers: not from a farewell, nor from a forwarder that has not answered for a while.
     pub(super) fn brings_a_list(&self) -> bool {
-        self.telling != Telling::Stopped && self.admission == Admission::Regular
+        self.event != UpstreamEvent::Stopped && self.admission == Admission::Regular
     }
 }
 
@@ -131,7 +134,7 @@ impl Forwarder {
             settings: RwLock::new(Settings::new(options, timeout, metrics)),
             waiting: Mutex::new(FairQueue::new(MAX_WAITING)),
             has_waiting: Notify::new(),
-            pace: Mutex::new(Pace::new(Instant::now())),
+            pace: Mutex::new(ExchangeRate::new(Instant::now())),
             permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             late: watch::Sender::new(false),
             external_ips: Mutex::default(),
@@ -283,14 +286,18 @@ impl Forwarder {
     }
 
     /// Carries out an exchange, and takes note of how it went. The debug line tells the whole story of it.
-    pub(super) async fn carry_out(&self, admitted: &Admitted, deadline: Duration) -> (Heard, Option<Answer>) {
+    pub(super) async fn carry_out(
+        &self,
+        admitted: &Admitted,
+        deadline: Duration,
+    ) -> (ExchangeOutcome, Option<UpstreamAnswer>) {
         let settings = self.settings.read().clone();
         let Admitted { exchange, admission, .. } = admitted;
-        let Exchange { request, telling, .. } = exchange;
-        let request = AnnounceRequest { event: telling.event(request.event), ..request.clone() };
+        let Exchange { request, event, .. } = exchange;
+        let request = AnnounceRequest { event: event.for_client(request.event), ..request.clone() };
         let ask = Ask {
             request: &request,
-            numwant: if *telling == Telling::Stopped { 0 } else { settings.options.numwant.unwrap_or(NUMWANT) },
+            numwant: if *event == UpstreamEvent::Stopped { 0 } else { settings.options.numwant.unwrap_or(NUMWANT) },
             ip: exchange.ip,
             tracker_id: exchange.tracker_id.as_deref(),
             along: &exchange.along,
@@ -304,43 +311,43 @@ impl Forwarder {
         });
         let now = clock::now();
         let elapsed = start.elapsed();
-        let sign = result.as_ref().map_or_else(sign, |_| Sign::Alive);
-        self.end_admission(&settings.options.name, *admission, sign, now);
+        let call = result.as_ref().map_or_else(call_outcome, |_| CallOutcome::Alive);
+        self.end_admission(&settings.options.name, *admission, call, now);
         self.exchange_took(elapsed, deadline);
         self.report(&settings.options.name, result.as_ref().err(), elapsed, now);
         let story = |what: &dyn Display| {
-            let (name, telling) = (&settings.options.name, telling.name());
+            let (name, event) = (&settings.options.name, event.name());
             let probe = if *admission == Admission::Probe { " as a probe" } else { "" };
             let Exchange { request: AnnounceRequest { info_hash, peer_id, .. }, .. } = exchange;
-            log::debug!("forwarder {name}: {info_hash} {telling} for peer {peer_id}{probe}, in {elapsed:.1?}: {what}");
+            log::debug!("forwarder {name}: {info_hash} {event} for peer {peer_id}{probe}, in {elapsed:.1?}: {what}");
         };
         match result {
             Ok(answer) => {
-                let Answer { reply, from, .. } = &answer;
+                let UpstreamAnswer { reply, from, .. } = &answer;
                 // Over UDP too, where there is no status: the Go retracker's name for success.
                 settings.metrics.exchange_ended("ok", Some(200), elapsed, reply.peers.len());
-                let heard = Heard::taken(reply);
+                let outcome = ExchangeOutcome::taken(reply);
                 story(&format_args!(
                     "{} peers, {} seeds and {} others known, from {from}{}{}",
                     reply.peers.len(),
                     reply.complete,
                     reply.incomplete,
-                    Again(*telling, &heard),
+                    Again(*event, &outcome),
                     Warning(reply.warning.as_deref())
                 ));
-                (heard, Some(answer))
+                (outcome, Some(answer))
             }
             Err(error) => {
                 settings.metrics.exchange_ended(error.label(), error.status(), elapsed, 0);
-                let heard = heard(&error);
-                story(&format_args!("{error}{}{}", Again(*telling, &heard), self.consequence(now)));
-                (heard, None)
+                let outcome = exchange_outcome(&error);
+                story(&format_args!("{error}{}{}", Again(*event, &outcome), self.consequence(now)));
+                (outcome, None)
             }
         }
     }
 
     /// The addresses under which the upstream that gave this answer knows our clients, as far as we can tell.
-    pub(super) fn our_addresses(&self, answer: &Answer) -> Vec<IpAddr> {
+    pub(super) fn our_addresses(&self, answer: &UpstreamAnswer) -> Vec<IpAddr> {
         let fixed = match self.settings.read().options.ip {
             AnnouncedIp::Fixed(ip) => Some(ip),
             AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
@@ -358,26 +365,26 @@ impl Forwarder {
     fn report(&self, name: &str, error: Option<&ForwardError>, elapsed: Duration, now: Instant) {
         let news = self.health.lock().note(error, elapsed, now);
         match (news, error) {
-            (Some(News::Fails), Some(error)) => {
+            (Some(HealthChange::Fails), Some(error)) => {
                 log::warn!("forwarder {name}: {error}; further failures are logged with -d");
             }
-            (Some(News::AnswersAgain), _) => log::info!("forwarder {name}: answers again"),
+            (Some(HealthChange::AnswersAgain), _) => log::info!("forwarder {name}: answers again"),
             _ => {}
         }
     }
 
-    fn end_admission(&self, name: &str, admission: Admission, sign: Sign, now: Instant) {
+    fn end_admission(&self, name: &str, admission: Admission, call: CallOutcome, now: Instant) {
         let mut circuit = self.circuit.lock();
         let before = circuit.state();
-        circuit.ended(admission, sign, now);
+        circuit.ended(admission, call, now);
         let after = circuit.state();
         drop(circuit);
         // Each failed probe is not worth a line.
         match after {
-            State::Open { until } if before == State::Closed => {
+            CircuitState::Open { until } if before == CircuitState::Closed => {
                 log::info!("forwarder {name}: left alone for {:.0?}, and then probed", until - now);
             }
-            State::Paused { until } if before.label() != after.label() => {
+            CircuitState::Paused { until } if before.label() != after.label() => {
                 log::info!("forwarder {name}: it asks for it, and is left alone for {:.0?}", until - now);
             }
             _ => {}
@@ -387,9 +394,11 @@ impl Forwarder {
     /// For the log: what a failure means for the exchanges to come.
     fn consequence(&self, now: Instant) -> String {
         match self.circuit.lock().state() {
-            State::Closed | State::Probing => String::new(),
-            State::Open { until } => format!("; it is probed in {:.0?}", until.saturating_duration_since(now)),
-            State::Paused { until } => format!("; it is left alone for {:.0?}", until.saturating_duration_since(now)),
+            CircuitState::Closed | CircuitState::Probing => String::new(),
+            CircuitState::Open { until } => format!("; it is probed in {:.0?}", until.saturating_duration_since(now)),
+            CircuitState::Paused { until } => {
+                format!("; it is left alone for {:.0?}", until.saturating_duration_since(now))
+            }
         }
     }
 
@@ -406,8 +415,10 @@ impl Forwarder {
             state: state.label(),
             state_for: now.saturating_duration_since(since),
             next_probe_in: match state {
-                State::Open { until } | State::Paused { until } => Some(until.saturating_duration_since(now)),
-                State::Closed | State::Probing => None,
+                CircuitState::Open { until } | CircuitState::Paused { until } => {
+                    Some(until.saturating_duration_since(now))
+                }
+                CircuitState::Closed | CircuitState::Probing => None,
             },
             in_flight: self.in_flight(),
             waiting: self.waiting.lock().len(),
@@ -462,65 +473,42 @@ impl fmt::Debug for Forwarder {
 }
 
 impl Skipped {
-    fn by(against: State) -> Self {
+    fn by(against: CircuitState) -> Self {
         match against {
-            State::Paused { .. } => Self::Paused,
-            State::Closed | State::Open { .. } | State::Probing => Self::Open,
+            CircuitState::Paused { .. } => Self::Paused,
+            CircuitState::Closed | CircuitState::Open { .. } | CircuitState::Probing => Self::Open,
         }
     }
 }
 
 /// What an error says of the forwarder.
-fn sign(error: &ForwardError) -> Sign {
+fn call_outcome(error: &ForwardError) -> CallOutcome {
     match error {
-        ForwardError::TooLong | ForwardError::Local(_) => Sign::Nothing,
+        ForwardError::TooLong | ForwardError::Local(_) => CallOutcome::Nothing,
         // Of the statuses that blame the request these do not mean it: too slow, the wrong connection, too early.
         ForwardError::Refused { status: Some(408 | 421 | 425), .. }
-        | ForwardError::Status { code: 408 | 421 | 425, .. } => Sign::Failed,
+        | ForwardError::Status { code: 408 | 421 | 425, .. } => CallOutcome::Failed,
         ForwardError::Refused { .. } | ForwardError::Status { .. } => match (error.status(), error.retry_after()) {
-            (Some(429), retry_after) => Sign::Pause(retry_after),
-            (Some(503), Some(retry_after)) => Sign::Pause(Some(retry_after)),
-            _ if matches!(error, ForwardError::Refused { .. }) => Sign::Alive,
-            (Some(400..=499), _) => Sign::Alive,
-            _ => Sign::Failed,
+            (Some(429), retry_after) => CallOutcome::Pause(retry_after),
+            (Some(503), Some(retry_after)) => CallOutcome::Pause(Some(retry_after)),
+            _ if matches!(error, ForwardError::Refused { .. }) => CallOutcome::Alive,
+            (Some(400..=499), _) => CallOutcome::Alive,
+            _ => CallOutcome::Failed,
         },
-        _ => Sign::Failed,
+        _ => CallOutcome::Failed,
     }
 }
 
 /// What an error says of the peer's session.
-fn heard(error: &ForwardError) -> Heard {
-    match (error, sign(error)) {
-        (ForwardError::Local(_) | ForwardError::Proxy(_), _) => Heard::Lost,
-        (ForwardError::Refused { retry, .. }, Sign::Alive) => Heard::refused(*retry),
+fn exchange_outcome(error: &ForwardError) -> ExchangeOutcome {
+    match (error, call_outcome(error)) {
+        (ForwardError::Local(_) | ForwardError::Proxy(_), _) => ExchangeOutcome::Lost,
+        (ForwardError::Refused { retry, .. }, CallOutcome::Alive) => ExchangeOutcome::refused(*retry),
         // A 4xx, or an announce that is too long: it will be the same next time.
-        (_, Sign::Alive | Sign::Nothing) => Heard::refused(Retry::Unsaid),
-        (_, Sign::Pause(_)) | (ForwardError::Dns(_) | ForwardError::Connect(_) | ForwardError::Tls(_), _) => {
-            Heard::Lost
+        (_, CallOutcome::Alive | CallOutcome::Nothing) => ExchangeOutcome::refused(Retry::Unsaid),
+        (_, CallOutcome::Pause(_)) | (ForwardError::Dns(_) | ForwardError::Connect(_) | ForwardError::Tls(_), _) => {
+            ExchangeOutcome::Lost
         }
-        (_, Sign::Failed) => Heard::Unsure,
-    }
-}
-
-/// When the forwarder is told of the peer again.
-struct Again<'a>(Telling, &'a Heard);
-
-impl Display for Again<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self(Telling::Stopped, _) | Self(_, Heard::Lost | Heard::Unsure) => Ok(()),
-            Self(_, Heard::Taken { interval, .. } | Heard::Refused(Some(interval))) => {
-                write!(f, ", again in {interval:?}")
-            }
-            Self(_, Heard::Refused(None)) => write!(f, ", not asked again for this peer"),
-        }
-    }
-}
-
-struct Warning<'a>(Option<&'a [u8]>);
-
-impl Display for Warning<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |text| write!(f, ", with the warning \"{}\"", text.escape_ascii()))
+        (_, CallOutcome::Failed) => ExchangeOutcome::Unsure,
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Health {
 
 /// What the log is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum HealthChange {
     /// It begins to fail.
     Fails,
     /// It answers again.
@@ -35,7 +35,12 @@ pub(super) enum News {
 
 impl Health {
     /// Takes note of how an exchange went.
-    pub(super) fn note(&mut self, error: Option<&ForwardError>, elapsed: Duration, now: Instant) -> Option<News> {
+    pub(super) fn note(
+        &mut self,
+        error: Option<&ForwardError>,
+        elapsed: Duration,
+        now: Instant,
+    ) -> Option<HealthChange> {
         *self.outcomes.entry(error.map_or("ok", ForwardError::label)).or_default() += 1;
         match error {
             Some(error) => self.last_error = Some((error.to_string(), now)),
@@ -55,7 +60,7 @@ impl Health {
         }
         *reported = Some(now);
         self.reported_failing = failing;
-        Some(if failing { News::Fails } else { News::AnswersAgain })
+        Some(if failing { HealthChange::Fails } else { HealthChange::AnswersAgain })
     }
 
     /// Exchanges by outcome.
@@ -87,14 +92,14 @@ mod tests {
         };
         let fault = || Some(ForwardError::Timeout);
         assert_eq!(note(0, None), None, "that it answers is no news");
-        assert_eq!(note(1, fault()), Some(News::Fails));
+        assert_eq!(note(1, fault()), Some(HealthChange::Fails));
         assert_eq!(note(2, fault()), None);
-        assert_eq!(note(3, None), Some(News::AnswersAgain), "within the minute");
+        assert_eq!(note(3, None), Some(HealthChange::AnswersAgain), "within the minute");
         assert_eq!(note(4, fault()), None, "it flaps");
         assert_eq!(note(5, None), None);
-        assert_eq!(note(61, fault()), Some(News::Fails));
+        assert_eq!(note(61, fault()), Some(HealthChange::Fails));
         assert_eq!(note(62, None), None);
-        assert_eq!(note(63, None), Some(News::AnswersAgain));
+        assert_eq!(note(63, None), Some(HealthChange::AnswersAgain));
         assert_eq!(note(200, Some(ForwardError::TooLong)), None, "not its fault");
     }
 

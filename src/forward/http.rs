@@ -1,15 +1,17 @@
 //! One announce to an upstream tracker over HTTP: where it goes, how redirects are followed, what may come back.
 
+mod cookies;
+mod errors;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use actix_http::error::ParseError;
 use actix_web::web::Bytes;
 use awc::ClientResponse;
-use awc::error::{ConnectError, PayloadError, SendRequestError};
+use awc::error::{PayloadError, SendRequestError};
 use awc::http::header::{self, ACCEPT_ENCODING, HOST, HeaderMap, HeaderValue, HttpDate, LOCATION, RETRY_AFTER, VIA};
 use awc::http::{StatusCode, Uri};
 use futures::Stream;
@@ -18,20 +20,21 @@ use rustls::ClientConfig;
 use tokio::time::Instant;
 use url::{Host, Url};
 
+use self::cookies::Cookies;
+use self::errors::{body_error, junk, send_error};
 use super::USER_AGENT;
 use super::body::{self, BodyError, Decoded};
-use super::connect::{self, Route};
+use super::connect::{self, ConnectRoute};
 use super::context::ExchangeContext;
-use super::error::{BadRedirect, ForwardError, is_shortage};
+use super::error::{BadRedirect, ForwardError};
 use super::own::Teller;
 use super::proxy::{Proxy, Target};
-use super::reply::StreamError;
 use super::resolve::Resolver;
 use super::trust::{self, Authorities};
-use super::upstream::Answer;
+use super::upstream::UpstreamAnswer;
 use super::uri::{Secrets, host_and_port, is_http, login, same_origin, target, with_host};
-use crate::wire::bencode::BencodeError;
-use crate::wire::upstream::{self, UpstreamReply, UpstreamReplyError};
+use tracker_protocol::bencode::BencodeError;
+use tracker_protocol::upstream::{self, UpstreamReply, UpstreamReplyError};
 
 /// The longest body that is read, inflated.
 const MAX_BODY: usize = 1024 * 1024;
@@ -41,10 +44,6 @@ const MAX_REDIRECTS: usize = 5;
 
 /// The longest `User-Agent` that goes along, in bytes: it is kept for each client.
 const MAX_USER_AGENT: usize = 128;
-
-/// Cookies that are kept from one redirect to the next, and the longest of them, in bytes.
-const MAX_COOKIES: usize = 8;
-const MAX_COOKIE: usize = 1024;
 
 /// No exchange takes as long. It keeps sums with the time from overflowing.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
@@ -66,12 +65,12 @@ pub(super) struct HttpUpstream {
 
 /// What of the client's own headers goes along, and by whom the announce has been passed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Along {
+pub(super) struct PassedHeaders {
     user_agent: HeaderValue,
     via: Option<HeaderValue>,
 }
 
-impl Along {
+impl PassedHeaders {
     /// Upstream trackers refuse requests that do not say what sends them: for a client that says nothing, or nothing that can
     /// be sent on, we speak for ourselves. What is too long to be kept for each client is cut.
     pub(super) fn new(user_agent: Option<&[u8]>, via: &str) -> Self {
@@ -92,20 +91,20 @@ impl Along {
 }
 
 /// A request without its address.
-struct Request<'a> {
+struct HttpRequest<'a> {
     tls: bool,
     uri: Uri,
     host: HeaderValue,
     login: Option<&'a (String, String)>,
     cookies: Option<HeaderValue>,
-    along: &'a Along,
+    along: &'a PassedHeaders,
 }
 
 /// Where a request goes: the addresses to be tried in turn, and what is needed besides.
 struct Way {
     addresses: Vec<SocketAddr>,
     proxy: Option<Arc<Proxy>>,
-    route: Route,
+    route: ConnectRoute,
     authorization: Option<String>,
 }
 
@@ -144,7 +143,7 @@ impl HttpUpstream {
         let (login, secrets, resolver) = (login(uri), Secrets::of(uri), Resolver::new());
         let upstream = Self { configured: uri.clone(), seen, login, secrets, resolver, tls, context };
         // What can be wrong with a request is wrong with all of them: better said at the start.
-        match upstream.request(&upstream.seen, "", &Along::new(None, ""), None) {
+        match upstream.request(&upstream.seen, "", &PassedHeaders::new(None, ""), None) {
             Some(_) => Ok(upstream),
             None => Err("its uri is too long, or holds something that HTTP cannot send".to_owned()),
         }
@@ -159,13 +158,23 @@ impl HttpUpstream {
     /// covers everything, from the name to the last byte.
     ///
     /// The future must be polled within a tokio `LocalSet`: awc's connections are bound to their thread.
-    pub(super) async fn announce(&self, query: &str, along: &Along, timeout: Duration) -> Result<Answer, ForwardError> {
+    pub(super) async fn announce(
+        &self,
+        query: &str,
+        along: &PassedHeaders,
+        timeout: Duration,
+    ) -> Result<UpstreamAnswer, ForwardError> {
         let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
         let exchange = self.exchange(query, along, deadline);
         tokio::time::timeout_at(deadline, exchange).await.unwrap_or(Err(ForwardError::Timeout))
     }
 
-    async fn exchange(&self, query: &str, along: &Along, deadline: Instant) -> Result<Answer, ForwardError> {
+    async fn exchange(
+        &self,
+        query: &str,
+        along: &PassedHeaders,
+        deadline: Instant,
+    ) -> Result<UpstreamAnswer, ForwardError> {
         let mut url = Cow::Borrowed(&self.seen);
         let mut cookies = Cookies::default();
         let mut visited: Vec<(Uri, bool, Option<HeaderValue>)> = Vec::new();
@@ -192,7 +201,7 @@ impl HttpUpstream {
             let teller = *asked.get_or_insert_with(|| teller(&self.configured, &way, address));
             if !is_redirect(response.status()) {
                 let reply = self.reply(response, &way, deadline).await?;
-                return Ok(Answer { reply, from: address, teller });
+                return Ok(UpstreamAnswer { reply, from: address, teller });
             }
             status = response.status().as_u16();
             cookies.take(&url, response.headers());
@@ -216,15 +225,14 @@ impl HttpUpstream {
         let tls = tls.transpose().map_err(ForwardError::Tls)?;
         let proxy = self.context.proxies.proxy_for(dialled).map_err(ForwardError::Proxy)?;
         let Some(proxy) = proxy.cloned() else {
-            let resolved = if own { self.resolver.usual(dialled).await } else { self.resolver.once(dialled).await };
-            let mut addresses = resolved?;
+            let mut addresses = self.resolver.addresses(dialled).await?;
             if let Some(teller) = asked.filter(|_| !own) {
                 addresses.retain(|&address| listeners.may_be_sent_to(teller, address));
                 if addresses.is_empty() {
                     return Ok(None);
                 }
             }
-            let route = Route { tls, ..Route::default() };
+            let route = ConnectRoute { tls, ..ConnectRoute::default() };
             return Ok(Some(Way { addresses, proxy: None, route, authorization: None }));
         };
         let port = dialled.port_or_known_default().unwrap_or(80);
@@ -243,11 +251,11 @@ impl HttpUpstream {
         let other_host = own && host_and_port(&self.seen) != host_and_port(dialled);
         let tunnelled = tls.is_some() || other_host || !proxy.takes_requests();
         let target = Target::of(dialled).ok_or_else(|| ForwardError::Dns("there is none".to_owned()))?;
-        let route = Route {
+        let route = ConnectRoute {
             tls,
             tunnel: tunnelled.then(|| (Arc::clone(&proxy), target)),
             absolute: (!tunnelled).then(|| format!("http://{}", host_and_port(dialled))),
-            ..Route::default()
+            ..ConnectRoute::default()
         };
         let authorization = proxy.authorization().filter(|_| !tunnelled);
         Ok(Some(Way { addresses: proxy.addresses().await?, proxy: Some(proxy), route, authorization }))
@@ -258,13 +266,13 @@ impl HttpUpstream {
         &'a self,
         url: &Url,
         query: &str,
-        along: &'a Along,
+        along: &'a PassedHeaders,
         cookies: Option<HeaderValue>,
-    ) -> Option<Request<'a>> {
+    ) -> Option<HttpRequest<'a>> {
         let own = self.is_own(url);
         // Ours may be reached under two names, but has one.
         let host = if own { host_and_port(&self.seen) } else { host_and_port(url) };
-        Some(Request {
+        Some(HttpRequest {
             tls: url.scheme() == "https",
             // TLS is the connector's affair, see there.
             uri: Uri::try_from(format!("http://{host}{}", target(url, query))).ok()?,
@@ -359,45 +367,6 @@ fn names_this_host(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost") || name.ends_with(".localdomain")
 }
 
-/// Cookies that redirects set: some trackers, and the guards before them, let nobody in who does not bring them back. They
-/// last for one exchange.
-#[derive(Debug, Default)]
-struct Cookies(Vec<Cookie>);
-
-#[derive(Debug)]
-struct Cookie {
-    host: String,
-    name: Vec<u8>,
-    value: Vec<u8>,
-}
-
-impl Cookies {
-    /// Takes what a reply of this host sets.
-    fn take(&mut self, url: &Url, headers: &HeaderMap) {
-        for set in headers.get_all(header::SET_COOKIE) {
-            let pair = set.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
-            let mut parts = pair.splitn(2, |&byte| byte == b'=');
-            let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
-            let (name, value) = (name.trim_ascii(), value.trim_ascii());
-            if name.is_empty() || pair.len() > MAX_COOKIE {
-                continue;
-            }
-            let host = url.host_str().unwrap_or_default().to_owned();
-            self.0.retain(|cookie| cookie.host != host || cookie.name != name);
-            if self.0.len() < MAX_COOKIES {
-                self.0.push(Cookie { host, name: name.to_vec(), value: value.to_vec() });
-            }
-        }
-    }
-
-    /// The value of `Cookie` for this host.
-    fn for_host(&self, url: &Url) -> Option<HeaderValue> {
-        let theirs = self.0.iter().filter(|cookie| Some(cookie.host.as_str()) == url.host_str());
-        let pairs: Vec<_> = theirs.map(|cookie| [&cookie.name[..], b"=", &cookie.value].concat()).collect();
-        HeaderValue::from_bytes(&pairs.join(&b"; "[..])).ok().filter(|value| !value.is_empty())
-    }
-}
-
 impl fmt::Debug for HttpUpstream {
     /// Path and query may hold a passkey.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -408,7 +377,7 @@ impl fmt::Debug for HttpUpstream {
 
 /// Tries the addresses in turn until one takes the connection, and says which did.
 async fn send(
-    request: &Request<'_>,
+    request: &HttpRequest<'_>,
     way: &Way,
     deadline: Instant,
 ) -> Result<(ClientResponse<impl Stream<Item = Result<Bytes, PayloadError>> + use<>>, SocketAddr), ForwardError> {
@@ -442,7 +411,7 @@ async fn send(
         let left = u32::try_from(way.addresses.len() - tried).unwrap_or(u32::MAX);
         // An address that swallows packets must leave time for the others.
         let share = deadline.saturating_duration_since(Instant::now()) / left;
-        let route = Route { connect_by: (left > 1).then(|| Instant::now() + share), ..way.route.clone() };
+        let route = ConnectRoute { connect_by: (left > 1).then(|| Instant::now() + share), ..way.route.clone() };
         let failed = |error| match (send_error(error), &way.proxy) {
             (ForwardError::Connect(what), Some(proxy)) => proxy.error(format_args!("it cannot be reached: {what}")),
             (error, _) => error,
@@ -458,58 +427,6 @@ async fn send(
         failure = Some(error.after(failure));
     }
     Err(failure.unwrap_or_else(|| ForwardError::Dns("it has no address".to_owned())))
-}
-
-fn send_error(error: SendRequestError) -> ForwardError {
-    match error {
-        SendRequestError::Connect(ConnectError::Io(error)) => {
-            from_stream(&error, None).unwrap_or_else(|| ForwardError::Connect(error.to_string()))
-        }
-        SendRequestError::Connect(ConnectError::Disconnected) => ForwardError::Truncated { status: None },
-        SendRequestError::Connect(ConnectError::Timeout) | SendRequestError::Timeout => ForwardError::Timeout,
-        SendRequestError::Connect(error) => ForwardError::Connect(error.to_string()),
-        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => io_error(&error, None),
-        SendRequestError::Response(ParseError::TooLarge) => ForwardError::TooLarge { status: None },
-        SendRequestError::Response(error) => junk(format_args!("it is no HTTP: {error}"), None),
-        // The rest is about requests that are not ours.
-        _ => junk("it is no HTTP", None),
-    }
-}
-
-fn body_error(error: PayloadError, code: u16) -> ForwardError {
-    match error {
-        PayloadError::Overflow => ForwardError::TooLarge { status: Some(code) },
-        // In spite of its name the first is what all errors become on their way through awc.
-        PayloadError::Incomplete(Some(error)) | PayloadError::Io(error) => io_error(&error, Some(code)),
-        PayloadError::Incomplete(None) => ForwardError::Truncated { status: Some(code) },
-        error => junk(error, Some(code)),
-    }
-}
-
-fn io_error(error: &std::io::Error, status: Option<u16>) -> ForwardError {
-    use std::io::ErrorKind::{InvalidData, InvalidInput, WriteZero};
-    match (from_stream(error, status), error.kind()) {
-        (Some(error), _) => error,
-        (None, _) if is_shortage(error) => ForwardError::Local(error.to_string()),
-        // So says the reader of chunks.
-        (None, InvalidData | InvalidInput | WriteZero) => junk(error, status),
-        (None, _) => ForwardError::Truncated { status },
-    }
-}
-
-/// What the stream under awc says is wrong.
-fn from_stream(error: &std::io::Error, status: Option<u16>) -> Option<ForwardError> {
-    Some(match StreamError::find(error)? {
-        StreamError::Tls(what) => ForwardError::Tls(what),
-        StreamError::Proxy(what) => ForwardError::Proxy(what),
-        StreamError::Local(what) => ForwardError::Local(what),
-        StreamError::HeadTooLarge | StreamError::TooMuch => ForwardError::TooLarge { status },
-        StreamError::Truncated => ForwardError::Truncated { status },
-    })
-}
-
-fn junk(what: impl fmt::Display, status: Option<u16>) -> ForwardError {
-    ForwardError::Junk { what: what.to_string(), status }
 }
 
 /// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).

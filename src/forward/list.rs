@@ -9,9 +9,9 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::turns::Turns;
-use crate::bittorrent::{Ip, Peer, PeerId};
-use crate::wire::upstream::UpstreamReply;
+use super::interleave::Interleaved;
+use tracker_protocol::upstream::UpstreamReply;
+use tracker_protocol::{Ip, Peer, PeerId};
 
 /// Peers that are kept of each family: as many as one client can get.
 const MAX_KEPT: usize = 200;
@@ -26,9 +26,9 @@ const GOOD_AT_LEAST: Duration = Duration::from_mins(20);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamPeers {
     /// IPv4 peers.
-    pub v4: Turns<Ipv4Addr>,
+    pub v4: Interleaved<Ipv4Addr>,
     /// IPv6 peers.
-    pub v6: Turns<Ipv6Addr>,
+    pub v6: Interleaved<Ipv6Addr>,
     /// Seeds that the forwarder knows.
     pub complete: u32,
     /// Other peers that it knows.
@@ -57,8 +57,8 @@ impl UpstreamPeers {
         }
         let most = |count: fn(&Self) -> u32| lists.iter().map(|list| count(list)).max().unwrap_or(0);
         Arc::new(Self {
-            v4: Turns::of_all(&lists.iter().map(|list| &list.v4).collect::<SmallVec<[_; 8]>>(), MAX_COMBINED),
-            v6: Turns::of_all(&lists.iter().map(|list| &list.v6).collect::<SmallVec<[_; 8]>>(), MAX_COMBINED),
+            v4: Interleaved::of_all(&lists.iter().map(|list| &list.v4).collect::<SmallVec<[_; 8]>>(), MAX_COMBINED),
+            v6: Interleaved::of_all(&lists.iter().map(|list| &list.v6).collect::<SmallVec<[_; 8]>>(), MAX_COMBINED),
             complete: most(|list| list.complete),
             incomplete: most(|list| list.incomplete),
             good_until: lists.iter().map(|list| list.good_until).min().unwrap_or_else(Instant::now),
@@ -72,7 +72,7 @@ impl UpstreamPeers {
 
     /// Of these peers, as if they had come from an upstream.
     #[cfg(test)]
-    pub(crate) fn simulated(peers: &crate::bittorrent::PeerLists, complete: u32, incomplete: u32) -> Self {
+    pub(crate) fn simulated(peers: &tracker_protocol::PeerLists, complete: u32, incomplete: u32) -> Self {
         let reply = UpstreamReply { peers: peers.clone(), complete, incomplete, ..UpstreamReply::default() };
         Self::new(&reply, Duration::ZERO, &Ours::default(), Instant::now())
     }
@@ -83,8 +83,8 @@ impl UpstreamPeers {
     }
 }
 
-fn kept<A: Ip>(peers: &[Peer<A>], ours: &Ours) -> Turns<A> {
-    Turns::of_one(peers.iter().filter(|peer| !ours.has(peer)).map(|peer| peer.endpoint), MAX_KEPT)
+fn kept<A: Ip>(peers: &[Peer<A>], ours: &Ours) -> Interleaved<A> {
+    Interleaved::of_one(peers.iter().filter(|peer| !ours.has(peer)).map(|peer| peer.endpoint), MAX_KEPT)
 }
 
 /// By what our own clients are known when they come back from an upstream, as far as a reply may hold them.

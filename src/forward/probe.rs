@@ -9,12 +9,12 @@ use prometheus_client::metrics::counter::Counter;
 use super::context::ExchangeContext;
 use super::error::ForwardError;
 use super::forwarder::NUMWANT;
-use super::http::Along;
-use super::session::Heard;
+use super::http::PassedHeaders;
+use super::session::ExchangeOutcome;
 use super::upstream::{Ask, Upstream};
 use super::{AnnouncedIp, DEFAULT_TIMEOUT, ForwarderOptions, Proxies};
-use crate::bittorrent::{AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId};
-use crate::wire::via::Via;
+use tracker_protocol::via::Via;
+use tracker_protocol::{AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId};
 
 /// Where the peer of a probe says that it listens: nothing does, and it is signed off at once.
 const PORT: u16 = 6881;
@@ -44,7 +44,7 @@ pub async fn probe(options: &ForwarderOptions, proxies: &Proxies, timeout: Durat
     let timeout = options.timeout.unwrap_or(DEFAULT_TIMEOUT.max(timeout));
     let request = stranger();
     // What an announce of ours says that comes from a client which does not say what it is.
-    let along = Along::new(None, &Via::default().and(&format!("retracker-{:016x}", fastrand::u64(..))));
+    let along = PassedHeaders::new(None, &Via::default().and(&format!("retracker-{:016x}", fastrand::u64(..))));
     let ip = match options.ip {
         AnnouncedIp::Fixed(ip) => Some(ip),
         AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
@@ -54,9 +54,9 @@ pub async fn probe(options: &ForwarderOptions, proxies: &Proxies, timeout: Durat
         Ask { request: &request, numwant: options.numwant.unwrap_or(NUMWANT), ip, tracker_id: None, along: &along };
     let answer = upstream.announce(&ask, timeout).await?;
     let latency = start.elapsed();
-    let (interval, tracker_id) = match Heard::taken(&answer.reply) {
-        Heard::Taken { interval, tracker_id } => (interval, tracker_id),
-        Heard::Refused(_) | Heard::Lost | Heard::Unsure => (Duration::ZERO, None),
+    let (interval, tracker_id) = match ExchangeOutcome::taken(&answer.reply) {
+        ExchangeOutcome::Taken { interval, tracker_id } => (interval, tracker_id),
+        ExchangeOutcome::Refused(_) | ExchangeOutcome::Lost | ExchangeOutcome::Unsure => (Duration::ZERO, None),
     };
     let stopped = AnnounceRequest { event: Some(Event::Stopped), ..request.clone() };
     let farewell = Ask { request: &stopped, numwant: 0, tracker_id: tracker_id.as_deref(), ..ask };

@@ -29,21 +29,21 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Which proxy each upstream tracker is asked through.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    http: Option<Named>,
-    https: Option<Named>,
+    http: Option<NamedProxy>,
+    https: Option<NamedProxy>,
     /// Upstream trackers that are asked directly.
     direct: Vec<Direct>,
 }
 
 /// A proxy, or what is wrong with its variable. That is an error only where the proxy is needed: the variables are the
 /// system's, not ours alone.
-type Named = Result<Arc<Proxy>, String>;
+type NamedProxy = Result<Arc<Proxy>, String>;
 
 /// A proxy.
 pub(super) struct Proxy {
     /// The variable that named it.
     variable: &'static str,
-    kind: Kind,
+    kind: ProxyScheme,
     /// The host and the port, for the resolver.
     place: Url,
     login: Option<(String, String)>,
@@ -51,7 +51,7 @@ pub(super) struct Proxy {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ProxyScheme {
     Http,
     Socks5,
 }
@@ -107,11 +107,11 @@ impl Proxies {
 }
 
 impl Proxy {
-    fn new(variable: &'static str, value: &str) -> Named {
+    fn new(variable: &'static str, value: &str) -> NamedProxy {
         let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
         let (kind, port) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => (Kind::Http, 80),
-            "socks5" | "socks5h" => (Kind::Socks5, 1080),
+            "http" => (ProxyScheme::Http, 80),
+            "socks5" | "socks5h" => (ProxyScheme::Socks5, 1080),
             // Not the value itself: it may hold a password.
             _ => {
                 return Err(format!(
@@ -130,7 +130,7 @@ impl Proxy {
 
     /// Where it is.
     pub(super) async fn addresses(&self) -> Result<Vec<SocketAddr>, ForwardError> {
-        self.resolver.usual(&self.place).await.map_err(|error| match error {
+        self.resolver.addresses(&self.place).await.map_err(|error| match error {
             ForwardError::Dns(what) => self.error(format_args!("its name cannot be resolved: {what}")),
             other => other,
         })
@@ -143,7 +143,7 @@ impl Proxy {
 
     /// Whether a request can be handed to it as it is.
     pub(super) fn takes_requests(&self) -> bool {
-        self.kind == Kind::Http
+        self.kind == ProxyScheme::Http
     }
 
     /// The value of `Proxy-Authorization`, if it wants a login.
@@ -163,8 +163,8 @@ impl Proxy {
     /// Has it connect us to a host, which may be a name.
     pub(super) async fn tunnel(&self, io: &mut (impl AsyncRead + AsyncWrite + Unpin), to: &Target) -> io::Result<()> {
         let made = match self.kind {
-            Kind::Http => self.connect(io, to).await,
-            Kind::Socks5 => self.socks(io, to).await,
+            ProxyScheme::Http => self.connect(io, to).await,
+            ProxyScheme::Socks5 => self.socks(io, to).await,
         };
         made.map_err(|error| match StreamError::find(&error) {
             Some(_) => error,
@@ -265,8 +265,8 @@ impl fmt::Display for Proxy {
     /// Without its login.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.kind {
-            Kind::Http => "http",
-            Kind::Socks5 => "socks5",
+            ProxyScheme::Http => "http",
+            ProxyScheme::Socks5 => "socks5",
         };
         write!(f, "{scheme}://{} ({})", host_and_port(&self.place), self.variable)
     }

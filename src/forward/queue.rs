@@ -15,9 +15,9 @@ pub(super) const MAX_WAITING: usize = 16 * 1024;
 
 /// Who causes an exchange: an IPv4 address or an IPv6 /64, which is what one host can choose its addresses from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Source(IpAddr);
+pub(super) struct RequestSource(IpAddr);
 
-impl Source {
+impl RequestSource {
     pub(super) fn of(ip: IpAddr) -> Self {
         match ip {
             IpAddr::V4(_) => Self(ip),
@@ -29,11 +29,11 @@ impl Source {
 /// A queue in which sources take turns, of at most so many items.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
-    by_source: HashMap<Source, VecDeque<T>, foldhash::fast::RandomState>,
+    by_source: HashMap<RequestSource, VecDeque<T>, foldhash::fast::RandomState>,
     /// The sources that have items, in the order of their turns.
-    turns: VecDeque<Source>,
+    interleave: VecDeque<RequestSource>,
     /// The same sources by how many items they have.
-    by_length: BTreeSet<(usize, Source)>,
+    by_length: BTreeSet<(usize, RequestSource)>,
     length: usize,
     most: usize,
 }
@@ -42,7 +42,7 @@ impl<T> FairQueue<T> {
     pub(super) fn new(most: usize) -> Self {
         Self {
             by_source: HashMap::default(),
-            turns: VecDeque::new(),
+            interleave: VecDeque::new(),
             by_length: BTreeSet::new(),
             length: 0,
             most: most.max(1),
@@ -54,10 +54,10 @@ impl<T> FairQueue<T> {
     }
 
     /// Adds an item. When the queue is full, the newest item of the source that has most of them is dropped and returned.
-    pub(super) fn push(&mut self, source: Source, item: T) -> Option<T> {
+    pub(super) fn push(&mut self, source: RequestSource, item: T) -> Option<T> {
         let items = self.by_source.entry(source).or_default();
         if items.is_empty() {
-            self.turns.push_back(source);
+            self.interleave.push_back(source);
         }
         self.by_length.remove(&(items.len(), source));
         items.push_back(item);
@@ -68,13 +68,13 @@ impl<T> FairQueue<T> {
 
     /// Takes the oldest item of the source whose turn it is.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let source = self.turns.pop_front()?;
+        let source = self.interleave.pop_front()?;
         let items = self.by_source.get_mut(&source)?;
         let item = items.pop_front();
         let left = items.len();
         self.took_one(source, left);
         if left > 0 {
-            self.turns.push_back(source);
+            self.interleave.push_back(source);
         }
         item
     }
@@ -86,13 +86,13 @@ impl<T> FairQueue<T> {
         let left = items.len();
         self.took_one(source, left);
         if left == 0 {
-            self.turns.retain(|turn| *turn != source);
+            self.interleave.retain(|turn| *turn != source);
         }
         item
     }
 
     /// A source has one item less than before: so many.
-    fn took_one(&mut self, source: Source, left: usize) {
+    fn took_one(&mut self, source: RequestSource, left: usize) {
         self.length -= 1;
         self.by_length.remove(&(left + 1, source));
         if left == 0 {
@@ -105,11 +105,11 @@ impl<T> FairQueue<T> {
 
 /// When the next exchange may begin, so that there are no more than `rate` in a second.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct ExchangeRate {
     next: Instant,
 }
 
-impl Pace {
+impl ExchangeRate {
     pub(super) fn new(now: Instant) -> Self {
         Self { next: unused_since(now) }
     }
@@ -134,8 +134,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    fn source(n: u8) -> Source {
-        Source::of([10, 0, 0, n].into())
+    fn source(n: u8) -> RequestSource {
+        RequestSource::of([10, 0, 0, n].into())
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn hosts_of_one_ipv6_network_are_one_source() {
-        let of = |ip: &str| Source::of(ip.parse().unwrap());
+        let of = |ip: &str| RequestSource::of(ip.parse().unwrap());
         assert_eq!(of("2a00::1"), of("2a00::ffff:0:0:2"));
         assert_ne!(of("2a00::1"), of("2a00:0:0:1::1"));
         assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn the_pace_allows_a_second_s_worth_at_once_and_the_rate_from_then_on() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut pace = ExchangeRate::new(start);
         let later = start + Duration::from_secs(10);
         let at_once = std::iter::from_fn(|| Some(pace.take(200, later))).take_while(|&turn| turn <= later).count();
         assert_eq!(at_once, 201);

@@ -71,9 +71,9 @@ impl From<StreamError> for io::Error {
 
 /// How far a reply has been read.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(super) enum UpstreamResponse {
     /// The head is incomplete.
-    Head {
+    HeadProgress {
         /// What there is of it. No line feed before `searched` ends it.
         bytes: Vec<u8>,
         searched: usize,
@@ -90,20 +90,20 @@ pub(super) enum Reply {
     },
 }
 
-impl Default for Reply {
+impl Default for UpstreamResponse {
     fn default() -> Self {
-        Self::Head { bytes: Vec::new(), searched: 0, interim: 0 }
+        Self::HeadProgress { bytes: Vec::new(), searched: 0, interim: 0 }
     }
 }
 
-impl Reply {
+impl UpstreamResponse {
     pub(super) fn in_head(&self) -> bool {
-        matches!(self, Self::Head { .. })
+        matches!(self, Self::HeadProgress { .. })
     }
 
     /// Takes in what was read while the head was incomplete. No bytes mean the end of the connection.
     pub(super) fn head_bytes(&mut self, chunk: &[u8]) -> Result<(), StreamError> {
-        let Self::Head { bytes, searched, interim } = self else { return Ok(()) };
+        let Self::HeadProgress { bytes, searched, interim } = self else { return Ok(()) };
         if chunk.is_empty() && !bytes.is_empty() {
             return Err(StreamError::Truncated);
         }
@@ -123,12 +123,12 @@ impl Reply {
                 return Err(StreamError::HeadTooLarge);
             }
             match mend(bytes.get_mut(..length).unwrap_or_default()) {
-                Head::Interim => {
+                HeadProgress::Interim => {
                     bytes.drain(..length);
                     *interim += length;
                     *searched = 0;
                 }
-                Head::Final { content_length } => {
+                HeadProgress::Final { content_length } => {
                     let read = u64::try_from(bytes.len() - length).unwrap_or(u64::MAX);
                     break content_length.map(|length| length.saturating_sub(read));
                 }
@@ -197,7 +197,7 @@ fn head_length(bytes: &[u8], searched: &mut usize) -> Option<usize> {
 
 /// What a complete head announces.
 #[derive(Debug, PartialEq, Eq)]
-enum Head {
+enum HeadProgress {
     /// An interim reply, which another one follows.
     Interim,
     /// The reply, and how long its body will be when that says `Content-Length`.
@@ -206,8 +206,8 @@ enum Head {
 
 /// Reads a complete head as far as the length of the body depends on it, and makes it HTTP/1.0 when the end of the
 /// connection is the end of the body. What it does not understand it leaves as it is, for awc to refuse.
-fn mend(head: &mut [u8]) -> Head {
-    const UNTOUCHED: Head = Head::Final { content_length: None };
+fn mend(head: &mut [u8]) -> HeadProgress {
+    const UNTOUCHED: HeadProgress = HeadProgress::Final { content_length: None };
     let blank = head.len() - status_line(head).len();
     let mut lines = head.get(blank..).unwrap_or_default().split(|&byte| byte == b'\n');
     let line = lines.next().unwrap_or_default();
@@ -217,7 +217,7 @@ fn mend(head: &mut [u8]) -> Head {
         [a, b, c] if ![a, b, c].iter().all(u8::is_ascii_digit) => return UNTOUCHED,
         // The first was not asked for, and is not HTTP from here on. The others have no body, whatever their head says.
         [b'1', b'0', b'1'] | [b'2' | b'3', b'0', b'4'] => return UNTOUCHED,
-        [b'1', ..] => return Head::Interim,
+        [b'1', ..] => return HeadProgress::Interim,
         _ => {}
     }
     let mut content_length = None;
@@ -241,7 +241,7 @@ fn mend(head: &mut [u8]) -> Head {
     match content_length {
         // `Transfer-Encoding` wins (RFC 9112, section 6.3).
         _ if encoded => UNTOUCHED,
-        Some(_) => Head::Final { content_length },
+        Some(_) => HeadProgress::Final { content_length },
         None => {
             if let Some(minor) = head.get_mut(blank + HTTP_1.len()) {
                 *minor = b'0';
@@ -299,11 +299,11 @@ mod tests {
 
     /// What awc would read of a reply that arrives in pieces of that many bytes.
     fn shown(reply: &[u8], piece: usize) -> Result<Vec<u8>, StreamError> {
-        let mut state = Reply::default();
+        let mut state = UpstreamResponse::default();
         for chunk in reply.chunks(piece) {
             if state.in_head() {
                 state.head_bytes(chunk)?;
-            } else if let Reply::Body { bytes, .. } = &mut state {
+            } else if let UpstreamResponse::Body { bytes, .. } = &mut state {
                 bytes.extend_from_slice(chunk);
                 state.body_bytes(chunk.len())?;
             }

@@ -1,17 +1,17 @@
 //! Names of upstream trackers become addresses.
 
 use std::fmt::Display;
-use std::future::ready;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
+use moka::sync::Cache;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
 use url::{Host, Url};
 
 use super::error::{ForwardError, is_shortage};
@@ -28,35 +28,42 @@ const FAILURE_LASTS: Duration = Duration::from_secs(2);
 /// How many lookups of one upstream may be under way.
 const MAX_LOOKUPS: usize = 8;
 
+/// How many names of one upstream are remembered: its own, and those that it redirects to.
+const MAX_NAMES: u64 = 16;
+
 /// Finds the addresses of one upstream's names.
 ///
-/// The system's resolver blocks a thread for as long as it likes, 10 s and more with a dead name server, whoever has
-/// given up waiting. One lookup per announce would soon hold all threads, with more lookups queued than ever end.
+/// The system's resolver blocks a thread for as long as it likes, 10 s and more with a dead name server, even if nothing waits
+/// for it any more. One lookup per announce would soon hold all threads, with more lookups queued than ever end.
 pub(super) struct Resolver {
-    usual: Mutex<Option<(Instant, Lookup)>>,
+    /// Lookups, under way or done: all announces share one, and for a while its result.
+    names: Cache<(String, u16), Lookup>,
     /// The address that answered last: one that is dead is not to cost its share of the time again and again.
     answered: Mutex<Option<SocketAddr>>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, ForwardError>>>;
 
 impl Resolver {
     pub(super) fn new() -> Self {
-        Self { usual: Mutex::new(None), answered: Mutex::new(None), places: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
+        Self {
+            names: Cache::builder().max_capacity(MAX_NAMES).time_to_live(ADDRESSES_LAST).build(),
+            answered: Mutex::new(None),
+            permits: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+        }
     }
 
-    /// The addresses of the host that is asked for at every announce, in the order in which they are to be tried.
-    /// All announces share a lookup, and for a while its result. The one that answered last is the first.
-    pub(super) async fn usual(&self, url: &Url) -> Result<Vec<SocketAddr>, ForwardError> {
-        let lookup = {
-            let mut usual = self.usual.lock();
-            match &*usual {
-                Some((start, lookup)) if start.elapsed() < lasts(lookup.peek()) => lookup.clone(),
-                _ => usual.insert((Instant::now(), self.lookup(url))).1.clone(),
-            }
+    /// The addresses of a URL's host, in the order in which they are to be tried: the one that answered last is the first.
+    pub(super) async fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, ForwardError> {
+        let port = url.port_or_known_default().unwrap_or(80);
+        let name = match url.host() {
+            Some(Host::Domain(name)) => name.to_owned(),
+            Some(Host::Ipv4(ip)) => return Ok(vec![SocketAddr::new(ip.into(), port)]),
+            Some(Host::Ipv6(ip)) => return Ok(vec![SocketAddr::new(ip.into(), port)]),
+            None => return Err(unresolved("there is none")),
         };
-        let mut addresses = lookup.await?;
+        let mut addresses = self.lookup((name, port))?.await?;
         let answered = *self.answered.lock();
         if let Some(at) = addresses.iter().position(|address| Some(*address) == answered) {
             addresses.get_mut(..=at).unwrap_or_default().rotate_right(1);
@@ -69,31 +76,31 @@ impl Resolver {
         *self.answered.lock() = Some(address);
     }
 
-    /// The same for a host that is named once, in a redirect.
-    pub(super) async fn once(&self, url: &Url) -> Result<Vec<SocketAddr>, ForwardError> {
-        self.lookup(url).await
+    fn lookup(&self, name: (String, u16)) -> Result<Lookup, ForwardError> {
+        if let Some(lookup) = self.names.get(&name) {
+            return Ok(lookup);
+        }
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        let permit = permit.map_err(|_| unresolved("too many lookups are under way"))?;
+        Ok(self.names.get_with(name.clone(), || start(self.names.clone(), name, permit)))
     }
+}
 
-    fn lookup(&self, url: &Url) -> Lookup {
-        let port = url.port_or_known_default().unwrap_or(80);
-        let known = |ip: IpAddr| Ok(vec![SocketAddr::new(ip, port)]);
-        let name = match url.host() {
-            Some(Host::Domain(name)) => name.to_owned(),
-            Some(Host::Ipv4(ip)) => return ready(known(ip.into())).boxed().shared(),
-            Some(Host::Ipv6(ip)) => return ready(known(ip.into())).boxed().shared(),
-            None => return ready(Err(unresolved("there is none"))).boxed().shared(),
-        };
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return ready(Err(unresolved("too many lookups are under way"))).boxed().shared();
-        };
-        // A task of its own keeps the place until the thread is free, and not just until nobody waits.
-        let lookup = tokio::spawn(async move {
-            let _place = place;
-            let found = tokio::net::lookup_host((name, port)).await.map_err(|error| failed(&error))?;
-            Ok(in_turn(found.collect()))
-        });
-        async { lookup.await.unwrap_or_else(|error| Err(unresolved(error))) }.boxed().shared()
-    }
+/// A task of its own keeps the permit until the thread is free, and not just until no announce waits.
+fn start(names: Cache<(String, u16), Lookup>, name: (String, u16), permit: OwnedSemaphorePermit) -> Lookup {
+    let lookup = tokio::spawn(async move {
+        let found = tokio::net::lookup_host((name.0.as_str(), name.1)).await;
+        let found = found.map(|found| in_turn(found.collect())).map_err(|error| failed(&error));
+        drop(permit);
+        if found.is_err() {
+            tokio::spawn(async move {
+                sleep(FAILURE_LASTS).await;
+                names.invalidate(&name);
+            });
+        }
+        found
+    });
+    async { lookup.await.unwrap_or_else(|error| Err(unresolved(error))) }.boxed().shared()
 }
 
 fn unresolved(what: impl Display) -> ForwardError {
@@ -109,14 +116,6 @@ fn failed(error: &io::Error) -> ForwardError {
     }
 }
 
-/// From its start. A lookup under way is not started anew.
-fn lasts(lookup: Option<&Result<Vec<SocketAddr>, ForwardError>>) -> Duration {
-    match lookup {
-        Some(Err(_)) => FAILURE_LASTS,
-        Some(Ok(_)) | None => ADDRESSES_LAST,
-    }
-}
-
 /// The families in turn, so that a broken one costs little.
 fn in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let preferred = found.first().is_some_and(SocketAddr::is_ipv4);
@@ -127,6 +126,8 @@ fn in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
 
     #[test]
@@ -138,29 +139,29 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn who_answered_last_is_asked_first() {
+    async fn the_address_that_answered_last_is_tried_first() {
         let resolver = Resolver::new();
         let [a, b, c] = [1, 2, 3].map(|n| SocketAddr::from(([192, 0, 2, n], 80)));
         let found = ready(Ok(vec![a, b, c])).boxed().shared();
-        *resolver.usual.lock() = Some((Instant::now(), found));
+        resolver.names.insert(("tracker.invalid".to_owned(), 80), found);
         let url = Url::parse("http://tracker.invalid").unwrap();
         for (answered, order) in [(a, [a, b, c]), (c, [c, a, b]), (b, [b, a, c])] {
             resolver.answered(answered);
-            assert_eq!(resolver.usual(&url).await.unwrap(), order);
+            assert_eq!(resolver.addresses(&url).await.unwrap(), order);
         }
     }
 
     #[actix_web::test]
     async fn lookups_are_shared_and_bounded() {
         let resolver = Resolver::new();
-        let localhost = Url::parse("http://localhost:81").unwrap();
-        let first = resolver.usual(&localhost).await.unwrap();
+        let [localhost, other] = [81, 82].map(|port| Url::parse(&format!("http://localhost:{port}")).unwrap());
+        let first = resolver.addresses(&localhost).await.unwrap();
         assert!(first.iter().all(|address| address.ip().is_loopback() && address.port() == 81), "{first:?}");
-        let places = resolver.places.try_acquire_many(u32::try_from(MAX_LOOKUPS).unwrap()).unwrap();
-        assert_eq!(resolver.usual(&localhost).await, Ok(first));
-        resolver.once(&localhost).await.unwrap_err();
-        resolver.once(&Url::parse("http://[::1]").unwrap()).await.unwrap();
-        drop(places);
-        resolver.once(&localhost).await.unwrap();
+        let permits = resolver.permits.try_acquire_many(u32::try_from(MAX_LOOKUPS).unwrap()).unwrap();
+        assert_eq!(resolver.addresses(&localhost).await, Ok(first));
+        resolver.addresses(&other).await.unwrap_err();
+        resolver.addresses(&Url::parse("http://[::1]").unwrap()).await.unwrap();
+        drop(permits);
+        resolver.addresses(&other).await.unwrap();
     }
 }

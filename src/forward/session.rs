@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::bittorrent::Event;
-use crate::wire::upstream::{Retry, UpstreamReply};
+use tracker_protocol::Event;
+use tracker_protocol::upstream::{Retry, UpstreamReply};
 
 /// Until an upstream that names no interval wants to hear of a peer again.
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(30);
@@ -22,7 +22,7 @@ const FAREWELLS: u8 = 3;
 
 /// What an exchange tells a forwarder of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Telling {
+pub(super) enum UpstreamEvent {
     /// It is here.
     Started,
     /// It is still here.
@@ -33,9 +33,9 @@ pub(super) enum Telling {
     Stopped,
 }
 
-impl Telling {
+impl UpstreamEvent {
     /// The event that stands in the announce. A partial seed says so in each that has no other (BEP 21).
-    pub(super) fn event(self, client: Option<Event>) -> Option<Event> {
+    pub(super) fn for_client(self, client: Option<Event>) -> Option<Event> {
         match self {
             Self::Started => Some(Event::Started),
             Self::Update => client.filter(|event| *event == Event::Paused),
@@ -69,7 +69,7 @@ pub(super) enum Presence {
 
 /// What came of an exchange, as far as its session is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum ExchangeOutcome {
     /// The forwarder took it in.
     Taken {
         /// Until it wants to hear of the peer again.
@@ -79,13 +79,13 @@ pub(super) enum Heard {
     },
     /// It refuses this peer or this torrent, for so long; for ever if none.
     Refused(Option<Duration>),
-    /// It cannot have heard.
+    /// It cannot have outcome.
     Lost,
-    /// It may have heard: it did not say, or not in a way to be understood.
+    /// It may have outcome: it did not say, or not in a way to be understood.
     Unsure,
 }
 
-impl Heard {
+impl ExchangeOutcome {
     pub(super) fn taken(reply: &UpstreamReply) -> Self {
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let interval = reply.interval.map_or(DEFAULT_INTERVAL, seconds);
@@ -113,7 +113,7 @@ fn within_reason(seconds: u64) -> Duration {
 /// What one forwarder knows of one peer.
 #[derive(Debug)]
 pub(super) struct Session {
-    knowledge: Knowledge,
+    registration: Registration,
     completed: Completed,
     /// Whether the client says that it has the whole torrent.
     is_seed: bool,
@@ -122,16 +122,16 @@ pub(super) struct Session {
     /// The tracker id of its latest reply that had one.
     tracker_id: Option<Vec<u8>>,
     /// How often its leave was told and lost.
-    farewells: u8,
+    stop_attempts: u8,
     /// Held while the peer's leave has still to be told: who stops the process waits for it.
-    farewell: Option<TaskTrackerToken>,
+    open_stop: Option<TaskTrackerToken>,
     /// By which an exchange knows its session: there may have been another one of the same peer before.
     pub(super) serial: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
-    telling: Telling,
+    event: UpstreamEvent,
     /// When it began.
     since: Instant,
     /// What it says of the client's role.
@@ -141,10 +141,10 @@ struct UnderWay {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Knowledge {
+enum Registration {
     /// It has not been told that the peer is here.
     None,
-    /// It has been told, but nobody knows whether it has heard.
+    /// It has been told, but nobody knows whether it has outcome.
     Unsure,
     /// It knows the peer, and wants to hear of it again.
     Peer {
@@ -179,21 +179,21 @@ enum Completed {
 impl Session {
     pub(super) fn new() -> Self {
         Self {
-            knowledge: Knowledge::None,
+            registration: Registration::None,
             completed: Completed::No,
             is_seed: false,
             under_way: None,
             tracker_id: None,
-            farewells: 0,
-            farewell: None,
+            stop_attempts: 0,
+            open_stop: None,
             serial: fastrand::u64(..),
         }
     }
 
     /// The peer is here, whatever was heard of it before.
     pub(super) fn stays(&mut self) {
-        self.farewells = 0;
-        self.farewell = None;
+        self.stop_attempts = 0;
+        self.open_stop = None;
     }
 
     /// The peer says that it has finished its download. It is told once.
@@ -210,23 +210,23 @@ impl Session {
 
     /// The forwarder may have forgotten the peer: it is announced anew.
     pub(super) fn is_in_doubt(&mut self) {
-        if matches!(self.knowledge, Knowledge::Peer { .. }) {
-            self.knowledge = Knowledge::Unsure;
+        if matches!(self.registration, Registration::Peer { .. }) {
+            self.registration = Registration::Unsure;
         }
     }
 
     /// The peer leaves; `token` is held until that is told.
     pub(super) fn leaves(&mut self, token: TaskTrackerToken) {
-        self.farewell = Some(token);
+        self.open_stop = Some(token);
     }
 
     /// The peer's leave cannot be told at this time.
     pub(super) fn nobody_waits(&mut self) {
-        self.farewell = None;
+        self.open_stop = None;
     }
 
     /// What is to be told now, if anything is.
-    pub(super) fn due(&self, presence: Presence, now: Instant) -> Option<Telling> {
+    pub(super) fn due(&self, presence: Presence, now: Instant) -> Option<UpstreamEvent> {
         if self.under_way.is_some() {
             return None;
         }
@@ -236,22 +236,22 @@ impl Session {
         if self.holds_off(now).is_some() {
             return None;
         }
-        match self.knowledge {
-            _ if self.completed == Completed::Owed => Some(Telling::Completed),
-            Knowledge::None | Knowledge::Unsure | Knowledge::Refused { .. } => Some(Telling::Started),
-            Knowledge::Peer { .. } => Some(Telling::Update),
+        match self.registration {
+            _ if self.completed == Completed::Owed => Some(UpstreamEvent::Completed),
+            Registration::None | Registration::Unsure | Registration::Refused { .. } => Some(UpstreamEvent::Started),
+            Registration::Peer { .. } => Some(UpstreamEvent::Update),
         }
     }
 
     /// Until when nothing is to be told of a peer that is here: as long as the forwarder is content with what it knows, or
     /// refuses to hear it. None if something is to be told now.
     fn holds_off(&self, now: Instant) -> Option<Instant> {
-        let until = match self.knowledge {
-            Knowledge::None | Knowledge::Unsure => return None,
-            Knowledge::Peer { .. } if self.completed == Completed::Owed => return None,
-            Knowledge::Peer { is_seed, .. } if self.is_seed && !is_seed => return None,
-            Knowledge::Peer { due, .. } => due,
-            Knowledge::Refused { until, is_seed, completed, others_from, .. } => {
+        let until = match self.registration {
+            Registration::None | Registration::Unsure => return None,
+            Registration::Peer { .. } if self.completed == Completed::Owed => return None,
+            Registration::Peer { is_seed, .. } if self.is_seed && !is_seed => return None,
+            Registration::Peer { due, .. } => due,
+            Registration::Refused { until, is_seed, completed, others_from, .. } => {
                 let until = until.unwrap_or(now + LONGEST_INTERVAL);
                 let is_another = is_seed != self.is_seed || (self.completed == Completed::Owed && !completed);
                 if is_another { until.min(others_from) } else { until }
@@ -267,79 +267,87 @@ impl Session {
     }
 
     /// An exchange begins, with the tracker id to be sent. It must be followed by [`Self::ended`].
-    pub(super) fn begins(&mut self, telling: Telling, now: Instant) -> Option<Vec<u8>> {
-        let until = if let Knowledge::Refused { until, .. } = self.knowledge { Some(until) } else { None };
+    pub(super) fn begins(&mut self, event: UpstreamEvent, now: Instant) -> Option<Vec<u8>> {
+        let until = if let Registration::Refused { until, .. } = self.registration { Some(until) } else { None };
         let is_extra = until.is_some_and(|until| until.is_none_or(|until| now < until));
-        self.under_way = Some(UnderWay { telling, since: now, is_seed: self.is_seed, is_extra });
+        self.under_way = Some(UnderWay { event, since: now, is_seed: self.is_seed, is_extra });
         self.tracker_id.clone()
     }
 
     /// The exchange under way has ended. Returns what is to be told at once, without waiting for the peer's next announce.
-    pub(super) fn ended(&mut self, heard: Heard, presence: Presence, now: Instant) -> Option<Telling> {
-        let UnderWay { telling, since, is_seed, is_extra } = self.under_way.take()?;
+    pub(super) fn ended(
+        &mut self,
+        outcome: ExchangeOutcome,
+        presence: Presence,
+        now: Instant,
+    ) -> Option<UpstreamEvent> {
+        let UnderWay { event, since, is_seed, is_extra } = self.under_way.take()?;
         let leaving = presence != Presence::Here;
-        let lost = matches!(heard, Heard::Lost | Heard::Unsure);
-        if telling == Telling::Stopped {
+        let lost = matches!(outcome, ExchangeOutcome::Lost | ExchangeOutcome::Unsure);
+        if event == UpstreamEvent::Stopped {
             return self.signed_off(lost, leaving);
         }
-        if telling == Telling::Completed {
+        if event == UpstreamEvent::Completed {
             if !lost {
                 self.completed = Completed::Told;
             } else if leaving {
-                self.farewells += 1;
+                self.stop_attempts += 1;
             }
         }
-        match heard {
-            Heard::Taken { interval, tracker_id } => {
+        match outcome {
+            ExchangeOutcome::Taken { interval, tracker_id } => {
                 // From its start: a client that comes every half hour is not to be late by the time that an answer takes.
-                self.knowledge = Knowledge::Peer { due: since + interval, is_seed };
+                self.registration = Registration::Peer { due: since + interval, is_seed };
                 self.tracker_id = tracker_id.or(self.tracker_id.take());
             }
-            Heard::Refused(pause) => {
-                self.knowledge = Knowledge::Refused {
+            ExchangeOutcome::Refused(pause) => {
+                self.registration = Registration::Refused {
                     until: pause.map(|pause| now + pause),
                     knows: self.knows(),
                     is_seed,
-                    completed: telling == Telling::Completed,
+                    completed: event == UpstreamEvent::Completed,
                     others_from: if is_extra { since + SHORTEST_INTERVAL } else { since },
                 };
             }
-            Heard::Unsure if !self.knows() => self.knowledge = Knowledge::Unsure,
-            Heard::Lost | Heard::Unsure => {}
+            ExchangeOutcome::Unsure if !self.knows() => self.registration = Registration::Unsure,
+            ExchangeOutcome::Lost | ExchangeOutcome::Unsure => {}
         }
         // What was lost is told later: an upstream in trouble is not asked in a circle.
-        let again = lost && (!leaving || telling == Telling::Completed);
+        let again = lost && (!leaving || event == UpstreamEvent::Completed);
         self.due(presence, now).filter(|_| !again)
     }
 
     /// What is to be told of a peer that is no longer here.
-    fn last_words(&self, presence: Presence) -> Option<Telling> {
-        let refused = matches!(self.knowledge, Knowledge::Refused { .. });
+    fn last_words(&self, presence: Presence) -> Option<UpstreamEvent> {
+        let refused = matches!(self.registration, Registration::Refused { .. });
         if presence == Presence::Left && self.completed == Completed::Owed && !refused {
-            return Some(Telling::Completed);
+            return Some(UpstreamEvent::Completed);
         }
-        self.knows().then_some(Telling::Stopped)
+        self.knows().then_some(UpstreamEvent::Stopped)
     }
 
-    fn signed_off(&mut self, lost: bool, leaving: bool) -> Option<Telling> {
+    fn signed_off(&mut self, lost: bool, leaving: bool) -> Option<UpstreamEvent> {
         // Nobody waits for a second attempt.
-        self.farewell = None;
+        self.open_stop = None;
         if lost && leaving {
-            self.farewells += 1;
+            self.stop_attempts += 1;
             return None;
         }
         // Should the peer have come back in the meantime, it begins anew: at once, or with its next announce.
         *self = Self { serial: self.serial, ..Self::new() };
-        (!leaving && !lost).then_some(Telling::Started)
+        (!leaving && !lost).then_some(UpstreamEvent::Started)
     }
 
     /// Whether nothing is left to tell of a peer that is no longer here.
     pub(super) fn is_over(&self, presence: Presence) -> bool {
-        self.under_way.is_none() && (self.last_words(presence).is_none() || self.farewells >= FAREWELLS)
+        self.under_way.is_none() && (self.last_words(presence).is_none() || self.stop_attempts >= FAREWELLS)
     }
 
     fn knows(&self) -> bool {
-        matches!(self.knowledge, Knowledge::Unsure | Knowledge::Peer { .. } | Knowledge::Refused { knows: true, .. })
+        matches!(
+            self.registration,
+            Registration::Unsure | Registration::Peer { .. } | Registration::Refused { knows: true, .. }
+        )
     }
 }
 

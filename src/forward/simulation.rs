@@ -13,11 +13,11 @@ use url::Url;
 use super::error::ForwardError;
 use super::forwarder::Forwarder;
 use super::own::Teller;
-use super::upstream::{Answer, Ask};
+use super::upstream::{Ask, UpstreamAnswer};
 use super::{AnnouncedIp, Engine, ForwardOptions, ForwarderOptions, Forwarders, Torrents};
-use crate::bittorrent::{AnnounceRequest, Event};
 use crate::metrics::Metrics;
-use crate::wire::upstream::UpstreamReply;
+use tracker_protocol::upstream::UpstreamReply;
+use tracker_protocol::{AnnounceRequest, Event};
 
 type Behaviour = dyn Fn(AnnounceRequest) -> LocalBoxFuture<'static, Result<UpstreamReply, ForwardError>> + Send + Sync;
 
@@ -38,11 +38,11 @@ impl Upstream {
         Self { behaviour: Arc::new(behaviour), asked: Arc::default() }
     }
 
-    pub(super) async fn announce(&self, ask: &Ask<'_>, time: Duration) -> Result<Answer, ForwardError> {
+    pub(super) async fn announce(&self, ask: &Ask<'_>, time: Duration) -> Result<UpstreamAnswer, ForwardError> {
         self.asked.lock().push(ask.request.clone());
         let reply = timeout(time, (self.behaviour)(ask.request.clone())).await.unwrap_or(Err(ForwardError::Timeout))?;
         let from = SocketAddr::from(([192, 0, 2, 1], 80));
-        Ok(Answer { reply, from, teller: Teller::at(from.ip()) })
+        Ok(UpstreamAnswer { reply, from, teller: Teller::at(from.ip()) })
     }
 
     /// What it was asked so far.

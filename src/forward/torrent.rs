@@ -1,34 +1,38 @@
 //! One torrent as the upstream trackers know it through us: our clients, what each forwarder knows of them, and the peers
 //! that each forwarder gave.
 
+mod at_forwarder;
+mod occupancy;
+
 use std::collections::HashSet;
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::client::{Client, ClientKey, Counts};
+use self::at_forwarder::{AtForwarder, Waiter};
+use self::occupancy::{Occupancy, leave, take};
+use super::client::{ClientKey, Counts, ForwardedClient};
 use super::forwarder::{Exchange, Forwarder};
-use super::http::Along;
-use super::list::{Lists, Ours, UpstreamPeers};
-use super::queue::Source;
-use super::session::{Heard, Telling};
-use super::upstream::Answer;
-use super::{Generation, Known, Outbound, Wait};
-use crate::bittorrent::PeerId;
+use super::http::PassedHeaders;
+use super::list::{Ours, UpstreamPeers};
+use super::pending::{UpstreamLists, Wait};
+use super::queue::RequestSource;
+use super::session::{ExchangeOutcome, UpstreamEvent};
+use super::upstream::UpstreamAnswer;
+use super::{Generation, UpstreamAnnounce};
 use crate::cache::Weigh;
-use crate::wire::upstream::UpstreamReply;
+use tracker_protocol::PeerId;
+use tracker_protocol::upstream::UpstreamReply;
 
 /// Bytes that stand for one unit of weight.
-pub(super) const UNIT: usize = 64;
+pub(super) const UNIT: u32 = 64;
 
 /// What a torrent, its lists at one forwarder, a client and a session of that take at most but for the peers of the lists,
 /// in bytes.
@@ -58,13 +62,13 @@ pub(super) struct Torrent {
     /// Bytes of all these lists, so that a weight is known without a look at each.
     list_bytes: usize,
     /// Boxed, as a table has room for more than it holds.
-    clients: Map<ClientKey, Box<Client>>,
+    clients: Map<ClientKey, Box<ForwardedClient>>,
     /// Which id announces from an endpoint.
-    endpoints: Map<(IpAddr, NonZeroU16), Place<PeerId>>,
+    endpoints: Map<(IpAddr, NonZeroU16), Occupancy<PeerId>>,
     /// Where an id listens at an address.
-    homes: Map<(PeerId, IpAddr), Place<NonZeroU16>>,
+    homes: Map<(PeerId, IpAddr), Occupancy<NonZeroU16>>,
     /// Clients by source. Counted from when the torrent is full.
-    sources: Option<Box<Map<Source, usize>>>,
+    sources: Option<Box<Map<RequestSource, usize>>>,
 }
 
 impl Default for Torrent {
@@ -83,49 +87,6 @@ impl Default for Torrent {
     }
 }
 
-/// A place that one client has at a time as a rule, and which others had before.
-#[derive(Debug)]
-struct Place<T> {
-    current: T,
-    /// The latest of those that were replaced.
-    replaced: Option<Box<SmallVec<[T; 4]>>>,
-    /// Whether several have it at once, as one that was replaced has come back: clients behind a NAT with one port, or two
-    /// programs under one id. From then on none replaces another.
-    is_shared: bool,
-}
-
-impl<T: Copy + PartialEq> Place<T> {
-    /// Those that are remembered as replaced.
-    const REMEMBERED: usize = 8;
-
-    fn new(current: T) -> Self {
-        Self { current, replaced: None, is_shared: false }
-    }
-
-    /// Another one has the place. Returns whom it replaces.
-    fn take(&mut self, newcomer: T) -> Option<T> {
-        if self.current == newcomer {
-            return None;
-        }
-        let replaced = self.replaced.get_or_insert_default();
-        self.is_shared |= replaced.contains(&newcomer);
-        if !replaced.contains(&self.current) {
-            if replaced.len() == Self::REMEMBERED {
-                replaced.remove(0);
-            }
-            replaced.push(self.current);
-        }
-        let old = std::mem::replace(&mut self.current, newcomer);
-        (!self.is_shared).then_some(old)
-    }
-
-    /// Whoever may have it.
-    fn all(&self) -> impl Iterator<Item = T> + '_ {
-        let others = self.replaced.iter().flat_map(|replaced| replaced.iter().copied());
-        std::iter::once(self.current).chain(others.filter(|&other| self.is_shared && other != self.current))
-    }
-}
-
 /// The peers of all forwarders in one list each, as long as nothing has changed: nearly every announce is answered from
 /// here.
 #[derive(Debug, Default)]
@@ -136,58 +97,11 @@ struct Combined {
     lists: [Option<Arc<UpstreamPeers>>; 2],
 }
 
-/// The torrent at one forwarder.
-#[derive(Debug)]
-struct AtForwarder {
-    forwarder: Arc<Forwarder>,
-    lists: Lists,
-    /// Exchanges that are to bring a list.
-    under_way: usize,
-    waiters: Vec<Waiter>,
-}
-
-/// An announce that waits for a list.
-#[derive(Debug)]
-struct Waiter {
-    /// The session whose exchange it waits for; another one's may be faster.
-    session: u64,
-    downloads: bool,
-    list: oneshot::Sender<Arc<UpstreamPeers>>,
-}
-
-impl AtForwarder {
-    fn new(forwarder: &Arc<Forwarder>) -> Self {
-        Self { forwarder: Arc::clone(forwarder), lists: Lists::default(), under_way: 0, waiters: Vec::new() }
-    }
-
-    /// Changes the lists, and keeps count of them.
-    fn change(&mut self, change: impl FnOnce(&mut Lists)) {
-        let before = self.lists.count();
-        change(&mut self.lists);
-        self.forwarder.count_lists(self.lists.count() - before);
-    }
-
-    /// A list has come: for all who wait for it.
-    fn put(&mut self, downloads: bool, list: &Arc<UpstreamPeers>) {
-        self.change(|lists| lists.put(downloads, Arc::clone(list)));
-        for waiter in self.waiters.extract_if(.., |waiter| waiter.downloads == downloads) {
-            // Whoever waited may have given up.
-            let _ = waiter.list.send(Arc::clone(list));
-        }
-    }
-}
-
-impl Drop for AtForwarder {
-    fn drop(&mut self) {
-        self.change(|lists| *lists = Lists::default());
-    }
-}
-
 /// What an announce brings about.
 #[derive(Default)]
-pub(super) struct Begun {
+pub(super) struct StartedExchanges {
     /// What is known already, of each forwarder if there is something to wait for, and of all together if there is not.
-    pub(super) known: Known,
+    pub(super) known: UpstreamLists,
     /// What has to be told now.
     pub(super) exchanges: Vec<Exchange>,
     /// What the announce may wait for.
@@ -202,18 +116,18 @@ impl Torrent {
         &mut self,
         generation: Generation,
         forwarders: &[Arc<Forwarder>],
-        outbound: &Outbound<'_>,
-        along: impl Fn() -> Along,
+        announce: &UpstreamAnnounce<'_>,
+        along: impl Fn() -> PassedHeaders,
         now: Instant,
-    ) -> Begun {
-        let request = outbound.request;
+    ) -> StartedExchanges {
+        let request = announce.request;
         let downloads = request.role().downloads();
         // Other peers cannot connect to a client without a port: an upstream has no use for it.
         let Some(port) = request.port else { return self.begun(generation, forwarders, downloads, now) };
         let key = ClientKey { peer_id: request.peer_id, port };
         let counts = match self.clients.get_mut(&key) {
             Some(client) => {
-                let counts = client.announces(outbound, now);
+                let counts = client.announces(announce, now);
                 if counts == Counts::Yes && client.is_quiet(generation, now) {
                     return self.begun(generation, forwarders, downloads, now);
                 }
@@ -221,10 +135,10 @@ impl Torrent {
             }
             None => Counts::NewHost,
         };
-        let mut begun = Begun::default();
+        let mut begun = StartedExchanges::default();
         let is_told = match counts {
             Counts::Yes => true,
-            Counts::NewHost => self.arrives(key, outbound, &along, now, &mut begun.exchanges),
+            Counts::NewHost => self.arrives(key, announce, &along, now, &mut begun.exchanges),
             Counts::No => false,
         };
         if !is_told {
@@ -233,17 +147,17 @@ impl Torrent {
         let blocked = self.blocked(key, now, &mut begun.exchanges);
         self.count(&begun.exchanges);
         let Some(client) = self.clients.get_mut(&key) else { return begun };
-        let mut headers: Option<Along> = None;
+        let mut headers: Option<PassedHeaders> = None;
         for forwarder in forwarders.iter().filter(|forwarder| forwarder.serves(request.info_hash)) {
             let at = find(&mut self.at, |at| Arc::ptr_eq(&at.forwarder, forwarder), || AtForwarder::new(forwarder));
-            let serial = client.session(forwarder, outbound.ip).map(|held| held.session.serial);
+            let serial = client.session(forwarder, announce.ip).map(|held| held.session.serial);
             let Some((at, serial)) = at.zip(serial) else { continue };
             begun.known.extend(at.lists.best(downloads, now).cloned());
             let cold = at.lists.exact(downloads, now).is_none();
             let mut waits = false;
             if !blocked.iter().any(|other| Arc::ptr_eq(other, forwarder)) && client.is_due(serial, now) {
                 if headers.is_none() {
-                    client.put_along(outbound.ip, headers.insert(along()).clone());
+                    client.put_along(announce.ip, headers.insert(along()).clone());
                 }
                 match client.begin(serial, self.serial, now) {
                     Some(Ok(exchange)) => {
@@ -273,37 +187,37 @@ impl Torrent {
     fn arrives(
         &mut self,
         key: ClientKey,
-        outbound: &Outbound<'_>,
-        along: impl Fn() -> Along,
+        announce: &UpstreamAnnounce<'_>,
+        along: impl Fn() -> PassedHeaders,
         now: Instant,
         out: &mut Vec<Exchange>,
     ) -> bool {
-        let ip = outbound.ip;
-        let has_a_host = |clients: &Map<ClientKey, Box<Client>>, other: &ClientKey| {
+        let ip = announce.ip;
+        let has_a_host = |clients: &Map<ClientKey, Box<ForwardedClient>>, other: &ClientKey| {
             clients.get(other).is_some_and(|client| client.speaks_for_itself_at(ip))
         };
         let occupant = self.endpoints.get(&(ip, key.port)).map(|place| place.current).filter(|&id| id != key.peer_id);
         let occupant = occupant.map(|peer_id| ClientKey { peer_id, port: key.port });
-        if outbound.is_claim && occupant.is_some_and(|other| has_a_host(&self.clients, &other)) {
+        if announce.is_claim && occupant.is_some_and(|other| has_a_host(&self.clients, &other)) {
             return false;
         }
         if let Some(client) = self.clients.get_mut(&key) {
-            client.arrives(outbound, along, now);
-        } else if self.make_room(Source::of(outbound.source)) {
-            let client = Client::new(key, outbound, along(), now);
+            client.arrives(announce, along, now);
+        } else if self.make_room(RequestSource::of(announce.source)) {
+            let client = ForwardedClient::new(key, announce, along(), now);
             self.count_source(client.source, 1);
             self.clients.insert(key, Box::new(client));
         } else {
             return false;
         }
         // Another retracker speaks for many clients from one address.
-        if outbound.via.hops() > 0 {
+        if announce.via.hops() > 0 {
             return true;
         }
         let ClientKey { peer_id, port } = key;
         let before = take(&mut self.endpoints, (ip, port), peer_id).map(|peer_id| ClientKey { peer_id, port });
         let moved = take(&mut self.homes, (peer_id, ip), port).map(|port| ClientKey { peer_id, port });
-        let moved = moved.filter(|from| !(outbound.is_claim && has_a_host(&self.clients, from)));
+        let moved = moved.filter(|from| !(announce.is_claim && has_a_host(&self.clients, from)));
         for old in [before, moved].into_iter().flatten() {
             self.depart(old, ip);
             self.replace(old, key, ip, now, out);
@@ -372,7 +286,7 @@ impl Torrent {
         client.hosts().iter().filter(|host| host.left.is_none()).for_each(|host| self.depart(key, host.ip));
     }
 
-    fn count_source(&mut self, source: Source, change: isize) {
+    fn count_source(&mut self, source: RequestSource, change: isize) {
         let Some(sources) = &mut self.sources else { return };
         let count = sources.entry(source).or_default();
         *count = count.saturating_add_signed(change);
@@ -384,7 +298,7 @@ impl Torrent {
 
     /// Whether there is room for another client of this source. If there is none, clients of the heaviest source give way,
     /// those first that no forwarder knows, then those that have been silent for longest.
-    fn make_room(&mut self, source: Source) -> bool {
+    fn make_room(&mut self, source: RequestSource) -> bool {
         if self.clients.len() < MAX_CLIENTS {
             return true;
         }
@@ -407,9 +321,19 @@ impl Torrent {
     }
 
     /// What there is for somebody of whom nothing has to be told.
-    fn begun(&mut self, generation: Generation, forwarders: &[Arc<Forwarder>], downloads: bool, now: Instant) -> Begun {
+    fn begun(
+        &mut self,
+        generation: Generation,
+        forwarders: &[Arc<Forwarder>],
+        downloads: bool,
+        now: Instant,
+    ) -> StartedExchanges {
         let known = self.known(generation, forwarders, downloads, now);
-        Begun { known: known.into_iter().collect(), pending: self.under_way > 0, ..Begun::default() }
+        StartedExchanges {
+            known: known.into_iter().collect(),
+            pending: self.under_way > 0,
+            ..StartedExchanges::default()
+        }
     }
 
     /// The peers of all these forwarders in one list.
@@ -429,7 +353,7 @@ impl Torrent {
         if combined.is_none() {
             let at = |forwarder: &Arc<Forwarder>| self.at.iter().find(|at| Arc::ptr_eq(&at.forwarder, forwarder));
             let lists = forwarders.iter().filter_map(at).filter_map(|at| at.lists.best(downloads, now).cloned());
-            let lists: Known = lists.collect();
+            let lists: UpstreamLists = lists.collect();
             *combined = (!lists.is_empty()).then(|| UpstreamPeers::combined(&lists));
             let known = combined.clone();
             self.weigh_lists();
@@ -443,19 +367,24 @@ impl Torrent {
         self.list_bytes = self.at.iter().map(|at| at.lists.size()).chain(combined).sum();
     }
 
-    /// A client leaves: it is signed off wherever it is known. `telling` counts who is still to be told.
-    pub(super) fn left(&mut self, outbound: &Outbound<'_>, telling: &TaskTracker, now: Instant) -> Vec<Exchange> {
+    /// A client leaves: it is signed off wherever it is known. `open_stops` counts who is still to be told.
+    pub(super) fn left(
+        &mut self,
+        announce: &UpstreamAnnounce<'_>,
+        open_stops: &TaskTracker,
+        now: Instant,
+    ) -> Vec<Exchange> {
         let mut exchanges = Vec::new();
-        let Outbound { request, ip, is_claim, .. } = *outbound;
+        let UpstreamAnnounce { request, ip, is_claim, .. } = *announce;
         let peer_id = request.peer_id;
         let home = self.homes.get(&(peer_id, ip));
         let ports: SmallVec<[NonZeroU16; 2]> = match request.port {
             Some(port) => std::iter::once(port).collect(),
-            None => home.into_iter().flat_map(Place::all).collect(),
+            None => home.into_iter().flat_map(Occupancy::all).collect(),
         };
         for key in ports.into_iter().map(|port| ClientKey { peer_id, port }) {
             let Some(client) = self.clients.get_mut(&key) else { continue };
-            if client.leaves(ip, Some((request, is_claim)), Some(telling), now) {
+            if client.leaves(ip, Some((request, is_claim)), Some(open_stops), now) {
                 // What cannot be told now is told by one of the next sweeps.
                 client.sign_off(self.serial, now, &mut exchanges);
                 let is_gone = client.is_gone();
@@ -486,7 +415,7 @@ impl Torrent {
     /// heard of it. What it has said in the meantime is told.
     pub(super) fn has_its_turn(&mut self, exchange: &mut Exchange) -> bool {
         if exchange.torrent != self.serial {
-            return exchange.telling == Telling::Stopped;
+            return exchange.event == UpstreamEvent::Stopped;
         }
         match self.clients.get(&exchange.client) {
             Some(client) => client.has_its_turn(exchange),
@@ -499,8 +428,8 @@ impl Torrent {
     pub(super) fn ended(
         &mut self,
         exchange: &Exchange,
-        heard: Heard,
-        answer: Option<(&Answer, &[IpAddr])>,
+        outcome: ExchangeOutcome,
+        answer: Option<(&UpstreamAnswer, &[IpAddr])>,
         now: Instant,
     ) -> Vec<Exchange> {
         let forwarder = &exchange.forwarder;
@@ -508,12 +437,13 @@ impl Torrent {
         if exchange.torrent != self.serial {
             return Vec::new();
         }
-        let list = answer.filter(|_| exchange.telling != Telling::Stopped).map(|(answer, addresses)| {
-            let interval = if let Heard::Taken { interval, .. } = heard { interval } else { Duration::ZERO };
+        let list = answer.filter(|_| exchange.event != UpstreamEvent::Stopped).map(|(answer, addresses)| {
+            let interval =
+                if let ExchangeOutcome::Taken { interval, .. } = outcome { interval } else { Duration::ZERO };
             let ours = self.ours(&answer.reply, addresses);
             Arc::new(UpstreamPeers::new(&answer.reply, interval, &ours, now))
         });
-        let next = self.session_ended(exchange, heard, now);
+        let next = self.session_ended(exchange, outcome, now);
         if let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, forwarder)) {
             let ended = usize::from(exchange.brings_a_list());
             debug_assert!(at.under_way >= ended && self.under_way >= at.under_way, "all that begin are counted");
@@ -532,10 +462,10 @@ impl Torrent {
     }
 
     /// What has to be told next of a client, or of one who has taken its place and waited for that.
-    fn session_ended(&mut self, exchange: &Exchange, heard: Heard, now: Instant) -> Vec<Exchange> {
+    fn session_ended(&mut self, exchange: &Exchange, outcome: ExchangeOutcome, now: Instant) -> Vec<Exchange> {
         let mut next = Vec::new();
         let Some(client) = self.clients.get_mut(&exchange.client) else { return next };
-        next.extend(client.ended(exchange.session, self.serial, heard, now));
+        next.extend(client.ended(exchange.session, self.serial, outcome, now));
         let is_told = !client.not_yet_told().any(|other| Arc::ptr_eq(other, &exchange.forwarder));
         let successor = client.before.filter(|_| is_told);
         if client.is_gone() {
@@ -596,36 +526,6 @@ impl Torrent {
     }
 }
 
-/// A newcomer has a place. Returns whom it replaces.
-fn take<K: Eq + Hash, T: Copy + PartialEq>(places: &mut Map<K, Place<T>>, at: K, newcomer: T) -> Option<T> {
-    match places.entry(at) {
-        Entry::Occupied(place) => place.into_mut().take(newcomer),
-        Entry::Vacant(new) => {
-            new.insert(Place::new(newcomer));
-            None
-        }
-    }
-}
-
-/// One that had a place has left, if it has it still. Another one has it that shares it and is here; if there is none, the place
-/// is forgotten.
-fn leave<K: Eq + Hash, T: Copy + PartialEq>(
-    places: &mut Map<K, Place<T>>,
-    at: K,
-    leaver: T,
-    is_here: impl Fn(T) -> bool,
-) {
-    let Entry::Occupied(mut entry) = places.entry(at) else { return };
-    let place = entry.get_mut();
-    if place.current == leaver {
-        let next = place.all().find(|&other| other != leaver && is_here(other));
-        match next {
-            Some(other) => place.current = other,
-            None => drop(entry.remove()),
-        }
-    }
-}
-
 /// The element that is looked for, new if there is none.
 fn find<T>(all: &mut Vec<T>, is_it: impl Fn(&T) -> bool, new: impl FnOnce() -> T) -> Option<&mut T> {
     if !all.iter().any(&is_it) {
@@ -640,6 +540,6 @@ impl Weigh for Torrent {
     fn weight(&self) -> u32 {
         let clients = self.clients.len() * (CLIENT + self.at.len() * SESSION);
         let bytes = TORRENT + self.at.len() * AT_FORWARDER + clients + self.list_bytes;
-        u32::try_from(bytes / UNIT).unwrap_or(u32::MAX)
+        u32::try_from(bytes).unwrap_or(u32::MAX) / UNIT
     }
 }

@@ -21,10 +21,10 @@ use url::Url;
 use super::error::{ForwardError, is_shortage};
 use super::own::Teller;
 use super::resolve::Resolver;
-use super::upstream::{Answer, Ask};
+use super::upstream::{Ask, UpstreamAnswer};
 use super::uri::{Secrets, host_and_port};
-use crate::wire::udp::{self, Announce, ConnectionId, ResponseError, TransactionId};
-use crate::wire::upstream::{Retry, UpstreamReply};
+use tracker_protocol::udp::{self, Announce, ConnectionId, ResponseError, TransactionId};
+use tracker_protocol::upstream::{Retry, UpstreamReply};
 
 /// No exchange takes as long. It keeps sums with the time from overflowing.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
@@ -93,10 +93,10 @@ impl UdpUpstream {
     /// sent again.
     ///
     /// The future must be polled within a tokio `LocalSet`, always on the same thread: there the sockets are read.
-    pub(super) async fn announce(&self, ask: &Ask<'_>, timeout: Duration) -> Result<Answer, ForwardError> {
+    pub(super) async fn announce(&self, ask: &Ask<'_>, timeout: Duration) -> Result<UpstreamAnswer, ForwardError> {
         let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
         let exchange = async {
-            let addresses = self.resolver.usual(&self.place).await?;
+            let addresses = self.resolver.addresses(&self.place).await?;
             self.ask_in_turn(ask, addresses, deadline).await
         };
         timeout_at(deadline, exchange).await.unwrap_or(Err(ForwardError::Timeout))
@@ -108,7 +108,7 @@ impl UdpUpstream {
         ask: &Ask<'_>,
         mut addresses: Vec<SocketAddr>,
         deadline: Instant,
-    ) -> Result<Answer, ForwardError> {
+    ) -> Result<UpstreamAnswer, ForwardError> {
         if matches!(ask.ip, Some(IpAddr::V4(_))) {
             // Only over IPv4 can it be told.
             addresses.sort_by_key(SocketAddr::is_ipv6);
@@ -121,7 +121,7 @@ impl UdpUpstream {
             let error = match timeout(share, self.ask(ask, address)).await {
                 Ok(Ok(reply)) => {
                     self.resolver.answered(address);
-                    return Ok(Answer { reply, from: address, teller: Teller::at(address.ip()) });
+                    return Ok(UpstreamAnswer { reply, from: address, teller: Teller::at(address.ip()) });
                 }
                 Ok(Err(error @ (ForwardError::Connect(_) | ForwardError::Local(_)))) => error,
                 Ok(Err(error)) => return Err(error),
@@ -236,7 +236,7 @@ fn waits() -> impl Iterator<Item = Duration> {
 struct Link {
     address: SocketAddr,
     socket: Arc<UdpSocket>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<PendingRequests>,
     id: Mutex<Option<Kept>>,
     opened: Instant,
     _reader: AbortOnDropHandle<()>,
@@ -254,12 +254,12 @@ type Response = Result<Vec<u8>, ForwardError>;
 
 /// Who waits for which response. Gone once it was used.
 #[derive(Default)]
-struct Waiting(Mutex<HashMap<TransactionId, Option<oneshot::Sender<Response>>>>);
+struct PendingRequests(Mutex<HashMap<TransactionId, Option<oneshot::Sender<Response>>>>);
 
 impl Link {
     fn new(address: SocketAddr) -> io::Result<Self> {
         let socket = Arc::new(bind(address)?);
-        let waiting = Arc::<Waiting>::default();
+        let waiting = Arc::<PendingRequests>::default();
         let reader = spawn_local(read(Arc::clone(&socket), Arc::clone(&waiting)));
         let (id, opened) = (Mutex::default(), Instant::now());
         Ok(Self { address, socket, waiting, id, opened, _reader: AbortOnDropHandle::new(reader) })
@@ -325,7 +325,7 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// Hands out responses for as long as the socket lasts.
-async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>) {
+async fn read(socket: Arc<UdpSocket>, waiting: Arc<PendingRequests>) {
     let mut buffer = vec![0; BUFFER];
     loop {
         match socket.recv(&mut buffer).await {
@@ -338,15 +338,15 @@ async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>) {
     }
 }
 
-impl Waiting {
+impl PendingRequests {
     /// A place to wait for an answer. Its transaction id is the system's, so that it cannot be guessed from earlier ones.
-    fn place(&self) -> Result<Place<'_>, ForwardError> {
+    fn place(&self) -> Result<PendingRequest<'_>, ForwardError> {
         let (sender, response) = oneshot::channel();
         loop {
             let transaction = TransactionId(getrandom::u32().map_err(|error| ForwardError::Local(error.to_string()))?);
             if let Entry::Vacant(entry) = self.0.lock().entry(transaction) {
                 entry.insert(Some(sender));
-                return Ok(Place { all: self, transaction, response });
+                return Ok(PendingRequest { all: self, transaction, response });
             }
         }
     }
@@ -369,13 +369,13 @@ impl Waiting {
 }
 
 /// A place among those who wait, given up when the wait ends, however it does.
-struct Place<'a> {
-    all: &'a Waiting,
+struct PendingRequest<'a> {
+    all: &'a PendingRequests,
     transaction: TransactionId,
     response: oneshot::Receiver<Response>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         self.all.0.lock().remove(&self.transaction);
     }

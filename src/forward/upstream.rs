@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::context::ExchangeContext;
 use super::error::ForwardError;
-use super::http::{Along, HttpUpstream};
+use super::http::{HttpUpstream, PassedHeaders};
 use super::own::Teller;
 use super::udp::UdpUpstream;
 use super::{AnnouncedIp, ForwarderOptions};
-use crate::bittorrent::AnnounceRequest;
-use crate::wire::upstream::{self, UpstreamReply};
+use tracker_protocol::AnnounceRequest;
+use tracker_protocol::upstream::{self, UpstreamReply};
 
 /// One announce as it goes to an upstream tracker.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +25,12 @@ pub(super) struct Ask<'a> {
     /// What it gave with its last reply, to be sent back. Over HTTP only.
     pub(super) tracker_id: Option<&'a [u8]>,
     /// Headers; over UDP `Via` alone.
-    pub(super) along: &'a Along,
+    pub(super) along: &'a PassedHeaders,
 }
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct UpstreamAnswer {
     /// The reply.
     pub(super) reply: UpstreamReply,
     /// The address that gave it; a proxy's, if one stands between.
@@ -95,7 +95,7 @@ impl Upstream {
 
     /// Sends one announce, once there is room for one more exchange, and reads the reply. `timeout` covers everything but
     /// that wait.
-    pub(super) async fn announce(&self, ask: &Ask<'_>, timeout: Duration) -> Result<Answer, ForwardError> {
+    pub(super) async fn announce(&self, ask: &Ask<'_>, timeout: Duration) -> Result<UpstreamAnswer, ForwardError> {
         let _permit = self.context.permit(timeout).await?;
         let answered = match &self.speaks {
             Protocol::Http(http) => {

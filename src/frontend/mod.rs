@@ -2,6 +2,7 @@
 //! there.
 
 pub mod admin;
+mod announce;
 pub mod client_address;
 pub mod connections;
 pub mod descriptors;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::wire::proxy_protocol;
+use tracker_protocol::proxy_protocol;
 
 /// How long a proxy may take to send its header. It sends it at once.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a connection begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub struct Opening {
 ///
 /// # Errors
 /// The stream ends or fails, what it begins with is no header (`InvalidData`), or the header is not there after
-/// [`PATIENCE`] (`TimedOut`).
+/// [`HEADER_TIMEOUT`] (`TimedOut`).
 pub async fn open(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Opening> {
-    let opening = tokio::time::timeout(PATIENCE, read(stream)).await;
+    let opening = tokio::time::timeout(HEADER_TIMEOUT, read(stream)).await;
     opening.unwrap_or_else(|_late| Err(io::Error::new(io::ErrorKind::TimedOut, "its PROXY protocol header is late")))
 }
 
@@ -46,61 +46,4 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Opening> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::AsyncWriteExt;
-    use tokio::time::Instant;
-
-    const HEADER: &[u8] = b"PROXY TCP4 203.0.113.5 10.0.0.1 6881 80\r\n";
-
-    #[tokio::test]
-    async fn the_header_comes_off_and_what_follows_stays() {
-        for piece in [1, 7, HEADER.len() - 1, 1000] {
-            let sent = [HEADER, b"GET / HTTP/1.1\r\n"].concat();
-            let (mut proxy, mut stream) = tokio::io::duplex(4096);
-            let writer = async {
-                for piece in sent.chunks(piece) {
-                    proxy.write_all(piece).await.unwrap();
-                    tokio::task::yield_now().await;
-                }
-                drop(proxy);
-            };
-            let reader = async {
-                let Opening { source, mut rest } = open(&mut stream).await.unwrap();
-                assert_eq!(source, Some("203.0.113.5:6881".parse().unwrap()));
-                stream.read_to_end(&mut rest).await.unwrap();
-                assert_eq!(rest, b"GET / HTTP/1.1\r\n", "in pieces of {piece}");
-            };
-            tokio::join!(writer, reader);
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_no_header_ends_it() {
-        for (sent, kind) in [
-            (&b"GET / HTTP/1.1\r\n"[..], io::ErrorKind::InvalidData),
-            (&[b'\r'; 1000], io::ErrorKind::InvalidData),
-            (&HEADER[..20], io::ErrorKind::UnexpectedEof),
-            (b"", io::ErrorKind::UnexpectedEof),
-        ] {
-            assert_eq!(open(&mut &sent[..]).await.unwrap_err().kind(), kind, "{}", sent.escape_ascii());
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_drips_is_cut_off() {
-        let (mut proxy, mut stream) = tokio::io::duplex(4096);
-        let start = Instant::now();
-        let drip = async {
-            for byte in [b"PROXY UNKNOWN ", &[b'x'; 80][..]].concat() {
-                proxy.write_all(&[byte]).await.unwrap();
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        };
-        tokio::select! {
-            opening = open(&mut stream) => assert_eq!(opening.unwrap_err().kind(), io::ErrorKind::TimedOut),
-            () = drip => panic!("it was listened to"),
-        }
-        assert_eq!(start.elapsed(), PATIENCE);
-    }
-}
+mod tests;

@@ -16,14 +16,13 @@ use tokio::task::{JoinSet, LocalSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use super::client_address::Source;
+use super::client_address::Remote;
 use super::connections::{Holder, Idle, Open};
-use super::http::front::{self, Fresh, Worker, holder};
+use super::http::fast_path::{self, Fresh, Worker, holder};
 use super::http::pages::Pages;
 use super::http::socket::{Listener, Socket};
-use super::listen::{Bound, Listening, SocketFile};
+use super::listen::{Bound, Listening, SocketFile, UdpListener};
 use super::proxied::{self, Opening};
-use super::udp::UdpListener;
 use super::{Context, udp};
 
 /// How long requests under way may take to finish once the process is told to stop.
@@ -42,14 +41,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 
 /// True once the process is told to stop.
-pub type Stop = watch::Receiver<bool>;
+pub type StopReceiver = watch::Receiver<bool>;
 
 /// Starts the workers. Each ends within [`DRAIN`] of `stop`.
 pub fn start(
     listening: Vec<Listening>,
     workers: usize,
     context: &Arc<Context>,
-    stop: &Stop,
+    stop: &StopReceiver,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let mut sockets: Vec<Sockets> = (0..workers).map(|_| Sockets::default()).collect();
     for Listening { bound, proxied } in listening {
@@ -86,7 +85,7 @@ struct Sockets {
     udp: Vec<(UdpListener, bool)>,
 }
 
-async fn work(sockets: Sockets, context: Arc<Context>, stop: Stop) {
+async fn work(sockets: Sockets, context: Arc<Context>, stop: StopReceiver) {
     let Some(pages) = Pages::new(&context).await else {
         return log::error!("a worker could not set up its routes");
     };
@@ -207,7 +206,7 @@ impl Front {
             let _ = if proxied {
                 Box::pin(serve_proxied(socket, source, open, &worker)).await
             } else {
-                front::serve(Fresh { socket, source: Source::new(source), unread: Vec::new(), open }, &worker).await
+                fast_path::serve(Fresh { socket, source: Remote::new(source), unread: Vec::new(), open }, &worker).await
             };
         });
     }
@@ -221,12 +220,12 @@ async fn serve_proxied(
     worker: &Worker,
 ) -> io::Result<()> {
     let rule = &worker.context.client_address;
-    let proxy = Source::new(address);
+    let proxy = Remote::new(address);
     let holder = if rule.is_believed(proxy) { Holder::Proxy } else { holder(rule, proxy) };
     let opening = open.unless_it_gives_way(holder, Idle::Asked, proxied::open(&mut socket)).await?;
     open.leave();
     let Opening { source: named, rest } = opening.inspect_err(|error| rule.tell_without_header(proxy, error))?;
-    front::serve(Fresh { socket, source: rule.behind(address, named), unread: rest, open }, worker).await
+    fast_path::serve(Fresh { socket, source: rule.behind(address, named), unread: rest, open }, worker).await
 }
 
 /// Whether a connection could not be accepted because the client has given up already.

@@ -28,9 +28,9 @@ pub struct ConnectionMetrics {
 impl ConnectionMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let open = Gauge::default();
-        let shed = Family::<ReasonLabels, Counter>::default();
-        let refused = Family::<ReasonLabels, Counter>::default();
-        let of = |family: &Family<ReasonLabels, Counter>, reason| family.get_or_create_owned(&ReasonLabels { reason });
+        let shed = Family::<ShedReason, Counter>::default();
+        let refused = Family::<ShedReason, Counter>::default();
+        let of = |family: &Family<ShedReason, Counter>, reason| family.get_or_create_owned(&ShedReason { reason });
         let metrics = Self {
             open: open.clone(),
             shed_full: of(&shed, "full"),
@@ -52,6 +52,6 @@ impl ConnectionMetrics {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReasonLabels {
+struct ShedReason {
     reason: &'static str,
 }

@@ -25,8 +25,8 @@ pub struct UdpMetrics {
 impl UdpMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let connects = Counter::default();
-        let errors = Family::<ReasonLabels, Counter>::default();
-        let of = |reason| errors.get_or_create_owned(&ReasonLabels { reason });
+        let errors = Family::<DropReason, Counter>::default();
+        let of = |reason| errors.get_or_create_owned(&DropReason { reason });
         let metrics = Self {
             connects: connects.clone(),
             malformed: of("malformed"),
@@ -42,6 +42,6 @@ impl UdpMetrics {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReasonLabels {
+struct DropReason {
     reason: &'static str,
 }

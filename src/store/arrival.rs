@@ -2,11 +2,11 @@
 
 use super::Pace;
 use super::client_id::ClientId;
-use super::entry::{Entry, Kind, Spot, Word};
+use super::entry::{Entry, PeerKey, PeerState, Word};
 use super::peers::Peers;
-use super::shard::Change;
+use super::shard::CountDelta;
 use super::swarm::Present;
-use crate::bittorrent::{Ip, Role};
+use tracker_protocol::{Ip, Role};
 
 /// A long list is searched for endpoints that have fallen silent by one of so many announces.
 const RARELY: u8 = 16;
@@ -38,7 +38,7 @@ pub(super) fn succeed<A: Ip, B: Ip>(
     own: &mut Peers<A>,
     other: Option<&mut Peers<B>>,
     id: ClientId,
-    change: &mut Change<'_>,
+    change: &mut CountDelta<'_>,
 ) {
     let has = own.succeed(id, true, |gone| change.gone(gone));
     if let Some(other) = other {
@@ -50,10 +50,10 @@ impl Arriving<'_> {
     /// Records the peer in the list of its family, of which the other may have addresses of the same client, too.
     pub(super) fn join<A: Ip, B: Ip>(
         &self,
-        spot: Spot<A>,
+        spot: PeerKey<A>,
         own: &mut Peers<A>,
         mut other: Option<&mut Peers<B>>,
-        change: &mut Change<'_>,
+        change: &mut CountDelta<'_>,
     ) -> Arrival {
         let &Self { present, id, claim, .. } = self;
         let mut arrival = Arrival { is_recorded: true, ..Arrival::default() };
@@ -88,9 +88,9 @@ impl Arriving<'_> {
         arrival
     }
 
-    fn entry<A: Ip>(&self, spot: Spot<A>, is_second: bool, pace: Pace) -> Entry<A> {
+    fn entry<A: Ip>(&self, spot: PeerKey<A>, is_second: bool, pace: Pace) -> Entry<A> {
         let word = self.claim.map_or(Word::Own(pace), Word::Claim);
-        Entry::new(spot, self.id, Kind::new(self.role, is_second), word, self.present.now)
+        Entry::new(spot, self.id, PeerState::new(self.role, is_second), word, self.present.now)
     }
 
     /// The same client has announced from the same endpoint before.
@@ -99,7 +99,7 @@ impl Arriving<'_> {
         at: usize,
         old: &Entry<A>,
         own: &mut Peers<A>,
-        change: &mut Change<'_>,
+        change: &mut CountDelta<'_>,
         arrival: &mut Arrival,
     ) {
         let Present { now, rhythm, .. } = self.present;
@@ -121,11 +121,11 @@ impl Arriving<'_> {
     /// how long before the announce the endpoint announced last. Costs nothing where nobody has several.
     fn settle<A: Ip, B: Ip>(
         &self,
-        spot: Spot<A>,
+        spot: PeerKey<A>,
         gap: Option<u16>,
         own: &mut Peers<A>,
         mut other: Option<&mut Peers<B>>,
-        change: &mut Change<'_>,
+        change: &mut CountDelta<'_>,
         arrival: &mut Arrival,
     ) {
         let other_has = other.as_ref().is_some_and(|other| other.has_seconds());

@@ -9,9 +9,9 @@ use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
-use super::index::SEED;
-use super::{Lifetime, Tick};
-use crate::bittorrent::PeerId;
+use super::{Tick, TtlTicks};
+use crate::hash::SEED;
+use tracker_protocol::PeerId;
 
 /// Beginnings that are remembered, so that ids made up at random cannot fill the memory. It is far more than there are
 /// programs and versions.
@@ -73,7 +73,7 @@ impl Prefixes {
 
     /// Forgets beginnings that nobody has announced for so long that no peer is left that has them. To be called at least
     /// once in a lifetime; looks at a few thousand at most.
-    pub(super) fn age(&mut self, now: Tick, life: Lifetime) {
+    pub(super) fn age(&mut self, now: Tick, life: TtlTicks) {
         for (number, prefix) in (0..).zip(&mut self.known) {
             if prefix.used.is_some_and(|used| life.is_over(now.since(used))) {
                 prefix.used = None;
@@ -129,6 +129,7 @@ impl Prefixes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Ttl;
     use proptest::prelude::*;
 
     proptest! {
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn beginnings_that_nobody_has_any_more_make_room_for_others() {
-        let life = Lifetime { ticks: 100, tick: 1 };
+        let life = TtlTicks::new(Ttl::from_tenths(100));
         let mut prefixes = Prefixes::default();
         let id = |n: u32| {
             let mut id = [7; 20];

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Action, Announcement, Moment, Picked, Store, StoreOptions};
-use crate::bittorrent::{ExternalAddress, InfoHash, PeerId, PeerLists, Place, Role, SwarmCounts, Views, Zone};
+use super::{Action, Announcement, Selection, Store, StoreOptions};
+use crate::clock::Timestamp;
+use crate::topology::{ExternalAddress, Topology, Zone, ZonedIp};
+use tracker_protocol::{InfoHash, PeerId, PeerLists, Role, SwarmCounts};
 
 const AGE: Duration = Duration::from_mins(10);
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -22,16 +24,16 @@ fn store_of(max_peers: u64) -> Store {
 }
 
 /// In no zone.
-fn somewhere(ip: impl Into<IpAddr>) -> Place {
-    Place { ip: ip.into(), zone: None }
+fn somewhere(ip: impl Into<IpAddr>) -> ZonedIp {
+    ZonedIp { ip: ip.into(), zone: None }
 }
 
-fn announce(store: &Store, now: Moment, info_hash: InfoHash, announcement: &Announcement) -> Picked {
-    store.announce(now, &Views::default(), info_hash, announcement)
+fn announce(store: &Store, now: Timestamp, info_hash: InfoHash, announcement: &Announcement) -> Selection {
+    store.announce(now, &Topology::default(), info_hash, announcement)
 }
 
-fn at(seconds: u64) -> Moment {
-    Moment::after(Duration::from_secs(seconds))
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::after(Duration::from_secs(seconds))
 }
 
 fn hash(n: u32) -> InfoHash {
@@ -63,7 +65,7 @@ fn seed(address: &str) -> Announcement {
     Announcement { role: Role::Seed, ..from(address) }
 }
 
-fn told(picked: &Picked) -> HashSet<String> {
+fn told(picked: &Selection) -> HashSet<String> {
     let PeerLists { v4, v6 } = &picked.peers;
     let v4 = v4.iter().map(|peer| SocketAddr::from(peer.endpoint).to_string());
     v4.chain(v6.iter().map(|peer| SocketAddr::from(peer.endpoint).to_string())).collect()
@@ -137,7 +139,7 @@ fn the_own_subnet_comes_first_and_the_rest_behind_it() {
     }
     let neighbours = ["10.0.7.1:1", "10.0.7.2:1", "10.0.7.3:1"];
     neighbours.iter().for_each(|neighbour| drop(announce(&store, at(0), hash(1), &from(neighbour))));
-    let first = |picked: &Picked| {
+    let first = |picked: &Selection| {
         let v4 = picked.peers.v4.iter().map(|peer| peer.endpoint.ip.to_string());
         v4.take_while(|ip| ip.starts_with("10.0.7.")).count()
     };
@@ -152,7 +154,7 @@ fn the_own_subnet_comes_first_and_the_rest_behind_it() {
 }
 
 /// Two sites that use the same private network. The other one's router is seen where its announces come from.
-fn two_sites() -> Views {
+fn two_sites() -> Topology {
     let zone = |name: &str, networks: &[&str], external: [u8; 4]| Zone {
         name: name.to_owned(),
         networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
@@ -160,18 +162,18 @@ fn two_sites() -> Views {
     };
     let here = zone("here", &["192.168.0.0/16"], [203, 0, 113, 1]);
     let there = zone("there", &["192.168.0.0/16", "10.99.0.1/32"], [203, 0, 113, 2]);
-    Views::new(&[here, there], ExternalAddress::default())
+    Topology::new(&[here, there], ExternalAddress::default())
 }
 
 #[test]
 fn the_own_zone_comes_first_and_sites_with_the_same_network_are_two() {
-    let (store, views) = (store(), two_sites());
+    let (store, topology) = (store(), two_sites());
     let from_zone = |router: &str, address: &str| {
         let announcement = from(address);
-        let place = views.place_seen_from(announcement.place.ip, router.parse().unwrap());
+        let place = topology.locate(announcement.place.ip, router.parse().unwrap());
         Announcement { place, peer_id: from(&format!("{router}:1")).peer_id, ..announcement }
     };
-    let announce = |announcement: &Announcement| store.announce(at(0), &views, hash(1), announcement);
+    let announce = |announcement: &Announcement| store.announce(at(0), &topology, hash(1), announcement);
     let (here, there) = ("192.168.0.1", "10.99.0.1");
     announce(&Announcement { peer_id: from("1.1.1.1:1").peer_id, ..from_zone(here, "192.168.1.5:1") });
     announce(&Announcement { peer_id: from("2.2.2.2:2").peer_id, ..from_zone(there, "192.168.1.5:1") });
@@ -179,7 +181,8 @@ fn the_own_zone_comes_first_and_sites_with_the_same_network_are_two() {
     (1..=200).for_each(|n| drop(announce(&from(&format!("198.51.100.{n}:1")))));
     assert_eq!(store.scrape(at(0), hash(1)).incomplete, 203);
 
-    let first = |asks: &Announcement| told(&Picked { peers: head(&announce(asks).peers, 2), ..Picked::default() });
+    let first =
+        |asks: &Announcement| told(&Selection { peers: head(&announce(asks).peers, 2), ..Selection::default() });
     let asks = Announcement { port: None, ..from_zone(there, "192.168.200.9:1") };
     assert_eq!(first(&asks), set(["192.168.1.5:1", "192.168.1.6:1"]));
     // One of the two there: their router forwards the port to one of them only.
@@ -259,8 +262,8 @@ fn a_client_on_both_families_counts_once() {
         assert_eq!(counts(&done(&v6)), (0, 1, 1), "a leecher, as its first address says");
         assert_eq!(counts(&done(&v4)), (1, 0, 1), "one download");
         assert_eq!(counts(&done(&v6)), (1, 0, 1));
-        let census: i64 = store.totals().peers.iter().flatten().sum();
-        assert_eq!(census, i64::from(others) + 2, "addresses by family");
+        let peer_counts: i64 = store.totals().peers.iter().flatten().sum();
+        assert_eq!(peer_counts, i64::from(others) + 2, "addresses by family");
     }
 }
 
@@ -374,8 +377,8 @@ fn claimed(peer: &Announcement, source: &str) -> Announcement {
 }
 
 /// What a client that comes by is told.
-fn seen(store: &Store, now: Moment, asks: &str) -> HashSet<String> {
-    told(&announce(store, now, hash(1), &Announcement { action: Action::Look, ..from(asks) }))
+fn seen(store: &Store, now: Timestamp, asks: &str) -> HashSet<String> {
+    told(&announce(store, now, hash(1), &Announcement { action: Action::Peek, ..from(asks) }))
 }
 
 #[test]
@@ -438,7 +441,7 @@ fn one_who_takes_the_id_of_another_hides_himself() {
             announce(&store, at(seconds), hash(1), &victim);
         }
         announce(&store, at(seconds), hash(1), &thief);
-        let asks = Announcement { want: 1, role: Role::Seed, action: Action::Look, ..from("10.0.0.1:1") };
+        let asks = Announcement { want: 1, role: Role::Seed, action: Action::Peek, ..from("10.0.0.1:1") };
         assert_eq!(told(&announce(&store, at(seconds), hash(1), &asks)), set(["192.168.1.5:1"]), "after {seconds} s");
     }
 }
@@ -482,19 +485,20 @@ fn what_is_claimed_can_be_claimed_gone() {
 
 #[test]
 fn a_stop_ends_nothing_at_another_address_or_in_another_zone() {
-    let (store, views) = (store(), two_sites());
+    let (store, topology) = (store(), two_sites());
     let victim = from("192.168.1.5:1");
-    let place = views.place_seen_from(victim.place.ip, victim.place.ip);
+    let place = topology.locate(victim.place.ip, victim.place.ip);
     let victim = Announcement { place, ..victim };
-    store.announce(at(0), &views, hash(1), &victim);
-    let there = views.place_seen_from(victim.place.ip, "10.99.0.1".parse().unwrap());
-    for place in [there, views.place("192.168.1.6".parse().unwrap()), views.place("203.0.113.9".parse().unwrap())] {
+    store.announce(at(0), &topology, hash(1), &victim);
+    let there = topology.locate(victim.place.ip, "10.99.0.1".parse().unwrap());
+    for place in [there, topology.place("192.168.1.6".parse().unwrap()), topology.place("203.0.113.9".parse().unwrap())]
+    {
         for port in [None, victim.port] {
             let stop = Announcement { place, port, ..leave(&victim) };
-            assert_eq!(store.announce(at(1), &views, hash(1), &stop).counts.incomplete, 1);
+            assert_eq!(store.announce(at(1), &topology, hash(1), &stop).counts.incomplete, 1);
         }
     }
-    assert_eq!(store.announce(at(1), &views, hash(1), &leave(&victim)).counts.incomplete, 0);
+    assert_eq!(store.announce(at(1), &topology, hash(1), &leave(&victim)).counts.incomplete, 0);
 }
 
 #[test]
@@ -559,14 +563,14 @@ fn two_clients_that_share_id_and_address_both_stay() {
 
 #[test]
 fn a_claimed_public_address_is_told_only_where_the_first_means_nothing() {
-    let (store, views) = (store(), Views::default());
+    let (store, topology) = (store(), Topology::default());
     let outside = Some(somewhere([45, 0, 113, 7]));
     let peer = Announcement { outside, ..from("192.168.1.5:6881") };
     let told_to = |asks: &str| {
-        told(&store.announce(at(1), &views, hash(1), &Announcement { action: Action::Look, ..from(asks) }))
+        told(&store.announce(at(1), &topology, hash(1), &Announcement { action: Action::Peek, ..from(asks) }))
     };
     for _ in 0..2 {
-        assert_eq!(store.announce(at(0), &views, hash(1), &peer).counts.incomplete, 1, "one client");
+        assert_eq!(store.announce(at(0), &topology, hash(1), &peer).counts.incomplete, 1, "one client");
         for inside in ["192.168.1.9:1", "10.0.0.1:1", "[fd00::1]:1", "127.0.0.1:1"] {
             assert_eq!(told_to(inside), set(["192.168.1.5:6881"]), "{inside}");
         }
@@ -617,7 +621,7 @@ fn claimed_clients_that_share_id_and_address_both_stay() {
 #[test]
 fn a_claimed_public_address_of_one_zone_is_told_in_others() {
     let store = store();
-    let views = Views::new(
+    let topology = Topology::new(
         &["192.168.1.0/24", "192.168.2.0/24"].map(|network| Zone {
             name: network.to_owned(),
             networks: vec![network.parse().unwrap()],
@@ -627,12 +631,12 @@ fn a_claimed_public_address_of_one_zone_is_told_in_others() {
     );
     let in_zone = |address: &str| {
         let announcement = from(address);
-        Announcement { place: views.place(announcement.place.ip), ..announcement }
+        Announcement { place: topology.place(announcement.place.ip), ..announcement }
     };
-    let peer = Announcement { outside: Some(views.place([45, 0, 113, 7].into())), ..in_zone("192.168.1.5:6881") };
-    store.announce(at(0), &views, hash(1), &peer);
+    let peer = Announcement { outside: Some(topology.place([45, 0, 113, 7].into())), ..in_zone("192.168.1.5:6881") };
+    store.announce(at(0), &topology, hash(1), &peer);
     let told_to = |asks: &str| {
-        told(&store.announce(at(0), &views, hash(1), &Announcement { action: Action::Look, ..in_zone(asks) }))
+        told(&store.announce(at(0), &topology, hash(1), &Announcement { action: Action::Peek, ..in_zone(asks) }))
     };
     assert_eq!(told_to("192.168.1.9:1"), set(["192.168.1.5:6881"]));
     assert_eq!(told_to("192.168.2.9:1"), set(["45.0.113.7:6881"]));
@@ -741,7 +745,7 @@ fn expired_peers_of_a_huge_swarm_are_not_told_even_when_it_was_just_swept() {
     }
     let asks = Announcement { port: None, want: 3_000, ..from("10.9.9.9:9") };
     assert_eq!(announce(&store, at(600), hash(1), &asks).peers.len(), 1_500);
-    let half_later = Moment::after(Duration::from_millis(600_500));
+    let half_later = Timestamp::after(Duration::from_millis(600_500));
     assert_eq!(announce(&store, half_later, hash(1), &asks).peers.len(), 1_500);
     assert_eq!(announce(&store, at(601), hash(1), &asks).peers.len(), 0);
 }
@@ -969,7 +973,7 @@ fn counts_stay_right_under_concurrent_announces_and_evictions() {
 }
 
 /// So many swarms of one peer each, of as many hosts or of one.
-fn legitimate(store: &Store, now: Moment, is_one_host: bool) {
+fn legitimate(store: &Store, now: Timestamp, is_one_host: bool) {
     for n in 0..300_u32 {
         announce(store, now, hash(n), &of_host(n, is_one_host));
     }
@@ -1055,7 +1059,7 @@ fn one_who_fills_swarms_with_endpoints_displaces_himself() {
                 announce(&store, at(1), hash(n % swarms), &Announcement { want: 0, ..of(n) });
             }
             for n in 0..300 {
-                let asks = Announcement { want: 1_000, action: Action::Look, ..from("10.9.9.9:9") };
+                let asks = Announcement { want: 1_000, action: Action::Peek, ..from("10.9.9.9:9") };
                 let is_told = told(&announce(&store, at(1), hash(n), &asks));
                 let of_host = of_host(n, false);
                 let address = SocketAddr::new(of_host.place.ip, of_host.port.unwrap().get()).to_string();

@@ -3,23 +3,24 @@
 use std::num::NonZeroU16;
 
 use super::client_id::ClientId;
-use super::weights::Source;
 use super::{Pace, Tick};
-use crate::bittorrent::address::Reach;
-use crate::bittorrent::{Endpoint, Ip, Role, ZoneId};
+use crate::eviction::Source;
+use crate::topology::ZoneId;
+use crate::topology::reach::Reach;
+use tracker_protocol::{Endpoint, Ip, Role};
 
 /// By what a peer is the same peer again. The zone is part of it because two sites may use the same private network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Spot<A> {
+pub(super) struct PeerKey<A> {
     pub(super) endpoint: Endpoint<A>,
     pub(super) zone: Option<ZoneId>,
 }
 
 /// What a peer is to its swarm, in the order in which a list has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Kind(u8);
+pub(super) struct PeerState(u8);
 
-impl Kind {
+impl PeerState {
     /// First addresses before second ones. Of the first: leechers, partial seeds, seeds. Of the second: seeds, partial seeds,
     /// leechers. So those that a client is told of, be it all or the leechers, stand together.
     pub(super) const ALL: [Self; 6] = [Self(0), Self(1), Self(2), Self(3), Self(4), Self(5)];
@@ -85,8 +86,8 @@ const PREFIX: u16 = (1 << ClientId::PREFIX_BITS) - 1;
 const CLAIMANT: u16 = 15;
 
 impl<A: Ip> Entry<A> {
-    pub(super) fn new(spot: Spot<A>, id: ClientId, kind: Kind, word: Word, seen: Tick) -> Self {
-        let Spot { endpoint: Endpoint { ip, port }, zone } = spot;
+    pub(super) fn new(spot: PeerKey<A>, id: ClientId, kind: PeerState, word: Word, seen: Tick) -> Self {
+        let PeerKey { endpoint: Endpoint { ip, port }, zone } = spot;
         let kind = u16::from(kind.0) << ClientId::PREFIX_BITS;
         let (state, tag) = match word {
             Word::Own(Pace(pace)) => (u16::from(pace) << Tick::BITS | seen.0, kind | id.prefix()),
@@ -118,16 +119,16 @@ impl<A: Ip> Entry<A> {
         Endpoint { ip: self.ip, port }
     }
 
-    pub(super) fn spot(&self) -> Spot<A> {
-        Spot { endpoint: self.endpoint(), zone: self.zone }
+    pub(super) fn spot(&self) -> PeerKey<A> {
+        PeerKey { endpoint: self.endpoint(), zone: self.zone }
     }
 
-    pub(super) fn is_at(&self, spot: Spot<A>) -> bool {
+    pub(super) fn is_at(&self, spot: PeerKey<A>) -> bool {
         self.ip == spot.endpoint.ip && self.port == spot.endpoint.port.get().to_ne_bytes() && self.zone == spot.zone
     }
 
     /// Whether it is at that address, at any port.
-    pub(super) fn is_beside(&self, spot: Spot<A>) -> bool {
+    pub(super) fn is_beside(&self, spot: PeerKey<A>) -> bool {
         self.ip == spot.endpoint.ip && self.zone == spot.zone
     }
 
@@ -141,8 +142,8 @@ impl<A: Ip> Entry<A> {
         if self.is_claimed() { CLAIMANT } else { 0 }
     }
 
-    pub(super) fn kind(&self) -> Kind {
-        Kind((self.tag() >> ClientId::PREFIX_BITS & KIND) as u8)
+    pub(super) fn kind(&self) -> PeerState {
+        PeerState((self.tag() >> ClientId::PREFIX_BITS & KIND) as u8)
     }
 
     pub(super) fn is_second(&self) -> bool {
@@ -180,11 +181,11 @@ impl<A: Ip> Entry<A> {
 #[cfg(test)]
 mod tests {
     use super::super::client_id::Prefixes;
-    use super::super::weights::CLAIMANTS;
     use super::*;
-    use crate::bittorrent::PeerId;
+    use crate::eviction::CLAIMANTS;
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
+    use tracker_protocol::PeerId;
 
     proptest! {
         #[test]
@@ -193,15 +194,15 @@ mod tests {
             seen in 0..=Tick::MASK, kind in 0..6_usize, id in any::<[u8; 20]>(), pace in 0..4_u8, by in 0..CLAIMANTS,
         ) {
             let zone = zone.and_then(|zone| ZoneId::nth(usize::from(zone)));
-            let spot = Spot { endpoint: Endpoint { ip, port }, zone };
-            let (kind, id) = (Kind::ALL[kind], Prefixes::default().shorten(PeerId(id), Tick(0), true));
+            let spot = PeerKey { endpoint: Endpoint { ip, port }, zone };
+            let (kind, id) = (PeerState::ALL[kind], Prefixes::default().shorten(PeerId(id), Tick(0), true));
             for (word, seen_again) in [(Word::Own(Pace(pace)), seen), (Word::Claim(by), seen & !15)] {
                 let entry = Entry::new(spot, id, kind, word, Tick(seen));
                 prop_assert_eq!((entry.spot(), entry.id(), entry.kind()), (spot, id, kind));
                 prop_assert_eq!((entry.word(), entry.seen()), (word, Tick(seen_again)));
                 prop_assert!(entry.is_of(id) && entry.is_claimed() == matches!(word, Word::Claim(_)));
             }
-            prop_assert_eq!(Kind::new(kind.role(), kind.is_second()), kind);
+            prop_assert_eq!(PeerState::new(kind.role(), kind.is_second()), kind);
         }
     }
 

@@ -1,16 +1,13 @@
 //! Where the peers of a long list stand: by where they listen, and by who they are.
 
 use std::hash::BuildHasher;
-use std::sync::LazyLock;
 
 use hashbrown::HashTable;
 
 use super::client_id::ClientId;
-use super::entry::{Entry, Spot};
-use crate::bittorrent::Ip;
-
-/// Endpoints and ids come from strangers, who must not be able to choose ones that collide: the seed is random per process.
-pub(super) static SEED: LazyLock<foldhash::fast::RandomState> = LazyLock::new(foldhash::fast::RandomState::default);
+use super::entry::{Entry, PeerKey};
+use crate::hash::SEED;
+use tracker_protocol::Ip;
 
 /// What a long list has besides.
 #[derive(Debug)]
@@ -48,7 +45,7 @@ impl Index {
         index
     }
 
-    pub(super) fn find<A: Ip>(&self, entries: &[Entry<A>], spot: Spot<A>) -> Option<usize> {
+    pub(super) fn find<A: Ip>(&self, entries: &[Entry<A>], spot: PeerKey<A>) -> Option<usize> {
         let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.is_at(spot));
         self.by_spot.find(SEED.hash_one(spot), is_it).map(|&at| at as usize)
     }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::shard::{Change, Key, Shard, hash};
+use super::shard::{CountDelta, Shard, SwarmKey, hash};
 use super::swarm::{Present, Victim};
-use super::weights::{Source, Weights};
-use super::{Action, Age, Announcement, Lifetime, Moment, Picked, Rhythm, Tick};
-use crate::bittorrent::{InfoHash, SwarmCounts, Views};
+use super::{Action, Announcement, Rhythm, Selection, Tick, TtlTicks};
+use crate::clock::{Timestamp, Ttl};
+use crate::eviction::{Search, Source, SourceWeights};
+use crate::topology::Topology;
+use tracker_protocol::{InfoHash, SwarmCounts};
 
 /// Locks, each for its share of the info-hashes: so many that workers rarely meet, and that no table is so large that it
 /// takes long to grow.
@@ -21,17 +23,8 @@ const ROUNDS: u32 = 16;
 /// It comes by at least once in so many calls, of which there is one a second.
 const LONGEST_ROUND: u64 = 60;
 
-/// Swarms that are looked at for somebody who can make room: enough of them, if there is one in them whose source is heavier
-/// than that of the newcomer, and at most.
-const ENOUGH: usize = 8;
-const MOST: usize = 32;
-
-/// Shards that are looked at for them at most.
+/// Shards that are searched at most for a peer that gives way.
 const SHARDS_LOOKED_AT: usize = 64;
-
-/// A source that has no more peers than this, nor than half of its fair share, is light: light sources are equals, because what
-/// is counted is not exact, and a client may have a few torrents.
-const LIGHT: u32 = 16;
 
 /// An announce makes no more room than it can have taken: for a swarm, a peer and its address for outsiders, and one more.
 const GROWTH: usize = 4;
@@ -52,9 +45,9 @@ pub struct StoreOptions {
 #[derive(Debug)]
 pub struct Store {
     shards: Box<[Mutex<Shard>; SHARDS]>,
-    life: Lifetime,
+    life: TtlTicks,
     rhythm: Rhythm,
-    weights: Weights,
+    weights: SourceWeights,
     capacity: i64,
     tally: Tally,
     /// Calls of [`Self::housekeep`] in which it comes by everywhere.
@@ -85,12 +78,12 @@ pub struct Totals {
 impl Store {
     /// An empty store.
     pub fn new(options: StoreOptions) -> Self {
-        let life = Lifetime::new(Age::new(options.peer_age));
+        let life = TtlTicks::new(Ttl::new(options.peer_age));
         Self {
             shards: Box::new(std::array::from_fn(|_| Mutex::default())),
             life,
             rhythm: Rhythm::new(options.announce_interval, life),
-            weights: Weights::new(),
+            weights: SourceWeights::new(),
             capacity: i64::try_from(options.max_peers).unwrap_or(i64::MAX),
             tally: Tally::default(),
             round: (options.peer_age / ROUNDS).as_secs().clamp(1, LONGEST_ROUND),
@@ -100,11 +93,17 @@ impl Store {
     }
 
     /// Carries out an announce and tells who else is in the swarm, as far as the announcer reaches them.
-    pub fn announce(&self, now: Moment, views: &Views, info_hash: InfoHash, announcement: &Announcement) -> Picked {
+    pub fn announce(
+        &self,
+        now: Timestamp,
+        topology: &Topology,
+        info_hash: InfoHash,
+        announcement: &Announcement,
+    ) -> Selection {
         let now = self.life.tick(now);
         let is_to_be_kept = matches!(announcement.action, Action::Stay { .. }) && announcement.port.is_some();
         let (picked, grown) = self.with(info_hash, |shard, key, change| {
-            let present = Present { now, life: self.life, rhythm: self.rhythm, views };
+            let present = Present { now, life: self.life, rhythm: self.rhythm, topology };
             let picked = shard.announce(present, key, is_to_be_kept, announcement, change);
             (picked, change.peers() + change.swarms > 0)
         });
@@ -115,7 +114,7 @@ impl Store {
     }
 
     /// The counts of one swarm; zeros when nobody has announced it.
-    pub fn scrape(&self, now: Moment, info_hash: InfoHash) -> SwarmCounts {
+    pub fn scrape(&self, now: Timestamp, info_hash: InfoHash) -> SwarmCounts {
         let now = self.life.tick(now);
         self.with(info_hash, |shard, key, change| shard.scrape(now, self.life, key, change))
     }
@@ -131,9 +130,9 @@ impl Store {
 
     /// Drops what has expired in some of the shards, in turn. To be called once a second. Takes each lock for a short time
     /// only, again and again.
-    pub fn housekeep(&self, now: Moment) {
-        let before = Moment(self.housekept.swap(now.0, Relaxed));
-        if now > before.plus(Age(self.life.length())).plus(Age(self.life.length())) {
+    pub fn housekeep(&self, now: Timestamp) {
+        let before = Timestamp::from_tenths(self.housekept.swap(now.tenths(), Relaxed));
+        if now > before.plus(self.life.length()).plus(self.life.length()) {
             // The host has slept for so long that ticks would soon mean something else: nobody is left.
             self.clear();
         }
@@ -142,7 +141,7 @@ impl Store {
         for shard in self.shards.iter().skip(usize::try_from(call).unwrap_or(0)).step_by(self.round_length()) {
             let mut next = Some(0);
             while let Some(at) = next {
-                let mut change = Change::new(&self.weights);
+                let mut change = CountDelta::new(&self.weights);
                 next = shard.lock().housekeep(now, self.life, at, &mut change);
                 self.tally.add(&change);
             }
@@ -152,7 +151,7 @@ impl Store {
 
     fn clear(&self) {
         for shard in self.shards.iter() {
-            let mut change = Change::new(&self.weights);
+            let mut change = CountDelta::new(&self.weights);
             shard.lock().clear(&mut change);
             self.tally.add(&change);
         }
@@ -163,9 +162,9 @@ impl Store {
     }
 
     /// Does something to the shard of a torrent.
-    fn with<R>(&self, info_hash: InfoHash, act: impl FnOnce(&mut Shard, Key, &mut Change<'_>) -> R) -> R {
-        let key = Key { info_hash, hash: hash(info_hash) };
-        let mut change = Change::new(&self.weights);
+    fn with<R>(&self, info_hash: InfoHash, act: impl FnOnce(&mut Shard, SwarmKey, &mut CountDelta<'_>) -> R) -> R {
+        let key = SwarmKey { info_hash, hash: hash(info_hash) };
+        let mut change = CountDelta::new(&self.weights);
         let result = act(&mut self.shard(key.hash).lock(), key, &mut change);
         self.tally.add(&change);
         result
@@ -181,24 +180,21 @@ impl Store {
         swarms.max(peers.iter().flatten().sum()) > self.capacity
     }
 
-    /// Makes room for somebody who has joined a swarm. The heaviest source's peers give way first, the newcomer's own among
-    /// them: if nobody is found whose source is as heavy as its own, it goes itself, so that a flood from one source takes
-    /// nothing from others.
+    /// Makes room for a peer that has joined a swarm, which may have to go itself.
     fn make_room(&self, now: Tick, info_hash: InfoHash, newcomer: &Announcement) {
         let source = if newcomer.is_claim {
             Source::Claim(Source::claimant(newcomer.source))
         } else {
             Source::own(newcomer.place.ip)
         };
-        let light = self.light();
+        let light = self.weights.light(self.capacity);
         for _ in 0..GROWTH {
-            let weight = self.weight(source, newcomer, light).max(light);
-            // Nobody is heavier than one that has most of the store: its own peers will do.
-            let lighter = if i64::from(weight) > self.capacity / 2 { weight - 1 } else { weight };
-            let victim = self.victim(now, info_hash, lighter, light).filter(|victim| victim.weight >= weight);
-            let at = newcomer.port.map(|port| (newcomer.place, port));
-            let victim = victim.unwrap_or_else(|| Victim::newcomer(info_hash, at));
-            let mut change = Change::new(&self.weights);
+            let victim =
+                self.victim(now, info_hash, self.weight(source, newcomer, light), light).unwrap_or_else(|| {
+                    let at = newcomer.port.map(|port| (newcomer.place, port));
+                    Victim { info_hash, at }
+                });
+            let mut change = CountDelta::new(&self.weights);
             self.shard(hash(victim.info_hash)).lock().evict(&victim, &mut change);
             self.tally.add(&change);
             if !self.is_too_full() {
@@ -207,14 +203,8 @@ impl Store {
         }
     }
 
-    /// Up to how many peers a source is light. A flood from many sources would push out all others if each of them could have
-    /// as many as are its fair share and still pass for an equal of one that has a single peer.
-    fn light(&self) -> u32 {
-        (self.weights.share_of(self.capacity) / 2).clamp(2, LIGHT)
-    }
-
-    /// How many peers the newcomer's source has, both those at its address and those that it claims: it is one source, though
-    /// only it is known to be. One that has a few itself does not answer for what others claim that are counted with it.
+    /// How many peers the newcomer's source has, both at its address and those that it claims: that is one source, though
+    /// they are counted apart. One that has a few itself does not answer for what others claim that are counted with it.
     fn weight(&self, source: Source, newcomer: &Announcement, light: u32) -> u32 {
         let weight = self.weights.of(source);
         let other = if newcomer.is_claim {
@@ -227,27 +217,18 @@ impl Store {
         weight.saturating_add(other)
     }
 
-    /// Of some swarms, picked at random, and of the newcomer's own shard, who can make room best. So many, as a rule, that
-    /// one is among them whose source is heavier than that, if there is one that fills a part of the store.
+    /// Searches the newcomer's own shard, and others from one that is picked at random.
     fn victim(&self, now: Tick, info_hash: InfoHash, weight: u32, light: u32) -> Option<Victim> {
-        let mut best: Option<Victim> = None;
-        let mut looked = 0;
+        let mut search = Search::new(weight, light, self.capacity);
         let start = fastrand::usize(..SHARDS);
         let others = (start..start + SHARDS_LOOKED_AT).filter_map(|n| self.shards.get(n % SHARDS));
         for shard in std::iter::once(self.shard(hash(info_hash))).chain(others) {
-            shard.lock().victims(now, &self.weights, |victim| {
-                looked += 1;
-                let victim = Victim { weight: victim.weight.max(light), ..victim };
-                if best.is_none_or(|best| victim.order() > best.order()) {
-                    best = Some(victim);
-                }
-            });
-            let has_heavy = best.is_some_and(|best| best.weight > weight);
-            if looked >= MOST || (looked >= ENOUGH && has_heavy) {
+            shard.lock().look_for_victim(now, &self.weights, &mut search);
+            if search.is_done() {
                 break;
             }
         }
-        best
+        search.victim()
     }
 }
 
@@ -257,13 +238,13 @@ fn shard_of(hash: u64) -> usize {
 }
 
 impl Tally {
-    fn add(&self, change: &Change<'_>) {
+    fn add(&self, change: &CountDelta<'_>) {
         let add = |counter: &AtomicI64, more: i64| {
             if more != 0 {
                 counter.fetch_add(more, Relaxed);
             }
         };
-        for (counters, more) in self.peers.iter().zip(change.census) {
+        for (counters, more) in self.peers.iter().zip(change.peer_counts) {
             counters.iter().zip(more).for_each(|(counter, more)| add(counter, more));
         }
         add(&self.swarms, change.swarms);

@@ -4,11 +4,12 @@ use fastrand::Rng;
 use thin_vec::ThinVec;
 
 use super::client_id::ClientId;
-use super::entry::{Entry, Kind, Spot};
+use super::entry::{Entry, PeerKey, PeerState};
 use super::index::Index;
 use super::ranked::Ranked;
-use super::{Lifetime, Rhythm, Tick};
-use crate::bittorrent::{Ip, Nearness, Peer, ZoneId};
+use super::{Rhythm, Tick, TtlTicks};
+use crate::topology::{Nearness, ZoneId};
+use tracker_protocol::{Ip, Peer};
 
 /// Up to this many peers a scan of the list is as fast as a look-up in an index, which would cost memory in every swarm.
 const SCAN: usize = 64;
@@ -62,8 +63,8 @@ impl<A: Ip> Peers<A> {
     /// How many clients have their first address here, by role: leechers, partial seeds and seeds.
     pub(super) fn counts(&self) -> [usize; 3] {
         let firsts = self.firsts();
-        let leechers = end_of(firsts, Kind::LEECHERS);
-        let others = end_of(firsts, Kind::PARTIAL_SEEDS);
+        let leechers = end_of(firsts, PeerState::LEECHERS);
+        let others = end_of(firsts, PeerState::PARTIAL_SEEDS);
         [leechers, others - leechers, firsts.len() - others]
     }
 
@@ -86,22 +87,22 @@ impl<A: Ip> Peers<A> {
     }
 
     fn seconds_start(&self) -> usize {
-        if self.has_seconds() { end_of(&self.entries, Kind::SEEDS) } else { self.entries.len() }
+        if self.has_seconds() { end_of(&self.entries, PeerState::SEEDS) } else { self.entries.len() }
     }
 
     /// The peers that a client is told of: all, or those that download. First addresses, or second ones.
     pub(super) fn eligible(&self, all: bool, second: bool) -> &[Entry<A>] {
         let (entries, range) = match (second, all) {
             (false, true) => (self.firsts(), 0..usize::MAX),
-            (false, false) => (self.firsts(), 0..end_of(self.firsts(), Kind::LEECHERS)),
+            (false, false) => (self.firsts(), 0..end_of(self.firsts(), PeerState::LEECHERS)),
             (true, true) => (self.seconds(), 0..usize::MAX),
-            (true, false) => (self.seconds(), end_of(self.seconds(), Kind::SECOND_OTHERS)..usize::MAX),
+            (true, false) => (self.seconds(), end_of(self.seconds(), PeerState::SECOND_OTHERS)..usize::MAX),
         };
         entries.get(range.start..range.end.min(entries.len())).unwrap_or_default()
     }
 
     /// The peer at this spot, and where it stands.
-    pub(super) fn at(&self, spot: Spot<A>) -> Option<(usize, Entry<A>)> {
+    pub(super) fn at(&self, spot: PeerKey<A>) -> Option<(usize, Entry<A>)> {
         let at = self.find(spot)?;
         Some((at, *self.entries.get(at)?))
     }
@@ -129,9 +130,9 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Makes the peer at this spot a first or a second address.
-    pub(super) fn rank(&mut self, spot: Spot<A>, is_second: bool) {
+    pub(super) fn rank(&mut self, spot: PeerKey<A>, is_second: bool) {
         let Some((at, old)) = self.at(spot) else { return };
-        let kind = Kind::new(old.kind().role(), is_second);
+        let kind = PeerState::new(old.kind().role(), is_second);
         self.replace(at, &old, Entry::new(spot, old.id(), kind, old.word(), old.seen()));
     }
 
@@ -171,7 +172,7 @@ impl<A: Ip> Peers<A> {
     /// claimed public ones.
     pub(super) fn drop_silent(
         &mut self,
-        spot: Spot<A>,
+        spot: PeerKey<A>,
         id: ClientId,
         is_gone: impl Fn(&Entry<A>) -> bool,
         mut dropped: impl FnMut(&Entry<A>),
@@ -191,7 +192,7 @@ impl<A: Ip> Peers<A> {
     pub(super) fn remove(
         &mut self,
         (ip, zone): (A, Option<ZoneId>),
-        port: Option<Spot<A>>,
+        port: Option<PeerKey<A>>,
         id: ClientId,
         is_claim: bool,
         mut dropped: impl FnMut(&Entry<A>),
@@ -220,7 +221,7 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Removes the peer at this spot.
-    pub(super) fn remove_spot(&mut self, spot: Spot<A>) -> Option<Entry<A>> {
+    pub(super) fn remove_spot(&mut self, spot: PeerKey<A>) -> Option<Entry<A>> {
         let at = self.find(spot)?;
         self.remove_at(at)
     }
@@ -234,7 +235,7 @@ impl<A: Ip> Peers<A> {
     /// Drops peers that have expired, each of which `dropped` is told of. Looks at `most` peers of a long list, from where
     /// the latest sweep ended; at all of them when nearly all have expired, because it takes less to begin the index anew
     /// than to take one after the other out of it.
-    pub(super) fn sweep(&mut self, now: Tick, age: Lifetime, most: usize, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
+    pub(super) fn sweep(&mut self, now: Tick, age: TtlTicks, most: usize, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
         let start = self.index.as_ref().map_or(0, |index| index.swept);
         let mut at = start;
         let mut oldest = 0;
@@ -265,14 +266,14 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Whether more than seven of eight have expired, as far as a few at random tell.
-    pub(super) fn is_mostly_stale(&self, now: Tick, age: Lifetime) -> bool {
+    pub(super) fn is_mostly_stale(&self, now: Tick, age: TtlTicks) -> bool {
         let random = std::iter::repeat_with(|| fastrand::usize(..self.len().max(1))).take(SAMPLE);
         let stale = random.filter_map(|at| self.entries.get(at)).filter(|entry| age.is_over(now.since(entry.seen())));
         stale.count() > SAMPLE / 8 * 7
     }
 
     /// Drops all peers that have expired, however many that are, each of which `dropped` is told of.
-    pub(super) fn purge(&mut self, now: Tick, age: Lifetime, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
+    pub(super) fn purge(&mut self, now: Tick, age: TtlTicks, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
         let mut oldest = 0;
         self.entries.retain(|entry| {
             let elapsed = now.since(entry.seen());
@@ -341,13 +342,13 @@ impl<A: Ip> Peers<A> {
     /// How many other clients are at this address at present, among the first of the list: enough to notice that there are
     /// many. Those that others claim for them are not counted, nor those that have fallen silent: a client that crashes and
     /// comes back is another one at another port.
-    pub(super) fn others_at(&self, spot: Spot<A>, id: ClientId, now: Tick, rhythm: Rhythm) -> usize {
+    pub(super) fn others_at(&self, spot: PeerKey<A>, id: ClientId, now: Tick, rhythm: Rhythm) -> usize {
         let is_other = |entry: &&Entry<A>| entry.is_beside(spot) && !entry.is_of(id) && !entry.is_claimed();
         let is_there = |entry: &&Entry<A>| rhythm.is_there(entry.pace(), now.since(entry.seen()));
         self.entries.iter().take(SEARCH).filter(is_other).filter(is_there).count()
     }
 
-    fn find(&self, spot: Spot<A>) -> Option<usize> {
+    fn find(&self, spot: PeerKey<A>) -> Option<usize> {
         match &self.index {
             None => self.entries.iter().position(|entry| entry.is_at(spot)),
             Some(index) => index.find(&self.entries, spot),
@@ -365,7 +366,7 @@ impl<A: Ip> Peers<A> {
             index.note(&self.entries, at);
         }
         // From among the last to where its kind stands: past the others, one swap for each kind.
-        for kind in Kind::ALL.into_iter().rev().skip(1).filter(|&kind| entry.kind() <= kind) {
+        for kind in PeerState::ALL.into_iter().rev().skip(1).filter(|&kind| entry.kind() <= kind) {
             let last = at.checked_sub(1).and_then(|last| self.entries.get(last));
             if last.is_none_or(|last| last.kind() <= entry.kind()) {
                 break;
@@ -389,7 +390,7 @@ impl<A: Ip> Peers<A> {
     pub(super) fn remove_at(&mut self, mut at: usize) -> Option<Entry<A>> {
         let removed = *self.entries.get(at)?;
         // To the end of its kind, and on to the end of each kind behind: the list stays in order.
-        for kind in Kind::ALL.into_iter().filter(|&kind| kind >= removed.kind()) {
+        for kind in PeerState::ALL.into_iter().filter(|&kind| kind >= removed.kind()) {
             if at + 1 == self.entries.len() {
                 break;
             }
@@ -405,7 +406,7 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Where the peers of a kind end, when the one at `at` is on its way to the end of the list.
-    fn end_behind(&self, at: usize, kind: Kind) -> usize {
+    fn end_behind(&self, at: usize, kind: PeerState) -> usize {
         let behind = self.entries.get(at + 1..).unwrap_or_default();
         at + 1 + behind.partition_point(|entry| entry.kind() <= kind)
     }
@@ -423,7 +424,7 @@ impl<A: Ip> Peers<A> {
 }
 
 /// Where those of a kind, and of the kinds before it, end.
-fn end_of<A: Ip>(entries: &[Entry<A>], kind: Kind) -> usize {
+fn end_of<A: Ip>(entries: &[Entry<A>], kind: PeerState) -> usize {
     entries.partition_point(|entry| entry.kind() <= kind)
 }
 
@@ -449,209 +450,4 @@ fn spread<T>(entries: &[T], strata: usize) -> impl Iterator<Item = &T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::client_id::Prefixes;
-    use super::super::entry::Word;
-    use super::super::{Age, Moment, Pace};
-    use super::*;
-    use crate::bittorrent::{Endpoint, PeerId, Role};
-    use proptest::prelude::*;
-    use std::collections::HashMap;
-    use std::net::Ipv4Addr;
-    use std::num::NonZeroU16;
-    use std::time::Duration;
-
-    /// Each in a subnet of its own.
-    fn spot(n: u16) -> Spot<Ipv4Addr> {
-        let [a, b] = n.to_be_bytes();
-        Spot { endpoint: Endpoint { ip: Ipv4Addr::new(10, a, b, 0), port: NonZeroU16::MIN }, zone: None }
-    }
-
-    /// Records a peer, and tells what it was before.
-    fn upsert(peers: &mut Peers<Ipv4Addr>, n: u16, role: Role, now: Tick) -> Option<Role> {
-        let entry = Entry::new(spot(n), id(n), Kind::new(role, false), Word::Own(Pace::UNKNOWN), now);
-        match peers.at(spot(n)) {
-            None => peers.push(entry),
-            Some((at, old)) => {
-                peers.replace(at, &old, entry);
-                return Some(old.kind().role());
-            }
-        }
-        None
-    }
-
-    /// Removes a peer, and tells what it was.
-    fn remove(peers: &mut Peers<Ipv4Addr>, n: u16, names_port: bool) -> Option<Role> {
-        let mut removed = None;
-        let at = (spot(n).endpoint.ip, None);
-        let port = names_port.then_some(spot(n));
-        peers.remove(at, port, id(n), false, |entry| removed = Some(entry.kind().role()));
-        removed
-    }
-
-    /// Those that are picked, without those that `is_told` says no to.
-    fn picked(
-        peers: &Peers<Ipv4Addr>,
-        want: usize,
-        all: bool,
-        nearness: impl Fn(&Entry<Ipv4Addr>) -> Nearness,
-        is_told: impl Fn(&Entry<Ipv4Addr>) -> bool,
-    ) -> Vec<Ipv4Addr> {
-        let mut out = Vec::new();
-        let told = |entry: &Entry<_>| is_told(entry).then(|| Peer { endpoint: entry.endpoint(), id: None });
-        Peers::pick(peers.eligible(all, false), Nearness::Zone, nearness, told, &mut Ranked::new(&mut out, want));
-        out.iter().map(|peer| peer.endpoint.ip).collect()
-    }
-
-    fn far(_: &Entry<Ipv4Addr>) -> Nearness {
-        Nearness::Elsewhere
-    }
-
-    /// None of these has a beginning of its own.
-    fn id(n: u16) -> ClientId {
-        let [a, b] = n.to_be_bytes();
-        let mut id = [7; 20];
-        id[18..].copy_from_slice(&[a, b]);
-        Prefixes::default().shorten(PeerId(id), Tick(0), true)
-    }
-
-    fn tick(seconds: u64) -> Tick {
-        life().tick(Moment::after(Duration::from_secs(seconds)))
-    }
-
-    fn life() -> Lifetime {
-        Lifetime::new(Age::new(Duration::from_secs(100)))
-    }
-
-    fn any_role() -> impl Strategy<Value = Role> {
-        prop_oneof![Just(Role::Seed), Just(Role::Leecher), Just(Role::PartialSeed)]
-    }
-
-    proptest! {
-        /// Any mix of joins, role changes, departures and expiries leaves the same peers as a plain map does, on both
-        /// sides of the length at which the index appears.
-        #[test]
-        fn behaves_like_a_map(
-            steps in proptest::collection::vec((0..200_u16, 0..10_u8, any_role(), 0..3_u64), 0..600),
-        ) {
-            let mut peers = Peers::default();
-            let mut model: HashMap<u16, (Role, u64)> = HashMap::new();
-            let mut seconds = 0;
-            for (n, what, role, passes) in steps {
-                seconds += passes;
-                let now = tick(seconds);
-                match what {
-                    0 => {
-                        prop_assert_eq!(remove(&mut peers, n, true), model.remove(&n).map(|(role, _)| role));
-                    }
-                    1 => {
-                        prop_assert_eq!(remove(&mut peers, n, false), model.remove(&n).map(|(role, _)| role));
-                    }
-                    2 => {
-                        let mut dropped = 0;
-                        while peers.sweep(now, life(), 30, |_| dropped += 1) == Swept::Partly {}
-                        let before = model.len();
-                        model.retain(|_, (_, seen)| *seen + 100 > seconds);
-                        prop_assert_eq!(dropped, before - model.len());
-                    }
-                    _ => {
-                        let expected = model.insert(n, (role, seconds)).map(|(role, _)| role);
-                        prop_assert_eq!(upsert(&mut peers, n, role, now), expected);
-                    }
-                }
-                let count = |role| model.values().filter(|(other, _)| *other == role).count();
-                prop_assert_eq!(peers.len(), model.len());
-                prop_assert_eq!(peers.counts(), [Role::Leecher, Role::PartialSeed, Role::Seed].map(count));
-                prop_assert!(peers.entries.is_sorted_by_key(Entry::kind));
-                match &peers.index {
-                    Some(index) => prop_assert_eq!(index.lengths(), [peers.len(); 2]),
-                    None => prop_assert!(peers.len() <= SCAN),
-                }
-            }
-            for n in model.keys() {
-                prop_assert!(peers.find(spot(*n)).is_some() && peers.find(spot(*n)) == peers.first_of(id(*n)).map(|(at, _)| at));
-            }
-        }
-
-        #[test]
-        fn picks_as_many_as_there_are_and_none_twice(total in 0..300_u16, seeds in 0..300_u16, want in 0..250_usize) {
-            let mut peers = Peers::default();
-            let now = tick(0);
-            for n in 0..total {
-                let role = if n < seeds { Role::Seed } else { Role::Leecher };
-                upsert(&mut peers, n, role, now);
-            }
-            for (all, eligible) in [(true, total), (false, total.saturating_sub(seeds))] {
-                let out = picked(&peers, want, all, far, |entry| !entry.is_of(id(total)));
-                prop_assert_eq!(out.len(), want.min(usize::from(eligible)));
-                let unique: std::collections::HashSet<_> = out.iter().collect();
-                prop_assert_eq!(unique.len(), out.len());
-                if !all {
-                    prop_assert!(out.iter().all(|picked| *picked >= spot(seeds).endpoint.ip));
-                }
-            }
-        }
-
-        /// Few that are near, or few that can be told at all, are found among many, wherever they stand.
-        #[test]
-        fn the_few_are_found_among_many(
-            total in 1..512_u16, few in proptest::collection::hash_set(0..512_u16, 0..40), want in 1..60_usize,
-        ) {
-            let mut peers = Peers::default();
-            for n in 0..total {
-                upsert(&mut peers, n, Role::Leecher, tick(0));
-            }
-            let ips: std::collections::HashSet<_> = few.iter().map(|&n| spot(n).endpoint.ip).collect();
-            let is_one = |entry: &Entry<Ipv4Addr>| ips.contains(&entry.ip);
-            let expected = few.iter().filter(|&&n| n < total).count().min(want);
-            prop_assert_eq!(picked(&peers, want, true, far, is_one).len(), expected);
-            let near = |entry: &Entry<_>| if is_one(entry) { Nearness::Prefix } else { Nearness::Elsewhere };
-            let out = picked(&peers, want, true, near, |_| true);
-            prop_assert_eq!(out.len(), want.min(usize::from(total)));
-            prop_assert_eq!(out.iter().take_while(|ip| ips.contains(ip)).count(), expected);
-        }
-
-        #[test]
-        fn a_spread_meets_everybody_once(length in 0..300_usize, strata in 1..80_usize) {
-            let all: Vec<_> = (0..length).collect();
-            let mut met: Vec<_> = spread(&all, strata).copied().collect();
-            let stretch = length / strata + 1;
-            let first: std::collections::HashSet<_> = met.iter().take(strata).map(|n| n / stretch).collect();
-            prop_assert!(length < strata || first.len() * 2 >= strata, "{} of {}", first.len(), strata);
-            met.sort_unstable();
-            prop_assert_eq!(met, all);
-        }
-    }
-
-    #[test]
-    fn memory_follows_the_number_of_peers() {
-        let mut peers = Peers::default();
-        for n in 0..10_000 {
-            upsert(&mut peers, n, Role::Leecher, tick(0));
-        }
-        assert!(peers.entries.capacity() <= 12_500, "{}", peers.entries.capacity());
-        for n in 0..10_000 {
-            assert_eq!(remove(&mut peers, n, true), Some(Role::Leecher));
-        }
-        assert!(peers.entries.capacity() <= 4, "{}", peers.entries.capacity());
-        assert!(peers.index.is_none());
-        assert_eq!(size_of::<Peers<Ipv4Addr>>(), 16);
-    }
-
-    #[test]
-    fn every_peer_is_picked_about_equally_often() {
-        let mut peers = Peers::default();
-        for n in 0..100 {
-            upsert(&mut peers, n, Role::Leecher, tick(0));
-        }
-        fastrand::seed(1);
-        let mut seen: HashMap<Ipv4Addr, u32> = HashMap::new();
-        for _ in 0..10_000 {
-            let out = picked(&peers, 9, true, far, |_| true);
-            out.into_iter().for_each(|ip| *seen.entry(ip).or_default() += 1);
-        }
-        // 900 of 10,000 each.
-        let odd: Vec<_> = seen.iter().filter(|(_, count)| !(780..1_020).contains(*count)).collect();
-        assert!(seen.len() == 100 && odd.is_empty(), "{} seen, {odd:?}", seen.len());
-    }
-}
+mod tests;

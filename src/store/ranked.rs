@@ -1,6 +1,7 @@
 //! The peers that a client is told of: the nearest that there are.
 
-use crate::bittorrent::{Endpoint, Ip, Nearness, Peer};
+use crate::topology::Nearness;
+use tracker_protocol::{Endpoint, Ip, Peer};
 
 /// Up to `want` peers, the nearest first.
 #[derive(Debug)]

@@ -7,20 +7,14 @@ use hashbrown::hash_table::Entry;
 
 use super::client_id::Prefixes;
 use super::entry::Entry as PeerEntry;
-use super::index::SEED;
-use super::swarm::{Census, Present, Swarm, Victim};
-use super::weights::Weights;
-use super::{Announcement, Lifetime, Picked, Tick};
-use crate::bittorrent::{InfoHash, Ip, PeerId, Role, SwarmCounts};
+use super::swarm::{PeerCounts, Present, Swarm, Victim};
+use super::{Announcement, Selection, Tick, TtlTicks};
+use crate::eviction::{Search, SourceWeights, candidates};
+use crate::hash::SEED;
+use tracker_protocol::{InfoHash, Ip, PeerId, Role, SwarmCounts};
 
 /// Buckets, and peers of long lists, that one step of housekeeping looks at.
 const STEP: usize = 256;
-
-/// Swarms of a shard in which somebody is looked for who can make room.
-const CANDIDATES: usize = 2;
-
-/// Buckets that are looked at for them: when so many are nearly all empty, so is the shard.
-const LOOKS: usize = 32;
 
 /// Downloads that are remembered as counted.
 const COMPLETIONS: usize = 64;
@@ -55,17 +49,17 @@ impl Completions {
 
 /// By how much something changed what is kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Change<'a> {
-    weights: &'a Weights,
-    pub(super) census: Census,
+pub(super) struct CountDelta<'a> {
+    weights: &'a SourceWeights,
+    pub(super) peer_counts: PeerCounts,
     pub(super) swarms: i64,
     pub(super) evicted: i64,
 }
 
-impl<'a> Change<'a> {
+impl<'a> CountDelta<'a> {
     /// Nothing yet. `weights` follow at once what changes.
-    pub(super) fn new(weights: &'a Weights) -> Self {
-        Self { weights, census: Census::default(), swarms: 0, evicted: 0 }
+    pub(super) fn new(weights: &'a SourceWeights) -> Self {
+        Self { weights, peer_counts: PeerCounts::default(), swarms: 0, evicted: 0 }
     }
 
     /// A peer has come.
@@ -81,25 +75,25 @@ impl<'a> Change<'a> {
     }
 
     fn tally<A: Ip>(&mut self, peer: &PeerEntry<A>, more: i64) {
-        let [v4, v6] = &mut self.census;
+        let [v4, v6] = &mut self.peer_counts;
         let [seeds, others] = if A::VERSION == 4 { v4 } else { v6 };
         *(if peer.kind().role() == Role::Seed { seeds } else { others }) += more;
     }
 
     /// How many peers more there are.
     pub(super) fn peers(&self) -> i64 {
-        self.census.iter().flatten().sum()
+        self.peer_counts.iter().flatten().sum()
     }
 }
 
 /// An info-hash, hashed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Key {
+pub(super) struct SwarmKey {
     pub(super) info_hash: InfoHash,
     pub(super) hash: u64,
 }
 
-impl Key {
+impl SwarmKey {
     fn is(self, swarm: &Swarm) -> bool {
         swarm.info_hash == self.info_hash
     }
@@ -116,40 +110,45 @@ impl Shard {
     pub(super) fn announce(
         &mut self,
         present: Present<'_>,
-        key: Key,
+        key: SwarmKey,
         is_to_be_kept: bool,
         announcement: &Announcement,
-        change: &mut Change<'_>,
-    ) -> Picked {
+        change: &mut CountDelta<'_>,
+    ) -> Selection {
         let swarm = match self.swarms.entry(key.hash, |swarm| key.is(swarm), |swarm| hash(swarm.info_hash)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) if is_to_be_kept => {
                 change.swarms += 1;
                 vacant.insert(Box::new(Swarm::new(key.info_hash, present.now))).into_mut()
             }
-            Entry::Vacant(_) => return Picked::default(),
+            Entry::Vacant(_) => return Selection::default(),
         };
         swarm.announce(present, announcement, &mut self.prefixes, &mut self.completions, change)
     }
 
     /// The counts of a swarm; zeros if there is none.
-    pub(super) fn scrape(&mut self, now: Tick, life: Lifetime, key: Key, change: &mut Change<'_>) -> SwarmCounts {
+    pub(super) fn scrape(
+        &mut self,
+        now: Tick,
+        life: TtlTicks,
+        key: SwarmKey,
+        change: &mut CountDelta<'_>,
+    ) -> SwarmCounts {
         let swarm = self.swarms.find_mut(key.hash, |swarm| key.is(swarm));
         swarm.map(|swarm| swarm.scrape(now, life, change)).unwrap_or_default()
     }
 
-    /// Looks in a few swarms, picked at random, for who can make room.
-    pub(super) fn victims(&self, now: Tick, weights: &Weights, mut found: impl FnMut(Victim)) {
-        let buckets = self.swarms.num_buckets();
-        let start = fastrand::usize(..buckets.max(1));
-        let places = (start..buckets).chain(0..start).take(LOOKS);
-        let swarms = places.filter_map(|at| self.swarms.get_bucket(at)).take(CANDIDATES);
-        swarms.for_each(|swarm| found(swarm.victim(now, weights)));
+    /// Looks at a few peers that can make room.
+    pub(super) fn look_for_victim(&self, now: Tick, weights: &SourceWeights, search: &mut Search<Victim>) {
+        candidates(&self.swarms).for_each(|swarm| {
+            let (rank, victim) = swarm.victim(now, weights);
+            search.look(rank, victim);
+        });
     }
 
     /// Makes room: removes a peer, or a swarm that has none; a swarm goes with its last peer.
-    pub(super) fn evict(&mut self, victim: &Victim, change: &mut Change<'_>) {
-        let key = Key { info_hash: victim.info_hash, hash: hash(victim.info_hash) };
+    pub(super) fn evict(&mut self, victim: &Victim, change: &mut CountDelta<'_>) {
+        let key = SwarmKey { info_hash: victim.info_hash, hash: hash(victim.info_hash) };
         let Some(swarm) = self.swarms.find_mut(key.hash, |swarm| key.is(swarm)) else { return };
         if let Some((place, port)) = victim.at {
             swarm.evict(place, port, change);
@@ -167,9 +166,9 @@ impl Shard {
     pub(super) fn housekeep(
         &mut self,
         now: Tick,
-        life: Lifetime,
+        life: TtlTicks,
         mut at: usize,
-        change: &mut Change<'_>,
+        change: &mut CountDelta<'_>,
     ) -> Option<usize> {
         let mut looked = 0;
         while at < self.swarms.num_buckets() {
@@ -202,14 +201,14 @@ impl Shard {
     }
 
     /// Drops everything.
-    pub(super) fn clear(&mut self, change: &mut Change<'_>) {
+    pub(super) fn clear(&mut self, change: &mut CountDelta<'_>) {
         let swarms = std::mem::take(&mut self.swarms);
         swarms.iter().for_each(|swarm| swarm.forget(change));
         change.swarms -= i64::try_from(swarms.len()).unwrap_or(i64::MAX);
         self.prefixes = Prefixes::default();
     }
 
-    fn remove(&mut self, at: usize, change: &mut Change<'_>) {
+    fn remove(&mut self, at: usize, change: &mut CountDelta<'_>) {
         let Ok(found) = self.swarms.get_bucket_entry(at) else { return };
         let (swarm, _) = found.remove();
         swarm.forget(change);

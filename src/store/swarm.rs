@@ -4,17 +4,17 @@ use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 
+use super::announcement::{Action, Announcement, Selection};
 use super::arrival::{Arrival, Arriving, succeed};
 use super::client_id::{ClientId, Prefixes};
-use super::entry::{Entry, Spot};
+use super::entry::{Entry, PeerKey};
 use super::peers::{Peers, Swept};
-use super::ranked::Ranked;
-use super::shard::{Change, Completions};
-use super::weights::{Source, Weights};
-use super::{Lifetime, Rhythm, Tick};
-use crate::bittorrent::{
-    Endpoint, InfoHash, Ip, Nearness, Peer, PeerId, PeerLists, Place, Role, SwarmCounts, Views, ZoneId,
-};
+use super::pick::Asking;
+use super::shard::{Completions, CountDelta};
+use super::{Rhythm, Tick, TtlTicks};
+use crate::eviction::{Rank, Source, SourceWeights};
+use crate::topology::{Topology, ZoneId, ZonedIp};
+use tracker_protocol::{Endpoint, InfoHash, Ip, PeerLists, Role, SwarmCounts};
 
 /// Peers of a long list that one announce looks at for those that have expired.
 const SWEEP: usize = 64;
@@ -25,70 +25,17 @@ const HEIRS: usize = 64;
 /// Peers of a swarm among which one is looked for that can make room.
 const LOOKS: usize = 8;
 
-/// What an announce means for a swarm.
-#[derive(Clone, Copy, Debug)]
-pub struct Announcement {
-    /// Where the peer is: the address that it is recorded under, and its zone.
-    pub place: Place,
-    /// Whether the peer only claims that address, by `ip=`: the announce came from another one.
-    pub is_claim: bool,
-    /// A second address, for clients that cannot use the first: a public one that a peer in a private network claims.
-    pub outside: Option<Place>,
-    /// The address that the announce came from.
-    pub source: IpAddr,
-    /// Where it listens there.
-    pub port: Option<NonZeroU16>,
-    /// Its id.
-    pub peer_id: PeerId,
-    /// What it does in the swarm.
-    pub role: Role,
-    /// What becomes of it.
-    pub action: Action,
-    /// How many others it wants to be told of.
-    pub want: usize,
-    /// Whether it wants to know their ids.
-    pub ids: bool,
-}
-
 /// What an announce meets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Present<'a> {
     pub(super) now: Tick,
-    pub(super) life: Lifetime,
+    pub(super) life: TtlTicks,
     pub(super) rhythm: Rhythm,
-    pub(super) views: &'a Views,
-}
-
-/// What becomes of a peer that announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// It is recorded, if it names a port. Others cannot connect to one that does not.
-    Stay {
-        /// Whether it has just finished its download.
-        completed: bool,
-    },
-    /// It is removed.
-    Leave,
-    /// Nothing: it wants to be told of others only.
-    Look,
-}
-
-/// What a swarm answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Picked {
-    /// The swarm after the announce.
-    pub counts: SwarmCounts,
-    /// Other peers, under the addresses by which the announcer reaches them: those of its own family before those of the
-    /// other, of each the nearest first.
-    pub peers: PeerLists,
-    /// How many other clients are at the peer's address at the same time, as far as their announces tell; those that others
-    /// claim for them do not count. Looked up when the peer is new in the swarm, or has turned out to announce at a slower
-    /// pace, which is when it can be compared with the others; 0 at all other times.
-    pub others_at_address: usize,
+    pub(super) topology: &'a Topology,
 }
 
 /// How many peers there are: IPv4 and IPv6, of each the seeds and the others. Or how many more there are than before.
-pub(super) type Census = [[i64; 2]; 2];
+pub(super) type PeerCounts = [[i64; 2]; 2];
 
 /// One torrent's peers, of both families. 64 bytes and the lists: there may be a swarm for every few peers. They are one
 /// line of a processor's cache as a rule, and all that a scrape looks at. (To ask for that alignment would have the allocator
@@ -98,7 +45,7 @@ pub(super) struct Swarm {
     pub(super) info_hash: InfoHash,
     /// Of the lists as they are. A client on both families counts once.
     counts: SwarmCounts,
-    pub(super) asked: Asked,
+    pub(super) asked: LastAsked,
     /// There is nothing to be swept before.
     next_sweep: Tick,
     v4: Peers<Ipv4Addr>,
@@ -110,9 +57,9 @@ const _: () = assert!(size_of::<Swarm>() == 64);
 
 /// When somebody announced or scraped a swarm last, and whether it was the first time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked(u16);
+pub(super) struct LastAsked(u16);
 
-impl Asked {
+impl LastAsked {
     const ONCE: u16 = 1 << Tick::BITS;
     const AGAIN: u16 = 2 << Tick::BITS;
 
@@ -140,35 +87,13 @@ impl Asked {
 pub(super) struct Victim {
     pub(super) info_hash: InfoHash,
     /// Where the peer is; none of a swarm without peers.
-    pub(super) at: Option<(Place, NonZeroU16)>,
-    /// How many peers its source has.
-    pub(super) weight: u32,
-    /// Whether its swarm was asked for more than once.
-    pub(super) is_again: bool,
-    /// How long its swarm has not been asked for.
-    pub(super) idle: u16,
-    /// How many peers its swarm has.
-    pub(super) len: usize,
-}
-
-impl Victim {
-    /// The one for whom there is no room.
-    pub(super) fn newcomer(info_hash: InfoHash, at: Option<(Place, NonZeroU16)>) -> Self {
-        Self { info_hash, at, weight: 0, is_again: false, idle: 0, len: 1 }
-    }
-
-    /// The greatest goes: a peer of the heaviest source; of those, one of a swarm that was asked for once, the oldest of them;
-    /// or one of the smallest swarm, and of equally small ones of the one that has not been asked for longest.
-    pub(super) fn order(&self) -> impl Ord + use<> {
-        let len = if self.is_again { self.len } else { 0 };
-        (self.at.is_none(), self.weight, !self.is_again, std::cmp::Reverse(len), self.idle)
-    }
+    pub(super) at: Option<(ZonedIp, NonZeroU16)>,
 }
 
 impl Swarm {
     pub(super) fn new(info_hash: InfoHash, now: Tick) -> Self {
         let counts = SwarmCounts::default();
-        Self { info_hash, counts, asked: Asked::never(now), next_sweep: now, v4: Peers::default(), v6: None }
+        Self { info_hash, counts, asked: LastAsked::never(now), next_sweep: now, v4: Peers::default(), v6: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -176,7 +101,7 @@ impl Swarm {
     }
 
     /// Whether nothing would be lost with it.
-    pub(super) fn is_over(&self, now: Tick, life: Lifetime) -> bool {
+    pub(super) fn is_over(&self, now: Tick, life: TtlTicks) -> bool {
         self.len() == 0 && (self.counts.downloaded == 0 || life.is_over(now.since(self.asked.last())))
     }
 
@@ -186,8 +111,8 @@ impl Swarm {
         announcement: &Announcement,
         prefixes: &mut Prefixes,
         completions: &mut Completions,
-        change: &mut Change<'_>,
-    ) -> Picked {
+        change: &mut CountDelta<'_>,
+    ) -> Selection {
         let Present { now, life, .. } = present;
         self.asked = self.asked.once_more(now);
         self.sweep(now, life, SWEEP, change);
@@ -199,7 +124,7 @@ impl Swarm {
                 self.leave(announcement, id, change);
                 0
             }
-            Action::Look => 0,
+            Action::Peek => 0,
         };
         let mut peers = PeerLists::default();
         if announcement.want > 0 {
@@ -211,11 +136,11 @@ impl Swarm {
                 peers = self.pick(&asking);
             }
         }
-        Picked { counts: self.counts, peers, others_at_address }
+        Selection { counts: self.counts, peers, others_at_address }
     }
 
     /// The counts, for somebody who asks for no more.
-    pub(super) fn scrape(&mut self, now: Tick, life: Lifetime, change: &mut Change<'_>) -> SwarmCounts {
+    pub(super) fn scrape(&mut self, now: Tick, life: TtlTicks, change: &mut CountDelta<'_>) -> SwarmCounts {
         self.asked = self.asked.once_more(now);
         self.sweep(now, life, SWEEP, change);
         self.counts
@@ -237,7 +162,7 @@ impl Swarm {
     }
 
     /// All its peers are about to go with it.
-    pub(super) fn forget(&self, change: &mut Change<'_>) {
+    pub(super) fn forget(&self, change: &mut CountDelta<'_>) {
         self.v4.iter().for_each(|entry| change.gone(entry));
         self.v6.iter().flat_map(|v6| v6.iter()).for_each(|entry| change.gone(entry));
     }
@@ -248,7 +173,7 @@ impl Swarm {
 
     /// Drops peers that have expired, `most` of a long list at the most. Costs nothing until the first of them can have.
     /// Tells whether there is more to be done.
-    pub(super) fn sweep(&mut self, now: Tick, life: Lifetime, most: usize, change: &mut Change<'_>) -> bool {
+    pub(super) fn sweep(&mut self, now: Tick, life: TtlTicks, most: usize, change: &mut CountDelta<'_>) -> bool {
         if !self.next_sweep.has_come(now) {
             return false;
         }
@@ -270,7 +195,7 @@ impl Swarm {
 
     /// Drops all peers of a long list that have expired, if those who have not are few, so that it takes a millisecond for
     /// half a million.
-    fn purge(&mut self, now: Tick, life: Lifetime, change: &mut Change<'_>) {
+    fn purge(&mut self, now: Tick, life: TtlTicks, change: &mut CountDelta<'_>) {
         let mut bereft = Bereft::of(self.has_seconds());
         if self.v4.is_mostly_stale(now, life) {
             self.v4.purge(now, life, |gone| bereft.note(gone, change));
@@ -282,7 +207,7 @@ impl Swarm {
     }
 
     /// Peers have left the lists.
-    fn are_gone(&mut self, Bereft(ids): Bereft, change: &mut Change<'_>) {
+    fn are_gone(&mut self, Bereft(ids): Bereft, change: &mut CountDelta<'_>) {
         for id in ids.into_iter().flatten().take(HEIRS) {
             succeed(&mut self.v4, self.v6.as_deref_mut(), id, change);
         }
@@ -297,7 +222,7 @@ impl Swarm {
         id: ClientId,
         completed: bool,
         completions: &mut Completions,
-        change: &mut Change<'_>,
+        change: &mut CountDelta<'_>,
     ) -> usize {
         let &Announcement { place, port, role, is_claim, outside, source, peer_id, .. } = announcement;
         let Some(port) = port else { return 0 };
@@ -307,7 +232,7 @@ impl Swarm {
         let arrival = self.arrive(&arriving, place, port, change);
         if let Some(outside) = outside.filter(|_| !is_claim) {
             // Its zone is that of the first address: who is told that one is told by it.
-            let seen_from = Place { ip: outside.ip, zone: place.zone };
+            let seen_from = ZonedIp { ip: outside.ip, zone: place.zone };
             if !self.speaks_for_itself(outside, port, present) {
                 self.arrive(&Arriving { claim: Some(claimant(source)), ..arriving }, seen_from, port, change);
             }
@@ -323,15 +248,21 @@ impl Swarm {
         arrival.others_at_address
     }
 
-    fn arrive(&mut self, arriving: &Arriving<'_>, place: Place, port: NonZeroU16, change: &mut Change<'_>) -> Arrival {
-        let Place { ip, zone } = place;
+    fn arrive(
+        &mut self,
+        arriving: &Arriving<'_>,
+        place: ZonedIp,
+        port: NonZeroU16,
+        change: &mut CountDelta<'_>,
+    ) -> Arrival {
+        let ZonedIp { ip, zone } = place;
         match ip {
             IpAddr::V4(ip) => {
-                let spot = Spot { endpoint: Endpoint { ip, port }, zone };
+                let spot = PeerKey { endpoint: Endpoint { ip, port }, zone };
                 arriving.join(spot, &mut self.v4, self.v6.as_deref_mut(), change)
             }
             IpAddr::V6(ip) => {
-                let spot = Spot { endpoint: Endpoint { ip, port }, zone };
+                let spot = PeerKey { endpoint: Endpoint { ip, port }, zone };
                 arriving.join(spot, self.v6.get_or_insert_default(), Some(&mut self.v4), change)
             }
         }
@@ -347,38 +278,38 @@ impl Swarm {
     /// Whether a peer announces from this endpoint, so that none other can be told under it by a claim.
     fn speaks_for_itself(
         &self,
-        Place { ip, zone }: Place,
+        ZonedIp { ip, zone }: ZonedIp,
         port: NonZeroU16,
         Present { now, life, .. }: Present<'_>,
     ) -> bool {
-        fn does<A: Ip>(entry: Option<(usize, Entry<A>)>, now: Tick, life: Lifetime) -> bool {
+        fn does<A: Ip>(entry: Option<(usize, Entry<A>)>, now: Tick, life: TtlTicks) -> bool {
             entry.is_some_and(|(_, entry)| !entry.is_claimed() && !life.is_over(now.since(entry.seen())))
         }
         match ip {
-            IpAddr::V4(ip) => does(self.v4.at(Spot { endpoint: Endpoint { ip, port }, zone }), now, life),
+            IpAddr::V4(ip) => does(self.v4.at(PeerKey { endpoint: Endpoint { ip, port }, zone }), now, life),
             IpAddr::V6(ip) => {
-                let spot = Spot { endpoint: Endpoint { ip, port }, zone };
+                let spot = PeerKey { endpoint: Endpoint { ip, port }, zone };
                 does(self.v6.as_ref().and_then(|v6| v6.at(spot)), now, life)
             }
         }
     }
 
-    fn leave(&mut self, announcement: &Announcement, id: ClientId, change: &mut Change<'_>) {
+    fn leave(&mut self, announcement: &Announcement, id: ClientId, change: &mut CountDelta<'_>) {
         let &Announcement { place, port, is_claim, outside, .. } = announcement;
         self.depart(place, port, id, is_claim, change);
-        if let Some(Place { ip, .. }) = outside {
-            self.depart(Place { ip, zone: place.zone }, port, id, true, change);
+        if let Some(ZonedIp { ip, .. }) = outside {
+            self.depart(ZonedIp { ip, zone: place.zone }, port, id, true, change);
         }
     }
 
     /// Removes a client from an address.
     fn depart(
         &mut self,
-        Place { ip, zone }: Place,
+        ZonedIp { ip, zone }: ZonedIp,
         port: Option<NonZeroU16>,
         id: ClientId,
         is_claim: bool,
-        change: &mut Change<'_>,
+        change: &mut CountDelta<'_>,
     ) {
         let mut bereft = Bereft::of(self.has_seconds());
         let before = self.len();
@@ -399,38 +330,34 @@ impl Swarm {
         }
     }
 
-    /// The peer of the heaviest source, of a few.
-    pub(super) fn victim(&self, now: Tick, weights: &Weights) -> Victim {
-        fn heaviest<A: Ip>(peers: &Peers<A>, weights: &Weights) -> Option<(u32, (Place, NonZeroU16))> {
+    /// The peer of the heaviest source, of a few, and how soon it gives way.
+    pub(super) fn victim(&self, now: Tick, weights: &SourceWeights) -> (Rank, Victim) {
+        fn heaviest<A: Ip>(peers: &Peers<A>, weights: &SourceWeights) -> Option<(u32, (ZonedIp, NonZeroU16))> {
             let of = |entry: &Entry<A>| {
                 let Endpoint { ip, port } = entry.endpoint();
-                (weights.of(entry.source()), (Place { ip: ip.into(), zone: entry.zone }, port))
+                (weights.of(entry.source()), (ZonedIp { ip: ip.into(), zone: entry.zone }, port))
             };
             peers.some(LOOKS).map(of).max_by_key(|(weight, _)| *weight)
         }
         let v4 = heaviest(&self.v4, weights);
         let v6 = self.v6.as_ref().and_then(|v6| heaviest(v6, weights));
         let heaviest = v4.into_iter().chain(v6).max_by_key(|(weight, _)| *weight);
-        Victim {
-            info_hash: self.info_hash,
-            at: heaviest.map(|(_, at)| at),
-            weight: heaviest.map_or(u32::MAX, |(weight, _)| weight),
-            is_again: self.asked.is_again(),
-            idle: now.since(self.asked.last()),
-            len: self.len(),
-        }
+        let idle = now.since(self.asked.last()).into();
+        let rank =
+            heaviest.map_or_else(Rank::empty, |(weight, _)| Rank::new(weight, self.asked.is_again(), self.len(), idle));
+        (rank, Victim { info_hash: self.info_hash, at: heaviest.map(|(_, at)| at) })
     }
 
     /// Removes a peer, to make room.
-    pub(super) fn evict(&mut self, Place { ip, zone }: Place, port: NonZeroU16, change: &mut Change<'_>) {
+    pub(super) fn evict(&mut self, ZonedIp { ip, zone }: ZonedIp, port: NonZeroU16, change: &mut CountDelta<'_>) {
         let mut bereft = Bereft::of(self.has_seconds());
         match ip {
             IpAddr::V4(ip) => {
-                let removed = self.v4.remove_spot(Spot { endpoint: Endpoint { ip, port }, zone });
+                let removed = self.v4.remove_spot(PeerKey { endpoint: Endpoint { ip, port }, zone });
                 removed.into_iter().for_each(|gone| bereft.note(&gone, change));
             }
             IpAddr::V6(ip) => {
-                let spot = Spot { endpoint: Endpoint { ip, port }, zone };
+                let spot = PeerKey { endpoint: Endpoint { ip, port }, zone };
                 let removed = self.v6.as_mut().and_then(|v6| v6.remove_spot(spot));
                 removed.into_iter().for_each(|gone| bereft.note(&gone, change));
             }
@@ -461,8 +388,8 @@ impl Swarm {
     }
 }
 
-fn spot<A: Ip>(ip: A, port: Option<NonZeroU16>, zone: Option<ZoneId>) -> Option<Spot<A>> {
-    port.map(|port| Spot { endpoint: Endpoint { ip, port }, zone })
+fn spot<A: Ip>(ip: A, port: Option<NonZeroU16>, zone: Option<ZoneId>) -> Option<PeerKey<A>> {
+    port.map(|port| PeerKey { endpoint: Endpoint { ip, port }, zone })
 }
 
 /// Clients whose first address is gone, so that they may count under another one. Not kept where nobody has another.
@@ -473,74 +400,11 @@ impl Bereft {
         Self(has_seconds.then(Vec::new))
     }
 
-    fn note<A: Ip>(&mut self, gone: &Entry<A>, change: &mut Change<'_>) {
+    fn note<A: Ip>(&mut self, gone: &Entry<A>, change: &mut CountDelta<'_>) {
         change.gone(gone);
         if let Some(ids) = self.0.as_mut().filter(|_| !gone.is_second()) {
             ids.push(gone.id());
         }
-    }
-}
-
-/// Who is to be told of whom.
-struct Asking<'a> {
-    announcement: &'a Announcement,
-    present: Present<'a>,
-    id: ClientId,
-    prefixes: &'a Prefixes,
-    /// Whether some were met that have expired.
-    met_stale: Cell<bool>,
-}
-
-impl Asking<'_> {
-    /// Adds peers of one list. Tells how many.
-    fn pick<A: Ip>(&self, peers: &Peers<A>, is_second: bool, want: usize, out: &mut Vec<Peer<A>>) -> usize {
-        let &Announcement { place, role, .. } = self.announcement;
-        let (own, zone, now) = (A::of(place.ip), place.zone, self.present.now);
-        let nearness = |entry: &Entry<A>| Nearness::of(own, zone, entry.ip, entry.zone);
-        let nearest = Nearness::nearest(own, zone);
-        let eligible = peers.eligible(role.downloads(), is_second);
-        let told = |entry: &Entry<A>| self.told(entry, now);
-        if is_second {
-            let mut more = Vec::new();
-            Peers::pick(eligible, nearest, nearness, told, &mut Ranked::new(&mut more, want));
-            // Behind one NAT, others may have been told under the same address and port.
-            more.retain(|peer| !out.iter().any(|other| other.endpoint == peer.endpoint));
-            let told = more.len();
-            out.append(&mut more);
-            return told;
-        }
-        out.reserve_exact(want.min(eligible.len()));
-        Peers::pick(eligible, nearest, nearness, told, &mut Ranked::new(out, want));
-        out.len()
-    }
-
-    /// As what the announcer is told of a peer, unless it has expired, is the announcer itself or cannot be reached.
-    fn told<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Option<Peer<A>> {
-        let &Announcement { place, port, ids, .. } = self.announcement;
-        if self.present.life.is_over(now.since(entry.seen())) {
-            self.met_stale.set(true);
-            return None;
-        }
-        let mut endpoint = entry.endpoint();
-        let peer = Place { ip: endpoint.ip.into(), zone: entry.zone };
-        if entry.is_of(self.id) || (peer == place && Some(endpoint.port) == port) {
-            return None;
-        }
-        if entry.is_outside() && self.reaches_the_first_of(peer) {
-            return None;
-        }
-        endpoint.ip = self.present.views.address_for(place, peer).and_then(A::of)?;
-        Some(Peer { endpoint, id: if ids { self.prefixes.restore(entry.id()) } else { None } })
-    }
-
-    /// Whether the announcer can use the first address of a client whose public address this is, claimed for those who cannot.
-    fn reaches_the_first_of(&self, outside: Place) -> bool {
-        let ip = match outside.ip {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
-        };
-        let asks = self.announcement.place;
-        self.present.views.address_for(asks, Place { ip, ..outside }).is_some()
     }
 }
 

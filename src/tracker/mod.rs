@@ -1,6 +1,5 @@
 //! The decision: policy → store → forward → merge. Knows no framework, no bytes and no sockets.
 
-mod gateway;
 mod merge;
 pub mod policy;
 #[cfg(test)]
@@ -10,28 +9,30 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, Once};
 
-use crate::bittorrent::address::Reach;
-use crate::bittorrent::{AnnounceReply, AnnounceRequest, Event, Place, ScrapeReply, ScrapeRequest, Views};
+use crate::answer::Answer;
+use crate::clock::Clock;
 pub use crate::forward::ForwarderStatus;
-use crate::forward::{Asked, Forwarders, Gathered, Outbound, UpstreamPeers, Waiting};
+use crate::forward::{Forwarders, PendingLists, UpstreamAnnounce, UpstreamPeerSet, UpstreamPeers};
 use crate::metrics::{Metrics, UnlistedMetrics};
-use crate::store::{Action, Announcement, Clock, Picked, Store};
-use crate::wire::via::Via;
+use crate::store::{Action, Announcement, Selection, Store};
+use crate::topology::reach::Reach;
+use crate::topology::{Addresses, SharedAddressDetector, Sighting, Topology, ZonedIp};
+use tracker_protocol::via::Via;
+use tracker_protocol::{AnnounceReply, AnnounceRequest, Event, ScrapeReply, ScrapeRequest};
 
-use self::gateway::{GatewayWatch, Sighting};
-use self::merge::Client;
-pub use self::policy::{Addresses, IpParam, Policy};
+use self::merge::Recipient;
+pub use self::policy::Policy;
 
 /// Who announces, as the frontend knows it.
 #[derive(Clone, Copy, Debug)]
-pub struct Caller<'a> {
+pub struct Requester<'a> {
     /// The address that the announce came from: the socket's, or the one that a trusted proxy gave. Canonical: an
     /// IPv4-mapped address is IPv4.
     pub ip: IpAddr,
     /// What is known of who that is.
     pub standing: Standing,
     /// How many peers a reply has room for: those that are told at all are then picked as if no more were wanted.
-    pub room: usize,
+    pub max_peers: usize,
     /// The client's `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
     /// The other trackers that passed the announce on, if it does not come from a client itself.
@@ -72,33 +73,23 @@ const PAGE: &str = "a web page sent this announce, so it gets public peers only 
 const UNREACHABLE: &str =
     "you are not listed as a peer, because no other client can reach the address that you announce from";
 
-/// What becomes of an announce.
-#[derive(Debug)]
-pub enum Announced {
-    /// It is answered.
-    Now(AnnounceReply),
-    /// Upstream trackers are being asked: [`Tracker::finish`] waits for them, for as long as the deadline allows. They are
-    /// asked whether or not anybody waits.
-    Later(Pending),
-}
-
 /// An announce that is answered but for the peers of upstream trackers.
 #[derive(Debug)]
-pub struct Pending {
+pub struct PendingReply {
     reply: AnnounceReply,
-    client: Client,
-    waiting: Waiting,
+    client: Recipient,
+    lists: PendingLists,
 }
 
 /// One tracker: what all frontends share.
 #[derive(Debug)]
 pub struct Tracker {
     policy: Policy,
-    views: Views,
+    topology: Topology,
     store: Arc<Store>,
     forwarders: Option<Forwarders>,
     clock: Clock,
-    gateways: GatewayWatch,
+    shared_addresses: SharedAddressDetector,
     unlisted: Unlisted,
 }
 
@@ -106,14 +97,14 @@ impl Tracker {
     /// Puts the parts together. Without `forwarders`, announces are answered from the store alone.
     pub fn new(
         policy: Policy,
-        views: Views,
+        topology: Topology,
         store: Arc<Store>,
         forwarders: Option<Forwarders>,
         metrics: &Metrics,
     ) -> Self {
-        let gateways = GatewayWatch::new(metrics.gateways.clone());
+        let shared_addresses = SharedAddressDetector::new(metrics.gateways.clone());
         let unlisted = Unlisted { metrics: metrics.unlisted.clone(), told: Once::new() };
-        Self { policy, views, store, forwarders, clock: Clock::start(), gateways, unlisted }
+        Self { policy, topology, store, forwarders, clock: Clock::start(), shared_addresses, unlisted }
     }
 
     /// What clients are told about when to come back; refusals carry it too.
@@ -122,33 +113,36 @@ impl Tracker {
     }
 
     /// What an announce would be answered from the store, which is left as it is.
-    pub fn peek(&self, caller: Caller<'_>, request: &AnnounceRequest) -> AnnounceReply {
-        let Some(addresses) = self.addresses(caller, request) else { return self.answer_outsider(caller, request) };
-        let want = self.policy.want(request.numwant).min(caller.room);
-        let announcement = Announcement { action: Action::Look, ..self.announcement(caller, request, addresses, want) };
+    pub fn peek(&self, requester: Requester<'_>, request: &AnnounceRequest) -> AnnounceReply {
+        let Some(addresses) = self.addresses(requester, request) else {
+            return self.answer_outsider(requester, request);
+        };
+        let want = self.policy.want(request.numwant).min(requester.max_peers);
+        let announcement =
+            Announcement { action: Action::Peek, ..self.announcement(requester, request, addresses, want) };
         let now = self.clock.now();
-        let local = self.store.announce(now, &self.views, request.info_hash, &announcement);
-        let warning = self.gateways.warning(now, addresses.ip).filter(|_| !addresses.is_claim);
+        let local = self.store.announce(now, &self.topology, request.info_hash, &announcement);
+        let warning = self.shared_addresses.warning(now, addresses.ip).filter(|_| !addresses.is_claim);
         self.reply(addresses.ip, local, warning)
     }
 
     /// Carries out one announce. What can be said at once, which is nearly always everything, is said at once.
-    pub fn announce(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Announced {
-        let Some(addresses) = self.addresses(caller, request) else {
-            return Announced::Now(self.answer_outsider(caller, request));
+    pub fn announce(&self, requester: Requester<'_>, request: &AnnounceRequest) -> Answer<AnnounceReply, PendingReply> {
+        let Some(addresses) = self.addresses(requester, request) else {
+            return Answer::Ready(self.answer_outsider(requester, request));
         };
         let ip = addresses.ip;
         let stopped = request.event == Some(Event::Stopped);
-        let want = if stopped { 0 } else { self.policy.want(request.numwant).min(caller.room) };
-        let mut announcement = self.announcement(caller, request, addresses, want);
+        let want = if stopped { 0 } else { self.policy.want(request.numwant).min(requester.max_peers) };
+        let mut announcement = self.announcement(requester, request, addresses, want);
         let place = announcement.place;
         // What comes back to us is ours already, and need not go round again: it is answered, and no more.
-        let came_back = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.have_passed_on(caller.via));
-        if came_back {
-            announcement.action = Action::Look;
+        let is_loop = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.is_loop(requester.via));
+        if is_loop {
+            announcement.action = Action::Peek;
         }
         let now = self.clock.now();
-        let local = self.store.announce(now, &self.views, request.info_hash, &announcement);
+        let local = self.store.announce(now, &self.topology, request.info_hash, &announcement);
         log::debug!(
             "announce {} from {ip} port {} peer {} {}: {} local peers",
             request.info_hash,
@@ -164,52 +158,54 @@ impl Tracker {
         } else {
             let others = local.others_at_address;
             let sighting = Sighting { source: ip, swarm: request.info_hash, client: request.peer_id, others };
-            self.gateways.saw(now, &sighting)
+            self.shared_addresses.saw(now, &sighting)
         };
         let reply = self.reply(ip, local, warning);
         // Another retracker is told of our own swarm only: if it forwards to us as we do to it, each would add what
         // the other has counted, again and again.
-        let counts = caller.via.hops() == 0;
-        let client = Client { place, outside: addresses.outside, port: request.port, want, counts };
-        let Some(forwarders) = self.forwarders.as_ref().filter(|_| !came_back) else { return Announced::Now(reply) };
-        let Caller { ip: source, user_agent, via, .. } = caller;
+        let counts = requester.via.hops() == 0;
+        let client = Recipient { place, outside: addresses.outside, port: request.port, want, counts };
+        let Some(forwarders) = self.forwarders.as_ref().filter(|_| !is_loop) else { return Answer::Ready(reply) };
+        let Requester { ip: source, user_agent, via, .. } = requester;
         // In the world upstream trackers are, as a rule.
         let outside = addresses.outside.unwrap_or(ip);
-        let outbound = Outbound { request, ip, outside, is_claim: addresses.is_claim, source, user_agent, via };
+        let announce = UpstreamAnnounce { request, ip, outside, is_claim: addresses.is_claim, source, user_agent, via };
         if stopped {
-            forwarders.leave(&outbound);
-            return Announced::Now(reply);
+            forwarders.leave(&announce);
+            return Answer::Ready(reply);
         }
         let want = self.policy.with_upstream(want, reply.peers.len(), reply.complete);
-        let client = Client { want, ..client };
-        match forwarders.announce(&outbound) {
-            Asked::Known(upstream) => Announced::Now(self.merge(reply, client, &upstream)),
-            Asked::Waiting(waiting) => Announced::Later(Pending { reply, client, waiting }),
+        let client = Recipient { want, ..client };
+        match forwarders.announce(&announce) {
+            Answer::Ready(upstream) => Answer::Ready(self.merge(reply, client, &upstream)),
+            Answer::Pending(lists) => Answer::Pending(PendingReply { reply, client, lists }),
         }
     }
 
     /// Where a client is recorded; none if it is not a client, as far as is known.
-    fn addresses(&self, caller: Caller<'_>, request: &AnnounceRequest) -> Option<Addresses> {
-        match caller.standing {
-            Standing::Client => Some(self.policy.addresses(caller.ip, &request.claimed, caller.via.hops() > 0)),
-            Standing::NoClaims => Some(Addresses { ip: caller.ip, is_claim: false, outside: None }),
+    fn addresses(&self, requester: Requester<'_>, request: &AnnounceRequest) -> Option<Addresses> {
+        match requester.standing {
+            Standing::Client => {
+                Some(self.policy.ip_param.addresses(requester.ip, &request.claimed, requester.via.hops() > 0))
+            }
+            Standing::NoClaims => Some(Addresses { ip: requester.ip, is_claim: false, outside: None }),
             Standing::Page | Standing::Unclear | Standing::Untrusted => None,
         }
     }
 
     fn announcement(
         &self,
-        caller: Caller<'_>,
+        requester: Requester<'_>,
         request: &AnnounceRequest,
         addresses: Addresses,
         want: usize,
     ) -> Announcement {
         let Addresses { ip, is_claim, outside } = addresses;
         Announcement {
-            place: self.views.place_seen_from(ip, caller.ip),
+            place: self.topology.locate(ip, requester.ip),
             is_claim,
-            outside: outside.map(|ip| self.views.place(ip)),
-            source: caller.ip,
+            outside: outside.map(|ip| self.topology.place(ip)),
+            source: requester.ip,
             // Who is at an address that means nothing to others is told of them, but not they of it.
             port: request.port.filter(|_| Reach::of(ip) != Reach::Nowhere),
             peer_id: request.peer_id,
@@ -224,58 +220,58 @@ impl Tracker {
     }
 
     /// Answers somebody who is no client, as far as is known. It is told of public peers, and nothing comes of what it says.
-    fn answer_outsider(&self, caller: Caller<'_>, request: &AnnounceRequest) -> AnnounceReply {
+    fn answer_outsider(&self, requester: Requester<'_>, request: &AnnounceRequest) -> AnnounceReply {
         let stopped = request.event == Some(Event::Stopped);
-        let want = if stopped { 0 } else { self.policy.want(request.numwant).min(caller.room) };
-        let addresses = Addresses { ip: caller.ip, is_claim: false, outside: None };
+        let want = if stopped { 0 } else { self.policy.want(request.numwant).min(requester.max_peers) };
+        let addresses = Addresses { ip: requester.ip, is_claim: false, outside: None };
         let announcement = Announcement {
-            place: Place::nowhere(caller.ip.is_ipv6()),
+            place: ZonedIp::nowhere(requester.ip.is_ipv6()),
             port: None,
-            action: Action::Look,
-            ..self.announcement(caller, request, addresses, want)
+            action: Action::Peek,
+            ..self.announcement(requester, request, addresses, want)
         };
-        let local = self.store.announce(self.clock.now(), &self.views, request.info_hash, &announcement);
+        let local = self.store.announce(self.clock.now(), &self.topology, request.info_hash, &announcement);
         log::debug!(
             "announce {} from {} ({:?}), peer {}, is not listed: {} public peers",
             request.info_hash,
-            caller.ip,
-            caller.standing,
+            requester.ip,
+            requester.standing,
             request.peer_id,
             local.peers.len()
         );
         let unlisted = &self.unlisted.metrics;
-        let (count, warning) = match caller.standing {
+        let (count, warning) = match requester.standing {
             Standing::Page => (&unlisted.page, PAGE),
             Standing::Untrusted => (&unlisted.unclear, UNTRUSTED),
             _ => (&unlisted.unclear, UNCLEAR),
         };
         count.inc();
-        let external_ip = (caller.standing != Standing::Unclear).then_some(caller.ip);
-        AnnounceReply { external_ip, ..self.reply(caller.ip, local, Some(warning.into())) }
+        let external_ip = (requester.standing != Standing::Unclear).then_some(requester.ip);
+        AnnounceReply { external_ip, ..self.reply(requester.ip, local, Some(warning.into())) }
     }
 
     /// Waits for the upstream trackers, and gives the whole reply.
-    pub async fn finish(&self, pending: Pending) -> AnnounceReply {
-        let Pending { reply, client, waiting } = pending;
-        let enough = |lists: &[_]| merge::enough(&reply.peers, client, &self.views, lists);
-        let upstream = waiting.gather(enough).await;
+    pub async fn finish(&self, pending: PendingReply) -> AnnounceReply {
+        let PendingReply { reply, client, lists } = pending;
+        let enough = |given: &[_]| merge::enough(&reply.peers, client, &self.topology, given);
+        let upstream = lists.gather(enough).await;
         self.merge(reply, client, &upstream)
     }
 
-    fn merge(&self, mut reply: AnnounceReply, client: Client, upstream: &Gathered) -> AnnounceReply {
+    fn merge(&self, mut reply: AnnounceReply, client: Recipient, upstream: &UpstreamPeerSet) -> AnnounceReply {
         match upstream.lists.as_slice() {
             [] => {}
             [only] => self.add(&mut reply, client, only),
             several => self.add(&mut reply, client, &UpstreamPeers::combined(several)),
         }
         if upstream.pending && reply.peers.len() < client.want {
-            self.policy.call_back(&mut reply);
+            self.policy.shorten_interval(&mut reply);
         }
         reply
     }
 
-    fn add(&self, reply: &mut AnnounceReply, client: Client, upstream: &UpstreamPeers) {
-        merge::add_peers(&mut reply.peers, client, &self.views, upstream);
+    fn add(&self, reply: &mut AnnounceReply, client: Recipient, upstream: &UpstreamPeers) {
+        merge::add_peers(&mut reply.peers, client, &self.topology, upstream);
         if client.counts {
             merge::add_counts(reply, upstream);
         }
@@ -298,7 +294,7 @@ impl Tracker {
 
     /// What is wrong at present, and how the operator can mend it: sentences of plain text.
     pub fn notices(&self) -> Vec<String> {
-        self.gateways.notices(self.clock.now())
+        self.shared_addresses.notices(self.clock.now())
     }
 
     /// Carries out one scrape: the counts of the local swarms.
@@ -311,7 +307,7 @@ impl Tracker {
         ScrapeReply { files, min_request_interval: self.policy.interval }
     }
 
-    fn reply(&self, ip: IpAddr, local: Picked, warning: Option<Cow<'static, str>>) -> AnnounceReply {
+    fn reply(&self, ip: IpAddr, local: Selection, warning: Option<Cow<'static, str>>) -> AnnounceReply {
         AnnounceReply {
             interval: self.policy.interval,
             // aria2 comes back at `min interval`, whatever `interval` says: anything less would only make it come early.

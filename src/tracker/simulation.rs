@@ -12,16 +12,16 @@ use futures::future::{join_all, pending, ready};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Announced, Caller, Policy, Standing, Tracker};
-use crate::bittorrent::{
-    AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists, Role, Views,
-};
+use super::{Policy, Requester, Standing, Tracker};
+use crate::answer::Answer;
 use crate::forward::simulation::Upstream;
 use crate::forward::{ForwardError, ForwardOptions, ForwarderStatus, Forwarders, Proxies};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
-use crate::wire::upstream::{Retry, UpstreamReply};
-use crate::wire::via::Via;
+use crate::topology::Topology;
+use tracker_protocol::upstream::{Retry, UpstreamReply};
+use tracker_protocol::via::Via;
+use tracker_protocol::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists, Role};
 
 const DEADLINE: Duration = Duration::from_secs(2);
 const PEER_AGE: Duration = Duration::from_hours(3);
@@ -78,7 +78,7 @@ fn tracker(upstreams: &[(&str, &Upstream)]) -> Rc<Tracker> {
     spawn_local(engine.run(pending::<()>()));
     let announce_interval = Duration::from_secs(30);
     let store = Store::new(StoreOptions { peer_age: PEER_AGE, announce_interval, max_peers: 1_000_000 });
-    Rc::new(Tracker::new(Policy::default(), Views::default(), Arc::new(store), Some(forwarders), &metrics))
+    Rc::new(Tracker::new(Policy::default(), Topology::default(), Arc::new(store), Some(forwarders), &metrics))
 }
 
 /// A client of the LAN in one swarm.
@@ -119,12 +119,12 @@ impl Client {
     /// The reply, and how long it took.
     async fn announces(self, tracker: &Tracker, event: Option<Event>) -> (AnnounceReply, Duration) {
         let ip = IpAddr::from([10, 0, self.swarm, self.number]);
-        let caller =
-            Caller { ip, standing: Standing::Client, room: usize::MAX, user_agent: None, via: &Via::default() };
+        let requester =
+            Requester { ip, standing: Standing::Client, max_peers: usize::MAX, user_agent: None, via: &Via::default() };
         let start = Instant::now();
-        let reply = match tracker.announce(caller, &self.request(event)) {
-            Announced::Now(reply) => reply,
-            Announced::Later(pending) => tracker.finish(pending).await,
+        let reply = match tracker.announce(requester, &self.request(event)) {
+            Answer::Ready(reply) => reply,
+            Answer::Pending(pending) => tracker.finish(pending).await,
         };
         (reply, start.elapsed())
     }
@@ -289,9 +289,10 @@ fn a_source_that_makes_up_clients_delays_only_itself() {
         };
         let from = IpAddr::from([10, 9, 9, 9]);
         let via = Via::default();
-        let caller = Caller { ip: from, standing: Standing::Client, room: usize::MAX, user_agent: None, via: &via };
+        let requester =
+            Requester { ip: from, standing: Standing::Client, max_peers: usize::MAX, user_agent: None, via: &via };
         for n in 0..20_000 {
-            drop(tracker.announce(caller, &flood(n)));
+            drop(tracker.announce(requester, &flood(n)));
         }
         let (_, took) = client(9, 9).announces(&tracker, None).await;
         assert!(took < seconds(1), "{took:?}");
@@ -315,9 +316,14 @@ fn a_torrent_full_of_one_source_s_clients_has_room_for_others() {
             let mut request = client(1, 1).request(None);
             request.peer_id.0[..2].copy_from_slice(&n.to_be_bytes());
             request.port = NonZeroU16::new(n + 1);
-            let caller =
-                Caller { ip: ip.into(), standing: Standing::Client, room: usize::MAX, user_agent: None, via: &via };
-            drop(tracker.announce(caller, &request));
+            let requester = Requester {
+                ip: ip.into(),
+                standing: Standing::Client,
+                max_peers: usize::MAX,
+                user_agent: None,
+                via: &via,
+            };
+            drop(tracker.announce(requester, &request));
         };
         (0..12_000).for_each(|n| announce([10, 9, 9, 9], n));
         for n in 1..=200 {

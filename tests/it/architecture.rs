@@ -5,19 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, and what it may import. What a module may import, it may import all of.
-const LAYERS: [(&str, &[&str]); 14] = [
-    ("bittorrent", &[]),
-    ("cache", &["bittorrent"]),
+const LAYERS: [(&str, &[&str]); 16] = [
+    ("answer", &[]),
+    ("cache", &["clock", "eviction", "hash"]),
     ("clock", &[]),
+    ("eviction", &["hash"]),
+    ("hash", &[]),
     ("log_output", &[]),
     ("metrics", &[]),
     ("signals", &[]),
-    ("wire", &["bittorrent"]),
-    ("store", &["bittorrent", "cache", "clock", "metrics", "wire"]),
-    ("forward", &["bittorrent", "cache", "clock", "metrics", "wire"]),
-    ("tracker", &["bittorrent", "metrics", "wire", "store", "forward"]),
-    ("frontend", &["bittorrent", "clock", "metrics", "wire", "tracker"]),
-    ("config", &["bittorrent", "forward", "frontend", "store", "tracker"]),
+    ("topology", &["clock"]),
+    ("store", &["clock", "eviction", "hash", "metrics", "topology"]),
+    ("forward", &["answer", "cache", "clock", "metrics", "topology"]),
+    ("tracker", &["answer", "clock", "metrics", "topology", "store", "forward"]),
+    ("frontend", &["answer", "clock", "metrics", "topology", "tracker"]),
+    ("config", &["forward", "frontend", "store", "topology", "tracker"]),
     ("app", &["clock", "config", "forward", "frontend", "log_output", "metrics", "signals", "store", "tracker"]),
     ("commands", &["forward", "frontend"]),
 ];

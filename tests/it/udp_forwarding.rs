@@ -8,7 +8,7 @@ use std::time::Instant;
 use tempfile::NamedTempFile;
 
 use crate::dsl::{Server, announce, eventually, id, observer, retracker};
-use crate::fake_tracker::{FakeTracker, script, sends, sends_when_told};
+use crate::fake_tracker::{FakeTracker, sends, sends_when_told};
 use crate::service::{ONE_PEER, forwarders};
 use crate::udp_client::{UdpAnnounce, UdpClient, udp_announce};
 

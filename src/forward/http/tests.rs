@@ -3,11 +3,11 @@
 use super::super::connect::tests::acceptor;
 use super::super::reply::MAX_RAW;
 use super::*;
-use crate::wire::upstream::Retry;
 use futures::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tracker_protocol::upstream::Retry;
 
 const BODY: &[u8] = b"d8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe1e";
 /// The same in gzip.
@@ -19,8 +19,8 @@ const QUERY: &str = "info_hash=%00%ffA&port=6881";
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
 
-fn along(user_agent: Option<&[u8]>) -> Along {
-    Along::new(user_agent, "1.1 us")
+fn along(user_agent: Option<&[u8]>) -> PassedHeaders {
+    PassedHeaders::new(user_agent, "1.1 us")
 }
 
 fn new_upstream(uri: &Url, host: Option<&str>) -> Result<HttpUpstream, String> {
@@ -66,7 +66,7 @@ async fn tracker(replies: Vec<Vec<u8>>) -> (SocketAddr, mpsc::UnboundedReceiver<
 }
 
 fn way(addresses: &[SocketAddr]) -> Way {
-    Way { addresses: addresses.to_vec(), proxy: None, route: Route::default(), authorization: None }
+    Way { addresses: addresses.to_vec(), proxy: None, route: ConnectRoute::default(), authorization: None }
 }
 
 async fn ask(address: SocketAddr, timeout: Duration) -> Result<UpstreamReply, ForwardError> {

@@ -1,13 +1,13 @@
 //! Exchanges with trackers of the test's own, over real sockets.
 
 use super::*;
-use crate::bittorrent::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists};
-use crate::wire::udp::Request;
-use crate::wire::via::Via;
 use futures::future::join;
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
+use tracker_protocol::udp::Request;
+use tracker_protocol::via::Via;
+use tracker_protocol::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
@@ -173,18 +173,18 @@ async fn announce_of(
     request: &AnnounceRequest,
     ip: Option<IpAddr>,
     timeout: Duration,
-) -> Result<Answer, ForwardError> {
-    let along = super::super::Along::new(None, "1.1 us");
+) -> Result<UpstreamAnswer, ForwardError> {
+    let along = super::super::PassedHeaders::new(None, "1.1 us");
     let ask = Ask { request, numwant: 50, ip, tracker_id: None, along: &along };
     upstream.announce(&ask, timeout).await
 }
 
-async fn announce(upstream: &UdpUpstream, timeout: Duration) -> Result<Answer, ForwardError> {
+async fn announce(upstream: &UdpUpstream, timeout: Duration) -> Result<UpstreamAnswer, ForwardError> {
     announce_of(upstream, &request(), None, timeout).await
 }
 
 /// By what the test's tracker tells its answers apart.
-fn interval(answer: Result<Answer, ForwardError>) -> u32 {
+fn interval(answer: Result<UpstreamAnswer, ForwardError>) -> u32 {
     answer.unwrap().reply.interval.unwrap()
 }
 
@@ -194,8 +194,8 @@ async fn in_turn(
     ip: Option<IpAddr>,
     addresses: &[SocketAddr],
     timeout: Duration,
-) -> Result<Answer, ForwardError> {
-    let along = super::super::Along::new(None, "1.1 us");
+) -> Result<UpstreamAnswer, ForwardError> {
+    let along = super::super::PassedHeaders::new(None, "1.1 us");
     let ask = Ask { request: &request(), numwant: 50, ip, tracker_id: None, along: &along };
     upstream.ask_in_turn(&ask, addresses.to_vec(), Instant::now() + timeout).await
 }
@@ -248,7 +248,7 @@ async fn names_and_addresses_are_resolved_with_their_ports() {
         ("udp://LOCALHOST:443", "127.0.0.1:443"),
     ] {
         let upstream = upstream(uri);
-        let found = upstream.resolver.usual(&upstream.place).await.unwrap();
+        let found = upstream.resolver.addresses(&upstream.place).await.unwrap();
         assert!(found.contains(&expected.parse().unwrap()), "{uri}: {found:?}");
     }
 }
@@ -265,7 +265,7 @@ async fn an_announce_says_what_it_must_and_its_answer_is_read() {
     assert_eq!(arrived.announce, AnnounceRequest { numwant: NumWant::AtMost(50), claimed, ..request });
     assert_eq!(arrived.url_data, b"/announce?passkey=0123456789abcdef");
     assert!(arrived.via.names("us") && arrived.via.hops() == 1, "{:?}", arrived.via);
-    let Answer { reply: read, from, .. } = answer.unwrap();
+    let UpstreamAnswer { reply: read, from, .. } = answer.unwrap();
     assert_eq!(from, tracker.address());
     let peers = PeerLists { v6: Vec::new(), ..reply(0).peers };
     let expected =
@@ -437,7 +437,7 @@ async fn where_nothing_listens_is_known_at_once() {
 async fn junk_is_junk() {
     let tracker = Tracker::new().await;
     let upstream = tracker.upstream();
-    let junk = |answer: Result<Answer, ForwardError>| match answer.unwrap_err() {
+    let junk = |answer: Result<UpstreamAnswer, ForwardError>| match answer.unwrap_err() {
         ForwardError::Junk { what, status: None } => what,
         error => panic!("{error:?}"),
     };

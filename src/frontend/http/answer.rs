@@ -1,118 +1,105 @@
-//! Announces and scrapes, whoever has parsed the request: query and headers in, bencoded body out.
+//! Announces and scrapes over HTTP: query and headers in, bencoded body out.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use tracker_protocol::via::Via;
+use tracker_protocol::{Refusal, announce, scrape};
 
-use crate::bittorrent::Refusal;
+use crate::answer::Answer;
 use crate::frontend::Context;
-use crate::frontend::client_address::{Client, Source};
+use crate::frontend::announce::{PendingBody, announce as carry_out};
+use crate::frontend::client_address::{Identity, Remote};
 use crate::frontend::headers::Headers;
-use crate::tracker::{Announced, Caller};
-use crate::wire::via::Via;
-use crate::wire::{announce, scrape};
+use crate::tracker::Requester;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
     Announce,
+    /// An announce at a path where no tracker is.
+    StrayAnnounce,
     Scrape,
 }
 
 /// A request without what HTTP has around it.
 #[derive(Debug)]
-pub(super) struct Question<'a, H> {
+pub(super) struct TrackerRequest<'a, H> {
     pub(super) resource: Resource,
     /// What follows the first `?` of the target.
     pub(super) query: &'a [u8],
     pub(super) headers: &'a H,
-    /// Who is at the other end of the socket.
-    pub(super) source: Source,
-    /// Whether it only wants to know what the reply would be.
+    /// The other end of the socket.
+    pub(super) source: Remote,
+    /// Whether the client only wants to know what the reply would be.
     pub(super) is_head: bool,
 }
 
-/// The body of a reply, for one that is not there yet.
-pub(super) type Later<'a> = BoxFuture<'a, Vec<u8>>;
-
-/// Appends the body of the reply to `body`, or returns what it has to be waited for.
+/// Appends the body of the reply to `body` if it is ready.
 ///
 /// Refusals are bodies like others, with status 200: clients throw away the bodies of all others, and libtorrent never
 /// comes back after some of them.
-pub(super) fn answer<'a, H: Headers>(
-    context: &'a Context,
-    question: &Question<'_, H>,
+pub(super) fn answer<H: Headers>(
+    context: &Arc<Context>,
+    request: &TrackerRequest<'_, H>,
     body: &mut Vec<u8>,
-) -> Option<Later<'a>> {
-    let client = context.client_address.of(question.source, question.headers, &context.metrics);
-    match question.resource {
-        Resource::Announce => announce(context, question, client, body),
-        Resource::Scrape => {
-            scrape(context, question, client.ip, body);
-            None
-        }
-    }
-}
-
-fn announce<'a, H: Headers>(
-    context: &'a Context,
-    question: &Question<'_, H>,
-    Client { ip, standing }: Client,
-    body: &mut Vec<u8>,
-) -> Option<Later<'a>> {
-    let metrics = &context.metrics;
-    let is_head = question.is_head;
-    let timer = if is_head { None } else { metrics.time_announce() };
-    if !is_head {
-        metrics.announce_arrived();
-    }
-    let (request, format) = match announce::parse(question.query) {
-        Ok(parsed) => parsed,
-        Err(refusal) => {
-            if !is_head {
-                metrics.announces_refused.inc();
-            }
-            refuse(context, "announce", ip, refusal, body);
-            return None;
-        }
+) -> Answer<(), PendingBody> {
+    let identity = context.client_address.of(request.source, request.headers, &context.metrics);
+    let answered = match request.resource {
+        Resource::Announce => announce(context, request, identity, body),
+        Resource::StrayAnnounce => stray(context, identity),
+        Resource::Scrape => scrape(context, request, identity, body).map(Answer::Ready),
     };
-    let via = Via::parse(question.headers.all("via"));
-    let caller = Caller { ip, standing, room: usize::MAX, user_agent: question.headers.first("user-agent"), via: &via };
-    if is_head {
-        announce::encode(&context.tracker.peek(caller, &request), format, body);
-        return None;
-    }
-    match context.tracker.announce(caller, &request) {
-        Announced::Now(reply) => {
-            announce::encode(&reply, format, body);
-            metrics.announces_answered.inc();
-            None
-        }
-        Announced::Later(pending) => Some(Box::pin(async move {
-            let mut body = Vec::new();
-            announce::encode(&context.tracker.finish(pending).await, format, &mut body);
-            metrics.announces_answered.inc();
-            drop(timer);
-            body
-        })),
-    }
+    answered.unwrap_or_else(|refusal| {
+        refuse(context, &refusal, body);
+        Answer::Ready(())
+    })
 }
 
-fn scrape<H>(context: &Context, question: &Question<'_, H>, ip: IpAddr, body: &mut Vec<u8>) {
-    match scrape::parse(question.query) {
-        Ok(request) => {
-            log::debug!("scrape from {ip} of {} torrents", request.info_hashes.len());
-            scrape::encode(&context.tracker.scrape(request), body);
-            context.metrics.scrapes_answered.inc();
-        }
-        Err(refusal) => {
-            context.metrics.scrapes_refused.inc();
-            refuse(context, "scrape", ip, refusal, body);
-        }
+fn announce<H: Headers>(
+    context: &Arc<Context>,
+    request: &TrackerRequest<'_, H>,
+    Identity { ip, standing }: Identity,
+    body: &mut Vec<u8>,
+) -> Result<Answer<(), PendingBody>, Refusal> {
+    let via = Via::parse(request.headers.all("via"));
+    let user_agent = request.headers.first("user-agent");
+    let requester = Requester { ip, standing, max_peers: usize::MAX, user_agent, via: &via };
+    if request.is_head {
+        let (parsed, format) = announce::parse(request.query)?;
+        announce::encode(&context.tracker.peek(requester, &parsed), format, body);
+        return Ok(Answer::Ready(()));
     }
+    let parse = || {
+        let (parsed, format) = announce::parse(request.query)?;
+        Ok((parsed, move |reply: &_, body: &mut Vec<u8>| announce::encode(reply, format, body)))
+    };
+    carry_out(context, requester, parse, body)
 }
 
-pub(super) fn refuse(context: &Context, what: &str, ip: IpAddr, refusal: Refusal, body: &mut Vec<u8>) {
-    log::debug!("{what} from {ip} refused: {refusal}");
-    body.extend(announce::encode_refusal(&refusal, context.tracker.policy().interval));
+fn stray(context: &Context, Identity { ip, .. }: Identity) -> Result<Answer<(), PendingBody>, Refusal> {
+    context.metrics.announce_arrived();
+    context.metrics.announces_refused.inc();
+    log::debug!("announce from {ip} refused: {}", Refusal::UnknownPath);
+    Err(Refusal::UnknownPath)
+}
+
+fn scrape<H>(
+    context: &Context,
+    request: &TrackerRequest<'_, H>,
+    Identity { ip, .. }: Identity,
+    body: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    let parsed = scrape::parse(request.query).inspect_err(|refusal| {
+        context.metrics.scrapes_refused.inc();
+        log::debug!("scrape from {ip} refused: {refusal}");
+    })?;
+    log::debug!("scrape from {ip} of {} torrents", parsed.info_hashes.len());
+    scrape::encode(&context.tracker.scrape(parsed), body);
+    context.metrics.scrapes_answered.inc();
+    Ok(())
+}
+
+/// Appends the body that tells a client why it is refused.
+pub(super) fn refuse(context: &Context, refusal: &Refusal, body: &mut Vec<u8>) {
+    body.extend(announce::encode_refusal(refusal, context.tracker.policy().interval));
 }

@@ -4,22 +4,22 @@ use super::head::{Head, Method};
 
 /// What the request says about them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Framing {
+pub(super) struct ReplyFraming {
     /// Whether the body is left out.
-    bodiless: bool,
+    is_head: bool,
     /// Whether the client may ask more on this connection.
     pub(super) persistent: bool,
-    old: bool,
+    http_1_0: bool,
 }
 
-impl Framing {
+impl ReplyFraming {
     pub(super) fn new(head: &Head<'_>) -> Self {
-        Self { bodiless: head.method == Method::Head, persistent: head.persistent, old: head.old }
+        Self { is_head: head.method == Method::Head, persistent: head.persistent, http_1_0: head.http_1_0 }
     }
 
     /// For bytes that are no request.
     pub(super) fn last() -> Self {
-        Self { bodiless: false, persistent: false, old: false }
+        Self { is_head: false, persistent: false, http_1_0: false }
     }
 
     /// The connection ends behind this reply if `ending`.
@@ -44,12 +44,12 @@ impl Framing {
     fn put_rest(self, body: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"Content-Length: ");
         out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
-        out.extend_from_slice(match (self.persistent, self.old) {
+        out.extend_from_slice(match (self.persistent, self.http_1_0) {
             (false, _) => b"\r\nConnection: close\r\n\r\n",
             (true, true) => b"\r\nConnection: keep-alive\r\n\r\n",
             (true, false) => b"\r\n\r\n",
         });
-        if !self.bodiless {
+        if !self.is_head {
             out.extend_from_slice(body);
         }
     }

@@ -14,7 +14,7 @@ use actix_web::http::{Method, Uri};
 use actix_web::{App, Error};
 use futures::future::LocalBoxFuture;
 
-use super::framing::Framing;
+use super::framing::ReplyFraming;
 use super::head::{self, Head};
 use crate::frontend::headers::Headers as _;
 use crate::frontend::{Context, routes};
@@ -39,7 +39,7 @@ impl Pages {
     }
 
     /// Appends the whole reply to `out`.
-    pub(super) async fn reply(&self, request: Request, framing: Framing, out: &mut Vec<u8>) {
+    pub(super) async fn reply(&self, request: Request, framing: ReplyFraming, out: &mut Vec<u8>) {
         let response = match self.0(request).await {
             Ok(response) => response.into_parts().1,
             Err(error) => error.error_response(),

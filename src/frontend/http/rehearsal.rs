@@ -10,16 +10,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::yield_now;
 
-use super::front::{self, Fresh, Worker};
+use super::fast_path::{self, Fresh, Worker};
 use super::pages::Pages;
 use super::socket::Socket;
-use crate::bittorrent::Views;
 use crate::frontend::Context;
-use crate::frontend::client_address::{ClientAddress, ClientAddressOptions, Source};
+use crate::frontend::client_address::{ClientAddress, ClientAddressOptions, Remote};
 use crate::frontend::connections::{ConnectionLimits, Connections};
 use crate::frontend::hosts::Hosts;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
+use crate::topology::Topology;
 use crate::tracker::{Policy, Tracker};
 
 /// Reads bytes as the head of a request, for a fuzz target.
@@ -38,7 +38,7 @@ pub fn context() -> Arc<Context> {
     let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 1_000 });
     let limits = ConnectionLimits { total: 10, per_address: 10 };
     Arc::new(Context {
-        tracker: Tracker::new(Policy::default(), Views::default(), Arc::new(store), None, &metrics),
+        tracker: Tracker::new(Policy::default(), Topology::default(), Arc::new(store), None, &metrics),
         connections: Connections::new(limits, metrics.connections.clone()),
         metrics,
         registry: None,
@@ -62,7 +62,7 @@ pub async fn replies(context: &Arc<Context>, pieces: &[&[u8]]) -> io::Result<Vec
     let worker = Worker { context: Arc::clone(context), pages, stop };
     context.connections.admit();
     let open = context.connections.opened();
-    let fresh = Fresh { socket: Socket::from(server), source: Source::Unix, unread: Vec::new(), open };
+    let fresh = Fresh { socket: Socket::from(server), source: Remote::Unix, unread: Vec::new(), open };
     let send = async move {
         for piece in pieces {
             // The server may have heard enough.
@@ -79,6 +79,6 @@ pub async fn replies(context: &Arc<Context>, pieces: &[&[u8]]) -> io::Result<Vec
         let _ = from_server.read_to_end(&mut received).await;
         received
     };
-    let (_, (), received) = tokio::join!(front::serve(fresh, &worker), send, receive);
+    let (_, (), received) = tokio::join!(fast_path::serve(fresh, &worker), send, receive);
     Ok(received)
 }

@@ -20,12 +20,12 @@ use tokio::task::consume_budget;
 #[derive(Debug)]
 pub struct Listener {
     fd: AsyncFd<OwnedFd>,
-    kind: Kind,
+    kind: ListenerKind,
 }
 
 /// What a socket speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ListenerKind {
     Tcp,
     Unix,
 }
@@ -33,15 +33,15 @@ enum Kind {
 impl Listener {
     /// Takes over a listener that does not block.
     pub fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
-        Self::new(listener.into(), Kind::Tcp)
+        Self::new(listener.into(), ListenerKind::Tcp)
     }
 
     /// Takes over a listener that does not block.
     pub fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
-        Self::new(listener.into(), Kind::Unix)
+        Self::new(listener.into(), ListenerKind::Unix)
     }
 
-    fn new(fd: OwnedFd, kind: Kind) -> io::Result<Self> {
+    fn new(fd: OwnedFd, kind: ListenerKind) -> io::Result<Self> {
         // SAFETY: the descriptor is owned, and stays open and the same for as long as it is registered.
         #[allow(unsafe_code, reason = "tokio's own listeners register what they accept, which is to be avoided here")]
         Ok(Self { fd: unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? }, kind })
@@ -65,21 +65,21 @@ impl Listener {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, address) = rustix::net::acceptfrom_with(self.fd.get_ref(), flags)?;
         let address = match self.kind {
-            Kind::Unix => None,
-            Kind::Tcp => {
+            ListenerKind::Unix => None,
+            ListenerKind::Tcp => {
                 let address = address.and_then(|address| SocketAddr::try_from(address).ok());
                 // A client that has gone already has no address.
                 Some(address.ok_or(io::ErrorKind::ConnectionAborted)?)
             }
         };
-        Ok((Socket(Inner::Fresh(Some(fd), self.kind)), address))
+        Ok((Socket(SocketState::Fresh(Some(fd), self.kind)), address))
     }
 
     /// Stops the system from opening connections here. Those that are open already can still be accepted.
     pub fn open_no_more(&self) {
         let refused = match self.kind {
-            Kind::Tcp => refuse_handshakes(self.fd.get_ref()),
-            Kind::Unix => rustix::net::shutdown(self.fd.get_ref(), Shutdown::Read).map_err(io::Error::from),
+            ListenerKind::Tcp => refuse_handshakes(self.fd.get_ref()),
+            ListenerKind::Unix => rustix::net::shutdown(self.fd.get_ref(), Shutdown::Read).map_err(io::Error::from),
         };
         if let Err(error) = refused {
             log::debug!("connections may still be opened while the listener is closed: {error}");
@@ -114,12 +114,12 @@ fn refuse_handshakes(_: &OwnedFd) -> io::Result<()> {
 
 /// One connection.
 #[derive(Debug)]
-pub struct Socket(Inner);
+pub struct Socket(SocketState);
 
 #[derive(Debug)]
-enum Inner {
+enum SocketState {
     /// The event loop has not heard of it. None only while it is being registered.
-    Fresh(Option<OwnedFd>, Kind),
+    Fresh(Option<OwnedFd>, ListenerKind),
     /// It has.
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -129,9 +129,9 @@ enum Inner {
 macro_rules! of_registered {
     ($inner:expr, $stream:ident => $ask:expr) => {
         match $inner {
-            Inner::Fresh(..) => Err(io::ErrorKind::NotConnected.into()),
-            Inner::Tcp($stream) => $ask,
-            Inner::Unix($stream) => $ask,
+            SocketState::Fresh(..) => Err(io::ErrorKind::NotConnected.into()),
+            SocketState::Tcp($stream) => $ask,
+            SocketState::Unix($stream) => $ask,
         }
     };
 }
@@ -141,7 +141,7 @@ impl Socket {
     ///
     /// A fresh connection is read without the event loop, which hears of it when there is nothing to read.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        if let Inner::Fresh(Some(fd), _) = &self.0 {
+        if let SocketState::Fresh(Some(fd), _) = &self.0 {
             match rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT) {
                 Ok((_, read)) => return Poll::Ready(Ok(read)),
                 Err(rustix::io::Errno::AGAIN) => {}
@@ -151,9 +151,9 @@ impl Socket {
         let mut buf = ReadBuf::new(buf);
         let inner = self.registered()?;
         let read = match inner {
-            Inner::Fresh(..) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-            Inner::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-            Inner::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            SocketState::Fresh(..) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            SocketState::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            SocketState::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
         };
         read.map_ok(|()| buf.filled().len())
     }
@@ -178,12 +178,12 @@ impl Socket {
     }
 
     /// Has the event loop hear of it.
-    fn registered(&mut self) -> io::Result<&mut Inner> {
-        if let Inner::Fresh(fd, kind) = &mut self.0 {
+    fn registered(&mut self) -> io::Result<&mut SocketState> {
+        if let SocketState::Fresh(fd, kind) = &mut self.0 {
             let fd = fd.take().ok_or(io::ErrorKind::NotConnected)?;
             self.0 = match kind {
-                Kind::Tcp => Inner::Tcp(TcpStream::from_std(fd.into())?),
-                Kind::Unix => Inner::Unix(UnixStream::from_std(fd.into())?),
+                ListenerKind::Tcp => SocketState::Tcp(TcpStream::from_std(fd.into())?),
+                ListenerKind::Unix => SocketState::Unix(UnixStream::from_std(fd.into())?),
             };
         }
         Ok(&mut self.0)
@@ -191,10 +191,10 @@ impl Socket {
 
     fn fd(&self) -> io::Result<BorrowedFd<'_>> {
         match &self.0 {
-            Inner::Fresh(Some(fd), _) => Ok(fd.as_fd()),
-            Inner::Fresh(None, _) => Err(io::ErrorKind::NotConnected.into()),
-            Inner::Tcp(stream) => Ok(stream.as_fd()),
-            Inner::Unix(stream) => Ok(stream.as_fd()),
+            SocketState::Fresh(Some(fd), _) => Ok(fd.as_fd()),
+            SocketState::Fresh(None, _) => Err(io::ErrorKind::NotConnected.into()),
+            SocketState::Tcp(stream) => Ok(stream.as_fd()),
+            SocketState::Unix(stream) => Ok(stream.as_fd()),
         }
     }
 }
@@ -210,6 +210,6 @@ impl AsyncRead for Socket {
 /// One end of a pair, which must not block.
 impl From<std::os::unix::net::UnixStream> for Socket {
     fn from(stream: std::os::unix::net::UnixStream) -> Self {
-        Self(Inner::Fresh(Some(stream.into()), Kind::Unix))
+        Self(SocketState::Fresh(Some(stream.into()), ListenerKind::Unix))
     }
 }

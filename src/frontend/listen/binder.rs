@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 /// How long a name may be unknown at the start, or have no address of this host: networks and name servers come up late.
-const PATIENCE: Duration = Duration::from_secs(5);
+const NAME_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often it is looked up meanwhile.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -28,7 +28,7 @@ const AF_NOT_SUPPORTED: i32 = 97;
 
 /// Where to listen, as it was configured.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::frontend) struct Place<'a> {
+pub(in crate::frontend) struct BindTarget<'a> {
     /// An address or a name; none for all addresses of both families.
     pub(in crate::frontend) host: Option<&'a str>,
     /// 0 lets the system choose.
@@ -79,7 +79,7 @@ pub(in crate::frontend) struct Binder {
 
 impl Binder {
     /// For all these places.
-    pub(in crate::frontend) fn new<'a>(places: impl IntoIterator<Item = Place<'a>>) -> Self {
+    pub(in crate::frontend) fn new<'a>(places: impl IntoIterator<Item = BindTarget<'a>>) -> Self {
         let any_v4 = |host: &str| host.parse() == Ok(Ipv4Addr::UNSPECIFIED);
         let asked = places.into_iter().filter(|place| place.port != 0 && place.host.is_some_and(any_v4));
         Self { any_v4: asked.map(|place| place.port).collect(), bound: Vec::new() }
@@ -89,10 +89,10 @@ impl Binder {
     /// address that is bound already for the same purpose is left out.
     pub(in crate::frontend) fn bind<T>(
         &mut self,
-        place: Place<'_>,
+        place: BindTarget<'_>,
         bind: impl Fn(SocketAddr, Options) -> io::Result<(T, SocketAddr)>,
     ) -> io::Result<Vec<T>> {
-        let Place { host, port, proxied } = place;
+        let BindTarget { host, port, proxied } = place;
         let found = match host.map(|host| (host, host.parse::<IpAddr>())) {
             None => self.all(port, proxied, &bind)?.into_iter().collect(),
             Some((_, Ok(ip))) => self.literal((ip, port).into(), proxied, &bind)?.into_iter().collect(),
@@ -178,14 +178,14 @@ impl Binder {
         proxied: bool,
         bind: &impl Fn(SocketAddr, Options) -> io::Result<(T, SocketAddr)>,
     ) -> io::Result<Vec<(T, SocketAddr)>> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + NAME_PATIENCE;
         let mut told = false;
         loop {
             match self.name(name, port, proxied, bind) {
                 Err(error) if is_early(&error) && Instant::now() < end => {
                     if !told {
                         log::warn!(
-                            "{name} cannot be used as an address of this host yet ({error}): it is tried for {PATIENCE:?}"
+                            "{name} cannot be used as an address of this host yet ({error}): it is tried for {NAME_PATIENCE:?}"
                         );
                         told = true;
                     }
@@ -293,7 +293,7 @@ fn late<T>(
     options: Options,
     bind: &impl Fn(SocketAddr, Options) -> io::Result<T>,
 ) -> io::Result<T> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + NAME_PATIENCE;
     loop {
         match bind(address, options) {
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable && Instant::now() < end => thread::sleep(PAUSE),
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn a_host_without_ipv6_listens_on_ipv4_once() {
         let system = System::new(&["0.0.0.0"]);
-        let place = |host, port| Place { host, port, proxied: false };
+        let place = |host, port| BindTarget { host, port, proxied: false };
         let bind = |address, options| system.bind(address, options);
         assert_eq!(Binder::new([]).bind(place(None, 80), bind).unwrap(), ["0.0.0.0:80".parse().unwrap()]);
         for order in [[None, Some("0.0.0.0")], [Some("0.0.0.0"), None]] {

@@ -20,7 +20,7 @@ use std::time::Instant;
 use siphasher::sip::SipHasher24;
 
 use crate::tracker::Standing;
-use crate::wire::udp::ConnectionId;
+use tracker_protocol::udp::ConnectionId;
 
 /// Seconds for which an id is good (BEP 15, "Connect"). An age is one byte, so it must be less than 256.
 const LIFETIME: u8 = 120;
@@ -30,37 +30,37 @@ const SECOND: u64 = 0xff;
 
 /// Who sends a request, as far as that can be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sender {
+pub(in crate::frontend) struct Sender {
     /// The client's canonical address.
-    pub(super) client: IpAddr,
+    pub(in crate::frontend) client: IpAddr,
     /// The canonical address of the proxy that has passed the request on, at a listener for proxies.
-    pub(super) proxy: Option<IpAddr>,
+    pub(in crate::frontend) proxy: Option<IpAddr>,
     /// What is known of the client.
-    pub(super) standing: Standing,
+    pub(in crate::frontend) standing: Standing,
 }
 
 /// Gives ids and knows them again. One per listen address, shared by its workers: which of them gets a client's next packet
 /// is for the kernel to say.
-pub(super) struct ConnectionIds {
+pub(in crate::frontend) struct ConnectionIds {
     mac: SipHasher24,
     start: Instant,
 }
 
 impl ConnectionIds {
     /// With a key of its own, from the system. Ids of another run are of no use.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(in crate::frontend) fn new() -> io::Result<Self> {
         let mut key = [0; 16];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
         Ok(Self { mac: SipHasher24::new_with_key(&key), start: Instant::now() })
     }
 
     /// An id for this one.
-    pub(super) fn give(&self, sender: Sender, now: Instant) -> ConnectionId {
+    pub(in crate::frontend) fn issue(&self, sender: Sender, now: Instant) -> ConnectionId {
         self.given(sender, self.second(now))
     }
 
     /// Whether an id was given to this one no longer than two minutes ago.
-    pub(super) fn know(&self, id: ConnectionId, sender: Sender, now: Instant) -> bool {
+    pub(in crate::frontend) fn verify(&self, id: ConnectionId, sender: Sender, now: Instant) -> bool {
         let now = self.second(now);
         let age = (now & SECOND).wrapping_sub(id.0 & SECOND) & SECOND;
         let given = now.checked_sub(age).filter(|_| age <= u64::from(LIFETIME));
@@ -142,8 +142,8 @@ mod tests {
             source in sender(), given in 0..1_000_000_u64, age in 0..2_000_u64,
         ) {
             let ids = ConnectionIds::new().unwrap();
-            let id = ids.give(source, later(&ids, given));
-            prop_assert_eq!(ids.know(id, source, later(&ids, given + age)), age <= 120);
+            let id = ids.issue(source, later(&ids, given));
+            prop_assert_eq!(ids.verify(id, source, later(&ids, given + age)), age <= 120);
         }
 
         #[test]
@@ -151,17 +151,17 @@ mod tests {
             [one, other] in two_senders(), given in 0..1_000_000_u64, age in 0..=120_u64,
         ) {
             let ids = ConnectionIds::new().unwrap();
-            let id = ids.give(one, later(&ids, given));
-            prop_assert!(!ids.know(id, other, later(&ids, given + age)));
+            let id = ids.issue(one, later(&ids, given));
+            prop_assert!(!ids.verify(id, other, later(&ids, given + age)));
             let another_run = ConnectionIds::new().unwrap();
-            prop_assert!(!another_run.know(id, one, later(&another_run, given + age)));
+            prop_assert!(!another_run.verify(id, one, later(&another_run, given + age)));
         }
 
         #[test]
         fn no_bit_of_an_id_can_be_changed(source in sender(), bit in 0..64_u32, now in 0..1_000_u64) {
             let ids = ConnectionIds::new().unwrap();
-            let id = ids.give(source, later(&ids, now));
-            prop_assert!(!ids.know(ConnectionId(id.0 ^ 1 << bit), source, later(&ids, now)));
+            let id = ids.issue(source, later(&ids, now));
+            prop_assert!(!ids.verify(ConnectionId(id.0 ^ 1 << bit), source, later(&ids, now)));
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
         let ids = ConnectionIds::new().unwrap();
         let source = Sender { client: IpAddr::from([10, 0, 0, 1]), proxy: None, standing: Standing::Client };
         for byte in 0..=255 {
-            assert!(!ids.know(ConnectionId(byte), source, ids.start));
+            assert!(!ids.verify(ConnectionId(byte), source, ids.start));
         }
     }
 }

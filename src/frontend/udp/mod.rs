@@ -1,10 +1,9 @@
 //! Announce and scrape over UDP (BEP 15, with the URL data of BEP 41).
 
-mod connection_id;
-mod listen;
+pub(super) mod connection_id;
 mod proxied;
 mod request;
-mod socket;
+pub(super) mod socket;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,12 +14,13 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use self::connection_id::Sender;
-pub use self::listen::{UdpListenAddr, UdpListener, bind};
-use self::request::{Answer, Responder};
-use self::socket::{Datagram, Inbox, Outbox, Response, Socket};
+use self::request::Responder;
+use self::socket::{BatchSocket, Datagram, Inbox, Outbox, Response};
 use super::Context;
-use super::client_address::Source;
-use super::serve::{DRAIN, Stop};
+use super::client_address::Remote;
+use super::listen::UdpListener;
+use super::serve::{DRAIN, StopReceiver};
+use crate::answer::Answer;
 use crate::clock;
 
 /// Announces of one worker that may wait for upstream trackers. One takes some kilobytes; one that finds no room gets no
@@ -31,9 +31,9 @@ const MAX_WAITING: usize = 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers what comes to one of a listen address's sockets until told to stop, and then what has come by then. `proxied` is
-/// whether proxies send there, as in [`UdpListenAddr`].
-pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Context>, mut stop: Stop) {
-    let mut server = match Server::new(listener, proxied, context) {
+/// whether proxies send there, as in [`UdpListenAddr`](super::listen::UdpListenAddr).
+pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Context>, mut stop: StopReceiver) {
+    let mut server = match UdpServer::new(listener, proxied, context) {
         Ok(server) => server,
         Err(error) => return log::error!("a listener could not be used: {error}"),
     };
@@ -47,8 +47,8 @@ pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Con
     }
 }
 
-struct Server {
-    socket: Socket,
+struct UdpServer {
+    socket: BatchSocket,
     proxied: bool,
     /// Whether the system takes in no more.
     is_last: bool,
@@ -61,9 +61,9 @@ struct Server {
     waiting: JoinSet<Response>,
 }
 
-impl Server {
+impl UdpServer {
     fn new(listener: UdpListener, proxied: bool, context: Arc<Context>) -> io::Result<Self> {
-        let socket = Socket::new(listener.socket)?;
+        let socket = BatchSocket::new(listener.socket)?;
         let (inbox, outbox) = socket.boxes()?;
         let responder = Responder { context, ids: listener.ids };
         Ok(Self {
@@ -126,7 +126,7 @@ impl Server {
     }
 
     /// Takes the first few datagrams, whose sender and request `open` finds.
-    fn receive_by(&mut self, open: impl Open) -> io::Result<bool> {
+    fn receive_by(&mut self, open: impl Unwrap) -> io::Result<bool> {
         let Self { socket, is_last, inbox, responder, responses, waiting, .. } = self;
         // Ids age while the host sleeps, too.
         let now = Instant::now() + clock::slept();
@@ -152,15 +152,15 @@ impl Server {
 }
 
 /// Who sends a datagram, and the request in it; none when it is to be dropped.
-trait Open: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])> {}
+trait Unwrap: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])> {}
 
-impl<T: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])>> Open for T {}
+impl<T: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])>> Unwrap for T {}
 
 /// The client itself is at the other end.
 #[allow(clippy::unnecessary_wraps, reason = "a proxy may send what is to be dropped")]
 fn from_client<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender, &'a [u8])> {
     let client = datagram.source.ip().to_canonical();
-    let standing = context.client_address.of_datagram(Source::Ip(client));
+    let standing = context.client_address.of_datagram(Remote::Ip(client));
     Some((Sender { client, proxy: None, standing }, datagram.bytes))
 }
 
@@ -169,7 +169,7 @@ fn from_proxy<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender,
     let opened = proxied::open(datagram, &context.client_address);
     let tell = |why: &_| {
         context.metrics.udp.unproxied.inc();
-        context.client_address.tell_of_datagram(datagram.source.ip().to_canonical(), why);
+        context.client_address.warn_bad_datagram(datagram.source.ip().to_canonical(), why);
     };
     opened.inspect_err(tell).ok()
 }
@@ -184,14 +184,13 @@ fn answer(
     now: Instant,
 ) -> Option<Response> {
     let response = move |bytes| Response { bytes, to: source, from: destination };
-    match responder.answer(request, sender, now) {
-        Answer::Silence => None,
-        Answer::Response(bytes) => Some(response(bytes)),
-        Answer::Later(later) if waiting.len() < MAX_WAITING => {
-            waiting.spawn_local(async move { response(later.await) });
+    match responder.answer(request, sender, now)? {
+        Answer::Ready(bytes) => Some(response(bytes)),
+        Answer::Pending(pending) if waiting.len() < MAX_WAITING => {
+            waiting.spawn_local(async move { response(pending.await) });
             None
         }
-        Answer::Later(_) => {
+        Answer::Pending(_) => {
             responder.context.metrics.udp.busy.inc();
             None
         }

@@ -9,8 +9,8 @@ use thiserror::Error;
 
 use super::connection_id::Sender;
 use super::socket::Datagram;
-use crate::frontend::client_address::{ClientAddress, Source};
-use crate::wire::proxy_protocol::{self, Malformed};
+use crate::frontend::client_address::{ClientAddress, Remote};
+use tracker_protocol::proxy_protocol::{self, Malformed};
 
 /// Why a datagram is dropped unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -29,7 +29,7 @@ pub(super) enum Unproxied {
 /// Why nobody can be taken for its sender.
 pub(super) fn open<'a>(datagram: &Datagram<'a>, rule: &ClientAddress) -> Result<(Sender, &'a [u8]), Unproxied> {
     let proxy = datagram.source.ip().to_canonical();
-    if !rule.is_believed(Source::Ip(proxy)) {
+    if !rule.is_believed(Remote::Ip(proxy)) {
         return Err(Unproxied::Stranger);
     }
     let (named, request) = proxy_protocol::parse_datagram(datagram.bytes)?;

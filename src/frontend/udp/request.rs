@@ -9,29 +9,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures::future::BoxFuture;
-
-use crate::bittorrent::{AnnounceRequest, InfoHash, Refusal, ScrapeRequest};
+use crate::answer::Answer;
 use crate::frontend::Context;
-use crate::tracker::{Announced, Caller};
-use crate::wire::route::{self, Route};
-use crate::wire::udp::{self, Request, TransactionId};
-use crate::wire::via::Via;
+use crate::frontend::announce::{PendingBody, announce as carry_out};
+use crate::tracker::Requester;
+use tracker_protocol::route::{self, Route};
+use tracker_protocol::udp::{self, Request, TransactionId};
+use tracker_protocol::via::Via;
+use tracker_protocol::{AnnounceRequest, InfoHash, Refusal, ScrapeRequest};
 
 use super::connection_id::{ConnectionIds, Sender};
 
 /// Short enough for the shortest request that asks for something, a scrape of one torrent.
 const UNKNOWN_ID: &[u8] = b"connection id has expired";
-
-/// The answer to one packet.
-pub(super) enum Answer {
-    /// None at all.
-    Silence,
-    /// To be sent.
-    Response(Vec<u8>),
-    /// To be sent when it is there: upstream trackers are being asked.
-    Later(BoxFuture<'static, Vec<u8>>),
-}
 
 /// Answers the packets that come to one listen address.
 pub(super) struct Responder {
@@ -40,59 +30,54 @@ pub(super) struct Responder {
 }
 
 impl Responder {
-    /// `sender` is who seems to have sent the packet.
-    pub(super) fn answer(&self, packet: &[u8], sender: Sender, now: Instant) -> Answer {
+    /// The response to a packet, or none at all. `sender` is who seems to have sent it.
+    pub(super) fn answer(&self, packet: &[u8], sender: Sender, now: Instant) -> Option<Answer<Vec<u8>, PendingBody>> {
         let metrics = &self.context.metrics.udp;
-        match Request::parse(packet) {
-            None => {
-                metrics.malformed.inc();
-                Answer::Silence
-            }
-            Some(Request::Connect { transaction }) => {
+        let Some(request) = Request::parse(packet) else {
+            metrics.malformed.inc();
+            return None;
+        };
+        Some(match request {
+            Request::Connect { transaction } => {
                 metrics.connects.inc();
-                Answer::Response(udp::encode_connected(transaction, self.ids.give(sender, now)))
+                Answer::Ready(udp::encode_connected(transaction, self.ids.issue(sender, now)))
             }
-            Some(
-                Request::Announce { connection, transaction, .. } | Request::Scrape { connection, transaction, .. },
-            ) if !self.ids.know(connection, sender, now) => {
+            Request::Announce { connection, transaction, .. } | Request::Scrape { connection, transaction, .. }
+                if !self.ids.verify(connection, sender, now) =>
+            {
                 metrics.unknown_id.inc();
                 let error = udp::encode_refused(transaction, UNKNOWN_ID);
-                if error.len() <= packet.len() { Answer::Response(error) } else { Answer::Silence }
+                return (error.len() <= packet.len()).then_some(Answer::Ready(error));
             }
-            Some(Request::Announce { transaction, announce, url_data, via, .. }) if is_announce_url(&url_data) => {
-                self.announce(sender, transaction, &announce, &via)
+            Request::Announce { transaction, announce, url_data, via, .. } => {
+                self.announce(sender, transaction, &announce, &url_data, &via)
             }
-            Some(Request::Announce { transaction, .. }) => {
-                self.context.metrics.announce_arrived();
-                self.context.metrics.announces_refused.inc();
-                Answer::Response(udp::encode_refused(transaction, Refusal::UnknownPath.to_string().as_bytes()))
+            Request::Scrape { transaction, info_hashes, .. } => {
+                Answer::Ready(self.scrape(sender.client, transaction, &info_hashes))
             }
-            Some(Request::Scrape { transaction, info_hashes, .. }) => {
-                Answer::Response(self.scrape(sender.client, transaction, &info_hashes))
-            }
-        }
+        })
     }
 
-    fn announce(&self, sender: Sender, transaction: TransactionId, request: &AnnounceRequest, via: &Via) -> Answer {
-        let metrics = &self.context.metrics;
-        let timer = metrics.time_announce();
-        metrics.announce_arrived();
+    fn announce(
+        &self,
+        sender: Sender,
+        transaction: TransactionId,
+        request: &AnnounceRequest,
+        url_data: &[u8],
+        via: &Via,
+    ) -> Answer<Vec<u8>, PendingBody> {
         let ip = sender.client;
-        let caller = Caller { ip, standing: sender.standing, room: udp::room(ip), user_agent: None, via };
-        match self.context.tracker.announce(caller, request) {
-            Announced::Now(reply) => {
-                metrics.announces_answered.inc();
-                Answer::Response(udp::encode_announced(transaction, &reply, ip))
-            }
-            Announced::Later(pending) => {
-                let context = Arc::clone(&self.context);
-                Answer::Later(Box::pin(async move {
-                    let reply = context.tracker.finish(pending).await;
-                    context.metrics.announces_answered.inc();
-                    drop(timer);
-                    udp::encode_announced(transaction, &reply, ip)
-                }))
-            }
+        let requester =
+            Requester { ip, standing: sender.standing, max_peers: udp::max_peers(ip), user_agent: None, via };
+        let encode = move |reply: &_, response: &mut Vec<u8>| {
+            *response = udp::encode_announced(transaction, reply, ip);
+        };
+        let parse = || if is_announce_url(url_data) { Ok((request, encode)) } else { Err(Refusal::UnknownPath) };
+        let mut response = Vec::new();
+        match carry_out(&self.context, requester, parse, &mut response) {
+            Ok(Answer::Ready(())) => Answer::Ready(response),
+            Ok(Answer::Pending(pending)) => Answer::Pending(pending),
+            Err(refusal) => Answer::Ready(udp::encode_refused(transaction, refusal.to_string().as_bytes())),
         }
     }
 

@@ -16,7 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::UdpSocket;
 
-pub(super) use self::system::{Inbox, Outbox, tell_destinations};
+pub(in crate::frontend) use self::system::tell_destinations;
+pub(super) use self::system::{Inbox, Outbox};
 
 /// Datagrams that are read at once. HTTP connections on the same thread wait as long as it takes to answer these.
 const BATCH: usize = 32;
@@ -44,9 +45,9 @@ pub(super) struct Response {
 }
 
 /// A socket within an event loop.
-pub(super) struct Socket(UdpSocket);
+pub(super) struct BatchSocket(UdpSocket);
 
-impl Socket {
+impl BatchSocket {
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         UdpSocket::from_std(socket).map(Self)
     }

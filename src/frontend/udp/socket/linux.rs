@@ -18,7 +18,7 @@ use tokio::net::UdpSocket;
 use super::{BATCH, Datagram, MAX_REQUEST, Response};
 
 /// Has a socket that is to be bound to all addresses tell where each datagram came to.
-pub(in super::super) fn tell_destinations(socket: &socket2::Socket, any: SocketAddr) -> io::Result<()> {
+pub(in crate::frontend) fn tell_destinations(socket: &socket2::Socket, any: SocketAddr) -> io::Result<()> {
     // An IPv6 socket tells IPv4 addresses too, mapped.
     match any {
         SocketAddr::V4(_) => setsockopt(socket, Ipv4PacketInfo, &true)?,

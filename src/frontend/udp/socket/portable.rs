@@ -10,7 +10,7 @@ use super::{BATCH, Datagram, MAX_REQUEST, Response};
 
 /// Does nothing: there is no way to it that all systems share.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-pub(in super::super) fn tell_destinations(_: &socket2::Socket, _: SocketAddr) -> io::Result<()> {
+pub(in crate::frontend) fn tell_destinations(_: &socket2::Socket, _: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 

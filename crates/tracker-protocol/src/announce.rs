@@ -1,0 +1,279 @@
+//! The HTTP announce as our clients speak it: the query in, the bencoded reply out (BEP 3, 7, 21, 23, 24, 31).
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use bendy::encoding::ToBencode;
+
+use super::bencode::{put_bytes, put_length, put_pair};
+use super::compact;
+use super::query::{self, Number};
+use crate::{
+    AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, Ip, NumWant, Parameter, Peer, PeerId, Refusal,
+};
+
+/// How the client wants its peers written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerFormat {
+    /// `peers` and `peers6` as strings of 6 and 18 bytes a peer (BEP 23, BEP 7).
+    Compact,
+    /// `peers` as a list of dictionaries, with or without `peer id` (BEP 3).
+    Dictionaries {
+        /// Whether the ids are told.
+        ids: bool,
+    },
+}
+
+/// The longest `key` that is kept. aria2 sends 8 bytes, others 4 as 8 digits.
+pub const MAX_KEY: usize = 64;
+
+/// As much as can be left in a signed number of 64 bits, and more: so say clients that do not know (Transmission for magnet
+/// links, and all that turn -1 into an unsigned number).
+pub const UNKNOWN_LEFT: u64 = i64::MAX.unsigned_abs();
+
+/// Reads the query of an announce: what comes after the first `?` of the request's target.
+pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
+    let mut info_hash = None;
+    let mut peer_id = None;
+    let mut port = None;
+    let mut uploaded = None;
+    let mut downloaded = None;
+    let mut left = None;
+    let mut event = None;
+    let mut numwant = None;
+    let mut compact = None;
+    let mut no_peer_id = None;
+    let mut key = None;
+    let mut claimed = ClaimedIps::default();
+
+    for (parameter, value) in query::pairs(raw) {
+        match parameter {
+            Parameter::InfoHash => same(&mut info_hash, parameter, value)?,
+            Parameter::PeerId => same(&mut peer_id, parameter, value)?,
+            // Of what may not repeat but does, the first counts, as in the Go retracker.
+            Parameter::Port => first(&mut port, || self::port(value)),
+            Parameter::Uploaded => first(&mut uploaded, || counter(value)),
+            Parameter::Downloaded => first(&mut downloaded, || counter(value)),
+            Parameter::Left => first(&mut left, || self::left(value)),
+            Parameter::Event => first(&mut event, || self::event(value)),
+            Parameter::NumWant => first(&mut numwant, || self::numwant(value)),
+            Parameter::Compact => first(&mut compact, || query::bytes(value)),
+            Parameter::NoPeerId => first(&mut no_peer_id, || query::bytes(value)),
+            Parameter::Key => first(&mut key, || query::bytes(value)),
+            Parameter::Ip => claimed.ip = claimed.ip.or_else(|| ip(value)),
+            Parameter::Ipv4 => {
+                if let Some(IpAddr::V4(ip)) = ip(value) {
+                    claimed.ipv4.get_or_insert(ip);
+                }
+            }
+            Parameter::Ipv6 => {
+                if let Some(IpAddr::V6(ip)) = ip(value) {
+                    claimed.ipv6.get_or_insert(ip);
+                }
+            }
+        }
+    }
+
+    let event = event.flatten();
+    let port = match port {
+        // A client that leaves is found without it.
+        Some(Err(_)) if event == Some(Event::Stopped) => None,
+        port => port.transpose()?.flatten(),
+    };
+    let format = match (compact.as_deref(), no_peer_id.as_deref()) {
+        (Some(b"0"), no_peer_id) => PeerFormat::Dictionaries { ids: no_peer_id != Some(b"1") },
+        _ => PeerFormat::Compact,
+    };
+    let request = AnnounceRequest {
+        info_hash: InfoHash(info_hash.ok_or(Refusal::Missing(Parameter::InfoHash))?),
+        peer_id: PeerId(peer_id.ok_or(Refusal::Missing(Parameter::PeerId))?),
+        port,
+        uploaded: uploaded.unwrap_or(0),
+        downloaded: downloaded.unwrap_or(0),
+        left: left.flatten(),
+        event,
+        numwant: numwant.unwrap_or_default(),
+        // One that is longer than any client's is not passed on.
+        key: key.filter(|key| (1..=MAX_KEY).contains(&key.len())).map(|key| key.into_iter().collect()),
+        ids: format == PeerFormat::Dictionaries { ids: true },
+        claimed,
+    };
+    Ok((request, format))
+}
+
+/// An identifier. One that is given twice must be the same both times: otherwise it is unclear which one is meant.
+fn same(slot: &mut Option<[u8; 20]>, parameter: Parameter, value: &[u8]) -> Result<(), Refusal> {
+    let found = query::twenty(parameter, value)?;
+    if slot.is_some_and(|known| known != found) {
+        return Err(Refusal::Repeated(parameter));
+    }
+    *slot = Some(found);
+    Ok(())
+}
+
+fn first<T>(slot: &mut Option<T>, read: impl FnOnce() -> T) {
+    if slot.is_none() {
+        *slot = Some(read());
+    }
+}
+
+/// Port 0 and no port at all are what clients say that cannot be reached (aria2, rTorrent, qBittorrent behind a proxy).
+fn port(value: &[u8]) -> Result<Option<NonZeroU16>, Refusal> {
+    let not_a_port = Refusal::NotANumber { parameter: Parameter::Port, min: 0, max: u64::from(u16::MAX) };
+    if value.is_empty() {
+        return Ok(None);
+    }
+    match query::number(value) {
+        Number::Value(n) => u16::try_from(n).map(NonZeroU16::new).map_err(|_| not_a_port),
+        Number::NotDecimal | Number::TooLarge => Err(not_a_port),
+    }
+}
+
+/// Upstream trackers are told of it, but no reply depends on it: what is no number is 0.
+fn counter(value: &[u8]) -> u64 {
+    match query::number(value) {
+        Number::Value(n) => n,
+        Number::TooLarge => u64::MAX,
+        Number::NotDecimal => 0,
+    }
+}
+
+/// Clients that do not know what is left say so in many ways: with -1, the largest number of 63 or 64 bits, or nothing.
+fn left(value: &[u8]) -> Option<u64> {
+    match query::number(value) {
+        Number::Value(n) => Some(n).filter(|&n| n < UNKNOWN_LEFT),
+        Number::TooLarge | Number::NotDecimal => None,
+    }
+}
+
+fn event(value: &[u8]) -> Option<Event> {
+    let named = |name: &[u8]| {
+        let events = [Event::Started, Event::Completed, Event::Stopped, Event::Paused];
+        events.into_iter().find(|event| event.name().as_bytes() == name)
+    };
+    // Few clients write it otherwise.
+    let event = named(value);
+    if event.is_some() || value.is_empty() {
+        return event;
+    }
+    named(&query::bytes(value).trim_ascii().to_ascii_lowercase())
+}
+
+fn numwant(value: &[u8]) -> NumWant {
+    match query::number(value) {
+        Number::Value(n) => NumWant::AtMost(u32::try_from(n).unwrap_or(u32::MAX)),
+        Number::TooLarge => NumWant::AtMost(u32::MAX),
+        Number::NotDecimal => NumWant::Default,
+    }
+}
+
+/// An address, in the notations that clients use: bare, in brackets, with a port or a zone behind it. A host name or
+/// an `.i2p` name is no address, and no error.
+fn ip(value: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(&query::bytes(value)).ok().and_then(parse_ip)
+}
+
+/// Reads an address as trackers and clients write it. The zone of an IPv6 address means nothing to anyone else and
+/// is dropped; an IPv4-mapped address is IPv4.
+pub fn parse_ip(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = match text.strip_prefix('[') {
+        Some(bracketed) => bracketed.split_once(']')?.0,
+        None => match text.split_once(':') {
+            Some((ipv4, port)) if !port.contains(':') => ipv4,
+            _ => text,
+        },
+    };
+    let without_zone = bare.split_once('%').map_or(bare, |(ip, _)| ip);
+    without_zone.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+/// Appends a reply. By hand, because it is the hot path: an encoder of bendy's costs twenty times as much. The
+/// tests hold it to bendy's bytes.
+pub fn encode(reply: &AnnounceReply, format: PeerFormat, out: &mut Vec<u8>) {
+    out.reserve(capacity(reply, format));
+    out.push(b'd');
+    put_pair(out, b"8:complete", reply.complete);
+    put_pair(out, b"10:downloaded", reply.downloaded);
+    if let Some(external_ip) = reply.external_ip {
+        out.extend_from_slice(b"11:external ip");
+        match external_ip {
+            IpAddr::V4(ip) => put_bytes(out, &ip.octets()),
+            IpAddr::V6(ip) => put_bytes(out, &ip.octets()),
+        }
+    }
+    put_pair(out, b"10:incomplete", reply.incomplete);
+    put_pair(out, b"8:interval", reply.interval);
+    put_pair(out, b"12:min interval", reply.min_interval);
+    // Always there, if only empty: rTorrent fails when both lists are absent.
+    out.extend_from_slice(b"5:peers");
+    match format {
+        PeerFormat::Compact => {
+            put_length(out, reply.peers.v4.len() * compact::V4);
+            compact::encode(&reply.peers.v4, out);
+            // Only when it holds something: old µTorrents fail on an odd one.
+            if !reply.peers.v6.is_empty() {
+                out.extend_from_slice(b"6:peers6");
+                put_length(out, reply.peers.v6.len() * compact::V6);
+                compact::encode(&reply.peers.v6, out);
+            }
+        }
+        PeerFormat::Dictionaries { ids } => {
+            out.push(b'l');
+            reply.peers.v4.iter().for_each(|peer| put_dictionary(out, peer, ids));
+            reply.peers.v6.iter().for_each(|peer| put_dictionary(out, peer, ids));
+            out.push(b'e');
+        }
+    }
+    if let Some(warning) = &reply.warning {
+        out.extend_from_slice(b"15:warning message");
+        put_bytes(out, warning.as_bytes());
+    }
+    out.push(b'e');
+}
+
+/// Writes a refusal. `interval` in seconds; `retry in` (BEP 31) is `never`, because a request that is wrong today
+/// is wrong tomorrow.
+pub fn encode_refusal(refusal: &Refusal, interval: u32) -> Vec<u8> {
+    Failure { reason: refusal.to_string(), interval }.to_bencode().unwrap_or_else(|_| b"d14:failure reason0:e".to_vec())
+}
+
+struct Failure {
+    reason: String,
+    interval: u32,
+}
+
+impl ToBencode for Failure {
+    const MAX_DEPTH: usize = 1;
+
+    fn encode(&self, encoder: bendy::encoding::SingleItemEncoder<'_>) -> Result<(), bendy::encoding::Error> {
+        encoder.emit_dict(|mut dict| {
+            dict.emit_pair(b"failure reason", &self.reason)?;
+            dict.emit_pair(b"interval", self.interval)?;
+            dict.emit_pair(b"retry in", "never")
+        })
+    }
+}
+
+/// Enough for the whole body in one allocation; the numbers are the longest that the fixed parts can get.
+fn capacity(reply: &AnnounceReply, format: PeerFormat) -> usize {
+    let peers = match format {
+        PeerFormat::Compact => reply.peers.v4.len() * compact::V4 + reply.peers.v6.len() * compact::V6,
+        PeerFormat::Dictionaries { .. } => reply.peers.v4.len() * 82 + reply.peers.v6.len() * 106,
+    };
+    224 + peers + reply.warning.as_ref().map_or(0, |warning| warning.len() + 24)
+}
+
+fn put_dictionary<A: Ip>(out: &mut Vec<u8>, peer: &Peer<A>, ids: bool) {
+    out.extend_from_slice(b"d2:ip");
+    put_bytes(out, peer.endpoint.ip.into().to_string().as_bytes());
+    if let Some(id) = peer.id.filter(|_| ids) {
+        out.extend_from_slice(b"7:peer id");
+        put_bytes(out, &id.0);
+    }
+    put_pair(out, b"4:port", u32::from(peer.endpoint.port.get()));
+    out.push(b'e');
+}
+
+#[cfg(test)]
+mod tests;

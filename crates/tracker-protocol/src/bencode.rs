@@ -1,0 +1,167 @@
+//! Bencode (BEP 3): a tolerant reader for what other trackers send, and what writing our own replies takes. bendy, which
+//! writes everything else, reads canonical input only, and real trackers send unsorted and repeated keys. This reader copies
+//! nothing, allocates nothing, and goes no deeper than [`MAX_DEPTH`].
+
+use thiserror::Error;
+
+/// How deep lists and dictionaries may nest. A tracker's reply needs three levels.
+pub const MAX_DEPTH: usize = 16;
+
+/// Why input is no bencode that we read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BencodeError {
+    /// The input ends inside a value.
+    #[error("it ends inside a value")]
+    EndsEarly,
+    /// A byte that begins no value, or stands where it cannot.
+    #[error("it is not bencode at byte {0}")]
+    Unexpected(usize),
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("it nests deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+}
+
+/// One value, as far as it can be told without going into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// An integer; one beyond 64 bits is the nearest that fits.
+    Int(i64),
+    /// A byte string.
+    Bytes(&'a [u8]),
+    /// A list has begun: read values until [`Reader::end`].
+    List,
+    /// A dictionary has begun: read [`Reader::key`] and a value in turn until there is no key.
+    Dict,
+}
+
+/// Reads values one after the other.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    input: &'a [u8],
+    at: usize,
+    depth: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// At the first byte.
+    pub fn new(input: &'a [u8]) -> Self {
+        Self { input, at: 0, depth: 0 }
+    }
+
+    /// The next value. After `List` or `Dict` the reader stands inside it.
+    pub fn value(&mut self) -> Result<Value<'a>, BencodeError> {
+        match self.peek()? {
+            b'i' => {
+                self.at += 1;
+                self.int().map(Value::Int)
+            }
+            b'0'..=b'9' => self.bytes().map(Value::Bytes),
+            open @ (b'l' | b'd') => {
+                self.depth += 1;
+                if self.depth > MAX_DEPTH {
+                    return Err(BencodeError::TooDeep);
+                }
+                self.at += 1;
+                Ok(if open == b'l' { Value::List } else { Value::Dict })
+            }
+            _ => Err(BencodeError::Unexpected(self.at)),
+        }
+    }
+
+    /// Inside a list: whether it ends here, in which case the reader steps out of it.
+    pub fn end(&mut self) -> Result<bool, BencodeError> {
+        let ends = self.peek()? == b'e' && self.depth > 0;
+        if ends {
+            self.at += 1;
+            self.depth -= 1;
+        }
+        Ok(ends)
+    }
+
+    /// Inside a dictionary: the next key, or none at its end, in which case the reader steps out of it.
+    pub fn key(&mut self) -> Result<Option<&'a [u8]>, BencodeError> {
+        if self.end()? { Ok(None) } else { self.bytes().map(Some) }
+    }
+
+    /// Passes over what is left of a value that [`Reader::value`] gave.
+    pub fn skip(&mut self, value: Value<'a>) -> Result<(), BencodeError> {
+        if !matches!(value, Value::List | Value::Dict) {
+            return Ok(());
+        }
+        // Keys are byte strings like any other: to skip a dictionary is to skip a list.
+        let outside = self.depth - 1;
+        while self.depth > outside {
+            if !self.end()? {
+                self.value()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What follows the values read so far.
+    pub fn rest(&self) -> &'a [u8] {
+        self.input.get(self.at..).unwrap_or_default()
+    }
+
+    fn peek(&self) -> Result<u8, BencodeError> {
+        self.input.get(self.at).copied().ok_or(BencodeError::EndsEarly)
+    }
+
+    /// The digits of an integer and its `e`. Leading zeros and `-0` are let through: they do no harm.
+    fn int(&mut self) -> Result<i64, BencodeError> {
+        let negative = self.peek()? == b'-';
+        if negative {
+            self.at += 1;
+        }
+        let magnitude = self.digits(b'e')?;
+        let magnitude = i64::try_from(magnitude).unwrap_or(i64::MAX);
+        Ok(if negative { -magnitude } else { magnitude })
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], BencodeError> {
+        let length = usize::try_from(self.digits(b':')?).unwrap_or(usize::MAX);
+        let end = self.at.saturating_add(length);
+        let bytes = self.input.get(self.at..end).ok_or(BencodeError::EndsEarly)?;
+        self.at = end;
+        Ok(bytes)
+    }
+
+    /// At least one digit, then `terminator`. A number beyond 64 bits is the largest that fits.
+    fn digits(&mut self, terminator: u8) -> Result<u64, BencodeError> {
+        let start = self.at;
+        let mut total = 0_u64;
+        loop {
+            match self.peek()? {
+                digit @ b'0'..=b'9' => total = total.saturating_mul(10).saturating_add(u64::from(digit - b'0')),
+                byte if byte == terminator && self.at > start => break,
+                _ => return Err(BencodeError::Unexpected(self.at)),
+            }
+            self.at += 1;
+        }
+        self.at += 1;
+        Ok(total)
+    }
+}
+
+/// Appends a key as it stands in bencode, length included, and an integer.
+pub(super) fn put_pair(out: &mut Vec<u8>, key: &[u8], value: u32) {
+    out.extend_from_slice(key);
+    out.push(b'i');
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    out.push(b'e');
+}
+
+/// Appends a byte string.
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_length(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// Appends the head of a byte string.
+pub(super) fn put_length(out: &mut Vec<u8>, length: usize) {
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.push(b':');
+}
+
+#[cfg(test)]
+mod tests;

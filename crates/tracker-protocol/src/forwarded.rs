@@ -1,0 +1,185 @@
+//! What proxies write into a request about whose it is: `Forwarded` (RFC 7239), `X-Forwarded-For`, and headers that hold
+//! one address, such as `X-Real-IP`.
+//!
+//! Lists grow to the right: each proxy adds whom it was spoken to by. What stands on the left is hearsay, at worst the
+//! client's own invention. So a list is read from the right, for as long as a proxy that is trusted has written it: the
+//! first address that is no trusted proxy's is the client's.
+
+use std::net::IpAddr;
+
+use super::announce::parse_ip;
+
+/// How a header is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syntax {
+    /// `for=192.0.2.43;proto=http, for="[2001:db8:cafe::17]:4711"` (RFC 7239, section 4).
+    Forwarded,
+    /// `192.0.2.43, 2001:db8:cafe::17`; also with ports, and with brackets.
+    XForwardedFor,
+    /// `192.0.2.43`.
+    Single,
+}
+
+impl Syntax {
+    /// The syntax of the header of that name, in either case. One that is not known holds one address.
+    pub fn of(name: &str) -> Self {
+        if name.eq_ignore_ascii_case("forwarded") {
+            Self::Forwarded
+        } else if name.eq_ignore_ascii_case("x-forwarded-for") {
+            Self::XForwardedFor
+        } else {
+            Self::Single
+        }
+    }
+}
+
+/// Whom a header names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// The client at this address, canonical.
+    Client(IpAddr),
+    /// All are trusted proxies, and this is the first of them: it has asked itself, or does not say who asked it.
+    Proxy(IpAddr),
+    /// Nobody: it is not there, is empty, or says that it does not say.
+    Nobody,
+    /// It cannot be read, or says several things.
+    Unclear,
+}
+
+/// What one element of a header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Ip(IpAddr),
+    /// Nothing: `unknown`, a name of the proxy's own (RFC 7239, section 6.3), or what programs write for nothing.
+    Hidden,
+    Junk,
+}
+
+/// Whom the lines of one header, in their order, name.
+pub fn client<'a>(
+    lines: impl IntoIterator<Item = &'a [u8]>,
+    syntax: Syntax,
+    is_trusted: impl Fn(IpAddr) -> bool,
+) -> Named {
+    let node = match syntax {
+        Syntax::Forwarded => forwarded_for,
+        Syntax::XForwardedFor => node,
+        Syntax::Single => return single(lines, is_trusted),
+    };
+    let mut named = None;
+    for line in lines {
+        // Lines are one list (RFC 9110, section 5.3), and later ones stand to the right.
+        match in_list(line, node, &is_trusted) {
+            Some(Named::Proxy(ip)) => drop(named.get_or_insert(Named::Proxy(ip))),
+            Some(decided) => named = Some(decided),
+            None => {}
+        }
+    }
+    named.unwrap_or(Named::Nobody)
+}
+
+/// Whom one line of a list names. None when it is empty.
+fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr) -> bool) -> Option<Named> {
+    let mut leftmost = None;
+    let mut rest = Some(line);
+    while let Some(line) = rest {
+        let (before, element) = split_last(line, b',');
+        rest = before;
+        if element.trim_ascii().is_empty() {
+            continue;
+        }
+        match node(element) {
+            Node::Ip(ip) if is_trusted(ip) => leftmost = Some(Named::Proxy(ip)),
+            // It was a trusted proxy that does not say whom it was asked by.
+            Node::Hidden => return Some(Named::Nobody),
+            Node::Ip(ip) => return Some(Named::Client(ip)),
+            Node::Junk => return Some(Named::Unclear),
+        }
+    }
+    leftmost
+}
+
+/// Whom a header names that is no list. If it is there several times, or was made a list of on the way, one of them is the
+/// proxy's and the others are anybody's: they must be the same.
+fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpAddr) -> bool) -> Named {
+    let mut found = None;
+    for line in lines {
+        let is_empty = line.trim_ascii().is_empty();
+        let elements = line.split(|&byte| byte == b',').filter(|element| is_empty || !element.trim_ascii().is_empty());
+        for element in elements {
+            let node = node(element);
+            if *found.get_or_insert(node) != node {
+                return Named::Unclear;
+            }
+        }
+    }
+    match found {
+        Some(Node::Ip(ip)) if is_trusted(ip) => Named::Proxy(ip),
+        Some(Node::Ip(ip)) => Named::Client(ip),
+        Some(Node::Hidden) | None => Named::Nobody,
+        Some(Node::Junk) => Named::Unclear,
+    }
+}
+
+/// The part behind the last separator that is not in a quoted string, and what is before that separator.
+///
+/// From the right, because a client may send a quote that it never closes: what the proxy wrote behind it stays whole.
+fn split_last(text: &[u8], separator: u8) -> (Option<&[u8]>, &[u8]) {
+    let mut in_quotes = false;
+    for (at, &byte) in text.iter().enumerate().rev() {
+        let before = text.get(..at).unwrap_or_default();
+        if byte == b'"' && !ends_in_escape(before) {
+            in_quotes = !in_quotes;
+        } else if byte == separator && !in_quotes {
+            return (Some(before), text.get(at + 1..).unwrap_or_default());
+        }
+    }
+    (None, text)
+}
+
+/// Whether the next byte is escaped: an odd number of backslashes stands before it.
+fn ends_in_escape(text: &[u8]) -> bool {
+    text.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
+}
+
+/// The `for` of an element of `Forwarded`. When it is there twice, nobody knows which of them is meant.
+fn forwarded_for(element: &[u8]) -> Node {
+    let mut found = None;
+    let mut rest = Some(element);
+    while let Some(pairs) = rest {
+        let (before, pair) = split_last(pairs, b';');
+        rest = before;
+        let Some(value) = value_of_for(pair) else { continue };
+        if found.replace(value).is_some() {
+            return Node::Junk;
+        }
+    }
+    found.map_or(Node::Hidden, node)
+}
+
+fn value_of_for(pair: &[u8]) -> Option<&[u8]> {
+    let (name, value) = pair.trim_ascii().split_at_checked(4)?;
+    name.eq_ignore_ascii_case(b"for=").then_some(value)
+}
+
+/// What programs write that have nothing to say.
+const NOTHING: [&[u8]; 6] = [b"", b"-", b"unknown", b"null", b"(null)", b"none"];
+
+/// An address, canonical, with or without quotes, brackets and a port. No escape means anything in an address, so that one
+/// with a backslash is none.
+fn node(text: &[u8]) -> Node {
+    let text = text.trim_ascii();
+    let text = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text).trim_ascii();
+    let host = text.split(|&byte| byte == b':').next().unwrap_or_default();
+    let is_nothing = NOTHING.iter().any(|nothing| host.eq_ignore_ascii_case(nothing)) && !text.starts_with(b":");
+    if is_nothing || text.starts_with(b"_") {
+        return Node::Hidden;
+    }
+    match std::str::from_utf8(text).ok().and_then(parse_ip) {
+        Some(ip) => Node::Ip(ip),
+        None => Node::Junk,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! The protocol of BitTorrent trackers: its vocabulary, and codecs between it and bytes, as a server reads and a client
+//! writes them. Lenient in what it reads, strict in what it writes.
+//!
+//! Nothing here does I/O, reads a clock or knows a framework, so that programs of every kind can build on it.
+//!
+//! - Over HTTP (BEP 3, 7, 23, 24, 31): [`route`] and [`query`] read the target, [`announce`] and [`scrape`] the request and
+//!   write the reply. [`upstream`] writes requests to other trackers and reads their replies, with [`bencode`] and [`compact`].
+//! - Over UDP (BEP 15, BEP 41): [`udp`], both ways.
+//! - What proxies add: [`forwarded`] (`X-Forwarded-For`, RFC 7239), [`proxy_protocol`] and [`via`] (RFC 9110).
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "tests may fail"
+    )
+)]
+
+pub mod announce;
+pub mod bencode;
+pub mod compact;
+pub mod forwarded;
+pub mod proxy_protocol;
+pub mod query;
+pub mod route;
+pub mod scrape;
+pub mod udp;
+pub mod upstream;
+pub mod via;
+
+mod vocabulary;
+
+pub use vocabulary::{
+    AnnounceReply, AnnounceRequest, ClaimedIps, Endpoint, Event, InfoHash, Ip, Key, NumWant, Parameter, Peer, PeerId,
+    PeerLists, Refusal, Role, ScrapeReply, ScrapeRequest, SwarmCounts,
+};

@@ -1,0 +1,242 @@
+//! The query string of an announce or a scrape, as trackers read it: pairs in their order, repeats kept, values as
+//! bytes. It is no HTML form: identifiers are 20 arbitrary bytes that clients escape in many ways.
+
+use smallvec::SmallVec;
+
+use crate::{Parameter, Refusal};
+
+/// The pairs that this tracker reads, values still escaped. `&` and `;` part them; so does a second `?`, for
+/// announce URLs that had a query of their own before the client appended its own. A key without `=` has an
+/// empty value. Keys that the tracker does not read are passed over, whatever they hold.
+pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
+    let mut rest = Some(query);
+    std::iter::from_fn(move || {
+        loop {
+            let (pair, behind) = split(rest?, |bytes| memchr::memchr3(b'&', b';', b'?', bytes));
+            rest = behind;
+            let (name, value) = split(pair, |bytes| memchr::memchr(b'=', bytes));
+            if let Some(parameter) = parameter(name) {
+                return Some((parameter, value.unwrap_or_default()));
+            }
+        }
+    })
+}
+
+/// What stands before the first separator and, if there is one, behind it.
+fn split(bytes: &[u8], find: impl Fn(&[u8]) -> Option<usize>) -> (&[u8], Option<&[u8]>) {
+    let (before, rest) = bytes.split_at(find(bytes).unwrap_or(bytes.len()));
+    (before, rest.get(1..))
+}
+
+fn parameter(name: &[u8]) -> Option<Parameter> {
+    if name.contains(&b'%') {
+        let decoded = unescape(name).collect::<Option<SmallVec<[u8; 16]>>>()?;
+        return Parameter::from_name(&decoded);
+    }
+    Parameter::from_name(name)
+}
+
+/// A value of exactly 20 bytes.
+pub fn twenty(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusal> {
+    let mut bytes = [0; 20];
+    let mut found = 0;
+    for byte in unescape(value) {
+        let byte = byte.ok_or(Refusal::MalformedEscape(parameter))?;
+        if let Some(slot) = bytes.get_mut(found) {
+            *slot = byte;
+        }
+        found += 1;
+    }
+    if found == 20 { Ok(bytes) } else { Err(Refusal::WrongLength { parameter, found }) }
+}
+
+/// A value of any bytes. Inline up to 32; no value is longer than the request line that carried it. A `%` that begins no
+/// escape stands for itself: no reply depends on such a value.
+pub fn bytes(value: &[u8]) -> SmallVec<[u8; 32]> {
+    if memchr::memchr2(b'%', b'+', value).is_none() {
+        return SmallVec::from_slice(value);
+    }
+    unescape_leniently(value, Plus::Space).collect()
+}
+
+/// A decimal number, and whether it fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// There are no digits, or something else than digits.
+    NotDecimal,
+    /// Digits only, but more than 64 bits hold.
+    TooLarge,
+    /// The number.
+    Value(u64),
+}
+
+/// Reads a value as an unsigned decimal number.
+pub fn number(value: &[u8]) -> Number {
+    let mut total = if value.is_empty() { Number::NotDecimal } else { Number::Value(0) };
+    for byte in unescape(value) {
+        let Some(byte) = byte.filter(u8::is_ascii_digit) else { return Number::NotDecimal };
+        total = match total {
+            Number::Value(n) => match n.checked_mul(10).and_then(|n| n.checked_add(u64::from(byte - b'0'))) {
+                Some(n) => Number::Value(n),
+                None => Number::TooLarge,
+            },
+            other => other,
+        };
+    }
+    total
+}
+
+/// Decodes percent escapes, in either case, and `+` as a space. Yields `None` where an escape is malformed.
+fn unescape(value: &[u8]) -> impl Iterator<Item = Option<u8>> {
+    let mut bytes = value.iter().copied();
+    std::iter::from_fn(move || {
+        Some(match bytes.next()? {
+            b'%' => bytes.next().zip(bytes.next()).and_then(|(high, low)| hex(high, low)),
+            b'+' => Some(b' '),
+            byte => Some(byte),
+        })
+    })
+}
+
+/// What a `+` stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plus {
+    /// A space, in queries.
+    Space,
+    /// Itself, in paths.
+    Itself,
+}
+
+/// Decodes percent escapes, in either case. What is no escape stands for itself.
+pub(super) fn unescape_leniently(value: &[u8], plus: Plus) -> impl Iterator<Item = u8> {
+    let mut rest = value;
+    std::iter::from_fn(move || {
+        let (&byte, behind) = rest.split_first()?;
+        rest = behind;
+        match (byte, behind) {
+            (b'%', &[high, low, ref after @ ..]) => match hex(high, low) {
+                Some(byte) => {
+                    rest = after;
+                    Some(byte)
+                }
+                None => Some(b'%'),
+            },
+            (b'+', _) if plus == Plus::Space => Some(b' '),
+            _ => Some(byte),
+        }
+    })
+}
+
+fn hex(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| HEX_DIGITS.get(usize::from(byte)).copied().unwrap_or(NO_DIGIT);
+    let (high, low) = (digit(high), digit(low));
+    (high | low < NO_DIGIT).then_some(high << 4 | low)
+}
+
+/// More than any digit, so that one look tells whether two bytes are both digits.
+const NO_DIGIT: u8 = 0x80;
+
+/// What each byte is as a hexadecimal digit. A table, because most of an announce is escapes.
+#[allow(clippy::indexing_slicing, reason = "it is made when this is compiled")]
+const HEX_DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        let lower = b"0123456789abcdef"[value];
+        digits[lower as usize] = value.to_le_bytes()[0];
+        digits[lower.to_ascii_uppercase() as usize] = value.to_le_bytes()[0];
+        value += 1;
+    }
+    digits
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(query: &str) -> Vec<(Parameter, &str)> {
+        pairs(query.as_bytes()).map(|(name, value)| (name, std::str::from_utf8(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn separators_repeats_and_bare_keys() {
+        assert_eq!(
+            read("passkey=x?info_hash=a&&port=1;ip=b&ip=c&key&left=="),
+            [
+                (Parameter::InfoHash, "a"),
+                (Parameter::Port, "1"),
+                (Parameter::Ip, "b"),
+                (Parameter::Ip, "c"),
+                (Parameter::Key, ""),
+                (Parameter::Left, "="),
+            ]
+        );
+        assert_eq!(read(""), []);
+        assert_eq!(read("&;?"), []);
+    }
+
+    #[test]
+    fn keys_may_be_escaped_and_unknown_ones_may_be_broken() {
+        assert_eq!(read("info%5fhash=a&in%fo=b&x=%zz"), [(Parameter::InfoHash, "a")]);
+    }
+
+    #[test]
+    fn numbers() {
+        let read = |value: &str| number(value.as_bytes());
+        assert_eq!(read("0"), Number::Value(0));
+        assert_eq!(read("%31%32"), Number::Value(12));
+        assert_eq!(read("18446744073709551615"), Number::Value(u64::MAX));
+        assert_eq!(read("18446744073709551616"), Number::TooLarge);
+        for text in ["99999999999999999999999x", "-1", "", "1x2", "x%5", "%3", "NaN"] {
+            assert_eq!(read(text), Number::NotDecimal, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_escape_stands_for_itself() {
+        for (value, expected) in [
+            ("%zz", "%zz"),
+            ("a%", "a%"),
+            ("%4", "%4"),
+            ("%%41", "%A"),
+            ("%4%41", "%4A"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+            ("a+b", "a b"),
+        ] {
+            assert_eq!(bytes(value.as_bytes()).as_slice(), expected.as_bytes(), "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_escaping_of_twenty_bytes_reads_the_same(id in any::<[u8; 20]>(), how in any::<[u8; 20]>()) {
+            let mut value = Vec::new();
+            for (byte, how) in id.into_iter().zip(how) {
+                match how % 4 {
+                    0 => value.extend(format!("%{byte:02x}").bytes()),
+                    1 => value.extend(format!("%{byte:02X}").bytes()),
+                    2 if byte == b' ' => value.push(b'+'),
+                    _ if byte.is_ascii_alphanumeric() || byte >= 0x80 => value.push(byte),
+                    _ => value.extend(format!("%{byte:02x}").bytes()),
+                }
+            }
+            prop_assert_eq!(twenty(Parameter::InfoHash, &value), Ok(id));
+            let read = bytes(&value);
+            prop_assert_eq!(read.as_slice(), id.as_slice());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(query in any::<Vec<u8>>()) {
+            for (parameter, value) in pairs(&query) {
+                let _ = twenty(parameter, value);
+                let _ = (number(value), bytes(value));
+            }
+        }
+
+        #[test]
+        fn every_number_is_read(n in any::<u64>()) {
+            prop_assert_eq!(number(n.to_string().as_bytes()), Number::Value(n));
+        }
+    }
+}

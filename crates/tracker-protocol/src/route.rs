@@ -1,0 +1,92 @@
+//! Which resource a path names: one decision for HTTP targets and for the URL data that BEP 41 carries over UDP.
+//!
+//! Users type announce URLs by hand and clients join them to queries in their own ways. Runs of slashes, a last slash, the
+//! case of letters and percent escapes therefore make no difference.
+
+use smallvec::SmallVec;
+
+use super::query;
+use crate::Parameter;
+
+/// What a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `/announce` and `/announce.php`.
+    Announce,
+    /// `/scrape` and `/scrape.php`.
+    Scrape,
+    /// `/`, which is an announce if it has an `info_hash` and the front page otherwise.
+    Root,
+    /// Anything else.
+    Other,
+}
+
+/// The longest path, once decoded and cleaned, that names one of ours.
+const LONGEST: usize = "announce.php".len();
+
+/// Path and query of a target or of URL data: what stands before the first `?` and behind it. Of a whole URL, as proxies are
+/// asked for (RFC 9112, section 3.2.2), scheme and host are passed over.
+///
+/// A fragment of the announce URL, which a client should have kept to itself (RFC 3986, section 3.5), belongs to neither: a
+/// client appends its query to the URL or puts it before the fragment.
+pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
+    let target = if target.first() == Some(&b'/') { target } else { behind_host(target) };
+    let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
+    let path = path.split(|&byte| byte == b'#').next().unwrap_or_default();
+    (path, without_fragment(query.get(1..).unwrap_or_default()))
+}
+
+/// A `#` that further parameters follow is a byte of an identifier that the client did not escape.
+fn without_fragment(query: &[u8]) -> &[u8] {
+    match memchr::memrchr3(b'#', b'&', b'=', query).map(|at| (at, query.get(at))) {
+        Some((at, Some(b'#'))) => query.get(..at).unwrap_or_default(),
+        _ => query,
+    }
+}
+
+/// What follows the host of a URL; all of what is none.
+fn behind_host(target: &[u8]) -> &[u8] {
+    let is_scheme = |scheme: &[u8]| !scheme.is_empty() && scheme.iter().all(u8::is_ascii_alphanumeric);
+    let url =
+        memchr::memmem::find(target, b"://").map(|end| target.split_at(end)).filter(|(scheme, _)| is_scheme(scheme));
+    let Some(behind_scheme) = url.and_then(|(_, rest)| rest.get(3..)) else { return target };
+    behind_scheme.get(memchr::memchr2(b'/', b'?', behind_scheme).unwrap_or(behind_scheme.len())..).unwrap_or_default()
+}
+
+/// Whether a query asks for a torrent.
+pub fn names_torrent(query: &[u8]) -> bool {
+    query::pairs(query).any(|(parameter, _)| parameter == Parameter::InfoHash)
+}
+
+/// What this path names: what stands before the first `?` of a target.
+pub fn route(path: &[u8]) -> Route {
+    match path {
+        b"/announce" | b"/announce.php" => Route::Announce,
+        b"/scrape" | b"/scrape.php" => Route::Scrape,
+        b"/" | b"" => Route::Root,
+        _ => unusual(path),
+    }
+}
+
+/// A path that no client of today sends but some user has typed.
+fn unusual(path: &[u8]) -> Route {
+    let mut found: Option<SmallVec<[u8; LONGEST]>> = None;
+    for segment in path.split(|&byte| byte == b'/') {
+        let decoded: SmallVec<[u8; LONGEST]> =
+            query::unescape_leniently(segment, query::Plus::Itself).take(LONGEST + 16).collect();
+        match decoded.trim_ascii() {
+            b"" | b"." => {}
+            _ if found.is_some() => return Route::Other,
+            name => found = Some(name.to_ascii_lowercase().into()),
+        }
+    }
+    match found.as_deref() {
+        None => Route::Root,
+        Some(b"announce" | b"announce.php") => Route::Announce,
+        Some(b"scrape" | b"scrape.php") => Route::Scrape,
+        Some(_) => Route::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

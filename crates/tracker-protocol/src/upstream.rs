@@ -1,0 +1,258 @@
+//! The HTTP announce as we speak it to upstream trackers: the query out, their replies in. What they really answer
+//! is wilder than the BEPs: `peers` as a string or as dictionaries whatever was asked for, keys unsorted, types
+//! wrong, line ends behind the last byte. What can be understood is; what cannot costs only itself.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use thiserror::Error;
+
+use super::announce::parse_ip;
+use super::bencode::{BencodeError, Reader, Value};
+use super::compact;
+use crate::{AnnounceRequest, PeerId, PeerLists};
+
+/// Peers that are taken from one reply. No tracker is asked for as many; what is beyond is somebody's flood.
+pub const MAX_PEERS: usize = 2_000;
+
+/// The longest tracker id that is kept, in bytes: each session has one.
+const MAX_TRACKER_ID: usize = 64;
+
+/// What an upstream is told of a client that does not know what is left to download: one block, as libtorrent says it.
+pub const STAND_IN_LEFT: u64 = 16 * 1024;
+
+/// The largest counter that an upstream is told, in bytes: trackers that hold one in a signed number refuse larger ones.
+pub const MAX_COUNTER: u64 = i64::MAX as u64;
+
+/// The largest count of seeds or others that is believed. UDP replies and many clients hold it in a signed number.
+const MAX_COUNT: u32 = i32::MAX as u32;
+
+/// All but the unreserved characters of RFC 3986 section 2.3.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Appends the query of an announce, from its first key, without `?`. `ip` is the address that the upstream is to record,
+/// `tracker_id` what it gave with its last reply.
+pub fn put_query(
+    query: &mut String,
+    request: &AnnounceRequest,
+    numwant: u32,
+    ip: Option<IpAddr>,
+    tracker_id: Option<&[u8]>,
+) {
+    put_escaped(query, "info_hash", &request.info_hash.0);
+    put_escaped(query, "&peer_id", &request.peer_id.0);
+    put_number(query, "&port", u64::from(request.port.map_or(0, NonZeroU16::get)));
+    put_number(query, "&uploaded", request.uploaded.min(MAX_COUNTER));
+    put_number(query, "&downloaded", request.downloaded.min(MAX_COUNTER));
+    put_number(query, "&left", told_left(request));
+    query.push_str("&compact=1");
+    put_number(query, "&numwant", u64::from(numwant));
+    if let Some(event) = request.event {
+        query.push_str("&event=");
+        query.push_str(event.name());
+    }
+    if let Some(key) = &request.key {
+        put_escaped(query, "&key", key);
+    }
+    if let Some(tracker_id) = tracker_id {
+        put_escaped(query, "&trackerid", tracker_id);
+    }
+    if let Some(ip) = ip {
+        put_escaped(query, "&ip", ip.to_string().as_bytes());
+        let key = if ip.is_ipv4() { "&ipv4" } else { "&ipv6" };
+        put_escaped(query, key, ip.to_string().as_bytes());
+    }
+}
+
+/// What an upstream is told of the bytes that a client has still to download. Many trackers refuse numbers past
+/// [`MAX_COUNTER`], which clients send that do not know: those want all of it, whatever that is.
+pub fn told_left(request: &AnnounceRequest) -> u64 {
+    request.left.filter(|&left| left < MAX_COUNTER).unwrap_or(STAND_IN_LEFT)
+}
+
+fn put_escaped(query: &mut String, key: &str, value: &[u8]) {
+    query.push_str(key);
+    query.push('=');
+    query.extend(percent_encode(value, ESCAPED));
+}
+
+fn put_number(query: &mut String, key: &str, value: u64) {
+    query.push_str(key);
+    query.push('=');
+    query.push_str(itoa::Buffer::new().format(value));
+}
+
+/// What an upstream tracker told. The intervals, the tracker id and the warning are for whoever keeps sessions with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamReply {
+    /// Seconds until it wants to hear of this client again; none when it gave no sensible number.
+    pub interval: Option<u32>,
+    /// Seconds before which it does not want to.
+    pub min_interval: Option<u32>,
+    /// Seeds that it knows.
+    pub complete: u32,
+    /// Other peers that it knows.
+    pub incomplete: u32,
+    /// To be sent with the next announce; none when it is too long for that.
+    pub tracker_id: Option<Vec<u8>>,
+    /// The address that it sees the announce come from (BEP 24).
+    pub external_ip: Option<IpAddr>,
+    /// Its `warning message`, as it came.
+    pub warning: Option<Vec<u8>>,
+    /// The peers; where they point is not yet examined.
+    pub peers: PeerLists,
+}
+
+/// Why a body is not a list of peers.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum UpstreamReplyError {
+    /// The tracker refused the announce, whatever else it sent with the refusal.
+    #[error("it refuses: {}", reason.escape_ascii())]
+    Refused {
+        /// Its `failure reason`, as it came.
+        reason: Vec<u8>,
+        /// When it may be asked again (BEP 31).
+        retry: Retry,
+    },
+    /// The body is no bencode.
+    #[error("its answer is junk: {0}")]
+    NotBencode(#[from] BencodeError),
+    /// The body is bencode, but no dictionary.
+    #[error("its answer is junk: it is no dictionary")]
+    NotADictionary,
+}
+
+/// When a tracker that refused may be asked again (BEP 31).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// It did not say, or not in a way to be understood.
+    #[default]
+    Unsaid,
+    /// After so many minutes: `retry in`.
+    Minutes(u32),
+    /// After so many seconds: the interval that it named beside its refusal.
+    Seconds(u32),
+    /// Never.
+    Never,
+}
+
+/// Reads the body of a reply: the first dictionary in it. Some trackers send a byte order mark or blank lines before it, or
+/// comments, line ends and whole further dictionaries behind it.
+pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
+    let mut reader = Reader::new(without_preface(body));
+    if reader.value()? != Value::Dict {
+        return Err(UpstreamReplyError::NotADictionary);
+    }
+    let mut reply = UpstreamReply::default();
+    let mut refused = None;
+    let mut retry = Retry::Unsaid;
+    while let Some(key) = reader.key()? {
+        let value = reader.value()?;
+        match (key, value) {
+            (b"failure reason", Value::Bytes(reason)) => refused = Some(reason.to_vec()),
+            (b"retry in", value) => {
+                retry = self::retry(value);
+                reader.skip(value)?;
+            }
+            (b"interval", Value::Int(seconds)) => reply.interval = positive(seconds),
+            (b"min interval", Value::Int(seconds)) => reply.min_interval = positive(seconds),
+            (b"complete", Value::Int(count)) => reply.complete = self::count(count),
+            (b"incomplete", Value::Int(count)) => reply.incomplete = self::count(count),
+            (b"tracker id", Value::Bytes(id)) if id.len() <= MAX_TRACKER_ID => reply.tracker_id = Some(id.to_vec()),
+            (b"external ip", Value::Bytes(ip)) => reply.external_ip = address(ip),
+            (b"warning message", Value::Bytes(text)) => reply.warning = Some(text.to_vec()),
+            (b"peers", Value::Bytes(list)) => {
+                take(&mut reply.peers, compact::decode_v4(list).map(|(ip, port)| (ip, port, None)));
+            }
+            (b"peers6", Value::Bytes(list)) => {
+                take(&mut reply.peers, compact::decode_v6(list).map(|(ip, port)| (ip, port, None)));
+            }
+            (b"peers" | b"peers6", Value::List) => dictionaries(&mut reader, &mut reply.peers)?,
+            (_, value) => reader.skip(value)?,
+        }
+    }
+    match refused {
+        // Some trackers send an empty one with every reply.
+        Some(reason) if !reason.is_empty() || reply.peers.is_empty() => {
+            if retry == Retry::Unsaid {
+                retry = reply.interval.max(reply.min_interval).map_or(Retry::Unsaid, Retry::Seconds);
+            }
+            Err(UpstreamReplyError::Refused { reason, retry })
+        }
+        _ => Ok(reply),
+    }
+}
+
+/// What follows a byte order mark and white space.
+fn without_preface(body: &[u8]) -> &[u8] {
+    let body = body.trim_ascii_start();
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start()
+}
+
+/// The raw bytes of an address.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = bytes.try_into().map(|octets: [u8; 4]| IpAddr::from(octets));
+    let v6 = bytes.try_into().map(|octets: [u8; 16]| IpAddr::from(octets).to_canonical());
+    v4.or(v6).ok()
+}
+
+/// A list of peers as dictionaries. What is no dictionary, or names no reachable address, is passed over.
+fn dictionaries(reader: &mut Reader<'_>, peers: &mut PeerLists) -> Result<(), BencodeError> {
+    while !reader.end()? {
+        match reader.value()? {
+            Value::Dict => take(peers, dictionary(reader)?),
+            other => reader.skip(other)?,
+        }
+    }
+    Ok(())
+}
+
+fn dictionary(reader: &mut Reader<'_>) -> Result<Option<FoundPeer>, BencodeError> {
+    let mut ip = None;
+    let mut port = None;
+    let mut id = None;
+    while let Some(key) = reader.key()? {
+        match (key, reader.value()?) {
+            (b"ip", Value::Bytes(text)) => ip = std::str::from_utf8(text).ok().and_then(parse_ip),
+            (b"port", Value::Int(n)) => port = u16::try_from(n).ok().and_then(NonZeroU16::new),
+            (b"port", Value::Bytes(text)) => {
+                port = std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
+            }
+            (b"peer id" | b"id", Value::Bytes(bytes)) => id = bytes.try_into().ok().map(PeerId),
+            (_, value) => reader.skip(value)?,
+        }
+    }
+    Ok(ip.zip(port).map(|(ip, port)| (ip, port, id)))
+}
+
+type FoundPeer = (IpAddr, NonZeroU16, Option<PeerId>);
+
+fn take(peers: &mut PeerLists, found: impl IntoIterator<Item = FoundPeer>) {
+    let room = MAX_PEERS.saturating_sub(peers.len());
+    found.into_iter().take(room).for_each(|(ip, port, id)| peers.push(ip, port, id));
+}
+
+fn retry(value: Value<'_>) -> Retry {
+    match value {
+        Value::Int(minutes) => positive(minutes).map_or(Retry::Unsaid, Retry::Minutes),
+        Value::Bytes(b"never") => Retry::Never,
+        Value::Bytes(text) => {
+            std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map_or(Retry::Unsaid, Retry::Minutes)
+        }
+        Value::List | Value::Dict => Retry::Unsaid,
+    }
+}
+
+/// A count or a number of seconds; none when it is negative. Absurdly large ones are cut, and judged by the caller.
+fn positive(n: i64) -> Option<u32> {
+    (n >= 0).then(|| u32::try_from(n).unwrap_or(u32::MAX))
+}
+
+/// How many there are, as far as that can be believed.
+fn count(n: i64) -> u32 {
+    positive(n).unwrap_or(0).min(MAX_COUNT)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,13 @@
+//! The vocabulary of the field: values only.
+
+mod announce;
+mod id;
+mod peer;
+mod refusal;
+mod scrape;
+
+pub use announce::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, Key, NumWant};
+pub use id::{InfoHash, PeerId};
+pub use peer::{Endpoint, Ip, Peer, PeerLists, Role};
+pub use refusal::{Parameter, Refusal};
+pub use scrape::{ScrapeReply, ScrapeRequest, SwarmCounts};

@@ -1,0 +1,206 @@
+//! Which entry gives way when there is no more room: one rule for local peers and for what is known of upstream trackers.
+//!
+//! The entries of the source that has the most give way first, even if that is the source of the newcomer: so a flood from one
+//! source takes nothing from others. Neither size nor age alone would do, because a flood is always small and new. Of equally
+//! heavy sources, what was used once goes before what was used again, the oldest first; then what is smallest, and of
+//! equally small entries the one that has not been used for longest.
+//!
+//! Candidates are picked at random, a few at a time: to keep all entries in order would cost every announce more.
+
+use std::cmp::Reverse;
+use std::hash::BuildHasher as _;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
+
+use hashbrown::HashTable;
+use tracker_protocol::Ip as _;
+
+use crate::hash::SEED;
+
+/// A source that has no more entries than this, nor than half of its fair share, is light. Light sources are equals, because
+/// what is counted is not exact, and a client may have a few torrents.
+const LIGHT: u32 = 16;
+
+/// Candidates that are looked at: so many if one of them is of a source that is heavier than the newcomer's, and so many at
+/// most.
+const ENOUGH: usize = 8;
+const MOST: usize = 32;
+
+/// Entries of one table that are looked at, and buckets in which they are looked for.
+const CANDIDATES: usize = 2;
+const LOOKS: usize = 32;
+
+/// How soon an entry gives way: the greatest goes first. The order of the fields is the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    is_empty: bool,
+    source_weight: u32,
+    is_used_once: bool,
+    size: Reverse<usize>,
+    idle: u64,
+}
+
+impl Rank {
+    /// Of an entry of this size, whose source has so many entries, and which has not been used for so long, in any unit.
+    pub(crate) fn new(source_weight: u32, is_used_again: bool, size: usize, idle: u64) -> Self {
+        // Size tells nothing of what has been used once.
+        let size = Reverse(if is_used_again { size } else { 0 });
+        Self { is_empty: false, source_weight, is_used_once: !is_used_again, size, idle }
+    }
+
+    /// Of an entry with which nothing would be lost.
+    pub(crate) fn empty() -> Self {
+        Self { is_empty: true, source_weight: u32::MAX, is_used_once: true, size: Reverse(0), idle: 0 }
+    }
+}
+
+/// A search for the entry that gives way to a newcomer.
+#[derive(Debug)]
+pub(crate) struct Search<T> {
+    /// How many entries the newcomer's source has.
+    weight: u32,
+    light: u32,
+    /// How many entries the source of a candidate must have for it to be found soon.
+    heavy: u32,
+    looked: usize,
+    best: Option<(Rank, T)>,
+}
+
+impl<T> Search<T> {
+    /// A search on behalf of a source that has so many entries of the `capacity`; sources with up to `light` entries are equals.
+    pub(crate) fn new(weight: u32, light: u32, capacity: i64) -> Self {
+        let weight = weight.max(light);
+        // No source is heavier than one that has most of the entries: its own will do.
+        let heavy = if i64::from(weight) > capacity / 2 { weight } else { weight.saturating_add(1) };
+        Self { weight, light, heavy, looked: 0, best: None }
+    }
+
+    /// Looks at a candidate.
+    pub(crate) fn look(&mut self, rank: Rank, candidate: T) {
+        self.looked += 1;
+        let rank = Rank { source_weight: rank.source_weight.max(self.light), ..rank };
+        if self.best.as_ref().is_none_or(|(best, _)| rank > *best) {
+            self.best = Some((rank, candidate));
+        }
+    }
+
+    /// Whether enough candidates have been looked at. As a rule one of them is of a source that is heavier than the newcomer's,
+    /// if such a source fills a part of the table.
+    pub(crate) fn is_done(&self) -> bool {
+        let has_heavy = self.best.as_ref().is_some_and(|(best, _)| best.source_weight >= self.heavy);
+        self.looked >= MOST || (self.looked >= ENOUGH && has_heavy)
+    }
+
+    /// The entry that gives way; none if all that were looked at are of lighter sources than the newcomer, which then gives way
+    /// itself.
+    pub(crate) fn victim(self) -> Option<T> {
+        self.best.filter(|(best, _)| best.source_weight >= self.weight).map(|(_, victim)| victim)
+    }
+}
+
+/// A few entries of a table, from a place that is picked at random.
+pub(crate) fn candidates<T>(table: &HashTable<T>) -> impl Iterator<Item = &T> {
+    let buckets = table.num_buckets();
+    let start = fastrand::usize(..buckets.max(1));
+    let places = (start..buckets).chain(0..start).take(LOOKS);
+    places.filter_map(|at| table.get_bucket(at)).take(CANDIDATES)
+}
+
+/// Counters in each of the two rows.
+const COUNTERS: usize = 1 << 13;
+
+/// Sources of claims that are told apart.
+pub(crate) const CLAIMANTS: u8 = 64;
+
+/// Entries of each source, counted in a table of fixed size. Sources may share a counter; they rarely share both of theirs.
+#[derive(Debug)]
+pub(crate) struct SourceWeights {
+    rows: [Box<[AtomicU32]>; 2],
+    /// Entries that were claimed, by the host that claimed them.
+    claims: Box<[AtomicU32]>,
+    /// Counters of the first row that are not zero: about as many as there are sources, as long as there are a few thousand.
+    in_use: AtomicI64,
+}
+
+/// Where an entry comes from: a host (a /64 of IPv6), or a host that claims other addresses for peers than its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A host, hashed.
+    Own(u64),
+    /// One of [`CLAIMANTS`] that stands for a host that claims other addresses.
+    Claim(u8),
+}
+
+impl Source {
+    /// The source of a peer that announces for itself.
+    pub(crate) fn own(ip: IpAddr) -> Self {
+        Self::Own(hash(ip))
+    }
+
+    /// What stands for the host that claims other addresses: one of [`CLAIMANTS`].
+    pub(crate) fn claimant(source: IpAddr) -> u8 {
+        let [byte, ..] = hash(source).to_be_bytes();
+        byte % CLAIMANTS
+    }
+}
+
+fn hash(ip: IpAddr) -> u64 {
+    match ip {
+        IpAddr::V4(ip) => SEED.hash_one(ip),
+        IpAddr::V6(ip) => SEED.hash_one(ip.subnet()),
+    }
+}
+
+impl SourceWeights {
+    /// No entries yet.
+    pub(crate) fn new() -> Self {
+        let counters = |count: usize| std::iter::repeat_with(AtomicU32::default).take(count).collect();
+        Self {
+            rows: [counters(COUNTERS), counters(COUNTERS)],
+            claims: counters(CLAIMANTS.into()),
+            in_use: AtomicI64::new(0),
+        }
+    }
+
+    /// Counts an entry of this source.
+    pub(crate) fn add(&self, source: Source) {
+        let [first, second] = self.counters(source);
+        if first.is_some_and(|counter| counter.fetch_add(1, Relaxed) == 0) {
+            self.in_use.fetch_add(1, Relaxed);
+        }
+        second.map(|counter| counter.fetch_add(1, Relaxed));
+    }
+
+    /// An entry of this source is gone.
+    pub(crate) fn remove(&self, source: Source) {
+        let [first, second] = self.counters(source);
+        if first.is_some_and(|counter| counter.fetch_sub(1, Relaxed) == 1) {
+            self.in_use.fetch_sub(1, Relaxed);
+        }
+        second.map(|counter| counter.fetch_sub(1, Relaxed));
+    }
+
+    /// Up to how many entries a source is light, of a table with room for so many. A flood from many sources would push out all
+    /// others if each of them could have its fair share and still pass for an equal of one that has a single entry.
+    pub(crate) fn light(&self, capacity: i64) -> u32 {
+        let fair_share = capacity / self.in_use.load(Relaxed).max(1);
+        u32::try_from(fair_share / 2).unwrap_or(u32::MAX).clamp(2, LIGHT)
+    }
+
+    /// How many entries a source has; in rare cases more.
+    pub(crate) fn of(&self, source: Source) -> u32 {
+        self.counters(source).into_iter().flatten().map(|counter| counter.load(Relaxed)).min().unwrap_or(0)
+    }
+
+    fn counters(&self, source: Source) -> [Option<&AtomicU32>; 2] {
+        let [first, second] = &self.rows;
+        match source {
+            Source::Own(hash) => {
+                let [.., a, b, c, d] = hash.to_be_bytes();
+                let place = |bytes| usize::from(u16::from_be_bytes(bytes)) % COUNTERS;
+                [first.get(place([a, b])), second.get(place([c, d]))]
+            }
+            Source::Claim(claimant) => [None, self.claims.get(usize::from(claimant))],
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Cookies that an upstream sets and reads within one exchange.
+
+use awc::http::header::{self, HeaderMap, HeaderValue};
+use url::Url;
+
+/// Cookies that are kept from one redirect to the next, and the longest of them, in bytes.
+const MAX_COOKIES: usize = 8;
+const MAX_COOKIE: usize = 1024;
+
+/// Cookies that redirects set: some trackers, and the guards before them, let nobody in who does not bring them back. They
+/// last for one exchange.
+#[derive(Debug, Default)]
+pub(super) struct Cookies(Vec<Cookie>);
+
+#[derive(Debug)]
+struct Cookie {
+    host: String,
+    name: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Cookies {
+    /// Takes what a reply of this host sets.
+    pub(super) fn take(&mut self, url: &Url, headers: &HeaderMap) {
+        for set in headers.get_all(header::SET_COOKIE) {
+            let pair = set.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
+            let mut parts = pair.splitn(2, |&byte| byte == b'=');
+            let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
+            let (name, value) = (name.trim_ascii(), value.trim_ascii());
+            if name.is_empty() || pair.len() > MAX_COOKIE {
+                continue;
+            }
+            let host = url.host_str().unwrap_or_default().to_owned();
+            self.0.retain(|cookie| cookie.host != host || cookie.name != name);
+            if self.0.len() < MAX_COOKIES {
+                self.0.push(Cookie { host, name: name.to_vec(), value: value.to_vec() });
+            }
+        }
+    }
+
+    /// The value of `Cookie` for this host.
+    pub(super) fn for_host(&self, url: &Url) -> Option<HeaderValue> {
+        let theirs = self.0.iter().filter(|cookie| Some(cookie.host.as_str()) == url.host_str());
+        let pairs: Vec<_> = theirs.map(|cookie| [&cookie.name[..], b"=", &cookie.value].concat()).collect();
+        HeaderValue::from_bytes(&pairs.join(&b"; "[..])).ok().filter(|value| !value.is_empty())
+    }
+}

@@ -1,0 +1,120 @@
+//! Peers of several lists in turn, so that none crowds the others out.
+
+use std::collections::HashSet;
+
+use crate::topology::reach::is_public;
+use tracker_protocol::{Endpoint, Ip};
+
+/// Peers of one family, none twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interleaved<A> {
+    peers: Box<[Endpoint<A>]>,
+    /// So many at the beginning come from all lists in turn; behind them some lists have no more.
+    even: usize,
+    /// Whether all are at addresses that mean the same everywhere.
+    public: bool,
+}
+
+impl<A: Ip> Interleaved<A> {
+    /// One list, as it came; the first `most` of its peers.
+    pub(super) fn of_one(peers: impl IntoIterator<Item = Endpoint<A>>, most: usize) -> Self {
+        let mut known = HashSet::new();
+        let peers: Box<_> = peers.into_iter().filter(|&endpoint| known.insert(endpoint)).take(most).collect();
+        Self { even: peers.len(), public: peers.iter().all(|peer| is_public(peer.ip.into())), peers }
+    }
+
+    /// One after the other of each list, `most` in all.
+    pub(super) fn of_all(lists: &[&Self], most: usize) -> Self {
+        let lengths = || lists.iter().map(|list| list.peers.len());
+        let shortest = lengths().min().unwrap_or(0);
+        let (mut peers, mut known, mut even) = (Vec::new(), HashSet::new(), 0);
+        for turn in 0..lengths().max().unwrap_or(0) {
+            let next = lists.iter().filter_map(|list| list.peers.get(turn)).copied();
+            peers.extend(next.filter(|&endpoint| known.insert(endpoint)));
+            if turn < shortest {
+                even = peers.len();
+            }
+        }
+        peers.truncate(most);
+        Self { even: even.min(peers.len()), public: lists.iter().all(|list| list.public), peers: peers.into() }
+    }
+
+    /// All of them, for a client with room for so many: each client gets another part.
+    pub fn part(&self, room: usize) -> impl Iterator<Item = &Endpoint<A>> {
+        let (even, rest) = self.peers.split_at_checked(self.even).unwrap_or_default();
+        let is_enough = even.len() > room;
+        rotated(even, is_enough).chain(rotated(rest, !is_enough && self.peers.len() > room))
+    }
+
+    /// Whether all are at addresses that anybody may be told, so that nobody has to look at each.
+    pub fn is_public(&self) -> bool {
+        self.public
+    }
+
+    /// All of them, the first first.
+    pub fn iter(&self) -> impl Iterator<Item = &Endpoint<A>> {
+        self.peers.iter()
+    }
+
+    /// Bytes that they take.
+    pub(super) fn size(&self) -> usize {
+        size_of_val(&*self.peers)
+    }
+}
+
+/// The elements from a random one on, and then those before it; if `random`.
+fn rotated<T>(all: &[T], random: bool) -> impl Iterator<Item = &T> {
+    let start = if random && !all.is_empty() { fastrand::usize(..all.len()) } else { 0 };
+    let (end, beginning) = all.split_at_checked(start).unwrap_or_default();
+    beginning.iter().chain(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+    use std::num::NonZeroU16;
+
+    fn endpoint(list: u8, n: u8) -> Endpoint<Ipv4Addr> {
+        Endpoint { ip: [1, 1, list, n].into(), port: NonZeroU16::MIN }
+    }
+
+    proptest! {
+        #[test]
+        fn everybody_is_there_once_and_nobody_is_crowded_out(
+            lengths in proptest::collection::vec(1..40_u8, 1..6), room in 1..60_usize,
+        ) {
+            let list = |(list, &length): (u8, &u8)| Interleaved::of_one((0..length).map(|n| endpoint(list, n)), usize::MAX);
+            let lists: Vec<_> = (0..).zip(&lengths).map(list).collect();
+            let interleave = Interleaved::of_all(&lists.iter().collect::<Vec<_>>(), usize::MAX);
+            let part: Vec<_> = interleave.part(room).collect();
+            let unique: HashSet<_> = part.iter().collect();
+            prop_assert_eq!(unique.len(), lengths.iter().map(|&length| usize::from(length)).sum::<usize>());
+            // As long as each list has some, each gives its share.
+            let even = usize::from(*lengths.iter().min().unwrap()) * lengths.len();
+            let share = room.min(even) / lengths.len();
+            for (list, _) in (0..).zip(&lengths) {
+                let given = part.iter().take(room).filter(|endpoint| endpoint.ip.octets()[2] == list).count();
+                prop_assert!(given + 1 >= share, "{} of {} from {:?}", given, room, lengths);
+            }
+        }
+    }
+
+    #[test]
+    fn what_one_list_repeats_is_there_once_and_takes_no_other_s_room() {
+        let interleave = Interleaved::of_one([1, 1, 1, 2, 1, 3].map(|n| endpoint(0, n)), 2);
+        assert_eq!(interleave.iter().collect::<Vec<_>>(), [&endpoint(0, 1), &endpoint(0, 2)]);
+        assert_eq!(interleave.part(1).count(), 2);
+    }
+
+    #[test]
+    fn what_several_lists_have_is_there_once() {
+        let list = |numbers: &[u8]| Interleaved::of_one(numbers.iter().map(|&n| endpoint(0, n)), usize::MAX);
+        let lists = [list(&[1, 2]), list(&[2])];
+        let lists = lists.each_ref();
+        let interleave = Interleaved::of_all(&lists, usize::MAX);
+        assert_eq!(interleave.iter().collect::<Vec<_>>(), [&endpoint(0, 1), &endpoint(0, 2)]);
+        assert_eq!(Interleaved::of_all(&lists, 1).iter().count(), 1);
+    }
+}

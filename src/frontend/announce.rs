@@ -1,0 +1,55 @@
+//! The body of an announce, the same over HTTP and UDP: it is timed, counted, parsed, carried out and encoded.
+
+use std::borrow::Borrow;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use tracker_protocol::{AnnounceReply, AnnounceRequest, Refusal};
+
+use super::Context;
+use crate::answer::Answer;
+use crate::tracker::Requester;
+
+/// The encoded reply, once upstream trackers have answered.
+pub(super) type PendingBody = BoxFuture<'static, Vec<u8>>;
+
+/// Carries out an announce, and appends the encoded reply to `body` if it is ready.
+///
+/// `parse` gives the announce and how its reply is encoded. What it refuses is counted and logged here; the frontend tells the
+/// client in its own format.
+pub(super) fn announce<R, E>(
+    context: &Arc<Context>,
+    requester: Requester<'_>,
+    parse: impl FnOnce() -> Result<(R, E), Refusal>,
+    body: &mut Vec<u8>,
+) -> Result<Answer<(), PendingBody>, Refusal>
+where
+    R: Borrow<AnnounceRequest>,
+    E: FnOnce(&AnnounceReply, &mut Vec<u8>) + Send + 'static,
+{
+    let metrics = &context.metrics;
+    let timer = metrics.time_announce();
+    metrics.announce_arrived();
+    let (request, encode) = parse().inspect_err(|refusal| {
+        metrics.announces_refused.inc();
+        log::debug!("announce from {} refused: {refusal}", requester.ip);
+    })?;
+    Ok(match context.tracker.announce(requester, request.borrow()) {
+        Answer::Ready(reply) => {
+            encode(&reply, body);
+            metrics.announces_answered.inc();
+            Answer::Ready(())
+        }
+        Answer::Pending(pending) => {
+            let context = Arc::clone(context);
+            Answer::Pending(Box::pin(async move {
+                let reply = context.tracker.finish(pending).await;
+                let mut body = Vec::new();
+                encode(&reply, &mut body);
+                context.metrics.announces_answered.inc();
+                drop(timer);
+                body
+            }))
+        }
+    })
+}

@@ -1,0 +1,197 @@
+//! Listen addresses in Go's notation. Only their text: nothing here opens a socket, but to see what this host has.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::binder::{self, BindTarget};
+
+/// Where to listen, and for whom: `-l`, `LISTEN_ADDR`; `:80`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Where.
+    pub address: ListenAddr,
+    /// Whether proxies connect there that say first, by the PROXY protocol, whose each connection is: with `proxy+tcp://`
+    /// or `proxy+unix:` before the address.
+    pub proxied: bool,
+}
+
+impl FromStr for Listen {
+    type Err = NotAListenAddr;
+
+    fn from_str(text: &str) -> Result<Self, NotAListenAddr> {
+        if let Some(tcp) = text.strip_prefix("proxy+tcp://") {
+            return match tcp.parse()? {
+                ListenAddr::Unix(_) => Err(NotAListenAddr),
+                address => Ok(Self { address, proxied: true }),
+            };
+        }
+        match text.strip_prefix("proxy+") {
+            Some(unix) if unix.starts_with("unix:") => Ok(Self { address: unix.parse()?, proxied: true }),
+            Some(_) => Err(NotAListenAddr),
+            None => Ok(Self { address: text.parse()?, proxied: false }),
+        }
+    }
+}
+
+impl Listen {
+    /// Where its sockets are. None for a Unix socket.
+    pub(super) fn place(&self) -> Option<BindTarget<'_>> {
+        let (host, port) = match &self.address {
+            ListenAddr::AnyTcp(port) => (None, *port),
+            ListenAddr::Tcp { host, port } => (Some(host.as_str()), *port),
+            ListenAddr::Unix(_) => return None,
+        };
+        Some(BindTarget { host, port, proxied: self.proxied })
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.proxied, &self.address) {
+            (true, ListenAddr::Unix(_)) => write!(f, "proxy+{}", self.address),
+            (true, _) => write!(f, "proxy+tcp://{}", self.address),
+            (false, _) => self.address.fmt(f),
+        }
+    }
+}
+
+/// A socket's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddr {
+    /// `:8080`, all addresses of both families.
+    AnyTcp(u16),
+    /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`.
+    Tcp {
+        /// An address or a name.
+        host: String,
+        /// 0 lets the system choose.
+        port: u16,
+    },
+    /// `unix:/run/retracker.sock`.
+    Unix(PathBuf),
+}
+
+/// The text is no listen address. What is, is told by whoever knows which setting it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not a listen address")]
+pub struct NotAListenAddr;
+
+impl FromStr for ListenAddr {
+    type Err = NotAListenAddr;
+
+    fn from_str(text: &str) -> Result<Self, NotAListenAddr> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() { Err(NotAListenAddr) } else { Ok(Self::Unix(path.into())) };
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(NotAListenAddr)?;
+        let port = port.parse().map_err(|_| NotAListenAddr)?;
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        match bracketed {
+            Some(ip) => {
+                ip.parse::<Ipv6Addr>().map(|ip| Self::Tcp { host: ip.to_string(), port }).map_err(|_| NotAListenAddr)
+            }
+            None if host.is_empty() => Ok(Self::AnyTcp(port)),
+            None if host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)) => {
+                Ok(Self::Tcp { host: host.to_owned(), port })
+            }
+            None => Err(NotAListenAddr),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AnyTcp(port) => write!(f, ":{port}"),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl ListenAddr {
+    /// The TCP addresses that one can connect to on this host to reach a server that listens here. It answers at all of them.
+    pub fn reachable(&self) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::AnyTcp(port) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into()]),
+            Self::Tcp { host, port } => match host.parse() {
+                Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into()]),
+                Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => Ok(vec![here(*port)]),
+                Ok(ip) => Ok(vec![(ip, *port).into()]),
+                Err(_) => {
+                    let mut addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.collect();
+                    addresses.sort_unstable();
+                    addresses.dedup();
+                    let own: Vec<_> = addresses.iter().copied().filter(|address| is_own(address.ip())).collect();
+                    Ok(if own.is_empty() { addresses } else { own })
+                }
+            },
+            Self::Unix(_) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Where a server that listens on `[::]` is reached, which takes IPv4 as well: there may be no address of IPv6.
+fn here(port: u16) -> SocketAddr {
+    let ip =
+        if is_own(Ipv6Addr::LOCALHOST.into()) { Ipv6Addr::LOCALHOST.into() } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    (ip, port).into()
+}
+
+/// Whether this host has the address.
+fn is_own(ip: IpAddr) -> bool {
+    !TcpListener::bind((ip, 0)).is_err_and(|error| binder::is_absent(&error))
+}
+
+/// Where to listen for datagrams: `-u`, `UDP_LISTEN_ADDR`; nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpListenAddr {
+    /// An address or a name; none for all addresses of both families.
+    host: Option<String>,
+    /// 0 lets the system choose.
+    port: u16,
+    /// Whether proxies send there that say first, by the PROXY protocol, whose each datagram is: with `proxy+udp://` before
+    /// the address.
+    pub proxied: bool,
+}
+
+impl FromStr for UdpListenAddr {
+    type Err = NotAListenAddr;
+
+    fn from_str(text: &str) -> Result<Self, NotAListenAddr> {
+        let behind_scheme = text.strip_prefix("proxy+udp://");
+        let proxied = behind_scheme.is_some();
+        match behind_scheme.unwrap_or(text).parse()? {
+            ListenAddr::AnyTcp(port) => Ok(Self { host: None, port, proxied }),
+            ListenAddr::Tcp { host, port } => Ok(Self { host: Some(host), port, proxied }),
+            ListenAddr::Unix(_) => Err(NotAListenAddr),
+        }
+    }
+}
+
+impl fmt::Display for UdpListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, proxied } = self;
+        let scheme = if *proxied { "proxy+udp" } else { "udp" };
+        match host.as_deref() {
+            None => write!(f, "{scheme}://:{port}"),
+            Some(host) if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}"),
+            Some(host) => write!(f, "{scheme}://{host}:{port}"),
+        }
+    }
+}
+
+impl UdpListenAddr {
+    pub(super) fn place(&self) -> BindTarget<'_> {
+        BindTarget { host: self.host.as_deref(), port: self.port, proxied: self.proxied }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! UDP sockets that listen.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::binder::Options;
+use crate::frontend::udp::connection_id::ConnectionIds;
+use crate::frontend::udp::socket::tell_destinations;
+
+/// Bytes of requests that may wait to be read, if the system grants as many: some thousand announces, which is what comes
+/// while a worker does something else for ten milliseconds. Most systems grant less and say nothing.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+
+/// One worker's socket.
+#[derive(Debug)]
+pub struct UdpListener {
+    pub(in crate::frontend) socket: UdpSocket,
+    pub(in crate::frontend) ids: Arc<ConnectionIds>,
+}
+
+impl UdpListener {
+    /// The address that it is bound to.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+
+    /// What is bound, with the port that the system chose.
+    pub fn address(&self) -> String {
+        self.socket.local_addr().map_or_else(|_| "an unknown address".to_owned(), |address| format!("udp://{address}"))
+    }
+}
+
+pub(super) fn bind_udp(
+    address: SocketAddr,
+    options: Options,
+    workers: usize,
+) -> io::Result<(Vec<UdpListener>, SocketAddr)> {
+    let ids = Arc::new(ConnectionIds::new()?);
+    let first = udp_socket(address, options)?;
+    // Bound before it may share its port: so that a port that somebody else has, though shared, is an error.
+    first.bind(&address.into())?;
+    first.set_reuse_port(true)?;
+    let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let mut listeners = vec![UdpListener { socket: first.into(), ids: Arc::clone(&ids) }];
+    for _ in 1..workers {
+        let next = udp_socket(bound, options)?;
+        next.set_reuse_port(true)?;
+        next.bind(&bound.into())?;
+        listeners.push(UdpListener { socket: next.into(), ids: Arc::clone(&ids) });
+    }
+    Ok((listeners, bound))
+}
+
+fn udp_socket(address: SocketAddr, options: Options) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    options.apply(&socket, address)?;
+    if address.ip().is_unspecified() {
+        tell_destinations(&socket, address)?;
+    }
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}

@@ -1,0 +1,152 @@
+//! Where the tracker listens: addresses, and the sockets bound to them, TCP, Unix and UDP alike.
+
+mod address;
+mod binder;
+mod datagrams;
+mod streams;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+pub use self::address::{Listen, ListenAddr, NotAListenAddr, UdpListenAddr};
+pub use self::datagrams::UdpListener;
+pub use self::streams::SocketFile;
+
+use self::binder::Binder;
+use self::datagrams::bind_udp;
+use self::streams::{bind_tcp, bind_unix};
+
+/// What is bound, and for whom.
+#[derive(Debug)]
+pub struct Listening {
+    /// The sockets.
+    pub bound: Bound,
+    /// As in [`Listen`] and [`UdpListenAddr`].
+    pub proxied: bool,
+}
+
+/// Binds all of these, or none, for so many workers. The error tells which of them cannot be listened on.
+pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen, io::Error)> {
+    let mut binder = Binder::new(listen.iter().filter_map(Listen::place));
+    let mut listening = Vec::new();
+    for listen in listen {
+        let bound = Bound::bind(listen, &mut binder, workers).map_err(|error| (listen.clone(), error))?;
+        listening.extend(bound.into_iter().map(|bound| Listening { bound, proxied: listen.proxied }));
+    }
+    Ok(listening)
+}
+
+/// The same for datagrams: of each address a socket for each of so many workers, all on the same port. With `SO_REUSEPORT` the
+/// kernel deals the clients out to them.
+pub fn bind_datagrams(listen: &[UdpListenAddr], workers: usize) -> Result<Vec<Listening>, (UdpListenAddr, io::Error)> {
+    let mut binder = Binder::new(listen.iter().map(UdpListenAddr::place));
+    let mut listening = Vec::new();
+    for listen in listen {
+        let bound = binder.bind(listen.place(), |address, options| bind_udp(address, options, workers));
+        let bound = bound.map_err(|error| (listen.clone(), error))?;
+        let proxied = listen.proxied;
+        listening.extend(bound.into_iter().map(|bound| Listening { bound: Bound::Udp(bound), proxied }));
+    }
+    Ok(listening)
+}
+
+impl Listening {
+    /// The address that clients of its protocol connect to; none of a Unix socket.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        match &self.bound {
+            Bound::Tcp(listeners) => listeners.first()?.local_addr().ok(),
+            Bound::Unix(_) => None,
+            Bound::Udp(listeners) => listeners.first()?.socket_address(),
+        }
+    }
+
+    /// What is bound, as it could be configured, with the port that the system chose.
+    pub fn address(&self) -> String {
+        match (self.proxied, &self.bound) {
+            (true, Bound::Unix(_) | Bound::Udp(_)) => format!("proxy+{}", self.bound.address()),
+            (true, Bound::Tcp(_)) => format!("proxy+tcp://{}", self.bound.address()),
+            (false, _) => self.bound.address(),
+        }
+    }
+}
+
+/// The sockets of one listen address: one for each worker.
+#[derive(Debug)]
+pub enum Bound {
+    /// TCP sockets on the same port. With `SO_REUSEPORT` the kernel deals connections out to the workers, and no
+    /// worker has to hand one over to another.
+    Tcp(Vec<TcpListener>),
+    /// One Unix socket, shared. Its file goes when the last of these goes.
+    Unix(Vec<(UnixListener, Arc<SocketFile>)>),
+    /// UDP sockets on the same port, among which the kernel deals the clients out.
+    Udp(Vec<UdpListener>),
+}
+
+impl Bound {
+    fn bind(listen: &Listen, binder: &mut Binder, workers: usize) -> io::Result<Vec<Self>> {
+        match (&listen.address, listen.place()) {
+            (ListenAddr::Unix(path), _) => Ok(vec![bind_unix(path, workers)?]),
+            (_, Some(place)) => binder.bind(place, |address, options| bind_tcp(address, options, workers)),
+            (_, None) => Ok(Vec::new()),
+        }
+    }
+
+    /// What is bound, with the port that the system chose.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Tcp(listeners) => match listeners.first().map(TcpListener::local_addr) {
+                Some(Ok(address)) => address.to_string(),
+                _ => "an unknown address".to_owned(),
+            },
+            Self::Unix(listeners) => {
+                listeners.first().map_or_else(String::new, |(_, file)| format!("unix:{}", file.0.display()))
+            }
+            Self::Udp(listeners) => listeners.first().map_or_else(String::new, UdpListener::address),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tcp_port_is_shared_among_our_workers_only() {
+        let listening = bind(&["127.0.0.1:0".parse().unwrap()], 3).unwrap();
+        let [Listening { bound: Bound::Tcp(listeners), .. }] = &listening[..] else { panic!() };
+        let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        assert_eq!(ports, [ports[0]; 3]);
+        let (_, error) = bind(&[listening[0].address().parse().unwrap()], 2).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_udp_port_is_shared_among_our_workers_only() {
+        for address in ["127.0.0.1:0", ":0"] {
+            let listening = bind_datagrams(&[address.parse().unwrap()], 3).unwrap();
+            let [Listening { bound: Bound::Udp(listeners), .. }] = &listening[..] else { panic!() };
+            let bound: Vec<_> = listeners.iter().map(|listener| listener.socket.local_addr().unwrap()).collect();
+            assert_eq!(bound, [bound[0]; 3]);
+            let (_, error) = bind_datagrams(&[bound[0].to_string().parse().unwrap()], 2).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        }
+    }
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let address = [Listen { address: ListenAddr::Unix(path.clone()), proxied: false }];
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let bound = bind(&address, 2).unwrap();
+        assert_eq!(bind(&address, 2).unwrap_err().1.kind(), io::ErrorKind::AddrInUse);
+        drop(bound);
+        assert!(!path.exists());
+        std::fs::write(&path, "no socket").unwrap();
+        assert!(bind(&address, 1).is_err());
+        assert!(path.exists());
+    }
+}

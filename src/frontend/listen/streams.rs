@@ -1,0 +1,86 @@
+//! TCP and Unix sockets that listen.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::Bound;
+use super::binder::Options;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+pub(super) fn bind_tcp(address: SocketAddr, options: Options, workers: usize) -> io::Result<(Bound, SocketAddr)> {
+    let first = tcp_socket(address, options)?;
+    // Bound before it may share its port: so that a port that somebody else has, though shared, is an error.
+    first.bind(&address.into())?;
+    first.set_reuse_port(true)?;
+    first.listen(BACKLOG)?;
+    let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let mut listeners = vec![TcpListener::from(first)];
+    for _ in 1..workers {
+        let next = tcp_socket(bound, options)?;
+        next.set_reuse_port(true)?;
+        next.bind(&bound.into())?;
+        next.listen(BACKLOG)?;
+        listeners.push(next.into());
+    }
+    Ok((Bound::Tcp(listeners), bound))
+}
+
+fn tcp_socket(address: SocketAddr, options: Options) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a former run that linger do not keep the port from us.
+    socket.set_reuse_address(true)?;
+    options.apply(&socket, address)?;
+    // What it accepts inherits that. A reply is one write: there is nothing to wait for.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
+    let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        // Left behind by a process that could not clean up: nobody listens there.
+        std::fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = Arc::new(SocketFile(path.to_owned(), Once::new()));
+    // A web server runs under a user of its own. Who may reach the folder may connect.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let listener = UnixListener::from(socket);
+    let listeners = (0..workers).map(|_| Ok((listener.try_clone()?, Arc::clone(&file)))).collect::<io::Result<_>>()?;
+    Ok(Bound::Unix(listeners))
+}
+
+/// The file of a Unix socket, removed when nobody listens there any more.
+#[derive(Debug)]
+pub struct SocketFile(pub(super) PathBuf, Once);
+
+impl SocketFile {
+    /// Removes it, so that no new client finds it.
+    pub fn remove(&self) {
+        self.1.call_once(|| self.remove_now());
+    }
+
+    fn remove_now(&self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            log::warn!("the socket file {} could not be removed: {error}", self.0.display());
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}

@@ -1,0 +1,205 @@
+use super::super::client_id::Prefixes;
+use super::super::entry::Word;
+use super::super::time::Pace;
+use super::*;
+use crate::clock::{Timestamp, Ttl};
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+use tracker_protocol::{Endpoint, PeerId, Role};
+
+/// Each in a subnet of its own.
+fn spot(n: u16) -> PeerKey<Ipv4Addr> {
+    let [a, b] = n.to_be_bytes();
+    PeerKey { endpoint: Endpoint { ip: Ipv4Addr::new(10, a, b, 0), port: NonZeroU16::MIN }, zone: None }
+}
+
+/// Records a peer, and tells what it was before.
+fn upsert(peers: &mut Peers<Ipv4Addr>, n: u16, role: Role, now: Tick) -> Option<Role> {
+    let entry = Entry::new(spot(n), id(n), PeerState::new(role, false), Word::Own(Pace::UNKNOWN), now);
+    match peers.at(spot(n)) {
+        None => peers.push(entry),
+        Some((at, old)) => {
+            peers.replace(at, &old, entry);
+            return Some(old.kind().role());
+        }
+    }
+    None
+}
+
+/// Removes a peer, and tells what it was.
+fn remove(peers: &mut Peers<Ipv4Addr>, n: u16, names_port: bool) -> Option<Role> {
+    let mut removed = None;
+    let at = (spot(n).endpoint.ip, None);
+    let port = names_port.then_some(spot(n));
+    peers.remove(at, port, id(n), false, |entry| removed = Some(entry.kind().role()));
+    removed
+}
+
+/// Those that are picked, without those that `is_told` says no to.
+fn picked(
+    peers: &Peers<Ipv4Addr>,
+    want: usize,
+    all: bool,
+    nearness: impl Fn(&Entry<Ipv4Addr>) -> Nearness,
+    is_told: impl Fn(&Entry<Ipv4Addr>) -> bool,
+) -> Vec<Ipv4Addr> {
+    let mut out = Vec::new();
+    let told = |entry: &Entry<_>| is_told(entry).then(|| Peer { endpoint: entry.endpoint(), id: None });
+    Peers::pick(peers.eligible(all, false), Nearness::Zone, nearness, told, &mut Ranked::new(&mut out, want));
+    out.iter().map(|peer| peer.endpoint.ip).collect()
+}
+
+fn far(_: &Entry<Ipv4Addr>) -> Nearness {
+    Nearness::Elsewhere
+}
+
+/// None of these has a beginning of its own.
+fn id(n: u16) -> ClientId {
+    let [a, b] = n.to_be_bytes();
+    let mut id = [7; 20];
+    id[18..].copy_from_slice(&[a, b]);
+    Prefixes::default().shorten(PeerId(id), Tick(0), true)
+}
+
+fn tick(seconds: u64) -> Tick {
+    life().tick(Timestamp::after(Duration::from_secs(seconds)))
+}
+
+fn life() -> TtlTicks {
+    TtlTicks::new(Ttl::new(Duration::from_secs(100)))
+}
+
+fn any_role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Seed), Just(Role::Leecher), Just(Role::PartialSeed)]
+}
+
+proptest! {
+    /// Any mix of joins, role changes, departures and expiries leaves the same peers as a plain map does, on both
+    /// sides of the length at which the index appears.
+    #[test]
+    fn behaves_like_a_map(
+        steps in proptest::collection::vec((0..200_u16, 0..10_u8, any_role(), 0..3_u64), 0..600),
+    ) {
+        let mut peers = Peers::default();
+        let mut model: HashMap<u16, (Role, u64)> = HashMap::new();
+        let mut seconds = 0;
+        for (n, what, role, passes) in steps {
+            seconds += passes;
+            let now = tick(seconds);
+            match what {
+                0 => {
+                    prop_assert_eq!(remove(&mut peers, n, true), model.remove(&n).map(|(role, _)| role));
+                }
+                1 => {
+                    prop_assert_eq!(remove(&mut peers, n, false), model.remove(&n).map(|(role, _)| role));
+                }
+                2 => {
+                    let mut dropped = 0;
+                    while peers.sweep(now, life(), 30, |_| dropped += 1) == Swept::Partly {}
+                    let before = model.len();
+                    model.retain(|_, (_, seen)| *seen + 100 > seconds);
+                    prop_assert_eq!(dropped, before - model.len());
+                }
+                _ => {
+                    let expected = model.insert(n, (role, seconds)).map(|(role, _)| role);
+                    prop_assert_eq!(upsert(&mut peers, n, role, now), expected);
+                }
+            }
+            let count = |role| model.values().filter(|(other, _)| *other == role).count();
+            prop_assert_eq!(peers.len(), model.len());
+            prop_assert_eq!(peers.counts(), [Role::Leecher, Role::PartialSeed, Role::Seed].map(count));
+            prop_assert!(peers.entries.is_sorted_by_key(Entry::kind));
+            match &peers.index {
+                Some(index) => prop_assert_eq!(index.lengths(), [peers.len(); 2]),
+                None => prop_assert!(peers.len() <= SCAN),
+            }
+        }
+        for n in model.keys() {
+            prop_assert!(peers.find(spot(*n)).is_some() && peers.find(spot(*n)) == peers.first_of(id(*n)).map(|(at, _)| at));
+        }
+    }
+
+    #[test]
+    fn picks_as_many_as_there_are_and_none_twice(total in 0..300_u16, seeds in 0..300_u16, want in 0..250_usize) {
+        let mut peers = Peers::default();
+        let now = tick(0);
+        for n in 0..total {
+            let role = if n < seeds { Role::Seed } else { Role::Leecher };
+            upsert(&mut peers, n, role, now);
+        }
+        for (all, eligible) in [(true, total), (false, total.saturating_sub(seeds))] {
+            let out = picked(&peers, want, all, far, |entry| !entry.is_of(id(total)));
+            prop_assert_eq!(out.len(), want.min(usize::from(eligible)));
+            let unique: std::collections::HashSet<_> = out.iter().collect();
+            prop_assert_eq!(unique.len(), out.len());
+            if !all {
+                prop_assert!(out.iter().all(|picked| *picked >= spot(seeds).endpoint.ip));
+            }
+        }
+    }
+
+    /// Few that are near, or few that can be told at all, are found among many, wherever they stand.
+    #[test]
+    fn the_few_are_found_among_many(
+        total in 1..512_u16, few in proptest::collection::hash_set(0..512_u16, 0..40), want in 1..60_usize,
+    ) {
+        let mut peers = Peers::default();
+        for n in 0..total {
+            upsert(&mut peers, n, Role::Leecher, tick(0));
+        }
+        let ips: std::collections::HashSet<_> = few.iter().map(|&n| spot(n).endpoint.ip).collect();
+        let is_one = |entry: &Entry<Ipv4Addr>| ips.contains(&entry.ip);
+        let expected = few.iter().filter(|&&n| n < total).count().min(want);
+        prop_assert_eq!(picked(&peers, want, true, far, is_one).len(), expected);
+        let near = |entry: &Entry<_>| if is_one(entry) { Nearness::Prefix } else { Nearness::Elsewhere };
+        let out = picked(&peers, want, true, near, |_| true);
+        prop_assert_eq!(out.len(), want.min(usize::from(total)));
+        prop_assert_eq!(out.iter().take_while(|ip| ips.contains(ip)).count(), expected);
+    }
+
+    #[test]
+    fn a_spread_meets_everybody_once(length in 0..300_usize, strata in 1..80_usize) {
+        let all: Vec<_> = (0..length).collect();
+        let mut met: Vec<_> = spread(&all, strata).copied().collect();
+        let stretch = length / strata + 1;
+        let first: std::collections::HashSet<_> = met.iter().take(strata).map(|n| n / stretch).collect();
+        prop_assert!(length < strata || first.len() * 2 >= strata, "{} of {}", first.len(), strata);
+        met.sort_unstable();
+        prop_assert_eq!(met, all);
+    }
+}
+
+#[test]
+fn memory_follows_the_number_of_peers() {
+    let mut peers = Peers::default();
+    for n in 0..10_000 {
+        upsert(&mut peers, n, Role::Leecher, tick(0));
+    }
+    assert!(peers.entries.capacity() <= 12_500, "{}", peers.entries.capacity());
+    for n in 0..10_000 {
+        assert_eq!(remove(&mut peers, n, true), Some(Role::Leecher));
+    }
+    assert!(peers.entries.capacity() <= 4, "{}", peers.entries.capacity());
+    assert!(peers.index.is_none());
+    assert_eq!(size_of::<Peers<Ipv4Addr>>(), 16);
+}
+
+#[test]
+fn every_peer_is_picked_about_equally_often() {
+    let mut peers = Peers::default();
+    for n in 0..100 {
+        upsert(&mut peers, n, Role::Leecher, tick(0));
+    }
+    fastrand::seed(1);
+    let mut seen: HashMap<Ipv4Addr, u32> = HashMap::new();
+    for _ in 0..10_000 {
+        let out = picked(&peers, 9, true, far, |_| true);
+        out.into_iter().for_each(|ip| *seen.entry(ip).or_default() += 1);
+    }
+    // 900 of 10,000 each.
+    let odd: Vec<_> = seen.iter().filter(|(_, count)| !(780..1_020).contains(*count)).collect();
+    assert!(seen.len() == 100 && odd.is_empty(), "{} seen, {odd:?}", seen.len());
+}

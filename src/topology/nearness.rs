@@ -1,0 +1,41 @@
+//! Which peers of a swarm a client is told first.
+
+use tracker_protocol::Ip;
+
+use super::ZoneId;
+
+/// How near a peer is to who asks: the nearest are told first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nearness {
+    /// In the same zone.
+    Zone,
+    /// In the same /24 of IPv4, or /64 of IPv6: as a rule on the same wire.
+    Prefix,
+    /// Anywhere else.
+    Elsewhere,
+}
+
+impl Nearness {
+    /// How near a peer is to who asks, whose address of the peer's family this is, if it has one. A subnet is one only
+    /// within a zone: two sites may use the same private network.
+    pub fn of<A: Ip>(asks: Option<A>, asks_zone: Option<ZoneId>, ip: A, zone: Option<ZoneId>) -> Self {
+        if zone != asks_zone {
+            Self::Elsewhere
+        } else if zone.is_some() {
+            Self::Zone
+        } else if asks.is_some_and(|asks| asks.subnet() == ip.subnet()) {
+            Self::Prefix
+        } else {
+            Self::Elsewhere
+        }
+    }
+
+    /// The nearest that a peer can be to who asks.
+    pub fn nearest<A: Ip>(asks: Option<A>, asks_zone: Option<ZoneId>) -> Self {
+        match (asks_zone, asks) {
+            (Some(_), _) => Self::Zone,
+            (None, Some(_)) => Self::Prefix,
+            (None, None) => Self::Elsewhere,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Notices when many clients appear under one private address: a Docker bridge, a proxy or a NAT stands between them
+//! and the tracker, and the addresses that it hands out are useless. It is the most reported fault of all trackers.
+//!
+//! A client that has not ended properly comes back under another id and another port, and its old self is in the swarm until
+//! it expires. So what counts are clients that are there at the same time: of which each announces again after the others
+//! have come.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::reach::is_local;
+use crate::clock::{Timestamp, Ttl};
+use tracker_protocol::{InfoHash, PeerId};
+
+/// So many clients of one swarm at one address are not one person's any more: a host rarely has the same torrent in two of
+/// them. Peer ids of different swarms say nothing, because clients use a new one for each torrent.
+const MANY: usize = 5;
+
+/// Clients of one address that are remembered until it is known whether they are many.
+const MOST_CLIENTS: usize = 16;
+
+/// Addresses that are remembered, of those that hide many clients and of those that may. There is one as a rule, and a few
+/// at most. Past it, the one gives way from which nobody has announced for longest.
+const MOST: usize = 64;
+
+/// An address from which nobody has announced for so long is none any more: somebody has mended it. The slowest clients
+/// come back after half an hour.
+const GONE_AFTER: Duration = Duration::from_hours(1);
+
+/// The addresses that seem to hide many clients.
+#[derive(Debug)]
+pub struct SharedAddressDetector {
+    watched: Mutex<Watched>,
+    /// A bit for each address that is watched, and for others by chance, so that an announce from elsewhere takes no lock.
+    marks: AtomicU64,
+    gauge: Gauge,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    suspects: Vec<Suspect>,
+    gateways: Vec<Gateway>,
+}
+
+/// An announce that came from the client's own address, whatever it claims.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting {
+    /// That address.
+    pub source: IpAddr,
+    /// The torrent.
+    pub swarm: InfoHash,
+    /// The client.
+    pub client: PeerId,
+    /// If the client is new there: how many others of the swarm have that address, gone or not.
+    pub others: usize,
+}
+
+/// An address with more than one client in a swarm.
+#[derive(Debug)]
+struct Suspect {
+    ip: IpAddr,
+    swarm: InfoHash,
+    /// Announces that were seen.
+    seen: u32,
+    stays: Vec<Stay>,
+    /// When it is forgotten, unless another client comes.
+    until: Timestamp,
+}
+
+/// From which announce of a suspect to which a client was certainly there.
+#[derive(Clone, Copy, Debug)]
+struct Stay {
+    client: PeerId,
+    first: u32,
+    last: u32,
+}
+
+/// An address that seems to hide many clients. Its `Display` says what it is, as far as an address can tell, and what the
+/// operator can do.
+#[derive(Clone, Copy, Debug)]
+struct Gateway {
+    ip: IpAddr,
+    /// When it is gone, unless somebody announces from there.
+    until: Timestamp,
+}
+
+impl SharedAddressDetector {
+    /// No addresses yet. `gauge` counts them.
+    pub fn new(gauge: Gauge) -> Self {
+        Self { watched: Mutex::default(), marks: AtomicU64::new(0), gauge }
+    }
+
+    /// Learns of an announce, and gives what the client is to be told.
+    pub fn saw(&self, now: Timestamp, sighting: &Sighting) -> Option<Cow<'static, str>> {
+        let ip = sighting.source;
+        let is_watched = self.marks.load(Relaxed) & mark(ip) != 0;
+        if !(is_watched || sighting.others > 0) || !is_local(ip) {
+            return None;
+        }
+        let until = now.plus(Ttl::new(GONE_AFTER));
+        let (is_gateway, is_news) = self.present(now, |watched| {
+            if let Some(gateway) = watched.gateways.iter_mut().find(|gateway| gateway.ip == ip) {
+                gateway.until = until;
+                return (true, false);
+            }
+            let is_news = watched.suspect(sighting, until);
+            if is_news {
+                watched.suspects.retain(|suspect| suspect.ip != ip);
+                push(&mut watched.gateways, Gateway { ip, until }, |gateway| gateway.until);
+            }
+            (is_news, is_news)
+        });
+        if is_news {
+            log::warn!(
+                "{MANY} clients of one torrent or more have the address {ip}, and none of them can reach another: {}; see \
+                 docs/troubleshooting.md",
+                Gateway { ip, until }
+            );
+        }
+        is_gateway.then(|| warning(ip))
+    }
+
+    /// What a client is to be told that has this address.
+    pub fn warning(&self, now: Timestamp, ip: IpAddr) -> Option<Cow<'static, str>> {
+        if self.marks.load(Relaxed) & mark(ip) == 0 {
+            return None;
+        }
+        let is_known = self.present(now, |watched| watched.gateways.iter().any(|gateway| gateway.ip == ip));
+        is_known.then(|| warning(ip))
+    }
+
+    /// What the operator is to be told at present, a sentence for each address.
+    pub fn notices(&self, now: Timestamp) -> Vec<String> {
+        let notice = |gateway: &Gateway| {
+            format!("Many clients reach this tracker as {}, and none of them can reach another: {gateway}.", gateway.ip)
+        };
+        self.present(now, |watched| watched.gateways.iter().map(notice).collect())
+    }
+
+    /// Looks at those that are not gone.
+    fn present<T>(&self, now: Timestamp, look: impl FnOnce(&mut Watched) -> T) -> T {
+        let mut watched = self.watched.lock();
+        watched.gateways.retain(|gateway| now < gateway.until);
+        watched.suspects.retain(|suspect| now < suspect.until);
+        let seen = look(&mut watched);
+        let ips = watched.gateways.iter().map(|gateway| gateway.ip);
+        let ips = ips.chain(watched.suspects.iter().map(|suspect| suspect.ip));
+        self.marks.store(ips.fold(0, |marks, ip| marks | mark(ip)), Relaxed);
+        self.gauge.set(i64::try_from(watched.gateways.len()).unwrap_or(i64::MAX));
+        seen
+    }
+}
+
+impl Watched {
+    /// Whether an address hides many clients, as is now known.
+    fn suspect(&mut self, sighting: &Sighting, until: Timestamp) -> bool {
+        let &Sighting { source: ip, swarm, client, others } = sighting;
+        match self.suspects.iter_mut().find(|suspect| suspect.ip == ip) {
+            Some(suspect) if suspect.swarm == swarm => return suspect.saw(client, until),
+            // A swarm in which it has more clients tells more.
+            Some(suspect) if others <= suspect.stays.len() => return false,
+            Some(suspect) => *suspect = Suspect::new(ip, swarm, until),
+            None if others > 0 => push(&mut self.suspects, Suspect::new(ip, swarm, until), |suspect| suspect.until),
+            None => return false,
+        }
+        self.suspect(&Sighting { others: 0, ..*sighting }, until)
+    }
+}
+
+impl Suspect {
+    fn new(ip: IpAddr, swarm: InfoHash, until: Timestamp) -> Self {
+        Self { ip, swarm, seen: 0, stays: Vec::new(), until }
+    }
+
+    /// Learns that a client is there. Whether they are many.
+    fn saw(&mut self, client: PeerId, until: Timestamp) -> bool {
+        self.seen = self.seen.saturating_add(1);
+        if let Some(stay) = self.stays.iter_mut().find(|stay| stay.client == client) {
+            stay.last = self.seen;
+        } else {
+            self.until = until;
+            let stay = Stay { client, first: self.seen, last: self.seen };
+            push_to(&mut self.stays, MOST_CLIENTS, stay, |stay| stay.last);
+        }
+        self.at_once() >= MANY
+    }
+
+    /// How many were there at the same time.
+    fn at_once(&self) -> usize {
+        let when = |moment| self.stays.iter().filter(|stay| (stay.first..=stay.last).contains(&moment)).count();
+        self.stays.iter().map(|stay| when(stay.first)).max().unwrap_or_default()
+    }
+}
+
+/// Adds to a list of [`MOST`], from which the oldest gives way.
+fn push<T, K: Ord>(list: &mut Vec<T>, new: T, age: impl Fn(&T) -> K) {
+    push_to(list, MOST, new, age);
+}
+
+fn push_to<T, K: Ord>(list: &mut Vec<T>, most: usize, new: T, age: impl Fn(&T) -> K) {
+    if list.len() >= most {
+        let oldest = list.iter().enumerate().min_by_key(|(_, item)| age(item)).map(|(at, _)| at);
+        oldest.map(|at| list.swap_remove(at));
+    }
+    list.push(new);
+}
+
+/// A bit for an address.
+fn mark(ip: IpAddr) -> u64 {
+    let sum = |octets: &[u8]| octets.iter().fold(0_u8, |sum, octet| sum.wrapping_mul(31).wrapping_add(*octet));
+    let sum = match ip {
+        IpAddr::V4(ip) => sum(&ip.octets()),
+        IpAddr::V6(ip) => sum(&ip.octets()),
+    };
+    1 << (sum % 64)
+}
+
+fn warning(ip: IpAddr) -> Cow<'static, str> {
+    let page = "its front page tells the operator how to mend that";
+    format!("many clients reach this tracker as {ip}, so that it cannot tell them apart: {page}").into()
+}
+
+impl fmt::Display for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.ip {
+            // The first address of a bridge network, of which Docker makes 172.17.0.0/16 to 172.31.0.0/16.
+            IpAddr::V4(v4) if matches!(v4.octets(), [172, 17..=31, _, 1]) => {
+                "it is the address of Docker's bridge; give the container the host's network (network_mode: host in \
+                 docker-compose.yml), and let clients on the Docker host announce to its address on the LAN, not to \
+                 localhost"
+            }
+            IpAddr::V4(v4) if matches!(v4.octets(), [192, 168, 65, _]) => {
+                "it is an address of Docker Desktop, which hides those of all clients; run the program itself, without \
+                 Docker"
+            }
+            ip if ip.is_loopback() => {
+                "a reverse proxy on this host, or another program, stands before them; if it is a proxy of yours, have it \
+                 say whose each request is, as docs/reverse-proxy.md shows"
+            }
+            _ => {
+                "a reverse proxy or a router with NAT stands before them, or one host runs them all; if it is a proxy of \
+                 yours, have it say whose each request is, as docs/reverse-proxy.md shows; with NAT, run one \
+                 tracker on each side"
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! Who is told of whom, and under which address.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::reach::{Reach, is_outside};
+use super::{ExternalAddress, Zone, ZoneId, ZonedIp};
+
+/// The zones, and the external address of all who have none of their own. Without either, private peers are told to
+/// private peers, and routable ones to everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    external: ExternalAddress,
+    /// Of each zone, in its place.
+    zone_externals: Vec<ExternalAddress>,
+    /// The narrowest first; of equal ones the zone that is configured first.
+    networks: Vec<(IpNet, ZoneId)>,
+}
+
+impl Topology {
+    /// Zones past [`ZoneId::MOST`] are left out.
+    pub fn new(zones: &[Zone], external: ExternalAddress) -> Self {
+        let ids = (0..).map_while(ZoneId::nth);
+        let networks = ids.zip(zones).flat_map(|(id, zone)| zone.networks.iter().map(move |network| (*network, id)));
+        let mut networks: Vec<_> = networks.collect();
+        networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
+        Self { external, zone_externals: zones.iter().map(|zone| zone.external).collect(), networks }
+    }
+
+    /// The zone that an address belongs to: the one with the narrowest network that has it.
+    pub fn zone_of(&self, ip: IpAddr) -> Option<ZoneId> {
+        self.networks.iter().find(|(network, _)| network.contains(&ip)).map(|(_, zone)| *zone)
+    }
+
+    /// A peer at this address.
+    pub fn place(&self, ip: IpAddr) -> ZonedIp {
+        ZonedIp { ip, zone: self.zone_of(ip) }
+    }
+
+    /// A peer that says it is at `ip`, in an announce that came from `source`. Where sites use the same private network, only
+    /// the latter tells them apart: the zone is that of the source if the address can be there, too.
+    pub fn locate(&self, ip: IpAddr, source: IpAddr) -> ZonedIp {
+        let is_ambiguous = Reach::of(ip) == Reach::Site;
+        let at_source = self.zone_of(source).filter(|&zone| is_ambiguous && self.has(zone, ip));
+        ZonedIp { ip, zone: at_source.or_else(|| self.zone_of(ip)) }
+    }
+
+    fn has(&self, zone: ZoneId, ip: IpAddr) -> bool {
+        self.networks.iter().any(|(network, other)| *other == zone && network.contains(&ip))
+    }
+
+    /// The address under which a peer is told to who asks, with the peer's own port. None when it is not to be told.
+    pub fn visible_address(&self, asks: ZonedIp, peer: ZonedIp) -> Option<IpAddr> {
+        match Reach::of(peer.ip) {
+            Reach::Nowhere => None,
+            Reach::Everywhere => Some(peer.ip),
+            // No one on the internet has such an address.
+            Reach::Example => (Reach::of(asks.ip) != Reach::Everywhere).then_some(peer.ip),
+            Reach::Host => (Reach::of(asks.ip) == Reach::Host).then_some(peer.ip),
+            Reach::Link => (Reach::of(asks.ip) == Reach::Link && peer.zone == asks.zone).then_some(peer.ip),
+            Reach::Site => match Reach::of(asks.ip) {
+                Reach::Nowhere => None,
+                Reach::Everywhere | Reach::Example => {
+                    let own = self.external_of(peer).filter(|&ip| is_outside(ip));
+                    own.or_else(|| self.external.instead_of(peer.ip).filter(|&ip| is_outside(ip)))
+                }
+                Reach::Host | Reach::Link | Reach::Site if peer.zone == asks.zone => Some(peer.ip),
+                Reach::Host | Reach::Link | Reach::Site => self.external_of(peer),
+            },
+        }
+    }
+
+    /// By which other zones reach this peer: the zone's own address, or that of all who are in none.
+    fn external_of(&self, peer: ZonedIp) -> Option<IpAddr> {
+        let external = match peer.zone {
+            Some(zone) => self.zone_externals.get(zone.number()).copied().unwrap_or_default(),
+            None => self.external,
+        };
+        external.instead_of(peer.ip)
+    }
+}
+
+#[cfg(test)]
+mod tests;
