@@ -19,6 +19,12 @@ struct Page {
     text: String,
 }
 
+impl Page {
+    fn read(path: PathBuf) -> Self {
+        Self { text: fs::read_to_string(&path).unwrap(), path }
+    }
+}
+
 /// A fenced block of a page.
 struct Block {
     /// Page and line, for who reads a failure.
@@ -32,7 +38,7 @@ struct Block {
 fn pages() -> Vec<Page> {
     let mut paths: Vec<_> = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from).into();
     paths.extend(files("docs").into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md")));
-    paths.into_iter().map(|path| Page { text: fs::read_to_string(&path).unwrap(), path }).collect()
+    paths.into_iter().map(Page::read).collect()
 }
 
 fn files(folder: impl AsRef<Path>) -> Vec<PathBuf> {
@@ -312,6 +318,19 @@ fn the_metrics_page_names_every_metric_and_no_other() {
     }
 }
 
+#[test]
+fn the_table_of_forwarders_has_every_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("forwarders.yml");
+    fs::write(&path, "- uri: http://127.0.0.1/announce\n  no-such-key: 1\n").unwrap();
+    let exit = retracker(&["check", "--offline", "-f", path.to_str().unwrap()]).run();
+    let (_, known) = exit.stderr[0].split_once("expected one of ").unwrap();
+    let page = read("docs/forwarding.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split(" | ").next());
+    let shown: BTreeSet<_> = rows.flat_map(|names| names.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(shown, known.split('`').skip(1).step_by(2).collect());
+}
+
 // --- Sections, links, versions --------------------------------------------------------------------------------
 
 /// Tests of the protocol are named after the sections of its page.
@@ -336,7 +355,8 @@ fn every_section_of_the_protocol_has_tests_and_the_other_way_round() {
 #[test]
 fn every_link_leads_to_a_file_and_a_heading() {
     let mut checked = 0;
-    for Page { path, text } in pages() {
+    let others = ["CHANGELOG.md", "benches/README.md"].map(PathBuf::from).map(Page::read);
+    for Page { path, text } in pages().into_iter().chain(others) {
         for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
             let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
             let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
@@ -400,6 +420,53 @@ fn files_below(folder: impl AsRef<Path>) -> Vec<PathBuf> {
     let (folders, mut found): (Vec<_>, Vec<_>) = files(folder).into_iter().partition(|path| path.is_dir());
     found.extend(folders.iter().flat_map(files_below));
     found
+}
+
+/// Files that pages name in backticks, from the root or from `src/`.
+#[test]
+fn files_that_pages_name_are_there() {
+    let mut checked = 0;
+    for Page { path, text } in pages() {
+        let mut in_block = false;
+        let lines = text.lines().filter(|line| {
+            in_block ^= line.starts_with("```");
+            !in_block
+        });
+        for code in lines.flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let is_file = Path::new(code).extension().is_some_and(|extension| extension == "rs")
+                || code.starts_with("src/")
+                || code.starts_with("tests/");
+            if is_file && !code.contains([' ', '*']) {
+                let found = ["", "src"].iter().any(|root| Path::new(root).join(code).exists());
+                assert!(found, "{}: {code}", path.display());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 30, "{checked}");
+}
+
+/// The map of docs/architecture.md: each line has names, two spaces, what they are for; what is indented is inside.
+#[test]
+fn the_map_is_the_tree() {
+    let mut folders: Vec<PathBuf> = Vec::new();
+    let mut shown = BTreeSet::new();
+    for Block { place, text, .. } in all_blocks("text") {
+        for line in text.lines() {
+            let depth = line.len() - line.trim_start().len();
+            let names = line.trim_start().split("  ").next().unwrap();
+            folders.truncate(depth / 2);
+            let parent = folders.last().cloned().unwrap_or_default();
+            for name in names.split(", ").filter(|name| !name.contains('*')) {
+                assert!(parent.join(name).exists(), "{place}: {}", parent.join(name).display());
+                shown.insert(parent.join(name).with_extension(""));
+            }
+            folders.push(parent.join(names.split(", ").next().unwrap()));
+        }
+    }
+    for path in files("src") {
+        assert!(shown.contains(&path.with_extension("")), "{} is not on the map", path.display());
+    }
 }
 
 #[test]
