@@ -10,7 +10,7 @@ use std::time::Duration;
 use retracker::app::{App, StartError};
 use retracker::commands::check::{self, Report};
 use retracker::commands::healthcheck;
-use retracker::config::{self, Config, Task};
+use retracker::config::{self, Config, LogOptions, Task};
 use retracker::log_output::LogOutput;
 use retracker::signals::Signals;
 use tokio::sync::oneshot;
@@ -90,8 +90,8 @@ impl From<StartError> for StartFailure {
 fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
     let task = config::read(std::env::args_os(), |name| std::env::var_os(name));
     match task.map_err(|error| StartFailure(error.to_string(), EXIT_USAGE))? {
-        Task::Serve { config, debug } => {
-            start_log(debug, output);
+        Task::Serve { config, log } => {
+            start_log(log, output);
             Ok(Started::Serves(Box::new(bind(&config)?)))
         }
         Task::Healthcheck { listen } => {
@@ -118,14 +118,12 @@ fn is_a_command() -> bool {
     std::env::args_os().skip(1).any(is)
 }
 
-/// `RUST_LOG` beats `-d`; like any variable, it counts as unset when it is empty.
-fn start_log(debug: bool, output: &LogOutput) {
+fn start_log(LogOptions { debug, filter }: LogOptions, output: &LogOutput) {
     // actix-http reports every malformed request as an error of ours: a port scan would fill the log.
     let default = if debug { "info,retracker=debug,actix_http=off" } else { "info,actix_http=off" };
-    let filter = std::env::var("RUST_LOG").unwrap_or_default();
     let style = if LogOutput::has_colours() { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never };
     env_logger::Builder::new()
-        .parse_filters(if filter.trim().is_empty() { default } else { &filter })
+        .parse_filters(filter.as_deref().unwrap_or(default))
         .write_style(style)
         .target(env_logger::Target::Pipe(Box::new(output.clone())))
         .init();

@@ -1,8 +1,9 @@
-//! Files in YAML: read, and what is wrong with them told by line.
+//! Reads files in YAML. Errors name the line.
 
 mod document;
 mod file;
 mod mapping;
+mod problem;
 
 use std::fmt;
 use std::path::Path;
@@ -11,19 +12,14 @@ use serde::de::{self, Deserializer};
 
 pub(super) use self::document::{line_of, parse};
 pub(super) use self::mapping::{Entry, Mapping, Once};
+pub(super) use self::problem::Problem;
 
-use super::ConfigError;
+use super::error::ConfigError;
+use super::setting::Origin;
 
-/// What is wrong with a file, and where.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) line: Option<usize>,
-    pub(super) problem: String,
-}
-
-/// Reads and checks a file. `setting` is what named it, and `expected` what it is to hold.
+/// Reads and checks a file that is to hold what is `expected`.
 pub(super) fn read<T>(
-    setting: &'static str,
+    origin: Origin,
     path: &Path,
     expected: &'static str,
     parse: impl FnOnce(&str) -> Result<T, Problem>,
@@ -31,7 +27,7 @@ pub(super) fn read<T>(
     let path = path.to_owned();
     let bytes = match file::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) => return Err(ConfigError::Unreadable { setting, path, error, expected }),
+        Err(error) => return Err(ConfigError::Unreadable { origin, path, error, expected }),
     };
     let parsed = file::text(bytes).and_then(|text| parse(&text));
     parsed.map_err(|Problem { line, problem }| ConfigError::File { path, line, problem })

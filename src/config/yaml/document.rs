@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny};
 use serde_yaml::Error;
 
-use super::Problem;
+use super::problem::Problem;
 
 /// The file's text as a value. None when there is nothing but comments.
 pub(in crate::config) fn parse<T: de::DeserializeOwned>(text: &str) -> Result<Option<T>, Problem> {

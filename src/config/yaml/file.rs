@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
-use super::Problem;
+use super::problem::Problem;
 
 /// More than any list of forwarders or zones has.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;

@@ -1,0 +1,127 @@
+//! The command line, made of the settings and the commands.
+
+use clap::error::ContextKind;
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
+
+use super::setting::{About, Takes};
+use super::settings;
+
+/// The parser of the command line. Every value is text to it: what the values mean is decided where the variables are
+/// known too.
+pub fn command() -> Command {
+    Command::new("retracker")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A BitTorrent tracker for local networks, which also asks your upstream trackers")
+        .long_about(
+            "A BitTorrent tracker for local networks, which also asks your upstream trackers.\n\n\
+             Every setting has a flag and an environment variable; the flag wins. A variable that is set but empty is unset.",
+        )
+        .max_term_width(110)
+        .disable_version_flag(true)
+        .disable_help_flag(true)
+        .disable_help_subcommand(true)
+        .args(settings::all().filter_map(argument))
+        .arg(Arg::new("version").short('v').long("version").action(ArgAction::Version).help("Print the version"))
+        .arg(Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).global(true).help("Print this help"))
+        .subcommand(Command::new(HEALTHCHECK).about(
+            "Ask the instance that listens at -l / LISTEN_ADDR whether it is healthy: exit code 0 if so, else 1",
+        ))
+        .subcommand(
+            Command::new(CHECK)
+                .about("Check the forwarders file and ask each forwarder once: exit code 0 if all answer, else 1")
+                .arg(Arg::new(OFFLINE).long(OFFLINE).action(ArgAction::SetTrue).help("Only check the file")),
+        )
+}
+
+const HEALTHCHECK: &str = "healthcheck";
+const CHECK: &str = "check";
+const OFFLINE: &str = "offline";
+
+/// What to do instead of serving.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Chosen {
+    Healthcheck,
+    Check { offline: bool },
+}
+
+/// The command that was chosen, if any.
+pub(super) fn chosen(matches: &ArgMatches) -> Option<Chosen> {
+    match matches.subcommand()? {
+        (HEALTHCHECK, _) => Some(Chosen::Healthcheck),
+        (CHECK, matches) => Some(Chosen::Check { offline: matches.get_flag(OFFLINE) }),
+        _ => None,
+    }
+}
+
+/// None for a setting without a flag.
+fn argument(setting: About) -> Option<Arg> {
+    let flag = setting.flag?;
+    let default = plain(setting.default.text());
+    let origins = format!("[env: {}] [default: {default}]", setting.variable);
+    let help = plain(setting.help);
+    let long_help =
+        if setting.details.is_empty() { help.clone() } else { format!("{help} {}", plain(setting.details)) };
+    let argument = Arg::new(flag.long)
+        .long(flag.long)
+        .global(flag.global)
+        .help_heading(setting.section.title())
+        .help(format!("{help}\n{origins}"))
+        .long_help(format!("{long_help}\n{origins}"))
+        .action(ArgAction::Set);
+    let argument = match flag.short {
+        Some(short) => argument.short(short),
+        None => argument,
+    };
+    Some(match setting.takes {
+        Takes::Value(name) => argument.value_name(name),
+        Takes::Number(name) => argument.value_name(name).allow_hyphen_values(true),
+        Takes::List(name) => argument.value_name(name).action(ArgAction::Append),
+        Takes::File => argument.value_name("FILE").value_hint(ValueHint::FilePath),
+        Takes::Switch => argument.value_name("BOOL").num_args(0..=1).require_equals(true).default_missing_value("true"),
+    })
+}
+
+/// Markdown without its links, which lead nowhere in a terminal.
+pub fn plain(markdown: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = markdown;
+    while let Some((before, after)) = rest.split_once("](") {
+        let (text, label) = before.rsplit_once('[').unwrap_or((before, ""));
+        plain += text;
+        plain += label;
+        rest = after.split_once(')').map_or("", |(_, rest)| rest);
+    }
+    plain + rest
+}
+
+/// clap's error without its usage, tips and colours: its sentence, and where to read on.
+pub(super) fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end_matches(':');
+    let suggestion = match error.get(ContextKind::SuggestedArg) {
+        Some(argument) => format!(" (is {argument} meant?)"),
+        None => String::new(),
+    };
+    format!("{sentence}{suggestion}; retracker -h lists what there is")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clap_finds_nothing_wrong() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn links_are_left_out() {
+        for (markdown, expected) in [
+            ("plain `[::1]:80`, `*`", "plain `[::1]:80`, `*`"),
+            ("see [limits](#limits), [a `b`](c.md#d).", "see limits, a `b`."),
+            ("[a](b)", "a"),
+        ] {
+            assert_eq!(plain(markdown), expected);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Why the process cannot start.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::setting::Origin;
+
+/// Why the process cannot start. One sentence that names the flag, the variable or the line, what was found there and
+/// what is expected.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The command line has something that the program does not know.
+    #[error("{0}")]
+    Usage(String),
+    /// A setting has a value that it cannot have.
+    #[error("{origin} is \"{}\", expected {expected}", found.escape_default())]
+    Invalid {
+        /// Where the value came from.
+        origin: Origin,
+        /// The value.
+        found: String,
+        /// What it can be.
+        expected: &'static str,
+    },
+    /// A file cannot be read.
+    #[error("{origin}: {} cannot be read ({error}), expected {expected}", path.display())]
+    Unreadable {
+        /// What named the file.
+        origin: Origin,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: String,
+        /// What should be in it.
+        expected: &'static str,
+    },
+    /// The content of a file is wrong.
+    #[error("{}{}: {problem}", path.display(), line.map(|line| format!(" line {line}")).unwrap_or_default())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line of the value, or the first line of its entry, where it is known.
+        line: Option<usize>,
+        /// What was found and what is expected.
+        problem: String,
+    },
+}

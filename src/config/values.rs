@@ -1,0 +1,69 @@
+//! What the text of a setting means.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::networks::{NotANetwork, network, one_per_family};
+use super::setting::Wrong;
+use crate::topology::ExternalAddress;
+use crate::topology::reach::is_outside;
+
+/// Anything that reads itself.
+pub(super) fn value<T: FromStr>(text: &str) -> Result<T, Wrong> {
+    text.parse().map_err(|_| Wrong::Value)
+}
+
+/// `true`, `false` and their synonyms.
+pub(super) fn switch(text: &str) -> Result<bool, Wrong> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(Wrong::Value),
+    }
+}
+
+/// A number without fraction.
+pub(super) fn whole<T: FromStr + PartialOrd>(text: &str, range: &RangeInclusive<T>) -> Result<T, Wrong> {
+    value(text).and_then(|number| if range.contains(&number) { Ok(number) } else { Err(Wrong::Value) })
+}
+
+/// Minutes or seconds, with or without fraction: so many of a unit.
+pub(super) fn duration(text: &str, unit: Duration, most: f64) -> Result<Duration, Wrong> {
+    // A ten-thousandth of a minute or a second: less is a slip.
+    let units = value(text).ok().filter(|units| (0.000_1..=most).contains(units)).ok_or(Wrong::Value)?;
+    Ok(Duration::from_secs_f64(units * unit.as_secs_f64()))
+}
+
+/// Values separated by commas, at least one.
+pub(super) fn list<T: FromStr>(text: &str) -> Result<Vec<T>, Wrong> {
+    items(text)?.map(value).collect()
+}
+
+/// A list of networks.
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Wrong> {
+    let wrong = |wrong| match wrong {
+        NotANetwork::Other => Wrong::Value,
+        NotANetwork::MappedTooWide => Wrong::Expected(
+            "networks of IPv4 that are written as IPv6 to have a prefix of 96 or more, such as ::ffff:10.0.0.0/104; \
+             better 10.0.0.0/8",
+        ),
+    };
+    items(text)?.map(|item| network(item).map_err(wrong)).collect()
+}
+
+/// One address of each family at most. Clients outside get it, so it must be one that leads here from everywhere.
+pub(super) fn external_address(text: &str) -> Result<ExternalAddress, Wrong> {
+    let outside = |ip: IpAddr| if is_outside(ip) { Ok(ip) } else { Err(Wrong::Value) };
+    let addresses = items(text)?.map(|item| value(item).map(|ip: IpAddr| ip.to_canonical()).and_then(outside));
+    one_per_family(addresses.collect::<Result<Vec<_>, _>>()?).ok_or(Wrong::Value)
+}
+
+/// Superfluous commas, such as one at the end, are ignored.
+fn items(text: &str) -> Result<impl Iterator<Item = &str>, Wrong> {
+    let mut items = text.split(',').map(str::trim).filter(|item| !item.is_empty()).peekable();
+    if items.peek().is_some() { Ok(items) } else { Err(Wrong::Value) }
+}
