@@ -67,7 +67,7 @@ settings! {
         variable: "ANNOUNCE_INTERVAL",
         takes: Takes::Number("SECONDS"),
         help: "Ask clients to announce again after this many seconds.",
-        details: "",
+        details: "1 to 86400.",
         docker: "",
         default: Is("30"),
         example: "1800",

@@ -36,6 +36,7 @@ mod ring;
 mod scrape;
 mod service;
 mod sessions;
+mod settings;
 mod signals;
 #[cfg(target_os = "linux")]
 mod sleep;

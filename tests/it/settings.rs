@@ -1,0 +1,234 @@
+//! Every setting is declared once, in `src/config/settings.rs`. Here each is given in every way, and the files that list all
+//! settings are compared with the declarations.
+//!
+//! `UPDATE_SETTINGS=1 cargo test --test it settings` writes those files anew.
+
+use std::ffi::OsString;
+use std::fs;
+
+use retracker::config::settings::all;
+use retracker::config::{self, About, Fallback, Flag, Origin, Takes, plain};
+use tempfile::NamedTempFile;
+
+use crate::dsl::retracker;
+
+// --- Values ---------------------------------------------------------------------------------------------------
+
+/// What these arguments and variables mean, or the error.
+fn read(args: &[String], env: &[(&str, &str)]) -> Result<String, String> {
+    let args = std::iter::once(OsString::from("retracker")).chain(args.iter().map(OsString::from));
+    let value = |name: &str| env.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into());
+    let task = config::read(args, value).map_err(|error| error.to_string())?;
+    // Where a value comes from makes no other difference.
+    let mut text = format!("{task:?}");
+    for About { flag, variable, .. } in all() {
+        let origins = [flag.map(Origin::Flag), Some(Origin::Variable(variable))];
+        origins.into_iter().flatten().for_each(|origin| text = text.replace(&format!("{origin:?}"), "here"));
+    }
+    Ok(text)
+}
+
+/// The ways to give a setting this value on the command line.
+fn ways(flag: Flag, value: &str) -> Vec<String> {
+    let long = format!("--{}={value}", flag.long);
+    std::iter::once(long).chain(flag.short.map(|short| format!("-{short}={value}"))).collect()
+}
+
+/// What other settings need to mean anything: a proxy to trust and a tracker to ask.
+fn beside(setting: &About) -> Vec<(&'static str, &'static str)> {
+    let mut others = vec![("TRUSTED_PROXIES", "127.0.0.1"), ("FORWARDS_FILE", "forwarders.example.yml")];
+    others.retain(|(variable, _)| *variable != setting.variable);
+    others
+}
+
+/// The setting's example. A file is written; it lives as long as what is returned.
+fn example(setting: &About) -> (Option<NamedTempFile>, String) {
+    if setting.takes != Takes::File {
+        return (None, setting.example.to_owned());
+    }
+    let file = NamedTempFile::new().unwrap();
+    fs::write(&file, setting.example).unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    (Some(file), path)
+}
+
+#[test]
+fn every_setting_can_be_given_by_flag_and_by_variable() {
+    for setting in all() {
+        let (variable, others) = (setting.variable, beside(&setting));
+        let with = |value: &str, args: &[String]| {
+            let env: Vec<_> = others.iter().copied().chain([(variable, value)]).collect();
+            read(args, &env).unwrap_or_else(|error| panic!("{variable}={value:?} {args:?}: {error}"))
+        };
+        let (_file, example) = example(&setting);
+        let unset = read(&[], &others).unwrap();
+        let set = with(&example, &[]);
+        assert_ne!(set, unset, "{variable}={example} changes nothing");
+        assert_eq!(with("", &[]), unset, "{variable} set to nothing is not as if unset");
+        assert_eq!(with(&format!(" {example}\r"), &[]), set, "{variable} with white space around it");
+        if let Fallback::Is(default) = setting.default {
+            assert_eq!(with(default, &[]), unset, "{variable} is not {default:?} by default");
+        }
+        for flag in setting.flag.iter().flat_map(|flag| ways(*flag, &example)) {
+            assert_eq!(with("a b", std::slice::from_ref(&flag)), set, "{flag} is not as {variable}={example}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_value_of_any_setting_is_named() {
+    // What it does not understand, env_logger ignores.
+    for setting in all().filter(|setting| setting.variable != "RUST_LOG") {
+        let value = "a b";
+        let variable = setting.variable;
+        let mut told = vec![(variable.to_owned(), read(&[], &[(variable, value)]))];
+        for flag in setting.flag.iter().flat_map(|flag| ways(*flag, value)) {
+            let name = flag.split('=').next().unwrap().to_owned();
+            told.push((name, read(&[flag], &[])));
+        }
+        for (name, result) in told {
+            let error = result.expect_err(&format!("{name} may be {value:?}"));
+            for part in [name.as_str(), value, "expected "] {
+                assert!(error.contains(part), "{name}={value:?}: {part:?} is not in: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_lists_may_be_repeated() {
+    for setting in all() {
+        let (_file, example) = example(&setting);
+        let Some(flag) = setting.flag else { continue };
+        let repeated = ways(flag, &example).remove(0);
+        let result = read(&[repeated.clone(), repeated], &beside(&setting));
+        assert_eq!(result.is_ok(), matches!(setting.takes, Takes::List(_)), "{flag}: {result:?}");
+    }
+}
+
+// --- Help, pages and files ------------------------------------------------------------------------------------
+
+#[test]
+fn the_help_has_every_flag_with_its_variable_and_default() {
+    let help = retracker(&["-h"]).run().stdout;
+    assert_eq!(retracker(&["--help"]).run().stdout, help);
+    assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for About { flag, variable, default, help, section, .. } in all() {
+        let Some(flag) = flag else { continue };
+        let default = match default {
+            Fallback::Is(text) | Fallback::Unset(text) => plain(text),
+        };
+        let short = flag.short.map(|short| format!("-{short}, ")).unwrap_or_default();
+        for part in [
+            format!("{}:", section.title()),
+            format!("{short}--{}", flag.long),
+            format!("{} [env: {variable}] [default: {default}]", plain(help)),
+        ] {
+            assert!(words.contains(&part), "{part:?} is not in\n{words}");
+        }
+    }
+}
+
+#[test]
+fn the_configuration_page_lists_every_setting() {
+    let mut table = Vec::new();
+    let mut section = None;
+    for setting in all() {
+        if section.replace(setting.section) != Some(setting.section) {
+            let title = setting.section.title();
+            table.push(format!("\n### {title}\n"));
+            table.push("| Flag | Variable | Effect | Default |\n|------|----------|--------|---------|".to_owned());
+        }
+        table.push(row(&setting));
+    }
+    table.push(format!("| | `HOST_PORT` | {HOST_PORT} | `8080` |\n\n"));
+    compare("docs/configuration.md", "<!-- settings: begin -->\n", "<!-- settings: end -->\n", &table.join("\n"));
+}
+
+fn row(setting: &About) -> String {
+    let flag = match setting.flag {
+        None => String::new(),
+        Some(Flag { short: Some(short), long, .. }) => format!("`-{short}`, `--{long}` "),
+        Some(Flag { short: None, long, .. }) => format!("`--{long}` "),
+    };
+    let effect = format!("{} {}", setting.help, setting.details);
+    let effect = effect.trim().trim_end_matches('.');
+    let default = match setting.default {
+        Fallback::Is(value) => format!("`{value}`"),
+        Fallback::Unset(words) => words.to_owned(),
+    };
+    format!("| {flag}| `{}` | {effect} | {default} |", setting.variable)
+}
+
+/// A setting of docker-compose.yml, of which the program knows nothing.
+const HOST_PORT: &str = "Docker only: the port on the host";
+
+#[test]
+fn the_example_of_env_explains_every_variable() {
+    let host_port = "\n# The port of this machine that torrent clients announce to.\nHOST_PORT=8080\n".to_owned();
+    let entries: String = std::iter::once(host_port).chain(all().map(|setting| entry(&setting))).collect();
+    compare(".env.example", "A comment needs a line of its own.\n", "", &entries);
+}
+
+fn entry(setting: &About) -> String {
+    let (value, empty) = match setting.default {
+        Fallback::Is(value) => (value, String::new()),
+        Fallback::Unset(words) => ("", format!("Empty: {}.", plain(words))),
+    };
+    let text = [&plain(setting.help), setting.docker, &empty].map(by_variable);
+    let text = text.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(" ");
+    format!("\n{}\n{}={value}\n", comment(&text), setting.variable)
+}
+
+/// Settings by their variables, as who edits `.env` knows them.
+fn by_variable(text: &str) -> String {
+    let flags = all().filter_map(|setting| Some((format!("`--{}`", setting.flag?.long), setting.variable)));
+    flags.fold(text.to_owned(), |text, (flag, variable)| text.replace(&flag, variable))
+}
+
+/// Lines of about 100 columns.
+fn comment(text: &str) -> String {
+    let (mut lines, mut line) = (Vec::new(), "#".to_owned());
+    for word in text.split(' ') {
+        if line.len() + word.len() > 100 {
+            lines.push(std::mem::replace(&mut line, "#".to_owned()));
+        }
+        line = format!("{line} {word}");
+    }
+    lines.push(line);
+    lines.join("\n")
+}
+
+#[test]
+fn docker_compose_hands_every_variable_on() {
+    let entry = |About { variable, default, .. }| match default {
+        Fallback::Is(value) => format!("      {variable}: \"${{{variable}:-{value}}}\"\n"),
+        Fallback::Unset(_) => format!("      {variable}: \"${{{variable}:-}}\"\n"),
+    };
+    compare(
+        "docker-compose.yml",
+        "    environment:\n",
+        "\n    # For forwarding",
+        &all().map(entry).collect::<String>(),
+    );
+}
+
+/// Compares what stands between two texts of a file, or writes it anew.
+fn compare(path: &str, begin: &str, end: &str, expected: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    let (before, rest) = text.split_once(begin).unwrap_or_else(|| panic!("{path} has no {begin:?}"));
+    let found_end = if end.is_empty() { Some(rest.len()) } else { rest.find(end) };
+    let (found, after) = rest.split_at(found_end.unwrap_or_else(|| panic!("{path} has no {end:?}")));
+    if found == expected {
+        return;
+    }
+    if std::env::var_os("UPDATE_SETTINGS").is_some() {
+        return fs::write(path, [before, begin, expected, after].concat()).unwrap();
+    }
+    let differs = expected.lines().zip(found.lines()).find(|(expected, found)| expected != found);
+    panic!(
+        "{path} is not what src/config/settings.rs says; UPDATE_SETTINGS=1 cargo test --test it settings writes it \
+         anew. The first difference, declared and found: {differs:#?}"
+    );
+}
