@@ -211,6 +211,9 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
         ["docker-compose", subcommand, ..] => has("tests/docker.sh", &format!("compose {subcommand}")),
         ["sed", "-i", .., "docker-compose.yml"] => check_volumes(place, command),
         ["systemctl", "enable", "--now", "retracker"] => has("contrib/retracker.service", "WantedBy="),
+        ["systemctl", "restart", "retracker"] => {
+            has("contrib/retracker.service", "EnvironmentFile=-/etc/retracker.env")
+        }
         ["systemctl", "reload", "retracker"] => has("contrib/retracker.service", "ExecReload="),
         ["setcap", "cap_net_bind_service=+ep", path] => has("contrib/retracker.service", path),
         ["avahi-publish", "-a", "-R", _, address] => assert!(address.parse::<std::net::IpAddr>().is_ok(), "{place}"),
