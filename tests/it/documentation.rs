@@ -212,7 +212,7 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
         ["sed", "-i", .., "docker-compose.yml"] => check_volumes(place, command),
         ["systemctl", "enable", "--now", "retracker"] => has("contrib/retracker.service", "WantedBy="),
         ["systemctl", "restart", "retracker"] => {
-            has("contrib/retracker.service", "EnvironmentFile=-/etc/retracker.env")
+            has("contrib/retracker.service", "EnvironmentFile=-/etc/retracker.env");
         }
         ["systemctl", "reload", "retracker"] => has("contrib/retracker.service", "ExecReload="),
         ["setcap", "cap_net_bind_service=+ep", path] => has("contrib/retracker.service", path),
