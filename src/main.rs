@@ -1,6 +1,5 @@
 //! The `retracker` program: signals, then arguments → [`Config`](retracker::config::Config) → bind → run; exit code.
 
-use std::ffi::OsString;
 use std::io::Write;
 use std::panic;
 use std::process::ExitCode;
@@ -8,8 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use retracker::app::{App, StartError};
-use retracker::commands::check::{self, Report};
-use retracker::commands::healthcheck;
+use retracker::commands::{self, Report};
 use retracker::config::{self, Config, LogOptions, Task};
 use retracker::log_output::LogOutput;
 use retracker::signals::Signals;
@@ -94,14 +92,8 @@ fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
             start_log(log, output);
             Ok(Started::Serves(Box::new(bind(&config)?)))
         }
-        Task::Healthcheck { listen } => {
-            let listen = listen.map_err(|error| StartFailure(error.to_string(), 1))?;
-            listen.iter().try_for_each(healthcheck::check).map_err(|error| StartFailure(error, 1))?;
-            Ok(Started::Done(ExitCode::SUCCESS))
-        }
-        Task::Check { forwarders, proxies, deadline, offline } => {
-            let Report { text, all_well } = check::run(&forwarders, &proxies, deadline, offline)
-                .map_err(|error| StartFailure(error.to_string(), 1))?;
+        Task::Run(subcommand) => {
+            let Report { text, all_well } = commands::run(subcommand).map_err(|error| StartFailure(error, 1))?;
             print(&text);
             Ok(Started::Done(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
         }
@@ -114,8 +106,8 @@ fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
 
 /// Whether the process was started for a task that ends by itself. The command line may not have been read yet.
 fn is_a_command() -> bool {
-    let is = |argument: OsString| argument == "check" || argument == "healthcheck";
-    std::env::args_os().skip(1).any(is)
+    let command = config::command();
+    std::env::args_os().skip(1).any(|argument| command.find_subcommand(argument).is_some())
 }
 
 fn start_log(LogOptions { debug, filter }: LogOptions, output: &LogOutput) {

@@ -8,28 +8,16 @@ use tokio::task::LocalSet;
 
 use crate::forward::{ForwardError, ForwarderOptions, Proxies, probe};
 
-/// How the check went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// What is to be printed.
-    pub text: String,
-    /// Whether nothing is wrong.
-    pub all_well: bool,
-}
-
 /// Asks all at once, as the tracker itself would. The entries have been checked when they were read. `deadline` is how long
-/// an announce may wait for them.
-///
-/// # Errors
-/// The system gives no event loop.
-pub fn run(
+/// an announce may wait for them. Gives what is to be printed, and whether nothing is wrong.
+pub(super) fn run(
     forwarders: &[ForwarderOptions],
     proxies: &Proxies,
     deadline: Duration,
     offline: bool,
-) -> io::Result<Report> {
+) -> io::Result<(String, bool)> {
     if offline || forwarders.is_empty() {
-        return Ok(Report { text: format!("The file is valid. Forwarders: {}.\n", forwarders.len()), all_well: true });
+        return Ok((format!("The file is valid. Forwarders: {}.\n", forwarders.len()), true));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let rows =
@@ -39,7 +27,7 @@ pub fn run(
     let all_well = rows.iter().all(|(_, is_well)| *is_well);
     let heading = ["NAME", "PROTOCOL", "ADDRESS", "LATENCY", "INTERVAL", "VERDICT"].map(str::to_owned);
     let rows: Vec<_> = [heading].into_iter().chain(rows.into_iter().map(|(row, _)| row)).collect();
-    Ok(Report { text: table(&rows), all_well })
+    Ok((table(&rows), all_well))
 }
 
 async fn row(options: &ForwarderOptions, proxies: &Proxies, deadline: Duration) -> ([String; 6], bool) {

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_millis(2500);
 
 /// Whether an instance that listens there is serving, at each of its addresses. The error is a sentence for the operator.
-pub fn check(listen: &Listen) -> Result<(), String> {
+pub(super) fn check(listen: &Listen) -> Result<(), String> {
     let (tell, told) = mpsc::channel();
     let asked = listen.clone();
     // A look-up cannot be ended, but it need not be waited for.

@@ -1,7 +1,8 @@
 //! The command line, made of the settings and the commands.
 
-use clap::error::ContextKind;
-use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+use clap_complete::Shell;
 
 use super::setting::{About, Takes};
 use super::settings;
@@ -14,7 +15,7 @@ pub fn command() -> Command {
         .about("A BitTorrent tracker for local networks, which also asks your upstream trackers")
         .long_about(
             "A BitTorrent tracker for local networks, which also asks your upstream trackers.\n\n\
-             Every setting has a flag and an environment variable; the flag wins. A variable that is set but empty is unset.",
+             A flag beats its environment variable. A variable that is set but empty counts as unset.",
         )
         .max_term_width(110)
         .disable_version_flag(true)
@@ -31,17 +32,28 @@ pub fn command() -> Command {
                 .about("Check the forwarders file and ask each forwarder once: exit code 0 if all answer, else 1")
                 .arg(Arg::new(OFFLINE).long(OFFLINE).action(ArgAction::SetTrue).help("Only check the file")),
         )
+        .subcommand(Command::new(MAN).about("Print the manual page, for man -l or a file below share/man/man1"))
+        .subcommand(
+            Command::new(COMPLETIONS)
+                .about("Print what completes the command line in a shell")
+                .arg(Arg::new(SHELL).value_name("SHELL").required(true).value_parser(value_parser!(Shell))),
+        )
 }
 
 const HEALTHCHECK: &str = "healthcheck";
 const CHECK: &str = "check";
 const OFFLINE: &str = "offline";
+const MAN: &str = "man";
+const COMPLETIONS: &str = "completions";
+const SHELL: &str = "shell";
 
 /// What to do instead of serving.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Chosen {
     Healthcheck,
     Check { offline: bool },
+    Man,
+    Completions(Shell),
 }
 
 /// The command that was chosen, if any.
@@ -49,6 +61,8 @@ pub(super) fn chosen(matches: &ArgMatches) -> Option<Chosen> {
     match matches.subcommand()? {
         (HEALTHCHECK, _) => Some(Chosen::Healthcheck),
         (CHECK, matches) => Some(Chosen::Check { offline: matches.get_flag(OFFLINE) }),
+        (MAN, _) => Some(Chosen::Man),
+        (COMPLETIONS, matches) => matches.get_one(SHELL).copied().map(Chosen::Completions),
         _ => None,
     }
 }
@@ -97,12 +111,20 @@ pub fn plain(markdown: &str) -> String {
 /// clap's error without its usage, tips and colours: its sentence, and where to read on.
 pub(super) fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end_matches(':');
+    let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let arguments = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::Strings(arguments)) if sentence.ends_with(':') => format!(" {}", arguments.join(", ")),
+        _ => String::new(),
+    };
+    let expected = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) if !values.is_empty() => format!(", expected one of {}", values.join(", ")),
+        _ => String::new(),
+    };
     let suggestion = match error.get(ContextKind::SuggestedArg) {
         Some(argument) => format!(" (is {argument} meant?)"),
         None => String::new(),
     };
-    format!("{sentence}{suggestion}; retracker -h lists what there is")
+    format!("{sentence}{arguments}{expected}{suggestion}; retracker -h lists what there is")
 }
 
 #[cfg(test)]

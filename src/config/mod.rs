@@ -17,6 +17,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap_complete::Shell;
+
 use crate::forward::{ForwardOptions, ForwarderOptions, Proxies};
 use crate::frontend::client_address::ClientAddressOptions;
 use crate::frontend::connections::ConnectionOptions;
@@ -106,6 +108,15 @@ pub enum Task {
         /// What to log.
         log: LogOptions,
     },
+    /// Do one thing and end.
+    Run(Subcommand),
+    /// Print a text, the help or the version, and end.
+    Print(String),
+}
+
+/// What to do instead of serving.
+#[derive(Debug)]
+pub enum Subcommand {
     /// Ask a running instance whether it is healthy.
     Healthcheck {
         /// Where it listens. A bad value is not this command's to judge: it ends as if an instance did not answer, because
@@ -123,8 +134,10 @@ pub enum Task {
         /// Whether only the file is to be checked.
         offline: bool,
     },
-    /// Print a text, the help or the version, and end.
-    Print(String),
+    /// Print the manual page.
+    Man,
+    /// Print what completes the command line in this shell.
+    Completions(Shell),
 }
 
 /// What to log.
@@ -149,8 +162,16 @@ pub fn read(
     let sources = Sources { flags: &flags, env: &env };
     match command::chosen(&flags) {
         None => serve(&sources),
-        Some(Chosen::Healthcheck) => Ok(Task::Healthcheck { listen: LISTEN.read(&sources) }),
-        Some(Chosen::Check { offline }) => check(&sources, offline),
+        Some(chosen) => subcommand(chosen, &sources).map(Task::Run),
+    }
+}
+
+fn subcommand(chosen: Chosen, sources: &Sources<'_>) -> Result<Subcommand, ConfigError> {
+    match chosen {
+        Chosen::Healthcheck => Ok(Subcommand::Healthcheck { listen: LISTEN.read(sources) }),
+        Chosen::Check { offline } => check(sources, offline),
+        Chosen::Man => Ok(Subcommand::Man),
+        Chosen::Completions(shell) => Ok(Subcommand::Completions(shell)),
     }
 }
 
@@ -198,10 +219,10 @@ fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
     Ok(Some(Forward { file, options }))
 }
 
-fn check(sources: &Sources<'_>, offline: bool) -> Result<Task, ConfigError> {
+fn check(sources: &Sources<'_>, offline: bool) -> Result<Subcommand, ConfigError> {
     let file = ForwardsFile::given(sources)?.ok_or_else(|| ConfigError::Usage(NOTHING_TO_CHECK.to_owned()))?;
     let deadline = FORWARD_TIMEOUT.read(sources)?;
-    Ok(Task::Check { forwarders: file.read()?, proxies: Proxies::from_env(&sources.env), deadline, offline })
+    Ok(Subcommand::Check { forwarders: file.read()?, proxies: Proxies::from_env(&sources.env), deadline, offline })
 }
 
 const NOTHING_TO_CHECK: &str = "there is nothing to check, expected a forwarders file with -f or FORWARDS_FILE";

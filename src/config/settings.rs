@@ -1,6 +1,7 @@
 //! Every setting, declared once. The command line, the reading of variables, errors, help, manual page, completions and
 //! the tests of all settings come from here; `docs/configuration.md`, `.env.example` and `docker-compose.yml` are held equal
-//! to it (`tests/it/settings.rs` writes them anew). A new setting is one entry, and its use in [`super::read`].
+//! to it: `UPDATE_SETTINGS=1 cargo test --test it settings` writes them anew. A new setting is one entry here, and its use in
+//! [`super::read`].
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -66,8 +67,8 @@ settings! {
         flag: Some(Flag::with_short('i', "announce-interval")),
         variable: "ANNOUNCE_INTERVAL",
         takes: Takes::Number("SECONDS"),
-        help: "Ask clients to announce again after this many seconds.",
-        details: "1 to 86400.",
+        help: "Ask clients to announce again after this many seconds, 1 to 86400.",
+        details: "",
         docker: "",
         default: Is("30"),
         example: "1800",

@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("frontend", &["answer", "clock", "metrics", "topology", "tracker"]),
     ("config", &["forward", "frontend", "store", "topology", "tracker"]),
     ("app", &["clock", "config", "forward", "frontend", "log_output", "metrics", "signals", "store", "tracker"]),
-    ("commands", &["forward", "frontend"]),
+    ("commands", &["config", "forward", "frontend"]),
 ];
 
 #[test]

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use retracker::config::{self, Task};
+use retracker::config::{self, Subcommand, Task};
 use tempfile::TempDir;
 
 use crate::dsl::{Server, announce, retracker};
@@ -233,7 +233,7 @@ fn check_arguments(place: &str, arguments: &[&str]) {
         .collect();
     let read = config::read(std::iter::once("retracker".into()).chain(arguments.clone()), |_| None);
     match read {
-        Ok(Task::Healthcheck { listen }) => assert!(listen.is_ok(), "{place}: {listen:?}"),
+        Ok(Task::Run(Subcommand::Healthcheck { listen })) => assert!(listen.is_ok(), "{place}: {listen:?}"),
         Ok(_) => {}
         Err(error) => panic!("{place}: {arguments:?}: {error}"),
     }

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::process::Command;
 
 use retracker::config::settings::all;
 use retracker::config::{self, About, Fallback, Flag, Origin, Takes, plain};
@@ -212,6 +213,58 @@ fn docker_compose_hands_every_variable_on() {
         "\n    # For forwarding",
         &all().map(entry).collect::<String>(),
     );
+}
+
+// --- Manual page and completions ------------------------------------------------------------------------------
+
+/// What a command prints.
+fn printed(args: &[&str]) -> String {
+    let exit = retracker(args).run();
+    assert_eq!((exit.code, exit.stderr.len()), (Some(0), 0), "{args:?}: {exit:?}");
+    exit.stdout
+}
+
+/// Has a program read a text, if the program is there. It must not complain.
+fn accepts(program: &str, args: &[&str], text: &str) {
+    let file = NamedTempFile::new().unwrap();
+    fs::write(&file, text).unwrap();
+    match Command::new(program).args(args).arg(file.path()).output() {
+        Ok(output) => assert!(output.status.success() && output.stderr.is_empty(), "{program}: {output:?}"),
+        Err(error) => eprintln!("left out: {program} ({error})"),
+    }
+}
+
+#[test]
+fn the_manual_page_has_every_setting_and_command() {
+    let page = printed(&["man"]);
+    let text = page.replace("\\-", "-");
+    for About { flag, variable, details, .. } in all() {
+        assert!(flag.is_none_or(|flag| text.contains(&format!("--{}", flag.long))), "{variable}");
+        assert!(text.contains(variable), "{variable}");
+        assert!(text.contains(&plain(details)), "{variable}: {details}");
+    }
+    for section in ["COMMANDS", "ENVIRONMENT", "EXIT STATUS"] {
+        assert!(text.contains(section), "{section}");
+    }
+    accepts("groff", &["-man", "-ww", "-z"], &page);
+}
+
+#[test]
+fn completions_have_every_flag_and_command() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = printed(&["completions", shell]);
+        let flags = all().filter_map(|setting| setting.flag).map(|flag| flag.long);
+        for name in flags.chain(["check", "healthcheck", "man", "completions"]) {
+            assert!(script.contains(name), "{shell}: {name}");
+        }
+        if ["bash", "fish", "zsh"].contains(&shell) {
+            accepts(shell, &["-n"], &script);
+        }
+    }
+    for (args, part) in [(&["completions"][..], "<SHELL>"), (&["completions", "tcsh"], "expected one of bash, ")] {
+        let exit = retracker(args).run();
+        assert!(exit.code == Some(2) && exit.stderr.len() == 1 && exit.stderr[0].contains(part), "{exit:?}");
+    }
 }
 
 /// Compares what stands between two texts of a file, or writes it anew.

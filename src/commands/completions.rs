@@ -1,0 +1,11 @@
+//! `retracker completions SHELL`: what completes the command line in that shell.
+
+use clap_complete::{Shell, generate};
+
+use crate::config;
+
+pub(super) fn script(shell: Shell) -> String {
+    let mut script = Vec::new();
+    generate(shell, &mut config::command(), "retracker", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}

@@ -1,0 +1,63 @@
+//! `retracker man`: the manual page, of the same declarations as the help.
+
+use std::io;
+
+use clap_mangen::Man;
+use roff::{Roff, bold, italic, roman};
+
+use crate::config::{self, plain, settings};
+
+pub(super) fn page() -> io::Result<String> {
+    let command = config::command();
+    let mut page = Vec::new();
+    let man = Man::new(command.clone());
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    let mut rest = Roff::new();
+    commands(&mut rest, &command);
+    environment(&mut rest);
+    exit_status(&mut rest);
+    rest.to_writer(&mut page)?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
+fn commands(roff: &mut Roff, command: &clap::Command) {
+    roff.control("SH", ["COMMANDS"]);
+    for command in command.get_subcommands() {
+        let mut heading = vec![bold(command.get_name())];
+        for argument in command.get_arguments() {
+            let name = argument.get_long().map_or_else(|| argument.to_string(), |long| format!("[--{long}]"));
+            heading.extend([roman(" "), italic(name)]);
+        }
+        entry(roff, heading, &command.get_about().map(ToString::to_string).unwrap_or_default());
+    }
+}
+
+/// Variables that have no flag; the others are named beside theirs.
+fn environment(roff: &mut Roff) {
+    roff.control("SH", ["ENVIRONMENT"]);
+    for setting in settings::all().filter(|setting| setting.flag.is_none()) {
+        let text = format!("{} {} [default: {}]", setting.help, setting.details, setting.default.text());
+        entry(roff, vec![bold(setting.variable)], &plain(&text));
+    }
+    let proxies = "The proxies through which upstream trackers are asked, and those that are asked directly.";
+    entry(roff, vec![bold("http_proxy, https_proxy, all_proxy, no_proxy")], proxies);
+}
+
+fn exit_status(roff: &mut Roff) {
+    roff.control("SH", ["EXIT STATUS"]);
+    for (code, meaning) in [
+        ("0", "It was told to stop, or the command found nothing wrong."),
+        ("1", "It cannot serve, such as when a port is taken, or the command found something wrong."),
+        ("2", "A flag, a variable or a file has a wrong value. One sentence on stderr says which."),
+    ] {
+        entry(roff, vec![bold(code)], meaning);
+    }
+}
+
+fn entry(roff: &mut Roff, heading: Vec<roff::Inline>, text: &str) {
+    roff.control("TP", []).text(heading).text([roman(text)]);
+}
