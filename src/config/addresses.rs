@@ -1,7 +1,7 @@
 //! The settings about addresses that are read together.
 
 use super::error::ConfigError;
-use super::setting::Sources;
+use super::origin::Sources;
 use super::settings::{EXTERNAL_ADDRESS, REAL_IP_HEADER, TRUSTED_PROXIES, X_REAL_IP, ZONES};
 use super::zones;
 use crate::frontend::client_address::{ClientAddressOptions, Proxies, RealIpHeader};

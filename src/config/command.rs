@@ -4,7 +4,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use clap_complete::Shell;
 
-use super::setting::{About, Takes};
+use super::about::{About, Takes};
 use super::settings;
 
 /// The parser of the command line. Every value is text to it: what the values mean is decided where the variables are

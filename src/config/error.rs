@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::setting::Origin;
+use super::origin::Origin;
 
 /// Why the process cannot start. One sentence that names the flag, the variable or the line, what was found there and
 /// what is expected.

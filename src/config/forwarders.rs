@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
 use super::error::ConfigError;
-use super::setting::Origin;
+use super::origin::Origin;
 use super::settings::FORWARDS;
 use super::yaml::{self, Entry, Mapping, Once, Optional, Problem, Text};
 use crate::forward::{self, AnnouncedIp, Authorities, ForwarderOptions, Torrents};

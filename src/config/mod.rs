@@ -1,11 +1,13 @@
 //! What was typed, and what it means: flags, environment variables and the files that they name become one checked,
 //! immutable [`Config`]. A flag beats its variable, a variable beats the default; a variable that is set but empty is unset.
 
+mod about;
 mod addresses;
 mod command;
 mod error;
 mod forwarders;
 mod networks;
+mod origin;
 mod setting;
 pub mod settings;
 mod values;
@@ -28,12 +30,13 @@ use crate::store::StoreOptions;
 use crate::topology::Topology;
 use crate::tracker::Policy;
 
+pub use self::about::{About, Fallback, Section, Takes};
 pub use self::command::{command, plain};
 pub use self::error::ConfigError;
-pub use self::setting::{About, Fallback, Flag, Origin, Section, Takes};
+pub use self::origin::{Flag, Origin};
 
 use self::command::Chosen;
-use self::setting::Sources;
+use self::origin::Sources;
 use self::settings::{
     ALLOWED_HOSTS, ANNOUNCE_INTERVAL, DEBUG, FORWARD_TIMEOUT, FORWARDS, IP_PARAM, LISTEN, LOCAL_ONLY_AFTER,
     MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_EXCHANGES, MAX_PEERS, PEER_AGE, PROMETHEUS, RUST_LOG, UDP_LISTEN,

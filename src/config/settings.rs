@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::setting::{About, Declared, Flag, Is, Section, Setting, Takes, Unset, Wrong};
+use super::about::{About, Section, Takes};
+use super::origin::Flag;
+use super::setting::{Declared, Is, Setting, Unset, Wrong};
 use super::values::{duration, external_address, list, networks, switch, value, whole};
 use crate::frontend::client_address::RealIpHeader;
 use crate::frontend::hosts::HostName;

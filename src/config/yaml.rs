@@ -15,7 +15,7 @@ pub(super) use self::mapping::{Entry, Mapping, Once};
 pub(super) use self::problem::Problem;
 
 use super::error::ConfigError;
-use super::setting::Origin;
+use super::origin::Origin;
 
 /// Reads and checks a file that is to hold what is `expected`.
 pub(super) fn read<T>(

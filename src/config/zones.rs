@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::error::ConfigError;
 use super::networks::{self, NotANetwork, one_per_family};
-use super::setting::Origin;
+use super::origin::Origin;
 use super::settings::ZONES;
 use super::yaml::{self, Entry, Mapping, Problem, Text};
 use crate::topology::reach::{Reach, is_connectable};

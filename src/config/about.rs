@@ -1,0 +1,90 @@
+//! What help, pages and tests tell of a setting.
+
+use super::origin::Flag;
+
+/// What help, pages and tests tell of a setting.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// Where it is listed.
+    pub section: Section,
+    /// Its flag, if it has one.
+    pub flag: Option<Flag>,
+    /// Its environment variable.
+    pub variable: &'static str,
+    /// What it takes.
+    pub takes: Takes,
+    /// What it does, in Markdown with links as from the page in `docs`.
+    pub help: &'static str,
+    /// What there is to say beyond that; may be empty.
+    pub details: &'static str,
+    /// What to know about it in a container; may be empty.
+    pub docker: &'static str,
+    /// What holds where it is not given.
+    pub default: Fallback,
+    /// A valid value that is not the default; for a file, what could be in it.
+    pub example: &'static str,
+}
+
+/// What holds where a setting is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// This value.
+    Is(&'static str),
+    /// No value; this tells what follows, in Markdown.
+    Unset(&'static str),
+}
+
+impl Fallback {
+    /// As the help shows it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Is(text) | Self::Unset(text) => text,
+        }
+    }
+}
+
+/// What follows a flag. The text is the value's name in the help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// One value.
+    Value(&'static str),
+    /// A number. A hyphen before it is no flag, so that the error can say which numbers are expected.
+    Number(&'static str),
+    /// Values separated by commas. The flag may be repeated.
+    List(&'static str),
+    /// The path of a file.
+    File,
+    /// `=true` or `=false`. The flag alone means true.
+    Switch,
+}
+
+/// The sections of the help and of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// Sockets.
+    Listening,
+    /// The local peers.
+    Peers,
+    /// Where a client's address comes from.
+    Clients,
+    /// Sites and NAT.
+    Networks,
+    /// Upstream trackers.
+    Forwarding,
+    /// The rest.
+    Operation,
+}
+
+impl Section {
+    /// Its heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Listening => "Listening",
+            Self::Peers => "Peers",
+            Self::Clients => "Who a client is",
+            Self::Networks => "Networks",
+            Self::Forwarding => "Forwarding",
+            Self::Operation => "Limits and operation",
+        }
+    }
+}

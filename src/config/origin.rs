@@ -1,0 +1,81 @@
+//! Where values come from: flags and environment variables.
+
+use std::ffi::OsString;
+use std::fmt;
+
+use clap::ArgMatches;
+
+/// The flag or variable that gave a value, as errors name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag.
+    Flag(Flag),
+    /// An environment variable.
+    Variable(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => flag.fmt(f),
+            Self::Variable(variable) => f.write_str(variable),
+        }
+    }
+}
+
+/// The command line and the environment.
+pub(super) struct Sources<'a> {
+    pub(super) flags: &'a ArgMatches,
+    pub(super) env: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+impl Sources<'_> {
+    /// A repeated flag's values are one list, as the variable has it.
+    pub(super) fn flag(&self, flag: Flag) -> Option<String> {
+        let values = self.flags.try_get_many::<String>(flag.long).ok()??;
+        let values: Vec<_> = values.map(String::as_str).collect();
+        Some(values.join(",").trim().to_owned())
+    }
+
+    /// Without the white space around it, such as the carriage return that an editor of another system leaves at the end
+    /// of a line.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let text = (self.env)(name)?.to_string_lossy().trim().to_owned();
+        Some(text).filter(|text| !text.is_empty())
+    }
+}
+
+/// A flag of the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// The letter of the short form.
+    pub short: Option<char>,
+    /// The long form, without its hyphens.
+    pub long: &'static str,
+    /// Whether commands such as `retracker check` take it too.
+    pub global: bool,
+}
+
+impl Flag {
+    pub(super) const fn long(long: &'static str) -> Self {
+        Self { short: None, long, global: false }
+    }
+
+    pub(super) const fn with_short(short: char, long: &'static str) -> Self {
+        Self { short: Some(short), long, global: false }
+    }
+
+    pub(super) const fn global(short: char, long: &'static str) -> Self {
+        Self { short: Some(short), long, global: true }
+    }
+}
+
+/// `-a/--peer-age`, or `--zones` where there is no short form.
+impl fmt::Display for Flag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.short {
+            Some(short) => write!(f, "-{short}/--{}", self.long),
+            None => write!(f, "--{}", self.long),
+        }
+    }
+}
