@@ -17,14 +17,14 @@ use super::upstream::Upstream;
 /// What the forwarders are told once.
 #[derive(Clone, Debug)]
 pub struct ForwardOptions {
-    /// The upstream trackers. `-f`, `FORWARDS_FILE`.
+    /// The upstream trackers. `--forwards`.
     pub forwarders: Vec<ForwarderOptions>,
-    /// How long a client's announce may wait for them. `-t`, `FORWARD_TIMEOUT`; 2 seconds.
+    /// How long a client's announce may wait for them. `--forward-timeout`.
     pub deadline: Duration,
-    /// How long a peer that does not announce counts as here. `-a`, `PEER_AGE`; 180 minutes.
+    /// How long a peer that does not announce counts as here. `--peer-age`.
     pub peer_age: Duration,
-    /// How many exchanges may be under way with all of them together. `--max-exchanges`, `MAX_EXCHANGES`; what the limit of
-    /// open files allows.
+    /// How many exchanges may be under way with all of them together. `--max-exchanges`; None: what the
+    /// limit of open files allows.
     pub max_exchanges: Option<usize>,
     /// The proxies through which they are asked: `http_proxy` and so on.
     pub proxies: Proxies,

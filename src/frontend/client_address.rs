@@ -22,10 +22,10 @@ const USUAL: [(&str, Syntax); 3] =
 /// Whose word is taken for a client's address, and where it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientAddressOptions {
-    /// The proxies that are believed. `--trusted-proxies`, `TRUSTED_PROXIES`, and `-x`, `X_REAL_IP`; none.
+    /// The proxies that are believed. `--trusted-proxies` and `--x-real-ip`.
     pub proxies: Proxies,
-    /// The header in which they say it. `--real-ip-header`, `REAL_IP_HEADER`; none, so that all of the usual ones are
-    /// read: whoever adds one to what the proxy sets only makes itself unknown.
+    /// The header in which they say it. `--real-ip-header`; None: all of the usual ones are read,
+    /// so a client that adds one to what the proxy sets only becomes one that is not listed.
     pub header: Option<RealIpHeader>,
 }
 

@@ -28,9 +28,9 @@ use crate::metrics::ConnectionMetrics;
 /// The limits as configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionOptions {
-    /// Of all clients together. `--max-connections`, `MAX_CONNECTIONS`; as many as descriptors allow.
+    /// Of all clients together. `--max-connections`; None: as many as descriptors allow.
     pub total: Option<usize>,
-    /// Of one address. `--max-connections-per-address`, `MAX_CONNECTIONS_PER_ADDRESS`; three quarters of `total`.
+    /// Of one address. `--max-connections-per-address`; None: three quarters of `total`.
     pub per_address: Option<usize>,
 }
 

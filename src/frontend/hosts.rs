@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A name that the operator calls this tracker by. `--allowed-hosts`, `ALLOWED_HOSTS`; none.
+/// A name that the operator calls this tracker by. `--allowed-hosts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostName {
     /// `*`: any at all.

@@ -32,11 +32,11 @@ const GROWTH: usize = 4;
 /// What the store is told once.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
-    /// How long a peer is kept after its latest announce. `-a`, `PEER_AGE`; 180 minutes.
+    /// How long a peer is kept after its latest announce. `--peer-age`.
     pub peer_age: Duration,
-    /// How often clients are asked to announce. `-i`, `ANNOUNCE_INTERVAL`; 30 seconds.
+    /// How often clients are asked to announce. `--announce-interval`.
     pub announce_interval: Duration,
-    /// Peers that are kept at most; a swarm counts as one peer at least. `--max-peers`, `MAX_PEERS`; 2 million.
+    /// Peers that are kept at most; a swarm counts as one peer at least. `--max-peers`.
     pub max_peers: u64,
 }
 

@@ -8,13 +8,12 @@ use tracker_protocol::ClaimedIps;
 use super::reach::{Reach, is_connectable, is_local, is_outside};
 
 /// Whose claim about its own address counts: `ip`, `ipv4` and `ipv6` in an announce.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IpParam {
     /// Nobody's.
     Never,
     /// That of those who come from this host or from a private network, so that retrackers on a LAN can announce for
     /// their clients. A stranger could enlist a victim's address otherwise.
-    #[default]
     Private,
     /// Everybody's: for a tracker that only people who are trusted can reach.
     Always,

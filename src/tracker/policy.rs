@@ -20,18 +20,12 @@ const A_FEW: usize = 5;
 /// The tracker's rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Seconds until a client should announce again. `-i`, `ANNOUNCE_INTERVAL`; 30.
+    /// Seconds until a client should announce again. `--announce-interval`.
     pub interval: u32,
-    /// Whose `ip=` counts. `--ip-param`, `IP_PARAM`; `private`.
+    /// Whose `ip=` counts. `--ip-param`.
     pub ip_param: IpParam,
-    /// Local seeds from which on upstream peers are held back. `--local-only-after`, `LOCAL_ONLY_AFTER`; none, never.
+    /// Local seeds from which on upstream peers are held back. `--local-only-after`.
     pub local_only_after: Option<NonZeroU32>,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self { interval: 30, ip_param: IpParam::default(), local_only_after: None }
-    }
 }
 
 impl Policy {

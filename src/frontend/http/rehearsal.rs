@@ -19,7 +19,7 @@ use crate::frontend::connections::{ConnectionLimits, Connections};
 use crate::frontend::hosts::Hosts;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
-use crate::topology::Topology;
+use crate::topology::{IpParam, Topology};
 use crate::tracker::{Policy, Tracker};
 
 /// Reads bytes as the head of a request, for a fuzz target.
@@ -31,14 +31,15 @@ pub fn read_head(bytes: &[u8]) {
     }
 }
 
-/// A tracker without upstream trackers, as the settings' defaults make it, for up to ten connections.
+/// A tracker without upstream trackers, for up to ten connections.
 pub fn context() -> Arc<Context> {
     let metrics = Metrics::unexposed();
     let (peer_age, announce_interval) = (Duration::from_hours(3), Duration::from_secs(30));
     let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 1_000 });
+    let policy = Policy { interval: 30, ip_param: IpParam::Private, local_only_after: None };
     let limits = ConnectionLimits { total: 10, per_address: 10 };
     Arc::new(Context {
-        tracker: Tracker::new(Policy::default(), Topology::default(), Arc::new(store), None, &metrics),
+        tracker: Tracker::new(policy, Topology::default(), Arc::new(store), None, &metrics),
         connections: Connections::new(limits, metrics.connections.clone()),
         metrics,
         registry: None,

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::binder::{self, BindTarget};
 
-/// Where to listen, and for whom: `-l`, `LISTEN_ADDR`; `:80`.
+/// Where to listen, and for whom: `--listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// Where.
@@ -149,7 +149,7 @@ fn is_own(ip: IpAddr) -> bool {
     !TcpListener::bind((ip, 0)).is_err_and(|error| binder::is_absent(&error))
 }
 
-/// Where to listen for datagrams: `-u`, `UDP_LISTEN_ADDR`; nowhere.
+/// Where to listen for datagrams: `--udp-listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UdpListenAddr {
     /// An address or a name; none for all addresses of both families.
