@@ -21,11 +21,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The configuration is wrong.
 const EXIT_USAGE: u8 = 2;
 
-/// How long the end of the process waits for who reads stderr.
+/// How long the end of the process waits until stderr is read.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    // First thing of all: a signal that is not caught yet ends the process, or is lost.
+    // Before anything else: a signal that arrives earlier ends the process or is lost.
     let (caught, output) = match (Signals::catch(), LogOutput::to_stderr()) {
         (Ok(caught), Ok(output)) => (caught, output),
         (Err(error), _) | (_, Err(error)) => {
@@ -34,11 +34,11 @@ fn main() -> ExitCode {
         }
     };
     let (runtime, mut signals) = caught;
-    // On a thread of its own, as files, names and pipes may block: so that a stop is heard meanwhile.
+    // On a thread of its own, because files, names and pipes may block: a signal to stop is still heard.
     let (tell, told) = oneshot::channel();
     let own = output.clone();
     let begun = thread::Builder::new().name("start".to_owned()).spawn(move || {
-        // It may not be waited for any more.
+        // After a signal to stop, nothing receives this.
         let _ = tell.send(begin(&own));
     });
     let ended = begun.map_err(|error| StartFailure(format!("the system gives no thread: {error}"), 1)).and_then(|_| {
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         match begun? {
             Started::Serves(app) => app.run(&runtime, signals).map(|()| ExitCode::SUCCESS).map_err(StartFailure::from),
             Started::Done(code) => Ok(code),
-            // As a shell would tell it.
+            // The exit code that a shell gives a process ended by a signal.
             Started::Stopped(signal) if is_a_command() => {
                 Ok(u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from))
             }
@@ -66,17 +66,17 @@ fn main() -> ExitCode {
     code
 }
 
-/// What has become of the start.
+/// How the start ended.
 enum Started {
     /// A tracker that has bound its sockets.
     Serves(Box<App>),
-    /// All that was asked for is done.
+    /// The command is done.
     Done(ExitCode),
-    /// It was told to stop, by this signal.
+    /// This signal said stop.
     Stopped(i32),
 }
 
-/// Why there was nothing to do, and the exit code.
+/// Why the start failed, and the exit code.
 struct StartFailure(String, u8);
 
 impl From<StartError> for StartFailure {
@@ -104,14 +104,14 @@ fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
     }
 }
 
-/// Whether the process was started for a task that ends by itself. The command line may not have been read yet.
+/// Whether the process runs a command instead of serving. The command line may not have been read yet.
 fn is_a_command() -> bool {
     let command = config::command();
     std::env::args_os().skip(1).any(|argument| command.find_subcommand(argument).is_some())
 }
 
 fn start_log(LogOptions { debug, filter }: LogOptions, output: &LogOutput) {
-    // actix-http reports every malformed request as an error of ours: a port scan would fill the log.
+    // actix-http logs every malformed request as an error: a port scan would fill the log.
     let default = if debug { "info,retracker=debug,actix_http=off" } else { "info,actix_http=off" };
     let style = if LogOutput::has_colours() { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never };
     env_logger::Builder::new()
@@ -119,7 +119,7 @@ fn start_log(LogOptions { debug, filter }: LogOptions, output: &LogOutput) {
         .write_style(style)
         .target(env_logger::Target::Pipe(Box::new(output.clone())))
         .init();
-    // By default a panic is written to stderr there and then, which may block.
+    // By default a panic writes to stderr itself, which may block.
     panic::set_hook(Box::new(|panicked| log::error!("{}", panicked.to_string().replace('\n', " "))));
 }
 
@@ -132,6 +132,6 @@ fn bind(config: &Config) -> Result<App, StartError> {
 }
 
 fn print(text: &str) {
-    // Whoever closed the pipe has read enough.
+    // A reader that closed the pipe has read enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

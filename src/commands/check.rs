@@ -1,4 +1,4 @@
-//! `retracker check`: asks each upstream tracker once, so that mistakes show before clients depend on it.
+//! `retracker check`: asks each forwarder once, so that mistakes show before clients depend on them.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use tokio::task::LocalSet;
 
 use crate::forward::{ForwardError, ForwarderOptions, Proxies, probe};
 
-/// Asks all at once, as the tracker itself would. The entries have been checked when they were read. `deadline` is how long
-/// an announce may wait for them. Gives what is to be printed, and whether nothing is wrong.
+/// Asks all at once, as the tracker itself would. `deadline` is how long an announce may wait for them. Returns the text to
+/// print, and whether all are well.
 pub(super) fn run(
     forwarders: &[ForwarderOptions],
     proxies: &Proxies,
@@ -22,7 +22,7 @@ pub(super) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let rows =
         LocalSet::new().block_on(&runtime, join_all(forwarders.iter().map(|options| row(options, proxies, deadline))));
-    // A look-up of a name may hang for as long as it likes; nobody waits for it any more.
+    // A name look-up may hang. The runtime does not wait for it.
     runtime.shutdown_background();
     let all_well = rows.iter().all(|(_, is_well)| *is_well);
     let heading = ["NAME", "PROTOCOL", "ADDRESS", "LATENCY", "INTERVAL", "VERDICT"].map(str::to_owned);
@@ -44,7 +44,7 @@ async fn row(options: &ForwarderOptions, proxies: &Proxies, deadline: Duration) 
         }
         Err(error) => {
             let none = || "-".to_owned();
-            // It is there, and need not take a torrent that nobody has.
+            // It answers. It may refuse a torrent that no client has.
             let is_well = matches!(error, ForwardError::Refused { .. });
             let verdict = if is_well { format!("answers, but {error}") } else { format!("fails: {error}") };
             ([name, protocol, none(), latency(start.elapsed()), none(), verdict], is_well)

@@ -1,4 +1,5 @@
-//! Asks a running instance whether it is well: what a container's HEALTHCHECK needs, without curl in the image.
+//! `retracker healthcheck`: asks a running instance whether it is healthy. A container's HEALTHCHECK runs it, so that the image
+//! needs no curl.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,17 +11,17 @@ use std::time::Duration;
 
 use crate::frontend::listen::{Listen, ListenAddr};
 
-/// For each step; a healthy instance answers in microseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The time limit of each step. A healthy instance answers in microseconds.
+const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// For all steps of a check, the look-up of a name among them: shorter than the three seconds after which Docker gives up.
+/// The time limit of a whole check with its name look-up, below the three seconds after which Docker gives up.
 const DEADLINE: Duration = Duration::from_millis(2500);
 
-/// Whether an instance that listens there is serving, at each of its addresses. The error is a sentence for the operator.
+/// Succeeds if an instance serves at each of these addresses. The error is a sentence for the operator.
 pub(super) fn check(listen: &Listen) -> Result<(), String> {
     let (tell, told) = mpsc::channel();
     let asked = listen.clone();
-    // A look-up cannot be ended, but it need not be waited for.
+    // A name look-up cannot be cancelled, so it gets a thread that is not waited for.
     let asking = thread::Builder::new().spawn(move || {
         let _ = tell.send(check_all(&asked));
     });
@@ -53,22 +54,22 @@ fn judge(listen: &Listen, reply: &str) -> Result<(), String> {
 
 fn ask_unix(path: &Path, proxied: bool) -> io::Result<String> {
     let stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+    stream.set_write_timeout(Some(STEP_TIMEOUT))?;
     exchange(stream, proxied)
 }
 
 fn ask_tcp(address: &SocketAddr, proxied: bool) -> io::Result<String> {
-    let stream = TcpStream::connect_timeout(address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let stream = TcpStream::connect_timeout(address, STEP_TIMEOUT)?;
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+    stream.set_write_timeout(Some(STEP_TIMEOUT))?;
     exchange(stream, proxied)
 }
 
-/// The status line and what follows it, as far as a health page goes.
+/// The beginning of the reply: more than a health page has.
 fn exchange(mut stream: impl Read + Write, proxied: bool) -> io::Result<String> {
     if proxied {
-        // As a proxy's own health check: it speaks for nobody.
+        // As proxies announce their own health checks: without a client's address.
         stream.write_all(b"PROXY UNKNOWN\r\n")?;
     }
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;

@@ -1,5 +1,5 @@
-//! `forwarders.yml`: a list of entries with a `uri` and what else is to be said of it; or a mapping with that list and with
-//! settings for all entries.
+//! `forwarders.yml`: a list of entries with a `uri` and options, or a mapping with that list and with options for all
+//! entries.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -14,11 +14,11 @@ use url::Url;
 use super::error::ConfigError;
 use super::origin::Origin;
 use super::settings::FORWARDS;
-use super::yaml::{self, Entry, Mapping, Once, Optional, Problem, Text};
+use super::yaml::{self, Fields, Mapping, Once, Optional, Problem, Text};
 use crate::forward::{self, AnnouncedIp, Authorities, ForwarderOptions, Torrents};
 use tracker_protocol::InfoHash;
 
-/// The longest name of a forwarder, in bytes: it stands in every log line and metric of its.
+/// The longest name of a forwarder in bytes. The name is in each of its log lines and metrics.
 const MAX_NAME: usize = 200;
 
 /// Reads and checks the file.
@@ -42,7 +42,7 @@ fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
     }
 }
 
-/// The numbers of two entries that are one forwarder: every client would be announced to it twice.
+/// The indices of two entries that mean the same forwarder, which would get every announce twice.
 fn twice(forwarders: &[ForwarderOptions]) -> Option<(usize, usize)> {
     let mut known = HashMap::<_, Vec<usize>>::new();
     for (again, forwarder) in forwarders.iter().enumerate() {
@@ -59,7 +59,7 @@ fn twice(forwarders: &[ForwarderOptions]) -> Option<(usize, usize)> {
     None
 }
 
-/// Whether there are torrents of which both are told.
+/// Whether some torrent is announced to both.
 fn meet(first: &Torrents, second: &Torrents) -> bool {
     match (first, second) {
         (Torrents::Only(first), Torrents::Only(second)) => !first.is_disjoint(second),
@@ -71,8 +71,7 @@ fn meet(first: &Torrents, second: &Torrents) -> bool {
     }
 }
 
-/// What is the same for two ways to write the same forwarder: its URL without what makes no difference to the request
-/// (RFC 3986, section 6.2), and the host that it is asked for.
+/// Equal for two spellings of the same forwarder: the normalised URL (RFC 3986, section 6.2) and the `Host` header.
 fn identity(forwarder: &ForwarderOptions) -> (String, Option<String>) {
     let mut url = forwarder.uri.clone();
     url.set_fragment(None);
@@ -91,7 +90,7 @@ fn identity(forwarder: &ForwarderOptions) -> (String, Option<String>) {
     (normal, forwarder.host.as_ref().map(|host| host.to_ascii_lowercase()))
 }
 
-/// Letters and digits that are escaped without need as they are, and the others' escapes in capitals.
+/// Decodes superfluous escapes and writes the others in capitals.
 fn unescaped(text: &str) -> String {
     let mut parts = text.split('%');
     let mut normal = parts.next().unwrap_or_default().to_owned();
@@ -109,14 +108,14 @@ fn unescaped(text: &str) -> String {
     normal
 }
 
-/// The file: a list of entries, or a mapping with that list and settings for all.
+/// The file: a list of entries, or a mapping with that list and with options for all.
 #[derive(Debug)]
 enum File {
-    Plain(Vec<Mapping<Written>>),
+    Plain(Vec<Mapping<ForwarderEntry>>),
     WithCommon(Common),
 }
 
-/// What can be said of all entries. [`Written`] has the same fields once more: serde's `flatten` would lose the lines.
+/// The options for all entries. [`ForwarderEntry`] repeats these fields, because serde's `flatten` would lose the lines.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Common {
@@ -133,7 +132,7 @@ struct Common {
     #[serde(default, deserialize_with = "info_hashes")]
     except: Option<BTreeSet<InfoHash>>,
     #[serde(default)]
-    forwarders: Option<Vec<Mapping<Written>>>,
+    forwarders: Option<Vec<Mapping<ForwarderEntry>>>,
 }
 
 impl File {
@@ -149,9 +148,9 @@ impl File {
                 timeout: options.timeout.or(timeout),
                 numwant: options.numwant.or(numwant),
                 rate: options.rate.or(rate),
-                // Those that are not asked over TLS have no use for it.
+                // Only TLS uses it.
                 ca: options.ca.or_else(|| ca.clone().filter(|_| options.uri.scheme() == "https")),
-                // An entry's own list stands in the place of the common one.
+                // An entry's own list replaces the common one.
                 torrents: if options.torrents == Torrents::All { torrents.clone() } else { options.torrents },
                 ..options
             })
@@ -165,7 +164,7 @@ impl<'de> Deserialize<'de> for File {
     }
 }
 
-/// By hand, as an untagged enum would lose the lines.
+/// Written by hand, because an untagged enum would lose the lines.
 struct FileVisitor;
 
 impl<'de> de::Visitor<'de> for FileVisitor {
@@ -198,7 +197,7 @@ fn torrents(only: Option<BTreeSet<InfoHash>>, except: Option<BTreeSet<InfoHash>>
     }
 }
 
-impl Entry for Written {
+impl Fields for ForwarderEntry {
     type Checked = ForwarderOptions;
     const EXPECTED: &'static str = "a forwarder with a uri, such as `- uri: http://1.2.3.4:8080/announce`";
 
@@ -214,7 +213,7 @@ impl Entry for Written {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct ForwarderEntry {
     #[serde(deserialize_with = "uri")]
     uri: Url,
     #[serde(default, deserialize_with = "name")]
@@ -237,9 +236,9 @@ struct Written {
     except: Option<BTreeSet<InfoHash>>,
 }
 
-impl Written {
+impl ForwarderEntry {
     fn into_options(self) -> ForwarderOptions {
-        // As the Go retracker names it: by the host and port of its URL, never by what may hold a passkey.
+        // The host and port of its URL, as with the Go retracker: the rest may hold a passkey.
         let name = self.name.unwrap_or_else(|| forward::host_and_port(&self.uri));
         ForwarderOptions {
             name,
@@ -257,7 +256,7 @@ impl Written {
 
 fn uri<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     deserializer.deserialize_str(Text(|text: &str| {
-        // Not the value itself: it may hold a passkey, and this goes to a log. The line says where it is.
+        // Without the value, which may hold a passkey: this text goes to a log. The line says where it is.
         let wrong =
             |why: &str| format!("uri {why}, expected an announce URL such as http://tracker.example:8080/announce");
         let url = Url::parse(text).map_err(|error| wrong(&format!("is no URL ({error})")))?;
@@ -271,7 +270,7 @@ fn uri<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
 
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     deserializer.deserialize_option(Optional(|text: &str| {
-        // It stands in log lines and in labels: a line break in it would be a line of its own.
+        // The name is in log lines and labels. A line break in it would begin a line of its own.
         let wrong = |what| format!("name is \"{}\", {what}", text.escape_debug());
         let is_odd = |c: char| {
             c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

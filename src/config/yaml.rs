@@ -11,13 +11,13 @@ use std::path::Path;
 use serde::de::{self, Deserializer};
 
 pub(super) use self::document::{line_of, parse};
-pub(super) use self::mapping::{Entry, Mapping, Once};
+pub(super) use self::mapping::{Fields, Mapping, Once};
 pub(super) use self::problem::Problem;
 
 use super::error::ConfigError;
 use super::origin::Origin;
 
-/// Reads and checks a file that is to hold what is `expected`.
+/// Reads and checks a file. `expected` says what it should hold, for errors.
 pub(super) fn read<T>(
     origin: Origin,
     path: &Path,
@@ -33,7 +33,7 @@ pub(super) fn read<T>(
     parsed.map_err(|Problem { line, problem }| ConfigError::File { path, line, problem })
 }
 
-/// Reads a value as text and checks it while the reader still knows on which line it stands.
+/// Reads a value as text and checks it at once, because only now does the reader know its line.
 pub(super) struct Text<F>(pub(super) F);
 
 impl<T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'_> for Text<F> {
@@ -48,7 +48,7 @@ impl<T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'_> for Text<F> {
     }
 }
 
-/// The same for a value that may be missing.
+/// The same for an optional value.
 pub(super) struct Optional<F>(pub(super) F);
 
 impl<'de, T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'de> for Optional<F> {

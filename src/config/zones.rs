@@ -1,4 +1,4 @@
-//! `zones.yml`: a list of zones, each with its networks and, if it is behind a NAT, its address outside.
+//! `zones.yml`: a list of zones, each with its networks and, behind a NAT, its external address.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use super::error::ConfigError;
 use super::networks::{self, NotANetwork, one_per_family};
 use super::origin::Origin;
 use super::settings::ZONES;
-use super::yaml::{self, Entry, Mapping, Problem, Text};
+use super::yaml::{self, Fields, Mapping, Problem, Text};
 use crate::topology::reach::{Reach, is_connectable};
 use crate::topology::{Zone, ZoneId};
 
@@ -21,7 +21,7 @@ pub(super) fn read(origin: Origin, path: &Path) -> Result<Vec<Zone>, ConfigError
 }
 
 fn parse(text: &str) -> Result<Vec<Zone>, Problem> {
-    let entries = yaml::parse::<Vec<Mapping<Written>>>(text)?.unwrap_or_default();
+    let entries = yaml::parse::<Vec<Mapping<ZoneEntry>>>(text)?.unwrap_or_default();
     let zones: Vec<_> = entries.into_iter().map(|Mapping(zone)| zone).collect();
     let wrong = |entry, problem| Err(Problem { line: yaml::line_of(text, "", entry), problem });
     if zones.len() > ZoneId::MOST {
@@ -40,7 +40,7 @@ fn parse(text: &str) -> Result<Vec<Zone>, Problem> {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Written {
+struct ZoneEntry {
     #[serde(deserialize_with = "name")]
     name: String,
     networks: Vec<Network>,
@@ -54,7 +54,7 @@ struct Network(#[serde(deserialize_with = "network")] IpNet);
 #[derive(Debug, Deserialize)]
 struct Address(#[serde(deserialize_with = "address")] IpAddr);
 
-impl Entry for Written {
+impl Fields for ZoneEntry {
     type Checked = Zone;
     const EXPECTED: &'static str = "a zone such as `- name: office` with `networks: [192.168.1.0/24]`";
 
@@ -92,7 +92,7 @@ fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
     deserializer.deserialize_str(Text(|text: &str| {
-        // To another zone it may be a private one, but one that leads there.
+        // It may be private, since other zones may reach it, but clients must be able to connect to it.
         let leads_there = |ip: &IpAddr| is_connectable(*ip) && Reach::of(*ip) != Reach::Host;
         let wrong =
             || format!("external-address is \"{}\", expected an address such as 203.0.113.1", text.escape_default());

@@ -1,4 +1,4 @@
-//! The text of a file as a value.
+//! Turns the text of a file into a value.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde_yaml::Error;
 
 use super::problem::Problem;
 
-/// The file's text as a value. None when there is nothing but comments.
+/// The value in the text. None when there are only comments.
 pub(in crate::config) fn parse<T: de::DeserializeOwned>(text: &str) -> Result<Option<T>, Problem> {
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(first) = documents.next() else { return Ok(None) };
@@ -22,12 +22,12 @@ pub(in crate::config) fn parse<T: de::DeserializeOwned>(text: &str) -> Result<Op
 fn problem(error: &Error) -> Problem {
     let message = error.to_string();
     let problem = message.split(" at line ").next().unwrap_or(&message);
-    // Without the path to the place, which the line says better.
+    // The path to the value is left out: the line says it better.
     let problem = match problem.split_once(": ") {
         Some((path, rest)) if !path.contains([' ', '`']) => rest,
         _ => problem,
     };
-    // Nor with a text that is not where it should be: it may hold a passkey.
+    // A misplaced text is left out too: it may hold a passkey.
     let problem = match problem.split_once("invalid type: string \"").and_then(|(_, rest)| rest.rsplit_once("\", ")) {
         Some((_text, expected)) => format!("found a text, {expected}"),
         None => problem.to_owned(),
@@ -36,7 +36,7 @@ fn problem(error: &Error) -> Problem {
     Problem { line: line(error), problem }
 }
 
-/// Something stands behind `---` that is not nothing, or no YAML.
+/// The error when a second document has content or is not YAML.
 fn second(error: &Error) -> Problem {
     if error.to_string().contains("invalid type") {
         let problem = "a second document begins here, expected one in a file".to_owned();
@@ -49,13 +49,13 @@ fn line(error: &Error) -> Option<usize> {
     error.location().map(|location| location.line())
 }
 
-/// On which line an entry of a list begins. The list is the file, or what stands in it under `key`.
+/// The first line of a list's entry. The list is the whole file, or the value of `key` in it.
 pub(in crate::config) fn line_of(text: &str, key: &str, entry: usize) -> Option<usize> {
     let document = serde_yaml::Deserializer::from_str(text).next()?;
     line(&Find { key, entry }.deserialize(document).err()?)
 }
 
-/// Ends in an error where an entry begins: errors are what lines are known of.
+/// Fails where an entry begins, because only errors have a line.
 #[derive(Clone, Copy)]
 struct Find<'a> {
     key: &'a str,

@@ -1,4 +1,4 @@
-//! The bytes of a file, and the text that they are.
+//! Reads the bytes of a file and decodes them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -10,36 +10,38 @@ use rustix::fs::OFlags;
 
 use super::problem::Problem;
 
-/// More than any list of forwarders or zones has.
+/// The size limit, more than any list of forwarders or zones needs.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How long a pipe in the place of a file may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for the writer of a pipe.
+const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often it is looked at.
-const LOOK: Duration = Duration::from_millis(10);
+/// The pause between two looks at a pipe.
+const PIPE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Reads a file. The error says what is wrong, and what to do about it where that is known.
+/// Reads a file. The error says what is wrong and, where known, the remedy.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    // So that a pipe which nothing writes to does not hold the process up.
+    // A pipe without a writer must not block the process.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let bytes =
-        opened.and_then(|file| read_all(file, Instant::now() + PATIENCE)).map_err(|error| match error.kind() {
+        opened.and_then(|file| read_all(file, Instant::now() + PIPE_TIMEOUT)).map_err(|error| match error.kind() {
             ErrorKind::IsADirectory => {
                 "it is a directory, which Docker makes of a mounted file that does not exist".to_owned()
             }
             ErrorKind::PermissionDenied => {
                 "permission denied: the user that retracker runs as must be allowed to read it, chmod 644".to_owned()
             }
-            ErrorKind::WouldBlock => format!("it is a pipe or a device to which nothing was written for {PATIENCE:?}"),
+            ErrorKind::WouldBlock => {
+                format!("it is a pipe or a device to which nothing was written for {PIPE_TIMEOUT:?}")
+            }
             ErrorKind::FileTooLarge => format!("it has more than {} MiB", MOST_BYTES >> 20),
             _ => error.to_string(),
         })?;
     Ok(bytes)
 }
 
-/// Process substitution makes a pipe of a file, whose writer may come a moment later.
+/// A shell's process substitution gives a pipe in place of a file. Its writer may come a moment later.
 fn read_all(file: File, end: Instant) -> io::Result<Vec<u8>> {
     let is_pipe = file.metadata()?.file_type().is_fifo();
     let (mut file, mut bytes) = (file.take(MOST_BYTES + 1), Vec::new());
@@ -49,12 +51,12 @@ fn read_all(file: File, end: Instant) -> io::Result<Vec<u8>> {
             Ok(_) if !is_pipe || !bytes.is_empty() => return Ok(bytes),
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
             _ if Instant::now() > end => return Err(ErrorKind::WouldBlock.into()),
-            _ => std::thread::sleep(LOOK),
+            _ => std::thread::sleep(PIPE_PAUSE),
         }
     }
 }
 
-/// The text of a file: UTF-8, or UTF-16 in either order, as YAML has it (YAML 1.2, section 5.2).
+/// Decodes UTF-8, and UTF-16 in both byte orders (YAML 1.2, section 5.2).
 pub(super) fn text(bytes: Vec<u8>) -> Result<String, Problem> {
     match bytes.as_slice() {
         [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest.to_vec()),

@@ -1,6 +1,6 @@
-//! Mappings as people write them: with keys taken over from elsewhere (`<<: *anchor`), and without any that are there twice.
+//! Reads mappings with merge keys (`<<: *anchor`) and refuses duplicate keys.
 //!
-//! Both are judged while the reader still knows the line. A mapping read by serde's own means forgets it.
+//! This happens while the reader knows the line. A mapping that serde reads by itself loses it.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -11,21 +11,21 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess};
 use serde_yaml::Value;
 
-/// What a mapping says, and what must be true of it as a whole.
-pub(in crate::config) trait Entry: de::DeserializeOwned {
-    /// What it becomes.
+/// A mapping's fields, and a check of the mapping as a whole.
+pub(in crate::config) trait Fields: de::DeserializeOwned {
+    /// The result of the check.
     type Checked;
-    /// What it looks like, for those who wrote something else.
+    /// An example, for the error when something else is found.
     const EXPECTED: &'static str;
-    /// Judges it. The error is told with the line on which it begins.
+    /// Checks it. The reader adds the line on which it begins to the error.
     fn check(self) -> Result<Self::Checked, String>;
 }
 
-/// A mapping that has been judged.
+/// A checked mapping.
 #[derive(Debug)]
-pub(in crate::config) struct Mapping<E: Entry>(pub(in crate::config) E::Checked);
+pub(in crate::config) struct Mapping<E: Fields>(pub(in crate::config) E::Checked);
 
-impl<'de, E: Entry> Deserialize<'de> for Mapping<E> {
+impl<'de, E: Fields> Deserialize<'de> for Mapping<E> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Visitor(PhantomData))
     }
@@ -33,7 +33,7 @@ impl<'de, E: Entry> Deserialize<'de> for Mapping<E> {
 
 struct Visitor<E>(PhantomData<E>);
 
-impl<'de, E: Entry> de::Visitor<'de> for Visitor<E> {
+impl<'de, E: Fields> de::Visitor<'de> for Visitor<E> {
     type Value = Mapping<E>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,12 +46,12 @@ impl<'de, E: Entry> de::Visitor<'de> for Visitor<E> {
     }
 }
 
-/// Gives each key once: those that are written, then those that are taken over and not written.
+/// Yields each key once: first the written ones, then those merged ones that are not written.
 pub(in crate::config) struct Once<A> {
     map: A,
     seen: HashSet<String>,
     merged: VecDeque<(String, Value)>,
-    /// Of a key that was taken over.
+    /// The value of the merged key that was yielded last.
     value: Option<Value>,
 }
 
@@ -85,7 +85,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Once<A> {
 }
 
 impl<A> Once<A> {
-    /// The next of the keys that were taken over.
+    /// The next merged key.
     fn next_merged<'de, K: DeserializeSeed<'de>, E: de::Error>(&mut self, seed: K) -> Result<Option<K::Value>, E> {
         while let Some((key, value)) = self.merged.pop_front() {
             if !self.seen.contains(&key) {
@@ -99,7 +99,7 @@ impl<A> Once<A> {
     }
 }
 
-/// A key as it is written. None for `<<`, which leaves the seed where it is.
+/// A written key. None for `<<`, which does not use up the seed.
 struct Key<'a, K> {
     seed: &'a mut Option<K>,
     seen: &'a mut HashSet<String>,
@@ -131,9 +131,9 @@ impl<'de, K: DeserializeSeed<'de>> de::Visitor<'de> for Key<'_, K> {
     }
 }
 
-/// What `<<` takes over: a mapping's pairs, or those of several, of which the first that has a key counts.
+/// The pairs that `<<` merges: those of one mapping, or of several. The first mapping that has a key wins.
 fn merge(mut value: Value) -> Result<Vec<(String, Value)>, String> {
-    // What a mapping takes over that is taken over itself.
+    // A merged mapping may merge others.
     value.apply_merge().map_err(|error| error.to_string())?;
     let mappings = match value {
         Value::Sequence(mappings) => mappings,
@@ -150,7 +150,7 @@ fn merge(mut value: Value) -> Result<Vec<(String, Value)>, String> {
     Ok(merged)
 }
 
-/// A number is text to those who read it, as it is where it was written.
+/// Numbers become text, because the readers of fields expect text.
 fn as_text(value: Value) -> Value {
     match value {
         Value::Number(number) => Value::String(number.to_string()),
