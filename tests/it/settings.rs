@@ -279,9 +279,11 @@ fn compare(path: &str, begin: &str, end: &str, expected: &str) {
     if std::env::var_os("UPDATE_SETTINGS").is_some() {
         return fs::write(path, [before, begin, expected, after].concat()).unwrap();
     }
-    let differs = expected.lines().zip(found.lines()).find(|(expected, found)| expected != found);
+    let same = expected.lines().zip(found.lines()).take_while(|(expected, found)| expected == found).count();
     panic!(
-        "{path} is not what src/config/settings.rs says; UPDATE_SETTINGS=1 cargo test --test it settings writes it \
-         anew. The first difference, declared and found: {differs:#?}"
+        "{path} is not what src/config/settings.rs says; UPDATE_SETTINGS=1 cargo test --test it settings writes it anew. \
+         The first difference:\ndeclared: {:?}\nfound: {:?}",
+        expected.lines().nth(same),
+        found.lines().nth(same)
     );
 }

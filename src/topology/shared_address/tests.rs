@@ -104,7 +104,10 @@ fn what_is_wrong_is_said_in_the_operator_s_words() {
     assert!(said("192.168.65.1").contains("Docker Desktop"));
     for address in ["127.0.0.1", "::1", "172.17.0.2", "172.16.0.1", "192.168.1.1", "fd00::1"] {
         let said = said(address);
-        assert!(said.contains("Behind nginx") && !said.contains("Docker") && !said.contains(address), "{said}");
+        assert!(
+            said.contains("docs/reverse-proxy.md") && !said.contains("Docker") && !said.contains(address),
+            "{said}"
+        );
     }
 }
 
