@@ -289,7 +289,7 @@ impl ClientAddress {
             Named::Client(ip) => Said::Client(ip),
             // With `-x` all are believed, and the first is the client.
             Named::Proxy(ip) if !self.options.proxies.are_exactly_at(ip) => Said::Client(ip),
-            Named::Nobody => Said::Nothing,
+            Named::NotSaid => Said::Nothing,
             Named::Proxy(_) | Named::Unclear => Said::Unclear,
         }
     }

@@ -1,9 +1,10 @@
-//! The HTTP announce as our clients speak it: the query in, the bencoded reply out (BEP 3, 7, 21, 23, 24, 31).
+//! The HTTP announce, as a tracker reads and answers it: query and bencoded reply (BEP 3, 7, 21, 23, 24, 31).
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use bendy::encoding::ToBencode;
+use smallvec::SmallVec;
 
 use super::bencode::{put_bytes, put_length, put_pair};
 use super::compact;
@@ -19,7 +20,7 @@ pub enum PeerFormat {
     Compact,
     /// `peers` as a list of dictionaries, with or without `peer id` (BEP 3).
     Dictionaries {
-        /// Whether the ids are told.
+        /// Whether each peer has its `peer id`.
         ids: bool,
     },
 }
@@ -27,83 +28,100 @@ pub enum PeerFormat {
 /// The longest `key` that is kept. aria2 sends 8 bytes, others 4 as 8 digits.
 pub const MAX_KEY: usize = 64;
 
-/// As much as can be left in a signed number of 64 bits, and more: so say clients that do not know (Transmission for magnet
-/// links, and all that turn -1 into an unsigned number).
+/// `left` from this value on means that the client does not know: Transmission sends it for magnet links, and other clients turn
+/// -1 into an unsigned number.
 pub const UNKNOWN_LEFT: u64 = i64::MAX.unsigned_abs();
 
-/// Reads the query of an announce: what comes after the first `?` of the request's target.
+/// Reads the query of an announce: the part of the request's target after the first `?`.
 pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
-    let mut info_hash = None;
-    let mut peer_id = None;
-    let mut port = None;
-    let mut uploaded = None;
-    let mut downloaded = None;
-    let mut left = None;
-    let mut event = None;
-    let mut numwant = None;
-    let mut compact = None;
-    let mut no_peer_id = None;
-    let mut key = None;
-    let mut claimed = ClaimedIps::default();
-
+    let mut fields = Fields::default();
     for (parameter, value) in query::pairs(raw) {
+        fields.take(parameter, value)?;
+    }
+    fields.check()
+}
+
+/// The parameters of an announce that have been read. None of one that is missing.
+#[derive(Default)]
+struct Fields {
+    info_hash: Option<[u8; 20]>,
+    peer_id: Option<[u8; 20]>,
+    port: Option<Result<Option<NonZeroU16>, Refusal>>,
+    uploaded: Option<u64>,
+    downloaded: Option<u64>,
+    left: Option<Option<u64>>,
+    event: Option<Option<Event>>,
+    numwant: Option<NumWant>,
+    compact: Option<Text>,
+    no_peer_id: Option<Text>,
+    key: Option<Text>,
+    claimed: ClaimedIps,
+}
+
+type Text = SmallVec<[u8; 32]>;
+
+impl Fields {
+    /// Takes a parameter. If one other than an identifier repeats, the first value counts, as in the Go retracker.
+    fn take(&mut self, parameter: Parameter, value: &[u8]) -> Result<(), Refusal> {
         match parameter {
-            Parameter::InfoHash => same(&mut info_hash, parameter, value)?,
-            Parameter::PeerId => same(&mut peer_id, parameter, value)?,
-            // Of what may not repeat but does, the first counts, as in the Go retracker.
-            Parameter::Port => first(&mut port, || self::port(value)),
-            Parameter::Uploaded => first(&mut uploaded, || counter(value)),
-            Parameter::Downloaded => first(&mut downloaded, || counter(value)),
-            Parameter::Left => first(&mut left, || self::left(value)),
-            Parameter::Event => first(&mut event, || self::event(value)),
-            Parameter::NumWant => first(&mut numwant, || self::numwant(value)),
-            Parameter::Compact => first(&mut compact, || query::bytes(value)),
-            Parameter::NoPeerId => first(&mut no_peer_id, || query::bytes(value)),
-            Parameter::Key => first(&mut key, || query::bytes(value)),
-            Parameter::Ip => claimed.ip = claimed.ip.or_else(|| ip(value)),
+            Parameter::InfoHash => same(&mut self.info_hash, parameter, value)?,
+            Parameter::PeerId => same(&mut self.peer_id, parameter, value)?,
+            Parameter::Port => first(&mut self.port, || port(value)),
+            Parameter::Uploaded => first(&mut self.uploaded, || counter(value)),
+            Parameter::Downloaded => first(&mut self.downloaded, || counter(value)),
+            Parameter::Left => first(&mut self.left, || left(value)),
+            Parameter::Event => first(&mut self.event, || event(value)),
+            Parameter::NumWant => first(&mut self.numwant, || numwant(value)),
+            Parameter::Compact => first(&mut self.compact, || query::bytes(value)),
+            Parameter::NoPeerId => first(&mut self.no_peer_id, || query::bytes(value)),
+            Parameter::Key => first(&mut self.key, || query::bytes(value)),
+            Parameter::Ip => self.claimed.ip = self.claimed.ip.or_else(|| ip(value)),
             Parameter::Ipv4 => {
                 if let Some(IpAddr::V4(ip)) = ip(value) {
-                    claimed.ipv4.get_or_insert(ip);
+                    self.claimed.ipv4.get_or_insert(ip);
                 }
             }
             Parameter::Ipv6 => {
                 if let Some(IpAddr::V6(ip)) = ip(value) {
-                    claimed.ipv6.get_or_insert(ip);
+                    self.claimed.ipv6.get_or_insert(ip);
                 }
             }
         }
+        Ok(())
     }
 
-    let event = event.flatten();
-    let port = match port {
-        // A client that leaves is found without it.
-        Some(Err(_)) if event == Some(Event::Stopped) => None,
-        port => port.transpose()?.flatten(),
-    };
-    let format = match (compact.as_deref(), no_peer_id.as_deref()) {
-        (Some(b"0"), no_peer_id) => PeerFormat::Dictionaries { ids: no_peer_id != Some(b"1") },
-        _ => PeerFormat::Compact,
-    };
-    let request = AnnounceRequest {
-        info_hash: InfoHash(info_hash.ok_or(Refusal::Missing(Parameter::InfoHash))?),
-        peer_id: PeerId(peer_id.ok_or(Refusal::Missing(Parameter::PeerId))?),
-        port,
-        uploaded: uploaded.unwrap_or(0),
-        downloaded: downloaded.unwrap_or(0),
-        left: left.flatten(),
-        event,
-        numwant: numwant.unwrap_or_default(),
-        // One that is longer than any client's is not passed on.
-        key: key.filter(|key| (1..=MAX_KEY).contains(&key.len())).map(|key| key.into_iter().collect()),
-        ids: format == PeerFormat::Dictionaries { ids: true },
-        claimed,
-    };
-    Ok((request, format))
+    fn check(self) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
+        let event = self.event.flatten();
+        let port = match self.port {
+            // The tracker finds a client that leaves by its address and id.
+            Some(Err(_)) if event == Some(Event::Stopped) => None,
+            port => port.transpose()?.flatten(),
+        };
+        let format = match (self.compact.as_deref(), self.no_peer_id.as_deref()) {
+            (Some(b"0"), no_peer_id) => PeerFormat::Dictionaries { ids: no_peer_id != Some(b"1") },
+            _ => PeerFormat::Compact,
+        };
+        let request = AnnounceRequest {
+            info_hash: InfoHash(self.info_hash.ok_or(Refusal::Missing(Parameter::InfoHash))?),
+            peer_id: PeerId(self.peer_id.ok_or(Refusal::Missing(Parameter::PeerId))?),
+            port,
+            uploaded: self.uploaded.unwrap_or(0),
+            downloaded: self.downloaded.unwrap_or(0),
+            left: self.left.flatten(),
+            event,
+            numwant: self.numwant.unwrap_or_default(),
+            // A key that is longer than any client's is not passed on.
+            key: self.key.filter(|key| (1..=MAX_KEY).contains(&key.len())).map(|key| key.into_iter().collect()),
+            ids: format == PeerFormat::Dictionaries { ids: true },
+            claimed: self.claimed,
+        };
+        Ok((request, format))
+    }
 }
 
-/// An identifier. One that is given twice must be the same both times: otherwise it is unclear which one is meant.
+/// Reads an identifier. If it is given twice, both values must be the same: otherwise it is unclear which one is meant.
 fn same(slot: &mut Option<[u8; 20]>, parameter: Parameter, value: &[u8]) -> Result<(), Refusal> {
-    let found = query::twenty(parameter, value)?;
+    let found = query::identifier(parameter, value)?;
     if slot.is_some_and(|known| known != found) {
         return Err(Refusal::Repeated(parameter));
     }
@@ -117,7 +135,7 @@ fn first<T>(slot: &mut Option<T>, read: impl FnOnce() -> T) {
     }
 }
 
-/// Port 0 and no port at all are what clients say that cannot be reached (aria2, rTorrent, qBittorrent behind a proxy).
+/// Clients that cannot be reached send port 0 or none (aria2, rTorrent, qBittorrent behind a proxy).
 fn port(value: &[u8]) -> Result<Option<NonZeroU16>, Refusal> {
     let not_a_port = Refusal::NotANumber { parameter: Parameter::Port, min: 0, max: u64::from(u16::MAX) };
     if value.is_empty() {
@@ -129,7 +147,7 @@ fn port(value: &[u8]) -> Result<Option<NonZeroU16>, Refusal> {
     }
 }
 
-/// Upstream trackers are told of it, but no reply depends on it: what is no number is 0.
+/// The value is passed to upstream trackers, but no reply depends on it: anything that is not a number is 0.
 fn counter(value: &[u8]) -> u64 {
     match query::number(value) {
         Number::Value(n) => n,
@@ -138,7 +156,7 @@ fn counter(value: &[u8]) -> u64 {
     }
 }
 
-/// Clients that do not know what is left say so in many ways: with -1, the largest number of 63 or 64 bits, or nothing.
+/// Clients that do not know how much is left send -1, the largest number of 63 or 64 bits, or nothing.
 fn left(value: &[u8]) -> Option<u64> {
     match query::number(value) {
         Number::Value(n) => Some(n).filter(|&n| n < UNKNOWN_LEFT),
@@ -151,7 +169,7 @@ fn event(value: &[u8]) -> Option<Event> {
         let events = [Event::Started, Event::Completed, Event::Stopped, Event::Paused];
         events.into_iter().find(|event| event.name().as_bytes() == name)
     };
-    // Few clients write it otherwise.
+    // Few clients use another case or add spaces.
     let event = named(value);
     if event.is_some() || value.is_empty() {
         return event;
@@ -167,14 +185,14 @@ fn numwant(value: &[u8]) -> NumWant {
     }
 }
 
-/// An address, in the notations that clients use: bare, in brackets, with a port or a zone behind it. A host name or
-/// an `.i2p` name is no address, and no error.
+/// Reads an address in the notations that clients use: bare, in brackets, followed by a port or a zone. A host name or an
+/// `.i2p` name is neither an address nor an error.
 fn ip(value: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(&query::bytes(value)).ok().and_then(parse_ip)
 }
 
-/// Reads an address as trackers and clients write it. The zone of an IPv6 address means nothing to anyone else and
-/// is dropped; an IPv4-mapped address is IPv4.
+/// Reads an address as trackers and clients write it. The zone of an IPv6 address is dropped, because it means nothing to other
+/// hosts; an IPv4-mapped address becomes IPv4.
 pub fn parse_ip(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = match text.strip_prefix('[') {
@@ -188,8 +206,8 @@ pub fn parse_ip(text: &str) -> Option<IpAddr> {
     without_zone.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
-/// Appends a reply. By hand, because it is the hot path: an encoder of bendy's costs twenty times as much. The
-/// tests hold it to bendy's bytes.
+/// Appends a reply. It is written by hand because this is the fast path: bendy's encoder costs twenty times as much. The tests
+/// compare it with bendy's bytes.
 pub fn encode(reply: &AnnounceReply, format: PeerFormat, out: &mut Vec<u8>) {
     out.reserve(capacity(reply, format));
     out.push(b'd');
@@ -205,13 +223,13 @@ pub fn encode(reply: &AnnounceReply, format: PeerFormat, out: &mut Vec<u8>) {
     put_pair(out, b"10:incomplete", reply.incomplete);
     put_pair(out, b"8:interval", reply.interval);
     put_pair(out, b"12:min interval", reply.min_interval);
-    // Always there, if only empty: rTorrent fails when both lists are absent.
+    // Always present, even if empty: rTorrent fails when both lists are absent.
     out.extend_from_slice(b"5:peers");
     match format {
         PeerFormat::Compact => {
             put_length(out, reply.peers.v4.len() * compact::V4);
             compact::encode(&reply.peers.v4, out);
-            // Only when it holds something: old µTorrents fail on an odd one.
+            // Left out when empty: old µTorrents fail on it.
             if !reply.peers.v6.is_empty() {
                 out.extend_from_slice(b"6:peers6");
                 put_length(out, reply.peers.v6.len() * compact::V6);
@@ -232,8 +250,8 @@ pub fn encode(reply: &AnnounceReply, format: PeerFormat, out: &mut Vec<u8>) {
     out.push(b'e');
 }
 
-/// Writes a refusal. `interval` in seconds; `retry in` (BEP 31) is `never`, because a request that is wrong today
-/// is wrong tomorrow.
+/// Writes a refusal. `interval` is in seconds. `retry in` (BEP 31) is `never`, because a request that is wrong now will be
+/// wrong later.
 pub fn encode_refusal(refusal: &Refusal, interval: u32) -> Vec<u8> {
     Failure { reason: refusal.to_string(), interval }.to_bencode().unwrap_or_else(|_| b"d14:failure reason0:e".to_vec())
 }
@@ -255,7 +273,7 @@ impl ToBencode for Failure {
     }
 }
 
-/// Enough for the whole body in one allocation; the numbers are the longest that the fixed parts can get.
+/// Enough for the whole body in one allocation. The numbers are the greatest lengths of the fixed parts.
 fn capacity(reply: &AnnounceReply, format: PeerFormat) -> usize {
     let peers = match format {
         PeerFormat::Compact => reply.peers.v4.len() * compact::V4 + reply.peers.v6.len() * compact::V6,

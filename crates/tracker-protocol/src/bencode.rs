@@ -1,19 +1,19 @@
-//! Bencode (BEP 3): a tolerant reader for what other trackers send, and what writing our own replies takes. bendy, which
-//! writes everything else, reads canonical input only, and real trackers send unsorted and repeated keys. This reader copies
-//! nothing, allocates nothing, and goes no deeper than [`MAX_DEPTH`].
+//! Bencode (BEP 3): a tolerant reader for replies of other trackers, and helpers to write our own. bendy, which writes our
+//! refusals, reads canonical input only, but real trackers send unsorted and repeated keys. This reader copies nothing, allocates
+//! nothing, and goes no deeper than [`MAX_DEPTH`].
 
 use thiserror::Error;
 
 /// How deep lists and dictionaries may nest. A tracker's reply needs three levels.
 pub const MAX_DEPTH: usize = 16;
 
-/// Why input is no bencode that we read.
+/// Why input cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BencodeError {
     /// The input ends inside a value.
     #[error("it ends inside a value")]
     EndsEarly,
-    /// A byte that begins no value, or stands where it cannot.
+    /// A byte that cannot stand at this place.
     #[error("it is not bencode at byte {0}")]
     Unexpected(usize),
     /// Nested deeper than [`MAX_DEPTH`].
@@ -21,7 +21,7 @@ pub enum BencodeError {
     TooDeep,
 }
 
-/// One value, as far as it can be told without going into it.
+/// One value; of a list or a dictionary only that it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     /// An integer; one beyond 64 bits is the nearest that fits.
@@ -34,7 +34,7 @@ pub enum Value<'a> {
     Dict,
 }
 
-/// Reads values one after the other.
+/// Reads values in turn.
 #[derive(Debug)]
 pub struct Reader<'a> {
     input: &'a [u8],
@@ -43,12 +43,12 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// At the first byte.
+    /// A reader that stands at the first byte.
     pub fn new(input: &'a [u8]) -> Self {
         Self { input, at: 0, depth: 0 }
     }
 
-    /// The next value. After `List` or `Dict` the reader stands inside it.
+    /// Reads the next value. After `List` or `Dict` the reader stands inside it.
     pub fn value(&mut self) -> Result<Value<'a>, BencodeError> {
         match self.peek()? {
             b'i' => {
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Inside a list: whether it ends here, in which case the reader steps out of it.
+    /// Inside a list: whether it ends here. If so, the reader steps out of it.
     pub fn end(&mut self) -> Result<bool, BencodeError> {
         let ends = self.peek()? == b'e' && self.depth > 0;
         if ends {
@@ -78,17 +78,17 @@ impl<'a> Reader<'a> {
         Ok(ends)
     }
 
-    /// Inside a dictionary: the next key, or none at its end, in which case the reader steps out of it.
+    /// Inside a dictionary: reads the next key. At its end there is none, and the reader steps out of it.
     pub fn key(&mut self) -> Result<Option<&'a [u8]>, BencodeError> {
         if self.end()? { Ok(None) } else { self.bytes().map(Some) }
     }
 
-    /// Passes over what is left of a value that [`Reader::value`] gave.
+    /// Skips the rest of a value that [`Reader::value`] returned.
     pub fn skip(&mut self, value: Value<'a>) -> Result<(), BencodeError> {
         if !matches!(value, Value::List | Value::Dict) {
             return Ok(());
         }
-        // Keys are byte strings like any other: to skip a dictionary is to skip a list.
+        // Keys are byte strings, so that a dictionary can be skipped like a list.
         let outside = self.depth - 1;
         while self.depth > outside {
             if !self.end()? {
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// What follows the values read so far.
+    /// The input after the values read so far.
     pub fn rest(&self) -> &'a [u8] {
         self.input.get(self.at..).unwrap_or_default()
     }
@@ -107,7 +107,7 @@ impl<'a> Reader<'a> {
         self.input.get(self.at).copied().ok_or(BencodeError::EndsEarly)
     }
 
-    /// The digits of an integer and its `e`. Leading zeros and `-0` are let through: they do no harm.
+    /// Reads the digits of an integer and its `e`. Leading zeros and `-0` are accepted, because they do no harm.
     fn int(&mut self) -> Result<i64, BencodeError> {
         let negative = self.peek()? == b'-';
         if negative {
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// At least one digit, then `terminator`. A number beyond 64 bits is the largest that fits.
+    /// Reads at least one digit, then `terminator`. A number beyond 64 bits becomes the largest that fits.
     fn digits(&mut self, terminator: u8) -> Result<u64, BencodeError> {
         let start = self.at;
         let mut total = 0_u64;
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Appends a key as it stands in bencode, length included, and an integer.
+/// Appends a key, which is already bencoded, and an integer.
 pub(super) fn put_pair(out: &mut Vec<u8>, key: &[u8], value: u32) {
     out.extend_from_slice(key);
     out.push(b'i');
@@ -157,7 +157,7 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Appends the head of a byte string.
+/// Appends the length that begins a byte string.
 pub(super) fn put_length(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
     out.push(b':');

@@ -1,15 +1,15 @@
-//! What proxies write into a request about whose it is: `Forwarded` (RFC 7239), `X-Forwarded-For`, and headers that hold
-//! one address, such as `X-Real-IP`.
+//! The headers in which proxies name the client of a request: `Forwarded` (RFC 7239), `X-Forwarded-For`, and headers with one
+//! address, such as `X-Real-IP`.
 //!
-//! Lists grow to the right: each proxy adds whom it was spoken to by. What stands on the left is hearsay, at worst the
-//! client's own invention. So a list is read from the right, for as long as a proxy that is trusted has written it: the
-//! first address that is no trusted proxy's is the client's.
+//! Lists grow to the right: each proxy appends the address that it got the request from. The left part may be forged, because the
+//! client may send the header itself. So a list is read from the right, for as long as the addresses are those of trusted
+//! proxies: the first other address is the client's.
 
 use std::net::IpAddr;
 
 use super::announce::parse_ip;
 
-/// How a header is written.
+/// The syntax of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Syntax {
     /// `for=192.0.2.43;proto=http, for="[2001:db8:cafe::17]:4711"` (RFC 7239, section 4).
@@ -21,7 +21,7 @@ pub enum Syntax {
 }
 
 impl Syntax {
-    /// The syntax of the header of that name, in either case. One that is not known holds one address.
+    /// The syntax of the header of that name, in either case. A header that is not known holds one address.
     pub fn of(name: &str) -> Self {
         if name.eq_ignore_ascii_case("forwarded") {
             Self::Forwarded
@@ -33,29 +33,30 @@ impl Syntax {
     }
 }
 
-/// Whom a header names.
+/// The host that a header names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     /// The client at this address, canonical.
     Client(IpAddr),
-    /// All are trusted proxies, and this is the first of them: it has asked itself, or does not say who asked it.
+    /// All addresses are those of trusted proxies, and this is the first of them: it sent the request itself, or does not name the
+    /// client.
     Proxy(IpAddr),
-    /// Nobody: it is not there, is empty, or says that it does not say.
-    Nobody,
-    /// It cannot be read, or says several things.
+    /// No host: the header is missing, is empty, or hides the client.
+    NotSaid,
+    /// The header cannot be read, or contradicts itself.
     Unclear,
 }
 
-/// What one element of a header says.
+/// One element of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
     Ip(IpAddr),
-    /// Nothing: `unknown`, a name of the proxy's own (RFC 7239, section 6.3), or what programs write for nothing.
+    /// `unknown`, an obfuscated name (RFC 7239, section 6.3), or what programs write when they have no address.
     Hidden,
     Junk,
 }
 
-/// Whom the lines of one header, in their order, name.
+/// The host that the lines of one header name, in their order.
 pub fn client<'a>(
     lines: impl IntoIterator<Item = &'a [u8]>,
     syntax: Syntax,
@@ -75,10 +76,10 @@ pub fn client<'a>(
             None => {}
         }
     }
-    named.unwrap_or(Named::Nobody)
+    named.unwrap_or(Named::NotSaid)
 }
 
-/// Whom one line of a list names. None when it is empty.
+/// The host that one line of a list names. None when the line is empty.
 fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr) -> bool) -> Option<Named> {
     let mut leftmost = None;
     let mut rest = Some(line);
@@ -90,8 +91,8 @@ fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr
         }
         match node(element) {
             Node::Ip(ip) if is_trusted(ip) => leftmost = Some(Named::Proxy(ip)),
-            // It was a trusted proxy that does not say whom it was asked by.
-            Node::Hidden => return Some(Named::Nobody),
+            // A trusted proxy wrote it, and does not name the client.
+            Node::Hidden => return Some(Named::NotSaid),
             Node::Ip(ip) => return Some(Named::Client(ip)),
             Node::Junk => return Some(Named::Unclear),
         }
@@ -99,8 +100,8 @@ fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr
     leftmost
 }
 
-/// Whom a header names that is no list. If it is there several times, or was made a list of on the way, one of them is the
-/// proxy's and the others are anybody's: they must be the same.
+/// The host that a header with one address names. If there are several, as separate lines or joined to a list on the way, only one
+/// is the proxy's, and the others may be forged: all must be the same.
 fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpAddr) -> bool) -> Named {
     let mut found = None;
     for line in lines {
@@ -116,14 +117,15 @@ fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpA
     match found {
         Some(Node::Ip(ip)) if is_trusted(ip) => Named::Proxy(ip),
         Some(Node::Ip(ip)) => Named::Client(ip),
-        Some(Node::Hidden) | None => Named::Nobody,
+        Some(Node::Hidden) | None => Named::NotSaid,
         Some(Node::Junk) => Named::Unclear,
     }
 }
 
-/// The part behind the last separator that is not in a quoted string, and what is before that separator.
+/// The part after the last separator outside of quoted strings, and the part before that separator.
 ///
-/// From the right, because a client may send a quote that it never closes: what the proxy wrote behind it stays whole.
+/// The text is read from the right, because a client may send a quote that it never closes: the part that the proxy wrote after it
+/// stays whole.
 fn split_last(text: &[u8], separator: u8) -> (Option<&[u8]>, &[u8]) {
     let mut in_quotes = false;
     for (at, &byte) in text.iter().enumerate().rev() {
@@ -142,7 +144,7 @@ fn ends_in_escape(text: &[u8]) -> bool {
     text.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
-/// The `for` of an element of `Forwarded`. When it is there twice, nobody knows which of them is meant.
+/// The `for` of an element of `Forwarded`. If there are two, it is unclear which one is meant.
 fn forwarded_for(element: &[u8]) -> Node {
     let mut found = None;
     let mut rest = Some(element);
@@ -162,11 +164,11 @@ fn value_of_for(pair: &[u8]) -> Option<&[u8]> {
     name.eq_ignore_ascii_case(b"for=").then_some(value)
 }
 
-/// What programs write that have nothing to say.
+/// What programs write when they have no address.
 const NOTHING: [&[u8]; 6] = [b"", b"-", b"unknown", b"null", b"(null)", b"none"];
 
-/// An address, canonical, with or without quotes, brackets and a port. No escape means anything in an address, so that one
-/// with a backslash is none.
+/// Reads an address, with or without quotes, brackets and a port. An address has no use for escapes, so text with a backslash is
+/// not one.
 fn node(text: &[u8]) -> Node {
     let text = text.trim_ascii();
     let text = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text).trim_ascii();

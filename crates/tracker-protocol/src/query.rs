@@ -1,13 +1,13 @@
-//! The query string of an announce or a scrape, as trackers read it: pairs in their order, repeats kept, values as
-//! bytes. It is no HTML form: identifiers are 20 arbitrary bytes that clients escape in many ways.
+//! The query string of an announce or a scrape, as trackers read it: pairs in their order, with repeats, and values as bytes. It
+//! differs from an HTML form: identifiers are 20 arbitrary bytes, which clients escape in many ways.
 
 use smallvec::SmallVec;
 
 use crate::{Parameter, Refusal};
 
-/// The pairs that this tracker reads, values still escaped. `&` and `;` part them; so does a second `?`, for
-/// announce URLs that had a query of their own before the client appended its own. A key without `=` has an
-/// empty value. Keys that the tracker does not read are passed over, whatever they hold.
+/// The pairs that this tracker reads, with values still escaped. `&` and `;` separate them; so does a second `?`, because some
+/// announce URLs have a query already when the client appends its own. A key without `=` has an empty value. Other keys are
+/// skipped, whatever their values are.
 pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
     let mut rest = Some(query);
     std::iter::from_fn(move || {
@@ -22,7 +22,7 @@ pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
     })
 }
 
-/// What stands before the first separator and, if there is one, behind it.
+/// The parts before and after the first separator, the second only if there is a separator.
 fn split(bytes: &[u8], find: impl Fn(&[u8]) -> Option<usize>) -> (&[u8], Option<&[u8]>) {
     let (before, rest) = bytes.split_at(find(bytes).unwrap_or(bytes.len()));
     (before, rest.get(1..))
@@ -36,8 +36,8 @@ fn parameter(name: &[u8]) -> Option<Parameter> {
     Parameter::from_name(name)
 }
 
-/// A value of exactly 20 bytes.
-pub fn twenty(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusal> {
+/// Reads a value of exactly 20 bytes.
+pub fn identifier(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusal> {
     let mut bytes = [0; 20];
     let mut found = 0;
     for byte in unescape(value) {
@@ -50,8 +50,8 @@ pub fn twenty(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusal> {
     if found == 20 { Ok(bytes) } else { Err(Refusal::WrongLength { parameter, found }) }
 }
 
-/// A value of any bytes. Inline up to 32; no value is longer than the request line that carried it. A `%` that begins no
-/// escape stands for itself: no reply depends on such a value.
+/// Reads a value of any bytes. Up to 32 bytes need no allocation, and the request line bounds all others. A `%` that begins no
+/// escape stands for itself, because no reply depends on such a value.
 pub fn bytes(value: &[u8]) -> SmallVec<[u8; 32]> {
     if memchr::memchr2(b'%', b'+', value).is_none() {
         return SmallVec::from_slice(value);
@@ -62,9 +62,9 @@ pub fn bytes(value: &[u8]) -> SmallVec<[u8; 32]> {
 /// A decimal number, and whether it fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Number {
-    /// There are no digits, or something else than digits.
+    /// The value is empty or has bytes other than digits.
     NotDecimal,
-    /// Digits only, but more than 64 bits hold.
+    /// The value has digits only, but does not fit into 64 bits.
     TooLarge,
     /// The number.
     Value(u64),
@@ -107,7 +107,7 @@ pub(super) enum Plus {
     Itself,
 }
 
-/// Decodes percent escapes, in either case. What is no escape stands for itself.
+/// Decodes percent escapes, in either case. All other bytes stand for themselves.
 pub(super) fn unescape_leniently(value: &[u8], plus: Plus) -> impl Iterator<Item = u8> {
     let mut rest = value;
     std::iter::from_fn(move || {
@@ -133,10 +133,10 @@ fn hex(high: u8, low: u8) -> Option<u8> {
     (high | low < NO_DIGIT).then_some(high << 4 | low)
 }
 
-/// More than any digit, so that one look tells whether two bytes are both digits.
+/// Greater than any digit, so that one comparison shows whether two bytes are both digits.
 const NO_DIGIT: u8 = 0x80;
 
-/// What each byte is as a hexadecimal digit. A table, because most of an announce is escapes.
+/// The value of each byte as a hexadecimal digit. It is a table because most of an announce is escapes.
 #[allow(clippy::indexing_slicing, reason = "it is made when this is compiled")]
 const HEX_DIGITS: [u8; 256] = {
     let mut digits = [NO_DIGIT; 256];
@@ -221,7 +221,7 @@ mod tests {
                     _ => value.extend(format!("%{byte:02x}").bytes()),
                 }
             }
-            prop_assert_eq!(twenty(Parameter::InfoHash, &value), Ok(id));
+            prop_assert_eq!(identifier(Parameter::InfoHash, &value), Ok(id));
             let read = bytes(&value);
             prop_assert_eq!(read.as_slice(), id.as_slice());
         }
@@ -229,7 +229,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(query in any::<Vec<u8>>()) {
             for (parameter, value) in pairs(&query) {
-                let _ = twenty(parameter, value);
+                let _ = identifier(parameter, value);
                 let _ = (number(value), bytes(value));
             }
         }

@@ -1,7 +1,7 @@
 //! Which resource a path names: one decision for HTTP targets and for the URL data that BEP 41 carries over UDP.
 //!
-//! Users type announce URLs by hand and clients join them to queries in their own ways. Runs of slashes, a last slash, the
-//! case of letters and percent escapes therefore make no difference.
+//! Users type announce URLs by hand, and clients append queries to them in their own ways. Therefore repeated slashes, a
+//! trailing slash, the case of letters and percent escapes make no difference.
 
 use smallvec::SmallVec;
 
@@ -24,8 +24,8 @@ pub enum Route {
 /// The longest path, once decoded and cleaned, that names one of ours.
 const LONGEST: usize = "announce.php".len();
 
-/// Path and query of a target or of URL data: what stands before the first `?` and behind it. Of a whole URL, as proxies are
-/// asked for (RFC 9112, section 3.2.2), scheme and host are passed over.
+/// Path and query of a target or of URL data: the parts before and after the first `?`. Scheme and host of a whole URL, which
+/// clients send to proxies (RFC 9112, section 3.2.2), are skipped.
 ///
 /// A fragment of the announce URL, which a client should have kept to itself (RFC 3986, section 3.5), belongs to neither: a
 /// client appends its query to the URL or puts it before the fragment.
@@ -44,7 +44,7 @@ fn without_fragment(query: &[u8]) -> &[u8] {
     }
 }
 
-/// What follows the host of a URL; all of what is none.
+/// The part of a URL after its host. Anything else is returned whole.
 fn behind_host(target: &[u8]) -> &[u8] {
     let is_scheme = |scheme: &[u8]| !scheme.is_empty() && scheme.iter().all(u8::is_ascii_alphanumeric);
     let url =
@@ -53,12 +53,12 @@ fn behind_host(target: &[u8]) -> &[u8] {
     behind_scheme.get(memchr::memchr2(b'/', b'?', behind_scheme).unwrap_or(behind_scheme.len())..).unwrap_or_default()
 }
 
-/// Whether a query asks for a torrent.
+/// Whether a query has an `info_hash`.
 pub fn names_torrent(query: &[u8]) -> bool {
     query::pairs(query).any(|(parameter, _)| parameter == Parameter::InfoHash)
 }
 
-/// What this path names: what stands before the first `?` of a target.
+/// The resource that a path names.
 pub fn route(path: &[u8]) -> Route {
     match path {
         b"/announce" | b"/announce.php" => Route::Announce,
@@ -68,7 +68,7 @@ pub fn route(path: &[u8]) -> Route {
     }
 }
 
-/// A path that no client of today sends but some user has typed.
+/// A path that no current client sends, but that a user may have typed.
 fn unusual(path: &[u8]) -> Route {
     let mut found: Option<SmallVec<[u8; LONGEST]>> = None;
     for segment in path.split(|&byte| byte == b'/') {

@@ -4,11 +4,11 @@ use super::bencode::{put_bytes, put_pair};
 use super::query;
 use crate::{InfoHash, Parameter, Refusal, ScrapeReply, ScrapeRequest, SwarmCounts};
 
-/// Torrents that one scrape may ask about. Transmission asks about 60 at a time.
+/// The most torrents in one scrape. Transmission asks for 60 at a time.
 pub const MAX_INFO_HASHES: usize = 200;
 
-/// Reads the query of a scrape. Whatever else the query holds is passed over: clients build it from the announce
-/// URL, which may have a query of its own.
+/// Reads the query of a scrape. Other parameters are skipped: clients build the query from the announce URL, which may have a
+/// query of its own.
 pub fn parse(raw: &[u8]) -> Result<ScrapeRequest, Refusal> {
     let mut info_hashes = Vec::new();
     for (parameter, value) in query::pairs(raw) {
@@ -18,15 +18,15 @@ pub fn parse(raw: &[u8]) -> Result<ScrapeRequest, Refusal> {
         if info_hashes.len() == MAX_INFO_HASHES {
             return Err(Refusal::TooManyInfoHashes { max: MAX_INFO_HASHES });
         }
-        info_hashes.push(InfoHash(query::twenty(parameter, value)?));
+        info_hashes.push(InfoHash(query::identifier(parameter, value)?));
     }
     if info_hashes.is_empty() { Err(Refusal::FullScrape) } else { Ok(ScrapeRequest { info_hashes }) }
 }
 
-/// Bytes of one torrent in a reply at most: its hash, four keys, four numbers.
+/// The most bytes that one torrent takes in a reply: its hash, four keys, four numbers.
 const FILE: usize = 128;
 
-/// Appends a reply. By hand, because trackers are scraped as often as they are announced to; the tests hold it to bendy's
+/// Appends a reply. It is written by hand because trackers get as many scrapes as announces; the tests compare it with bendy's
 /// bytes.
 pub fn encode(reply: &ScrapeReply, out: &mut Vec<u8>) {
     out.reserve(64 + FILE * reply.files.len());

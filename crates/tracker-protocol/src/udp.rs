@@ -1,6 +1,5 @@
-//! The UDP tracker protocol, both ways: what a client sends and what a tracker answers (BEP 15, with the URL data of
-//! BEP 41). All numbers are in network order. A packet may be longer than what is read of it: so BEP 15 leaves room for
-//! extensions.
+//! The UDP tracker protocol, both ways: requests of clients and responses of trackers (BEP 15, with the URL data of BEP 41). All
+//! numbers are in network order. A packet may be longer than the part that is read: BEP 15 leaves room for extensions that way.
 
 mod key;
 mod options;
@@ -12,14 +11,14 @@ use thiserror::Error;
 
 use super::announce::UNKNOWN_LEFT;
 use super::compact::{self, CompactIp};
-use super::upstream::{MAX_COUNTER, told_left};
+use super::upstream::{MAX_COUNTER, upstream_left};
 use super::upstream::{MAX_PEERS, UpstreamReply};
 use super::via::Via;
 use crate::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, Peer, PeerId, SwarmCounts};
 pub use key::key;
 pub use options::OptionData;
 
-/// Begins a connect request, where others have a connection id (BEP 15, "Connect").
+/// Begins a connect request, in the place of a connection id (BEP 15, "Connect").
 const PROTOCOL_ID: u64 = 0x0417_2710_1980;
 
 const CONNECT: u32 = 0;
@@ -32,19 +31,19 @@ const ANNOUNCE_LENGTH: usize = 98;
 /// Bytes of an announce response before its peers (BEP 15, "IPv4 announce response").
 const ANNOUNCED_LENGTH: usize = 20;
 
-/// The largest response, in bytes: what is left of the 1280 that every IPv6 network carries in one piece, behind the
-/// headers of IPv6 and UDP. Over IPv4 it is room for 202 peers, over IPv6 for 67.
+/// The largest response, in bytes. Every IPv6 network carries 1280 bytes in one piece, headers of IPv6 and UDP included. There is
+/// room for 202 peers over IPv4 and for 67 over IPv6.
 pub const MAX_RESPONSE: usize = 1232;
 
-/// Torrents that one scrape may ask about (BEP 15, "Scrape"). Of more, the first are told.
+/// The most torrents in one scrape (BEP 15, "Scrape"). If there are more, the first ones are answered.
 pub const MAX_SCRAPED: usize = 74;
 
-/// What a tracker gives to those who really are at the address that they send from (BEP 15, "UDP connections /
-/// spoofing"). Any value is legal.
+/// The number that proves that a client receives at the address that it sends from (BEP 15, "UDP connections / spoofing"). Any
+/// value is legal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// What a client puts into a request, and the tracker into the response to it (BEP 15, "Connect").
+/// The number by which a client recognises the response to its request (BEP 15, "Connect").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TransactionId(pub u32);
 
@@ -57,62 +56,61 @@ pub struct TransactionId(pub u32);
 pub enum Request {
     /// Asks for a connection id (BEP 15, "Connect").
     Connect {
-        /// To be repeated in the response.
+        /// The response repeats it.
         transaction: TransactionId,
     },
     /// Announces a client (BEP 15, "Announce").
     Announce {
-        /// What the tracker gave; whether it did is for the tracker to judge.
+        /// The tracker must verify that it issued this id.
         connection: ConnectionId,
-        /// To be repeated in the response.
+        /// The response repeats it.
         transaction: TransactionId,
-        /// What is announced. Its key is the packet's in 8 hexadecimal digits, as clients write it over HTTP.
+        /// The announce. Its key is the packet's, in 8 hexadecimal digits, as clients write it over HTTP.
         announce: AnnounceRequest,
-        /// Path and query of the announce URL; empty when the client did not tell (BEP 41).
+        /// Path and query of the announce URL; empty when the client did not send them (BEP 41).
         url_data: OptionData,
-        /// The other retrackers that passed the announce on; none when it comes from a client.
+        /// The retrackers that have forwarded the announce; none when it comes from a client.
         via: Via,
     },
     /// Asks for the counts of swarms (BEP 15, "Scrape").
     Scrape {
-        /// What the tracker gave; whether it did is for the tracker to judge.
+        /// The tracker must verify that it issued this id.
         connection: ConnectionId,
-        /// To be repeated in the response.
+        /// The response repeats it.
         transaction: TransactionId,
-        /// The torrents, in the order in which they are to be told; at most [`MAX_SCRAPED`], and none at all if the packet
-        /// ends too soon.
+        /// The torrents, in the order of the response; at most [`MAX_SCRAPED`], and none if the packet ends too soon.
         info_hashes: Vec<InfoHash>,
     },
 }
 
-/// What goes into an announce request (BEP 15, "IPv4 announce request").
+/// The contents of an announce request (BEP 15, "IPv4 announce request").
 #[derive(Clone, Copy, Debug)]
 pub struct Announce<'a> {
-    /// The client's announce. Its key, its `numwant` and the addresses that it claims are not looked at.
+    /// The client's announce. Its key, its `numwant` and the addresses that it claims are not used.
     pub request: &'a AnnounceRequest,
     /// How many peers are asked for.
     pub numwant: u32,
-    /// The address that the tracker is to record; none for the one that the packet comes from. Only over IPv4: to a
-    /// tracker's IPv6 address it cannot be said (BEP 15, "IPv6").
+    /// The address that the tracker should record; none for the one that the packet comes from. It cannot be sent to a tracker's
+    /// IPv6 address (BEP 15, "IPv6").
     pub ip: Option<Ipv4Addr>,
-    /// By what the client is known when its address has changed, see [`key()`]; 0 for nothing.
+    /// The number by which the tracker knows the client after its address has changed, see [`key()`]; 0 for none.
     pub key: u32,
     /// Path and query of the announce URL; empty to send none (BEP 41).
     pub url_data: &'a [u8],
-    /// By whom the announce has been passed on, as in HTTP's `Via`; empty to send none.
+    /// The retrackers that have forwarded the announce, as in HTTP's `Via`; empty to send none.
     pub via: &'a [u8],
 }
 
-/// Why a response does not give what was asked for.
+/// Why a response is of no use.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ResponseError {
     /// The tracker refused (BEP 15, "Errors").
     #[error("it refuses: {}", .reason.escape_ascii())]
     Refused {
-        /// Its words, as they came, but without the zeros that some trackers end them with.
+        /// Its reason as it came, without the zeros that some trackers append.
         reason: Vec<u8>,
     },
-    /// Something is missing at the end.
+    /// It ends too soon.
     #[error("it is too short")]
     Short,
     /// It answers another kind of request.
@@ -131,13 +129,13 @@ pub fn encode_connect(transaction: TransactionId) -> Vec<u8> {
 /// Writes an announce request.
 pub fn encode_announce(connection: ConnectionId, transaction: TransactionId, announce: &Announce<'_>) -> Vec<u8> {
     let Announce { request, numwant, ip, key, url_data, via } = *announce;
-    let mut out = Vec::with_capacity(ANNOUNCE_LENGTH + options::room(url_data) + options::room(via));
+    let mut out = Vec::with_capacity(ANNOUNCE_LENGTH + options::encoded_len(url_data) + options::encoded_len(via));
     out.extend_from_slice(&connection.0.to_be_bytes());
     put_head(&mut out, ANNOUNCE, transaction);
     out.extend_from_slice(&request.info_hash.0);
     out.extend_from_slice(&request.peer_id.0);
     out.extend_from_slice(&request.downloaded.min(MAX_COUNTER).to_be_bytes());
-    out.extend_from_slice(&told_left(request).to_be_bytes());
+    out.extend_from_slice(&upstream_left(request).to_be_bytes());
     out.extend_from_slice(&request.uploaded.min(MAX_COUNTER).to_be_bytes());
     put_u32(&mut out, event_number(request.event));
     out.extend_from_slice(&ip.unwrap_or(Ipv4Addr::UNSPECIFIED).octets());
@@ -149,9 +147,9 @@ pub fn encode_announce(connection: ConnectionId, transaction: TransactionId, ann
     out
 }
 
-/// The transaction id of a response of whatever kind; none when the packet is too short to have one.
+/// The transaction id of any response; none when the packet is too short to have one.
 pub fn transaction(response: &[u8]) -> Option<TransactionId> {
-    let mut fields = Fields(response);
+    let mut fields = PacketFields(response);
     let _action = fields.u32()?;
     fields.u32().map(TransactionId)
 }
@@ -174,7 +172,7 @@ pub fn parse_announced(response: &[u8], from: IpAddr) -> Result<UpstreamReply, R
         incomplete: not_negative(leechers).unwrap_or(0),
         ..UpstreamReply::default()
     };
-    let Fields(list) = body;
+    let PacketFields(list) = body;
     let mut push = |(ip, port)| reply.peers.push(ip, port, None);
     match from.to_canonical() {
         IpAddr::V4(_) => compact::decode_v4(list).take(MAX_PEERS).for_each(&mut push),
@@ -184,9 +182,9 @@ pub fn parse_announced(response: &[u8], from: IpAddr) -> Result<UpstreamReply, R
 }
 
 impl Request {
-    /// Reads a packet that came to a tracker; none when it is no such request.
+    /// Reads a packet that a tracker has received; none when it is not a request.
     pub fn parse(packet: &[u8]) -> Option<Self> {
-        let mut fields = Fields(packet);
+        let mut fields = PacketFields(packet);
         let id = fields.u64()?;
         let action = fields.u32()?;
         let transaction = TransactionId(fields.u32()?);
@@ -194,13 +192,13 @@ impl Request {
             CONNECT if id == PROTOCOL_ID => Some(Self::Connect { transaction }),
             ANNOUNCE => {
                 let announce = announce(&mut fields)?;
-                let Fields(options) = fields;
+                let PacketFields(options) = fields;
                 let (url_data, via) = options::read(options);
                 let via = Via::parse([via.as_slice()]);
                 Some(Self::Announce { connection: ConnectionId(id), transaction, announce, url_data, via })
             }
             SCRAPE => {
-                let Fields(hashes) = fields;
+                let PacketFields(hashes) = fields;
                 let hashes = hashes.as_chunks().0.iter().take(MAX_SCRAPED);
                 let info_hashes = hashes.map(|hash| InfoHash(*hash)).collect();
                 Some(Self::Scrape { connection: ConnectionId(id), transaction, info_hashes })
@@ -218,14 +216,14 @@ pub fn encode_connected(transaction: TransactionId, connection: ConnectionId) ->
     out
 }
 
-/// Peers that a response to a client at this address has room for.
+/// The most peers in a response to a client at this address.
 pub fn max_peers(to: IpAddr) -> usize {
     let length = if to.to_canonical().is_ipv4() { compact::V4 } else { compact::V6 };
     (MAX_RESPONSE - ANNOUNCED_LENGTH) / length
 }
 
-/// Writes the response to an announce request. `to` is the client's address: it is told the peers of that family, as
-/// the packet has no place for others (BEP 15, "IPv6"), the first of them up to [`MAX_RESPONSE`].
+/// Writes the response to an announce request. `to` is the client's address: the response has the peers of its family, because
+/// the packet has no place for others (BEP 15, "IPv6"), up to [`MAX_RESPONSE`] bytes.
 pub fn encode_announced(transaction: TransactionId, reply: &AnnounceReply, to: IpAddr) -> Vec<u8> {
     let peers = &reply.peers;
     match to.to_canonical() {
@@ -256,7 +254,7 @@ pub fn encode_scraped(transaction: TransactionId, counts: impl IntoIterator<Item
     out
 }
 
-/// Writes the response that refuses a request of whatever kind. `reason` is for the client's user.
+/// Writes the response that refuses any request. `reason` is for the client's user.
 pub fn encode_refused(transaction: TransactionId, reason: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(8 + reason.len());
     put_head(&mut out, ERROR, transaction);
@@ -273,14 +271,14 @@ fn put_u32(out: &mut Vec<u8>, n: u32) {
     out.extend_from_slice(&n.to_be_bytes());
 }
 
-/// What is behind the head of a response, if it is of the kind that was asked for.
-fn body(response: &[u8], asked: u32) -> Result<Fields<'_>, ResponseError> {
-    let mut fields = Fields(response);
+/// The fields after the head of a response, if it has the action that was asked for.
+fn body(response: &[u8], asked: u32) -> Result<PacketFields<'_>, ResponseError> {
+    let mut fields = PacketFields(response);
     let action = fields.u32().ok_or(ResponseError::Short)?;
     let _transaction = fields.u32().ok_or(ResponseError::Short)?;
     match action {
         ERROR => {
-            let Fields(mut reason) = fields;
+            let PacketFields(mut reason) = fields;
             while let [words @ .., 0] = reason {
                 reason = words;
             }
@@ -291,8 +289,8 @@ fn body(response: &[u8], asked: u32) -> Result<Fields<'_>, ResponseError> {
     }
 }
 
-/// The fields of an announce request behind its head, in their order.
-fn announce(fields: &mut Fields<'_>) -> Option<AnnounceRequest> {
+/// Reads the fields of an announce request after its head, in their order.
+fn announce(fields: &mut PacketFields<'_>) -> Option<AnnounceRequest> {
     let info_hash = InfoHash(fields.take()?);
     let peer_id = PeerId(fields.take()?);
     let downloaded = fields.u64()?;
@@ -309,7 +307,7 @@ fn announce(fields: &mut Fields<'_>) -> Option<AnnounceRequest> {
         port: NonZeroU16::new(port),
         uploaded,
         downloaded,
-        // -1 is another way to say that one does not know.
+        // Clients also send -1 when they do not know.
         left: (left < UNKNOWN_LEFT).then_some(left),
         event,
         numwant: not_negative(numwant).map_or(NumWant::Default, NumWant::AtMost),
@@ -319,7 +317,7 @@ fn announce(fields: &mut Fields<'_>) -> Option<AnnounceRequest> {
     })
 }
 
-/// BEP 15 has no number for `paused`: it is an announce like those that time brings.
+/// BEP 15 has no number for `paused`: it is sent as an announce without an event.
 fn event_number(event: Option<Event>) -> u32 {
     match event {
         None | Some(Event::Paused) => 0,
@@ -338,15 +336,15 @@ fn event(number: u32) -> Option<Event> {
     }
 }
 
-/// The protocol's numbers are signed, though few make sense below zero.
+/// The protocol's numbers are signed, but a negative one makes no sense here.
 fn not_negative(n: u32) -> Option<u32> {
     i32::try_from(n).is_ok().then_some(n)
 }
 
-/// The rest of a packet. What is taken from its front comes off.
-struct Fields<'a>(&'a [u8]);
+/// The rest of a packet, from the front of which fields are taken.
+struct PacketFields<'a>(&'a [u8]);
 
-impl Fields<'_> {
+impl PacketFields<'_> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, behind) = self.0.split_first_chunk()?;
         self.0 = behind;

@@ -1,6 +1,6 @@
-//! The HTTP announce as we speak it to upstream trackers: the query out, their replies in. What they really answer
-//! is wilder than the BEPs: `peers` as a string or as dictionaries whatever was asked for, keys unsorted, types
-//! wrong, line ends behind the last byte. What can be understood is; what cannot costs only itself.
+//! The HTTP announce as a client of other trackers: the query is written, their replies are read. Real replies differ from the
+//! BEPs: `peers` is a string or dictionaries whatever was asked for, keys are unsorted, types are wrong, line ends follow the last
+//! byte. Every part that can be understood is used; the others are skipped.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -13,26 +13,26 @@ use super::bencode::{BencodeError, Reader, Value};
 use super::compact;
 use crate::{AnnounceRequest, PeerId, PeerLists};
 
-/// Peers that are taken from one reply. No tracker is asked for as many; what is beyond is somebody's flood.
+/// The most peers that are taken from one reply. No tracker is asked for as many.
 pub const MAX_PEERS: usize = 2_000;
 
 /// The longest tracker id that is kept, in bytes: each session has one.
 const MAX_TRACKER_ID: usize = 64;
 
-/// What an upstream is told of a client that does not know what is left to download: one block, as libtorrent says it.
+/// `left` for upstreams when the client does not know how much is left: one block, as libtorrent sends it.
 pub const STAND_IN_LEFT: u64 = 16 * 1024;
 
-/// The largest counter that an upstream is told, in bytes: trackers that hold one in a signed number refuse larger ones.
+/// The largest counter that is sent to upstreams, in bytes: trackers that hold it in a signed number refuse larger ones.
 pub const MAX_COUNTER: u64 = i64::MAX as u64;
 
-/// The largest count of seeds or others that is believed. UDP replies and many clients hold it in a signed number.
+/// The largest number of seeds or of other peers that is accepted. UDP replies and many clients hold it in a signed number.
 const MAX_COUNT: u32 = i32::MAX as u32;
 
 /// All but the unreserved characters of RFC 3986 section 2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Appends the query of an announce, from its first key, without `?`. `ip` is the address that the upstream is to record,
-/// `tracker_id` what it gave with its last reply.
+/// Appends the query of an announce, from its first key, without `?`. `ip` is the address that the upstream should record,
+/// `tracker_id` the one from its last reply.
 pub fn put_query(
     query: &mut String,
     request: &AnnounceRequest,
@@ -45,7 +45,7 @@ pub fn put_query(
     put_number(query, "&port", u64::from(request.port.map_or(0, NonZeroU16::get)));
     put_number(query, "&uploaded", request.uploaded.min(MAX_COUNTER));
     put_number(query, "&downloaded", request.downloaded.min(MAX_COUNTER));
-    put_number(query, "&left", told_left(request));
+    put_number(query, "&left", upstream_left(request));
     query.push_str("&compact=1");
     put_number(query, "&numwant", u64::from(numwant));
     if let Some(event) = request.event {
@@ -65,9 +65,9 @@ pub fn put_query(
     }
 }
 
-/// What an upstream is told of the bytes that a client has still to download. Many trackers refuse numbers past
-/// [`MAX_COUNTER`], which clients send that do not know: those want all of it, whatever that is.
-pub fn told_left(request: &AnnounceRequest) -> u64 {
+/// `left` as upstreams get it. Many trackers refuse numbers past [`MAX_COUNTER`], which clients send when they do not know how much
+/// is left.
+pub fn upstream_left(request: &AnnounceRequest) -> u64 {
     request.left.filter(|&left| left < MAX_COUNTER).unwrap_or(STAND_IN_LEFT)
 }
 
@@ -83,28 +83,28 @@ fn put_number(query: &mut String, key: &str, value: u64) {
     query.push_str(itoa::Buffer::new().format(value));
 }
 
-/// What an upstream tracker told. The intervals, the tracker id and the warning are for whoever keeps sessions with it.
+/// The reply of an upstream tracker. Intervals, tracker id and warning belong to the session with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamReply {
-    /// Seconds until it wants to hear of this client again; none when it gave no sensible number.
+    /// Seconds until the next announce of this client; none when the tracker gave no sensible number.
     pub interval: Option<u32>,
-    /// Seconds before which it does not want to.
+    /// Seconds before which it must not come.
     pub min_interval: Option<u32>,
-    /// Seeds that it knows.
+    /// Seeds in the swarm.
     pub complete: u32,
-    /// Other peers that it knows.
+    /// Other peers in the swarm.
     pub incomplete: u32,
-    /// To be sent with the next announce; none when it is too long for that.
+    /// The next announce repeats it; none when it is too long to keep.
     pub tracker_id: Option<Vec<u8>>,
-    /// The address that it sees the announce come from (BEP 24).
+    /// The address from which the tracker got the announce (BEP 24).
     pub external_ip: Option<IpAddr>,
     /// Its `warning message`, as it came.
     pub warning: Option<Vec<u8>>,
-    /// The peers; where they point is not yet examined.
+    /// The peers. Their addresses are not checked yet.
     pub peers: PeerLists,
 }
 
-/// Why a body is not a list of peers.
+/// Why a body has no list of peers.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UpstreamReplyError {
     /// The tracker refused the announce, whatever else it sent with the refusal.
@@ -112,10 +112,10 @@ pub enum UpstreamReplyError {
     Refused {
         /// Its `failure reason`, as it came.
         reason: Vec<u8>,
-        /// When it may be asked again (BEP 31).
+        /// When the tracker may be asked again (BEP 31).
         retry: Retry,
     },
-    /// The body is no bencode.
+    /// The body is not bencode.
     #[error("its answer is junk: {0}")]
     NotBencode(#[from] BencodeError),
     /// The body is bencode, but no dictionary.
@@ -126,7 +126,7 @@ pub enum UpstreamReplyError {
 /// When a tracker that refused may be asked again (BEP 31).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Retry {
-    /// It did not say, or not in a way to be understood.
+    /// It did not say, or what it said cannot be read.
     #[default]
     Unsaid,
     /// After so many minutes: `retry in`.
@@ -137,8 +137,8 @@ pub enum Retry {
     Never,
 }
 
-/// Reads the body of a reply: the first dictionary in it. Some trackers send a byte order mark or blank lines before it, or
-/// comments, line ends and whole further dictionaries behind it.
+/// Reads the body of a reply: the first dictionary in it. Some trackers send a byte order mark or blank lines before it, and
+/// comments, line ends or further dictionaries after it.
 pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
     let mut reader = Reader::new(without_preface(body));
     if reader.value()? != Value::Dict {
@@ -173,7 +173,7 @@ pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
         }
     }
     match refused {
-        // Some trackers send an empty one with every reply.
+        // Some trackers send an empty `failure reason` with every reply.
         Some(reason) if !reason.is_empty() || reply.peers.is_empty() => {
             if retry == Retry::Unsaid {
                 retry = reply.interval.max(reply.min_interval).map_or(Retry::Unsaid, Retry::Seconds);
@@ -184,20 +184,20 @@ pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
     }
 }
 
-/// What follows a byte order mark and white space.
+/// The body after a byte order mark and white space.
 fn without_preface(body: &[u8]) -> &[u8] {
     let body = body.trim_ascii_start();
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start()
 }
 
-/// The raw bytes of an address.
+/// Reads the raw bytes of an address.
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = bytes.try_into().map(|octets: [u8; 4]| IpAddr::from(octets));
     let v6 = bytes.try_into().map(|octets: [u8; 16]| IpAddr::from(octets).to_canonical());
     v4.or(v6).ok()
 }
 
-/// A list of peers as dictionaries. What is no dictionary, or names no reachable address, is passed over.
+/// Reads a list of peers as dictionaries. Other values, and dictionaries without a usable address, are skipped.
 fn dictionaries(reader: &mut Reader<'_>, peers: &mut PeerLists) -> Result<(), BencodeError> {
     while !reader.end()? {
         match reader.value()? {
@@ -244,12 +244,12 @@ fn retry(value: Value<'_>) -> Retry {
     }
 }
 
-/// A count or a number of seconds; none when it is negative. Absurdly large ones are cut, and judged by the caller.
+/// A count or a number of seconds; none when it is negative. One beyond 32 bits becomes the largest that fits.
 fn positive(n: i64) -> Option<u32> {
     (n >= 0).then(|| u32::try_from(n).unwrap_or(u32::MAX))
 }
 
-/// How many there are, as far as that can be believed.
+/// A number of peers, within what is plausible.
 fn count(n: i64) -> u32 {
     positive(n).unwrap_or(0).min(MAX_COUNT)
 }

@@ -1,18 +1,19 @@
-//! `Via` (RFC 9110, section 7.6.3): by whom an announce has been passed on. Retrackers that forward to each other would
-//! pass one announce round for ever; each adds its name to those that it forwards, and knows those that come back.
+//! `Via` (RFC 9110, section 7.6.3): the retrackers that have forwarded an announce. Retrackers that forward to each other would
+//! send one announce round in a circle. So each adds its name to the announces that it forwards, and recognises those that come
+//! back.
 
 use std::fmt::Write;
 
-/// Names that are kept of a request; what has come a longer way goes nowhere from here.
+/// The most names that are kept of a request. An announce with as many is not forwarded any more.
 const MAX_NAMES: usize = 16;
 
-/// The names in a request's `Via`, the first that passed it on first. Empty, without an allocation, for what comes from
-/// a client.
+/// The names in a request's `Via`, in the order in which the request was forwarded. Empty, without an allocation, for a request
+/// that comes from a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Via(Vec<String>);
 
 impl Via {
-    /// Reads the header's lines. What is no `protocol name` is passed over.
+    /// Reads the header's lines. Elements that are not `protocol name` are skipped.
     pub fn parse<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let elements = lines.into_iter().flat_map(|line| line.split(|&byte| byte == b','));
         let names = elements.filter_map(|element| {
@@ -24,17 +25,17 @@ impl Via {
         Self(names.take(MAX_NAMES).collect())
     }
 
-    /// Whether this name passed the request on.
+    /// Whether the retracker of this name has forwarded the request.
     pub fn names(&self, name: &str) -> bool {
         self.0.iter().any(|other| other == name)
     }
 
-    /// By how many it was passed on.
+    /// How many retrackers have forwarded the request.
     pub fn hops(&self) -> usize {
         self.0.len()
     }
 
-    /// The header's value for the next one, with our own name added.
+    /// The header's value for the next tracker, with our own name added.
     pub fn and(&self, name: &str) -> String {
         let mut value = String::new();
         for passed_on_by in self.0.iter().map(String::as_str) {

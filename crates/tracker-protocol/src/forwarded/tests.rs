@@ -14,7 +14,7 @@ fn of(syntax: Syntax, lines: &[&str]) -> String {
     match client(lines.iter().map(|line| line.as_bytes()), syntax, is_trusted) {
         Named::Client(ip) => ip.to_string(),
         Named::Proxy(ip) => format!("proxy {ip}"),
-        Named::Nobody => "-".to_owned(),
+        Named::NotSaid => "-".to_owned(),
         Named::Unclear => "?".to_owned(),
     }
 }

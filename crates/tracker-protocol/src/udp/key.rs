@@ -1,10 +1,10 @@
-//! The key by which a client is known when its address has changed: opaque over HTTP, a number over UDP (BEP 15).
+//! The key by which a tracker knows a client after its address has changed: opaque over HTTP, a number over UDP (BEP 15).
 
 use crate::Key;
 
-/// The number that a client's opaque key becomes in an announce request: 0 when there is none. Up to 8 hexadecimal digits
-/// are the number itself, as libtorrent and Transmission write over HTTP what they send over UDP; so a tracker that hears
-/// of a client both ways sees one key. Of anything else all bytes play a part.
+/// The number that stands for a client's opaque key in an announce request; 0 when there is no key. Up to 8 hexadecimal digits
+/// are read as the number itself: libtorrent and Transmission write over HTTP the number that they send over UDP, and so a tracker
+/// that gets both sees one key. Any other key is folded, all its bytes included.
 pub fn key(key: Option<&Key>) -> u32 {
     let bytes = key.map_or(&[][..], |key| key.as_slice());
     let digits = (1..=8).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_hexdigit);
@@ -12,13 +12,13 @@ pub fn key(key: Option<&Key>) -> u32 {
     digits.then(number).flatten().unwrap_or_else(|| fold(bytes))
 }
 
-/// A number in 8 hexadecimal digits, of which [`key`] makes the same number.
+/// A number in 8 hexadecimal digits, which [`key`] reads as the same number.
 pub(super) fn digits(number: u32) -> Key {
     let nibbles = number.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     nibbles.map(|nibble| if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 }).collect()
 }
 
-/// Four bytes become themselves.
+/// Four bytes are read as a number in network order.
 fn fold(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0, |sum: u32, &byte| sum.rotate_left(8) ^ u32::from(byte))
 }

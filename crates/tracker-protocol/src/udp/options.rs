@@ -1,34 +1,34 @@
-//! The options behind an announce (BEP 41).
+//! The options after an announce (BEP 41).
 
 use smallvec::SmallVec;
 
-/// Ends the options. As the packet's end does so too, it is read but not written (BEP 41, "Option Format").
+/// Ends the options. It is read but not written, because the end of the packet ends them as well (BEP 41, "Option Format").
 const END_OF_OPTIONS: u8 = 0;
-/// Fills space; has no length (BEP 41).
+/// Padding, without a length (BEP 41).
 const NOP: u8 = 1;
 /// Path and query of the announce URL, or the next 255 bytes of them (BEP 41).
 const URL_DATA: u8 = 2;
-/// By whom the announce has been passed on, as HTTP's `Via` says it: an option of our own (`v`). BEP 41 has other trackers
-/// pass over options that they do not know, and BEP 15 over whatever follows an announce.
+/// The retrackers that have forwarded the announce, as in HTTP's `Via`: an option of our own (`v`). Other trackers skip options
+/// that they do not know (BEP 41), or everything after an announce (BEP 15).
 const VIA: u8 = 0x76;
 /// An option's length is one byte.
 const MAX_OPTION: usize = 255;
 
-/// What the options of one kind hold together. Inline where it is as short as most URLs' paths.
+/// The joined values of all options of one kind. Most URLs' paths are short enough to need no allocation.
 pub type OptionData = SmallVec<[u8; 32]>;
 
-/// Writes both, if there is anything in them.
+/// Writes both, unless they are empty.
 pub(super) fn put(out: &mut Vec<u8>, url_data: &[u8], via: &[u8]) {
     put_one(out, URL_DATA, url_data);
     put_one(out, VIA, via);
 }
 
-/// Bytes that it takes to write this.
-pub(super) fn room(data: &[u8]) -> usize {
+/// The length of this data as options.
+pub(super) fn encoded_len(data: &[u8]) -> usize {
     data.len() + 2 * data.len().div_ceil(MAX_OPTION)
 }
 
-/// As many options as it takes.
+/// Writes as many options as the data needs.
 fn put_one(out: &mut Vec<u8>, option: u8, data: &[u8]) {
     for part in data.chunks(MAX_OPTION) {
         out.extend_from_slice(&[option, u8::try_from(part.len()).unwrap_or(u8::MAX)]);
@@ -36,7 +36,7 @@ fn put_one(out: &mut Vec<u8>, option: u8, data: &[u8]) {
     }
 }
 
-/// The URL data and the `Via` among the options. What comes after a broken option is lost with it.
+/// Reads the URL data and the `Via`. The rest after a malformed option is dropped.
 pub(super) fn read(mut options: &[u8]) -> (OptionData, OptionData) {
     let mut url_data = OptionData::new();
     let mut via = OptionData::new();

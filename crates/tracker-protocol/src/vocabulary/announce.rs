@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::{InfoHash, PeerId, PeerLists, Role};
 
-/// Why a client announces (BEP 3, BEP 21). An announce that a client sends just because time has passed has no event.
+/// Why a client announces (BEP 3, BEP 21). A regular announce, after an interval, has no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The first announce of this client for this torrent.
@@ -17,12 +17,12 @@ pub enum Event {
     Completed,
     /// The client leaves the swarm.
     Stopped,
-    /// The client has all that it wants, but not all of the torrent (BEP 21).
+    /// The client has all that it wants, but not the whole torrent (BEP 21).
     Paused,
 }
 
 impl Event {
-    /// The word for it in an HTTP announce.
+    /// Its name in an HTTP announce.
     pub fn name(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -33,49 +33,48 @@ impl Event {
     }
 }
 
-/// How many peers the client wants to be told.
+/// How many peers the client wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NumWant {
-    /// It left that to the tracker.
+    /// The client leaves the number to the tracker.
     #[default]
     Default,
-    /// At most this many; the tracker has a limit of its own.
+    /// At most so many. The tracker has a limit of its own.
     AtMost(u32),
 }
 
-/// The opaque value by which a client is known to upstream trackers when its address has changed. Inline up to 16 bytes;
+/// The opaque value by which upstream trackers know a client after its address has changed. Up to 16 bytes need no allocation;
 /// aria2 sends 8.
 pub type Key = SmallVec<[u8; 16]>;
 
-/// A checked announce.
+/// An announce that has been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceRequest {
     /// The torrent.
     pub info_hash: InfoHash,
     /// The client.
     pub peer_id: PeerId,
-    /// Where the client listens, on the address that the tracker's policy finds; none when it cannot be reached.
+    /// The port at which the client listens; none when it cannot be reached.
     pub port: Option<NonZeroU16>,
     /// Bytes uploaded since `started`.
     pub uploaded: u64,
     /// Bytes downloaded since `started`.
     pub downloaded: u64,
-    /// Bytes still to download; none when the client does not know (a magnet link) or said it badly.
+    /// Bytes still to download; none when the client does not know (a magnet link) or sent no number.
     pub left: Option<u64>,
-    /// What happened, if anything did.
+    /// Why the client announces; none for a regular announce.
     pub event: Option<Event>,
-    /// How many peers it wants.
+    /// How many peers the client wants.
     pub numwant: NumWant,
-    /// Whether it wants to know the ids of the others: lists of dictionaries have them, compact ones have not.
+    /// Whether the client wants the ids of the peers: lists of dictionaries have them, compact lists have not.
     pub ids: bool,
-    /// Opaque, echoed to upstream trackers.
+    /// Opaque, passed to upstream trackers.
     pub key: Option<Key>,
-    /// The addresses that the client claims for itself. Policy decides what they are worth.
+    /// The addresses that the client claims for itself. The tracker decides whether they count.
     pub claimed: ClaimedIps,
 }
 
-/// The addresses in `ip`, `ipv4` and `ipv6`: of each the first that is an address at all. Host names and `.i2p`
-/// names are not.
+/// The addresses in `ip`, `ipv4` and `ipv6`: the first value of each that is an address. Host names and `.i2p` names are not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClaimedIps {
     /// `ip`, of either family (BEP 3).
@@ -87,8 +86,8 @@ pub struct ClaimedIps {
 }
 
 impl AnnounceRequest {
-    /// What the client is in its swarm. One that does not say how much is left is taken for a leecher: that
-    /// tells it more peers than it may need, where the opposite would tell it too few.
+    /// The client's role in its swarm. A client that does not say how much is left counts as a leecher: so it gets more peers than
+    /// it may need, where a seed would get too few.
     pub fn role(&self) -> Role {
         match (self.event, self.left) {
             (_, Some(0)) => Role::Seed,
@@ -98,23 +97,23 @@ impl AnnounceRequest {
     }
 }
 
-/// What the client is told.
+/// The tracker's reply to an announce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceReply {
     /// Seconds until the client should announce again.
     pub interval: u32,
-    /// Seconds before which it should not.
+    /// Seconds before which it should not announce.
     pub min_interval: u32,
     /// Seeds in the swarm.
     pub complete: u32,
     /// Peers in the swarm that are not seeds.
     pub incomplete: u32,
-    /// How often the download has been completed, as far as this tracker knows.
+    /// How many downloads have been completed, as far as this tracker knows.
     pub downloaded: u32,
-    /// The client's own address as the tracker sees it (BEP 24); none when it is not known.
+    /// The client's address as the tracker sees it (BEP 24); none when it is not known.
     pub external_ip: Option<IpAddr>,
     /// A sentence for the client's user.
     pub warning: Option<Cow<'static, str>>,
-    /// The others.
+    /// Other peers of the swarm.
     pub peers: PeerLists,
 }

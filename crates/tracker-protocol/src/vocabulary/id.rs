@@ -1,4 +1,4 @@
-//! The two 20-byte names: which torrent, and which client.
+//! The two 20-byte identifiers: of a torrent, and of a client.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InfoHash(pub [u8; 20]);
 
-/// The 20 bytes by which a client names itself (BEP 3). Any byte value is legal: it is neither text nor a C string.
+/// The 20 bytes by which a client identifies itself (BEP 3). Any byte is legal: it is neither text nor a C string.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId(pub [u8; 20]);
 
@@ -18,7 +18,7 @@ pub struct NotAnInfoHash;
 impl FromStr for InfoHash {
     type Err = NotAnInfoHash;
 
-    /// Reads 40 hexadecimal digits, or the 64 of a v2 torrent, of which trackers see the first 40 (BEP 52).
+    /// Reads 40 hexadecimal digits, or the 64 of a v2 torrent, of which trackers get the first 40 (BEP 52).
     fn from_str(text: &str) -> Result<Self, NotAnInfoHash> {
         if !matches!(text.len(), 40 | 64) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(NotAnInfoHash);
@@ -39,7 +39,7 @@ impl fmt::Display for InfoHash {
 }
 
 impl fmt::Display for PeerId {
-    /// Printable bytes as they are, so that `-TR4050-…` can be read; all others escaped.
+    /// Writes printable bytes unchanged, so that `-TR4050-…` can be read, and escapes all others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0.escape_ascii(), f)
     }

@@ -1,4 +1,4 @@
-//! Who takes part in a swarm, and where they can be reached.
+//! The peers of a swarm, and where they listen.
 
 use std::fmt;
 use std::hash::Hash;
@@ -7,25 +7,25 @@ use std::num::NonZeroU16;
 
 use super::PeerId;
 
-/// What a peer does in its swarm, as far as a tracker can tell.
+/// A peer's role in its swarm, as far as a tracker can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Has all of the torrent.
+    /// It has the whole torrent.
     Seed,
-    /// Wants more of the torrent.
+    /// It still downloads.
     Leecher,
-    /// Has all that it wants, but not all of the torrent (BEP 21).
+    /// It has all that it wants, but not the whole torrent (BEP 21).
     PartialSeed,
 }
 
 impl Role {
-    /// Whether such a peer still downloads; one that does not has no use for other peers that do not.
+    /// Whether such a peer downloads. Two peers that do not have no use for each other.
     pub fn downloads(self) -> bool {
         self == Self::Leecher
     }
 }
 
-/// One of the two address families. A peer's family is a type, so that lists of one family cannot hold the other.
+/// One of the two address families. A peer's family is a type, so that a list of one family cannot hold the other.
 pub trait Ip: Copy + Eq + Hash + fmt::Debug + Into<IpAddr> {
     /// `4` or `6`.
     const VERSION: u8;
@@ -33,7 +33,7 @@ pub trait Ip: Copy + Eq + Hash + fmt::Debug + Into<IpAddr> {
     fn of(ip: IpAddr) -> Option<Self>;
     /// Whether only the same host can reach it.
     fn is_loopback(self) -> bool;
-    /// The bits that it shares with its neighbours: 24 of IPv4, 64 of IPv6.
+    /// The prefix that it shares with its neighbours: 24 bits of IPv4, 64 of IPv6.
     fn subnet(self) -> u64;
 }
 
@@ -63,10 +63,10 @@ impl Ip for Ipv6Addr {
     }
 }
 
-/// Where a peer listens. Port 0 cannot be said.
+/// Where a peer listens. The port cannot be 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint<A> {
-    /// The address; an IPv4-mapped IPv6 address has become IPv4 before it gets here.
+    /// The address. An IPv4-mapped IPv6 address has become IPv4 before it gets here.
     pub ip: A,
     /// The TCP (and µTP) port.
     pub port: NonZeroU16,
@@ -78,16 +78,16 @@ impl<A: Ip> From<Endpoint<A>> for SocketAddr {
     }
 }
 
-/// A peer as it is told to others.
+/// A peer as replies have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer<A> {
     /// Where it listens.
     pub endpoint: Endpoint<A>,
-    /// Its id, unless it came from a compact list of an upstream tracker, which has none.
+    /// Its id; none if the peer came from an upstream tracker's compact list, which has no ids.
     pub id: Option<PeerId>,
 }
 
-/// Peers of both families, each in an order that means something: the first are told first.
+/// Peers of both families, each in the order in which replies have them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerLists {
     /// IPv4 peers.

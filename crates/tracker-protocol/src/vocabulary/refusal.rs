@@ -1,18 +1,17 @@
-//! The one error that a client reads.
+//! The error that a client reads.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// Why an announce or a scrape is not served. `Display` is the `failure reason`: one sentence that names the
-/// parameter and what was wrong with it, so that a client's author can act on it. Values from the network are not
-/// repeated in it.
+/// Why an announce or a scrape is refused. `Display` is the `failure reason`: one sentence that names the parameter and what is
+/// wrong with it, so that a client's author can act on it. It does not repeat values from the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// A required parameter is not there.
+    /// A required parameter is missing.
     #[error("{0} is missing")]
     Missing(Parameter),
-    /// A parameter that must be given once is there more often.
+    /// An identifier is given several times, with different values.
     #[error("{0} is given more than once")]
     Repeated(Parameter),
     /// `%` is not followed by two hexadecimal digits.
@@ -42,21 +41,21 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
-    /// A scrape of everything, which this tracker does not serve.
+    /// A scrape of all torrents, which this tracker does not serve.
     #[error("info_hash is missing: this tracker does not serve a scrape of all its torrents")]
     FullScrape,
-    /// There is no tracker at the path that was asked.
+    /// There is no tracker at this path.
     #[error("no tracker here: the path of the announce URL must be /announce")]
     UnknownPath,
     /// The method is neither GET nor HEAD.
     #[error("only GET and HEAD are served here")]
     Method,
-    /// The request line and the headers are longer than any client's.
+    /// The request line and the header lines are longer than any client's.
     #[error("the request is too long: {bytes} bytes and {lines} header lines at most")]
     TooLong {
         /// Of the whole head.
         bytes: usize,
-        /// Lines behind the first.
+        /// Header lines.
         lines: usize,
     },
 }
@@ -102,7 +101,7 @@ impl Parameter {
         }
     }
 
-    /// The parameter of that name; none for one that this tracker does not read.
+    /// The parameter of that name; none if this tracker does not read it.
     pub fn from_name(name: &[u8]) -> Option<Self> {
         Some(match name {
             b"info_hash" => Self::InfoHash,

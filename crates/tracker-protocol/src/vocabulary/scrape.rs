@@ -2,7 +2,7 @@
 
 use super::InfoHash;
 
-/// The torrents asked about, in the order of the request; at least one.
+/// The torrents that a scrape asks for, in the order of the request; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScrapeRequest {
     /// May hold repeats; the reply does not.
@@ -22,10 +22,10 @@ pub struct SwarmCounts {
     pub downloaded: u32,
 }
 
-/// The counts of every torrent asked about; a torrent that nobody has announced has zeros.
+/// The counts of every torrent that was asked for. A torrent that no client has announced has zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScrapeReply {
-    /// Sorted by info-hash, without repeats: the order in which bencode wants them.
+    /// Sorted by info-hash, without repeats, as bencode requires.
     pub files: Vec<(InfoHash, SwarmCounts)>,
     /// Seconds before which the client should not scrape again.
     pub min_request_interval: u32,
