@@ -1,9 +1,10 @@
-//! Time as ages count it: with the time that the host slept.
+//! The clock for ages, which goes on while the host sleeps.
 //!
-//! Linux stops the clock of [`Instant`] while the host sleeps. A host that wakes after eight hours would take last night's peers
-//! for fresh. How long it slept is looked up now and then and added, so that no moment costs a second call to the system.
+//! Linux stops the clock of [`Instant`] while the host sleeps: a host that wakes after eight hours would take last night's peers for
+//! fresh. So the time that the host has slept is looked up now and then, and added. To read the clock costs no further call to the
+//! system.
 //!
-//! Only for ages: timers run on the clock of the system, which this one is ahead of.
+//! It is for ages only: timers run on the system's clock, which this clock is ahead of.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,10 +14,10 @@ use tokio::time::Instant;
 /// Milliseconds slept since the first look.
 static SLEPT: AtomicU64 = AtomicU64::new(0);
 
-/// Less than this is what passes between two calls to the system.
+/// Shorter differences are the time between two calls to the system.
 const NOTICED: Duration = Duration::from_secs(1);
 
-/// How long the host has slept since the process began to look, as of the last look.
+/// How long the host has slept since the process began, as of the last look.
 pub fn slept() -> Duration {
     Duration::from_millis(SLEPT.load(Relaxed))
 }
@@ -26,7 +27,7 @@ pub fn now() -> Instant {
     Instant::now() + slept()
 }
 
-/// A moment in the life of the process, to a tenth of a second: enough for thirteen years.
+/// A moment since the start of the process, in tenths of a second: enough for thirteen years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u32);
 
@@ -46,14 +47,14 @@ impl Timestamp {
         Self(u32::try_from(elapsed.as_millis() / 100).unwrap_or(u32::MAX))
     }
 
-    /// The moment `age` after this one.
+    /// The moment after this time has passed.
     #[must_use]
     pub fn plus(self, age: Ttl) -> Self {
         Self(self.0.saturating_add(age.0))
     }
 }
 
-/// How long a peer is kept after its latest announce, in the unit of [`Timestamp`]; at least one.
+/// How long something is kept, in the unit of [`Timestamp`]; at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(u32);
 
@@ -74,7 +75,7 @@ impl Ttl {
     }
 }
 
-/// Where the moments come from. It goes on while the host sleeps.
+/// The source of timestamps.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -92,8 +93,8 @@ impl Clock {
     }
 }
 
-/// The time since some moment before the process began, a few milliseconds behind: for what only has to be ordered, as it
-/// takes a fraction of the time that an exact one takes.
+/// The time since some moment before the process began, a few milliseconds behind. It is for ordering only, and takes a fraction of
+/// the time that the exact clock takes.
 #[cfg(target_os = "linux")]
 pub fn coarse() -> Duration {
     use nix::time::{ClockId, clock_gettime};
@@ -107,21 +108,21 @@ pub fn coarse() -> Duration {
     FIRST.get_or_init(std::time::Instant::now).elapsed()
 }
 
-/// Looks now and then at how long the host has slept.
+/// Looks up how long the host has slept.
 #[derive(Debug)]
 pub struct Lookout {
-    /// How far the clock that counts sleep was ahead of the other at the start.
+    /// How far the clock that counts sleep was ahead of the other clock at the start.
     start: Duration,
     slept: Duration,
 }
 
 impl Lookout {
-    /// What was slept until now does not count.
+    /// Sleep until now does not count.
     pub fn start() -> Self {
         Self { start: ahead(), slept: Duration::ZERO }
     }
 
-    /// Has [`slept`] count what was slept since. Some if that was a second or more.
+    /// Adds the sleep since the last look to [`slept`]. Returns it if it was a second or more.
     pub fn look(&mut self) -> Option<Duration> {
         let news = self.note(ahead());
         if news.is_some() {
@@ -140,17 +141,17 @@ impl Lookout {
     }
 }
 
-/// How far the clock that counts sleep is ahead of the one that does not.
+/// How far the clock that counts sleep is ahead of the clock that does not.
 #[cfg(target_os = "linux")]
 fn ahead() -> Duration {
     use nix::time::{ClockId, clock_gettime};
     let since_boot = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
-    // In this order: a pause between them does not look like sleep.
+    // The order matters: a pause between the two calls must not look like sleep.
     let with_sleep = since_boot(ClockId::CLOCK_BOOTTIME);
     with_sleep.saturating_sub(since_boot(ClockId::CLOCK_MONOTONIC))
 }
 
-/// Elsewhere the one clock is what there is.
+/// Other systems have one clock.
 #[cfg(not(target_os = "linux"))]
 fn ahead() -> Duration {
     Duration::ZERO

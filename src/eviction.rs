@@ -41,14 +41,15 @@ pub(crate) struct Rank {
 }
 
 impl Rank {
-    /// Of an entry of this size, whose source has so many entries, and which has not been used for so long, in any unit.
+    /// The rank of an entry: how many entries its source has, whether it was used again, its size, and how long it has not been used,
+    /// in any unit.
     pub(crate) fn new(source_weight: u32, is_used_again: bool, size: usize, idle: u64) -> Self {
-        // Size tells nothing of what has been used once.
+        // The size of an entry that was used once says nothing.
         let size = Reverse(if is_used_again { size } else { 0 });
         Self { is_empty: false, source_weight, is_used_once: !is_used_again, size, idle }
     }
 
-    /// Of an entry with which nothing would be lost.
+    /// The rank of an entry that can go without loss.
     pub(crate) fn empty() -> Self {
         Self { is_empty: true, source_weight: u32::MAX, is_used_once: true, size: Reverse(0), idle: 0 }
     }

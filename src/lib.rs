@@ -7,7 +7,8 @@
 //! [`frontend`] sends it. Exchanges with upstream trackers run on a thread of their own.
 //!
 //! Each worker thread has its own sockets and its own event loop. Over TCP and Unix sockets it reads requests itself, answers
-//! announces and scrapes on the spot ([`frontend::http::fast_path`]), and asks actix-web's routes for every other reply. Over UDP it takes datagrams by the batch ([`frontend::udp`]).
+//! announces and scrapes at once ([`frontend::http::fast_path`]), and has actix-web's routes answer all other requests. Over UDP it
+//! reads datagrams in batches ([`frontend::udp`]).
 //!
 //! # Which way imports point
 //! `tracker_protocol, cache, clock, metrics ← topology ← {store, forward} ← tracker ← frontend ← config ← {commands, app} ← main`. The
@@ -15,15 +16,15 @@
 //! nor bytes; [`tracker_protocol`] knows nothing.
 //!
 //! # Invariants
-//! - No input from a socket, a file or the environment can make the process panic or grow without bound.
-//! - The announce path allocates for the peers that it picks and for nothing else as a rule, takes one short lock (with
-//!   upstream trackers another one), and formats and logs nothing below debug level. No lock is held for longer than
-//!   milliseconds, however many peers expire together (the store's contract says when).
-//! - No client outside is told a private address, and none can register another's unless the operator allows it
-//!   ([`topology`], [`frontend::client_address`], [`topology::IpParam`]). Who is not known is not listed
-//!   ([`tracker::Standing`]).
+//! - No input from a socket, a file or the environment makes the process panic or grow without bound.
+//! - The announce path allocates for the peers that it picks and usually for nothing else, takes one short lock (a second one if
+//!   there are upstream trackers), and formats and logs nothing below debug level. No lock is held for longer than milliseconds,
+//!   however many peers expire together (the store's contract gives the details).
+//! - No client outside gets a private address, and no client can register another address unless the operator allows it
+//!   ([`topology`], [`frontend::client_address`]). A client whose address is not known is not listed ([`tracker::Standing`]).
 //! - Nothing that may block (a log that is not read, a file, a name server) stands between a signal and its effect.
-//! - What is switched off was never built: no forwarders without a file of them, no registry and no histogram without `-p`.
+//! - A feature that is switched off costs nothing: without a file of forwarders there are no forwarders, without `-p` there are no
+//!   registry and no histogram.
 //!
 //! # Deliberately absent
 //! Persistence: clients announce again soon enough. A database, a configuration language, plug-ins.

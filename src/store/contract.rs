@@ -491,7 +491,7 @@ fn a_stop_ends_nothing_at_another_address_or_in_another_zone() {
     let victim = Announcement { place, ..victim };
     store.announce(at(0), &topology, hash(1), &victim);
     let there = topology.locate(victim.place.ip, "10.99.0.1".parse().unwrap());
-    for place in [there, topology.place("192.168.1.6".parse().unwrap()), topology.place("203.0.113.9".parse().unwrap())]
+    for place in [there, topology.zoned("192.168.1.6".parse().unwrap()), topology.zoned("203.0.113.9".parse().unwrap())]
     {
         for port in [None, victim.port] {
             let stop = Announcement { place, port, ..leave(&victim) };
@@ -631,9 +631,9 @@ fn a_claimed_public_address_of_one_zone_is_told_in_others() {
     );
     let in_zone = |address: &str| {
         let announcement = from(address);
-        Announcement { place: topology.place(announcement.place.ip), ..announcement }
+        Announcement { place: topology.zoned(announcement.place.ip), ..announcement }
     };
-    let peer = Announcement { outside: Some(topology.place([45, 0, 113, 7].into())), ..in_zone("192.168.1.5:6881") };
+    let peer = Announcement { outside: Some(topology.zoned([45, 0, 113, 7].into())), ..in_zone("192.168.1.5:6881") };
     store.announce(at(0), &topology, hash(1), &peer);
     let told_to = |asks: &str| {
         told(&store.announce(at(0), &topology, hash(1), &Announcement { action: Action::Peek, ..in_zone(asks) }))

@@ -1,4 +1,4 @@
-//! Under which addresses a client is recorded: whether what it claims of its own address counts.
+//! The addresses under which a client is recorded, and whether the addresses count that it claims.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -7,15 +7,15 @@ use tracker_protocol::ClaimedIps;
 
 use super::reach::{Reach, is_connectable, is_local, is_outside};
 
-/// Whose claim about its own address counts: `ip`, `ipv4` and `ipv6` in an announce.
+/// Which clients may register another address than they announce from, with `ip`, `ipv4` or `ipv6`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IpParam {
-    /// Nobody's.
+    /// No client.
     Never,
-    /// That of those who come from this host or from a private network, so that retrackers on a LAN can announce for
-    /// their clients. A stranger could enlist a victim's address otherwise.
+    /// Clients on this host and on private networks, so that retrackers on a LAN can announce for their clients. A stranger could
+    /// otherwise register a victim's address.
     Private,
-    /// Everybody's: for a tracker that only people who are trusted can reach.
+    /// All clients: for a tracker that only trusted people can reach.
     Always,
 }
 
@@ -28,23 +28,23 @@ impl IpParam {
         }
     }
 
-    /// The addresses that a client is recorded under: the one that it came from, or those that it claims.
+    /// The addresses under which a client is recorded: the one that it announced from, or those that it claims.
     ///
-    /// Whose claims count, [`IpParam`] says. `ip` is a statement about this announce; `ipv4` and `ipv6` are often a
-    /// client's second address, so that they count for their own family only, unless the client is on a link, where nobody
-    /// else could use its address. `is_passed_on` is whether another tracker has passed the announce on.
+    /// `ip` is a statement about this announce. `ipv4` and `ipv6` are often a client's second address, so that they count for their
+    /// own family only, unless the client's address is link-local, which clients elsewhere could not use. `is_passed_on` is whether
+    /// another retracker has forwarded the announce.
     pub fn addresses(self, source: IpAddr, claimed: &ClaimedIps, is_passed_on: bool) -> Addresses {
         let own = Addresses { ip: source, is_claim: false, outside: None };
         match self.claim(source, claimed) {
             Some(ip) if ip == source => own,
-            // A client that knows the address of its NAT. Its neighbours cannot use that as a rule.
+            // The client knows the address of its NAT, which its neighbours usually cannot use.
             Some(ip) if !is_passed_on && is_inside(source) && is_outside(ip) => Addresses { outside: Some(ip), ..own },
             Some(ip) => Addresses { ip, is_claim: true, outside: None },
             None => own,
         }
     }
 
-    /// The address that a client claims, if that counts.
+    /// The address that a client claims, if claims count.
     fn claim(self, source: IpAddr, claimed: &ClaimedIps) -> Option<IpAddr> {
         if !self.counts_from(source) {
             return None;
@@ -53,7 +53,7 @@ impl IpParam {
         let (same_family, other_family) = if source.is_ipv4() { (v4, v6) } else { (v6, v4) };
         let other_family = other_family.filter(|_| Reach::of(source) == Reach::Link);
         let mut claims = [claimed.ip.or(same_family), other_family].into_iter().flatten();
-        // Loopback is what a client behind a proxy of its own may say of itself; it helps nobody else.
+        // A client behind a proxy of its own may claim loopback, which is of no use to other hosts.
         claims.find(|&ip| is_connectable(ip) && (!ip.is_loopback() || source.is_loopback()))
     }
 }
@@ -75,18 +75,18 @@ impl FromStr for IpParam {
     }
 }
 
-/// Where a client is recorded.
+/// The addresses under which a client is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// The address for its neighbours, and for all if there is no other.
+    /// The address for its neighbours, and for all clients if `outside` is none.
     pub ip: IpAddr,
-    /// Whether it has claimed that.
+    /// Whether the client claims `ip`, and did not announce from there.
     pub is_claim: bool,
-    /// The address for the world outside.
+    /// The address for clients outside of its network.
     pub outside: Option<IpAddr>,
 }
 
-/// Whether an address is that of a client in a network of its owner's, and not on the tracker's own host.
+/// Whether an address belongs to a private network or a link, and not to the tracker's own host.
 fn is_inside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Site | Reach::Link)
 }

@@ -1,8 +1,8 @@
-//! Who is where: the one room that decides about addresses.
+//! Everything that is decided about addresses: which of them count, and which address of a peer a client can reach.
 //!
-//! An address means one host to some clients and another host, or none, to others: a private one only where its network is,
-//! loopback only on its host. A site behind a NAT has an external address, by which others reach those inside if the NAT
-//! forwards their ports. Several sites are told apart as zones.
+//! An address means different hosts to different clients, or none: a private address is of use only in its network, loopback only
+//! on its host. A site behind a NAT has an external address, at which other sites reach its peers if the NAT forwards their ports.
+//! Zones distinguish several sites.
 
 mod claims;
 mod nearness;

@@ -1,23 +1,23 @@
-//! Which peers of a swarm a client is told first.
+//! Which peers of a swarm a client gets first.
 
 use tracker_protocol::Ip;
 
 use super::ZoneId;
 
-/// How near a peer is to who asks: the nearest are told first.
+/// How near a peer is to the client that asks. The nearest come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Nearness {
     /// In the same zone.
     Zone,
-    /// In the same /24 of IPv4, or /64 of IPv6: as a rule on the same wire.
+    /// In the same /24 of IPv4 or /64 of IPv6, which is usually the same network segment.
     Prefix,
     /// Anywhere else.
     Elsewhere,
 }
 
 impl Nearness {
-    /// How near a peer is to who asks, whose address of the peer's family this is, if it has one. A subnet is one only
-    /// within a zone: two sites may use the same private network.
+    /// How near a peer is to a client. `asks` is the client's address of the peer's family, if it has one. Subnets are compared
+    /// within a zone only, because two sites may use the same private network.
     pub fn of<A: Ip>(asks: Option<A>, asks_zone: Option<ZoneId>, ip: A, zone: Option<ZoneId>) -> Self {
         if zone != asks_zone {
             Self::Elsewhere
@@ -30,7 +30,7 @@ impl Nearness {
         }
     }
 
-    /// The nearest that a peer can be to who asks.
+    /// The nearest that a peer can be to this client.
     pub fn nearest<A: Ip>(asks: Option<A>, asks_zone: Option<ZoneId>) -> Self {
         match (asks_zone, asks) {
             (Some(_), _) => Self::Zone,

@@ -1,29 +1,28 @@
-//! Which networks an address belongs to, as far as a tracker must know: by IANA's registries of special-purpose addresses
-//! (RFC 6890) as they were in 2026.
+//! From where an address can be reached, by IANA's registries of special-purpose addresses (RFC 6890) as of 2026.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// From where a host can be reached by an address.
+/// From where a host can be reached at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// From nowhere: the address is no host's, or is one that only something on the way has made.
+    /// From nowhere: no host has the address, or only a translator on the way uses it.
     Nowhere,
     /// From the same host: loopback.
     Host,
     /// From the same link: `169.254.0.0/16` and `fe80::/10`.
     Link,
-    /// From the networks of its owner: private addresses of both families, CGNAT (RFC 6598) among them, and what is no
-    /// one's on the internet.
+    /// From the network of its owner: private addresses of both families, those of CGNAT (RFC 6598), and other addresses that no host
+    /// on the internet has.
     Site,
-    /// From a network that somebody has set up for an example: no one has these addresses on the internet, but labs use
-    /// them as their internet (RFC 5737, RFC 3849, RFC 9637).
+    /// From a lab: no host on the internet has these addresses, which are for examples, but labs use them as their internet
+    /// (RFC 5737, RFC 3849, RFC 9637).
     Example,
     /// From everywhere.
     Everywhere,
 }
 
 impl Reach {
-    /// That of an address.
+    /// From where this address can be reached.
     pub fn of(ip: IpAddr) -> Self {
         match ip {
             IpAddr::V4(ip) => Self::of_v4(ip),
@@ -55,7 +54,7 @@ impl Reach {
         match ip.segments() {
             [0, 0, 0, 0, 0, 0, 0, 1] => Self::Host,
             [0, 0, 0, 0, 0, 0xffff, high, low] => Self::of_v4(v4(high, low)),
-            // NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo (RFC 4380), of which both ends must be on the internet.
+            // NAT64 (RFC 6052), 6to4 (RFC 3056), and Teredo (RFC 4380), whose server and client must both be on the internet.
             [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Self::of_embedded(v4(high, low)),
             [0x2001, 0, high, low, _, _, client_high, client_low] => {
                 let server = Self::of_embedded(v4(high, low));
@@ -71,7 +70,7 @@ impl Reach {
             // Other protocols, the old ORCHIDs among them.
             [0x2001, 0..=0x1ff, ..] => Self::Nowhere,
             [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Self::Example,
-            // Global unicast (RFC 4291). 200::/7 is nobody's, but that of the members of Yggdrasil, who all reach each other.
+            // Global unicast (RFC 4291). 200::/7 is not assigned, but Yggdrasil's members use it, and all reach each other.
             [0x2000..=0x3fff | 0x0200..=0x03ff, ..] => Self::Everywhere,
             [0xfe80..=0xfebf, ..] => Self::Link,
             // Unspecified, IPv4-compatible (RFC 4291) and translated (RFC 2765); local NAT64 (RFC 8215), whose addresses
@@ -80,7 +79,7 @@ impl Reach {
         }
     }
 
-    /// That of an IPv6 address which stands for an IPv4 one. It leads there over the internet or not at all.
+    /// From where an IPv6 address can be reached that stands for this IPv4 address: over the internet or not at all.
     fn of_embedded(ip: Ipv4Addr) -> Self {
         match Self::of_v4(ip) {
             reach @ (Self::Everywhere | Self::Example) => reach,
@@ -95,13 +94,12 @@ fn v4(high: u16, low: u16) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, d)
 }
 
-/// Whether an address means the same host to others as to us, as far as they are not on other links. Loopback does to the
-/// clients of one host, which are told apart later.
+/// Whether clients can connect to an address that is not on their own link. Loopback is included: clients of the same host can.
 pub fn is_connectable(ip: IpAddr) -> bool {
     !matches!(Reach::of(ip), Reach::Nowhere | Reach::Link)
 }
 
-/// Whether an address belongs to this host or to a network of its owner's: loopback, RFC 1918, link-local, ULA.
+/// Whether an address belongs to this host or to a private network: loopback, RFC 1918, link-local, ULA.
 pub fn is_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
@@ -109,14 +107,13 @@ pub fn is_local(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether an address is one outside of all networks that have owners: a public one, or one that stands for such in an
-/// example.
+/// Whether an address is outside of private networks: a public address, or one that stands for it in an example.
 pub fn is_outside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Everywhere | Reach::Example)
 }
 
-/// Whether an address is one that anybody may be sent to by a stranger's redirect: no one's private network, not this
-/// host, not a link, not a group, nor an IPv6 way of writing such an IPv4 address.
+/// Whether an address is public, so that a stranger's redirect may lead there: not a private network, this host, a link, a group, or
+/// an IPv6 form of such an IPv4 address.
 pub fn is_public(ip: IpAddr) -> bool {
     Reach::of(ip) == Reach::Everywhere
 }

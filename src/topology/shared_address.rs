@@ -1,9 +1,8 @@
-//! Notices when many clients appear under one private address: a Docker bridge, a proxy or a NAT stands between them
-//! and the tracker, and the addresses that it hands out are useless. It is the most reported fault of all trackers.
+//! Detects that many clients announce from one private address: a Docker bridge, a proxy or a NAT stands between them and the
+//! tracker, and the addresses that the tracker records are of no use. No fault of trackers is reported more often.
 //!
-//! A client that has not ended properly comes back under another id and another port, and its old self is in the swarm until
-//! it expires. So what counts are clients that are there at the same time: of which each announces again after the others
-//! have come.
+//! A client that crashed comes back with another id and another port, and its old entry stays in the swarm until it expires. So
+//! only clients that are there at the same time count: each of them announces again after the others have arrived.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,26 +17,25 @@ use super::reach::is_local;
 use crate::clock::{Timestamp, Ttl};
 use tracker_protocol::{InfoHash, PeerId};
 
-/// So many clients of one swarm at one address are not one person's any more: a host rarely has the same torrent in two of
-/// them. Peer ids of different swarms say nothing, because clients use a new one for each torrent.
+/// So many clients of one swarm at one address are on several hosts: one host rarely has the same torrent in two clients. Peer ids of
+/// different swarms cannot be compared, because clients use a new one for each torrent.
 const MANY: usize = 5;
 
-/// Clients of one address that are remembered until it is known whether they are many.
+/// Clients of one address that are remembered until there are [`MANY`].
 const MOST_CLIENTS: usize = 16;
 
-/// Addresses that are remembered, of those that hide many clients and of those that may. There is one as a rule, and a few
-/// at most. Past it, the one gives way from which nobody has announced for longest.
+/// Shared addresses that are remembered, and as many that may be shared. Usually there is one, and at most a few. Past this number,
+/// the address goes that was silent for longest.
 const MOST: usize = 64;
 
-/// An address from which nobody has announced for so long is none any more: somebody has mended it. The slowest clients
-/// come back after half an hour.
+/// After an hour's silence, an address is treated as fixed. The slowest clients announce every half hour.
 const GONE_AFTER: Duration = Duration::from_hours(1);
 
-/// The addresses that seem to hide many clients.
+/// The addresses that many clients seem to share.
 #[derive(Debug)]
 pub struct SharedAddressDetector {
     watched: Mutex<Watched>,
-    /// A bit for each address that is watched, and for others by chance, so that an announce from elsewhere takes no lock.
+    /// A bit for each address that is watched, and by chance for others: an announce from any other address takes no lock.
     marks: AtomicU64,
     gauge: Gauge,
 }
@@ -48,20 +46,20 @@ struct Watched {
     gateways: Vec<Gateway>,
 }
 
-/// An announce that came from the client's own address, whatever it claims.
+/// An announce that a client sent for itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Sighting {
-    /// That address.
+    /// The address that it came from.
     pub source: IpAddr,
     /// The torrent.
     pub swarm: InfoHash,
     /// The client.
     pub client: PeerId,
-    /// If the client is new there: how many others of the swarm have that address, gone or not.
+    /// If the client is new at this address: how many other peers of the swarm have it, including those that may be gone.
     pub others: usize,
 }
 
-/// An address with more than one client in a swarm.
+/// An address with more than one client in a swarm, which may be shared.
 #[derive(Debug)]
 struct Suspect {
     ip: IpAddr,
@@ -69,11 +67,11 @@ struct Suspect {
     /// Announces that were seen.
     seen: u32,
     stays: Vec<Stay>,
-    /// When it is forgotten, unless another client comes.
+    /// When it is forgotten, unless another client arrives.
     until: Timestamp,
 }
 
-/// From which announce of a suspect to which a client was certainly there.
+/// The span in which a client was certainly at an address, in numbers of announces from there.
 #[derive(Clone, Copy, Debug)]
 struct Stay {
     client: PeerId,
@@ -81,12 +79,11 @@ struct Stay {
     last: u32,
 }
 
-/// An address that seems to hide many clients. Its `Display` says what it is, as far as an address can tell, and what the
-/// operator can do.
+/// An address that many clients seem to share. Its `Display` says what probably has this address, and what the operator can do.
 #[derive(Clone, Copy, Debug)]
 struct Gateway {
     ip: IpAddr,
-    /// When it is gone, unless somebody announces from there.
+    /// When it is treated as fixed, unless a client announces from there.
     until: Timestamp,
 }
 
@@ -96,7 +93,7 @@ impl SharedAddressDetector {
         Self { watched: Mutex::default(), marks: AtomicU64::new(0), gauge }
     }
 
-    /// Learns of an announce, and gives what the client is to be told.
+    /// Takes note of an announce. Returns the warning for the client, if its address is shared.
     pub fn saw(&self, now: Timestamp, sighting: &Sighting) -> Option<Cow<'static, str>> {
         let ip = sighting.source;
         let is_watched = self.marks.load(Relaxed) & mark(ip) != 0;
@@ -126,7 +123,7 @@ impl SharedAddressDetector {
         is_gateway.then(|| warning(ip))
     }
 
-    /// What a client is to be told that has this address.
+    /// The warning for a client with this address, if it is shared.
     pub fn warning(&self, now: Timestamp, ip: IpAddr) -> Option<Cow<'static, str>> {
         if self.marks.load(Relaxed) & mark(ip) == 0 {
             return None;
@@ -135,7 +132,7 @@ impl SharedAddressDetector {
         is_known.then(|| warning(ip))
     }
 
-    /// What the operator is to be told at present, a sentence for each address.
+    /// Notices for the operator, a sentence for each shared address.
     pub fn notices(&self, now: Timestamp) -> Vec<String> {
         let notice = |gateway: &Gateway| {
             format!("Many clients reach this tracker as {}, and none of them can reach another: {gateway}.", gateway.ip)
@@ -143,7 +140,7 @@ impl SharedAddressDetector {
         self.present(now, |watched| watched.gateways.iter().map(notice).collect())
     }
 
-    /// Looks at those that are not gone.
+    /// Looks at the addresses that have not expired.
     fn present<T>(&self, now: Timestamp, look: impl FnOnce(&mut Watched) -> T) -> T {
         let mut watched = self.watched.lock();
         watched.gateways.retain(|gateway| now < gateway.until);
@@ -158,12 +155,12 @@ impl SharedAddressDetector {
 }
 
 impl Watched {
-    /// Whether an address hides many clients, as is now known.
+    /// Takes note of an announce from an address that may be shared. Returns whether it is.
     fn suspect(&mut self, sighting: &Sighting, until: Timestamp) -> bool {
         let &Sighting { source: ip, swarm, client, others } = sighting;
         match self.suspects.iter_mut().find(|suspect| suspect.ip == ip) {
             Some(suspect) if suspect.swarm == swarm => return suspect.saw(client, until),
-            // A swarm in which it has more clients tells more.
+            // A swarm with more clients at this address replaces the one that is watched.
             Some(suspect) if others <= suspect.stays.len() => return false,
             Some(suspect) => *suspect = Suspect::new(ip, swarm, until),
             None if others > 0 => push(&mut self.suspects, Suspect::new(ip, swarm, until), |suspect| suspect.until),
@@ -178,7 +175,7 @@ impl Suspect {
         Self { ip, swarm, seen: 0, stays: Vec::new(), until }
     }
 
-    /// Learns that a client is there. Whether they are many.
+    /// Takes note that a client is there. Returns whether there are [`MANY`].
     fn saw(&mut self, client: PeerId, until: Timestamp) -> bool {
         self.seen = self.seen.saturating_add(1);
         if let Some(stay) = self.stays.iter_mut().find(|stay| stay.client == client) {
@@ -191,14 +188,14 @@ impl Suspect {
         self.at_once() >= MANY
     }
 
-    /// How many were there at the same time.
+    /// The largest number of clients that were there at the same time.
     fn at_once(&self) -> usize {
         let when = |moment| self.stays.iter().filter(|stay| (stay.first..=stay.last).contains(&moment)).count();
         self.stays.iter().map(|stay| when(stay.first)).max().unwrap_or_default()
     }
 }
 
-/// Adds to a list of [`MOST`], from which the oldest gives way.
+/// Adds to a list of at most [`MOST`] items; the oldest one goes.
 fn push<T, K: Ord>(list: &mut Vec<T>, new: T, age: impl Fn(&T) -> K) {
     push_to(list, MOST, new, age);
 }
@@ -211,7 +208,7 @@ fn push_to<T, K: Ord>(list: &mut Vec<T>, most: usize, new: T, age: impl Fn(&T) -
     list.push(new);
 }
 
-/// A bit for an address.
+/// The bit that stands for an address.
 fn mark(ip: IpAddr) -> u64 {
     let sum = |octets: &[u8]| octets.iter().fold(0_u8, |sum, octet| sum.wrapping_mul(31).wrapping_add(*octet));
     let sum = match ip {

@@ -1,4 +1,4 @@
-//! Who is told of whom, and under which address.
+//! Which peers a client can reach, and at which address.
 
 use std::net::IpAddr;
 
@@ -7,19 +7,19 @@ use ipnet::IpNet;
 use super::reach::{Reach, is_outside};
 use super::{ExternalAddress, Zone, ZoneId, ZonedIp};
 
-/// The zones, and the external address of all who have none of their own. Without either, private peers are told to
-/// private peers, and routable ones to everybody.
+/// The zones, and the external address of clients outside of all zones. Without either, clients on private networks get private
+/// and public peers, and all others get public peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
     external: ExternalAddress,
-    /// Of each zone, in its place.
+    /// The external address of each zone, by [`ZoneId`].
     zone_externals: Vec<ExternalAddress>,
-    /// The narrowest first; of equal ones the zone that is configured first.
+    /// The narrowest network first; of equally narrow networks that of the zone that is configured first.
     networks: Vec<(IpNet, ZoneId)>,
 }
 
 impl Topology {
-    /// Zones past [`ZoneId::MOST`] are left out.
+    /// The topology of these zones. Zones past [`ZoneId::MOST`] are ignored.
     pub fn new(zones: &[Zone], external: ExternalAddress) -> Self {
         let ids = (0..).map_while(ZoneId::nth);
         let networks = ids.zip(zones).flat_map(|(id, zone)| zone.networks.iter().map(move |network| (*network, id)));
@@ -28,18 +28,18 @@ impl Topology {
         Self { external, zone_externals: zones.iter().map(|zone| zone.external).collect(), networks }
     }
 
-    /// The zone that an address belongs to: the one with the narrowest network that has it.
+    /// The zone of an address: the one with the narrowest network that contains the address.
     pub fn zone_of(&self, ip: IpAddr) -> Option<ZoneId> {
         self.networks.iter().find(|(network, _)| network.contains(&ip)).map(|(_, zone)| *zone)
     }
 
-    /// A peer at this address.
-    pub fn place(&self, ip: IpAddr) -> ZonedIp {
+    /// The address with its zone.
+    pub fn zoned(&self, ip: IpAddr) -> ZonedIp {
         ZonedIp { ip, zone: self.zone_of(ip) }
     }
 
-    /// A peer that says it is at `ip`, in an announce that came from `source`. Where sites use the same private network, only
-    /// the latter tells them apart: the zone is that of the source if the address can be there, too.
+    /// The address `ip` of a peer, with its zone, when the announce came from `source`. If several sites use the same private
+    /// network, only the source distinguishes them: the zone is that of the source if it contains `ip` as well.
     pub fn locate(&self, ip: IpAddr, source: IpAddr) -> ZonedIp {
         let is_ambiguous = Reach::of(ip) == Reach::Site;
         let at_source = self.zone_of(source).filter(|&zone| is_ambiguous && self.has(zone, ip));
@@ -50,12 +50,12 @@ impl Topology {
         self.networks.iter().any(|(network, other)| *other == zone && network.contains(&ip))
     }
 
-    /// The address under which a peer is told to who asks, with the peer's own port. None when it is not to be told.
+    /// The address at which the client that asks reaches a peer, with the peer's own port. None when it cannot reach the peer.
     pub fn visible_address(&self, asks: ZonedIp, peer: ZonedIp) -> Option<IpAddr> {
         match Reach::of(peer.ip) {
             Reach::Nowhere => None,
             Reach::Everywhere => Some(peer.ip),
-            // No one on the internet has such an address.
+            // No host on the internet has such an address.
             Reach::Example => (Reach::of(asks.ip) != Reach::Everywhere).then_some(peer.ip),
             Reach::Host => (Reach::of(asks.ip) == Reach::Host).then_some(peer.ip),
             Reach::Link => (Reach::of(asks.ip) == Reach::Link && peer.zone == asks.zone).then_some(peer.ip),
@@ -71,7 +71,7 @@ impl Topology {
         }
     }
 
-    /// By which other zones reach this peer: the zone's own address, or that of all who are in none.
+    /// The external address of a peer: that of its zone, or that of clients outside of all zones.
     fn external_of(&self, peer: ZonedIp) -> Option<IpAddr> {
         let external = match peer.zone {
             Some(zone) => self.zone_externals.get(zone.number()).copied().unwrap_or_default(),

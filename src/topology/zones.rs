@@ -1,11 +1,11 @@
-//! Zones: parts of the network whose members reach each other, and the addresses by which others reach them.
+//! Zones: parts of the network whose members reach each other, and the addresses at which other clients reach them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
 
 use ipnet::IpNet;
 
-/// The address by which a NAT is reached from outside; one of each family, at most.
+/// The addresses of a NAT toward the outside; at most one of each family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExternalAddress {
     /// For peers on IPv4.
@@ -15,7 +15,7 @@ pub struct ExternalAddress {
 }
 
 impl ExternalAddress {
-    /// That of the same family: a NAT forwards to its own.
+    /// The external address that replaces this one: that of the same family, because a NAT forwards within a family.
     pub(super) fn instead_of(self, ip: IpAddr) -> Option<IpAddr> {
         match ip {
             IpAddr::V4(_) => self.v4.map(IpAddr::V4),
@@ -27,23 +27,23 @@ impl ExternalAddress {
 /// A part of the network whose members reach each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
-    /// What the operator calls it.
+    /// Its name in the operator's file.
     pub name: String,
     /// The addresses of its members.
     pub networks: Vec<IpNet>,
-    /// By which other zones, and the world, reach its members. To another zone it may be a private one.
+    /// The address at which other zones and the rest of the world reach its members. It may be private, for other zones only.
     pub external: ExternalAddress,
 }
 
-/// One of the zones that are configured, in one byte: each peer holds one.
+/// A configured zone, in one byte, because each peer holds one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ZoneId(NonZeroU8);
 
 impl ZoneId {
-    /// How many there can be.
+    /// The most zones.
     pub const MOST: usize = 255;
 
-    /// That of the nth zone, from 0 on; none from [`Self::MOST`] on.
+    /// The id of the nth zone, counted from 0; none from [`Self::MOST`] on.
     pub fn nth(n: usize) -> Option<Self> {
         u8::try_from(n + 1).ok().and_then(NonZeroU8::new).map(Self)
     }
@@ -53,7 +53,7 @@ impl ZoneId {
     }
 }
 
-/// Where a peer is, or who asks.
+/// An address of a peer or a client, and the zone that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZonedIp {
     /// Its address, canonical.
@@ -63,8 +63,8 @@ pub struct ZonedIp {
 }
 
 impl ZonedIp {
-    /// That of a client whose address is not known, but perhaps its family: it is in no network, so that nothing of any site
-    /// is told there.
+    /// Stands for a client whose address is not known, but perhaps its family. It is in no network, so that the client gets no peers
+    /// of any site.
     pub fn nowhere(is_ipv6: bool) -> Self {
         let ip = if is_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         Self { ip, zone: None }

@@ -37,7 +37,7 @@ pub(super) struct Recipient {
 impl Recipient {
     /// The address under which the client is told of a peer.
     fn address_of(self, ip: IpAddr, topology: &Topology) -> Option<IpAddr> {
-        topology.visible_address(self.place, topology.place(ip))
+        topology.visible_address(self.place, topology.zoned(ip))
     }
 
     /// Whether a peer is the client itself.

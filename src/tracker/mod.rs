@@ -204,7 +204,7 @@ impl Tracker {
         Announcement {
             place: self.topology.locate(ip, requester.ip),
             is_claim,
-            outside: outside.map(|ip| self.topology.place(ip)),
+            outside: outside.map(|ip| self.topology.zoned(ip)),
             source: requester.ip,
             // Who is at an address that means nothing to others is told of them, but not they of it.
             port: request.port.filter(|_| Reach::of(ip) != Reach::Nowhere),

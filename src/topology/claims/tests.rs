@@ -36,7 +36,7 @@ fn claims_count_from_this_network_only() {
 }
 
 #[test]
-fn a_public_claim_from_a_private_address_is_for_the_world_outside() {
+fn a_public_claim_from_a_private_address_is_the_address_outside() {
     for claimed in ["8.8.8.8", "2600::5", "203.0.113.7"] {
         for source in ["10.1.2.3", "fd00::1", "169.254.1.1", "fe80::1"] {
             assert_eq!(
@@ -58,7 +58,7 @@ fn a_public_claim_from_a_private_address_is_for_the_world_outside() {
 }
 
 #[test]
-fn claims_count_from_nobody_or_from_everybody() {
+fn claims_count_never_or_always() {
     let claims = |ip_param, source, claimed| recorded(ip_param, source, &ips(claimed), true);
     for source in ["127.0.0.1", "10.1.2.3", "fd00::1", "8.8.8.8", "2001:db8::1"] {
         assert_eq!(claims(IpParam::Never, source, "192.168.1.15"), source);

@@ -49,7 +49,7 @@ impl Lan {
 }
 
 #[test]
-fn a_gateway_is_one_for_as_long_as_somebody_announces_from_there() {
+fn an_address_is_shared_for_as_long_as_clients_announce_from_there() {
     let bridge = ip("172.17.0.1");
     let start = Timestamp::after(Duration::ZERO);
     let mut lan = Lan::new();
@@ -71,7 +71,7 @@ fn a_gateway_is_one_for_as_long_as_somebody_announces_from_there() {
 }
 
 #[test]
-fn a_client_that_comes_back_under_another_id_is_one() {
+fn a_client_that_comes_back_with_another_id_counts_once() {
     let home = ip("192.168.1.5");
     for announces in 1..4 {
         let mut lan = Lan::new();
@@ -87,7 +87,7 @@ fn a_client_that_comes_back_under_another_id_is_one() {
 }
 
 #[test]
-fn the_swarm_with_the_most_clients_tells() {
+fn the_swarm_with_the_most_clients_is_watched() {
     let mut lan = Lan::new();
     let (now, bridge) = (Timestamp::after(Duration::ZERO), ip("172.17.0.1"));
     assert!(!lan.announces(now, bridge, 7, 1) && !lan.announces(now, bridge, 7, 2), "two in another");
@@ -96,7 +96,7 @@ fn the_swarm_with_the_most_clients_tells() {
 }
 
 #[test]
-fn what_is_wrong_is_said_in_the_operator_s_words() {
+fn notices_name_the_cause_and_the_remedy() {
     let said = |address| Gateway { ip: ip(address), until: Timestamp::after(Duration::ZERO) }.to_string();
     for bridge in ["172.17.0.1", "172.18.0.1", "172.31.16.1"] {
         assert!(said(bridge).contains("network_mode: host"), "{bridge}");
@@ -112,7 +112,7 @@ fn what_is_wrong_is_said_in_the_operator_s_words() {
 }
 
 #[test]
-fn old_ones_give_way() {
+fn the_oldest_addresses_are_forgotten() {
     let mut lan = Lan::new();
     let bridge = ip("172.17.0.1");
     let mut now = Duration::ZERO;

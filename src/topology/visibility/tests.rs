@@ -26,14 +26,14 @@ fn zone(name: &str, networks: &[&str], addresses: &[&str]) -> Zone {
     Zone { name: name.to_owned(), networks, external: external(addresses) }
 }
 
-/// What the first is told of the second.
-fn told(topology: &Topology, asks: &str, peer: &str) -> String {
-    let address = topology.visible_address(topology.place(ip(asks)), topology.place(ip(peer)));
+/// What the first is visible of the second.
+fn visible(topology: &Topology, asks: &str, peer: &str) -> String {
+    let address = topology.visible_address(topology.zoned(ip(asks)), topology.zoned(ip(peer)));
     address.map_or("-".to_owned(), |ip| ip.to_string())
 }
 
 #[test]
-fn without_zones_an_address_is_told_where_it_means_the_same() {
+fn without_zones_clients_get_the_addresses_that_they_can_reach() {
     let topology = Topology::default();
     for (asks, peer, is_told) in [
         ("10.0.0.1", "192.168.1.1", true),
@@ -80,20 +80,20 @@ fn without_zones_an_address_is_told_where_it_means_the_same() {
         ("8.8.8.8", "fe80::1", false),
         ("203.0.113.5", "169.254.1.1", false),
     ] {
-        assert_eq!(told(&topology, asks, peer), if is_told { peer } else { "-" }, "{asks} of {peer}");
+        assert_eq!(visible(&topology, asks, peer), if is_told { peer } else { "-" }, "{asks} of {peer}");
     }
 }
 
 #[test]
-fn the_world_is_told_the_external_address() {
+fn clients_outside_get_the_external_address() {
     let topology = Topology::new(&[], external(&["203.0.113.1", "2001:db8::1"]));
-    assert_eq!(told(&topology, "8.8.8.8", "10.0.0.1"), "203.0.113.1");
-    assert_eq!(told(&topology, "2001:db8:1::9", "10.0.0.1"), "203.0.113.1");
-    assert_eq!(told(&topology, "8.8.8.8", "fd00::1"), "2001:db8::1");
-    assert_eq!(told(&topology, "10.0.0.2", "10.0.0.1"), "10.0.0.1");
-    assert_eq!(told(&topology, "8.8.8.8", "127.0.0.1"), "-");
+    assert_eq!(visible(&topology, "8.8.8.8", "10.0.0.1"), "203.0.113.1");
+    assert_eq!(visible(&topology, "2001:db8:1::9", "10.0.0.1"), "203.0.113.1");
+    assert_eq!(visible(&topology, "8.8.8.8", "fd00::1"), "2001:db8::1");
+    assert_eq!(visible(&topology, "10.0.0.2", "10.0.0.1"), "10.0.0.1");
+    assert_eq!(visible(&topology, "8.8.8.8", "127.0.0.1"), "-");
     let topology = Topology::new(&[], external(&["203.0.113.1"]));
-    assert_eq!(told(&topology, "8.8.8.8", "fd00::1"), "-", "a NAT of IPv4 forwards nothing to IPv6");
+    assert_eq!(visible(&topology, "8.8.8.8", "fd00::1"), "-", "a NAT of IPv4 forwards nothing to IPv6");
 }
 
 #[test]
@@ -125,35 +125,35 @@ fn zones_see_each_other_under_their_external_addresses() {
         ("198.51.100.7", "10.3.0.2", "203.0.113.9"),
         ("10.3.0.1", "198.51.100.7", "198.51.100.7"),
     ] {
-        assert_eq!(told(&topology, asks, peer), address, "{asks} of {peer}");
+        assert_eq!(visible(&topology, asks, peer), address, "{asks} of {peer}");
     }
 }
 
 #[test]
-fn a_client_whose_address_is_not_known_is_told_nothing_of_any_site() {
+fn a_client_whose_address_is_not_known_gets_no_peer_of_a_site() {
     let zones = [zone("all", &["0.0.0.0/0", "::/0"], &["9.9.9.9"])];
     for topology in
         [Topology::default(), Topology::new(&[], external(&["9.9.9.9"])), Topology::new(&zones, external(&[]))]
     {
         for nowhere in [ZonedIp::nowhere(false), ZonedIp::nowhere(true)] {
             for peer in ["10.0.0.1", "fd00::1", "100.64.0.1", "127.0.0.1", "169.254.1.1"] {
-                assert_eq!(topology.visible_address(nowhere, topology.place(ip(peer))), None, "{peer}");
+                assert_eq!(topology.visible_address(nowhere, topology.zoned(ip(peer))), None, "{peer}");
             }
             for peer in ["8.8.8.8", "2600::1"] {
-                assert_eq!(topology.visible_address(nowhere, topology.place(ip(peer))), Some(ip(peer)));
+                assert_eq!(topology.visible_address(nowhere, topology.zoned(ip(peer))), Some(ip(peer)));
             }
         }
     }
 }
 
 #[test]
-fn sites_with_the_same_network_are_told_apart_by_where_an_announce_came_from() {
+fn the_source_of_an_announce_distinguishes_sites_with_the_same_network() {
     let zones = [
         zone("here", &["192.168.1.0/24"], &["203.0.113.1"]),
         zone("there", &["192.168.1.0/24", "10.99.0.1/32"], &["203.0.113.2"]),
     ];
     let topology = Topology::new(&zones, ExternalAddress::default());
-    let here = topology.place(ip("192.168.1.5"));
+    let here = topology.zoned(ip("192.168.1.5"));
     let there = topology.locate(ip("192.168.1.5"), ip("10.99.0.1"));
     assert_eq!(topology.locate(ip("192.168.1.5"), ip("192.168.1.1")), here);
     assert_eq!(topology.locate(ip("172.16.0.1"), ip("10.99.0.1")).zone, None, "it cannot be there");
@@ -164,10 +164,10 @@ fn sites_with_the_same_network_are_told_apart_by_where_an_announce_came_from() {
 }
 
 #[test]
-fn the_nearest_first() {
+fn the_nearest_peers_come_first() {
     let zones = [zone("office", &["10.0.0.0/8"], &[]), zone("home", &["192.168.0.0/16"], &[])];
     let nearness = |topology: &Topology, one: &str, other: &str| {
-        let (one, other) = (topology.place(ip(one)), topology.place(ip(other)));
+        let (one, other) = (topology.zoned(ip(one)), topology.zoned(ip(other)));
         let nearness = match other.ip {
             IpAddr::V4(ip) => Nearness::of(Ipv4Addr::of(one.ip), one.zone, ip, other.zone),
             IpAddr::V6(ip) => Nearness::of(Ipv6Addr::of(one.ip), one.zone, ip, other.zone),
@@ -214,7 +214,7 @@ fn any_external() -> impl Strategy<Value = ExternalAddress> {
     (any::<Option<Ipv4Addr>>(), any::<Option<Ipv6Addr>>()).prop_map(|(v4, v6)| ExternalAddress { v4, v6 })
 }
 
-fn any_views() -> impl Strategy<Value = Topology> {
+fn any_topology() -> impl Strategy<Value = Topology> {
     let network = (any_ip(), 0u8..=32).prop_map(|(ip, prefix)| IpNet::new(ip, prefix).unwrap());
     let zone = (prop::collection::vec(network, 1..4), any_external()).prop_map(|(networks, external)| Zone {
         name: String::new(),
@@ -226,29 +226,29 @@ fn any_views() -> impl Strategy<Value = Topology> {
 
 proptest! {
     #[test]
-    fn nobody_routable_is_ever_told_a_private_address(topology in any_views(), asks in any_ip(), peer in any_ip()) {
-        let told = topology.visible_address(topology.place(asks), topology.place(peer));
+    fn a_public_client_never_gets_a_private_address(topology in any_topology(), asks in any_ip(), peer in any_ip()) {
+        let visible = topology.visible_address(topology.zoned(asks), topology.zoned(peer));
         if Reach::of(asks) == Reach::Everywhere {
-            prop_assert!(told.is_none_or(is_outside), "{:?}", told);
+            prop_assert!(visible.is_none_or(is_outside), "{:?}", visible);
         }
     }
 
     #[test]
-    fn loopback_is_told_to_loopback_only_and_a_peer_s_family_stays(
-        topology in any_views(), asks in any_ip(), peer in any_ip(),
+    fn only_loopback_clients_get_loopback_peers_and_the_family_stays(
+        topology in any_topology(), asks in any_ip(), peer in any_ip(),
     ) {
-        let told = topology.visible_address(topology.place(asks), topology.place(peer));
-        prop_assert!(Reach::of(peer) != Reach::Host || told == (Reach::of(asks) == Reach::Host).then_some(peer));
-        prop_assert!(told.is_none_or(|ip| ip.is_ipv4() == peer.is_ipv4()));
-        prop_assert!(Reach::of(peer) != Reach::Everywhere || told == Some(peer));
+        let visible = topology.visible_address(topology.zoned(asks), topology.zoned(peer));
+        prop_assert!(Reach::of(peer) != Reach::Host || visible == (Reach::of(asks) == Reach::Host).then_some(peer));
+        prop_assert!(visible.is_none_or(|ip| ip.is_ipv4() == peer.is_ipv4()));
+        prop_assert!(Reach::of(peer) != Reach::Everywhere || visible == Some(peer));
     }
 
     #[test]
-    fn peers_of_one_kind_see_each_other_as_they_are_or_neither_does(
-        topology in any_views(), one in any_ip(), other in any_ip(),
+    fn peers_of_one_kind_see_each_other_or_neither_does(
+        topology in any_topology(), one in any_ip(), other in any_ip(),
     ) {
         prop_assume!(Reach::of(one) == Reach::of(other));
-        let (one, other) = (topology.place(one), topology.place(other));
+        let (one, other) = (topology.zoned(one), topology.zoned(other));
         let as_it_is = |asks: ZonedIp, peer: ZonedIp| topology.visible_address(asks, peer) == Some(peer.ip);
         // An external address may by chance be the peer's own.
         prop_assume!(topology.external_of(one) != Some(one.ip) && topology.external_of(other) != Some(other.ip));
@@ -256,8 +256,8 @@ proptest! {
     }
 
     #[test]
-    fn a_zone_is_told_all_of_itself(topology in any_views(), one in any_ip(), other in any_ip()) {
-        let one = topology.place(one);
+    fn members_of_a_zone_get_all_its_peers(topology in any_topology(), one in any_ip(), other in any_ip()) {
+        let one = topology.zoned(one);
         let other = ZonedIp { ip: other, zone: one.zone };
         if [one, other].iter().all(|place| Reach::of(place.ip) == Reach::Site) {
             prop_assert_eq!(topology.visible_address(one, other), Some(other.ip));

@@ -20,7 +20,7 @@ fn told(peers: &PeerLists) -> Vec<String> {
 
 /// A client at this address that listens on port 1.
 fn client(topology: &Topology, ip: &str, want: usize) -> Recipient {
-    let place = topology.place(ip.parse().unwrap());
+    let place = topology.zoned(ip.parse().unwrap());
     Recipient { place, outside: None, port: NonZeroU16::new(1), want, counts: true }
 }
 
