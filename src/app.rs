@@ -22,7 +22,7 @@ use crate::frontend::connections::Connections;
 use crate::frontend::descriptors;
 use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::{self, Listen, ListenAddr, Listening, UdpListenAddr};
-use crate::frontend::{Context, serve};
+use crate::frontend::{Context, serve, shutdown};
 use crate::log_output;
 use crate::metrics::{LogSample, Metrics, StoreSample};
 use crate::signals::Signals;
@@ -159,7 +159,7 @@ impl App {
                 () = reload_when_told(reload, context.tracker.forwarders(), file.as_ref()) => {}
             }
         });
-        log::info!("stopping: requests under way may take {} more seconds", serve::DRAIN.as_secs());
+        log::info!("stopping: requests under way may take {} more seconds", shutdown::DRAIN.as_secs());
         context.draining.store(true, Relaxed);
         stopping.send_replace(true);
         for thread in threads {

@@ -12,6 +12,7 @@ pub mod http;
 pub mod listen;
 pub mod proxied;
 pub mod serve;
+pub mod shutdown;
 pub mod udp;
 
 use std::sync::Arc;

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
@@ -23,10 +22,9 @@ use super::http::pages::Pages;
 use super::http::socket::{Listener, Socket};
 use super::listen::{Bound, Listening, SocketFile, UdpListener};
 use super::proxied::{self, Opening};
+use super::shutdown::{DRAIN, StopReceiver};
 use super::{Context, udp};
 
-/// How long requests under way may take to finish once the process is told to stop.
-pub const DRAIN: Duration = Duration::from_secs(5);
 /// How long the accept queue is watched for connections whose handshake was under way when the system stopped opening them.
 const QUIET: Duration = Duration::from_millis(100);
 /// How often it is looked at meanwhile.
@@ -39,9 +37,6 @@ const SHORT_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often that is reported at most.
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
-
-/// True once the process is told to stop.
-pub type StopReceiver = watch::Receiver<bool>;
 
 /// Starts the workers. Each ends within [`DRAIN`] of `stop`.
 pub fn start(

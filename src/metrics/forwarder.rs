@@ -1,15 +1,19 @@
 //! What is counted of each forwarder. It goes when the last forwarder of its name goes: a file that is read again may have new names
 //! each time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
 
-use super::{ExchangeLabels, ForwarderLabels, Metrics, SkippedLabels, Status, StatusLabels};
+use super::instruments::{Untyped, latencies};
 
 /// Handles of one forwarder.
 #[derive(Clone, Debug)]
@@ -27,8 +31,8 @@ pub struct ForwarderMetrics {
 
 /// The series of one name. They go with it.
 #[derive(Debug)]
-pub(super) struct Series {
-    all: Metrics,
+struct Series {
+    all: ForwarderFamilies,
     name: String,
     /// How exchanges have ended so far.
     ends: Mutex<HashSet<(&'static str, Option<u16>)>>,
@@ -37,21 +41,67 @@ pub(super) struct Series {
 /// Why exchanges are not begun.
 const SKIPPED: [&str; 3] = ["busy", "open", "paused"];
 
-impl Metrics {
+/// What is counted of all forwarders.
+#[derive(Clone, Debug)]
+pub(super) struct ForwarderFamilies {
+    status: Family<StatusLabels, Untyped>,
+    exchanges: Family<ExchangeLabels, Counter>,
+    duration: Family<ForwarderLabels, Histogram, fn() -> Histogram>,
+    peers: Family<ForwarderLabels, Counter>,
+    skipped: Family<SkippedLabels, Counter>,
+    /// The series of each forwarder that there is, by its name.
+    by_name: Arc<Mutex<HashMap<String, Weak<Series>>>>,
+}
+
+impl ForwarderFamilies {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let families = Self {
+            status: Family::default(),
+            exchanges: Family::default(),
+            duration: Family::new_with_constructor(latencies),
+            peers: Family::default(),
+            skipped: Family::default(),
+            by_name: Arc::default(),
+        };
+        registry.register(
+            "forwarder_status",
+            "Exchanges with upstream trackers by HTTP status (name of the Go retracker)",
+            families.status.clone(),
+        );
+        registry.register(
+            "retracker_forward_exchanges",
+            "Exchanges with upstream trackers by outcome",
+            families.exchanges.clone(),
+        );
+        registry.register_with_unit(
+            "retracker_forward_duration",
+            "Time of an exchange with an upstream tracker, from the look-up of its name to the last byte",
+            Unit::Seconds,
+            families.duration.clone(),
+        );
+        registry.register("retracker_forward_peers", "Peers received from upstream trackers", families.peers.clone());
+        registry.register(
+            "retracker_forward_skipped",
+            "Exchanges with upstream trackers that were not begun",
+            families.skipped.clone(),
+        );
+        families
+    }
+
     /// The handles of one forwarder. What forwarders of one name do is counted together.
-    pub fn forwarder(&self, name: &str) -> ForwarderMetrics {
-        let mut by_forwarder = self.by_forwarder.lock();
-        let series = by_forwarder.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
+    pub(super) fn forwarder(&self, name: &str) -> ForwarderMetrics {
+        let mut by_name = self.by_name.lock();
+        let series = by_name.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
             let series = Arc::new(Series { all: self.clone(), name: name.to_owned(), ends: Mutex::default() });
-            by_forwarder.insert(name.to_owned(), Arc::downgrade(&series));
+            by_name.insert(name.to_owned(), Arc::downgrade(&series));
             series
         });
         let labels = series.labels();
         let [skipped_busy, skipped_open, skipped_paused] =
             SKIPPED.map(|reason| self.skipped.get_or_create_owned(&series.skipped(reason)));
         ForwarderMetrics {
-            duration: self.exchange_duration.get_or_create_owned(&labels),
-            peers: self.upstream_peers.get_or_create_owned(&labels),
+            duration: self.duration.get_or_create_owned(&labels),
+            peers: self.peers.get_or_create_owned(&labels),
             skipped_busy,
             skipped_open,
             skipped_paused,
@@ -60,17 +110,53 @@ impl Metrics {
     }
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ForwarderLabels {
+    forwarder: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ExchangeLabels {
+    forwarder: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SkippedLabels {
+    forwarder: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StatusLabels {
+    name: String,
+    status: Status,
+}
+
+/// An HTTP status, or `error` where there was none: as the Go retracker labels it.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+struct Status(Option<u16>);
+
+impl EncodeLabelValue for Status {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        match self.0 {
+            Some(code) => code.encode(encoder),
+            None => "error".encode(encoder),
+        }
+    }
+}
+
 impl ForwarderMetrics {
     /// Handles that nothing is seen of: for a forwarder that is no longer configured.
     pub fn unexposed() -> Self {
-        Metrics::unexposed().forwarder("")
+        ForwarderFamilies::register(&mut Registry::default()).forwarder("")
     }
 
     /// Records an exchange that has ended: its outcome in a word, the HTTP status if one came, the peers received.
     pub fn exchange_ended(&self, outcome: &'static str, status: Option<u16>, elapsed: Duration, peers: usize) {
         let Series { all, ends, .. } = &*self.series;
         ends.lock().insert((outcome, status));
-        all.forwarder_status.get_or_create_owned(&self.series.status(status)).0.inc();
+        all.status.get_or_create_owned(&self.series.status(status)).0.inc();
         all.exchanges.get_or_create_owned(&self.series.exchange(outcome)).inc();
         self.duration.observe(elapsed.as_secs_f64());
         self.peers.inc_by(peers as u64);
@@ -98,19 +184,19 @@ impl Series {
 impl Drop for Series {
     fn drop(&mut self) {
         // Held to the end, so that a forwarder which takes the name meanwhile begins with new ones.
-        let mut by_forwarder = self.all.by_forwarder.lock();
-        if by_forwarder.get(&self.name).is_some_and(|series| series.strong_count() > 0) {
+        let mut by_name = self.all.by_name.lock();
+        if by_name.get(&self.name).is_some_and(|series| series.strong_count() > 0) {
             return;
         }
-        by_forwarder.remove(&self.name);
+        by_name.remove(&self.name);
         let labels = self.labels();
-        self.all.exchange_duration.remove(&labels);
-        self.all.upstream_peers.remove(&labels);
+        self.all.duration.remove(&labels);
+        self.all.peers.remove(&labels);
         for reason in SKIPPED {
             self.all.skipped.remove(&self.skipped(reason));
         }
         for (outcome, status) in self.ends.lock().drain() {
-            self.all.forwarder_status.remove(&self.status(status));
+            self.all.status.remove(&self.status(status));
             self.all.exchanges.remove(&self.exchange(outcome));
         }
     }
@@ -121,6 +207,7 @@ mod tests {
     use prometheus_client::encoding::text;
     use prometheus_client::registry::Registry;
 
+    use super::super::Metrics;
     use super::*;
 
     #[test]
@@ -146,6 +233,6 @@ mod tests {
         let again = metrics.forwarder("one");
         assert!(text().contains("retracker_forward_peers_total{forwarder=\"one\"} 0\n"), "{}", text());
         drop((again, other));
-        assert!(metrics.by_forwarder.lock().is_empty() && !text().contains("\"one\""));
+        assert!(metrics.forwarders.by_name.lock().is_empty() && !text().contains("\"one\""));
     }
 }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample};
+use super::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample};
 
 /// Reads a sample at each scrape.
 pub(super) struct Sampled<S>(Box<dyn Fn() -> S + Send + Sync>);

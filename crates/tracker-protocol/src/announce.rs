@@ -46,19 +46,36 @@ pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
 struct Fields {
     info_hash: Option<[u8; 20]>,
     peer_id: Option<[u8; 20]>,
-    port: Option<Result<Option<NonZeroU16>, Refusal>>,
-    uploaded: Option<u64>,
-    downloaded: Option<u64>,
-    left: Option<Option<u64>>,
-    event: Option<Option<Event>>,
-    numwant: Option<NumWant>,
-    compact: Option<Text>,
-    no_peer_id: Option<Text>,
-    key: Option<Text>,
+    port: First<Result<Option<NonZeroU16>, Refusal>>,
+    uploaded: First<u64>,
+    downloaded: First<u64>,
+    left: First<Option<u64>>,
+    event: First<Option<Event>>,
+    numwant: First<NumWant>,
+    compact: First<Text>,
+    no_peer_id: First<Text>,
+    key: First<Text>,
     claimed: ClaimedIps,
 }
 
 type Text = SmallVec<[u8; 32]>;
+
+/// The first value of a parameter, even if it cannot be read; none of a parameter that is missing.
+struct First<T>(Option<T>);
+
+impl<T> Default for First<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> First<T> {
+    fn take(&mut self, read: impl FnOnce() -> T) {
+        if self.0.is_none() {
+            self.0 = Some(read());
+        }
+    }
+}
 
 impl Fields {
     /// Takes a parameter. If one other than an identifier repeats, the first value counts, as in the Go retracker.
@@ -66,15 +83,15 @@ impl Fields {
         match parameter {
             Parameter::InfoHash => same(&mut self.info_hash, parameter, value)?,
             Parameter::PeerId => same(&mut self.peer_id, parameter, value)?,
-            Parameter::Port => first(&mut self.port, || port(value)),
-            Parameter::Uploaded => first(&mut self.uploaded, || counter(value)),
-            Parameter::Downloaded => first(&mut self.downloaded, || counter(value)),
-            Parameter::Left => first(&mut self.left, || left(value)),
-            Parameter::Event => first(&mut self.event, || event(value)),
-            Parameter::NumWant => first(&mut self.numwant, || numwant(value)),
-            Parameter::Compact => first(&mut self.compact, || query::bytes(value)),
-            Parameter::NoPeerId => first(&mut self.no_peer_id, || query::bytes(value)),
-            Parameter::Key => first(&mut self.key, || query::bytes(value)),
+            Parameter::Port => self.port.take(|| port(value)),
+            Parameter::Uploaded => self.uploaded.take(|| counter(value)),
+            Parameter::Downloaded => self.downloaded.take(|| counter(value)),
+            Parameter::Left => self.left.take(|| left(value)),
+            Parameter::Event => self.event.take(|| event(value)),
+            Parameter::NumWant => self.numwant.take(|| numwant(value)),
+            Parameter::Compact => self.compact.take(|| query::bytes(value)),
+            Parameter::NoPeerId => self.no_peer_id.take(|| query::bytes(value)),
+            Parameter::Key => self.key.take(|| query::bytes(value)),
             Parameter::Ip => self.claimed.ip = self.claimed.ip.or_else(|| ip(value)),
             Parameter::Ipv4 => {
                 if let Some(IpAddr::V4(ip)) = ip(value) {
@@ -91,13 +108,13 @@ impl Fields {
     }
 
     fn check(self) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
-        let event = self.event.flatten();
-        let port = match self.port {
+        let event = self.event.0.flatten();
+        let port = match self.port.0 {
             // The tracker finds a client that leaves by its address and id.
             Some(Err(_)) if event == Some(Event::Stopped) => None,
             port => port.transpose()?.flatten(),
         };
-        let format = match (self.compact.as_deref(), self.no_peer_id.as_deref()) {
+        let format = match (self.compact.0.as_deref(), self.no_peer_id.0.as_deref()) {
             (Some(b"0"), no_peer_id) => PeerFormat::Dictionaries { ids: no_peer_id != Some(b"1") },
             _ => PeerFormat::Compact,
         };
@@ -105,13 +122,13 @@ impl Fields {
             info_hash: InfoHash(self.info_hash.ok_or(Refusal::Missing(Parameter::InfoHash))?),
             peer_id: PeerId(self.peer_id.ok_or(Refusal::Missing(Parameter::PeerId))?),
             port,
-            uploaded: self.uploaded.unwrap_or(0),
-            downloaded: self.downloaded.unwrap_or(0),
-            left: self.left.flatten(),
+            uploaded: self.uploaded.0.unwrap_or(0),
+            downloaded: self.downloaded.0.unwrap_or(0),
+            left: self.left.0.flatten(),
             event,
-            numwant: self.numwant.unwrap_or_default(),
+            numwant: self.numwant.0.unwrap_or_default(),
             // A key that is longer than any client's is not passed on.
-            key: self.key.filter(|key| (1..=MAX_KEY).contains(&key.len())).map(|key| key.into_iter().collect()),
+            key: self.key.0.filter(|key| (1..=MAX_KEY).contains(&key.len())).map(|key| key.into_iter().collect()),
             ids: format == PeerFormat::Dictionaries { ids: true },
             claimed: self.claimed,
         };
@@ -127,12 +144,6 @@ fn same(slot: &mut Option<[u8; 20]>, parameter: Parameter, value: &[u8]) -> Resu
     }
     *slot = Some(found);
     Ok(())
-}
-
-fn first<T>(slot: &mut Option<T>, read: impl FnOnce() -> T) {
-    if slot.is_none() {
-        *slot = Some(read());
-    }
 }
 
 /// Clients that cannot be reached send port 0 or none (aria2, rTorrent, qBittorrent behind a proxy).

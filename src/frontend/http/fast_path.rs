@@ -17,7 +17,7 @@ use actix_http::Request;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use self::waiting::Waiting;
+use self::waiting::{IO_TIMEOUT, Waiting};
 use super::answer::{Resource, TrackerRequest, answer, refuse};
 use super::framing::ReplyFraming;
 use super::head::{self, Head, MAX_HEAD, MAX_LINES, Method, Read};
@@ -29,12 +29,9 @@ use crate::frontend::Context;
 use crate::frontend::announce::PendingBody;
 use crate::frontend::client_address::{ClientAddress, Remote};
 use crate::frontend::connections::{GiveWay, Holder, Idle, Open};
-use crate::frontend::serve::StopReceiver;
+use crate::frontend::shutdown::StopReceiver;
 use tracker_protocol::Refusal;
 use tracker_protocol::route::{self, Route, route};
-
-/// How long a client may take to send a head once it has begun, or to read [`AT_ONCE`] bytes of what it was sent.
-const IO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// As much as that.
 const AT_ONCE: usize = 64 * 1024;
@@ -350,7 +347,7 @@ impl<'a> Connection<'a> {
         if self.open.idle(self.holder, idle, since, cx).is_err() {
             return Poll::Ready(());
         }
-        self.waiting.poll_over(is_asking, cx, self.worker)
+        self.waiting.poll_over(is_asking, cx, self.worker.context.is_draining(), &self.worker.stop)
     }
 
     fn busy(&mut self) -> io::Result<()> {

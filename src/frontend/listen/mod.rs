@@ -87,8 +87,11 @@ pub enum Bound {
 impl Bound {
     fn bind(listen: &Listen, binder: &mut Binder, workers: usize) -> io::Result<Vec<Self>> {
         match (&listen.address, listen.place()) {
-            (ListenAddr::Unix(path), _) => Ok(vec![bind_unix(path, workers)?]),
-            (_, Some(place)) => binder.bind(place, |address, options| bind_tcp(address, options, workers)),
+            (ListenAddr::Unix(path), _) => Ok(vec![Self::Unix(bind_unix(path, workers)?)]),
+            (_, Some(place)) => {
+                let listeners = binder.bind(place, |address, options| bind_tcp(address, options, workers))?;
+                Ok(listeners.into_iter().map(Self::Tcp).collect())
+            }
             (_, None) => Ok(Vec::new()),
         }
     }

@@ -9,13 +9,16 @@ use std::sync::{Arc, Once};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::Bound;
 use super::binder::Options;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-pub(super) fn bind_tcp(address: SocketAddr, options: Options, workers: usize) -> io::Result<(Bound, SocketAddr)> {
+pub(super) fn bind_tcp(
+    address: SocketAddr,
+    options: Options,
+    workers: usize,
+) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
     let first = tcp_socket(address, options)?;
     // Bound before it may share its port: so that a port that somebody else has, though shared, is an error.
     first.bind(&address.into())?;
@@ -30,7 +33,7 @@ pub(super) fn bind_tcp(address: SocketAddr, options: Options, workers: usize) ->
         next.listen(BACKLOG)?;
         listeners.push(next.into());
     }
-    Ok((Bound::Tcp(listeners), bound))
+    Ok((listeners, bound))
 }
 
 fn tcp_socket(address: SocketAddr, options: Options) -> io::Result<Socket> {
@@ -44,7 +47,7 @@ fn tcp_socket(address: SocketAddr, options: Options) -> io::Result<Socket> {
     Ok(socket)
 }
 
-pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
+pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixListener, Arc<SocketFile>)>> {
     let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
         // Left behind by a process that could not clean up: nobody listens there.
@@ -58,8 +61,7 @@ pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     let listener = UnixListener::from(socket);
-    let listeners = (0..workers).map(|_| Ok((listener.try_clone()?, Arc::clone(&file)))).collect::<io::Result<_>>()?;
-    Ok(Bound::Unix(listeners))
+    (0..workers).map(|_| Ok((listener.try_clone()?, Arc::clone(&file)))).collect()
 }
 
 /// The file of a Unix socket, removed when nobody listens there any more.

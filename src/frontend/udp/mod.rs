@@ -19,7 +19,7 @@ use self::socket::{BatchSocket, Datagram, Inbox, Outbox, Response};
 use super::Context;
 use super::client_address::Remote;
 use super::listen::UdpListener;
-use super::serve::{DRAIN, StopReceiver};
+use super::shutdown::{DRAIN, StopReceiver};
 use crate::answer::Answer;
 use crate::clock;
 

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{IO_TIMEOUT, Worker};
 use crate::clock;
-use crate::frontend::serve::StopReceiver;
+use crate::frontend::shutdown::StopReceiver;
+
+/// How long a client may take to send a head once it has begun, or to read [`AT_ONCE`] bytes of what it was sent.
+pub(super) const IO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client may take until the first byte of its first request.
 pub(super) const FIRST_BYTE: Duration = Duration::from_secs(5);
@@ -78,8 +80,13 @@ impl Waiting {
     }
 
     /// Ready once the client need not be waited for any longer. `is_asking` is whether a part of a head is there.
-    pub(super) fn poll_over(&mut self, is_asking: bool, cx: &mut Task<'_>, worker: &Worker) -> Poll<()> {
-        let is_draining = worker.context.is_draining();
+    pub(super) fn poll_over(
+        &mut self,
+        is_asking: bool,
+        cx: &mut Task<'_>,
+        is_draining: bool,
+        stop: &StopReceiver,
+    ) -> Poll<()> {
         let (awaited, patience) = match (is_draining, is_asking) {
             (true, false) if self.was_used => (Awaited::Last, SHORT_GRACE),
             (true, _) => (Awaited::Last, GRACE),
@@ -89,7 +96,7 @@ impl Waiting {
         };
         let Some(alarms) = &mut self.alarms else {
             self.is_used = false;
-            let alarms = self.alarms.insert(Alarms::set(patience, awaited, &worker.stop));
+            let alarms = self.alarms.insert(Alarms::set(patience, awaited, stop));
             // Polled so that it wakes this task. The stop may have come just now.
             if !is_draining && alarms.stop.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
