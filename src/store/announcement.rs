@@ -1,4 +1,4 @@
-//! An announce as the store sees it, and what it gets.
+//! An announce as the store sees it, and the reply.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -7,55 +7,54 @@ use tracker_protocol::{PeerId, PeerLists, Role, SwarmCounts};
 
 use crate::topology::ZonedIp;
 
-/// What an announce means for a swarm.
+/// An announce, for a swarm.
 #[derive(Clone, Copy, Debug)]
 pub struct Announcement {
-    /// Where the peer is: the address that it is recorded under, and its zone.
+    /// The address under which the peer is recorded, and its zone.
     pub place: ZonedIp,
-    /// Whether the peer only claims that address, by `ip=`: the announce came from another one.
+    /// Whether the peer claims that address with `ip=`, and announced from another one.
     pub is_claim: bool,
     /// A second address, for clients that cannot use the first: a public one that a peer in a private network claims.
     pub outside: Option<ZonedIp>,
     /// The address that the announce came from.
     pub source: IpAddr,
-    /// Where it listens there.
+    /// The port at which it listens.
     pub port: Option<NonZeroU16>,
     /// Its id.
     pub peer_id: PeerId,
-    /// What it does in the swarm.
+    /// Its role in the swarm.
     pub role: Role,
-    /// What becomes of it.
+    /// What to do with the peer.
     pub action: Action,
-    /// How many others it wants to be told of.
+    /// How many other peers it wants.
     pub want: usize,
-    /// Whether it wants to know their ids.
+    /// Whether it wants their ids.
     pub ids: bool,
 }
 
-/// What becomes of a peer that announces.
+/// What to do with a peer that announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It is recorded, if it names a port. Others cannot connect to one that does not.
+    /// Record it, if it has a port: other peers could not connect to it otherwise.
     Stay {
         /// Whether it has just finished its download.
         completed: bool,
     },
-    /// It is removed.
+    /// Remove it.
     Leave,
-    /// Nothing: it wants to be told of others only.
+    /// Nothing: only read the swarm.
     Peek,
 }
 
-/// What a swarm answers.
+/// The counts and the peers that an announce gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The swarm after the announce.
     pub counts: SwarmCounts,
-    /// Other peers, under the addresses by which the announcer reaches them: those of its own family before those of the
-    /// other, of each the nearest first.
+    /// Other peers, at the addresses at which the client reaches them: those of its own family first, and of each family the
+    /// nearest first.
     pub peers: PeerLists,
-    /// How many other clients are at the peer's address at the same time, as far as their announces tell; those that others
-    /// claim for them do not count. Looked up when the peer is new in the swarm, or has turned out to announce at a slower
-    /// pace, which is when it can be compared with the others; 0 at all other times.
+    /// How many other clients announce from the peer's address at the same time; claimed peers do not count. It is looked up only
+    /// when the peer is new in the swarm or has turned out to announce at a slower pace, and is 0 otherwise.
     pub others_at_address: usize,
 }

@@ -1,39 +1,39 @@
-//! How a peer joins a swarm, or announces again: what it takes over there, and what gives way to it.
+//! How a peer joins a swarm or announces again, and which older entries it replaces.
 
-use super::Pace;
 use super::client_id::ClientId;
-use super::entry::{Entry, PeerKey, PeerState, Word};
+use super::context::StoreContext;
+use super::delta::CountDelta;
+use super::entry::{Entry, PeerKey, PeerState, Provenance};
 use super::peers::Peers;
-use super::shard::CountDelta;
-use super::swarm::Present;
+use super::time::Pace;
 use tracker_protocol::{Ip, Role};
 
-/// A long list is searched for endpoints that have fallen silent by one of so many announces.
+/// One of so many announces searches a long list for endpoints that have fallen silent.
 const RARELY: u8 = 16;
 
 /// A peer that announces.
 #[derive(Clone, Copy)]
 pub(super) struct Arriving<'a> {
-    pub(super) present: Present<'a>,
+    pub(super) context: StoreContext<'a>,
     pub(super) id: ClientId,
     pub(super) role: Role,
-    /// Who claims that it is there, unless it does so itself.
+    /// The claimant, if the address is claimed.
     pub(super) claim: Option<u8>,
 }
 
-/// What became of it.
+/// The effect of an arrival.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Arrival {
-    /// False when a claim met a peer that speaks for itself.
+    /// False if the address is claimed and another peer announces from it itself.
     pub(super) is_recorded: bool,
-    /// What was at its endpoint before.
+    /// The role of the peer that was at the endpoint before.
     pub(super) before: Option<Role>,
-    /// Whether the lists have changed, but for times.
+    /// Whether the lists have changed in more than times.
     pub(super) changed: bool,
     pub(super) others_at_address: usize,
 }
 
-/// The first address of a client is gone: another one becomes the first.
+/// The first address of a client is gone: another address becomes its first.
 pub(super) fn succeed<A: Ip, B: Ip>(
     own: &mut Peers<A>,
     other: Option<&mut Peers<B>>,
@@ -47,26 +47,26 @@ pub(super) fn succeed<A: Ip, B: Ip>(
 }
 
 impl Arriving<'_> {
-    /// Records the peer in the list of its family, of which the other may have addresses of the same client, too.
+    /// Records the peer in the list `own` of its family. The list `other` of the other family may have addresses of the same client.
     pub(super) fn join<A: Ip, B: Ip>(
         &self,
-        spot: PeerKey<A>,
+        key: PeerKey<A>,
         own: &mut Peers<A>,
         mut other: Option<&mut Peers<B>>,
         change: &mut CountDelta<'_>,
     ) -> Arrival {
-        let &Self { present, id, claim, .. } = self;
+        let &Self { context, id, claim, .. } = self;
         let mut arrival = Arrival { is_recorded: true, ..Arrival::default() };
-        let known = own.at(spot);
+        let known = own.at(key);
         if let Some((at, old)) = known {
-            if claim.is_some() && !old.is_claimed() && !present.life.is_over(present.now.since(old.seen())) {
+            if claim.is_some() && !old.is_claimed() && !context.life.is_over(context.now.since(old.seen())) {
                 return Arrival::default();
             }
             arrival.before = Some(old.kind().role());
             if old.is_of(id) {
                 self.refresh(at, &old, own, change, &mut arrival);
-                let gap = present.now.since(old.seen());
-                self.settle(spot, Some(gap), own, other, change, &mut arrival);
+                let gap = context.now.since(old.seen());
+                self.settle(key, Some(gap), own, other, change, &mut arrival);
                 return arrival;
             }
             // Another client has the endpoint now.
@@ -77,20 +77,20 @@ impl Arriving<'_> {
             }
         }
         let is_second = own.first_of(id).is_some() || other.as_ref().is_some_and(|other| other.first_of(id).is_some());
-        let entry = self.entry(spot, is_second, Pace::UNKNOWN);
+        let entry = self.entry(key, is_second, Pace::UNKNOWN);
         own.push(entry);
         change.joined(&entry);
         arrival.changed = true;
-        self.settle(spot, None, own, other, change, &mut arrival);
+        self.settle(key, None, own, other, change, &mut arrival);
         if known.is_none() && claim.is_none() {
-            arrival.others_at_address = own.others_at(spot, id, present.now, present.rhythm);
+            arrival.others_at_address = own.others_at(key, id, context.now, context.rhythm);
         }
         arrival
     }
 
-    fn entry<A: Ip>(&self, spot: PeerKey<A>, is_second: bool, pace: Pace) -> Entry<A> {
-        let word = self.claim.map_or(Word::Own(pace), Word::Claim);
-        Entry::new(spot, self.id, PeerState::new(self.role, is_second), word, self.present.now)
+    fn entry<A: Ip>(&self, key: PeerKey<A>, is_second: bool, pace: Pace) -> Entry<A> {
+        let provenance = self.claim.map_or(Provenance::Own(pace), Provenance::Claim);
+        Entry::new(key, self.id, PeerState::new(self.role, is_second), provenance, self.context.now)
     }
 
     /// The same client has announced from the same endpoint before.
@@ -102,26 +102,26 @@ impl Arriving<'_> {
         change: &mut CountDelta<'_>,
         arrival: &mut Arrival,
     ) {
-        let Present { now, rhythm, .. } = self.present;
+        let StoreContext { now, rhythm, .. } = self.context;
         let pace = rhythm.pace(old.pace(), now.since(old.seen()));
-        let entry = self.entry(old.spot(), old.is_second(), pace);
+        let entry = self.entry(old.key(), old.is_second(), pace);
         let has_moved = own.replace(at, old, entry);
-        let is_other_claim = entry.is_claimed() && old.word() != entry.word();
+        let is_other_claim = entry.is_claimed() && old.provenance() != entry.provenance();
         if has_moved || old.is_claimed() != entry.is_claimed() || is_other_claim {
             change.gone(old);
             change.joined(&entry);
             arrival.changed = true;
         }
         if pace > old.pace() && self.claim.is_none() {
-            arrival.others_at_address = own.others_at(old.spot(), self.id, now, rhythm);
+            arrival.others_at_address = own.others_at(old.key(), self.id, now, rhythm);
         }
     }
 
-    /// Sees to it that a client that has several addresses has one first one, and that those go which it has left. `gap` is
-    /// how long before the announce the endpoint announced last. Costs nothing where nobody has several.
+    /// Ensures that a client with several addresses has one first address, and removes those that it has left. `gap` is the time
+    /// since the endpoint's previous announce. Costs nothing if no client has several addresses.
     fn settle<A: Ip, B: Ip>(
         &self,
-        spot: PeerKey<A>,
+        key: PeerKey<A>,
         gap: Option<u16>,
         own: &mut Peers<A>,
         mut other: Option<&mut Peers<B>>,
@@ -132,28 +132,28 @@ impl Arriving<'_> {
         if !own.has_seconds() && !other_has {
             return;
         }
-        let Some((_, me)) = own.at(spot) else { return };
+        let Some((_, me)) = own.at(key) else { return };
         let mut is_first = !me.is_second();
         if !is_first {
             if let Some((at, first)) = own.first_of(self.id) {
-                if first.is_beside(spot) && self.has_left(&first, gap, &me) {
+                if first.is_beside(key) && self.has_left(&first, gap, &me) {
                     own.remove_at(at);
                     change.gone(&first);
                     is_first = true;
                 } else if self.precedes(&first, gap, &me) {
-                    own.rank(first.spot(), true);
+                    own.rank(first.key(), true);
                     is_first = true;
                 }
             } else if let Some((_, first)) = other.as_ref().and_then(|other| other.first_of(self.id)) {
                 if self.precedes(&first, gap, &me) {
-                    other.iter_mut().for_each(|other| other.rank(first.spot(), true));
+                    other.iter_mut().for_each(|other| other.rank(first.key(), true));
                     is_first = true;
                 }
             } else {
                 is_first = true;
             }
             if is_first {
-                own.rank(spot, false);
+                own.rank(key, false);
                 arrival.changed = true;
             }
         }
@@ -162,28 +162,28 @@ impl Arriving<'_> {
                 change.gone(gone);
                 arrival.changed = true;
             };
-            own.drop_silent(spot, self.id, |entry| self.has_left(entry, gap, &me), dropped);
+            own.drop_silent(key, self.id, |entry| self.has_left(entry, gap, &me), dropped);
         }
     }
 
-    /// Whether the client is no longer at that endpoint, of the address from which it announces now or claimed. A claim ends nobody who
-    /// speaks for himself.
+    /// Whether the client has left that endpoint, which has the address of the announce or is claimed. A claim never removes a peer
+    /// that announces itself.
     fn has_left<A: Ip>(&self, endpoint: &Entry<A>, gap: Option<u16>, me: &Entry<A>) -> bool {
-        let Present { life, rhythm, .. } = self.present;
+        let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(endpoint);
         let may = endpoint.is_claimed() || !me.is_claimed();
         may && (life.is_over(silence) || silence > rhythm.silence(endpoint.pace(), me.pace(), gap))
     }
 
-    /// How long a peer has been silent at least: the time of one that is claimed is rounded.
+    /// The least time that a peer has been silent: the time of a claimed peer is rounded.
     fn silence_of<A: Ip>(&self, peer: &Entry<A>) -> u16 {
-        self.present.now.since(peer.seen()).saturating_sub(peer.rounding())
+        self.context.now.since(peer.seen()).saturating_sub(peer.rounding())
     }
 
-    /// Whether this address of a client is to count, and to be told first, in place of the one that was there before. One
-    /// that takes the id of another client gets no further than second place while that one announces.
+    /// Whether this address becomes the client's first address in place of the context one. A client that takes another's id stays
+    /// second while the other one announces.
     fn precedes<A: Ip, B: Ip>(&self, first: &Entry<B>, gap: Option<u16>, me: &Entry<A>) -> bool {
-        let Present { life, rhythm, .. } = self.present;
+        let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(first);
         if me.is_claimed() && !first.is_claimed() {
             return life.is_over(silence);

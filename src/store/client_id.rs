@@ -1,27 +1,26 @@
 //! Peer ids in 14 bytes instead of 20.
 //!
-//! The id is the dearest part of a peer, and dictionary replies have to tell it whole (BEP 3). Nearly all clients begin
-//! theirs with eight bytes that name program and version, such as `-TR4050-` (BEP 20), and a network has a few dozen of
-//! those: they are kept once, and a peer holds a number for them. A beginning that no peer has announced for the peer age
-//! is forgotten, and its number goes to another: no peer is left that is told under it.
+//! The id takes most of a peer's memory, and dictionary replies need it (BEP 3). Nearly all ids begin with eight bytes for program
+//! and version, such as `-TR4050-` (BEP 20), and a network has a few dozen of those prefixes: each is stored once, and a peer stores
+//! its number. A prefix that no peer has announced for the peer age is forgotten, and its number is used again: no peer has it any
+//! more.
 
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
-use super::{Tick, TtlTicks};
+use super::time::{Tick, TtlTicks};
 use crate::hash::SEED;
 use tracker_protocol::PeerId;
 
-/// Beginnings that are remembered, so that ids made up at random cannot fill the memory. It is far more than there are
-/// programs and versions.
+/// The most prefixes, so that random ids cannot fill the memory. There are far fewer programs and versions.
 const MAX_PREFIXES: usize = UNKNOWN as usize;
 
-/// What stands for a beginning that is not remembered.
+/// Stands for a prefix that is not stored.
 const UNKNOWN: u16 = (1 << ClientId::PREFIX_BITS) - 1;
 
-/// A shortened id. Equal ids are equal when shortened by the same [`Prefixes`]; different ones are different but for their
-/// beginnings, once too many of those have been seen.
+/// A shortened id. Equal ids are equal when shortened by the same [`Prefixes`]. Ids that differ only in their prefixes may become
+/// equal once there are too many prefixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClientId {
     /// The number of the first eight bytes.
@@ -30,7 +29,7 @@ pub(super) struct ClientId {
 }
 
 impl ClientId {
-    /// The other four bits of two bytes are for those who hold an id.
+    /// The remaining four bits of two bytes are for other use.
     pub(super) const PREFIX_BITS: u32 = 12;
 
     pub(super) fn new(prefix: u16, rest: [u8; 12]) -> Self {
@@ -46,33 +45,33 @@ impl ClientId {
     }
 }
 
-/// The beginnings of ids, each with its number.
+/// The prefixes of ids, each with its number.
 #[derive(Debug, Default)]
 pub(super) struct Prefixes {
     known: Vec<Prefix>,
     numbers: HashTable<u16>,
-    /// Numbers below the length of `known` that stand for nothing at present.
+    /// Numbers below the length of `known` that are not in use.
     free: Vec<u16>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Prefix {
     text: [u8; 8],
-    /// When it was announced last; none when its number is free.
+    /// When it was last announced; none if its number is free.
     used: Option<Tick>,
 }
 
 impl Prefixes {
-    /// Shortens an id. How it begins is remembered if it `is_kept`.
+    /// Shortens an id. Its prefix is stored if the peer `is_kept`.
     pub(super) fn shorten(&mut self, PeerId(id): PeerId, now: Tick, is_kept: bool) -> ClientId {
-        // Both are there: the parts are as long as the whole.
+        // Neither is missing: an id is 20 bytes long.
         let prefix = id.first_chunk().copied().unwrap_or_default();
         let rest = id.last_chunk().copied().unwrap_or_default();
         ClientId { prefix: self.number(prefix, now, is_kept), rest }
     }
 
-    /// Forgets beginnings that nobody has announced for so long that no peer is left that has them. To be called at least
-    /// once in a lifetime; looks at a few thousand at most.
+    /// Forgets prefixes that have not been announced for the peer age, so that no peer has them. To be called at least once in a
+    /// lifetime; looks at a few thousand at most.
     pub(super) fn age(&mut self, now: Tick, life: TtlTicks) {
         for (number, prefix) in (0..).zip(&mut self.known) {
             if prefix.used.is_some_and(|used| life.is_over(now.since(used))) {
@@ -88,7 +87,7 @@ impl Prefixes {
         }
     }
 
-    /// The whole id, unless there were too many to remember how it begins.
+    /// The whole id; none if its prefix is not stored.
     pub(super) fn restore(&self, id: ClientId) -> Option<PeerId> {
         let Prefix { text: prefix, .. } = self.known.get(usize::from(id.prefix))?;
         let mut whole = [0; 20];
@@ -100,7 +99,7 @@ impl Prefixes {
         let known = &mut self.known;
         let is_it = |&number: &u16| known.get(usize::from(number)).is_some_and(|prefix| prefix.text == text);
         if let Some(&number) = self.numbers.find(SEED.hash_one(text), is_it) {
-            // Never back, though the workers' clocks differ a little.
+            // It never goes back, although the times at which workers read the clock differ a little.
             let prefix = known.get_mut(usize::from(number)).filter(|_| is_kept);
             if let Some(Prefix { used: Some(used), .. }) = prefix.filter(|prefix| prefix.used != Some(now)) {
                 *used = used.plus(now.since(*used));
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_ids_costs_no_more_than_its_bound_and_harms_nobody_who_was_there() {
+    fn a_flood_of_ids_is_bounded_and_keeps_known_prefixes() {
         let mut prefixes = Prefixes::default();
         let known = prefixes.shorten(PeerId(*b"-TR4050-abcdefghijkl"), Tick(0), true);
         for n in 0..10_000_u32 {
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn beginnings_that_nobody_has_any_more_make_room_for_others() {
+    fn unused_prefixes_make_room_for_others() {
         let life = TtlTicks::new(Ttl::from_tenths(100));
         let mut prefixes = Prefixes::default();
         let id = |n: u32| {

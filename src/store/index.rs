@@ -1,4 +1,4 @@
-//! Where the peers of a long list stand: by where they listen, and by who they are.
+//! An index of a long list: positions by key, and by client id.
 
 use std::hash::BuildHasher;
 
@@ -9,21 +9,21 @@ use super::entry::{Entry, PeerKey};
 use crate::hash::SEED;
 use tracker_protocol::Ip;
 
-/// What a long list has besides.
+/// The index of a long list.
 #[derive(Debug)]
 pub(super) struct Index {
-    by_spot: HashTable<u32>,
+    by_key: HashTable<u32>,
     /// The first address of each client.
     by_client: HashTable<u32>,
     /// How far the list has been swept.
     pub(super) swept: usize,
 }
 
-fn of_spot<A: Ip>(entry: &Entry<A>) -> u64 {
-    SEED.hash_one(entry.spot())
+fn key_hash<A: Ip>(entry: &Entry<A>) -> u64 {
+    SEED.hash_one(entry.key())
 }
 
-fn of_client<A: Ip>(entry: &Entry<A>) -> u64 {
+fn client_hash<A: Ip>(entry: &Entry<A>) -> u64 {
     SEED.hash_one(entry.id())
 }
 
@@ -31,36 +31,36 @@ fn hash_at<A: Ip>(entries: &[Entry<A>], at: u32, hash: fn(&Entry<A>) -> u64) -> 
     entries.get(at as usize).map_or(0, hash)
 }
 
-/// A place in the list. The store's capacity is far below 2³².
+/// A position in the list. The store's capacity is far below 2³².
 fn narrow(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 impl Index {
-    /// Of a whole list.
+    /// The index of this list.
     pub(super) fn of<A: Ip>(entries: &[Entry<A>]) -> Self {
         let table = || HashTable::with_capacity(entries.len());
-        let mut index = Self { by_spot: table(), by_client: table(), swept: 0 };
+        let mut index = Self { by_key: table(), by_client: table(), swept: 0 };
         (0..entries.len()).for_each(|at| index.note(entries, at));
         index
     }
 
-    pub(super) fn find<A: Ip>(&self, entries: &[Entry<A>], spot: PeerKey<A>) -> Option<usize> {
-        let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.is_at(spot));
-        self.by_spot.find(SEED.hash_one(spot), is_it).map(|&at| at as usize)
+    pub(super) fn find<A: Ip>(&self, entries: &[Entry<A>], key: PeerKey<A>) -> Option<usize> {
+        let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.is_at(key));
+        self.by_key.find(SEED.hash_one(key), is_it).map(|&at| at as usize)
     }
 
-    /// Where the first address of this client is.
+    /// The position of a client's first address.
     pub(super) fn find_client<A: Ip>(&self, entries: &[Entry<A>], id: ClientId) -> Option<usize> {
         let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.is_of(id));
         self.by_client.find(SEED.hash_one(id), is_it).map(|&at| at as usize)
     }
 
-    /// An entry has come to stand at `at`.
+    /// Adds the entry at `at`.
     pub(super) fn note<A: Ip>(&mut self, entries: &[Entry<A>], at: usize) {
         let place = narrow(at);
-        let hash = |&at: &u32| hash_at(entries, at, of_spot);
-        self.by_spot.insert_unique(hash(&place), place, hash);
+        let hash = |&at: &u32| hash_at(entries, at, key_hash);
+        self.by_key.insert_unique(hash(&place), place, hash);
         self.note_client(entries, at);
     }
 
@@ -68,14 +68,14 @@ impl Index {
         let Some(first) = entries.get(at).filter(|entry| !entry.is_second()) else { return };
         let (id, at) = (first.id(), narrow(at));
         let is_it = |&other: &u32| entries.get(other as usize).is_some_and(|entry| entry.is_of(id));
-        let hash = |&at: &u32| hash_at(entries, at, of_client);
+        let hash = |&at: &u32| hash_at(entries, at, client_hash);
         match self.by_client.find_mut(hash(&at), is_it) {
             Some(known) => *known = at,
             None => drop(self.by_client.insert_unique(hash(&at), at, hash)),
         }
     }
 
-    /// The entry at `at` is about to go.
+    /// Removes the entry at `at`, which is still in the list.
     pub(super) fn forget<A: Ip>(&mut self, entries: &[Entry<A>], at: usize) {
         let at = narrow(at);
         let forget = |table: &mut HashTable<u32>, hash| {
@@ -83,38 +83,38 @@ impl Index {
                 found.remove();
             }
         };
-        forget(&mut self.by_spot, of_spot);
-        forget(&mut self.by_client, of_client);
+        forget(&mut self.by_key, key_hash);
+        forget(&mut self.by_client, client_hash);
     }
 
-    /// Two entries are about to be exchanged.
+    /// Exchanges two entries, which are still at their old positions.
     pub(super) fn swap<A: Ip>(&mut self, entries: &[Entry<A>], a: usize, b: usize) {
         let (a, b) = (narrow(a), narrow(b));
         let swap = |table: &mut HashTable<u32>, hash| {
             let bucket = |at| table.find_bucket_index(hash_at(entries, at, hash), |&other| other == at);
-            // Found before either is changed: afterwards the entries no longer match what the table says of them.
+            // Both are found before either is changed: afterwards the table no longer matches the entries.
             for (bucket, to) in [(bucket(a), b), (bucket(b), a)] {
                 if let Some(place) = bucket.and_then(|bucket| table.get_bucket_mut(bucket)) {
                     *place = to;
                 }
             }
         };
-        swap(&mut self.by_spot, of_spot);
-        swap(&mut self.by_client, of_client);
+        swap(&mut self.by_key, key_hash);
+        swap(&mut self.by_client, client_hash);
     }
 
-    /// Gives back what is far more than the list needs; of the two tables one earlier than the other, as each takes its time.
+    /// Returns memory that the list does not need. One table shrinks earlier than the other, because each takes its time.
     pub(super) fn shrink<A: Ip>(&mut self, entries: &[Entry<A>]) {
         let room = entries.len() * 2;
-        if self.by_spot.capacity() > entries.len() * 5 {
-            self.by_spot.shrink_to(room, |&at| hash_at(entries, at, of_spot));
+        if self.by_key.capacity() > entries.len() * 5 {
+            self.by_key.shrink_to(room, |&at| hash_at(entries, at, key_hash));
         } else if self.by_client.capacity() > entries.len() * 8 {
-            self.by_client.shrink_to(room, |&at| hash_at(entries, at, of_client));
+            self.by_client.shrink_to(room, |&at| hash_at(entries, at, client_hash));
         }
     }
 
     #[cfg(test)]
     pub(super) fn lengths(&self) -> [usize; 2] {
-        [self.by_spot.len(), self.by_client.len()]
+        [self.by_key.len(), self.by_client.len()]
     }
 }

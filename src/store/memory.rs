@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::shard::{CountDelta, Shard, SwarmKey, hash};
-use super::swarm::{Present, Victim};
-use super::{Action, Announcement, Rhythm, Selection, Tick, TtlTicks};
+use super::announcement::{Action, Announcement, Selection};
+use super::context::StoreContext;
+use super::delta::CountDelta;
+use super::shard::{Shard, SwarmKey, hash};
+use super::swarm::Victim;
+use super::time::{Rhythm, Tick, TtlTicks};
 use crate::clock::{Timestamp, Ttl};
 use crate::eviction::{Search, Source, SourceWeights};
 use crate::topology::Topology;
@@ -17,19 +20,19 @@ use tracker_protocol::{InfoHash, SwarmCounts};
 /// takes long to grow.
 const SHARDS: usize = 256;
 
-/// How many times in a peer's life housekeeping comes by.
+/// How many times in a peer's life housekeeping checks it.
 const ROUNDS: u32 = 16;
 
-/// It comes by at least once in so many calls, of which there is one a second.
+/// Housekeeping has checked everything after at most so many calls, of which there is one a second.
 const LONGEST_ROUND: u64 = 60;
 
 /// Shards that are searched at most for a peer that gives way.
 const SHARDS_LOOKED_AT: usize = 64;
 
-/// An announce makes no more room than it can have taken: for a swarm, a peer and its address for outsiders, and one more.
+/// The most evictions for one announce: it can add a swarm, a peer and its address for clients outside, and there is one to spare.
 const GROWTH: usize = 4;
 
-/// What the store is told once.
+/// The settings of the store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
     /// How long a peer is kept after its latest announce. `--peer-age`.
@@ -50,10 +53,10 @@ pub struct Store {
     weights: SourceWeights,
     capacity: i64,
     tally: Tally,
-    /// Calls of [`Self::housekeep`] in which it comes by everywhere.
+    /// After how many calls of [`Self::housekeep`] all shards have been checked.
     round: u64,
     calls: AtomicU64,
-    /// When it came by last.
+    /// When housekeeping ran last.
     housekept: AtomicU32,
 }
 
@@ -92,7 +95,7 @@ impl Store {
         }
     }
 
-    /// Carries out an announce and tells who else is in the swarm, as far as the announcer reaches them.
+    /// Carries out an announce, and returns other peers of the swarm that the client can reach.
     pub fn announce(
         &self,
         now: Timestamp,
@@ -103,8 +106,8 @@ impl Store {
         let now = self.life.tick(now);
         let is_to_be_kept = matches!(announcement.action, Action::Stay { .. }) && announcement.port.is_some();
         let (picked, grown) = self.with(info_hash, |shard, key, change| {
-            let present = Present { now, life: self.life, rhythm: self.rhythm, topology };
-            let picked = shard.announce(present, key, is_to_be_kept, announcement, change);
+            let context = StoreContext { now, life: self.life, rhythm: self.rhythm, topology };
+            let picked = shard.announce(context, key, is_to_be_kept, announcement, change);
             (picked, change.peers() + change.swarms > 0)
         });
         if grown && self.is_too_full() {
@@ -113,7 +116,7 @@ impl Store {
         picked
     }
 
-    /// The counts of one swarm; zeros when nobody has announced it.
+    /// The counts of one swarm; zeros if there is none.
     pub fn scrape(&self, now: Timestamp, info_hash: InfoHash) -> SwarmCounts {
         let now = self.life.tick(now);
         self.with(info_hash, |shard, key, change| shard.scrape(now, self.life, key, change))
@@ -128,12 +131,11 @@ impl Store {
         }
     }
 
-    /// Drops what has expired in some of the shards, in turn. To be called once a second. Takes each lock for a short time
-    /// only, again and again.
+    /// Drops what has expired in some of the shards, in turn. To be called once a second. Takes each lock repeatedly, for a short time.
     pub fn housekeep(&self, now: Timestamp) {
         let before = Timestamp::from_tenths(self.housekept.swap(now.tenths(), Relaxed));
         if now > before.plus(self.life.length()).plus(self.life.length()) {
-            // The host has slept for so long that ticks would soon mean something else: nobody is left.
+            // The host has slept for so long that ticks would soon wrap: all peers have expired.
             self.clear();
         }
         let now = self.life.tick(now);
@@ -161,7 +163,7 @@ impl Store {
         usize::try_from(self.round).unwrap_or(1)
     }
 
-    /// Does something to the shard of a torrent.
+    /// Calls `act` with the shard of a torrent.
     fn with<R>(&self, info_hash: InfoHash, act: impl FnOnce(&mut Shard, SwarmKey, &mut CountDelta<'_>) -> R) -> R {
         let key = SwarmKey { info_hash, hash: hash(info_hash) };
         let mut change = CountDelta::new(&self.weights);
@@ -180,7 +182,7 @@ impl Store {
         swarms.max(peers.iter().flatten().sum()) > self.capacity
     }
 
-    /// Makes room for a peer that has joined a swarm, which may have to go itself.
+    /// Makes room for a peer that has joined a swarm. The peer itself may have to go.
     fn make_room(&self, now: Tick, info_hash: InfoHash, newcomer: &Announcement) {
         let source = if newcomer.is_claim {
             Source::Claim(Source::claimant(newcomer.source))
@@ -203,8 +205,8 @@ impl Store {
         }
     }
 
-    /// How many peers the newcomer's source has, both at its address and those that it claims: that is one source, though
-    /// they are counted apart. One that has a few itself does not answer for what others claim that are counted with it.
+    /// How many peers the newcomer's source has: those at its address and those that it claims, which are counted apart. A source with
+    /// a few peers is not charged for claims, because several claimants share a counter.
     fn weight(&self, source: Source, newcomer: &Announcement, light: u32) -> u32 {
         let weight = self.weights.of(source);
         let other = if newcomer.is_claim {
@@ -217,7 +219,7 @@ impl Store {
         weight.saturating_add(other)
     }
 
-    /// Searches the newcomer's own shard, and others from one that is picked at random.
+    /// Searches the newcomer's own shard first, then others from a random one on.
     fn victim(&self, now: Tick, info_hash: InfoHash, weight: u32, light: u32) -> Option<Victim> {
         let mut search = Search::new(weight, light, self.capacity);
         let start = fastrand::usize(..SHARDS);
@@ -232,7 +234,7 @@ impl Store {
     }
 }
 
-/// From other bits of the hash than those by which a shard's table finds its buckets.
+/// Uses other bits of the hash than the shard's table does for its buckets.
 fn shard_of(hash: u64) -> usize {
     (hash >> 48) as usize % SHARDS
 }

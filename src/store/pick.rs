@@ -1,5 +1,6 @@
-//! Which peers of a swarm a client is told.
+//! Which peers of a swarm a client gets.
 
+use fastrand::Rng;
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,51 +8,57 @@ use tracker_protocol::{Ip, Peer};
 
 use super::announcement::Announcement;
 use super::client_id::{ClientId, Prefixes};
+use super::context::StoreContext;
 use super::entry::Entry;
 use super::peers::Peers;
 use super::ranked::Ranked;
-use super::swarm::Present;
 use super::time::Tick;
 use crate::topology::{Nearness, ZonedIp};
 
-/// Who is to be told of whom.
-pub(super) struct Asking<'a> {
+/// How many peers of a long list are tried at most. A longer search would hold the lock too long.
+const SEARCH: usize = 1_000;
+
+/// Peers of a long list among which near ones are looked for. A larger swarm may have nearer peers; each announce looks at others.
+const LOOKS: usize = 512;
+
+/// An announce that asks for peers.
+pub(super) struct PeerQuery<'a> {
     pub(super) announcement: &'a Announcement,
-    pub(super) present: Present<'a>,
+    pub(super) context: StoreContext<'a>,
     pub(super) id: ClientId,
     pub(super) prefixes: &'a Prefixes,
-    /// Whether some were met that have expired.
-    pub(super) met_stale: Cell<bool>,
+    /// Whether expired peers were found.
+    pub(super) found_expired: Cell<bool>,
 }
 
-impl Asking<'_> {
-    /// Adds peers of one list. Tells how many.
+impl PeerQuery<'_> {
+    /// Adds peers of one list. Returns how many there are then.
     pub(super) fn pick<A: Ip>(&self, peers: &Peers<A>, is_second: bool, want: usize, out: &mut Vec<Peer<A>>) -> usize {
         let &Announcement { place, role, .. } = self.announcement;
-        let (own, zone, now) = (A::of(place.ip), place.zone, self.present.now);
+        let (own, zone, now) = (A::of(place.ip), place.zone, self.context.now);
         let nearness = |entry: &Entry<A>| Nearness::of(own, zone, entry.ip, entry.zone);
         let nearest = Nearness::nearest(own, zone);
         let eligible = peers.eligible(role.downloads(), is_second);
-        let told = |entry: &Entry<A>| self.told(entry, now);
+        let visible = |entry: &Entry<A>| self.visible(entry, now);
         if is_second {
             let mut more = Vec::new();
-            Peers::pick(eligible, nearest, nearness, told, &mut Ranked::new(&mut more, want));
-            // Behind one NAT, others may have been told under the same address and port.
+            pick_from(eligible, nearest, nearness, visible, &mut Ranked::new(&mut more, want));
+            // Behind one NAT, several peers may have the same external address and port.
             more.retain(|peer| !out.iter().any(|other| other.endpoint == peer.endpoint));
-            let told = more.len();
+            let visible = more.len();
             out.append(&mut more);
-            return told;
+            return visible;
         }
         out.reserve_exact(want.min(eligible.len()));
-        Peers::pick(eligible, nearest, nearness, told, &mut Ranked::new(out, want));
+        pick_from(eligible, nearest, nearness, visible, &mut Ranked::new(out, want));
         out.len()
     }
 
-    /// As what the announcer is told of a peer, unless it has expired, is the announcer itself or cannot be reached.
-    pub(super) fn told<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Option<Peer<A>> {
+    /// The peer as the client gets it; none if the peer has expired, is the client itself or cannot be reached.
+    pub(super) fn visible<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Option<Peer<A>> {
         let &Announcement { place, port, ids, .. } = self.announcement;
-        if self.present.life.is_over(now.since(entry.seen())) {
-            self.met_stale.set(true);
+        if self.context.life.is_over(now.since(entry.seen())) {
+            self.found_expired.set(true);
             return None;
         }
         let mut endpoint = entry.endpoint();
@@ -62,17 +69,75 @@ impl Asking<'_> {
         if entry.is_outside() && self.reaches_the_first_of(peer) {
             return None;
         }
-        endpoint.ip = self.present.topology.visible_address(place, peer).and_then(A::of)?;
+        endpoint.ip = self.context.topology.visible_address(place, peer).and_then(A::of)?;
         Some(Peer { endpoint, id: if ids { self.prefixes.restore(entry.id()) } else { None } })
     }
 
-    /// Whether the announcer can use the first address of a client whose public address this is, claimed for those who cannot.
+    /// Whether the client can use the first address of a peer, so that it does not need this claimed public one.
     pub(super) fn reaches_the_first_of(&self, outside: ZonedIp) -> bool {
         let ip = match outside.ip {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
         };
         let asks = self.announcement.place;
-        self.present.topology.visible_address(asks, ZonedIp { ip, ..outside }).is_some()
+        self.context.topology.visible_address(asks, ZonedIp { ip, ..outside }).is_some()
     }
+}
+
+/// Fills `out` with eligible peers, picked at random, the nearest of those that were looked at. `nearness` is how near a peer is, at
+/// most `nearest`; `visible` gives the peer as the client gets it, or none.
+pub(super) fn pick_from<A: Ip>(
+    eligible: &[Entry<A>],
+    nearest: Nearness,
+    nearness: impl Fn(&Entry<A>) -> Nearness,
+    visible: impl Fn(&Entry<A>) -> Option<Peer<A>>,
+    out: &mut Ranked<'_, A>,
+) {
+    let offer = |entry, may_be_there: bool, out: &mut Ranked<'_, A>| {
+        let nearness = nearness(entry);
+        let peer = if out.wants(nearness) { visible(entry) } else { None };
+        if let Some(peer) = peer.filter(|peer| !may_be_there || !out.has(peer.endpoint)) {
+            out.put(peer, nearness, peer.endpoint != entry.endpoint());
+        }
+    };
+    if eligible.len() <= out.want() {
+        eligible.iter().for_each(|entry| offer(entry, false, out));
+        return;
+    }
+    for entry in spread(eligible, out.want() + 1).take(SEARCH) {
+        if out.is_full() {
+            break;
+        }
+        offer(entry, false, out);
+    }
+    // A scan takes a nanosecond for each entry; a random draw takes many.
+    let (beginning, end) = eligible.split_at_checked(fastrand::usize(..eligible.len())).unwrap_or_default();
+    let is_near = |entry: &&Entry<A>| nearness(entry) < Nearness::Elsewhere;
+    for entry in end.iter().chain(beginning).take(LOOKS).filter(is_near) {
+        if !out.wants(nearest) {
+            break;
+        }
+        offer(entry, true, out);
+    }
+}
+
+/// All entries in an order that is random enough, without copying the list: the list is divided into `strata` stretches of equal
+/// length, and each round yields one entry of every stretch. The order of stretches and the place in each stretch start at random;
+/// the next round takes the neighbour, which is already in the processor's cache.
+pub(super) fn spread<T>(entries: &[T], strata: usize) -> impl Iterator<Item = &T> {
+    // The first stretches are longer by one.
+    let (length, longer) = (entries.len() / strata, entries.len() % strata);
+    let first = fastrand::usize(..strata);
+    let seed = fastrand::u64(..);
+    (0..=length).flat_map(move |round| {
+        (first..strata).chain(0..first).filter_map(move |stratum| {
+            let start = stratum * length + stratum.min(longer);
+            let length = length + usize::from(stratum < longer);
+            if round >= length {
+                return None;
+            }
+            let offset = round + Rng::with_seed(seed.wrapping_add(stratum as u64)).usize(..length);
+            entries.get(start + if offset < length { offset } else { offset - length })
+        })
+    })
 }

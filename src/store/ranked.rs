@@ -1,4 +1,4 @@
-//! The peers that a client is told of: the nearest that there are.
+//! The nearest peers of those that were offered.
 
 use crate::topology::Nearness;
 use tracker_protocol::{Endpoint, Ip, Peer};
@@ -8,14 +8,14 @@ use tracker_protocol::{Endpoint, Ip, Peer};
 pub(super) struct Ranked<'a, A> {
     peers: &'a mut Vec<Peer<A>>,
     want: usize,
-    /// Where those of the client's own zone end, and where those of its subnet do.
+    /// The ends of the tiers: the client's own zone, and its subnet.
     ends: [usize; 2],
-    /// Whether some are told under another address than their own.
+    /// Whether some peers have another address in the reply than their own.
     translated: bool,
 }
 
 impl<'a, A: Ip> Ranked<'a, A> {
-    /// None yet. `peers` is where they go; it is empty.
+    /// No peers yet. `peers`, which is empty, takes them.
     pub(super) fn new(peers: &'a mut Vec<Peer<A>>, want: usize) -> Self {
         Self { peers, want, ends: [0; 2], translated: false }
     }
@@ -28,7 +28,7 @@ impl<'a, A: Ip> Ranked<'a, A> {
         self.peers.len() >= self.want
     }
 
-    /// Whether one that is so near would be told.
+    /// Whether a peer that is so near would be taken.
     pub(super) fn wants(&self, nearness: Nearness) -> bool {
         !self.is_full() || self.farthest().is_some_and(|farthest| nearness < farthest)
     }
@@ -38,9 +38,8 @@ impl<'a, A: Ip> Ranked<'a, A> {
         self.peers.iter().any(|other| other.endpoint == endpoint)
     }
 
-    /// Takes a peer that is wanted. One of the farthest makes room, if there is none. `is_translated` is whether it is told
-    /// under another address than its own: behind one NAT several may be told under its address and the same port, of which
-    /// it forwards only one.
+    /// Takes a peer that is wanted. If there is no room, one of the farthest goes. `is_translated` is whether the reply has another
+    /// address than the peer's own: peers behind one NAT may share its address and a port, which the NAT forwards to one of them.
     pub(super) fn put(&mut self, peer: Peer<A>, nearness: Nearness, is_translated: bool) {
         self.translated |= is_translated;
         if self.translated && self.has(peer.endpoint) {
@@ -53,7 +52,7 @@ impl<'a, A: Ip> Ranked<'a, A> {
         let mut at = self.peers.len();
         self.peers.push(peer);
         let [zone, subnet] = &mut self.ends;
-        // Past those that are farther, of which one goes to the end instead: their order means nothing.
+        // Swaps it before the farther tiers. The order within a tier does not matter.
         for (end, last) in [(subnet, Nearness::Prefix), (zone, Nearness::Zone)] {
             if nearness <= last {
                 self.peers.swap(*end, at);
@@ -99,8 +98,8 @@ mod tests {
             let mut expected = all.clone();
             expected.sort_unstable();
             expected.truncate(want);
-            let told: Vec<_> = peers.iter().map(|peer| all[usize::from(peer.endpoint.ip.octets()[3]) - 1]).collect();
-            prop_assert_eq!(told, expected);
+            let visible: Vec<_> = peers.iter().map(|peer| all[usize::from(peer.endpoint.ip.octets()[3]) - 1]).collect();
+            prop_assert_eq!(visible, expected);
             peers.dedup();
             prop_assert_eq!(peers.len(), all.len().min(want));
         }

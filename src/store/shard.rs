@@ -1,89 +1,31 @@
-//! A share of the swarms, in one lock. A plain mutex: it is held for microseconds, and never across an await.
+//! A share of the swarms, behind one lock. A plain mutex: it is held for microseconds, and never across an await.
 
 use std::hash::BuildHasher as _;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::announcement::{Announcement, Selection};
 use super::client_id::Prefixes;
-use super::entry::Entry as PeerEntry;
-use super::swarm::{PeerCounts, Present, Swarm, Victim};
-use super::{Announcement, Selection, Tick, TtlTicks};
+use super::completions::Completions;
+use super::context::StoreContext;
+use super::delta::CountDelta;
+use super::swarm::{Swarm, Victim};
+use super::time::{Tick, TtlTicks};
 use crate::eviction::{Search, SourceWeights, candidates};
 use crate::hash::SEED;
-use tracker_protocol::{InfoHash, Ip, PeerId, Role, SwarmCounts};
+use tracker_protocol::{InfoHash, SwarmCounts};
 
-/// Buckets, and peers of long lists, that one step of housekeeping looks at.
+/// How many buckets, and peers of long lists, one step of housekeeping checks.
 const STEP: usize = 256;
-
-/// Downloads that are remembered as counted.
-const COMPLETIONS: usize = 64;
 
 /// The swarms of a share of the info-hashes.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    /// In boxes: the table has room for more than it holds.
+    /// In boxes, because the table has empty buckets.
     swarms: HashTable<Box<Swarm>>,
     prefixes: Prefixes,
     completions: Completions,
-}
-
-/// The downloads that were counted last, so that a client that says again that it has finished, even after it was away, has
-/// finished once.
-#[derive(Debug, Default)]
-pub(super) struct Completions(Vec<u32>);
-
-impl Completions {
-    /// Whether this one is not known yet; it is from now on.
-    pub(super) fn is_news(&mut self, info_hash: InfoHash, peer_id: PeerId) -> bool {
-        let hash = SEED.hash_one((info_hash, peer_id));
-        let [a, b, c, d, .., slot] = hash.to_be_bytes();
-        let tag = u32::from_be_bytes([a, b, c, d]) | 1;
-        if self.0.is_empty() {
-            self.0.resize(COMPLETIONS, 0);
-        }
-        let slot = self.0.get_mut(usize::from(slot) % COMPLETIONS);
-        slot.is_some_and(|slot| std::mem::replace(slot, tag) != tag)
-    }
-}
-
-/// By how much something changed what is kept.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CountDelta<'a> {
-    weights: &'a SourceWeights,
-    pub(super) peer_counts: PeerCounts,
-    pub(super) swarms: i64,
-    pub(super) evicted: i64,
-}
-
-impl<'a> CountDelta<'a> {
-    /// Nothing yet. `weights` follow at once what changes.
-    pub(super) fn new(weights: &'a SourceWeights) -> Self {
-        Self { weights, peer_counts: PeerCounts::default(), swarms: 0, evicted: 0 }
-    }
-
-    /// A peer has come.
-    pub(super) fn joined<A: Ip>(&mut self, peer: &PeerEntry<A>) {
-        self.weights.add(peer.source());
-        self.tally(peer, 1);
-    }
-
-    /// A peer has gone.
-    pub(super) fn gone<A: Ip>(&mut self, peer: &PeerEntry<A>) {
-        self.weights.remove(peer.source());
-        self.tally(peer, -1);
-    }
-
-    fn tally<A: Ip>(&mut self, peer: &PeerEntry<A>, more: i64) {
-        let [v4, v6] = &mut self.peer_counts;
-        let [seeds, others] = if A::VERSION == 4 { v4 } else { v6 };
-        *(if peer.kind().role() == Role::Seed { seeds } else { others }) += more;
-    }
-
-    /// How many peers more there are.
-    pub(super) fn peers(&self) -> i64 {
-        self.peer_counts.iter().flatten().sum()
-    }
 }
 
 /// An info-hash, hashed.
@@ -99,17 +41,17 @@ impl SwarmKey {
     }
 }
 
-/// By which swarms are found. Info-hashes come from strangers, too, so that it is none that can be foreseen.
+/// The hash by which swarms are found. It cannot be predicted, because strangers choose info-hashes.
 pub(super) fn hash(info_hash: InfoHash) -> u64 {
     SEED.hash_one(info_hash)
 }
 
 impl Shard {
-    /// Carries out an announce. A swarm that is not there is made for somebody who `is_to_be_kept`, and nobody is in it for
-    /// others.
+    /// Carries out an announce. If there is no such swarm, it is created for a client that `is_to_be_kept`; all others get an empty
+    /// reply.
     pub(super) fn announce(
         &mut self,
-        present: Present<'_>,
+        context: StoreContext<'_>,
         key: SwarmKey,
         is_to_be_kept: bool,
         announcement: &Announcement,
@@ -119,11 +61,11 @@ impl Shard {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) if is_to_be_kept => {
                 change.swarms += 1;
-                vacant.insert(Box::new(Swarm::new(key.info_hash, present.now))).into_mut()
+                vacant.insert(Box::new(Swarm::new(key.info_hash, context.now))).into_mut()
             }
             Entry::Vacant(_) => return Selection::default(),
         };
-        swarm.announce(present, announcement, &mut self.prefixes, &mut self.completions, change)
+        swarm.announce(context, announcement, &mut self.prefixes, &mut self.completions, change)
     }
 
     /// The counts of a swarm; zeros if there is none.
@@ -138,7 +80,7 @@ impl Shard {
         swarm.map(|swarm| swarm.scrape(now, life, change)).unwrap_or_default()
     }
 
-    /// Looks at a few peers that can make room.
+    /// Looks at a few candidates for eviction.
     pub(super) fn look_for_victim(&self, now: Tick, weights: &SourceWeights, search: &mut Search<Victim>) {
         candidates(&self.swarms).for_each(|swarm| {
             let (rank, victim) = swarm.victim(now, weights);
@@ -146,7 +88,7 @@ impl Shard {
         });
     }
 
-    /// Makes room: removes a peer, or a swarm that has none; a swarm goes with its last peer.
+    /// Removes a peer, or a swarm that has none. A swarm goes with its last peer.
     pub(super) fn evict(&mut self, victim: &Victim, change: &mut CountDelta<'_>) {
         let key = SwarmKey { info_hash: victim.info_hash, hash: hash(victim.info_hash) };
         let Some(swarm) = self.swarms.find_mut(key.hash, |swarm| key.is(swarm)) else { return };
@@ -161,8 +103,8 @@ impl Shard {
         }
     }
 
-    /// Drops what has expired, beginning with bucket `at`, for as long as one may hold the lock. Returns where to go on,
-    /// unless that was all.
+    /// Drops what has expired, beginning with bucket `at`, for as long as the lock may be held. Returns the bucket to go on with; none
+    /// at the end.
     pub(super) fn housekeep(
         &mut self,
         now: Tick,
@@ -193,7 +135,7 @@ impl Shard {
         None
     }
 
-    /// Gives memory back once most of the table is empty.
+    /// Returns memory once most of the table is empty.
     pub(super) fn shrink(&mut self) {
         if self.swarms.len() < self.swarms.capacity() / 4 {
             self.swarms.shrink_to_fit(|swarm| hash(swarm.info_hash));

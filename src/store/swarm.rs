@@ -7,80 +7,43 @@ use std::num::NonZeroU16;
 use super::announcement::{Action, Announcement, Selection};
 use super::arrival::{Arrival, Arriving, succeed};
 use super::client_id::{ClientId, Prefixes};
+use super::completions::Completions;
+use super::context::StoreContext;
+use super::delta::{CountDelta, LostFirsts};
 use super::entry::{Entry, PeerKey};
+use super::last_use::LastUse;
 use super::peers::{Peers, Swept};
-use super::pick::Asking;
-use super::shard::{Completions, CountDelta};
-use super::{Rhythm, Tick, TtlTicks};
+use super::pick::PeerQuery;
+use super::time::{Tick, TtlTicks};
 use crate::eviction::{Rank, Source, SourceWeights};
-use crate::topology::{Topology, ZoneId, ZonedIp};
+use crate::topology::{ZoneId, ZonedIp};
 use tracker_protocol::{Endpoint, InfoHash, Ip, PeerLists, Role, SwarmCounts};
 
-/// Peers of a long list that one announce looks at for those that have expired.
+/// How many peers of a long list one announce checks for expiry.
 const SWEEP: usize = 64;
 
-/// Clients whose first addresses have expired, and that are given another one at once. Others get theirs when they announce.
-const HEIRS: usize = 64;
+/// How many clients whose first address has expired get another first address at once. The others get it when they announce.
+const MAX_SUCCESSORS: usize = 64;
 
-/// Peers of a swarm among which one is looked for that can make room.
+/// How many peers of a swarm are candidates for eviction.
 const LOOKS: usize = 8;
 
-/// What an announce meets.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Present<'a> {
-    pub(super) now: Tick,
-    pub(super) life: TtlTicks,
-    pub(super) rhythm: Rhythm,
-    pub(super) topology: &'a Topology,
-}
-
-/// How many peers there are: IPv4 and IPv6, of each the seeds and the others. Or how many more there are than before.
-pub(super) type PeerCounts = [[i64; 2]; 2];
-
-/// One torrent's peers, of both families. 64 bytes and the lists: there may be a swarm for every few peers. They are one
-/// line of a processor's cache as a rule, and all that a scrape looks at. (To ask for that alignment would have the allocator
-/// take 128 bytes for many of them.)
+/// One torrent's peers, of both families, in 64 bytes and the lists: there may be a swarm for every few peers. The 64 bytes are
+/// usually one cache line, and all that a scrape reads. (With that alignment the allocator would take 128 bytes for many swarms.)
 #[derive(Debug)]
 pub(super) struct Swarm {
     pub(super) info_hash: InfoHash,
-    /// Of the lists as they are. A client on both families counts once.
+    /// The counts of the lists. A client on both families counts once.
     counts: SwarmCounts,
-    pub(super) asked: LastAsked,
-    /// There is nothing to be swept before.
+    last_use: LastUse,
+    /// No peer can have expired before.
     next_sweep: Tick,
     v4: Peers<Ipv4Addr>,
-    /// None while there is none: most networks have one family or one that few use.
+    /// None while there are no IPv6 peers: many networks have only one family.
     v6: Option<Box<Peers<Ipv6Addr>>>,
 }
 
 const _: () = assert!(size_of::<Swarm>() == 64);
-
-/// When somebody announced or scraped a swarm last, and whether it was the first time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LastAsked(u16);
-
-impl LastAsked {
-    const ONCE: u16 = 1 << Tick::BITS;
-    const AGAIN: u16 = 2 << Tick::BITS;
-
-    fn never(now: Tick) -> Self {
-        Self(now.0)
-    }
-
-    /// As it is when it is asked for now.
-    fn once_more(self, now: Tick) -> Self {
-        let before = self.0 & !Tick::MASK;
-        Self(now.0 | if before == 0 { Self::ONCE } else { Self::AGAIN })
-    }
-
-    fn last(self) -> Tick {
-        Tick(self.0 & Tick::MASK)
-    }
-
-    fn is_again(self) -> bool {
-        self.0 & Self::AGAIN != 0
-    }
-}
 
 /// A peer that can make room for another one, or a swarm that has none.
 #[derive(Clone, Copy, Debug)]
@@ -93,33 +56,33 @@ pub(super) struct Victim {
 impl Swarm {
     pub(super) fn new(info_hash: InfoHash, now: Tick) -> Self {
         let counts = SwarmCounts::default();
-        Self { info_hash, counts, asked: LastAsked::never(now), next_sweep: now, v4: Peers::default(), v6: None }
+        Self { info_hash, counts, last_use: LastUse::never(now), next_sweep: now, v4: Peers::default(), v6: None }
     }
 
     pub(super) fn len(&self) -> usize {
         self.v4.len() + self.v6.as_ref().map_or(0, |v6| v6.len())
     }
 
-    /// Whether nothing would be lost with it.
+    /// Whether it can be dropped without loss.
     pub(super) fn is_over(&self, now: Tick, life: TtlTicks) -> bool {
-        self.len() == 0 && (self.counts.downloaded == 0 || life.is_over(now.since(self.asked.last())))
+        self.len() == 0 && (self.counts.downloaded == 0 || life.is_over(now.since(self.last_use.last())))
     }
 
     pub(super) fn announce(
         &mut self,
-        present: Present<'_>,
+        context: StoreContext<'_>,
         announcement: &Announcement,
         prefixes: &mut Prefixes,
         completions: &mut Completions,
         change: &mut CountDelta<'_>,
     ) -> Selection {
-        let Present { now, life, .. } = present;
-        self.asked = self.asked.once_more(now);
+        let StoreContext { now, life, .. } = context;
+        self.last_use = self.last_use.again_at(now);
         self.sweep(now, life, SWEEP, change);
         let is_kept = matches!(announcement.action, Action::Stay { .. }) && announcement.port.is_some();
         let id = prefixes.shorten(announcement.peer_id, now, is_kept);
         let others_at_address = match announcement.action {
-            Action::Stay { completed } => self.stay(present, announcement, id, completed, completions, change),
+            Action::Stay { completed } => self.stay(context, announcement, id, completed, completions, change),
             Action::Leave => {
                 self.leave(announcement, id, change);
                 0
@@ -128,25 +91,25 @@ impl Swarm {
         };
         let mut peers = PeerLists::default();
         if announcement.want > 0 {
-            let asking = Asking { announcement, present, id, prefixes, met_stale: Cell::new(false) };
-            peers = self.pick(&asking);
-            if asking.met_stale.get() && peers.is_empty() {
-                // So many have expired of a long list that those who have not were not met.
+            let query = PeerQuery { announcement, context, id, prefixes, found_expired: Cell::new(false) };
+            peers = self.pick(&query);
+            if query.found_expired.get() && peers.is_empty() {
+                // So many peers of a long list have expired that none of the others were found.
                 self.purge(now, life, change);
-                peers = self.pick(&asking);
+                peers = self.pick(&query);
             }
         }
         Selection { counts: self.counts, peers, others_at_address }
     }
 
-    /// The counts, for somebody who asks for no more.
+    /// The counts, for a scrape.
     pub(super) fn scrape(&mut self, now: Tick, life: TtlTicks, change: &mut CountDelta<'_>) -> SwarmCounts {
-        self.asked = self.asked.once_more(now);
+        self.last_use = self.last_use.again_at(now);
         self.sweep(now, life, SWEEP, change);
         self.counts
     }
 
-    /// To be called when a list has changed.
+    /// Counts anew. To be called when a list has changed.
     fn recount(&mut self) {
         let mut counts = self.v4.counts();
         if let Some(v6) = &self.v6 {
@@ -161,7 +124,7 @@ impl Swarm {
         };
     }
 
-    /// All its peers are about to go with it.
+    /// Counts all its peers as gone, because the swarm is about to be dropped.
     pub(super) fn forget(&self, change: &mut CountDelta<'_>) {
         self.v4.iter().for_each(|entry| change.gone(entry));
         self.v6.iter().flat_map(|v6| v6.iter()).for_each(|entry| change.gone(entry));
@@ -171,44 +134,43 @@ impl Swarm {
         self.v4.has_seconds() || self.v6.as_ref().is_some_and(|v6| v6.has_seconds())
     }
 
-    /// Drops peers that have expired, `most` of a long list at the most. Costs nothing until the first of them can have.
-    /// Tells whether there is more to be done.
+    /// Drops expired peers, and checks at most `most` peers of a long list. Costs nothing until the first peer can have expired.
+    /// Returns whether there is more to do.
     pub(super) fn sweep(&mut self, now: Tick, life: TtlTicks, most: usize, change: &mut CountDelta<'_>) -> bool {
         if !self.next_sweep.has_come(now) {
             return false;
         }
-        let mut bereft = Bereft::of(self.has_seconds());
-        let v4 = self.v4.sweep(now, life, most, |gone| bereft.note(gone, change));
-        let v6 = self.v6.as_mut().map(|v6| v6.sweep(now, life, most, |gone| bereft.note(gone, change)));
-        self.are_gone(bereft, change);
+        let mut lost = LostFirsts::of(self.has_seconds());
+        let v4 = self.v4.sweep(now, life, most, |gone| lost.note(gone, change));
+        let v6 = self.v6.as_mut().map(|v6| v6.sweep(now, life, most, |gone| lost.note(gone, change)));
+        self.after_removal(lost, change);
         self.next_sweep = match (v4, v6) {
             (Swept::Whole(v4), None) => life.end(now, v4),
             (Swept::Whole(v4), Some(Swept::Whole(v6))) => life.end(now, v4.max(v6)),
             _ => return true,
         };
-        // Of a long list only the end was looked at just now.
+        // Only the end of a long list was checked just now.
         if self.v4.is_long() || self.v6.as_ref().is_some_and(|v6| v6.is_long()) {
             self.next_sweep = life.soon(now);
         }
         false
     }
 
-    /// Drops all peers of a long list that have expired, if those who have not are few, so that it takes a millisecond for
-    /// half a million.
+    /// Drops all expired peers of a long list, if nearly all have expired. This takes a millisecond for half a million.
     fn purge(&mut self, now: Tick, life: TtlTicks, change: &mut CountDelta<'_>) {
-        let mut bereft = Bereft::of(self.has_seconds());
+        let mut lost = LostFirsts::of(self.has_seconds());
         if self.v4.is_mostly_stale(now, life) {
-            self.v4.purge(now, life, |gone| bereft.note(gone, change));
+            self.v4.purge(now, life, |gone| lost.note(gone, change));
         }
         if let Some(v6) = self.v6.as_mut().filter(|v6| v6.is_mostly_stale(now, life)) {
-            v6.purge(now, life, |gone| bereft.note(gone, change));
+            v6.purge(now, life, |gone| lost.note(gone, change));
         }
-        self.are_gone(bereft, change);
+        self.after_removal(lost, change);
     }
 
     /// Peers have left the lists.
-    fn are_gone(&mut self, Bereft(ids): Bereft, change: &mut CountDelta<'_>) {
-        for id in ids.into_iter().flatten().take(HEIRS) {
+    fn after_removal(&mut self, LostFirsts(ids): LostFirsts, change: &mut CountDelta<'_>) {
+        for id in ids.into_iter().flatten().take(MAX_SUCCESSORS) {
             succeed(&mut self.v4, self.v6.as_deref_mut(), id, change);
         }
         self.v6.take_if(|v6| v6.len() == 0);
@@ -217,7 +179,7 @@ impl Swarm {
 
     fn stay(
         &mut self,
-        present: Present<'_>,
+        context: StoreContext<'_>,
         announcement: &Announcement,
         id: ClientId,
         completed: bool,
@@ -228,18 +190,18 @@ impl Swarm {
         let Some(port) = port else { return 0 };
         let was_seed = completed && self.is_seed(id);
         let claimant = Source::claimant;
-        let arriving = Arriving { present, id, role, claim: is_claim.then(|| claimant(source)) };
+        let arriving = Arriving { context, id, role, claim: is_claim.then(|| claimant(source)) };
         let arrival = self.arrive(&arriving, place, port, change);
         if let Some(outside) = outside.filter(|_| !is_claim) {
-            // Its zone is that of the first address: who is told that one is told by it.
+            // Its zone is that of the first address, which decides which clients get it.
             let seen_from = ZonedIp { ip: outside.ip, zone: place.zone };
-            if !self.speaks_for_itself(outside, port, present) {
+            if !self.announces_itself(outside, port, context) {
                 self.arrive(&Arriving { claim: Some(claimant(source)), ..arriving }, seen_from, port, change);
             }
         }
         let is_first_time = completed && arrival.is_recorded && !was_seed && arrival.before != Some(Role::Seed);
-        // A client that says again that it has finished has finished once.
-        if is_first_time && (completions.is_news(self.info_hash, peer_id) || self.counts.downloaded == 0) {
+        // A client that repeats `completed` counts once.
+        if is_first_time && (completions.insert(self.info_hash, peer_id) || self.counts.downloaded == 0) {
             self.counts.downloaded = self.counts.downloaded.saturating_add(1);
         }
         if arrival.changed || outside.is_some() {
@@ -258,29 +220,29 @@ impl Swarm {
         let ZonedIp { ip, zone } = place;
         match ip {
             IpAddr::V4(ip) => {
-                let spot = PeerKey { endpoint: Endpoint { ip, port }, zone };
-                arriving.join(spot, &mut self.v4, self.v6.as_deref_mut(), change)
+                let key = PeerKey { endpoint: Endpoint { ip, port }, zone };
+                arriving.join(key, &mut self.v4, self.v6.as_deref_mut(), change)
             }
             IpAddr::V6(ip) => {
-                let spot = PeerKey { endpoint: Endpoint { ip, port }, zone };
-                arriving.join(spot, self.v6.get_or_insert_default(), Some(&mut self.v4), change)
+                let key = PeerKey { endpoint: Endpoint { ip, port }, zone };
+                arriving.join(key, self.v6.get_or_insert_default(), Some(&mut self.v4), change)
             }
         }
     }
 
-    /// Whether a client has its first address here, as a seed.
+    /// Whether the first address of a client is a seed.
     fn is_seed(&self, id: ClientId) -> bool {
         let v4 = self.v4.first_of(id).map(|(_, first)| first.kind().role());
         let v6 = || self.v6.as_ref().and_then(|v6| v6.first_of(id)).map(|(_, first)| first.kind().role());
         v4.or_else(v6) == Some(Role::Seed)
     }
 
-    /// Whether a peer announces from this endpoint, so that none other can be told under it by a claim.
-    fn speaks_for_itself(
+    /// Whether a peer announces from this endpoint itself, so that no claim may replace it.
+    fn announces_itself(
         &self,
         ZonedIp { ip, zone }: ZonedIp,
         port: NonZeroU16,
-        Present { now, life, .. }: Present<'_>,
+        StoreContext { now, life, .. }: StoreContext<'_>,
     ) -> bool {
         fn does<A: Ip>(entry: Option<(usize, Entry<A>)>, now: Tick, life: TtlTicks) -> bool {
             entry.is_some_and(|(_, entry)| !entry.is_claimed() && !life.is_over(now.since(entry.seen())))
@@ -288,8 +250,8 @@ impl Swarm {
         match ip {
             IpAddr::V4(ip) => does(self.v4.at(PeerKey { endpoint: Endpoint { ip, port }, zone }), now, life),
             IpAddr::V6(ip) => {
-                let spot = PeerKey { endpoint: Endpoint { ip, port }, zone };
-                does(self.v6.as_ref().and_then(|v6| v6.at(spot)), now, life)
+                let key = PeerKey { endpoint: Endpoint { ip, port }, zone };
+                does(self.v6.as_ref().and_then(|v6| v6.at(key)), now, life)
             }
         }
     }
@@ -311,26 +273,26 @@ impl Swarm {
         is_claim: bool,
         change: &mut CountDelta<'_>,
     ) {
-        let mut bereft = Bereft::of(self.has_seconds());
+        let mut lost = LostFirsts::of(self.has_seconds());
         let before = self.len();
         match ip {
             IpAddr::V4(ip) => {
-                let gone = |entry: &Entry<_>| bereft.note(entry, change);
-                self.v4.remove((ip, zone), spot(ip, port, zone), id, is_claim, gone);
+                let gone = |entry: &Entry<_>| lost.note(entry, change);
+                self.v4.remove((ip, zone), key_of(ip, port, zone), id, is_claim, gone);
             }
             IpAddr::V6(ip) => {
-                let gone = |entry: &Entry<_>| bereft.note(entry, change);
+                let gone = |entry: &Entry<_>| lost.note(entry, change);
                 if let Some(v6) = &mut self.v6 {
-                    v6.remove((ip, zone), spot(ip, port, zone), id, is_claim, gone);
+                    v6.remove((ip, zone), key_of(ip, port, zone), id, is_claim, gone);
                 }
             }
         }
         if self.len() < before {
-            self.are_gone(bereft, change);
+            self.after_removal(lost, change);
         }
     }
 
-    /// The peer of the heaviest source, of a few, and how soon it gives way.
+    /// Of a few peers the one of the heaviest source, and its rank for eviction.
     pub(super) fn victim(&self, now: Tick, weights: &SourceWeights) -> (Rank, Victim) {
         fn heaviest<A: Ip>(peers: &Peers<A>, weights: &SourceWeights) -> Option<(u32, (ZonedIp, NonZeroU16))> {
             let of = |entry: &Entry<A>| {
@@ -342,32 +304,32 @@ impl Swarm {
         let v4 = heaviest(&self.v4, weights);
         let v6 = self.v6.as_ref().and_then(|v6| heaviest(v6, weights));
         let heaviest = v4.into_iter().chain(v6).max_by_key(|(weight, _)| *weight);
-        let idle = now.since(self.asked.last()).into();
-        let rank =
-            heaviest.map_or_else(Rank::empty, |(weight, _)| Rank::new(weight, self.asked.is_again(), self.len(), idle));
+        let idle = now.since(self.last_use.last()).into();
+        let rank = heaviest
+            .map_or_else(Rank::empty, |(weight, _)| Rank::new(weight, self.last_use.is_again(), self.len(), idle));
         (rank, Victim { info_hash: self.info_hash, at: heaviest.map(|(_, at)| at) })
     }
 
     /// Removes a peer, to make room.
     pub(super) fn evict(&mut self, ZonedIp { ip, zone }: ZonedIp, port: NonZeroU16, change: &mut CountDelta<'_>) {
-        let mut bereft = Bereft::of(self.has_seconds());
+        let mut lost = LostFirsts::of(self.has_seconds());
         match ip {
             IpAddr::V4(ip) => {
-                let removed = self.v4.remove_spot(PeerKey { endpoint: Endpoint { ip, port }, zone });
-                removed.into_iter().for_each(|gone| bereft.note(&gone, change));
+                let removed = self.v4.remove_key(PeerKey { endpoint: Endpoint { ip, port }, zone });
+                removed.into_iter().for_each(|gone| lost.note(&gone, change));
             }
             IpAddr::V6(ip) => {
-                let spot = PeerKey { endpoint: Endpoint { ip, port }, zone };
-                let removed = self.v6.as_mut().and_then(|v6| v6.remove_spot(spot));
-                removed.into_iter().for_each(|gone| bereft.note(&gone, change));
+                let key = PeerKey { endpoint: Endpoint { ip, port }, zone };
+                let removed = self.v6.as_mut().and_then(|v6| v6.remove_key(key));
+                removed.into_iter().for_each(|gone| lost.note(&gone, change));
             }
         }
-        self.are_gone(bereft, change);
+        self.after_removal(lost, change);
     }
 
-    /// The announcer's own family first: it is sure to reach that one. Second addresses come after all first ones.
-    fn pick(&self, asking: &Asking<'_>) -> PeerLists {
-        let Announcement { want, place, .. } = *asking.announcement;
+    /// Picks peers of the client's own family first, which it surely reaches. Second addresses come after all first ones.
+    fn pick(&self, query: &PeerQuery<'_>) -> PeerLists {
+        let Announcement { want, place, .. } = *query.announcement;
         let none = Peers::default();
         let v6 = self.v6.as_deref().unwrap_or(&none);
         let mut peers = PeerLists::default();
@@ -377,35 +339,19 @@ impl Swarm {
                 break;
             }
             if place.ip.is_ipv4() {
-                let told = asking.pick(&self.v4, is_second, room, &mut peers.v4);
-                asking.pick(v6, is_second, room - told, &mut peers.v6);
+                let visible = query.pick(&self.v4, is_second, room, &mut peers.v4);
+                query.pick(v6, is_second, room - visible, &mut peers.v6);
             } else {
-                let told = asking.pick(v6, is_second, room, &mut peers.v6);
-                asking.pick(&self.v4, is_second, room - told, &mut peers.v4);
+                let visible = query.pick(v6, is_second, room, &mut peers.v6);
+                query.pick(&self.v4, is_second, room - visible, &mut peers.v4);
             }
         }
         peers
     }
 }
 
-fn spot<A: Ip>(ip: A, port: Option<NonZeroU16>, zone: Option<ZoneId>) -> Option<PeerKey<A>> {
+fn key_of<A: Ip>(ip: A, port: Option<NonZeroU16>, zone: Option<ZoneId>) -> Option<PeerKey<A>> {
     port.map(|port| PeerKey { endpoint: Endpoint { ip, port }, zone })
-}
-
-/// Clients whose first address is gone, so that they may count under another one. Not kept where nobody has another.
-struct Bereft(Option<Vec<ClientId>>);
-
-impl Bereft {
-    fn of(has_seconds: bool) -> Self {
-        Self(has_seconds.then(Vec::new))
-    }
-
-    fn note<A: Ip>(&mut self, gone: &Entry<A>, change: &mut CountDelta<'_>) {
-        change.gone(gone);
-        if let Some(ids) = self.0.as_mut().filter(|_| !gone.is_second()) {
-            ids.push(gone.id());
-        }
-    }
 }
 
 fn count(n: usize) -> u32 {

@@ -1,26 +1,25 @@
-//! Time as the store counts it: in ticks, which are as long as the life of a peer makes them, so that a peer holds its time in
-//! two bytes.
+//! Time in ticks. The length of a tick follows from the peer age, so that a peer stores a time in two bytes.
 
 use std::time::Duration;
 
 use crate::clock::{Timestamp, Ttl};
 
-/// A moment as swarms and peers hold it: the lower bits of a count of ticks.
+/// A moment as swarms and peers store it: the lower bits of a count of ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tick(pub(super) u16);
 
 impl Tick {
-    /// The other two bits of two bytes are for whom holds the time.
+    /// The remaining two bits of two bytes are for other use.
     pub(super) const BITS: u32 = 14;
     pub(super) const MASK: u16 = (1 << Self::BITS) - 1;
 
-    /// Ticks from then to now. None if then is not past: the workers' clocks differ by what a lock takes.
+    /// Ticks from `then` to now; 0 if `then` is not past, because the times at which workers read the clock differ a little.
     pub(super) fn since(self, then: Self) -> u16 {
         let elapsed = self.0.wrapping_sub(then.0) & Self::MASK;
         if elapsed > Self::MASK / 8 * 7 { 0 } else { elapsed }
     }
 
-    /// Whether `now` is this moment or a later one. What is still to come is a lifetime ahead at most.
+    /// Whether `now` is this moment or later. A future moment is at most a lifetime ahead.
     pub(super) fn has_come(self, now: Self) -> bool {
         let ahead = self.0.wrapping_sub(now.0) & Self::MASK;
         ahead == 0 || ahead > Self::MASK / 8 * 3
@@ -31,7 +30,7 @@ impl Tick {
     }
 }
 
-/// How long a peer is kept, in ticks, which are as long as it takes to count that far in few of them.
+/// How long a peer is kept, in ticks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TtlTicks {
     ticks: u16,
@@ -40,8 +39,7 @@ pub(super) struct TtlTicks {
 }
 
 impl TtlTicks {
-    /// A count of ticks returns to where it was after four lifetimes at least. Nothing is kept nearly as long as that without
-    /// being looked at: housekeeping comes by in every one.
+    /// The count of ticks wraps after at least four lifetimes. Housekeeping looks at everything in every lifetime, long before.
     pub(super) const MOST_TICKS: u16 = 4096;
 
     pub(super) fn new(age: Ttl) -> Self {
@@ -49,7 +47,7 @@ impl TtlTicks {
         Self { ticks: u16::try_from(age.tenths() / tick).unwrap_or(Self::MOST_TICKS).max(1), tick }
     }
 
-    /// As a time, but for what is rounded.
+    /// The lifetime after rounding to ticks.
     pub(super) fn length(self) -> Ttl {
         Ttl::from_tenths(u32::from(self.ticks).saturating_mul(self.tick))
     }
@@ -59,12 +57,12 @@ impl TtlTicks {
         Tick(u16::from_be_bytes([high, low]) & Tick::MASK)
     }
 
-    /// Whether one who was last heard of so many ticks ago is gone.
+    /// Whether a peer has expired that last announced so many ticks ago.
     pub(super) fn is_over(self, elapsed: u16) -> bool {
         elapsed >= self.ticks
     }
 
-    /// When one who was last heard of so many ticks before `now` will be gone.
+    /// When a peer will expire that last announced so many ticks before `now`.
     pub(super) fn end(self, now: Tick, elapsed: u16) -> Tick {
         now.plus(self.ticks.saturating_sub(elapsed))
     }
@@ -75,15 +73,15 @@ impl TtlTicks {
     }
 }
 
-/// What is judged by how often clients announce, in ticks. They are asked to come every interval, but many come every few
-/// minutes, whatever they are told.
+/// Limits that follow from how often clients announce, in ticks. Clients are asked to announce every interval, but many announce
+/// every few minutes, whatever the interval.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rhythm {
-    /// Three intervals, and 24: the longest that pass between two announces at the first and the second pace.
+    /// The longest gap between two announces at the first and the second pace: 3 and 24 intervals.
     paces: [u16; 2],
-    /// Four intervals, and 60: so long may a client be silent that keeps that pace.
+    /// How long a client of that pace may be silent: 4 and 60 intervals.
     patience: [u16; 2],
-    /// Two intervals: who has announced within them is there, even if it has announced only once.
+    /// Two intervals: a client that announced within them is there, even if it has announced only once.
     lately: u16,
 }
 
@@ -92,7 +90,7 @@ pub(super) struct Rhythm {
 pub(super) struct Pace(pub(super) u8);
 
 impl Pace {
-    /// That of an endpoint that has announced once.
+    /// The pace of an endpoint that has announced once.
     pub(super) const UNKNOWN: Self = Self(0);
     pub(super) const FAST: Self = Self(1);
     pub(super) const SLOW: Self = Self(2);
@@ -106,7 +104,7 @@ impl Rhythm {
         Self { paces: [ticks(3), ticks(24)], patience: [ticks(4), ticks(60)], lately: ticks(2) }
     }
 
-    /// The pace of an endpoint that has just announced. One announce in between, for an event, makes it no fast one.
+    /// The pace of an endpoint that has just announced. A single early announce, for an event, does not make it fast.
     pub(super) fn pace(self, before: Pace, gap: u16) -> Pace {
         self.of_gap(gap).max(Pace(before.0.saturating_sub(1)))
     }
@@ -122,7 +120,7 @@ impl Rhythm {
         }
     }
 
-    /// How long an endpoint that has this pace is silent at the most while it is there.
+    /// The longest silence of an endpoint of this pace that is still there.
     pub(super) fn patience(self, pace: Pace) -> u16 {
         let [fast, slow] = self.patience;
         match pace {
@@ -132,8 +130,8 @@ impl Rhythm {
         }
     }
 
-    /// How long an endpoint must be silent to be gone, when another one of the same client has announced `gap` after its
-    /// latest announce. Neither of two that are there must go, and clients of one kind keep a similar pace.
+    /// How long an endpoint must be silent to count as gone, when another endpoint of the same client has announced `gap` after its
+    /// own previous announce. If both are there, neither may be removed; clients of one kind keep a similar pace.
     pub(super) fn silence(self, silent: Pace, announcing: Pace, gap: Option<u16>) -> u16 {
         let own = match gap {
             Some(gap) if self.of_gap(gap) >= announcing => gap.saturating_mul(3),
@@ -142,7 +140,7 @@ impl Rhythm {
         own.max(self.patience(silent))
     }
 
-    /// Whether an endpoint that has been silent for so long is still there, as far as its pace tells.
+    /// Whether an endpoint of this pace is probably still there after such a silence.
     pub(super) fn is_there(self, pace: Pace, silence: u16) -> bool {
         let [_, slow] = self.paces;
         silence

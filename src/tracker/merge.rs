@@ -1,4 +1,4 @@
-//! Local peers and upstream peers in one reply, each under the address by which the client reaches it.
+//! Local and upstream peers in one reply.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::forward::{Interleaved, UpstreamPeers};
 use crate::topology::{Topology, ZonedIp};
 use tracker_protocol::{AnnounceReply, Endpoint, Ip, Peer, PeerLists};
 
-/// Adds the counts that the forwarders gave.
+/// Adds the counts of the forwarders.
 pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
     // A count is signed in UDP replies and in many clients.
     let sum = |local: u32, theirs: u32| local.saturating_add(theirs).min(i32::MAX.unsigned_abs());
@@ -19,23 +19,23 @@ pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
     reply.incomplete = sum(reply.incomplete, upstream.incomplete);
 }
 
-/// Whose reply it is that peers go into.
+/// The client that gets a reply.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recipient {
-    /// Where the client is: the address that it is recorded under.
+    /// The address under which the client is recorded.
     pub(super) place: ZonedIp,
-    /// Its address in the world outside, if that is another one.
+    /// Its address outside of its network, if that is another one.
     pub(super) outside: Option<IpAddr>,
-    /// Where it listens there.
+    /// The port at which it listens.
     pub(super) port: Option<NonZeroU16>,
-    /// How many peers it gets at most.
+    /// The most peers that it gets.
     pub(super) want: usize,
-    /// Whether it is told how many peers the upstream trackers know.
+    /// Whether the reply includes the upstream trackers' counts.
     pub(super) counts: bool,
 }
 
 impl Recipient {
-    /// The address under which the client is told of a peer.
+    /// The address at which the client reaches a peer.
     fn address_of(self, ip: IpAddr, topology: &Topology) -> Option<IpAddr> {
         topology.visible_address(self.place, topology.zoned(ip))
     }
@@ -46,14 +46,13 @@ impl Recipient {
         Some(peer.port) == self.port && (ip == self.place.ip || Some(ip) == self.outside)
     }
 
-    /// Whether an address of an upstream's leads there from where the client is. What stands for an address of our own means
-    /// nothing for one of theirs.
+    /// Whether the client can use an upstream peer's address as it is. External addresses of our zones do not apply to upstream peers.
     fn can_use<A: Ip>(self, ip: A, topology: &Topology) -> bool {
         self.address_of(ip.into(), topology) == Some(ip.into())
     }
 }
 
-/// Whether the local peers and those that the forwarders gave are as many as the client wants.
+/// Whether local and upstream peers are as many as the client wants.
 pub(super) fn enough(
     local: &PeerLists,
     client: Recipient,
@@ -68,8 +67,8 @@ pub(super) fn enough(
     peers.len() >= client.want
 }
 
-/// Adds the peers that the forwarders gave behind the local ones, up to what the client wants of both families together,
-/// its own family first.
+/// Adds upstream peers after the local ones, up to the number that the client wants of both families together, its own family
+/// first.
 pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) {
     let room = client.want.saturating_sub(peers.len());
     if client.place.ip.is_ipv4() {
@@ -81,7 +80,7 @@ pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Top
     }
 }
 
-/// Appends peers that are not there yet. Returns how many.
+/// Appends peers that are not in the list yet. Returns how many.
 fn add<A: Ip>(
     peers: &mut Vec<Peer<A>>,
     room: usize,
@@ -101,14 +100,14 @@ fn add<A: Ip>(
     peers.len() - before
 }
 
-/// Up to so many peers each of the others is compared with all: a table would take longer to fill.
+/// Up to so many peers are compared one by one: a table would take longer to fill.
 const COMPARE: usize = 16;
 
-/// The peers that are there already.
+/// The peers that are in the reply already.
 struct KnownEndpoints<A> {
     few: SmallVec<[Endpoint<A>; COMPARE]>,
     many: HashSet<Endpoint<A>>,
-    /// A bit for some of the ports, so that nearly all strangers are known for that by a single look.
+    /// A bit for each port, shared by several, so that one look shows of nearly all new peers that they are new.
     ports: u64,
 }
 

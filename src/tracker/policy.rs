@@ -1,4 +1,4 @@
-//! What the tracker grants: how many peers, how often, and under which address.
+//! The limits of what clients get: how many peers, and how often.
 
 use std::num::NonZeroU32;
 
@@ -6,30 +6,30 @@ use tracker_protocol::{AnnounceReply, NumWant};
 
 use crate::topology::IpParam;
 
-/// Peers that a client gets when it does not say how many it wants.
+/// How many peers a client gets when it does not say how many it wants.
 pub const DEFAULT_WANT: usize = 50;
-/// Peers that a client gets at most.
+/// The most peers that a client gets.
 pub const MAX_WANT: usize = 200;
 
-/// Seconds after which a client should announce again for which peers are on their way.
-const CALL_BACK: u32 = 5;
+/// The interval for a client while upstream peers are still to come, in seconds.
+const SOON: u32 = 5;
 
-/// Upstream peers that a client is told of although there are seeds enough here: those may be off, or busy.
-const A_FEW: usize = 5;
+/// How many upstream peers a client gets although there are enough local seeds, which may be off or busy.
+const FEW: usize = 5;
 
 /// The tracker's rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Seconds until a client should announce again. `--announce-interval`.
     pub interval: u32,
-    /// Whose `ip=` counts. `--ip-param`.
+    /// Which clients may register another address. `--ip-param`.
     pub ip_param: IpParam,
-    /// Local seeds from which on upstream peers are held back. `--local-only-after`.
+    /// Clients get few upstream peers once there are this many local seeds. `--local-only-after`.
     pub local_only_after: Option<NonZeroU32>,
 }
 
 impl Policy {
-    /// How many peers the client is told of at most.
+    /// The most peers for a client.
     pub fn want(&self, numwant: NumWant) -> usize {
         match numwant {
             NumWant::Default => DEFAULT_WANT,
@@ -37,17 +37,17 @@ impl Policy {
         }
     }
 
-    /// How many peers a client that wants `want` of them, and is told of `local` ones, is told of once upstream peers are
-    /// added. Where there are seeds enough, the transfer is to stay inside the network.
+    /// The most peers for a client that wants `want` and gets `local` local ones, once upstream peers are added. If there are enough
+    /// local seeds, the transfer should stay inside the network.
     pub(super) fn with_upstream(self, want: usize, local: usize, local_seeds: u32) -> usize {
         let has_enough = self.local_only_after.is_some_and(|enough| local_seeds >= enough.get());
-        if has_enough { want.min(local + A_FEW) } else { want }
+        if has_enough { want.min(local + FEW) } else { want }
     }
 
-    /// Has the client come back soon: peers of an upstream tracker are on their way. libtorrent and rTorrent come no
-    /// sooner than in five and in ten minutes whatever they are told, which is why a first announce waits at all.
+    /// Shortens the interval, because upstream peers are still to come. libtorrent and rTorrent announce after five and ten minutes at
+    /// the earliest, whatever the interval, which is why a first announce waits at all.
     pub(super) fn shorten_interval(self, reply: &mut AnnounceReply) {
-        reply.interval = self.interval.min(CALL_BACK);
+        reply.interval = self.interval.min(SOON);
         reply.min_interval = reply.interval;
     }
 }
@@ -68,12 +68,12 @@ mod tests {
     }
 
     #[test]
-    fn upstream_peers_are_held_back_where_there_are_seeds_enough() {
+    fn clients_get_few_upstream_peers_if_there_are_enough_local_seeds() {
         let policy = |local_only_after| Policy { local_only_after: NonZeroU32::new(local_only_after), ..POLICY };
         assert_eq!(POLICY.with_upstream(50, 10, 1000), 50, "unless told to, never");
         assert_eq!(policy(3).with_upstream(50, 10, 2), 50);
-        assert_eq!(policy(3).with_upstream(50, 10, 3), 10 + A_FEW);
-        assert_eq!(policy(3).with_upstream(50, 0, 3), A_FEW, "a few are always left");
+        assert_eq!(policy(3).with_upstream(50, 10, 3), 10 + FEW);
+        assert_eq!(policy(3).with_upstream(50, 0, 3), FEW, "a few are always left");
         assert_eq!(policy(3).with_upstream(50, 48, 3), 50);
         assert_eq!(policy(3).with_upstream(0, 0, 3), 0);
     }

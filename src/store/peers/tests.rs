@@ -1,25 +1,28 @@
 use super::super::client_id::Prefixes;
-use super::super::entry::Word;
+use super::super::entry::Provenance;
+use super::super::pick::{pick_from, spread};
+use super::super::ranked::Ranked;
 use super::super::time::Pace;
 use super::*;
 use crate::clock::{Timestamp, Ttl};
+use crate::topology::Nearness;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::time::Duration;
-use tracker_protocol::{Endpoint, PeerId, Role};
+use tracker_protocol::{Endpoint, Peer, PeerId, Role};
 
 /// Each in a subnet of its own.
-fn spot(n: u16) -> PeerKey<Ipv4Addr> {
+fn key(n: u16) -> PeerKey<Ipv4Addr> {
     let [a, b] = n.to_be_bytes();
     PeerKey { endpoint: Endpoint { ip: Ipv4Addr::new(10, a, b, 0), port: NonZeroU16::MIN }, zone: None }
 }
 
 /// Records a peer, and tells what it was before.
 fn upsert(peers: &mut Peers<Ipv4Addr>, n: u16, role: Role, now: Tick) -> Option<Role> {
-    let entry = Entry::new(spot(n), id(n), PeerState::new(role, false), Word::Own(Pace::UNKNOWN), now);
-    match peers.at(spot(n)) {
+    let entry = Entry::new(key(n), id(n), PeerState::new(role, false), Provenance::Own(Pace::UNKNOWN), now);
+    match peers.at(key(n)) {
         None => peers.push(entry),
         Some((at, old)) => {
             peers.replace(at, &old, entry);
@@ -32,8 +35,8 @@ fn upsert(peers: &mut Peers<Ipv4Addr>, n: u16, role: Role, now: Tick) -> Option<
 /// Removes a peer, and tells what it was.
 fn remove(peers: &mut Peers<Ipv4Addr>, n: u16, names_port: bool) -> Option<Role> {
     let mut removed = None;
-    let at = (spot(n).endpoint.ip, None);
-    let port = names_port.then_some(spot(n));
+    let at = (key(n).endpoint.ip, None);
+    let port = names_port.then_some(key(n));
     peers.remove(at, port, id(n), false, |entry| removed = Some(entry.kind().role()));
     removed
 }
@@ -47,8 +50,8 @@ fn picked(
     is_told: impl Fn(&Entry<Ipv4Addr>) -> bool,
 ) -> Vec<Ipv4Addr> {
     let mut out = Vec::new();
-    let told = |entry: &Entry<_>| is_told(entry).then(|| Peer { endpoint: entry.endpoint(), id: None });
-    Peers::pick(peers.eligible(all, false), Nearness::Zone, nearness, told, &mut Ranked::new(&mut out, want));
+    let visible = |entry: &Entry<_>| is_told(entry).then(|| Peer { endpoint: entry.endpoint(), id: None });
+    pick_from(peers.eligible(all, false), Nearness::Zone, nearness, visible, &mut Ranked::new(&mut out, want));
     out.iter().map(|peer| peer.endpoint.ip).collect()
 }
 
@@ -118,7 +121,7 @@ proptest! {
             }
         }
         for n in model.keys() {
-            prop_assert!(peers.find(spot(*n)).is_some() && peers.find(spot(*n)) == peers.first_of(id(*n)).map(|(at, _)| at));
+            prop_assert!(peers.find(key(*n)).is_some() && peers.find(key(*n)) == peers.first_of(id(*n)).map(|(at, _)| at));
         }
     }
 
@@ -136,21 +139,21 @@ proptest! {
             let unique: std::collections::HashSet<_> = out.iter().collect();
             prop_assert_eq!(unique.len(), out.len());
             if !all {
-                prop_assert!(out.iter().all(|picked| *picked >= spot(seeds).endpoint.ip));
+                prop_assert!(out.iter().all(|picked| *picked >= key(seeds).endpoint.ip));
             }
         }
     }
 
     /// Few that are near, or few that can be told at all, are found among many, wherever they stand.
     #[test]
-    fn the_few_are_found_among_many(
+    fn few_eligible_peers_are_found_among_many(
         total in 1..512_u16, few in proptest::collection::hash_set(0..512_u16, 0..40), want in 1..60_usize,
     ) {
         let mut peers = Peers::default();
         for n in 0..total {
             upsert(&mut peers, n, Role::Leecher, tick(0));
         }
-        let ips: std::collections::HashSet<_> = few.iter().map(|&n| spot(n).endpoint.ip).collect();
+        let ips: std::collections::HashSet<_> = few.iter().map(|&n| key(n).endpoint.ip).collect();
         let is_one = |entry: &Entry<Ipv4Addr>| ips.contains(&entry.ip);
         let expected = few.iter().filter(|&&n| n < total).count().min(want);
         prop_assert_eq!(picked(&peers, want, true, far, is_one).len(), expected);
@@ -161,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn a_spread_meets_everybody_once(length in 0..300_usize, strata in 1..80_usize) {
+    fn a_spread_yields_every_entry_once(length in 0..300_usize, strata in 1..80_usize) {
         let all: Vec<_> = (0..length).collect();
         let mut met: Vec<_> = spread(&all, strata).copied().collect();
         let stretch = length / strata + 1;

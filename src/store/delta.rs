@@ -1,0 +1,65 @@
+//! How operations change the numbers of peers and swarms.
+
+use tracker_protocol::{Ip, Role};
+
+use super::client_id::ClientId;
+use super::entry::Entry;
+use crate::eviction::SourceWeights;
+
+/// Numbers of peers, or by how much they have changed: IPv4 and IPv6, of each the seeds and the others.
+pub(super) type PeerCounts = [[i64; 2]; 2];
+
+/// By how much an operation has changed the numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CountDelta<'a> {
+    weights: &'a SourceWeights,
+    pub(super) peer_counts: PeerCounts,
+    pub(super) swarms: i64,
+    pub(super) evicted: i64,
+}
+
+impl<'a> CountDelta<'a> {
+    /// No change yet. `weights` are updated with every change.
+    pub(super) fn new(weights: &'a SourceWeights) -> Self {
+        Self { weights, peer_counts: PeerCounts::default(), swarms: 0, evicted: 0 }
+    }
+
+    /// A peer has been added.
+    pub(super) fn joined<A: Ip>(&mut self, peer: &Entry<A>) {
+        self.weights.add(peer.source());
+        self.tally(peer, 1);
+    }
+
+    /// A peer has been removed.
+    pub(super) fn gone<A: Ip>(&mut self, peer: &Entry<A>) {
+        self.weights.remove(peer.source());
+        self.tally(peer, -1);
+    }
+
+    fn tally<A: Ip>(&mut self, peer: &Entry<A>, more: i64) {
+        let [v4, v6] = &mut self.peer_counts;
+        let [seeds, others] = if A::VERSION == 4 { v4 } else { v6 };
+        *(if peer.kind().role() == Role::Seed { seeds } else { others }) += more;
+    }
+
+    /// The change in the number of peers.
+    pub(super) fn peers(&self) -> i64 {
+        self.peer_counts.iter().flatten().sum()
+    }
+}
+
+/// Clients whose first address is gone, and which need another one. Not recorded in a swarm where no client has several.
+pub(super) struct LostFirsts(pub(super) Option<Vec<ClientId>>);
+
+impl LostFirsts {
+    pub(super) fn of(has_seconds: bool) -> Self {
+        Self(has_seconds.then(Vec::new))
+    }
+
+    pub(super) fn note<A: Ip>(&mut self, gone: &Entry<A>, change: &mut CountDelta<'_>) {
+        change.gone(gone);
+        if let Some(ids) = self.0.as_mut().filter(|_| !gone.is_second()) {
+            ids.push(gone.id());
+        }
+    }
+}

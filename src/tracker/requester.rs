@@ -1,0 +1,38 @@
+//! The sender of an announce, as a frontend hands it over.
+
+use std::net::IpAddr;
+
+use tracker_protocol::via::Via;
+
+/// The sender of an announce.
+#[derive(Clone, Copy, Debug)]
+pub struct Requester<'a> {
+    /// The address that the announce came from: the socket's, or the one that a trusted proxy gave. Canonical: an
+    /// IPv4-mapped address is IPv4.
+    pub ip: IpAddr,
+    /// What is known of the sender.
+    pub standing: Standing,
+    /// The most peers in a reply of this frontend.
+    pub max_peers: usize,
+    /// The client's `User-Agent`.
+    pub user_agent: Option<&'a [u8]>,
+    /// The retrackers that have forwarded the announce, if it does not come from a client itself.
+    pub via: &'a Via,
+}
+
+/// What is known of the sender of an announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The announce came from the client's address. [`IpParam`](crate::topology::IpParam) says whether addresses count that it claims.
+    Client,
+    /// The announce came from the client's address, but addresses that it claims do not count: it is a browser, or its proxy names
+    /// clients badly.
+    NoClaims,
+    /// A web page had a browser send the announce. It changes nothing, and gets public peers only.
+    Page,
+    /// The address is that of a trusted proxy, which does not name the client. The client gets public peers only, is not listed as a
+    /// peer, changes nothing, and is not announced upstream.
+    Unclear,
+    /// The same, but the proxy is not trusted: it may be a client that forges headers.
+    Untrusted,
+}

@@ -1,0 +1,62 @@
+//! Announces whose client is not listed as a peer: what the client gets to read, and what is counted and logged.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Once;
+
+use super::requester::Standing;
+use crate::metrics::UnlistedMetrics;
+
+/// The warning for a client whose address is not known.
+const UNCLEAR: &str = "a proxy before this tracker does not say clearly which address you have, so you get public peers \
+                       only and are not listed as one; the tracker's log tells the operator the remedy (TRUSTED_PROXIES, \
+                       REAL_IP_HEADER)";
+
+/// The warning for a client behind a proxy that is not trusted.
+const UNTRUSTED: &str = "a proxy passed on your announce that this tracker is not told to trust, so you get public peers only \
+                         and are not listed as one; the operator can name the proxy with TRUSTED_PROXIES";
+
+/// The warning for a web page.
+const PAGE: &str = "a web page sent this announce, so it gets public peers only and is not listed as one";
+
+/// The warning for a client whose address other clients cannot reach.
+const UNREACHABLE: &str =
+    "you are not listed as a peer, because no other client can reach the address that you announce from";
+
+/// Counts and logs announces whose client is not listed as a peer.
+#[derive(Debug)]
+pub(super) struct Unlisted {
+    metrics: UnlistedMetrics,
+    /// An address that no client can reach is logged once.
+    told: Once,
+}
+
+impl Unlisted {
+    pub(super) fn new(metrics: UnlistedMetrics) -> Self {
+        Self { metrics, told: Once::new() }
+    }
+
+    /// Takes note of a sender that is not known to be a client. Returns its warning.
+    pub(super) fn outsider(&self, standing: Standing) -> Cow<'static, str> {
+        let (count, warning) = match standing {
+            Standing::Page => (&self.metrics.page, PAGE),
+            Standing::Untrusted => (&self.metrics.unclear, UNTRUSTED),
+            _ => (&self.metrics.unclear, UNCLEAR),
+        };
+        count.inc();
+        warning.into()
+    }
+
+    /// Takes note of a client at an address that other clients cannot reach. Returns its warning.
+    pub(super) fn unreachable(&self, ip: IpAddr) -> Cow<'static, str> {
+        self.metrics.address.inc();
+        log::debug!("a client at {ip} is not listed: no other client can reach that address");
+        self.told.call_once(|| {
+            log::info!(
+                "clients such as the one at {ip} get peers but are not listed: no other client can reach that address. This is \
+                 said once; retracker_announces_unlisted_total counts"
+            );
+        });
+        UNREACHABLE.into()
+    }
+}
