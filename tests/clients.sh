@@ -98,12 +98,12 @@ transfer() {
     info_hash=$(info_hash_of "$work/seed/payload.torrent" | sed 's/../%&/g')
 
     "$2_start" seed
-    wait_for 30 "$meeting_point does not know the seed" swarm_has_seeds 1
+    wait_for 120 "$meeting_point does not know the seed" swarm_has_seeds 1
     "$3_start" leech
     wait_for "$arrival_deadline" "the file did not arrive" payload_arrived
-    wait_for 30 "$meeting_point was not told of the completed download" swarm_has_seeds 2
-    wait_for 30 "${names[$2]} is not content with its tracker" "$2_is_content" seed
-    wait_for 30 "${names[$3]} is not content with its tracker" "$3_is_content" leech
+    wait_for 120 "$meeting_point was not told of the completed download" swarm_has_seeds 2
+    wait_for 120 "${names[$2]} is not content with its tracker" "$2_is_content" seed
+    wait_for 120 "${names[$3]} is not content with its tracker" "$3_is_content" leech
     trackers_down
 }
 

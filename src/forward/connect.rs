@@ -348,7 +348,7 @@ pub(super) mod tests {
 
     /// A server that is `tracker.test`.
     pub(in crate::forward) fn acceptor() -> TlsAcceptor {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()

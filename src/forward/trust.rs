@@ -68,7 +68,7 @@ pub(super) fn tls_config(authorities: Option<&Authorities>) -> Result<Arc<Client
 
 fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
     // Named here, as a second provider anywhere among the dependencies makes the default one a panic.
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
     let verifier = Verifier { usual: usual.map_err(|error| error.to_string())?, pinned: pinned.to_vec() };
     let mut config = ClientConfig::builder_with_provider(provider)

@@ -20,7 +20,7 @@ const PEER: &str = "45.45.45.45:4545";
 
 /// A tracker that is `localhost`.
 fn tracker(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap());
