@@ -32,11 +32,11 @@ pub trait Weigh {
 }
 
 /// A share of the torrents.
-type Shard<T> = Mutex<HashTable<Arc<Cell<T>>>>;
+type CacheShard<T> = Mutex<HashTable<Arc<Cell<T>>>>;
 
 /// Values in memory by torrent.
 pub struct TorrentCache<T> {
-    shards: Box<[Shard<T>; SHARDS]>,
+    shards: Box<[CacheShard<T>; SHARDS]>,
     /// How many torrents each source has brought.
     weights: SourceWeights,
     capacity: i64,
@@ -146,7 +146,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
     }
 
     /// By the last byte of the info-hash, whichever that is.
-    fn shard(&self, InfoHash([.., last]): InfoHash) -> &Shard<T> {
+    fn shard(&self, InfoHash([.., last]): InfoHash) -> &CacheShard<T> {
         #[allow(clippy::indexing_slicing, reason = "the index is less than the length")]
         &self.shards[usize::from(last) % SHARDS]
     }

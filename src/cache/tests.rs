@@ -15,12 +15,12 @@ const IDLE: Duration = Duration::from_mins(10);
 const ONE: u32 = 30;
 const CAPACITY: u32 = 100 * ONE;
 
-struct Setup {
+struct FilledCache {
     cache: TorrentCache<Thing>,
     start: Instant,
 }
 
-impl Setup {
+impl FilledCache {
     fn new() -> Self {
         Self { cache: TorrentCache::new(CAPACITY, IDLE), start: clock::now() }
     }
@@ -68,7 +68,7 @@ fn number(InfoHash([.., a, b, c, d]): InfoHash) -> u32 {
 
 #[test]
 fn what_is_used_stays_and_what_is_not_goes() {
-    let setup = Setup::new();
+    let setup = FilledCache::new();
     setup.grow(1, 0, 1);
     setup.grow(2, 0, 1);
     for minute in 1..60 {
@@ -92,7 +92,7 @@ fn what_is_used_stays_and_what_is_not_goes() {
 
 #[test]
 fn a_handle_of_a_dropped_value_changes_nothing_and_the_next_use_gets_a_new_one() {
-    let setup = Setup::new();
+    let setup = FilledCache::new();
     setup.grow(1, 0, 5);
     let handles: Vec<_> = setup.cache.iter().collect();
     setup.housekeep(60);
@@ -111,7 +111,7 @@ fn a_flood_takes_nothing_that_is_used() {
         ("a source each", |n| std::net::Ipv4Addr::from_bits(0x0b00_0000 + n).into(), 1),
     ];
     for (kind, source, times) in floods {
-        let setup = Setup::new();
+        let setup = FilledCache::new();
         (0..50).for_each(|n| setup.grow(n, 0, ONE));
         (0..50).for_each(|n| setup.grow(n, 1, 0));
         for n in 0..10_000 {
@@ -125,7 +125,7 @@ fn a_flood_takes_nothing_that_is_used() {
 
 #[test]
 fn what_grows_takes_the_room_of_others() {
-    let setup = Setup::new();
+    let setup = FilledCache::new();
     (0..50).for_each(|n| setup.grow(n, 0, ONE));
     assert_eq!(setup.here().len(), 50);
     (0..60).for_each(|_| setup.grow(0, 0, ONE));
@@ -136,7 +136,7 @@ fn what_grows_takes_the_room_of_others() {
 
 #[test]
 fn all_threads_find_the_same_value() {
-    let setup = Setup::new();
+    let setup = FilledCache::new();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..1_000).for_each(|n| setup.grow(n % 10, 0, u32::from(n < 10))));

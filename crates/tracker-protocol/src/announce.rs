@@ -34,7 +34,7 @@ pub const UNKNOWN_LEFT: u64 = i64::MAX.unsigned_abs();
 
 /// Reads the query of an announce: the part of the request's target after the first `?`.
 pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
-    let mut fields = Fields::default();
+    let mut fields = AnnounceFields::default();
     for (parameter, value) in query::pairs(raw) {
         fields.take(parameter, value)?;
     }
@@ -43,33 +43,33 @@ pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
 
 /// The parameters of an announce that have been read. None of one that is missing.
 #[derive(Default)]
-struct Fields {
+struct AnnounceFields {
     info_hash: Option<[u8; 20]>,
     peer_id: Option<[u8; 20]>,
-    port: First<Result<Option<NonZeroU16>, Refusal>>,
-    uploaded: First<u64>,
-    downloaded: First<u64>,
-    left: First<Option<u64>>,
-    event: First<Option<Event>>,
-    numwant: First<NumWant>,
-    compact: First<Text>,
-    no_peer_id: First<Text>,
-    key: First<Text>,
+    port: FirstValue<Result<Option<NonZeroU16>, Refusal>>,
+    uploaded: FirstValue<u64>,
+    downloaded: FirstValue<u64>,
+    left: FirstValue<Option<u64>>,
+    event: FirstValue<Option<Event>>,
+    numwant: FirstValue<NumWant>,
+    compact: FirstValue<Text>,
+    no_peer_id: FirstValue<Text>,
+    key: FirstValue<Text>,
     claimed: ClaimedIps,
 }
 
 type Text = SmallVec<[u8; 32]>;
 
 /// The first value of a parameter, even if it cannot be read; none of a parameter that is missing.
-struct First<T>(Option<T>);
+struct FirstValue<T>(Option<T>);
 
-impl<T> Default for First<T> {
+impl<T> Default for FirstValue<T> {
     fn default() -> Self {
         Self(None)
     }
 }
 
-impl<T> First<T> {
+impl<T> FirstValue<T> {
     fn take(&mut self, read: impl FnOnce() -> T) {
         if self.0.is_none() {
             self.0 = Some(read());
@@ -77,7 +77,7 @@ impl<T> First<T> {
     }
 }
 
-impl Fields {
+impl AnnounceFields {
     /// Takes a parameter. If one other than an identifier repeats, the first value counts, as in the Go retracker.
     fn take(&mut self, parameter: Parameter, value: &[u8]) -> Result<(), Refusal> {
         match parameter {

@@ -66,7 +66,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Once<A> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
         let mut seed = Some(seed);
-        while let Some(key) = self.map.next_key_seed(Key { seed: &mut seed, seen: &mut self.seen })? {
+        while let Some(key) = self.map.next_key_seed(KeyIn { seed: &mut seed, seen: &mut self.seen })? {
             if key.is_some() {
                 return Ok(key);
             }
@@ -100,12 +100,12 @@ impl<A> Once<A> {
 }
 
 /// A written key. None for `<<`, which does not use up the seed.
-struct Key<'a, K> {
+struct KeyIn<'a, K> {
     seed: &'a mut Option<K>,
     seen: &'a mut HashSet<String>,
 }
 
-impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, K> {
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for KeyIn<'_, K> {
     type Value = Option<K::Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -113,7 +113,7 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, K> {
     }
 }
 
-impl<'de, K: DeserializeSeed<'de>> de::Visitor<'de> for Key<'_, K> {
+impl<'de, K: DeserializeSeed<'de>> de::Visitor<'de> for KeyIn<'_, K> {
     type Value = Option<K::Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
