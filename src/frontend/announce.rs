@@ -1,4 +1,5 @@
-//! The body of an announce, the same over HTTP and UDP: it is timed, counted, parsed, carried out and encoded.
+//! The body of an announce, the same over HTTP and UDP: it is timed, counted, parsed, carried out and encoded. Every announce comes
+//! through here, and so does a HEAD request, which only reads.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -52,4 +53,16 @@ where
             }))
         }
     })
+}
+
+/// Appends the encoded reply that an announce would get now. It changes nothing, and is neither timed nor counted.
+pub(super) fn peek<E: FnOnce(&AnnounceReply, &mut Vec<u8>)>(
+    context: &Context,
+    requester: Requester<'_>,
+    parse: impl FnOnce() -> Result<(AnnounceRequest, E), Refusal>,
+    body: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    let (request, encode) = parse()?;
+    encode(&context.tracker.peek(requester, &request), body);
+    Ok(())
 }

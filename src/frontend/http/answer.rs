@@ -7,7 +7,7 @@ use tracker_protocol::{Refusal, announce, scrape};
 
 use crate::answer::Answer;
 use crate::frontend::Context;
-use crate::frontend::announce::{PendingBody, announce as carry_out};
+use crate::frontend::announce::{PendingBody, announce as carry_out, peek};
 use crate::frontend::client_address::{Identity, Remote};
 use crate::frontend::headers::Headers;
 use crate::tracker::Requester;
@@ -64,15 +64,13 @@ fn announce<H: Headers>(
     let via = Via::parse(request.headers.all("via"));
     let user_agent = request.headers.first("user-agent");
     let requester = Requester { ip, standing, max_peers: usize::MAX, user_agent, via: &via };
-    if request.is_head {
-        let (parsed, format) = announce::parse(request.query)?;
-        announce::encode(&context.tracker.peek(requester, &parsed), format, body);
-        return Ok(Answer::Ready(()));
-    }
     let parse = || {
         let (parsed, format) = announce::parse(request.query)?;
         Ok((parsed, move |reply: &_, body: &mut Vec<u8>| announce::encode(reply, format, body)))
     };
+    if request.is_head {
+        return peek(context, requester, parse, body).map(Answer::Ready);
+    }
     carry_out(context, requester, parse, body)
 }
 
