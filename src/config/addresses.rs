@@ -4,7 +4,7 @@ use super::error::ConfigError;
 use super::origin::Sources;
 use super::settings::{EXTERNAL_ADDRESS, REAL_IP_HEADER, TRUSTED_PROXIES, X_REAL_IP, ZONES};
 use super::zones;
-use crate::frontend::client_address::{ClientAddressOptions, Proxies, RealIpHeader};
+use crate::frontend::client_address::{ClientAddressOptions, RealIpHeader, TrustedProxies};
 use crate::frontend::listen::{Listen, ListenAddr};
 use crate::topology::Topology;
 
@@ -27,11 +27,13 @@ pub(super) fn client_address(sources: &Sources<'_>, listen: &[Listen]) -> Result
     Ok(match (trusted, x_real_ip) {
         // With both, `-x` says which header it is.
         (Some(networks), _) => ClientAddressOptions {
-            proxies: Proxies::At(networks),
+            proxies: TrustedProxies::At(networks),
             header: header.or_else(|| x_real_ip.then(RealIpHeader::x_real_ip)),
         },
-        (None, true) => ClientAddressOptions { proxies: Proxies::Anyone, header: Some(RealIpHeader::x_real_ip()) },
-        (None, false) => ClientAddressOptions { proxies: Proxies::default(), header },
+        (None, true) => {
+            ClientAddressOptions { proxies: TrustedProxies::Anyone, header: Some(RealIpHeader::x_real_ip()) }
+        }
+        (None, false) => ClientAddressOptions { proxies: TrustedProxies::default(), header },
     })
 }
 

@@ -1,5 +1,5 @@
-//! The body of an announce, the same over HTTP and UDP: it is timed, counted, parsed, carried out and encoded. Every announce comes
-//! through here, and so does a HEAD request, which only reads.
+//! The course of an announce, the same over HTTP and UDP: it is timed, counted, parsed, carried out and encoded. Every announce
+//! comes through here, and so does a HEAD request, which only reads.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tracker_protocol::{AnnounceReply, AnnounceRequest, Refusal};
 
-use super::Context;
+use super::context::Context;
 use crate::answer::Answer;
 use crate::tracker::Requester;
 
@@ -16,8 +16,8 @@ pub(super) type PendingBody = BoxFuture<'static, Vec<u8>>;
 
 /// Carries out an announce, and appends the encoded reply to `body` if it is ready.
 ///
-/// `parse` gives the announce and how its reply is encoded. What it refuses is counted and logged here; the frontend tells the
-/// client in its own format.
+/// `parse` returns the announce, and a function that encodes its reply. A refusal is counted and logged here, and encoded by
+/// the frontend.
 pub(super) fn announce<R, E>(
     context: &Arc<Context>,
     requester: Requester<'_>,

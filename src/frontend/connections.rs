@@ -1,10 +1,10 @@
 //! Limits on the number of open connections, and which connection is closed when a limit is reached.
 //!
-//! The threat: descriptors are few, and holding one costs an attacker nothing. So a new connection is served, and the one
-//! that has been idle for longest is closed, of the address that has the most connections. A connection whose request is
-//! being answered is never closed for another one.
+//! The threat: descriptors are few, and holding one costs an attacker nothing. So a new connection is served, and another one
+//! is closed for it: of the address with the most connections, the one that has been idle for longest. A connection whose
+//! request is being answered is never closed for another one.
 //!
-//! A connection that is answered without waiting is only counted. The others enter a table at their first wait, which costs
+//! A connection that is answered without waiting is only counted. The others enter a table when they first wait, which takes
 //! one short lock each.
 
 use std::cmp::Reverse;
@@ -41,7 +41,7 @@ impl ConnectionOptions {
         let total = self.total.unwrap_or(most);
         if total > most {
             log::warn!(
-                "--max-connections is {total}, but of {descriptors} descriptors only {most} are for connections"
+                "--max-connections is {total}, but only {most} of {descriptors} descriptors are for connections"
             );
         }
         let total = total.min(most);
@@ -87,28 +87,28 @@ impl Holder {
 pub struct Connections {
     limits: ConnectionLimits,
     metrics: ConnectionMetrics,
-    waiting: Mutex<Waiting>,
-    /// Bytes of requests that have begun and are not there.
+    table: Mutex<ConnectionTable>,
+    /// Bytes of requests that have not arrived completely.
     unfinished: AtomicUsize,
     start: Duration,
-    /// Tasks of connections that were accepted before the process was told to stop.
+    /// Tasks of connections that were accepted before the stop signal.
     pub early: TaskTracker,
-    /// And since.
+    /// Tasks of connections that were accepted after it.
     pub late: TaskTracker,
 }
 
-/// The connections that have waited for something.
+/// The connections that have waited at least once.
 #[derive(Debug, Default)]
-struct Waiting {
+struct ConnectionTable {
     next: u64,
-    entries: HashMap<u64, (Holder, Arc<Entry>)>,
+    entries: HashMap<u64, (Holder, Arc<TableEntry>)>,
     /// The number of connections of each holder.
     weights: HashMap<Holder, Arc<AtomicUsize>>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    /// The number of connections of its holder; none for a proxy's, each of which weighs 1.
+struct TableEntry {
+    /// The number of connections of its holder. None for a proxy's connection, which always has weight 1.
     weight: Option<Arc<AtomicUsize>>,
     /// [`BUSY`], or the order in which idle connections are closed: the lowest first.
     rank: AtomicU64,
@@ -116,7 +116,7 @@ struct Entry {
     task: AtomicWaker,
 }
 
-/// Bytes that unfinished requests may take together: a thousand of the longest. Most requests come in one piece and take
+/// Bytes that unfinished requests may take together: a thousand of the longest. Most requests arrive in one piece and take
 /// none.
 const MAX_UNFINISHED: usize = 64 * 1024 * 1024;
 
@@ -125,19 +125,19 @@ const BUSY: u64 = u64::MAX;
 
 /// One open connection. It counts until this is dropped.
 #[derive(Debug)]
-pub struct Open<'a> {
+pub struct OpenConnection<'a> {
     connections: &'a Connections,
-    entered: Option<(u64, Arc<Entry>)>,
-    /// Whether the table knows how to wake its task.
+    in_table: Option<(u64, Arc<TableEntry>)>,
+    /// Whether the table can wake its task.
     is_registered: bool,
-    /// Bytes of a request that is not there yet.
+    /// Bytes of a request that has not arrived completely.
     unfinished: usize,
 }
 
-/// What an idle connection waits for, in the order in which they are closed.
+/// What an idle connection waits for. Those that are closed first come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
-    /// For the client to close it: all is said.
+    /// For the client to close it, after the last reply.
     Finished,
     /// For a request.
     Asked,
@@ -147,9 +147,9 @@ pub enum Idle {
     Sending,
 }
 
-/// The connection must end: it was chosen to make room, or its address has too many connections.
+/// The connection must end: it was chosen to be closed, or its address has too many connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GiveWay;
+pub struct MustClose;
 
 impl Connections {
     /// No connections yet.
@@ -157,7 +157,7 @@ impl Connections {
         Self {
             limits,
             metrics,
-            waiting: Mutex::default(),
+            table: Mutex::default(),
             unfinished: AtomicUsize::new(0),
             start: clock::coarse(),
             early: TaskTracker::new(),
@@ -177,9 +177,9 @@ impl Connections {
         false
     }
 
-    /// The connection that [`Self::admit`] has counted.
-    pub fn opened(&self) -> Open<'_> {
-        Open { connections: self, entered: None, is_registered: false, unfinished: 0 }
+    /// The connection that [`Self::admit`] counted.
+    pub fn opened(&self) -> OpenConnection<'_> {
+        OpenConnection { connections: self, in_table: None, is_registered: false, unfinished: 0 }
     }
 
     /// Closes idle connections because the system has no descriptors left. Returns how many.
@@ -192,14 +192,14 @@ impl Connections {
         self.metrics.open.get()
     }
 
-    /// Closes the idle connections that are first in order, of one holder or of all, which wait for `least` or more. Returns
+    /// Closes idle connections that wait for `least` or something later in [`Idle`]'s order, of one holder or of all. Returns
     /// how many.
     ///
-    /// Finding them takes a look at every connection. So where there are many, some are closed together.
+    /// Every connection is looked at. So if there are many, several are closed together.
     fn shed(&self, of: Option<Holder>, least: Idle, count: &Counter) -> usize {
-        let mut waiting = self.waiting.lock();
-        let Waiting { entries, weights, .. } = &mut *waiting;
-        // The holder with the most connections first.
+        let mut table = self.table.lock();
+        let ConnectionTable { entries, weights, .. } = &mut *table;
+        // The holders with the most connections come first.
         let mut idle: Vec<_> = entries
             .iter()
             .filter(|(_, (holder, _))| of.is_none_or(|of| of == *holder))
@@ -215,7 +215,7 @@ impl Connections {
             if let Some(entry) = remove(entries, weights, *id) {
                 entry.shed.store(true, Relaxed);
                 entry.task.wake();
-                // Its task ends soon; the room counts as free now.
+                // Its task ends soon; it no longer counts.
                 self.metrics.open.dec();
             }
         }
@@ -223,36 +223,36 @@ impl Connections {
         wanted
     }
 
-    fn enter(&self, holder: Holder, rank: u64) -> Result<(u64, Arc<Entry>), GiveWay> {
-        let weight = self.waiting.lock().weights.get(&holder).map_or(0, |weight| weight.load(Relaxed));
+    fn enter(&self, holder: Holder, rank: u64) -> Result<(u64, Arc<TableEntry>), MustClose> {
+        let weight = self.table.lock().weights.get(&holder).map_or(0, |weight| weight.load(Relaxed));
         let is_full = holder != Holder::Proxy && weight >= self.limits.per_address;
         if is_full && self.shed(Some(holder), Idle::Finished, &self.metrics.shed_address) == 0 {
             self.metrics.refused_address.inc();
-            return Err(GiveWay);
+            return Err(MustClose);
         }
-        let mut waiting = self.waiting.lock();
-        waiting.next += 1;
-        let id = waiting.next;
-        let weight = (holder != Holder::Proxy).then(|| Arc::clone(waiting.weights.entry(holder).or_default()));
+        let mut table = self.table.lock();
+        table.next += 1;
+        let id = table.next;
+        let weight = (holder != Holder::Proxy).then(|| Arc::clone(table.weights.entry(holder).or_default()));
         if let Some(weight) = &weight {
             weight.fetch_add(1, Relaxed);
         }
-        let entry = Arc::new(Entry {
+        let entry = Arc::new(TableEntry {
             weight,
             rank: AtomicU64::new(rank),
             shed: AtomicBool::new(false),
             task: AtomicWaker::new(),
         });
-        waiting.entries.insert(id, (holder, Arc::clone(&entry)));
+        table.entries.insert(id, (holder, Arc::clone(&entry)));
         Ok((id, entry))
     }
 }
 
 fn remove(
-    entries: &mut HashMap<u64, (Holder, Arc<Entry>)>,
+    entries: &mut HashMap<u64, (Holder, Arc<TableEntry>)>,
     weights: &mut HashMap<Holder, Arc<AtomicUsize>>,
     id: u64,
-) -> Option<Arc<Entry>> {
+) -> Option<Arc<TableEntry>> {
     let (holder, entry) = entries.remove(&id)?;
     if entry.weight.as_ref().is_some_and(|weight| weight.fetch_sub(1, Relaxed) == 1) {
         weights.remove(&holder);
@@ -260,14 +260,14 @@ fn remove(
     Some(entry)
 }
 
-impl Entry {
+impl TableEntry {
     fn weight(&self) -> usize {
         self.weight.as_ref().map_or(1, |weight| weight.load(Relaxed))
     }
 }
 
-impl Open<'_> {
-    /// The connection waits for its client and may be closed to make room, which wakes the calling task.
+impl OpenConnection<'_> {
+    /// The connection waits for its client, and may be closed for another one, which wakes the calling task.
     ///
     /// `since` is the time of the last request, by [`clock::coarse`]; none if that has not changed since the last call.
     pub fn idle(
@@ -276,27 +276,27 @@ impl Open<'_> {
         idle: Idle,
         since: Option<Duration>,
         cx: &Context<'_>,
-    ) -> Result<(), GiveWay> {
+    ) -> Result<(), MustClose> {
         let rank = since.map(|since| self.rank(idle, since));
-        let (_, entry) = match &mut self.entered {
-            Some(entered) => entered,
+        let (_, entry) = match &mut self.in_table {
+            Some(in_table) => in_table,
             slot => slot.insert(self.connections.enter(holder, rank.unwrap_or_default())?),
         };
-        // Once: a connection is one task from its first byte to its last.
+        // Once is enough: a connection is one task from its first byte to its last.
         if !std::mem::replace(&mut self.is_registered, true) {
             entry.task.register(cx.waker());
         }
         if let Some(rank) = rank {
             entry.rank.store(rank, Relaxed);
         }
-        if entry.shed.load(Relaxed) { Err(GiveWay) } else { Ok(()) }
+        if entry.shed.load(Relaxed) { Err(MustClose) } else { Ok(()) }
     }
 
-    /// Waits for something that the client does.
+    /// Waits for something that the client does. The connection is idle meanwhile.
     ///
     /// # Errors
-    /// The connection is closed meanwhile to make room (`ConnectionAborted`).
-    pub async fn unless_it_gives_way<T>(
+    /// The connection was chosen to be closed (`ConnectionAborted`).
+    pub async fn while_idle<T>(
         &mut self,
         holder: Holder,
         idle: Idle,
@@ -312,9 +312,9 @@ impl Open<'_> {
         done.await.ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
     }
 
-    /// The connection keeps this many bytes of a request until the rest of it has come. When all connections together keep too
-    /// many, some of them are closed.
-    pub fn keeps(&mut self, unfinished: usize) {
+    /// The connection keeps this many bytes of a request until the rest arrives. If all connections together keep too many,
+    /// some of them are closed.
+    pub fn buffers(&mut self, unfinished: usize) {
         let before = std::mem::replace(&mut self.unfinished, unfinished);
         if before == unfinished {
             return;
@@ -327,24 +327,24 @@ impl Open<'_> {
         }
     }
 
-    /// A request is being answered, which takes time: the connection is not closed to make room.
-    pub fn busy(&mut self, holder: Holder) -> Result<(), GiveWay> {
-        match &self.entered {
+    /// A request is being answered, which takes time. The connection cannot be closed for another one.
+    pub fn busy(&mut self, holder: Holder) -> Result<(), MustClose> {
+        match &self.in_table {
             Some((_, entry)) => entry.rank.store(BUSY, Relaxed),
-            None => self.entered = Some(self.connections.enter(holder, BUSY)?),
+            None => self.in_table = Some(self.connections.enter(holder, BUSY)?),
         }
         Ok(())
     }
 
-    /// Takes the connection out of the table, as it belongs to another holder. It still counts as open.
+    /// Takes the connection out of the table, because it belongs to another holder. It still counts as open.
     pub fn leave(&mut self) {
         self.is_registered = false;
-        if let Some((id, entry)) = self.entered.take() {
-            let mut waiting = self.connections.waiting.lock();
-            let Waiting { entries, weights, .. } = &mut *waiting;
+        if let Some((id, entry)) = self.in_table.take() {
+            let mut table = self.connections.table.lock();
+            let ConnectionTable { entries, weights, .. } = &mut *table;
             remove(entries, weights, id);
             if entry.shed.load(Relaxed) {
-                // It was counted as gone.
+                // It was counted as closed.
                 self.connections.metrics.open.inc();
             }
         }
@@ -357,11 +357,11 @@ impl Open<'_> {
     }
 }
 
-/// Microseconds in a rank, which last for 70,000 years.
+/// The part of a rank that holds microseconds: enough for 70,000 years.
 const LATEST: u64 = (1 << 61) - 1;
 
 impl Idle {
-    /// The rank of one that has waited for the longest.
+    /// The rank of the connection that has waited for longest.
     fn rank(self) -> u64 {
         match self {
             Self::Finished => 0,
@@ -372,9 +372,9 @@ impl Idle {
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for OpenConnection<'_> {
     fn drop(&mut self) {
-        self.keeps(0);
+        self.buffers(0);
         self.leave();
         self.connections.metrics.open.dec();
     }

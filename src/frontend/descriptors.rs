@@ -5,9 +5,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Stands for no limit: more than any host has connections.
 const UNLIMITED: u64 = 1 << 20;
 
-/// One descriptor in four is kept back for what must work when clients take all others: upstream trackers, name look-ups,
-/// files that are read again, listeners. At most this many: 256 exchanges with each of 16 upstream trackers.
-const MOST_KEPT_BACK: u64 = 4096;
+/// One descriptor in four is reserved for upstream trackers, name look-ups, files that are read again and listeners, which must
+/// work even if clients take all others. At most this many are reserved: 256 exchanges with each of 16 upstream trackers.
+const MAX_RESERVED: u64 = 4096;
 
 /// Raises the soft limit to the hard limit and returns it.
 ///
@@ -21,7 +21,10 @@ pub fn raise_limit() -> u64 {
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => maximum.unwrap_or(UNLIMITED),
         Err(error) => {
-            log::warn!("the limit of open files stays at {}: {error}", current.unwrap_or(UNLIMITED));
+            log::warn!(
+                "the limit of open files could not be raised and stays at {}: {error}",
+                current.unwrap_or(UNLIMITED)
+            );
             current.unwrap_or(UNLIMITED)
         }
     }
@@ -29,15 +32,15 @@ pub fn raise_limit() -> u64 {
 
 /// The number of client connections where this many descriptors are allowed.
 pub fn for_connections(limit: u64) -> usize {
-    let kept_back = (limit / 4).min(MOST_KEPT_BACK);
-    usize::try_from(limit.min(UNLIMITED) - kept_back).unwrap_or(usize::MAX).max(1)
+    let reserved = (limit / 4).min(MAX_RESERVED);
+    usize::try_from(limit.min(UNLIMITED) - reserved).unwrap_or(usize::MAX).max(1)
 }
 
-/// How many exchanges with upstream trackers may be under way with so many descriptors: of those that are kept back a
-/// quarter is for what else there is, such as the look-ups of their names.
+/// The number of exchanges with upstream trackers that may be under way with this many descriptors. A quarter of the reserved
+/// ones is for other uses, such as look-ups of their names.
 pub fn for_exchanges(limit: u64) -> usize {
-    let kept_back = (limit / 4).min(MOST_KEPT_BACK);
-    usize::try_from(kept_back * 3 / 4).unwrap_or(usize::MAX).max(1)
+    let reserved = (limit / 4).min(MAX_RESERVED);
+    usize::try_from(reserved * 3 / 4).unwrap_or(usize::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -45,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_kept_back() {
+    fn a_share_is_reserved() {
         for (limit, connections) in [(0, 1), (4, 3), (1024, 768), (20_000, 15_904), (u64::MAX, (1 << 20) - 4096)] {
             assert_eq!(for_connections(limit), connections, "{limit}");
         }

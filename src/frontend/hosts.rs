@@ -1,24 +1,24 @@
 //! The host names under which the operator's pages are served.
 //!
-//! A web page can have its own name lead to any address, this tracker's among them: the browser then takes what is here for
-//! the page's own, and the page may read it (DNS rebinding). The Host header still has the page's name. Announces and scrapes
-//! do not look at it.
+//! A web page can make its own name resolve to any address, including this tracker's (DNS rebinding). The browser then treats
+//! the tracker's pages as that page's own, and lets the page read them. But the Host header still has the page's name.
+//! Announces and scrapes ignore it.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A name that the operator calls this tracker by. `--allowed-hosts`.
+/// A host name of this tracker. `--allowed-hosts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostName {
-    /// `*`: any at all.
+    /// `*`: any name.
     Any,
     /// `retracker.example.com`, in lower case.
     Exactly(String),
-    /// `*.example.com`: all names below this one, which begins with a dot.
+    /// `*.example.com`: all names below this one, which is kept with its leading dot.
     Below(String),
 }
 
-/// The text is no host name.
+/// The text is not a host name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAHostName;
 
@@ -42,7 +42,7 @@ impl FromStr for HostName {
     }
 }
 
-/// Names below these are nobody's on the internet: they lead where the network's own name server says.
+/// Names that do not exist on the internet: the local name server resolves them.
 const LOCAL: [&str; 11] = [
     ".localhost",
     ".local",
@@ -62,12 +62,12 @@ const LOCAL: [&str; 11] = [
 pub struct Hosts(Vec<HostName>);
 
 impl Hosts {
-    /// Those that the operator has listed, beside those that no stranger can have lead here: addresses, names without a dot,
-    /// names of local networks, and the host's own.
+    /// The listed names, and those that a stranger cannot make resolve to this tracker: addresses, names without a dot, names
+    /// of local networks, and the host's own name.
     pub fn new(listed: Vec<HostName>) -> Self {
         let own = rustix::system::uname();
         let own = own.nodename().to_str().ok().and_then(|name| name.parse().ok());
-        // One that calls itself `*` is not asked.
+        // A host that is named `*` does not allow all names.
         let own = own.filter(|name| matches!(name, HostName::Exactly(_)));
         Self(listed.into_iter().chain(own).collect())
     }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_no_stranger_can_have_lead_here() {
+    fn names_that_strangers_cannot_control_are_served() {
         let hosts = Hosts(vec!["Retracker.example.com".parse().unwrap(), "*.example.net.".parse().unwrap()]);
         for host in [
             "",
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn names_as_the_operator_lists_them() {
+    fn listed_names_are_parsed() {
         for name in ["retracker.example.com", "*", "*.example.com", "a_b", "xn--80ak6aa92e.com", "192.168.1.5"] {
             assert!(name.parse::<HostName>().is_ok(), "{name}");
         }

@@ -1,4 +1,4 @@
-//! The PROXY protocol at a listener that is marked for it: a proxy there says first whose each connection is.
+//! The PROXY protocol over TCP and Unix sockets: the proxy first names the client of each connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,22 +8,22 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use tracker_protocol::proxy_protocol;
 
-/// How long a proxy may take to send its header. It sends it at once.
+/// How long a proxy may take to send its header, which it usually sends at once.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a connection begins with.
+/// The beginning of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// Whom the proxy speaks for; none when it does not say.
+    /// The client that the proxy names; none if it names no client.
     pub source: Option<SocketAddr>,
-    /// What has been read behind the header: the beginning of the first request.
+    /// The bytes read after the header: the beginning of the first request.
     pub rest: Vec<u8>,
 }
 
-/// Reads the header off a fresh stream.
+/// Reads the header from a new stream.
 ///
 /// # Errors
-/// The stream ends or fails, what it begins with is no header (`InvalidData`), or the header is not there after
+/// The stream ends or fails, it does not begin with a header (`InvalidData`), or the header takes longer than
 /// [`HEADER_TIMEOUT`] (`TimedOut`).
 pub async fn open(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Opening> {
     let opening = tokio::time::timeout(HEADER_TIMEOUT, read(stream)).await;

@@ -1,8 +1,8 @@
 //! The workers: each a thread with its own sockets, its own event loop and its own copy of the routes.
 //!
-//! actix-web's own server accepts on one thread and hands each connection to a worker, which costs a third of
-//! an announce that opens a connection for itself, as most do. Here each worker accepts on its own loop, answers announces
-//! and scrapes there and then, and asks actix-web's routes for everything else.
+//! actix-web's own server accepts on one thread and hands each connection to a worker. That takes a third of the time of an
+//! announce that opens its own connection, as most do. Here each worker accepts on its own loop, answers announces and scrapes
+//! at once, and calls actix-web's routes for everything else.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,26 +16,27 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use super::client_address::Remote;
-use super::connections::{Holder, Idle, Open};
-use super::http::fast_path::{self, Fresh, Worker, holder};
+use super::connections::{Holder, Idle, OpenConnection};
+use super::context::Context;
+use super::http::fast_path::{self, NewConnection, Worker, holder};
 use super::http::pages::Pages;
 use super::http::socket::{Listener, Socket};
 use super::listen::{Bound, Listening, SocketFile, UdpListener};
 use super::proxied::{self, Opening};
 use super::shutdown::{DRAIN, StopReceiver};
-use super::{Context, udp};
+use super::udp;
 
-/// How long the accept queue is watched for connections whose handshake was under way when the system stopped opening them.
+/// How long the accept queue is watched after the system stopped opening connections: some handshakes may still be under way.
 const QUIET: Duration = Duration::from_millis(100);
-/// How often it is looked at meanwhile.
+/// How often it is checked meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 /// Connections that are accepted before other tasks run.
 const BATCH: usize = 32;
-/// How long a worker pauses when it cannot accept, usually because descriptors have run out: after it has closed idle
-/// connections, and when there was none to close.
+/// How long a worker pauses when it cannot accept, usually because descriptors have run out: after it closed idle connections,
+/// and when there were none to close.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often that is reported at most.
+/// How often that is logged at most.
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 
 /// Starts the workers. Each ends within [`DRAIN`] of `stop`.
@@ -74,7 +75,7 @@ pub fn start(
 
 #[derive(Debug, Default)]
 struct Sockets {
-    /// Each with whether it is for proxies.
+    /// Each with whether it is for proxies, as [`Listening`] has it.
     tcp: Vec<(std::net::TcpListener, bool)>,
     unix: Vec<((std::os::unix::net::UnixListener, Arc<SocketFile>), bool)>,
     udp: Vec<(UdpListener, bool)>,
@@ -82,7 +83,7 @@ struct Sockets {
 
 async fn work(sockets: Sockets, context: Arc<Context>, stop: StopReceiver) {
     let Some(pages) = Pages::new(&context).await else {
-        return log::error!("a worker could not set up its routes");
+        return log::error!("cannot set up the routes of a worker");
     };
     let worker = Rc::new(Worker { context: Arc::clone(&context), pages, stop: stop.clone() });
     let mut listening = JoinSet::new();
@@ -98,56 +99,56 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: StopReceiver) {
     while listening.join_next().await.is_some() {}
 }
 
-/// Serves a listener until the process is told to stop, and then stops in three steps that lose no request.
+/// Serves a listener until the stop signal, and then stops in three steps that lose no request.
 ///
-/// While requests under way are finished, new connections are still answered and then closed: announces as ever, and
-/// `/health` with 503. Then the system stops opening connections here, and those that wait are accepted. Then the open
-/// connections finish.
+/// 1. Requests under way finish. New connections are still answered and then closed; `/health` says 503.
+/// 2. The system stops opening connections here, and those that wait are accepted.
+/// 3. The open connections finish.
 async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, proxied: bool, worker: Rc<Worker>) {
-    let front = match listener {
-        Ok(listener) => Front { listener, proxied, worker: Rc::clone(&worker) },
-        Err(error) => return log::error!("a listener could not be used: {error}"),
+    let own = match listener {
+        Ok(listener) => WorkerListener { listener, proxied, worker: Rc::clone(&worker) },
+        Err(error) => return log::error!("cannot use a listener: {error}"),
     };
     let connections = &worker.context.connections;
     let mut stopping = worker.stop.clone();
     tokio::select! {
-        () = front.accept(&connections.early) => {}
+        () = own.accept(&connections.early) => {}
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     let end = Instant::now() + DRAIN;
-    // From now on its `wait` ends.
+    // Without this, its `wait` would not end.
     connections.early.close();
     tokio::select! {
-        () = front.accept(&connections.late) => {}
+        () = own.accept(&connections.late) => {}
         () = connections.early.wait() => {}
         () = sleep_until(end) => {}
     }
     if let Some(file) = file {
         file.remove();
     }
-    front.accept_the_last(&connections.late).await;
-    // The next process may have the port now, and clients that come are refused until it does.
-    drop(front);
+    own.accept_remaining(&connections.late).await;
+    // The next process may bind the port now. Until it does, clients are refused.
+    drop(own);
     connections.late.close();
     tokio::select! {
         () = async { tokio::join!(connections.early.wait(), connections.late.wait()); } => {}
         () = sleep_until(end) => {
-            log::warn!("connections were cut, of all workers {}: they were not done after {DRAIN:?}", connections.count());
+            log::warn!("shutdown: closed {} connections after {DRAIN:?}", connections.count());
         }
     }
 }
 
 /// One worker's listener.
-struct Front {
+struct WorkerListener {
     listener: Listener,
     proxied: bool,
     worker: Rc<Worker>,
 }
 
-impl Front {
-    /// Serves every connection that comes, each in a task of its own.
+impl WorkerListener {
+    /// Serves every new connection in a task of its own.
     async fn accept(&self, tasks: &TaskTracker) {
-        let mut told: Option<Instant> = None;
+        let mut reported: Option<Instant> = None;
         let mut accepted = 0;
         loop {
             match self.listener.accept().await {
@@ -158,22 +159,22 @@ impl Front {
                         yield_now().await;
                     }
                 }
-                Err(error) if is_the_clients(&error) => {}
+                Err(error) if is_client_gone(&error) => {}
                 Err(error) => {
-                    if told.is_none_or(|told| told.elapsed() > ACCEPT_REPORT) {
-                        log::warn!("no connection can be accepted: {error}; idle ones give way");
-                        told = Some(Instant::now());
+                    if reported.is_none_or(|reported| reported.elapsed() > ACCEPT_REPORT) {
+                        log::warn!("no connection can be accepted: {error}; closing idle connections");
+                        reported = Some(Instant::now());
                     }
-                    let gave_way = self.worker.context.connections.shed_for_descriptors();
-                    sleep(if gave_way > 0 { SHORT_PAUSE } else { ACCEPT_PAUSE }).await;
+                    let closed = self.worker.context.connections.shed_for_descriptors();
+                    sleep(if closed > 0 { SHORT_PAUSE } else { ACCEPT_PAUSE }).await;
                 }
             }
         }
     }
 
-    /// Stops the system from opening connections, and serves those that are open already.
-    async fn accept_the_last(&self, tasks: &TaskTracker) {
-        self.listener.open_no_more();
+    /// Stops the system from opening connections, and serves those that are already open.
+    async fn accept_remaining(&self, tasks: &TaskTracker) {
+        self.listener.stop_opening();
         let end = Instant::now() + QUIET;
         loop {
             loop {
@@ -197,11 +198,15 @@ impl Front {
         let (worker, proxied) = (Rc::clone(&self.worker), self.proxied);
         tasks.spawn_local(async move {
             let open = worker.context.connections.opened();
-            // What goes wrong on a connection is its client's affair.
+            // Errors of a connection concern only its client.
             let _ = if proxied {
                 Box::pin(serve_proxied(socket, source, open, &worker)).await
             } else {
-                fast_path::serve(Fresh { socket, source: Remote::new(source), unread: Vec::new(), open }, &worker).await
+                fast_path::serve(
+                    NewConnection { socket, source: Remote::new(source), unread: Vec::new(), open },
+                    &worker,
+                )
+                .await
             };
         });
     }
@@ -211,19 +216,19 @@ impl Front {
 async fn serve_proxied(
     mut socket: Socket,
     address: Option<SocketAddr>,
-    mut open: Open<'_>,
+    mut open: OpenConnection<'_>,
     worker: &Worker,
 ) -> io::Result<()> {
     let rule = &worker.context.client_address;
     let proxy = Remote::new(address);
-    let holder = if rule.is_believed(proxy) { Holder::Proxy } else { holder(rule, proxy) };
-    let opening = open.unless_it_gives_way(holder, Idle::Asked, proxied::open(&mut socket)).await?;
+    let holder = if rule.is_trusted(proxy) { Holder::Proxy } else { holder(rule, proxy) };
+    let opening = open.while_idle(holder, Idle::Asked, proxied::open(&mut socket)).await?;
     open.leave();
-    let Opening { source: named, rest } = opening.inspect_err(|error| rule.tell_without_header(proxy, error))?;
-    fast_path::serve(Fresh { socket, source: rule.behind(address, named), unread: rest, open }, worker).await
+    let Opening { source: named, rest } = opening.inspect_err(|error| rule.warn_missing_header(proxy, error))?;
+    fast_path::serve(NewConnection { socket, source: rule.behind(address, named), unread: rest, open }, worker).await
 }
 
-/// Whether a connection could not be accepted because the client has given up already.
-fn is_the_clients(error: &io::Error) -> bool {
+/// Whether a connection could not be accepted because its client has given up.
+fn is_client_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }

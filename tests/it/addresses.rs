@@ -187,7 +187,7 @@ fn s4_2_spoofed_headers_do_not_win() {
         }
     }
     assert_eq!(server.announce(&observer("t")).peers(), [""; 0]);
-    let told = server.logged("does not say whose a request is");
+    let told = server.logged("does not name the client of a request");
     assert!(told.contains("6.6.6.6") && told.contains("REAL_IP_HEADER"), "{told}");
 }
 

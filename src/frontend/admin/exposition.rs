@@ -1,12 +1,12 @@
-//! The metrics as text. prometheus-client writes OpenMetrics only; the classic format, which scrapers without an
-//! `Accept` header expect, is the same lines with other names for counters and without the trailer.
+//! The metrics as text. prometheus-client writes OpenMetrics only. The classic format, which scrapers without an `Accept`
+//! header expect, has the same lines with other names for counters and no trailer.
 
 use std::fmt::{self, Write};
 
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
-/// In which format the metrics are written.
+/// A text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     /// The Prometheus text format 0.0.4.
@@ -16,8 +16,8 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// What the values of the `Accept` lines ask for (RFC 9110, section 12.5.1). OpenMetrics must be preferred, or named
-    /// and no less welcome than the classic format. Without a wish, or with one that neither meets, it is the classic one.
+    /// The format that the `Accept` lines ask for (RFC 9110, section 12.5.1). OpenMetrics must be preferred, or be named with
+    /// at least the quality of the classic format. Otherwise it is the classic one.
     pub(super) fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let ranges: Vec<_> = accept.into_iter().flat_map(|line| line.split(',')).filter_map(range).collect();
         let named = quality(&ranges, "application/openmetrics-text");
@@ -36,7 +36,7 @@ impl Format {
     }
 }
 
-/// A media range in lower case, and how welcome it is, from 0 to 1. None if that cannot be read.
+/// A media range in lower case, and its quality from 0 to 1. None if it is malformed.
 fn range(text: &str) -> Option<(String, f32)> {
     let mut parts = text.split(';').map(str::trim);
     let kind = parts.next()?.to_ascii_lowercase();
@@ -47,7 +47,7 @@ fn range(text: &str) -> Option<(String, f32)> {
     Some((kind, quality.filter(|quality| (0.0..=1.0).contains(quality))?))
 }
 
-/// How welcome this very range is, at best: a format may be named in several versions.
+/// The highest quality of exactly this range: a format may be named in several versions.
 fn quality(ranges: &[(String, f32)], kind: &str) -> Option<f32> {
     ranges.iter().filter(|(named, _)| named == kind).map(|(_, quality)| *quality).max_by(f32::total_cmp)
 }
@@ -61,8 +61,8 @@ pub(super) fn encode(registry: &Registry, format: Format) -> Result<String, fmt:
     }
 }
 
-/// OpenMetrics names a counter without the `_total` of its samples, and an info without `_info`; the classic format
-/// names them in full. It has neither units nor a trailer. What is of unknown type are the counters of the Go retracker.
+/// OpenMetrics names a counter without the `_total` of its samples, and an info without `_info`; the classic format uses the
+/// full names. It has neither units nor a trailer. Metrics of unknown type are the counters of the Go retracker.
 fn classic(open_metrics: &str) -> Result<String, fmt::Error> {
     let mut out = String::with_capacity(open_metrics.len());
     let mut help: Option<(&str, &str)> = None;

@@ -1,4 +1,4 @@
-//! `/forwarders`: how each upstream tracker does, as JSON.
+//! `/forwarders`: the state of each upstream tracker, as JSON.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::{foreign_host, is_host_known};
-use crate::frontend::Context;
+use crate::frontend::context::Context;
 use crate::tracker::ForwarderStatus;
 
 pub(super) async fn forwarders(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
@@ -43,7 +43,7 @@ fn json(status: ForwarderStatus) -> Value {
     })
 }
 
-/// To a tenth.
+/// Rounded to a tenth.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }

@@ -1,4 +1,4 @@
-//! What is there for people and their machines: metrics, health and the front page.
+//! The operator's pages: metrics, health and the front page.
 
 mod exposition;
 mod forwarders;
@@ -7,13 +7,14 @@ mod pages;
 use std::sync::Arc;
 
 use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HOST};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 
-use super::{Context, get};
+use crate::frontend::context::Context;
 
-/// `/metrics` and `/forwarders` are there only when metrics are switched on.
+/// All routes but announces and scrapes. `/metrics` and `/forwarders` exist only if metrics are switched on.
 pub fn routes(context: &Arc<Context>, config: &mut web::ServiceConfig) {
     config
+        .app_data(web::Data::from(Arc::clone(context)))
         .route("/health", get().to(health))
         .route("/favicon.ico", get().to(pages::favicon))
         .route("/", get().to(pages::index))
@@ -23,7 +24,12 @@ pub fn routes(context: &Arc<Context>, config: &mut web::ServiceConfig) {
     }
 }
 
-/// Whether a request is made under a name that no stranger can have lead here.
+/// A route for GET, and for HEAD, which is answered like GET without the body.
+fn get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// Whether the Host header has a name that a stranger cannot make resolve to this tracker.
 fn is_host_known(request: &HttpRequest, context: &Context) -> bool {
     request.headers().get_all(HOST).all(|host| context.hosts.has(host.as_bytes()))
 }
@@ -35,7 +41,7 @@ fn foreign_host() -> HttpResponse {
     )
 }
 
-/// 200 while serving, 503 once the process has been told to stop.
+/// 200 while serving, 503 after a stop signal.
 async fn health(context: web::Data<Context>) -> HttpResponse {
     let (mut response, text) = if context.is_draining() {
         (HttpResponse::ServiceUnavailable(), "draining\n")
@@ -55,7 +61,7 @@ async fn metrics(request: HttpRequest, context: web::Data<Context>) -> HttpRespo
     match context.registry.as_ref().map(|registry| exposition::encode(registry, format)) {
         Some(Ok(text)) => HttpResponse::Ok().insert_header((CONTENT_TYPE, format.content_type())).body(text),
         Some(Err(error)) => {
-            log::error!("/metrics could not be written: {error}");
+            log::error!("cannot encode /metrics: {error}");
             HttpResponse::InternalServerError().finish()
         }
         None => HttpResponse::NotFound().finish(),

@@ -1,10 +1,10 @@
-//! The pages for a person with a browser.
+//! The pages for browsers.
 
 use actix_web::http::header::{CACHE_CONTROL, HOST};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::is_host_known;
-use crate::frontend::Context;
+use crate::frontend::context::Context;
 
 /// Drawn for this project: two peers, joined.
 const FAVICON: &[u8] = include_bytes!("favicon.ico");
@@ -22,8 +22,8 @@ pub(super) async fn not_found() -> HttpResponse {
         .body("There is nothing here but /announce and /scrape.\n")
 }
 
-/// Tells which announce URL to put into a torrent: the one by which the visitor found this page. And what is wrong, while it
-/// is.
+/// Shows the announce URL to put into a torrent, which has the host name by which the visitor found this page. Also shows
+/// current notices for the operator.
 pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).filter(|host| is_host(host));
     let forwarded = request.headers().get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
@@ -39,12 +39,12 @@ pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> 
     HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page)
 }
 
-/// A text as HTML.
+/// Escapes a text for HTML.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// A host name or address, with or without a port: nothing that could mean anything in HTML.
+/// Whether a text is a host name or address, with or without a port: no character of it has a meaning in HTML.
 fn is_host(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     !text.is_empty() && text.len() <= 255 && text.bytes().all(allowed)

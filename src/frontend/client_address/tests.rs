@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Names and values, as they came.
+/// Header lines as names and values.
 struct Sent<'a>(&'a [(&'a str, &'a str)]);
 
 impl Headers for Sent<'_> {
@@ -11,11 +11,12 @@ impl Headers for Sent<'_> {
 }
 
 fn trusted(header: Option<&str>) -> ClientAddress {
-    let proxies = Proxies::At(["10.0.0.0/8", "fd00::1/128", "192.168.1.1/32"].map(|at| at.parse().unwrap()).into());
+    let proxies =
+        TrustedProxies::At(["10.0.0.0/8", "fd00::1/128", "192.168.1.1/32"].map(|at| at.parse().unwrap()).into());
     ClientAddress::new(ClientAddressOptions { proxies, header: header.map(|name| RealIpHeader::new(name).unwrap()) })
 }
 
-/// The address, and what else is known; of somebody who is unclear only that.
+/// The address and the standing, as a text; `?` for a client that is unclear.
 fn of(rule: &ClientAddress, source: Remote, sent: &[(&str, &str)]) -> String {
     match rule.of(source, &Sent(sent), &Metrics::unexposed()) {
         Identity { ip, standing: Standing::Client } => ip.to_string(),
@@ -35,7 +36,7 @@ fn at(address: &str) -> Remote {
 const PROXY: &str = "10.0.0.1";
 
 #[test]
-fn every_usual_header_of_a_trusted_proxy_is_believed_and_of_nobody_else() {
+fn the_usual_headers_count_from_trusted_proxies_only() {
     for header in [
         ("X-Real-IP", "203.0.113.5"),
         ("x-real-ip", "\"[::ffff:203.0.113.5]:80\""),
@@ -50,7 +51,7 @@ fn every_usual_header_of_a_trusted_proxy_is_believed_and_of_nobody_else() {
         for stranger in ["8.8.8.8", "2600::1", "203.0.113.9"] {
             assert_eq!(of(&trusted(None), at(stranger), &[header]), stranger, "{header:?}");
         }
-        // A proxy that nobody has named.
+        // A proxy that is not configured.
         for near in ["127.0.0.1", "fd00::2", "192.168.1.2", "100.64.0.1", "169.254.1.1", "fe80::1"] {
             for rule in [&trusted(None), &ClientAddress::new(ClientAddressOptions::default())] {
                 assert_eq!(of(rule, at(near), &[header]), "?", "{header:?} {near}");
@@ -69,7 +70,7 @@ fn a_named_header_is_the_only_one() {
 }
 
 #[test]
-fn who_brings_headers_to_disagree_is_unknown() {
+fn a_client_whose_headers_disagree_is_unclear() {
     let nginx = ("X-Real-IP", "203.0.113.5");
     for agrees in [("X-Forwarded-For", "6.6.6.6, 203.0.113.5"), ("X-Real-IP", " 203.0.113.5"), nginx] {
         assert_eq!(of(&trusted(None), at(PROXY), &[nginx, agrees]), "203.0.113.5", "{agrees:?}");
@@ -90,7 +91,7 @@ fn who_brings_headers_to_disagree_is_unknown() {
 }
 
 #[test]
-fn what_says_nothing_contradicts_nothing() {
+fn a_header_without_an_address_contradicts_none() {
     let nginx = ("X-Real-IP", "203.0.113.5");
     for nothing in [
         ("X-Forwarded-For", ""),
@@ -110,7 +111,7 @@ fn what_says_nothing_contradicts_nothing() {
 }
 
 #[test]
-fn a_proxy_that_names_nobody_or_only_a_proxy_is_no_client() {
+fn a_proxy_that_names_no_client_is_unclear() {
     for rule in [&trusted(None), &trusted(Some("X-Real-IP")), &trusted(Some("X-Forwarded-For"))] {
         for proxy in [at(PROXY), at("192.168.1.1"), Remote::Unix, Remote::Proxy(ip(PROXY))] {
             assert_eq!(of(rule, proxy, &[]), "?", "{proxy:?}");
@@ -121,14 +122,14 @@ fn a_proxy_that_names_nobody_or_only_a_proxy_is_no_client() {
             }
         }
     }
-    // In a network of trusted proxies there may be clients.
+    // A network of trusted proxies may have clients too.
     assert_eq!(of(&trusted(None), at(PROXY), &[("X-Real-IP", "10.0.0.7")]), "10.0.0.7");
     assert_eq!(of(&trusted(None), at(PROXY), &[("X-Forwarded-For", "10.0.0.7, 10.0.0.8")]), "10.0.0.7");
 }
 
 #[test]
-fn anyone_is_believed_with_x_and_the_socket_is_if_nothing_is_said() {
-    let options = ClientAddressOptions { proxies: Proxies::Anyone, header: Some(RealIpHeader::x_real_ip()) };
+fn with_x_every_header_counts_and_the_socket_without_one() {
+    let options = ClientAddressOptions { proxies: TrustedProxies::Anyone, header: Some(RealIpHeader::x_real_ip()) };
     let rule = ClientAddress::new(options);
     for source in ["8.8.8.8", "127.0.0.1", "10.0.0.1"] {
         assert_eq!(of(&rule, at(source), &[("x-real-ip", "10.1.1.1")]), "10.1.1.1");
@@ -143,7 +144,7 @@ fn anyone_is_believed_with_x_and_the_socket_is_if_nothing_is_said() {
 }
 
 #[test]
-fn what_a_web_page_sends_is_no_client_s() {
+fn requests_of_web_pages_are_not_clients() {
     let page = "192.168.1.7 Page";
     for (sign, known) in [
         (("Origin", "https://evil.example"), page),
@@ -157,7 +158,7 @@ fn what_a_web_page_sends_is_no_client_s() {
         (("Sec-Fetch-Dest", "iframe"), page),
         (("Sec-Fetch-Site", "none"), "192.168.1.7"),
         (("Sec-Fetch-Mode", "navigate"), "192.168.1.7"),
-        // As Node.js has it, and so WebTorrent.
+        // Node.js, and so WebTorrent, sends it.
         (("Sec-Fetch-Mode", "cors"), "192.168.1.7"),
         (("Accept-Language", "*"), "192.168.1.7"),
         (("Accept-Language", "en"), "192.168.1.7 NoClaims"),
@@ -170,19 +171,19 @@ fn what_a_web_page_sends_is_no_client_s() {
 }
 
 #[test]
-fn the_proxy_protocol_is_believed_where_it_is_expected() {
+fn the_proxy_protocol_counts_where_it_is_expected() {
     let address = |text: &str| Some(SocketAddr::new(ip(text), 1));
-    let behind = |proxies: Proxies, socket, named| {
+    let behind = |proxies: TrustedProxies, socket, named| {
         let rule = ClientAddress::new(ClientAddressOptions { proxies, header: None });
         let source = rule.behind(socket, named);
         (source, of(&rule, source, &[]))
     };
-    let proxies = || Proxies::At(vec!["10.0.0.0/8".parse().unwrap()]);
+    let proxies = || TrustedProxies::At(vec!["10.0.0.0/8".parse().unwrap()]);
     let named = address("203.0.113.5");
     let client = (at("203.0.113.5"), "203.0.113.5".to_owned());
     for socket in [address("8.8.8.8"), None] {
-        assert_eq!(behind(Proxies::default(), socket, named), client);
-        assert_eq!(behind(Proxies::Anyone, socket, named).0, client.0);
+        assert_eq!(behind(TrustedProxies::default(), socket, named), client);
+        assert_eq!(behind(TrustedProxies::Anyone, socket, named).0, client.0);
     }
     assert_eq!(behind(proxies(), address("::ffff:10.0.0.1"), named), client);
     assert_eq!(behind(proxies(), None, named), client);
@@ -191,8 +192,8 @@ fn the_proxy_protocol_is_believed_where_it_is_expected() {
         (proxies(), "10.0.0.1", None),
         (proxies(), "10.0.0.1", address("0.0.0.0")),
         (proxies(), "10.0.0.1", address("10.0.0.2")),
-        (Proxies::default(), "10.0.0.1", None),
-        (Proxies::default(), "8.8.8.8", address("::ffff:0.0.0.0")),
+        (TrustedProxies::default(), "10.0.0.1", None),
+        (TrustedProxies::default(), "8.8.8.8", address("::ffff:0.0.0.0")),
     ] {
         assert_eq!(behind(proxies, address(socket), named).1, "?", "{socket} {named:?}");
     }
@@ -201,21 +202,23 @@ fn the_proxy_protocol_is_believed_where_it_is_expected() {
 }
 
 #[test]
-fn datagrams_of_a_proxy_that_do_not_say_whose_they_are() {
+fn datagrams_of_a_proxy_without_a_header_are_unclear() {
     let rule = trusted(None);
-    assert_eq!(rule.of_datagram(at("192.168.1.1")), Standing::Unclear);
-    assert_eq!(rule.of_datagram(Remote::Proxy(ip("10.0.0.7"))), Standing::Unclear);
+    assert_eq!(rule.datagram_standing(at("192.168.1.1")), Standing::Unclear);
+    assert_eq!(rule.datagram_standing(Remote::Proxy(ip("10.0.0.7"))), Standing::Unclear);
     for client in ["192.168.1.2", "10.0.0.7", "8.8.8.8"] {
-        assert_eq!(rule.of_datagram(at(client)), Standing::Client, "{client}");
+        assert_eq!(rule.datagram_standing(at(client)), Standing::Client, "{client}");
     }
 }
 
 #[test]
-fn each_proxy_is_told_of_once_and_no_more_than_so_many() {
+fn each_proxy_is_logged_once_and_their_number_is_limited() {
     let rule = trusted(None);
-    assert!(rule.is_news(at(PROXY)) && !rule.is_news(at(PROXY)) && rule.is_news(Remote::Unix));
-    let told = (0..=255).filter(|&n| rule.is_news(Remote::Ip([10, 1, 1, n].into()))).count();
-    assert_eq!(told, MOST_TOLD - 2);
+    assert!(
+        rule.is_first_warning(at(PROXY)) && !rule.is_first_warning(at(PROXY)) && rule.is_first_warning(Remote::Unix)
+    );
+    let warnings = (0..=255).filter(|&n| rule.is_first_warning(Remote::Ip([10, 1, 1, n].into()))).count();
+    assert_eq!(warnings, MAX_WARNED - 2);
 }
 
 #[test]
@@ -229,14 +232,14 @@ fn names_of_headers() {
 }
 
 proptest! {
-    /// Whatever it sends, a client behind a proxy that adds its address appears under that address or is unknown.
+    /// Whatever headers it sends, a client behind a proxy that adds its address gets that address or none.
     #[test]
-    fn no_lie_wins(
+    fn forged_headers_never_win(
         lies in proptest::collection::vec((0usize..3, "[ -~]{0,40}|6\\.6\\.6\\.6|for=6\\.6\\.6\\.6|unknown|-|_a|"), 0..4),
         added in 0usize..3,
     ) {
         let (name, _) = USUAL[added];
-        // X-Real-IP is replaced by the proxy, lists are added to.
+        // The proxy replaces X-Real-IP, and adds to lists.
         let kept = lies.iter().filter(|(header, _)| added != 0 || *header != 0);
         let mut sent: Vec<_> = kept.map(|(header, value)| (USUAL[*header].0, value.as_str())).collect();
         sent.push((name, if added == 2 { "for=203.0.113.5" } else { "203.0.113.5" }));

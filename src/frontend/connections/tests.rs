@@ -15,48 +15,48 @@ fn at(ip: &str) -> Holder {
 }
 
 /// A connection that has been waiting since this many microseconds after the start.
-fn waits(connections: &Connections, holder: Holder, idle: Idle, since: u64) -> Open<'_> {
+fn waits(connections: &Connections, holder: Holder, idle: Idle, since: u64) -> OpenConnection<'_> {
     assert!(connections.admit());
     let mut open = connections.opened();
     assert!(still_waits(&mut open, holder, idle, since));
     open
 }
 
-fn still_waits(open: &mut Open<'_>, holder: Holder, idle: Idle, since: u64) -> bool {
+fn still_waits(open: &mut OpenConnection<'_>, holder: Holder, idle: Idle, since: u64) -> bool {
     let since = open.connections.start + Duration::from_micros(since);
     open.idle(holder, idle, Some(since), &Context::from_waker(Waker::noop())).is_ok()
 }
 
-fn gave_way(open: &Open<'_>) -> bool {
-    open.entered.as_ref().unwrap().1.shed.load(Relaxed)
+fn is_shed(open: &OpenConnection<'_>) -> bool {
+    open.in_table.as_ref().unwrap().1.shed.load(Relaxed)
 }
 
 #[test]
-fn the_oldest_idle_one_gives_way_of_the_heaviest_address_first() {
+fn the_oldest_idle_connection_of_the_heaviest_address_is_closed_first() {
     let connections = connections(6, 6);
     let light = waits(&connections, at("10.0.0.1"), Idle::Asked, 0);
     let mut heavy: Vec<_> = (1..=5).map(|n| waits(&connections, at("10.0.0.2"), Idle::Asked, n)).collect();
-    // The oldest has asked again since; the second is answered just now.
+    // The oldest has sent another request since; the second is being answered.
     assert!(still_waits(&mut heavy[0], at("10.0.0.2"), Idle::Asked, 9));
     heavy[1].busy(at("10.0.0.2")).unwrap();
     let mut newcomers = Vec::new();
     let mut order = Vec::new();
     for n in 0..3 {
         newcomers.push(waits(&connections, at(&format!("10.0.1.{n}")), Idle::Asked, 10 + n));
-        order.push(heavy.iter().map(gave_way).collect::<Vec<_>>());
+        order.push(heavy.iter().map(is_shed).collect::<Vec<_>>());
         assert_eq!(connections.count(), 6);
     }
     assert_eq!(order[0], [false, false, true, false, false]);
     assert_eq!(order[1], [false, false, true, true, false]);
     assert_eq!(order[2], [false, false, true, true, true]);
-    assert!(!gave_way(&light));
+    assert!(!is_shed(&light));
     drop((light, heavy, newcomers));
     assert_eq!(connections.count(), 0);
-    assert!(connections.waiting.lock().entries.is_empty() && connections.waiting.lock().weights.is_empty());
+    assert!(connections.table.lock().entries.is_empty() && connections.table.lock().weights.is_empty());
 }
 
 #[test]
-fn those_that_are_over_give_way_first_and_those_in_the_middle_of_something_last() {
+fn finished_connections_are_closed_first_and_half_sent_replies_last() {
     let connections = connections(4, 4);
     let sending = waits(&connections, at("10.0.0.1"), Idle::Sending, 0);
     let asking = waits(&connections, at("10.0.0.1"), Idle::Asking, 1);
@@ -66,13 +66,13 @@ fn those_that_are_over_give_way_first_and_those_in_the_middle_of_something_last(
     for gone in 1..=4 {
         let expected = [gone > 3, gone > 2, gone > 1, true];
         assert_eq!(connections.shed_for_descriptors(), 1);
-        assert_eq!(all.map(gave_way), expected);
+        assert_eq!(all.map(is_shed), expected);
     }
     assert_eq!(connections.shed_for_descriptors(), 0);
 }
 
 #[test]
-fn when_none_is_idle_the_newcomer_is_refused() {
+fn without_an_idle_connection_the_new_one_is_refused() {
     let connections = connections(2, 2);
     let mut busy = Vec::new();
     for _ in 0..2 {
@@ -88,36 +88,36 @@ fn when_none_is_idle_the_newcomer_is_refused() {
 }
 
 #[test]
-fn an_address_has_its_share_and_a_proxy_any_number() {
+fn an_address_has_a_limit_and_a_proxy_has_none() {
     let connections = connections(100, 2);
     let networks = [("2001:db8::1", "2001:db8::ffff:1"), ("10.0.0.1", "::ffff:10.0.0.1")];
     for (one, alike) in networks {
         let first = waits(&connections, at(one), Idle::Asked, 1);
         let second = waits(&connections, at(alike), Idle::Asked, 2);
         let third = waits(&connections, at(one), Idle::Asked, 3);
-        assert_eq!([&first, &second, &third].map(gave_way), [true, false, false]);
+        assert_eq!([&first, &second, &third].map(is_shed), [true, false, false]);
     }
     assert_eq!(connections.metrics.shed_address.get(), 2);
     let mut busy: Vec<_> = (0..3).map(|_| connections.opened()).collect();
     assert!(busy[0].busy(at("10.0.0.9")).is_ok() && busy[1].busy(at("10.0.0.9")).is_ok());
-    assert_eq!(busy[2].busy(at("10.0.0.9")), Err(GiveWay));
+    assert_eq!(busy[2].busy(at("10.0.0.9")), Err(MustClose));
     let proxied: Vec<_> = (0..50).map(|n| waits(&connections, Holder::Proxy, Idle::Asked, n)).collect();
-    assert!(!proxied.iter().any(gave_way));
+    assert!(!proxied.iter().any(is_shed));
 }
 
 #[test]
-fn those_that_fill_memory_with_beginnings_give_way() {
+fn connections_that_fill_memory_with_unfinished_requests_are_closed() {
     let connections = connections(100, 100);
     let mut attackers: Vec<_> = (0..4).map(|n| waits(&connections, at("10.0.0.1"), Idle::Asking, n)).collect();
     let mut client = waits(&connections, at("10.0.0.2"), Idle::Asking, 0);
     let idle = waits(&connections, at("10.0.0.1"), Idle::Asked, 0);
-    attackers.iter_mut().for_each(|attacker| attacker.keeps(MAX_UNFINISHED / 4));
-    assert!(!attackers.iter().any(gave_way));
-    client.keeps(1000);
-    assert!(gave_way(&attackers[0]) && !gave_way(&attackers[1]) && !gave_way(&client) && !gave_way(&idle));
+    attackers.iter_mut().for_each(|attacker| attacker.buffers(MAX_UNFINISHED / 4));
+    assert!(!attackers.iter().any(is_shed));
+    client.buffers(1000);
+    assert!(is_shed(&attackers[0]) && !is_shed(&attackers[1]) && !is_shed(&client) && !is_shed(&idle));
     attackers.remove(0);
-    client.keeps(2000);
-    assert!(!attackers.iter().any(gave_way));
+    client.buffers(2000);
+    assert!(!attackers.iter().any(is_shed));
     drop((attackers, client, idle));
     assert_eq!(connections.unfinished.load(Relaxed), 0);
 }
@@ -129,7 +129,7 @@ fn a_proxy_is_no_heavier_than_a_client() {
     let clients =
         [waits(&connections, at("10.0.0.1"), Idle::Asked, 8), waits(&connections, at("10.0.0.1"), Idle::Asked, 9)];
     assert_eq!(connections.shed_for_descriptors(), 1);
-    assert_eq!(clients.each_ref().map(gave_way), [true, false]);
+    assert_eq!(clients.each_ref().map(is_shed), [true, false]);
     assert_eq!(connections.shed_for_descriptors(), 1);
-    assert_eq!(proxied.iter().map(gave_way).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(proxied.iter().map(is_shed).collect::<Vec<_>>(), [true, false]);
 }

@@ -6,38 +6,39 @@ use tracker_protocol::via::Via;
 use tracker_protocol::{Refusal, announce, scrape};
 
 use crate::answer::Answer;
-use crate::frontend::Context;
 use crate::frontend::announce::{PendingBody, announce as carry_out, peek};
 use crate::frontend::client_address::{Identity, Remote};
+use crate::frontend::context::Context;
+use crate::frontend::context::Context;
 use crate::frontend::headers::Headers;
 use crate::tracker::Requester;
 
-/// What is asked for.
+/// The resource that is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
     Announce,
-    /// An announce at a path where no tracker is.
+    /// An announce at a path that is not a tracker's.
     StrayAnnounce,
     Scrape,
 }
 
-/// A request without what HTTP has around it.
+/// A request for the tracker, without HTTP's framing.
 #[derive(Debug)]
 pub(super) struct TrackerRequest<'a, H> {
     pub(super) resource: Resource,
-    /// What follows the first `?` of the target.
+    /// The target after the first `?`.
     pub(super) query: &'a [u8],
     pub(super) headers: &'a H,
     /// The other end of the socket.
     pub(super) source: Remote,
-    /// Whether the client only wants to know what the reply would be.
+    /// Whether this is HEAD: the client only wants to know what the reply would be.
     pub(super) is_head: bool,
 }
 
 /// Appends the body of the reply to `body` if it is ready.
 ///
-/// Refusals are bodies like others, with status 200: clients throw away the bodies of all others, and libtorrent never
-/// comes back after some of them.
+/// Refusals are bodies with status 200, too: clients discard the bodies of all other statuses, and libtorrent never announces
+/// again after some of them.
 pub(super) fn answer<H: Headers>(
     context: &Arc<Context>,
     request: &TrackerRequest<'_, H>,
@@ -97,7 +98,7 @@ fn scrape<H>(
     Ok(())
 }
 
-/// Appends the body that tells a client why it is refused.
+/// Appends the body that tells a client why its request is refused.
 pub(super) fn refuse(context: &Context, refusal: &Refusal, body: &mut Vec<u8>) {
     body.extend(announce::encode_refusal(refusal, context.tracker.policy().interval));
 }

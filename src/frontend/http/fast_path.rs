@@ -1,8 +1,8 @@
-//! The hot path: announces and scrapes, answered on the connection that they came on.
+//! The fast path: announces and scrapes, answered on the connection on which they arrived.
 //!
-//! It takes the requests that a read brings, writes the replies one after the other into a buffer of the worker's, and
-//! sends that: three system calls for a request on a connection that is kept, four for one on a connection of its own. A
-//! connection that waits has no buffer, unless it waits for the rest of a head.
+//! It takes the requests that one read returns, writes the replies into a buffer of the worker, and sends that. This takes
+//! three system calls for a request on a persistent connection, and four for a request on its own connection. A connection that
+//! waits has no buffer, unless it waits for the rest of a head.
 
 mod waiting;
 
@@ -18,41 +18,41 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use self::waiting::{IO_TIMEOUT, Waiting};
-use super::answer::{Resource, TrackerRequest, answer, refuse};
+use super::answer::{Resource, TrackerRequest, answer};
 use super::framing::ReplyFraming;
-use super::head::{self, Head, MAX_HEAD, MAX_LINES, Method, Read};
+use super::head::{self, Head, Method, Read};
 use super::pages::{self, Pages};
+use super::refusals::{self, Refused};
 use super::socket::Socket;
 use crate::answer::Answer;
 use crate::clock;
-use crate::frontend::Context;
 use crate::frontend::announce::PendingBody;
 use crate::frontend::client_address::{ClientAddress, Remote};
-use crate::frontend::connections::{GiveWay, Holder, Idle, Open};
+use crate::frontend::connections::{Holder, Idle, MustClose, OpenConnection};
+use crate::frontend::context::Context;
 use crate::frontend::shutdown::StopReceiver;
-use tracker_protocol::Refusal;
 use tracker_protocol::route::{self, Route, route};
 
-/// As much as that.
-const AT_ONCE: usize = 64 * 1024;
+/// Bytes of a reply that are sent at once to a client that reads slowly.
+const SEND_CHUNK: usize = 64 * 1024;
 
-/// How long a connection stays half open when the client may still be sending: the system would reset it, and the client could
-/// lose the reply.
+/// How long a connection stays half open if the client may still be sending. Otherwise the system would reset it, and the
+/// client could lose the reply.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Bytes that are discarded meanwhile.
+/// Bytes that are discarded at most meanwhile.
 const MAX_DISCARDED: usize = 256 * 1024;
 
-/// What one read takes.
+/// Bytes that one read returns at most.
 const READ: usize = 16 * 1024;
 
 /// Work that a connection may cause before other connections have their turn. A read, a request, and each [`REPLY_UNIT`] bytes
 /// of replies count 1.
 const QUANTUM: usize = 16;
-/// In bytes.
+/// Bytes of replies that count as one unit of work.
 const REPLY_UNIT: usize = 2048;
 
-/// The buffers of a worker. What is in them is used up before another connection has its turn.
+/// The buffers of a worker. Their content is used up before another connection has its turn.
 struct Buffers {
     read: Box<[u8; READ]>,
     body: Vec<u8>,
@@ -71,19 +71,19 @@ pub(in crate::frontend) struct Worker {
     pub(in crate::frontend) stop: StopReceiver,
 }
 
-/// A connection that is to be served.
-pub(in crate::frontend) struct Fresh<'a> {
+/// An accepted connection, before it is served.
+pub(in crate::frontend) struct NewConnection<'a> {
     pub(in crate::frontend) socket: Socket,
-    /// Who is at its other end.
+    /// The other end.
     pub(in crate::frontend) source: Remote,
-    /// What has been read of it already.
+    /// Bytes that have been read already.
     pub(in crate::frontend) unread: Vec<u8>,
-    pub(in crate::frontend) open: Open<'a>,
+    pub(in crate::frontend) open: OpenConnection<'a>,
 }
 
 /// Serves a connection until it ends.
-pub(in crate::frontend) async fn serve(fresh: Fresh<'_>, worker: &Worker) -> io::Result<()> {
-    let mut connection = Connection::new(fresh, worker);
+pub(in crate::frontend) async fn serve(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> {
+    let mut connection = HttpConnection::new(fresh, worker);
     loop {
         let next = poll_fn(|cx| connection.poll_turn(cx)).await?;
         connection.flush().await?;
@@ -96,7 +96,7 @@ pub(in crate::frontend) async fn serve(fresh: Fresh<'_>, worker: &Worker) -> io:
             Next::Wait { pending, framing } => {
                 connection.busy()?;
                 let body = pending.await;
-                let framing = connection.unless_draining(framing);
+                let framing = connection.close_if_draining(framing);
                 framing.put_bencode(&body, &mut connection.unsent);
                 connection.flush().await?;
                 if !framing.persistent {
@@ -104,8 +104,8 @@ pub(in crate::frontend) async fn serve(fresh: Fresh<'_>, worker: &Worker) -> io:
                 }
             }
             Next::Page { request, framing } => {
-                let framing = connection.unless_draining(framing);
-                // In a box: few requests come here, and it is large.
+                let framing = connection.close_if_draining(framing);
+                // Boxed, because few requests get here and the future is large.
                 Box::pin(worker.pages.reply(*request, framing, &mut connection.unsent)).await;
                 connection.work += connection.unsent.len() / REPLY_UNIT;
                 connection.flush().await?;
@@ -117,7 +117,7 @@ pub(in crate::frontend) async fn serve(fresh: Fresh<'_>, worker: &Worker) -> io:
         }
     }
     if connection.may_send {
-        // In boxes, as few connections come here: so that the others are small.
+        // Boxed, because few connections get here: the other futures stay small.
         Box::pin(connection.linger()).await?;
     }
     Ok(())
@@ -128,41 +128,41 @@ pub(in crate::frontend) fn holder(rule: &ClientAddress, source: Remote) -> Holde
     if rule.is_proxy(source) { Holder::Proxy } else { Holder::client(source.ip()) }
 }
 
-struct Connection<'a> {
+struct HttpConnection<'a> {
     socket: Socket,
     source: Remote,
     holder: Holder,
     worker: &'a Worker,
-    open: Open<'a>,
-    /// What has been read but not answered.
+    open: OpenConnection<'a>,
+    /// Bytes that have been read but not answered.
     unread: Vec<u8>,
-    /// Whether there may be a whole request in it.
+    /// Whether `unread` may hold a whole request.
     is_unread_new: bool,
-    /// What the system did not take at once.
+    /// Bytes of replies that the system did not take at once.
     unsent: Vec<u8>,
-    /// Work done since other connections had their turn.
+    /// Work since other connections had their turn.
     work: usize,
-    /// Whether the client may still send bytes that are not going to be read.
+    /// Whether the client may still send bytes that will not be read.
     may_send: bool,
     waiting: Waiting,
 }
 
-/// What a turn ends with.
+/// How a turn ends.
 enum Next {
     /// The requests are answered.
     Read,
     /// There may be more, but other connections have their turn first.
     Yield,
-    /// The next reply has to be waited for.
+    /// The next reply is still to come.
     Wait { pending: PendingBody, framing: ReplyFraming },
     /// The next request is for actix-web.
     Page { request: Box<Request>, framing: ReplyFraming },
-    /// The connection has ended, by the client's wish or by ours.
+    /// The connection ends.
     Close,
 }
 
-impl<'a> Connection<'a> {
-    fn new(Fresh { socket, source, unread, open }: Fresh<'a>, worker: &'a Worker) -> Self {
+impl<'a> HttpConnection<'a> {
+    fn new(NewConnection { socket, source, unread, open }: NewConnection<'a>, worker: &'a Worker) -> Self {
         let holder = holder(&worker.context.client_address, source);
         let is_unread_new = !unread.is_empty();
         let waiting = Waiting::new();
@@ -219,7 +219,7 @@ impl<'a> Connection<'a> {
         })
     }
 
-    /// Answers one request after the other, as far as that goes. Tells how many bytes they were.
+    /// Answers requests one after the other. Returns how many bytes they were.
     fn answer(&mut self, requests: &[u8], body: &mut Vec<u8>, replies: &mut Vec<u8>) -> (Next, usize) {
         let mut used = 0;
         self.work += 1;
@@ -242,12 +242,16 @@ impl<'a> Connection<'a> {
                     let unfolded = head::unfold(rest.get(..length).unwrap_or_default());
                     let next = match Head::read(&unfolded) {
                         Read::Whole(head, _) => self.answer_one(&head, rest.len() == length, body, replies),
-                        _ => Some(self.refuse_junk(replies)),
+                        _ => Some(self.not_http(replies)),
                     };
                     (next, length)
                 }
-                Read::TooLong(head) => (Some(self.refuse_long(&head, body, replies)), rest.len()),
-                Read::Junk => (Some(self.refuse_junk(replies)), rest.len()),
+                Read::TooLong(head) => {
+                    self.may_send = true;
+                    self.refused(body, replies).too_long(&head);
+                    (Some(Next::Close), rest.len())
+                }
+                Read::Junk => (Some(self.not_http(replies)), rest.len()),
             };
             used += length;
             self.waiting.answered();
@@ -258,8 +262,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Answers a request. None if that is done and there may be another. `is_last` is whether nothing has been read behind
-    /// it.
+    /// Answers a request. None if that is done and another may follow. `is_last` is whether no bytes have been read after it.
     fn answer_one(
         &mut self,
         head: &Head<'_>,
@@ -267,16 +270,19 @@ impl<'a> Connection<'a> {
         body: &mut Vec<u8>,
         replies: &mut Vec<u8>,
     ) -> Option<Next> {
-        let framing = ReplyFraming::new(head).unless(is_last && self.worker.context.is_draining());
+        let framing = ReplyFraming::new(head).close_if(is_last && self.worker.context.is_draining());
         self.may_send = head.body || !is_last;
         let resource = match (route(head.path), head.method) {
-            (Route::Announce | Route::Scrape, Method::Other(_)) => return self.refuse_method(framing, body, replies),
+            (Route::Announce | Route::Scrape, Method::Other(_)) => {
+                self.refused(body, replies).method(framing);
+                return (!framing.persistent).then_some(Next::Close);
+            }
             (Route::Announce, _) => Resource::Announce,
             (Route::Scrape, _) => Resource::Scrape,
             (Route::Root, Method::Get | Method::Head) if route::names_torrent(head.query) => Resource::Announce,
             (Route::Other, Method::Get | Method::Head) if route::names_torrent(head.query) => Resource::StrayAnnounce,
             _ => {
-                let Some(request) = pages::request(head) else { return Some(self.refuse_junk(replies)) };
+                let Some(request) = pages::request(head) else { return Some(self.not_http(replies)) };
                 return Some(Next::Page { request: Box::new(request), framing });
             }
         };
@@ -295,53 +301,27 @@ impl<'a> Connection<'a> {
         (!framing.persistent).then_some(Next::Close)
     }
 
-    fn refuse(&self, refusal: &Refusal, body: &mut Vec<u8>) {
-        log::debug!("request from {} refused: {refusal}", self.source.ip());
-        refuse(&self.worker.context, refusal, body);
-    }
-
-    fn refuse_method(&self, framing: ReplyFraming, body: &mut Vec<u8>, replies: &mut Vec<u8>) -> Option<Next> {
+    fn refused<'b>(&'b self, body: &'b mut Vec<u8>, replies: &'b mut Vec<u8>) -> Refused<'b> {
         body.clear();
-        self.refuse(&Refusal::Method, body);
-        framing.put(
-            "405 Method Not Allowed",
-            "content-type: text/plain\r\nx-content-type-options: nosniff\r\nallow: GET, HEAD\r\n",
-            body,
-            replies,
-        );
-        (!framing.persistent).then_some(Next::Close)
+        Refused { context: &self.worker.context, source: self.source, body, replies }
     }
 
-    fn refuse_long(&mut self, head: &Head<'_>, body: &mut Vec<u8>, replies: &mut Vec<u8>) -> Next {
+    fn not_http(&mut self, replies: &mut Vec<u8>) -> Next {
         self.may_send = true;
-        let framing = ReplyFraming::new(head).unless(true);
-        if route(head.path) == Route::Other {
-            let text = format!("A request here has {MAX_HEAD} bytes and {MAX_LINES} header lines at most.\n");
-            framing.put_plain("431 Request Header Fields Too Large", "", text.as_bytes(), replies);
-        } else {
-            body.clear();
-            self.refuse(&Refusal::TooLong { bytes: MAX_HEAD, lines: MAX_LINES }, body);
-            framing.put_bencode(body, replies);
-        }
+        refusals::not_http(replies);
         Next::Close
     }
 
-    fn refuse_junk(&mut self, replies: &mut Vec<u8>) -> Next {
-        self.may_send = true;
-        ReplyFraming::last().put_plain("400 Bad Request", "", b"That is no request.\n", replies);
-        Next::Close
+    /// The connection ends if all requests that have been read are answered and the process is stopping.
+    fn close_if_draining(&self, framing: ReplyFraming) -> ReplyFraming {
+        framing.close_if(self.unread.is_empty() && self.worker.context.is_draining())
     }
 
-    /// The connection ends once the process has been told to stop and all that has been read is answered.
-    fn unless_draining(&self, framing: ReplyFraming) -> ReplyFraming {
-        framing.unless(self.unread.is_empty() && self.worker.context.is_draining())
-    }
-
-    /// Ready once the client need not be waited for any longer.
+    /// Ready when the connection no longer waits for the client.
     fn poll_over(&mut self, cx: &mut Task<'_>) -> Poll<()> {
         self.work = 0;
         let is_asking = !self.unread.is_empty();
-        self.open.keeps(self.unread.len());
+        self.open.buffers(self.unread.len());
         let since = self.waiting.since(is_asking);
         let idle = if is_asking { Idle::Asking } else { Idle::Asked };
         if self.open.idle(self.holder, idle, since, cx).is_err() {
@@ -351,10 +331,10 @@ impl<'a> Connection<'a> {
     }
 
     fn busy(&mut self) -> io::Result<()> {
-        self.open.busy(self.holder).map_err(|GiveWay| io::ErrorKind::ConnectionRefused.into())
+        self.open.busy(self.holder).map_err(|MustClose| io::ErrorKind::ConnectionRefused.into())
     }
 
-    /// Sends what could not be sent at once, as long as the client takes it.
+    /// Sends the rest of the replies, as fast as the client reads them.
     async fn flush(&mut self) -> io::Result<()> {
         if self.unsent.is_empty() {
             return Ok(());
@@ -368,9 +348,9 @@ impl<'a> Connection<'a> {
     }
 
     async fn send_slowly(&mut self, bytes: &[u8]) -> io::Result<()> {
-        for part in bytes.chunks(AT_ONCE) {
+        for part in bytes.chunks(SEND_CHUNK) {
             let sending = timeout(IO_TIMEOUT, self.socket.send_all(part));
-            let sent = self.open.unless_it_gives_way(self.holder, Idle::Sending, sending).await?;
+            let sent = self.open.while_idle(self.holder, Idle::Sending, sending).await?;
             sent??;
         }
         Ok(())

@@ -1,13 +1,13 @@
-//! Status line and headers of a reply.
+//! The status line and the headers of a reply.
 
 use super::head::{Head, Method};
 
-/// What the request says about them.
+/// What the request says about the reply's framing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReplyFraming {
     /// Whether the body is left out.
     is_head: bool,
-    /// Whether the client may ask more on this connection.
+    /// Whether the client may send more requests on this connection.
     pub(super) persistent: bool,
     http_1_0: bool,
 }
@@ -17,17 +17,17 @@ impl ReplyFraming {
         Self { is_head: head.method == Method::Head, persistent: head.persistent, http_1_0: head.http_1_0 }
     }
 
-    /// For bytes that are no request.
+    /// The framing of the last reply on a connection, to bytes that are not a request.
     pub(super) fn last() -> Self {
         Self { is_head: false, persistent: false, http_1_0: false }
     }
 
-    /// The connection ends behind this reply if `ending`.
-    pub(super) fn unless(self, ending: bool) -> Self {
+    /// The connection ends after this reply if `ending`.
+    pub(super) fn close_if(self, ending: bool) -> Self {
         Self { persistent: self.persistent && !ending, ..self }
     }
 
-    /// Appends the reply to an announce or a scrape. It has no `Date`: it must not be cached, and no client reads it.
+    /// Appends the reply to an announce or a scrape. It has no `Date`, because it must not be cached, and no client reads it.
     pub(super) fn put_bencode(self, body: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\n");
         self.put_rest(body, out);
@@ -54,7 +54,7 @@ impl ReplyFraming {
         }
     }
 
-    /// The same in plain text.
+    /// Appends a reply in plain text.
     pub(super) fn put_plain(self, status: &str, headers: &str, body: &[u8], out: &mut Vec<u8>) {
         let headers =
             ["content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n", headers].concat();

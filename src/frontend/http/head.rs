@@ -1,8 +1,8 @@
-//! The head of a request (RFC 9112, sections 2 to 5): the one place where bytes of HTTP are judged.
+//! The head of a request (RFC 9112, sections 2 to 5): the only place that parses HTTP.
 //!
-//! A head is judged once it is whole, so the answer does not depend on how the network cuts it. It is judged leniently: what
-//! no reply depends on makes no difference. Where a proxy could disagree about where the next request begins (a body, a
-//! malformed header line), the connection ends behind the reply.
+//! A head is parsed when it is complete, so that the reply does not depend on TCP's segmentation. Parsing is lenient: it
+//! ignores faults that no reply depends on. If a proxy could disagree about where the next request begins (because of a body or
+//! a malformed header line), the connection ends after the reply.
 
 use smallvec::SmallVec;
 
@@ -12,10 +12,10 @@ use tracker_protocol::route;
 /// The longest head, in bytes. Tokens in the query take up to 8 KiB.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
-/// More header lines than any client and all proxies on the way send.
+/// The largest number of header lines: more than any client and all proxies on the way send.
 pub(super) const MAX_LINES: usize = 256;
 
-/// What the client wants done.
+/// The method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method<'a> {
     Get,
@@ -23,18 +23,18 @@ pub(super) enum Method<'a> {
     Other(&'a [u8]),
 }
 
-/// What some bytes begin with.
+/// The result of reading a head.
 #[derive(Debug)]
 pub(super) enum Read<'a> {
-    /// Less than a head.
+    /// The head is incomplete.
     Part,
-    /// A head, and how long it is.
+    /// A head and its length.
     Whole(Head<'a>, usize),
-    /// A head of that length with folded lines: it is to be read again as [`unfold`] gives it.
+    /// A head of this length with folded lines, to be read again after [`unfold`].
     Folded(usize),
-    /// A head that is longer than any may be, as far as it has been read.
+    /// A head that is too long, with the part that has been read.
     TooLong(Head<'a>),
-    /// No HTTP.
+    /// The bytes are not HTTP.
     Junk,
 }
 
@@ -43,21 +43,21 @@ pub(super) enum Read<'a> {
 pub(super) struct Head<'a> {
     pub(super) method: Method<'a>,
     pub(super) path: &'a [u8],
-    /// What follows the first `?` of the target, as it was sent: bytes that belong escaped are let through.
+    /// The target after the first `?`, as it was sent: bytes that should have been escaped are accepted.
     pub(super) query: &'a [u8],
-    /// Whether the client may ask more on this connection.
+    /// Whether the client may send more requests on this connection.
     pub(super) persistent: bool,
-    /// Whether it does not speak HTTP/1.1, and has to be told when the connection persists.
+    /// Whether the version is not HTTP/1.1, so that the reply must say if the connection persists.
     pub(super) http_1_0: bool,
-    /// Whether bytes may follow that are no request.
+    /// Whether bytes may follow that are not a request.
     pub(super) body: bool,
     lines: Lines<'a>,
 }
 
-/// Names and values of the header lines. As many as clients and proxies send stay on the stack.
+/// Names and values of the header lines. The number that clients and proxies usually send fits on the stack.
 type Lines<'a> = SmallVec<[(&'a [u8], &'a [u8]); 16]>;
 
-/// What the header lines say of the connection.
+/// What the header lines say about the connection.
 #[derive(Default)]
 struct BodyFraming {
     close: bool,
@@ -67,7 +67,7 @@ struct BodyFraming {
 }
 
 impl<'a> Head<'a> {
-    /// Reads what these bytes begin with. They begin with no empty line: see [`skip_empty_lines`].
+    /// Reads a head from the beginning of these bytes. [`skip_empty_lines`] comes first.
     pub(super) fn read(bytes: &'a [u8]) -> Read<'a> {
         // Another protocol: a TLS handshake, or a peer's.
         if bytes.first().is_some_and(|&byte| !is_token(byte) && !matches!(byte, b' ' | b'\t')) {
@@ -96,7 +96,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Reads the request line. None when it is none: there must be a method and a target.
+    /// Reads the request line. None if it lacks a method or a target.
     fn begin(line: &'a [u8]) -> Option<Self> {
         let (method, rest) = match line.strip_prefix(b"GET ") {
             Some(rest) => (Method::Get, rest),
@@ -114,8 +114,8 @@ impl<'a> Head<'a> {
         Some(Self { method, path, query, persistent: false, http_1_0, body: false, lines: Lines::new() })
     }
 
-    /// Reads the header lines. Gives what follows the empty line behind them, and whether one of them is folded. None if
-    /// that empty line is not there, or if there are too many.
+    /// Reads the header lines. Returns the bytes after the empty line behind them, and whether a line is folded. None if the
+    /// empty line is missing, or there are too many lines.
     fn take_lines(&mut self, mut rest: &'a [u8], framing: &mut BodyFraming) -> Option<(&'a [u8], bool)> {
         let mut folded = false;
         loop {
@@ -127,7 +127,7 @@ impl<'a> Head<'a> {
             if self.lines.len() == MAX_LINES {
                 return None;
             }
-            // The line before goes on here, unless that is the request line.
+            // This continues the previous line, unless that is the request line.
             folded |= matches!(line.first(), Some(b' ' | b'\t')) && !self.lines.is_empty();
             self.take(line, framing);
         }
@@ -139,7 +139,7 @@ impl<'a> Head<'a> {
         let is_legal = !name.is_empty() && name.len() < line.len() && all(name, is_token) && all(value, is_text);
         if !is_legal {
             framing.doubtful = true;
-            // Kept without a name, as it counts towards the limit.
+            // Kept without a name, because it counts towards the limit.
             return self.lines.push((b"", line));
         }
         match name.len() {
@@ -149,7 +149,7 @@ impl<'a> Head<'a> {
                     framing.keep_alive |= word.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            // `Content-Length: 0`, which some clients send with every GET, is no body, however often it is said.
+            // Some clients send `Content-Length: 0` with every GET. It is no body, even if repeated.
             14 if name.eq_ignore_ascii_case(b"content-length") => self.body |= !is_zero(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.body = true,
             _ => {}
@@ -160,17 +160,17 @@ impl<'a> Head<'a> {
 
 impl Headers for Head<'_> {
     fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        // One without a name is none.
+        // Lines without a name are malformed.
         self.lines.iter().copied().filter(|(name, _)| !name.is_empty())
     }
 }
 
-/// Bytes of empty lines before a request, which are ignored (RFC 9112, section 2.2).
+/// The length of the empty lines before a request, which are ignored (RFC 9112, section 2.2).
 pub(super) fn skip_empty_lines(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
 }
 
-/// A head without folds: each is replaced by spaces (RFC 9112, section 5.2), which leaves the length as it is.
+/// The head without folds: each is replaced by spaces (RFC 9112, section 5.2), which keeps the length.
 pub(super) fn unfold(head: &[u8]) -> Vec<u8> {
     let mut unfolded = head.to_vec();
     // The request line cannot be folded.
@@ -186,14 +186,14 @@ pub(super) fn unfold(head: &[u8]) -> Vec<u8> {
     unfolded
 }
 
-/// The first line without its end, and what follows it. None if it is not all there. A line feed alone ends a line, too.
+/// The first line without its end, and the bytes after it. None if it is incomplete. A single line feed ends a line, too.
 fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (line, rest) = bytes.split_at(memchr::memchr(b'\n', bytes)? + 1);
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     Some((line.strip_suffix(b"\r").unwrap_or(line), rest))
 }
 
-/// A method that is not GET as most write it, and what follows it.
+/// Splits off a method that is not exactly `GET `.
 fn method(line: &[u8]) -> Option<(Method<'_>, &[u8])> {
     let line = line.trim_ascii_start();
     let (method, rest) = line.split_at(memchr::memchr2(b' ', b'\t', line)?);
@@ -207,8 +207,8 @@ fn method(line: &[u8]) -> Option<(Method<'_>, &[u8])> {
     })
 }
 
-/// Splits the target from a version that is not ` HTTP/1.1` to the letter, and tells whether it is another version. Spaces
-/// inside the target belong to it: some clients do not escape them.
+/// Splits the target from a version that is not exactly ` HTTP/1.1`, and returns whether it is another version. Spaces inside
+/// the target belong to it: some clients do not escape them.
 fn target(rest: &[u8]) -> (&[u8], bool) {
     let rest = rest.trim_ascii();
     let (target, last) = rest.split_at(memchr::memrchr2(b' ', b'\t', rest).map_or(0, |space| space + 1));
@@ -216,7 +216,7 @@ fn target(rest: &[u8]) -> (&[u8], bool) {
         Some(http) if http.eq_ignore_ascii_case(b"HTTP/") => {
             (target.strip_suffix(b" ").unwrap_or(target), last.get(5..) != Some(b"1.1"))
         }
-        // As HTTP/0.9 has it.
+        // There is no version, as in HTTP/0.9.
         _ => (rest, true),
     }
 }
@@ -226,7 +226,8 @@ fn is_zero(length: &[u8]) -> bool {
     length.contains(&b'0') && length.iter().all(|byte| matches!(byte, b'0' | b',' | b' ' | b'\t'))
 }
 
-/// Whether all bytes are like that. Looks at each even after one that is not, which a compiler does sixteen at a time.
+/// Whether all bytes are legal. It checks every byte, even after an illegal one, so that the compiler can check sixteen at a
+/// time.
 fn all(bytes: &[u8], is_legal: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |legal, &byte| legal & is_legal(byte))
 }

@@ -1,6 +1,6 @@
 //! HTTP, over TCP and over Unix sockets.
 //!
-//! A connection stays on the hot path ([`fast_path`]): it reads heads, answers announces and scrapes itself, and asks
+//! A connection stays on the fast path ([`fast_path`]): it reads heads, answers announces and scrapes itself, and calls
 //! actix-web's routes for everything else.
 
 mod answer;
@@ -8,6 +8,7 @@ pub mod fast_path;
 mod framing;
 mod head;
 pub(super) mod pages;
+mod refusals;
 #[doc(hidden)]
 pub mod rehearsal;
 pub mod socket;

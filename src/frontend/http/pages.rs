@@ -1,5 +1,5 @@
-//! Everything but announces and scrapes: actix-web's routes and handlers, called with one request at a time. Parsing and
-//! framing stay in this module's siblings, so that a connection has one parser.
+//! Everything but announces and scrapes: actix-web's routes and handlers, called with one request at a time. The fast path
+//! parses the request and frames the reply, so that a connection has one parser.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -16,11 +16,12 @@ use futures::future::LocalBoxFuture;
 
 use super::framing::ReplyFraming;
 use super::head::{self, Head};
+use crate::frontend::admin;
+use crate::frontend::context::Context;
 use crate::frontend::headers::Headers as _;
-use crate::frontend::{Context, routes};
 
-/// Has browsers take every page for what it says it is, show no more of it than is there, and keep it from other pages
-/// (Content Security Policy Level 3; Fetch Standard, "CORP"). No page may be read by others: there are no CORS headers.
+/// Browsers must not guess another content type, load anything else into the page, or let other pages use it (Content Security
+/// Policy Level 3; Fetch Standard, "CORP"). There are no CORS headers, because no other page may read these.
 const GUARD: &str = "x-content-type-options: nosniff\r\n\
                      content-security-policy: default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; \
                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
@@ -33,7 +34,7 @@ pub(in crate::frontend) struct Pages(Box<dyn Fn(Request) -> LocalBoxFuture<'stat
 impl Pages {
     /// Sets the routes up; none if that fails.
     pub(in crate::frontend) async fn new(context: &Arc<Context>) -> Option<Self> {
-        let app = App::new().configure(|config| routes(context, config));
+        let app = App::new().configure(|config| admin::routes(context, config));
         let service = app.into_factory().new_service(AppConfig::default()).await.ok()?;
         Some(Self(Box::new(move |request| Box::pin(service.call(request)))))
     }
@@ -61,7 +62,7 @@ impl Pages {
     }
 }
 
-/// The request as actix-web takes it. None when its target is none.
+/// The request as an actix-web request. None if the target is malformed.
 pub(super) fn request(head: &Head<'_>) -> Option<Request> {
     let mut request = Request::new();
     let head_of = request.head_mut();
@@ -80,7 +81,7 @@ pub(super) fn request(head: &Head<'_>) -> Option<Request> {
     Some(request)
 }
 
-/// Path and query, with all bytes escaped that should have been.
+/// Path and query, with all bytes escaped that must be.
 fn uri(head: &Head<'_>) -> Option<Uri> {
     let path = if head.path.is_empty() { b"/" } else { head.path };
     let mut text = String::with_capacity(path.len() + head.query.len() + 1);

@@ -1,4 +1,4 @@
-//! A connection with both ends in one place, for tests and fuzz targets.
+//! A connection whose both ends are in this process, for tests and fuzz targets.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -10,12 +10,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::yield_now;
 
-use super::fast_path::{self, Fresh, Worker};
+use super::fast_path::{self, NewConnection, Worker};
 use super::pages::Pages;
 use super::socket::Socket;
-use crate::frontend::Context;
 use crate::frontend::client_address::{ClientAddress, ClientAddressOptions, Remote};
 use crate::frontend::connections::{ConnectionLimits, Connections};
+use crate::frontend::context::Context;
 use crate::frontend::hosts::Hosts;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
@@ -49,10 +49,10 @@ pub fn context() -> Arc<Context> {
     })
 }
 
-/// What a client receives that sends these pieces one by one and then closes its side.
+/// The bytes that a client receives which sends these pieces one by one and then closes its side.
 ///
 /// # Errors
-/// The system gives no sockets, or the routes cannot be set up.
+/// The system cannot make sockets, or the routes cannot be set up.
 pub async fn replies(context: &Arc<Context>, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
     let (client, server) = UnixStream::pair()?;
     client.set_nonblocking(true)?;
@@ -63,10 +63,10 @@ pub async fn replies(context: &Arc<Context>, pieces: &[&[u8]]) -> io::Result<Vec
     let worker = Worker { context: Arc::clone(context), pages, stop };
     context.connections.admit();
     let open = context.connections.opened();
-    let fresh = Fresh { socket: Socket::from(server), source: Remote::Unix, unread: Vec::new(), open };
+    let fresh = NewConnection { socket: Socket::from(server), source: Remote::Unix, unread: Vec::new(), open };
     let send = async move {
         for piece in pieces {
-            // The server may have heard enough.
+            // The server may have closed the connection.
             if to_server.write_all(piece).await.is_err() {
                 return;
             }

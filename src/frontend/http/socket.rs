@@ -1,8 +1,8 @@
-//! Connections that the event loop hears of only when there is something to wait for, over TCP and over Unix sockets.
+//! Connections over TCP and Unix sockets that are registered with the event loop only when they have to wait.
 //!
-//! Most clients announce on a connection of their own, and have sent their request by the time that it is accepted. Such
-//! a connection is four system calls: accept, receive, send, close. To register it with the event loop and to take it
-//! off again would be two more.
+//! Most clients open a connection for each announce, and have sent the request before the connection is accepted. Such a
+//! connection takes four system calls: accept, receive, send, close. Registering it with the event loop and deregistering it
+//! would add two.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ pub struct Listener {
     kind: ListenerKind,
 }
 
-/// What a socket speaks.
+/// The kind of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ListenerKind {
     Tcp,
@@ -42,12 +42,12 @@ impl Listener {
     }
 
     fn new(fd: OwnedFd, kind: ListenerKind) -> io::Result<Self> {
-        // SAFETY: the descriptor is owned, and stays open and the same for as long as it is registered.
-        #[allow(unsafe_code, reason = "tokio's own listeners register what they accept, which is to be avoided here")]
+        // SAFETY: the descriptor is owned, and stays the same open one while it is registered.
+        #[allow(unsafe_code, reason = "tokio's own listeners register the connections that they accept")]
         Ok(Self { fd: unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? }, kind })
     }
 
-    /// The next connection, and who is at its other end, if that has an address.
+    /// The next connection, and the address of its other end, if it has one.
     pub async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         loop {
             let mut readable = self.fd.readable().await?;
@@ -55,12 +55,12 @@ impl Listener {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                 accepted => return accepted,
             }
-            // A Unix socket that this or another worker has shut down stays readable: do not spin.
+            // A Unix socket that one of the workers has shut down stays readable: this must not spin.
             consume_budget().await;
         }
     }
 
-    /// The next connection that waits. [`io::ErrorKind::WouldBlock`] if there is none.
+    /// The next connection that is waiting. [`io::ErrorKind::WouldBlock`] if there is none.
     pub fn accept_now(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, address) = rustix::net::acceptfrom_with(self.fd.get_ref(), flags)?;
@@ -68,34 +68,34 @@ impl Listener {
             ListenerKind::Unix => None,
             ListenerKind::Tcp => {
                 let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-                // A client that has gone already has no address.
+                // A client that has already gone has no address.
                 Some(address.ok_or(io::ErrorKind::ConnectionAborted)?)
             }
         };
         Ok((Socket(SocketState::Fresh(Some(fd), self.kind)), address))
     }
 
-    /// Stops the system from opening connections here. Those that are open already can still be accepted.
-    pub fn open_no_more(&self) {
+    /// Stops the system from opening connections here. Open ones can still be accepted.
+    pub fn stop_opening(&self) {
         let refused = match self.kind {
             ListenerKind::Tcp => refuse_handshakes(self.fd.get_ref()),
             ListenerKind::Unix => rustix::net::shutdown(self.fd.get_ref(), Shutdown::Read).map_err(io::Error::from),
         };
         if let Err(error) = refused {
-            log::debug!("connections may still be opened while the listener is closed: {error}");
+            log::debug!("connections may still be opened while the listener closes: {error}");
         }
     }
 }
 
-/// Drops segments that begin a connection, and lets through those that complete one. A client whose segment is dropped sends
-/// it again after a second, and reaches the next process or is refused.
+/// Drops segments that begin a connection, and accepts those that complete one. A client whose segment is dropped sends it
+/// again after a second, and then reaches the next process or is refused.
 ///
-/// Closing the listener alone would reset connections that are open but not accepted, and there is no moment at which the
-/// queue is known to stay empty.
+/// Closing the listener alone would reset connections that are open but not accepted, and the queue is never known to stay
+/// empty.
 #[cfg(target_os = "linux")]
 fn refuse_handshakes(listener: &OwnedFd) -> io::Result<()> {
     use socket2::SockFilter;
-    // Classic BPF, which sees the segment from the TCP header on. Of its flags, in byte 13, SYN is 0x02 and ACK 0x10.
+    // Classic BPF gets the segment from the TCP header on. In byte 13, SYN is 0x02 and ACK is 0x10.
     let filter = [
         SockFilter::new(0x30, 0, 0, 13),       // load that byte
         SockFilter::new(0x54, 0, 0, 0x12),     // leave SYN and ACK
@@ -118,14 +118,14 @@ pub struct Socket(SocketState);
 
 #[derive(Debug)]
 enum SocketState {
-    /// The event loop has not heard of it. None only while it is being registered.
+    /// Not registered with the event loop. None only while it is being registered.
     Fresh(Option<OwnedFd>, ListenerKind),
-    /// It has.
+    /// Registered.
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// Asks a stream of whichever kind.
+/// Calls a method of the registered stream.
 macro_rules! of_registered {
     ($inner:expr, $stream:ident => $ask:expr) => {
         match $inner {
@@ -137,9 +137,9 @@ macro_rules! of_registered {
 }
 
 impl Socket {
-    /// Reads what is there. The calling task is woken when more comes.
+    /// Reads the bytes that have arrived. The calling task is woken when more arrive.
     ///
-    /// A fresh connection is read without the event loop, which hears of it when there is nothing to read.
+    /// A new connection is read without the event loop, and registered with it if nothing has arrived.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if let SocketState::Fresh(Some(fd), _) = &self.0 {
             match rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT) {
@@ -158,7 +158,7 @@ impl Socket {
         read.map_ok(|()| buf.filled().len())
     }
 
-    /// Sends as much as the system takes at once, and tells how much that was.
+    /// Sends as many bytes as the system takes at once, and returns how many that are.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         match rustix::net::send(self.fd()?, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => Ok(sent),
@@ -167,17 +167,17 @@ impl Socket {
         }
     }
 
-    /// Sends all of it, however long the other end takes.
+    /// Sends all bytes, however long the other end takes.
     pub async fn send_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         of_registered!(self.registered()?, stream => stream.write_all(bytes).await)
     }
 
-    /// Tells the other end that nothing more comes from here.
+    /// Closes this direction: the other end learns that no more bytes follow.
     pub fn finish(&self) -> io::Result<()> {
         Ok(rustix::net::shutdown(self.fd()?, Shutdown::Write)?)
     }
 
-    /// Has the event loop hear of it.
+    /// Registers it with the event loop, if it is not registered yet.
     fn registered(&mut self) -> io::Result<&mut SocketState> {
         if let SocketState::Fresh(fd, kind) = &mut self.0 {
             let fd = fd.take().ok_or(io::ErrorKind::NotConnected)?;
@@ -199,7 +199,7 @@ impl Socket {
     }
 }
 
-/// For the PROXY protocol's header.
+/// Used for reading the PROXY protocol's header.
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = Socket::poll_read(self.get_mut(), cx, buf.initialize_unfilled());
@@ -207,7 +207,7 @@ impl AsyncRead for Socket {
     }
 }
 
-/// One end of a pair, which must not block.
+/// Takes over one end of a socket pair, which must be non-blocking.
 impl From<std::os::unix::net::UnixStream> for Socket {
     fn from(stream: std::os::unix::net::UnixStream) -> Self {
         Self(SocketState::Fresh(Some(stream.into()), ListenerKind::Unix))

@@ -1,4 +1,5 @@
-//! Listen addresses in Go's notation. Only their text: nothing here opens a socket, but to see what this host has.
+//! Listen addresses in Go's notation. This is about their text; sockets are opened only to find out which addresses this host
+//! has.
 
 use std::fmt;
 use std::io;
@@ -10,13 +11,13 @@ use thiserror::Error;
 
 use super::binder::{self, BindTarget};
 
-/// Where to listen, and for whom: `--listen`.
+/// An address to listen on, and whether it is for proxies: `--listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// Where.
+    /// The address.
     pub address: ListenAddr,
-    /// Whether proxies connect there that say first, by the PROXY protocol, whose each connection is: with `proxy+tcp://`
-    /// or `proxy+unix:` before the address.
+    /// Whether it is for proxies, which first name the client of each connection by the PROXY protocol: with `proxy+tcp://` or
+    /// `proxy+unix:` before the address.
     pub proxied: bool,
 }
 
@@ -39,7 +40,7 @@ impl FromStr for Listen {
 }
 
 impl Listen {
-    /// Where its sockets are. None for a Unix socket.
+    /// What to bind. None for a Unix socket.
     pub(super) fn place(&self) -> Option<BindTarget<'_>> {
         let (host, port) = match &self.address {
             ListenAddr::AnyTcp(port) => (None, *port),
@@ -76,7 +77,7 @@ pub enum ListenAddr {
     Unix(PathBuf),
 }
 
-/// The text is no listen address. What is, is told by whoever knows which setting it came from.
+/// The text is not a listen address. The caller names the setting and the syntax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not a listen address")]
 pub struct NotAListenAddr;
@@ -116,7 +117,7 @@ impl fmt::Display for ListenAddr {
 }
 
 impl ListenAddr {
-    /// The TCP addresses that one can connect to on this host to reach a server that listens here. It answers at all of them.
+    /// The TCP addresses at which a server that listens here is reached from this host. It answers at all of them.
     pub fn reachable(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::AnyTcp(port) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into()]),
@@ -137,7 +138,7 @@ impl ListenAddr {
     }
 }
 
-/// Where a server that listens on `[::]` is reached, which takes IPv4 as well: there may be no address of IPv6.
+/// The address at which a server that listens on `[::]` is reached. It accepts IPv4 as well; the host may have no IPv6 address.
 fn here(port: u16) -> SocketAddr {
     let ip =
         if is_own(Ipv6Addr::LOCALHOST.into()) { Ipv6Addr::LOCALHOST.into() } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
@@ -149,15 +150,15 @@ fn is_own(ip: IpAddr) -> bool {
     !TcpListener::bind((ip, 0)).is_err_and(|error| binder::is_absent(&error))
 }
 
-/// Where to listen for datagrams: `--udp-listen`.
+/// An address to listen on for datagrams: `--udp-listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UdpListenAddr {
     /// An address or a name; none for all addresses of both families.
     host: Option<String>,
     /// 0 lets the system choose.
     port: u16,
-    /// Whether proxies send there that say first, by the PROXY protocol, whose each datagram is: with `proxy+udp://` before
-    /// the address.
+    /// Whether it is for proxies, which name the client of each datagram by the PROXY protocol: with `proxy+udp://` before the
+    /// address.
     pub proxied: bool,
 }
 

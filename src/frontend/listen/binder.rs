@@ -1,10 +1,10 @@
-//! Which sockets are bound for the addresses that were configured, over TCP and UDP alike.
+//! Decides which sockets to bind for the configured addresses, TCP and UDP alike.
 //!
-//! - `[::]` takes IPv4 as well, unless `0.0.0.0` is to be bound to the same port: then each takes its own family.
-//! - A name is all of its addresses that this host has.
-//! - An address that this host does not have yet is bound nevertheless, where the system can: interfaces come up late, and an
-//!   IPv6 address that is new is examined for a second.
-//! - One port may be bound to several addresses, all of them ours.
+//! - `[::]` accepts IPv4 as well, unless `0.0.0.0` is configured for the same port: then each accepts its own family.
+//! - A name stands for all of its addresses that this host has.
+//! - An address that this host does not have yet is bound nevertheless, if the system can: interfaces come up late, and a new
+//!   IPv6 address is checked for duplicates for a second.
+//! - One port may be bound at several addresses by this process.
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
@@ -14,42 +14,42 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-/// How long a name may be unknown at the start, or have no address of this host: networks and name servers come up late.
-const NAME_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a name is looked up at the start until it has an address of this host: networks and name servers come up late.
+const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often it is looked up meanwhile.
+/// The pause between two look-ups.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// How often another port is tried when the one that the system chose for one of a name's addresses is taken at another.
+/// How many ports are tried for a name if the system chooses the port: it may be taken at another of the name's addresses.
 const PORTS: usize = 16;
 
 /// `EAFNOSUPPORT` on Linux, which the standard library has no name for.
 const AF_NOT_SUPPORTED: i32 = 97;
 
-/// Where to listen, as it was configured.
+/// A configured address.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::frontend) struct BindTarget<'a> {
     /// An address or a name; none for all addresses of both families.
     pub(in crate::frontend) host: Option<&'a str>,
     /// 0 lets the system choose.
     pub(in crate::frontend) port: u16,
-    /// Whether it is for proxies. One socket cannot be for both.
+    /// Whether it is for proxies. No socket is for both proxies and clients.
     pub(in crate::frontend) proxied: bool,
 }
 
-/// What a socket is told before it is bound.
+/// The options of a socket, which are set before it is bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::frontend) struct Options {
-    /// All addresses of IPv6 without those of IPv4.
+pub(in crate::frontend) struct BindOptions {
+    /// All IPv6 addresses, without IPv4.
     only_v6: bool,
-    /// Other sockets of ours have this port at other addresses, and these are among them.
+    /// Other sockets of this process have this port at addresses that overlap with this one.
     is_shared: bool,
-    /// The address need not be there.
+    /// The host need not have the address.
     is_free: bool,
 }
 
-impl Options {
-    /// Tells it the socket that is about to be bound to this address.
+impl BindOptions {
+    /// Sets the options of a socket that is about to be bound to this address.
     pub(in crate::frontend) fn apply(self, socket: &Socket, address: SocketAddr) -> io::Result<()> {
         if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
             socket.set_only_v6(self.only_v6)?;
@@ -68,35 +68,35 @@ impl Options {
     }
 }
 
-/// Binds the sockets of one protocol, and knows which are bound.
+/// Binds the sockets of one protocol, and remembers them.
 #[derive(Debug, Default)]
 pub(in crate::frontend) struct Binder {
-    /// The ports at which all addresses of IPv4 are asked for in so many words.
+    /// The ports for which `0.0.0.0` is configured.
     any_v4: HashSet<u16>,
     /// Each with whether it is for proxies.
     bound: Vec<(SocketAddr, bool)>,
 }
 
 impl Binder {
-    /// For all these places.
+    /// A binder for all these targets.
     pub(in crate::frontend) fn new<'a>(places: impl IntoIterator<Item = BindTarget<'a>>) -> Self {
         let any_v4 = |host: &str| host.parse() == Ok(Ipv4Addr::UNSPECIFIED);
         let asked = places.into_iter().filter(|place| place.port != 0 && place.host.is_some_and(any_v4));
         Self { any_v4: asked.map(|place| place.port).collect(), bound: Vec::new() }
     }
 
-    /// Binds what one of them stands for, by a function that also gives the address with the port that the system chose. An
-    /// address that is bound already for the same purpose is left out.
+    /// Binds the addresses of one target. `bind` also returns the address with the port that the system chose. Addresses that
+    /// are already bound for the same purpose are left out.
     pub(in crate::frontend) fn bind<T>(
         &mut self,
         place: BindTarget<'_>,
-        bind: impl Fn(SocketAddr, Options) -> io::Result<(T, SocketAddr)>,
+        bind: impl Fn(SocketAddr, BindOptions) -> io::Result<(T, SocketAddr)>,
     ) -> io::Result<Vec<T>> {
         let BindTarget { host, port, proxied } = place;
         let found = match host.map(|host| (host, host.parse::<IpAddr>())) {
             None => self.all(port, proxied, &bind)?.into_iter().collect(),
             Some((_, Ok(ip))) => self.literal((ip, port).into(), proxied, &bind)?.into_iter().collect(),
-            Some((name, Err(_))) => self.name_in_time(name, port, proxied, &bind)?,
+            Some((name, Err(_))) => self.name_with_retries(name, port, proxied, &bind)?,
         };
         Ok(found
             .into_iter()
@@ -107,18 +107,18 @@ impl Binder {
             .collect())
     }
 
-    fn options(&self, address: SocketAddr) -> Options {
+    fn options(&self, address: SocketAddr) -> BindOptions {
         let meets = |other: SocketAddr| {
             other.port() == address.port() && (other.ip().is_unspecified() || address.ip().is_unspecified())
         };
-        Options {
+        BindOptions {
             only_v6: self.any_v4.contains(&address.port()),
             is_shared: self.bound.iter().any(|(other, _)| meets(*other)),
             is_free: false,
         }
     }
 
-    /// Whether it is bound already. An error if that is for another purpose.
+    /// Whether the address is already bound. An error if that is for another purpose.
     fn has(&self, address: SocketAddr, proxied: bool) -> io::Result<bool> {
         match self.bound.iter().find(|(bound, _)| *bound == address && address.port() != 0) {
             Some((_, purpose)) if *purpose != proxied => Err(ErrorKind::AddrInUse.into()),
@@ -126,19 +126,19 @@ impl Binder {
         }
     }
 
-    /// All addresses of both families, or of the one that the host has.
+    /// Binds all addresses of both families, or of IPv4 if the host has no IPv6.
     fn all<T>(
         &self,
         port: u16,
         proxied: bool,
-        bind: &impl Fn(SocketAddr, Options) -> io::Result<T>,
+        bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<T>,
     ) -> io::Result<Option<T>> {
         let any_v6 = (Ipv6Addr::UNSPECIFIED, port).into();
         if self.has(any_v6, proxied)? {
             return Ok(None);
         }
         match bind(any_v6, self.options(any_v6)) {
-            // A host without IPv6 has IPv4, which may have been asked for beside.
+            // The host has no IPv6, and `0.0.0.0` is configured as well.
             Err(error) if is_absent(&error) && self.any_v4.contains(&port) => Ok(None),
             Err(error) if is_absent(&error) => {
                 let any_v4 = (Ipv4Addr::UNSPECIFIED, port).into();
@@ -152,7 +152,7 @@ impl Binder {
         &self,
         address: SocketAddr,
         proxied: bool,
-        bind: &impl Fn(SocketAddr, Options) -> io::Result<T>,
+        bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<T>,
     ) -> io::Result<Option<T>> {
         if self.has(address, proxied)? {
             return Ok(None);
@@ -161,7 +161,7 @@ impl Binder {
         match bind(address, options) {
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
                 log::warn!(
-                    "{} is no address of this host yet: clients are served there once it is one, unless it is mistyped",
+                    "this host does not have the address {} yet: clients are served there as soon as it has",
                     address.ip()
                 );
                 late(address, options, bind).map(Some)
@@ -170,24 +170,22 @@ impl Binder {
         }
     }
 
-    /// All addresses of a name, which may become known a little later.
-    fn name_in_time<T>(
+    /// Binds all addresses of a name, which may be looked up several times.
+    fn name_with_retries<T>(
         &self,
         name: &str,
         port: u16,
         proxied: bool,
-        bind: &impl Fn(SocketAddr, Options) -> io::Result<(T, SocketAddr)>,
+        bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<(T, SocketAddr)>,
     ) -> io::Result<Vec<(T, SocketAddr)>> {
-        let end = Instant::now() + NAME_PATIENCE;
-        let mut told = false;
+        let end = Instant::now() + NAME_TIMEOUT;
+        let mut warned = false;
         loop {
             match self.name(name, port, proxied, bind) {
                 Err(error) if is_early(&error) && Instant::now() < end => {
-                    if !told {
-                        log::warn!(
-                            "{name} cannot be used as an address of this host yet ({error}): it is tried for {NAME_PATIENCE:?}"
-                        );
-                        told = true;
+                    if !warned {
+                        log::warn!("cannot listen on {name} yet ({error}): retrying for {NAME_TIMEOUT:?}");
+                        warned = true;
                     }
                     thread::sleep(PAUSE);
                 }
@@ -201,7 +199,7 @@ impl Binder {
         name: &str,
         port: u16,
         proxied: bool,
-        bind: &impl Fn(SocketAddr, Options) -> io::Result<(T, SocketAddr)>,
+        bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<(T, SocketAddr)>,
     ) -> io::Result<Vec<(T, SocketAddr)>> {
         let mut addresses: Vec<IpAddr> = Vec::new();
         for address in (name, port).to_socket_addrs()? {
@@ -209,16 +207,16 @@ impl Binder {
                 addresses.push(address.ip());
             }
         }
-        self.at_one_port(name, &addresses, port, proxied, bind)
+        self.at_same_port(name, &addresses, port, proxied, bind)
     }
 
-    fn at_one_port<T>(
+    fn at_same_port<T>(
         &self,
         name: &str,
         addresses: &[IpAddr],
         port: u16,
         proxied: bool,
-        bind: &impl Fn(SocketAddr, Options) -> io::Result<(T, SocketAddr)>,
+        bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<(T, SocketAddr)>,
     ) -> io::Result<Vec<(T, SocketAddr)>> {
         let mut tries = 1;
         loop {
@@ -229,20 +227,21 @@ impl Binder {
         }
     }
 
-    /// Binds each of a name's addresses to the same port. Those that this host does not have are left out, but not all.
+    /// Binds each of a name's addresses to the same port. Addresses that this host does not have are left out. At least one
+    /// must be there.
     fn each<T>(
         &self,
         name: &str,
         addresses: &[IpAddr],
         port: u16,
         proxied: bool,
-        bind: &impl Fn(SocketAddr, Options) -> io::Result<(T, SocketAddr)>,
+        bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<(T, SocketAddr)>,
     ) -> io::Result<Vec<(T, SocketAddr)>> {
-        let (mut port, mut found, mut had, mut absent) = (port, Vec::new(), false, Vec::new());
+        let (mut port, mut found, mut already_bound, mut absent) = (port, Vec::new(), false, Vec::new());
         for ip in addresses {
             let address = (*ip, port).into();
             if self.has(address, proxied)? {
-                had = true;
+                already_bound = true;
                 continue;
             }
             match bind(address, self.options(address)) {
@@ -254,24 +253,24 @@ impl Binder {
                 Err(error) => return Err(error),
             }
         }
-        if found.is_empty() && !had {
+        if found.is_empty() && !already_bound {
             let error = absent.into_iter().map(|(_, error)| error).next();
             return Err(error.unwrap_or_else(|| ErrorKind::AddrNotAvailable.into()));
         }
         for (ip, _) in absent {
-            log::warn!("{name} is {ip} as well, which is no address of this host: nothing is served there");
+            log::warn!("not listening on {ip}, an address of {name}: this host does not have it");
         }
         Ok(found)
     }
 }
 
-/// Whether the host does not have the address, or nothing of its family.
+/// Whether the host does not have the address, or its family.
 pub(in crate::frontend) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
         || error.raw_os_error() == Some(AF_NOT_SUPPORTED)
 }
 
-/// Whether the name may mean something a little later. An error without a number is one of the look-up.
+/// Whether another look-up may succeed later. Errors without a number come from the look-up.
 fn is_early(error: &io::Error) -> bool {
     is_absent(error) || error.raw_os_error().is_none() && error.kind() != ErrorKind::AddrInUse
 }
@@ -280,20 +279,20 @@ fn is_early(error: &io::Error) -> bool {
 #[cfg(target_os = "linux")]
 fn late<T>(
     address: SocketAddr,
-    options: Options,
-    bind: &impl Fn(SocketAddr, Options) -> io::Result<T>,
+    options: BindOptions,
+    bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<T>,
 ) -> io::Result<T> {
-    bind(address, Options { is_free: true, ..options })
+    bind(address, BindOptions { is_free: true, ..options })
 }
 
-/// Elsewhere it is waited for.
+/// Other systems cannot bind it: wait for it.
 #[cfg(not(target_os = "linux"))]
 fn late<T>(
     address: SocketAddr,
-    options: Options,
-    bind: &impl Fn(SocketAddr, Options) -> io::Result<T>,
+    options: BindOptions,
+    bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<T>,
 ) -> io::Result<T> {
-    let end = Instant::now() + NAME_PATIENCE;
+    let end = Instant::now() + NAME_TIMEOUT;
     loop {
         match bind(address, options) {
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable && Instant::now() < end => thread::sleep(PAUSE),
@@ -307,7 +306,7 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
 
-    /// Stands for the system: these addresses are there, and these ports taken.
+    /// A simulated system, which has these addresses, and on which these ports are taken.
     struct System {
         own: Vec<IpAddr>,
         taken: RefCell<Vec<SocketAddr>>,
@@ -320,7 +319,7 @@ mod tests {
             Self { own, taken: RefCell::default(), next_port: RefCell::new(1000) }
         }
 
-        fn bind(&self, mut address: SocketAddr, _: Options) -> io::Result<(SocketAddr, SocketAddr)> {
+        fn bind(&self, mut address: SocketAddr, _: BindOptions) -> io::Result<(SocketAddr, SocketAddr)> {
             if !self.own.contains(&address.ip()) {
                 return Err(ErrorKind::AddrNotAvailable.into());
             }
@@ -338,7 +337,7 @@ mod tests {
     fn name(system: &System, addresses: &[&str], port: u16) -> io::Result<Vec<String>> {
         let addresses: Vec<_> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
         let bound = Binder::default()
-            .at_one_port("name", &addresses, port, false, &|address, options| system.bind(address, options));
+            .at_same_port("name", &addresses, port, false, &|address, options| system.bind(address, options));
         bound.map(|bound| bound.into_iter().map(|(_, address)| address.to_string()).collect())
     }
 

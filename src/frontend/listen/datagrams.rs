@@ -1,4 +1,4 @@
-//! UDP sockets that listen.
+//! Binds UDP sockets.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::binder::Options;
+use super::binder::BindOptions;
 use crate::frontend::udp::connection_id::ConnectionIds;
-use crate::frontend::udp::socket::tell_destinations;
+use crate::frontend::udp::socket::report_destinations;
 
-/// Bytes of requests that may wait to be read, if the system grants as many: some thousand announces, which is what comes
-/// while a worker does something else for ten milliseconds. Most systems grant less and say nothing.
+/// Bytes of requests that may wait to be read, if the system grants as many: some thousand announces, as many as arrive while a
+/// worker is busy for ten milliseconds. Most systems grant less and do not say so.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 /// One worker's socket.
@@ -27,7 +27,7 @@ impl UdpListener {
         self.socket.local_addr().ok()
     }
 
-    /// What is bound, with the port that the system chose.
+    /// The bound address, with the port that the system chose.
     pub fn address(&self) -> String {
         self.socket.local_addr().map_or_else(|_| "an unknown address".to_owned(), |address| format!("udp://{address}"))
     }
@@ -35,12 +35,12 @@ impl UdpListener {
 
 pub(super) fn bind_udp(
     address: SocketAddr,
-    options: Options,
+    options: BindOptions,
     workers: usize,
 ) -> io::Result<(Vec<UdpListener>, SocketAddr)> {
     let ids = Arc::new(ConnectionIds::new()?);
     let first = udp_socket(address, options)?;
-    // Bound before it may share its port: so that a port that somebody else has, though shared, is an error.
+    // Bound before it may share its port: a port that another process has, even if shared, is then an error.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
@@ -54,11 +54,11 @@ pub(super) fn bind_udp(
     Ok((listeners, bound))
 }
 
-fn udp_socket(address: SocketAddr, options: Options) -> io::Result<Socket> {
+fn udp_socket(address: SocketAddr, options: BindOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     options.apply(&socket, address)?;
     if address.ip().is_unspecified() {
-        tell_destinations(&socket, address)?;
+        report_destinations(&socket, address)?;
     }
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.set_nonblocking(true)?;

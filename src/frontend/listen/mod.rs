@@ -1,4 +1,4 @@
-//! Where the tracker listens: addresses, and the sockets bound to them, TCP, Unix and UDP alike.
+//! The addresses on which the tracker listens, and the sockets bound to them, TCP, Unix and UDP alike.
 
 mod address;
 mod binder;
@@ -18,7 +18,7 @@ use self::binder::Binder;
 use self::datagrams::bind_udp;
 use self::streams::{bind_tcp, bind_unix};
 
-/// What is bound, and for whom.
+/// Bound sockets, and whether they are for proxies.
 #[derive(Debug)]
 pub struct Listening {
     /// The sockets.
@@ -27,7 +27,7 @@ pub struct Listening {
     pub proxied: bool,
 }
 
-/// Binds all of these, or none, for so many workers. The error tells which of them cannot be listened on.
+/// Binds sockets for so many workers at all of these addresses, or at none. The error names the address that cannot be bound.
 pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen, io::Error)> {
     let mut binder = Binder::new(listen.iter().filter_map(Listen::place));
     let mut listening = Vec::new();
@@ -38,8 +38,8 @@ pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen
     Ok(listening)
 }
 
-/// The same for datagrams: of each address a socket for each of so many workers, all on the same port. With `SO_REUSEPORT` the
-/// kernel deals the clients out to them.
+/// The same for datagrams: at each address one socket per worker, all on the same port. With `SO_REUSEPORT` the kernel
+/// distributes the clients among them.
 pub fn bind_datagrams(listen: &[UdpListenAddr], workers: usize) -> Result<Vec<Listening>, (UdpListenAddr, io::Error)> {
     let mut binder = Binder::new(listen.iter().map(UdpListenAddr::place));
     let mut listening = Vec::new();
@@ -53,7 +53,7 @@ pub fn bind_datagrams(listen: &[UdpListenAddr], workers: usize) -> Result<Vec<Li
 }
 
 impl Listening {
-    /// The address that clients of its protocol connect to; none of a Unix socket.
+    /// The address for clients of its protocol; none for a Unix socket.
     pub fn socket_address(&self) -> Option<SocketAddr> {
         match &self.bound {
             Bound::Tcp(listeners) => listeners.first()?.local_addr().ok(),
@@ -62,7 +62,7 @@ impl Listening {
         }
     }
 
-    /// What is bound, as it could be configured, with the port that the system chose.
+    /// The bound address in the notation of the settings, with the port that the system chose.
     pub fn address(&self) -> String {
         match (self.proxied, &self.bound) {
             (true, Bound::Unix(_) | Bound::Udp(_)) => format!("proxy+{}", self.bound.address()),
@@ -75,12 +75,12 @@ impl Listening {
 /// The sockets of one listen address: one for each worker.
 #[derive(Debug)]
 pub enum Bound {
-    /// TCP sockets on the same port. With `SO_REUSEPORT` the kernel deals connections out to the workers, and no
+    /// TCP sockets on the same port. With `SO_REUSEPORT` the kernel distributes connections among the workers, so that no
     /// worker has to hand one over to another.
     Tcp(Vec<TcpListener>),
-    /// One Unix socket, shared. Its file goes when the last of these goes.
+    /// One shared Unix socket. Its file is removed with the last of these.
     Unix(Vec<(UnixListener, Arc<SocketFile>)>),
-    /// UDP sockets on the same port, among which the kernel deals the clients out.
+    /// UDP sockets on the same port, among which the kernel distributes the clients.
     Udp(Vec<UdpListener>),
 }
 
@@ -96,7 +96,7 @@ impl Bound {
         }
     }
 
-    /// What is bound, with the port that the system chose.
+    /// The bound address, with the port that the system chose.
     pub fn address(&self) -> String {
         match self {
             Self::Tcp(listeners) => match listeners.first().map(TcpListener::local_addr) {

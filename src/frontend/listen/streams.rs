@@ -1,4 +1,4 @@
-//! TCP and Unix sockets that listen.
+//! Binds TCP and Unix sockets.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -9,18 +9,18 @@ use std::sync::{Arc, Once};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::binder::Options;
+use super::binder::BindOptions;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
 pub(super) fn bind_tcp(
     address: SocketAddr,
-    options: Options,
+    options: BindOptions,
     workers: usize,
 ) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
     let first = tcp_socket(address, options)?;
-    // Bound before it may share its port: so that a port that somebody else has, though shared, is an error.
+    // Bound before it may share its port: a port that another process has, even if shared, is then an error.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     first.listen(BACKLOG)?;
@@ -36,12 +36,12 @@ pub(super) fn bind_tcp(
     Ok((listeners, bound))
 }
 
-fn tcp_socket(address: SocketAddr, options: Options) -> io::Result<Socket> {
+fn tcp_socket(address: SocketAddr, options: BindOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Connections of a former run that linger do not keep the port from us.
+    // Lingering connections of a previous run must not block the port.
     socket.set_reuse_address(true)?;
     options.apply(&socket, address)?;
-    // What it accepts inherits that. A reply is one write: there is nothing to wait for.
+    // Accepted connections inherit this. A reply is one write, so waiting for more data is of no use.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -50,13 +50,13 @@ fn tcp_socket(address: SocketAddr, options: Options) -> io::Result<Socket> {
 pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixListener, Arc<SocketFile>)>> {
     let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-        // Left behind by a process that could not clean up: nobody listens there.
+        // A process that could not clean up left it behind: there is no listener.
         std::fs::remove_file(path)?;
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = Arc::new(SocketFile(path.to_owned(), Once::new()));
-    // A web server runs under a user of its own. Who may reach the folder may connect.
+    // A web server runs as another user. Access to the folder decides who may connect.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -64,7 +64,7 @@ pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixList
     (0..workers).map(|_| Ok((listener.try_clone()?, Arc::clone(&file)))).collect()
 }
 
-/// The file of a Unix socket, removed when nobody listens there any more.
+/// The file of a Unix socket, removed with its last listener.
 #[derive(Debug)]
 pub struct SocketFile(pub(super) PathBuf, Once);
 
@@ -76,7 +76,7 @@ impl SocketFile {
 
     fn remove_now(&self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
-            log::warn!("the socket file {} could not be removed: {error}", self.0.display());
+            log::warn!("cannot remove the socket file {}: {error}", self.0.display());
         }
     }
 }

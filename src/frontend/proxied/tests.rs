@@ -5,7 +5,7 @@ use tokio::time::Instant;
 const HEADER: &[u8] = b"PROXY TCP4 203.0.113.5 10.0.0.1 6881 80\r\n";
 
 #[tokio::test]
-async fn the_header_comes_off_and_what_follows_stays() {
+async fn the_header_is_read_and_the_rest_is_kept() {
     for piece in [1, 7, HEADER.len() - 1, 1000] {
         let sent = [HEADER, b"GET / HTTP/1.1\r\n"].concat();
         let (mut proxy, mut stream) = tokio::io::duplex(4096);
@@ -27,7 +27,7 @@ async fn the_header_comes_off_and_what_follows_stays() {
 }
 
 #[tokio::test]
-async fn what_is_no_header_ends_it() {
+async fn anything_but_a_header_is_an_error() {
     for (sent, kind) in [
         (&b"GET / HTTP/1.1\r\n"[..], io::ErrorKind::InvalidData),
         (&[b'\r'; 1000], io::ErrorKind::InvalidData),
@@ -39,7 +39,7 @@ async fn what_is_no_header_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_drips_is_cut_off() {
+async fn a_slow_trickle_of_bytes_times_out() {
     let (mut proxy, mut stream) = tokio::io::duplex(4096);
     let start = Instant::now();
     let drip = async {

@@ -1,17 +1,17 @@
-//! Connection ids: how a tracker over UDP knows that who sends a request is really at the address it comes from.
+//! Connection ids: proof that the sender of a UDP request is at the address that the request comes from.
 //!
-//! The threat: whoever can forge the source address of a packet could have us send a list of peers, many times as large
-//! as the request, to somebody who never asked, and could sign in and out peers at addresses of others. So an announce or
-//! a scrape must hold an id that we have sent to that address before (BEP 15, "UDP connections / spoofing").
+//! The threat: a sender that forges the source address of a packet could make the tracker send a list of peers, many times as
+//! large as the request, to a victim, and could add and remove peers at addresses of others. So an announce or a scrape must
+//! contain an id that was sent to its address before (BEP 15, "UDP connections / spoofing").
 //!
-//! An id is a MAC over the address and the second in which it was given, so that none has to be kept: a flood of connect
-//! requests fills no memory. Who does not know the key can only guess, one in 2^56, and does not learn whether it was right.
-//! The port plays no part, as in BEP 15: a NAT may give the same client another one between two packets, and all that its
-//! neighbour on the same address could win is to annoy its own address.
+//! An id is a MAC over the address and the second in which it was issued, so that no id has to be stored: a flood of connect
+//! requests fills no memory. Without the key an id can only be guessed, with a chance of one in 2^56, and the sender does not
+//! learn whether the guess was right. The port is not part of the MAC, as in BEP 15: a NAT may give the same client another
+//! port between two packets, and another client behind the same address could only harm that address.
 //!
-//! Behind a proxy that says whose each datagram is, the client is known by the address that the proxy names, but a response
-//! goes to the proxy. Both addresses are in the MAC then: or whoever has been given an id through one proxy, or has claimed to
-//! be one, could have the responses sent to any other address by forging that alone.
+//! Behind a proxy that names the client of each datagram, the client has the address that the proxy names, but a response goes
+//! to the proxy. Then both addresses are in the MAC. Otherwise a sender that was issued an id through one proxy, or by
+//! pretending to be one, could direct the responses to any other address by forging that address alone.
 
 use std::io;
 use std::net::IpAddr;
@@ -22,61 +22,61 @@ use siphasher::sip::SipHasher24;
 use crate::tracker::Standing;
 use tracker_protocol::udp::ConnectionId;
 
-/// Seconds for which an id is good (BEP 15, "Connect"). An age is one byte, so it must be less than 256.
+/// Seconds for which an id is valid (BEP 15, "Connect"). An age is one byte, so this must be less than 256.
 const LIFETIME: u8 = 120;
 
-/// The byte of an id that says when it was given: the second, modulo 256. The others are the MAC's.
+/// The byte of an id that holds the second in which it was issued, modulo 256. The other bytes are the MAC.
 const SECOND: u64 = 0xff;
 
-/// Who sends a request, as far as that can be known.
+/// The sender of a request, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::frontend) struct Sender {
     /// The client's canonical address.
     pub(in crate::frontend) client: IpAddr,
-    /// The canonical address of the proxy that has passed the request on, at a listener for proxies.
+    /// The canonical address of the proxy that forwarded the request, at a listener for proxies.
     pub(in crate::frontend) proxy: Option<IpAddr>,
     /// What is known of the client.
     pub(in crate::frontend) standing: Standing,
 }
 
-/// Gives ids and knows them again. One per listen address, shared by its workers: which of them gets a client's next packet
-/// is for the kernel to say.
+/// Issues and verifies ids. The workers of a listen address share it, because the kernel chooses the worker that gets a
+/// client's next packet.
 pub(in crate::frontend) struct ConnectionIds {
     mac: SipHasher24,
     start: Instant,
 }
 
 impl ConnectionIds {
-    /// With a key of its own, from the system. Ids of another run are of no use.
+    /// With a new random key. Ids of a previous run are invalid.
     pub(in crate::frontend) fn new() -> io::Result<Self> {
         let mut key = [0; 16];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
         Ok(Self { mac: SipHasher24::new_with_key(&key), start: Instant::now() })
     }
 
-    /// An id for this one.
+    /// Issues an id for this sender.
     pub(in crate::frontend) fn issue(&self, sender: Sender, now: Instant) -> ConnectionId {
-        self.given(sender, self.second(now))
+        self.id(sender, self.second(now))
     }
 
-    /// Whether an id was given to this one no longer than two minutes ago.
+    /// Whether an id was issued to this sender no longer than two minutes ago.
     pub(in crate::frontend) fn verify(&self, id: ConnectionId, sender: Sender, now: Instant) -> bool {
         let now = self.second(now);
         let age = (now & SECOND).wrapping_sub(id.0 & SECOND) & SECOND;
         let given = now.checked_sub(age).filter(|_| age <= u64::from(LIFETIME));
-        given.is_some_and(|second| self.given(sender, second) == id)
+        given.is_some_and(|second| self.id(sender, second) == id)
     }
 
-    /// The id for somebody in a second. The whole second is in the MAC, so that an id does not come to life again when its
-    /// byte does.
-    fn given(&self, Sender { client, proxy, .. }: Sender, second: u64) -> ConnectionId {
+    /// The id of a sender in a second. The whole second is in the MAC, so that an id does not become valid again when its byte
+    /// repeats.
+    fn id(&self, Sender { client, proxy, .. }: Sender, second: u64) -> ConnectionId {
         let mut message = [0; 40];
         let (address, rest) = message.split_at_mut(16);
         let (time, behind) = rest.split_at_mut(8);
         address.copy_from_slice(&mapped(client));
         time.copy_from_slice(&second.to_be_bytes());
         let length = match proxy {
-            // Shorter: most have none, and it is hashed with every announce.
+            // Shorter, because most have none, and every announce computes the hash.
             None => 24,
             Some(proxy) => {
                 behind.copy_from_slice(&mapped(proxy));
@@ -100,7 +100,7 @@ fn mapped(ip: IpAddr) -> [u8; 16] {
 }
 
 impl std::fmt::Debug for ConnectionIds {
-    /// Who knows the key can forge ids.
+    /// Without the key, with which ids can be forged.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ConnectionIds").finish_non_exhaustive()
     }
@@ -116,7 +116,7 @@ mod tests {
         ids.start + Duration::from_secs(seconds)
     }
 
-    /// Canonical addresses, as they are where packets are read: a mapped one is the same.
+    /// Canonical addresses, as the frontend uses them: an IPv4-mapped address equals the IPv4 one.
     fn sender() -> impl Strategy<Value = Sender> {
         let sender = |(client, proxy): (IpAddr, Option<IpAddr>)| Sender {
             client: client.to_canonical(),
@@ -126,7 +126,7 @@ mod tests {
         any::<(IpAddr, Option<IpAddr>)>().prop_map(sender)
     }
 
-    /// Two that differ, if only in one of their addresses.
+    /// Two senders that differ in at least one address.
     fn two_senders() -> impl Strategy<Value = [Sender; 2]> {
         let two = prop_oneof![
             [sender(), sender()],
@@ -138,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_id_is_good_for_two_minutes_at_its_address(
+        fn an_id_is_valid_for_two_minutes_at_its_address(
             source in sender(), given in 0..1_000_000_u64, age in 0..2_000_u64,
         ) {
             let ids = ConnectionIds::new().unwrap();
@@ -147,7 +147,7 @@ mod tests {
         }
 
         #[test]
-        fn an_id_is_good_nowhere_else(
+        fn an_id_is_valid_at_no_other_address(
             [one, other] in two_senders(), given in 0..1_000_000_u64, age in 0..=120_u64,
         ) {
             let ids = ConnectionIds::new().unwrap();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_from_before_the_start_is_not_known() {
+    fn an_id_from_before_the_start_is_invalid() {
         let ids = ConnectionIds::new().unwrap();
         let source = Sender { client: IpAddr::from([10, 0, 0, 1]), proxy: None, standing: Standing::Client };
         for byte in 0..=255 {

@@ -15,56 +15,56 @@ use tokio::time::{sleep, timeout};
 
 use self::connection_id::Sender;
 use self::request::Responder;
-use self::socket::{BatchSocket, Datagram, Inbox, Outbox, Response};
-use super::Context;
+use self::socket::{BatchSocket, Datagram, Inbox, Outbox, UdpResponse};
 use super::client_address::Remote;
+use super::context::Context;
 use super::listen::UdpListener;
 use super::shutdown::{DRAIN, StopReceiver};
 use crate::answer::Answer;
 use crate::clock;
 
-/// Announces of one worker that may wait for upstream trackers. One takes some kilobytes; one that finds no room gets no
-/// response, and its client asks again after 15 seconds (BEP 15, "Time outs"), when the peers will be there.
+/// Announces of one worker that may wait for upstream trackers. Each takes some kilobytes. Beyond this number an announce gets
+/// no response: its client sends it again after 15 seconds (BEP 15, "Time outs"), when the peers will have arrived.
 const MAX_WAITING: usize = 1024;
 
-/// How long a worker pauses when its socket cannot be read, so that an error that persists costs no more than this.
+/// How long a worker pauses when its socket cannot be read, to limit the cost of a persistent error.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers what comes to one of a listen address's sockets until told to stop, and then what has come by then. `proxied` is
-/// whether proxies send there, as in [`UdpListenAddr`](super::listen::UdpListenAddr).
+/// Answers the datagrams at one socket of a listen address until the stop signal, and then those that have arrived by then.
+/// `proxied` is whether the address is for proxies, as in [`UdpListenAddr`](super::listen::UdpListenAddr).
 pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Context>, mut stop: StopReceiver) {
     let mut server = match UdpServer::new(listener, proxied, context) {
         Ok(server) => server,
-        Err(error) => return log::error!("a listener could not be used: {error}"),
+        Err(error) => return log::error!("cannot use a listener: {error}"),
     };
     tokio::select! {
         () = server.run() => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
-    server.receive_the_last();
+    server.receive_remaining();
     if timeout(DRAIN, server.finish()).await.is_err() {
-        log::warn!("{} announces over UDP were cut: they were not done after {DRAIN:?}", server.waiting.len());
+        log::warn!("shutdown: dropped {} announces over UDP after {DRAIN:?}", server.waiting.len());
     }
 }
 
 struct UdpServer {
     socket: BatchSocket,
     proxied: bool,
-    /// Whether the system takes in no more.
+    /// Whether the system accepts no more datagrams.
     is_last: bool,
     inbox: Inbox,
     outbox: Outbox,
     responder: Responder,
-    /// To be sent with the next batch.
-    responses: Vec<Response>,
-    /// Announces for which upstream trackers are asked.
-    waiting: JoinSet<Response>,
+    /// Responses for the next batch.
+    responses: Vec<UdpResponse>,
+    /// Announces that wait for upstream trackers.
+    waiting: JoinSet<UdpResponse>,
 }
 
 impl UdpServer {
     fn new(listener: UdpListener, proxied: bool, context: Arc<Context>) -> io::Result<Self> {
         let socket = BatchSocket::new(listener.socket)?;
-        let (inbox, outbox) = socket.boxes()?;
+        let (inbox, outbox) = socket.buffers()?;
         let responder = Responder { context, ids: listener.ids };
         Ok(Self {
             socket,
@@ -84,21 +84,21 @@ impl UdpServer {
                 Some(waited) = self.waiting.join_next() => self.responses.extend(waited.ok()),
                 ready = self.socket.readable() => {
                     if let Err(error) = ready.and_then(|()| self.receive().map(|_more| ())) {
-                        log::warn!("no datagram can be read: {error}");
+                        log::warn!("cannot read datagrams: {error}");
                         sleep(PAUSE).await;
                     }
                 }
             }
             self.send();
-            // Whoever floods this socket must not keep the connections of this thread from being served.
+            // A flood on this socket must not starve this thread's connections.
             yield_now().await;
         }
     }
 
-    /// Answers what the system has taken in, and has it take in no more.
-    fn receive_the_last(&mut self) {
-        if let Err(error) = self.socket.take_in_no_more() {
-            log::debug!("datagrams may still come while the socket is closed: {error}");
+    /// Stops the system from accepting datagrams, and answers those that it has accepted.
+    fn receive_remaining(&mut self) {
+        if let Err(error) = self.socket.stop_receiving() {
+            log::debug!("datagrams may still arrive while the socket closes: {error}");
         }
         self.is_last = true;
         let end = Instant::now() + DRAIN;
@@ -111,7 +111,7 @@ impl UdpServer {
         self.send();
     }
 
-    /// Sends what those have waited for who still wait.
+    /// Sends the responses to announces that still wait.
     async fn finish(&mut self) {
         while let Some(waited) = self.waiting.join_next().await {
             self.responses.extend(waited.ok());
@@ -119,19 +119,19 @@ impl UdpServer {
         }
     }
 
-    /// Takes the first few datagrams. Tells whether there may be more.
+    /// Answers the first few datagrams. Returns whether there may be more.
     fn receive(&mut self) -> io::Result<bool> {
-        // Asked once for all that are read together.
+        // Decided once per batch.
         if self.proxied { self.receive_by(from_proxy) } else { self.receive_by(from_client) }
     }
 
-    /// Takes the first few datagrams, whose sender and request `open` finds.
-    fn receive_by(&mut self, open: impl Unwrap) -> io::Result<bool> {
+    /// The same, with a function that finds the sender and the request.
+    fn receive_by(&mut self, open: impl OpenDatagram) -> io::Result<bool> {
         let Self { socket, is_last, inbox, responder, responses, waiting, .. } = self;
-        // Ids age while the host sleeps, too.
+        // Ids also age while the host sleeps.
         let now = Instant::now() + clock::slept();
         let take = |datagram: Datagram<'_>| {
-            // A bug costs one request, as over HTTP, and not the socket.
+            // A panic loses one request, as over HTTP, and not the socket.
             let answered = catch_unwind(AssertUnwindSafe(|| {
                 let (sender, request) = open(&datagram, &responder.context)?;
                 answer(responder, waiting, (sender, request), &datagram, now)
@@ -145,26 +145,26 @@ impl UdpServer {
         let unsent = self.socket.send(&mut self.outbox, &mut self.responses);
         self.responses.clear();
         if unsent > 0 {
-            log::debug!("{unsent} responses over UDP could not be sent");
+            log::debug!("cannot send {unsent} responses over UDP");
             self.responder.context.metrics.udp.unsent.inc_by(unsent as u64);
         }
     }
 }
 
-/// Who sends a datagram, and the request in it; none when it is to be dropped.
-trait Unwrap: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])> {}
+/// Returns the sender of a datagram and the request in it; none if it is dropped.
+trait OpenDatagram: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])> {}
 
-impl<T: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])>> Unwrap for T {}
+impl<T: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])>> OpenDatagram for T {}
 
-/// The client itself is at the other end.
-#[allow(clippy::unnecessary_wraps, reason = "a proxy may send what is to be dropped")]
+/// The datagram comes from the client itself.
+#[allow(clippy::unnecessary_wraps, reason = "`from_proxy` returns none for datagrams that it drops")]
 fn from_client<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender, &'a [u8])> {
     let client = datagram.source.ip().to_canonical();
-    let standing = context.client_address.of_datagram(Remote::Ip(client));
+    let standing = context.client_address.datagram_standing(Remote::Ip(client));
     Some((Sender { client, proxy: None, standing }, datagram.bytes))
 }
 
-/// A proxy is there, and says whose the datagram is.
+/// The datagram comes from a proxy, which names the client.
 fn from_proxy<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender, &'a [u8])> {
     let opened = proxied::open(datagram, &context.client_address);
     let tell = |why: &_| {
@@ -174,16 +174,15 @@ fn from_proxy<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender,
     opened.inspect_err(tell).ok()
 }
 
-/// The response to a request, if there is one and it is there. It goes where the datagram came from: a proxy knows whose it
-/// is.
+/// The response to a request, if there is one and it is ready. It goes to the source of the datagram: a proxy knows its client.
 fn answer(
     responder: &Responder,
-    waiting: &mut JoinSet<Response>,
+    waiting: &mut JoinSet<UdpResponse>,
     (sender, request): (Sender, &[u8]),
     &Datagram { source, destination, .. }: &Datagram<'_>,
     now: Instant,
-) -> Option<Response> {
-    let response = move |bytes| Response { bytes, to: source, from: destination };
+) -> Option<UdpResponse> {
+    let response = move |bytes| UdpResponse { bytes, to: source, from: destination };
     match responder.answer(request, sender, now)? {
         Answer::Ready(bytes) => Some(response(bytes)),
         Answer::Pending(pending) if waiting.len() < MAX_WAITING => {

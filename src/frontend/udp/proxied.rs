@@ -1,9 +1,9 @@
-//! The PROXY protocol at a listener that is marked for it: each datagram begins with whose it is (HAProxy's
+//! The PROXY protocol over UDP: a proxy puts a header before each datagram, which names the client (HAProxy's
 //! `proxy-protocol.txt`, section 2.2).
 //!
-//! A datagram is one by itself: it must have a header of its own, as nothing says which others it belongs to, and one that
-//! has none is nobody's. A connection without a header that counts can at least show by its handshake that its other end is
-//! where it says; a datagram cannot, so that it is dropped where whoever sent it is not believed.
+//! Each datagram must have its own header, because nothing connects it with others; one without is dropped. A connection
+//! without a trusted header at least proves by its handshake where its other end is. A datagram does not, so datagrams from
+//! senders that are not trusted are dropped.
 
 use thiserror::Error;
 
@@ -12,29 +12,29 @@ use super::socket::Datagram;
 use crate::frontend::client_address::{ClientAddress, Remote};
 use tracker_protocol::proxy_protocol::{self, Malformed};
 
-/// Why a datagram is dropped unread.
+/// Why a datagram is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum Unproxied {
+pub(super) enum DropCause {
     /// It does not begin with a header.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// Proxies are named, and it comes from none of them.
-    #[error("it comes from none of the trusted proxies")]
+    /// Proxies are configured, and it comes from another address.
+    #[error("its sender is not a trusted proxy")]
     Stranger,
 }
 
-/// Who sends a datagram, as its header says, and the request behind that.
+/// The sender that the header names, and the request after the header.
 ///
 /// # Errors
-/// Why nobody can be taken for its sender.
-pub(super) fn open<'a>(datagram: &Datagram<'a>, rule: &ClientAddress) -> Result<(Sender, &'a [u8]), Unproxied> {
+/// The header is missing or malformed, or its sender is not trusted.
+pub(super) fn open<'a>(datagram: &Datagram<'a>, rule: &ClientAddress) -> Result<(Sender, &'a [u8]), DropCause> {
     let proxy = datagram.source.ip().to_canonical();
-    if !rule.is_believed(Remote::Ip(proxy)) {
-        return Err(Unproxied::Stranger);
+    if !rule.is_trusted(Remote::Ip(proxy)) {
+        return Err(DropCause::Stranger);
     }
     let (named, request) = proxy_protocol::parse_datagram(datagram.bytes)?;
-    // The port plays no part, as where there is no proxy.
+    // The port does not matter, as without a proxy.
     let source = rule.behind(Some(datagram.source), named);
-    let sender = Sender { client: source.ip(), proxy: Some(proxy), standing: rule.of_datagram(source) };
+    let sender = Sender { client: source.ip(), proxy: Some(proxy), standing: rule.datagram_standing(source) };
     Ok((sender, request))
 }

@@ -1,17 +1,17 @@
-//! What a packet is answered with.
+//! The responses to packets.
 //!
-//! The threat: a tracker that answers forged packets with larger ones is a weapon. Nothing that is sent to an address which
-//! has not shown a connection id is larger than what came from there: a connect request is as long as its response, an error
-//! is sent where it fits, and what is no request is not answered at all. Of what comes through a proxy, its header does not
-//! count as sent.
+//! The threat: a tracker that answers forged packets with larger ones can be used to flood a victim. So an address that has not
+//! proved itself by a connection id never gets a response that is larger than its packet. A connect request is as long as its
+//! response, an error is sent only if it fits, and malformed packets get no response. A proxy's header does not count towards
+//! the size of the packet.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::answer::Answer;
-use crate::frontend::Context;
 use crate::frontend::announce::{PendingBody, announce as carry_out};
+use crate::frontend::context::Context;
 use crate::tracker::Requester;
 use tracker_protocol::route::{self, Route};
 use tracker_protocol::udp::{self, Request, TransactionId};
@@ -20,17 +20,17 @@ use tracker_protocol::{AnnounceRequest, InfoHash, Refusal, ScrapeRequest};
 
 use super::connection_id::{ConnectionIds, Sender};
 
-/// Short enough for the shortest request that asks for something, a scrape of one torrent.
+/// It fits the shortest request that needs an id, a scrape of one torrent.
 const UNKNOWN_ID: &[u8] = b"connection id has expired";
 
-/// Answers the packets that come to one listen address.
+/// Answers the packets of one listen address.
 pub(super) struct Responder {
     pub(super) context: Arc<Context>,
     pub(super) ids: Arc<ConnectionIds>,
 }
 
 impl Responder {
-    /// The response to a packet, or none at all. `sender` is who seems to have sent it.
+    /// The response to a packet, if it gets one. `sender` is not verified yet.
     pub(super) fn answer(&self, packet: &[u8], sender: Sender, now: Instant) -> Option<Answer<Vec<u8>, PendingBody>> {
         let metrics = &self.context.metrics.udp;
         let Some(request) = Request::parse(packet) else {
@@ -90,7 +90,7 @@ impl Responder {
         log::debug!("scrape from {source} of {} torrents", info_hashes.len());
         let reply = self.context.tracker.scrape(ScrapeRequest { info_hashes: info_hashes.to_vec() });
         metrics.scrapes_answered.inc();
-        // The reply has them sorted and once each; the client counts on its own order.
+        // The reply is sorted and without repetitions, but the client expects its own order.
         let counts = info_hashes.iter().map(|hash| {
             let found = reply.files.binary_search_by_key(hash, |(hash, _)| *hash);
             found.ok().and_then(|place| reply.files.get(place)).map(|(_, counts)| *counts).unwrap_or_default()
@@ -99,8 +99,8 @@ impl Responder {
     }
 }
 
-/// Whether there is a tracker at this path of an announce URL. Few clients tell it (BEP 41), and none has to: a URL of this
-/// protocol needs no path.
+/// Whether this path of an announce URL is a tracker's. Few clients send it (BEP 41), and it may be empty: a `udp://` URL needs
+/// no path.
 fn is_announce_url(url_data: &[u8]) -> bool {
     let (path, _query) = route::split(url_data);
     matches!(route::route(path), Route::Announce | Route::Root)

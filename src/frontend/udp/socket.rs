@@ -1,8 +1,8 @@
-//! One worker's socket: datagrams in, many at a time, and out.
+//! One worker's UDP socket, which reads and sends many datagrams at a time.
 //!
-//! A host with several addresses must answer from the one that was asked, or the client and every NAT on the way will not
-//! know the response. A socket that is bound to all addresses therefore tells where a datagram came to, and is told where
-//! its response is to come from.
+//! A host with several addresses must answer from the address that the request was sent to. Otherwise the client, and every NAT
+//! on the way, drops the response. So a socket that is bound to all addresses reports the destination of each datagram, and is
+//! given the source of each response.
 
 #[cfg(target_os = "linux")]
 #[path = "socket/linux.rs"]
@@ -16,31 +16,31 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::UdpSocket;
 
-pub(in crate::frontend) use self::system::tell_destinations;
+pub(in crate::frontend) use self::system::report_destinations;
 pub(super) use self::system::{Inbox, Outbox};
 
-/// Datagrams that are read at once. HTTP connections on the same thread wait as long as it takes to answer these.
+/// Datagrams that are read at once. HTTP connections on the same thread wait while they are answered.
 const BATCH: usize = 32;
 
-/// Bytes of a request that are read. An announce with a long URL and a scrape of all that may be asked about take three
-/// quarters of it, and no network carries more in one piece.
+/// Bytes of a request that are read. The largest requests, an announce with a long URL and a scrape of as many torrents as are
+/// allowed, take three quarters of it, and no network carries more in one packet.
 const MAX_REQUEST: usize = 2048;
 
 /// A request.
 pub(super) struct Datagram<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) source: SocketAddr,
-    /// The address of ours that it came to; none when the socket has no more than one, or the system does not say.
+    /// Our address that it was sent to; none if the socket has only one, or the system does not report it.
     pub(super) destination: Option<IpAddr>,
 }
 
 /// A response.
-pub(super) struct Response {
+pub(super) struct UdpResponse {
     pub(super) bytes: Vec<u8>,
-    /// Where the request came from.
+    /// The source of the request.
     pub(super) to: SocketAddr,
-    /// Where the request came to.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only there it can be said"))]
+    /// The destination of the request.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "other systems cannot set it"))]
     pub(super) from: Option<IpAddr>,
 }
 
@@ -52,8 +52,8 @@ impl BatchSocket {
         UdpSocket::from_std(socket).map(Self)
     }
 
-    /// Room for what it receives, and for what it sends.
-    pub(super) fn boxes(&self) -> io::Result<(Inbox, Outbox)> {
+    /// Buffers for receiving and for sending.
+    pub(super) fn buffers(&self) -> io::Result<(Inbox, Outbox)> {
         let destinations = self.0.local_addr()?.ip().is_unspecified();
         Ok((Inbox::new(destinations), Outbox::new(destinations)))
     }
@@ -63,24 +63,24 @@ impl BatchSocket {
         self.0.readable().await
     }
 
-    /// Takes the first few datagrams, if there are any. Tells whether there may be more.
+    /// Reads the first few datagrams, if there are any. Returns whether there may be more.
     pub(super) fn receive(&self, inbox: &mut Inbox, take: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
         more(inbox.take_batch(&self.0, take))
     }
 
-    /// The same for datagrams that the event loop may not have heard of.
+    /// The same if the event loop may not know of the datagrams.
     pub(super) fn receive_now(&self, inbox: &mut Inbox, take: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
         more(inbox.take_batch_now(&self.0, take))
     }
 
-    /// From now on the system drops what comes. What has come can still be received.
-    pub(super) fn take_in_no_more(&self) -> io::Result<()> {
-        system::take_in_no_more(&self.0)
+    /// From now on the system drops new datagrams. Those that have arrived can still be received.
+    pub(super) fn stop_receiving(&self) -> io::Result<()> {
+        system::stop_receiving(&self.0)
     }
 
-    /// Sends now or not at all: who misses a response asks again, and nothing is gained by a queue before the system's own.
-    /// Returns how many could not be sent.
-    pub(super) fn send(&self, outbox: &mut Outbox, responses: &mut [Response]) -> usize {
+    /// Sends now or not at all: a client that gets no response asks again, and the system already has a queue. Returns how many
+    /// responses could not be sent.
+    pub(super) fn send(&self, outbox: &mut Outbox, responses: &mut [UdpResponse]) -> usize {
         outbox.send(&self.0, responses)
     }
 }

@@ -1,4 +1,4 @@
-//! Connections from their first byte to their ends, in time that passes when nobody has anything to do.
+//! Connections from their first byte to their end, in simulated time, which passes when all tasks wait.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown};
@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use super::super::head::MAX_HEAD;
 use super::super::rehearsal::{context, replies};
 use super::super::socket::Listener;
 use super::waiting::{FIRST_BYTE, GRACE, KEEP_ALIVE, SHORT_GRACE};
@@ -21,10 +22,10 @@ async fn worker(stop: StopReceiver) -> Worker {
     Worker { pages: Pages::new(&context).await.unwrap(), context, stop }
 }
 
-/// A connection as it is accepted, and its other end.
-async fn connection(worker: &Worker) -> (std::net::TcpStream, Fresh<'_>) {
+/// An accepted connection, and its other end.
+async fn connection(worker: &Worker) -> (std::net::TcpStream, NewConnection<'_>) {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    // What is accepted inherits it: a megabyte is too much for it.
+    // Accepted connections inherit the buffer size, which is less than a megabyte.
     socket2::SockRef::from(&listener).set_send_buffer_size(4096).unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -32,11 +33,16 @@ async fn connection(worker: &Worker) -> (std::net::TcpStream, Fresh<'_>) {
     assert!(worker.context.connections.admit());
     (
         client,
-        Fresh { socket, source: Remote::new(source), unread: Vec::new(), open: worker.context.connections.opened() },
+        NewConnection {
+            socket,
+            source: Remote::new(source),
+            unread: Vec::new(),
+            open: worker.context.connections.opened(),
+        },
     )
 }
 
-/// What a client is sent that has sent this, and how long the connection lasts.
+/// The bytes that a client receives after sending these, and how long the connection lasts.
 async fn served(sent: &[u8]) -> (String, Duration) {
     let (_stop, stopped) = watch::channel(false);
     let worker = worker(stopped).await;
@@ -52,13 +58,13 @@ async fn served(sent: &[u8]) -> (String, Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_nothing_is_not_waited_for() {
+async fn a_silent_connection_is_closed() {
     assert_eq!(served(b"").await, (String::new(), FIRST_BYTE));
     assert_eq!(served(b"\r\n\r\n\r\n").await, (String::new(), FIRST_BYTE));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_asked_may_ask_again_for_a_while() {
+async fn a_connection_is_kept_alive_for_a_while_after_a_request() {
     let (reply, took) = served(ANNOUNCE).await;
     assert!(reply.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"), "{reply}");
     assert!((KEEP_ALIVE..=KEEP_ALIVE * 2).contains(&took), "{took:?}");
@@ -68,7 +74,7 @@ async fn who_has_asked_may_ask_again_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_has_begun_must_be_whole_in_time() {
+async fn a_head_must_be_completed_in_time() {
     for head in [&b"G"[..], &ANNOUNCE[..ANNOUNCE.len() - 1], b"GET / HTTP/1.1\r\nX: y\r\n"] {
         assert_eq!(served(head).await, (String::new(), IO_TIMEOUT));
         let (reply, took) = served(&[ANNOUNCE, head].concat()).await;
@@ -76,7 +82,7 @@ async fn a_head_that_has_begun_must_be_whole_in_time() {
     }
 }
 
-/// Sends a piece every so often until the connection is closed, and tells how long it lasted.
+/// Sends a piece at intervals until the connection is closed. Returns how long it lasted.
 async fn dripped(first: &[u8], piece: &[u8], pause: Duration) -> Duration {
     let (_stop, stopped) = watch::channel(false);
     let worker = worker(stopped).await;
@@ -86,7 +92,7 @@ async fn dripped(first: &[u8], piece: &[u8], pause: Duration) -> Duration {
     let drip = async {
         loop {
             sleep(pause).await;
-            // It fails once the other future is done.
+            // It fails after the other future is done.
             let _ = client.write_all(piece);
         }
     };
@@ -98,13 +104,13 @@ async fn dripped(first: &[u8], piece: &[u8], pause: Duration) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drip_holds_a_connection_for_a_while_only() {
+async fn a_slow_trickle_of_bytes_does_not_hold_a_connection() {
     let second = Duration::from_secs(1);
     assert!(dripped(b"", b"\r\n", second).await <= FIRST_BYTE + second);
     assert!(dripped(ANNOUNCE, b"\r\n", second * 14).await <= KEEP_ALIVE * 2 + second * 14);
     assert!(dripped(b"", b"x", second).await <= IO_TIMEOUT + second * 2);
     assert!(dripped(b"GET / HTTP/1.1\r\n", b"X: y\r\n", second).await <= IO_TIMEOUT + second);
-    // A client that completes each head is served on and on, though the next always begins before the last is answered.
+    // A client that completes each head is served without end, though each next head begins before the last is answered.
     for request in [ANNOUNCE, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"] {
         let (beginning, rest) = request.split_at(10);
         let late = [rest, beginning].concat();
@@ -114,7 +120,7 @@ async fn a_drip_holds_a_connection_for_a_while_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_come_is_not_waited_for() {
+async fn a_missing_body_is_not_waited_for() {
     for header in ["Transfer-Encoding: chunked", "Content-Length: 5"] {
         for target in ["/", "/announce", "/health"] {
             let (reply, took) = served(format!("GET {target} HTTP/1.1\r\n{header}\r\n\r\n").as_bytes()).await;
@@ -128,12 +134,12 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_ends_what_is_idle_and_answers_what_is_not() {
+async fn a_stop_closes_idle_connections_and_answers_the_others() {
     let (stop, stopped) = watch::channel(false);
     let worker = worker(stopped).await;
     let start = Instant::now();
     let stopping = async {
-        // So long that the connections wait by then.
+        // By then the connections wait.
         sleep(Duration::from_secs(1)).await;
         worker.context.draining.store(true, Relaxed);
         stop.send_replace(true);
@@ -141,14 +147,14 @@ async fn a_stop_ends_what_is_idle_and_answers_what_is_not() {
     let (mut idle, fresh) = connection(&worker).await;
     idle.write_all(ANNOUNCE).unwrap();
     let idle_ends = async { (serve(fresh, &worker).await.unwrap(), start.elapsed()).1 };
-    // A client that is about to ask is waited for.
+    // A client that is about to send its request is waited for.
     let (mut about_to_ask, fresh) = connection(&worker).await;
     let late_ends = async { (serve(fresh, &worker).await.unwrap(), start.elapsed()).1 };
     let asking = async {
         sleep(Duration::from_millis(1500)).await;
         about_to_ask.write_all(ANNOUNCE).unwrap();
     };
-    // And so is one that has asked, though not for long.
+    // So is a client that has sent one, though not for long.
     let (mut asks_again, fresh) = connection(&worker).await;
     asks_again.write_all(ANNOUNCE).unwrap();
     let again_ends = async { (serve(fresh, &worker).await.unwrap(), start.elapsed()).1 };
@@ -170,7 +176,7 @@ async fn a_stop_ends_what_is_idle_and_answers_what_is_not() {
     about_to_ask.read_to_string(&mut reply).unwrap();
     assert_eq!(reply.matches("Connection: close").count(), 1, "{reply}");
 
-    // All that has come is answered, and the last reply says that it is the last.
+    // All requests that have arrived are answered, and the last reply says that it is the last.
     let (mut client, fresh) = connection(&worker).await;
     client.write_all(&ANNOUNCE.repeat(3)).unwrap();
     serve(fresh, &worker).await.unwrap();
@@ -184,7 +190,7 @@ async fn a_stop_ends_what_is_idle_and_answers_what_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_read_is_cut_off() {
+async fn a_client_that_does_not_read_is_disconnected() {
     let (_stop, stopped) = watch::channel(false);
     let worker = worker(stopped).await;
     let announce = |n: u16, rest: &str| {
@@ -197,7 +203,7 @@ async fn who_does_not_read_is_cut_off() {
         client.shutdown(Shutdown::Write).unwrap();
         serve(fresh, &worker).await.unwrap();
     }
-    // Replies of a megabyte, for a client with room for a few kilobytes.
+    // Replies of a megabyte, for a client whose buffer has a few kilobytes.
     let (mut client, fresh) = connection(&worker).await;
     socket2::SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
     client.write_all(announce(201, "numwant=200&compact=0").repeat(80).as_bytes()).unwrap();
@@ -207,7 +213,7 @@ async fn who_does_not_read_is_cut_off() {
 }
 
 #[tokio::test]
-async fn one_that_pipelines_lets_others_have_their_turn() {
+async fn a_pipelining_client_does_not_starve_others() {
     let (_stop, stopped) = watch::channel(false);
     let worker = worker(stopped).await;
     for request in [ANNOUNCE, b"GET /health HTTP/1.1\r\n\r\n", b"\r\n"] {
@@ -219,7 +225,7 @@ async fn one_that_pipelines_lets_others_have_their_turn() {
         });
         let receiver = std::thread::spawn(move || client.read_to_end(&mut Vec::new()));
         let served = std::cell::Cell::new(0);
-        // Each time that it is polled is a turn.
+        // Each poll is a turn.
         let mut serving = Box::pin(serve(fresh, &worker));
         let work = poll_fn(|cx| {
             served.set(served.get() + 1);
@@ -236,7 +242,7 @@ async fn one_that_pipelines_lets_others_have_their_turn() {
 
 // --- The same bytes, the same answer --------------------------------------------------------------------------
 
-/// What is answered to these pieces, on a connection to a tracker of its own, but for dates.
+/// The replies to these pieces without their dates, on a connection to a new tracker.
 fn answered(pieces: &[&[u8]]) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let replies = runtime.block_on(replies(&context(), pieces)).unwrap();
@@ -244,7 +250,7 @@ fn answered(pieces: &[&[u8]]) -> String {
     replies.split("\\r\\n").filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("\n")
 }
 
-/// The pieces that come of cutting at these places.
+/// The bytes, cut at these positions.
 fn cut<'a>(bytes: &'a [u8], at: &[usize]) -> Vec<&'a [u8]> {
     let mut ends: Vec<_> = at.iter().map(|at| at % (bytes.len() + 1)).chain([0, bytes.len()]).collect();
     ends.sort_unstable();
@@ -313,7 +319,7 @@ fn requests() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn every_request_is_answered_alike_in_one_piece_in_two_and_byte_by_byte() {
+fn every_request_gets_the_same_reply_in_one_piece_in_two_and_byte_by_byte() {
     for request in requests() {
         let whole = answered(&[&request]);
         let start = request[..request.len().min(200)].escape_ascii().to_string();
@@ -330,7 +336,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn however_requests_are_cut_they_are_answered_alike(
+    fn segmentation_does_not_change_the_replies(
         which in proptest::collection::vec(any::<prop::sample::Index>(), 1..5),
         blemish in proptest::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>())),
         cuts in proptest::collection::vec(any::<usize>(), 0..8),

@@ -10,31 +10,31 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::clock;
 use crate::frontend::shutdown::StopReceiver;
 
-/// How long a client may take to send a head once it has begun, or to read [`AT_ONCE`] bytes of what it was sent.
+/// How long a client may take to send the rest of a head, or to read a chunk of replies.
 pub(super) const IO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client may take until the first byte of its first request.
+/// How long a client may take to send the first byte of its first request.
 pub(super) const FIRST_BYTE: Duration = Duration::from_secs(5);
 
-/// A connection on which nothing is asked is kept for at least so long, and for twice as long at most. Clients announce in
-/// minutes; proxies reuse within seconds.
+/// An idle connection is kept for at least this long, and at most twice as long. Clients announce every few minutes; proxies
+/// reuse connections within seconds.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How long a connection without a request is waited for once the process has been told to stop.
+/// After the stop signal, how long a connection may take to send its first request.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
-/// The same for one that has had a request: a client that keeps asking gets one more reply, which says that it is the last.
+/// The same for a connection that has had a request. A client that goes on gets one more reply, which says that it is the last.
 pub(super) const SHORT_GRACE: Duration = Duration::from_millis(250);
 
-/// What ends a connection on which nothing is asked: time, or the end of the process.
+/// The timeouts of a connection, and its end when the process stops.
 ///
-/// A wait costs a few looks at flags. The alarms are set with the first one and stay set: one that goes off while the
-/// connection is in use is set anew.
+/// A wait only checks a few flags. The alarms are set at the first wait and stay set; if one goes off while the connection is
+/// in use, it is set again.
 pub(super) struct Waiting {
-    /// When a request was last answered; before that, when the first wait began.
+    /// When a request was last answered; before the first, when the first wait began.
     last_request: Option<Duration>,
-    /// Whether one has been answered since the last wait, since the alarm was set, and at all.
-    is_news: bool,
+    /// Whether a request was answered since the last wait; since the alarm was set; at all.
+    is_answered: bool,
     is_used: bool,
     was_used: bool,
     alarms: Option<Alarms>,
@@ -46,7 +46,7 @@ struct Alarms {
     stop: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-/// What an alarm waits for.
+/// What the connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaited {
     /// The first byte of a request.
@@ -59,19 +59,19 @@ enum Awaited {
 
 impl Waiting {
     pub(super) fn new() -> Self {
-        Self { last_request: None, is_news: false, is_used: false, was_used: false, alarms: None }
+        Self { last_request: None, is_answered: false, is_used: false, was_used: false, alarms: None }
     }
 
-    /// A request has been answered.
+    /// To be called after a request was answered.
     pub(super) fn answered(&mut self) {
-        self.is_news = true;
+        self.is_answered = true;
         self.is_used = true;
         self.was_used = true;
     }
 
     /// The time of the last request, if this is the first wait since.
     pub(super) fn since(&mut self, is_asking: bool) -> Option<Duration> {
-        if std::mem::take(&mut self.is_news) || self.last_request.is_none() {
+        if std::mem::take(&mut self.is_answered) || self.last_request.is_none() {
             self.last_request = Some(clock::coarse());
             return self.last_request;
         }
@@ -79,7 +79,7 @@ impl Waiting {
         self.last_request.filter(|_| was_asking != Some(is_asking))
     }
 
-    /// Ready once the client need not be waited for any longer. `is_asking` is whether a part of a head is there.
+    /// Ready when the connection no longer waits. `is_asking` is whether a part of a head has arrived.
     pub(super) fn poll_over(
         &mut self,
         is_asking: bool,
@@ -87,7 +87,7 @@ impl Waiting {
         is_draining: bool,
         stop: &StopReceiver,
     ) -> Poll<()> {
-        let (awaited, patience) = match (is_draining, is_asking) {
+        let (awaited, limit) = match (is_draining, is_asking) {
             (true, false) if self.was_used => (Awaited::Last, SHORT_GRACE),
             (true, _) => (Awaited::Last, GRACE),
             (false, true) => (Awaited::Rest, IO_TIMEOUT),
@@ -96,8 +96,8 @@ impl Waiting {
         };
         let Some(alarms) = &mut self.alarms else {
             self.is_used = false;
-            let alarms = self.alarms.insert(Alarms::set(patience, awaited, stop));
-            // Polled so that it wakes this task. The stop may have come just now.
+            let alarms = self.alarms.insert(Alarms::set(limit, awaited, stop));
+            // Polled so that it wakes this task. The stop signal may have just arrived.
             if !is_draining && alarms.stop.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
@@ -106,14 +106,14 @@ impl Waiting {
         let is_another = std::mem::replace(&mut alarms.awaited, awaited) != awaited;
         let is_over = alarms.alarm.is_elapsed();
         let anew = match awaited {
-            // An earlier alarm may go off first, which is set anew then.
+            // An alarm that was set before a request may go off first; it is set again then.
             Awaited::Request => is_over && self.is_used,
             Awaited::Rest => is_another || self.is_used,
             Awaited::Last => is_another,
         };
         if anew {
             self.is_used = false;
-            alarms.alarm.as_mut().reset(Instant::now() + patience);
+            alarms.alarm.as_mut().reset(Instant::now() + limit);
             return alarms.alarm.as_mut().poll(cx);
         }
         if is_over { Poll::Ready(()) } else { Poll::Pending }
@@ -121,11 +121,11 @@ impl Waiting {
 }
 
 impl Alarms {
-    fn set(patience: Duration, awaited: Awaited, stop: &StopReceiver) -> Self {
+    fn set(limit: Duration, awaited: Awaited, stop: &StopReceiver) -> Self {
         let mut stop = stop.clone();
         let stop = async move {
             let _ = stop.wait_for(|stop| *stop).await;
         };
-        Self { alarm: Box::pin(sleep(patience)), awaited, stop: Box::pin(stop) }
+        Self { alarm: Box::pin(sleep(limit)), awaited, stop: Box::pin(stop) }
     }
 }

@@ -61,7 +61,7 @@ fn whether_a_connection_persists() {
         ("HTTP/1.1", "Content-Length:\r\n", false),
         ("HTTP/1.1", "Content-Length: +0\r\n", false),
         ("HTTP/1.1", "Transfer-Encoding: identity\r\n", false),
-        // What somebody on the way may have taken for one that counts.
+        // Malformed lines that a proxy may have read as valid ones.
         ("HTTP/1.1", "Content-Length : 5\r\n", false),
         ("HTTP/1.1", "Transfer-Encoding\0: chunked\r\n", false),
         ("HTTP/1.1", "no header\r\n", false),
@@ -83,7 +83,7 @@ fn request_lines_of_every_style() {
         ("get /announce?a HTTP/1.1", Method::Get, "/announce", "a"),
         ("  GET   /announce?a HTTP/1.1  ", Method::Get, "/announce", "a"),
         ("GET\t/announce?a HTTP/1.1", Method::Get, "/announce", "a"),
-        // Raw spaces at the end may be those of an identifier.
+        // Unescaped spaces at the end may belong to an identifier.
         ("GET /announce?a  HTTP/1.1", Method::Get, "/announce", "a "),
         ("GET /announce?a  HTTP/1.0", Method::Get, "/announce", "a "),
         ("GET /announce?a b  c HTTP/1.1", Method::Get, "/announce", "a b  c"),
@@ -125,7 +125,7 @@ fn folds_become_spaces() {
 }
 
 #[test]
-fn what_is_too_long_is_known_by_its_beginning() {
+fn the_beginning_of_a_head_that_is_too_long_is_read() {
     let announce = b"GET /announce?info_hash=x";
     for (rest, fits) in [
         ([b" HTTP/1.1\r\nX: ", &vec![b'x'; MAX_HEAD - 43][..], b"\r\n\r\n"].concat(), true),
@@ -148,7 +148,7 @@ fn what_is_too_long_is_known_by_its_beginning() {
     assert!(matches!(Head::read(b"\x16\x03\x01"), Read::Junk));
 }
 
-/// Bytes of a head, now and then with one that does not belong there.
+/// Bytes of a head, some of which may be illegal.
 fn any_head() -> impl Strategy<Value = Vec<u8>> {
     let line = "(GET|HEAD|POST) /(announce|scrape)(\\.php)?\\?[!-~]{0,20} HTTP/1\\.[01]";
     let header = "(Connection|content-length|Via|X-[a-z]{1,5}):[ \t]?(0|close|keep-alive|[ -~]{0,12})";
@@ -164,7 +164,7 @@ fn any_head() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// Where it takes a request, we read the same request.
+    /// If the strict parser accepts a request, we read the same request.
     #[test]
     fn a_strict_parser_reads_the_same(head in any_head()) {
         let mut lines = [httparse::EMPTY_HEADER; 64];
@@ -174,7 +174,7 @@ proptest! {
         let (read, our_length) = whole(&head);
         prop_assert_eq!(our_length, length);
         let method = match read.method { Method::Get => "GET", Method::Head => "HEAD", Method::Other(name) => std::str::from_utf8(name).unwrap() };
-        // Case means nothing to us.
+        // Case does not matter here.
         prop_assert!(request.method.unwrap().eq_ignore_ascii_case(method));
         prop_assert_eq!(request.version == Some(0), read.http_1_0);
         prop_assert_eq!(route::split(request.path.unwrap().as_bytes()), (read.path, read.query));
@@ -183,7 +183,7 @@ proptest! {
     }
 
     #[test]
-    fn a_head_is_whole_at_its_last_byte_and_not_before(head in any_head(), behind in any::<Vec<u8>>()) {
+    fn a_head_is_complete_at_its_last_byte_and_not_before(head in any_head(), behind in any::<Vec<u8>>()) {
         let all = [&head[..], &behind].concat();
         if let Read::Whole(_, length) | Read::Folded(length) = Head::read(&all) {
             for end in 0..length {

@@ -43,7 +43,7 @@ fn addresses_for_proxies() {
 }
 
 #[test]
-fn addresses_for_datagrams_are_in_go_s_style_without_paths() {
+fn udp_addresses_are_in_go_style_without_paths() {
     for (text, expected) in [
         (":6969", "udp://:6969"),
         ("127.0.0.1:6969", "udp://127.0.0.1:6969"),

@@ -1,4 +1,4 @@
-//! Linux: many datagrams with one system call, which saves an announce a tenth of its processor time.
+//! Linux: many datagrams per system call, which saves a tenth of an announce's CPU time.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,11 +15,11 @@ use nix::sys::socket::{
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use super::{BATCH, Datagram, MAX_REQUEST, Response};
+use super::{BATCH, Datagram, MAX_REQUEST, UdpResponse};
 
-/// Has a socket that is to be bound to all addresses tell where each datagram came to.
-pub(in crate::frontend) fn tell_destinations(socket: &socket2::Socket, any: SocketAddr) -> io::Result<()> {
-    // An IPv6 socket tells IPv4 addresses too, mapped.
+/// Makes a socket that is to be bound to all addresses report the destination of each datagram.
+pub(in crate::frontend) fn report_destinations(socket: &socket2::Socket, any: SocketAddr) -> io::Result<()> {
+    // An IPv6 socket also reports IPv4 addresses, as IPv4-mapped ones.
     match any {
         SocketAddr::V4(_) => setsockopt(socket, Ipv4PacketInfo, &true)?,
         SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvPacketInfo, &true)?,
@@ -27,23 +27,22 @@ pub(in crate::frontend) fn tell_destinations(socket: &socket2::Socket, any: Sock
     Ok(())
 }
 
-/// Has the system drop what comes to a socket from now on.
-pub(in super::super) fn take_in_no_more(socket: &UdpSocket) -> io::Result<()> {
-    // Classic BPF: take no byte of any datagram.
+/// Makes the system drop all datagrams that arrive from now on.
+pub(in super::super) fn stop_receiving(socket: &UdpSocket) -> io::Result<()> {
+    // Classic BPF: accept no byte of any datagram.
     socket2::SockRef::from(socket).attach_filter(&[socket2::SockFilter::new(0x06, 0, 0, 0)])
 }
 
-/// Room for the headers of a batch. nix keeps pointers in them from one call to the next, so that those for receiving and
-/// those for sending must not be the same.
+/// Buffers for the headers of a batch. nix keeps pointers in them between calls, so receiving and sending need separate ones.
 fn headers(destinations: bool) -> MultiHeaders<SockaddrStorage> {
     MultiHeaders::preallocate(BATCH, destinations.then(|| cmsg_space!(in6_pktinfo)))
 }
 
-/// Room for a batch of datagrams.
+/// Buffers for a batch of datagrams.
 pub(in super::super) struct Inbox {
     buffers: Vec<[u8; MAX_REQUEST]>,
     headers: MultiHeaders<SockaddrStorage>,
-    /// Whether the socket tells where they came to.
+    /// Whether the socket reports their destinations.
     destinations: bool,
 }
 
@@ -52,16 +51,16 @@ impl Inbox {
         Self { buffers: vec![[0; MAX_REQUEST]; BATCH], headers: headers(destinations), destinations }
     }
 
-    /// Takes what is there, up to a batch. [`io::ErrorKind::WouldBlock`] when there is no more.
+    /// Reads up to a batch of datagrams. [`io::ErrorKind::WouldBlock`] if there are no more.
     pub(super) fn take_batch(&mut self, socket: &UdpSocket, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         socket.try_io(Interest::READABLE, || self.take_batch_now(socket, take))
     }
 
-    /// The same whether or not the event loop knows that there is something.
+    /// The same, even if the event loop does not know of them.
     pub(super) fn take_batch_now(&mut self, socket: &UdpSocket, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         match self.fill(socket, take)? {
             BATCH => Ok(()),
-            // Known without another system call, which would come back with nothing.
+            // This saves another system call, which would return nothing.
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -73,7 +72,7 @@ impl Inbox {
         for message in messages {
             count += 1;
             let destination = if self.destinations { destination(&message) } else { None };
-            // A response that cannot say where it comes from is not sent.
+            // Without a destination, the response would have no source, and would not be sent.
             if let Some(source) = source(&message).filter(|_| destination.is_some() == self.destinations) {
                 take(Datagram { bytes: message.iovs().next().unwrap_or_default(), source, destination });
             }
@@ -108,21 +107,21 @@ impl Outbox {
         Self { headers: headers(destinations) }
     }
 
-    /// Sends what can be sent at once, and says of how many responses the system would not hear.
-    pub(super) fn send(&mut self, socket: &UdpSocket, responses: &mut [Response]) -> usize {
-        // Those that go out together come from one address. A host has few, and most have one.
+    /// Sends the responses that can be sent at once. Returns how many could not.
+    pub(super) fn send(&mut self, socket: &UdpSocket, responses: &mut [UdpResponse]) -> usize {
+        // The responses of a batch have the same source address. Most hosts have one, and others a few.
         responses.sort_by_key(|response| response.from);
         let alike = responses.chunk_by(|one, next| one.from == next.from);
         alike.flat_map(|alike| alike.chunks(BATCH)).map(|batch| self.send_batch(socket, batch)).sum()
     }
 
-    fn send_batch(&mut self, socket: &UdpSocket, mut responses: &[Response]) -> usize {
+    fn send_batch(&mut self, socket: &UdpSocket, mut responses: &[UdpResponse]) -> usize {
         let mut unsent = 0;
         while let Some((_, behind_first)) = responses.split_first() {
             match self.send_from_one(socket, responses) {
                 Ok(sent) if sent > 0 => responses = responses.get(sent..).unwrap_or_default(),
                 Err(Errno::EAGAIN) => return unsent + responses.len(),
-                // There is no way to this client. The others are not to suffer for it.
+                // This client cannot be reached. The others still can.
                 _ => {
                     unsent += 1;
                     responses = behind_first;
@@ -132,15 +131,15 @@ impl Outbox {
         unsent
     }
 
-    /// How many were sent before the first that could not be; its error if there is none before it.
-    fn send_from_one(&mut self, socket: &UdpSocket, responses: &[Response]) -> nix::Result<usize> {
+    /// Returns how many were sent before the first failure, or the error if the first one failed.
+    fn send_from_one(&mut self, socket: &UdpSocket, responses: &[UdpResponse]) -> nix::Result<usize> {
         let bytes: Vec<_> = responses.iter().map(|response| [IoSlice::new(&response.bytes)]).collect();
         let to: Vec<_> = responses.iter().map(|response| Some(SockaddrStorage::from(response.to))).collect();
         let mut send = |control: &[ControlMessage<'_>]| {
             let flags = MsgFlags::MSG_DONTWAIT;
             sendmmsg(socket.as_raw_fd(), &mut self.headers, &bytes, &to, control, flags).map(Iterator::count)
         };
-        // Without an interface: which one leads to the client is for the system to say.
+        // No interface is set: the system chooses the one that leads to the client.
         match responses.first().and_then(|response| response.from) {
             None => send(&[]),
             Some(IpAddr::V4(ip)) => {

@@ -1,26 +1,26 @@
-//! Other systems: one datagram after the other. A host with several addresses should listen on each of them by itself, as
-//! the system chooses which one a response comes from.
+//! Other systems: one datagram per system call. A host with several addresses should listen on each of them separately, because
+//! the system chooses the source address of a response.
 
 use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::UdpSocket;
 
-use super::{BATCH, Datagram, MAX_REQUEST, Response};
+use super::{BATCH, Datagram, MAX_REQUEST, UdpResponse};
 
 /// Does nothing: there is no way to it that all systems share.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-pub(in crate::frontend) fn tell_destinations(_: &socket2::Socket, _: SocketAddr) -> io::Result<()> {
+pub(in crate::frontend) fn report_destinations(_: &socket2::Socket, _: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
 /// Does nothing: there is no way to it that all systems share.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-pub(in super::super) fn take_in_no_more(_: &UdpSocket) -> io::Result<()> {
+pub(in super::super) fn stop_receiving(_: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
-/// Room for a datagram.
+/// A buffer for a datagram.
 pub(in super::super) struct Inbox(Box<[u8; MAX_REQUEST]>);
 
 impl Inbox {
@@ -28,7 +28,7 @@ impl Inbox {
         Self(Box::new([0; MAX_REQUEST]))
     }
 
-    /// Takes what is there, up to a batch. [`io::ErrorKind::WouldBlock`] when there is no more.
+    /// Reads up to a batch of datagrams. [`io::ErrorKind::WouldBlock`] if there are no more.
     pub(super) fn take_batch(&mut self, socket: &UdpSocket, mut take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         for _ in 0..BATCH {
             let (length, source) = socket.try_recv_from(&mut *self.0)?;
@@ -52,8 +52,8 @@ impl Outbox {
         Self
     }
 
-    /// Sends what can be sent at once, and says of how many responses the system would not hear.
-    pub(super) fn send(&mut self, socket: &UdpSocket, responses: &mut [Response]) -> usize {
+    /// Sends the responses that can be sent at once. Returns how many could not.
+    pub(super) fn send(&mut self, socket: &UdpSocket, responses: &mut [UdpResponse]) -> usize {
         responses.iter().filter(|response| socket.try_send_to(&response.bytes, response.to).is_err()).count()
     }
 }

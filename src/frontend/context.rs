@@ -1,0 +1,37 @@
+//! What all request handlers share.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use prometheus_client::registry::Registry;
+
+use super::client_address::ClientAddress;
+use super::connections::Connections;
+use super::hosts::Hosts;
+use crate::metrics::Metrics;
+use crate::tracker::Tracker;
+
+/// What all request handlers share. One per process.
+#[derive(Debug)]
+pub struct Context {
+    /// The tracker.
+    pub tracker: Tracker,
+    /// The handles of all metrics.
+    pub metrics: Metrics,
+    /// The metrics that `/metrics` exposes; none if that is switched off.
+    pub registry: Option<Registry>,
+    /// The rule for a client's address.
+    pub client_address: ClientAddress,
+    /// The host names under which the operator's pages are served.
+    pub hosts: Hosts,
+    /// Whether a stop signal has arrived.
+    pub draining: AtomicBool,
+    /// The open connections of all workers.
+    pub connections: Connections,
+}
+
+impl Context {
+    /// Whether a stop signal has arrived.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+}
