@@ -1,4 +1,4 @@
-//! The composition root: build the parts, bind the sockets, run, drain.
+//! The composition root: builds the parts, binds the sockets, runs and drains.
 
 use std::io;
 use std::num::NonZero;
@@ -30,16 +30,16 @@ use crate::signals::Signals;
 use crate::store::Store;
 use crate::tracker::Tracker;
 
-/// How often abandoned swarms are dropped.
+/// How often expired peers and swarms are dropped.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// How often the log is told that the store is full.
+/// How often the log says at most that the store is full.
 const EVICTION_REPORT: Duration = Duration::from_hours(1);
 
-/// How long upstream trackers may take, once all requests are finished, to be told what clients have said last.
+/// How long the final `stopped` announces may take after all requests are finished.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// A tracker whose sockets are bound and which has not begun to serve.
+/// A tracker whose sockets are bound, before it serves.
 #[derive(Debug)]
 pub struct App {
     context: Arc<Context>,
@@ -49,7 +49,7 @@ pub struct App {
     workers: usize,
 }
 
-/// Why a tracker whose configuration is right does not start.
+/// Why a tracker with a valid configuration does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// An address cannot be listened on.
@@ -71,14 +71,14 @@ pub enum StartError {
     /// A forwarder cannot be set up.
     #[error("{0}")]
     Forwarder(String),
-    /// The system gives no threads or no event loop.
-    #[error("the system refuses what the process needs: {0}")]
+    /// The system cannot start threads or an event loop.
+    #[error("cannot start threads or an event loop: {0}")]
     System(#[from] io::Error),
 }
 
 fn hint(address: &ListenAddr, error: &io::Error) -> &'static str {
     match (address, error.kind()) {
-        (ListenAddr::Unix(_), io::ErrorKind::AddrInUse) => "; another process listens there, or it is no socket",
+        (ListenAddr::Unix(_), io::ErrorKind::AddrInUse) => "; another process listens there, or it is not a socket",
         (ListenAddr::Unix(_), _) => "",
         (_, io::ErrorKind::AddrInUse) => "; another process has it, or another -l of this one: choose another",
         (_, io::ErrorKind::PermissionDenied) => "; ports below 1024 need a privilege, choose another with -l",
@@ -138,26 +138,26 @@ impl App {
         Ok(Self { context: Arc::new(context), store, forward, listening, workers })
     }
 
-    /// What is bound, with the ports that the system chose.
+    /// The bound addresses, with the ports that the system chose.
     pub fn addresses(&self) -> Vec<String> {
         self.listening.iter().map(Listening::address).collect()
     }
 
-    /// Serves until a signal says stop, then lets the requests under way finish.
+    /// Serves until a stop signal, then lets the requests under way finish.
     pub fn run(self, runtime: &Runtime, signals: Signals) -> Result<(), StartError> {
         let Self { context, store, forward, listening, workers } = self;
         let (stopping, stopped) = watch::channel(false);
         let (file, upstream) = match forward {
             None => (None, None),
-            Some((engine, file)) => (Some(file), Some(Upstream::start(engine)?)),
+            Some((engine, file)) => (Some(file), Some(UpstreamThread::start(engine)?)),
         };
         let threads = serve::start(listening, workers, &context, &stopped)?;
         let Signals { mut stop, reload } = signals;
         runtime.block_on(async {
             tokio::select! {
-                _ = stop.told() => {}
+                _ = stop.recv() => {}
                 () = housekeep(&context.tracker, &store) => {}
-                () = reload_when_told(reload, context.tracker.forwarders(), file.as_ref()) => {}
+                () = reload_on_signal(reload, context.tracker.forwarders(), file.as_ref()) => {}
             }
         });
         log::info!("stopping: requests under way may take {} more seconds", shutdown::DRAIN.as_secs());
@@ -177,19 +177,19 @@ impl App {
     }
 }
 
-/// The thread of the exchanges with upstream trackers.
-struct Upstream {
+/// The thread that runs the exchanges with upstream trackers.
+struct UpstreamThread {
     thread: JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
 
-impl Upstream {
+impl UpstreamThread {
     fn start(engine: Engine) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("upstream".to_owned()).spawn(move || {
             LocalSet::new().block_on(&runtime, engine.run(stopped));
-            // A look-up of a name may hang for as long as it likes; nobody waits for it any more.
+            // The look-up of a name may hang: do not wait for it.
             runtime.shutdown_background();
         })?;
         Ok(Self { thread, stop })
@@ -203,61 +203,61 @@ impl Upstream {
     }
 }
 
-/// What clients said last is told upstream, if that is quick: whoever was answered counts on it.
+/// Sends the last `stopped` announces upstream, if that is quick: a client whose `stopped` was answered relies on it.
 async fn flush_stopped(forwarders: &Forwarders) {
     if tokio::time::timeout(FLUSH, forwarders.flush()).await.is_err() {
-        log::warn!("some upstream trackers were not told that clients have stopped: they did not answer in {FLUSH:?}");
+        log::warn!("some `stopped` announces did not reach upstream trackers within {FLUSH:?}");
     }
 }
 
-/// Reads the file of forwarders again at each SIGHUP. If it is wrong, all stays as it is.
-async fn reload_when_told(mut told: Signal, forwarders: Option<&Forwarders>, file: Option<&ForwardsFile>) {
+/// Reads the file of forwarders again at each SIGHUP. If it is wrong, the forwarders do not change.
+async fn reload_on_signal(mut reload: Signal, forwarders: Option<&Forwarders>, file: Option<&ForwardsFile>) {
     loop {
-        told.recv().await;
+        reload.recv().await;
         let Some((forwarders, file)) = forwarders.zip(file) else {
-            log::warn!("there is nothing to reload: no file of forwarders was given");
+            log::warn!("nothing to reload: no file of forwarders was given");
             continue;
         };
         let read = read_again(file).await;
         match read.and_then(|entries| forwarders.replace(&entries).map(|()| entries.len())) {
-            // It may have been read while it was being written.
-            Ok(0) => log::warn!("{file} has been read again, forwarders: none any more"),
-            Ok(count) => log::info!("{file} has been read again, forwarders: {count}"),
-            Err(error) => log::error!("{error}; the forwarders stay as they are"),
+            // The file may have been read while it was being written.
+            Ok(0) => log::warn!("reloaded {file}: no forwarders left"),
+            Ok(count) => log::info!("reloaded {file}: forwarders: {count}"),
+            Err(error) => log::error!("{error}; the forwarders do not change"),
         }
     }
 }
 
-/// Reads it on a thread of its own: a file on a server that is gone blocks whoever reads it, and a stop does not wait for that.
+/// Reads the file on a thread of its own: a file on an unreachable server blocks, and a stop does not wait for it.
 async fn read_again(file: &ForwardsFile) -> Result<Vec<ForwarderOptions>, String> {
-    let (tell, told) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     let file = file.clone();
     let started = thread::Builder::new().name("reload".to_owned()).spawn(move || {
-        // It may not be waited for any more.
-        let _ = tell.send(file.read());
+        // The receiver may be gone.
+        let _ = sender.send(file.read());
     });
-    started.map_err(|error| format!("the system gives no thread to read the file again: {error}"))?;
-    let read = told.await.map_err(|_| "the thread that read the file again ended in a panic".to_owned())?;
+    started.map_err(|error| format!("cannot start a thread to reload the file: {error}"))?;
+    let read = receiver.await.map_err(|_| "reloading the file ended in a panic".to_owned())?;
     read.map_err(|error: ConfigError| error.to_string())
 }
 
 async fn housekeep(tracker: &Tracker, store: &Store) {
     let mut pause = tokio::time::interval(HOUSEKEEPING);
-    let mut told: Option<(Instant, i64)> = None;
+    let mut reported: Option<(Instant, i64)> = None;
     let mut lookout = Lookout::start();
     loop {
         pause.tick().await;
         let slept = lookout.look();
         tracker.housekeep();
-        // Now that what is too old is gone.
+        // Logged after the expired peers are dropped.
         if let Some(slept) = slept {
             log::info!("the host has slept for {} s: peers have aged by as much", slept.as_secs());
         }
         let evicted = store.totals().evicted;
-        let news = told.map_or(evicted > 0, |(when, known)| evicted > known && when.elapsed() > EVICTION_REPORT);
-        if news {
-            log::warn!("the store is full: {evicted} torrents have been forgotten so far, see MAX_PEERS");
-            told = Some((Instant::now(), evicted));
+        let is_due = reported.map_or(evicted > 0, |(when, known)| evicted > known && when.elapsed() > EVICTION_REPORT);
+        if is_due {
+            log::warn!("the store is full: {evicted} torrents have been dropped so far, see MAX_PEERS");
+            reported = Some((Instant::now(), evicted));
         }
     }
 }

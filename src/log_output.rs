@@ -1,7 +1,7 @@
-//! Where the log goes: stderr, by way of a thread of its own, so that nothing waits for who reads it.
+//! The log's way to stderr, by a thread of its own, so that no other thread waits for the reader of stderr.
 //!
-//! A pipe that is not read fills up, and then a write blocks for as long as its reader likes: a worker that logs would answer no
-//! announce, and a process that says that it stops would not stop. Lines that find no room are dropped and counted.
+//! A pipe that is not read fills up, and then a write blocks until it is read: a worker that logs would stop answering
+//! announces, and a process that logs its stop would not stop. Lines that do not fit into the queue are dropped and counted.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// Bytes of lines that may wait to be written: some thousands of lines.
-const ROOM: usize = 1024 * 1024;
+/// Bytes of lines that may wait to be written: some thousand lines.
+const MAX_QUEUED: usize = 1024 * 1024;
 
-/// How long a write pauses when stderr is a pipe that somebody has set not to block.
+/// The pause before a write is tried again, if another process made stderr non-blocking.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Lines that were dropped in the life of the process.
+/// Lines that were dropped since the start of the process.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// How many lines have been dropped because stderr was not read.
@@ -30,52 +30,52 @@ pub fn dropped() -> u64 {
 
 /// Takes lines for stderr and never blocks. Clones write to the same place.
 #[derive(Clone, Debug)]
-pub struct LogOutput(Arc<Shared>);
+pub struct LogOutput(Arc<LogBuffer>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct LogBuffer {
     queue: Mutex<Queue>,
-    /// There is something to write.
+    /// Signals that there are lines to write.
     filled: Condvar,
-    /// All is written.
+    /// Signals that all lines are written.
     emptied: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     lines: VecDeque<Box<[u8]>>,
-    /// Of the lines, and of what is being written.
+    /// Bytes of the lines, and of those that are being written.
     bytes: usize,
-    /// Since that was last told.
+    /// Lines that were dropped since the last warning.
     dropped: u64,
 }
 
 impl LogOutput {
     /// Starts the thread that writes to stderr.
     pub fn to_stderr() -> io::Result<Self> {
-        // Not `io::stderr`, whose lock the thread would hold while a write blocks.
+        // Not `io::stderr`, because the thread would hold its lock while a write blocks.
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         Self::to(stderr)
     }
 
     fn to(target: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<LogBuffer>::default();
         let lines = Arc::clone(&shared);
         thread::Builder::new().name("log".to_owned()).spawn(move || lines.write_to(target))?;
         Ok(Self(shared))
     }
 
-    /// Whether stderr is a terminal that shows colours, as far as its variables tell.
+    /// Whether stderr is a terminal that shows colours, according to the environment.
     pub fn has_colours() -> bool {
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
         io::stderr().is_terminal() && !is_set("NO_COLOR") && !is_dumb
     }
 
-    /// Takes a line, with its line break, or drops it if too many wait.
+    /// Queues a line, with its line break. Drops it if too many wait.
     pub fn put(&self, line: &[u8]) {
         let mut queue = self.0.queue.lock();
-        if queue.bytes + line.len() > ROOM {
+        if queue.bytes + line.len() > MAX_QUEUED {
             queue.dropped += 1;
             DROPPED.fetch_add(1, Relaxed);
             return;
@@ -86,10 +86,10 @@ impl LogOutput {
         self.0.filled.notify_one();
     }
 
-    /// Waits until all is written, but no longer than this.
-    pub fn flush(&self, patience: Duration) {
+    /// Waits until all lines are written, but no longer than `timeout`.
+    pub fn flush(&self, timeout: Duration) {
         let mut queue = self.0.queue.lock();
-        self.0.emptied.wait_while_for(&mut queue, |queue| queue.bytes > 0, patience);
+        self.0.emptied.wait_while_for(&mut queue, |queue| queue.bytes > 0, timeout);
     }
 }
 
@@ -105,7 +105,7 @@ impl Write for LogOutput {
     }
 }
 
-impl Shared {
+impl LogBuffer {
     /// Writes lines until the process ends.
     fn write_to(&self, mut target: impl Write) {
         let mut written = 0;
@@ -114,12 +114,12 @@ impl Shared {
             write_all(&mut target, &lines);
             written = lines.len();
             if dropped > 0 {
-                log::warn!("{dropped} lines of the log were dropped: what reads stderr did not keep up");
+                log::warn!("{dropped} lines of the log were dropped: the reader of stderr did not keep up");
             }
         }
     }
 
-    /// Gives room back, and waits for what is to be written next: all lines that wait, and how many found no room.
+    /// Notes that so many bytes are written, and waits for more. Returns all lines that wait, and how many were dropped.
     fn next(&self, written: usize) -> (Vec<u8>, u64) {
         let mut queue = self.queue.lock();
         queue.bytes -= written;
@@ -132,7 +132,7 @@ impl Shared {
     }
 }
 
-/// Writes all of it, or as much as whoever reads it takes: an error is nothing that could be logged.
+/// Writes all bytes, or as many as the reader takes. An error cannot be logged.
 fn write_all(target: &mut impl Write, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match target.write(bytes) {
@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    /// A pipe whose reader reads when it is told to.
+    /// A pipe that the test reads step by step.
     struct Pipe {
         read: Sender<Vec<u8>>,
         go_on: Receiver<()>,
@@ -170,24 +170,24 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_not_read_wait_and_then_go_and_nothing_blocks() {
+    fn lines_that_are_not_read_wait_or_are_dropped_and_nothing_blocks() {
         let ((read, lines), (go_on, waits)) = (channel(), channel());
         let output = LogOutput::to(Pipe { read, go_on: waits }).unwrap();
         let before = dropped();
         let line = [b'x'; 1023].into_iter().chain([b'\n']).collect::<Vec<_>>();
-        for _ in 0..ROOM / 1024 + 7 {
+        for _ in 0..MAX_QUEUED / 1024 + 7 {
             output.put(&line);
         }
         assert!(dropped() - before >= 7);
         output.flush(Duration::from_millis(1));
         go_on.send(()).unwrap();
         let mut read = lines.recv().unwrap().len();
-        while read < ROOM {
+        while read < MAX_QUEUED {
             go_on.send(()).unwrap();
             read += lines.recv().unwrap().len();
         }
-        assert_eq!(read, ROOM);
-        // The room is given back after the write.
+        assert_eq!(read, MAX_QUEUED);
+        // The queue is empty only after the write.
         output.flush(Duration::from_secs(30));
         output.put(b"again\n");
         go_on.send(()).unwrap();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_is_no_obstacle() {
+    fn a_reader_that_went_away_does_not_block() {
         let ((read, lines), (go_on, waits)) = (channel(), channel());
         let output = LogOutput::to(Pipe { read, go_on: waits }).unwrap();
         drop((lines, go_on));

@@ -13,39 +13,39 @@ use retracker::log_output::LogOutput;
 use retracker::signals::Signals;
 use tokio::sync::oneshot;
 
-/// Lists of peers grow by a few bytes at a time, all of them together. The system's allocator is left with holes that it
-/// cannot fill: 42 bytes a peer in a million, against 33 with this one, and no more CPU time.
+/// Lists of peers grow by a few bytes at a time. The system's allocator leaves holes that it cannot fill: with a million peers
+/// it takes 42 bytes per peer; this one takes 33, and no more CPU time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The configuration is wrong.
 const EXIT_USAGE: u8 = 2;
 
-/// How long the end of the process waits until stderr is read.
+/// How long the process waits at its end for stderr to be read.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    // Before anything else: a signal that arrives earlier ends the process or is lost.
+    // First of all: an earlier signal would end the process or be lost.
     let (caught, output) = match (Signals::catch(), LogOutput::to_stderr()) {
         (Ok(caught), Ok(output)) => (caught, output),
         (Err(error), _) | (_, Err(error)) => {
-            let _ = writeln!(std::io::stderr(), "retracker: the system refuses what the process needs: {error}");
+            let _ = writeln!(std::io::stderr(), "retracker: cannot set up signals and the log: {error}");
             return ExitCode::FAILURE;
         }
     };
     let (runtime, mut signals) = caught;
-    // On a thread of its own, because files, names and pipes may block: a signal to stop is still heard.
-    let (tell, told) = oneshot::channel();
+    // On a thread of its own, because files, names and pipes may block: a signal to stop must still be received.
+    let (sender, receiver) = oneshot::channel();
     let own = output.clone();
     let begun = thread::Builder::new().name("start".to_owned()).spawn(move || {
-        // After a signal to stop, nothing receives this.
-        let _ = tell.send(begin(&own));
+        // After a signal to stop, there is no receiver.
+        let _ = sender.send(begin(&own));
     });
-    let ended = begun.map_err(|error| StartFailure(format!("the system gives no thread: {error}"), 1)).and_then(|_| {
+    let ended = begun.map_err(|error| StartFailure(format!("cannot start a thread: {error}"), 1)).and_then(|_| {
         let begun = runtime.block_on(async {
             tokio::select! {
-                begun = told => begun.unwrap_or_else(|_| Err(StartFailure("the start ended in a panic".to_owned(), 1))),
-                signal = signals.stop.told() => Ok(Started::Stopped(signal)),
+                begun = receiver => begun.unwrap_or_else(|_| Err(StartFailure("the start ended in a panic".to_owned(), 1))),
+                signal = signals.stop.recv() => Ok(Started::Stopped(signal)),
             }
         });
         match begun? {
@@ -72,7 +72,7 @@ enum Started {
     Serves(Box<App>),
     /// The command is done.
     Done(ExitCode),
-    /// This signal said stop.
+    /// This signal stopped it.
     Stopped(i32),
 }
 
@@ -104,7 +104,7 @@ fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
     }
 }
 
-/// Whether the process runs a command instead of serving. The command line may not have been read yet.
+/// Whether the process runs a command instead of serving. The arguments may not have been parsed yet.
 fn is_a_command() -> bool {
     let command = config::command();
     std::env::args_os().skip(1).any(|argument| command.find_subcommand(argument).is_some())
@@ -119,7 +119,7 @@ fn start_log(LogOptions { debug, filter }: LogOptions, output: &LogOutput) {
         .write_style(style)
         .target(env_logger::Target::Pipe(Box::new(output.clone())))
         .init();
-    // By default a panic writes to stderr itself, which may block.
+    // By default a panic writes to stderr directly, which may block.
     panic::set_hook(Box::new(|panicked| log::error!("{}", panicked.to_string().replace('\n', " "))));
 }
 
@@ -132,6 +132,6 @@ fn bind(config: &Config) -> Result<App, StartError> {
 }
 
 fn print(text: &str) {
-    // A reader that closed the pipe has read enough.
+    // An error means that the reader closed the pipe.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

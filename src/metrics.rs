@@ -1,8 +1,8 @@
-//! Every metric: its name, its help, its labels, as one struct of handles.
+//! Every metric, with its name, help and labels, as one struct of handles.
 //!
-//! Names of our own begin with `retracker_` and have base units. `requests` and `forwarder_status` are those of the
-//! Go retracker, whose dashboards keep working: they carry no suffix in either exposition format, which OpenMetrics
-//! allows to metrics of unknown type only.
+//! Our own names begin with `retracker_` and have base units. `requests` and `forwarder_status` are the names of the Go
+//! retracker, whose dashboards keep working. They have no suffix in either exposition format, which OpenMetrics allows only for
+//! metrics of unknown type.
 
 mod connections;
 mod forwarder;
@@ -31,11 +31,11 @@ use self::sampled::Sampled;
 pub use self::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample};
 pub use self::udp::UdpMetrics;
 
-/// Handles of all metrics that are counted as things happen. Cheap to clone; clones count together.
+/// Handles of all metrics that are counted as things happen. Cheap to clone; clones share the counts.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     requests: Untyped,
-    /// Announces that were answered with peers, or with none that there were.
+    /// Announces that were answered, with or without peers.
     pub announces_answered: Counter,
     /// Announces that were refused.
     pub announces_refused: Counter,
@@ -43,21 +43,21 @@ pub struct Metrics {
     pub scrapes_answered: Counter,
     /// Scrapes that were refused.
     pub scrapes_refused: Counter,
-    /// From the request's arrival to the reply being ready to be sent, in seconds. Its lock is shared by all workers, so
-    /// that it is there only when somebody looks at it.
+    /// Seconds from the request's arrival until the reply is ready. All workers share its lock, so it exists only if metrics
+    /// are exposed.
     announce_duration: Option<Histogram>,
-    /// Requests of proxies that did not say whose they are.
+    /// Requests of proxies that did not name the client.
     pub real_ip_missing: Counter,
-    /// Addresses that seem to hide many clients.
+    /// Addresses that many clients seem to share.
     pub gateways: Gauge,
     /// Announces whose client is not listed as a peer.
     pub unlisted: UnlistedMetrics,
     forwarders: ForwarderFamilies,
     /// Exchanges with upstream trackers that had to wait for others to end.
     pub forward_delayed: Counter,
-    /// How announces that forwarders take part in fared.
+    /// Announces by how they waited for upstream trackers.
     pub waits: WaitMetrics,
-    /// What came over UDP and was no announce or scrape that could be answered.
+    /// Datagrams that were not announces or scrapes that could be answered.
     pub udp: UdpMetrics,
     /// Connections over TCP and Unix sockets.
     pub connections: ConnectionMetrics,
@@ -66,28 +66,28 @@ pub struct Metrics {
 /// Whether announces waited for upstream trackers, and what for.
 #[derive(Clone, Debug)]
 pub struct WaitMetrics {
-    /// They did not: there was nothing to ask, or nothing to wait for.
+    /// They did not wait: there was nothing to ask, or the peers were known.
     pub saved: Counter,
     /// They waited until all had answered.
     pub done: Counter,
-    /// They waited until there were as many peers as the client wants.
+    /// They waited until there were as many peers as the client wanted.
     pub enough: Counter,
-    /// They waited in vain for at least one.
+    /// They waited until the deadline for at least one.
     pub deadline: Counter,
 }
 
-/// Why clients that announce are not listed as peers.
+/// Announces whose client is not listed as a peer, by reason.
 #[derive(Clone, Debug)]
 pub struct UnlistedMetrics {
     /// No other client could reach their address.
     pub address: Counter,
-    /// A web page had sent the announce.
+    /// A web page sent the announce.
     pub page: Counter,
-    /// A proxy did not say whose the announce is.
+    /// A proxy did not name the client.
     pub unclear: Counter,
 }
 
-/// Measures one announce.
+/// Measures one announce, until it is dropped.
 #[derive(Debug)]
 pub struct AnnounceTimer {
     histogram: Histogram,
@@ -111,12 +111,12 @@ struct ReasonLabels {
 }
 
 impl Metrics {
-    /// Counts for nobody: for a tracker whose metrics are not exposed.
+    /// Counts that are not exposed.
     pub fn unexposed() -> Self {
         Self { announce_duration: None, ..Self::register(&mut Registry::default()) }
     }
 
-    /// Registers everything.
+    /// Registers all metrics.
     pub fn register(registry: &mut Registry) -> Self {
         let announces = Family::<OutcomeLabels, Counter>::default();
         let scrapes = Family::<OutcomeLabels, Counter>::default();
@@ -170,11 +170,11 @@ impl Metrics {
         metrics.expose_requests(registry);
         registry.register(
             "retracker_forward_exchanges_delayed",
-            "Exchanges with upstream trackers that waited because as many were under way as may be",
+            "Exchanges with upstream trackers that waited because as many as allowed were under way",
             metrics.forward_delayed.clone(),
         );
         #[cfg(target_os = "linux")]
-        registry.register_collector(Box::new(process::Process));
+        registry.register_collector(Box::new(process::ProcessCollector));
         metrics
     }
 
@@ -182,42 +182,42 @@ impl Metrics {
         registry.register("requests", "Announce requests (name of the Go retracker)", self.requests.clone());
         registry.register(
             "retracker_real_ip_missing",
-            "Requests of proxies that did not say whose they are",
+            "Requests of proxies that did not name the client",
             self.real_ip_missing.clone(),
         );
         registry.register(
             "retracker_gateway_addresses",
-            "Addresses that seem to hide many clients: a proxy, a NAT or a Docker bridge",
+            "Addresses that many clients seem to share: a proxy, a NAT or a Docker bridge",
             self.gateways.clone(),
         );
     }
 
-    /// Registers how the upstream trackers do, which is read when somebody asks.
+    /// Registers the state of the upstream trackers, which is read at each scrape of `/metrics`.
     pub fn register_forwarders(registry: &mut Registry, sample: impl Fn() -> ForwardSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Registers the totals of the store, which are read when somebody asks.
+    /// Registers the totals of the store, which are read at each scrape of `/metrics`.
     pub fn register_store(registry: &mut Registry, sample: impl Fn() -> StoreSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Registers what has become of the log, which is read when somebody asks.
+    /// Registers the dropped lines of the log, which are read at each scrape of `/metrics`.
     pub fn register_log(registry: &mut Registry, sample: impl Fn() -> LogSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// The handles of one forwarder. What forwarders of one name do is counted together.
+    /// The handles of one forwarder. Forwarders of the same name are counted together.
     pub fn forwarder(&self, name: &str) -> ForwarderMetrics {
         self.forwarders.forwarder(name)
     }
 
-    /// Counts an announce that came in.
+    /// Counts an announce that arrived.
     pub fn announce_arrived(&self) {
         self.requests.0.inc();
     }
 
-    /// Begins to measure how long an announce takes. What it returns records that when it is dropped.
+    /// Begins to measure an announce. The duration is recorded when the timer is dropped.
     pub fn time_announce(&self) -> Option<AnnounceTimer> {
         self.announce_duration.clone().map(|histogram| AnnounceTimer { histogram, start: Instant::now() })
     }

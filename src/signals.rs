@@ -1,5 +1,5 @@
-//! The signals that the process acts upon. They are caught before it does anything else: by default SIGHUP, SIGUSR1 and SIGUSR2
-//! end a process, and the first process of a container does not even hear SIGTERM.
+//! The signals that the process handles. They are caught first of all: by default SIGHUP, SIGUSR1 and SIGUSR2 end a process,
+//! and the first process of a container does not even get SIGTERM.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,7 +8,7 @@ use std::task::Poll;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What is left to do of it is [`stop`](Self::stop) and [`reload`](Self::reload), on the event loop that comes with them.
+/// The caught signals. Wait for them on the event loop that [`Signals::catch`] returns.
 #[derive(Debug)]
 pub struct Signals {
     /// SIGTERM and SIGINT.
@@ -17,7 +17,7 @@ pub struct Signals {
     pub reload: Signal,
 }
 
-/// Waits for the signals that end the process.
+/// The signals that end the process.
 #[derive(Debug)]
 pub struct StopSignals {
     terminate: Signal,
@@ -25,12 +25,12 @@ pub struct StopSignals {
 }
 
 impl Signals {
-    /// Catches them, and gives the event loop of the thread on which they are heard.
+    /// Catches the signals, and returns the event loop on which they are received.
     pub fn catch() -> io::Result<(Runtime, Self)> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let caught = runtime.block_on(async {
             let reload = signal(SignalKind::hangup())?;
-            // They mean nothing here, and end nothing: once caught, a signal stays so.
+            // They have no meaning here. Once caught, a signal no longer ends the process.
             let (_, _) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
             let stop = StopSignals {
                 terminate: signal(SignalKind::terminate())?,
@@ -43,8 +43,8 @@ impl Signals {
 }
 
 impl StopSignals {
-    /// Done at the first of them; with its number.
-    pub async fn told(&mut self) -> i32 {
+    /// Waits for the first of them. Returns its number.
+    pub async fn recv(&mut self) -> i32 {
         poll_fn(|context| {
             if self.terminate.poll_recv(context).is_ready() {
                 Poll::Ready(SignalKind::terminate().as_raw_value())

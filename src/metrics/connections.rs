@@ -1,4 +1,4 @@
-//! What is counted of connections over TCP and Unix sockets.
+//! Metrics of connections over TCP and Unix sockets.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -6,22 +6,22 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// How many connections there are, and which were closed so that others have room.
+/// Open connections, and connections that were closed because of a limit.
 #[derive(Clone, Debug)]
 pub struct ConnectionMetrics {
     /// Connections that are open.
     pub open: Gauge,
-    /// Idle ones that were closed because there were as many as there may be.
+    /// Idle connections that were closed because `--max-connections` was reached.
     pub shed_full: Counter,
-    /// Idle ones that were closed because their address had as many as it may have.
+    /// Idle connections that were closed because their address had too many.
     pub shed_address: Counter,
-    /// Idle ones that were closed because the system had no descriptors left.
+    /// Idle connections that were closed because the system had no descriptors left.
     pub shed_descriptors: Counter,
-    /// Ones that were closed because what clients had begun to send took too much memory.
+    /// Connections that were closed because unfinished requests took too much memory.
     pub shed_memory: Counter,
-    /// New ones that were closed because there were as many as there may be, and none was idle.
+    /// New connections that were closed because `--max-connections` was reached and none was idle.
     pub refused_full: Counter,
-    /// New ones that were closed because their address had as many as it may have, and none was idle.
+    /// New connections that were closed because their address had too many and none was idle.
     pub refused_address: Counter,
 }
 
@@ -44,7 +44,7 @@ impl ConnectionMetrics {
         registry.register("retracker_connections_shed", "Idle connections that were closed to make room", shed);
         registry.register(
             "retracker_connections_refused",
-            "New connections that were closed for want of room",
+            "New connections that were closed because no idle one could make room",
             refused,
         );
         metrics

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// Buckets from what a local answer takes to what the slowest upstream may.
+/// Buckets from the duration of a local answer to that of the slowest upstream.
 pub(super) fn latencies() -> Histogram {
     Histogram::new([
         0.000_025, 0.000_1, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0,
@@ -24,7 +24,7 @@ impl TypedMetric for Untyped {
 
 impl EncodeMetric for Untyped {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        // Of the encoder's methods this is the one that adds no suffix.
+        // This is the only method of the encoder that adds no suffix.
         encoder.encode_gauge(&self.0.get())
     }
 

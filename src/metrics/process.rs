@@ -1,4 +1,4 @@
-//! The process as the kernel sees it, under the names that every Prometheus client library uses.
+//! The kernel's figures about the process, under the names that every Prometheus client library uses.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::sampled::gauge;
 
 #[derive(Debug)]
-pub(super) struct Process;
+pub(super) struct ProcessCollector;
 
-impl Collector for Process {
+impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
         if let Ok(stat) = process.stat() {
@@ -45,7 +45,7 @@ impl Collector for Process {
             let most = number(limits.max_open_files.soft_limit);
             exact(&mut encoder, "process_max_fds", "File descriptors that may be open", most)?;
             let most = number(limits.max_address_space.soft_limit);
-            exact(&mut encoder, "process_virtual_memory_max_bytes", "Virtual memory that may be taken", most)?;
+            exact(&mut encoder, "process_virtual_memory_max_bytes", "Virtual memory that the process may take", most)?;
         }
         Ok(())
     }
@@ -55,7 +55,7 @@ fn exact(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64
     ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
 }
 
-/// No limit is the largest number that the kernel can say, as in other client libraries.
+/// No limit is the kernel's largest number, as in other client libraries.
 #[allow(clippy::cast_precision_loss, reason = "a gauge is a floating-point number")]
 fn number(limit: LimitValue) -> f64 {
     match limit {

@@ -1,4 +1,4 @@
-//! What is not counted as it happens but read when somebody asks.
+//! Metrics that are not counted as things happen, but read at each scrape of `/metrics`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample};
 
-/// Reads a sample at each scrape.
+/// Reads a sample at each scrape of `/metrics`.
 pub(super) struct Sampled<S>(Box<dyn Fn() -> S + Send + Sync>);
 
 impl<S> Sampled<S> {
@@ -29,7 +29,7 @@ impl<S> fmt::Debug for Sampled<S> {
 impl Collector for Sampled<StoreSample> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let sample = (self.0)();
-        gauge(&mut encoder, "retracker_swarms", "Torrents that somebody here has announced", sample.swarms)?;
+        gauge(&mut encoder, "retracker_swarms", "Torrents of the local swarms", sample.swarms)?;
         let help = "Swarms dropped because the store was full";
         counter(&mut encoder, "retracker_swarms_evicted", help, sample.evicted)?;
         let mut peers = encoder.encode_descriptor("retracker_peers", "Local peers", None, MetricType::Gauge)?;
@@ -44,7 +44,7 @@ impl Collector for Sampled<StoreSample> {
 
 impl Collector for Sampled<LogSample> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "Lines of the log that were dropped, as what reads stderr did not keep up";
+        let help = "Log lines that were dropped because the reader of stderr did not keep up";
         counter(&mut encoder, "retracker_log_lines_dropped", help, (self.0)().dropped)
     }
 }
@@ -57,12 +57,12 @@ impl Collector for Sampled<ForwardSample> {
         gauge(
             &mut encoder,
             "retracker_forward_torrents",
-            "Torrents of which upstream trackers have been told",
+            "Torrents that are announced to upstream trackers",
             sample.torrents,
         )?;
-        let help = "Torrents that were forgotten for want of room";
+        let help = "Torrents that were dropped because too many were announced upstream";
         counter(&mut encoder, "retracker_forward_torrents_evicted", help, sample.evicted)?;
-        // Of several forwarders of one name there is one line: two would be no metrics.
+        // Forwarders of the same name share one line: two lines would be invalid.
         let mut by_name = BTreeMap::<&str, Vec<&ForwarderSample>>::new();
         for forwarder in &sample.forwarders {
             by_name.entry(&forwarder.name).or_default().push(forwarder);
@@ -76,7 +76,7 @@ impl Collector for Sampled<ForwardSample> {
                 "Exchanges with upstream trackers that wait for their turn",
                 |one| one.waiting,
             ),
-            ("retracker_forward_sessions", "Peers that an upstream tracker knows through us, or is to know", |one| {
+            ("retracker_forward_sessions", "Clients that are announced to an upstream tracker, or are to be", |one| {
                 one.sessions
             }),
             ("retracker_forward_lists", "Upstream peer lists that are kept", |one| one.lists),
@@ -88,7 +88,8 @@ impl Collector for Sampled<ForwardSample> {
                 ConstGauge::new(sum).encode(gauges.encode_family(&[("forwarder", *forwarder)])?)?;
             }
         }
-        let (name, help) = ("retracker_forward_circuit", "How many of that name are in that state, 0 or 1 as a rule");
+        let (name, help) =
+            ("retracker_forward_circuit", "Forwarders of this name that are in this state, usually 0 or 1");
         let mut circuits = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (forwarder, samples) in &by_name {
             for state in CIRCUITS {

@@ -1,26 +1,26 @@
-//! What is read at the moment of a scrape.
+//! Values that are read at each scrape of `/metrics`.
 
-/// How the upstream trackers do, at the moment of a scrape.
+/// The state of the upstream trackers.
 #[derive(Clone, Debug, Default)]
 pub struct ForwardSample {
     /// Each of them.
     pub forwarders: Vec<ForwarderSample>,
-    /// Torrents of which they have been told.
+    /// Torrents that are announced to them.
     pub torrents: i64,
-    /// Torrents of which all that was forgotten for want of room.
+    /// Torrents that were dropped because there were too many.
     pub evicted: u64,
 }
 
-/// How one upstream tracker does.
+/// The state of one upstream tracker.
 #[derive(Clone, Debug)]
 pub struct ForwarderSample {
-    /// Its name. What several of one name do is added up.
+    /// Its name. Forwarders of the same name are added up.
     pub name: String,
     /// Exchanges under way.
     pub in_flight: i64,
     /// Exchanges that wait for their turn.
     pub waiting: i64,
-    /// Peers that it knows through us, or is to know.
+    /// Clients that are announced to it, or are to be.
     pub sessions: i64,
     /// Lists of its peers that are kept.
     pub lists: i64,
@@ -28,23 +28,23 @@ pub struct ForwarderSample {
     pub circuit: &'static str,
 }
 
-/// The states that a circuit can be in.
+/// The states of a circuit.
 pub const CIRCUITS: [&str; 4] = ["closed", "open", "probing", "paused"];
 
-/// How many swarms and peers there are, at the moment of a scrape.
+/// The numbers of swarms and peers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StoreSample {
     /// Swarms.
     pub swarms: i64,
-    /// IPv4 and IPv6, of each the seeds and the others.
+    /// Peers: IPv4, then IPv6; of each the seeds, then the others.
     pub peers: [[i64; 2]; 2],
-    /// Swarms dropped for want of room.
+    /// Swarms that were evicted since the start.
     pub evicted: u64,
 }
 
-/// What has become of the log, at the moment of a scrape.
+/// The state of the log.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogSample {
-    /// Lines dropped because nobody read them.
+    /// Lines that were dropped because stderr was not read.
     pub dropped: u64,
 }

@@ -1,22 +1,22 @@
-//! What is counted of datagrams.
+//! Metrics of datagrams.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// What happens to datagrams. Announces and scrapes over UDP count with all others.
+/// Connection ids and errors over UDP. Announces and scrapes over UDP count with all others.
 #[derive(Clone, Debug)]
 pub struct UdpMetrics {
-    /// Connection ids given.
+    /// Connection ids that were issued.
     pub connects: Counter,
-    /// Datagrams that are no request.
+    /// Datagrams that are not a request.
     pub malformed: Counter,
-    /// Datagrams to a listener for proxies that do not begin with what a proxy says, or come from none that is believed.
+    /// Datagrams to a listener for proxies without a PROXY protocol header, or from a sender that is not trusted.
     pub unproxied: Counter,
-    /// Requests whose connection id is too old, another address's or forged.
+    /// Requests whose connection id is too old, of another address or forged.
     pub unknown_id: Counter,
-    /// Announces left without a response, because too many waited for upstream trackers.
+    /// Announces that got no response because too many waited for upstream trackers.
     pub busy: Counter,
     /// Responses that the system did not send.
     pub unsent: Counter,
@@ -35,8 +35,8 @@ impl UdpMetrics {
             busy: of("busy"),
             unsent: of("unsent"),
         };
-        registry.register("retracker_udp_connects", "Connection ids given to clients over UDP", connects);
-        registry.register("retracker_udp_errors", "Datagrams that could not be served, by why not", errors);
+        registry.register("retracker_udp_connects", "Connection ids issued to clients over UDP", connects);
+        registry.register("retracker_udp_errors", "Datagrams that could not be served, by reason", errors);
         metrics
     }
 }

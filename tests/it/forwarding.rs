@@ -289,14 +289,14 @@ fn hup_reads_the_file_again() {
 
     fs::write(file.path(), "- uri: http://127.0.0.1/announce\n- url: oops\n").unwrap();
     server.signal("HUP");
-    let line = server.logged("the forwarders stay as they are");
+    let line = server.logged("the forwarders do not change");
     assert!(line.contains("ERROR") && line.contains(" line 2: unknown field `url`"), "{line}");
     server.announce(&client("t", "b").port(6882));
     sees(&removed, &["started"; 2]);
 
     fs::write(file.path(), [entry("added", &added), entry("kept", &kept)].concat()).unwrap();
     server.signal("HUP");
-    assert!(server.logged("has been read again").contains("forwarders: 2"));
+    assert!(server.logged("reloaded").contains("forwarders: 2"));
     server.announce(&client("t", "a"));
     sees(&added, &["started"]);
     // Its sessions live on: the client is not announced anew.
@@ -320,7 +320,7 @@ fn hup_with_a_file_that_has_become_empty_is_worth_a_warning() {
     server.announce(&client("t", "a"));
     fs::write(file.path(), "").unwrap();
     server.signal("HUP");
-    assert!(server.logged("forwarders: none any more").contains("WARN"));
+    assert!(server.logged("no forwarders left").contains("WARN"));
     sees(&tracker, &["started", "stopped"]);
 }
 
@@ -335,7 +335,7 @@ fn what_an_upstream_does_not_see_changes_nothing_for_it() {
     }
     fs::write(file.path(), entry(&format!(", name: another, timeout: 5, numwant: 7, except: [{}]", hex("u")))).unwrap();
     server.signal("HUP");
-    server.logged("has been read again");
+    server.logged("reloaded");
     // Of the torrent that is left out its peers are signed off; of the other nothing is heard until something happens.
     sees(&tracker, &["started", "started", "stopped"]);
     server.announce(&client("t", "a"));
@@ -376,7 +376,7 @@ fn a_file_that_is_read_again_under_new_names_leaves_no_old_ones_in_the_metrics()
 fn hup_without_a_file_of_forwarders_changes_nothing() {
     let server = Server::start(&[]);
     server.signal("HUP");
-    server.logged("there is nothing to reload");
+    server.logged("nothing to reload");
     assert_eq!(server.get("/health").status, 200);
 }
 

@@ -136,7 +136,7 @@ fn signals_that_mean_nothing_end_nothing() {
     for name in ["USR1", "USR2", "HUP", "USR1", "USR2"] {
         server.signal(name);
     }
-    server.logged("there is nothing to reload");
+    server.logged("nothing to reload");
     assert_eq!(server.get("/health").status, 200);
     assert_eq!(server.stop().code, Some(0));
 }
