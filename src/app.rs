@@ -16,7 +16,7 @@ use tokio::task::LocalSet;
 
 use crate::clock::Lookout;
 use crate::config::{Config, ConfigError, Forward, ForwardsFile};
-use crate::forward::{Engine, ForwardOptions, ForwarderOptions, Forwarders};
+use crate::forward::{ForwardEngine, ForwardOptions, ForwarderOptions, Forwarders};
 use crate::frontend::client_address::ClientAddress;
 use crate::frontend::connections::Connections;
 use crate::frontend::context::Context;
@@ -44,7 +44,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 pub struct App {
     context: Arc<Context>,
     store: Arc<Store>,
-    forward: Option<(Engine, ForwardsFile)>,
+    forward: Option<(ForwardEngine, ForwardsFile)>,
     listening: Vec<Listening>,
     workers: usize,
 }
@@ -184,7 +184,7 @@ struct UpstreamThread {
 }
 
 impl UpstreamThread {
-    fn start(engine: Engine) -> io::Result<Self> {
+    fn start(engine: ForwardEngine) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("upstream".to_owned()).spawn(move || {

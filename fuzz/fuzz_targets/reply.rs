@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use retracker::forward::{AnnouncedIp, ForwarderOptions, Proxies, Torrents, probe};
+use retracker::forward::{AnnouncedIp, ForwarderOptions, Torrents, UpstreamProxies, probe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -43,7 +43,7 @@ async fn exchange(pieces: &[&[u8]]) -> String {
             answer(stream, pieces).await;
         }
     };
-    let proxies = Proxies::default();
+    let proxies = UpstreamProxies::default();
     let told = tokio::select! {
         told = probe(&options, &proxies, TIMEOUT) => told,
         () = tracker => unreachable!("it does not end"),

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use tokio::task::LocalSet;
 
-use crate::forward::{ForwardError, ForwarderOptions, Proxies, probe};
+use crate::forward::{ForwardError, ForwarderOptions, UpstreamProxies, probe};
 
 /// Asks all at once, as the tracker itself would. `deadline` is how long an announce may wait for them. Returns the text to
 /// print, and whether all are well.
 pub(super) fn run(
     forwarders: &[ForwarderOptions],
-    proxies: &Proxies,
+    proxies: &UpstreamProxies,
     deadline: Duration,
     offline: bool,
 ) -> io::Result<(String, bool)> {
@@ -30,7 +30,7 @@ pub(super) fn run(
     Ok((table(&rows), all_well))
 }
 
-async fn row(options: &ForwarderOptions, proxies: &Proxies, deadline: Duration) -> ([String; 6], bool) {
+async fn row(options: &ForwarderOptions, proxies: &UpstreamProxies, deadline: Duration) -> ([String; 6], bool) {
     let protocol = options.uri.scheme().to_owned();
     let name = options.name.escape_debug().to_string();
     let start = Instant::now();

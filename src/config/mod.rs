@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use clap_complete::Shell;
 
-use crate::forward::{ForwardOptions, ForwarderOptions, Proxies};
+use crate::forward::{ForwardOptions, ForwarderOptions, UpstreamProxies};
 use crate::frontend::client_address::ClientAddressOptions;
 use crate::frontend::connections::ConnectionOptions;
 use crate::frontend::hosts::HostName;
@@ -131,7 +131,7 @@ pub enum Subcommand {
         /// The upstream trackers.
         forwarders: Vec<ForwarderOptions>,
         /// The proxies through which they are asked.
-        proxies: Proxies,
+        proxies: UpstreamProxies,
         /// How long an announce may wait for them.
         deadline: Duration,
         /// Whether only the file is to be checked.
@@ -217,7 +217,7 @@ fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
         deadline,
         peer_age: PEER_AGE.read(sources)?,
         max_exchanges,
-        proxies: Proxies::from_env(&sources.env),
+        proxies: UpstreamProxies::from_env(&sources.env),
     };
     Ok(Some(Forward { file, options }))
 }
@@ -225,7 +225,12 @@ fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
 fn check(sources: &Sources<'_>, offline: bool) -> Result<Subcommand, ConfigError> {
     let file = ForwardsFile::given(sources)?.ok_or_else(|| ConfigError::Usage(NOTHING_TO_CHECK.to_owned()))?;
     let deadline = FORWARD_TIMEOUT.read(sources)?;
-    Ok(Subcommand::Check { forwarders: file.read()?, proxies: Proxies::from_env(&sources.env), deadline, offline })
+    Ok(Subcommand::Check {
+        forwarders: file.read()?,
+        proxies: UpstreamProxies::from_env(&sources.env),
+        deadline,
+        offline,
+    })
 }
 
 const NOTHING_TO_CHECK: &str = "there is nothing to check, expected a forwarders file with -f or FORWARDS_FILE";

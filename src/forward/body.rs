@@ -1,52 +1,52 @@
-//! The body of a reply as it was meant: inflated, if it is compressed.
+//! Decodes the body of an HTTP reply.
 //!
-//! We ask for gzip. Some trackers send `deflate` unasked, in either of the two forms that the name is used for (RFC 9110,
-//! section 8.4.1.2); some write bytes behind the end of the compressed data, or several gzip members one after the other
-//! (RFC 1952, section 2.2). What can be read of all these is read, up to a bound.
+//! We ask for gzip. Some trackers send `deflate` unasked, in either of the two forms that go by this name (RFC 9110, section
+//! 8.4.1.2). Some write bytes after the end of the compressed data, or several gzip members (RFC 1952, section 2.2). All of
+//! these are read, up to a bound.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
 
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
-/// Gzip members that are read of one body. Each costs a decoder of its own, however little is in it.
+/// How many gzip members of one body are read. Each takes a new decoder, even if it is empty.
 const MAX_MEMBERS: usize = 16;
 
-/// How each gzip member begins.
+/// The first bytes of a gzip member.
 const GZIP: &[u8] = b"\x1f\x8b";
 
-/// A body, and whether all of it is there.
+/// A decoded body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Decoded<'a> {
     pub(super) bytes: Cow<'a, [u8]>,
-    /// False when the compressed data end early.
-    pub(super) is_whole: bool,
+    /// False if the compressed data end early.
+    pub(super) is_complete: bool,
 }
 
-/// Why a body cannot be read.
+/// Why a body cannot be decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
-    /// It inflates to more than is read.
+    /// It inflates to more than the bound.
     TooLarge,
-    /// What is wrong with it.
+    /// It is malformed in this way.
     Junk(String),
 }
 
-/// Reads a body of at most `most` bytes, inflated. `encoding` is the value of `Content-Encoding`, if there is one.
+/// Decodes a body to at most `most` bytes. `encoding` is the value of `Content-Encoding`, if there is one.
 pub(super) fn decode<'a>(encoding: Option<&[u8]>, raw: &'a [u8], most: usize) -> Result<Decoded<'a>, BodyError> {
     let encoding = encoding.unwrap_or_default().trim_ascii().to_ascii_lowercase();
     match encoding.as_slice() {
         b"gzip" | b"x-gzip" => gzip(raw, most),
-        // No bencode begins so: a server in front compressed it and did not say so.
+        // Bencode never starts like this: a server in between has compressed the body without saying so.
         b"" | b"identity" if raw.starts_with(GZIP) => gzip(raw, most),
-        b"" | b"identity" => Ok(Decoded { bytes: Cow::Borrowed(raw), is_whole: true }),
-        b"deflate" if is_zlib(raw) => inflated(ZlibDecoder::new(raw), most),
-        b"deflate" => inflated(DeflateDecoder::new(raw), most),
+        b"" | b"identity" => Ok(Decoded { bytes: Cow::Borrowed(raw), is_complete: true }),
+        b"deflate" if is_zlib(raw) => inflate(ZlibDecoder::new(raw), most),
+        b"deflate" => inflate(DeflateDecoder::new(raw), most),
         other => Err(BodyError::Junk(format!("its encoding is {}, which was not asked for", other.escape_ascii()))),
     }
 }
 
-/// Whether data begin with the head of RFC 1950: method 8, and a sum that is a multiple of 31.
+/// Whether data begin with a zlib header (RFC 1950): method 8, and a 16-bit number that is a multiple of 31.
 fn is_zlib(raw: &[u8]) -> bool {
     matches!(raw, [method, flags, ..] if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31))
 }
@@ -55,41 +55,41 @@ fn gzip(raw: &[u8], most: usize) -> Result<Decoded<'_>, BodyError> {
     let mut bytes = Vec::new();
     let mut rest = raw;
     for member in 0..MAX_MEMBERS {
-        let begins = rest.starts_with(GZIP) || member == 0 && GZIP.starts_with(rest);
-        if !begins && member == 0 {
-            return Err(BodyError::Junk("it is no gzip".to_owned()));
+        let is_gzip = rest.starts_with(GZIP) || member == 0 && GZIP.starts_with(rest);
+        if !is_gzip && member == 0 {
+            return Err(BodyError::Junk("it is not gzip".to_owned()));
         }
-        if !begins {
+        if !is_gzip {
             break;
         }
         let mut decoder = GzDecoder::new(rest);
         match read_into(&mut bytes, &mut decoder, most)? {
-            End::Whole => rest = decoder.into_inner(),
+            End::Complete => rest = decoder.into_inner(),
             End::Junk(what) if member == 0 => return Err(BodyError::Junk(what)),
-            // What follows a member and is none itself may be of no interest.
-            End::Early | End::Junk(_) => return Ok(Decoded { bytes: bytes.into(), is_whole: false }),
+            // Bytes after the first member that are no member themselves may not matter.
+            End::Early | End::Junk(_) => return Ok(Decoded { bytes: bytes.into(), is_complete: false }),
         }
     }
-    Ok(Decoded { bytes: bytes.into(), is_whole: true })
+    Ok(Decoded { bytes: bytes.into(), is_complete: true })
 }
 
-fn inflated<'a>(mut decoder: impl Read, most: usize) -> Result<Decoded<'a>, BodyError> {
+fn inflate<'a>(mut decoder: impl Read, most: usize) -> Result<Decoded<'a>, BodyError> {
     let mut bytes = Vec::new();
     match read_into(&mut bytes, &mut decoder, most)? {
-        End::Whole => Ok(Decoded { bytes: bytes.into(), is_whole: true }),
-        End::Early => Ok(Decoded { bytes: bytes.into(), is_whole: false }),
+        End::Complete => Ok(Decoded { bytes: bytes.into(), is_complete: true }),
+        End::Early => Ok(Decoded { bytes: bytes.into(), is_complete: false }),
         End::Junk(what) => Err(BodyError::Junk(what)),
     }
 }
 
 /// How compressed data end.
 enum End {
-    Whole,
+    Complete,
     Early,
     Junk(String),
 }
 
-/// Appends what a decoder gives.
+/// Appends the output of a decoder.
 fn read_into(bytes: &mut Vec<u8>, decoder: &mut impl Read, most: usize) -> Result<End, BodyError> {
     let room = most.saturating_sub(bytes.len());
     let read = decoder.take(u64::try_from(room).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(bytes);
@@ -97,7 +97,7 @@ fn read_into(bytes: &mut Vec<u8>, decoder: &mut impl Read, most: usize) -> Resul
         return Err(BodyError::TooLarge);
     }
     Ok(match read {
-        Ok(_) => End::Whole,
+        Ok(_) => End::Complete,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => End::Early,
         Err(error) => End::Junk(error.to_string()),
     })
@@ -131,17 +131,17 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn whole(bytes: &[u8]) -> Decoded<'_> {
-        Decoded { bytes: bytes.into(), is_whole: true }
+    fn complete(bytes: &[u8]) -> Decoded<'_> {
+        Decoded { bytes: bytes.into(), is_complete: true }
     }
 
     proptest! {
         #[test]
-        fn every_form_is_inflated_whatever_follows(
+        fn every_encoding_is_decoded_whatever_follows(
             body in proptest::collection::vec(any::<u8>(), 1..MOST), cut in any::<prop::sample::Index>(),
-            behind in "(x|\r\n|de)?",
+            trailing in "(x|\r\n|de)?",
         ) {
-            let behind = behind.as_bytes();
+            let trailing = trailing.as_bytes();
             let cut = cut.index(body.len());
             let two = [gzipped(&body[..cut]), gzipped(&body[cut..])].concat();
             let forms: [(Option<&[u8]>, Vec<u8>); 5] = [
@@ -152,13 +152,13 @@ mod tests {
                 (Some(b"Deflate"), deflated(&body)),
             ];
             for (encoding, bytes) in forms {
-                let raw = [&bytes, behind].concat();
-                prop_assert_eq!(decode(encoding, &raw, MOST), Ok(whole(&body)));
+                let raw = [&bytes, trailing].concat();
+                prop_assert_eq!(decode(encoding, &raw, MOST), Ok(complete(&body)));
             }
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(raw in any::<Vec<u8>>()) {
+        fn any_bytes_are_decoded_or_refused(raw in any::<Vec<u8>>()) {
             for encoding in [None, Some(&b"gzip"[..]), Some(b"deflate"), Some(b"br")] {
                 if let Ok(decoded) = decode(encoding, &raw, MOST) {
                     prop_assert!(decoded.bytes.len() <= MOST.max(raw.len()));
@@ -168,13 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_early_is_read_as_far_as_it_goes() {
+    fn truncated_data_are_decoded_as_far_as_they_go() {
         let body = b"d8:intervali1800e5:peers0:e";
         let gzip = gzipped(body);
         let decoded = decode(Some(b"gzip"), &gzip[..gzip.len() - 9], MOST).unwrap();
-        assert!(!decoded.is_whole && body.starts_with(&decoded.bytes), "{decoded:?}");
-        assert!(!decode(Some(b"gzip"), &gzip[..5], MOST).unwrap().is_whole);
-        assert!(!decode(Some(b"gzip"), b"", MOST).unwrap().is_whole);
+        assert!(!decoded.is_complete && body.starts_with(&decoded.bytes), "{decoded:?}");
+        assert!(!decode(Some(b"gzip"), &gzip[..5], MOST).unwrap().is_complete);
+        assert!(!decode(Some(b"gzip"), b"", MOST).unwrap().is_complete);
     }
 
     #[test]

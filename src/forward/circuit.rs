@@ -1,48 +1,48 @@
-//! Whether a forwarder is asked at all: as ever, not for a while, or with one exchange to see whether it is back.
+//! Whether exchanges with a forwarder begin: as usual, not for a while, or one as a probe.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many failures in a row open the circuit.
-const FAILURES: u32 = 3;
+/// This many failures in a row open the circuit.
+pub(super) const FAILURES: u32 = 3;
 
-/// How long a circuit stays open at first; twice as long each time that a probe fails.
+/// How long a circuit stays open at first. The time doubles whenever a probe fails.
 const FIRST_BACKOFF: Duration = Duration::from_secs(5);
 
-/// How long it stays open at most.
+/// The longest time that it stays open.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 
-/// How long a forwarder is left alone that says that it is asked too often, but not for how long.
+/// How long a forwarder is paused that answers 429 without `Retry-After`.
 const DEFAULT_PAUSE: Duration = Duration::from_mins(1);
 
-/// How long a forwarder that asks to be left alone is at least: one that says "0 seconds" contradicts itself.
+/// The shortest pause: 429 with `Retry-After: 0` contradicts itself.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long a forwarder can have itself left alone.
+/// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
-/// Whether a forwarder is asked.
+/// Whether exchanges begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CircuitState {
-    /// It is.
+    /// They begin as usual.
     Closed,
-    /// It failed again and again: not until then.
+    /// None begins, because the forwarder has failed repeatedly.
     Open {
         /// When it is probed.
         until: Instant,
     },
-    /// One exchange is under way that tells whether it is back.
+    /// One exchange is under way that decides whether the circuit closes.
     Probing,
-    /// It asked to be left alone until then.
+    /// None begins, because the forwarder limits our rate.
     Paused {
-        /// When it is asked again.
+        /// When exchanges begin again.
         until: Instant,
     },
 }
 
 impl CircuitState {
-    /// Names the state in metrics and in JSON.
+    /// The state's name in metrics and in JSON.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -53,37 +53,37 @@ impl CircuitState {
     }
 }
 
-/// What an exchange that has ended says of its forwarder.
+/// What an exchange that has ended says about its forwarder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallOutcome {
-    /// It is there: it answered, be it with a refusal.
+    /// It answered, perhaps with a refusal.
     Alive,
     /// It failed.
     Failed,
-    /// It wants to be left alone, for so long if it said so.
+    /// It limits our rate. The duration is that of `Retry-After`, if it sent one.
     Pause(Option<Duration>),
-    /// Nothing: it was not asked in the end.
-    Nothing,
+    /// Nothing: the request was not sent.
+    NotMade,
 }
 
 /// One forwarder's circuit.
 #[derive(Debug)]
 pub(super) struct Circuit {
     state: CircuitState,
-    /// When the state became what it is.
+    /// When the state changed last.
     since: Instant,
-    /// In a row, while closed.
+    /// Failures in a row while closed.
     failures: u32,
-    /// How long it stays open next time, before jitter.
+    /// How long it stays open next time, without jitter.
     backoff: Duration,
 }
 
-/// An exchange that may be begun.
+/// How an exchange may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// As ever.
+    /// As usual.
     Regular,
-    /// To see whether the forwarder is back. Nobody is to wait for it.
+    /// To find out whether the forwarder answers again. No announce waits for it.
     Probe,
 }
 
@@ -100,47 +100,46 @@ impl Circuit {
         self.since
     }
 
-    /// How an exchange would begin now. The error names the state that is against it.
+    /// How an exchange would begin now. The error is the state that prevents it.
     pub(super) fn would_admit(&self, now: Instant) -> Result<Admission, CircuitState> {
         match self.state {
             CircuitState::Closed => Ok(Admission::Regular),
             CircuitState::Open { until } if now >= until => Ok(Admission::Probe),
             CircuitState::Paused { until } if now >= until => Ok(Admission::Regular),
-            against => Err(against),
+            state => Err(state),
         }
     }
 
-    /// Whether an exchange may begin now; then it must be followed by [`Self::ended`]. The error names the state that is
-    /// against it.
+    /// Admits an exchange. [`Self::ended`] must follow. The error is the state that prevents it.
     pub(super) fn admit(&mut self, now: Instant) -> Result<Admission, CircuitState> {
         match self.state {
             CircuitState::Closed => Ok(Admission::Regular),
             CircuitState::Open { until } if now >= until => {
-                self.become_(CircuitState::Probing, now);
+                self.set_state(CircuitState::Probing, now);
                 Ok(Admission::Probe)
             }
             CircuitState::Paused { until } if now >= until => {
-                self.become_(CircuitState::Closed, now);
+                self.set_state(CircuitState::Closed, now);
                 Ok(Admission::Regular)
             }
-            against => Err(against),
+            state => Err(state),
         }
     }
 
-    /// Takes note of how an exchange ended.
+    /// Records how an exchange ended.
     pub(super) fn ended(&mut self, admission: Admission, call: CallOutcome, now: Instant) {
         match (call, self.state, admission) {
             (CallOutcome::Alive, CircuitState::Paused { .. }, _) => {}
             (CallOutcome::Alive, ..) => {
                 self.failures = 0;
                 self.backoff = FIRST_BACKOFF;
-                self.become_(CircuitState::Closed, now);
+                self.set_state(CircuitState::Closed, now);
             }
             (CallOutcome::Pause(asked), ..) => {
                 let pause = asked.unwrap_or(DEFAULT_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
                 self.failures = 0;
                 self.backoff = FIRST_BACKOFF;
-                self.become_(CircuitState::Paused { until: now + pause }, now);
+                self.set_state(CircuitState::Paused { until: now + pause }, now);
             }
             (CallOutcome::Failed, CircuitState::Closed, _) => {
                 self.failures += 1;
@@ -152,22 +151,22 @@ impl Circuit {
                 self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
                 self.open(now);
             }
-            (CallOutcome::Nothing, CircuitState::Probing, Admission::Probe) => {
-                self.become_(CircuitState::Open { until: now }, now);
+            (CallOutcome::NotMade, CircuitState::Probing, Admission::Probe) => {
+                self.set_state(CircuitState::Open { until: now }, now);
             }
-            // What was begun while all was well does not count any more.
-            (CallOutcome::Failed | CallOutcome::Nothing, ..) => {}
+            // An exchange that began before the circuit opened no longer counts.
+            (CallOutcome::Failed | CallOutcome::NotMade, ..) => {}
         }
     }
 
     fn open(&mut self, now: Instant) {
         self.failures = 0;
-        // Not all retrackers of a network are to come back to their upstream in the same moment.
+        // So that the retrackers of a network do not all probe their upstream at the same moment.
         let jitter = 0.8 + 0.4 * fastrand::f64();
-        self.become_(CircuitState::Open { until: now + self.backoff.mul_f64(jitter) }, now);
+        self.set_state(CircuitState::Open { until: now + self.backoff.mul_f64(jitter) }, now);
     }
 
-    fn become_(&mut self, state: CircuitState, now: Instant) {
+    fn set_state(&mut self, state: CircuitState, now: Instant) {
         if self.state != state {
             self.state = state;
             self.since = now;

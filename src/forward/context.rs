@@ -1,5 +1,5 @@
-//! What all exchanges of the process share: how many there may be at once, which proxies stand before upstream trackers,
-//! and where the process itself listens.
+//! What all exchanges of the process share: the bound on how many are under way, the proxies, and the addresses that the
+//! process listens on.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,44 +11,45 @@ use tokio::time::{Instant, timeout};
 
 use super::error::ForwardError;
 use super::own::Listeners;
-use super::proxy::Proxies;
+use super::proxy::UpstreamProxies;
 
-/// Exchanges that may be under way at once, with all upstream trackers together, unless something else is said.
+/// Exchanges that may be under way with all upstream trackers together, if the options name no bound.
 const MAX_EXCHANGES: usize = 1024;
 
-/// The log is told no more often that exchanges fail on this side.
+/// Failures of this host are logged at most once in this time.
 const REPORT_PAUSE: Duration = Duration::from_mins(1);
 
-/// See above.
+/// What all exchanges share.
 #[derive(Debug)]
 pub(super) struct ExchangeContext {
     permits: Semaphore,
-    /// Exchanges that had to wait for others to end.
+    /// Counts exchanges that had to wait for others to end.
     delayed: Counter,
-    pub(super) proxies: Proxies,
+    pub(super) proxies: UpstreamProxies,
     pub(super) listeners: Listeners,
+    /// When a failure of this host was logged last.
     reported: Mutex<Option<Instant>>,
 }
 
 impl Default for ExchangeContext {
     fn default() -> Self {
-        Self::new(None, Proxies::default(), Counter::default())
+        Self::new(None, UpstreamProxies::default(), Counter::default())
     }
 }
 
 impl ExchangeContext {
-    pub(super) fn new(max_exchanges: Option<usize>, proxies: Proxies, delayed: Counter) -> Self {
+    pub(super) fn new(max_exchanges: Option<usize>, proxies: UpstreamProxies, delayed: Counter) -> Self {
         let permits = max_exchanges.unwrap_or(MAX_EXCHANGES).min(Semaphore::MAX_PERMITS);
         let (listeners, reported) = (Listeners::default(), Mutex::default());
         Self { permits: Semaphore::new(permits), delayed, proxies, listeners, reported }
     }
 
-    /// Takes note of where the process listens.
+    /// Sets the addresses that the process listens on.
     pub(super) fn listens_at(&self, addresses: Vec<SocketAddr>) {
         self.listeners.set(addresses);
     }
 
-    /// Waits until one more exchange may begin.
+    /// Waits until one more exchange may begin, for at most `longest`.
     pub(super) async fn permit(&self, longest: Duration) -> Result<SemaphorePermit<'_>, ForwardError> {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);
@@ -60,13 +61,13 @@ impl ExchangeContext {
         }
     }
 
-    /// Tells the log that an exchange failed on this side.
+    /// Logs that this host could not carry out an exchange.
     pub(super) fn report(&self, error: &ForwardError) {
         let now = Instant::now();
         let mut reported = self.reported.lock();
         if reported.is_none_or(|reported| now - reported >= REPORT_PAUSE) {
             *reported = Some(now);
-            log::warn!("upstream trackers cannot be asked: {error}; they are not held responsible, and asked again");
+            log::warn!("upstream trackers cannot be asked: {error}; this opens no circuit, and is tried again");
         }
     }
 }
@@ -76,8 +77,8 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn exchanges_wait_for_others_to_end_and_not_for_ever() {
-        let context = ExchangeContext::new(Some(1), Proxies::default(), Counter::default());
+    async fn an_exchange_waits_for_others_to_end_until_its_timeout() {
+        let context = ExchangeContext::new(Some(1), UpstreamProxies::default(), Counter::default());
         let first = context.permit(Duration::from_secs(1)).await.unwrap();
         assert_eq!(context.delayed.get(), 0);
         let error = context.permit(Duration::from_secs(1)).await.unwrap_err();

@@ -1,5 +1,5 @@
-//! The thread on which all exchanges with upstream trackers run, apart from the workers that answer clients: what outlives
-//! a client's announce goes on here.
+//! Carries out all exchanges with upstream trackers, on a thread apart from the workers that answer clients. An exchange
+//! continues here after the announce that began it has been answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,28 +8,28 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 
-use super::Shared;
 use super::forwarder::{Admitted, Forwarder};
 use super::session::{ExchangeOutcome, UpstreamEvent};
+use super::state::ForwardState;
 use super::torrent::Torrent;
 use crate::clock;
 
-/// The shortest and the longest pause between two searches for peers that have gone silent.
-const SWEEPS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(20));
+/// The shortest and the longest pause between two sweeps.
+const SWEEP_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(20));
 
-/// Torrents that are swept before others get a turn.
+/// Torrents that are swept before other tasks get a turn.
 const SWEPT_AT_ONCE: usize = 64;
 
 /// Carries out the exchanges. It must run within a tokio `LocalSet`.
 #[derive(Debug)]
-pub struct Engine {
-    pub(super) shared: Arc<Shared>,
-    /// Forwarders that are new.
+pub struct ForwardEngine {
+    pub(super) shared: Arc<ForwardState>,
+    /// Receives new forwarders.
     pub(super) forwarders: mpsc::UnboundedReceiver<Arc<Forwarder>>,
 }
 
-impl Engine {
-    /// Runs until `stop` is done. What is under way then is dropped.
+impl ForwardEngine {
+    /// Runs until `stop` completes. Exchanges under way are dropped then.
     pub async fn run(self, stop: impl Future) {
         let Self { shared, mut forwarders } = self;
         let (admitted, mut begin) = mpsc::unbounded_channel();
@@ -41,7 +41,7 @@ impl Engine {
                 _ = &mut stop => return,
                 Some(ended) = tasks.join_next() => {
                     if let Err(error) = ended {
-                        log::error!("a task of the forwarders failed: {error}");
+                        log::error!("a forwarding task failed: {error}");
                     }
                 }
                 Some(forwarder) = forwarders.recv() => {
@@ -55,8 +55,8 @@ impl Engine {
     }
 }
 
-/// Lets the exchanges that wait for one forwarder begin, each in its turn, until the forwarder is no longer needed.
-async fn take_turns(shared: Arc<Shared>, forwarder: Arc<Forwarder>, admitted: mpsc::UnboundedSender<Admitted>) {
+/// Begins the exchanges of one forwarder, each in its turn, until the forwarder is no longer needed.
+async fn take_turns(shared: Arc<ForwardState>, forwarder: Arc<Forwarder>, admitted: mpsc::UnboundedSender<Admitted>) {
     loop {
         let (mut exchange, permit) = tokio::select! {
             turn = forwarder.next_turn() => turn,
@@ -64,9 +64,9 @@ async fn take_turns(shared: Arc<Shared>, forwarder: Arc<Forwarder>, admitted: mp
         };
         let now = clock::now();
         let info_hash = exchange.request.info_hash;
-        let has_its_turn = |torrent: &mut Torrent| torrent.has_its_turn(&mut exchange);
-        // A torrent that has been forgotten has no clients any more; those who have left are still signed off.
-        let is_due = shared.torrents.with_known(info_hash, None, has_its_turn);
+        let refresh = |torrent: &mut Torrent| torrent.refresh(&mut exchange);
+        // Of a torrent that has been evicted, only `stopped` is sent.
+        let is_due = shared.torrents.with_known(info_hash, None, refresh);
         if !is_due.unwrap_or(exchange.event == UpstreamEvent::Stopped) {
             shared.end(&exchange, ExchangeOutcome::Lost, None, now);
             continue;
@@ -80,27 +80,27 @@ async fn take_turns(shared: Arc<Shared>, forwarder: Arc<Forwarder>, admitted: mp
     }
 }
 
-/// One exchange. What has to follow it waits for its turn.
-async fn carry_out(shared: Arc<Shared>, admitted: Admitted) {
+/// Carries out one exchange, and queues those that follow from it.
+async fn carry_out(shared: Arc<ForwardState>, admitted: Admitted) {
     let forwarder = Arc::clone(&admitted.exchange.forwarder);
     let (outcome, answer) = forwarder.carry_out(&admitted, shared.deadline).await;
-    // Before the torrent is locked, as clients wait for that.
+    // Computed before the torrent is locked, as announces wait for that lock.
     let addresses = answer.as_ref().map(|answer| forwarder.our_addresses(answer)).unwrap_or_default();
     let answer = answer.as_ref().map(|answer| (answer, addresses.as_slice()));
     shared.end(&admitted.exchange, outcome, answer, clock::now());
 }
 
-/// Signs off those who have gone silent, again and again.
-async fn sweep(shared: Arc<Shared>) {
-    let pause = (shared.peer_age / 8).clamp(SWEEPS.0, SWEEPS.1);
+/// Sweeps all torrents, again and again.
+async fn sweep(shared: Arc<ForwardState>) {
+    let pause = (shared.peer_age / 8).clamp(SWEEP_PAUSE.0, SWEEP_PAUSE.1);
     loop {
-        // At once when there are peers of a forwarder that is gone.
+        // At once after a forwarder has been removed, so that its upstream gets `stopped`.
         let _ = timeout(pause, shared.retired.notified()).await;
         for (n, torrent) in shared.torrents.iter().enumerate() {
             let now = clock::now();
             let exchanges = shared.torrents.with_handle(&torrent, |torrent| torrent.sweep(shared.peer_age, now));
             exchanges.into_iter().flatten().for_each(|exchange| shared.send(exchange));
-            // Afterwards: the clients of a torrent that is dropped are not signed off any more.
+            // Only after the sweep, which begins `stopped` for its clients.
             shared.torrents.drop_if_idle(&torrent, now);
             if n % SWEPT_AT_ONCE == 0 {
                 yield_now().await;

@@ -1,5 +1,4 @@
-//! Why an exchange with a forwarder came to nothing: what the log and the warning to a client say, and what the
-//! metrics count.
+//! Why an exchange with a forwarder failed, for the log, for warnings to clients and for the metrics.
 
 use std::io;
 use std::time::Duration;
@@ -9,103 +8,103 @@ use thiserror::Error;
 
 use tracker_protocol::upstream::Retry;
 
-/// Why an exchange with a forwarder brought no peers.
+/// Why an exchange with a forwarder failed.
 ///
-/// The text continues a sentence that begins with the forwarder's name. It tells nothing of the forwarder's uri but
-/// its host, as path and query may hold a passkey; what came from the network is escaped in it.
+/// The text continues a sentence that begins with the forwarder's name. It contains nothing of the forwarder's uri but the
+/// host, as path and query may contain a passkey. Bytes from the network are escaped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ForwardError {
-    /// It was not asked, as this host lacks what that takes: descriptors, memory, ports, or a way into its network. It is
-    /// not held responsible.
-    #[error("it was not asked, as this host cannot: {}", .0.as_bytes().escape_ascii())]
+    /// This host lacks descriptors, memory, ports or a route. No request was sent, and the failure does not count against the
+    /// forwarder.
+    #[error("it was not asked, because this host failed: {}", .0.as_bytes().escape_ascii())]
     Local(String),
-    /// The proxy before it does not do what it is there for.
+    /// The proxy failed.
     #[error("it was not reached: {}", .0.as_bytes().escape_ascii())]
     Proxy(String),
     /// The name of its host could not be resolved.
     #[error("its name cannot be resolved: {}", .0.as_bytes().escape_ascii())]
     Dns(String),
-    /// No address of it took a connection.
+    /// None of its addresses accepted a connection.
     #[error("it cannot be reached: {}", .0.as_bytes().escape_ascii())]
     Connect(String),
-    /// It took a connection, but the TLS handshake failed: most often its certificate is not to be trusted.
+    /// It accepted a connection, but the TLS handshake failed. Most often its certificate is not trusted.
     #[error("TLS with it fails: {}", .0.as_bytes().escape_ascii())]
     Tls(String),
-    /// The exchange was not over, its last byte not read, when its time was up.
+    /// The last byte of the reply had not arrived when the time was up.
     #[error("it did not answer in time")]
     Timeout,
-    /// It answered with an HTTP status other than 200, and gave no reason in bencode.
+    /// It answered with an HTTP status other than 200 and without a reason in bencode.
     #[error("it answers with HTTP status {code}")]
     Status {
         /// The status.
         code: u16,
-        /// How long it wants to be left alone (`Retry-After`; with 429 and 503 only).
+        /// `Retry-After`, with 429 and 503 only.
         retry_after: Option<Duration>,
     },
-    /// The tracker refused the announce, whatever else it sent with the refusal.
+    /// The tracker refused the announce. Whatever else it sent with the refusal is ignored.
     #[error("it refuses: {}", .reason.escape_ascii())]
     Refused {
-        /// Its `failure reason`, as it came; but without what may be a passkey of ours.
+        /// Its `failure reason`, unescaped, without what may be our passkey.
         reason: Vec<u8>,
-        /// When it may be asked for this torrent again (BEP 31).
+        /// When the same announce may be sent again (BEP 31).
         retry: Retry,
-        /// The HTTP status that the refusal came with; none over UDP. Some trackers refuse with 4xx.
+        /// The HTTP status of the refusal; None over UDP. Some trackers refuse with 4xx.
         status: Option<u16>,
-        /// How long it wants to be left alone altogether (`Retry-After`; with 429 and 503 only).
+        /// `Retry-After`, with 429 and 503 only. It concerns all announces.
         retry_after: Option<Duration>,
     },
-    /// What came is no HTTP, or not the bencode of a reply.
+    /// The reply is not HTTP, or its body is not the bencode of a reply.
     #[error("its answer is junk: {}", .what.as_bytes().escape_ascii())]
     Junk {
-        /// What is wrong with it.
+        /// The defect.
         what: String,
-        /// The HTTP status; none when it did not get that far.
+        /// The HTTP status; None if it was not read.
         status: Option<u16>,
     },
-    /// The head or the body of the answer is, or inflates to, more than we read.
+    /// The head or the body of the reply exceeds a bound, perhaps after inflation.
     #[error("its answer is too large")]
     TooLarge {
-        /// The HTTP status; none when the head itself was too large.
+        /// The HTTP status; None if the head itself was too large.
         status: Option<u16>,
     },
-    /// The connection closed before the answer was complete.
+    /// The connection closed before the reply was complete.
     #[error("it closed the connection before its answer was complete")]
     Truncated {
-        /// The HTTP status; none when it did not get that far.
+        /// The HTTP status; None if it was not read.
         status: Option<u16>,
     },
-    /// It redirected to where we do not follow.
+    /// It sent a redirect that is not followed.
     #[error("its redirect is not followed: {why}")]
     Redirect {
-        /// What is wrong with the redirect.
+        /// Why it is not followed.
         why: BadRedirect,
         /// The HTTP status of the redirect.
         status: u16,
     },
-    /// It was not asked: with what the client sent, the request would be longer than HTTP takes.
-    #[error("it was not asked, as the request would be too long")]
+    /// The client's announce would make the request longer than HTTP allows. It was not sent.
+    #[error("it was not asked, because the request would be too long")]
     TooLong,
 }
 
-/// What is wrong with a redirect.
+/// Why a redirect is not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BadRedirect {
-    /// There was one more than we follow.
+    /// It is one more than are followed.
     #[error("it is one too many")]
     TooMany,
     /// It has no `Location`, or none that is an http or https URL.
     #[error("it names no http or https URL")]
     Location,
-    /// It leads to this host or to a link; or from the public network to an address of a private one, or of nobody.
+    /// It leads to this host or to a link-local address, or from the internet to an address that is not public.
     #[error("it leads into a private network, or to this host")]
     Private,
-    /// It leads to where it came from.
+    /// It leads to a URL that this exchange has requested before.
     #[error("it leads in a circle")]
     Circle,
 }
 
 impl ForwardError {
-    /// Names the cause in metrics.
+    /// The cause's name in metrics.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Local(_) => "local",
@@ -124,7 +123,7 @@ impl ForwardError {
         }
     }
 
-    /// The HTTP status, when the head of an HTTP reply was read.
+    /// The HTTP status, if the head of an HTTP reply was read.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Status { code: status, .. } | Self::Redirect { status, .. } => Some(*status),
@@ -142,7 +141,7 @@ impl ForwardError {
         }
     }
 
-    /// How long it wants to be left alone altogether, if it said so.
+    /// `Retry-After`, if the forwarder sent it with 429 or 503.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } | Self::Refused { retry_after, .. } => *retry_after,
@@ -150,13 +149,13 @@ impl ForwardError {
         }
     }
 
-    /// Whether the forwarder is at fault, as opposed to this announce: one that refuses a torrent is well.
-    pub fn is_the_forwarders(&self) -> bool {
+    /// Whether the forwarder has failed, as opposed to this announce or this host. One that refuses a torrent works.
+    pub fn is_forwarder_fault(&self) -> bool {
         !matches!(self, Self::Refused { .. } | Self::TooLong | Self::Local(_))
     }
 
-    /// Of the failures of several addresses in turn, the latest but for those that are this host's: that it lacks one family says
-    /// nothing of the upstream.
+    /// The error to report after several addresses have failed: the latest one that is not this host's. That this host lacks
+    /// one address family says nothing about the upstream.
     pub(super) fn after(self, earlier: Option<Self>) -> Self {
         match earlier {
             Some(earlier) if matches!(self, Self::Local(_)) => earlier,
@@ -165,7 +164,7 @@ impl ForwardError {
     }
 }
 
-/// Whether an error says that this host lacks something, whatever it was to be connected to.
+/// Whether an error means that this host lacks something that every connection needs.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     let lacking = [
         Errno::MFILE,

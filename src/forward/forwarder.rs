@@ -1,10 +1,12 @@
-//! One configured upstream tracker: whether it is asked at all, what it is asked, and what follows from the answer.
+//! One configured upstream tracker: its queue, its circuit and its exchanges.
 
-mod words;
+mod logging;
+mod outcomes;
+mod settings;
+mod turn_queue;
 
-use std::fmt::{self, Display};
+use std::fmt;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -12,104 +14,82 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep};
 
-use self::words::{Again, Warning};
+use self::logging::{Again, Consequence, LoggedExchange, Warning};
+use self::outcomes::{call_outcome, exchange_outcome};
+use self::settings::Settings;
+use self::turn_queue::TurnQueue;
+use super::announce::ClientKey;
 use super::circuit::{Admission, CallOutcome, Circuit, CircuitState};
-use super::client::ClientKey;
 use super::error::ForwardError;
-use super::health::{Health, HealthChange};
-use super::http::PassedHeaders;
+use super::exchange::{ExchangeReply, ExchangeRequest};
+use super::headers::PassedHeaders;
+use super::health::Health;
+use super::options::{AnnouncedIp, ForwarderOptions};
 use super::own::address_towards;
-use super::queue::{ExchangeRate, FairQueue, MAX_WAITING, RequestSource};
+use super::queue::RequestSource;
 use super::session::{ExchangeOutcome, UpstreamEvent};
-use super::upstream::{Ask, Upstream, UpstreamAnswer};
-use super::{AnnouncedIp, ForwarderOptions, ForwarderStatus, Torrents};
+use super::status::ForwarderStatus;
+use super::upstream::UpstreamClient;
 use crate::clock;
 use crate::metrics::{ForwarderMetrics, ForwarderSample, Metrics};
 use crate::topology::reach::is_outside;
-use tracker_protocol::upstream::Retry;
 use tracker_protocol::{AnnounceRequest, InfoHash};
 
-/// Exchanges that may be under way with one forwarder. Others wait for their turn: an upstream that does not answer must
-/// not hold more and more descriptors.
-const MAX_IN_FLIGHT: usize = 256;
-
-/// Exchanges that one forwarder is asked for in a second, unless its entry says otherwise.
-const RATE: u32 = 200;
-
-/// How often it is looked whether a forwarder that is no longer configured can be forgotten.
+/// How often a forwarder that is no longer configured is checked for whether it can be dropped.
 const UNUSED_CHECK: Duration = Duration::from_mins(1);
 
-/// Peers that an upstream is asked for: as many as one client can get. What it gives is for all local clients.
-pub(super) const NUMWANT: u32 = 200;
-
-/// One configured upstream tracker. What it knows of our peers hangs on its uri, its host and its ip; all else of an entry
-/// may change during its life.
+/// One configured upstream tracker. Its sessions depend on uri, host, ip and ca of its entry, so these never change. Everything
+/// else may.
 pub(super) struct Forwarder {
-    upstream: Upstream,
-    /// What it is told of a client's address. Like its uri and its host, it stays as it is.
+    upstream: UpstreamClient,
+    /// Which address of a client the upstream is sent.
     ip: AnnouncedIp,
     settings: RwLock<Settings>,
-    /// What waits for its turn.
-    waiting: Mutex<FairQueue<Exchange>>,
-    /// Told when something does.
-    has_waiting: Notify,
-    pace: Mutex<ExchangeRate>,
-    /// Permits for the exchanges under way.
-    permits: Arc<Semaphore>,
-    /// Whether announces wait for it no longer, because one of them did so in vain.
+    turns: TurnQueue<Exchange>,
+    /// Whether announces no longer wait for it, because one of them waited in vain.
     late: watch::Sender<bool>,
-    /// Our addresses by family as it sees them (BEP 24).
+    /// Our IPv4 and our IPv6 address as the upstream sees them (BEP 24).
     external_ips: Mutex<[Option<IpAddr>; 2]>,
     sessions: AtomicI64,
     lists: AtomicI64,
     circuit: Mutex<Circuit>,
     health: Mutex<Health>,
-    /// When it ceased to be configured: its peers are signed off, and it is told of no others.
+    /// When it ceased to be configured: each client that it lists is announced as stopped, and no others are announced.
     retired: OnceLock<Instant>,
-}
-
-#[derive(Clone)]
-struct Settings {
-    options: ForwarderOptions,
-    timeout: Duration,
-    metrics: ForwarderMetrics,
-    since: Instant,
 }
 
 /// An exchange that waits for its turn, or is under way.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) forwarder: Arc<Forwarder>,
-    /// How it was to begin when it was due.
+    /// How the circuit would have admitted it when it was queued.
     pub(super) admission: Admission,
-    /// Whose it is.
     pub(super) client: ClientKey,
-    /// The serial of the torrent that it belongs to.
+    /// The serial of its torrent.
     pub(super) torrent: u64,
     /// The client's latest announce.
     pub(super) request: AnnounceRequest,
-    /// The address that the upstream is told, if any.
+    /// The address that the upstream is sent, if any.
     pub(super) ip: Option<IpAddr>,
-    /// Who caused it.
     pub(super) source: RequestSource,
-    pub(super) along: PassedHeaders,
+    pub(super) headers: PassedHeaders,
     pub(super) event: UpstreamEvent,
-    /// The serial of the session that it belongs to.
+    /// The serial of its session.
     pub(super) session: u64,
     pub(super) tracker_id: Option<Vec<u8>>,
 }
 
 impl Exchange {
-    /// Whether there is hope for peers: not from a farewell, nor from a forwarder that has not answered for a while.
-    pub(super) fn brings_a_list(&self) -> bool {
+    /// Whether it is expected to bring a list. A `stopped` is not, nor is a probe of a forwarder that has failed.
+    pub(super) fn brings_list(&self) -> bool {
         self.event != UpstreamEvent::Stopped && self.admission == Admission::Regular
     }
 }
 
-/// An exchange that may begin, and holds a permit until it ends.
+/// An exchange that may begin. It holds a permit until it ends.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) exchange: Exchange,
@@ -120,22 +100,33 @@ pub(super) struct Admitted {
 /// Why an exchange does not begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Skipped {
-    /// The forwarder fails, and is left alone for a while.
+    /// The forwarder's circuit is open.
     Open,
-    /// It asked to be left alone for a while.
+    /// The forwarder is paused.
     Paused,
 }
 
+impl Skipped {
+    fn by(state: CircuitState) -> Self {
+        match state {
+            CircuitState::Paused { .. } => Self::Paused,
+            CircuitState::Closed | CircuitState::Open { .. } | CircuitState::Probing => Self::Open,
+        }
+    }
+}
+
 impl Forwarder {
-    pub(super) fn new(options: &ForwarderOptions, timeout: Duration, upstream: Upstream, metrics: &Metrics) -> Self {
+    pub(super) fn new(
+        options: &ForwarderOptions,
+        timeout: Duration,
+        upstream: UpstreamClient,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             upstream,
             ip: options.ip,
             settings: RwLock::new(Settings::new(options, timeout, metrics)),
-            waiting: Mutex::new(FairQueue::new(MAX_WAITING)),
-            has_waiting: Notify::new(),
-            pace: Mutex::new(ExchangeRate::new(Instant::now())),
-            permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            turns: TurnQueue::new(),
             late: watch::Sender::new(false),
             external_ips: Mutex::default(),
             sessions: AtomicI64::new(0),
@@ -146,26 +137,25 @@ impl Forwarder {
         }
     }
 
-    /// Takes an entry over that differs in nothing that the upstream sees; false if it differs in more. `timeout` is for
-    /// an entry that names none.
-    pub(super) fn takes_over(&self, options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> bool {
-        let seen =
-            |options: &ForwarderOptions| (options.uri.clone(), options.host.clone(), options.ip, options.ca.clone());
+    /// Adopts the settings of an entry, unless something differs that the upstream sees; then it returns false. `timeout` is
+    /// for an entry that names none.
+    pub(super) fn adopts(&self, options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> bool {
         let mut settings = self.settings.write();
-        let same = seen(&settings.options) == seen(options);
-        if same && settings.options != *options {
+        let looks_same = settings.looks_like(options);
+        if looks_same && settings.options != *options {
             *settings = Settings::new(options, timeout, metrics);
         }
-        same
+        looks_same
     }
 
-    /// Whether it may be told of a torrent at all.
+    /// Whether a torrent is announced to it.
     pub(super) fn serves(&self, info_hash: InfoHash) -> bool {
         self.settings.read().serves(info_hash)
     }
 
+    /// It is no longer configured.
     pub(super) fn retire(&self) {
-        // Nobody does so twice.
+        // It happens once, so this cannot fail.
         let _ = self.retired.set(clock::now());
         self.settings.write().metrics = ForwarderMetrics::unexposed();
     }
@@ -174,19 +164,19 @@ impl Forwarder {
         self.retired.get().is_some()
     }
 
-    /// Done once it is no longer configured and there is nothing left to tell it.
+    /// Completes once it is no longer configured and nothing is left to send.
     pub(super) async fn is_unused(&self) {
         loop {
             sleep(UNUSED_CHECK).await;
-            let is_idle = self.sessions.load(Relaxed) == 0 && self.waiting.lock().len() == 0;
+            let is_idle = self.sessions.load(Relaxed) == 0 && self.turns.waiting() == 0;
             if self.is_retired() && is_idle {
                 return;
             }
         }
     }
 
-    /// Since when it is no longer to know of a torrent, if that is so.
-    pub(super) fn leaves_out_since(&self, info_hash: InfoHash) -> Option<Instant> {
+    /// Since when a torrent is hidden from it, if it is.
+    pub(super) fn hidden_since(&self, info_hash: InfoHash) -> Option<Instant> {
         self.retired.get().copied().or_else(|| {
             let settings = self.settings.read();
             (!settings.serves(info_hash)).then_some(settings.since)
@@ -201,62 +191,47 @@ impl Forwarder {
         self.lists.fetch_add(change, Relaxed);
     }
 
-    /// How an exchange would begin that is due now, if it would.
+    /// How the circuit would admit an exchange now.
     pub(super) fn would_admit(&self, now: Instant) -> Result<Admission, Skipped> {
         self.circuit.lock().would_admit(now).map_err(Skipped::by)
     }
 
-    /// Has an exchange wait for its turn. Returns one that gives way because too many wait.
-    pub(super) fn wait_for_turn(&self, exchange: Exchange) -> Option<Exchange> {
-        let dropped = self.waiting.lock().push(exchange.source, exchange);
+    /// Queues an exchange. Returns the one that is dropped if too many wait.
+    pub(super) fn enqueue(&self, exchange: Exchange) -> Option<Exchange> {
+        let dropped = self.turns.add(exchange.source, exchange);
         if dropped.is_some() {
             self.settings.read().metrics.skipped_busy.inc();
         }
-        self.has_waiting.notify_one();
         dropped
     }
 
-    /// The next exchange whose turn it is, with its permit, as soon as the forwarder may be asked again.
+    /// The next exchange whose turn it is, with its permit.
     pub(super) async fn next_turn(&self) -> (Exchange, OwnedSemaphorePermit) {
-        loop {
-            while self.waiting.lock().len() == 0 {
-                self.has_waiting.notified().await;
-            }
-            // A semaphore that is never closed gives a permit.
-            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { std::future::pending().await };
-            let rate = self.settings.read().options.rate.map_or(RATE, NonZeroU32::get);
-            let turn = self.pace.lock().take(rate, Instant::now());
-            sleep_until(turn).await;
-            // Only now: those that have come meanwhile take turns with those that were there.
-            let next = self.waiting.lock().pop();
-            if let Some(exchange) = next {
-                return (exchange, permit);
-            }
-        }
+        self.turns.next(|| self.settings.read().rate()).await
     }
 
-    /// Whether an exchange whose turn it is may begin; then it must be carried out.
+    /// Whether the circuit admits an exchange; then it must be carried out.
     pub(super) fn admit(&self, now: Instant) -> Option<Admission> {
         let admission = self.circuit.lock().admit(now).map_err(Skipped::by);
         admission.inspect_err(|&skipped| self.count_skipped(skipped)).ok()
     }
 
-    /// Whether announces may wait for it: until one has done so in vain, and again once an exchange has ended in time.
+    /// Whether announces may wait for it: not after one has waited in vain, until an exchange ends within the deadline.
     pub(super) fn is_prompt(&self) -> bool {
         !*self.late.borrow()
     }
 
-    /// An announce has waited for it in vain. All others that wait for it go on without it.
-    pub(super) fn is_late(&self) {
+    /// An announce has waited for it in vain. All others that wait for it stop waiting.
+    pub(super) fn set_late(&self) {
         let name = || self.settings.read().options.name.clone();
         if !self.late.send_replace(true) {
-            log::info!("forwarder {}: answers too late to be waited for; its peers come with later announces", name());
+            log::info!("forwarder {}: replies after the deadline; announces no longer wait for it", name());
         }
     }
 
-    /// Done once announces no longer wait for it.
+    /// Completes once announces no longer wait for it.
     pub(super) async fn becomes_late(&self) {
-        // An error means that the forwarder is gone, which cannot be while it is borrowed.
+        // Fails only when the forwarder has been dropped, which cannot be while it is borrowed.
         let _ = self.late.subscribe().wait_for(|late| *late).await;
     }
 
@@ -266,12 +241,12 @@ impl Forwarder {
         }
     }
 
-    /// The address that it is told of a client at this one.
+    /// The address that it is sent for a client at this one.
     pub(super) fn announced_ip(&self, client: IpAddr) -> Option<IpAddr> {
         match self.ip {
             AnnouncedIp::AsSeen => None,
             AnnouncedIp::Fixed(ip) => Some(ip),
-            // The others of the upstream's swarm have no use for an address of a private network.
+            // Other peers of the upstream cannot connect to an address of a private network.
             AnnouncedIp::Client => is_outside(client).then_some(client),
         }
     }
@@ -285,75 +260,78 @@ impl Forwarder {
         };
     }
 
-    /// Carries out an exchange, and takes note of how it went. The debug line tells the whole story of it.
+    /// Carries out an exchange, and records how it went.
     pub(super) async fn carry_out(
         &self,
         admitted: &Admitted,
         deadline: Duration,
-    ) -> (ExchangeOutcome, Option<UpstreamAnswer>) {
+    ) -> (ExchangeOutcome, Option<ExchangeReply>) {
         let settings = self.settings.read().clone();
-        let Admitted { exchange, admission, .. } = admitted;
-        let Exchange { request, event, .. } = exchange;
-        let request = AnnounceRequest { event: event.for_client(request.event), ..request.clone() };
-        let ask = Ask {
-            request: &request,
-            numwant: if *event == UpstreamEvent::Stopped { 0 } else { settings.options.numwant.unwrap_or(NUMWANT) },
-            ip: exchange.ip,
-            tracker_id: exchange.tracker_id.as_deref(),
-            along: &exchange.along,
-        };
         let start = Instant::now();
-        let asked = AssertUnwindSafe(self.upstream.announce(&ask, settings.timeout)).catch_unwind().await;
-        let result = asked.unwrap_or_else(|_| {
-            // A bug of ours or of a library's; it costs this exchange, and its circuit must not wait for ever.
-            log::error!("forwarder {}: an exchange ended in a panic", settings.options.name);
-            Err(ForwardError::Junk { what: "what it sent cannot be handled".to_owned(), status: None })
-        });
-        let now = clock::now();
-        let elapsed = start.elapsed();
-        let call = result.as_ref().map_or_else(call_outcome, |_| CallOutcome::Alive);
-        self.end_admission(&settings.options.name, *admission, call, now);
+        let result = self.send(&admitted.exchange, &settings).await;
+        let (now, elapsed) = (clock::now(), start.elapsed());
+        let name = &settings.options.name;
+        let error = result.as_ref().err();
+        self.end_admission(name, admitted.admission, error.map_or(CallOutcome::Alive, call_outcome), now);
         self.exchange_took(elapsed, deadline);
-        self.report(&settings.options.name, result.as_ref().err(), elapsed, now);
-        let story = |what: &dyn Display| {
-            let (name, event) = (&settings.options.name, event.name());
-            let probe = if *admission == Admission::Probe { " as a probe" } else { "" };
-            let Exchange { request: AnnounceRequest { info_hash, peer_id, .. }, .. } = exchange;
-            log::debug!("forwarder {name}: {info_hash} {event} for peer {peer_id}{probe}, in {elapsed:.1?}: {what}");
-        };
+        let change = self.health.lock().record(error, elapsed, now);
+        logging::health(name, change, error);
+        let Admitted { exchange: Exchange { request, event, .. }, admission, .. } = admitted;
+        let subject = LoggedExchange { request, event: *event, admission: *admission };
         match result {
             Ok(answer) => {
-                let UpstreamAnswer { reply, from, .. } = &answer;
-                // Over UDP too, where there is no status: the Go retracker's name for success.
+                let ExchangeReply { reply, from, .. } = &answer;
+                // Over UDP too, which has no status: the Go retracker counts success as 200.
                 settings.metrics.exchange_ended("ok", Some(200), elapsed, reply.peers.len());
-                let outcome = ExchangeOutcome::taken(reply);
-                story(&format_args!(
-                    "{} peers, {} seeds and {} others known, from {from}{}{}",
-                    reply.peers.len(),
-                    reply.complete,
-                    reply.incomplete,
-                    Again(*event, &outcome),
-                    Warning(reply.warning.as_deref())
-                ));
+                let outcome = ExchangeOutcome::accepted(reply);
+                let (again, warning) = (Again(*event, &outcome), Warning(reply.warning.as_deref()));
+                let (peers, seeds, others) = (reply.peers.len(), reply.complete, reply.incomplete);
+                logging::exchange(
+                    name,
+                    &subject,
+                    elapsed,
+                    &format_args!(
+                        "{peers} peers, {seeds} seeds and {others} others known, from {from}{again}{warning}"
+                    ),
+                );
                 (outcome, Some(answer))
             }
             Err(error) => {
                 settings.metrics.exchange_ended(error.label(), error.status(), elapsed, 0);
                 let outcome = exchange_outcome(&error);
-                story(&format_args!("{error}{}{}", Again(*event, &outcome), self.consequence(now)));
+                let (again, consequence) = (Again(*event, &outcome), Consequence(self.circuit.lock().state(), now));
+                logging::exchange(name, &subject, elapsed, &format_args!("{error}{again}{consequence}"));
                 (outcome, None)
             }
         }
     }
 
-    /// The addresses under which the upstream that gave this answer knows our clients, as far as we can tell.
-    pub(super) fn our_addresses(&self, answer: &UpstreamAnswer) -> Vec<IpAddr> {
+    async fn send(&self, exchange: &Exchange, settings: &Settings) -> Result<ExchangeReply, ForwardError> {
+        let Exchange { request, event, .. } = exchange;
+        let request = AnnounceRequest { event: event.on_wire(request.event), ..request.clone() };
+        let outgoing = ExchangeRequest {
+            request: &request,
+            numwant: if *event == UpstreamEvent::Stopped { 0 } else { settings.numwant() },
+            ip: exchange.ip,
+            tracker_id: exchange.tracker_id.as_deref(),
+            headers: &exchange.headers,
+        };
+        let sent = AssertUnwindSafe(self.upstream.announce(&outgoing, settings.timeout)).catch_unwind().await;
+        sent.unwrap_or_else(|_| {
+            // A bug, ours or a library's. The exchange counts as failed: a probe that never ended would keep the circuit open.
+            log::error!("forwarder {}: an exchange ended in a panic", settings.options.name);
+            Err(ForwardError::Junk { what: "what it sent cannot be handled".to_owned(), status: None })
+        })
+    }
+
+    /// The addresses under which the upstream that sent this reply may list our clients.
+    pub(super) fn our_addresses(&self, answer: &ExchangeReply) -> Vec<IpAddr> {
         let fixed = match self.settings.read().options.ip {
             AnnouncedIp::Fixed(ip) => Some(ip),
             AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
         };
         let mut external_ips = self.external_ips.lock();
-        // What one upstream says is no matter of the others': it could have their peers taken for ours.
+        // Kept for this upstream only: one that lied could otherwise have the peers of the others dropped as ours.
         if let Some(ip) = answer.reply.external_ip.filter(|&ip| is_outside(ip)) {
             let [v4, v6] = &mut *external_ips;
             *(if ip.is_ipv4() { v4 } else { v6 }) = Some(ip);
@@ -362,44 +340,13 @@ impl Forwarder {
         seen.chain([fixed, answer.reply.external_ip, address_towards(answer.from)]).flatten().collect()
     }
 
-    fn report(&self, name: &str, error: Option<&ForwardError>, elapsed: Duration, now: Instant) {
-        let news = self.health.lock().note(error, elapsed, now);
-        match (news, error) {
-            (Some(HealthChange::Fails), Some(error)) => {
-                log::warn!("forwarder {name}: {error}; further failures are logged with -d");
-            }
-            (Some(HealthChange::AnswersAgain), _) => log::info!("forwarder {name}: answers again"),
-            _ => {}
-        }
-    }
-
     fn end_admission(&self, name: &str, admission: Admission, call: CallOutcome, now: Instant) {
         let mut circuit = self.circuit.lock();
         let before = circuit.state();
         circuit.ended(admission, call, now);
         let after = circuit.state();
         drop(circuit);
-        // Each failed probe is not worth a line.
-        match after {
-            CircuitState::Open { until } if before == CircuitState::Closed => {
-                log::info!("forwarder {name}: left alone for {:.0?}, and then probed", until - now);
-            }
-            CircuitState::Paused { until } if before.label() != after.label() => {
-                log::info!("forwarder {name}: it asks for it, and is left alone for {:.0?}", until - now);
-            }
-            _ => {}
-        }
-    }
-
-    /// For the log: what a failure means for the exchanges to come.
-    fn consequence(&self, now: Instant) -> String {
-        match self.circuit.lock().state() {
-            CircuitState::Closed | CircuitState::Probing => String::new(),
-            CircuitState::Open { until } => format!("; it is probed in {:.0?}", until.saturating_duration_since(now)),
-            CircuitState::Paused { until } => {
-                format!("; it is left alone for {:.0?}", until.saturating_duration_since(now))
-            }
-        }
+        logging::circuit(name, before, after, now);
     }
 
     pub(super) fn status(&self, now: Instant) -> ForwarderStatus {
@@ -420,8 +367,8 @@ impl Forwarder {
                 }
                 CircuitState::Closed | CircuitState::Probing => None,
             },
-            in_flight: self.in_flight(),
-            waiting: self.waiting.lock().len(),
+            in_flight: self.turns.in_flight(),
+            waiting: self.turns.waiting(),
             sessions: self.sessions.load(Relaxed),
             lists: self.lists.load(Relaxed),
             exchanges: health.outcomes().clone(),
@@ -430,16 +377,12 @@ impl Forwarder {
         }
     }
 
-    fn in_flight(&self) -> usize {
-        MAX_IN_FLIGHT.saturating_sub(self.permits.available_permits())
-    }
-
-    /// For the metrics.
+    /// The gauges of the metrics.
     pub(super) fn sample(&self) -> ForwarderSample {
         ForwarderSample {
             name: self.settings.read().options.name.clone(),
-            in_flight: i64::try_from(self.in_flight()).unwrap_or(i64::MAX),
-            waiting: i64::try_from(self.waiting.lock().len()).unwrap_or(i64::MAX),
+            in_flight: i64::try_from(self.turns.in_flight()).unwrap_or(i64::MAX),
+            waiting: i64::try_from(self.turns.waiting()).unwrap_or(i64::MAX),
             sessions: self.sessions.load(Relaxed),
             lists: self.lists.load(Relaxed),
             circuit: self.circuit.lock().state().label(),
@@ -447,68 +390,8 @@ impl Forwarder {
     }
 }
 
-impl Settings {
-    fn new(options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> Self {
-        Self {
-            options: options.clone(),
-            timeout: options.timeout.unwrap_or(timeout),
-            metrics: metrics.forwarder(&options.name),
-            since: clock::now(),
-        }
-    }
-
-    fn serves(&self, info_hash: InfoHash) -> bool {
-        match &self.options.torrents {
-            Torrents::All => true,
-            Torrents::Only(hashes) => hashes.contains(&info_hash),
-            Torrents::Except(hashes) => !hashes.contains(&info_hash),
-        }
-    }
-}
-
 impl fmt::Debug for Forwarder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forwarder").field("options", &self.settings.read().options).finish_non_exhaustive()
-    }
-}
-
-impl Skipped {
-    fn by(against: CircuitState) -> Self {
-        match against {
-            CircuitState::Paused { .. } => Self::Paused,
-            CircuitState::Closed | CircuitState::Open { .. } | CircuitState::Probing => Self::Open,
-        }
-    }
-}
-
-/// What an error says of the forwarder.
-fn call_outcome(error: &ForwardError) -> CallOutcome {
-    match error {
-        ForwardError::TooLong | ForwardError::Local(_) => CallOutcome::Nothing,
-        // Of the statuses that blame the request these do not mean it: too slow, the wrong connection, too early.
-        ForwardError::Refused { status: Some(408 | 421 | 425), .. }
-        | ForwardError::Status { code: 408 | 421 | 425, .. } => CallOutcome::Failed,
-        ForwardError::Refused { .. } | ForwardError::Status { .. } => match (error.status(), error.retry_after()) {
-            (Some(429), retry_after) => CallOutcome::Pause(retry_after),
-            (Some(503), Some(retry_after)) => CallOutcome::Pause(Some(retry_after)),
-            _ if matches!(error, ForwardError::Refused { .. }) => CallOutcome::Alive,
-            (Some(400..=499), _) => CallOutcome::Alive,
-            _ => CallOutcome::Failed,
-        },
-        _ => CallOutcome::Failed,
-    }
-}
-
-/// What an error says of the peer's session.
-fn exchange_outcome(error: &ForwardError) -> ExchangeOutcome {
-    match (error, call_outcome(error)) {
-        (ForwardError::Local(_) | ForwardError::Proxy(_), _) => ExchangeOutcome::Lost,
-        (ForwardError::Refused { retry, .. }, CallOutcome::Alive) => ExchangeOutcome::refused(*retry),
-        // A 4xx, or an announce that is too long: it will be the same next time.
-        (_, CallOutcome::Alive | CallOutcome::Nothing) => ExchangeOutcome::refused(Retry::Unsaid),
-        (_, CallOutcome::Pause(_)) | (ForwardError::Dns(_) | ForwardError::Connect(_) | ForwardError::Tls(_), _) => {
-            ExchangeOutcome::Lost
-        }
-        (_, CallOutcome::Failed) => ExchangeOutcome::Unsure,
     }
 }

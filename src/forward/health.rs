@@ -1,41 +1,41 @@
-//! How a forwarder did lately, and what the log is told of it at the default level, where requests are not logged but faults
-//! are.
+//! How a forwarder has done, and which changes the log reports at the default level, where failures are logged but requests
+//! are not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::LastError;
 use super::error::ForwardError;
+use super::status::LastError;
 
-/// That a forwarder fails, and that it answers again, is reported at most this often.
+/// Each kind of change is reported at most once in this time.
 const REPORT_PAUSE: Duration = Duration::from_mins(1);
 
-/// How one forwarder did.
+/// How one forwarder has done.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     outcomes: BTreeMap<&'static str, u64>,
-    /// All that were answered together.
+    /// The time of all exchanges that were answered.
     took: Duration,
     last_error: Option<(String, Instant)>,
     reported_failing: bool,
-    /// When the log was told that it fails, and that it answers again.
+    /// When it was reported last that it fails, and that it answers again.
     reported: [Option<Instant>; 2],
 }
 
-/// What the log is to be told.
+/// A change to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HealthChange {
-    /// It begins to fail.
+    /// The forwarder begins to fail.
     Fails,
     /// It answers again.
     AnswersAgain,
 }
 
 impl Health {
-    /// Takes note of how an exchange went.
-    pub(super) fn note(
+    /// Records an exchange. Returns the change to report, if there is one.
+    pub(super) fn record(
         &mut self,
         error: Option<&ForwardError>,
         elapsed: Duration,
@@ -49,7 +49,7 @@ impl Health {
         if matches!(error, Some(ForwardError::Local(_))) {
             return None;
         }
-        let failing = error.is_some_and(ForwardError::is_the_forwarders);
+        let failing = error.is_some_and(ForwardError::is_forwarder_fault);
         if self.reported_failing == failing {
             return None;
         }
@@ -68,7 +68,7 @@ impl Health {
         &self.outcomes
     }
 
-    /// How long it takes to answer; none if it never did.
+    /// The mean time to an answer; None if it has never answered.
     pub(super) fn mean_latency(&self) -> Option<Duration> {
         self.took.checked_div(u32::try_from(*self.outcomes.get("ok")?).ok()?)
     }
@@ -84,32 +84,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_change_is_news_once_a_minute() {
+    fn each_change_is_reported_once_a_minute() {
         let mut health = Health::default();
         let start = Instant::now();
-        let mut note = |seconds, error: Option<ForwardError>| {
-            health.note(error.as_ref(), Duration::ZERO, start + Duration::from_secs(seconds))
+        let mut record = |seconds, error: Option<ForwardError>| {
+            health.record(error.as_ref(), Duration::ZERO, start + Duration::from_secs(seconds))
         };
         let fault = || Some(ForwardError::Timeout);
-        assert_eq!(note(0, None), None, "that it answers is no news");
-        assert_eq!(note(1, fault()), Some(HealthChange::Fails));
-        assert_eq!(note(2, fault()), None);
-        assert_eq!(note(3, None), Some(HealthChange::AnswersAgain), "within the minute");
-        assert_eq!(note(4, fault()), None, "it flaps");
-        assert_eq!(note(5, None), None);
-        assert_eq!(note(61, fault()), Some(HealthChange::Fails));
-        assert_eq!(note(62, None), None);
-        assert_eq!(note(63, None), Some(HealthChange::AnswersAgain));
-        assert_eq!(note(200, Some(ForwardError::TooLong)), None, "not its fault");
+        assert_eq!(record(0, None), None, "an answer is no change");
+        assert_eq!(record(1, fault()), Some(HealthChange::Fails));
+        assert_eq!(record(2, fault()), None);
+        assert_eq!(record(3, None), Some(HealthChange::AnswersAgain), "within the minute");
+        assert_eq!(record(4, fault()), None, "flapping is not reported");
+        assert_eq!(record(5, None), None);
+        assert_eq!(record(61, fault()), Some(HealthChange::Fails));
+        assert_eq!(record(62, None), None);
+        assert_eq!(record(63, None), Some(HealthChange::AnswersAgain));
+        assert_eq!(record(200, Some(ForwardError::TooLong)), None, "not the forwarder's fault");
     }
 
     #[test]
-    fn figures() {
+    fn the_mean_latency_is_that_of_exchanges_that_were_answered() {
         let mut health = Health::default();
         let now = Instant::now();
         assert_eq!(health.mean_latency(), None);
         for (error, milliseconds) in [(None, 10), (None, 30), (Some(ForwardError::Timeout), 1000)] {
-            health.note(error.as_ref(), Duration::from_millis(milliseconds), now);
+            health.record(error.as_ref(), Duration::from_millis(milliseconds), now);
         }
         assert_eq!(health.mean_latency(), Some(Duration::from_millis(20)));
         assert_eq!(health.outcomes(), &BTreeMap::from([("ok", 2), ("timeout", 1)]));

@@ -1,29 +1,29 @@
-//! Peers of several lists in turn, so that none crowds the others out.
+//! Peers of several lists, interleaved so that no list displaces the others.
 
 use std::collections::HashSet;
 
 use crate::topology::reach::is_public;
 use tracker_protocol::{Endpoint, Ip};
 
-/// Peers of one family, none twice.
+/// Peers of one family, without repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interleaved<A> {
     peers: Box<[Endpoint<A>]>,
-    /// So many at the beginning come from all lists in turn; behind them some lists have no more.
+    /// How many at the start come from all lists in turn. After them, some lists are exhausted.
     even: usize,
-    /// Whether all are at addresses that mean the same everywhere.
+    /// Whether all have public addresses.
     public: bool,
 }
 
 impl<A: Ip> Interleaved<A> {
-    /// One list, as it came; the first `most` of its peers.
+    /// The first `most` peers of one list, in their order.
     pub(super) fn of_one(peers: impl IntoIterator<Item = Endpoint<A>>, most: usize) -> Self {
         let mut known = HashSet::new();
         let peers: Box<_> = peers.into_iter().filter(|&endpoint| known.insert(endpoint)).take(most).collect();
         Self { even: peers.len(), public: peers.iter().all(|peer| is_public(peer.ip.into())), peers }
     }
 
-    /// One after the other of each list, `most` in all.
+    /// The first `most` peers of several lists, one of each list in turn.
     pub(super) fn of_all(lists: &[&Self], most: usize) -> Self {
         let lengths = || lists.iter().map(|list| list.peers.len());
         let shortest = lengths().min().unwrap_or(0);
@@ -39,30 +39,31 @@ impl<A: Ip> Interleaved<A> {
         Self { even: even.min(peers.len()), public: lists.iter().all(|list| list.public), peers: peers.into() }
     }
 
-    /// All of them, for a client with room for so many: each client gets another part.
+    /// All peers, for a client that takes the first `room` of them. It starts at random, so that each client gets a different
+    /// part.
     pub fn part(&self, room: usize) -> impl Iterator<Item = &Endpoint<A>> {
         let (even, rest) = self.peers.split_at_checked(self.even).unwrap_or_default();
         let is_enough = even.len() > room;
         rotated(even, is_enough).chain(rotated(rest, !is_enough && self.peers.len() > room))
     }
 
-    /// Whether all are at addresses that anybody may be told, so that nobody has to look at each.
+    /// Whether all have public addresses, so that the caller need not check each.
     pub fn is_public(&self) -> bool {
         self.public
     }
 
-    /// All of them, the first first.
+    /// All peers in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Endpoint<A>> {
         self.peers.iter()
     }
 
-    /// Bytes that they take.
+    /// Bytes of the peers.
     pub(super) fn size(&self) -> usize {
         size_of_val(&*self.peers)
     }
 }
 
-/// The elements from a random one on, and then those before it; if `random`.
+/// All elements; if `random`, from a random one on, followed by those before it.
 fn rotated<T>(all: &[T], random: bool) -> impl Iterator<Item = &T> {
     let start = if random && !all.is_empty() { fastrand::usize(..all.len()) } else { 0 };
     let (end, beginning) = all.split_at_checked(start).unwrap_or_default();
@@ -82,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn everybody_is_there_once_and_nobody_is_crowded_out(
+        fn each_peer_occurs_once_and_each_list_gets_its_share(
             lengths in proptest::collection::vec(1..40_u8, 1..6), room in 1..60_usize,
         ) {
             let list = |(list, &length): (u8, &u8)| Interleaved::of_one((0..length).map(|n| endpoint(list, n)), usize::MAX);
@@ -91,7 +92,7 @@ mod tests {
             let part: Vec<_> = interleave.part(room).collect();
             let unique: HashSet<_> = part.iter().collect();
             prop_assert_eq!(unique.len(), lengths.iter().map(|&length| usize::from(length)).sum::<usize>());
-            // As long as each list has some, each gives its share.
+            // As long as no list is exhausted, each gives its share.
             let even = usize::from(*lengths.iter().min().unwrap()) * lengths.len();
             let share = room.min(even) / lengths.len();
             for (list, _) in (0..).zip(&lengths) {
@@ -102,14 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn what_one_list_repeats_is_there_once_and_takes_no_other_s_room() {
+    fn a_peer_that_one_list_repeats_occurs_and_counts_once() {
         let interleave = Interleaved::of_one([1, 1, 1, 2, 1, 3].map(|n| endpoint(0, n)), 2);
         assert_eq!(interleave.iter().collect::<Vec<_>>(), [&endpoint(0, 1), &endpoint(0, 2)]);
         assert_eq!(interleave.part(1).count(), 2);
     }
 
     #[test]
-    fn what_several_lists_have_is_there_once() {
+    fn a_peer_in_several_lists_occurs_once() {
         let list = |numbers: &[u8]| Interleaved::of_one(numbers.iter().map(|&n| endpoint(0, n)), usize::MAX);
         let lists = [list(&[1, 2]), list(&[2])];
         let lists = lists.each_ref();

@@ -1,4 +1,4 @@
-//! The peers that a forwarder gave for a torrent, as they are kept.
+//! The peers that a forwarder gave for a torrent.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,44 +13,44 @@ use super::interleave::Interleaved;
 use tracker_protocol::upstream::UpstreamReply;
 use tracker_protocol::{Ip, Peer, PeerId};
 
-/// Peers that are kept of each family: as many as one client can get.
+/// Peers of each family that are kept of one reply: as many as one client can get.
 const MAX_KEPT: usize = 200;
 
-/// Peers of each family that are kept of all forwarders together: each client gets another part of them.
+/// Peers of each family that are kept of all forwarders together. Each client gets a different part of them.
 const MAX_COMBINED: usize = 2 * MAX_KEPT;
 
-/// A list is good for at least so long: a swarm of one client that announces every ten minutes has one all the time.
-const GOOD_AT_LEAST: Duration = Duration::from_mins(20);
+/// A list is used for at least this long, so that a client that announces every ten minutes always finds one.
+const MIN_LIST_AGE: Duration = Duration::from_mins(20);
 
-/// One forwarder's peers of one torrent. 6 and 18 bytes a peer: there may be many lists.
+/// One forwarder's peers of one torrent, in 6 or 18 bytes each, as there may be many lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamPeers {
     /// IPv4 peers.
     pub v4: Interleaved<Ipv4Addr>,
     /// IPv6 peers.
     pub v6: Interleaved<Ipv6Addr>,
-    /// Seeds that the forwarder knows.
+    /// The forwarder's count of seeds.
     pub complete: u32,
-    /// Other peers that it knows.
+    /// Its count of other peers.
     pub incomplete: u32,
     good_until: Instant,
 }
 
 impl UpstreamPeers {
-    /// Keeps of a reply what is not one of `ours`. `interval` is when the forwarder is asked again.
-    pub(super) fn new(reply: &UpstreamReply, interval: Duration, ours: &Ours, now: Instant) -> Self {
+    /// The peers of a reply but for our own. `interval` is when the next announce is due.
+    pub(super) fn new(reply: &UpstreamReply, interval: Duration, own: &OwnPeers, now: Instant) -> Self {
         Self {
-            v4: kept(&reply.peers.v4, ours),
-            v6: kept(&reply.peers.v6, ours),
+            v4: without(own, &reply.peers.v4),
+            v6: without(own, &reply.peers.v6),
             complete: reply.complete,
             incomplete: reply.incomplete,
-            // One refresh may fail.
-            good_until: now + (interval * 2).max(GOOD_AT_LEAST),
+            // Twice the interval, as one refresh may fail.
+            good_until: now + (interval * 2).max(MIN_LIST_AGE),
         }
     }
 
-    /// The peers of several lists in turn, so that none crowds the others out, without repeats. Of the counts the largest,
-    /// not the sum: trackers know the same seeds.
+    /// Several lists combined: their peers interleaved without repeats, so that no list displaces the others, and the largest
+    /// of the counts. Not their sum, because trackers count the same seeds.
     pub fn combined(lists: &[Arc<Self>]) -> Arc<Self> {
         if let [only] = lists {
             return Arc::clone(only);
@@ -65,51 +65,51 @@ impl UpstreamPeers {
         })
     }
 
-    /// Whether it is still to be used.
+    /// Whether it is still recent enough to be used.
     pub(super) fn is_good(&self, now: Instant) -> bool {
         now < self.good_until
     }
 
-    /// Of these peers, as if they had come from an upstream.
+    /// A list of these peers, as if an upstream had sent them.
     #[cfg(test)]
     pub(crate) fn simulated(peers: &tracker_protocol::PeerLists, complete: u32, incomplete: u32) -> Self {
         let reply = UpstreamReply { peers: peers.clone(), complete, incomplete, ..UpstreamReply::default() };
-        Self::new(&reply, Duration::ZERO, &Ours::default(), Instant::now())
+        Self::new(&reply, Duration::ZERO, &OwnPeers::default(), Instant::now())
     }
 
-    /// Bytes that its peers take.
+    /// Bytes of its peers.
     pub(super) fn size(&self) -> usize {
         self.v4.size() + self.v6.size()
     }
 }
 
-fn kept<A: Ip>(peers: &[Peer<A>], ours: &Ours) -> Interleaved<A> {
-    Interleaved::of_one(peers.iter().filter(|peer| !ours.has(peer)).map(|peer| peer.endpoint), MAX_KEPT)
+fn without<A: Ip>(own: &OwnPeers, peers: &[Peer<A>]) -> Interleaved<A> {
+    Interleaved::of_one(peers.iter().filter(|peer| !own.contains(peer)).map(|peer| peer.endpoint), MAX_KEPT)
 }
 
-/// By what our own clients are known when they come back from an upstream, as far as a reply may hold them.
+/// Those of our own clients that a reply may list.
 #[derive(Debug, Default)]
-pub(super) struct Ours {
-    /// The clients in this swarm of which the reply has the id.
+pub(super) struct OwnPeers {
+    /// The ids of the clients in this swarm that occur in the reply.
     pub(super) ids: HashSet<PeerId>,
-    /// Where they listen, under their own addresses and under those by which the upstream knows us.
+    /// Their endpoints, under their own addresses and under ours as the upstream sees them.
     pub(super) endpoints: HashSet<(IpAddr, NonZeroU16)>,
 }
 
-impl Ours {
-    fn has<A: Ip>(&self, peer: &Peer<A>) -> bool {
+impl OwnPeers {
+    fn contains<A: Ip>(&self, peer: &Peer<A>) -> bool {
         self.endpoints.contains(&(peer.endpoint.ip.into(), peer.endpoint.port))
             || peer.id.is_some_and(|id| self.ids.contains(&id))
     }
 }
 
-/// The latest lists of one forwarder for one torrent. Trackers tell a seed of leechers only, so that what was told to one
-/// is not what the other asks for.
+/// The latest lists of one forwarder for one torrent. A seed gets leechers only, so a seed's list is incomplete for a
+/// leecher.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    /// As told to a peer that downloads.
+    /// From the latest announce of a client that downloads.
     all: Option<Arc<UpstreamPeers>>,
-    /// As told to one that does not.
+    /// From the latest announce of one that does not.
     leechers: Option<Arc<UpstreamPeers>>,
 }
 
@@ -118,18 +118,18 @@ impl Lists {
         *(if downloads { &mut self.all } else { &mut self.leechers }) = Some(list);
     }
 
-    /// The list for such a peer, while it is good.
+    /// The list for a client that downloads or does not, while it is good.
     pub(super) fn exact(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         let list = if downloads { &self.all } else { &self.leechers };
         list.as_ref().filter(|list| list.is_good(now))
     }
 
-    /// The best list that there is for such a peer.
+    /// The same, or else the other list.
     pub(super) fn best(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         self.exact(downloads, now).or_else(|| self.exact(!downloads, now))
     }
 
-    /// Forgets what is no longer good.
+    /// Drops lists that are no longer good.
     pub(super) fn expire(&mut self, now: Instant) {
         for list in [&mut self.all, &mut self.leechers] {
             list.take_if(|list| !list.is_good(now));
@@ -159,7 +159,7 @@ mod tests {
             reply.peers.push(address.ip(), port, id.map(|id| PeerId([id; 20])));
         };
         push("203.0.113.1:6881", None); // our address, a client's port
-        push("203.0.113.1:9999", None); // somebody else behind the same NAT
+        push("203.0.113.1:9999", None); // another host behind the same NAT
         push("10.0.0.1:6881", None); // the client under its own address
         push("10.0.0.2:6881", None); // another host with the same port
         push("198.51.100.1:1", Some(1)); // the client's id
@@ -167,11 +167,11 @@ mod tests {
         push("[2001:db8::1]:6881", None);
         push("[2001:db8::2]:6881", None);
         let port = NonZeroU16::new(6881).unwrap();
-        let ours = Ours {
+        let own = OwnPeers {
             ids: HashSet::from([PeerId([1; 20])]),
             endpoints: ["203.0.113.1", "2001:db8::1", "10.0.0.1"].map(|ip| (ip.parse().unwrap(), port)).into(),
         };
-        let list = UpstreamPeers::new(&reply, Duration::ZERO, &ours, Instant::now());
+        let list = UpstreamPeers::new(&reply, Duration::ZERO, &own, Instant::now());
         let kept: Vec<_> = list.v4.iter().map(|&endpoint| SocketAddr::from(endpoint).to_string()).collect();
         assert_eq!(kept, ["203.0.113.1:9999", "10.0.0.2:6881", "198.51.100.2:1"]);
         assert_eq!(
@@ -181,13 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_s_list_is_no_leecher_s_but_better_than_none() {
+    fn a_leecher_gets_a_seed_s_list_only_if_there_is_no_other() {
         let now = Instant::now();
         let list = |complete| {
             Arc::new(UpstreamPeers::new(
                 &UpstreamReply { complete, ..UpstreamReply::default() },
                 Duration::ZERO,
-                &Ours::default(),
+                &OwnPeers::default(),
                 now,
             ))
         };
@@ -199,7 +199,7 @@ mod tests {
         lists.put(true, list(2));
         assert_eq!((complete(lists.exact(true, now)), complete(lists.exact(false, now))), (Some(2), Some(1)));
         assert_eq!(lists.count(), 2);
-        let later = now + GOOD_AT_LEAST;
+        let later = now + MIN_LIST_AGE;
         assert_eq!(complete(lists.best(true, later)), None);
         lists.expire(later);
         assert_eq!(lists.count(), 0);

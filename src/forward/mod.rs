@@ -1,23 +1,25 @@
-//! Upstream trackers: each is told of our peers what it should know and no more, and the peers that it gives are kept for
-//! all clients of the torrent.
+//! Upstream trackers: each client is announced to them once and then at the upstream's interval, and the peers that they
+//! return are kept for all clients of the torrent.
 //!
 //! # How an announce goes upstream
-//! A *session* (`session`) is what one forwarder knows of one peer; it says what is due. What is due becomes an *exchange*,
-//! if the forwarder's *circuit* (`circuit`) is for it, and goes to the [`Engine`], which carries out all exchanges on a
-//! thread of its own. What comes back is kept in lists (`list`) by torrent (`torrent`), from which every client is
-//! served at once. A client waits only when a forwarder is being asked of which there is no list yet, and no longer
-//! than the deadline.
+//! A *session* (`session`) records what one forwarder knows of one client and decides what is due. What is due becomes an
+//! *exchange*, if the forwarder's *circuit* (`circuit`) admits it. The [`ForwardEngine`] carries out all exchanges on a thread
+//! of its own. The returned peers are kept as lists (`list`) by torrent (`torrent`), and every client is answered from the
+//! lists at once. An announce waits only for forwarders that have no list for the torrent yet, and no longer than the
+//! deadline.
 //!
-//! One forwarder's failure is its own: it is counted, logged, and changes nothing of what the others give.
+//! Forwarders fail independently: a failure is counted and logged, and the lists of the other forwarders are unaffected.
 
+mod announce;
 mod body;
 mod circuit;
 mod client;
-mod connect;
 mod context;
 mod engine;
 mod error;
+mod exchange;
 mod forwarder;
+mod headers;
 mod health;
 mod http;
 mod interleave;
@@ -28,12 +30,15 @@ mod pending;
 mod probe;
 mod proxy;
 mod queue;
-mod reply;
 mod resolve;
 mod session;
+mod set;
 #[cfg(test)]
 pub(crate) mod simulation;
+mod state;
 mod status;
+#[cfg(test)]
+mod test_tls;
 mod torrent;
 mod trust;
 mod udp;
@@ -41,142 +46,62 @@ mod upstream;
 mod uri;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
-use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-pub use engine::Engine;
+pub use announce::UpstreamAnnounce;
+pub use engine::ForwardEngine;
 pub use error::ForwardError;
 pub use interleave::Interleaved;
 pub use list::UpstreamPeers;
-pub use options::{AnnouncedIp, ForwardOptions, ForwarderOptions, Torrents, check};
+pub use options::{AnnouncedIp, ForwardOptions, ForwarderOptions, Torrents};
 pub use pending::{PendingLists, UpstreamPeerSet};
 pub use probe::{Probed, probe};
-pub use proxy::Proxies;
+pub use proxy::UpstreamProxies;
 pub use status::{ForwarderStatus, LastError};
 pub use trust::Authorities;
+pub use upstream::check;
 pub use uri::host_and_port;
 
-use self::context::ExchangeContext;
-use self::forwarder::{Exchange, Forwarder};
-use self::http::PassedHeaders;
-use self::session::ExchangeOutcome;
-use self::torrent::{StartedExchanges, Torrent, UNIT};
-use self::upstream::{Upstream, UpstreamAnswer};
+use self::forwarder::Forwarder;
+use self::headers::PassedHeaders;
+use self::state::ForwardState;
+use self::torrent::{StartedExchanges, Torrent};
+use self::upstream::UpstreamClient;
 use crate::answer::Answer;
-use crate::cache::TorrentCache;
 use crate::clock;
 use crate::metrics::{ForwardSample, Metrics, WaitMetrics};
-use tracker_protocol::AnnounceRequest;
 use tracker_protocol::via::Via;
 
-/// What we call ourselves before upstream trackers and proxies.
-const USER_AGENT: &str = concat!("retracker/", env!("CARGO_PKG_VERSION"));
-
-/// An exchange goes on for so long in the background unless an entry says otherwise, or the deadline is longer.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What is known of upstream trackers takes no more than this, in bytes. Past it, torrents give way, those of
-/// the source that has brought most of them first.
-const MAX_MEMORY: u32 = 256 * 1024 * 1024;
-
-/// An announce that has been passed on by so many is not passed on further.
+/// An announce that this many retrackers have passed on is not passed on further.
 const MAX_HOPS: usize = 4;
 
 /// The configured upstream trackers.
 #[derive(Debug)]
 pub struct Forwarders {
-    shared: Arc<Shared>,
-    /// Our name in `Via`. Random, so that it is nobody else's, and new with every start.
+    shared: Arc<ForwardState>,
+    /// Our name in `Via`. It is random, so that no other retracker has it, and new with every start.
     name: String,
     deadline: Duration,
     waits: WaitMetrics,
-    /// `stopped` announces that upstream trackers are still to get.
+    /// Counts the `stopped` announces that have still to be sent.
     open_stops: TaskTracker,
-}
-
-/// What workers and engine have in common.
-#[derive(Debug)]
-struct Shared {
-    set: RwLock<Set>,
-    torrents: TorrentCache<Torrent>,
-    /// To the engine: forwarders that are new.
-    new: mpsc::UnboundedSender<Arc<Forwarder>>,
-    deadline: Duration,
-    peer_age: Duration,
-    /// How long an exchange may take whose entry does not say.
-    timeout: Duration,
-    context: Arc<ExchangeContext>,
-    /// Told when a forwarder is no longer configured.
-    retired: Notify,
-    metrics: Metrics,
-}
-
-/// The forwarders that are configured.
-#[derive(Debug, Default)]
-struct Set {
-    generation: Generation,
-    forwarders: Vec<Arc<Forwarder>>,
-}
-
-/// Changes with every change of the configuration, so that nobody takes what was said of other forwarders for true.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Generation(u64);
-
-/// One announce, as far as upstream trackers are concerned.
-#[derive(Clone, Copy, Debug)]
-pub struct UpstreamAnnounce<'a> {
-    /// The client's announce.
-    pub request: &'a AnnounceRequest,
-    /// The address that the client is recorded under here.
-    pub ip: IpAddr,
-    /// The address under which clients outside are told of it: what an upstream is told that is told addresses.
-    pub outside: IpAddr,
-    /// Whether `ip` is only claimed, with `ip=`, and not the one that the announce came from.
-    pub is_claim: bool,
-    /// The address that the announce came from.
-    pub source: IpAddr,
-    /// The client's `User-Agent`, which goes along.
-    pub user_agent: Option<&'a [u8]>,
-    /// By whom the announce has been passed on to us.
-    pub via: &'a Via,
 }
 
 impl Forwarders {
     /// Prepares the forwarders, and the engine that must run for them. The error is a sentence that names the entry.
-    pub fn new(options: &ForwardOptions, metrics: &Metrics) -> Result<(Self, Engine), String> {
+    pub fn new(options: &ForwardOptions, metrics: &Metrics) -> Result<(Self, ForwardEngine), String> {
         let (forwarders, engine) = Self::none(options, metrics);
         forwarders.replace(&options.forwarders)?;
         Ok((forwarders, engine))
     }
 
-    fn none(options: &ForwardOptions, metrics: &Metrics) -> (Self, Engine) {
-        let (new, received) = mpsc::unbounded_channel();
-        let shared = Shared {
-            set: RwLock::default(),
-            torrents: TorrentCache::new(
-                MAX_MEMORY / UNIT,
-                // Who has gone silent is signed off before its torrent goes.
-                options.peer_age * 2 + Duration::from_mins(1),
-            ),
-            new,
-            deadline: options.deadline,
-            peer_age: options.peer_age,
-            timeout: DEFAULT_TIMEOUT.max(options.deadline),
-            context: Arc::new(ExchangeContext::new(
-                options.max_exchanges,
-                options.proxies.clone(),
-                metrics.forward_delayed.clone(),
-            )),
-            retired: Notify::new(),
-            metrics: metrics.clone(),
-        };
-        let shared = Arc::new(shared);
+    fn none(options: &ForwardOptions, metrics: &Metrics) -> (Self, ForwardEngine) {
+        let (shared, received) = ForwardState::new(options, metrics);
         let forwarders = Self {
             shared: Arc::clone(&shared),
             name: format!("retracker-{:016x}", fastrand::u64(..)),
@@ -184,23 +109,50 @@ impl Forwarders {
             waits: metrics.waits.clone(),
             open_stops: TaskTracker::new(),
         };
-        (forwarders, Engine { shared, forwarders: received })
+        (forwarders, ForwardEngine { shared, forwarders: received })
     }
 
-    /// Puts these in the place of those that there were. An entry in which nothing has changed that its upstream sees keeps
-    /// its sessions, its lists and its circuit; those that are gone are told that our peers are. On an error nothing
-    /// changes.
+    /// Forwarders with these upstream trackers, by name. The engine must run.
+    #[cfg(test)]
+    pub(crate) fn simulated(
+        upstreams: &[(&str, &simulation::SimulatedUpstream)],
+        options: &ForwardOptions,
+        metrics: &Metrics,
+    ) -> (Self, ForwardEngine) {
+        let (forwarders, engine) = Self::none(options, metrics);
+        let ForwardState { timeout, .. } = *forwarders.shared;
+        let forwarder = |(name, upstream): &(&str, &simulation::SimulatedUpstream)| {
+            let entry = ForwarderOptions {
+                name: (*name).to_owned(),
+                uri: "http://192.0.2.1/announce".parse().unwrap(),
+                ip: AnnouncedIp::AsSeen,
+                host: None,
+                timeout: None,
+                numwant: None,
+                rate: None,
+                ca: None,
+                torrents: Torrents::All,
+            };
+            let upstream = UpstreamClient::simulated((*upstream).clone());
+            forwarders.shared.start(Forwarder::new(&entry, timeout, upstream, metrics))
+        };
+        forwarders.shared.set.write().replace(upstreams.iter().map(forwarder).collect());
+        (forwarders, engine)
+    }
+
+    /// Replaces the forwarders. An entry keeps its sessions, lists and circuit unless something changed that its upstream
+    /// sees. Forwarders that are gone get a `stopped` for each of our clients. On an error nothing changes.
     pub fn replace(&self, entries: &[ForwarderOptions]) -> Result<(), String> {
-        let Shared { timeout, metrics, .. } = &*self.shared;
-        // Everything that can go wrong before anything changes.
+        let ForwardState { timeout, metrics, .. } = &*self.shared;
+        // All checks come before the first change.
         let upstreams = entries.iter().map(|entry| {
-            let upstream = Upstream::new(entry, &self.shared.context);
+            let upstream = UpstreamClient::new(entry, &self.shared.context);
             upstream.map_err(|error| format!("forwarder {}: {error}", entry.name))
         });
         let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
         for (entry, upstream) in entries.iter().zip(&upstreams) {
-            if let Some(way) = upstream.way() {
-                log::info!("forwarder {}: {way}", entry.name);
+            if let Some(note) = upstream.proxy_note() {
+                log::info!("forwarder {}: {note}", entry.name);
             }
         }
         let mut old = self.shared.set.read().forwarders.clone();
@@ -208,28 +160,28 @@ impl Forwarders {
         let mut new = Vec::with_capacity(entries.len());
         for (entry, upstream) in entries.iter().zip(upstreams) {
             if !names.insert(&entry.name) {
-                log::warn!("two forwarders are called {}: give them a name each to tell them apart", entry.name);
+                log::warn!("two forwarders are called {}: give each a name of its own to tell them apart", entry.name);
             }
-            let known = old.iter().position(|forwarder| forwarder.takes_over(entry, *timeout, metrics));
+            let known = old.iter().position(|forwarder| forwarder.adopts(entry, *timeout, metrics));
             let forwarder = known.map(|at| old.swap_remove(at));
             let made = || self.shared.start(Forwarder::new(entry, *timeout, upstream, metrics));
             new.push(forwarder.unwrap_or_else(made));
         }
-        self.shared.set.write().put(new);
+        self.shared.set.write().replace(new);
         old.iter().for_each(|forwarder| forwarder.retire());
         self.shared.retired.notify_one();
         Ok(())
     }
 
-    /// Takes note of where this process listens: upstream trackers can tell of that, but it is no peer.
+    /// Sets the addresses that this process listens on. Upstream trackers may return them, but they are no peers.
     pub fn listens_at(&self, addresses: Vec<SocketAddr>) {
         self.shared.context.listens_at(addresses);
     }
 
-    /// Tells the forwarders what they are to know of a peer that is here, and gives the peers that they have given. Only if
-    /// one that is asked now has given none yet is there something to wait for.
+    /// Announces a client that is here to the forwarders for which it is due, and returns the lists that they have given so
+    /// far. The answer is pending only if one of these exchanges is to bring a first list.
     pub fn announce(&self, announce: &UpstreamAnnounce<'_>) -> Answer<UpstreamPeerSet, PendingLists> {
-        let StartedExchanges { known: lists, exchanges, waits, pending } = self.begin(announce);
+        let StartedExchanges { lists, exchanges, waits, pending } = self.begin(announce);
         exchanges.into_iter().for_each(|exchange| self.shared.send(exchange));
         let gathered = UpstreamPeerSet { lists, pending };
         if waits.is_empty() {
@@ -243,51 +195,50 @@ impl Forwarders {
     fn begin(&self, announce: &UpstreamAnnounce<'_>) -> StartedExchanges {
         let now = clock::now();
         let set = self.shared.set.read();
-        let Set { generation, forwarders } = &*set;
         let request = announce.request;
-        if !forwarders.iter().any(|forwarder| forwarder.serves(request.info_hash)) {
+        if !set.forwarders.iter().any(|forwarder| forwarder.serves(request.info_hash)) {
             return StartedExchanges::default();
         }
-        let along = || PassedHeaders::new(announce.user_agent, &announce.via.and(&self.name));
+        let headers = || PassedHeaders::new(announce.user_agent, &announce.via.and(&self.name));
         let torrents = &self.shared.torrents;
         if announce.via.hops() < MAX_HOPS {
-            torrents.with(request.info_hash, announce.source, now, |torrent| {
-                torrent.announced(*generation, forwarders, announce, along, now)
-            })
+            torrents
+                .with(request.info_hash, announce.source, now, |torrent| torrent.announce(&set, announce, headers, now))
         } else {
             let downloads = request.role().downloads();
-            let known = |torrent: &mut Torrent| torrent.known(*generation, forwarders, downloads, now);
-            let known = torrents.with_known(request.info_hash, Some(now), known).flatten();
-            StartedExchanges { known: known.into_iter().collect(), ..StartedExchanges::default() }
+            let combined = |torrent: &mut Torrent| torrent.combined_list(&set, downloads, now);
+            let list = torrents.with_known(request.info_hash, Some(now), combined).flatten();
+            StartedExchanges { lists: list.into_iter().collect(), ..StartedExchanges::default() }
         }
     }
 
-    /// Tells the forwarders that a peer has left, without anybody waiting for that.
+    /// Has `stopped` sent in the background for a client that has left.
     pub fn leave(&self, announce: &UpstreamAnnounce<'_>) {
         let now = clock::now();
-        let left = |torrent: &mut Torrent| torrent.left(announce, &self.open_stops, now);
+        let left = |torrent: &mut Torrent| torrent.client_left(announce, &self.open_stops, now);
         let exchanges = self.shared.torrents.with_known(announce.request.info_hash, Some(now), left);
         exchanges.into_iter().flatten().for_each(|exchange| self.shared.send(exchange));
     }
 
-    /// Whether an announce is one that we have passed on, come back to us.
+    /// Whether an announce is one that we have passed on and that has come back to us.
     pub fn is_loop(&self, via: &Via) -> bool {
         via.names(&self.name)
     }
 
-    /// Done when what clients have said last has been told. What they say later is not waited for.
+    /// Completes when one attempt has been made to send each `stopped` that is due now. Those of clients that leave later are
+    /// not waited for.
     pub async fn flush(&self) {
         self.open_stops.close();
         self.open_stops.wait().await;
     }
 
-    /// How the forwarders do, in the order of configuration.
+    /// The state of each forwarder, in the order of configuration.
     pub fn status(&self) -> Vec<ForwarderStatus> {
         let now = clock::now();
         self.shared.set.read().forwarders.iter().map(|forwarder| forwarder.status(now)).collect()
     }
 
-    /// Reads what the metrics tell at the moment of a scrape.
+    /// Returns a function that reads the gauges when the metrics are scraped.
     pub fn sampler(&self) -> impl Fn() -> ForwardSample + Send + Sync + 'static {
         let shared = Arc::clone(&self.shared);
         move || ForwardSample {
@@ -295,43 +246,5 @@ impl Forwarders {
             torrents: shared.torrents.len(),
             evicted: shared.torrents.evicted().unsigned_abs(),
         }
-    }
-}
-
-impl Set {
-    fn put(&mut self, forwarders: Vec<Arc<Forwarder>>) {
-        *self = Self { generation: Generation(self.generation.0 + 1), forwarders };
-    }
-}
-
-impl Shared {
-    /// Has the engine carry out what this forwarder is asked.
-    fn start(&self, forwarder: Forwarder) -> Arc<Forwarder> {
-        let forwarder = Arc::new(forwarder);
-        // Fails only when the engine has stopped; then nothing is told any more.
-        let _ = self.new.send(Arc::clone(&forwarder));
-        forwarder
-    }
-
-    /// Has an exchange wait for its turn.
-    fn send(&self, exchange: Exchange) {
-        let forwarder = Arc::clone(&exchange.forwarder);
-        if let Some(dropped) = forwarder.wait_for_turn(exchange) {
-            self.end(&dropped, ExchangeOutcome::Lost, None, clock::now());
-        }
-    }
-
-    /// An exchange has ended, or is not begun. What has to follow it waits for its turn.
-    fn end(
-        &self,
-        exchange: &Exchange,
-        heard: ExchangeOutcome,
-        answer: Option<(&UpstreamAnswer, &[IpAddr])>,
-        now: Instant,
-    ) {
-        let ended = |torrent: &mut Torrent| torrent.ended(exchange, heard, answer, now);
-        // In a torrent that has been forgotten there is nothing to follow.
-        let next = self.torrents.with_known(exchange.request.info_hash, None, ended);
-        next.into_iter().flatten().for_each(|exchange| self.send(exchange));
     }
 }

@@ -1,59 +1,67 @@
-//! What forwarding is told once: the settings, and the entries of `forwarders.yml`.
+//! The options of forwarding, and of each entry of `forwarders.yml`.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tracker_protocol::InfoHash;
 use url::Url;
 
-use super::proxy::Proxies;
+use super::proxy::UpstreamProxies;
 use super::trust::Authorities;
-use super::upstream::Upstream;
 
-/// What the forwarders are told once.
+/// How long an exchange may take if neither the entry nor a longer deadline says otherwise.
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Peers that an upstream is asked for unless the entry says otherwise: as many as one client can get. All local clients
+/// share them.
+pub(super) const DEFAULT_NUMWANT: u32 = 200;
+
+/// Exchanges with one forwarder that may begin in a second unless the entry says otherwise.
+pub(super) const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(200).unwrap();
+
+/// The options of forwarding.
 #[derive(Clone, Debug)]
 pub struct ForwardOptions {
     /// The upstream trackers. `--forwards`.
     pub forwarders: Vec<ForwarderOptions>,
-    /// How long a client's announce may wait for them. `--forward-timeout`.
+    /// How long a client's announce may wait for their lists. `--forward-timeout`.
     pub deadline: Duration,
-    /// How long a peer that does not announce counts as here. `--peer-age`.
+    /// How long a client that does not announce counts as here. `--peer-age`.
     pub peer_age: Duration,
-    /// How many exchanges may be under way with all of them together. `--max-exchanges`; None: what the
-    /// limit of open files allows.
+    /// How many exchanges may be under way with all of them together: `--max-exchanges`, or as many as the limit of open files
+    /// allows. None: 1024.
     pub max_exchanges: Option<usize>,
-    /// The proxies through which they are asked: `http_proxy` and so on.
-    pub proxies: Proxies,
+    /// The proxies between this host and them: `http_proxy` and so on.
+    pub proxies: UpstreamProxies,
 }
 
 /// One entry of `forwarders.yml`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ForwarderOptions {
-    /// By what name it goes in logs and metrics; no secret.
+    /// Its name in logs and metrics. It is not secret.
     pub name: String,
-    /// Its announce URL, `http`, `https` or `udp`. It may hold a passkey and is never logged.
+    /// Its announce URL, `http`, `https` or `udp`. It may contain a passkey and is never logged.
     pub uri: Url,
-    /// The address that the upstream is told to record, in place of the one that it sees.
+    /// The address that the upstream is asked to record for our clients.
     pub ip: AnnouncedIp,
-    /// What the `Host` header says, in place of the URL's own host.
+    /// The value of the `Host` header, in place of the URL's own host.
     pub host: Option<String>,
-    /// How long an exchange may take; 10 seconds, or the deadline if that is longer.
+    /// How long an exchange may take. Default: 10 seconds, or the deadline if that is longer.
     pub timeout: Option<Duration>,
-    /// How many peers it is asked for; 200.
+    /// How many peers it is asked for. Default: 200.
     pub numwant: Option<u32>,
-    /// How many exchanges with it may begin in a second; 200. More wait for their turn.
+    /// How many exchanges with it may begin in a second; more wait for their turn. Default: 200.
     pub rate: Option<NonZeroU32>,
-    /// Whose certificates are trusted, in place of the usual authorities.
+    /// The authorities whose certificates are trusted, in place of the usual ones.
     pub ca: Option<Authorities>,
-    /// Which torrents it is told of.
+    /// The torrents that are announced to it.
     pub torrents: Torrents,
 }
 
-/// Under which address an upstream is told to record our clients.
+/// The address that an upstream is asked to record for our clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnnouncedIp {
     /// The one that it sees.
@@ -65,7 +73,7 @@ pub enum AnnouncedIp {
     Client,
 }
 
-/// Which torrents a forwarder is told of.
+/// The torrents that are announced to a forwarder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Torrents {
     /// All.
@@ -81,9 +89,4 @@ impl fmt::Debug for ForwarderOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForwarderOptions").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-/// Whether an entry can be used at all. The error is a sentence for the operator, without what may be a secret.
-pub fn check(options: &ForwarderOptions) -> Result<(), String> {
-    Upstream::new(options, &Arc::default()).map(drop)
 }

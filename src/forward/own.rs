@@ -1,4 +1,4 @@
-//! What belongs to this host: its addresses and where it listens. No upstream tracker may send us or our clients there.
+//! Which addresses an upstream may redirect us to or list as peers: none of this host, and none that it cannot know.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU16;
@@ -8,37 +8,36 @@ use parking_lot::RwLock;
 use crate::topology::reach::{Reach, is_outside};
 use tracker_protocol::{Ip, Peer, PeerLists};
 
-/// Peers of one reply that listen on a port of ours and are looked at closely, as each look is a system call. Those beyond are
-/// dropped: no swarm is full of one port.
-const MOST_LOOKS: usize = 16;
+/// How many peers of one reply that have a port of ours are compared with our addresses, as each comparison is a system call.
+/// Those beyond are dropped: in no real swarm do so many peers use one port.
+const MAX_COMPARISONS: usize = 16;
 
-/// Where cloud hosts are told their secrets, beside 169.254.169.254: AWS over IPv6, Alibaba, Oracle.
+/// Metadata services of clouds, which hand out credentials, beside 169.254.169.254: AWS over IPv6, Alibaba, Oracle.
 const METADATA: [IpAddr; 3] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
 ];
 
-/// Who gave an address, as far as it matters for whether that is believed.
+/// Where an upstream is. This decides which addresses it may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Teller {
-    /// It is on the internet: what it says of private networks it cannot know.
+pub(super) struct ReplyOrigin {
+    /// Whether it is on the internet, where it cannot know private networks.
     pub(super) is_public: bool,
-    /// Its address, as far as it is known.
+    /// Its address, if that is known.
     pub(super) ip: Option<IpAddr>,
 }
 
-impl Teller {
-    /// One at this address.
+impl ReplyOrigin {
     pub(super) fn at(ip: IpAddr) -> Self {
         Self { is_public: is_outside(ip), ip: Some(ip.to_canonical()) }
     }
 
-    /// One whose address is not known. It is believed less.
+    /// An upstream whose address is not known is treated as public, which allows it less.
     pub(super) const UNKNOWN: Self = Self { is_public: true, ip: None };
 
-    /// Whether it was configured as one that only this host reaches, and may send us to others of the kind.
-    fn is_here(self) -> bool {
+    /// Whether it is on loopback. The operator has configured such an upstream, and it may redirect to others on loopback.
+    fn is_loopback(self) -> bool {
         self.ip.is_some_and(|ip| ip.is_loopback())
     }
 }
@@ -52,8 +51,8 @@ impl Listeners {
         *self.0.write() = addresses;
     }
 
-    /// Whether we ourselves are there.
-    fn has(&self, ip: IpAddr, port: u16) -> bool {
+    /// Whether this process listens at an endpoint.
+    fn contains(&self, ip: IpAddr, port: u16) -> bool {
         let ip = ip.to_canonical();
         self.0.read().iter().any(|listener| {
             let at = listener.ip().to_canonical();
@@ -65,41 +64,46 @@ impl Listeners {
         self.0.read().iter().any(|listener| listener.port() == port)
     }
 
-    /// Whether a redirect may lead there: never to what this host keeps for itself, to us, or to a link; from the internet
-    /// to public addresses only.
-    pub(super) fn may_be_sent_to(&self, teller: Teller, address: SocketAddr) -> bool {
+    /// Whether an upstream may redirect to an address. It may not redirect to this host, to this process or to a link-local
+    /// address; from the internet it may only redirect to public addresses.
+    pub(super) fn allows_redirect(&self, origin: ReplyOrigin, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let reaches = match Reach::of(ip) {
             Reach::Nowhere | Reach::Link => false,
-            Reach::Host => teller.is_here(),
-            Reach::Site => !teller.is_public,
+            Reach::Host => origin.is_loopback(),
+            Reach::Site => !origin.is_public,
             Reach::Example | Reach::Everywhere => true,
         };
         reaches
             && !METADATA.contains(&ip)
-            && !self.has(ip, address.port())
-            && (teller.is_here() || teller.ip == Some(ip) || !is_this_host(ip))
+            && !self.contains(ip, address.port())
+            && (origin.is_loopback() || origin.ip == Some(ip) || !is_this_host(ip))
     }
 
-    /// Drops the peers that an upstream cannot know, or that are no peers: those on loopback or on a link, and ourselves; of
-    /// one on the internet all in private networks.
-    pub(super) fn strike(&self, peers: &mut PeerLists, teller: Teller) {
-        let mut looks = MOST_LOOKS;
-        self.strike_family(&mut peers.v4, teller, &mut looks);
-        self.strike_family(&mut peers.v6, teller, &mut looks);
+    /// Drops peers that the upstream cannot know or that cannot be peers: those with loopback or link-local addresses, this
+    /// process, and in replies from the internet those in private networks.
+    pub(super) fn drop_implausible(&self, peers: &mut PeerLists, origin: ReplyOrigin) {
+        let mut comparisons = MAX_COMPARISONS;
+        self.drop_implausible_of_family(&mut peers.v4, origin, &mut comparisons);
+        self.drop_implausible_of_family(&mut peers.v6, origin, &mut comparisons);
     }
 
-    fn strike_family<A: Ip>(&self, peers: &mut Vec<Peer<A>>, teller: Teller, looks: &mut usize) {
+    fn drop_implausible_of_family<A: Ip>(
+        &self,
+        peers: &mut Vec<Peer<A>>,
+        origin: ReplyOrigin,
+        comparisons: &mut usize,
+    ) {
         peers.retain(|peer| {
             let ip: IpAddr = peer.endpoint.ip.into();
-            self.may_be_told(teller, ip.to_canonical(), peer.endpoint.port, looks)
+            self.is_plausible(origin, ip.to_canonical(), peer.endpoint.port, comparisons)
         });
     }
 
-    fn may_be_told(&self, teller: Teller, ip: IpAddr, port: NonZeroU16, looks: &mut usize) -> bool {
+    fn is_plausible(&self, origin: ReplyOrigin, ip: IpAddr, port: NonZeroU16, comparisons: &mut usize) -> bool {
         let reaches = match Reach::of(ip) {
             Reach::Nowhere | Reach::Host | Reach::Link => false,
-            Reach::Site => !teller.is_public,
+            Reach::Site => !origin.is_public,
             Reach::Example | Reach::Everywhere => true,
         };
         if !reaches {
@@ -108,19 +112,19 @@ impl Listeners {
         if !self.has_port(port.get()) {
             return true;
         }
-        let looked = looks.checked_sub(1);
-        *looks = looked.unwrap_or(0);
-        looked.is_some() && !self.has(ip, port.get())
+        let left = comparisons.checked_sub(1);
+        *comparisons = left.unwrap_or(0);
+        left.is_some() && !self.contains(ip, port.get())
     }
 }
 
-/// Whether packets to an address do not leave this host.
+/// Whether packets to an address stay on this host.
 pub(super) fn is_this_host(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_loopback() || ip.is_unspecified() || address_towards((ip, 9).into()) == Some(ip)
 }
 
-/// The address of this host from which that one is reached: no packet is sent to find out.
+/// The address from which this host would send to a remote one. No packet is sent.
 pub(super) fn address_towards(remote: SocketAddr) -> Option<IpAddr> {
     let any = if remote.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).ok()?;

@@ -1,4 +1,4 @@
-//! What forwarding gives an announce: the lists that are there, and those that it may wait for.
+//! What an announce gets from the forwarders: the lists that are there, and those that it may wait for.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use super::forwarder::Forwarder;
 use super::list::UpstreamPeers;
 use crate::metrics::WaitMetrics;
 
-/// Lists, one of each forwarder that has given one.
+/// One list of each forwarder that has given one, or one list of all combined.
 pub(super) type UpstreamLists = SmallVec<[Arc<UpstreamPeers>; 4]>;
 
-/// What the forwarders gave for an announce.
+/// The lists for an announce.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamPeerSet {
-    /// Their lists, in the order of configuration as far as they were there already.
+    /// The lists that were there, in the order of configuration, followed by those that were waited for.
     pub lists: UpstreamLists,
-    /// Whether a forwarder is being asked that has not answered yet: it may be worth to come back soon.
+    /// Whether an exchange is still under way that will bring a list. Then the client is asked to announce again soon.
     pub pending: bool,
 }
 
-/// What an announce may wait for: lists of forwarders that are being asked and have given nothing yet.
+/// The lists that an announce may wait for: first lists, of forwarders with which an exchange is under way.
 #[derive(Debug)]
 pub struct PendingLists {
     pub(super) gathered: UpstreamPeerSet,
@@ -33,7 +33,7 @@ pub struct PendingLists {
     pub(super) metrics: WaitMetrics,
 }
 
-/// What an announce waits for: a list of one forwarder.
+/// A wait for the list of one forwarder.
 #[derive(Debug)]
 pub(super) struct Wait {
     pub(super) list: oneshot::Receiver<Arc<UpstreamPeers>>,
@@ -41,7 +41,7 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// The list; none if the exchange brings none, or the forwarder turns out to be too late to be waited for.
+    /// The list; None if the exchange brings none, or announces no longer wait for the forwarder.
     async fn list(&mut self) -> Option<Arc<UpstreamPeers>> {
         tokio::select! {
             list = &mut self.list => list.ok(),
@@ -51,14 +51,13 @@ impl Wait {
 }
 
 impl PendingLists {
-    /// Waits until there is a list of each forwarder that was asked or it has failed, the lists are `enough`, or the
-    /// deadline has passed.
+    /// Waits until each exchange has brought its list or failed, the lists are `enough`, or the deadline has passed.
     pub async fn gather(self, enough: impl Fn(&[Arc<UpstreamPeers>]) -> bool) -> UpstreamPeerSet {
         let Self { gathered: UpstreamPeerSet { mut lists, pending }, waits, deadline, metrics } = self;
         let forwarders: Vec<_> = waits.iter().map(|wait| Arc::clone(&wait.forwarder)).collect();
         let each = waits.into_iter().zip(&forwarders).map(|(mut wait, forwarder)| async move {
             let list = wait.list().await;
-            // Late is not done: its list is still to come.
+            // No list may mean that the forwarder is late: then its list is still to come.
             (list, forwarder)
         });
         let mut waits: FuturesUnordered<_> = each.collect();
@@ -76,7 +75,7 @@ impl PendingLists {
                 }
                 Ok(None) => break &metrics.done,
                 Err(_) => {
-                    open.iter().for_each(|forwarder| forwarder.is_late());
+                    open.iter().for_each(|forwarder| forwarder.set_late());
                     break &metrics.deadline;
                 }
             }

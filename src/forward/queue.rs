@@ -1,7 +1,7 @@
-//! Exchanges that wait for their turn with one forwarder.
+//! A queue in which sources take turns.
 //!
-//! A forwarder is asked at a bounded rate. What exceeds it waits, and the sources take turns: a client that makes up peer
-//! ids delays only itself, while a seedbox that starts with thousands of torrents is announced in full, a little later.
+//! The rate of exchanges with a forwarder is bounded, and more wait. As the sources take turns, a client that invents peer
+//! ids delays only itself. A seedbox that starts with thousands of torrents is announced in full, a little later.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// Exchanges that may wait with one forwarder. An exchange takes about half a kilobyte.
 pub(super) const MAX_WAITING: usize = 16 * 1024;
 
-/// Who causes an exchange: an IPv4 address or an IPv6 /64, which is what one host can choose its addresses from.
+/// The source of an announce: an IPv4 address, or an IPv6 /64, from which one host can choose its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct RequestSource(IpAddr);
 
@@ -26,12 +26,12 @@ impl RequestSource {
     }
 }
 
-/// A queue in which sources take turns, of at most so many items.
+/// A bounded queue in which sources take turns.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
     by_source: HashMap<RequestSource, VecDeque<T>, foldhash::fast::RandomState>,
     /// The sources that have items, in the order of their turns.
-    interleave: VecDeque<RequestSource>,
+    turns: VecDeque<RequestSource>,
     /// The same sources by how many items they have.
     by_length: BTreeSet<(usize, RequestSource)>,
     length: usize,
@@ -42,7 +42,7 @@ impl<T> FairQueue<T> {
     pub(super) fn new(most: usize) -> Self {
         Self {
             by_source: HashMap::default(),
-            interleave: VecDeque::new(),
+            turns: VecDeque::new(),
             by_length: BTreeSet::new(),
             length: 0,
             most: most.max(1),
@@ -57,7 +57,7 @@ impl<T> FairQueue<T> {
     pub(super) fn push(&mut self, source: RequestSource, item: T) -> Option<T> {
         let items = self.by_source.entry(source).or_default();
         if items.is_empty() {
-            self.interleave.push_back(source);
+            self.turns.push_back(source);
         }
         self.by_length.remove(&(items.len(), source));
         items.push_back(item);
@@ -68,13 +68,13 @@ impl<T> FairQueue<T> {
 
     /// Takes the oldest item of the source whose turn it is.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let source = self.interleave.pop_front()?;
+        let source = self.turns.pop_front()?;
         let items = self.by_source.get_mut(&source)?;
         let item = items.pop_front();
         let left = items.len();
         self.took_one(source, left);
         if left > 0 {
-            self.interleave.push_back(source);
+            self.turns.push_back(source);
         }
         item
     }
@@ -86,12 +86,12 @@ impl<T> FairQueue<T> {
         let left = items.len();
         self.took_one(source, left);
         if left == 0 {
-            self.interleave.retain(|turn| *turn != source);
+            self.turns.retain(|turn| *turn != source);
         }
         item
     }
 
-    /// A source has one item less than before: so many.
+    /// Records that a source has one item less, and how many it has left.
     fn took_one(&mut self, source: RequestSource, left: usize) {
         self.length -= 1;
         self.by_length.remove(&(left + 1, source));
@@ -114,7 +114,7 @@ impl ExchangeRate {
         Self { next: unused_since(now) }
     }
 
-    /// Takes a turn, and tells when it is: at once for as many as fit into the past second unused.
+    /// Takes a turn and returns its time. Turns of the past second that were not taken are available at once.
     pub(super) fn take(&mut self, rate: u32, now: Instant) -> Instant {
         let turn = self.next.max(unused_since(now));
         self.next = turn + Duration::from_secs(1) / rate.max(1);
@@ -122,7 +122,7 @@ impl ExchangeRate {
     }
 }
 
-/// From when on turns that were not taken may still be.
+/// Turns that were not taken expire after a second.
 fn unused_since(now: Instant) -> Instant {
     now.checked_sub(Duration::from_secs(1)).unwrap_or(now)
 }
@@ -158,8 +158,8 @@ mod tests {
             assert_eq!(queue.push(source(1), (1, n)), None);
         }
         assert_eq!(queue.push(source(2), (2, 0)), None);
-        assert_eq!(queue.push(source(3), (3, 0)), Some((1, 2)), "a newcomer costs the heaviest one");
-        assert_eq!(queue.push(source(1), (1, 3)), Some((1, 3)), "and the heaviest one only itself");
+        assert_eq!(queue.push(source(3), (3, 0)), Some((1, 2)), "the heaviest source makes room for another");
+        assert_eq!(queue.push(source(1), (1, 3)), Some((1, 3)), "the heaviest source makes room for itself");
         assert_eq!(queue.len(), 4);
     }
 

@@ -1,4 +1,4 @@
-//! Names of upstream trackers become addresses.
+//! Looks up the addresses of upstream trackers.
 
 use std::fmt::Display;
 use std::io;
@@ -16,29 +16,29 @@ use url::{Host, Url};
 
 use super::error::{ForwardError, is_shortage};
 
-/// How many addresses of one name are tried. Each takes its share of the time.
+/// How many addresses of one name are tried. Each gets its share of the time.
 const MAX_ADDRESSES: usize = 4;
 
-/// How long the addresses of a name are good for. The system does not say how long they really are.
-const ADDRESSES_LAST: Duration = Duration::from_mins(2);
+/// How long the addresses of a name are cached. The system does not tell their TTL.
+const ADDRESS_LIFETIME: Duration = Duration::from_mins(2);
 
-/// How soon a name that could not be resolved is tried again.
-const FAILURE_LASTS: Duration = Duration::from_secs(2);
+/// How long a failed look-up is cached.
+const FAILURE_LIFETIME: Duration = Duration::from_secs(2);
 
-/// How many lookups of one upstream may be under way.
+/// How many look-ups for one upstream may be under way.
 const MAX_LOOKUPS: usize = 8;
 
-/// How many names of one upstream are remembered: its own, and those that it redirects to.
+/// How many names of one upstream are cached: its own, and those that it redirects to.
 const MAX_NAMES: u64 = 16;
 
-/// Finds the addresses of one upstream's names.
+/// Looks up the addresses of one upstream's names.
 ///
-/// The system's resolver blocks a thread for as long as it likes, 10 s and more with a dead name server, even if nothing waits
-/// for it any more. One lookup per announce would soon hold all threads, with more lookups queued than ever end.
+/// The system's resolver blocks a thread, for 10 s and more with a dead name server, even if nothing waits for the result any
+/// more. With one look-up per announce, all threads would soon be blocked and the queue would grow without end.
 pub(super) struct Resolver {
-    /// Lookups, under way or done: all announces share one, and for a while its result.
+    /// Look-ups under way, and results. All announces share them.
     names: Cache<(String, u16), Lookup>,
-    /// The address that answered last: one that is dead is not to cost its share of the time again and again.
+    /// The address that answered last. It is tried first, so that a dead one does not take its share of the time each time.
     answered: Mutex<Option<SocketAddr>>,
     permits: Arc<Semaphore>,
 }
@@ -48,13 +48,13 @@ type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, ForwardError>>>;
 impl Resolver {
     pub(super) fn new() -> Self {
         Self {
-            names: Cache::builder().max_capacity(MAX_NAMES).time_to_live(ADDRESSES_LAST).build(),
+            names: Cache::builder().max_capacity(MAX_NAMES).time_to_live(ADDRESS_LIFETIME).build(),
             answered: Mutex::new(None),
             permits: Arc::new(Semaphore::new(MAX_LOOKUPS)),
         }
     }
 
-    /// The addresses of a URL's host, in the order in which they are to be tried: the one that answered last is the first.
+    /// The addresses of a URL's host, in the order in which to try them. The one that answered last comes first.
     pub(super) async fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, ForwardError> {
         let port = url.port_or_known_default().unwrap_or(80);
         let name = match url.host() {
@@ -81,12 +81,12 @@ impl Resolver {
             return Ok(lookup);
         }
         let permit = Arc::clone(&self.permits).try_acquire_owned();
-        let permit = permit.map_err(|_| unresolved("too many lookups are under way"))?;
+        let permit = permit.map_err(|_| unresolved("too many look-ups are under way"))?;
         Ok(self.names.get_with(name.clone(), || start(self.names.clone(), name, permit)))
     }
 }
 
-/// A task of its own keeps the permit until the thread is free, and not just until no announce waits.
+/// Starts a look-up as a task of its own. It holds the permit until the thread is free, even if no announce waits any more.
 fn start(names: Cache<(String, u16), Lookup>, name: (String, u16), permit: OwnedSemaphorePermit) -> Lookup {
     let lookup = tokio::spawn(async move {
         let found = tokio::net::lookup_host((name.0.as_str(), name.1)).await;
@@ -94,7 +94,7 @@ fn start(names: Cache<(String, u16), Lookup>, name: (String, u16), permit: Owned
         drop(permit);
         if found.is_err() {
             tokio::spawn(async move {
-                sleep(FAILURE_LASTS).await;
+                sleep(FAILURE_LIFETIME).await;
                 names.invalidate(&name);
             });
         }
@@ -107,7 +107,7 @@ fn unresolved(what: impl Display) -> ForwardError {
     ForwardError::Dns(what.to_string())
 }
 
-/// The system's resolver does not say that it had no descriptor, but calls the name unknown.
+/// Why a look-up failed. Without a free descriptor the system's resolver reports the name as unknown, so that is checked here.
 fn failed(error: &io::Error) -> ForwardError {
     match UdpSocket::bind("127.0.0.1:0") {
         Err(shortage) if is_shortage(&shortage) => ForwardError::Local(shortage.to_string()),
@@ -116,7 +116,7 @@ fn failed(error: &io::Error) -> ForwardError {
     }
 }
 
-/// The families in turn, so that a broken one costs little.
+/// The addresses of both families in turn, so that a family that does not work costs little time.
 fn in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let preferred = found.first().is_some_and(SocketAddr::is_ipv4);
     let (a, b): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| address.is_ipv4() == preferred);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn lookups_are_shared_and_bounded() {
+    async fn look_ups_are_shared_and_bounded() {
         let resolver = Resolver::new();
         let [localhost, other] = [81, 82].map(|port| Url::parse(&format!("http://localhost:{port}")).unwrap());
         let first = resolver.addresses(&localhost).await.unwrap();

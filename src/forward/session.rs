@@ -1,4 +1,4 @@
-//! What one forwarder knows of one of our peers, and what it is to be told next.
+//! What one forwarder knows of one of our clients, and which announce is due next.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracker_protocol::Event;
 use tracker_protocol::upstream::{Retry, UpstreamReply};
 
-/// Until an upstream that names no interval wants to hear of a peer again.
+/// The interval of an upstream that names none.
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(30);
 
-/// An upstream hears of one peer no more often, whatever interval it names.
+/// The shortest interval between two announces of one client, whatever the upstream names.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 
-/// It hears of one peer at least as often as that: what names a longer interval is broken rather than that patient.
+/// The longest such interval. An upstream that names a longer one is more likely broken than that patient.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(6);
 
-/// How often a forwarder is told that a peer has left, if that is lost.
-const FAREWELLS: u8 = 3;
+/// How many times the last announces of a client are sent if they fail.
+const MAX_STOP_ATTEMPTS: u8 = 3;
 
-/// What an exchange tells a forwarder of a peer.
+/// What an exchange announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UpstreamEvent {
-    /// It is here.
+    /// It has started.
     Started,
     /// It is still here.
     Update,
@@ -34,8 +34,9 @@ pub(super) enum UpstreamEvent {
 }
 
 impl UpstreamEvent {
-    /// The event that stands in the announce. A partial seed says so in each that has no other (BEP 21).
-    pub(super) fn for_client(self, client: Option<Event>) -> Option<Event> {
+    /// The announce's event, given the one of the client's own announce: `paused` of a partial seed is passed on with each
+    /// announce that has no other event (BEP 21).
+    pub(super) fn on_wire(self, client: Option<Event>) -> Option<Event> {
         match self {
             Self::Started => Some(Event::Started),
             Self::Update => client.filter(|event| *event == Event::Paused),
@@ -44,7 +45,7 @@ impl UpstreamEvent {
         }
     }
 
-    /// For the log.
+    /// Its name in the log.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -55,42 +56,42 @@ impl UpstreamEvent {
     }
 }
 
-/// Whether a forwarder is to know of a peer.
+/// Whether a forwarder should list a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// The peer is here.
+    /// The client is here.
     Here,
     /// It has left.
     Left,
-    /// The forwarder is no longer to know of the torrent: if it knows of the peer it is told that the peer has left, and
-    /// nothing else.
+    /// The torrent is hidden from the forwarder, or the forwarder is no longer configured. A client that it knows is announced
+    /// as stopped, and nothing else is sent.
     Hidden,
 }
 
-/// What came of an exchange, as far as its session is concerned.
+/// How an exchange ended, as far as its session is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ExchangeOutcome {
-    /// The forwarder took it in.
-    Taken {
-        /// Until it wants to hear of the peer again.
+    /// The upstream accepted the announce.
+    Accepted {
+        /// When the next announce is due.
         interval: Duration,
-        /// To be sent with the next announce.
+        /// Sent with the next announce.
         tracker_id: Option<Vec<u8>>,
     },
-    /// It refuses this peer or this torrent, for so long; for ever if none.
+    /// It refused the client or the torrent for this long, or for ever if None.
     Refused(Option<Duration>),
-    /// It cannot have outcome.
+    /// The announce cannot have reached it.
     Lost,
-    /// It may have outcome: it did not say, or not in a way to be understood.
+    /// The announce may have reached it: there was no reply, or none that could be read.
     Unsure,
 }
 
 impl ExchangeOutcome {
-    pub(super) fn taken(reply: &UpstreamReply) -> Self {
+    pub(super) fn accepted(reply: &UpstreamReply) -> Self {
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let interval = reply.interval.map_or(DEFAULT_INTERVAL, seconds);
         let interval = interval.max(reply.min_interval.map_or(Duration::ZERO, seconds));
-        Self::Taken {
+        Self::Accepted {
             interval: interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
             tracker_id: reply.tracker_id.clone(),
         }
@@ -99,72 +100,71 @@ impl ExchangeOutcome {
     pub(super) fn refused(retry: Retry) -> Self {
         match retry {
             Retry::Unsaid => Self::Refused(Some(DEFAULT_INTERVAL)),
-            Retry::Seconds(seconds) => Self::Refused(Some(within_reason(seconds.into()))),
-            Retry::Minutes(minutes) => Self::Refused(Some(within_reason(u64::from(minutes) * 60))),
+            Retry::Seconds(seconds) => Self::Refused(Some(clamped(seconds.into()))),
+            Retry::Minutes(minutes) => Self::Refused(Some(clamped(u64::from(minutes) * 60))),
             Retry::Never => Self::Refused(None),
         }
     }
 }
 
-fn within_reason(seconds: u64) -> Duration {
+fn clamped(seconds: u64) -> Duration {
     Duration::from_secs(seconds).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
 }
 
-/// What one forwarder knows of one peer.
+/// What one forwarder knows of one client.
 #[derive(Debug)]
 pub(super) struct Session {
     registration: Registration,
     completed: Completed,
     /// Whether the client says that it has the whole torrent.
     is_seed: bool,
-    /// The exchange that waits for its turn or is under way. There is one at a time.
+    /// The exchange that is queued or under way. There is one at a time.
     under_way: Option<UnderWay>,
-    /// The tracker id of its latest reply that had one.
+    /// The tracker id of the upstream's latest reply that had one.
     tracker_id: Option<Vec<u8>>,
-    /// How often its leave was told and lost.
+    /// How many last announces have failed.
     stop_attempts: u8,
-    /// Held while the peer's leave has still to be told: who stops the process waits for it.
+    /// Held while a `stopped` is due: the process waits for it before it ends.
     open_stop: Option<TaskTrackerToken>,
-    /// By which an exchange knows its session: there may have been another one of the same peer before.
+    /// Identifies this session to its exchanges: an earlier session of the same client may have ended.
     pub(super) serial: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
     event: UpstreamEvent,
-    /// When it began.
+    /// When it was queued.
     since: Instant,
-    /// What it says of the client's role.
+    /// Whether it announces the client as a seed.
     is_seed: bool,
-    /// Whether it asks about something else than what the forwarder refused, before the refusal has passed.
+    /// Whether it differs from an announce that was refused and is sent before that refusal has passed.
     is_extra: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Registration {
-    /// It has not been told that the peer is here.
+    /// No announce can have reached the upstream.
     None,
-    /// It has been told, but nobody knows whether it has outcome.
+    /// An announce may have reached it.
     Unsure,
-    /// It knows the peer, and wants to hear of it again.
+    /// It lists the client.
     Peer {
-        /// Then.
+        /// When the next announce is due.
         due: Instant,
-        /// Whether it knows the peer as a seed.
+        /// Whether it lists the client as a seed.
         is_seed: bool,
     },
-    /// It refused a request, and does not want to hear the same again until then; never if none.
+    /// It refused an announce.
     Refused {
-        /// Then.
+        /// When the same announce may be sent again; never if None.
         until: Option<Instant>,
-        /// Whether it took the peer in before.
-        knows: bool,
-        /// What the request said of the peer's role.
+        /// Whether it listed the client before.
+        is_listed: bool,
+        /// Whether the announce was that of a seed.
         is_seed: bool,
-        /// Whether the request said that the download has finished.
+        /// Whether the announce was `completed`.
         completed: bool,
-        /// Another request may be made from then on: a client that changes all the time is not to have its upstream asked
-        /// all the time.
+        /// When a different announce may be sent: a client that changes all the time must not cause requests all the time.
         others_from: Instant,
     },
 }
@@ -172,8 +172,8 @@ enum Registration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Completed {
     No,
-    Owed,
-    Told,
+    Due,
+    Sent,
 }
 
 impl Session {
@@ -190,91 +190,91 @@ impl Session {
         }
     }
 
-    /// The peer is here, whatever was heard of it before.
-    pub(super) fn stays(&mut self) {
+    /// The client is here, even if it has left before.
+    pub(super) fn client_is_here(&mut self) {
         self.stop_attempts = 0;
         self.open_stop = None;
     }
 
-    /// The peer says that it has finished its download. It is told once.
-    pub(super) fn completes(&mut self) {
+    /// The client has finished its download. `completed` is sent once.
+    pub(super) fn set_completed(&mut self) {
         if self.completed == Completed::No {
-            self.completed = Completed::Owed;
+            self.completed = Completed::Due;
         }
     }
 
-    /// What the peer says of its role. A forwarder that knows it as a leecher is told at once that it is a seed.
-    pub(super) fn is_seed(&mut self, is_seed: bool) {
+    /// Sets the client's role. That a leecher has become a seed is announced at once.
+    pub(super) fn set_seed(&mut self, is_seed: bool) {
         self.is_seed = is_seed;
     }
 
-    /// The forwarder may have forgotten the peer: it is announced anew.
-    pub(super) fn is_in_doubt(&mut self) {
+    /// The upstream may have removed the client, so `started` is sent again.
+    pub(super) fn set_unsure(&mut self) {
         if matches!(self.registration, Registration::Peer { .. }) {
             self.registration = Registration::Unsure;
         }
     }
 
-    /// The peer leaves; `token` is held until that is told.
-    pub(super) fn leaves(&mut self, token: TaskTrackerToken) {
+    /// The client has left. `token` is held until one attempt has been made to send `stopped`.
+    pub(super) fn hold_open_stop(&mut self, token: TaskTrackerToken) {
         self.open_stop = Some(token);
     }
 
-    /// The peer's leave cannot be told at this time.
-    pub(super) fn nobody_waits(&mut self) {
+    /// `stopped` cannot be sent now, so the end of the process does not wait for it.
+    pub(super) fn release_open_stop(&mut self) {
         self.open_stop = None;
     }
 
-    /// What is to be told now, if anything is.
+    /// The announce that is due now, if one is.
     pub(super) fn due(&self, presence: Presence, now: Instant) -> Option<UpstreamEvent> {
         if self.under_way.is_some() {
             return None;
         }
         if presence != Presence::Here {
-            return self.last_words(presence);
+            return self.due_after_leaving(presence);
         }
-        if self.holds_off(now).is_some() {
+        if self.waits_until(now).is_some() {
             return None;
         }
         match self.registration {
-            _ if self.completed == Completed::Owed => Some(UpstreamEvent::Completed),
+            _ if self.completed == Completed::Due => Some(UpstreamEvent::Completed),
             Registration::None | Registration::Unsure | Registration::Refused { .. } => Some(UpstreamEvent::Started),
             Registration::Peer { .. } => Some(UpstreamEvent::Update),
         }
     }
 
-    /// Until when nothing is to be told of a peer that is here: as long as the forwarder is content with what it knows, or
-    /// refuses to hear it. None if something is to be told now.
-    fn holds_off(&self, now: Instant) -> Option<Instant> {
+    /// Until when no announce of a client that is here is due: until the upstream's interval or its refusal has passed. None
+    /// if one is due now.
+    fn waits_until(&self, now: Instant) -> Option<Instant> {
         let until = match self.registration {
             Registration::None | Registration::Unsure => return None,
-            Registration::Peer { .. } if self.completed == Completed::Owed => return None,
+            Registration::Peer { .. } if self.completed == Completed::Due => return None,
             Registration::Peer { is_seed, .. } if self.is_seed && !is_seed => return None,
             Registration::Peer { due, .. } => due,
             Registration::Refused { until, is_seed, completed, others_from, .. } => {
                 let until = until.unwrap_or(now + LONGEST_INTERVAL);
-                let is_another = is_seed != self.is_seed || (self.completed == Completed::Owed && !completed);
-                if is_another { until.min(others_from) } else { until }
+                let is_different = is_seed != self.is_seed || (self.completed == Completed::Due && !completed);
+                if is_different { until.min(others_from) } else { until }
             }
         };
         Some(until).filter(|&until| now < until)
     }
 
-    /// Until when nothing is due for a peer that stays, as long as no exchange ends and the peer says nothing new. None if
-    /// something is due already.
+    /// Until when nothing is due for a client that is here, unless an exchange ends or the client changes. None if something
+    /// is due already.
     pub(super) fn quiet_until(&self, now: Instant) -> Option<Instant> {
-        if self.under_way.is_some() { Some(now + LONGEST_INTERVAL) } else { self.holds_off(now) }
+        if self.under_way.is_some() { Some(now + LONGEST_INTERVAL) } else { self.waits_until(now) }
     }
 
-    /// An exchange begins, with the tracker id to be sent. It must be followed by [`Self::ended`].
-    pub(super) fn begins(&mut self, event: UpstreamEvent, now: Instant) -> Option<Vec<u8>> {
+    /// Records that an exchange is queued, and returns the tracker id to send. [`Self::ended`] must follow.
+    pub(super) fn begin(&mut self, event: UpstreamEvent, now: Instant) -> Option<Vec<u8>> {
         let until = if let Registration::Refused { until, .. } = self.registration { Some(until) } else { None };
         let is_extra = until.is_some_and(|until| until.is_none_or(|until| now < until));
         self.under_way = Some(UnderWay { event, since: now, is_seed: self.is_seed, is_extra });
         self.tracker_id.clone()
     }
 
-    /// The exchange under way has ended. Returns what is to be told at once, without waiting for the peer's next announce.
+    /// Records that the exchange under way has ended. Returns what is due at once, before the client's next announce.
     pub(super) fn ended(
         &mut self,
         outcome: ExchangeOutcome,
@@ -285,68 +285,70 @@ impl Session {
         let leaving = presence != Presence::Here;
         let lost = matches!(outcome, ExchangeOutcome::Lost | ExchangeOutcome::Unsure);
         if event == UpstreamEvent::Stopped {
-            return self.signed_off(lost, leaving);
+            return self.stop_ended(lost, leaving);
         }
         if event == UpstreamEvent::Completed {
             if !lost {
-                self.completed = Completed::Told;
+                self.completed = Completed::Sent;
             } else if leaving {
                 self.stop_attempts += 1;
             }
         }
         match outcome {
-            ExchangeOutcome::Taken { interval, tracker_id } => {
-                // From its start: a client that comes every half hour is not to be late by the time that an answer takes.
+            ExchangeOutcome::Accepted { interval, tracker_id } => {
+                // Counted from its start: otherwise a client that announces every half hour would find the next announce not
+                // yet due, by as much as the reply took.
                 self.registration = Registration::Peer { due: since + interval, is_seed };
                 self.tracker_id = tracker_id.or(self.tracker_id.take());
             }
             ExchangeOutcome::Refused(pause) => {
                 self.registration = Registration::Refused {
                     until: pause.map(|pause| now + pause),
-                    knows: self.knows(),
+                    is_listed: self.may_be_listed(),
                     is_seed,
                     completed: event == UpstreamEvent::Completed,
                     others_from: if is_extra { since + SHORTEST_INTERVAL } else { since },
                 };
             }
-            ExchangeOutcome::Unsure if !self.knows() => self.registration = Registration::Unsure,
+            ExchangeOutcome::Unsure if !self.may_be_listed() => self.registration = Registration::Unsure,
             ExchangeOutcome::Lost | ExchangeOutcome::Unsure => {}
         }
-        // What was lost is told later: an upstream in trouble is not asked in a circle.
+        // A lost announce is sent later: a failing upstream must not be asked in a loop.
         let again = lost && (!leaving || event == UpstreamEvent::Completed);
         self.due(presence, now).filter(|_| !again)
     }
 
-    /// What is to be told of a peer that is no longer here.
-    fn last_words(&self, presence: Presence) -> Option<UpstreamEvent> {
+    /// The announce that is due for a client that is no longer here.
+    fn due_after_leaving(&self, presence: Presence) -> Option<UpstreamEvent> {
         let refused = matches!(self.registration, Registration::Refused { .. });
-        if presence == Presence::Left && self.completed == Completed::Owed && !refused {
+        if presence == Presence::Left && self.completed == Completed::Due && !refused {
             return Some(UpstreamEvent::Completed);
         }
-        self.knows().then_some(UpstreamEvent::Stopped)
+        self.may_be_listed().then_some(UpstreamEvent::Stopped)
     }
 
-    fn signed_off(&mut self, lost: bool, leaving: bool) -> Option<UpstreamEvent> {
-        // Nobody waits for a second attempt.
+    fn stop_ended(&mut self, lost: bool, leaving: bool) -> Option<UpstreamEvent> {
+        // The end of the process does not wait for a second attempt.
         self.open_stop = None;
         if lost && leaving {
             self.stop_attempts += 1;
             return None;
         }
-        // Should the peer have come back in the meantime, it begins anew: at once, or with its next announce.
+        // A client that has come back meanwhile is announced as started: at once, or with its next announce.
         *self = Self { serial: self.serial, ..Self::new() };
         (!leaving && !lost).then_some(UpstreamEvent::Started)
     }
 
-    /// Whether nothing is left to tell of a peer that is no longer here.
+    /// Whether nothing is left to send for a client that is no longer here.
     pub(super) fn is_over(&self, presence: Presence) -> bool {
-        self.under_way.is_none() && (self.last_words(presence).is_none() || self.stop_attempts >= FAREWELLS)
+        self.under_way.is_none()
+            && (self.due_after_leaving(presence).is_none() || self.stop_attempts >= MAX_STOP_ATTEMPTS)
     }
 
-    fn knows(&self) -> bool {
+    fn may_be_listed(&self) -> bool {
         matches!(
             self.registration,
-            Registration::Unsure | Registration::Peer { .. } | Registration::Refused { knows: true, .. }
+            Registration::Unsure | Registration::Peer { .. } | Registration::Refused { is_listed: true, .. }
         )
     }
 }

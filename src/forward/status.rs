@@ -1,41 +1,41 @@
-//! How a forwarder does, for the operator.
+//! The state of a forwarder, for the operator.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How one forwarder does.
+/// The state of one forwarder.
 #[derive(Clone, Debug)]
 pub struct ForwarderStatus {
     /// Its name.
     pub name: String,
     /// `http`, `https` or `udp`.
     pub protocol: String,
-    /// `closed` when it is asked as ever; `open`, `probing` or `paused`.
+    /// The state of its circuit: `closed` in normal operation; otherwise `open`, `probing` or `paused`.
     pub state: &'static str,
-    /// How long it has been so.
+    /// How long the circuit has been in this state.
     pub state_for: Duration,
-    /// When it is asked again, if it is not at present.
+    /// When the next exchange may begin, if none may now.
     pub next_probe_in: Option<Duration>,
     /// Exchanges under way.
     pub in_flight: usize,
     /// Exchanges that wait for their turn.
     pub waiting: usize,
-    /// Peers that it knows, or is to know, through us.
+    /// Sessions: clients that are, or are about to be, announced to it.
     pub sessions: i64,
     /// Lists of its peers that are kept.
     pub lists: i64,
     /// Exchanges by outcome, as in the metrics.
     pub exchanges: BTreeMap<&'static str, u64>,
-    /// How long it takes to answer.
+    /// The mean time to an answer; None if it has never answered.
     pub mean_latency: Option<Duration>,
     /// The latest error.
     pub last_error: Option<LastError>,
 }
 
-/// An error that is past.
+/// The latest error of a forwarder.
 #[derive(Clone, Debug)]
 pub struct LastError {
-    /// It in words.
+    /// What went wrong.
     pub text: String,
     /// How long ago it was.
     pub ago: Duration,

@@ -1,4 +1,4 @@
-//! Whose certificates are trusted: webpki's authorities and those of the system, or those that an entry names.
+//! The certificates that are trusted: those of webpki's and the system's authorities, or of those that an entry names.
 
 use std::fmt;
 use std::io;
@@ -21,22 +21,22 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// Reads a file in PEM form. The error is a sentence for the operator, and names the file.
+    /// Reads a PEM file. The error is a sentence for the operator that names the file.
     pub fn read(path: &Path) -> Result<Self, String> {
         let wrong = |what: &dyn fmt::Display| format!("ca: {} {what}", path.display());
         let unreadable = |error: io::Error| wrong(&format_args!("cannot be read ({error})"));
-        // A pipe would hold up who reads it.
+        // Reading a pipe could block.
         if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
             return Err(wrong(&"is no regular file"));
         }
         let pem = std::fs::read(path).map_err(unreadable)?;
         let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-        let certificates = certificates.map_err(|error| wrong(&format_args!("is no PEM ({error})")))?;
+        let certificates = certificates.map_err(|error| wrong(&format_args!("is not a PEM file ({error})")))?;
         if certificates.is_empty() {
             return Err(wrong(&"holds no certificate, expected a PEM file with `-----BEGIN CERTIFICATE-----`"));
         }
         let authorities = Self { path: path.to_owned(), certificates };
-        // What is wrong with one is better said now than at every handshake.
+        // Checked here, because otherwise every handshake would fail.
         authorities
             .roots()
             .map_err(|error| wrong(&format_args!("holds a certificate that cannot be used ({error})")))?;
@@ -56,21 +56,21 @@ impl fmt::Debug for Authorities {
     }
 }
 
-/// The TLS settings for upstream trackers of one entry. All that name no authorities have the same, so that sessions are
-/// resumed whatever thread had them first. The error is a fault of the TLS library's.
+/// The TLS settings for the upstream of one entry. Entries without authorities share one, so that TLS sessions are resumed on
+/// any thread. An error comes from the TLS library.
 pub(super) fn tls_config(authorities: Option<&Authorities>) -> Result<Arc<ClientConfig>, String> {
-    static USUAL: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
+    static DEFAULT: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
     match authorities {
-        None => USUAL.get_or_init(|| config(usual_roots(), &[])).clone(),
+        None => DEFAULT.get_or_init(|| config(default_roots(), &[])).clone(),
         Some(authorities) => config(authorities.roots().map_err(|error| error.to_string())?, &authorities.certificates),
     }
 }
 
 fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
-    // Named here, as a second provider anywhere among the dependencies makes the default one a panic.
+    // Named here, because rustls panics over its default if the dependencies contain a second provider.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-    let verifier = Verifier { usual: usual.map_err(|error| error.to_string())?, pinned: pinned.to_vec() };
+    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+    let verifier = Verifier { webpki: webpki.map_err(|error| error.to_string())?, pinned: pinned.to_vec() };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -81,28 +81,28 @@ fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Ar
     Ok(Arc::new(config))
 }
 
-/// webpki's authorities, and those of the system: a company's are there. `SSL_CERT_FILE` and `SSL_CERT_DIR` say where, if not
-/// where systems have them.
-fn usual_roots() -> RootCertStore {
+/// webpki's authorities and those of the system, where a company's own are. `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the
+/// system's places.
+fn default_roots() -> RootCertStore {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let system = rustls_native_certs::load_native_certs();
     let (added, ignored) = roots.add_parsable_certificates(system.certs);
     log::debug!("TLS: {added} certificates of the system are trusted, {ignored} cannot be used");
-    // A minimal container has no store, and needs none.
+    // A minimal container has no certificates, and needs none, so only errors of places that were named are logged.
     let is_named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|variable| std::env::var_os(variable).is_some());
     for error in system.errors.iter().filter(|_| is_named) {
-        log::warn!("TLS: certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: {error}");
+        log::warn!("TLS: the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}");
     }
     #[cfg(test)]
-    let roots = super::connect::tests::with_our_root(roots);
+    let roots = super::test_tls::with_test_root(roots);
     roots
 }
 
-/// Verifies as webpki does, and takes besides a certificate that is itself one of those that the entry names: what
-/// `openssl req -x509` makes is an authority and a server at once, which webpki refuses.
+/// Verifies as webpki does, and also accepts a server certificate that the entry itself names. `openssl req -x509` makes
+/// certificates that are an authority and a server at once, which webpki refuses.
 #[derive(Debug)]
 struct Verifier {
-    usual: Arc<WebPkiServerVerifier>,
+    webpki: Arc<WebPkiServerVerifier>,
     pinned: Vec<CertificateDer<'static>>,
 }
 
@@ -115,9 +115,9 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verified = self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // Of what webpki may say of it this is all that is beside the point: neither its age nor its name.
+            // Only these two errors may be ignored for such a certificate, not an expired one or a wrong name.
             Err(Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::UnknownIssuer))
                 if self.pinned.iter().any(|pinned| pinned.as_ref() == end_entity.as_ref()) =>
             {
@@ -134,7 +134,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.usual.verify_tls12_signature(message, certificate, signature)
+        self.webpki.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -143,10 +143,10 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.usual.verify_tls13_signature(message, certificate, signature)
+        self.webpki.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
+        self.webpki.supported_verify_schemes()
     }
 }

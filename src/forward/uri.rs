@@ -1,21 +1,21 @@
-//! The uri of a forwarder, and those of redirects: what is requested of whom, and what of it must stay secret.
+//! The uri of a forwarder, and those of redirects: the request target, the host, and the parts that must stay secret.
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
-/// What is kept of a `failure reason`: it goes into logs and to clients.
+/// The longest `failure reason` that is kept. It goes into logs and to clients.
 const MAX_REASON: usize = 512;
 
-/// Shorter parts of a uri are no passkeys.
+/// Shorter parts of a uri are not passkeys.
 const MIN_SECRET: usize = 6;
 
-/// Stands in a `failure reason` where a passkey stood.
+/// Replaces a passkey in a `failure reason`.
 const REDACTED: &[u8] = b"***";
 
-/// What awc refuses in a path or a query. [`Url`] has most of it encoded already.
+/// Bytes that awc refuses in a path or a query. [`Url`] has encoded most of them.
 const REFUSED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
 
-/// The path and the query, with ours appended unless the query, which a redirect can bring, has it already.
+/// The path and the query, with ours appended. A redirect may have brought a query with an info-hash, which is left as it is.
 pub(super) fn target(url: &Url, query: &str) -> String {
     let mut target = utf8_percent_encode(url.path(), REFUSED).to_string();
     let own = url.query().unwrap_or_default();
@@ -30,7 +30,7 @@ pub(super) fn target(url: &Url, query: &str) -> String {
     target
 }
 
-/// As in `Host`: without the port that the scheme implies. It holds no secret.
+/// The host as in `Host`: with its port, unless that is the scheme's default. It is not secret.
 pub fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
@@ -44,7 +44,7 @@ pub(super) fn same_origin(a: &Url, b: &Url) -> bool {
     (a.scheme(), a.host(), a.port()) == (b.scheme(), b.host(), b.port())
 }
 
-/// The URL under another host, which may come with a port.
+/// The URL with another host, which may have a port.
 pub(super) fn with_host(url: &Url, host: &str) -> Option<Url> {
     if host.contains(['/', '\\', '?', '#', '@']) || host.trim() != host {
         return None;
@@ -55,15 +55,15 @@ pub(super) fn with_host(url: &Url, host: &str) -> Option<Url> {
     Some(other)
 }
 
-/// The user and the password in a URL, which go out as Basic authentication.
+/// The user and the password in a URL, which are sent as Basic authentication.
 pub(super) fn login(url: &Url) -> Option<(String, String)> {
     let decoded = |part| percent_decode_str(part).decode_utf8_lossy().into_owned();
     let password = url.password().unwrap_or_default();
     (!url.username().is_empty()).then(|| (decoded(url.username()), decoded(password)))
 }
 
-/// The parts of a uri that may be a passkey: upstream trackers repeat them in their refusals. The longest first, as one
-/// may begin with another.
+/// The parts of a uri that may be a passkey, as upstream trackers repeat them in their refusals. The longest comes first,
+/// because one may begin with another.
 pub(super) struct Secrets(Vec<Vec<u8>>);
 
 impl Secrets {
@@ -86,19 +86,19 @@ impl Secrets {
         Self(secrets)
     }
 
-    /// A `failure reason` without our passkey, and not too long.
+    /// A `failure reason` without our passkey, cut to [`MAX_REASON`].
     pub(super) fn redact(&self, reason: &[u8]) -> Vec<u8> {
         let mut rest = reason;
         let mut kept = Vec::new();
-        while let [first, behind @ ..] = rest
+        while let [first, remaining @ ..] = rest
             && kept.len() < MAX_REASON
         {
-            if let Some(behind) = self.0.iter().find_map(|secret| rest.strip_prefix(secret.as_slice())) {
+            if let Some(remaining) = self.0.iter().find_map(|secret| rest.strip_prefix(secret.as_slice())) {
                 kept.extend_from_slice(REDACTED);
-                rest = behind;
+                rest = remaining;
             } else {
                 kept.push(*first);
-                rest = behind;
+                rest = remaining;
             }
         }
         kept

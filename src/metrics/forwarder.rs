@@ -1,5 +1,5 @@
-//! What is counted of each forwarder. It goes when the last forwarder of its name goes: a file that is read again may have new names
-//! each time.
+//! The metrics of each forwarder. They are removed with the last forwarder of their name, as a file that is reloaded may have
+//! new names each time.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -20,28 +20,28 @@ use super::instruments::{Untyped, latencies};
 pub struct ForwarderMetrics {
     duration: Histogram,
     peers: Counter,
-    /// Exchanges that were not begun because too many waited for their turn.
+    /// Exchanges that did not begin because too many waited for their turn.
     pub skipped_busy: Counter,
-    /// Exchanges that were not begun because the forwarder failed lately.
+    /// Exchanges that did not begin because the forwarder's circuit was open.
     pub skipped_open: Counter,
-    /// Exchanges that were not begun because the forwarder asked to be left alone.
+    /// Exchanges that did not begin because the forwarder was paused.
     pub skipped_paused: Counter,
     series: Arc<Series>,
 }
 
-/// The series of one name. They go with it.
+/// The series of one name. They are removed when it is dropped.
 #[derive(Debug)]
 struct Series {
     all: ForwarderFamilies,
     name: String,
-    /// How exchanges have ended so far.
+    /// The outcomes so far.
     ends: Mutex<HashSet<(&'static str, Option<u16>)>>,
 }
 
-/// Why exchanges are not begun.
+/// Why exchanges do not begin.
 const SKIPPED: [&str; 3] = ["busy", "open", "paused"];
 
-/// What is counted of all forwarders.
+/// The metrics of all forwarders.
 #[derive(Clone, Debug)]
 pub(super) struct ForwarderFamilies {
     status: Family<StatusLabels, Untyped>,
@@ -49,7 +49,7 @@ pub(super) struct ForwarderFamilies {
     duration: Family<ForwarderLabels, Histogram, fn() -> Histogram>,
     peers: Family<ForwarderLabels, Counter>,
     skipped: Family<SkippedLabels, Counter>,
-    /// The series of each forwarder that there is, by its name.
+    /// The series of each forwarder by its name.
     by_name: Arc<Mutex<HashMap<String, Weak<Series>>>>,
 }
 
@@ -88,7 +88,7 @@ impl ForwarderFamilies {
         families
     }
 
-    /// The handles of one forwarder. What forwarders of one name do is counted together.
+    /// The handles of one forwarder. Forwarders of the same name are counted together.
     pub(super) fn forwarder(&self, name: &str) -> ForwarderMetrics {
         let mut by_name = self.by_name.lock();
         let series = by_name.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -133,7 +133,7 @@ struct StatusLabels {
     status: Status,
 }
 
-/// An HTTP status, or `error` where there was none: as the Go retracker labels it.
+/// An HTTP status, or `error` if there is none, which is the Go retracker's label.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 struct Status(Option<u16>);
 
@@ -147,12 +147,12 @@ impl EncodeLabelValue for Status {
 }
 
 impl ForwarderMetrics {
-    /// Handles that nothing is seen of: for a forwarder that is no longer configured.
+    /// Handles that are not exposed, for a forwarder that is no longer configured.
     pub fn unexposed() -> Self {
         ForwarderFamilies::register(&mut Registry::default()).forwarder("")
     }
 
-    /// Records an exchange that has ended: its outcome in a word, the HTTP status if one came, the peers received.
+    /// Counts an exchange that has ended: the label of its outcome, the HTTP status if one was read, the peers received.
     pub fn exchange_ended(&self, outcome: &'static str, status: Option<u16>, elapsed: Duration, peers: usize) {
         let Series { all, ends, .. } = &*self.series;
         ends.lock().insert((outcome, status));
@@ -183,7 +183,7 @@ impl Series {
 
 impl Drop for Series {
     fn drop(&mut self) {
-        // Held to the end, so that a forwarder which takes the name meanwhile begins with new ones.
+        // Locked to the end, so that a new forwarder of this name gets new series.
         let mut by_name = self.all.by_name.lock();
         if by_name.get(&self.name).is_some_and(|series| series.strong_count() > 0) {
             return;
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_of_a_forwarder_goes_with_the_last_of_its_name() {
+    fn series_are_removed_with_the_last_forwarder_of_their_name() {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let text = || {
@@ -229,7 +229,7 @@ mod tests {
         drop(second);
         assert!(!text().contains("\"one\""), "{}", text());
         assert!(text().contains("forwarder_status{name=\"other\",status=\"200\"} 1\n"));
-        // Who comes back begins anew.
+        // A new forwarder of this name starts at zero.
         let again = metrics.forwarder("one");
         assert!(text().contains("retracker_forward_peers_total{forwarder=\"one\"} 0\n"), "{}", text());
         drop((again, other));

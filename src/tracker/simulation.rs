@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Policy, Requester, Standing, Tracker};
 use crate::answer::Answer;
-use crate::forward::simulation::Upstream;
-use crate::forward::{ForwardError, ForwardOptions, ForwarderStatus, Forwarders, Proxies};
+use crate::forward::simulation::SimulatedUpstream;
+use crate::forward::{ForwardError, ForwardOptions, ForwarderStatus, Forwarders, UpstreamProxies};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
 use crate::topology::{IpParam, Topology};
@@ -48,31 +48,33 @@ fn answer(interval: u32, count: u8) -> UpstreamReply {
 }
 
 /// Answers after a while, with so many peers.
-fn good(delay: Duration, interval: u32, count: u8) -> Upstream {
-    Upstream::new(move |_| async move { sleep(delay).map(|()| Ok(answer(interval, count))).await }.boxed_local())
+fn good(delay: Duration, interval: u32, count: u8) -> SimulatedUpstream {
+    SimulatedUpstream::new(move |_| {
+        async move { sleep(delay).map(|()| Ok(answer(interval, count))).await }.boxed_local()
+    })
 }
 
-fn silent() -> Upstream {
-    Upstream::new(|_| pending().boxed_local())
+fn silent() -> SimulatedUpstream {
+    SimulatedUpstream::new(|_| pending().boxed_local())
 }
 
-fn fails(error: impl Fn() -> ForwardError + Send + Sync + 'static) -> Upstream {
-    Upstream::new(move |_| ready(Err(error())).boxed_local())
+fn fails(error: impl Fn() -> ForwardError + Send + Sync + 'static) -> SimulatedUpstream {
+    SimulatedUpstream::new(move |_| ready(Err(error())).boxed_local())
 }
 
-fn junk() -> Upstream {
+fn junk() -> SimulatedUpstream {
     fails(|| ForwardError::Junk { what: "it is no bencode".to_owned(), status: Some(200) })
 }
 
 /// A tracker with these upstreams, whose engine runs.
-fn tracker(upstreams: &[(&str, &Upstream)]) -> Rc<Tracker> {
+fn tracker(upstreams: &[(&str, &SimulatedUpstream)]) -> Rc<Tracker> {
     let metrics = Metrics::unexposed();
     let options = ForwardOptions {
         forwarders: Vec::new(),
         deadline: DEADLINE,
         peer_age: PEER_AGE,
         max_exchanges: None,
-        proxies: Proxies::default(),
+        proxies: UpstreamProxies::default(),
     };
     let (forwarders, engine) = Forwarders::simulated(upstreams, &options, &metrics);
     spawn_local(engine.run(pending::<()>()));
@@ -176,7 +178,7 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
             }
         }
         // Each peer once when it came and once after the upstream's minute, whatever the clients' half minutes.
-        assert_eq!([good.told(Some(Event::Started)), good.told(None), good.asked().len()], [200, 200, 400]);
+        assert_eq!([good.count_of(Some(Event::Started)), good.count_of(None), good.asked().len()], [200, 200, 400]);
         // Junk is noticed at once: three times, and a probe now and then.
         assert!((3..12).contains(&junk.asked().len()), "{}", junk.asked().len());
         // Silence is noticed after ten seconds, in which 67 clients come.
@@ -187,7 +189,7 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
 
         // All fall silent: their upstream hears of it, and nothing is left of them.
         sleep(PEER_AGE + seconds(60)).await;
-        assert_eq!(good.told(Some(Event::Stopped)), 200);
+        assert_eq!(good.count_of(Some(Event::Stopped)), 200);
         // Nobody knows what the others have understood: they are told for as long as it makes sense.
         sleep(seconds(3600)).await;
         for name in ["good", "junk", "silent"] {
@@ -259,7 +261,7 @@ fn announces_that_wait_together_are_all_let_go_when_an_upstream_turns_out_to_han
 fn an_upstream_that_answers_in_time_again_is_waited_for_again() {
     simulate(async {
         let start = Instant::now();
-        let upstream = Upstream::new(move |_| {
+        let upstream = SimulatedUpstream::new(move |_| {
             let delay = if start.elapsed() < seconds(60) { seconds(5) } else { Duration::from_millis(100) };
             async move { sleep(delay).map(|()| Ok(answer(1800, 3))).await }.boxed_local()
         });
@@ -374,7 +376,7 @@ fn the_second_client_is_told_upstream_and_served_at_once() {
 fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
     simulate(async {
         // As trackers do: a seed is told of leechers only, and there is none.
-        let upstream = Upstream::new(|request| {
+        let upstream = SimulatedUpstream::new(|request| {
             let count = if request.role() == Role::Seed { 0 } else { 3 };
             async move { sleep(seconds(1)).map(|()| Ok(answer(1800, count))).await }.boxed_local()
         });
@@ -484,7 +486,7 @@ fn every_cause_has_its_consequence() {
 fn an_upstream_that_comes_back_is_noticed_by_a_probe_and_by_no_client() {
     simulate(async {
         let start = Instant::now();
-        let upstream = Upstream::new(move |_| {
+        let upstream = SimulatedUpstream::new(move |_| {
             let is_down = (seconds(60)..seconds(180)).contains(&start.elapsed());
             let answer =
                 if is_down { Err(ForwardError::Connect("Connection refused".to_owned())) } else { Ok(answer(30, 3)) };
@@ -520,7 +522,7 @@ fn a_refusal_is_asked_about_again_when_it_says() {
             sleep(seconds(30)).await;
         }
         // At the beginning and after five minutes; each time as the first.
-        assert_eq!(upstream.told(Some(Event::Started)), 2);
+        assert_eq!(upstream.count_of(Some(Event::Started)), 2);
         assert_eq!(upstream.asked().len(), 2);
     });
 }
@@ -529,7 +531,7 @@ fn a_refusal_is_asked_about_again_when_it_says() {
 fn a_leave_that_cannot_be_told_at_once_is_told_when_it_can() {
     simulate(async {
         let start = Instant::now();
-        let upstream = Upstream::new(move |_| {
+        let upstream = SimulatedUpstream::new(move |_| {
             let is_down = (seconds(10)..seconds(15)).contains(&start.elapsed());
             let down = ForwardError::Connect("Connection refused".to_owned());
             ready(if is_down { Err(down) } else { Ok(answer(1800, 3)) }).boxed_local()
@@ -539,7 +541,7 @@ fn a_leave_that_cannot_be_told_at_once_is_told_when_it_can() {
         sleep(seconds(11)).await;
         client(1, 1).announces(&tracker, Some(Event::Stopped)).await;
         sleep(seconds(60)).await;
-        assert_eq!(upstream.told(Some(Event::Stopped)), 2);
+        assert_eq!(upstream.count_of(Some(Event::Stopped)), 2);
         assert_eq!(status(&tracker, "upstream").sessions, 0);
     });
 }
@@ -552,9 +554,9 @@ fn all_leaves_are_told_however_many_there_are_at_once() {
         for swarm in 0..200 {
             join_all((0..10).map(|number| client(swarm, number).announces(&tracker, Some(Event::Started)))).await;
         }
-        assert_eq!(upstream.told(Some(Event::Started)), 2000);
+        assert_eq!(upstream.count_of(Some(Event::Started)), 2000);
         sleep(PEER_AGE + seconds(60)).await;
-        assert_eq!(upstream.told(Some(Event::Stopped)), 2000);
+        assert_eq!(upstream.count_of(Some(Event::Stopped)), 2000);
         assert_eq!(status(&tracker, "upstream").sessions, 0);
     });
 }
@@ -563,7 +565,7 @@ fn all_leaves_are_told_however_many_there_are_at_once() {
 fn who_leaves_while_an_upstream_is_left_alone_is_signed_off_afterwards() {
     simulate(async {
         let start = Instant::now();
-        let upstream = Upstream::new(move |request| {
+        let upstream = SimulatedUpstream::new(move |request| {
             let is_tired = start.elapsed() < seconds(600) && request.peer_id.0[1] == 2;
             let tired = ForwardError::Status { code: 503, retry_after: Some(seconds(600)) };
             ready(if is_tired { Err(tired) } else { Ok(answer(1800, 3)) }).boxed_local()
@@ -589,7 +591,7 @@ fn who_leaves_while_an_upstream_is_left_alone_is_signed_off_afterwards() {
 fn a_list_is_for_all_who_wait_for_it() {
     simulate(async {
         // The first is answered soon, all others late.
-        let upstream = Upstream::new(|request| {
+        let upstream = SimulatedUpstream::new(|request| {
             let delay = if request.peer_id.0[1] == 1 { 500 } else { 1900 };
             async move { sleep(Duration::from_millis(delay)).map(|()| Ok(answer(1800, 3))).await }.boxed_local()
         });
@@ -605,7 +607,7 @@ fn a_list_is_for_all_who_wait_for_it() {
 fn a_panic_costs_one_exchange() {
     simulate(async {
         let start = Instant::now();
-        let upstream = Upstream::new(move |_| {
+        let upstream = SimulatedUpstream::new(move |_| {
             async move {
                 assert!(start.elapsed() > seconds(10), "a fault of ours");
                 Ok(answer(1800, 3))
@@ -628,7 +630,7 @@ fn a_panic_costs_one_exchange() {
 fn our_own_peers_do_not_come_back() {
     simulate(async {
         // The upstream sees us at 203.0.113.9 and says so.
-        let upstream = Upstream::new(|_| {
+        let upstream = SimulatedUpstream::new(|_| {
             let mut reply = answer(1800, 9);
             reply.peers.v4.iter_mut().for_each(|peer| peer.endpoint.port = NonZeroU16::new(6881).unwrap());
             reply.external_ip = Some(Ipv4Addr::new(203, 0, 113, 9).into());

@@ -1408,15 +1408,15 @@ fn a_failing_forwarder_is_logged_once() {
     for torrent in ["t", "u", "v", "w"] {
         server.announce(&announce(torrent, "client").at("10.0.0.9"));
     }
-    server.logged("forwarder failing: left alone");
-    server.logged("forwarder gone: left alone");
+    server.logged("forwarder failing: 3 failures in a row, skipped for ");
+    server.logged("forwarder gone: 3 failures in a row, skipped for ");
     let log = server.log();
     let about = |name: &str| log.iter().filter(|line| line.contains(&format!("forwarder {name}"))).collect::<Vec<_>>();
     for (name, level) in [("failing", "500"), ("gone", "reached")] {
         let lines = about(name);
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines[0].contains("WARN") && lines[0].contains(level), "{lines:?}");
-        assert!(lines[1].contains("INFO") && lines[1].contains("left alone for "), "{lines:?}");
+        assert!(lines[1].contains("INFO") && lines[1].contains(", then probed"), "{lines:?}");
     }
     // A tracker that refuses a torrent is well.
     assert_eq!(about("refusing"), [""; 0]);

@@ -223,9 +223,9 @@ fn problems_name_the_line_and_the_remedy() {
         2: ip is "example.com", expected an address such as 192.168.1.15, or client
         3: uri is no URL (relative URL without a base), expected an announce URL such as http://tracker.example:8080/announce
         1: uri has the scheme "ftp", only http, https and udp are supported, expected an announce URL such as http://tracker.example:8080/announce
-        1: its uri names no port, and UDP trackers have no usual one
-        1: it has a host, which means nothing over UDP
-        1: its ip is an IPv6 address, for which there is no room in UDP announces
+        1: its uri names no port, and UDP trackers have no default port
+        1: host cannot be used with udp://
+        1: its ip is an IPv6 address, but a UDP announce has room for IPv4 only
         2: host is "a b", expected a host name such as retracker.local
         2: its host is "a:b:c", but must be a name or an address, which may end in a port
         1: its uri names port 0, where nothing can listen

@@ -1,11 +1,11 @@
 use super::*;
 
-struct Test {
+struct CircuitTest {
     circuit: Circuit,
     now: Instant,
 }
 
-impl Test {
+impl CircuitTest {
     fn new() -> Self {
         let now = Instant::now();
         Self { circuit: Circuit::new(now), now }
@@ -36,8 +36,8 @@ impl Test {
 }
 
 #[test]
-fn failures_in_a_row_open_it_and_any_answer_between_does_not_let_them() {
-    let mut test = Test::new();
+fn failures_in_a_row_open_it_unless_an_answer_comes_between() {
+    let mut test = CircuitTest::new();
     for _ in 0..FAILURES * 2 {
         test.ends(Admission::Regular, CallOutcome::Failed);
         test.ends(Admission::Regular, CallOutcome::Failed);
@@ -48,13 +48,13 @@ fn failures_in_a_row_open_it_and_any_answer_between_does_not_let_them() {
 
 #[test]
 fn one_probe_at_a_time_and_it_decides() {
-    let mut test = Test::new();
+    let mut test = CircuitTest::new();
     test.opened().after(3.9);
     assert_eq!(test.admits(), None);
     test.after(2.2);
     assert_eq!(test.admits(), Some(Admission::Probe));
     assert_eq!(test.admits(), None);
-    // An exchange from before it opened does not decide.
+    // An exchange that began before it opened does not count.
     assert_eq!(test.ends(Admission::Regular, CallOutcome::Failed), CircuitState::Probing);
     assert!(matches!(test.ends(Admission::Probe, CallOutcome::Failed), CircuitState::Open { .. }));
     test.after(7.9);
@@ -62,14 +62,14 @@ fn one_probe_at_a_time_and_it_decides() {
     test.after(4.2);
     assert_eq!(test.admits(), Some(Admission::Probe));
     assert_eq!(test.ends(Admission::Probe, CallOutcome::Alive), CircuitState::Closed);
-    // From the beginning.
+    // The backoff starts from its first value again.
     test.opened().after(6.1);
     assert_eq!(test.admits(), Some(Admission::Probe));
 }
 
 #[test]
-fn it_is_open_for_minutes_at_most() {
-    let mut test = Test::new();
+fn it_is_open_for_five_minutes_at_most() {
+    let mut test = CircuitTest::new();
     test.opened();
     for _ in 0..10 {
         test.after(LONGEST_BACKOFF.as_secs_f64() * 1.3);
@@ -83,19 +83,19 @@ fn it_is_open_for_minutes_at_most() {
 
 #[test]
 fn a_probe_that_was_not_sent_leaves_the_next_one_free() {
-    let mut test = Test::new();
+    let mut test = CircuitTest::new();
     test.opened().after(6.1);
     assert_eq!(test.admits(), Some(Admission::Probe));
-    test.ends(Admission::Probe, CallOutcome::Nothing);
+    test.ends(Admission::Probe, CallOutcome::NotMade);
     assert_eq!(test.admits(), Some(Admission::Probe));
 }
 
 #[test]
-fn it_pauses_for_as_long_as_it_is_asked_to_within_reason() {
+fn it_pauses_for_retry_after_within_bounds() {
     for (asked, pause) in [(Some(120), 120), (None, 60), (Some(0), 10), (Some(1_000_000), 3_600)] {
-        let mut test = Test::new();
+        let mut test = CircuitTest::new();
         test.ends(Admission::Regular, CallOutcome::Pause(asked.map(Duration::from_secs)));
-        // What was begun before neither ends the pause nor opens the circuit.
+        // An exchange that began before neither ends the pause nor opens the circuit.
         test.ends(Admission::Regular, CallOutcome::Alive);
         for _ in 0..FAILURES {
             test.ends(Admission::Regular, CallOutcome::Failed);

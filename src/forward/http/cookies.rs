@@ -1,14 +1,14 @@
-//! Cookies that an upstream sets and reads within one exchange.
+//! Cookies that an upstream sets with a redirect and reads in the same exchange.
 
 use awc::http::header::{self, HeaderMap, HeaderValue};
 use url::Url;
 
-/// Cookies that are kept from one redirect to the next, and the longest of them, in bytes.
+/// How many cookies are kept during an exchange, and the longest one in bytes.
 const MAX_COOKIES: usize = 8;
 const MAX_COOKIE: usize = 1024;
 
-/// Cookies that redirects set: some trackers, and the guards before them, let nobody in who does not bring them back. They
-/// last for one exchange.
+/// The cookies of one exchange. Some trackers, and the firewalls in front of them, refuse requests without the cookies that
+/// their redirect has set.
 #[derive(Debug, Default)]
 pub(super) struct Cookies(Vec<Cookie>);
 
@@ -20,7 +20,7 @@ struct Cookie {
 }
 
 impl Cookies {
-    /// Takes what a reply of this host sets.
+    /// Stores the cookies that a reply of this host sets.
     pub(super) fn take(&mut self, url: &Url, headers: &HeaderMap) {
         for set in headers.get_all(header::SET_COOKIE) {
             let pair = set.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
@@ -40,8 +40,8 @@ impl Cookies {
 
     /// The value of `Cookie` for this host.
     pub(super) fn for_host(&self, url: &Url) -> Option<HeaderValue> {
-        let theirs = self.0.iter().filter(|cookie| Some(cookie.host.as_str()) == url.host_str());
-        let pairs: Vec<_> = theirs.map(|cookie| [&cookie.name[..], b"=", &cookie.value].concat()).collect();
+        let own = self.0.iter().filter(|cookie| Some(cookie.host.as_str()) == url.host_str());
+        let pairs: Vec<_> = own.map(|cookie| [&cookie.name[..], b"=", &cookie.value].concat()).collect();
         HeaderValue::from_bytes(&pairs.join(&b"; "[..])).ok().filter(|value| !value.is_empty())
     }
 }

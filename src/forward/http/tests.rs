@@ -1,13 +1,18 @@
 //! Exchanges with trackers of the test's own, over real sockets.
 
-use super::super::connect::tests::acceptor;
-use super::super::reply::MAX_RAW;
+use std::net::SocketAddr;
+
+use super::awc_client::{ConnectRoute, MAX_RAW};
+use super::reply::MAX_BODY;
+use super::route::UpstreamRoute;
 use super::*;
+use crate::forward::headers::{MAX_USER_AGENT, USER_AGENT};
+use crate::forward::test_tls::acceptor;
 use futures::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tracker_protocol::upstream::Retry;
+use tracker_protocol::upstream::{Retry, UpstreamReply};
 
 const BODY: &[u8] = b"d8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe1e";
 /// The same in gzip.
@@ -19,7 +24,7 @@ const QUERY: &str = "info_hash=%00%ffA&port=6881";
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
 
-fn along(user_agent: Option<&[u8]>) -> PassedHeaders {
+fn headers(user_agent: Option<&[u8]>) -> PassedHeaders {
     PassedHeaders::new(user_agent, "1.1 us")
 }
 
@@ -45,33 +50,33 @@ async fn read_request(io: &mut (impl AsyncRead + Unpin)) -> String {
 
 async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin, reply: &[u8]) -> String {
     let request = read_request(&mut io).await;
-    // Whoever has read enough closes.
+    // Fails if the client has read enough and has closed the connection.
     let _ = io.write_all(reply).await;
     let _ = io.flush().await;
     request
 }
 
-/// A tracker that gives these replies, one in each connection, and tells the requests.
+/// A tracker that sends these replies, one in each connection, and passes on the requests.
 async fn tracker(replies: Vec<Vec<u8>>) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (tell, requests) = mpsc::unbounded_channel();
+    let (sender, requests) = mpsc::unbounded_channel();
     actix_web::rt::spawn(async move {
         for reply in replies {
             let request = serve(listener.accept().await.unwrap().0, &reply).await;
-            let _ = tell.send(request);
+            let _ = sender.send(request);
         }
     });
     (address, requests)
 }
 
-fn way(addresses: &[SocketAddr]) -> Way {
-    Way { addresses: addresses.to_vec(), proxy: None, route: ConnectRoute::default(), authorization: None }
+fn route(addresses: &[SocketAddr]) -> UpstreamRoute {
+    UpstreamRoute { addresses: addresses.to_vec(), proxy: None, connect: ConnectRoute::default(), authorization: None }
 }
 
 async fn ask(address: SocketAddr, timeout: Duration) -> Result<UpstreamReply, ForwardError> {
     let upstream = new_upstream(&url(&format!("http://{address}/announce")), None).unwrap();
-    upstream.announce(QUERY, &along(None), timeout).await.map(|answer| answer.reply)
+    upstream.announce(QUERY, &headers(None), timeout).await.map(|answer| answer.reply)
 }
 
 async fn answer_to(reply: Vec<u8>) -> Result<UpstreamReply, ForwardError> {
@@ -80,7 +85,7 @@ async fn answer_to(reply: Vec<u8>) -> Result<UpstreamReply, ForwardError> {
 }
 
 #[test]
-fn queries_are_appended_to_whatever_uri() {
+fn the_query_is_appended_to_the_uri_s() {
     let cases = [
         ("http://tracker.example", "/?Q"),
         ("http://tracker.example?passkey=x", "/?passkey=x&Q"),
@@ -91,14 +96,14 @@ fn queries_are_appended_to_whatever_uri() {
     ];
     for (uri, expected) in cases {
         let upstream = new_upstream(&url(uri), None).unwrap();
-        let along = along(None);
-        let request = upstream.request(&upstream.seen, QUERY, &along, None).unwrap();
+        let headers = headers(None);
+        let request = upstream.request(upstream.router.start(), QUERY, &headers, None).unwrap();
         assert_eq!(request.uri.path_and_query().unwrap().as_str(), expected.replace('Q', QUERY), "{uri}");
     }
 }
 
 #[test]
-fn bad_configuration_is_told_without_the_passkey() {
+fn errors_in_the_configuration_do_not_show_the_passkey() {
     let long = format!("http://tracker.example/{}", "secret".repeat(20_000));
     for (uri, host) in [
         ("udp://tracker.example/secret", None),
@@ -118,10 +123,10 @@ fn bad_configuration_is_told_without_the_passkey() {
 }
 
 #[actix_web::test]
-async fn a_request_says_what_it_must_and_nothing_twice() {
+async fn a_request_is_complete_and_has_no_header_twice() {
     let (address, mut requests) = tracker(vec![reply("200 OK", BODY), reply("200 OK", BODY)]).await;
     let upstream = new_upstream(&url(&format!("http://{address}/announce")), None).unwrap();
-    upstream.announce(QUERY, &along(Some(b"Transmission/4.0")), LONG).await.unwrap();
+    upstream.announce(QUERY, &headers(Some(b"Transmission/4.0")), LONG).await.unwrap();
     let request = requests.recv().await.unwrap();
     let mut lines: Vec<_> = request.lines().filter(|line| !line.starts_with("Date: ")).collect();
     lines[1..].sort_unstable();
@@ -141,7 +146,7 @@ async fn a_request_says_what_it_must_and_nothing_twice() {
 
     let uri = url(&format!("http://me:p%40ss@{address}"));
     let upstream = new_upstream(&uri, Some("Tracker.Example")).unwrap();
-    upstream.announce(QUERY, &along(Some(b"bad\nagent")), LONG).await.unwrap();
+    upstream.announce(QUERY, &headers(Some(b"bad\nagent")), LONG).await.unwrap();
     let request = requests.recv().await.unwrap();
     assert_eq!(request.matches("Host:").count(), 1, "{request}");
     assert!(request.contains("\r\nHost: tracker.example\r\n"), "{request}");
@@ -150,7 +155,7 @@ async fn a_request_says_what_it_must_and_nothing_twice() {
 }
 
 #[actix_web::test]
-async fn replies_of_every_dress_are_read() {
+async fn replies_with_every_framing_and_encoding_are_read() {
     let length = format!("200 OK\r\nContent-Length: {}", BODY.len());
     let chunked = [b"5\r\n", &BODY[..5], b"\r\n1C;ext\r\n", &BODY[5..], b"\r\n0\r\nTrailer: x\r\n\r\n"].concat();
     for reply in [
@@ -159,7 +164,7 @@ async fn replies_of_every_dress_are_read() {
         reply("200 OK", &[BODY, b"\r\n"].concat()),
         reply("200 OK\r\nTransfer-Encoding: identity", BODY),
         reply("200 OK\r\nTransfer-Encoding: chunked", &chunked),
-        // Its end is missing, but nothing of what matters.
+        // The last chunk is missing, but the body is complete.
         reply("200 OK\r\nTransfer-Encoding: chunked", chunked.strip_suffix(b"0\r\nTrailer: x\r\n\r\n").unwrap()),
         reply("200 OK\r\nContent-Encoding: gzip", GZIP),
         reply("200 OK\r\nContent-Encoding: gzip", &[GZIP, b"x"].concat()),
@@ -177,7 +182,7 @@ async fn replies_of_every_dress_are_read() {
 }
 
 #[actix_web::test]
-async fn what_is_incomplete_is_no_reply() {
+async fn incomplete_replies_are_errors() {
     let short = &BODY[..BODY.len() - 1];
     let truncated = |status| Err(ForwardError::Truncated { status });
     for (sent, expected) in [
@@ -194,7 +199,7 @@ async fn what_is_incomplete_is_no_reply() {
 }
 
 #[actix_web::test]
-async fn what_is_no_reply_is_junk() {
+async fn malformed_replies_are_junk() {
     for (sent, status) in [
         (reply("200 OK\r\nContent-Length: 0", b""), Some(200)),
         (reply("200 OK", b"<html>"), Some(200)),
@@ -211,14 +216,14 @@ async fn what_is_no_reply_is_junk() {
 }
 
 #[actix_web::test]
-async fn what_is_too_large_is_dropped_at_the_bound() {
+async fn replies_that_are_too_large_are_dropped_at_the_bound() {
     let too_large = |status| Err(ForwardError::TooLarge { status });
     let million = vec![b'd'; MAX_BODY + 1];
     assert_eq!(answer_to(reply("200 OK", &million)).await, too_large(Some(200)));
     assert_eq!(answer_to(reply("200 OK\r\nContent-Length: 9999999999", b"d")).await, too_large(Some(200)));
     let bomb = [BOMB, &[0; 4096]].concat();
     assert_eq!(answer_to(reply("200 OK\r\nContent-Encoding: gzip", &bomb)).await, too_large(Some(200)));
-    // Three kinds of bytes that are no body, each without an end.
+    // Bytes that are not part of the body are bounded too: chunk extensions, trailers and chunk heads.
     let extensions = [&b"1;"[..], &vec![b'x'; 2 * MAX_RAW]].concat();
     let trailers = [&b"2\r\nde\r\n0\r\n"[..], &b"A: b\r\n".repeat(MAX_RAW / 2)].concat();
     for body in [extensions, trailers] {
@@ -226,13 +231,13 @@ async fn what_is_too_large_is_dropped_at_the_bound() {
     }
     let chunks = b"1;xxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\nd\r\n".repeat(MAX_RAW / 8);
     assert_eq!(answer_to(reply("200 OK\r\nTransfer-Encoding: chunked", &chunks)).await, too_large(Some(200)));
-    // Made awc panic.
+    // At this awc panics.
     let name = "a".repeat(65_536);
     assert_eq!(answer_to(reply(&format!("200 OK\r\n{name}: b"), BODY)).await, too_large(None));
 }
 
 #[actix_web::test]
-async fn nobody_takes_more_than_the_time() {
+async fn no_exchange_takes_longer_than_its_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     actix_web::rt::spawn(async move {
@@ -245,7 +250,7 @@ async fn nobody_takes_more_than_the_time() {
             read_request(&mut io).await;
             io.write_all(head.as_bytes()).await.unwrap();
             while io.write_all(b"H").await.is_ok() {
-                // The pace of the drip. Without one it would be a flood, which ends for another reason.
+                // One byte each millisecond. Without a pause the bound on size would end the exchange first.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
@@ -253,14 +258,14 @@ async fn nobody_takes_more_than_the_time() {
     let start = Instant::now();
     assert_eq!(ask(address, SHORT).await, Err(ForwardError::Timeout));
     assert_eq!(ask(address, SHORT).await, Err(ForwardError::Timeout));
-    // The status was there in time.
+    // The status came in time.
     assert_eq!(ask(address, SHORT * 20).await, Err(ForwardError::Status { code: 404, retry_after: None }));
-    // None of the three would ever end. A busy machine adds to the time what it likes.
+    // None of the three replies ever ends. The bound is generous because of busy machines.
     assert!(start.elapsed() < LONG * 3);
 }
 
 #[actix_web::test]
-async fn refusals_keep_their_status_and_lose_our_passkey() {
+async fn refusals_keep_their_status_but_not_our_passkey() {
     const REASON: &[u8] = b"d14:failure reason26:no 0123456789abcdef \x1b[1m!!8:retry in5:nevere";
     let html = b"<html>not found</html>";
     let (address, _requests) = tracker(vec![
@@ -277,7 +282,7 @@ async fn refusals_keep_their_status_and_lose_our_passkey() {
     let upstream = new_upstream(&uri, None).unwrap();
     let mut answers = Vec::new();
     for _ in 0..7 {
-        answers.push(upstream.announce(QUERY, &along(None), LONG).await.unwrap_err());
+        answers.push(upstream.announce(QUERY, &headers(None), LONG).await.unwrap_err());
     }
     let refused = |status, retry_after| {
         let reason = b"no *** \x1b[1m!!".to_vec();
@@ -300,21 +305,21 @@ async fn refusals_keep_their_status_and_lose_our_passkey() {
 }
 
 #[actix_web::test]
-async fn unreachable_addresses_are_passed_over() {
+async fn unreachable_addresses_are_skipped() {
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (live, _requests) = tracker(vec![reply("200 OK", BODY)]).await;
     let upstream = new_upstream(&url("http://tracker.example/announce"), None).unwrap();
-    let headers = along(None);
-    let request = upstream.request(&upstream.seen, QUERY, &headers, None).unwrap();
+    let passed = headers(None);
+    let request = upstream.request(upstream.router.start(), QUERY, &passed, None).unwrap();
     let deadline = Instant::now() + LONG;
-    assert_eq!(send(&request, &way(&[dead, live]), deadline).await.unwrap().1, live);
-    assert_eq!(send(&request, &way(&[dead]), deadline).await.map(|_| ()).unwrap_err().label(), "connect");
+    assert_eq!(request.send(&route(&[dead, live]), deadline).await.unwrap().1, live);
+    assert_eq!(request.send(&route(&[dead]), deadline).await.map(|_| ()).unwrap_err().label(), "connect");
     let upstream = new_upstream(&url("http://tracker.invalid/announce"), None).unwrap();
-    assert_eq!(upstream.announce(QUERY, &along(None), LONG).await.unwrap_err().label(), "dns");
+    assert_eq!(upstream.announce(QUERY, &headers(None), LONG).await.unwrap_err().label(), "dns");
 }
 
 #[actix_web::test]
-async fn redirects_are_followed_with_host_and_login_at_home_only() {
+async fn redirects_are_followed_and_only_the_upstream_itself_gets_host_and_login() {
     let (other, mut other_requests) = tracker(vec![reply("200 OK\r\nContent-Length: 2", b"de")]).await;
     let (address, mut requests) = tracker(vec![
         reply("301 x\r\nLocation: ../b?info_hash=theirs", b""),
@@ -323,7 +328,7 @@ async fn redirects_are_followed_with_host_and_login_at_home_only() {
     ])
     .await;
     let upstream = new_upstream(&url(&format!("http://me:pass@{address}/x/a")), Some("tracker.test:81")).unwrap();
-    upstream.announce(QUERY, &along(Some(b"agent")), LONG).await.unwrap();
+    upstream.announce(QUERY, &headers(Some(b"agent")), LONG).await.unwrap();
     for path in ["/x/a?Q", "/b?info_hash=theirs", "/c?key=%C3%A9%20%22x&Q"] {
         let request = requests.recv().await.unwrap();
         assert!(request.starts_with(&format!("GET {} HTTP/1.1\r\n", path.replace('Q', QUERY))), "{request}");
@@ -338,7 +343,7 @@ async fn redirects_are_followed_with_host_and_login_at_home_only() {
 }
 
 #[actix_web::test]
-async fn a_cookie_that_a_redirect_sets_is_brought_back() {
+async fn a_cookie_that_a_redirect_sets_is_sent_back() {
     let set =
         "302 x\r\nLocation: /announce\r\nSet-Cookie: a=b; Path=/; HttpOnly\r\nSet-Cookie: c=\"d\"\r\nSet-Cookie: =e";
     let (address, mut requests) = tracker(vec![reply(set, b""), reply("200 OK", BODY)]).await;
@@ -346,12 +351,12 @@ async fn a_cookie_that_a_redirect_sets_is_brought_back() {
     assert!(!requests.recv().await.unwrap().contains("Cookie"));
     let request = requests.recv().await.unwrap();
     assert!(request.contains("\r\nCookie: a=b; c=\"d\"\r\n"), "{request}");
-    // One who does not look at them is left after the second time.
+    // An upstream that redirects again in spite of them is asked twice.
     let (address, mut requests) = tracker(vec![reply(set, b""); 7]).await;
     let circle = ForwardError::Redirect { why: BadRedirect::Circle, status: 302 };
     assert_eq!(ask(address, LONG).await, Err(circle));
     assert_eq!(std::iter::from_fn(|| requests.recv().now_or_never()).count(), 2);
-    // Another host does not get them.
+    // They are not sent to another host.
     let (other, mut others) = tracker(vec![reply("200 OK", BODY)]).await;
     let away = format!("302 x\r\nSet-Cookie: a=b\r\nLocation: http://localhost:{}/", other.port());
     let (address, _requests) = tracker(vec![reply(&away, b"")]).await;
@@ -361,7 +366,7 @@ async fn a_cookie_that_a_redirect_sets_is_brought_back() {
 
 #[test]
 fn a_user_agent_is_always_sent() {
-    let sent = |user_agent: Option<&[u8]>| along(user_agent).user_agent.as_bytes().to_vec();
+    let sent = |user_agent: Option<&[u8]>| headers(user_agent).user_agent.as_bytes().to_vec();
     let long = "x".repeat(150);
     for nothing in [None, Some(&b""[..]), Some(b" \t"), Some(b"a\nb"), Some(b"\0"), Some(b"a\x7f")] {
         assert_eq!(sent(nothing), USER_AGENT.as_bytes(), "{nothing:?}");
@@ -372,7 +377,7 @@ fn a_user_agent_is_always_sent() {
 }
 
 #[actix_web::test]
-async fn redirects_end_somewhere() {
+async fn the_number_of_redirects_is_bounded() {
     let refused = |why, status| Err(ForwardError::Redirect { why, status });
     let endless = (0..7).map(|n| reply(&format!("308 x\r\nLocation: /{n}"), b"")).collect();
     let (address, mut requests) = tracker(endless).await;
@@ -389,10 +394,10 @@ async fn redirects_end_somewhere() {
 }
 
 #[actix_web::test]
-async fn tls_goes_to_the_name_in_host_and_forgives_a_rude_end() {
+async fn tls_checks_the_name_in_host_and_accepts_an_end_without_close_notify() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (tell, mut requests) = mpsc::unbounded_channel();
+    let (sender, mut requests) = mpsc::unbounded_channel();
     actix_web::rt::spawn(async move {
         loop {
             let tcp = listener.accept().await.unwrap().0;
@@ -400,20 +405,20 @@ async fn tls_goes_to_the_name_in_host_and_forgives_a_rude_end() {
                 let (_, session) = tls.get_ref();
                 let name = session.server_name().map(str::to_owned);
                 let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
-                let _ = tell.send((name, protocol, serve(tls, &reply("200 OK", BODY)).await));
+                let _ = sender.send((name, protocol, serve(tls, &reply("200 OK", BODY)).await));
             }
         }
     });
     let uri = url(&format!("https://{address}/announce"));
     let upstream = new_upstream(&uri, Some("tracker.test")).unwrap();
-    assert_eq!(upstream.announce(QUERY, &along(None), LONG).await.unwrap().reply.interval, Some(1800));
+    assert_eq!(upstream.announce(QUERY, &headers(None), LONG).await.unwrap().reply.interval, Some(1800));
     let (name, _, request) = requests.recv().await.unwrap();
     assert_eq!(name.as_deref(), Some("tracker.test"));
     assert!(request.contains("\r\nHost: tracker.test\r\n"), "{request}");
 
     let upstream = new_upstream(&uri, None).unwrap();
-    assert_eq!(upstream.announce(QUERY, &along(None), LONG).await.unwrap_err().label(), "tls");
+    assert_eq!(upstream.announce(QUERY, &headers(None), LONG).await.unwrap_err().label(), "tls");
     let (plain, _requests) = tracker(vec![reply("400 Bad Request", b"")]).await;
     let upstream = new_upstream(&url(&format!("https://{plain}/")), None).unwrap();
-    assert_eq!(upstream.announce(QUERY, &along(None), SHORT).await.unwrap_err().label(), "timeout");
+    assert_eq!(upstream.announce(QUERY, &headers(None), SHORT).await.unwrap_err().label(), "timeout");
 }

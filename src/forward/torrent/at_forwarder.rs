@@ -1,29 +1,30 @@
-//! A torrent as one forwarder knows it.
+//! A torrent's lists at one forwarder.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::forward::forwarder::Forwarder;
 use crate::forward::list::{Lists, UpstreamPeers};
 
-/// The torrent at one forwarder.
+/// The state of a torrent at one forwarder.
 #[derive(Debug)]
 pub(super) struct AtForwarder {
     pub(super) forwarder: Arc<Forwarder>,
     pub(super) lists: Lists,
-    /// Exchanges that are to bring a list.
+    /// Exchanges begun that are to bring a list.
     pub(super) under_way: usize,
-    pub(super) waiters: Vec<Waiter>,
+    waiters: Vec<Waiter>,
 }
 
 /// An announce that waits for a list.
 #[derive(Debug)]
-pub(super) struct Waiter {
-    /// The session whose exchange it waits for; another one's may be faster.
-    pub(super) session: u64,
-    pub(super) downloads: bool,
-    pub(super) list: oneshot::Sender<Arc<UpstreamPeers>>,
+struct Waiter {
+    /// The session whose exchange it waits for. Another session's exchange may bring the list sooner.
+    session: u64,
+    downloads: bool,
+    list: oneshot::Sender<Arc<UpstreamPeers>>,
 }
 
 impl AtForwarder {
@@ -31,20 +32,34 @@ impl AtForwarder {
         Self { forwarder: Arc::clone(forwarder), lists: Lists::default(), under_way: 0, waiters: Vec::new() }
     }
 
-    /// Changes the lists, and keeps count of them.
-    pub(super) fn change(&mut self, change: impl FnOnce(&mut Lists)) {
+    pub(super) fn add_waiter(&mut self, session: u64, downloads: bool, list: oneshot::Sender<Arc<UpstreamPeers>>) {
+        self.waiters.push(Waiter { session, downloads, list });
+    }
+
+    /// Drops those that wait for an exchange of this session, which ends their wait.
+    pub(super) fn drop_waiters(&mut self, session: u64) {
+        self.waiters.retain(|waiter| waiter.session != session);
+    }
+
+    /// Changes the lists and their number at the forwarder.
+    fn change(&mut self, change: impl FnOnce(&mut Lists)) {
         let before = self.lists.count();
         change(&mut self.lists);
         self.forwarder.count_lists(self.lists.count() - before);
     }
 
-    /// A list has come: for all who wait for it.
+    /// Stores a list, and gives it to all announces that wait for one.
     pub(super) fn put(&mut self, downloads: bool, list: &Arc<UpstreamPeers>) {
         self.change(|lists| lists.put(downloads, Arc::clone(list)));
         for waiter in self.waiters.extract_if(.., |waiter| waiter.downloads == downloads) {
-            // Whoever waited may have given up.
+            // Fails if the announce no longer waits.
             let _ = waiter.list.send(Arc::clone(list));
         }
+    }
+
+    /// Drops lists that have expired.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.change(|lists| lists.expire(now));
     }
 }
 

@@ -1,33 +1,35 @@
-//! Who holds an endpoint, or a host's port, in a torrent.
+//! Which client announces from an endpoint, or on which port a peer id listens at an address.
 
 use std::hash::Hash;
 
+use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use smallvec::SmallVec;
 
-use super::Map;
-
-/// A place that one client has at a time as a rule, and which others had before.
+/// The occupants of a torrent's endpoints, or of its peer ids' addresses.
 #[derive(Debug)]
-pub(super) struct Occupancy<T> {
-    pub(super) current: T,
+pub(super) struct Occupancies<K, T>(HashMap<K, Occupancy<T>, foldhash::fast::RandomState>);
+
+/// The occupants of one key. As a rule there is one at a time, which another one replaces.
+#[derive(Debug)]
+struct Occupancy<T> {
+    current: T,
     /// The latest of those that were replaced.
     replaced: Option<Box<SmallVec<[T; 4]>>>,
-    /// Whether several have it at once, as one that was replaced has come back: clients behind a NAT with one port, or two
-    /// programs under one id. From then on none replaces another.
+    /// Whether several occupy it at once. This is known when one that was replaced has come back: clients behind a NAT that
+    /// use one port, or two programs under one peer id. From then on none replaces another.
     is_shared: bool,
 }
 
 impl<T: Copy + PartialEq> Occupancy<T> {
-    /// Those that are remembered as replaced.
+    /// How many replaced occupants are remembered.
     const REMEMBERED: usize = 8;
 
-    pub(super) fn new(current: T) -> Self {
+    fn new(current: T) -> Self {
         Self { current, replaced: None, is_shared: false }
     }
 
-    /// Another one has the place. Returns whom it replaces.
-    pub(super) fn take(&mut self, newcomer: T) -> Option<T> {
+    fn occupy(&mut self, newcomer: T) -> Option<T> {
         if self.current == newcomer {
             return None;
         }
@@ -43,43 +45,49 @@ impl<T: Copy + PartialEq> Occupancy<T> {
         (!self.is_shared).then_some(old)
     }
 
-    /// Whoever may have it.
-    pub(super) fn all(&self) -> impl Iterator<Item = T> + '_ {
+    fn all(&self) -> impl Iterator<Item = T> + '_ {
         let others = self.replaced.iter().flat_map(|replaced| replaced.iter().copied());
         std::iter::once(self.current).chain(others.filter(|&other| self.is_shared && other != self.current))
     }
 }
 
-/// A newcomer has a place. Returns whom it replaces.
-pub(super) fn take<K: Eq + Hash, T: Copy + PartialEq>(
-    places: &mut Map<K, Occupancy<T>>,
-    at: K,
-    newcomer: T,
-) -> Option<T> {
-    match places.entry(at) {
-        Entry::Occupied(place) => place.into_mut().take(newcomer),
-        Entry::Vacant(new) => {
-            new.insert(Occupancy::new(newcomer));
-            None
+impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
+    pub(super) fn new() -> Self {
+        Self(HashMap::default())
+    }
+
+    /// The occupant that announced last.
+    pub(super) fn current(&self, key: &K) -> Option<T> {
+        self.0.get(key).map(|occupancy| occupancy.current)
+    }
+
+    /// All that may occupy a key.
+    pub(super) fn all(&self, key: &K) -> impl Iterator<Item = T> + '_ {
+        self.0.get(key).into_iter().flat_map(Occupancy::all)
+    }
+
+    /// Adds an occupant. Returns the one that it replaces.
+    pub(super) fn occupy(&mut self, key: K, newcomer: T) -> Option<T> {
+        match self.0.entry(key) {
+            Entry::Occupied(occupied) => occupied.into_mut().occupy(newcomer),
+            Entry::Vacant(vacant) => {
+                vacant.insert(Occupancy::new(newcomer));
+                None
+            }
         }
     }
-}
 
-/// One that had a place has left, if it has it still. Another one has it that shares it and is here; if there is none, the place
-/// is forgotten.
-pub(super) fn leave<K: Eq + Hash, T: Copy + PartialEq>(
-    places: &mut Map<K, Occupancy<T>>,
-    at: K,
-    leaver: T,
-    is_here: impl Fn(T) -> bool,
-) {
-    let Entry::Occupied(mut entry) = places.entry(at) else { return };
-    let place = entry.get_mut();
-    if place.current == leaver {
-        let next = place.all().find(|&other| other != leaver && is_here(other));
-        match next {
-            Some(other) => place.current = other,
-            None => drop(entry.remove()),
+    /// Removes an occupant if it is the current one. Another that shares the key and is here takes over; if there is none, the
+    /// key is removed.
+    pub(super) fn vacate(&mut self, key: K, leaver: T, is_here: impl Fn(T) -> bool) {
+        let Entry::Occupied(mut occupied) = self.0.entry(key) else { return };
+        let occupancy = occupied.get_mut();
+        if occupancy.current == leaver {
+            let next = occupancy.all().find(|&other| other != leaver && is_here(other));
+            match next {
+                Some(other) => occupancy.current = other,
+                None => drop(occupied.remove()),
+            }
         }
     }
 }

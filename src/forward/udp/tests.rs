@@ -1,11 +1,14 @@
 //! Exchanges with trackers of the test's own, over real sockets.
 
 use super::*;
+use crate::forward::headers::PassedHeaders;
 use futures::future::join;
 use std::cell::Cell;
+use std::io;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
-use tracker_protocol::udp::Request;
+use tokio::net::UdpSocket;
+use tracker_protocol::udp::{Request, TransactionId};
 use tracker_protocol::via::Via;
 use tracker_protocol::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists};
 
@@ -14,14 +17,14 @@ const SHORT: Duration = Duration::from_millis(100);
 const ID: ConnectionId = ConnectionId(0xc0c1_c2c3_c4c5_c6c7);
 const OTHER_ID: ConnectionId = ConnectionId(1);
 
-/// A tracker whose every step the test takes.
-struct Tracker {
+/// A tracker that takes each step when the test says so.
+struct ScriptedTracker {
     socket: UdpSocket,
     latest: Cell<Option<TransactionId>>,
 }
 
 /// An announce as it arrived.
-struct Arrived {
+struct ReceivedAnnounce {
     connection: ConnectionId,
     transaction: TransactionId,
     announce: AnnounceRequest,
@@ -30,7 +33,7 @@ struct Arrived {
     from: SocketAddr,
 }
 
-impl Tracker {
+impl ScriptedTracker {
     async fn new() -> Self {
         Self::at("127.0.0.1:0").await.unwrap()
     }
@@ -57,7 +60,7 @@ impl Tracker {
         (Request::parse(&buffer[..length]).unwrap(), from)
     }
 
-    /// The next that is none sent again: a busy machine may be late with an answer.
+    /// The next request that is not a repetition: on a busy machine a response may be late.
     async fn request(&self) -> (Request, SocketAddr) {
         loop {
             let (request, from) = self.packet().await;
@@ -71,14 +74,14 @@ impl Tracker {
         }
     }
 
-    /// Whether no packet has come. Loopback has delivered by then what was sent before an answer to it or to another.
-    fn has_heard_nothing(&self) -> bool {
+    /// Whether no packet has come. Loopback delivers in order, so what was sent before another answer has arrived.
+    fn has_received_nothing(&self) -> bool {
         self.socket.try_recv(&mut [0; 4096]).is_err()
     }
 
-    /// Passes over what has come so far.
-    fn forgets(&self) {
-        while !self.has_heard_nothing() {}
+    /// Drops the packets that have come so far.
+    fn drain(&self) {
+        while !self.has_received_nothing() {}
     }
 
     async fn connect_request(&self) -> (TransactionId, SocketAddr) {
@@ -88,10 +91,10 @@ impl Tracker {
         }
     }
 
-    async fn announce_request(&self) -> Arrived {
+    async fn announce_request(&self) -> ReceivedAnnounce {
         match self.request().await {
             (Request::Announce { connection, transaction, announce, url_data, via }, from) => {
-                Arrived { connection, transaction, announce, url_data: url_data.into_vec(), via, from }
+                ReceivedAnnounce { connection, transaction, announce, url_data: url_data.into_vec(), via, from }
             }
             other => panic!("{other:?}"),
         }
@@ -106,23 +109,23 @@ impl Tracker {
         self.send(&udp::encode_connected(transaction, id), from).await;
     }
 
-    /// Answers an announce with this many seconds, by which it can be told from others.
-    async fn answers(&self, arrived: &Arrived, interval: u32) {
+    /// Answers an announce with this interval, which identifies the answer.
+    async fn answers(&self, arrived: &ReceivedAnnounce, interval: u32) {
         self.send(&udp::encode_announced(arrived.transaction, &reply(interval), arrived.from.ip()), arrived.from).await;
     }
 
-    async fn refuses(&self, arrived: &Arrived, reason: &[u8]) {
+    async fn refuses(&self, arrived: &ReceivedAnnounce, reason: &[u8]) {
         self.send(&udp::encode_refused(arrived.transaction, reason), arrived.from).await;
     }
 
-    /// A whole announce, from the connection id on.
-    async fn serves(&self, id: ConnectionId, interval: u32) -> Arrived {
+    /// Answers a connect request and an announce.
+    async fn serves(&self, id: ConnectionId, interval: u32) -> ReceivedAnnounce {
         self.connects(id).await;
         self.announces(id, interval).await
     }
 
-    /// An announce with a connection id that it gave.
-    async fn announces(&self, id: ConnectionId, interval: u32) -> Arrived {
+    /// Answers an announce, which must have this connection id.
+    async fn announces(&self, id: ConnectionId, interval: u32) -> ReceivedAnnounce {
         let arrived = self.announce_request().await;
         assert_eq!(arrived.connection, id);
         self.answers(&arrived, interval).await;
@@ -173,34 +176,34 @@ async fn announce_of(
     request: &AnnounceRequest,
     ip: Option<IpAddr>,
     timeout: Duration,
-) -> Result<UpstreamAnswer, ForwardError> {
-    let along = super::super::PassedHeaders::new(None, "1.1 us");
-    let ask = Ask { request, numwant: 50, ip, tracker_id: None, along: &along };
-    upstream.announce(&ask, timeout).await
+) -> Result<ExchangeReply, ForwardError> {
+    let headers = PassedHeaders::new(None, "1.1 us");
+    let outgoing = ExchangeRequest { request, numwant: 50, ip, tracker_id: None, headers: &headers };
+    upstream.announce(&outgoing, timeout).await
 }
 
-async fn announce(upstream: &UdpUpstream, timeout: Duration) -> Result<UpstreamAnswer, ForwardError> {
+async fn announce(upstream: &UdpUpstream, timeout: Duration) -> Result<ExchangeReply, ForwardError> {
     announce_of(upstream, &request(), None, timeout).await
 }
 
-/// By what the test's tracker tells its answers apart.
-fn interval(answer: Result<UpstreamAnswer, ForwardError>) -> u32 {
+/// The interval, which identifies an answer.
+fn interval(answer: Result<ExchangeReply, ForwardError>) -> u32 {
     answer.unwrap().reply.interval.unwrap()
 }
 
-/// Has an upstream ask addresses that no name gave.
+/// Announces to these addresses, without a look-up.
 async fn in_turn(
     upstream: &UdpUpstream,
     ip: Option<IpAddr>,
     addresses: &[SocketAddr],
     timeout: Duration,
-) -> Result<UpstreamAnswer, ForwardError> {
-    let along = super::super::PassedHeaders::new(None, "1.1 us");
-    let ask = Ask { request: &request(), numwant: 50, ip, tracker_id: None, along: &along };
-    upstream.ask_in_turn(&ask, addresses.to_vec(), Instant::now() + timeout).await
+) -> Result<ExchangeReply, ForwardError> {
+    let headers = PassedHeaders::new(None, "1.1 us");
+    let outgoing = ExchangeRequest { request: &request(), numwant: 50, ip, tracker_id: None, headers: &headers };
+    upstream.try_in_turn(&outgoing, addresses.to_vec(), Instant::now() + timeout).await
 }
 
-/// Lets the clock jump while nothing is under way.
+/// Advances the clock while nothing is under way.
 async fn later(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
@@ -208,7 +211,7 @@ async fn later(time: Duration) {
 }
 
 #[test]
-fn bad_configuration_is_told_without_the_passkey() {
+fn errors_in_the_configuration_do_not_show_the_passkey() {
     let long = format!("udp://tracker.example:80/{}", "secret".repeat(200));
     for uri in [
         "http://tracker.example:80/secret",
@@ -248,14 +251,14 @@ async fn names_and_addresses_are_resolved_with_their_ports() {
         ("udp://LOCALHOST:443", "127.0.0.1:443"),
     ] {
         let upstream = upstream(uri);
-        let found = upstream.resolver.addresses(&upstream.place).await.unwrap();
+        let found = upstream.resolver.addresses(&upstream.address).await.unwrap();
         assert!(found.contains(&expected.parse().unwrap()), "{uri}: {found:?}");
     }
 }
 
 #[actix_web::test]
-async fn an_announce_says_what_it_must_and_its_answer_is_read() {
-    let tracker = Tracker::new().await;
+async fn an_announce_is_complete_and_its_answer_is_read() {
+    let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream_at("/announce?passkey=0123456789abcdef");
     let request = request();
     let ip = Ipv4Addr::new(192, 168, 1, 15).into();
@@ -265,7 +268,7 @@ async fn an_announce_says_what_it_must_and_its_answer_is_read() {
     assert_eq!(arrived.announce, AnnounceRequest { numwant: NumWant::AtMost(50), claimed, ..request });
     assert_eq!(arrived.url_data, b"/announce?passkey=0123456789abcdef");
     assert!(arrived.via.names("us") && arrived.via.hops() == 1, "{:?}", arrived.via);
-    let UpstreamAnswer { reply: read, from, .. } = answer.unwrap();
+    let ExchangeReply { reply: read, from, .. } = answer.unwrap();
     assert_eq!(from, tracker.address());
     let peers = PeerLists { v6: Vec::new(), ..reply(0).peers };
     let expected =
@@ -275,8 +278,8 @@ async fn an_announce_says_what_it_must_and_its_answer_is_read() {
 
 #[actix_web::test]
 async fn over_ipv6_the_peers_are_of_ipv6() {
-    // Not every host has it.
-    let Ok(tracker) = Tracker::at("[::1]:0").await else { return };
+    // Not every host has IPv6.
+    let Ok(tracker) = ScriptedTracker::at("[::1]:0").await else { return };
     let upstream = tracker.upstream();
     let request = request();
     let exchange = announce_of(&upstream, &request, Some(Ipv4Addr::new(192, 168, 1, 15).into()), LONG);
@@ -284,13 +287,13 @@ async fn over_ipv6_the_peers_are_of_ipv6() {
     let answer = answer.unwrap();
     assert_eq!(answer.reply.peers, PeerLists { v4: Vec::new(), ..reply(0).peers });
     assert_eq!(answer.from, tracker.address());
-    // There is no place for it.
+    // Over IPv6 the announce has no room for it.
     assert_eq!(arrived.announce.claimed, ClaimedIps::default());
 }
 
 #[actix_web::test]
 async fn a_connection_id_serves_for_two_minutes() {
-    let tracker = Tracker::new().await;
+    let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream();
     join(announce(&upstream, LONG), tracker.serves(ID, 1)).await.0.unwrap();
     assert_eq!(interval(join(announce(&upstream, LONG), tracker.announces(ID, 2)).await.0), 2);
@@ -302,9 +305,9 @@ async fn a_connection_id_serves_for_two_minutes() {
 
 #[actix_web::test]
 async fn a_lost_packet_is_sent_again() {
-    let tracker = Tracker::new().await;
+    let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream();
-    // Before the first was sent: a busy machine may be late to see it arrive.
+    // Taken before the first packet: on a busy machine it may arrive late.
     let start = Instant::now();
     let script = async {
         let (lost, _) = tracker.packet().await;
@@ -325,12 +328,12 @@ fn each_wait_is_twice_as_long_as_the_one_before() {
 }
 
 #[actix_web::test]
-async fn nobody_elses_answer_counts() {
-    let (tracker, stranger) = (Tracker::new().await, Tracker::new().await);
+async fn only_the_tracker_s_answer_to_this_request_counts() {
+    let (tracker, stranger) = (ScriptedTracker::new().await, ScriptedTracker::new().await);
     let upstream = tracker.upstream();
     let script = async {
         let (transaction, from) = tracker.connect_request().await;
-        // Too short to be an answer to anything, to another question, from another address, and too late.
+        // Too short, for another request, from another address, and after the answer.
         tracker.send(b"\0\0\0", from).await;
         tracker.send(&udp::encode_connected(TransactionId(!transaction.0), OTHER_ID), from).await;
         stranger.send(&udp::encode_connected(transaction, OTHER_ID), from).await;
@@ -342,8 +345,8 @@ async fn nobody_elses_answer_counts() {
 }
 
 #[actix_web::test]
-async fn a_refusal_is_told_without_the_passkey() {
-    let tracker = Tracker::new().await;
+async fn a_refusal_does_not_show_the_passkey() {
+    let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream_at("/0123456789abcdef/announce");
     let refused = |reason: &[u8]| ForwardError::Refused {
         reason: reason.to_vec(),
@@ -357,7 +360,7 @@ async fn a_refusal_is_told_without_the_passkey() {
     };
     let error = join(announce(&upstream, LONG), script).await.0.unwrap_err();
     assert_eq!((error.status(), error), (None, refused(b"no ***!")));
-    // With a connection id that has just been given, an error is about the announce.
+    // With a new connection id, an error is about the announce.
     for kept in [false, true] {
         let script = async {
             if kept {
@@ -373,7 +376,7 @@ async fn a_refusal_is_told_without_the_passkey() {
 
 #[actix_web::test]
 async fn a_connection_id_that_is_refused_is_replaced() {
-    let tracker = Tracker::new().await;
+    let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream();
     join(announce(&upstream, LONG), tracker.serves(ID, 1)).await.0.unwrap();
     let script = async {
@@ -381,12 +384,12 @@ async fn a_connection_id_that_is_refused_is_replaced() {
         tracker.serves(OTHER_ID, 2).await;
     };
     assert_eq!(interval(join(announce(&upstream, LONG), script).await.0), 2);
-    assert_eq!(upstream.link(tracker.address()).unwrap().kept(), Some(OTHER_ID));
+    assert_eq!(upstream.link(tracker.address()).unwrap().id(), Some(OTHER_ID));
 }
 
 #[actix_web::test]
-async fn a_connection_id_that_is_met_with_silence_is_replaced() {
-    let tracker = Tracker::new().await;
+async fn a_connection_id_that_gets_no_answer_is_replaced() {
+    let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream();
     join(announce(&upstream, LONG), tracker.serves(ID, 1)).await.0.unwrap();
     let script = async {
@@ -396,48 +399,48 @@ async fn a_connection_id_that_is_met_with_silence_is_replaced() {
     assert_eq!(interval(join(announce(&upstream, LONG), script).await.0), 2);
     // Also when there is no time left to get another.
     assert_eq!(announce(&upstream, SHORT).await.unwrap_err(), ForwardError::Timeout);
-    assert_eq!(upstream.link(tracker.address()).unwrap().kept(), None);
+    assert_eq!(upstream.link(tracker.address()).unwrap().id(), None);
 }
 
 #[actix_web::test]
 async fn another_exchanges_connection_id_is_not_forgotten() {
     let link = Link::new(SocketAddr::from(([127, 0, 0, 1], 1))).unwrap();
-    link.keep(ID);
-    link.forget(OTHER_ID);
-    assert_eq!(link.kept(), Some(ID));
-    link.forget(ID);
-    assert_eq!(link.kept(), None);
+    link.set_id(ID);
+    link.forget_id(OTHER_ID);
+    assert_eq!(link.id(), Some(ID));
+    link.forget_id(ID);
+    assert_eq!(link.id(), None);
 }
 
 #[actix_web::test]
 async fn each_upstream_has_a_port_of_its_own_and_a_new_one_every_two_minutes() {
-    let tracker = Tracker::new().await;
+    let tracker = ScriptedTracker::new().await;
     let (upstream, other) = (tracker.upstream(), tracker.upstream());
     let first = join(announce(&upstream, LONG), tracker.serves(ID, 1)).await.1.from;
     let second = join(announce(&upstream, LONG), tracker.announces(ID, 1)).await.1.from;
     assert_eq!(first, second);
     let others = join(announce(&other, LONG), tracker.serves(ID, 1)).await.1.from;
     assert_ne!(first, others);
-    later(SOCKET_LASTS).await;
-    let anew = join(announce(&upstream, LONG), tracker.serves(OTHER_ID, 1)).await.1.from;
-    assert_ne!(first, anew);
+    later(SOCKET_LIFETIME).await;
+    let renewed = join(announce(&upstream, LONG), tracker.serves(OTHER_ID, 1)).await.1.from;
+    assert_ne!(first, renewed);
     assert_eq!(upstream.links.lock().len(), 1);
 }
 
 #[actix_web::test]
-async fn where_nothing_listens_is_known_at_once() {
-    let closed = Tracker::new().await.address();
+async fn a_port_where_nothing_listens_fails_at_once() {
+    let closed = ScriptedTracker::new().await.address();
     let upstream = upstream(&format!("udp://{closed}/announce"));
-    // Not known, it would be a timeout.
+    // Otherwise it would be a timeout.
     let error = announce(&upstream, LONG).await.unwrap_err();
     assert_eq!(error.label(), "connect", "{error}");
 }
 
 #[actix_web::test]
-async fn junk_is_junk() {
-    let tracker = Tracker::new().await;
+async fn responses_that_cannot_be_read_are_junk() {
+    let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream();
-    let junk = |answer: Result<UpstreamAnswer, ForwardError>| match answer.unwrap_err() {
+    let junk = |answer: Result<ExchangeReply, ForwardError>| match answer.unwrap_err() {
         ForwardError::Junk { what, status: None } => what,
         error => panic!("{error:?}"),
     };
@@ -456,8 +459,8 @@ async fn junk_is_junk() {
 }
 
 #[actix_web::test]
-async fn who_never_answers_costs_no_more_than_the_timeout() {
-    let tracker = Tracker::new().await;
+async fn an_upstream_that_never_answers_takes_no_more_than_the_timeout() {
+    let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream();
     let start = Instant::now();
     assert_eq!(announce(&upstream, SHORT).await.unwrap_err(), ForwardError::Timeout);
@@ -470,13 +473,13 @@ async fn who_never_answers_costs_no_more_than_the_timeout() {
     })
     .await;
     assert_eq!(interval(answer), 1);
-    // It is one socket all the time.
+    // The socket is still the same.
     assert_eq!(arrived.from, from);
 }
 
 #[actix_web::test]
 async fn two_exchanges_at_once_get_their_own_answers() {
-    let tracker = Tracker::new().await;
+    let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream();
     let requests = [1, 2].map(|n| AnnounceRequest { info_hash: InfoHash([n; 20]), ..request() });
     let exchanges =
@@ -494,14 +497,14 @@ async fn two_exchanges_at_once_get_their_own_answers() {
     };
     let ((first, second), ()) = join(exchanges, script).await;
     assert_eq!((interval(first), interval(second)), (1, 2));
-    assert!(upstream.link(tracker.address()).unwrap().waiting.0.lock().is_empty());
+    assert_eq!(upstream.link(tracker.address()).unwrap().pending(), 0);
 }
 
 #[actix_web::test]
-async fn who_gives_up_leaves_nothing_behind() {
-    let tracker = Tracker::new().await;
+async fn a_dropped_exchange_is_no_longer_pending() {
+    let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream();
-    let waiting = || upstream.link(tracker.address()).unwrap().waiting.0.lock().len();
+    let waiting = || upstream.link(tracker.address()).unwrap().pending();
     let mut exchange = Box::pin(announce(&upstream, LONG));
     assert!(futures::poll!(&mut exchange).is_pending());
     assert_eq!(waiting(), 1);
@@ -510,38 +513,38 @@ async fn who_gives_up_leaves_nothing_behind() {
 }
 
 #[actix_web::test]
-async fn addresses_are_asked_in_turn() {
-    let (tracker, silent) = (Tracker::new().await, Tracker::new().await);
+async fn addresses_are_tried_in_turn() {
+    let (tracker, silent) = (ScriptedTracker::new().await, ScriptedTracker::new().await);
     let upstream = tracker.upstream();
-    // Without leave nobody may broadcast: the system refuses to send.
+    // The system does not send to a broadcast address without SO_BROADCAST.
     let broadcast = SocketAddr::from(([255; 4], 6969));
     let (answer, _) =
         join(in_turn(&upstream, None, &[broadcast, tracker.address()], LONG), tracker.serves(ID, 1)).await;
     assert_eq!(answer.unwrap().from, tracker.address());
     let error = in_turn(&upstream, None, &[broadcast], LONG).await.unwrap_err();
     assert!(matches!(&error, ForwardError::Local(why) if why.contains("denied")), "{error:?}");
-    // Half the time is for the other, though the first says nothing.
+    // If the first does not answer, half the time is left for the other.
     let addresses = [silent.address(), tracker.address()];
     let (answer, _) = join(in_turn(&upstream, None, &addresses, 30 * SHORT), tracker.announces(ID, 2)).await;
     assert_eq!(interval(answer), 2);
     let addresses = [silent.address(), broadcast];
     assert_eq!(in_turn(&upstream, None, &addresses, SHORT).await.unwrap_err(), ForwardError::Timeout);
-    // Where the first answers, the second is not asked.
-    silent.forgets();
+    // If the first answers, the second is not tried.
+    silent.drain();
     let addresses = [tracker.address(), silent.address()];
     let (answer, _) = join(in_turn(&upstream, None, &addresses, LONG), tracker.announces(ID, 3)).await;
     assert_eq!(interval(answer), 3);
-    assert!(silent.has_heard_nothing());
+    assert!(silent.has_received_nothing());
 }
 
 #[actix_web::test]
-async fn an_ipv4_address_to_be_recorded_goes_where_it_can_be_told() {
-    let (tracker, Ok(other)) = (Tracker::new().await, Tracker::at("[::1]:0").await) else { return };
+async fn an_ipv4_address_to_be_recorded_is_sent_over_ipv4() {
+    let (tracker, Ok(other)) = (ScriptedTracker::new().await, ScriptedTracker::at("[::1]:0").await) else { return };
     let upstream = tracker.upstream();
     let ip = Ipv4Addr::new(192, 168, 1, 15).into();
     let addresses = [other.address(), tracker.address()];
     let (answer, arrived) = join(in_turn(&upstream, Some(ip), &addresses, LONG), tracker.serves(ID, 1)).await;
     assert_eq!(answer.unwrap().from, tracker.address());
     assert_eq!(arrived.announce.claimed.ip, Some(ip));
-    assert!(other.has_heard_nothing(), "the other was asked");
+    assert!(other.has_received_nothing(), "the IPv6 address was tried first");
 }

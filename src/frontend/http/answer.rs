@@ -9,7 +9,6 @@ use crate::answer::Answer;
 use crate::frontend::announce::{PendingBody, announce as carry_out, peek};
 use crate::frontend::client_address::{Identity, Remote};
 use crate::frontend::context::Context;
-use crate::frontend::context::Context;
 use crate::frontend::headers::Headers;
 use crate::tracker::Requester;
 

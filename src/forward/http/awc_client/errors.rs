@@ -1,14 +1,15 @@
-//! What went wrong in an exchange, from awc's errors.
+//! From awc's errors to ours.
 
 use std::fmt;
 
 use actix_http::error::ParseError;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 
+use super::stream_error::StreamError;
 use crate::forward::error::{ForwardError, is_shortage};
-use crate::forward::reply::StreamError;
 
-pub(super) fn send_error(error: SendRequestError) -> ForwardError {
+/// Why the head of a response was not received.
+pub(in super::super) fn send_error(error: SendRequestError) -> ForwardError {
     match error {
         SendRequestError::Connect(ConnectError::Io(error)) => {
             from_stream(&error, None).unwrap_or_else(|| ForwardError::Connect(error.to_string()))
@@ -18,35 +19,36 @@ pub(super) fn send_error(error: SendRequestError) -> ForwardError {
         SendRequestError::Connect(error) => ForwardError::Connect(error.to_string()),
         SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => io_error(&error, None),
         SendRequestError::Response(ParseError::TooLarge) => ForwardError::TooLarge { status: None },
-        SendRequestError::Response(error) => junk(format_args!("it is no HTTP: {error}"), None),
-        // The rest is about requests that are not ours.
-        _ => junk("it is no HTTP", None),
+        SendRequestError::Response(error) => junk(format_args!("it is not HTTP: {error}"), None),
+        // The others concern features that we do not use.
+        _ => junk("it is not HTTP", None),
     }
 }
 
-pub(super) fn body_error(error: PayloadError, code: u16) -> ForwardError {
+/// Why the body of a response was not received.
+pub(in super::super) fn body_error(error: PayloadError, code: u16) -> ForwardError {
     match error {
         PayloadError::Overflow => ForwardError::TooLarge { status: Some(code) },
-        // In spite of its name the first is what all errors become on their way through awc.
+        // Despite the name, awc wraps all errors of the stream in `Incomplete`.
         PayloadError::Incomplete(Some(error)) | PayloadError::Io(error) => io_error(&error, Some(code)),
         PayloadError::Incomplete(None) => ForwardError::Truncated { status: Some(code) },
         error => junk(error, Some(code)),
     }
 }
 
-pub(super) fn io_error(error: &std::io::Error, status: Option<u16>) -> ForwardError {
+fn io_error(error: &std::io::Error, status: Option<u16>) -> ForwardError {
     use std::io::ErrorKind::{InvalidData, InvalidInput, WriteZero};
     match (from_stream(error, status), error.kind()) {
         (Some(error), _) => error,
         (None, _) if is_shortage(error) => ForwardError::Local(error.to_string()),
-        // So says the reader of chunks.
+        // From awc's reader of chunks.
         (None, InvalidData | InvalidInput | WriteZero) => junk(error, status),
         (None, _) => ForwardError::Truncated { status },
     }
 }
 
-/// What the stream under awc says is wrong.
-pub(super) fn from_stream(error: &std::io::Error, status: Option<u16>) -> Option<ForwardError> {
+/// The error of our stream under awc, if it is one.
+fn from_stream(error: &std::io::Error, status: Option<u16>) -> Option<ForwardError> {
     Some(match StreamError::find(error)? {
         StreamError::Tls(what) => ForwardError::Tls(what),
         StreamError::Proxy(what) => ForwardError::Proxy(what),
@@ -56,6 +58,6 @@ pub(super) fn from_stream(error: &std::io::Error, status: Option<u16>) -> Option
     })
 }
 
-pub(super) fn junk(what: impl fmt::Display, status: Option<u16>) -> ForwardError {
+pub(in super::super) fn junk(what: impl fmt::Display, status: Option<u16>) -> ForwardError {
     ForwardError::Junk { what: what.to_string(), status }
 }

@@ -1,115 +1,59 @@
-//! An HTTP reply as it comes from the socket, mended where awc misreads it.
-//!
-//! What is mended (awc 3.11 with actix-http 3.20):
-//! - A reply of HTTP/1.1 with neither `Content-Length` nor `Transfer-Encoding` ends when the connection closes (RFC
-//!   9112, section 6.3). awc takes its body for empty and reports no error. Many trackers send such replies. Told
-//!   that it is HTTP/1.0, awc reads it to its end.
-//! - The end of a connection before `Content-Length` is reached is no error to awc.
-//! - An interim reply (1xx) is the final one to awc.
-//! - Two equal `Content-Length`, or one that says the same twice, are an error to awc. They say one thing (RFC 9110, section
-//!   8.6).
-//! - awc reads chunk extensions, trailers and interim replies without a bound. The stream under it ends a reply after
-//!   [`MAX_RAW`] bytes of whatever kind.
-//! - A header name of 65,536 bytes or more makes awc panic. A head may be [`MAX_HEAD`] bytes long altogether.
+//! Rewrites the head of a reply where awc would misread it, and checks that the body is complete.
 
-use std::io;
-
-use thiserror::Error;
 use tokio::io::ReadBuf;
 
-/// The longest head of a reply, interim replies included.
+use super::stream_error::StreamError;
+
+/// The longest head of a reply, with interim replies.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// The most that is read of a connection, everything included: TLS, heads, chunks and what belongs to them.
-pub(super) const MAX_RAW: usize = 3 * 1024 * 1024;
-
-/// The most that one read hands on.
+/// The most bytes that one read passes on.
 pub(super) const MAX_READ: usize = 16 * 1024;
 
-/// What one read asks of the socket while the head is incomplete: most replies fit as a whole.
+/// How many bytes one read requests while the head is incomplete. Most replies fit into one.
 pub(super) const HEAD_READ: usize = 4096;
-
-/// What this module adds to the reasons why a connection fails. Travels through awc inside an [`io::Error`].
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(super) enum StreamError {
-    /// The TLS handshake failed.
-    #[error("{0}")]
-    Tls(String),
-    /// The proxy failed.
-    #[error("{0}")]
-    Proxy(String),
-    /// This host lacks what a connection takes.
-    #[error("{0}")]
-    Local(String),
-    /// More was read than [`MAX_RAW`].
-    #[error("the reply is too large")]
-    TooMuch,
-    /// The head of the reply is longer than [`MAX_HEAD`].
-    #[error("the head of the reply is too large")]
-    HeadTooLarge,
-    /// The connection closed in the middle of the head, or before `Content-Length` was reached.
-    #[error("the reply is incomplete")]
-    Truncated,
-}
-
-impl StreamError {
-    /// Finds what travelled through awc. TLS errors of later than the handshake are found too.
-    pub(super) fn find(error: &io::Error) -> Option<Self> {
-        let inner = error.get_ref()?;
-        inner
-            .downcast_ref::<Self>()
-            .cloned()
-            .or_else(|| inner.downcast_ref::<rustls::Error>().map(|error| Self::Tls(error.to_string())))
-    }
-}
-
-impl From<StreamError> for io::Error {
-    fn from(error: StreamError) -> Self {
-        Self::other(error)
-    }
-}
 
 /// How far a reply has been read.
 #[derive(Debug)]
 pub(super) enum UpstreamResponse {
     /// The head is incomplete.
-    HeadProgress {
-        /// What there is of it. No line feed before `searched` ends it.
+    Head {
+        /// The bytes so far. The head does not end before `searched`.
         bytes: Vec<u8>,
         searched: usize,
-        /// The length of interim replies before it.
+        /// The length of the interim replies before it.
         interim: usize,
     },
     /// The head is complete.
     Body {
-        /// The head and what was read with it; `taken` of it is handed on.
+        /// The head and what was read with it. The first `taken` bytes have been passed on.
         bytes: Vec<u8>,
         taken: usize,
-        /// What `Content-Length` says is still to be read from the socket.
+        /// How many bytes of `Content-Length` have still to be read from the socket.
         missing: Option<u64>,
     },
 }
 
 impl Default for UpstreamResponse {
     fn default() -> Self {
-        Self::HeadProgress { bytes: Vec::new(), searched: 0, interim: 0 }
+        Self::Head { bytes: Vec::new(), searched: 0, interim: 0 }
     }
 }
 
 impl UpstreamResponse {
     pub(super) fn in_head(&self) -> bool {
-        matches!(self, Self::HeadProgress { .. })
+        matches!(self, Self::Head { .. })
     }
 
-    /// Takes in what was read while the head was incomplete. No bytes mean the end of the connection.
+    /// Adds bytes that were read while the head was incomplete. No bytes mean the end of the connection.
     pub(super) fn head_bytes(&mut self, chunk: &[u8]) -> Result<(), StreamError> {
-        let Self::HeadProgress { bytes, searched, interim } = self else { return Ok(()) };
+        let Self::Head { bytes, searched, interim } = self else { return Ok(()) };
         if chunk.is_empty() && !bytes.is_empty() {
             return Err(StreamError::Truncated);
         }
         bytes.extend_from_slice(chunk);
         let missing = loop {
-            // awc says best what is wrong with something that is no HTTP; the end of the connection it sees as well.
+            // Passed on to awc, which reports bytes that are not HTTP, and the end of the connection.
             if chunk.is_empty() || !may_be_http(bytes) {
                 break None;
             }
@@ -122,13 +66,13 @@ impl UpstreamResponse {
             if *interim + length > MAX_HEAD {
                 return Err(StreamError::HeadTooLarge);
             }
-            match mend(bytes.get_mut(..length).unwrap_or_default()) {
-                HeadProgress::Interim => {
+            match rewrite(bytes.get_mut(..length).unwrap_or_default()) {
+                HeadKind::Interim => {
                     bytes.drain(..length);
                     *interim += length;
                     *searched = 0;
                 }
-                HeadProgress::Final { content_length } => {
+                HeadKind::Final { content_length } => {
                     let read = u64::try_from(bytes.len() - length).unwrap_or(u64::MAX);
                     break content_length.map(|length| length.saturating_sub(read));
                 }
@@ -138,7 +82,7 @@ impl UpstreamResponse {
         Ok(())
     }
 
-    /// Hands on some of what was read with the head. False when there is nothing left of it.
+    /// Passes on bytes that were read with the head. False if none are left.
     pub(super) fn take(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let Self::Body { bytes, taken, .. } = self else { return false };
         let rest = bytes.get(*taken..).unwrap_or_default();
@@ -148,7 +92,7 @@ impl UpstreamResponse {
         !part.is_empty()
     }
 
-    /// Takes note of so many bytes read after the head. None mean the end of the connection.
+    /// Counts bytes that were read after the head. No bytes mean the end of the connection.
     pub(super) fn body_bytes(&mut self, read: usize) -> Result<(), StreamError> {
         if let Self::Body { missing: Some(missing), .. } = self {
             if read == 0 && *missing > 0 {
@@ -168,13 +112,14 @@ fn may_be_http(bytes: &[u8]) -> bool {
 
 const HTTP_1: &[u8] = b"HTTP/1.";
 
-/// Empty lines before the status line are passed over, as awc does.
+/// The bytes without empty lines before the status line, which awc skips as well.
 fn status_line(bytes: &[u8]) -> &[u8] {
     let blank = bytes.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
     bytes.get(blank..).unwrap_or_default()
 }
 
-/// Where the head ends: behind the empty line. Remembers how far it looked.
+/// The length of the head, with the empty line that ends it; None if it is incomplete. `searched` keeps the position for the
+/// next call.
 fn head_length(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     let blank = bytes.len() - status_line(bytes).len();
     let mut at = blank.max(*searched);
@@ -183,7 +128,7 @@ fn head_length(bytes: &[u8], searched: &mut usize) -> Option<usize> {
         match bytes.get(line..)? {
             [b'\n', ..] => return Some(line + 1),
             [b'\r', b'\n', ..] => return Some(line + 2),
-            // The byte that decides is not here yet: this line feed is looked at again.
+            // The next byte decides, so the search will go on from this line feed.
             [] | [b'\r'] => {
                 *searched = at + feed;
                 return None;
@@ -195,19 +140,19 @@ fn head_length(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     None
 }
 
-/// What a complete head announces.
+/// What a complete head belongs to.
 #[derive(Debug, PartialEq, Eq)]
-enum HeadProgress {
-    /// An interim reply, which another one follows.
+enum HeadKind {
+    /// An interim reply. Another head follows.
     Interim,
-    /// The reply, and how long its body will be when that says `Content-Length`.
+    /// The final reply. The length is known if `Content-Length` determines it.
     Final { content_length: Option<u64> },
 }
 
-/// Reads a complete head as far as the length of the body depends on it, and makes it HTTP/1.0 when the end of the
-/// connection is the end of the body. What it does not understand it leaves as it is, for awc to refuse.
-fn mend(head: &mut [u8]) -> HeadProgress {
-    const UNTOUCHED: HeadProgress = HeadProgress::Final { content_length: None };
+/// Finds the length of the body in a complete head. A head whose body ends with the connection becomes HTTP/1.0. A malformed
+/// head is left unchanged, for awc to refuse.
+fn rewrite(head: &mut [u8]) -> HeadKind {
+    const UNTOUCHED: HeadKind = HeadKind::Final { content_length: None };
     let blank = head.len() - status_line(head).len();
     let mut lines = head.get(blank..).unwrap_or_default().split(|&byte| byte == b'\n');
     let line = lines.next().unwrap_or_default();
@@ -215,9 +160,9 @@ fn mend(head: &mut [u8]) -> HeadProgress {
     let Some(&[b' ', status @ ..]) = rest.first_chunk::<4>() else { return UNTOUCHED };
     match status {
         [a, b, c] if ![a, b, c].iter().all(u8::is_ascii_digit) => return UNTOUCHED,
-        // The first was not asked for, and is not HTTP from here on. The others have no body, whatever their head says.
+        // 101 was not requested, and what follows is not HTTP. 204 and 304 have no body, whatever the head says.
         [b'1', b'0', b'1'] | [b'2' | b'3', b'0', b'4'] => return UNTOUCHED,
-        [b'1', ..] => return HeadProgress::Interim,
+        [b'1', ..] => return HeadKind::Interim,
         _ => {}
     }
     let mut content_length = None;
@@ -231,17 +176,17 @@ fn mend(head: &mut [u8]) -> HeadProgress {
                 _ => return UNTOUCHED,
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            // `identity` is no encoding (RFC 2616, section 3.6), and HTTP/1.0 has none.
+            // `identity` means no encoding (RFC 2616, section 3.6), and HTTP/1.0 has no encodings.
             encoded = minor == b'1' && !value.eq_ignore_ascii_case(b"identity");
         }
     }
     if content_length.is_some() {
-        say_lengths_once(head);
+        keep_one_length(head);
     }
     match content_length {
-        // `Transfer-Encoding` wins (RFC 9112, section 6.3).
+        // `Transfer-Encoding` takes precedence (RFC 9112, section 6.3).
         _ if encoded => UNTOUCHED,
-        Some(_) => HeadProgress::Final { content_length },
+        Some(_) => HeadKind::Final { content_length },
         None => {
             if let Some(minor) = head.get_mut(blank + HTTP_1.len()) {
                 *minor = b'0';
@@ -258,7 +203,7 @@ fn header(line: &[u8]) -> (&[u8], &[u8]) {
     (name, parts.next().unwrap_or_default().trim_ascii())
 }
 
-/// The length that a `Content-Length` says, be it several times.
+/// The length in a `Content-Length`, which may be a list of equal values.
 fn one_length(value: &[u8]) -> Option<u64> {
     let mut lengths = value.split(|&byte| byte == b',').map(|length| {
         let length = length.trim_ascii();
@@ -269,27 +214,27 @@ fn one_length(value: &[u8]) -> Option<u64> {
     lengths.all(|length| length == Some(first)).then_some(first)
 }
 
-/// Leaves one of several `Content-Length` that are all the same: the others become headers of no meaning, and a list becomes
-/// its first element. Nothing changes its place.
-fn say_lengths_once(head: &mut [u8]) {
-    let mut said = false;
+/// Leaves one of several equal `Content-Length`: the others get a name without meaning, and a list becomes its first element.
+/// The head keeps its length.
+fn keep_one_length(head: &mut [u8]) {
+    let mut is_later = false;
     for line in head.split_mut(|&byte| byte == b'\n') {
         if !header(line).0.eq_ignore_ascii_case(b"content-length") {
             continue;
         }
-        if said {
+        if is_later {
             line.iter_mut().take_while(|byte| **byte != b':').for_each(|byte| *byte = b'x');
         } else if let Some(comma) = line.iter().position(|&byte| byte == b',') {
             let (length, rest) = line.split_at_mut(comma);
             let blanks = rest.len() - usize::from(rest.ends_with(b"\r"));
             rest.get_mut(..blanks).unwrap_or_default().fill(b' ');
-            // The blanks go before the number, where no reader minds them.
+            // The blanks are moved before the number, where awc skips them.
             if let Some(colon) = length.iter().position(|&byte| byte == b':') {
                 let end = comma + blanks;
                 line.get_mut(colon + 1..end).unwrap_or_default().rotate_right(blanks);
             }
         }
-        said = true;
+        is_later = true;
     }
 }
 
@@ -297,7 +242,7 @@ fn say_lengths_once(head: &mut [u8]) {
 mod tests {
     use super::*;
 
-    /// What awc would read of a reply that arrives in pieces of that many bytes.
+    /// What awc would read of a reply that arrives in pieces of this many bytes.
     fn shown(reply: &[u8], piece: usize) -> Result<Vec<u8>, StreamError> {
         let mut state = UpstreamResponse::default();
         for chunk in reply.chunks(piece) {
@@ -319,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_mended_however_they_arrive() {
+    fn heads_are_rewritten_however_they_arrive() {
         for (sent, seen) in [
             ("HTTP/1.1 200 OK\r\nServer: x\r\n\r\nde", "HTTP/1.0 200 OK\r\nServer: x\r\n\r\nde"),
             ("\r\nHTTP/1.1 200\n\nde", "\r\nHTTP/1.0 200\n\nde"),
@@ -348,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_are_well_or_beyond_help_pass_unchanged() {
+    fn heads_that_are_unambiguous_or_malformed_pass_unchanged() {
         for reply in [
             "HTTP/1.1 200 OK\r\nCONTENT-length : 2\r\n\r\nde",
             "HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nde",
@@ -372,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_early_or_never_is_an_error() {
+    fn replies_that_end_early_or_never_are_errors() {
         for reply in ["HTTP/1.1 200 OK\r\nA: b\r\n", "HT", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nde"] {
             for piece in 1..=reply.len() {
                 assert_eq!(shown(reply.as_bytes(), piece), Err(StreamError::Truncated), "{reply:?} by {piece}");

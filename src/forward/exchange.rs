@@ -1,0 +1,33 @@
+//! One announce to an upstream tracker, whatever its protocol: what is sent, and what comes back.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::headers::PassedHeaders;
+use super::own::ReplyOrigin;
+use tracker_protocol::AnnounceRequest;
+use tracker_protocol::upstream::UpstreamReply;
+
+/// What is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ExchangeRequest<'a> {
+    /// The announce, with the event for the upstream.
+    pub(super) request: &'a AnnounceRequest,
+    /// How many peers are asked for.
+    pub(super) numwant: u32,
+    /// The address that the upstream is to record, if not the one that it sees.
+    pub(super) ip: Option<IpAddr>,
+    /// The tracker id of its last reply. Sent over HTTP only.
+    pub(super) tracker_id: Option<&'a [u8]>,
+    /// Over UDP only `Via` is sent.
+    pub(super) headers: &'a PassedHeaders,
+}
+
+/// What comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ExchangeReply {
+    pub(super) reply: UpstreamReply,
+    /// The address that sent it, which is the proxy's if there is a proxy.
+    pub(super) from: SocketAddr,
+    /// Decides which peer addresses are plausible.
+    pub(super) origin: ReplyOrigin,
+}

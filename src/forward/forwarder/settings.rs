@@ -1,0 +1,55 @@
+//! The settings of a forwarder, which may change while it is in use.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::forward::options::{DEFAULT_NUMWANT, DEFAULT_RATE, ForwarderOptions, Torrents};
+use crate::metrics::{ForwarderMetrics, Metrics};
+use tracker_protocol::InfoHash;
+
+/// The entry of a forwarder, and what depends on it.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) options: ForwarderOptions,
+    pub(super) timeout: Duration,
+    pub(super) metrics: ForwarderMetrics,
+    /// Since when they apply.
+    pub(super) since: Instant,
+}
+
+impl Settings {
+    /// `timeout` is for an entry that names none.
+    pub(super) fn new(options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> Self {
+        Self {
+            options: options.clone(),
+            timeout: options.timeout.unwrap_or(timeout),
+            metrics: metrics.forwarder(&options.name),
+            since: clock::now(),
+        }
+    }
+
+    /// Whether the upstream cannot tell these options from the current ones.
+    pub(super) fn looks_like(&self, options: &ForwarderOptions) -> bool {
+        let own = &self.options;
+        (&own.uri, &own.host, own.ip, &own.ca) == (&options.uri, &options.host, options.ip, &options.ca)
+    }
+
+    pub(super) fn serves(&self, info_hash: InfoHash) -> bool {
+        match &self.options.torrents {
+            Torrents::All => true,
+            Torrents::Only(hashes) => hashes.contains(&info_hash),
+            Torrents::Except(hashes) => !hashes.contains(&info_hash),
+        }
+    }
+
+    pub(super) fn numwant(&self) -> u32 {
+        self.options.numwant.unwrap_or(DEFAULT_NUMWANT)
+    }
+
+    /// Exchanges that may begin in a second.
+    pub(super) fn rate(&self) -> u32 {
+        self.options.rate.unwrap_or(DEFAULT_RATE).get()
+    }
+}

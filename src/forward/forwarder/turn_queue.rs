@@ -1,0 +1,70 @@
+//! Exchanges that wait for their turn with one forwarder.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+use crate::forward::queue::{ExchangeRate, FairQueue, MAX_WAITING, RequestSource};
+
+/// Exchanges that may be under way with one forwarder. Others wait: an upstream that does not answer must not hold ever more
+/// descriptors.
+const MAX_IN_FLIGHT: usize = 256;
+
+/// A queue from which items are taken at a bounded rate, each with one of a bounded number of permits.
+#[derive(Debug)]
+pub(super) struct TurnQueue<T> {
+    waiting: Mutex<FairQueue<T>>,
+    /// Notified when an item is added.
+    added: Notify,
+    pace: Mutex<ExchangeRate>,
+    permits: Arc<Semaphore>,
+}
+
+impl<T> TurnQueue<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: Mutex::new(FairQueue::new(MAX_WAITING)),
+            added: Notify::new(),
+            pace: Mutex::new(ExchangeRate::new(Instant::now())),
+            permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+        }
+    }
+
+    /// Adds an item. Returns the one that is dropped if too many wait.
+    pub(super) fn add(&self, source: RequestSource, item: T) -> Option<T> {
+        let dropped = self.waiting.lock().push(source, item);
+        self.added.notify_one();
+        dropped
+    }
+
+    /// The next item, once `rate` and a permit allow it.
+    pub(super) async fn next(&self, rate: impl Fn() -> u32) -> (T, OwnedSemaphorePermit) {
+        loop {
+            while self.waiting() == 0 {
+                self.added.notified().await;
+            }
+            // The semaphore is never closed.
+            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { pending().await };
+            let turn = self.pace.lock().take(rate(), Instant::now());
+            sleep_until(turn).await;
+            // Taken only now, so that items added meanwhile take turns with the others.
+            let next = self.waiting.lock().pop();
+            if let Some(item) = next {
+                return (item, permit);
+            }
+        }
+    }
+
+    /// How many items wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
+    /// How many permits are in use.
+    pub(super) fn in_flight(&self) -> usize {
+        MAX_IN_FLIGHT.saturating_sub(self.permits.available_permits())
+    }
+}

@@ -1,0 +1,177 @@
+//! How a request gets to a URL: the address to dial, a proxy, a tunnel, TLS.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use url::{Host, Url};
+
+use super::awc_client::ConnectRoute;
+use crate::forward::context::ExchangeContext;
+use crate::forward::error::ForwardError;
+use crate::forward::own::ReplyOrigin;
+use crate::forward::proxy::{Proxy, Target};
+use crate::forward::resolve::Resolver;
+use crate::forward::trust;
+use crate::forward::uri::{host_and_port, same_origin};
+
+/// Finds routes to an upstream, and to where it redirects.
+pub(super) struct Router {
+    /// The uri as configured. Its host is dialled.
+    configured: Url,
+    /// The uri as the upstream sees it, with the host of `host:`. Its host is sent in `Host` and checked in certificates.
+    seen: Url,
+    resolver: Resolver,
+    /// TLS settings, if the uri is https.
+    tls: Option<Arc<ClientConfig>>,
+    context: Arc<ExchangeContext>,
+}
+
+/// A route for one request: the addresses to try in turn, and what else is needed.
+pub(super) struct UpstreamRoute {
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) proxy: Option<Arc<Proxy>>,
+    pub(super) connect: ConnectRoute,
+    /// The value of `Proxy-Authorization`.
+    pub(super) authorization: Option<String>,
+}
+
+impl Router {
+    pub(super) fn new(
+        configured: Url,
+        seen: Url,
+        tls: Option<Arc<ClientConfig>>,
+        context: Arc<ExchangeContext>,
+    ) -> Self {
+        Self { configured, seen, resolver: Resolver::new(), tls, context }
+    }
+
+    /// The URL of the first request.
+    pub(super) fn start(&self) -> &Url {
+        &self.seen
+    }
+
+    /// The proxy for the configured uri, if there is one.
+    pub(super) fn proxy(&self) -> Option<&Arc<Proxy>> {
+        self.context.proxies.proxy_for(&self.configured).ok().flatten()
+    }
+
+    /// Whether a URL leads to the configured upstream, under its own name or under that of `host:`, which it uses in its
+    /// redirects. The login and `host:` are sent only there.
+    pub(super) fn is_own(&self, url: &Url) -> bool {
+        same_origin(url, &self.seen) || same_origin(url, &self.configured)
+    }
+
+    /// The URL whose host a request to `url` names: the upstream's host is the same under both of its names.
+    pub(super) fn seen_as<'a>(&'a self, url: &'a Url) -> &'a Url {
+        if self.is_own(url) { &self.seen } else { url }
+    }
+
+    /// The route to a URL; None if a redirect may not lead there. `redirected_by` is where the redirect came from; None for
+    /// the first request.
+    ///
+    /// The addresses that are dialled are the very ones that are checked here, so a name whose address changes meanwhile does
+    /// not evade the check. A proxy resolves names itself, so only the name can be checked.
+    pub(super) async fn route(
+        &self,
+        url: &Url,
+        redirected_by: Option<ReplyOrigin>,
+    ) -> Result<Option<UpstreamRoute>, ForwardError> {
+        let is_own = self.is_own(url);
+        let dialled = if is_own { &self.configured } else { url };
+        let redirected_by = redirected_by.filter(|_| !is_own);
+        let tls = (url.scheme() == "https").then(|| self.tls.clone().map_or_else(|| trust::tls_config(None), Ok));
+        let tls = tls.transpose().map_err(ForwardError::Tls)?;
+        match self.context.proxies.proxy_for(dialled).map_err(ForwardError::Proxy)? {
+            None => self.direct(dialled, tls, redirected_by).await,
+            Some(proxy) => self.through(proxy, dialled, tls, redirected_by).await,
+        }
+    }
+
+    async fn direct(
+        &self,
+        dialled: &Url,
+        tls: Option<Arc<ClientConfig>>,
+        redirected_by: Option<ReplyOrigin>,
+    ) -> Result<Option<UpstreamRoute>, ForwardError> {
+        let mut addresses = self.resolver.addresses(dialled).await?;
+        if let Some(origin) = redirected_by {
+            addresses.retain(|&address| self.context.listeners.allows_redirect(origin, address));
+            if addresses.is_empty() {
+                return Ok(None);
+            }
+        }
+        let connect = ConnectRoute { tls, ..ConnectRoute::default() };
+        Ok(Some(UpstreamRoute { addresses, proxy: None, connect, authorization: None }))
+    }
+
+    async fn through(
+        &self,
+        proxy: &Arc<Proxy>,
+        dialled: &Url,
+        tls: Option<Arc<ClientConfig>>,
+        redirected_by: Option<ReplyOrigin>,
+    ) -> Result<Option<UpstreamRoute>, ForwardError> {
+        if redirected_by.is_some_and(|origin| !self.allows_redirect(origin, dialled)) {
+            return Ok(None);
+        }
+        // Only within a tunnel may the host in `Host` differ from the URL's.
+        let is_other_host = self.is_own(dialled) && host_and_port(&self.seen) != host_and_port(dialled);
+        let is_tunnelled = tls.is_some() || is_other_host || !proxy.accepts_requests();
+        let target = Target::of(dialled).ok_or_else(|| ForwardError::Dns("there is none".to_owned()))?;
+        let connect = ConnectRoute {
+            tls,
+            tunnel: is_tunnelled.then(|| (Arc::clone(proxy), target)),
+            absolute: (!is_tunnelled).then(|| format!("http://{}", host_and_port(dialled))),
+            ..ConnectRoute::default()
+        };
+        let authorization = proxy.authorization().filter(|_| !is_tunnelled);
+        let addresses = proxy.addresses().await?;
+        Ok(Some(UpstreamRoute { addresses, proxy: Some(Arc::clone(proxy)), connect, authorization }))
+    }
+
+    /// Whether an upstream may redirect to a host that a proxy connects to.
+    fn allows_redirect(&self, origin: ReplyOrigin, url: &Url) -> bool {
+        let port = url.port_or_known_default().unwrap_or(80);
+        let listeners = &self.context.listeners;
+        match url.host() {
+            Some(Host::Ipv4(ip)) => listeners.allows_redirect(origin, (IpAddr::from(ip), port).into()),
+            Some(Host::Ipv6(ip)) => listeners.allows_redirect(origin, (IpAddr::from(ip), port).into()),
+            Some(Host::Domain(name)) => !names_a_private_host(name) || !origin.is_public && !names_this_host(name),
+            None => false,
+        }
+    }
+
+    /// Remembers an address that accepted a connection.
+    pub(super) fn answered(&self, route: &UpstreamRoute, address: SocketAddr) {
+        match &route.proxy {
+            Some(proxy) => proxy.answered(address),
+            None => self.resolver.answered(address),
+        }
+    }
+
+    /// The origin of the answer to the first request. Through a proxy, the address of a name is not known, so the upstream is
+    /// treated as public, which allows it less.
+    pub(super) fn origin(&self, route: &UpstreamRoute, address: SocketAddr) -> ReplyOrigin {
+        match (&route.proxy, self.configured.host()) {
+            (None, _) => ReplyOrigin::at(address.ip()),
+            (Some(_), Some(Host::Ipv4(ip))) => ReplyOrigin::at(ip.into()),
+            (Some(_), Some(Host::Ipv6(ip))) => ReplyOrigin::at(ip.into()),
+            (Some(_), _) => ReplyOrigin::UNKNOWN,
+        }
+    }
+}
+
+/// Names that mean a different host in each network (RFC 6761, RFC 6762, RFC 8375, RFC 9476), and names without a dot.
+fn names_a_private_host(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    let last = name.rsplit_once('.').map(|(_, last)| last);
+    names_this_host(name)
+        || last.is_none_or(|last| matches!(last, "local" | "lan" | "internal" | "intranet" | "alt"))
+        || name.ends_with(".home.arpa")
+}
+
+fn names_this_host(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name == "localhost" || name.ends_with(".localhost") || name.ends_with(".localdomain")
+}

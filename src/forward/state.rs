@@ -1,0 +1,99 @@
+//! The state that the workers and the engine share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use super::context::ExchangeContext;
+use super::exchange::ExchangeReply;
+use super::forwarder::{Exchange, Forwarder};
+use super::options::{DEFAULT_TIMEOUT, ForwardOptions};
+use super::session::ExchangeOutcome;
+use super::set::ForwarderSet;
+use super::torrent::{Torrent, UNIT};
+use crate::cache::TorrentCache;
+use crate::clock;
+use crate::metrics::Metrics;
+
+/// The state of all torrents and lists takes at most this many bytes. Beyond it torrents are evicted, first those of the
+/// source that added most of them.
+const MAX_MEMORY: u32 = 256 * 1024 * 1024;
+
+/// What workers and engine share.
+#[derive(Debug)]
+pub(super) struct ForwardState {
+    pub(super) set: RwLock<ForwarderSet>,
+    pub(super) torrents: TorrentCache<Torrent>,
+    /// Sends new forwarders to the engine.
+    new_forwarders: mpsc::UnboundedSender<Arc<Forwarder>>,
+    /// How long an announce waits for lists.
+    pub(super) deadline: Duration,
+    pub(super) peer_age: Duration,
+    /// The timeout of an exchange whose entry names none.
+    pub(super) timeout: Duration,
+    pub(super) context: Arc<ExchangeContext>,
+    /// Notified when a forwarder is no longer configured.
+    pub(super) retired: Notify,
+    pub(super) metrics: Metrics,
+}
+
+impl ForwardState {
+    /// Without forwarders. The receiver gives the engine each forwarder that is started.
+    pub(super) fn new(
+        options: &ForwardOptions,
+        metrics: &Metrics,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Arc<Forwarder>>) {
+        let (new_forwarders, received) = mpsc::unbounded_channel();
+        let delayed = metrics.forward_delayed.clone();
+        let shared = Self {
+            set: RwLock::default(),
+            torrents: TorrentCache::new(
+                MAX_MEMORY / UNIT,
+                // Long enough for silent clients to expire and be announced as stopped before their torrent goes.
+                options.peer_age * 2 + Duration::from_mins(1),
+            ),
+            new_forwarders,
+            deadline: options.deadline,
+            peer_age: options.peer_age,
+            timeout: DEFAULT_TIMEOUT.max(options.deadline),
+            context: Arc::new(ExchangeContext::new(options.max_exchanges, options.proxies.clone(), delayed)),
+            retired: Notify::new(),
+            metrics: metrics.clone(),
+        };
+        (Arc::new(shared), received)
+    }
+
+    /// Has the engine carry out this forwarder's exchanges.
+    pub(super) fn start(&self, forwarder: Forwarder) -> Arc<Forwarder> {
+        let forwarder = Arc::new(forwarder);
+        // Fails only when the engine has stopped, and then no exchange begins.
+        let _ = self.new_forwarders.send(Arc::clone(&forwarder));
+        forwarder
+    }
+
+    /// Queues an exchange at its forwarder.
+    pub(super) fn send(&self, exchange: Exchange) {
+        let forwarder = Arc::clone(&exchange.forwarder);
+        if let Some(dropped) = forwarder.enqueue(exchange) {
+            self.end(&dropped, ExchangeOutcome::Lost, None, clock::now());
+        }
+    }
+
+    /// Records that an exchange has ended, or was dropped before it began, and queues the exchanges that follow from it.
+    pub(super) fn end(
+        &self,
+        exchange: &Exchange,
+        outcome: ExchangeOutcome,
+        answer: Option<(&ExchangeReply, &[IpAddr])>,
+        now: Instant,
+    ) {
+        let ended = |torrent: &mut Torrent| torrent.exchange_ended(exchange, outcome, answer, now);
+        // Nothing follows in a torrent that has been evicted.
+        let next = self.torrents.with_known(exchange.request.info_hash, None, ended);
+        next.into_iter().flatten().for_each(|exchange| self.send(exchange));
+    }
+}

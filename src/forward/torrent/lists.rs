@@ -1,0 +1,125 @@
+//! The lists that all forwarders gave for one torrent.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::at_forwarder::AtForwarder;
+use crate::forward::forwarder::{Exchange, Forwarder};
+use crate::forward::list::UpstreamPeers;
+use crate::forward::pending::UpstreamLists;
+use crate::forward::set::{ForwarderSet, Generation};
+
+/// The lists of one torrent.
+#[derive(Debug, Default)]
+pub(super) struct TorrentLists {
+    at: Vec<AtForwarder>,
+    combined: Combined,
+    /// Exchanges begun that are to bring a list, at all forwarders together.
+    under_way: usize,
+    /// Bytes of the peers in all lists.
+    bytes: usize,
+}
+
+/// The lists of all forwarders combined. Nearly every announce is answered from here.
+#[derive(Debug, Default)]
+struct Combined {
+    /// The configuration whose forwarders are combined.
+    generation: Generation,
+    /// For clients that download, and for those that do not.
+    lists: [Option<Arc<UpstreamPeers>>; 2],
+}
+
+impl TorrentLists {
+    /// The state at a forwarder. It is created if there is none.
+    pub(super) fn at(&mut self, forwarder: &Arc<Forwarder>) -> Option<&mut AtForwarder> {
+        let is_it = |at: &AtForwarder| Arc::ptr_eq(&at.forwarder, forwarder);
+        if !self.at.iter().any(is_it) {
+            // One for each forwarder, from the first announce on: spare capacity would never be used.
+            self.at.reserve_exact(1);
+            self.at.push(AtForwarder::new(forwarder));
+        }
+        self.at.iter_mut().find(|at| is_it(at))
+    }
+
+    /// Counts exchanges that begin, as far as they are to bring a list.
+    pub(super) fn count_begun(&mut self, exchanges: &[Exchange]) {
+        for exchange in exchanges.iter().filter(|exchange| exchange.brings_list()) {
+            if let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, &exchange.forwarder)) {
+                at.under_way += 1;
+                self.under_way += 1;
+            }
+        }
+    }
+
+    pub(super) fn is_any_under_way(&self) -> bool {
+        self.under_way > 0
+    }
+
+    /// The lists of all these forwarders combined, if there is one.
+    pub(super) fn combined(&mut self, set: &ForwarderSet, downloads: bool, now: Instant) -> Option<Arc<UpstreamPeers>> {
+        if self.combined.generation != set.generation {
+            self.combined = Combined { generation: set.generation, ..Combined::default() };
+        }
+        let [of_all, of_leechers] = &mut self.combined.lists;
+        let combined = if downloads { of_all } else { of_leechers };
+        combined.take_if(|list| !list.is_good(now));
+        if combined.is_none() {
+            let at = |forwarder: &Arc<Forwarder>| self.at.iter().find(|at| Arc::ptr_eq(&at.forwarder, forwarder));
+            let lists = set.forwarders.iter().filter_map(at).filter_map(|at| at.lists.best(downloads, now).cloned());
+            let lists: UpstreamLists = lists.collect();
+            *combined = (!lists.is_empty()).then(|| UpstreamPeers::combined(&lists));
+            let list = combined.clone();
+            self.update_bytes();
+            return list;
+        }
+        combined.clone()
+    }
+
+    /// Stores the list that an exchange brought, if any, and ends the wait of announces that wait for the exchange.
+    pub(super) fn exchange_ended(&mut self, exchange: &Exchange, list: Option<&Arc<UpstreamPeers>>) {
+        if let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, &exchange.forwarder)) {
+            let ended = usize::from(exchange.brings_list());
+            debug_assert!(
+                at.under_way >= ended && self.under_way >= at.under_way,
+                "each exchange that begins is counted"
+            );
+            let ended = ended.min(at.under_way);
+            at.under_way -= ended;
+            self.under_way -= ended;
+            if let Some(list) = list {
+                self.combined = Combined::default();
+                at.put(exchange.request.role().downloads(), list);
+            }
+            at.drop_waiters(exchange.session);
+        }
+        self.update_bytes();
+    }
+
+    /// Drops lists that have expired, and the state at forwarders that are no longer configured.
+    pub(super) fn expire(&mut self, now: Instant) {
+        for combined in &mut self.combined.lists {
+            combined.take_if(|list| !list.is_good(now));
+        }
+        self.at.retain_mut(|at| {
+            at.expire(now);
+            at.under_way > 0 || !at.forwarder.is_retired()
+        });
+        self.update_bytes();
+    }
+
+    fn update_bytes(&mut self) {
+        let combined = self.combined.lists.iter().flatten().map(|list| list.size());
+        self.bytes = self.at.iter().map(|at| at.lists.size()).chain(combined).sum();
+    }
+
+    /// How many forwarders have a state here.
+    pub(super) fn forwarder_count(&self) -> usize {
+        self.at.len()
+    }
+
+    /// Bytes of the peers in all lists.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
