@@ -7,18 +7,20 @@ WORKDIR /build
 # The dependencies, in a layer of their own: compiled around an empty program, they are built again only when
 # Cargo.toml or Cargo.lock change. What came out under our own names is removed at the end of the step; otherwise Cargo,
 # which compares file times, could take the empty program for the build of an older source file.
-# Benchmarks and tests are not in the image, and Cargo refuses a manifest that names missing ones: their sections go.
+# Benchmarks and tests are not in the image, and Cargo refuses a manifest that names missing ones: their sections go. Of the load
+# generators, which only benchmarks use, Cargo needs the manifest.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/tracker-protocol/Cargo.toml crates/tracker-protocol/
+COPY crates/load/Cargo.toml crates/load/
 RUN sed -i '/^\[\[\(bench\|test\)\]\]/,/^$/d' Cargo.toml \
- && mkdir src crates/tracker-protocol/src \
+ && mkdir src crates/tracker-protocol/src crates/load/src \
  && echo 'fn main() {}' > src/main.rs \
- && touch src/lib.rs crates/tracker-protocol/src/lib.rs \
+ && touch src/lib.rs crates/tracker-protocol/src/lib.rs crates/load/src/lib.rs \
  && cargo build --release --locked \
  && cargo clean --release --locked --package retracker --package tracker-protocol \
  && rm -r src crates/tracker-protocol/src
 
-COPY crates crates
+COPY crates/tracker-protocol crates/tracker-protocol
 COPY src src
 RUN cargo build --release --locked \
  && strip target/release/retracker

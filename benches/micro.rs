@@ -1,4 +1,4 @@
-//! What the parts of an announce cost, each by itself and without the kernel: to see which one a change has made slower.
+//! The time of each part of an announce, without the kernel: shows which part a change has made slower.
 //!
 //! ```text
 //! cargo bench --bench micro
@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a benchmark may fail")]
 
-/// Calls that are timed together: one takes little more than to read the clock.
+/// Calls that are timed together, because a single one takes little longer than reading the clock.
 const SAMPLE: u32 = 1_000;
 
 fn main() {
@@ -43,7 +43,7 @@ mod wire {
         encode(bencher, PeerFormat::Dictionaries { ids: true });
     }
 
-    /// Into a buffer that is used again and again, as a worker's is.
+    /// Into a buffer that is reused, as workers do.
     fn encode(bencher: Bencher<'_, '_>, format: PeerFormat) {
         let mut peers = PeerLists::default();
         for n in 1..=30 {
@@ -86,7 +86,7 @@ mod upstream {
     #[divan::bench]
     fn decode_50_dictionaries(bencher: Bencher<'_, '_>) {
         let peer = |n| format!("d2:ip13:198.51.100.{n}7:peer id20:-qB4630-a1B2c3D4e5F64:porti6881ee");
-        // Of two digits each, so that all addresses are equally long.
+        // Two digits each, so that all addresses have the same length.
         let peers: String = (10..10 + PEERS).map(peer).collect();
         decode(bencher, format!("d8:intervali1800e5:peersl{peers}ee").as_bytes());
     }
@@ -111,7 +111,7 @@ mod store {
 
     const SCRAPED: u32 = 64;
 
-    /// From two threads at once as well: the store is all that workers have in common.
+    /// Also from two threads at once: workers share the store.
     #[divan::bench(threads = [1, 2])]
     fn announce_in_10k_swarms_of_5(bencher: Bencher<'_, '_>) {
         announce(bencher, 10_000, 5);
@@ -122,7 +122,7 @@ mod store {
         announce(bencher, 1, 100_000);
     }
 
-    /// The counts, and the reply with them.
+    /// Reading the counts and writing the reply.
     #[divan::bench]
     fn scrape_64(bencher: Bencher<'_, '_>) {
         let store = filled(10_000, 5);
@@ -136,7 +136,7 @@ mod store {
         });
     }
 
-    /// By somebody who is in the swarm already, as nearly all are who announce.
+    /// An announce of a peer that is in the swarm already, as most are.
     fn announce(bencher: Bencher<'_, '_>, swarms: u32, peers: u32) {
         let store = filled(swarms, peers);
         bencher.bench(|| {
@@ -178,7 +178,7 @@ mod store {
             source: ip,
             port: NonZeroU16::new(51_413),
             peer_id: PeerId(id),
-            // One in three has everything.
+            // One in three is a seed.
             role: if peer.is_multiple_of(3) { Role::Seed } else { Role::Leecher },
             action: Action::Stay { completed: false },
             want,

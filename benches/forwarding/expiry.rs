@@ -1,146 +1,132 @@
-//! Ten thousand swarms whose peers go silent all at once.
+//! The longest stall while 10,000 swarms are announced upstream, and while all their peers expire at once.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::{Instant, sleep};
+use load::crowd::Crowd;
+use load::http::HttpLoad;
+use load::http::reply::Expect;
+use load::http::requests::{EachOnce, PreparedRequests, RequestStyle};
+use load::machine::resident;
+use load::outcome::LoadOutcome;
+use load::table::Row;
+use load::upstream::{FakeUpstreams, UpstreamBehaviour};
 
-use crate::client::{Announcer, Peer, announce_all, latencies};
-use crate::events::announced;
-use crate::report::{Latencies, Ms, Row};
-use crate::retracker::{Metrics, Retracker};
-use crate::run;
-use crate::upstream::{Behaviour, Upstream, Upstreams};
+use crate::retracker::ForwardingRetracker;
 
-const SWARMS: usize = 10_000;
 const UPSTREAMS: usize = 5;
+const CROWD: Crowd = Crowd::new(10_000, 1);
 
-/// So many announces are under way at a time while the swarms are filled.
-const AT_ONCE: usize = 128;
+/// Announces under way while the swarms are filled.
+const CONNECTIONS: usize = 128;
 
-/// How long a peer is kept, in minutes and otherwise: longer than it takes to announce all of them.
+/// The peer age in minutes and in seconds: longer than filling takes.
 const AGE: &str = "0.3";
 const AGE_SECONDS: u64 = 18;
 
-/// A peer's sessions end when it has expired, and a torrent goes when nothing has been heard of it for as long again. In
-/// between come searches, an eighth of the age apart, of which three may be needed.
-const GONE: Duration = Duration::from_secs(AGE_SECONDS * 4);
+/// Sessions end when their peer has expired. Expiry runs every eighth of the age and may need three runs.
+const EXPIRY_TIMEOUT: Duration = Duration::from_secs(AGE_SECONDS * 4);
 
-/// What counts what is known upstream.
-const GAUGES: [&str; 2] = ["retracker_forward_sessions", "retracker_forward_lists"];
-
-/// It stays when the others go.
-const PROBER: Peer = Peer { torrent: SWARMS, number: SWARMS };
-const PROBE_PACE: Duration = Duration::from_millis(2);
+/// The peer that announces all the time and stays, in a swarm of its own.
+const PROBE: Crowd = Crowd { first: 1 << 20, ..Crowd::new(1, 1) };
+const PROBE_RATE: f64 = 500.0;
 
 /// Upstream trackers are far away, so that exchanges are under way for a while.
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// What an announce may take that does not wait for the machine itself.
-const STALL: Duration = Duration::from_millis(20);
+/// In milliseconds. A stall of the machine also shows without forwarders.
+const GOAL: f64 = 20.0;
 
-pub(crate) fn ten_thousand_swarms(upstreams: &Upstreams) -> Vec<Row> {
-    let trackers: Vec<_> = (0..UPSTREAMS).map(|_| upstreams.tracker(Behaviour::slow(1800, ROUND_TRIP))).collect();
-    let names: Vec<_> = (0..UPSTREAMS).map(|n| format!("upstream-{n}")).collect();
+pub(crate) fn ten_thousand_swarms() -> Result<Vec<Row>, String> {
+    let fakes = FakeUpstreams::start();
+    let trackers: Vec<_> = (0..UPSTREAMS).map(|_| fakes.tracker(UpstreamBehaviour::slow(1800, ROUND_TRIP))).collect();
     let entries: Vec<_> =
-        names.iter().zip(&trackers).map(|(name, upstream)| (name.as_str(), upstream.address)).collect();
-    run(async {
-        // Both have the same to do but for the upstreams.
-        let both = [Retracker::start(&entries, &["-a", AGE]), Retracker::start(&[], &["-a", AGE])];
-        let [forwarding, alone] = &both;
-        for retracker in &both {
-            announced(retracker, PROBER.announce()).await;
-        }
-        let empty = forwarding.metrics().await;
-        let start = Instant::now();
-        let probers = both.each_ref().map(Prober::start);
-        for retracker in [alone, forwarding] {
-            announce_all(retracker.address, &Peer::some(SWARMS, SWARMS), "started", AT_ONCE).await;
-        }
-        let filled = start.elapsed();
-        let filling = probers.map(Prober::stop);
-        let full = forwarding.metrics().await;
-        let probers = both.each_ref().map(Prober::start);
-        let after = when_gone(forwarding, Instant::now()).await;
-        let expiring = probers.map(Prober::stop);
-        let swarms = format!("{SWARMS} swarms at {UPSTREAMS} upstreams");
-        vec![
-            stalls(
-                format!("longest stall while {swarms} are announced within {:.0} s", filled.as_secs_f64()),
-                &filling,
-            ),
-            stalls(format!("longest stall while the peers of {swarms} expire"), &expiring),
-            left_behind(format!("what {swarms} leave behind"), &trackers, [&empty, &full, &after]),
-        ]
-    })
+        trackers.iter().enumerate().map(|(n, upstream)| (format!("upstream-{n}"), upstream.address)).collect();
+    let both = [ForwardingRetracker::start(&entries, &["-a", AGE]), ForwardingRetracker::start(&[], &["-a", AGE])];
+    let [with, without] = &both;
+    let empty = resident(with.pid());
+    let start = Instant::now();
+    let probes = both.each_ref().map(|retracker| Probe::start(retracker.address));
+    for retracker in [without, with] {
+        let load = HttpLoad { connections: CONNECTIONS, ..HttpLoad::filling(retracker.address) };
+        load.run_all(&mut EachOnce::new(CROWD, RequestStyle::new(retracker.address)))?;
+    }
+    let filled_in = start.elapsed().as_secs_f64();
+    let filling = probes.map(Probe::stop);
+    let sessions = with.metrics()?.sum("retracker_forward_sessions", &[]);
+    let full = resident(with.pid());
+    let probes = both.each_ref().map(|retracker| Probe::start(retracker.address));
+    wait_for_expiry(with)?;
+    let expiring = probes.map(Probe::stop);
+    let swarms = format!("{} swarms at {UPSTREAMS} upstreams", CROWD.swarms);
+    let memory = format!("{} MiB with {sessions} sessions", full.saturating_sub(empty) >> 20);
+    Ok(vec![
+        stall(&format!("longest stall while {swarms} are announced within {filled_in:.0} s"), filling)?,
+        stall(&format!("longest stall while the peers of {swarms} expire"), expiring)?,
+        Row::new(&format!("memory of {swarms}"), &memory),
+    ])
 }
 
-/// Waits until only the prober's torrent is known upstream.
-async fn when_gone(retracker: &Retracker, since: Instant) -> Metrics {
+/// Waits until only the probe's sessions are left.
+fn wait_for_expiry(retracker: &ForwardingRetracker) -> Result<(), String> {
+    let start = Instant::now();
     loop {
-        let metrics = retracker.metrics().await;
-        let gone = metrics.sum(GAUGES[0], &[]) == UPSTREAMS as u64;
-        if gone || since.elapsed() > GONE {
-            return metrics;
+        let sessions = retracker.metrics()?.sum("retracker_forward_sessions", &[]);
+        if sessions == UPSTREAMS as u64 {
+            return Ok(());
         }
-        sleep(Duration::from_millis(500)).await;
+        if start.elapsed() > EXPIRY_TIMEOUT {
+            return Err(format!("{sessions} sessions are left, not only the probe's {UPSTREAMS}"));
+        }
+        thread::sleep(Duration::from_millis(500));
     }
 }
 
-fn stalls(what: String, [with, without]: &[Latencies; 2]) -> Row {
-    let measured = format!(
-        "{} (p99.9 {}) in {} announces of a warm swarm; at the same time without forwarders {} (p99.9 {})",
-        Ms(with.max()),
-        Ms(with.quantile(0.999)),
-        with.len(),
-        Ms(without.max()),
-        Ms(without.quantile(0.999))
-    );
-    let row = Row::new(what, "–", "none above 20 ms but of the machine's making", measured);
-    // A stall of the machine's hits one of them as well as the other.
-    row.should(with.max() <= STALL.max(without.max()))
+fn stall(figure: &str, outcomes: [Result<LoadOutcome, String>; 2]) -> Result<Row, String> {
+    let [with, without] = outcomes;
+    let (with, without) = (with?, without?);
+    let text =
+        |outcome: &LoadOutcome| format!("{:.2} ms (p99.9 {:.2} ms)", outcome.quantile(1.0), outcome.quantile(0.999));
+    let met = with.quantile(1.0) <= GOAL.max(without.quantile(1.0));
+    let goal = format!("≤ {GOAL} ms, or as without forwarders");
+    Ok(Row::new(figure, &text(&with)).theirs(text(&without)).goal(&goal, met))
 }
 
-fn left_behind(what: String, trackers: &[Upstream], [empty, full, after]: [&Metrics; 3]) -> Row {
-    let [[sessions, lists], [sessions_after, lists_after]] =
-        [full, after].map(|metrics| GAUGES.map(|gauge| metrics.sum(gauge, &[])));
-    let [mib, full_mib, mib_after] = [empty, full, after].map(Metrics::resident_mib);
-    let expected = SWARMS * UPSTREAMS;
-    let [started, stopped] =
-        ["started", "stopped"].map(|event| trackers.iter().map(|upstream| upstream.told(event)).sum::<usize>());
-    let busy = after.sum("retracker_forward_skipped_total", &[r#"reason="busy""#]);
-    let measured = format!(
-        "{sessions} sessions, then {sessions_after}; {lists} lists, of which {lists_after} are kept for who comes next; {mib} \
-         MiB, {full_mib} MiB, then {mib_after} MiB; upstream was told {started} `started` and {stopped} `stopped` of {expected} \
-         each, {busy} times one could not be told at once"
-    );
-    let row = Row::new(what, "–", "no session but the prober's", measured);
-    row.must(sessions_after == UPSTREAMS as u64)
-}
-
-/// One client on a thread of its own, which announces the same swarm all the time.
-struct Prober {
-    thread: JoinHandle<Latencies>,
+/// Announces one peer all the time, on a thread of its own.
+struct Probe {
+    thread: JoinHandle<Result<LoadOutcome, String>>,
     stop: Arc<AtomicBool>,
 }
 
-impl Prober {
-    fn start(retracker: &Retracker) -> Self {
-        let (address, stop) = (retracker.address, Arc::<AtomicBool>::default());
+impl Probe {
+    fn start(address: SocketAddr) -> Self {
+        let stop = Arc::<AtomicBool>::default();
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            let mut announcer = Announcer::new(address, PROBER);
-            run(announcer.run(Instant::now(), PROBE_PACE, || !stopped.load(Relaxed)));
-            assert_eq!(announcer.errors, 0, "the prober was not answered");
-            latencies(std::slice::from_mut(&mut announcer))
+            let mut requests = PreparedRequests::announces(PROBE, &RequestStyle::new(address));
+            let load = HttpLoad {
+                connections: 4,
+                rate: Some(PROBE_RATE),
+                expect: Expect::Anything,
+                ..HttpLoad::new(address, Duration::from_secs(1))
+            };
+            // The first announce waits for the upstream trackers.
+            load.run(&mut requests).verdict()?;
+            let mut all = LoadOutcome::empty();
+            while !stopped.load(Relaxed) {
+                all = all.and(load.run(&mut requests));
+            }
+            all.verdict()?;
+            Ok(all)
         });
         Self { thread, stop }
     }
 
-    fn stop(self) -> Latencies {
+    fn stop(self) -> Result<LoadOutcome, String> {
         self.stop.store(true, Relaxed);
-        self.thread.join().unwrap()
+        self.thread.join().map_err(|_| "the probe panicked")?
     }
 }

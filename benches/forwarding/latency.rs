@@ -1,133 +1,120 @@
-//! What a warm announce costs a client, beside a retracker that forwards nothing.
+//! The latency of announces of torrents that the upstream trackers know, compared with a retracker without forwarders.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use tokio::time::{Instant, sleep};
+use load::crowd::Crowd;
+use load::figures::{Sample, Samples};
+use load::http::HttpLoad;
+use load::http::reply::Expect;
+use load::http::requests::{PreparedRequests, RequestStyle};
+use load::table::Row;
+use load::upstream::{FakeUpstreams, UpstreamBehaviour};
 
-use crate::client::{Announcer, Peer, errors, latencies, run_all};
-use crate::report::{Latencies, Row, Spread};
-use crate::retracker::Retracker;
-use crate::run;
-use crate::upstream::{Behaviour, Upstreams};
+use crate::retracker::ForwardingRetracker;
 
-const CLIENTS: usize = 200;
-const SWARMS: usize = 50;
+const CROWD: Crowd = Crowd::new(50, 4);
 
-/// Each client announces so often: one announce in three milliseconds for each of the three, which take turns, so that
-/// what else the machine does is the same for all.
-const PACE: Duration = Duration::from_millis(600);
-const TURN: Duration = Duration::from_millis(1);
+/// Announces a second. The retrackers take turns for a second each, so that a disturbance of the machine affects all of them.
+const RATE: f64 = 1000.0;
+const TURN: Duration = Duration::from_secs(1);
+const ROUNDS: usize = 20;
 
-const ROUNDS: usize = 7;
-const ROUND: Duration = Duration::from_secs(3);
+/// How long circuits may take to open, and lists to arrive.
+const WARM_UP_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long a client may wait for upstream trackers. Who began to before a circuit opened has gone on.
+/// The longest wait for upstream trackers. A wait that began before the circuit opened goes on.
 const LONGEST_WAIT: Duration = Duration::from_millis(2_500);
 
-/// The goal for the 99th percentile, as a multiple of that without forwarders.
+/// The goal for the 99th percentile, as a multiple of the one without forwarders.
 const GOAL: f64 = 1.5;
 
-pub(crate) fn warm(upstreams: &Upstreams) -> Vec<Row> {
-    let silent = upstreams.tracker(Behaviour::Silent);
-    let junk = upstreams.tracker(Behaviour::answers(b"<html>It works!</html>", Duration::ZERO));
-    let good = upstreams.tracker(Behaviour::good(1800));
-    let entries = [("silent", silent.address), ("junk", junk.address), ("good", good.address)];
-    run(async {
-        let mut alone = Subject::start(&[]);
-        let mut three = Subject::start(&entries);
-        let mut dead = Subject::start(&entries[..1]);
-        tokio::join!(
-            alone.warm_up(&[], 0),
-            three.warm_up(&["silent", "junk"], SWARMS as u64),
-            dead.warm_up(&["silent"], 0)
-        );
-        // The first one connects, and does not count.
-        for round in 0..=ROUNDS {
-            let start = Instant::now();
-            tokio::join!(alone.round(start), three.round(start + TURN), dead.round(start + TURN * 2));
-            if round == 0 {
-                tokio::join!(alone.begin(), three.begin(), dead.begin());
-            }
+pub(crate) fn warm_announces() -> Result<Vec<Row>, String> {
+    let fakes = FakeUpstreams::start();
+    let silent = fakes.tracker(UpstreamBehaviour::Silent);
+    let junk = fakes.tracker(UpstreamBehaviour::answers(b"<html>It works!</html>", Duration::ZERO));
+    let good = fakes.tracker(UpstreamBehaviour::good(1800));
+    let entries = [("silent", &silent), ("junk", &junk), ("good", &good)];
+    let entries = entries.map(|(name, upstream)| (name.to_owned(), upstream.address));
+    let mut without = Subject::start(&[], &[], 0)?;
+    let mut three = Subject::start(&entries, &["silent", "junk"], CROWD.swarms)?;
+    let mut one = Subject::start(&entries[..1], &["silent"], 0)?;
+    for _ in 0..ROUNDS {
+        for subject in [&mut without, &mut three, &mut one] {
+            subject.measure()?;
         }
-        vec![
-            three.compared("with three upstreams: one never answers, one sends junk, one is good", &alone).await,
-            dead.compared("with one upstream, which accepts and never answers", &alone).await,
-        ]
-    })
+    }
+    let three = three.compare(&without, "three upstreams: one silent, one sends junk, one good")?;
+    let one = one.compare(&without, "one upstream, which is silent")?;
+    Ok(three.into_iter().chain(one).collect())
 }
 
-/// A retracker, its clients, and how long their announces took in each round.
+/// A retracker under measurement.
 struct Subject {
-    retracker: Retracker,
-    clients: Vec<Announcer>,
-    rounds: Vec<Latencies>,
-    /// Announces that had to wait before the first round.
-    waited: u64,
+    retracker: ForwardingRetracker,
+    requests: PreparedRequests,
+    samples: Samples,
+    /// Announces that waited before the measurement.
+    waited_before: u64,
 }
 
 impl Subject {
-    fn start(forwarders: &[(&str, SocketAddr)]) -> Self {
-        let retracker = Retracker::start(forwarders, &[]);
-        let clients =
-            Peer::some(CLIENTS, SWARMS).into_iter().map(|peer| Announcer::new(retracker.address, peer)).collect();
-        Self { retracker, clients, rounds: Vec::new(), waited: 0 }
-    }
-
-    /// Announces until these circuits are open and there are so many lists, and forgets how long that took.
-    async fn warm_up(&mut self, broken: &[&str], lists: u64) {
-        let Self { retracker, clients, .. } = self;
-        let settled = async {
-            loop {
-                let metrics = retracker.metrics().await;
-                let open = broken.iter().all(|name| metrics.circuit_is(name, "open"));
-                if open && metrics.sum("retracker_forward_lists", &[]) == lists {
-                    return sleep(LONGEST_WAIT).await;
-                }
-                sleep(Duration::from_millis(100)).await;
-            }
+    /// Starts one and announces until these circuits are open and there are this many upstream lists.
+    fn start(forwarders: &[(String, SocketAddr)], broken: &[&str], lists: u64) -> Result<Self, String> {
+        let retracker = ForwardingRetracker::start(forwarders, &[]);
+        let mut requests = PreparedRequests::announces(CROWD, &RequestStyle::new(retracker.address));
+        // Short loads with many connections: announces of unknown torrents wait for the upstream trackers.
+        let load = HttpLoad {
+            connections: CROWD.size() as usize,
+            rate: Some(RATE),
+            expect: Expect::Anything,
+            ..HttpLoad::new(retracker.address, TURN / 5)
         };
-        tokio::select! {
-            () = run_all(clients, Instant::now(), PACE, || true) => {}
-            () = settled => {}
+        let start = Instant::now();
+        loop {
+            load.run(&mut requests).verdict()?;
+            let metrics = retracker.metrics()?;
+            let is_open = |name: &&str| {
+                let label = format!("forwarder=\"{name}\"");
+                metrics.sum("retracker_forward_circuit", &[&label, r#"state="open""#]) == 1
+            };
+            if broken.iter().all(is_open) && metrics.sum("retracker_forward_lists", &[]) == lists {
+                break;
+            }
+            if start.elapsed() > WARM_UP_TIMEOUT {
+                return Err("circuits did not open, or lists did not arrive".to_owned());
+            }
         }
-        // Who was interrupted connects anew: its reply is still to come.
-        let peers = Peer::some(CLIENTS, SWARMS);
-        self.clients = peers.into_iter().map(|peer| Announcer::new(self.retracker.address, peer)).collect();
+        thread::sleep(LONGEST_WAIT);
+        let waited_before = waited(&retracker)?;
+        Ok(Self { retracker, requests, samples: Samples::default(), waited_before })
     }
 
-    /// Forgets what was before.
-    async fn begin(&mut self) {
-        self.rounds.clear();
-        self.waited = self.retracker.metrics().await.waited();
+    fn measure(&mut self) -> Result<(), String> {
+        let load = HttpLoad { rate: Some(RATE), ..HttpLoad::new(self.retracker.address, TURN) };
+        let outcome = load.run(&mut self.requests);
+        outcome.verdict()?;
+        let [p50, p99] = [0.5, 0.99].map(|fraction| outcome.quantile(fraction));
+        self.samples.0.push(Sample { value: p99, aside: p50, noisy: false });
+        Ok(())
     }
 
-    async fn round(&mut self, start: Instant) {
-        run_all(&mut self.clients, start, PACE, || start.elapsed() < ROUND).await;
-        self.rounds.push(latencies(&mut self.clients));
+    fn compare(&self, without: &Self, forwarders: &str) -> Result<Vec<Row>, String> {
+        let waited = waited(&self.retracker)? - self.waited_before;
+        if waited > 0 {
+            return Err(format!("{forwarders}: {waited} announces of known torrents waited for an upstream"));
+        }
+        let figure = format!("p99 of announces at {RATE} /s, {forwarders}");
+        let p99 = Row::compared(&figure, "ms", &self.samples, Some(&without.samples), GOAL);
+        let p50 = Row::new("the same, p50", &format!("{} ms", self.samples.asides()));
+        Ok(vec![p99, p50.theirs(format!("{} ms", without.samples.asides()))])
     }
+}
 
-    async fn compared(&self, what: &str, alone: &Self) -> Row {
-        let [p50, p99] = [0.5, 0.99].map(|fraction| self.spread(fraction));
-        let [alone_p50, alone_p99] = [0.5, 0.99].map(|fraction| alone.spread(fraction));
-        let p99_of = |rounds: &[Latencies]| rounds.iter().map(|round| round.quantile(0.99).as_secs_f64()).collect();
-        let (with, without): (Vec<_>, Vec<_>) = (p99_of(&self.rounds), p99_of(&alone.rounds));
-        let ratio = Spread::of(with.iter().zip(without).map(|(with, without)| with / without));
-        let waited = self.retracker.metrics().await.waited() - self.waited;
-        let errors = errors(&self.clients) + errors(&alone.clients);
-        let announces: usize = self.rounds.iter().map(Latencies::len).sum();
-        let measured = format!(
-            "p99 {ratio} times that without forwarders; p50 {p50} ms to {alone_p50} ms, p99 {p99} ms to {alone_p99} ms; \
-             of {announces} announces {waited} waited, {errors} failed"
-        );
-        let what = format!("latency of a warm announce, {CLIENTS} clients in {SWARMS} swarms, {what}");
-        Row::new(what, "2 s, every time", "none waits, p99 ≤ 1.5 times that without forwarders", measured)
-            .must(waited == 0 && errors == 0 && announces > 0)
-            .should(ratio.median <= GOAL)
-    }
-
-    /// One quantile of each round, in milliseconds.
-    fn spread(&self, fraction: f64) -> Spread {
-        Spread::of(self.rounds.iter().map(|round| round.quantile(fraction).as_secs_f64() * 1000.0))
-    }
+/// Announces that waited for an upstream tracker.
+fn waited(retracker: &ForwardingRetracker) -> Result<u64, String> {
+    let metrics = retracker.metrics()?;
+    let waits = |labels: &[&str]| metrics.sum("retracker_forward_waits_total", labels);
+    Ok(waits(&[]) - waits(&[r#"outcome="saved""#]))
 }

@@ -1,99 +1,64 @@
-//! What forwarding costs clients and upstream trackers, measured over real sockets on loopback: the release binary, fake
-//! upstream trackers, and clients that keep their connections.
+//! The latency of announces while retracker forwards: the release binary, with fake upstream trackers over loopback.
 //!
 //! ```text
 //! cargo bench --bench forwarding
-//! cargo bench --bench forwarding -- latency expiry
+//! cargo bench --bench forwarding -- latency
 //! ```
 //!
-//! It prints a table, takes less than three minutes, and ends with status 1 when something was missed that does not
-//! depend on the machine: a count, an announce that failed or that waited. Latencies do depend on it, so that one above
-//! its goal is marked, and no more.
+//! The exit status is 1 if an announce failed, or waited for an upstream where it must not. Latencies do not affect it, because
+//! they depend on the machine: one above its goal is marked.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
-    clippy::cast_sign_loss,
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a benchmark may fail, and it prints its report"
 )]
 
-mod client;
-mod events;
+#[cfg(target_os = "linux")]
 mod expiry;
-mod faults;
+#[cfg(target_os = "linux")]
 mod latency;
-mod report;
+#[cfg(target_os = "linux")]
 mod retracker;
-#[allow(dead_code, reason = "the other benchmark asks more of its upstream trackers in some things")]
-mod upstream;
 
-use std::process::ExitCode;
-use std::thread;
-use std::time::Duration;
+/// A measurement: its name on the command line, and the function that measures.
+#[cfg(target_os = "linux")]
+type Measurement = (&'static str, fn() -> Result<Vec<load::table::Row>, String>);
 
-use self::report::Row;
-use self::upstream::Upstreams;
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    use std::process::ExitCode;
 
-/// No measurement takes as long unless something hangs.
-const DEADLINE: Duration = Duration::from_secs(110);
+    use load::table::{self, Row};
 
-/// One measurement: its name on the command line, and what it gives.
-type Measurement = (&'static str, fn(&Upstreams) -> Vec<Row>);
-
-/// What is measured at the same time stands together. Latencies that are compared have the machine for themselves.
-const GROUPS: [&[Measurement]; 3] = [
-    &[("latency", latency::warm)],
-    &[
-        ("requests", events::requests_per_peer),
-        ("second", events::second_peer),
-        ("events", events::completed_and_stopped),
-        ("silence", events::signed_off),
-        ("burst", events::signed_off_at_once),
-        ("junk", faults::junk),
-        ("loop", faults::two_retrackers),
-        ("restart", faults::restart),
-    ],
-    &[("expiry", expiry::ten_thousand_swarms)],
-];
-
-fn main() -> ExitCode {
-    // `cargo test --all-targets` starts benchmarks too, without this argument: to see whether they do start.
+    // `cargo test --all-targets` starts benchmarks without this argument, to test that they start.
     if !std::env::args().any(|arg| arg == "--bench") {
-        println!("nothing is measured without --bench, which `cargo bench` gives");
+        println!("nothing is measured without --bench, which `cargo bench` adds");
         return ExitCode::SUCCESS;
     }
     let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let upstreams = Upstreams::start();
-    report::print_head();
-    let mut missed = false;
-    for group in GROUPS {
-        let group = group.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|other| other == name));
-        for row in measure(group, &upstreams) {
+    let parts: [Measurement; 2] = [("latency", latency::warm_announces), ("expiry", expiry::ten_thousand_swarms)];
+    table::print_head("with forwarders", "without");
+    let mut failed = false;
+    for (name, measure) in parts {
+        if !wanted.is_empty() && !wanted.iter().any(|other| other == name) {
+            continue;
+        }
+        for row in measure().unwrap_or_else(|why| vec![Row::failed(name, &why)]) {
             row.print();
-            missed |= row.is_missed();
+            failed |= row.is_failed();
         }
     }
-    report::print_machine();
-    if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    println!("\n{}; {}", load::machine::today(), load::machine::describe(&load::machine::Cores::of_this_process()));
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Carries out the measurements of a group at the same time. One that fails is a row that is missed.
-fn measure<'a>(group: impl Iterator<Item = &'a Measurement>, upstreams: &Upstreams) -> Vec<Row> {
-    thread::scope(|scope| {
-        let running: Vec<_> = group.map(|&(name, run)| (name, scope.spawn(move || run(upstreams)))).collect();
-        let ended = running.into_iter().map(|(name, run)| run.join().unwrap_or_else(|_| vec![Row::failed(name)]));
-        ended.flatten().collect()
-    })
-}
-
-/// Runs a measurement's client side on this thread, to its end or to the deadline.
-fn run<T>(measurement: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(DEADLINE, measurement).await.expect("it takes too long") })
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    println!("nothing is measured: this benchmark needs Linux (epoll)");
 }

@@ -1,4 +1,4 @@
-//! What an announce costs: CPU time, memory and latency of the release binary, beside other trackers under the same load.
+//! CPU time, memory and latency of the release binary, compared with other trackers under the same load.
 //!
 //! ```text
 //! cargo bench --bench speed
@@ -7,8 +7,8 @@
 //! cargo bench --bench speed -- soak --minutes 60
 //! ```
 //!
-//! `benches/README.md` says how to name the other trackers. It ends with status 1 when a reply was wrong, never for a
-//! figure: those depend on the machine.
+//! `benches/README.md` says how to name the other trackers. The exit status is 1 if a reply was wrong. Figures do not affect
+//! it, because they depend on the machine.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,5 +33,5 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    println!("nothing is measured: epoll, the choice of cores and /proc are Linux's");
+    println!("nothing is measured: this benchmark needs Linux (epoll, CPU affinity, /proc)");
 }

@@ -5,23 +5,24 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use load::crowd::Crowd;
+use load::http::HttpLoad;
+use load::http::reply::Expect;
+use load::http::requests::{EachOnce, PreparedRequests, RequestStyle};
+use load::machine::{Cores, CpuClock, Placement};
+use load::outcome::LoadOutcome;
+use load::udp::{self, MAX_LENGTH, PreparedAnnounces, UdpLoad};
 use url::Url;
 
-use super::crowd::Crowd;
-use super::load::{Load, Outcome};
-use super::machine::{Clock, Cores, Place};
-use super::reply::Expect;
-use super::requests::{EachOnce, Prepared, Style};
 use super::soak::SoakArguments;
-use super::udp::{self, Announces, LONGEST, UdpLoad};
 
-/// What announces cost, beside other trackers.
+/// Measures the cost of announces, compared with other trackers.
 #[derive(Parser)]
 #[command(name = "cargo bench --bench speed --", args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
-    /// What is to be measured; everything if nothing is named.
+    /// The parts to measure [default: all].
     pub(super) parts: Vec<String>,
-    /// How often a round is carried out at most if other programs disturb it every time.
+    /// How often a round that other programs disturb is run at most.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..))]
     pub(super) tries: u8,
     #[command(subcommand)]
@@ -30,7 +31,7 @@ pub(super) struct Arguments {
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// The load generator alone, for any tracker.
+    /// Run the load generator alone, against any tracker.
     Load(LoadArguments),
     Soak(SoakArguments),
 }
@@ -41,47 +42,47 @@ impl Arguments {
     }
 }
 
-/// Every peer announces once; then comes the load.
+/// Every peer announces once; then the load begins.
 #[derive(clap::Args)]
 pub(super) struct LoadArguments {
-    /// The tracker's announce URL, which has to begin with http:// unless it is asked over UDP.
+    /// The tracker's announce URL; it begins with http:// unless --udp is given.
     #[arg(long)]
     url: Url,
-    /// The tracker's process, whose CPU time is then measured.
+    /// The tracker's process id: its CPU time is measured.
     #[arg(long)]
     pid: Option<u32>,
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Over UDP (BEP 15). The connections are sockets then, and for one minute at most: so long a connection id is good.
+    /// Use UDP (BEP 15), with a socket per connection. Lasts one minute at most, as long as a connection id is valid.
     #[arg(long, conflicts_with_all = ["close", "rate", "scrape"])]
     udp: bool,
-    /// Announces under way per socket, over UDP.
+    /// Announces under way per socket, with --udp.
     #[arg(long, default_value_t = 8)]
     window: usize,
-    /// 64, or 16 over UDP.
+    /// Connections [default: 64, or 16 with --udp].
     #[arg(long)]
     connections: Option<usize>,
-    /// A connection for each request.
+    /// Open a connection for each request.
     #[arg(long)]
     close: bool,
-    /// Requests a second, whose latencies are then measured; as fast as the tracker can without it.
+    /// Requests a second, and measure latencies [default: as fast as the tracker answers].
     #[arg(long)]
     rate: Option<f64>,
     #[arg(long, default_value_t = 10_000)]
     swarms: u64,
-    /// In each swarm.
+    /// Peers in each swarm.
     #[arg(long, default_value_t = 5)]
     peers: u64,
     #[arg(long, default_value_t = 30)]
     numwant: u32,
-    /// Scrapes of so many swarms each in place of announces.
+    /// Send scrapes of this many swarms each instead of announces.
     #[arg(long)]
     scrape: Option<u64>,
 }
 
 impl LoadArguments {
     pub(super) fn run(&self) -> ExitCode {
-        Cores::of_this_process().stay(Place::Load);
+        Cores::of_this_process().pin(Placement::Load);
         let Some(target) = self.target() else {
             eprintln!("there is no address behind {}", self.url);
             return ExitCode::FAILURE;
@@ -98,27 +99,27 @@ impl LoadArguments {
 
     fn load_http(&self, target: SocketAddr) -> Result<(), String> {
         let crowd = Crowd::new(self.swarms, self.peers);
-        let style = Style::new(target).path(self.url.path());
-        Load::filling(target).run_all(&mut EachOnce::new(crowd, style.clone()))?;
+        let style = RequestStyle::new(target).path(self.url.path());
+        HttpLoad::filling(target).run_all(&mut EachOnce::new(crowd, style.clone()))?;
         let style = style.close(self.close).numwant(self.numwant);
         let (mut requests, expect) = match self.scrape {
-            Some(at_once) => (Prepared::scrapes(crowd, at_once, &style), Expect::Counts(at_once as usize)),
-            None if self.numwant == 0 => (Prepared::announces(crowd, &style), Expect::Anything),
-            None => (Prepared::announces(crowd, &style), Expect::Peers),
+            Some(at_once) => (PreparedRequests::scrapes(crowd, at_once, &style), Expect::Counts(at_once as usize)),
+            None if self.numwant == 0 => (PreparedRequests::announces(crowd, &style), Expect::Anything),
+            None => (PreparedRequests::announces(crowd, &style), Expect::Peers),
         };
         let connections = self.connections.unwrap_or(64);
         let Self { close, rate, .. } = *self;
-        let load = Load { connections, close, rate, expect, ..Load::new(target, self.length()) };
+        let load = HttpLoad { connections, close, rate, expect, ..HttpLoad::new(target, self.length()) };
         self.measure(|| load.run(&mut requests))
     }
 
     fn load_udp(&self, target: SocketAddr) -> Result<(), String> {
         let crowd = Crowd::new(self.swarms, self.peers);
         udp::fill(target, crowd)?;
-        let (sockets, window, alone) = (self.connections.unwrap_or(16), self.window, self.numwant == 0);
-        let load = UdpLoad { sockets, window, alone, ..UdpLoad::new(target, self.length().min(LONGEST)) };
-        let mut announces = Announces::new(crowd, self.numwant);
-        self.measure(|| announces.run(&load))
+        let (sockets, window, may_be_empty) = (self.connections.unwrap_or(16), self.window, self.numwant == 0);
+        let load = UdpLoad { sockets, window, may_be_empty, ..UdpLoad::new(target, self.length().min(MAX_LENGTH)) };
+        let mut announces = PreparedAnnounces::new(crowd, self.numwant);
+        self.measure(|| load.run(&mut announces))
     }
 
     fn length(&self) -> Duration {
@@ -129,8 +130,8 @@ impl LoadArguments {
         (self.url.host_str()?, self.url.port_or_known_default()?).to_socket_addrs().ok()?.next()
     }
 
-    fn measure(&self, run: impl FnOnce() -> Outcome) -> Result<(), String> {
-        let clock = self.pid.map(|pid| Clock::start(&[pid]));
+    fn measure(&self, run: impl FnOnce() -> LoadOutcome) -> Result<(), String> {
+        let clock = self.pid.map(|pid| CpuClock::start(&[pid]));
         let outcome = run();
         let spent = clock.map(|clock| clock.stop());
         println!("{} right replies, {:.0} /s; errors: {:?}", outcome.replies, outcome.per_second(), outcome.errors);

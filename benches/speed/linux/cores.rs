@@ -1,32 +1,35 @@
-//! What a second worker costs.
+//! The cost of a second worker.
 //!
-//! The load generator needs a core of its own, so that on two cores it gets into the workers' way. It gets into the way of two
-//! processes as well that have a worker and a core each: what two workers cost more than these is due to what they share, and
-//! to the kernel's moving them.
+//! The load generator needs a core of its own, so that on two cores it competes with the workers. It competes in the same way
+//! with two processes that have a worker and a core each. The difference between the two is the cost of what workers share, and
+//! of the kernel moving them between cores.
 
 use std::thread;
 
-use super::Bench;
+use load::figures::Sample;
+use load::http::HttpLoad;
+use load::machine::Placement;
+use load::outcome::LoadOutcome;
+use load::table::Row;
+
 use super::announces::{LENGTH, against, sample, usual, warm};
-use super::load::{Load, Outcome};
-use super::machine::Place;
+use super::bench::Bench;
 use super::program::Program;
-use super::rounds::{self, Sample, by_turns};
-use super::table::Row;
+use super::rounds::{self, by_turns};
 
 /// One thread of the load generator for each core.
 const LOADS: usize = 2;
 
-/// Of each of them.
+/// Connections of each thread.
 const CONNECTIONS: usize = 32;
 
-const ALONE: &[Place] = &[Place::Server];
-const WORKERS: &[Place] = &[Place::Both];
-const PROCESSES: &[Place] = &[Place::Server, Place::Load];
+const ALONE: &[Placement] = &[Placement::Server];
+const WORKERS: &[Placement] = &[Placement::Both];
+const PROCESSES: &[Placement] = &[Placement::Server, Placement::Load];
 
 pub(super) fn two(bench: &Bench) -> Result<Vec<Row>, String> {
     let samples = by_turns(&[ALONE, WORKERS, PROCESSES], |places| announced(bench, places));
-    bench.cores.stay(Place::Load);
+    bench.cores.pin(Placement::Load);
     let [alone, workers, processes] = samples?;
     let figure = "announces with two workers on two cores, which the load generator shares";
     Ok(vec![
@@ -35,21 +38,23 @@ pub(super) fn two(bench: &Bench) -> Result<Vec<Row>, String> {
     ])
 }
 
-/// With a process in each of these places.
-fn announced(bench: &Bench, places: &[Place]) -> Result<Sample, String> {
+/// Measures one process for each placement.
+fn announced(bench: &Bench, places: &[Placement]) -> Result<Sample, String> {
     let ours = Program::retracker();
     let servers = places.iter().map(|&place| warm(bench, &ours, place)).collect::<Result<Vec<_>, _>>()?;
-    bench.cores.stay(if places == ALONE { Place::Load } else { Place::Both });
+    bench.cores.pin(if places == ALONE { Placement::Load } else { Placement::Both });
     let mut loads: Vec<_> = servers
         .iter()
         .cycle()
         .take(LOADS)
-        .map(|server| (Load { connections: CONNECTIONS, ..Load::new(server.address, LENGTH) }, usual(server, false)))
+        .map(|server| {
+            (HttpLoad { connections: CONNECTIONS, ..HttpLoad::new(server.address, LENGTH) }, usual(server, false))
+        })
         .collect();
     let measured = rounds::measure_all(&servers, || {
         thread::scope(|scope| {
             let threads: Vec<_> = loads.iter_mut().map(|(load, requests)| scope.spawn(|| load.run(requests))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).fold(Outcome::none(), Outcome::and)
+            threads.into_iter().map(|thread| thread.join().unwrap()).fold(LoadOutcome::empty(), LoadOutcome::and)
         })
     });
     measured.map(|measured| sample(&measured))

@@ -1,20 +1,21 @@
-//! How long announces take while very many peers expire together.
+//! The latency of announces while very many peers expire at once.
 
 use std::time::Duration;
 
-use super::Bench;
-use super::announces::fill;
-use super::crowd::Crowd;
-use super::load::Load;
-use super::machine::{Clock, Place};
-use super::program::Program;
-use super::requests::{Prepared, Style};
-use super::table::Row;
+use load::crowd::Crowd;
+use load::http::HttpLoad;
+use load::http::requests::{PreparedRequests, RequestStyle};
+use load::machine::{CpuClock, Placement};
+use load::table::Row;
 
-/// Minutes for which a peer is kept: longer than filling takes.
+use super::announces::fill;
+use super::bench::Bench;
+use super::program::Program;
+
+/// The peer age in minutes: longer than filling takes.
 const AGE: &str = "0.5";
 
-/// From before the first expires until all of them have gone.
+/// From before the first peer expires until all are removed.
 const WATCH: Duration = Duration::from_secs(50);
 
 const RATE: f64 = 1000.0;
@@ -27,22 +28,22 @@ pub(super) fn together(bench: &Bench) -> Result<Vec<Row>, String> {
         .into_iter()
         .map(|(what, crowd)| {
             let figure = format!("slowest announce of 1000 /s while 500 k peers in {what} expire");
-            // What fails in one of them is not to hide the other.
+            // If one fails, the other is still shown.
             Ok(slowest(bench, &figure, crowd).unwrap_or_else(|why| Row::failed(&figure, &why)))
         })
         .collect()
 }
 
-/// The slowest announce of some that stay, which are of the same swarms and of others, while all others expire.
+/// The slowest announce of the peers that stay, in the same swarms and in others, while all other peers expire.
 fn slowest(bench: &Bench, figure: &str, crowd: Crowd) -> Result<Row, String> {
-    let server = Program::retracker().start(&bench.cores, Place::Server, &["-a", AGE]);
+    let server = Program::retracker().start(&bench.cores, Placement::Server, &["-a", AGE]);
     fill(&server, crowd)?;
     let staying = Crowd { swarms: 100, peers: 10, ..crowd };
     fill(&server, staying)?;
     let full = server.peers_of(crowd, 1);
-    let load = Load { rate: Some(RATE), ..Load::new(server.address, WATCH) };
-    let mut requests = Prepared::announces(staying, &Style::new(server.address));
-    let clock = Clock::start(&[server.pid()]);
+    let load = HttpLoad { rate: Some(RATE), ..HttpLoad::new(server.address, WATCH) };
+    let mut requests = PreparedRequests::announces(staying, &RequestStyle::new(server.address));
+    let clock = CpuClock::start(&[server.pid()]);
     let outcome = load.run(&mut requests);
     let spent = clock.stop();
     let [p99, most] = [0.99, 1.0].map(|fraction| outcome.quantile(fraction));

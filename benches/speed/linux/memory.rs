@@ -1,17 +1,19 @@
-//! What peers take in memory.
+//! Memory per peer.
 
 use std::thread;
 use std::time::Duration;
 
-use super::Bench;
-use super::announces::fill;
-use super::crowd::Crowd;
-use super::machine::{Place, resident};
-use super::program::Program;
-use super::rounds::{Sample, ours_and};
-use super::table::Row;
+use load::crowd::Crowd;
+use load::figures::Sample;
+use load::machine::{Placement, resident};
+use load::table::Row;
 
-/// After it, a start is over, and nothing is cleared up any more that filling has left behind.
+use super::announces::fill;
+use super::bench::Bench;
+use super::program::Program;
+use super::rounds::ours_and;
+
+/// After this a start is complete, and memory that filling used for a while is freed.
 const SETTLING: Duration = Duration::from_secs(4);
 
 pub(super) fn per_peer(bench: &Bench) -> Result<Vec<Row>, String> {
@@ -20,7 +22,7 @@ pub(super) fn per_peer(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(vec![Row::compared("memory per peer, 1 M peers in 100 k swarms", "B", &ours, theirs.as_ref(), 1.0)])
 }
 
-/// The Go original is so slow that it gets fewer.
+/// The Go retracker is slow, so that it gets fewer peers.
 pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
     const CROWD: Crowd = Crowd::new(20_000, 10);
     let (ours, theirs) = ours_and(bench.go_retracker.as_ref(), |program| filled(bench, program, CROWD))?;
@@ -28,11 +30,11 @@ pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(vec![Row::compared(figure, "B", &ours, theirs.as_ref(), 1.0 / 20.0)])
 }
 
-/// Bytes per peer of a crowd, none of whom may be missing.
+/// Bytes per peer of a crowd. Fails if the tracker does not have all of them.
 pub(super) fn filled(bench: &Bench, program: &Program, crowd: Crowd) -> Result<Sample, String> {
     const ASKED: u64 = 50;
-    let server = program.start(&bench.cores, Place::Server, &[]);
-    // It listens before it has started in full, and reads its code when it first runs it: neither is any peer's.
+    let server = program.start(&bench.cores, Placement::Server, &[]);
+    // A tracker listens before its start is complete, and loads code when it first runs. That memory is not the peers'.
     fill(&server, Crowd::new(1, 1))?;
     thread::sleep(SETTLING);
     let before = resident(server.pid());

@@ -1,43 +1,28 @@
-//! All of it: what `main.rs` leaves out on other systems.
+//! The benchmark, which needs Linux.
 
 mod announces;
 mod arguments;
-mod connection;
+mod bench;
 mod cores;
-mod crowd;
 mod expiry;
 mod forwarders;
-mod load;
-mod machine;
 mod memory;
 mod program;
-mod reply;
-mod requests;
 mod rounds;
 mod soak;
-mod table;
 mod udp;
-#[allow(dead_code, reason = "it is the other benchmark's, which asks more of its upstream trackers")]
-#[path = "../../forwarding/upstream.rs"]
-mod upstream;
 
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 
+use load::machine::{self, Cores, Placement};
+use load::table::{self, Row};
+
 use self::arguments::{Arguments, Command};
-use self::machine::Cores;
+use self::bench::Bench;
 use self::program::Program;
-use self::table::Row;
 
-/// What every measurement needs: the trackers that are here, and where they run.
-struct Bench {
-    cores: Cores,
-    opentracker: Option<Program>,
-    go_retracker: Option<Program>,
-    aquatic_udp: Option<Program>,
-}
-
-/// One measurement: its name on the command line, what its figure is called, and what it gives.
+/// A measurement: its name on the command line, the name of its figure, and the function that measures.
 type Part = (&'static str, &'static str, fn(&Bench) -> Result<Vec<Row>, String>);
 
 const PARTS: &[Part] = &[
@@ -56,9 +41,9 @@ const PARTS: &[Part] = &[
 ];
 
 pub(crate) fn main() -> ExitCode {
-    // `cargo test --all-targets` starts benchmarks too, without this argument: to see whether they do start.
+    // `cargo test --all-targets` starts benchmarks without this argument, to test that they start.
     if !std::env::args().any(|arg| arg == "--bench") {
-        println!("nothing is measured without --bench, which `cargo bench` gives");
+        println!("nothing is measured without --bench, which `cargo bench` adds");
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::read();
@@ -76,7 +61,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Carries out these measurements, or all of them, and prints the table.
+/// Runs these measurements, or all of them, and prints the table.
 fn compare(wanted: &[String]) -> ExitCode {
     if let Some(unknown) = wanted.iter().find(|wanted| !PARTS.iter().any(|(name, ..)| name == wanted)) {
         let names: Vec<_> = PARTS.iter().map(|(name, ..)| *name).collect();
@@ -89,11 +74,11 @@ fn compare(wanted: &[String]) -> ExitCode {
         go_retracker: Program::go_retracker(),
         aquatic_udp: Program::aquatic_udp(),
     };
-    table::print_head();
+    table::print_head("retracker", "compared with");
     let mut failed = false;
     for (_, figure, measure) in PARTS.iter().filter(|(name, ..)| wanted.is_empty() || wanted.iter().any(|w| w == name))
     {
-        bench.cores.stay(machine::Place::Load);
+        bench.cores.pin(Placement::Load);
         for row in measure(&bench).unwrap_or_else(|why| vec![Row::failed(figure, &why)]) {
             row.print();
             failed |= row.is_failed();
@@ -103,7 +88,7 @@ fn compare(wanted: &[String]) -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Says where the figures come from.
+/// Prints the date, the machine and the versions.
 fn print_foot(bench: &Bench) {
     let Bench { cores, opentracker, go_retracker, aquatic_udp } = bench;
     let ours = Some(Program::retracker());

@@ -1,28 +1,27 @@
-//! What clients say whose torrents come and go.
+//! Requests about torrents that come and go.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-
-use super::super::crowd::Peer;
-use super::super::reply::Expect;
-use super::super::requests::{Request, Requests, Style};
+use load::crowd::CrowdPeer;
+use load::http::reply::Expect;
+use load::http::requests::{LoadRequest, RequestSource, RequestStyle};
 
 /// Swarms at any time.
 const SWARMS: u64 = 2_000;
 
-/// How long each lives.
+/// How long each swarm is announced.
 const LIFE: Duration = Duration::from_mins(2);
 
-/// Clients of each, one of whom announces every few seconds.
+/// Clients of each swarm, one of which announces every few seconds.
 const PEERS: u64 = 6;
 
-/// Swarms that one scrape asks about.
+/// Swarms in one scrape.
 const SCRAPED: u64 = 10;
 
-/// What no tracker can serve, each for another reason.
+/// Requests that every tracker must refuse, each for another reason.
 const MALFORMED: [&str; 4] = [
     "/announce",
     "/announce?info_hash=too-short&peer_id=-qB4630-abcdefghijkl&port=6881",
@@ -30,35 +29,35 @@ const MALFORMED: [&str; 4] = [
     "/announce?info_hash=12345678901234567890&peer_id=-qB4630-abcdefghijkl&port=98765",
 ];
 
-/// The oldest of the swarms that live.
+/// The oldest swarm that is announced now.
 fn oldest(start: Instant) -> u64 {
     (start.elapsed().as_secs_f64() / LIFE.as_secs_f64() * SWARMS as f64) as u64
 }
 
-/// A client of a swarm that lives.
-pub(super) fn anyone(start: Instant, random: &mut Rng) -> Peer {
+/// A random client of a random swarm that is announced now.
+pub(super) fn random_peer(start: Instant, random: &mut Rng) -> CrowdPeer {
     let swarm = oldest(start) + random.u64(..SWARMS);
-    Peer { swarm, number: swarm * PEERS + random.u64(..PEERS) }
+    CrowdPeer { swarm, number: swarm * PEERS + random.u64(..PEERS) }
 }
 
-/// Announces of the swarms that live, and some scrapes.
-pub(super) struct Drifting {
+/// Announces of the current swarms, some scrapes, and some malformed requests.
+pub(super) struct DriftingSwarms {
     start: Instant,
-    style: Style,
+    style: RequestStyle,
     random: Rng,
     request: String,
 }
 
-impl Drifting {
-    /// Those who have the same start have the same swarms.
+impl DriftingSwarms {
+    /// Two of these with the same start have the same swarms.
     pub(super) fn new(start: Instant, target: SocketAddr, close: bool) -> Self {
-        let style = Style::new(target).close(close);
+        let style = RequestStyle::new(target).close(close);
         Self { start, style, random: Rng::with_seed(close.into()), request: String::new() }
     }
 
     fn announce(&mut self) -> Expect {
         let Self { start, style, random, request } = self;
-        let peer = anyone(*start, random);
+        let peer = random_peer(*start, random);
         style.begin(peer, request);
         let event = match random.u8(..100) {
             0..5 => "&event=started",
@@ -66,7 +65,7 @@ impl Drifting {
             10 => "&event=stopped",
             _ => "",
         };
-        // One in six has an address of IPv6.
+        // One in six has an IPv6 address.
         if peer.number.is_multiple_of(PEERS) {
             write!(request, "{event}&ip=fd00::{:x}:{:x}", peer.number >> 16, peer.number & 0xffff).unwrap();
         } else {
@@ -93,17 +92,17 @@ impl Drifting {
         self.request.clear();
         write!(self.request, "GET {path}").unwrap();
         self.style.head(&mut self.request);
-        Expect::Refusal
+        Expect::Failure
     }
 }
 
-impl Requests for Drifting {
-    fn next(&mut self) -> Option<Request<'_>> {
+impl RequestSource for DriftingSwarms {
+    fn next(&mut self) -> Option<LoadRequest<'_>> {
         let expect = match self.random.u8(..100) {
             0 => self.malformed(),
             1..4 => self.scrape(),
             _ => self.announce(),
         };
-        Some(Request { bytes: self.request.as_bytes(), expect: Some(expect) })
+        Some(LoadRequest { bytes: self.request.as_bytes(), expect: Some(expect) })
     }
 }

@@ -1,6 +1,6 @@
-//! Clients that mean harm, one for every three that do not. Each has an address of its own, and each kind a thread.
+//! Hostile clients, one for every three others. Each client has an address of its own, each kind of attack a thread.
 //!
-//! What they are answered does not matter. What matters is what the others see of it.
+//! The replies to them do not matter. The test watches what the other clients notice.
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -10,32 +10,32 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use load::crowd::info_hash;
+use load::http::requests::escape;
 use memchr::memmem::find;
 use socket2::{Domain, Socket, Type};
 
-use super::super::crowd::info_hash;
-use super::super::requests::escape;
 use super::drift;
 
 /// Clients of each of the five kinds.
 const EACH: u8 = 34;
 
-/// All clients that mean harm. Three times as many mean none.
+/// All hostile clients. There are three times as many others.
 pub(super) const COUNT: usize = EACH as usize * 5;
 
-/// How often each does what it does.
+/// The pause between two attacks of a client.
 const PACE: Duration = Duration::from_secs(1);
 
 /// Requests that a pipeliner sends without waiting for a reply, once a second.
 const FLOOD: usize = 500;
 
-/// How often a pipeliner looks whether it can send or receive.
+/// How often a pipeliner tries to send and receive.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Connections that a holder has begun something on.
+/// Unfinished requests of each holder.
 const HELD: usize = 16;
 
-/// What it begins. None of it is a request to the end.
+/// The beginnings of these requests.
 const BEGINNINGS: [&str; 5] = [
     "",
     "\r\n",
@@ -44,36 +44,36 @@ const BEGINNINGS: [&str; 5] = [
     "GET /announce HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
 ];
 
-/// A little less than what a tracker waits for the next request.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(14);
+/// A little less than the time that a tracker keeps an idle connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(14);
 
-/// A reply to a hostile client may not come at all.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A hostile client may get no reply at all.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Swarms of the hostile, which are none of the others'.
+/// Hostile clients have swarms of their own.
 const FIRST_SWARM: u64 = 1 << 40;
 
-/// The swarm and the port of the victim, which speaks for itself.
-const VICTIMS_SWARM: u64 = FIRST_SWARM - 1;
-const VICTIMS_PORT: u16 = 6881;
+/// The victim is a client like others, in a swarm of its own. A neighbour checks that it stays registered.
+const VICTIM_SWARM: u64 = FIRST_SWARM - 1;
+const VICTIM_PORT: u16 = 6881;
 const VICTIM: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 1);
-const VICTIMS_NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 2);
+const VICTIM_NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 2);
 
-/// All of them, and the victim that they must not harm.
-pub(super) struct Hostile {
+/// All hostile clients, and the victim that they must not harm.
+pub(super) struct HostileClients {
     target: SocketAddr,
-    /// When the swarms of the others began to come and go.
+    /// The start of the other clients' swarms, see [`drift`].
     start: Instant,
-    /// How often the victim's neighbour was not told of the victim.
+    /// How often the neighbour's reply did not have the victim.
     missed: AtomicU64,
 }
 
-impl Hostile {
+impl HostileClients {
     pub(super) fn new(target: SocketAddr, start: Instant) -> Self {
         Self { target, start, missed: AtomicU64::new(0) }
     }
 
-    /// Starts them. They go on until it is over.
+    /// Starts a thread for each kind of attack. They go on until `over` is set.
     pub(super) fn start<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, over: &'scope AtomicBool) {
         scope.spawn(|| self.pipeline(over));
         scope.spawn(|| self.hold(over));
@@ -83,24 +83,24 @@ impl Hostile {
         scope.spawn(|| repeat(over, || self.watch_the_victim()));
     }
 
-    /// What they have done to the victim.
+    /// An error message if the victim was harmed.
     pub(super) fn failure(&self) -> Option<String> {
         match self.missed.load(Relaxed) {
             0 => None,
-            missed => Some(format!("{missed} times: a neighbour is not told of the client whose id is stolen")),
+            missed => Some(format!("{missed} times: a neighbour did not get the client whose id is stolen")),
         }
     }
 
     fn pipeline(&self, over: &AtomicBool) {
         let mut pipeliners: Vec<_> = (0..EACH).map(|number| Pipeliner::new(number, self.target)).collect();
         while !over.load(Relaxed) {
-            pipeliners.iter_mut().for_each(Pipeliner::go_on);
+            pipeliners.iter_mut().for_each(Pipeliner::advance);
             thread::sleep(LOOK);
         }
     }
 
     fn hold(&self, over: &AtomicBool) {
-        let mut held: Vec<Held> = Vec::new();
+        let mut held: Vec<UnfinishedRequest> = Vec::new();
         let mut alive = Instant::now();
         repeat(over, || {
             held.retain_mut(|held| !held.is_closed());
@@ -108,72 +108,74 @@ impl Hostile {
                 let has = held.iter().filter(|held| held.number == number).count();
                 (has..HELD).map(move |n| (number, BEGINNINGS[n % BEGINNINGS.len()]))
             });
-            let begun: Vec<_> =
-                missing.filter_map(|(number, beginning)| Held::begin(number, self.target, beginning).ok()).collect();
+            let begun: Vec<_> = missing
+                .filter_map(|(number, beginning)| UnfinishedRequest::begin(number, self.target, beginning).ok())
+                .collect();
             held.extend(begun);
-            if alive.elapsed() > SIGN_OF_LIFE {
+            if alive.elapsed() > KEEP_ALIVE {
                 alive = Instant::now();
-                held.iter_mut().for_each(Held::give_a_sign_of_life);
+                held.iter_mut().for_each(UnfinishedRequest::keep_alive);
             }
         });
     }
 
-    /// One id, another port each time.
+    /// Announces one id with another port each time.
     fn change_ports(&self) {
         for number in 0..EACH {
-            let announce = Announce { port: fastrand::u16(1024..), ..Announce::of(Kind::PortChanger, number) };
-            self.ask(Kind::PortChanger.address(number), &announce.request(""));
+            let announce =
+                HostileAnnounce { port: fastrand::u16(1024..), ..HostileAnnounce::of(Attack::PortChanger, number) };
+            self.ask(Attack::PortChanger.address(number), &announce.request(""));
         }
     }
 
-    /// Signs others off: a client by its id, the same at the address that it claims, and the victim.
+    /// Sends `stopped` with the ids of a random client and of the victim, with and without the victim's address.
     fn steal_ids(&self) {
         let mut random = Rng::new();
         for number in 0..EACH {
-            let peer = drift::anyone(self.start, &mut random);
-            let client = peer.client();
+            let peer = drift::random_peer(self.start, &mut random);
+            let params = peer.params();
             let stolen =
-                Announce { swarm: peer.swarm, id: client.id, port: client.port, rest: "&event=stopped".into() };
-            let victims = Announce { rest: format!("&event=stopped&ip={VICTIM}"), ..victim() };
-            for announce in [stolen, victims, Announce { rest: "&event=stopped".into(), ..victim() }, victim()] {
-                self.ask(Kind::IdStealer.address(number), &announce.request(""));
+                HostileAnnounce { swarm: peer.swarm, id: params.id, port: params.port, rest: "&event=stopped".into() };
+            let victims = HostileAnnounce { rest: format!("&event=stopped&ip={VICTIM}"), ..victim() };
+            for announce in [stolen, victims, HostileAnnounce { rest: "&event=stopped".into(), ..victim() }, victim()] {
+                self.ask(Attack::IdStealer.address(number), &announce.request(""));
             }
         }
     }
 
-    /// A page of the web that has the browser announce the victim somewhere else.
+    /// Announces as a browser does for a web page, with the victim's address.
     fn visit_pages(&self) {
         for number in 0..EACH {
             let page = "Origin: http://page.example\r\nReferer: http://page.example/\r\nSec-Fetch-Site: cross-site\r\n\
                 Sec-Fetch-Mode: no-cors\r\n";
-            let claims = Announce { rest: format!("&event=stopped&ip={VICTIM}"), ..victim() };
-            self.ask(Kind::Page.address(number), &claims.request(page));
+            let claims = HostileAnnounce { rest: format!("&event=stopped&ip={VICTIM}"), ..victim() };
+            self.ask(Attack::Page.address(number), &claims.request(page));
         }
     }
 
     /// The victim announces, and then its neighbour.
     fn watch_the_victim(&self) {
         self.ask(VICTIM, &victim().request(""));
-        let neighbour = Announce { id: *b"-NB0001-neighbour---", port: VICTIMS_PORT, ..victim() };
-        let entry = [&VICTIM.octets()[..], &VICTIMS_PORT.to_be_bytes()].concat();
-        // A reply that does not come is counted where the others' are.
-        let reply = self.ask(VICTIMS_NEIGHBOUR, &neighbour.request(""));
+        let neighbour = HostileAnnounce { id: *b"-NB0001-neighbour---", port: VICTIM_PORT, ..victim() };
+        let entry = [&VICTIM.octets()[..], &VICTIM_PORT.to_be_bytes()].concat();
+        // A missing reply shows in the other clients' errors.
+        let reply = self.ask(VICTIM_NEIGHBOUR, &neighbour.request(""));
         if reply.is_some_and(|reply| find(&reply, &entry).is_none()) {
             self.missed.fetch_add(1, Relaxed);
         }
     }
 
-    /// A request with a connection of its own. None if nothing comes back.
+    /// Sends a request on a connection of its own; returns the reply, none if there is none.
     fn ask(&self, source: Ipv4Addr, request: &str) -> Option<Vec<u8>> {
         let mut reply = Vec::new();
         let mut stream = connect(source, self.target).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.set_read_timeout(Some(REPLY_TIMEOUT)).ok()?;
         stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_end(&mut reply)).ok()?;
         (!reply.is_empty()).then_some(reply)
     }
 }
 
-/// Does something again and again until it is over.
+/// Repeats an attack until `over` is set.
 fn repeat(over: &AtomicBool, mut act: impl FnMut()) {
     while !over.load(Relaxed) {
         let next = Instant::now() + PACE;
@@ -183,7 +185,7 @@ fn repeat(over: &AtomicBool, mut act: impl FnMut()) {
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum Attack {
     Pipeliner,
     Holder,
     PortChanger,
@@ -191,38 +193,38 @@ enum Kind {
     Page,
 }
 
-impl Kind {
-    /// Of one of them.
+impl Attack {
+    /// The address of one client.
     fn address(self, number: u8) -> Ipv4Addr {
         Ipv4Addr::new(127, 2, self as u8, number + 1)
     }
 }
 
-/// Connects from one of this host's addresses.
+/// Connects from this source address.
 fn connect(source: Ipv4Addr, target: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;
-    socket.connect_timeout(&target.into(), PATIENCE)?;
+    socket.connect_timeout(&target.into(), REPLY_TIMEOUT)?;
     Ok(socket.into())
 }
 
-/// What a client says of itself.
-struct Announce {
+/// The parameters of an announce.
+struct HostileAnnounce {
     swarm: u64,
     id: [u8; 20],
     port: u16,
     rest: String,
 }
 
-impl Announce {
-    /// Of a hostile client in a swarm of its kind.
-    fn of(kind: Kind, number: u8) -> Self {
+impl HostileAnnounce {
+    /// An announce of a hostile client, in the swarm of its attack.
+    fn of(attack: Attack, number: u8) -> Self {
         let mut id = *b"-XX0001-............";
-        id[18..].copy_from_slice(&[b'a' + kind as u8, b'a' + number]);
-        Self { swarm: FIRST_SWARM + kind as u64, id, port: 6881, rest: String::new() }
+        id[18..].copy_from_slice(&[b'a' + attack as u8, b'a' + number]);
+        Self { swarm: FIRST_SWARM + attack as u64, id, port: 6881, rest: String::new() }
     }
 
-    /// On a connection of its own, with these lines in its head.
+    /// The request, with these additional header lines.
     fn request(&self, lines: &str) -> String {
         let mut request = "GET /announce?info_hash=".to_owned();
         escape(&info_hash(self.swarm), &mut request);
@@ -235,31 +237,31 @@ impl Announce {
     }
 }
 
-fn victim() -> Announce {
-    Announce { swarm: VICTIMS_SWARM, id: *b"-VI0001-victim------", port: VICTIMS_PORT, rest: String::new() }
+fn victim() -> HostileAnnounce {
+    HostileAnnounce { swarm: VICTIM_SWARM, id: *b"-VI0001-victim------", port: VICTIM_PORT, rest: String::new() }
 }
 
-/// A connection on which floods of requests are sent. It reads what comes back only to have room for more.
+/// A client that sends floods of requests on one connection. It reads replies only to be able to send more.
 struct Pipeliner {
     source: Ipv4Addr,
     target: SocketAddr,
     flood: Vec<u8>,
     stream: Option<TcpStream>,
-    /// Bytes of the flood that have gone out.
+    /// How many bytes of the flood were sent.
     sent: usize,
     next: Instant,
 }
 
 impl Pipeliner {
     fn new(number: u8, target: SocketAddr) -> Self {
-        let announce = Announce::of(Kind::Pipeliner, number).request("").replace("Connection: close\r\n", "");
-        let source = Kind::Pipeliner.address(number);
+        let announce = HostileAnnounce::of(Attack::Pipeliner, number).request("").replace("Connection: close\r\n", "");
+        let source = Attack::Pipeliner.address(number);
         let flood = announce.repeat(FLOOD).into_bytes();
         Self { source, target, flood, stream: None, sent: 0, next: Instant::now() }
     }
 
-    /// Sends and receives what can be without waiting.
-    fn go_on(&mut self) {
+    /// Sends and receives as much as possible without blocking.
+    fn advance(&mut self) {
         if self.sent == self.flood.len() && Instant::now() >= self.next {
             (self.sent, self.next) = (0, Instant::now() + PACE);
         }
@@ -296,15 +298,15 @@ impl Pipeliner {
     }
 }
 
-/// A connection on which something was begun.
-struct Held {
+/// A connection with an unfinished request.
+struct UnfinishedRequest {
     number: u8,
     stream: TcpStream,
 }
 
-impl Held {
+impl UnfinishedRequest {
     fn begin(number: u8, target: SocketAddr, beginning: &str) -> io::Result<Self> {
-        let mut stream = connect(Kind::Holder.address(number), target)?;
+        let mut stream = connect(Attack::Holder.address(number), target)?;
         stream.write_all(beginning.as_bytes())?;
         stream.set_nonblocking(true)?;
         Ok(Self { number, stream })
@@ -321,7 +323,7 @@ impl Held {
         }
     }
 
-    fn give_a_sign_of_life(&mut self) {
+    fn keep_alive(&mut self) {
         // One that is closed is seen the next time.
         let _ = self.stream.write_all(b"\r\n");
     }

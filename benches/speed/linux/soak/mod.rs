@@ -1,4 +1,4 @@
-//! A tracker under a load that changes, for as long as one likes: whether it leaks, fails or grows tired.
+//! The soak test: a tracker under a changing load. It finds leaks, failures and slowdowns.
 
 mod drift;
 mod hostile;
@@ -14,50 +14,51 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use load::http::HttpLoad;
+use load::machine::{Cores, Placement};
+use load::outcome::LoadOutcome;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::NamedTempFile;
 
-use self::drift::Drifting;
-use self::hostile::Hostile;
-use self::upstreams::Moody;
-use self::vitals::{Vitals, census, is_flat, mebibytes};
-use super::load::{Load, Outcome};
-use super::machine::{Cores, Place};
-use super::program::{Program, Server};
+use self::drift::DriftingSwarms;
+use self::hostile::HostileClients;
+use self::upstreams::UnreliableUpstreams;
+use self::vitals::{Vitals, is_flat, mebibytes, swarms_and_peers};
+use super::program::{Program, TrackerProcess};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// How often one looks at the tracker.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often the test reads the tracker's memory and descriptors.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What grows until then does not count: all kinds of peers and torrents have to come and go once.
+/// Growth before this does not count: every kind of peer and torrent has to come and go once.
 const WARM: Duration = Duration::from_mins(2);
 
-/// In less time not everything has come and gone often enough to say whether memory is flat.
+/// Shorter runs do not fail for growing memory, because they are still filling.
 const LONG: u64 = 20;
 
-/// How long it may take after the load until no more connections are open than before: clients' are kept for 30 seconds
-/// at most, and upstream trackers are told of the last peers a minute after those have gone silent.
-const AFTERMATH: Duration = Duration::from_mins(2);
+/// After the load the connections must be closed within this time: clients' are kept for 30 seconds at most, and `stopped` goes
+/// upstream a minute after the last announces.
+const SETTLE_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Descriptors that may be open besides.
+/// How many more descriptors may be open than before.
 const SPARE: usize = 3;
 
-/// So many that announces that wait for upstream trackers do not keep others from being sent in time.
+/// Enough that announces that wait for upstream trackers do not delay others.
 const CONNECTIONS: usize = 256;
 
-/// Beside hostile clients each connection is a client's with an address of its own, from these on: of those that are kept, and
-/// of those for one request each.
+/// With hostile clients each connection has a source address of its own. These are the first ones: of kept connections, and of
+/// those for one request each.
 const KEPT: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
 const CLOSED: Ipv4Addr = Ipv4Addr::new(127, 1, 4, 1);
 
-// Three of four mean no harm.
+// One client in four is hostile.
 const _: () = assert!((CONNECTIONS * 2).abs_diff(hostile::COUNT * 3) < 3);
 
-/// How long a reply may take beside hostile clients, in milliseconds.
+/// How long a reply may take with hostile clients, in milliseconds.
 const SLOWEST: f64 = 250.0;
 
-/// One tracker under a load that changes: swarms come and go, upstream trackers fail and come back.
+/// Run retracker under a changing load: swarms come and go, upstream trackers fail and recover.
 #[derive(clap::Args)]
 pub(super) struct SoakArguments {
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
@@ -65,7 +66,7 @@ pub(super) struct SoakArguments {
     /// Requests a second.
     #[arg(long, default_value_t = 2000.0)]
     rate: f64,
-    /// One client in four is hostile, and the others may notice nothing of it.
+    /// Make one client in four hostile; the others must not notice.
     #[arg(long)]
     hostile: bool,
 }
@@ -82,7 +83,7 @@ impl SoakArguments {
     }
 
     fn soak(&self) -> Result<(), String> {
-        let mut upstreams = Moody::start();
+        let mut upstreams = UnreliableUpstreams::start();
         let file = upstreams.file();
         let path = file.path().to_str().ok_or("the temporary folder's name is no text")?;
         let log = NamedTempFile::new().map_err(|error| error.to_string())?;
@@ -114,14 +115,19 @@ impl SoakArguments {
     }
 
     /// Keeps the load up, and writes a line a minute.
-    fn watch(&self, server: &Server, upstreams: &mut Moody, record: &mut Record) -> Result<(), String> {
+    fn watch(
+        &self,
+        server: &TrackerProcess,
+        upstreams: &mut UnreliableUpstreams,
+        record: &mut Record,
+    ) -> Result<(), String> {
         println!(
             "minute | RSS MiB | descriptors | threads | swarms | peers | replies | errors | slowest ms | asked upstream"
         );
         let start = Instant::now();
         let over = AtomicBool::new(false);
         let target = server.address;
-        let hostile = Hostile::new(target, start);
+        let hostile = HostileClients::new(target, start);
         thread::scope(|scope| {
             if self.hostile {
                 hostile.start(scope, &over);
@@ -130,14 +136,15 @@ impl SoakArguments {
             for (close, sender) in [(false, kept.0), (true, closed.0)] {
                 let load = self.load(target, close);
                 let over = &over;
-                scope.spawn(move || send(&load, self.minutes, Drifting::new(start, target, close), over, &sender));
+                scope
+                    .spawn(move || send(&load, self.minutes, DriftingSwarms::new(start, target, close), over, &sender));
             }
             let result: Result<(), String> = (0..self.minutes).try_for_each(|minute| {
                 upstreams.change(minute);
-                record.look(server, start, start + MINUTE * (minute as u32 + 1))?;
-                let (swarms, peers) = census(server)?;
+                record.watch(server, start, start + MINUTE * (minute as u32 + 1))?;
+                let (swarms, peers) = swarms_and_peers(server)?;
                 let slowest = record.add([&kept.1, &closed.1])?;
-                record.print(minute, swarms, peers, slowest, upstreams.asked());
+                record.print(minute, swarms, peers, slowest, upstreams.request_counts());
                 Ok(())
             });
             over.store(true, Relaxed);
@@ -146,28 +153,28 @@ impl SoakArguments {
         hostile.failure().map_or(Ok(()), Err)
     }
 
-    fn load(&self, target: SocketAddr, close: bool) -> Load {
+    fn load(&self, target: SocketAddr, close: bool) -> HttpLoad {
         let rate = Some(self.rate / 2.0);
         let first_source = self.hostile.then_some(if close { CLOSED } else { KEPT });
-        Load { connections: CONNECTIONS, close, rate, first_source, relaxed: true, ..Load::new(target, MINUTE) }
+        HttpLoad { connections: CONNECTIONS, close, rate, first_source, relaxed: true, ..HttpLoad::new(target, MINUTE) }
     }
 }
 
-/// Where nothing is pinned, with forwarders and metrics, and with peers that expire soon. How long an announce may wait for
-/// upstream trackers is part of how slow it is, so that beside hostile clients it is less.
-fn start(forwards: &str, log: &NamedTempFile, hostile: bool) -> Result<(Server, Vitals), String> {
+/// Starts retracker on both cores with metrics, forwarders and a short peer age. With hostile clients announces wait less for
+/// upstream trackers, because the wait is part of the latency that is limited.
+fn start(forwards: &str, log: &NamedTempFile, hostile: bool) -> Result<(TrackerProcess, Vitals), String> {
     let args = ["-a", "1", "-t", if hostile { "0.1" } else { "0.3" }, "-p", "-f", forwards];
     let log = log.reopen().map_err(|error| error.to_string())?;
     let cores = Cores::of_this_process();
-    let server = Program::retracker().start_logging(&cores, Place::Both, &args, Stdio::from(log));
-    // What the start itself has opened is closed then.
+    let server = Program::retracker().start_logging(&cores, Placement::Both, &args, Stdio::from(log));
+    // The descriptors that the start itself needs are closed by then.
     thread::sleep(Duration::from_secs(1));
     let before = Vitals::of(&server, Duration::ZERO)?;
     println!("started with {} descriptors and {} threads", before.descriptors, before.threads);
     Ok((server, before))
 }
 
-/// All clients are in this process: there may be more of them than a process may usually have files open.
+/// All clients are in this process, and the usual limit on open files is too low for them.
 fn raise_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
@@ -175,17 +182,23 @@ fn raise_limit() {
     }
 }
 
-/// A load a minute, as long as it goes on.
-fn send(load: &Load, minutes: u64, mut requests: Drifting, over: &AtomicBool, outcomes: &Sender<Outcome>) {
+/// Runs a load per minute.
+fn send(
+    load: &HttpLoad,
+    minutes: u64,
+    mut requests: DriftingSwarms,
+    over: &AtomicBool,
+    outcomes: &Sender<LoadOutcome>,
+) {
     for _ in 0..minutes {
-        // Fails when nobody watches any more.
+        // Sending fails when the watching thread has ended.
         if over.load(Relaxed) || outcomes.send(load.run(&mut requests)).is_err() {
             return;
         }
     }
 }
 
-/// What has been seen so far.
+/// The figures so far.
 #[derive(Default)]
 struct Record {
     vitals: Vec<Vitals>,
@@ -196,23 +209,23 @@ struct Record {
 }
 
 impl Record {
-    /// Looks at the tracker until just before the end of a minute.
-    fn look(&mut self, server: &Server, start: Instant, end: Instant) -> Result<(), String> {
+    /// Records memory and descriptors until just before the end of a minute.
+    fn watch(&mut self, server: &TrackerProcess, start: Instant, end: Instant) -> Result<(), String> {
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            thread::sleep(left.min(LOOK).saturating_sub(Duration::from_millis(500)));
+            thread::sleep(left.min(CHECK_INTERVAL).saturating_sub(Duration::from_millis(500)));
             if !server.is_alive() {
                 return Err("the tracker has ended".to_owned());
             }
             self.vitals.push(Vitals::of(server, start.elapsed())?);
-            if left <= LOOK {
+            if left <= CHECK_INTERVAL {
                 return Ok(());
             }
         }
     }
 
-    /// Adds what came of the loads of a minute, and tells how slow the slowest reply was, in milliseconds.
-    fn add(&mut self, loads: [&Receiver<Outcome>; 2]) -> Result<f64, String> {
+    /// Adds the outcomes of a minute's loads; returns the slowest reply in milliseconds.
+    fn add(&mut self, loads: [&Receiver<LoadOutcome>; 2]) -> Result<f64, String> {
         let mut slowest = 0.0_f64;
         for load in loads {
             let outcome = load.recv().map_err(|_| "the load generator has ended")?;
@@ -233,9 +246,9 @@ impl Record {
         );
     }
 
-    /// Whether no reply was too slow for one beside hostile clients.
+    /// Whether all replies were fast enough.
     fn is_prompt(&self) -> Result<(), String> {
-        let text = format!("the slowest reply took {:.0} ms, of which {SLOWEST} may be", self.slowest);
+        let text = format!("the slowest reply took {:.0} ms; the limit is {SLOWEST} ms", self.slowest);
         if self.slowest > SLOWEST {
             return Err(text);
         }
@@ -245,13 +258,13 @@ impl Record {
 
     fn failures(&self) -> Vec<String> {
         let errors = self.errors.iter().map(|(why, count)| format!("{count} times: {why}"));
-        let silent = (self.replies == 0).then(|| "there was no right reply".to_owned());
+        let silent = (self.replies == 0).then(|| "there was no correct reply".to_owned());
         errors.chain(silent).collect()
     }
 }
 
-/// Waits until connections are closed. They may go on being opened, but none may stay.
-fn settles(server: &Server, before: usize) -> Result<(), String> {
+/// Waits until the number of descriptors is as before.
+fn settles(server: &TrackerProcess, before: usize) -> Result<(), String> {
     let start = Instant::now();
     loop {
         if !server.is_alive() {
@@ -263,7 +276,7 @@ fn settles(server: &Server, before: usize) -> Result<(), String> {
             println!("descriptors: {before} before, {descriptors} {} s after", elapsed.as_secs());
             return Ok(());
         }
-        if elapsed > AFTERMATH {
+        if elapsed > SETTLE_TIMEOUT {
             return Err(format!("descriptors: {before} before, {descriptors} long after"));
         }
         thread::sleep(Duration::from_secs(1));

@@ -1,15 +1,17 @@
-//! What a tracker says of itself and the system of it, and whether it is as well at the end as it was at the start.
+//! A tracker's memory, descriptors and threads, and whether memory stays flat.
 
 use std::time::Duration;
 
-use super::super::machine::{process, resident};
-use super::super::program::Server;
+use load::client::MetricsPage;
+use load::machine::{process, resident};
 
-/// By how much memory may grow from the first third of the time to the last, and what is no matter in bytes.
+use super::super::program::TrackerProcess;
+
+/// Memory may grow by this factor, and by this many bytes more, from the first third of the time to the last.
 const GROWTH: f64 = 1.1;
 const SLACK: u64 = 4 << 20;
 
-/// At a moment.
+/// One reading.
 #[derive(Clone, Copy)]
 pub(super) struct Vitals {
     /// Since the load began.
@@ -21,7 +23,7 @@ pub(super) struct Vitals {
 }
 
 impl Vitals {
-    pub(super) fn of(server: &Server, at: Duration) -> Result<Self, String> {
+    pub(super) fn of(server: &TrackerProcess, at: Duration) -> Result<Self, String> {
         let pid = server.pid();
         let process = process(pid);
         let descriptors = process.fd_count().map_err(|error| format!("its descriptors cannot be counted: {error}"))?;
@@ -30,15 +32,10 @@ impl Vitals {
     }
 }
 
-/// Swarms and peers, as the metrics tell.
-pub(super) fn census(server: &Server) -> Result<(u64, u64), String> {
-    let metrics = server.get("/metrics").map_err(|error| format!("no metrics: {error}"))?;
-    let sum = |name: &str| {
-        let lines =
-            metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-    };
-    Ok((sum("retracker_swarms"), sum("retracker_peers")))
+/// The numbers of swarms and of peers in the metrics.
+pub(super) fn swarms_and_peers(server: &TrackerProcess) -> Result<(u64, u64), String> {
+    let metrics = MetricsPage::of(server.address)?;
+    Ok((metrics.sum("retracker_swarms", &[]), metrics.sum("retracker_peers", &[])))
 }
 
 /// Whether memory is flat once the tracker is warm.

@@ -1,4 +1,4 @@
-//! One connection of the load generator: a request out, a reply in, never waiting.
+//! One connection of the load generator. It sends a request and receives the reply without blocking.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
@@ -11,47 +11,47 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 use super::reply::{self, Expect};
 
-/// More than a reply has, so that one read takes all of it.
+/// Larger than a reply, so that one read takes all of it.
 const BUFFER: usize = 16 << 10;
 
-pub(crate) struct Connection {
-    /// What epoll calls it.
+pub(super) struct LoadConnection {
+    /// The number that epoll reports events under.
     number: u64,
-    /// Where it comes from, if the system does not choose.
+    /// The source address; none if the system chooses.
     source: Option<Ipv4Addr>,
     socket: Option<OwnedFd>,
-    state: State,
+    state: ConnectionState,
     request: Vec<u8>,
     reply: Vec<u8>,
     expect: Expect,
-    /// When the request was due, which is before it was sent when the tracker lags behind.
-    pub(crate) due: Instant,
-    pub(crate) sent: Instant,
+    /// When the request was due. A tracker that lags behind makes this earlier than `sent`.
+    pub(super) due: Instant,
+    pub(super) sent: Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ConnectionState {
     Idle,
-    /// It is still being connected.
+    /// The connection is being opened; the request follows.
     Sending,
     Receiving,
 }
 
-pub(crate) type Done = Result<(), &'static str>;
+pub(super) type Done = Result<(), &'static str>;
 
-impl Connection {
-    pub(crate) fn new(number: u64, source: Option<Ipv4Addr>) -> Self {
+impl LoadConnection {
+    pub(super) fn new(number: u64, source: Option<Ipv4Addr>) -> Self {
         let (request, reply) = (Vec::with_capacity(1024), Vec::with_capacity(BUFFER));
-        let (state, expect, now) = (State::Idle, Expect::Anything, Instant::now());
+        let (state, expect, now) = (ConnectionState::Idle, Expect::Anything, Instant::now());
         Self { number, source, socket: None, state, request, reply, expect, due: now, sent: now }
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
-        self.state == State::Idle
+    pub(super) fn is_idle(&self) -> bool {
+        self.state == ConnectionState::Idle
     }
 
-    /// Sends a request, over a new connection if there is none.
-    pub(crate) fn start(
+    /// Sends a request; opens a connection if there is none.
+    pub(super) fn start(
         &mut self,
         epoll: &OwnedFd,
         target: SocketAddr,
@@ -63,13 +63,13 @@ impl Connection {
         self.reply.clear();
         let socket = match &self.socket {
             Some(socket) => socket,
-            None => self.socket.insert(connect(self.source, target).map_err(|_| "a connection that was refused")?),
+            None => self.socket.insert(connect(self.source, target).map_err(|_| "a refused connection")?),
         };
         let is_new = self.request.is_empty();
         let sent = rustix::net::send(socket, request, SendFlags::NOSIGNAL);
         let (state, wanted) = match sent {
-            Ok(length) if length == request.len() => (State::Receiving, EventFlags::IN),
-            Err(Errno::AGAIN | Errno::NOTCONN) if is_new => (State::Sending, EventFlags::OUT),
+            Ok(length) if length == request.len() => (ConnectionState::Receiving, EventFlags::IN),
+            Err(Errno::AGAIN | Errno::NOTCONN) if is_new => (ConnectionState::Sending, EventFlags::OUT),
             Ok(_) | Err(_) => return self.failed("a request that could not be sent"),
         };
         self.state = state;
@@ -80,21 +80,21 @@ impl Connection {
         Ok(())
     }
 
-    /// Goes on after an event; gives the outcome once there is one.
-    pub(crate) fn advance(&mut self, epoll: &OwnedFd, close: bool) -> Option<Done> {
+    /// Handles an event; returns the outcome once there is one.
+    pub(super) fn advance(&mut self, epoll: &OwnedFd, close: bool) -> Option<Done> {
         let socket = self.socket.as_ref()?;
         match self.state {
-            State::Sending => {
+            ConnectionState::Sending => {
                 if rustix::net::send(socket, &self.request, SendFlags::NOSIGNAL) != Ok(self.request.len()) {
-                    return Some(self.failed("a connection that was refused"));
+                    return Some(self.failed("a refused connection"));
                 }
-                self.state = State::Receiving;
+                self.state = ConnectionState::Receiving;
                 epoll::modify(epoll, socket, EventData::new_u64(self.number), EventFlags::IN).unwrap();
                 None
             }
-            State::Receiving => self.receive(close),
-            State::Idle => {
-                // A tracker may close what it was told to keep, and may not send without being asked.
+            ConnectionState::Receiving => self.receive(close),
+            ConnectionState::Idle => {
+                // The tracker closed a kept connection, which it may, or sent bytes without a request, which it may not.
                 self.disconnect();
                 None
             }
@@ -107,9 +107,9 @@ impl Connection {
         let ended = match rustix::io::read(socket, spare_capacity(&mut self.reply)) {
             Ok(length) => length == 0,
             Err(Errno::AGAIN | Errno::INTR) => return None,
-            Err(_) => return Some(self.failed("a connection that was reset")),
+            Err(_) => return Some(self.failed("a connection reset")),
         };
-        // Who closes after each reply has to be seen doing it.
+        // With a connection per request the tracker has to close it: the reply is complete only then.
         if close && !ended {
             return None;
         }
@@ -117,21 +117,21 @@ impl Connection {
         if ended || done.is_err() {
             self.disconnect();
         }
-        self.state = State::Idle;
+        self.state = ConnectionState::Idle;
         Some(done)
     }
 
-    /// Gives up what is under way.
-    pub(crate) fn failed(&mut self, why: &'static str) -> Done {
+    /// Gives up the request under way.
+    pub(super) fn failed(&mut self, why: &'static str) -> Done {
         self.disconnect();
         Err(why)
     }
 
     fn disconnect(&mut self) {
-        // Closing takes it out of epoll's list, too.
+        // Closing also removes the socket from epoll.
         self.socket = None;
         self.request.clear();
-        self.state = State::Idle;
+        self.state = ConnectionState::Idle;
     }
 }
 

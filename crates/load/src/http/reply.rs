@@ -1,43 +1,45 @@
-//! What a reply must be. A tracker that is fast and wrong is of no use.
+//! Checks each reply: a fast tracker that answers wrongly must not look good.
 
 use std::borrow::Cow;
 
 use memchr::memmem::{find, find_iter};
 
-/// What is asked of a reply besides that it is a dictionary and, as a rule, no refusal.
+/// What a reply must have. It must also be a dictionary, and no failure unless one is expected.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Expect {
+pub enum Expect {
     Anything,
-    /// At least one, in a compact list.
+    /// At least one peer in a compact list.
     Peers,
-    /// A compact list with somebody in it or with nobody.
+    /// A compact list, which may be empty.
     List,
-    /// Such a list, but of dictionaries.
+    /// A list of dictionaries, which may be empty.
     Dictionaries,
-    /// That it is a refusal.
-    Refusal,
-    /// The counts of so many swarms.
+    /// A failure reason.
+    Failure,
+    /// The counts of this many swarms.
     Counts(usize),
 }
 
-/// Whether a reply is complete, and if so, whether it is right.
-pub(crate) fn check(reply: &[u8], ended: bool, expect: Expect) -> Option<Result<(), &'static str>> {
+/// None while the reply is incomplete; then whether it is correct.
+pub fn check(reply: &[u8], ended: bool, expect: Expect) -> Option<Result<(), &'static str>> {
     let Some(end) = find(reply, b"\r\n\r\n") else {
         return ended.then_some(Err("a connection closed before the reply"));
     };
     let (head, rest) = (&reply[..end], &reply[end + 4..]);
     let body = match framing(head) {
-        Framing::Length(length) if rest.len() < length => {
+        ReplyFraming::Length(length) if rest.len() < length => {
             return ended.then_some(Err("a reply shorter than its Content-Length"));
         }
-        Framing::Length(length) if rest.len() > length => return Some(Err("a reply longer than its Content-Length")),
-        Framing::Length(_) => Cow::Borrowed(rest),
-        Framing::Chunked if rest.ends_with(b"0\r\n\r\n") => match joined(rest) {
+        ReplyFraming::Length(length) if rest.len() > length => {
+            return Some(Err("a reply longer than its Content-Length"));
+        }
+        ReplyFraming::Length(_) => Cow::Borrowed(rest),
+        ReplyFraming::Chunked if rest.ends_with(b"0\r\n\r\n") => match join_chunks(rest) {
             Some(body) => Cow::Owned(body),
-            None => return Some(Err("chunks that are none")),
+            None => return Some(Err("malformed chunks")),
         },
-        Framing::UntilClosed if ended => Cow::Borrowed(rest),
-        Framing::Chunked | Framing::UntilClosed => return ended.then_some(Err("a reply cut off")),
+        ReplyFraming::UntilClosed if ended => Cow::Borrowed(rest),
+        ReplyFraming::Chunked | ReplyFraming::UntilClosed => return ended.then_some(Err("a reply cut off")),
     };
     if !head.starts_with(b"HTTP/1.1 200") && !head.starts_with(b"HTTP/1.0 200") {
         return Some(Err("a status other than 200"));
@@ -45,28 +47,28 @@ pub(crate) fn check(reply: &[u8], ended: bool, expect: Expect) -> Option<Result<
     Some(check_body(&body, expect))
 }
 
-enum Framing {
+enum ReplyFraming {
     Length(usize),
     Chunked,
     UntilClosed,
 }
 
-fn framing(head: &[u8]) -> Framing {
+fn framing(head: &[u8]) -> ReplyFraming {
     for line in head.split(|&byte| byte == b'\n').skip(1) {
         let Some(colon) = memchr::memchr(b':', line) else { continue };
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
-            return Framing::Length(number(value).unwrap_or(usize::MAX));
+            return ReplyFraming::Length(number(value).unwrap_or(usize::MAX));
         }
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            return Framing::Chunked;
+            return ReplyFraming::Chunked;
         }
     }
-    Framing::UntilClosed
+    ReplyFraming::UntilClosed
 }
 
-/// What stands in chunks.
-fn joined(mut rest: &[u8]) -> Option<Vec<u8>> {
+/// The body that chunks carry.
+fn join_chunks(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::with_capacity(rest.len());
     loop {
         let end = find(rest, b"\r\n")?;
@@ -81,31 +83,31 @@ fn joined(mut rest: &[u8]) -> Option<Vec<u8>> {
 
 fn check_body(body: &[u8], expect: Expect) -> Result<(), &'static str> {
     if body.first() != Some(&b'd') || body.last() != Some(&b'e') {
-        return Err("a body that is no dictionary");
+        return Err("a body that is not a dictionary");
     }
-    match (find(body, b"14:failure reason").is_some(), expect == Expect::Refusal) {
-        (true, false) => return Err("a refusal"),
-        (false, true) => return Err("no refusal"),
+    match (find(body, b"14:failure reason").is_some(), expect == Expect::Failure) {
+        (true, false) => return Err("a failure reason"),
+        (false, true) => return Err("no failure reason"),
         _ => {}
     }
     match expect {
-        Expect::Anything | Expect::Refusal => Ok(()),
-        Expect::Peers if length_of_peers(body)? == 0 => Err("no peer"),
-        Expect::Peers | Expect::List => length_of_peers(body).map(drop),
+        Expect::Anything | Expect::Failure => Ok(()),
+        Expect::Peers if peers_length(body)? == 0 => Err("no peer"),
+        Expect::Peers | Expect::List => peers_length(body).map(drop),
         Expect::Dictionaries if find(body, b"5:peersl").is_some() => Ok(()),
         Expect::Dictionaries => Err("no list of dictionaries"),
         Expect::Counts(swarms) if find_iter(body, b"8:completei").count() == swarms => Ok(()),
-        Expect::Counts(_) => Err("a scrape that lacks swarms"),
+        Expect::Counts(_) => Err("a scrape reply that lacks swarms"),
     }
 }
 
-/// In bytes, of a compact list.
-fn length_of_peers(body: &[u8]) -> Result<usize, &'static str> {
+/// The length of the compact list, in bytes.
+fn peers_length(body: &[u8]) -> Result<usize, &'static str> {
     const KEY: &[u8] = b"5:peers";
     let at = find(body, KEY).ok_or("no list of peers")?;
     let list = &body[at + KEY.len()..];
-    let colon = memchr::memchr(b':', list).ok_or("a list of peers that is no string")?;
-    let length = number(&list[..colon]).ok_or("a list of peers that is no string")?;
+    let colon = memchr::memchr(b':', list).ok_or("a list of peers that is not a string")?;
+    let length = number(&list[..colon]).ok_or("a list of peers that is not a string")?;
     if length % 6 != 0 || length >= list.len() - colon - 1 {
         return Err("a list of peers of the wrong length");
     }
@@ -116,8 +118,8 @@ fn number(digits: &[u8]) -> Option<usize> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The peers that a scrape counted in one swarm or in many.
-pub(crate) fn counted(body: &[u8]) -> u64 {
+/// The seeds and leechers of all swarms in a scrape reply.
+pub fn count_peers(body: &[u8]) -> u64 {
     let sum = |key: &[u8]| {
         let number = |at| {
             let digits = &body[at + key.len()..];

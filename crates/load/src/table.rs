@@ -1,9 +1,9 @@
-//! The table, and what stands in it.
+//! The table that a benchmark prints.
 
-use super::rounds::{Samples, Spread};
+use crate::figures::{Samples, Spread};
 
-/// One line.
-pub(crate) struct Row {
+/// One row.
+pub struct Row {
     figure: String,
     ours: String,
     theirs: String,
@@ -15,8 +15,8 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// A figure that is compared with another tracker's, which may not be there.
-    pub(crate) fn compared(figure: &str, unit: &str, ours: &Samples, theirs: Option<&Samples>, goal: f64) -> Self {
+    /// A figure beside another tracker's, which may not be installed.
+    pub fn compared(figure: &str, unit: &str, ours: &Samples, theirs: Option<&Samples>, goal: f64) -> Self {
         let row = Self::new(figure, &format!("{} {unit}", ours.values())).noisy(ours.is_noisy());
         match theirs {
             None => Self { theirs: "not on this machine".to_owned(), goal: goal_text(goal), ..row },
@@ -28,8 +28,8 @@ impl Row {
         }
     }
 
-    /// For information.
-    pub(crate) fn new(figure: &str, ours: &str) -> Self {
+    /// A figure without comparison.
+    pub fn new(figure: &str, ours: &str) -> Self {
         Self {
             figure: figure.to_owned(),
             ours: ours.to_owned(),
@@ -42,33 +42,33 @@ impl Row {
         }
     }
 
-    pub(crate) fn theirs(self, theirs: String) -> Self {
+    pub fn theirs(self, theirs: String) -> Self {
         Self { theirs, ..self }
     }
 
-    pub(crate) fn ratio(self, ratio: Spread, goal: f64) -> Self {
+    pub fn ratio(self, ratio: Spread, goal: f64) -> Self {
         Self { ratio: ratio.to_string(), missed: ratio.median > goal, goal: goal_text(goal), ..self }
     }
 
-    /// A figure that has a goal of its own.
-    pub(crate) fn goal(self, goal: &str, met: bool) -> Self {
+    /// A goal that is not a ratio.
+    pub fn goal(self, goal: &str, met: bool) -> Self {
         Self { goal: goal.to_owned(), missed: !met, ..self }
     }
 
-    pub(crate) fn noisy(self, noisy: bool) -> Self {
+    pub fn noisy(self, noisy: bool) -> Self {
         Self { noisy, ..self }
     }
 
-    /// Wrong replies, or none.
-    pub(crate) fn failed(figure: &str, why: &str) -> Self {
+    /// A measurement that got wrong replies, or none.
+    pub fn failed(figure: &str, why: &str) -> Self {
         Self { failed: true, ..Self::new(figure, why) }
     }
 
-    pub(crate) fn is_failed(&self) -> bool {
+    pub fn is_failed(&self) -> bool {
         self.failed
     }
 
-    pub(crate) fn print(&self) {
+    pub fn print(&self) {
         let Self { figure, ours, theirs, ratio, goal, noisy, missed, failed } = self;
         let marks = [(*noisy, " noisy"), (*missed, " above the goal"), (*failed, " **failed**")];
         let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
@@ -80,6 +80,6 @@ fn goal_text(goal: f64) -> String {
     format!("≤ {goal:.2}")
 }
 
-pub(crate) fn print_head() {
-    println!("| figure | ours | theirs | ratio | goal |\n| --- | --- | --- | --- | --- |");
+pub fn print_head(ours: &str, theirs: &str) {
+    println!("| figure | {ours} | {theirs} | ratio | goal |\n| --- | --- | --- | --- | --- |");
 }

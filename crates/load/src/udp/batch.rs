@@ -1,4 +1,4 @@
-//! Many datagrams with one system call, so that the load generator takes no more time than it must.
+//! Many datagrams with one system call, so that the load generator uses little CPU time.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::UdpSocket;
@@ -7,14 +7,14 @@ use std::os::fd::AsRawFd as _;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 
-use super::datagram::Announce;
+use super::datagram::AnnounceDatagram;
 
-/// More than any reply has that was asked for.
-const LENGTH: usize = 2048;
+/// Larger than any reply to an announce of ours.
+const MAX_REPLY: usize = 2048;
 
 pub(super) struct Batch {
-    buffers: Vec<[u8; LENGTH]>,
-    /// Of their own each: what they point to is kept from one call to the next.
+    buffers: Vec<[u8; MAX_REPLY]>,
+    // Two, because each keeps pointers to its buffers from one call to the next.
     receiving: MultiHeaders<SockaddrStorage>,
     sending: MultiHeaders<SockaddrStorage>,
 }
@@ -22,22 +22,22 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new(most: usize) -> Self {
         let headers = || MultiHeaders::preallocate(most, None);
-        Self { buffers: vec![[0; LENGTH]; most], receiving: headers(), sending: headers() }
+        Self { buffers: vec![[0; MAX_REPLY]; most], receiving: headers(), sending: headers() }
     }
 
-    /// Sends them all: a socket that cannot take so few has an error.
-    pub(super) fn send(&mut self, socket: &UdpSocket, datagrams: &[Announce]) -> Result<(), &'static str> {
+    /// Sends all of them. A window fits into the socket's buffer, so that a partial send is an error.
+    pub(super) fn send(&mut self, socket: &UdpSocket, datagrams: &[AnnounceDatagram]) -> Result<(), &'static str> {
         let bytes: Vec<_> = datagrams.iter().map(|datagram| [IoSlice::new(datagram)]).collect();
         let to = vec![None; datagrams.len()];
         let sent = sendmmsg(socket.as_raw_fd(), &mut self.sending, &bytes, &to, [], MsgFlags::MSG_DONTWAIT);
         match sent.map(Iterator::count) {
             Ok(sent) if sent == datagrams.len() => Ok(()),
-            Err(Errno::ECONNREFUSED) => Err("a port that nobody listens on"),
+            Err(Errno::ECONNREFUSED) => Err("a port without a listener"),
             _ => Err("a datagram that could not be sent"),
         }
     }
 
-    /// Takes what is there.
+    /// Takes the datagrams that have arrived.
     pub(super) fn receive(&mut self, socket: &UdpSocket, mut take: impl FnMut(&[u8])) -> Result<(), &'static str> {
         let mut slices: Vec<_> = self.buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
         match recvmmsg(socket.as_raw_fd(), &mut self.receiving, &mut slices, MsgFlags::MSG_DONTWAIT, None) {
@@ -46,7 +46,7 @@ impl Batch {
                 Ok(())
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
-            Err(Errno::ECONNREFUSED) => Err("a port that nobody listens on"),
+            Err(Errno::ECONNREFUSED) => Err("a port without a listener"),
             Err(_) => Err("a socket that could not be read"),
         }
     }

@@ -1,4 +1,4 @@
-//! What the machine says: who has used how much of its cores, and what memory a program has.
+//! CPU time and memory as the kernel counts them, and which core a program runs on.
 
 use std::process::{Command, Stdio};
 use std::thread;
@@ -8,55 +8,55 @@ use procfs::process::Process;
 use procfs::{Current as _, CurrentSI as _, KernelStats};
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 
-/// More than this part of a core for anybody else spoils a figure.
-const DISTURBANCE: f64 = 0.10;
+/// A figure is disturbed if other programs use more than this part of a core.
+const MAX_DISTURBANCE: f64 = 0.10;
 
 /// The cores that this process may use.
 #[derive(Clone)]
-pub(crate) struct Cores(Vec<usize>);
+pub struct Cores(Vec<usize>);
 
-/// Where a program runs.
+/// The cores that a program may run on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Placement {
     /// The tracker's core.
     Server,
     /// The load generator's core.
     Load,
-    /// Wherever the kernel likes, on the two of them.
+    /// Either of the two, as the kernel decides.
     Both,
 }
 
 impl Cores {
-    pub(crate) fn of_this_process() -> Self {
+    pub fn of_this_process() -> Self {
         let set = sched_getaffinity(None).unwrap();
         Self((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
     }
 
-    /// Puts this thread there, and what it starts from now on.
-    pub(crate) fn stay(&self, place: Place) {
+    /// Pins this thread, and the programs that it starts from now on.
+    pub fn pin(&self, place: Placement) {
         let first = self.0[0];
         let second = self.0.get(1).copied().unwrap_or(first);
         let mut set = CpuSet::new();
-        if place != Place::Load {
+        if place != Placement::Load {
             set.set(first);
         }
-        if place != Place::Server {
+        if place != Placement::Server {
             set.set(second);
         }
         sched_setaffinity(None, &set).unwrap();
     }
 }
 
-/// Who is to go before whatever else the machine has to do, as latencies would be those of the kernel's own chores otherwise.
-pub(crate) enum First {
+/// Gives real-time priority: otherwise latencies would include the kernel's own work.
+pub enum Priority {
     /// All threads of this process.
     Process(u32),
     ThisThread,
 }
 
-impl First {
-    /// Takes root and util-linux. Tells whether it could be done.
-    pub(crate) fn goes(&self) -> bool {
+impl Priority {
+    /// Needs root and util-linux. Returns whether it worked.
+    pub fn raise(&self) -> bool {
         let mut chrt = Command::new("chrt");
         match self {
             Self::Process(pid) => chrt.args(["--all-tasks", "--fifo", "--pid", "1", &pid.to_string()]),
@@ -67,79 +67,79 @@ impl First {
 }
 
 /// The CPU time used so far.
-pub(crate) struct Clock {
+pub struct CpuClock {
     at: Instant,
     trackers: Vec<u32>,
     tracker: Duration,
     own: Duration,
-    everybody: Duration,
+    all_programs: Duration,
 }
 
 /// The CPU time used while something was measured.
 #[derive(Clone, Copy)]
-pub(crate) struct Spent {
-    pub(crate) tracker: Duration,
-    /// By programs that have nothing to do with it, as a part of a core.
-    pub(crate) others: f64,
+pub struct CpuUsage {
+    pub tracker: Duration,
+    /// By other programs, as a part of a core.
+    pub others: f64,
 }
 
-impl Spent {
-    pub(crate) fn is_disturbed(&self) -> bool {
-        self.others > DISTURBANCE
+impl CpuUsage {
+    pub fn is_disturbed(&self) -> bool {
+        self.others > MAX_DISTURBANCE
     }
 }
 
-impl Clock {
-    pub(crate) fn start(trackers: &[u32]) -> Self {
+impl CpuClock {
+    pub fn start(trackers: &[u32]) -> Self {
         Self {
             at: Instant::now(),
             trackers: trackers.to_vec(),
-            tracker: trackers.iter().map(|&pid| used(&process(pid))).sum(),
-            own: used(&Process::myself().unwrap()),
-            everybody: everybody(),
+            tracker: trackers.iter().map(|&pid| cpu_time(&process(pid))).sum(),
+            own: cpu_time(&Process::myself().unwrap()),
+            all_programs: all_programs(),
         }
     }
 
-    pub(crate) fn stop(&self) -> Spent {
+    pub fn stop(&self) -> CpuUsage {
         let now = Self::start(&self.trackers);
         let tracker = now.tracker.saturating_sub(self.tracker);
         let ours = tracker + now.own.saturating_sub(self.own);
-        let others = (now.everybody.saturating_sub(self.everybody)).saturating_sub(ours);
-        Spent { tracker, others: others.as_secs_f64() / (now.at - self.at).as_secs_f64() }
+        let others = (now.all_programs.saturating_sub(self.all_programs)).saturating_sub(ours);
+        CpuUsage { tracker, others: others.as_secs_f64() / (now.at - self.at).as_secs_f64() }
     }
 }
 
-/// Waits until the machine has nothing to do, but not for ever: it may never be so.
-pub(crate) fn wait_for_quiet(trackers: &[u32]) {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    const LOOK: Duration = Duration::from_millis(500);
+/// Waits until the machine is idle, for a limited time.
+pub fn wait_for_quiet(trackers: &[u32]) {
+    const LONGEST: Duration = Duration::from_secs(10);
+    const INTERVAL: Duration = Duration::from_millis(500);
     let start = Instant::now();
-    while start.elapsed() < PATIENCE {
-        let clock = Clock::start(trackers);
-        thread::sleep(LOOK);
+    while start.elapsed() < LONGEST {
+        let clock = CpuClock::start(trackers);
+        thread::sleep(INTERVAL);
         if !clock.stop().is_disturbed() {
             return;
         }
     }
 }
 
-/// What a process has in memory, in bytes.
-pub(crate) fn resident(pid: u32) -> u64 {
+/// A process's resident memory, in bytes.
+pub fn resident(pid: u32) -> u64 {
     let rollup = process(pid).smaps_rollup().unwrap();
     rollup.memory_map_rollup.iter().filter_map(|map| map.extension.map.get("Rss")).sum()
 }
 
-pub(crate) fn process(pid: u32) -> Process {
+pub fn process(pid: u32) -> Process {
     Process::new(pid.cast_signed()).unwrap()
 }
 
-/// By all threads of a process.
-fn used(process: &Process) -> Duration {
+/// User and system time of all threads of a process.
+fn cpu_time(process: &Process) -> Duration {
     let stat = process.stat().unwrap();
     ticks(stat.utime + stat.stime)
 }
 
-fn everybody() -> Duration {
+fn all_programs() -> Duration {
     let total = KernelStats::current().unwrap().total;
     let rest = [total.irq, total.softirq, total.steal].into_iter().flatten().sum::<u64>();
     ticks(total.user + total.nice + total.system + rest)
@@ -149,8 +149,8 @@ fn ticks(ticks: u64) -> Duration {
     Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
 }
 
-/// What a reader has to know of the machine that figures come from.
-pub(crate) fn describe(cores: &Cores) -> String {
+/// The kernel and the CPU, for readers of the figures.
+pub fn describe(cores: &Cores) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let info = procfs::CpuInfo::current().ok();
     let model = info.as_ref().and_then(|info| info.model_name(0)).unwrap_or("unknown CPU");
@@ -158,7 +158,7 @@ pub(crate) fn describe(cores: &Cores) -> String {
     format!("Linux {}, {cores} cores of {model}", kernel.trim())
 }
 
-pub(crate) fn today() -> String {
+pub fn today() -> String {
     let output = Command::new("date").args(["-u", "-I"]).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }

@@ -1,0 +1,119 @@
+//! Which peers announce, and in which order.
+
+use std::net::Ipv4Addr;
+
+use fastrand::Rng;
+
+/// A number of swarms with a number of peers each.
+#[derive(Clone, Copy)]
+pub struct Crowd {
+    pub swarms: u64,
+    pub peers: u64,
+    /// The number of its first swarm. Crowds with different numbers share no swarm.
+    pub first: u64,
+    /// Whether the first swarms are much larger than the others; `peers` is then the average size of a swarm.
+    pub skewed: bool,
+}
+
+impl Crowd {
+    /// Most figures are measured with this one.
+    pub const USUAL: Self = Self::new(10_000, 5);
+
+    pub const fn new(swarms: u64, peers: u64) -> Self {
+        Self { swarms, peers, first: 0, skewed: false }
+    }
+
+    pub fn size(self) -> u64 {
+        self.swarms * self.peers
+    }
+
+    /// Neighbouring numbers are in different swarms, as announces that follow each other usually are.
+    pub fn peer(self, number: u64) -> CrowdPeer {
+        let swarm = if self.skewed { self.popular_swarm(&mut Rng::with_seed(number)) } else { number % self.swarms };
+        CrowdPeer { swarm: self.first + swarm, number: self.first + number }
+    }
+
+    /// A random swarm; the lower its number, the likelier it is.
+    fn popular_swarm(self, random: &mut Rng) -> u64 {
+        (random.f64().powi(4) * self.swarms as f64) as u64
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct CrowdPeer {
+    pub swarm: u64,
+    pub number: u64,
+}
+
+impl CrowdPeer {
+    /// One in three is a seed.
+    pub fn is_seed(self) -> bool {
+        self.number.is_multiple_of(3)
+    }
+
+    /// No two peers share an address.
+    pub fn ip(self) -> Ipv4Addr {
+        let [_, high, middle, low] = (self.number as u32).to_be_bytes();
+        [10, high, middle, low].into()
+    }
+
+    /// The parameters that it announces, the same every time.
+    pub fn params(self) -> PeerParams {
+        let mut own = Rng::with_seed(!self.number);
+        let left = if self.is_seed() { 0 } else { own.u64(1..1 << 32) };
+        let (port, uploaded, downloaded) = (own.u16(1024..), own.u64(..1 << 34), own.u64(..1 << 34));
+        let mut id = *b"-qB4630-............";
+        id[8..].fill_with(|| own.alphanumeric() as u8);
+        PeerParams { id, port, uploaded, downloaded, left, key: own.u32(..) }
+    }
+}
+
+pub struct PeerParams {
+    pub id: [u8; 20],
+    pub port: u16,
+    pub uploaded: u64,
+    pub downloaded: u64,
+    pub left: u64,
+    pub key: u32,
+}
+
+/// Looks random, and is the same in every run.
+pub fn info_hash(swarm: u64) -> [u8; 20] {
+    let mut hash = [0; 20];
+    Rng::with_seed(swarm).fill(&mut hash);
+    hash
+}
+
+/// The order in which requests that were written beforehand are sent.
+pub struct SendOrder {
+    count: u64,
+    /// The crowd whose first swarms are preferred; none if all requests are equally frequent.
+    preferred: Option<Crowd>,
+    random: Rng,
+    turn: u64,
+}
+
+impl SendOrder {
+    /// Every other announce goes round all peers; the others prefer the first swarms. A skewed crowd needs no preference.
+    pub fn of(crowd: Crowd) -> Self {
+        Self { preferred: (!crowd.skewed).then_some(crowd), ..Self::round(crowd.size()) }
+    }
+
+    /// One after the other, again and again.
+    pub fn round(count: u64) -> Self {
+        Self { count, preferred: None, random: Rng::with_seed(7), turn: 0 }
+    }
+
+    pub fn next_index(&mut self) -> usize {
+        self.turn += 1;
+        let at = match self.preferred {
+            Some(crowd) if self.turn % 2 == 1 => {
+                let (swarm, peer) = (crowd.popular_swarm(&mut self.random), self.random.u64(..crowd.peers));
+                peer * crowd.swarms + swarm
+            }
+            Some(_) => self.turn / 2 % self.count,
+            None => self.turn % self.count,
+        };
+        at as usize
+    }
+}

@@ -1,0 +1,204 @@
+//! The load generator over HTTP: one thread, any number of connections, each with one request under way.
+
+mod connection;
+pub mod reply;
+pub mod requests;
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags};
+use rustix::fd::OwnedFd;
+
+use self::connection::LoadConnection;
+use self::reply::Expect;
+use self::requests::{EachOnce, RequestSource};
+use crate::outcome::LoadOutcome;
+
+/// A reply that takes longer counts as missing.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is sent to which tracker, how fast and for how long.
+#[derive(Clone, Copy)]
+pub struct HttpLoad {
+    pub target: SocketAddr,
+    pub connections: usize,
+    /// Whether each request has a connection of its own.
+    pub close: bool,
+    /// Requests a second, however slow the tracker is; without a rate, as fast as it answers.
+    pub rate: Option<f64>,
+    pub length: Duration,
+    pub expect: Expect,
+    /// The source address of the first connection; each further one has the next address. Without it the system chooses.
+    pub first_source: Option<Ipv4Addr>,
+    /// Looks for due requests a thousand times a second only: this adds to latencies, but spares a core.
+    pub relaxed: bool,
+}
+
+impl HttpLoad {
+    /// Over kept connections, as fast as the tracker answers, for this long.
+    pub fn new(target: SocketAddr, length: Duration) -> Self {
+        let (expect, first_source, relaxed) = (Expect::Peers, None, false);
+        Self { target, connections: 64, close: false, rate: None, length, expect, first_source, relaxed }
+    }
+
+    /// For announces that fill a tracker: any reply will do.
+    pub fn filling(target: SocketAddr) -> Self {
+        Self { expect: Expect::Anything, ..Self::new(target, Duration::from_secs(10)) }
+    }
+
+    /// Runs until all requests were sent. No connection lives longer than the load's length: opentracker closes those that it
+    /// has kept for half a minute, in the middle of a request.
+    pub fn run_all(&self, requests: &mut EachOnce) -> Result<(), String> {
+        while !requests.is_over() {
+            self.run(requests).verdict()?;
+        }
+        Ok(())
+    }
+
+    fn source(&self, number: u64) -> Option<Ipv4Addr> {
+        self.first_source.map(|first| Ipv4Addr::from(u32::from(first) + number as u32))
+    }
+
+    pub fn run(&self, requests: &mut dyn RequestSource) -> LoadOutcome {
+        HttpEngine::new(self, requests).run()
+    }
+}
+
+struct HttpEngine<'a> {
+    load: &'a HttpLoad,
+    requests: &'a mut dyn RequestSource,
+    epoll: OwnedFd,
+    connections: Vec<LoadConnection>,
+    idle: VecDeque<usize>,
+    /// When the next request is due; unused without a rate.
+    due: Instant,
+    start: Instant,
+    /// No request is due after this.
+    end: Instant,
+    outcome: LoadOutcome,
+}
+
+impl<'a> HttpEngine<'a> {
+    fn new(load: &'a HttpLoad, requests: &'a mut dyn RequestSource) -> Self {
+        let now = Instant::now();
+        Self {
+            load,
+            requests,
+            epoll: epoll::create(CreateFlags::CLOEXEC).unwrap(),
+            connections: (0..load.connections as u64)
+                .map(|number| LoadConnection::new(number, load.source(number)))
+                .collect(),
+            idle: (0..load.connections).collect(),
+            due: now,
+            start: now,
+            end: now + load.length,
+            outcome: LoadOutcome::empty(),
+        }
+    }
+
+    fn run(mut self) -> LoadOutcome {
+        let mut checked = self.start;
+        let mut events = Vec::with_capacity(256);
+        loop {
+            let now = Instant::now();
+            self.send_due(now);
+            if self.is_over(now) && self.idle.len() == self.connections.len() {
+                break;
+            }
+            epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&self.wait_time(now))).unwrap();
+            for event in events.drain(..) {
+                self.advance(event.data.u64() as usize);
+            }
+            if now - checked > REPLY_TIMEOUT / 4 {
+                checked = now;
+                self.drop_overdue(now);
+            }
+        }
+        self.outcome.elapsed = self.start.elapsed();
+        self.outcome
+    }
+
+    /// How long to wait for events.
+    fn wait_time(&self, now: Instant) -> Timespec {
+        let pause = match self.load.rate {
+            None => Duration::from_secs(1),
+            Some(_) if self.load.relaxed => Duration::from_millis(1),
+            Some(_) => self.due.saturating_duration_since(now),
+        };
+        Timespec::try_from(pause).unwrap()
+    }
+
+    fn send_due(&mut self, now: Instant) {
+        while !self.is_over(now) && !self.idle.is_empty() {
+            let due = match self.load.rate {
+                None => now,
+                Some(_) if self.due > now => return,
+                Some(rate) => {
+                    let due = self.due;
+                    self.due += Duration::from_secs_f64(1.0 / rate);
+                    due
+                }
+            };
+            let Some(request) = self.requests.next() else {
+                self.stop();
+                return;
+            };
+            // The connections take turns, so that none is idle long enough for the tracker to close it.
+            let Some(number) = self.idle.pop_front() else { return };
+            let expect = request.expect.unwrap_or(self.load.expect);
+            let connection = &mut self.connections[number];
+            if let Err(why) = connection.start(&self.epoll, self.load.target, request.bytes, expect, due) {
+                self.count(why);
+                self.idle.push_back(number);
+            }
+        }
+    }
+
+    fn advance(&mut self, number: usize) {
+        let connection = &mut self.connections[number];
+        let Some(done) = connection.advance(&self.epoll, self.load.close) else { return };
+        let now = Instant::now();
+        match done {
+            Ok(()) => self.outcome.replies += 1,
+            Err(why) => self.count(why),
+        }
+        if self.load.rate.is_some() {
+            let latency = now - self.connections[number].due;
+            self.outcome.latencies.record(latency.as_nanos() as u64).unwrap();
+        }
+        self.idle.push_back(number);
+        self.send_due(now);
+    }
+
+    fn count(&mut self, why: &'static str) {
+        self.outcome.count_error(why);
+        if self.outcome.is_hopeless() {
+            self.stop();
+        }
+    }
+
+    /// Whether all requests were sent. A request that was due before the end is sent even if a slow tracker makes it late.
+    fn is_over(&self, now: Instant) -> bool {
+        self.end <= if self.load.rate.is_some() { self.due } else { now }
+    }
+
+    fn stop(&mut self) {
+        self.end = self.start;
+    }
+
+    fn drop_overdue(&mut self, now: Instant) {
+        for number in 0..self.connections.len() {
+            let connection = &mut self.connections[number];
+            if !connection.is_idle() && now.saturating_duration_since(connection.sent) > REPLY_TIMEOUT {
+                if let Err(why) = connection.failed("a reply that did not come") {
+                    self.count(why);
+                }
+                self.idle.push_back(number);
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Load generators for BitTorrent trackers, and what the benchmarks measure with.
+//!
+//! - [`http`] and [`udp`] announce to a tracker as fast as it answers, or at a fixed rate, and check every reply.
+//! - [`crowd`] says which peers announce and in which order, [`outcome`] what came back.
+//! - [`upstream`] is fake upstream trackers.
+//! - [`machine`] reads CPU time and memory from the kernel and places programs on cores.
+//! - [`figures`] and [`table`] turn rounds into medians and rows.
+//! - [`client`] is one request, for what a benchmark asks beside its load.
+//!
+//! Nothing here knows the tracker that is measured.
+
+#![cfg(target_os = "linux")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::missing_panics_doc,
+    clippy::return_self_not_must_use,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark may fail and prints its report; its fields are named so that they need no sentence each"
+)]
+
+pub mod client;
+pub mod crowd;
+pub mod figures;
+pub mod http;
+pub mod machine;
+pub mod outcome;
+pub mod table;
+pub mod udp;
+pub mod upstream;

@@ -1,0 +1,64 @@
+//! What came back from a tracker under load.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+/// A load with more errors than this ends early.
+const MAX_ERRORS: u64 = 1000;
+
+pub struct LoadOutcome {
+    /// Correct replies.
+    pub replies: u64,
+    /// Requests over UDP that got no reply.
+    pub lost: u64,
+    pub errors: BTreeMap<&'static str, u64>,
+    pub elapsed: Duration,
+    /// Nanoseconds since each request was due; empty unless the load has a rate.
+    pub latencies: Histogram<u64>,
+}
+
+impl LoadOutcome {
+    pub fn empty() -> Self {
+        let latencies = Histogram::new(3).unwrap();
+        Self { replies: 0, lost: 0, errors: BTreeMap::new(), elapsed: Duration::ZERO, latencies }
+    }
+
+    /// Adds a load that ran at the same time.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.replies += other.replies;
+        self.lost += other.lost;
+        other.errors.into_iter().for_each(|(why, count)| *self.errors.entry(why).or_default() += count);
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.latencies += other.latencies;
+        self
+    }
+
+    pub fn count_error(&mut self, why: &'static str) {
+        *self.errors.entry(why).or_default() += 1;
+    }
+
+    /// Whether there are so many errors that going on would measure nothing.
+    pub fn is_hopeless(&self) -> bool {
+        self.errors.values().sum::<u64>() > MAX_ERRORS
+    }
+
+    pub fn per_second(&self) -> f64 {
+        self.replies as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// In milliseconds.
+    pub fn quantile(&self, fraction: f64) -> f64 {
+        self.latencies.value_at_quantile(fraction) as f64 / 1e6
+    }
+
+    /// Fails if there was an error, or no correct reply.
+    pub fn verdict(&self) -> Result<(), String> {
+        if self.errors.is_empty() && self.replies > 0 {
+            return Ok(());
+        }
+        Err(format!("{} right replies, errors: {:?}", self.replies, self.errors))
+    }
+}
