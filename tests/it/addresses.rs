@@ -1,12 +1,12 @@
-//! 4. Whose address it is.
+//! 4. The client's address.
 
-use crate::dsl::{Connection, Reply, Server, announce, escape, id, observer, retracker};
+use crate::dsl::{Reply, Server, TestConnection, announce, escape, id, observer, retracker};
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::proxied::version_1;
 use crate::service::{ONE_PEER, forwarders};
 
-/// The address under which a client is known that sends this in `X-Real-IP`.
-fn known_as(connection: &mut Connection, real_ip: &str) -> String {
+/// The address that the tracker uses for a client with this `X-Real-IP`.
+fn known_as(connection: &mut TestConnection, real_ip: &str) -> String {
     connection.announce_with(&announce("t", "a"), &[("X-Real-IP", real_ip)]).external_ip()
 }
 
@@ -14,7 +14,7 @@ fn known_as(connection: &mut Connection, real_ip: &str) -> String {
 #[cfg(target_os = "linux")]
 fn s4_1_the_address_is_the_socket_s() {
     let server = Server::start(&[]);
-    let connect_from = |source: [u8; 4]| Connection::from(source.into(), &server.addresses()[0]);
+    let connect_from = |source: [u8; 4]| TestConnection::from(source.into(), &server.addresses()[0]);
     let reply = connect_from([127, 0, 0, 2]).announce(&announce("t", "a"));
     assert_eq!(reply.external_ip(), "127.0.0.2");
     let reply = connect_from([127, 0, 0, 3]).announce(&announce("t", "b"));
@@ -34,7 +34,7 @@ fn s4_1_the_address_of_an_ipv6_socket() {
 fn s4_1_ipv4_on_a_socket_for_both_families_is_ipv4() {
     let server = Server::start(&["-l", ":0"]);
     let (_, port) = server.addresses()[0].rsplit_once(':').unwrap();
-    let mut connection = Connection::to(&format!("127.0.0.1:{port}"));
+    let mut connection = TestConnection::to(&format!("127.0.0.1:{port}"));
     assert_eq!(connection.announce(&announce("t", "a")).external_ip(), "127.0.0.1");
     assert_eq!(connection.announce(&announce("t", "b").port(1)).peers(), ["127.0.0.1:6881"]);
 }
@@ -54,7 +54,7 @@ fn s4_2_x_real_ip_with_x() {
     }
     let lower_case = connection.announce_with(&announce("t", "a"), &[("x-real-ip", "10.0.0.9")]);
     assert_eq!(lower_case.external_ip(), "10.0.0.9");
-    // One client, however many addresses it has.
+    // One peer id is one client, even with several addresses.
     assert_eq!(server.announce(&observer("t").numwant(1)).counts(), [0, 1, 0]);
 }
 
@@ -65,7 +65,7 @@ fn s4_2_x_real_ip_without_x_is_ignored() {
 }
 
 #[test]
-fn s4_2_other_proxies_headers_are_not_believed() {
+fn s4_2_other_headers_of_proxies_are_ignored() {
     for args in [&[][..], &["-x"]] {
         let server = Server::start(args);
         let headers =
@@ -76,7 +76,7 @@ fn s4_2_other_proxies_headers_are_not_believed() {
 }
 
 #[test]
-fn s4_2_a_missing_or_unparsable_header_falls_back_to_the_socket_and_is_told_once() {
+fn s4_2_a_missing_or_unparsable_header_falls_back_to_the_socket_and_is_logged_once() {
     for header in [&[][..], &[("X-Real-IP", "unknown")], &[("X-Real-IP", "")], &[("X-Real-IP", "10.0.0.1, 10.0.0.2")]] {
         let server = Server::start(&["-x", "-p"]);
         let mut connection = server.connect();
@@ -91,12 +91,12 @@ fn s4_2_a_missing_or_unparsable_header_falls_back_to_the_socket_and_is_told_once
     }
 }
 
-/// The address under which a client is known whose request has these headers; none if it is not known.
+/// The address that the tracker uses for a client with these headers; none if it is unclear.
 fn known_with(server: &Server, headers: &[(&str, &str)]) -> String {
     known(&server.connect().announce_with(&announce("t", "a"), headers))
 }
 
-/// The address that a client is told that it has, or `?` with a warning.
+/// The `external ip` of a reply, or `?` if it has a warning.
 pub(crate) fn known(reply: &Reply) -> String {
     if reply.tree().get("external ip").is_some() {
         return reply.external_ip();
@@ -155,7 +155,7 @@ fn s4_2_the_header_of_a_name() {
         for setup in [by_flag, by_variable] {
             let server = setup.start();
             assert_eq!(known_with(&server, &[(name, value)]), known, "{name}: {value}");
-            // What others may have left in the request means nothing.
+            // Other headers in the request are ignored.
             let lies = ["X-Real-IP", "X-Forwarded-For", "True-Client-IP"]
                 .into_iter()
                 .filter(|lie| !lie.eq_ignore_ascii_case(name));
@@ -168,7 +168,7 @@ fn s4_2_the_header_of_a_name() {
 #[test]
 fn s4_2_spoofed_headers_do_not_win() {
     let lies = [("X-Real-IP", "6.6.6.6"), ("X-Forwarded-For", "6.6.6.6"), ("Forwarded", "for=6.6.6.6")];
-    // From somebody who is no trusted proxy.
+    // From a client that is not a trusted proxy.
     for args in [&[][..], &["--trusted-proxies", "10.0.0.0/8,fd00::1"], &["-x", "--trusted-proxies", "127.0.0.2"]] {
         let server = Server::start(args);
         for lie in lies {
@@ -177,7 +177,7 @@ fn s4_2_spoofed_headers_do_not_win() {
         assert_eq!(known_with(&server, &lies), "127.0.0.1", "{args:?}");
         assert_eq!(server.stop().stderr.iter().filter(|line| line.contains("WARN")).count(), 0);
     }
-    // Through a trusted proxy that passes on what it does not know: neither the lie nor a claim beside it.
+    // Through a trusted proxy that passes unknown headers on: neither the spoofed header nor an `ip=` counts.
     let server = Server::start(&["--trusted-proxies", "127.0.0.1"]);
     for honest in [("X-Real-IP", "203.0.113.5"), ("X-Forwarded-For", "8.8.8.8, 203.0.113.5")] {
         for lie in lies.into_iter().filter(|(name, _)| *name != honest.0) {
@@ -187,8 +187,8 @@ fn s4_2_spoofed_headers_do_not_win() {
         }
     }
     assert_eq!(server.announce(&observer("t")).peers(), [""; 0]);
-    let told = server.logged("does not name the client of a request");
-    assert!(told.contains("6.6.6.6") && told.contains("REAL_IP_HEADER"), "{told}");
+    let line = server.logged("does not name the client of a request");
+    assert!(line.contains("6.6.6.6") && line.contains("REAL_IP_HEADER"), "{line}");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn s4_2_x_with_trusted_proxies_is_their_x_real_ip_only() {
 }
 
 #[test]
-fn s4_2_who_is_unclear_is_placed_nowhere() {
+fn s4_2_clients_of_unclear_address_are_not_listed() {
     let named = ["--trusted-proxies", "127.0.0.1", "--real-ip-header", "X-Real-IP"];
     let (honest, lie) = (("X-Real-IP", "8.8.8.8"), ("X-Forwarded-For", "192.168.1.9"));
     for (args, headers, remedy) in [
@@ -210,7 +210,7 @@ fn s4_2_who_is_unclear_is_placed_nowhere() {
         (&named, &[lie], "REAL_IP_HEADER"),
         (&named, &[("X-Real-IP", "bogus")], "REAL_IP_HEADER"),
         (&named, &[], "REAL_IP_HEADER"),
-        // A proxy that nobody has named.
+        // A proxy that is not configured.
         (&[], &[lie], "TRUSTED_PROXIES"),
         (&[], &[honest], "TRUSTED_PROXIES"),
         (&[], &[("Forwarded", "for=unknown"), ("Via", "1.1 squid")], "TRUSTED_PROXIES"),
@@ -220,8 +220,8 @@ fn s4_2_who_is_unclear_is_placed_nowhere() {
         let listen = "127.0.0.1:0,proxy+tcp://127.0.0.1:0";
         let args = [&["-p", "-f", file.path().to_str().unwrap()], args].concat();
         let server = retracker(&args).env("LISTEN_ADDR", listen).start();
-        // Neighbours and the world come by another way.
-        let mut others = Connection::to(server.addresses()[1].strip_prefix("proxy+tcp://").unwrap());
+        // Local clients and those on the internet come another way.
+        let mut others = TestConnection::to(server.addresses()[1].strip_prefix("proxy+tcp://").unwrap());
         others.send(version_1("127.0.0.2:1"));
         for ip in ["192.168.1.5", "9.9.9.9"] {
             others.announce(&announce("t", ip).at(ip));
@@ -243,13 +243,16 @@ fn s4_2_who_is_unclear_is_placed_nowhere() {
         assert!(metrics.contains("retracker_real_ip_missing_total 6\n"), "{metrics}");
         let log = server.stop().stderr;
         assert_eq!(log.iter().filter(|line| line.contains(remedy)).count(), 1, "{log:?}");
-        let told = upstream.requests();
-        assert!(!told.iter().any(|told| told.contains("unclear") || told.contains("stopped")), "{context}: {told:?}");
+        let requests = upstream.requests();
+        assert!(
+            !requests.iter().any(|request| request.contains("unclear") || request.contains("stopped")),
+            "{context}: {requests:?}"
+        );
     }
 }
 
 #[test]
-fn s4_2_what_says_nothing_contradicts_nothing() {
+fn s4_2_an_empty_header_contradicts_no_other() {
     let server = Server::start(&["--trusted-proxies", "127.0.0.1"]);
     for nothing in [
         ("X-Forwarded-For", ""),
@@ -267,7 +270,7 @@ fn s4_2_what_says_nothing_contradicts_nothing() {
 }
 
 #[test]
-fn s4_2_the_proxy_behind_a_unix_socket_is_believed() {
+fn s4_2_the_proxy_behind_a_unix_socket_is_trusted() {
     let folder = tempfile::tempdir().unwrap();
     let unix = format!("unix:{}", folder.path().join("retracker.sock").display());
     for (args, headers, known) in [
@@ -280,7 +283,7 @@ fn s4_2_the_proxy_behind_a_unix_socket_is_believed() {
             "203.0.113.5",
         ),
         (&["--trusted-proxies", "10.0.0.1"], &[("X-Forwarded-For", "203.0.113.5, 10.0.0.1")], "203.0.113.5"),
-        // What comes through it without a header may be anybody's.
+        // A request without the header has no known address.
         (&[], &[], "?"),
         (&["-x"], &[("X-Forwarded-For", "203.0.113.5")], "?"),
     ] {
@@ -292,7 +295,7 @@ fn s4_2_the_proxy_behind_a_unix_socket_is_believed() {
 }
 
 #[test]
-fn s4_3_a_claimed_address_counts_from_this_network() {
+fn s4_3_an_ip_parameter_counts_from_this_network() {
     let server = Server::start(&["-x"]);
     let mut connection = server.connect();
     let claim = announce("t", "a").at("192.168.1.15");
@@ -315,7 +318,7 @@ fn s4_3_a_claimed_address_counts_from_this_network() {
 }
 
 #[test]
-fn s4_3_whose_claims_count_is_a_setting() {
+fn s4_3_a_setting_decides_whose_ip_parameter_counts() {
     let stranger = [("X-Real-IP", "203.0.113.5")];
     let neighbour = [("X-Real-IP", "10.0.0.1")];
     let claim = announce("t", "a").at("192.168.1.15");
@@ -336,7 +339,7 @@ fn s4_3_whose_claims_count_is_a_setting() {
 }
 
 #[test]
-fn s4_3_a_web_page_is_no_client() {
+fn s4_3_announces_of_web_pages_do_not_count() {
     let server = Server::start(&["-p"]);
     let mut connection = server.connect();
     connection.announce(&announce("t", "a").at("10.0.0.1"));
@@ -355,20 +358,20 @@ fn s4_3_a_web_page_is_no_client() {
         let reply = connection.announce_with(&claims, &[page]);
         let known = if is_one { "127.0.0.1" } else { "10.0.0.250" };
         assert_eq!((reply.external_ip().as_str(), reply.peers().is_empty()), (known, is_one), "{page:?}");
-        // Nor can it sign off who is on the same host.
+        // Nor can it remove a client on the same host.
         connection.announce_with(&announce("t", "b").event("stopped"), &[("Origin", "null")]);
         let peers = connection.announce(&observer("t").without("ip")).peers();
         assert_eq!(peers.len(), if is_one { 2 } else { 3 }, "{page:?}: {peers:?}");
     }
     let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
     assert!(metrics.contains("retracker_announces_unlisted_total{reason=\"page\"} 12\n"), "{metrics}");
-    // A browser that says no more than that it is one: perhaps the user has typed that.
+    // The user agent of a browser alone is no reason: the user may have typed the URL.
     let reply = connection.announce_with(&announce("t", "c").at("10.0.0.251"), &[("Accept-Language", "en")]);
     assert_eq!(reply.external_ip(), "127.0.0.1");
 }
 
 #[test]
-fn s4_3_a_stranger_enlists_no_victim() {
+fn s4_3_a_client_on_the_internet_cannot_register_another_address() {
     let server = Server::start(&["-x"]);
     let mut connection = server.connect();
     let victim = [("ip", "192.0.2.1"), ("ipv4", "192.0.2.1"), ("ipv6", "2001:db8:dead::1")];
@@ -380,7 +383,7 @@ fn s4_3_a_stranger_enlists_no_victim() {
 }
 
 #[test]
-fn s4_4_many_clients_behind_one_private_address_are_warned_of() {
+fn s4_4_many_clients_behind_one_private_address_cause_a_warning() {
     for address in ["172.17.0.1", "127.0.0.1", "fd00::1"] {
         let server = Server::start(&["-p", "-x"]);
         let mut connection = server.connect();
@@ -388,7 +391,7 @@ fn s4_4_many_clients_behind_one_private_address_are_warned_of() {
             let announce = announce("t", &format!("{n}")).port(n);
             connection.announce_with(&announce, &[("X-Real-IP", address)]).string("warning message")
         };
-        // Some people run two clients, and clients keep old ids after a crash: those never come again.
+        // Some users run two clients. After a crash a client has a new id, and the old one never announces again.
         for _ in 0..3 {
             assert!((1..=4).all(|n| from(address, n).is_none()), "{address}");
         }
@@ -396,18 +399,18 @@ fn s4_4_many_clients_behind_one_private_address_are_warned_of() {
         let warnings: Vec<_> = (0..2).flat_map(|_| 1..=5).map(|n| from(address, n)).collect();
         let warning = warnings.last().unwrap().clone().unwrap_or_else(|| panic!("no warning for {address}"));
         assert!(warning.contains(address), "{warning}");
-        assert_eq!(from(address, 1), Some(warning), "all are told");
+        assert_eq!(from(address, 1), Some(warning), "all get it");
         assert_eq!(from("10.0.0.6", 6), None);
         let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
         assert!(metrics.lines().any(|line| line == "retracker_gateway_addresses 1"), "{metrics}");
         let log = server.stop().stderr;
-        let told: Vec<_> = log.iter().filter(|line| line.contains(&format!("address {address}"))).collect();
-        assert!(matches!(&told[..], [line] if line.contains("WARN")), "{log:?}");
+        let lines: Vec<_> = log.iter().filter(|line| line.contains(&format!("address {address}"))).collect();
+        assert!(matches!(&lines[..], [line] if line.contains("WARN")), "{log:?}");
     }
 }
 
 #[test]
-fn s4_4_the_log_and_the_front_page_say_what_is_wrong_and_how_to_mend_it() {
+fn s4_4_the_log_and_the_front_page_name_the_problem_and_the_remedy() {
     for (address, remedy) in [
         ("172.17.0.1", "network_mode: host"),
         ("172.20.0.1", "network_mode: host"),
@@ -417,29 +420,29 @@ fn s4_4_the_log_and_the_front_page_say_what_is_wrong_and_how_to_mend_it() {
     ] {
         let server = Server::start(&["-x"]);
         let mut connection = server.connect();
-        let page = |connection: &mut Connection| String::from_utf8(connection.get("/").body).unwrap();
+        let page = |connection: &mut TestConnection| String::from_utf8(connection.get("/").body).unwrap();
         assert!(!page(&mut connection).contains("Many clients"), "{address}");
         for n in (0..3).flat_map(|_| 1..=5) {
             connection.announce_with(&announce("t", &n.to_string()).port(n), &[("X-Real-IP", address)]);
         }
         let page = page(&mut connection);
         assert!(page.contains(&format!("as {address}")) && page.contains(remedy), "{page}");
-        // Whoever runs five clients could have itself trusted otherwise.
+        // Otherwise a user with five clients could become a trusted proxy.
         assert!(!page.contains(&format!("={address}")), "{page}");
-        let told = server.logged(&format!("address {address}"));
-        assert!(told.contains(remedy) && !told.contains(&format!("={address}")), "{told}");
+        let line = server.logged(&format!("address {address}"));
+        assert!(line.contains(remedy) && !line.contains(&format!("={address}")), "{line}");
     }
 }
 
 #[test]
-fn s4_4_no_warning_of_public_addresses_of_one_client_s_many_torrents_of_ghosts_or_of_claims() {
+fn s4_4_no_warning_for_public_addresses_many_torrents_old_ids_or_ip_parameters() {
     let server = Server::start(&["-x"]);
     let mut connection = server.connect();
     for n in 1..=30_u16 {
         let client = (n % 10).to_string();
         let public = (announce("public", &client).port(n), "8.8.8.8");
         let seeder = (announce(&format!("t{n}"), &client), "192.168.1.15");
-        // Each time under another id and another port.
+        // Each time with another id and another port.
         let restarted = (announce("restarted", &n.to_string()).port(n), "192.168.1.16");
         let claims =
             (announce("claimed", &client).port(n).at("192.168.1.17"), ["10.0.0.1", "10.0.0.2"][usize::from(n % 2)]);

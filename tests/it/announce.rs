@@ -1,4 +1,4 @@
-//! 1. The announce request: what clients send, all of which is understood or refused by name.
+//! 1. The announce request. The tracker understands what clients send, or names the parameter that it refuses.
 
 use insta::assert_snapshot;
 
@@ -25,12 +25,12 @@ fn s1_1_head_answers_like_get_without_a_body() {
         ["content-type", "content-length"].map(|name| reply.header(name).map(str::to_owned))
     };
     assert_eq!((head.status, headers(&head)), (200, headers(&get)));
-    // Had it sent a body, this would not begin with a status line.
+    // If the HEAD reply had a body, the next reply would not begin with a status line.
     assert_eq!(connection.get(&target).body, get.body);
 }
 
 #[test]
-fn s1_2_pairs_are_split_in_every_way_that_clients_split_them() {
+fn s1_2_pairs_may_be_separated_in_every_way_that_clients_use() {
     let server = Server::start(&[]);
     server.announce(&announce("t", "a").at("10.0.0.1"));
     let mut connection = server.connect();
@@ -50,7 +50,7 @@ fn s1_2_pairs_are_split_in_every_way_that_clients_split_them() {
 }
 
 #[test]
-fn s1_2_bytes_come_escaped_in_either_case_or_raw() {
+fn s1_2_bytes_may_be_escaped_in_either_case_or_raw() {
     let server = Server::start(&[]);
     let hash = *b"\x00\xab\xcd\xef\xff <>\"'azAZ09-._~";
     let first = announce("t", "a").at("10.0.0.1").with("info_hash", escape(&hash));
@@ -71,7 +71,7 @@ fn s1_2_bytes_come_escaped_in_either_case_or_raw() {
 }
 
 #[test]
-fn s1_2_a_malformed_escape_matters_only_in_what_must_be_right() {
+fn s1_2_a_malformed_escape_matters_only_in_required_parameters() {
     let server = Server::start(&[]);
     for broken in ["%zz", "%a", "%", "%0g", "a%"] {
         let reply = server.get(announce("t", "a").with("info_hash", broken).target());
@@ -99,7 +99,7 @@ fn s1_2_a_malformed_escape_matters_only_in_what_must_be_right() {
 }
 
 #[test]
-fn s1_2_what_no_reply_depends_on_is_never_refused() {
+fn s1_2_parameters_without_effect_are_never_refused() {
     let server = Server::start(&[]);
     server.announce(&announce("t", "a").at("10.0.0.1"));
     let mut connection = server.connect();
@@ -144,7 +144,7 @@ fn s1_2_a_raw_space_is_a_byte_of_the_target() {
 }
 
 #[test]
-fn s1_1_what_users_type_and_clients_build_leads_to_the_tracker() {
+fn s1_1_urls_that_users_type_and_clients_build_reach_the_tracker() {
     let server = Server::start(&[]);
     server.announce(&announce("t", "a").at("10.0.0.1"));
     let query = announce("t", "b").at("10.0.0.2").query();
@@ -171,7 +171,7 @@ fn s1_1_what_users_type_and_clients_build_leads_to_the_tracker() {
     ] {
         assert_eq!(connection.get(format!("{path}?{query}")).peers(), ["10.0.0.1:6881"], "{path}");
     }
-    // The fragment of an announce URL behind the query, here behind a port.
+    // The fragment of an announce URL after the query, here after a port.
     for fragment in ["#", "#lan"] {
         let target = format!("/announce?{query}&port=6882{fragment}");
         assert_eq!(connection.get(target).peers(), ["10.0.0.1:6881"], "{fragment}");
@@ -181,9 +181,9 @@ fn s1_1_what_users_type_and_clients_build_leads_to_the_tracker() {
         let reply = connection.get(format!("{path}?info_hash=t-------------------"));
         assert!(reply.text().starts_with("d5:filesd20:t"), "{path}: {}", reply.text());
     }
-    // Without a torrent, the front page is the front page.
+    // Without a torrent, `/` is the front page.
     assert!(connection.get("/").header("content-type").unwrap().starts_with("text/html"));
-    // An announce that went astray is told so in its own language, wherever it is.
+    // An announce to a wrong path gets a bencoded failure, whatever the path.
     for path in ["/x/announce", "/announcement", "/announce/x", "/nowhere"] {
         let reply = connection.get(format!("{path}?{query}"));
         let reason = reply.string("failure reason").unwrap();
@@ -192,7 +192,7 @@ fn s1_1_what_users_type_and_clients_build_leads_to_the_tracker() {
 }
 
 #[test]
-fn s1_1_head_leaves_no_trace() {
+fn s1_1_head_changes_nothing() {
     let server = Server::start(&["-p"]);
     let mut connection = server.connect();
     for event in ["started", "completed", ""] {
@@ -207,7 +207,7 @@ fn s1_1_head_leaves_no_trace() {
 }
 
 #[test]
-fn s1_2_a_stop_is_a_stop_however_it_is_written() {
+fn s1_2_stopped_is_understood_in_every_spelling() {
     let server = Server::start(&[]);
     for stopped in ["stopped", "Stopped", "STOPPED", "st%6fpped", "stopped%20", "stopped&port=x"] {
         server.announce(&announce("t", "a").at("10.0.0.1"));
@@ -264,17 +264,17 @@ fn s1_4_peer_id_is_any_twenty_bytes() {
     assert_eq!(refused(rest), "peer_id is missing");
     assert_eq!(refused(&format!("{rest}&peer_id=-TR4050-")), "peer_id is 8 bytes long, expected 20");
 
-    // Neither text nor a C string: zeros in the middle, bytes that are no UTF-8, line ends.
+    // An id may have zeros, bytes that are not UTF-8, and line ends.
     let odd = *b"-XX\x00\x00\xff\xfe\r\n\t \"<&=;?%+\x80";
     server.announce(&announce("t", "a").at("10.0.0.1").with("peer_id", escape(&odd)));
     let reply = server.announce(&observer("t").with("compact", "0"));
     let tree = reply.tree();
-    let Some(crate::dsl::Tree::List(peers)) = tree.get("peers") else { panic!("{}", reply.text()) };
+    let Some(crate::dsl::Bencode::List(peers)) = tree.get("peers") else { panic!("{}", reply.text()) };
     assert_eq!(peers[0].get("peer id").unwrap().bytes(), odd);
 }
 
 #[test]
-fn s1_5_a_client_without_a_port_is_told_of_peers_but_not_they_of_it() {
+fn s1_5_a_client_without_a_port_gets_peers_but_is_not_listed() {
     let server = Server::start(&[]);
     server.announce(&announce("t", "a").at("10.0.0.1"));
     let unreachable = announce("t", "b").at("10.0.0.2");
@@ -287,7 +287,7 @@ fn s1_5_a_client_without_a_port_is_told_of_peers_but_not_they_of_it() {
 }
 
 #[test]
-fn s1_5_every_port_is_told_as_it_was_given() {
+fn s1_5_every_port_is_listed_unchanged() {
     let server = Server::start(&[]);
     for port in [1, 80, 255, 256, 65535] {
         server.announce(&announce("t", &format!("{port}")).at("10.0.0.1").port(port));
@@ -353,7 +353,7 @@ fn s1_7_events() {
 }
 
 #[test]
-fn s1_7_stopped_is_told_no_peers_and_not_told_of() {
+fn s1_7_a_stopped_client_gets_no_peers_and_is_not_listed() {
     let server = Server::start(&[]);
     server.announce(&announce("t", "a").at("10.0.0.1"));
     server.announce(&announce("t", "b").at("10.0.0.2"));
@@ -369,11 +369,11 @@ fn s1_8_numwant() {
     for n in 1..=250_u8 {
         connection.announce(&announce("t", &n.to_string()).at(&format!("10.0.0.{n}")).numwant(0));
     }
-    let mut told = |numwant: Option<&str>| {
+    let mut count = |numwant: Option<&str>| {
         let asks = observer("t").without("numwant");
         connection.announce(&numwant.map_or(asks.clone(), |numwant| asks.with("numwant", numwant))).peers().len()
     };
-    assert_eq!(told(None), 50);
+    assert_eq!(count(None), 50);
     for (numwant, peers) in [
         ("0", 0),
         ("1", 1),
@@ -386,7 +386,7 @@ fn s1_8_numwant() {
         ("many", 50),
         ("", 50),
     ] {
-        assert_eq!(told(Some(numwant)), peers, "numwant={numwant}");
+        assert_eq!(count(Some(numwant)), peers, "numwant={numwant}");
     }
 }
 
@@ -447,7 +447,7 @@ fn s1_12_one_client_may_announce_for_each_family_socket_and_info_hash() {
     let client = announce("v1", "a");
     for place in [client.clone().at("10.0.0.1"), client.clone().at("fd00::1"), client.clone().at("10.0.0.1").port(7000)]
     {
-        // Never told of itself at any of its places.
+        // It never gets one of its own addresses.
         assert_eq!(server.announce(&place).peers(), [""; 0]);
     }
     server.announce(&client.at("10.0.0.1").with("info_hash", escape(&id("v2"))));

@@ -1,10 +1,10 @@
-//! The layers: imports point one way, and siblings never meet.
+//! The layers: imports point one way, and siblings do not import each other.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each module, and what it may import. What a module may import, it may import all of.
+/// Each module, and the modules that it may import.
 const LAYERS: [(&str, &[&str]); 16] = [
     ("answer", &[]),
     ("cache", &["clock", "eviction", "hash"]),
@@ -30,7 +30,7 @@ fn imports_point_one_way() {
     let mut modules = BTreeSet::new();
     for file in sources(Path::new("src")) {
         let module = module(&file);
-        // Tests, and what is only there for them, may look at their neighbours from any side.
+        // Tests and their helpers may import anything.
         if ["lib", "main"].contains(&module.as_str()) || file.ends_with("tests.rs") || file.ends_with("rehearsal.rs") {
             continue;
         }

@@ -1,15 +1,15 @@
-//! Announces and scrapes over TCP are answered on the connection; what comes over Unix sockets goes through actix-web. The
-//! tests of the wire contract hold for both.
+//! The fast path answers announces and scrapes over TCP; actix-web answers requests over Unix sockets. The tests of the
+//! protocol run over both.
 
 use std::process::Command;
 
 use crate::dsl::OVER_UNIX;
 
-/// The modules that speak HTTP to a server and do not care for its address.
+/// The modules whose tests speak HTTP and work at any address.
 const SUITE: [&str; 5] = ["announce::", "http::", "malformed::", "reply::", "scrape::"];
 
 #[test]
-fn the_wire_contract_holds_over_unix_sockets_too() {
+fn the_protocol_tests_pass_over_unix_sockets_too() {
     if std::env::var_os(OVER_UNIX).is_some() {
         return;
     }

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use retracker::config::settings;
 
-use crate::dsl::{Connection, Exit, Server, announce, eventually, observer, retracker};
+use crate::dsl::{Exit, Server, TestConnection, announce, eventually, observer, retracker};
 use crate::fake_tracker::{FakeTracker, Visit, script, sends};
 use crate::service::{ONE_PEER, forwarders};
 
 const LISTEN: [&str; 2] = ["-l", "127.0.0.1:0"];
 
-/// The one line that a start must end with.
+/// The only line of a start that fails.
 fn only_line(exit: &Exit, code: i32) -> &str {
     assert_eq!((exit.code, exit.stdout.as_str()), (Some(code), ""), "{exit:?}");
     let [line] = &exit.stderr[..] else { panic!("not one line: {exit:?}") };
@@ -36,12 +36,12 @@ fn a_flag_beats_its_variable_beats_the_default() {
 }
 
 #[test]
-fn an_empty_variable_is_unset_whichever_it_is() {
+fn every_empty_variable_counts_as_unset() {
     let mut setup = retracker(&[]);
     for setting in settings::all() {
         setup = setup.env(setting.variable, "");
     }
-    // But for the port, which the tests do not choose.
+    // Apart from the port, which the system chooses.
     let server = setup.start();
     let reply = server.connect().announce_with(&announce("t", "a"), &[("X-Real-IP", "10.0.0.1")]);
     assert_eq!((reply.int("interval"), reply.external_ip().as_str()), (30, "127.0.0.1"));
@@ -109,7 +109,7 @@ fn flags_may_be_joined() {
 
 #[test]
 fn peers_are_kept_for_the_peer_age() {
-    // A two hundredth of a minute, by flag and by variable; the flag wins.
+    // 0.3 seconds, by flag and by variable; the flag wins.
     for setup in [retracker(&["-a", "0.005"]).env("PEER_AGE", "180"), retracker(&[]).env("PEER_AGE", "0.005")] {
         let server = setup.start();
         server.announce(&announce("t", "a").at("10.0.0.1"));
@@ -170,7 +170,7 @@ fn forward_timeout_by_flag_and_variable() {
         let server = setup.env("FORWARDS_FILE", file.path()).start();
         let started = Instant::now();
         assert_eq!(server.announce(&announce("t", "a")).peers(), [""; 0]);
-        // Far from 60 s, and as far from what a busy machine takes.
+        // Far less than 60 s, and far more than a busy machine needs.
         assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     }
 }
@@ -188,8 +188,8 @@ fn one_listener_or_several_by_flag_or_variable() {
         let server = setup.start();
         assert_eq!(server.addresses().len(), listeners);
         for (n, address) in (1_u16..).zip(server.addresses()) {
-            let mut connection = Connection::to(address);
-            // One tracker behind all of them.
+            let mut connection = TestConnection::to(address);
+            // All of them lead to one tracker.
             let reply = connection.announce(&announce("t", &n.to_string()).at("10.0.0.1").port(n));
             assert_eq!(reply.int("incomplete"), i64::from(n), "{address}");
         }
@@ -200,14 +200,14 @@ fn one_listener_or_several_by_flag_or_variable() {
 fn a_port_alone_is_all_addresses_of_both_families() {
     let server = Server::start(&["-l", ":0"]);
     let (_, port) = server.addresses()[0].rsplit_once(':').unwrap();
-    assert_eq!(Connection::to(&format!("127.0.0.1:{port}")).get("/health").status, 200);
+    assert_eq!(TestConnection::to(&format!("127.0.0.1:{port}")).get("/health").status, 200);
     if TcpListener::bind("[::1]:0").is_ok() {
-        assert_eq!(Connection::to(&format!("[::1]:{port}")).get("/health").status, 200);
+        assert_eq!(TestConnection::to(&format!("[::1]:{port}")).get("/health").status, 200);
     }
 }
 
 #[test]
-fn a_unix_socket_answers_and_its_file_goes_with_the_server() {
+fn a_unix_socket_answers_and_its_file_is_removed_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("retracker.sock");
     let address = format!("unix:{}", path.display());
@@ -223,15 +223,15 @@ fn a_unix_socket_answers_and_its_file_goes_with_the_server() {
 }
 
 #[test]
-fn the_file_of_a_killed_server_is_in_nobody_s_way() {
+fn the_socket_file_of_a_killed_server_does_not_prevent_a_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("retracker.sock");
     let address = format!("unix:{}", path.display());
     drop(Server::start(&["-l", &address]));
-    assert!(path.exists(), "killed, it could not clean up");
+    assert!(path.exists(), "a killed server cannot remove its file");
     let server = Server::start(&["-l", &address]);
     assert_eq!(server.get("/health").status, 200);
-    // But a server that lives keeps it.
+    // A running server keeps its file.
     let line = retracker(&["-l", &address]).run();
     assert!(only_line(&line, 1).contains(&address));
     assert_eq!(server.get("/health").status, 200);
@@ -256,7 +256,7 @@ fn a_port_that_is_taken_ends_the_start_and_nothing_is_bound() {
 
 // --- Bad values -----------------------------------------------------------------------------------------------
 
-/// What settings must not be, by long flag.
+/// Bad values by long flag.
 const BAD_VALUES: [(&str, &[&str]); 18] = [
     (
         "listen",
@@ -292,7 +292,7 @@ const BAD_VALUES: [(&str, &[&str]); 18] = [
     ("max-connections", &["x", "-1", "0", "1.5", "1k", "99999999999999999999"]),
     ("max-connections-per-address", &["x", "-1", "0", "unlimited"]),
     ("trusted-proxies", &["x", "localhost", "10.0.0.0/33", "10.0.0.1:80", "10.0.0.1 fd00::1", ","]),
-    // The last one because there is no proxy whose header could be trusted.
+    // The last one is bad because there is no trusted proxy.
     ("real-ip-header", &["a b", "X-Real-IP:", "a,b", "X-Forwarded-For"]),
     ("ip-param", &["x", "true", "never,private"]),
     (
@@ -320,7 +320,7 @@ fn a_bad_value_ends_the_start_and_is_named() {
             for (name, exit) in runs {
                 let line = only_line(&exit, 2);
                 assert!(line.contains(name), "{name}={value} is not named: {line}");
-                assert!(line.contains(&format!("\"{value}\"")), "{name}={value} is not told as found: {line}");
+                assert!(line.contains(&format!("\"{value}\"")), "{name}={value} is not quoted: {line}");
                 assert!(line.contains("expected "), "{name}={value}, nothing is expected: {line}");
             }
         }
@@ -328,13 +328,13 @@ fn a_bad_value_ends_the_start_and_is_named() {
 }
 
 #[test]
-fn bad_values_are_told_in_full_and_escaped() {
+fn bad_values_are_quoted_in_full_and_escaped() {
     let line = |exit: Exit| only_line(&exit, 2).to_owned();
     insta::assert_snapshot!(line(retracker(&["-a", "soon"]).run()), @r#"retracker: -a/--peer-age is "soon", expected minutes above 0 and up to 525600, such as 180 or 0.5"#);
     insta::assert_snapshot!(line(retracker(&[]).env("PEER_AGE", "soon").run()), @r#"retracker: PEER_AGE is "soon", expected minutes above 0 and up to 525600, such as 180 or 0.5"#);
     for value in [&b"\x1b[31m\nx"[..], b"\xff\xfe"] {
-        let told = line(retracker(&LISTEN).env("PEER_AGE", std::ffi::OsStr::from_bytes(value)).run());
-        assert!(told.contains("PEER_AGE") && !told.contains(char::is_control), "{told}");
+        let message = line(retracker(&LISTEN).env("PEER_AGE", std::ffi::OsStr::from_bytes(value)).run());
+        assert!(message.contains("PEER_AGE") && !message.contains(char::is_control), "{message}");
     }
 }
 
@@ -386,9 +386,9 @@ fn a_wrong_file_of_forwarders_ends_the_start_and_is_named() {
         ("no-yaml.yml", 2, "", "- uri: http://1.2.3.4/announce\n  ip: [\n"),
         ("tab.yml", 2, "", "- uri: http://1.2.3.4/announce\n\tip: 10.0.0.1\n"),
     ] {
-        for (_, told) in runs(&write(file, text)) {
-            assert!(told.contains(&format!("{file} line {line}: ")), "line {line} is not named: {told}");
-            assert!(told.contains(word) && !told.contains(char::is_control), "{told}");
+        for (_, message) in runs(&write(file, text)) {
+            assert!(message.contains(&format!("{file} line {line}: ")), "line {line} is not named: {message}");
+            assert!(message.contains(word) && !message.contains(char::is_control), "{message}");
         }
     }
     let binary = folder.path().join("binary.yml");
@@ -396,7 +396,7 @@ fn a_wrong_file_of_forwarders_ends_the_start_and_is_named() {
     runs(&binary);
 }
 
-/// This text in every encoding that YAML has.
+/// A text in every encoding that YAML allows.
 fn encoded(text: &str) -> [Vec<u8>; 4] {
     let units = || text.encode_utf16();
     [
@@ -425,7 +425,7 @@ fn files_are_read_in_every_encoding_that_editors_write() {
 }
 
 #[test]
-fn white_space_at_the_end_of_a_value_and_a_comma_too_many_are_no_part_of_it() {
+fn trailing_white_space_and_commas_of_values_are_ignored() {
     let upstream = FakeTracker::start(sends(ONE_PEER));
     let file = forwarders(&upstream);
     let path = file.path().to_str().unwrap();
@@ -446,7 +446,7 @@ fn white_space_at_the_end_of_a_value_and_a_comma_too_many_are_no_part_of_it() {
 }
 
 #[test]
-fn what_is_no_file_is_named_and_does_not_hold_the_start_up() {
+fn a_path_that_is_not_a_file_is_named_and_does_not_block_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe.yml");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -458,7 +458,7 @@ fn what_is_no_file_is_named_and_does_not_hold_the_start_up() {
 }
 
 #[test]
-fn a_forwarder_that_is_there_twice_ends_the_start_and_both_lines_are_named() {
+fn a_repeated_forwarder_ends_the_start_and_both_lines_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("forwarders.yml");
     std::fs::write(&path, "- uri: http://a/announce?k=secret\n- uri: http://A:80/announce?k=secret\n").unwrap();
@@ -494,10 +494,10 @@ fn a_wrong_file_of_zones_ends_the_start_and_is_named() {
 }
 
 #[test]
-fn an_empty_file_of_forwarders_is_none() {
+fn an_empty_file_has_no_forwarders() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("forwarders.yml");
-    for text in ["", "# nobody yet\n", "[]\n"] {
+    for text in ["", "# none yet\n", "[]\n"] {
         std::fs::write(&path, text).unwrap();
         let server = Server::start(&["-f", path.to_str().unwrap()]);
         assert_eq!(server.announce(&announce("t", "a")).counts(), [0, 1, 0]);
@@ -520,7 +520,7 @@ fn help() {
     for flag in ["-h", "--help"] {
         let exit = retracker(&[flag]).run();
         assert_eq!((exit.code, exit.stderr.len()), (Some(0), 0), "{exit:?}");
-        // Settings are the business of settings.rs.
+        // settings.rs tests the settings.
         for name in ["-v", "--version", "-h", "--help", "healthcheck", "check"] {
             assert!(exit.stdout.contains(name), "{name} is not in\n{}", exit.stdout);
         }
@@ -557,7 +557,7 @@ fn healthcheck_of_nothing_or_of_something_else() {
     assert!(only_line(&retracker(&["healthcheck"]).env("LISTEN_ADDR", both).run(), 1).contains(&free));
     assert!(only_line(&retracker(&["healthcheck", "-l", "nonsense"]).run(), 1).contains("nonsense"));
 
-    // Something listens there and closes every connection, or says what no retracker says.
+    // The listener closes every connection, or answers unlike retracker.
     for answer in [&b""[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"] {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap().to_string();

@@ -1,5 +1,4 @@
-//! The pages for people: every fenced block is run or read by what it is for, every link leads somewhere, and what can be
-//! compared with the program is.
+//! The documentation: every fenced block is run or parsed, every link has a target, and lists are compared with the program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -27,7 +26,7 @@ impl Page {
 
 /// A fenced block of a page.
 struct Block {
-    /// Page and line, for who reads a failure.
+    /// Page and line, for failure messages.
     place: String,
     language: String,
     text: String,
@@ -88,7 +87,7 @@ fn the_readme_is_short() {
 }
 
 #[test]
-fn every_block_is_of_a_kind_that_is_tested() {
+fn every_block_has_a_tested_language() {
     let tested = ["sh", "yaml", "nginx", "conf", "hosts", "promql", "mermaid", "text"];
     for block in pages().iter().flat_map(blocks) {
         assert!(tested.contains(&block.language.as_str()), "{}: no test reads {:?}", block.place, block.language);
@@ -115,9 +114,9 @@ fn yaml_blocks_are_files_that_the_program_accepts() {
     assert!(blocks.len() >= 4, "{}", blocks.len());
 }
 
-/// The files in `contrib/` are run by the shell suites and below; a page that shows one shows it as it is.
+/// The shell suites and the tests below run the files in `contrib/`. A page that shows one must show it unchanged.
 #[test]
-fn configuration_of_other_programs_is_a_file_of_contrib() {
+fn configuration_of_other_programs_equals_a_file_in_contrib() {
     for Block { place, text, intro, .. } in all_blocks("nginx").into_iter().chain(all_blocks("conf")) {
         let (_, link) = intro.split_once("](../").unwrap_or_else(|| panic!("{place}: no link to its file: {intro}"));
         let file = read(link.split_once(')').unwrap().0);
@@ -143,7 +142,7 @@ fn name_servers_accept_their_configuration() {
     }
 }
 
-/// Runs a program that checks a file, if it is there.
+/// Runs a program that checks a file, if it is installed.
 fn accepts(program: &str, arguments: &[&str]) {
     match Command::new(program).args(arguments).output() {
         Ok(output) => assert!(output.status.success(), "{program} {arguments:?}: {output:?}"),
@@ -156,11 +155,11 @@ fn systemd_accepts_the_unit() {
     let unit = read("contrib/retracker.service");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("retracker.service");
-    // It wants the program to be where the unit says.
+    // The unit's program must exist.
     fs::write(&path, unit.replace("/usr/local/bin/retracker", env!("CARGO_BIN_EXE_retracker"))).unwrap();
     accepts("systemd-analyze", &["verify", "--man=no", path.to_str().unwrap()]);
     accepts("systemd-analyze", &["security", "--offline=yes", "--threshold=30", path.to_str().unwrap()]);
-    // What the pages promise.
+    // The documented hardening.
     for line in ["ExecStart=/usr/local/bin/retracker", "ExecReload=/bin/kill -HUP $MAINPID", "LimitNOFILE=65536"] {
         assert!(unit.lines().any(|other| other == line), "{line}");
     }
@@ -169,7 +168,7 @@ fn systemd_accepts_the_unit() {
 // --- Commands -------------------------------------------------------------------------------------------------
 
 #[test]
-fn commands_are_what_the_programs_understand() {
+fn every_command_is_understood_by_its_program() {
     let mut programs = BTreeSet::new();
     for Block { place, text, .. } in all_blocks("sh") {
         for line in text.lines() {
@@ -186,7 +185,7 @@ fn commands_are_what_the_programs_understand() {
     }
 }
 
-/// Whether a word gives a variable to the command behind it.
+/// Whether a word is a variable assignment before a command.
 fn is_variable(word: &str) -> bool {
     word.split_once('=').is_some_and(|(name, _)| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
 }
@@ -196,7 +195,8 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
     match *words {
         ["retracker" | "target/release/retracker", ref arguments @ ..] => check_arguments(place, arguments),
         ["cargo", ref arguments @ ..] => check_cargo(place, arguments),
-        // Run by the_first_announces; by tests/networks.sh and tests/clients.sh, with the files of contrib/; or nothing of ours.
+        // Run by the_first_announces; by tests/networks.sh and tests/clients.sh, with the files of contrib/; or nothing of
+        // ours.
         ["curl", "-s", _, "|", "cat", "-v"]
         | ["nginx", "-t"]
         | ["systemctl", "reload", "nginx"]
@@ -221,7 +221,7 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
     }
 }
 
-/// As the program itself reads them, with the files that the pages show.
+/// Parses the arguments as the program does, with the files that the pages show.
 fn check_arguments(place: &str, arguments: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let arguments: Vec<OsString> = arguments
@@ -300,7 +300,7 @@ fn the_metrics_page_names_every_metric_and_no_other() {
     let path = folder.path().join("forwarders.yml");
     fs::write(&path, "- uri: http://127.0.0.1:1/announce\n").unwrap();
     let server = Server::start(&["-p", "-f", path.to_str().unwrap()]);
-    // Some are there only once an exchange has ended: this one is refused.
+    // Some exist only after an exchange: this one is refused.
     server.announce(&announce("t", "a"));
     let text = String::from_utf8(server.get("/metrics").body).unwrap();
     let exposed: BTreeSet<_> = text
@@ -344,12 +344,14 @@ fn the_table_of_forwarders_has_every_key() {
 
 /// Tests of the protocol are named after the sections of its page.
 #[test]
-fn every_section_of_the_protocol_has_tests_and_the_other_way_round() {
+fn every_section_of_the_protocol_has_tests_and_every_test_number_a_section() {
     let page = read("docs/protocol.md");
     let sections: BTreeSet<_> =
         page.lines().filter_map(|line| line.strip_prefix("### ")?.split(' ').next()).map(str::to_owned).collect();
-    let tested: BTreeSet<_> = files("tests/it")
-        .iter()
+    let tested: BTreeSet<_> = ["tests/it", "tests/it/upstream"]
+        .into_iter()
+        .flat_map(files)
+        .filter(|path| path.is_file())
         .flat_map(|path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
         .filter_map(|line| {
             let mut parts = line.strip_prefix("fn s")?.split('_');
@@ -362,7 +364,7 @@ fn every_section_of_the_protocol_has_tests_and_the_other_way_round() {
 }
 
 #[test]
-fn every_link_leads_to_a_file_and_a_heading() {
+fn every_link_has_a_file_and_a_heading() {
     let mut checked = 0;
     for Page { path, text } in pages() {
         for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
@@ -404,9 +406,9 @@ fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The log, the help and the files of settings send people to pages.
+/// The log, the help and the settings files name pages.
 #[test]
-fn pages_that_the_program_names_are_there() {
+fn pages_that_the_program_names_exist() {
     let mut paths: Vec<_> =
         [".env.example", "docker-compose.yml", "Dockerfile", "forwarders.example.yml"].map(PathBuf::from).into();
     paths.extend(["src", "contrib"].into_iter().flat_map(files_below));
@@ -432,7 +434,7 @@ fn files_below(folder: impl AsRef<Path>) -> Vec<PathBuf> {
 
 /// Files that pages name in backticks, from the root or from `src/`.
 #[test]
-fn files_that_pages_name_are_there() {
+fn files_that_pages_name_exist() {
     let mut checked = 0;
     for Page { path, text } in pages() {
         let mut in_block = false;
@@ -490,7 +492,7 @@ fn diagrams_are_closed() {
     }
 }
 
-/// `rust-version` is what the image, the workflow and the README say, so that it is tested.
+/// The image, the workflow and the README must have the `rust-version` of `Cargo.toml`.
 #[test]
 fn the_lowest_rust_version_is_the_same_everywhere() {
     let manifest = read("Cargo.toml");
@@ -505,7 +507,7 @@ fn the_lowest_rust_version_is_the_same_everywhere() {
 }
 
 #[test]
-fn files_of_the_forge_are_yaml_and_call_the_gate() {
+fn workflow_files_are_yaml_and_call_ci_run() {
     for path in files(".github/workflows").into_iter().chain(files(".github/ISSUE_TEMPLATE")) {
         let text = fs::read_to_string(&path).unwrap();
         let tree: Result<serde_yaml::Value, _> = serde_yaml::from_str(&text);

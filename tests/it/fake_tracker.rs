@@ -1,5 +1,5 @@
-//! An upstream tracker that does with each connection what the test says. It knows no HTTP: what it sends are bytes,
-//! and what it is sent it keeps.
+//! An upstream tracker that runs a script for each connection. It sends bytes, without knowledge of HTTP, and keeps the
+//! requests.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::dsl::{DEADLINE, eventually};
 
-/// What is done with a connection.
+/// What the tracker does with a connection.
 pub(crate) type Script = Arc<dyn Fn(&mut Visit) + Send + Sync>;
 
 pub(crate) fn script(script: impl Fn(&mut Visit) + Send + Sync + 'static) -> Script {
@@ -56,7 +56,7 @@ pub(crate) fn drips(bytes: impl Into<Vec<u8>>, pace: Duration) -> Script {
     let bytes = bytes.into();
     script(move |visit| {
         visit.read();
-        // Without the pause at the end: whoever closes in time is through.
+        // No pause at the end, so that a client that closes ends this at once.
         for byte in &bytes {
             if !visit.write(&[*byte]) {
                 return;
@@ -67,7 +67,7 @@ pub(crate) fn drips(bytes: impl Into<Vec<u8>>, pace: Duration) -> Script {
     })
 }
 
-/// Reads the request, sends the first bytes, and the others again and again while anybody listens.
+/// Reads the request, sends the first bytes, and repeats the others until the client closes.
 pub(crate) fn floods(first: impl Into<Vec<u8>>, unit: impl Into<Vec<u8>>) -> Script {
     let (first, unit) = (first.into(), unit.into());
     script(move |visit| {
@@ -83,7 +83,7 @@ pub(crate) struct Visit {
     stream: TcpStream,
     seen: Arc<Seen>,
     reset: bool,
-    /// How many came before it.
+    /// How many connections came before it.
     pub(crate) number: usize,
     /// Where the tracker listens.
     pub(crate) address: SocketAddr,
@@ -92,7 +92,7 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
-    /// Reads a request to the end of its head, and whatever has come with that.
+    /// Reads to the end of the request's head, and the bytes that arrived with it.
     pub(crate) fn read(&mut self) {
         let mut request = Vec::new();
         let mut space = [0; 4096];
@@ -106,7 +106,7 @@ impl Visit {
         self.seen.requests.lock().unwrap().push(self.request.clone());
     }
 
-    /// False when nobody listens any more.
+    /// False when the client has closed.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> bool {
         let written = self.stream.write_all(bytes).is_ok();
         if written {
@@ -121,9 +121,9 @@ impl Visit {
         while matches!(self.stream.read(&mut space), Ok(1..)) {}
     }
 
-    /// Reads nothing until the test waits for the ends of all connections. Without reading, the other side's end is not seen.
+    /// Reads nothing until the test waits for the end of all connections. Without reading, the client's close is not noticed.
     pub(crate) fn hold_unread(&mut self) {
-        eventually("the test is through with it", || self.seen.is_awaited.load(SeqCst).then_some(()));
+        eventually("the test waits for the end", || self.seen.is_awaited.load(SeqCst).then_some(()));
     }
 
     /// Closes so that the other side sees an error.
@@ -134,7 +134,7 @@ impl Visit {
 
     fn end(mut self) {
         if !self.reset {
-            // What is unread would make a reset of the close, which can destroy what was sent.
+            // Closing with unread bytes resets the connection, which can destroy sent bytes.
             let _ = self.stream.shutdown(std::net::Shutdown::Write);
             self.wait_for_close();
         }
@@ -197,14 +197,14 @@ impl FakeTracker {
         self.address
     }
 
-    /// The requests that it has read, each with whatever followed it at once.
+    /// The requests that it has read, with the bytes that arrived with them.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.seen.requests.lock().unwrap().clone()
     }
 
     /// Waits for that many requests and returns the last of them.
     pub(crate) fn request(&self, number: usize) -> String {
-        eventually("the tracker is asked", || self.requests().get(number - 1).cloned())
+        eventually("the tracker gets the request", || self.requests().get(number - 1).cloned())
     }
 
     /// Connections that were made to it.
@@ -218,7 +218,7 @@ impl FakeTracker {
     }
 
     /// Waits until all connections to it are closed from the other side.
-    pub(crate) fn wait_until_left_alone(&self) {
+    pub(crate) fn wait_until_idle(&self) {
         self.seen.is_awaited.store(true, SeqCst);
         eventually("the connections to the tracker are closed", || {
             (self.seen.over.load(SeqCst) == self.visits()).then_some(())
@@ -248,7 +248,7 @@ impl Refusing {
     }
 }
 
-/// A port where nobody accepts and no more connections find room: on Linux, attempts to connect go unanswered.
+/// A port with a full backlog that is never accepted: on Linux, attempts to connect get no answer.
 pub(crate) struct Deaf {
     listener: Socket,
     _waiting: Vec<TcpStream>,

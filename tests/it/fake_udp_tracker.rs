@@ -1,4 +1,4 @@
-//! An upstream tracker over UDP (BEP 15), in bytes.
+//! An upstream tracker over UDP (BEP 15).
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::{Arc, Mutex};
@@ -6,12 +6,12 @@ use std::thread;
 
 use crate::dsl::{DEADLINE, eventually};
 
-/// What the tracker gives to those who connect.
+/// The connection id that the tracker issues.
 const CONNECTION_ID: [u8; 8] = *b"\x01connect";
 
-/// An announce, taken apart by its offsets.
+/// A received announce, parsed by offsets.
 #[derive(Clone, Debug)]
-pub(crate) struct UdpAnnounce {
+pub(crate) struct ReceivedUdpAnnounce {
     pub(crate) info_hash: [u8; 20],
     pub(crate) peer_id: [u8; 20],
     pub(crate) left: u64,
@@ -21,11 +21,11 @@ pub(crate) struct UdpAnnounce {
     pub(crate) key: u32,
     pub(crate) numwant: u32,
     pub(crate) port: u16,
-    /// What follows (BEP 41).
+    /// The bytes that follow (BEP 41).
     pub(crate) options: Vec<u8>,
 }
 
-/// What is answered.
+/// The tracker's reply.
 pub(crate) enum UdpAnswer {
     Peers { interval: u32, seeders: u32, leechers: u32, peers: Vec<SocketAddrV4> },
     Refused(&'static str),
@@ -35,7 +35,7 @@ fn array<const N: usize>(packet: &[u8], at: usize) -> [u8; N] {
     packet[at..at + N].try_into().unwrap()
 }
 
-impl UdpAnnounce {
+impl ReceivedUdpAnnounce {
     fn read(packet: &[u8]) -> Self {
         assert_eq!(array(packet, 0), CONNECTION_ID);
         Self {
@@ -72,16 +72,16 @@ impl UdpAnswer {
 /// A tracker that answers each announce in a thread of its own, until the process ends.
 pub(crate) struct FakeUdpTracker {
     address: SocketAddr,
-    announces: Arc<Mutex<Vec<UdpAnnounce>>>,
+    announces: Arc<Mutex<Vec<ReceivedUdpAnnounce>>>,
 }
 
 impl FakeUdpTracker {
     /// On a port of 127.0.0.1.
-    pub(crate) fn start(answer: impl Fn(&UdpAnnounce) -> UdpAnswer + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(&ReceivedUdpAnnounce) -> UdpAnswer + Send + Sync + 'static) -> Self {
         let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let tracker = Self { address: socket.local_addr().unwrap(), announces: Arc::default() };
         let (announces, answer) = (Arc::clone(&tracker.announces), Arc::new(answer));
-        // A test that has ended asks no more.
+        // The thread ends after the test.
         socket.set_read_timeout(Some(DEADLINE * 2)).unwrap();
         thread::spawn(move || {
             let mut packet = [0; 4096];
@@ -93,7 +93,7 @@ impl FakeUdpTracker {
                     socket.send_to(&reply, from).unwrap();
                     continue;
                 }
-                let announce = UdpAnnounce::read(&packet);
+                let announce = ReceivedUdpAnnounce::read(&packet);
                 announces.lock().unwrap().push(announce.clone());
                 let (socket, answer) = (Arc::clone(&socket), Arc::clone(&answer));
                 thread::spawn(move || socket.send_to(&answer(&announce).write(transaction), from).unwrap());
@@ -106,12 +106,12 @@ impl FakeUdpTracker {
         self.address
     }
 
-    pub(crate) fn announces(&self) -> Vec<UdpAnnounce> {
+    pub(crate) fn announces(&self) -> Vec<ReceivedUdpAnnounce> {
         self.announces.lock().unwrap().clone()
     }
 
     /// Waits for that many announces and returns the last of them.
-    pub(crate) fn announce(&self, number: usize) -> UdpAnnounce {
-        eventually("the tracker is asked", || self.announces().get(number - 1).cloned())
+    pub(crate) fn announce(&self, number: usize) -> ReceivedUdpAnnounce {
+        eventually("the tracker gets the announce", || self.announces().get(number - 1).cloned())
     }
 }

@@ -1,5 +1,5 @@
-//! What upstream trackers are told of our peers, and what our peers are told of theirs. What depends on time is in
-//! `src/tracker/simulation.rs`; what upstream trackers may answer is in `upstream.rs`.
+//! What upstream trackers get of our peers, and our peers of theirs. What depends on time is in
+//! `src/tracker/simulation.rs`; upstream replies are in `upstream.rs`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,7 +8,7 @@ use std::net::SocketAddrV4;
 
 use tempfile::NamedTempFile;
 
-use crate::dsl::{Announce, Exit, Server, announce, escape, eventually, id, retracker};
+use crate::dsl::{AnnounceQuery, Exit, Server, announce, escape, eventually, id, retracker};
 use crate::fake_tracker::{FakeTracker, Refusing, script, sends};
 use crate::fake_udp_tracker::{FakeUdpTracker, UdpAnswer};
 use crate::service::ONE_PEER;
@@ -22,12 +22,12 @@ pub(crate) fn file(text: &str) -> NamedTempFile {
     file
 }
 
-/// A server with this file of forwarders, which is patient.
+/// A server with this file of forwarders and a long timeout.
 fn server(text: &str) -> Server {
     retracker(&["-t", "30", "-p", "-d", "-f", file(text).path().to_str().unwrap()]).start()
 }
 
-fn client(torrent: &str, name: &str) -> Announce {
+fn client(torrent: &str, name: &str) -> AnnounceQuery {
     announce(torrent, name).at("10.0.0.9")
 }
 
@@ -43,7 +43,7 @@ fn hex(torrent: &str) -> String {
     })
 }
 
-/// The values of a parameter in the requests that a tracker got; empty where it was not there.
+/// The values of a parameter in the requests that a tracker got; empty if missing.
 pub(crate) fn values(tracker: &FakeTracker, name: &str) -> Vec<String> {
     let value = |request: &String| {
         let query = request.split(' ').nth(1).unwrap().split_once('?').unwrap().1.to_owned();
@@ -54,7 +54,7 @@ pub(crate) fn values(tracker: &FakeTracker, name: &str) -> Vec<String> {
 }
 
 fn sees(tracker: &FakeTracker, events: &[&str]) {
-    eventually(&format!("the tracker is told {events:?}"), || (values(tracker, "event") == events).then_some(()));
+    eventually(&format!("the tracker gets {events:?}"), || (values(tracker, "event") == events).then_some(()));
 }
 
 /// Whether the metrics have this line.
@@ -93,7 +93,7 @@ fn an_upstream_over_udp() {
     for announce in announces {
         assert_eq!((announce.info_hash, announce.peer_id, announce.port), (id("t"), id("a"), 51413));
         assert_eq!((announce.ip.to_string().as_str(), announce.key), ("192.168.1.15", 0x00C0_FFEE));
-        // BEP 41: an option of type 2 with its length. Behind it our own one, by which another retracker would know us.
+        // BEP 41: an option of type 2 with its length. After it retracker's own option, which other retrackers recognize.
         let (url_data, via) = announce.options.split_at(26);
         assert_eq!(url_data, b"\x02\x18/announce?passkey=sEcReT");
         assert!(via.len() == 32 && via.starts_with(b"v\x1e1.1 retracker-"), "{}", via.escape_ascii());
@@ -107,7 +107,7 @@ fn an_upstream_over_udp() {
 // --- Entries --------------------------------------------------------------------------------------------------
 
 #[test]
-fn torrents_that_an_entry_leaves_out_are_not_told() {
+fn torrents_that_an_entry_leaves_out_are_not_announced() {
     let (all, only, except) = (good(), good(), good());
     let hash = hex("private");
     let [all_at, only_at, except_at] = [&all, &only, &except].map(FakeTracker::address);
@@ -120,12 +120,12 @@ fn torrents_that_an_entry_leaves_out_are_not_told() {
         for event in ["started", "stopped"] {
             server.announce(&client(torrent, "a").event(event));
         }
-        // Nobody waits for it to be told of the end.
+        // No client waits for `stopped`.
         sees(&all, &["started", "stopped"].repeat(n + 1));
     }
-    let torrents = |tracker: &FakeTracker, told: &[&str]| {
-        sees(tracker, &["started", "stopped"].repeat(told.len() / 2));
-        let expected: Vec<_> = told.iter().map(|torrent| escape(&id(torrent))).collect();
+    let torrents = |tracker: &FakeTracker, names: &[&str]| {
+        sees(tracker, &["started", "stopped"].repeat(names.len() / 2));
+        let expected: Vec<_> = names.iter().map(|torrent| escape(&id(torrent))).collect();
         assert_eq!(values(tracker, "info_hash"), expected);
     };
     torrents(&all, &["private", "private", "public", "public"]);
@@ -160,7 +160,7 @@ fn settings_for_all_entries() {
 // --- Sessions -------------------------------------------------------------------------------------------------
 
 #[test]
-fn what_an_upstream_gave_is_sent_back_to_it() {
+fn a_tracker_id_is_sent_back_to_its_upstream() {
     let tracker = FakeTracker::start(script(|visit| {
         visit.read();
         visit.write(b"HTTP/1.1 200 OK\r\n\r\nd8:intervali1800e5:peers0:10:tracker id4:\x00a&be");
@@ -177,7 +177,7 @@ fn what_an_upstream_gave_is_sent_back_to_it() {
 }
 
 #[test]
-fn who_leaves_without_a_port_is_signed_off_where_it_listened() {
+fn stopped_without_a_port_is_sent_upstream_with_the_known_port() {
     let tracker = good();
     let server = server(&format!("- uri: http://{}/announce\n", tracker.address()));
     server.announce(&client("t", "a").port(51413).with("key", "k"));
@@ -190,7 +190,7 @@ fn who_leaves_without_a_port_is_signed_off_where_it_listened() {
 }
 
 #[test]
-fn who_falls_silent_is_signed_off() {
+fn stopped_is_sent_upstream_for_an_expired_peer() {
     let tracker = good();
     let text = format!("- uri: http://{}/announce\n", tracker.address());
     // A peer age of 0.6 seconds.
@@ -204,7 +204,7 @@ fn who_falls_silent_is_signed_off() {
 }
 
 #[test]
-fn every_client_is_served_the_list_at_once() {
+fn every_client_gets_the_upstream_list_at_once() {
     let tracker = good();
     let server = server(&format!("- {{name: good, uri: 'http://{}/announce'}}\n", tracker.address()));
     for n in 1..=5 {
@@ -224,11 +224,11 @@ fn every_client_is_served_the_list_at_once() {
 }
 
 #[test]
-fn another_retracker_is_told_of_our_own_counts_only() {
+fn another_retracker_gets_our_own_counts_only() {
     let tracker = FakeTracker::start(sends("HTTP/1.1 200 OK\r\n\r\nd8:completei5e10:incompletei7e5:peers0:e"));
     let server = server(&format!("- uri: http://{}/announce\n", tracker.address()));
     assert_eq!(server.announce(&client("t", "a")).counts(), [5, 8, 0]);
-    // Were it told of more, two that forward to each other would add up each other's sums.
+    // With the sums, two retrackers that forward to each other would add up each other's counts.
     let passed_on = server.connect().announce_with(&client("t", "b").at("10.0.0.8"), &[("Via", "1.1 another")]);
     assert_eq!(passed_on.counts(), [0, 2, 0]);
 }
@@ -263,7 +263,7 @@ fn forwarders_as_json() {
     assert!(good["last_error"].is_null() && good["next_probe_in_seconds"].is_null(), "{good}");
     assert_eq!((&gone["state"], &gone["exchanges"]), (&"open".into(), &serde_json::json!({ "connect": 3 })));
     let probe = gone["next_probe_in_seconds"].as_f64().unwrap();
-    // It may be due by now, on a busy machine.
+    // On a busy machine it may be due already.
     assert!((0.0..=6.0).contains(&probe), "{gone}");
     let error = gone["last_error"]["text"].as_str().unwrap();
     assert!(error.starts_with("it cannot be reached: "), "{error}");
@@ -299,13 +299,13 @@ fn hup_reads_the_file_again() {
     assert!(server.logged("reloaded").contains("forwarders: 2"));
     server.announce(&client("t", "a"));
     sees(&added, &["started"]);
-    // Its sessions live on: the client is not announced anew.
+    // Its sessions stay: the client is not announced again.
     server.announce(&client("t", "a").event("stopped"));
     sees(&kept, &["started", "started", "stopped"]);
     counts(&server, "retracker_forward_sessions{forwarder=\"kept\"} 1");
     sees(&added, &["started", "stopped"]);
-    // What is no longer configured hears that its peers are gone, and nothing else.
-    eventually("the peers are signed off", || {
+    // An upstream that is no longer configured gets `stopped` and nothing else.
+    eventually("stopped is sent", || {
         let events = values(&removed, "event");
         (events.iter().filter(|event| *event == "stopped").count() == 2).then_some(())
     });
@@ -313,7 +313,7 @@ fn hup_reads_the_file_again() {
 }
 
 #[test]
-fn hup_with_a_file_that_has_become_empty_is_worth_a_warning() {
+fn hup_with_an_empty_file_logs_a_warning() {
     let tracker = good();
     let file = file(&format!("- uri: http://{}/announce\n", tracker.address()));
     let server = retracker(&["-t", "30", "-f", file.path().to_str().unwrap()]).start();
@@ -325,7 +325,7 @@ fn hup_with_a_file_that_has_become_empty_is_worth_a_warning() {
 }
 
 #[test]
-fn what_an_upstream_does_not_see_changes_nothing_for_it() {
+fn a_changed_setting_that_an_upstream_does_not_see_keeps_its_sessions() {
     let (tracker, other) = (good(), good());
     let entry = |more: &str| format!("- {{uri: 'http://{}/announce'{more}}}\n", tracker.address());
     let file = file(&entry(""));
@@ -336,7 +336,7 @@ fn what_an_upstream_does_not_see_changes_nothing_for_it() {
     fs::write(file.path(), entry(&format!(", name: another, timeout: 5, numwant: 7, except: [{}]", hex("u")))).unwrap();
     server.signal("HUP");
     server.logged("reloaded");
-    // Of the torrent that is left out its peers are signed off; of the other nothing is heard until something happens.
+    // `stopped` is sent for the torrent that is left out now. Nothing is sent for the other until a client announces.
     sees(&tracker, &["started", "started", "stopped"]);
     server.announce(&client("t", "a"));
     server.announce(&client("u", "a"));
@@ -345,7 +345,7 @@ fn what_an_upstream_does_not_see_changes_nothing_for_it() {
     assert_eq!(values(&tracker, "numwant"), ["200", "200", "0", "7"]);
     counts(&server, "retracker_forward_sessions{forwarder=\"another\"} 1");
     counts(&server, "retracker_forward_exchanges_total{forwarder=\"another\",outcome=\"ok\"} 2");
-    // Metrics are told of those that there are.
+    // The metrics have the current forwarders only.
     fs::write(file.path(), format!("- {{name: other, uri: 'http://{}/announce'}}\n", other.address())).unwrap();
     server.signal("HUP");
     counts(&server, "retracker_forward_sessions{forwarder=\"other\"} 0");
@@ -354,7 +354,7 @@ fn what_an_upstream_does_not_see_changes_nothing_for_it() {
 }
 
 #[test]
-fn a_file_that_is_read_again_under_new_names_leaves_no_old_ones_in_the_metrics() {
+fn after_hup_the_metrics_have_no_old_names() {
     let tracker = good();
     let entry = |n: usize| format!("- {{name: n{n}, uri: 'http://{}/announce/{}'}}\n", tracker.address(), n / 2);
     let file = file(&entry(0));
@@ -366,7 +366,7 @@ fn a_file_that_is_read_again_under_new_names_leaves_no_old_ones_in_the_metrics()
         let new = format!("retracker_forward_sessions{{forwarder=\"n{n}\"}} ");
         eventually(&new, || String::from_utf8(server.get("/metrics").body).unwrap().contains(&new).then_some(()));
     }
-    eventually("the old names are gone", || {
+    eventually("the old names are removed", || {
         let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
         metrics.lines().all(|line| !line.contains("=\"n") || line.contains("=\"n19\"")).then_some(())
     });
@@ -386,7 +386,7 @@ fn check(text: &str, args: &[&str]) -> Exit {
     retracker(&[&["check", "-f", file(text).path().to_str().unwrap()], args].concat()).run()
 }
 
-/// The words of a row of the table.
+/// The cells of a row of the table.
 fn row<'a>(exit: &'a Exit, name: &str) -> Vec<&'a str> {
     let row = exit.stdout.lines().find(|line| line.starts_with(name));
     row.unwrap_or_else(|| panic!("{name} is not in {exit:?}")).split_whitespace().collect()
@@ -438,7 +438,7 @@ fn check_fails_when_one_fails() {
     assert_eq!(row(&exit, "web").last(), Some(&"ok"));
     assert_eq!(row(&exit, "gone")[4..9], ["ms", "-", "fails:", "it", "cannot"]);
     assert!(!exit.stdout.contains("sEcReT"), "{}", exit.stdout);
-    // The file alone is well.
+    // The file itself is valid.
     let exit = check(&text, &["--offline"]);
     assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "The file is valid. Forwarders: 2.\n"));
     assert_eq!(tracker.visits(), 2);
@@ -451,7 +451,7 @@ fn the_example_file_is_valid() {
 }
 
 #[test]
-fn check_names_what_is_wrong_with_the_file() {
+fn check_names_the_error_in_the_file() {
     for args in [&[][..], &["--offline"]] {
         let exit = check("- uri: http://127.0.0.1/announce\n  timeout: soon\n", args);
         assert_eq!((exit.code, exit.stdout.as_str()), (Some(2), ""), "{exit:?}");

@@ -1,15 +1,15 @@
 //! HTTP as BitTorrent clients and proxies speak it.
 
-use crate::dsl::{Connection, Server, announce, id, observer, request};
+use crate::dsl::{Server, TestConnection, announce, id, observer, request};
 
-/// A server with one peer at 10.0.0.1, and an announce that is told of it.
+/// A server with one peer at 10.0.0.1, and an announce that gets it.
 fn with_one_peer() -> (Server, String) {
     let server = Server::start(&[]);
     server.announce(&announce("t", "a").at("10.0.0.1"));
     (server, observer("t").target())
 }
 
-fn assert_peer(connection: &mut Connection) {
+fn assert_peer(connection: &mut TestConnection) {
     assert_eq!(connection.reply().peers(), ["10.0.0.1:6881"]);
 }
 
@@ -61,7 +61,7 @@ fn connection_close_is_obeyed() {
 }
 
 #[test]
-fn a_client_that_says_no_more_is_still_answered() {
+fn a_client_that_shuts_down_its_sending_side_is_answered() {
     let (server, target) = with_one_peer();
     let mut connection = server.connect();
     connection.send(request("GET", &target, &[]));
@@ -95,7 +95,7 @@ fn requests_in_pieces() {
         request("GET", &target, &[("User-Agent", "x")]).chunks(1).for_each(|byte| connection.send(byte));
         assert_peer(&mut connection);
     }
-    // Cut in the middle of the second of three.
+    // Split in the middle of the second of three.
     let all = request("GET", &target, &[]).repeat(3);
     let (first, rest) = all.split_at(all.len() / 2);
     connection.send(first);
@@ -106,7 +106,7 @@ fn requests_in_pieces() {
 }
 
 #[test]
-fn one_answer_in_one_piece_in_two_and_between_others() {
+fn a_request_gets_the_same_answer_whole_split_and_between_others() {
     let (server, target) = with_one_peer();
     let health = &request("GET", "/health", &[])[..];
     let plain = request("GET", &target, &[]);
@@ -132,7 +132,7 @@ fn one_answer_in_one_piece_in_two_and_between_others() {
     ] {
         for line_end in ["\r\n", "\n"] {
             let head = format!("GET {target} HTTP/1.1\r\n{lines}\r\n").replace("\r\n", line_end).into_bytes();
-            let check = |connection: &mut Connection, how: &str| {
+            let check = |connection: &mut TestConnection, how: &str| {
                 let reply = connection.reply();
                 assert_eq!(reply.peers(), ["10.0.0.1:6881"], "{how}: {lines}");
                 assert_eq!(reply.header("connection") != Some("close"), persistent, "{how}: {lines}");
@@ -149,7 +149,7 @@ fn one_answer_in_one_piece_in_two_and_between_others() {
             let mut connection = server.connect();
             head.chunks(1).for_each(|byte| connection.send(byte));
             check(&mut connection, "byte by byte");
-            // Behind and before others of either kind.
+            // Before and after other requests.
             for other in [health, &plain] {
                 let mut connection = server.connect();
                 connection.send([other, &head, other, b"\r\n\r\n", other].concat());
@@ -223,9 +223,9 @@ fn long_uris() {
 }
 
 #[test]
-fn requests_with_a_body_are_answered_and_the_body_is_nothing_else() {
+fn requests_with_a_body_are_answered_and_the_body_is_not_taken_for_a_request() {
     let (server, target) = with_one_peer();
-    // What looks like a request is none while it is a body.
+    // A body that looks like a request.
     let smuggled = request("GET", announce("t", "smuggled").at("10.6.6.6").target(), &[]);
     let length = smuggled.len().to_string();
     let chunked = [format!("{:x}\r\n", smuggled.len()).as_bytes(), &smuggled, b"\r\n0\r\n\r\n"].concat();
@@ -240,7 +240,7 @@ fn requests_with_a_body_are_answered_and_the_body_is_nothing_else() {
         connection.send([&request("GET", &target, &[header])[..], body].concat());
         let reply = connection.reply();
         assert_eq!((reply.peers(), reply.counts()), (vec!["10.0.0.1:6881".to_owned()], [0, 1, 0]), "{header:?}");
-        // A server that does not care for the rest of a body may close, but has to say so.
+        // A server that does not read the whole body may close, but must announce it.
         if reply.header("connection") != Some("close") {
             assert_eq!(connection.get(&target).peers(), ["10.0.0.1:6881"], "{header:?}");
         }
@@ -249,7 +249,7 @@ fn requests_with_a_body_are_answered_and_the_body_is_nothing_else() {
 }
 
 #[test]
-fn lengths_are_told() {
+fn replies_have_a_length() {
     let (server, target) = with_one_peer();
     let reply = server.get(&target);
     assert_eq!(reply.header("content-length").unwrap(), reply.body.len().to_string());
@@ -274,7 +274,7 @@ fn methods_other_than_get_and_head_are_405() {
 }
 
 #[test]
-fn unknown_paths_are_404_in_words() {
+fn unknown_paths_are_404_with_an_explanation() {
     let server = Server::start(&[]);
     let mut connection = server.connect();
     for path in ["/nowhere", "/announcement", "/announce.php5", "/x/y/z", "/..%2f..%2fetc%2fpasswd", "/%ff", "/\u{fc}"]
@@ -287,7 +287,7 @@ fn unknown_paths_are_404_in_words() {
 }
 
 #[test]
-fn idle_connections_are_in_nobody_s_way() {
+fn idle_connections_do_not_block_others() {
     let (server, target) = with_one_peer();
     let mut idle: Vec<_> = (0..100).map(|_| server.connect()).collect();
     assert_eq!(server.get(&target).peers(), ["10.0.0.1:6881"]);

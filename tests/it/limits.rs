@@ -1,28 +1,28 @@
-//! Connections are limited in number, and a client that asks is served all the same.
+//! The number of connections is limited, and active clients are still served.
 
-use crate::dsl::{Connection, Server, announce, eventually, may_open, observer, request, retracker_with_files};
+use crate::dsl::{Server, TestConnection, announce, eventually, may_open, observer, request, retracker_with_files};
 use crate::fake_tracker::{FakeTracker, sends_when_told};
 use crate::service::{ONE_PEER, forwarders};
 
-/// A count of the server's.
+/// The value of a metric.
 fn metric(server: &Server, name: &str) -> i64 {
     let text = String::from_utf8(server.get("/metrics").body).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
-/// Connections that a process has room for that may have 256 files open: three quarters of them.
+/// The limit of connections for a process that may have 256 files open: three quarters.
 const ROOM: usize = 192;
 
-/// A connection on which something has been asked.
-fn kept(server: &Server) -> Connection {
+/// A connection that has had one request.
+fn kept(server: &Server) -> TestConnection {
     let mut connection = server.connect();
     connection.announce(&observer("t"));
     connection
 }
 
 #[test]
-fn the_soft_limit_of_open_files_is_none() {
+fn the_soft_limit_of_open_files_is_raised() {
     if !may_open(2000) {
         return;
     }
@@ -36,19 +36,19 @@ fn the_soft_limit_of_open_files_is_none() {
 }
 
 #[test]
-fn the_oldest_idle_connection_gives_way_to_a_newcomer() {
+fn the_oldest_idle_connection_is_closed_for_a_new_one() {
     if !may_open(1000) {
         return;
     }
     let server = retracker_with_files(256, 256, &["-p", "--max-connections-per-address", "192"]).start();
     let mut kept: Vec<_> = (0..ROOM - 10).map(|_| kept(&server)).collect();
-    // The first has asked again.
+    // The first has sent another request.
     kept[0].announce(&observer("t"));
     for _ in 0..50 {
         kept.push(self::kept(&server));
     }
     eventually("the oldest are closed", || kept[1].is_closed().then_some(()));
-    eventually("as many as came too many are closed", || {
+    eventually("the excess connections are closed", || {
         (kept.iter_mut().filter_map(|connection| connection.is_closed().then_some(())).count() >= 40).then_some(())
     });
     assert_eq!(kept[0].get("/health").status, 200);
@@ -60,7 +60,7 @@ fn the_oldest_idle_connection_gives_way_to_a_newcomer() {
 }
 
 #[test]
-fn what_clients_begin_and_do_not_finish_takes_nothing_from_others() {
+fn unfinished_requests_take_nothing_from_other_clients() {
     if !may_open(2000) {
         return;
     }
@@ -82,7 +82,7 @@ fn what_clients_begin_and_do_not_finish_takes_nothing_from_others() {
                 assert_eq!(server.get("/health").status, 200, "{begun:?}");
             }
         }
-        // It was served at once, and not when the others had been waited for.
+        // It was served at once, without waiting for the others.
         assert!(!server.log().iter().any(|line| line.contains("no connection can be accepted")), "{begun:?}");
     }
 }
@@ -95,7 +95,7 @@ fn a_reply_to_a_request_with_a_body_is_the_last() {
             let mut connection = server.connect();
             connection.send(format!("GET {target} HTTP/1.1\r\n{header}\r\n\r\n"));
             assert_eq!(connection.reply().header("connection"), Some("close"), "{header} {target}");
-            // Nothing of the body has come.
+            // No byte of the body was sent.
             assert_eq!(connection.rest(), b"");
         }
     }
@@ -108,15 +108,15 @@ fn an_address_has_its_share_and_a_trusted_proxy_any_number() {
     let server = Server::start(&args);
     let address = &server.addresses()[0];
     let connect = |host: u8| {
-        let mut connection = Connection::from([127, 0, 0, host].into(), address);
+        let mut connection = TestConnection::from([127, 0, 0, host].into(), address);
         assert_eq!(connection.get("/health").status, 200);
         connection
     };
     let mut neighbour = connect(4);
     let mut proxied: Vec<_> = (0..20).map(|_| connect(3)).collect();
     let mut greedy: Vec<_> = (0..20).map(|_| connect(2)).collect();
-    // Of two that ask at about the same time either may be the older one: not every one of the first is closed.
-    eventually("as many as came too many give way", || {
+    // Of two requests at about the same time either may count as older: not all of the first connections are closed.
+    eventually("the excess connections are closed", || {
         greedy.retain_mut(|connection| !connection.is_closed());
         (greedy.len() == 5).then_some(())
     });
@@ -127,7 +127,7 @@ fn an_address_has_its_share_and_a_trusted_proxy_any_number() {
 }
 
 #[test]
-fn a_connection_whose_request_is_being_answered_never_gives_way() {
+fn a_connection_whose_request_is_being_answered_is_never_closed() {
     let (script, answer) = sends_when_told(ONE_PEER);
     let upstream = FakeTracker::start(script);
     let file = forwarders(&upstream);
@@ -140,9 +140,9 @@ fn a_connection_whose_request_is_being_answered_never_gives_way() {
             connection
         })
         .collect();
-    // One that is not read yet gives way. Once all three are passed on, a newcomer does.
+    // A connection that is not read yet may be closed. When all three requests are forwarded, the new one is closed.
     upstream.request(3);
-    eventually("a newcomer is refused", || server.raw(request("GET", "/health", &[])).is_empty().then_some(()));
+    eventually("a new connection is refused", || server.raw(request("GET", "/health", &[])).is_empty().then_some(()));
     answer.send(()).unwrap();
     for connection in &mut busy {
         assert_eq!(connection.reply().status, 200);

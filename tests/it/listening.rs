@@ -1,10 +1,10 @@
-//! Where a server listens: several addresses on one port, names with several addresses, addresses that are not there yet.
+//! Where a server listens: several addresses on one port, names with several addresses, addresses that the host gets later.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 
-use crate::dsl::{Connection, Server, announce, eventually, retracker};
+use crate::dsl::{Server, TestConnection, announce, eventually, retracker};
 
-/// Whether this host has IPv6, without which most of this means nothing.
+/// Whether this host has IPv6, which most of these tests need.
 fn has_ipv6() -> bool {
     let has = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !has {
@@ -13,8 +13,8 @@ fn has_ipv6() -> bool {
     has
 }
 
-/// A port that nothing uses, over TCP and UDP and both families. Another process may take it first: then the server that is to have it
-/// does not start, and another is tried.
+/// A port that nothing uses, over TCP and UDP and both families. Another process may take it first: then the server that is to
+/// have it does not start, and another is tried.
 fn free_port() -> u16 {
     eventually("a free port", || {
         let tcp =
@@ -27,10 +27,10 @@ fn free_port() -> u16 {
 }
 
 fn answers(address: &str) -> bool {
-    Connection::to(address).announce(&announce("t", "a").at("10.0.0.1")).int("interval") == 30
+    TestConnection::to(address).announce(&announce("t", "a").at("10.0.0.1")).int("interval") == 30
 }
 
-/// Starts a server on a port for which `{port}` stands in the arguments.
+/// Starts a server on a free port, which replaces `{port}` in the arguments.
 fn start(arguments: &[&str], listeners: usize) -> (Server, u16) {
     let port = free_port();
     let arguments: Vec<_> = arguments.iter().map(|argument| argument.replace("{port}", &port.to_string())).collect();
@@ -40,7 +40,7 @@ fn start(arguments: &[&str], listeners: usize) -> (Server, u16) {
 }
 
 #[test]
-fn both_families_may_be_listened_on_at_one_port_each_by_its_own_socket() {
+fn both_families_can_share_a_port_each_on_its_own_socket() {
     if !has_ipv6() {
         return;
     }
@@ -62,7 +62,7 @@ fn both_families_may_be_listened_on_at_one_port_each_by_its_own_socket() {
 }
 
 #[test]
-fn the_same_address_twice_is_one_and_for_two_purposes_it_is_an_error() {
+fn a_repeated_address_counts_once_and_is_an_error_for_two_purposes() {
     for arguments in [["-l", ":{port}", "-l", ":{port}"], ["-l", "127.0.0.1:{port}", "-l", "127.0.0.1:{port}"]] {
         let (server, port) = start(&arguments, 1);
         assert!(answers(&format!("127.0.0.1:{port}")), "{arguments:?}");
@@ -76,9 +76,9 @@ fn the_same_address_twice_is_one_and_for_two_purposes_it_is_an_error() {
 }
 
 #[test]
-fn proxies_may_have_an_address_of_their_own_on_the_same_port() {
+fn proxies_may_have_another_address_on_the_same_port() {
     let (server, port) = start(&["-l", ":{port}", "-l", "proxy+tcp://127.0.0.1:{port}"], 2);
-    let mut connection = Connection::to(&format!("127.0.0.1:{port}"));
+    let mut connection = TestConnection::to(&format!("127.0.0.1:{port}"));
     connection.send("PROXY TCP4 10.0.0.9 10.0.0.1 1000 80\r\n");
     assert_eq!(connection.announce(&announce("t", "a")).external_ip(), "10.0.0.9");
     assert_eq!(server.stop().code, Some(0));
@@ -128,7 +128,7 @@ fn localhost() -> Vec<std::net::IpAddr> {
 }
 
 #[test]
-fn a_name_is_all_of_its_addresses_at_one_port() {
+fn a_name_means_all_of_its_addresses_at_one_port() {
     let addresses = localhost();
     let server = retracker(&["-l", "localhost:0", "-u", "localhost:0"]).listeners(addresses.len() * 2 - 1).start();
     let ports = |bound: &[String]| -> Vec<u16> {
@@ -145,7 +145,7 @@ fn a_name_is_all_of_its_addresses_at_one_port() {
 }
 
 #[test]
-fn a_name_is_well_when_all_of_its_addresses_answer() {
+fn a_name_is_healthy_when_all_of_its_addresses_answer() {
     let addresses = localhost();
     let by_name = |port: u16| retracker(&["healthcheck", "-l", &format!("localhost:{port}")]).run();
     let (_server, port) = start(&["-l", "localhost:{port}"], addresses.len());
@@ -166,8 +166,8 @@ fn a_name_is_well_when_all_of_its_addresses_answer() {
 }
 
 #[test]
-fn a_check_of_what_does_not_answer_ends_in_time() {
-    // It accepts and says nothing.
+fn the_health_check_of_a_silent_listener_times_out() {
+    // It accepts and sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let exit = retracker(&["healthcheck", "-l", &address]).run();
@@ -175,7 +175,7 @@ fn a_check_of_what_does_not_answer_ends_in_time() {
 }
 
 #[test]
-fn a_name_that_is_none_ends_the_start_after_a_while() {
+fn an_unknown_name_ends_the_start_after_a_while() {
     let exit = retracker(&["-l", "no-such-name.invalid:0"]).run();
     assert_eq!(exit.code, Some(1), "{exit:?}");
     assert!(exit.stderr.iter().all(|line| line.contains("no-such-name.invalid")), "{exit:?}");
@@ -183,7 +183,7 @@ fn a_name_that_is_none_ends_the_start_after_a_while() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_address_that_comes_up_later_is_listened_on_already() {
+fn a_server_can_listen_on_an_address_that_the_host_gets_later() {
     // Of a network for documentation (RFC 5737, RFC 3849), which no host has.
     for address in ["192.0.2.77:0", "[2001:db8::77]:0"] {
         if address.starts_with('[') && !has_ipv6() {

@@ -1,22 +1,22 @@
-//! Who is told of whom, and under which address: private networks, zones, the world outside; and upstream peers where there
-//! are seeds enough.
+//! Which peers a client gets, and under which address: private networks, zones, the internet; and fewer upstream peers if there
+//! are enough local seeds.
 
 use std::io::Write as _;
 
 use tempfile::NamedTempFile;
 
-use crate::dsl::{Connection, Server, announce, retracker};
+use crate::dsl::{Server, TestConnection, announce, retracker};
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::service::forwarders;
 
-/// Joins from an address, which a proxy tells; the name is the address, so that all are different peers.
-fn joins(connection: &mut Connection, ip: &str, port: u16) -> Vec<String> {
+/// Joins from an address, which a proxy's header carries. The peer id is derived from it, so that all peers differ.
+fn joins(connection: &mut TestConnection, ip: &str, port: u16) -> Vec<String> {
     let name: String = ip.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
     connection.announce_with(&announce("t", &name).port(port), &[("X-Real-IP", ip)]).peers()
 }
 
-/// What a newcomer at an address is told once these are there.
-fn told(server: &Server, asks: &str, peers: &[&str]) -> Vec<String> {
+/// The peers that a new client at an address gets.
+fn peers_for(server: &Server, asks: &str, peers: &[&str]) -> Vec<String> {
     let mut connection = server.connect();
     for (peer, port) in peers.iter().zip(1..) {
         joins(&mut connection, peer, port);
@@ -27,14 +27,14 @@ fn told(server: &Server, asks: &str, peers: &[&str]) -> Vec<String> {
 const PEERS: [&str; 6] = ["10.0.0.2", "192.168.1.2", "100.64.0.2", "fd00::2", "203.0.114.5", "2600::5"];
 
 #[test]
-fn the_world_is_told_no_private_address() {
+fn clients_on_the_internet_get_no_private_address() {
     for asks in ["8.8.8.8", "2600:1::8", "203.0.113.5", "2001:db8::5"] {
-        assert_eq!(told(&Server::start(&["-x"]), asks, &PEERS), ["203.0.114.5:5", "[2600::5]:6"], "{asks}");
+        assert_eq!(peers_for(&Server::start(&["-x"]), asks, &PEERS), ["203.0.114.5:5", "[2600::5]:6"], "{asks}");
     }
-    assert_eq!(told(&Server::start(&["-x"]), "10.0.0.9", &PEERS).len(), PEERS.len());
+    assert_eq!(peers_for(&Server::start(&["-x"]), "10.0.0.9", &PEERS).len(), PEERS.len());
 }
 
-/// By IANA's registries of special-purpose addresses.
+/// From IANA's registries of special-purpose addresses.
 const SPECIAL: [&str; 18] = [
     "0.1.2.3",
     "192.0.0.170",
@@ -57,11 +57,11 @@ const SPECIAL: [&str; 18] = [
 ];
 
 #[test]
-fn addresses_that_are_nobody_s_on_the_internet_are_not_told_to_it_nor_anything_private_to_them() {
+fn clients_at_reserved_addresses_and_on_the_internet_do_not_get_each_other() {
     let server = Server::start(&["-x"]);
-    assert_eq!(told(&server, "8.8.8.8", &SPECIAL), [""; 0]);
+    assert_eq!(peers_for(&server, "8.8.8.8", &SPECIAL), [""; 0]);
     let server = Server::start(&["-x"]);
-    told(&server, "10.0.0.1", &["10.0.0.2", "9.9.9.9", "fd00::2", "127.0.0.1", "169.254.1.1"]);
+    peers_for(&server, "10.0.0.1", &["10.0.0.2", "9.9.9.9", "fd00::2", "127.0.0.1", "169.254.1.1"]);
     for special in SPECIAL {
         let peers = joins(&mut server.connect(), special, 2000);
         let is_private = |peer: &&String| ["10.", "[fd", "127.", "169."].iter().any(|start| peer.starts_with(start));
@@ -71,17 +71,17 @@ fn addresses_that_are_nobody_s_on_the_internet_are_not_told_to_it_nor_anything_p
 }
 
 #[test]
-fn clients_on_a_link_see_each_other_and_nobody_else_is_told_of_them() {
+fn clients_with_link_local_addresses_get_each_other_only() {
     let server = Server::start(&["-x", "-p"]);
     let peers = ["169.254.1.2", "fe80::2", "192.168.1.2", "9.9.9.9"];
     let all = ["9.9.9.9:4", "169.254.1.2:1", "192.168.1.2:3", "[fe80::2]:2"];
-    assert_eq!(told(&server, "169.254.1.3", &peers), all);
+    assert_eq!(peers_for(&server, "169.254.1.3", &peers), all);
     let mut connection = server.connect();
     assert_eq!(joins(&mut connection, "fe80::3", 6).len(), 5);
     assert_eq!(joins(&mut connection, "192.168.1.3", 7), ["9.9.9.9:4", "192.168.1.2:3"]);
     assert_eq!(joins(&mut connection, "127.0.0.1", 8), ["9.9.9.9:4", "192.168.1.2:3", "192.168.1.3:7"]);
     assert_eq!(joins(&mut connection, "8.8.8.8", 9), ["9.9.9.9:4"]);
-    // Who could not be reached at all hears of that, and so does the operator.
+    // A client that no other can reach gets a warning, and the operator too.
     let reply = connection.announce_with(&announce("t", "nowhere"), &[("X-Real-IP", "240.0.0.1")]);
     assert!(reply.string("warning message").is_some_and(|warning| warning.contains("not listed")), "{}", reply.text());
     server.logged("such as the one at 240.0.0.1");
@@ -90,7 +90,7 @@ fn clients_on_a_link_see_each_other_and_nobody_else_is_told_of_them() {
 }
 
 #[test]
-fn a_client_on_a_link_is_where_it_says() {
+fn a_client_with_a_link_local_address_may_give_another() {
     let server = Server::start(&["-x"]);
     let mut connection = server.connect();
     let claims = announce("t", "a").with("ipv4", "192.168.1.7");
@@ -99,24 +99,24 @@ fn a_client_on_a_link_is_where_it_says() {
 }
 
 #[test]
-fn the_world_is_told_the_external_address_and_neighbours_are_not() {
+fn clients_on_the_internet_get_the_external_address_and_neighbours_the_private_one() {
     for setup in [
         retracker(&["-x", "--external-address", "198.51.100.1"]).env("EXTERNAL_ADDRESS", "1.1.1.1"),
         retracker(&["-x"]).env("EXTERNAL_ADDRESS", "198.51.100.1"),
     ] {
         let server = setup.start();
         let of_the_world = ["198.51.100.1:1", "198.51.100.1:2", "198.51.100.1:3", "203.0.114.5:5", "[2600::5]:6"];
-        assert_eq!(told(&server, "8.8.8.8", &PEERS), of_the_world);
+        assert_eq!(peers_for(&server, "8.8.8.8", &PEERS), of_the_world);
         let of_a_neighbour = joins(&mut server.connect(), "10.0.0.9", 1001);
         assert!(of_a_neighbour.contains(&"10.0.0.2:1".to_owned()), "{of_a_neighbour:?}");
         assert!(!of_a_neighbour.iter().any(|peer| peer.starts_with("198.51.100.1")), "{of_a_neighbour:?}");
     }
     let both = Server::start(&["-x", "--external-address", "198.51.100.1, 2001:db8:ffff::1"]);
-    assert!(told(&both, "8.8.8.8", &PEERS).contains(&"[2001:db8:ffff::1]:4".to_owned()));
+    assert!(peers_for(&both, "8.8.8.8", &PEERS).contains(&"[2001:db8:ffff::1]:4".to_owned()));
 }
 
 #[test]
-fn zones_see_each_other_under_their_external_addresses() {
+fn clients_of_other_zones_get_external_addresses() {
     let mut file = NamedTempFile::new().unwrap();
     let zones = "\
 - name: office
@@ -138,7 +138,7 @@ fn zones_see_each_other_under_their_external_addresses() {
         ("8.8.8.8", &["198.51.100.1:1"]),
     ] {
         let server = retracker(&["-x"]).env("ZONES_FILE", file.path()).start();
-        assert_eq!(told(&server, asks, &peers), expected, "{asks}");
+        assert_eq!(peers_for(&server, asks, &peers), expected, "{asks}");
     }
 }
 
@@ -156,18 +156,18 @@ fn the_nearest_come_first() {
         .iter()
         .zip(1000..)
         .for_each(|(ip, port)| drop(joins(&mut connection, ip, port)));
-    let mut told = |ip: &str, want| {
+    let mut peers_for = |ip: &str, want| {
         connection.announce_with(&announce("t", "asks").port(9).numwant(want), &[("X-Real-IP", ip)]).peers()
     };
-    assert_eq!(told("10.1.77.7", 2), ["10.1.2.3:1000", "10.1.99.4:1001"], "the zone");
-    assert_eq!(told("fd00:1::9", 1), ["[fd00:1:9::5]:1002"], "the zone over IPv6");
-    assert_eq!(told("203.0.42.9", 1), ["203.0.42.1:42"], "the subnet");
-    assert_eq!(told("2001:db8:0:43::9", 1), ["[2001:db8:0:43::1]:43"], "the subnet over IPv6");
-    assert_eq!(told("203.0.200.9", 50).len(), 50, "anybody");
+    assert_eq!(peers_for("10.1.77.7", 2), ["10.1.2.3:1000", "10.1.99.4:1001"], "the zone");
+    assert_eq!(peers_for("fd00:1::9", 1), ["[fd00:1:9::5]:1002"], "the zone over IPv6");
+    assert_eq!(peers_for("203.0.42.9", 1), ["203.0.42.1:42"], "the subnet");
+    assert_eq!(peers_for("2001:db8:0:43::9", 1), ["[2001:db8:0:43::1]:43"], "the subnet over IPv6");
+    assert_eq!(peers_for("203.0.200.9", 50).len(), 50, "any peer");
 }
 
 #[test]
-fn sites_with_the_same_network_are_told_apart_by_where_an_announce_comes_from() {
+fn sites_with_the_same_network_are_distinguished_by_the_announce_s_source() {
     let mut file = NamedTempFile::new().unwrap();
     let zones = "\
 - name: here
@@ -205,7 +205,7 @@ fn a_client_on_both_families_counts_once_over_http() {
 }
 
 #[test]
-fn upstream_peers_are_held_back_where_there_are_seeds_enough() {
+fn few_upstream_peers_are_given_when_there_are_enough_local_seeds() {
     let peers: Vec<u8> = (1..=20).flat_map(|n| [203, 0, 113, n, 0x1a, 0xe1]).collect();
     let body = [&b"d8:intervali60e5:peers120:"[..], &peers, b"e"].concat();
     let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -219,7 +219,7 @@ fn upstream_peers_are_held_back_where_there_are_seeds_enough() {
     seed(1);
     assert_eq!(leecher().len(), 1 + 20);
     seed(2);
-    let told = leecher();
-    assert_eq!(told.iter().filter(|peer| peer.starts_with("203.")).count(), 5, "a few are left: {told:?}");
-    assert!(told.contains(&"10.0.0.1:1".to_owned()) && told.contains(&"10.0.0.1:2".to_owned()), "{told:?}");
+    let peers = leecher();
+    assert_eq!(peers.iter().filter(|peer| peer.starts_with("203.")).count(), 5, "a few are left: {peers:?}");
+    assert!(peers.contains(&"10.0.0.1:1".to_owned()) && peers.contains(&"10.0.0.1:2".to_owned()), "{peers:?}");
 }

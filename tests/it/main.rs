@@ -47,6 +47,3 @@ mod udp_forwarding;
 mod udp_malformed;
 mod udp_proxied;
 mod upstream;
-mod upstream_belief;
-mod upstream_proxies;
-mod upstream_trust;

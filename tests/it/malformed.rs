@@ -1,10 +1,9 @@
-//! Bad input: every announce and scrape that cannot be served is refused in bencode, by the name of what is wrong with it, and
-//! whoever sent it is served again.
+//! Bad input: a bencoded failure names the parameter that is wrong, and the client's next request is served.
 
 use crate::dsl::{Reply, Server, announce, escape, observer, request};
 
 const ANNOUNCES: &[(&str, &str)] = &[
-    // Nothing that means anything.
+    // No parameter that is known.
     ("", "info_hash is missing"),
     ("?", "info_hash is missing"),
     ("?&;?&==&", "info_hash is missing"),
@@ -101,7 +100,7 @@ fn every_malformed_query_is_refused_by_name_and_the_connection_goes_on() {
             assert_eq!(connection.announce(&observer("good")).peers(), ["10.0.0.1:6881"], "after {target}");
         }
     }
-    // Nothing of all that was kept.
+    // None of the announces was registered.
     assert_eq!(connection.announce(&observer("t")).counts(), [0, 0, 0]);
 }
 
@@ -112,7 +111,7 @@ fn assert_refused(reply: &Reply, reason: &str, target: &str) {
 }
 
 #[test]
-fn what_is_too_long_is_refused_by_name() {
+fn parameters_that_are_too_long_are_refused_by_name() {
     let server = Server::start(&[]);
     let mut connection = server.connect();
     let long = "x".repeat(30_000);
@@ -127,7 +126,7 @@ fn what_is_too_long_is_refused_by_name() {
     assert_refused(&connection.get(&target), "info_hash is given more than 200 times in one scrape", "a long scrape");
     let target = format!("/announce?{}", hash.repeat(1000));
     assert_refused(&connection.get(&target), "peer_id is missing", "a long announce");
-    // Behind what is longer than anything may be, nothing can be read.
+    // After a request that exceeds every limit the connection cannot go on.
     let longer = "x".repeat(1 << 16);
     let reason = "the request is too long: 65536 bytes and 256 header lines at most";
     for request in [
@@ -146,7 +145,8 @@ fn what_is_too_long_is_refused_by_name() {
     assert_eq!(connection.reply().status, 431);
 }
 
-/// What is no HTTP, or bad HTTP. The server may answer with an error or close the connection, but it must not be impressed.
+/// Bytes that are not HTTP, or bad HTTP. The server may answer with an error or close the connection; other clients must not
+/// notice.
 #[test]
 fn garbage_costs_its_connection_only() {
     let announce = announce("t", "a").query();

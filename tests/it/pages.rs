@@ -1,6 +1,6 @@
-//! The operator's pages, and what other web pages can do with them.
+//! The operator's pages, and their protection from other web pages.
 
-use crate::dsl::{Connection, Reply, Server, announce, observer, retracker};
+use crate::dsl::{Reply, Server, TestConnection, announce, observer, retracker};
 
 /// GET under this host name.
 fn under(server: &Server, host: &str, path: &str) -> Reply {
@@ -13,7 +13,7 @@ fn text(reply: &Reply) -> String {
     String::from_utf8(reply.body.clone()).unwrap()
 }
 
-/// Has many clients seem to be at one address, which the front page tells.
+/// Makes the front page warn about many clients at one address.
 fn make_notice(server: &Server) {
     let mut connection = server.connect();
     for n in (0..3).flat_map(|_| 1..=5) {
@@ -23,7 +23,7 @@ fn make_notice(server: &Server) {
 }
 
 #[test]
-fn pages_of_the_operator_are_served_under_names_that_no_stranger_can_have_lead_here() {
+fn the_operator_s_pages_are_served_under_known_host_names_only() {
     let listed = ["--allowed-hosts", "Retracker.example.com, *.example.net"];
     let server = retracker(&[&["-p", "-x"], &listed[..]].concat()).env("ALLOWED_HOSTS", "evil.example").start();
     make_notice(&server);
@@ -46,11 +46,11 @@ fn pages_of_the_operator_are_served_under_names_that_no_stranger_can_have_lead_h
             assert_eq!(reply.status, if is_known { 200 } else { 403 }, "{host} {page}");
             assert!(is_known || text(&reply).contains("ALLOWED_HOSTS"), "{}", reply.text());
         }
-        // It shows the announce URL anywhere.
+        // The front page shows the announce URL under any name.
         let page = under(&server, host, "/");
         assert_eq!((page.status, text(&page).contains("Many clients")), (200, is_known), "{host}");
         assert_eq!(under(&server, host, "/health").status, 200, "{host}");
-        // Announces do not look at it.
+        // Announces ignore the name.
         let observer = format!("{}&want", observer("t").target());
         assert_eq!(under(&server, host, &observer).peers().len(), 5, "{host}");
     }
@@ -69,11 +69,11 @@ fn several_host_lines_must_all_be_known() {
     assert_eq!(status("Host: localhost\r\nHost: evil.example\r\n"), 403);
     assert_eq!(status("Host: evil.example\r\nHost: localhost\r\n"), 403);
     assert_eq!(status("Host: localhost\r\nHost: localhost\r\n"), 200);
-    assert_eq!(status(""), 200, "no browser leaves it out");
+    assert_eq!(status(""), 200, "without Host, which every browser sends");
 }
 
 #[test]
-fn browsers_take_every_page_for_what_it_is_and_keep_it_from_others() {
+fn pages_have_headers_that_prevent_sniffing_and_framing() {
     let server = Server::start(&["-p"]);
     let origin = [("Origin", "http://evil.example")];
     let get = |path: &str| server.connect().get_with(path, &origin);
@@ -89,7 +89,7 @@ fn browsers_take_every_page_for_what_it_is_and_keep_it_from_others() {
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
         assert_eq!(reply.header("access-control-allow-origin"), None, "{path}");
     }
-    let mut connection: Connection = server.connect();
+    let mut connection: TestConnection = server.connect();
     connection.send(
         "OPTIONS /announce HTTP/1.1\r\nOrigin: http://evil.example\r\nAccess-Control-Request-Method: GET\r\n\r\n",
     );
@@ -99,7 +99,7 @@ fn browsers_take_every_page_for_what_it_is_and_keep_it_from_others() {
 }
 
 #[test]
-fn a_host_name_that_is_none_stops_the_start() {
+fn an_invalid_host_name_stops_the_start() {
     for wrong in ["a.example:80", "http://a.example", "a b", "a;b"] {
         let exit = retracker(&["-l", "127.0.0.1:0", "--allowed-hosts", wrong]).run();
         assert_eq!(exit.code, Some(2), "{exit:?}");

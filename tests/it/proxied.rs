@@ -1,9 +1,9 @@
-//! Listeners for the PROXY protocol: whose a connection is, a proxy says before the first request.
+//! Listeners for the PROXY protocol: before the first request the proxy sends the client's address.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::addresses::known;
-use crate::dsl::{Connection, Server, announce, observer, request, retracker};
+use crate::dsl::{Server, TestConnection, announce, observer, request, retracker};
 
 /// A server for proxies on a port of 127.0.0.1, and that address.
 fn server(args: &[&str]) -> (Server, String) {
@@ -22,7 +22,7 @@ fn version_2(source: &str, tlvs: &[u8]) -> Vec<u8> {
     version_2_of(1, source, tlvs)
 }
 
-/// Of a stream (transport 1) or of datagrams (2).
+/// A version 2 header for a stream (transport 1) or for datagrams (2).
 pub(crate) fn version_2_of(transport: u8, source: &str, tlvs: &[u8]) -> Vec<u8> {
     let source: SocketAddr = source.parse().unwrap();
     let (family, addresses) = match source.ip() {
@@ -36,19 +36,19 @@ pub(crate) fn version_2_of(transport: u8, source: &str, tlvs: &[u8]) -> Vec<u8> 
 
 pub(crate) const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// The address under which a client is known that a proxy puts this before, on one connection twice.
+/// The address that the tracker uses for a client behind this header, checked twice on one connection.
 fn known_as(address: &str, header: &[u8], headers: &[(&str, &str)]) -> String {
-    let mut connection = Connection::to(address);
+    let mut connection = TestConnection::to(address);
     let announce = request("GET", announce("t", "a").target(), headers);
     connection.send([header, &announce].concat());
     let first = known(&connection.reply());
     connection.send(&announce);
-    assert_eq!(known(&connection.reply()), first, "the next request is the same client's");
+    assert_eq!(known(&connection.reply()), first, "the next request has the same address");
     first
 }
 
 #[test]
-fn whose_a_connection_is_a_proxy_says() {
+fn the_header_gives_the_client_s_address() {
     let (server, address) = server(&[]);
     for (header, known) in [
         (version_1("203.0.113.5:6881"), "203.0.113.5"),
@@ -61,7 +61,7 @@ fn whose_a_connection_is_a_proxy_says() {
         (LOCAL.to_vec(), "?"),
     ] {
         assert_eq!(known_as(&address, &header, &[]), known, "{}", header.escape_ascii());
-        // Whoever the proxy speaks for is no proxy.
+        // The client that the header names is not a trusted proxy.
         assert_eq!(known_as(&address, &header, &[("X-Real-IP", "6.6.6.6"), ("Forwarded", "for=6.6.6.6")]), known);
     }
     assert_eq!(server.stop().code, Some(0));
@@ -71,7 +71,7 @@ fn whose_a_connection_is_a_proxy_says() {
 fn the_header_may_come_in_pieces() {
     let (_server, address) = server(&[]);
     for header in [version_1("203.0.113.5:6881"), version_2("203.0.113.5:6881", b"tlv")] {
-        let mut connection = Connection::to(&address);
+        let mut connection = TestConnection::to(&address);
         for byte in header.iter().chain(&request("GET", announce("t", "a").target(), &[])) {
             connection.send([*byte]);
         }
@@ -80,7 +80,7 @@ fn the_header_may_come_in_pieces() {
 }
 
 #[test]
-fn who_sends_no_header_is_disconnected_and_that_is_told_once() {
+fn a_connection_without_a_header_is_closed_and_logged_once() {
     let (server, address) = server(&[]);
     for sent in [
         request("GET", announce("t", "a").target(), &[]),
@@ -90,7 +90,7 @@ fn who_sends_no_header_is_disconnected_and_that_is_told_once() {
         b"PROXY".to_vec(),
         Vec::new(),
     ] {
-        let mut connection = Connection::to(&address);
+        let mut connection = TestConnection::to(&address);
         connection.send(&sent);
         connection.half_close();
         let rest = connection.rest();
@@ -98,9 +98,9 @@ fn who_sends_no_header_is_disconnected_and_that_is_told_once() {
     }
     assert_eq!(known_as(&address, &version_1("10.0.0.9:1"), &[]), "10.0.0.9");
     let log = server.stop().stderr;
-    let told: Vec<_> = log.iter().filter(|line| line.contains("WARN")).collect();
+    let warnings: Vec<_> = log.iter().filter(|line| line.contains("WARN")).collect();
     assert!(
-        matches!(&told[..], [line] if line.contains("PROXY protocol") && line.contains("proxy_protocol on")),
+        matches!(&warnings[..], [line] if line.contains("PROXY protocol") && line.contains("proxy_protocol on")),
         "{log:?}"
     );
 }
@@ -110,21 +110,21 @@ fn a_header_counts_from_trusted_proxies_only_once_there_are_any() {
     let header = version_1("203.0.113.5:6881");
     let (_server, address) = server(&["--trusted-proxies", "127.0.0.1"]);
     assert_eq!(known_as(&address, &header, &[]), "203.0.113.5");
-    // Who says that it is a proxy, and is none of them, is no client either.
+    // A proxy that is not trusted is not taken for a client either.
     let (server_of_others, address) = server(&["--trusted-proxies", "10.0.0.0/8"]);
-    let mut connection = Connection::to(&address);
+    let mut connection = TestConnection::to(&address);
     connection.send([&header[..], &request("GET", announce("t", "a").at("10.0.0.9").target(), &[])].concat());
     let warning = connection.reply().string("warning message").unwrap();
     assert!(warning.contains("not listed") && warning.contains("TRUSTED_PROXIES"), "{warning}");
     server_of_others.logged("TRUSTED_PROXIES");
-    // One proxy behind another: the first is told by the PROXY protocol, the client by a header of the first.
+    // One proxy behind another: the PROXY protocol names the first proxy, and its header names the client.
     let (_server, address) = server(&["--trusted-proxies", "127.0.0.1,10.0.0.1"]);
     let header = version_1("10.0.0.1:4711");
     assert_eq!(known_as(&address, &header, &[("X-Forwarded-For", "6.6.6.6, 203.0.113.5")]), "203.0.113.5");
 }
 
 #[test]
-fn elsewhere_a_header_is_no_request() {
+fn a_header_at_an_ordinary_listener_is_a_bad_request() {
     let server = Server::start(&["-x", "--trusted-proxies", "127.0.0.1"]);
     let sent = [version_1("203.0.113.5:6881"), request("GET", announce("t", "a").target(), &[])].concat();
     assert!(!server.raw(sent).starts_with(b"HTTP/1.1 200"));
@@ -141,7 +141,7 @@ fn unix_sockets_and_several_listeners() {
     assert_eq!(proxied_unix, &format!("proxy+{unix}"));
     assert_eq!(known_as(plain, b"", &[]), "127.0.0.1");
     assert_eq!(known_as(&unix, &version_2("203.0.113.5:1", b""), &[]), "203.0.113.5");
-    // Where the proxy does not say, the header may: it comes through a Unix socket.
+    // If the PROXY header has no address, the HTTP header counts: the connection comes through a Unix socket.
     assert_eq!(known_as(&unix, LOCAL, &[("X-Real-IP", "203.0.113.6")]), "203.0.113.6");
     assert_eq!(known_as(&unix, LOCAL, &[]), "?");
     for address in [tcp, proxied_unix, &format!("{plain},{tcp},{proxied_unix}")] {

@@ -1,13 +1,13 @@
-//! 2. The announce reply: strict, and in the form that the pickiest client reads.
+//! 2. The announce reply, in the strict form that every client reads.
 
 use std::collections::HashSet;
 
 use insta::assert_snapshot;
 
-use crate::dsl::{Server, Tree, announce, escape, observer};
+use crate::dsl::{Bencode, Server, announce, escape, observer};
 
 #[test]
-fn s2_1_status_200_and_plain_text_whatever_happens() {
+fn s2_1_status_200_and_plain_text_for_every_reply() {
     let server = Server::start(&[]);
     let mut connection = server.connect();
     for target in [
@@ -21,7 +21,7 @@ fn s2_1_status_200_and_plain_text_whatever_happens() {
     ] {
         let reply = connection.get(&target);
         assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/plain")), "{target}");
-        assert!(matches!(Tree::read(&reply.body), Ok(Tree::Dict(_))), "{target}: {}", reply.text());
+        assert!(matches!(Bencode::read(&reply.body), Ok(Bencode::Dict(_))), "{target}: {}", reply.text());
     }
 }
 
@@ -37,14 +37,14 @@ fn s2_2_a_whole_reply_with_peers_of_both_families() {
 }
 
 #[test]
-fn s2_2_interval_is_also_the_least() {
+fn s2_2_min_interval_equals_interval() {
     let server = Server::start(&["-i", "1800"]);
     let reply = server.announce(&announce("t", "a"));
     assert_eq!((reply.int("interval"), reply.int("min interval")), (1800, 1800));
 }
 
 #[test]
-fn s2_3_peers_is_always_there_and_peers6_only_when_it_holds_something() {
+fn s2_3_peers_is_always_present_and_peers6_only_when_not_empty() {
     let server = Server::start(&[]);
     let has = |reply: &crate::dsl::Reply| ["peers", "peers6"].map(|key| reply.tree().get(key).is_some());
     assert_eq!(has(&server.announce(&announce("t", "a").at("fd00::1"))), [true, false]);
@@ -54,7 +54,7 @@ fn s2_3_peers_is_always_there_and_peers6_only_when_it_holds_something() {
     let dictionaries = server.announce(&observer("t").with("compact", "0"));
     assert_eq!(has(&dictionaries), [true, false]);
     assert_eq!(dictionaries.peers(), ["[fd00::1]:6881"]);
-    assert_eq!(server.announce(&observer("u").with("compact", "0")).tree().get("peers"), Some(&Tree::List(vec![])));
+    assert_eq!(server.announce(&observer("u").with("compact", "0")).tree().get("peers"), Some(&Bencode::List(vec![])));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn s2_5_counts_are_in_every_reply_and_are_those_after_the_announce() {
 }
 
 #[test]
-fn s2_6_nobody_is_told_of_itself() {
+fn s2_6_a_client_does_not_get_itself() {
     let server = Server::start(&[]);
     let client = announce("t", "a").at("10.0.0.1");
     server.announce(&client);
@@ -111,7 +111,7 @@ fn s2_6_nobody_is_told_of_itself() {
 }
 
 #[test]
-fn s2_6_nobody_is_told_of_addresses_that_mean_nothing_to_others() {
+fn s2_6_unusable_addresses_are_not_listed() {
     let server = Server::start(&["-x"]);
     let addresses =
         ["0.0.0.0", "0.1.2.3", "169.254.1.1", "224.0.0.1", "239.1.2.3", "255.255.255.255", "::", "fe80::1", "ff02::1"];
@@ -127,7 +127,7 @@ fn s2_6_nobody_is_told_of_addresses_that_mean_nothing_to_others() {
     assert_eq!(connection.announce(&observer("real")).peers(), ["10.0.0.1:6881"]);
     let on_this_host = announce("real", "on this host").without("port");
     assert_eq!(connection.announce(&on_this_host).peers(), ["10.0.0.1:6881"]);
-    // Who has such an address is told of others all the same, and those on a link see each other.
+    // A client at such an address still gets others, and clients with link-local addresses get each other.
     let nowhere = connection.announce_with(&announce("real", "b"), &[("X-Real-IP", "224.0.0.1")]);
     assert_eq!(nowhere.peers(), [""; 0]);
     for link_local in ["169.254.1.9", "fe80::9"] {
@@ -208,7 +208,7 @@ fn s2_6_own_family_first() {
 }
 
 #[test]
-fn s2_6_who_is_told_is_random() {
+fn s2_6_the_choice_of_peers_is_random() {
     let server = Server::start(&[]);
     let mut connection = server.connect();
     for n in 1..=100 {
@@ -216,12 +216,12 @@ fn s2_6_who_is_told_is_random() {
     }
     let seed = "10.0.0.200:6881";
     connection.announce(&announce("t", "the only seed").at("10.0.0.200").seed().numwant(0));
-    // Each of them is told with probability 1/5: that one is left out of 500 replies happens once in 10^46 times.
-    let mut told = HashSet::new();
+    // Each peer is chosen with probability 1/5. The chance that one is missing in 500 replies is 1 in 10^46.
+    let mut listed = HashSet::new();
     for _ in 0..500 {
-        told.extend(connection.announce(&observer("t").numwant(20)).peers());
+        listed.extend(connection.announce(&observer("t").numwant(20)).peers());
     }
-    assert_eq!((told.len(), told.contains(seed)), (101, true), "{told:?}");
+    assert_eq!((listed.len(), listed.contains(seed)), (101, true), "{listed:?}");
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn s2_8_warnings_do_not_read_like_failures() {
     let unreachable = warned(8, &[("X-Real-IP", "224.0.0.1")]);
     for warning in [shared, page, unclear, unreachable] {
         let warning = warning.unwrap().to_lowercase();
-        // rTorrent takes these for failures.
+        // rTorrent takes these words for failures.
         for words in ["unregistered", "not registered", "torrent cannot be found"] {
             assert!(!warning.contains(words), "{warning}");
         }
@@ -270,9 +270,9 @@ fn s2_8_warnings_do_not_read_like_failures() {
 }
 
 #[test]
-fn s2_9_an_announce_again_after_any_floor_of_the_client_s_is_as_good() {
-    // libtorrent comes back after 300 s whatever it is told, aria2 at `min interval`, others after a second: nobody is
-    // refused for coming early, and who comes early is not counted twice.
+fn s2_9_an_early_announce_is_answered_like_any_other() {
+    // libtorrent announces again after 300 s at the earliest, aria2 at `min interval`, others after a second. Early announces
+    // are not refused and not counted twice.
     let server = Server::start(&["-i", "3600"]);
     let client = announce("t", "a").at("10.0.0.1").with("key", escape(b"\x00\xff"));
     for _ in 0..5 {

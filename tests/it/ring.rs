@@ -1,4 +1,4 @@
-//! Retrackers that forward to each other: an announce goes round once, and not for ever.
+//! Retrackers that forward to each other: an announce goes round once.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use tempfile::NamedTempFile;
 
-use crate::dsl::{Connection, Server, announce, escape, eventually, id, request, retracker};
+use crate::dsl::{Server, TestConnection, announce, escape, eventually, id, request, retracker};
 use crate::fake_tracker::{FakeTracker, script, sends};
 use crate::fake_udp_tracker::{FakeUdpTracker, UdpAnswer};
 use crate::service::{ONE_PEER, patient};
 
-/// Retrackers, each of which forwards to the next one and the last to the first, and what goes over each link.
+/// Retrackers in a ring: each forwards to the next over a link that counts requests.
 struct Ring {
     servers: Vec<Server>,
     links: Vec<FakeTracker>,
@@ -22,7 +22,7 @@ struct Ring {
 
 impl Ring {
     fn of(length: usize) -> Self {
-        // Every server must know the next one's address before it starts, so a link stands for it and is told later.
+        // Every server must know the next one's address before it starts. A link stands in and gets its target later.
         let targets: Vec<_> = (0..length).map(|_| Arc::new(OnceLock::<String>::new())).collect();
         let links: Vec<_> = targets.iter().map(|target| link_to(Arc::clone(target))).collect();
         let servers: Vec<_> = (0..length).map(|n| patient(&links[(n + 1) % length])).collect();
@@ -38,7 +38,7 @@ impl Ring {
     }
 }
 
-/// Passes every request on to a server, and its reply back.
+/// Relays every request to a server, and the reply back.
 fn link_to(target: Arc<OnceLock<String>>) -> FakeTracker {
     FakeTracker::start(script(move |visit| {
         visit.read();
@@ -51,7 +51,7 @@ fn link_to(target: Arc<OnceLock<String>>) -> FakeTracker {
 }
 
 #[test]
-fn an_announce_goes_round_once_and_every_client_is_known_everywhere() {
+fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
     for length in [2, 3] {
         let ring = Ring::of(length);
         let started = Instant::now();
@@ -60,21 +60,21 @@ fn an_announce_goes_round_once_and_every_client_is_known_everywhere() {
             server.announce(&client);
             eventually("it has gone round", || (ring.requests() == vec![n + 1; length]).then_some(()));
         }
-        // Whoever asks now hears of all of them, wherever it asks: at once of what is known, and of what the neighbour's
-        // neighbour knows when the neighbour is asked again, after ten seconds.
+        // A client gets all of them from every retracker: those that it knows at once, and those that only the neighbour's
+        // neighbour knows when the neighbour is asked again after ten seconds.
         thread::scope(|scope| {
             for (n, server) in ring.servers.iter().enumerate() {
                 scope.spawn(move || {
                     let asks = announce("t", &format!("asks{n}")).at("10.0.0.9").port(9);
-                    eventually("all clients are told", || {
-                        let told = server.announce(&asks).peers();
-                        let known = |n| told.contains(&format!("10.0.0.{n}:6881"));
+                    eventually("the reply has all clients", || {
+                        let peers = server.announce(&asks).peers();
+                        let known = |n| peers.contains(&format!("10.0.0.{n}:6881"));
                         (1..=length).all(known).then_some(())
                     });
                 });
             }
         });
-        // However often they come back: each is passed on once, and once more in ten seconds.
+        // However often they announce, each is forwarded once per ten seconds.
         let requests = ring.requests();
         let times = 1 + usize::try_from(started.elapsed().as_secs()).unwrap() / 10;
         let most = 2 * length * times;
@@ -82,9 +82,9 @@ fn an_announce_goes_round_once_and_every_client_is_known_everywhere() {
     }
 }
 
-/// Passes every announce on to a server, over HTTP and without `Via`: so it would be with a tracker between them that knows
-/// nothing of our option for it. What it hears again goes no further: it has been sent again, as its answer was slow to come.
-/// Should it be on its second round instead, whoever sent it has counted it.
+/// Forwards every UDP announce to a server over HTTP without `Via`, like a tracker between them that does not know our option.
+/// A repeated datagram goes no further: it was sent again because the answer was slow. If it is on its second round instead,
+/// its sender has counted it.
 fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     let passed_on = Mutex::new(HashSet::new());
     FakeUdpTracker::start(move |heard| {
@@ -96,7 +96,7 @@ fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
         let announce = announce(&name(&heard.info_hash), &name(&heard.peer_id)).port(heard.port).event(event);
         let announce = announce.numwant(heard.numwant.into()).with("left", heard.left.to_string());
         let announce = if heard.ip.is_unspecified() { announce } else { announce.at(&heard.ip.to_string()) };
-        let reply = Connection::to(target.get().unwrap()).announce(&announce);
+        let reply = TestConnection::to(target.get().unwrap()).announce(&announce);
         let [seeders, leechers, _] = reply.counts().map(|count| u32::try_from(count).unwrap());
         let interval = u32::try_from(reply.int("interval")).unwrap();
         let peers = reply.peers().iter().filter_map(|peer| peer.parse().ok()).collect();
@@ -104,8 +104,8 @@ fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     })
 }
 
-/// Announces that a server has passed on, however that ended; none while one is under way. Its own count, and not of
-/// the datagrams that reach the next one: on a busy machine it sends one again whose answer is slow to come.
+/// Announces that a server has forwarded, successful or not; none while one is under way. This is the server's own count: the
+/// datagrams that reach the next one include repetitions on a busy machine.
 fn passed_on(server: &Server) -> Option<usize> {
     let metrics = server.get("/metrics").text();
     let value = |name: &str| {
@@ -141,7 +141,7 @@ fn a_ring_over_udp_settles_too() {
         for (n, server) in servers.iter().enumerate() {
             server.announce(&client(n).event("started"));
             went_round(n + 1);
-            // Each is known everywhere.
+            // Every retracker knows each client.
             for other in &servers {
                 let asks = announce("t", "asks").at("203.0.113.99").without("port").event("stopped").numwant(200);
                 assert_eq!(other.announce(&asks).counts()[1], i64::try_from(n).unwrap() + 1, "{length} in a ring");
@@ -160,7 +160,7 @@ fn a_ring_over_udp_settles_too() {
                 "{scrape:?}"
             );
         }
-        // None of all this is on its way still.
+        // No announce is under way any more.
         went_round(3 * length);
     }
 }
@@ -178,12 +178,12 @@ fn a_stop_goes_round_once() {
 }
 
 #[test]
-fn what_has_come_a_long_way_goes_no_further() {
+fn an_announce_with_many_hops_is_not_forwarded() {
     let upstream = FakeTracker::start(sends(ONE_PEER));
     let server = patient(&upstream);
     let ask = |via: &[(&str, &str)]| server.connect().announce_with(&announce("t", "a").at("10.0.0.1"), via);
     assert_eq!(ask(&[("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c")]).peers(), ["10.0.0.7:6881"]);
-    // What is known is told all the same.
+    // Known peers are still given.
     let server_2 = patient(&upstream);
     let far = [("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c, 1.1 d")];
     assert_eq!(ask(&far).peers(), ["10.0.0.7:6881"]);
@@ -193,11 +193,11 @@ fn what_has_come_a_long_way_goes_no_further() {
     let via: Vec<_> = sent.lines().filter(|line| line.to_ascii_lowercase().starts_with("via:")).collect();
     let name = via[0].strip_prefix("Via: 1.1 a, 1.1 b, 1.1 c, 1.1 retracker-").unwrap();
     assert!(via.len() == 1 && name.len() == 16, "{via:?}");
-    // Its own name, learned from what it sent.
+    // Its own name, taken from a request of it.
     let own = format!("1.1 retracker-{name}");
     assert_eq!(ask(&[("Via", own.as_str())]).peers(), [""; 0]);
     assert_eq!(upstream.visits(), 1);
-    // A request of its own is what it sends next.
+    // Its next request is a new one.
     server.connect().send(request("GET", announce("t", "b").target(), &[]));
     upstream.request(2);
 }

@@ -10,7 +10,7 @@ fn target(torrents: &[String]) -> String {
 }
 
 #[test]
-fn s3_1_every_hash_asked_for_is_answered_unknown_ones_with_zeros() {
+fn s3_1_every_hash_is_answered_unknown_ones_with_zeros() {
     let server = Server::start(&["-i", "77"]);
     server.announce(&announce("b", "seed").at("10.0.0.1").seed().event("completed"));
     server.announce(&announce("b", "leecher").at("10.0.0.2"));
@@ -30,7 +30,7 @@ fn s3_1_a_scrape_of_any_bytes() {
 }
 
 #[test]
-fn s3_1_as_many_as_transmission_asks_for_and_more() {
+fn s3_1_as_many_hashes_as_transmission_sends_and_more() {
     let server = Server::start(&[]);
     let torrents: Vec<_> = (0..201).map(|n| format!("t{n}")).collect();
     let mut connection = server.connect();

@@ -41,7 +41,7 @@ fn health() {
 }
 
 #[test]
-fn the_front_page_tells_the_announce_url_by_which_it_was_found() {
+fn the_front_page_shows_the_announce_url_with_its_own_host() {
     let server = Server::start(&[]);
     let mut connection = server.connect();
     let mut page = |host: &str| {
@@ -74,7 +74,7 @@ fn favicon() {
 
 #[test]
 fn head_is_answered_like_get_on_every_page() {
-    // `wget --spider` and uptime monitors ask so.
+    // `wget --spider` and uptime monitors use HEAD.
     let server = Server::start(&["-p"]);
     let mut connection = server.connect();
     for target in ["/", "/health", "/favicon.ico", "/metrics", "/nowhere"] {
@@ -85,7 +85,7 @@ fn head_is_answered_like_get_on_every_page() {
 }
 
 #[test]
-fn metrics_in_the_format_that_is_asked_for() {
+fn metrics_have_the_requested_format() {
     let server = Server::start(&["-p"]);
     let mut connection = server.connect();
     let announces = 3;
@@ -127,7 +127,7 @@ fn an_accept_header_may_have_several_lines() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_process_is_measured_under_the_names_that_every_client_library_uses() {
+fn process_metrics_have_the_usual_names() {
     let before = std::time::SystemTime::now();
     let text = String::from_utf8(Server::start(&["-p"]).get("/metrics").body).unwrap();
     let value = |name: &str| -> f64 {
@@ -140,18 +140,18 @@ fn the_process_is_measured_under_the_names_that_every_client_library_uses() {
     assert!(value("process_cpu_seconds_total") >= 0.0 && value("process_resident_memory_bytes") > 0.0);
     let before = before.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     let started = value("process_start_time_seconds");
-    // The kernel counts in ticks from a boot time that it rounds to seconds.
+    // The kernel counts ticks from the boot time, which it rounds to seconds.
     assert!((before - 10.0..before + 60.0).contains(&started), "{started} is not about {before}");
 }
 
 #[test]
-fn metrics_only_when_they_are_switched_on() {
+fn metrics_only_when_enabled() {
     assert_eq!(Server::start(&[]).get("/metrics").status, 404);
 }
 
 // --- Stop -----------------------------------------------------------------------------------------------------
 
-/// It did not wait for the end of any connection until its time was over.
+/// The server ended without waiting for connections until the timeout.
 fn assert_none_cut(exit: &Exit) {
     assert!(!exit.stderr.iter().any(|line| line.contains("were cut")), "{exit:?}");
 }
@@ -160,7 +160,7 @@ fn assert_none_cut(exit: &Exit) {
 fn term_and_int_end_the_server_with_0() {
     for signal in ["TERM", "INT"] {
         let server = Server::start(&[]);
-        // Connections without a request are not waited for.
+        // The server does not wait for connections without a request.
         let mut idle = server.connect();
         idle.get("/health");
         let mut silent = server.connect();
@@ -173,7 +173,7 @@ fn term_and_int_end_the_server_with_0() {
 }
 
 #[test]
-fn requests_under_way_are_finished_and_newcomers_hear_of_the_end() {
+fn requests_under_way_are_finished_and_new_connections_learn_of_the_end() {
     let (script, answer) = sends_when_told(ONE_PEER);
     let upstream = FakeTracker::start(script);
     let server = patient(&upstream);
@@ -182,8 +182,8 @@ fn requests_under_way_are_finished_and_newcomers_hear_of_the_end() {
     upstream.request(1);
 
     server.signal("TERM");
-    let health = eventually("it says that it goes away", || {
-        // Who connects in the moment of the signal may find the connection closed, as any that is idle.
+    let health = eventually("health reports the shutdown", || {
+        // A connection that is opened just before the signal may be closed, like any idle one.
         let answer = String::from_utf8(server.raw(request("GET", "/health", &[]))).unwrap();
         answer.starts_with("HTTP/1.1 503 ").then_some(answer)
     });
@@ -197,10 +197,10 @@ fn requests_under_way_are_finished_and_newcomers_hear_of_the_end() {
 }
 
 #[test]
-fn a_stop_that_nobody_waits_for_still_reaches_its_tracker() {
+fn stopped_reaches_the_upstream_although_no_client_waits_for_it() {
     let (go_on, wait) = mpsc::channel();
     let wait = Mutex::new(wait);
-    // Half of the way to it is left when the server is told to stop.
+    // The request is still under way when the server is told to stop.
     let upstream = FakeTracker::start(script(move |visit| {
         visit.read();
         if visit.number == 1 {
@@ -222,7 +222,7 @@ fn a_stop_that_nobody_waits_for_still_reaches_its_tracker() {
 }
 
 #[test]
-fn requests_that_do_not_end_are_cut_after_five_seconds() {
+fn requests_that_do_not_end_are_cut_off_after_five_seconds() {
     let upstream = FakeTracker::start(script(|visit| {
         visit.read();
         visit.wait_for_close();
@@ -234,7 +234,7 @@ fn requests_that_do_not_end_are_cut_after_five_seconds() {
     let started = Instant::now();
     let exit = server.stop();
     assert_eq!(exit.code, Some(0), "{exit:?}");
-    // As long as it is promised. That it ends at all has a deadline of its own.
+    // The documented time. `stop` has a deadline of its own.
     assert!(started.elapsed().as_secs() >= 4, "{:?}", started.elapsed());
     assert!(exit.stderr.iter().any(|line| line.contains("shutdown: closed")), "{exit:?}");
     assert_eq!(client.rest(), b"");
@@ -243,7 +243,7 @@ fn requests_that_do_not_end_are_cut_after_five_seconds() {
 // --- Log ------------------------------------------------------------------------------------------------------
 
 #[test]
-fn nothing_is_logged_per_request_unless_asked_for() {
+fn requests_are_logged_with_debug_only() {
     let unvisited = Server::start(&["-x"]).stop().stderr;
     let server = Server::start(&["-x"]);
     let mut connection = server.connect();
@@ -261,7 +261,7 @@ fn nothing_is_logged_per_request_unless_asked_for() {
 }
 
 #[test]
-fn debug_lines_tell_the_torrent_and_the_address() {
+fn debug_lines_have_the_torrent_and_the_address() {
     let server = Server::start(&["-d"]);
     let hash = *b"\x00\x01\x9f\xab\xff---------------";
     server.announce(&announce("t", "a").with("info_hash", escape(&hash)).at("10.0.0.1").port(51413));
@@ -277,7 +277,7 @@ fn debug_lines_tell_the_torrent_and_the_address() {
 }
 
 #[test]
-fn a_full_store_is_told() {
+fn a_full_store_is_logged() {
     let server = Server::start(&["--max-peers", "2"]);
     for n in 0..10 {
         server.announce(&announce(&format!("t{n}"), "a").at("10.0.0.1"));
@@ -287,13 +287,13 @@ fn a_full_store_is_told() {
 }
 
 #[test]
-fn forwarders_that_cannot_be_told_apart_are_told() {
+fn forwarders_with_similar_uris_are_warned_about() {
     let file = NamedTempFile::new().unwrap();
     let uri = "- uri: http://127.0.0.1:1";
     writeln!(&file, "{uri}/a\n{uri}/b\n{uri}/c\n  name: another").unwrap();
     let exit = retracker(&[]).env("FORWARDS_FILE", file.path()).start().stop();
-    let told: Vec<_> = exit.stderr.iter().filter(|line| line.contains("two forwarders are called")).collect();
-    assert!(told.len() == 1 && told[0].contains(" 127.0.0.1:1:"), "{told:?}");
+    let lines: Vec<_> = exit.stderr.iter().filter(|line| line.contains("two forwarders are called")).collect();
+    assert!(lines.len() == 1 && lines[0].contains(" 127.0.0.1:1:"), "{lines:?}");
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn bytes_from_the_network_are_escaped_in_the_log() {
     let evil = b"\x1b[2J\r\n\0\x07\xff\xc2\x9b31m evil-";
     let query = announce("t", "a").at("10.0.0.1").with("peer_id", escape(evil));
     let query = query.with("key", escape(evil)).event(&escape(evil)).with("ipv6", escape(evil));
-    // What cannot stand in a header is left out of the headers.
+    // Bytes that a header cannot have are left out.
     let header = "\u{fc}\u{9b}31m evil\t";
     connection.announce_with(&query, &[("X-Real-IP", header), ("User-Agent", header)]);
     connection.get(query.clone().with("port", escape(evil)).target());

@@ -1,7 +1,7 @@
 //! Every setting is declared once, in `src/config/settings.rs`. Here each is given in every way, and the files that list all
 //! settings are compared with the declarations.
 //!
-//! `UPDATE_SETTINGS=1 cargo test --test it settings` writes those files anew.
+//! `UPDATE_SETTINGS=1 cargo test --test it settings` writes those files.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,7 +20,7 @@ fn read(args: &[String], env: &[(&str, &str)]) -> Result<String, String> {
     let args = std::iter::once(OsString::from("retracker")).chain(args.iter().map(OsString::from));
     let value = |name: &str| env.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into());
     let task = config::read(args, value).map_err(|error| error.to_string())?;
-    // Where a value comes from makes no other difference.
+    // The source of a value makes no other difference.
     let mut text = format!("{task:?}");
     for About { flag, variable, .. } in all() {
         let origins = [flag.map(Origin::Flag), Some(Origin::Variable(variable))];
@@ -35,7 +35,7 @@ fn ways(flag: Flag, value: &str) -> Vec<String> {
     std::iter::once(long).chain(flag.short.map(|short| format!("-{short}={value}"))).collect()
 }
 
-/// What other settings need to mean anything: a proxy to trust and a tracker to ask.
+/// Settings that others depend on: a trusted proxy and a forwarder.
 fn beside(setting: &About) -> Vec<(&'static str, &'static str)> {
     let mut others = vec![("TRUSTED_PROXIES", "127.0.0.1"), ("FORWARDS_FILE", "forwarders.example.yml")];
     others.retain(|(variable, _)| *variable != setting.variable);
@@ -78,16 +78,16 @@ fn every_setting_can_be_given_by_flag_and_by_variable() {
 
 #[test]
 fn a_bad_value_of_any_setting_is_named() {
-    // What it does not understand, env_logger ignores.
+    // env_logger ignores bad values.
     for setting in all().filter(|setting| setting.variable != "RUST_LOG") {
         let value = "a b";
         let variable = setting.variable;
-        let mut told = vec![(variable.to_owned(), read(&[], &[(variable, value)]))];
+        let mut results = vec![(variable.to_owned(), read(&[], &[(variable, value)]))];
         for flag in setting.flag.iter().flat_map(|flag| ways(*flag, value)) {
             let name = flag.split('=').next().unwrap().to_owned();
-            told.push((name, read(&[flag], &[])));
+            results.push((name, read(&[flag], &[])));
         }
-        for (name, result) in told {
+        for (name, result) in results {
             let error = result.expect_err(&format!("{name} may be {value:?}"));
             for part in [name.as_str(), value, "expected "] {
                 assert!(error.contains(part), "{name}={value:?}: {part:?} is not in: {error}");
@@ -162,7 +162,7 @@ fn row(setting: &About) -> String {
     format!("| {flag}| `{}` | {effect} | {default} |", setting.variable)
 }
 
-/// A setting of docker-compose.yml, of which the program knows nothing.
+/// A setting of docker-compose.yml that the program does not have.
 const HOST_PORT: &str = "Docker only: the port on the host";
 
 #[test]
@@ -182,7 +182,7 @@ fn entry(setting: &About) -> String {
     format!("\n{}\n{}={value}\n", comment(&text), setting.variable)
 }
 
-/// Settings by their variables, as who edits `.env` knows them.
+/// Settings by variable, for `.env`.
 fn by_variable(text: &str) -> String {
     let flags = all().filter_map(|setting| Some((format!("`--{}`", setting.flag?.long), setting.variable)));
     flags.fold(text.to_owned(), |text, (flag, variable)| text.replace(&flag, variable))
@@ -202,7 +202,7 @@ fn comment(text: &str) -> String {
 }
 
 #[test]
-fn docker_compose_hands_every_variable_on() {
+fn docker_compose_passes_every_variable() {
     let entry = |About { variable, default, .. }| match default {
         Fallback::Is(value) => format!("      {variable}: \"${{{variable}:-{value}}}\"\n"),
         Fallback::Unset(_) => format!("      {variable}: \"${{{variable}:-}}\"\n"),
@@ -217,14 +217,14 @@ fn docker_compose_hands_every_variable_on() {
 
 // --- Manual page and completions ------------------------------------------------------------------------------
 
-/// What a command prints.
+/// The output of a command.
 fn printed(args: &[&str]) -> String {
     let exit = retracker(args).run();
     assert_eq!((exit.code, exit.stderr.len()), (Some(0), 0), "{args:?}: {exit:?}");
     exit.stdout
 }
 
-/// Has a program read a text, if the program is there. It must not complain.
+/// Feeds a text to a program, if it is installed. It must not report errors.
 fn accepts(program: &str, args: &[&str], text: &str) {
     let file = NamedTempFile::new().unwrap();
     fs::write(&file, text).unwrap();
@@ -267,7 +267,7 @@ fn completions_have_every_flag_and_command() {
     }
 }
 
-/// Compares what stands between two texts of a file, or writes it anew.
+/// Compares the text between two markers of a file, or rewrites it.
 fn compare(path: &str, begin: &str, end: &str, expected: &str) {
     let text = fs::read_to_string(path).unwrap();
     let (before, rest) = text.split_once(begin).unwrap_or_else(|| panic!("{path} has no {begin:?}"));

@@ -1,5 +1,5 @@
-//! Signals at any time, a log that nobody reads, and a file of forwarders that is no file any more: nothing that blocks stands
-//! between a signal and its effect.
+//! Signals at any time, a log without a reader, and a pipe in place of the forwarders file: nothing delays the effect of a
+//! signal.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -9,11 +9,11 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use crate::dsl::{Connection, Exit, Server, announce, eventually, retracker};
+use crate::dsl::{Exit, Server, TestConnection, announce, eventually, retracker};
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::service::{ONE_PEER, forwarders};
 
-/// A server whose log is read only by the test, or by nobody.
+/// A server whose log only the test reads, or nothing does.
 struct Unread {
     child: Child,
     address: String,
@@ -43,7 +43,7 @@ impl Unread {
 
     /// Announces until lines of the log have been dropped.
     fn log_too_much(&self) {
-        let mut connection = Connection::to(&self.address);
+        let mut connection = TestConnection::to(&self.address);
         let key = "k".repeat(400);
         eventually("lines are dropped", || {
             for n in 0..500 {
@@ -55,7 +55,7 @@ impl Unread {
     }
 
     fn dropped(&self) -> u64 {
-        let metrics = String::from_utf8(Connection::to(&self.address).get("/metrics").body).unwrap();
+        let metrics = String::from_utf8(TestConnection::to(&self.address).get("/metrics").body).unwrap();
         let line = metrics.lines().find_map(|line| line.strip_prefix("retracker_log_lines_dropped_total "));
         line.unwrap().parse().unwrap()
     }
@@ -68,14 +68,14 @@ impl Unread {
 
 impl Drop for Unread {
     fn drop(&mut self) {
-        // Neither can fail but for a process that has ended.
+        // Both fail only for a process that has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 fn signal(process: u32, name: &str) {
-    // The shell's own kill: there is none else everywhere.
+    // The shell's builtin: not every system has another kill.
     assert!(Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status().unwrap().success());
 }
 
@@ -90,7 +90,7 @@ fn a_log_that_is_not_read_delays_neither_announces_nor_the_end() {
 }
 
 #[test]
-fn a_log_that_is_read_again_tells_how_much_is_missing() {
+fn a_log_that_is_read_again_has_the_number_of_missing_lines() {
     let mut server = Unread::start(&["-d", "-p"]);
     server.log_too_much();
     let log = Arc::<Mutex<Vec<String>>>::default();
@@ -102,7 +102,7 @@ fn a_log_that_is_read_again_tells_how_much_is_missing() {
     logged("lines of the log were dropped");
     // From then on it is complete.
     let dropped = server.dropped();
-    Connection::to(&server.address).announce(&announce("after", "a"));
+    TestConnection::to(&server.address).announce(&announce("after", "a"));
     // The torrent's name in hexadecimal digits.
     logged("6166746572");
     assert_eq!(server.dropped(), dropped);
@@ -112,26 +112,26 @@ fn a_log_that_is_read_again_tells_how_much_is_missing() {
 }
 
 #[test]
-fn a_log_whose_reader_went_away_is_no_obstacle() {
+fn a_log_whose_reader_has_closed_delays_nothing() {
     let mut server = Unread::start(&["-d", "-p"]);
     drop(server.stderr());
-    let mut connection = Connection::to(&server.address);
+    let mut connection = TestConnection::to(&server.address);
     for n in 0..100 {
         connection.announce(&announce("t", &n.to_string()));
     }
-    assert_eq!(server.dropped(), 0, "what nobody wants is not missing");
+    assert_eq!(server.dropped(), 0, "lines without a reader are not counted as dropped");
     server.signal("TERM");
     server.ends_with_0();
 }
 
 #[test]
-fn the_reason_of_a_start_that_fails_is_told_in_full() {
+fn a_failed_start_logs_its_whole_reason() {
     let Exit { code, stderr, .. } = retracker(&["-l", "nonsense"]).run();
     assert_eq!((code, stderr.len()), (Some(2), 1), "{stderr:?}");
 }
 
 #[test]
-fn signals_that_mean_nothing_end_nothing() {
+fn other_signals_do_not_end_the_server() {
     let server = Server::start(&[]);
     for name in ["USR1", "USR2", "HUP", "USR1", "USR2"] {
         server.signal(name);
@@ -141,16 +141,16 @@ fn signals_that_mean_nothing_end_nothing() {
     assert_eq!(server.stop().code, Some(0));
 }
 
-/// From the moment on in which the first of them is caught.
+/// As soon as the first handler is installed.
 #[cfg(target_os = "linux")]
 #[test]
-fn signals_are_heard_from_the_start() {
+fn signals_are_handled_from_the_start() {
     for (name, ends) in [("TERM", true), ("INT", true), ("HUP", false), ("USR1", false), ("USR2", false)] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_retracker"));
         command.env_clear().args(["-l", "127.0.0.1:0"]).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let process = procfs::process::Process::new(child.id().cast_signed()).unwrap();
-        // The last one that it catches.
+        // The handler that is installed last.
         eventually("it catches signals", || {
             let caught = process.status().unwrap().sigcgt;
             (caught & 1 << (rustix::process::Signal::INT.as_raw() - 1) != 0).then_some(())
@@ -168,7 +168,7 @@ fn signals_are_heard_from_the_start() {
 
 #[test]
 fn a_check_ends_at_once_when_it_is_interrupted() {
-    // It never answers, and is patient.
+    // The upstream never answers, and the timeout is long.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("forwarders.yml");
@@ -192,7 +192,7 @@ fn become_a_pipe(file: &Path) {
 }
 
 #[test]
-fn a_file_that_has_become_a_pipe_keeps_nothing_waiting() {
+fn a_file_that_has_become_a_pipe_delays_nothing() {
     let upstream = FakeTracker::start(sends(ONE_PEER));
     let file = forwarders(&upstream);
     let server = retracker(&[]).env("FORWARDS_FILE", file.path()).start();

@@ -1,4 +1,4 @@
-//! What was told before the host slept is as old as a clock on the wall says.
+//! The time that a host sleeps counts towards ages.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::fake_tracker::{FakeTracker, sends};
 use crate::service::forwarders;
 use crate::udp_client::{UdpClient, udp_announce};
 
-/// A host that has slept for eight hours once a file is there.
+/// Preloaded into a server: once a file exists, the clocks have slept for eight hours.
 const SLEEPER: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -24,7 +24,7 @@ int clock_gettime(clockid_t clock, struct timespec *at) {
 }
 "#;
 
-/// A library that has a process believe so. None where there is no compiler for it.
+/// Compiles this library; none without a compiler.
 fn sleeper(folder: &Path) -> Option<String> {
     let (source, library) = (folder.join("sleeper.c"), folder.join("sleeper.so"));
     fs::write(&source, SLEEPER).unwrap();
@@ -37,7 +37,7 @@ fn sleeper(folder: &Path) -> Option<String> {
 }
 
 #[test]
-fn peers_and_ids_of_before_the_host_slept_are_forgotten() {
+fn peers_and_connection_ids_expire_while_the_host_sleeps() {
     let folder = tempfile::tempdir().unwrap();
     let Some(library) = sleeper(folder.path()) else { return };
     let slept = folder.path().join("slept");
@@ -53,7 +53,7 @@ fn peers_and_ids_of_before_the_host_slept_are_forgotten() {
     let reply = server.announce(&announce("t", "d").at("10.0.0.3"));
     assert_eq!((reply.peers(), reply.int("incomplete")), (vec![], 1));
     assert_eq!(client.refused(&udp_announce("t", "c").packet(client.id)), "connection id has expired");
-    // What comes now is as fresh as ever, and what was slept before the start is nobody's.
+    // New peers are fresh, and sleep before the start does not count.
     assert_eq!(server.announce(&announce("t", "e").at("10.0.0.4")).peers(), ["10.0.0.3:6881"]);
     let late = start();
     late.announce(&announce("t", "a").at("10.0.0.1"));
@@ -66,7 +66,7 @@ const FOR_HALF_AN_HOUR: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\nd8:intervali1800e5:peers6:\x0a\x00\x00\x07\x1a\xe1e";
 
 #[test]
-fn upstream_trackers_are_asked_again_after_the_host_has_slept() {
+fn upstream_announces_are_due_after_the_host_has_slept() {
     let folder = tempfile::tempdir().unwrap();
     let Some(library) = sleeper(folder.path()) else { return };
     let slept = folder.path().join("slept");
@@ -76,13 +76,13 @@ fn upstream_trackers_are_asked_again_after_the_host_has_slept() {
     let server = setup.env("LD_PRELOAD", &library).env("SLEPT", &slept).start();
     assert_eq!(server.announce(&announce("t", "a")).peers(), ["10.0.0.7:6881"]);
     assert!(upstream.request(1).contains("event=started"));
-    // As often as it likes: half an hour has not passed.
+    // Nothing is sent upstream: half an hour has not passed.
     for _ in 0..5 {
         assert_eq!(server.announce(&announce("t", "a")).peers(), ["10.0.0.7:6881"]);
     }
     fs::write(&slept, "").unwrap();
     server.logged("the host has slept for");
     server.announce(&announce("t", "a"));
-    // Whether it was signed off first, as one that has been silent for long, or was quicker.
+    // `stopped` may come first, because the client was silent for long.
     upstream.request(2);
 }

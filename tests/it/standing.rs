@@ -1,14 +1,14 @@
-//! Who counts as one client, who may change or end one, and who gives way when there is no room.
+//! What counts as one client, which hosts may change or remove it, and which peers are evicted.
 
-use crate::dsl::{Announce, Connection, Reply, Server, announce, observer};
+use crate::dsl::{AnnounceQuery, Reply, Server, TestConnection, announce, observer};
 
 /// An announce from this host.
-fn from(connection: &mut Connection, host: &str, announce: &Announce) -> Reply {
+fn from(connection: &mut TestConnection, host: &str, announce: &AnnounceQuery) -> Reply {
     connection.announce_with(announce, &[("X-Real-IP", host)])
 }
 
-/// What a leecher that comes by is told.
-fn seen(connection: &mut Connection) -> Vec<String> {
+/// The reply to a passing leecher.
+fn seen(connection: &mut TestConnection) -> Vec<String> {
     let reply = from(connection, "192.168.1.200", &observer("t"));
     let mut peers = reply.peers();
     from(connection, "192.168.1.200", &observer("t").event("stopped"));
@@ -17,7 +17,7 @@ fn seen(connection: &mut Connection) -> Vec<String> {
 }
 
 #[test]
-fn one_client_counts_once_however_many_addresses_it_has() {
+fn one_client_with_several_addresses_counts_once() {
     let server = Server::start(&["-x"]);
     let mut connection = server.connect();
     for host in ["192.168.1.5", "192.168.1.6", "fd00::5", "fd00::6"] {
@@ -25,20 +25,20 @@ fn one_client_counts_once_however_many_addresses_it_has() {
         assert_eq!(reply.counts(), [1, 0, 0], "{host}");
     }
     from(&mut connection, "192.168.1.7", &announce("t", "b").seed());
-    // Everybody's first address comes before a second one of anybody.
+    // The first addresses of all clients come before second ones.
     for host in ["192.168.1.9", "fd00::9"] {
-        let mut told = from(&mut connection, host, &announce("t", "c").port(1).numwant(2)).peers();
-        told.sort();
-        assert_eq!(told, ["192.168.1.5:6881", "192.168.1.7:6881"]);
+        let mut peers = from(&mut connection, host, &announce("t", "c").port(1).numwant(2)).peers();
+        peers.sort();
+        assert_eq!(peers, ["192.168.1.5:6881", "192.168.1.7:6881"]);
     }
     let all = from(&mut connection, "192.168.1.9", &announce("t", "c").port(1)).peers();
     assert_eq!(all.len(), 5, "{all:?}");
     let left = from(&mut connection, "192.168.1.5", &announce("t", "a").event("stopped"));
-    assert_eq!(left.counts(), [2, 1, 0], "another address of it counts from now on");
+    assert_eq!(left.counts(), [2, 1, 0], "its other address counts from now on");
 }
 
 #[test]
-fn one_download_counts_once_whatever_the_client_says() {
+fn one_download_counts_once() {
     let server = Server::start(&["-x"]);
     let mut connection = server.connect();
     for event in ["completed", "completed", "started", "completed", "stopped", "started", "completed"] {

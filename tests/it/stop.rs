@@ -1,4 +1,4 @@
-//! A stop loses no announce that the system has taken in.
+//! A shutdown loses no announce that the kernel has accepted.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,32 +10,32 @@ use std::time::{Duration, Instant};
 use crate::dsl::{DEADLINE, Server, announce, eventually, request};
 use crate::udp_client::{UdpClient, udp_announce};
 
-/// Half of the time for which a stopping server waits for what is said on a connection that has just been opened.
+/// Half of the time that a stopping server waits for a request on a new connection.
 const PROMPT: Duration = Duration::from_secs(1);
 
-/// Connections of clients that the server finds when it is told to stop, as it has been asleep.
+/// Connections that wait in the backlog of a stopped process when it gets the signal.
 #[test]
 fn connections_that_wait_to_be_accepted_are_answered() {
     let folder = tempfile::tempdir().unwrap();
     let unix = format!("unix:{}", folder.path().join("socket").display());
     for listen in ["127.0.0.1:0", &unix] {
         for late in [false, true] {
-            eventually("they ask in time", || all_are_answered(listen, late).then_some(()));
+            eventually("the requests are in time", || all_are_answered(listen, late).then_some(()));
         }
     }
 }
 
-/// Clients that have connected to a server that sleeps until it is told to stop, and that ask before that or after it. False
-/// if they were so late that it does not wait for them, which a busy machine may do to them.
+/// Clients connect to a suspended server, which then gets the signal; they send their requests before or after it. False if a
+/// busy machine made the requests too late.
 fn all_are_answered(listen: &str, late: bool) -> bool {
     let server = Server::start(&["-l", listen]);
-    // It serves by now, and so catches signals.
+    // It serves, so its signal handlers are installed.
     assert_eq!(server.get("/health").status, 200);
     server.signal("STOP");
     let mut waiting: Vec<_> = (0..200).map(|_| server.connect()).collect();
     let mut ask = || {
         for (n, connection) in waiting.iter_mut().enumerate() {
-            // Where nobody listens any more this fails.
+            // This fails when the listener is closed.
             let _ = connection.try_send(request("GET", announce("t", &format!("p{n}")).target(), &[]));
         }
     };
@@ -87,7 +87,7 @@ fn no_connection_that_was_opened_is_left_without_a_reply() {
     let folder = tempfile::tempdir().unwrap();
     let unix = format!("unix:{}", folder.path().join("socket").display());
     for listen in ["127.0.0.1:0", &unix] {
-        // On other systems a listener that is closed resets what it has not handed over.
+        // On other systems closing a listener resets the connections in its backlog.
         if cfg!(not(target_os = "linux")) && !listen.starts_with("unix:") {
             continue;
         }
@@ -108,7 +108,7 @@ fn no_connection_that_was_opened_is_left_without_a_reply() {
                     }
                 });
             }
-            eventually("they are at work", || (answered.load(SeqCst) > 500).then_some(()));
+            eventually("the clients announce", || (answered.load(SeqCst) > 500).then_some(()));
             server.signal("TERM");
             assert_eq!(server.wait().code, Some(0));
         });
@@ -116,7 +116,7 @@ fn no_connection_that_was_opened_is_left_without_a_reply() {
     }
 }
 
-/// Whether a whole reply comes; none if no connection can be opened.
+/// Whether a complete reply arrives; none if no connection can be opened.
 fn ask(address: &str, request: &[u8]) -> Option<bool> {
     let mut reply = Vec::new();
     if let Some(path) = address.strip_prefix("unix:") {

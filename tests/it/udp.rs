@@ -2,14 +2,14 @@
 
 use insta::assert_snapshot;
 
-use crate::dsl::{Connection, Server, announce, id, observer, retracker};
+use crate::dsl::{Server, TestConnection, announce, id, observer, retracker};
 use crate::udp_client::{TRANSACTION, UdpAnnounce, UdpClient, connect_packet, scrape_packet, udp_announce};
 
 pub(crate) fn server(args: &[&str]) -> Server {
     Server::start(&[&["-u", "127.0.0.1:0"], args].concat())
 }
 
-/// None on a host without IPv6, which is said.
+/// None, with a message, on a host without IPv6.
 fn server_on_ipv6(args: &[&str]) -> Option<Server> {
     Server::start_on_ipv6(&[&["-u", "[::1]:0"], args].concat())
 }
@@ -47,17 +47,17 @@ fn s6_1_packets_over_ipv6() {
 }
 
 #[test]
-fn s6_1_whom_a_packet_has_no_room_for_is_left_to_chance() {
+fn s6_1_peers_that_do_not_fit_are_left_out_at_random() {
     let Some(server) = server_on_ipv6(&[]) else { return };
     for n in 0..140 {
         let peer = announce("t", &format!("peer {n}")).at(&format!("fd00::{n:x}:1"));
         server.announce(&if n < 20 { peer.seed() } else { peer });
     }
     let client = UdpClient::of(&server);
-    let told = client.announce(&UdpAnnounce { numwant: 200, ..udp_announce("t", "asks") }).peers;
+    let peers = client.announce(&UdpAnnounce { numwant: 200, ..udp_announce("t", "asks") }).peers;
     let is_seed = |peer: &&String| (0..20).any(|n| **peer == format!("[fd00::{n:x}:1]:6881"));
-    assert_eq!(told.len(), 67);
-    assert!(told.iter().filter(is_seed).count() > 0, "{told:?}");
+    assert_eq!(peers.len(), 67);
+    assert!(peers.iter().filter(is_seed).count() > 0, "{peers:?}");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn s6_1_one_socket_for_both_families() {
     let Some(_) = server_on_ipv6(&[]) else { return };
     let v6 = UdpClient::to(([0, 0, 0, 0, 0, 0, 0, 1], port).into());
     assert_eq!(v6.announce(&udp_announce("t", "c")).peers, [""; 0]);
-    // Each is told the peers of its own family, as there is room for no others.
+    // Each gets the peers of its own family only.
     let seen = v6.announce(&UdpAnnounce { port: 1, ..udp_announce("t", "d") });
     assert_eq!((seen.peers, seen.leechers), (vec!["[::1]:6881".to_owned()], 4));
     let seen = v4.announce(&udp_announce("t", "e").at([10, 0, 0, 5]));
@@ -79,8 +79,8 @@ fn s6_1_one_socket_for_both_families() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn s6_1_who_is_asked_answers() {
-    // All of 127/8 is this host's, as a host with several addresses has them. The client hears of no other than it asked.
+fn s6_1_the_reply_comes_from_the_address_that_was_asked() {
+    // All of 127/8 belongs to this host, like a host with several addresses. The client accepts replies from one of them only.
     for listen in [":0", "0.0.0.0:0"] {
         let server = Server::start(&["-u", listen]);
         let port = server.udp_address().port();
@@ -136,7 +136,7 @@ fn s6_2_events_by_their_numbers() {
     let client = UdpClient::of(&server);
     let says = |event, left| client.announce(&UdpAnnounce { left, event, ..udp_announce("t", "a") });
     for (event, left, seeders, leechers) in
-        // 4 and others are nothing that BEP 15 knows: announces like any.
+        // BEP 15 does not define 4 and above: they are ordinary announces.
         [
             (2, 1, 0, 1),
             (0, 1, 0, 1),
@@ -154,7 +154,7 @@ fn s6_2_events_by_their_numbers() {
 }
 
 #[test]
-fn s6_2_who_has_no_port_is_told_and_not_told_of() {
+fn s6_2_a_client_without_a_port_gets_peers_but_is_not_listed() {
     let server = server(&[]);
     let client = UdpClient::of(&server);
     client.announce(&udp_announce("t", "a").at([10, 0, 0, 1]));
@@ -164,7 +164,7 @@ fn s6_2_who_has_no_port_is_told_and_not_told_of() {
 }
 
 #[test]
-fn s6_2_what_no_reply_depends_on_is_never_refused() {
+fn s6_2_fields_without_effect_are_never_refused() {
     let server = server(&[]);
     let client = UdpClient::of(&server);
     let plain = udp_announce("t", "a");
@@ -198,7 +198,7 @@ fn s6_2_path_and_query_of_the_announce_url() {
         b"\x01\x02\x04/ann\x01\x02\x05ounce",
         b"\x02\x01/",
         b"\x02\x12/announce?passkey=",
-        // As over HTTP, slashes too many, case and escapes make no difference.
+        // As over HTTP, additional slashes, case and escapes make no difference.
         b"\x02\x0a//announce",
         b"\x02\x0a/announce/",
         b"\x02\x0e///announce/?x",
@@ -208,7 +208,7 @@ fn s6_2_path_and_query_of_the_announce_url() {
         b"\x02\x02//",
         b"\x02\x11http://x/announce",
         b"\x02\x0d/announce#lan",
-        // Broken off, or none of BEP 41's.
+        // Cut off, or unknown to BEP 41.
         b"\x02",
         b"\x02\xff/announce",
         b"\xff\x03abc",
@@ -247,19 +247,19 @@ fn s6_3_a_scrape_is_answered_in_its_own_order() {
     let (seed, leecher, nothing) = ([1, 0, 0], [0, 0, 1], [0, 0, 0]);
     assert_eq!(scrape(&[c, b, a, b]), [nothing, seed, leecher, seed]);
     assert_eq!(scrape(&[[b].as_slice(), &[c; 72], &[a]].concat()).len(), 74);
-    // Of more, the first are told.
+    // Of too many, the first are answered.
     assert_eq!(scrape(&[a; 80]), [leecher; 74]);
-    // What is no whole hash is left out.
+    // An incomplete hash is ignored.
     let odd = [scrape_packet(client.id, &[a]), b"-------------------".to_vec()].concat();
     assert_eq!(client.ask(&odd).len(), 8 + 12);
     let refused = client.refused(&scrape_packet(client.id, &[]));
     assert_eq!(refused, "info_hash is missing: this tracker does not serve a scrape of all its torrents");
 }
 
-// --- Connection ids -------------------------------------------------------------------------------------------
+// --- Connection ids -----------------------------------------------------------------------------------------------
 
 #[test]
-fn s6_4_an_id_is_good_from_any_port_and_any_number_of_times() {
+fn s6_4_an_id_is_valid_from_any_port_and_any_number_of_times() {
     let server = server(&[]);
     let one = UdpClient::of(&server);
     let mut other = UdpClient::of(&server);
@@ -270,7 +270,7 @@ fn s6_4_an_id_is_good_from_any_port_and_any_number_of_times() {
 }
 
 #[test]
-fn s6_4_ids_that_were_not_given_are_refused_and_nothing_is_believed() {
+fn s6_4_ids_that_were_not_issued_are_refused() {
     let server = server(&["-p"]);
     let client = UdpClient::of(&server);
     let of_another_run = UdpClient::of(&self::server(&[])).id;
@@ -284,7 +284,7 @@ fn s6_4_ids_that_were_not_given_are_refused_and_nothing_is_believed() {
         assert_eq!(client.refused(&packet), "connection id has expired", "{id:?}");
     }
     assert_eq!(client.refused(&scrape_packet([0; 8], &[id("t")])), "connection id has expired");
-    // An error would be larger than this.
+    // An error would be larger than this datagram.
     assert_eq!(client.answers(&scrape_packet([0; 8], &[])), [[0; 0]; 0]);
     assert_eq!(server.announce(&observer("t")).counts(), [0, 0, 0]);
     let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
@@ -294,8 +294,8 @@ fn s6_4_ids_that_were_not_given_are_refused_and_nothing_is_believed() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn s6_4_an_id_is_good_from_one_address() {
-    // Who forges a source has an id of its own address at best.
+fn s6_4_an_id_is_valid_from_one_address() {
+    // An attacker that forges the source has at best an id for its own address.
     let server = server(&[]);
     let attacker = UdpClient::from([127, 0, 0, 2].into(), server.udp_address());
     let mut victim = UdpClient::from([127, 0, 0, 3].into(), server.udp_address());
@@ -350,11 +350,11 @@ fn s6_5_a_port_that_is_taken_ends_the_start() {
 }
 
 #[test]
-fn s6_5_counted_with_all_others() {
+fn s6_5_requests_are_counted_in_the_metrics() {
     let server = server(&["-p"]);
     let client = UdpClient::of(&server);
     client.announce(&udp_announce("t", "a"));
-    Connection::to(&server.addresses()[0]).announce(&announce("t", "b"));
+    TestConnection::to(&server.addresses()[0]).announce(&announce("t", "b"));
     client.ask(&scrape_packet(client.id, &[id("t")]));
     client.answers(&connect_packet(TRANSACTION)[..15]);
     let metrics = String::from_utf8(server.get("/metrics").body).unwrap();

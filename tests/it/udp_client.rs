@@ -1,21 +1,21 @@
-//! A client over UDP (BEP 15), in bytes.
+//! A client over UDP (BEP 15).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::dsl::{DEADLINE, Server, id};
 use crate::proxied::version_2_of;
 
-/// The transaction id of every request but those that a test chooses.
+/// The default transaction id.
 pub(crate) const TRANSACTION: [u8; 4] = *b"\x01\x02\x03\x04";
 
-/// A socket that speaks to one server.
+/// A socket that is connected to one server.
 pub(crate) struct UdpClient {
     pub(crate) socket: UdpSocket,
-    /// What the server gave.
+    /// The connection id that the server issued.
     pub(crate) id: [u8; 8],
-    /// What a proxy puts before each of its packets; nothing when there is none.
+    /// The PROXY header before each packet; empty without a proxy.
     header: Vec<u8>,
-    /// Whether it speaks IPv4, to the proxy if there is one.
+    /// Whether it uses IPv4, to the proxy if there is one.
     v4: bool,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct UdpAnnounce {
     pub(crate) ip: Ipv4Addr,
     pub(crate) numwant: i32,
     pub(crate) port: u16,
-    /// What follows (BEP 41).
+    /// The bytes that follow (BEP 41).
     pub(crate) options: Vec<u8>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn scrape_packet(id: [u8; 8], torrents: &[[u8; 20]]) -> Vec<u8> {
 }
 
 impl UdpClient {
-    /// Of a server's first UDP address, from this host's loopback address; connected, with an id.
+    /// Connects to a server's first UDP address from loopback and gets an id.
     pub(crate) fn of(server: &Server) -> Self {
         Self::to(server.udp_address())
     }
@@ -90,20 +90,20 @@ impl UdpClient {
         Self::open(source, server, Vec::new(), source.is_ipv4())
     }
 
-    /// Somebody at this address, behind a proxy at that one. It has a socket for each client, and passes on what comes back.
+    /// A client at `source` behind a proxy, which has a socket for each client.
     pub(crate) fn behind(proxy: IpAddr, server: SocketAddr, source: &str) -> Self {
         let v4 = source.parse::<SocketAddr>().unwrap().ip().to_canonical().is_ipv4();
         Self::open(proxy, server, version_2_of(2, source, b""), v4)
     }
 
-    /// A proxy that puts this before each datagram.
+    /// A proxy that sends this header before each datagram.
     pub(crate) fn with_header(proxy: IpAddr, server: SocketAddr, header: Vec<u8>) -> Self {
         Self::open(proxy, server, header, proxy.is_ipv4())
     }
 
     fn open(source: IpAddr, server: SocketAddr, header: Vec<u8>, v4: bool) -> Self {
         let socket = UdpSocket::bind((source, 0)).unwrap();
-        // From here on only what comes from this address is heard.
+        // From here on the socket receives from this address only.
         socket.connect(server).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut client = Self { socket, id: [0; 8], header, v4 };
@@ -133,8 +133,8 @@ impl UdpClient {
         self.receive()
     }
 
-    /// What is answered before anything that is sent later: the server reads what one client sends in its order. Not for
-    /// announces that may wait.
+    /// The replies to a packet, possibly none. The server handles one client's packets in order, so the reply to a connect
+    /// request marks the end. Not for announces that may wait.
     pub(crate) fn answers(&self, packet: &[u8]) -> Vec<Vec<u8>> {
         let last = *b"last";
         self.send(packet);
@@ -148,7 +148,7 @@ impl UdpClient {
         UdpReply::read(&self.ask(&announce.packet(self.id)), self.v4)
     }
 
-    /// The words of an error.
+    /// The text of an error.
     pub(crate) fn refused(&self, packet: &[u8]) -> String {
         let response = self.ask(packet);
         assert_eq!(response[..8], [&[0, 0, 0, 3], &TRANSACTION[..]].concat());

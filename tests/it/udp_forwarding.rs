@@ -1,4 +1,4 @@
-//! 6. Announces over UDP that upstream trackers take part in.
+//! 6. Announces over UDP that are forwarded.
 
 use std::io::Write;
 use std::net::UdpSocket;
@@ -17,7 +17,7 @@ fn server(timeout: &str, upstream: &FakeTracker) -> Server {
     retracker(&["-u", "127.0.0.1:0", "-p", "-t", timeout]).env("FORWARDS_FILE", forwarders(upstream).path()).start()
 }
 
-/// An upstream tracker that answers each time that it is told to.
+/// An upstream tracker that answers when the test says so.
 fn upstream_on_call() -> (FakeTracker, mpsc::Sender<()>) {
     let (script, answer) = sends_when_told(ONE_PEER);
     let upstream = FakeTracker::start(script);
@@ -25,38 +25,38 @@ fn upstream_on_call() -> (FakeTracker, mpsc::Sender<()>) {
 }
 
 #[test]
-fn s6_7_who_waits_keeps_nobody_else_waiting() {
+fn s6_7_a_waiting_announce_delays_no_other() {
     let (upstream, answer) = upstream_on_call();
     let server = server("60", &upstream);
     let client = UdpClient::of(&server);
     client.send(&udp_announce("t", "waits").packet(client.id));
     assert!(upstream.request(1).contains("peer_id=waits"));
-    // In the same socket's queue. Who leaves is answered at once.
+    // In the same socket's queue. `stopped` is answered at once.
     let leaves = UdpAnnounce { event: 3, ..udp_announce("t", "leaves") };
     assert_eq!(client.announce(&leaves).leechers, 1);
     assert_eq!(client.connect(), client.connect());
     answer.send(()).unwrap();
     let late = client.receive();
     assert!(late.starts_with(&[0, 0, 0, 1, 1, 2, 3, 4]) && late.ends_with(b"\x0a\0\0\x07\x1a\xe1"), "{late:?}");
-    // What is known is told at once from now on.
+    // From now on the list is given at once.
     assert_eq!(client.announce(&UdpAnnounce { port: 0, ..udp_announce("t", "knows") }).peers.len(), 2);
 }
 
 #[test]
-fn s6_7_nobody_waits_longer_than_the_deadline() {
+fn s6_7_no_announce_waits_longer_than_the_deadline() {
     let (upstream, _answer) = upstream_on_call();
     let server = server("0.2", &upstream);
     let started = Instant::now();
     let reply = UdpClient::of(&server).announce(&udp_announce("t", "a"));
-    // It is to come back soon for what may be on its way.
+    // The interval is short, because peers may still arrive.
     assert_eq!((reply.peers, reply.interval), (vec![], 5));
-    // The upstream tracker never answers, and has a minute.
+    // The upstream tracker never answers, and its timeout is a minute.
     assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
 }
 
 #[test]
-fn s6_7_how_many_may_wait_is_bounded() {
-    // Trackers that say nothing. Of each, no more than 256 exchanges are under way, so it takes several.
+fn s6_7_the_number_of_waiting_announces_is_limited() {
+    // Silent trackers. Each has at most 256 exchanges under way, so several are needed.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let torrents = ["a", "b", "c", "d", "e"];
@@ -70,18 +70,18 @@ fn s6_7_how_many_may_wait_is_bounded() {
     let client = UdpClient::of(&server);
     for n in 0..220 {
         for torrent in torrents {
-            // Seeds have no use for each other, so that none has enough.
+            // Seeds do not get each other, so that none has enough peers.
             let seed = UdpAnnounce { left: 0, port: 1000 + n, ..udp_announce(torrent, &n.to_string()) };
             client.send(&seed.packet(client.id));
         }
-        // So that nothing is lost on the way.
+        // So that no datagram is lost.
         assert!(n % 10 != 0 || client.answers(b"").is_empty(), "{n}");
     }
-    eventually("the last have found no room", || {
+    eventually("the excess announces are not kept waiting", || {
         let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
         metrics.lines().any(|line| line == "retracker_udp_errors_total{reason=\"busy\"} 76").then_some(())
     });
-    // Though without a response, they are known.
+    // They are registered although they got no response.
     for torrent in torrents {
         assert_eq!(server.announce(&observer(torrent).event("stopped")).int("complete"), 220);
     }
@@ -102,7 +102,7 @@ fn s6_7_announces_under_way_are_finished_at_the_end() {
 }
 
 #[test]
-fn s6_7_announces_that_do_not_end_are_cut() {
+fn s6_7_announces_that_do_not_end_are_cut_off() {
     let (upstream, _answer) = upstream_on_call();
     let server = server("60", &upstream);
     let client = UdpClient::of(&server);
@@ -111,7 +111,7 @@ fn s6_7_announces_that_do_not_end_are_cut() {
     let started = Instant::now();
     let exit = server.stop();
     assert_eq!(exit.code, Some(0));
-    // As long as it is promised. That it ends at all has a deadline of its own.
+    // The documented time. `stop` has a deadline of its own.
     assert!(started.elapsed().as_secs() >= 4, "{:?}", started.elapsed());
     assert!(exit.stderr.iter().any(|line| line.contains("1 announces over UDP were cut")), "{:?}", exit.stderr);
 }
@@ -122,15 +122,15 @@ fn s6_7_upstream_peers_reach_clients_over_udp() {
     let server = server("60", &upstream);
     let client = UdpClient::of(&server);
     assert_eq!(client.announce(&udp_announce("t", "a")).peers, ["10.0.0.7:6881"]);
-    let told = upstream.request(1);
-    assert!(told.contains("&key=DEADBEEF") && told.contains("&left=1"), "{told}");
-    // Over UDP a client cannot say what it is.
-    assert!(told.contains("\r\nUser-Agent: retracker/"), "{told}");
+    let request = upstream.request(1);
+    assert!(request.contains("&key=DEADBEEF") && request.contains("&left=1"), "{request}");
+    // Over UDP a client cannot send a user agent.
+    assert!(request.contains("\r\nUser-Agent: retracker/"), "{request}");
 }
 
 /// Retrackers, each of which asks the next one over UDP and the last one the first.
 fn ring(length: usize) -> Vec<Server> {
-    // They learn of each other when all of them listen.
+    // Each gets the next one's address when all listen.
     let files: Vec<_> = (0..length).map(|_| NamedTempFile::new().unwrap()).collect();
     let start = |file: &NamedTempFile| {
         write!(file.as_file(), "[]").unwrap();
@@ -147,8 +147,8 @@ fn ring(length: usize) -> Vec<Server> {
 }
 
 #[test]
-fn s6_8_what_comes_round_is_counted_once() {
-    // The client is known here and at the neighbour. Were each to add what the other has added, there would be no end.
+fn s6_8_a_client_is_counted_once_in_a_ring() {
+    // Both know the client. If each added the other's sum, the counts would grow without end.
     let servers = ring(2);
     for server in &servers {
         for _ in 0..3 {
@@ -166,13 +166,13 @@ fn s6_8_retrackers_ask_each_other_over_udp() {
         for (n, server) in servers.iter().enumerate() {
             server.announce(&client(n));
             for other in &servers {
-                eventually("it is known everywhere", || {
+                eventually("every retracker knows it", || {
                     let counts = other.announce(&observer("t").event("stopped")).counts();
                     (counts[1] == i64::try_from(n).unwrap() + 1).then_some(())
                 });
             }
         }
-        // Who asks anywhere hears of all, over HTTP and over UDP.
+        // A client gets all of them from every retracker, over HTTP and over UDP.
         for server in &servers {
             let asks = announce("t", "asks").at("203.0.113.99").without("port").numwant(200);
             assert_eq!(server.announce(&asks).peers().len(), length);

@@ -1,4 +1,4 @@
-//! 6. What is no request, over UDP: no crash, no memory, no weapon.
+//! 6. Bad datagrams: no crash, no memory, no amplification.
 
 use std::time::Duration;
 
@@ -18,24 +18,24 @@ fn s6_6_packets_cut_at_every_length() {
     (0..connect.len()).for_each(|length| silent(&connect[..length]));
     let announce = udp_announce("t", "a").packet(client.id);
     (0..announce.len()).for_each(|length| silent(&announce[..length]));
-    // A scrape without a whole hash is one of nothing: as its source has shown an id, it is told so.
+    // A scrape without a complete hash is refused; the source has a valid id, so it gets the error.
     let scrape = scrape_packet(client.id, &[id("t")]);
     (0..16).for_each(|length| silent(&scrape[..length]));
     (16..scrape.len())
         .for_each(|length| assert!(client.refused(&scrape[..length]).starts_with("info_hash is missing")));
-    // Options are cut wherever.
+    // Options may be cut anywhere.
     let options = [&b"\x02\x09/announce\x01\x02\xff"[..], &[b'x'; 255]].concat();
     for length in 0..options.len() {
         let announce = UdpAnnounce { options: options[..length].to_vec(), ..udp_announce("t", "a") };
         assert_eq!(client.answers(&announce.packet(client.id)).len(), 1, "{length} bytes of options");
     }
-    // As long as a datagram may be.
+    // The longest datagram.
     let announce = UdpAnnounce { options: vec![1; 60_000], ..udp_announce("t", "a") };
     assert_eq!(client.answers(&announce.packet(client.id)).len(), 1);
 }
 
 #[test]
-fn s6_6_actions_that_no_client_asks_for() {
+fn s6_6_unknown_actions() {
     let server = server(&[]);
     let client = UdpClient::of(&server);
     for action in [0_u32, 3, 4, 0x0100_0000, u32::MAX] {
@@ -45,7 +45,7 @@ fn s6_6_actions_that_no_client_asks_for() {
 }
 
 #[test]
-fn s6_6_hundreds_of_thousands_of_datagrams_that_say_nothing() {
+fn s6_6_hundreds_of_thousands_of_random_datagrams() {
     const COUNT: u32 = 300_000;
     let server = server(&["-p"]);
     let client = UdpClient::of(&server);
@@ -58,7 +58,7 @@ fn s6_6_hundreds_of_thousands_of_datagrams_that_say_nothing() {
     for n in 0..COUNT {
         client.send(&random.packet());
         if n % 100 == 0 {
-            // So that few are lost on the way. Whoever has not shown an id is never told more than it has said.
+            // A pause so that few are lost. Without a valid id no reply is larger than its request.
             for answer in client.answers(&random.packet()) {
                 assert!(answer.len() <= 33, "{}", answer.escape_ascii());
             }
@@ -87,18 +87,18 @@ fn s6_6_no_answer_is_larger_than_what_an_unknown_client_sent() {
     }
 }
 
-/// Waits until the server uses no processor time, while nobody says anything.
+/// Waits until the server uses no processor time.
 #[cfg(target_os = "linux")]
 fn idles(server: &Server, client: &UdpClient) {
     client.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     eventually("it idles", || {
         let before = server.processor_ticks();
-        assert!(client.socket.recv(&mut [0; 2048]).is_err(), "it speaks unasked");
+        assert!(client.socket.recv(&mut [0; 2048]).is_err(), "a datagram without a request");
         (server.processor_ticks() - before <= 1).then_some(())
     });
 }
 
-/// Numbers without an end, the same in every run (xorshift).
+/// Random numbers, the same in every run (xorshift).
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -109,7 +109,7 @@ impl Random {
         self.0
     }
 
-    /// Any bytes, half of them with a head like a request's, but none with an id that was given.
+    /// Random bytes, half of them with the head of a request, but none with an issued id.
     pub(crate) fn packet(&mut self) -> Vec<u8> {
         let length = usize::try_from(self.next() % 140).unwrap();
         let mut packet: Vec<u8> = std::iter::repeat_with(|| self.next().to_be_bytes()[3]).take(length).collect();

@@ -1,4 +1,4 @@
-//! 6. The PROXY protocol before each datagram: whose it is, a proxy says.
+//! 6. The PROXY protocol before each datagram, with the client's address.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -13,14 +13,14 @@ fn server(args: &[&str]) -> Server {
     Server::start(&[&["-u", "proxy+udp://127.0.0.1:0", "-p"], args].concat())
 }
 
-/// Somebody behind a proxy on this host.
+/// A client behind a proxy on this host.
 fn client(server: &Server, source: &str) -> UdpClient {
     let address = server.udp_address();
     let proxy = if address.is_ipv4() { LOOPBACK } else { address.ip() };
     UdpClient::behind(proxy, address, source)
 }
 
-/// That nothing comes back for a datagram as it stands here, from the client's own socket.
+/// Checks that this datagram, sent unchanged, gets no reply.
 fn is_dropped(client: &UdpClient, datagram: &[u8]) {
     client.socket.send(datagram).unwrap();
     let answers = client.answers(b"");
@@ -34,16 +34,16 @@ fn dropped(server: &Server) -> usize {
 }
 
 #[test]
-fn s6_8_whose_a_datagram_is_a_proxy_says() {
+fn s6_8_the_header_gives_the_client_s_address() {
     let v6 = Server::start_on_ipv6(&["-u", "proxy+udp://[::1]:0"]);
     for server in [Some(server(&[])), v6].iter().flatten() {
         let announces = |source, peer| client(server, source).announce(&udp_announce("t", peer)).peers;
         assert_eq!(announces("203.0.113.5:1000", "a"), [""; 0]);
         assert_eq!(announces("203.0.113.6:1000", "b"), ["203.0.113.5:6881"]);
-        // Lists are of the family that the client speaks, whatever its proxy speaks here.
+        // The list has the client's address family, not the proxy's.
         assert_eq!(announces("[2001:db8::5]:1000", "c"), [""; 0]);
         assert_eq!(announces("[2001:db8::6]:1000", "d"), ["[2001:db8::5]:6881"]);
-        // What it can reach goes by that address too.
+        // The peers that it gets also depend on that address.
         assert_eq!(announces("[::ffff:10.0.0.9]:1000", "e"), ["203.0.113.5:6881", "203.0.113.6:6881"]);
         assert_eq!(announces("203.0.113.7:1000", "f"), ["203.0.113.5:6881", "203.0.113.6:6881"]);
         let all = server.announce(&observer("t")).peers();
@@ -51,7 +51,7 @@ fn s6_8_whose_a_datagram_is_a_proxy_says() {
         let asks = client(server, "[2001:db8::5]:1000");
         let scrape = asks.ask(&scrape_packet(asks.id, &[id("t")]));
         assert_eq!((scrape.len(), scrape[19]), (20, 6));
-        // Nor is it on this network because its proxy is: what it says of itself does not count.
+        // The client is not on this network because its proxy is: its `ip` field does not count.
         let claims = client(server, "203.0.113.8:1000");
         claims.announce(&udp_announce("u", "a").at([10, 0, 0, 1]));
         assert_eq!(server.announce(&observer("u")).peers(), ["203.0.113.8:6881"]);
@@ -59,7 +59,7 @@ fn s6_8_whose_a_datagram_is_a_proxy_says() {
 }
 
 #[test]
-fn s6_8_an_id_is_good_for_one_client() {
+fn s6_8_an_id_is_valid_for_one_client() {
     let server = server(&[]);
     let [mut one, mut other] = ["203.0.113.5:1000", "203.0.113.6:1000"].map(|source| client(&server, source));
     assert_ne!(one.id, other.id);
@@ -68,11 +68,11 @@ fn s6_8_an_id_is_good_for_one_client() {
     assert_eq!(other.refused(&scrape_packet(one.id, &[id("t")])), "connection id has expired");
     assert_eq!(server.announce(&observer("t")).counts(), [0, 0, 0]);
     one.announce(&announce);
-    // As without a proxy, its port plays no part.
+    // As without a proxy, the port does not matter.
     let elsewhere = client(&server, "203.0.113.5:2000");
     one.id = elsewhere.id;
     one.announce(&announce);
-    // Nor does the proxy's own id help anybody, who is a client as well when it speaks for itself.
+    // The proxy's own id is valid for the proxy only.
     let own = UdpClient::with_header(LOOPBACK, server.udp_address(), LOCAL.to_vec());
     other.id = own.id;
     assert_eq!(other.refused(&announce.packet(other.id)), "connection id has expired");
@@ -80,8 +80,8 @@ fn s6_8_an_id_is_good_for_one_client() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn s6_8_an_id_is_good_through_one_proxy() {
-    // Or whoever can reach this listener would get an id for any name, and could then have long lists sent to others.
+fn s6_8_an_id_is_valid_through_one_proxy() {
+    // Otherwise an attacker that can reach this listener could get an id for any address and have long lists sent there.
     let server = server(&[]);
     let attacker = client(&server, "203.0.113.5:1000");
     let victim = UdpClient::behind([127, 0, 0, 2].into(), server.udp_address(), "203.0.113.5:1000");
@@ -96,7 +96,7 @@ fn s6_8_a_proxy_that_speaks_for_itself() {
     for (n, header) in [LOCAL.to_vec(), unspecified].into_iter().enumerate() {
         let torrent = format!("t{n}");
         let client = UdpClient::with_header(LOOPBACK, server.udp_address(), header);
-        // For whom it speaks is not known: it is listed nowhere, and told what everybody is told.
+        // The client's address is unknown: it is not listed, and gets the peers that every client can reach.
         server.announce(&announce(&torrent, "neighbour").at("10.0.0.1"));
         server.announce(&announce(&torrent, "outside").at("9.9.9.9"));
         assert_eq!(client.announce(&udp_announce(&torrent, "a").at([10, 0, 0, 9])).peers, ["9.9.9.9:6881"]);
@@ -107,7 +107,7 @@ fn s6_8_a_proxy_that_speaks_for_itself() {
 }
 
 #[test]
-fn s6_8_what_has_no_header_is_dropped_and_that_is_told_once() {
+fn s6_8_datagrams_without_a_header_are_dropped_and_logged_once() {
     let server = server(&["-d"]);
     let client = client(&server, "203.0.113.5:1000");
     let connect = connect_packet(TRANSACTION);
@@ -138,19 +138,19 @@ fn s6_8_what_has_no_header_is_dropped_and_that_is_told_once() {
         is_dropped(&client, datagram);
     }
     assert_eq!(dropped(&server), wrong.len());
-    // Behind a header that is right, what is no request is so as everywhere.
+    // A bad request after a correct header is handled as everywhere.
     is_dropped(&client, &header);
     is_dropped(&client, &[&header[..], &header, &connect].concat());
     assert_eq!(dropped(&server), wrong.len());
     client.announce(&udp_announce("t", "a"));
     let log = server.stop().stderr;
-    let told = |text: &str| log.iter().filter(|line| line.contains(text)).count();
-    assert_eq!(told("dropped a datagram from 127.0.0.1: "), wrong.len());
-    assert_eq!((told("WARN"), told("to a listener for the PROXY protocol: ")), (1, 1), "{log:?}");
+    let logged = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(logged("dropped a datagram from 127.0.0.1: "), wrong.len());
+    assert_eq!((logged("WARN"), logged("to a listener for the PROXY protocol: ")), (1, 1), "{log:?}");
 }
 
 #[test]
-fn s6_8_trusted_proxies_alone_are_heard_once_there_are_any() {
+fn s6_8_only_trusted_proxies_count_if_there_are_any() {
     let peers = |server: &Server| {
         client(server, "203.0.113.5:1000").announce(&udp_announce("t", "a"));
         server.announce(&observer("t")).peers()
@@ -198,7 +198,7 @@ fn s6_8_no_answer_is_larger_than_the_request_behind_the_header() {
         let bytes: usize = answers.iter().map(Vec::len).sum();
         assert!(answers.len() <= 1 && bytes <= packet.len(), "{}: {answers:?}", packet.escape_ascii());
     }
-    // It would fit into the datagram.
+    // It would fit into the datagram with the header.
     assert_eq!(client.answers(&scrape_packet([0; 8], &[])), [[0; 0]; 0]);
 }
 
@@ -214,7 +214,7 @@ fn s6_8_beside_a_listener_for_clients() {
     direct.announce(&udp_announce("t", "a").at([10, 0, 0, 1]));
     let behind = UdpClient::behind(LOOPBACK, proxied, "10.0.0.2:1000");
     assert_eq!(behind.announce(&UdpAnnounce { port: 1, ..udp_announce("t", "b") }).peers, ["10.0.0.1:6881"]);
-    // A header is no request there, and an id is good where it was given.
+    // There a header is not a request, and an id is valid only at the listener that issued it.
     is_dropped(&direct, &[version_2_of(2, "10.0.0.3:1", b""), connect_packet(TRANSACTION)].concat());
     assert_eq!(behind.refused(&udp_announce("t", "c").packet(direct.id)), "connection id has expired");
 }

@@ -1,4 +1,4 @@
-//! Upstream trackers (5) over TLS whose certificates come from an authority of their own.
+//! Upstream trackers (5) over TLS with certificates of a private authority.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -11,14 +11,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tempfile::{TempDir, tempdir};
 
-use crate::dsl::{Setup, announce, retracker};
-use crate::upstream::{ok, with_peers};
-use crate::upstream_proxies::{Tunnels, by_connect};
+use super::proxies::{Tunnels, by_connect};
+use super::replies::{ok, with_peers};
+use crate::dsl::{ServerSetup, announce, retracker};
 
-/// On the internet: a tracker behind a proxy is not believed to know others.
+/// A public address: an upstream tracker behind a proxy can give only those.
 const PEER: &str = "45.45.45.45:4545";
 
-/// A tracker that is `localhost`.
+/// A tracker at `localhost`.
 fn tracker(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
@@ -49,7 +49,7 @@ fn tracker(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr {
     address
 }
 
-/// A tracker with a certificate of an authority of its own, and that authority in a file.
+/// A tracker with a certificate of a private authority, and the authority in a file.
 struct Site {
     folder: TempDir,
     tracker: SocketAddr,
@@ -73,18 +73,18 @@ impl Site {
     }
 }
 
-fn forwarding(folder: &TempDir, tracker: SocketAddr, more: &str) -> Setup {
+fn forwarding(folder: &TempDir, tracker: SocketAddr, more: &str) -> ServerSetup {
     let file = folder.path().join("forwarders.yml");
     std::fs::write(&file, format!("- {{uri: 'https://localhost:{}/announce', {more}}}\n", tracker.port())).unwrap();
     retracker(&["-t", "20", "-d", "-f", file.to_str().unwrap()])
 }
 
-fn peers(setup: Setup) -> Vec<String> {
+fn peers(setup: ServerSetup) -> Vec<String> {
     setup.start().announce(&announce("t", "client").at("10.0.0.9")).peers()
 }
 
 #[test]
-fn an_authority_of_the_system_s_or_of_the_entry_is_trusted() {
+fn authorities_of_the_system_and_of_the_entry_are_trusted() {
     let site = Site::new();
     let stranger = forwarding(&site.folder, site.tracker, "").start();
     assert_eq!(stranger.announce(&announce("t", "client").at("10.0.0.9")).peers(), [""; 0]);
@@ -112,7 +112,7 @@ fn tls_goes_through_a_tunnel() {
 }
 
 #[test]
-fn another_s_authority_is_not_trusted() {
+fn another_authority_is_not_trusted() {
     let (site, other) = (Site::new(), Site::new());
     let server = forwarding(&site.folder, site.tracker, &format!("ca: {}", other.file().display())).start();
     assert_eq!(server.announce(&announce("t", "client").at("10.0.0.9")).peers(), [""; 0]);
@@ -120,8 +120,8 @@ fn another_s_authority_is_not_trusted() {
 }
 
 #[test]
-fn a_certificate_by_itself_is_trusted_if_the_entry_names_it() {
-    // As `openssl req -x509` makes it: an authority that is a server.
+fn a_self_signed_certificate_is_trusted_if_the_entry_names_it() {
+    // As `openssl req -x509` makes it: the server's certificate is also an authority.
     let key = KeyPair::generate().unwrap();
     let params = |name: &str| {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -139,7 +139,7 @@ fn a_certificate_by_itself_is_trusted_if_the_entry_names_it() {
 }
 
 #[test]
-fn the_absence_of_a_system_s_store_does_not_stop_the_start() {
+fn a_missing_system_store_does_not_stop_the_start() {
     let site = Site::new();
     let setup = forwarding(&site.folder, site.tracker, &format!("ca: {}", site.file().display()));
     assert_eq!(peers(setup.env("SSL_CERT_FILE", "/nowhere").env("SSL_CERT_DIR", "/nowhere")), [PEER]);

@@ -7,30 +7,30 @@ use std::thread;
 
 use tempfile::NamedTempFile;
 
-use crate::dsl::{Setup, announce, retracker};
+use super::replies::{http, ok, with_peers};
+use crate::dsl::{ServerSetup, announce, retracker};
 use crate::fake_tracker::{FakeTracker, Refusing, sends};
-use crate::upstream::{http, ok, with_peers};
 
-/// On the internet, like all that upstream trackers behind a proxy are believed to know.
+/// A public address: upstream trackers behind a proxy can give only those.
 const PEER: &str = "45.45.45.45:4545";
 /// A name that no resolver knows.
 const NAME: &str = "tracker.invalid";
 
-/// A run with these entries, which announces wait for as long as a busy machine needs.
-fn forwarding(entries: &str) -> (Setup, NamedTempFile) {
+/// A run with these entries and a timeout that is long enough for a busy machine.
+fn forwarding(entries: &str) -> (ServerSetup, NamedTempFile) {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(entries.as_bytes()).unwrap();
     (retracker(&["-t", "20", "-d", "-f", file.path().to_str().unwrap()]), file)
 }
 
-/// A proxy that makes tunnels, all of them to one place, and keeps what it was asked.
+/// A proxy that opens all tunnels to one address and keeps the requests for them.
 pub(crate) struct Tunnels {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Tunnels {
-    /// `greet` reads the request for a tunnel, answers it, and says what it read.
+    /// `greet` reads the request for a tunnel, answers it, and returns the bytes that it read.
     pub(crate) fn start(to: SocketAddr, greet: fn(&mut TcpStream) -> Vec<u8>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, asked) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Vec<u8>>>>::default());
@@ -86,7 +86,7 @@ fn by_socks(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 #[test]
-fn requests_go_to_an_http_proxy_as_they_are() {
+fn an_http_proxy_gets_plain_requests_with_the_whole_url() {
     let proxy = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
     for (variable, value) in [
         ("http_proxy", format!("http://me:s3cr!@{}/", proxy.address())),
@@ -107,7 +107,7 @@ fn requests_go_to_an_http_proxy_as_they_are() {
 }
 
 #[test]
-fn those_in_no_proxy_are_asked_directly() {
+fn upstreams_in_no_proxy_are_asked_directly() {
     let tracker = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
     for list in ["*", "127.0.0.1", "10.0.0.1, 127.0.0.0/8", ".example,127.0.0.1"] {
         let (setup, _file) = forwarding(&format!("- uri: http://{}/announce\n", tracker.address()));
@@ -118,7 +118,7 @@ fn those_in_no_proxy_are_asked_directly() {
 }
 
 #[test]
-fn what_a_proxy_does_wrong_is_its_own_fault() {
+fn failures_of_a_proxy_are_logged_as_the_proxy_s() {
     let dead = Refusing::new();
     let (setup, _file) = forwarding(&format!("- uri: http://{NAME}/announce\n"));
     let server = setup.env("http_proxy", dead.address().to_string()).start();
@@ -139,7 +139,7 @@ fn what_a_proxy_does_wrong_is_its_own_fault() {
 }
 
 #[test]
-fn a_proxy_that_is_not_known_stops_the_start_only_where_it_is_needed() {
+fn an_unknown_kind_of_proxy_stops_the_start_only_if_it_is_needed() {
     let (setup, _file) = forwarding(&format!("- {{name: x, uri: 'http://{NAME}/announce'}}\n"));
     let exit = setup.env("http_proxy", "socks4://me:s3cr!@127.0.0.1:1").run();
     let text = exit.stderr.join("\n");
@@ -150,7 +150,7 @@ fn a_proxy_that_is_not_known_stops_the_start_only_where_it_is_needed() {
 }
 
 #[test]
-fn a_host_of_its_own_goes_through_a_tunnel() {
+fn an_entry_with_a_host_uses_a_tunnel() {
     let tracker = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
     let proxy = Tunnels::start(tracker.address(), by_connect);
     let (setup, _file) = forwarding(&format!("- {{uri: 'http://{NAME}/announce', host: retracker.local}}\n"));
@@ -162,7 +162,7 @@ fn a_host_of_its_own_goes_through_a_tunnel() {
 }
 
 #[test]
-fn a_socks_proxy_is_given_the_name() {
+fn a_socks_proxy_gets_the_name() {
     let tracker = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
     let proxy = Tunnels::start(tracker.address(), by_socks);
     let (setup, _file) = forwarding(&format!("- uri: http://{NAME}:81/announce\n"));
@@ -174,7 +174,7 @@ fn a_socks_proxy_is_given_the_name() {
 }
 
 #[test]
-fn check_asks_through_the_proxy_too() {
+fn check_uses_the_proxy_too() {
     let proxy = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
     let mut file = NamedTempFile::new().unwrap();
     writeln!(file, "- uri: http://{NAME}/announce").unwrap();

@@ -1,11 +1,12 @@
-//! Upstream trackers (5): what they are believed, of addresses on this host nothing, whoever tells of them; and what they
-//! are not held responsible for.
+//! Upstream trackers (5) and this host: its own addresses are not accepted as peers or redirects, and its own shortages do not
+//! count as failures of an upstream.
 
 use std::net::{IpAddr, UdpSocket};
 
+use super::case::{metrics, with_forwarders};
+use super::replies::{http, ok, with_peers};
 use crate::dsl::{announce, eventually};
 use crate::fake_tracker::{FakeTracker, script, sends};
-use crate::upstream::{http, metrics, ok, with_forwarders, with_peers};
 
 const PEER: &str = "10.1.1.1:1001";
 const AMPLE: &str = "20";
@@ -19,20 +20,20 @@ fn own_address() -> Option<IpAddr> {
 }
 
 #[test]
-fn nothing_on_this_host_is_told_as_a_peer() {
+fn loopback_addresses_are_not_accepted_as_peers() {
     let loopback = FakeTracker::start(sends(ok(with_peers(&["127.0.0.1:6379", "127.9.9.9:1", PEER, "0.0.0.0:1"]))));
     let server = with_forwarders(&format!("- uri: http://{}/announce\n", loopback.address()), &["-t", AMPLE]);
     assert_eq!(server.announce(&announce("t", "client")).peers(), [PEER]);
 }
 
 #[test]
-fn the_tracker_itself_is_no_peer() {
+fn the_tracker_s_own_listener_is_not_accepted_as_a_peer() {
     let Some(ip) = own_address() else { return };
     let ours = std::sync::Arc::new(std::sync::OnceLock::new());
-    let told = std::sync::Arc::clone(&ours);
+    let shared = std::sync::Arc::clone(&ours);
     let upstream = FakeTracker::start(script(move |visit| {
         visit.read();
-        let port: u16 = *told.get().unwrap();
+        let port: u16 = *shared.get().unwrap();
         visit.write(&ok(with_peers(&[&format!("{ip}:{port}"), &format!("{ip}:9"), PEER])));
     }));
     let entries = format!("- uri: http://{}/announce\n", upstream.address());
@@ -47,7 +48,7 @@ fn the_tracker_itself_is_no_peer() {
 }
 
 #[test]
-fn no_redirect_leads_to_this_host_or_to_a_link() {
+fn redirects_to_this_host_or_to_link_local_addresses_are_refused() {
     let hidden = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
     let to = |location: String| {
         script(move |visit| {
@@ -58,7 +59,7 @@ fn no_redirect_leads_to_this_host_or_to_a_link() {
     let links = ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "100.100.100.200"];
     let mut trackers: Vec<_> =
         links.iter().map(|host| FakeTracker::start(to(format!("http://{host}/latest/meta-data")))).collect();
-    // From an address that others could have, too.
+    // Also from an address that other hosts can reach.
     let loopback = hidden.address();
     for target in [format!("http://{loopback}/"), format!("http://localhost:{}/", loopback.port())] {
         trackers.extend(own_address().and_then(|ip| FakeTracker::start_on(ip, to(target))));
@@ -76,9 +77,9 @@ fn no_redirect_leads_to_this_host_or_to_a_link() {
 }
 
 #[test]
-fn what_this_host_lacks_is_not_booked_to_the_upstream() {
+fn failures_of_this_host_do_not_count_against_the_upstream() {
     let good = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
-    // The system refuses to connect to either before a packet is sent.
+    // The kernel refuses to connect to either before it sends a packet.
     let entries = format!(
         "- {{name: tcp, uri: 'http://255.255.255.255/announce'}}\n\
          - {{name: udp, uri: 'udp://255.255.255.255:6969/announce'}}\n\
@@ -100,10 +101,10 @@ fn what_this_host_lacks_is_not_booked_to_the_upstream() {
     server.logged("upstream trackers cannot be asked");
 }
 
-/// Its last descriptors are taken away while it runs.
+/// The test sets its limit of open files to zero while it runs.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_process_without_descriptors_does_not_blame_its_upstreams() {
+fn a_lack_of_descriptors_does_not_count_against_the_upstream() {
     use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
     let tracker = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
     let port = tracker.address().port();
@@ -121,26 +122,26 @@ fn a_process_without_descriptors_does_not_blame_its_upstreams() {
     for n in 0..6 {
         connection.announce(&announce(&format!("t{n}"), "client").at("10.0.0.9"));
     }
-    let mut told = String::new();
+    let mut page = String::new();
     for name in ["address", "named", "udp"] {
         let line = format!("retracker_forward_exchanges_total{{forwarder=\"{name}\",outcome=\"local\"}} 6");
         eventually(&line, || {
-            told = String::from_utf8(connection.get("/metrics").body).unwrap();
-            told.contains(&line).then_some(())
+            page = String::from_utf8(connection.get("/metrics").body).unwrap();
+            page.contains(&line).then_some(())
         });
     }
     assert!(
-        !["dns", "connect", "timeout"].iter().any(|other| told.contains(&format!("outcome=\"{other}\""))),
-        "{told}"
+        !["dns", "connect", "timeout"].iter().any(|other| page.contains(&format!("outcome=\"{other}\""))),
+        "{page}"
     );
     prlimit(Some(pid), Resource::Nofile, before).unwrap();
-    eventually("it is well again", || {
+    eventually("it forwards again", || {
         (connection.announce(&announce("u", "client").at("10.0.0.9")).peers() == [PEER]).then_some(())
     });
 }
 
 #[test]
-fn a_passing_trouble_is_no_refusal() {
+fn temporary_statuses_do_not_count_as_refusals() {
     for status in [408, 421, 425] {
         let tracker = FakeTracker::start(script(move |visit| {
             visit.read();
@@ -148,7 +149,7 @@ fn a_passing_trouble_is_no_refusal() {
             visit.write(&if visit.number == 0 { first } else { ok(with_peers(&[PEER])) });
         }));
         let server = with_forwarders(&format!("- uri: http://{}/a\n", tracker.address()), &["-t", AMPLE]);
-        eventually("it is asked again", || {
+        eventually("it gets another request", || {
             let peers = server.announce(&announce("t", "client").at("10.0.0.9")).peers();
             (peers == [PEER]).then_some(())
         });
@@ -156,7 +157,7 @@ fn a_passing_trouble_is_no_refusal() {
 }
 
 #[test]
-fn exchanges_with_all_upstreams_together_have_a_bound() {
+fn exchanges_with_all_upstreams_together_are_limited() {
     let held = script(|visit| {
         visit.read();
         visit.wait_for_close();
@@ -169,7 +170,7 @@ fn exchanges_with_all_upstreams_together_have_a_bound() {
     }
     let line = "retracker_forward_exchanges_delayed_total 3";
     eventually(line, || metrics(&server).contains(line).then_some(()));
-    // The tracker's own thread accepts them when it gets to it.
+    // The tracker's thread may accept them later.
     eventually("two connections", || (slow.visits() == 2).then_some(()));
     assert_eq!(slow.visits(), 2);
 }

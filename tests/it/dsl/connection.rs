@@ -1,0 +1,161 @@
+//! A connection to a server, for any number of requests.
+
+use std::io::{BufRead, BufReader, Read, Write};
+#[cfg(target_os = "linux")]
+use std::net::Ipv4Addr;
+use std::net::{Shutdown, SocketAddr};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::announce::AnnounceQuery;
+use super::reply::Reply;
+use super::wait::DEADLINE;
+
+/// Comes before the path of a Unix socket whose clients send a PROXY header with their address.
+pub(super) const UNIX: &str = "proxy+unix:";
+
+/// That header, with the address of this host.
+const FROM_THIS_HOST: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 80\r\n";
+
+/// A connection for any number of requests.
+pub(crate) struct TestConnection(BufReader<Socket>);
+
+impl TestConnection {
+    /// Connects to an address as the server logs it.
+    pub(crate) fn to(address: &str) -> Self {
+        let unix = |path| {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            Self::open(socket, &SockAddr::unix(path).unwrap())
+        };
+        if let Some(path) = address.strip_prefix("unix:") {
+            return unix(path);
+        }
+        if let Some(path) = address.strip_prefix(UNIX) {
+            let mut connection = unix(path);
+            connection.send(FROM_THIS_HOST);
+            return connection;
+        }
+        let address: SocketAddr = address.parse().unwrap();
+        Self::open(Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap(), &address.into())
+    }
+
+    /// Connects from another loopback address. Only Linux has them without configuration.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn from(source: Ipv4Addr, address: &str) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        Self::open(socket, &address.parse::<SocketAddr>().unwrap().into())
+    }
+
+    fn open(socket: Socket, address: &SockAddr) -> Self {
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.set_write_timeout(Some(DEADLINE)).unwrap();
+        socket.connect(address).unwrap();
+        if !address.is_unix() {
+            // Bytes that a test sends in pieces must arrive in pieces.
+            socket.set_tcp_nodelay(true).unwrap();
+        }
+        Self(BufReader::new(socket))
+    }
+
+    pub(crate) fn get(&mut self, target: impl AsRef<[u8]>) -> Reply {
+        self.get_with(target, &[])
+    }
+
+    /// GET with headers beside `Host`.
+    pub(crate) fn get_with(&mut self, target: impl AsRef<[u8]>, headers: &[(&str, &str)]) -> Reply {
+        self.send(request("GET", target, headers));
+        self.reply()
+    }
+
+    /// HEAD: the reply has no body, although it has a length.
+    pub(crate) fn head(&mut self, target: impl AsRef<[u8]>) -> Reply {
+        self.send(request("HEAD", target, &[]));
+        self.reply_head()
+    }
+
+    /// An announce that must succeed.
+    pub(crate) fn announce(&mut self, announce: &AnnounceQuery) -> Reply {
+        self.announce_with(announce, &[])
+    }
+
+    pub(crate) fn announce_with(&mut self, announce: &AnnounceQuery, headers: &[(&str, &str)]) -> Reply {
+        let reply = self.get_with(announce.target(), headers);
+        assert!(reply.tree().get("failure reason").is_none(), "{}: {}", announce.target(), reply.text());
+        reply
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.get_mut().write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// The same if the server may have closed the connection.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.0.get_mut().write_all(bytes.as_ref())
+    }
+
+    /// The next complete reply.
+    pub(crate) fn reply(&mut self) -> Reply {
+        let mut reply = self.reply_head();
+        match reply.header("content-length").map(|length| length.parse().unwrap()) {
+            Some(length) => {
+                reply.body.resize(length, 0);
+                self.0.read_exact(&mut reply.body).unwrap();
+            }
+            None => reply.body = self.rest(),
+        }
+        reply
+    }
+
+    fn reply_head(&mut self) -> Reply {
+        let status_line = self.line();
+        let mut words = status_line.splitn(3, ' ');
+        let version = words.next().unwrap_or_default().to_owned();
+        let status = words.next().and_then(|status| status.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("no status line: {status_line:?}"));
+        let headers = std::iter::from_fn(|| Some(self.line()).filter(|line| !line.is_empty()))
+            .map(|line| {
+                let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no header: {line:?}"));
+                (name.to_ascii_lowercase(), value.trim().to_owned())
+            })
+            .collect();
+        Reply { version, status, headers, body: Vec::new() }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.strip_suffix("\r\n").unwrap_or_else(|| panic!("the connection ends after {line:?}")).to_owned()
+    }
+
+    /// Whether the server has closed it.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        let socket = self.0.get_mut();
+        socket.set_nonblocking(true).unwrap();
+        let read = socket.read(&mut [0]);
+        socket.set_nonblocking(false).unwrap();
+        !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// Everything until the server closes or resets the connection.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        if let Err(error) = self.0.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "the server does not close");
+        }
+        rest
+    }
+
+    /// Shuts down the sending side.
+    pub(crate) fn half_close(&self) {
+        let _ = self.0.get_ref().shutdown(Shutdown::Write);
+    }
+}
+
+/// A request without a body, as a client sends it.
+pub(crate) fn request(method: &str, target: impl AsRef<[u8]>, headers: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = [method.as_bytes(), b" ", target.as_ref(), b" HTTP/1.1\r\nHost: retracker.local\r\n"].concat();
+    headers.iter().for_each(|(name, value)| write!(bytes, "{name}: {value}\r\n").unwrap());
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}

@@ -1,0 +1,272 @@
+//! A server as a process of its own.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use super::announce::AnnounceQuery;
+use super::connection::{TestConnection, UNIX};
+use super::reply::Reply;
+use super::wait::eventually;
+
+/// With this variable servers listen on Unix sockets, unless a test chooses an address.
+pub(crate) const OVER_UNIX: &str = "RETRACKER_TESTS_OVER_UNIX";
+
+/// Prepares a run of the binary: its arguments and its whole environment.
+pub(crate) struct ServerSetup {
+    command: Command,
+    /// The number of TCP and Unix listeners; 0 if the tests add the default one.
+    listeners: usize,
+    /// The number of UDP listeners.
+    udp_listeners: usize,
+}
+
+/// Prepares a run with these arguments. By default a server listens on a port of 127.0.0.1 that the system chooses.
+pub(crate) fn retracker(args: &[&str]) -> ServerSetup {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retracker"));
+    command.env_clear().args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    let count = |short, long| args.iter().filter(|arg| arg.starts_with(short) || arg.starts_with(long)).count();
+    ServerSetup { command, listeners: count("-l", "--listen"), udp_listeners: count("-u", "--udp-listen") }
+}
+
+/// The same with a soft and a hard limit of open files.
+pub(crate) fn retracker_with_files(soft: usize, hard: usize, args: &[&str]) -> ServerSetup {
+    let mut setup = retracker(args);
+    let mut command = Command::new("sh");
+    let limited = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\" \"$@\"");
+    command.args(["-c", &limited, env!("CARGO_BIN_EXE_retracker")]).args(args);
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    setup.command = command;
+    setup
+}
+
+/// Raises this process's limit of open files, if the system allows it.
+pub(crate) fn may_open(files: u64) -> bool {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let fits = |limit: Option<u64>| limit.is_none_or(|limit| limit >= files);
+    let may =
+        fits(current) || fits(maximum) && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    if !may {
+        eprintln!("skipped: this host does not allow a test {files} open files");
+    }
+    may
+}
+
+impl ServerSetup {
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        let addresses = value.as_ref().to_string_lossy().split(',').filter(|address| !address.is_empty()).count();
+        match name {
+            "LISTEN_ADDR" if self.listeners == 0 => self.listeners = addresses,
+            "UDP_LISTEN_ADDR" if self.udp_listeners == 0 => self.udp_listeners = addresses,
+            _ => {}
+        }
+        self.command.env(name, value);
+        self
+    }
+
+    /// The number of listeners to wait for, if an address has several.
+    pub(crate) fn listeners(mut self, listeners: usize) -> Self {
+        self.listeners = listeners;
+        self
+    }
+
+    /// Starts a server and waits until all its listeners are bound.
+    pub(crate) fn start(mut self) -> Server {
+        let folder = std::env::var_os(OVER_UNIX).map(|_| tempfile::tempdir().unwrap());
+        if self.listeners == 0 {
+            let unix = folder.as_ref().map(|folder| format!("{UNIX}{}", folder.path().join("socket").display()));
+            self.command.args(["-l", unix.as_deref().unwrap_or("127.0.0.1:0")]);
+        }
+        let listeners = self.listeners.max(1) + self.udp_listeners;
+        let mut process = ServerProcess::spawn(self.command);
+        let addresses = eventually("the server listens", || {
+            let found: Vec<_> = process.log().iter().filter_map(|line| listening(line)).collect();
+            let ended = process.child.try_wait().unwrap();
+            assert!(ended.is_none() || found.len() == listeners, "it ended before it listened: {:?}", process.log());
+            (found.len() == listeners).then_some(found)
+        });
+        let is_udp = |address: &String| address.strip_prefix("proxy+").unwrap_or(address).starts_with("udp://");
+        let (udp, addresses) = addresses.into_iter().partition(is_udp);
+        Server { process, addresses, udp, _folder: folder }
+    }
+
+    /// Runs to its end.
+    pub(crate) fn run(self) -> Exit {
+        ServerProcess::spawn(self.command).wait()
+    }
+}
+
+/// The address in a line that says that a listener is bound.
+fn listening(line: &str) -> Option<String> {
+    Some(line.rsplit_once("listening on ")?.1.to_owned())
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    /// The log, line by line.
+    pub(crate) stderr: Vec<String>,
+}
+
+struct ServerProcess {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<()>>,
+}
+
+impl ServerProcess {
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let stdout = thread::spawn(move || {
+            let mut text = Vec::new();
+            stdout.read_to_end(&mut text).unwrap();
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let lines = Arc::clone(&log);
+        let stderr = thread::spawn(move || {
+            let mut line = Vec::new();
+            while stderr.read_until(b'\n', &mut line).unwrap() > 0 {
+                let text = String::from_utf8_lossy(&line);
+                lines.lock().unwrap().push(text.strip_suffix('\n').unwrap_or(&text).to_owned());
+                line.clear();
+            }
+        });
+        Self { child, log, stdout: Some(stdout), stderr: Some(stderr) }
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn wait(mut self) -> Exit {
+        let status = eventually("the process ends", || self.child.try_wait().unwrap());
+        let stdout = self.stdout.take().unwrap().join().unwrap();
+        self.stderr.take().unwrap().join().unwrap();
+        Exit { code: status.code(), stdout, stderr: self.log() }
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the log of the server:\n{}", self.log().join("\n"));
+        }
+    }
+}
+
+/// A listening server. Dropping it kills the process.
+pub(crate) struct Server {
+    process: ServerProcess,
+    addresses: Vec<String>,
+    udp: Vec<String>,
+    /// The folder of the default Unix socket.
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        retracker(args).start()
+    }
+
+    /// A server on `::1`; none, with a message, on a host without IPv6.
+    pub(crate) fn start_on_ipv6(args: &[&str]) -> Option<Self> {
+        if std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+            eprintln!("skipped: this host has no IPv6");
+            return None;
+        }
+        Some(Self::start(&[&["-l", "[::1]:0"], args].concat()))
+    }
+
+    /// The addresses that it listens on, as it logs them.
+    pub(crate) fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// Its first UDP address.
+    pub(crate) fn udp_address(&self) -> SocketAddr {
+        self.udp[0].split_once("udp://").unwrap().1.parse().unwrap()
+    }
+
+    /// Its UDP addresses, as it logs them.
+    pub(crate) fn udp_addresses(&self) -> &[String] {
+        &self.udp
+    }
+
+    /// The lines that it has logged so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.process.log()
+    }
+
+    /// Waits for a line of the log that contains this.
+    pub(crate) fn logged(&self, text: &str) -> String {
+        eventually(text, || self.log().into_iter().find(|line| line.contains(text)))
+    }
+
+    pub(crate) fn connect(&self) -> TestConnection {
+        TestConnection::to(&self.addresses[0])
+    }
+
+    /// GET on a connection of its own.
+    pub(crate) fn get(&self, target: impl AsRef<[u8]>) -> Reply {
+        self.connect().get(target)
+    }
+
+    /// An announce that must succeed, on a connection of its own.
+    pub(crate) fn announce(&self, announce: &AnnounceQuery) -> Reply {
+        self.connect().announce(announce)
+    }
+
+    /// Sends bytes, shuts down the sending side and returns everything that the server sends.
+    pub(crate) fn raw(&self, bytes: impl AsRef<[u8]>) -> Vec<u8> {
+        let mut connection = self.connect();
+        // The server may close before it has read everything.
+        let _ = connection.try_send(bytes);
+        connection.half_close();
+        connection.rest()
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn pid(&self) -> i32 {
+        self.process.child.id().cast_signed()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        // The shell's builtin: not every system has another kill.
+        let kill = format!("kill -{name} {}", self.process.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// The processor time that it has used, in hundredths of a second.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn processor_ticks(&self) -> u64 {
+        let stat = procfs::process::Process::new(self.process.child.id().cast_signed()).unwrap().stat().unwrap();
+        stat.utime + stat.stime
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(self) -> Exit {
+        self.process.wait()
+    }
+
+    /// Sends SIGTERM and waits for its end.
+    pub(crate) fn stop(self) -> Exit {
+        self.signal("TERM");
+        self.wait()
+    }
+}
