@@ -1,4 +1,4 @@
-//! Any body of an upstream tracker is read or refused; a value that was skipped ends where reading it ends.
+//! Any upstream body is read or refused. Skipping a value ends at the same byte as reading it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

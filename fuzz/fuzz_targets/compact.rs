@@ -1,4 +1,4 @@
-//! Any list of peers is read, and what was read is written as the same bytes, but for port 0 and what is no entry.
+//! Any compact list is read. Writing the peers gives the same bytes, without port 0 and incomplete entries.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

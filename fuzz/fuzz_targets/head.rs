@@ -1,4 +1,4 @@
-//! Any bytes are judged as the head of a request: as a part of one, a whole one, one that is too long, or none.
+//! Any bytes are classified as a request head: incomplete, complete, too long, or invalid.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

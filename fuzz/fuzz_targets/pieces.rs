@@ -1,10 +1,10 @@
-//! Whatever comes on a connection is answered alike, however the network cuts it. The first eight bytes are where.
+//! Any bytes on a connection get the same answer however they are segmented. The first eight input bytes are the cuts.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use retracker::frontend::http::rehearsal;
 
-/// What is answered, but for dates.
+/// The answer without dates.
 fn answered(pieces: &[&[u8]]) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let replies = runtime.block_on(rehearsal::replies(&rehearsal::context(), pieces)).expect("sockets");

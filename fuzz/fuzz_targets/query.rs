@@ -1,4 +1,4 @@
-//! Any query is parsed or refused, and what is parsed can be sent upstream and means the same there.
+//! Any query is parsed or refused. A parsed announce can be sent upstream and has the same meaning there.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Whatever an upstream tracker sends over its socket is taken or refused, and alike however the network cuts it. The first
-//! eight bytes are where.
+//! Any bytes from an upstream tracker are accepted or refused, with the same result however they are segmented. The first eight
+//! input bytes are the cuts.
 #![no_main]
 
 use std::time::Duration;
@@ -11,14 +11,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::{LocalSet, yield_now};
 
-/// Longer than any exchange takes with a tracker that closes: without it, how busy the machine is would decide.
+/// Longer than any exchange with a tracker that closes, so that the result does not depend on the load of the machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 thread_local! {
     static RUNTIME: Runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
 }
 
-/// What comes of an exchange with a tracker that sends these pieces.
+/// The outcome of an exchange with a tracker that sends these pieces.
 fn outcome(pieces: &[&[u8]]) -> String {
     RUNTIME.with(|runtime| LocalSet::new().block_on(runtime, exchange(pieces)))
 }
@@ -44,23 +44,23 @@ async fn exchange(pieces: &[&[u8]]) -> String {
         }
     };
     let proxies = UpstreamProxies::default();
-    let told = tokio::select! {
-        told = probe(&options, &proxies, TIMEOUT) => told,
+    let outcome = tokio::select! {
+        outcome = probe(&options, &proxies, TIMEOUT) => outcome,
         () = tracker => unreachable!("it does not end"),
     };
-    match told {
+    match outcome {
         Ok(probed) => format!("again in {:?}", probed.interval),
         Err(error) => format!("{} {:?}", error.label(), error.status()),
     }
 }
 
-/// Reads a request, sends the pieces, each when the one before has been read as a rule, and closes.
+/// Reads a request, sends the pieces, usually each after the one before was read, and closes.
 async fn answer(mut stream: TcpStream, pieces: &[&[u8]]) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") && stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {}
     let _ = stream.set_nodelay(true);
     for piece in pieces {
-        // It may have heard enough.
+        // The client may have closed.
         if stream.write_all(piece).await.is_err() {
             return;
         }
@@ -68,12 +68,12 @@ async fn answer(mut stream: TcpStream, pieces: &[&[u8]]) {
         yield_now().await;
     }
     let _ = stream.shutdown().await;
-    // What is left unread would make a reset of the close, which can destroy what was sent.
+    // Closing with unread bytes resets the connection, which can destroy sent bytes.
     let mut rest = [0; 1024];
     while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
 }
 
-/// A redirect would lead out of this machine.
+/// A redirect would leave this machine.
 fn redirects(reply: &[u8]) -> bool {
     reply.windows(8).any(|name| name.eq_ignore_ascii_case(b"location"))
 }

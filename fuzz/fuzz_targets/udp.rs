@@ -1,4 +1,4 @@
-//! Any packet is read or refused as each of the four kinds; an announce that was read is written so that it reads the same.
+//! Any packet is read or refused as each of the four kinds. Writing an announce and reading it again gives the same announce.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
