@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
 #
-# Real BitTorrent clients hand a file to each other with nothing but our tracker to introduce them, or ours and one that
-# it asks.
+# Real BitTorrent clients transfer a file. They find each other through retracker only, or through retracker and an upstream
+# tracker.
 #
 #     tests/clients.sh [BINARY]
 #
 # The binary is the argument, else $RETRACKER_BIN, else the release build, else the debug build.
 #
-# Every scenario gets a LAN of its own: a bridge and one network namespace per host, so that fixed ports and the
-# clients' habit of ignoring loopback peers do no harm. All of it is named after this run and removed with it.
-# It takes root, iproute2, curl and mktorrent; what is missing skips the scenarios that need it.
+# Every scenario has a LAN of its own: a bridge and one network namespace per host. So ports may be fixed, and no client ignores
+# peers because they are on loopback. Everything is named after this run and removed at its end.
+# Needs root, iproute2, curl and mktorrent; if a program is missing, the scenarios that need it are skipped.
 #
-# A tracker that is not ours is opentracker, if there is one in PATH that takes every torrent, else the npm package
-# bittorrent-tracker. That is kept between runs in RETRACKER_TEST_CACHE, by default /var/cache/retracker-tests.
+# The foreign tracker is opentracker, if PATH has one that accepts every torrent, else the npm package bittorrent-tracker. It is
+# kept between runs in RETRACKER_TEST_CACHE, by default /var/cache/retracker-tests.
 
 set -euo pipefail
 shopt -s nullglob
+# shellcheck source=tests/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 main() {
     #        how                                            network        seeder       leecher
@@ -33,17 +35,16 @@ main() {
     scenario "over a foreign tracker, asked over HTTP"      foreign_http   qbittorrent  rtorrent
     scenario "over a foreign tracker, asked over UDP"       foreign_udp    rtorrent     qbittorrent
 
-    echo "$passed passed, $failed failed, $skipped skipped"
-    ((failed == 0))
+    summary
 }
 
 readonly arrival_deadline=120 # seconds from the leecher's start to the last byte, on a busy machine
 readonly payload_bytes=5000000
 readonly bittorrent_tracker=bittorrent-tracker@10.0.12 # the last that is JavaScript alone
 readonly cache=${RETRACKER_TEST_CACHE:-/var/cache/retracker-tests}
-readonly noise='scrape|round-robin|slotsAvailable|BtPieceMessage' # not worth showing of a failed scenario's logs
+readonly noise='scrape|round-robin|slotsAvailable|BtPieceMessage' # lines that are left out of a failed scenario's logs
 
-# Longer than any scenario: what a client is told at its first announce has to do.
+# Longer than any scenario: a client must find its peers with the first announce.
 readonly announce_interval=300
 
 declare -rA names=([aria2]=aria2 [transmission]=Transmission [qbittorrent]=qBittorrent [rtorrent]=rTorrent
@@ -53,7 +54,7 @@ declare -rA programs=([aria2]=aria2c [transmission]=transmission-daemon
 # The last part of each host's addresses, 10.77.0.N and fd77::N.
 declare -rA hosts=([tracker]=1 [upstream]=2 [seed]=11 [leech]=12)
 
-passed=0 failed=0 skipped=0 transfer_pid=
+transfer_pid=
 
 # --- Scenarios ------------------------------------------------------------------------------------------------
 
@@ -62,12 +63,11 @@ scenario() {
     local title="${names[$3]} → ${names[$4]} $1" started=$SECONDS status=0 obstacle
     obstacle=$(obstacle_to "${@:2}")
     if [[ $obstacle ]]; then
-        echo "skipped - $title, because $obstacle"
-        ((++skipped))
+        skip "$title" "$obstacle"
         return
     fi
 
-    # In the background, so that a signal need not wait for its end and `set -e` holds inside.
+    # In the background, so that signals are handled at once and `set -e` works inside.
     transfer "${@:2}" &
     transfer_pid=$!
     wait "$transfer_pid" || status=$?
@@ -75,20 +75,18 @@ scenario() {
     title+=" ($((SECONDS - started)) s)"
 
     if ((status == 0)); then
-        echo "ok - $title"
-        ((++passed))
+        ok "$title"
     else
-        echo "not ok - $title: $(cat "$work/why" 2>/dev/null || echo "exit status $status")"
+        not_ok "$title" "$(cat "$work/why" 2>/dev/null || echo "exit status $status")"
         show_logs
-        ((++failed))
     fi
-    lan_down
+    namespaces_down
     rm -rf "${work:?}"/*
 }
 
 # transfer NETWORK SEEDER LEECHER
 transfer() {
-    # Set by the network: where each client announces, and the tracker that knows both of them.
+    # Set by the network: the announce URL of each client, and the tracker that knows both.
     local seed_url leech_url meeting_point info_hash
     mkdir "$work"/{seed,leech}
     "$1"
@@ -101,14 +99,14 @@ transfer() {
     wait_for 120 "$meeting_point does not know the seed" swarm_has_seeds 1
     "$3_start" leech
     wait_for "$arrival_deadline" "the file did not arrive" payload_arrived
-    wait_for 120 "$meeting_point was not told of the completed download" swarm_has_seeds 2
-    wait_for 120 "${names[$2]} is not content with its tracker" "$2_is_content" seed
-    wait_for 120 "${names[$3]} is not content with its tracker" "$3_is_content" leech
+    wait_for 120 "$meeting_point did not get the completed download" swarm_has_seeds 2
+    wait_for 120 "${names[$2]} had no success with its tracker" "$2_has_announced" seed
+    wait_for 120 "${names[$3]} had no success with its tracker" "$3_has_announced" leech
     trackers_down
 }
 
-# Both torrents describe the same content and differ in the tracker alone, outside the info dictionary. They are
-# private (BEP 27), so that DHT, PEX and local discovery are off even where a client has no switch for them.
+# Both torrents have the same content and differ in the announce URL, which is outside the info dictionary. They are private
+# (BEP 27), which turns off DHT, PEX and local discovery in every client.
 make_torrent() { # NODE ANNOUNCE-URL
     local payload=$work/seed/payload
     [[ -e $payload ]] || head -c "$payload_bytes" /dev/urandom >"$payload"
@@ -138,7 +136,7 @@ sha256_of() {
     sha256sum <"$1"
 }
 
-# --- Networks: the hosts, the trackers, and who announces where ---------------------------------------------------
+# --- Networks: hosts, trackers and announce URLs ------------------------------------------------------------------
 
 one_tracker() {
     lan_up ipv4 tracker seed leech
@@ -164,7 +162,7 @@ udp_tracker() {
     meet_at tracker udp://10.77.0.1:6969/announce
 }
 
-# Of the others, aria2 announces over UDP only with DHT, Transmission and rTorrent not over IPv6, and Deluge has none.
+# qBittorrent only: aria2 announces over UDP only with DHT, Transmission and rTorrent not over IPv6, Deluge not over UDP.
 udp_ipv6_alone() {
     lan_up ipv6 tracker seed leech
     tracker_up tracker -u :6969
@@ -178,7 +176,7 @@ udp_and_http() {
     leech_url=http://10.77.0.1:8080/announce
 }
 
-# All the way: from the leecher to its tracker, and from there to the one that the seed announces to.
+# UDP all the way: from the leecher to its tracker, and from there to the seed's tracker.
 udp_upstream() {
     forward_to udp://10.77.0.2:6969/announce
     lan_up ipv4 tracker upstream seed leech
@@ -189,15 +187,15 @@ udp_upstream() {
     leech_url=udp://10.77.0.1:6969/announce
 }
 
-# The seed is known to the upstream tracker only; the leecher's tracker has to fetch it from there.
+# Only the upstream tracker knows the seed; the leecher's tracker has to get it from there.
 seed_upstream() {
     two_trackers http://10.77.0.2:8080/announce
     seed_url=http://10.77.0.2:8080/announce
     leech_url=http://10.77.0.1:8080/announce
 }
 
-# The other way round: the seed's tracker passes it on, under the address of the entry's `ip`. Without that, the
-# upstream tracker would offer the forwarding tracker's own address to the leecher.
+# The other direction: the seed's tracker announces it upstream with the address in the entry's `ip`. Without it, the upstream
+# tracker would give the leecher the forwarding tracker's own address.
 leech_upstream() {
     two_trackers http://10.77.0.2:8080/announce "ip: 10.77.0.${hosts[seed]}"
     seed_url=http://10.77.0.1:8080/announce
@@ -211,7 +209,7 @@ behind_nginx() {
     meet_at tracker http://retracker.local/announce
 }
 
-# The seed is known to a tracker that is not ours, and to that alone.
+# Only the foreign tracker knows the seed.
 foreign_http() {
     lan_up ipv4 tracker upstream seed leech
     foreign_tracker_up upstream
@@ -222,8 +220,8 @@ foreign_http() {
     meeting_point=upstream
 }
 
-# The other way round. Our tracker runs on the seed's own host, as few trackers record a client under another address
-# than the one that they see. At the other tracker the leecher, too, announces over UDP.
+# The other direction. retracker runs on the seed's own host, because few trackers accept another address than the source. The
+# leecher announces to the foreign tracker over UDP too.
 foreign_udp() {
     lan_up ipv4 upstream seed leech
     foreign_tracker_up upstream
@@ -252,7 +250,7 @@ forward_to() { # URI [SETTING...]
     printf '%s\n' "- uri: $uri" "${@/#/  }" >"$work/forwarders.yml"
 }
 
-# --- Clients: X_start NODE runs one on its folder's torrent, X_is_content NODE asks what it thinks of its tracker ---
+# --- Clients: X_start NODE starts one with its folder's torrent, X_has_announced NODE succeeds after a good announce ---
 
 aria2_start() {
     local home=$work/$1
@@ -261,12 +259,12 @@ aria2_start() {
         --bt-enable-lpd=false "$home/payload.torrent"
 }
 
-aria2_is_content() {
+aria2_has_announced() {
     ! grep -aqE 'Tracker returned|Tracker request .* failed' "$work/$1/aria2-detail.log"
 }
 
-# Without uTP, which it would try for half a minute on a peer that has none. Neither its remote control, which it
-# does not serve on a host without IPv4, nor its ordinary log tells what the tracker said: TR_DEBUG_FD does.
+# Without uTP, which it would try for half a minute with a peer that does not support it. Its ordinary log lacks the tracker's
+# reply, and its remote control does not work on a host without IPv4: TR_DEBUG_FD logs the reply.
 transmission_start() {
     local home=$work/$1
     mkdir "$home/watch"
@@ -275,7 +273,7 @@ transmission_start() {
         --watch-dir "$home/watch" --download-dir "$home" --no-dht --no-lpd --no-utp --no-portmap
 }
 
-transmission_is_content() {
+transmission_has_announced() {
     local log=$work/$1/transmission.log
     grep -aq 'Got announce response: connected:1' "$log" && ! grep -a ' err:' "$log" | grep -qv ' err:none'
 }
@@ -299,13 +297,13 @@ EOF
         "$home/payload.torrent"
 }
 
-qbittorrent_is_content() {
+qbittorrent_has_announced() {
     in_node "$1" curl -sS -m 30 "http://127.0.0.1:8081/api/v2/torrents/trackers?hash=${info_hash//%/}" \
         >"$work/$1/qbittorrent-trackers.log"
     grep -q '"status":2' "$work/$1/qbittorrent-trackers.log"
 }
 
-# Without the hash check at the end: it would keep the completed event back until the next announce.
+# Without the hash check at the end, which would delay the completed event until the next announce.
 rtorrent_start() {
     local home=$work/$1
     mkdir "$home/session"
@@ -322,7 +320,7 @@ EOF
     spawn "$1" rtorrent rtorrent -n -o "import=$home/rtorrent.rc" "$home/payload.torrent"
 }
 
-rtorrent_is_content() {
+rtorrent_has_announced() {
     local log=$work/$1/rtorrent-detail.log
     grep -aq 'tracker_list: received' "$log" && ! grep -aq 'tracker_list: failed' "$log"
 }
@@ -339,9 +337,9 @@ EOF
     deluge_console "$1" "add $home/payload.torrent"
 }
 
-# It shows the outcome of the last announce only, which of its sockets ever that was from. On a busy machine the last may be
-# one that had no way to the tracker, so it is told to announce again.
-deluge_is_content() {
+# It shows the result of the last announce only, from any of its sockets. On a busy machine the last may be from a socket without a
+# route to the tracker, so it is told to announce again.
+deluge_has_announced() {
     deluge_console "$1" "info --verbose"
     ! grep -q 'Announce OK' "$work/$1/deluge-console.log" || return 0
     grep -q 'unreachable' "$work/$1/deluge-console.log" && deluge_console "$1" "update_tracker *"
@@ -361,7 +359,7 @@ tracker_up() { # NODE FLAG...
     wait_for 30 "retracker does not answer" in_node "$1" curl -fsS -m 1 -o /dev/null http://127.0.0.1:8080/health
 }
 
-# A tracker that is not ours, over HTTP and UDP on one port.
+# The foreign tracker, over HTTP and UDP on one port.
 foreign_tracker_up() { # NODE
     mkdir -p "$work/$1"
     if has_opentracker; then
@@ -373,24 +371,24 @@ foreign_tracker_up() { # NODE
     wait_for 30 "the foreign tracker does not answer" in_node "$1" curl -sS -m 1 -o /dev/null http://127.0.0.1:8080/
 }
 
-# Debian's is of no use: it takes torrents of a whitelist only.
+# Debian's opentracker accepts whitelisted torrents only, so it cannot be used.
 has_opentracker() {
     command -v opentracker >/dev/null && [[ $(opentracker -h 2>&1) != *whitelist* ]]
 }
 
-# A tracker that panicked, in whatever task, or that does not end cleanly when asked to, fails the scenario.
+# The scenario fails if a retracker panicked in any task, or does not end cleanly.
 trackers_down() {
     local file pid status
     ! grep -aq 'panicked at' "$work"/*/retracker.log || fail "retracker panicked"
     for file in "$work"/*/pid; do
         pid=$(<"$file") status=0
-        kill "$pid" || fail "retracker was gone before its time"
+        kill "$pid" || fail "retracker ended early"
         wait "$pid" || status=$?
         ((status == 0)) || fail "retracker ended with status $status"
     done
 }
 
-# The configuration of contrib/, with folders of its own: nginx changes the owner of its default ones.
+# The configuration of contrib/, with its own folders: nginx changes the owner of the default ones.
 nginx_up() { # NODE
     local home=$work/$1 kind
     cat >"$home/nginx.conf" <<EOF
@@ -437,42 +435,16 @@ plug_in() { # FAMILY NODE
     fi
 }
 
-lan_down() {
-    local space
-    for space in $(ip netns list | grep -o "^$prefix-[a-z]*"); do
-        kill_in "$space"
-        ip netns delete "$space"
-        rm -rf "/etc/netns/$space"
-    done
-}
-
-# Whatever still runs in a namespace of this run was started by it; nothing there is worth a clean end.
-kill_in() { # NAMESPACE
-    local pids
-    while pids=$(ip netns pids "$1") && [[ $pids ]]; do
-        # shellcheck disable=SC2086 # one word per process
-        kill -KILL $pids 2>/dev/null || true
-        sleep 0.05
-    done
-}
-
 spawn() { # NODE NAME COMMAND...
-    # Not through in_node: `ip` becomes the command, so `$!` is its process, where a function's would be a shell.
+    # Not with in_node: `ip` becomes the command, so that `$!` is its process and not a shell.
     HOME=$work/$1 ip netns exec "$prefix-$1" "${@:3}" >"$work/$1/$2.log" 2>&1 </dev/null &
-}
-
-in_node() { # NODE COMMAND...
-    ip netns exec "$prefix-$1" "${@:2}"
 }
 
 # --- The run ------------------------------------------------------------------------------------------------------
 
 prepare() { # [BINARY]
     root=$(dirname "$(dirname "$(realpath "$0")")")
-    bin=${1:-${RETRACKER_BIN:-$root/target/release/retracker}}
-    [[ $# -gt 0 || -n ${RETRACKER_BIN:-} || -x $bin ]] || bin=$root/target/debug/retracker
-    [[ -x $bin ]] || { echo "no such program: $bin" >&2 && exit 2; }
-    bin=$(realpath "$bin")
+    bin=$(find_binary "$@")
 
     work=$(mktemp -d "${TMPDIR:-/tmp}/retracker-clients.XXXXXX")
     prefix=rt-${work##*.}
@@ -482,41 +454,31 @@ prepare() { # [BINARY]
 
 clean_up() {
     [[ -z $transfer_pid ]] || kill "$transfer_pid" 2>/dev/null || true
-    lan_down 2>/dev/null
+    namespaces_down 2>/dev/null
     rmdir /etc/netns 2>/dev/null || true
     rm -rf "$work"
 }
 
-# Says what keeps a scenario from being run, if anything does.
+# Prints what prevents a scenario; nothing if it can run.
 obstacle_to() { # NETWORK SEEDER LEECHER
-    local program
-    if ((EUID != 0)); then
-        echo "this takes root"
-        return
+    local obstacle
+    # shellcheck disable=SC2086 # one word per program
+    obstacle=$(obstacle_to_namespaces curl mktorrent ${programs[$2]} ${programs[$3]} ${programs[$1]:-})
+    if [[ $obstacle ]]; then
+        echo "$obstacle"
+    elif [[ $1 == foreign_* ]] && ! has_opentracker; then
+        obstacle_to_bittorrent_tracker
     fi
-    for program in ip curl mktorrent ${programs[$2]} ${programs[$3]} ${programs[$1]:-}; do
-        if ! command -v "$program" >/dev/null; then
-            echo "$program is not installed"
-            return
-        fi
-    done
-    if ! ip netns add "$prefix-probe" 2>/dev/null; then
-        echo "network namespaces may not be made here"
-        return
-    fi
-    ip netns delete "$prefix-probe"
-    [[ $1 != foreign_* ]] || has_opentracker || obstacle_to_bittorrent_tracker
 }
 
-# It is installed when it is needed first.
+# Installs the package when it is first needed.
 obstacle_to_bittorrent_tracker() {
-    local program
-    for program in node npm; do
-        if ! command -v "$program" >/dev/null; then
-            echo "$program is not installed"
-            return
-        fi
-    done
+    local obstacle
+    obstacle=$(obstacle_of node npm)
+    if [[ $obstacle ]]; then
+        echo "$obstacle"
+        return
+    fi
     [[ -d $cache/$bittorrent_tracker ]] || install_bittorrent_tracker >/dev/null 2>&1 ||
         echo "the npm package bittorrent-tracker cannot be installed"
 }
@@ -533,11 +495,7 @@ install_bittorrent_tracker() {
 }
 
 wait_for() { # SECONDS COMPLAINT COMMAND...
-    local deadline=$((SECONDS + $1))
-    until "${@:3}" >/dev/null 2>&1; do
-        ((SECONDS < deadline)) || fail "$2 within $1 s"
-        sleep 0.1
-    done
+    wait_until "$1" "${@:3}" || fail "$2 within $1 s"
 }
 
 fail() { # COMPLAINT

@@ -1,4 +1,4 @@
--- 50 000 announces, prepared: 5 peers in each of 10 000 swarms, some swarms asked for far more often than others.
+-- 50,000 announces, written beforehand: 5 peers in each of 10,000 swarms, some swarms far more often than others.
 local swarms, peers = 10000, 5
 local requests = {}
 refused_count, empty_count = 0, 0 -- global, so that done() can read them
@@ -20,7 +20,7 @@ end
 local n = 0
 function request()
     n = n + 1
-    -- Every other request goes round all swarms; those between favour the first, the more the nearer.
+    -- Every other request goes round all swarms; the others prefer the first swarms.
     if n % 2 == 0 then
         return requests[n / 2 % (swarms * peers)]
     end

@@ -1,4 +1,4 @@
-"""Announces to the tracker whose log is named, then reads its metrics with the official parsers."""
+"""Announces to the tracker with this log, then reads its metrics with the official parsers."""
 
 import re
 import sys
@@ -15,7 +15,7 @@ def base_url(log, deadline=time.monotonic() + 60):
         if found:
             return f"http://{found[1]}"
         time.sleep(0.01)
-    sys.exit("not ok - the tracker does not say where it listens")
+    sys.exit("not ok - the tracker does not listen")
 
 
 def get(url, accept=None):
@@ -25,7 +25,7 @@ def get(url, accept=None):
 
 
 def samples(families):
-    # The classic parser adds _total to every counter's name, those of the Go retracker too: see `as_written`.
+    # The classic parser appends _total to the name of every counter, also to the Go retracker's: see `as_written`.
     plain = {"requests_total": "requests", "forwarder_status_total": "forwarder_status"}
     return {(plain.get(s.name, s.name), tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
 
@@ -72,12 +72,12 @@ for name, accept, content_type, parse in [
     ("OpenMetrics", "application/openmetrics-text; version=1.0.0", "application/openmetrics-text; version=1.0.0",
      openmetrics.text_string_to_metric_families),
 ]:
-    # What is done for a client beside its reply is counted when it is done.
+    # Work for a client besides its reply is counted when it is done.
     deadline = time.monotonic() + 30
     while (problems := problems_of(accept, content_type, parse)) and time.monotonic() < deadline:
         time.sleep(0.05)
     failed += bool(problems)
     print(f"{'not ok' if problems else 'ok'} - metrics as {name}", *problems, sep="\n  ")
 
-print(f"{2 - failed} passed, {failed} failed")
+print(f"{2 - failed} passed, {failed} failed, 0 skipped")
 sys.exit(bool(failed))

@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
 #
-# Every peer is told under the address by which whoever asks can reach it: two LANs, a router with NAT and the public
-# side of it; then nginx between the clients and the tracker, and clients that lie about who they are.
+# Every client gets its peers with addresses that it can reach: two LANs, a router with NAT and the public side. Then nginx stands
+# between the clients and the tracker, and clients send spoofed addresses.
 #
 #     tests/networks.sh [BINARY]
 #
 # The binary is the argument, else $RETRACKER_BIN, else the release build, else the debug build.
 #
-# Each client is a network namespace of its own with a listener that answers with the client's name. It announces over
-# both families, then connects to all that it was told of: a peer counts as met only if the right one answers.
+# Each client is a network namespace with a listener that sends the client's name. It announces over both families, then connects
+# to every peer that it got: a peer counts as met only if the right client answers.
 #
-# All of it is named after this run and removed with it. It takes root, iproute2, curl and python3, iptables for the
-# NAT, and nginx for what is behind it; what is missing skips the part that needs it.
+# Everything is named after this run and removed at its end. Needs root, iproute2, curl and python3, iptables for the NAT and nginx
+# for the rest; if a program is missing, the part that needs it is skipped.
 
 set -euo pipefail
+# shellcheck source=tests/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 main() {
     local obstacle
-    obstacle=$(obstacle_to_namespaces)
+    obstacle=$(obstacle_to_namespaces curl python3)
     if [[ $obstacle ]]; then
         skip "networks" "$obstacle"
     else
@@ -26,45 +28,43 @@ main() {
         test_nginx
     fi
     finished=yes
-    echo "$passed passed, $failed failed, $skipped skipped"
-    ((failed == 0))
+    summary
 }
 
 # --- Two LANs, a router with NAT, and the public side -----------------------------------------------------------------
 
 test_nat() {
-    local program
-    for program in iptables ip6tables; do
-        if ! installed "$program"; then
-            skip "NAT" "$program is not installed"
-            return
-        fi
-    done
+    local obstacle
+    obstacle=$(obstacle_of iptables ip6tables)
+    if [[ $obstacle ]]; then
+        skip "NAT" "$obstacle"
+        return
+    fi
 
-    setup "LANs that reach each other, no setting"
+    setup "LANs that can reach each other, no setting"
     nat_to_public_side
     tracker_up router -l :8080 -u :8080
     join a b public
-    told a a=own b=own public=own
-    told b a=own b=own public=own
-    # Private addresses would be of no use there.
-    told public public=own
+    gets a a=own b=own public=own
+    gets b a=own b=own public=own
+    # The public side cannot reach private addresses.
+    gets public public=own
     tracker_down
 
-    setup "LANs that reach each other, --external-address"
+    setup "LANs that can reach each other, --external-address"
     outside=([a4]=198.51.100.1 [a6]=2001:db8::1 [b4]=198.51.100.1 [b6]=2001:db8::1)
     nat_to_public_side
     forward_ports a b
     tracker_up router -l :8080 -u :8080 --external-address 198.51.100.1,2001:db8::1
     join a b public
-    told a a=own b=own public=own
-    told b a=own b=own public=own
-    told public a=outside b=outside public=own
+    gets a a=own b=own public=own
+    gets b a=own b=own public=own
+    gets public a=outside b=outside public=own
     tracker_down
 
-    setup "LANs that do not reach each other, --zones"
+    setup "LANs that cannot reach each other, --zones"
     outside=([a4]=198.51.100.1 [a6]=2001:db8::1 [b4]=198.51.100.2 [b6]=2001:db8::2)
-    nat_to_everybody
+    nat_to_all_sides
     forward_ports a b
     cat >"$work/zones.yml" <<YAML
 - name: a
@@ -77,13 +77,13 @@ YAML
     tracker_up router -l :8080 -u :8080 --zones "$work/zones.yml"
     out_of_reach a b
     join a b public
-    told a a=own b=outside public=own
-    told b a=outside b=own public=own
-    told public a=outside b=outside public=own
+    gets a a=own b=outside public=own
+    gets b a=outside b=own public=own
+    gets public a=outside b=outside public=own
     tracker_down
 
-    # LAN b is hidden from the tracker in LAN a: its clients say their own addresses, as docs/networks.md has it under
-    # "NAT inside NAT". They are not told of those outside, who are told of them: it takes one of two to connect.
+    # LAN b is hidden from the tracker in LAN a, so its clients send their own addresses, see docs/networks.md, "NAT inside NAT".
+    # They do not get the clients outside, but those get them: one of two has to connect.
     setup "LAN b behind a NAT in LAN a, --zones and ip="
     outside=([b4]=10.81.1.1 [b6]=fd81:1::1)
     nat_to_lan_a
@@ -95,21 +95,21 @@ YAML
 YAML
     tracker_up a1 -l :8080 --zones "$work/zones.yml"
     tracker_at=([a4]=10.81.1.11 [a6]=fd81:1::11 [b4]=10.81.1.11 [b6]=fd81:1::11)
-    says_ip=yes
+    sends_ip=yes
     out_of_reach a b
     join a b
-    told a a=own b=outside
-    told b b=own
+    gets a a=own b=outside
+    gets b b=own
     tracker_down
 }
 
-# setup TITLE: what all of them begin with. The tracker is on the router, and sees all clients as they are.
+# setup TITLE: the beginning of each part. The tracker is on the router and sees the clients' own addresses.
 setup() {
     title=$1
     tracker_at=([a4]=10.81.1.1 [a6]=fd81:1::1 [b4]=10.81.2.1 [b6]=fd81:2::1)
     tracker_at+=([public4]=198.51.100.1 [public6]=2001:db8::1)
     outside=()
-    says_ip=
+    sends_ip=
     info_hash=$(new_torrent)
 }
 
@@ -122,22 +122,22 @@ join() { # SIDE...
     done
 }
 
-# told SIDE PEERS=own|outside...: each client there is told of these and of nobody else, and reaches them.
-told() {
+# gets SIDE PEERS=own|outside...: each client there gets these peers and no others, and reaches them.
+gets() {
     local client family met expected problem
     for client in $(clients_of "$1"); do
         problem=
         for family in 4 6; do
-            met=$(announce "$client" "$family" | in_node "$client" "$python" "$work/peer.py" meet)
-            expected=$(whom "$client" "$family" "${@:2}")
-            [[ $met == "$expected" ]] || problem+="; over IPv$family it met ${met:-nobody}, expected $expected"
+            met=$(announce "$client" "$family" | in_node "$client" "$python" "$root/tests/peer.py" meet)
+            expected=$(expected_peers "$client" "$family" "${@:2}")
+            [[ $met == "$expected" ]] || problem+="; over IPv$family it met ${met:-no peer}, expected $expected"
         done
         verdict "$title: $client, over $(protocol_of "$client"), meets $(names_in "$expected")" "${problem#; }"
     done
 }
 
-# whom CLIENT FAMILY PEERS=own|outside...: whom it is to meet, each by which address.
-whom() {
+# expected_peers CLIENT FAMILY PEERS=own|outside...: the peers that it must meet, with their addresses.
+expected_peers() {
     local client=$1 families="4 6" side peer family where
     # A reply over UDP has room for one family only.
     [[ $(protocol_of "$client") == HTTP ]] || families=$2
@@ -157,20 +157,20 @@ names_in() { # CLIENT@ADDRESS...
     tr ' ' '\n' <<<"$1" | cut -d@ -f1 | sort -u | paste -sd ' '
 }
 
-# What would prove nothing if it were not so.
+# Checks the setup: otherwise the test would prove nothing.
 out_of_reach() { # SIDE SIDE
     local family met problem=
     for family in 4 6; do
-        met=$(in_node "${1}1" "$python" "$work/peer.py" try "$(address_of "${2}1" "$family")" "$(port_of "${2}1")")
-        [[ $met == nobody* ]] || problem+="; it meets $met"
+        met=$(in_node "${1}1" "$python" "$root/tests/peer.py" try "$(address_of "${2}1" "$family")" "$(port_of "${2}1")")
+        [[ $met == none* ]] || problem+="; it meets $met"
     done
     verdict "$title: LAN $1 does not reach LAN $2 by its own addresses" "${problem#; }"
 }
 
 # --- Behind nginx -----------------------------------------------------------------------------------------------------
 
-# A client lies in a header, or in a line of the PROXY protocol, to nginx or to the tracker past it. What counts is
-# under which address it is recorded, which its reply says, and where another client finds it.
+# A client sends a spoofed address in a header or in a PROXY line, to nginx or directly to the tracker. The test checks the address
+# in its reply, and the address that another client gets.
 test_nginx() {
     if ! installed nginx; then
         skip "behind nginx" "nginx is not installed"
@@ -182,51 +182,51 @@ test_nginx() {
     nginx_stream=$(find_nginx_stream)
 
     behind "X-Real-IP, -x" "$(http 127.0.0.1:8080 "$real_ip")" -l 127.0.0.1:8080 -x
-    recorded as_it_is by nginx honest "${headers[@]}"
+    recorded truthfully by nginx honest "${headers[@]}"
     recorded nowhere by tracker honest "${headers[@]}"
 
     behind "X-Real-IP, --trusted-proxies" "$(http 127.0.0.1:8080 "$real_ip")" -l :8080 --trusted-proxies 127.0.0.1
-    recorded as_it_is by nginx honest X-Real-IP
-    # Nginx passes on what it does not set itself, and the tracker cannot know which of the two is from nginx.
+    recorded truthfully by nginx honest X-Real-IP
+    # Nginx passes other headers on unchanged, and the tracker cannot know which one nginx has set.
     recorded nowhere by nginx X-Forwarded-For Forwarded
-    recorded as_it_is by tracker honest "${headers[@]}"
+    recorded truthfully by tracker honest "${headers[@]}"
     recorded nowhere by tracker PROXY
 
-    # What docs/reverse-proxy.md has people use, but for a tracker that clients reach past nginx as well.
+    # The configuration of docs/reverse-proxy.md, with a tracker that clients can also reach directly.
     behind "X-Real-IP, --real-ip-header" "$(http_of_contrib)" \
         -l :8080 --trusted-proxies 127.0.0.1 --real-ip-header X-Real-IP
-    recorded as_it_is by nginx honest "${headers[@]}"
-    recorded as_it_is by tracker "${headers[@]}"
+    recorded truthfully by nginx honest "${headers[@]}"
+    recorded truthfully by tracker "${headers[@]}"
 
     behind "X-Forwarded-For, --real-ip-header" "$(http 127.0.0.1:8080 "$forwarded_for")" \
         -l :8080 --trusted-proxies 127.0.0.1 --real-ip-header X-Forwarded-For
-    recorded as_it_is by nginx honest "${headers[@]}"
-    recorded as_it_is by tracker "${headers[@]}"
+    recorded truthfully by nginx honest "${headers[@]}"
+    recorded truthfully by tracker "${headers[@]}"
 
     behind "Unix socket" "$(http "$socket" "$real_ip")" -l "$socket"
-    recorded as_it_is by nginx honest X-Real-IP
+    recorded truthfully by nginx honest X-Real-IP
     recorded nowhere by nginx X-Forwarded-For Forwarded
 
     behind "Unix socket, --real-ip-header" "$(http "$socket" "$real_ip")" -l "$socket" --real-ip-header X-Real-IP
-    recorded as_it_is by nginx honest "${headers[@]}"
+    recorded truthfully by nginx honest "${headers[@]}"
 
     if [[ ! $nginx_stream ]]; then
         skip "behind nginx by the PROXY protocol" "this nginx has no stream module"
     else
         behind "PROXY protocol" "$(contrib stream.conf)" -l :8080 -l proxy+tcp://127.0.0.1:8081
-        recorded as_it_is by nginx honest "${headers[@]}"
+        recorded truthfully by nginx honest "${headers[@]}"
         recorded nowhere by nginx PROXY
-        recorded as_it_is by tracker "${headers[@]}"
+        recorded truthfully by tracker "${headers[@]}"
         recorded nowhere by tracker PROXY
 
         behind "PROXY protocol, --trusted-proxies" "$(stream 127.0.0.1:8080)" \
             -l proxy+tcp://:8080 --trusted-proxies 127.0.0.1
-        recorded as_it_is by nginx honest
-        recorded as_it_is by tracker PROXY
+        recorded truthfully by nginx honest
+        recorded truthfully by tracker PROXY
         recorded nowhere by tracker honest
 
         behind "PROXY protocol, Unix socket" "$(stream "$socket")" -l "proxy+$socket"
-        recorded as_it_is by nginx honest "${headers[@]}"
+        recorded truthfully by nginx honest "${headers[@]}"
         recorded nowhere by nginx PROXY
     fi
     nginx_down
@@ -247,7 +247,7 @@ http() { # UPSTREAM HEADER
         server { listen 80; listen [::]:80; proxy_set_header $2; location / { proxy_pass http://$1; } } }"
 }
 
-# contrib FILE: that of contrib/nginx, with IPv6 as the page says, and its log in our folder
+# contrib FILE: the file of contrib/nginx, with IPv6 as its page says, and its log in our folder
 contrib() {
     sed -e 's/listen 80;/listen 80; listen [::]:80;/' -e "s#/var/log/nginx/#$work/#" "$root/contrib/nginx/$1"
 }
@@ -260,61 +260,61 @@ stream() { # UPSTREAM
     echo "stream { server { listen 80; listen [::]:80; proxy_pass $1; proxy_protocol on; } }"
 }
 
-# recorded as_it_is|nowhere by nginx|tracker LIE...: what comes of each, told there
+# recorded truthfully|nowhere by nginx|tracker LIE...: sends each lie there and checks the result
 recorded() {
     local lie family outcome problem
     for lie in "${@:4}"; do
         problem=
         for family in 4 6; do
             info_hash=$(new_torrent)
-            outcome="$(lie_to "$3" "$lie" "$family") and found as $(found_through_nginx "$family")"
+            outcome="$(send_lie "$3" "$lie" "$family") and found as $(found_through_nginx "$family")"
             [[ $outcome == "$(outcome_of "$1" "$family")" ]] ||
                 problem+="; over IPv$family it is recorded as $outcome, expected $(outcome_of "$1" "$family")"
         done
         [[ $lie != honest ]] || lie="no lie"
-        verdict "$title: $lie told to $3: the client is recorded ${1//_/ }" "${problem#; }"
+        verdict "$title: $lie sent to $3: the client is recorded ${1//_/ }" "${problem#; }"
     done
 }
 
-outcome_of() { # as_it_is|nowhere FAMILY
+outcome_of() { # truthfully|nowhere FAMILY
     local own
     own=$(address_of public1 "$2")
     case $1 in
-        as_it_is) echo "$own and found as public1@$own#$(port_of public1)" ;;
-        nowhere) echo "nobody and found as nobody" ;;
+        truthfully) echo "$own and found as public1@$own#$(port_of public1)" ;;
+        nowhere) echo "none and found as none" ;;
     esac
 }
 
-# Prints as whom the liar is recorded, by its own reply. Every lie is told in `ip=` as well: that counts from
-# neighbours only, and nginx, being one, must not lend that to the client.
-lie_to() { # nginx|tracker LIE FAMILY
+# Prints the address in the reply to a client that lies. Every lie is also in `ip=`: it counts from local clients only, and the
+# client must not benefit from nginx being local.
+send_lie() { # nginx|tracker LIE FAMILY
     local port=80 url line
     [[ $1 == nginx ]] || port=8080
     url=$(announce_url public1 "$3" "$port")
     [[ $2 == honest ]] || url+="&ip=203.0.113.66"
     case $2 in
         honest) line="X-Honest: yes" ;;
-        PROXY) lie_in_proxy_line "$url" | external_ip && return ;;
+        PROXY) send_proxy_line "$url" | external_ip && return ;;
         Forwarded) line="Forwarded: for=203.0.113.66" ;;
         *) line="$2: 203.0.113.66" ;;
     esac
     { in_node public1 curl -gs -m 30 -H "$line" "$url" || true; } | external_ip
 }
 
-# In front of the request, where curl would say the truth.
-lie_in_proxy_line() { # URL
-    in_node public1 "$python" "$work/peer.py" proxy_line "$1" 203.0.113.66
+# curl could only send its true address in this line.
+send_proxy_line() { # URL
+    in_node public1 "$python" "$root/tests/peer.py" proxy_line "$1" 203.0.113.66
 }
 
 external_ip() {
-    "$python" "$work/peer.py" external_ip
+    "$python" "$root/tests/peer.py" external_ip
 }
 
 found_through_nginx() { # FAMILY
     local found
     found=$({ in_node public2 curl -gs -m 30 "$(announce_url public2 "$1" 80)" || true; } |
-        in_node public2 "$python" "$work/peer.py" meet)
-    echo "${found:-nobody}"
+        in_node public2 "$python" "$root/tests/peer.py" meet)
+    echo "${found:-none}"
 }
 
 # --- Clients ----------------------------------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ address_of() { # CLIENT FAMILY
     esac
 }
 
-# One for each, as a NAT forwards a port to one of them only.
+# A NAT forwards a port to one client only, so each has another.
 port_of() { # CLIENT
     case $1 in
         a?) echo "601${1: -1}" ;;
@@ -344,19 +344,19 @@ port_of() { # CLIENT
     esac
 }
 
-# One of each side announces over UDP. That protocol has no room for an `ip=` of IPv6.
+# One client of each side announces over UDP, which cannot carry an IPv6 `ip=`.
 protocol_of() { # CLIENT
-    if [[ $1 == *2 && ! $says_ip ]]; then echo UDP; else echo HTTP; fi
+    if [[ $1 == *2 && ! $sends_ip ]]; then echo UDP; else echo HTTP; fi
 }
 
 announce() { # CLIENT FAMILY: prints the reply, as over HTTP
     local host=${tracker_at[${1%?}$2]} url
     if [[ $(protocol_of "$1") == UDP ]]; then
-        in_node "$1" "$python" "$work/peer.py" udp "$host" 8080 "$info_hash" "$(peer_id_of "$1")" "$(port_of "$1")"
+        in_node "$1" "$python" "$root/tests/peer.py" udp "$host" 8080 "$info_hash" "$(peer_id_of "$1")" "$(port_of "$1")"
         return
     fi
     url=$(announce_url "$1" "$2" 8080)
-    [[ ! $says_ip ]] || url+="&ip=$(address_of "$1" "$2")"
+    [[ ! $sends_ip ]] || url+="&ip=$(address_of "$1" "$2")"
     in_node "$1" curl -gsS -m 30 "$url"
 }
 
@@ -371,110 +371,9 @@ peer_id_of() { # CLIENT
     printf -- '-TT0001-%012d' "$(port_of "$1")"
 }
 
-# Its info-hash is twenty printable bytes, so that it need not be escaped.
+# An info-hash of twenty printable bytes, which need no escaping.
 new_torrent() {
     head -c 10 /dev/urandom | od -An -tx1 | tr -d ' \n'
-}
-
-write_peer() {
-    cat >"$work/peer.py" <<'PYTHON'
-# What a client does besides its announces over HTTP: see the last lines.
-import ipaddress, socket, struct, sys, urllib.parse
-
-
-def decode(text, at=0):
-    kind = text[at:at + 1]
-    if kind == b"i":
-        end = text.index(b"e", at)
-        return int(text[at + 1:end]), end + 1
-    if kind in (b"l", b"d"):
-        items, at = [], at + 1
-        while text[at:at + 1] != b"e":
-            item, at = decode(text, at)
-            items.append(item)
-        return (items if kind == b"l" else dict(zip(items[::2], items[1::2]))), at + 1
-    colon = text.index(b":", at)
-    end = colon + 1 + int(text[at:colon])
-    return text[colon + 1:end], end
-
-
-def peers(reply):
-    for key, size in (b"peers", 4), (b"peers6", 16):
-        compact = reply.get(key, b"")
-        for at in range(0, len(compact), size + 2):
-            ip, port = compact[at:at + size], compact[at + size:at + size + 2]
-            yield str(ipaddress.ip_address(ip)), int.from_bytes(port, "big")
-
-
-def call(host, port):
-    """Who answers there."""
-    with socket.create_connection((host, int(port)), timeout=30) as peer:
-        return peer.makefile().read()
-
-
-def met(host, port):
-    try:
-        name = call(host, port)
-    except OSError as error:
-        name = "nobody({})".format(error.strerror or error)
-    return f"{name}@{host}#{port}".replace(" ", "_")
-
-
-def meet():
-    """Whoever is in the reply is called; an answer, or none, with the address that was told."""
-    reply = sys.stdin.buffer.read()
-    try:
-        print(*sorted(met(*peer) for peer in peers(decode(reply)[0])))
-    except (ValueError, AttributeError):
-        print("no_reply:", reply[:200])
-
-
-def external_ip():
-    try:
-        print(ipaddress.ip_address(decode(sys.stdin.buffer.read())[0][b"external ip"]))
-    except (ValueError, KeyError, TypeError):
-        print("nobody")
-
-
-def listen(name, port):
-    server = socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True)
-    while True:
-        with server.accept()[0] as caller:
-            caller.sendall(name.encode())
-
-
-def udp(host, port, info_hash, peer_id, own_port):
-    """An announce (BEP 15), its reply written as one over HTTP."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    tracker = socket.socket(family, socket.SOCK_DGRAM)
-    tracker.settimeout(30)
-    tracker.connect((host, int(port)))
-    tracker.send(struct.pack(">QII", 0x41727101980, 0, 1))
-    connection = tracker.recv(2048)[8:16]
-    tracker.send(connection + struct.pack(">II20s20sQQQIIIiH", 1, 2, info_hash.encode(), peer_id.encode(),
-                                          0, 1, 0, 0, 0, 0, -1, int(own_port)))
-    reply = tracker.recv(2048)
-    assert reply[:4] == b"\0\0\0\1", reply
-    key = b"6:peers6" if family == socket.AF_INET6 else b"5:peers"
-    sys.stdout.buffer.write(b"d%s%d:%se" % (key, len(reply) - 20, reply[20:]))
-
-
-def proxy_line(url, lie):
-    """A request behind a line of the PROXY protocol; prints what comes back after the headers."""
-    url = urllib.parse.urlsplit(url)
-    request = f"PROXY TCP4 {lie} 198.51.100.1 1111 80\r\nGET {url.path}?{url.query} HTTP/1.0\r\n\r\n"
-    try:
-        with socket.create_connection((url.hostname, url.port), timeout=30) as tracker:
-            tracker.sendall(request.encode())
-            sys.stdout.buffer.write(tracker.makefile("rb").read().partition(b"\r\n\r\n")[2])
-    except OSError:
-        pass  # To close the connection is an answer as well.
-
-
-commands = {"meet": meet, "external_ip": external_ip, "listen": listen, "udp": udp, "proxy_line": proxy_line,
-            "call": call, "try": lambda host, port: print(met(host, port))}
-commands[sys.argv[1]](*sys.argv[2:])
-PYTHON
 }
 
 # --- Servers ----------------------------------------------------------------------------------------------------------
@@ -485,7 +384,7 @@ tracker_up() { # NODE -l ADDRESS FLAG...
     wait_for 30 "retracker does not answer" in_node "$1" "$bin" healthcheck -l "$3"
 }
 
-# One that panicked, or does not end cleanly when asked to, is a failure.
+# A panic, or an end that is not clean, is a failure.
 tracker_down() {
     local pid=$tracker_pid status=0
     tracker_pid=
@@ -494,7 +393,7 @@ tracker_down() {
     wait "$pid" || status=$?
     if ((status != 0)) || grep -aq 'panicked at' "$work/retracker.log"; then
         tail -n 20 "$work/retracker.log"
-        verdict "$title: the tracker ends as it should" "its exit status was $status"
+        verdict "$title: the tracker ends cleanly" "its exit status was $status"
     fi
 }
 
@@ -511,7 +410,7 @@ nginx_down() {
     nginx_pid=
 }
 
-# Prints what an nginx.conf begins with to have `stream`: an empty comment if it is built in, nothing if there is none.
+# Prints the first line of an nginx.conf with `stream`: an empty comment if it is built in; nothing if it is not available.
 find_nginx_stream() {
     local built module
     built=$(nginx -V 2>&1)
@@ -525,7 +424,7 @@ find_nginx_stream() {
 
 # --- The network ------------------------------------------------------------------------------------------------------
 
-# A switch for each side in one namespace, all clients, and the router with an end in each.
+# A bridge for each side in one namespace, all clients, and the router with an interface on each side.
 network_up() {
     local side client
     ip netns add "$prefix-hub"
@@ -545,14 +444,14 @@ network_up() {
         side=${client%?}
         namespace_up "$client"
         plug_in "$client" "$side" "$(address_of "$client" 4)" "$(address_of "$client" 6)"
-        # Whoever is on the public side knows of no network behind the router.
+        # Clients on the public side have no route to the networks behind the router.
         if [[ $side != public ]]; then
             ip -n "$prefix-$client" route add default via "$(gateway_of "$side" 4)"
             ip -n "$prefix-$client" route add default via "$(gateway_of "$side" 6)"
         fi
-        in_node "$client" "$python" "$work/peer.py" listen "$client" "$(port_of "$client")" >"$work/$client.log" 2>&1 &
+        in_node "$client" "$python" "$root/tests/peer.py" listen "$client" "$(port_of "$client")" >"$work/$client.log" 2>&1 &
         wait_for 30 "$client does not listen" \
-            in_node "$client" "$python" "$work/peer.py" call 127.0.0.1 "$(port_of "$client")"
+            in_node "$client" "$python" "$root/tests/peer.py" call 127.0.0.1 "$(port_of "$client")"
     done
 }
 
@@ -561,7 +460,7 @@ namespace_up() { # NODE
     ip -n "$prefix-$1" link set lo up
 }
 
-plug_in() { # NODE SIDE IPV4 IPV6: its interface is called as the side is
+plug_in() { # NODE SIDE IPV4 IPV6: the interface has the name of the side
     ip -n "$prefix-hub" link add name "$1-$2" type veth peer name "$2" netns "$prefix-$1"
     ip -n "$prefix-hub" link set dev "$1-$2" master "$2" up
     ip -n "$prefix-$1" link set dev "$2" up
@@ -579,7 +478,7 @@ gateway_of() { # SIDE FAMILY
     echo "${client%11}1"
 }
 
-# The LANs are routed to each other. From outside nobody gets in but by a port that is forwarded.
+# The LANs are routed to each other. From outside only forwarded ports are reachable.
 nat_to_public_side() {
     no_firewall
     on_router -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED,DNAT -j ACCEPT
@@ -589,8 +488,8 @@ nat_to_public_side() {
     hide b "${outside[b4]:-198.51.100.1}" "${outside[b6]:-2001:db8::1}" -o public
 }
 
-# Not even to each other: what either LAN sends out comes from its address outside.
-nat_to_everybody() {
+# The LANs are not routed to each other: packets that leave a LAN have its outside address.
+nat_to_all_sides() {
     no_firewall
     on_router -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED,DNAT -j ACCEPT
     on_router -A FORWARD -o public -j ACCEPT
@@ -607,7 +506,7 @@ nat_to_lan_a() {
     hide b "${outside[b4]}" "${outside[b6]}" -o a
 }
 
-hide() { # SIDE IPV4 IPV6 WHERE...: what leaves the side for there has this source
+hide() { # SIDE IPV4 IPV6 WHERE...: packets that leave the side there get this source
     on_router_v4 -t nat -A POSTROUTING -s "$(gateway_of "$1" 4)/24" "${@:4}" -j SNAT --to-source "$2"
     on_router_v6 -t nat -A POSTROUTING -s "$(gateway_of "$1" 6)/64" "${@:4}" -j SNAT --to-source "$3"
 }
@@ -629,7 +528,7 @@ no_firewall() {
     on_router -t nat -F
 }
 
-# With an answer, so that who tries need not wait.
+# With an answer, so that the client does not wait for a timeout.
 refuse_all_else() {
     on_router -A FORWARD -p tcp -j REJECT --reject-with tcp-reset
 }
@@ -647,105 +546,40 @@ on_router_v6() {
     in_node router ip6tables -w "$@"
 }
 
-in_node() { # NODE COMMAND...
-    ip netns exec "$prefix-$1" "${@:2}"
-}
-
-# Whatever still runs in a namespace of this run was started by it; nothing there is worth a clean end.
-network_down() {
-    local space pids
-    for space in $(ip netns list | grep -o "^$prefix-[a-z0-9]*"); do
-        while pids=$(ip netns pids "$space") && [[ $pids ]]; do
-            # shellcheck disable=SC2086 # one word per process
-            kill -KILL $pids 2>/dev/null || true
-            sleep 0.05
-        done
-        ip netns delete "$space"
-    done
-}
-
 # --- The run ----------------------------------------------------------------------------------------------------------
 
-passed=0 failed=0 skipped=0 tracker_pid='' nginx_pid='' nginx_stream='' finished=''
-title='' info_hash='' says_ip=''
-# Of each side and family, as in `a4`: where its clients announce, and the address under which others find them.
+tracker_pid='' nginx_pid='' nginx_stream='' finished=''
+title='' info_hash='' sends_ip=''
+# By side and family, as in `a4`: the tracker address of its clients, and their address for other sides.
 declare -A tracker_at=() outside=()
 
 prepare() { # [BINARY]
     root=$(dirname "$(dirname "$(realpath "$0")")")
-    bin=${1:-${RETRACKER_BIN:-$root/target/release/retracker}}
-    [[ $# -gt 0 || -n ${RETRACKER_BIN:-} || -x $bin ]] || bin=$root/target/debug/retracker
-    [[ -x $bin ]] || { echo "no such program: $bin" >&2 && exit 2; }
-    bin=$(realpath "$bin")
+    bin=$(find_binary "$@")
 
     work=$(mktemp -d "${TMPDIR:-/tmp}/retracker-networks.XXXXXX")
     prefix=rn-${work##*.}
     trap clean_up EXIT
     trap 'exit 130' INT TERM
-    # What is met is compared with what is expected, sorted by two programs.
+    # Python and sort must use the same order.
     export LC_ALL=C
-    # Itself, as what a version manager puts in its place takes long to find it, and it is started hundreds of times.
+    # The interpreter itself: the wrapper of a version manager is slow, and it is started hundreds of times.
     python=$(python3 -c 'import sys; print(sys.executable)' || true)
-    write_peer
 }
 
 clean_up() {
     local status=$?
     set +e
     [[ $finished ]] || echo "ended early with status $status: $passed passed, $failed failed" >&2
-    network_down 2>/dev/null
+    namespaces_down 2>/dev/null
     rm -rf "$work"
 }
 
-obstacle_to_namespaces() {
-    local program
-    if ((EUID != 0)); then
-        echo "this takes root"
-        return
-    fi
-    for program in ip curl python3; do
-        if ! installed "$program"; then
-            echo "$program is not installed"
-            return
-        fi
-    done
-    if ! ip netns add "$prefix-probe" 2>/dev/null; then
-        echo "network namespaces may not be made here"
-        return
-    fi
-    ip netns delete "$prefix-probe"
-}
-
-installed() { # PROGRAM
-    command -v "$1" >/dev/null
-}
-
-# Only what fails waits so long: a busy machine may need a good part of it.
 wait_for() { # SECONDS COMPLAINT COMMAND...
-    local deadline=$((SECONDS + $1))
-    until "${@:3}" >/dev/null 2>&1; do
-        if ((SECONDS >= deadline)); then
-            verdict "$title" "$2 within $1 s"
-            tail -n 20 "$work"/*.log
-            exit 1
-        fi
-        sleep 0.05
-    done
-}
-
-verdict() { # TITLE PROBLEM: none if all is well
-    if [[ ! $2 ]]; then
-        echo "ok - $1"
-        ((++passed))
-    else
-        echo "not ok - $1: $2"
-        ((++failed))
-    fi
-}
-
-skip() { # TITLE OBSTACLE
-    echo "skipped - $1, because $2"
-    ((++skipped))
+    wait_until "$1" "${@:3}" && return
+    not_ok "$title" "$2 within $1 s"
+    tail -n 20 "$work"/*.log
+    exit 1
 }
 
 prepare "$@"

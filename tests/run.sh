@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 #
-# All tests: the README's test command.
+# Runs all tests: the README's test command.
 #
 #     tests/run.sh
 #
 # `cargo test` needs nothing but Rust. The others need real BitTorrent clients, npm, nginx, wrk and Docker: on Debian,
-# as root, this script installs them; elsewhere it uses what is there and names what it leaves out.
+# as root, this script installs them. Elsewhere it uses what is installed and names the tests that it skips.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What the tests run, and the Debian packages that bring it.
+# The programs that the tests run, and their Debian packages.
 readonly programs=(curl mktorrent ip aria2c transmission-daemon qbittorrent-nox rtorrent deluged deluge-console
     npm nginx wrk iptables dockerd docker-compose debootstrap dnsmasq unbound-checkconf)
 packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
     deluge-console nginx-light libnginx-mod-stream wrk docker.io docker-compose debootstrap iptables procps
     python3-venv dnsmasq-base unbound)
-# Only then: another Node.js than Debian's, which brings its own npm, would be in the way.
+# Not if another Node.js than Debian's is installed, which has its own npm.
 command -v npm >/dev/null || packages+=(nodejs npm)
 readonly packages
 
@@ -47,11 +47,11 @@ install_programs() {
     if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
         echo "== installing what the tests need"
         apt-get -qq update
-        # Services that Debian would start on the host are of no use: every test starts its own.
+        # The run level keeps Debian from starting services on the host: every test starts its own.
         RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "${packages[@]}" \
             >/dev/null
     else
-        echo "not installed, so that the tests that need it are left out: $missing"
+        echo "not installed; the tests that need it are skipped: $missing"
     fi
 }
 
