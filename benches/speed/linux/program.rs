@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use load::client;
 use load::crowd::Crowd;
 use load::http::reply;
-use load::http::requests::{PreparedRequests, RequestSource as _, RequestStyle};
+use load::http::requests::{LoadSource as _, PreparedRequests, RequestStyle};
 use load::machine::{Cores, Placement, process};
 use load::udp;
 use tempfile::NamedTempFile;

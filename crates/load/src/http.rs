@@ -15,7 +15,7 @@ use rustix::fd::OwnedFd;
 
 use self::connection::LoadConnection;
 use self::reply::Expect;
-use self::requests::{EachOnce, RequestSource};
+use self::requests::{EachOnce, LoadSource};
 use crate::outcome::LoadOutcome;
 
 /// A reply that takes longer counts as missing.
@@ -63,14 +63,14 @@ impl HttpLoad {
         self.first_source.map(|first| Ipv4Addr::from(u32::from(first) + number as u32))
     }
 
-    pub fn run(&self, requests: &mut dyn RequestSource) -> LoadOutcome {
+    pub fn run(&self, requests: &mut dyn LoadSource) -> LoadOutcome {
         HttpEngine::new(self, requests).run()
     }
 }
 
 struct HttpEngine<'a> {
     load: &'a HttpLoad,
-    requests: &'a mut dyn RequestSource,
+    requests: &'a mut dyn LoadSource,
     epoll: OwnedFd,
     connections: Vec<LoadConnection>,
     idle: VecDeque<usize>,
@@ -83,7 +83,7 @@ struct HttpEngine<'a> {
 }
 
 impl<'a> HttpEngine<'a> {
-    fn new(load: &'a HttpLoad, requests: &'a mut dyn RequestSource) -> Self {
+    fn new(load: &'a HttpLoad, requests: &'a mut dyn LoadSource) -> Self {
         let now = Instant::now();
         Self {
             load,

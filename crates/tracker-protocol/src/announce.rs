@@ -52,13 +52,13 @@ struct AnnounceFields {
     left: FirstValue<Option<u64>>,
     event: FirstValue<Option<Event>>,
     numwant: FirstValue<NumWant>,
-    compact: FirstValue<Text>,
-    no_peer_id: FirstValue<Text>,
-    key: FirstValue<Text>,
+    compact: FirstValue<ShortText>,
+    no_peer_id: FirstValue<ShortText>,
+    key: FirstValue<ShortText>,
     claimed: ClaimedIps,
 }
 
-type Text = SmallVec<[u8; 32]>;
+type ShortText = SmallVec<[u8; 32]>;
 
 /// The first value of a parameter, even if it cannot be read; none of a parameter that is missing.
 struct FirstValue<T>(Option<T>);

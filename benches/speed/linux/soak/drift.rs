@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use load::crowd::CrowdPeer;
 use load::http::reply::Expect;
-use load::http::requests::{LoadRequest, RequestSource, RequestStyle};
+use load::http::requests::{LoadRequest, LoadSource, RequestStyle};
 
 /// Swarms at any time.
 const SWARMS: u64 = 2_000;
@@ -96,7 +96,7 @@ impl DriftingSwarms {
     }
 }
 
-impl RequestSource for DriftingSwarms {
+impl LoadSource for DriftingSwarms {
     fn next(&mut self) -> Option<LoadRequest<'_>> {
         let expect = match self.random.u8(..100) {
             0 => self.malformed(),

@@ -27,19 +27,19 @@ pub fn check(reply: &[u8], ended: bool, expect: Expect) -> Option<Result<(), &'s
     };
     let (head, rest) = (&reply[..end], &reply[end + 4..]);
     let body = match framing(head) {
-        ReplyFraming::Length(length) if rest.len() < length => {
+        BodyLength::Length(length) if rest.len() < length => {
             return ended.then_some(Err("a reply shorter than its Content-Length"));
         }
-        ReplyFraming::Length(length) if rest.len() > length => {
+        BodyLength::Length(length) if rest.len() > length => {
             return Some(Err("a reply longer than its Content-Length"));
         }
-        ReplyFraming::Length(_) => Cow::Borrowed(rest),
-        ReplyFraming::Chunked if rest.ends_with(b"0\r\n\r\n") => match join_chunks(rest) {
+        BodyLength::Length(_) => Cow::Borrowed(rest),
+        BodyLength::Chunked if rest.ends_with(b"0\r\n\r\n") => match join_chunks(rest) {
             Some(body) => Cow::Owned(body),
             None => return Some(Err("malformed chunks")),
         },
-        ReplyFraming::UntilClosed if ended => Cow::Borrowed(rest),
-        ReplyFraming::Chunked | ReplyFraming::UntilClosed => return ended.then_some(Err("a reply cut off")),
+        BodyLength::UntilClosed if ended => Cow::Borrowed(rest),
+        BodyLength::Chunked | BodyLength::UntilClosed => return ended.then_some(Err("a reply cut off")),
     };
     if !head.starts_with(b"HTTP/1.1 200") && !head.starts_with(b"HTTP/1.0 200") {
         return Some(Err("a status other than 200"));
@@ -47,24 +47,24 @@ pub fn check(reply: &[u8], ended: bool, expect: Expect) -> Option<Result<(), &'s
     Some(check_body(&body, expect))
 }
 
-enum ReplyFraming {
+enum BodyLength {
     Length(usize),
     Chunked,
     UntilClosed,
 }
 
-fn framing(head: &[u8]) -> ReplyFraming {
+fn framing(head: &[u8]) -> BodyLength {
     for line in head.split(|&byte| byte == b'\n').skip(1) {
         let Some(colon) = memchr::memchr(b':', line) else { continue };
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
-            return ReplyFraming::Length(number(value).unwrap_or(usize::MAX));
+            return BodyLength::Length(number(value).unwrap_or(usize::MAX));
         }
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            return ReplyFraming::Chunked;
+            return BodyLength::Chunked;
         }
     }
-    ReplyFraming::UntilClosed
+    BodyLength::UntilClosed
 }
 
 /// The body that chunks carry.

@@ -9,7 +9,7 @@ use super::reply::Expect;
 use crate::crowd::{Crowd, CrowdPeer, PeerParams, SendOrder, info_hash};
 
 /// Gives the requests of a load; none when there are no more.
-pub trait RequestSource {
+pub trait LoadSource {
     fn next(&mut self) -> Option<LoadRequest<'_>>;
 }
 
@@ -126,7 +126,7 @@ impl EachOnce {
     }
 }
 
-impl RequestSource for EachOnce {
+impl LoadSource for EachOnce {
     fn next(&mut self) -> Option<LoadRequest<'_>> {
         if self.is_over() {
             return None;
@@ -151,7 +151,7 @@ impl UniformAnnounces {
     }
 }
 
-impl RequestSource for UniformAnnounces {
+impl LoadSource for UniformAnnounces {
     fn next(&mut self) -> Option<LoadRequest<'_>> {
         let peer = self.crowd.peer(self.random.u64(..self.crowd.size()));
         self.style.announce(peer, &mut self.request);
@@ -189,7 +189,7 @@ impl PreparedRequests {
     }
 }
 
-impl RequestSource for PreparedRequests {
+impl LoadSource for PreparedRequests {
     fn next(&mut self) -> Option<LoadRequest<'_>> {
         Some(LoadRequest::plain(&self.requests[self.turns.next_index()]))
     }
