@@ -256,7 +256,9 @@ async fn housekeep(tracker: &Tracker, store: &Store) {
         let evicted = store.totals().evicted;
         let is_due = reported.map_or(evicted > 0, |(when, known)| evicted > known && when.elapsed() > EVICTION_REPORT);
         if is_due {
-            log::warn!("the store is full: {evicted} torrents have been dropped so far, see MAX_PEERS");
+            log::warn!(
+                "the store is full: {evicted} whole torrents have been dropped since the start; MAX_PEERS sets the limit"
+            );
             reported = Some((Instant::now(), evicted));
         }
     }

@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use tracker_protocol::InfoHash;
 
 use crate::clock;
-use crate::eviction::{Rank, Search, Source, SourceWeights, candidates};
+use crate::eviction::{Rank, Search, Source, SourceWeights, candidates, random_order};
 use crate::hash::SEED;
 
-/// Locks, each for its share of the info-hashes.
+/// Locks, each for its share of the info-hashes; a power of two.
 const SHARDS: usize = 64;
 
 /// How many torrents at most give way to what one announce adds.
@@ -135,7 +135,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.torrents.load(Relaxed)
     }
 
-    /// Whether there is none.
+    /// Whether the cache has no torrents.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -216,9 +216,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         let torrents = self.len();
         let weight = if is_new { self.weights.of(grown.source) } else { 0 };
         let mut search = Search::new(weight, self.weights.light(torrents), torrents);
-        let start = fastrand::usize(..SHARDS);
-        let from_start = (start..start + SHARDS).filter_map(|n| self.shards.get(n % SHARDS));
-        for shard in from_start {
+        for shard in random_order(SHARDS).filter_map(|n| self.shards.get(n)) {
             for cell in candidates(&shard.lock()).filter(|cell| !Arc::ptr_eq(cell, grown)) {
                 if let Some(rank) = self.rank(cell) {
                     search.look(rank, Arc::clone(cell));

@@ -59,7 +59,7 @@ impl Timestamp {
 pub struct Ttl(u32);
 
 impl Ttl {
-    /// So many tenths of a second.
+    /// A lifetime of this number of tenths of a second.
     pub fn from_tenths(tenths: u32) -> Self {
         Self(tenths)
     }

@@ -99,6 +99,17 @@ impl<T> Search<T> {
     }
 }
 
+/// The numbers below a power of two, in an order that differs each time.
+///
+/// Not one after the other from a random number on: the first candidates behind a stretch without any would be found most often,
+/// so that the stretch would grow.
+pub fn random_order(power_of_two: usize) -> impl Iterator<Item = usize> {
+    let start = fastrand::usize(..);
+    // An odd step reaches every number once.
+    let step = fastrand::usize(..) | 1;
+    (0..power_of_two).map(move |n| start.wrapping_add(n.wrapping_mul(step)) & (power_of_two - 1))
+}
+
 /// A few entries of a table, from a place that is picked at random.
 pub(crate) fn candidates<T>(table: &HashTable<T>) -> impl Iterator<Item = &T> {
     let buckets = table.num_buckets();
@@ -119,7 +130,7 @@ pub(crate) struct SourceWeights {
     rows: [Box<[AtomicU32]>; 2],
     /// Entries that were claimed, by the host that claimed them.
     claims: Box<[AtomicU32]>,
-    /// Counters of the first row that are not zero: about as many as there are sources, as long as there are a few thousand.
+    /// The number of counters of the first row that are not zero. It approximates the number of sources, up to a few thousand.
     in_use: AtomicI64,
 }
 

@@ -72,7 +72,7 @@ impl LogOutput {
         io::stderr().is_terminal() && !is_set("NO_COLOR") && !is_dumb
     }
 
-    /// Queues a line, with its line break. Drops it if too many wait.
+    /// Queues a line, with its line break. Drops the line if more than `MAX_QUEUED` bytes would wait.
     pub fn put(&self, line: &[u8]) {
         let mut queue = self.0.queue.lock();
         if queue.bytes + line.len() > MAX_QUEUED {

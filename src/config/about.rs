@@ -30,7 +30,7 @@ pub struct About {
 pub enum Fallback {
     /// This value.
     Is(&'static str),
-    /// No value; this tells what follows, in Markdown.
+    /// The setting has no value. The text says, in Markdown, what happens then.
     Unset(&'static str),
 }
 

@@ -23,7 +23,7 @@ pub(super) fn client_address(sources: &Sources<'_>, listen: &[Listen]) -> Result
         }
         header => header.map(|header| header.value),
     };
-    // `-x` alone means what it means to the Go retracker.
+    // `-x` without --trusted-proxies trusts `X-Real-IP` from any sender, as the Go retracker does.
     Ok(match (trusted, x_real_ip) {
         // With both, `-x` says which header it is.
         (Some(networks), _) => ClientAddressOptions {

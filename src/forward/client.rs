@@ -57,7 +57,7 @@ pub(super) struct ForwardedClient {
 pub(super) enum HostUpdate {
     /// The host's latest announce.
     Updated,
-    /// Nothing yet: the host is new for this client, or had left.
+    /// Nothing has changed yet: this client has no such host, which is new or has left.
     NewHost,
     /// Nothing: it only claims an address that a host announces from.
     Ignored,

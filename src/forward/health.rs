@@ -12,7 +12,7 @@ use super::status::LastError;
 /// Each kind of change is reported at most once in this time.
 const REPORT_PAUSE: Duration = Duration::from_mins(1);
 
-/// How one forwarder has done.
+/// The results of one forwarder's exchanges.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     outcomes: BTreeMap<&'static str, u64>,

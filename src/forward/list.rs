@@ -16,7 +16,7 @@ use tracker_protocol::{Ip, Peer, PeerId};
 /// Peers of each family that are kept of one reply: as many as one client can get.
 const MAX_KEPT: usize = 200;
 
-/// Peers of each family that are kept of all forwarders together. Each client gets a different part of them.
+/// The most peers of each family that are kept when the lists of all forwarders are combined. Each client gets a different part of them.
 const MAX_COMBINED: usize = 2 * MAX_KEPT;
 
 /// A list is used for at least this long, so that a client that announces every ten minutes always finds one.

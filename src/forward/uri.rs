@@ -6,7 +6,7 @@ use url::Url;
 /// The longest `failure reason` that is kept. It goes into logs and to clients.
 const MAX_REASON: usize = 512;
 
-/// Shorter parts of a uri are not passkeys.
+/// The fewest bytes of a part of a URI that counts as a passkey.
 const MIN_SECRET: usize = 6;
 
 /// Replaces a passkey in a `failure reason`.

@@ -336,7 +336,7 @@ impl OpenConnection<'_> {
         Ok(())
     }
 
-    /// Takes the connection out of the table, because it belongs to another holder. It still counts as open.
+    /// Removes the connection from the table, so that it can be entered for another holder. It still counts as open. It still counts as open.
     pub fn leave(&mut self) {
         self.is_registered = false;
         if let Some((id, entry)) = self.in_table.take() {

@@ -20,7 +20,7 @@ pub struct ForwarderSample {
     pub in_flight: i64,
     /// Exchanges that wait for their turn.
     pub waiting: i64,
-    /// Clients that are announced to it, or are to be.
+    /// Clients that are announced to it, or will be.
     pub sessions: i64,
     /// Lists of its peers that are kept.
     pub lists: i64,

@@ -180,7 +180,7 @@ impl Arriving<'_> {
         self.context.now.since(peer.seen()).saturating_sub(peer.rounding())
     }
 
-    /// Whether this address becomes the client's first address in place of the context one. A client that takes another's id stays
+    /// Whether this address becomes the client's first address in place of the present one. A client that takes another's id stays
     /// second while the other one announces.
     fn precedes<A: Ip, B: Ip>(&self, first: &Entry<B>, gap: Option<u16>, me: &Entry<A>) -> bool {
         let StoreContext { life, rhythm, .. } = self.context;

@@ -196,6 +196,6 @@ mod tests {
         prefixes.age(Tick(300), life);
         assert_eq!((prefixes.known.len(), prefixes.numbers.len()), (0, 0));
         let passing = prefixes.shorten(kept, Tick(300), false);
-        assert_eq!(prefixes.restore(passing), None, "who only leaves or looks is not remembered");
+        assert_eq!(prefixes.restore(passing), None, "the prefix of a client that only leaves or reads is not stored");
     }
 }

@@ -65,7 +65,7 @@ fn seed(address: &str) -> Announcement {
     Announcement { role: Role::Seed, ..from(address) }
 }
 
-fn told(picked: &Selection) -> HashSet<String> {
+fn addresses_of(picked: &Selection) -> HashSet<String> {
     let PeerLists { v4, v6 } = &picked.peers;
     let v4 = v4.iter().map(|peer| SocketAddr::from(peer.endpoint).to_string());
     v4.chain(v6.iter().map(|peer| SocketAddr::from(peer.endpoint).to_string())).collect()
@@ -78,10 +78,10 @@ fn set<const N: usize>(addresses: [&str; N]) -> HashSet<String> {
 #[test]
 fn peers_get_peers_of_their_swarm_only() {
     let store = store();
-    assert_eq!(told(&announce(&store, at(0), hash(1), &from("10.0.0.1:1"))), set([]));
-    assert_eq!(told(&announce(&store, at(0), hash(2), &from("10.0.0.9:9"))), set([]));
-    assert_eq!(told(&announce(&store, at(0), hash(1), &from("[fd00::1]:2"))), set(["10.0.0.1:1"]));
-    assert_eq!(told(&announce(&store, at(0), hash(1), &from("10.0.0.1:1"))), set(["[fd00::1]:2"]));
+    assert_eq!(addresses_of(&announce(&store, at(0), hash(1), &from("10.0.0.1:1"))), set([]));
+    assert_eq!(addresses_of(&announce(&store, at(0), hash(2), &from("10.0.0.9:9"))), set([]));
+    assert_eq!(addresses_of(&announce(&store, at(0), hash(1), &from("[fd00::1]:2"))), set(["10.0.0.1:1"]));
+    assert_eq!(addresses_of(&announce(&store, at(0), hash(1), &from("10.0.0.1:1"))), set(["[fd00::1]:2"]));
 }
 
 #[test]
@@ -90,9 +90,9 @@ fn a_seed_gets_leechers_only() {
     announce(&store, at(0), hash(1), &seed("10.0.0.1:1"));
     announce(&store, at(0), hash(1), &Announcement { role: Role::PartialSeed, ..from("10.0.0.2:2") });
     announce(&store, at(0), hash(1), &from("10.0.0.3:3"));
-    assert_eq!(told(&announce(&store, at(0), hash(1), &seed("10.0.0.4:4"))), set(["10.0.0.3:3"]));
+    assert_eq!(addresses_of(&announce(&store, at(0), hash(1), &seed("10.0.0.4:4"))), set(["10.0.0.3:3"]));
     let leecher = announce(&store, at(0), hash(1), &from("10.0.0.5:5"));
-    assert_eq!(told(&leecher), set(["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3", "10.0.0.4:4"]));
+    assert_eq!(addresses_of(&leecher), set(["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3", "10.0.0.4:4"]));
     assert_eq!(leecher.counts, SwarmCounts { complete: 2, incomplete: 3, partial_seeds: 1, downloaded: 0 });
 }
 
@@ -117,17 +117,20 @@ fn a_client_never_gets_itself_not_even_at_its_other_family() {
     let v4 = from("10.0.0.1:1");
     announce(&store, at(0), hash(1), &v4);
     let v6 = Announcement { peer_id: v4.peer_id, ..from("[fd00::1]:1") };
-    assert_eq!(told(&announce(&store, at(0), hash(1), &v6)), set([]));
+    assert_eq!(addresses_of(&announce(&store, at(0), hash(1), &v6)), set([]));
     let restarted = Announcement { peer_id: PeerId(*b"-another-client-now-"), ..v4 };
-    assert_eq!(told(&announce(&store, at(0), hash(1), &restarted)), set(["[fd00::1]:1"]));
+    assert_eq!(addresses_of(&announce(&store, at(0), hash(1), &restarted)), set(["[fd00::1]:1"]));
 }
 
 #[test]
 fn only_loopback_clients_get_loopback_peers() {
     let store = store();
     announce(&store, at(0), hash(1), &from("127.0.0.1:1"));
-    assert_eq!(told(&announce(&store, at(0), hash(1), &from("10.0.0.1:1"))), set([]));
-    assert_eq!(told(&announce(&store, at(0), hash(1), &from("127.0.0.2:1"))), set(["127.0.0.1:1", "10.0.0.1:1"]));
+    assert_eq!(addresses_of(&announce(&store, at(0), hash(1), &from("10.0.0.1:1"))), set([]));
+    assert_eq!(
+        addresses_of(&announce(&store, at(0), hash(1), &from("127.0.0.2:1"))),
+        set(["127.0.0.1:1", "10.0.0.1:1"])
+    );
 }
 
 #[test]
@@ -181,16 +184,17 @@ fn peers_of_the_client_s_zone_come_first_and_sites_with_the_same_network_are_dis
     (1..=200).for_each(|n| drop(announce(&from(&format!("198.51.100.{n}:1")))));
     assert_eq!(store.scrape(at(0), hash(1)).incomplete, 203);
 
-    let first =
-        |asks: &Announcement| told(&Selection { peers: head(&announce(asks).peers, 2), ..Selection::default() });
+    let first = |asks: &Announcement| {
+        addresses_of(&Selection { peers: head(&announce(asks).peers, 2), ..Selection::default() })
+    };
     let asks = Announcement { port: None, ..from_zone(there, "192.168.200.9:1") };
     assert_eq!(first(&asks), set(["192.168.1.5:1", "192.168.1.6:1"]));
     // One of the two peers there: their router forwards the port to one of them only.
     let asks = Announcement { port: None, want: 200, ..from_zone(here, "192.168.200.9:1") };
     assert_eq!(announce(&asks).peers.v4[0].endpoint.ip.to_string(), "192.168.1.5");
-    let everybody = Announcement { want: 202, ..asks };
+    let wants_all = Announcement { want: 202, ..asks };
     let of_there = |peers: &PeerLists| peers.v4.iter().filter(|peer| peer.endpoint.ip.octets()[3] == 2).count();
-    let picked = announce(&everybody);
+    let picked = announce(&wants_all);
     assert_eq!((picked.peers.len(), of_there(&picked.peers)), (202, 2), "198.51.100.2 and the router");
     // Each is removed in its own zone.
     announce(&Announcement {
@@ -219,7 +223,7 @@ fn a_client_that_reaches_few_peers_still_gets_as_many_as_it_wants() {
         let asks = Announcement { port: None, want, ..from("8.8.8.8:8") };
         let picked = announce(&store, at(0), hash(1), &asks);
         assert_eq!(picked.peers.len(), want.min(30));
-        assert!(told(&picked).iter().all(|address| address.starts_with("203.")));
+        assert!(addresses_of(&picked).iter().all(|address| address.starts_with("203.")));
     }
 }
 
@@ -378,7 +382,7 @@ fn claimed(peer: &Announcement, source: &str) -> Announcement {
 
 /// What a client gets that only reads the swarm.
 fn seen(store: &Store, now: Timestamp, asks: &str) -> HashSet<String> {
-    told(&announce(store, now, hash(1), &Announcement { action: Action::Peek, ..from(asks) }))
+    addresses_of(&announce(store, now, hash(1), &Announcement { action: Action::Peek, ..from(asks) }))
 }
 
 #[test]
@@ -396,7 +400,7 @@ fn a_client_counts_once_however_many_addresses_it_has() {
             }
         }
         let asks = Announcement { want: 1, ..from("10.0.0.1:1") };
-        assert_eq!(told(&announce(&store, at(0), hash(1), &asks)), set([addresses[0]]), "the first");
+        assert_eq!(addresses_of(&announce(&store, at(0), hash(1), &asks)), set([addresses[0]]), "the first");
         for (gone, next) in all.iter().zip(&all[1..]) {
             assert_eq!(announce(&store, at(0), hash(1), &leave(gone)).counts.complete, 1);
             let told = announce(&store, at(0), hash(1), &asks).peers.len();
@@ -442,7 +446,11 @@ fn a_client_that_takes_another_id_hides_only_itself() {
         }
         announce(&store, at(seconds), hash(1), &thief);
         let asks = Announcement { want: 1, role: Role::Seed, action: Action::Peek, ..from("10.0.0.1:1") };
-        assert_eq!(told(&announce(&store, at(seconds), hash(1), &asks)), set(["192.168.1.5:1"]), "after {seconds} s");
+        assert_eq!(
+            addresses_of(&announce(&store, at(seconds), hash(1), &asks)),
+            set(["192.168.1.5:1"]),
+            "after {seconds} s"
+        );
     }
 }
 
@@ -567,7 +575,7 @@ fn only_clients_that_cannot_use_the_first_address_get_a_claimed_public_one() {
     let outside = Some(somewhere([45, 0, 113, 7]));
     let peer = Announcement { outside, ..from("192.168.1.5:6881") };
     let told_to = |asks: &str| {
-        told(&store.announce(at(1), &topology, hash(1), &Announcement { action: Action::Peek, ..from(asks) }))
+        addresses_of(&store.announce(at(1), &topology, hash(1), &Announcement { action: Action::Peek, ..from(asks) }))
     };
     for _ in 0..2 {
         assert_eq!(store.announce(at(0), &topology, hash(1), &peer).counts.incomplete, 1, "one client");
@@ -636,7 +644,12 @@ fn other_zones_get_a_claimed_public_address() {
     let peer = Announcement { outside: Some(topology.zoned([45, 0, 113, 7].into())), ..in_zone("192.168.1.5:6881") };
     store.announce(at(0), &topology, hash(1), &peer);
     let told_to = |asks: &str| {
-        told(&store.announce(at(0), &topology, hash(1), &Announcement { action: Action::Peek, ..in_zone(asks) }))
+        addresses_of(&store.announce(
+            at(0),
+            &topology,
+            hash(1),
+            &Announcement { action: Action::Peek, ..in_zone(asks) },
+        ))
     };
     assert_eq!(told_to("192.168.1.9:1"), set(["192.168.1.5:6881"]));
     assert_eq!(told_to("192.168.2.9:1"), set(["45.0.113.7:6881"]));
@@ -685,7 +698,7 @@ fn a_client_without_a_port_gets_peers_but_is_not_recorded() {
     announce(&store, at(0), hash(1), &unreachable);
     assert_eq!(store.totals().swarms, 0);
     announce(&store, at(0), hash(1), &from("10.0.0.1:1"));
-    assert_eq!(told(&announce(&store, at(0), hash(1), &unreachable)), set(["10.0.0.1:1"]));
+    assert_eq!(addresses_of(&announce(&store, at(0), hash(1), &unreachable)), set(["10.0.0.1:1"]));
     assert_eq!(store.scrape(at(0), hash(1)).incomplete, 1);
 }
 
@@ -727,9 +740,9 @@ fn a_peer_is_kept_for_the_peer_age_and_not_longer() {
     announce(&store, at(0), hash(1), &from("10.0.0.1:1"));
     announce(&store, at(300), hash(1), &seed("10.0.0.2:2"));
     let before = announce(&store, at(599), hash(1), &Announcement { port: None, ..from("10.0.0.9:9") });
-    assert_eq!(told(&before), set(["10.0.0.1:1", "10.0.0.2:2"]));
+    assert_eq!(addresses_of(&before), set(["10.0.0.1:1", "10.0.0.2:2"]));
     let after = announce(&store, at(600), hash(1), &Announcement { port: None, ..from("10.0.0.9:9") });
-    assert_eq!(told(&after), set(["10.0.0.2:2"]));
+    assert_eq!(addresses_of(&after), set(["10.0.0.2:2"]));
     assert_eq!(after.counts, SwarmCounts { complete: 1, ..SwarmCounts::default() });
     assert_eq!(store.scrape(at(900), hash(1)), SwarmCounts::default());
     assert_eq!(store.totals().peers, [[0; 2]; 2]);
@@ -885,10 +898,10 @@ fn a_peer_that_stays_is_kept_however_long_it_does() {
     for hour in 0..100_u64 {
         let now = at(hour * 300);
         assert_eq!(
-            told(&announce(&store, now, hash(1), &from("10.0.0.1:1"))),
+            addresses_of(&announce(&store, now, hash(1), &from("10.0.0.1:1"))),
             if hour == 0 { set([]) } else { set(["10.0.0.2:2"]) }
         );
-        assert_eq!(told(&announce(&store, now, hash(1), &from("10.0.0.2:2"))), set(["10.0.0.1:1"]));
+        assert_eq!(addresses_of(&announce(&store, now, hash(1), &from("10.0.0.2:2"))), set(["10.0.0.1:1"]));
         (0..60).for_each(|_| store.housekeep(now));
     }
     assert_eq!(store.totals().peers, [[0, 2], [0, 0]]);
@@ -912,7 +925,7 @@ fn no_peer_is_left_however_long_the_host_has_slept() {
 fn clocks_that_differ_a_little_expire_no_peer() {
     let store = store();
     announce(&store, at(10), hash(1), &from("10.0.0.1:1"));
-    assert_eq!(told(&announce(&store, at(9), hash(1), &from("10.0.0.2:2"))), set(["10.0.0.1:1"]));
+    assert_eq!(addresses_of(&announce(&store, at(9), hash(1), &from("10.0.0.2:2"))), set(["10.0.0.1:1"]));
 }
 
 #[test]
@@ -1061,10 +1074,10 @@ fn a_source_that_fills_swarms_with_endpoints_displaces_only_itself() {
             }
             for n in 0..300 {
                 let asks = Announcement { want: 1_000, action: Action::Peek, ..from("10.9.9.9:9") };
-                let is_told = told(&announce(&store, at(1), hash(n), &asks));
+                let seen = addresses_of(&announce(&store, at(1), hash(n), &asks));
                 let of_host = of_host(n, false);
                 let address = SocketAddr::new(of_host.place.ip, of_host.port.unwrap().get()).to_string();
-                assert!(is_told.contains(&address), "{n}");
+                assert!(seen.contains(&address), "{n}");
             }
         }
     }

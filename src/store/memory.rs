@@ -12,12 +12,12 @@ use super::shard::{Shard, SwarmKey, hash};
 use super::swarm::Victim;
 use super::time::{Rhythm, Tick, TtlTicks};
 use crate::clock::{Timestamp, Ttl};
-use crate::eviction::{Search, Source, SourceWeights};
+use crate::eviction::{Search, Source, SourceWeights, random_order};
 use crate::topology::Topology;
 use tracker_protocol::{InfoHash, SwarmCounts};
 
-/// Locks, each for its share of the info-hashes: so many that workers rarely meet, and that no table is so large that it
-/// takes long to grow.
+/// The number of shards, a power of two. Each has a lock and a share of the info-hashes. With this many, two workers rarely need the same lock, and
+/// each table is small enough to grow quickly.
 const SHARDS: usize = 256;
 
 /// How many times in a peer's life housekeeping checks it.
@@ -219,11 +219,10 @@ impl Store {
         weight.saturating_add(other)
     }
 
-    /// Searches the newcomer's own shard first, then others from a random one on.
+    /// Searches the newcomer's own shard first, then others in random order.
     fn victim(&self, now: Tick, info_hash: InfoHash, weight: u32, light: u32) -> Option<Victim> {
         let mut search = Search::new(weight, light, self.capacity);
-        let start = fastrand::usize(..SHARDS);
-        let others = (start..start + SHARDS_LOOKED_AT).filter_map(|n| self.shards.get(n % SHARDS));
+        let others = random_order(SHARDS).take(SHARDS_LOOKED_AT).filter_map(|n| self.shards.get(n));
         for shard in std::iter::once(self.shard(hash(info_hash))).chain(others) {
             shard.lock().look_for_victim(now, &self.weights, &mut search);
             if search.is_done() {

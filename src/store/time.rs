@@ -104,7 +104,7 @@ impl Rhythm {
         Self { paces: [ticks(3), ticks(24)], patience: [ticks(4), ticks(60)], lately: ticks(2) }
     }
 
-    /// The pace of an endpoint that has just announced. A single early announce, for an event, does not make it fast.
+    /// The pace after an announce. It quickens by at most one step, because an early announce may be for an event.
     pub(super) fn pace(self, before: Pace, gap: u16) -> Pace {
         self.of_gap(gap).max(Pace(before.0.saturating_sub(1)))
     }

@@ -17,8 +17,8 @@ use super::reach::is_local;
 use crate::clock::{Timestamp, Ttl};
 use tracker_protocol::{InfoHash, PeerId};
 
-/// So many clients of one swarm at one address are on several hosts: one host rarely has the same torrent in two clients. Peer ids of
-/// different swarms cannot be compared, because clients use a new one for each torrent.
+/// If this many clients of one swarm have one address, they are on several hosts: one host rarely has the same torrent in two
+/// clients. Peer ids of different swarms cannot be compared, because clients use a new one for each torrent.
 const MANY: usize = 5;
 
 /// Clients of one address that are remembered until there are [`MANY`].
@@ -115,7 +115,7 @@ impl SharedAddressDetector {
         });
         if is_news {
             log::warn!(
-                "{MANY} clients of one torrent or more have the address {ip}, and none of them can reach another: {}; see \
+                "at least {MANY} clients of one torrent have the address {ip}, so that none of them can reach another: {}; see \
                  docs/troubleshooting.md",
                 Gateway { ip, until }
             );

@@ -30,13 +30,13 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Runs a test in a world of its own, in which time passes when nobody has anything to do.
+/// Runs a test in simulated time, which passes when no task has anything to do.
 fn simulate(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     LocalSet::new().block_on(&runtime, test);
 }
 
-/// The peers that a good upstream has.
+/// The peers of a good upstream.
 fn strangers(count: u8) -> PeerLists {
     let mut peers = PeerLists::default();
     (1..=count).for_each(|n| peers.push([203, 0, 113, n].into(), NonZeroU16::MIN, None));
@@ -141,7 +141,7 @@ fn status(tracker: &Tracker, name: &str) -> ForwarderStatus {
     tracker.forwarder_status().into_iter().find(|status| status.name == name).unwrap()
 }
 
-/// Lets background work that is due be done.
+/// Waits until background work that is due is done.
 async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }
@@ -156,7 +156,7 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
         let lives = clients.enumerate().map(|(n, client)| {
             let tracker = Rc::clone(&tracker);
             async move {
-                // They come within half a minute, and then every half minute.
+                // They announce within half a minute, and then every half minute.
                 let first = start + Duration::from_millis(150) * u32::try_from(n).unwrap();
                 let mut told = Vec::new();
                 for time in 0..4 {
@@ -177,20 +177,20 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
                 assert_eq!((strangers, took), (3, Duration::ZERO), "a warm announce: {told:?}");
             }
         }
-        // Each peer once when it came and once after the upstream's minute, whatever the clients' half minutes.
+        // Each peer is announced once at first and once after the upstream's minute, whatever the clients' interval.
         assert_eq!([good.count_of(Some(Event::Started)), good.count_of(None), good.asked().len()], [200, 200, 400]);
-        // Junk is noticed at once: three times, and a probe now and then.
+        // Junk is detected at once: three exchanges, then probes.
         assert!((3..12).contains(&junk.asked().len()), "{}", junk.asked().len());
-        // Silence is noticed after ten seconds, in which 67 clients come.
+        // Silence is detected after ten seconds, in which 67 clients announce.
         assert!((3..80).contains(&silent.asked().len()), "{}", silent.asked().len());
         assert_eq!(status(&tracker, "good").state, "closed");
         assert!(["open", "probing"].contains(&status(&tracker, "junk").state));
         assert_eq!(status(&tracker, "good").sessions, 200);
 
-        // All fall silent: their upstream hears of it, and nothing is left of them.
+        // All clients fall silent: the upstream gets `stopped` for each, and nothing of them is kept.
         sleep(PEER_AGE + seconds(60)).await;
         assert_eq!(good.count_of(Some(Event::Stopped)), 200);
-        // Nobody knows what the others have understood: they are told for as long as it makes sense.
+        // Whether the other upstreams have recorded the clients is not known: `stopped` is tried for a while.
         sleep(seconds(3600)).await;
         for name in ["good", "junk", "silent"] {
             let status = status(&tracker, name);
@@ -221,13 +221,13 @@ fn the_first_announce_waits_for_all_that_answer_in_time_and_no_longer_than_it_mu
 }
 
 #[test]
-fn an_upstream_that_hangs_costs_one_announce_in_the_whole_process_its_wait() {
+fn one_announce_in_the_whole_process_waits_for_an_upstream_that_hangs() {
     simulate(async {
         let (good, hanging) = (good(Duration::from_millis(100), 1800, 3), silent());
         let tracker = tracker(&[("good", &good), ("hanging", &hanging)]);
         let (_, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!(took, DEADLINE);
-        // The second client of the swarm is served at once what the good one gave, and new swarms wait for that one only.
+        // The second client of the swarm gets the good upstream's peers at once, and new swarms wait for that upstream only.
         let (reply, took) = client(1, 2).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply)), (Duration::ZERO, 3));
         for swarm in 2..20 {
@@ -238,7 +238,7 @@ fn an_upstream_that_hangs_costs_one_announce_in_the_whole_process_its_wait() {
 }
 
 #[test]
-fn announces_that_wait_together_are_all_let_go_when_an_upstream_turns_out_to_hang() {
+fn all_announces_that_wait_are_answered_when_an_upstream_turns_out_to_hang() {
     simulate(async {
         let hanging = silent();
         let tracker = tracker(&[("hanging", &hanging)]);
@@ -251,7 +251,7 @@ fn announces_that_wait_together_are_all_let_go_when_an_upstream_turns_out_to_han
         };
         for (n, (reply, took)) in join_all((0..10).map(late)).await.into_iter().enumerate() {
             let waited = Duration::from_millis(2000 - 100 * u64::try_from(n).unwrap());
-            // Its peers are still on their way, as far as is known.
+            // Its peers may still come.
             assert_eq!((took, reply.interval), (waited, 5), "announce {n}");
         }
     });
@@ -279,7 +279,7 @@ fn an_upstream_that_answers_in_time_again_is_waited_for_again() {
 }
 
 #[test]
-fn a_source_that_makes_up_clients_delays_only_itself() {
+fn a_source_that_invents_clients_delays_only_itself() {
     simulate(async {
         let upstream = good(Duration::from_millis(10), 1800, 3);
         let tracker = tracker(&[("upstream", &upstream)]);
@@ -302,7 +302,7 @@ fn a_source_that_makes_up_clients_delays_only_itself() {
         assert!(upstream.asked().len() < 500, "the flood has had its own turns only");
         let status = status(&tracker, "upstream");
         assert!(status.waiting <= 16 * 1024, "{}", status.waiting);
-        // Two hundred a second, and all that could wait is told in the end.
+        // Two hundred a second, and all that could wait is sent in the end.
         sleep(seconds(100)).await;
         let asked = upstream.asked().len();
         assert!(asked > 16_000 && asked < 20_000, "{asked}");
@@ -339,13 +339,13 @@ fn a_torrent_full_of_one_source_s_clients_has_room_for_others() {
 }
 
 #[test]
-fn what_comes_late_is_there_when_the_client_comes_back() {
+fn a_late_list_is_there_for_the_next_announce() {
     simulate(async {
         let late = good(seconds(6), 1800, 3);
         let tracker = tracker(&[("late", &late)]);
         let (reply, took) = client(1, 1).announces(&tracker, Some(Event::Started)).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 0, 5));
-        // Its own exchange is still under way: it is neither begun anew nor waited for.
+        // Its own exchange is still under way: it is neither started again nor waited for.
         sleep(seconds(1)).await;
         let (reply, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 0, 5));
@@ -357,13 +357,13 @@ fn what_comes_late_is_there_when_the_client_comes_back() {
 }
 
 #[test]
-fn the_second_client_is_told_upstream_and_served_at_once() {
+fn the_second_client_is_announced_upstream_and_answered_at_once() {
     simulate(async {
         let upstream = good(Duration::from_millis(500), 1800, 3);
         let tracker = tracker(&[("upstream", &upstream)]);
         client(1, 1).announces(&tracker, Some(Event::Started)).await;
         let (reply, took) = client(1, 2).announces(&tracker, Some(Event::Started)).await;
-        // One peer of the LAN and three of the upstream; more may come with the exchange that has just begun.
+        // One peer of the LAN and three of the upstream; the exchange that has just started may bring more.
         assert_eq!((took, strangers_in(&reply), reply.peers.len(), reply.interval), (Duration::ZERO, 3, 4, 5));
         sleep(seconds(1)).await;
         let asked: Vec<_> = upstream.asked().iter().map(|request| (request.peer_id, request.event)).collect();
@@ -375,7 +375,7 @@ fn the_second_client_is_told_upstream_and_served_at_once() {
 #[test]
 fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
     simulate(async {
-        // As trackers do: a seed is told of leechers only, and there is none.
+        // Trackers give a seed leechers only, and there is none.
         let upstream = SimulatedUpstream::new(|request| {
             let count = if request.role() == Role::Seed { 0 } else { 3 };
             async move { sleep(seconds(1)).map(|()| Ok(answer(1800, count))).await }.boxed_local()
@@ -385,7 +385,7 @@ fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
         assert_eq!(strangers_in(&reply), 0);
         let (reply, took) = client(1, 2).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply)), (seconds(1), 3));
-        // And the seed's next list does not take it away.
+        // The seed's next list does not replace it.
         client(1, 3).seed().announces(&tracker, None).await;
         sleep(seconds(2)).await;
         assert_eq!(strangers_in(&client(1, 2).announces(&tracker, None).await.0), 3);
@@ -393,7 +393,7 @@ fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
 }
 
 #[test]
-fn an_upstream_is_told_what_happens_once_and_in_order() {
+fn an_upstream_gets_each_event_once_and_in_order() {
     simulate(async {
         let upstream = good(seconds(1), 600, 3);
         let tracker = tracker(&[("upstream", &upstream)]);
@@ -410,14 +410,14 @@ fn an_upstream_is_told_what_happens_once_and_in_order() {
         sleep(seconds(2)).await;
         peer.seed().announces(&tracker, Some(Event::Completed)).await;
         peer.seed().announces(&tracker, Some(Event::Completed)).await;
-        // During the exchange that tells of its completion.
+        // During the exchange for `completed`.
         peer.seed().announces(&tracker, Some(Event::Stopped)).await;
         peer.seed().announces(&tracker, Some(Event::Stopped)).await;
         sleep(seconds(5)).await;
         assert_eq!(events()[2..], [Some(Event::Completed), Some(Event::Stopped)]);
         assert_eq!(upstream.asked()[3].left, Some(0));
         assert_eq!(status(&tracker, "upstream").sessions, 0);
-        // Who was never announced is not signed off.
+        // No `stopped` is sent for a client that was never announced.
         client(1, 2).announces(&tracker, Some(Event::Stopped)).await;
         sleep(seconds(60)).await;
         assert_eq!(events().len(), 4);
@@ -426,7 +426,7 @@ fn an_upstream_is_told_what_happens_once_and_in_order() {
 
 #[test]
 fn every_cause_has_its_consequence() {
-    // What the forwarder answers; its state after one and after five announces of as many clients; requests that it got.
+    // The forwarder's answer; its state after one and after five announces of as many clients; the requests that it got.
     let refused = |retry, status, retry_after: Option<u64>| {
         fails(move || ForwardError::Refused {
             reason: b"no".to_vec(),
@@ -483,7 +483,7 @@ fn every_cause_has_its_consequence() {
 }
 
 #[test]
-fn an_upstream_that_comes_back_is_noticed_by_a_probe_and_by_no_client() {
+fn a_probe_and_no_client_finds_out_that_an_upstream_works_again() {
     simulate(async {
         let start = Instant::now();
         let upstream = SimulatedUpstream::new(move |_| {
@@ -508,7 +508,7 @@ fn an_upstream_that_comes_back_is_noticed_by_a_probe_and_by_no_client() {
 }
 
 #[test]
-fn a_refusal_is_asked_about_again_when_it_says() {
+fn a_refusing_upstream_is_asked_again_when_its_reply_says() {
     simulate(async {
         let upstream = fails(|| ForwardError::Refused {
             reason: b"not now".to_vec(),
@@ -521,14 +521,14 @@ fn a_refusal_is_asked_about_again_when_it_says() {
             client(1, 1).announces(&tracker, None).await;
             sleep(seconds(30)).await;
         }
-        // At the beginning and after five minutes; each time as the first.
+        // At the beginning and after five minutes, each time as the first announce.
         assert_eq!(upstream.count_of(Some(Event::Started)), 2);
         assert_eq!(upstream.asked().len(), 2);
     });
 }
 
 #[test]
-fn a_leave_that_cannot_be_told_at_once_is_told_when_it_can() {
+fn a_stop_that_cannot_be_sent_at_once_is_sent_later() {
     simulate(async {
         let start = Instant::now();
         let upstream = SimulatedUpstream::new(move |_| {
@@ -547,7 +547,7 @@ fn a_leave_that_cannot_be_told_at_once_is_told_when_it_can() {
 }
 
 #[test]
-fn all_leaves_are_told_however_many_there_are_at_once() {
+fn all_stops_are_sent_however_many_there_are_at_once() {
     simulate(async {
         let upstream = good(Duration::from_millis(50), 1800, 3);
         let tracker = tracker(&[("upstream", &upstream)]);
@@ -562,7 +562,7 @@ fn all_leaves_are_told_however_many_there_are_at_once() {
 }
 
 #[test]
-fn who_leaves_while_an_upstream_is_left_alone_is_signed_off_afterwards() {
+fn a_stop_during_a_pause_of_an_upstream_is_sent_afterwards() {
     simulate(async {
         let start = Instant::now();
         let upstream = SimulatedUpstream::new(move |request| {
@@ -581,14 +581,14 @@ fn who_leaves_while_an_upstream_is_left_alone_is_signed_off_afterwards() {
         sleep(seconds(590)).await;
         assert_eq!(upstream.asked().len(), 2);
         sleep(seconds(40)).await;
-        // The second was never taken in.
+        // The second client was never recorded.
         assert_eq!(upstream.asked()[2..].iter().map(|stop| stop.peer_id.0[1]).collect::<Vec<_>>(), [1]);
         assert_eq!(status(&tracker, "upstream").sessions, 0);
     });
 }
 
 #[test]
-fn a_list_is_for_all_who_wait_for_it() {
+fn a_list_is_for_all_announces_that_wait_for_it() {
     simulate(async {
         // The first is answered soon, all others late.
         let upstream = SimulatedUpstream::new(|request| {
@@ -629,7 +629,7 @@ fn a_panic_costs_one_exchange() {
 #[test]
 fn our_own_peers_do_not_come_back() {
     simulate(async {
-        // The upstream sees us at 203.0.113.9 and says so.
+        // The upstream sees us at 203.0.113.9 and returns that as `external ip`.
         let upstream = SimulatedUpstream::new(|_| {
             let mut reply = answer(1800, 9);
             reply.peers.v4.iter_mut().for_each(|peer| peer.endpoint.port = NonZeroU16::new(6881).unwrap());

@@ -66,11 +66,12 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     if begins(bytes, SIGNATURE_V1) { parse_v1(bytes) } else { Err(Malformed::NoHeader) }
 }
 
-/// Splits a datagram into the client's address, none as in [`Header`], and the bytes after the header. Only version 2 has headers
+/// Splits a datagram into the client's address and the bytes after the header. The address is none in the cases that
+/// [`Header::source`] lists. Only version 2 has headers
 /// of datagrams: version 1 cannot express UDP (section 2.1).
 ///
 /// # Errors
-/// Unlike at the beginning of a stream, a header that is longer than the datagram is cut off. A header that describes a stream
+/// A header that is longer than the datagram is an error: unlike on a stream, no more bytes can follow. A header that describes a stream
 /// (transport `0x1`, section 2.2) is refused, as a receiver may, so that a connection is not taken for a datagram.
 pub fn parse_datagram(datagram: &[u8]) -> Result<(Option<SocketAddr>, &[u8]), Malformed> {
     if !datagram.starts_with(SIGNATURE_V2) {

@@ -128,7 +128,7 @@ fn yaml_as_people_write_it() {
 }
 
 #[test]
-fn the_same_forwarder_twice_is_told_by_both_lines() {
+fn the_error_for_a_repeated_forwarder_names_both_lines() {
     let hash = |digit: &str| digit.repeat(40);
     for (first, second) in [
         ("uri: http://a/announce", "uri: http://a/announce"),

@@ -41,16 +41,16 @@ fn remove(peers: &mut Peers<Ipv4Addr>, n: u16, names_port: bool) -> Option<Role>
     removed
 }
 
-/// Those that are picked, without those that `is_told` says no to.
+/// The picked peers, of those for which `is_visible` holds.
 fn picked(
     peers: &Peers<Ipv4Addr>,
     want: usize,
     all: bool,
     nearness: impl Fn(&Entry<Ipv4Addr>) -> Nearness,
-    is_told: impl Fn(&Entry<Ipv4Addr>) -> bool,
+    is_visible: impl Fn(&Entry<Ipv4Addr>) -> bool,
 ) -> Vec<Ipv4Addr> {
     let mut out = Vec::new();
-    let visible = |entry: &Entry<_>| is_told(entry).then(|| Peer { endpoint: entry.endpoint(), id: None });
+    let visible = |entry: &Entry<_>| is_visible(entry).then(|| Peer { endpoint: entry.endpoint(), id: None });
     pick_from(peers.eligible(all, false), Nearness::Zone, nearness, visible, &mut Ranked::new(&mut out, want));
     out.iter().map(|peer| peer.endpoint.ip).collect()
 }
@@ -144,7 +144,7 @@ proptest! {
         }
     }
 
-    /// Few that are near, or few that can be told at all, are found among many, wherever they stand.
+    /// Few near peers, or few visible ones, are found among many, at any position.
     #[test]
     fn few_eligible_peers_are_found_among_many(
         total in 1..512_u16, few in proptest::collection::hash_set(0..512_u16, 0..40), want in 1..60_usize,

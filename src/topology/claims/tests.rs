@@ -49,7 +49,7 @@ fn a_public_claim_from_a_private_address_is_the_address_outside() {
                 "passed on"
             );
         }
-        // Nobody else could use loopback.
+        // No other host could use loopback.
         assert_eq!(recorded(IpParam::Private, "127.0.0.1", &ips(claimed), false), format!("{claimed} (claim)"));
     }
     let always = IpParam::Always;

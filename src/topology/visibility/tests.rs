@@ -35,7 +35,7 @@ fn visible(topology: &Topology, asks: &str, peer: &str) -> String {
 #[test]
 fn without_zones_clients_get_the_addresses_that_they_can_reach() {
     let topology = Topology::default();
-    for (asks, peer, is_told) in [
+    for (asks, peer, is_visible) in [
         ("10.0.0.1", "192.168.1.1", true),
         ("10.0.0.1", "100.64.0.1", true),
         ("100.64.0.1", "10.0.0.1", true),
@@ -56,7 +56,7 @@ fn without_zones_clients_get_the_addresses_that_they_can_reach() {
         ("8.8.8.8", "2600::5", true),
         ("203.0.113.5", "2001:db8::5", true),
         ("10.0.0.1", "2001:db8::5", true),
-        // No one on the internet has them, whoever says so.
+        // No host on the internet has these addresses.
         ("8.8.8.8", "203.0.113.5", false),
         ("2600::5", "192.0.2.5", false),
         ("8.8.8.8", "2001:db8::5", false),
@@ -80,7 +80,7 @@ fn without_zones_clients_get_the_addresses_that_they_can_reach() {
         ("8.8.8.8", "fe80::1", false),
         ("203.0.113.5", "169.254.1.1", false),
     ] {
-        assert_eq!(visible(&topology, asks, peer), if is_told { peer } else { "-" }, "{asks} of {peer}");
+        assert_eq!(visible(&topology, asks, peer), if is_visible { peer } else { "-" }, "{asks} of {peer}");
     }
 }
 

@@ -13,7 +13,7 @@ fn lists(addresses: &[&str]) -> PeerLists {
     peers
 }
 
-fn told(peers: &PeerLists) -> Vec<String> {
+fn addresses_of(peers: &PeerLists) -> Vec<String> {
     let v4 = peers.v4.iter().map(|peer| SocketAddr::from(peer.endpoint).to_string());
     v4.chain(peers.v6.iter().map(|peer| SocketAddr::from(peer.endpoint).to_string())).collect()
 }
@@ -50,7 +50,7 @@ fn merged(local: &[&str], upstream: &[&[&str]], want: usize) -> Vec<String> {
         reply.peers.len() >= want
     });
     assert_eq!(usize::try_from(reply.complete).unwrap(), 1 + upstream.len().saturating_sub(1));
-    told(&reply.peers)
+    addresses_of(&reply.peers)
 }
 
 #[test]
@@ -97,17 +97,17 @@ fn neither_the_announcer_nor_addresses_that_mean_nothing() {
     let client = Recipient { outside: "9.9.9.9".parse().ok(), ..client(&topology, "10.0.0.1", 50) };
     let mut peers = PeerLists::default();
     add_peers(&mut peers, client, &topology, &UpstreamPeers::simulated(&lists(upstream), 0, 0));
-    assert_eq!(told(&peers), ["10.0.0.1:2"]);
+    assert_eq!(addresses_of(&peers), ["10.0.0.1:2"]);
 }
 
 #[test]
-fn a_routable_client_is_told_what_it_can_reach() {
+fn a_public_client_gets_the_upstream_peers_that_it_can_reach() {
     let external = ExternalAddress { v4: Some([203, 0, 113, 1].into()), v6: None };
     // What stands for an address of our own means nothing for one of an upstream's.
     for topology in [Topology::default(), Topology::new(&[], external)] {
         let mut peers = lists(&["203.0.113.5:5", "[2001:db8::5]:5"]);
         let upstream = UpstreamPeers::simulated(&lists(&["10.0.0.9:9", "9.9.9.9:9"]), 0, 0);
         add_peers(&mut peers, client(&topology, "8.8.8.8", 50), &topology, &upstream);
-        assert_eq!(told(&peers), ["203.0.113.5:5", "9.9.9.9:9", "[2001:db8::5]:5"]);
+        assert_eq!(addresses_of(&peers), ["203.0.113.5:5", "9.9.9.9:9", "[2001:db8::5]:5"]);
     }
 }

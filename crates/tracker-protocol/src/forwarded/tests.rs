@@ -9,7 +9,7 @@ fn is_trusted(ip: IpAddr) -> bool {
     }
 }
 
-/// The client's address, that of a `proxy`, `-` for nobody or `?` for what is unclear.
+/// The client's address, that of a `proxy`, `-` if no host is named, or `?` if it is unclear.
 fn of(syntax: Syntax, lines: &[&str]) -> String {
     match client(lines.iter().map(|line| line.as_bytes()), syntax, is_trusted) {
         Named::Client(ip) => ip.to_string(),
@@ -77,7 +77,7 @@ fn forwarded_in_every_dress() {
         (&["for=6.6.6.6, for=192.0.2.43", "for=10.0.0.1"], "192.0.2.43"),
         (&["by=10.0.0.2 ; FOR=\"192.0.2.43:80\" ; host=\"a,b;c\""], "192.0.2.43"),
         (&["for=192.0.2.43;ext=\"a \\\", for=6.6.6.6\""], "192.0.2.43"),
-        // Without a `for`, or with two, nobody knows.
+        // Without a `for`, or with two.
         (&["for=192.0.2.43, by=10.0.0.1"], "-"),
         (&["proto=https"], "-"),
         (&["for=192.0.2.43;for=6.6.6.6"], "?"),

@@ -101,7 +101,7 @@ fn version_2_that_is_wrong() {
     assert_eq!(parse(&v2(1, 0x21, &[1; 35])), Err(Malformed::Unreadable), "too short for IPv6");
     let longest = vec![1; MAX_V2 - FIXED_V2];
     assert!(parse(&v2(1, 0x11, &longest)).unwrap().is_some());
-    // Said in the length already, so that nobody waits for the rest.
+    // The length shows it already, so that the reader does not wait for the rest.
     let too_long = v2(1, 0x11, &[&longest[..], b"1"].concat());
     assert_eq!(parse(&too_long[..FIXED_V2]), Err(Malformed::TooLong));
 }

@@ -17,7 +17,7 @@ use tokio::net::UdpSocket;
 
 use super::{BATCH, Datagram, MAX_REQUEST, UdpResponse};
 
-/// Makes a socket that is to be bound to all addresses report the destination of each datagram.
+/// Makes the socket, which will be bound to all addresses, report the destination of each datagram.
 pub(in crate::frontend) fn report_destinations(socket: &socket2::Socket, any: SocketAddr) -> io::Result<()> {
     // An IPv6 socket also reports IPv4 addresses, as IPv4-mapped ones.
     match any {
