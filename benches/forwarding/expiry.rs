@@ -24,8 +24,8 @@ const CROWD: Crowd = Crowd::new(10_000, 1);
 const CONNECTIONS: usize = 128;
 
 /// The peer age in minutes and in seconds: longer than filling takes.
-const AGE: &str = "0.3";
-const AGE_SECONDS: u64 = 18;
+const AGE: &str = "1.5";
+const AGE_SECONDS: u64 = 90;
 
 /// Sessions end when their peer has expired. Expiry runs every eighth of the age and may need three runs.
 const EXPIRY_TIMEOUT: Duration = Duration::from_secs(AGE_SECONDS * 4);

@@ -60,7 +60,7 @@ struct Subject {
 }
 
 impl Subject {
-    /// Starts one and announces until these circuits are open and there are this many upstream lists.
+    /// Starts one and announces until these circuits are open and the good upstream has given at least this many lists.
     fn start(forwarders: &[(String, SocketAddr)], broken: &[&str], lists: u64) -> Result<Self, String> {
         let retracker = ForwardingRetracker::start(forwarders, &[]);
         let mut requests = PreparedRequests::announces(CROWD, &RequestStyle::new(retracker.address));
@@ -79,11 +79,16 @@ impl Subject {
                 let label = format!("forwarder=\"{name}\"");
                 metrics.sum("retracker_forward_circuit", &[&label, r#"state="open""#]) == 1
             };
-            if broken.iter().all(is_open) && metrics.sum("retracker_forward_lists", &[]) == lists {
+            let open = broken.iter().filter(|name| is_open(name)).count();
+            let arrived = metrics.sum("retracker_forward_lists", &[r#"forwarder="good""#]);
+            if open == broken.len() && arrived >= lists {
                 break;
             }
             if start.elapsed() > WARM_UP_TIMEOUT {
-                return Err("circuits did not open, or lists did not arrive".to_owned());
+                let broken = broken.len();
+                return Err(format!(
+                    "{open} of {broken} circuits are open, and {arrived} of {lists} lists have arrived"
+                ));
             }
         }
         thread::sleep(LONGEST_WAIT);

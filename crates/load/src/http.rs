@@ -127,7 +127,8 @@ impl<'a> HttpEngine<'a> {
         let pause = match self.load.rate {
             None => Duration::from_secs(1),
             Some(_) if self.load.relaxed => Duration::from_millis(1),
-            Some(_) => self.due.saturating_duration_since(now),
+            // epoll waits for whole milliseconds, so that the last one is spent polling.
+            Some(_) => self.due.saturating_duration_since(now).saturating_sub(Duration::from_millis(1)),
         };
         Timespec::try_from(pause).unwrap()
     }
