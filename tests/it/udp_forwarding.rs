@@ -113,7 +113,11 @@ fn s6_7_announces_that_do_not_end_are_cut_off() {
     assert_eq!(exit.code, Some(0));
     // The documented time. `stop` has a deadline of its own.
     assert!(started.elapsed().as_secs() >= 4, "{:?}", started.elapsed());
-    assert!(exit.stderr.iter().any(|line| line.contains("1 announces over UDP were cut")), "{:?}", exit.stderr);
+    assert!(
+        exit.stderr.iter().any(|line| line.contains("shutdown: dropped 1 announces over UDP")),
+        "{:?}",
+        exit.stderr
+    );
 }
 
 #[test]
