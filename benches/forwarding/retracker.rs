@@ -19,7 +19,7 @@ pub(crate) struct ForwardingRetracker {
 impl ForwardingRetracker {
     /// Starts one with these forwarders, each with a name, and with additional arguments.
     pub(crate) fn start(forwarders: &[(String, SocketAddr)], args: &[&str]) -> Self {
-        let file = forwarders_file(forwarders.iter().cloned());
+        let file = forwarders_file(forwarders.iter().cloned(), None);
         let mut command = Command::new(env!("CARGO_BIN_EXE_retracker"));
         command.env_clear().args(["-l", "127.0.0.1:0", "-p"]).args(args);
         if !forwarders.is_empty() {

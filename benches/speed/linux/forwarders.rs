@@ -30,6 +30,7 @@ pub(super) fn warm(bench: &Bench) -> Result<Vec<Row>, String> {
         let upstreams: Vec<_> = (0..count).map(|_| fakes.tracker(UpstreamBehaviour::good(1800))).collect();
         let file = forwarders_file(
             upstreams.iter().enumerate().map(|(n, upstream)| (format!("upstream-{n}"), upstream.address)),
+            None,
         );
         let path = file.path().to_str().ok_or("the temporary folder's name is no text")?;
         let args: &[&str] = if count > 0 { &["-f", path] } else { &[] };

@@ -147,11 +147,13 @@ impl Drop for FakeUpstream {
     }
 }
 
-/// Writes a forwarders file, which is removed when dropped.
-pub fn forwarders_file(entries: impl IntoIterator<Item = (String, SocketAddr)>) -> NamedTempFile {
+/// Writes a forwarders file, which is removed when dropped. `rate` is the limit of exchanges per second with each of them; none
+/// for the default.
+pub fn forwarders_file(entries: impl IntoIterator<Item = (String, SocketAddr)>, rate: Option<u32>) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
+    let rate = rate.map(|rate| format!("\n  rate: {rate}")).unwrap_or_default();
     for (name, address) in entries {
-        writeln!(file, "- uri: http://{address}/announce\n  name: {name}").unwrap();
+        writeln!(file, "- uri: http://{address}/announce\n  name: {name}{rate}").unwrap();
     }
     file
 }

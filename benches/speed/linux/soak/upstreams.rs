@@ -9,6 +9,10 @@ use tempfile::NamedTempFile;
 /// Their announce interval in seconds: longer than any peer stays.
 const INTERVAL: u32 = 1800;
 
+/// Exchanges per second with each of them. At the default rate, `stopped` for all peers of the load would still be queued when the
+/// descriptors are counted.
+const RATE: u32 = 1000;
+
 /// One is always good, one is slow, and one changes every minute.
 pub(super) struct UnreliableUpstreams {
     good: FakeUpstream,
@@ -28,7 +32,7 @@ impl UnreliableUpstreams {
 
     pub(super) fn file(&self) -> NamedTempFile {
         let all = [("good", &self.good), ("slow", &self.slow), ("changing", &self.changing)];
-        forwarders_file(all.map(|(name, upstream)| (name.to_owned(), upstream.address)))
+        forwarders_file(all.map(|(name, upstream)| (name.to_owned(), upstream.address)), Some(RATE))
     }
 
     /// Sets what the changing one does in this minute, counted from 0.
