@@ -165,7 +165,7 @@ impl App {
         stopping.send_replace(true);
         for thread in threads {
             if thread.join().is_err() {
-                log::error!("a worker ended in a panic");
+                log::error!("a worker thread panicked");
             }
         }
         if let Some((upstream, forwarders)) = upstream.zip(context.tracker.forwarders()) {
@@ -198,7 +198,7 @@ impl UpstreamThread {
     fn stop(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
-            log::error!("the thread of the forwarders ended in a panic");
+            log::error!("the forwarders' thread panicked");
         }
     }
 }
@@ -222,7 +222,7 @@ async fn reload_on_signal(mut reload: Signal, forwarders: Option<&Forwarders>, f
         match read.and_then(|entries| forwarders.replace(&entries).map(|()| entries.len())) {
             // The file may have been read while it was being written.
             Ok(0) => log::warn!("reloaded {file}: no forwarders left"),
-            Ok(count) => log::info!("reloaded {file}: forwarders: {count}"),
+            Ok(count) => log::info!("reloaded {file}; forwarders now: {count}"),
             Err(error) => log::error!("{error}; the forwarders do not change"),
         }
     }
@@ -237,7 +237,7 @@ async fn read_again(file: &ForwardsFile) -> Result<Vec<ForwarderOptions>, String
         let _ = sender.send(file.read());
     });
     started.map_err(|error| format!("cannot start a thread to reload the file: {error}"))?;
-    let read = receiver.await.map_err(|_| "reloading the file ended in a panic".to_owned())?;
+    let read = receiver.await.map_err(|_| "reloading the file panicked".to_owned())?;
     read.map_err(|error: ConfigError| error.to_string())
 }
 

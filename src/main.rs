@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     let ended = begun.map_err(|error| StartFailure(format!("cannot start a thread: {error}"), 1)).and_then(|_| {
         let begun = runtime.block_on(async {
             tokio::select! {
-                begun = receiver => begun.unwrap_or_else(|_| Err(StartFailure("the start ended in a panic".to_owned(), 1))),
+                begun = receiver => begun.unwrap_or_else(|_| Err(StartFailure("the start panicked".to_owned(), 1))),
                 signal = signals.stop.recv() => Ok(Started::Stopped(signal)),
             }
         });

@@ -15,9 +15,9 @@ pub(super) struct Setting<T, D> {
     pub(super) takes: Takes,
     /// What it does, in Markdown: the help, the pages and `.env.example` have this.
     pub(super) help: &'static str,
-    /// What there is to say beyond that: the pages and the manual page have it too. It may be empty.
+    /// More about it, for the pages and the manual page. It may be empty.
     pub(super) details: &'static str,
-    /// What to know about it in a container: `.env.example` has it. It may be empty.
+    /// What matters about it in a container, for `.env.example`. It may be empty.
     pub(super) docker: &'static str,
     pub(super) default: D,
     /// A valid value that is not the default; for a file, what could be in it. A test sets it.

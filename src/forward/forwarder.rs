@@ -319,7 +319,7 @@ impl Forwarder {
         let sent = AssertUnwindSafe(self.upstream.announce(&outgoing, settings.timeout)).catch_unwind().await;
         sent.unwrap_or_else(|_| {
             // A bug, ours or a library's. The exchange counts as failed: a probe that never ended would keep the circuit open.
-            log::error!("forwarder {}: an exchange ended in a panic", settings.options.name);
+            log::error!("forwarder {}: an exchange panicked", settings.options.name);
             Err(ForwardError::Junk { what: "what it sent cannot be handled".to_owned(), status: None })
         })
     }

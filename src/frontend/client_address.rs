@@ -182,8 +182,8 @@ impl ClientAddress {
         if self.is_first_warning(Remote::Proxy(ip)) {
             log::warn!(
                 "the proxy at {ip} does not name the client of its datagrams, so its clients get public peers only and are not listed \
-                 as peers; let it put a PROXY protocol header of version 2 before each; see docs/reverse-proxy.md. Logged \
-                 once for each proxy"
+                 as peers; set it up to put a PROXY protocol header of version 2 before each datagram; see \
+                 docs/reverse-proxy.md. Logged once for each proxy"
             );
         }
         Standing::Unclear
@@ -198,8 +198,8 @@ impl ClientAddress {
         }
         self.warned_missing_header.call_once(|| {
             log::warn!(
-                "closed a connection from {} to a listener for the PROXY protocol: {error}; let the proxy send the \
-                 header (nginx: proxy_protocol on), or listen without proxy+. Logged once",
+                "closed a connection from {} on a listener that expects the PROXY protocol: {error}; set up the proxy to \
+                 send the header (nginx: proxy_protocol on), or listen without proxy+. Logged once",
                 source.ip()
             );
         });
@@ -210,8 +210,8 @@ impl ClientAddress {
         log::debug!("dropped a datagram from {source}: {why}");
         self.warned_bad_datagram.call_once(|| {
             log::warn!(
-                "dropped a datagram from {source} to a listener for the PROXY protocol: {why}; let a trusted \
-                 proxy put the header of version 2 before each datagram, or listen without proxy+. Logged once"
+                "dropped a datagram from {source} on a listener that expects the PROXY protocol: {why}; set up a trusted \
+                 proxy to put the header of version 2 before each datagram, or listen without proxy+. Logged once"
             );
         });
     }
@@ -257,7 +257,7 @@ impl ClientAddress {
             let found = self.found(headers);
             log::warn!(
                 "the proxy at {ip} does not name the client of a request, which came with {found}, so its own address \
-                 is used; let the proxy set the header (nginx: proxy_set_header X-Real-IP $remote_addr). Logged once"
+                 is used; set the header in the proxy (nginx: proxy_set_header X-Real-IP $remote_addr). Logged once"
             );
         }
         let standing = if matches!(claim, HeaderClaim::Nothing) { Standing::Client } else { Standing::NoClaims };
@@ -332,8 +332,8 @@ fn warn_unclear_client(source: Remote, standing: Standing, found: &str) {
     }
     log::warn!(
         "the proxy {proxy} does not name the client of a request, which came with {found}, so its client gets public peers only and is \
-         not listed as a peer; let the proxy set one header (nginx: proxy_set_header X-Real-IP $remote_addr), and name it in \
-         REAL_IP_HEADER if it passes on others; see docs/reverse-proxy.md. Logged once for each proxy"
+         not listed as a peer; set one header in the proxy (nginx: proxy_set_header X-Real-IP $remote_addr). If it passes on \
+         other headers from clients, name the right one in REAL_IP_HEADER; see docs/reverse-proxy.md. Logged once for each proxy"
     );
 }
 

@@ -41,7 +41,7 @@ impl ConnectionOptions {
         let total = self.total.unwrap_or(most);
         if total > most {
             log::warn!(
-                "--max-connections is {total}, but only {most} of {descriptors} descriptors are for connections"
+                "--max-connections is {total}, but the {descriptors} descriptors of this process leave only {most} for connections"
             );
         }
         let total = total.min(most);

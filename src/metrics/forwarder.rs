@@ -29,7 +29,7 @@ pub struct ForwarderMetrics {
     series: Arc<Series>,
 }
 
-/// The series of one name. They are removed when it is dropped.
+/// The time series of one forwarder's name. Dropping it removes them from the families.
 #[derive(Debug)]
 struct Series {
     all: ForwarderFamilies,

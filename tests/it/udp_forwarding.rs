@@ -145,7 +145,7 @@ fn ring(length: usize) -> Vec<Server> {
         let next = servers[(n + 1) % length].udp_address();
         std::fs::write(file.path(), format!("- uri: udp://{next}/announce\n  ip: client\n")).unwrap();
         server.signal("HUP");
-        server.logged(": forwarders: 1");
+        server.logged("; forwarders now: 1");
     }
     servers
 }

@@ -146,7 +146,7 @@ fn s6_8_datagrams_without_a_header_are_dropped_and_logged_once() {
     let log = server.stop().stderr;
     let logged = |text: &str| log.iter().filter(|line| line.contains(text)).count();
     assert_eq!(logged("dropped a datagram from 127.0.0.1: "), wrong.len());
-    assert_eq!((logged("WARN"), logged("to a listener for the PROXY protocol: ")), (1, 1), "{log:?}");
+    assert_eq!((logged("WARN"), logged("on a listener that expects the PROXY protocol: ")), (1, 1), "{log:?}");
 }
 
 #[test]

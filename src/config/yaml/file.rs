@@ -41,7 +41,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// A shell's process substitution gives a pipe in place of a file. Its writer may come a moment later.
+/// A shell's process substitution hands us a pipe, which is empty until its writer starts.
 fn read_all(file: File, end: Instant) -> io::Result<Vec<u8>> {
     let is_pipe = file.metadata()?.file_type().is_fifo();
     let (mut file, mut bytes) = (file.take(MOST_BYTES + 1), Vec::new());

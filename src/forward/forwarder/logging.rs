@@ -80,7 +80,10 @@ pub(super) fn health(name: &str, change: Option<HealthChange>, error: Option<&Fo
 pub(super) fn circuit(name: &str, before: CircuitState, after: CircuitState, now: Instant) {
     match after {
         CircuitState::Open { until } if before == CircuitState::Closed => {
-            log::info!("forwarder {name}: {FAILURES} failures in a row, skipped for {:.0?}, then probed", until - now);
+            log::info!(
+                "forwarder {name}: failed {FAILURES} times in a row; skipped for {:.0?}, then probed with one announce",
+                until - now
+            );
         }
         CircuitState::Paused { until } if before.label() != after.label() => {
             log::info!("forwarder {name}: rate limited, paused for {:.0?}", until - now);

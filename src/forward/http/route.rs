@@ -162,7 +162,8 @@ impl Router {
     }
 }
 
-/// Names that mean a different host in each network (RFC 6761, RFC 6762, RFC 8375, RFC 9476), and names without a dot.
+/// Whether the name stands for a different host in each network: special-use names (RFC 6761, RFC 6762, RFC 8375, RFC 9476)
+/// and names without a dot.
 fn names_a_private_host(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     let last = name.rsplit_once('.').map(|(_, last)| last);

@@ -29,8 +29,8 @@ const BUFFER: usize = 64 * 1024;
 /// The pause after an error, so that an error that persists does not use all CPU.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
-/// A connected socket, closed with its last user. The system drops what comes from other addresses, and reports when nothing
-/// listens at this one.
+/// A connected socket: the system drops datagrams from other addresses, and reports an error when nothing listens at the
+/// upstream's. It is closed when its last user drops it.
 pub(super) struct Link {
     address: SocketAddr,
     socket: Arc<UdpSocket>,

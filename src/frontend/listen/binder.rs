@@ -161,7 +161,7 @@ impl Binder {
         match bind(address, options) {
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
                 log::warn!(
-                    "this host does not have the address {} yet: clients are served there as soon as it gets it",
+                    "this host does not have the address {} yet; clients are served there once it does",
                     address.ip()
                 );
                 late(address, options, bind).map(Some)

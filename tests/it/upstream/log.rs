@@ -22,8 +22,8 @@ fn a_failing_forwarder_is_logged_once() {
     for torrent in ["t", "u", "v", "w"] {
         server.announce(&announce(torrent, "client").at("10.0.0.9"));
     }
-    server.logged("forwarder failing: 3 failures in a row, skipped for ");
-    server.logged("forwarder gone: 3 failures in a row, skipped for ");
+    server.logged("forwarder failing: failed 3 times in a row; skipped for ");
+    server.logged("forwarder gone: failed 3 times in a row; skipped for ");
     let log = server.log();
     let about = |name: &str| log.iter().filter(|line| line.contains(&format!("forwarder {name}"))).collect::<Vec<_>>();
     for (name, level) in [("failing", "500"), ("gone", "reached")] {
