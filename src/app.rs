@@ -14,8 +14,9 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 
+use crate::access::{Access, AccessOptions};
 use crate::clock::Lookout;
-use crate::config::{Config, ConfigError, Forward, ForwardsFile};
+use crate::config::{AccessFile, AccessRules, Config, ConfigError, Forward, ForwardsFile};
 use crate::forward::{ForwardEngine, ForwardOptions, ForwarderOptions, Forwarders};
 use crate::frontend::client_address::ClientAddress;
 use crate::frontend::connections::Connections;
@@ -25,7 +26,7 @@ use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::{self, Listen, ListenAddr, Listening, UdpListenAddr};
 use crate::frontend::{serve, shutdown};
 use crate::log_output;
-use crate::metrics::{LogSample, Metrics, StoreSample};
+use crate::metrics::{AccessMetrics, LogSample, Metrics, StoreSample};
 use crate::signals::Signals;
 use crate::store::Store;
 use crate::tracker::Tracker;
@@ -45,6 +46,7 @@ pub struct App {
     context: Arc<Context>,
     store: Arc<Store>,
     forward: Option<(ForwardEngine, ForwardsFile)>,
+    access_file: Option<AccessFile>,
     listening: Vec<Listening>,
     workers: usize,
 }
@@ -96,7 +98,7 @@ fn hint_udp(error: &io::Error) -> &'static str {
 
 impl App {
     /// Builds the parts and binds all sockets, or none.
-    pub fn bind(config: &Config) -> Result<Self, StartError> {
+    pub fn bind(config: Config) -> Result<Self, StartError> {
         let descriptors = descriptors::raise_limit();
         let workers = thread::available_parallelism().map_or(1, NonZero::get);
         let listen = |(address, error)| StartError::Listen { address, error };
@@ -125,17 +127,25 @@ impl App {
                 (Some(forwarders), Some((engine, file.clone())))
             }
         };
+        let (access, access_file) = match config.access {
+            None => (None, None),
+            Some(AccessRules { file, options, proxies }) => {
+                let access = Access::new(options, proxies, AccessMetrics::register(registry.as_mut()));
+                (Some(Arc::new(access)), Some(file))
+            }
+        };
         let connections = Connections::new(config.connections.within(descriptors), metrics.connections.clone());
         let context = Context {
-            tracker: Tracker::new(config.policy, config.topology.clone(), Arc::clone(&store), forwarders, &metrics),
+            tracker: Tracker::new(config.policy, config.topology, Arc::clone(&store), forwarders, &metrics),
+            access,
             metrics,
             registry,
-            client_address: ClientAddress::new(config.client_address.clone()),
-            hosts: Hosts::new(config.allowed_hosts.clone()),
+            client_address: ClientAddress::new(config.client_address),
+            hosts: Hosts::new(config.allowed_hosts),
             draining: AtomicBool::new(false),
             connections,
         };
-        Ok(Self { context: Arc::new(context), store, forward, listening, workers })
+        Ok(Self { context: Arc::new(context), store, forward, access_file, listening, workers })
     }
 
     /// The bound addresses, with the ports that the system chose.
@@ -145,19 +155,24 @@ impl App {
 
     /// Serves until a stop signal, then lets the requests under way finish.
     pub fn run(self, runtime: &Runtime, signals: Signals) -> Result<(), StartError> {
-        let Self { context, store, forward, listening, workers } = self;
+        let Self { context, store, forward, access_file, listening, workers } = self;
         let (stopping, stopped) = watch::channel(false);
         let (file, upstream) = match forward {
             None => (None, None),
-            Some((engine, file)) => (Some(file), Some(UpstreamThread::start(engine)?)),
+            Some((engine, file)) => {
+                let thread = LocalThread::start("upstream", |stopped| engine.run(stopped))?;
+                (Some(file), Some(thread))
+            }
         };
+        // Nothing waits for it: it only fetches keys.
+        let _keys = context.access.clone().map(keep_keys).transpose()?;
         let threads = serve::start(listening, workers, &context, &stopped)?;
         let Signals { mut stop, reload } = signals;
         runtime.block_on(async {
             tokio::select! {
                 _ = stop.recv() => {}
                 () = housekeep(&context.tracker, &store) => {}
-                () = reload_on_signal(reload, context.tracker.forwarders(), file.as_ref()) => {}
+                () = reload_on_signal(reload, &context, file.as_ref(), access_file.as_ref()) => {}
             }
         });
         log::info!("stopping: requests under way may take {} more seconds", shutdown::DRAIN.as_secs());
@@ -177,18 +192,22 @@ impl App {
     }
 }
 
-/// The thread that runs the exchanges with upstream trackers.
-struct UpstreamThread {
+/// A thread with an event loop for what awc does, whose connections are bound to their thread.
+struct LocalThread {
     thread: JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
 
-impl UpstreamThread {
-    fn start(engine: ForwardEngine) -> io::Result<Self> {
+impl LocalThread {
+    /// `work` makes the future that runs there, until what it is given completes.
+    fn start<F: Future<Output = ()>>(
+        name: &'static str,
+        work: impl FnOnce(oneshot::Receiver<()>) -> F + Send + 'static,
+    ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new().name("upstream".to_owned()).spawn(move || {
-            LocalSet::new().block_on(&runtime, engine.run(stopped));
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            LocalSet::new().block_on(&runtime, work(stopped));
             // The look-up of a name may hang: do not wait for it.
             runtime.shutdown_background();
         })?;
@@ -203,6 +222,16 @@ impl UpstreamThread {
     }
 }
 
+/// Keeps the keys of the access rules up to date, on a thread of its own.
+fn keep_keys(access: Arc<Access>) -> io::Result<LocalThread> {
+    LocalThread::start("keys", move |stopped| async move {
+        tokio::select! {
+            () = access.keep_keys() => {}
+            _ = stopped => {}
+        }
+    })
+}
+
 /// Sends the last `stopped` announces upstream, if that is quick: a client whose `stopped` was answered relies on it.
 async fn flush_stopped(forwarders: &Forwarders) {
     if tokio::time::timeout(FLUSH, forwarders.flush()).await.is_err() {
@@ -210,35 +239,62 @@ async fn flush_stopped(forwarders: &Forwarders) {
     }
 }
 
-/// Reads the file of forwarders again at each SIGHUP. If it is wrong, the forwarders do not change.
-async fn reload_on_signal(mut reload: Signal, forwarders: Option<&Forwarders>, file: Option<&ForwardsFile>) {
+/// Reads the file of forwarders and that of access rules again at each SIGHUP. A file that is wrong changes nothing.
+async fn reload_on_signal(
+    mut reload: Signal,
+    context: &Context,
+    forwards: Option<&ForwardsFile>,
+    access: Option<&AccessFile>,
+) {
     loop {
         reload.recv().await;
-        let Some((forwarders, file)) = forwarders.zip(file) else {
-            log::warn!("nothing to reload: no file of forwarders was given");
-            continue;
-        };
-        let read = read_again(file).await;
-        match read.and_then(|entries| forwarders.replace(&entries).map(|()| entries.len())) {
-            // The file may have been read while it was being written.
-            Ok(0) => log::warn!("reloaded {file}: no forwarders left"),
-            Ok(count) => log::info!("reloaded {file}; forwarders now: {count}"),
-            Err(error) => log::error!("{error}; the forwarders do not change"),
+        if forwards.is_none() && access.is_none() {
+            log::warn!("nothing to reload: neither a file of forwarders nor one of access rules was given");
+        }
+        if let Some((forwarders, file)) = context.tracker.forwarders().zip(forwards) {
+            reload_forwarders(forwarders, file).await;
+        }
+        if let Some((rules, file)) = context.access.as_ref().zip(access) {
+            reload_access(rules, file).await;
         }
     }
 }
 
-/// Reads the file on a thread of its own: a file on an unreachable server blocks, and a stop does not wait for it.
-async fn read_again(file: &ForwardsFile) -> Result<Vec<ForwarderOptions>, String> {
+async fn reload_forwarders(forwarders: &Forwarders, file: &ForwardsFile) {
+    let own = file.clone();
+    let read: Result<Vec<ForwarderOptions>, _> = read_again(move || own.read()).await;
+    match read.and_then(|entries| forwarders.replace(&entries).map(|()| entries.len())) {
+        // The file may have been read while it was being written.
+        Ok(0) => log::warn!("reloaded {file}: no forwarders left"),
+        Ok(count) => log::info!("reloaded {file}; forwarders now: {count}"),
+        Err(error) => log::error!("{error}; the forwarders do not change"),
+    }
+}
+
+async fn reload_access(access: &Access, file: &AccessFile) {
+    let own = file.clone();
+    let read: Result<AccessOptions, _> = read_again(move || own.read()).await;
+    match read {
+        Ok(options) => {
+            access.replace(options);
+            log::info!("reloaded {file}");
+        }
+        Err(error) => log::error!("{error}; the access rules do not change"),
+    }
+}
+
+/// Reads a file on a thread of its own: a file on an unreachable server blocks, and a stop does not wait for it.
+async fn read_again<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ConfigError> + Send + 'static,
+) -> Result<T, String> {
     let (sender, receiver) = oneshot::channel();
-    let file = file.clone();
     let started = thread::Builder::new().name("reload".to_owned()).spawn(move || {
         // The receiver may be gone.
-        let _ = sender.send(file.read());
+        let _ = sender.send(read());
     });
     started.map_err(|error| format!("cannot start a thread to reload the file: {error}"))?;
     let read = receiver.await.map_err(|_| "reloading the file panicked".to_owned())?;
-    read.map_err(|error: ConfigError| error.to_string())
+    read.map_err(|error| error.to_string())
 }
 
 async fn housekeep(tracker: &Tracker, store: &Store) {

@@ -1,7 +1,7 @@
 //! `retracker`: a BitTorrent tracker for a local network that also asks upstream trackers.
 //!
 //! # How an announce travels
-//! [`frontend`] reads a socket's bytes, and [`tracker_protocol`] parses them into values. [`tracker`] decides: it finds the
+//! [`frontend`] reads a socket's bytes, [`tracker_protocol`] parses them into values, and [`access`] admits them. [`tracker`] decides: it finds the
 //! peer's address with [`topology`], has [`store`] record the peer and pick others, has [`forward`] tell upstream trackers what
 //! they should know and give the peers that they know, and merges all of these. [`tracker_protocol`] writes the reply, and
 //! [`frontend`] sends it. Exchanges with upstream trackers run on a thread of their own.
@@ -11,8 +11,8 @@
 //! reads datagrams in batches ([`frontend::udp`]).
 //!
 //! # Which way imports point
-//! `tracker_protocol, cache, clock, metrics ← topology ← {store, forward} ← tracker ← frontend ← config ← {commands, app} ← main`. The
-//! boundary of the crate holds the first arrow, a test the others (`tests/it/architecture.rs`). [`tracker`] knows neither actix
+//! `tracker_protocol, cache, clock, metrics ← topology ← {store, forward} ← {tracker, access} ← frontend ← config ← {commands, app} ←
+//! main`. The boundary of the crate holds the first arrow, a test the others (`tests/it/architecture.rs`). [`tracker`] knows neither actix
 //! nor bytes; [`tracker_protocol`] knows nothing.
 //!
 //! # Invariants
@@ -40,6 +40,7 @@
     )
 )]
 
+pub mod access;
 pub mod answer;
 pub mod cache;
 pub mod clock;

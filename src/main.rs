@@ -90,7 +90,7 @@ fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
     match task.map_err(|error| StartFailure(error.to_string(), EXIT_USAGE))? {
         Task::Serve { config, log } => {
             start_log(log, output);
-            Ok(Started::Serves(Box::new(bind(&config)?)))
+            Ok(Started::Serves(Box::new(bind(*config)?)))
         }
         Task::Run(subcommand) => {
             let Report { text, all_well } = commands::run(subcommand).map_err(|error| StartFailure(error, 1))?;
@@ -123,9 +123,9 @@ fn start_log(LogOptions { debug, filter }: LogOptions, output: &LogOutput) {
     panic::set_hook(Box::new(|panicked| log::error!("{}", panicked.to_string().replace('\n', " "))));
 }
 
-fn bind(config: &Config) -> Result<App, StartError> {
-    let app = App::bind(config)?;
+fn bind(config: Config) -> Result<App, StartError> {
     let forwarders = config.forward.as_ref().map_or(0, |forward| forward.options.forwarders.len());
+    let app = App::bind(config)?;
     log::info!("retracker {}, forwarders: {forwarders}", env!("CARGO_PKG_VERSION"));
     app.addresses().iter().for_each(|address| log::info!("listening on {address}"));
     Ok(app)

@@ -4,6 +4,7 @@
 //! retracker, whose dashboards keep working. They have no suffix in either exposition format, which OpenMetrics allows only for
 //! metrics of unknown type.
 
+mod access;
 mod connections;
 mod forwarder;
 mod instruments;
@@ -23,6 +24,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::access::AccessMetrics;
 pub use self::connections::ConnectionMetrics;
 use self::forwarder::ForwarderFamilies;
 pub use self::forwarder::ForwarderMetrics;

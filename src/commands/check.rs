@@ -1,4 +1,5 @@
-//! `retracker check`: asks each forwarder once, so that mistakes show before clients depend on them.
+//! `retracker check`: asks each forwarder once and fetches the keys for tokens, so that mistakes show before clients depend
+//! on them.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -6,28 +7,62 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use tokio::task::LocalSet;
 
+use crate::access::{AccessOptions, probe_keys};
 use crate::forward::{ForwardError, ForwarderOptions, UpstreamProxies, probe};
 
-/// Asks all at once, as the tracker itself would. `deadline` is how long an announce may wait for them. Returns the text to
-/// print, and whether all are well.
-pub(super) fn run(
-    forwarders: &[ForwarderOptions],
-    proxies: &UpstreamProxies,
-    deadline: Duration,
-    offline: bool,
-) -> io::Result<(String, bool)> {
-    if offline || forwarders.is_empty() {
-        return Ok((format!("The file is valid. Forwarders: {}.\n", forwarders.len()), true));
+/// What is to be checked.
+pub(super) struct Checks {
+    pub(super) forwarders: Option<Vec<ForwarderOptions>>,
+    pub(super) access: Option<Box<AccessOptions>>,
+    pub(super) proxies: UpstreamProxies,
+    /// How long an announce may wait for forwarders.
+    pub(super) deadline: Duration,
+    /// Whether nobody is asked.
+    pub(super) offline: bool,
+}
+
+impl Checks {
+    /// Asks all at once, as the tracker itself would. Returns the text to print, and whether all are well.
+    pub(super) fn run(&self) -> io::Result<(String, bool)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let both = async { tokio::join!(self.forwarders(), self.keys()) };
+        let ((forwarders, are_well), (keys, has_keys)) = LocalSet::new().block_on(&runtime, both);
+        // A name look-up may hang. The runtime does not wait for it.
+        runtime.shutdown_background();
+        Ok((forwarders + &keys, are_well && has_keys))
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let rows =
-        LocalSet::new().block_on(&runtime, join_all(forwarders.iter().map(|options| row(options, proxies, deadline))));
-    // A name look-up may hang. The runtime does not wait for it.
-    runtime.shutdown_background();
-    let all_well = rows.iter().all(|(_, is_well)| *is_well);
-    let heading = ["NAME", "PROTOCOL", "ADDRESS", "LATENCY", "INTERVAL", "VERDICT"].map(str::to_owned);
-    let rows: Vec<_> = [heading].into_iter().chain(rows.into_iter().map(|(row, _)| row)).collect();
-    Ok((table(&rows), all_well))
+
+    async fn forwarders(&self) -> (String, bool) {
+        let Some(forwarders) = &self.forwarders else { return (String::new(), true) };
+        if self.offline || forwarders.is_empty() {
+            return (format!("The file is valid. Forwarders: {}.\n", forwarders.len()), true);
+        }
+        let rows = join_all(forwarders.iter().map(|options| row(options, &self.proxies, self.deadline))).await;
+        let all_well = rows.iter().all(|(_, is_well)| *is_well);
+        let heading = ["NAME", "PROTOCOL", "ADDRESS", "LATENCY", "INTERVAL", "VERDICT"].map(str::to_owned);
+        let rows: Vec<_> = [heading].into_iter().chain(rows.into_iter().map(|(row, _)| row)).collect();
+        (table(&rows), all_well)
+    }
+
+    /// Fetches the keys for tokens.
+    async fn keys(&self) -> (String, bool) {
+        let Some(access) = &self.access else { return (String::new(), true) };
+        let jwt = match &access.jwt {
+            Some(jwt) if !self.offline => jwt,
+            _ => return ("The access rules are valid.\n".to_owned(), true),
+        };
+        let source = &jwt.keys;
+        match probe_keys(jwt, &self.proxies).await {
+            Ok(summary) => {
+                let has_keys = !summary.used.is_empty();
+                (format!("The access rules are valid. The keys of {source}: {summary}.\n"), has_keys)
+            }
+            Err(error) => {
+                let error = error.as_bytes().escape_ascii();
+                (format!("The access rules are valid, but the keys of {source} cannot be fetched: {error}.\n"), false)
+            }
+        }
+    }
 }
 
 async fn row(options: &ForwarderOptions, proxies: &UpstreamProxies, deadline: Duration) -> ([String; 6], bool) {

@@ -24,9 +24,9 @@ pub fn run(command: Subcommand) -> Result<Report, String> {
             listen.iter().try_for_each(healthcheck::check)?;
             Ok(done(String::new()))
         }
-        Subcommand::Check { forwarders, proxies, deadline, offline } => {
-            let (text, all_well) =
-                check::run(&forwarders, &proxies, deadline, offline).map_err(|error| error.to_string())?;
+        Subcommand::Check { forwarders, access, proxies, deadline, offline } => {
+            let checks = check::Checks { forwarders, access, proxies, deadline, offline };
+            let (text, all_well) = checks.run().map_err(|error| error.to_string())?;
             Ok(Report { text, all_well })
         }
         Subcommand::Man => man::page().map(done).map_err(|error| error.to_string()),

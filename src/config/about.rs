@@ -69,6 +69,8 @@ pub enum Section {
     Clients,
     /// Sites and NAT.
     Networks,
+    /// Who may announce.
+    Access,
     /// Upstream trackers.
     Forwarding,
     /// The rest.
@@ -83,6 +85,7 @@ impl Section {
             Self::Peers => "Peers",
             Self::Clients => "Who a client is",
             Self::Networks => "Networks",
+            Self::Access => "Who may announce",
             Self::Forwarding => "Forwarding",
             Self::Operation => "Limits and operation",
         }

@@ -2,6 +2,7 @@
 //! immutable [`Config`]. A flag beats its variable, a variable beats the default; a variable that is set but empty is unset.
 
 mod about;
+mod access;
 mod addresses;
 mod command;
 mod error;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use clap_complete::Shell;
 
+use crate::access::AccessOptions;
 use crate::forward::{ForwardOptions, ForwarderOptions, UpstreamProxies};
 use crate::frontend::client_address::ClientAddressOptions;
 use crate::frontend::connections::ConnectionOptions;
@@ -31,6 +33,7 @@ use crate::topology::Topology;
 use crate::tracker::Policy;
 
 pub use self::about::{About, Fallback, Section, Takes};
+pub use self::access::AccessFile;
 pub use self::command::{command, plain};
 pub use self::error::ConfigError;
 pub use self::origin::{Flag, Origin};
@@ -57,6 +60,8 @@ pub struct Config {
     pub policy: Policy,
     /// Upstream trackers; none without a file of them.
     pub forward: Option<Forward>,
+    /// Who may announce; none if everybody may.
+    pub access: Option<AccessRules>,
     /// Which client gets which peers, and under which address.
     pub topology: Topology,
     /// Which proxies are trusted to name the client.
@@ -65,6 +70,17 @@ pub struct Config {
     pub allowed_hosts: Vec<HostName>,
     /// Whether `/metrics` is served.
     pub prometheus: bool,
+}
+
+/// The access rules, and where they are configured.
+#[derive(Debug)]
+pub struct AccessRules {
+    /// The file, to be read again when it has changed.
+    pub file: AccessFile,
+    /// What it said.
+    pub options: AccessOptions,
+    /// The proxies through which keys are fetched.
+    pub proxies: UpstreamProxies,
 }
 
 /// The upstream trackers, and where they are configured.
@@ -126,15 +142,17 @@ pub enum Subcommand {
         /// Docker knows the exit codes 0 and 1 only.
         listen: Result<Vec<Listen>, ConfigError>,
     },
-    /// Ask each upstream tracker once, and print how it went.
+    /// Ask each upstream tracker once, fetch the keys for tokens, and print how it went.
     Check {
-        /// The upstream trackers.
-        forwarders: Vec<ForwarderOptions>,
+        /// The upstream trackers; none without a file of them.
+        forwarders: Option<Vec<ForwarderOptions>>,
+        /// The access rules; none without a file of them.
+        access: Option<Box<AccessOptions>>,
         /// The proxies through which they are asked.
         proxies: UpstreamProxies,
         /// How long an announce may wait for them.
         deadline: Duration,
-        /// Whether only the file is to be checked.
+        /// Whether only the files are to be checked.
         offline: bool,
     },
     /// Print the manual page.
@@ -197,6 +215,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
             ip_param: IP_PARAM.read(sources)?,
             local_only_after: LOCAL_ONLY_AFTER.read(sources)?,
         },
+        access: access(sources)?,
         forward: forward(sources)?,
         topology: addresses::topology(sources)?,
         client_address: addresses::client_address(sources, &listen)?,
@@ -206,6 +225,12 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
     };
     let log = LogOptions { debug: DEBUG.read(sources)?, filter: RUST_LOG.read(sources)? };
     Ok(Task::Serve { config: Box::new(config), log })
+}
+
+fn access(sources: &Sources<'_>) -> Result<Option<AccessRules>, ConfigError> {
+    let Some(file) = AccessFile::given(sources)? else { return Ok(None) };
+    let options = file.read()?;
+    Ok(Some(AccessRules { file, options, proxies: UpstreamProxies::from_env(&sources.env) }))
 }
 
 fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
@@ -223,14 +248,19 @@ fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
 }
 
 fn check(sources: &Sources<'_>, offline: bool) -> Result<Subcommand, ConfigError> {
-    let file = ForwardsFile::given(sources)?.ok_or_else(|| ConfigError::Usage(NOTHING_TO_CHECK.to_owned()))?;
+    let (forwards, access) = (ForwardsFile::given(sources)?, AccessFile::given(sources)?);
+    if forwards.is_none() && access.is_none() {
+        return Err(ConfigError::Usage(NOTHING_TO_CHECK.to_owned()));
+    }
     let deadline = FORWARD_TIMEOUT.read(sources)?;
     Ok(Subcommand::Check {
-        forwarders: file.read()?,
+        forwarders: forwards.map(|file| file.read()).transpose()?,
+        access: access.map(|file| file.read().map(Box::new)).transpose()?,
         proxies: UpstreamProxies::from_env(&sources.env),
         deadline,
         offline,
     })
 }
 
-const NOTHING_TO_CHECK: &str = "there is nothing to check, expected a forwarders file with -f or FORWARDS_FILE";
+const NOTHING_TO_CHECK: &str = "there is nothing to check, expected a forwarders file with -f or FORWARDS_FILE, or access \
+                                rules with --access or ACCESS_FILE";

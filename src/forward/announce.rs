@@ -23,6 +23,8 @@ pub struct UpstreamAnnounce<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The retrackers that have passed the announce on to us.
     pub via: &'a Via,
+    /// Whether only forwarders that name the torrent with `only` may learn of it.
+    pub is_confidential: bool,
 }
 
 impl UpstreamAnnounce<'_> {

@@ -21,7 +21,7 @@ use self::logging::{Again, Consequence, LoggedExchange, Warning};
 use self::outcomes::{call_outcome, exchange_outcome};
 use self::settings::Settings;
 use self::turn_queue::TurnQueue;
-use super::announce::ClientKey;
+use super::announce::{ClientKey, UpstreamAnnounce};
 use super::circuit::{Admission, CallOutcome, Circuit, CircuitState};
 use super::error::ForwardError;
 use super::exchange::{ExchangeReply, ExchangeRequest};
@@ -148,9 +148,10 @@ impl Forwarder {
         looks_same
     }
 
-    /// Whether a torrent is announced to it.
-    pub(super) fn serves(&self, info_hash: InfoHash) -> bool {
-        self.settings.read().serves(info_hash)
+    /// Whether it is told of the torrent of an announce.
+    pub(super) fn is_told(&self, announce: &UpstreamAnnounce<'_>) -> bool {
+        let settings = self.settings.read();
+        settings.serves(announce.request.info_hash) && (!announce.is_confidential || settings.names_torrents())
     }
 
     /// It is no longer configured.

@@ -9,11 +9,16 @@ mod route;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::web::Bytes;
+use awc::ClientResponse;
+use awc::error::PayloadError;
 use awc::http::Uri;
 use awc::http::header::HeaderValue;
+use futures::Stream;
 use tokio::time::Instant;
 use url::Url;
 
@@ -25,6 +30,7 @@ use super::context::ExchangeContext;
 use super::error::{BadRedirect, ForwardError};
 use super::exchange::ExchangeReply;
 use super::headers::PassedHeaders;
+use super::own::ReplyOrigin;
 use super::proxy::Proxy;
 use super::trust::{self, Authorities};
 use super::uri::{Secrets, host_and_port, is_http, login, target, with_host};
@@ -41,6 +47,15 @@ pub(super) struct HttpUpstream {
     /// The user and the password of the uri.
     login: Option<(String, String)>,
     secrets: Secrets,
+}
+
+/// A response that is no redirect, with its body still to come.
+struct Answered<S> {
+    response: ClientResponse<S>,
+    /// The proxy through which it came, if any.
+    proxy: Option<Arc<Proxy>>,
+    from: SocketAddr,
+    origin: ReplyOrigin,
 }
 
 impl HttpUpstream {
@@ -104,13 +119,35 @@ impl HttpUpstream {
         tokio::time::timeout_at(deadline, exchange).await.unwrap_or(Err(ForwardError::Timeout))
     }
 
-    /// Sends the request, and follows redirects.
     async fn exchange(
         &self,
         query: &str,
         headers: &PassedHeaders,
         deadline: Instant,
     ) -> Result<ExchangeReply, ForwardError> {
+        let Answered { response, proxy, from, origin } = self.request_until_answered(query, headers, deadline).await?;
+        let reply = reply::read(response, proxy.as_deref(), &self.secrets, deadline).await?;
+        Ok(ExchangeReply { reply, from, origin })
+    }
+
+    /// Fetches the document at the uri itself.
+    pub(super) async fn fetch(&self, timeout: Duration) -> Result<Vec<u8>, ForwardError> {
+        let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
+        let headers = PassedHeaders::new(None, "");
+        let exchange = async {
+            let answered = self.request_until_answered("", &headers, deadline).await?;
+            reply::read_document(answered.response).await
+        };
+        tokio::time::timeout_at(deadline, exchange).await.unwrap_or(Err(ForwardError::Timeout))
+    }
+
+    /// Sends the request, and follows redirects.
+    async fn request_until_answered(
+        &self,
+        query: &str,
+        headers: &PassedHeaders,
+        deadline: Instant,
+    ) -> Result<Answered<impl Stream<Item = Result<Bytes, PayloadError>> + use<>>, ForwardError> {
         let mut url = Cow::Borrowed(self.router.start());
         let mut cookies = Cookies::default();
         let mut visited: Vec<(Uri, bool, Option<HeaderValue>)> = Vec::new();
@@ -133,8 +170,7 @@ impl HttpUpstream {
             }
             let origin = *origin.get_or_insert_with(|| self.router.origin(&route, address));
             if !is_redirect(response.status()) {
-                let reply = reply::read(response, route.proxy.as_deref(), &self.secrets, deadline).await?;
-                return Ok(ExchangeReply { reply, from: address, origin });
+                return Ok(Answered { response, proxy: route.proxy, from: address, origin });
             }
             status = response.status().as_u16();
             cookies.take(&url, response.headers());

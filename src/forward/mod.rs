@@ -18,6 +18,7 @@ mod context;
 mod engine;
 mod error;
 mod exchange;
+mod fetch;
 mod forwarder;
 mod headers;
 mod health;
@@ -56,6 +57,7 @@ use tokio_util::task::TaskTracker;
 pub use announce::UpstreamAnnounce;
 pub use engine::ForwardEngine;
 pub use error::ForwardError;
+pub use fetch::fetch;
 pub use interleave::Interleaved;
 pub use list::UpstreamPeers;
 pub use options::{AnnouncedIp, ForwardOptions, ForwarderOptions, Torrents};
@@ -196,7 +198,7 @@ impl Forwarders {
         let now = clock::now();
         let set = self.shared.set.read();
         let request = announce.request;
-        if !set.forwarders.iter().any(|forwarder| forwarder.serves(request.info_hash)) {
+        if !set.forwarders.iter().any(|forwarder| forwarder.is_told(announce)) {
             return StartedExchanges::default();
         }
         let headers = || PassedHeaders::new(announce.user_agent, &announce.via.and(&self.name));

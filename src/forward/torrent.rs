@@ -115,7 +115,7 @@ impl Torrent {
         let downloads = announce.request.role().downloads();
         let Some(client) = announce.client().and_then(|key| self.clients.get_mut(key)) else { return };
         let mut headers: Option<PassedHeaders> = None;
-        for forwarder in set.forwarders.iter().filter(|forwarder| forwarder.serves(announce.request.info_hash)) {
+        for forwarder in set.forwarders.iter().filter(|forwarder| forwarder.is_told(announce)) {
             let serial = client.session(forwarder, announce.ip).map(|held| held.session.serial);
             let (Some(serial), Some(at)) = (serial, self.lists.at(forwarder)) else { continue };
             started.lists.extend(at.lists.best(downloads, now).cloned());

@@ -18,6 +18,9 @@ const REFUSED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add
 /// The path and the query, with ours appended. A redirect may have brought a query with an info-hash, which is left as it is.
 pub(super) fn target(url: &Url, query: &str) -> String {
     let mut target = utf8_percent_encode(url.path(), REFUSED).to_string();
+    if url.query().is_none() && query.is_empty() {
+        return target;
+    }
     let own = url.query().unwrap_or_default();
     target.push('?');
     target.extend(utf8_percent_encode(own, REFUSED));

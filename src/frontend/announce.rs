@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use tracker_protocol::{AnnounceReply, AnnounceRequest, Refusal};
 
 use super::context::Context;
+use crate::access::Clearance;
 use crate::answer::Answer;
 use crate::tracker::Requester;
 
@@ -16,11 +17,12 @@ pub(super) type PendingBody = BoxFuture<'static, Vec<u8>>;
 
 /// Carries out an announce, and appends the encoded reply to `body` if it is ready.
 ///
-/// `parse` returns the announce, and a function that encodes its reply. A refusal is counted and logged here, and encoded by
-/// the frontend.
+/// `parse` returns the announce, and a function that encodes its reply. `query` is that of the announce URL, which may hold a
+/// token for the access rules. A refusal is counted and logged here, and encoded by the frontend.
 pub(super) fn announce<R, E>(
     context: &Arc<Context>,
     requester: Requester<'_>,
+    query: &[u8],
     parse: impl FnOnce() -> Result<(R, E), Refusal>,
     body: &mut Vec<u8>,
 ) -> Result<Answer<(), PendingBody>, Refusal>
@@ -31,7 +33,11 @@ where
     let metrics = &context.metrics;
     let timer = metrics.time_announce();
     metrics.announce_arrived();
-    let (request, encode) = parse().inspect_err(|refusal| {
+    let admitted = parse().and_then(|(request, encode)| {
+        let requester = admit(context, requester, request.borrow(), query)?;
+        Ok((requester, request, encode))
+    });
+    let (requester, request, encode) = admitted.inspect_err(|refusal| {
         metrics.announces_refused.inc();
         log::debug!("announce from {} refused: {refusal}", requester.ip);
     })?;
@@ -55,14 +61,28 @@ where
     })
 }
 
+/// Has the access rules decide about an announce.
+fn admit<'a>(
+    context: &Context,
+    requester: Requester<'a>,
+    request: &AnnounceRequest,
+    query: &[u8],
+) -> Result<Requester<'a>, Refusal> {
+    let Some(access) = &context.access else { return Ok(requester) };
+    let Clearance { is_confidential } = access.admit(requester.ip, request, query)?;
+    Ok(Requester { is_confidential, ..requester })
+}
+
 /// Appends the encoded reply that an announce would get now. It changes nothing, and is neither timed nor counted.
 pub(super) fn peek<E: FnOnce(&AnnounceReply, &mut Vec<u8>)>(
     context: &Context,
     requester: Requester<'_>,
+    query: &[u8],
     parse: impl FnOnce() -> Result<(AnnounceRequest, E), Refusal>,
     body: &mut Vec<u8>,
 ) -> Result<(), Refusal> {
     let (request, encode) = parse()?;
+    let requester = admit(context, requester, &request, query)?;
     encode(&context.tracker.peek(requester, &request), body);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What all request handlers share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use prometheus_client::registry::Registry;
@@ -7,6 +8,7 @@ use prometheus_client::registry::Registry;
 use super::client_address::ClientAddress;
 use super::connections::Connections;
 use super::hosts::Hosts;
+use crate::access::Access;
 use crate::metrics::Metrics;
 use crate::tracker::Tracker;
 
@@ -15,6 +17,8 @@ use crate::tracker::Tracker;
 pub struct Context {
     /// The tracker.
     pub tracker: Tracker,
+    /// Who may announce; none if everybody may.
+    pub access: Option<Arc<Access>>,
     /// The handles of all metrics.
     pub metrics: Metrics,
     /// The metrics that `/metrics` exposes; none if that is switched off.
@@ -30,6 +34,12 @@ pub struct Context {
 }
 
 impl Context {
+    /// Present faults and their remedies, for the operator: sentences of plain text.
+    pub fn notices(&self) -> Vec<String> {
+        let access = self.access.as_ref().and_then(|access| access.notice());
+        self.tracker.notices().into_iter().chain(access).collect()
+    }
+
     /// Whether a stop signal has arrived.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)

@@ -119,10 +119,11 @@ impl Tracker {
         let counts = requester.via.hops() == 0;
         let client = Recipient { place, outside: addresses.outside, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !is_loop) else { return Answer::Ready(reply) };
-        let Requester { ip: source, user_agent, via, .. } = requester;
+        let Requester { ip: source, user_agent, via, is_confidential, .. } = requester;
         // Upstream trackers are usually outside.
         let outside = addresses.outside.unwrap_or(ip);
-        let announce = UpstreamAnnounce { request, ip, outside, is_claim: addresses.is_claim, source, user_agent, via };
+        let is_claim = addresses.is_claim;
+        let announce = UpstreamAnnounce { request, ip, outside, is_claim, source, user_agent, via, is_confidential };
         if stopped {
             forwarders.leave(&announce);
             return Answer::Ready(reply);

@@ -18,6 +18,8 @@ pub struct Requester<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The retrackers that have forwarded the announce, if it does not come from a client itself.
     pub via: &'a Via,
+    /// Whether the torrent is confidential: only forwarders that name it are told of it.
+    pub is_confidential: bool,
 }
 
 /// What is known of the sender of an announce.

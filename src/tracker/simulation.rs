@@ -122,8 +122,14 @@ impl Client {
     /// The reply, and how long it took.
     async fn announces(self, tracker: &Tracker, event: Option<Event>) -> (AnnounceReply, Duration) {
         let ip = IpAddr::from([10, 0, self.swarm, self.number]);
-        let requester =
-            Requester { ip, standing: Standing::Client, max_peers: usize::MAX, user_agent: None, via: &Via::default() };
+        let requester = Requester {
+            ip,
+            standing: Standing::Client,
+            max_peers: usize::MAX,
+            user_agent: None,
+            via: &Via::default(),
+            is_confidential: false,
+        };
         let start = Instant::now();
         let reply = match tracker.announce(requester, &self.request(event)) {
             Answer::Ready(reply) => reply,
@@ -292,8 +298,14 @@ fn a_source_that_invents_clients_delays_only_itself() {
         };
         let from = IpAddr::from([10, 9, 9, 9]);
         let via = Via::default();
-        let requester =
-            Requester { ip: from, standing: Standing::Client, max_peers: usize::MAX, user_agent: None, via: &via };
+        let requester = Requester {
+            ip: from,
+            standing: Standing::Client,
+            max_peers: usize::MAX,
+            user_agent: None,
+            via: &via,
+            is_confidential: false,
+        };
         for n in 0..20_000 {
             drop(tracker.announce(requester, &flood(n)));
         }
@@ -325,6 +337,7 @@ fn a_torrent_full_of_one_source_s_clients_has_room_for_others() {
                 max_peers: usize::MAX,
                 user_agent: None,
                 via: &via,
+                is_confidential: false,
             };
             drop(tracker.announce(requester, &request));
         };

@@ -11,7 +11,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
 /// Each module of the product, and the modules that it may import. A module may import everything in them.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("answer", &[]),
     ("cache", &["clock", "eviction", "hash"]),
     ("clock", &[]),
@@ -23,11 +23,15 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("topology", &["clock"]),
     ("store", &["clock", "eviction", "hash", "metrics", "topology"]),
     ("forward", &["answer", "cache", "clock", "metrics", "topology"]),
+    ("access", &["forward", "hash", "metrics"]),
     ("tracker", &["answer", "clock", "metrics", "topology", "store", "forward"]),
-    ("frontend", &["answer", "clock", "metrics", "topology", "tracker"]),
-    ("config", &["forward", "frontend", "store", "topology", "tracker"]),
-    ("app", &["clock", "config", "forward", "frontend", "log_output", "metrics", "signals", "store", "tracker"]),
-    ("commands", &["config", "forward", "frontend"]),
+    ("frontend", &["access", "answer", "clock", "metrics", "topology", "tracker"]),
+    ("config", &["access", "forward", "frontend", "store", "topology", "tracker"]),
+    (
+        "app",
+        &["access", "clock", "config", "forward", "frontend", "log_output", "metrics", "signals", "store", "tracker"],
+    ),
+    ("commands", &["access", "config", "forward", "frontend"]),
 ];
 
 /// A file without its tests may have so many lines.

@@ -105,6 +105,9 @@ fn yaml_blocks_are_files_that_the_program_accepts() {
         fs::write(&path, text).unwrap();
         if text.starts_with("# zones.yml") {
             assert_eq!(Server::start(&["--zones", path.to_str().unwrap()]).get("/health").status, 200, "{place}");
+        } else if text.starts_with("# access.yml") {
+            let exit = retracker(&["check", "--offline", "--access", path.to_str().unwrap()]).run();
+            assert_eq!(exit.code, Some(0), "{place}: {exit:?}");
         } else {
             assert!(text.starts_with("# forwarders.yml"), "{place}: its first line does not say which file it is");
             let exit = retracker(&["check", "--offline", "-f", path.to_str().unwrap()]).run();
@@ -227,7 +230,7 @@ fn check_arguments(place: &str, arguments: &[&str]) {
     let arguments: Vec<OsString> = arguments
         .iter()
         .map(|&argument| match argument {
-            "forwarders.yml" | "zones.yml" => shown_file(&folder, argument),
+            "access.yml" | "forwarders.yml" | "zones.yml" => shown_file(&folder, argument),
             other => other.into(),
         })
         .collect();
@@ -299,7 +302,9 @@ fn the_metrics_page_names_every_metric_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("forwarders.yml");
     fs::write(&path, "- uri: http://127.0.0.1:1/announce\n").unwrap();
-    let server = Server::start(&["-p", "-f", path.to_str().unwrap()]);
+    let access = folder.path().join("access.yml");
+    fs::write(&access, "networks: {deny: 10.0.0.0/8}\n").unwrap();
+    let server = Server::start(&["-p", "-f", path.to_str().unwrap(), "--access", access.to_str().unwrap()]);
     // Some exist only after an exchange: this one is refused.
     server.announce(&announce("t", "a"));
     let text = String::from_utf8(server.get("/metrics").body).unwrap();

@@ -15,8 +15,10 @@
 mod dsl;
 mod fake_tracker;
 mod fake_udp_tracker;
+mod issuer;
 mod udp_client;
 
+mod access;
 mod addresses;
 mod announce;
 mod architecture;

@@ -261,15 +261,20 @@ pub fn encode(reply: &AnnounceReply, format: PeerFormat, out: &mut Vec<u8>) {
     out.push(b'e');
 }
 
-/// Writes a refusal. `interval` is in seconds. `retry in` (BEP 31) is `never`, because a request that is wrong now will be
-/// wrong later.
+/// Writes a refusal. `interval` is in seconds. `retry in` (BEP 31) is in minutes, or `never` for a request that will be as wrong
+/// later as it is now.
 pub fn encode_refusal(refusal: &Refusal, interval: u32) -> Vec<u8> {
-    Failure { reason: refusal.to_string(), interval }.to_bencode().unwrap_or_else(|_| b"d14:failure reason0:e".to_vec())
+    let minutes = if let Refusal::NotNow { minutes, .. } = refusal { Some(*minutes) } else { None };
+    Failure { reason: refusal.to_string(), interval, minutes }
+        .to_bencode()
+        .unwrap_or_else(|_| b"d14:failure reason0:e".to_vec())
 }
 
 struct Failure {
     reason: String,
     interval: u32,
+    /// When to try again; none if never.
+    minutes: Option<u32>,
 }
 
 impl ToBencode for Failure {
@@ -279,7 +284,10 @@ impl ToBencode for Failure {
         encoder.emit_dict(|mut dict| {
             dict.emit_pair(b"failure reason", &self.reason)?;
             dict.emit_pair(b"interval", self.interval)?;
-            dict.emit_pair(b"retry in", "never")
+            match self.minutes {
+                Some(minutes) => dict.emit_pair(b"retry in", minutes),
+                None => dict.emit_pair(b"retry in", "never"),
+            }
         })
     }
 }

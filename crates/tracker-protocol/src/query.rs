@@ -22,6 +22,22 @@ pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
     })
 }
 
+/// The values of all pairs with this key, still escaped. The key must consist of characters that need no escape.
+pub fn values<'a>(query: &'a [u8], key: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let is_key = move |name: &[u8]| {
+        name == key || name.contains(&b'%') && unescape_leniently(name, Plus::Space).eq(key.iter().copied())
+    };
+    let pairs = query
+        .split(|byte| matches!(byte, b'&' | b';' | b'?'))
+        .map(|pair| split(pair, |bytes| memchr::memchr(b'=', bytes)));
+    pairs.filter(move |(name, _)| is_key(name)).map(|(_, value)| value.unwrap_or_default())
+}
+
+/// Decodes the escapes of a value: percent escapes in either case. Malformed ones, and `+`, stand for themselves.
+pub fn unescaped(value: &[u8]) -> impl Iterator<Item = u8> {
+    unescape_leniently(value, Plus::Itself)
+}
+
 /// The parts before and after the first separator, the second only if there is a separator.
 fn split(bytes: &[u8], find: impl Fn(&[u8]) -> Option<usize>) -> (&[u8], Option<&[u8]>) {
     let (before, rest) = bytes.split_at(find(bytes).unwrap_or(bytes.len()));

@@ -44,6 +44,11 @@ impl Settings {
         }
     }
 
+    /// Whether the entry names the torrents that are announced to it.
+    pub(super) fn names_torrents(&self) -> bool {
+        matches!(self.options.torrents, Torrents::Only(_))
+    }
+
     pub(super) fn numwant(&self) -> u32 {
         self.options.numwant.unwrap_or(DEFAULT_NUMWANT)
     }

@@ -51,6 +51,26 @@ where
     parse(&raw, encoding, status, retry_after, secrets)
 }
 
+/// Reads the body of a response that must have status 200, and inflates it.
+pub(super) async fn read_document<S>(mut response: ClientResponse<S>) -> Result<Vec<u8>, ForwardError>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>>,
+{
+    let status = response.status();
+    let code = status.as_u16();
+    if status != StatusCode::OK {
+        return Err(ForwardError::Status { code, retry_after: retry_after(status, response.headers()) });
+    }
+    let encoding = response.headers().get(header::CONTENT_ENCODING).cloned();
+    let raw = response.body().limit(MAX_BODY).await.map_err(|error| body_error(error, code))?;
+    match body::decode(encoding.as_ref().map(HeaderValue::as_bytes), &raw, MAX_BODY) {
+        Ok(Decoded { bytes, is_complete: true }) => Ok(bytes.into_owned()),
+        Ok(_) => Err(ForwardError::Truncated { status: Some(code) }),
+        Err(BodyError::TooLarge) => Err(ForwardError::TooLarge { status: Some(code) }),
+        Err(BodyError::Junk(what)) => Err(junk(what, Some(code))),
+    }
+}
+
 fn parse(
     raw: &[u8],
     encoding: Option<&[u8]>,

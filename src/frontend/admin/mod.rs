@@ -41,13 +41,15 @@ fn foreign_host() -> HttpResponse {
     )
 }
 
-/// 200 while serving, 503 after a stop signal.
+/// 200 while serving, 503 after a stop signal. The body says what keeps clients from being served.
 async fn health(context: web::Data<Context>) -> HttpResponse {
     let (mut response, text) = if context.is_draining() {
         (HttpResponse::ServiceUnavailable(), "draining\n")
     } else {
         (HttpResponse::Ok(), "ok\n")
     };
+    let notice = context.access.as_ref().and_then(|access| access.notice());
+    let text = notice.map_or_else(|| text.to_owned(), |notice| format!("{text}{notice}\n"));
     response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8")).body(text)
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> 
     let forwarded = request.headers().get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
     let scheme = if forwarded { "https" } else { "http" };
     let url = format!("{scheme}://{}/announce", host.unwrap_or("retracker.local"));
-    let notices = if is_host_known(&request, &context) { context.tracker.notices() } else { Vec::new() };
+    let notices = if is_host_known(&request, &context) { context.notices() } else { Vec::new() };
     let notices: Vec<_> =
         notices.iter().map(|notice| format!("<p class=\"notice\">{}</p>\n", escaped(notice))).collect();
     let page = include_str!("index.html")

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tracker_protocol::via::Via;
-use tracker_protocol::{Refusal, announce, scrape};
+use tracker_protocol::{Refusal, ScrapeRequest, announce, scrape};
 
 use crate::answer::Answer;
 use crate::frontend::announce::{PendingBody, announce as carry_out, peek};
@@ -63,15 +63,15 @@ fn announce<H: Headers>(
 ) -> Result<Answer<(), PendingBody>, Refusal> {
     let via = Via::parse(request.headers.all("via"));
     let user_agent = request.headers.first("user-agent");
-    let requester = Requester { ip, standing, max_peers: usize::MAX, user_agent, via: &via };
+    let requester = Requester { ip, standing, max_peers: usize::MAX, user_agent, via: &via, is_confidential: false };
     let parse = || {
         let (parsed, format) = announce::parse(request.query)?;
         Ok((parsed, move |reply: &_, body: &mut Vec<u8>| announce::encode(reply, format, body)))
     };
     if request.is_head {
-        return peek(context, requester, parse, body).map(Answer::Ready);
+        return peek(context, requester, request.query, parse, body).map(Answer::Ready);
     }
-    carry_out(context, requester, parse, body)
+    carry_out(context, requester, request.query, parse, body)
 }
 
 fn stray(context: &Context, Identity { ip, .. }: Identity) -> Result<Answer<(), PendingBody>, Refusal> {
@@ -87,7 +87,11 @@ fn scrape<H>(
     Identity { ip, .. }: Identity,
     body: &mut Vec<u8>,
 ) -> Result<(), Refusal> {
-    let parsed = scrape::parse(request.query).inspect_err(|refusal| {
+    let admit = |parsed: ScrapeRequest| match &context.access {
+        None => Ok(parsed),
+        Some(access) => access.admit_scrape(ip, &parsed.info_hashes, request.query).map(|()| parsed),
+    };
+    let parsed = scrape::parse(request.query).and_then(admit).inspect_err(|refusal| {
         context.metrics.scrapes_refused.inc();
         log::debug!("scrape from {ip} refused: {refusal}");
     })?;

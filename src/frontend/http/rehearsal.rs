@@ -39,6 +39,7 @@ pub fn context() -> Arc<Context> {
     let policy = Policy { interval: 30, ip_param: IpParam::Private, local_only_after: None };
     let limits = ConnectionLimits { total: 10, per_address: 10 };
     Arc::new(Context {
+        access: None,
         tracker: Tracker::new(policy, Topology::default(), Arc::new(store), None, &metrics),
         connections: Connections::new(limits, metrics.connections.clone()),
         metrics,

@@ -67,14 +67,21 @@ impl Responder {
         via: &Via,
     ) -> Answer<Vec<u8>, PendingBody> {
         let ip = sender.client;
-        let requester =
-            Requester { ip, standing: sender.standing, max_peers: udp::max_peers(ip), user_agent: None, via };
+        let requester = Requester {
+            ip,
+            standing: sender.standing,
+            max_peers: udp::max_peers(ip),
+            user_agent: None,
+            via,
+            is_confidential: false,
+        };
         let encode = move |reply: &_, response: &mut Vec<u8>| {
             *response = udp::encode_announced(transaction, reply, ip);
         };
-        let parse = || if is_announce_url(url_data) { Ok((request, encode)) } else { Err(Refusal::UnknownPath) };
+        let (path, query) = route::split(url_data);
+        let parse = || if is_announce_path(path) { Ok((request, encode)) } else { Err(Refusal::UnknownPath) };
         let mut response = Vec::new();
-        match carry_out(&self.context, requester, parse, &mut response) {
+        match carry_out(&self.context, requester, query, parse, &mut response) {
             Ok(Answer::Ready(())) => Answer::Ready(response),
             Ok(Answer::Pending(pending)) => Answer::Pending(pending),
             Err(refusal) => Answer::Ready(udp::encode_refused(transaction, refusal.to_string().as_bytes())),
@@ -86,6 +93,13 @@ impl Responder {
         if info_hashes.is_empty() {
             metrics.scrapes_refused.inc();
             return udp::encode_refused(transaction, Refusal::FullScrape.to_string().as_bytes());
+        }
+        // No client sends the URL's query with a scrape, where a token would be.
+        let admitted =
+            self.context.access.as_ref().map_or(Ok(()), |access| access.admit_scrape(source, info_hashes, b""));
+        if let Err(refusal) = admitted {
+            metrics.scrapes_refused.inc();
+            return udp::encode_refused(transaction, refusal.to_string().as_bytes());
         }
         log::debug!("scrape from {source} of {} torrents", info_hashes.len());
         let reply = self.context.tracker.scrape(ScrapeRequest { info_hashes: info_hashes.to_vec() });
@@ -101,7 +115,6 @@ impl Responder {
 
 /// Whether this path of an announce URL is a tracker's. Few clients send it (BEP 41), and it may be empty: a `udp://` URL needs
 /// no path.
-fn is_announce_url(url_data: &[u8]) -> bool {
-    let (path, _query) = route::split(url_data);
+fn is_announce_path(path: &[u8]) -> bool {
     matches!(route::route(path), Route::Announce | Route::Root)
 }

@@ -24,7 +24,7 @@ const BATCH: usize = 32;
 
 /// Bytes of a request that are read. The largest requests, an announce with a long URL and a scrape of as many torrents as are
 /// allowed, take three quarters of it, and no network carries more in one packet.
-const MAX_REQUEST: usize = 2048;
+const MAX_REQUEST: usize = 10 * 1024;
 
 /// A request.
 pub(super) struct Datagram<'a> {

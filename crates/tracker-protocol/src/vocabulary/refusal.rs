@@ -44,6 +44,17 @@ pub enum Refusal {
     /// A scrape of all torrents, which this tracker does not serve.
     #[error("info_hash is missing: this tracker does not serve a scrape of all its torrents")]
     FullScrape,
+    /// The tracker's access rules refuse the request. The text is the whole sentence.
+    #[error("{0}")]
+    Denied(&'static str),
+    /// The access rules refuse the request for now.
+    #[error("{reason}")]
+    NotNow {
+        /// The whole sentence.
+        reason: &'static str,
+        /// After how many minutes the same request may be accepted.
+        minutes: u32,
+    },
     /// There is no tracker at this path.
     #[error("no tracker here: the path of the announce URL must be /announce")]
     UnknownPath,

@@ -1,0 +1,84 @@
+//! A bound on the signatures that are verified in vain.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use parking_lot::Mutex;
+
+/// Tokens of one source that may fail in a second. Beyond it none of its tokens is verified that is not remembered.
+const PER_SOURCE: u32 = 50;
+
+/// Tokens of all sources together that may fail in a second: a third of one core at 60 µs each.
+const IN_TOTAL: u32 = 5000;
+
+/// The tokens that have failed in the present second.
+#[derive(Debug, Default)]
+pub(super) struct Failures(Mutex<Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    second: u64,
+    total: u32,
+    sources: HashMap<IpAddr, u32>,
+}
+
+impl Window {
+    fn at(&mut self, second: u64) -> &mut Self {
+        if self.second != second {
+            *self = Self { second, ..Self::default() };
+        }
+        self
+    }
+}
+
+impl Failures {
+    /// Whether no more tokens of this source are verified in this second.
+    pub(super) fn are_too_many(&self, ip: IpAddr, second: u64) -> bool {
+        let mut window = self.0.lock();
+        let window = window.at(second);
+        window.total >= IN_TOTAL || window.sources.get(&source(ip)).is_some_and(|count| *count >= PER_SOURCE)
+    }
+
+    pub(super) fn count(&self, ip: IpAddr, second: u64) {
+        let mut window = self.0.lock();
+        let window = window.at(second);
+        window.total += 1;
+        *window.sources.entry(source(ip)).or_default() += 1;
+    }
+}
+
+/// A client may use all addresses of its /64.
+fn source(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_and_all_together_are_bounded_for_a_second() {
+        let failures = Failures::default();
+        let ip = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(n));
+        for _ in 0..PER_SOURCE {
+            assert!(!failures.are_too_many(ip(1), 7));
+            failures.count(ip(1), 7);
+        }
+        assert!(failures.are_too_many(ip(1), 7));
+        assert!(!failures.are_too_many(ip(2), 7));
+        (PER_SOURCE..IN_TOTAL).for_each(|n| failures.count(ip(n), 7));
+        assert!(failures.are_too_many(ip(2), 7));
+        assert!(!failures.are_too_many(ip(1), 8));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_source() {
+        let failures = Failures::default();
+        (0..PER_SOURCE).for_each(|n| failures.count(format!("2001:db8::{n:x}").parse().unwrap(), 1));
+        assert!(failures.are_too_many("2001:db8::ffff".parse().unwrap(), 1));
+        assert!(!failures.are_too_many("2001:db8:0:1::1".parse().unwrap(), 1));
+    }
+}

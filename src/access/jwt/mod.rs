@@ -1,0 +1,207 @@
+//! Tokens: an announce carries a JSON Web Token (RFC 7519) that names its torrent, signed by a key of a JWK set (RFC 7517).
+//!
+//! A token stands in the query of the announce URL as `jwt=`. Over UDP it comes with the URL's path and query (BEP 41). It is
+//! neither logged nor sent upstream.
+//!
+//! Verifying a signature takes as long as ten announces, so tokens that were verified are remembered until they expire or
+//! their key goes. What fails is bounded in number for each source and in total.
+
+mod crypto;
+mod failures;
+mod fault;
+mod keys;
+mod refresh;
+mod token;
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Validation, decode, decode_header};
+use moka::sync::Cache;
+use parking_lot::RwLock;
+use prometheus_client::metrics::gauge::Gauge;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use tokio::sync::Notify;
+use tracker_protocol::{InfoHash, Refusal};
+use url::Url;
+
+use self::failures::Failures;
+use self::fault::JwtFault;
+use self::keys::{JwtKey, KeySet};
+use self::token::{Claims, Verified};
+use crate::forward::Authorities;
+
+pub use self::keys::KeySummary;
+pub use self::refresh::probe_keys;
+
+/// Verified tokens that are remembered, a hundred bytes each.
+const REMEMBERED: u64 = 200_000;
+
+/// How far the clocks of the issuer and of this host may differ, in seconds.
+const LEEWAY: u64 = 60;
+
+/// What tokens must be like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtOptions {
+    /// Where the keys are.
+    pub keys: KeySource,
+    /// The authorities whose certificates are trusted there, in place of the usual ones.
+    pub ca: Option<Authorities>,
+    /// Accepted issuers (`iss`).
+    pub issuers: Vec<String>,
+    /// The names of this tracker, one of which must be in `aud`.
+    pub audiences: Vec<String>,
+    /// How often the keys are fetched again.
+    pub refresh: Duration,
+    /// Whether scrapes need a token too.
+    pub protect_scrape: bool,
+    /// Whether a token without `exp` is refused.
+    pub require_expiry: bool,
+}
+
+/// Where the JWK set is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// An http or https URL.
+    Url(Url),
+    /// A file.
+    File(PathBuf),
+}
+
+/// The rule that an announce must carry a token.
+#[derive(Debug)]
+pub(super) struct JwtRule {
+    options: JwtOptions,
+    validation: Validation,
+    keys: RwLock<Arc<KeySet>>,
+    key_count: Gauge,
+    verified: Cache<u128, Verified>,
+    /// The key of the hashes of tokens: without it a client could look for a token that collides with a verified one.
+    hash_key: [u8; 16],
+    failures: Failures,
+    /// Woken when a token names a key that is not known.
+    unknown_key: Notify,
+}
+
+impl JwtOptions {
+    /// The same, with the path of a file of keys as from this folder.
+    #[must_use]
+    pub fn in_folder(mut self, folder: &Path) -> Self {
+        if let KeySource::File(path) = &mut self.keys {
+            *path = folder.join(&path);
+        }
+        self
+    }
+}
+
+impl JwtRule {
+    /// Without keys yet.
+    pub(super) fn new(options: JwtOptions, key_count: Gauge) -> Self {
+        crypto::install();
+        // The times are checked at each announce, and by a clock that tests set.
+        let mut validation = Validation { validate_exp: false, validate_nbf: false, ..Validation::default() };
+        validation.set_required_spec_claims(&["iss", "aud"]);
+        validation.set_issuer(&options.issuers);
+        validation.set_audience(&options.audiences);
+        key_count.set(0);
+        Self {
+            options,
+            validation,
+            keys: RwLock::default(),
+            key_count,
+            verified: Cache::new(REMEMBERED),
+            hash_key: std::array::from_fn(|_| fastrand::u8(..)),
+            failures: Failures::default(),
+            unknown_key: Notify::new(),
+        }
+    }
+
+    pub(super) fn options(&self) -> &JwtOptions {
+        &self.options
+    }
+
+    /// What is wrong at present, for the operator.
+    pub(super) fn notice(&self) -> Option<String> {
+        let is_empty = self.keys.read().is_empty();
+        is_empty.then(|| {
+            "There are no keys to check tokens with, so every announce is refused. The log says why.".to_owned()
+        })
+    }
+
+    /// Decides about an announce of a torrent. `now` is in seconds since 1970.
+    pub(super) fn admit(&self, ip: IpAddr, info_hash: InfoHash, query: &[u8], now: u64) -> Result<(), Refusal> {
+        let token = token::find(query).ok_or(JwtFault::Missing)?;
+        let verified = self.verified(ip, &token, now)?;
+        Ok(self.check(&verified, info_hash, now)?)
+    }
+
+    fn check(&self, verified: &Verified, info_hash: InfoHash, now: u64) -> Result<(), JwtFault> {
+        if verified.not_before.is_some_and(|time| now.saturating_add(LEEWAY) < time) {
+            return Err(JwtFault::NotYet);
+        }
+        if verified.expires.is_some_and(|time| now >= time.saturating_add(LEEWAY)) {
+            return Err(JwtFault::Expired);
+        }
+        if self.options.require_expiry && verified.expires.is_none() {
+            return Err(JwtFault::NoExpiry);
+        }
+        if verified.info_hash == info_hash { Ok(()) } else { Err(JwtFault::OtherTorrent) }
+    }
+
+    /// What a token says, once its signature is verified.
+    fn verified(&self, ip: IpAddr, token: &[u8], now: u64) -> Result<Verified, JwtFault> {
+        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
+        hasher.write(token);
+        let hash = hasher.finish128().as_u128();
+        let keys = Arc::clone(&self.keys.read());
+        if let Some(verified) = self.verified.get(&hash).filter(|verified| keys.has(verified.key)) {
+            return Ok(verified);
+        }
+        if keys.is_empty() {
+            return Err(JwtFault::NoKeys);
+        }
+        if self.failures.are_too_many(ip, now) {
+            return Err(JwtFault::TooMany);
+        }
+        let verified = self.verify(&keys, token).inspect_err(|_| self.failures.count(ip, now))?;
+        self.verified.insert(hash, verified);
+        Ok(verified)
+    }
+
+    fn verify(&self, keys: &KeySet, token: &[u8]) -> Result<Verified, JwtFault> {
+        let header = decode_header(token).map_err(|_| JwtFault::Malformed)?;
+        let candidates = keys.candidates(header.kid.as_deref(), header.alg);
+        if candidates.is_empty() {
+            if header.kid.as_deref().is_some_and(|kid| !keys.has_name(kid)) {
+                self.unknown_key.notify_one();
+                return Err(JwtFault::UnknownKey);
+            }
+            return Err(JwtFault::Signature);
+        }
+        let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
+        let mut fault = JwtFault::Signature;
+        for JwtKey { decoding, serial, .. } in candidates {
+            match decode::<Claims>(token, decoding, &validation) {
+                Ok(data) => return data.claims.verified(*serial),
+                Err(error) => match error.kind() {
+                    ErrorKind::InvalidSignature => {}
+                    kind => fault = JwtFault::found(kind),
+                },
+            }
+        }
+        Err(fault)
+    }
+
+    /// Replaces the keys. Tokens that were signed with a key that is gone are verified again, and refused.
+    fn set_keys(&self, keys: KeySet) {
+        self.key_count.set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
+        *self.keys.write() = Arc::new(keys);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! The token in a query, and the claims in a token.
+
+use serde::{Deserialize, Deserializer};
+use smallvec::SmallVec;
+use tracker_protocol::{InfoHash, query};
+
+use super::fault::JwtFault;
+
+/// The longest token, in bytes.
+const MAX_TOKEN: usize = 8192;
+
+/// What a verified token says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verified {
+    pub(super) info_hash: InfoHash,
+    /// From when and until when it is valid, in seconds since 1970.
+    pub(super) not_before: Option<u64>,
+    pub(super) expires: Option<u64>,
+    /// The key that signed it.
+    pub(super) key: u64,
+}
+
+/// The token in the query of an announce URL: the first `jwt` that is not empty. None of a token that is longer than any.
+pub(super) fn find(query: &[u8]) -> Option<SmallVec<[u8; 1024]>> {
+    query::values(query, b"jwt")
+        .map(|value| query::unescaped(value).collect::<SmallVec<[u8; 1024]>>())
+        .find(|token| !token.is_empty())
+        .filter(|token| token.len() <= MAX_TOKEN)
+}
+
+/// What is read of a token beside its issuer and audience.
+#[derive(Debug, Deserialize)]
+pub(super) struct Claims {
+    #[serde(default)]
+    infohash: Option<String>,
+    #[serde(default, deserialize_with = "seconds")]
+    exp: Option<u64>,
+    #[serde(default, deserialize_with = "seconds")]
+    nbf: Option<u64>,
+}
+
+impl Claims {
+    /// Reads the info-hash. `key` is the serial of the key that signed the token.
+    pub(super) fn verified(self, key: u64) -> Result<Verified, JwtFault> {
+        let info_hash = self.infohash.as_deref().and_then(info_hash).ok_or(JwtFault::InfoHash)?;
+        Ok(Verified { info_hash, not_before: self.nbf, expires: self.exp, key })
+    }
+}
+
+/// Reads an info-hash in every form in which issuers write it: 40 hexadecimal digits or the 64 of a v2 torrent, percent-encoded
+/// bytes, or the 20 bytes themselves, each as the character of that number.
+fn info_hash(text: &str) -> Option<InfoHash> {
+    if let Ok(hash) = text.parse() {
+        return Some(hash);
+    }
+    let of = |bytes: Vec<u8>| <[u8; 20]>::try_from(bytes).ok().map(InfoHash);
+    if text.is_ascii() {
+        return of(text.into()).or_else(|| of(query::unescaped(text.as_bytes()).collect()));
+    }
+    of(text.chars().map_while(|character| u8::try_from(character).ok()).collect())
+}
+
+/// Seconds since 1970, with or without fraction (RFC 7519, section 2, `NumericDate`).
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum NumericDate {
+        Whole(u64),
+        Fraction(f64),
+    }
+    Ok(match Option::deserialize(deserializer)? {
+        None => None,
+        Some(NumericDate::Whole(seconds)) => Some(seconds),
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the conversion saturates")]
+        Some(NumericDate::Fraction(seconds)) => Some(seconds as u64),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_token_that_is_not_empty_counts() {
+        let found = |query: &str| find(query.as_bytes()).map(|token| String::from_utf8(token.to_vec()).unwrap());
+        for (query, expected) in [
+            ("jwt=a.b.c&info_hash=x", Some("a.b.c")),
+            ("info_hash=x&jwt=&jwt=a%2Eb&jwt=c", Some("a.b")),
+            ("jwt=a?info_hash=x", Some("a")),
+            ("xjwt=a&jw=b&JWT=c&jwt", None),
+            ("j%77t=a", Some("a")),
+            ("", None),
+        ] {
+            assert_eq!(found(query).as_deref(), expected, "{query}");
+        }
+        assert!(find(format!("jwt={}", "a".repeat(MAX_TOKEN)).as_bytes()).is_some());
+        assert!(find(format!("jwt={}", "a".repeat(MAX_TOKEN + 1)).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn an_info_hash_in_every_form() {
+        let bytes: [u8; 20] = std::array::from_fn(|n| u8::try_from(n * 13).unwrap());
+        let expected = Some(InfoHash(bytes));
+        let hex = InfoHash(bytes).to_string();
+        let escaped = hex
+            .to_uppercase()
+            .as_bytes()
+            .chunks(2)
+            .fold(String::new(), |text, digits| text + "%" + std::str::from_utf8(digits).unwrap());
+        let characters: String = bytes.iter().copied().map(char::from).collect();
+        assert_eq!(info_hash(&hex), expected);
+        assert_eq!(info_hash(&hex.to_uppercase()), expected);
+        assert_eq!(info_hash(&format!("{hex}{}", "0".repeat(24))), expected, "that of a v2 torrent");
+        assert_eq!(info_hash(&escaped), expected);
+        assert_eq!(info_hash(&escaped.to_lowercase()), expected);
+        assert_eq!(info_hash(&characters), expected);
+        assert_eq!(info_hash("aaaaabbbbbcccccddddd"), Some(InfoHash(*b"aaaaabbbbbcccccddddd")));
+        assert_eq!(info_hash("a+b+c+d+e+f+g+h+i+j+"), Some(InfoHash(*b"a+b+c+d+e+f+g+h+i+j+")), "bytes as they are");
+        for text in ["", "abc", &hex[1..], "\u{100}aaaaabbbbbcccccdddd"] {
+            assert_eq!(info_hash(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_numbers() {
+        let read = |json: &str| serde_json::from_str::<Claims>(json).map(|claims| claims.exp);
+        assert_eq!(read("{}").unwrap(), None);
+        assert_eq!(read("{\"exp\": 7}").unwrap(), Some(7));
+        assert_eq!(read("{\"exp\": 7.9}").unwrap(), Some(7));
+        assert_eq!(read("{\"exp\": -1.5}").unwrap(), Some(0));
+        assert!(read("{\"exp\": \"7\"}").is_err());
+        assert!(read("{\"exp\": []}").is_err());
+    }
+}

@@ -1,0 +1,162 @@
+//! Who may announce: rules about networks, clients and torrents, and tokens. `--access`.
+//!
+//! The rules are asked in this order, the cheap ones first. What a rule allows, a later one may still refuse. A refusal says which
+//! rule refuses, but no entry of a list and nothing of a key.
+//!
+//! A torrent that is announced under a token is confidential: forwarders are not told of it unless they name it with `only`.
+
+mod clients;
+mod jwt;
+mod list;
+mod networks;
+mod torrents;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::RwLock;
+use tracker_protocol::{AnnounceRequest, InfoHash, Refusal};
+
+pub use self::clients::{ClientPrefix, NotAClientPrefix};
+pub use self::jwt::{JwtOptions, KeySource, KeySummary, probe_keys};
+pub use self::list::ListRule;
+pub use self::networks::NetworkSet;
+pub use self::torrents::TorrentSet;
+
+use self::clients::ClientPrefixes;
+use self::jwt::JwtRule;
+use crate::forward::UpstreamProxies;
+use crate::metrics::AccessMetrics;
+
+/// The rules, as they are configured. Without any, every announce is admitted.
+#[derive(Debug, Default)]
+pub struct AccessOptions {
+    /// The networks of clients.
+    pub networks: Option<ListRule<NetworkSet>>,
+    /// The prefixes of peer ids.
+    pub clients: Option<ListRule<Vec<ClientPrefix>>>,
+    /// The torrents.
+    pub torrents: Option<ListRule<TorrentSet>>,
+    /// The tokens that an announce must carry.
+    pub jwt: Option<JwtOptions>,
+}
+
+/// An announce that is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clearance {
+    /// Whether it came under a token, so that its torrent is confidential.
+    pub is_confidential: bool,
+}
+
+impl Clearance {
+    /// What every announce gets if there are no rules.
+    pub const OPEN: Self = Self { is_confidential: false };
+}
+
+/// The rules in force. They may be replaced while they are in use.
+#[derive(Debug)]
+pub struct Access {
+    rules: RwLock<Arc<Rules>>,
+    proxies: UpstreamProxies,
+    metrics: AccessMetrics,
+    /// Woken when the rules change, so that the keys of new ones are fetched.
+    changed: tokio::sync::Notify,
+}
+
+#[derive(Debug)]
+struct Rules {
+    networks: Option<ListRule<NetworkSet>>,
+    clients: Option<ListRule<ClientPrefixes>>,
+    torrents: Option<ListRule<TorrentSet>>,
+    jwt: Option<Arc<JwtRule>>,
+}
+
+impl Rules {
+    fn new(options: AccessOptions, old_jwt: Option<&Arc<JwtRule>>, metrics: &AccessMetrics) -> Self {
+        let AccessOptions { networks, clients, torrents, jwt } = options;
+        let jwt = jwt.map(|options| match old_jwt {
+            // The keys and the tokens that it knows stay.
+            Some(old) if *old.options() == options => Arc::clone(old),
+            _ => Arc::new(JwtRule::new(options, metrics.keys.clone())),
+        });
+        Self { networks, clients: clients.map(|rule| rule.map(ClientPrefixes::new)), torrents, jwt }
+    }
+}
+
+impl Access {
+    /// The rules of these options. Keys are fetched by [`Self::keep_keys`], through these proxies.
+    pub fn new(options: AccessOptions, proxies: UpstreamProxies, metrics: AccessMetrics) -> Self {
+        let rules = RwLock::new(Arc::new(Rules::new(options, None, &metrics)));
+        Self { rules, proxies, metrics, changed: tokio::sync::Notify::new() }
+    }
+
+    /// Replaces the rules. Keys and verified tokens are kept if nothing about tokens changes.
+    pub fn replace(&self, options: AccessOptions) {
+        let mut rules = self.rules.write();
+        let new = Rules::new(options, rules.jwt.as_ref(), &self.metrics);
+        *rules = Arc::new(new);
+        drop(rules);
+        self.changed.notify_one();
+    }
+
+    /// Decides about an announce from this address. `query` is that of the announce URL, which may hold a token.
+    pub fn admit(&self, ip: IpAddr, request: &AnnounceRequest, query: &[u8]) -> Result<Clearance, Refusal> {
+        let rules = self.rules.read();
+        let metrics = &self.metrics;
+        if rules.networks.as_ref().is_some_and(|rule| !rule.admits(|networks| networks.contains(ip))) {
+            metrics.networks.inc();
+            return Err(Refusal::Denied("the tracker's access rules refuse announces from your network"));
+        }
+        if rules.clients.as_ref().is_some_and(|rule| !rule.admits(|clients| clients.contains(&request.peer_id))) {
+            metrics.clients.inc();
+            return Err(Refusal::Denied("the tracker's access rules refuse this client: use another program"));
+        }
+        if rules.torrents.as_ref().is_some_and(|rule| !rule.admits(|torrents| torrents.contains(request.info_hash))) {
+            metrics.torrents.inc();
+            return Err(Refusal::Denied("the tracker's access rules refuse this torrent"));
+        }
+        let Some(jwt) = rules.jwt.clone() else { return Ok(Clearance::OPEN) };
+        // Verifying a signature takes long: the lock is not held meanwhile.
+        drop(rules);
+        jwt.admit(ip, request.info_hash, query, unix_time()).inspect_err(|_| _ = metrics.jwt.inc())?;
+        Ok(Clearance { is_confidential: true })
+    }
+
+    /// Decides about a scrape from this address: its query must hold a token for each torrent if the rules protect scrapes.
+    pub fn admit_scrape(&self, ip: IpAddr, info_hashes: &[InfoHash], query: &[u8]) -> Result<(), Refusal> {
+        let jwt = self.rules.read().jwt.clone().filter(|jwt| jwt.options().protect_scrape);
+        let Some(jwt) = jwt else { return Ok(()) };
+        let admitted = info_hashes.iter().try_for_each(|hash| jwt.admit(ip, *hash, query, unix_time()));
+        admitted.inspect_err(|_| _ = self.metrics.jwt.inc())
+    }
+
+    /// What is wrong at present, for the operator: a sentence of plain text.
+    pub fn notice(&self) -> Option<String> {
+        self.rules.read().jwt.as_ref().and_then(|jwt| jwt.notice())
+    }
+
+    /// Fetches the keys for tokens, and fetches them again from time to time, forever.
+    ///
+    /// The future must be polled within a tokio `LocalSet`.
+    pub async fn keep_keys(&self) {
+        loop {
+            let jwt = self.rules.read().jwt.clone();
+            let fetch = async {
+                match &jwt {
+                    Some(jwt) => jwt.keep_keys(&self.proxies, &self.metrics).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = fetch => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+}
+
+/// Seconds since 1970, by the clock on the wall: tokens say by it until when they are valid.
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

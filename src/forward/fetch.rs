@@ -1,0 +1,28 @@
+//! Fetches a document over HTTP or HTTPS, with the bounds, proxies and certificates with which upstream trackers are asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use url::Url;
+
+use super::context::ExchangeContext;
+use super::error::ForwardError;
+use super::http::HttpUpstream;
+use super::proxy::UpstreamProxies;
+use super::trust::Authorities;
+
+/// Fetches a document of at most one MiB. `ca` replaces the usual authorities. The text of an error continues a sentence that
+/// names the document's host.
+///
+/// The future must be polled within a tokio `LocalSet`.
+pub async fn fetch(
+    url: &Url,
+    ca: Option<&Authorities>,
+    proxies: &UpstreamProxies,
+    timeout: Duration,
+) -> Result<Vec<u8>, ForwardError> {
+    let context = Arc::new(ExchangeContext::new(None, proxies.clone(), Counter::default()));
+    let upstream = HttpUpstream::new(url, None, ca, context).map_err(ForwardError::Local)?;
+    upstream.fetch(timeout).await
+}

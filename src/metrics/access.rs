@@ -1,0 +1,55 @@
+//! Metrics of the access rules.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Announces that the access rules refused, and the keys for tokens.
+#[derive(Clone, Debug)]
+pub struct AccessMetrics {
+    /// Refused by the rule about networks.
+    pub networks: Counter,
+    /// Refused by the rule about clients.
+    pub clients: Counter,
+    /// Refused by the rule about torrents.
+    pub torrents: Counter,
+    /// Refused because of the token, scrapes included.
+    pub jwt: Counter,
+    /// The keys in force.
+    pub keys: Gauge,
+    /// Attempts to fetch the keys that failed.
+    pub key_failures: Counter,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RuleLabels {
+    rule: &'static str,
+}
+
+impl AccessMetrics {
+    /// Registers them, or counts without a registry.
+    pub fn register(registry: Option<&mut Registry>) -> Self {
+        let refused = Family::<RuleLabels, Counter>::default();
+        let by = |rule| refused.get_or_create_owned(&RuleLabels { rule });
+        let metrics = Self {
+            networks: by("networks"),
+            clients: by("clients"),
+            torrents: by("torrents"),
+            jwt: by("jwt"),
+            keys: Gauge::default(),
+            key_failures: Counter::default(),
+        };
+        if let Some(registry) = registry {
+            registry.register("retracker_access_refused", "Announces that the access rules refused, by rule", refused);
+            registry.register("retracker_jwt_keys", "Keys with which tokens are checked", metrics.keys.clone());
+            registry.register(
+                "retracker_jwt_key_fetches_failed",
+                "Attempts to fetch the keys for tokens that failed",
+                metrics.key_failures.clone(),
+            );
+        }
+        metrics
+    }
+}
