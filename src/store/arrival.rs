@@ -8,7 +8,7 @@ use super::peers::Peers;
 use super::time::Pace;
 use tracker_protocol::{Ip, Role};
 
-/// One of so many announces searches a long list for endpoints that have fallen silent.
+/// On average, one in this many announces searches a long list for endpoints that have fallen silent.
 const RARELY: u8 = 16;
 
 /// A peer that announces.
@@ -28,12 +28,12 @@ pub(super) struct Arrival {
     pub(super) is_recorded: bool,
     /// The role of the peer that was at the endpoint before.
     pub(super) before: Option<Role>,
-    /// Whether the lists have changed in more than times.
+    /// Whether anything but times has changed in the lists.
     pub(super) changed: bool,
     pub(super) others_at_address: usize,
 }
 
-/// The first address of a client is gone: another address becomes its first.
+/// Makes another address the first one of a client whose first address is gone.
 pub(super) fn succeed<A: Ip, B: Ip>(
     own: &mut Peers<A>,
     other: Option<&mut Peers<B>>,
@@ -118,7 +118,7 @@ impl Arriving<'_> {
     }
 
     /// Ensures that a client with several addresses has one first address, and removes those that it has left. `gap` is the time
-    /// since the endpoint's previous announce. Costs nothing if no client has several addresses.
+    /// since the endpoint's previous announce. If no client has several addresses, this costs nothing.
     fn settle<A: Ip, B: Ip>(
         &self,
         key: PeerKey<A>,
@@ -166,8 +166,8 @@ impl Arriving<'_> {
         }
     }
 
-    /// Whether the client has left that endpoint, which has the address of the announce or is claimed. A claim never removes a peer
-    /// that announces itself.
+    /// Whether the client has left `endpoint`, which is claimed or has the announce's address. A claim never removes a peer that
+    /// announces itself.
     fn has_left<A: Ip>(&self, endpoint: &Entry<A>, gap: Option<u16>, me: &Entry<A>) -> bool {
         let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(endpoint);

@@ -23,10 +23,10 @@ const SHARDS: usize = 256;
 /// How many times in a peer's life housekeeping checks it.
 const ROUNDS: u32 = 16;
 
-/// Housekeeping has checked everything after at most so many calls, of which there is one a second.
+/// The most calls of [`Store::housekeep`], one a second, after which everything has been checked.
 const LONGEST_ROUND: u64 = 60;
 
-/// Shards that are searched at most for a peer that gives way.
+/// The most shards, besides the newcomer's own, that are searched for a peer that gives way.
 const SHARDS_LOOKED_AT: usize = 64;
 
 /// The most evictions for one announce: it can add a swarm, a peer and its address for clients outside, and there is one to spare.
@@ -39,7 +39,7 @@ pub struct StoreOptions {
     pub peer_age: Duration,
     /// How often clients are asked to announce. `--announce-interval`.
     pub announce_interval: Duration,
-    /// Peers that are kept at most; a swarm counts as one peer at least. `--max-peers`.
+    /// The most peers that are kept, and the most swarms. `--max-peers`.
     pub max_peers: u64,
 }
 
@@ -70,9 +70,9 @@ struct Tally {
 /// How many swarms and peers there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Swarms, empty ones that have not yet been dropped included.
+    /// Swarms, including empty ones that have not been dropped yet.
     pub swarms: i64,
-    /// Peers: IPv4 and IPv6, of each the seeds and the others.
+    /// Peers by family (IPv4, IPv6) and by role (seeds, others).
     pub peers: [[i64; 2]; 2],
     /// Swarms that were dropped for want of room, since the start.
     pub evicted: i64,
@@ -131,7 +131,8 @@ impl Store {
         }
     }
 
-    /// Drops what has expired in some of the shards, in turn. To be called once a second. Takes each lock repeatedly, for a short time.
+    /// Drops what has expired in some of the shards, in turn. It must be called once a second. It takes each lock repeatedly, for
+    /// a short time.
     pub fn housekeep(&self, now: Timestamp) {
         let before = Timestamp::from_tenths(self.housekept.swap(now.tenths(), Relaxed));
         if now > before.plus(self.life.length()).plus(self.life.length()) {

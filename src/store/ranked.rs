@@ -28,7 +28,7 @@ impl<'a, A: Ip> Ranked<'a, A> {
         self.peers.len() >= self.want
     }
 
-    /// Whether a peer that is so near would be taken.
+    /// Whether a peer of this nearness would be taken.
     pub(super) fn wants(&self, nearness: Nearness) -> bool {
         !self.is_full() || self.farthest().is_some_and(|farthest| nearness < farthest)
     }
@@ -52,7 +52,7 @@ impl<'a, A: Ip> Ranked<'a, A> {
         let mut at = self.peers.len();
         self.peers.push(peer);
         let [zone, subnet] = &mut self.ends;
-        // Swaps it before the farther tiers. The order within a tier does not matter.
+        // Swaps the peer before the farther tiers. The order within a tier does not matter.
         for (end, last) in [(subnet, Nearness::Prefix), (zone, Nearness::Zone)] {
             if nearness <= last {
                 self.peers.swap(*end, at);

@@ -88,7 +88,7 @@ impl Shard {
         });
     }
 
-    /// Removes a peer, or a swarm that has none. A swarm goes with its last peer.
+    /// Removes a peer, or a swarm without peers. A swarm that loses its last peer is removed as well.
     pub(super) fn evict(&mut self, victim: &Victim, change: &mut CountDelta<'_>) {
         let key = SwarmKey { info_hash: victim.info_hash, hash: hash(victim.info_hash) };
         let Some(swarm) = self.swarms.find_mut(key.hash, |swarm| key.is(swarm)) else { return };
