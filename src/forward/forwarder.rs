@@ -137,8 +137,8 @@ impl Forwarder {
         }
     }
 
-    /// Adopts the settings of an entry, unless something differs that the upstream sees; then it returns false. `timeout` is
-    /// for an entry that names none.
+    /// Adopts the settings of an entry and returns true. If something that the upstream sees differs, nothing changes and the
+    /// result is false. `timeout` is for an entry that names none.
     pub(super) fn adopts(&self, options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> bool {
         let mut settings = self.settings.write();
         let looks_same = settings.looks_like(options);
@@ -155,7 +155,7 @@ impl Forwarder {
 
     /// It is no longer configured.
     pub(super) fn retire(&self) {
-        // It happens once, so this cannot fail.
+        // A forwarder is retired once, so this cannot fail.
         let _ = self.retired.set(clock::now());
         self.settings.write().metrics = ForwarderMetrics::unexposed();
     }
@@ -216,7 +216,7 @@ impl Forwarder {
         admission.inspect_err(|&skipped| self.count_skipped(skipped)).ok()
     }
 
-    /// Whether announces may wait for it: not after one has waited in vain, until an exchange ends within the deadline.
+    /// Whether announces may wait for it. They may not after one has waited in vain, until an exchange ends within the deadline.
     pub(super) fn is_prompt(&self) -> bool {
         !*self.late.borrow()
     }
@@ -231,7 +231,7 @@ impl Forwarder {
 
     /// Completes once announces no longer wait for it.
     pub(super) async fn becomes_late(&self) {
-        // Fails only when the forwarder has been dropped, which cannot be while it is borrowed.
+        // This fails only when the forwarder has been dropped, which cannot be while it is borrowed.
         let _ = self.late.subscribe().wait_for(|late| *late).await;
     }
 
@@ -241,7 +241,7 @@ impl Forwarder {
         }
     }
 
-    /// The address that it is sent for a client at this one.
+    /// The address that the upstream is sent for a client at this address.
     pub(super) fn announced_ip(&self, client: IpAddr) -> Option<IpAddr> {
         match self.ip {
             AnnouncedIp::AsSeen => None,
@@ -281,7 +281,7 @@ impl Forwarder {
         match result {
             Ok(answer) => {
                 let ExchangeReply { reply, from, .. } = &answer;
-                // Over UDP too, which has no status: the Go retracker counts success as 200.
+                // Also over UDP, which has no status, because the Go retracker counts success as 200.
                 settings.metrics.exchange_ended("ok", Some(200), elapsed, reply.peers.len());
                 let outcome = ExchangeOutcome::accepted(reply);
                 let (again, warning) = (Again(*event, &outcome), Warning(reply.warning.as_deref()));

@@ -13,7 +13,7 @@ use super::interleave::Interleaved;
 use tracker_protocol::upstream::UpstreamReply;
 use tracker_protocol::{Ip, Peer, PeerId};
 
-/// Peers of each family that are kept of one reply: as many as one client can get.
+/// The most peers of each family that are kept from one reply: as many as one client can get.
 const MAX_KEPT: usize = 200;
 
 /// The most peers of each family that are kept when the lists of all forwarders are combined. Each client gets a different part of them.
@@ -37,7 +37,7 @@ pub struct UpstreamPeers {
 }
 
 impl UpstreamPeers {
-    /// The peers of a reply but for our own. `interval` is when the next announce is due.
+    /// The peers of a reply, without our own clients. `interval` is when the next announce is due.
     pub(super) fn new(reply: &UpstreamReply, interval: Duration, own: &OwnPeers, now: Instant) -> Self {
         Self {
             v4: without(own, &reply.peers.v4),
@@ -49,8 +49,8 @@ impl UpstreamPeers {
         }
     }
 
-    /// Several lists combined: their peers interleaved without repeats, so that no list displaces the others, and the largest
-    /// of the counts. Not their sum, because trackers count the same seeds.
+    /// Combines several lists. Their peers are interleaved without repeats, so that no list displaces the others. Of their counts
+    /// the largest is taken, and not the sum, because trackers count the same seeds.
     pub fn combined(lists: &[Arc<Self>]) -> Arc<Self> {
         if let [only] = lists {
             return Arc::clone(only);

@@ -67,10 +67,10 @@ impl ForwardState {
         (Arc::new(shared), received)
     }
 
-    /// Has the engine carry out this forwarder's exchanges.
+    /// Makes the engine carry out this forwarder's exchanges.
     pub(super) fn start(&self, forwarder: Forwarder) -> Arc<Forwarder> {
         let forwarder = Arc::new(forwarder);
-        // Fails only when the engine has stopped, and then no exchange begins.
+        // This fails only when the engine has stopped, and then no exchange begins.
         let _ = self.new_forwarders.send(Arc::clone(&forwarder));
         forwarder
     }

@@ -1,4 +1,5 @@
-//! The certificates that are trusted: those of webpki's and the system's authorities, or of those that an entry names.
+//! The certificates that are trusted: those of webpki's authorities and of the system's, or those of the authorities that an
+//! entry names.
 
 use std::fmt;
 use std::io;
@@ -81,8 +82,8 @@ fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Ar
     Ok(Arc::new(config))
 }
 
-/// webpki's authorities and those of the system, where a company's own are. `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the
-/// system's places.
+/// The authorities of webpki and those of the system. A company's own are among the system's. `SSL_CERT_FILE` and `SSL_CERT_DIR`
+/// replace the system's places.
 fn default_roots() -> RootCertStore {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let system = rustls_native_certs::load_native_certs();

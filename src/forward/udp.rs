@@ -98,7 +98,7 @@ impl UdpUpstream {
         deadline: Instant,
     ) -> Result<ExchangeReply, ForwardError> {
         if matches!(request.ip, Some(IpAddr::V4(_))) {
-            // An announce has room for it over IPv4 only.
+            // An announce over IPv6 does not carry this address, so IPv4 is tried first.
             addresses.sort_by_key(SocketAddr::is_ipv6);
         }
         let mut failure: Option<ForwardError> = None;
@@ -129,8 +129,8 @@ impl UdpUpstream {
         let link = self.link(address)?;
         if let Some(id) = link.id() {
             let unconfirmed = UnconfirmedId::new(&link, id);
-            // One attempt only: silence or an error may mean that the tracker no longer accepts the id, after a restart for
-            // instance.
+            // Only one attempt is made: silence or an error may mean that the tracker no longer accepts the id, after a
+            // restart for instance.
             match self.announce_with(id, request, &link, waits().take(1)).await {
                 Err(ForwardError::Timeout | ForwardError::Refused { .. }) => {}
                 result => {
@@ -139,16 +139,18 @@ impl UdpUpstream {
                 }
             }
             drop(unconfirmed);
-            log::debug!("forwarder at {address}: its connection id is no longer accepted, requesting another");
+            log::debug!(
+                "forwarder at {address}: a timeout or a refusal with the connection id in use; requesting another id"
+            );
         }
         let id = self.connect(&link).await?;
         self.announce_with(id, request, &link, waits()).await
     }
 
-    /// The link to an address, a new one if the last is too old.
+    /// The link to an address. It is a new one if the last one is too old.
     fn link(&self, address: SocketAddr) -> Result<Arc<Link>, ForwardError> {
         let mut links = self.links.lock();
-        // So that those to old addresses of an upstream do not accumulate. Exchanges under way keep theirs.
+        // Links to old addresses of an upstream must not accumulate. Exchanges under way keep theirs.
         links.retain(|_, link| link.age() < SOCKET_LIFETIME);
         if let Some(link) = links.get(&address) {
             return Ok(Arc::clone(link));

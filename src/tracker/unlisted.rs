@@ -53,8 +53,8 @@ impl Unlisted {
         log::debug!("a client at {ip} is not listed: no other client can reach that address");
         self.told.call_once(|| {
             log::info!(
-                "clients such as the one at {ip} get peers but are not listed: no other client can reach that address. This is \
-                 said once; retracker_announces_unlisted_total counts"
+                "clients such as the one at {ip} get peers but are not listed: no other client can reach that address. \
+                 Logged once; retracker_announces_unlisted_total counts such announces"
             );
         });
         UNREACHABLE.into()
