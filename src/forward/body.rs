@@ -66,8 +66,7 @@ fn gzip(raw: &[u8], most: usize) -> Result<Decoded<'_>, BodyError> {
         match read_into(&mut bytes, &mut decoder, most)? {
             End::Complete => rest = decoder.into_inner(),
             End::Junk(what) if member == 0 => return Err(BodyError::Junk(what)),
-            // What follows the first member is no complete member. It may not matter, because the first one may be the whole
-            // reply.
+            // The data ends early, or bytes that are no member follow. What was decoded may still be the whole reply.
             End::Early | End::Junk(_) => return Ok(Decoded { bytes: bytes.into(), is_complete: false }),
         }
     }

@@ -16,7 +16,8 @@ use tracker_protocol::{Ip, Peer, PeerId};
 /// The most peers of each family that are kept from one reply: as many as one client can get.
 const MAX_KEPT: usize = 200;
 
-/// The most peers of each family that are kept when the lists of all forwarders are combined. Each client gets a different part of them.
+/// The most peers of each family that are kept when the lists of all forwarders are combined. Each client gets a different part
+/// of them.
 const MAX_COMBINED: usize = 2 * MAX_KEPT;
 
 /// A list is used for at least this long, so that a client that announces every ten minutes always finds one.

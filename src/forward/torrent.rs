@@ -62,7 +62,7 @@ pub(super) struct StartedExchanges {
     pub(super) exchanges: Vec<Exchange>,
     /// The lists that the announce may wait for.
     pub(super) waits: Vec<Wait>,
-    /// Whether the announce does not wait for some exchange that will bring a list.
+    /// Whether a list is still to come from an exchange for which the announce does not wait.
     pub(super) pending: bool,
 }
 

@@ -47,7 +47,8 @@ pub(super) fn succeed<A: Ip, B: Ip>(
 }
 
 impl Arriving<'_> {
-    /// Records the peer in the list `own` of its family. The list `other` of the other family may have addresses of the same client.
+    /// Records the peer in the list `own` of its family. The list `other` of the other family may have addresses of the same
+    /// client.
     pub(super) fn join<A: Ip, B: Ip>(
         &self,
         key: PeerKey<A>,
@@ -180,8 +181,8 @@ impl Arriving<'_> {
         self.context.now.since(peer.seen()).saturating_sub(peer.rounding())
     }
 
-    /// Whether this address becomes the client's first address in place of the present one. A client that takes another's id stays
-    /// second while the other one announces.
+    /// Whether this address becomes the client's first address in place of the present one. A client that takes another's id
+    /// stays second while the other one announces.
     fn precedes<A: Ip, B: Ip>(&self, first: &Entry<B>, gap: Option<u16>, me: &Entry<A>) -> bool {
         let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(first);

@@ -1,9 +1,9 @@
 //! Peer ids in 14 bytes instead of 20.
 //!
-//! The id takes most of a peer's memory, and dictionary replies need it (BEP 3). Nearly all ids begin with eight bytes for program
-//! and version, such as `-TR4050-` (BEP 20), and a network has a few dozen of those prefixes: each is stored once, and a peer stores
-//! its number. A prefix that no peer has announced for the peer age is forgotten, and its number is used again: no peer has it any
-//! more.
+//! The id takes most of a peer's memory, and dictionary replies need it (BEP 3). Nearly all ids begin with eight bytes for
+//! program and version, such as `-TR4050-` (BEP 20), and a network has a few dozen of those prefixes: each is stored once, and
+//! a peer stores its number. A prefix that no peer has announced for the peer age is forgotten, and its number is used again:
+//! no peer has it any more.
 
 use std::hash::BuildHasher;
 

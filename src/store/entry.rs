@@ -63,9 +63,9 @@ pub(super) enum Provenance {
     Claim(u8),
 }
 
-/// A peer in 23 bytes for IPv4 and 35 for IPv6: 4 or 16 of address, 2 of port, 1 of zone, 2 of time and pace, 14 of state and peer id.
-/// The id is needed for dictionary replies, to keep a client's own second address out of its replies, and so that one client
-/// cannot remove another. All fields are byte-aligned, so that there is no padding.
+/// A peer in 23 bytes for IPv4 and 35 for IPv6: 4 or 16 of address, 2 of port, 1 of zone, 2 of time and pace, 14 of state and
+/// peer id. The id is needed for dictionary replies, to keep a client's own second address out of its replies, and so that one
+/// client cannot remove another. All fields are byte-aligned, so that there is no padding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<A> {
     pub(super) ip: A,

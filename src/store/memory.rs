@@ -16,8 +16,8 @@ use crate::eviction::{Search, Source, SourceWeights, random_order};
 use crate::topology::Topology;
 use tracker_protocol::{InfoHash, SwarmCounts};
 
-/// The number of shards, a power of two. Each has a lock and a share of the info-hashes. With this many, two workers rarely need the same lock, and
-/// each table is small enough to grow quickly.
+/// The number of shards, a power of two. Each has a lock and a share of the info-hashes. With this many, two workers rarely
+/// need the same lock, and each table is small enough to grow quickly.
 const SHARDS: usize = 256;
 
 /// How many times in a peer's life housekeeping checks it.
@@ -29,7 +29,8 @@ const LONGEST_ROUND: u64 = 60;
 /// The most shards, besides the newcomer's own, that are searched for a peer that gives way.
 const SHARDS_LOOKED_AT: usize = 64;
 
-/// The most evictions for one announce: it can add a swarm, a peer and its address for clients outside, and there is one to spare.
+/// The most evictions for one announce: it can add a swarm, a peer and its address for clients outside, and there is one to
+/// spare.
 const GROWTH: usize = 4;
 
 /// The settings of the store.
@@ -206,8 +207,8 @@ impl Store {
         }
     }
 
-    /// How many peers the newcomer's source has: those at its address and those that it claims, which are counted apart. A source with
-    /// a few peers is not charged for claims, because several claimants share a counter.
+    /// How many peers the newcomer's source has: those at its address and those that it claims, which are counted apart. A
+    /// source with a few peers is not charged for claims, because several claimants share a counter.
     fn weight(&self, source: Source, newcomer: &Announcement, light: u32) -> u32 {
         let weight = self.weights.of(source);
         let other = if newcomer.is_claim {

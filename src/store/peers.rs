@@ -19,8 +19,9 @@ const SEARCH: usize = 1_000;
 /// How many peers are looked at to estimate how many of a long list have expired.
 const SAMPLE: usize = 256;
 
-/// The peers of one family, ordered by [`PeerState`]: a seed gets leechers only, second addresses come last, and a binary search counts
-/// each state. 16 bytes and the list while it is short, because most of the process's memory is in lists of a few peers.
+/// The peers of one family, ordered by [`PeerState`]: a seed gets leechers only, second addresses come last, and a binary
+/// search counts each state. 16 bytes and the list while it is short, because most of the process's memory is in lists of a few
+/// peers.
 #[derive(Debug)]
 pub(super) struct Peers<A> {
     entries: ThinVec<Entry<A>>,
@@ -180,8 +181,8 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// Removes a client from an address, with all its ports there. A claim removes only claimed entries. `dropped` is called for each
-    /// that is removed.
+    /// Removes a client from an address, with all its ports there. A claim removes only claimed entries. `dropped` is called
+    /// for each that is removed.
     pub(super) fn remove(
         &mut self,
         (ip, zone): (A, Option<ZoneId>),
@@ -225,8 +226,8 @@ impl<A: Ip> Peers<A> {
         self.entries.iter().cycle().skip(start).take(most.min(self.len()))
     }
 
-    /// Drops expired peers, and calls `dropped` for each. Checks `most` peers of a long list, from where the previous sweep ended; all
-    /// of them if nearly all have expired, because a new index takes less time than many removals.
+    /// Drops expired peers, and calls `dropped` for each. Checks `most` peers of a long list, from where the previous sweep
+    /// ended; all of them if nearly all have expired, because a new index takes less time than many removals.
     pub(super) fn sweep(&mut self, now: Tick, age: TtlTicks, most: usize, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
         let start = self.index.as_ref().map_or(0, |index| index.swept);
         let mut at = start;

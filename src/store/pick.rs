@@ -122,9 +122,9 @@ pub(super) fn pick_from<A: Ip>(
     }
 }
 
-/// All entries in an order that is random enough, without copying the list: the list is divided into `strata` stretches of equal
-/// length, and each round yields one entry of every stretch. The order of stretches and the place in each stretch start at random;
-/// the next round takes the neighbour, which is already in the processor's cache.
+/// All entries in an order that is random enough, without copying the list: the list is divided into `strata` stretches of
+/// equal length, and each round yields one entry of every stretch. The order of stretches and the place in each stretch start
+/// at random; the next round takes the neighbour, which is already in the processor's cache.
 pub(super) fn spread<T>(entries: &[T], strata: usize) -> impl Iterator<Item = &T> {
     // The first stretches are longer by one.
     let (length, longer) = (entries.len() / strata, entries.len() % strata);

@@ -95,7 +95,7 @@ impl Swarm {
             let query = PeerQuery { announcement, context, id, prefixes, found_expired: Cell::new(false) };
             peers = self.pick(&query);
             if query.found_expired.get() && peers.is_empty() {
-                // So many peers of a long list have expired that none of the others were found.
+                // Most peers of a long list have expired, and none of the others were found.
                 self.purge(now, life, change);
                 peers = self.pick(&query);
             }

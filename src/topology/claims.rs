@@ -58,7 +58,7 @@ impl IpParam {
     }
 }
 
-/// The text is neither `never` nor `private` nor `always`.
+/// The text is none of `never`, `private` and `always`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnIpParam;
 

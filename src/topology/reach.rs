@@ -11,8 +11,8 @@ pub enum Reach {
     Host,
     /// From the same link: `169.254.0.0/16` and `fe80::/10`.
     Link,
-    /// From the network of its owner: private addresses of both families, those of CGNAT (RFC 6598), and other addresses that no host
-    /// on the internet has.
+    /// From the network of its owner: private addresses of both families, those of CGNAT (RFC 6598), and other addresses that
+    /// no host on the internet has.
     Site,
     /// From a lab: no host on the internet has these addresses, which are for examples, but labs use them as their internet
     /// (RFC 5737, RFC 3849, RFC 9637).

@@ -116,7 +116,7 @@ impl SharedAddressDetector {
         });
         if is_news {
             log::warn!(
-                "at least {MANY} clients of one torrent have the address {ip}, so that none of them can reach another: {}; see \
+                "at least {MANY} clients of one torrent have the address {ip}, so they cannot reach each other: {}; see \
                  docs/troubleshooting.md",
                 Gateway { ip, until }
             );
@@ -136,7 +136,7 @@ impl SharedAddressDetector {
     /// Notices for the operator, a sentence for each shared address.
     pub fn notices(&self, now: Timestamp) -> Vec<String> {
         let notice = |gateway: &Gateway| {
-            format!("Many clients reach this tracker as {}, and none of them can reach another: {gateway}.", gateway.ip)
+            format!("Many clients reach this tracker as {}, so they cannot reach each other: {gateway}.", gateway.ip)
         };
         self.present(now, |watched| watched.gateways.iter().map(notice).collect())
     }
@@ -234,16 +234,16 @@ impl fmt::Display for Gateway {
                  localhost"
             }
             IpAddr::V4(v4) if matches!(v4.octets(), [192, 168, 65, _]) => {
-                "it is an address of Docker Desktop, which hides those of all clients; run the program itself, without \
+                "it is an address of Docker Desktop, which hides the addresses of all clients; run the program itself, without \
                  Docker"
             }
             ip if ip.is_loopback() => {
-                "a reverse proxy on this host, or another program, stands before them; if it is a proxy of yours, have it \
-                 say whose each request is, as docs/reverse-proxy.md shows"
+                "a reverse proxy on this host, or another program, is between them and the tracker; if it is a proxy \
+                 of yours, have it name the client of each request, as docs/reverse-proxy.md shows"
             }
             _ => {
-                "a reverse proxy or a router with NAT stands before them, or one host runs them all; if it is a proxy of \
-                 yours, have it say whose each request is, as docs/reverse-proxy.md shows; with NAT, run one \
+                "a reverse proxy or a router with NAT is between them and the tracker, or one host runs them all; if it is a \
+                 proxy of yours, have it name the client of each request, as docs/reverse-proxy.md shows; with NAT, run one \
                  tracker on each side"
             }
         })

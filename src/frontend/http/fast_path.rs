@@ -40,10 +40,10 @@ const SEND_CHUNK: usize = 64 * 1024;
 /// client could lose the reply.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Bytes that are discarded at most meanwhile.
+/// The most bytes that are discarded meanwhile.
 const MAX_DISCARDED: usize = 256 * 1024;
 
-/// Bytes that one read returns at most.
+/// The most bytes that one read returns.
 const READ: usize = 16 * 1024;
 
 /// Work that a connection may cause before other connections have their turn. A read, a request, and each [`REPLY_UNIT`] bytes

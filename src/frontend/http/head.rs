@@ -49,7 +49,7 @@ pub(super) struct Head<'a> {
     pub(super) persistent: bool,
     /// Whether the version is not HTTP/1.1, so that the reply must say if the connection persists.
     pub(super) http_1_0: bool,
-    /// Whether bytes may follow that are not a request.
+    /// Whether bytes that are not a request may follow.
     pub(super) body: bool,
     lines: Lines<'a>,
 }

@@ -76,7 +76,7 @@ impl ConnectionIds {
         address.copy_from_slice(&mapped(client));
         time.copy_from_slice(&second.to_be_bytes());
         let length = match proxy {
-            // Shorter, because most have none, and every announce computes the hash.
+            // Most senders have no proxy. Their shorter message saves time, because every announce computes the hash.
             None => 24,
             Some(proxy) => {
                 behind.copy_from_slice(&mapped(proxy));
