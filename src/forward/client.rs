@@ -238,8 +238,8 @@ impl ForwardedClient {
         next
     }
 
-    /// Records that the host at this address has left, with the `stopped` that it sent if it sent one. Returns whether it was
-    /// here.
+    /// Records that the host at this address has left. `stopped` is the announce with which it left, if it sent one, and whether
+    /// that was a claim. Returns whether the host was here.
     pub(super) fn host_left(
         &mut self,
         ip: IpAddr,

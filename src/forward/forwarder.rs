@@ -210,7 +210,7 @@ impl Forwarder {
         self.turns.next(|| self.settings.read().rate()).await
     }
 
-    /// Whether the circuit admits an exchange; then it must be carried out.
+    /// How the circuit admits an exchange, which then must be carried out; none if it does not admit one.
     pub(super) fn admit(&self, now: Instant) -> Option<Admission> {
         let admission = self.circuit.lock().admit(now).map_err(Skipped::by);
         admission.inspect_err(|&skipped| self.count_skipped(skipped)).ok()
@@ -331,7 +331,7 @@ impl Forwarder {
             AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
         };
         let mut external_ips = self.external_ips.lock();
-        // Kept for this upstream only: one that lied could otherwise have the peers of the others dropped as ours.
+        // It is kept for this upstream only: one that lied could otherwise have the peers of the others dropped as ours.
         if let Some(ip) = answer.reply.external_ip.filter(|&ip| is_outside(ip)) {
             let [v4, v6] = &mut *external_ips;
             *(if ip.is_ipv4() { v4 } else { v6 }) = Some(ip);

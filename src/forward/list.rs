@@ -88,7 +88,7 @@ fn without<A: Ip>(own: &OwnPeers, peers: &[Peer<A>]) -> Interleaved<A> {
     Interleaved::of_one(peers.iter().filter(|peer| !own.contains(peer)).map(|peer| peer.endpoint), MAX_KEPT)
 }
 
-/// Those of our own clients that a reply may list.
+/// Our own clients that a reply may list.
 #[derive(Debug, Default)]
 pub(super) struct OwnPeers {
     /// The ids of the clients in this swarm that occur in the reply.
@@ -125,7 +125,7 @@ impl Lists {
         list.as_ref().filter(|list| list.is_good(now))
     }
 
-    /// The same, or else the other list.
+    /// The same list, or else the other one.
     pub(super) fn best(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         self.exact(downloads, now).or_else(|| self.exact(!downloads, now))
     }

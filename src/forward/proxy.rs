@@ -157,7 +157,7 @@ impl Proxy {
 }
 
 impl fmt::Display for Proxy {
-    /// Without its login.
+    /// Leaves out the login.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.kind {
             ProxyScheme::Http => "http",

@@ -75,7 +75,7 @@ pub(super) enum ExchangeOutcome {
     Accepted {
         /// When the next announce is due.
         interval: Duration,
-        /// Sent with the next announce.
+        /// The tracker id, which is sent with the next announce.
         tracker_id: Option<Vec<u8>>,
     },
     /// It refused the client or the torrent for this long, or for ever if None.
@@ -124,7 +124,7 @@ pub(super) struct Session {
     tracker_id: Option<Vec<u8>>,
     /// How many attempts to send the client's last announces have failed.
     stop_attempts: u8,
-    /// Held while a `stopped` is due: the process waits for it before it ends.
+    /// A token that is held while a `stopped` is due: the process waits for it before it ends.
     open_stop: Option<TaskTrackerToken>,
     /// Identifies this session to its exchanges: an earlier session of the same client may have ended.
     pub(super) serial: u64,

@@ -42,7 +42,7 @@ pub(super) struct ForwardState {
 }
 
 impl ForwardState {
-    /// Without forwarders. The receiver gives the engine each forwarder that is started.
+    /// A state without forwarders. The receiver gives the engine each forwarder that is started.
     pub(super) fn new(
         options: &ForwardOptions,
         metrics: &Metrics,
@@ -53,7 +53,7 @@ impl ForwardState {
             set: RwLock::default(),
             torrents: TorrentCache::new(
                 MAX_MEMORY / UNIT,
-                // Long enough for silent clients to expire and be announced as stopped before their torrent goes.
+                // This is long enough for silent clients to expire and be announced as stopped before their torrent goes.
                 options.peer_age * 2 + Duration::from_mins(1),
             ),
             new_forwarders,

@@ -37,7 +37,7 @@ impl Authorities {
             return Err(wrong(&"holds no certificate, expected a PEM file with `-----BEGIN CERTIFICATE-----`"));
         }
         let authorities = Self { path: path.to_owned(), certificates };
-        // Checked here, because otherwise every handshake would fail.
+        // They are checked here, because otherwise every handshake would fail.
         authorities
             .roots()
             .map_err(|error| wrong(&format_args!("holds a certificate that cannot be used ({error})")))?;
@@ -68,7 +68,7 @@ pub(super) fn tls_config(authorities: Option<&Authorities>) -> Result<Arc<Client
 }
 
 fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
-    // Named here, because rustls panics over its default if the dependencies contain a second provider.
+    // The provider is named here, because rustls panics over its default if the dependencies contain a second provider.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
     let verifier = Verifier { webpki: webpki.map_err(|error| error.to_string())?, pinned: pinned.to_vec() };

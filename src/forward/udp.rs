@@ -22,7 +22,7 @@ use super::uri::{Secrets, host_and_port};
 use tracker_protocol::udp::{self, Announce, ConnectionId, ResponseError};
 use tracker_protocol::upstream::{Retry, UpstreamReply};
 
-/// Longer than any exchange. It keeps sums of times from overflowing.
+/// The longest timeout that is used. Longer ones are cut, so that sums of times do not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// The longest path and query that are sent. With more, an announce that other retrackers have passed on would exceed 1280
@@ -204,7 +204,7 @@ impl UdpUpstream {
 }
 
 impl fmt::Debug for UdpUpstream {
-    /// Without path and query, which may contain a passkey.
+    /// Leaves out path and query, which may contain a passkey.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UdpUpstream").field("host", &self.host).finish_non_exhaustive()
     }

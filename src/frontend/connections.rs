@@ -219,7 +219,7 @@ impl Connections {
             if let Some(entry) = remove(entries, weights, *id) {
                 entry.shed.store(true, Relaxed);
                 entry.task.wake();
-                // Its task ends soon; it no longer counts.
+                // Its task ends soon. The connection no longer counts.
                 self.metrics.open.dec();
             }
         }

@@ -35,7 +35,7 @@ pub struct Announcement {
 /// What to do with a peer that announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Record it, if it has a port: other peers could not connect to it otherwise.
+    /// Record it if it has a port. Without a port, other peers could not connect to it.
     Stay {
         /// Whether it has just finished its download.
         completed: bool,

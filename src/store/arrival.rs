@@ -94,7 +94,7 @@ impl Arriving<'_> {
         Entry::new(key, self.id, PeerState::new(self.role, is_second), provenance, self.context.now)
     }
 
-    /// The same client has announced from the same endpoint before.
+    /// Updates the entry of a client that has announced from the same endpoint before.
     fn refresh<A: Ip>(
         &self,
         at: usize,

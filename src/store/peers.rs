@@ -34,7 +34,7 @@ pub(super) struct Peers<A> {
 pub(super) enum Swept {
     /// To the end. The value is the age of the oldest peer that is left, in ticks.
     Whole(u16),
-    /// Not to the end: one call may not check more.
+    /// Not to the end, because one call may not check more.
     Partly,
 }
 

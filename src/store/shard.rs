@@ -22,7 +22,7 @@ const STEP: usize = 256;
 /// The swarms of a share of the info-hashes.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    /// In boxes, because the table has empty buckets.
+    /// The swarms are boxed, because the table has empty buckets.
     swarms: HashTable<Box<Swarm>>,
     prefixes: Prefixes,
     completions: Completions,

@@ -282,7 +282,7 @@ impl Clients {
         exchanges
     }
 
-    /// Those of our clients that a reply may list. It may list them under their own addresses, or under `addresses`, which are
+    /// Our own clients that a reply may list. It may list them under their own addresses, or under `addresses`, which are
     /// our addresses as its forwarder sees them.
     pub(super) fn own_peers(&self, reply: &UpstreamReply, addresses: &[IpAddr]) -> OwnPeers {
         let (v4, v6) = (&reply.peers.v4, &reply.peers.v6);

@@ -139,7 +139,7 @@ impl<'a> Head<'a> {
         let is_legal = !name.is_empty() && name.len() < line.len() && all(name, is_token) && all(value, is_text);
         if !is_legal {
             framing.doubtful = true;
-            // Kept without a name, because it counts towards the limit.
+            // The line is kept without a name, because it counts towards the limit.
             return self.lines.push((b"", line));
         }
         match name.len() {

@@ -100,7 +100,7 @@ fn mapped(ip: IpAddr) -> [u8; 16] {
 }
 
 impl std::fmt::Debug for ConnectionIds {
-    /// Without the key, with which ids can be forged.
+    /// Leaves out the key, with which ids can be forged.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ConnectionIds").finish_non_exhaustive()
     }

@@ -99,7 +99,7 @@ impl Waiting {
         let Some(alarms) = &mut self.alarms else {
             self.is_used = false;
             let alarms = self.alarms.insert(Alarms::set(limit, awaited, stop));
-            // Polled so that it wakes this task. The stop signal may have just arrived.
+            // It is polled so that the stop signal wakes this task. The signal may have just arrived.
             if !is_draining && alarms.stop.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
