@@ -34,7 +34,7 @@ use crate::tracker::Tracker;
 /// How often expired peers and swarms are dropped.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// How often the log says at most that the store is full.
+/// The shortest time between two log lines that say that the store is full.
 const EVICTION_REPORT: Duration = Duration::from_hours(1);
 
 /// How long the final `stopped` announces may take after all requests are finished.

@@ -1,6 +1,6 @@
-//! One value for each torrent, for as long as the torrent is used: the TTL cache under what is known of upstream trackers. The
-//! local swarms, which are more and smaller, have a cache of their own (`store::memory`); both follow one rule for what gives way
-//! when there is no more room ([`crate::eviction`]).
+//! Keeps one value for each torrent, for as long as the torrent is used: a TTL cache for what is known of upstream trackers. The
+//! local swarms, which are more and smaller, have a cache of their own (`store::memory`). When there is no more room, both evict
+//! by the same rule ([`crate::eviction`]).
 
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -22,12 +22,12 @@ use crate::hash::SEED;
 /// Locks, each for its share of the info-hashes; a power of two.
 const SHARDS: usize = 64;
 
-/// How many torrents at most give way to what one announce adds.
+/// The most torrents that are evicted for what one announce adds.
 const GROWTH: usize = 4;
 
 /// How much room a value takes, in the unit of the cache's capacity.
 pub trait Weigh {
-    /// At present. It may change whenever the value does.
+    /// The present weight. It may change whenever the value does.
     fn weight(&self) -> u32;
 }
 
@@ -63,11 +63,11 @@ struct Cell<T> {
 #[derive(Debug)]
 struct Contents<T> {
     value: T,
-    /// As it is counted.
+    /// The weight with which the cache counts the value.
     weight: u32,
     used: Instant,
     is_used_again: bool,
-    /// Whether the cache has dropped this value: who still has a handle must look the torrent up anew.
+    /// Whether the cache has dropped this value. Then the holder of a handle must look the torrent up again.
     is_dropped: bool,
 }
 
@@ -86,7 +86,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Changes a torrent's value, which is new if there is none, on behalf of a client at `source`. That uses it.
+    /// Changes a torrent's value, which is new if there is none, on behalf of a client at `source`. This counts as a use of the
+    /// torrent.
     pub fn with<R>(&self, info_hash: InfoHash, source: IpAddr, now: Instant, change: impl FnOnce(&mut T) -> R) -> R {
         let mut change = change;
         loop {
@@ -98,7 +99,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// The same if there is such a torrent. `used` is when that uses it, if it does.
+    /// The same if there is such a torrent. If `used` is given, this counts as a use of the torrent at that time.
     pub fn with_known<R>(
         &self,
         info_hash: InfoHash,
@@ -108,7 +109,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.change(&self.find(info_hash)?, used, change).ok()
     }
 
-    /// Changes a torrent's value, unless it has been dropped. That does not use it.
+    /// Changes a torrent's value, unless it has been dropped. This does not count as a use of the torrent.
     pub fn with_handle<R>(&self, Handle(cell): &Handle<T>, change: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.change(cell, None, change).ok()
     }
@@ -121,16 +122,16 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// The torrents that are known at present, in no order. To iterate over them does not use them.
+    /// The torrents that are known at present, in no order. Iterating does not count as a use.
     pub fn iter(&self) -> impl Iterator<Item = Handle<T>> + '_ {
-        // A shard at a time, whose lock is not held while something is done to its torrents.
+        // One shard at a time is copied, so that its lock is not held while the caller works on its torrents.
         self.shards.iter().flat_map(|shard| {
             let cells = shard.lock();
             cells.iter().map(|cell| Handle(Arc::clone(cell))).collect::<Vec<_>>()
         })
     }
 
-    /// How many torrents there are, those included that are no longer used and have not yet been dropped.
+    /// How many torrents there are, including those that are no longer used but have not been dropped yet.
     pub fn len(&self) -> i64 {
         self.torrents.load(Relaxed)
     }
@@ -145,7 +146,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.evicted.load(Relaxed)
     }
 
-    /// By the last byte of the info-hash, whichever that is.
+    /// The shard of a torrent, by the last byte of the info-hash.
     fn shard(&self, InfoHash([.., last]): InfoHash) -> &CacheShard<T> {
         #[allow(clippy::indexing_slicing, reason = "the index is less than the length")]
         &self.shards[usize::from(last) % SHARDS]
@@ -173,7 +174,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Gives `change` back when the cell was dropped between the look-up and the lock. `used` is when that uses the torrent.
+    /// Changes a value. Gives `change` back if the cell was dropped between the look-up and the lock. If `used` is given, this
+    /// counts as a use of the torrent at that time.
     fn change<R, F: FnOnce(&mut T) -> R>(&self, cell: &Arc<Cell<T>>, used: Option<Instant>, change: F) -> Result<R, F> {
         let mut contents = cell.contents.lock();
         if contents.is_dropped {
@@ -229,7 +231,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         search.victim().or_else(|| is_new.then(|| Arc::clone(grown)))
     }
 
-    /// None of a torrent that is in use right now.
+    /// The rank of a torrent; none if it is in use right now.
     fn rank(&self, cell: &Cell<T>) -> Option<Rank> {
         let contents = cell.contents.try_lock()?;
         let idle = u64::try_from(clock::now().saturating_duration_since(contents.used).as_millis()).unwrap_or(u64::MAX);
@@ -237,7 +239,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         Some(Rank::new(self.weights.of(cell.source), contents.is_used_again, size, idle))
     }
 
-    /// Whether it was still there.
+    /// Drops a torrent. Returns whether it was still there.
     fn drop_cell(&self, cell: &Arc<Cell<T>>) -> bool {
         let mut contents = cell.contents.lock();
         if std::mem::replace(&mut contents.is_dropped, true) {

@@ -1,8 +1,8 @@
-//! The clock for ages, which goes on while the host sleeps.
+//! The clock for measuring ages, which goes on while the host sleeps.
 //!
-//! Linux stops the clock of [`Instant`] while the host sleeps: a host that wakes after eight hours would take last night's peers for
-//! fresh. So the time that the host has slept is looked up now and then, and added. To read the clock costs no further call to the
-//! system.
+//! Linux stops the clock of [`Instant`] while the host sleeps: a host that wakes after eight hours would take last night's peers
+//! for fresh. So the time that the host has slept is looked up now and then, and added. Reading the clock takes no further system
+//! call.
 //!
 //! It is for ages only: timers run on the system's clock, which this clock is ahead of.
 
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// Milliseconds slept since the first look.
 static SLEPT: AtomicU64 = AtomicU64::new(0);
 
-/// Shorter differences are the time between two calls to the system.
+/// A shorter difference is not sleep, but the time between two system calls.
 const NOTICED: Duration = Duration::from_secs(1);
 
 /// How long the host has slept since the process began, as of the last look.
@@ -22,7 +22,7 @@ pub fn slept() -> Duration {
     Duration::from_millis(SLEPT.load(Relaxed))
 }
 
-/// The present moment, for ages.
+/// The present moment, for measuring ages.
 pub fn now() -> Instant {
     Instant::now() + slept()
 }
@@ -32,7 +32,7 @@ pub fn now() -> Instant {
 pub struct Timestamp(u32);
 
 impl Timestamp {
-    /// So many tenths of a second after the start of the clock.
+    /// The moment this many tenths of a second after the start of the clock.
     pub fn from_tenths(tenths: u32) -> Self {
         Self(tenths)
     }
@@ -42,7 +42,7 @@ impl Timestamp {
         self.0
     }
 
-    /// So long after the start of the clock.
+    /// The moment at which this time has passed since the start of the clock.
     pub fn after(elapsed: Duration) -> Self {
         Self(u32::try_from(elapsed.as_millis() / 100).unwrap_or(u32::MAX))
     }
@@ -93,8 +93,8 @@ impl Clock {
     }
 }
 
-/// The time since some moment before the process began, a few milliseconds behind. It is for ordering only, and takes a fraction of
-/// the time that the exact clock takes.
+/// The time since some moment before the process began, a few milliseconds behind. It is for ordering only, and takes a
+/// fraction of the time that the exact clock takes.
 #[cfg(target_os = "linux")]
 pub fn coarse() -> Duration {
     use nix::time::{ClockId, clock_gettime};

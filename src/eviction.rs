@@ -17,17 +17,18 @@ use tracker_protocol::Ip as _;
 
 use crate::hash::SEED;
 
-/// A source that has no more entries than this, nor than half of its fair share, is light. Light sources are equals, because
-/// what is counted is not exact, and a client may have a few torrents.
+/// A source is light if it has no more entries than this, and no more than half of its fair share. Light sources are equals,
+/// because the counts are not exact, and a client may have a few torrents.
 const LIGHT: u32 = 16;
 
-/// Candidates that are looked at: so many if one of them is of a source that is heavier than the newcomer's, and so many at
-/// most.
+/// After this many candidates the search ends, if one of them is of a source that is heavier than the newcomer's.
 const ENOUGH: usize = 8;
+/// After this many candidates the search ends in any case.
 const MOST: usize = 32;
 
-/// Entries of one table that are looked at, and buckets in which they are looked for.
+/// The most entries of one table that are looked at.
 const CANDIDATES: usize = 2;
+/// The most buckets of one table in which they are looked for.
 const LOOKS: usize = 32;
 
 /// How soon an entry gives way: the greatest goes first. The order of the fields is the rule.
@@ -41,8 +42,8 @@ pub(crate) struct Rank {
 }
 
 impl Rank {
-    /// The rank of an entry: how many entries its source has, whether it was used again, its size, and how long it has not been used,
-    /// in any unit.
+    /// The rank of an entry: how many entries its source has, whether it was used again, its size, and how long it has not been
+    /// used, in any unit.
     pub(crate) fn new(source_weight: u32, is_used_again: bool, size: usize, idle: u64) -> Self {
         // The size of an entry that was used once says nothing.
         let size = Reverse(if is_used_again { size } else { 0 });
@@ -61,17 +62,18 @@ pub(crate) struct Search<T> {
     /// How many entries the newcomer's source has.
     weight: u32,
     light: u32,
-    /// How many entries the source of a candidate must have for it to be found soon.
+    /// How many entries the source of a candidate must have for the search to end early.
     heavy: u32,
     looked: usize,
     best: Option<(Rank, T)>,
 }
 
 impl<T> Search<T> {
-    /// A search on behalf of a source that has so many entries of the `capacity`; sources with up to `light` entries are equals.
+    /// A search on behalf of a source that has `weight` entries, in a table with room for `capacity`. Sources with up to `light`
+    /// entries are equals.
     pub(crate) fn new(weight: u32, light: u32, capacity: i64) -> Self {
         let weight = weight.max(light);
-        // No source is heavier than one that has most of the entries: its own will do.
+        // No source is heavier than one that has most of the entries, so a candidate of its own is enough.
         let heavy = if i64::from(weight) > capacity / 2 { weight } else { weight.saturating_add(1) };
         Self { weight, light, heavy, looked: 0, best: None }
     }
@@ -101,8 +103,8 @@ impl<T> Search<T> {
 
 /// The numbers below a power of two, in an order that differs each time.
 ///
-/// Not one after the other from a random number on: the first candidates behind a stretch without any would be found most often,
-/// so that the stretch would grow.
+/// They do not simply follow each other from a random number on. Otherwise the first candidate behind a stretch without any would
+/// be found most often, and the stretch would grow.
 pub fn random_order(power_of_two: usize) -> impl Iterator<Item = usize> {
     let start = fastrand::usize(..);
     // An odd step reaches every number once.
@@ -192,8 +194,9 @@ impl SourceWeights {
         second.map(|counter| counter.fetch_sub(1, Relaxed));
     }
 
-    /// Up to how many entries a source is light, of a table with room for so many. A flood from many sources would push out all
-    /// others if each of them could have its fair share and still pass for an equal of one that has a single entry.
+    /// The most entries that a light source has, in a table with room for `capacity` entries. A flood from many sources would
+    /// push out all others if each of its sources could have its fair share and still be the equal of a source with a single
+    /// entry.
     pub(crate) fn light(&self, capacity: i64) -> u32 {
         let fair_share = capacity / self.in_use.load(Relaxed).max(1);
         u32::try_from(fair_share / 2).unwrap_or(u32::MAX).clamp(2, LIGHT)

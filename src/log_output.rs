@@ -119,7 +119,7 @@ impl LogBuffer {
         }
     }
 
-    /// Notes that so many bytes are written, and waits for more. Returns all lines that wait, and how many were dropped.
+    /// Notes that this many bytes have been written, and waits for more. Returns all lines that wait, and how many were dropped.
     fn next(&self, written: usize) -> (Vec<u8>, u64) {
         let mut queue = self.queue.lock();
         queue.bytes -= written;

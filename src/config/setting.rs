@@ -22,7 +22,7 @@ pub(super) struct Setting<T, D> {
     pub(super) default: D,
     /// A valid value that is not the default; for a file, what could be in it. A test sets it.
     pub(super) example: &'static str,
-    /// What an error says that it can be.
+    /// What a value can be, for the error about one that is wrong.
     pub(super) expected: &'static str,
     pub(super) parse: fn(&str) -> Result<T, Wrong>,
 }
@@ -38,9 +38,9 @@ pub(super) struct Unset(pub(super) &'static str);
 /// A text that is no value of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
-    /// The setting's `expected` says what would be.
+    /// The error says what `expected` of the setting says.
     Value,
-    /// This says it better.
+    /// The error says this instead.
     Expected(&'static str),
 }
 

@@ -31,7 +31,7 @@ pub(super) fn whole<T: FromStr + PartialOrd>(text: &str, range: &RangeInclusive<
     value(text).and_then(|number| if range.contains(&number) { Ok(number) } else { Err(Wrong::Value) })
 }
 
-/// Minutes or seconds, with or without fraction: so many of a unit.
+/// A duration in this unit, minutes or seconds, with or without fraction.
 pub(super) fn duration(text: &str, unit: Duration, most: f64) -> Result<Duration, Wrong> {
     // A ten-thousandth of a minute or a second: less is a slip.
     let units = value(text).ok().filter(|units| (0.000_1..=most).contains(units)).ok_or(Wrong::Value)?;

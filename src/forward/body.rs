@@ -66,7 +66,7 @@ fn gzip(raw: &[u8], most: usize) -> Result<Decoded<'_>, BodyError> {
         match read_into(&mut bytes, &mut decoder, most)? {
             End::Complete => rest = decoder.into_inner(),
             End::Junk(what) if member == 0 => return Err(BodyError::Junk(what)),
-            // Bytes after the first member that are no member themselves may not matter.
+            // The data ends early, or bytes that are no member follow. What was decoded may still be the whole reply.
             End::Early | End::Junk(_) => return Ok(Decoded { bytes: bytes.into(), is_complete: false }),
         }
     }

@@ -1,4 +1,4 @@
-//! Whether exchanges with a forwarder begin: as usual, not for a while, or one as a probe.
+//! Whether exchanges with a forwarder begin: as usual, not for a while, or only one, as a probe.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(5);
 /// The longest time that it stays open.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 
-/// How long a forwarder is paused that answers 429 without `Retry-After`.
+/// How long a forwarder that answers 429 without `Retry-After` is paused.
 const DEFAULT_PAUSE: Duration = Duration::from_mins(1);
 
 /// The shortest pause: 429 with `Retry-After: 0` contradicts itself.
@@ -32,7 +32,7 @@ pub(super) enum CircuitState {
         /// When it is probed.
         until: Instant,
     },
-    /// One exchange is under way that decides whether the circuit closes.
+    /// One exchange is under way. It decides whether the circuit closes.
     Probing,
     /// None begins, because the forwarder limits our rate.
     Paused {
@@ -161,7 +161,7 @@ impl Circuit {
 
     fn open(&mut self, now: Instant) {
         self.failures = 0;
-        // So that the retrackers of a network do not all probe their upstream at the same moment.
+        // Jitter, so that the retrackers of a network do not all probe their upstream at the same moment.
         let jitter = 0.8 + 0.4 * fastrand::f64();
         self.set_state(CircuitState::Open { until: now + self.backoff.mul_f64(jitter) }, now);
     }

@@ -31,7 +31,8 @@ use tracker_protocol::{AnnounceRequest, Event, InfoHash};
 /// How long `stopped` stays due at a forwarder whose circuit is open.
 const STOP_RETRY_PERIOD: Duration = Duration::from_hours(1);
 
-/// Hosts that are kept for one peer id and port. A client has one in each family; more are other clients that use its id.
+/// The most hosts that are kept for one peer id and port. A client has one in each family; more are other clients that use its
+/// id.
 const MAX_HOSTS: usize = 4;
 
 /// One client.
@@ -41,12 +42,12 @@ pub(super) struct ForwardedClient {
     /// The source of its first announce.
     pub(super) source: RequestSource,
     info_hash: InfoHash,
-    /// The first one that is here is announced where several share an address.
+    /// If a forwarder cannot distinguish some of them, the first of those that is here is announced to it.
     hosts: SmallVec<[Host; 1]>,
     sessions: Vec<HeldSession>,
     /// Until when no announce is due, and the configuration for which that was computed.
     quiet: Option<(Instant, Generation)>,
-    /// Clients that this one has replaced: a forwarder that lists one of them is sent its `stopped` first.
+    /// Clients that this one has replaced. If a forwarder lists one of them, its `stopped` is sent there first.
     pub(super) predecessors: SmallVec<[ClientKey; 1]>,
     /// The client that has replaced this one.
     pub(super) successor: Option<ClientKey>,
@@ -156,7 +157,7 @@ impl ForwardedClient {
         let sent = self.hosts.iter().find(|host| host.ip == ip).and_then(|host| forwarder.announced_ip(host.outside));
         let is_it = |held: &HeldSession| Arc::ptr_eq(&held.forwarder, forwarder) && held.ip == sent;
         if !self.sessions.iter().any(is_it) {
-            // One for each forwarder, from the first announce on: spare capacity would never be used.
+            // The first announce creates one session for each forwarder, so spare capacity would rarely be used.
             self.sessions.reserve_exact(1);
             let mut held = HeldSession::new(forwarder, sent);
             if let Some(host) = held.announcing_host(&self.hosts) {
@@ -237,8 +238,8 @@ impl ForwardedClient {
         next
     }
 
-    /// Records that the host at this address has left, with the `stopped` that it sent if it sent one. Returns whether it was
-    /// here.
+    /// Records that the host at this address has left. `stopped` is the announce with which it left, if it sent one, and whether
+    /// that was a claim. Returns whether the host was here.
     pub(super) fn host_left(
         &mut self,
         ip: IpAddr,
@@ -269,7 +270,7 @@ impl ForwardedClient {
         true
     }
 
-    /// Marks hosts as left that have not announced for `age`. Returns their addresses.
+    /// Marks hosts that have not announced for `age` as left. Returns their addresses.
     pub(super) fn expire(&mut self, age: Duration, now: Instant) -> SmallVec<[IpAddr; 2]> {
         let silent = |host: &&mut Host| host.is_here() && now.saturating_duration_since(host.seen) >= age;
         let expired: SmallVec<[IpAddr; 2]> = self

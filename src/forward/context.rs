@@ -13,10 +13,10 @@ use super::error::ForwardError;
 use super::own::Listeners;
 use super::proxy::UpstreamProxies;
 
-/// Exchanges that may be under way with all upstream trackers together, if the options name no bound.
+/// The most exchanges that may be under way with all upstream trackers together, if the options name no bound.
 const MAX_EXCHANGES: usize = 1024;
 
-/// Failures of this host are logged at most once in this time.
+/// The shortest time between two log lines about failures of this host.
 const REPORT_PAUSE: Duration = Duration::from_mins(1);
 
 /// What all exchanges share.
@@ -61,13 +61,17 @@ impl ExchangeContext {
         }
     }
 
-    /// Logs that this host could not carry out an exchange.
-    pub(super) fn report(&self, error: &ForwardError) {
+    /// Logs that this host failed in this way and could not carry out an exchange.
+    pub(super) fn report(&self, what: &str) {
         let now = Instant::now();
         let mut reported = self.reported.lock();
         if reported.is_none_or(|reported| now - reported >= REPORT_PAUSE) {
             *reported = Some(now);
-            log::warn!("upstream trackers cannot be asked: {error}; this opens no circuit, and is tried again");
+            log::warn!(
+                "upstream trackers cannot be asked, because this host failed: {}; no circuit opens, and they are tried \
+                 again later",
+                what.as_bytes().escape_ascii()
+            );
         }
     }
 }

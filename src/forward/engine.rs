@@ -65,7 +65,7 @@ async fn take_turns(shared: Arc<ForwardState>, forwarder: Arc<Forwarder>, admitt
         let now = clock::now();
         let info_hash = exchange.request.info_hash;
         let refresh = |torrent: &mut Torrent| torrent.refresh(&mut exchange);
-        // Of a torrent that has been evicted, only `stopped` is sent.
+        // If the torrent has been evicted, only `stopped` is sent.
         let is_due = shared.torrents.with_known(info_hash, None, refresh);
         if !is_due.unwrap_or(exchange.event == UpstreamEvent::Stopped) {
             shared.end(&exchange, ExchangeOutcome::Lost, None, now);
@@ -75,7 +75,7 @@ async fn take_turns(shared: Arc<ForwardState>, forwarder: Arc<Forwarder>, admitt
             shared.end(&exchange, ExchangeOutcome::Lost, None, now);
             continue;
         };
-        // Fails only when the engine has stopped.
+        // This fails only when the engine has stopped.
         let _ = admitted.send(Admitted { exchange, admission, _permit: permit });
     }
 }
@@ -84,7 +84,7 @@ async fn take_turns(shared: Arc<ForwardState>, forwarder: Arc<Forwarder>, admitt
 async fn carry_out(shared: Arc<ForwardState>, admitted: Admitted) {
     let forwarder = Arc::clone(&admitted.exchange.forwarder);
     let (outcome, answer) = forwarder.carry_out(&admitted, shared.deadline).await;
-    // Computed before the torrent is locked, as announces wait for that lock.
+    // They are computed before the torrent is locked, because announces wait for that lock.
     let addresses = answer.as_ref().map(|answer| forwarder.our_addresses(answer)).unwrap_or_default();
     let answer = answer.as_ref().map(|answer| (answer, addresses.as_slice()));
     shared.end(&admitted.exchange, outcome, answer, clock::now());
@@ -94,13 +94,13 @@ async fn carry_out(shared: Arc<ForwardState>, admitted: Admitted) {
 async fn sweep(shared: Arc<ForwardState>) {
     let pause = (shared.peer_age / 8).clamp(SWEEP_PAUSE.0, SWEEP_PAUSE.1);
     loop {
-        // At once after a forwarder has been removed, so that its upstream gets `stopped`.
+        // When a forwarder has been removed, the sweep begins at once, so that its upstream gets `stopped`.
         let _ = timeout(pause, shared.retired.notified()).await;
         for (n, torrent) in shared.torrents.iter().enumerate() {
             let now = clock::now();
             let exchanges = shared.torrents.with_handle(&torrent, |torrent| torrent.sweep(shared.peer_age, now));
             exchanges.into_iter().flatten().for_each(|exchange| shared.send(exchange));
-            // Only after the sweep, which begins `stopped` for its clients.
+            // The torrent is dropped only after the sweep, which begins `stopped` for its clients.
             shared.torrents.drop_if_idle(&torrent, now);
             if n % SWEPT_AT_ONCE == 0 {
                 yield_now().await;

@@ -10,8 +10,8 @@ use tracker_protocol::upstream::Retry;
 
 /// Why an exchange with a forwarder failed.
 ///
-/// The text continues a sentence that begins with the forwarder's name. It contains nothing of the forwarder's uri but the
-/// host, as path and query may contain a passkey. Bytes from the network are escaped.
+/// The text continues a sentence that begins with the forwarder's name. Of the forwarder's uri it contains only the host, because
+/// path and query may contain a passkey. Bytes from the network are escaped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ForwardError {
     /// This host lacks descriptors, memory, ports or a route. No request was sent, and the failure does not count against the
@@ -89,10 +89,10 @@ pub enum ForwardError {
 /// Why a redirect is not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BadRedirect {
-    /// It is one more than are followed.
+    /// The exchange has already followed as many redirects as it may.
     #[error("it is one too many")]
     TooMany,
-    /// It has no `Location`, or none that is an http or https URL.
+    /// It has no `Location`, or one that is not an http or https URL.
     #[error("it names no http or https URL")]
     Location,
     /// It leads to this host or to a link-local address, or from the internet to an address that is not public.

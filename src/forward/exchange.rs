@@ -14,11 +14,11 @@ pub(super) struct ExchangeRequest<'a> {
     pub(super) request: &'a AnnounceRequest,
     /// How many peers are asked for.
     pub(super) numwant: u32,
-    /// The address that the upstream is to record, if not the one that it sees.
+    /// The address that the upstream should record, if that is not the one that it sees.
     pub(super) ip: Option<IpAddr>,
-    /// The tracker id of its last reply. Sent over HTTP only.
+    /// The tracker id of its last reply. It is sent over HTTP only.
     pub(super) tracker_id: Option<&'a [u8]>,
-    /// Over UDP only `Via` is sent.
+    /// The headers that are passed on. Over UDP only `Via` is sent.
     pub(super) headers: &'a PassedHeaders,
 }
 

@@ -137,8 +137,8 @@ impl Forwarder {
         }
     }
 
-    /// Adopts the settings of an entry, unless something differs that the upstream sees; then it returns false. `timeout` is
-    /// for an entry that names none.
+    /// Adopts the settings of an entry and returns true. If something that the upstream sees differs, nothing changes and the
+    /// result is false. `timeout` is for an entry that names none.
     pub(super) fn adopts(&self, options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> bool {
         let mut settings = self.settings.write();
         let looks_same = settings.looks_like(options);
@@ -156,7 +156,7 @@ impl Forwarder {
 
     /// It is no longer configured.
     pub(super) fn retire(&self) {
-        // It happens once, so this cannot fail.
+        // A forwarder is retired once, so this cannot fail.
         let _ = self.retired.set(clock::now());
         self.settings.write().metrics = ForwarderMetrics::unexposed();
     }
@@ -211,13 +211,13 @@ impl Forwarder {
         self.turns.next(|| self.settings.read().rate()).await
     }
 
-    /// Whether the circuit admits an exchange; then it must be carried out.
+    /// How the circuit admits an exchange, which then must be carried out; none if it does not admit one.
     pub(super) fn admit(&self, now: Instant) -> Option<Admission> {
         let admission = self.circuit.lock().admit(now).map_err(Skipped::by);
         admission.inspect_err(|&skipped| self.count_skipped(skipped)).ok()
     }
 
-    /// Whether announces may wait for it: not after one has waited in vain, until an exchange ends within the deadline.
+    /// Whether announces may wait for it. They may not after one has waited in vain, until an exchange ends within the deadline.
     pub(super) fn is_prompt(&self) -> bool {
         !*self.late.borrow()
     }
@@ -232,7 +232,7 @@ impl Forwarder {
 
     /// Completes once announces no longer wait for it.
     pub(super) async fn becomes_late(&self) {
-        // Fails only when the forwarder has been dropped, which cannot be while it is borrowed.
+        // This fails only when the forwarder has been dropped, which cannot be while it is borrowed.
         let _ = self.late.subscribe().wait_for(|late| *late).await;
     }
 
@@ -242,7 +242,7 @@ impl Forwarder {
         }
     }
 
-    /// The address that it is sent for a client at this one.
+    /// The address that the upstream is sent for a client at this address.
     pub(super) fn announced_ip(&self, client: IpAddr) -> Option<IpAddr> {
         match self.ip {
             AnnouncedIp::AsSeen => None,
@@ -282,7 +282,7 @@ impl Forwarder {
         match result {
             Ok(answer) => {
                 let ExchangeReply { reply, from, .. } = &answer;
-                // Over UDP too, which has no status: the Go retracker counts success as 200.
+                // Also over UDP, which has no status, because the Go retracker counts success as 200.
                 settings.metrics.exchange_ended("ok", Some(200), elapsed, reply.peers.len());
                 let outcome = ExchangeOutcome::accepted(reply);
                 let (again, warning) = (Again(*event, &outcome), Warning(reply.warning.as_deref()));
@@ -332,7 +332,7 @@ impl Forwarder {
             AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
         };
         let mut external_ips = self.external_ips.lock();
-        // Kept for this upstream only: one that lied could otherwise have the peers of the others dropped as ours.
+        // It is kept for this upstream only: one that lied could otherwise have the peers of the others dropped as ours.
         if let Some(ip) = answer.reply.external_ip.filter(|&ip| is_outside(ip)) {
             let [v4, v6] = &mut *external_ips;
             *(if ip.is_ipv4() { v4 } else { v6 }) = Some(ip);

@@ -20,7 +20,7 @@ pub(super) struct Health {
     took: Duration,
     last_error: Option<(String, Instant)>,
     reported_failing: bool,
-    /// When it was reported last that it fails, and that it answers again.
+    /// When the log last said that the forwarder fails, and when it last said that the forwarder answers again.
     reported: [Option<Instant>; 2],
 }
 

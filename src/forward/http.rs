@@ -38,7 +38,7 @@ use super::uri::{Secrets, host_and_port, is_http, login, target, with_host};
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// Longer than any exchange. It keeps sums of times from overflowing.
+/// The longest timeout that is used. Longer ones are cut, so that sums of times do not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// An upstream tracker that is reached over HTTP or HTTPS.
@@ -193,7 +193,7 @@ impl HttpUpstream {
         let host = host_and_port(self.router.seen_as(url));
         Some(HttpRequest {
             tls: url.scheme() == "https",
-            // Also for https, as our connector adds TLS.
+            // The scheme is http for https too, because our connector adds TLS.
             uri: Uri::try_from(format!("http://{host}{}", target(url, query))).ok()?,
             host: HeaderValue::try_from(host).ok()?,
             login: self.login.as_ref().filter(|_| self.router.is_own(url)),
@@ -204,7 +204,7 @@ impl HttpUpstream {
 }
 
 impl fmt::Debug for HttpUpstream {
-    /// Without path and query, which may contain a passkey.
+    /// Leaves out path and query, which may contain a passkey.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let start = self.router.start();
         let mut debug = f.debug_struct("HttpUpstream");

@@ -9,7 +9,7 @@ use tracker_protocol::{Endpoint, Ip};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interleaved<A> {
     peers: Box<[Endpoint<A>]>,
-    /// How many at the start come from all lists in turn. After them, some lists are exhausted.
+    /// The number of peers at the start that come from all lists in turn. After them, some lists are exhausted.
     even: usize,
     /// Whether all have public addresses.
     public: bool,
@@ -39,8 +39,8 @@ impl<A: Ip> Interleaved<A> {
         Self { even: even.min(peers.len()), public: lists.iter().all(|list| list.public), peers: peers.into() }
     }
 
-    /// All peers, for a client that takes the first `room` of them. It starts at random, so that each client gets a different
-    /// part.
+    /// All peers, for a client that takes the first `room` of them. If there are more, they begin with a random one, so that each
+    /// client gets a different part.
     pub fn part(&self, room: usize) -> impl Iterator<Item = &Endpoint<A>> {
         let (even, rest) = self.peers.split_at_checked(self.even).unwrap_or_default();
         let is_enough = even.len() > room;

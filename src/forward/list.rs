@@ -13,10 +13,11 @@ use super::interleave::Interleaved;
 use tracker_protocol::upstream::UpstreamReply;
 use tracker_protocol::{Ip, Peer, PeerId};
 
-/// Peers of each family that are kept of one reply: as many as one client can get.
+/// The most peers of each family that are kept from one reply: as many as one client can get.
 const MAX_KEPT: usize = 200;
 
-/// The most peers of each family that are kept when the lists of all forwarders are combined. Each client gets a different part of them.
+/// The most peers of each family that are kept when the lists of all forwarders are combined. Each client gets a different part
+/// of them.
 const MAX_COMBINED: usize = 2 * MAX_KEPT;
 
 /// A list is used for at least this long, so that a client that announces every ten minutes always finds one.
@@ -37,7 +38,7 @@ pub struct UpstreamPeers {
 }
 
 impl UpstreamPeers {
-    /// The peers of a reply but for our own. `interval` is when the next announce is due.
+    /// The peers of a reply, without our own clients. `interval` is when the next announce is due.
     pub(super) fn new(reply: &UpstreamReply, interval: Duration, own: &OwnPeers, now: Instant) -> Self {
         Self {
             v4: without(own, &reply.peers.v4),
@@ -49,8 +50,8 @@ impl UpstreamPeers {
         }
     }
 
-    /// Several lists combined: their peers interleaved without repeats, so that no list displaces the others, and the largest
-    /// of the counts. Not their sum, because trackers count the same seeds.
+    /// Combines several lists. Their peers are interleaved without repeats, so that no list displaces the others. Of their counts
+    /// the largest is taken, and not the sum, because trackers count the same seeds.
     pub fn combined(lists: &[Arc<Self>]) -> Arc<Self> {
         if let [only] = lists {
             return Arc::clone(only);
@@ -87,7 +88,7 @@ fn without<A: Ip>(own: &OwnPeers, peers: &[Peer<A>]) -> Interleaved<A> {
     Interleaved::of_one(peers.iter().filter(|peer| !own.contains(peer)).map(|peer| peer.endpoint), MAX_KEPT)
 }
 
-/// Those of our own clients that a reply may list.
+/// Our own clients that a reply may list.
 #[derive(Debug, Default)]
 pub(super) struct OwnPeers {
     /// The ids of the clients in this swarm that occur in the reply.
@@ -124,7 +125,7 @@ impl Lists {
         list.as_ref().filter(|list| list.is_good(now))
     }
 
-    /// The same, or else the other list.
+    /// The same list, or else the other one.
     pub(super) fn best(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         self.exact(downloads, now).or_else(|| self.exact(!downloads, now))
     }

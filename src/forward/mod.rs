@@ -142,8 +142,8 @@ impl Forwarders {
         (forwarders, engine)
     }
 
-    /// Replaces the forwarders. An entry keeps its sessions, lists and circuit unless something changed that its upstream
-    /// sees. Forwarders that are gone get a `stopped` for each of our clients. On an error nothing changes.
+    /// Replaces the forwarders. An entry keeps its sessions, lists and circuit unless something that its upstream sees has
+    /// changed. Forwarders that are gone get a `stopped` for each of our clients. On an error nothing changes.
     pub fn replace(&self, entries: &[ForwarderOptions]) -> Result<(), String> {
         let ForwardState { timeout, metrics, .. } = &*self.shared;
         // All checks come before the first change.
@@ -180,8 +180,8 @@ impl Forwarders {
         self.shared.context.listens_at(addresses);
     }
 
-    /// Announces a client that is here to the forwarders for which it is due, and returns the lists that they have given so
-    /// far. The answer is pending only if one of these exchanges is to bring a first list.
+    /// Announces a client that is here to the forwarders for which it is due, and returns the lists that they have given so far.
+    /// The answer is pending only if one of these exchanges should bring the first list of a forwarder.
     pub fn announce(&self, announce: &UpstreamAnnounce<'_>) -> Answer<UpstreamPeerSet, PendingLists> {
         let StartedExchanges { lists, exchanges, waits, pending } = self.begin(announce);
         exchanges.into_iter().for_each(|exchange| self.shared.send(exchange));
@@ -214,7 +214,7 @@ impl Forwarders {
         }
     }
 
-    /// Has `stopped` sent in the background for a client that has left.
+    /// Sends `stopped` in the background for a client that has left.
     pub fn leave(&self, announce: &UpstreamAnnounce<'_>) {
         let now = clock::now();
         let left = |torrent: &mut Torrent| torrent.client_left(announce, &self.open_stops, now);

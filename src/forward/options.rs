@@ -31,8 +31,8 @@ pub struct ForwardOptions {
     pub deadline: Duration,
     /// How long a client that does not announce counts as here. `--peer-age`.
     pub peer_age: Duration,
-    /// How many exchanges may be under way with all of them together: `--max-exchanges`, or as many as the limit of open files
-    /// allows. None: 1024.
+    /// The most exchanges that may be under way with all of them together: `--max-exchanges`, or as many as the limit of open
+    /// files allows. None: 1024.
     pub max_exchanges: Option<usize>,
     /// The proxies between this host and them: `http_proxy` and so on.
     pub proxies: UpstreamProxies,

@@ -8,8 +8,8 @@ use parking_lot::RwLock;
 use crate::topology::reach::{Reach, is_outside};
 use tracker_protocol::{Ip, Peer, PeerLists};
 
-/// How many peers of one reply that have a port of ours are compared with our addresses, as each comparison is a system call.
-/// Those beyond are dropped: in no real swarm do so many peers use one port.
+/// The most peers of one reply that are compared with our addresses. Only peers with a port of ours are compared, because each
+/// comparison is a system call. Those beyond this number are dropped: in no real swarm do that many peers use one port.
 const MAX_COMPARISONS: usize = 16;
 
 /// Metadata services of clouds, which hand out credentials, beside 169.254.169.254: AWS over IPv6, Alibaba, Oracle.

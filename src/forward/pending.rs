@@ -20,7 +20,7 @@ pub(super) type UpstreamLists = SmallVec<[Arc<UpstreamPeers>; 4]>;
 pub struct UpstreamPeerSet {
     /// The lists that were there, in the order of configuration, followed by those that were waited for.
     pub lists: UpstreamLists,
-    /// Whether an exchange is still under way that will bring a list. Then the client is asked to announce again soon.
+    /// Whether a list is still to come from an exchange that is under way. Then the client is asked to announce again soon.
     pub pending: bool,
 }
 

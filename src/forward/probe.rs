@@ -48,7 +48,7 @@ pub async fn probe(
     let upstream = UpstreamClient::new(options, &Arc::new(context)).map_err(junk)?;
     let timeout = options.timeout.unwrap_or(DEFAULT_TIMEOUT.max(timeout));
     let request = random_announce();
-    // Those of a client that sends no `User-Agent`.
+    // The headers that a client without a `User-Agent` would have.
     let headers = PassedHeaders::new(None, &Via::default().and(&format!("retracker-{:016x}", fastrand::u64(..))));
     let ip = match options.ip {
         AnnouncedIp::Fixed(ip) => Some(ip),

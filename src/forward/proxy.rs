@@ -102,7 +102,7 @@ impl Proxy {
             }
         };
         let wrong = || format!("it needs the proxy of {variable}, whose value must name a host and may name a port");
-        // Parsed as ftp: of a scheme whose default port it is, `Url` would drop the port.
+        // `Url` drops a port that is its scheme's default. So the value is parsed as ftp, whose port 21 is no proxy's.
         let given = Url::parse(&format!("ftp://{rest}")).map_err(|_| wrong())?;
         let host = given.host_str().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
         let port = given.port().unwrap_or(port);
@@ -143,7 +143,7 @@ impl Proxy {
         format!("the proxy {self}: {what}")
     }
 
-    /// Has the proxy connect us to a host, whose name it resolves if need be.
+    /// Asks the proxy to connect us to a host. The proxy resolves the host's name.
     pub(super) async fn tunnel(
         &self,
         io: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -157,7 +157,7 @@ impl Proxy {
 }
 
 impl fmt::Display for Proxy {
-    /// Without its login.
+    /// Leaves out the login.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.kind {
             ProxyScheme::Http => "http",

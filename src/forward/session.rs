@@ -17,7 +17,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest such interval. An upstream that names a longer one is more likely broken than that patient.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(6);
 
-/// How many times the last announces of a client are sent if they fail.
+/// The most failed attempts to send the last announces of a client: `completed` after it has left, and `stopped`.
 const MAX_STOP_ATTEMPTS: u8 = 3;
 
 /// What an exchange announces.
@@ -75,7 +75,7 @@ pub(super) enum ExchangeOutcome {
     Accepted {
         /// When the next announce is due.
         interval: Duration,
-        /// Sent with the next announce.
+        /// The tracker id, which is sent with the next announce.
         tracker_id: Option<Vec<u8>>,
     },
     /// It refused the client or the torrent for this long, or for ever if None.
@@ -122,9 +122,9 @@ pub(super) struct Session {
     under_way: Option<UnderWay>,
     /// The tracker id of the upstream's latest reply that had one.
     tracker_id: Option<Vec<u8>>,
-    /// How many last announces have failed.
+    /// How many attempts to send the client's last announces have failed.
     stop_attempts: u8,
-    /// Held while a `stopped` is due: the process waits for it before it ends.
+    /// A token that is held while a `stopped` is due: the process waits for it before it ends.
     open_stop: Option<TaskTrackerToken>,
     /// Identifies this session to its exchanges: an earlier session of the same client may have ended.
     pub(super) serial: u64,
@@ -137,7 +137,7 @@ struct UnderWay {
     since: Instant,
     /// Whether it announces the client as a seed.
     is_seed: bool,
-    /// Whether it differs from an announce that was refused and is sent before that refusal has passed.
+    /// Whether the upstream has refused another announce and that refusal has not passed: this one is sent because it differs.
     is_extra: bool,
 }
 
@@ -203,7 +203,7 @@ impl Session {
         }
     }
 
-    /// Sets the client's role. That a leecher has become a seed is announced at once.
+    /// Sets the client's role. When a leecher has become a seed, an announce is due at once.
     pub(super) fn set_seed(&mut self, is_seed: bool) {
         self.is_seed = is_seed;
     }
@@ -296,8 +296,8 @@ impl Session {
         }
         match outcome {
             ExchangeOutcome::Accepted { interval, tracker_id } => {
-                // Counted from its start: otherwise a client that announces every half hour would find the next announce not
-                // yet due, by as much as the reply took.
+                // The interval begins when the exchange began. If it began with the reply, a client that announces every half
+                // hour would find its next announce not due yet.
                 self.registration = Registration::Peer { due: since + interval, is_seed };
                 self.tracker_id = tracker_id.or(self.tracker_id.take());
             }

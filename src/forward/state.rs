@@ -42,7 +42,7 @@ pub(super) struct ForwardState {
 }
 
 impl ForwardState {
-    /// Without forwarders. The receiver gives the engine each forwarder that is started.
+    /// A state without forwarders. The receiver gives the engine each forwarder that is started.
     pub(super) fn new(
         options: &ForwardOptions,
         metrics: &Metrics,
@@ -53,7 +53,7 @@ impl ForwardState {
             set: RwLock::default(),
             torrents: TorrentCache::new(
                 MAX_MEMORY / UNIT,
-                // Long enough for silent clients to expire and be announced as stopped before their torrent goes.
+                // This is long enough for silent clients to expire and be announced as stopped before their torrent goes.
                 options.peer_age * 2 + Duration::from_mins(1),
             ),
             new_forwarders,
@@ -67,10 +67,10 @@ impl ForwardState {
         (Arc::new(shared), received)
     }
 
-    /// Has the engine carry out this forwarder's exchanges.
+    /// Makes the engine carry out this forwarder's exchanges.
     pub(super) fn start(&self, forwarder: Forwarder) -> Arc<Forwarder> {
         let forwarder = Arc::new(forwarder);
-        // Fails only when the engine has stopped, and then no exchange begins.
+        // This fails only when the engine has stopped, and then no exchange begins.
         let _ = self.new_forwarders.send(Arc::clone(&forwarder));
         forwarder
     }

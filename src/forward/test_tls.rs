@@ -1,4 +1,4 @@
-//! A TLS server with a certificate that only tests trust.
+//! A TLS server for tests. Only tests trust its certificate.
 
 use std::sync::Arc;
 

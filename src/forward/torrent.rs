@@ -62,7 +62,7 @@ pub(super) struct StartedExchanges {
     pub(super) exchanges: Vec<Exchange>,
     /// The lists that the announce may wait for.
     pub(super) waits: Vec<Wait>,
-    /// Whether an exchange is under way that will bring a list for which the announce does not wait.
+    /// Whether a list is still to come from an exchange for which the announce does not wait.
     pub(super) pending: bool,
 }
 
@@ -102,7 +102,7 @@ impl Torrent {
         started
     }
 
-    /// Begins the exchanges that are due for the client of an announce, but for those with `blocked` forwarders.
+    /// Begins the exchanges that are due for the client of an announce, except those with `blocked` forwarders.
     fn begin_due(
         &mut self,
         set: &ForwarderSet,
@@ -146,7 +146,7 @@ impl Torrent {
         client.update_quiet(set.generation, now);
     }
 
-    /// What an announce gets for which no exchange begins.
+    /// What an announce gets if no exchange begins for it.
     fn cached(&mut self, set: &ForwarderSet, downloads: bool, now: Instant) -> StartedExchanges {
         let list = self.combined_list(set, downloads, now);
         StartedExchanges {
@@ -188,8 +188,8 @@ impl Torrent {
         self.clients.refresh(exchange)
     }
 
-    /// Records that an exchange has ended, or was dropped before it began. `addresses` are ours as its forwarder sees them.
-    /// Returns the exchanges that begin now.
+    /// Records that an exchange has ended, or was dropped before it began. `addresses` are our addresses as its forwarder sees
+    /// them. Returns the exchanges that begin now.
     pub(super) fn exchange_ended(
         &mut self,
         exchange: &Exchange,

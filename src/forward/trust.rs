@@ -1,4 +1,5 @@
-//! The certificates that are trusted: those of webpki's and the system's authorities, or of those that an entry names.
+//! The certificates that are trusted: those of webpki's authorities and of the system's, or those of the authorities that an
+//! entry names.
 
 use std::fmt;
 use std::io;
@@ -36,7 +37,7 @@ impl Authorities {
             return Err(wrong(&"holds no certificate, expected a PEM file with `-----BEGIN CERTIFICATE-----`"));
         }
         let authorities = Self { path: path.to_owned(), certificates };
-        // Checked here, because otherwise every handshake would fail.
+        // They are checked here, because otherwise every handshake would fail.
         authorities
             .roots()
             .map_err(|error| wrong(&format_args!("holds a certificate that cannot be used ({error})")))?;
@@ -67,7 +68,7 @@ pub(super) fn tls_config(authorities: Option<&Authorities>) -> Result<Arc<Client
 }
 
 fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
-    // Named here, because rustls panics over its default if the dependencies contain a second provider.
+    // The provider is named here, because rustls panics over its default if the dependencies contain a second provider.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
     let verifier = Verifier { webpki: webpki.map_err(|error| error.to_string())?, pinned: pinned.to_vec() };
@@ -81,8 +82,8 @@ fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Ar
     Ok(Arc::new(config))
 }
 
-/// webpki's authorities and those of the system, where a company's own are. `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the
-/// system's places.
+/// The authorities of webpki and those of the system. A company's own are among the system's. `SSL_CERT_FILE` and `SSL_CERT_DIR`
+/// replace the system's places.
 fn default_roots() -> RootCertStore {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let system = rustls_native_certs::load_native_certs();

@@ -22,7 +22,7 @@ use super::uri::{Secrets, host_and_port};
 use tracker_protocol::udp::{self, Announce, ConnectionId, ResponseError};
 use tracker_protocol::upstream::{Retry, UpstreamReply};
 
-/// Longer than any exchange. It keeps sums of times from overflowing.
+/// The longest timeout that is used. Longer ones are cut, so that sums of times do not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// The longest path and query that are sent. With more, an announce that other retrackers have passed on would exceed 1280
@@ -98,7 +98,7 @@ impl UdpUpstream {
         deadline: Instant,
     ) -> Result<ExchangeReply, ForwardError> {
         if matches!(request.ip, Some(IpAddr::V4(_))) {
-            // An announce has room for it over IPv4 only.
+            // An announce over IPv6 does not carry this address, so IPv4 is tried first.
             addresses.sort_by_key(SocketAddr::is_ipv6);
         }
         let mut failure: Option<ForwardError> = None;
@@ -129,8 +129,8 @@ impl UdpUpstream {
         let link = self.link(address)?;
         if let Some(id) = link.id() {
             let unconfirmed = UnconfirmedId::new(&link, id);
-            // One attempt only: silence or an error may mean that the tracker no longer accepts the id, after a restart for
-            // instance.
+            // Only one attempt is made: silence or an error may mean that the tracker no longer accepts the id, after a
+            // restart for instance.
             match self.announce_with(id, request, &link, waits().take(1)).await {
                 Err(ForwardError::Timeout | ForwardError::Refused { .. }) => {}
                 result => {
@@ -139,16 +139,18 @@ impl UdpUpstream {
                 }
             }
             drop(unconfirmed);
-            log::debug!("forwarder at {address}: its connection id is no longer accepted, requesting another");
+            log::debug!(
+                "forwarder at {address}: a timeout or a refusal with the connection id in use; requesting another id"
+            );
         }
         let id = self.connect(&link).await?;
         self.announce_with(id, request, &link, waits()).await
     }
 
-    /// The link to an address, a new one if the last is too old.
+    /// The link to an address. It is a new one if the last one is too old.
     fn link(&self, address: SocketAddr) -> Result<Arc<Link>, ForwardError> {
         let mut links = self.links.lock();
-        // So that those to old addresses of an upstream do not accumulate. Exchanges under way keep theirs.
+        // Links to old addresses of an upstream must not accumulate. Exchanges under way keep theirs.
         links.retain(|_, link| link.age() < SOCKET_LIFETIME);
         if let Some(link) = links.get(&address) {
             return Ok(Arc::clone(link));
@@ -202,7 +204,7 @@ impl UdpUpstream {
 }
 
 impl fmt::Debug for UdpUpstream {
-    /// Without path and query, which may contain a passkey.
+    /// Leaves out path and query, which may contain a passkey.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UdpUpstream").field("host", &self.host).finish_non_exhaustive()
     }

@@ -93,8 +93,8 @@ impl UpstreamClient {
             ProtocolClient::Simulated(upstream) => return upstream.announce(request, timeout).await,
         };
         let mut answer = answered.inspect_err(|error| {
-            if matches!(error, ForwardError::Local(_)) {
-                self.context.report(error);
+            if let ForwardError::Local(what) = error {
+                self.context.report(what);
             }
         })?;
         self.context.listeners.drop_implausible(&mut answer.reply.peers, answer.origin);

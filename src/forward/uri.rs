@@ -6,7 +6,7 @@ use url::Url;
 /// The longest `failure reason` that is kept. It goes into logs and to clients.
 const MAX_REASON: usize = 512;
 
-/// The fewest bytes of a part of a URI that counts as a passkey.
+/// The fewest bytes that a part of a uri must have to count as a passkey.
 const MIN_SECRET: usize = 6;
 
 /// Replaces a passkey in a `failure reason`.
@@ -65,8 +65,8 @@ pub(super) fn login(url: &Url) -> Option<(String, String)> {
     (!url.username().is_empty()).then(|| (decoded(url.username()), decoded(password)))
 }
 
-/// The parts of a uri that may be a passkey, as upstream trackers repeat them in their refusals. The longest comes first,
-/// because one may begin with another.
+/// The parts of a uri that may be a passkey. Upstream trackers repeat them in their refusals. The longest comes first, because
+/// one may begin with another.
 pub(super) struct Secrets(Vec<Vec<u8>>);
 
 impl Secrets {

@@ -1,5 +1,5 @@
-//! Finds a client's address: it is the other end of the socket or, if a trusted proxy is there, named in a header of the
-//! request. It is independent of the web framework: it gets the source and the header lines.
+//! Finds a client's address: that of the other end of the socket or, if that is a trusted proxy, the one that a header of the
+//! request names. This is independent of the web framework: it gets the source and the header lines.
 
 use std::fmt;
 use std::io;
@@ -24,8 +24,8 @@ const USUAL: [(&str, Syntax); 3] =
 pub struct ClientAddressOptions {
     /// Proxies whose client-address header is trusted. `--trusted-proxies` and `--x-real-ip`.
     pub proxies: TrustedProxies,
-    /// The header that carries the client's address. `--real-ip-header`. None: all usual headers are read. A client that adds
-    /// one to the proxy's own header then only becomes unlisted.
+    /// The header that carries the client's address. `--real-ip-header`. None: all usual headers are read. If a client adds one
+    /// of them that contradicts the proxy's own header, the client is not listed as a peer.
     pub header: Option<RealIpHeader>,
 }
 
@@ -128,7 +128,7 @@ pub struct ClientAddress {
     warned_bad_datagram: Once,
 }
 
-/// Proxies that are logged at most.
+/// The most proxies that are logged.
 const MAX_WARNED: usize = 64;
 
 /// The client that a request's headers name.
@@ -181,8 +181,8 @@ impl ClientAddress {
         }
         if self.is_first_warning(Remote::Proxy(ip)) {
             log::warn!(
-                "the proxy at {ip} does not name the client of its datagrams, so its clients get public peers only and are not listed \
-                 as peers; set it up to put a PROXY protocol header of version 2 before each datagram; see \
+                "the proxy at {ip} does not name the client of its datagrams, so its clients get public peers only and are not \
+                 listed as peers; set it up to put a PROXY protocol header of version 2 before each datagram; see \
                  docs/reverse-proxy.md. Logged once for each proxy"
             );
         }
@@ -287,7 +287,7 @@ impl ClientAddress {
     fn claim_in(&self, headers: &impl Headers, name: &str, syntax: Syntax) -> HeaderClaim {
         match forwarded::client(headers.all(name), syntax, |ip| self.options.proxies.include(ip)) {
             Named::Client(ip) => HeaderClaim::Client(ip),
-            // With `-x` all are trusted, and the first is the client.
+            // With `-x` all addresses are trusted, and the first one in the header is the client's.
             Named::Proxy(ip) if !self.options.proxies.name_exactly(ip) => HeaderClaim::Client(ip),
             Named::NotSaid => HeaderClaim::Nothing,
             Named::Proxy(_) | Named::Unclear => HeaderClaim::Unclear,
@@ -331,9 +331,10 @@ fn warn_unclear_client(source: Remote, standing: Standing, found: &str) {
         return;
     }
     log::warn!(
-        "the proxy {proxy} does not name the client of a request, which came with {found}, so its client gets public peers only and is \
-         not listed as a peer; set one header in the proxy (nginx: proxy_set_header X-Real-IP $remote_addr). If it passes on \
-         other headers from clients, name the right one in REAL_IP_HEADER; see docs/reverse-proxy.md. Logged once for each proxy"
+        "the proxy {proxy} does not name the client of a request, which came with {found}, so its client gets public peers \
+         only and is not listed as a peer; set one header in the proxy (nginx: proxy_set_header X-Real-IP $remote_addr). If \
+         it passes on other headers from clients, name the right one in REAL_IP_HEADER; see docs/reverse-proxy.md. Logged \
+         once for each proxy"
     );
 }
 

@@ -28,9 +28,9 @@ use crate::metrics::ConnectionMetrics;
 /// The limits as configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionOptions {
-    /// Of all clients together. `--max-connections`; None: as many as descriptors allow.
+    /// The most connections of all clients together. `--max-connections`; None: as many as descriptors allow.
     pub total: Option<usize>,
-    /// Of one address. `--max-connections-per-address`; None: three quarters of `total`.
+    /// The most connections of one address. `--max-connections-per-address`; None: three quarters of `total`.
     pub per_address: Option<usize>,
 }
 
@@ -41,12 +41,16 @@ impl ConnectionOptions {
         let total = self.total.unwrap_or(most);
         if total > most {
             log::warn!(
-                "--max-connections is {total}, but the {descriptors} descriptors of this process leave only {most} for connections"
+                "--max-connections is {total}, but the {descriptors} descriptors of this process leave only {most} for \
+                 connections"
             );
         }
         let total = total.min(most);
         let limits = ConnectionLimits { total, per_address: self.per_address.unwrap_or(total.div_ceil(4) * 3) };
-        log::debug!("descriptors: {descriptors}; connections: {total}, of one address {}", limits.per_address);
+        log::debug!(
+            "descriptors: {descriptors}; connections: at most {total}, and {} from one address",
+            limits.per_address
+        );
         limits
     }
 }
@@ -54,9 +58,9 @@ impl ConnectionOptions {
 /// How many connections may be open at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Of all clients together.
+    /// The most of all clients together.
     pub total: usize,
-    /// Of one IPv4 address or one /64 of IPv6. Trusted proxies have no limit of their own.
+    /// The most of one IPv4 address or one /64 of IPv6. Trusted proxies have no limit of their own.
     pub per_address: usize,
 }
 
@@ -134,7 +138,7 @@ pub struct OpenConnection<'a> {
     unfinished: usize,
 }
 
-/// What an idle connection waits for. Those that are closed first come first.
+/// What an idle connection waits for. The variants are in the order in which connections are closed, the first one first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
     /// For the client to close it, after the last reply.
@@ -192,10 +196,10 @@ impl Connections {
         self.metrics.open.get()
     }
 
-    /// Closes idle connections that wait for `least` or something later in [`Idle`]'s order, of one holder or of all. Returns
-    /// how many.
+    /// Closes idle connections, of one holder or of all, that wait for `least` or for something later in [`Idle`]'s order.
+    /// Returns how many.
     ///
-    /// Every connection is looked at. So if there are many, several are closed together.
+    /// Every connection is looked at, which takes time. So if there are many, several are closed together.
     fn shed(&self, of: Option<Holder>, least: Idle, count: &Counter) -> usize {
         let mut table = self.table.lock();
         let ConnectionTable { entries, weights, .. } = &mut *table;
@@ -215,7 +219,7 @@ impl Connections {
             if let Some(entry) = remove(entries, weights, *id) {
                 entry.shed.store(true, Relaxed);
                 entry.task.wake();
-                // Its task ends soon; it no longer counts.
+                // Its task ends soon. The connection no longer counts.
                 self.metrics.open.dec();
             }
         }
@@ -336,7 +340,7 @@ impl OpenConnection<'_> {
         Ok(())
     }
 
-    /// Removes the connection from the table, so that it can be entered for another holder. It still counts as open. It still counts as open.
+    /// Removes the connection from the table, so that it can be entered for another holder. It still counts as open.
     pub fn leave(&mut self) {
         self.is_registered = false;
         if let Some((id, entry)) = self.in_table.take() {

@@ -22,7 +22,7 @@ pub trait Headers {
 /// this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderHints {
-    /// A proxy forwarded the request, and names the client or could.
+    /// A proxy forwarded the request. It names the client, or could name it.
     pub proxy: bool,
     /// A web page sent it, perhaps without its visitor's knowledge (Fetch Metadata; RFC 6454).
     pub page: bool,

@@ -36,7 +36,7 @@ const BATCH: usize = 32;
 /// and when there were none to close.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often that is logged at most.
+/// The shortest time between two log lines about connections that cannot be accepted.
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 
 /// Starts the workers. Each ends within [`DRAIN`] of `stop`.
@@ -75,7 +75,7 @@ pub fn start(
 
 #[derive(Debug, Default)]
 struct Sockets {
-    /// Each with whether it is for proxies, as [`Listening`] has it.
+    /// The listeners, each with whether it is for proxies, as in [`Listening`].
     tcp: Vec<(std::net::TcpListener, bool)>,
     unix: Vec<((std::os::unix::net::UnixListener, Arc<SocketFile>), bool)>,
     udp: Vec<(UdpListener, bool)>,
@@ -116,7 +116,7 @@ async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, pr
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     let end = Instant::now() + DRAIN;
-    // Without this, its `wait` would not end.
+    // Without this, `early.wait` below would not end.
     connections.early.close();
     tokio::select! {
         () = own.accept(&connections.late) => {}

@@ -7,7 +7,7 @@ use tracker_protocol::{PeerId, PeerLists, Role, SwarmCounts};
 
 use crate::topology::ZonedIp;
 
-/// An announce, for a swarm.
+/// What the store needs to know of an announce.
 #[derive(Clone, Copy, Debug)]
 pub struct Announcement {
     /// The address under which the peer is recorded, and its zone.
@@ -18,24 +18,24 @@ pub struct Announcement {
     pub outside: Option<ZonedIp>,
     /// The address that the announce came from.
     pub source: IpAddr,
-    /// The port at which it listens.
+    /// The port at which the peer listens.
     pub port: Option<NonZeroU16>,
-    /// Its id.
+    /// The peer's id.
     pub peer_id: PeerId,
-    /// Its role in the swarm.
+    /// The peer's role in the swarm.
     pub role: Role,
     /// What to do with the peer.
     pub action: Action,
-    /// How many other peers it wants.
+    /// How many other peers the peer wants.
     pub want: usize,
-    /// Whether it wants their ids.
+    /// Whether the peer wants their ids.
     pub ids: bool,
 }
 
 /// What to do with a peer that announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Record it, if it has a port: other peers could not connect to it otherwise.
+    /// Record it if it has a port. Without a port, other peers could not connect to it.
     Stay {
         /// Whether it has just finished its download.
         completed: bool,

@@ -8,7 +8,7 @@ use super::peers::Peers;
 use super::time::Pace;
 use tracker_protocol::{Ip, Role};
 
-/// One of so many announces searches a long list for endpoints that have fallen silent.
+/// On average, one in this many announces searches a long list for endpoints that have fallen silent.
 const RARELY: u8 = 16;
 
 /// A peer that announces.
@@ -28,12 +28,12 @@ pub(super) struct Arrival {
     pub(super) is_recorded: bool,
     /// The role of the peer that was at the endpoint before.
     pub(super) before: Option<Role>,
-    /// Whether the lists have changed in more than times.
+    /// Whether anything but times has changed in the lists.
     pub(super) changed: bool,
     pub(super) others_at_address: usize,
 }
 
-/// The first address of a client is gone: another address becomes its first.
+/// Makes another address the first one of a client whose first address is gone.
 pub(super) fn succeed<A: Ip, B: Ip>(
     own: &mut Peers<A>,
     other: Option<&mut Peers<B>>,
@@ -47,7 +47,8 @@ pub(super) fn succeed<A: Ip, B: Ip>(
 }
 
 impl Arriving<'_> {
-    /// Records the peer in the list `own` of its family. The list `other` of the other family may have addresses of the same client.
+    /// Records the peer in the list `own` of its family. The list `other` of the other family may have addresses of the same
+    /// client.
     pub(super) fn join<A: Ip, B: Ip>(
         &self,
         key: PeerKey<A>,
@@ -93,7 +94,7 @@ impl Arriving<'_> {
         Entry::new(key, self.id, PeerState::new(self.role, is_second), provenance, self.context.now)
     }
 
-    /// The same client has announced from the same endpoint before.
+    /// Updates the entry of a client that has announced from the same endpoint before.
     fn refresh<A: Ip>(
         &self,
         at: usize,
@@ -118,7 +119,7 @@ impl Arriving<'_> {
     }
 
     /// Ensures that a client with several addresses has one first address, and removes those that it has left. `gap` is the time
-    /// since the endpoint's previous announce. Costs nothing if no client has several addresses.
+    /// since the endpoint's previous announce. If no client has several addresses, this costs nothing.
     fn settle<A: Ip, B: Ip>(
         &self,
         key: PeerKey<A>,
@@ -166,8 +167,8 @@ impl Arriving<'_> {
         }
     }
 
-    /// Whether the client has left that endpoint, which has the address of the announce or is claimed. A claim never removes a peer
-    /// that announces itself.
+    /// Whether the client has left `endpoint`, which is claimed or has the announce's address. A claim never removes a peer that
+    /// announces itself.
     fn has_left<A: Ip>(&self, endpoint: &Entry<A>, gap: Option<u16>, me: &Entry<A>) -> bool {
         let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(endpoint);
@@ -180,8 +181,8 @@ impl Arriving<'_> {
         self.context.now.since(peer.seen()).saturating_sub(peer.rounding())
     }
 
-    /// Whether this address becomes the client's first address in place of the present one. A client that takes another's id stays
-    /// second while the other one announces.
+    /// Whether this address becomes the client's first address in place of the present one. A client that takes another's id
+    /// stays second while the other one announces.
     fn precedes<A: Ip, B: Ip>(&self, first: &Entry<B>, gap: Option<u16>, me: &Entry<A>) -> bool {
         let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(first);

@@ -1,9 +1,9 @@
 //! Peer ids in 14 bytes instead of 20.
 //!
-//! The id takes most of a peer's memory, and dictionary replies need it (BEP 3). Nearly all ids begin with eight bytes for program
-//! and version, such as `-TR4050-` (BEP 20), and a network has a few dozen of those prefixes: each is stored once, and a peer stores
-//! its number. A prefix that no peer has announced for the peer age is forgotten, and its number is used again: no peer has it any
-//! more.
+//! The id takes most of a peer's memory, and dictionary replies need it (BEP 3). Nearly all ids begin with eight bytes for
+//! program and version, such as `-TR4050-` (BEP 20), and a network has a few dozen of those prefixes: each is stored once, and
+//! a peer stores its number. A prefix that no peer has announced for the peer age is forgotten, and its number is used again:
+//! no peer has it any more.
 
 use std::hash::BuildHasher;
 
@@ -70,8 +70,8 @@ impl Prefixes {
         ClientId { prefix: self.number(prefix, now, is_kept), rest }
     }
 
-    /// Forgets prefixes that have not been announced for the peer age, so that no peer has them. To be called at least once in a
-    /// lifetime; looks at a few thousand at most.
+    /// Forgets prefixes that have not been announced for the peer age, so that no peer has them. It must be called at least once
+    /// in a peer's lifetime, and looks at a few thousand prefixes at most.
     pub(super) fn age(&mut self, now: Tick, life: TtlTicks) {
         for (number, prefix) in (0..).zip(&mut self.known) {
             if prefix.used.is_some_and(|used| life.is_over(now.since(used))) {
@@ -99,7 +99,7 @@ impl Prefixes {
         let known = &mut self.known;
         let is_it = |&number: &u16| known.get(usize::from(number)).is_some_and(|prefix| prefix.text == text);
         if let Some(&number) = self.numbers.find(SEED.hash_one(text), is_it) {
-            // It never goes back, although the times at which workers read the clock differ a little.
+            // `used` never goes back, although the times at which workers read the clock differ a little.
             let prefix = known.get_mut(usize::from(number)).filter(|_| is_kept);
             if let Some(Prefix { used: Some(used), .. }) = prefix.filter(|prefix| prefix.used != Some(now)) {
                 *used = used.plus(now.since(*used));

@@ -295,8 +295,8 @@ fn any_step() -> impl Strategy<Value = (u8, bool, bool, u8)> {
 }
 
 proptest! {
-    /// Hosts run one client after the other at the same endpoints. Whatever they do, a client at several addresses counts once, with
-    /// the state that one of them announced, below and above the length at which a list has an index.
+    /// Hosts run one client after the other at the same endpoints. Whatever they do, a client at several addresses counts once,
+    /// with the state that one of them announced, below and above the length at which a list has an index.
     #[test]
     fn counts_are_those_of_distinct_clients(
         others in prop_oneof![Just(0_u8), Just(70)], steps in proptest::collection::vec(any_step(), 0..40),
@@ -837,7 +837,7 @@ fn an_unused_swarm_is_dropped() {
     assert_eq!(store.totals().evicted, 0);
 }
 
-/// One swarm of so many peers, of which every `keep`th announces again before the others expire.
+/// One swarm of `count` peers, of which every `keep`th announces again before the others expire.
 fn half_expired(count: u32, keep: u32) -> Store {
     let store = store();
     let quiet = |n: u32| {

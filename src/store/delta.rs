@@ -6,7 +6,7 @@ use super::client_id::ClientId;
 use super::entry::Entry;
 use crate::eviction::SourceWeights;
 
-/// Numbers of peers, or by how much they have changed: IPv4 and IPv6, of each the seeds and the others.
+/// Numbers of peers, or by how much they have changed, by family (IPv4, IPv6) and by role (seeds, others).
 pub(super) type PeerCounts = [[i64; 2]; 2];
 
 /// By how much an operation has changed the numbers.
@@ -48,7 +48,7 @@ impl<'a> CountDelta<'a> {
     }
 }
 
-/// Clients whose first address is gone, and which need another one. Not recorded in a swarm where no client has several.
+/// Clients whose first address is gone, and which need another one. None in a swarm where no client has several addresses.
 pub(super) struct LostFirsts(pub(super) Option<Vec<ClientId>>);
 
 impl LostFirsts {

@@ -63,18 +63,18 @@ pub(super) enum Provenance {
     Claim(u8),
 }
 
-/// A peer in 23 bytes for IPv4 and 35 for IPv6: 4 or 16 of address, 2 of port, 1 of zone, 2 of time and pace, 14 of state and peer id.
-/// The id is needed for dictionary replies, to keep a client's own second address out of its replies, and so that one client
-/// cannot remove another. All fields are byte-aligned, so that there is no padding.
+/// A peer in 23 bytes for IPv4 and 35 for IPv6: 4 or 16 of address, 2 of port, 1 of zone, 2 of time and pace, 14 of state and
+/// peer id. The id is needed for dictionary replies, to keep a client's own second address out of its replies, and so that one
+/// client cannot remove another. All fields are byte-aligned, so that there is no padding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<A> {
     pub(super) ip: A,
     port: [u8; 2],
     pub(super) zone: Option<ZoneId>,
-    /// The pace, above the bits of the time. Of a claimed peer: two bits of the claimant in place of the pace, and four in place of
-    /// the lowest bits of the time.
+    /// The pace, above the bits of the time. A claimed peer has no pace: two bits of the claimant take its place, and four more
+    /// bits of the claimant take the place of the lowest bits of the time.
     state: [u8; 2],
-    /// Whether it is claimed, and its state, above the number of the id's prefix.
+    /// Above the number of the id's prefix: whether the peer is claimed, and its state.
     tag: [u8; 2],
     rest: [u8; 12],
 }
@@ -127,17 +127,17 @@ impl<A: Ip> Entry<A> {
         self.ip == key.endpoint.ip && self.port == key.endpoint.port.get().to_ne_bytes() && self.zone == key.zone
     }
 
-    /// Whether it has that address, at any port.
+    /// Whether the peer has the address of this key, at any port.
     pub(super) fn is_beside(&self, key: PeerKey<A>) -> bool {
         self.ip == key.endpoint.ip && self.zone == key.zone
     }
 
-    /// When it last announced.
+    /// When the peer announced last.
     pub(super) fn seen(&self) -> Tick {
         Tick(u16::from_ne_bytes(self.state) & Tick::MASK & !self.rounding())
     }
 
-    /// By how many ticks it may have announced later than [`Self::seen`] says.
+    /// The most ticks by which the peer's last announce may be later than [`Self::seen`] says.
     pub(super) fn rounding(&self) -> u16 {
         if self.is_claimed() { CLAIMANT } else { 0 }
     }
@@ -154,7 +154,7 @@ impl<A: Ip> Entry<A> {
         self.tag() & CLAIMED != 0
     }
 
-    /// Whether it is a claimed public second address, for clients that cannot use the first one.
+    /// Whether this is a claimed public second address, for clients that cannot use the first one.
     pub(super) fn is_outside(&self) -> bool {
         self.is_claimed() && self.is_second() && Reach::of(self.ip.into()) == Reach::Everywhere
     }
@@ -173,7 +173,7 @@ impl<A: Ip> Entry<A> {
         if let Provenance::Own(pace) = self.provenance() { pace } else { Pace::UNKNOWN }
     }
 
-    /// The source that it counts for.
+    /// The source that the peer counts for.
     pub(super) fn source(&self) -> Source {
         match self.provenance() {
             Provenance::Own(_) => Source::own(self.ip.into()),

@@ -103,7 +103,7 @@ impl Index {
         swap(&mut self.by_client, client_hash);
     }
 
-    /// Returns memory that the list does not need. One table shrinks earlier than the other, because each takes its time.
+    /// Returns memory that the list does not need. A call shrinks at most one of the two tables, because each takes time.
     pub(super) fn shrink<A: Ip>(&mut self, entries: &[Entry<A>]) {
         let room = entries.len() * 2;
         if self.by_key.capacity() > entries.len() * 5 {

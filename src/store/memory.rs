@@ -16,20 +16,21 @@ use crate::eviction::{Search, Source, SourceWeights, random_order};
 use crate::topology::Topology;
 use tracker_protocol::{InfoHash, SwarmCounts};
 
-/// The number of shards, a power of two. Each has a lock and a share of the info-hashes. With this many, two workers rarely need the same lock, and
-/// each table is small enough to grow quickly.
+/// The number of shards, a power of two. Each has a lock and a share of the info-hashes. With this many, two workers rarely
+/// need the same lock, and each table is small enough to grow quickly.
 const SHARDS: usize = 256;
 
 /// How many times in a peer's life housekeeping checks it.
 const ROUNDS: u32 = 16;
 
-/// Housekeeping has checked everything after at most so many calls, of which there is one a second.
+/// The most calls of [`Store::housekeep`], one a second, after which everything has been checked.
 const LONGEST_ROUND: u64 = 60;
 
-/// Shards that are searched at most for a peer that gives way.
+/// The most shards, besides the newcomer's own, that are searched for a peer that gives way.
 const SHARDS_LOOKED_AT: usize = 64;
 
-/// The most evictions for one announce: it can add a swarm, a peer and its address for clients outside, and there is one to spare.
+/// The most evictions for one announce: it can add a swarm, a peer and its address for clients outside, and there is one to
+/// spare.
 const GROWTH: usize = 4;
 
 /// The settings of the store.
@@ -39,7 +40,7 @@ pub struct StoreOptions {
     pub peer_age: Duration,
     /// How often clients are asked to announce. `--announce-interval`.
     pub announce_interval: Duration,
-    /// Peers that are kept at most; a swarm counts as one peer at least. `--max-peers`.
+    /// The most peers that are kept, and the most swarms. `--max-peers`.
     pub max_peers: u64,
 }
 
@@ -70,9 +71,9 @@ struct Tally {
 /// How many swarms and peers there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Swarms, empty ones that have not yet been dropped included.
+    /// Swarms, including empty ones that have not been dropped yet.
     pub swarms: i64,
-    /// Peers: IPv4 and IPv6, of each the seeds and the others.
+    /// Peers by family (IPv4, IPv6) and by role (seeds, others).
     pub peers: [[i64; 2]; 2],
     /// Swarms that were dropped for want of room, since the start.
     pub evicted: i64,
@@ -131,7 +132,8 @@ impl Store {
         }
     }
 
-    /// Drops what has expired in some of the shards, in turn. To be called once a second. Takes each lock repeatedly, for a short time.
+    /// Drops what has expired in some of the shards, in turn. It must be called once a second. It takes each lock repeatedly, for
+    /// a short time.
     pub fn housekeep(&self, now: Timestamp) {
         let before = Timestamp::from_tenths(self.housekept.swap(now.tenths(), Relaxed));
         if now > before.plus(self.life.length()).plus(self.life.length()) {
@@ -205,8 +207,8 @@ impl Store {
         }
     }
 
-    /// How many peers the newcomer's source has: those at its address and those that it claims, which are counted apart. A source with
-    /// a few peers is not charged for claims, because several claimants share a counter.
+    /// How many peers the newcomer's source has: those at its address and those that it claims, which are counted apart. A
+    /// source with a few peers is not charged for claims, because several claimants share a counter.
     fn weight(&self, source: Source, newcomer: &Announcement, light: u32) -> u32 {
         let weight = self.weights.of(source);
         let other = if newcomer.is_claim {

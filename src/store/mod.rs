@@ -7,11 +7,11 @@
 //!   but second addresses only after the first addresses of all clients. So a client that takes another's id hides only itself.
 //!   [`Store::totals`] counts addresses.
 //! - An announce that claims another address changes nothing about a peer that announces from that address itself. `stopped`
-//!   removes a client only at the address that it comes from, with all its ports there. An endpoint that has been silent for a few
-//!   intervals is removed when the same client announces from another port of the same address, unless it announced less often
-//!   before: two clients may share id and address.
+//!   removes a client only at the address that it comes from, with all its ports there. An endpoint that has been silent for a
+//!   few intervals is removed when the same client announces from another port of the same address, unless it announced less
+//!   often before: two clients may share id and address.
 //! - A second address for clients that cannot use the first is given only to them, and comes and goes with its peer.
-//! - `downloaded` counts a client once, as long as it is among the last few dozen downloads of its share of the torrents.
+//! - `downloaded` counts a client once, as long as its download is among the few dozen that its shard of the torrents remembers.
 //! - A client gets peers that it can reach, those of its own zone or subnet before others.
 //! - A peer that has not announced for the peer age, rounded down by a few thousandths, is never in a reply, whether or not
 //!   housekeeping has run. Counts may include it for up to a minute longer, or a thousandth of the peer age, in swarms that are

@@ -12,15 +12,16 @@ use tracker_protocol::Ip;
 /// Up to this many peers, a scan of the list is as fast as an index, which would cost memory in every swarm.
 const SCAN: usize = 64;
 
-/// How far the list is searched for second addresses and for clients at the same address. A longer search would hold the lock too
-/// long.
+/// How many entries of the list are searched for second addresses and for clients at the same address. A longer search would hold
+/// the lock too long.
 const SEARCH: usize = 1_000;
 
 /// How many peers are looked at to estimate how many of a long list have expired.
 const SAMPLE: usize = 256;
 
-/// The peers of one family, ordered by [`PeerState`]: a seed gets leechers only, second addresses come last, and a binary search counts
-/// each state. 16 bytes and the list while it is short, because most of the process's memory is in lists of a few peers.
+/// The peers of one family, ordered by [`PeerState`]: a seed gets leechers only, second addresses come last, and a binary
+/// search counts each state. 16 bytes and the list while it is short, because most of the process's memory is in lists of a few
+/// peers.
 #[derive(Debug)]
 pub(super) struct Peers<A> {
     entries: ThinVec<Entry<A>>,
@@ -33,7 +34,7 @@ pub(super) struct Peers<A> {
 pub(super) enum Swept {
     /// To the end. The value is the age of the oldest peer that is left, in ticks.
     Whole(u16),
-    /// Not to the end: one call may not check more.
+    /// Not to the end, because one call may not check more.
     Partly,
 }
 
@@ -129,8 +130,8 @@ impl<A: Ip> Peers<A> {
         self.replace(at, &old, Entry::new(key, old.id(), kind, old.provenance(), old.seen()));
     }
 
-    /// The positions of a client's second addresses, the last first, so that one can be removed without moving the rest. If there are
-    /// very many, not all of them.
+    /// The positions of a client's second addresses, the last first, so that one can be removed without moving the rest. Only the
+    /// last [`SEARCH`] second addresses of the list are searched.
     fn seconds_of(&self, id: ClientId) -> impl Iterator<Item = usize> + use<A> {
         let start = self.seconds_start();
         let ends = start..self.entries.len();
@@ -139,9 +140,9 @@ impl<A: Ip> Peers<A> {
         places.into_iter()
     }
 
-    /// The first address of a client is gone. Its claimed public addresses, which only clients got that could not reach the first one,
-    /// are removed. If `wanted`, one of the others becomes the first; returns whether one has. `dropped` is called for each that is
-    /// removed.
+    /// Finds another first address for a client whose first address is gone, and returns whether there is one. Looks for it only
+    /// if `wanted`. Also removes the client's claimed public addresses: only clients that could not reach the first address got
+    /// them. `dropped` is called for each address that is removed.
     pub(super) fn succeed(&mut self, id: ClientId, wanted: bool, mut dropped: impl FnMut(&Entry<A>)) -> bool {
         if !self.has_seconds() {
             return false;
@@ -161,7 +162,8 @@ impl<A: Ip> Peers<A> {
         successor.is_some()
     }
 
-    /// Removes those second addresses of a client for which `is_gone` holds, among those at this address and claimed public ones.
+    /// Removes second addresses of a client for which `is_gone` holds. Looks only at those at this address, and at claimed public
+    /// ones.
     pub(super) fn drop_silent(
         &mut self,
         key: PeerKey<A>,
@@ -179,8 +181,8 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// Removes a client from an address, with all its ports there. A claim removes only claimed entries. `dropped` is called for each
-    /// that is removed.
+    /// Removes a client from an address, with all its ports there. A claim removes only claimed entries. `dropped` is called
+    /// for each that is removed.
     pub(super) fn remove(
         &mut self,
         (ip, zone): (A, Option<ZoneId>),
@@ -224,8 +226,8 @@ impl<A: Ip> Peers<A> {
         self.entries.iter().cycle().skip(start).take(most.min(self.len()))
     }
 
-    /// Drops expired peers, and calls `dropped` for each. Checks `most` peers of a long list, from where the previous sweep ended; all
-    /// of them if nearly all have expired, because a new index takes less time than many removals.
+    /// Drops expired peers, and calls `dropped` for each. Checks `most` peers of a long list, from where the previous sweep
+    /// ended; all of them if nearly all have expired, because a new index takes less time than many removals.
     pub(super) fn sweep(&mut self, now: Tick, age: TtlTicks, most: usize, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
         let start = self.index.as_ref().map_or(0, |index| index.swept);
         let mut at = start;
@@ -293,9 +295,9 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// How many other clients announce from this address at present, among the first of the list: enough to notice that there are
-    /// many. Claimed entries do not count, nor those that have fallen silent: a client that crashes comes back as another one at
-    /// another port.
+    /// How many other clients announce from this address at present. Looks only at the first peers of the list, which are enough
+    /// to notice that there are many. Claimed entries do not count. Entries that have fallen silent do not count either, because
+    /// a client that crashes comes back as another one at another port.
     pub(super) fn others_at(&self, key: PeerKey<A>, id: ClientId, now: Tick, rhythm: Rhythm) -> usize {
         let is_other = |entry: &&Entry<A>| entry.is_beside(key) && !entry.is_of(id) && !entry.is_claimed();
         let is_there = |entry: &&Entry<A>| rhythm.is_there(entry.pace(), now.since(entry.seen()));
@@ -311,7 +313,7 @@ impl<A: Ip> Peers<A> {
 
     pub(super) fn push(&mut self, entry: Entry<A>) {
         if self.entries.len() == self.entries.capacity() {
-            // It grows one by one at first, and then by an eighth instead of doubling, to save memory.
+            // The list grows one by one at first, and then by an eighth instead of doubling, to save memory.
             self.entries.reserve_exact((self.entries.len() / 8).max(1));
         }
         let mut at = self.entries.len();
@@ -319,7 +321,7 @@ impl<A: Ip> Peers<A> {
         if let Some(index) = &mut self.index {
             index.note(&self.entries, at);
         }
-        // Moves it from the end to its state's place: one swap for each state that it passes.
+        // Moves the entry from the end to its state's place: one swap for each state that it passes.
         for kind in PeerState::ALL.into_iter().rev().skip(1).filter(|&kind| entry.kind() <= kind) {
             let last = at.checked_sub(1).and_then(|last| self.entries.get(last));
             if last.is_none_or(|last| last.kind() <= entry.kind()) {
@@ -343,7 +345,7 @@ impl<A: Ip> Peers<A> {
 
     pub(super) fn remove_at(&mut self, mut at: usize) -> Option<Entry<A>> {
         let removed = *self.entries.get(at)?;
-        // Moves it to the end of its state, then to the end of each later state: the list stays in order.
+        // Moves the entry to the end of its state, then to the end of each later state: the list stays in order.
         for kind in PeerState::ALL.into_iter().filter(|&kind| kind >= removed.kind()) {
             if at + 1 == self.entries.len() {
                 break;

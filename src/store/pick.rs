@@ -15,10 +15,11 @@ use super::ranked::Ranked;
 use super::time::Tick;
 use crate::topology::{Nearness, ZonedIp};
 
-/// How many peers of a long list are tried at most. A longer search would hold the lock too long.
+/// The most peers of a long list that are tried. A longer search would hold the lock too long.
 const SEARCH: usize = 1_000;
 
-/// Peers of a long list among which near ones are looked for. A larger swarm may have nearer peers; each announce looks at others.
+/// How many peers of a long list are searched for near ones. A larger swarm may have nearer peers, but each announce looks at
+/// different ones.
 const LOOKS: usize = 512;
 
 /// An announce that asks for peers.
@@ -84,8 +85,8 @@ impl PeerQuery<'_> {
     }
 }
 
-/// Fills `out` with eligible peers, picked at random, the nearest of those that were looked at. `nearness` is how near a peer is, at
-/// most `nearest`; `visible` gives the peer as the client gets it, or none.
+/// Fills `out` with eligible peers that are picked at random. Of those that were looked at, the nearest are kept. `nearness`
+/// returns how near a peer is; none is nearer than `nearest`. `visible` returns the peer as the client gets it, or none.
 pub(super) fn pick_from<A: Ip>(
     eligible: &[Entry<A>],
     nearest: Nearness,
@@ -121,9 +122,9 @@ pub(super) fn pick_from<A: Ip>(
     }
 }
 
-/// All entries in an order that is random enough, without copying the list: the list is divided into `strata` stretches of equal
-/// length, and each round yields one entry of every stretch. The order of stretches and the place in each stretch start at random;
-/// the next round takes the neighbour, which is already in the processor's cache.
+/// All entries in an order that is random enough, without copying the list: the list is divided into `strata` stretches of
+/// equal length, and each round yields one entry of every stretch. The order of stretches and the place in each stretch start
+/// at random; the next round takes the neighbour, which is already in the processor's cache.
 pub(super) fn spread<T>(entries: &[T], strata: usize) -> impl Iterator<Item = &T> {
     // The first stretches are longer by one.
     let (length, longer) = (entries.len() / strata, entries.len() % strata);

@@ -28,7 +28,7 @@ impl<'a, A: Ip> Ranked<'a, A> {
         self.peers.len() >= self.want
     }
 
-    /// Whether a peer that is so near would be taken.
+    /// Whether a peer of this nearness would be taken.
     pub(super) fn wants(&self, nearness: Nearness) -> bool {
         !self.is_full() || self.farthest().is_some_and(|farthest| nearness < farthest)
     }
@@ -38,8 +38,9 @@ impl<'a, A: Ip> Ranked<'a, A> {
         self.peers.iter().any(|other| other.endpoint == endpoint)
     }
 
-    /// Takes a peer that is wanted. If there is no room, one of the farthest goes. `is_translated` is whether the reply has another
-    /// address than the peer's own: peers behind one NAT may share its address and a port, which the NAT forwards to one of them.
+    /// Takes a peer that is wanted. If there is no room, one of the farthest goes. `is_translated` is whether the reply has
+    /// another address than the peer's own: peers behind one NAT may share its address and a port, which the NAT forwards to
+    /// one of them.
     pub(super) fn put(&mut self, peer: Peer<A>, nearness: Nearness, is_translated: bool) {
         self.translated |= is_translated;
         if self.translated && self.has(peer.endpoint) {
@@ -52,7 +53,7 @@ impl<'a, A: Ip> Ranked<'a, A> {
         let mut at = self.peers.len();
         self.peers.push(peer);
         let [zone, subnet] = &mut self.ends;
-        // Swaps it before the farther tiers. The order within a tier does not matter.
+        // Swaps the peer before the farther tiers. The order within a tier does not matter.
         for (end, last) in [(subnet, Nearness::Prefix), (zone, Nearness::Zone)] {
             if nearness <= last {
                 self.peers.swap(*end, at);

@@ -22,7 +22,7 @@ const STEP: usize = 256;
 /// The swarms of a share of the info-hashes.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    /// In boxes, because the table has empty buckets.
+    /// The swarms are boxed, because the table has empty buckets.
     swarms: HashTable<Box<Swarm>>,
     prefixes: Prefixes,
     completions: Completions,
@@ -47,8 +47,8 @@ pub(super) fn hash(info_hash: InfoHash) -> u64 {
 }
 
 impl Shard {
-    /// Carries out an announce. If there is no such swarm, it is created for a client that `is_to_be_kept`; all others get an empty
-    /// reply.
+    /// Carries out an announce. If there is no such swarm, it is created for a client that `is_to_be_kept`; all others get an
+    /// empty reply.
     pub(super) fn announce(
         &mut self,
         context: StoreContext<'_>,
@@ -88,7 +88,7 @@ impl Shard {
         });
     }
 
-    /// Removes a peer, or a swarm that has none. A swarm goes with its last peer.
+    /// Removes a peer, or a swarm without peers. A swarm that loses its last peer is removed as well.
     pub(super) fn evict(&mut self, victim: &Victim, change: &mut CountDelta<'_>) {
         let key = SwarmKey { info_hash: victim.info_hash, hash: hash(victim.info_hash) };
         let Some(swarm) = self.swarms.find_mut(key.hash, |swarm| key.is(swarm)) else { return };
@@ -103,8 +103,8 @@ impl Shard {
         }
     }
 
-    /// Drops what has expired, beginning with bucket `at`, for as long as the lock may be held. Returns the bucket to go on with; none
-    /// at the end.
+    /// Drops what has expired, beginning with bucket `at`, for as long as the lock may be held. Returns the bucket to go on
+    /// with; none at the end.
     pub(super) fn housekeep(
         &mut self,
         now: Tick,

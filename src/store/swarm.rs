@@ -25,18 +25,19 @@ const SWEEP: usize = 64;
 /// How many clients whose first address has expired get another first address at once. The others get it when they announce.
 const MAX_SUCCESSORS: usize = 64;
 
-/// How many peers of a swarm are candidates for eviction.
+/// How many peers of each family in a swarm are candidates for eviction.
 const LOOKS: usize = 8;
 
-/// One torrent's peers, of both families, in 64 bytes and the lists: there may be a swarm for every few peers. The 64 bytes are
-/// usually one cache line, and all that a scrape reads. (With that alignment the allocator would take 128 bytes for many swarms.)
+/// One torrent's peers, of both families, in 64 bytes and the lists, because there may be a swarm for every few peers. The 64
+/// bytes are usually one cache line, and all that a scrape reads. (With that alignment the allocator would take 128 bytes for
+/// many swarms.)
 #[derive(Debug)]
 pub(super) struct Swarm {
     pub(super) info_hash: InfoHash,
     /// The counts of the lists. A client on both families counts once.
     counts: SwarmCounts,
     last_use: LastUse,
-    /// No peer can have expired before.
+    /// No peer expires before this moment.
     next_sweep: Tick,
     v4: Peers<Ipv4Addr>,
     /// None while there are no IPv6 peers: many networks have only one family.
@@ -45,11 +46,11 @@ pub(super) struct Swarm {
 
 const _: () = assert!(size_of::<Swarm>() == 64);
 
-/// A peer that can make room for another one, or a swarm that has none.
+/// What is removed to make room: a peer, or a swarm that has no peers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Victim {
     pub(super) info_hash: InfoHash,
-    /// Where the peer is; none of a swarm without peers.
+    /// Where the peer is; none for a swarm that has no peers.
     pub(super) at: Option<(ZonedIp, NonZeroU16)>,
 }
 
@@ -63,7 +64,7 @@ impl Swarm {
         self.v4.len() + self.v6.as_ref().map_or(0, |v6| v6.len())
     }
 
-    /// Whether it can be dropped without loss.
+    /// Whether the swarm can be dropped without loss.
     pub(super) fn is_over(&self, now: Tick, life: TtlTicks) -> bool {
         self.len() == 0 && (self.counts.downloaded == 0 || life.is_over(now.since(self.last_use.last())))
     }
@@ -94,7 +95,7 @@ impl Swarm {
             let query = PeerQuery { announcement, context, id, prefixes, found_expired: Cell::new(false) };
             peers = self.pick(&query);
             if query.found_expired.get() && peers.is_empty() {
-                // So many peers of a long list have expired that none of the others were found.
+                // Most peers of a long list have expired, and none of the others were found.
                 self.purge(now, life, change);
                 peers = self.pick(&query);
             }
@@ -109,7 +110,7 @@ impl Swarm {
         self.counts
     }
 
-    /// Counts anew. To be called when a list has changed.
+    /// Counts anew. It must be called when a list has changed.
     fn recount(&mut self) {
         let mut counts = self.v4.counts();
         if let Some(v6) = &self.v6 {
@@ -134,8 +135,8 @@ impl Swarm {
         self.v4.has_seconds() || self.v6.as_ref().is_some_and(|v6| v6.has_seconds())
     }
 
-    /// Drops expired peers, and checks at most `most` peers of a long list. Costs nothing until the first peer can have expired.
-    /// Returns whether there is more to do.
+    /// Drops expired peers, and checks at most `most` peers of a long list. This costs nothing until the first peer can have
+    /// expired. Returns whether there is more to do.
     pub(super) fn sweep(&mut self, now: Tick, life: TtlTicks, most: usize, change: &mut CountDelta<'_>) -> bool {
         if !self.next_sweep.has_come(now) {
             return false;
@@ -292,7 +293,8 @@ impl Swarm {
         }
     }
 
-    /// Of a few peers the one of the heaviest source, and its rank for eviction.
+    /// Looks at a few peers. Returns the one whose source is the heaviest, or the swarm itself if it has no peers, with the rank
+    /// for eviction.
     pub(super) fn victim(&self, now: Tick, weights: &SourceWeights) -> (Rank, Victim) {
         fn heaviest<A: Ip>(peers: &Peers<A>, weights: &SourceWeights) -> Option<(u32, (ZonedIp, NonZeroU16))> {
             let of = |entry: &Entry<A>| {

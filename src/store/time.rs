@@ -39,7 +39,8 @@ pub(super) struct TtlTicks {
 }
 
 impl TtlTicks {
-    /// The count of ticks wraps after at least four lifetimes. Housekeeping looks at everything in every lifetime, long before.
+    /// The most ticks in a peer's lifetime. The count of ticks has 14 bits, so it wraps after at least four lifetimes.
+    /// Housekeeping looks at everything in every lifetime, long before that.
     pub(super) const MOST_TICKS: u16 = 4096;
 
     pub(super) fn new(age: Ttl) -> Self {
@@ -57,12 +58,12 @@ impl TtlTicks {
         Tick(u16::from_be_bytes([high, low]) & Tick::MASK)
     }
 
-    /// Whether a peer has expired that last announced so many ticks ago.
+    /// Whether a peer that last announced `elapsed` ticks ago has expired.
     pub(super) fn is_over(self, elapsed: u16) -> bool {
         elapsed >= self.ticks
     }
 
-    /// When a peer will expire that last announced so many ticks before `now`.
+    /// When a peer that last announced `elapsed` ticks before `now` will expire.
     pub(super) fn end(self, now: Tick, elapsed: u16) -> Tick {
         now.plus(self.ticks.saturating_sub(elapsed))
     }
@@ -79,7 +80,7 @@ impl TtlTicks {
 pub(super) struct Rhythm {
     /// The longest gap between two announces at the first and the second pace: 3 and 24 intervals.
     paces: [u16; 2],
-    /// How long a client of that pace may be silent: 4 and 60 intervals.
+    /// How long a client of each of these paces may be silent: 4 and 60 intervals.
     patience: [u16; 2],
     /// Two intervals: a client that announced within them is there, even if it has announced only once.
     lately: u16,
@@ -120,7 +121,7 @@ impl Rhythm {
         }
     }
 
-    /// The longest silence of an endpoint of this pace that is still there.
+    /// The longest silence after which an endpoint of this pace still counts as there.
     pub(super) fn patience(self, pace: Pace) -> u16 {
         let [fast, slow] = self.patience;
         match pace {
@@ -130,8 +131,9 @@ impl Rhythm {
         }
     }
 
-    /// How long an endpoint must be silent to count as gone, when another endpoint of the same client has announced `gap` after its
-    /// own previous announce. If both are there, neither may be removed; clients of one kind keep a similar pace.
+    /// How long an endpoint must be silent to count as gone when another endpoint of the same client announces. `gap` is the time
+    /// since that other endpoint's previous announce. Neither may be removed while both are there, so the pace of both counts:
+    /// clients of one kind keep a similar pace.
     pub(super) fn silence(self, silent: Pace, announcing: Pace, gap: Option<u16>) -> u16 {
         let own = match gap {
             Some(gap) if self.of_gap(gap) >= announcing => gap.saturating_mul(3),
@@ -140,7 +142,7 @@ impl Rhythm {
         own.max(self.patience(silent))
     }
 
-    /// Whether an endpoint of this pace is probably still there after such a silence.
+    /// Whether an endpoint of this pace is probably still there after this silence.
     pub(super) fn is_there(self, pace: Pace, silence: u16) -> bool {
         let [_, slow] = self.paces;
         silence

@@ -1,4 +1,4 @@
-//! The addresses under which a client is recorded, and whether the addresses count that it claims.
+//! The addresses under which a client is recorded, and whether the addresses that it claims count.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use tracker_protocol::ClaimedIps;
 
 use super::reach::{Reach, is_connectable, is_local, is_outside};
 
-/// Which clients may register another address than they announce from, with `ip`, `ipv4` or `ipv6`.
+/// Which clients may register an address other than the one that they announce from, with `ip`, `ipv4` or `ipv6`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IpParam {
     /// No client.
@@ -30,9 +30,9 @@ impl IpParam {
 
     /// The addresses under which a client is recorded: the one that it announced from, or those that it claims.
     ///
-    /// `ip` is a statement about this announce. `ipv4` and `ipv6` are often a client's second address, so that they count for their
-    /// own family only, unless the client's address is link-local, which clients elsewhere could not use. `is_passed_on` is whether
-    /// another retracker has forwarded the announce.
+    /// `ip` is a statement about this announce. `ipv4` and `ipv6` often name a client's second address. So each of them counts
+    /// only for a client whose own address is of that family, unless that address is link-local, which clients elsewhere could
+    /// not use. `is_passed_on` is whether another retracker has forwarded the announce.
     pub fn addresses(self, source: IpAddr, claimed: &ClaimedIps, is_passed_on: bool) -> Addresses {
         let own = Addresses { ip: source, is_claim: false, outside: None };
         match self.claim(source, claimed) {
@@ -58,7 +58,7 @@ impl IpParam {
     }
 }
 
-/// The text is neither `never` nor `private` nor `always`.
+/// The text is none of `never`, `private` and `always`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnIpParam;
 

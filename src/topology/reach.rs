@@ -11,8 +11,8 @@ pub enum Reach {
     Host,
     /// From the same link: `169.254.0.0/16` and `fe80::/10`.
     Link,
-    /// From the network of its owner: private addresses of both families, those of CGNAT (RFC 6598), and other addresses that no host
-    /// on the internet has.
+    /// From the network of its owner: private addresses of both families, those of CGNAT (RFC 6598), and other addresses that
+    /// no host on the internet has.
     Site,
     /// From a lab: no host on the internet has these addresses, which are for examples, but labs use them as their internet
     /// (RFC 5737, RFC 3849, RFC 9637).
@@ -34,7 +34,7 @@ impl Reach {
         match ip.octets() {
             [127, ..] => Self::Host,
             [169, 254, ..] => Self::Link,
-            // RFC 1918; CGNAT; benchmarks (RFC 2544); DS-Lite and alike (RFC 7335).
+            // RFC 1918; CGNAT; benchmarks (RFC 2544); DS-Lite and the like (RFC 7335).
             [10, ..]
             | [172, 16..=31, ..]
             | [192, 168, ..]
@@ -79,7 +79,7 @@ impl Reach {
         }
     }
 
-    /// From where an IPv6 address can be reached that stands for this IPv4 address: over the internet or not at all.
+    /// From where an IPv6 address that stands for this IPv4 address can be reached: over the internet or not at all.
     fn of_embedded(ip: Ipv4Addr) -> Self {
         match Self::of_v4(ip) {
             reach @ (Self::Everywhere | Self::Example) => reach,
@@ -112,8 +112,8 @@ pub fn is_outside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Everywhere | Reach::Example)
 }
 
-/// Whether an address is public, so that a stranger's redirect may lead there: not a private network, this host, a link, a group, or
-/// an IPv6 form of such an IPv4 address.
+/// Whether an address is public, so that a stranger's redirect may lead there. Addresses of private networks, of this host, of
+/// links and of groups are not public, nor are the IPv6 forms of such IPv4 addresses.
 pub fn is_public(ip: IpAddr) -> bool {
     Reach::of(ip) == Reach::Everywhere
 }
@@ -176,7 +176,7 @@ mod tests {
         fn what_an_address_is_called_twice_it_is_once(ip: [u8; 16]) {
             let ip = IpAddr::from(ip);
             prop_assert_eq!(is_public(ip), Reach::of(ip) == Reach::Everywhere);
-            // Whose claims count is in a network of ours.
+            // An address from which claims count is on this host, on a link or in a private network.
             prop_assert!(!is_local(ip) || matches!(Reach::of(ip), Reach::Host | Reach::Link | Reach::Site));
         }
 

@@ -1,5 +1,5 @@
-//! Detects that many clients announce from one private address: a Docker bridge, a proxy or a NAT stands between them and the
-//! tracker, and the addresses that the tracker records are of no use. No fault of trackers is reported more often.
+//! Detects that many clients announce from one private address. Then a Docker bridge, a proxy or a NAT stands between them and
+//! the tracker, and the addresses that the tracker records are of no use. No other problem with trackers is reported as often.
 //!
 //! A client that crashed comes back with another id and another port, and its old entry stays in the swarm until it expires. So
 //! only clients that are there at the same time count: each of them announces again after the others have arrived.
@@ -21,11 +21,11 @@ use tracker_protocol::{InfoHash, PeerId};
 /// clients. Peer ids of different swarms cannot be compared, because clients use a new one for each torrent.
 const MANY: usize = 5;
 
-/// Clients of one address that are remembered until there are [`MANY`].
+/// The most clients of one address that are remembered until there are [`MANY`].
 const MOST_CLIENTS: usize = 16;
 
-/// Shared addresses that are remembered, and as many that may be shared. Usually there is one, and at most a few. Past this number,
-/// the address goes that was silent for longest.
+/// The most shared addresses that are remembered, and the most addresses that may be shared. Usually there is one, and at most a
+/// few. When a list is full, the address that would be forgotten first makes room.
 const MOST: usize = 64;
 
 /// After an hour's silence, an address is treated as fixed. The slowest clients announce every half hour.
@@ -35,7 +35,8 @@ const GONE_AFTER: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub struct SharedAddressDetector {
     watched: Mutex<Watched>,
-    /// A bit for each address that is watched, and by chance for others: an announce from any other address takes no lock.
+    /// A bit for each address that is watched. Other addresses may share it by chance. An announce from an address without a bit
+    /// takes no lock, unless its swarm has other clients there.
     marks: AtomicU64,
     gauge: Gauge,
 }
@@ -115,7 +116,7 @@ impl SharedAddressDetector {
         });
         if is_news {
             log::warn!(
-                "at least {MANY} clients of one torrent have the address {ip}, so that none of them can reach another: {}; see \
+                "at least {MANY} clients of one torrent have the address {ip}, so they cannot reach each other: {}; see \
                  docs/troubleshooting.md",
                 Gateway { ip, until }
             );
@@ -135,7 +136,7 @@ impl SharedAddressDetector {
     /// Notices for the operator, a sentence for each shared address.
     pub fn notices(&self, now: Timestamp) -> Vec<String> {
         let notice = |gateway: &Gateway| {
-            format!("Many clients reach this tracker as {}, and none of them can reach another: {gateway}.", gateway.ip)
+            format!("Many clients reach this tracker as {}, so they cannot reach each other: {gateway}.", gateway.ip)
         };
         self.present(now, |watched| watched.gateways.iter().map(notice).collect())
     }
@@ -195,7 +196,7 @@ impl Suspect {
     }
 }
 
-/// Adds to a list of at most [`MOST`] items; the oldest one goes.
+/// Adds to a list of at most [`MOST`] items. If it is full, the item with the lowest `age`, which is the oldest, is removed.
 fn push<T, K: Ord>(list: &mut Vec<T>, new: T, age: impl Fn(&T) -> K) {
     push_to(list, MOST, new, age);
 }
@@ -233,16 +234,16 @@ impl fmt::Display for Gateway {
                  localhost"
             }
             IpAddr::V4(v4) if matches!(v4.octets(), [192, 168, 65, _]) => {
-                "it is an address of Docker Desktop, which hides those of all clients; run the program itself, without \
+                "it is an address of Docker Desktop, which hides the addresses of all clients; run the program itself, without \
                  Docker"
             }
             ip if ip.is_loopback() => {
-                "a reverse proxy on this host, or another program, stands before them; if it is a proxy of yours, have it \
-                 say whose each request is, as docs/reverse-proxy.md shows"
+                "a reverse proxy on this host, or another program, is between them and the tracker; if it is a proxy \
+                 of yours, have it name the client of each request, as docs/reverse-proxy.md shows"
             }
             _ => {
-                "a reverse proxy or a router with NAT stands before them, or one host runs them all; if it is a proxy of \
-                 yours, have it say whose each request is, as docs/reverse-proxy.md shows; with NAT, run one \
+                "a reverse proxy or a router with NAT is between them and the tracker, or one host runs them all; if it is a \
+                 proxy of yours, have it name the client of each request, as docs/reverse-proxy.md shows; with NAT, run one \
                  tracker on each side"
             }
         })

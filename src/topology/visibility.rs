@@ -14,7 +14,7 @@ pub struct Topology {
     external: ExternalAddress,
     /// The external address of each zone, by [`ZoneId`].
     zone_externals: Vec<ExternalAddress>,
-    /// The narrowest network first; of equally narrow networks that of the zone that is configured first.
+    /// The narrowest network comes first. Equally narrow networks are in the order in which their zones are configured.
     networks: Vec<(IpNet, ZoneId)>,
 }
 
@@ -39,7 +39,7 @@ impl Topology {
     }
 
     /// The address `ip` of a peer, with its zone, when the announce came from `source`. If several sites use the same private
-    /// network, only the source distinguishes them: the zone is that of the source if it contains `ip` as well.
+    /// network, only the source distinguishes them: its zone is taken if that zone contains `ip` as well.
     pub fn locate(&self, ip: IpAddr, source: IpAddr) -> ZonedIp {
         let is_ambiguous = Reach::of(ip) == Reach::Site;
         let at_source = self.zone_of(source).filter(|&zone| is_ambiguous && self.has(zone, ip));

@@ -15,7 +15,7 @@ pub struct ExternalAddress {
 }
 
 impl ExternalAddress {
-    /// The external address that replaces this one: that of the same family, because a NAT forwards within a family.
+    /// The external address to use in place of `ip`: the one of the same family, because a NAT forwards within a family.
     pub(super) fn instead_of(self, ip: IpAddr) -> Option<IpAddr> {
         match ip {
             IpAddr::V4(_) => self.v4.map(IpAddr::V4),
@@ -63,8 +63,8 @@ pub struct ZonedIp {
 }
 
 impl ZonedIp {
-    /// Stands for a client whose address is not known, but perhaps its family. It is in no network, so that the client gets no peers
-    /// of any site.
+    /// Stands for a client whose address is not known. `is_ipv6` is the family of its connection. The result is an address in no
+    /// network, so the client gets no peers of any site.
     pub fn nowhere(is_ipv6: bool) -> Self {
         let ip = if is_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         Self { ip, zone: None }

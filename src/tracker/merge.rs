@@ -46,7 +46,8 @@ impl Recipient {
         Some(peer.port) == self.port && (ip == self.place.ip || Some(ip) == self.outside)
     }
 
-    /// Whether the client can use an upstream peer's address as it is. External addresses of our zones do not apply to upstream peers.
+    /// Whether the client can use an upstream peer's address as it is. External addresses of our zones do not apply to upstream
+    /// peers.
     fn can_use<A: Ip>(self, ip: A, topology: &Topology) -> bool {
         self.address_of(ip.into(), topology) == Some(ip.into())
     }
@@ -100,14 +101,14 @@ fn add<A: Ip>(
     peers.len() - before
 }
 
-/// Up to so many peers are compared one by one: a table would take longer to fill.
+/// Up to this many peers are compared one by one: a table would take longer to fill.
 const COMPARE: usize = 16;
 
 /// The peers that are in the reply already.
 struct KnownEndpoints<A> {
     few: SmallVec<[Endpoint<A>; COMPARE]>,
     many: HashSet<Endpoint<A>>,
-    /// A bit for each port, shared by several, so that one look shows of nearly all new peers that they are new.
+    /// A bit for each port, modulo 64. A peer whose bit is not set is not in the reply, so it need not be compared.
     ports: u64,
 }
 

@@ -114,8 +114,8 @@ impl Tracker {
             self.shared_addresses.saw(now, &sighting)
         };
         let reply = self.reply(ip, local, warning);
-        // Another retracker gets the counts of our own swarm only: two that forward to each other would each add the other's counts
-        // again and again.
+        // Another retracker gets the counts of our own swarm only: two that forward to each other would each add the other's
+        // counts again and again.
         let counts = requester.via.hops() == 0;
         let client = Recipient { place, outside: addresses.outside, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !is_loop) else { return Answer::Ready(reply) };
@@ -225,7 +225,7 @@ impl Tracker {
         }
     }
 
-    /// Drops peers that have expired. To be called once a second.
+    /// Drops peers that have expired. It must be called once a second.
     pub fn housekeep(&self) {
         self.store.housekeep(self.clock.now());
     }

@@ -37,15 +37,15 @@ impl Policy {
         }
     }
 
-    /// The most peers for a client that wants `want` and gets `local` local ones, once upstream peers are added. If there are enough
-    /// local seeds, the transfer should stay inside the network.
+    /// The most peers for a client that wants `want` and gets `local` local ones, once upstream peers are added. If there are
+    /// enough local seeds, the transfer should stay inside the network.
     pub(super) fn with_upstream(self, want: usize, local: usize, local_seeds: u32) -> usize {
         let has_enough = self.local_only_after.is_some_and(|enough| local_seeds >= enough.get());
         if has_enough { want.min(local + FEW) } else { want }
     }
 
-    /// Shortens the interval, because upstream peers are still to come. libtorrent and rTorrent announce after five and ten minutes at
-    /// the earliest, whatever the interval, which is why a first announce waits at all.
+    /// Shortens the interval, because upstream peers are still to come. libtorrent and rTorrent announce after five and ten
+    /// minutes at the earliest, whatever the interval, which is why a first announce waits at all.
     pub(super) fn shorten_interval(self, reply: &mut AnnounceReply) {
         reply.interval = self.interval.min(SOON);
         reply.min_interval = reply.interval;

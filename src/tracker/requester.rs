@@ -25,15 +25,16 @@ pub struct Requester<'a> {
 /// What is known of the sender of an announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The announce came from the client's address. [`IpParam`](crate::topology::IpParam) says whether addresses count that it claims.
+    /// The announce came from the client's address. [`IpParam`](crate::topology::IpParam) says whether addresses that the client
+    /// claims count.
     Client,
-    /// The announce came from the client's address, but addresses that it claims do not count: it is a browser, or its proxy names
-    /// clients badly.
+    /// The announce came from the client's address, but addresses that it claims do not count: it is a browser, or its proxy
+    /// names clients badly.
     NoClaims,
     /// A web page had a browser send the announce. It changes nothing, and gets public peers only.
     Page,
-    /// The address is that of a trusted proxy, which does not name the client. The client gets public peers only, is not listed as a
-    /// peer, changes nothing, and is not announced upstream.
+    /// The address is that of a trusted proxy, which does not name the client. The client gets public peers only, is not listed
+    /// as a peer, changes nothing, and is not announced upstream.
     Unclear,
     /// The same, but the proxy is not trusted: it may be a client that forges headers.
     Untrusted,

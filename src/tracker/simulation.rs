@@ -47,7 +47,7 @@ fn answer(interval: u32, count: u8) -> UpstreamReply {
     UpstreamReply { interval: Some(interval), peers: strangers(count), ..UpstreamReply::default() }
 }
 
-/// Answers after a while, with so many peers.
+/// Answers after `delay`, with `count` peers.
 fn good(delay: Duration, interval: u32, count: u8) -> SimulatedUpstream {
     SimulatedUpstream::new(move |_| {
         async move { sleep(delay).map(|()| Ok(answer(interval, count))).await }.boxed_local()

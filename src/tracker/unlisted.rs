@@ -13,7 +13,7 @@ const UNCLEAR: &str = "a proxy before this tracker does not say clearly which ad
                        REAL_IP_HEADER)";
 
 /// The warning for a client behind a proxy that is not trusted.
-const UNTRUSTED: &str = "a proxy passed on your announce that this tracker is not told to trust, so you get public peers only \
+const UNTRUSTED: &str = "a proxy that this tracker is not told to trust passed on your announce, so you get public peers only \
                          and are not listed as one; the operator can name the proxy with TRUSTED_PROXIES";
 
 /// The warning for a web page.
@@ -53,8 +53,8 @@ impl Unlisted {
         log::debug!("a client at {ip} is not listed: no other client can reach that address");
         self.told.call_once(|| {
             log::info!(
-                "clients such as the one at {ip} get peers but are not listed: no other client can reach that address. This is \
-                 said once; retracker_announces_unlisted_total counts"
+                "clients such as the one at {ip} get peers but are not listed: no other client can reach that address. \
+                 Logged once; retracker_announces_unlisted_total counts such announces"
             );
         });
         UNREACHABLE.into()

@@ -41,7 +41,7 @@ pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
     fields.check()
 }
 
-/// The parameters of an announce that have been read. None of one that is missing.
+/// The parameters of an announce that have been read; none for one that is missing.
 #[derive(Default)]
 struct AnnounceFields {
     info_hash: Option<[u8; 20]>,
@@ -60,7 +60,7 @@ struct AnnounceFields {
 
 type ShortText = SmallVec<[u8; 32]>;
 
-/// The first value of a parameter, even if it cannot be read; none of a parameter that is missing.
+/// The first value of a parameter, even if it cannot be read; none for a parameter that is missing.
 struct FirstValue<T>(Option<T>);
 
 impl<T> Default for FirstValue<T> {

@@ -21,7 +21,7 @@ pub enum BencodeError {
     TooDeep,
 }
 
-/// One value; of a list or a dictionary only that it begins.
+/// One value, or the beginning of a list or a dictionary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     /// An integer; one beyond 64 bits is the nearest that fits.

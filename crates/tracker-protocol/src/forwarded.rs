@@ -38,8 +38,8 @@ impl Syntax {
 pub enum Named {
     /// The client at this address, canonical.
     Client(IpAddr),
-    /// All addresses are those of trusted proxies, and this is the first of them: it sent the request itself, or does not name the
-    /// client.
+    /// All addresses are those of trusted proxies, and this is the first of them: it sent the request itself, or does not name
+    /// the client.
     Proxy(IpAddr),
     /// No host: the header is missing, is empty, or hides the client.
     NotSaid,
@@ -100,8 +100,8 @@ fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr
     leftmost
 }
 
-/// The host that a header with one address names. If there are several, as separate lines or joined to a list on the way, only one
-/// is the proxy's, and the others may be forged: all must be the same.
+/// The host that a header with one address names. If there are several, as separate lines or joined to a list on the way, only
+/// one is the proxy's, and the others may be forged: all must be the same.
 fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpAddr) -> bool) -> Named {
     let mut found = None;
     for line in lines {
@@ -124,8 +124,8 @@ fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpA
 
 /// The part after the last separator outside of quoted strings, and the part before that separator.
 ///
-/// The text is read from the right, because a client may send a quote that it never closes: the part that the proxy wrote after it
-/// stays whole.
+/// The text is read from the right, because a client may send a quote that it never closes: the part that the proxy wrote after
+/// it stays whole.
 fn split_last(text: &[u8], separator: u8) -> (Option<&[u8]>, &[u8]) {
     let mut in_quotes = false;
     for (at, &byte) in text.iter().enumerate().rev() {

@@ -71,8 +71,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
 /// of datagrams: version 1 cannot express UDP (section 2.1).
 ///
 /// # Errors
-/// A header that is longer than the datagram is an error: unlike on a stream, no more bytes can follow. A header that describes a stream
-/// (transport `0x1`, section 2.2) is refused, as a receiver may, so that a connection is not taken for a datagram.
+/// A header that is longer than the datagram is an error: unlike on a stream, no more bytes can follow. A header that describes
+/// a stream (transport `0x1`, section 2.2) is refused, as a receiver may, so that a connection is not taken for a datagram.
 pub fn parse_datagram(datagram: &[u8]) -> Result<(Option<SocketAddr>, &[u8]), Malformed> {
     if !datagram.starts_with(SIGNATURE_V2) {
         return Err(Malformed::NoHeader);

@@ -123,8 +123,8 @@ pub(super) enum Plus {
     Itself,
 }
 
-/// Decodes percent escapes with upper- or lower-case digits. `plus` is what a `+` means. All other bytes stay as they are, malformed
-/// escapes included.
+/// Decodes percent escapes with upper- or lower-case digits. `plus` is what a `+` means. All other bytes stay as they are,
+/// malformed escapes included.
 pub(super) fn unescape_leniently(value: &[u8], plus: Plus) -> impl Iterator<Item = u8> {
     let mut rest = value;
     std::iter::from_fn(move || {

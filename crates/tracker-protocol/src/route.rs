@@ -36,7 +36,8 @@ pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     (path, without_fragment(query.get(1..).unwrap_or_default()))
 }
 
-/// A `#` that further parameters follow is a byte of an identifier that the client did not escape.
+/// Removes a fragment. A `#` before further parameters does not begin a fragment: it is a byte of an identifier that the client
+/// did not escape.
 fn without_fragment(query: &[u8]) -> &[u8] {
     match memchr::memrchr3(b'#', b'&', b'=', query).map(|at| (at, query.get(at))) {
         Some((at, Some(b'#'))) => query.get(..at).unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! The HTTP announce as a client of other trackers: the query is written, their replies are read. Real replies differ from the
-//! BEPs: `peers` is a string or dictionaries whatever was asked for, keys are unsorted, types are wrong, line ends follow the last
-//! byte. Every part that can be understood is used; the others are skipped.
+//! BEPs: `peers` is a string or dictionaries whatever was asked for, keys are unsorted, types are wrong, line ends follow the
+//! last byte. Every part that can be understood is used; the others are skipped.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -65,8 +65,8 @@ pub fn put_query(
     }
 }
 
-/// `left` as upstreams get it. Many trackers refuse numbers past [`MAX_COUNTER`], which clients send when they do not know how much
-/// is left.
+/// `left` as upstreams get it. Many trackers refuse numbers past [`MAX_COUNTER`], which clients send when they do not know how
+/// much is left.
 pub fn upstream_left(request: &AnnounceRequest) -> u64 {
     request.left.filter(|&left| left < MAX_COUNTER).unwrap_or(STAND_IN_LEFT)
 }
@@ -129,9 +129,9 @@ pub enum Retry {
     /// It did not say, or what it said cannot be read.
     #[default]
     Unsaid,
-    /// After so many minutes: `retry in`.
+    /// After this many minutes: `retry in`.
     Minutes(u32),
-    /// After so many seconds: the interval that it named beside its refusal.
+    /// After this many seconds: the interval that it named beside its refusal.
     Seconds(u32),
     /// Never.
     Never,

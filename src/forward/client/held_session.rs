@@ -36,7 +36,7 @@ impl HeldSession {
         covered().find(|host| host.is_here()).or_else(|| covered().next_back())
     }
 
-    /// Whether the forwarder should list the client; if not, the time since when.
+    /// Whether the forwarder should list the client, and since when it should not.
     pub(super) fn presence(&self, hosts: &[Host], info_hash: InfoHash) -> (Presence, Option<Instant>) {
         if let Some(since) = self.forwarder.hidden_since(info_hash) {
             return (Presence::Hidden, Some(since));

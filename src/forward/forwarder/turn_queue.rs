@@ -50,7 +50,7 @@ impl<T> TurnQueue<T> {
             let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { pending().await };
             let turn = self.pace.lock().take(rate(), Instant::now());
             sleep_until(turn).await;
-            // Taken only now, so that items added meanwhile take turns with the others.
+            // The item is taken only now, so that those added meanwhile take turns with the others.
             let next = self.waiting.lock().pop();
             if let Some(item) = next {
                 return (item, permit);

@@ -13,7 +13,7 @@ use crate::forward::list::{Lists, UpstreamPeers};
 pub(super) struct AtForwarder {
     pub(super) forwarder: Arc<Forwarder>,
     pub(super) lists: Lists,
-    /// Exchanges begun that are to bring a list.
+    /// Exchanges that have begun and should bring a list.
     pub(super) under_way: usize,
     waiters: Vec<Waiter>,
 }
@@ -36,7 +36,7 @@ impl AtForwarder {
         self.waiters.push(Waiter { session, downloads, list });
     }
 
-    /// Drops those that wait for an exchange of this session, which ends their wait.
+    /// Drops the waiters for an exchange of this session, which ends their wait.
     pub(super) fn drop_waiters(&mut self, session: u64) {
         self.waiters.retain(|waiter| waiter.session != session);
     }

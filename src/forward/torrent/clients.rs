@@ -22,7 +22,8 @@ use crate::forward::session::ExchangeOutcome;
 use tracker_protocol::PeerId;
 use tracker_protocol::upstream::UpstreamReply;
 
-/// Clients of one torrent that are announced upstream. More get the lists that are there: no upstream has a use for so many.
+/// The most clients of one torrent that are announced upstream. Any other client only gets the lists that are there, because no
+/// upstream has a use for more.
 const MAX_CLIENTS: usize = 10_000;
 
 /// How many clients of the heaviest source are removed at once when a new client finds no room: finding them takes a scan.
@@ -35,13 +36,13 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 pub(super) struct Clients {
     /// The torrent's serial.
     torrent: u64,
-    /// Boxed, as a hash table has room for more than it holds.
+    /// The clients are boxed, because a hash table has room for more than it holds.
     by_key: Map<ClientKey, Box<ForwardedClient>>,
     /// The peer id that announces from an endpoint.
     endpoints: Occupancies<(IpAddr, NonZeroU16), PeerId>,
     /// The port on which a peer id listens at an address.
     ports: Occupancies<(PeerId, IpAddr), NonZeroU16>,
-    /// How many clients each source has. Counted once the torrent is full.
+    /// How many clients each source has. They are counted once the torrent is full.
     sources: Option<Box<Map<RequestSource, usize>>>,
 }
 
@@ -281,8 +282,8 @@ impl Clients {
         exchanges
     }
 
-    /// Those of our clients that a reply may list, under their own addresses or under `addresses`, which are ours as its
-    /// forwarder sees them.
+    /// Our own clients that a reply may list. It may list them under their own addresses, or under `addresses`, which are
+    /// our addresses as its forwarder sees them.
     pub(super) fn own_peers(&self, reply: &UpstreamReply, addresses: &[IpAddr]) -> OwnPeers {
         let (v4, v6) = (&reply.peers.v4, &reply.peers.v6);
         let ports: HashSet<_> = v4.iter().map(|peer| peer.endpoint.port).collect();

@@ -15,7 +15,7 @@ use crate::forward::set::{ForwarderSet, Generation};
 pub(super) struct TorrentLists {
     at: Vec<AtForwarder>,
     combined: Combined,
-    /// Exchanges begun that are to bring a list, at all forwarders together.
+    /// Exchanges that have begun and should bring a list, at all forwarders together.
     under_way: usize,
     /// Bytes of the peers in all lists.
     bytes: usize,
@@ -35,14 +35,14 @@ impl TorrentLists {
     pub(super) fn at(&mut self, forwarder: &Arc<Forwarder>) -> Option<&mut AtForwarder> {
         let is_it = |at: &AtForwarder| Arc::ptr_eq(&at.forwarder, forwarder);
         if !self.at.iter().any(is_it) {
-            // One for each forwarder, from the first announce on: spare capacity would never be used.
+            // The first announce creates the state at each forwarder, so spare capacity would rarely be used.
             self.at.reserve_exact(1);
             self.at.push(AtForwarder::new(forwarder));
         }
         self.at.iter_mut().find(|at| is_it(at))
     }
 
-    /// Counts exchanges that begin, as far as they are to bring a list.
+    /// Counts those of the exchanges that should bring a list.
     pub(super) fn count_begun(&mut self, exchanges: &[Exchange]) {
         for exchange in exchanges.iter().filter(|exchange| exchange.brings_list()) {
             if let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, &exchange.forwarder)) {

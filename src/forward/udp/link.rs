@@ -18,19 +18,19 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::forward::error::{ForwardError, is_shortage};
 use tracker_protocol::udp::{self, ConnectionId, TransactionId};
 
-/// How long a connection id is used. BEP 15 has trackers accept it for two minutes. It lets clients use it for one minute, but
-/// with a strict tracker we lose no more than a second attempt.
+/// How long a connection id is used. BEP 15 lets clients use an id for one minute, but lets trackers accept it for two. If a
+/// tracker is strict, we lose one attempt, and then request another id.
 const ID_LIFETIME: Duration = Duration::from_mins(2);
 
-/// The longest datagram. The rest of one that is longer than its buffer is lost silently. 200 IPv6 peers take 3,620 bytes, but
+/// The longest datagram. If a datagram is longer than the buffer, the rest is lost silently. 200 IPv6 peers take 3,620 bytes, but
 /// a tracker may send more, and there is only one buffer for each socket.
 const BUFFER: usize = 64 * 1024;
 
 /// The pause after an error, so that an error that persists does not use all CPU.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
-/// A connected socket: the system drops datagrams from other addresses, and reports an error when nothing listens at the
-/// upstream's. It is closed when its last user drops it.
+/// A connected socket. The system drops datagrams from other addresses, and reports an error when nothing listens at the
+/// upstream's address. The socket is closed when its last user drops it.
 pub(super) struct Link {
     address: SocketAddr,
     socket: Arc<UdpSocket>,
@@ -67,15 +67,15 @@ impl Link {
         self.opened.elapsed()
     }
 
-    /// Sends a packet, and again whenever the next of `waits` has passed, until a response comes. [`ForwardError::Timeout`] if
-    /// none comes within the last.
+    /// Sends a packet, and sends it again after each of `waits`, until a response comes. If none comes within the last of them,
+    /// the error is [`ForwardError::Timeout`].
     pub(super) async fn request(
         &self,
         packet: impl Fn(TransactionId) -> Vec<u8>,
         waits: impl Iterator<Item = Duration>,
     ) -> ResponseResult {
         let mut pending = self.pending.add()?;
-        // The same packet each time, so that the response to any of them counts.
+        // All attempts send the same packet, so that a response to any of them counts.
         let packet = packet(pending.transaction);
         for wait in waits {
             self.socket.send(&packet).await.map_err(|error| socket_error(&error))?;
@@ -107,8 +107,8 @@ impl Link {
     }
 }
 
-/// Forgets a connection id when dropped, unless the tracker has confirmed it. It is dropped as well when the exchange runs
-/// out of time before the tracker's silence has shown anything.
+/// Forgets a connection id when dropped, unless [`Self::confirm`] was called. If the exchange runs out of time, its future is
+/// dropped and the id is forgotten as well.
 pub(super) struct UnconfirmedId<'a> {
     link: &'a Link,
     id: Option<ConnectionId>,

@@ -43,7 +43,7 @@ fn json(status: ForwarderStatus) -> Value {
     })
 }
 
-/// Rounded to a tenth.
+/// The seconds, rounded to a tenth.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }

@@ -40,10 +40,10 @@ const SEND_CHUNK: usize = 64 * 1024;
 /// client could lose the reply.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Bytes that are discarded at most meanwhile.
+/// The most bytes that are discarded meanwhile.
 const MAX_DISCARDED: usize = 256 * 1024;
 
-/// Bytes that one read returns at most.
+/// The most bytes that one read returns.
 const READ: usize = 16 * 1024;
 
 /// Work that a connection may cause before other connections have their turn. A read, a request, and each [`REPLY_UNIT`] bytes
@@ -105,7 +105,7 @@ pub(in crate::frontend) async fn serve(fresh: NewConnection<'_>, worker: &Worker
             }
             Next::Page { request, framing } => {
                 let framing = connection.close_if_draining(framing);
-                // Boxed, because few requests get here and the future is large.
+                // The future is boxed, because it is large and few requests get here.
                 Box::pin(worker.pages.reply(*request, framing, &mut connection.unsent)).await;
                 connection.work += connection.unsent.len() / REPLY_UNIT;
                 connection.flush().await?;
@@ -117,7 +117,7 @@ pub(in crate::frontend) async fn serve(fresh: NewConnection<'_>, worker: &Worker
         }
     }
     if connection.may_send {
-        // Boxed, because few connections get here: the other futures stay small.
+        // The future is boxed, because few connections get here and the future of `serve` stays small.
         Box::pin(connection.linger()).await?;
     }
     Ok(())

@@ -49,7 +49,7 @@ pub(super) struct Head<'a> {
     pub(super) persistent: bool,
     /// Whether the version is not HTTP/1.1, so that the reply must say if the connection persists.
     pub(super) http_1_0: bool,
-    /// Whether bytes may follow that are not a request.
+    /// Whether bytes that are not a request may follow.
     pub(super) body: bool,
     lines: Lines<'a>,
 }
@@ -139,7 +139,7 @@ impl<'a> Head<'a> {
         let is_legal = !name.is_empty() && name.len() < line.len() && all(name, is_token) && all(value, is_text);
         if !is_legal {
             framing.doubtful = true;
-            // Kept without a name, because it counts towards the limit.
+            // The line is kept without a name, because it counts towards the limit.
             return self.lines.push((b"", line));
         }
         match name.len() {

@@ -81,7 +81,7 @@ pub(super) fn request(head: &Head<'_>) -> Option<Request> {
     Some(request)
 }
 
-/// Path and query, with all bytes escaped that must be.
+/// Path and query. Bytes that a URI cannot contain are escaped.
 fn uri(head: &Head<'_>) -> Option<Uri> {
     let path = if head.path.is_empty() { b"/" } else { head.path };
     let mut text = String::with_capacity(path.len() + head.query.len() + 1);

@@ -73,7 +73,7 @@ impl BindOptions {
 pub(in crate::frontend) struct Binder {
     /// The ports for which `0.0.0.0` is configured.
     any_v4: HashSet<u16>,
-    /// Each with whether it is for proxies.
+    /// The addresses that are bound, each with whether it is for proxies.
     bound: Vec<(SocketAddr, bool)>,
 }
 
@@ -285,7 +285,7 @@ fn late<T>(
     bind(address, BindOptions { is_free: true, ..options })
 }
 
-/// Other systems cannot bind it: wait for it.
+/// Other systems cannot bind to such an address, so this waits until the host has it.
 #[cfg(not(target_os = "linux"))]
 fn late<T>(
     address: SocketAddr,

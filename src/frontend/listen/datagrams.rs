@@ -40,7 +40,7 @@ pub(super) fn bind_udp(
 ) -> io::Result<(Vec<UdpListener>, SocketAddr)> {
     let ids = Arc::new(ConnectionIds::new()?);
     let first = udp_socket(address, options)?;
-    // Bound before it may share its port: a port that another process has, even if shared, is then an error.
+    // The socket is bound before it may share its port. So a port that another process has, even if shared, is an error.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;

@@ -27,7 +27,8 @@ pub struct Listening {
     pub proxied: bool,
 }
 
-/// Binds sockets for so many workers at all of these addresses, or at none. The error names the address that cannot be bound.
+/// Binds sockets for this number of workers at all of these addresses, or at none. The error names the address that cannot be
+/// bound.
 pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen, io::Error)> {
     let mut binder = Binder::new(listen.iter().filter_map(Listen::place));
     let mut listening = Vec::new();

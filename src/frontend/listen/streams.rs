@@ -20,7 +20,7 @@ pub(super) fn bind_tcp(
     workers: usize,
 ) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
     let first = tcp_socket(address, options)?;
-    // Bound before it may share its port: a port that another process has, even if shared, is then an error.
+    // The socket is bound before it may share its port. So a port that another process has, even if shared, is an error.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     first.listen(BACKLOG)?;

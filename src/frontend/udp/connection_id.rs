@@ -76,7 +76,7 @@ impl ConnectionIds {
         address.copy_from_slice(&mapped(client));
         time.copy_from_slice(&second.to_be_bytes());
         let length = match proxy {
-            // Shorter, because most have none, and every announce computes the hash.
+            // Most senders have no proxy. Their shorter message saves time, because every announce computes the hash.
             None => 24,
             Some(proxy) => {
                 behind.copy_from_slice(&mapped(proxy));
@@ -100,7 +100,7 @@ fn mapped(ip: IpAddr) -> [u8; 16] {
 }
 
 impl std::fmt::Debug for ConnectionIds {
-    /// Without the key, with which ids can be forged.
+    /// Leaves out the key, with which ids can be forged.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ConnectionIds").finish_non_exhaustive()
     }

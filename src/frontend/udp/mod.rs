@@ -121,7 +121,7 @@ impl UdpServer {
 
     /// Answers the first few datagrams. Returns whether there may be more.
     fn receive(&mut self) -> io::Result<bool> {
-        // Decided once per batch.
+        // This is decided once per batch.
         if self.proxied { self.receive_by(from_proxy) } else { self.receive_by(from_client) }
     }
 

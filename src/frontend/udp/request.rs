@@ -20,7 +20,7 @@ use tracker_protocol::{AnnounceRequest, InfoHash, Refusal, ScrapeRequest};
 
 use super::connection_id::{ConnectionIds, Sender};
 
-/// It fits the shortest request that needs an id, a scrape of one torrent.
+/// The error for an id that is not valid. It is no longer than the shortest request that needs an id, a scrape of one torrent.
 const UNKNOWN_ID: &[u8] = b"connection id has expired";
 
 /// Answers the packets of one listen address.

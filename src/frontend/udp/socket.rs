@@ -19,7 +19,7 @@ use tokio::net::UdpSocket;
 pub(in crate::frontend) use self::system::report_destinations;
 pub(super) use self::system::{Inbox, Outbox};
 
-/// Datagrams that are read at once. HTTP connections on the same thread wait while they are answered.
+/// The most datagrams that are read at once. HTTP connections on the same thread wait while these are answered.
 const BATCH: usize = 32;
 
 /// Bytes of a request that are read. The largest requests, an announce with a long URL and a scrape of as many torrents as are

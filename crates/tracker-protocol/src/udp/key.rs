@@ -3,8 +3,8 @@
 use crate::Key;
 
 /// The number that stands for a client's opaque key in an announce request; 0 when there is no key. Up to 8 hexadecimal digits
-/// are read as the number itself: libtorrent and Transmission write over HTTP the number that they send over UDP, and so a tracker
-/// that gets both sees one key. Any other key is folded, all its bytes included.
+/// are read as the number itself: libtorrent and Transmission write over HTTP the number that they send over UDP, and so a
+/// tracker that gets both sees one key. Any other key is folded, all its bytes included.
 pub fn key(key: Option<&Key>) -> u32 {
     let bytes = key.map_or(&[][..], |key| key.as_slice());
     let digits = (1..=8).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_hexdigit);

@@ -39,7 +39,7 @@ pub enum NumWant {
     /// The client leaves the number to the tracker.
     #[default]
     Default,
-    /// At most so many. The tracker has a limit of its own.
+    /// At most this many. The tracker has a limit of its own.
     AtMost(u32),
 }
 
@@ -86,8 +86,8 @@ pub struct ClaimedIps {
 }
 
 impl AnnounceRequest {
-    /// The client's role in its swarm. A client that does not say how much is left counts as a leecher: so it gets more peers than
-    /// it may need, where a seed would get too few.
+    /// The client's role in its swarm. A client that does not say how much is left counts as a leecher: so it gets more peers
+    /// than it may need, where a seed would get too few.
     pub fn role(&self) -> Role {
         match (self.event, self.left) {
             (_, Some(0)) => Role::Seed,

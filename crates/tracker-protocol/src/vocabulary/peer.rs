@@ -19,7 +19,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether such a peer downloads. Two peers that do not have no use for each other.
+    /// Whether such a peer downloads. Two peers that do not download have no use for each other.
     pub fn downloads(self) -> bool {
         self == Self::Leecher
     }

@@ -33,9 +33,11 @@ pub(super) const SHORT_GRACE: Duration = Duration::from_millis(250);
 pub(super) struct Waiting {
     /// When a request was last answered; before the first, when the first wait began.
     last_request: Option<Duration>,
-    /// Whether a request was answered since the last wait; since the alarm was set; at all.
+    /// Whether a request was answered since the last wait.
     is_answered: bool,
+    /// Whether a request was answered since the alarm was set.
     is_used: bool,
+    /// Whether a request was ever answered.
     was_used: bool,
     alarms: Option<Alarms>,
 }
@@ -62,7 +64,7 @@ impl Waiting {
         Self { last_request: None, is_answered: false, is_used: false, was_used: false, alarms: None }
     }
 
-    /// To be called after a request was answered.
+    /// Records that a request was answered.
     pub(super) fn answered(&mut self) {
         self.is_answered = true;
         self.is_used = true;
@@ -97,7 +99,7 @@ impl Waiting {
         let Some(alarms) = &mut self.alarms else {
             self.is_used = false;
             let alarms = self.alarms.insert(Alarms::set(limit, awaited, stop));
-            // Polled so that it wakes this task. The stop signal may have just arrived.
+            // It is polled so that the stop signal wakes this task. The signal may have just arrived.
             if !is_draining && alarms.stop.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
@@ -106,7 +108,7 @@ impl Waiting {
         let is_another = std::mem::replace(&mut alarms.awaited, awaited) != awaited;
         let is_over = alarms.alarm.is_elapsed();
         let anew = match awaited {
-            // An alarm that was set before a request may go off first; it is set again then.
+            // An alarm that was set before a request may go off first. Then it is set again.
             Awaited::Request => is_over && self.is_used,
             Awaited::Rest => is_another || self.is_used,
             Awaited::Last => is_another,

@@ -8,13 +8,13 @@ use tokio::net::UdpSocket;
 
 use super::{BATCH, Datagram, MAX_REQUEST, UdpResponse};
 
-/// Does nothing: there is no way to it that all systems share.
+/// Does nothing, because no call for this is common to all systems.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(in crate::frontend) fn report_destinations(_: &socket2::Socket, _: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Does nothing: there is no way to it that all systems share.
+/// Does nothing, because no call for this is common to all systems.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(in super::super) fn stop_receiving(_: &UdpSocket) -> io::Result<()> {
     Ok(())
@@ -38,7 +38,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// The same.
+    /// The same as [`Self::take_batch`].
     pub(super) fn take_batch_now(&mut self, socket: &UdpSocket, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         self.take_batch(socket, take)
     }
