@@ -1,5 +1,7 @@
 //! The composition root: builds the parts, binds the sockets, runs and drains.
 
+mod reload;
+
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -10,13 +12,13 @@ use std::time::{Duration, Instant};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::Signal;
 use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 
+use self::reload::Reload;
 use crate::clock::Lookout;
-use crate::config::{Config, ConfigError, Forward, ForwardsFile};
-use crate::forward::{ForwardEngine, ForwardOptions, ForwarderOptions, Forwarders};
+use crate::config::{Config, Forward};
+use crate::forward::{ForwardEngine, ForwardOptions, Forwarders};
 use crate::frontend::client_address::ClientAddress;
 use crate::frontend::connections::Connections;
 use crate::frontend::context::Context;
@@ -44,7 +46,8 @@ const FLUSH: Duration = Duration::from_secs(1);
 pub struct App {
     context: Arc<Context>,
     store: Arc<Store>,
-    forward: Option<(ForwardEngine, ForwardsFile)>,
+    forward: Option<ForwardEngine>,
+    reloads: Vec<Reload>,
     listening: Vec<Listening>,
     workers: usize,
 }
@@ -135,7 +138,11 @@ impl App {
             draining: AtomicBool::new(false),
             connections,
         };
-        Ok(Self { context: Arc::new(context), store, forward, listening, workers })
+        let context = Arc::new(context);
+        let (forward, file) = forward.unzip();
+        let forwarders = file.map(|file| Reload::forwarders(Arc::clone(&context), file));
+        let reloads = forwarders.into_iter().collect();
+        Ok(Self { context, store, forward, reloads, listening, workers })
     }
 
     /// The bound addresses, with the ports that the system chose.
@@ -145,19 +152,16 @@ impl App {
 
     /// Serves until a stop signal, then lets the requests under way finish.
     pub fn run(self, runtime: &Runtime, signals: Signals) -> Result<(), StartError> {
-        let Self { context, store, forward, listening, workers } = self;
+        let Self { context, store, forward, reloads, listening, workers } = self;
         let (stopping, stopped) = watch::channel(false);
-        let (file, upstream) = match forward {
-            None => (None, None),
-            Some((engine, file)) => (Some(file), Some(UpstreamThread::start(engine)?)),
-        };
+        let upstream = forward.map(UpstreamThread::start).transpose()?;
         let threads = serve::start(listening, workers, &context, &stopped)?;
         let Signals { mut stop, reload } = signals;
         runtime.block_on(async {
             tokio::select! {
                 _ = stop.recv() => {}
                 () = housekeep(&context.tracker, &store) => {}
-                () = reload_on_signal(reload, context.tracker.forwarders(), file.as_ref()) => {}
+                () = reload::on_signal(reload, &reloads) => {}
             }
         });
         log::info!("stopping: requests under way may take {} more seconds", shutdown::DRAIN.as_secs());
@@ -208,37 +212,6 @@ async fn flush_stopped(forwarders: &Forwarders) {
     if tokio::time::timeout(FLUSH, forwarders.flush()).await.is_err() {
         log::warn!("some `stopped` announces did not reach upstream trackers within {FLUSH:?}");
     }
-}
-
-/// Reads the file of forwarders again at each SIGHUP. If it is wrong, the forwarders do not change.
-async fn reload_on_signal(mut reload: Signal, forwarders: Option<&Forwarders>, file: Option<&ForwardsFile>) {
-    loop {
-        reload.recv().await;
-        let Some((forwarders, file)) = forwarders.zip(file) else {
-            log::warn!("nothing to reload: no file of forwarders was given");
-            continue;
-        };
-        let read = read_again(file).await;
-        match read.and_then(|entries| forwarders.replace(&entries).map(|()| entries.len())) {
-            // The file may have been read while it was being written.
-            Ok(0) => log::warn!("reloaded {file}: no forwarders left"),
-            Ok(count) => log::info!("reloaded {file}; forwarders now: {count}"),
-            Err(error) => log::error!("{error}; the forwarders do not change"),
-        }
-    }
-}
-
-/// Reads the file on a thread of its own: a file on an unreachable server blocks, and a stop does not wait for it.
-async fn read_again(file: &ForwardsFile) -> Result<Vec<ForwarderOptions>, String> {
-    let (sender, receiver) = oneshot::channel();
-    let file = file.clone();
-    let started = thread::Builder::new().name("reload".to_owned()).spawn(move || {
-        // The receiver may be gone.
-        let _ = sender.send(file.read());
-    });
-    started.map_err(|error| format!("cannot start a thread to reload the file: {error}"))?;
-    let read = receiver.await.map_err(|_| "reloading the file panicked".to_owned())?;
-    read.map_err(|error: ConfigError| error.to_string())
 }
 
 async fn housekeep(tracker: &Tracker, store: &Store) {
