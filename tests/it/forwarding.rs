@@ -296,7 +296,7 @@ fn hup_reads_the_file_again() {
 
     fs::write(file.path(), [entry("added", &added), entry("kept", &kept)].concat()).unwrap();
     server.signal("HUP");
-    assert!(server.logged("reloaded").contains("forwarders: 2"));
+    assert!(server.logged("reloaded").contains("forwarders now: 2"));
     server.announce(&client("t", "a"));
     sees(&added, &["started"]);
     // Its sessions stay: the client is not announced again.
