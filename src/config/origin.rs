@@ -61,6 +61,10 @@ impl Flag {
         Self { short: None, long, global: false }
     }
 
+    pub(super) const fn long_global(long: &'static str) -> Self {
+        Self { short: None, long, global: true }
+    }
+
     pub(super) const fn with_short(short: char, long: &'static str) -> Self {
         Self { short: Some(short), long, global: false }
     }

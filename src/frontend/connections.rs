@@ -60,6 +60,12 @@ pub struct ConnectionLimits {
     pub per_address: usize,
 }
 
+impl ConnectionLimits {
+    /// For operators with listeners of their own: a few browsers, scrapers and health checks. Their descriptors are among those
+    /// that clients never get.
+    pub const OPERATORS: Self = Self { total: 32, per_address: 32 };
+}
+
 /// The client that a connection counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Holder {
@@ -336,7 +342,7 @@ impl OpenConnection<'_> {
         Ok(())
     }
 
-    /// Removes the connection from the table, so that it can be entered for another holder. It still counts as open. It still counts as open.
+    /// Removes the connection from the table, so that it can be entered for another holder. It still counts as open.
     pub fn leave(&mut self) {
         self.is_registered = false;
         if let Some((id, entry)) = self.in_table.take() {

@@ -7,6 +7,8 @@ use prometheus_client::registry::Registry;
 use super::client_address::ClientAddress;
 use super::connections::Connections;
 use super::hosts::Hosts;
+use super::listen::Audience;
+use super::tls::TlsServer;
 use crate::metrics::Metrics;
 use crate::tracker::Tracker;
 
@@ -27,9 +29,26 @@ pub struct Context {
     pub draining: AtomicBool,
     /// The open connections of all workers.
     pub connections: Connections,
+    /// Those of operators, if these have listeners of their own: clients take no room from them.
+    pub operator_connections: Option<Connections>,
+    /// TLS; none if no listener has it.
+    pub tls: Option<TlsServer>,
 }
 
 impl Context {
+    /// Whether operators have listeners of their own.
+    pub fn has_admin_listener(&self) -> bool {
+        self.operator_connections.is_some()
+    }
+
+    /// The connections among which one from a listener for this audience counts.
+    pub fn connections_of(&self, audience: Audience) -> &Connections {
+        match (audience, &self.operator_connections) {
+            (Audience::Operators, Some(own)) => own,
+            _ => &self.connections,
+        }
+    }
+
     /// Whether a stop signal has arrived.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)

@@ -18,6 +18,7 @@ mod fake_udp_tracker;
 mod udp_client;
 
 mod addresses;
+mod admin;
 mod announce;
 mod architecture;
 mod both_fronts;
@@ -42,6 +43,7 @@ mod signals;
 mod sleep;
 mod standing;
 mod stop;
+mod tls;
 mod udp;
 mod udp_forwarding;
 mod udp_malformed;
