@@ -3,6 +3,7 @@
 
 mod about;
 mod addresses;
+pub mod chihaya;
 mod command;
 mod error;
 mod forwarders;
@@ -35,10 +36,11 @@ pub use self::command::{command, plain};
 pub use self::error::ConfigError;
 pub use self::origin::{Flag, Origin};
 
+use self::chihaya::ChihayaFile;
 use self::command::Chosen;
 use self::origin::Sources;
 use self::settings::{
-    ALLOWED_HOSTS, ANNOUNCE_INTERVAL, DEBUG, FORWARD_TIMEOUT, FORWARDS, IP_PARAM, LISTEN, LOCAL_ONLY_AFTER,
+    ALLOWED_HOSTS, ANNOUNCE_INTERVAL, CHIHAYA, DEBUG, FORWARD_TIMEOUT, FORWARDS, IP_PARAM, LISTEN, LOCAL_ONLY_AFTER,
     MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_EXCHANGES, MAX_PEERS, PEER_AGE, PROMETHEUS, RUST_LOG, UDP_LISTEN,
 };
 
@@ -65,6 +67,8 @@ pub struct Config {
     pub allowed_hosts: Vec<HostName>,
     /// Whether `/metrics` is served.
     pub prometheus: bool,
+    /// Chihaya's file, with which nothing can be served yet.
+    pub chihaya: Option<Box<ChihayaFile>>,
 }
 
 /// The upstream trackers, and where they are configured.
@@ -126,10 +130,12 @@ pub enum Subcommand {
         /// Docker knows the exit codes 0 and 1 only.
         listen: Result<Vec<Listen>, ConfigError>,
     },
-    /// Ask each upstream tracker once, and print how it went.
+    /// Say what became of each key of Chihaya's file, ask each upstream tracker once, and print how it went.
     Check {
-        /// The upstream trackers.
-        forwarders: Vec<ForwarderOptions>,
+        /// Chihaya's file, if one was given.
+        chihaya: Option<Box<ChihayaFile>>,
+        /// The upstream trackers, if a file of them was given.
+        forwarders: Option<Vec<ForwarderOptions>>,
         /// The proxies through which they are asked.
         proxies: UpstreamProxies,
         /// How long an announce may wait for them.
@@ -202,6 +208,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
         client_address: addresses::client_address(sources, &listen)?,
         allowed_hosts: ALLOWED_HOSTS.read(sources)?.unwrap_or_default(),
         prometheus: PROMETHEUS.read(sources)?,
+        chihaya: chihaya(sources)?.map(Box::new),
         listen,
     };
     let log = LogOptions { debug: DEBUG.read(sources)?, filter: RUST_LOG.read(sources)? };
@@ -223,14 +230,25 @@ fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
 }
 
 fn check(sources: &Sources<'_>, offline: bool) -> Result<Subcommand, ConfigError> {
-    let file = ForwardsFile::given(sources)?.ok_or_else(|| ConfigError::Usage(NOTHING_TO_CHECK.to_owned()))?;
+    let file = ForwardsFile::given(sources)?;
+    let chihaya = chihaya(sources)?;
+    if file.is_none() && chihaya.is_none() {
+        return Err(ConfigError::Usage(NOTHING_TO_CHECK.to_owned()));
+    }
     let deadline = FORWARD_TIMEOUT.read(sources)?;
     Ok(Subcommand::Check {
-        forwarders: file.read()?,
+        chihaya: chihaya.map(Box::new),
+        forwarders: file.map(|file| file.read()).transpose()?,
         proxies: UpstreamProxies::from_env(&sources.env),
         deadline,
         offline,
     })
 }
 
-const NOTHING_TO_CHECK: &str = "there is nothing to check, expected a forwarders file with -f or FORWARDS_FILE";
+fn chihaya(sources: &Sources<'_>) -> Result<Option<ChihayaFile>, ConfigError> {
+    let Some(file) = CHIHAYA.given(sources)? else { return Ok(None) };
+    ChihayaFile::read(file.origin, &file.value, CHIHAYA.expected, sources.env).map(Some)
+}
+
+const NOTHING_TO_CHECK: &str =
+    "there is nothing to check, expected a forwarders file with -f or FORWARDS_FILE, or one of Chihaya with --chihaya or CHIHAYA_CONFIG";

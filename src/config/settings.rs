@@ -296,6 +296,20 @@ settings! {
         parse: list,
     };
 
+    CHIHAYA: Setting<PathBuf, Unset> = Setting {
+        section: Section::Operation,
+        flag: Some(Flag { short: None, long: "chihaya", global: true }),
+        variable: "CHIHAYA_CONFIG",
+        takes: Takes::File,
+        help: "Read the [configuration of Chihaya](from-chihaya.md) in this file. So far only `retracker check` takes it.",
+        details: "Variables in the path, such as `$HOME`, are expanded.",
+        docker: "This is a path inside the container: /etc/chihaya.yaml.",
+        default: Unset("none"),
+        example: "chihaya:\n  http:\n    addr: 127.0.0.1:6881\n",
+        expected: "chihaya.yaml or config.json of Chihaya",
+        parse: value,
+    };
+
     PROMETHEUS: Setting<bool, Is> = Setting {
         section: Section::Operation,
         flag: Some(Flag::with_short('p', "prometheus")),
