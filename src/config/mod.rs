@@ -250,5 +250,4 @@ fn chihaya(sources: &Sources<'_>) -> Result<Option<ChihayaFile>, ConfigError> {
     ChihayaFile::read(file.origin, &file.value, CHIHAYA.expected, sources.env).map(Some)
 }
 
-const NOTHING_TO_CHECK: &str =
-    "there is nothing to check, expected a forwarders file with -f or FORWARDS_FILE, or one of Chihaya with --chihaya or CHIHAYA_CONFIG";
+const NOTHING_TO_CHECK: &str = "there is nothing to check, expected a forwarders file with -f or FORWARDS_FILE, or one of Chihaya with --chihaya or CHIHAYA_CONFIG";

@@ -21,6 +21,7 @@ mod addresses;
 mod announce;
 mod architecture;
 mod both_fronts;
+mod chihaya;
 mod cli;
 mod documentation;
 mod forwarding;

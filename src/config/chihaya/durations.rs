@@ -113,8 +113,30 @@ mod tests {
             assert_eq!(parse(text), Some(GoDuration::ZeroOrLess), "{text}");
         }
         for text in [
-            "", "-", "+", "3", "3.", ".s", ".", "s", "m5", "5 m", "5m ", " 5m", "5M", "5min", "1d", "--5m", "1e3s", "00",
-            "9223372036854775808ns", "3000000h", "99999999999999999999s", "5m3", "1,5h", "\u{661}s",
+            "",
+            "-",
+            "+",
+            "3",
+            "3.",
+            ".s",
+            ".",
+            "s",
+            "m5",
+            "5 m",
+            "5m ",
+            " 5m",
+            "5M",
+            "5min",
+            "1d",
+            "--5m",
+            "1e3s",
+            "00",
+            "9223372036854775808ns",
+            "3000000h",
+            "99999999999999999999s",
+            "5m3",
+            "1,5h",
+            "\u{661}s",
         ] {
             assert_eq!(parse(text), None, "{text:?}");
         }
@@ -148,7 +170,7 @@ mod tests {
 
     #[test]
     fn what_go_writes() {
-        let minutes = |minutes| written(minutes * 60 * SECOND);
+        let minutes = |minutes: u64| written(minutes * 60 * SECOND);
         assert_eq!([minutes(15), minutes(90), written(1_500_000)], ["15m0s", "1h30m0s", "1.5ms"]);
     }
 

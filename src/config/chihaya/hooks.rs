@@ -7,7 +7,7 @@ use super::lint::{Lint, Outcome};
 use super::model::{Approval, IntervalVariation, TokenRule};
 use super::outcomes;
 use super::scalars::{self, Parsed, switch, text, texts, whole};
-use super::tree::{KeyedNode, Node, NodeValue, Place};
+use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 
 const JWT: &str = "jwt";
 const CLIENTS: &str = "client approval";
@@ -51,11 +51,17 @@ pub(super) fn read_post(keys: &mut Keys<'_>, lint: &mut Lint) {
         let name = entries.iter().find(|entry| entry.key == "name").and_then(|entry| text(&entry.value).ok());
         match name.as_deref().and_then(|name| known::nearest(name, &NAMES)) {
             Some(name) if name != VARIATION => {
-                let text = format!("{path}name: {name} comes after the reply and refuses nobody; it belongs below prehooks");
+                let text =
+                    format!("{path}name: {name} comes after the reply and refuses nobody; it belongs below prehooks");
                 lint.lets(place, text);
             }
-            _ => lint.warns(place, format!("{path}name: {} means nothing: no hook behind the reply does anything",
-                name.unwrap_or_default().escape_debug())),
+            _ => lint.warns(
+                place,
+                format!(
+                    "{path}name: {} means nothing: no hook behind the reply does anything",
+                    name.unwrap_or_default().escape_debug()
+                ),
+            ),
         }
     }
 }
@@ -70,7 +76,7 @@ fn list<'a>(keys: &mut Keys<'a>, lint: &mut Lint, key: &'static str) -> Vec<Hook
         lint.expected(&name, &entry.value, expected);
         return Vec::new();
     };
-    let hook = |(n, item): (usize, &'a Node)| match &item.value {
+    let hook = |(n, item): (usize, &'a ConfigNode)| match &item.value {
         NodeValue::Section(entries) => Some((format!("{name}[{n}]."), item.place, entries.as_slice())),
         _ => {
             lint.expected(&format!("{name}[{n}]"), item, "a hook with a name");
@@ -80,7 +86,7 @@ fn list<'a>(keys: &mut Keys<'a>, lint: &mut Lint, key: &'static str) -> Vec<Hook
     items.iter().enumerate().filter_map(hook).collect()
 }
 
-fn known_name(node: &Node) -> Parsed<&'static str> {
+fn known_name(node: &ConfigNode) -> Parsed<&'static str> {
     let expected = "jwt, client approval, torrent approval or interval variation";
     let name = text(node).map_err(|_| expected)?;
     if let Some(known) = NAMES.iter().find(|known| **known == name) {
@@ -88,8 +94,12 @@ fn known_name(node: &Node) -> Parsed<&'static str> {
     }
     Err(match known::nearest(&name, &NAMES) {
         Some(JWT) => "jwt, because a hook that nobody knows may be a misspelt one that restricts access",
-        Some(CLIENTS) => "client approval, because a hook that nobody knows may be a misspelt one that restricts access",
-        Some(TORRENTS) => "torrent approval, because a hook that nobody knows may be a misspelt one that restricts access",
+        Some(CLIENTS) => {
+            "client approval, because a hook that nobody knows may be a misspelt one that restricts access"
+        }
+        Some(TORRENTS) => {
+            "torrent approval, because a hook that nobody knows may be a misspelt one that restricts access"
+        }
         Some(_) => "interval variation, because a hook that nobody knows may be a misspelt one that restricts access",
         None => expected,
     })
@@ -127,11 +137,11 @@ fn options(keys: &mut Keys<'_>, lint: &mut Lint, name: &'static str, place: Plac
     match name {
         JWT => hooks.tokens = tokens(&mut options, lint, place),
         CLIENTS => {
-            let parse = |node: &Node| scalars::client_ids(&texts(node)?);
+            let parse = |node: &ConfigNode| scalars::client_ids(&texts(node)?);
             hooks.clients = approval(&mut options, lint, place, Feature::ClientLists, parse, is_new);
         }
         TORRENTS => {
-            let parse = |node: &Node| scalars::info_hashes(&texts(node)?);
+            let parse = |node: &ConfigNode| scalars::info_hashes(&texts(node)?);
             hooks.torrents = approval(&mut options, lint, place, Feature::TorrentLists, parse, is_new);
         }
         _ => hooks.interval_variation = variation(&mut options, lint, place),
@@ -142,7 +152,7 @@ fn options(keys: &mut Keys<'_>, lint: &mut Lint, name: &'static str, place: Plac
 fn tokens(keys: &mut Keys<'_>, lint: &mut Lint, place: Place) -> Option<TokenRule> {
     let issuer = keys.read(lint, "issuer", text, |text| outcomes::issuer(text));
     let audience = keys.read(lint, "audience", text, |text| outcomes::audience(text));
-    let parse = |node: &Node| scalars::key_set_url(&text(node)?);
+    let parse = |node: &ConfigNode| scalars::key_set_url(&text(node)?);
     let set = keys.read(lint, "jwk_set_url", parse, |set| outcomes::key_set(set, ""));
     let refresh = keys.read(lint, "jwk_set_update_interval", scalars::duration, |refresh| outcomes::refresh(*refresh));
     keys.require(lint, &["issuer", "audience", "jwk_set_url"], place);
@@ -155,10 +165,11 @@ fn approval<T: Ord + Clone>(
     lint: &mut Lint,
     place: Place,
     feature: Feature,
-    parse: impl Fn(&Node) -> Parsed<std::collections::BTreeSet<T>>,
+    parse: impl Fn(&ConfigNode) -> Parsed<std::collections::BTreeSet<T>>,
     is_new: bool,
 ) -> Option<Approval<T>> {
-    let allow = keys.read(lint, "whitelist", &parse, |list| Outcome::Needs(feature, format!("approved: {}", list.len())));
+    let allow =
+        keys.read(lint, "whitelist", &parse, |list| Outcome::Needs(feature, format!("approved: {}", list.len())));
     let deny = keys.read(lint, "blacklist", &parse, |list| Outcome::Needs(feature, format!("refused: {}", list.len())));
     let (allow, deny) = (allow.unwrap_or_default(), deny.unwrap_or_default());
     match (allow.is_empty(), deny.is_empty()) {
@@ -178,17 +189,16 @@ fn approval<T: Ord + Clone>(
 
 fn variation(keys: &mut Keys<'_>, lint: &mut Lint, place: Place) -> Option<IntervalVariation> {
     let needs = |text: String| Outcome::Needs(Feature::IntervalVariation, text);
-    let parse = |node: &Node| {
+    let parse = |node: &ConfigNode| {
         let expected = "a number above 0 and up to 1, such as 0.2";
         let number = scalars::number(node).map_err(|_| expected)?;
         #[expect(clippy::cast_possible_truncation, reason = "it is between 0 and 1")]
         let number = number as f32;
         if number > 0.0 && number <= 1.0 { Ok(number) } else { Err(expected) }
     };
-    let probability = keys.read(lint, "modify_response_probability", parse, |part| {
-        needs(format!("this part of the replies: {part}"))
-    });
-    let parse = |node: &Node| {
+    let probability = keys
+        .read(lint, "modify_response_probability", parse, |part| needs(format!("this part of the replies: {part}")));
+    let parse = |node: &ConfigNode| {
         let expected = "a whole number of seconds from 1 to 86400, such as 60";
         let number = u32::try_from(whole(node).map_err(|_| expected)?).map_err(|_| expected)?;
         if (1..=86_400).contains(&number) { Ok(number) } else { Err(expected) }

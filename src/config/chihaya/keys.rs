@@ -3,7 +3,7 @@
 use super::known;
 use super::lint::{Lint, Outcome};
 use super::scalars::Parsed;
-use super::tree::{KeyedNode, Node, NodeValue, Place};
+use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 
 /// The keys of a section that have not been read yet.
 pub(super) struct Keys<'a> {
@@ -69,7 +69,7 @@ impl<'a> Keys<'a> {
         &mut self,
         lint: &mut Lint,
         key: &'static str,
-        parse: impl FnOnce(&Node) -> Parsed<T>,
+        parse: impl FnOnce(&ConfigNode) -> Parsed<T>,
         outcome: impl FnOnce(&T) -> Outcome,
     ) -> Option<T> {
         let entry = self.take(lint, key)?;
@@ -85,19 +85,14 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Reads a key whose value must not be shown.
-    pub(super) fn read_secret(&mut self, lint: &mut Lint, key: &'static str, outcome: impl FnOnce(&str) -> Outcome) -> Option<String> {
-        let entry = self.take(lint, key)?;
-        let (NodeValue::Plain(text) | NodeValue::Quoted(text)) = &entry.value.value else {
-            lint.expected(&self.name(key), &entry.value, "a text");
-            return None;
-        };
-        lint.says_of_secret(&self.name(key), entry, outcome(text));
-        Some(text.clone())
-    }
-
     /// A key that is checked and otherwise means nothing.
-    pub(super) fn check<T>(&mut self, lint: &mut Lint, key: &'static str, parse: impl FnOnce(&Node) -> Parsed<T>, why: &str) {
+    pub(super) fn check<T>(
+        &mut self,
+        lint: &mut Lint,
+        key: &'static str,
+        parse: impl FnOnce(&ConfigNode) -> Parsed<T>,
+        why: &str,
+    ) {
         self.read(lint, key, parse, |_| Outcome::Nothing(why.to_owned()));
     }
 

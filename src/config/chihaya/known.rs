@@ -3,10 +3,18 @@
 /// Keys that Chihaya's own pages or others' have and no code reads: the section, the key, and what there is to know.
 const DEAD: &[(&str, &str, &str)] = &[
     ("storage.", "shards", "Chihaya's example had it, and its code reads shard_count, which means nothing here either"),
-    ("storage.config.", "shards", "Chihaya's example had it, and its code reads shard_count, which means nothing here either"),
+    (
+        "storage.config.",
+        "shards",
+        "Chihaya's example had it, and its code reads shard_count, which means nothing here either",
+    ),
     ("", "driver", "v1.0 has one store, and the page that lists drivers is of an older version"),
     ("", "jwkUpdateInterval", "jwkSetUpdateInterval was meant, and without it keys are fetched every 5m"),
-    ("", "jwkTTL", "v1.0 keeps keys as long as the reply's caching headers say, and here they are kept until the set has others"),
+    (
+        "",
+        "jwkTTL",
+        "v1.0 keeps keys as long as the reply's caching headers say, and here they are kept until the set has others",
+    ),
     ("http.", "request_timeout", "only v2.0.0-rc.1 reads it"),
 ];
 
@@ -28,14 +36,30 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         "http.",
         &[
-            "https_addr", "tls_cert_path", "tls_key_path", "read_timeout", "write_timeout", "idle_timeout", "enable_keepalive",
-            "announce_routes", "scrape_routes", "real_ip_header", "allow_ip_spoofing", "default_numwant",
-            "max_numwant", "max_scrape_infohashes",
+            "https_addr",
+            "tls_cert_path",
+            "tls_key_path",
+            "read_timeout",
+            "write_timeout",
+            "idle_timeout",
+            "enable_keepalive",
+            "announce_routes",
+            "scrape_routes",
+            "real_ip_header",
+            "allow_ip_spoofing",
+            "default_numwant",
+            "max_numwant",
+            "max_scrape_infohashes",
         ],
     ),
     ("udp.", &["private_key", "max_clock_skew"]),
     ("storage.config.", &["gc_interval", "peer_lifetime", "shard_count", "prometheus_reporting_interval"]),
 ];
+
+/// Whether a key, or the one that it is like, has a value that nobody should read in a log.
+pub(super) fn is_secret(key: &str) -> bool {
+    nearest(key, &["private_key", "redis_broker"]).is_some()
+}
 
 /// Whether the key is one that no version reads, though people have it.
 pub(super) fn is_dead(section: &str, key: &str) -> bool {

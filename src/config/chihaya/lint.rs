@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::features::{Feature, FeatureState};
+use super::known;
 use super::scalars::shown;
-use super::tree::{KeyedNode, Node, Place};
+use super::tree::{ConfigNode, KeyedNode, Place};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,12 +73,7 @@ impl Lint {
 
     /// What became of a key.
     pub(super) fn says(&mut self, key: &str, entry: &KeyedNode, outcome: Outcome) {
-        self.says_of(key, entry.place, &value(&entry.value), outcome);
-    }
-
-    /// The same without the value, which is a secret.
-    pub(super) fn says_of_secret(&mut self, key: &str, entry: &KeyedNode, outcome: Outcome) {
-        self.says_of(key, entry.place, "(not shown)", outcome);
+        self.says_of(key, entry.place, &value(key, &entry.value), outcome);
     }
 
     fn says_of(&mut self, key: &str, place: Place, value: &str, outcome: Outcome) {
@@ -95,7 +91,7 @@ impl Lint {
     /// A key that is no key.
     pub(super) fn unknown(&mut self, key: &str, entry: &KeyedNode, restricts: bool, why: &str) {
         let severity = if restricts { Severity::NotInForce } else { Severity::Warning };
-        self.push(entry.place, severity, format!("{}: {} {why}", key.escape_debug(), value(&entry.value)));
+        self.push(entry.place, severity, format!("{}: {} {why}", key.escape_debug(), value(key, &entry.value)));
     }
 
     /// A sentence that is not about one key.
@@ -114,9 +110,9 @@ impl Lint {
     }
 
     /// A value is not what is expected.
-    pub(super) fn expected(&mut self, key: &str, node: &Node, expected: &str) {
-        let found = match value(node) {
-            found if found.starts_with(['"', '[']) || found == A_SECTION || found == NOTHING => found,
+    pub(super) fn expected(&mut self, key: &str, node: &ConfigNode, expected: &str) {
+        let found = match value(key, node) {
+            found if found.starts_with(['"', '[', '(']) || found == A_SECTION => found,
             found => format!("\"{found}\""),
         };
         self.error(node.place, format!("{key} is {found}, expected {expected}"));
@@ -128,11 +124,14 @@ impl Lint {
 }
 
 const A_SECTION: &str = "a section";
-const NOTHING: &str = "(nothing)";
 
 /// The value of a key as lines show it.
-fn value(node: &Node) -> String {
-    if node.is_null() { NOTHING.to_owned() } else { shown(node) }
+fn value(key: &str, node: &ConfigNode) -> String {
+    match key.rsplit('.').next() {
+        _ if node.is_null() => "(nothing)".to_owned(),
+        Some(key) if known::is_secret(key) => "(not shown)".to_owned(),
+        _ => shown(node),
+    }
 }
 
 fn needs(state: &FeatureState, what: &str) -> (Severity, String) {

@@ -28,7 +28,7 @@ pub use self::model::{
 
 use self::features::Feature;
 use self::lint::Lint;
-use self::tree::{KeyedNode, Node, NodeValue, Place};
+use self::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use super::error::ConfigError;
 use super::origin::Origin;
 use super::yaml::{self, Problem};
@@ -121,8 +121,8 @@ impl ChihayaText {
 
 /// The values of a file, and the line of what follows them.
 enum Root {
-    V1(Node, Option<usize>),
-    V2(Node, Option<usize>),
+    V1(ConfigNode, Option<usize>),
+    V2(ConfigNode, Option<usize>),
 }
 
 /// A top-level `chihaya` is v2, and other JSON is v1. v2 may be written as JSON too, because JSON is YAML.
@@ -140,23 +140,27 @@ fn root(text: &str) -> Result<Root, Problem> {
     }
 }
 
-const NO_CHIHAYA: &str = "it has no top-level key chihaya and is no JSON, expected chihaya.yaml of v2 or config.json of v1";
+const NO_CHIHAYA: &str =
+    "it has no top-level key chihaya and is no JSON, expected chihaya.yaml of v2 or config.json of v1";
 
-fn has_chihaya(node: &Node) -> bool {
+fn has_chihaya(node: &ConfigNode) -> bool {
     matches!(&node.value, NodeValue::Section(entries) if entries.iter().any(|entry| entry.key == CHIHAYA))
 }
 
 const CHIHAYA: &str = "chihaya";
 
-fn section<'a>(node: &'a Node, expected: &str) -> Result<&'a [KeyedNode], Problem> {
+fn section<'a>(node: &'a ConfigNode, expected: &str) -> Result<&'a [KeyedNode], Problem> {
     match &node.value {
         NodeValue::Section(entries) => Ok(entries),
-        _ => Err(Problem { line: Some(node.place.line), problem: format!("it is {}, expected {expected}", scalars::shown(node)) }),
+        _ => Err(Problem {
+            line: Some(node.place.line),
+            problem: format!("it is {}, expected {expected}", scalars::shown(node)),
+        }),
     }
 }
 
 /// The keys below the last `chihaya`, and the other keys beside it.
-fn below_chihaya(root: &Node) -> Result<(&[KeyedNode], Vec<&KeyedNode>), Problem> {
+fn below_chihaya(root: &ConfigNode) -> Result<(&[KeyedNode], Vec<&KeyedNode>), Problem> {
     let entries = section(root, "a section with the key chihaya")?;
     let (chihaya, beside): (Vec<_>, _) = entries.iter().partition(|entry| entry.key == CHIHAYA);
     match chihaya.last() {

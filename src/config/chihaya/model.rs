@@ -240,7 +240,9 @@ mod tests {
 
     #[test]
     fn routes_as_httprouter_takes_them() {
-        for text in ["/", "/announce", "/announce.php", "/:passkey/announce", "/a/:b/:c", "/t/*rest", "/user_:name", "/a/"] {
+        for text in
+            ["/", "/announce", "/announce.php", "/:passkey/announce", "/a/:b/:c", "/t/*rest", "/user_:name", "/a/"]
+        {
             assert_eq!(RoutePattern::new(text).unwrap().as_str(), text);
         }
         for text in ["", "announce", "/:", "/*", "/a/*rest/b", "/a*rest", "/:a:b", "/a b", "/announce?x=1", "/\n"] {

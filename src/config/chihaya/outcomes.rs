@@ -87,8 +87,12 @@ pub(super) fn default_routes(path: &str) -> Vec<RoutePattern> {
 /// `more` is about the issuer; it may be empty.
 pub(super) fn key_set(set: &KeySetUrl, more: &str) -> Outcome {
     match set {
-        KeySetUrl::Placeholder(text) => to_be_replaced(text, "until then no token can be verified, and no client is let in"),
-        KeySetUrl::Url(url) => Outcome::Needs(Feature::Tokens, format!("a client needs a token that was signed with a key of {url}{more}")),
+        KeySetUrl::Placeholder(text) => {
+            to_be_replaced(text, "until then no token can be verified, and no client is let in")
+        }
+        KeySetUrl::Url(url) => {
+            Outcome::Needs(Feature::Tokens, format!("a client needs a token that was signed with a key of {url}{more}"))
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::durations::{self, GoDuration};
 use super::model::{KeySetUrl, RoutePattern};
-use super::tree::{Node, NodeValue};
+use super::tree::{ConfigNode, NodeValue};
 use crate::frontend::client_address::RealIpHeader;
 use crate::frontend::listen::{Listen, ListenAddr, UdpListenAddr};
 use tracker_protocol::InfoHash;
@@ -20,7 +20,7 @@ pub(super) type Parsed<T> = Result<T, &'static str>;
 const MAX_SHOWN: usize = 80;
 
 /// The value as messages show it.
-pub(super) fn shown(node: &Node) -> String {
+pub(super) fn shown(node: &ConfigNode) -> String {
     match &node.value {
         NodeValue::Plain(text) | NodeValue::Quoted(text) if text.is_empty() => "\"\"".to_owned(),
         NodeValue::Plain(text) | NodeValue::Quoted(text) => shortened(text),
@@ -42,7 +42,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// A text. In YAML numbers and such are texts too where a text is expected.
-pub(super) fn text(node: &Node) -> Parsed<String> {
+pub(super) fn text(node: &ConfigNode) -> Parsed<String> {
     match &node.value {
         NodeValue::Plain(text) | NodeValue::Quoted(text) => Ok(text.clone()),
         NodeValue::List(_) | NodeValue::Section(_) => Err("a text"),
@@ -50,7 +50,7 @@ pub(super) fn text(node: &Node) -> Parsed<String> {
 }
 
 /// A text of JSON.
-pub(super) fn quoted(node: &Node) -> Parsed<String> {
+pub(super) fn quoted(node: &ConfigNode) -> Parsed<String> {
     match &node.value {
         NodeValue::Quoted(text) => Ok(text.clone()),
         _ => Err("a text in quotes"),
@@ -58,7 +58,7 @@ pub(super) fn quoted(node: &Node) -> Parsed<String> {
 }
 
 /// The texts of a list.
-pub(super) fn texts(node: &Node) -> Parsed<Vec<String>> {
+pub(super) fn texts(node: &ConfigNode) -> Parsed<Vec<String>> {
     match &node.value {
         NodeValue::List(items) => items.iter().map(text).collect::<Parsed<_>>().map_err(|_| "a list of texts"),
         _ => Err("a list of texts"),
@@ -66,7 +66,7 @@ pub(super) fn texts(node: &Node) -> Parsed<Vec<String>> {
 }
 
 /// Go's YAML reader knows the words of YAML 1.1.
-pub(super) fn switch(node: &Node) -> Parsed<bool> {
+pub(super) fn switch(node: &ConfigNode) -> Parsed<bool> {
     let NodeValue::Plain(text) = &node.value else { return Err("true or false") };
     match text.as_str() {
         "true" | "True" | "TRUE" | "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Ok(true),
@@ -76,7 +76,7 @@ pub(super) fn switch(node: &Node) -> Parsed<bool> {
 }
 
 /// A whole number. Those below zero are read too, because Chihaya takes them for "not set".
-pub(super) fn whole(node: &Node) -> Parsed<i64> {
+pub(super) fn whole(node: &ConfigNode) -> Parsed<i64> {
     let expected = "a whole number such as 50";
     let NodeValue::Plain(text) = &node.value else { return Err(expected) };
     let text = text.replace('_', "");
@@ -91,14 +91,14 @@ pub(super) fn whole(node: &Node) -> Parsed<i64> {
 }
 
 /// A number with or without fraction.
-pub(super) fn number(node: &Node) -> Parsed<f64> {
+pub(super) fn number(node: &ConfigNode) -> Parsed<f64> {
     let expected = "a number such as 1.25";
     let NodeValue::Plain(text) = &node.value else { return Err(expected) };
     text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or(expected)
 }
 
 /// A duration of Go's. None for zero and less, which Chihaya takes for "not set".
-pub(super) fn duration(node: &Node) -> Parsed<Option<Duration>> {
+pub(super) fn duration(node: &ConfigNode) -> Parsed<Option<Duration>> {
     let (NodeValue::Plain(text) | NodeValue::Quoted(text)) = &node.value else { return Err(A_DURATION) };
     match durations::parse(text) {
         Some(GoDuration::Positive(duration)) => Ok(Some(duration)),
@@ -113,7 +113,7 @@ pub(super) fn duration(node: &Node) -> Parsed<Option<Duration>> {
 const A_DURATION: &str = "a duration such as 15m, 1h30m or 250ms";
 
 /// A duration of v1, which is always in quotes.
-pub(super) fn quoted_duration(node: &Node) -> Parsed<Option<Duration>> {
+pub(super) fn quoted_duration(node: &ConfigNode) -> Parsed<Option<Duration>> {
     match node.value {
         NodeValue::Quoted(_) => duration(node),
         _ => Err("a duration in quotes such as \"15m\""),
@@ -129,8 +129,7 @@ pub(super) fn interval(duration: Option<Duration>) -> Parsed<Option<u32>> {
 
 /// The age of peers.
 pub(super) fn peer_age(duration: Option<Duration>) -> Parsed<Option<Duration>> {
-    const RANGE: std::ops::RangeInclusive<Duration> =
-        Duration::from_millis(1)..=Duration::from_secs(365 * 24 * 3_600);
+    const RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(365 * 24 * 3_600);
     if duration.is_none_or(|duration| RANGE.contains(&duration)) {
         Ok(duration)
     } else {
@@ -153,7 +152,11 @@ fn address<T: FromStr>(text: &str, is_go: impl Fn(&T) -> bool) -> Parsed<Option<
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().ok().filter(is_go).map(Some).ok_or("an address such as 0.0.0.0:6881, localhost:6881, [::]:6881 or :6881")
+    text.parse()
+        .ok()
+        .filter(is_go)
+        .map(Some)
+        .ok_or("an address such as 0.0.0.0:6881, localhost:6881, [::]:6881 or :6881")
 }
 
 /// The header with the client's address. None for an empty text.
@@ -184,7 +187,9 @@ pub(super) fn key_set_url(text: &str) -> Parsed<KeySetUrl> {
 
 /// The client's part of a peer id: the six bytes behind its hyphen, or its first six.
 pub(super) fn client_ids(texts: &[String]) -> Parsed<BTreeSet<[u8; 6]>> {
-    let ids = texts.iter().map(|text| text.as_bytes().try_into().map_err(|_| "a list of clients of six bytes each such as OP1011"));
+    let ids = texts
+        .iter()
+        .map(|text| text.as_bytes().try_into().map_err(|_| "a list of clients of six bytes each such as OP1011"));
     ids.collect()
 }
 

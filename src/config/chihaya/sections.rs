@@ -9,7 +9,7 @@ use super::lint::{Lint, Outcome};
 use super::model::{ChihayaHttp, ChihayaTls, ChihayaUdp, HttpTimeouts, PrivateKey, RequestRules, RoutePattern};
 use super::outcomes;
 use super::scalars::{self, Parsed, duration, seconds, switch, text, texts, whole};
-use super::tree::{Node, Place};
+use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use crate::frontend::listen::Listen;
 
 /// How many of something a client gets. None where the file does not say.
@@ -31,7 +31,8 @@ const MAX_SCRAPE: NumberKey = ("max_scrape_infohashes", 50, Feature::ScrapeLimit
 impl Numbers {
     pub(super) fn read(keys: &mut Keys<'_>, lint: &mut Lint) -> Self {
         let max_numwant = number(keys, lint, MAX_NUMWANT);
-        let default_numwant = keys.read(lint, "default_numwant", counted(50), |number| outcomes::default_numwant(*number));
+        let default_numwant =
+            keys.read(lint, "default_numwant", counted(50), |number| outcomes::default_numwant(*number));
         Self { max_numwant, default_numwant, max_scrape: number(keys, lint, MAX_SCRAPE) }
     }
 
@@ -62,7 +63,7 @@ pub(super) fn number(keys: &mut Keys<'_>, lint: &mut Lint, key: NumberKey) -> Op
 }
 
 /// Zero is the default, as for Chihaya.
-fn counted(default: u32) -> impl Fn(&Node) -> Parsed<u32> {
+fn counted(default: u32) -> impl Fn(&ConfigNode) -> Parsed<u32> {
     move |node| {
         let expected = "a whole number from 0 to 4294967295";
         match u32::try_from(whole(node).map_err(|_| expected)?).map_err(|_| expected)? {
@@ -72,8 +73,14 @@ fn counted(default: u32) -> impl Fn(&Node) -> Parsed<u32> {
     }
 }
 
-/// None without an address to listen on.
-pub(super) fn http(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, common: Numbers) -> Option<ChihayaHttp> {
+/// None without an address to listen on. `differs` as in [`spoofing_differs`].
+pub(super) fn http(
+    keys: &mut Keys<'_>,
+    lint: &mut Lint,
+    is_rc1: bool,
+    common: Numbers,
+    differs: bool,
+) -> Option<ChihayaHttp> {
     let (mut http, entry) = keys.section(lint, "http")?;
     let keys = &mut http;
     let plain = read_listen(keys, lint, "addr");
@@ -87,8 +94,8 @@ pub(super) fn http(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, common: N
     let keep_alive = keep_alive(keys, lint, is_rc1);
     let announce_routes = routes(keys, lint, is_rc1, "announce_routes", "/announce");
     let scrape_routes = routes(keys, lint, is_rc1, "scrape_routes", "/scrape");
-    let ip_spoofing = keys.read(lint, "allow_ip_spoofing", switch, |may| outcomes::ip_spoofing(*may)).unwrap_or(false);
-    let parse = |node: &Node| Ok((text(node)?, scalars::header(&text(node)?)?));
+    let ip_spoofing = ip_spoofing(keys, lint, differs);
+    let parse = |node: &ConfigNode| Ok((text(node)?, scalars::header(&text(node)?)?));
     let header = keys.read(lint, "real_ip_header", parse, |(name, header)| {
         header.as_ref().map_or_else(outcomes::no_header, |_| outcomes::real_ip_header(name, is_rc1))
     });
@@ -114,12 +121,17 @@ pub(super) fn http(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, common: N
 const RC1: &str = "v2.0.0-rc.1";
 
 fn read_listen(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str) -> Option<Listen> {
-    let parse = |node: &Node| scalars::listen(&text(node)?);
+    let parse = |node: &ConfigNode| scalars::listen(&text(node)?);
     keys.read(lint, key, parse, |listen| outcomes::listen(listen.as_ref(), "--listen")).flatten()
 }
 
 /// The addresses without and with TLS. rc.2 has no `https_addr`: with a certificate `addr` is for HTTPS.
-fn tls(keys: &mut Keys<'_>, lint: &mut Lint, plain: Option<Listen>, place: Place) -> (Option<Listen>, Option<ChihayaTls>) {
+fn tls(
+    keys: &mut Keys<'_>,
+    lint: &mut Lint,
+    plain: Option<Listen>,
+    place: Place,
+) -> (Option<Listen>, Option<ChihayaTls>) {
     let outcome = |listen: &Option<Listen>| match listen {
         None => Outcome::Becomes("no listener for https".to_owned()),
         Some(listen) => Outcome::Needs(Feature::Tls, format!("listens for https on {listen}")),
@@ -137,11 +149,17 @@ fn tls(keys: &mut Keys<'_>, lint: &mut Lint, plain: Option<Listen>, place: Place
     match (files, https, plain) {
         ((Some(certificate), Some(key)), Some(listen), plain) => (plain, Some(ChihayaTls { listen, certificate, key })),
         ((Some(certificate), Some(key)), None, Some(listen)) => {
-            lint.warns(place, format!("http has a certificate and no https_addr: as in v2.0.0-rc.2, {listen} is for https"));
+            lint.warns(
+                place,
+                format!("http has a certificate and no https_addr: as in v2.0.0-rc.2, {listen} is for https"),
+            );
             (None, Some(ChihayaTls { listen, certificate, key }))
         }
         (_, Some(_), plain) => {
-            lint.error(place, "http.https_addr is without certificate, expected tls_cert_path and tls_key_path beside it");
+            lint.error(
+                place,
+                "http.https_addr is without certificate, expected tls_cert_path and tls_key_path beside it",
+            );
             (plain, None)
         }
         ((Some(_), None) | (None, Some(_)), None, plain) => {
@@ -161,8 +179,11 @@ fn timeouts(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> HttpTimeouts 
     // rc.1 waits for ever where nothing is said.
     let default = if is_rc1 { None } else { Some(2) };
     let (arrives, taken) = ("a request has to arrive in", "a reply has to be taken in");
-    let mut timeouts =
-        HttpTimeouts { read: read("read_timeout", default, arrives), write: read("write_timeout", default, taken), ..HttpTimeouts::default() };
+    let mut timeouts = HttpTimeouts {
+        read: read("read_timeout", default, arrives),
+        write: read("write_timeout", default, taken),
+        ..HttpTimeouts::default()
+    };
     if is_rc1 {
         timeouts.drain = read("request_timeout", None, "requests under way at the end have");
         keys.later(lint, &["idle_timeout"], RC1);
@@ -196,7 +217,7 @@ fn routes(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, key: &'static str,
     }
     let php = format!("{default}.php");
     let is_served = |route: &RoutePattern| [default, php.as_str()].contains(&route.as_str());
-    let parse = |node: &Node| {
+    let parse = |node: &ConfigNode| {
         let routes = scalars::routes(&texts(node)?)?;
         if routes.is_empty() { Err("at least one path, such as /announce") } else { Ok(routes) }
     };
@@ -216,25 +237,26 @@ fn own_numbers(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> Numbers {
     Numbers::read(keys, lint)
 }
 
-/// None without an address to listen on. `http_spoofing` is what the section `http` says of other addresses, if it is there.
+/// None without an address to listen on.
 pub(super) fn udp(
     keys: &mut Keys<'_>,
     lint: &mut Lint,
     is_rc1: bool,
     common: Numbers,
-    http_spoofing: Option<bool>,
+    differs: bool,
 ) -> Option<ChihayaUdp> {
     let (mut udp, entry) = keys.section(lint, "udp")?;
     let keys = &mut udp;
-    let parse = |node: &Node| scalars::udp_listen(&text(node)?);
+    let parse = |node: &ConfigNode| scalars::udp_listen(&text(node)?);
     let listen = keys.read(lint, "addr", parse, |listen| outcomes::listen(listen.as_ref(), "--udp-listen")).flatten();
-    let private_key = keys.read_secret(lint, "private_key", private_key).filter(|key| !key.is_empty()).map(PrivateKey);
+    let private_key =
+        keys.read(lint, "private_key", text, |text| private_key(text)).filter(|key| !key.is_empty()).map(PrivateKey);
     let outcome = |skew: &Option<Duration>| {
         let skew = seconds(skew.unwrap_or_default());
         Outcome::Needs(Feature::UdpKey, format!("clocks of instances with one key may differ by {skew}"))
     };
     let max_clock_skew = keys.read(lint, "max_clock_skew", duration, outcome).flatten().unwrap_or_default();
-    let ip_spoofing = keys.read(lint, "allow_ip_spoofing", switch, |may| spoofing_over_udp(*may, http_spoofing));
+    let ip_spoofing = ip_spoofing(keys, lint, differs);
     if is_rc1 {
         keys.later(lint, &["enable_request_timing"], RC1);
     } else {
@@ -246,7 +268,7 @@ pub(super) fn udp(
         lint.warns(entry.place, "udp has no address, and nothing listens for UDP");
         return None;
     };
-    let requests = numbers.or(common).rules(ip_spoofing.unwrap_or(false), is_rc1);
+    let requests = numbers.or(common).rules(ip_spoofing, is_rc1);
     Some(ChihayaUdp { listen, private_key, max_clock_skew, requests })
 }
 
@@ -254,19 +276,35 @@ fn private_key(text: &str) -> Outcome {
     match text.trim() {
         "" => Outcome::Becomes("each process makes connection ids with a key of its own".to_owned()),
         text if text.starts_with("paste a random string here") => {
-            let why = "it is the text of Chihaya's example, which anybody knows, expected a random one of your own";
-            Outcome::Warns("the key of connection ids".to_owned(), why.to_owned())
+            let why = "is the text of Chihaya's example, which everybody knows; expected a random one of your own";
+            Outcome::Warns(String::new(), why.to_owned())
         }
-        _ => Outcome::Needs(Feature::UdpKey, "the key of connection ids, which instances with the same one accept".to_owned()),
+        _ => Outcome::Needs(
+            Feature::UdpKey,
+            "the key of connection ids, which instances with the same one accept".to_owned(),
+        ),
     }
 }
 
-fn spoofing_over_udp(may: bool, over_http: Option<bool>) -> Outcome {
-    match over_http {
-        Some(over_http) if over_http != may => Outcome::Warns(
+/// Whether the file says of other addresses one thing for HTTP and another for UDP.
+pub(super) fn spoofing_differs(entries: &[KeyedNode]) -> bool {
+    let last = |entries: &[KeyedNode], key: &str| {
+        entries.iter().rev().find(|entry| entry.key == key).map(|entry| entry.value.clone())
+    };
+    let of = |section: &str| match last(entries, section)?.value {
+        NodeValue::Section(entries) => switch(&last(&entries, "allow_ip_spoofing")?).ok(),
+        _ => None,
+    };
+    matches!((of("http"), of("udp")), (Some(over_http), Some(over_udp)) if over_http != over_udp)
+}
+
+fn ip_spoofing(keys: &mut Keys<'_>, lint: &mut Lint, differs: bool) -> bool {
+    let outcome = |may: &bool| match may {
+        true if differs => Outcome::Warns(
             "no client can announce another address (--ip-param never)".to_owned(),
-            "http says otherwise, and there is one setting for both here".to_owned(),
+            "there is one setting for http and udp here, and one of them says so".to_owned(),
         ),
-        _ => outcomes::ip_spoofing(may),
-    }
+        may => outcomes::ip_spoofing(*may),
+    };
+    keys.read(lint, "allow_ip_spoofing", switch, outcome).unwrap_or(false)
 }

@@ -26,7 +26,7 @@ pub(super) struct Place {
 
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
+pub(super) struct ConfigNode {
     pub(super) place: Place,
     pub(super) value: NodeValue,
 }
@@ -37,7 +37,7 @@ pub(super) enum NodeValue {
     Plain(String),
     /// A text that can be nothing else.
     Quoted(String),
-    List(Vec<Node>),
+    List(Vec<ConfigNode>),
     Section(Vec<KeyedNode>),
 }
 
@@ -46,10 +46,10 @@ pub(super) enum NodeValue {
 pub(super) struct KeyedNode {
     pub(super) key: String,
     pub(super) place: Place,
-    pub(super) value: Node,
+    pub(super) value: ConfigNode,
 }
 
-impl Node {
+impl ConfigNode {
     /// Whether it says nothing: `key:` without a value, `~`, `null`.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, NodeValue::Plain(text) if ["", "~", "null", "Null", "NULL"].contains(&text.as_str()))

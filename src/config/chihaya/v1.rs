@@ -7,12 +7,12 @@ use super::features::Feature;
 use super::keys::Keys;
 use super::lint::{Lint, Outcome};
 use super::model::{
-    Approval, ChihayaApi, ChihayaConfig, ChihayaGeneration, ChihayaHttp, ChihayaUdp, HttpTimeouts, KeySetUrl, RequestRules,
-    TokenRule,
+    Approval, ChihayaApi, ChihayaConfig, ChihayaGeneration, ChihayaHttp, ChihayaUdp, HttpTimeouts, KeySetUrl,
+    RequestRules, TokenRule,
 };
 use super::outcomes;
 use super::scalars::{self, Parsed, quoted, quoted_duration, seconds, switch, texts, whole};
-use super::tree::{KeyedNode, Node};
+use super::tree::{ConfigNode, KeyedNode};
 use crate::frontend::listen::{Listen, UdpListenAddr};
 
 /// Reads the object's keys.
@@ -47,10 +47,11 @@ pub(super) fn read(entries: &[KeyedNode], lint: &mut Lint) -> ChihayaConfig {
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn intervals(keys: &mut Keys<'_>, lint: &mut Lint) -> (u32, Duration) {
-    let parse = |node: &Node| scalars::interval(quoted_duration(node)?)?.ok_or("a duration from 1s to 24h in quotes");
+    let parse =
+        |node: &ConfigNode| scalars::interval(quoted_duration(node)?)?.ok_or("a duration from 1s to 24h in quotes");
     let interval = keys.read(lint, "announce", parse, |interval| outcomes::interval(*interval));
     let interval = interval.unwrap_or(30 * 60);
-    let parse = |node: &Node| {
+    let parse = |node: &ConfigNode| {
         let duration = quoted_duration(node)?;
         scalars::interval(duration)?;
         duration.ok_or("a duration from 1s to 24h in quotes")
@@ -65,7 +66,7 @@ fn peer_age(keys: &mut Keys<'_>, lint: &mut Lint, min_interval: Duration) -> Dur
         let age = age.and_then(|age| scalars::peer_age(Some(age)).ok()).flatten();
         age.filter(|age| !age.is_zero())
     };
-    let parse = |node: &Node| {
+    let parse = |node: &ConfigNode| {
         let expected = "a number above 0 such as 1.25, by which minAnnounce is multiplied to the age of peers";
         age(&scalars::number(node).map_err(|_| expected)?).ok_or(expected)
     };
@@ -75,7 +76,7 @@ fn peer_age(keys: &mut Keys<'_>, lint: &mut Lint, min_interval: Duration) -> Dur
 
 fn requests(keys: &mut Keys<'_>, lint: &mut Lint) -> RequestRules {
     let spoofing = keys.read(lint, "allowIPSpoofing", switch, |may| outcomes::ip_spoofing(*may));
-    let parse = |node: &Node| match whole(node)? {
+    let parse = |node: &ConfigNode| match whole(node)? {
         number if number < 0 => Err("a whole number from 0 on"),
         number => u32::try_from(number).map_err(|_| "a whole number from 0 to 4294967295"),
     };
@@ -89,7 +90,7 @@ fn requests(keys: &mut Keys<'_>, lint: &mut Lint) -> RequestRules {
 }
 
 fn http(keys: &mut Keys<'_>, lint: &mut Lint, requests: RequestRules) -> Option<ChihayaHttp> {
-    let parse = |node: &Node| scalars::listen(&quoted(node)?);
+    let parse = |node: &ConfigNode| scalars::listen(&quoted(node)?);
     let listen = keys.read(lint, "httpListenAddr", parse, |listen| outcomes::listen(listen.as_ref(), "--listen"));
     // An explicit "" means none.
     let listen = listen.unwrap_or_else(|| default_address("localhost:6881"));
@@ -100,7 +101,7 @@ fn http(keys: &mut Keys<'_>, lint: &mut Lint, requests: RequestRules) -> Option<
         drain: timeout(keys, lint, "httpRequestTimeout", "requests under way at the end have"),
     };
     let max_connections = limit(keys, lint, "httpListenLimit", None);
-    let parse = |node: &Node| Ok((quoted(node)?, scalars::header(&quoted(node)?)?));
+    let parse = |node: &ConfigNode| Ok((quoted(node)?, scalars::header(&quoted(node)?)?));
     let header = keys.read(lint, "realIPHeader", parse, |(name, header)| {
         header.as_ref().map_or_else(outcomes::no_header, |_| outcomes::real_ip_header(name, true))
     });
@@ -128,7 +129,7 @@ fn timeout(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str, what: &str) 
 
 /// `feature` is what the limit is for, if that is not there yet.
 fn limit(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str, feature: Option<Feature>) -> Option<NonZeroUsize> {
-    let parse = |node: &Node| -> Parsed<Option<NonZeroUsize>> {
+    let parse = |node: &ConfigNode| -> Parsed<Option<NonZeroUsize>> {
         let limit = usize::try_from(whole(node)?).map_err(|_| "a number of connections, or 0 for no limit")?;
         Ok(NonZeroUsize::new(limit))
     };
@@ -141,7 +142,7 @@ fn limit(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str, feature: Optio
 }
 
 fn udp(keys: &mut Keys<'_>, lint: &mut Lint, requests: RequestRules) -> Option<ChihayaUdp> {
-    let parse = |node: &Node| scalars::udp_listen(&quoted(node)?);
+    let parse = |node: &ConfigNode| scalars::udp_listen(&quoted(node)?);
     let listen = keys.read(lint, "udpListenAddr", parse, |listen| outcomes::listen(listen.as_ref(), "--udp-listen"));
     let default = || scalars::udp_listen("localhost:6882").ok().flatten();
     let listen: Option<UdpListenAddr> = listen.unwrap_or_else(default);
@@ -151,7 +152,7 @@ fn udp(keys: &mut Keys<'_>, lint: &mut Lint, requests: RequestRules) -> Option<C
 }
 
 fn api(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<ChihayaApi> {
-    let parse = |node: &Node| scalars::listen(&quoted(node)?);
+    let parse = |node: &ConfigNode| scalars::listen(&quoted(node)?);
     let listen = keys.read(lint, "apiListenAddr", parse, |listen| match listen {
         None => Outcome::Becomes("no API".to_owned()),
         Some(listen) => Outcome::Needs(Feature::Api, format!("v1's API at {listen}")),
@@ -177,7 +178,7 @@ fn api(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<ChihayaApi> {
 }
 
 fn tokens(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<TokenRule> {
-    let parse = |node: &Node| match quoted(node)?.as_str() {
+    let parse = |node: &ConfigNode| match quoted(node)?.as_str() {
         "" => Ok(None),
         text => scalars::key_set_url(text).map(Some),
     };
@@ -191,7 +192,8 @@ fn tokens(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<TokenRule> {
         _ if !is_on => Outcome::Nothing("without jwkSetURI no tokens are asked for".to_owned()),
         outcome => outcome,
     };
-    let refresh = keys.read(lint, "jwkSetUpdateInterval", quoted_duration, |refresh| unless_on(outcomes::refresh(*refresh)));
+    let refresh =
+        keys.read(lint, "jwkSetUpdateInterval", quoted_duration, |refresh| unless_on(outcomes::refresh(*refresh)));
     let audience = keys.read(lint, "jwtAudience", quoted, |text| unless_on(outcomes::audience(text)));
     Some(TokenRule {
         keys: set?,
@@ -207,7 +209,7 @@ fn clients(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<Approval<[u8; 6]>> {
         false => Outcome::Becomes("all clients may announce".to_owned()),
     };
     let is_on = keys.read(lint, "clientWhitelistEnabled", switch, outcome).unwrap_or(false);
-    let parse = |node: &Node| scalars::client_ids(&texts(node)?);
+    let parse = |node: &ConfigNode| scalars::client_ids(&texts(node)?);
     let list = keys.read(lint, "clientWhitelist", parse, |list| match is_on {
         false => Outcome::Nothing("clientWhitelistEnabled is not true".to_owned()),
         true if list.is_empty() => Outcome::Warns(String::new(), "is empty: no client may announce".to_owned()),
@@ -234,7 +236,7 @@ fn respect_address_family(keys: &mut Keys<'_>, lint: &mut Lint) -> bool {
 
 /// Keys that v1 knows and that mean nothing here.
 fn meaningless(keys: &mut Keys<'_>, lint: &mut Lint) {
-    keys.check(lint, "purgeInactiveTorrents", switch, "a torrent without peers takes no memory");
+    keys.check(lint, "purgeInactiveTorrents", switch, "the store forgets torrents without peers by a rule of its own");
     keys.check(lint, "reapInterval", quoted_duration, "a peer that is too old is never given out");
     keys.check(lint, "torrentMapShards", whole, "the store divides its work itself");
     keys.check(lint, "dualStackedPeers", switch, "a client always counts once, with an address of each family");

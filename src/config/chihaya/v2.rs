@@ -8,9 +8,9 @@ use super::keys::Keys;
 use super::lint::{Lint, Outcome};
 use super::model::{ChihayaConfig, ChihayaGeneration};
 use super::outcomes;
-use super::sections::{self, Numbers};
 use super::scalars::{self, duration, text, whole};
-use super::tree::{KeyedNode, Node, NodeValue, Place};
+use super::sections::{self, Numbers};
+use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use crate::frontend::listen::Listen;
 
 /// What Chihaya has where the file does not say how often clients announce.
@@ -22,9 +22,10 @@ pub(super) fn generation(entries: &[KeyedNode]) -> ChihayaGeneration {
     let value = |key: &str| entries.iter().rev().find(|entry| entry.key == key).map(|entry| &entry.value.value);
     let has = |entries: &[KeyedNode], key: &str| entries.iter().any(|entry| entry.key == key);
     let hooks = ["prehooks", "posthooks"].into_iter().filter_map(value);
-    let has_options = hooks.filter_map(|hooks| if let NodeValue::List(hooks) = hooks { Some(hooks) } else { None }).any(
-        |hooks| hooks.iter().any(|hook| matches!(&hook.value, NodeValue::Section(entries) if has(entries, "options"))),
-    );
+    let has_options =
+        hooks.filter_map(|hooks| if let NodeValue::List(hooks) = hooks { Some(hooks) } else { None }).any(|hooks| {
+            hooks.iter().any(|hook| matches!(&hook.value, NodeValue::Section(entries) if has(entries, "options")))
+        });
     match value("storage") {
         Some(NodeValue::Section(storage)) if !has(storage, "name") && !has_options => ChihayaGeneration::V2Rc1,
         _ => ChihayaGeneration::V2,
@@ -47,9 +48,9 @@ pub(super) fn read(entries: &[KeyedNode], lint: &mut Lint) -> ChihayaConfig {
     } else {
         Numbers::read(&mut keys, lint)
     };
-    let http = sections::http(&mut keys, lint, is_rc1, common);
-    let ip_spoofing = http.as_ref().map(|http| http.requests.ip_spoofing);
-    let udp = sections::udp(&mut keys, lint, is_rc1, common, ip_spoofing);
+    let differs = sections::spoofing_differs(entries);
+    let http = sections::http(&mut keys, lint, is_rc1, common, differs);
+    let udp = sections::udp(&mut keys, lint, is_rc1, common, differs);
     let hooks = hooks::read(&mut keys, lint, is_rc1);
     hooks::read_post(&mut keys, lint);
     keys.finish(lint);
@@ -74,7 +75,7 @@ pub(super) fn read(entries: &[KeyedNode], lint: &mut Lint) -> ChihayaConfig {
 const RC1: &str = "v2.0.0-rc.1";
 
 fn interval(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> u32 {
-    let parse = |node: &Node| scalars::interval(duration(node)?);
+    let parse = |node: &ConfigNode| scalars::interval(duration(node)?);
     let outcome = |interval: &Option<u32>| match interval {
         None => Outcome::Warns(format!("interval {INTERVAL} s"), "zero or less is no interval".to_owned()),
         Some(interval) if is_rc1 => {
@@ -90,7 +91,7 @@ fn min_interval(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u3
         keys.later(lint, &["min_announce_interval"], RC1);
         return interval;
     }
-    let parse = |node: &Node| scalars::interval(duration(node)?);
+    let parse = |node: &ConfigNode| scalars::interval(duration(node)?);
     let outcome = |min: &Option<u32>| outcomes::min_interval(min.unwrap_or(interval).into(), interval);
     keys.read(lint, "min_announce_interval", parse, outcome).flatten().unwrap_or(interval)
 }
@@ -139,16 +140,20 @@ fn storage(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> StorageSection
 const STORES: [&str; 3] = ["memory", "memorybysubnet", "redis"];
 
 fn storage_name(storage: &mut Keys<'_>, lint: &mut Lint, place: Place) -> Option<String> {
-    let parse = |node: &Node| {
+    let parse = |node: &ConfigNode| {
         let expected = "memory";
         match text(node)?.as_str() {
-            "redis" => Err("memory, because a store that several instances share through Redis comes with a later version"),
+            "redis" => {
+                Err("memory, because a store that several instances share through Redis comes with a later version")
+            }
             name if STORES.contains(&name) => Ok(name.to_owned()),
             _ => Err(expected),
         }
     };
     let outcome = |name: &String| match name.as_str() {
-        "memorybysubnet" => Outcome::Becomes("the tracker's memory, which always gives the nearest peers first".to_owned()),
+        "memorybysubnet" => {
+            Outcome::Becomes("the tracker's memory, which always gives the nearest peers first".to_owned())
+        }
         _ => Outcome::Becomes("the tracker's memory".to_owned()),
     };
     let name = storage.read(lint, "name", parse, outcome);
@@ -160,16 +165,19 @@ fn storage_name(storage: &mut Keys<'_>, lint: &mut Lint, place: Place) -> Option
 
 /// The keys that every store has.
 fn store(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> Option<Duration> {
-    let parse = |node: &Node| match duration(node)? {
+    let parse = |node: &ConfigNode| match duration(node)? {
         None if is_rc1 => Err("a duration above 0 such as 14m: Chihaya's \"invalid garbage collection interval\""),
         interval => Ok(interval),
     };
     keys.check(lint, "gc_interval", parse, "a peer that is too old is never given out");
     keys.check(lint, "shard_count", whole, "the store divides its work itself");
-    let parse = |node: &Node| scalars::peer_age(duration(node)?);
+    let parse = |node: &ConfigNode| scalars::peer_age(duration(node)?);
     let outcome = |age: &Option<Duration>| match age {
         Some(age) => outcomes::peer_age(*age, ""),
-        None => Outcome::Warns(format!("peers are kept for {}", scalars::seconds(PEER_AGE)), "zero or less is no age".to_owned()),
+        None => Outcome::Warns(
+            format!("peers are kept for {}", scalars::seconds(PEER_AGE)),
+            "zero or less is no age".to_owned(),
+        ),
     };
     keys.read(lint, "peer_lifetime", parse, outcome).flatten()
 }
@@ -183,7 +191,7 @@ fn own_keys(keys: &mut Keys<'_>, lint: &mut Lint, name: Option<&str>) {
         keys.check(lint, "preferred_ipv6_subnet_mask_bits_set", whole, nearest);
     }
     let later = "several instances share no store yet";
-    keys.read_secret(lint, "redis_broker", |_| Outcome::Nothing(later.to_owned()));
+    keys.check(lint, "redis_broker", text, later);
     for key in ["redis_read_timeout", "redis_write_timeout", "redis_connect_timeout"] {
         keys.check(lint, key, duration, later);
     }

@@ -7,10 +7,10 @@ use serde_json::Error;
 use serde_json::value::RawValue;
 
 use super::super::super::yaml::Problem;
-use super::{ValueBudget, KeyedNode, MAX_DEPTH, MAX_VALUES, Node, NodeValue, Place, too_deep};
+use super::{ConfigNode, KeyedNode, MAX_DEPTH, MAX_VALUES, NodeValue, Place, ValueBudget, too_deep};
 
 /// The first value in the text, and the line of what follows it. Chihaya reads no further than its end.
-pub(in super::super) fn read(text: &str) -> Result<(Node, Option<usize>), Problem> {
+pub(in super::super) fn read(text: &str) -> Result<(ConfigNode, Option<usize>), Problem> {
     let lines = LineStarts::of(text);
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
     let first = match values.next() {
@@ -51,7 +51,7 @@ struct JsonReader<'a> {
 }
 
 impl<'a> JsonReader<'a> {
-    fn node(&mut self, raw: &'a RawValue, depth: usize) -> Result<Node, Problem> {
+    fn node(&mut self, raw: &'a RawValue, depth: usize) -> Result<ConfigNode, Problem> {
         let place = self.place(raw);
         if depth > MAX_DEPTH {
             return Err(too_deep(place));
@@ -70,7 +70,7 @@ impl<'a> JsonReader<'a> {
             Some(b'"') => NodeValue::Quoted(self.parse(raw)?),
             _ => NodeValue::Plain(text.to_owned()),
         };
-        Ok(Node { place, value })
+        Ok(ConfigNode { place, value })
     }
 
     fn entry(&mut self, (key, value): (&'a RawValue, &'a RawValue), depth: usize) -> Result<KeyedNode, Problem> {

@@ -5,13 +5,17 @@ use std::collections::{HashMap, HashSet};
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::super::super::yaml::Problem;
-use super::{ValueBudget, KeyedNode, MAX_DEPTH, MAX_VALUES, Node, NodeValue, Place, too_deep};
+use super::{ConfigNode, KeyedNode, MAX_DEPTH, MAX_VALUES, NodeValue, Place, ValueBudget, too_deep};
 
 /// The first document of the text, and the line where a second one begins. None when there are only comments. Chihaya reads
 /// the first document only.
-pub(in super::super) fn read(text: &str) -> Result<(Option<Node>, Option<usize>), Problem> {
-    let mut reader =
-        YamlReader { parser: Parser::new_from_str(text), anchors: HashMap::new(), budget: ValueBudget(MAX_VALUES), values: 0 };
+pub(in super::super) fn read(text: &str) -> Result<(Option<ConfigNode>, Option<usize>), Problem> {
+    let mut reader = YamlReader {
+        parser: Parser::new_from_str(text),
+        anchors: HashMap::new(),
+        budget: ValueBudget(MAX_VALUES),
+        values: 0,
+    };
     let mut first = None;
     while let Some((event, place)) = reader.next()? {
         match event {
@@ -26,7 +30,7 @@ pub(in super::super) fn read(text: &str) -> Result<(Option<Node>, Option<usize>)
 struct YamlReader<'a> {
     parser: Parser<'a, StrInput<'a>>,
     /// The values with an anchor, and how many values each is made of.
-    anchors: HashMap<usize, (Node, usize)>,
+    anchors: HashMap<usize, (ConfigNode, usize)>,
     budget: ValueBudget,
     /// How many values were read.
     values: usize,
@@ -47,7 +51,7 @@ impl<'a> YamlReader<'a> {
         self.next()?.ok_or_else(ends)
     }
 
-    fn node(&mut self, event: Event<'a>, place: Place, depth: usize) -> Result<Node, Problem> {
+    fn node(&mut self, event: Event<'a>, place: Place, depth: usize) -> Result<ConfigNode, Problem> {
         if depth > MAX_DEPTH {
             return Err(too_deep(place));
         }
@@ -68,7 +72,7 @@ impl<'a> YamlReader<'a> {
                 return Err(Problem { line: Some(place.line), problem });
             }
         };
-        let node = Node { place, value };
+        let node = ConfigNode { place, value };
         if anchor > 0 {
             self.anchors.insert(anchor, (node.clone(), self.values - before));
         }
@@ -80,7 +84,7 @@ impl<'a> YamlReader<'a> {
         self.budget.take(values, place)
     }
 
-    fn alias(&mut self, anchor: usize, place: Place) -> Result<Node, Problem> {
+    fn alias(&mut self, anchor: usize, place: Place) -> Result<ConfigNode, Problem> {
         // An anchor is known from the end of its value on, so that none is part of itself.
         let Some((node, values)) = self.anchors.get(&anchor).cloned() else {
             let problem = "the anchor is not known here, expected one that is set further up".to_owned();
@@ -90,7 +94,7 @@ impl<'a> YamlReader<'a> {
         Ok(node)
     }
 
-    fn list(&mut self, place: Place, depth: usize) -> Result<Vec<Node>, Problem> {
+    fn list(&mut self, place: Place, depth: usize) -> Result<Vec<ConfigNode>, Problem> {
         let mut items = Vec::new();
         loop {
             match self.inside(place)? {
@@ -126,7 +130,7 @@ impl<'a> YamlReader<'a> {
 }
 
 /// The keys of a section, or of several in a list, which `<<` takes over.
-fn sections(node: Node) -> Result<Vec<KeyedNode>, Problem> {
+fn sections(node: ConfigNode) -> Result<Vec<KeyedNode>, Problem> {
     match node.value {
         NodeValue::Section(entries) => Ok(entries),
         NodeValue::List(nodes) => {
