@@ -1,5 +1,8 @@
 //! The hooks of v2: rules that stand before the reply.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use super::features::Feature;
 use super::keys::Keys;
 use super::known;
@@ -8,6 +11,7 @@ use super::model::{Approval, IntervalVariation, TokenRule};
 use super::outcomes;
 use super::scalars::{self, Parsed, switch, text, texts, whole};
 use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
+use tracker_protocol::InfoHash;
 
 const JWT: &str = "jwt";
 const CLIENTS: &str = "client approval";
@@ -20,7 +24,7 @@ const NAMES: [&str; 4] = [JWT, CLIENTS, TORRENTS, VARIATION];
 pub(super) struct PreHooks {
     pub(super) tokens: Option<TokenRule>,
     pub(super) clients: Option<Approval<[u8; 6]>>,
-    pub(super) torrents: Option<Approval<tracker_protocol::InfoHash>>,
+    pub(super) torrents: Option<Approval<InfoHash>>,
     pub(super) interval_variation: Option<IntervalVariation>,
 }
 
@@ -76,12 +80,12 @@ fn list<'a>(keys: &mut Keys<'a>, lint: &mut Lint, key: &'static str) -> Vec<Hook
         lint.expected(&name, &entry.value, expected);
         return Vec::new();
     };
-    let hook = |(n, item): (usize, &'a ConfigNode)| match &item.value {
-        NodeValue::Section(entries) => Some((format!("{name}[{n}]."), item.place, entries.as_slice())),
-        _ => {
-            lint.expected(&format!("{name}[{n}]"), item, "a hook with a name");
-            None
+    let hook = |(n, item): (usize, &'a ConfigNode)| {
+        if let NodeValue::Section(entries) = &item.value {
+            return Some((format!("{name}[{n}]."), item.place, entries.as_slice()));
         }
+        lint.expected(&format!("{name}[{n}]"), item, "a hook with a name");
+        None
     };
     items.iter().enumerate().filter_map(hook).collect()
 }
@@ -156,7 +160,7 @@ fn tokens(keys: &mut Keys<'_>, lint: &mut Lint, place: Place) -> Option<TokenRul
     let set = keys.read(lint, "jwk_set_url", parse, |set| outcomes::key_set(set, ""));
     let refresh = keys.read(lint, "jwk_set_update_interval", scalars::duration, |refresh| outcomes::refresh(*refresh));
     keys.require(lint, &["issuer", "audience", "jwk_set_url"], place);
-    let refresh = refresh.flatten().unwrap_or(std::time::Duration::from_secs(300));
+    let refresh = refresh.flatten().unwrap_or(Duration::from_mins(5));
     Some(TokenRule { keys: set?, issuer: Some(issuer?), audience: audience?, refresh })
 }
 
@@ -165,7 +169,7 @@ fn approval<T: Ord + Clone>(
     lint: &mut Lint,
     place: Place,
     feature: Feature,
-    parse: impl Fn(&ConfigNode) -> Parsed<std::collections::BTreeSet<T>>,
+    parse: impl Fn(&ConfigNode) -> Parsed<BTreeSet<T>>,
     is_new: bool,
 ) -> Option<Approval<T>> {
     let allow =

@@ -98,7 +98,7 @@ impl<'a> Keys<'a> {
 
     /// Whether a key was looked for and is not there.
     pub(super) fn is_absent(&self, key: &str) -> bool {
-        self.absent.iter().any(|absent| *absent == key)
+        self.absent.contains(&key)
     }
 
     /// Keys that were looked for and must be there.

@@ -142,3 +142,20 @@ fn needs(state: &FeatureState, what: &str) -> (Severity, String) {
         (false, false) => (Severity::Warning, format!("is not in force yet ({what}): {meanwhile}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_feature_changes() {
+        let line = |has_arrived, restricts| {
+            let (severity, text) = needs(&FeatureState { has_arrived, restricts, meanwhile: "not yet" }, "this");
+            (severity, text)
+        };
+        let arrived = (Severity::Fine, "-> this".to_owned());
+        assert_eq!((line(true, true), line(true, false)), (arrived.clone(), arrived));
+        assert_eq!(line(false, true), (Severity::NotInForce, "(this): not yet".to_owned()));
+        assert_eq!(line(false, false), (Severity::Warning, "is not in force yet (this): not yet".to_owned()));
+    }
+}

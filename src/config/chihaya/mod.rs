@@ -19,6 +19,7 @@ mod v2;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 pub use self::lint::{Finding, Severity};
 pub use self::model::{
@@ -40,7 +41,7 @@ pub struct ChihayaFile {
     read: ChihayaText,
 }
 
-/// The same of a text.
+/// What a text says, and what became of each of its keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChihayaText {
     config: ChihayaConfig,
@@ -119,6 +120,17 @@ impl ChihayaText {
     }
 }
 
+/// For texts that are in no file. The error is a sentence.
+impl FromStr for ChihayaText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::read(text).map_err(|Problem { line, problem }| {
+            line.map_or_else(|| problem.clone(), |line| format!("line {line}: {problem}"))
+        })
+    }
+}
+
 /// The values of a file, and the line of what follows them.
 enum Root {
     V1(ConfigNode, Option<usize>),
@@ -169,8 +181,8 @@ fn below_chihaya(root: &ConfigNode) -> Result<(&[KeyedNode], Vec<&KeyedNode>), P
     }
 }
 
-fn after(lint: &mut Lint, line: Option<usize>, text: &str) {
-    if let Some(line) = line {
+fn after(lint: &mut Lint, rest: Option<usize>, text: &str) {
+    if let Some(line) = rest {
         lint.warns(Place { line, offset: usize::MAX }, text);
     }
 }

@@ -1,6 +1,7 @@
 //! What the values of Chihaya's files mean. An error is what would be expected.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -129,7 +130,7 @@ pub(super) fn interval(duration: Option<Duration>) -> Parsed<Option<u32>> {
 
 /// The age of peers.
 pub(super) fn peer_age(duration: Option<Duration>) -> Parsed<Option<Duration>> {
-    const RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(365 * 24 * 3_600);
+    const RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(8_760);
     if duration.is_none_or(|duration| RANGE.contains(&duration)) {
         Ok(duration)
     } else {

@@ -31,8 +31,8 @@ fn errors(text: &str) -> Vec<String> {
 }
 
 fn v2(below: &str) -> String {
-    let below: String = below.lines().map(|line| format!("  {line}\n")).collect();
-    format!("chihaya:\n{below}")
+    let below: Vec<_> = below.lines().map(|line| format!("  {line}\n")).collect();
+    format!("chihaya:\n{}", below.concat())
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -85,8 +85,8 @@ fn what_is_no_configuration_of_chihaya() {
 
 #[test]
 fn no_file_makes_the_reader_grow() {
-    let bomb: String =
-        (1..20).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", "))).collect();
+    let ten = |n| vec![format!("*a{}", n - 1); 10].join(", ");
+    let bomb = (1..20).map(|n| format!("a{n}: &a{n} [{}]\n", ten(n))).collect::<Vec<_>>().concat();
     for (text, part) in [
         (format!("a0: &a0 [x]\n{bomb}chihaya:\n"), "100000 values"),
         (format!("chihaya: {}1{}\n", "[".repeat(40), "]".repeat(40)), "32 levels"),
@@ -308,106 +308,106 @@ fn what_holds_where_v2_says_nothing() {
     assert_eq!((http.announce_routes[0].as_str(), http.scrape_routes[0].as_str()), ("/announce", "/scrape"));
 }
 
+/// What is below `chihaya`, and a part of the first error.
+const WRONG_V2: &[(&str, &str)] = &[
+    (
+        "announce_interval: 15",
+        "line 2: error: announce_interval is \"15\", expected a duration with a unit such as 15m, because Chihaya takes a bare number for nanoseconds",
+    ),
+    (
+        "announce_interval: soon",
+        "line 2: error: announce_interval is \"soon\", expected a duration such as 15m, 1h30m or 250ms",
+    ),
+    ("announce_interval: 25h", "line 2: error: announce_interval is \"25h\", expected a duration from 1s to 24h"),
+    (
+        "announce_interval: [15m]",
+        "line 2: error: announce_interval is [15m], expected a duration such as 15m, 1h30m or 250ms",
+    ),
+    ("http: 80", "line 2: error: http is \"80\", expected a section with keys of its own"),
+    ("http:\n  addr: {a: 1}", "line 3: error: http.addr is a section, expected a text"),
+    (
+        "http:\n  addr: 6881",
+        "line 3: error: http.addr is \"6881\", expected an address such as 0.0.0.0:6881, localhost:6881, [::]:6881 or :6881",
+    ),
+    (
+        "http:\n  addr: unix:/run/x.sock",
+        "line 3: error: http.addr is \"unix:/run/x.sock\", expected an address such as",
+    ),
+    (
+        "http:\n  allow_ip_spoofing: \"true\"",
+        "line 3: error: http.allow_ip_spoofing is \"true\", expected true or false",
+    ),
+    ("http:\n  real_ip_header: a b", "line 3: error: http.real_ip_header is \"a b\", expected the name of a header"),
+    ("http:\n  max_numwant: -1", "line 3: error: http.max_numwant is \"-1\", expected a whole number from 0"),
+    ("http:\n  max_numwant: \"5\"", "line 3: error: http.max_numwant is \"5\", expected a whole number from 0"),
+    (
+        "http:\n  announce_routes: /announce",
+        "line 3: error: http.announce_routes is \"/announce\", expected a list of texts",
+    ),
+    ("http:\n  announce_routes: []", "line 3: error: http.announce_routes is [], expected at least one path"),
+    (
+        "http:\n  announce_routes: [announce]",
+        "line 3: error: http.announce_routes is [announce], expected a list of paths",
+    ),
+    ("http:\n  https_addr: :443", "line 2: error: http.https_addr is without certificate, expected"),
+    ("udp:\n  addr: udp://:80", "line 3: error: udp.addr is \"udp://:80\", expected an address"),
+    ("udp:\n  private_key: [secret]", "line 3: error: udp.private_key is (not shown), expected a text"),
+    (
+        "storage:\n  gc_interval: 0",
+        "line 3: error: storage.gc_interval is \"0\", expected a duration above 0 such as 14m: Chihaya's \"invalid garbage collection interval\"",
+    ),
+    (
+        "storage:\n  name: redis",
+        "line 3: error: storage.name is \"redis\", expected memory, because a store that several instances share",
+    ),
+    ("storage:\n  name: postgres", "line 3: error: storage.name is \"postgres\", expected memory"),
+    ("prehooks: jwt", "line 2: error: prehooks is \"jwt\", expected a list of hooks, each with a name"),
+    ("prehooks: [jwt]", "line 2: error: prehooks[0] is \"jwt\", expected a hook with a name"),
+    ("prehooks:\n- options: {}", "line 3: error: prehooks[0].name is missing, expected a value for it"),
+    (
+        "prehooks:\n- name: jvt\n  options: {}",
+        "line 3: error: prehooks[0].name is \"jvt\", expected jwt, because a hook that nobody knows may be",
+    ),
+    (
+        "prehooks:\n- name: client-approval",
+        "line 3: error: prehooks[0].name is \"client-approval\", expected client approval, because",
+    ),
+    (
+        "prehooks:\n- name: magic",
+        "line 3: error: prehooks[0].name is \"magic\", expected jwt, client approval, torrent approval or interval variation",
+    ),
+    ("prehooks:\n- name: jwt", "line 3: error: the hook jwt has no options, expected those of jwt"),
+    (
+        "prehooks:\n- name: jwt\n  options: {issuer: a, audience: b}",
+        "line 3: error: prehooks[0].options.jwk_set_url is missing",
+    ),
+    (
+        "prehooks:\n- name: jwt\n  options: {issuer: a, audience: b, jwk_set_url: ftp://a/}",
+        "expected the URL of a JWK set",
+    ),
+    (
+        "prehooks:\n- name: client approval\n  options: {whitelist: [OP101]}",
+        "expected a list of clients of six bytes each such as OP1011",
+    ),
+    (
+        "prehooks:\n- name: client approval\n  options: {whitelist: [OP1011], blacklist: [OP1012]}",
+        "line 3: error: the hook has both whitelist and blacklist",
+    ),
+    (
+        "prehooks:\n- name: torrent approval\n  options: {whitelist: [abc]}",
+        "expected a list of info-hashes of 40 hexadecimal digits each",
+    ),
+    (
+        "prehooks:\n- name: interval variation\n  options: {modify_response_probability: 2, max_increase_delta: 0}",
+        "expected a number above 0 and up to 1",
+    ),
+    ("prehooks:\n- name: jwt\n  options: {}\n  config: {}", "prehooks[0].config is beside options"),
+];
+
 #[test]
 fn wrong_values_of_v2_are_named() {
     let storage = "storage:\n  gc_interval: 14m\n";
-    for (below, expected) in [
-        (
-            "announce_interval: 15",
-            "line 2: error: announce_interval is \"15\", expected a duration with a unit such as 15m, because Chihaya takes a bare number for nanoseconds",
-        ),
-        (
-            "announce_interval: soon",
-            "line 2: error: announce_interval is \"soon\", expected a duration such as 15m, 1h30m or 250ms",
-        ),
-        ("announce_interval: 25h", "line 2: error: announce_interval is \"25h\", expected a duration from 1s to 24h"),
-        (
-            "announce_interval: [15m]",
-            "line 2: error: announce_interval is [15m], expected a duration such as 15m, 1h30m or 250ms",
-        ),
-        ("http: 80", "line 2: error: http is \"80\", expected a section with keys of its own"),
-        ("http:\n  addr: {a: 1}", "line 3: error: http.addr is a section, expected a text"),
-        (
-            "http:\n  addr: 6881",
-            "line 3: error: http.addr is \"6881\", expected an address such as 0.0.0.0:6881, localhost:6881, [::]:6881 or :6881",
-        ),
-        (
-            "http:\n  addr: unix:/run/x.sock",
-            "line 3: error: http.addr is \"unix:/run/x.sock\", expected an address such as",
-        ),
-        (
-            "http:\n  allow_ip_spoofing: \"true\"",
-            "line 3: error: http.allow_ip_spoofing is \"true\", expected true or false",
-        ),
-        (
-            "http:\n  real_ip_header: a b",
-            "line 3: error: http.real_ip_header is \"a b\", expected the name of a header",
-        ),
-        ("http:\n  max_numwant: -1", "line 3: error: http.max_numwant is \"-1\", expected a whole number from 0"),
-        ("http:\n  max_numwant: \"5\"", "line 3: error: http.max_numwant is \"5\", expected a whole number from 0"),
-        (
-            "http:\n  announce_routes: /announce",
-            "line 3: error: http.announce_routes is \"/announce\", expected a list of texts",
-        ),
-        ("http:\n  announce_routes: []", "line 3: error: http.announce_routes is [], expected at least one path"),
-        (
-            "http:\n  announce_routes: [announce]",
-            "line 3: error: http.announce_routes is [announce], expected a list of paths",
-        ),
-        ("http:\n  https_addr: :443", "line 2: error: http.https_addr is without certificate, expected"),
-        ("udp:\n  addr: udp://:80", "line 3: error: udp.addr is \"udp://:80\", expected an address"),
-        ("udp:\n  private_key: [secret]", "line 3: error: udp.private_key is (not shown), expected a text"),
-        (
-            "storage:\n  gc_interval: 0",
-            "line 3: error: storage.gc_interval is \"0\", expected a duration above 0 such as 14m: Chihaya's \"invalid garbage collection interval\"",
-        ),
-        (
-            "storage:\n  name: redis",
-            "line 3: error: storage.name is \"redis\", expected memory, because a store that several instances share",
-        ),
-        ("storage:\n  name: postgres", "line 3: error: storage.name is \"postgres\", expected memory"),
-        ("prehooks: jwt", "line 2: error: prehooks is \"jwt\", expected a list of hooks, each with a name"),
-        ("prehooks: [jwt]", "line 2: error: prehooks[0] is \"jwt\", expected a hook with a name"),
-        ("prehooks:\n- options: {}", "line 3: error: prehooks[0].name is missing, expected a value for it"),
-        (
-            "prehooks:\n- name: jvt\n  options: {}",
-            "line 3: error: prehooks[0].name is \"jvt\", expected jwt, because a hook that nobody knows may be",
-        ),
-        (
-            "prehooks:\n- name: client-approval",
-            "line 3: error: prehooks[0].name is \"client-approval\", expected client approval, because",
-        ),
-        (
-            "prehooks:\n- name: magic",
-            "line 3: error: prehooks[0].name is \"magic\", expected jwt, client approval, torrent approval or interval variation",
-        ),
-        ("prehooks:\n- name: jwt", "line 3: error: the hook jwt has no options, expected those of jwt"),
-        (
-            "prehooks:\n- name: jwt\n  options: {issuer: a, audience: b}",
-            "line 3: error: prehooks[0].options.jwk_set_url is missing",
-        ),
-        (
-            "prehooks:\n- name: jwt\n  options: {issuer: a, audience: b, jwk_set_url: ftp://a/}",
-            "expected the URL of a JWK set",
-        ),
-        (
-            "prehooks:\n- name: client approval\n  options: {whitelist: [OP101]}",
-            "expected a list of clients of six bytes each such as OP1011",
-        ),
-        (
-            "prehooks:\n- name: client approval\n  options: {whitelist: [OP1011], blacklist: [OP1012]}",
-            "line 3: error: the hook has both whitelist and blacklist",
-        ),
-        (
-            "prehooks:\n- name: torrent approval\n  options: {whitelist: [abc]}",
-            "expected a list of info-hashes of 40 hexadecimal digits each",
-        ),
-        (
-            "prehooks:\n- name: interval variation\n  options: {modify_response_probability: 2, max_increase_delta: 0}",
-            "expected a number above 0 and up to 1",
-        ),
-        ("prehooks:\n- name: jwt\n  options: {}\n  config: {}", "prehooks[0].config is beside options"),
-    ] {
+    for (below, expected) in WRONG_V2 {
         let text = v2(below);
         let found = errors(&text);
         assert!(found[0].contains(expected), "{text}{found:#?}");
@@ -736,7 +736,8 @@ proptest! {
         let pairs: Vec<_> = keys.iter().map(|(key, value)| format!("\"{key}\":\n {value}")).collect();
         let v1 = format!("{{\n{}\n}}", pairs.join(",\n"));
         let as_json = format!("{{\"chihaya\": {{\n{}\n}}}}", pairs.join(",\n"));
-        let v2 = format!("chihaya:\n{}", keys.iter().map(|(key, value)| format!("  {key}:\n    {value}\n")).collect::<String>());
+        let below: Vec<_> = keys.iter().map(|(key, value)| format!("  {key}:\n    {value}\n")).collect();
+        let v2 = format!("chihaya:\n{}", below.concat());
         for (text, nested) in [(&v1, false), (&as_json, true), (&v2, true)] {
             let read = ChihayaText::read(text).unwrap();
             for (n, key) in keys.keys().enumerate() {

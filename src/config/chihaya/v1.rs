@@ -44,7 +44,7 @@ pub(super) fn read(entries: &[KeyedNode], lint: &mut Lint) -> ChihayaConfig {
     config
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn intervals(keys: &mut Keys<'_>, lint: &mut Lint) -> (u32, Duration) {
     let parse =
@@ -210,12 +210,12 @@ fn clients(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<Approval<[u8; 6]>> {
     };
     let is_on = keys.read(lint, "clientWhitelistEnabled", switch, outcome).unwrap_or(false);
     let parse = |node: &ConfigNode| scalars::client_ids(&texts(node)?);
-    let list = keys.read(lint, "clientWhitelist", parse, |list| match is_on {
+    let approved = keys.read(lint, "clientWhitelist", parse, |approved| match is_on {
         false => Outcome::Nothing("clientWhitelistEnabled is not true".to_owned()),
-        true if list.is_empty() => Outcome::Warns(String::new(), "is empty: no client may announce".to_owned()),
-        true => Outcome::Needs(Feature::ClientLists, format!("clients that may announce: {}", list.len())),
+        true if approved.is_empty() => Outcome::Warns(String::new(), "is empty: no client may announce".to_owned()),
+        true => Outcome::Needs(Feature::ClientLists, format!("clients that may announce: {}", approved.len())),
     });
-    is_on.then(|| Approval::Allow(list.unwrap_or_default()))
+    is_on.then(|| Approval::Allow(approved.unwrap_or_default()))
 }
 
 fn create_on_announce(keys: &mut Keys<'_>, lint: &mut Lint) -> bool {

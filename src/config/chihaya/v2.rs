@@ -15,7 +15,7 @@ use crate::frontend::listen::Listen;
 
 /// What Chihaya has where the file does not say how often clients announce.
 const INTERVAL: u32 = 30 * 60;
-const PEER_AGE: Duration = Duration::from_secs(30 * 60);
+const PEER_AGE: Duration = Duration::from_mins(30);
 
 /// Which form the keys below `chihaya` are in.
 pub(super) fn generation(entries: &[KeyedNode]) -> ChihayaGeneration {

@@ -1,4 +1,4 @@
-//! JSON. serde_json checks the text and leaves each value where it is, and the place of a value is where its text is.
+//! JSON. `serde_json` checks the text and leaves each value where it is, and the place of a value is where its text is.
 
 use std::fmt;
 
