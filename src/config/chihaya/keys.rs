@@ -5,6 +5,9 @@ use super::lint::{Lint, Outcome};
 use super::scalars::Parsed;
 use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 
+/// The most keys without a meaning in a section. Each is compared with all that have one.
+const MAX_UNKNOWN: usize = 200;
+
 /// The keys of a section that have not been read yet.
 pub(super) struct Keys<'a> {
     /// The way to the section, as `http.`; empty at the top.
@@ -129,6 +132,11 @@ impl<'a> Keys<'a> {
 
     /// What is left is no key.
     pub(super) fn finish(self, lint: &mut Lint) {
+        if let Some(entry) = self.rest.get(MAX_UNKNOWN) {
+            let text =
+                format!("there are more than {MAX_UNKNOWN} keys here that Chihaya does not know, expected its keys");
+            return lint.error(entry.place, text);
+        }
         for entry in &self.rest {
             let restricts = self.restricts || known::nearest(&entry.key, known::RESTRICTING).is_some();
             let why = known::explain(&self.path, &entry.key, &self.known);

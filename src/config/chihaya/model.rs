@@ -182,10 +182,10 @@ pub enum KeySetUrl {
     Placeholder(String),
 }
 
-/// Which ones are approved. Neither list is empty.
+/// Which ones are approved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Approval<T> {
-    /// Only these.
+    /// Only these. If there are none, nothing is approved.
     Allow(BTreeSet<T>),
     /// All but these.
     Deny(BTreeSet<T>),

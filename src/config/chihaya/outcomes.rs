@@ -17,10 +17,15 @@ pub(super) fn min_interval(min: u64, interval: u32) -> Outcome {
     if min == u64::from(interval) { Outcome::Becomes(text) } else { Outcome::Needs(Feature::MinInterval, text) }
 }
 
-/// `how` says where the number comes from; it may be empty.
+/// `how` as in [`peer_age_text`].
 pub(super) fn peer_age(age: Duration, how: &str) -> Outcome {
+    Outcome::Becomes(peer_age_text(age, how))
+}
+
+/// `how` says where the number comes from; it may be empty.
+pub(super) fn peer_age_text(age: Duration, how: &str) -> String {
     let how = if how.is_empty() { String::new() } else { format!(", {how}") };
-    Outcome::Becomes(format!("peers are kept for {} after their latest announce{how} (--peer-age)", seconds(age)))
+    format!("peers are kept for {} after their latest announce{how} (--peer-age)", seconds(age))
 }
 
 pub(super) fn ip_spoofing(may: bool) -> Outcome {

@@ -88,10 +88,10 @@ fn no_file_makes_the_reader_grow() {
     let ten = |n| vec![format!("*a{}", n - 1); 10].join(", ");
     let bomb = (1..20).map(|n| format!("a{n}: &a{n} [{}]\n", ten(n))).collect::<Vec<_>>().concat();
     for (text, part) in [
-        (format!("a0: &a0 [x]\n{bomb}chihaya:\n"), "100000 values"),
+        (format!("a0: &a0 [x]\n{bomb}chihaya:\n"), "1000000 values"),
         (format!("chihaya: {}1{}\n", "[".repeat(40), "]".repeat(40)), "32 levels"),
         (format!("{{\"a\": {}1{}}}", "[".repeat(40), "]".repeat(40)), "32 levels"),
-        (format!("{{\"a\": [{}1]}}", "1,".repeat(100_000)), "100000 values"),
+        (format!("{{\"a\": [{}1]}}", "1,".repeat(1_000_000)), "1000000 values"),
     ] {
         let problem = ChihayaText::read(&text).unwrap_err();
         assert!(problem.problem.contains(part), "{problem:?}");
@@ -626,6 +626,23 @@ fn what_was_meant_to_restrict_access_and_does_not() {
         empty.iter().any(|line| line.contains("the hook has no list that says anything, and refuses nobody")),
         "{empty:?}"
     );
+}
+
+#[test]
+fn a_section_of_strange_keys_is_refused() {
+    let keys: Vec<_> = (0..1000).map(|n| format!("strange{n}: 1\n")).collect();
+    let errors = errors(&v2(&keys.concat()));
+    assert!(
+        errors.len() == 1 && errors[0].contains("more than 200 keys here that Chihaya does not know"),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn peers_that_vanish_between_announces() {
+    let text = |age| v2(&format!("announce_interval: 15m\nstorage:\n  gc_interval: 14m\n  peer_lifetime: {age}\n"));
+    assert!(lines(&text("15m")).iter().any(|line| line.contains("that is no longer than the interval")));
+    assert!(!lines(&text("16m")).iter().any(|line| line.contains("interval, so")));
 }
 
 #[test]

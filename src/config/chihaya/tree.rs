@@ -9,8 +9,9 @@ mod yaml;
 pub(super) use self::json::read as from_json;
 pub(super) use self::yaml::read as from_yaml;
 
-/// The most values in a file, repeated ones (`*anchor`) counted as often as they are used: more than any configuration has.
-const MAX_VALUES: usize = 100_000;
+/// The most values in a file, repeated ones (`*anchor`) counted as often as they are used: more than there are info-hashes in a
+/// file of the greatest size.
+const MAX_VALUES: usize = 1_000_000;
 
 /// The deepest level of a value. Chihaya's own files have five.
 const MAX_DEPTH: usize = 32;

@@ -40,7 +40,7 @@ pub(super) fn read(entries: &[KeyedNode], lint: &mut Lint) -> ChihayaConfig {
     let interval = interval(&mut keys, lint, is_rc1);
     let min_interval = min_interval(&mut keys, lint, is_rc1, interval);
     let metrics = metrics(&mut keys, lint, is_rc1);
-    let storage = storage(&mut keys, lint, is_rc1);
+    let storage = storage(&mut keys, lint, is_rc1, interval);
     // rc.1 has one of these below `storage`, rc.2 all of them here, and newer ones have them in both protocols' sections.
     let common = if is_rc1 {
         keys.later(lint, &sections::NUMBERS, RC1);
@@ -117,10 +117,10 @@ struct StorageSection {
     numbers: Numbers,
 }
 
-fn storage(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> StorageSection {
+fn storage(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) -> StorageSection {
     let Some((mut storage, entry)) = keys.section(lint, "storage") else { return StorageSection::default() };
     if is_rc1 {
-        let peer_age = store(&mut storage, lint, true);
+        let peer_age = store(&mut storage, lint, true, interval);
         storage.later(lint, &["config"], RC1);
         let max_numwant = sections::number(&mut storage, lint, sections::MAX_NUMWANT);
         storage.finish(lint);
@@ -128,7 +128,7 @@ fn storage(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> StorageSection
     }
     let name = storage_name(&mut storage, lint, entry.place);
     let peer_age = storage.section(lint, "config").and_then(|(mut config, _)| {
-        let peer_age = store(&mut config, lint, false);
+        let peer_age = store(&mut config, lint, false, interval);
         own_keys(&mut config, lint, name.as_deref());
         config.finish(lint);
         peer_age
@@ -164,7 +164,7 @@ fn storage_name(storage: &mut Keys<'_>, lint: &mut Lint, place: Place) -> Option
 }
 
 /// The keys that every store has.
-fn store(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> Option<Duration> {
+fn store(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) -> Option<Duration> {
     let parse = |node: &ConfigNode| match duration(node)? {
         None if is_rc1 => Err("a duration above 0 such as 14m: Chihaya's \"invalid garbage collection interval\""),
         interval => Ok(interval),
@@ -172,12 +172,20 @@ fn store(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> Option<Duration>
     keys.check(lint, "gc_interval", parse, "a peer that is too old is never given out");
     keys.check(lint, "shard_count", whole, "the store divides its work itself");
     let parse = |node: &ConfigNode| scalars::peer_age(duration(node)?);
-    let outcome = |age: &Option<Duration>| match age {
+    let outcome = |age: &Option<Duration>| {
+        match age {
+        Some(age) if age.as_secs() <= interval.into() => Outcome::Warns(
+            outcomes::peer_age_text(*age, ""),
+            "that is no longer than the interval, so that clients are missing until they announce again; Chihaya removes \
+             peers only every gc_interval"
+                .to_owned(),
+        ),
         Some(age) => outcomes::peer_age(*age, ""),
         None => Outcome::Warns(
             format!("peers are kept for {}", scalars::seconds(PEER_AGE)),
             "zero or less is no age".to_owned(),
         ),
+    }
     };
     keys.read(lint, "peer_lifetime", parse, outcome).flatten()
 }
