@@ -8,7 +8,7 @@ const DEAD: &[(&str, &str, &str)] = &[
         "shards",
         "Chihaya's example had it, and its code reads shard_count, which means nothing here either",
     ),
-    ("", "driver", "v1.0 has one store, and the page that lists drivers is of an older version"),
+    ("", "driver", "the page of v1.0 still lists it, and its code has one store and reads no driver"),
     ("", "jwkUpdateInterval", "jwkSetUpdateInterval was meant, and without it keys are fetched every 5m"),
     (
         "",
