@@ -17,7 +17,7 @@ pub(super) struct Checks {
     pub(super) proxies: UpstreamProxies,
     /// How long an announce may wait for forwarders.
     pub(super) deadline: Duration,
-    /// Whether nobody is asked.
+    /// Whether only the files are checked.
     pub(super) offline: bool,
 }
 

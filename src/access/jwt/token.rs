@@ -1,5 +1,7 @@
 //! The token in a query, and the claims in a token.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer};
 use smallvec::SmallVec;
 use tracker_protocol::{InfoHash, query};
@@ -71,8 +73,10 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D:
     Ok(match Option::deserialize(deserializer)? {
         None => None,
         Some(NumericDate::Whole(seconds)) => Some(seconds),
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the conversion saturates")]
-        Some(NumericDate::Fraction(seconds)) => Some(seconds as u64),
+        Some(NumericDate::Fraction(seconds)) if seconds < 0.0 => Some(0),
+        Some(NumericDate::Fraction(seconds)) => {
+            Some(Duration::try_from_secs_f64(seconds).map_or(u64::MAX, |time| time.as_secs()))
+        }
     })
 }
 
@@ -128,6 +132,7 @@ mod tests {
         assert_eq!(read("{\"exp\": 7}").unwrap(), Some(7));
         assert_eq!(read("{\"exp\": 7.9}").unwrap(), Some(7));
         assert_eq!(read("{\"exp\": -1.5}").unwrap(), Some(0));
+        assert_eq!(read("{\"exp\": 1e300}").unwrap(), Some(u64::MAX));
         assert!(read("{\"exp\": \"7\"}").is_err());
         assert!(read("{\"exp\": []}").is_err());
     }
