@@ -17,6 +17,9 @@ pub(super) fn value<T: FromStr>(text: &str) -> Result<T, Wrong> {
     text.parse().map_err(|_| Wrong::Value)
 }
 
+/// What [`switch`] takes.
+pub(super) const SWITCH: &str = "true or false (also 1/0, yes/no, on/off)";
+
 /// `true`, `false` and their synonyms.
 pub(super) fn switch(text: &str) -> Result<bool, Wrong> {
     match text.to_ascii_lowercase().as_str() {

@@ -1,4 +1,4 @@
-//! Every setting is declared once, in `src/config/settings.rs`. Here each is given in every way, and the files that list all
+//! Every setting is declared once, below `src/config/settings/`. Here each is given in every way, and the files that list all
 //! settings are compared with the declarations.
 //!
 //! `UPDATE_SETTINGS=1 cargo test --test it settings` writes those files.
@@ -281,7 +281,7 @@ fn compare(path: &str, begin: &str, end: &str, expected: &str) {
     }
     let same = expected.lines().zip(found.lines()).take_while(|(expected, found)| expected == found).count();
     panic!(
-        "{path} is not what src/config/settings.rs says; UPDATE_SETTINGS=1 cargo test --test it settings writes it anew. \
+        "{path} is not what src/config/settings/ says; UPDATE_SETTINGS=1 cargo test --test it settings writes it anew. \
          The first difference:\ndeclared: {:?}\nfound: {:?}",
         expected.lines().nth(same),
         found.lines().nth(same)

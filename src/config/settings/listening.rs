@@ -1,0 +1,42 @@
+//! Where it listens.
+
+use crate::config::about::{Section, Takes};
+use crate::config::origin::Flag;
+use crate::config::setting::{Is, Setting, Unset};
+use crate::config::values::list;
+use crate::frontend::listen::{Listen, UdpListenAddr};
+
+settings! {
+    LISTEN: Setting<Vec<Listen>, Is> = Setting {
+        section: Section::Listening,
+        flag: Some(Flag::global('l', "listen")),
+        variable: "LISTEN_ADDR",
+        takes: Takes::List("ADDRESS"),
+        help: "Listen on these addresses: `:8080` (all addresses, IPv4 and IPv6), `127.0.0.1:8080`, `[::1]:8080` or \
+               `unix:/run/retracker.sock`; for proxies that speak the [PROXY \
+               protocol](reverse-proxy.md#the-proxy-protocol) `proxy+tcp://127.0.0.1:8081` or \
+               `proxy+unix:/run/retracker.sock`. The flag may be repeated, the variable takes a comma-separated list.",
+        details: "A name means [all of its addresses](#addresses).",
+        docker: "This is the address inside the container: when you change its port, change docker-compose.yml as well.",
+        default: Is(":80"),
+        example: "127.0.0.1:8080,unix:/run/retracker.sock",
+        expected: "addresses such as :8080, 127.0.0.1:8080, [::1]:8080, unix:/run/retracker.sock or proxy+tcp://:8081",
+        parse: list,
+    };
+
+    UDP_LISTEN: Setting<Vec<UdpListenAddr>, Unset> = Setting {
+        section: Section::Listening,
+        flag: Some(Flag::with_short('u', "udp-listen")),
+        variable: "UDP_LISTEN_ADDR",
+        takes: Takes::List("ADDRESS"),
+        help: "Serve [UDP](#udp) clients on these addresses as well: `:6969`, `127.0.0.1:6969` or `[::1]:6969`; for \
+               proxies that speak the [PROXY protocol](reverse-proxy.md#udp-behind-a-proxy), version 2, \
+               `proxy+udp://127.0.0.1:6969`. The flag may be repeated, the variable takes a comma-separated list.",
+        details: "",
+        docker: "`:80` is published under HOST_PORT, as LISTEN_ADDR is.",
+        default: Unset("none"),
+        example: ":6969,proxy+udp://127.0.0.1:6970",
+        expected: "addresses such as :6969, 127.0.0.1:6969, [::1]:6969 or proxy+udp://:6969",
+        parse: list,
+    };
+}
