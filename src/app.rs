@@ -1,5 +1,7 @@
 //! The composition root: builds the parts, binds the sockets, runs and drains.
 
+mod reload;
+
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -10,14 +12,14 @@ use std::time::{Duration, Instant};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::Signal;
 use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 
-use crate::access::{Access, AccessOptions};
+use self::reload::Reload;
+use crate::access::Access;
 use crate::clock::Lookout;
-use crate::config::{AccessFile, AccessRules, Config, ConfigError, Forward, ForwardsFile};
-use crate::forward::{ForwardEngine, ForwardOptions, ForwarderOptions, Forwarders};
+use crate::config::{AccessRules, Config, Forward};
+use crate::forward::{ForwardEngine, ForwardOptions, Forwarders};
 use crate::frontend::client_address::ClientAddress;
 use crate::frontend::connections::Connections;
 use crate::frontend::context::Context;
@@ -45,8 +47,8 @@ const FLUSH: Duration = Duration::from_secs(1);
 pub struct App {
     context: Arc<Context>,
     store: Arc<Store>,
-    forward: Option<(ForwardEngine, ForwardsFile)>,
-    access_file: Option<AccessFile>,
+    forward: Option<ForwardEngine>,
+    reloads: Vec<Reload>,
     listening: Vec<Listening>,
     workers: usize,
 }
@@ -145,7 +147,12 @@ impl App {
             draining: AtomicBool::new(false),
             connections,
         };
-        Ok(Self { context: Arc::new(context), store, forward, access_file, listening, workers })
+        let context = Arc::new(context);
+        let (forward, file) = forward.unzip();
+        let forwarders = file.map(|file| Reload::forwarders(Arc::clone(&context), file));
+        let access = access_file.map(|file| Reload::access(Arc::clone(&context), file));
+        let reloads = forwarders.into_iter().chain(access).collect();
+        Ok(Self { context, store, forward, reloads, listening, workers })
     }
 
     /// The bound addresses, with the ports that the system chose.
@@ -155,15 +162,10 @@ impl App {
 
     /// Serves until a stop signal, then lets the requests under way finish.
     pub fn run(self, runtime: &Runtime, signals: Signals) -> Result<(), StartError> {
-        let Self { context, store, forward, access_file, listening, workers } = self;
+        let Self { context, store, forward, reloads, listening, workers } = self;
         let (stopping, stopped) = watch::channel(false);
-        let (file, upstream) = match forward {
-            None => (None, None),
-            Some((engine, file)) => {
-                let thread = LocalThread::start("upstream", |stopped| engine.run(stopped))?;
-                (Some(file), Some(thread))
-            }
-        };
+        let start = |engine: ForwardEngine| LocalThread::start("upstream", |stopped| engine.run(stopped));
+        let upstream = forward.map(start).transpose()?;
         // Nothing waits for it: it only fetches keys.
         let _keys = context.access.clone().map(keep_keys).transpose()?;
         let threads = serve::start(listening, workers, &context, &stopped)?;
@@ -172,7 +174,7 @@ impl App {
             tokio::select! {
                 _ = stop.recv() => {}
                 () = housekeep(&context.tracker, &store) => {}
-                () = reload_on_signal(reload, &context, file.as_ref(), access_file.as_ref()) => {}
+                () = reload::on_signal(reload, &reloads) => {}
             }
         });
         log::info!("stopping: requests under way may take {} more seconds", shutdown::DRAIN.as_secs());
@@ -237,64 +239,6 @@ async fn flush_stopped(forwarders: &Forwarders) {
     if tokio::time::timeout(FLUSH, forwarders.flush()).await.is_err() {
         log::warn!("some `stopped` announces did not reach upstream trackers within {FLUSH:?}");
     }
-}
-
-/// Reads the file of forwarders and that of access rules again at each SIGHUP. A file that is wrong changes nothing.
-async fn reload_on_signal(
-    mut reload: Signal,
-    context: &Context,
-    forwards: Option<&ForwardsFile>,
-    access: Option<&AccessFile>,
-) {
-    loop {
-        reload.recv().await;
-        if forwards.is_none() && access.is_none() {
-            log::warn!("nothing to reload: neither a file of forwarders nor one of access rules was given");
-        }
-        if let Some((forwarders, file)) = context.tracker.forwarders().zip(forwards) {
-            reload_forwarders(forwarders, file).await;
-        }
-        if let Some((rules, file)) = context.access.as_ref().zip(access) {
-            reload_access(rules, file).await;
-        }
-    }
-}
-
-async fn reload_forwarders(forwarders: &Forwarders, file: &ForwardsFile) {
-    let own = file.clone();
-    let read: Result<Vec<ForwarderOptions>, _> = read_again(move || own.read()).await;
-    match read.and_then(|entries| forwarders.replace(&entries).map(|()| entries.len())) {
-        // The file may have been read while it was being written.
-        Ok(0) => log::warn!("reloaded {file}: no forwarders left"),
-        Ok(count) => log::info!("reloaded {file}; forwarders now: {count}"),
-        Err(error) => log::error!("{error}; the forwarders do not change"),
-    }
-}
-
-async fn reload_access(access: &Access, file: &AccessFile) {
-    let own = file.clone();
-    let read: Result<AccessOptions, _> = read_again(move || own.read()).await;
-    match read {
-        Ok(options) => {
-            access.replace(options);
-            log::info!("reloaded {file}");
-        }
-        Err(error) => log::error!("{error}; the access rules do not change"),
-    }
-}
-
-/// Reads a file on a thread of its own: a file on an unreachable server blocks, and a stop does not wait for it.
-async fn read_again<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, ConfigError> + Send + 'static,
-) -> Result<T, String> {
-    let (sender, receiver) = oneshot::channel();
-    let started = thread::Builder::new().name("reload".to_owned()).spawn(move || {
-        // The receiver may be gone.
-        let _ = sender.send(read());
-    });
-    started.map_err(|error| format!("cannot start a thread to reload the file: {error}"))?;
-    let read = receiver.await.map_err(|_| "reloading the file panicked".to_owned())?;
-    read.map_err(|error| error.to_string())
 }
 
 async fn housekeep(tracker: &Tracker, store: &Store) {

@@ -1,0 +1,86 @@
+//! What SIGHUP reads again. A file that is wrong changes nothing.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+
+use futures::future::join_all;
+use tokio::signal::unix::Signal;
+use tokio::sync::oneshot;
+
+use crate::config::{AccessFile, ForwardsFile};
+use crate::frontend::context::Context;
+
+/// One thing that is read again: it is put into effect, or the log says what is wrong with it.
+pub(super) struct Reload {
+    /// For the log, such as "forwarders".
+    what: &'static str,
+    run: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reload").field("what", &self.what).finish_non_exhaustive()
+    }
+}
+
+impl Reload {
+    fn new(what: &'static str, run: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { what, run: Arc::new(run) }
+    }
+
+    /// The file of forwarders.
+    pub(super) fn forwarders(context: Arc<Context>, file: ForwardsFile) -> Self {
+        Self::new("forwarders", move || {
+            let Some(forwarders) = context.tracker.forwarders() else { return };
+            let read = file.read().map_err(|error| error.to_string());
+            match read.and_then(|entries| forwarders.replace(&entries).map(|()| entries.len())) {
+                // The file may have been read while it was being written.
+                Ok(0) => log::warn!("reloaded {file}: no forwarders left"),
+                Ok(count) => log::info!("reloaded {file}; forwarders now: {count}"),
+                Err(error) => log::error!("{error}; the forwarders do not change"),
+            }
+        })
+    }
+
+    /// The file of access rules.
+    pub(super) fn access(context: Arc<Context>, file: AccessFile) -> Self {
+        Self::new("access rules", move || {
+            let Some(access) = &context.access else { return };
+            match file.read() {
+                Ok(options) => {
+                    access.replace(options);
+                    log::info!("reloaded {file}");
+                }
+                Err(error) => log::error!("{error}; the access rules do not change"),
+            }
+        })
+    }
+
+    /// Runs on a thread of its own: a file on an unreachable server blocks, and a stop does not wait for it.
+    async fn run(&self) {
+        let (done, wait) = oneshot::channel();
+        let run = Arc::clone(&self.run);
+        let started = thread::Builder::new().name("reload".to_owned()).spawn(move || {
+            run();
+            // The receiver may be gone.
+            let _ = done.send(());
+        });
+        match started {
+            Err(error) => log::error!("cannot start a thread to reload the {}: {error}", self.what),
+            Ok(_) if wait.await.is_err() => log::error!("reloading the {} panicked", self.what),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Reads everything again at each signal.
+pub(super) async fn on_signal(mut signal: Signal, reloads: &[Reload]) {
+    loop {
+        signal.recv().await;
+        if reloads.is_empty() {
+            log::warn!("nothing to reload: no file that is read again was given");
+        }
+        join_all(reloads.iter().map(Reload::run)).await;
+    }
+}
