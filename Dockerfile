@@ -44,7 +44,7 @@ WORKDIR /app
 USER retracker
 EXPOSE 80 80/udp
 
-# Asks over the address in LISTEN_ADDR, so it follows a change of the port.
+# Asks over the address in ADMIN_LISTEN_ADDR, else in LISTEN_ADDR, so it follows a change of the port.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["retracker", "healthcheck"]
 
 # Exec form: retracker is process 1 and gets SIGTERM itself.

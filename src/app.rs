@@ -18,14 +18,15 @@ use tokio::task::LocalSet;
 use self::reload::Reload;
 use crate::access::Access;
 use crate::clock::Lookout;
-use crate::config::{AccessRules, Config, Forward};
+use crate::config::{AccessRules, Config, Forward, Tls};
 use crate::forward::{ForwardEngine, ForwardOptions, Forwarders};
 use crate::frontend::client_address::ClientAddress;
-use crate::frontend::connections::Connections;
+use crate::frontend::connections::{ConnectionLimits, Connections};
 use crate::frontend::context::Context;
 use crate::frontend::descriptors;
 use crate::frontend::hosts::Hosts;
-use crate::frontend::listen::{self, Listen, ListenAddr, Listening, UdpListenAddr};
+use crate::frontend::listen::{self, Audience, Listen, ListenAddr, Listening, UdpListenAddr};
+use crate::frontend::tls::TlsServer;
 use crate::frontend::{serve, shutdown};
 use crate::log_output;
 use crate::metrics::{AccessMetrics, LogSample, Metrics, StoreSample};
@@ -75,6 +76,9 @@ pub enum StartError {
     /// A forwarder cannot be set up.
     #[error("{0}")]
     Forwarder(String),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
     /// The system cannot start threads or an event loop.
     #[error("cannot start threads or an event loop: {0}")]
     System(#[from] io::Error),
@@ -137,6 +141,11 @@ impl App {
             }
         };
         let connections = Connections::new(config.connections.within(descriptors), metrics.connections.clone());
+        let has_admin_listener = config.listen.iter().any(|listen| listen.purpose.audience == Audience::Operators);
+        let (tls, tls_files) = match &config.tls {
+            None => (None, None),
+            Some(Tls { files, certificate }) => (Some(TlsServer::new(certificate.clone())?), Some(files.clone())),
+        };
         let context = Context {
             tracker: Tracker::new(config.policy, config.topology, Arc::clone(&store), forwarders, &metrics),
             access,
@@ -146,18 +155,23 @@ impl App {
             hosts: Hosts::new(config.allowed_hosts),
             draining: AtomicBool::new(false),
             connections,
+            // They are counted apart, and not exposed: `retracker_connections` is about clients.
+            operator_connections: has_admin_listener
+                .then(|| Connections::new(ConnectionLimits::OPERATORS, Metrics::unexposed().connections)),
+            tls,
         };
         let context = Arc::new(context);
         let (forward, file) = forward.unzip();
         let forwarders = file.map(|file| Reload::forwarders(Arc::clone(&context), file));
         let access = access_file.map(|file| Reload::access(Arc::clone(&context), file));
-        let reloads = forwarders.into_iter().chain(access).collect();
+        let certificate = tls_files.map(|files| Reload::certificate(Arc::clone(&context), files));
+        let reloads = forwarders.into_iter().chain(access).chain(certificate).collect();
         Ok(Self { context, store, forward, reloads, listening, workers })
     }
 
-    /// The bound addresses, with the ports that the system chose.
-    pub fn addresses(&self) -> Vec<String> {
-        self.listening.iter().map(Listening::address).collect()
+    /// The bound sockets.
+    pub fn listening(&self) -> &[Listening] {
+        &self.listening
     }
 
     /// Serves until a stop signal, then lets the requests under way finish.

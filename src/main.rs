@@ -9,6 +9,7 @@ use std::time::Duration;
 use retracker::app::{App, StartError};
 use retracker::commands::{self, Report};
 use retracker::config::{self, Config, LogOptions, Task};
+use retracker::frontend::listen::Audience;
 use retracker::log_output::LogOutput;
 use retracker::signals::Signals;
 use tokio::sync::oneshot;
@@ -127,7 +128,12 @@ fn bind(config: Config) -> Result<App, StartError> {
     let forwarders = config.forward.as_ref().map_or(0, |forward| forward.options.forwarders.len());
     let app = App::bind(config)?;
     log::info!("retracker {}, forwarders: {forwarders}", env!("CARGO_PKG_VERSION"));
-    app.addresses().iter().for_each(|address| log::info!("listening on {address}"));
+    for listening in app.listening() {
+        match listening.purpose.audience {
+            Audience::Clients => log::info!("listening on {}", listening.address()),
+            Audience::Operators => log::info!("listening for operators on {}", listening.address()),
+        }
+    }
     Ok(app)
 }
 

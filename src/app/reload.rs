@@ -8,7 +8,7 @@ use futures::future::join_all;
 use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
 
-use crate::config::{AccessFile, ForwardsFile};
+use crate::config::{AccessFile, ForwardsFile, TlsFiles};
 use crate::frontend::context::Context;
 
 /// One thing that is read again: it is put into effect, or the log says what is wrong with it.
@@ -53,6 +53,20 @@ impl Reload {
                     log::info!("reloaded {file}");
                 }
                 Err(error) => log::error!("{error}; the access rules do not change"),
+            }
+        })
+    }
+
+    /// The certificate for our own listeners.
+    pub(super) fn certificate(context: Arc<Context>, files: TlsFiles) -> Self {
+        Self::new("certificate", move || {
+            let Some(tls) = &context.tls else { return };
+            match files.read() {
+                Ok(certificate) => {
+                    tls.replace(certificate);
+                    log::info!("reloaded {files}; new connections get this certificate");
+                }
+                Err(error) => log::error!("{error}; the certificate does not change"),
             }
         })
     }

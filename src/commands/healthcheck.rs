@@ -1,6 +1,8 @@
 //! `retracker healthcheck`: asks a running instance whether it is healthy. A container's HEALTHCHECK runs it, so that the image
 //! needs no curl.
 
+mod unverified;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -9,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::frontend::listen::{Listen, ListenAddr};
+use crate::frontend::listen::{Listen, ListenAddr, Transport};
 
 /// The time limit of each step. A healthy instance answers in microseconds.
 const STEP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,13 +34,14 @@ pub(super) fn check(listen: &Listen) -> Result<(), String> {
 
 fn check_all(listen: &Listen) -> Result<(), String> {
     let nothing = |at: &str, error: &io::Error| format!("nothing answers on {listen}{at}: {error}");
+    let transport = listen.purpose.transport;
     if let ListenAddr::Unix(path) = &listen.address {
-        let reply = ask_unix(path, listen.proxied).map_err(|error| nothing("", &error))?;
+        let reply = ask_unix(path, transport).map_err(|error| nothing("", &error))?;
         return judge(listen, &reply);
     }
     let addresses = listen.address.reachable().map_err(|error| nothing("", &error))?;
     for address in addresses {
-        let reply = ask_tcp(&address, listen.proxied).map_err(|error| nothing(&format!(" at {address}"), &error))?;
+        let reply = ask_tcp(&address, transport).map_err(|error| nothing(&format!(" at {address}"), &error))?;
         judge(listen, &reply)?;
     }
     Ok(())
@@ -52,26 +55,35 @@ fn judge(listen: &Listen, reply: &str) -> Result<(), String> {
     }
 }
 
-fn ask_unix(path: &Path, proxied: bool) -> io::Result<String> {
+fn ask_unix(path: &Path, transport: Transport) -> io::Result<String> {
     let stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
     stream.set_write_timeout(Some(STEP_TIMEOUT))?;
-    exchange(stream, proxied)
+    exchange(stream, transport)
 }
 
-fn ask_tcp(address: &SocketAddr, proxied: bool) -> io::Result<String> {
+fn ask_tcp(address: &SocketAddr, transport: Transport) -> io::Result<String> {
     let stream = TcpStream::connect_timeout(address, STEP_TIMEOUT)?;
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
     stream.set_write_timeout(Some(STEP_TIMEOUT))?;
-    exchange(stream, proxied)
+    exchange(stream, transport)
+}
+
+/// Does what comes before a request, then asks.
+fn exchange(mut stream: impl Read + Write, transport: Transport) -> io::Result<String> {
+    match transport {
+        Transport::Plain => ask(stream),
+        Transport::Proxied => {
+            // As proxies announce their own health checks: without a client's address.
+            stream.write_all(b"PROXY UNKNOWN\r\n")?;
+            ask(stream)
+        }
+        Transport::Tls => ask(rustls::StreamOwned::new(unverified::session()?, stream)),
+    }
 }
 
 /// The beginning of the reply: more than a health page has.
-fn exchange(mut stream: impl Read + Write, proxied: bool) -> io::Result<String> {
-    if proxied {
-        // As proxies announce their own health checks: without a client's address.
-        stream.write_all(b"PROXY UNKNOWN\r\n")?;
-    }
+fn ask(mut stream: impl Read + Write) -> io::Result<String> {
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut reply = Vec::new();
     stream.take(4096).read_to_end(&mut reply)?;

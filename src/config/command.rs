@@ -25,7 +25,8 @@ pub fn command() -> Command {
         .arg(Arg::new("version").short('v').long("version").action(ArgAction::Version).help("Print the version"))
         .arg(Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).global(true).help("Print this help"))
         .subcommand(Command::new(HEALTHCHECK).about(
-            "Ask the instance that listens at -l / LISTEN_ADDR whether it is healthy: exit code 0 if so, else 1",
+            "Ask the instance that listens at --admin-listen / ADMIN_LISTEN_ADDR, else -l / LISTEN_ADDR, whether it is healthy: exit \
+             code 0 if so, else 1",
         ))
         .subcommand(
             Command::new(CHECK)

@@ -6,11 +6,13 @@ mod access;
 mod addresses;
 mod command;
 mod error;
+mod file;
 mod forwarders;
 mod networks;
 mod origin;
 mod setting;
 pub mod settings;
+mod tls;
 mod values;
 mod yaml;
 mod zones;
@@ -37,19 +39,23 @@ pub use self::access::AccessFile;
 pub use self::command::{command, plain};
 pub use self::error::ConfigError;
 pub use self::origin::{Flag, Origin};
+pub use self::tls::{Tls, TlsFiles};
 
 use self::command::Chosen;
 use self::origin::Sources;
 use self::settings::{
-    ALLOWED_HOSTS, ANNOUNCE_INTERVAL, DEBUG, FORWARD_TIMEOUT, FORWARDS, IP_PARAM, LISTEN, LOCAL_ONLY_AFTER,
-    MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_EXCHANGES, MAX_PEERS, PEER_AGE, PROMETHEUS, RUST_LOG, UDP_LISTEN,
+    ADMIN_LISTEN, ALLOWED_HOSTS, ANNOUNCE_INTERVAL, DEBUG, FORWARD_TIMEOUT, FORWARDS, IP_PARAM, LISTEN,
+    LOCAL_ONLY_AFTER, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_EXCHANGES, MAX_PEERS, PEER_AGE, PROMETHEUS,
+    RUST_LOG, UDP_LISTEN,
 };
 
 /// Everything that the process is told.
 #[derive(Debug)]
 pub struct Config {
-    /// Where to listen; at least one.
+    /// Where to listen, for clients and for operators; at least one.
     pub listen: Vec<Listen>,
+    /// The certificate; none if no listener is for TLS.
+    pub tls: Option<Tls>,
     /// Where to listen for UDP; may be empty.
     pub udp_listen: Vec<UdpListenAddr>,
     /// How many connections there may be.
@@ -138,8 +144,8 @@ pub enum Task {
 pub enum Subcommand {
     /// Ask a running instance whether it is healthy.
     Healthcheck {
-        /// Where it listens. A bad value is not this command's to judge: it ends as if an instance did not answer, because
-        /// Docker knows the exit codes 0 and 1 only.
+        /// Where it says so: where it listens for operators, else where it listens for clients. A bad value is not this
+        /// command's to judge: it ends as if an instance did not answer, because Docker knows the exit codes 0 and 1 only.
         listen: Result<Vec<Listen>, ConfigError>,
     },
     /// Ask each upstream tracker once, fetch the keys for tokens, and print how it went.
@@ -189,15 +195,21 @@ pub fn read(
 
 fn subcommand(chosen: Chosen, sources: &Sources<'_>) -> Result<Subcommand, ConfigError> {
     match chosen {
-        Chosen::Healthcheck => Ok(Subcommand::Healthcheck { listen: LISTEN.read(sources) }),
+        Chosen::Healthcheck => Ok(Subcommand::Healthcheck { listen: health(sources) }),
         Chosen::Check { offline } => check(sources, offline),
         Chosen::Man => Ok(Subcommand::Man),
         Chosen::Completions(shell) => Ok(Subcommand::Completions(shell)),
     }
 }
 
+fn health(sources: &Sources<'_>) -> Result<Vec<Listen>, ConfigError> {
+    ADMIN_LISTEN.read(sources)?.map_or_else(|| LISTEN.read(sources), Ok)
+}
+
 fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
-    let listen = LISTEN.read(sources)?;
+    let (listen, admin) = (LISTEN.read(sources)?, ADMIN_LISTEN.read(sources)?);
+    let prometheus = PROMETHEUS.read(sources)? || admin.is_some();
+    let admin = admin.unwrap_or_default();
     let interval = ANNOUNCE_INTERVAL.read(sources)?;
     let config = Config {
         udp_listen: UDP_LISTEN.read(sources)?.unwrap_or_default(),
@@ -220,8 +232,9 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
         topology: addresses::topology(sources)?,
         client_address: addresses::client_address(sources, &listen)?,
         allowed_hosts: ALLOWED_HOSTS.read(sources)?.unwrap_or_default(),
-        prometheus: PROMETHEUS.read(sources)?,
-        listen,
+        prometheus,
+        tls: tls::given(sources, listen.iter().chain(&admin))?,
+        listen: listen.into_iter().chain(admin.into_iter().map(Listen::for_operators)).collect(),
     };
     let log = LogOptions { debug: DEBUG.read(sources)?, filter: RUST_LOG.read(sources)? };
     Ok(Task::Serve { config: Box::new(config), log })

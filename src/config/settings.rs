@@ -25,7 +25,7 @@ mod peers;
 pub(super) use self::access::ACCESS;
 pub(super) use self::clients::{IP_PARAM, REAL_IP_HEADER, TRUSTED_PROXIES, X_REAL_IP};
 pub(super) use self::forwarding::{FORWARD_TIMEOUT, FORWARDS, LOCAL_ONLY_AFTER, MAX_EXCHANGES};
-pub(super) use self::listening::{LISTEN, UDP_LISTEN};
+pub(super) use self::listening::{ADMIN_LISTEN, LISTEN, TLS_CERT, TLS_KEY, UDP_LISTEN};
 pub(super) use self::networks::{EXTERNAL_ADDRESS, ZONES};
 pub(super) use self::operation::{
     ALLOWED_HOSTS, DEBUG, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, PROMETHEUS, RUST_LOG,

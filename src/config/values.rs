@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::networks::{NotANetwork, network, one_per_family};
 use super::setting::Wrong;
+use crate::frontend::listen::{Listen, NotAListenAddr};
 use crate::topology::ExternalAddress;
 use crate::topology::reach::is_outside;
 
@@ -44,6 +45,18 @@ pub(super) fn duration(text: &str, unit: Duration, most: f64) -> Result<Duration
 /// Values separated by commas, at least one.
 pub(super) fn list<T: FromStr>(text: &str) -> Result<Vec<T>, Wrong> {
     items(text)?.map(value).collect()
+}
+
+/// Addresses to listen on.
+pub(super) fn listen(text: &str) -> Result<Vec<Listen>, Wrong> {
+    let wrong = |wrong| match wrong {
+        NotAListenAddr::Other => Wrong::Value,
+        NotAListenAddr::NotOverTls => Wrong::Expected(
+            "tls:// before an address of TCP alone, such as tls://:443: a Unix socket does not leave this host, and a proxy \
+             in front ends TLS itself",
+        ),
+    };
+    items(text)?.map(|item| item.parse().map_err(wrong)).collect()
 }
 
 /// A list of networks.

@@ -1,7 +1,6 @@
 //! Reads files in YAML. Errors name the line.
 
 mod document;
-mod file;
 mod mapping;
 mod problem;
 
@@ -15,6 +14,7 @@ pub(super) use self::mapping::{Fields, Mapping, Once};
 pub(super) use self::problem::Problem;
 
 use super::error::ConfigError;
+use super::file;
 use super::origin::Origin;
 
 /// Reads and checks a file. `expected` says what it should hold, for errors.

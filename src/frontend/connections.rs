@@ -64,6 +64,12 @@ pub struct ConnectionLimits {
     pub per_address: usize,
 }
 
+impl ConnectionLimits {
+    /// For operators with listeners of their own: a few browsers, scrapers and health checks. Their descriptors are among those
+    /// that clients never get.
+    pub const OPERATORS: Self = Self { total: 32, per_address: 32 };
+}
+
 /// The client that a connection counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Holder {

@@ -8,6 +8,8 @@ use prometheus_client::registry::Registry;
 use super::client_address::ClientAddress;
 use super::connections::Connections;
 use super::hosts::Hosts;
+use super::listen::Audience;
+use super::tls::TlsServer;
 use crate::access::Access;
 use crate::metrics::Metrics;
 use crate::tracker::Tracker;
@@ -31,6 +33,10 @@ pub struct Context {
     pub draining: AtomicBool,
     /// The open connections of all workers.
     pub connections: Connections,
+    /// Those of operators, if these have listeners of their own: clients take no room from them.
+    pub operator_connections: Option<Connections>,
+    /// TLS; none if no listener has it.
+    pub tls: Option<TlsServer>,
 }
 
 impl Context {
@@ -38,6 +44,19 @@ impl Context {
     pub fn notices(&self) -> Vec<String> {
         let access = self.access.as_ref().and_then(|access| access.notice());
         self.tracker.notices().into_iter().chain(access).collect()
+    }
+
+    /// Whether operators have listeners of their own.
+    pub fn has_admin_listener(&self) -> bool {
+        self.operator_connections.is_some()
+    }
+
+    /// The connections among which one from a listener for this audience counts.
+    pub fn connections_of(&self, audience: Audience) -> &Connections {
+        match (audience, &self.operator_connections) {
+            (Audience::Operators, Some(own)) => own,
+            _ => &self.connections,
+        }
     }
 
     /// Whether a stop signal has arrived.

@@ -14,4 +14,5 @@ pub mod listen;
 pub mod proxied;
 pub mod serve;
 pub mod shutdown;
+pub mod tls;
 pub mod udp;

@@ -16,12 +16,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use super::client_address::Remote;
-use super::connections::{Holder, Idle, OpenConnection};
+use super::connections::{Holder, Idle};
 use super::context::Context;
-use super::http::fast_path::{self, NewConnection, Worker, holder};
+use super::http::fast_path::{self, GRACE, NewConnection, Worker, holder};
 use super::http::pages::Pages;
 use super::http::socket::{Listener, Socket};
-use super::listen::{Bound, Listening, SocketFile, UdpListener};
+use super::listen::{Bound, Listening, Purpose, SocketFile, Transport, UdpListener};
 use super::proxied::{self, Opening};
 use super::shutdown::{DRAIN, StopReceiver};
 use super::udp;
@@ -47,16 +47,16 @@ pub fn start(
     stop: &StopReceiver,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let mut sockets: Vec<Sockets> = (0..workers).map(|_| Sockets::default()).collect();
-    for Listening { bound, proxied } in listening {
+    for Listening { bound, purpose } in listening {
         match bound {
             Bound::Tcp(listeners) => {
-                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.tcp.push((listener, proxied)));
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.tcp.push((listener, purpose)));
             }
             Bound::Unix(listeners) => {
-                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.unix.push((listener, proxied)));
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.unix.push((listener, purpose)));
             }
             Bound::Udp(listeners) => {
-                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.udp.push((listener, proxied)));
+                sockets.iter_mut().zip(listeners).for_each(|(own, listener)| own.udp.push((listener, purpose)));
             }
         }
     }
@@ -75,10 +75,10 @@ pub fn start(
 
 #[derive(Debug, Default)]
 struct Sockets {
-    /// The listeners, each with whether it is for proxies, as in [`Listening`].
-    tcp: Vec<(std::net::TcpListener, bool)>,
-    unix: Vec<((std::os::unix::net::UnixListener, Arc<SocketFile>), bool)>,
-    udp: Vec<(UdpListener, bool)>,
+    /// The listeners, each with what it is for.
+    tcp: Vec<(std::net::TcpListener, Purpose)>,
+    unix: Vec<((std::os::unix::net::UnixListener, Arc<SocketFile>), Purpose)>,
+    udp: Vec<(UdpListener, Purpose)>,
 }
 
 async fn work(sockets: Sockets, context: Arc<Context>, stop: StopReceiver) {
@@ -87,13 +87,14 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: StopReceiver) {
     };
     let worker = Rc::new(Worker { context: Arc::clone(&context), pages, stop: stop.clone() });
     let mut listening = JoinSet::new();
-    for (listener, proxied) in sockets.tcp {
-        listening.spawn_local(serve(Listener::tcp(listener), None, proxied, Rc::clone(&worker)));
+    for (listener, purpose) in sockets.tcp {
+        listening.spawn_local(serve(Listener::tcp(listener), None, purpose, Rc::clone(&worker)));
     }
-    for ((listener, file), proxied) in sockets.unix {
-        listening.spawn_local(serve(Listener::unix(listener), Some(file), proxied, Rc::clone(&worker)));
+    for ((listener, file), purpose) in sockets.unix {
+        listening.spawn_local(serve(Listener::unix(listener), Some(file), purpose, Rc::clone(&worker)));
     }
-    for (listener, proxied) in sockets.udp {
+    for (listener, purpose) in sockets.udp {
+        let proxied = purpose.transport == Transport::Proxied;
         listening.spawn_local(udp::serve(listener, proxied, Arc::clone(&context), stop.clone()));
     }
     while listening.join_next().await.is_some() {}
@@ -104,23 +105,26 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: StopReceiver) {
 /// 1. Requests under way finish. New connections are still answered and then closed; `/health` says 503.
 /// 2. The system stops opening connections here, and those that wait are accepted.
 /// 3. The open connections finish.
-async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, proxied: bool, worker: Rc<Worker>) {
+async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, purpose: Purpose, worker: Rc<Worker>) {
     let own = match listener {
-        Ok(listener) => WorkerListener { listener, proxied, worker: Rc::clone(&worker) },
+        Ok(listener) => WorkerListener { listener, purpose, worker: Rc::clone(&worker) },
         Err(error) => return log::error!("cannot use a listener: {error}"),
     };
-    let connections = &worker.context.connections;
+    let connections = worker.context.connections_of(purpose.audience);
+    let clients = &worker.context.connections;
     let mut stopping = worker.stop.clone();
     tokio::select! {
         () = own.accept(&connections.early) => {}
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     let end = Instant::now() + DRAIN;
-    // Without this, `early.wait` below would not end.
+    // Without this, their `wait` below would not end.
     connections.early.close();
+    clients.early.close();
     tokio::select! {
         () = own.accept(&connections.late) => {}
-        () = connections.early.wait() => {}
+        // Operators can look on until clients have their replies.
+        () = async { tokio::join!(connections.early.wait(), clients.early.wait()); } => {}
         () = sleep_until(end) => {}
     }
     if let Some(file) = file {
@@ -141,7 +145,7 @@ async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, pr
 /// One worker's listener.
 struct WorkerListener {
     listener: Listener,
-    proxied: bool,
+    purpose: Purpose,
     worker: Rc<Worker>,
 }
 
@@ -192,40 +196,54 @@ impl WorkerListener {
     }
 
     fn begin(&self, socket: Socket, source: Option<SocketAddr>, tasks: &TaskTracker) {
-        if !self.worker.context.connections.admit() {
+        let Purpose { transport, audience } = self.purpose;
+        if !self.worker.context.connections_of(audience).admit() {
             return;
         }
-        let (worker, proxied) = (Rc::clone(&self.worker), self.proxied);
+        let worker = Rc::clone(&self.worker);
         tasks.spawn_local(async move {
-            let open = worker.context.connections.opened();
+            let open = worker.context.connections_of(audience).opened();
+            let fresh = NewConnection { socket, source: Remote::new(source), unread: Vec::new(), open, audience };
             // Errors of a connection concern only its client.
-            let _ = if proxied {
-                Box::pin(serve_proxied(socket, source, open, &worker)).await
-            } else {
-                fast_path::serve(
-                    NewConnection { socket, source: Remote::new(source), unread: Vec::new(), open },
-                    &worker,
-                )
-                .await
+            let _ = match transport {
+                Transport::Plain => fast_path::serve(fresh, &worker).await,
+                Transport::Proxied => Box::pin(serve_proxied(fresh, source, &worker)).await,
+                Transport::Tls => Box::pin(serve_tls(fresh, &worker)).await,
             };
         });
     }
 }
 
 /// Reads the PROXY protocol's header first, then serves the connection for the client that it names.
-async fn serve_proxied(
-    mut socket: Socket,
-    address: Option<SocketAddr>,
-    mut open: OpenConnection<'_>,
-    worker: &Worker,
-) -> io::Result<()> {
+async fn serve_proxied(mut fresh: NewConnection<'_>, address: Option<SocketAddr>, worker: &Worker) -> io::Result<()> {
     let rule = &worker.context.client_address;
-    let proxy = Remote::new(address);
+    let proxy = fresh.source;
     let holder = if rule.is_trusted(proxy) { Holder::Proxy } else { holder(rule, proxy) };
-    let opening = open.while_idle(holder, Idle::Asked, proxied::open(&mut socket)).await?;
-    open.leave();
+    let opening = fresh.open.while_idle(holder, Idle::Asked, proxied::open(&mut fresh.socket)).await?;
+    fresh.open.leave();
     let Opening { source: named, rest } = opening.inspect_err(|error| rule.warn_missing_header(proxy, error))?;
-    fast_path::serve(NewConnection { socket, source: rule.behind(address, named), unread: rest, open }, worker).await
+    fast_path::serve(NewConnection { source: rule.behind(address, named), unread: rest, ..fresh }, worker).await
+}
+
+/// Has the client complete its handshake first.
+async fn serve_tls(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> {
+    let NewConnection { socket, source, mut open, .. } = fresh;
+    let Context { tls, client_address, metrics, .. } = &*worker.context;
+    let tls = tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+    let mut stop = worker.stop.clone();
+    let handshake = async {
+        tokio::select! {
+            done = tls.handshake(socket) => done,
+            // As long as a connection without a request has then.
+            () = async { let _ = stop.wait_for(|stop| *stop).await; sleep(GRACE).await } => Err(io::ErrorKind::TimedOut.into()),
+        }
+    };
+    let done = open.while_idle(holder(client_address, source), Idle::Asked, handshake).await?;
+    let socket = done.inspect_err(|error| {
+        metrics.connections.tls_failed.inc();
+        log::debug!("the TLS handshake of {} failed: {error}", source.ip());
+    })?;
+    fast_path::serve(NewConnection { socket, open, ..fresh }, worker).await
 }
 
 /// Whether a connection could not be accepted because its client has given up.

@@ -23,6 +23,8 @@ pub struct ConnectionMetrics {
     pub refused_full: Counter,
     /// New connections that were closed because their address had too many and none was idle.
     pub refused_address: Counter,
+    /// Connections to listeners for TLS whose handshake failed or was late.
+    pub tls_failed: Counter,
 }
 
 impl ConnectionMetrics {
@@ -39,6 +41,7 @@ impl ConnectionMetrics {
             shed_memory: of(&shed, "memory"),
             refused_full: of(&refused, "full"),
             refused_address: of(&refused, "address"),
+            tls_failed: Counter::default(),
         };
         registry.register("retracker_connections", "Connections over TCP and Unix sockets that are open", open);
         registry.register("retracker_connections_shed", "Idle connections that were closed to make room", shed);
@@ -46,6 +49,11 @@ impl ConnectionMetrics {
             "retracker_connections_refused",
             "New connections that were closed because no idle one could make room",
             refused,
+        );
+        registry.register(
+            "retracker_tls_handshakes_failed",
+            "Connections whose TLS handshake failed or was late",
+            metrics.tls_failed.clone(),
         );
         metrics
     }

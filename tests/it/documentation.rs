@@ -10,7 +10,7 @@ use std::process::Command;
 use retracker::config::{self, Subcommand, Task};
 use tempfile::TempDir;
 
-use crate::dsl::{Server, announce, retracker};
+use crate::dsl::{CertificateFiles, Server, announce, retracker};
 
 /// A Markdown file, by its path from the root of the repository.
 struct Page {
@@ -226,11 +226,13 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
 
 /// Parses the arguments as the program does, with the files that the pages show.
 fn check_arguments(place: &str, arguments: &[&str]) {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, files) = (tempfile::tempdir().unwrap(), CertificateFiles::new());
     let arguments: Vec<OsString> = arguments
         .iter()
         .map(|&argument| match argument {
             "access.yml" | "forwarders.yml" | "zones.yml" => shown_file(&folder, argument),
+            "fullchain.pem" => files.chain().into(),
+            "privkey.pem" => files.key().into(),
             other => other.into(),
         })
         .collect();

@@ -5,6 +5,7 @@
 
 mod announce;
 mod bencode;
+mod certificates;
 mod connection;
 mod reply;
 mod server;
@@ -12,6 +13,7 @@ mod wait;
 
 pub(crate) use self::announce::{AnnounceQuery, announce, escape, id, observer};
 pub(crate) use self::bencode::Bencode;
+pub(crate) use self::certificates::{CertificateFiles, TestAuthority};
 pub(crate) use self::connection::{TestConnection, request};
 pub(crate) use self::reply::Reply;
 pub(crate) use self::server::{Exit, OVER_UNIX, Server, ServerSetup, may_open, retracker, retracker_with_files};

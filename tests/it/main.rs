@@ -20,6 +20,7 @@ mod udp_client;
 
 mod access;
 mod addresses;
+mod admin;
 mod announce;
 mod architecture;
 mod both_fronts;
@@ -44,6 +45,7 @@ mod signals;
 mod sleep;
 mod standing;
 mod stop;
+mod tls;
 mod udp;
 mod udp_forwarding;
 mod udp_malformed;

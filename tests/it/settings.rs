@@ -6,12 +6,13 @@
 use std::ffi::OsString;
 use std::fs;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use retracker::config::settings::all;
 use retracker::config::{self, About, Fallback, Flag, Origin, Takes, plain};
 use tempfile::NamedTempFile;
 
-use crate::dsl::retracker;
+use crate::dsl::{TestAuthority, retracker};
 
 // --- Values ---------------------------------------------------------------------------------------------------
 
@@ -35,17 +36,42 @@ fn ways(flag: Flag, value: &str) -> Vec<String> {
     std::iter::once(long).chain(flag.short.map(|short| format!("-{short}={value}"))).collect()
 }
 
-/// Settings that others depend on: a trusted proxy and a forwarder.
+/// Settings that others depend on: a trusted proxy, a forwarder, a listener for TLS with its certificate.
 fn beside(setting: &About) -> Vec<(&'static str, &'static str)> {
     let mut others = vec![("TRUSTED_PROXIES", "127.0.0.1"), ("FORWARDS_FILE", "forwarders.example.yml")];
+    if is_of_certificate(setting) {
+        let [chain, key] = certificate();
+        others.extend([("LISTEN_ADDR", "tls://127.0.0.1:8443"), ("TLS_CERT_FILE", chain), ("TLS_KEY_FILE", key)]);
+    }
     others.retain(|(variable, _)| *variable != setting.variable);
     others
+}
+
+fn is_of_certificate(setting: &About) -> bool {
+    ["TLS_CERT_FILE", "TLS_KEY_FILE"].contains(&setting.variable)
+}
+
+/// The paths of a certificate and its key: their examples would be too long to be declared.
+fn certificate() -> [&'static str; 2] {
+    static FILES: LazyLock<[String; 2]> = LazyLock::new(|| {
+        let (certificate, key) = TestAuthority::new().issue();
+        [("settings-chain.pem", certificate.pem()), ("settings-key.pem", key.serialize_pem())].map(|(name, pem)| {
+            let path = format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"));
+            fs::write(&path, pem).unwrap();
+            path
+        })
+    });
+    FILES.each_ref().map(String::as_str)
 }
 
 /// The setting's example. A file is written; it lives as long as what is returned.
 fn example(setting: &About) -> (Option<NamedTempFile>, String) {
     if setting.takes != Takes::File {
         return (None, setting.example.to_owned());
+    }
+    if is_of_certificate(setting) {
+        let [chain, key] = certificate();
+        return (None, if setting.variable == "TLS_KEY_FILE" { key } else { chain }.to_owned());
     }
     let file = NamedTempFile::new().unwrap();
     fs::write(&file, setting.example).unwrap();
@@ -59,11 +85,14 @@ fn every_setting_can_be_given_by_flag_and_by_variable() {
         let (variable, others) = (setting.variable, beside(&setting));
         let with = |value: &str, args: &[String]| {
             let env: Vec<_> = others.iter().copied().chain([(variable, value)]).collect();
-            read(args, &env).unwrap_or_else(|error| panic!("{variable}={value:?} {args:?}: {error}"))
+            read(args, &env)
         };
         let (_file, example) = example(&setting);
-        let unset = read(&[], &others).unwrap();
+        // A certificate without its key is an error.
+        let unset = read(&[], &others);
+        assert!(unset.is_ok() || is_of_certificate(&setting), "{variable}: {unset:?}");
         let set = with(&example, &[]);
+        assert!(set.is_ok(), "{variable}={example}: {set:?}");
         assert_ne!(set, unset, "{variable}={example} changes nothing");
         assert_eq!(with("", &[]), unset, "{variable} set to nothing is not as if unset");
         assert_eq!(with(&format!(" {example}\r"), &[]), set, "{variable} with white space around it");

@@ -1,4 +1,4 @@
-//! The operator's pages: metrics, health and the front page.
+//! Pages: the front page for people with a client, and the operator's pages, which are metrics, health, forwarders and notices.
 
 mod exposition;
 mod forwarders;
@@ -10,15 +10,28 @@ use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HOST};
 use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 
 use crate::frontend::context::Context;
+use crate::frontend::listen::Audience;
 
-/// All routes but announces and scrapes. `/metrics` and `/forwarders` exist only if metrics are switched on.
-pub fn routes(context: &Arc<Context>, config: &mut web::ServiceConfig) {
-    config
-        .app_data(web::Data::from(Arc::clone(context)))
-        .route("/health", get().to(health))
-        .route("/favicon.ico", get().to(pages::favicon))
-        .route("/", get().to(pages::index))
-        .default_service(web::to(pages::not_found));
+/// In a request's extensions: it came over TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct OverTls;
+
+/// All routes but announces and scrapes. `/metrics` and `/forwarders` exist only if metrics are switched on. The operator's pages
+/// are at their own listeners alone, if there are any.
+pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::ServiceConfig) {
+    config.app_data(web::Data::from(Arc::clone(context))).route("/favicon.ico", get().to(pages::favicon));
+    match audience {
+        Audience::Clients => {
+            config.route("/", get().to(pages::index)).default_service(web::to(pages::not_found));
+        }
+        Audience::Operators => {
+            config.route("/", get().to(pages::overview)).default_service(web::to(pages::not_an_operators_page));
+        }
+    }
+    if audience == Audience::Clients && context.has_admin_listener() {
+        return;
+    }
+    config.route("/health", get().to(health));
     if context.registry.is_some() {
         config.route("/metrics", get().to(metrics)).route("/forwarders", get().to(forwarders::forwarders));
     }

@@ -1,9 +1,9 @@
 //! The pages for browsers.
 
 use actix_web::http::header::{CACHE_CONTROL, HOST};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 
-use super::is_host_known;
+use super::{OverTls, is_host_known};
 use crate::frontend::context::Context;
 
 /// Drawn for this project: two peers, joined.
@@ -22,20 +22,42 @@ pub(super) async fn not_found() -> HttpResponse {
         .body("There is nothing here but /announce and /scrape.\n")
 }
 
+/// For paths that a listener for operators does not have, announces and scrapes among them.
+pub(super) async fn not_an_operators_page() -> HttpResponse {
+    HttpResponse::NotFound()
+        .content_type("text/plain; charset=utf-8")
+        .body("There is nothing here: / lists the pages of this listener, which is for operators. Clients announce elsewhere.\n")
+}
+
 /// Shows the announce URL to put into a torrent, which has the host name by which the visitor found this page. Also shows
-/// current notices for the operator.
+/// current notices for the operator, unless operators have listeners of their own.
 pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).filter(|host| is_host(host));
     let forwarded = request.headers().get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
-    let scheme = if forwarded { "https" } else { "http" };
+    let is_tls = request.extensions().get::<OverTls>().is_some();
+    let scheme = if forwarded || is_tls { "https" } else { "http" };
     let url = format!("{scheme}://{}/announce", host.unwrap_or("retracker.local"));
-    let notices = if is_host_known(&request, &context) { context.notices() } else { Vec::new() };
-    let notices: Vec<_> =
-        notices.iter().map(|notice| format!("<p class=\"notice\">{}</p>\n", escaped(notice))).collect();
-    let page = include_str!("index.html")
-        .replace("{notices}", &notices.concat())
-        .replace("{announce}", &url)
-        .replace("{version}", env!("CARGO_PKG_VERSION"));
+    let notices = if context.has_admin_listener() { String::new() } else { notices(&request, &context) };
+    html(&include_str!("index.html").replace("{announce}", &url), &notices)
+}
+
+/// Lists what a listener for operators has.
+pub(super) async fn overview(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
+    html(include_str!("overview.html"), &notices(&request, &context))
+}
+
+/// Current notices for the operator.
+fn notices(request: &HttpRequest, context: &Context) -> String {
+    let notices = if is_host_known(request, context) { context.notices() } else { Vec::new() };
+    let notices = notices.iter().map(|notice| format!("<p class=\"notice\">{}</p>\n", escaped(notice)));
+    notices.collect::<Vec<_>>().concat()
+}
+
+fn html(page: &str, notices: &str) -> HttpResponse {
+    let page = page
+        .replace("{style}", include_str!("style.css"))
+        .replace("{version}", env!("CARGO_PKG_VERSION"))
+        .replace("{notices}", notices);
     HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page)
 }
 

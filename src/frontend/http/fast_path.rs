@@ -17,6 +17,7 @@ use actix_http::Request;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+pub(in crate::frontend) use self::waiting::GRACE;
 use self::waiting::{IO_TIMEOUT, Waiting};
 use super::answer::{Resource, TrackerRequest, answer};
 use super::framing::ReplyFraming;
@@ -30,6 +31,7 @@ use crate::frontend::announce::PendingBody;
 use crate::frontend::client_address::{ClientAddress, Remote};
 use crate::frontend::connections::{Holder, Idle, MustClose, OpenConnection};
 use crate::frontend::context::Context;
+use crate::frontend::listen::Audience;
 use crate::frontend::shutdown::StopReceiver;
 use tracker_protocol::route::{self, Route, route};
 
@@ -79,6 +81,8 @@ pub(in crate::frontend) struct NewConnection<'a> {
     /// Bytes that have been read already.
     pub(in crate::frontend) unread: Vec<u8>,
     pub(in crate::frontend) open: OpenConnection<'a>,
+    /// Whom the listener serves.
+    pub(in crate::frontend) audience: Audience,
 }
 
 /// Serves a connection until it ends.
@@ -106,7 +110,7 @@ pub(in crate::frontend) async fn serve(fresh: NewConnection<'_>, worker: &Worker
             Next::Page { request, framing } => {
                 let framing = connection.close_if_draining(framing);
                 // The future is boxed, because it is large and few requests get here.
-                Box::pin(worker.pages.reply(*request, framing, &mut connection.unsent)).await;
+                Box::pin(worker.pages.reply(connection.audience, *request, framing, &mut connection.unsent)).await;
                 connection.work += connection.unsent.len() / REPLY_UNIT;
                 connection.flush().await?;
                 if !framing.persistent {
@@ -116,9 +120,11 @@ pub(in crate::frontend) async fn serve(fresh: NewConnection<'_>, worker: &Worker
             Next::Close => break,
         }
     }
+    // Both futures are boxed, because few connections get here and the future of `serve` stays small.
     if connection.may_send {
-        // The future is boxed, because few connections get here and the future of `serve` stays small.
         Box::pin(connection.linger()).await?;
+    } else if connection.socket.is_tls() {
+        let _late = Box::pin(timeout(LINGER, connection.socket.finish())).await;
     }
     Ok(())
 }
@@ -134,6 +140,7 @@ struct HttpConnection<'a> {
     holder: Holder,
     worker: &'a Worker,
     open: OpenConnection<'a>,
+    audience: Audience,
     /// Bytes that have been read but not answered.
     unread: Vec<u8>,
     /// Whether `unread` may hold a whole request.
@@ -162,7 +169,7 @@ enum Next {
 }
 
 impl<'a> HttpConnection<'a> {
-    fn new(NewConnection { socket, source, unread, open }: NewConnection<'a>, worker: &'a Worker) -> Self {
+    fn new(NewConnection { socket, source, unread, open, audience }: NewConnection<'a>, worker: &'a Worker) -> Self {
         let holder = holder(&worker.context.client_address, source);
         let is_unread_new = !unread.is_empty();
         let waiting = Waiting::new();
@@ -172,6 +179,7 @@ impl<'a> HttpConnection<'a> {
             holder,
             worker,
             open,
+            audience,
             unread,
             is_unread_new,
             unsent: Vec::new(),
@@ -273,6 +281,8 @@ impl<'a> HttpConnection<'a> {
         let framing = ReplyFraming::new(head).close_if(is_last && self.worker.context.is_draining());
         self.may_send = head.body || !is_last;
         let resource = match (route(head.path), head.method) {
+            // Operators announce nothing.
+            _ if self.audience == Audience::Operators => return Some(self.page(head, framing, replies)),
             (Route::Announce | Route::Scrape, Method::Other(_)) => {
                 self.refused(body, replies).method(framing);
                 return (!framing.persistent).then_some(Next::Close);
@@ -281,10 +291,7 @@ impl<'a> HttpConnection<'a> {
             (Route::Scrape, _) => Resource::Scrape,
             (Route::Root, Method::Get | Method::Head) if route::names_torrent(head.query) => Resource::Announce,
             (Route::Other, Method::Get | Method::Head) if route::names_torrent(head.query) => Resource::StrayAnnounce,
-            _ => {
-                let Some(request) = pages::request(head) else { return Some(self.not_http(replies)) };
-                return Some(Next::Page { request: Box::new(request), framing });
-            }
+            _ => return Some(self.page(head, framing, replies)),
         };
         let request = TrackerRequest {
             resource,
@@ -299,6 +306,13 @@ impl<'a> HttpConnection<'a> {
         }
         framing.put_bencode(body, replies);
         (!framing.persistent).then_some(Next::Close)
+    }
+
+    fn page(&mut self, head: &Head<'_>, framing: ReplyFraming, replies: &mut Vec<u8>) -> Next {
+        match pages::request(head, self.socket.is_tls()) {
+            Some(request) => Next::Page { request: Box::new(request), framing },
+            None => self.not_http(replies),
+        }
     }
 
     fn refused<'b>(&'b self, body: &'b mut Vec<u8>, replies: &'b mut Vec<u8>) -> Refused<'b> {
@@ -358,7 +372,7 @@ impl<'a> HttpConnection<'a> {
 
     /// Closes this side of the connection and discards what the client still sends, see [`LINGER`].
     async fn linger(&mut self) -> io::Result<()> {
-        self.socket.finish()?;
+        let _late = timeout(LINGER, self.socket.finish()).await;
         let mut discarded = 0;
         let since = clock::coarse();
         let discard = poll_fn(|cx| {

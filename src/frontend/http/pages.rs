@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use actix_http::Request;
 use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_web::HttpMessage as _;
 use actix_web::body::{BoxBody, to_bytes};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, HttpDate, TRANSFER_ENCODING};
@@ -19,6 +20,7 @@ use super::head::{self, Head};
 use crate::frontend::admin;
 use crate::frontend::context::Context;
 use crate::frontend::headers::Headers as _;
+use crate::frontend::listen::Audience;
 
 /// Browsers must not guess another content type, load anything else into the page, or let other pages use it (Content Security
 /// Policy Level 3; Fetch Standard, "CORP"). There are no CORS headers, because no other page may read these.
@@ -29,19 +31,38 @@ const GUARD: &str = "x-content-type-options: nosniff\r\n\
                      referrer-policy: no-referrer\r\n";
 
 /// The routes, set up for one worker.
-pub(in crate::frontend) struct Pages(Box<dyn Fn(Request) -> LocalBoxFuture<'static, Result<ServiceResponse, Error>>>);
+pub(in crate::frontend) struct Pages {
+    clients: Routes,
+    /// None if no listener is for operators alone.
+    operators: Option<Routes>,
+}
+
+type Routes = Box<dyn Fn(Request) -> LocalBoxFuture<'static, Result<ServiceResponse, Error>>>;
 
 impl Pages {
     /// Sets the routes up; none if that fails.
     pub(in crate::frontend) async fn new(context: &Arc<Context>) -> Option<Self> {
-        let app = App::new().configure(|config| admin::routes(context, config));
+        let clients = Self::routes(context, Audience::Clients).await?;
+        let mut operators = None;
+        if context.has_admin_listener() {
+            operators = Some(Self::routes(context, Audience::Operators).await?);
+        }
+        Some(Self { clients, operators })
+    }
+
+    async fn routes(context: &Arc<Context>, audience: Audience) -> Option<Routes> {
+        let app = App::new().configure(|config| admin::routes(context, audience, config));
         let service = app.into_factory().new_service(AppConfig::default()).await.ok()?;
-        Some(Self(Box::new(move |request| Box::pin(service.call(request)))))
+        Some(Box::new(move |request| Box::pin(service.call(request))))
     }
 
     /// Appends the whole reply to `out`.
-    pub(super) async fn reply(&self, request: Request, framing: ReplyFraming, out: &mut Vec<u8>) {
-        let response = match self.0(request).await {
+    pub(super) async fn reply(&self, audience: Audience, request: Request, framing: ReplyFraming, out: &mut Vec<u8>) {
+        let routes = match (audience, &self.operators) {
+            (Audience::Operators, Some(operators)) => operators,
+            _ => &self.clients,
+        };
+        let response = match routes(request).await {
             Ok(response) => response.into_parts().1,
             Err(error) => error.error_response(),
         };
@@ -62,9 +83,12 @@ impl Pages {
     }
 }
 
-/// The request as an actix-web request. None if the target is malformed.
-pub(super) fn request(head: &Head<'_>) -> Option<Request> {
+/// The request as an actix-web request, and whether it came over TLS. None if the target is malformed.
+pub(super) fn request(head: &Head<'_>, is_tls: bool) -> Option<Request> {
     let mut request = Request::new();
+    if is_tls {
+        request.extensions_mut().insert(admin::OverTls);
+    }
     let head_of = request.head_mut();
     head_of.method = match head.method {
         head::Method::Get => Method::GET,

@@ -17,6 +17,7 @@ use crate::frontend::client_address::{ClientAddress, ClientAddressOptions, Remot
 use crate::frontend::connections::{ConnectionLimits, Connections};
 use crate::frontend::context::Context;
 use crate::frontend::hosts::Hosts;
+use crate::frontend::listen::Audience;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
 use crate::topology::{IpParam, Topology};
@@ -47,6 +48,8 @@ pub fn context() -> Arc<Context> {
         hosts: Hosts::default(),
         client_address: ClientAddress::new(ClientAddressOptions::default()),
         draining: AtomicBool::new(false),
+        operator_connections: None,
+        tls: None,
     })
 }
 
@@ -64,7 +67,8 @@ pub async fn replies(context: &Arc<Context>, pieces: &[&[u8]]) -> io::Result<Vec
     let worker = Worker { context: Arc::clone(context), pages, stop };
     context.connections.admit();
     let open = context.connections.opened();
-    let fresh = NewConnection { socket: Socket::from(server), source: Remote::Unix, unread: Vec::new(), open };
+    let (socket, source, audience) = (Socket::from(server), Remote::Unix, Audience::Clients);
+    let fresh = NewConnection { socket, source, unread: Vec::new(), open, audience };
     let send = async move {
         for piece in pieces {
             // The server may have closed the connection.

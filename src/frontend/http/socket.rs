@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::consume_budget;
+use tokio_rustls::server::TlsStream;
 
 /// Accepts connections.
 #[derive(Debug)]
@@ -123,6 +124,8 @@ enum SocketState {
     /// Registered.
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Registered, after the handshake. Boxed, because it is large and the others are many.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// Calls a method of the registered stream.
@@ -132,6 +135,7 @@ macro_rules! of_registered {
             SocketState::Fresh(..) => Err(io::ErrorKind::NotConnected.into()),
             SocketState::Tcp($stream) => $ask,
             SocketState::Unix($stream) => $ask,
+            SocketState::Tls($stream) => $ask,
         }
     };
 }
@@ -154,12 +158,17 @@ impl Socket {
             SocketState::Fresh(..) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             SocketState::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
             SocketState::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            SocketState::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
         };
         read.map_ok(|()| buf.filled().len())
     }
 
-    /// Sends as many bytes as the system takes at once, and returns how many that are.
+    /// Sends as many bytes as the system takes at once, and returns how many that are. None over TLS: what is encrypted and not
+    /// taken must be sent before anything else, for which the task has to wait.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_tls() {
+            return Ok(0);
+        }
         match rustix::net::send(self.fd()?, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => Ok(sent),
             Err(rustix::io::Errno::AGAIN) => Ok(0),
@@ -169,12 +178,34 @@ impl Socket {
 
     /// Sends all bytes, however long the other end takes.
     pub async fn send_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        of_registered!(self.registered()?, stream => stream.write_all(bytes).await)
+        of_registered!(self.registered()?, stream => {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        })
     }
 
-    /// Closes this direction: the other end learns that no more bytes follow.
-    pub fn finish(&self) -> io::Result<()> {
-        Ok(rustix::net::shutdown(self.fd()?, Shutdown::Write)?)
+    /// Closes this direction: the other end learns that no more bytes follow. Over TLS that takes a last message, which has to
+    /// wait if the other end does not read.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        match &mut self.0 {
+            SocketState::Tls(stream) => stream.shutdown().await,
+            _ => Ok(rustix::net::shutdown(self.fd()?, Shutdown::Write)?),
+        }
+    }
+
+    /// Whether the connection must be finished before it is closed: otherwise the other end cannot tell the end from an attack
+    /// (RFC 8446, section 6.1).
+    pub fn is_tls(&self) -> bool {
+        matches!(self.0, SocketState::Tls(_))
+    }
+
+    /// The registered TCP stream of a new connection, for a handshake.
+    pub fn into_tcp(mut self) -> io::Result<TcpStream> {
+        self.registered()?;
+        match self.0 {
+            SocketState::Tcp(stream) => Ok(stream),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Registers it with the event loop, if it is not registered yet.
@@ -195,6 +226,7 @@ impl Socket {
             SocketState::Fresh(None, _) => Err(io::ErrorKind::NotConnected.into()),
             SocketState::Tcp(stream) => Ok(stream.as_fd()),
             SocketState::Unix(stream) => Ok(stream.as_fd()),
+            SocketState::Tls(stream) => Ok(stream.get_ref().0.as_fd()),
         }
     }
 }
@@ -204,6 +236,13 @@ impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = Socket::poll_read(self.get_mut(), cx, buf.initialize_unfilled());
         read.map_ok(|count| buf.advance(count))
+    }
+}
+
+/// A connection after its handshake.
+impl From<TlsStream<TcpStream>> for Socket {
+    fn from(stream: TlsStream<TcpStream>) -> Self {
+        Self(SocketState::Tls(Box::new(stream)))
     }
 }
 

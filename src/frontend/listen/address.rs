@@ -10,36 +10,53 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::binder::{self, BindTarget};
+use super::purpose::{Audience, Purpose, Transport};
 
-/// An address to listen on, and whether it is for proxies: `--listen`.
+/// An address to listen on, and what for: `--listen`, `--admin-listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// The address.
     pub address: ListenAddr,
-    /// Whether it is for proxies, which first name the client of each connection by the PROXY protocol: with `proxy+tcp://` or
-    /// `proxy+unix:` before the address.
-    pub proxied: bool,
+    /// What is expected there, by what stands before the address: `proxy+tcp://`, `proxy+unix:` or `tls://`. And whom it serves.
+    pub purpose: Purpose,
 }
 
 impl FromStr for Listen {
     type Err = NotAListenAddr;
 
     fn from_str(text: &str) -> Result<Self, NotAListenAddr> {
-        if let Some(tcp) = text.strip_prefix("proxy+tcp://") {
-            return match tcp.parse()? {
-                ListenAddr::Unix(_) => Err(NotAListenAddr),
-                address => Ok(Self { address, proxied: true }),
-            };
+        let listen = |address, transport| Self { address, purpose: Purpose::clients(transport) };
+        let tcp = |text: &str| match text.parse()? {
+            ListenAddr::Unix(_) => Err(NotAListenAddr::Other),
+            address => Ok(address),
+        };
+        if text.starts_with("proxy+tls") || text.starts_with("tls+") {
+            return Err(NotAListenAddr::NotOverTls);
+        }
+        if let Some(address) = text.strip_prefix("tls://") {
+            if address.starts_with("unix:") || address.starts_with("proxy+") {
+                return Err(NotAListenAddr::NotOverTls);
+            }
+            return Ok(listen(tcp(address)?, Transport::Tls));
+        }
+        if let Some(address) = text.strip_prefix("proxy+tcp://") {
+            return Ok(listen(tcp(address)?, Transport::Proxied));
         }
         match text.strip_prefix("proxy+") {
-            Some(unix) if unix.starts_with("unix:") => Ok(Self { address: unix.parse()?, proxied: true }),
-            Some(_) => Err(NotAListenAddr),
-            None => Ok(Self { address: text.parse()?, proxied: false }),
+            Some(unix) if unix.starts_with("unix:") => Ok(listen(unix.parse()?, Transport::Proxied)),
+            Some(_) => Err(NotAListenAddr::Other),
+            None => Ok(listen(text.parse()?, Transport::Plain)),
         }
     }
 }
 
 impl Listen {
+    /// The same address, for operators.
+    #[must_use]
+    pub fn for_operators(self) -> Self {
+        Self { purpose: Purpose { audience: Audience::Operators, ..self.purpose }, ..self }
+    }
+
     /// What to bind. None for a Unix socket.
     pub(super) fn place(&self) -> Option<BindTarget<'_>> {
         let (host, port) = match &self.address {
@@ -47,17 +64,14 @@ impl Listen {
             ListenAddr::Tcp { host, port } => (Some(host.as_str()), *port),
             ListenAddr::Unix(_) => return None,
         };
-        Some(BindTarget { host, port, proxied: self.proxied })
+        Some(BindTarget { host, port, purpose: self.purpose })
     }
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.proxied, &self.address) {
-            (true, ListenAddr::Unix(_)) => write!(f, "proxy+{}", self.address),
-            (true, _) => write!(f, "proxy+tcp://{}", self.address),
-            (false, _) => self.address.fmt(f),
-        }
+        let is_unix = matches!(self.address, ListenAddr::Unix(_));
+        write!(f, "{}{}", self.purpose.transport.prefix(is_unix), self.address)
     }
 }
 
@@ -79,28 +93,35 @@ pub enum ListenAddr {
 
 /// The text is not a listen address. The caller names the setting and the syntax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("not a listen address")]
-pub struct NotAListenAddr;
+pub enum NotAListenAddr {
+    /// TLS is asked for at an address that cannot have it: a Unix socket, or one for proxies.
+    #[error("not a listen address for TLS")]
+    NotOverTls,
+    /// Anything else.
+    #[error("not a listen address")]
+    Other,
+}
 
 impl FromStr for ListenAddr {
     type Err = NotAListenAddr;
 
     fn from_str(text: &str) -> Result<Self, NotAListenAddr> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() { Err(NotAListenAddr) } else { Ok(Self::Unix(path.into())) };
+            return if path.is_empty() { Err(NotAListenAddr::Other) } else { Ok(Self::Unix(path.into())) };
         }
-        let (host, port) = text.rsplit_once(':').ok_or(NotAListenAddr)?;
-        let port = port.parse().map_err(|_| NotAListenAddr)?;
+        let (host, port) = text.rsplit_once(':').ok_or(NotAListenAddr::Other)?;
+        let port = port.parse().map_err(|_| NotAListenAddr::Other)?;
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         match bracketed {
-            Some(ip) => {
-                ip.parse::<Ipv6Addr>().map(|ip| Self::Tcp { host: ip.to_string(), port }).map_err(|_| NotAListenAddr)
-            }
+            Some(ip) => ip
+                .parse::<Ipv6Addr>()
+                .map(|ip| Self::Tcp { host: ip.to_string(), port })
+                .map_err(|_| NotAListenAddr::Other),
             None if host.is_empty() => Ok(Self::AnyTcp(port)),
             None if host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)) => {
                 Ok(Self::Tcp { host: host.to_owned(), port })
             }
-            None => Err(NotAListenAddr),
+            None => Err(NotAListenAddr::Other),
         }
     }
 }
@@ -171,7 +192,7 @@ impl FromStr for UdpListenAddr {
         match behind_scheme.unwrap_or(text).parse()? {
             ListenAddr::AnyTcp(port) => Ok(Self { host: None, port, proxied }),
             ListenAddr::Tcp { host, port } => Ok(Self { host: Some(host), port, proxied }),
-            ListenAddr::Unix(_) => Err(NotAListenAddr),
+            ListenAddr::Unix(_) => Err(NotAListenAddr::Other),
         }
     }
 }
@@ -190,7 +211,12 @@ impl fmt::Display for UdpListenAddr {
 
 impl UdpListenAddr {
     pub(super) fn place(&self) -> BindTarget<'_> {
-        BindTarget { host: self.host.as_deref(), port: self.port, proxied: self.proxied }
+        BindTarget { host: self.host.as_deref(), port: self.port, purpose: self.purpose() }
+    }
+
+    /// Datagrams are for clients.
+    pub(super) fn purpose(&self) -> Purpose {
+        Purpose::clients(if self.proxied { Transport::Proxied } else { Transport::Plain })
     }
 }
 

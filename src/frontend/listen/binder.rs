@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
+use super::purpose::Purpose;
+
 /// How long a name is looked up at the start until it has an address of this host: networks and name servers come up late.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -33,8 +35,8 @@ pub(in crate::frontend) struct BindTarget<'a> {
     pub(in crate::frontend) host: Option<&'a str>,
     /// 0 lets the system choose.
     pub(in crate::frontend) port: u16,
-    /// Whether it is for proxies. No socket is for both proxies and clients.
-    pub(in crate::frontend) proxied: bool,
+    /// What it is for.
+    pub(in crate::frontend) purpose: Purpose,
 }
 
 /// The options of a socket, which are set before it is bound.
@@ -73,8 +75,8 @@ impl BindOptions {
 pub(in crate::frontend) struct Binder {
     /// The ports for which `0.0.0.0` is configured.
     any_v4: HashSet<u16>,
-    /// The addresses that are bound, each with whether it is for proxies.
-    bound: Vec<(SocketAddr, bool)>,
+    /// The addresses that are bound, each with what it is for.
+    bound: Vec<(SocketAddr, Purpose)>,
 }
 
 impl Binder {
@@ -92,16 +94,16 @@ impl Binder {
         place: BindTarget<'_>,
         bind: impl Fn(SocketAddr, BindOptions) -> io::Result<(T, SocketAddr)>,
     ) -> io::Result<Vec<T>> {
-        let BindTarget { host, port, proxied } = place;
+        let BindTarget { host, port, purpose } = place;
         let found = match host.map(|host| (host, host.parse::<IpAddr>())) {
-            None => self.all(port, proxied, &bind)?.into_iter().collect(),
-            Some((_, Ok(ip))) => self.literal((ip, port).into(), proxied, &bind)?.into_iter().collect(),
-            Some((name, Err(_))) => self.name_with_retries(name, port, proxied, &bind)?,
+            None => self.all(port, purpose, &bind)?.into_iter().collect(),
+            Some((_, Ok(ip))) => self.literal((ip, port).into(), purpose, &bind)?.into_iter().collect(),
+            Some((name, Err(_))) => self.name_with_retries(name, port, purpose, &bind)?,
         };
         Ok(found
             .into_iter()
             .map(|(sockets, address): (T, SocketAddr)| {
-                self.bound.push((address, proxied));
+                self.bound.push((address, purpose));
                 sockets
             })
             .collect())
@@ -119,9 +121,9 @@ impl Binder {
     }
 
     /// Whether the address is already bound. An error if that is for another purpose.
-    fn has(&self, address: SocketAddr, proxied: bool) -> io::Result<bool> {
+    fn has(&self, address: SocketAddr, purpose: Purpose) -> io::Result<bool> {
         match self.bound.iter().find(|(bound, _)| *bound == address && address.port() != 0) {
-            Some((_, purpose)) if *purpose != proxied => Err(ErrorKind::AddrInUse.into()),
+            Some((_, other)) if *other != purpose => Err(ErrorKind::AddrInUse.into()),
             found => Ok(found.is_some()),
         }
     }
@@ -130,11 +132,11 @@ impl Binder {
     fn all<T>(
         &self,
         port: u16,
-        proxied: bool,
+        purpose: Purpose,
         bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<T>,
     ) -> io::Result<Option<T>> {
         let any_v6 = (Ipv6Addr::UNSPECIFIED, port).into();
-        if self.has(any_v6, proxied)? {
+        if self.has(any_v6, purpose)? {
             return Ok(None);
         }
         match bind(any_v6, self.options(any_v6)) {
@@ -151,10 +153,10 @@ impl Binder {
     fn literal<T>(
         &self,
         address: SocketAddr,
-        proxied: bool,
+        purpose: Purpose,
         bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<T>,
     ) -> io::Result<Option<T>> {
-        if self.has(address, proxied)? {
+        if self.has(address, purpose)? {
             return Ok(None);
         }
         let options = self.options(address);
@@ -175,13 +177,13 @@ impl Binder {
         &self,
         name: &str,
         port: u16,
-        proxied: bool,
+        purpose: Purpose,
         bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<(T, SocketAddr)>,
     ) -> io::Result<Vec<(T, SocketAddr)>> {
         let end = Instant::now() + NAME_TIMEOUT;
         let mut warned = false;
         loop {
-            match self.name(name, port, proxied, bind) {
+            match self.name(name, port, purpose, bind) {
                 Err(error) if is_early(&error) && Instant::now() < end => {
                     if !warned {
                         log::warn!("cannot listen on {name} yet ({error}): retrying for {NAME_TIMEOUT:?}");
@@ -198,7 +200,7 @@ impl Binder {
         &self,
         name: &str,
         port: u16,
-        proxied: bool,
+        purpose: Purpose,
         bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<(T, SocketAddr)>,
     ) -> io::Result<Vec<(T, SocketAddr)>> {
         let mut addresses: Vec<IpAddr> = Vec::new();
@@ -207,7 +209,7 @@ impl Binder {
                 addresses.push(address.ip());
             }
         }
-        self.at_same_port(name, &addresses, port, proxied, bind)
+        self.at_same_port(name, &addresses, port, purpose, bind)
     }
 
     fn at_same_port<T>(
@@ -215,12 +217,12 @@ impl Binder {
         name: &str,
         addresses: &[IpAddr],
         port: u16,
-        proxied: bool,
+        purpose: Purpose,
         bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<(T, SocketAddr)>,
     ) -> io::Result<Vec<(T, SocketAddr)>> {
         let mut tries = 1;
         loop {
-            match self.each(name, addresses, port, proxied, bind) {
+            match self.each(name, addresses, port, purpose, bind) {
                 Err(error) if error.kind() == ErrorKind::AddrInUse && port == 0 && tries < PORTS => tries += 1,
                 bound => return bound,
             }
@@ -234,13 +236,13 @@ impl Binder {
         name: &str,
         addresses: &[IpAddr],
         port: u16,
-        proxied: bool,
+        purpose: Purpose,
         bind: &impl Fn(SocketAddr, BindOptions) -> io::Result<(T, SocketAddr)>,
     ) -> io::Result<Vec<(T, SocketAddr)>> {
         let (mut port, mut found, mut already_bound, mut absent) = (port, Vec::new(), false, Vec::new());
         for ip in addresses {
             let address = (*ip, port).into();
-            if self.has(address, proxied)? {
+            if self.has(address, purpose)? {
                 already_bound = true;
                 continue;
             }
@@ -303,8 +305,11 @@ fn late<T>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::purpose::{Audience, Transport};
     use super::*;
     use std::cell::RefCell;
+
+    const CLIENTS: Purpose = Purpose { transport: Transport::Plain, audience: Audience::Clients };
 
     /// A simulated system, which has these addresses, and on which these ports are taken.
     struct System {
@@ -337,7 +342,7 @@ mod tests {
     fn name(system: &System, addresses: &[&str], port: u16) -> io::Result<Vec<String>> {
         let addresses: Vec<_> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
         let bound = Binder::default()
-            .at_same_port("name", &addresses, port, false, &|address, options| system.bind(address, options));
+            .at_same_port("name", &addresses, port, CLIENTS, &|address, options| system.bind(address, options));
         bound.map(|bound| bound.into_iter().map(|(_, address)| address.to_string()).collect())
     }
 
@@ -369,7 +374,7 @@ mod tests {
     #[test]
     fn a_host_without_ipv6_listens_on_ipv4_once() {
         let system = System::new(&["0.0.0.0"]);
-        let place = |host, port| BindTarget { host, port, proxied: false };
+        let place = |host, port| BindTarget { host, port, purpose: CLIENTS };
         let bind = |address, options| system.bind(address, options);
         assert_eq!(Binder::new([]).bind(place(None, 80), bind).unwrap(), ["0.0.0.0:80".parse().unwrap()]);
         for order in [[None, Some("0.0.0.0")], [Some("0.0.0.0"), None]] {

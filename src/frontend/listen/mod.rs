@@ -3,6 +3,7 @@
 mod address;
 mod binder;
 mod datagrams;
+mod purpose;
 mod streams;
 
 use std::io;
@@ -12,19 +13,20 @@ use std::sync::Arc;
 
 pub use self::address::{Listen, ListenAddr, NotAListenAddr, UdpListenAddr};
 pub use self::datagrams::UdpListener;
+pub use self::purpose::{Audience, Purpose, Transport};
 pub use self::streams::SocketFile;
 
 use self::binder::Binder;
 use self::datagrams::bind_udp;
 use self::streams::{bind_tcp, bind_unix};
 
-/// Bound sockets, and whether they are for proxies.
+/// Bound sockets, and what they are for.
 #[derive(Debug)]
 pub struct Listening {
     /// The sockets.
     pub bound: Bound,
-    /// As in [`Listen`] and [`UdpListenAddr`].
-    pub proxied: bool,
+    /// As in [`Listen`].
+    pub purpose: Purpose,
 }
 
 /// Binds sockets for this number of workers at all of these addresses, or at none. The error names the address that cannot be
@@ -34,7 +36,7 @@ pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen
     let mut listening = Vec::new();
     for listen in listen {
         let bound = Bound::bind(listen, &mut binder, workers).map_err(|error| (listen.clone(), error))?;
-        listening.extend(bound.into_iter().map(|bound| Listening { bound, proxied: listen.proxied }));
+        listening.extend(bound.into_iter().map(|bound| Listening { bound, purpose: listen.purpose }));
     }
     Ok(listening)
 }
@@ -47,8 +49,8 @@ pub fn bind_datagrams(listen: &[UdpListenAddr], workers: usize) -> Result<Vec<Li
     for listen in listen {
         let bound = binder.bind(listen.place(), |address, options| bind_udp(address, options, workers));
         let bound = bound.map_err(|error| (listen.clone(), error))?;
-        let proxied = listen.proxied;
-        listening.extend(bound.into_iter().map(|bound| Listening { bound: Bound::Udp(bound), proxied }));
+        let purpose = listen.purpose();
+        listening.extend(bound.into_iter().map(|bound| Listening { bound: Bound::Udp(bound), purpose }));
     }
     Ok(listening)
 }
@@ -65,11 +67,8 @@ impl Listening {
 
     /// The bound address in the notation of the settings, with the port that the system chose.
     pub fn address(&self) -> String {
-        match (self.proxied, &self.bound) {
-            (true, Bound::Unix(_) | Bound::Udp(_)) => format!("proxy+{}", self.bound.address()),
-            (true, Bound::Tcp(_)) => format!("proxy+tcp://{}", self.bound.address()),
-            (false, _) => self.bound.address(),
-        }
+        let has_scheme = matches!(self.bound, Bound::Unix(_) | Bound::Udp(_));
+        format!("{}{}", self.purpose.transport.prefix(has_scheme), self.bound.address())
     }
 }
 
@@ -142,7 +141,7 @@ mod tests {
     fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sock");
-        let address = [Listen { address: ListenAddr::Unix(path.clone()), proxied: false }];
+        let address = [Listen { address: ListenAddr::Unix(path.clone()), purpose: Purpose::clients(Transport::Plain) }];
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let bound = bind(&address, 2).unwrap();

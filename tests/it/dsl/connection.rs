@@ -4,7 +4,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 #[cfg(target_os = "linux")]
 use std::net::Ipv4Addr;
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::announce::AnnounceQuery;
@@ -18,9 +21,73 @@ pub(super) const UNIX: &str = "proxy+unix:";
 const FROM_THIS_HOST: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 80\r\n";
 
 /// A connection for any number of requests.
-pub(crate) struct TestConnection(BufReader<Socket>);
+pub(crate) struct TestConnection(BufReader<TestStream>);
+
+/// What it sends and reads through.
+enum TestStream {
+    Plain(Socket),
+    Tls(Box<StreamOwned<ClientConnection, Socket>>),
+}
+
+impl TestStream {
+    fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for TestStream {
+    fn read(&mut self, space: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(space),
+            Self::Tls(stream) => stream.read(space),
+        }
+    }
+}
+
+impl Write for TestStream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
 
 impl TestConnection {
+    /// Connects to an address as the server logs it, such as `tls://127.0.0.1:8443`, and has the server show that it is
+    /// `localhost`. The handshake may fail.
+    pub(crate) fn over_tls(address: &str, config: ClientConfig) -> std::io::Result<Self> {
+        Self::to(address.strip_prefix("tls://").unwrap()).handshake(config)
+    }
+
+    /// The handshake on a connection that is open.
+    pub(crate) fn handshake(self, config: ClientConfig) -> std::io::Result<Self> {
+        let TestStream::Plain(mut socket) = self.0.into_inner() else { panic!("it has TLS") };
+        let mut session = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
+        while session.is_handshaking() {
+            session.complete_io(&mut socket)?;
+        }
+        Ok(Self(BufReader::new(TestStream::Tls(Box::new(StreamOwned::new(session, socket))))))
+    }
+
+    /// The state of TLS.
+    pub(crate) fn session(&self) -> &ClientConnection {
+        match self.0.get_ref() {
+            TestStream::Tls(stream) => &stream.conn,
+            TestStream::Plain(_) => panic!("it has no TLS"),
+        }
+    }
+
     /// Connects to an address as the server logs it.
     pub(crate) fn to(address: &str) -> Self {
         let unix = |path| {
@@ -55,7 +122,7 @@ impl TestConnection {
             // Bytes that a test sends in pieces must arrive in pieces.
             socket.set_tcp_nodelay(true).unwrap();
         }
-        Self(BufReader::new(socket))
+        Self(BufReader::new(TestStream::Plain(socket)))
     }
 
     pub(crate) fn get(&mut self, target: impl AsRef<[u8]>) -> Reply {
@@ -130,11 +197,17 @@ impl TestConnection {
 
     /// Whether the server has closed it.
     pub(crate) fn is_closed(&mut self) -> bool {
-        let socket = self.0.get_mut();
-        socket.set_nonblocking(true).unwrap();
-        let read = socket.read(&mut [0]);
-        socket.set_nonblocking(false).unwrap();
+        let stream = self.0.get_mut();
+        stream.socket().set_nonblocking(true).unwrap();
+        let read = stream.read(&mut [0]);
+        stream.socket().set_nonblocking(false).unwrap();
         !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// Everything until the server closes the connection; over TLS it must say so first.
+    pub(crate) fn rest_until_closed(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).map(|_| rest)
     }
 
     /// Everything until the server closes or resets the connection.
@@ -148,7 +221,7 @@ impl TestConnection {
 
     /// Shuts down the sending side.
     pub(crate) fn half_close(&self) {
-        let _ = self.0.get_ref().shutdown(Shutdown::Write);
+        let _ = self.0.get_ref().socket().shutdown(Shutdown::Write);
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct ServerSetup {
     listeners: usize,
     /// The number of UDP listeners.
     udp_listeners: usize,
+    /// The number of listeners for operators.
+    admin_listeners: usize,
 }
 
 /// Prepares a run with these arguments. By default a server listens on a port of 127.0.0.1 that the system chooses.
@@ -32,7 +34,12 @@ pub(crate) fn retracker(args: &[&str]) -> ServerSetup {
         command.env("PATH", path);
     }
     let count = |short, long| args.iter().filter(|arg| arg.starts_with(short) || arg.starts_with(long)).count();
-    ServerSetup { command, listeners: count("-l", "--listen"), udp_listeners: count("-u", "--udp-listen") }
+    ServerSetup {
+        command,
+        listeners: count("-l", "--listen"),
+        udp_listeners: count("-u", "--udp-listen"),
+        admin_listeners: args.iter().filter(|arg| arg.starts_with("--admin-listen")).count(),
+    }
 }
 
 /// The same with a soft and a hard limit of open files.
@@ -84,7 +91,7 @@ impl ServerSetup {
             let unix = folder.as_ref().map(|folder| format!("{UNIX}{}", folder.path().join("socket").display()));
             self.command.args(["-l", unix.as_deref().unwrap_or("127.0.0.1:0")]);
         }
-        let listeners = self.listeners.max(1) + self.udp_listeners;
+        let listeners = self.listeners.max(1) + self.udp_listeners + self.admin_listeners;
         let mut process = ServerProcess::spawn(self.command);
         let addresses = eventually("the server listens", || {
             let found: Vec<_> = process.log().iter().filter_map(|line| listening(line)).collect();
@@ -92,9 +99,12 @@ impl ServerSetup {
             assert!(ended.is_none() || found.len() == listeners, "it ended before it listened: {:?}", process.log());
             (found.len() == listeners).then_some(found)
         });
+        let (operators, clients): (Vec<_>, Vec<_>) =
+            addresses.into_iter().partition(|(audience, _)| *audience == "operators");
+        let [admin, addresses] = [operators, clients].map(|found| found.into_iter().map(|(_, address)| address));
         let is_udp = |address: &String| address.strip_prefix("proxy+").unwrap_or(address).starts_with("udp://");
-        let (udp, addresses) = addresses.into_iter().partition(is_udp);
-        Server { process, addresses, udp, _folder: folder }
+        let (udp, addresses) = addresses.partition(is_udp);
+        Server { process, addresses, udp, admin: admin.collect(), _folder: folder }
     }
 
     /// Runs to its end.
@@ -103,9 +113,10 @@ impl ServerSetup {
     }
 }
 
-/// The address in a line that says that a listener is bound.
-fn listening(line: &str) -> Option<String> {
-    Some(line.rsplit_once("listening on ")?.1.to_owned())
+/// Whom a listener serves and its address, in a line that says that it is bound.
+fn listening(line: &str) -> Option<(&'static str, String)> {
+    let after = |text, audience| Some((audience, line.rsplit_once(text)?.1.to_owned()));
+    after("listening on ", "clients").or_else(|| after("listening for operators on ", "operators"))
 }
 
 /// How a run ended.
@@ -175,6 +186,7 @@ pub(crate) struct Server {
     process: ServerProcess,
     addresses: Vec<String>,
     udp: Vec<String>,
+    admin: Vec<String>,
     /// The folder of the default Unix socket.
     _folder: Option<tempfile::TempDir>,
 }
@@ -206,6 +218,11 @@ impl Server {
     /// Its UDP addresses, as it logs them.
     pub(crate) fn udp_addresses(&self) -> &[String] {
         &self.udp
+    }
+
+    /// Its addresses for operators, as it logs them.
+    pub(crate) fn admin_addresses(&self) -> &[String] {
+        &self.admin
     }
 
     /// The lines that it has logged so far.

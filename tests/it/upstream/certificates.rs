@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tempfile::{TempDir, tempdir};
 
 use super::proxies::{Tunnels, by_connect};
 use super::replies::{ok, with_peers};
-use crate::dsl::{ServerSetup, announce, retracker};
+use crate::dsl::{ServerSetup, TestAuthority, announce, retracker};
 
 /// A public address: an upstream tracker behind a proxy can give only those.
 const PEER: &str = "45.45.45.45:4545";
@@ -57,12 +57,8 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let mut authority = CertificateParams::new(Vec::new()).unwrap();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
+        let authority = TestAuthority::new();
+        let (certificate, key) = authority.issue();
         let folder = tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
         Self { folder, tracker: tracker(certificate.der().clone(), &key) }

@@ -38,6 +38,7 @@ async fn connection(worker: &Worker) -> (std::net::TcpStream, NewConnection<'_>)
             source: Remote::new(source),
             unread: Vec::new(),
             open: worker.context.connections.opened(),
+            audience: Audience::Clients,
         },
     )
 }

@@ -21,7 +21,7 @@ pub(super) const FIRST_BYTE: Duration = Duration::from_secs(5);
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// After the stop signal, how long a connection may take to send its first request.
-pub(super) const GRACE: Duration = Duration::from_secs(2);
+pub(in crate::frontend) const GRACE: Duration = Duration::from_secs(2);
 
 /// The same for a connection that has had a request. A client that goes on gets one more reply, which says that it is the last.
 pub(super) const SHORT_GRACE: Duration = Duration::from_millis(250);

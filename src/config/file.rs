@@ -1,4 +1,4 @@
-//! Reads the bytes of a file and decodes them.
+//! Reads the bytes of a file that a setting names, and decodes text.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
-use super::problem::Problem;
+use super::yaml::Problem;
 
 /// The size limit, more than any list of forwarders or zones needs.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;

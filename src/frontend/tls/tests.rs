@@ -1,0 +1,115 @@
+//! Connections over TLS in simulated time, which passes when all tasks wait.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::*;
+use crate::frontend::client_address::Remote;
+use crate::frontend::http::fast_path::{NewConnection, Worker, serve};
+use crate::frontend::http::pages::Pages;
+use crate::frontend::http::rehearsal::context;
+use crate::frontend::http::socket::Listener;
+use crate::frontend::listen::Audience;
+
+/// A server, and a client that trusts it.
+fn server() -> (TlsServer, TlsConnector) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let pem = certificate.pem() + &key.serialize_pem();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let server = TlsServer::new(Certificate::from_pem(pem.as_bytes(), pem.as_bytes()).unwrap()).unwrap();
+    (server, TlsConnector::from(Arc::new(client)))
+}
+
+/// A connection without a handshake. Little fits into the system's buffers.
+async fn connection() -> (TcpStream, Socket) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket2::SockRef::from(&listener).set_send_buffer_size(4096).unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    socket2::SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let (socket, _) = Listener::tcp(listener).unwrap().accept().await.unwrap();
+    (client, socket)
+}
+
+/// A client that has sent these requests, how serving it ended, and how long that took.
+async fn served(requests: &[u8]) -> (TlsStream<TcpStream>, io::Result<()>, Duration) {
+    let (_stop, stop) = watch::channel(false);
+    let context = context();
+    let worker = Worker { pages: Pages::new(&context).await.unwrap(), context, stop };
+    let (server, connector) = server();
+    let (client, socket) = connection().await;
+    let name = ServerName::try_from("localhost").unwrap();
+    let (client, socket) = tokio::join!(connector.connect(name, client), server.handshake(socket));
+    let (mut client, socket) = (client.unwrap(), socket.unwrap());
+    client.write_all(requests).await.unwrap();
+    client.flush().await.unwrap();
+    worker.context.connections.admit();
+    let (source, open) = (Remote::Ip(Ipv4Addr::LOCALHOST.into()), worker.context.connections.opened());
+    let start = Instant::now();
+    let fresh = NewConnection { socket, source, unread: Vec::new(), open, audience: Audience::Clients };
+    let ended = serve(fresh, &worker).await;
+    (client, ended, start.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_does_not_end_is_bounded() {
+    let (server, _) = server();
+    // A record of 512 bytes, of which one arrives in each second, or none.
+    for drip in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and what a client sends further"] {
+        let (mut client, socket) = connection().await;
+        let start = Instant::now();
+        let drip = async {
+            for byte in drip {
+                client.write_all(&[*byte]).await.unwrap();
+                sleep(Duration::from_secs(1)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let error = tokio::select! {
+            done = server.handshake(socket) => done.unwrap_err(),
+            () = drip => unreachable!(),
+        };
+        assert_eq!((error.kind(), start.elapsed()), (io::ErrorKind::TimedOut, HANDSHAKE_TIMEOUT));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connections_end_with_a_message_that_they_end() {
+    let request = b"GET /health HTTP/1.1\r\n\r\n";
+    // As over TCP: 15 to 30 seconds after a request, 5 before the first, 10 for the rest of a head.
+    for (requests, from, to) in [(&request[..], 15, 30), (b"", 5, 5), (&request[..9], 10, 10)] {
+        let (mut client, ended, took) = served(requests).await;
+        ended.unwrap();
+        assert!((Duration::from_secs(from)..=Duration::from_secs(to)).contains(&took), "{took:?}");
+        let mut received = Vec::new();
+        // An error if the message is missing.
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received.is_empty(), from != 15);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_disconnected() {
+    let (_client, ended, took) = served(&b"GET / HTTP/1.1\r\n\r\n".repeat(100)).await;
+    assert_eq!((ended.unwrap_err().kind(), took), (io::ErrorKind::TimedOut, Duration::from_secs(10)));
+    // A small reply and the message that the connection ends fit into what the system buffers.
+    let (_client, ended, took) = served(b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n").await;
+    ended.unwrap();
+    assert_eq!(took, Duration::ZERO);
+}
