@@ -25,6 +25,8 @@ main() {
     scenario "over IPv6 alone"                              ipv6_alone     transmission aria2
     scenario "over retracker.local"                         named_tracker  qbittorrent  rtorrent
     scenario "over retracker.local"                         named_tracker  rtorrent     deluge
+    scenario "over TLS"                                     tls_tracker    aria2        transmission
+    scenario "over TLS"                                     tls_tracker    transmission aria2
     scenario "over UDP"                                     udp_tracker    qbittorrent  transmission
     scenario "over UDP, IPv6 alone"                         udp_ipv6_alone qbittorrent  qbittorrent
     scenario "over UDP and HTTP in one swarm"               udp_and_http   transmission rtorrent
@@ -50,7 +52,8 @@ readonly announce_interval=300
 declare -rA names=([aria2]=aria2 [transmission]=Transmission [qbittorrent]=qBittorrent [rtorrent]=rTorrent
     [deluge]=Deluge)
 declare -rA programs=([aria2]=aria2c [transmission]=transmission-daemon
-    [qbittorrent]=qbittorrent-nox [rtorrent]=rtorrent [deluge]="deluged deluge-console" [behind_nginx]=nginx)
+    [qbittorrent]=qbittorrent-nox [rtorrent]=rtorrent [deluge]="deluged deluge-console" [behind_nginx]=nginx
+    [tls_tracker]=openssl)
 # The last part of each host's addresses, 10.77.0.N and fd77::N.
 declare -rA hosts=([tracker]=1 [upstream]=2 [seed]=11 [leech]=12)
 
@@ -156,6 +159,28 @@ named_tracker() {
     meet_at tracker http://retracker.local:8080/announce
 }
 
+# The clients trust one private authority and no other.
+tls_tracker() {
+    lan_up ipv4 tracker seed leech
+    make_certificate retracker.local
+    export CURL_CA_BUNDLE=$work/ca.pem
+    tracker_up tracker -l tls://:8443 --tls-cert "$work/fullchain.pem" --tls-key "$work/privkey.pem"
+    meet_at tracker https://retracker.local:8443/announce
+}
+
+# ca.pem, fullchain.pem and privkey.pem, in place of those before.
+make_certificate() { # NAME
+    (
+        cd "$work"
+        new_key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
+        openssl req -x509 "${new_key[@]}" -days 2 -subj "/CN=an authority" -keyout ca.key -out ca.pem
+        openssl req "${new_key[@]}" -subj "/CN=$1" -keyout privkey.pem -out request.pem
+        openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+            -extfile <(echo "subjectAltName=DNS:$1") -out server.pem
+        cat server.pem ca.pem >fullchain.pem
+    ) >/dev/null 2>&1
+}
+
 udp_tracker() {
     lan_up ipv4 tracker seed leech
     tracker_up tracker -u :6969
@@ -256,7 +281,7 @@ aria2_start() {
     local home=$work/$1
     spawn "$1" aria2 aria2c --no-conf --quiet --log="$home/aria2-detail.log" --log-level=info --dir="$home" \
         --check-integrity --seed-ratio=0 --enable-dht=false --enable-dht6=false --enable-peer-exchange=false \
-        --bt-enable-lpd=false "$home/payload.torrent"
+        --bt-enable-lpd=false ${CURL_CA_BUNDLE:+--ca-certificate="$CURL_CA_BUNDLE"} "$home/payload.torrent"
 }
 
 aria2_has_announced() {
@@ -264,7 +289,7 @@ aria2_has_announced() {
 }
 
 # Without uTP, which it would try for half a minute with a peer that does not support it. Its ordinary log lacks the tracker's
-# reply, and its remote control does not work on a host without IPv4: TR_DEBUG_FD logs the reply.
+# reply, and its remote control does not work on a host without IPv4: TR_DEBUG_FD logs the reply. It reads CURL_CA_BUNDLE itself.
 transmission_start() {
     local home=$work/$1
     mkdir "$home/watch"

@@ -12,10 +12,10 @@ cd "$(dirname "$0")/.."
 
 # The programs that the tests run, and their Debian packages.
 readonly programs=(curl mktorrent ip aria2c transmission-daemon qbittorrent-nox rtorrent deluged deluge-console
-    npm nginx wrk iptables dockerd docker-compose debootstrap dnsmasq unbound-checkconf)
+    npm nginx wrk iptables openssl dockerd docker-compose debootstrap dnsmasq unbound-checkconf)
 packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
     deluge-console nginx-light libnginx-mod-stream wrk docker.io docker-compose debootstrap iptables procps
-    python3-venv dnsmasq-base unbound)
+    python3-venv dnsmasq-base unbound openssl)
 # Not if another Node.js than Debian's is installed, which has its own npm.
 command -v npm >/dev/null || packages+=(nodejs npm)
 readonly packages
