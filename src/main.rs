@@ -94,8 +94,11 @@ fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
             Ok(Started::Serves(Box::new(bind(*config)?)))
         }
         Task::Run(subcommand) => {
-            let Report { text, all_well } = commands::run(subcommand).map_err(|error| StartFailure(error, 1))?;
+            let Report { text, all_well, error } = commands::run(subcommand).map_err(|error| StartFailure(error, 1))?;
             print(&text);
+            if let Some(error) = error {
+                return Err(StartFailure(error.to_string(), EXIT_USAGE));
+            }
             Ok(Started::Done(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
         }
         Task::Print(text) => {

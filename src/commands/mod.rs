@@ -5,15 +5,18 @@ mod completions;
 mod healthcheck;
 mod man;
 
-use crate::config::Subcommand;
+use crate::config::chihaya::ChihayaFile;
+use crate::config::{ConfigError, Subcommand};
 
 /// How a command went.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Report {
     /// What is to be printed.
     pub text: String,
     /// Whether nothing is wrong.
     pub all_well: bool,
+    /// What is wrong with a file that was checked.
+    pub error: Option<ConfigError>,
 }
 
 /// Runs a command. The error is a sentence for the operator.
@@ -24,16 +27,23 @@ pub fn run(command: Subcommand) -> Result<Report, String> {
             listen.iter().try_for_each(healthcheck::check)?;
             Ok(done(String::new()))
         }
-        Subcommand::Check { forwarders, access, proxies, deadline, offline } => {
+        Subcommand::Check { chihaya, forwarders, access, proxies, deadline, offline } => {
+            let mut report = chihaya.map_or_else(|| done(String::new()), |file| lint(&file));
             let checks = check::Checks { forwarders, access, proxies, deadline, offline };
             let (text, all_well) = checks.run().map_err(|error| error.to_string())?;
-            Ok(Report { text, all_well })
+            report.text += &text;
+            report.all_well &= all_well;
+            Ok(report)
         }
         Subcommand::Man => man::page().map(done).map_err(|error| error.to_string()),
         Subcommand::Completions(shell) => Ok(done(completions::script(shell))),
     }
 }
 
+fn lint(file: &ChihayaFile) -> Report {
+    Report { text: file.to_string(), all_well: file.restricts_as_written(), error: file.checked().err() }
+}
+
 fn done(text: String) -> Report {
-    Report { text, all_well: true }
+    Report { text, all_well: true, error: None }
 }

@@ -30,8 +30,11 @@ pub fn command() -> Command {
         ))
         .subcommand(
             Command::new(CHECK)
-                .about("Check the forwarders file and the access rules, ask each forwarder once and fetch the keys for tokens: exit \
-                     code 0 if all answer, else 1")
+                .about(
+                    "Check the forwarders file and the access rules, ask each forwarder once and fetch the keys for tokens; \
+                     with --chihaya say what became of each key of that file: exit code 0 if all is well, 1 if not, 2 if a \
+                     value is wrong",
+                )
                 .arg(Arg::new(OFFLINE).long(OFFLINE).action(ArgAction::SetTrue).help("Only check the files")),
         )
         .subcommand(Command::new(MAN).about("Print the manual page, for man -l or a file below share/man/man1"))

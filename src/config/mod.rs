@@ -4,6 +4,7 @@
 mod about;
 mod access;
 mod addresses;
+pub mod chihaya;
 mod command;
 mod error;
 mod file;
@@ -41,10 +42,11 @@ pub use self::error::ConfigError;
 pub use self::origin::{Flag, Origin};
 pub use self::tls::{Tls, TlsFiles};
 
+use self::chihaya::ChihayaFile;
 use self::command::Chosen;
 use self::origin::Sources;
 use self::settings::{
-    ADMIN_LISTEN, ALLOWED_HOSTS, ANNOUNCE_INTERVAL, DEBUG, FORWARD_TIMEOUT, FORWARDS, IP_PARAM, LISTEN,
+    ADMIN_LISTEN, ALLOWED_HOSTS, ANNOUNCE_INTERVAL, CHIHAYA, DEBUG, FORWARD_TIMEOUT, FORWARDS, IP_PARAM, LISTEN,
     LOCAL_ONLY_AFTER, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_EXCHANGES, MAX_PEERS, PEER_AGE, PROMETHEUS,
     RUST_LOG, UDP_LISTEN,
 };
@@ -76,6 +78,8 @@ pub struct Config {
     pub allowed_hosts: Vec<HostName>,
     /// Whether `/metrics` is served.
     pub prometheus: bool,
+    /// Chihaya's file, with which nothing can be served yet.
+    pub chihaya: Option<Box<ChihayaFile>>,
 }
 
 /// The access rules, and where they are configured.
@@ -148,8 +152,11 @@ pub enum Subcommand {
         /// command's to judge: it ends as if an instance did not answer, because Docker knows the exit codes 0 and 1 only.
         listen: Result<Vec<Listen>, ConfigError>,
     },
-    /// Ask each upstream tracker once, fetch the keys for tokens, and print how it went.
+    /// Say what became of each key of Chihaya's file, ask each upstream tracker once, fetch the keys for tokens, and print
+    /// how it went.
     Check {
+        /// Chihaya's file, if one was given.
+        chihaya: Option<Box<ChihayaFile>>,
         /// The upstream trackers; none without a file of them.
         forwarders: Option<Vec<ForwarderOptions>>,
         /// The access rules; none without a file of them.
@@ -235,6 +242,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
         prometheus,
         tls: tls::given(sources, listen.iter().chain(&admin))?,
         listen: listen.into_iter().chain(admin.into_iter().map(Listen::for_operators)).collect(),
+        chihaya: chihaya(sources)?.map(Box::new),
     };
     let log = LogOptions { debug: DEBUG.read(sources)?, filter: RUST_LOG.read(sources)? };
     Ok(Task::Serve { config: Box::new(config), log })
@@ -262,11 +270,13 @@ fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
 
 fn check(sources: &Sources<'_>, offline: bool) -> Result<Subcommand, ConfigError> {
     let (forwards, access) = (ForwardsFile::given(sources)?, AccessFile::given(sources)?);
-    if forwards.is_none() && access.is_none() {
+    let chihaya = chihaya(sources)?;
+    if forwards.is_none() && access.is_none() && chihaya.is_none() {
         return Err(ConfigError::Usage(NOTHING_TO_CHECK.to_owned()));
     }
     let deadline = FORWARD_TIMEOUT.read(sources)?;
     Ok(Subcommand::Check {
+        chihaya: chihaya.map(Box::new),
         forwarders: forwards.map(|file| file.read()).transpose()?,
         access: access.map(|file| file.read().map(Box::new)).transpose()?,
         proxies: UpstreamProxies::from_env(&sources.env),
@@ -275,5 +285,10 @@ fn check(sources: &Sources<'_>, offline: bool) -> Result<Subcommand, ConfigError
     })
 }
 
-const NOTHING_TO_CHECK: &str = "there is nothing to check, expected a forwarders file with -f or FORWARDS_FILE, or access \
-                                rules with --access or ACCESS_FILE";
+fn chihaya(sources: &Sources<'_>) -> Result<Option<ChihayaFile>, ConfigError> {
+    let Some(file) = CHIHAYA.given(sources)? else { return Ok(None) };
+    ChihayaFile::read(file.origin, &file.value, CHIHAYA.expected, sources.env).map(Some)
+}
+
+const NOTHING_TO_CHECK: &str = "there is nothing to check, expected a forwarders file with -f or FORWARDS_FILE, access rules \
+                                with --access or ACCESS_FILE, or Chihaya's file with --chihaya or CHIHAYA_CONFIG";

@@ -28,13 +28,20 @@ pub(super) use self::forwarding::{FORWARD_TIMEOUT, FORWARDS, LOCAL_ONLY_AFTER, M
 pub(super) use self::listening::{ADMIN_LISTEN, LISTEN, TLS_CERT, TLS_KEY, UDP_LISTEN};
 pub(super) use self::networks::{EXTERNAL_ADDRESS, ZONES};
 pub(super) use self::operation::{
-    ALLOWED_HOSTS, DEBUG, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, PROMETHEUS, RUST_LOG,
+    ALLOWED_HOSTS, CHIHAYA, DEBUG, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, PROMETHEUS, RUST_LOG,
 };
 pub(super) use self::peers::{ANNOUNCE_INTERVAL, MAX_PEERS, PEER_AGE};
 
 /// The sections, in the order of help and pages.
-static SECTIONS: [&[&dyn Declared]; 7] =
-    [listening::SECTION, peers::SECTION, clients::SECTION, networks::SECTION, access::SECTION, forwarding::SECTION, operation::SECTION];
+static SECTIONS: [&[&dyn Declared]; 7] = [
+    listening::SECTION,
+    peers::SECTION,
+    clients::SECTION,
+    networks::SECTION,
+    access::SECTION,
+    forwarding::SECTION,
+    operation::SECTION,
+];
 
 /// Every setting, as help and pages tell of it, in their order.
 pub fn all() -> impl Iterator<Item = About> {

@@ -88,7 +88,7 @@ fn the_readme_is_short() {
 
 #[test]
 fn every_block_has_a_tested_language() {
-    let tested = ["sh", "yaml", "nginx", "conf", "hosts", "promql", "mermaid", "text"];
+    let tested = ["sh", "yaml", "json", "nginx", "conf", "hosts", "promql", "mermaid", "text"];
     for block in pages().iter().flat_map(blocks) {
         assert!(tested.contains(&block.language.as_str()), "{}: no test reads {:?}", block.place, block.language);
     }
@@ -108,6 +108,9 @@ fn yaml_blocks_are_files_that_the_program_accepts() {
         } else if text.starts_with("# access.yml") {
             let exit = retracker(&["check", "--offline", "--access", path.to_str().unwrap()]).run();
             assert_eq!(exit.code, Some(0), "{place}: {exit:?}");
+        } else if text.starts_with("# chihaya.yaml") {
+            let exit = retracker(&["check", "--chihaya", path.to_str().unwrap()]).run();
+            assert!(exit.code == Some(0) || exit.code == Some(1), "{place}: {exit:?}");
         } else {
             assert!(text.starts_with("# forwarders.yml"), "{place}: its first line does not say which file it is");
             let exit = retracker(&["check", "--offline", "-f", path.to_str().unwrap()]).run();
@@ -115,6 +118,18 @@ fn yaml_blocks_are_files_that_the_program_accepts() {
         }
     }
     assert!(blocks.len() >= 4, "{}", blocks.len());
+}
+
+#[test]
+fn json_blocks_are_files_of_chihaya() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    for Block { place, text, .. } in all_blocks("json") {
+        fs::write(&path, text).unwrap();
+        let exit = retracker(&["check", "--chihaya", path.to_str().unwrap()]).run();
+        assert!(exit.code == Some(0) || exit.code == Some(1), "{place}: {exit:?}");
+        assert!(exit.stdout.contains("in the form of Chihaya v1.0"), "{place}: {exit:?}");
+    }
 }
 
 /// The shell suites and the tests below run the files in `contrib/`. A page that shows one must show it unchanged.
@@ -230,13 +245,20 @@ fn check_arguments(place: &str, arguments: &[&str]) {
     let arguments: Vec<OsString> = arguments
         .iter()
         .map(|&argument| match argument {
-            "access.yml" | "forwarders.yml" | "zones.yml" => shown_file(&folder, argument),
+            "access.yml" | "chihaya.yaml" | "config.json" | "forwarders.yml" | "zones.yml" => {
+                shown_file(&folder, argument)
+            }
             "fullchain.pem" => files.chain().into(),
             "privkey.pem" => files.key().into(),
             other => other.into(),
         })
         .collect();
-    let read = config::read(std::iter::once("retracker".into()).chain(arguments.clone()), |_| None);
+    let env = |name: &str| match name {
+        "HOME" => Some(folder.path().into()),
+        "CHIHAYA_CONFIG" if arguments == ["check"] => Some(shown_file(&folder, "chihaya.yaml")),
+        _ => None,
+    };
+    let read = config::read(std::iter::once("retracker".into()).chain(arguments.clone()), env);
     match read {
         Ok(Task::Run(Subcommand::Healthcheck { listen })) => assert!(listen.is_ok(), "{place}: {listen:?}"),
         Ok(_) => {}
@@ -246,7 +268,12 @@ fn check_arguments(place: &str, arguments: &[&str]) {
 
 /// The file of that name as a page shows it first.
 fn shown_file(folder: &TempDir, name: &str) -> OsString {
-    let block = all_blocks("yaml").into_iter().find(|block| block.text.starts_with(&format!("# {name}"))).unwrap();
+    let blocks = all_blocks("yaml").into_iter().chain(all_blocks("json"));
+    let is_it = |block: &Block| match block.language.as_str() {
+        "json" => name == "config.json",
+        _ => block.text.starts_with(&format!("# {name}")),
+    };
+    let block = blocks.into_iter().find(is_it).unwrap();
     let path = folder.path().join(name);
     fs::write(&path, block.text).unwrap();
     path.into()

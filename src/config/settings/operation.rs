@@ -1,5 +1,7 @@
 //! Limits and operation.
 
+use std::path::PathBuf;
+
 use crate::config::about::{Section, Takes};
 use crate::config::origin::Flag;
 use crate::config::setting::{Is, Setting, Unset};
@@ -49,6 +51,20 @@ settings! {
         example: "retracker.example.com",
         expected: "host names such as retracker.example.com,*.example.net, without ports",
         parse: list,
+    };
+
+    CHIHAYA: Setting<PathBuf, Unset> = Setting {
+        section: Section::Operation,
+        flag: Some(Flag::long_global("chihaya")),
+        variable: "CHIHAYA_CONFIG",
+        takes: Takes::File,
+        help: "Read the [configuration of Chihaya](from-chihaya.md) in this file. So far only `retracker check` takes it.",
+        details: "Variables in the path, such as `$HOME`, are expanded.",
+        docker: "This is a path inside the container: /etc/chihaya.yaml.",
+        default: Unset("none"),
+        example: "chihaya:\n  http:\n    addr: 127.0.0.1:6881\n",
+        expected: "chihaya.yaml or config.json of Chihaya",
+        parse: value,
     };
 
     PROMETHEUS: Setting<bool, Is> = Setting {

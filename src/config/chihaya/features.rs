@@ -1,0 +1,61 @@
+//! What files of Chihaya ask for that this tracker cannot do yet. The linter says so, key by key.
+
+/// Something that the tracker does or will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feature {
+    /// `retracker --chihaya FILE` serves.
+    Serving,
+    Tokens,
+    ClientLists,
+    TorrentLists,
+    /// Only torrents that the API has put may be announced.
+    PutTorrents,
+    Tls,
+    MetricsListener,
+    Api,
+    MinInterval,
+    NumWant,
+    ScrapeLimit,
+    Routes,
+    Timeouts,
+    KeepAlive,
+    UdpKey,
+    AddressFamily,
+    IntervalVariation,
+}
+
+/// One line of the table.
+pub(super) struct FeatureState {
+    /// Whether the tracker does it, and the file's keys for it are in force.
+    pub(super) has_arrived: bool,
+    /// Whether clients that Chihaya refuses are let in without it.
+    pub(super) restricts: bool,
+    /// How it is until then.
+    pub(super) meanwhile: &'static str,
+}
+
+impl Feature {
+    /// The table. A feature that arrives becomes `true` here, and nothing else in the linter changes.
+    pub(super) const fn state(self) -> FeatureState {
+        let (has_arrived, restricts, meanwhile) = match self {
+            Self::Serving => (false, false, "this version checks the file and does not serve with it yet"),
+            Self::Tokens => (false, true, "tokens are not checked yet, and every client is let in"),
+            Self::ClientLists => (false, true, "no client is refused for its peer id yet"),
+            Self::TorrentLists => (false, true, "no torrent is refused yet"),
+            Self::PutTorrents => (false, true, "any torrent may be announced so far"),
+            Self::Tls => (false, false, "nothing listens for https here, expected a proxy that ends TLS"),
+            Self::MetricsListener => (false, false, "metrics are served at the tracker's own address, with -p"),
+            Self::Api => (false, false, "there is no such API so far"),
+            Self::MinInterval => (false, false, "clients get the interval as the minimal one too"),
+            Self::NumWant => (false, false, "a reply has 50 peers by default and 200 at most"),
+            Self::ScrapeLimit => (false, false, "the tracker's own limit counts"),
+            Self::Routes => (false, false, "announces are served at /announce and /announce.php, scrapes beside them"),
+            Self::Timeouts => (false, false, "the tracker's own timeouts count"),
+            Self::KeepAlive => (false, false, "a connection may carry any number of requests"),
+            Self::UdpKey => (false, false, "each process makes connection ids with a key of its own"),
+            Self::AddressFamily => (false, false, "clients get peers of both families"),
+            Self::IntervalVariation => (false, false, "all clients get the same interval"),
+        };
+        FeatureState { has_arrived, restricts, meanwhile }
+    }
+}

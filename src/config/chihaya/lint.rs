@@ -1,0 +1,161 @@
+//! What became of each key of a file.
+
+use std::fmt;
+
+use super::features::{Feature, FeatureState};
+use super::known;
+use super::scalars::shown;
+use super::tree::{ConfigNode, KeyedNode, Place};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It is as the file says.
+    Fine,
+    /// It is not quite as the file says, or the operator should know what it means.
+    Warning,
+    /// Something that restricts access is not in force.
+    NotInForce,
+    /// The value is wrong, and the tracker does not start with it.
+    Error,
+}
+
+/// What became of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub(super) place: Place,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The key, its value and what became of it.
+    pub text: String,
+}
+
+/// `line 3: warning: http.shards: 16 never meant anything`.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let label = match self.severity {
+            Severity::Fine => "",
+            Severity::Warning => "warning: ",
+            Severity::NotInForce => "NOT IN FORCE: ",
+            Severity::Error => "error: ",
+        };
+        write!(f, "line {}: {label}{}", self.place.line, self.text)
+    }
+}
+
+/// What a reader says of a key that it knows.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    /// It becomes this.
+    Becomes(String),
+    /// It becomes this as soon as the tracker can.
+    Needs(Feature, String),
+    /// It is as if it were not there.
+    Nothing(String),
+    /// It becomes this, and this is what the operator should know.
+    Warns(String, String),
+    /// It restricts access, and does not.
+    Lets(String),
+}
+
+/// Collects findings while a file is read.
+#[derive(Debug, Default)]
+pub(super) struct Lint {
+    findings: Vec<Finding>,
+}
+
+impl Lint {
+    /// In the order of the file.
+    pub(super) fn into_findings(mut self) -> Vec<Finding> {
+        self.findings.sort_by_key(|finding| finding.place);
+        self.findings
+    }
+
+    /// What became of a key.
+    pub(super) fn says(&mut self, key: &str, entry: &KeyedNode, outcome: Outcome) {
+        self.says_of(key, entry.place, &value(key, &entry.value), outcome);
+    }
+
+    fn says_of(&mut self, key: &str, place: Place, value: &str, outcome: Outcome) {
+        let (severity, text) = match outcome {
+            Outcome::Becomes(what) => (Severity::Fine, format!("-> {what}")),
+            Outcome::Needs(feature, what) => needs(&feature.state(), &what),
+            Outcome::Nothing(why) => (Severity::Fine, format!("means nothing here: {why}")),
+            Outcome::Warns(what, why) if what.is_empty() => (Severity::Warning, why),
+            Outcome::Warns(what, why) => (Severity::Warning, format!("-> {what}; {why}")),
+            Outcome::Lets(why) => (Severity::NotInForce, why),
+        };
+        self.push(place, severity, format!("{key}: {value} {text}"));
+    }
+
+    /// A key that is no key.
+    pub(super) fn unknown(&mut self, key: &str, entry: &KeyedNode, restricts: bool, why: &str) {
+        let severity = if restricts { Severity::NotInForce } else { Severity::Warning };
+        self.push(entry.place, severity, format!("{}: {} {why}", key.escape_debug(), value(key, &entry.value)));
+    }
+
+    /// A sentence that is not about one key.
+    pub(super) fn warns(&mut self, place: Place, text: impl Into<String>) {
+        self.push(place, Severity::Warning, text.into());
+    }
+
+    /// Something that is written to restrict access does not.
+    pub(super) fn lets(&mut self, place: Place, text: impl Into<String>) {
+        self.push(place, Severity::NotInForce, text.into());
+    }
+
+    /// A value is wrong.
+    pub(super) fn error(&mut self, place: Place, text: impl Into<String>) {
+        self.push(place, Severity::Error, text.into());
+    }
+
+    /// A value is not what is expected.
+    pub(super) fn expected(&mut self, key: &str, node: &ConfigNode, expected: &str) {
+        let found = match value(key, node) {
+            found if found.starts_with(['"', '[', '(']) || found == A_SECTION => found,
+            found => format!("\"{found}\""),
+        };
+        self.error(node.place, format!("{key} is {found}, expected {expected}"));
+    }
+
+    fn push(&mut self, place: Place, severity: Severity, text: String) {
+        self.findings.push(Finding { place, severity, text });
+    }
+}
+
+const A_SECTION: &str = "a section";
+
+/// The value of a key as lines show it.
+fn value(key: &str, node: &ConfigNode) -> String {
+    match key.rsplit('.').next() {
+        _ if node.is_null() => "(nothing)".to_owned(),
+        Some(key) if known::is_secret(key) => "(not shown)".to_owned(),
+        _ => shown(node),
+    }
+}
+
+fn needs(state: &FeatureState, what: &str) -> (Severity, String) {
+    let FeatureState { has_arrived, restricts, meanwhile } = state;
+    match (has_arrived, restricts) {
+        (true, _) => (Severity::Fine, format!("-> {what}")),
+        (false, true) => (Severity::NotInForce, format!("({what}): {meanwhile}")),
+        (false, false) => (Severity::Warning, format!("is not in force yet ({what}): {meanwhile}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_feature_changes() {
+        let line = |has_arrived, restricts| {
+            let (severity, text) = needs(&FeatureState { has_arrived, restricts, meanwhile: "not yet" }, "this");
+            (severity, text)
+        };
+        let arrived = (Severity::Fine, "-> this".to_owned());
+        assert_eq!((line(true, true), line(true, false)), (arrived.clone(), arrived));
+        assert_eq!(line(false, true), (Severity::NotInForce, "(this): not yet".to_owned()));
+        assert_eq!(line(false, false), (Severity::Warning, "is not in force yet (this): not yet".to_owned()));
+    }
+}

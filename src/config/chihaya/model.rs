@@ -1,0 +1,252 @@
+//! What a configuration of Chihaya says, whichever generation wrote it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracker_protocol::InfoHash;
+use url::Url;
+
+use crate::frontend::client_address::RealIpHeader;
+use crate::frontend::listen::{Listen, UdpListenAddr};
+
+/// Chihaya's forms of configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChihayaGeneration {
+    /// `config.json` of v1.0.
+    V1,
+    /// `chihaya.yaml` of v2.0.0-rc.1: `storage` has no `name`.
+    V2Rc1,
+    /// `chihaya.yaml` of v2.0.0-rc.2 and of what came after it.
+    V2,
+}
+
+impl fmt::Display for ChihayaGeneration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "v1.0",
+            Self::V2Rc1 => "v2.0.0-rc.1",
+            Self::V2 => "v2.0.0-rc.2 or newer",
+        })
+    }
+}
+
+/// Everything that a configuration of Chihaya says, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChihayaConfig {
+    /// Which form it is in.
+    pub generation: ChihayaGeneration,
+    /// Seconds until a client should announce again.
+    pub interval: u32,
+    /// Seconds before which it should not.
+    pub min_interval: u32,
+    /// How long a peer is kept after its latest announce.
+    pub peer_age: Duration,
+    /// Announces and scrapes over HTTP.
+    pub http: Option<ChihayaHttp>,
+    /// Announces and scrapes over UDP.
+    pub udp: Option<ChihayaUdp>,
+    /// Where metrics are served; v2.
+    pub metrics: Option<Listen>,
+    /// Where the API is served; v1.
+    pub api: Option<ChihayaApi>,
+    /// Which torrents a client may announce.
+    pub tokens: Option<TokenRule>,
+    /// Which clients may announce.
+    pub clients: Option<Approval<[u8; 6]>>,
+    /// Which torrents may be announced.
+    pub torrents: Option<Approval<InfoHash>>,
+    /// Whether a torrent exists as soon as a client announces it. Otherwise the API has to put it first; v1.
+    pub create_on_announce: bool,
+    /// Whether a client gets peers of its own address family only; v1.
+    pub respect_address_family: bool,
+    /// How intervals are spread.
+    pub interval_variation: Option<IntervalVariation>,
+}
+
+/// Announces and scrapes over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChihayaHttp {
+    /// Without TLS.
+    pub listen: Option<Listen>,
+    /// With TLS.
+    pub tls: Option<ChihayaTls>,
+    /// How long things may take.
+    pub timeouts: HttpTimeouts,
+    /// Whether a connection may carry several requests.
+    pub keep_alive: bool,
+    /// How many connections there may be.
+    pub max_connections: Option<NonZeroUsize>,
+    /// Where announces are served.
+    pub announce_routes: Vec<RoutePattern>,
+    /// Where scrapes are served.
+    pub scrape_routes: Vec<RoutePattern>,
+    /// The header that names the client, from any sender.
+    pub real_ip_header: Option<RealIpHeader>,
+    /// What clients may ask for.
+    pub requests: RequestRules,
+}
+
+/// HTTPS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChihayaTls {
+    /// Where to listen.
+    pub listen: Listen,
+    /// The file of the certificate chain, in PEM.
+    pub certificate: PathBuf,
+    /// The file of its key, in PEM.
+    pub key: PathBuf,
+}
+
+/// How long things may take. None is for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpTimeouts {
+    /// A request, to arrive.
+    pub read: Option<Duration>,
+    /// A reply, to be sent.
+    pub write: Option<Duration>,
+    /// The pause between two requests of a connection.
+    pub idle: Option<Duration>,
+    /// Requests that are under way when the process is told to stop.
+    pub drain: Option<Duration>,
+}
+
+/// Announces and scrapes over UDP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChihayaUdp {
+    /// Where to listen.
+    pub listen: UdpListenAddr,
+    /// What connection ids are made with. Instances with the same key accept each other's.
+    pub private_key: Option<PrivateKey>,
+    /// How much the clocks of such instances may differ.
+    pub max_clock_skew: Duration,
+    /// What clients may ask for.
+    pub requests: RequestRules,
+}
+
+/// A key that nobody should read in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PrivateKey(pub String);
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(..)")
+    }
+}
+
+/// What clients may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestRules {
+    /// Whether `ip`, `ipv4` and `ipv6` of any client count.
+    pub ip_spoofing: bool,
+    /// The most peers in a reply. None in v1, which knows no limit.
+    pub max_numwant: Option<u32>,
+    /// The peers for a client that does not say how many it wants.
+    pub default_numwant: u32,
+    /// The most torrents in a scrape. None in v1 and rc.1, which know no limit.
+    pub max_scrape: Option<u32>,
+}
+
+/// v1's API.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChihayaApi {
+    /// Where to listen.
+    pub listen: Listen,
+    /// How long things may take.
+    pub timeouts: HttpTimeouts,
+    /// How many connections there may be.
+    pub max_connections: Option<NonZeroUsize>,
+}
+
+/// A client needs a token for its torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRule {
+    /// Where the keys are.
+    pub keys: KeySetUrl,
+    /// Who must have issued the token. None in v1: the JWK set names its issuer.
+    pub issuer: Option<String>,
+    /// For whom it must have been issued.
+    pub audience: String,
+    /// How often the keys are fetched.
+    pub refresh: Duration,
+}
+
+/// Where the keys of tokens are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySetUrl {
+    /// There.
+    Url(Url),
+    /// Documentation's placeholder, such as `{QE LOCATION}`, has not been replaced. No token can be verified.
+    Placeholder(String),
+}
+
+/// Which ones are approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Approval<T> {
+    /// Only these. If there are none, nothing is approved.
+    Allow(BTreeSet<T>),
+    /// All but these.
+    Deny(BTreeSet<T>),
+}
+
+/// Some replies get a longer interval, so that clients do not all announce at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct IntervalVariation {
+    /// The part of the replies, above 0 and up to 1.
+    pub probability: f32,
+    /// At most so many seconds are added, at least one.
+    pub max_increase: u32,
+    /// Whether the minimal interval grows as well.
+    pub min_interval_too: bool,
+}
+
+/// A path in the notation of Go's httprouter: `/announce`, `/:passkey/announce`, `/t/*rest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutePattern(String);
+
+impl RoutePattern {
+    /// None if httprouter would refuse it: a name fills one segment, and `*` the last one.
+    pub fn new(text: &str) -> Option<Self> {
+        let segments: Vec<_> = text.strip_prefix('/')?.split('/').collect();
+        let last = segments.len() - 1;
+        let is_valid = |(n, segment): (usize, &&str)| match segment.split_once([':', '*']) {
+            None => true,
+            Some((_, name)) if name.is_empty() || name.contains([':', '*']) => false,
+            Some(("", _)) if segment.starts_with('*') => n == last,
+            // httprouter takes `/user_:name` too, but not `/file*rest`.
+            Some((before, _)) => !segment.get(before.len()..).is_some_and(|rest| rest.starts_with('*')),
+        };
+        let is_text = text.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '?' && c != '#');
+        (is_text && segments.iter().enumerate().all(is_valid)).then(|| Self(text.to_owned()))
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RoutePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_as_httprouter_takes_them() {
+        for text in
+            ["/", "/announce", "/announce.php", "/:passkey/announce", "/a/:b/:c", "/t/*rest", "/user_:name", "/a/"]
+        {
+            assert_eq!(RoutePattern::new(text).unwrap().as_str(), text);
+        }
+        for text in ["", "announce", "/:", "/*", "/a/*rest/b", "/a*rest", "/:a:b", "/a b", "/announce?x=1", "/\n"] {
+            assert_eq!(RoutePattern::new(text), None, "{text:?}");
+        }
+    }
+}

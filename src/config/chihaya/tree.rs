@@ -1,0 +1,78 @@
+//! The keys of a file in YAML or JSON with the lines that they are on. serde's readers tell lines only in errors, and the linter
+//! needs the line of every key.
+
+use super::super::yaml::Problem;
+
+mod json;
+mod yaml;
+
+pub(super) use self::json::read as from_json;
+pub(super) use self::yaml::read as from_yaml;
+
+/// The most values in a file, repeated ones (`*anchor`) counted as often as they are used: more than there are info-hashes in a
+/// file of the greatest size.
+const MAX_VALUES: usize = 1_000_000;
+
+/// The deepest level of a value. Chihaya's own files have five.
+const MAX_DEPTH: usize = 32;
+
+/// Where something is in the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// Counted from 1.
+    pub(super) line: usize,
+    /// How far from the file's beginning.
+    pub(super) offset: usize,
+}
+
+/// A value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ConfigNode {
+    pub(super) place: Place,
+    pub(super) value: NodeValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NodeValue {
+    /// Written without quotes: a text in YAML, a number, true, false, null.
+    Plain(String),
+    /// A text that can be nothing else.
+    Quoted(String),
+    List(Vec<ConfigNode>),
+    Section(Vec<KeyedNode>),
+}
+
+/// A key and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KeyedNode {
+    pub(super) key: String,
+    pub(super) place: Place,
+    pub(super) value: ConfigNode,
+}
+
+impl ConfigNode {
+    /// Whether it says nothing: `key:` without a value, `~`, `null`.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.value, NodeValue::Plain(text) if ["", "~", "null", "Null", "NULL"].contains(&text.as_str()))
+    }
+}
+
+/// Counts values, so that no file makes the process grow without bound.
+struct ValueBudget(usize);
+
+impl ValueBudget {
+    fn take(&mut self, values: usize, place: Place) -> Result<(), Problem> {
+        self.0 = self.0.checked_sub(values).ok_or_else(|| Problem {
+            line: Some(place.line),
+            problem: format!("the file has more than {MAX_VALUES} values, expected a configuration of Chihaya"),
+        })?;
+        Ok(())
+    }
+}
+
+fn too_deep(place: Place) -> Problem {
+    Problem {
+        line: Some(place.line),
+        problem: format!("a value is more than {MAX_DEPTH} levels deep, expected a configuration of Chihaya"),
+    }
+}

@@ -1,0 +1,206 @@
+//! `chihaya.yaml` of Chihaya v2: what is below its top-level key `chihaya`.
+
+use std::time::Duration;
+
+use super::features::Feature;
+use super::hooks;
+use super::keys::Keys;
+use super::lint::{Lint, Outcome};
+use super::model::{ChihayaConfig, ChihayaGeneration};
+use super::outcomes;
+use super::scalars::{self, duration, text, whole};
+use super::sections::{self, Numbers};
+use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
+use crate::frontend::listen::Listen;
+
+/// What Chihaya has where the file does not say how often clients announce.
+const INTERVAL: u32 = 30 * 60;
+const PEER_AGE: Duration = Duration::from_mins(30);
+
+/// Which form the keys below `chihaya` are in.
+pub(super) fn generation(entries: &[KeyedNode]) -> ChihayaGeneration {
+    let value = |key: &str| entries.iter().rev().find(|entry| entry.key == key).map(|entry| &entry.value.value);
+    let has = |entries: &[KeyedNode], key: &str| entries.iter().any(|entry| entry.key == key);
+    let hooks = ["prehooks", "posthooks"].into_iter().filter_map(value);
+    let has_options =
+        hooks.filter_map(|hooks| if let NodeValue::List(hooks) = hooks { Some(hooks) } else { None }).any(|hooks| {
+            hooks.iter().any(|hook| matches!(&hook.value, NodeValue::Section(entries) if has(entries, "options")))
+        });
+    match value("storage") {
+        Some(NodeValue::Section(storage)) if !has(storage, "name") && !has_options => ChihayaGeneration::V2Rc1,
+        _ => ChihayaGeneration::V2,
+    }
+}
+
+/// Reads the keys below `chihaya`.
+pub(super) fn read(entries: &[KeyedNode], lint: &mut Lint) -> ChihayaConfig {
+    let generation = generation(entries);
+    let is_rc1 = generation == ChihayaGeneration::V2Rc1;
+    let mut keys = Keys::new("", entries);
+    let interval = interval(&mut keys, lint, is_rc1);
+    let min_interval = min_interval(&mut keys, lint, is_rc1, interval);
+    let metrics = metrics(&mut keys, lint, is_rc1);
+    let storage = storage(&mut keys, lint, is_rc1, interval);
+    // rc.1 has one of these below `storage`, rc.2 all of them here, and newer ones have them in both protocols' sections.
+    let common = if is_rc1 {
+        keys.later(lint, &sections::NUMBERS, RC1);
+        storage.numbers
+    } else {
+        Numbers::read(&mut keys, lint)
+    };
+    let differs = sections::spoofing_differs(entries);
+    let http = sections::http(&mut keys, lint, is_rc1, common, differs);
+    let udp = sections::udp(&mut keys, lint, is_rc1, common, differs);
+    let hooks = hooks::read(&mut keys, lint, is_rc1);
+    hooks::read_post(&mut keys, lint);
+    keys.finish(lint);
+    ChihayaConfig {
+        generation,
+        interval,
+        min_interval,
+        peer_age: storage.peer_age.unwrap_or(PEER_AGE),
+        http,
+        udp,
+        metrics,
+        api: None,
+        tokens: hooks.tokens,
+        clients: hooks.clients,
+        torrents: hooks.torrents,
+        create_on_announce: true,
+        respect_address_family: false,
+        interval_variation: hooks.interval_variation,
+    }
+}
+
+const RC1: &str = "v2.0.0-rc.1";
+
+fn interval(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> u32 {
+    let parse = |node: &ConfigNode| scalars::interval(duration(node)?);
+    let outcome = |interval: &Option<u32>| match interval {
+        None => Outcome::Warns(format!("interval {INTERVAL} s"), "zero or less is no interval".to_owned()),
+        Some(interval) if is_rc1 => {
+            Outcome::Becomes(format!("interval {interval} s, and as long a minimal interval (--announce-interval)"))
+        }
+        Some(interval) => outcomes::interval(*interval),
+    };
+    keys.read(lint, "announce_interval", parse, outcome).flatten().unwrap_or(INTERVAL)
+}
+
+fn min_interval(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) -> u32 {
+    if is_rc1 {
+        keys.later(lint, &["min_announce_interval"], RC1);
+        return interval;
+    }
+    let parse = |node: &ConfigNode| scalars::interval(duration(node)?);
+    let outcome = |min: &Option<u32>| outcomes::min_interval(min.unwrap_or(interval).into(), interval);
+    keys.read(lint, "min_announce_interval", parse, outcome).flatten().unwrap_or(interval)
+}
+
+/// `metrics_addr` is the newer name.
+fn metrics(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> Option<Listen> {
+    let outcome = |listen: &Option<Listen>| match listen {
+        None => Outcome::Becomes("no listener for metrics".to_owned()),
+        Some(listen) => Outcome::Needs(Feature::MetricsListener, format!("/metrics at {listen}")),
+    };
+    let mut read = |key| keys.read(lint, key, |node| scalars::listen(&text(node)?), outcome).flatten();
+    let old = read("prometheus_addr");
+    if is_rc1 {
+        keys.later(lint, &["metrics_addr"], RC1);
+        return old;
+    }
+    read("metrics_addr").or(old)
+}
+
+#[derive(Debug, Default)]
+struct StorageSection {
+    peer_age: Option<Duration>,
+    numbers: Numbers,
+}
+
+fn storage(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) -> StorageSection {
+    let Some((mut storage, entry)) = keys.section(lint, "storage") else { return StorageSection::default() };
+    if is_rc1 {
+        let peer_age = store(&mut storage, lint, true, interval);
+        storage.later(lint, &["config"], RC1);
+        let max_numwant = sections::number(&mut storage, lint, sections::MAX_NUMWANT);
+        storage.finish(lint);
+        return StorageSection { peer_age, numbers: Numbers { max_numwant, ..Numbers::default() } };
+    }
+    let name = storage_name(&mut storage, lint, entry.place);
+    let peer_age = storage.section(lint, "config").and_then(|(mut config, _)| {
+        let peer_age = store(&mut config, lint, false, interval);
+        own_keys(&mut config, lint, name.as_deref());
+        config.finish(lint);
+        peer_age
+    });
+    storage.finish(lint);
+    StorageSection { peer_age, numbers: Numbers::default() }
+}
+
+const STORES: [&str; 3] = ["memory", "memorybysubnet", "redis"];
+
+fn storage_name(storage: &mut Keys<'_>, lint: &mut Lint, place: Place) -> Option<String> {
+    let parse = |node: &ConfigNode| {
+        let expected = "memory";
+        match text(node)?.as_str() {
+            "redis" => {
+                Err("memory, because a store that several instances share through Redis comes with a later version")
+            }
+            name if STORES.contains(&name) => Ok(name.to_owned()),
+            _ => Err(expected),
+        }
+    };
+    let outcome = |name: &String| match name.as_str() {
+        "memorybysubnet" => {
+            Outcome::Becomes("the tracker's memory, which always gives the nearest peers first".to_owned())
+        }
+        _ => Outcome::Becomes("the tracker's memory".to_owned()),
+    };
+    let name = storage.read(lint, "name", parse, outcome);
+    if storage.is_absent("name") {
+        lint.warns(place, "storage has no name, with which this version of Chihaya does not start; here it is memory");
+    }
+    name
+}
+
+/// The keys that every store has.
+fn store(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) -> Option<Duration> {
+    let parse = |node: &ConfigNode| match duration(node)? {
+        None if is_rc1 => Err("a duration above 0 such as 14m: Chihaya's \"invalid garbage collection interval\""),
+        interval => Ok(interval),
+    };
+    keys.check(lint, "gc_interval", parse, "a peer that is too old is never given out");
+    keys.check(lint, "shard_count", whole, "the store divides its work itself");
+    let parse = |node: &ConfigNode| scalars::peer_age(duration(node)?);
+    let outcome = |age: &Option<Duration>| {
+        match age {
+        Some(age) if age.as_secs() <= interval.into() => Outcome::Warns(
+            outcomes::peer_age_text(*age, ""),
+            "that is no longer than the interval, so that clients are missing until they announce again; Chihaya removes \
+             peers only every gc_interval"
+                .to_owned(),
+        ),
+        Some(age) => outcomes::peer_age(*age, ""),
+        None => Outcome::Warns(
+            format!("peers are kept for {}", scalars::seconds(PEER_AGE)),
+            "zero or less is no age".to_owned(),
+        ),
+    }
+    };
+    keys.read(lint, "peer_lifetime", parse, outcome).flatten()
+}
+
+/// The keys that some stores have.
+fn own_keys(keys: &mut Keys<'_>, lint: &mut Lint, name: Option<&str>) {
+    keys.check(lint, "prometheus_reporting_interval", duration, "metrics are as of now whenever they are read");
+    if name == Some("memorybysubnet") {
+        let nearest = "peers of the client's own /24, or /64 of IPv6, always come first";
+        keys.check(lint, "preferred_ipv4_subnet_mask_bits_set", whole, nearest);
+        keys.check(lint, "preferred_ipv6_subnet_mask_bits_set", whole, nearest);
+    }
+    let later = "several instances share no store yet";
+    keys.check(lint, "redis_broker", text, later);
+    for key in ["redis_read_timeout", "redis_write_timeout", "redis_connect_timeout"] {
+        keys.check(lint, key, duration, later);
+    }
+}
