@@ -4,11 +4,11 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
 
-# The dependencies, in a layer of their own: compiled around an empty program, they are built again only when
-# Cargo.toml or Cargo.lock change. What came out under our own names is removed at the end of the step; otherwise Cargo,
-# which compares file times, could take the empty program for the build of an older source file.
-# Benchmarks and tests are not in the image, and Cargo refuses a manifest that names missing ones: their sections go. Of the load
-# generators, which only benchmarks use, Cargo needs the manifest.
+# The dependencies have a layer of their own. They are compiled with an empty program, so they are built again only when
+# Cargo.toml or Cargo.lock changes. The step then removes what it built of our own packages: Cargo compares file times,
+# so it would not compile a source file that is older than the empty program.
+# Benchmarks and tests are not copied, and Cargo refuses a manifest that names missing ones, so sed removes their
+# sections. Only benchmarks use the load generators, but Cargo needs the manifest of every member of the workspace.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/tracker-protocol/Cargo.toml crates/tracker-protocol/
 COPY crates/load/Cargo.toml crates/load/
@@ -28,7 +28,7 @@ RUN cargo build --release --locked \
 
 FROM debian:bookworm-slim
 
-# Numbers that no account of the host is likely to have.
+# User and group ids that no account of the host is likely to have.
 RUN groupadd --system --gid 10001 retracker \
  && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin retracker
 

@@ -122,7 +122,7 @@ mod store {
         announce(bencher, 1, 100_000);
     }
 
-    /// Reading the counts and writing the reply.
+    /// Reads the counts and writes the reply.
     #[divan::bench]
     fn scrape_64(bencher: Bencher<'_, '_>) {
         let store = filled(10_000, 5);

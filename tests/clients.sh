@@ -7,9 +7,9 @@
 #
 # The binary is the argument, else $RETRACKER_BIN, else the release build, else the debug build.
 #
-# Every scenario has a LAN of its own: a bridge and one network namespace per host. So ports may be fixed, and no client ignores
-# peers because they are on loopback. Everything is named after this run and removed at its end.
-# Needs root, iproute2, curl and mktorrent; if a program is missing, the scenarios that need it are skipped.
+# Every scenario has a LAN of its own: a bridge and one network namespace per host. So ports may be fixed, and no client
+# ignores peers because they are on loopback. All names have the prefix of this run, and the run removes everything at
+# its end. Needs root, iproute2, curl and mktorrent; if a program is missing, the scenarios that need it are skipped.
 #
 # The foreign tracker is opentracker, if PATH has one that accepts every torrent, else the npm package bittorrent-tracker. It is
 # kept between runs in RETRACKER_TEST_CACHE, by default /var/cache/retracker-tests.
@@ -89,7 +89,7 @@ scenario() {
 
 # transfer NETWORK SEEDER LEECHER
 transfer() {
-    # Set by the network: the announce URL of each client, and the tracker that knows both.
+    # NETWORK sets these: the announce URL of each client, and the tracker that knows both clients.
     local seed_url leech_url meeting_point info_hash
     mkdir "$work"/{seed,leech}
     "$1"
@@ -219,8 +219,8 @@ seed_upstream() {
     leech_url=http://10.77.0.1:8080/announce
 }
 
-# The other direction: the seed's tracker announces it upstream with the address in the entry's `ip`. Without it, the upstream
-# tracker would give the leecher the forwarding tracker's own address.
+# The other direction: the seed's tracker announces the seed upstream with the address in the entry's `ip`. Without
+# `ip`, the upstream tracker would give the leecher the address of the seed's tracker.
 leech_upstream() {
     two_trackers http://10.77.0.2:8080/announce "ip: 10.77.0.${hosts[seed]}"
     seed_url=http://10.77.0.1:8080/announce
@@ -288,8 +288,8 @@ aria2_has_announced() {
     ! grep -aqE 'Tracker returned|Tracker request .* failed' "$work/$1/aria2-detail.log"
 }
 
-# Without uTP, which it would try for half a minute with a peer that does not support it. Its ordinary log lacks the tracker's
-# reply, and its remote control does not work on a host without IPv4: TR_DEBUG_FD logs the reply. It reads CURL_CA_BUNDLE itself.
+# uTP is off, because Transmission would try it for half a minute with a peer that does not support it. TR_DEBUG_FD logs
+# the tracker's reply: the ordinary log does not have it, and the remote control does not work on a host without IPv4. It reads CURL_CA_BUNDLE itself.
 transmission_start() {
     local home=$work/$1
     mkdir "$home/watch"
@@ -328,7 +328,7 @@ qbittorrent_has_announced() {
     grep -q '"status":2' "$work/$1/qbittorrent-trackers.log"
 }
 
-# Without the hash check at the end, which would delay the completed event until the next announce.
+# rTorrent's hash check at the end is off, because it would delay the completed event until the next announce.
 rtorrent_start() {
     local home=$work/$1
     mkdir "$home/session"
@@ -362,8 +362,8 @@ EOF
     deluge_console "$1" "add $home/payload.torrent"
 }
 
-# It shows the result of the last announce only, from any of its sockets. On a busy machine the last may be from a socket without a
-# route to the tracker, so it is told to announce again.
+# Deluge shows only the result of the last announce, and it announces from several sockets. On a busy machine the last
+# one may be from a socket without a route to the tracker, so Deluge is told to announce again.
 deluge_has_announced() {
     deluge_console "$1" "info --verbose"
     ! grep -q 'Announce OK' "$work/$1/deluge-console.log" || return 0
@@ -461,7 +461,7 @@ plug_in() { # FAMILY NODE
 }
 
 spawn() { # NODE NAME COMMAND...
-    # Not with in_node: `ip` becomes the command, so that `$!` is its process and not a shell.
+    # in_node would not do: here `ip` itself becomes the command, so that `$!` is its process and not a shell's.
     HOME=$work/$1 ip netns exec "$prefix-$1" "${@:3}" >"$work/$1/$2.log" 2>&1 </dev/null &
 }
 

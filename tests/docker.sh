@@ -113,14 +113,15 @@ test_addresses() {
     is "a client on this machine that announces to its address on the LAN is recorded with it" \
         "10.213.1.1:6887" "$(recorded_as "$(announce a 10.213.1.1 a 6881)" 6887)"
 
-    # Without IPv6 in the container's network, such a client would be recorded with the address of Docker's bridge.
+    # The container's network has no IPv6, so an IPv6 client would be recorded with the address of Docker's bridge.
     if from a curl -gs -m 30 "http://[fd72:6574:1::1]:$port/" > /dev/null; then
         not_ok "IPv6 clients are refused if their address would be lost"
     else
         ok "IPv6 clients are refused if their address would be lost"
     fi
 
-    # Docker decides which addresses the tracker sees of other clients. They are shown for docs/docker.md.
+    # For other clients, Docker decides which address the tracker sees. The addresses are printed, to compare with
+    # docs/docker.md.
     local gateway
     gateway=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}' "$container")
     note "Docker's bridge is $gateway"
@@ -184,7 +185,7 @@ test_settings() {
         '[=,]10\.213\.1\.2:6885(,|$)' "$(udp_announce b 10.213.2.1 6886)"
 }
 
-# As the comment in docker-compose.yml says, both sides of the mapping change together.
+# As the comment in docker-compose.yml says, LISTEN_ADDR and the container's port in the mapping change together.
 test_another_listen_addr() {
     setting LISTEN_ADDR :9000
     sed -i 's/^\( *- "0\.0\.0\.0:.*\):80"$/\1:9000"/' "$project/docker-compose.yml"
@@ -242,13 +243,14 @@ test_down() {
         "$(docker ps -aq --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")"
 }
 
-# Its shell becomes `sleep` when it has connected.
+# The idle client's shell becomes `sleep` when it has connected.
 idle_is_connected() { [[ $(cat "/proc/$idle_pid/comm" 2> /dev/null) == sleep ]]; }
 
 test_source_edit() {
     local start=$SECONDS
     printf '\n// edited\n' >> "$project/src/main.rs"
-    # Older than everything in the image: Cargo compares times and must not take its earlier output for current.
+    # The file gets a time before everything in the image. Cargo compares times, and must still see that the file has
+    # changed.
     touch -d 2001-01-01 "$project/src/main.rs"
     compose build > "$work/rebuild.log" 2>&1 || tail -n 30 "$work/rebuild.log"
     # The compiler's output has colours.
@@ -399,7 +401,7 @@ start_dockerd() {
 
 docker_answers() { docker info > /dev/null 2>&1; }
 
-# Prints the rules of a table. Docker does not remove its rules at its end.
+# Prints the rules of a table. They are compared later, because dockerd does not remove its rules when it ends.
 firewall() { iptables-save -t "$1" | sed -n 's/ \[[0-9:]*\]$//; /^[:-]/p'; }
 
 restore_firewall() {
@@ -408,7 +410,7 @@ restore_firewall() {
         firewall "$table" > "$work/firewall.now"
         {
             echo "*$table"
-            # Undoes new lines: rules are deleted, then chains. The policy is restored.
+            # Undoes what is new: deletes first the rules, then the chains. The policy is restored.
             grep '^-A' "$work/firewall.now" | grep -vxFf "$work/firewall.$table" | sed 's/^-A/-D/'
             grep -E '^:\S+ -$' "$work/firewall.now" | grep -vxFf "$work/firewall.$table" | sed 's/^:\(\S*\) -$/-X \1/'
             if [[ $table == filter ]]; then
@@ -509,7 +511,7 @@ archive_tree() { # ARCHIVE: appears under its name only when complete
 
 find_toolchain() { # VERSION
     local choice sysroot
-    # Without a choice: the default toolchain, or a Rust without rustup.
+    # The empty choice is the default toolchain, or a Rust that rustup did not install.
     for choice in "" "+$1" "+$1.0"; do
         sysroot=$(RUSTUP_AUTO_INSTALL=0 rustc ${choice:+"$choice"} --print sysroot 2> /dev/null) || continue
         if [[ $("$sysroot/bin/rustc" --version) == "rustc $1."* ]]; then
@@ -535,7 +537,7 @@ cleanup() {
         (cd "$project" && "${compose[@]}" down --rmi local --volumes --timeout 5 > /dev/null 2>&1)
     fi
     if ((${#stand_ins[@]})) && [[ -z ${dockerd_pid:-} ]]; then
-        # A daemon that the test did not start must not keep them under the official names.
+        # A daemon that the test did not start must not keep the stand-ins under the official names.
         docker rmi --force "${stand_ins[@]}" > /dev/null 2>&1
     fi
     namespaces_down 2>/dev/null

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 #
-# What the shell suites share: verdicts, waiting, the binary under test, and network namespaces.
+# What the shell suites share: printing results, waiting, the binary under test, and network namespaces.
 
 # --- Verdicts ---------------------------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ in_node() { # NODE COMMAND...
 obstacle_to_namespaces() { # PROGRAM...: those needed besides ip
     local obstacle
     if ((EUID != 0)); then
-        echo "this takes root"
+        echo "this needs root"
         return
     fi
     obstacle=$(obstacle_of ip "$@")

@@ -20,7 +20,7 @@ end
 local n = 0
 function request()
     n = n + 1
-    -- Every other request goes round all swarms; the others prefer the first swarms.
+    -- Half of the requests go through all peers in turn; the other half are random and prefer the first swarms.
     if n % 2 == 0 then
         return requests[n / 2 % (swarms * peers)]
     end

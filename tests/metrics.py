@@ -25,7 +25,8 @@ def get(url, accept=None):
 
 
 def samples(families):
-    # The classic parser appends _total to the name of every counter, also to the Go retracker's: see `as_written`.
+    # The classic parser appends _total to the name of every counter, including the Go
+    # retracker's two. `as_written` has their real names.
     plain = {"requests_total": "requests", "forwarder_status_total": "forwarder_status"}
     return {(plain.get(s.name, s.name), tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
 
@@ -72,7 +73,7 @@ for name, accept, content_type, parse in [
     ("OpenMetrics", "application/openmetrics-text; version=1.0.0", "application/openmetrics-text; version=1.0.0",
      openmetrics.text_string_to_metric_families),
 ]:
-    # Work for a client besides its reply is counted when it is done.
+    # Some work, such as an exchange upstream, ends after the client's reply, and is counted only then.
     deadline = time.monotonic() + 30
     while (problems := problems_of(accept, content_type, parse)) and time.monotonic() < deadline:
         time.sleep(0.05)

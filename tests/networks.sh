@@ -10,8 +10,8 @@
 # Each client is a network namespace with a listener that sends the client's name. It announces over both families, then connects
 # to every peer that it got: a peer counts as met only if the right client answers.
 #
-# Everything is named after this run and removed at its end. Needs root, iproute2, curl and python3, iptables for the NAT and nginx
-# for the rest; if a program is missing, the part that needs it is skipped.
+# All names have the prefix of this run, and the run removes everything at its end. Needs root, iproute2, curl and
+# python3, iptables for the NAT and nginx for the rest; if a program is missing, the part that needs it is skipped.
 
 set -euo pipefail
 # shellcheck source=tests/lib.sh
@@ -83,7 +83,8 @@ YAML
     tracker_down
 
     # LAN b is hidden from the tracker in LAN a, so its clients send their own addresses, see docs/networks.md, "NAT inside NAT".
-    # They do not get the clients outside, but those get them: one of two has to connect.
+    # They do not get clients outside LAN b, but clients outside get them: it is enough if one of two clients can
+    # connect.
     setup "LAN b behind a NAT in LAN a, --zones and ip="
     outside=([b4]=10.81.1.1 [b6]=fd81:1::1)
     nat_to_lan_a
@@ -260,7 +261,8 @@ stream() { # UPSTREAM
     echo "stream { server { listen 80; listen [::]:80; proxy_pass $1; proxy_protocol on; } }"
 }
 
-# recorded truthfully|nowhere by nginx|tracker LIE...: sends each lie there and checks the result
+# recorded truthfully|nowhere by nginx|tracker LIE...: sends each spoofed address to nginx or directly to the tracker,
+# and checks that the client is recorded with its true address, or not at all
 recorded() {
     local lie family outcome problem
     for lie in "${@:4}"; do
@@ -285,8 +287,8 @@ outcome_of() { # truthfully|nowhere FAMILY
     esac
 }
 
-# Prints the address in the reply to a client that lies. Every lie is also in `ip=`: it counts from local clients only, and the
-# client must not benefit from nginx being local.
+# Prints the address in the reply to a client that sends a spoofed address, also in `ip=`. An `ip=` counts from local
+# clients only, and this client must not count as local because nginx is.
 send_lie() { # nginx|tracker LIE FAMILY
     local port=80 url line
     [[ $1 == nginx ]] || port=8080
@@ -335,7 +337,7 @@ address_of() { # CLIENT FAMILY
     esac
 }
 
-# A NAT forwards a port to one client only, so each has another.
+# A NAT forwards a port to one client only, so each client has a port of its own.
 port_of() { # CLIENT
     case $1 in
         a?) echo "601${1: -1}" ;;
@@ -528,7 +530,7 @@ no_firewall() {
     on_router -t nat -F
 }
 
-# With an answer, so that the client does not wait for a timeout.
+# Rejects connections instead of dropping them, so that a client does not wait for a timeout.
 refuse_all_else() {
     on_router -A FORWARD -p tcp -j REJECT --reject-with tcp-reset
 }
@@ -550,7 +552,8 @@ on_router_v6() {
 
 tracker_pid='' nginx_pid='' nginx_stream='' finished=''
 title='' info_hash='' sends_ip=''
-# By side and family, as in `a4`: the tracker address of its clients, and their address for other sides.
+# Two tables with keys of side and family, such as `a4`: the tracker's address for the clients of that side, and the
+# address of these clients for other sides.
 declare -A tracker_at=() outside=()
 
 prepare() { # [BINARY]
@@ -563,7 +566,8 @@ prepare() { # [BINARY]
     trap 'exit 130' INT TERM
     # Python and sort must use the same order.
     export LC_ALL=C
-    # The interpreter itself: the wrapper of a version manager is slow, and it is started hundreds of times.
+    # The path of the interpreter itself. It is started hundreds of times, and the wrapper of a version manager would be
+    # slow.
     python=$(python3 -c 'import sys; print(sys.executable)' || true)
 }
 

@@ -16,7 +16,7 @@ readonly programs=(curl mktorrent ip aria2c transmission-daemon qbittorrent-nox 
 packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
     deluge-console nginx-light libnginx-mod-stream wrk docker.io docker-compose debootstrap iptables procps
     python3-venv dnsmasq-base unbound openssl)
-# Not if another Node.js than Debian's is installed, which has its own npm.
+# Node.js and npm are not added if npm is there already, as with a Node.js that is not Debian's.
 command -v npm >/dev/null || packages+=(nodejs npm)
 readonly packages
 

@@ -24,7 +24,7 @@ const ROUNDS: usize = 20;
 /// How long circuits may take to open, and lists to arrive.
 const WARM_UP_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The longest wait for upstream trackers. A wait that began before the circuit opened goes on.
+/// The longest wait for upstream trackers. An announce that began to wait before the circuit opened goes on waiting.
 const LONGEST_WAIT: Duration = Duration::from_millis(2_500);
 
 /// The goal for the 99th percentile, as a multiple of the one without forwarders.
@@ -55,7 +55,7 @@ struct Subject {
     retracker: ForwardingRetracker,
     requests: PreparedRequests,
     samples: Samples,
-    /// Announces that waited before the measurement.
+    /// How many announces had waited for an upstream before the measurement began.
     waited_before: u64,
 }
 

@@ -25,10 +25,10 @@ impl FromStr for ClientPrefix {
     }
 }
 
-/// A set of beginnings.
+/// A set of prefixes of peer ids.
 #[derive(Debug)]
 pub(super) struct ClientPrefixes {
-    /// In ascending order. No one begins with another one.
+    /// In ascending order. None of them begins with another one.
     prefixes: Vec<ClientPrefix>,
 }
 
@@ -40,7 +40,7 @@ impl ClientPrefixes {
         Self { prefixes }
     }
 
-    /// Whether a peer id begins with one of them, with its dash or behind it.
+    /// Whether a peer id begins with one of the prefixes, either as it is or after its leading dash.
     pub(super) fn contains(&self, PeerId(id): &PeerId) -> bool {
         self.covers(id) || id.strip_prefix(b"-").is_some_and(|rest| self.covers(rest))
     }

@@ -1,6 +1,6 @@
-//! A rule of a list: only what is on it is admitted, or only what is not.
+//! A rule with a list, which admits either only what is listed or only what is not.
 
-/// A rule of a list.
+/// A rule with a list.
 #[derive(Debug)]
 pub enum ListRule<S> {
     /// Only what is in the list is admitted.
@@ -10,7 +10,7 @@ pub enum ListRule<S> {
 }
 
 impl<S> ListRule<S> {
-    /// Whether something is admitted, if `is_listed` finds it in the list or not.
+    /// Whether something is admitted. `is_listed` says whether the list has it.
     pub(super) fn admits(&self, is_listed: impl FnOnce(&S) -> bool) -> bool {
         match self {
             Self::Allow(list) => is_listed(list),

@@ -1,9 +1,10 @@
 //! Who may announce: rules about networks, clients and torrents, and tokens. `--access`.
 //!
-//! The rules are asked in this order, the cheap ones first. What a rule allows, a later one may still refuse. A refusal says which
-//! rule refuses, but no entry of a list and nothing of a key.
+//! The rules are checked in this order, the cheap ones first, and an announce must pass all of them. A refusal says
+//! which rule refuses, but discloses no entry of a list and nothing about the keys.
 //!
-//! A torrent that is announced under a token is confidential: forwarders are not told of it unless they name it with `only`.
+//! A torrent that is announced with a token is confidential: it is announced only to forwarders that name it with
+//! `only`.
 
 mod clients;
 mod jwt;
@@ -45,7 +46,7 @@ pub struct AccessOptions {
 /// An announce that is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clearance {
-    /// Whether it came under a token, so that its torrent is confidential.
+    /// Whether it carried a token, which makes its torrent confidential.
     pub is_confidential: bool,
 }
 
@@ -76,7 +77,7 @@ impl Rules {
     fn new(options: AccessOptions, old_jwt: Option<&Arc<JwtRule>>, metrics: &AccessMetrics) -> Self {
         let AccessOptions { networks, clients, torrents, jwt } = options;
         let jwt = jwt.map(|options| match old_jwt {
-            // The keys and the tokens that it knows stay.
+            // Nothing about tokens has changed, so the old rule stays, with its keys and its verified tokens.
             Some(old) if *old.options() == options => Arc::clone(old),
             _ => Arc::new(JwtRule::new(options, metrics.keys.clone())),
         });
@@ -100,7 +101,8 @@ impl Access {
         self.changed.notify_one();
     }
 
-    /// Decides about an announce from this address. `query` is that of the announce URL, which may hold a token.
+    /// Decides whether an announce from this address is admitted. `query` is that of the announce URL; it may hold a
+    /// token.
     pub fn admit(&self, ip: IpAddr, request: &AnnounceRequest, query: &[u8]) -> Result<Clearance, Refusal> {
         let rules = self.rules.read();
         let metrics = &self.metrics;
@@ -123,7 +125,8 @@ impl Access {
         Ok(Clearance { is_confidential: true })
     }
 
-    /// Decides about a scrape from this address: its query must hold a token for each torrent if the rules protect scrapes.
+    /// Decides whether a scrape from this address is admitted. If the rules protect scrapes, its query must hold a
+    /// token for each torrent.
     pub fn admit_scrape(&self, ip: IpAddr, info_hashes: &[InfoHash], query: &[u8]) -> Result<(), Refusal> {
         let jwt = self.rules.read().jwt.clone().filter(|jwt| jwt.options().protect_scrape);
         let Some(jwt) = jwt else { return Ok(()) };
@@ -156,7 +159,7 @@ impl Access {
     }
 }
 
-/// Seconds since 1970, by the clock on the wall: tokens say by it until when they are valid.
+/// Seconds since 1970 by the system clock, which the times in tokens refer to.
 fn unix_time() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

@@ -13,7 +13,7 @@ pub struct TorrentSet {
     hashes: Box<[InfoHash]>,
     /// Where each bucket ends in `hashes`. The first bits of a hash are the number of its bucket.
     ends: Box<[u32]>,
-    /// How many bits of the first 32 do not belong to the number of the bucket.
+    /// The first 32 bits of a hash, shifted to the right by this, are the number of its bucket.
     shift: u32,
 }
 

@@ -1,8 +1,8 @@
-//! What help, pages and tests tell of a setting.
+//! The description of a setting, for the help, the pages and the tests.
 
 use super::origin::Flag;
 
-/// What help, pages and tests tell of a setting.
+/// The description of a setting, for the help, the pages and the tests.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
     /// Where it is listed.
@@ -15,17 +15,17 @@ pub struct About {
     pub takes: Takes,
     /// What it does, in Markdown with links as from the page in `docs`.
     pub help: &'static str,
-    /// What there is to say beyond that; may be empty.
+    /// Further details; may be empty.
     pub details: &'static str,
     /// What to know about it in a container; may be empty.
     pub docker: &'static str,
-    /// What holds where it is not given.
+    /// What applies if it is not given.
     pub default: Fallback,
-    /// A valid value that is not the default; for a file, what could be in it.
+    /// A valid value that is not the default; for a file, possible content.
     pub example: &'static str,
 }
 
-/// What holds where a setting is not given.
+/// What applies if a setting is not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fallback {
     /// This value.
@@ -48,7 +48,7 @@ impl Fallback {
 pub enum Takes {
     /// One value.
     Value(&'static str),
-    /// A number. A hyphen before it is no flag, so that the error can say which numbers are expected.
+    /// A number. `-1` is taken as a value, not as a flag, so that the error can say which numbers are expected.
     Number(&'static str),
     /// Values separated by commas. The flag may be repeated.
     List(&'static str),

@@ -22,10 +22,10 @@ use crate::forward::Authorities;
 /// How often the keys are fetched again unless the file says otherwise.
 const DEFAULT_REFRESH: Duration = Duration::from_mins(5);
 
-/// `access.yml`, wherever it is.
+/// The path of `access.yml`.
 #[derive(Clone, Debug)]
 pub struct AccessFile {
-    /// What named it.
+    /// The flag or variable that named it.
     origin: Origin,
     path: PathBuf,
 }
@@ -74,7 +74,7 @@ impl Fields for AccessEntry {
 }
 
 impl AccessEntry {
-    /// `folder` is that of the file, where the files are that it names.
+    /// `folder` is the folder of this file. The paths in it are relative to that.
     fn into_options(self, folder: &Path) -> Result<AccessOptions, ConfigError> {
         let torrents = self.torrents.map(|Mapping(rule)| match rule {
             ListRule::Allow(listed) => torrents(listed, folder).map(ListRule::Allow),
@@ -228,7 +228,7 @@ fn torrents(listed: Vec<ListedTorrents>, folder: &Path) -> Result<TorrentSet, Co
     Ok(hashes.into_iter().collect())
 }
 
-/// One info-hash a line. Empty lines are passed over, and so is what follows a `#`.
+/// Reads one info-hash from each line. Empty lines, and text after a `#`, are skipped.
 fn read_hashes(path: &Path, hashes: &mut Vec<InfoHash>) -> Result<(), ConfigError> {
     let wrong = |line, problem: String| ConfigError::File { path: path.to_owned(), line, problem };
     let unreadable =

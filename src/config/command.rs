@@ -7,8 +7,8 @@ use clap_complete::Shell;
 use super::about::{About, Takes};
 use super::settings;
 
-/// The parser of the command line. Every value is text to it: what the values mean is decided where the variables are
-/// known too.
+/// The parser of the command line. It leaves every value as text, because flags and variables are interpreted together
+/// later.
 pub fn command() -> Command {
     Command::new("retracker")
         .version(env!("CARGO_PKG_VERSION"))
@@ -40,7 +40,7 @@ pub fn command() -> Command {
         .subcommand(Command::new(MAN).about("Print the manual page, for man -l or a file below share/man/man1"))
         .subcommand(
             Command::new(COMPLETIONS)
-                .about("Print what completes the command line in a shell")
+                .about("Print a completion script for a shell")
                 .arg(Arg::new(SHELL).value_name("SHELL").required(true).value_parser(value_parser!(Shell))),
         )
 }
@@ -72,7 +72,7 @@ pub(super) fn chosen(matches: &ArgMatches) -> Option<Chosen> {
     }
 }
 
-/// None for a setting without a flag.
+/// The argument of a setting; none if it has no flag.
 fn argument(setting: About) -> Option<Arg> {
     let flag = setting.flag?;
     let default = plain(setting.default.text());

@@ -26,7 +26,7 @@ pub enum ConfigError {
     /// A file cannot be read.
     #[error("{origin}: {} cannot be read ({error}), expected {expected}", path.display())]
     Unreadable {
-        /// What named the file.
+        /// The flag or variable that named the file.
         origin: Origin,
         /// The file.
         path: PathBuf,

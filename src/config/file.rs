@@ -27,7 +27,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let bytes =
         opened.and_then(|file| read_all(file, Instant::now() + PIPE_TIMEOUT)).map_err(|error| match error.kind() {
             ErrorKind::IsADirectory => {
-                "it is a directory, which Docker makes of a mounted file that does not exist".to_owned()
+                "it is a directory, which Docker creates if a mounted file does not exist".to_owned()
             }
             ErrorKind::PermissionDenied => {
                 "permission denied: the user that retracker runs as must be allowed to read it, chmod 644".to_owned()
@@ -41,7 +41,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// A shell's process substitution hands us a pipe, which is empty until its writer starts.
+/// Reads a file. A pipe, as from a shell's process substitution, is empty until its writer starts, so this waits until
+/// `end`.
 fn read_all(file: File, end: Instant) -> io::Result<Vec<u8>> {
     let is_pipe = file.metadata()?.file_type().is_fifo();
     let (mut file, mut bytes) = (file.take(MOST_BYTES + 1), Vec::new());
@@ -72,14 +73,14 @@ fn utf8(bytes: Vec<u8>) -> Result<String, Problem> {
     String::from_utf8(bytes).map_err(|error| {
         let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = good.split(|byte| *byte == b'\n').count();
-        Problem { line: Some(line), problem: "it has bytes that are no UTF-8, expected text".to_owned() }
+        Problem { line: Some(line), problem: "it has bytes that are not UTF-8, expected text".to_owned() }
     })
 }
 
 fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, Problem> {
     let (pairs, rest) = bytes.as_chunks();
     let text = String::from_utf16(&pairs.iter().map(|pair| unit(*pair)).collect::<Vec<_>>());
-    let wrong = || Problem { line: None, problem: "it begins as UTF-16 and is not, expected text".to_owned() };
+    let wrong = || Problem { line: None, problem: "it begins like UTF-16 but is not, expected text".to_owned() };
     text.ok().filter(|_| rest.is_empty()).ok_or_else(wrong)
 }
 

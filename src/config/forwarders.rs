@@ -35,7 +35,7 @@ fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
         Some((first, again)) => Err(Problem {
             line: line(again),
             problem: format!(
-                "it is the forwarder of line {} once more, with the same uri, host and ip; expected one entry for it",
+                "it repeats the forwarder of line {}, with the same uri, host and ip; expected one entry for it",
                 line(first).map_or_else(|| "?".to_owned(), |line| line.to_string())
             ),
         }),

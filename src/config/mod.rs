@@ -64,7 +64,7 @@ pub struct Config {
     pub connections: ConnectionOptions,
     /// The local peers.
     pub store: StoreOptions,
-    /// What clients are granted.
+    /// The announce interval, whether `ip=` counts, and when clients get few upstream peers.
     pub policy: Policy,
     /// Upstream trackers; none without a file of them.
     pub forward: Option<Forward>,
@@ -102,10 +102,10 @@ pub struct Forward {
     pub options: ForwardOptions,
 }
 
-/// `forwarders.yml`, wherever it is.
+/// The path of `forwarders.yml`.
 #[derive(Clone, Debug)]
 pub struct ForwardsFile {
-    /// What named it.
+    /// The flag or variable that named it.
     origin: Origin,
     path: PathBuf,
 }
@@ -148,8 +148,8 @@ pub enum Task {
 pub enum Subcommand {
     /// Ask a running instance whether it is healthy.
     Healthcheck {
-        /// Where it says so: where it listens for operators, else where it listens for clients. A bad value is not this
-        /// command's to judge: it ends as if an instance did not answer, because Docker knows the exit codes 0 and 1 only.
+        /// Where it says so: where it listens for operators, else where it listens for clients. If the value is
+        /// wrong, the command ends as if the instance did not answer, because Docker knows the exit codes 0 and 1 only.
         listen: Result<Vec<Listen>, ConfigError>,
     },
     /// Say what became of each key of Chihaya's file, ask each upstream tracker once, fetch the keys for tokens, and print
@@ -170,14 +170,14 @@ pub enum Subcommand {
     },
     /// Print the manual page.
     Man,
-    /// Print what completes the command line in this shell.
+    /// Print the completion script for this shell.
     Completions(Shell),
 }
 
 /// What to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
-    /// What happens to each request.
+    /// Whether to log what happens to each request.
     pub debug: bool,
     /// In the notation of `env_logger`; in place of `debug`.
     pub filter: Option<String>,
@@ -255,7 +255,7 @@ fn access(sources: &Sources<'_>) -> Result<Option<AccessRules>, ConfigError> {
 }
 
 fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
-    // Read even where nothing is forwarded: a bad value stops the start.
+    // They are read even if nothing is forwarded, because a wrong value must stop the start.
     let (deadline, max_exchanges) = (FORWARD_TIMEOUT.read(sources)?, MAX_EXCHANGES.read(sources)?);
     let Some(file) = ForwardsFile::given(sources)? else { return Ok(None) };
     let options = ForwardOptions {

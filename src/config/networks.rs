@@ -11,12 +11,12 @@ use crate::topology::ExternalAddress;
 pub(super) enum NotANetwork {
     /// It is something else.
     Other,
-    /// It begins as an IPv4 address that is written as IPv6, but is wider than all of IPv4.
+    /// It is an IPv4 address that is written as IPv6, with a prefix so short that it covers more than IPv4.
     MappedTooWide,
 }
 
-/// `10.0.0.0/8`, or an address alone. Bits beyond the prefix are ignored. A network of IPv4 that is written as IPv6 is one
-/// of IPv4, as addresses are.
+/// `10.0.0.0/8`, or an address alone. Bits beyond the prefix are ignored. An IPv4 network that is written as IPv6
+/// becomes IPv4, as addresses do.
 pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let network = network.map_err(|_| NotANetwork::Other)?;
@@ -30,7 +30,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
     Ok(network.trunc())
 }
 
-/// None when a family is there twice.
+/// The external address of a network; none if two of the addresses are of one family.
 pub(super) fn one_per_family(addresses: impl IntoIterator<Item = IpAddr>) -> Option<ExternalAddress> {
     let mut external = ExternalAddress::default();
     for ip in addresses {

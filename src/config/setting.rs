@@ -20,27 +20,27 @@ pub(super) struct Setting<T, D> {
     /// What matters about it in a container, for `.env.example`. It may be empty.
     pub(super) docker: &'static str,
     pub(super) default: D,
-    /// A valid value that is not the default; for a file, what could be in it. A test sets it.
+    /// A valid value that is not the default; for a file, possible content. A test sets it.
     pub(super) example: &'static str,
-    /// What a value can be, for the error about one that is wrong.
+    /// What a value can be, for the error about a wrong one.
     pub(super) expected: &'static str,
     pub(super) parse: fn(&str) -> Result<T, Wrong>,
 }
 
-/// The default of a setting that always has a value, as one would write it.
+/// The default of a setting that always has a value, as an operator would write it.
 #[derive(Debug)]
 pub(super) struct Is(pub(super) &'static str);
 
-/// What happens where a setting has no value, in words.
+/// What happens if a setting has no value, in words.
 #[derive(Debug)]
 pub(super) struct Unset(pub(super) &'static str);
 
-/// A text that is no value of a setting.
+/// Why a text is not a value of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
-    /// The error says what `expected` of the setting says.
+    /// The error gives the setting's own `expected`.
     Value,
-    /// The error says this instead.
+    /// The error gives this text instead.
     Expected(&'static str),
 }
 
@@ -126,7 +126,7 @@ pub(super) struct Given<T> {
 }
 
 impl<T> Given<T> {
-    /// The value is valid, but not beside what else was given.
+    /// The error for a value that is valid by itself, but not together with the other settings.
     pub(super) fn refuse(self, expected: &'static str) -> ConfigError {
         ConfigError::Invalid { origin: self.origin, found: self.found, expected }
     }

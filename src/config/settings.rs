@@ -1,6 +1,6 @@
 //! Every setting, declared once, in the file of its section. The command line, the reading of variables, errors, help, manual
-//! page, completions and the tests of all settings come from here; `docs/configuration.md`, `.env.example` and
-//! `docker-compose.yml` are held equal to it: `UPDATE_SETTINGS=1 cargo test --test it settings` writes them anew. A new
+//! page, completions and the tests of all settings come from here. Tests check that `docs/configuration.md`, `.env.example` and
+//! `docker-compose.yml` agree with it: `UPDATE_SETTINGS=1 cargo test --test it settings` rewrites them. A new
 //! setting is one entry in a file below, its name here, and its use in [`super::read`].
 
 use super::about::About;
@@ -43,7 +43,7 @@ static SECTIONS: [&[&dyn Declared]; 7] = [
     operation::SECTION,
 ];
 
-/// Every setting, as help and pages tell of it, in their order.
+/// The descriptions of all settings, in the order of the help and the pages.
 pub fn all() -> impl Iterator<Item = About> {
     declared().map(Declared::about)
 }

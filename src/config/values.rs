@@ -13,7 +13,7 @@ use crate::frontend::listen::{Listen, NotAListenAddr};
 use crate::topology::ExternalAddress;
 use crate::topology::reach::is_outside;
 
-/// Anything that reads itself.
+/// A value of a type that parses itself.
 pub(super) fn value<T: FromStr>(text: &str) -> Result<T, Wrong> {
     text.parse().map_err(|_| Wrong::Value)
 }
@@ -37,7 +37,7 @@ pub(super) fn whole<T: FromStr + PartialOrd>(text: &str, range: &RangeInclusive<
 
 /// A duration in this unit, minutes or seconds, with or without fraction.
 pub(super) fn duration(text: &str, unit: Duration, most: f64) -> Result<Duration, Wrong> {
-    // A ten-thousandth of a minute or a second: less is a slip.
+    // At least a ten-thousandth of the unit. A smaller number is probably a mistake.
     let units = value(text).ok().filter(|units| (0.000_1..=most).contains(units)).ok_or(Wrong::Value)?;
     Ok(Duration::from_secs_f64(units * unit.as_secs_f64()))
 }
@@ -64,14 +64,14 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Wrong> {
     let wrong = |wrong| match wrong {
         NotANetwork::Other => Wrong::Value,
         NotANetwork::MappedTooWide => Wrong::Expected(
-            "networks of IPv4 that are written as IPv6 to have a prefix of 96 or more, such as ::ffff:10.0.0.0/104; \
+            "a prefix of 96 or more for an IPv4 network that is written as IPv6, such as ::ffff:10.0.0.0/104; \
              better 10.0.0.0/8",
         ),
     };
     items(text)?.map(|item| network(item).map_err(wrong)).collect()
 }
 
-/// One address of each family at most. Clients outside get it, so it must be one that leads here from everywhere.
+/// At most one address of each family. Clients outside get it, so it must not be a private one.
 pub(super) fn external_address(text: &str) -> Result<ExternalAddress, Wrong> {
     let outside = |ip: IpAddr| if is_outside(ip) { Ok(ip) } else { Err(Wrong::Value) };
     let addresses = items(text)?.map(|item| value(item).map(|ip: IpAddr| ip.to_canonical()).and_then(outside));

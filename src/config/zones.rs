@@ -32,7 +32,7 @@ fn parse(text: &str) -> Result<Vec<Zone>, Problem> {
     match zones.iter().position(|zone| !names.insert(&zone.name)) {
         Some(second) => {
             let name = zones.get(second).map_or("", |zone| &zone.name).escape_default();
-            wrong(second, format!("there is a zone \"{name}\" already, expected a name for each"))
+            wrong(second, format!("there is a zone \"{name}\" already, expected a different name for each"))
         }
         None => Ok(zones),
     }
@@ -83,7 +83,7 @@ fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error
         networks::network(text).map_err(|wrong| {
             let expected = match wrong {
                 NotANetwork::Other => "one such as 192.168.1.0/24 or fd00:1::/32",
-                NotANetwork::MappedTooWide => "one of IPv4 that is written as IPv6 to have a prefix of 96 or more",
+                NotANetwork::MappedTooWide => "a prefix of 96 or more for an IPv4 network that is written as IPv6",
             };
             format!("the network is \"{}\", expected {expected}", text.escape_default())
         })

@@ -38,7 +38,7 @@ fn reason(reply: &Reply) -> String {
     reply.string("failure reason").unwrap_or_default()
 }
 
-/// A server that has its keys.
+/// A server that has fetched its keys for tokens.
 fn with_keys(keys: &KeyServer) -> Server {
     let server = server(&keys.rules());
     server.logged("jwt keys of http://");
@@ -235,7 +235,7 @@ fn s7_2_a_token_over_udp_is_in_the_path_and_query_of_the_announce_url() {
     assert_eq!(udp.refused(&packet("/announce")), "jwt is missing: this tracker needs a token in the announce URL");
     assert_eq!(udp.refused(&packet(&format!("/announce?jwt={}", key.token("u")))), "jwt is for another torrent");
     assert_eq!(udp.answers(&packet(&format!("/announce?a=b&jwt={}", key.token("t")))).len(), 1);
-    // With a claim that makes it 8 KiB long.
+    // A further claim makes the token about 8 KiB long.
     let mut claims = claims("t");
     claims["access"] = "x".repeat(5600).into();
     let long = key.sign(&key.header(), &claims);
@@ -350,7 +350,7 @@ fn s7_4_a_torrent_under_a_token_is_told_to_no_forwarder_that_does_not_name_it() 
     for part in token.split('.').chain(["jwt="]) {
         assert!(seen.iter().all(|text| !text.contains(part)), "{part} in {seen:?}");
     }
-    // Without access rules for tokens, everything is told.
+    // Without access rules for tokens, torrents are announced to all forwarders that may know them.
     fs::write(rules.path(), "").unwrap();
     server.signal("HUP");
     server.logged(&format!("reloaded {}", rules.path().display()));
@@ -394,7 +394,7 @@ fn s7_6_check_fetches_the_keys_once() {
             "it answers with HTTP status 404",
         ),
         (FakeTracker::start(sends("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")), "it has no list `keys`"),
-        (FakeTracker::start(sends("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html")), "it is no JSON"),
+        (FakeTracker::start(sends("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html")), "it is not JSON"),
         (FakeTracker::start(sends("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}")), "it closed the connection"),
         (
             FakeTracker::start(floods("HTTP/1.1 200 OK\r\n\r\n{\"keys\":[", "{\"kty\":\"oct\"},".repeat(1000))),

@@ -220,7 +220,7 @@ fn s4_2_clients_of_unclear_address_are_not_listed() {
         let listen = "127.0.0.1:0,proxy+tcp://127.0.0.1:0";
         let args = [&["-p", "-f", file.path().to_str().unwrap()], args].concat();
         let server = retracker(&args).env("LISTEN_ADDR", listen).start();
-        // Local clients and those on the internet come another way.
+        // A local client and one on the internet announce through the other listener.
         let mut others = TestConnection::to(server.addresses()[1].strip_prefix("proxy+tcp://").unwrap());
         others.send(version_1("127.0.0.2:1"));
         for ip in ["192.168.1.5", "9.9.9.9"] {
@@ -427,7 +427,7 @@ fn s4_4_the_log_and_the_front_page_name_the_problem_and_the_remedy() {
         }
         let page = page(&mut connection);
         assert!(page.contains(&format!("as {address}")) && page.contains(remedy), "{page}");
-        // Otherwise a user with five clients could become a trusted proxy.
+        // The page must not suggest this address, or a user with five clients could become a trusted proxy.
         assert!(!page.contains(&format!("={address}")), "{page}");
         let line = server.logged(&format!("address {address}"));
         assert!(line.contains(remedy) && !line.contains(&format!("={address}")), "{line}");

@@ -34,7 +34,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("commands", &["access", "config", "forward", "frontend"]),
 ];
 
-/// A file without its tests may have so many lines.
+/// The most lines of a file, without its tests.
 const MAX_LINES: usize = 400;
 
 #[test]
@@ -98,7 +98,7 @@ fn the_name_of_a_type_has_one_meaning() {
             }
         }
     }
-    // Two systems, one of which is compiled.
+    // These are defined twice, for two kinds of systems, and only one definition is compiled.
     defined.retain(|name, _| !["Inbox", "Outbox"].contains(&name.as_str()));
     let twice: Vec<_> = defined.into_iter().filter(|(_, files)| files.len() > 1).collect();
     assert!(twice.is_empty(), "{twice:#?}");
@@ -123,13 +123,13 @@ struct Crate {
     by_path: BTreeMap<Vec<String>, PathBuf>,
 }
 
-/// What a file says of modules.
+/// What a file imports and exports.
 struct SourceFile {
     /// Its place in the crate: `frontend`, `http`.
     path: Vec<String>,
     /// The paths that it mentions, from the root of the crate.
     imports: BTreeSet<Vec<String>>,
-    /// What others may import from here although it is elsewhere.
+    /// Re-exports: by name, the path at which the item is defined.
     exports: BTreeMap<String, Vec<String>>,
 }
 
@@ -139,7 +139,7 @@ impl Crate {
         let mut by_path = BTreeMap::new();
         for file in sources(root) {
             let path = module_path(root, &file);
-            // Tests, and what is only there for them, may look at their neighbours from any side.
+            // Tests, and modules for tests only, may import any module.
             let is_for_tests = path
                 .last()
                 .is_some_and(|name| ["tests", "contract", "simulation", "rehearsal"].contains(&name.as_str()));
@@ -169,7 +169,7 @@ impl Crate {
 }
 
 impl SourceFile {
-    /// The path from the root of the crate; none of another crate's.
+    /// The path from the root of the crate; none if it is a path into another crate.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut base = self.path.clone();
         let mut rest = path;

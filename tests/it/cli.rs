@@ -41,7 +41,7 @@ fn every_empty_variable_counts_as_unset() {
     for setting in settings::all() {
         setup = setup.env(setting.variable, "");
     }
-    // Apart from the port, which the system chooses.
+    // `start` adds the only setting: a port that the system chooses.
     let server = setup.start();
     let reply = server.connect().announce_with(&announce("t", "a"), &[("X-Real-IP", "10.0.0.1")]);
     assert_eq!((reply.int("interval"), reply.external_ip().as_str()), (30, "127.0.0.1"));
@@ -109,7 +109,7 @@ fn flags_may_be_joined() {
 
 #[test]
 fn peers_are_kept_for_the_peer_age() {
-    // 0.3 seconds, by flag and by variable; the flag wins.
+    // A peer age of 0.3 seconds, once by flag, which wins over the variable, and once by variable.
     for setup in [retracker(&["-a", "0.005"]).env("PEER_AGE", "180"), retracker(&[]).env("PEER_AGE", "0.005")] {
         let server = setup.start();
         server.announce(&announce("t", "a").at("10.0.0.1"));
@@ -231,7 +231,7 @@ fn the_socket_file_of_a_killed_server_does_not_prevent_a_start() {
     assert!(path.exists(), "a killed server cannot remove its file");
     let server = Server::start(&["-l", &address]);
     assert_eq!(server.get("/health").status, 200);
-    // A running server keeps its file.
+    // A second server does not take the socket file of a server that runs.
     let line = retracker(&["-l", &address]).run();
     assert!(only_line(&line, 1).contains(&address));
     assert_eq!(server.get("/health").status, 200);
@@ -464,7 +464,7 @@ fn a_repeated_forwarder_ends_the_start_and_both_lines_are_named() {
     std::fs::write(&path, "- uri: http://a/announce?k=secret\n- uri: http://A:80/announce?k=secret\n").unwrap();
     let exit = retracker(&[&LISTEN[..], &["-f", path.to_str().unwrap()]].concat()).run();
     let line = only_line(&exit, 2);
-    assert!(line.contains("forwarders.yml line 2: ") && line.contains("of line 1 "), "{line}");
+    assert!(line.contains("forwarders.yml line 2: ") && line.contains("of line 1,"), "{line}");
     assert!(!line.contains("secret"), "{line}");
 }
 

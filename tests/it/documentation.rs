@@ -213,8 +213,8 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
     match *words {
         ["retracker" | "target/release/retracker", ref arguments @ ..] => check_arguments(place, arguments),
         ["cargo", ref arguments @ ..] => check_cargo(place, arguments),
-        // Run by the_first_announces; by tests/networks.sh and tests/clients.sh, with the files of contrib/; or nothing of
-        // ours.
+        // Nothing to check here. Another test runs the curl command, tests/networks.sh and tests/clients.sh run nginx
+        // with the files of contrib/, and the other commands do not involve retracker.
         ["curl", "-s", _, "|", "cat", "-v"]
         | ["nginx", "-t"]
         | ["systemctl", "reload", "nginx"]
@@ -225,7 +225,7 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
                 fs::metadata(script).unwrap_or_else(|error| panic!("{place}: {script}: {error}")).permissions().mode();
             assert!(mode & 0o111 != 0, "{place}: {script} is not executable");
         }
-        // What tests/docker.sh runs.
+        // tests/docker.sh runs these.
         ["docker-compose", subcommand, ..] => has("tests/docker.sh", &format!("compose {subcommand}")),
         ["sed", "-i", .., "docker-compose.yml"] => check_volumes(place, command),
         ["systemctl", "enable", "--now", "retracker"] => has("contrib/retracker.service", "WantedBy="),
@@ -266,7 +266,7 @@ fn check_arguments(place: &str, arguments: &[&str]) {
     }
 }
 
-/// The file of that name as a page shows it first.
+/// Writes the first block that shows the file of this name, and returns its path.
 fn shown_file(folder: &TempDir, name: &str) -> OsString {
     let blocks = all_blocks("yaml").into_iter().chain(all_blocks("json"));
     let is_it = |block: &Block| match block.language.as_str() {
@@ -308,7 +308,7 @@ fn check_volumes(place: &str, command: &str) {
     );
 }
 
-/// The quick start's two announces, and what it says of the replies.
+/// The two announces of the quick start get the replies that it describes.
 #[test]
 fn the_first_announces() {
     let server = Server::start(&[]);
@@ -334,7 +334,7 @@ fn the_metrics_page_names_every_metric_and_no_other() {
     let access = folder.path().join("access.yml");
     fs::write(&access, "networks: {deny: 10.0.0.0/8}\n").unwrap();
     let server = Server::start(&["-p", "-f", path.to_str().unwrap(), "--access", access.to_str().unwrap()]);
-    // Some exist only after an exchange: this one is refused.
+    // Some metrics exist only after an exchange. Here the forwarder refuses the connection.
     server.announce(&announce("t", "a"));
     let text = String::from_utf8(server.get("/metrics").body).unwrap();
     let exposed: BTreeSet<_> = text
@@ -376,7 +376,7 @@ fn the_table_of_forwarders_has_every_key() {
 
 // --- Sections, links, versions --------------------------------------------------------------------------------
 
-/// Tests of the protocol are named after the sections of its page.
+/// The tests of the protocol are named after the sections of docs/protocol.md.
 #[test]
 fn every_section_of_the_protocol_has_tests_and_every_test_number_a_section() {
     let page = read("docs/protocol.md");
@@ -466,7 +466,7 @@ fn files_below(folder: impl AsRef<Path>) -> Vec<PathBuf> {
     found
 }
 
-/// Files that pages name in backticks, from the root or from `src/`.
+/// Files that pages name in backticks, with a path from the root or from `src/`.
 #[test]
 fn files_that_pages_name_exist() {
     let mut checked = 0;
@@ -490,7 +490,8 @@ fn files_that_pages_name_exist() {
     assert!(checked > 30, "{checked}");
 }
 
-/// The map of docs/architecture.md: each line has names, two spaces, what they are for; what is indented is inside.
+/// The map of docs/architecture.md: each line has names, two spaces, and what they are for. An indented line is inside
+/// the folder above it.
 #[test]
 fn the_map_is_the_tree() {
     let mut folders: Vec<PathBuf> = Vec::new();

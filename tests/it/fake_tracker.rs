@@ -28,7 +28,7 @@ pub(crate) fn sends(bytes: impl Into<Vec<u8>>) -> Script {
     })
 }
 
-/// Reads the request and sends these bytes once the test says so, or drops its end.
+/// Reads the request and sends these bytes once the test sends a message on the channel, or drops the sender.
 pub(crate) fn sends_when_told(bytes: impl Into<Vec<u8>>) -> (Script, mpsc::Sender<()>) {
     let bytes = bytes.into();
     let (answer, wait) = mpsc::channel();
@@ -158,12 +158,12 @@ pub(crate) struct FakeTracker {
 }
 
 impl FakeTracker {
-    /// On a port of 127.0.0.1.
+    /// Starts a tracker on a port of 127.0.0.1.
     pub(crate) fn start(script: Script) -> Self {
         Self::start_on(Ipv4Addr::LOCALHOST.into(), script).unwrap()
     }
 
-    /// On a port of this address, if the host has it.
+    /// Starts a tracker on a port of this address; none if the host does not have the address.
     pub(crate) fn start_on(ip: IpAddr, script: Script) -> Option<Self> {
         let listener = TcpListener::bind((ip, 0)).ok()?;
         let address = listener.local_addr().unwrap();
@@ -202,7 +202,7 @@ impl FakeTracker {
         self.seen.requests.lock().unwrap().clone()
     }
 
-    /// Waits for that many requests and returns the last of them.
+    /// Waits until there are this many requests, and returns the last of them.
     pub(crate) fn request(&self, number: usize) -> String {
         eventually("the tracker gets the request", || self.requests().get(number - 1).cloned())
     }

@@ -76,7 +76,7 @@ pub(crate) struct FakeUdpTracker {
 }
 
 impl FakeUdpTracker {
-    /// On a port of 127.0.0.1.
+    /// Starts a tracker on a port of 127.0.0.1.
     pub(crate) fn start(answer: impl Fn(&ReceivedUdpAnnounce) -> UdpAnswer + Send + Sync + 'static) -> Self {
         let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let tracker = Self { address: socket.local_addr().unwrap(), announces: Arc::default() };
@@ -110,7 +110,7 @@ impl FakeUdpTracker {
         self.announces.lock().unwrap().clone()
     }
 
-    /// Waits for that many announces and returns the last of them.
+    /// Waits until there are this many announces, and returns the last of them.
     pub(crate) fn announce(&self, number: usize) -> ReceivedUdpAnnounce {
         eventually("the tracker gets the announce", || self.announces().get(number - 1).cloned())
     }

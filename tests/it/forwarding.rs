@@ -1,5 +1,5 @@
-//! What upstream trackers get of our peers, and our peers of theirs. What depends on time is in
-//! `src/tracker/simulation.rs`; upstream replies are in `upstream.rs`.
+//! What upstream trackers learn of our peers, and which of their peers ours get. Tests that depend on time are in
+//! `src/tracker/simulation.rs`, tests of upstream replies in `upstream.rs`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -93,7 +93,8 @@ fn an_upstream_over_udp() {
     for announce in announces {
         assert_eq!((announce.info_hash, announce.peer_id, announce.port), (id("t"), id("a"), 51413));
         assert_eq!((announce.ip.to_string().as_str(), announce.key), ("192.168.1.15", 0x00C0_FFEE));
-        // BEP 41: an option of type 2 with its length. After it retracker's own option, which other retrackers recognize.
+        // First an option of type 2 with its length (BEP 41), then retracker's own option, which other retrackers
+        // recognise.
         let (url_data, via) = announce.options.split_at(26);
         assert_eq!(url_data, b"\x02\x18/announce?passkey=sEcReT");
         assert!(via.len() == 32 && via.starts_with(b"v\x1e1.1 retracker-"), "{}", via.escape_ascii());
@@ -228,7 +229,8 @@ fn another_retracker_gets_our_own_counts_only() {
     let tracker = FakeTracker::start(sends("HTTP/1.1 200 OK\r\n\r\nd8:completei5e10:incompletei7e5:peers0:e"));
     let server = server(&format!("- uri: http://{}/announce\n", tracker.address()));
     assert_eq!(server.announce(&client("t", "a")).counts(), [5, 8, 0]);
-    // With the sums, two retrackers that forward to each other would add up each other's counts.
+    // Another retracker gets local counts only. Otherwise two that forward to each other would add each other's counts
+    // again and again.
     let passed_on = server.connect().announce_with(&client("t", "b").at("10.0.0.8"), &[("Via", "1.1 another")]);
     assert_eq!(passed_on.counts(), [0, 2, 0]);
 }
@@ -263,7 +265,7 @@ fn forwarders_as_json() {
     assert!(good["last_error"].is_null() && good["next_probe_in_seconds"].is_null(), "{good}");
     assert_eq!((&gone["state"], &gone["exchanges"]), (&"open".into(), &serde_json::json!({ "connect": 3 })));
     let probe = gone["next_probe_in_seconds"].as_f64().unwrap();
-    // On a busy machine it may be due already.
+    // On a busy machine the probe may be due already.
     assert!((0.0..=6.0).contains(&probe), "{gone}");
     let error = gone["last_error"]["text"].as_str().unwrap();
     assert!(error.starts_with("it cannot be reached: "), "{error}");
@@ -299,7 +301,7 @@ fn hup_reads_the_file_again() {
     assert!(server.logged("reloaded").contains("forwarders now: 2"));
     server.announce(&client("t", "a"));
     sees(&added, &["started"]);
-    // Its sessions stay: the client is not announced again.
+    // The forwarder's sessions stay: the client is not announced again.
     server.announce(&client("t", "a").event("stopped"));
     sees(&kept, &["started", "started", "stopped"]);
     counts(&server, "retracker_forward_sessions{forwarder=\"kept\"} 1");

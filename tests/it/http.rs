@@ -95,7 +95,7 @@ fn requests_in_pieces() {
         request("GET", &target, &[("User-Agent", "x")]).chunks(1).for_each(|byte| connection.send(byte));
         assert_peer(&mut connection);
     }
-    // Split in the middle of the second of three.
+    // Three requests, split in the middle of the second one.
     let all = request("GET", &target, &[]).repeat(3);
     let (first, rest) = all.split_at(all.len() / 2);
     connection.send(first);
@@ -216,7 +216,7 @@ fn long_uris() {
     for kibibytes in [8, 16, 32] {
         let long = format!("{target}&jwt={}", "x".repeat(kibibytes * 1024));
         assert_eq!(connection.get(&long).peers(), ["10.0.0.1:6881"], "{kibibytes} KiB");
-        // Where every byte has to be escaped before it is read.
+        // Here every byte must be escaped before the query is read.
         let long = [target.as_bytes(), b"&jwt=", &vec![0xff; kibibytes * 512]].concat();
         assert_eq!(connection.get(long).peers(), ["10.0.0.1:6881"], "{kibibytes} KiB, raw");
     }

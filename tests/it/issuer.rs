@@ -1,4 +1,4 @@
-//! A registry as Quay is one: it publishes a JWK set and issues a token for each torrent.
+//! A registry like Quay: it publishes a JWK set and issues a token for each torrent.
 
 use std::sync::{Arc, Mutex};
 
@@ -29,13 +29,13 @@ enum Pair {
     Ed25519(Ed25519KeyPair),
 }
 
-/// Base64 as tokens and keys have it.
+/// Base64 as in tokens and keys: for URLs, without padding.
 pub(crate) fn encoded(bytes: impl AsRef<[u8]>) -> String {
     BASE64.encode(bytes)
 }
 
 impl SigningKey {
-    /// The one RSA key of the tests: ring cannot make any.
+    /// The only RSA key of the tests. It is in a file, because ring cannot generate RSA keys.
     pub(crate) fn rsa(name: &str) -> Self {
         let key = PrivatePkcs8KeyDer::from_pem_slice(include_bytes!("issuer/rsa.pem")).unwrap();
         let pair = RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).unwrap();
@@ -127,7 +127,7 @@ pub(crate) struct KeyServer {
 }
 
 impl KeyServer {
-    /// With these keys. Without any, it fails.
+    /// Starts a server with these keys. With `None` it answers with an error.
     pub(crate) fn start(keys: Option<&[&SigningKey]>) -> Self {
         let keys = Arc::new(Mutex::new(keys.map(set)));
         let published = Arc::clone(&keys);

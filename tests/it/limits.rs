@@ -11,7 +11,7 @@ fn metric(server: &Server, name: &str) -> i64 {
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
-/// The limit of connections for a process that may have 256 files open: three quarters.
+/// How many connections a process may have that may open 256 files: three quarters of them.
 const ROOM: usize = 192;
 
 /// A connection that has had one request.
@@ -42,7 +42,7 @@ fn the_oldest_idle_connection_is_closed_for_a_new_one() {
     }
     let server = retracker_with_files(256, 256, &["-p", "--max-connections-per-address", "192"]).start();
     let mut kept: Vec<_> = (0..ROOM - 10).map(|_| kept(&server)).collect();
-    // The first has sent another request.
+    // The first connection has sent another request, so the second one is now the oldest.
     kept[0].announce(&observer("t"));
     for _ in 0..50 {
         kept.push(self::kept(&server));
@@ -82,7 +82,7 @@ fn unfinished_requests_take_nothing_from_other_clients() {
                 assert_eq!(server.get("/health").status, 200, "{begun:?}");
             }
         }
-        // It was served at once, without waiting for the others.
+        // The server never stopped accepting, so the requests for /health were served at once.
         assert!(!server.log().iter().any(|line| line.contains("no connection can be accepted")), "{begun:?}");
     }
 }
@@ -95,7 +95,7 @@ fn a_reply_to_a_request_with_a_body_is_the_last() {
             let mut connection = server.connect();
             connection.send(format!("GET {target} HTTP/1.1\r\n{header}\r\n\r\n"));
             assert_eq!(connection.reply().header("connection"), Some("close"), "{header} {target}");
-            // No byte of the body was sent.
+            // The server answered although no byte of the body was sent.
             assert_eq!(connection.rest(), b"");
         }
     }
@@ -115,7 +115,8 @@ fn an_address_has_its_share_and_a_trusted_proxy_any_number() {
     let mut neighbour = connect(4);
     let mut proxied: Vec<_> = (0..20).map(|_| connect(3)).collect();
     let mut greedy: Vec<_> = (0..20).map(|_| connect(2)).collect();
-    // Of two requests at about the same time either may count as older: not all of the first connections are closed.
+    // If two requests came at about the same time, either may count as the older one. So the test does not say which
+    // connections are closed, only how many.
     eventually("the excess connections are closed", || {
         greedy.retain_mut(|connection| !connection.is_closed());
         (greedy.len() == 5).then_some(())

@@ -13,8 +13,8 @@ fn has_ipv6() -> bool {
     has
 }
 
-/// A port that nothing uses, over TCP and UDP and both families. Another process may take it first: then the server that is to
-/// have it does not start, and another is tried.
+/// A port that is free for TCP and UDP over both families. Another process may take it first; then the server does not
+/// start, and the test tries another port.
 fn free_port() -> u16 {
     eventually("a free port", || {
         let tcp =
@@ -167,7 +167,7 @@ fn a_name_is_healthy_when_all_of_its_addresses_answer() {
 
 #[test]
 fn the_health_check_of_a_silent_listener_times_out() {
-    // It accepts and sends nothing.
+    // A server that accepts connections and sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let exit = retracker(&["healthcheck", "-l", &address]).run();
@@ -184,7 +184,7 @@ fn an_unknown_name_ends_the_start_after_a_while() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_server_can_listen_on_an_address_that_the_host_gets_later() {
-    // Of a network for documentation (RFC 5737, RFC 3849), which no host has.
+    // Addresses for documentation (RFC 5737, RFC 3849), which no host has.
     for address in ["192.0.2.77:0", "[2001:db8::77]:0"] {
         if address.starts_with('[') && !has_ipv6() {
             continue;

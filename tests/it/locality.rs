@@ -9,7 +9,8 @@ use crate::dsl::{Server, TestConnection, announce, retracker};
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::service::forwarders;
 
-/// Joins from an address, which a proxy's header carries. The peer id is derived from it, so that all peers differ.
+/// Announces a client whose address is in a proxy's header. The peer id is derived from the address, so that all peers
+/// differ.
 fn joins(connection: &mut TestConnection, ip: &str, port: u16) -> Vec<String> {
     let name: String = ip.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
     connection.announce_with(&announce("t", &name).port(port), &[("X-Real-IP", ip)]).peers()
@@ -81,7 +82,7 @@ fn clients_with_link_local_addresses_get_each_other_only() {
     assert_eq!(joins(&mut connection, "192.168.1.3", 7), ["9.9.9.9:4", "192.168.1.2:3"]);
     assert_eq!(joins(&mut connection, "127.0.0.1", 8), ["9.9.9.9:4", "192.168.1.2:3", "192.168.1.3:7"]);
     assert_eq!(joins(&mut connection, "8.8.8.8", 9), ["9.9.9.9:4"]);
-    // A client that no other can reach gets a warning, and the operator too.
+    // A client that no other client can reach gets a warning, and the log has one for the operator.
     let reply = connection.announce_with(&announce("t", "nowhere"), &[("X-Real-IP", "240.0.0.1")]);
     assert!(reply.string("warning message").is_some_and(|warning| warning.contains("not listed")), "{}", reply.text());
     server.logged("such as the one at 240.0.0.1");
@@ -183,7 +184,7 @@ fn sites_with_the_same_network_are_distinguished_by_the_announce_s_source() {
     let mut joins = |router: &str, name: &str, port| {
         connection.announce_with(&announce("t", name).at("192.168.1.5").port(port), &[("X-Real-IP", router)]).peers()
     };
-    // The same address and port, and two peers.
+    // Two sites use the same address and port, but these are two peers.
     joins("192.168.1.1", "one here", 1);
     joins("10.99.0.1", "one there", 1);
     assert_eq!(joins("192.168.1.1", "two here", 2), ["192.168.1.5:1", "198.51.100.2:1"]);

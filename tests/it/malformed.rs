@@ -3,7 +3,7 @@
 use crate::dsl::{Reply, Server, announce, escape, observer, request};
 
 const ANNOUNCES: &[(&str, &str)] = &[
-    // No parameter that is known.
+    // No known parameter.
     ("", "info_hash is missing"),
     ("?", "info_hash is missing"),
     ("?&;?&==&", "info_hash is missing"),

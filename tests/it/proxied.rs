@@ -110,7 +110,7 @@ fn a_header_counts_from_trusted_proxies_only_once_there_are_any() {
     let header = version_1("203.0.113.5:6881");
     let (_server, address) = server(&["--trusted-proxies", "127.0.0.1"]);
     assert_eq!(known_as(&address, &header, &[]), "203.0.113.5");
-    // A proxy that is not trusted is not taken for a client either.
+    // If the proxy is not trusted, its own address is not recorded as the client's either.
     let (server_of_others, address) = server(&["--trusted-proxies", "10.0.0.0/8"]);
     let mut connection = TestConnection::to(&address);
     connection.send([&header[..], &request("GET", announce("t", "a").at("10.0.0.9").target(), &[])].concat());

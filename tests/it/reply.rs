@@ -127,7 +127,8 @@ fn s2_6_unusable_addresses_are_not_listed() {
     assert_eq!(connection.announce(&observer("real")).peers(), ["10.0.0.1:6881"]);
     let on_this_host = announce("real", "on this host").without("port");
     assert_eq!(connection.announce(&on_this_host).peers(), ["10.0.0.1:6881"]);
-    // A client at such an address still gets others, and clients with link-local addresses get each other.
+    // A client at a multicast address gets none of these peers. A link-local client gets the private one and the other
+    // link-local ones.
     let nowhere = connection.announce_with(&announce("real", "b"), &[("X-Real-IP", "224.0.0.1")]);
     assert_eq!(nowhere.peers(), [""; 0]);
     for link_local in ["169.254.1.9", "fe80::9"] {

@@ -22,7 +22,8 @@ struct Ring {
 
 impl Ring {
     fn of(length: usize) -> Self {
-        // Every server must know the next one's address before it starts. A link stands in and gets its target later.
+        // Every server must know the next one's address before it starts. So it gets the address of a link, and the
+        // link gets its target later.
         let targets: Vec<_> = (0..length).map(|_| Arc::new(OnceLock::<String>::new())).collect();
         let links: Vec<_> = targets.iter().map(|target| link_to(Arc::clone(target))).collect();
         let servers: Vec<_> = (0..length).map(|n| patient(&links[(n + 1) % length])).collect();
@@ -83,8 +84,8 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
 }
 
 /// Forwards every UDP announce to a server over HTTP without `Via`, like a tracker between them that does not know our option.
-/// A repeated datagram goes no further: it was sent again because the answer was slow. If it is on its second round instead,
-/// its sender has counted it.
+/// A repeated datagram is not relayed, because it may have been sent again only because the answer was slow. If it is
+/// on its second round instead, the server that sent it has counted it.
 fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     let passed_on = Mutex::new(HashSet::new());
     FakeUdpTracker::start(move |heard| {
@@ -183,7 +184,8 @@ fn an_announce_with_many_hops_is_not_forwarded() {
     let server = patient(&upstream);
     let ask = |via: &[(&str, &str)]| server.connect().announce_with(&announce("t", "a").at("10.0.0.1"), via);
     assert_eq!(ask(&[("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c")]).peers(), ["10.0.0.7:6881"]);
-    // Known peers are still given.
+    // After too many hops a client still gets peers that the server knows already. A server that knows none does not
+    // ask.
     let server_2 = patient(&upstream);
     let far = [("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c, 1.1 d")];
     assert_eq!(ask(&far).peers(), ["10.0.0.7:6881"]);
@@ -193,11 +195,11 @@ fn an_announce_with_many_hops_is_not_forwarded() {
     let via: Vec<_> = sent.lines().filter(|line| line.to_ascii_lowercase().starts_with("via:")).collect();
     let name = via[0].strip_prefix("Via: 1.1 a, 1.1 b, 1.1 c, 1.1 retracker-").unwrap();
     assert!(via.len() == 1 && name.len() == 16, "{via:?}");
-    // Its own name, taken from a request of it.
+    // The server recognises its own name, which the test takes from one of its requests.
     let own = format!("1.1 retracker-{name}");
     assert_eq!(ask(&[("Via", own.as_str())]).peers(), [""; 0]);
     assert_eq!(upstream.visits(), 1);
-    // Its next request is a new one.
+    // An announce without `Via` is forwarded again.
     server.connect().send(request("GET", announce("t", "b").target(), &[]));
     upstream.request(2);
 }

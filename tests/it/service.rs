@@ -151,7 +151,7 @@ fn metrics_only_when_enabled() {
 
 // --- Stop -----------------------------------------------------------------------------------------------------
 
-/// The server ended without waiting for connections until the timeout.
+/// Checks that the server ended without cutting off a connection.
 fn assert_none_cut(exit: &Exit) {
     assert!(!exit.stderr.iter().any(|line| line.contains("shutdown: ")), "{exit:?}");
 }
@@ -311,7 +311,7 @@ fn bytes_from_the_network_are_escaped_in_the_log() {
     let evil = b"\x1b[2J\r\n\0\x07\xff\xc2\x9b31m evil-";
     let query = announce("t", "a").at("10.0.0.1").with("peer_id", escape(evil));
     let query = query.with("key", escape(evil)).event(&escape(evil)).with("ipv6", escape(evil));
-    // Bytes that a header cannot have are left out.
+    // This header has no bytes that a header must not have.
     let header = "\u{fc}\u{9b}31m evil\t";
     connection.announce_with(&query, &[("X-Real-IP", header), ("User-Agent", header)]);
     connection.get(query.clone().with("port", escape(evil)).target());

@@ -77,7 +77,8 @@ fn clients_behind_a_nat_with_one_port_are_announced_once_each() {
             .filter(|(event, id)| event == "started" && *id == expected(name))
             .count()
     };
-    // At first each seems to replace the one before. When the first announces again, it is clear that all exist.
+    // At first each id seems to replace the one before it. When the first one announces again, it is clear that all
+    // exist.
     for (name, times) in [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", 2)] {
         announces(&server, "10.0.0.1", &announce("t", name));
         eventually(name, || (started(name) == times).then_some(()));

@@ -16,12 +16,12 @@ use crate::dsl::{TestAuthority, retracker};
 
 // --- Values ---------------------------------------------------------------------------------------------------
 
-/// What these arguments and variables mean, or the error.
+/// The configuration that these arguments and variables give, or the error.
 fn read(args: &[String], env: &[(&str, &str)]) -> Result<String, String> {
     let args = std::iter::once(OsString::from("retracker")).chain(args.iter().map(OsString::from));
     let value = |name: &str| env.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into());
     let task = config::read(args, value).map_err(|error| error.to_string())?;
-    // The source of a value makes no other difference.
+    // Only the origin of a value may differ, so it is replaced.
     let mut text = format!("{task:?}");
     for About { flag, variable, .. } in all() {
         let origins = [flag.map(Origin::Flag), Some(Origin::Variable(variable))];
@@ -64,7 +64,7 @@ fn certificate() -> [&'static str; 2] {
     FILES.each_ref().map(String::as_str)
 }
 
-/// The setting's example. A file is written; it lives as long as what is returned.
+/// The setting's example. If that is the content of a file, the file is written; dropping it removes it.
 fn example(setting: &About) -> (Option<NamedTempFile>, String) {
     if setting.takes != Takes::File {
         return (None, setting.example.to_owned());

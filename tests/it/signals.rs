@@ -13,7 +13,7 @@ use crate::dsl::{Exit, Server, TestConnection, announce, eventually, retracker};
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::service::{ONE_PEER, forwarders};
 
-/// A server whose log only the test reads, or nothing does.
+/// A server whose log is read by the test, or not at all.
 struct Unread {
     child: Child,
     address: String,
@@ -100,7 +100,7 @@ fn a_log_that_is_read_again_has_the_number_of_missing_lines() {
         eventually(text, || log.lock().unwrap().iter().find(|line| line.contains(text)).cloned());
     };
     logged("lines of the log were dropped");
-    // From then on it is complete.
+    // From now on the log is complete again.
     let dropped = server.dropped();
     TestConnection::to(&server.address).announce(&announce("after", "a"));
     // The torrent's name in hexadecimal digits.
@@ -141,7 +141,7 @@ fn other_signals_do_not_end_the_server() {
     assert_eq!(server.stop().code, Some(0));
 }
 
-/// As soon as the first handler is installed.
+/// Signals have their effect as soon as the handlers are installed.
 #[cfg(target_os = "linux")]
 #[test]
 fn signals_are_handled_from_the_start() {
@@ -150,7 +150,7 @@ fn signals_are_handled_from_the_start() {
         command.env_clear().args(["-l", "127.0.0.1:0"]).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let process = procfs::process::Process::new(child.id().cast_signed()).unwrap();
-        // The handler that is installed last.
+        // SIGINT's handler is installed last.
         eventually("it catches signals", || {
             let caught = process.status().unwrap().sigcgt;
             (caught & 1 << (rustix::process::Signal::INT.as_raw() - 1) != 0).then_some(())

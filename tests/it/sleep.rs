@@ -9,7 +9,8 @@ use crate::fake_tracker::{FakeTracker, sends};
 use crate::service::forwarders;
 use crate::udp_client::{UdpClient, udp_announce};
 
-/// Preloaded into a server: once a file exists, the clocks have slept for eight hours.
+/// A library that is preloaded into a server. Once a file exists, the clocks show that the host has slept for eight
+/// hours.
 const SLEEPER: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -1,4 +1,4 @@
-//! What counts as one client, which hosts may change or remove it, and which peers are evicted.
+//! What counts as one client, which hosts may change or remove a client, and which peers are evicted.
 
 use crate::dsl::{AnnounceQuery, Reply, Server, TestConnection, announce, observer};
 
@@ -7,7 +7,7 @@ fn from(connection: &mut TestConnection, host: &str, announce: &AnnounceQuery) -
     connection.announce_with(announce, &[("X-Real-IP", host)])
 }
 
-/// The reply to a passing leecher.
+/// The peers that a new client gets. The client then leaves again.
 fn seen(connection: &mut TestConnection) -> Vec<String> {
     let reply = from(connection, "192.168.1.200", &observer("t"));
     let mut peers = reply.peers();
@@ -25,7 +25,7 @@ fn one_client_with_several_addresses_counts_once() {
         assert_eq!(reply.counts(), [1, 0, 0], "{host}");
     }
     from(&mut connection, "192.168.1.7", &announce("t", "b").seed());
-    // The first addresses of all clients come before second ones.
+    // A reply has the first address of every client before the second address of any.
     for host in ["192.168.1.9", "fd00::9"] {
         let mut peers = from(&mut connection, host, &announce("t", "c").port(1).numwant(2)).peers();
         peers.sort();

@@ -13,7 +13,7 @@ use crate::udp_client::{UdpClient, udp_announce};
 /// Half of the time that a stopping server waits for a request on a new connection.
 const PROMPT: Duration = Duration::from_secs(1);
 
-/// Connections that wait in the backlog of a stopped process when it gets the signal.
+/// Connections wait in the backlog of a suspended process when it gets the signal.
 #[test]
 fn connections_that_wait_to_be_accepted_are_answered() {
     let folder = tempfile::tempdir().unwrap();
@@ -29,7 +29,7 @@ fn connections_that_wait_to_be_accepted_are_answered() {
 /// busy machine made the requests too late.
 fn all_are_answered(listen: &str, late: bool) -> bool {
     let server = Server::start(&["-l", listen]);
-    // It serves, so its signal handlers are installed.
+    // A server that answers has installed its signal handlers.
     assert_eq!(server.get("/health").status, 200);
     server.signal("STOP");
     let mut waiting: Vec<_> = (0..200).map(|_| server.connect()).collect();

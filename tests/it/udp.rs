@@ -9,7 +9,7 @@ pub(crate) fn server(args: &[&str]) -> Server {
     Server::start(&[&["-u", "127.0.0.1:0"], args].concat())
 }
 
-/// None, with a message, on a host without IPv6.
+/// A server on `::1`; none, with a message, on a host without IPv6.
 fn server_on_ipv6(args: &[&str]) -> Option<Server> {
     Server::start_on_ipv6(&[&["-u", "[::1]:0"], args].concat())
 }
@@ -295,7 +295,7 @@ fn s6_4_ids_that_were_not_issued_are_refused() {
 #[test]
 #[cfg(target_os = "linux")]
 fn s6_4_an_id_is_valid_from_one_address() {
-    // An attacker that forges the source has at best an id for its own address.
+    // An attacker that forges the source of a packet can only have an id for its own address.
     let server = server(&[]);
     let attacker = UdpClient::from([127, 0, 0, 2].into(), server.udp_address());
     let mut victim = UdpClient::from([127, 0, 0, 3].into(), server.udp_address());

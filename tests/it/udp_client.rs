@@ -90,7 +90,7 @@ impl UdpClient {
         Self::open(source, server, Vec::new(), source.is_ipv4())
     }
 
-    /// A client at `source` behind a proxy, which has a socket for each client.
+    /// A client at `source` behind a proxy. The proxy has a socket for each client.
     pub(crate) fn behind(proxy: IpAddr, server: SocketAddr, source: &str) -> Self {
         let v4 = source.parse::<SocketAddr>().unwrap().ip().to_canonical().is_ipv4();
         Self::open(proxy, server, version_2_of(2, source, b""), v4)
@@ -133,8 +133,8 @@ impl UdpClient {
         self.receive()
     }
 
-    /// The replies to a packet, possibly none. The server handles one client's packets in order, so the reply to a connect
-    /// request marks the end. Not for announces that may wait.
+    /// The replies to a packet, possibly none. The server handles one client's packets in order, so the reply to a
+    /// connect request marks the end. This does not work for announces that may wait.
     pub(crate) fn answers(&self, packet: &[u8]) -> Vec<Vec<u8>> {
         let last = *b"last";
         self.send(packet);

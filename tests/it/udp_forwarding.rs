@@ -17,7 +17,7 @@ fn server(timeout: &str, upstream: &FakeTracker) -> Server {
     retracker(&["-u", "127.0.0.1:0", "-p", "-t", timeout]).env("FORWARDS_FILE", forwarders(upstream).path()).start()
 }
 
-/// An upstream tracker that answers when the test says so.
+/// An upstream tracker that answers when the test sends a message on the channel.
 fn upstream_on_call() -> (FakeTracker, mpsc::Sender<()>) {
     let (script, answer) = sends_when_told(ONE_PEER);
     let upstream = FakeTracker::start(script);
@@ -31,7 +31,7 @@ fn s6_7_a_waiting_announce_delays_no_other() {
     let client = UdpClient::of(&server);
     client.send(&udp_announce("t", "waits").packet(client.id));
     assert!(upstream.request(1).contains("peer_id=waits"));
-    // In the same socket's queue. `stopped` is answered at once.
+    // This packet waits in the queue of the same socket, and is answered at once because it is a `stopped`.
     let leaves = UdpAnnounce { event: 3, ..udp_announce("t", "leaves") };
     assert_eq!(client.announce(&leaves).leechers, 1);
     assert_eq!(client.connect(), client.connect());
@@ -56,7 +56,7 @@ fn s6_7_no_announce_waits_longer_than_the_deadline() {
 
 #[test]
 fn s6_7_the_number_of_waiting_announces_is_limited() {
-    // Silent trackers. Each has at most 256 exchanges under way, so several are needed.
+    // These trackers never answer. Each has at most 256 exchanges under way, so the test needs several.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let torrents = ["a", "b", "c", "d", "e"];
@@ -70,11 +70,11 @@ fn s6_7_the_number_of_waiting_announces_is_limited() {
     let client = UdpClient::of(&server);
     for n in 0..220 {
         for torrent in torrents {
-            // Seeds do not get each other, so that none has enough peers.
+            // Seeds do not get each other, so none of them has enough peers.
             let seed = UdpAnnounce { left: 0, port: 1000 + n, ..udp_announce(torrent, &n.to_string()) };
             client.send(&seed.packet(client.id));
         }
-        // So that no datagram is lost.
+        // The test waits after every tenth datagram, so that none is lost.
         assert!(n % 10 != 0 || client.answers(b"").is_empty(), "{n}");
     }
     eventually("the excess announces are not kept waiting", || {

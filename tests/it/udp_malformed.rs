@@ -58,7 +58,8 @@ fn s6_6_hundreds_of_thousands_of_random_datagrams() {
     for n in 0..COUNT {
         client.send(&random.packet());
         if n % 100 == 0 {
-            // A pause so that few are lost. Without a valid id no reply is larger than its request.
+            // Waiting for the answers makes a pause, so few packets are lost. Without a valid id, no reply is larger
+            // than its request.
             for answer in client.answers(&random.packet()) {
                 assert!(answer.len() <= 33, "{}", answer.escape_ascii());
             }

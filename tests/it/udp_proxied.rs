@@ -51,7 +51,7 @@ fn s6_8_the_header_gives_the_client_s_address() {
         let asks = client(server, "[2001:db8::5]:1000");
         let scrape = asks.ask(&scrape_packet(asks.id, &[id("t")]));
         assert_eq!((scrape.len(), scrape[19]), (20, 6));
-        // The client is not on this network because its proxy is: its `ip` field does not count.
+        // The proxy is on this network, but the client is not, so the client's `ip` field does not count.
         let claims = client(server, "203.0.113.8:1000");
         claims.announce(&udp_announce("u", "a").at([10, 0, 0, 1]));
         assert_eq!(server.announce(&observer("u")).peers(), ["203.0.113.8:6881"]);
@@ -198,7 +198,7 @@ fn s6_8_no_answer_is_larger_than_the_request_behind_the_header() {
         let bytes: usize = answers.iter().map(Vec::len).sum();
         assert!(answers.len() <= 1 && bytes <= packet.len(), "{}: {answers:?}", packet.escape_ascii());
     }
-    // It would fit into the datagram with the header.
+    // The error would fit only if the header counted as part of the request.
     assert_eq!(client.answers(&scrape_packet([0; 8], &[])), [[0; 0]; 0]);
 }
 
@@ -214,7 +214,7 @@ fn s6_8_beside_a_listener_for_clients() {
     direct.announce(&udp_announce("t", "a").at([10, 0, 0, 1]));
     let behind = UdpClient::behind(LOOPBACK, proxied, "10.0.0.2:1000");
     assert_eq!(behind.announce(&UdpAnnounce { port: 1, ..udp_announce("t", "b") }).peers, ["10.0.0.1:6881"]);
-    // There a header is not a request, and an id is valid only at the listener that issued it.
+    // At an ordinary listener a PROXY header is not a request. An id is valid only at the listener that issued it.
     is_dropped(&direct, &[version_2_of(2, "10.0.0.3:1", b""), connect_packet(TRANSACTION)].concat());
     assert_eq!(behind.refused(&udp_announce("t", "c").packet(direct.id)), "connection id has expired");
 }

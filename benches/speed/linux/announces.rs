@@ -15,7 +15,7 @@ use super::bench::Bench;
 use super::program::{Program, TrackerProcess};
 use super::rounds::{self, Measured, ROUNDS, by_turns, ours_and};
 
-/// The kernel counts CPU time in hundredths of a second, so that a round has to be long.
+/// The kernel counts CPU time in hundredths of a second, so a round has to be long.
 pub(super) const LENGTH: Duration = Duration::from_secs(4);
 
 pub(super) const COST: &str = "CPU s/1 M";
@@ -109,7 +109,8 @@ pub(super) fn against(figure: &str, ours: &Samples, other: &Samples, goal: f64) 
     row.ratio(ours.over(other), goal).noisy(ours.is_noisy() || other.is_noisy())
 }
 
-/// Far more swarms than fit in the CPU's caches, against few. Both trackers are filled once and then measured by turns.
+/// Compares a tracker with far more swarms than fit in the CPU's caches with one that has few. Both are filled once and
+/// then measured by turns.
 pub(super) fn growth(bench: &Bench) -> Result<Vec<Row>, String> {
     let start = |crowd| {
         let server = Program::retracker().start(&bench.cores, Placement::Server, &["--max-peers", "20000000"]);
@@ -125,7 +126,7 @@ pub(super) fn growth(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(vec![against("announces of 10 M peers in 1 M swarms, against 100 k in 10 k", &many, &few, 1.25)])
 }
 
-/// The Go retracker returns all peers of a swarm, so that popular swarms make its announces expensive.
+/// The Go retracker returns all peers of a swarm, so popular swarms make its announces expensive.
 pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
     let (ours, theirs) = ours_and(bench.go_retracker.as_ref(), |program| {
         let server = warm(bench, program, Placement::Server)?;

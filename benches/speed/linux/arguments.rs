@@ -22,7 +22,7 @@ use super::soak::SoakArguments;
 pub(super) struct Arguments {
     /// The parts to measure [default: all].
     pub(super) parts: Vec<String>,
-    /// How often a round that other programs disturb is run at most.
+    /// How many times a round is run at most if other programs disturb it.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..))]
     pub(super) tries: u8,
     #[command(subcommand)]
@@ -65,7 +65,7 @@ pub(super) struct LoadArguments {
     /// Open a connection for each request.
     #[arg(long)]
     close: bool,
-    /// Requests a second, and measure latencies [default: as fast as the tracker answers].
+    /// Send this many requests a second and measure latencies [default: as fast as the tracker answers].
     #[arg(long)]
     rate: Option<f64>,
     #[arg(long, default_value_t = 10_000)]
@@ -84,7 +84,7 @@ impl LoadArguments {
     pub(super) fn run(&self) -> ExitCode {
         Cores::of_this_process().pin(Placement::Load);
         let Some(target) = self.target() else {
-            eprintln!("there is no address behind {}", self.url);
+            eprintln!("{} has no address that can be found", self.url);
             return ExitCode::FAILURE;
         };
         let result = if self.udp { self.load_udp(target) } else { self.load_http(target) };
@@ -140,7 +140,7 @@ impl LoadArguments {
         }
         if self.rate.is_some() {
             let [p50, p99, max] = [0.5, 0.99, 1.0].map(|fraction| outcome.quantile(fraction));
-            println!("p50 {p50:.3} ms, p99 {p99:.3} ms, at most {max:.3} ms since each was due");
+            println!("p50 {p50:.3} ms, p99 {p99:.3} ms, slowest {max:.3} ms after each was due");
         }
         if let Some(spent) = spent {
             let cost = spent.tracker.as_secs_f64() / outcome.replies as f64 * 1e6;

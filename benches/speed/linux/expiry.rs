@@ -15,7 +15,7 @@ use super::program::Program;
 /// The peer age in minutes: longer than filling takes.
 const AGE: &str = "0.5";
 
-/// From before the first peer expires until all are removed.
+/// How long to watch: from before the first peer expires until all are removed.
 const WATCH: Duration = Duration::from_secs(50);
 
 const RATE: f64 = 1000.0;
@@ -28,7 +28,7 @@ pub(super) fn together(bench: &Bench) -> Result<Vec<Row>, String> {
         .into_iter()
         .map(|(what, crowd)| {
             let figure = format!("slowest announce of 1000 /s while 500 k peers in {what} expire");
-            // If one fails, the other is still shown.
+            // If one of the two measurements fails, the other is still shown.
             Ok(slowest(bench, &figure, crowd).unwrap_or_else(|why| Row::failed(&figure, &why)))
         })
         .collect()

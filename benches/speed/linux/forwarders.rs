@@ -21,7 +21,7 @@ const UPSTREAMS: usize = 5;
 /// Announces a second while all peers are announced upstream. The limit on exchanges under way allows this many.
 const PACE: f64 = 500.0;
 
-/// How long that may take.
+/// How long announcing all peers upstream may take.
 const FILL_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(super) fn warm(bench: &Bench) -> Result<Vec<Row>, String> {

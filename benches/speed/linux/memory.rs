@@ -13,7 +13,7 @@ use super::bench::Bench;
 use super::program::Program;
 use super::rounds::ours_and;
 
-/// After this a start is complete, and memory that filling used for a while is freed.
+/// After this time a start is complete, and memory that was in use only while the tracker was filled is freed.
 const SETTLING: Duration = Duration::from_secs(4);
 
 pub(super) fn per_peer(bench: &Bench) -> Result<Vec<Row>, String> {
@@ -22,7 +22,7 @@ pub(super) fn per_peer(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(vec![Row::compared("memory per peer, 1 M peers in 100 k swarms", "B", &ours, theirs.as_ref(), 1.0)])
 }
 
-/// The Go retracker is slow, so that it gets fewer peers.
+/// The Go retracker is slow, so it gets fewer peers.
 pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
     const CROWD: Crowd = Crowd::new(20_000, 10);
     let (ours, theirs) = ours_and(bench.go_retracker.as_ref(), |program| filled(bench, program, CROWD))?;

@@ -40,18 +40,18 @@ impl Program {
         Self { kind: ProgramKind::Retracker, command }
     }
 
-    /// None if there is none on this machine.
+    /// None if it is not installed.
     pub(crate) fn opentracker() -> Option<Self> {
         let command = named("OPENTRACKER").or_else(|| on_path("opentracker"))?;
         Some(Self { kind: ProgramKind::Opentracker, command })
     }
 
-    /// None if there is none on this machine.
+    /// None if it is not installed.
     pub(crate) fn go_retracker() -> Option<Self> {
         named("GO_RETRACKER").map(|command| Self { kind: ProgramKind::GoRetracker, command })
     }
 
-    /// None if there is none on this machine.
+    /// None if it is not installed.
     pub(crate) fn aquatic_udp() -> Option<Self> {
         named("AQUATIC_UDP").map(|command| Self { kind: ProgramKind::AquaticUdp, command })
     }
@@ -87,7 +87,7 @@ impl Program {
         Ok(server)
     }
 
-    /// With the arguments that every start needs.
+    /// The command with the arguments that every start needs.
     fn command(&self, address: SocketAddr) -> Command {
         let mut command = Command::new(&self.command);
         match self.kind {
@@ -134,7 +134,7 @@ impl Program {
                 let commit = version.rsplit("id=").next().unwrap_or_default().trim().to_owned();
                 format!("opentracker {commit}")
             }
-            // It prints no version.
+            // aquatic_udp prints no version.
             ProgramKind::AquaticUdp => "aquatic_udp".to_owned(),
             ProgramKind::Retracker | ProgramKind::GoRetracker => {
                 let output = Command::new(&self.command).arg("-v").output().unwrap();

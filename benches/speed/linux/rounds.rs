@@ -1,4 +1,5 @@
-//! How figures are measured: by turns, in several rounds, and again if other programs disturbed a round.
+//! How figures are measured: the trackers take turns in several rounds, and a round that other programs disturb is
+//! repeated.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -10,7 +11,7 @@ use super::program::{Program, TrackerProcess};
 
 pub(crate) const ROUNDS: usize = 3;
 
-/// How often a disturbed round is run at most; `--tries` changes it.
+/// How many times a round is run at most if it is disturbed; `--tries` changes it.
 pub(crate) static TRIES: AtomicUsize = AtomicUsize::new(6);
 
 /// A load and its CPU time.

@@ -27,7 +27,7 @@ impl Crowd {
         self.swarms * self.peers
     }
 
-    /// Neighbouring numbers are in different swarms, as announces that follow each other usually are.
+    /// The peer with this number. Consecutive numbers are in different swarms, as consecutive announces usually are.
     pub fn peer(self, number: u64) -> CrowdPeer {
         let swarm = if self.skewed { self.popular_swarm(&mut Rng::with_seed(number)) } else { number % self.swarms };
         CrowdPeer { swarm: self.first + swarm, number: self.first + number }
@@ -77,7 +77,7 @@ pub struct PeerParams {
     pub key: u32,
 }
 
-/// Looks random, and is the same in every run.
+/// The info-hash of a swarm: it looks random, and is the same in every run.
 pub fn info_hash(swarm: u64) -> [u8; 20] {
     let mut hash = [0; 20];
     Rng::with_seed(swarm).fill(&mut hash);
@@ -94,12 +94,13 @@ pub struct SendOrder {
 }
 
 impl SendOrder {
-    /// Every other announce goes round all peers; the others prefer the first swarms. A skewed crowd needs no preference.
+    /// Half of the announces go through all peers in turn; the other half are random and prefer the first swarms. A
+    /// skewed crowd needs no preference.
     pub fn of(crowd: Crowd) -> Self {
         Self { preferred: (!crowd.skewed).then_some(crowd), ..Self::round(crowd.size()) }
     }
 
-    /// One after the other, again and again.
+    /// All requests one after the other, again and again.
     pub fn round(count: u64) -> Self {
         Self { count, preferred: None, random: Rng::with_seed(7), turn: 0 }
     }

@@ -29,13 +29,14 @@ impl Samples {
         self.0.iter().any(|sample| sample.noisy)
     }
 
-    /// The ratio of each round to the other tracker's same round: a disturbance affects both.
+    /// The ratio of each round to the same round of the other tracker, because a disturbance affects both.
     pub fn over(&self, others: &Self) -> Spread {
         Spread::of(self.0.iter().zip(&others.0).map(|(one, other)| one.value / other.value))
     }
 }
 
-/// The median, the minimum and the maximum. From twenty figures on, the first and the third quartile stand for the extremes.
+/// The median, the minimum and the maximum. With twenty figures or more, the first and the third quartile take
+/// the place of the minimum and the maximum.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub median: f64,

@@ -34,7 +34,8 @@ pub struct HttpLoad {
     pub expect: Expect,
     /// The source address of the first connection; each further one has the next address. Without it the system chooses.
     pub first_source: Option<Ipv4Addr>,
-    /// Looks for due requests a thousand times a second only: this adds to latencies, but spares a core.
+    /// Whether to look for due requests only a thousand times a second. This adds to the latencies, but does not keep a
+    /// core busy.
     pub relaxed: bool,
 }
 
@@ -127,7 +128,7 @@ impl<'a> HttpEngine<'a> {
         let pause = match self.load.rate {
             None => Duration::from_secs(1),
             Some(_) if self.load.relaxed => Duration::from_millis(1),
-            // epoll waits for whole milliseconds, so that the last one is spent polling.
+            // epoll waits for whole milliseconds, so the last one is spent polling.
             Some(_) => self.due.saturating_duration_since(now).saturating_sub(Duration::from_millis(1)),
         };
         Timespec::try_from(pause).unwrap()

@@ -1,11 +1,11 @@
-//! Load generators for BitTorrent trackers, and what the benchmarks measure with.
+//! Load generators for BitTorrent trackers, and measuring tools for the benchmarks.
 //!
 //! - [`http`] and [`udp`] announce to a tracker as fast as it answers, or at a fixed rate, and check every reply.
-//! - [`crowd`] says which peers announce and in which order, [`outcome`] what came back.
-//! - [`upstream`] is fake upstream trackers.
+//! - [`crowd`] says which peers announce and in which order; [`outcome`] holds what the tracker replied.
+//! - [`upstream`] provides fake upstream trackers.
 //! - [`machine`] reads CPU time and memory from the kernel and places programs on cores.
 //! - [`figures`] and [`table`] turn rounds into medians and rows.
-//! - [`client`] is one request, for what a benchmark asks beside its load.
+//! - [`client`] sends single requests, such as a benchmark sends beside its load.
 //!
 //! Nothing here knows the tracker that is measured.
 

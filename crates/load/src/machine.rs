@@ -47,7 +47,7 @@ impl Cores {
     }
 }
 
-/// Gives real-time priority: otherwise latencies would include the kernel's own work.
+/// What gets real-time priority. Without it, latencies would include the kernel's other work.
 pub enum Priority {
     /// All threads of this process.
     Process(u32),

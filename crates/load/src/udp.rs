@@ -23,7 +23,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the load asks for a connection id.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection id is valid for this long (BEP 15), so that no load is longer.
+/// A connection id is valid for this long (BEP 15), so no load may be longer.
 pub const MAX_LENGTH: Duration = Duration::from_mins(1);
 
 /// What is sent to which tracker, and for how long.
@@ -39,7 +39,8 @@ pub struct UdpLoad {
 }
 
 impl UdpLoad {
-    /// The announces under way fit in the default buffer of a socket, which takes about 270.
+    /// A load of the usual size. Its announces under way fit into the default buffer of a socket, which holds about
+    /// 270.
     pub fn new(target: SocketAddr, length: Duration) -> Self {
         Self { target, sockets: 16, window: 8, length, may_be_empty: false }
     }
@@ -97,7 +98,7 @@ fn connect(target: SocketAddr, timeout: Duration) -> Result<(UdpSocket, [u8; 8])
     let start = Instant::now();
     let mut reply = [0; 64];
     while start.elapsed() < timeout {
-        // Either fails while the tracker does not listen.
+        // Both sending and receiving may fail while the tracker does not listen yet.
         if socket.send(&CONNECT).is_ok()
             && let Ok(length) = socket.recv(&mut reply)
         {

@@ -1,4 +1,4 @@
-//! Fake upstream trackers. One thread serves all of them, and thousands of requests a second.
+//! Fake upstream trackers. One thread serves all of them, and can answer thousands of requests a second.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -61,7 +61,7 @@ impl FakeUpstreams {
         Self(handle)
     }
 
-    /// A tracker on a port of its own.
+    /// Starts a tracker on a port of its own.
     pub fn tracker(&self, behaviour: UpstreamBehaviour) -> FakeUpstream {
         let (listener, address) = listener();
         let mut upstream =

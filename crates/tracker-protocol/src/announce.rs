@@ -110,7 +110,7 @@ impl AnnounceFields {
     fn check(self) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
         let event = self.event.0.flatten();
         let port = match self.port.0 {
-            // The tracker finds a client that leaves by its address and id.
+            // A client that leaves is found by its address and peer id, without its port.
             Some(Err(_)) if event == Some(Event::Stopped) => None,
             port => port.transpose()?.flatten(),
         };
@@ -261,8 +261,8 @@ pub fn encode(reply: &AnnounceReply, format: PeerFormat, out: &mut Vec<u8>) {
     out.push(b'e');
 }
 
-/// Writes a refusal. `interval` is in seconds. `retry in` (BEP 31) is in minutes, or `never` for a request that will be as wrong
-/// later as it is now.
+/// Writes a refusal. `interval` is in seconds. `retry in` (BEP 31) is in minutes, or `never` for a request that
+/// would be refused again.
 pub fn encode_refusal(refusal: &Refusal, interval: u32) -> Vec<u8> {
     let minutes = if let Refusal::NotNow { minutes, .. } = refusal { Some(*minutes) } else { None };
     Failure { reason: refusal.to_string(), interval, minutes }
@@ -292,7 +292,8 @@ impl ToBencode for Failure {
     }
 }
 
-/// Enough for the whole body in one allocation. The numbers are the greatest lengths of the fixed parts.
+/// At least the length of the body, so that one allocation is enough. The numbers are the greatest lengths of the fixed
+/// parts.
 fn capacity(reply: &AnnounceReply, format: PeerFormat) -> usize {
     let peers = match format {
         PeerFormat::Compact => reply.peers.v4.len() * compact::V4 + reply.peers.v6.len() * compact::V6,

@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
         if !matches!(value, Value::List | Value::Dict) {
             return Ok(());
         }
-        // Keys are byte strings, so that a dictionary can be skipped like a list.
+        // Keys are byte strings, so a dictionary can be skipped like a list.
         let outside = self.depth - 1;
         while self.depth > outside {
             if !self.end()? {

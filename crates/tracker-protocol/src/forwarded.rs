@@ -38,8 +38,8 @@ impl Syntax {
 pub enum Named {
     /// The client at this address, canonical.
     Client(IpAddr),
-    /// All addresses are those of trusted proxies, and this is the first of them: it sent the request itself, or does not name
-    /// the client.
+    /// All addresses are those of trusted proxies, and this is the leftmost of them: it sent the request itself, or
+    /// does not name the client.
     Proxy(IpAddr),
     /// No host: the header is missing, is empty, or hides the client.
     NotSaid,
@@ -56,7 +56,7 @@ enum Node {
     Junk,
 }
 
-/// The host that the lines of one header name, in their order.
+/// The host that a header names. `lines` are the lines of that header, in their order.
 pub fn client<'a>(
     lines: impl IntoIterator<Item = &'a [u8]>,
     syntax: Syntax,

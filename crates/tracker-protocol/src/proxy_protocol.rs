@@ -30,8 +30,8 @@ const FIXED_V2: usize = 16;
 pub struct Header {
     /// Its length in bytes.
     pub len: usize,
-    /// The client's address, canonical. None when the proxy connects for itself, as in its health checks (`LOCAL`), or does not
-    /// name the client (`UNKNOWN`, a Unix socket): then the peer of the socket counts as the client.
+    /// The client's address, canonical. None when the proxy connects for itself, as in its health checks (`LOCAL`), or
+    /// does not name the client (`UNKNOWN`, a Unix socket).
     pub source: Option<SocketAddr>,
 }
 
@@ -51,7 +51,7 @@ pub enum Malformed {
     #[error("its PROXY protocol header is cut off")]
     CutOff,
     /// A datagram's header describes a stream.
-    #[error("its PROXY protocol header tells of a stream, and not of datagrams")]
+    #[error("its PROXY protocol header describes a stream, not datagrams")]
     Stream,
 }
 
@@ -67,8 +67,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
 }
 
 /// Splits a datagram into the client's address and the bytes after the header. The address is none in the cases that
-/// [`Header::source`] lists. Only version 2 has headers
-/// of datagrams: version 1 cannot express UDP (section 2.1).
+/// [`Header::source`] lists. Only version 2 has headers for datagrams, because version 1 cannot express UDP (section
+/// 2.1).
 ///
 /// # Errors
 /// A header that is longer than the datagram is an error: unlike on a stream, no more bytes can follow. A header that describes

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-/// The most names that are kept of a request. An announce with as many is not forwarded any more.
+/// The most names that are kept of a request. The tracker stops forwarding an announce long before it has as many.
 const MAX_NAMES: usize = 16;
 
 /// The names in a request's `Via`, in the order in which the request was forwarded. Empty, without an allocation, for a request

@@ -1,4 +1,5 @@
-//! The signatures of tokens, verified by ring, which TLS uses already: jsonwebtoken would bring a second library.
+//! Verifies the signatures of tokens with ring, which TLS uses already. The providers of jsonwebtoken would add a
+//! second library.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -21,7 +22,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     },
 };
 
-/// Has jsonwebtoken use this.
+/// Makes jsonwebtoken use this provider.
 pub(super) fn install() {
     // It is installed already if this is not the first rule.
     let _ = PROVIDER.install_default();
@@ -42,7 +43,7 @@ enum Scheme {
     Other(&'static dyn VerificationAlgorithm),
 }
 
-/// None of a symmetric algorithm: with one of those, who can verify a token can also sign it.
+/// How ring verifies an algorithm. None for a symmetric one, because a key that verifies its tokens can also sign them.
 fn scheme(algorithm: Algorithm) -> Option<Scheme> {
     Some(match algorithm {
         Algorithm::RS256 => Scheme::Rsa(&signature::RSA_PKCS1_2048_8192_SHA256),

@@ -1,14 +1,14 @@
-//! A bound on the signatures that are verified in vain.
+//! A bound on the CPU time that wrong tokens cost: how many of them are verified in a second.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use parking_lot::Mutex;
 
-/// Tokens of one source that may fail in a second. Beyond it none of its tokens is verified that is not remembered.
+/// How many tokens of one source may fail in a second. Beyond that, only remembered tokens of this source are accepted.
 const PER_SOURCE: u32 = 50;
 
-/// Tokens of all sources together that may fail in a second: a third of one core at 60 µs each.
+/// How many tokens of all sources may fail in a second. At 60 µs each they take a third of one core.
 const IN_TOTAL: u32 = 5000;
 
 /// The tokens that have failed in the present second.
@@ -47,7 +47,7 @@ impl Failures {
     }
 }
 
-/// A client may use all addresses of its /64.
+/// What counts as one source: over IPv6 a /64, because a client may use all of its addresses.
 fn source(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,

@@ -51,7 +51,7 @@ impl From<JwtFault> for Refusal {
             JwtFault::NoExpiry => Refusal::Denied("jwt has no expiry, which this tracker requires"),
             JwtFault::Expired => Refusal::Denied("jwt has expired: get the torrent again"),
             JwtFault::NotYet => not_now("jwt is not valid yet"),
-            JwtFault::TooMany => not_now("jwt was not checked: too many wrong ones have come"),
+            JwtFault::TooMany => not_now("jwt was not checked: too many wrong tokens in this second"),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::hash::SEED;
 /// The most keys of a set that are used.
 const MAX_KEYS: usize = 1000;
 
-/// The most keys that a token without the name of its key is tried against.
+/// The most keys that are tried for a token that does not name its key.
 const MAX_TRIED: usize = 8;
 
 /// The sizes of RSA keys that are used, in bytes: 2048 to 8192 bits.
@@ -34,7 +34,7 @@ pub(super) struct JwtKey {
     pub(super) decoding: DecodingKey,
     /// The algorithms that its type and its `alg` allow.
     algorithms: &'static [Algorithm],
-    /// Equal for equal keys only.
+    /// A hash of the key, by which it is recognised after the keys were fetched again.
     pub(super) serial: u64,
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for KeySummary {
 /// The text is no JWK set.
 #[derive(Debug, Error)]
 pub(super) enum NotAKeySet {
-    #[error("it is no JSON: {0}")]
+    #[error("it is not JSON: {0}")]
     NotJson(serde_json::Error),
     #[error("it has no list `keys`, expected a JWK set such as {{\"keys\": [...]}}")]
     NoKeys,
@@ -114,7 +114,8 @@ impl KeySet {
         self.keys.iter().any(|key| key.name.as_deref() == Some(name))
     }
 
-    /// The keys that may have signed a token with this algorithm, which names its key or does not.
+    /// The keys that may have signed a token of this algorithm. `name` is the token's `kid`; without it, keys of every
+    /// name count.
     pub(super) fn candidates(&self, name: Option<&str>, algorithm: Algorithm) -> Vec<&JwtKey> {
         let may_sign = |key: &&JwtKey| key.algorithms.contains(&algorithm);
         let is_named = |key: &&JwtKey| name.is_none() || key.name.as_deref() == name;

@@ -4,7 +4,7 @@
 //! neither logged nor sent upstream.
 //!
 //! Verifying a signature takes as long as ten announces, so tokens that were verified are remembered until they expire or
-//! their key goes. What fails is bounded in number for each source and in total.
+//! their key goes. The number of tokens that may fail is bounded, for each source and in total.
 
 mod crypto;
 mod failures;
@@ -44,7 +44,7 @@ const REMEMBERED: u64 = 200_000;
 /// How far the clocks of the issuer and of this host may differ, in seconds.
 const LEEWAY: u64 = 60;
 
-/// What tokens must be like.
+/// What is required of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtOptions {
     /// Where the keys are.
@@ -80,7 +80,8 @@ pub(super) struct JwtRule {
     keys: RwLock<Arc<KeySet>>,
     key_count: Gauge,
     verified: Cache<u128, Verified>,
-    /// The key of the hashes of tokens: without it a client could look for a token that collides with a verified one.
+    /// The secret key with which tokens are hashed. Without it, a client could search for a token whose hash is that of
+    /// a verified one.
     hash_key: [u8; 16],
     failures: Failures,
     /// Woken when a token names a key that is not known.
@@ -88,7 +89,7 @@ pub(super) struct JwtRule {
 }
 
 impl JwtOptions {
-    /// The same, with the path of a file of keys as from this folder.
+    /// The same options, with a path of a key file resolved against this folder.
     #[must_use]
     pub fn in_folder(mut self, folder: &Path) -> Self {
         if let KeySource::File(path) = &mut self.keys {
@@ -99,10 +100,11 @@ impl JwtOptions {
 }
 
 impl JwtRule {
-    /// Without keys yet.
+    /// A rule that has no keys yet.
     pub(super) fn new(options: JwtOptions, key_count: Gauge) -> Self {
         crypto::install();
-        // The times are checked at each announce, and by a clock that tests set.
+        // The library does not check the times. [`Self::check`] does at each announce, for remembered tokens too, and
+        // with a time that tests can set.
         let mut validation = Validation { validate_exp: false, validate_nbf: false, ..Validation::default() };
         validation.set_required_spec_claims(&["iss", "aud"]);
         validation.set_issuer(&options.issuers);

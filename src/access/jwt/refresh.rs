@@ -13,7 +13,8 @@ use crate::metrics::AccessMetrics;
 /// How long fetching may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The shortest time between two fetches because of keys that are not known, so that wrong tokens cause no flood.
+/// The shortest time from one fetch to a next one that an unknown key causes, so that wrong tokens cause no flood of
+/// fetches.
 const SHORTEST: Duration = Duration::from_secs(10);
 
 /// The pauses after failures: the first, and the longest.
@@ -65,13 +66,11 @@ impl JwtRule {
                 }
                 Err(error) => {
                     metrics.key_failures.inc();
-                    // The first failure is logged, and from then on each at which the pause has become twice as long.
+                    // The first failure in a row is logged, then the 2nd, 3rd, 5th, 9th and so on.
                     if failed.is_power_of_two() || failed == 0 {
                         let error = error.as_bytes().escape_ascii();
                         let count = self.keys.read().len();
-                        log::warn!(
-                            "jwt keys of {source}: {error}; {count} known keys stay in force, it is tried again"
-                        );
+                        log::warn!("jwt keys of {source}: {error}; {count} known keys stay in force, will fetch again");
                     }
                     failed = failed.saturating_add(1);
                 }
@@ -86,7 +85,7 @@ impl JwtRule {
         }
     }
 
-    /// How long to wait after so many failures in a row.
+    /// How long to wait after this many failures in a row.
     fn pause(&self, failed: u32) -> Duration {
         match failed.checked_sub(1) {
             None => self.options.refresh,

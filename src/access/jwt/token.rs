@@ -22,7 +22,8 @@ pub(super) struct Verified {
     pub(super) key: u64,
 }
 
-/// The token in the query of an announce URL: the first `jwt` that is not empty. None of a token that is longer than any.
+/// The token in the query of an announce URL: the first `jwt` that is not empty. None if that is longer than
+/// [`MAX_TOKEN`].
 pub(super) fn find(query: &[u8]) -> Option<SmallVec<[u8; 1024]>> {
     query::values(query, b"jwt")
         .map(|value| query::unescaped(value).collect::<SmallVec<[u8; 1024]>>())
@@ -50,7 +51,7 @@ impl Claims {
 }
 
 /// Reads an info-hash in every form in which issuers write it: 40 hexadecimal digits or the 64 of a v2 torrent, percent-encoded
-/// bytes, or the 20 bytes themselves, each as the character of that number.
+/// bytes, or the 20 bytes themselves, each as the character with that code point.
 fn info_hash(text: &str) -> Option<InfoHash> {
     if let Ok(hash) = text.parse() {
         return Some(hash);

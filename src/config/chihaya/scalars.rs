@@ -140,7 +140,9 @@ pub(super) fn peer_age(duration: Option<Duration>) -> Parsed<Option<Duration>> {
 
 /// An address to listen on. None for an empty text, which means none.
 pub(super) fn listen(text: &str) -> Parsed<Option<Listen>> {
-    address(text, |listen: &Listen| listen.purpose.transport == Transport::Plain && !matches!(listen.address, ListenAddr::Unix(_)))
+    address(text, |listen: &Listen| {
+        listen.purpose.transport == Transport::Plain && !matches!(listen.address, ListenAddr::Unix(_))
+    })
 }
 
 /// The same for UDP.

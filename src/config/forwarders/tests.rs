@@ -93,7 +93,7 @@ fn an_entry_takes_over_what_another_says() {
     assert_eq!(problem("- &a\n  uri: http://a/announce\n\n- <<: *b\n  uri: http://b/announce\n"), "4: unknown anchor");
     assert_eq!(
         problem("- uri: http://a/announce\n- <<: a\n  uri: http://b/announce\n"),
-        "2: `<<` takes over what is no mapping, expected one such as *anchor"
+        "2: `<<` merges a value that is not a mapping, expected one such as *anchor"
     );
     assert_eq!(
         problem("- uri: http://a/announce\n- <<: {uri: http://b/announce, port: 3}\n"),
@@ -146,7 +146,7 @@ fn the_error_for_a_repeated_forwarder_names_both_lines() {
         ("{uri: http://a/announce, ip: 10.0.0.1}", "{uri: http://a/announce, ip: '::ffff:10.0.0.1'}"),
         (&format!("{{uri: http://a/announce, only: [{}]}}", hash("1")), "uri: http://a/announce"),
     ] {
-        let told = "it is the forwarder of line 2 once more, with the same uri, host and ip; expected one entry for it";
+        let told = "it repeats the forwarder of line 2, with the same uri, host and ip; expected one entry for it";
         assert_eq!(problem(&format!("# mine\n- {first}\n\n- {second}\n")), format!("4: {told}"));
         let told = told.replace("line 2", "line 3");
         let within = format!("timeout: 3\nforwarders:\n  - {first}\n  - uri: http://other/\n  - {second}\n");

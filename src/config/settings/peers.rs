@@ -42,8 +42,8 @@ settings! {
         variable: "MAX_PEERS",
         takes: Takes::Number("NUMBER"),
         help: "Keep at most this many peers, of all torrents together.",
-        details: "Beyond it the address that has the most peers loses its own first, so that a flood from one host takes \
-                  nothing from others; among equals, torrents that are rarely asked for go first.",
+        details: "Beyond that, peers of the address that has the most are dropped first, so that a flood from one host \
+                  displaces no others; among equals, torrents that are rarely asked for are dropped first.",
         docker: "",
         default: Is("2000000"),
         example: "1000",

@@ -22,7 +22,7 @@ pub(in crate::config) fn parse<T: de::DeserializeOwned>(text: &str) -> Result<Op
 fn problem(error: &Error) -> Problem {
     let message = error.to_string();
     let problem = message.split(" at line ").next().unwrap_or(&message);
-    // The path to the value is left out: the line says it better.
+    // The path to the value is left out, because the line number locates it better.
     let problem = match problem.split_once(": ") {
         Some((path, rest)) if !path.contains([' ', '`']) => rest,
         _ => problem,
@@ -55,7 +55,7 @@ pub(in crate::config) fn line_of(text: &str, key: &str, entry: usize) -> Option<
     line(&Find { key, entry }.deserialize(document).err()?)
 }
 
-/// Fails where an entry begins, because only errors have a line.
+/// Stops with an error where an entry begins, because `serde_yaml` gives a line for errors only.
 #[derive(Clone, Copy)]
 struct Find<'a> {
     key: &'a str,

@@ -1,6 +1,6 @@
 //! Reads mappings with merge keys (`<<: *anchor`) and refuses duplicate keys.
 //!
-//! This happens while the reader knows the line. A mapping that serde reads by itself loses it.
+//! It does so while the reader still knows the line: a mapping that serde reads by itself no longer has its line.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -46,7 +46,7 @@ impl<'de, E: Fields> de::Visitor<'de> for Visitor<E> {
     }
 }
 
-/// Yields each key once: first the written ones, then those merged ones that are not written.
+/// Yields each key once: first the keys of the mapping itself, then the merged keys that it does not have itself.
 pub(in crate::config) struct Once<A> {
     map: A,
     seen: HashSet<String>,
@@ -142,7 +142,7 @@ fn merge(mut value: Value) -> Result<Vec<(String, Value)>, String> {
     let mut merged = Vec::new();
     for mapping in mappings {
         let Value::Mapping(mapping) = mapping else {
-            return Err("`<<` takes over what is no mapping, expected one such as *anchor".to_owned());
+            return Err("`<<` merges a value that is not a mapping, expected one such as *anchor".to_owned());
         };
         let pair = |(key, value): (Value, Value)| Some((key.as_str()?.to_owned(), as_text(value)));
         merged.extend(mapping.into_iter().filter_map(pair));

@@ -73,7 +73,7 @@ fn problems_name_the_line_and_the_remedy() {
     insta::assert_snapshot!(told.join("\n"), @r#"
         2: the network is "10.0.0.0/33", expected one such as 192.168.1.0/24 or fd00:1::/32
         4: the network is "office", expected one such as 192.168.1.0/24 or fd00:1::/32
-        2: the network is "::ffff:10.0.0.0/64", expected one of IPv4 that is written as IPv6 to have a prefix of 96 or more
+        2: the network is "::ffff:10.0.0.0/64", expected a prefix of 96 or more for an IPv4 network that is written as IPv6
         1: it has no networks, expected a list such as [192.168.1.0/24]
         1: missing field `networks`
         1: missing field `name`
@@ -83,7 +83,7 @@ fn problems_name_the_line_and_the_remedy() {
         3: external-address is "example.com", expected an address such as 203.0.113.1
         4: external-address is "127.0.0.1", expected an address such as 203.0.113.1
         1: its external-address has two of one family, expected one of IPv4 and one of IPv6 at most
-        3: there is a zone "a" already, expected a name for each
+        3: there is a zone "a" already, expected a different name for each
         3: duplicate field `name`
         1: invalid type: map, expected a list
         1: found a text, expected a zone such as `- name: office` with `networks: [192.168.1.0/24]`

@@ -17,7 +17,7 @@ use super::wait::DEADLINE;
 /// Comes before the path of a Unix socket whose clients send a PROXY header with their address.
 pub(super) const UNIX: &str = "proxy+unix:";
 
-/// That header, with the address of this host.
+/// The PROXY header of those clients, with the address of this host.
 const FROM_THIS_HOST: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 80\r\n";
 
 /// A connection for any number of requests.

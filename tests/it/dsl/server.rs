@@ -12,13 +12,13 @@ use super::connection::{TestConnection, UNIX};
 use super::reply::Reply;
 use super::wait::eventually;
 
-/// With this variable servers listen on Unix sockets, unless a test chooses an address.
+/// If this variable is set, servers listen on Unix sockets, unless a test chooses an address.
 pub(crate) const OVER_UNIX: &str = "RETRACKER_TESTS_OVER_UNIX";
 
 /// Prepares a run of the binary: its arguments and its whole environment.
 pub(crate) struct ServerSetup {
     command: Command,
-    /// The number of TCP and Unix listeners; 0 if the tests add the default one.
+    /// The number of TCP and Unix listeners; 0 if `start` still has to add the default one.
     listeners: usize,
     /// The number of UDP listeners.
     udp_listeners: usize,

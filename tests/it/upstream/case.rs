@@ -20,9 +20,10 @@ pub(super) const SECRET_TARGET: &str = "/sEcReTpAtH/announce?passkey=sEcReTqUeRy
 pub(super) const AMPLE: &str = "20";
 /// Time for an exchange that must time out.
 pub(super) const SHORT: &str = "0.5";
-/// The same if something must happen before the timeout.
+/// Time for an exchange that must time out, but only after something else has happened.
 const LESS_SHORT: &str = "3";
-/// The delay that a busy machine may add to either. Less than [`AMPLE`], the time that the client waits.
+/// The delay that a busy machine may add to [`SHORT`] or [`LESS_SHORT`]. It is less than [`AMPLE`], the time that the
+/// client waits.
 const MARGIN: Duration = Duration::from_secs(15);
 
 /// An upstream tracker, what it does, and the expected result of an announce.
@@ -35,7 +36,8 @@ pub(super) struct Case {
     pub(super) expected: &'static str,
     /// Whether the client gets [`PEER`] if the exchange succeeds.
     pub(super) peer: bool,
-    /// `complete` and `incomplete` in the client's reply: by default the other tracker's seed and the client itself.
+    /// `complete` and `incomplete` in the client's reply. By default they count the other tracker's seed, and the
+    /// client.
     pub(super) counts: [i64; 2],
     /// How many connections the tracker gets.
     pub(super) visits: usize,
@@ -70,7 +72,7 @@ impl Case {
         Self { visits, ..self }
     }
 
-    /// The exchange times out, or may.
+    /// The exchange times out, or at least may do so.
     pub(super) fn short(self) -> Self {
         Self { time: SHORT, ..self }
     }
@@ -191,11 +193,11 @@ pub(super) fn assert_complete(reply: &Reply, [complete, incomplete]: [i64; 2], p
     assert_eq!(take("incomplete"), Some(Bencode::Int(incomplete)), "incomplete");
     assert_eq!(take("downloaded"), Some(Bencode::Int(0)));
     assert_eq!(take("external ip"), Some(Bencode::Bytes(vec![10, 0, 0, 9])));
-    // Our own intervals, however absurd the upstream's are.
+    // The intervals are our own, even if the upstream's are absurd.
     for key in ["interval", "min interval"] {
         assert!((1..=30).contains(&take(key).unwrap().int()), "{}", reply.text());
     }
-    // It names a forwarder that failed.
+    // A warning may be there. It names a forwarder that failed.
     take("warning message");
     assert_eq!(pairs, BTreeMap::new());
 }

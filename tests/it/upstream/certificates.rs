@@ -117,7 +117,7 @@ fn another_authority_is_not_trusted() {
 
 #[test]
 fn a_self_signed_certificate_is_trusted_if_the_entry_names_it() {
-    // As `openssl req -x509` makes it: the server's certificate is also an authority.
+    // A certificate like that of `openssl req -x509`: the server's certificate is also its own authority.
     let key = KeyPair::generate().unwrap();
     let params = |name: &str| {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();

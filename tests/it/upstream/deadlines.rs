@@ -65,7 +65,7 @@ fn s5_5_a_flood_is_not_read_to_the_deadline() {
     let server = forwarding_to(&[&tracker], "60");
     server.announce(&announce("t", "client"));
     tracker.wait_until_idle();
-    // One mebibyte, and the buffers of two sockets.
+    // retracker reads one mebibyte; the rest is in the buffers of two sockets.
     assert!(tracker.written() < 24 * 1024 * 1024, "{} bytes", tracker.written());
 }
 
@@ -87,7 +87,7 @@ fn slow() -> Vec<Case> {
         drip("drips its body", http("200 OK\r\nContent-Length: 999", &long)),
         drip("drips its chunks", chunked(long.iter().flat_map(|byte| chunk(&[*byte])).collect::<Vec<_>>())),
         drip("drips its gzip", http("200 OK\r\nContent-Encoding: gzip", gzip(&long))),
-        // The status arrived in time.
+        // The status arrives in time, so the exchange may count as refused instead of timed out.
         drip("drips its refusal", http("404 Not Found\r\nContent-Length: 999", &long))
             .fails("status 404|timeout error"),
         times_out(

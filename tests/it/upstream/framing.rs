@@ -62,7 +62,7 @@ pub(super) fn every_framing() -> Vec<Case> {
         .fails("ok 200|junk 200|junk error"),
         succeeds("chunked", chunked([&chunk(&reply)[..], b"0\r\n\r\n"].concat())),
         succeeds("chunked byte by byte", chunked([&bytes[..], b"0\r\n\r\n"].concat())),
-        // The dictionary is complete without the end of the chunks.
+        // The last chunk is missing, but the dictionary is complete.
         succeeds("chunked without the end", chunked(chunk(&reply))),
         succeeds("chunked with extensions and trailers", {
             let head = format!("{:X};name=\"value\"\r\n", reply.len());
@@ -251,7 +251,7 @@ fn s5_2_unreadable_replies() {
 
 #[test]
 fn s5_5_sixteen_levels_are_read() {
-    // The dictionary itself is one of them.
+    // The outer dictionary counts as one of the 16 levels.
     let reply = around_peers(&format!("d1:a{}{}", "l".repeat(15), "e".repeat(15)), "e");
     check(vec![body("sixteen levels", reply)]);
 }

@@ -1,5 +1,5 @@
-//! Upstream trackers (5) and this host: its own addresses are not accepted as peers or redirects, and its own shortages do not
-//! count as failures of an upstream.
+//! Upstream trackers (5) and this host: addresses of this host are not accepted as peers or redirects, and if this host
+//! lacks something, the upstream is not counted as failed.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -59,7 +59,7 @@ fn redirects_to_this_host_or_to_link_local_addresses_are_refused() {
     let links = ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "100.100.100.200"];
     let mut trackers: Vec<_> =
         links.iter().map(|host| FakeTracker::start(to(format!("http://{host}/latest/meta-data")))).collect();
-    // Also from an address that other hosts can reach.
+    // A tracker at an address that other hosts can reach must not redirect to loopback either.
     let loopback = hidden.address();
     for target in [format!("http://{loopback}/"), format!("http://localhost:{}/", loopback.port())] {
         trackers.extend(own_address().and_then(|ip| FakeTracker::start_on(ip, to(target))));
@@ -79,7 +79,7 @@ fn redirects_to_this_host_or_to_link_local_addresses_are_refused() {
 #[test]
 fn failures_of_this_host_do_not_count_against_the_upstream() {
     let good = FakeTracker::start(sends(ok(with_peers(&[PEER]))));
-    // The kernel refuses to connect to either before it sends a packet.
+    // The kernel refuses both of these addresses before it sends a packet.
     let entries = format!(
         "- {{name: tcp, uri: 'http://255.255.255.255/announce'}}\n\
          - {{name: udp, uri: 'udp://255.255.255.255:6969/announce'}}\n\

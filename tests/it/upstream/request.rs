@@ -72,7 +72,7 @@ fn plain_query() -> String {
 
 #[test]
 fn the_request_is_exactly_this() {
-    // Every kind of byte in every escaping that clients use.
+    // Bytes of every kind, escaped in every way that clients use.
     let info_hash = "%00%ff+%26%3D%2b%25~-._A%2f%3F%23%3b%22%80%0d%0A";
     let peer_id = "-qB4650-%5c%7C%5E%60%7b%7d%5b%5d*!'(";
     let client = format!(
@@ -203,11 +203,11 @@ fn stopped_is_sent_without_delaying_the_client_s_reply() {
     server.announce(&client.clone().event("started"));
     let start = Instant::now();
     let reply = server.announce(&client.event("stopped"));
-    // The tracker has a minute and uses it.
+    // The tracker may take a minute, and the client does not wait for it.
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     assert_complete(&reply, [0, 0], &[]);
     assert_eq!(SentRequest::parse(&tracker.request(2)).value("event").as_deref(), Some("stopped"));
-    // The end of the process does not wait for it either.
+    // The process does not wait for the tracker either when it ends.
     let exit = server.stop();
     assert_eq!(exit.code, Some(0), "{:?}", exit.stderr);
     assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());

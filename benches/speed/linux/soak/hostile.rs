@@ -1,4 +1,5 @@
-//! Hostile clients, one for every three others. Each client has an address of its own, each kind of attack a thread.
+//! Hostile clients, one for every three others. Each client has an address of its own, and each kind of attack has a
+//! thread.
 //!
 //! The replies to them do not matter. The test watches what the other clients notice.
 
@@ -324,7 +325,7 @@ impl UnfinishedRequest {
     }
 
     fn keep_alive(&mut self) {
-        // One that is closed is seen the next time.
+        // A closed connection is noticed the next time.
         let _ = self.stream.write_all(b"\r\n");
     }
 }

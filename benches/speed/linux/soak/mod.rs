@@ -31,7 +31,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// How often the test reads the tracker's memory and descriptors.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Growth before this does not count: every kind of peer and torrent has to come and go once.
+/// Growth before this time does not count, because every kind of peer and torrent must come and go once first.
 const WARM: Duration = Duration::from_mins(2);
 
 /// Shorter runs do not fail for growing memory, because they are still filling.
@@ -107,7 +107,7 @@ impl SoakArguments {
     fn is_flat(&self, vitals: &[Vitals]) -> Result<(), String> {
         let text = match is_flat(vitals, WARM.min(MINUTE * self.minutes as u32 / 4)) {
             Err(text) if self.minutes >= LONG => return Err(text),
-            Err(text) => format!("{text}, which says nothing in less than {LONG} minutes"),
+            Err(text) => format!("{text}, which means nothing in a run of less than {LONG} minutes"),
             Ok(text) => text,
         };
         println!("{text}");
@@ -167,7 +167,7 @@ fn start(forwards: &str, log: &NamedTempFile, hostile: bool) -> Result<(TrackerP
     let log = log.reopen().map_err(|error| error.to_string())?;
     let cores = Cores::of_this_process();
     let server = Program::retracker().start_logging(&cores, Placement::Both, &args, Stdio::from(log));
-    // The descriptors that the start itself needs are closed by then.
+    // After this pause the descriptors that only the start needs are closed.
     thread::sleep(Duration::from_secs(1));
     let before = Vitals::of(&server, Duration::ZERO)?;
     println!("started with {} descriptors and {} threads", before.descriptors, before.threads);
@@ -273,11 +273,11 @@ fn settles(server: &TrackerProcess, before: usize) -> Result<(), String> {
         let descriptors = Vitals::of(server, Duration::ZERO)?.descriptors;
         let elapsed = start.elapsed();
         if descriptors <= before + SPARE {
-            println!("descriptors: {before} before, {descriptors} {} s after", elapsed.as_secs());
+            println!("descriptors: {before} before the load, {descriptors} {} s after it", elapsed.as_secs());
             return Ok(());
         }
         if elapsed > SETTLE_TIMEOUT {
-            return Err(format!("descriptors: {before} before, {descriptors} long after"));
+            return Err(format!("descriptors: {before} before the load, {descriptors} two minutes after it"));
         }
         thread::sleep(Duration::from_secs(1));
     }

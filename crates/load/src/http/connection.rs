@@ -24,7 +24,7 @@ pub(super) struct LoadConnection {
     request: Vec<u8>,
     reply: Vec<u8>,
     expect: Expect,
-    /// When the request was due. A tracker that lags behind makes this earlier than `sent`.
+    /// When the request was due. If the tracker lags behind, this is earlier than `sent`.
     pub(super) due: Instant,
     pub(super) sent: Instant,
 }

@@ -67,7 +67,7 @@ fn framing(head: &[u8]) -> BodyLength {
     BodyLength::UntilClosed
 }
 
-/// The body that chunks carry.
+/// The body of a reply in chunks; none if it is not complete or not valid.
 fn join_chunks(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::with_capacity(rest.len());
     loop {

@@ -58,7 +58,8 @@ impl RequestStyle {
         self.head(request);
     }
 
-    /// Writes an announce up to `numwant`. More parameters may follow; [`Self::head`] ends it.
+    /// Writes the beginning of an announce, up to its `numwant`. The caller may add parameters; [`Self::head`] ends the
+    /// announce.
     pub fn begin(&self, peer: CrowdPeer, request: &mut String) {
         let Self { path, numwant, .. } = self;
         let PeerParams { id, port, uploaded, downloaded, left, key, .. } = peer.params();

@@ -25,14 +25,14 @@ impl Batch {
         Self { buffers: vec![[0; MAX_REPLY]; most], receiving: headers(), sending: headers() }
     }
 
-    /// Sends all of them. A window fits into the socket's buffer, so that a partial send is an error.
+    /// Sends all datagrams. A window of them fits into the socket's buffer, so a partial send is an error.
     pub(super) fn send(&mut self, socket: &UdpSocket, datagrams: &[AnnounceDatagram]) -> Result<(), &'static str> {
         let bytes: Vec<_> = datagrams.iter().map(|datagram| [IoSlice::new(datagram)]).collect();
         let to = vec![None; datagrams.len()];
         let sent = sendmmsg(socket.as_raw_fd(), &mut self.sending, &bytes, &to, [], MsgFlags::MSG_DONTWAIT);
         match sent.map(Iterator::count) {
             Ok(sent) if sent == datagrams.len() => Ok(()),
-            Err(Errno::ECONNREFUSED) => Err("a port without a listener"),
+            Err(Errno::ECONNREFUSED) => Err("connection refused: the tracker does not listen"),
             _ => Err("a datagram that could not be sent"),
         }
     }
@@ -46,7 +46,7 @@ impl Batch {
                 Ok(())
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
-            Err(Errno::ECONNREFUSED) => Err("a port without a listener"),
+            Err(Errno::ECONNREFUSED) => Err("connection refused: the tracker does not listen"),
             Err(_) => Err("a socket that could not be read"),
         }
     }

@@ -17,7 +17,7 @@ const MAX_OPTION: usize = 255;
 /// The joined values of all options of one kind. Most URLs' paths are short enough to need no allocation.
 pub type OptionData = SmallVec<[u8; 32]>;
 
-/// Writes both, unless they are empty.
+/// Writes the URL data and the `Via`. One that is empty is left out.
 pub(super) fn put(out: &mut Vec<u8>, url_data: &[u8], via: &[u8]) {
     put_one(out, URL_DATA, url_data);
     put_one(out, VIA, via);

@@ -1,4 +1,4 @@
-//! Packets by the BEPs' tables, round trips, and any bytes.
+//! Packets as in the tables of the BEPs, round trips, and arbitrary bytes.
 
 use super::*;
 use crate::upstream::STAND_IN_LEFT;
@@ -89,7 +89,7 @@ fn options_of_every_kind() {
         (b"\x02\x02/a", b"/a"),
         (b"\x02\x02/a\x00\x02\x01b", b"/a"),
         (b"\x01\x01\x02\x02/a\x01\x02\x01b", b"/ab"),
-        // One of another kind, one of no length.
+        // An unknown option, and URL data of length 0.
         (b"\x07\x03xyz\x02\x00\x02\x01b", b"b"),
         // Cut off.
         (b"\x02\x02/a\x02", b"/a"),

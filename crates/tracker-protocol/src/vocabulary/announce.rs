@@ -86,8 +86,8 @@ pub struct ClaimedIps {
 }
 
 impl AnnounceRequest {
-    /// The client's role in its swarm. A client that does not say how much is left counts as a leecher: so it gets more peers
-    /// than it may need, where a seed would get too few.
+    /// The client's role in its swarm. A client that does not say how much is left counts as a leecher: so it gets
+    /// perhaps more peers than it needs, while as a seed it might get too few.
     pub fn role(&self) -> Role {
         match (self.event, self.left) {
             (_, Some(0)) => Role::Seed,
