@@ -1,6 +1,6 @@
-//! The one shape in which every layer answers the layer above it: at once, or once upstream trackers have answered.
+//! The type in which every layer answers the layer above it: immediately, or after upstream trackers have answered.
 
-/// A value that is there, or what gives it later.
+/// A value, or what produces it later.
 #[derive(Debug)]
 pub enum Answer<T, P> {
     /// The value is there.

@@ -89,9 +89,9 @@ pub enum StartError {
 
 fn hint(address: &ListenAddr, error: &io::Error) -> &'static str {
     match (address, error.kind()) {
-        (ListenAddr::Unix(_), io::ErrorKind::AddrInUse) => "; another process listens there, or it is not a socket",
+        (ListenAddr::Unix(_), io::ErrorKind::AddrInUse) => "; another process listens there, or the file is no socket",
         (ListenAddr::Unix(_), _) => "",
-        (_, io::ErrorKind::AddrInUse) => "; another process has it, or another -l of this one: choose another",
+        (_, io::ErrorKind::AddrInUse) => "; another process, or another -l of this one, uses this port: choose another",
         (_, io::ErrorKind::PermissionDenied) => "; ports below 1024 need a privilege, choose another with -l",
         _ => "",
     }
@@ -99,7 +99,7 @@ fn hint(address: &ListenAddr, error: &io::Error) -> &'static str {
 
 fn hint_udp(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "; another process has it, or another -u of this one: choose another",
+        io::ErrorKind::AddrInUse => "; another process, or another -u of this one, uses this port: choose another",
         io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege, choose another with -u",
         _ => "",
     }
@@ -186,7 +186,7 @@ impl App {
         let (stopping, stopped) = watch::channel(false);
         let start = |engine: ForwardEngine| LocalThread::start("upstream", |stopped| engine.run(stopped));
         let upstream = forward.map(start).transpose()?;
-        // Nothing waits for it: it only fetches keys.
+        // The end of the process does not wait for this thread, because it only fetches keys.
         let _keys = context.access.clone().map(keep_keys).transpose()?;
         let threads = serve::start(listening, workers, &context, &stopped)?;
         let Signals { mut stop, reload } = signals;
@@ -214,14 +214,14 @@ impl App {
     }
 }
 
-/// A thread with an event loop for what awc does, whose connections are bound to their thread.
+/// A thread with an event loop of its own, for work with awc: awc's connections are bound to their thread.
 struct LocalThread {
     thread: JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
 
 impl LocalThread {
-    /// `work` makes the future that runs there, until what it is given completes.
+    /// `work` makes the future that runs on the thread. The receiver that it gets completes when the thread is to stop.
     fn start<F: Future<Output = ()>>(
         name: &'static str,
         work: impl FnOnce(oneshot::Receiver<()>) -> F + Send + 'static,
@@ -254,7 +254,8 @@ fn keep_keys(access: Arc<Access>) -> io::Result<LocalThread> {
     })
 }
 
-/// Sends the last `stopped` announces upstream, if that is quick: a client whose `stopped` was answered relies on it.
+/// Sends the last `stopped` announces upstream, for at most [`FLUSH`]: a client whose `stopped` was answered relies on
+/// it.
 async fn flush_stopped(forwarders: &Forwarders) {
     if tokio::time::timeout(FLUSH, forwarders.flush()).await.is_err() {
         log::warn!("some `stopped` announces did not reach upstream trackers within {FLUSH:?}");
@@ -271,7 +272,7 @@ async fn housekeep(tracker: &Tracker, store: &Store) {
         tracker.housekeep();
         // Logged after the expired peers are dropped.
         if let Some(slept) = slept {
-            log::info!("the host has slept for {} s: peers have aged by as much", slept.as_secs());
+            log::info!("the host has slept for {} s: this time counts towards the age of peers", slept.as_secs());
         }
         let evicted = store.totals().evicted;
         let is_due = reported.map_or(evicted > 0, |(when, known)| evicted > known && when.elapsed() > EVICTION_REPORT);

@@ -1,6 +1,6 @@
-//! Keeps one value for each torrent, for as long as the torrent is used: a TTL cache for what is known of upstream trackers. The
-//! local swarms, which are more and smaller, have a cache of their own (`store::memory`). When there is no more room, both evict
-//! by the same rule ([`crate::eviction`]).
+//! Keeps one value for each torrent, for as long as the torrent is used: a TTL cache for what is known of upstream
+//! trackers. The local swarms have a cache of their own (`store::memory`), because there are more of them and each is
+//! smaller. When there is no more room, both evict by the same rule ([`crate::eviction`]).
 
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -19,10 +19,10 @@ use crate::clock;
 use crate::eviction::{Rank, Search, Source, SourceWeights, candidates, random_order};
 use crate::hash::SEED;
 
-/// Locks, each for its share of the info-hashes; a power of two.
+/// The number of shards, each with its own lock; a power of two.
 const SHARDS: usize = 64;
 
-/// The most torrents that are evicted for what one announce adds.
+/// The most torrents that are evicted to make room after one announce.
 const GROWTH: usize = 4;
 
 /// How much room a value takes, in the unit of the cache's capacity.
@@ -47,7 +47,7 @@ pub struct TorrentCache<T> {
     evicted: AtomicI64,
 }
 
-/// One torrent's value, found before.
+/// A torrent that was looked up before. The cache may have dropped it since.
 #[derive(Debug)]
 pub struct Handle<T>(Arc<Cell<T>>);
 
@@ -72,8 +72,8 @@ struct Contents<T> {
 }
 
 impl<T: Weigh + Default> TorrentCache<T> {
-    /// An empty cache for values that weigh `capacity` together, each of which is kept until its torrent has not been used for
-    /// `idle`.
+    /// An empty cache. Its values may weigh `capacity` together. A torrent that has not been used for `idle` is
+    /// dropped.
     pub fn new(capacity: u32, idle: Duration) -> Self {
         Self {
             shards: Box::new(std::array::from_fn(|_| Mutex::default())),
@@ -86,8 +86,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Changes a torrent's value, which is new if there is none, on behalf of a client at `source`. This counts as a use of the
-    /// torrent.
+    /// Changes a torrent's value on behalf of a client at `source`. A torrent that is not known gets a default value
+    /// first. This counts as a use of the torrent.
     pub fn with<R>(&self, info_hash: InfoHash, source: IpAddr, now: Instant, change: impl FnOnce(&mut T) -> R) -> R {
         let mut change = change;
         loop {
@@ -99,7 +99,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// The same if there is such a torrent. If `used` is given, this counts as a use of the torrent at that time.
+    /// Changes a torrent's value if the torrent is known. If `used` is given, this counts as a use of the torrent at
+    /// that time.
     pub fn with_known<R>(
         &self,
         info_hash: InfoHash,
@@ -114,7 +115,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.change(cell, None, change).ok()
     }
 
-    /// Drops a torrent that has not been used for long.
+    /// Drops a torrent if it has been unused for the cache's idle time.
     pub fn drop_if_idle(&self, Handle(cell): &Handle<T>, now: Instant) {
         let is_idle = now.saturating_duration_since(cell.contents.lock().used) >= self.idle;
         if is_idle {
@@ -201,7 +202,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.weight.load(Relaxed) > self.capacity
     }
 
-    /// Drops torrents until there is room again for a torrent that has grown. If it is new, it may have to go itself.
+    /// Drops torrents until there is room again for a torrent that has grown. If that torrent is new, it may itself be
+    /// dropped.
     fn make_room(&self, grown: &Arc<Cell<T>>, is_new: bool) {
         for _ in 0..GROWTH {
             let Some(victim) = self.victim(grown, is_new) else { return };

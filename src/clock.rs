@@ -1,8 +1,8 @@
 //! The clock for measuring ages, which goes on while the host sleeps.
 //!
-//! Linux stops the clock of [`Instant`] while the host sleeps: a host that wakes after eight hours would take last night's peers
-//! for fresh. So the time that the host has slept is looked up now and then, and added. Reading the clock takes no further system
-//! call.
+//! Linux stops the clock of [`Instant`] while the host sleeps: after eight hours of sleep, last night's peers would
+//! look fresh. So the time that the host has slept is looked up now and then, and added. Reading the clock takes no
+//! further system call.
 //!
 //! It is for ages only: timers run on the system's clock, which this clock is ahead of.
 
@@ -47,7 +47,7 @@ impl Timestamp {
         Self(u32::try_from(elapsed.as_millis() / 100).unwrap_or(u32::MAX))
     }
 
-    /// The moment after this time has passed.
+    /// The moment that is later by this time.
     #[must_use]
     pub fn plus(self, age: Ttl) -> Self {
         Self(self.0.saturating_add(age.0))
@@ -117,7 +117,7 @@ pub struct Lookout {
 }
 
 impl Lookout {
-    /// Sleep until now does not count.
+    /// Starts to measure now. Earlier sleep does not count.
     pub fn start() -> Self {
         Self { start: ahead(), slept: Duration::ZERO }
     }
@@ -171,7 +171,7 @@ mod tests {
             (28_900.0, Some(28_800.0), 28_800.0),
             (28_900.4, None, 28_800.0),
             (28_899.0, None, 28_800.0),
-            // Many short ones count, too.
+            // Short sleeps add up.
             (28_900.9, None, 28_800.0),
             (28_901.5, Some(1.5), 28_801.5),
         ] {

@@ -1,9 +1,10 @@
 //! Which entry gives way when there is no more room: one rule for local peers and for what is known of upstream trackers.
 //!
-//! The entries of the source that has the most give way first, even if that is the source of the newcomer: so a flood from one
-//! source takes nothing from others. Neither size nor age alone would do, because a flood is always small and new. Of equally
-//! heavy sources, what was used once goes before what was used again, the oldest first; then what is smallest, and of
-//! equally small entries the one that has not been used for longest.
+//! The source with the most entries loses one first, even if the newcomer is from that source. So a flood from one
+//! source takes nothing from others. Neither size nor age alone would do, because the entries of a flood are always
+//! small and new. Among the entries of equally heavy sources, those that were used only once go first, the least
+//! recently used before the others. Of entries that were used again, the smallest goes first, and of equally small ones
+//! the least recently used.
 //!
 //! Candidates are picked at random, a few at a time: to keep all entries in order would cost every announce more.
 
@@ -17,8 +18,8 @@ use tracker_protocol::Ip as _;
 
 use crate::hash::SEED;
 
-/// A source is light if it has no more entries than this, and no more than half of its fair share. Light sources are equals,
-/// because the counts are not exact, and a client may have a few torrents.
+/// A source is light if it has no more entries than this, and no more than half of its fair share. All light sources
+/// count as equally heavy, because the counts are not exact, and a client may have a few torrents.
 const LIGHT: u32 = 16;
 
 /// After this many candidates the search ends, if one of them is of a source that is heavier than the newcomer's.
@@ -28,10 +29,11 @@ const MOST: usize = 32;
 
 /// The most entries of one table that are looked at.
 const CANDIDATES: usize = 2;
-/// The most buckets of one table in which they are looked for.
+/// The most buckets of one table that are searched for entries.
 const LOOKS: usize = 32;
 
-/// How soon an entry gives way: the greatest goes first. The order of the fields is the rule.
+/// How soon an entry gives way: the entry with the greatest rank goes first. Ranks are compared field by field, in this
+/// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     is_empty: bool,
@@ -69,11 +71,12 @@ pub(crate) struct Search<T> {
 }
 
 impl<T> Search<T> {
-    /// A search on behalf of a source that has `weight` entries, in a table with room for `capacity`. Sources with up to `light`
-    /// entries are equals.
+    /// A search on behalf of a source that has `weight` entries, in a table with room for `capacity`. Sources with up
+    /// to `light` entries count as equally heavy.
     pub(crate) fn new(weight: u32, light: u32, capacity: i64) -> Self {
         let weight = weight.max(light);
-        // No source is heavier than one that has most of the entries, so a candidate of its own is enough.
+        // No source is heavier than a newcomer's source that has most of the entries, so a candidate of that source is
+        // enough.
         let heavy = if i64::from(weight) > capacity / 2 { weight } else { weight.saturating_add(1) };
         Self { weight, light, heavy, looked: 0, best: None }
     }
@@ -87,15 +90,15 @@ impl<T> Search<T> {
         }
     }
 
-    /// Whether enough candidates have been looked at. As a rule one of them is of a source that is heavier than the newcomer's,
-    /// if such a source fills a part of the table.
+    /// Whether enough candidates have been looked at. If sources that are heavier than the newcomer's fill a part of
+    /// the table, one of these candidates is usually theirs.
     pub(crate) fn is_done(&self) -> bool {
         let has_heavy = self.best.as_ref().is_some_and(|(best, _)| best.source_weight >= self.heavy);
         self.looked >= MOST || (self.looked >= ENOUGH && has_heavy)
     }
 
-    /// The entry that gives way; none if all that were looked at are of lighter sources than the newcomer, which then gives way
-    /// itself.
+    /// The entry that gives way. None if all candidates are of lighter sources than the newcomer's: then the newcomer
+    /// gives way.
     pub(crate) fn victim(self) -> Option<T> {
         self.best.filter(|(best, _)| best.source_weight >= self.weight).map(|(_, victim)| victim)
     }
@@ -103,8 +106,8 @@ impl<T> Search<T> {
 
 /// The numbers below a power of two, in an order that differs each time.
 ///
-/// They do not simply follow each other from a random number on. Otherwise the first candidate behind a stretch without any would
-/// be found most often, and the stretch would grow.
+/// Counting up from a random number would not do: where a stretch of numbers has no candidates, the first candidate
+/// behind it would be picked most often, and so the stretch would grow.
 pub fn random_order(power_of_two: usize) -> impl Iterator<Item = usize> {
     let start = fastrand::usize(..);
     // An odd step reaches every number once.
@@ -120,29 +123,31 @@ pub(crate) fn candidates<T>(table: &HashTable<T>) -> impl Iterator<Item = &T> {
     places.filter_map(|at| table.get_bucket(at)).take(CANDIDATES)
 }
 
-/// Counters in each of the two rows. With a quarter of them, one in 18,000 sources of a thousand shared both of its counters with two
-/// others and gave way as a heavier one.
+/// Counters in each of the two rows. With a quarter as many, and a thousand sources, one source in 18,000 shared each
+/// of its two counters with two other sources. It then counted as heavy, and its entries gave way.
 const COUNTERS: usize = 1 << 15;
 
-/// Sources of claims that are told apart.
+/// How many claimants are distinguished (see [`Source`]).
 pub(crate) const CLAIMANTS: u8 = 64;
 
-/// Entries of each source, counted in a table of fixed size. Sources may share a counter; they rarely share both of theirs.
+/// How many entries each source has, in a table of fixed size. Two sources may share one of their two counters, but
+/// rarely both.
 #[derive(Debug)]
 pub(crate) struct SourceWeights {
     rows: [Box<[AtomicU32]>; 2],
-    /// Entries that were claimed, by the host that claimed them.
+    /// How many entries each claimant has.
     claims: Box<[AtomicU32]>,
     /// The number of counters of the first row that are not zero. It approximates the number of sources, up to some ten thousand.
     in_use: AtomicI64,
 }
 
-/// Where an entry comes from: a host (a /64 of IPv6), or a host that claims other addresses for peers than its own.
+/// Where an entry comes from: a host (an IPv6 /64 counts as one), or a claimant, which is a host that announces peers
+/// at addresses other than its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A host, hashed.
     Own(u64),
-    /// One of [`CLAIMANTS`] that stands for a host that claims other addresses.
+    /// A claimant, hashed to a number below [`CLAIMANTS`].
     Claim(u8),
 }
 
@@ -152,7 +157,7 @@ impl Source {
         Self::Own(hash(ip))
     }
 
-    /// What stands for the host that claims other addresses: one of [`CLAIMANTS`].
+    /// The number of the claimant at this address, below [`CLAIMANTS`].
     pub(crate) fn claimant(source: IpAddr) -> u8 {
         let [byte, ..] = hash(source).to_be_bytes();
         byte % CLAIMANTS
@@ -186,7 +191,7 @@ impl SourceWeights {
         second.map(|counter| counter.fetch_add(1, Relaxed));
     }
 
-    /// An entry of this source is gone.
+    /// Stops counting an entry of this source, which is gone.
     pub(crate) fn remove(&self, source: Source) {
         let [first, second] = self.counters(source);
         if first.is_some_and(|counter| counter.fetch_sub(1, Relaxed) == 1) {
@@ -195,15 +200,15 @@ impl SourceWeights {
         second.map(|counter| counter.fetch_sub(1, Relaxed));
     }
 
-    /// The most entries that a light source has, in a table with room for `capacity` entries. A flood from many sources would
-    /// push out all others if each of its sources could have its fair share and still be the equal of a source with a single
-    /// entry.
+    /// The most entries that a light source has, in a table with room for `capacity` entries. It is less than the fair
+    /// share. If a source with its full fair share counted as light, it would count like a source with a single entry,
+    /// and a flood from many sources would push out all others.
     pub(crate) fn light(&self, capacity: i64) -> u32 {
         let fair_share = capacity / self.in_use.load(Relaxed).max(1);
         u32::try_from(fair_share / 2).unwrap_or(u32::MAX).clamp(2, LIGHT)
     }
 
-    /// How many entries a source has; in rare cases more.
+    /// How many entries a source has. In rare cases the result is too large, because others share both counters.
     pub(crate) fn of(&self, source: Source) -> u32 {
         self.counters(source).into_iter().flatten().map(|counter| counter.load(Relaxed)).min().unwrap_or(0)
     }

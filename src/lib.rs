@@ -1,10 +1,11 @@
 //! `retracker`: a BitTorrent tracker for a local network that also asks upstream trackers.
 //!
 //! # How an announce travels
-//! [`frontend`] reads a socket's bytes, [`tracker_protocol`] parses them into values, and [`access`] admits them. [`tracker`] decides: it finds the
-//! peer's address with [`topology`], has [`store`] record the peer and pick others, has [`forward`] tell upstream trackers what
-//! they should know and give the peers that they know, and merges all of these. [`tracker_protocol`] writes the reply, and
-//! [`frontend`] sends it. Exchanges with upstream trackers run on a thread of their own.
+//! [`frontend`] reads a socket's bytes, [`tracker_protocol`] parses them into an announce, and [`access`] admits or
+//! refuses it. [`tracker`] decides about it. [`topology`] finds the peer's address, and [`store`] records the peer and
+//! picks others. [`forward`] announces the peer to upstream trackers, and returns the peers that they know. [`tracker`]
+//! merges both lists of peers, [`tracker_protocol`] writes the reply, and [`frontend`] sends it. Exchanges with
+//! upstream trackers run on a thread of their own.
 //!
 //! Each worker thread has its own sockets and its own event loop. Over TCP and Unix sockets it reads requests itself, answers
 //! announces and scrapes at once ([`frontend::http::fast_path`]), and has actix-web's routes answer all other requests. Over UDP it
@@ -12,13 +13,14 @@
 //!
 //! # Which way imports point
 //! `tracker_protocol, cache, clock, metrics ← topology ← {store, forward} ← {tracker, access} ← frontend ← config ← {commands, app} ←
-//! main`. The boundary of the crate holds the first arrow, a test the others (`tests/it/architecture.rs`). [`tracker`] knows neither actix
-//! nor bytes; [`tracker_protocol`] knows nothing.
+//! main`. The boundary of the crate enforces the first arrow, and a test (`tests/it/architecture.rs`) the others.
+//! [`tracker`] uses neither actix nor wire formats, and [`tracker_protocol`] uses no other module.
 //!
 //! # Invariants
 //! - No input from a socket, a file or the environment makes the process panic or grow without bound.
 //! - The announce path allocates for the peers that it picks and usually for nothing else, takes one short lock (a second one if
-//!   there are upstream trackers), and formats and logs nothing below debug level. No lock is held for longer than milliseconds,
+//!   there are upstream trackers), and neither formats nor logs anything unless debug logging is on. No lock is held
+//!   for longer than milliseconds,
 //!   however many peers expire together (the store's contract gives the details).
 //! - No client outside gets a private address, and no client can register another address unless the operator allows it
 //!   ([`topology`], [`frontend::client_address`]). A client whose address is not known is not listed ([`tracker::Standing`]).

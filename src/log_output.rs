@@ -1,4 +1,4 @@
-//! The log's way to stderr, by a thread of its own, so that no other thread waits for the reader of stderr.
+//! Writes the log to stderr on a thread of its own, so that no other thread waits for the reader of stderr.
 //!
 //! A pipe that is not read fills up, and then a write blocks until it is read: a worker that logs would stop answering
 //! announces, and a process that logs its stop would not stop. Lines that do not fit into the queue are dropped and counted.

@@ -1,4 +1,5 @@
-//! The `retracker` program: signals, then arguments → [`Config`](retracker::config::Config) → bind → run; exit code.
+//! The `retracker` program: catches signals, reads the [`Config`](retracker::config::Config), binds the sockets and
+//! serves until a stop signal, or runs a command. Returns the exit code.
 
 use std::io::Write;
 use std::panic;
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The configuration is wrong.
+/// The exit code if the configuration is wrong.
 const EXIT_USAGE: u8 = 2;
 
 /// How long the process waits at its end for stderr to be read.

@@ -59,7 +59,7 @@ pub struct Metrics {
     pub forward_delayed: Counter,
     /// Announces by how they waited for upstream trackers.
     pub waits: WaitMetrics,
-    /// Datagrams that were not announces or scrapes that could be answered.
+    /// Connection ids, and datagrams that could not be served.
     pub udp: UdpMetrics,
     /// Connections over TCP and Unix sockets.
     pub connections: ConnectionMetrics,
@@ -74,7 +74,7 @@ pub struct WaitMetrics {
     pub done: Counter,
     /// They waited until there were as many peers as the client wanted.
     pub enough: Counter,
-    /// They waited until the deadline for at least one.
+    /// They waited until the deadline, because at least one upstream had not answered.
     pub deadline: Counter,
 }
 
@@ -89,7 +89,7 @@ pub struct UnlistedMetrics {
     pub unclear: Counter,
 }
 
-/// Measures one announce, until it is dropped.
+/// Measures the duration of one announce. The duration ends when this is dropped.
 #[derive(Debug)]
 pub struct AnnounceTimer {
     histogram: Histogram,
@@ -113,7 +113,7 @@ struct ReasonLabels {
 }
 
 impl Metrics {
-    /// Counts that are not exposed.
+    /// Handles of metrics that are counted but not exposed.
     pub fn unexposed() -> Self {
         Self { announce_duration: None, ..Self::register(&mut Registry::default()) }
     }
@@ -172,7 +172,7 @@ impl Metrics {
         metrics.expose_requests(registry);
         registry.register(
             "retracker_forward_exchanges_delayed",
-            "Exchanges with upstream trackers that waited because as many as allowed were under way",
+            "Exchanges with upstream trackers that waited because the largest allowed number was under way",
             metrics.forward_delayed.clone(),
         );
         #[cfg(target_os = "linux")]

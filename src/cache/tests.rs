@@ -1,6 +1,6 @@
 use super::*;
 
-/// As heavy as it says.
+/// A value with the weight that it contains.
 #[derive(Debug, Default)]
 struct Thing(u32);
 
@@ -11,7 +11,7 @@ impl Weigh for Thing {
 }
 
 const IDLE: Duration = Duration::from_mins(10);
-/// What a torrent weighs at least, about.
+/// The weight of a small torrent, roughly.
 const ONE: u32 = 30;
 const CAPACITY: u32 = 100 * ONE;
 
@@ -25,7 +25,7 @@ impl FilledCache {
         Self { cache: TorrentCache::new(CAPACITY, IDLE), start: clock::now() }
     }
 
-    /// A host of its own uses each torrent.
+    /// Each torrent is used by a different host.
     fn grow(&self, n: u32, minute: u64, by: u32) {
         self.grow_from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into(), n, minute, by);
     }
@@ -46,7 +46,7 @@ impl FilledCache {
         self.cache.iter().map(|handle| self.cache.with_handle(&handle, |thing| thing.0).unwrap_or_default()).sum()
     }
 
-    /// Those that are there.
+    /// The torrents that are in the cache.
     fn here(&self) -> Vec<u32> {
         let mut here: Vec<_> = self.cache.iter().map(|Handle(cell)| number(cell.info_hash)).collect();
         here.sort_unstable();
@@ -77,7 +77,7 @@ fn what_is_used_stays_and_what_is_not_goes() {
     }
     assert_eq!(setup.here(), [1]);
     assert_eq!(setup.cache.with_known(hash(1), Some(setup.at(60)), |thing| thing.0), Some(1));
-    // Neither to iterate nor to change a value on an upstream's behalf uses it.
+    // Neither iterating nor changing a value on behalf of an upstream counts as a use.
     for minute in 61..120 {
         for handle in setup.cache.iter() {
             setup.cache.with_handle(&handle, |thing| thing.0 += 1);

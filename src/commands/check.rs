@@ -22,7 +22,8 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// Asks all at once, as the tracker itself would. Returns the text to print, and whether all are well.
+    /// Asks all forwarders and fetches the keys at the same time, in the way that the tracker does. Returns the text to
+    /// print, and whether everything works.
     pub(super) fn run(&self) -> io::Result<(String, bool)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let both = async { tokio::join!(self.forwarders(), self.keys()) };
@@ -79,7 +80,7 @@ async fn row(options: &ForwarderOptions, proxies: &UpstreamProxies, deadline: Du
         }
         Err(error) => {
             let none = || "-".to_owned();
-            // It answers. It may refuse a torrent that no client has.
+            // A forwarder that refuses works: it may refuse this torrent, which no client has.
             let is_well = matches!(error, ForwardError::Refused { .. });
             let verdict = if is_well { format!("answers, but {error}") } else { format!("fails: {error}") };
             ([name, protocol, none(), latency(start.elapsed()), none(), verdict], is_well)

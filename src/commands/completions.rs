@@ -1,4 +1,4 @@
-//! `retracker completions SHELL`: what completes the command line in that shell.
+//! `retracker completions SHELL`: prints the script that completes the command line in that shell.
 
 use clap_complete::{Shell, generate};
 

@@ -27,8 +27,8 @@ pub(super) fn check(listen: &Listen) -> Result<(), String> {
     let asking = thread::Builder::new().spawn(move || {
         let _ = tell.send(check_all(&asked));
     });
-    asking.map_err(|error| format!("the system gives no thread: {error}"))?;
-    let late = |_| Err(format!("nothing answers on {listen}: it took longer than {DEADLINE:?}"));
+    asking.map_err(|error| format!("cannot start a thread: {error}"))?;
+    let late = |_| Err(format!("nothing answers on {listen} within {DEADLINE:?}"));
     told.recv_timeout(DEADLINE).unwrap_or_else(late)
 }
 
@@ -51,7 +51,7 @@ fn judge(listen: &Listen, reply: &str) -> Result<(), String> {
     match reply.split(' ').nth(1) {
         Some("200") => Ok(()),
         Some("503") => Err(format!("the instance on {listen} is stopping")),
-        _ => Err(format!("what answers on {listen} is not healthy: {}", reply.lines().next().unwrap_or("no answer"))),
+        _ => Err(format!("unhealthy answer on {listen}: {}", reply.lines().next().unwrap_or("no answer"))),
     }
 }
 
@@ -74,7 +74,7 @@ fn exchange(mut stream: impl Read + Write, transport: Transport) -> io::Result<S
     match transport {
         Transport::Plain => ask(stream),
         Transport::Proxied => {
-            // As proxies announce their own health checks: without a client's address.
+            // Proxies send this header with their own health checks. It contains no client address.
             stream.write_all(b"PROXY UNKNOWN\r\n")?;
             ask(stream)
         }
@@ -82,7 +82,7 @@ fn exchange(mut stream: impl Read + Write, transport: Transport) -> io::Result<S
     }
 }
 
-/// The beginning of the reply: more than a health page has.
+/// Sends the request and returns the beginning of the reply, which is longer than a health page.
 fn ask(mut stream: impl Read + Write) -> io::Result<String> {
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut reply = Vec::new();

@@ -1,4 +1,4 @@
-//! `retracker man`: the manual page, of the same declarations as the help.
+//! `retracker man`: prints the manual page, which is generated from the same declarations as the help.
 
 use std::io;
 
@@ -43,7 +43,7 @@ fn environment(roff: &mut Roff) {
         let text = format!("{} {} [default: {}]", setting.help, setting.details, setting.default.text());
         entry(roff, vec![bold(setting.variable)], &plain(&text));
     }
-    let proxies = "The proxies through which upstream trackers are asked, and those that are asked directly.";
+    let proxies = "The proxies for requests to upstream trackers. no_proxy lists hosts that are requested directly.";
     entry(roff, vec![bold("http_proxy, https_proxy, all_proxy, no_proxy")], proxies);
 }
 

@@ -1,4 +1,4 @@
-//! What the program does when it does not serve: each command does one thing and ends.
+//! The commands that do not serve clients: each does one thing and ends.
 
 mod check;
 mod completions;
@@ -8,7 +8,7 @@ mod man;
 use crate::config::chihaya::ChihayaFile;
 use crate::config::{ConfigError, Subcommand};
 
-/// How a command went.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Report {
     /// What is to be printed.

@@ -1,4 +1,4 @@
-//! What an announce brings to the forwarders.
+//! An announce as it is handed to the forwarders.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -13,7 +13,7 @@ pub struct UpstreamAnnounce<'a> {
     pub request: &'a AnnounceRequest,
     /// The address that the store has recorded for the client.
     pub ip: IpAddr,
-    /// The client's address for peers outside its network: the one that an upstream with `ip: client` is sent.
+    /// The client's address for peers outside its network. It is sent to an upstream with `ip: client`.
     pub outside: IpAddr,
     /// Whether `ip` was only claimed with `ip=`, and is not the address that the announce came from.
     pub is_claim: bool,

@@ -1,4 +1,4 @@
-//! Whether exchanges with a forwarder begin: as usual, not for a while, or only one, as a probe.
+//! Decides whether exchanges with a forwarder may begin: as usual, not for a while, or a single one as a probe.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! One of our clients as upstream trackers know it: a peer id and a port, at one address or several.
 //!
-//! There is one session for each client that a forwarder can distinguish, by peer id, port and the address that it is sent,
-//! if any. A client on IPv4 and IPv6 is one peer to an upstream that only sees our own address.
+//! There is one session for each client that a forwarder can distinguish: by peer id, port and the address that we send
+//! with them, if any. A client on IPv4 and IPv6 is one peer to an upstream that only sees our own address.
 //!
 //! # Which announces count
 //! Peer ids are public. An announce from another host under the same id neither changes nor ends what upstream trackers know
@@ -31,8 +31,8 @@ use tracker_protocol::{AnnounceRequest, Event, InfoHash};
 /// How long `stopped` stays due at a forwarder whose circuit is open.
 const STOP_RETRY_PERIOD: Duration = Duration::from_hours(1);
 
-/// The most hosts that are kept for one peer id and port. A client has one in each family; more are other clients that use its
-/// id.
+/// The most hosts that are kept for one peer id and port. A client has one host in each address family. Any others are
+/// other clients that use its id.
 const MAX_HOSTS: usize = 4;
 
 /// One client.
@@ -42,7 +42,7 @@ pub(super) struct ForwardedClient {
     /// The source of its first announce.
     pub(super) source: RequestSource,
     info_hash: InfoHash,
-    /// If a forwarder cannot distinguish some of them, the first of those that is here is announced to it.
+    /// If a forwarder cannot distinguish several of them, it gets announces of the first one that has not left.
     hosts: SmallVec<[Host; 1]>,
     sessions: Vec<HeldSession>,
     /// Until when no announce is due, and the configuration for which that was computed.
@@ -60,7 +60,7 @@ pub(super) enum HostUpdate {
     Updated,
     /// Nothing has changed yet: this client has no such host, which is new or has left.
     NewHost,
-    /// Nothing: it only claims an address that a host announces from.
+    /// Nothing: the announce only claims an address from which a host announces itself.
     Ignored,
 }
 
@@ -311,8 +311,8 @@ impl ForwardedClient {
         }
     }
 
-    /// Another client has left the endpoint that both announced. A forwarder that identifies peers by endpoint removes this
-    /// client too, so this one is announced again after the `stopped` of the other.
+    /// Announces this client again after the `stopped` of another client, `left`, that had announced the same endpoint:
+    /// a forwarder that identifies peers by endpoint removes both.
     pub(super) fn announce_again_after(&mut self, left: ClientKey) {
         self.quiet = None;
         self.sessions.iter_mut().for_each(|held| held.session.set_unsure());

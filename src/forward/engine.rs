@@ -84,7 +84,7 @@ async fn take_turns(shared: Arc<ForwardState>, forwarder: Arc<Forwarder>, admitt
 async fn carry_out(shared: Arc<ForwardState>, admitted: Admitted) {
     let forwarder = Arc::clone(&admitted.exchange.forwarder);
     let (outcome, answer) = forwarder.carry_out(&admitted, shared.deadline).await;
-    // They are computed before the torrent is locked, because announces wait for that lock.
+    // The addresses are computed before the torrent is locked, because announces wait for that lock.
     let addresses = answer.as_ref().map(|answer| forwarder.our_addresses(answer)).unwrap_or_default();
     let answer = answer.as_ref().map(|answer| (answer, addresses.as_slice()));
     shared.end(&admitted.exchange, outcome, answer, clock::now());

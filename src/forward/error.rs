@@ -90,7 +90,7 @@ pub enum ForwardError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BadRedirect {
     /// The exchange has already followed as many redirects as it may.
-    #[error("it is one too many")]
+    #[error("there are too many redirects")]
     TooMany,
     /// It has no `Location`, or one that is not an http or https URL.
     #[error("it names no http or https URL")]
@@ -149,7 +149,7 @@ impl ForwardError {
         }
     }
 
-    /// Whether the forwarder has failed, as opposed to this announce or this host. One that refuses a torrent works.
+    /// Whether the forwarder has failed, as opposed to this announce or this host. Refusing a torrent is no failure.
     pub fn is_forwarder_fault(&self) -> bool {
         !matches!(self, Self::Refused { .. } | Self::TooLong | Self::Local(_))
     }

@@ -45,7 +45,7 @@ const UNUSED_CHECK: Duration = Duration::from_mins(1);
 /// else may.
 pub(super) struct Forwarder {
     upstream: UpstreamClient,
-    /// Which address of a client the upstream is sent.
+    /// Which address of a client is sent to the upstream.
     ip: AnnouncedIp,
     settings: RwLock<Settings>,
     turns: TurnQueue<Exchange>,
@@ -57,7 +57,7 @@ pub(super) struct Forwarder {
     lists: AtomicI64,
     circuit: Mutex<Circuit>,
     health: Mutex<Health>,
-    /// When it ceased to be configured: each client that it lists is announced as stopped, and no others are announced.
+    /// When it was removed from the configuration. Since then it gets only a `stopped` for each client that it lists.
     retired: OnceLock<Instant>,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Exchange {
     pub(super) torrent: u64,
     /// The client's latest announce.
     pub(super) request: AnnounceRequest,
-    /// The address that the upstream is sent, if any.
+    /// The address that is sent to the upstream, if any.
     pub(super) ip: Option<IpAddr>,
     pub(super) source: RequestSource,
     pub(super) headers: PassedHeaders,
@@ -138,7 +138,7 @@ impl Forwarder {
     }
 
     /// Adopts the settings of an entry and returns true. If something that the upstream sees differs, nothing changes and the
-    /// result is false. `timeout` is for an entry that names none.
+    /// result is false. `timeout` applies if the entry names none.
     pub(super) fn adopts(&self, options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> bool {
         let mut settings = self.settings.write();
         let looks_same = settings.looks_like(options);
@@ -148,13 +148,13 @@ impl Forwarder {
         looks_same
     }
 
-    /// Whether it is told of the torrent of an announce.
+    /// Whether the torrent of this announce is announced to it.
     pub(super) fn is_told(&self, announce: &UpstreamAnnounce<'_>) -> bool {
         let settings = self.settings.read();
         settings.serves(announce.request.info_hash) && (!announce.is_confidential || settings.names_torrents())
     }
 
-    /// It is no longer configured.
+    /// Records that it is no longer configured.
     pub(super) fn retire(&self) {
         // A forwarder is retired once, so this cannot fail.
         let _ = self.retired.set(clock::now());
@@ -176,7 +176,7 @@ impl Forwarder {
         }
     }
 
-    /// Since when a torrent is hidden from it, if it is.
+    /// Since when a torrent is not to be announced to it (hidden from it). None if the torrent is to be announced.
     pub(super) fn hidden_since(&self, info_hash: InfoHash) -> Option<Instant> {
         self.retired.get().copied().or_else(|| {
             let settings = self.settings.read();
@@ -222,7 +222,7 @@ impl Forwarder {
         !*self.late.borrow()
     }
 
-    /// An announce has waited for it in vain. All others that wait for it stop waiting.
+    /// Records that an announce has waited for it in vain. All others that wait for it stop waiting.
     pub(super) fn set_late(&self) {
         let name = || self.settings.read().options.name.clone();
         if !self.late.send_replace(true) {
@@ -242,7 +242,7 @@ impl Forwarder {
         }
     }
 
-    /// The address that the upstream is sent for a client at this address.
+    /// The address that is sent to the upstream for a client at this address.
     pub(super) fn announced_ip(&self, client: IpAddr) -> Option<IpAddr> {
         match self.ip {
             AnnouncedIp::AsSeen => None,
@@ -332,7 +332,8 @@ impl Forwarder {
             AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
         };
         let mut external_ips = self.external_ips.lock();
-        // It is kept for this upstream only: one that lied could otherwise have the peers of the others dropped as ours.
+        // The address is used for replies of this upstream only. Otherwise an upstream that lied about it could make us
+        // drop peers of other upstreams as our own.
         if let Some(ip) = answer.reply.external_ip.filter(|&ip| is_outside(ip)) {
             let [v4, v6] = &mut *external_ips;
             *(if ip.is_ipv4() { v4 } else { v6 }) = Some(ip);

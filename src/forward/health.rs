@@ -1,5 +1,5 @@
-//! How a forwarder has done, and which changes the log reports at the default level, where failures are logged but requests
-//! are not.
+//! Counts how a forwarder's exchanges ended, and decides which changes are logged at the default level. At that level
+//! the log reports failures, but not requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const REPORT_PAUSE: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub(super) struct Health {
     outcomes: BTreeMap<&'static str, u64>,
-    /// The time of all exchanges that were answered.
+    /// The total time of the exchanges that were answered.
     took: Duration,
     last_error: Option<(String, Instant)>,
     reported_failing: bool,

@@ -63,7 +63,7 @@ impl<A: Ip> Interleaved<A> {
     }
 }
 
-/// All elements; if `random`, from a random one on, followed by those before it.
+/// All elements. If `random`, they begin at a random one, and the ones before it come last.
 fn rotated<T>(all: &[T], random: bool) -> impl Iterator<Item = &T> {
     let start = if random && !all.is_empty() { fastrand::usize(..all.len()) } else { 0 };
     let (end, beginning) = all.split_at_checked(start).unwrap_or_default();

@@ -119,13 +119,13 @@ impl Lists {
         *(if downloads { &mut self.all } else { &mut self.leechers }) = Some(list);
     }
 
-    /// The list for a client that downloads or does not, while it is good.
+    /// The list for a client that downloads, or for one that does not. None if it is no longer good.
     pub(super) fn exact(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         let list = if downloads { &self.all } else { &self.leechers };
         list.as_ref().filter(|list| list.is_good(now))
     }
 
-    /// The same list, or else the other one.
+    /// The list of [`Self::exact`], or else the other list.
     pub(super) fn best(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         self.exact(downloads, now).or_else(|| self.exact(!downloads, now))
     }

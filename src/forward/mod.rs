@@ -143,7 +143,8 @@ impl Forwarders {
     }
 
     /// Replaces the forwarders. An entry keeps its sessions, lists and circuit unless something that its upstream sees has
-    /// changed. Forwarders that are gone get a `stopped` for each of our clients. On an error nothing changes.
+    /// changed. Forwarders that are no longer configured get a `stopped` for each of our clients. On an error nothing
+    /// changes.
     pub fn replace(&self, entries: &[ForwarderOptions]) -> Result<(), String> {
         let ForwardState { timeout, metrics, .. } = &*self.shared;
         // All checks come before the first change.
@@ -180,8 +181,9 @@ impl Forwarders {
         self.shared.context.listens_at(addresses);
     }
 
-    /// Announces a client that is here to the forwarders for which it is due, and returns the lists that they have given so far.
-    /// The answer is pending only if one of these exchanges should bring the first list of a forwarder.
+    /// Announces a client to each forwarder where an announce is due, and returns the lists that the forwarders have
+    /// given so far. The answer is pending only if one of these exchanges is expected to bring the first list of a
+    /// forwarder.
     pub fn announce(&self, announce: &UpstreamAnnounce<'_>) -> Answer<UpstreamPeerSet, PendingLists> {
         let StartedExchanges { lists, exchanges, waits, pending } = self.begin(announce);
         exchanges.into_iter().for_each(|exchange| self.shared.send(exchange));

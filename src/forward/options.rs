@@ -29,7 +29,7 @@ pub struct ForwardOptions {
     pub forwarders: Vec<ForwarderOptions>,
     /// How long a client's announce may wait for their lists. `--forward-timeout`.
     pub deadline: Duration,
-    /// How long a client that does not announce counts as here. `--peer-age`.
+    /// How long after its last announce a client counts as present. `--peer-age`.
     pub peer_age: Duration,
     /// The most exchanges that may be under way with all of them together: `--max-exchanges`, or as many as the limit of open
     /// files allows. None: 1024.

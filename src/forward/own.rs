@@ -1,4 +1,5 @@
-//! Which addresses an upstream may redirect us to or list as peers: none of this host, and none that it cannot know.
+//! Which addresses an upstream may redirect us to or list as peers: no address of this host, and none that the upstream
+//! cannot know.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU16;
@@ -8,8 +9,9 @@ use parking_lot::RwLock;
 use crate::topology::reach::{Reach, is_outside};
 use tracker_protocol::{Ip, Peer, PeerLists};
 
-/// The most peers of one reply that are compared with our addresses. Only peers with a port of ours are compared, because each
-/// comparison is a system call. Those beyond this number are dropped: in no real swarm do that many peers use one port.
+/// The most peers of one reply that are compared with our addresses. Only peers at a port that we listen on are
+/// compared, because each comparison is a system call. Further peers at such a port are dropped: in no real swarm do
+/// that many peers use one port.
 const MAX_COMPARISONS: usize = 16;
 
 /// Metadata services of clouds, which hand out credentials, beside 169.254.169.254: AWS over IPv6, Alibaba, Oracle.

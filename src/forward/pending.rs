@@ -24,7 +24,7 @@ pub struct UpstreamPeerSet {
     pub pending: bool,
 }
 
-/// The lists that an announce may wait for: first lists, of forwarders with which an exchange is under way.
+/// The lists that an announce may wait for: each is the first list of a forwarder, from an exchange that is under way.
 #[derive(Debug)]
 pub struct PendingLists {
     pub(super) gathered: UpstreamPeerSet,
@@ -57,7 +57,7 @@ impl PendingLists {
         let forwarders: Vec<_> = waits.iter().map(|wait| Arc::clone(&wait.forwarder)).collect();
         let each = waits.into_iter().zip(&forwarders).map(|(mut wait, forwarder)| async move {
             let list = wait.list().await;
-            // No list may mean that the forwarder is late: then its list is still to come.
+            // If there is no list, the forwarder may be late. Then its list is still to come.
             (list, forwarder)
         });
         let mut waits: FuturesUnordered<_> = each.collect();

@@ -31,8 +31,8 @@ pub struct Probed {
     pub interval: Duration,
 }
 
-/// Announces a random torrent in the way that a client's announce goes upstream, and then sends `stopped`. `timeout` is for an
-/// entry that names none, if it is longer than the default.
+/// Announces a random torrent in the way that a client's announce goes upstream, and then sends `stopped`. If the entry
+/// names no timeout, the longer one of `timeout` and the default applies.
 ///
 /// The future must be polled within a tokio `LocalSet`.
 ///

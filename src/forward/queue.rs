@@ -1,7 +1,8 @@
 //! A queue in which sources take turns.
 //!
-//! The rate of exchanges with a forwarder is bounded, and more wait. As the sources take turns, a client that invents peer
-//! ids delays only itself. A seedbox that starts with thousands of torrents is announced in full, a little later.
+//! The rate of exchanges with a forwarder is bounded, and further exchanges wait. As the sources take turns, a client
+//! that invents peer ids delays only itself. A seedbox that starts with thousands of torrents is announced in full, a
+//! little later.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 /// Exchanges that may wait with one forwarder. An exchange takes about half a kilobyte.
 pub(super) const MAX_WAITING: usize = 16 * 1024;
 
-/// The source of an announce: an IPv4 address, or an IPv6 /64, from which one host can choose its addresses.
+/// The source of an announce: an IPv4 address, or an IPv6 /64, because one host can use every address within its /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct RequestSource(IpAddr);
 
@@ -53,7 +54,7 @@ impl<T> FairQueue<T> {
         self.length
     }
 
-    /// Adds an item. When the queue is full, the newest item of the source that has most of them is dropped and returned.
+    /// Adds an item. When the queue is full, the newest item of the source with the most items is dropped and returned.
     pub(super) fn push(&mut self, source: RequestSource, item: T) -> Option<T> {
         let items = self.by_source.entry(source).or_default();
         if items.is_empty() {

@@ -38,7 +38,7 @@ const MAX_NAMES: u64 = 16;
 pub(super) struct Resolver {
     /// Look-ups under way, and results. All announces share them.
     names: Cache<(String, u16), Lookup>,
-    /// The address that answered last. It is tried first, so that a dead one does not take its share of the time each time.
+    /// The address that answered last. It is tried first, so that no exchange spends time on a dead one before it.
     answered: Mutex<Option<SocketAddr>>,
     permits: Arc<Semaphore>,
 }

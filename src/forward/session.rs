@@ -14,7 +14,7 @@ const DEFAULT_INTERVAL: Duration = Duration::from_mins(30);
 /// The shortest interval between two announces of one client, whatever the upstream names.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The longest such interval. An upstream that names a longer one is more likely broken than that patient.
+/// The longest such interval. An upstream that names a longer one is probably broken.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(6);
 
 /// The most failed attempts to send the last announces of a client: `completed` after it has left, and `stopped`.
@@ -23,19 +23,19 @@ const MAX_STOP_ATTEMPTS: u8 = 3;
 /// What an exchange announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UpstreamEvent {
-    /// It has started.
+    /// The client has started.
     Started,
-    /// It is still here.
+    /// The client is still here.
     Update,
-    /// It has finished its download.
+    /// The client has finished its download.
     Completed,
-    /// It has left.
+    /// The client has left.
     Stopped,
 }
 
 impl UpstreamEvent {
-    /// The announce's event, given the one of the client's own announce: `paused` of a partial seed is passed on with each
-    /// announce that has no other event (BEP 21).
+    /// The event to send. `client` is the event of the client's own announce: the `paused` of a partial seed is passed
+    /// on with each announce that has no other event (BEP 21).
     pub(super) fn on_wire(self, client: Option<Event>) -> Option<Event> {
         match self {
             Self::Started => Some(Event::Started),
@@ -63,8 +63,8 @@ pub(super) enum Presence {
     Here,
     /// It has left.
     Left,
-    /// The torrent is hidden from the forwarder, or the forwarder is no longer configured. A client that it knows is announced
-    /// as stopped, and nothing else is sent.
+    /// The forwarder's entry excludes the torrent, or the forwarder is no longer configured. A client that it knows is
+    /// announced as stopped, and nothing else is sent.
     Hidden,
 }
 
@@ -137,7 +137,8 @@ struct UnderWay {
     since: Instant,
     /// Whether it announces the client as a seed.
     is_seed: bool,
-    /// Whether the upstream has refused another announce and that refusal has not passed: this one is sent because it differs.
+    /// Whether a refusal is still in force. This announce is sent nevertheless, because it differs from the one
+    /// refused.
     is_extra: bool,
 }
 
@@ -164,7 +165,7 @@ enum Registration {
         is_seed: bool,
         /// Whether the announce was `completed`.
         completed: bool,
-        /// When a different announce may be sent: a client that changes all the time must not cause requests all the time.
+        /// When a different announce may be sent. This bounds the requests for a client that keeps changing.
         others_from: Instant,
     },
 }
@@ -190,13 +191,13 @@ impl Session {
         }
     }
 
-    /// The client is here, even if it has left before.
+    /// Records that the client is here, even if it had left before.
     pub(super) fn client_is_here(&mut self) {
         self.stop_attempts = 0;
         self.open_stop = None;
     }
 
-    /// The client has finished its download. `completed` is sent once.
+    /// Records that the client has finished its download. `completed` is sent once.
     pub(super) fn set_completed(&mut self) {
         if self.completed == Completed::No {
             self.completed = Completed::Due;
@@ -208,19 +209,19 @@ impl Session {
         self.is_seed = is_seed;
     }
 
-    /// The upstream may have removed the client, so `started` is sent again.
+    /// Records that the upstream may have removed the client. Then `started` is sent again.
     pub(super) fn set_unsure(&mut self) {
         if matches!(self.registration, Registration::Peer { .. }) {
             self.registration = Registration::Unsure;
         }
     }
 
-    /// The client has left. `token` is held until one attempt has been made to send `stopped`.
+    /// Records that the client has left. `token` is held until one attempt has been made to send `stopped`.
     pub(super) fn hold_open_stop(&mut self, token: TaskTrackerToken) {
         self.open_stop = Some(token);
     }
 
-    /// `stopped` cannot be sent now, so the end of the process does not wait for it.
+    /// Releases the token, because `stopped` cannot be sent now: the end of the process must not wait for it.
     pub(super) fn release_open_stop(&mut self) {
         self.open_stop = None;
     }

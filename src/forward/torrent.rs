@@ -53,12 +53,12 @@ impl Default for Torrent {
     }
 }
 
-/// What follows from an announce.
+/// What an announce gets, and the exchanges that it begins.
 #[derive(Default)]
 pub(super) struct StartedExchanges {
     /// The lists that are there: one for each forwarder if exchanges begin, otherwise one for all together.
     pub(super) lists: UpstreamLists,
-    /// The exchanges that begin.
+    /// The exchanges that the announce begins.
     pub(super) exchanges: Vec<Exchange>,
     /// The lists that the announce may wait for.
     pub(super) waits: Vec<Wait>,
@@ -166,8 +166,8 @@ impl Torrent {
         self.lists.combined(set, downloads, now)
     }
 
-    /// Handles the `stopped` of a client: begins `stopped` wherever it is listed. `open_stops` counts those that have still to
-    /// be sent.
+    /// Handles the `stopped` of a client: begins a `stopped` exchange with each forwarder that lists the client.
+    /// `open_stops` counts the `stopped` announces that have still to be sent.
     pub(super) fn client_left(
         &mut self,
         announce: &UpstreamAnnounce<'_>,

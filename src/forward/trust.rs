@@ -37,7 +37,7 @@ impl Authorities {
             return Err(wrong(&"holds no certificate, expected a PEM file with `-----BEGIN CERTIFICATE-----`"));
         }
         let authorities = Self { path: path.to_owned(), certificates };
-        // They are checked here, because otherwise every handshake would fail.
+        // The certificates are checked here. Otherwise an unusable one would be noticed only when handshakes fail.
         authorities
             .roots()
             .map_err(|error| wrong(&format_args!("holds a certificate that cannot be used ({error})")))?;
@@ -118,7 +118,8 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let verified = self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // Only these two errors may be ignored for such a certificate, not an expired one or a wrong name.
+            // For a certificate that the entry names, only these two errors are ignored: not expiry, and not a wrong
+            // name.
             Err(Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::UnknownIssuer))
                 if self.pinned.iter().any(|pinned| pinned.as_ref() == end_entity.as_ref()) =>
             {

@@ -25,8 +25,9 @@ use tracker_protocol::upstream::{Retry, UpstreamReply};
 /// The longest timeout that is used. Longer ones are cut, so that sums of times do not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
-/// The longest path and query that are sent. With more, an announce that other retrackers have passed on would exceed 1280
-/// bytes, which every IPv6 network carries unfragmented. Many networks lose fragments.
+/// The longest path and query that are sent. With longer ones, an announce that other retrackers have passed on could
+/// exceed 1280 bytes. Every IPv6 network carries packets of up to that size unfragmented, and many networks lose
+/// fragments.
 const MAX_URL_DATA: usize = 768;
 
 /// How long the first packet waits for its response. Each later packet waits twice as long as the one before. BEP 15 starts
@@ -140,7 +141,7 @@ impl UdpUpstream {
             }
             drop(unconfirmed);
             log::debug!(
-                "forwarder at {address}: a timeout or a refusal with the connection id in use; requesting another id"
+                "forwarder at {address}: no answer or a refusal with the cached connection id; requesting a new id"
             );
         }
         let id = self.connect(&link).await?;

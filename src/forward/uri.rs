@@ -15,7 +15,8 @@ const REDACTED: &[u8] = b"***";
 /// Bytes that awc refuses in a path or a query. [`Url`] has encoded most of them.
 const REFUSED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
 
-/// The path and the query, with ours appended. A redirect may have brought a query with an info-hash, which is left as it is.
+/// The path and the query of a URL, with our query appended. A query that already has an info-hash is left as it is: it
+/// comes from a redirect.
 pub(super) fn target(url: &Url, query: &str) -> String {
     let mut target = utf8_percent_encode(url.path(), REFUSED).to_string();
     if url.query().is_none() && query.is_empty() {

@@ -1,5 +1,5 @@
-//! The course of an announce, the same over HTTP and UDP: it is timed, counted, parsed, carried out and encoded. Every announce
-//! comes through here, and so does a HEAD request, which only reads.
+//! What is done for an announce, over HTTP and UDP alike: it is timed, counted, parsed, carried out, and its reply
+//! encoded. Every announce comes through here, and so does a HEAD request, which only reads.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ where
     })
 }
 
-/// Has the access rules decide about an announce.
+/// Applies the access rules to an announce.
 fn admit<'a>(
     context: &Context,
     requester: Requester<'a>,

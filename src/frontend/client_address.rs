@@ -52,7 +52,7 @@ impl TrustedProxies {
         }
     }
 
-    /// Whether this is listed as a proxy's own address, and not only in a network, which may have clients too.
+    /// Whether this very address is listed, and not only a network around it, which may have clients too.
     fn name_exactly(&self, ip: IpAddr) -> bool {
         match self {
             Self::At(networks) => networks.iter().any(|network| *network == IpNet::from(ip)),
@@ -116,7 +116,7 @@ pub struct Identity {
     pub standing: Standing,
 }
 
-/// The rule for a client's address.
+/// Finds the addresses of clients.
 #[derive(Debug)]
 pub struct ClientAddress {
     options: ClientAddressOptions,
@@ -135,7 +135,7 @@ const MAX_WARNED: usize = 64;
 enum HeaderClaim {
     Nothing,
     Client(IpAddr),
-    /// The header names no address, only a proxy's address, or two different ones.
+    /// The header has no valid address or only a proxy's, or the headers name different clients.
     Unclear,
 }
 
@@ -150,8 +150,9 @@ impl ClientAddress {
         source == Remote::Unix || self.options.proxies.include(source.ip())
     }
 
-    /// The client of a connection whose PROXY protocol header names `named`, or no client. If no proxies are configured, all
-    /// are trusted, because such a listener is for proxies only.
+    /// The other end of a connection that began with a PROXY protocol header. `named` is the client that the header
+    /// names, if it names one. If no proxies are configured, all are trusted, because such a listener is for proxies
+    /// only.
     pub fn behind(&self, socket: Option<SocketAddr>, named: Option<SocketAddr>) -> Remote {
         let source = Remote::new(socket);
         let named = named.map(|named| named.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
@@ -171,8 +172,8 @@ impl ClientAddress {
         }
     }
 
-    /// What is known of the sender of datagrams from there. They have no headers: a proxy that does not name its client may
-    /// send those of any client.
+    /// What is known of the sender of datagrams from `source`. Datagrams have no HTTP headers, so if a proxy does not
+    /// name its client, they may come from any client.
     pub fn datagram_standing(&self, source: Remote) -> Standing {
         let ip = source.ip();
         let is_client = matches!(source, Remote::Ip(_)) && !self.options.proxies.name_exactly(ip);
@@ -210,8 +211,9 @@ impl ClientAddress {
         log::debug!("dropped a datagram from {source}: {why}");
         self.warned_bad_datagram.call_once(|| {
             log::warn!(
-                "dropped a datagram from {source} on a listener that expects the PROXY protocol: {why}; set up a trusted \
-                 proxy to put the header of version 2 before each datagram, or listen without proxy+. Logged once"
+                "dropped a datagram from {source} on a listener that expects the PROXY protocol: {why}; set up a \
+                 trusted proxy that sends a header of version 2 before each datagram, or listen without proxy+. Logged \
+                 once"
             );
         });
     }

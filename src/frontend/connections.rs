@@ -277,7 +277,8 @@ impl TableEntry {
 }
 
 impl OpenConnection<'_> {
-    /// The connection waits for its client, and may be closed for another one, which wakes the calling task.
+    /// Records that the connection waits for its client. If it is chosen to be closed for another one, the calling task
+    /// is woken.
     ///
     /// `since` is the time of the last request, by [`clock::coarse`]; none if that has not changed since the last call.
     pub fn idle(
@@ -322,8 +323,8 @@ impl OpenConnection<'_> {
         done.await.ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
     }
 
-    /// The connection keeps this many bytes of a request until the rest arrives. If all connections together keep too many,
-    /// some of them are closed.
+    /// Records that the connection keeps this many bytes of a request until the rest arrives. If all connections
+    /// together keep too many, some of them are closed.
     pub fn buffers(&mut self, unfinished: usize) {
         let before = std::mem::replace(&mut self.unfinished, unfinished);
         if before == unfinished {
@@ -337,7 +338,8 @@ impl OpenConnection<'_> {
         }
     }
 
-    /// A request is being answered, which takes time. The connection cannot be closed for another one.
+    /// Records that a request is being answered and that this takes time. Meanwhile the connection is not closed for
+    /// another one.
     pub fn busy(&mut self, holder: Holder) -> Result<(), MustClose> {
         match &self.in_table {
             Some((_, entry)) => entry.rank.store(BUSY, Relaxed),
@@ -371,7 +373,7 @@ impl OpenConnection<'_> {
 const LATEST: u64 = (1 << 61) - 1;
 
 impl Idle {
-    /// The rank of the connection that has waited for longest.
+    /// The lowest rank of connections that wait for this. It is that of the longest wait.
     fn rank(self) -> u64 {
         match self {
             Self::Finished => 0,

@@ -25,7 +25,7 @@ pub struct Context {
     pub metrics: Metrics,
     /// The metrics that `/metrics` exposes; none if that is switched off.
     pub registry: Option<Registry>,
-    /// The rule for a client's address.
+    /// Finds the addresses of clients.
     pub client_address: ClientAddress,
     /// The host names under which the operator's pages are served.
     pub hosts: Hosts,
@@ -40,7 +40,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Present faults and their remedies, for the operator: sentences of plain text.
+    /// Current faults and their remedies, for the operator, as sentences in plain text.
     pub fn notices(&self) -> Vec<String> {
         let access = self.access.as_ref().and_then(|access| access.notice());
         self.tracker.notices().into_iter().chain(access).collect()

@@ -2,11 +2,11 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Stands for no limit: more than any host has connections.
+/// Stands for no limit: no host has this many connections.
 const UNLIMITED: u64 = 1 << 20;
 
-/// One descriptor in four is reserved for upstream trackers, name look-ups, files that are read again and listeners, which must
-/// work even if clients take all others. At most this many are reserved: 256 exchanges with each of 16 upstream trackers.
+/// One descriptor in four is reserved, so that upstream trackers, name look-ups, reloads and listeners work even if
+/// clients take all others. At most this many are reserved: enough for 256 exchanges with each of 16 upstream trackers.
 const MAX_RESERVED: u64 = 4096;
 
 /// Raises the soft limit to the hard limit and returns it.
@@ -30,7 +30,7 @@ pub fn raise_limit() -> u64 {
     }
 }
 
-/// The number of client connections where this many descriptors are allowed.
+/// How many client connections a limit of this many descriptors leaves room for.
 pub fn for_connections(limit: u64) -> usize {
     let reserved = (limit / 4).min(MAX_RESERVED);
     usize::try_from(limit.min(UNLIMITED) - reserved).unwrap_or(usize::MAX).max(1)

@@ -22,7 +22,7 @@ pub trait Headers {
 /// this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderHints {
-    /// A proxy forwarded the request. It names the client, or could name it.
+    /// A proxy forwarded the request: there is a header that names the client, or that only proxies add.
     pub proxy: bool,
     /// A web page sent it, perhaps without its visitor's knowledge (Fetch Metadata; RFC 6454).
     pub page: bool,
@@ -35,7 +35,7 @@ impl SenderHints {
     pub fn of(headers: &impl Headers) -> Self {
         let mut hints = Self::default();
         for (name, value) in headers.lines() {
-            // The length excludes most lines.
+            // Comparing the length first excludes most lines.
             match name.len() {
                 6 if name.eq_ignore_ascii_case(b"origin") => hints.page = true,
                 7 if name.eq_ignore_ascii_case(b"referer") => hints.page = true,

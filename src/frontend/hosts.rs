@@ -14,7 +14,7 @@ pub enum HostName {
     Any,
     /// `retracker.example.com`, in lower case.
     Exactly(String),
-    /// `*.example.com`: all names below this one, which is kept with its leading dot.
+    /// `*.example.com`: all names that end in `.example.com`, which is kept with its leading dot.
     Below(String),
 }
 

@@ -1,5 +1,5 @@
-//! Sockets in, vocabulary through, bytes out. A frontend knows sockets and the [`Tracker`](crate::tracker::Tracker), which
-//! decides about announces.
+//! The frontends read requests from sockets, hand them to the [`Tracker`](crate::tracker::Tracker), which decides about
+//! them, and write the replies.
 
 pub mod admin;
 mod announce;

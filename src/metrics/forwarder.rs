@@ -1,5 +1,5 @@
-//! The metrics of each forwarder. They are removed with the last forwarder of their name, as a file that is reloaded may have
-//! new names each time.
+//! The metrics of each forwarder. They are removed with the last forwarder of their name, because a file that is
+//! reloaded may have new names each time.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

@@ -3,7 +3,7 @@
 /// The state of the upstream trackers.
 #[derive(Clone, Debug, Default)]
 pub struct ForwardSample {
-    /// Each of them.
+    /// The state of each upstream tracker.
     pub forwarders: Vec<ForwarderSample>,
     /// Torrents that are announced to them.
     pub torrents: i64,

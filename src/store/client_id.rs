@@ -29,7 +29,8 @@ pub(super) struct ClientId {
 }
 
 impl ClientId {
-    /// The remaining four bits of two bytes are for other use.
+    /// How many bits a prefix's number has. An entry stores the number in two bytes, and other values in the remaining
+    /// four bits.
     pub(super) const PREFIX_BITS: u32 = 12;
 
     pub(super) fn new(prefix: u16, rest: [u8; 12]) -> Self {

@@ -936,7 +936,8 @@ fn a_flood_of_info_hashes_does_not_push_out_the_swarms_in_use() {
             announce(&store, at(0), hash(swarm), &from(&format!("10.0.0.{peer}:1")));
         }
     }
-    // Each swarm is asked for once while half as many strangers come as the store has room for.
+    // Each of these swarms is announced once for every 25,000 announces of the flood: half as many as the store has
+    // room for.
     for n in 0..200_000 {
         announce(&store, at(1), hash(1_000 + n), &from("10.6.6.6:6"));
         if n % 125 == 0 {
@@ -985,7 +986,7 @@ fn counts_stay_right_under_concurrent_announces_and_evictions() {
     assert!(store.totals().evicted > 0);
 }
 
-/// So many swarms of one peer each, of as many hosts or of one.
+/// 300 swarms of one peer each: all peers are on one host, or each is on its own.
 fn legitimate(store: &Store, now: Timestamp, is_one_host: bool) {
     for n in 0..300_u32 {
         announce(store, now, hash(n), &of_host(n, is_one_host));
@@ -1014,7 +1015,8 @@ fn a_flood_from_one_source_takes_no_torrent_from_another() {
     for (kind, of) in flood {
         for (is_one_host, times, is_first) in [(false, 1, false), (true, 1, false), (false, 3, false), (true, 3, true)]
         {
-            // Claims and own peers are counted apart, and a late source gets one share.
+            // Claims and own peers of one source are counted apart. So this flood would have two shares of the room,
+            // and a source that comes later would get only one.
             if is_first && kind == "its own and claims by turns" {
                 continue;
             }

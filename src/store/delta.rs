@@ -24,13 +24,13 @@ impl<'a> CountDelta<'a> {
         Self { weights, peer_counts: PeerCounts::default(), swarms: 0, evicted: 0 }
     }
 
-    /// A peer has been added.
+    /// Records that a peer has been added.
     pub(super) fn joined<A: Ip>(&mut self, peer: &Entry<A>) {
         self.weights.add(peer.source());
         self.tally(peer, 1);
     }
 
-    /// A peer has been removed.
+    /// Records that a peer has been removed.
     pub(super) fn gone<A: Ip>(&mut self, peer: &Entry<A>) {
         self.weights.remove(peer.source());
         self.tally(peer, -1);

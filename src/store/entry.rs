@@ -21,8 +21,9 @@ pub(super) struct PeerKey<A> {
 pub(super) struct PeerState(u8);
 
 impl PeerState {
-    /// First addresses come before second ones. First: leechers, partial seeds, seeds. Second: seeds, partial seeds, leechers. So
-    /// the peers that a client may get, all or leechers only, are contiguous.
+    /// First addresses come first, in the order leechers, partial seeds, seeds. Second addresses follow, in the reverse
+    /// order. So the first addresses that a client may get (all, or only those of leechers) are contiguous, and so are
+    /// the second addresses.
     pub(super) const ALL: [Self; 6] = [Self(0), Self(1), Self(2), Self(3), Self(4), Self(5)];
 
     pub(super) const LEECHERS: Self = Self(0);

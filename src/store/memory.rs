@@ -184,7 +184,7 @@ impl Store {
         swarms.max(peers.iter().flatten().sum()) > self.capacity
     }
 
-    /// Makes room for a peer that has joined a swarm. The peer itself may have to go.
+    /// Makes room for a peer that has joined a swarm. The peer that is removed may be the newcomer itself.
     fn make_room(&self, now: Tick, info_hash: InfoHash, newcomer: &Announcement) {
         let source = if newcomer.is_claim {
             Source::Claim(Source::claimant(newcomer.source))

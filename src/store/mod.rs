@@ -1,7 +1,8 @@
 //! The local peers: which clients announced which torrent to this tracker, and when.
 //!
 //! # Contract
-//! - A peer is an endpoint in a zone, in a swarm. An announce from the same endpoint is the same peer's, even with another id.
+//! - A peer is an endpoint in a zone, in a swarm. An announce from the same endpoint updates the same peer, even if
+//!   it has another id.
 //! - A client with one id at several addresses, of either family, counts once in the numbers that clients get, with the state
 //!   that its first address has announced: the one that was recorded first and still announces. Replies have all its addresses,
 //!   but second addresses only after the first addresses of all clients. So a client that takes another's id hides only itself.
@@ -19,8 +20,9 @@
 //! - A swarm that has not been announced or scraped for the peer age is dropped, and its `downloaded` count with it.
 //! - The number of peers is bounded. Past the bound, a peer of the source that has the most peers is removed, even if that is the
 //!   newcomer's source: a flood from one source does not remove a torrent of another source. (A source is an address or a /64 of
-//!   IPv6; claimed peers count, roughly, for the host that claims them.) Among equal sources, peers of swarms that were used
-//!   once go first, the oldest of them before others; then those of small swarms that have not been used lately.
+//!   IPv6; claimed peers count, roughly, for the host that claims them.) Among equal sources, peers of swarms that were
+//!   used only once go first, those of the least recently used swarm before the others. Peers of small swarms follow,
+//!   and among equally small swarms those of the least recently used one.
 //! - Nothing is persisted, and nothing blocks: every operation takes one short lock, and looks at a few thousand peers at most
 //!   while it holds the lock. There are three exceptions, which take milliseconds for half a million peers: the list of a huge
 //!   swarm grows by an eighth, its index doubles, or nearly all its peers have expired and are dropped in one pass.

@@ -19,9 +19,9 @@ const SEARCH: usize = 1_000;
 /// How many peers are looked at to estimate how many of a long list have expired.
 const SAMPLE: usize = 256;
 
-/// The peers of one family, ordered by [`PeerState`]: a seed gets leechers only, second addresses come last, and a binary
-/// search counts each state. 16 bytes and the list while it is short, because most of the process's memory is in lists of a few
-/// peers.
+/// The peers of one family, ordered by [`PeerState`]: a seed gets leechers only, second addresses come last, and a
+/// binary search counts each state. While the list is short, this takes 16 bytes besides the list itself, because most
+/// of the process's memory is in lists of a few peers.
 #[derive(Debug)]
 pub(super) struct Peers<A> {
     entries: ThinVec<Entry<A>>,
@@ -258,7 +258,7 @@ impl<A: Ip> Peers<A> {
         if is_whole { Swept::Whole(oldest) } else { Swept::Partly }
     }
 
-    /// Whether more than seven of eight peers have expired, by a random sample.
+    /// Whether more than seven eighths of the peers have expired, by a random sample.
     pub(super) fn is_mostly_stale(&self, now: Tick, age: TtlTicks) -> bool {
         let random = std::iter::repeat_with(|| fastrand::usize(..self.len().max(1))).take(SAMPLE);
         let stale = random.filter_map(|at| self.entries.get(at)).filter(|entry| age.is_over(now.since(entry.seen())));

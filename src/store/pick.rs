@@ -33,7 +33,7 @@ pub(super) struct PeerQuery<'a> {
 }
 
 impl PeerQuery<'_> {
-    /// Adds peers of one list. Returns how many there are then.
+    /// Adds peers of one list. Returns how many it has added.
     pub(super) fn pick<A: Ip>(&self, peers: &Peers<A>, is_second: bool, want: usize, out: &mut Vec<Peer<A>>) -> usize {
         let &Announcement { place, role, .. } = self.announcement;
         let (own, zone, now) = (A::of(place.ip), place.zone, self.context.now);

@@ -38,7 +38,8 @@ impl<'a, A: Ip> Ranked<'a, A> {
         self.peers.iter().any(|other| other.endpoint == endpoint)
     }
 
-    /// Takes a peer that is wanted. If there is no room, one of the farthest goes. `is_translated` is whether the reply has
+    /// Takes a peer that is wanted. If there is no room, one of the farthest is dropped. `is_translated` is whether the
+    /// reply has
     /// another address than the peer's own: peers behind one NAT may share its address and a port, which the NAT forwards to
     /// one of them.
     pub(super) fn put(&mut self, peer: Peer<A>, nearness: Nearness, is_translated: bool) {

@@ -16,7 +16,7 @@ use crate::eviction::{Search, SourceWeights, candidates};
 use crate::hash::SEED;
 use tracker_protocol::{InfoHash, SwarmCounts};
 
-/// How many buckets, and peers of long lists, one step of housekeeping checks.
+/// One step of housekeeping checks at most this many buckets, and at most this many peers of a long list.
 const STEP: usize = 256;
 
 /// The swarms of a share of the info-hashes.
@@ -41,7 +41,7 @@ impl SwarmKey {
     }
 }
 
-/// The hash by which swarms are found. It cannot be predicted, because strangers choose info-hashes.
+/// The hash by which swarms are found. It must not be predictable, because an attacker can choose info-hashes.
 pub(super) fn hash(info_hash: InfoHash) -> u64 {
     SEED.hash_one(info_hash)
 }

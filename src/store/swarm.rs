@@ -28,9 +28,9 @@ const MAX_SUCCESSORS: usize = 64;
 /// How many peers of each family in a swarm are candidates for eviction.
 const LOOKS: usize = 8;
 
-/// One torrent's peers, of both families, in 64 bytes and the lists, because there may be a swarm for every few peers. The 64
-/// bytes are usually one cache line, and all that a scrape reads. (With that alignment the allocator would take 128 bytes for
-/// many swarms.)
+/// One torrent's peers of both families. It takes 64 bytes besides the lists, because there may be a swarm for every
+/// few peers. These 64 bytes are usually one cache line, and all that a scrape reads. (Swarms are not aligned to cache
+/// lines, because the allocator would then take 128 bytes for many of them.)
 #[derive(Debug)]
 pub(super) struct Swarm {
     pub(super) info_hash: InfoHash,
@@ -169,7 +169,8 @@ impl Swarm {
         self.after_removal(lost, change);
     }
 
-    /// Peers have left the lists.
+    /// Does what must follow when peers have left the lists: clients get another first address if theirs is gone, and
+    /// the counts are updated.
     fn after_removal(&mut self, LostFirsts(ids): LostFirsts, change: &mut CountDelta<'_>) {
         for id in ids.into_iter().flatten().take(MAX_SUCCESSORS) {
             succeed(&mut self.v4, self.v6.as_deref_mut(), id, change);

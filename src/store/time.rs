@@ -1,4 +1,4 @@
-//! Time in ticks. The length of a tick follows from the peer age, so that a peer stores a time in two bytes.
+//! Time in ticks. A tick is a fraction of the peer age, so that a time fits into two bytes, which each peer stores.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use crate::clock::{Timestamp, Ttl};
 pub(super) struct Tick(pub(super) u16);
 
 impl Tick {
-    /// The remaining two bits of two bytes are for other use.
+    /// How many bits a moment has. It is stored in two bytes, with other values in the remaining two bits.
     pub(super) const BITS: u32 = 14;
     pub(super) const MASK: u16 = (1 << Self::BITS) - 1;
 
-    /// Ticks from `then` to now; 0 if `then` is not past, because the times at which workers read the clock differ a little.
+    /// Ticks from `then` to now. 0 if `then` is later than now, which happens because workers read the clock at
+    /// different times.
     pub(super) fn since(self, then: Self) -> u16 {
         let elapsed = self.0.wrapping_sub(then.0) & Self::MASK;
         if elapsed > Self::MASK / 8 * 7 { 0 } else { elapsed }
@@ -40,7 +41,7 @@ pub(super) struct TtlTicks {
 
 impl TtlTicks {
     /// The most ticks in a peer's lifetime. The count of ticks has 14 bits, so it wraps after at least four lifetimes.
-    /// Housekeeping looks at everything in every lifetime, long before that.
+    /// Long before that, housekeeping has checked everything: it does so at least once in each lifetime.
     pub(super) const MOST_TICKS: u16 = 4096;
 
     pub(super) fn new(age: Ttl) -> Self {
@@ -131,8 +132,9 @@ impl Rhythm {
         }
     }
 
-    /// How long an endpoint must be silent to count as gone when another endpoint of the same client announces. `gap` is the time
-    /// since that other endpoint's previous announce. Neither may be removed while both are there, so the pace of both counts:
+    /// How long an endpoint must be silent to count as gone when another endpoint of the same client announces. `gap`
+    /// is the time since that other endpoint's previous announce. The two endpoints may belong to different clients
+    /// that are both there. So the longer limit of both paces applies: the other endpoint's pace counts, too, because
     /// clients of one kind keep a similar pace.
     pub(super) fn silence(self, silent: Pace, announcing: Pace, gap: Option<u16>) -> u16 {
         let own = match gap {

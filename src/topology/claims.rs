@@ -30,9 +30,10 @@ impl IpParam {
 
     /// The addresses under which a client is recorded: the one that it announced from, or those that it claims.
     ///
-    /// `ip` is a statement about this announce. `ipv4` and `ipv6` often name a client's second address. So each of them counts
-    /// only for a client whose own address is of that family, unless that address is link-local, which clients elsewhere could
-    /// not use. `is_passed_on` is whether another retracker has forwarded the announce.
+    /// `ip` names the client's address for this announce. `ipv4` and `ipv6` often name a second address of the client.
+    /// So each of these two counts only if the announce came from an address of its family. If the announce came from a
+    /// link-local address, which clients elsewhere cannot use, both count. `is_passed_on` is whether another retracker
+    /// has forwarded the announce.
     pub fn addresses(self, source: IpAddr, claimed: &ClaimedIps, is_passed_on: bool) -> Addresses {
         let own = Addresses { ip: source, is_claim: false, outside: None };
         match self.claim(source, claimed) {

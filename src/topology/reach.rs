@@ -14,8 +14,8 @@ pub enum Reach {
     /// From the network of its owner: private addresses of both families, those of CGNAT (RFC 6598), and other addresses that
     /// no host on the internet has.
     Site,
-    /// From a lab: no host on the internet has these addresses, which are for examples, but labs use them as their internet
-    /// (RFC 5737, RFC 3849, RFC 9637).
+    /// From a lab. These addresses are reserved for examples, and no host on the internet has them, but labs use them
+    /// in place of internet addresses (RFC 5737, RFC 3849, RFC 9637).
     Example,
     /// From everywhere.
     Everywhere,
@@ -112,8 +112,8 @@ pub fn is_outside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Everywhere | Reach::Example)
 }
 
-/// Whether an address is public, so that a stranger's redirect may lead there. Addresses of private networks, of this host, of
-/// links and of groups are not public, nor are the IPv6 forms of such IPv4 addresses.
+/// Whether an address is public, so that an upstream on the internet may redirect there. Addresses of private networks,
+/// of this host, of links and of multicast groups are not public, nor are the IPv6 forms of such IPv4 addresses.
 pub fn is_public(ip: IpAddr) -> bool {
     Reach::of(ip) == Reach::Everywhere
 }

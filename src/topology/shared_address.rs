@@ -24,11 +24,12 @@ const MANY: usize = 5;
 /// The most clients of one address that are remembered until there are [`MANY`].
 const MOST_CLIENTS: usize = 16;
 
-/// The most shared addresses that are remembered, and the most addresses that may be shared. Usually there is one, and at most a
-/// few. When a list is full, the address that would be forgotten first makes room.
+/// The largest length of each of the two lists: addresses that are shared, and addresses that may be. Usually one has
+/// an address or a few. When a list is full, the address that would be forgotten first makes room.
 const MOST: usize = 64;
 
-/// After an hour's silence, an address is treated as fixed. The slowest clients announce every half hour.
+/// After an hour without announces, an address no longer counts as shared. The slowest clients announce every half
+/// hour.
 const GONE_AFTER: Duration = Duration::from_hours(1);
 
 /// The addresses that many clients seem to share.
@@ -72,7 +73,8 @@ struct Suspect {
     until: Timestamp,
 }
 
-/// The span in which a client was certainly at an address, in numbers of announces from there.
+/// When a client was certainly at an address: from its first to its last announce, counted in announces from that
+/// address.
 #[derive(Clone, Copy, Debug)]
 struct Stay {
     client: PeerId,
@@ -84,7 +86,7 @@ struct Stay {
 #[derive(Clone, Copy, Debug)]
 struct Gateway {
     ip: IpAddr,
-    /// When it is treated as fixed, unless a client announces from there.
+    /// When it no longer counts as shared, unless a client announces from there.
     until: Timestamp,
 }
 
@@ -141,7 +143,7 @@ impl SharedAddressDetector {
         self.present(now, |watched| watched.gateways.iter().map(notice).collect())
     }
 
-    /// Looks at the addresses that have not expired.
+    /// Drops the addresses that have expired, and calls `look` with the others.
     fn present<T>(&self, now: Timestamp, look: impl FnOnce(&mut Watched) -> T) -> T {
         let mut watched = self.watched.lock();
         watched.gateways.retain(|gateway| now < gateway.until);
@@ -220,8 +222,8 @@ fn mark(ip: IpAddr) -> u64 {
 }
 
 fn warning(ip: IpAddr) -> Cow<'static, str> {
-    let page = "its front page tells the operator how to mend that";
-    format!("many clients reach this tracker as {ip}, so that it cannot tell them apart: {page}").into()
+    let page = "the tracker's front page tells the operator how to fix this";
+    format!("many clients reach this tracker as {ip}, so it cannot tell them apart; {page}").into()
 }
 
 impl fmt::Display for Gateway {

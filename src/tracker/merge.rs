@@ -53,7 +53,7 @@ impl Recipient {
     }
 }
 
-/// Whether local and upstream peers are as many as the client wants.
+/// Whether local and upstream peers together are as many as the client wants.
 pub(super) fn enough(
     local: &PeerLists,
     client: Recipient,

@@ -120,7 +120,7 @@ impl Tracker {
         let client = Recipient { place, outside: addresses.outside, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !is_loop) else { return Answer::Ready(reply) };
         let Requester { ip: source, user_agent, via, is_confidential, .. } = requester;
-        // Upstream trackers are usually outside.
+        // Upstream trackers are usually outside the client's network, and so are their other peers.
         let outside = addresses.outside.unwrap_or(ip);
         let is_claim = addresses.is_claim;
         let announce = UpstreamAnnounce { request, ip, outside, is_claim, source, user_agent, via, is_confidential };
@@ -160,7 +160,7 @@ impl Tracker {
             is_claim,
             outside: outside.map(|ip| self.topology.zoned(ip)),
             source: requester.ip,
-            // A client at an address that others cannot reach gets peers but is not listed as one.
+            // A client at an address that others cannot reach gets peers but is not listed as a peer.
             port: request.port.filter(|_| Reach::of(ip) != Reach::Nowhere),
             peer_id: request.peer_id,
             role: request.role(),
@@ -230,17 +230,17 @@ impl Tracker {
         self.store.housekeep(self.clock.now());
     }
 
-    /// The upstream trackers, if a file of them is configured.
+    /// The upstream trackers, if a forwarders file is configured.
     pub fn forwarders(&self) -> Option<&Forwarders> {
         self.forwarders.as_ref()
     }
 
-    /// The state of each upstream tracker; empty if no file of them is configured.
+    /// The state of each upstream tracker; empty if no forwarders file is configured.
     pub fn forwarder_status(&self) -> Vec<ForwarderStatus> {
         self.forwarders.as_ref().map(Forwarders::status).unwrap_or_default()
     }
 
-    /// Present faults and their remedies, for the operator: sentences of plain text.
+    /// Current faults and their remedies, for the operator, as sentences in plain text.
     pub fn notices(&self) -> Vec<String> {
         self.shared_addresses.notices(self.clock.now())
     }

@@ -18,7 +18,7 @@ pub struct Requester<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The retrackers that have forwarded the announce, if it does not come from a client itself.
     pub via: &'a Via,
-    /// Whether the torrent is confidential: only forwarders that name it are told of it.
+    /// Whether the torrent is confidential: it is announced only to forwarders that name it with `only`.
     pub is_confidential: bool,
 }
 
@@ -28,10 +28,10 @@ pub enum Standing {
     /// The announce came from the client's address. [`IpParam`](crate::topology::IpParam) says whether addresses that the client
     /// claims count.
     Client,
-    /// The announce came from the client's address, but addresses that it claims do not count: it is a browser, or its proxy
-    /// names clients badly.
+    /// The announce came from the client's address, but addresses that it claims do not count: it is a browser, or its
+    /// proxy sends a client-address header that is not clear.
     NoClaims,
-    /// A web page had a browser send the announce. It changes nothing, and gets public peers only.
+    /// A web page made a browser send the announce. The announce changes nothing, and gets public peers only.
     Page,
     /// The address is that of a trusted proxy, which does not name the client. The client gets public peers only, is not listed
     /// as a peer, changes nothing, and is not announced upstream.

@@ -439,7 +439,8 @@ fn an_upstream_gets_each_event_once_and_in_order() {
 
 #[test]
 fn every_cause_has_its_consequence() {
-    // The forwarder's answer; its state after one and after five announces of as many clients; the requests that it got.
+    // Each row: the cause, the forwarder that gives this answer, its state after the first of five clients has
+    // announced, its state after all five, and how many requests it got.
     let refused = |retry, status, retry_after: Option<u64>| {
         fails(move || ForwardError::Refused {
             reason: b"no".to_vec(),

@@ -8,16 +8,16 @@ use super::requester::Standing;
 use crate::metrics::UnlistedMetrics;
 
 /// The warning for a client whose address is not known.
-const UNCLEAR: &str = "a proxy before this tracker does not say clearly which address you have, so you get public peers \
-                       only and are not listed as one; the tracker's log tells the operator the remedy (TRUSTED_PROXIES, \
-                       REAL_IP_HEADER)";
+const UNCLEAR: &str = "a proxy in front of this tracker does not clearly name your address, so you get public peers \
+                       only and are not listed as a peer; the tracker's log tells the operator what to set \
+                       (TRUSTED_PROXIES, REAL_IP_HEADER)";
 
 /// The warning for a client behind a proxy that is not trusted.
-const UNTRUSTED: &str = "a proxy that this tracker is not told to trust passed on your announce, so you get public peers only \
-                         and are not listed as one; the operator can name the proxy with TRUSTED_PROXIES";
+const UNTRUSTED: &str = "your announce came through a proxy that this tracker does not trust, so you get public \
+                         peers only and are not listed as a peer; the operator can name the proxy in TRUSTED_PROXIES";
 
 /// The warning for a web page.
-const PAGE: &str = "a web page sent this announce, so it gets public peers only and is not listed as one";
+const PAGE: &str = "a web page sent this announce, so it gets public peers only and is not listed as a peer";
 
 /// The warning for a client whose address other clients cannot reach.
 const UNREACHABLE: &str =

@@ -11,11 +11,11 @@ use crate::forward::forwarder::{Exchange, Forwarder, Skipped};
 use crate::forward::session::{Presence, Session, UpstreamEvent};
 use tracker_protocol::InfoHash;
 
-/// A session, counted at its forwarder.
+/// A session. Its forwarder counts it for as long as it exists.
 #[derive(Debug)]
 pub(in crate::forward) struct HeldSession {
     pub(super) forwarder: Arc<Forwarder>,
-    /// The address that the forwarder is sent.
+    /// The address that is sent to the forwarder, if any.
     pub(super) ip: Option<IpAddr>,
     pub(in crate::forward) session: Session,
 }

@@ -20,7 +20,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// `timeout` is for an entry that names none.
+    /// `timeout` applies if the entry names none.
     pub(super) fn new(options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> Self {
         Self {
             options: options.clone(),

@@ -9,17 +9,18 @@
 //! [`UpstreamStream`](stream::UpstreamStream) lies between awc and the socket. It rewrites the head of a reply (`response`)
 //! before awc reads it, and counts bytes.
 //! - An HTTP/1.1 reply with neither `Content-Length` nor `Transfer-Encoding` ends with the connection (RFC 9112, section
-//!   6.3). awc takes its body for empty and reports no error. Many trackers send such replies. When the head says HTTP/1.0
+//!   6.3). awc treats its body as empty and reports no error. Many trackers send such replies. When the head says
+//!   HTTP/1.0
 //!   instead, awc reads the body to its end.
 //! - When the connection ends before `Content-Length` is reached, awc reports no error. The stream reports one.
-//! - awc takes an interim reply (1xx) for the final one. The stream removes interim replies.
+//! - awc treats an interim reply (1xx) as the final one. The stream removes interim replies.
 //! - Several equal `Content-Length` headers, or one with a list of equal values, mean one length (RFC 9110, section 8.6). awc
 //!   refuses them. The stream leaves one of them.
 //! - awc reads chunk extensions, trailers and interim replies without a bound. The stream ends a reply after `MAX_RAW` bytes
 //!   of any kind.
 //! - A header name of 65,536 bytes or more makes awc panic. The stream bounds the whole head.
 //! - A connection that ends without TLS `close_notify`, or with a reset because the server did not read the whole request, is
-//!   an error for awc even if the reply is complete. The stream takes both for the end of the connection.
+//!   an error for awc even if the reply is complete. The stream treats both as the end of the connection.
 //!
 //! # What awc has no room for
 //! - *TLS.* There is no place for our stream between awc and its own TLS. So awc is built without TLS and gets `http://` for

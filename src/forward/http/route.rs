@@ -15,7 +15,7 @@ use crate::forward::resolve::Resolver;
 use crate::forward::trust;
 use crate::forward::uri::{host_and_port, same_origin};
 
-/// Finds routes to an upstream, and to where it redirects.
+/// Finds routes to an upstream, and to the URLs that it redirects to.
 pub(super) struct Router {
     /// The uri as configured. Its host is dialled.
     configured: Url,
@@ -62,7 +62,8 @@ impl Router {
         same_origin(url, &self.seen) || same_origin(url, &self.configured)
     }
 
-    /// The URL whose host a request to `url` names: the upstream's host is the same under both of its names.
+    /// The URL whose host is sent in `Host` for a request to `url`. A request to the upstream always has the host that
+    /// the upstream sees, under whichever of its two names it was requested.
     pub(super) fn seen_as<'a>(&'a self, url: &'a Url) -> &'a Url {
         if self.is_own(url) { &self.seen } else { url }
     }

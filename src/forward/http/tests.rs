@@ -1,4 +1,4 @@
-//! Exchanges with trackers of the test's own, over real sockets.
+//! Exchanges over real sockets, with trackers that the tests start.
 
 use std::net::SocketAddr;
 
@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tracker_protocol::upstream::{Retry, UpstreamReply};
 
 const BODY: &[u8] = b"d8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe1e";
-/// The same in gzip.
+/// [`BODY`] in gzip.
 const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\x4b\xb1\xb0\xca\xcc\x2b\x49\x2d\x2a\x4b\xcc\xc9\x34\xb4\x30\
     \x30\x48\x35\xb5\x2a\x48\x4d\x2d\x2a\x36\xb3\xe2\x62\x60\x60\x94\x7a\x98\x0a\0\x4c\xab\xcb\x1d\x21\0\0\0";
-/// Followed by zeros, each of them inflates to 1,032 zeros.
+/// The beginning of a gzip bomb. Each zero byte that follows it inflates to 1,032 zeros.
 const BOMB: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xec\xc1\x01\x01\0\0\0\x80\x90\xfe\xaf\xee\x08\x0a";
 const QUERY: &str = "info_hash=%00%ffA&port=6881";
 const LONG: Duration = Duration::from_secs(10);
@@ -231,7 +231,7 @@ async fn replies_that_are_too_large_are_dropped_at_the_bound() {
     }
     let chunks = b"1;xxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\nd\r\n".repeat(MAX_RAW / 8);
     assert_eq!(answer_to(reply("200 OK\r\nTransfer-Encoding: chunked", &chunks)).await, too_large(Some(200)));
-    // At this awc panics.
+    // awc would panic at this header name.
     let name = "a".repeat(65_536);
     assert_eq!(answer_to(reply(&format!("200 OK\r\n{name}: b"), BODY)).await, too_large(None));
 }
@@ -351,7 +351,7 @@ async fn a_cookie_that_a_redirect_sets_is_sent_back() {
     assert!(!requests.recv().await.unwrap().contains("Cookie"));
     let request = requests.recv().await.unwrap();
     assert!(request.contains("\r\nCookie: a=b; c=\"d\"\r\n"), "{request}");
-    // An upstream that redirects again in spite of them is asked twice.
+    // An upstream that redirects again although it gets the cookies is requested twice.
     let (address, mut requests) = tracker(vec![reply(set, b""); 7]).await;
     let circle = ForwardError::Redirect { why: BadRedirect::Circle, status: 302 };
     assert_eq!(ask(address, LONG).await, Err(circle));

@@ -153,7 +153,7 @@ fn status_text(status: u8) -> &'static str {
         4 => "the host is unreachable",
         5 => "connection refused",
         6 => "it took too long",
-        7 | 8 => "it cannot",
+        7 | 8 => "it does not support this",
         _ => "it failed",
     }
 }

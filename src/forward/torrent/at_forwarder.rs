@@ -13,7 +13,7 @@ use crate::forward::list::{Lists, UpstreamPeers};
 pub(super) struct AtForwarder {
     pub(super) forwarder: Arc<Forwarder>,
     pub(super) lists: Lists,
-    /// Exchanges that have begun and should bring a list.
+    /// Exchanges that have begun and are expected to bring a list.
     pub(super) under_way: usize,
     waiters: Vec<Waiter>,
 }
@@ -41,7 +41,7 @@ impl AtForwarder {
         self.waiters.retain(|waiter| waiter.session != session);
     }
 
-    /// Changes the lists and their number at the forwarder.
+    /// Changes the lists, and updates the forwarder's count of lists.
     fn change(&mut self, change: impl FnOnce(&mut Lists)) {
         let before = self.lists.count();
         change(&mut self.lists);

@@ -26,7 +26,8 @@ use tracker_protocol::upstream::UpstreamReply;
 /// upstream has a use for more.
 const MAX_CLIENTS: usize = 10_000;
 
-/// How many clients of the heaviest source are removed at once when a new client finds no room: finding them takes a scan.
+/// How many clients of the heaviest source are removed when there is no room for a new client. Several are removed at
+/// once, because finding them takes a scan of all clients.
 const REMOVED_AT_ONCE: usize = MAX_CLIENTS / 16;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -36,7 +37,7 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 pub(super) struct Clients {
     /// The torrent's serial.
     torrent: u64,
-    /// The clients are boxed, because a hash table has room for more than it holds.
+    /// The clients are boxed, because a hash table has more slots than entries.
     by_key: Map<ClientKey, Box<ForwardedClient>>,
     /// The peer id that announces from an endpoint.
     endpoints: Occupancies<(IpAddr, NonZeroU16), PeerId>,
@@ -86,7 +87,8 @@ impl Clients {
         } else {
             return false;
         }
-        // Another retracker announces many clients from one address.
+        // Another retracker has passed this announce on. It announces many clients from one address, and none replaces
+        // another.
         if announce.via.hops() > 0 {
             return true;
         }
@@ -104,7 +106,7 @@ impl Clients {
         self.by_key.get(&client).is_some_and(|client| client.announces_from(ip))
     }
 
-    /// One client has replaced another at this address: the other is announced as stopped first.
+    /// Records that `new` has replaced `old` at this address. `old` is announced as stopped first.
     fn replace(&mut self, old: ClientKey, new: ClientKey, ip: IpAddr, now: Instant, out: &mut Vec<Exchange>) {
         let Some(client) = self.by_key.get_mut(&old) else { return };
         client.host_left(ip, None, None, now);
@@ -150,7 +152,8 @@ impl Clients {
         self.ports.vacate((peer_id, ip), port, |port| is_here(ClientKey { peer_id, port }));
     }
 
-    /// A client has left and its `stopped` is due. If another one has the same endpoint, that one is announced again.
+    /// If another client has the endpoint of a client that has left and whose `stopped` is due, announces the other one
+    /// again.
     fn announce_other_again(&mut self, left: ClientKey, ip: IpAddr) {
         let Some(peer_id) = self.endpoints.current(&(ip, left.port)) else { return };
         let other = ClientKey { peer_id, port: left.port };
@@ -206,7 +209,7 @@ impl Clients {
         true
     }
 
-    /// Handles the `stopped` of a client: begins `stopped` wherever it is listed.
+    /// Handles the `stopped` of a client: begins a `stopped` exchange with each forwarder that lists the client.
     pub(super) fn client_left(
         &mut self,
         announce: &UpstreamAnnounce<'_>,
@@ -242,8 +245,8 @@ impl Clients {
         self.by_key.get(&exchange.client).is_some_and(|client| client.refresh(exchange))
     }
 
-    /// Records that an exchange has ended. Returns those that begin now, for its client or for one that has replaced it and
-    /// waited for its `stopped`.
+    /// Records that an exchange has ended. Returns the exchanges that begin now: for the same client, or for the client
+    /// that has replaced it and waited for this `stopped`.
     pub(super) fn exchange_ended(
         &mut self,
         exchange: &Exchange,

@@ -15,7 +15,7 @@ use crate::forward::set::{ForwarderSet, Generation};
 pub(super) struct TorrentLists {
     at: Vec<AtForwarder>,
     combined: Combined,
-    /// Exchanges that have begun and should bring a list, at all forwarders together.
+    /// Exchanges that have begun and are expected to bring a list, at all forwarders together.
     under_way: usize,
     /// Bytes of the peers in all lists.
     bytes: usize,
@@ -42,7 +42,7 @@ impl TorrentLists {
         self.at.iter_mut().find(|at| is_it(at))
     }
 
-    /// Counts those of the exchanges that should bring a list.
+    /// Counts the exchanges that are expected to bring a list.
     pub(super) fn count_begun(&mut self, exchanges: &[Exchange]) {
         for exchange in exchanges.iter().filter(|exchange| exchange.brings_list()) {
             if let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, &exchange.forwarder)) {

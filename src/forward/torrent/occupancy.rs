@@ -10,14 +10,14 @@ use smallvec::SmallVec;
 #[derive(Debug)]
 pub(super) struct Occupancies<K, T>(HashMap<K, Occupancy<T>, foldhash::fast::RandomState>);
 
-/// The occupants of one key. As a rule there is one at a time, which another one replaces.
+/// The occupants of one key. Usually there is one at a time, and a new one replaces it.
 #[derive(Debug)]
 struct Occupancy<T> {
     current: T,
     /// The latest of those that were replaced.
     replaced: Option<Box<SmallVec<[T; 4]>>>,
-    /// Whether several occupy it at once. This is known when one that was replaced has come back: clients behind a NAT that
-    /// use one port, or two programs under one peer id. From then on none replaces another.
+    /// Whether several occupants share the key: clients behind a NAT that use one port, or two programs with one peer
+    /// id. This shows when an occupant that was replaced comes back. From then on no occupant replaces another.
     is_shared: bool,
 }
 
@@ -61,7 +61,7 @@ impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
         self.0.get(key).map(|occupancy| occupancy.current)
     }
 
-    /// All that may occupy a key.
+    /// All occupants that a key may have.
     pub(super) fn all(&self, key: &K) -> impl Iterator<Item = T> + '_ {
         self.0.get(key).into_iter().flat_map(Occupancy::all)
     }

@@ -149,7 +149,7 @@ impl PendingRequests {
         }
     }
 
-    /// Gives a response to its request. One without a request is dropped.
+    /// Gives a response to its request. A response that belongs to no request is dropped.
     fn deliver(&self, response: &[u8]) {
         let Some(transaction) = udp::transaction(response) else { return };
         if let Some(sender) = self.0.lock().get_mut(&transaction).and_then(Option::take) {
@@ -166,7 +166,7 @@ impl PendingRequests {
     }
 }
 
-/// A request that waits for a response. It is removed from the others when dropped.
+/// A request that waits for a response. It is removed from `all` when dropped.
 struct PendingRequest<'a> {
     all: &'a PendingRequests,
     transaction: TransactionId,

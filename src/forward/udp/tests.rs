@@ -1,4 +1,4 @@
-//! Exchanges with trackers of the test's own, over real sockets.
+//! Exchanges over real sockets, with trackers that the tests start.
 
 use super::*;
 use crate::forward::headers::PassedHeaders;
@@ -74,7 +74,8 @@ impl ScriptedTracker {
         }
     }
 
-    /// Whether no packet has come. Loopback delivers in order, so what was sent before another answer has arrived.
+    /// Whether no packet has come. Loopback delivers in order, so every packet that was sent before another answer is
+    /// here by now.
     fn has_received_nothing(&self) -> bool {
         self.socket.try_recv(&mut [0; 4096]).is_err()
     }
@@ -170,7 +171,7 @@ fn request() -> AnnounceRequest {
     }
 }
 
-/// An announce of `request` with this address to be recorded.
+/// Announces `request`, and asks the tracker to record this address.
 async fn announce_of(
     upstream: &UdpUpstream,
     request: &AnnounceRequest,
@@ -287,7 +288,7 @@ async fn over_ipv6_the_peers_are_of_ipv6() {
     let answer = answer.unwrap();
     assert_eq!(answer.reply.peers, PeerLists { v4: Vec::new(), ..reply(0).peers });
     assert_eq!(answer.from, tracker.address());
-    // Over IPv6 the announce has no room for it.
+    // Over IPv6 an announce has no room for an address to record.
     assert_eq!(arrived.announce.claimed, ClaimedIps::default());
 }
 
@@ -307,7 +308,7 @@ async fn a_connection_id_serves_for_two_minutes() {
 async fn a_lost_packet_is_sent_again() {
     let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream();
-    // Taken before the first packet: on a busy machine it may arrive late.
+    // The clock is read before the first packet is sent, because on a busy machine that packet may arrive late.
     let start = Instant::now();
     let script = async {
         let (lost, _) = tracker.packet().await;
@@ -397,7 +398,7 @@ async fn a_connection_id_that_gets_no_answer_is_replaced() {
         tracker.serves(OTHER_ID, 2).await;
     };
     assert_eq!(interval(join(announce(&upstream, LONG), script).await.0), 2);
-    // Also when there is no time left to get another.
+    // The id is forgotten even if no time is left to get another one.
     assert_eq!(announce(&upstream, SHORT).await.unwrap_err(), ForwardError::Timeout);
     assert_eq!(upstream.link(tracker.address()).unwrap().id(), None);
 }

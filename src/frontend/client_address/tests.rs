@@ -232,7 +232,8 @@ fn names_of_headers() {
 }
 
 proptest! {
-    /// Whatever headers it sends, a client behind a proxy that adds its address gets that address or none.
+    /// A client behind a proxy that adds the client's address counts as that address or as unclear, whatever headers it
+    /// sends.
     #[test]
     fn forged_headers_never_win(
         lies in proptest::collection::vec((0usize..3, "[ -~]{0,40}|6\\.6\\.6\\.6|for=6\\.6\\.6\\.6|unknown|-|_a|"), 0..4),

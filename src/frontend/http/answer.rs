@@ -36,8 +36,8 @@ pub(super) struct TrackerRequest<'a, H> {
 
 /// Appends the body of the reply to `body` if it is ready.
 ///
-/// Refusals are bodies with status 200, too: clients discard the bodies of all other statuses, and libtorrent never announces
-/// again after some of them.
+/// A refusal has status 200, too: clients discard the body of a reply with another status, and after some statuses
+/// libtorrent never announces again.
 pub(super) fn answer<H: Headers>(
     context: &Arc<Context>,
     request: &TrackerRequest<'_, H>,

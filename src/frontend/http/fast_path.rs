@@ -156,7 +156,7 @@ struct HttpConnection<'a> {
 
 /// How a turn ends.
 enum Next {
-    /// The requests are answered.
+    /// All requests that were read are answered. The connection reads again.
     Read,
     /// There may be more, but other connections have their turn first.
     Yield,
@@ -270,7 +270,8 @@ impl<'a> HttpConnection<'a> {
         }
     }
 
-    /// Answers a request. None if that is done and another may follow. `is_last` is whether no bytes have been read after it.
+    /// Answers a request. None if it is answered and another may follow. `is_last` is whether no bytes have been read
+    /// after it.
     fn answer_one(
         &mut self,
         head: &Head<'_>,
@@ -326,7 +327,7 @@ impl<'a> HttpConnection<'a> {
         Next::Close
     }
 
-    /// The connection ends if all requests that have been read are answered and the process is stopping.
+    /// Makes the reply the last one if all requests that have been read are answered and the process is stopping.
     fn close_if_draining(&self, framing: ReplyFraming) -> ReplyFraming {
         framing.close_if(self.unread.is_empty() && self.worker.context.is_draining())
     }

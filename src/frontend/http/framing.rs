@@ -17,12 +17,12 @@ impl ReplyFraming {
         Self { is_head: head.method == Method::Head, persistent: head.persistent, http_1_0: head.http_1_0 }
     }
 
-    /// The framing of the last reply on a connection, to bytes that are not a request.
+    /// The framing of the reply to bytes that are not a request. It is the last reply on the connection.
     pub(super) fn last() -> Self {
         Self { is_head: false, persistent: false, http_1_0: false }
     }
 
-    /// The connection ends after this reply if `ending`.
+    /// Makes this the last reply on the connection if `ending`.
     pub(super) fn close_if(self, ending: bool) -> Self {
         Self { persistent: self.persistent && !ending, ..self }
     }

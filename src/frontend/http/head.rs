@@ -67,9 +67,9 @@ struct BodyFraming {
 }
 
 impl<'a> Head<'a> {
-    /// Reads a head from the beginning of these bytes. [`skip_empty_lines`] comes first.
+    /// Reads a head from the beginning of these bytes. The caller skips empty lines first, with [`skip_empty_lines`].
     pub(super) fn read(bytes: &'a [u8]) -> Read<'a> {
-        // Another protocol: a TLS handshake, or a peer's.
+        // Another protocol: TLS, or BitTorrent's peer protocol.
         if bytes.first().is_some_and(|&byte| !is_token(byte) && !matches!(byte, b' ' | b'\t')) {
             return Read::Junk;
         }
@@ -114,8 +114,8 @@ impl<'a> Head<'a> {
         Some(Self { method, path, query, persistent: false, http_1_0, body: false, lines: Lines::new() })
     }
 
-    /// Reads the header lines. Returns the bytes after the empty line behind them, and whether a line is folded. None if the
-    /// empty line is missing, or there are too many lines.
+    /// Reads the header lines. Returns the bytes after the empty line that ends the head, and whether a line is folded.
+    /// None if that empty line is missing, or there are too many lines.
     fn take_lines(&mut self, mut rest: &'a [u8], framing: &mut BodyFraming) -> Option<(&'a [u8], bool)> {
         let mut folded = false;
         loop {
@@ -149,7 +149,7 @@ impl<'a> Head<'a> {
                     framing.keep_alive |= word.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            // Some clients send `Content-Length: 0` with every GET. It is no body, even if repeated.
+            // Some clients send `Content-Length: 0` with every GET. That means no body, even if the header is repeated.
             14 if name.eq_ignore_ascii_case(b"content-length") => self.body |= !is_zero(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.body = true,
             _ => {}

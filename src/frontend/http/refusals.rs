@@ -17,7 +17,7 @@ pub(super) struct Refused<'a> {
 }
 
 impl Refused<'_> {
-    /// Announces and scrapes are requested with GET or HEAD.
+    /// Refuses an announce or a scrape with a method other than GET and HEAD.
     pub(super) fn method(mut self, framing: ReplyFraming) {
         self.encode(&Refusal::Method);
         framing.put(
@@ -28,11 +28,11 @@ impl Refused<'_> {
         );
     }
 
-    /// The head is too long. The connection ends, because the rest of the head is not read.
+    /// Refuses a head that is too long. The connection ends, because the rest of the head is not read.
     pub(super) fn too_long(mut self, head: &Head<'_>) {
         let framing = ReplyFraming::new(head).close_if(true);
         if route(head.path) == Route::Other {
-            let text = format!("A request here has {MAX_HEAD} bytes and {MAX_LINES} header lines at most.\n");
+            let text = format!("A request may have at most {MAX_HEAD} bytes and {MAX_LINES} header lines.\n");
             framing.put_plain("431 Request Header Fields Too Large", "", text.as_bytes(), self.replies);
         } else {
             self.encode(&Refusal::TooLong { bytes: MAX_HEAD, lines: MAX_LINES });
@@ -46,7 +46,7 @@ impl Refused<'_> {
     }
 }
 
-/// The bytes are not HTTP. The connection ends.
+/// Refuses bytes that are not HTTP. The connection ends.
 pub(super) fn not_http(replies: &mut Vec<u8>) {
-    ReplyFraming::last().put_plain("400 Bad Request", "", b"That is no request.\n", replies);
+    ReplyFraming::last().put_plain("400 Bad Request", "", b"This is not an HTTP request.\n", replies);
 }

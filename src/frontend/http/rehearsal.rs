@@ -1,4 +1,4 @@
-//! A connection whose both ends are in this process, for tests and fuzz targets.
+//! A connection with both ends in this process, for tests and fuzz targets.
 
 use std::io;
 use std::os::unix::net::UnixStream;

@@ -43,7 +43,7 @@ impl Listener {
     }
 
     fn new(fd: OwnedFd, kind: ListenerKind) -> io::Result<Self> {
-        // SAFETY: the descriptor is owned, and stays the same open one while it is registered.
+        // SAFETY: `AsyncFd` owns the descriptor. So it stays open and means the same socket while it is registered.
         #[allow(unsafe_code, reason = "tokio's own listeners register the connections that they accept")]
         Ok(Self { fd: unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? }, kind })
     }
@@ -56,7 +56,7 @@ impl Listener {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                 accepted => return accepted,
             }
-            // A Unix socket that one of the workers has shut down stays readable: this must not spin.
+            // A Unix socket that one of the workers has shut down stays readable. This lets other tasks run meanwhile.
             consume_budget().await;
         }
     }
@@ -99,7 +99,7 @@ fn refuse_handshakes(listener: &OwnedFd) -> io::Result<()> {
     // Classic BPF gets the segment from the TCP header on. In byte 13, SYN is 0x02 and ACK is 0x10.
     let filter = [
         SockFilter::new(0x30, 0, 0, 13),       // load that byte
-        SockFilter::new(0x54, 0, 0, 0x12),     // leave SYN and ACK
+        SockFilter::new(0x54, 0, 0, 0x12),     // keep the SYN and ACK bits
         SockFilter::new(0x15, 0, 1, 0x02),     // only SYN?
         SockFilter::new(0x06, 0, 0, 0),        // then drop it
         SockFilter::new(0x06, 0, 0, u32::MAX), // else take it whole

@@ -1,4 +1,4 @@
-//! Listen addresses in Go's notation. This is about their text; sockets are opened only to find out which addresses this host
+//! Parses and writes listen addresses in Go's notation. Sockets are opened only to find out which addresses this host
 //! has.
 
 use std::fmt;
@@ -159,7 +159,7 @@ impl ListenAddr {
     }
 }
 
-/// The address at which a server that listens on `[::]` is reached. It accepts IPv4 as well; the host may have no IPv6 address.
+/// The address at which a server that listens on `[::]` is reached: an IPv4 address if the host has no IPv6.
 fn here(port: u16) -> SocketAddr {
     let ip =
         if is_own(Ipv6Addr::LOCALHOST.into()) { Ipv6Addr::LOCALHOST.into() } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
@@ -178,8 +178,8 @@ pub struct UdpListenAddr {
     host: Option<String>,
     /// 0 lets the system choose.
     port: u16,
-    /// Whether it is for proxies, which name the client of each datagram by the PROXY protocol: with `proxy+udp://` before the
-    /// address.
+    /// Whether it is for proxies, as `proxy+udp://` before the address says. They begin each datagram with a PROXY
+    /// protocol header that names the client.
     pub proxied: bool,
 }
 

@@ -16,13 +16,15 @@ use socket2::Socket;
 
 use super::purpose::Purpose;
 
-/// How long a name is looked up at the start until it has an address of this host: networks and name servers come up late.
+/// At the start, how long a name is looked up again if it has no address of this host yet: networks and name servers
+/// come up late.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause between two look-ups.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// How many ports are tried for a name if the system chooses the port: it may be taken at another of the name's addresses.
+/// How many ports are tried for a name if the system chooses the port: a port may be free at one of the name's
+/// addresses and taken at another.
 const PORTS: usize = 16;
 
 /// `EAFNOSUPPORT` on Linux, which the standard library has no name for.
@@ -42,11 +44,11 @@ pub(in crate::frontend) struct BindTarget<'a> {
 /// The options of a socket, which are set before it is bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::frontend) struct BindOptions {
-    /// All IPv6 addresses, without IPv4.
+    /// Whether `[::]` accepts IPv6 only.
     only_v6: bool,
-    /// Other sockets of this process have this port at addresses that overlap with this one.
+    /// Whether other sockets of this process have this port at addresses that overlap with this one.
     is_shared: bool,
-    /// The host need not have the address.
+    /// Whether the address is bound even if the host does not have it.
     is_free: bool,
 }
 
@@ -120,7 +122,7 @@ impl Binder {
         }
     }
 
-    /// Whether the address is already bound. An error if that is for another purpose.
+    /// Whether the address is already bound. An error if one is for proxies and the other for clients.
     fn has(&self, address: SocketAddr, purpose: Purpose) -> io::Result<bool> {
         match self.bound.iter().find(|(bound, _)| *bound == address && address.port() != 0) {
             Some((_, other)) if *other != purpose => Err(ErrorKind::AddrInUse.into()),

@@ -10,8 +10,8 @@ use super::binder::BindOptions;
 use crate::frontend::udp::connection_id::ConnectionIds;
 use crate::frontend::udp::socket::report_destinations;
 
-/// Bytes of requests that may wait to be read, if the system grants as many: some thousand announces, as many as arrive while a
-/// worker is busy for ten milliseconds. Most systems grant less and do not say so.
+/// The size of the receive buffer in bytes, if the system grants it: room for the thousands of announces that may
+/// arrive while a worker is busy for ten milliseconds. Most systems grant less, without an error.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 /// One worker's socket.
@@ -40,7 +40,8 @@ pub(super) fn bind_udp(
 ) -> io::Result<(Vec<UdpListener>, SocketAddr)> {
     let ids = Arc::new(ConnectionIds::new()?);
     let first = udp_socket(address, options)?;
-    // The socket is bound before it may share its port. So a port that another process has, even if shared, is an error.
+    // The socket is bound before `SO_REUSEPORT` is set. So binding fails if another process has the port, even with
+    // that option.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;

@@ -20,7 +20,8 @@ pub(super) fn bind_tcp(
     workers: usize,
 ) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
     let first = tcp_socket(address, options)?;
-    // The socket is bound before it may share its port. So a port that another process has, even if shared, is an error.
+    // The socket is bound before `SO_REUSEPORT` is set. So binding fails if another process has the port, even with
+    // that option.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     first.listen(BACKLOG)?;

@@ -9,9 +9,10 @@
 //! learn whether the guess was right. The port is not part of the MAC, as in BEP 15: a NAT may give the same client another
 //! port between two packets, and another client behind the same address could only harm that address.
 //!
-//! Behind a proxy that names the client of each datagram, the client has the address that the proxy names, but a response goes
-//! to the proxy. Then both addresses are in the MAC. Otherwise a sender that was issued an id through one proxy, or by
-//! pretending to be one, could direct the responses to any other address by forging that address alone.
+//! Behind a proxy that names the client of each datagram, the client has the address that the proxy names, but a
+//! response goes to the proxy. Then both addresses are in the MAC. Otherwise an attacker could get an id for a client
+//! through a proxy, or by pretending to be one, and use it in datagrams with the forged source address of a victim. The
+//! responses would go to the victim.
 
 use std::io;
 use std::net::IpAddr;

@@ -174,7 +174,8 @@ fn from_proxy<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender,
     opened.inspect_err(tell).ok()
 }
 
-/// The response to a request, if there is one and it is ready. It goes to the source of the datagram: a proxy knows its client.
+/// The response to a request, if there is one and it is ready. It goes to the source of the datagram. A proxy passes it
+/// on.
 fn answer(
     responder: &Responder,
     waiting: &mut JoinSet<UdpResponse>,

@@ -1,9 +1,9 @@
 //! The PROXY protocol over UDP: a proxy puts a header before each datagram, which names the client (HAProxy's
 //! `proxy-protocol.txt`, section 2.2).
 //!
-//! Each datagram must have its own header, because nothing connects it with others; one without is dropped. A connection
-//! without a trusted header at least proves by its handshake where its other end is. A datagram does not, so datagrams from
-//! senders that are not trusted are dropped.
+//! Each datagram must have its own header, because nothing connects it with other datagrams. A datagram without one is
+//! dropped. So is a datagram from a sender that is not trusted: a connection at least proves by its handshake where its
+//! other end is, but a datagram does not.
 
 use thiserror::Error;
 

@@ -94,7 +94,7 @@ impl Responder {
             metrics.scrapes_refused.inc();
             return udp::encode_refused(transaction, Refusal::FullScrape.to_string().as_bytes());
         }
-        // No client sends the URL's query with a scrape, where a token would be.
+        // A token would be in the URL's query, which no client sends with a scrape.
         let admitted =
             self.context.access.as_ref().map_or(Ok(()), |access| access.admit_scrape(source, info_hashes, b""));
         if let Err(refusal) = admitted {

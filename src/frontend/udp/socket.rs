@@ -68,7 +68,7 @@ impl BatchSocket {
         more(inbox.take_batch(&self.0, take))
     }
 
-    /// The same if the event loop may not know of the datagrams.
+    /// The same, even if the event loop has not reported the datagrams yet.
     pub(super) fn receive_now(&self, inbox: &mut Inbox, take: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
         more(inbox.take_batch_now(&self.0, take))
     }

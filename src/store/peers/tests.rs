@@ -13,7 +13,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 use tracker_protocol::{Endpoint, Peer, PeerId, Role};
 
-/// Each in a subnet of its own.
+/// The key of the nth peer. Each is in a subnet of its own.
 fn key(n: u16) -> PeerKey<Ipv4Addr> {
     let [a, b] = n.to_be_bytes();
     PeerKey { endpoint: Endpoint { ip: Ipv4Addr::new(10, a, b, 0), port: NonZeroU16::MIN }, zone: None }
@@ -59,7 +59,7 @@ fn far(_: &Entry<Ipv4Addr>) -> Nearness {
     Nearness::Elsewhere
 }
 
-/// None of these has a beginning of its own.
+/// The id of the nth client. All ids have the same prefix.
 fn id(n: u16) -> ClientId {
     let [a, b] = n.to_be_bytes();
     let mut id = [7; 20];

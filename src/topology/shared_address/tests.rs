@@ -8,7 +8,7 @@ fn after(duration: Duration) -> Timestamp {
     Timestamp::after(duration)
 }
 
-/// A watch, and how many clients have joined each swarm at an address.
+/// A detector, and which clients have joined each swarm at an address.
 struct Lan {
     watch: SharedAddressDetector,
     joined: std::collections::HashSet<(IpAddr, u8, u8)>,
@@ -19,7 +19,7 @@ impl Lan {
         Self { watch: SharedAddressDetector::new(Gauge::default()), joined: std::collections::HashSet::new() }
     }
 
-    /// A client announces; whether it is warned.
+    /// Announces for a client. Returns whether it is warned.
     fn announces(&mut self, now: Timestamp, at: IpAddr, swarm: u8, client: u8) -> bool {
         let others = self.joined.iter().filter(|(ip, of, _)| (*ip, *of) == (at, swarm)).count();
         let is_new = self.joined.insert((at, swarm, client));
@@ -32,7 +32,7 @@ impl Lan {
         self.watch.saw(now, &sighting).is_some()
     }
 
-    /// So many clients of a swarm are behind an address; whether the last of them is warned in the second round.
+    /// This many clients of a swarm announce from an address, twice each. Returns whether the last announce is warned.
     fn share(&mut self, now: Timestamp, at: IpAddr, clients: u8) -> bool {
         let mut warned = false;
         for _ in 0..2 {
@@ -124,7 +124,7 @@ fn the_oldest_addresses_are_forgotten() {
     }
     assert_eq!(lan.count(after(now)), MOST);
     assert!(lan.watch.warning(after(now), ip("10.0.0.0")).is_none());
-    // And those that only may be some.
+    // So are the oldest addresses that only may be shared.
     let mut lan = Lan::new();
     for n in 0..=255 {
         now += Duration::from_secs(1);

@@ -26,7 +26,7 @@ fn zone(name: &str, networks: &[&str], addresses: &[&str]) -> Zone {
     Zone { name: name.to_owned(), networks, external: external(addresses) }
 }
 
-/// What the first is visible of the second.
+/// The address at which a client at `asks` gets `peer`, or `-`.
 fn visible(topology: &Topology, asks: &str, peer: &str) -> String {
     let address = topology.visible_address(topology.zoned(ip(asks)), topology.zoned(ip(peer)));
     address.map_or("-".to_owned(), |ip| ip.to_string())
@@ -68,7 +68,7 @@ fn without_zones_clients_get_the_addresses_that_they_can_reach() {
         ("64:ff9b:1::8.8.8.8", "10.0.0.1", false),
         ("2002:a00:1::1", "10.0.0.1", false),
         ("10.0.0.1", "0.0.0.0", false),
-        // Who is on a link sees the link, and what all of the site see.
+        // A client on a link gets peers on the link, and those that every client of the site gets.
         ("169.254.1.2", "169.254.1.1", true),
         ("fe80::2", "fe80::1", true),
         ("fe80::2", "169.254.1.1", true),
@@ -118,7 +118,7 @@ fn zones_see_each_other_under_their_external_addresses() {
         ("172.16.0.1", "10.3.0.2", "-"),
         ("172.16.0.1", "172.17.0.2", "172.17.0.2"),
         ("127.0.0.1", "10.1.0.2", "203.0.113.1"),
-        // The world never sees a private address, though it is a zone's external one.
+        // Clients on the internet never get a private address, even if it is a zone's external address.
         ("8.8.8.8", "10.1.0.2", "203.0.113.1"),
         ("8.8.8.8", "10.2.0.2", "203.0.113.9"),
         ("8.8.8.8", "10.3.0.2", "203.0.113.9"),

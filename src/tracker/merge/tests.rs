@@ -92,7 +92,7 @@ fn neither_the_announcer_nor_addresses_that_mean_nothing() {
     ][..];
     assert_eq!(merged(&[], &[upstream], 50), ["10.0.0.1:2", "9.9.9.9:1"]);
     assert!(merged(&[], &[&["127.0.0.1:5"]], 50).is_empty());
-    // Nor the announcer under the address that it has outside.
+    // The client does not get itself at its address outside either.
     let topology = Topology::default();
     let client = Recipient { outside: "9.9.9.9".parse().ok(), ..client(&topology, "10.0.0.1", 50) };
     let mut peers = PeerLists::default();
@@ -103,7 +103,7 @@ fn neither_the_announcer_nor_addresses_that_mean_nothing() {
 #[test]
 fn a_public_client_gets_the_upstream_peers_that_it_can_reach() {
     let external = ExternalAddress { v4: Some([203, 0, 113, 1].into()), v6: None };
-    // What stands for an address of our own means nothing for one of an upstream's.
+    // The external address of our own network does not apply to an upstream's private peers.
     for topology in [Topology::default(), Topology::new(&[], external)] {
         let mut peers = lists(&["203.0.113.5:5", "[2001:db8::5]:5"]);
         let upstream = UpstreamPeers::simulated(&lists(&["10.0.0.9:9", "9.9.9.9:9"]), 0, 0);

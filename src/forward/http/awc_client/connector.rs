@@ -31,11 +31,11 @@ tokio::task_local! {
 /// How to connect for one request.
 #[derive(Clone, Default)]
 pub(in super::super) struct ConnectRoute {
-    /// When to give up the address; None: with the whole exchange.
+    /// When to give up this address. None if only the deadline of the whole exchange applies.
     pub(in super::super) connect_by: Option<Instant>,
     /// TLS settings, for https.
     pub(in super::super) tls: Option<Arc<ClientConfig>>,
-    /// The proxy that is dialled, and where it is asked to connect us.
+    /// The proxy to dial, and the target to which it is asked to connect us.
     pub(in super::super) tunnel: Option<(Arc<Proxy>, Target)>,
     /// Scheme and host, which go before the path in the request line, for a proxy that accepts requests.
     pub(in super::super) absolute: Option<String>,
@@ -81,7 +81,7 @@ impl Service<ConnectInfo<Uri>> for UpstreamConnector {
     }
 }
 
-/// Connects over TCP. Errors before the first packet are this host's.
+/// Connects over TCP. An error before the first packet counts as a failure of this host.
 async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     let local = |error: io::Error| io::Error::from(StreamError::Local(error.to_string()));
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(local)?;

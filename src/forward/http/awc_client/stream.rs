@@ -12,7 +12,8 @@ use tokio_rustls::client::TlsStream;
 use super::response::{HEAD_READ, MAX_READ, UpstreamResponse};
 use super::stream_error::StreamError;
 
-/// The most bytes that are read from a connection, of any kind: TLS, heads, chunks and what belongs to them.
+/// The most bytes that are read from a connection. Everything counts: TLS records, heads, bodies and the framing of
+/// chunks.
 pub(in super::super) const MAX_RAW: usize = 3 * 1024 * 1024;
 
 /// A connection that fails after [`MAX_RAW`] bytes have been read.
@@ -128,8 +129,8 @@ impl AsyncRead for UpstreamStream {
     }
 }
 
-/// Reads, and takes an end without TLS `close_notify` or with a reset for the end of the connection. Whether the reply is
-/// complete is up to the reply itself.
+/// Reads. A reset, or an end without TLS `close_notify`, counts as the end of the connection. Whether the reply is
+/// complete follows from the reply itself.
 fn poll_read_or_end(io: &mut Io, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     let read = match io {
         Io::Plain(io) => Pin::new(io).poll_read(cx, buf),

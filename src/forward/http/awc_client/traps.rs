@@ -46,7 +46,7 @@ async fn plain(reply: &[u8]) -> Result<(u16, Vec<u8>), PlainError> {
 #[actix_web::test]
 async fn a_body_that_ends_with_the_connection_is_read_as_empty() {
     assert_eq!(plain(b"HTTP/1.1 200 OK\r\n\r\nde").await.unwrap(), (200, Vec::new()));
-    // What `response` makes of it.
+    // The same reply as `response` rewrites it.
     assert_eq!(plain(b"HTTP/1.0 200 OK\r\n\r\nde").await.unwrap(), (200, b"de".to_vec()));
 }
 

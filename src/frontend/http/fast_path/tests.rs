@@ -111,7 +111,8 @@ async fn a_slow_trickle_of_bytes_does_not_hold_a_connection() {
     assert!(dripped(ANNOUNCE, b"\r\n", second * 14).await <= KEEP_ALIVE * 2 + second * 14);
     assert!(dripped(b"", b"x", second).await <= IO_TIMEOUT + second * 2);
     assert!(dripped(b"GET / HTTP/1.1\r\n", b"X: y\r\n", second).await <= IO_TIMEOUT + second);
-    // A client that completes each head is served without end, though each next head begins before the last is answered.
+    // A client that completes each head is served without end, even if it begins each head before it gets the previous
+    // reply.
     for request in [ANNOUNCE, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"] {
         let (beginning, rest) = request.split_at(10);
         let late = [rest, beginning].concat();
@@ -155,7 +156,7 @@ async fn a_stop_closes_idle_connections_and_answers_the_others() {
         sleep(Duration::from_millis(1500)).await;
         about_to_ask.write_all(ANNOUNCE).unwrap();
     };
-    // So is a client that has sent one, though not for long.
+    // A client that has already sent a request is waited for, too, but not for long.
     let (mut asks_again, fresh) = connection(&worker).await;
     asks_again.write_all(ANNOUNCE).unwrap();
     let again_ends = async { (serve(fresh, &worker).await.unwrap(), start.elapsed()).1 };

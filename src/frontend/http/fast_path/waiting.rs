@@ -23,7 +23,8 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// After the stop signal, how long a connection may take to send its first request.
 pub(in crate::frontend) const GRACE: Duration = Duration::from_secs(2);
 
-/// The same for a connection that has had a request. A client that goes on gets one more reply, which says that it is the last.
+/// The same for a connection on which a request was answered. If the client sends another request, the reply ends the
+/// connection.
 pub(super) const SHORT_GRACE: Duration = Duration::from_millis(250);
 
 /// The timeouts of a connection, and its end when the process stops.
@@ -71,7 +72,8 @@ impl Waiting {
         self.was_used = true;
     }
 
-    /// The time of the last request, if this is the first wait since.
+    /// The time of the last request. None if neither that nor what the connection waits for has changed since the last
+    /// wait.
     pub(super) fn since(&mut self, is_asking: bool) -> Option<Duration> {
         if std::mem::take(&mut self.is_answered) || self.last_request.is_none() {
             self.last_request = Some(clock::coarse());

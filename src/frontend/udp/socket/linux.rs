@@ -109,7 +109,7 @@ impl Outbox {
 
     /// Sends the responses that can be sent at once. Returns how many could not.
     pub(super) fn send(&mut self, socket: &UdpSocket, responses: &mut [UdpResponse]) -> usize {
-        // The responses of a batch have the same source address. Most hosts have one, and others a few.
+        // All responses of a batch must have the same source address. Most hosts have one address, others a few.
         responses.sort_by_key(|response| response.from);
         let alike = responses.chunk_by(|one, next| one.from == next.from);
         alike.flat_map(|alike| alike.chunks(BATCH)).map(|batch| self.send_batch(socket, batch)).sum()
