@@ -73,9 +73,6 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
-    /// Chihaya's file was given, whose rules are not in force yet. Serving without them would let everybody in.
-    #[error("--chihaya (CHIHAYA_CONFIG): this version only checks the file, with retracker check --chihaya FILE")]
-    Chihaya,
     /// A forwarder cannot be set up.
     #[error("{0}")]
     Forwarder(String),
@@ -108,9 +105,7 @@ fn hint_udp(error: &io::Error) -> &'static str {
 impl App {
     /// Builds the parts and binds all sockets, or none.
     pub fn bind(config: Config) -> Result<Self, StartError> {
-        if config.chihaya.is_some() {
-            return Err(StartError::Chihaya);
-        }
+        config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let descriptors = descriptors::raise_limit();
         let workers = thread::available_parallelism().map_or(1, NonZero::get);
         let listen = |(address, error)| StartError::Listen { address, error };
@@ -143,7 +138,7 @@ impl App {
             None => (None, None),
             Some(AccessRules { file, options, proxies }) => {
                 let access = Access::new(options, proxies, AccessMetrics::register(registry.as_mut()));
-                (Some(Arc::new(access)), Some(file))
+                (Some(Arc::new(access)), file)
             }
         };
         let connections = Connections::new(config.connections.within(descriptors), metrics.connections.clone());

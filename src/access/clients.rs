@@ -15,6 +15,13 @@ pub struct ClientPrefix(SmallVec<[u8; 16]>);
 #[error("not the beginning of a peer id")]
 pub struct NotAClientPrefix;
 
+impl ClientPrefix {
+    /// The six bytes behind the dash, as in Chihaya's lists.
+    pub fn new(id: [u8; 6]) -> Self {
+        Self(id.as_slice().into())
+    }
+}
+
 impl FromStr for ClientPrefix {
     type Err = NotAClientPrefix;
 

@@ -11,6 +11,7 @@ mod jwt;
 mod list;
 mod networks;
 mod torrents;
+mod wording;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,10 +21,11 @@ use parking_lot::RwLock;
 use tracker_protocol::{AnnounceRequest, InfoHash, Refusal};
 
 pub use self::clients::{ClientPrefix, NotAClientPrefix};
-pub use self::jwt::{JwtOptions, KeySource, KeySummary, probe_keys};
+pub use self::jwt::{Issuers, JwtOptions, KeySource, KeySummary, probe_keys};
 pub use self::list::ListRule;
 pub use self::networks::NetworkSet;
 pub use self::torrents::TorrentSet;
+pub use self::wording::RefusalWording;
 
 use self::clients::ClientPrefixes;
 use self::jwt::JwtRule;
@@ -41,6 +43,8 @@ pub struct AccessOptions {
     pub torrents: Option<ListRule<TorrentSet>>,
     /// The tokens that an announce must carry.
     pub jwt: Option<JwtOptions>,
+    /// Whose sentences refusals have.
+    pub wording: RefusalWording,
 }
 
 /// An announce that is admitted.
@@ -71,17 +75,18 @@ struct Rules {
     clients: Option<ListRule<ClientPrefixes>>,
     torrents: Option<ListRule<TorrentSet>>,
     jwt: Option<Arc<JwtRule>>,
+    wording: RefusalWording,
 }
 
 impl Rules {
     fn new(options: AccessOptions, old_jwt: Option<&Arc<JwtRule>>, metrics: &AccessMetrics) -> Self {
-        let AccessOptions { networks, clients, torrents, jwt } = options;
+        let AccessOptions { networks, clients, torrents, jwt, wording } = options;
         let jwt = jwt.map(|options| match old_jwt {
             // Nothing about tokens has changed, so the old rule stays, with its keys and its verified tokens.
             Some(old) if *old.options() == options => Arc::clone(old),
             _ => Arc::new(JwtRule::new(options, metrics.keys.clone())),
         });
-        Self { networks, clients: clients.map(|rule| rule.map(ClientPrefixes::new)), torrents, jwt }
+        Self { networks, clients: clients.map(|rule| rule.map(ClientPrefixes::new)), torrents, jwt, wording }
     }
 }
 
@@ -112,26 +117,35 @@ impl Access {
         }
         if rules.clients.as_ref().is_some_and(|rule| !rule.admits(|clients| clients.contains(&request.peer_id))) {
             metrics.clients.inc();
-            return Err(Refusal::Denied("the tracker's access rules refuse this client: use another program"));
+            return Err(rules.wording.client());
         }
         if rules.torrents.as_ref().is_some_and(|rule| !rule.admits(|torrents| torrents.contains(request.info_hash))) {
             metrics.torrents.inc();
-            return Err(Refusal::Denied("the tracker's access rules refuse this torrent"));
+            return Err(rules.wording.torrent());
         }
+        let wording = rules.wording;
         let Some(jwt) = rules.jwt.clone() else { return Ok(Clearance::OPEN) };
         // Verifying a signature takes long: the lock is not held meanwhile.
         drop(rules);
-        jwt.admit(ip, request.info_hash, query, unix_time()).inspect_err(|_| _ = metrics.jwt.inc())?;
+        jwt.admit(ip, request.info_hash, query, unix_time()).map_err(|fault| {
+            metrics.jwt.inc();
+            wording.token(fault)
+        })?;
         Ok(Clearance { is_confidential: true })
     }
 
     /// Decides whether a scrape from this address is admitted. If the rules protect scrapes, its query must hold a
     /// token for each torrent.
     pub fn admit_scrape(&self, ip: IpAddr, info_hashes: &[InfoHash], query: &[u8]) -> Result<(), Refusal> {
-        let jwt = self.rules.read().jwt.clone().filter(|jwt| jwt.options().protect_scrape);
+        let rules = self.rules.read();
+        let (jwt, wording) = (rules.jwt.clone().filter(|jwt| jwt.options().protect_scrape), rules.wording);
+        drop(rules);
         let Some(jwt) = jwt else { return Ok(()) };
         let admitted = info_hashes.iter().try_for_each(|hash| jwt.admit(ip, *hash, query, unix_time()));
-        admitted.inspect_err(|_| _ = self.metrics.jwt.inc())
+        admitted.map_err(|fault| {
+            self.metrics.jwt.inc();
+            wording.token(fault)
+        })
     }
 
     /// What is wrong at present, for the operator: a sentence of plain text.

@@ -16,7 +16,9 @@ use super::networks;
 use super::origin::{Origin, Sources};
 use super::settings::ACCESS;
 use super::yaml::{self, Fields, Mapping, Optional, Text};
-use crate::access::{AccessOptions, ClientPrefix, JwtOptions, KeySource, ListRule, NetworkSet, TorrentSet};
+use crate::access::{
+    AccessOptions, ClientPrefix, Issuers, JwtOptions, KeySource, ListRule, NetworkSet, RefusalWording, TorrentSet,
+};
 use crate::forward::Authorities;
 
 /// How often the keys are fetched again unless the file says otherwise.
@@ -90,7 +92,7 @@ impl AccessEntry {
             ListRule::Deny(listed) => ListRule::Deny(prefixes(listed)),
         });
         let jwt = self.jwt.map(|Mapping(options)| options.in_folder(folder));
-        Ok(AccessOptions { networks, clients, torrents: torrents.transpose()?, jwt })
+        Ok(AccessOptions { networks, clients, torrents: torrents.transpose()?, jwt, wording: RefusalWording::Own })
     }
 }
 
@@ -285,7 +287,7 @@ impl Fields for JwtEntry {
         Ok(JwtOptions {
             keys: self.keys,
             ca: self.ca,
-            issuers,
+            issuers: Issuers::Listed(issuers),
             audiences,
             refresh: self.refresh.unwrap_or(DEFAULT_REFRESH),
             protect_scrape: self.protect_scrape,

@@ -78,15 +78,15 @@ pub struct Config {
     pub allowed_hosts: Vec<HostName>,
     /// Whether `/metrics` is served.
     pub prometheus: bool,
-    /// Chihaya's file, with which nothing can be served yet.
-    pub chihaya: Option<Box<ChihayaFile>>,
+    /// What the operator should know of the configuration, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// The access rules, and where they are configured.
 #[derive(Debug)]
 pub struct AccessRules {
-    /// The file, to be read again when it has changed.
-    pub file: AccessFile,
+    /// The file, to be read again when it has changed. None if a file of Chihaya's has the rules, which is read once.
+    pub file: Option<AccessFile>,
     /// What it said.
     pub options: AccessOptions,
     /// The proxies through which keys are fetched.
@@ -218,7 +218,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
     let prometheus = PROMETHEUS.read(sources)? || admin.is_some();
     let admin = admin.unwrap_or_default();
     let interval = ANNOUNCE_INTERVAL.read(sources)?;
-    let config = Config {
+    let mut config = Config {
         udp_listen: UDP_LISTEN.read(sources)?.unwrap_or_default(),
         connections: ConnectionOptions {
             total: MAX_CONNECTIONS.read(sources)?,
@@ -240,10 +240,14 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
         client_address: addresses::client_address(sources, &listen)?,
         allowed_hosts: ALLOWED_HOSTS.read(sources)?.unwrap_or_default(),
         prometheus,
+        warnings: Vec::new(),
         tls: tls::given(sources, listen.iter().chain(&admin))?,
         listen: listen.into_iter().chain(admin.into_iter().map(Listen::for_operators)).collect(),
-        chihaya: chihaya(sources)?.map(Box::new),
     };
+    if let Some(file) = chihaya(sources)? {
+        chihaya::serving::refuse_covered(sources)?;
+        chihaya::serving::apply(&mut config, &file, sources)?;
+    }
     let log = LogOptions { debug: DEBUG.read(sources)?, filter: RUST_LOG.read(sources)? };
     Ok(Task::Serve { config: Box::new(config), log })
 }
@@ -251,7 +255,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
 fn access(sources: &Sources<'_>) -> Result<Option<AccessRules>, ConfigError> {
     let Some(file) = AccessFile::given(sources)? else { return Ok(None) };
     let options = file.read()?;
-    Ok(Some(AccessRules { file, options, proxies: UpstreamProxies::from_env(&sources.env) }))
+    Ok(Some(AccessRules { file: Some(file), options, proxies: UpstreamProxies::from_env(&sources.env) }))
 }
 
 fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {

@@ -48,6 +48,9 @@ pub(super) enum Wrong {
 pub(super) trait Declared: Sync {
     fn about(&self) -> About;
 
+    /// What was typed, unparsed, and where.
+    fn typed(&self, sources: &Sources<'_>) -> Option<(Origin, String)>;
+
     /// Reads the default as the program does.
     #[cfg(test)]
     fn check_default(&self) -> Result<(), Wrong>;
@@ -56,6 +59,10 @@ pub(super) trait Declared: Sync {
 impl<T> Declared for Setting<T, Is> {
     fn about(&self) -> About {
         self.about_with(Fallback::Is(self.default.0))
+    }
+
+    fn typed(&self, sources: &Sources<'_>) -> Option<(Origin, String)> {
+        self.text(sources)
     }
 
     #[cfg(test)]
@@ -67,6 +74,10 @@ impl<T> Declared for Setting<T, Is> {
 impl<T> Declared for Setting<T, Unset> {
     fn about(&self) -> About {
         self.about_with(Fallback::Unset(self.default.0))
+    }
+
+    fn typed(&self, sources: &Sources<'_>) -> Option<(Origin, String)> {
+        self.text(sources)
     }
 
     #[cfg(test)]
@@ -97,9 +108,13 @@ impl<T> Setting<T, Unset> {
 impl<T, D> Setting<T, D> {
     /// The flag's value, or the variable's unless that is empty, with its origin.
     pub(super) fn given(&self, sources: &Sources<'_>) -> Result<Option<Given<T>>, ConfigError> {
+        self.text(sources).map(|(origin, text)| self.checked(origin, text)).transpose()
+    }
+
+    fn text(&self, sources: &Sources<'_>) -> Option<(Origin, String)> {
         let typed = || self.flag.and_then(|flag| Some((Origin::Flag(flag), sources.flag(flag)?)));
         let variable = || sources.variable(self.variable).map(|text| (Origin::Variable(self.variable), text));
-        typed().or_else(variable).map(|(origin, text)| self.checked(origin, text)).transpose()
+        typed().or_else(variable)
     }
 
     fn checked(&self, origin: Origin, found: String) -> Result<Given<T>, ConfigError> {

@@ -55,6 +55,11 @@ pub(super) fn given<'a>(
 }
 
 impl TlsFiles {
+    /// The files at these paths, which `origin` names.
+    pub(super) fn new(origin: Origin, certificate: PathBuf, key: PathBuf) -> Self {
+        Self { certificate: (origin, certificate), key: (origin, key) }
+    }
+
     /// Reads and checks them.
     pub fn read(&self) -> Result<Certificate, ConfigError> {
         let read = |(origin, path): &(Origin, PathBuf), expected| {

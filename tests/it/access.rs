@@ -224,14 +224,7 @@ fn s7_2_a_token_over_udp_is_in_the_path_and_query_of_the_announce_url() {
     let server = with_keys(&keys);
     let udp = UdpClient::of(&server);
     let id = udp.id;
-    let packet = |url: &str| {
-        let mut packet = udp_announce("t", "a").packet(id);
-        for part in url.as_bytes().chunks(255) {
-            packet.extend([2, part.len() as u8]);
-            packet.extend(part);
-        }
-        packet
-    };
+    let packet = |url: &str| udp_announce("t", "a").url_data(url).packet(id);
     assert_eq!(udp.refused(&packet("/announce")), "jwt is missing: this tracker needs a token in the announce URL");
     assert_eq!(udp.refused(&packet(&format!("/announce?jwt={}", key.token("u")))), "jwt is for another torrent");
     assert_eq!(udp.answers(&packet(&format!("/announce?a=b&jwt={}", key.token("t")))).len(), 1);

@@ -149,6 +149,13 @@ impl KeyServer {
         *self.keys.lock().unwrap() = Some(set(keys));
     }
 
+    /// Publishes keys of a set that names its issuer, as Chihaya v1.0 reads it.
+    pub(crate) fn publish_as(&self, keys: &[&SigningKey], issuer: &str) {
+        let mut set = set(keys);
+        set["issuer"] = issuer.into();
+        *self.keys.lock().unwrap() = Some(set);
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}/keys/services/quay/keys", self.server.address())
     }

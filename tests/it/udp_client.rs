@@ -53,6 +53,15 @@ impl UdpAnnounce {
         Self { ip: ip.into(), ..self }
     }
 
+    /// With path and query of the announce URL, in parts of 255 bytes at most (BEP 41).
+    pub(crate) fn url_data(mut self, url: &str) -> Self {
+        for part in url.as_bytes().chunks(255) {
+            self.options.extend([2, part.len() as u8]);
+            self.options.extend(part);
+        }
+        self
+    }
+
     pub(crate) fn packet(&self, id: [u8; 8]) -> Vec<u8> {
         let mut packet = [&id[..], &[0, 0, 0, 1], &TRANSACTION, &self.torrent, &self.peer, &[0; 8]].concat();
         packet.extend(self.left.to_be_bytes());

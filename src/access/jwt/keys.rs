@@ -25,6 +25,8 @@ const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 #[derive(Debug, Default)]
 pub(super) struct KeySet {
     keys: Vec<JwtKey>,
+    /// `issuer`, a member that Chihaya v1.0 adds to RFC 7517.
+    issuer: Option<String>,
 }
 
 /// One key.
@@ -79,6 +81,7 @@ impl KeySet {
         #[derive(Deserialize)]
         struct Set {
             keys: Vec<Value>,
+            issuer: Option<Value>,
         }
         let set = serde_json::from_slice::<Set>(json)
             .map_err(|error| if error.is_data() { NotAKeySet::NoKeys } else { NotAKeySet::NotJson(error) })?;
@@ -93,7 +96,13 @@ impl KeySet {
                 Err(why) => *summary.skipped.entry(why).or_default() += 1,
             }
         }
-        Ok((Self { keys }, summary))
+        let issuer = set.issuer.as_ref().and_then(Value::as_str).filter(|issuer| !issuer.is_empty());
+        Ok((Self { keys, issuer: issuer.map(str::to_owned) }, summary))
+    }
+
+    /// Who issues the tokens of these keys, if the set says so.
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -26,15 +26,15 @@ use parking_lot::RwLock;
 use prometheus_client::metrics::gauge::Gauge;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use tokio::sync::Notify;
-use tracker_protocol::{InfoHash, Refusal};
+use tracker_protocol::InfoHash;
 use url::Url;
 
 use self::failures::Failures;
-use self::fault::JwtFault;
 use self::keys::{JwtKey, KeySet};
 use self::token::{Claims, Verified};
 use crate::forward::Authorities;
 
+pub(super) use self::fault::JwtFault;
 pub use self::keys::KeySummary;
 pub use self::refresh::probe_keys;
 
@@ -52,7 +52,7 @@ pub struct JwtOptions {
     /// The authorities whose certificates are trusted there, in place of the usual ones.
     pub ca: Option<Authorities>,
     /// Accepted issuers (`iss`).
-    pub issuers: Vec<String>,
+    pub issuers: Issuers,
     /// The names of this tracker, one of which must be in `aud`.
     pub audiences: Vec<String>,
     /// How often the keys are fetched again.
@@ -63,6 +63,16 @@ pub struct JwtOptions {
     pub require_expiry: bool,
 }
 
+/// Whose tokens are accepted (`iss`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Issuers {
+    /// Those of these issuers.
+    Listed(Vec<String>),
+    /// Those of the issuer that the JWK set names in its own member `issuer`. If it names none, any of its keys vouches for a
+    /// token, whoever issued it: Chihaya v1.0.
+    OfKeySet,
+}
+
 /// Where the JWK set is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
@@ -70,6 +80,8 @@ pub enum KeySource {
     Url(Url),
     /// A file.
     File(PathBuf),
+    /// Nowhere: a configuration still has this text of the documentation that it was copied from in place of a URL.
+    Placeholder(String),
 }
 
 /// The rule that an announce must carry a token.
@@ -107,7 +119,9 @@ impl JwtRule {
         // with a time that tests can set.
         let mut validation = Validation { validate_exp: false, validate_nbf: false, ..Validation::default() };
         validation.set_required_spec_claims(&["iss", "aud"]);
-        validation.set_issuer(&options.issuers);
+        if let Issuers::Listed(issuers) = &options.issuers {
+            validation.set_issuer(issuers);
+        }
         validation.set_audience(&options.audiences);
         key_count.set(0);
         Self {
@@ -135,10 +149,10 @@ impl JwtRule {
     }
 
     /// Decides about an announce of a torrent. `now` is in seconds since 1970.
-    pub(super) fn admit(&self, ip: IpAddr, info_hash: InfoHash, query: &[u8], now: u64) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, ip: IpAddr, info_hash: InfoHash, query: &[u8], now: u64) -> Result<(), JwtFault> {
         let token = token::find(query).ok_or(JwtFault::Missing)?;
         let verified = self.verified(ip, &token, now)?;
-        Ok(self.check(&verified, info_hash, now)?)
+        self.check(&verified, info_hash, now)
     }
 
     fn check(&self, verified: &Verified, info_hash: InfoHash, now: u64) -> Result<(), JwtFault> {
@@ -184,7 +198,13 @@ impl JwtRule {
             }
             return Err(JwtFault::Signature);
         }
-        let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
+        let mut validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
+        if self.options.issuers == Issuers::OfKeySet {
+            match keys.issuer() {
+                Some(issuer) => validation.set_issuer(&[issuer]),
+                None => validation.set_required_spec_claims(&["aud"]),
+            }
+        }
         let mut fault = JwtFault::Signature;
         for JwtKey { decoding, serial, .. } in candidates {
             match decode::<Claims>(token, decoding, &validation) {

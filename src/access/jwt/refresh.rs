@@ -27,6 +27,7 @@ impl fmt::Display for KeySource {
         match self {
             Self::Url(url) => write!(f, "{}://{}", url.scheme(), forward::host_and_port(url)),
             Self::File(path) => path.display().fmt(f),
+            Self::Placeholder(text) => f.write_str(text),
         }
     }
 }
@@ -43,6 +44,9 @@ async fn fetch(options: &JwtOptions, proxies: &UpstreamProxies) -> Result<(KeySe
             fetched.map_err(|error| error.to_string())?
         }
         KeySource::File(path) => tokio::fs::read(path).await.map_err(|error| error.to_string())?,
+        KeySource::Placeholder(_) => {
+            return Err("it is a placeholder, expected a URL".to_owned());
+        }
     };
     KeySet::parse(&json).map_err(|error| error.to_string())
 }

@@ -43,7 +43,7 @@ fn options(keys: KeySource) -> JwtOptions {
     JwtOptions {
         keys,
         ca: None,
-        issuers: vec!["i".to_owned()],
+        issuers: Issuers::Listed(vec!["i".to_owned()]),
         audiences: vec!["a".to_owned()],
         refresh: Duration::from_mins(5),
         protect_scrape: false,
@@ -64,7 +64,7 @@ fn rule(signers: &[&Signer]) -> JwtRule {
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-fn admit(rule: &JwtRule, query: &[u8], now: u64) -> Result<(), Refusal> {
+fn admit(rule: &JwtRule, query: &[u8], now: u64) -> Result<(), JwtFault> {
     rule.admit(CLIENT, TORRENT, query, now)
 }
 
@@ -76,14 +76,14 @@ fn a_verified_token_is_remembered_and_still_checked_for_time_and_torrent() {
     for (now, expected) in [
         (NOW, Ok(())),
         (NOW - 60, Ok(())),
-        (NOW - 61, Err(JwtFault::NotYet.into())),
+        (NOW - 61, Err(JwtFault::NotYet)),
         (NOW + 159, Ok(())),
-        (NOW + 160, Err(JwtFault::Expired.into())),
+        (NOW + 160, Err(JwtFault::Expired)),
         (NOW, Ok(())),
     ] {
         assert_eq!(admit(&rule, &query, now), expected, "{now}");
     }
-    assert_eq!(rule.admit(CLIENT, InfoHash([8; 20]), &query, NOW), Err(JwtFault::OtherTorrent.into()));
+    assert_eq!(rule.admit(CLIENT, InfoHash([8; 20]), &query, NOW), Err(JwtFault::OtherTorrent));
     rule.verified.run_pending_tasks();
     assert_eq!(rule.verified.entry_count(), 1);
 }
@@ -95,11 +95,11 @@ fn a_remembered_token_is_refused_once_its_key_is_gone_and_others_stay() {
     let (by_first, by_second) = (first.query(&json!({})), second.query(&json!({})));
     assert_eq!((admit(&rule, &by_first, NOW), admit(&rule, &by_second, NOW)), (Ok(()), Ok(())));
     rule.set_keys(keys(&[&second, &Signer::new("third")]));
-    assert_eq!(admit(&rule, &by_first, NOW), Err(JwtFault::UnknownKey.into()));
+    assert_eq!(admit(&rule, &by_first, NOW), Err(JwtFault::UnknownKey));
     assert_eq!(admit(&rule, &by_second, NOW), Ok(()));
     // Another key under the same name is another key.
     rule.set_keys(keys(&[&Signer::new("second")]));
-    assert_eq!(admit(&rule, &by_second, NOW), Err(JwtFault::Signature.into()));
+    assert_eq!(admit(&rule, &by_second, NOW), Err(JwtFault::Signature));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn an_expiry_may_be_required() {
     let signer = Signer::new("k");
     let mut rule = rule(&[&signer]);
     rule.options.require_expiry = true;
-    assert_eq!(admit(&rule, &signer.query(&json!({})), NOW), Err(JwtFault::NoExpiry.into()));
+    assert_eq!(admit(&rule, &signer.query(&json!({})), NOW), Err(JwtFault::NoExpiry));
     assert_eq!(admit(&rule, &signer.query(&json!({ "exp": NOW })), NOW), Ok(()));
 }
 
@@ -119,10 +119,10 @@ fn a_flood_of_wrong_tokens_costs_a_bounded_number_of_signatures_and_harms_no_kno
     assert_eq!(admit(&rule, &known, NOW), Ok(()));
     let forged = Signer::new("k");
     let answers: Vec<_> = (0..200).map(|n| admit(&rule, &forged.query(&json!({ "n": n })), NOW).unwrap_err()).collect();
-    let wrong = answers.iter().filter(|answer| **answer == JwtFault::Signature.into()).count();
-    assert_eq!((wrong, answers.last()), (50, Some(&JwtFault::TooMany.into())));
+    let wrong = answers.iter().filter(|answer| **answer == JwtFault::Signature).count();
+    assert_eq!((wrong, answers.last()), (50, Some(&JwtFault::TooMany)));
     assert_eq!(admit(&rule, &known, NOW), Ok(()));
-    assert_eq!(admit(&rule, &forged.query(&json!({})), NOW + 1), Err(JwtFault::Signature.into()));
+    assert_eq!(admit(&rule, &forged.query(&json!({})), NOW + 1), Err(JwtFault::Signature));
 }
 
 #[test]
@@ -196,7 +196,7 @@ async fn the_keys_are_fetched_again_and_kept_while_that_fails() {
     let proxies = UpstreamProxies::default();
     let keeping = rule.keep_keys(&proxies, &metrics);
     let checks = async {
-        let until = async |query: &[u8], expected: Result<(), Refusal>| {
+        let until = async |query: &[u8], expected: Result<(), JwtFault>| {
             while admit(&rule, query, NOW) != expected {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -210,7 +210,7 @@ async fn the_keys_are_fetched_again_and_kept_while_that_fails() {
         }
         std::fs::write(file.path(), text(&new)).unwrap();
         until(&by_new, Ok(())).await;
-        assert_eq!(admit(&rule, &by_old, NOW), Err(JwtFault::UnknownKey.into()));
+        assert_eq!(admit(&rule, &by_old, NOW), Err(JwtFault::UnknownKey));
     };
     tokio::select! {
         () = keeping => unreachable!("it goes on forever"),

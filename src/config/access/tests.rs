@@ -37,7 +37,8 @@ jwt:
     assert!(matches!(options.torrents, Some(ListRule::Deny(torrents)) if torrents.len() == 1));
     let jwt = options.jwt.unwrap();
     assert_eq!(jwt.keys, KeySource::Url("https://registry.example/keys".parse().unwrap()));
-    assert_eq!((jwt.issuers.len(), jwt.audiences.len(), jwt.refresh.as_secs()), (1, 2, 90));
+    let Issuers::Listed(issuers) = &jwt.issuers else { panic!("{jwt:?}") };
+    assert_eq!((issuers.len(), jwt.audiences.len(), jwt.refresh.as_secs()), (1, 2, 90));
     assert!(jwt.protect_scrape && jwt.require_expiry);
 }
 

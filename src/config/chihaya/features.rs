@@ -38,13 +38,13 @@ impl Feature {
     /// The table. A feature that arrives becomes `true` here, and nothing else in the linter changes.
     pub(super) const fn state(self) -> FeatureState {
         let (has_arrived, restricts, meanwhile) = match self {
-            Self::Serving => (false, false, "this version checks the file and does not serve with it yet"),
-            Self::Tokens => (false, true, "tokens are not checked yet, and every client is let in"),
-            Self::ClientLists => (false, true, "no client is refused for its peer id yet"),
-            Self::TorrentLists => (false, true, "no torrent is refused yet"),
+            Self::Serving => (true, false, "this version checks the file and does not serve with it yet"),
+            Self::Tokens => (true, true, "tokens are not checked yet, and every client is let in"),
+            Self::ClientLists => (true, true, "no client is refused for its peer id yet"),
+            Self::TorrentLists => (true, true, "no torrent is refused yet"),
             Self::PutTorrents => (false, true, "any torrent may be announced so far"),
-            Self::Tls => (false, false, "nothing listens for https here, expected a proxy that ends TLS"),
-            Self::MetricsListener => (false, false, "metrics are served at the tracker's own address, with -p"),
+            Self::Tls => (true, false, "nothing listens for https here, expected a proxy that ends TLS"),
+            Self::MetricsListener => (true, false, "metrics are served at the tracker's own address, with -p"),
             Self::Api => (false, false, "there is no such API so far"),
             Self::MinInterval => (false, false, "clients get the interval as the minimal one too"),
             Self::NumWant => (false, false, "a reply has 50 peers by default and 200 at most"),

@@ -12,6 +12,7 @@ mod outcomes;
 mod path;
 mod scalars;
 mod sections;
+pub(super) mod serving;
 mod tree;
 mod v1;
 mod v2;
@@ -37,6 +38,8 @@ use super::yaml::{self, Problem};
 /// A file of Chihaya's, and what became of each of its keys.
 #[derive(Clone, Debug)]
 pub struct ChihayaFile {
+    /// What named it.
+    origin: Origin,
     path: PathBuf,
     read: ChihayaText,
 }
@@ -59,7 +62,7 @@ impl ChihayaFile {
     ) -> Result<Self, ConfigError> {
         let path = path::expand(path, env);
         let read = yaml::read(origin, &path, expected, ChihayaText::read)?;
-        Ok(Self { path, read })
+        Ok(Self { origin, path, read })
     }
 
     /// What it says, unless a value is wrong: the error is the first one's.
@@ -70,6 +73,17 @@ impl ChihayaFile {
                 Err(ConfigError::File { path: self.path.clone(), line: Some(place.line), problem: text.clone() })
             }
         }
+    }
+
+    /// What the operator should know, each with the file and the line.
+    fn warnings(&self) -> impl Iterator<Item = String> {
+        let findings = self.read.findings.iter().filter(|finding| finding.severity > Severity::Fine);
+        findings.map(|finding| format!("{} {finding}", self.path.display()))
+    }
+
+    /// An error about the file as a whole.
+    fn problem(&self, problem: &str) -> ConfigError {
+        ConfigError::File { path: self.path.clone(), line: None, problem: problem.to_owned() }
     }
 
     /// Whether all that the file says of who may announce is in force.

@@ -641,8 +641,9 @@ fn a_section_of_strange_keys_is_refused() {
 #[test]
 fn peers_that_vanish_between_announces() {
     let text = |age| v2(&format!("announce_interval: 15m\nstorage:\n  gc_interval: 14m\n  peer_lifetime: {age}\n"));
-    assert!(lines(&text("15m")).iter().any(|line| line.contains("that is no longer than the interval")));
-    assert!(!lines(&text("16m")).iter().any(|line| line.contains("interval, so")));
+    assert!(lines(&text("15m")).iter().any(|line| line.contains("peer_lifetime alone is no longer than the interval")));
+    assert!(!lines(&text("16m")).iter().any(|line| line.contains("peer_lifetime alone")));
+    assert_eq!([config(&text("15m")).peer_age, config(&text("16m")).peer_age], [29 * 60 * SECOND, 16 * 60 * SECOND]);
 }
 
 #[test]
@@ -681,7 +682,7 @@ fn keys_in_every_notation_of_yaml_have_their_lines() {
         heads,
         [
             "line 1: announce_interval: 10m -> interval 600 s (--announce-interval)",
-            "line 1: warning: prometheus_addr",
+            "line 1: prometheus_addr: :1 -> /metrics at :1",
             "line 2: http.addr: :2 -> listens on :2 (--listen)",
             "line 3: warning: http.read_timeout",
         ]

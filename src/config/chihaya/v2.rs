@@ -16,6 +16,7 @@ use crate::frontend::listen::Listen;
 /// What Chihaya has where the file does not say how often clients announce.
 const INTERVAL: u32 = 30 * 60;
 const PEER_AGE: Duration = Duration::from_mins(30);
+const GC_INTERVAL: Duration = Duration::from_mins(3);
 
 /// Which form the keys below `chihaya` are in.
 pub(super) fn generation(entries: &[KeyedNode]) -> ChihayaGeneration {
@@ -169,15 +170,17 @@ fn store(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) -> O
         None if is_rc1 => Err("a duration above 0 such as 14m: Chihaya's \"invalid garbage collection interval\""),
         interval => Ok(interval),
     };
-    keys.check(lint, "gc_interval", parse, "a peer that is too old is never given out");
+    let outcome = |_: &Option<Duration>| Outcome::Nothing("a peer that is too old is never given out".to_owned());
+    let gc_interval = keys.read(lint, "gc_interval", parse, outcome).flatten().unwrap_or(GC_INTERVAL);
     keys.check(lint, "shard_count", whole, "the store divides its work itself");
+    let is_short = |age: Duration| age.as_secs() <= interval.into();
     let parse = |node: &ConfigNode| scalars::peer_age(duration(node)?);
     let outcome = |age: &Option<Duration>| {
         match age {
-        Some(age) if age.as_secs() <= interval.into() => Outcome::Warns(
-            outcomes::peer_age_text(*age, ""),
-            "that is no longer than the interval, so that clients are missing until they announce again; Chihaya removes \
-             peers only every gc_interval"
+        Some(age) if is_short(*age) => Outcome::Warns(
+            outcomes::peer_age_text(*age + gc_interval, "this and gc_interval together"),
+            "peer_lifetime alone is no longer than the interval, so clients would be missing until they announce again; \
+             Chihaya keeps them too, because it removes peers only every gc_interval"
                 .to_owned(),
         ),
         Some(age) => outcomes::peer_age(*age, ""),
@@ -187,7 +190,8 @@ fn store(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) -> O
         ),
     }
     };
-    keys.read(lint, "peer_lifetime", parse, outcome).flatten()
+    let age = keys.read(lint, "peer_lifetime", parse, outcome).flatten();
+    age.map(|age| if is_short(age) { age + gc_interval } else { age })
 }
 
 /// The keys that some stores have.

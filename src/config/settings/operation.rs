@@ -58,7 +58,8 @@ settings! {
         flag: Some(Flag::long_global("chihaya")),
         variable: "CHIHAYA_CONFIG",
         takes: Takes::File,
-        help: "Read the [configuration of Chihaya](from-chihaya.md) in this file. So far only `retracker check` takes it.",
+        help: "Take the settings from this [file of Chihaya's](from-chihaya.md): `chihaya.yaml` of v2 or `config.json` of v1. It stands in \
+               place of the settings here that mean the same.",
         details: "Variables in the path, such as `$HOME`, are expanded.",
         docker: "This is a path inside the container: /etc/chihaya.yaml.",
         default: Unset("none"),

@@ -84,6 +84,11 @@ impl ServerSetup {
         self
     }
 
+    /// The listeners to wait for if a file says where to listen: for HTTP at least one, for UDP, and for operators.
+    pub(crate) fn listens(self, listeners: usize, udp_listeners: usize, admin_listeners: usize) -> Self {
+        Self { listeners, udp_listeners, admin_listeners, ..self }
+    }
+
     /// Starts a server and waits until all its listeners are bound.
     pub(crate) fn start(mut self) -> Server {
         let folder = std::env::var_os(OVER_UNIX).map(|_| tempfile::tempdir().unwrap());

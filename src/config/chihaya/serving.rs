@@ -1,0 +1,172 @@
+//! What a file of Chihaya's means for serving. It stands in place of the tracker's own settings for the same things.
+
+use std::time::Duration;
+
+use super::ChihayaFile;
+use super::features::Feature;
+use super::model::{Approval, ChihayaConfig, ChihayaGeneration, ChihayaHttp, ChihayaTls, KeySetUrl, TokenRule};
+use crate::access::{AccessOptions, ClientPrefix, Issuers, JwtOptions, KeySource, ListRule, RefusalWording};
+use crate::config::about::Fallback;
+use crate::config::error::ConfigError;
+use crate::config::origin::{Origin, Sources};
+use crate::config::setting::Declared;
+use crate::config::settings::{
+    ACCESS, ADMIN_LISTEN, ALLOWED_HOSTS, ANNOUNCE_INTERVAL, IP_PARAM, LISTEN, PEER_AGE, REAL_IP_HEADER, TLS_CERT,
+    TLS_KEY, TRUSTED_PROXIES, UDP_LISTEN, X_REAL_IP,
+};
+use crate::config::tls::{Tls, TlsFiles};
+use crate::config::{AccessRules, Config};
+use crate::forward::UpstreamProxies;
+use crate::frontend::client_address::TrustedProxies;
+use crate::frontend::hosts::HostName;
+use crate::frontend::listen::{Listen, Transport};
+use crate::topology::IpParam;
+
+/// The settings that a file stands for. A flag for one of them beside the file would be a second word about the same thing.
+static COVERED: [&dyn Declared; 11] = [
+    &LISTEN,
+    &UDP_LISTEN,
+    &ADMIN_LISTEN,
+    &TLS_CERT,
+    &TLS_KEY,
+    &ANNOUNCE_INTERVAL,
+    &PEER_AGE,
+    &X_REAL_IP,
+    &REAL_IP_HEADER,
+    &IP_PARAM,
+    &ACCESS,
+];
+
+/// Refuses settings that the file stands for. A variable that says what is the default anyway is let through, because
+/// docker-compose.yml sets every variable.
+pub(in crate::config) fn refuse_covered(sources: &Sources<'_>) -> Result<(), ConfigError> {
+    for setting in COVERED {
+        let Some((origin, found)) = setting.typed(sources) else { continue };
+        let is_default = matches!(setting.about().default, Fallback::Is(default) if default == found);
+        if !(is_default && matches!(origin, Origin::Variable(_))) {
+            return Err(ConfigError::Invalid {
+                origin,
+                found,
+                expected: "none beside --chihaya, whose file stands for it",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Puts what the file says in place of the settings that it stands for.
+pub(in crate::config) fn apply(
+    config: &mut Config,
+    file: &ChihayaFile,
+    sources: &Sources<'_>,
+) -> Result<(), ConfigError> {
+    let chihaya = file.checked()?;
+    if !chihaya.create_on_announce && !Feature::PutTorrents.state().has_arrived {
+        return Err(file.problem(PUT_TORRENTS));
+    }
+    config.warnings.extend(file.warnings());
+    let ChihayaConfig { interval, peer_age, http, udp, metrics, api, .. } = chihaya;
+    config.policy.interval = *interval;
+    config.store.announce_interval = Duration::from_secs((*interval).into());
+    config.store.peer_age = *peer_age;
+    if let Some(forward) = &mut config.forward {
+        forward.options.peer_age = *peer_age;
+    }
+    let spoofing = http.iter().map(|http| http.requests).chain(udp.iter().map(|udp| udp.requests));
+    config.policy.ip_param = ip_param(spoofing.map(|requests| requests.ip_spoofing));
+
+    let tls = http.as_ref().and_then(|http| http.tls.as_ref());
+    let operators = metrics.iter().chain(api.iter().map(|api| &api.listen)).cloned().map(Listen::for_operators);
+    let clients = http.iter().flat_map(listeners);
+    config.listen = clients.chain(operators).collect();
+    config.udp_listen = udp.iter().map(|udp| udp.listen.clone()).collect();
+    if config.listen.is_empty() && config.udp_listen.is_empty() {
+        return Err(file.problem("it has no address to listen on, expected one such as http.addr: 0.0.0.0:6881"));
+    }
+    config.tls = tls.map(|tls| certificate(tls, file)).transpose()?;
+    config.prometheus |= metrics.is_some();
+    if ALLOWED_HOSTS.given(sources)?.is_none() {
+        // Chihaya answers Prometheus under any name.
+        config.allowed_hosts = vec![HostName::Any];
+    }
+    if let Some(header) = http.as_ref().and_then(|http| http.real_ip_header.clone()) {
+        config.client_address.header = Some(header);
+        if TRUSTED_PROXIES.given(sources)?.is_none() {
+            config.client_address.proxies = TrustedProxies::Anyone;
+        }
+    }
+    config.connections.total = match http.as_ref().and_then(|http| http.max_connections) {
+        Some(limit) => Some(config.connections.total.map_or(limit.get(), |own| own.min(limit.get()))),
+        None => config.connections.total,
+    };
+    config.access = access(chihaya).map(|options| AccessRules {
+        file: None,
+        options,
+        proxies: UpstreamProxies::from_env(&sources.env),
+    });
+    Ok(())
+}
+
+const PUT_TORRENTS: &str = "createOnAnnounce is not true, so that only torrents that the API has put may be announced, which this \
+                           version cannot do; expected true";
+
+/// One setting counts for HTTP and UDP. Where the file says one thing for each, no client may announce another address.
+fn ip_param(mut may: impl Iterator<Item = bool>) -> IpParam {
+    let is_allowed = may.next().is_some_and(|first| first && may.all(|other| other));
+    if is_allowed { IpParam::Always } else { IpParam::Never }
+}
+
+fn listeners(http: &ChihayaHttp) -> impl Iterator<Item = Listen> {
+    let tls = http.tls.as_ref().map(|ChihayaTls { listen, .. }| {
+        let mut listen = listen.clone();
+        listen.purpose.transport = Transport::Tls;
+        listen
+    });
+    http.listen.clone().into_iter().chain(tls)
+}
+
+fn certificate(tls: &ChihayaTls, file: &ChihayaFile) -> Result<Tls, ConfigError> {
+    let files = TlsFiles::new(file.origin, tls.certificate.clone(), tls.key.clone());
+    let certificate = files.read()?;
+    Ok(Tls { files, certificate })
+}
+
+/// None if the file lets everybody announce everything.
+fn access(chihaya: &ChihayaConfig) -> Option<AccessOptions> {
+    let ChihayaConfig { generation, tokens, clients, torrents, .. } = chihaya;
+    let options = AccessOptions {
+        networks: None,
+        clients: clients.as_ref().map(|approval| rule(approval, |id| ClientPrefix::new(*id))),
+        torrents: torrents.as_ref().map(|approval| rule(approval, |hash| *hash)),
+        jwt: tokens.as_ref().map(jwt),
+        wording: match generation {
+            ChihayaGeneration::V1 => RefusalWording::ChihayaV1,
+            ChihayaGeneration::V2Rc1 | ChihayaGeneration::V2 => RefusalWording::ChihayaV2,
+        },
+    };
+    let AccessOptions { clients, torrents, jwt, .. } = &options;
+    (clients.is_some() || torrents.is_some() || jwt.is_some()).then_some(options)
+}
+
+fn rule<T, U, S: FromIterator<U>>(approval: &Approval<T>, entry: impl Fn(&T) -> U) -> ListRule<S> {
+    match approval {
+        Approval::Allow(listed) => ListRule::Allow(listed.iter().map(entry).collect()),
+        Approval::Deny(listed) => ListRule::Deny(listed.iter().map(entry).collect()),
+    }
+}
+
+fn jwt(tokens: &TokenRule) -> JwtOptions {
+    let TokenRule { keys, issuer, audience, refresh } = tokens;
+    JwtOptions {
+        keys: match keys {
+            KeySetUrl::Url(url) => KeySource::Url(url.clone()),
+            KeySetUrl::Placeholder(text) => KeySource::Placeholder(text.clone()),
+        },
+        ca: None,
+        issuers: issuer.clone().map_or(Issuers::OfKeySet, |issuer| Issuers::Listed(vec![issuer])),
+        audiences: vec![audience.clone()],
+        refresh: *refresh,
+        protect_scrape: false,
+        require_expiry: false,
+    }
+}
