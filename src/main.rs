@@ -1,8 +1,11 @@
 //! The `retracker` program: catches signals, reads the [`Config`](retracker::config::Config), binds the sockets and
 //! serves until a stop signal, or runs a command. Returns the exit code.
 
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt as _;
 use std::panic;
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -88,7 +91,7 @@ impl From<StartError> for StartFailure {
 }
 
 fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
-    let task = config::read(std::env::args_os(), |name| std::env::var_os(name));
+    let task = config::read(arguments(), |name| std::env::var_os(name));
     match task.map_err(|error| StartFailure(error.to_string(), EXIT_USAGE))? {
         Task::Serve { config, log } => {
             start_log(log, output);
@@ -107,6 +110,20 @@ fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
             Ok(Started::Done(ExitCode::SUCCESS))
         }
     }
+}
+
+/// The arguments. `retracker healthcheck` without flags, as a container's HEALTHCHECK runs it, takes the flags of process 1: these say
+/// where the container's instance listens.
+fn arguments() -> Vec<OsString> {
+    let own: Vec<_> = std::env::args_os().collect();
+    let is_bare_check = matches!(&own[..], [_, command] if command == "healthcheck");
+    let of_first = std::fs::read("/proc/1/cmdline").ok().filter(|_| is_bare_check).unwrap_or_default();
+    let mut of_first = of_first.split(|byte| *byte == 0).map(|argument| OsStr::from_bytes(argument).to_owned());
+    let is_ours =
+        of_first.next().is_some_and(|program| Path::new(&program).file_name() == Some(OsStr::new("retracker")));
+    let flags = of_first.filter(|_| is_ours).filter(|argument| !argument.is_empty());
+    let (program, command) = own.split_at(own.len().min(1));
+    program.iter().cloned().chain(flags).chain(command.iter().cloned()).collect()
 }
 
 /// Whether the process runs a command instead of serving. The arguments may not have been parsed yet.

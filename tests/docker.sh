@@ -55,6 +55,7 @@ main() {
     test_settings
     test_another_listen_addr
     test_forwarding
+    test_chihaya
     test_down
     test_source_edit
 
@@ -222,6 +223,47 @@ test_forwarding() {
     healthy "forwarders.yml changed, docker-compose restart"
     like "the file is read again" 'forwarders: 2' "$(compose logs --no-color 2>/dev/null || true)"
 }
+
+# The `docker run` lines of the pages by which registries set up Chihaya, with our image in place of Chihaya's. The files have the
+# pages' placeholders, so nobody gets in.
+test_chihaya() {
+    local image usual
+    image=$(docker inspect --format '{{.Image}}' "$container")
+    for usual in 6880 6881 6882; do
+        if ! peer is_free "$usual"; then
+            skip "Chihaya's docker run lines" "port $usual is taken here"
+            return
+        fi
+    done
+    cp "$repo/tests/it/chihaya/quay-v2.yaml" "$work/chihaya.yaml"
+    cp "$repo/tests/it/chihaya/quay-v1.json" "$work/config.json"
+    chmod 644 "$work/chihaya.yaml" "$work/config.json"
+
+    run_like_chihaya "v2" -v "$work/chihaya.yaml:/etc/chihaya.yaml:ro" "$image" --chihaya /etc/chihaya.yaml
+    like "v2: an announce is refused in Chihaya's words" "unapproved request: missing jwt" "$(announce_like_chihaya)"
+    is "v2: Prometheus gets metrics on port 6880" "200" \
+        "$(curl -s -m 10 -o /dev/null -w '%{http_code}' -H 'Host: tracker.example' http://localhost:6880/metrics || true)"
+    docker rm --force "$container" > /dev/null
+
+    run_like_chihaya "v1" -v "$work/config.json:/config.json:ro" "$image" -v=5 --chihaya /config.json
+    like "v1: an announce is refused" "failure reason" "$(announce_like_chihaya)"
+    docker rm --force "$container" > /dev/null
+    neighbour=
+    container=$(compose ps -q retracker)
+}
+
+run_like_chihaya() { # VERSION DOCKER-ARGUMENT...
+    local version=$1
+    shift
+    container=$(docker run -d --cap-drop ALL --read-only -p 6880-6882:6880-6882 "$@")
+    # It is removed at the end, also if the test ends early.
+    neighbour=$container
+    healthy "$version: the docker run line of Chihaya's page"
+    like "$version: it runs as non-root" '^[1-9][0-9]*$' \
+        "$(docker top "$container" -eo uid,pid,args | awk '/retracker/ { print $1; exit }')"
+}
+
+announce_like_chihaya() { curl -s -m 10 "http://localhost:6881$(announce_path c 6890)" || true; }
 
 test_down() {
     local since start code

@@ -188,6 +188,7 @@ pub fn read(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Task, ConfigError> {
+    let args = args.into_iter().filter(|argument| !chihaya::is_verbosity(argument));
     let flags = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Task::Print(error.render().to_string())),
@@ -210,6 +211,9 @@ fn subcommand(chosen: Chosen, sources: &Sources<'_>) -> Result<Subcommand, Confi
 }
 
 fn health(sources: &Sources<'_>) -> Result<Vec<Listen>, ConfigError> {
+    if let Some(file) = chihaya(sources)? {
+        return file.checked().map(chihaya::serving::health);
+    }
     ADMIN_LISTEN.read(sources)?.map_or_else(|| LISTEN.read(sources), Ok)
 }
 

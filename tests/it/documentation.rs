@@ -218,7 +218,8 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
         ["curl", "-s", _, "|", "cat", "-v"]
         | ["nginx", "-t"]
         | ["systemctl", "reload", "nginx"]
-        | ["ss", "-ltnp" | "-lunp"] => {}
+        | ["ss", "-ltnp" | "-lunp"]
+        | ["docker", "build", ..] => {}
         ["cp", from, _] => assert!(Path::new(from).exists(), "{place}: {from}"),
         [script] if script.starts_with("tests/") || script == ".ci/run" => {
             let mode =
@@ -227,6 +228,7 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
         }
         // tests/docker.sh runs these.
         ["docker-compose", subcommand, ..] => has("tests/docker.sh", &format!("compose {subcommand}")),
+        ["docker", "run", "-p", "6880-6882:6880-6882", ..] => has("tests/docker.sh", "-p 6880-6882:6880-6882"),
         ["sed", "-i", .., "docker-compose.yml"] => check_volumes(place, command),
         ["systemctl", "enable", "--now", "retracker"] => has("contrib/retracker.service", "WantedBy="),
         ["systemctl", "restart", "retracker"] => {

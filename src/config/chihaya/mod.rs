@@ -17,7 +17,7 @@ mod tree;
 mod v1;
 mod v2;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -34,6 +34,13 @@ use self::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use super::error::ConfigError;
 use super::origin::Origin;
 use super::yaml::{self, Problem};
+
+/// Whether this argument is the verbosity of v1.0's log, such as `-v=5`, which the registries' `docker run` line has. It means nothing
+/// here. Without its value, `-v` prints the version.
+pub(super) fn is_verbosity(argument: &OsStr) -> bool {
+    let level = argument.to_str().and_then(|text| text.strip_prefix("-v="));
+    level.is_some_and(|level| !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit()))
+}
 
 /// A file of Chihaya's, and what became of each of its keys.
 #[derive(Clone, Debug)]

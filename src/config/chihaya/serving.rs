@@ -65,7 +65,7 @@ pub(in crate::config) fn apply(
         return Err(file.problem(PUT_TORRENTS));
     }
     config.warnings.extend(file.warnings());
-    let ChihayaConfig { interval, peer_age, http, udp, metrics, api, .. } = chihaya;
+    let ChihayaConfig { interval, peer_age, http, udp, metrics, .. } = chihaya;
     config.policy.interval = *interval;
     config.store.announce_interval = Duration::from_secs((*interval).into());
     config.store.peer_age = *peer_age;
@@ -76,9 +76,8 @@ pub(in crate::config) fn apply(
     config.policy.ip_param = ip_param(spoofing.map(|requests| requests.ip_spoofing));
 
     let tls = http.as_ref().and_then(|http| http.tls.as_ref());
-    let operators = metrics.iter().chain(api.iter().map(|api| &api.listen)).cloned().map(Listen::for_operators);
     let clients = http.iter().flat_map(listeners);
-    config.listen = clients.chain(operators).collect();
+    config.listen = clients.chain(operators(chihaya)).collect();
     config.udp_listen = udp.iter().map(|udp| udp.listen.clone()).collect();
     if config.listen.is_empty() && config.udp_listen.is_empty() {
         return Err(file.problem("it has no address to listen on, expected one such as http.addr: 0.0.0.0:6881"));
@@ -109,6 +108,17 @@ pub(in crate::config) fn apply(
 
 const PUT_TORRENTS: &str = "createOnAnnounce is not true, so that only torrents that the API has put may be announced, which this \
                            version cannot do; expected true";
+
+/// Where an instance with this file says whether it is healthy: where it listens for operators, else for clients. An instance that
+/// speaks UDP alone says it nowhere.
+pub(in crate::config) fn health(chihaya: &ChihayaConfig) -> Vec<Listen> {
+    let operators: Vec<_> = operators(chihaya).collect();
+    if operators.is_empty() { chihaya.http.iter().flat_map(listeners).collect() } else { operators }
+}
+
+fn operators(ChihayaConfig { metrics, api, .. }: &ChihayaConfig) -> impl Iterator<Item = Listen> {
+    metrics.iter().chain(api.iter().map(|api| &api.listen)).cloned().map(Listen::for_operators)
+}
 
 /// One setting counts for HTTP and UDP. Where the file says one thing for each, no client may announce another address.
 fn ip_param(mut may: impl Iterator<Item = bool>) -> IpParam {
