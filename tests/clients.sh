@@ -27,6 +27,13 @@ main() {
     scenario "over retracker.local"                         named_tracker  rtorrent     deluge
     scenario "over TLS"                                     tls_tracker    aria2        transmission
     scenario "over TLS"                                     tls_tracker    transmission aria2
+    scenario "with a registry's tokens"                     registry       qbittorrent  transmission
+    scenario "with a registry's tokens"                     registry       transmission aria2
+    scenario "without a token"                              registry       transmission aria2        none
+    scenario "with another torrent's token"                 registry       transmission aria2        other_torrent
+    scenario "with another audience's token"                registry       aria2        transmission other_audience
+    scenario "with another key's token"                     registry       aria2        transmission other_key
+    scenario "with an altered token"                        registry       transmission aria2        altered
     scenario "over UDP"                                     udp_tracker    qbittorrent  transmission
     scenario "over UDP, IPv6 alone"                         udp_ipv6_alone qbittorrent  qbittorrent
     scenario "over UDP and HTTP in one swarm"               udp_and_http   transmission rtorrent
@@ -40,7 +47,8 @@ main() {
     summary
 }
 
-readonly arrival_deadline=120 # seconds from the leecher's start to the last byte, on a busy machine
+tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly tests arrival_deadline=120 # seconds from the leecher's start to the last byte, on a busy machine
 readonly payload_bytes=5000000
 readonly bittorrent_tracker=bittorrent-tracker@10.0.12 # the last that is JavaScript alone
 readonly cache=${RETRACKER_TEST_CACHE:-/var/cache/retracker-tests}
@@ -53,7 +61,7 @@ declare -rA names=([aria2]=aria2 [transmission]=Transmission [qbittorrent]=qBitt
     [deluge]=Deluge)
 declare -rA programs=([aria2]=aria2c [transmission]=transmission-daemon
     [qbittorrent]=qbittorrent-nox [rtorrent]=rtorrent [deluge]="deluged deluge-console" [behind_nginx]=nginx
-    [tls_tracker]=openssl)
+    [tls_tracker]=openssl [registry]="openssl python3")
 # The last part of each host's addresses, 10.77.0.N and fd77::N.
 declare -rA hosts=([tracker]=1 [upstream]=2 [seed]=11 [leech]=12)
 
@@ -61,17 +69,17 @@ transfer_pid=
 
 # --- Scenarios ------------------------------------------------------------------------------------------------
 
-# scenario HOW NETWORK SEEDER LEECHER
+# scenario HOW NETWORK SEEDER LEECHER [FAULT]: with a fault, the tracker must refuse the leecher
 scenario() {
     local title="${names[$3]} → ${names[$4]} $1" started=$SECONDS status=0 obstacle
-    obstacle=$(obstacle_to "${@:2}")
+    obstacle=$(obstacle_to "${@:2:3}")
     if [[ $obstacle ]]; then
         skip "$title" "$obstacle"
         return
     fi
 
     # In the background, so that signals are handled at once and `set -e` works inside.
-    transfer "${@:2}" &
+    if [[ ${5:-} ]]; then refusal "${@:2}" & else transfer "${@:2}" & fi
     transfer_pid=$!
     wait "$transfer_pid" || status=$?
     transfer_pid=
@@ -105,6 +113,24 @@ transfer() {
     wait_for 120 "$meeting_point did not get the completed download" swarm_has_seeds 2
     wait_for 120 "${names[$2]} had no success with its tracker" "$2_has_announced" seed
     wait_for 120 "${names[$3]} had no success with its tracker" "$3_has_announced" leech
+    trackers_down
+}
+
+# refusal NETWORK SEEDER LEECHER FAULT
+refusal() {
+    local seed_url leech_url meeting_point info_hash
+    mkdir "$work"/{seed,leech}
+    "$1"
+    leech_url=$(wrong_url "$4")
+    make_torrent seed "$seed_url"
+    make_torrent leech "$leech_url"
+    info_hash=$(info_hash_of "$work/seed/payload.torrent" | sed 's/../%&/g')
+
+    "$2_start" seed
+    wait_for 120 "$meeting_point does not know the seed" swarm_has_seeds 1
+    "$3_start" leech
+    wait_for 120 "${names[$3]} does not show the refusal" "$3_was_refused"
+    scrape | grep -aq '10:incompletei0e' || fail "$meeting_point has the leecher as a peer"
     trackers_down
 }
 
@@ -179,6 +205,57 @@ make_certificate() { # NAME
             -extfile <(echo "subjectAltName=DNS:$1") -out server.pem
         cat server.pem ca.pem >fullchain.pem
     ) >/dev/null 2>&1
+}
+
+# The tracker has a file of Chihaya's, and the announce URLs have tokens of a registry.
+registry() {
+    lan_up ipv4 tracker seed leech
+    mkdir -p "$work"/{tracker,keys}
+    spawn tracker registry python3 "$tests/registry.py" serve "$work/keys" 8081
+    wait_for 60 "the registry does not answer" in_node tracker curl -fsS -m 5 -o /dev/null http://127.0.0.1:8081/
+    cat >"$work/chihaya.yaml" <<EOF
+chihaya:
+  announce_interval: ${announce_interval}s
+  http:
+    addr: :8080
+  storage:
+    gc_interval: 14m
+    peer_lifetime: 15m
+  prehooks:
+  - name: jwt
+    config:
+      issuer: quay
+      audience: http://10.77.0.1:8080/announce
+      jwk_set_url: http://127.0.0.1:8081/keys/services/quay/keys
+      jwk_set_update_interval: 10s
+EOF
+    spawn tracker retracker "$bin" --chihaya "$work/chihaya.yaml" -d
+    echo $! >"$work/tracker/pid"
+    wait_for 30 "retracker has no keys" has_keys
+
+    # The info-hash does not depend on the announce URL.
+    make_torrent seed http://10.77.0.1:8080/announce
+    torrent=$(info_hash_of "$work/seed/payload.torrent")
+    rm "$work/seed/payload.torrent"
+    meet_at tracker "http://10.77.0.1:8080/announce?jwt=$(registry_token token "$torrent")"
+}
+
+has_keys() { grep -aq 'jwt keys of .*1 RSA' "$work/tracker/retracker.log"; }
+
+registry_token() { # KIND INFO-HASH [AUDIENCE]
+    python3 "$tests/registry.py" "$1" "$work/keys" "${@:2}"
+}
+
+wrong_url() { # FAULT
+    local token=
+    case $1 in
+        none) ;;
+        other_torrent) token=$(registry_token token 0123456789012345678901234567890123456789) ;;
+        other_audience) token=$(registry_token token "$torrent" http://elsewhere/announce) ;;
+        other_key) token=$(registry_token forged "$torrent") ;;
+        altered) token=$(registry_token token "$torrent" | sed 's/.\{20\}$/AAAAAAAAAAAAAAAAAAAA/') ;;
+    esac
+    echo "http://10.77.0.1:8080/announce${token:+?jwt=$token}"
 }
 
 udp_tracker() {
@@ -288,6 +365,8 @@ aria2_has_announced() {
     ! grep -aqE 'Tracker returned|Tracker request .* failed' "$work/$1/aria2-detail.log"
 }
 
+aria2_was_refused() { grep -aq 'unapproved request: ' "$work/leech/aria2-detail.log"; }
+
 # uTP is off, because Transmission would try it for half a minute with a peer that does not support it. TR_DEBUG_FD logs
 # the tracker's reply: the ordinary log does not have it, and the remote control does not work on a host without IPv4. It reads CURL_CA_BUNDLE itself.
 transmission_start() {
@@ -302,6 +381,8 @@ transmission_has_announced() {
     local log=$work/$1/transmission.log
     grep -aq 'Got announce response: connected:1' "$log" && ! grep -a ' err:' "$log" | grep -qv ' err:none'
 }
+
+transmission_was_refused() { grep -aq 'unapproved request: ' "$work/leech/transmission.log"; }
 
 qbittorrent_start() {
     local home=$work/$1
