@@ -234,9 +234,9 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
             max_peers: MAX_PEERS.read(sources)?,
         },
         policy: Policy {
-            interval,
             ip_param: IP_PARAM.read(sources)?,
             local_only_after: LOCAL_ONLY_AFTER.read(sources)?,
+            ..Policy::every(interval)
         },
         access: access(sources)?,
         forward: forward(sources)?,

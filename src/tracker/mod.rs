@@ -22,7 +22,7 @@ use crate::topology::{Addresses, SharedAddressDetector, Sighting, Topology, Zone
 use tracker_protocol::{AnnounceReply, AnnounceRequest, Event, ScrapeReply, ScrapeRequest};
 
 use self::merge::Recipient;
-pub use self::policy::Policy;
+pub use self::policy::{IntervalVariation, Policy, WantLimits};
 pub use self::requester::{Requester, Standing};
 use self::unlisted::Unlisted;
 
@@ -76,7 +76,7 @@ impl Tracker {
         let now = self.clock.now();
         let local = self.store.announce(now, &self.topology, request.info_hash, &announcement);
         let warning = self.shared_addresses.warning(now, addresses.ip).filter(|_| !addresses.is_claim);
-        self.reply(addresses.ip, local, warning)
+        self.reply(request, addresses.ip, local, warning)
     }
 
     /// Carries out an announce. Nearly all replies are ready at once.
@@ -113,7 +113,7 @@ impl Tracker {
             let sighting = Sighting { source: ip, swarm: request.info_hash, client: request.peer_id, others };
             self.shared_addresses.saw(now, &sighting)
         };
-        let reply = self.reply(ip, local, warning);
+        let reply = self.reply(request, ip, local, warning);
         // Another retracker gets the counts of our own swarm only: two that forward to each other would each add the other's
         // counts again and again.
         let counts = requester.via.hops() == 0;
@@ -195,7 +195,7 @@ impl Tracker {
         );
         let warning = self.unlisted.outsider(requester.standing);
         let external_ip = (requester.standing != Standing::Unclear).then_some(requester.ip);
-        AnnounceReply { external_ip, ..self.reply(requester.ip, local, Some(warning)) }
+        AnnounceReply { external_ip, ..self.reply(request, requester.ip, local, Some(warning)) }
     }
 
     /// Waits for the upstream trackers, and returns the complete reply.
@@ -249,17 +249,24 @@ impl Tracker {
     pub fn scrape(&self, request: ScrapeRequest) -> ScrapeReply {
         let now = self.clock.now();
         let mut info_hashes = request.info_hashes;
+        info_hashes.truncate(self.policy.max_scrape.unwrap_or(usize::MAX));
         info_hashes.sort_unstable();
         info_hashes.dedup();
         let files = info_hashes.into_iter().map(|hash| (hash, self.store.scrape(now, hash))).collect();
         ScrapeReply { files, min_request_interval: self.policy.interval }
     }
 
-    fn reply(&self, ip: IpAddr, local: Selection, warning: Option<Cow<'static, str>>) -> AnnounceReply {
+    fn reply(
+        &self,
+        request: &AnnounceRequest,
+        ip: IpAddr,
+        local: Selection,
+        warning: Option<Cow<'static, str>>,
+    ) -> AnnounceReply {
+        let (interval, min_interval) = self.policy.intervals(request.info_hash, request.peer_id);
         AnnounceReply {
-            interval: self.policy.interval,
-            // aria2 announces after `min interval`, whatever `interval` is: a smaller value would make it come early.
-            min_interval: self.policy.interval,
+            interval,
+            min_interval,
             complete: local.counts.complete,
             incomplete: local.counts.incomplete,
             downloaded: local.counts.downloaded,

@@ -1,15 +1,12 @@
 //! The limits of what clients get: how many peers, and how often.
 
+use std::hash::BuildHasher as _;
 use std::num::NonZeroU32;
 
-use tracker_protocol::{AnnounceReply, NumWant};
+use tracker_protocol::{AnnounceReply, InfoHash, NumWant, PeerId};
 
+use crate::hash::SEED;
 use crate::topology::IpParam;
-
-/// How many peers a client gets when it does not say how many it wants.
-pub const DEFAULT_WANT: usize = 50;
-/// The most peers that a client gets.
-pub const MAX_WANT: usize = 200;
 
 /// The interval for a client while upstream peers are still to come, in seconds.
 const SOON: u32 = 5;
@@ -18,23 +15,101 @@ const SOON: u32 = 5;
 const FEW: usize = 5;
 
 /// The tracker's rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policy {
     /// Seconds until a client should announce again. `--announce-interval`.
     pub interval: u32,
+    /// Seconds before which a client should not announce again. It is the interval itself unless a file of Chihaya's says otherwise,
+    /// because aria2 announces after `min interval`, whatever the interval is.
+    pub min_interval: u32,
+    /// How some clients get a longer interval.
+    pub variation: Option<IntervalVariation>,
+    /// How many peers a client gets.
+    pub want: WantLimits,
+    /// The most torrents in a scrape; those beyond it are left out. None: as many as a request has room for.
+    pub max_scrape: Option<usize>,
     /// Which clients may register another address. `--ip-param`.
     pub ip_param: IpParam,
     /// Clients get few upstream peers once there are this many local seeds. `--local-only-after`.
     pub local_only_after: Option<NonZeroU32>,
 }
 
+/// How many peers a client gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantLimits {
+    /// When it does not say how many it wants.
+    pub usual: usize,
+    /// At most.
+    pub most: usize,
+}
+
+impl Default for WantLimits {
+    fn default() -> Self {
+        Self { usual: 50, most: 200 }
+    }
+}
+
+/// A part of the clients gets a longer interval, so that clients which began at one moment do not announce together for ever. It
+/// depends on the torrent and the peer id, so that a client gets the same interval each time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct IntervalVariation {
+    /// The part of the clients, above 0 and up to 1.
+    pub probability: f32,
+    /// The most seconds that are added; one at least.
+    pub max_increase: u32,
+    /// Whether the minimal interval grows by as much.
+    pub min_interval_too: bool,
+}
+
+impl IntervalVariation {
+    /// The seconds that this client's interval is longer.
+    fn increase(&self, info_hash: InfoHash, peer_id: PeerId) -> u32 {
+        let hash = SEED.hash_one((info_hash, peer_id));
+        let [a, b, c, d, rest @ ..] = hash.to_le_bytes();
+        let chance = f64::from(u32::from_le_bytes([a, b, c, d])) / f64::from(u32::MAX);
+        if chance < f64::from(self.probability) { 1 + u32::from_le_bytes(rest) % self.max_increase.max(1) } else { 0 }
+    }
+}
+
 impl Policy {
+    /// The usual rules, with this interval.
+    pub fn every(interval: u32) -> Self {
+        Self {
+            interval,
+            min_interval: interval,
+            variation: None,
+            want: WantLimits::default(),
+            max_scrape: None,
+            ip_param: IpParam::Private,
+            local_only_after: None,
+        }
+    }
+
     /// The most peers for a client.
     pub fn want(&self, numwant: NumWant) -> usize {
+        let WantLimits { usual, most } = self.want;
         match numwant {
-            NumWant::Default => DEFAULT_WANT,
-            NumWant::AtMost(n) => usize::try_from(n).unwrap_or(MAX_WANT).min(MAX_WANT),
+            NumWant::Default => usual.min(most),
+            NumWant::AtMost(n) => usize::try_from(n).unwrap_or(most).min(most),
         }
+    }
+
+    /// The interval and the minimal interval for a client.
+    pub(super) fn intervals(&self, info_hash: InfoHash, peer_id: PeerId) -> (u32, u32) {
+        let Self { interval, min_interval, .. } = *self;
+        match &self.variation {
+            None => (interval, min_interval),
+            Some(variation) => {
+                let increase = variation.increase(info_hash, peer_id);
+                let min_increase = if variation.min_interval_too { increase } else { 0 };
+                (interval.saturating_add(increase), min_interval.saturating_add(min_increase))
+            }
+        }
+    }
+
+    /// The torrents of a scrape that are answered.
+    pub fn scraped<'a>(&self, info_hashes: &'a [InfoHash]) -> &'a [InfoHash] {
+        self.max_scrape.and_then(|most| info_hashes.get(..most)).unwrap_or(info_hashes)
     }
 
     /// The most peers for a client that wants `want` and gets `local` local ones, once upstream peers are added. If there are
@@ -56,21 +131,49 @@ impl Policy {
 mod tests {
     use super::*;
 
-    const POLICY: Policy = Policy { interval: 30, ip_param: IpParam::Private, local_only_after: None };
-
     #[test]
     fn numwant_is_clamped() {
-        let want = |numwant| POLICY.want(numwant);
+        let want = |numwant| Policy::every(30).want(numwant);
         assert_eq!(want(NumWant::Default), 50);
         assert_eq!(want(NumWant::AtMost(0)), 0);
         assert_eq!(want(NumWant::AtMost(80)), 80);
         assert_eq!(want(NumWant::AtMost(u32::MAX)), 200);
+        let few = Policy { want: WantLimits { usual: 9, most: 3 }, ..Policy::every(30) };
+        assert_eq!([NumWant::Default, NumWant::AtMost(2), NumWant::AtMost(8)].map(|n| few.want(n)), [3, 2, 3]);
+    }
+
+    #[test]
+    fn a_part_of_the_clients_gets_a_longer_interval_and_keeps_it() {
+        let variation = IntervalVariation { probability: 0.25, max_increase: 60, min_interval_too: false };
+        let policy = Policy { min_interval: 10, variation: Some(variation), ..Policy::every(100) };
+        let too = Policy { variation: Some(IntervalVariation { min_interval_too: true, ..variation }), ..policy };
+        let mut longer = Vec::new();
+        for n in 0..4000_u32 {
+            let mut client = PeerId([0; 20]);
+            client.0[..4].copy_from_slice(&n.to_be_bytes());
+            let torrent = InfoHash([7; 20]);
+            let (interval, min) = policy.intervals(torrent, client);
+            assert_eq!((policy.intervals(torrent, client), min), ((interval, 10), 10));
+            assert_eq!(too.intervals(torrent, client), (interval, interval - 90));
+            longer.extend(Some(interval).filter(|interval| *interval > 100));
+        }
+        assert!((700..1300).contains(&longer.len()), "{} of 4000", longer.len());
+        assert_eq!((longer.iter().min(), longer.iter().max()), (Some(&101), Some(&160)));
+    }
+
+    #[test]
+    fn a_scrape_may_have_a_limit() {
+        let all = [InfoHash([1; 20]), InfoHash([2; 20])];
+        for (max_scrape, expected) in [(None, 2), (Some(1), 1), (Some(2), 2), (Some(3), 2)] {
+            assert_eq!(Policy { max_scrape, ..Policy::every(30) }.scraped(&all).len(), expected);
+        }
     }
 
     #[test]
     fn clients_get_few_upstream_peers_if_there_are_enough_local_seeds() {
-        let policy = |local_only_after| Policy { local_only_after: NonZeroU32::new(local_only_after), ..POLICY };
-        assert_eq!(POLICY.with_upstream(50, 10, 1000), 50, "unless told to, never");
+        let policy =
+            |local_only_after| Policy { local_only_after: NonZeroU32::new(local_only_after), ..Policy::every(30) };
+        assert_eq!(Policy::every(30).with_upstream(50, 10, 1000), 50, "unless told to, never");
         assert_eq!(policy(3).with_upstream(50, 10, 2), 50);
         assert_eq!(policy(3).with_upstream(50, 10, 3), 10 + FEW);
         assert_eq!(policy(3).with_upstream(50, 0, 3), FEW, "a few are always left");

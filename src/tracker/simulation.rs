@@ -18,7 +18,7 @@ use crate::forward::simulation::SimulatedUpstream;
 use crate::forward::{ForwardError, ForwardOptions, ForwarderStatus, Forwarders, UpstreamProxies};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
-use crate::topology::{IpParam, Topology};
+use crate::topology::Topology;
 use tracker_protocol::upstream::{Retry, UpstreamReply};
 use tracker_protocol::via::Via;
 use tracker_protocol::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists, Role};
@@ -78,7 +78,7 @@ fn tracker(upstreams: &[(&str, &SimulatedUpstream)]) -> Rc<Tracker> {
     };
     let (forwarders, engine) = Forwarders::simulated(upstreams, &options, &metrics);
     spawn_local(engine.run(pending::<()>()));
-    let policy = Policy { interval: 30, ip_param: IpParam::Private, local_only_after: None };
+    let policy = Policy::every(30);
     let announce_interval = Duration::from_secs(30);
     let store = Store::new(StoreOptions { peer_age: PEER_AGE, announce_interval, max_peers: 1_000_000 });
     Rc::new(Tracker::new(policy, Topology::default(), Arc::new(store), Some(forwarders), &metrics))

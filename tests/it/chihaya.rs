@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::dsl::{AnnounceQuery, CertificateFiles, Exit, Reply, Server, TestConnection, announce, retracker};
+use crate::dsl::{
+    AnnounceQuery, CertificateFiles, Exit, Reply, Server, TestConnection, announce, escape, id, retracker,
+};
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::issuer::{AUDIENCE, ISSUER, KeyServer, SigningKey, claims, encoded, hex};
 use crate::service::{ONE_PEER, forwarders};
-use crate::udp_client::{UdpClient, udp_announce};
+use crate::udp_client::{UdpClient, scrape_packet, udp_announce};
 
 const V2: &str = include_str!("chihaya/quay-v2.yaml");
 const V1: &str = include_str!("chihaya/quay-v1.json");
@@ -374,4 +376,29 @@ fn a_file_that_cannot_be_served_with_ends_the_start() {
         assert_eq!(exit.code, Some(2), "{exit:?}");
         assert!(exit.stderr[0].contains(expected) && exit.stderr.len() == 1, "{exit:?}");
     }
+}
+
+#[test]
+fn intervals_and_numbers_are_as_the_file_says() {
+    let text = "chihaya:\n  announce_interval: 20m\n  min_announce_interval: 10m\n  http:\n    addr: 127.0.0.1:0\n    \
+                max_numwant: 4\n    default_numwant: 2\n    max_scrape_infohashes: 1\n  udp:\n    addr: 127.0.0.1:0\n  \
+                prehooks:\n  - name: interval variation\n    options:\n      modify_response_probability: 1\n      \
+                max_increase_delta: 30\n      modify_min_interval: true\n";
+    let files = Files::new();
+    let server = serve(&files.write("chihaya.yaml", text), &[], (1, 1, 0));
+    for n in 1..=6 {
+        server.get(announce("t", &format!("seed {n}")).seed().port(7000 + n).target());
+    }
+    for (numwant, expected) in [(None, 2), (Some(3), 3), (Some(200), 4)] {
+        let announce = announce("t", "leecher").event("started");
+        let reply = server.get(numwant.map_or(announce.clone(), |n| announce.numwant(n)).target());
+        assert_eq!(reply.peers().len(), expected, "{numwant:?}: {}", reply.text());
+        let added = reply.int("interval") - 1200;
+        assert!((1..=30).contains(&added) && reply.int("min interval") == 600 + added, "{}", reply.text());
+    }
+    let [t, u] = ["t", "u"].map(|torrent| escape(&id(torrent)));
+    let scraped = server.get(format!("/scrape?info_hash={t}&info_hash={u}")).text();
+    assert!(scraped.contains("8:completei6e") && scraped.matches("8:complete").count() == 1, "{scraped}");
+    let udp = UdpClient::of(&server);
+    assert_eq!(udp.ask(&scrape_packet(udp.id, &[id("t"), id("u")])).len(), 8 + 12);
 }

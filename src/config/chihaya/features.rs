@@ -46,15 +46,15 @@ impl Feature {
             Self::Tls => (true, false, "nothing listens for https here, expected a proxy that ends TLS"),
             Self::MetricsListener => (true, false, "metrics are served at the tracker's own address, with -p"),
             Self::Api => (false, false, "there is no such API so far"),
-            Self::MinInterval => (false, false, "clients get the interval as the minimal one too"),
-            Self::NumWant => (false, false, "a reply has 50 peers by default and 200 at most"),
-            Self::ScrapeLimit => (false, false, "the tracker's own limit counts"),
+            Self::MinInterval => (true, false, "clients get the interval as the minimal one too"),
+            Self::NumWant => (true, false, "a reply has 50 peers by default and 200 at most"),
+            Self::ScrapeLimit => (true, false, "the tracker's own limit counts"),
             Self::Routes => (false, false, "announces are served at /announce and /announce.php, scrapes beside them"),
             Self::Timeouts => (false, false, "the tracker's own timeouts count"),
             Self::KeepAlive => (false, false, "a connection may carry any number of requests"),
             Self::UdpKey => (false, false, "each process makes connection ids with a key of its own"),
             Self::AddressFamily => (false, false, "clients get peers of both families"),
-            Self::IntervalVariation => (false, false, "all clients get the same interval"),
+            Self::IntervalVariation => (true, false, "all clients get the same interval"),
         };
         FeatureState { has_arrived, restricts, meanwhile }
     }

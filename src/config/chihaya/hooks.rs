@@ -7,10 +7,11 @@ use super::features::Feature;
 use super::keys::Keys;
 use super::known;
 use super::lint::{Lint, Outcome};
-use super::model::{Approval, IntervalVariation, TokenRule};
+use super::model::{Approval, TokenRule};
 use super::outcomes;
 use super::scalars::{self, Parsed, switch, text, texts, whole};
 use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
+use crate::tracker::IntervalVariation;
 use tracker_protocol::InfoHash;
 
 const JWT: &str = "jwt";

@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::frontend::client_address::RealIpHeader;
 use crate::frontend::listen::{Listen, UdpListenAddr};
+use crate::tracker::IntervalVariation;
 
 /// Chihaya's forms of configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,17 +190,6 @@ pub enum Approval<T> {
     Allow(BTreeSet<T>),
     /// All but these.
     Deny(BTreeSet<T>),
-}
-
-/// Some replies get a longer interval, so that clients do not all announce at once.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct IntervalVariation {
-    /// The part of the replies, above 0 and up to 1.
-    pub probability: f32,
-    /// At most so many seconds are added, at least one.
-    pub max_increase: u32,
-    /// Whether the minimal interval grows as well.
-    pub min_interval_too: bool,
 }
 
 /// A path in the notation of Go's httprouter: `/announce`, `/:passkey/announce`, `/t/*rest`.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::ChihayaFile;
 use super::features::Feature;
-use super::model::{Approval, ChihayaConfig, ChihayaGeneration, ChihayaHttp, ChihayaTls, KeySetUrl, TokenRule};
+use super::model::{
+    Approval, ChihayaConfig, ChihayaGeneration, ChihayaHttp, ChihayaTls, KeySetUrl, RequestRules, TokenRule,
+};
 use crate::access::{AccessOptions, ClientPrefix, Issuers, JwtOptions, KeySource, ListRule, RefusalWording};
 use crate::config::about::Fallback;
 use crate::config::error::ConfigError;
@@ -21,6 +23,7 @@ use crate::frontend::client_address::TrustedProxies;
 use crate::frontend::hosts::HostName;
 use crate::frontend::listen::{Listen, Transport};
 use crate::topology::IpParam;
+use crate::tracker::{Policy, WantLimits};
 
 /// The settings that a file stands for. A flag for one of them beside the file would be a second word about the same thing.
 static COVERED: [&dyn Declared; 11] = [
@@ -65,8 +68,22 @@ pub(in crate::config) fn apply(
         return Err(file.problem(PUT_TORRENTS));
     }
     config.warnings.extend(file.warnings());
-    let ChihayaConfig { interval, peer_age, http, udp, metrics, .. } = chihaya;
-    config.policy.interval = *interval;
+    let local_only_after = config.policy.local_only_after;
+    let ChihayaConfig { interval, min_interval, interval_variation, peer_age, http, udp, metrics, .. } = chihaya;
+    config.policy = Policy {
+        min_interval: *min_interval,
+        variation: *interval_variation,
+        local_only_after,
+        ..Policy::every(*interval)
+    };
+    // One number counts for HTTP and UDP: that of HTTP, which most clients use.
+    let requests = http.as_ref().map(|http| http.requests).or(udp.as_ref().map(|udp| udp.requests));
+    if let Some(RequestRules { max_numwant, default_numwant, max_scrape, .. }) = requests {
+        let whole = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        let most = max_numwant.map_or(UNLIMITED_WANT, whole);
+        config.policy.want = WantLimits { usual: whole(default_numwant).min(most), most };
+        config.policy.max_scrape = max_scrape.map(whole);
+    }
     config.store.announce_interval = Duration::from_secs((*interval).into());
     config.store.peer_age = *peer_age;
     if let Some(forward) = &mut config.forward {
@@ -105,6 +122,9 @@ pub(in crate::config) fn apply(
     });
     Ok(())
 }
+
+/// The most peers in a reply where Chihaya v1.0 has no limit.
+const UNLIMITED_WANT: usize = 1000;
 
 const PUT_TORRENTS: &str = "createOnAnnounce is not true, so that only torrents that the API has put may be announced, which this \
                            version cannot do; expected true";

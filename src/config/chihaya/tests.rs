@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::tracker::IntervalVariation;
 
 fn read(text: &str) -> ChihayaText {
     ChihayaText::read(text).unwrap_or_else(|problem| panic!("{problem:?}:\n{text}"))

@@ -20,7 +20,7 @@ use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::Audience;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
-use crate::topology::{IpParam, Topology};
+use crate::topology::Topology;
 use crate::tracker::{Policy, Tracker};
 
 /// Reads bytes as the head of a request, for a fuzz target.
@@ -37,7 +37,7 @@ pub fn context() -> Arc<Context> {
     let metrics = Metrics::unexposed();
     let (peer_age, announce_interval) = (Duration::from_hours(3), Duration::from_secs(30));
     let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 1_000 });
-    let policy = Policy { interval: 30, ip_param: IpParam::Private, local_only_after: None };
+    let policy = Policy::every(30);
     let limits = ConnectionLimits { total: 10, per_address: 10 };
     Arc::new(Context {
         access: None,

@@ -101,6 +101,7 @@ impl Responder {
             metrics.scrapes_refused.inc();
             return udp::encode_refused(transaction, refusal.to_string().as_bytes());
         }
+        let info_hashes = self.context.tracker.policy().scraped(info_hashes);
         log::debug!("scrape from {source} of {} torrents", info_hashes.len());
         let reply = self.context.tracker.scrape(ScrapeRequest { info_hashes: info_hashes.to_vec() });
         metrics.scrapes_answered.inc();
