@@ -152,6 +152,7 @@ impl App {
             access,
             metrics,
             registry,
+            routes: config.routes,
             client_address: ClientAddress::new(config.client_address),
             hosts: Hosts::new(config.allowed_hosts),
             draining: AtomicBool::new(false),

@@ -31,6 +31,7 @@ use crate::frontend::client_address::ClientAddressOptions;
 use crate::frontend::connections::ConnectionOptions;
 use crate::frontend::hosts::HostName;
 use crate::frontend::listen::{Listen, UdpListenAddr};
+use crate::frontend::routes::Routes;
 use crate::store::StoreOptions;
 use crate::topology::Topology;
 use crate::tracker::Policy;
@@ -72,6 +73,8 @@ pub struct Config {
     pub access: Option<AccessRules>,
     /// Which client gets which peers, and under which address.
     pub topology: Topology,
+    /// The paths of announces and scrapes; none if they are the usual ones.
+    pub routes: Option<Routes>,
     /// Which proxies are trusted to name the client.
     pub client_address: ClientAddressOptions,
     /// Names under which the operator's pages are served, beside local ones.
@@ -243,6 +246,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
         topology: addresses::topology(sources)?,
         client_address: addresses::client_address(sources, &listen)?,
         allowed_hosts: ALLOWED_HOSTS.read(sources)?.unwrap_or_default(),
+        routes: None,
         prometheus,
         warnings: Vec::new(),
         tls: tls::given(sources, listen.iter().chain(&admin))?,

@@ -9,6 +9,7 @@ use super::client_address::ClientAddress;
 use super::connections::Connections;
 use super::hosts::Hosts;
 use super::listen::Audience;
+use super::routes::Routes;
 use super::tls::TlsServer;
 use crate::access::Access;
 use crate::metrics::Metrics;
@@ -25,6 +26,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// The metrics that `/metrics` exposes; none if that is switched off.
     pub registry: Option<Registry>,
+    /// The paths of announces and scrapes; none if they are the usual ones.
+    pub routes: Option<Routes>,
     /// Finds the addresses of clients.
     pub client_address: ClientAddress,
     /// The host names under which the operator's pages are served.

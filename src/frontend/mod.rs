@@ -12,6 +12,7 @@ pub mod hosts;
 pub mod http;
 pub mod listen;
 pub mod proxied;
+pub mod routes;
 pub mod serve;
 pub mod shutdown;
 pub mod tls;

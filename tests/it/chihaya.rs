@@ -402,3 +402,27 @@ fn intervals_and_numbers_are_as_the_file_says() {
     let udp = UdpClient::of(&server);
     assert_eq!(udp.ask(&scrape_packet(udp.id, &[id("t"), id("u")])).len(), 8 + 12);
 }
+
+#[test]
+fn announces_and_scrapes_are_where_the_file_says_and_nowhere_else() {
+    let text =
+        "chihaya:\n  http:\n    addr: 127.0.0.1:0\n    announce_routes: [\"/:passkey/announce\", /hidden/*]\n    \
+                scrape_routes: [\"/:passkey/scrape\"]\n"
+            .replace("/hidden/*", "\"/hidden/*rest\"");
+    let files = Files::new();
+    let server = serve(&files.write("chihaya.yaml", &text), &[], (1, 0, 0));
+    let query = announce("t", "a").target().split_once('?').unwrap().1.to_owned();
+    for (path, counts) in [
+        ("/key/announce", true),
+        ("/hidden/a/b", true),
+        ("/announce", false),
+        ("/", false),
+        ("/announce.php", false),
+        ("/a/b/announce", false),
+    ] {
+        let reply = server.get(format!("{path}?{query}"));
+        assert_eq!(reply.text().contains("8:interval"), counts, "{path}: {}", reply.text());
+    }
+    let scraped = |path: &str| server.get(format!("{path}?info_hash={}", escape(&id("t")))).text().contains("5:files");
+    assert_eq!([scraped("/key/scrape"), scraped("/scrape")], [true, false]);
+}

@@ -49,7 +49,7 @@ impl Feature {
             Self::MinInterval => (true, false, "clients get the interval as the minimal one too"),
             Self::NumWant => (true, false, "a reply has 50 peers by default and 200 at most"),
             Self::ScrapeLimit => (true, false, "the tracker's own limit counts"),
-            Self::Routes => (false, false, "announces are served at /announce and /announce.php, scrapes beside them"),
+            Self::Routes => (true, false, "announces are served at /announce and /announce.php, scrapes beside them"),
             Self::Timeouts => (false, false, "the tracker's own timeouts count"),
             Self::KeepAlive => (false, false, "a connection may carry any number of requests"),
             Self::UdpKey => (false, false, "each process makes connection ids with a key of its own"),

@@ -25,7 +25,7 @@ use std::str::FromStr;
 pub use self::lint::{Finding, Severity};
 pub use self::model::{
     Approval, ChihayaApi, ChihayaConfig, ChihayaGeneration, ChihayaHttp, ChihayaTls, ChihayaUdp, HttpTimeouts,
-    KeySetUrl, PrivateKey, RequestRules, RoutePattern, TokenRule,
+    KeySetUrl, PrivateKey, RequestRules, TokenRule,
 };
 
 use self::features::Feature;

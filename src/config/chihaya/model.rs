@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::frontend::client_address::RealIpHeader;
 use crate::frontend::listen::{Listen, UdpListenAddr};
+use crate::frontend::routes::RoutePattern;
 use crate::tracker::IntervalVariation;
 
 /// Chihaya's forms of configuration.
@@ -190,53 +191,4 @@ pub enum Approval<T> {
     Allow(BTreeSet<T>),
     /// All but these.
     Deny(BTreeSet<T>),
-}
-
-/// A path in the notation of Go's httprouter: `/announce`, `/:passkey/announce`, `/t/*rest`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoutePattern(String);
-
-impl RoutePattern {
-    /// None if httprouter would refuse it: a name fills one segment, and `*` the last one.
-    pub fn new(text: &str) -> Option<Self> {
-        let segments: Vec<_> = text.strip_prefix('/')?.split('/').collect();
-        let last = segments.len() - 1;
-        let is_valid = |(n, segment): (usize, &&str)| match segment.split_once([':', '*']) {
-            None => true,
-            Some((_, name)) if name.is_empty() || name.contains([':', '*']) => false,
-            Some(("", _)) if segment.starts_with('*') => n == last,
-            // httprouter takes `/user_:name` too, but not `/file*rest`.
-            Some((before, _)) => !segment.get(before.len()..).is_some_and(|rest| rest.starts_with('*')),
-        };
-        let is_text = text.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '?' && c != '#');
-        (is_text && segments.iter().enumerate().all(is_valid)).then(|| Self(text.to_owned()))
-    }
-
-    /// As it was written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RoutePattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn routes_as_httprouter_takes_them() {
-        for text in
-            ["/", "/announce", "/announce.php", "/:passkey/announce", "/a/:b/:c", "/t/*rest", "/user_:name", "/a/"]
-        {
-            assert_eq!(RoutePattern::new(text).unwrap().as_str(), text);
-        }
-        for text in ["", "announce", "/:", "/*", "/a/*rest/b", "/a*rest", "/:a:b", "/a b", "/announce?x=1", "/\n"] {
-            assert_eq!(RoutePattern::new(text), None, "{text:?}");
-        }
-    }
 }

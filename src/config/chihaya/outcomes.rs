@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::features::Feature;
 use super::lint::Outcome;
-use super::model::{KeySetUrl, RoutePattern};
+use super::model::KeySetUrl;
 use super::scalars::{placeholder, seconds};
+use crate::frontend::routes::RoutePattern;
 
 pub(super) fn interval(interval: u32) -> Outcome {
     Outcome::Becomes(format!("interval {interval} s (--announce-interval)"))

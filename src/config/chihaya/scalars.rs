@@ -8,10 +8,11 @@ use std::time::Duration;
 use url::Url;
 
 use super::durations::{self, GoDuration};
-use super::model::{KeySetUrl, RoutePattern};
+use super::model::KeySetUrl;
 use super::tree::{ConfigNode, NodeValue};
 use crate::frontend::client_address::RealIpHeader;
 use crate::frontend::listen::{Listen, ListenAddr, Transport, UdpListenAddr};
+use crate::frontend::routes::RoutePattern;
 use tracker_protocol::InfoHash;
 
 /// A reader of values: the value, or what is expected instead.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::features::Feature;
 use super::keys::Keys;
 use super::lint::{Lint, Outcome};
-use super::model::{ChihayaHttp, ChihayaTls, ChihayaUdp, HttpTimeouts, PrivateKey, RequestRules, RoutePattern};
+use super::model::{ChihayaHttp, ChihayaTls, ChihayaUdp, HttpTimeouts, PrivateKey, RequestRules};
 use super::outcomes;
 use super::scalars::{self, Parsed, duration, seconds, switch, text, texts, whole};
 use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use crate::frontend::listen::Listen;
+use crate::frontend::routes::RoutePattern;
 
 /// How many of something a client gets. None where the file does not say.
 #[derive(Clone, Copy, Debug, Default)]

@@ -22,8 +22,10 @@ use crate::forward::UpstreamProxies;
 use crate::frontend::client_address::TrustedProxies;
 use crate::frontend::hosts::HostName;
 use crate::frontend::listen::{Listen, Transport};
+use crate::frontend::routes::{RoutePattern, Routes};
 use crate::topology::IpParam;
 use crate::tracker::{Policy, WantLimits};
+use tracker_protocol::route::{Route, route};
 
 /// The settings that a file stands for. A flag for one of them beside the file would be a second word about the same thing.
 static COVERED: [&dyn Declared; 11] = [
@@ -111,6 +113,7 @@ pub(in crate::config) fn apply(
             config.client_address.proxies = TrustedProxies::Anyone;
         }
     }
+    config.routes = http.as_ref().and_then(routes);
     config.connections.total = match http.as_ref().and_then(|http| http.max_connections) {
         Some(limit) => Some(config.connections.total.map_or(limit.get(), |own| own.min(limit.get()))),
         None => config.connections.total,
@@ -153,6 +156,13 @@ fn listeners(http: &ChihayaHttp) -> impl Iterator<Item = Listen> {
         listen
     });
     http.listen.clone().into_iter().chain(tls)
+}
+
+/// None if the paths are among the usual ones.
+fn routes(ChihayaHttp { announce_routes, scrape_routes, .. }: &ChihayaHttp) -> Option<Routes> {
+    let are_usual = |routes: &[RoutePattern], usual| routes.iter().all(|path| route(path.as_str().as_bytes()) == usual);
+    let all_usual = are_usual(announce_routes, Route::Announce) && are_usual(scrape_routes, Route::Scrape);
+    (!all_usual).then(|| Routes { announce: announce_routes.clone(), scrape: scrape_routes.clone() })
 }
 
 fn certificate(tls: &ChihayaTls, file: &ChihayaFile) -> Result<Tls, ConfigError> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::frontend::routes::RoutePattern;
 use crate::tracker::IntervalVariation;
 
 fn read(text: &str) -> ChihayaText {

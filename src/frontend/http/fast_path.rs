@@ -281,7 +281,11 @@ impl<'a> HttpConnection<'a> {
     ) -> Option<Next> {
         let framing = ReplyFraming::new(head).close_if(is_last && self.worker.context.is_draining());
         self.may_send = head.body || !is_last;
-        let resource = match (route(head.path), head.method) {
+        // Where the usual paths do not count, no reply may tell which ones do.
+        let routes = self.worker.context.routes.as_ref();
+        let is_usual = routes.is_none();
+        let named = routes.map_or_else(|| route(head.path), |routes| routes.route(head.path));
+        let resource = match (named, head.method) {
             // Operators announce nothing.
             _ if self.audience == Audience::Operators => return Some(self.page(head, framing, replies)),
             (Route::Announce | Route::Scrape, Method::Other(_)) => {
@@ -291,7 +295,9 @@ impl<'a> HttpConnection<'a> {
             (Route::Announce, _) => Resource::Announce,
             (Route::Scrape, _) => Resource::Scrape,
             (Route::Root, Method::Get | Method::Head) if route::names_torrent(head.query) => Resource::Announce,
-            (Route::Other, Method::Get | Method::Head) if route::names_torrent(head.query) => Resource::StrayAnnounce,
+            (Route::Other, Method::Get | Method::Head) if is_usual && route::names_torrent(head.query) => {
+                Resource::StrayAnnounce
+            }
             _ => return Some(self.page(head, framing, replies)),
         };
         let request = TrackerRequest {

@@ -46,6 +46,7 @@ pub fn context() -> Arc<Context> {
         metrics,
         registry: None,
         hosts: Hosts::default(),
+        routes: None,
         client_address: ClientAddress::new(ClientAddressOptions::default()),
         draining: AtomicBool::new(false),
         operator_connections: None,
