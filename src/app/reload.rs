@@ -93,7 +93,7 @@ pub(super) async fn on_signal(mut signal: Signal, reloads: &[Reload]) {
     loop {
         signal.recv().await;
         if reloads.is_empty() {
-            log::warn!("nothing to reload: no file that is read again was given");
+            log::warn!("nothing to reload: there is no forwarders file, no access rules file and no certificate");
         }
         join_all(reloads.iter().map(Reload::run)).await;
     }

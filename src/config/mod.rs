@@ -90,7 +90,7 @@ pub struct Config {
 pub struct AccessRules {
     /// The file, to be read again when it has changed. None if a file of Chihaya's has the rules, which is read once.
     pub file: Option<AccessFile>,
-    /// What it said.
+    /// The rules at the start.
     pub options: AccessOptions,
     /// The proxies through which keys are fetched.
     pub proxies: UpstreamProxies,

@@ -226,7 +226,10 @@ impl Forwarder {
     pub(super) fn set_late(&self) {
         let name = || self.settings.read().options.name.clone();
         if !self.late.send_replace(true) {
-            log::info!("forwarder {}: replies after the deadline; announces no longer wait for it", name());
+            log::info!(
+                "forwarder {}: no reply within the deadline; announces do not wait for it until it replies in time",
+                name()
+            );
         }
     }
 

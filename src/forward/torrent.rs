@@ -188,8 +188,8 @@ impl Torrent {
         self.clients.refresh(exchange)
     }
 
-    /// Records that an exchange has ended, or was dropped before it began. `addresses` are our addresses as its forwarder sees
-    /// them. Returns the exchanges that begin now.
+    /// Records that an exchange has ended, or was dropped before it began. `addresses` are our own addresses as the
+    /// upstream knows them. Returns the exchanges that begin now.
     pub(super) fn exchange_ended(
         &mut self,
         exchange: &Exchange,

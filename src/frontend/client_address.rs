@@ -34,7 +34,7 @@ pub struct ClientAddressOptions {
 pub enum TrustedProxies {
     /// The proxies at these addresses.
     At(Vec<IpNet>),
-    /// Every address, as with the Go retracker: clients must reach the tracker only through the proxy.
+    /// Every address, as with the Go retracker. This is safe only if clients cannot reach the tracker past the proxy.
     Anyone,
 }
 
@@ -258,8 +258,8 @@ impl ClientAddress {
         if self.is_first_warning(Remote::Unix) {
             let found = self.found(headers);
             log::warn!(
-                "the proxy at {ip} does not name the client of a request, which came with {found}, so its own address \
-                 is used; set the header in the proxy (nginx: proxy_set_header X-Real-IP $remote_addr). Logged once"
+                "the proxy at {ip} does not name the client of a request: the request has {found}. The proxy's own \
+                 address is used; set the header in the proxy (nginx: proxy_set_header X-Real-IP $remote_addr). Logged once"
             );
         }
         let standing = if matches!(claim, HeaderClaim::Nothing) { Standing::Client } else { Standing::NoClaims };
@@ -333,7 +333,7 @@ fn warn_unclear_client(source: Remote, standing: Standing, found: &str) {
         return;
     }
     log::warn!(
-        "the proxy {proxy} does not name the client of a request, which came with {found}, so its client gets public peers \
+        "the proxy {proxy} does not name the client of a request: the request has {found}. Its client gets public peers \
          only and is not listed as a peer; set one header in the proxy (nginx: proxy_set_header X-Real-IP $remote_addr). If \
          it passes on other headers from clients, name the right one in REAL_IP_HEADER; see docs/reverse-proxy.md. Logged \
          once for each proxy"

@@ -78,7 +78,8 @@ impl<T> FirstValue<T> {
 }
 
 impl AnnounceFields {
-    /// Takes a parameter. If one other than an identifier repeats, the first value counts, as in the Go retracker.
+    /// Takes a parameter. A repeated `info_hash` or `peer_id` must have the same value. Of any other parameter the first valid
+    /// value counts, as in the Go retracker.
     fn take(&mut self, parameter: Parameter, value: &[u8]) -> Result<(), Refusal> {
         match parameter {
             Parameter::InfoHash => same(&mut self.info_hash, parameter, value)?,

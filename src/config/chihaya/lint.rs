@@ -43,7 +43,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What a reader says of a key that it knows.
+/// What became of a known key, as the code that reads the key reports it.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
     /// It becomes this.
@@ -52,9 +52,9 @@ pub(super) enum Outcome {
     Needs(Feature, String),
     /// It is as if it were not there.
     Nothing(String),
-    /// It becomes this, and this is what the operator should know.
+    /// It becomes the first text. The second one is what the operator should know about that.
     Warns(String, String),
-    /// It restricts access, and does not.
+    /// The key is meant to restrict access, but has no such effect.
     Lets(String),
 }
 

@@ -30,7 +30,7 @@ impl Settings {
         }
     }
 
-    /// Whether the upstream cannot tell these options from the current ones.
+    /// Whether these options and the current ones look the same to the upstream. If so, the forwarder is kept.
     pub(super) fn looks_like(&self, options: &ForwarderOptions) -> bool {
         let own = &self.options;
         (&own.uri, &own.host, own.ip, &own.ca) == (&options.uri, &options.host, options.ip, &options.ca)

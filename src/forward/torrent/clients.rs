@@ -285,8 +285,8 @@ impl Clients {
         exchanges
     }
 
-    /// Our own clients that a reply may list. It may list them under their own addresses, or under `addresses`, which are
-    /// our addresses as its forwarder sees them.
+    /// Our own clients that may be among the peers of a reply. The upstream may list them under their own addresses or under
+    /// `addresses`, which are our own as the upstream knows them.
     pub(super) fn own_peers(&self, reply: &UpstreamReply, addresses: &[IpAddr]) -> OwnPeers {
         let (v4, v6) = (&reply.peers.v4, &reply.peers.v6);
         let ports: HashSet<_> = v4.iter().map(|peer| peer.endpoint.port).collect();
