@@ -227,6 +227,7 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
             assert!(mode & 0o111 != 0, "{place}: {script} is not executable");
         }
         // tests/docker.sh runs these.
+        ["docker-compose", "-f", path, ..] => has("tests/balanced.sh", &format!("docker-compose -f {path}")),
         ["docker-compose", subcommand, ..] => has("tests/docker.sh", &format!("compose {subcommand}")),
         ["docker", "run", "-p", "6880-6882:6880-6882", ..] => has("tests/docker.sh", "-p 6880-6882:6880-6882"),
         ["sed", "-i", .., "docker-compose.yml"] => check_volumes(place, command),
