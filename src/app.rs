@@ -119,6 +119,10 @@ impl App {
         if let Some(registry) = &mut registry {
             let sampled = Arc::clone(&store);
             Metrics::register_store(registry, move || sample(&sampled));
+            if config.chihaya.is_some() {
+                let sampled = Arc::clone(&store);
+                Metrics::register_chihaya(registry, move || sample(&sampled));
+            }
             Metrics::register_log(registry, || LogSample { dropped: log_output::dropped() });
         }
         let (forwarders, forward) = match &config.forward {
@@ -153,6 +157,7 @@ impl App {
             metrics,
             registry,
             routes: config.routes,
+            chihaya: config.chihaya,
             client_address: ClientAddress::new(config.client_address),
             hosts: Hosts::new(config.allowed_hosts),
             draining: AtomicBool::new(false),

@@ -29,7 +29,7 @@ pub use self::connections::ConnectionMetrics;
 use self::forwarder::ForwarderFamilies;
 pub use self::forwarder::ForwarderMetrics;
 use self::instruments::{Untyped, latencies};
-use self::sampled::Sampled;
+use self::sampled::{ChihayaSampled, Sampled};
 pub use self::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample};
 pub use self::udp::UdpMetrics;
 
@@ -202,6 +202,11 @@ impl Metrics {
     /// Registers the totals of the store, which are read at each scrape of `/metrics`.
     pub fn register_store(registry: &mut Registry, sample: impl Fn() -> StoreSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(Sampled::new(sample)));
+    }
+
+    /// Registers the same numbers under the names of Chihaya.
+    pub fn register_chihaya(registry: &mut Registry, sample: impl Fn() -> StoreSample + Send + Sync + 'static) {
+        registry.register_collector(Box::new(ChihayaSampled(Sampled::new(sample))));
     }
 
     /// Registers the dropped lines of the log, which are read at each scrape of `/metrics`.

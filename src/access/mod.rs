@@ -10,6 +10,7 @@ mod clients;
 mod jwt;
 mod list;
 mod networks;
+mod registered;
 mod torrents;
 mod wording;
 
@@ -24,6 +25,7 @@ pub use self::clients::{ClientPrefix, NotAClientPrefix};
 pub use self::jwt::{Issuers, JwtOptions, KeySource, KeySummary, probe_keys};
 pub use self::list::ListRule;
 pub use self::networks::NetworkSet;
+pub use self::registered::{ClientProgram, Full, Registered};
 pub use self::torrents::TorrentSet;
 pub use self::wording::RefusalWording;
 
@@ -43,6 +45,8 @@ pub struct AccessOptions {
     pub torrents: Option<ListRule<TorrentSet>>,
     /// The tokens that an announce must carry.
     pub jwt: Option<JwtOptions>,
+    /// What the API of Chihaya v1.0 adds and removes; none without it.
+    pub registered: Option<Arc<Registered>>,
     /// Whose sentences refusals have.
     pub wording: RefusalWording,
 }
@@ -75,18 +79,26 @@ struct Rules {
     clients: Option<ListRule<ClientPrefixes>>,
     torrents: Option<ListRule<TorrentSet>>,
     jwt: Option<Arc<JwtRule>>,
+    registered: Option<Arc<Registered>>,
     wording: RefusalWording,
 }
 
 impl Rules {
     fn new(options: AccessOptions, old_jwt: Option<&Arc<JwtRule>>, metrics: &AccessMetrics) -> Self {
-        let AccessOptions { networks, clients, torrents, jwt, wording } = options;
+        let AccessOptions { networks, clients, torrents, jwt, registered, wording } = options;
         let jwt = jwt.map(|options| match old_jwt {
             // Nothing about tokens has changed, so the old rule stays, with its keys and its verified tokens.
             Some(old) if *old.options() == options => Arc::clone(old),
             _ => Arc::new(JwtRule::new(options, metrics.keys.clone())),
         });
-        Self { networks, clients: clients.map(|rule| rule.map(ClientPrefixes::new)), torrents, jwt, wording }
+        Self {
+            networks,
+            clients: clients.map(|rule| rule.map(ClientPrefixes::new)),
+            torrents,
+            jwt,
+            registered,
+            wording,
+        }
     }
 }
 
@@ -122,6 +134,16 @@ impl Access {
         if rules.torrents.as_ref().is_some_and(|rule| !rule.admits(|torrents| torrents.contains(request.info_hash))) {
             metrics.torrents.inc();
             return Err(rules.wording.torrent());
+        }
+        if let Some(registered) = &rules.registered {
+            if !registered.admits_client(&request.peer_id) {
+                metrics.clients.inc();
+                return Err(rules.wording.client());
+            }
+            if !registered.admits_torrent(request.info_hash) {
+                metrics.torrents.inc();
+                return Err(rules.wording.torrent());
+            }
         }
         let wording = rules.wording;
         let Some(jwt) = rules.jwt.clone() else { return Ok(Clearance::OPEN) };

@@ -92,7 +92,14 @@ impl AccessEntry {
             ListRule::Deny(listed) => ListRule::Deny(prefixes(listed)),
         });
         let jwt = self.jwt.map(|Mapping(options)| options.in_folder(folder));
-        Ok(AccessOptions { networks, clients, torrents: torrents.transpose()?, jwt, wording: RefusalWording::Own })
+        Ok(AccessOptions {
+            networks,
+            clients,
+            torrents: torrents.transpose()?,
+            jwt,
+            registered: None,
+            wording: RefusalWording::Own,
+        })
     }
 }
 

@@ -27,11 +27,12 @@ use clap_complete::Shell;
 
 use crate::access::AccessOptions;
 use crate::forward::{ForwardOptions, ForwarderOptions, UpstreamProxies};
+use crate::frontend::chihaya_pages::ChihayaPages;
 use crate::frontend::client_address::ClientAddressOptions;
 use crate::frontend::connections::ConnectionOptions;
 use crate::frontend::hosts::HostName;
 use crate::frontend::listen::{Listen, UdpListenAddr};
-use crate::frontend::routes::Routes;
+use crate::frontend::routes::TrackerPaths;
 use crate::store::StoreOptions;
 use crate::topology::Topology;
 use crate::tracker::Policy;
@@ -74,11 +75,13 @@ pub struct Config {
     /// Which client gets which peers, and under which address.
     pub topology: Topology,
     /// The paths of announces and scrapes; none if they are the usual ones.
-    pub routes: Option<Routes>,
+    pub routes: Option<TrackerPaths>,
     /// Which proxies are trusted to name the client.
     pub client_address: ClientAddressOptions,
     /// Names under which the operator's pages are served, beside local ones.
     pub allowed_hosts: Vec<HostName>,
+    /// The pages of Chihaya; none unless a file of Chihaya's is in use.
+    pub chihaya: Option<ChihayaPages>,
     /// Whether `/metrics` is served.
     pub prometheus: bool,
     /// What the operator should know of the configuration, for the log.
@@ -247,6 +250,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
         client_address: addresses::client_address(sources, &listen)?,
         allowed_hosts: ALLOWED_HOSTS.read(sources)?.unwrap_or_default(),
         routes: None,
+        chihaya: None,
         prometheus,
         warnings: Vec::new(),
         tls: tls::given(sources, listen.iter().chain(&admin))?,

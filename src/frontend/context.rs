@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use prometheus_client::registry::Registry;
+use tracker_protocol::route::{Route, names_torrent, route};
 
+use super::chihaya_pages::ChihayaPages;
 use super::client_address::ClientAddress;
 use super::connections::Connections;
 use super::hosts::Hosts;
 use super::listen::Audience;
-use super::routes::Routes;
+use super::routes::TrackerPaths;
 use super::tls::TlsServer;
 use crate::access::Access;
 use crate::metrics::Metrics;
@@ -27,9 +29,11 @@ pub struct Context {
     /// The metrics that `/metrics` exposes; none if that is switched off.
     pub registry: Option<Registry>,
     /// The paths of announces and scrapes; none if they are the usual ones.
-    pub routes: Option<Routes>,
+    pub routes: Option<TrackerPaths>,
     /// Finds the addresses of clients.
     pub client_address: ClientAddress,
+    /// The pages of Chihaya; none unless a file of Chihaya's is in use.
+    pub chihaya: Option<ChihayaPages>,
     /// The host names under which the operator's pages are served.
     pub hosts: Hosts,
     /// Whether a stop signal has arrived.
@@ -47,6 +51,17 @@ impl Context {
     pub fn notices(&self) -> Vec<String> {
         let access = self.access.as_ref().and_then(|access| access.notice());
         self.tracker.notices().into_iter().chain(access).collect()
+    }
+
+    /// What a path names.
+    pub fn route(&self, path: &[u8]) -> Route {
+        self.routes.as_ref().map_or_else(|| route(path), |paths| paths.route(path))
+    }
+
+    /// Whether a request with this query at another path is an announce that went astray. If the usual paths do not count, no reply
+    /// may tell which ones do.
+    pub fn is_stray(&self, query: &[u8]) -> bool {
+        self.routes.is_none() && names_torrent(query)
     }
 
     /// Whether operators have listeners of their own.

@@ -3,6 +3,7 @@
 
 pub mod admin;
 mod announce;
+pub mod chihaya_pages;
 pub mod client_address;
 pub mod connections;
 pub mod context;

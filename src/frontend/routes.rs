@@ -6,14 +6,14 @@ use tracker_protocol::route::Route;
 
 /// The paths of announces and scrapes. No others count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Routes {
+pub struct TrackerPaths {
     /// Where announces are answered.
     pub announce: Vec<RoutePattern>,
     /// Where scrapes are answered.
     pub scrape: Vec<RoutePattern>,
 }
 
-impl Routes {
+impl TrackerPaths {
     /// The resource that a path names. The root names none.
     pub fn route(&self, path: &[u8]) -> Route {
         let is_one_of = |patterns: &[RoutePattern]| patterns.iter().any(|pattern| pattern.matches(path));

@@ -42,6 +42,25 @@ impl Collector for Sampled<StoreSample> {
     }
 }
 
+/// The same under the names of Chihaya v2, whose dashboards keep working.
+pub(super) struct ChihayaSampled(pub(super) Sampled<StoreSample>);
+
+impl fmt::Debug for ChihayaSampled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ChihayaSampled")
+    }
+}
+
+impl Collector for ChihayaSampled {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let StoreSample { swarms, peers, .. } = (self.0.0)();
+        let [seeds, others] = [0, 1].map(|role| peers.iter().filter_map(|counts| counts.get::<usize>(role)).sum());
+        gauge(&mut encoder, "chihaya_storage_infohashes_count", "The local swarms, as Chihaya names them", swarms)?;
+        gauge(&mut encoder, "chihaya_storage_seeders_count", "The local seeds, as Chihaya names them", seeds)?;
+        gauge(&mut encoder, "chihaya_storage_leechers_count", "The other local peers, as Chihaya names them", others)
+    }
+}
+
 impl Collector for Sampled<LogSample> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let help = "Log lines that were dropped because the reader of stderr did not keep up";

@@ -16,10 +16,10 @@ use crate::clock::Clock;
 pub use crate::forward::ForwarderStatus;
 use crate::forward::{Forwarders, PendingLists, UpstreamAnnounce, UpstreamPeerSet, UpstreamPeers};
 use crate::metrics::Metrics;
-use crate::store::{Action, Announcement, Selection, Store};
+use crate::store::{Action, Announcement, Selection, Store, Totals};
 use crate::topology::reach::Reach;
 use crate::topology::{Addresses, SharedAddressDetector, Sighting, Topology, ZonedIp};
-use tracker_protocol::{AnnounceReply, AnnounceRequest, Event, ScrapeReply, ScrapeRequest};
+use tracker_protocol::{AnnounceReply, AnnounceRequest, Event, InfoHash, ScrapeReply, ScrapeRequest, SwarmCounts};
 
 use self::merge::Recipient;
 pub use self::policy::{IntervalVariation, Policy, WantLimits};
@@ -243,6 +243,16 @@ impl Tracker {
     /// Current faults and their remedies, for the operator, as sentences in plain text.
     pub fn notices(&self) -> Vec<String> {
         self.shared_addresses.notices(self.clock.now())
+    }
+
+    /// The counts of one local swarm.
+    pub fn counts(&self, info_hash: InfoHash) -> SwarmCounts {
+        self.store.scrape(self.clock.now(), info_hash)
+    }
+
+    /// How many swarms and peers there are.
+    pub fn totals(&self) -> Totals {
+        self.store.totals()
     }
 
     /// Answers a scrape with the counts of the local swarms.

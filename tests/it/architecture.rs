@@ -24,7 +24,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("store", &["clock", "eviction", "hash", "metrics", "topology"]),
     ("forward", &["answer", "cache", "clock", "metrics", "topology"]),
     ("access", &["forward", "hash", "metrics"]),
-    ("tracker", &["answer", "clock", "metrics", "topology", "store", "forward"]),
+    ("tracker", &["answer", "clock", "hash", "metrics", "topology", "store", "forward"]),
     ("frontend", &["access", "answer", "clock", "metrics", "topology", "tracker"]),
     ("config", &["access", "forward", "frontend", "store", "topology", "tracker"]),
     (

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::dsl::{
-    AnnounceQuery, CertificateFiles, Exit, Reply, Server, TestConnection, announce, escape, id, retracker,
+    AnnounceQuery, CertificateFiles, Exit, Reply, Server, TestConnection, announce, escape, id, request, retracker,
 };
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::issuer::{AUDIENCE, ISSUER, KeyServer, SigningKey, claims, encoded, hex};
@@ -370,7 +370,7 @@ fn a_file_that_cannot_be_served_with_ends_the_start() {
         ("chihaya.yaml", "chihaya:\n  announce_interval: 10m\n", "no address to listen on"),
         ("chihaya.yaml", "chihaya:\n  announce_interval: 10\n", "line 2: announce_interval"),
         ("chihaya.yaml", "chihaya:\n  prehooks:\n  - name: jwd\n", "line 3: prehooks[0].name"),
-        ("config.json", "{\"createOnAnnounce\": false}", "createOnAnnounce"),
+        ("config.json", "{\"createOnAnnounce\": false, \"apiListenAddr\": \"\"}", "createOnAnnounce"),
     ] {
         let exit = retracker(&["--chihaya", files.write(name, text).to_str().unwrap()]).run();
         assert_eq!(exit.code, Some(2), "{exit:?}");
@@ -425,4 +425,99 @@ fn announces_and_scrapes_are_where_the_file_says_and_nowhere_else() {
     }
     let scraped = |path: &str| server.get(format!("{path}?info_hash={}", escape(&id("t")))).text().contains("5:files");
     assert_eq!([scraped("/key/scrape"), scraped("/scrape")], [true, false]);
+}
+
+// --- What Chihaya has for operators ---------------------------------------------------------------------------------
+
+/// A file of v1.0 with these keys beside its addresses.
+fn v1(keys: &str) -> String {
+    format!(
+        "{{\"httpListenAddr\": \"127.0.0.1:0\", \"udpListenAddr\": \"\", \"apiListenAddr\": \"127.0.0.1:0\", {keys}}}"
+    )
+}
+
+/// Asks the operators' listener.
+fn api(server: &Server, method: &str, path: &str) -> (u16, String) {
+    let mut operator = TestConnection::to(&server.admin_addresses()[0]);
+    operator.send(request(method, path, &[]));
+    let reply = operator.reply();
+    (reply.status, String::from_utf8(reply.body).unwrap())
+}
+
+#[test]
+fn only_torrents_that_the_api_has_put_may_be_announced() {
+    let files = Files::new();
+    let server = serve(&files.write("config.json", &v1("\"createOnAnnounce\": false")), &[], (1, 0, 1));
+    let target = announce("t", "a").seed().target();
+    let torrent = format!("/torrents/{}", escape(&id("t")));
+    let refused = "torrent does not exist";
+    assert_eq!(reason(&server.get(&target)), refused);
+    assert_eq!(api(&server, "GET", &torrent).0, 404);
+    assert_eq!(api(&server, "DELETE", &torrent).0, 404);
+    assert_eq!(api(&server, "PUT", &torrent), (200, String::new()));
+    assert_eq!(reason(&server.get(&target)), "");
+    assert_eq!(reason(&server.get(announce("u", "a").target())), refused);
+    let (status, text) = api(&server, "GET", &torrent);
+    let shown: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(status, 200);
+    assert_eq!(shown, json!({ "infohash": hex("t"), "snatches": 0, "seeders": 1, "leechers": 0 }));
+    assert_eq!(api(&server, "DELETE", &torrent), (200, String::new()));
+    assert_eq!(reason(&server.get(&target)), refused);
+    for path in ["/torrents/short", "/torrents/", "/clients/short"] {
+        for method in ["GET", "PUT", "DELETE"] {
+            assert!(matches!(api(&server, method, path).0, 400 | 404), "{method} {path}");
+        }
+    }
+    assert_eq!(api(&server, "PUT", "/torrents/short").0, 400);
+}
+
+#[test]
+fn an_info_hash_in_the_path_may_be_any_bytes() {
+    let files = Files::new();
+    let server = serve(&files.write("config.json", &v1("\"createOnAnnounce\": false")), &[], (1, 0, 1));
+    let bytes = b"/a+b ?#%\xff\x00\x80\x81\"<>[]&=\n";
+    let escaped = escape(bytes);
+    assert_eq!(api(&server, "PUT", &format!("/torrents/{escaped}")).0, 200);
+    let target = format!("/announce?info_hash={escaped}&peer_id=-TR2820-aaaaaaaaaaaa&port=1");
+    assert_eq!(reason(&server.get(target)), "");
+}
+
+#[test]
+fn the_api_approves_clients() {
+    let files = Files::new();
+    let keys = "\"createOnAnnounce\": true, \"clientWhitelistEnabled\": true, \"clientWhitelist\": [\"OP1011\"]";
+    let server = serve(&files.write("config.json", &v1(keys)), &[], (1, 0, 1));
+    let ask = |client: &str| reason(&server.get(announce("t", client).target()));
+    assert_eq!([ask("-TR2820-"), ask("OP1011"), ask("-OP1011-")], ["client is not approved", "", ""]);
+    assert_eq!(api(&server, "GET", "/clients/TR2820").0, 404);
+    assert_eq!(api(&server, "PUT", "/clients/TR2820"), (200, String::new()));
+    assert_eq!((api(&server, "GET", "/clients/TR2820").0, ask("-TR2820-")), (200, String::new()));
+    assert_eq!(api(&server, "DELETE", "/clients/OP1011"), (200, String::new()));
+    assert_eq!(ask("OP1011"), "client is not approved");
+}
+
+#[test]
+fn the_instance_says_that_it_is_alive_and_what_it_has_counted() {
+    let files = Files::new();
+    let server = serve(&files.write("config.json", &v1("\"createOnAnnounce\": true")), &[], (1, 0, 1));
+    server.get(announce("t", "a").seed().target());
+    server.get(announce("t", "b").port(7001).target());
+    assert_eq!(api(&server, "GET", "/check"), (200, "STILL-ALIVE".to_owned()));
+    let stats: Value = serde_json::from_str(&api(&server, "GET", "/stats").1).unwrap();
+    assert_eq!((&stats["trackerAnnounces"], &stats["torrentsSize"]), (&json!(2), &json!(1)));
+    assert_eq!(stats["peersIPv4"], json!({ "Peers": { "Current": 2 }, "Seeds": { "Current": 1 } }));
+    let flat: Value = serde_json::from_str(&api(&server, "GET", "/stats?flatten").1).unwrap();
+    assert_eq!(flat["peersIPv4.Seeds.Current"], json!(1));
+    assert!(api(&server, "GET", "/stats?pretty").1.contains("\n  \"trackerAnnounces\": 2"));
+    assert_eq!(server.get("/check").status, 404, "it is not where clients announce");
+
+    let v2 = "chihaya:\n  prometheus_addr: 127.0.0.1:0\n  http:\n    addr: 127.0.0.1:0\n";
+    let server = serve(&files.write("chihaya.yaml", v2), &[], (1, 0, 1));
+    assert_eq!(api(&server, "GET", "/check").0, 200);
+    assert_eq!([api(&server, "GET", "/").0, api(&server, "GET", "/stats").0], [200, 404]);
+    server.get(announce("t", "a").seed().target());
+    let metrics = api(&server, "GET", "/metrics").1;
+    for (name, count) in [("infohashes", 1), ("seeders", 1), ("leechers", 0)] {
+        assert!(metrics.contains(&format!("\nchihaya_storage_{name}_count {count}\n")), "{metrics}");
+    }
 }

@@ -1,13 +1,15 @@
 //! What a file of Chihaya's means for serving. It stands in place of the tracker's own settings for the same things.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ChihayaFile;
-use super::features::Feature;
 use super::model::{
     Approval, ChihayaConfig, ChihayaGeneration, ChihayaHttp, ChihayaTls, KeySetUrl, RequestRules, TokenRule,
 };
-use crate::access::{AccessOptions, ClientPrefix, Issuers, JwtOptions, KeySource, ListRule, RefusalWording};
+use crate::access::{
+    AccessOptions, ClientPrefix, Issuers, JwtOptions, KeySource, ListRule, RefusalWording, Registered,
+};
 use crate::config::about::Fallback;
 use crate::config::error::ConfigError;
 use crate::config::origin::{Origin, Sources};
@@ -19,10 +21,11 @@ use crate::config::settings::{
 use crate::config::tls::{Tls, TlsFiles};
 use crate::config::{AccessRules, Config};
 use crate::forward::UpstreamProxies;
+use crate::frontend::chihaya_pages::ChihayaPages;
 use crate::frontend::client_address::TrustedProxies;
 use crate::frontend::hosts::HostName;
 use crate::frontend::listen::{Listen, Transport};
-use crate::frontend::routes::{RoutePattern, Routes};
+use crate::frontend::routes::{RoutePattern, TrackerPaths};
 use crate::topology::IpParam;
 use crate::tracker::{Policy, WantLimits};
 use tracker_protocol::route::{Route, route};
@@ -66,7 +69,7 @@ pub(in crate::config) fn apply(
     sources: &Sources<'_>,
 ) -> Result<(), ConfigError> {
     let chihaya = file.checked()?;
-    if !chihaya.create_on_announce && !Feature::PutTorrents.state().has_arrived {
+    if !chihaya.create_on_announce && chihaya.api.is_none() {
         return Err(file.problem(PUT_TORRENTS));
     }
     config.warnings.extend(file.warnings());
@@ -118,7 +121,9 @@ pub(in crate::config) fn apply(
         Some(limit) => Some(config.connections.total.map_or(limit.get(), |own| own.min(limit.get()))),
         None => config.connections.total,
     };
-    config.access = access(chihaya).map(|options| AccessRules {
+    let registered = chihaya.api.as_ref().map(|_| Arc::new(registered(chihaya)));
+    config.chihaya = Some(ChihayaPages { registered: registered.clone() });
+    config.access = access(chihaya, registered).map(|options| AccessRules {
         file: None,
         options,
         proxies: UpstreamProxies::from_env(&sources.env),
@@ -129,8 +134,8 @@ pub(in crate::config) fn apply(
 /// The most peers in a reply where Chihaya v1.0 has no limit.
 const UNLIMITED_WANT: usize = 1000;
 
-const PUT_TORRENTS: &str = "createOnAnnounce is not true, so that only torrents that the API has put may be announced, which this \
-                           version cannot do; expected true";
+const PUT_TORRENTS: &str = "createOnAnnounce is not true and apiListenAddr is empty, so that no torrent could ever be announced; \
+                           expected an address for the API";
 
 /// Where an instance with this file says whether it is healthy: where it listens for operators, else for clients. An instance that
 /// speaks UDP alone says it nowhere.
@@ -159,10 +164,10 @@ fn listeners(http: &ChihayaHttp) -> impl Iterator<Item = Listen> {
 }
 
 /// None if the paths are among the usual ones.
-fn routes(ChihayaHttp { announce_routes, scrape_routes, .. }: &ChihayaHttp) -> Option<Routes> {
+fn routes(ChihayaHttp { announce_routes, scrape_routes, .. }: &ChihayaHttp) -> Option<TrackerPaths> {
     let are_usual = |routes: &[RoutePattern], usual| routes.iter().all(|path| route(path.as_str().as_bytes()) == usual);
     let all_usual = are_usual(announce_routes, Route::Announce) && are_usual(scrape_routes, Route::Scrape);
-    (!all_usual).then(|| Routes { announce: announce_routes.clone(), scrape: scrape_routes.clone() })
+    (!all_usual).then(|| TrackerPaths { announce: announce_routes.clone(), scrape: scrape_routes.clone() })
 }
 
 fn certificate(tls: &ChihayaTls, file: &ChihayaFile) -> Result<Tls, ConfigError> {
@@ -172,20 +177,32 @@ fn certificate(tls: &ChihayaTls, file: &ChihayaFile) -> Result<Tls, ConfigError>
 }
 
 /// None if the file lets everybody announce everything.
-fn access(chihaya: &ChihayaConfig) -> Option<AccessOptions> {
+fn access(chihaya: &ChihayaConfig, registered: Option<Arc<Registered>>) -> Option<AccessOptions> {
     let ChihayaConfig { generation, tokens, clients, torrents, .. } = chihaya;
+    // With the API, the list of clients is one that it changes.
+    let clients = clients.as_ref().filter(|_| registered.is_none());
     let options = AccessOptions {
         networks: None,
-        clients: clients.as_ref().map(|approval| rule(approval, |id| ClientPrefix::new(*id))),
+        clients: clients.map(|approval| rule(approval, |id| ClientPrefix::new(*id))),
         torrents: torrents.as_ref().map(|approval| rule(approval, |hash| *hash)),
         jwt: tokens.as_ref().map(jwt),
+        registered,
         wording: match generation {
             ChihayaGeneration::V1 => RefusalWording::ChihayaV1,
             ChihayaGeneration::V2Rc1 | ChihayaGeneration::V2 => RefusalWording::ChihayaV2,
         },
     };
-    let AccessOptions { clients, torrents, jwt, .. } = &options;
-    (clients.is_some() || torrents.is_some() || jwt.is_some()).then_some(options)
+    let AccessOptions { clients, torrents, jwt, registered, .. } = &options;
+    (clients.is_some() || torrents.is_some() || jwt.is_some() || registered.is_some()).then_some(options)
+}
+
+/// What the API of v1.0 begins with.
+fn registered(ChihayaConfig { clients, create_on_announce, .. }: &ChihayaConfig) -> Registered {
+    let approved = match clients {
+        Some(Approval::Allow(clients)) => Some(clients.iter().copied().collect()),
+        Some(Approval::Deny(_)) | None => None,
+    };
+    Registered::new(!create_on_announce, approved)
 }
 
 fn rule<T, U, S: FromIterator<U>>(approval: &Approval<T>, entry: impl Fn(&T) -> U) -> ListRule<S> {

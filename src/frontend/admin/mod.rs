@@ -1,5 +1,6 @@
 //! Pages: the front page for people with a client, and the operator's pages, which are metrics, health, forwarders and notices.
 
+mod chihaya;
 mod exposition;
 mod forwarders;
 mod pages;
@@ -32,6 +33,9 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
         return;
     }
     config.route("/health", get().to(health));
+    if let Some(pages) = context.chihaya.as_ref().filter(|_| audience == Audience::Operators) {
+        chihaya::routes(pages, config);
+    }
     if context.registry.is_some() {
         config.route("/metrics", get().to(metrics)).route("/forwarders", get().to(forwarders::forwarders));
     }

@@ -33,7 +33,7 @@ use crate::frontend::connections::{Holder, Idle, MustClose, OpenConnection};
 use crate::frontend::context::Context;
 use crate::frontend::listen::Audience;
 use crate::frontend::shutdown::StopReceiver;
-use tracker_protocol::route::{self, Route, route};
+use tracker_protocol::route::{self, Route};
 
 /// Bytes of a reply that are sent at once to a client that reads slowly.
 const SEND_CHUNK: usize = 64 * 1024;
@@ -44,12 +44,10 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// The most bytes that are discarded meanwhile.
 const MAX_DISCARDED: usize = 256 * 1024;
-
 /// The most bytes that one read returns.
 const READ: usize = 16 * 1024;
 
-/// Work that a connection may cause before other connections have their turn. A read, a request, and each [`REPLY_UNIT`] bytes
-/// of replies count 1.
+/// The work of a connection before others have their turn. A read, a request or [`REPLY_UNIT`] bytes of replies are 1.
 const QUANTUM: usize = 16;
 /// Bytes of replies that count as one unit of work.
 const REPLY_UNIT: usize = 2048;
@@ -281,11 +279,7 @@ impl<'a> HttpConnection<'a> {
     ) -> Option<Next> {
         let framing = ReplyFraming::new(head).close_if(is_last && self.worker.context.is_draining());
         self.may_send = head.body || !is_last;
-        // Where the usual paths do not count, no reply may tell which ones do.
-        let routes = self.worker.context.routes.as_ref();
-        let is_usual = routes.is_none();
-        let named = routes.map_or_else(|| route(head.path), |routes| routes.route(head.path));
-        let resource = match (named, head.method) {
+        let resource = match (self.worker.context.route(head.path), head.method) {
             // Operators announce nothing.
             _ if self.audience == Audience::Operators => return Some(self.page(head, framing, replies)),
             (Route::Announce | Route::Scrape, Method::Other(_)) => {
@@ -295,7 +289,7 @@ impl<'a> HttpConnection<'a> {
             (Route::Announce, _) => Resource::Announce,
             (Route::Scrape, _) => Resource::Scrape,
             (Route::Root, Method::Get | Method::Head) if route::names_torrent(head.query) => Resource::Announce,
-            (Route::Other, Method::Get | Method::Head) if is_usual && route::names_torrent(head.query) => {
+            (Route::Other, Method::Get | Method::Head) if self.worker.context.is_stray(head.query) => {
                 Resource::StrayAnnounce
             }
             _ => return Some(self.page(head, framing, replies)),

@@ -47,6 +47,7 @@ pub fn context() -> Arc<Context> {
         registry: None,
         hosts: Hosts::default(),
         routes: None,
+        chihaya: None,
         client_address: ClientAddress::new(ClientAddressOptions::default()),
         draining: AtomicBool::new(false),
         operator_connections: None,

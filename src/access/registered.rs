@@ -1,0 +1,86 @@
+//! Torrents and clients that come and go through the API of Chihaya v1.0.
+
+use std::collections::HashSet;
+
+use parking_lot::RwLock;
+use tracker_protocol::{InfoHash, PeerId};
+
+/// The most torrents, and the most clients, that the API can add.
+const MOST: usize = 1_000_000;
+
+/// Six bytes of a peer id: those behind its leading dash, else the first ones. Chihaya's name for a client program, its "client ID".
+pub type ClientProgram = [u8; 6];
+
+/// What the API has added.
+#[derive(Debug, Default)]
+pub struct Registered {
+    torrents: RwLock<HashSet<InfoHash>>,
+    /// Whether other torrents may not be announced: `createOnAnnounce` is false.
+    restricts_torrents: bool,
+    clients: RwLock<HashSet<ClientProgram>>,
+    /// Whether other clients may not announce: `clientWhitelistEnabled`.
+    restricts_clients: bool,
+}
+
+/// There is no room for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl Registered {
+    /// Without torrents. With `clients`, no others may announce.
+    pub fn new(restricts_torrents: bool, clients: Option<HashSet<ClientProgram>>) -> Self {
+        Self {
+            torrents: RwLock::default(),
+            restricts_torrents,
+            restricts_clients: clients.is_some(),
+            clients: RwLock::new(clients.unwrap_or_default()),
+        }
+    }
+
+    /// Adds a torrent.
+    pub fn add_torrent(&self, torrent: InfoHash) -> Result<(), Full> {
+        add(&mut self.torrents.write(), torrent)
+    }
+
+    /// Removes a torrent. Returns whether it was there.
+    pub fn remove_torrent(&self, torrent: InfoHash) -> bool {
+        self.torrents.write().remove(&torrent)
+    }
+
+    /// Whether the torrent has been added.
+    pub fn has_torrent(&self, torrent: InfoHash) -> bool {
+        self.torrents.read().contains(&torrent)
+    }
+
+    /// Adds a client.
+    pub fn add_client(&self, client: ClientProgram) -> Result<(), Full> {
+        add(&mut self.clients.write(), client)
+    }
+
+    /// Removes a client. Returns whether it was there.
+    pub fn remove_client(&self, client: ClientProgram) -> bool {
+        self.clients.write().remove(&client)
+    }
+
+    /// Whether the client has been added.
+    pub fn has_client(&self, client: ClientProgram) -> bool {
+        self.clients.read().contains(&client)
+    }
+
+    pub(super) fn admits_torrent(&self, torrent: InfoHash) -> bool {
+        !self.restricts_torrents || self.has_torrent(torrent)
+    }
+
+    pub(super) fn admits_client(&self, PeerId(id): &PeerId) -> bool {
+        let id = id.strip_prefix(b"-").unwrap_or(id);
+        !self.restricts_clients || id.first_chunk().is_some_and(|client| self.has_client(*client))
+    }
+}
+
+fn add<T: Eq + std::hash::Hash>(set: &mut HashSet<T>, entry: T) -> Result<(), Full> {
+    if set.len() >= MOST && !set.contains(&entry) {
+        return Err(Full);
+    }
+    set.insert(entry);
+    Ok(())
+}
