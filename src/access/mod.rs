@@ -47,7 +47,7 @@ pub struct AccessOptions {
     pub jwt: Option<JwtOptions>,
     /// What the API of Chihaya v1.0 adds and removes; none without it.
     pub registered: Option<Arc<Registered>>,
-    /// Whose sentences refusals have.
+    /// Whose sentences refusals use.
     pub wording: RefusalWording,
 }
 
@@ -170,7 +170,7 @@ impl Access {
         })
     }
 
-    /// What is wrong at present, for the operator: a sentence of plain text.
+    /// The current fault, for the operator: a sentence of plain text.
     pub fn notice(&self) -> Option<String> {
         self.rules.read().jwt.as_ref().and_then(|jwt| jwt.notice())
     }

@@ -5,7 +5,7 @@ use tracker_protocol::Refusal;
 
 use super::jwt::JwtFault;
 
-/// Whose sentences.
+/// Whose sentences refusals use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RefusalWording {
     /// The tracker's own ones, which say what the client can do.
@@ -46,7 +46,7 @@ impl RefusalWording {
     }
 }
 
-/// The sentence, and whether the same token is refused however often the client tries.
+/// The sentence, and whether the refusal is final: no later try with the same token can succeed.
 fn own(fault: JwtFault) -> (&'static str, bool) {
     match fault {
         JwtFault::Missing => ("jwt is missing: this tracker needs a token in the announce URL", true),
@@ -65,7 +65,7 @@ fn own(fault: JwtFault) -> (&'static str, bool) {
     }
 }
 
-/// None where Chihaya v1.0 has no sentence: it answers with an error of its libraries, or does not check.
+/// None where Chihaya v1.0 has no sentence of its own: it answers with a library's error, or does not check this.
 fn v1(fault: JwtFault) -> Option<&'static str> {
     match fault {
         JwtFault::Issuer => Some("Failed to validate JWT issuer claim"),

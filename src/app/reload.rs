@@ -71,7 +71,7 @@ impl Reload {
         })
     }
 
-    /// Runs on a thread of its own: a file on an unreachable server blocks, and a stop does not wait for it.
+    /// Runs on a thread of its own, because reading a file on an unreachable server blocks, and a stop must not wait for that.
     async fn run(&self) {
         let (done, wait) = oneshot::channel();
         let run = Arc::clone(&self.run);

@@ -69,7 +69,7 @@ fn ask_tcp(address: &SocketAddr, transport: Transport) -> io::Result<String> {
     exchange(stream, transport)
 }
 
-/// Does what comes before a request, then asks.
+/// Sends what the listener expects before a request, then asks.
 fn exchange(mut stream: impl Read + Write, transport: Transport) -> io::Result<String> {
     match transport {
         Transport::Plain => ask(stream),

@@ -76,7 +76,7 @@ impl Fields for AccessEntry {
 }
 
 impl AccessEntry {
-    /// `folder` is the folder of this file. The paths in it are relative to that.
+    /// `folder` is the folder of `access.yml`, to which the paths in the file are relative.
     fn into_options(self, folder: &Path) -> Result<AccessOptions, ConfigError> {
         let torrents = self.torrents.map(|Mapping(rule)| match rule {
             ListRule::Allow(listed) => torrents(listed, folder).map(ListRule::Allow),
@@ -309,7 +309,7 @@ fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KeySource, D::Erro
             let wrong = || "keys is empty, expected the URL or the path of a JWK set".to_owned();
             return if text.is_empty() { Err(wrong()) } else { Ok(KeySource::File(text.into())) };
         }
-        // Without the value, which may hold a secret.
+        // The error does not show the value, which may hold a secret.
         let wrong = || "keys is no URL of http or https, expected one such as https://registry.example/keys".to_owned();
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         url.map(KeySource::Url).ok_or_else(wrong)

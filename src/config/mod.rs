@@ -1,5 +1,5 @@
-//! What was typed, and what it means: flags, environment variables and the files that they name become one checked,
-//! immutable [`Config`]. A flag beats its variable, a variable beats the default; a variable that is set but empty is unset.
+//! Reads the configuration: flags, environment variables and the files that they name become one checked, immutable
+//! [`Config`]. A flag overrides its variable, and a variable overrides the default. An empty variable counts as unset.
 
 mod about;
 mod access;
@@ -53,7 +53,7 @@ use self::settings::{
     RUST_LOG, UDP_LISTEN,
 };
 
-/// Everything that the process is told.
+/// The settings with which the process serves.
 #[derive(Debug)]
 pub struct Config {
     /// Where to listen, for clients and for operators; at least one.
@@ -104,7 +104,7 @@ pub struct AccessRules {
 pub struct Forward {
     /// The file, to be read again when it has changed.
     pub file: ForwardsFile,
-    /// What it said, and the settings beside it.
+    /// The upstream trackers in the file, and the settings for all of them.
     pub options: ForwardOptions,
 }
 
@@ -154,8 +154,8 @@ pub enum Task {
 pub enum Subcommand {
     /// Ask a running instance whether it is healthy.
     Healthcheck {
-        /// Where it says so: where it listens for operators, else where it listens for clients. If the value is
-        /// wrong, the command ends as if the instance did not answer, because Docker knows the exit codes 0 and 1 only.
+        /// The addresses to ask: those for operators if there are any, else those for clients. If the value is wrong,
+        /// the command ends as if the instance did not answer, because Docker knows the exit codes 0 and 1 only.
         listen: Result<Vec<Listen>, ConfigError>,
     },
     /// Say what became of each key of Chihaya's file, ask each upstream tracker once, fetch the keys for tokens, and print
@@ -167,9 +167,9 @@ pub enum Subcommand {
         forwarders: Option<Vec<ForwarderOptions>>,
         /// The access rules; none without a file of them.
         access: Option<Box<AccessOptions>>,
-        /// The proxies through which they are asked.
+        /// The proxies through which upstream trackers are asked and keys are fetched.
         proxies: UpstreamProxies,
-        /// How long an announce may wait for them.
+        /// How long an announce may wait for upstream trackers.
         deadline: Duration,
         /// Whether only the files are to be checked.
         offline: bool,
@@ -185,7 +185,7 @@ pub enum Subcommand {
 pub struct LogOptions {
     /// Whether to log what happens to each request.
     pub debug: bool,
-    /// In the notation of `env_logger`; in place of `debug`.
+    /// A filter in the notation of `env_logger`, which overrides `debug`.
     pub filter: Option<String>,
 }
 
@@ -271,7 +271,7 @@ fn access(sources: &Sources<'_>) -> Result<Option<AccessRules>, ConfigError> {
 }
 
 fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
-    // They are read even if nothing is forwarded, because a wrong value must stop the start.
+    // These settings are read even if nothing is forwarded, because a wrong value must stop the start.
     let (deadline, max_exchanges) = (FORWARD_TIMEOUT.read(sources)?, MAX_EXCHANGES.read(sources)?);
     let Some(file) = ForwardsFile::given(sources)? else { return Ok(None) };
     let options = ForwardOptions {

@@ -1,4 +1,4 @@
-//! `--tls-cert` and `--tls-key`: needed together, by listeners for TLS alone.
+//! `--tls-cert` and `--tls-key`: a listener for TLS needs both, and without such a listener both are errors.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -40,7 +40,7 @@ pub struct Context {
     pub draining: AtomicBool,
     /// The open connections of all workers.
     pub connections: Connections,
-    /// Those of operators, if these have listeners of their own: clients take no room from them.
+    /// The open connections of operators, if operators have listeners of their own. Clients cannot use up their limit.
     pub operator_connections: Option<Connections>,
     /// TLS; none if no listener has it.
     pub tls: Option<TlsServer>,
@@ -69,7 +69,7 @@ impl Context {
         self.operator_connections.is_some()
     }
 
-    /// The connections among which one from a listener for this audience counts.
+    /// The connections that those of a listener for this audience belong to.
     pub fn connections_of(&self, audience: Audience) -> &Connections {
         match (audience, &self.operator_connections) {
             (Audience::Operators, Some(own)) => own,

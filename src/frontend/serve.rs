@@ -28,7 +28,7 @@ use super::udp;
 
 /// How long the accept queue is watched after the system stopped opening connections: some handshakes may still be under way.
 const QUIET: Duration = Duration::from_millis(100);
-/// How often it is checked meanwhile.
+/// The pause between two looks at the accept queue meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 /// Connections that are accepted before other tasks run.
 const BATCH: usize = 32;
@@ -118,12 +118,12 @@ async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, pu
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     let end = Instant::now() + DRAIN;
-    // Without this, their `wait` below would not end.
+    // A tracker of tasks must be closed, else its `wait` below would not end.
     connections.early.close();
     clients.early.close();
     tokio::select! {
         () = own.accept(&connections.late) => {}
-        // Operators can look on until clients have their replies.
+        // Operators are served until clients have their replies.
         () = async { tokio::join!(connections.early.wait(), clients.early.wait()); } => {}
         () = sleep_until(end) => {}
     }
@@ -225,7 +225,7 @@ async fn serve_proxied(mut fresh: NewConnection<'_>, address: Option<SocketAddr>
     fast_path::serve(NewConnection { source: rule.behind(address, named), unread: rest, ..fresh }, worker).await
 }
 
-/// Has the client complete its handshake first.
+/// Completes the TLS handshake first, then serves the connection.
 async fn serve_tls(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> {
     let NewConnection { socket, source, mut open, .. } = fresh;
     let Context { tls, client_address, metrics, .. } = &*worker.context;
@@ -234,7 +234,7 @@ async fn serve_tls(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> 
     let handshake = async {
         tokio::select! {
             done = tls.handshake(socket) => done,
-            // As long as a connection without a request has then.
+            // After the stop signal, a handshake may take as long as a connection without a request may stay open.
             () = async { let _ = stop.wait_for(|stop| *stop).await; sleep(GRACE).await } => Err(io::ErrorKind::TimedOut.into()),
         }
     };

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::http::socket::Socket;
 
-/// How long a client may take for its handshake. A request that has begun has as long.
+/// How long a client may take for its handshake: as long as for a request that has begun.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A certificate with its chain and its key, which fit each other.
@@ -92,7 +92,7 @@ impl Sections {
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
             let (kind, der) = match section {
                 Ok(section) => section,
-                // Its headers are no base64.
+                // The headers of an encrypted key are not base64.
                 Err(_) if has_encrypted_key => break,
                 Err(error) => return Err(format!("it is not a PEM file ({error})")),
             };
@@ -152,14 +152,14 @@ impl TlsServer {
     pub fn new(certificate: Certificate) -> Result<Self, Error> {
         let current = Arc::new(CurrentCertificate(RwLock::new(certificate.0)));
         let resolver = Arc::clone(&current);
-        // Named here, because rustls panics over its default if the dependencies contain a second provider.
+        // The provider is named here, because rustls panics if it has to choose between two that the dependencies contain.
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // A client that comes back with a ticket saves the signature, and nothing is kept here for it. One ticket is enough: its
-        // next connection comes minutes later.
+        // With a ticket, a client's next connection needs no signature, and no state is kept here for it. One ticket is
+        // enough, because that connection comes minutes later.
         config.ticketer = Ticketer::new()?;
         config.send_tls13_tickets = 1;
         Ok(Self { current, acceptor: TlsAcceptor::from(Arc::new(config)) })
@@ -170,7 +170,7 @@ impl TlsServer {
         *self.current.0.write() = certificate.0;
     }
 
-    /// Makes a new connection over TCP one over TLS.
+    /// Completes the TLS handshake of a new TCP connection.
     ///
     /// # Errors
     /// The client does not complete a handshake, or not in time.

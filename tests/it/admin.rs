@@ -191,7 +191,7 @@ fn clients_that_take_all_connections_do_not_lock_operators_out() {
     }
     let metrics = text(operators[0].get("/metrics"));
     assert!(metrics.contains("\nretracker_connections 3\n"), "{metrics}");
-    // They are bounded, too: the one that has been idle longest gives way.
+    // Operators' connections are limited, too: the one that has been idle longest is closed for a new one.
     for _ in 0..50 {
         operators.push(admin(&server));
         assert_eq!(operators.last_mut().unwrap().get("/health").status, 200);

@@ -1,4 +1,5 @@
-//! Files of Chihaya: what `retracker check --chihaya FILE` says, and serving with one. The two files are those that a registry's pages showed, letter for letter.
+//! Files of Chihaya: what `retracker check --chihaya FILE` says, and serving with such a file. The two files are exactly those
+//! that a registry's pages showed.
 //!
 //! `INSTA_UPDATE=always cargo test --test it chihaya` writes the expected output anew.
 
@@ -141,7 +142,7 @@ fn both_files_are_checked_when_both_are_given() {
 
 // --- Serving ---------------------------------------------------------------------------------------------------
 
-/// A server with a file of Chihaya's that has one address for each of these.
+/// Starts a server with a file of Chihaya's, which has this many addresses for HTTP, UDP and operators.
 fn serve(file: &Path, args: &[&str], (http, udp, operators): (usize, usize, usize)) -> Server {
     let args = [&["--chihaya", file.to_str().unwrap()], args].concat();
     retracker(&args).listens(http, udp, operators).start()
@@ -244,7 +245,7 @@ fn the_registrys_file_of_v1_refuses_in_chihayas_words() {
         let server = serve(&files.write("config.json", &text), &[], (1, 1, 1));
         server.logged("jwt keys of http://");
         let tokens = Tokens::new(&key);
-        // Without an issuer in the key set, any key of the set vouches for a token.
+        // If the key set names no issuer, tokens of any issuer are accepted if a key of the set signed them.
         let about_issuer = if issuer.is_some() { "Failed to validate JWT issuer claim" } else { "" };
         for (token, why) in [
             (&tokens.right, ""),
@@ -353,7 +354,7 @@ fn a_setting_that_the_file_stands_for_is_an_error_beside_it() {
     let exit = retracker(&["--chihaya", path]).env("PEER_AGE", "5").run();
     assert!(exit.stderr[0].contains("PEER_AGE") && exit.code == Some(2), "{exit:?}");
 
-    // docker-compose.yml sets every variable. What Chihaya does not know goes with its file.
+    // docker-compose.yml sets every variable. Settings that Chihaya does not have may be given beside its file.
     let upstream = FakeTracker::start(sends(ONE_PEER));
     let forwarders = forwarders(&upstream);
     let setup = retracker(&["--chihaya", path, "-f", forwarders.path().to_str().unwrap(), "-p"]);

@@ -94,7 +94,7 @@ fn requests_may_come_together_and_in_pieces() {
     for n in 0..100 {
         assert_eq!(connection.reply().int("incomplete"), n + 1);
     }
-    // Each piece is a record of its own.
+    // Each piece becomes a TLS record of its own.
     for piece in requests[..1000].chunks(7) {
         connection.send(piece);
     }
@@ -113,7 +113,7 @@ fn large_replies_arrive_whole_although_the_client_reads_late() {
     connection.send(&requests);
     let replies: Vec<_> = (0..1500).map(|_| connection.reply()).collect();
     let bytes: usize = replies.iter().map(|reply| reply.body.len()).sum();
-    // More than any system buffers.
+    // This is more than any system buffers.
     assert!(bytes > 6_000_000, "{bytes}");
     assert!(replies.iter().all(|reply| reply.status == 200 && reply.body.ends_with(b"\n")));
 }
@@ -228,7 +228,7 @@ fn a_stop_answers_connections_that_wait_and_ends_idle_ones() {
         assert_eq!(idle.rest_until_closed().unwrap(), b"");
         let exit = server.wait();
         assert_eq!(exit.code, Some(0));
-        // The silent one was not waited for until the end.
+        // The stop did not wait for the silent client until the time limit.
         assert!(!exit.stderr.concat().contains("shutdown: closed"), "{exit:?} after {:?}", start.elapsed());
     });
     drop(silent);
@@ -263,7 +263,7 @@ fn hup_with_wrong_files_keeps_the_certificate() {
         (&|| fs::remove_file(files.key()).unwrap(), "privkey.pem cannot be read"),
         (
             &|| {
-                // The files of two renewals.
+                // The certificate and the key are from different renewals.
                 files.renew();
                 fs::write(files.key(), &key).unwrap();
             },
@@ -298,7 +298,7 @@ fn every_kind_of_key_is_read() {
             output => return eprintln!("left out: openssl ({output:?})"),
         }
         let server = start(&files, &[]);
-        // It is no certificate of the authority.
+        // The authority that the client trusts did not issue this certificate.
         let refused = TestConnection::over_tls(&server.addresses()[0], files.authority.client());
         assert_eq!(refused.err().unwrap().kind(), ErrorKind::InvalidData, "{commands}");
         assert_eq!(retracker(&["healthcheck", "-l", &server.addresses()[0]]).run().code, Some(0), "{commands}");

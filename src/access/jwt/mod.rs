@@ -49,7 +49,7 @@ const LEEWAY: u64 = 60;
 pub struct JwtOptions {
     /// Where the keys are.
     pub keys: KeySource,
-    /// The authorities whose certificates are trusted there, in place of the usual ones.
+    /// The certificate authorities that are trusted for the server of the keys, in place of the usual ones.
     pub ca: Option<Authorities>,
     /// Accepted issuers (`iss`).
     pub issuers: Issuers,
@@ -68,8 +68,8 @@ pub struct JwtOptions {
 pub enum Issuers {
     /// Those of these issuers.
     Listed(Vec<String>),
-    /// Those of the issuer that the JWK set names in its own member `issuer`. If it names none, any of its keys vouches for a
-    /// token, whoever issued it: Chihaya v1.0.
+    /// Those of the issuer that the JWK set names in its member `issuer`. If the set names none, tokens of any issuer are
+    /// accepted if a key of the set signed them, as in Chihaya v1.0.
     OfKeySet,
 }
 
@@ -80,7 +80,7 @@ pub enum KeySource {
     Url(Url),
     /// A file.
     File(PathBuf),
-    /// Nowhere: a configuration still has this text of the documentation that it was copied from in place of a URL.
+    /// Nowhere: in place of a URL, the configuration still has this placeholder of the documentation.
     Placeholder(String),
 }
 
@@ -140,7 +140,7 @@ impl JwtRule {
         &self.options
     }
 
-    /// What is wrong at present, for the operator.
+    /// The current fault, for the operator.
     pub(super) fn notice(&self) -> Option<String> {
         let is_empty = self.keys.read().is_empty();
         is_empty.then(|| {

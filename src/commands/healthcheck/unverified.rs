@@ -1,4 +1,4 @@
-//! A client's side of TLS that accepts every certificate: it asks this host's own instance only, and nothing secret.
+//! A TLS client that accepts every certificate, because it asks only an instance on this host, and for nothing secret.
 
 use std::io;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000 * MICROSECOND;
 const SECOND: u64 = 1_000 * MILLISECOND;
 
-/// The units, the longer of two with the same beginning first. Go knows both of Unicode's mu letters.
+/// The units. `ms` comes before `m`, which is its beginning. Go accepts both of Unicode's mu letters.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", MICROSECOND),
@@ -62,7 +62,7 @@ fn part(text: &str) -> Option<(u128, &str)> {
     }
     let (unit, rest) = UNITS.iter().find_map(|(name, unit)| Some((u128::from(*unit), rest.strip_prefix(name)?)))?;
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    // Digits beyond these are less than a nanosecond of an hour.
+    // Further digits are less than a nanosecond, even in hours.
     let fraction = fraction.get(..fraction.len().min(18))?;
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let fraction: u64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };

@@ -1,6 +1,7 @@
-//! What files of Chihaya ask for that this tracker cannot do yet. The linter says so, key by key.
+//! The features that files of Chihaya ask for, and which of them this tracker has. The linter warns at each key that needs a
+//! missing one.
 
-/// Something that the tracker does or will do.
+/// Something that the tracker can do, or will be able to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Feature {
     /// `retracker --chihaya FILE` serves.
@@ -8,7 +9,7 @@ pub(super) enum Feature {
     Tokens,
     ClientLists,
     TorrentLists,
-    /// Only torrents that the API has put may be announced.
+    /// Only torrents that were added through the API may be announced.
     PutTorrents,
     Tls,
     MetricsListener,
@@ -26,11 +27,11 @@ pub(super) enum Feature {
 
 /// One line of the table.
 pub(super) struct FeatureState {
-    /// Whether the tracker does it, and the file's keys for it are in force.
+    /// Whether the tracker has the feature, so that the file's keys for it are in force.
     pub(super) has_arrived: bool,
-    /// Whether clients that Chihaya refuses are let in without it.
+    /// Whether clients that Chihaya refuses are let in as long as the feature is missing.
     pub(super) restricts: bool,
-    /// How it is until then.
+    /// What happens as long as the feature is missing.
     pub(super) meanwhile: &'static str,
 }
 

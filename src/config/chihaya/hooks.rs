@@ -1,4 +1,4 @@
-//! The hooks of v2: rules that stand before the reply.
+//! The hooks of v2: rules that Chihaya applies before it replies.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) struct PreHooks {
     pub(super) interval_variation: Option<IntervalVariation>,
 }
 
-/// `is_rc1` where the file is of a Chihaya that has two hooks only.
+/// Reads the hooks that run before the reply. `is_rc1`: the file is in the form of v2.0.0-rc.1, which has only two hooks.
 pub(super) fn read(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> PreHooks {
     let mut hooks = PreHooks::default();
     let mut seen = Vec::new();
@@ -50,7 +50,7 @@ pub(super) fn read(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> PreHoo
     hooks
 }
 
-/// Hooks behind the reply. There was never one that does anything.
+/// Reads the hooks that run after the reply. Chihaya never had one that does anything.
 pub(super) fn read_post(keys: &mut Keys<'_>, lint: &mut Lint) {
     for (path, place, entries) in list(keys, lint, "posthooks") {
         let name = entries.iter().find(|entry| entry.key == "name").and_then(|entry| text(&entry.value).ok());
@@ -63,7 +63,7 @@ pub(super) fn read_post(keys: &mut Keys<'_>, lint: &mut Lint) {
             _ => lint.warns(
                 place,
                 format!(
-                    "{path}name: {} means nothing: no hook behind the reply does anything",
+                    "{path}name: {} means nothing: no hook after the reply does anything",
                     name.unwrap_or_default().escape_debug()
                 ),
             ),
@@ -98,14 +98,10 @@ fn known_name(node: &ConfigNode) -> Parsed<&'static str> {
         return Ok(known);
     }
     Err(match known::nearest(&name, &NAMES) {
-        Some(JWT) => "jwt, because a hook that nobody knows may be a misspelt one that restricts access",
-        Some(CLIENTS) => {
-            "client approval, because a hook that nobody knows may be a misspelt one that restricts access"
-        }
-        Some(TORRENTS) => {
-            "torrent approval, because a hook that nobody knows may be a misspelt one that restricts access"
-        }
-        Some(_) => "interval variation, because a hook that nobody knows may be a misspelt one that restricts access",
+        Some(JWT) => "jwt, because an unknown hook may be a misspelt one that restricts access",
+        Some(CLIENTS) => "client approval, because an unknown hook may be a misspelt one that restricts access",
+        Some(TORRENTS) => "torrent approval, because an unknown hook may be a misspelt one that restricts access",
+        Some(_) => "interval variation, because an unknown hook may be a misspelt one that restricts access",
         None => expected,
     })
 }
@@ -125,7 +121,7 @@ fn named(name: &str, is_rc1: bool) -> Outcome {
     }
 }
 
-/// rc.1 and rc.2 have them below `config`, newer ones below `options`.
+/// Reads the options of a hook, which are below `config` in rc.1 and rc.2, and below `options` in newer versions.
 fn options(keys: &mut Keys<'_>, lint: &mut Lint, name: &'static str, place: Place, hooks: &mut PreHooks) {
     let old = keys.section(lint, "config");
     let new = keys.section(lint, "options");
@@ -179,14 +175,14 @@ fn approval<T: Ord + Clone>(
     let (allow, deny) = (allow.unwrap_or_default(), deny.unwrap_or_default());
     match (allow.is_empty(), deny.is_empty()) {
         (true, true) => {
-            lint.warns(place, "the hook has no list that says anything, and refuses nobody".to_owned());
+            lint.warns(place, "both lists of the hook are empty or absent, so it refuses nobody".to_owned());
             None
         }
         (false, false) if is_new => {
             lint.error(place, "the hook has both whitelist and blacklist, expected one of them".to_owned());
             None
         }
-        // Older versions refuse what is on the one and not on the other.
+        // Older versions take both lists, and approve what is on the whitelist but not on the blacklist.
         (false, _) => Some(Approval::Allow(allow.difference(&deny).cloned().collect())),
         (true, false) => Some(Approval::Deny(deny)),
     }

@@ -5,19 +5,19 @@ use super::lint::{Lint, Outcome};
 use super::scalars::Parsed;
 use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 
-/// The most keys without a meaning in a section. Each is compared with all that have one.
+/// The most unknown keys in a section. The number is limited because each is compared with all known keys.
 const MAX_UNKNOWN: usize = 200;
 
 /// The keys of a section that have not been read yet.
 pub(super) struct Keys<'a> {
-    /// The way to the section, as `http.`; empty at the top.
+    /// The path of the section, such as `http.`; empty at the top.
     path: String,
     rest: Vec<&'a KeyedNode>,
     /// Go's JSON reader takes `Announce` for `announce`.
     folds_case: bool,
     /// The keys that exist in this section.
     known: Vec<&'static str>,
-    /// Those of them that are not in the file, or say nothing.
+    /// The known keys that are not in the file, or are null.
     absent: Vec<&'static str>,
     /// Whether an unknown key may be a misspelt one that restricts access.
     restricts: bool,
@@ -39,12 +39,12 @@ impl<'a> Keys<'a> {
         self
     }
 
-    /// The name of a key as lines have it.
+    /// The full name of a key, as the linter's lines show it.
     pub(super) fn name(&self, key: &str) -> String {
         format!("{}{key}", self.path)
     }
 
-    /// The key, unless it says nothing. Of a key that is repeated the last one counts, as for Chihaya.
+    /// Takes a key, unless it is null. If the key is repeated, the last one counts, as in Chihaya.
     pub(super) fn take(&mut self, lint: &mut Lint, key: &'static str) -> Option<&'a KeyedNode> {
         self.known.push(key);
         let folds_case = self.folds_case;
@@ -88,7 +88,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A key that is checked and otherwise means nothing.
+    /// Checks the value of a key that has no effect here.
     pub(super) fn check<T>(
         &mut self,
         lint: &mut Lint,
@@ -104,7 +104,7 @@ impl<'a> Keys<'a> {
         self.absent.contains(&key)
     }
 
-    /// Keys that were looked for and must be there.
+    /// Reports an error for each of these required keys that was looked for and is absent.
     pub(super) fn require(&self, lint: &mut Lint, keys: &[&'static str], place: Place) {
         for key in keys.iter().filter(|key| self.is_absent(key)) {
             lint.error(place, format!("{} is missing, expected a value for it", self.name(key)));
@@ -121,7 +121,7 @@ impl<'a> Keys<'a> {
         Some((Self::new(format!("{}.", self.name(key)), entries), entry))
     }
 
-    /// Keys that this generation of Chihaya does not know, but later ones.
+    /// Warns of keys that only later versions of Chihaya know.
     pub(super) fn later(&mut self, lint: &mut Lint, keys: &[&'static str], what: &str) {
         for key in keys {
             let Some(entry) = self.take(lint, key) else { continue };
@@ -130,7 +130,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// What is left is no key.
+    /// Reports the keys that were not looked for: Chihaya does not know them.
     pub(super) fn finish(self, lint: &mut Lint) {
         if let Some(entry) = self.rest.get(MAX_UNKNOWN) {
             let text =

@@ -1,14 +1,14 @@
 //! Keys that mean nothing to Chihaya: those that documentation and examples have, and misspelt ones.
 
-/// Keys that Chihaya's own pages or others' have and no code reads: the section, the key, and what there is to know.
+/// Keys that documentation shows and no code of Chihaya reads: the section, the key, and an explanation.
 const DEAD: &[(&str, &str, &str)] = &[
-    ("storage.", "shards", "Chihaya's example had it, and its code reads shard_count, which means nothing here either"),
+    ("storage.", "shards", "Chihaya's example had it, but Chihaya reads shard_count, which means nothing here either"),
     (
         "storage.config.",
         "shards",
-        "Chihaya's example had it, and its code reads shard_count, which means nothing here either",
+        "Chihaya's example had it, but Chihaya reads shard_count, which means nothing here either",
     ),
-    ("", "driver", "the page of v1.0 still lists it, and its code has one store and reads no driver"),
+    ("", "driver", "the page of v1.0 still lists it, but its code has only one store and does not read driver"),
     ("", "jwkUpdateInterval", "jwkSetUpdateInterval was meant, and without it keys are fetched every 5m"),
     (
         "",
@@ -18,7 +18,7 @@ const DEAD: &[(&str, &str, &str)] = &[
     ("http.", "request_timeout", "only v2.0.0-rc.1 reads it"),
 ];
 
-/// Keys that restrict access. One that is like them may be meant to.
+/// Keys that restrict access. An unknown key that resembles one of them may be a misspelling of it.
 pub(super) const RESTRICTING: &[&str] = &[
     "prehooks",
     "whitelist",
@@ -56,12 +56,12 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("storage.config.", &["gc_interval", "peer_lifetime", "shard_count", "prometheus_reporting_interval"]),
 ];
 
-/// Whether a key, or the one that it is like, has a value that nobody should read in a log.
+/// Whether the key, which may be misspelt, has a value that must not appear in a log.
 pub(super) fn is_secret(key: &str) -> bool {
     nearest(key, &["private_key", "redis_broker"]).is_some()
 }
 
-/// Whether the key is one that no version reads, though people have it.
+/// Whether no version of Chihaya reads the key, although documentation shows it.
 pub(super) fn is_dead(section: &str, key: &str) -> bool {
     DEAD.iter().any(|(other, dead, _)| *other == section && *dead == key)
 }
@@ -80,9 +80,9 @@ pub(super) fn explain(section: &str, key: &str, known: &[&'static str]) -> Strin
     }
 }
 
-/// The name that is most like this one, if one is.
+/// The name that this one is probably a misspelling of, if there is one.
 pub(super) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-    // A long name is like nothing, and comparing costs the product of the lengths.
+    // A long name resembles none, and a comparison takes time proportional to the product of the lengths.
     if name.len() > 64 {
         return None;
     }

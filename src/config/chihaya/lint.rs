@@ -7,12 +7,12 @@ use super::known;
 use super::scalars::shown;
 use super::tree::{ConfigNode, KeyedNode, Place};
 
-/// How bad it is.
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It is as the file says.
+    /// Nothing is wrong.
     Fine,
-    /// It is not quite as the file says, or the operator should know what it means.
+    /// The effect is not quite what the file says, or the operator should know about it.
     Warning,
     /// Something that restricts access is not in force.
     NotInForce,
@@ -24,7 +24,7 @@ pub enum Severity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub(super) place: Place,
-    /// How bad it is.
+    /// How serious the finding is.
     pub severity: Severity,
     /// The key, its value and what became of it.
     pub text: String,
@@ -46,11 +46,11 @@ impl fmt::Display for Finding {
 /// What became of a known key, as the code that reads the key reports it.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
-    /// It becomes this.
+    /// The key has this effect.
     Becomes(String),
-    /// It becomes this as soon as the tracker can.
+    /// The key has this effect as soon as the tracker has the feature.
     Needs(Feature, String),
-    /// It is as if it were not there.
+    /// The key has no effect, for this reason.
     Nothing(String),
     /// It becomes the first text. The second one is what the operator should know about that.
     Warns(String, String),
@@ -65,13 +65,13 @@ pub(super) struct Lint {
 }
 
 impl Lint {
-    /// In the order of the file.
+    /// The findings, in the order of the file.
     pub(super) fn into_findings(mut self) -> Vec<Finding> {
         self.findings.sort_by_key(|finding| finding.place);
         self.findings
     }
 
-    /// What became of a key.
+    /// Reports what became of a key.
     pub(super) fn says(&mut self, key: &str, entry: &KeyedNode, outcome: Outcome) {
         self.says_of(key, entry.place, &value(key, &entry.value), outcome);
     }
@@ -88,28 +88,28 @@ impl Lint {
         self.push(place, severity, format!("{key}: {value} {text}"));
     }
 
-    /// A key that is no key.
+    /// Reports a key that Chihaya does not know. `restricts`: the key may be meant to restrict access.
     pub(super) fn unknown(&mut self, key: &str, entry: &KeyedNode, restricts: bool, why: &str) {
         let severity = if restricts { Severity::NotInForce } else { Severity::Warning };
         self.push(entry.place, severity, format!("{}: {} {why}", key.escape_debug(), value(key, &entry.value)));
     }
 
-    /// A sentence that is not about one key.
+    /// Reports a warning that is not about one key.
     pub(super) fn warns(&mut self, place: Place, text: impl Into<String>) {
         self.push(place, Severity::Warning, text.into());
     }
 
-    /// Something that is written to restrict access does not.
+    /// Reports something that should restrict access but does not.
     pub(super) fn lets(&mut self, place: Place, text: impl Into<String>) {
         self.push(place, Severity::NotInForce, text.into());
     }
 
-    /// A value is wrong.
+    /// Reports that a value is wrong.
     pub(super) fn error(&mut self, place: Place, text: impl Into<String>) {
         self.push(place, Severity::Error, text.into());
     }
 
-    /// A value is not what is expected.
+    /// Reports a value that is not what is expected.
     pub(super) fn expected(&mut self, key: &str, node: &ConfigNode, expected: &str) {
         let found = match value(key, node) {
             found if found.starts_with(['"', '[', '(']) || found == A_SECTION => found,
@@ -125,7 +125,7 @@ impl Lint {
 
 const A_SECTION: &str = "a section";
 
-/// The value of a key as lines show it.
+/// The value of a key, as the linter's lines show it.
 fn value(key: &str, node: &ConfigNode) -> String {
     match key.rsplit('.').next() {
         _ if node.is_null() => "(nothing)".to_owned(),

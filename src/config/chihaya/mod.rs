@@ -1,5 +1,5 @@
-//! Chihaya's files, read as they are: `config.json` of v1.0, and `chihaya.yaml` of v2 in its two forms. What a file says becomes
-//! one [`ChihayaConfig`], and each of its keys gets a line that says what it became.
+//! Reads Chihaya's own files: `config.json` of v1.0, and `chihaya.yaml` of v2 in both of its forms. A file becomes one
+//! [`ChihayaConfig`], and the linter has a finding about each key, which says what the key means here.
 
 mod durations;
 mod features;
@@ -45,13 +45,13 @@ pub(super) fn is_verbosity(argument: &OsStr) -> bool {
 /// A file of Chihaya's, and what became of each of its keys.
 #[derive(Clone, Debug)]
 pub struct ChihayaFile {
-    /// What named it.
+    /// The flag or variable that named it.
     origin: Origin,
     path: PathBuf,
     read: ChihayaText,
 }
 
-/// What a text says, and what became of each of its keys.
+/// The configuration in a text, and what became of each of its keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChihayaText {
     config: ChihayaConfig,
@@ -59,8 +59,7 @@ pub struct ChihayaText {
 }
 
 impl ChihayaFile {
-    /// Reads a file. An error is one that keeps the linter from going on; what is wrong with single values is among the
-    /// findings.
+    /// Reads a file. The result is an error only if the linter cannot go on. Single wrong values are findings.
     pub(super) fn read(
         origin: Origin,
         path: &Path,
@@ -72,7 +71,7 @@ impl ChihayaFile {
         Ok(Self { origin, path, read })
     }
 
-    /// What it says, unless a value is wrong: the error is the first one's.
+    /// The configuration. If values are wrong, the error is about the first of them.
     pub fn checked(&self) -> Result<&ChihayaConfig, ConfigError> {
         match self.read.findings.iter().find(|finding| finding.severity == Severity::Error) {
             None => Ok(&self.read.config),
@@ -93,7 +92,7 @@ impl ChihayaFile {
         ConfigError::File { path: self.path.clone(), line: None, problem: problem.to_owned() }
     }
 
-    /// Whether all that the file says of who may announce is in force.
+    /// Whether every rule of the file about who may announce is in force.
     pub fn restricts_as_written(&self) -> bool {
         self.read.findings.iter().all(|finding| finding.severity < Severity::NotInForce)
     }
@@ -108,7 +107,7 @@ impl fmt::Display for ChihayaFile {
         let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
         let verdict = match (count(Severity::Error), count(Severity::NotInForce)) {
             (0, 0) => "All that restricts access is in force".to_owned(),
-            (0, lets) => format!("What restricts access is not in force (lines: {lets})"),
+            (0, lets) => format!("Restrictions of access that are not in force: {lets}"),
             (wrong, _) => format!("Values are wrong (lines: {wrong})"),
         };
         writeln!(f, "{verdict}; warnings: {}.", count(Severity::Warning))?;
@@ -141,7 +140,7 @@ impl ChihayaText {
     }
 }
 
-/// For texts that are in no file. The error is a sentence.
+/// Reads a text that is not in a file. The error is a sentence.
 impl FromStr for ChihayaText {
     type Err = String;
 
@@ -152,7 +151,7 @@ impl FromStr for ChihayaText {
     }
 }
 
-/// The values of a file, and the line of what follows them.
+/// The values of a file, and the line of any text after them, which is not read.
 enum Root {
     V1(ConfigNode, Option<usize>),
     V2(ConfigNode, Option<usize>),

@@ -50,9 +50,9 @@ pub struct ChihayaConfig {
     pub http: Option<ChihayaHttp>,
     /// Announces and scrapes over UDP.
     pub udp: Option<ChihayaUdp>,
-    /// Where metrics are served; v2.
+    /// Where metrics are served; in v2 only.
     pub metrics: Option<Listen>,
-    /// Where the API is served; v1.
+    /// Where the API is served; in v1 only.
     pub api: Option<ChihayaApi>,
     /// Which torrents a client may announce.
     pub tokens: Option<TokenRule>,
@@ -60,7 +60,7 @@ pub struct ChihayaConfig {
     pub clients: Option<Approval<[u8; 6]>>,
     /// Which torrents may be announced.
     pub torrents: Option<Approval<InfoHash>>,
-    /// Whether a torrent exists as soon as a client announces it. Otherwise the API has to put it first; v1.
+    /// Whether a torrent exists as soon as a client announces it. If not, it must be added through the API of v1 first.
     pub create_on_announce: bool,
     /// Whether a client gets peers of its own address family only; v1.
     pub respect_address_family: bool,
@@ -85,7 +85,7 @@ pub struct ChihayaHttp {
     pub announce_routes: Vec<RoutePattern>,
     /// Where scrapes are served.
     pub scrape_routes: Vec<RoutePattern>,
-    /// The header that names the client, from any sender.
+    /// The header with the client's address, which is trusted from any sender.
     pub real_ip_header: Option<RealIpHeader>,
     /// What clients may ask for.
     pub requests: RequestRules,
@@ -102,16 +102,16 @@ pub struct ChihayaTls {
     pub key: PathBuf,
 }
 
-/// How long things may take. None is for ever.
+/// The time limits of HTTP. None means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpTimeouts {
-    /// A request, to arrive.
+    /// How long a request may take to arrive.
     pub read: Option<Duration>,
-    /// A reply, to be sent.
+    /// How long a reply may take to be sent.
     pub write: Option<Duration>,
-    /// The pause between two requests of a connection.
+    /// How long a connection may be idle between two requests.
     pub idle: Option<Duration>,
-    /// Requests that are under way when the process is told to stop.
+    /// How long requests under way may take after a stop signal.
     pub drain: Option<Duration>,
 }
 
@@ -120,7 +120,7 @@ pub struct HttpTimeouts {
 pub struct ChihayaUdp {
     /// Where to listen.
     pub listen: UdpListenAddr,
-    /// What connection ids are made with. Instances with the same key accept each other's.
+    /// The key that connection ids are made with. Instances with the same key accept each other's ids.
     pub private_key: Option<PrivateKey>,
     /// How much the clocks of such instances may differ.
     pub max_clock_skew: Duration,
@@ -128,7 +128,7 @@ pub struct ChihayaUdp {
     pub requests: RequestRules,
 }
 
-/// A key that nobody should read in a log.
+/// A key that must not appear in a log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateKey(pub String);
 
@@ -162,7 +162,7 @@ pub struct ChihayaApi {
     pub max_connections: Option<NonZeroUsize>,
 }
 
-/// A client needs a token for its torrent.
+/// The rule that an announce must carry a token for its torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRule {
     /// Where the keys are.
@@ -178,13 +178,13 @@ pub struct TokenRule {
 /// Where the keys of tokens are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySetUrl {
-    /// There.
+    /// At this URL.
     Url(Url),
-    /// Documentation's placeholder, such as `{QE LOCATION}`, has not been replaced. No token can be verified.
+    /// The file still has a placeholder of the documentation, such as `{QE LOCATION}`, so no token can be verified.
     Placeholder(String),
 }
 
-/// Which ones are approved.
+/// Which clients or torrents are approved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Approval<T> {
     /// Only these. If there are none, nothing is approved.

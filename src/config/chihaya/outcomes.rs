@@ -1,4 +1,4 @@
-//! What the linter says of keys that several generations have.
+//! What the linter says about keys that several generations of Chihaya have.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub(super) fn no_header() -> Outcome {
     Outcome::Becomes("the client's address is that of its connection".to_owned())
 }
 
-/// `is_exact` where Chihaya compared the name letter by letter with Go's spelling of it.
+/// `is_exact`: this version of Chihaya finds the header only if its name is spelt as Go spells it.
 pub(super) fn real_ip_header(name: &str, is_exact: bool) -> Outcome {
     let go = canonical(name);
     let unlike = if is_exact && go != name {
@@ -119,7 +119,7 @@ pub(super) fn issuer(text: &str) -> Outcome {
 
 fn claim(text: &str, what: &str, claim: &str) -> Outcome {
     match placeholder(text) {
-        Some(_) => to_be_replaced(text, "until then no token has this in it, and no client is let in"),
+        Some(_) => to_be_replaced(text, "until then no token has this value, and no client is let in"),
         None => Outcome::Needs(Feature::Tokens, format!("the {what}, {claim}, that tokens must have")),
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The path with the values of its variables. Those that are not set are empty.
 pub(super) fn expand(path: &Path, env: impl Fn(&str) -> Option<OsString>) -> PathBuf {
-    // A path that is no text names no variable that could be looked up.
+    // A path that is not UTF-8 stays as it is.
     let Some(text) = path.to_str() else { return path.to_owned() };
     let mut expanded = OsString::new();
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! What the values of Chihaya's files mean. An error is what would be expected.
+//! Parses the values of Chihaya's files. An error says what is expected.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -15,10 +15,10 @@ use crate::frontend::listen::{Listen, ListenAddr, Transport, UdpListenAddr};
 use crate::frontend::routes::RoutePattern;
 use tracker_protocol::InfoHash;
 
-/// A reader of values: the value, or what is expected instead.
+/// A parsed value, or what is expected instead.
 pub(super) type Parsed<T> = Result<T, &'static str>;
 
-/// How long a value may be where it is shown.
+/// The most characters of a value that a message shows.
 const MAX_SHOWN: usize = 80;
 
 /// The value as messages show it.
@@ -34,7 +34,7 @@ pub(super) fn shown(node: &ConfigNode) -> String {
     }
 }
 
-/// Without line breaks and control characters, which would begin lines of their own in a terminal.
+/// Shortens a value, and escapes line breaks and control characters, which would disturb the terminal.
 fn shortened(text: &str) -> String {
     let escaped = text.trim_end_matches('\n').escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
     match escaped.char_indices().nth(MAX_SHOWN) {
@@ -67,7 +67,7 @@ pub(super) fn texts(node: &ConfigNode) -> Parsed<Vec<String>> {
     }
 }
 
-/// Go's YAML reader knows the words of YAML 1.1.
+/// True or false in any of YAML 1.1's words, which Go's YAML reader accepts.
 pub(super) fn switch(node: &ConfigNode) -> Parsed<bool> {
     let NodeValue::Plain(text) = &node.value else { return Err("true or false") };
     match text.as_str() {
@@ -151,7 +151,7 @@ pub(super) fn udp_listen(text: &str) -> Parsed<Option<UdpListenAddr>> {
     address(text, |listen: &UdpListenAddr| !listen.proxied)
 }
 
-/// In Go's notation, which ours contains.
+/// Parses an address in our notation, which contains Go's. `is_go` says whether Go would accept it.
 fn address<T: FromStr>(text: &str, is_go: impl Fn(&T) -> bool) -> Parsed<Option<T>> {
     if text.is_empty() {
         return Ok(None);
@@ -171,7 +171,7 @@ pub(super) fn header(text: &str) -> Parsed<Option<RealIpHeader>> {
     RealIpHeader::new(text).map(Some).ok_or("the name of a header such as X-Forwarded-For")
 }
 
-/// A name in braces, as documentation has it where one's own is to be put: `{QE LOCATION}`.
+/// Finds a placeholder of the documentation, which is a name in braces: `{QE LOCATION}`.
 pub(super) fn placeholder(text: &str) -> Option<&str> {
     let start = text.find('{')?;
     let end = start + text.get(start..)?.find('}')?;
@@ -197,7 +197,7 @@ pub(super) fn client_ids(texts: &[String]) -> Parsed<BTreeSet<[u8; 6]>> {
     ids.collect()
 }
 
-/// The info-hashes of torrents. Chihaya knows those of v1 only.
+/// The info-hashes of torrents. Chihaya knows only those of BitTorrent v1.
 pub(super) fn info_hashes(texts: &[String]) -> Parsed<BTreeSet<InfoHash>> {
     let expected = "a list of info-hashes of 40 hexadecimal digits each";
     texts.iter().map(|text| text.parse().ok().filter(|_| text.len() == 40).ok_or(expected)).collect()

@@ -13,7 +13,7 @@ use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use crate::frontend::listen::Listen;
 use crate::frontend::routes::RoutePattern;
 
-/// How many of something a client gets. None where the file does not say.
+/// How many peers or torrents a reply has. None where the file does not say.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Numbers {
     pub(super) max_numwant: Option<u32>,
@@ -21,10 +21,10 @@ pub(super) struct Numbers {
     pub(super) max_scrape: Option<u32>,
 }
 
-/// Their keys.
+/// The keys of [`Numbers`].
 pub(super) const NUMBERS: [&str; 3] = [MAX_NUMWANT.0, "default_numwant", MAX_SCRAPE.0];
 
-/// A key, its default, what the tracker needs for it, and what the number is of.
+/// A key, its default, the feature that it needs, and what the number counts.
 type NumberKey = (&'static str, u32, Feature, &'static str);
 pub(super) const MAX_NUMWANT: NumberKey = ("max_numwant", 100, Feature::NumWant, "peers in a reply at most");
 const MAX_SCRAPE: NumberKey = ("max_scrape_infohashes", 50, Feature::ScrapeLimit, "torrents in a scrape at most");
@@ -37,7 +37,7 @@ impl Numbers {
         Self { max_numwant, default_numwant, max_scrape: number(keys, lint, MAX_SCRAPE) }
     }
 
-    /// The other's where this says nothing.
+    /// These numbers, with those of `other` where they are missing.
     fn or(self, other: Self) -> Self {
         Self {
             max_numwant: self.max_numwant.or(other.max_numwant),
@@ -63,7 +63,7 @@ pub(super) fn number(keys: &mut Keys<'_>, lint: &mut Lint, key: NumberKey) -> Op
     keys.read(lint, key, counted(default), |number| Outcome::Needs(feature, format!("{number} {what}")))
 }
 
-/// Zero is the default, as for Chihaya.
+/// Parses a number. Zero means the default, as in Chihaya.
 fn counted(default: u32) -> impl Fn(&ConfigNode) -> Parsed<u32> {
     move |node| {
         let expected = "a whole number from 0 to 4294967295";
@@ -74,7 +74,7 @@ fn counted(default: u32) -> impl Fn(&ConfigNode) -> Parsed<u32> {
     }
 }
 
-/// None without an address to listen on. `differs` as in [`spoofing_differs`].
+/// Reads `http`. None without an address to listen on. `differs` is the result of [`spoofing_differs`].
 pub(super) fn http(
     keys: &mut Keys<'_>,
     lint: &mut Lint,
@@ -164,7 +164,7 @@ fn tls(
             (plain, None)
         }
         ((Some(_), None) | (None, Some(_)), None, plain) => {
-            lint.warns(place, "http has one of tls_cert_path and tls_key_path only, and Chihaya does without TLS then");
+            lint.warns(place, "http has one of tls_cert_path and tls_key_path only, so Chihaya serves without TLS");
             (plain, None)
         }
         (_, None, plain) => (plain, None),
@@ -177,7 +177,7 @@ fn timeouts(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> HttpTimeouts 
         let outcome = |given: &Option<Duration>| outcomes::timeout(given.or(default), what);
         keys.read(lint, key, duration, outcome).flatten().or(default)
     };
-    // rc.1 waits for ever where nothing is said.
+    // rc.1 has no limit by default.
     let default = if is_rc1 { None } else { Some(2) };
     let (arrives, taken) = ("a request has to arrive in", "a reply has to be taken in");
     let mut timeouts = HttpTimeouts {
@@ -238,7 +238,7 @@ fn own_numbers(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> Numbers {
     Numbers::read(keys, lint)
 }
 
-/// None without an address to listen on.
+/// Reads `udp`. None without an address to listen on.
 pub(super) fn udp(
     keys: &mut Keys<'_>,
     lint: &mut Lint,
@@ -277,17 +277,17 @@ fn private_key(text: &str) -> Outcome {
     match text.trim() {
         "" => Outcome::Becomes("each process makes connection ids with a key of its own".to_owned()),
         text if text.starts_with("paste a random string here") => {
-            let why = "is the text of Chihaya's example, which everybody knows; expected a random one of your own";
+            let why = "is the text of Chihaya's example, which is public; expected a random text of your own";
             Outcome::Warns(String::new(), why.to_owned())
         }
         _ => Outcome::Needs(
             Feature::UdpKey,
-            "the key of connection ids, which instances with the same one accept".to_owned(),
+            "the key of connection ids; instances with the same key accept each other's ids".to_owned(),
         ),
     }
 }
 
-/// Whether the file says of other addresses one thing for HTTP and another for UDP.
+/// Whether `allow_ip_spoofing` has different values below `http` and `udp`.
 pub(super) fn spoofing_differs(entries: &[KeyedNode]) -> bool {
     let last = |entries: &[KeyedNode], key: &str| {
         entries.iter().rev().find(|entry| entry.key == key).map(|entry| entry.value.clone())
@@ -303,7 +303,7 @@ fn ip_spoofing(keys: &mut Keys<'_>, lint: &mut Lint, differs: bool) -> bool {
     let outcome = |may: &bool| match may {
         true if differs => Outcome::Warns(
             "no client can announce another address (--ip-param never)".to_owned(),
-            "there is one setting for http and udp here, and one of them says so".to_owned(),
+            "there is one setting for http and udp here, and the file allows it for only one of them".to_owned(),
         ),
         may => outcomes::ip_spoofing(*may),
     };

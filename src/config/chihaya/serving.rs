@@ -1,4 +1,4 @@
-//! What a file of Chihaya's means for serving. It stands in place of the tracker's own settings for the same things.
+//! Serves with a file of Chihaya's. The file replaces the tracker's own settings for the same things.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use crate::topology::IpParam;
 use crate::tracker::{Policy, WantLimits};
 use tracker_protocol::route::{Route, route};
 
-/// The settings that a file stands for. A flag for one of them beside the file would be a second word about the same thing.
+/// The settings that a file replaces. Each of them is an error beside the file, which already sets the same thing.
 static COVERED: [&dyn Declared; 11] = [
     &LISTEN,
     &UDP_LISTEN,
@@ -45,8 +45,8 @@ static COVERED: [&dyn Declared; 11] = [
     &ACCESS,
 ];
 
-/// Refuses settings that the file stands for. A variable that says what is the default anyway is let through, because
-/// docker-compose.yml sets every variable.
+/// Refuses settings that the file replaces. A variable that is set to the default is accepted, because docker-compose.yml
+/// sets every variable.
 pub(in crate::config) fn refuse_covered(sources: &Sources<'_>) -> Result<(), ConfigError> {
     for setting in COVERED {
         let Some((origin, found)) = setting.typed(sources) else { continue };
@@ -55,14 +55,14 @@ pub(in crate::config) fn refuse_covered(sources: &Sources<'_>) -> Result<(), Con
             return Err(ConfigError::Invalid {
                 origin,
                 found,
-                expected: "none beside --chihaya, whose file stands for it",
+                expected: "none beside --chihaya, whose file replaces it",
             });
         }
     }
     Ok(())
 }
 
-/// Puts what the file says in place of the settings that it stands for.
+/// Applies the file's values to the settings that it replaces.
 pub(in crate::config) fn apply(
     config: &mut Config,
     file: &ChihayaFile,
@@ -148,7 +148,7 @@ fn operators(ChihayaConfig { metrics, api, .. }: &ChihayaConfig) -> impl Iterato
     metrics.iter().chain(api.iter().map(|api| &api.listen)).cloned().map(Listen::for_operators)
 }
 
-/// One setting counts for HTTP and UDP. Where the file says one thing for each, no client may announce another address.
+/// One setting applies to both HTTP and UDP. If the file's values for the two differ, no client may announce another address.
 fn ip_param(mut may: impl Iterator<Item = bool>) -> IpParam {
     let is_allowed = may.next().is_some_and(|first| first && may.all(|other| other));
     if is_allowed { IpParam::Always } else { IpParam::Never }

@@ -1,4 +1,4 @@
-//! What files say, and what the linter says of them.
+//! How files are read, and what the linter says about them.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -14,7 +14,7 @@ fn read(text: &str) -> ChihayaText {
     ChihayaText::read(text).unwrap_or_else(|problem| panic!("{problem:?}:\n{text}"))
 }
 
-/// What a file says that has no wrong value.
+/// The configuration in a text. Panics if a value is wrong.
 fn config(text: &str) -> ChihayaConfig {
     let read = read(text);
     let wrong: Vec<_> = read.findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
@@ -76,7 +76,7 @@ fn what_is_no_configuration_of_chihaya() {
         ("chihaya:\n\thttp: 1\n", Some(2), "it is no YAML: "),
         ("chihaya:\n  a: *b\n", Some(2), "it is no YAML: "),
         ("chihaya:\n  a: &a [*a]\n", Some(2), "the anchor is not known here"),
-        ("chihaya:\n  <<: 3\n", Some(2), "`<<` takes over what is no section"),
+        ("chihaya:\n  <<: 3\n", Some(2), "`<<` merges a value that is not a section"),
         ("chihaya:\n  ? [a]\n  : 1\n", Some(2), "where a key is expected"),
         ("chihaya: 3\n", Some(1), "it is 3, expected keys below chihaya"),
     ] {
@@ -368,7 +368,7 @@ const WRONG_V2: &[(&str, &str)] = &[
     ("prehooks:\n- options: {}", "line 3: error: prehooks[0].name is missing, expected a value for it"),
     (
         "prehooks:\n- name: jvt\n  options: {}",
-        "line 3: error: prehooks[0].name is \"jvt\", expected jwt, because a hook that nobody knows may be",
+        "line 3: error: prehooks[0].name is \"jvt\", expected jwt, because an unknown hook may be",
     ),
     (
         "prehooks:\n- name: client-approval",
@@ -576,7 +576,7 @@ fn keys_that_mean_nothing_and_what_was_meant() {
         (v2("storage:\n  name: memory\n  gc_interval: 3m"), "its place is storage.config.gc_interval"),
         (
             v2("storage:\n  name: memory\n  config:\n    shards: 3"),
-            "Chihaya's example had it, and its code reads shard_count",
+            "Chihaya's example had it, but Chihaya reads shard_count",
         ),
         (
             v2("storage:\n  gc_interval: 1m\nmin_announce_interval: 1m"),
@@ -625,7 +625,7 @@ fn what_was_meant_to_restrict_access_and_does_not() {
     }
     let empty = lines(&hook("{whitelist: []}"));
     assert!(
-        empty.iter().any(|line| line.contains("the hook has no list that says anything, and refuses nobody")),
+        empty.iter().any(|line| line.contains("both lists of the hook are empty or absent, so it refuses nobody")),
         "{empty:?}"
     );
 }

@@ -1,4 +1,4 @@
-//! The keys of a file in YAML or JSON with the lines that they are on. serde's readers tell lines only in errors, and the linter
+//! The keys of a file in YAML or JSON with the lines that they are on. serde gives line numbers only in errors, but the linter
 //! needs the line of every key.
 
 use super::super::yaml::Problem;
@@ -9,8 +9,8 @@ mod yaml;
 pub(super) use self::json::read as from_json;
 pub(super) use self::yaml::read as from_yaml;
 
-/// The most values in a file, repeated ones (`*anchor`) counted as often as they are used: more than there are info-hashes in a
-/// file of the greatest size.
+/// The most values in a file. A repeated value (`*anchor`) counts each time that it is used. The largest file has room for
+/// fewer info-hashes than this.
 const MAX_VALUES: usize = 1_000_000;
 
 /// The deepest level of a value. Chihaya's own files have five.
@@ -21,7 +21,7 @@ const MAX_DEPTH: usize = 32;
 pub(super) struct Place {
     /// Counted from 1.
     pub(super) line: usize,
-    /// How far from the file's beginning.
+    /// The distance from the file's beginning, which gives the findings of a line their order.
     pub(super) offset: usize,
 }
 

@@ -127,7 +127,7 @@ fn timeout(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str, what: &str) 
     given.unwrap_or(Some(Duration::from_secs(10)))
 }
 
-/// `feature` is what the limit is for, if that is not there yet.
+/// Reads a limit of connections. `feature` is what the limit needs, unless it works in every version.
 fn limit(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str, feature: Option<Feature>) -> Option<NonZeroUsize> {
     let parse = |node: &ConfigNode| -> Parsed<Option<NonZeroUsize>> {
         let limit = usize::try_from(whole(node)?).map_err(|_| "a number of connections, or 0 for no limit")?;
@@ -221,7 +221,7 @@ fn clients(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<Approval<[u8; 6]>> {
 fn create_on_announce(keys: &mut Keys<'_>, lint: &mut Lint) -> bool {
     let outcome = |creates: &bool| match creates {
         true => Outcome::Becomes("a torrent exists as soon as a client announces it".to_owned()),
-        false => Outcome::Needs(Feature::PutTorrents, "only torrents that the API has put may be announced".to_owned()),
+        false => Outcome::Needs(Feature::PutTorrents, "only torrents added via the API may be announced".to_owned()),
     };
     keys.read(lint, "createOnAnnounce", switch, outcome).unwrap_or(true)
 }
@@ -244,8 +244,8 @@ fn meaningless(keys: &mut Keys<'_>, lint: &mut Lint) {
     keys.check(lint, "preferredSubnet", switch, nearest);
     keys.check(lint, "preferredIPv4Subnet", whole, nearest);
     keys.check(lint, "preferredIPv6Subnet", whole, nearest);
-    let memory = "the figures of Go's memory do not exist here, and /metrics has the process's";
-    keys.check(lint, "statsBufferSize", whole, "counting waits for nothing");
+    let memory = "there is no Go memory to measure here, and /metrics has the memory of the process";
+    keys.check(lint, "statsBufferSize", whole, "counting needs no buffer");
     keys.check(lint, "includeMemStats", switch, memory);
     keys.check(lint, "verboseMemStats", switch, memory);
     keys.check(lint, "memStatsInterval", quoted_duration, memory);

@@ -13,7 +13,7 @@ use super::sections::{self, Numbers};
 use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use crate::frontend::listen::Listen;
 
-/// What Chihaya has where the file does not say how often clients announce.
+/// Chihaya's defaults for keys that are not in the file.
 const INTERVAL: u32 = 30 * 60;
 const PEER_AGE: Duration = Duration::from_mins(30);
 const GC_INTERVAL: Duration = Duration::from_mins(3);
@@ -42,7 +42,8 @@ pub(super) fn read(entries: &[KeyedNode], lint: &mut Lint) -> ChihayaConfig {
     let min_interval = min_interval(&mut keys, lint, is_rc1, interval);
     let metrics = metrics(&mut keys, lint, is_rc1);
     let storage = storage(&mut keys, lint, is_rc1, interval);
-    // rc.1 has one of these below `storage`, rc.2 all of them here, and newer ones have them in both protocols' sections.
+    // These numbers have moved: rc.1 has one of them below `storage`, rc.2 has all of them here, and newer versions have
+    // them below `http` and `udp`.
     let common = if is_rc1 {
         keys.later(lint, &sections::NUMBERS, RC1);
         storage.numbers
@@ -97,7 +98,7 @@ fn min_interval(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u3
     keys.read(lint, "min_announce_interval", parse, outcome).flatten().unwrap_or(interval)
 }
 
-/// `metrics_addr` is the newer name.
+/// Reads the address for metrics. `metrics_addr` is the newer name of `prometheus_addr`.
 fn metrics(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> Option<Listen> {
     let outcome = |listen: &Option<Listen>| match listen {
         None => Outcome::Becomes("no listener for metrics".to_owned()),
@@ -159,7 +160,7 @@ fn storage_name(storage: &mut Keys<'_>, lint: &mut Lint, place: Place) -> Option
     };
     let name = storage.read(lint, "name", parse, outcome);
     if storage.is_absent("name") {
-        lint.warns(place, "storage has no name, with which this version of Chihaya does not start; here it is memory");
+        lint.warns(place, "storage has no name, which this version of Chihaya needs to start; here it is memory");
     }
     name
 }
@@ -196,7 +197,7 @@ fn store(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) -> O
 
 /// The keys that some stores have.
 fn own_keys(keys: &mut Keys<'_>, lint: &mut Lint, name: Option<&str>) {
-    keys.check(lint, "prometheus_reporting_interval", duration, "metrics are as of now whenever they are read");
+    keys.check(lint, "prometheus_reporting_interval", duration, "metrics are always current when they are read");
     if name == Some("memorybysubnet") {
         let nearest = "peers of the client's own /24, or /64 of IPv6, always come first";
         keys.check(lint, "preferred_ipv4_subnet_mask_bits_set", whole, nearest);

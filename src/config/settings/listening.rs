@@ -49,7 +49,7 @@ settings! {
         takes: Takes::List("ADDRESS"),
         help: "Serve the [operator's pages](metrics.md#a-listener-for-operators) (`/metrics`, `/forwarders`, `/health`, notices) on \
                these addresses and no others, in the notation of `--listen`. It implies `--prometheus`.",
-        details: "Clients cannot announce there, and take no connections from it.",
+        details: "Clients cannot announce there, and their connections do not count towards its limit.",
         docker: "This is the address inside the container, which docker-compose.yml does not publish.",
         default: Unset("none, the operator's pages are where clients announce"),
         example: "127.0.0.1:9090,unix:/run/retracker-admin.sock",

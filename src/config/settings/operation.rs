@@ -58,8 +58,8 @@ settings! {
         flag: Some(Flag::long_global("chihaya")),
         variable: "CHIHAYA_CONFIG",
         takes: Takes::File,
-        help: "Take the settings from this [file of Chihaya's](from-chihaya.md): `chihaya.yaml` of v2 or `config.json` of v1. It stands in \
-               place of the settings here that mean the same.",
+        help: "Take the settings from this [file of Chihaya's](from-chihaya.md): `chihaya.yaml` of v2 or `config.json` of v1. It \
+               replaces the settings here that mean the same.",
         details: "Variables in the path, such as `$HOME`, are expanded.",
         docker: "This is a path inside the container: /etc/chihaya.yaml.",
         default: Unset("none"),

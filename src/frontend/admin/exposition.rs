@@ -62,7 +62,7 @@ pub(super) fn encode(registry: &Registry, format: Format) -> Result<String, fmt:
 }
 
 /// OpenMetrics names a counter without the `_total` of its samples, and an info without `_info`; the classic format uses the
-/// full names. It has neither units nor a trailer. Metrics of unknown type are the counters of the Go retracker.
+/// full names, and has neither units nor a trailer. Metrics of unknown type are the counters of the Go retracker.
 fn classic(open_metrics: &str) -> Result<String, fmt::Error> {
     let mut out = String::with_capacity(open_metrics.len());
     let mut help: Option<(&str, &str)> = None;

@@ -13,7 +13,7 @@ use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 use crate::frontend::context::Context;
 use crate::frontend::listen::Audience;
 
-/// In a request's extensions: it came over TLS.
+/// Marks, in a request's extensions, that the request came over TLS.
 #[derive(Clone, Copy, Debug)]
 pub struct OverTls;
 

@@ -22,7 +22,7 @@ pub(super) async fn not_found() -> HttpResponse {
         .body("There is nothing here but /announce and /scrape.\n")
 }
 
-/// For paths that a listener for operators does not have, announces and scrapes among them.
+/// The reply for paths that a listener for operators does not serve, such as those of announces and scrapes.
 pub(super) async fn not_an_operators_page() -> HttpResponse {
     HttpResponse::NotFound()
         .content_type("text/plain; charset=utf-8")

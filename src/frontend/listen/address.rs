@@ -17,7 +17,8 @@ use super::purpose::{Audience, Purpose, Transport};
 pub struct Listen {
     /// The address.
     pub address: ListenAddr,
-    /// What is expected there, by what stands before the address: `proxy+tcp://`, `proxy+unix:` or `tls://`. And whom it serves.
+    /// Whom the address serves, and what comes before requests there, which its prefix says: `proxy+tcp://`, `proxy+unix:`
+    /// or `tls://`.
     pub purpose: Purpose,
 }
 
@@ -178,8 +179,8 @@ pub struct UdpListenAddr {
     host: Option<String>,
     /// 0 lets the system choose.
     port: u16,
-    /// Whether it is for proxies, as `proxy+udp://` before the address says. They begin each datagram with a PROXY
-    /// protocol header that names the client.
+    /// Whether it is for proxies (`proxy+udp://`), which begin each datagram with a PROXY protocol header that names the
+    /// client.
     pub proxied: bool,
 }
 
@@ -214,7 +215,7 @@ impl UdpListenAddr {
         BindTarget { host: self.host.as_deref(), port: self.port, purpose: self.purpose() }
     }
 
-    /// Datagrams are for clients.
+    /// What the address is for. Operators have no listeners for UDP.
     pub(super) fn purpose(&self) -> Purpose {
         Purpose::clients(if self.proxied { Transport::Proxied } else { Transport::Plain })
     }

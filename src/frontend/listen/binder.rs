@@ -122,7 +122,7 @@ impl Binder {
         }
     }
 
-    /// Whether the address is already bound. An error if one is for proxies and the other for clients.
+    /// Whether the address is already bound. It is an error if it is bound for another purpose.
     fn has(&self, address: SocketAddr, purpose: Purpose) -> io::Result<bool> {
         match self.bound.iter().find(|(bound, _)| *bound == address && address.port() != 0) {
             Some((_, other)) if *other != purpose => Err(ErrorKind::AddrInUse.into()),
@@ -231,8 +231,8 @@ impl Binder {
         }
     }
 
-    /// Binds each of a name's addresses to the same port. Addresses that this host does not have are left out. At least one
-    /// must be there.
+    /// Binds the same port at each of a name's addresses. Addresses that this host does not have are left out, but it must
+    /// have at least one.
     fn each<T>(
         &self,
         name: &str,
@@ -274,7 +274,7 @@ pub(in crate::frontend) fn is_absent(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(AF_NOT_SUPPORTED)
 }
 
-/// Whether another look-up may succeed later. Errors without a number come from the look-up.
+/// Whether a later look-up may succeed. Errors without an error number of the system come from the look-up.
 fn is_early(error: &io::Error) -> bool {
     is_absent(error) || error.raw_os_error().is_none() && error.kind() != ErrorKind::AddrInUse
 }
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn the_port_that_the_system_chooses_is_the_same_at_all_addresses() {
         let system = System::new(&["127.0.0.1", "::1"]);
-        // It is taken at the second address, twice.
+        // The first two ports that the system chooses are taken at the second address.
         system
             .taken
             .borrow_mut()

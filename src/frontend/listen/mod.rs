@@ -25,7 +25,7 @@ use self::streams::{bind_tcp, bind_unix};
 pub struct Listening {
     /// The sockets.
     pub bound: Bound,
-    /// As in [`Listen`].
+    /// What the sockets are for, as in [`Listen`].
     pub purpose: Purpose,
 }
 
@@ -78,7 +78,7 @@ pub enum Bound {
     /// TCP sockets on the same port. With `SO_REUSEPORT` the kernel distributes connections among the workers, so that no
     /// worker has to hand one over to another.
     Tcp(Vec<TcpListener>),
-    /// One shared Unix socket. Its file is removed with the last of these.
+    /// One shared Unix socket. Its file is removed when the last of these handles is dropped.
     Unix(Vec<(UnixListener, Arc<SocketFile>)>),
     /// UDP sockets on the same port, among which the kernel distributes the clients.
     Udp(Vec<UdpListener>),

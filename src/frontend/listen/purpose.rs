@@ -32,7 +32,7 @@ pub enum Audience {
     Operators,
 }
 
-/// No socket has two purposes.
+/// What a socket is for. No socket has two purposes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purpose {
     /// What comes before requests.

@@ -51,13 +51,13 @@ fn tcp_socket(address: SocketAddr, options: BindOptions) -> io::Result<Socket> {
 pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixListener, Arc<SocketFile>)>> {
     let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-        // A process that could not clean up left it behind: there is no listener.
+        // Nothing listens there: a process that could not clean up left the file behind.
         std::fs::remove_file(path)?;
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = Arc::new(SocketFile(path.to_owned(), Once::new()));
-    // A web server runs as another user. Access to the folder decides who may connect.
+    // Every user may connect, because a web server runs as another user. The permissions of the folder restrict this.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

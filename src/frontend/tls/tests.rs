@@ -36,7 +36,7 @@ fn server() -> (TlsServer, TlsConnector) {
     (server, TlsConnector::from(Arc::new(client)))
 }
 
-/// A connection without a handshake. Little fits into the system's buffers.
+/// A TCP connection before the handshake. The system's buffers for it are small.
 async fn connection() -> (TcpStream, Socket) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket2::SockRef::from(&listener).set_send_buffer_size(4096).unwrap();
@@ -92,13 +92,13 @@ async fn a_handshake_that_does_not_end_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn idle_connections_end_with_a_message_that_they_end() {
     let request = b"GET /health HTTP/1.1\r\n\r\n";
-    // As over TCP: 15 to 30 seconds after a request, 5 before the first, 10 for the rest of a head.
+    // The same limits as without TLS: 15 to 30 seconds after a request, 5 before the first, 10 for the rest of a head.
     for (requests, from, to) in [(&request[..], 15, 30), (b"", 5, 5), (&request[..9], 10, 10)] {
         let (mut client, ended, took) = served(requests).await;
         ended.unwrap();
         assert!((Duration::from_secs(from)..=Duration::from_secs(to)).contains(&took), "{took:?}");
         let mut received = Vec::new();
-        // An error if the message is missing.
+        // This fails if the message is missing.
         client.read_to_end(&mut received).await.unwrap();
         assert_eq!(received.is_empty(), from != 15);
     }

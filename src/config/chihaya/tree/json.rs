@@ -1,4 +1,5 @@
-//! JSON. `serde_json` checks the text and leaves each value where it is, and the place of a value is where its text is.
+//! Reads JSON. `serde_json` checks the text and gives each value as a slice of it, so that the slice's position is the
+//! place of the value.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use serde_json::value::RawValue;
 use super::super::super::yaml::Problem;
 use super::{ConfigNode, KeyedNode, MAX_DEPTH, MAX_VALUES, NodeValue, Place, ValueBudget, too_deep};
 
-/// The first value in the text, and the line of what follows it. Chihaya reads no further than its end.
+/// The first value in the text, and the line of any text after it, which Chihaya does not read.
 pub(in super::super) fn read(text: &str) -> Result<(ConfigNode, Option<usize>), Problem> {
     let lines = LineStarts::of(text);
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
@@ -24,7 +25,7 @@ pub(in super::super) fn read(text: &str) -> Result<(ConfigNode, Option<usize>), 
     Ok((reader.node(first, 0)?, rest))
 }
 
-/// `before` are the lines before the text that was read.
+/// `before` is the number of lines before the text that was parsed.
 fn problem(error: &Error, before: usize) -> Problem {
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or(&message);
@@ -82,7 +83,7 @@ impl<'a> JsonReader<'a> {
         serde_json::from_str(raw.get()).map_err(|error| problem(&error, before))
     }
 
-    /// The value's text is a part of the whole text.
+    /// The place of a value, found from its text, which is a slice of the whole text.
     fn place(&self, raw: &RawValue) -> Place {
         self.lines.place(raw.get().as_ptr().addr().saturating_sub(self.text.as_ptr().addr()))
     }

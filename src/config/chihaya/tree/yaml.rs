@@ -85,7 +85,7 @@ impl<'a> YamlReader<'a> {
     }
 
     fn alias(&mut self, anchor: usize, place: Place) -> Result<ConfigNode, Problem> {
-        // An anchor is known from the end of its value on, so that none is part of itself.
+        // An anchor is known only after the end of its value, so no value can contain itself.
         let Some((node, values)) = self.anchors.get(&anchor).cloned() else {
             let problem = "the anchor is not known here, expected one that is set further up".to_owned();
             return Err(Problem { line: Some(place.line), problem });
@@ -122,14 +122,14 @@ impl<'a> YamlReader<'a> {
                 }
             }
         }
-        // The section's own keys win, and among merged ones the first.
+        // A key of the section itself overrides a merged one, and the first of several merged ones counts.
         let mut known: HashSet<String> = entries.iter().map(|entry: &KeyedNode| entry.key.clone()).collect();
         entries.extend(merged.into_iter().filter(|entry| known.insert(entry.key.clone())));
         Ok(entries)
     }
 }
 
-/// The keys of a section, or of several in a list, which `<<` takes over.
+/// The keys that `<<` merges: those of a section, or of all sections in a list.
 fn sections(node: ConfigNode) -> Result<Vec<KeyedNode>, Problem> {
     match node.value {
         NodeValue::Section(entries) => Ok(entries),
@@ -138,7 +138,7 @@ fn sections(node: ConfigNode) -> Result<Vec<KeyedNode>, Problem> {
             Ok(entries?.into_iter().flatten().collect())
         }
         NodeValue::Plain(_) | NodeValue::Quoted(_) => {
-            let problem = "`<<` takes over what is no section, expected one such as *anchor".to_owned();
+            let problem = "`<<` merges a value that is not a section, expected one such as *anchor".to_owned();
             Err(Problem { line: Some(node.place.line), problem })
         }
     }
