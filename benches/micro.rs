@@ -186,3 +186,127 @@ mod store {
         }
     }
 }
+
+mod access {
+    use std::fs;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+    use divan::Bencher;
+    use retracker::access::{
+        Access, AccessOptions, Issuers, JwtOptions, KeySource, ListRule, RefusalWording, TorrentSet,
+    };
+    use retracker::forward::UpstreamProxies;
+    use retracker::metrics::AccessMetrics;
+    use ring::rand::SystemRandom;
+    use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::pki_types::pem::PemObject as _;
+    use serde_json::json;
+    use tracker_protocol::{AnnounceRequest, InfoHash, announce};
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
+    fn request() -> AnnounceRequest {
+        let (request, _) =
+            announce::parse(b"info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=-TR4000-aaaaaaaaaaaa&port=1").unwrap();
+        request
+    }
+
+    fn access(torrents: Option<ListRule<TorrentSet>>, jwt: Option<JwtOptions>) -> Access {
+        let options = AccessOptions {
+            networks: None,
+            clients: None,
+            torrents,
+            jwt,
+            registered: None,
+            wording: RefusalWording::Own,
+        };
+        Access::new(options, UpstreamProxies::from_env(&|_: &str| None), AccessMetrics::register(None))
+    }
+
+    /// No rule: what every announce costs that passes the rules.
+    #[divan::bench]
+    fn no_rule(bencher: Bencher<'_, '_>) {
+        let (access, request) = (access(None, None), request());
+        bencher.bench(|| access.admit(CLIENT, divan::black_box(&request), b""));
+    }
+
+    #[divan::bench]
+    fn a_list_of_a_million_torrents(bencher: Bencher<'_, '_>) {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let hashes = (0..1_000_000).map(|_| InfoHash(std::array::from_fn(|_| rng.u8(..)))).collect();
+        let (access, request) = (access(Some(ListRule::Deny(hashes)), None), request());
+        // Other torrents, so that the processor's cache does not have their part of the list.
+        let mut request = request;
+        bencher.bench_local(|| {
+            rng.fill(&mut request.info_hash.0);
+            access.admit(CLIENT, &request, b"")
+        });
+    }
+
+    /// Rules for tokens that have an RSA key, and that key.
+    fn with_key() -> (Access, RsaKeyPair) {
+        let der = PrivatePkcs8KeyDer::from_pem_slice(include_bytes!("../tests/it/issuer/rsa.pem")).unwrap();
+        let key = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).unwrap();
+        let public = ring::rsa::PublicKeyComponents::<Vec<u8>>::from(key.public());
+        let (n, e) = (BASE64.encode(public.n), BASE64.encode(public.e));
+        let folder = std::env::temp_dir().join(format!("retracker-bench-{}.jwks", std::process::id()));
+        fs::write(&folder, json!({ "keys": [{ "kty": "RSA", "kid": "k", "n": n, "e": e }] }).to_string()).unwrap();
+        let jwt = JwtOptions {
+            keys: KeySource::File(folder.clone()),
+            ca: None,
+            issuers: Issuers::Listed(vec!["quay".to_owned()]),
+            audiences: vec!["http://tracker.example/announce".to_owned()],
+            refresh: Duration::from_hours(1),
+            protect_scrape: false,
+            require_expiry: false,
+        };
+        let access = access(None, Some(jwt));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            tokio::select! {
+                () = access.keep_keys() => {}
+                () = async { while access.notice().is_some() { tokio::task::yield_now().await } } => {}
+            }
+        });
+        let _ = fs::remove_file(folder);
+        (access, key)
+    }
+
+    /// The query of an announce with a token. Each number has a token of its own.
+    fn query(key: &RsaKeyPair, number: u32) -> Vec<u8> {
+        let claims = json!({
+            "iss": "quay",
+            "aud": "http://tracker.example/announce",
+            "infohash": "6161616161616161616161616161616161616161",
+            "n": number,
+        });
+        let header = json!({ "alg": "RS256", "typ": "JWT", "kid": "k" });
+        let message = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
+        let mut signature = vec![0; key.public().modulus_len()];
+        key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message.as_bytes(), &mut signature).unwrap();
+        format!("info_hash=aaaaaaaaaaaaaaaaaaaa&port=1&jwt={message}.{}", BASE64.encode(signature)).into_bytes()
+    }
+
+    #[divan::bench]
+    fn a_remembered_token(bencher: Bencher<'_, '_>) {
+        let (access, key) = with_key();
+        let (query, request) = (query(&key, 0), request());
+        assert!(access.admit(CLIENT, &request, &query).is_ok());
+        bencher.bench(|| access.admit(CLIENT, &request, divan::black_box(&query)));
+    }
+
+    #[divan::bench(sample_count = 300, sample_size = 1)]
+    fn a_new_rs256_token(bencher: Bencher<'_, '_>) {
+        let (access, key) = with_key();
+        let (mut number, request) = (0, request());
+        let next = || {
+            number += 1;
+            query(&key, number)
+        };
+        bencher.with_inputs(next).bench_local_values(|query| access.admit(CLIENT, &request, &query).unwrap());
+    }
+}
