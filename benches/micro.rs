@@ -22,7 +22,7 @@ mod wire {
     use tracker_protocol::announce::{self, PeerFormat};
     use tracker_protocol::{AnnounceReply, PeerId, PeerLists};
 
-    /// As qBittorrent sends it.
+    /// The query of an announce as qBittorrent sends it.
     const QUERY: &[u8] =
         b"info_hash=%124Vx%9a%bc%de%f1%23Eg%89%ab%cd%ef%124Vx%9a&peer_id=-qB4630-a1B2c3D4e5F6&port=51413\
         &uploaded=1073741824&downloaded=2147483648&left=4294967296&corrupt=0&key=5F3A91C0&event=started&numwant=200\
@@ -43,7 +43,7 @@ mod wire {
         encode(bencher, PeerFormat::Dictionaries { ids: true });
     }
 
-    /// Into a buffer that is reused, as workers do.
+    /// Encodes into a buffer that is reused, as in workers.
     fn encode(bencher: Bencher<'_, '_>, format: PeerFormat) {
         let mut peers = PeerLists::default();
         for n in 1..=30 {
@@ -86,7 +86,7 @@ mod upstream {
     #[divan::bench]
     fn decode_50_dictionaries(bencher: Bencher<'_, '_>) {
         let peer = |n| format!("d2:ip13:198.51.100.{n}7:peer id20:-qB4630-a1B2c3D4e5F64:porti6881ee");
-        // Two digits each, so that all addresses have the same length.
+        // Each number has two digits, so that all addresses have the same length.
         let peers: String = (10..10 + PEERS).map(peer).collect();
         decode(bencher, format!("d8:intervali1800e5:peersl{peers}ee").as_bytes());
     }
@@ -111,7 +111,7 @@ mod store {
 
     const SCRAPED: u32 = 64;
 
-    /// Also from two threads at once: workers share the store.
+    /// This also runs on two threads at once, because workers share the store.
     #[divan::bench(threads = [1, 2])]
     fn announce_in_10k_swarms_of_5(bencher: Bencher<'_, '_>) {
         announce(bencher, 10_000, 5);

@@ -43,7 +43,7 @@ const EVICTION_REPORT: Duration = Duration::from_hours(1);
 /// How long the final `stopped` announces may take after all requests are finished.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// A tracker whose sockets are bound, before it serves.
+/// A tracker whose sockets are bound, but which does not serve yet.
 #[derive(Debug)]
 pub struct App {
     context: Arc<Context>,
@@ -60,17 +60,17 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {error}{}", hint(&address.address, error))]
     Listen {
-        /// As configured.
+        /// The address as configured.
         address: Listen,
-        /// Why.
+        /// Why listening failed.
         error: io::Error,
     },
     /// An address cannot be listened on for UDP.
     #[error("cannot listen on {address}: {error}{}", hint_udp(error))]
     ListenUdp {
-        /// As configured.
+        /// The address as configured.
         address: UdpListenAddr,
-        /// Why.
+        /// Why listening failed.
         error: io::Error,
     },
     /// A forwarder cannot be set up.
@@ -103,7 +103,7 @@ fn hint_udp(error: &io::Error) -> &'static str {
 }
 
 impl App {
-    /// Builds the parts and binds all sockets, or none.
+    /// Builds the parts and binds the sockets. On an error, no socket stays bound.
     pub fn bind(config: Config) -> Result<Self, StartError> {
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let descriptors = descriptors::raise_limit();
@@ -162,7 +162,8 @@ impl App {
             hosts: Hosts::new(config.allowed_hosts),
             draining: AtomicBool::new(false),
             connections,
-            // They are counted apart, and not exposed: `retracker_connections` is about clients.
+            // Connections of operators are counted separately and not exposed, because `retracker_connections` is about
+            // clients.
             operator_connections: has_admin_listener
                 .then(|| Connections::new(ConnectionLimits::OPERATORS, Metrics::unexposed().connections)),
             tls,
@@ -187,7 +188,7 @@ impl App {
         let (stopping, stopped) = watch::channel(false);
         let start = |engine: ForwardEngine| LocalThread::start("upstream", |stopped| engine.run(stopped));
         let upstream = forward.map(start).transpose()?;
-        // The end of the process does not wait for this thread, because it only fetches keys.
+        // The end of the process does not wait for this thread, because the thread only fetches keys.
         let _keys = context.access.clone().map(keep_keys).transpose()?;
         let threads = serve::start(listening, workers, &context, &stopped)?;
         let Signals { mut stop, reload } = signals;
@@ -222,7 +223,7 @@ struct LocalThread {
 }
 
 impl LocalThread {
-    /// `work` makes the future that runs on the thread. The receiver that it gets completes when the thread is to stop.
+    /// `work` makes the future that runs on the thread. It gets a receiver, which completes when the thread must stop.
     fn start<F: Future<Output = ()>>(
         name: &'static str,
         work: impl FnOnce(oneshot::Receiver<()>) -> F + Send + 'static,
@@ -255,8 +256,8 @@ fn keep_keys(access: Arc<Access>) -> io::Result<LocalThread> {
     })
 }
 
-/// Sends the last `stopped` announces upstream, for at most [`FLUSH`]: a client whose `stopped` was answered relies on
-/// it.
+/// Sends the last `stopped` announces upstream, because clients whose `stopped` was answered rely on that. Takes at
+/// most [`FLUSH`].
 async fn flush_stopped(forwarders: &Forwarders) {
     if tokio::time::timeout(FLUSH, forwarders.flush()).await.is_err() {
         log::warn!("some `stopped` announces did not reach upstream trackers within {FLUSH:?}");

@@ -37,7 +37,7 @@ type CacheShard<T> = Mutex<HashTable<Arc<Cell<T>>>>;
 /// Values in memory by torrent.
 pub struct TorrentCache<T> {
     shards: Box<[CacheShard<T>; SHARDS]>,
-    /// How many torrents each source has brought.
+    /// How many of the torrents each source was the first to use.
     weights: SourceWeights,
     capacity: i64,
     /// How long an unused torrent is kept.
@@ -72,7 +72,7 @@ struct Contents<T> {
 }
 
 impl<T: Weigh + Default> TorrentCache<T> {
-    /// An empty cache. Its values may weigh `capacity` together. A torrent that has not been used for `idle` is
+    /// An empty cache, whose values may weigh `capacity` in total. A torrent that has not been used for `idle` is
     /// dropped.
     pub fn new(capacity: u32, idle: Duration) -> Self {
         Self {
@@ -125,7 +125,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
 
     /// The torrents that are known at present, in no order. Iterating does not count as a use.
     pub fn iter(&self) -> impl Iterator<Item = Handle<T>> + '_ {
-        // One shard at a time is copied, so that its lock is not held while the caller works on its torrents.
+        // The handles of one shard at a time are copied, so that no lock is held while the caller works on the
+        // torrents.
         self.shards.iter().flat_map(|shard| {
             let cells = shard.lock();
             cells.iter().map(|cell| Handle(Arc::clone(cell))).collect::<Vec<_>>()

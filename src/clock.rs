@@ -4,7 +4,7 @@
 //! look fresh. So the time that the host has slept is looked up now and then, and added. Reading the clock takes no
 //! further system call.
 //!
-//! It is for ages only: timers run on the system's clock, which this clock is ahead of.
+//! This clock is for ages only. Timers run on the system's clock, which is behind this one once the host has slept.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Timestamp {
         Self(u32::try_from(elapsed.as_millis() / 100).unwrap_or(u32::MAX))
     }
 
-    /// The moment that is later by this time.
+    /// The moment that is later than this one by `age`.
     #[must_use]
     pub fn plus(self, age: Ttl) -> Self {
         Self(self.0.saturating_add(age.0))
@@ -64,12 +64,12 @@ impl Ttl {
         Self(tenths)
     }
 
-    /// In tenths of a second.
+    /// The lifetime in tenths of a second.
     pub fn tenths(self) -> u32 {
         self.0
     }
 
-    /// Rounds up to the next tenth of a second.
+    /// A lifetime of this length, rounded up to the next tenth of a second.
     pub fn new(age: Duration) -> Self {
         Self(u32::try_from(age.as_millis().div_ceil(100)).unwrap_or(u32::MAX).max(1))
     }
@@ -93,8 +93,8 @@ impl Clock {
     }
 }
 
-/// The time since some moment before the process began, a few milliseconds behind. It is for ordering only, and takes a
-/// fraction of the time that the exact clock takes.
+/// The time since some moment before the process began. It may be a few milliseconds behind, so it is for ordering
+/// only. Reading it takes a fraction of the time that reading the exact clock takes.
 #[cfg(target_os = "linux")]
 pub fn coarse() -> Duration {
     use nix::time::{ClockId, clock_gettime};
@@ -122,7 +122,8 @@ impl Lookout {
         Self { start: ahead(), slept: Duration::ZERO }
     }
 
-    /// Adds the sleep since the last look to [`slept`]. Returns it if it was a second or more.
+    /// Adds the sleep since the last look to [`slept`], and returns this sleep. Sleep of less than a second is left for
+    /// a later look.
     pub fn look(&mut self) -> Option<Duration> {
         let news = self.note(ahead());
         if news.is_some() {

@@ -22,9 +22,9 @@ use crate::hash::SEED;
 /// count as equally heavy, because the counts are not exact, and a client may have a few torrents.
 const LIGHT: u32 = 16;
 
-/// After this many candidates the search ends, if one of them is of a source that is heavier than the newcomer's.
+/// The search ends after this many candidates, if one of them is of a heavier source than the newcomer's.
 const ENOUGH: usize = 8;
-/// After this many candidates the search ends in any case.
+/// The search ends after this many candidates in any case.
 const MOST: usize = 32;
 
 /// The most entries of one table that are looked at.
@@ -44,8 +44,8 @@ pub(crate) struct Rank {
 }
 
 impl Rank {
-    /// The rank of an entry: how many entries its source has, whether it was used again, its size, and how long it has not been
-    /// used, in any unit.
+    /// The rank of an entry. `source_weight` is how many entries its source has, and `idle` the time since the entry's
+    /// last use, in any unit.
     pub(crate) fn new(source_weight: u32, is_used_again: bool, size: usize, idle: u64) -> Self {
         // The size of an entry that was used once says nothing.
         let size = Reverse(if is_used_again { size } else { 0 });
@@ -75,7 +75,7 @@ impl<T> Search<T> {
     /// to `light` entries count as equally heavy.
     pub(crate) fn new(weight: u32, light: u32, capacity: i64) -> Self {
         let weight = weight.max(light);
-        // No source is heavier than a newcomer's source that has most of the entries, so a candidate of that source is
+        // If the newcomer's source has most of the entries, no source is heavier, and a candidate of that source is
         // enough.
         let heavy = if i64::from(weight) > capacity / 2 { weight } else { weight.saturating_add(1) };
         Self { weight, light, heavy, looked: 0, best: None }
@@ -106,8 +106,8 @@ impl<T> Search<T> {
 
 /// The numbers below a power of two, in an order that differs each time.
 ///
-/// Counting up from a random number would not do: where a stretch of numbers has no candidates, the first candidate
-/// behind it would be picked most often, and so the stretch would grow.
+/// Counting up from a random number would be unfair. The first candidate after a long stretch of numbers without
+/// candidates would be picked most often, and so the stretch would grow.
 pub fn random_order(power_of_two: usize) -> impl Iterator<Item = usize> {
     let start = fastrand::usize(..);
     // An odd step reaches every number once.
@@ -123,8 +123,8 @@ pub(crate) fn candidates<T>(table: &HashTable<T>) -> impl Iterator<Item = &T> {
     places.filter_map(|at| table.get_bucket(at)).take(CANDIDATES)
 }
 
-/// Counters in each of the two rows. With a quarter as many, and a thousand sources, one source in 18,000 shared each
-/// of its two counters with two other sources. It then counted as heavy, and its entries gave way.
+/// Counters in each of the two rows. With a quarter as many counters and a thousand sources, one source in 18,000
+/// shared each of its two counters with two other sources. Such a source counted as heavy, and lost its entries.
 const COUNTERS: usize = 1 << 15;
 
 /// How many claimants are distinguished (see [`Source`]).
@@ -191,7 +191,7 @@ impl SourceWeights {
         second.map(|counter| counter.fetch_add(1, Relaxed));
     }
 
-    /// Stops counting an entry of this source, which is gone.
+    /// Stops counting an entry of this source, because the entry is gone.
     pub(crate) fn remove(&self, source: Source) {
         let [first, second] = self.counters(source);
         if first.is_some_and(|counter| counter.fetch_sub(1, Relaxed) == 1) {

@@ -2,14 +2,14 @@
 //!
 //! # How an announce travels
 //! [`frontend`] reads a socket's bytes, [`tracker_protocol`] parses them into an announce, and [`access`] admits or
-//! refuses it. [`tracker`] decides about it. [`topology`] finds the peer's address, and [`store`] records the peer and
-//! picks others. [`forward`] announces the peer to upstream trackers, and returns the peers that they know. [`tracker`]
-//! merges both lists of peers, [`tracker_protocol`] writes the reply, and [`frontend`] sends it. Exchanges with
-//! upstream trackers run on a thread of their own.
+//! refuses the announce. [`tracker`] then calls three modules in turn. [`topology`] finds the peer's address, and
+//! [`store`] records the peer and picks others. [`forward`] announces the peer to upstream trackers, and returns the
+//! peers that they know. [`tracker`] merges both lists of peers, [`tracker_protocol`] writes the reply, and
+//! [`frontend`] sends it. Exchanges with upstream trackers run on a thread of their own.
 //!
-//! Each worker thread has its own sockets and its own event loop. Over TCP and Unix sockets it reads requests itself, answers
-//! announces and scrapes at once ([`frontend::http::fast_path`]), and has actix-web's routes answer all other requests. Over UDP it
-//! reads datagrams in batches ([`frontend::udp`]).
+//! Each worker thread has its own sockets and its own event loop. Over TCP and Unix sockets it reads requests itself,
+//! answers announces and scrapes at once ([`frontend::http::fast_path`]), and passes all other requests on to
+//! actix-web's routes. Over UDP it reads datagrams in batches ([`frontend::udp`]).
 //!
 //! # Which way imports point
 //! `tracker_protocol, cache, clock, metrics ← topology ← {store, forward} ← {tracker, access} ← frontend ← config ← {commands, app} ←
@@ -18,10 +18,10 @@
 //!
 //! # Invariants
 //! - No input from a socket, a file or the environment makes the process panic or grow without bound.
-//! - The announce path allocates for the peers that it picks and usually for nothing else, takes one short lock (a second one if
-//!   there are upstream trackers), and neither formats nor logs anything unless debug logging is on. No lock is held
-//!   for longer than milliseconds,
-//!   however many peers expire together (the store's contract gives the details).
+//! - The announce path allocates for the peers that it picks and usually for nothing else, takes one short lock (a
+//!   second one if there are upstream trackers), and neither formats nor logs anything unless debug logging is on.
+//!   Locks are held for milliseconds at most, however many peers expire together (the store's contract gives the
+//!   details).
 //! - No client outside gets a private address, and no client can register another address unless the operator allows it
 //!   ([`topology`], [`frontend::client_address`]). A client whose address is not known is not listed ([`tracker::Standing`]).
 //! - Nothing that may block (a log that is not read, a file, a name server) stands between a signal and its effect.

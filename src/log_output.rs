@@ -1,7 +1,8 @@
 //! Writes the log to stderr on a thread of its own, so that no other thread waits for the reader of stderr.
 //!
-//! A pipe that is not read fills up, and then a write blocks until it is read: a worker that logs would stop answering
-//! announces, and a process that logs its stop would not stop. Lines that do not fit into the queue are dropped and counted.
+//! A pipe that is not read fills up, and then every write blocks until the reader goes on. A worker that logs would
+//! stop answering announces, and a process that logs its stop would not stop. Lines that do not fit into the queue are
+//! dropped and counted.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -94,7 +95,7 @@ impl LogOutput {
 }
 
 impl Write for LogOutput {
-    /// A whole line at a time, as the logger writes.
+    /// Queues a whole line, because the logger writes a line at a time.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line);
         Ok(line.len())

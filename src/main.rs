@@ -18,8 +18,8 @@ use retracker::log_output::LogOutput;
 use retracker::signals::Signals;
 use tokio::sync::oneshot;
 
-/// Lists of peers grow by a few bytes at a time. The system's allocator leaves holes that it cannot fill: with a million peers
-/// it takes 42 bytes per peer; this one takes 33, and no more CPU time.
+/// Lists of peers grow by a few bytes at a time. The system's allocator leaves holes that it cannot fill: with a
+/// million peers it takes 42 bytes per peer. This allocator takes 33, and no more CPU time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -30,7 +30,7 @@ const EXIT_USAGE: u8 = 2;
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    // First of all: an earlier signal would end the process or be lost.
+    // Signals are caught first, because a signal that comes before that would end the process or be lost.
     let (caught, output) = match (Signals::catch(), LogOutput::to_stderr()) {
         (Ok(caught), Ok(output)) => (caught, output),
         (Err(error), _) | (_, Err(error)) => {
@@ -39,11 +39,12 @@ fn main() -> ExitCode {
         }
     };
     let (runtime, mut signals) = caught;
-    // On a thread of its own, because files, names and pipes may block: a signal to stop must still be received.
+    // The start runs on a thread of its own. Files, names and pipes may block it, but a signal to stop must still be
+    // received.
     let (sender, receiver) = oneshot::channel();
     let own = output.clone();
     let begun = thread::Builder::new().name("start".to_owned()).spawn(move || {
-        // After a signal to stop, there is no receiver.
+        // The receiver is gone after a signal to stop.
         let _ = sender.send(begin(&own));
     });
     let ended = begun.map_err(|error| StartFailure(format!("cannot start a thread: {error}"), 1)).and_then(|_| {
@@ -77,7 +78,7 @@ enum Started {
     Serves(Box<App>),
     /// The command is done.
     Done(ExitCode),
-    /// This signal stopped it.
+    /// This signal stopped the process before the start had ended.
     Stopped(i32),
 }
 
@@ -112,8 +113,8 @@ fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
     }
 }
 
-/// The arguments. `retracker healthcheck` without flags, as a container's HEALTHCHECK runs it, takes the flags of process 1: these say
-/// where the container's instance listens.
+/// The arguments. `retracker healthcheck` without flags, as a container's HEALTHCHECK runs it, gets the flags of
+/// process 1 as well, because these say where the container's instance listens.
 fn arguments() -> Vec<OsString> {
     let own: Vec<_> = std::env::args_os().collect();
     let is_bare_check = matches!(&own[..], [_, command] if command == "healthcheck");

@@ -1,8 +1,8 @@
 //! Every metric, with its name, help and labels, as one struct of handles.
 //!
 //! Our own names begin with `retracker_` and have base units. `requests` and `forwarder_status` are the names of the Go
-//! retracker, whose dashboards keep working. They have no suffix in either exposition format, which OpenMetrics allows only for
-//! metrics of unknown type.
+//! retracker, whose dashboards keep working. These two have no suffix in either exposition format. OpenMetrics allows
+//! that only for metrics of unknown type.
 
 mod access;
 mod connections;
@@ -65,23 +65,23 @@ pub struct Metrics {
     pub connections: ConnectionMetrics,
 }
 
-/// Whether announces waited for upstream trackers, and what for.
+/// Announces, by how their wait for upstream trackers ended.
 #[derive(Clone, Debug)]
 pub struct WaitMetrics {
-    /// They did not wait: there was nothing to ask, or the peers were known.
+    /// Announces that did not wait, because there was nothing to ask, or the peers were known.
     pub saved: Counter,
-    /// They waited until all had answered.
+    /// Announces that waited until all upstream trackers had answered.
     pub done: Counter,
-    /// They waited until there were as many peers as the client wanted.
+    /// Announces that waited until there were as many peers as the client wanted.
     pub enough: Counter,
-    /// They waited until the deadline, because at least one upstream had not answered.
+    /// Announces that waited until the deadline, because at least one upstream tracker had not answered.
     pub deadline: Counter,
 }
 
 /// Announces whose client is not listed as a peer, by reason.
 #[derive(Clone, Debug)]
 pub struct UnlistedMetrics {
-    /// No other client could reach their address.
+    /// No other client could reach the client's address.
     pub address: Counter,
     /// A web page sent the announce.
     pub page: Counter,
@@ -204,7 +204,7 @@ impl Metrics {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Registers the same numbers under the names of Chihaya.
+    /// Registers the totals of the store under Chihaya's names as well.
     pub fn register_chihaya(registry: &mut Registry, sample: impl Fn() -> StoreSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(ChihayaSampled(Sampled::new(sample))));
     }

@@ -30,7 +30,7 @@ impl Signals {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let caught = runtime.block_on(async {
             let reload = signal(SignalKind::hangup())?;
-            // They have no meaning here. Once caught, a signal no longer ends the process.
+            // SIGUSR1 and SIGUSR2 have no meaning here. They are caught so that they no longer end the process.
             let (_, _) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
             let stop = StopSignals {
                 terminate: signal(SignalKind::terminate())?,
@@ -43,7 +43,7 @@ impl Signals {
 }
 
 impl StopSignals {
-    /// Waits for the first of them. Returns its number.
+    /// Waits for the first of these signals. Returns its number.
     pub async fn recv(&mut self) -> i32 {
         poll_fn(|context| {
             if self.terminate.poll_recv(context).is_ready() {

@@ -34,12 +34,12 @@ const EXPIRY_TIMEOUT: Duration = Duration::from_secs(AGE_SECONDS * 4);
 const PROBE: Crowd = Crowd { first: 1 << 20, ..Crowd::new(1, 1) };
 const PROBE_RATE: f64 = 500.0;
 
-/// The pause before an upstream tracker answers. It stands for the distance of real ones: exchanges are under way for a
-/// while.
+/// The pause before an upstream tracker answers. It imitates the distance of real trackers, so that exchanges are under
+/// way for a while.
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// The longest stall that is allowed, in milliseconds. It may be as long as one without forwarders, which the machine
-/// causes.
+/// The longest stall that is allowed, in milliseconds. A longer stall is allowed if a run without forwarders has one as
+/// long, because then the machine causes it.
 const GOAL: f64 = 20.0;
 
 pub(crate) fn ten_thousand_swarms() -> Result<Vec<Row>, String> {

@@ -60,11 +60,13 @@ struct Subject {
 }
 
 impl Subject {
-    /// Starts one and announces until these circuits are open and the good upstream has given at least this many lists.
+    /// Starts a retracker, and announces until these circuits are open and the good upstream has given at least this
+    /// many lists.
     fn start(forwarders: &[(String, SocketAddr)], broken: &[&str], lists: u64) -> Result<Self, String> {
         let retracker = ForwardingRetracker::start(forwarders, &[]);
         let mut requests = PreparedRequests::announces(CROWD, &RequestStyle::new(retracker.address));
-        // Short loads with many connections: announces of unknown torrents wait for the upstream trackers.
+        // The loads are short and have many connections, because announces of unknown torrents wait for the upstream
+        // trackers.
         let load = HttpLoad {
             connections: CROWD.size() as usize,
             rate: Some(RATE),
@@ -117,7 +119,7 @@ impl Subject {
     }
 }
 
-/// Announces that waited for an upstream tracker.
+/// The number of announces that waited for an upstream tracker.
 fn waited(retracker: &ForwardingRetracker) -> Result<u64, String> {
     let metrics = retracker.metrics()?;
     let waits = |labels: &[&str]| metrics.sum("retracker_forward_waits_total", labels);

@@ -17,7 +17,7 @@ pub(crate) struct ForwardingRetracker {
 }
 
 impl ForwardingRetracker {
-    /// Starts one with these forwarders, each with a name, and with additional arguments.
+    /// Starts a retracker with these forwarders and their names, and with additional arguments.
     pub(crate) fn start(forwarders: &[(String, SocketAddr)], args: &[&str]) -> Self {
         let file = forwarders_file(forwarders.iter().cloned(), None);
         let mut command = Command::new(env!("CARGO_BIN_EXE_retracker"));

@@ -16,7 +16,7 @@ pub struct ClientPrefix(SmallVec<[u8; 16]>);
 pub struct NotAClientPrefix;
 
 impl ClientPrefix {
-    /// The six bytes behind the dash, as in Chihaya's lists.
+    /// Makes a prefix of the six bytes behind a peer id's dash, as in Chihaya's lists.
     pub fn new(id: [u8; 6]) -> Self {
         Self(id.as_slice().into())
     }
@@ -35,14 +35,14 @@ impl FromStr for ClientPrefix {
 /// A set of prefixes of peer ids.
 #[derive(Debug)]
 pub(super) struct ClientPrefixes {
-    /// In ascending order. None of them begins with another one.
+    /// In ascending order. No prefix begins with another one.
     prefixes: Vec<ClientPrefix>,
 }
 
 impl ClientPrefixes {
     pub(super) fn new(mut prefixes: Vec<ClientPrefix>) -> Self {
         prefixes.sort_unstable();
-        // The shorter one comes first, and covers the longer one.
+        // Of two prefixes the shorter one comes first, and covers the longer one.
         prefixes.dedup_by(|longer, shorter| longer.0.starts_with(&shorter.0));
         Self { prefixes }
     }

@@ -1,4 +1,4 @@
-//! A rule with a list, which admits either only what is listed or only what is not.
+//! A rule with a list. It admits either only what is listed, or only what is not listed.
 
 /// A rule with a list.
 #[derive(Debug)]

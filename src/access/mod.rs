@@ -1,7 +1,7 @@
 //! Who may announce: rules about networks, clients and torrents, and tokens. `--access`.
 //!
-//! The rules are checked in this order, the cheap ones first, and an announce must pass all of them. A refusal says
-//! which rule refuses, but discloses no entry of a list and nothing about the keys.
+//! The rules are checked in this order, the cheap ones first. An announce must pass all of them. A refusal names the
+//! rule, but discloses no entry of a list and nothing about the keys.
 //!
 //! A torrent that is announced with a token is confidential: it is announced only to forwarders that name it with
 //! `only`.
@@ -45,9 +45,9 @@ pub struct AccessOptions {
     pub torrents: Option<ListRule<TorrentSet>>,
     /// The tokens that an announce must carry.
     pub jwt: Option<JwtOptions>,
-    /// What the API of Chihaya v1.0 adds and removes; none without it.
+    /// The torrents and clients that the API of Chihaya v1.0 adds and removes. None without the API.
     pub registered: Option<Arc<Registered>>,
-    /// Whose sentences refusals use.
+    /// Whether refusals use the tracker's own sentences or Chihaya's.
     pub wording: RefusalWording,
 }
 
@@ -59,7 +59,7 @@ pub struct Clearance {
 }
 
 impl Clearance {
-    /// What every announce gets if there are no rules.
+    /// The clearance of every announce if there are no rules.
     pub const OPEN: Self = Self { is_confidential: false };
 }
 
@@ -69,7 +69,7 @@ pub struct Access {
     rules: RwLock<Arc<Rules>>,
     proxies: UpstreamProxies,
     metrics: AccessMetrics,
-    /// Woken when the rules change, so that the keys of new ones are fetched.
+    /// Woken when the rules change, so that the keys for the new rules are fetched.
     changed: tokio::sync::Notify,
 }
 
@@ -103,7 +103,7 @@ impl Rules {
 }
 
 impl Access {
-    /// The rules of these options. Keys are fetched by [`Self::keep_keys`], through these proxies.
+    /// Sets up the rules. [`Self::keep_keys`] fetches their keys through these proxies.
     pub fn new(options: AccessOptions, proxies: UpstreamProxies, metrics: AccessMetrics) -> Self {
         let rules = RwLock::new(Arc::new(Rules::new(options, None, &metrics)));
         Self { rules, proxies, metrics, changed: tokio::sync::Notify::new() }
@@ -118,8 +118,8 @@ impl Access {
         self.changed.notify_one();
     }
 
-    /// Decides whether an announce from this address is admitted. `query` is that of the announce URL; it may hold a
-    /// token.
+    /// Decides whether an announce from this address is admitted. `query` is the query of the announce URL, and may
+    /// hold a token.
     pub fn admit(&self, ip: IpAddr, request: &AnnounceRequest, query: &[u8]) -> Result<Clearance, Refusal> {
         let rules = self.rules.read();
         let metrics = &self.metrics;
@@ -147,7 +147,7 @@ impl Access {
         }
         let wording = rules.wording;
         let Some(jwt) = rules.jwt.clone() else { return Ok(Clearance::OPEN) };
-        // Verifying a signature takes long: the lock is not held meanwhile.
+        // The lock must not be held while a signature is verified, because that takes long.
         drop(rules);
         jwt.admit(ip, request.info_hash, query, unix_time()).map_err(|fault| {
             metrics.jwt.inc();
@@ -156,8 +156,8 @@ impl Access {
         Ok(Clearance { is_confidential: true })
     }
 
-    /// Decides whether a scrape from this address is admitted. If the rules protect scrapes, its query must hold a
-    /// token for each torrent.
+    /// Decides whether a scrape from this address is admitted. If the rules protect scrapes, the query of the scrape
+    /// must hold a token for each torrent.
     pub fn admit_scrape(&self, ip: IpAddr, info_hashes: &[InfoHash], query: &[u8]) -> Result<(), Refusal> {
         let rules = self.rules.read();
         let (jwt, wording) = (rules.jwt.clone().filter(|jwt| jwt.options().protect_scrape), rules.wording);

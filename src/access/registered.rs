@@ -8,26 +8,27 @@ use tracker_protocol::{InfoHash, PeerId};
 /// The most torrents, and the most clients, that the API can add.
 const MOST: usize = 1_000_000;
 
-/// Six bytes of a peer id: those behind its leading dash, else the first ones. Chihaya's name for a client program, its "client ID".
+/// A client program, which Chihaya calls a "client ID": the six bytes of a peer id behind its leading dash, or its
+/// first six bytes if it has no dash.
 pub type ClientProgram = [u8; 6];
 
 /// What the API has added.
 #[derive(Debug, Default)]
 pub struct Registered {
     torrents: RwLock<HashSet<InfoHash>>,
-    /// Whether other torrents may not be announced: `createOnAnnounce` is false.
+    /// Whether only added torrents may be announced: `createOnAnnounce` is false.
     restricts_torrents: bool,
     clients: RwLock<HashSet<ClientProgram>>,
-    /// Whether other clients may not announce: `clientWhitelistEnabled`.
+    /// Whether only added clients may announce: `clientWhitelistEnabled`.
     restricts_clients: bool,
 }
 
-/// There is no room for another one.
+/// There is no room for another torrent or client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
 impl Registered {
-    /// Without torrents. With `clients`, no others may announce.
+    /// Starts without torrents. If there are `clients`, only they may announce.
     pub fn new(restricts_torrents: bool, clients: Option<HashSet<ClientProgram>>) -> Self {
         Self {
             torrents: RwLock::default(),

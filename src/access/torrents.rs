@@ -5,30 +5,30 @@ use tracker_protocol::InfoHash;
 /// The info-hashes of one bucket, on average.
 const BUCKET: usize = 8;
 
-/// A set of info-hashes: about 20.5 bytes each. A look-up reads an index and one short range of a sorted list, so two or three
-/// cache lines.
+/// A set of info-hashes. Each takes about 20.5 bytes. A look-up reads an index and one short range of a sorted list,
+/// which is two or three cache lines.
 #[derive(Debug, Default)]
 pub struct TorrentSet {
     /// In ascending order.
     hashes: Box<[InfoHash]>,
     /// Where each bucket ends in `hashes`. The first bits of a hash are the number of its bucket.
     ends: Box<[u32]>,
-    /// The first 32 bits of a hash, shifted to the right by this, are the number of its bucket.
+    /// The number of a hash's bucket is its first 32 bits, shifted to the right by this many.
     shift: u32,
 }
 
 impl TorrentSet {
-    /// How many info-hashes it has.
+    /// The number of info-hashes in the set.
     pub fn len(&self) -> usize {
         self.hashes.len()
     }
 
-    /// Whether it has no info-hash.
+    /// Whether the set has no info-hash.
     pub fn is_empty(&self) -> bool {
         self.hashes.is_empty()
     }
 
-    /// Whether it has this info-hash.
+    /// Whether the set has this info-hash.
     pub(super) fn contains(&self, hash: InfoHash) -> bool {
         let Some(bucket) = bucket(hash, self.shift) else { return false };
         let end = |bucket: usize| self.ends.get(bucket).and_then(|end| usize::try_from(*end).ok());
@@ -57,7 +57,7 @@ impl FromIterator<InfoHash> for TorrentSet {
                 *end = place;
             }
         }
-        // A bucket without hashes ends where the one before it does.
+        // A bucket without hashes ends where the previous bucket ends.
         let mut last = 0;
         for end in &mut ends {
             last = last.max(*end);

@@ -1,19 +1,19 @@
-//! The sentences with which the rules refuse. Users of Chihaya have scripts that read its sentences, so they stay the same while
-//! a file of Chihaya's is in use.
+//! The sentences with which the rules refuse. While a file of Chihaya's is in use, they are Chihaya's own, because its
+//! users have scripts that read them.
 
 use tracker_protocol::Refusal;
 
 use super::jwt::JwtFault;
 
-/// Whose sentences refusals use.
+/// Whether refusals use the tracker's own sentences or Chihaya's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RefusalWording {
-    /// The tracker's own ones, which say what the client can do.
+    /// The tracker's own sentences, which say what the client can do.
     #[default]
     Own,
-    /// Those of Chihaya v1.0.
+    /// The sentences of Chihaya v1.0.
     ChihayaV1,
-    /// Those of Chihaya v2.
+    /// The sentences of Chihaya v2.
     ChihayaV2,
 }
 
@@ -65,7 +65,8 @@ fn own(fault: JwtFault) -> (&'static str, bool) {
     }
 }
 
-/// None where Chihaya v1.0 has no sentence of its own: it answers with a library's error, or does not check this.
+/// The sentence of Chihaya v1.0. None if it has no own sentence for this fault: it answers with a library's error, or
+/// does not check for the fault.
 fn v1(fault: JwtFault) -> Option<&'static str> {
     match fault {
         JwtFault::Issuer => Some("Failed to validate JWT issuer claim"),

@@ -11,9 +11,10 @@ use tokio::sync::oneshot;
 use crate::config::{AccessFile, ForwardsFile, TlsFiles};
 use crate::frontend::context::Context;
 
-/// One thing that is read again: it is put into effect, or the log says what is wrong with it.
+/// Something to read again, such as the file of forwarders. It is put into effect, or the log says what is wrong with
+/// it.
 pub(super) struct Reload {
-    /// For the log, such as "forwarders".
+    /// The name for the log, such as "forwarders".
     what: &'static str,
     run: Arc<dyn Fn() + Send + Sync>,
 }
@@ -29,7 +30,7 @@ impl Reload {
         Self { what, run: Arc::new(run) }
     }
 
-    /// The file of forwarders.
+    /// Reloads the file of forwarders.
     pub(super) fn forwarders(context: Arc<Context>, file: ForwardsFile) -> Self {
         Self::new("forwarders", move || {
             let Some(forwarders) = context.tracker.forwarders() else { return };
@@ -43,7 +44,7 @@ impl Reload {
         })
     }
 
-    /// The file of access rules.
+    /// Reloads the file of access rules.
     pub(super) fn access(context: Arc<Context>, file: AccessFile) -> Self {
         Self::new("access rules", move || {
             let Some(access) = &context.access else { return };
@@ -57,7 +58,7 @@ impl Reload {
         })
     }
 
-    /// The certificate for our own listeners.
+    /// Reloads the certificate for our own listeners.
     pub(super) fn certificate(context: Arc<Context>, files: TlsFiles) -> Self {
         Self::new("certificate", move || {
             let Some(tls) = &context.tls else { return };
@@ -71,13 +72,14 @@ impl Reload {
         })
     }
 
-    /// Runs on a thread of its own, because reading a file on an unreachable server blocks, and a stop must not wait for that.
+    /// Reloads on a thread of its own. Reading a file on an unreachable server blocks, and a stop must not wait for
+    /// that.
     async fn run(&self) {
         let (done, wait) = oneshot::channel();
         let run = Arc::clone(&self.run);
         let started = thread::Builder::new().name("reload".to_owned()).spawn(move || {
             run();
-            // The receiver may be gone.
+            // This fails if nothing waits for the reload any more.
             let _ = done.send(());
         });
         match started {

@@ -1,5 +1,5 @@
-//! `retracker check`: asks each forwarder once and fetches the keys for tokens, so that mistakes show before clients depend
-//! on them.
+//! `retracker check`: asks each forwarder once and fetches the keys for tokens, so that operators see mistakes before
+//! clients do.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::task::LocalSet;
 use crate::access::{AccessOptions, probe_keys};
 use crate::forward::{ForwardError, ForwarderOptions, UpstreamProxies, probe};
 
-/// What is to be checked.
+/// What to check, and how.
 pub(super) struct Checks {
     pub(super) forwarders: Option<Vec<ForwarderOptions>>,
     pub(super) access: Option<Box<AccessOptions>>,
@@ -22,8 +22,8 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// Asks all forwarders and fetches the keys at the same time, in the way that the tracker does. Returns the text to
-    /// print, and whether everything works.
+    /// Asks all forwarders and fetches the keys, at the same time and as the tracker does. Returns the text to print,
+    /// and whether everything works.
     pub(super) fn run(&self) -> io::Result<(String, bool)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let both = async { tokio::join!(self.forwarders(), self.keys()) };
@@ -80,7 +80,7 @@ async fn row(options: &ForwarderOptions, proxies: &UpstreamProxies, deadline: Du
         }
         Err(error) => {
             let none = || "-".to_owned();
-            // A forwarder that refuses works: it may refuse this torrent, which no client has.
+            // A forwarder that refuses does work. It may refuse only this torrent, which no client has.
             let is_well = matches!(error, ForwardError::Refused { .. });
             let verdict = if is_well { format!("answers, but {error}") } else { format!("fails: {error}") };
             ([name, protocol, none(), latency(start.elapsed()), none(), verdict], is_well)

@@ -1,5 +1,5 @@
-//! `retracker healthcheck`: asks a running instance whether it is healthy. A container's HEALTHCHECK runs it, so that the image
-//! needs no curl.
+//! `retracker healthcheck`: asks a running instance whether it is healthy. A container's HEALTHCHECK runs this command,
+//! so the image needs no curl.
 
 mod unverified;
 
@@ -23,7 +23,7 @@ const DEADLINE: Duration = Duration::from_millis(2500);
 pub(super) fn check(listen: &Listen) -> Result<(), String> {
     let (tell, told) = mpsc::channel();
     let asked = listen.clone();
-    // A name look-up cannot be cancelled, so it gets a thread that is not waited for.
+    // A name look-up cannot be cancelled. So it runs on a thread that the process does not wait for.
     let asking = thread::Builder::new().spawn(move || {
         let _ = tell.send(check_all(&asked));
     });
@@ -82,7 +82,7 @@ fn exchange(mut stream: impl Read + Write, transport: Transport) -> io::Result<S
     }
 }
 
-/// Sends the request and returns the beginning of the reply, which is longer than a health page.
+/// Sends the request and returns the first 4 KiB of the reply. A health page is shorter than that.
 fn ask(mut stream: impl Read + Write) -> io::Result<String> {
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut reply = Vec::new();

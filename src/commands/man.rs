@@ -36,7 +36,7 @@ fn commands(roff: &mut Roff, command: &clap::Command) {
     }
 }
 
-/// Variables that have no flag; the others are named beside theirs.
+/// Lists the variables that have no flag. Other variables are named beside their flags.
 fn environment(roff: &mut Roff) {
     roff.control("SH", ["ENVIRONMENT"]);
     for setting in settings::all().filter(|setting| setting.flag.is_none()) {

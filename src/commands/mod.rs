@@ -1,4 +1,4 @@
-//! The commands that do not serve clients: each does one thing and ends.
+//! The commands that do not serve clients. Each does one thing and ends.
 
 mod check;
 mod completions;
@@ -11,9 +11,9 @@ use crate::config::{ConfigError, Subcommand};
 /// The result of a command.
 #[derive(Debug)]
 pub struct Report {
-    /// What is to be printed.
+    /// The text to print.
     pub text: String,
-    /// Whether nothing is wrong.
+    /// Whether the command found nothing wrong.
     pub all_well: bool,
     /// What is wrong with a file that was checked.
     pub error: Option<ConfigError>,

@@ -5,21 +5,21 @@ use super::origin::Flag;
 /// The description of a setting, for the help, the pages and the tests.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
-    /// Where it is listed.
+    /// The section that lists the setting.
     pub section: Section,
-    /// Its flag, if it has one.
+    /// The setting's flag, if it has one.
     pub flag: Option<Flag>,
-    /// Its environment variable.
+    /// The setting's environment variable.
     pub variable: &'static str,
-    /// What it takes.
+    /// What follows the flag.
     pub takes: Takes,
-    /// What it does, in Markdown with links as from the page in `docs`.
+    /// What the setting does, in Markdown. Links are relative to the page in `docs`.
     pub help: &'static str,
     /// Further details; may be empty.
     pub details: &'static str,
-    /// What to know about it in a container; may be empty.
+    /// What to know about the setting in a container; may be empty.
     pub docker: &'static str,
-    /// What applies if it is not given.
+    /// What applies if the setting is not given.
     pub default: Fallback,
     /// A valid value that is not the default; for a file, possible content.
     pub example: &'static str,
@@ -28,14 +28,14 @@ pub struct About {
 /// What applies if a setting is not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fallback {
-    /// This value.
+    /// This value applies.
     Is(&'static str),
     /// The setting has no value. The text says, in Markdown, what happens then.
     Unset(&'static str),
 }
 
 impl Fallback {
-    /// As the help shows it.
+    /// The text that the help shows.
     pub fn text(self) -> &'static str {
         match self {
             Self::Is(text) | Self::Unset(text) => text,
@@ -73,12 +73,12 @@ pub enum Section {
     Access,
     /// Upstream trackers.
     Forwarding,
-    /// The rest.
+    /// All other settings.
     Operation,
 }
 
 impl Section {
-    /// Its heading.
+    /// The heading of the section.
     pub fn title(self) -> &'static str {
         match self {
             Self::Listening => "Listening",

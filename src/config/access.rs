@@ -1,4 +1,4 @@
-//! `access.yml`: rules about who may announce, each a section that may be left out.
+//! `access.yml`: rules about who may announce. Each rule is a section, which may be left out.
 
 use std::fmt;
 use std::fs::File;
@@ -27,7 +27,7 @@ const DEFAULT_REFRESH: Duration = Duration::from_mins(5);
 /// The path of `access.yml`.
 #[derive(Clone, Debug)]
 pub struct AccessFile {
-    /// The flag or variable that named it.
+    /// The flag or variable that named the file.
     origin: Origin,
     path: PathBuf,
 }
@@ -37,7 +37,7 @@ impl AccessFile {
         Ok(ACCESS.given(sources)?.map(|file| Self { origin: file.origin, path: file.value }))
     }
 
-    /// Reads and checks it, and the files of info-hashes that it names.
+    /// Reads and checks the file, and the files of info-hashes that it names.
     pub fn read(&self) -> Result<AccessOptions, ConfigError> {
         let entry = yaml::read(self.origin, &self.path, ACCESS.expected, |text| {
             let parsed = yaml::parse::<Mapping<AccessEntry>>(text)?;
@@ -76,7 +76,7 @@ impl Fields for AccessEntry {
 }
 
 impl AccessEntry {
-    /// `folder` is the folder of `access.yml`, to which the paths in the file are relative.
+    /// Paths in `access.yml` are relative to `folder`, its folder.
     fn into_options(self, folder: &Path) -> Result<AccessOptions, ConfigError> {
         let torrents = self.torrents.map(|Mapping(rule)| match rule {
             ListRule::Allow(listed) => torrents(listed, folder).map(ListRule::Allow),
@@ -107,7 +107,7 @@ fn network_set(listed: Vec<ListedNetwork>) -> NetworkSet {
     listed.into_iter().map(|ListedNetwork(network)| network).collect()
 }
 
-/// `allow` or `deny`.
+/// A rule with a list: it has either `allow` or `deny`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, bound(deserialize = "T: Listed"))]
 struct RuleEntry<T: Listed> {
@@ -131,7 +131,7 @@ impl<T: Listed> Fields for RuleEntry<T> {
     }
 }
 
-/// What can be in a list.
+/// An entry of a list.
 trait Listed: Sized {
     /// The error says what was found and what is expected.
     fn read(text: &str) -> Result<Self, String>;
@@ -159,7 +159,7 @@ impl Listed for ListedClient {
     }
 }
 
-/// An info-hash, or a file of them.
+/// An info-hash, or the path of a file of info-hashes.
 #[derive(Debug)]
 enum ListedTorrents {
     One(InfoHash),

@@ -1,4 +1,4 @@
-//! The settings about addresses that are read together.
+//! Settings about addresses that depend on each other, and so are read together.
 
 use super::error::ConfigError;
 use super::origin::Sources;
@@ -8,7 +8,7 @@ use crate::frontend::client_address::{ClientAddressOptions, RealIpHeader, Truste
 use crate::frontend::listen::{Listen, ListenAddr};
 use crate::topology::Topology;
 
-/// `-x`, `--trusted-proxies` and `--real-ip-header` together.
+/// Reads `-x`, `--trusted-proxies` and `--real-ip-header` together.
 pub(super) fn client_address(sources: &Sources<'_>, listen: &[Listen]) -> Result<ClientAddressOptions, ConfigError> {
     let x_real_ip = X_REAL_IP.read(sources)?;
     let trusted = TRUSTED_PROXIES.read(sources)?;
@@ -25,7 +25,7 @@ pub(super) fn client_address(sources: &Sources<'_>, listen: &[Listen]) -> Result
     };
     // `-x` without --trusted-proxies trusts `X-Real-IP` from any sender, as the Go retracker does.
     Ok(match (trusted, x_real_ip) {
-        // With both, `-x` says which header it is.
+        // With both, `-x` means that the header is `X-Real-IP`.
         (Some(networks), _) => ClientAddressOptions {
             proxies: TrustedProxies::At(networks),
             header: header.or_else(|| x_real_ip.then(RealIpHeader::x_real_ip)),
@@ -37,7 +37,7 @@ pub(super) fn client_address(sources: &Sources<'_>, listen: &[Listen]) -> Result
     })
 }
 
-/// `--zones` and `--external-address` together.
+/// Reads `--zones` and `--external-address` together.
 pub(super) fn topology(sources: &Sources<'_>) -> Result<Topology, ConfigError> {
     let external = EXTERNAL_ADDRESS.read(sources)?.unwrap_or_default();
     let zones = match ZONES.given(sources)? {

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use super::about::{About, Takes};
 use super::settings;
 
-/// The parser of the command line. It leaves every value as text, because flags and variables are interpreted together
+/// The parser of the command line. Every value remains a text, because flags and variables are interpreted together
 /// later.
 pub fn command() -> Command {
     Command::new("retracker")
@@ -100,7 +100,7 @@ fn argument(setting: About) -> Option<Arg> {
     })
 }
 
-/// Markdown without its links, which lead nowhere in a terminal.
+/// Removes links from Markdown, because they lead nowhere in a terminal.
 pub fn plain(markdown: &str) -> String {
     let mut plain = String::new();
     let mut rest = markdown;
@@ -113,7 +113,7 @@ pub fn plain(markdown: &str) -> String {
     plain + rest
 }
 
-/// clap's error without its usage, tips and colours: its sentence, and where to read on.
+/// Shortens an error of clap to its sentence, and adds where to read on. Usage, tips and colours are left out.
 pub(super) fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ");

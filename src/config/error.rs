@@ -6,21 +6,21 @@ use thiserror::Error;
 
 use super::origin::Origin;
 
-/// Why the process cannot start. One sentence that names the flag, the variable or the line, what was found there and
-/// what is expected.
+/// Why the process cannot start. The text is one sentence. It names the flag, the variable or the line, what was found
+/// there, and what is expected.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The command line has something that the program does not know.
     #[error("{0}")]
     Usage(String),
-    /// A setting has a value that it cannot have.
+    /// The value of a setting is wrong.
     #[error("{origin} is \"{}\", expected {expected}", found.escape_default())]
     Invalid {
         /// Where the value came from.
         origin: Origin,
         /// The value.
         found: String,
-        /// What it can be.
+        /// What a value can be.
         expected: &'static str,
     },
     /// A file cannot be read.
@@ -30,7 +30,7 @@ pub enum ConfigError {
         origin: Origin,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         error: String,
         /// What should be in it.
         expected: &'static str,
@@ -40,7 +40,7 @@ pub enum ConfigError {
     File {
         /// The file.
         path: PathBuf,
-        /// The line of the value, or the first line of its entry, where it is known.
+        /// The line of the value, or the first line of its entry. None if the line is not known.
         line: Option<usize>,
         /// What was found and what is expected.
         problem: String,

@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 
 use super::yaml::Problem;
 
-/// The size limit, more than any list of forwarders or zones needs.
+/// The size limit. Every list of forwarders or zones is smaller.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How long to wait for the writer of a pipe.
@@ -41,8 +41,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Reads a file. A pipe, as from a shell's process substitution, is empty until its writer starts, so this waits until
-/// `end`.
+/// Reads a file. A pipe, as from a shell's process substitution, is empty until its writer starts. So this waits for
+/// the writer, until `end` at the latest.
 fn read_all(file: File, end: Instant) -> io::Result<Vec<u8>> {
     let is_pipe = file.metadata()?.file_type().is_fifo();
     let (mut file, mut bytes) = (file.take(MOST_BYTES + 1), Vec::new());

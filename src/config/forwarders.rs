@@ -21,7 +21,7 @@ use tracker_protocol::InfoHash;
 /// The longest name of a forwarder in bytes. The name is in each of its log lines and metrics.
 const MAX_NAME: usize = 200;
 
-/// Reads and checks the file.
+/// Reads and checks `forwarders.yml`.
 pub(super) fn read(origin: Origin, path: &Path) -> Result<Vec<ForwarderOptions>, ConfigError> {
     yaml::read(origin, path, FORWARDS.expected, parse)
 }
@@ -59,7 +59,7 @@ fn twice(forwarders: &[ForwarderOptions]) -> Option<(usize, usize)> {
     None
 }
 
-/// Whether some torrent is announced to both.
+/// Whether there may be a torrent that is announced to both forwarders.
 fn meet(first: &Torrents, second: &Torrents) -> bool {
     match (first, second) {
         (Torrents::Only(first), Torrents::Only(second)) => !first.is_disjoint(second),
@@ -71,7 +71,8 @@ fn meet(first: &Torrents, second: &Torrents) -> bool {
     }
 }
 
-/// Equal for two spellings of the same forwarder: the normalised URL (RFC 3986, section 6.2) and the `Host` header.
+/// The normalised URL (RFC 3986, section 6.2) and the `Host` header. They are equal for two spellings of the same
+/// forwarder.
 fn identity(forwarder: &ForwarderOptions) -> (String, Option<String>) {
     let mut url = forwarder.uri.clone();
     url.set_fragment(None);
@@ -90,7 +91,7 @@ fn identity(forwarder: &ForwarderOptions) -> (String, Option<String>) {
     (normal, forwarder.host.as_ref().map(|host| host.to_ascii_lowercase()))
 }
 
-/// Decodes superfluous escapes and writes the others in capitals.
+/// Decodes superfluous escapes, and writes the other escapes in capitals.
 fn unescaped(text: &str) -> String {
     let mut parts = text.split('%');
     let mut normal = parts.next().unwrap_or_default().to_owned();
@@ -108,7 +109,7 @@ fn unescaped(text: &str) -> String {
     normal
 }
 
-/// The file: a list of entries, or a mapping with that list and with options for all.
+/// The file: a list of entries, or a mapping with that list and with options for all entries.
 #[derive(Debug)]
 enum File {
     Plain(Vec<Mapping<ForwarderEntry>>),
@@ -148,7 +149,7 @@ impl File {
                 timeout: options.timeout.or(timeout),
                 numwant: options.numwant.or(numwant),
                 rate: options.rate.or(rate),
-                // Only TLS uses it.
+                // Only an https forwarder uses a certificate authority.
                 ca: options.ca.or_else(|| ca.clone().filter(|_| options.uri.scheme() == "https")),
                 // An entry's own list replaces the common one.
                 torrents: if options.torrents == Torrents::All { torrents.clone() } else { options.torrents },
@@ -164,7 +165,7 @@ impl<'de> Deserialize<'de> for File {
     }
 }
 
-/// Written by hand, because an untagged enum would lose the lines.
+/// Reads [`File`]. It is written by hand, because an untagged enum would lose the lines.
 struct FileVisitor;
 
 impl<'de> de::Visitor<'de> for FileVisitor {
@@ -238,7 +239,8 @@ struct ForwarderEntry {
 
 impl ForwarderEntry {
     fn into_options(self) -> ForwarderOptions {
-        // The host and port of its URL, as with the Go retracker: the rest may hold a passkey.
+        // The default name is the host and port of the URL, as with the Go retracker. The rest of the URL may hold a
+        // passkey.
         let name = self.name.unwrap_or_else(|| forward::host_and_port(&self.uri));
         ForwarderOptions {
             name,
@@ -256,7 +258,8 @@ impl ForwarderEntry {
 
 fn uri<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     deserializer.deserialize_str(Text(|text: &str| {
-        // Without the value, which may hold a passkey: this text goes to a log. The line says where it is.
+        // The text leaves out the value, because it goes to a log and the value may hold a passkey. The line says where
+        // the value is.
         let wrong =
             |why: &str| format!("uri {why}, expected an announce URL such as http://tracker.example:8080/announce");
         let url = Url::parse(text).map_err(|error| wrong(&format!("is no URL ({error})")))?;

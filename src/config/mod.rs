@@ -56,7 +56,7 @@ use self::settings::{
 /// The settings with which the process serves.
 #[derive(Debug)]
 pub struct Config {
-    /// Where to listen, for clients and for operators; at least one.
+    /// Where to listen, for clients and for operators.
     pub listen: Vec<Listen>,
     /// The certificate; none if no listener is for TLS.
     pub tls: Option<Tls>,
@@ -66,7 +66,7 @@ pub struct Config {
     pub connections: ConnectionOptions,
     /// The local peers.
     pub store: StoreOptions,
-    /// The announce interval, whether `ip=` counts, and when clients get few upstream peers.
+    /// How announces are answered: the interval, whether `ip=` counts, when clients get few upstream peers, and limits.
     pub policy: Policy,
     /// Upstream trackers; none without a file of them.
     pub forward: Option<Forward>,
@@ -78,20 +78,21 @@ pub struct Config {
     pub routes: Option<TrackerPaths>,
     /// Which proxies are trusted to name the client.
     pub client_address: ClientAddressOptions,
-    /// Names under which the operator's pages are served, beside local ones.
+    /// Names under which the operator's pages are served, beside local names.
     pub allowed_hosts: Vec<HostName>,
     /// The pages of Chihaya; none unless a file of Chihaya's is in use.
     pub chihaya: Option<ChihayaPages>,
     /// Whether `/metrics` is served.
     pub prometheus: bool,
-    /// What the operator should know of the configuration, for the log.
+    /// Warnings about the configuration, for the log.
     pub warnings: Vec<String>,
 }
 
 /// The access rules, and where they are configured.
 #[derive(Debug)]
 pub struct AccessRules {
-    /// The file, to be read again when it has changed. None if a file of Chihaya's has the rules, which is read once.
+    /// The file, to be read again when it has changed. None if the rules come from a file of Chihaya's, because that
+    /// file is read once.
     pub file: Option<AccessFile>,
     /// The rules at the start.
     pub options: AccessOptions,
@@ -111,7 +112,7 @@ pub struct Forward {
 /// The path of `forwarders.yml`.
 #[derive(Clone, Debug)]
 pub struct ForwardsFile {
-    /// The flag or variable that named it.
+    /// The flag or variable that named the file.
     origin: Origin,
     path: PathBuf,
 }
@@ -121,7 +122,7 @@ impl ForwardsFile {
         Ok(FORWARDS.given(sources)?.map(|file| Self { origin: file.origin, path: file.value }))
     }
 
-    /// Reads and checks it.
+    /// Reads and checks the file.
     pub fn read(&self) -> Result<Vec<ForwarderOptions>, ConfigError> {
         forwarders::read(self.origin, &self.path)
     }
@@ -143,7 +144,7 @@ pub enum Task {
         /// What to log.
         log: LogOptions,
     },
-    /// Do one thing and end.
+    /// Run a command and end.
     Run(Subcommand),
     /// Print a text, the help or the version, and end.
     Print(String),

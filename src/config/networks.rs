@@ -9,14 +9,14 @@ use crate::topology::ExternalAddress;
 /// Why a text is no network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotANetwork {
-    /// It is something else.
+    /// The text is something else.
     Other,
-    /// It is an IPv4 address that is written as IPv6, with a prefix so short that it covers more than IPv4.
+    /// The text is an IPv4 address that is written as IPv6, and the prefix is so short that it covers more than IPv4.
     MappedTooWide,
 }
 
-/// `10.0.0.0/8`, or an address alone. Bits beyond the prefix are ignored. An IPv4 network that is written as IPv6
-/// becomes IPv4, as addresses do.
+/// Parses a network such as `10.0.0.0/8`, or an address alone. Bits beyond the prefix are ignored. As with addresses,
+/// an IPv4 network that is written as IPv6 becomes IPv4.
 pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let network = network.map_err(|_| NotANetwork::Other)?;
@@ -30,7 +30,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
     Ok(network.trunc())
 }
 
-/// The external address of a network; none if two of the addresses are of one family.
+/// The external address that consists of these addresses. None if two of them are of one family.
 pub(super) fn one_per_family(addresses: impl IntoIterator<Item = IpAddr>) -> Option<ExternalAddress> {
     let mut external = ExternalAddress::default();
     for ip in addresses {

@@ -30,15 +30,15 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The value of a flag. If the flag is repeated, its values become one list, as the variable has it.
+    /// The value of a flag. If the flag is repeated, its values become one list in the notation of the variable.
     pub(super) fn flag(&self, flag: Flag) -> Option<String> {
         let values = self.flags.try_get_many::<String>(flag.long).ok()??;
         let values: Vec<_> = values.map(String::as_str).collect();
         Some(values.join(",").trim().to_owned())
     }
 
-    /// The value of a variable, without the white space around it, such as the carriage return that an editor of another
-    /// system leaves at the end of a line.
+    /// The value of a variable, without the white space around it. An editor of another system may leave a carriage
+    /// return at the end of a line.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         let text = (self.env)(name)?.to_string_lossy().trim().to_owned();
         Some(text).filter(|text| !text.is_empty())
@@ -52,7 +52,7 @@ pub struct Flag {
     pub short: Option<char>,
     /// The long form, without its hyphens.
     pub long: &'static str,
-    /// Whether commands such as `retracker check` take it too.
+    /// Whether commands such as `retracker check` take the flag too.
     pub global: bool,
 }
 

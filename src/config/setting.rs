@@ -7,20 +7,20 @@ use super::origin::{Flag, Origin, Sources};
 /// One setting. `T` is what the program uses. With [`Is`] there is always a value, with [`Unset`] there may be none.
 #[derive(Debug)]
 pub(super) struct Setting<T, D> {
-    /// Where help and pages list it.
+    /// The section in which the help and the pages list the setting.
     pub(super) section: Section,
-    /// None for a setting that only its variable sets.
+    /// The flag. None for a setting that only has a variable.
     pub(super) flag: Option<Flag>,
     pub(super) variable: &'static str,
     pub(super) takes: Takes,
-    /// What it does, in Markdown: the help, the pages and `.env.example` have this.
+    /// What the setting does, in Markdown. The help, the pages and `.env.example` have this text.
     pub(super) help: &'static str,
-    /// More about it, for the pages and the manual page. It may be empty.
+    /// More about the setting, for the pages and the manual page. May be empty.
     pub(super) details: &'static str,
-    /// What matters about it in a container, for `.env.example`. It may be empty.
+    /// What matters about the setting in a container, for `.env.example`. May be empty.
     pub(super) docker: &'static str,
     pub(super) default: D,
-    /// A valid value that is not the default; for a file, possible content. A test sets it.
+    /// A valid value that is not the default. For a file, possible content. A test gives the setting this value.
     pub(super) example: &'static str,
     /// What a value can be, for the error about a wrong one.
     pub(super) expected: &'static str,
@@ -48,7 +48,7 @@ pub(super) enum Wrong {
 pub(super) trait Declared: Sync {
     fn about(&self) -> About;
 
-    /// What was typed, unparsed, and where.
+    /// The unparsed text that was given, and its origin.
     fn typed(&self, sources: &Sources<'_>) -> Option<(Origin, String)>;
 
     /// Reads the default as the program does.
@@ -87,7 +87,7 @@ impl<T> Declared for Setting<T, Unset> {
 }
 
 impl<T> Setting<T, Is> {
-    /// The value that was given, else the default.
+    /// Reads the value that was given, else the default.
     pub(super) fn read(&self, sources: &Sources<'_>) -> Result<T, ConfigError> {
         let given = match self.given(sources)? {
             Some(given) => given,
@@ -99,14 +99,14 @@ impl<T> Setting<T, Is> {
 }
 
 impl<T> Setting<T, Unset> {
-    /// The value that was given.
+    /// Reads the value that was given.
     pub(super) fn read(&self, sources: &Sources<'_>) -> Result<Option<T>, ConfigError> {
         self.given(sources).map(|given| given.map(|given| given.value))
     }
 }
 
 impl<T, D> Setting<T, D> {
-    /// The flag's value, or the variable's unless that is empty, with its origin.
+    /// The value of the flag, else of the variable, with its origin. An empty variable counts as not given.
     pub(super) fn given(&self, sources: &Sources<'_>) -> Result<Option<Given<T>>, ConfigError> {
         self.text(sources).map(|(origin, text)| self.checked(origin, text)).transpose()
     }
@@ -135,7 +135,7 @@ impl<T, D> Setting<T, D> {
 #[derive(Clone, Debug)]
 pub(super) struct Given<T> {
     pub(super) origin: Origin,
-    /// As it was written.
+    /// The value as it was written.
     found: String,
     pub(super) value: T,
 }

@@ -1,4 +1,4 @@
-//! `--tls-cert` and `--tls-key`: a listener for TLS needs both, and without such a listener both are errors.
+//! `--tls-cert` and `--tls-key`. A listener for TLS needs both. Without such a listener, each of them is an error.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::frontend::tls::{CERTIFICATE, Certificate, KEY, NotACertificate};
 pub struct Tls {
     /// The files, to be read again when they have changed.
     pub files: TlsFiles,
-    /// What they hold.
+    /// The certificate and the key that the files hold.
     pub certificate: Certificate,
 }
 
@@ -26,7 +26,7 @@ pub struct TlsFiles {
     key: (Origin, PathBuf),
 }
 
-/// Reads what listeners for TLS need; none if there are no such listeners.
+/// Reads the certificate for the TLS listeners. None if no listener is for TLS.
 pub(super) fn given<'a>(
     sources: &Sources<'_>,
     mut listen: impl Iterator<Item = &'a Listen>,
@@ -55,12 +55,12 @@ pub(super) fn given<'a>(
 }
 
 impl TlsFiles {
-    /// The files at these paths, which `origin` names.
+    /// The files at these paths. An error about them names `origin`.
     pub(super) fn new(origin: Origin, certificate: PathBuf, key: PathBuf) -> Self {
         Self { certificate: (origin, certificate), key: (origin, key) }
     }
 
-    /// Reads and checks them.
+    /// Reads and checks the files.
     pub fn read(&self) -> Result<Certificate, ConfigError> {
         let read = |(origin, path): &(Origin, PathBuf), expected| {
             let unreadable = |error| ConfigError::Unreadable { origin: *origin, path: path.clone(), error, expected };

@@ -1,4 +1,4 @@
-//! What the text of a setting means.
+//! Parses the texts of settings.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -18,10 +18,10 @@ pub(super) fn value<T: FromStr>(text: &str) -> Result<T, Wrong> {
     text.parse().map_err(|_| Wrong::Value)
 }
 
-/// What [`switch`] takes.
+/// The words that [`switch`] accepts.
 pub(super) const SWITCH: &str = "true or false (also 1/0, yes/no, on/off)";
 
-/// `true`, `false` and their synonyms.
+/// Parses `true`, `false` and their synonyms.
 pub(super) fn switch(text: &str) -> Result<bool, Wrong> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
@@ -30,14 +30,14 @@ pub(super) fn switch(text: &str) -> Result<bool, Wrong> {
     }
 }
 
-/// A number without fraction.
+/// Parses a whole number within a range.
 pub(super) fn whole<T: FromStr + PartialOrd>(text: &str, range: &RangeInclusive<T>) -> Result<T, Wrong> {
     value(text).and_then(|number| if range.contains(&number) { Ok(number) } else { Err(Wrong::Value) })
 }
 
-/// A duration in this unit, minutes or seconds, with or without fraction.
+/// Parses a duration in this unit, minutes or seconds. The number may have a fraction.
 pub(super) fn duration(text: &str, unit: Duration, most: f64) -> Result<Duration, Wrong> {
-    // At least a ten-thousandth of the unit. A smaller number is probably a mistake.
+    // A number below a ten-thousandth of the unit is probably a mistake.
     let units = value(text).ok().filter(|units| (0.000_1..=most).contains(units)).ok_or(Wrong::Value)?;
     Ok(Duration::from_secs_f64(units * unit.as_secs_f64()))
 }
@@ -71,14 +71,14 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Wrong> {
     items(text)?.map(|item| network(item).map_err(wrong)).collect()
 }
 
-/// At most one address of each family. Clients outside get it, so it must not be a private one.
+/// Parses at most one address of each family. Clients outside get these addresses, so none may be private.
 pub(super) fn external_address(text: &str) -> Result<ExternalAddress, Wrong> {
     let outside = |ip: IpAddr| if is_outside(ip) { Ok(ip) } else { Err(Wrong::Value) };
     let addresses = items(text)?.map(|item| value(item).map(|ip: IpAddr| ip.to_canonical()).and_then(outside));
     one_per_family(addresses.collect::<Result<Vec<_>, _>>()?).ok_or(Wrong::Value)
 }
 
-/// Superfluous commas, such as one at the end, are ignored.
+/// Splits a text at its commas. Superfluous commas, such as one at the end, are ignored.
 fn items(text: &str) -> Result<impl Iterator<Item = &str>, Wrong> {
     let mut items = text.split(',').map(str::trim).filter(|item| !item.is_empty()).peekable();
     if items.peek().is_some() { Ok(items) } else { Err(Wrong::Value) }

@@ -17,7 +17,7 @@ use super::error::ConfigError;
 use super::file;
 use super::origin::Origin;
 
-/// Reads and checks a file. `expected` says what it should hold, for errors.
+/// Reads and checks a file. `expected` says what the file should hold, for errors.
 pub(super) fn read<T>(
     origin: Origin,
     path: &Path,
@@ -48,7 +48,7 @@ impl<T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'_> for Text<F> {
     }
 }
 
-/// The same for an optional value.
+/// Does the same for an optional value.
 pub(super) struct Optional<F>(pub(super) F);
 
 impl<'de, T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'de> for Optional<F> {

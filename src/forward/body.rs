@@ -26,9 +26,9 @@ pub(super) struct Decoded<'a> {
 /// Why a body cannot be decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
-    /// It inflates to more than the bound.
+    /// The body inflates to more than the bound.
     TooLarge,
-    /// It is malformed in this way.
+    /// The body is malformed in this way.
     Junk(String),
 }
 

@@ -10,7 +10,7 @@ pub(super) const FAILURES: u32 = 3;
 /// How long a circuit stays open at first. The time doubles whenever a probe fails.
 const FIRST_BACKOFF: Duration = Duration::from_secs(5);
 
-/// The longest time that it stays open.
+/// The longest time that a circuit stays open.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 
 /// How long a forwarder that answers 429 without `Retry-After` is paused.
@@ -22,19 +22,19 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
-/// Whether exchanges begin.
+/// Whether exchanges with a forwarder begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CircuitState {
-    /// They begin as usual.
+    /// Exchanges begin as usual.
     Closed,
-    /// None begins, because the forwarder has failed repeatedly.
+    /// No exchange begins, because the forwarder has failed repeatedly.
     Open {
-        /// When it is probed.
+        /// When the forwarder is probed.
         until: Instant,
     },
     /// One exchange is under way. It decides whether the circuit closes.
     Probing,
-    /// None begins, because the forwarder limits our rate.
+    /// No exchange begins, because the forwarder limits our rate.
     Paused {
         /// When exchanges begin again.
         until: Instant,
@@ -56,11 +56,11 @@ impl CircuitState {
 /// What an exchange that has ended says about its forwarder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallOutcome {
-    /// It answered, perhaps with a refusal.
+    /// The forwarder answered, perhaps with a refusal.
     Alive,
     /// It failed.
     Failed,
-    /// It limits our rate. The duration is that of `Retry-After`, if it sent one.
+    /// The forwarder limits our rate. The duration is that of its `Retry-After`, if it sent one.
     Pause(Option<Duration>),
     /// Nothing: the request was not sent.
     NotMade,
@@ -74,7 +74,7 @@ pub(super) struct Circuit {
     since: Instant,
     /// Failures in a row while closed.
     failures: u32,
-    /// How long it stays open next time, without jitter.
+    /// How long the circuit stays open next time, without jitter.
     backoff: Duration,
 }
 
@@ -83,7 +83,7 @@ pub(super) struct Circuit {
 pub(super) enum Admission {
     /// As usual.
     Regular,
-    /// To find out whether the forwarder answers again. No announce waits for it.
+    /// To find out whether the forwarder answers again. No announce waits for such an exchange.
     Probe,
 }
 
@@ -100,7 +100,7 @@ impl Circuit {
         self.since
     }
 
-    /// How an exchange would begin now. The error is the state that prevents it.
+    /// How an exchange would begin now. If none may begin, the error is the state that prevents it.
     pub(super) fn would_admit(&self, now: Instant) -> Result<Admission, CircuitState> {
         match self.state {
             CircuitState::Closed => Ok(Admission::Regular),

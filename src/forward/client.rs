@@ -39,15 +39,16 @@ const MAX_HOSTS: usize = 4;
 #[derive(Debug)]
 pub(super) struct ForwardedClient {
     key: ClientKey,
-    /// The source of its first announce.
+    /// The source of the client's first announce.
     pub(super) source: RequestSource,
     info_hash: InfoHash,
-    /// If a forwarder cannot distinguish several of them, it gets announces of the first one that has not left.
+    /// If a forwarder cannot distinguish several hosts, it gets the announces of the first host that has not left.
     hosts: SmallVec<[Host; 1]>,
     sessions: Vec<HeldSession>,
     /// Until when no announce is due, and the configuration for which that was computed.
     quiet: Option<(Instant, Generation)>,
-    /// Clients that this one has replaced. If a forwarder lists one of them, its `stopped` is sent there first.
+    /// Clients that this one has replaced. A forwarder that lists one of them gets that client's `stopped` before it
+    /// gets this client's announces.
     pub(super) predecessors: SmallVec<[ClientKey; 1]>,
     /// The client that has replaced this one.
     pub(super) successor: Option<ClientKey>,
@@ -58,7 +59,7 @@ pub(super) struct ForwardedClient {
 pub(super) enum HostUpdate {
     /// The host's latest announce.
     Updated,
-    /// Nothing has changed yet: this client has no such host, which is new or has left.
+    /// Nothing has changed yet: the host is new to this client, or had left.
     NewHost,
     /// Nothing: the announce only claims an address from which a host announces itself.
     Ignored,
@@ -94,7 +95,7 @@ impl ForwardedClient {
         let Some(at) = self.hosts.iter().position(|host| host.ip == announce.ip) else { return HostUpdate::NewHost };
         let Some(host) = self.hosts.get_mut(at) else { return HostUpdate::NewHost };
         if !host.is_here() {
-            // Another client may have taken its endpoint, which has to be checked.
+            // Another client may have taken the host's endpoint, which has to be checked first.
             return HostUpdate::NewHost;
         }
         if announce.is_claim && !host.is_claim {
@@ -253,7 +254,7 @@ impl ForwardedClient {
             if is_claim && !host.is_claim {
                 return false;
             }
-            // Some clients leave without naming their port, which identifies them upstream.
+            // Some clients leave without naming their port, but upstream trackers need the port to identify the client.
             let port = request.port.or(host.request.port);
             let key = request.key.clone().or(host.request.key.take());
             host.request = AnnounceRequest { port, key, ..request.clone() };
@@ -321,28 +322,28 @@ impl ForwardedClient {
         }
     }
 
-    /// Whether no forwarder can list it.
+    /// Whether no forwarder can list the client.
     pub(super) fn is_unknown_upstream(&self) -> bool {
         self.sessions.iter().all(|held| held.session.is_over(Presence::Left))
     }
 
-    /// Whether one of its hosts is here.
+    /// Whether one of the client's hosts is here.
     pub(super) fn is_here(&self) -> bool {
         self.hosts.iter().any(Host::is_here)
     }
 
-    /// Whether it can be forgotten.
+    /// Whether the client can be forgotten.
     pub(super) fn is_gone(&self) -> bool {
         !self.is_here() && self.sessions.is_empty()
     }
 
-    /// The forwarders that have still to be sent its `stopped`.
+    /// The forwarders to which the client's `stopped` has still to be sent.
     pub(super) fn unstopped_forwarders(&self) -> impl Iterator<Item = &Arc<Forwarder>> {
         let is_gone = |held: &&HeldSession| held.presence(&self.hosts, self.info_hash).0 != Presence::Here;
         self.sessions.iter().filter(is_gone).map(|held| &held.forwarder)
     }
 
-    /// When it announced last.
+    /// When the client announced last.
     pub(super) fn seen(&self) -> Option<Instant> {
         self.hosts.iter().map(|host| host.seen).max()
     }

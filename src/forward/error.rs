@@ -21,19 +21,20 @@ pub enum ForwardError {
     /// The proxy failed.
     #[error("it was not reached: {}", .0.as_bytes().escape_ascii())]
     Proxy(String),
-    /// The name of its host could not be resolved.
+    /// The name of the forwarder's host could not be resolved.
     #[error("its name cannot be resolved: {}", .0.as_bytes().escape_ascii())]
     Dns(String),
     /// None of its addresses accepted a connection.
     #[error("it cannot be reached: {}", .0.as_bytes().escape_ascii())]
     Connect(String),
-    /// It accepted a connection, but the TLS handshake failed. Most often its certificate is not trusted.
+    /// The forwarder accepted a connection, but the TLS handshake failed. Most often the cause is a certificate that is
+    /// not trusted.
     #[error("TLS with it fails: {}", .0.as_bytes().escape_ascii())]
     Tls(String),
     /// The last byte of the reply had not arrived when the time was up.
     #[error("it did not answer in time")]
     Timeout,
-    /// It answered with an HTTP status other than 200 and without a reason in bencode.
+    /// The forwarder answered with an HTTP status other than 200, and without a reason in bencode.
     #[error("it answers with HTTP status {code}")]
     Status {
         /// The status.
@@ -50,7 +51,7 @@ pub enum ForwardError {
         retry: Retry,
         /// The HTTP status of the refusal; None over UDP. Some trackers refuse with 4xx.
         status: Option<u16>,
-        /// `Retry-After`, with 429 and 503 only. It concerns all announces.
+        /// `Retry-After`, with 429 and 503 only. It applies to all announces, not only to this one.
         retry_after: Option<Duration>,
     },
     /// The reply is not HTTP, or its body is not the bencode of a reply.
@@ -154,8 +155,8 @@ impl ForwardError {
         !matches!(self, Self::Refused { .. } | Self::TooLong | Self::Local(_))
     }
 
-    /// The error to report after several addresses have failed: the latest one that is not this host's. That this host lacks
-    /// one address family says nothing about the upstream.
+    /// The error to report after several addresses have failed: the latest one that is not a failure of this host. If
+    /// this host lacks an address family, for example, that says nothing about the upstream.
     pub(super) fn after(self, earlier: Option<Self>) -> Self {
         match earlier {
             Some(earlier) if matches!(self, Self::Local(_)) => earlier,

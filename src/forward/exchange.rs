@@ -16,7 +16,7 @@ pub(super) struct ExchangeRequest<'a> {
     pub(super) numwant: u32,
     /// The address that the upstream should record, if that is not the one that it sees.
     pub(super) ip: Option<IpAddr>,
-    /// The tracker id of its last reply. It is sent over HTTP only.
+    /// The tracker id of the upstream's last reply. It is sent over HTTP only.
     pub(super) tracker_id: Option<&'a [u8]>,
     /// The headers that are passed on. Over UDP only `Via` is sent.
     pub(super) headers: &'a PassedHeaders,
@@ -26,7 +26,7 @@ pub(super) struct ExchangeRequest<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ExchangeReply {
     pub(super) reply: UpstreamReply,
-    /// The address that sent it, which is the proxy's if there is a proxy.
+    /// The address that sent the reply: the proxy's, if there is a proxy.
     pub(super) from: SocketAddr,
     /// Decides which peer addresses are plausible.
     pub(super) origin: ReplyOrigin,

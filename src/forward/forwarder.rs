@@ -41,15 +41,15 @@ use tracker_protocol::{AnnounceRequest, InfoHash};
 /// How often a forwarder that is no longer configured is checked for whether it can be dropped.
 const UNUSED_CHECK: Duration = Duration::from_mins(1);
 
-/// One configured upstream tracker. Its sessions depend on uri, host, ip and ca of its entry, so these never change. Everything
-/// else may.
+/// One configured upstream tracker. Its sessions depend on uri, host, ip and ca of its entry, so these never change.
+/// All other settings may.
 pub(super) struct Forwarder {
     upstream: UpstreamClient,
     /// Which address of a client is sent to the upstream.
     ip: AnnouncedIp,
     settings: RwLock<Settings>,
     turns: TurnQueue<Exchange>,
-    /// Whether announces no longer wait for it, because one of them waited in vain.
+    /// Whether announces no longer wait for this forwarder, because one of them waited in vain.
     late: watch::Sender<bool>,
     /// Our IPv4 and our IPv6 address as the upstream sees them (BEP 24).
     external_ips: Mutex<[Option<IpAddr>; 2]>,
@@ -57,7 +57,7 @@ pub(super) struct Forwarder {
     lists: AtomicI64,
     circuit: Mutex<Circuit>,
     health: Mutex<Health>,
-    /// When it was removed from the configuration. Since then it gets only a `stopped` for each client that it lists.
+    /// When the forwarder was removed from the configuration. Since then it only gets `stopped` for each listed client.
     retired: OnceLock<Instant>,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Forwarder {
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) forwarder: Arc<Forwarder>,
-    /// How the circuit would have admitted it when it was queued.
+    /// How the circuit would have admitted the exchange when the exchange was queued.
     pub(super) admission: Admission,
     pub(super) client: ClientKey,
     /// The serial of its torrent.
@@ -83,7 +83,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Whether it is expected to bring a list. A `stopped` is not, nor is a probe of a forwarder that has failed.
+    /// Whether the exchange is expected to bring a list: not if it is a `stopped`, or probes a failed forwarder.
     pub(super) fn brings_list(&self) -> bool {
         self.event != UpstreamEvent::Stopped && self.admission == Admission::Regular
     }
@@ -148,13 +148,13 @@ impl Forwarder {
         looks_same
     }
 
-    /// Whether the torrent of this announce is announced to it.
+    /// Whether the torrent of this announce is announced to this forwarder.
     pub(super) fn is_told(&self, announce: &UpstreamAnnounce<'_>) -> bool {
         let settings = self.settings.read();
         settings.serves(announce.request.info_hash) && (!announce.is_confidential || settings.names_torrents())
     }
 
-    /// Records that it is no longer configured.
+    /// Records that the forwarder is no longer configured.
     pub(super) fn retire(&self) {
         // A forwarder is retired once, so this cannot fail.
         let _ = self.retired.set(clock::now());
@@ -165,7 +165,7 @@ impl Forwarder {
         self.retired.get().is_some()
     }
 
-    /// Completes once it is no longer configured and nothing is left to send.
+    /// Completes once the forwarder is no longer configured and nothing is left to send.
     pub(super) async fn is_unused(&self) {
         loop {
             sleep(UNUSED_CHECK).await;
@@ -176,7 +176,7 @@ impl Forwarder {
         }
     }
 
-    /// Since when a torrent is not to be announced to it (hidden from it). None if the torrent is to be announced.
+    /// Since when a torrent is hidden from this forwarder (not announced to it). None if the torrent is not hidden.
     pub(super) fn hidden_since(&self, info_hash: InfoHash) -> Option<Instant> {
         self.retired.get().copied().or_else(|| {
             let settings = self.settings.read();
@@ -217,22 +217,22 @@ impl Forwarder {
         admission.inspect_err(|&skipped| self.count_skipped(skipped)).ok()
     }
 
-    /// Whether announces may wait for it. They may not after one has waited in vain, until an exchange ends within the deadline.
+    /// Whether announces may wait for this forwarder. If one has waited in vain, none may until a reply is in time.
     pub(super) fn is_prompt(&self) -> bool {
         !*self.late.borrow()
     }
 
-    /// Records that an announce has waited for it in vain. All others that wait for it stop waiting.
+    /// Records that an announce has waited for this forwarder in vain. All other announces stop waiting for it.
     pub(super) fn set_late(&self) {
         let name = || self.settings.read().options.name.clone();
         if !self.late.send_replace(true) {
-            log::info!("forwarder {}: no reply in time; announces do not wait for it until one is in time", name());
+            log::info!("forwarder {}: no reply in time; announces do not wait for it until a reply is in time", name());
         }
     }
 
-    /// Completes once announces no longer wait for it.
+    /// Completes once announces no longer wait for this forwarder.
     pub(super) async fn becomes_late(&self) {
-        // This fails only when the forwarder has been dropped, which cannot be while it is borrowed.
+        // This fails only when the forwarder has been dropped, which cannot happen while it is borrowed here.
         let _ = self.late.subscribe().wait_for(|late| *late).await;
     }
 
@@ -282,7 +282,7 @@ impl Forwarder {
         match result {
             Ok(answer) => {
                 let ExchangeReply { reply, from, .. } = &answer;
-                // Also over UDP, which has no status, because the Go retracker counts success as 200.
+                // 200 also over UDP, which has no status, because the Go retracker counts success as 200.
                 settings.metrics.exchange_ended("ok", Some(200), elapsed, reply.peers.len());
                 let outcome = ExchangeOutcome::accepted(reply);
                 let (again, warning) = (Again(*event, &outcome), Warning(reply.warning.as_deref()));

@@ -52,7 +52,7 @@ pub(super) struct HttpUpstream {
 /// A response that is no redirect, with its body still to come.
 struct Answered<S> {
     response: ClientResponse<S>,
-    /// The proxy through which it came, if any.
+    /// The proxy through which the response came, if any.
     proxy: Option<Arc<Proxy>>,
     from: SocketAddr,
     origin: ReplyOrigin,
@@ -92,14 +92,14 @@ impl HttpUpstream {
         let tls = (uri.scheme() == "https").then(|| trust::tls_config(authorities)).transpose()?;
         let router = Router::new(uri.clone(), seen, tls, context);
         let upstream = Self { router, login: login(uri), secrets: Secrets::of(uri) };
-        // An error in this request would be in all of them, so it is reported at the start.
+        // An error in this request would be in every later one as well, so it is reported at the start.
         match upstream.request(upstream.router.start(), "", &PassedHeaders::new(None, ""), None) {
             Some(_) => Ok(upstream),
             None => Err("its uri is too long, or contains something that HTTP cannot send".to_owned()),
         }
     }
 
-    /// The proxy for its uri, if there is one.
+    /// The proxy for the upstream's uri, if there is one.
     pub(super) fn proxy(&self) -> Option<&Arc<Proxy>> {
         self.router.proxy()
     }
@@ -182,7 +182,7 @@ impl HttpUpstream {
         Err(bad(BadRedirect::TooMany, status))
     }
 
-    /// None if awc would refuse the request.
+    /// Builds a request. None if awc would refuse it.
     fn request<'a>(
         &'a self,
         url: &Url,

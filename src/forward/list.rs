@@ -38,7 +38,7 @@ pub struct UpstreamPeers {
 }
 
 impl UpstreamPeers {
-    /// The peers of a reply, without our own clients. `interval` is when the next announce is due.
+    /// The peers of a reply, without our own clients. `interval` is the time until the next announce is due.
     pub(super) fn new(reply: &UpstreamReply, interval: Duration, own: &OwnPeers, now: Instant) -> Self {
         Self {
             v4: without(own, &reply.peers.v4),
@@ -50,8 +50,8 @@ impl UpstreamPeers {
         }
     }
 
-    /// Combines several lists. Their peers are interleaved without repeats, so that no list displaces the others. Of their counts
-    /// the largest is taken, and not the sum, because trackers count the same seeds.
+    /// Combines several lists. Their peers are interleaved without repeats, so that no list displaces the others. The
+    /// largest of their counts is taken, and not the sum, because several trackers count the same seeds.
     pub fn combined(lists: &[Arc<Self>]) -> Arc<Self> {
         if let [only] = lists {
             return Arc::clone(only);
@@ -66,7 +66,7 @@ impl UpstreamPeers {
         })
     }
 
-    /// Whether it is still recent enough to be used.
+    /// Whether the list is still recent enough to be used.
     pub(super) fn is_good(&self, now: Instant) -> bool {
         now < self.good_until
     }
@@ -93,7 +93,7 @@ fn without<A: Ip>(own: &OwnPeers, peers: &[Peer<A>]) -> Interleaved<A> {
 pub(super) struct OwnPeers {
     /// The ids of the clients in this swarm that occur in the reply.
     pub(super) ids: HashSet<PeerId>,
-    /// Their endpoints, under their own addresses and under ours as the upstream sees them.
+    /// Endpoints of our clients, at the clients' own addresses and at our addresses as the upstream sees them.
     pub(super) endpoints: HashSet<(IpAddr, NonZeroU16)>,
 }
 
@@ -110,7 +110,7 @@ impl OwnPeers {
 pub(super) struct Lists {
     /// From the latest announce of a client that downloads.
     all: Option<Arc<UpstreamPeers>>,
-    /// From the latest announce of one that does not.
+    /// From the latest announce of a client that does not download.
     leechers: Option<Arc<UpstreamPeers>>,
 }
 

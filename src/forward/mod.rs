@@ -176,7 +176,8 @@ impl Forwarders {
         Ok(())
     }
 
-    /// Sets the addresses that this process listens on. Upstream trackers may return them, but they are no peers.
+    /// Sets the addresses that this process listens on. Upstream trackers may return these addresses, but they are no
+    /// peers.
     pub fn listens_at(&self, addresses: Vec<SocketAddr>) {
         self.shared.context.listens_at(addresses);
     }

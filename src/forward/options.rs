@@ -27,14 +27,14 @@ pub(super) const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(200).unwrap();
 pub struct ForwardOptions {
     /// The upstream trackers. `--forwards`.
     pub forwarders: Vec<ForwarderOptions>,
-    /// How long a client's announce may wait for their lists. `--forward-timeout`.
+    /// How long a client's announce may wait for the lists of upstream trackers. `--forward-timeout`.
     pub deadline: Duration,
     /// How long after its last announce a client counts as present. `--peer-age`.
     pub peer_age: Duration,
-    /// The most exchanges that may be under way with all of them together: `--max-exchanges`, or as many as the limit of open
-    /// files allows. None: 1024.
+    /// The most exchanges that may be under way with all upstream trackers together: `--max-exchanges`, or as many as
+    /// the limit of open files allows. None: 1024.
     pub max_exchanges: Option<usize>,
-    /// The proxies between this host and them: `http_proxy` and so on.
+    /// The proxies between this host and upstream trackers: `http_proxy` and so on.
     pub proxies: UpstreamProxies,
 }
 
@@ -51,25 +51,25 @@ pub struct ForwarderOptions {
     pub host: Option<String>,
     /// How long an exchange may take. Default: 10 seconds, or the deadline if that is longer.
     pub timeout: Option<Duration>,
-    /// How many peers it is asked for. Default: 200.
+    /// How many peers the upstream is asked for. Default: 200.
     pub numwant: Option<u32>,
     /// How many exchanges with it may begin in a second; more wait for their turn. Default: 200.
     pub rate: Option<NonZeroU32>,
     /// The authorities whose certificates are trusted, in place of the usual ones.
     pub ca: Option<Authorities>,
-    /// The torrents that are announced to it.
+    /// The torrents that are announced to this upstream.
     pub torrents: Torrents,
 }
 
 /// The address that an upstream is asked to record for our clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnnouncedIp {
-    /// The one that it sees.
+    /// The address that the upstream sees.
     #[default]
     AsSeen,
-    /// This one.
+    /// This address.
     Fixed(IpAddr),
-    /// The client's own, unless that is one of a private network.
+    /// The client's own address, unless that is one of a private network.
     Client,
 }
 

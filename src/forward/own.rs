@@ -66,8 +66,8 @@ impl Listeners {
         self.0.read().iter().any(|listener| listener.port() == port)
     }
 
-    /// Whether an upstream may redirect to an address. It may not redirect to this host, to this process or to a link-local
-    /// address; from the internet it may only redirect to public addresses.
+    /// Whether an upstream may redirect to an address. It may not redirect to this host, to this process or to a
+    /// link-local address. An upstream on the internet may redirect only to public addresses.
     pub(super) fn allows_redirect(&self, origin: ReplyOrigin, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let reaches = match Reach::of(ip) {
@@ -82,8 +82,8 @@ impl Listeners {
             && (origin.is_loopback() || origin.ip == Some(ip) || !is_this_host(ip))
     }
 
-    /// Drops peers that the upstream cannot know or that cannot be peers: those with loopback or link-local addresses, this
-    /// process, and in replies from the internet those in private networks.
+    /// Drops peers that the upstream cannot know or that cannot be peers: those with loopback or link-local addresses,
+    /// this process, and those in private networks if the upstream is on the internet.
     pub(super) fn drop_implausible(&self, peers: &mut PeerLists, origin: ReplyOrigin) {
         let mut comparisons = MAX_COMPARISONS;
         self.drop_implausible_of_family(&mut peers.v4, origin, &mut comparisons);

@@ -65,7 +65,7 @@ pub async fn probe(
     };
     let request = AnnounceRequest { event: Some(Event::Stopped), ..request.clone() };
     let stopped = ExchangeRequest { request: &request, numwant: 0, tracker_id: tracker_id.as_deref(), ..started };
-    // The forwarder works whatever it answers to this.
+    // The forwarder works, whatever it answers to `stopped`.
     let _ = upstream.announce(&stopped, timeout).await;
     Ok(Probed { from: answer.from, latency, interval })
 }

@@ -39,7 +39,7 @@ type NamedProxy = Result<Arc<Proxy>, String>;
 
 /// A proxy.
 pub(super) struct Proxy {
-    /// The variable that named it.
+    /// The environment variable that names the proxy.
     variable: &'static str,
     kind: ProxyScheme,
     /// A URL of the host and the port, for the resolver.

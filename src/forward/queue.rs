@@ -33,7 +33,7 @@ pub(super) struct FairQueue<T> {
     by_source: HashMap<RequestSource, VecDeque<T>, foldhash::fast::RandomState>,
     /// The sources that have items, in the order of their turns.
     turns: VecDeque<RequestSource>,
-    /// The same sources by how many items they have.
+    /// The same sources, ordered by how many items they have.
     by_length: BTreeSet<(usize, RequestSource)>,
     length: usize,
     most: usize,
@@ -123,7 +123,7 @@ impl ExchangeRate {
     }
 }
 
-/// Turns that were not taken expire after a second.
+/// The earliest turn that is still available. Turns that were not taken expire after a second.
 fn unused_since(now: Instant) -> Instant {
     now.checked_sub(Duration::from_secs(1)).unwrap_or(now)
 }

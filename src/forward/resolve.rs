@@ -38,7 +38,7 @@ const MAX_NAMES: u64 = 16;
 pub(super) struct Resolver {
     /// Look-ups under way, and results. All announces share them.
     names: Cache<(String, u16), Lookup>,
-    /// The address that answered last. It is tried first, so that no exchange spends time on a dead one before it.
+    /// The address that answered last. It is tried first, so that no exchange spends time on a dead address first.
     answered: Mutex<Option<SocketAddr>>,
     permits: Arc<Semaphore>,
 }
@@ -86,7 +86,8 @@ impl Resolver {
     }
 }
 
-/// Starts a look-up as a task of its own. It holds the permit until the thread is free, even if no announce waits any more.
+/// Starts a look-up as a task of its own. The task holds the permit until its thread is free, even if no announce waits
+/// any more.
 fn start(names: Cache<(String, u16), Lookup>, name: (String, u16), permit: OwnedSemaphorePermit) -> Lookup {
     let lookup = tokio::spawn(async move {
         let found = tokio::net::lookup_host((name.0.as_str(), name.1)).await;

@@ -14,7 +14,7 @@ const DEFAULT_INTERVAL: Duration = Duration::from_mins(30);
 /// The shortest interval between two announces of one client, whatever the upstream names.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The longest such interval. An upstream that names a longer one is probably broken.
+/// The longest interval between two announces of one client. An upstream that names a longer one is probably broken.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(6);
 
 /// The most failed attempts to send the last announces of a client: `completed` after it has left, and `stopped`.
@@ -63,8 +63,8 @@ pub(super) enum Presence {
     Here,
     /// It has left.
     Left,
-    /// The forwarder's entry excludes the torrent, or the forwarder is no longer configured. A client that it knows is
-    /// announced as stopped, and nothing else is sent.
+    /// The forwarder's entry excludes the torrent, or the forwarder is no longer configured. If the forwarder may list
+    /// the client, it gets `stopped`, and nothing else.
     Hidden,
 }
 
@@ -78,11 +78,11 @@ pub(super) enum ExchangeOutcome {
         /// The tracker id, which is sent with the next announce.
         tracker_id: Option<Vec<u8>>,
     },
-    /// It refused the client or the torrent for this long, or for ever if None.
+    /// The upstream refused the client or the torrent for this long, or for ever if None.
     Refused(Option<Duration>),
-    /// The announce cannot have reached it.
+    /// The announce cannot have reached the upstream.
     Lost,
-    /// The announce may have reached it: there was no reply, or none that could be read.
+    /// The announce may have reached the upstream: there was no reply, or none that could be read.
     Unsure,
 }
 
@@ -126,16 +126,16 @@ pub(super) struct Session {
     stop_attempts: u8,
     /// A token that is held while a `stopped` is due: the process waits for it before it ends.
     open_stop: Option<TaskTrackerToken>,
-    /// Identifies this session to its exchanges: an earlier session of the same client may have ended.
+    /// Distinguishes the exchanges of this session from those of an earlier session of the same client.
     pub(super) serial: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
     event: UpstreamEvent,
-    /// When it was queued.
+    /// When the exchange was queued.
     since: Instant,
-    /// Whether it announces the client as a seed.
+    /// Whether the exchange announces the client as a seed.
     is_seed: bool,
     /// Whether a refusal is still in force. This announce is sent nevertheless, because it differs from the one
     /// refused.
@@ -146,20 +146,20 @@ struct UnderWay {
 enum Registration {
     /// No announce can have reached the upstream.
     None,
-    /// An announce may have reached it.
+    /// An announce may have reached the upstream.
     Unsure,
-    /// It lists the client.
+    /// The upstream lists the client.
     Peer {
         /// When the next announce is due.
         due: Instant,
-        /// Whether it lists the client as a seed.
+        /// Whether the upstream lists the client as a seed.
         is_seed: bool,
     },
-    /// It refused an announce.
+    /// The upstream refused an announce.
     Refused {
         /// When the same announce may be sent again; never if None.
         until: Option<Instant>,
-        /// Whether it listed the client before.
+        /// Whether the upstream listed the client before.
         is_listed: bool,
         /// Whether the announce was that of a seed.
         is_seed: bool,

@@ -19,8 +19,8 @@ use crate::cache::TorrentCache;
 use crate::clock;
 use crate::metrics::Metrics;
 
-/// The state of all torrents and lists takes at most this many bytes. Beyond it torrents are evicted, first those of the
-/// source that added most of them.
+/// The state of all torrents and lists takes at most this many bytes. If it would take more, torrents are evicted,
+/// first those of the source that added most of them.
 const MAX_MEMORY: u32 = 256 * 1024 * 1024;
 
 /// What workers and engine share.
@@ -53,7 +53,8 @@ impl ForwardState {
             set: RwLock::default(),
             torrents: TorrentCache::new(
                 MAX_MEMORY / UNIT,
-                // This is long enough for silent clients to expire and be announced as stopped before their torrent goes.
+                // This is long enough for silent clients to expire and be announced as stopped before their torrent is
+                // dropped.
                 options.peer_age * 2 + Duration::from_mins(1),
             ),
             new_forwarders,

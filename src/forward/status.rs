@@ -14,7 +14,7 @@ pub struct ForwarderStatus {
     pub state: &'static str,
     /// How long the circuit has been in this state.
     pub state_for: Duration,
-    /// When the next exchange may begin, if none may now.
+    /// The time until the next exchange may begin, if none may begin now.
     pub next_probe_in: Option<Duration>,
     /// Exchanges under way.
     pub in_flight: usize,
@@ -26,7 +26,7 @@ pub struct ForwarderStatus {
     pub lists: i64,
     /// Exchanges by outcome, as in the metrics.
     pub exchanges: BTreeMap<&'static str, u64>,
-    /// The mean time to an answer; None if it has never answered.
+    /// The mean time to an answer; None if the forwarder has never answered.
     pub mean_latency: Option<Duration>,
     /// The latest error.
     pub last_error: Option<LastError>,
@@ -37,6 +37,6 @@ pub struct ForwarderStatus {
 pub struct LastError {
     /// What went wrong.
     pub text: String,
-    /// How long ago it was.
+    /// How long ago the error happened.
     pub ago: Duration,
 }

@@ -30,8 +30,8 @@ use crate::cache::Weigh;
 /// Bytes in one unit of weight.
 pub(super) const UNIT: u32 = 64;
 
-/// The most bytes that a torrent, its state at one forwarder, a client and one of its sessions take. The peers in lists are
-/// counted apart.
+/// The most bytes that each of these takes: a torrent, its state at one forwarder, a client, and a session of a client.
+/// The peers in lists are counted separately.
 const TORRENT: usize = 700;
 const AT_FORWARDER: usize = 400;
 const CLIENT: usize = 1000;
@@ -40,7 +40,7 @@ const SESSION: usize = 280;
 /// One torrent.
 #[derive(Debug)]
 pub(super) struct Torrent {
-    /// Identifies this state to its exchanges: it may have been evicted and built again.
+    /// Distinguishes the exchanges of this state from those of an earlier one, which has been evicted.
     serial: u64,
     clients: Clients,
     lists: TorrentLists,

@@ -57,8 +57,8 @@ impl fmt::Debug for Authorities {
     }
 }
 
-/// The TLS settings for the upstream of one entry. Entries without authorities share one, so that TLS sessions are resumed on
-/// any thread. An error comes from the TLS library.
+/// The TLS settings for the upstream of one entry. Entries without authorities share one configuration, so that TLS
+/// sessions are resumed on any thread. An error comes from the TLS library.
 pub(super) fn tls_config(authorities: Option<&Authorities>) -> Result<Arc<ClientConfig>, String> {
     static DEFAULT: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
     match authorities {
@@ -68,7 +68,7 @@ pub(super) fn tls_config(authorities: Option<&Authorities>) -> Result<Arc<Client
 }
 
 fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
-    // The provider is named here, because rustls panics over its default if the dependencies contain a second provider.
+    // The provider is named here, because rustls panics if it has to choose between two that the dependencies contain.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
     let verifier = Verifier { webpki: webpki.map_err(|error| error.to_string())?, pinned: pinned.to_vec() };
@@ -82,14 +82,15 @@ fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Ar
     Ok(Arc::new(config))
 }
 
-/// The authorities of webpki and those of the system. A company's own are among the system's. `SSL_CERT_FILE` and `SSL_CERT_DIR`
-/// replace the system's places.
+/// The authorities of webpki and those of the system. A company's own authorities are among the system's.
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` name other places for the system's certificates.
 fn default_roots() -> RootCertStore {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let system = rustls_native_certs::load_native_certs();
     let (added, ignored) = roots.add_parsable_certificates(system.certs);
     log::debug!("TLS: {added} certificates of the system are trusted, {ignored} cannot be used");
-    // A minimal container has no certificates, and needs none, so only errors of places that were named are logged.
+    // A minimal container has no certificates and needs none. So errors are logged only if one of the variables names a
+    // place.
     let is_named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|variable| std::env::var_os(variable).is_some());
     for error in system.errors.iter().filter(|_| is_named) {
         log::warn!("TLS: the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}");

@@ -35,12 +35,13 @@ const MAX_URL_DATA: usize = 768;
 /// time.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
-/// How long a socket is used. An attacker who wants to answer in the tracker's place has to guess its port again each time.
+/// How long a socket is used. An attacker who wants to answer in the tracker's place has to guess the port of each new
+/// socket.
 const SOCKET_LIFETIME: Duration = Duration::from_mins(2);
 
 /// An upstream tracker that is reached over UDP.
 pub(super) struct UdpUpstream {
-    /// With the port, as in the uri. It is not secret.
+    /// The host with its port, as in the uri. It is not secret.
     host: String,
     /// A URL of the host and the port, for the resolver.
     address: Url,
@@ -148,7 +149,7 @@ impl UdpUpstream {
         self.announce_with(id, request, &link, waits()).await
     }
 
-    /// The link to an address. It is a new one if the last one is too old.
+    /// The link to an address. If the last link is too old, it is a new one.
     fn link(&self, address: SocketAddr) -> Result<Arc<Link>, ForwardError> {
         let mut links = self.links.lock();
         // Links to old addresses of an upstream must not accumulate. Exchanges under way keep theirs.

@@ -55,7 +55,8 @@ impl UpstreamClient {
         Ok(Self { client: ProtocolClient::Udp(Box::new(UdpUpstream::new(uri)?)), context })
     }
 
-    /// What the log says about its proxy, if any proxy is set. It continues a sentence that names the forwarder.
+    /// What the log says about the upstream's proxy, if any proxy is set. The text continues a sentence that names the
+    /// forwarder.
     pub(super) fn proxy_note(&self) -> Option<String> {
         match &self.client {
             ProtocolClient::Http(http) => http.proxy().map(|proxy| format!("asked through the proxy {proxy}")),
@@ -67,7 +68,7 @@ impl UpstreamClient {
         }
     }
 
-    /// One for tests with simulated time.
+    /// A client for tests with simulated time.
     #[cfg(test)]
     pub(super) fn simulated(upstream: SimulatedUpstream) -> Self {
         Self { client: ProtocolClient::Simulated(upstream), context: Arc::default() }

@@ -1,5 +1,5 @@
-//! What is done for an announce, over HTTP and UDP alike: it is timed, counted, parsed, carried out, and its reply
-//! encoded. Every announce comes through here, and so does a HEAD request, which only reads.
+//! Handles an announce, over HTTP and UDP alike: times and counts it, parses it, carries it out, and encodes the reply.
+//! Every announce comes through here. So does a HEAD request, which only reads.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub(super) type PendingBody = BoxFuture<'static, Vec<u8>>;
 
 /// Carries out an announce, and appends the encoded reply to `body` if it is ready.
 ///
-/// `parse` returns the announce, and a function that encodes its reply. `query` is that of the announce URL, which may hold a
-/// token for the access rules. A refusal is counted and logged here, and encoded by the frontend.
+/// `parse` returns the announce, and a function that encodes its reply. `query` is the query of the announce URL, and
+/// may hold a token for the access rules. A refusal is counted and logged here, and encoded by the frontend.
 pub(super) fn announce<R, E>(
     context: &Arc<Context>,
     requester: Requester<'_>,

@@ -1,5 +1,5 @@
-//! Finds a client's address: that of the other end of the socket or, if that is a trusted proxy, the one that a header of the
-//! request names. This is independent of the web framework: it gets the source and the header lines.
+//! Finds a client's address: the address of the other end of the socket or, if the other end is a trusted proxy, the
+//! address in a header of the request. It needs only the source and the header lines, and no web framework.
 
 use std::fmt;
 use std::io;
@@ -24,8 +24,8 @@ const USUAL: [(&str, Syntax); 3] =
 pub struct ClientAddressOptions {
     /// Proxies whose client-address header is trusted. `--trusted-proxies` and `--x-real-ip`.
     pub proxies: TrustedProxies,
-    /// The header that carries the client's address. `--real-ip-header`. None: all usual headers are read. If a client adds one
-    /// of them that contradicts the proxy's own header, the client is not listed as a peer.
+    /// The header that carries the client's address. `--real-ip-header`. None: all usual headers are read. A client
+    /// that adds a usual header that contradicts the proxy's header is not listed as a peer.
     pub header: Option<RealIpHeader>,
 }
 
@@ -52,7 +52,7 @@ impl TrustedProxies {
         }
     }
 
-    /// Whether this very address is listed, and not only a network around it, which may have clients too.
+    /// Whether this very address is listed. A listed network around it is not enough: it may have clients too.
     fn name_exactly(&self, ip: IpAddr) -> bool {
         match self {
             Self::At(networks) => networks.iter().any(|network| *network == IpNet::from(ip)),
@@ -98,7 +98,7 @@ impl Remote {
         address.map_or(Self::Unix, |address| Self::Ip(address.ip().to_canonical()))
     }
 
-    /// Its address. A Unix socket's is loopback.
+    /// The address of the other end. Loopback for a Unix socket.
     pub fn ip(self) -> IpAddr {
         match self {
             Self::Ip(ip) | Self::Proxy(ip) => ip,
@@ -110,7 +110,7 @@ impl Remote {
 /// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Its address, canonical; that of a proxy if [`Self::standing`] says so.
+    /// The sender's canonical address, or that of its proxy if [`Self::standing`] says so.
     pub ip: IpAddr,
     /// What is known of the sender.
     pub standing: Standing,
@@ -122,9 +122,9 @@ pub struct ClientAddress {
     options: ClientAddressOptions,
     /// Proxies that have been logged because they do not name their clients.
     warned: Mutex<Vec<Remote>>,
-    /// A connection without a PROXY protocol header is logged once.
+    /// Logs a connection without a PROXY protocol header, once.
     warned_missing_header: Once,
-    /// A datagram without a PROXY protocol header is logged once.
+    /// Logs a datagram without a PROXY protocol header, once.
     warned_bad_datagram: Once,
 }
 
@@ -172,8 +172,8 @@ impl ClientAddress {
         }
     }
 
-    /// What is known of the sender of datagrams from `source`. Datagrams have no HTTP headers, so if a proxy does not
-    /// name its client, they may come from any client.
+    /// What is known of the sender of datagrams from `source`. If a proxy does not name its client, the client is
+    /// unknown, because datagrams have no HTTP headers.
     pub fn datagram_standing(&self, source: Remote) -> Standing {
         let ip = source.ip();
         let is_client = matches!(source, Remote::Ip(_)) && !self.options.proxies.name_exactly(ip);
@@ -266,7 +266,7 @@ impl ClientAddress {
         Identity { ip, standing }
     }
 
-    /// Whether this proxy was not logged before. Remembers it.
+    /// Whether to log this proxy: each one once, and at most [`MAX_WARNED`]. Remembers it.
     fn is_first_warning(&self, source: Remote) -> bool {
         let mut warned = self.warned.lock();
         let is_first_warning = warned.len() < MAX_WARNED && !warned.contains(&source);
@@ -324,7 +324,7 @@ fn warn_unclear_client(source: Remote, standing: Standing, found: &str) {
         Remote::Ip(ip) | Remote::Proxy(ip) => format!("at {ip}"),
     };
     if standing == Standing::Untrusted {
-        // It may be a client that forges headers, which is no reason for a warning.
+        // The sender may be a client that forges headers, and that needs no warning.
         log::info!(
             "a proxy {proxy} forwarded a request (it came with {found}) and is not trusted, so its client gets \
              public peers only and is not listed as a peer; if you run that proxy, name it in TRUSTED_PROXIES; see \
@@ -341,8 +341,8 @@ fn warn_unclear_client(source: Remote, standing: Standing, found: &str) {
 }
 
 impl HeaderClaim {
-    /// Combines two headers. A proxy sets one of them and may pass on the client's other one: if they contradict each other,
-    /// neither can be trusted.
+    /// Combines two headers. The proxy may set one, and pass on the other from the client. If they contradict each
+    /// other, neither can be trusted.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Nothing, claim) | (claim, Self::Nothing) => claim,

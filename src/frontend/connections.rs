@@ -1,11 +1,11 @@
 //! Limits on the number of open connections, and which connection is closed when a limit is reached.
 //!
-//! The threat: descriptors are few, and holding one costs an attacker nothing. So a new connection is served, and another one
-//! is closed for it: of the address with the most connections, the one that has been idle for longest. A connection whose
-//! request is being answered is never closed for another one.
+//! The threat: descriptors are few, and holding one costs an attacker nothing. So at the limit a new connection is
+//! served, and an old one is closed: the connection that has been idle for longest, of the address with the most. A
+//! connection whose request is being answered is never closed for another.
 //!
-//! A connection that is answered without waiting is only counted. The others enter a table when they first wait, which takes
-//! one short lock each.
+//! A connection that never waits is only counted. Any other enters a table when it first waits, which takes one short
+//! lock.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -65,8 +65,8 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// For operators with listeners of their own: a few browsers, scrapers and health checks. Their descriptors are among those
-    /// that clients never get.
+    /// The limits at listeners for operators: enough for a few browsers, scrapers and health checks. The descriptors
+    /// for them are reserved: clients never get them.
     pub const OPERATORS: Self = Self { total: 32, per_address: 32 };
 }
 
@@ -103,7 +103,7 @@ pub struct Connections {
     start: Duration,
     /// Tasks of connections that were accepted before the stop signal.
     pub early: TaskTracker,
-    /// Tasks of connections that were accepted after it.
+    /// Tasks of connections that were accepted after the stop signal.
     pub late: TaskTracker,
 }
 
@@ -118,7 +118,7 @@ struct ConnectionTable {
 
 #[derive(Debug)]
 struct TableEntry {
-    /// The number of connections of its holder. None for a proxy's connection, which always has weight 1.
+    /// The number of connections of the same holder. None for a proxy's connection, which always has weight 1.
     weight: Option<Arc<AtomicUsize>>,
     /// [`BUSY`], or the order in which idle connections are closed: the lowest first.
     rank: AtomicU64,
@@ -133,12 +133,12 @@ const MAX_UNFINISHED: usize = 64 * 1024 * 1024;
 /// The rank of a connection whose request is being answered.
 const BUSY: u64 = u64::MAX;
 
-/// One open connection. It counts until this is dropped.
+/// One open connection. It counts until this value is dropped.
 #[derive(Debug)]
 pub struct OpenConnection<'a> {
     connections: &'a Connections,
     in_table: Option<(u64, Arc<TableEntry>)>,
-    /// Whether the table can wake its task.
+    /// Whether the table can wake the connection's task.
     is_registered: bool,
     /// Bytes of a request that has not arrived completely.
     unfinished: usize,
@@ -153,7 +153,7 @@ pub enum Idle {
     Asked,
     /// For the rest of a request.
     Asking,
-    /// For the client to read what it was sent.
+    /// For the client to read the replies.
     Sending,
 }
 
@@ -205,7 +205,7 @@ impl Connections {
     /// Closes idle connections, of one holder or of all, that wait for `least` or for something later in [`Idle`]'s order.
     /// Returns how many.
     ///
-    /// Every connection is looked at, which takes time. So if there are many, several are closed together.
+    /// This looks at every connection, which takes time. So if there are many, it closes several together.
     fn shed(&self, of: Option<Holder>, least: Idle, count: &Counter) -> usize {
         let mut table = self.table.lock();
         let ConnectionTable { entries, weights, .. } = &mut *table;
@@ -225,7 +225,7 @@ impl Connections {
             if let Some(entry) = remove(entries, weights, *id) {
                 entry.shed.store(true, Relaxed);
                 entry.task.wake();
-                // Its task ends soon. The connection no longer counts.
+                // The connection's task ends soon. It no longer counts.
                 self.metrics.open.dec();
             }
         }
@@ -293,7 +293,7 @@ impl OpenConnection<'_> {
             Some(in_table) => in_table,
             slot => slot.insert(self.connections.enter(holder, rank.unwrap_or_default())?),
         };
-        // Once is enough: a connection is one task from its first byte to its last.
+        // Once is enough, because a connection stays in one task.
         if !std::mem::replace(&mut self.is_registered, true) {
             entry.task.register(cx.waker());
         }
@@ -373,7 +373,7 @@ impl OpenConnection<'_> {
 const LATEST: u64 = (1 << 61) - 1;
 
 impl Idle {
-    /// The lowest rank of connections that wait for this. It is that of the longest wait.
+    /// The lowest rank of connections that wait for this: that of the longest wait.
     fn rank(self) -> u64 {
         match self {
             Self::Finished => 0,

@@ -17,7 +17,7 @@ use crate::access::Access;
 use crate::metrics::Metrics;
 use crate::tracker::Tracker;
 
-/// What all request handlers share. One per process.
+/// What all request handlers share. There is one per process.
 #[derive(Debug)]
 pub struct Context {
     /// The tracker.
@@ -53,13 +53,13 @@ impl Context {
         self.tracker.notices().into_iter().chain(access).collect()
     }
 
-    /// What a path names.
+    /// The resource that a path names.
     pub fn route(&self, path: &[u8]) -> Route {
         self.routes.as_ref().map_or_else(|| route(path), |paths| paths.route(path))
     }
 
-    /// Whether a request with this query at another path is an announce that went astray. If the usual paths do not count, no reply
-    /// may tell which ones do.
+    /// Whether a request with this query at an unknown path is an announce that went astray. Never true if the paths
+    /// are configured, because no reply may disclose them.
     pub fn is_stray(&self, query: &[u8]) -> bool {
         self.routes.is_none() && names_torrent(query)
     }
@@ -69,7 +69,7 @@ impl Context {
         self.operator_connections.is_some()
     }
 
-    /// The connections that those of a listener for this audience belong to.
+    /// Where the connections of a listener for this audience are counted.
     pub fn connections_of(&self, audience: Audience) -> &Connections {
         match (audience, &self.operator_connections) {
             (Audience::Operators, Some(own)) => own,

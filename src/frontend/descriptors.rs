@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Stands for no limit: no host has this many connections.
+/// The limit that counts where the system sets none. No host has this many connections.
 const UNLIMITED: u64 = 1 << 20;
 
 /// One descriptor in four is reserved, so that upstream trackers, name look-ups, reloads and listeners work even if
@@ -11,7 +11,7 @@ const MAX_RESERVED: u64 = 4096;
 
 /// Raises the soft limit to the hard limit and returns it.
 ///
-/// On most systems the soft limit is 1024 because `select` fails beyond that; nothing here uses `select`.
+/// On most systems the soft limit is 1024, because `select` fails beyond that number. Nothing here uses `select`.
 pub fn raise_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: maximum, maximum };
@@ -30,14 +30,14 @@ pub fn raise_limit() -> u64 {
     }
 }
 
-/// How many client connections a limit of this many descriptors leaves room for.
+/// The number of client connections that fit into this limit of descriptors.
 pub fn for_connections(limit: u64) -> usize {
     let reserved = (limit / 4).min(MAX_RESERVED);
     usize::try_from(limit.min(UNLIMITED) - reserved).unwrap_or(usize::MAX).max(1)
 }
 
-/// The number of exchanges with upstream trackers that may be under way with this many descriptors. A quarter of the reserved
-/// ones is for other uses, such as look-ups of their names.
+/// The number of exchanges with upstream trackers that may be under way within this limit of descriptors. They get
+/// three quarters of the reserved descriptors. The rest is for other uses, such as name look-ups.
 pub fn for_exchanges(limit: u64) -> usize {
     let reserved = (limit / 4).min(MAX_RESERVED);
     usize::try_from(reserved * 3 / 4).unwrap_or(usize::MAX).max(1)

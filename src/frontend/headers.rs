@@ -18,15 +18,15 @@ pub trait Headers {
     }
 }
 
-/// What the header lines say about the sender, except its address. They are read in one pass, because every announce needs
-/// this.
+/// What the header lines say about the sender, except its address. One pass reads all of them, because every announce
+/// needs this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderHints {
-    /// A proxy forwarded the request: there is a header that names the client, or that only proxies add.
+    /// Whether a proxy forwarded the request: a header names the client, or is one that only proxies add.
     pub proxy: bool,
-    /// A web page sent it, perhaps without its visitor's knowledge (Fetch Metadata; RFC 6454).
+    /// Whether a web page sent the request, perhaps without its visitor's knowledge (Fetch Metadata; RFC 6454).
     pub page: bool,
-    /// A browser sent it.
+    /// Whether a browser sent the request.
     pub browser: bool,
 }
 
@@ -35,7 +35,7 @@ impl SenderHints {
     pub fn of(headers: &impl Headers) -> Self {
         let mut hints = Self::default();
         for (name, value) in headers.lines() {
-            // Comparing the length first excludes most lines.
+            // The lengths are compared first, because that excludes most lines.
             match name.len() {
                 6 if name.eq_ignore_ascii_case(b"origin") => hints.page = true,
                 7 if name.eq_ignore_ascii_case(b"referer") => hints.page = true,

@@ -1,8 +1,8 @@
 //! The host names under which the operator's pages are served.
 //!
-//! A web page can make its own name resolve to any address, including this tracker's (DNS rebinding). The browser then treats
-//! the tracker's pages as that page's own, and lets the page read them. But the Host header still has the page's name.
-//! Announces and scrapes ignore it.
+//! A web page can make its own name resolve to any address, including this tracker's (DNS rebinding). The browser then
+//! takes the tracker's pages for pages of the same site, and lets the web page read them. But the Host header still has
+//! the site's name, so the operator's pages check that header. Announces and scrapes ignore it.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -14,7 +14,7 @@ pub enum HostName {
     Any,
     /// `retracker.example.com`, in lower case.
     Exactly(String),
-    /// `*.example.com`: all names that end in `.example.com`, which is kept with its leading dot.
+    /// `*.example.com`: all names that end in `.example.com`. The text has the leading dot.
     Below(String),
 }
 
@@ -42,7 +42,7 @@ impl FromStr for HostName {
     }
 }
 
-/// Names that do not exist on the internet: the local name server resolves them.
+/// Endings of names that do not exist on the internet. Only the local name server resolves them.
 const LOCAL: [&str; 11] = [
     ".localhost",
     ".local",
@@ -62,8 +62,8 @@ const LOCAL: [&str; 11] = [
 pub struct Hosts(Vec<HostName>);
 
 impl Hosts {
-    /// The listed names, and those that a stranger cannot make resolve to this tracker: addresses, names without a dot, names
-    /// of local networks, and the host's own name.
+    /// Allows the listed names, and names that a stranger cannot make resolve to this tracker. Those are addresses,
+    /// names without a dot, names of local networks, and the host's own name.
     pub fn new(listed: Vec<HostName>) -> Self {
         let own = rustix::system::uname();
         let own = own.nodename().to_str().ok().and_then(|name| name.parse().ok());
@@ -72,7 +72,7 @@ impl Hosts {
         Self(listed.into_iter().chain(own).collect())
     }
 
-    /// Whether a Host header has one of these names.
+    /// Whether the value of a Host header is one of these names.
     pub fn has(&self, host: &[u8]) -> bool {
         let Ok(host) = std::str::from_utf8(host) else { return self.0.contains(&HostName::Any) };
         let host = host.trim();

@@ -1,5 +1,5 @@
-//! The frontends read requests from sockets, hand them to the [`Tracker`](crate::tracker::Tracker), which decides about
-//! them, and write the replies.
+//! The frontends read requests from sockets, and write the replies. The [`Tracker`](crate::tracker::Tracker) decides
+//! about the requests.
 
 pub mod admin;
 mod announce;

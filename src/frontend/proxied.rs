@@ -1,4 +1,4 @@
-//! The PROXY protocol over TCP and Unix sockets: the proxy first names the client of each connection.
+//! The PROXY protocol over TCP and Unix sockets: at the beginning of each connection the proxy names the client.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,13 +8,13 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use tracker_protocol::proxy_protocol;
 
-/// How long a proxy may take to send its header, which it usually sends at once.
+/// How long a proxy may take to send its header. Proxies usually send it at once.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The beginning of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// The client that the proxy names; none if it names no client.
+    /// The client that the proxy names. None if it names none.
     pub source: Option<SocketAddr>,
     /// The bytes read after the header: the beginning of the first request.
     pub rest: Vec<u8>,

@@ -1,10 +1,10 @@
-//! Paths for announces and scrapes in place of the usual ones, as a file of Chihaya's may have them.
+//! Paths for announces and scrapes that replace the usual ones. A file of Chihaya's may have such paths.
 
 use std::fmt;
 
 use tracker_protocol::route::Route;
 
-/// The paths of announces and scrapes. No others count.
+/// The paths of announces and scrapes. No other paths count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerPaths {
     /// Where announces are answered.
@@ -32,7 +32,7 @@ impl TrackerPaths {
 pub struct RoutePattern(String);
 
 impl RoutePattern {
-    /// None if httprouter would refuse it: a name fills one segment, and `*` the last one.
+    /// Parses a path. None if httprouter would refuse it: a name fills one segment, and `*` fills the last segment.
     pub fn new(text: &str) -> Option<Self> {
         let segments: Vec<_> = text.strip_prefix('/')?.split('/').collect();
         let last = segments.len() - 1;
@@ -47,8 +47,8 @@ impl RoutePattern {
         (is_text && segments.iter().enumerate().all(is_valid)).then(|| Self(text.to_owned()))
     }
 
-    /// Whether a path is one of those that the pattern stands for. A name stands for one segment that is not empty, a `*` for all that
-    /// follows its slash.
+    /// Whether the pattern stands for this path. A name stands for one segment that is not empty. A `*` stands for all
+    /// that follows its slash.
     fn matches(&self, path: &[u8]) -> bool {
         let mut segments = path.split(|&byte| byte == b'/');
         for wanted in self.0.split('/') {
@@ -67,7 +67,7 @@ impl RoutePattern {
         segments.next().is_none()
     }
 
-    /// As it was written.
+    /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,8 +1,8 @@
-//! The workers: each a thread with its own sockets, its own event loop and its own copy of the routes.
+//! The workers. Each is a thread with its own sockets, its own event loop and its own copy of the routes.
 //!
-//! actix-web's own server accepts on one thread and hands each connection to a worker. That takes a third of the time of an
-//! announce that opens its own connection, as most do. Here each worker accepts on its own loop, answers announces and scrapes
-//! at once, and calls actix-web's routes for everything else.
+//! actix-web's own server accepts on one thread and hands each connection to a worker. For an announce on a connection
+//! of its own, as most are, that takes a third of the time. Here each worker accepts on its own loop, answers announces
+//! and scrapes at once, and calls actix-web's routes for everything else.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,14 +26,15 @@ use super::proxied::{self, Opening};
 use super::shutdown::{DRAIN, StopReceiver};
 use super::udp;
 
-/// How long the accept queue is watched after the system stopped opening connections: some handshakes may still be under way.
+/// How long a worker watches the accept queue after the system stopped opening connections. Some handshakes may still
+/// be under way.
 const QUIET: Duration = Duration::from_millis(100);
-/// The pause between two looks at the accept queue meanwhile.
+/// The pause between two looks at the accept queue at that time.
 const LOOK: Duration = Duration::from_millis(10);
 /// Connections that are accepted before other tasks run.
 const BATCH: usize = 32;
-/// How long a worker pauses when it cannot accept, usually because descriptors have run out: after it closed idle connections,
-/// and when there were none to close.
+/// How long a worker pauses when it cannot accept, usually because descriptors have run out. The short pause follows if
+/// it has closed idle connections, the other one if there were none to close.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The shortest time between two log lines about connections that cannot be accepted.
@@ -75,7 +76,7 @@ pub fn start(
 
 #[derive(Debug, Default)]
 struct Sockets {
-    /// The listeners, each with what it is for.
+    /// The listeners and their purposes.
     tcp: Vec<(std::net::TcpListener, Purpose)>,
     unix: Vec<((std::os::unix::net::UnixListener, Arc<SocketFile>), Purpose)>,
     udp: Vec<(UdpListener, Purpose)>,
@@ -103,7 +104,7 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: StopReceiver) {
 /// Serves a listener until the stop signal, and then stops in three steps that lose no request.
 ///
 /// 1. Requests under way finish. New connections are still answered and then closed; `/health` says 503.
-/// 2. The system stops opening connections here, and those that wait are accepted.
+/// 2. The system stops opening connections here, and the worker accepts those that wait.
 /// 3. The open connections finish.
 async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, purpose: Purpose, worker: Rc<Worker>) {
     let own = match listener {
@@ -118,7 +119,7 @@ async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, pu
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     let end = Instant::now() + DRAIN;
-    // A tracker of tasks must be closed, else its `wait` below would not end.
+    // The `wait` below ends only if the `TaskTracker` is closed.
     connections.early.close();
     clients.early.close();
     tokio::select! {
@@ -204,7 +205,7 @@ impl WorkerListener {
         tasks.spawn_local(async move {
             let open = worker.context.connections_of(audience).opened();
             let fresh = NewConnection { socket, source: Remote::new(source), unread: Vec::new(), open, audience };
-            // Errors of a connection concern only its client.
+            // An error of a connection concerns only its client, so it is ignored here.
             let _ = match transport {
                 Transport::Plain => fast_path::serve(fresh, &worker).await,
                 Transport::Proxied => Box::pin(serve_proxied(fresh, source, &worker)).await,

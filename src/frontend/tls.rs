@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::http::socket::Socket;
 
-/// How long a client may take for its handshake: as long as for a request that has begun.
+/// How long a client may take for its handshake: as long as for the rest of a request.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A certificate with its chain and its key, which fit each other.
@@ -27,7 +27,7 @@ pub struct Certificate(Arc<CertifiedKey>);
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the key.
+        // The key is left out, because it is secret.
         f.debug_tuple("Certificate").field(&self.0.cert.len()).finish()
     }
 }
@@ -76,7 +76,7 @@ impl Certificate {
     }
 }
 
-/// What is in a PEM file.
+/// The certificates and keys in a PEM file.
 #[derive(Default)]
 struct Sections {
     certificates: Vec<CertificateDer<'static>>,
@@ -92,7 +92,7 @@ impl Sections {
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
             let (kind, der) = match section {
                 Ok(section) => section,
-                // The headers of an encrypted key are not base64.
+                // The reader fails at the headers of an encrypted key, because they are not base64.
                 Err(_) if has_encrypted_key => break,
                 Err(error) => return Err(format!("it is not a PEM file ({error})")),
             };
@@ -145,7 +145,7 @@ impl fmt::Debug for TlsServer {
 }
 
 impl TlsServer {
-    /// TLS 1.2 and 1.3, and HTTP/1.1 in it.
+    /// Sets up TLS 1.2 and 1.3 with this certificate, for HTTP/1.1.
     ///
     /// # Errors
     /// The system gives no random bytes.
@@ -158,14 +158,14 @@ impl TlsServer {
             .with_no_client_auth()
             .with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // With a ticket, a client's next connection needs no signature, and no state is kept here for it. One ticket is
-        // enough, because that connection comes minutes later.
+        // A ticket saves the signature on a client's next connection, and the server keeps no state for it. One ticket
+        // is enough, because the next connection comes minutes later.
         config.ticketer = Ticketer::new()?;
         config.send_tls13_tickets = 1;
         Ok(Self { current, acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
 
-    /// New connections get this certificate. Open ones are not touched.
+    /// Replaces the certificate for new connections. Open connections keep theirs.
     pub fn replace(&self, certificate: Certificate) {
         *self.current.0.write() = certificate.0;
     }

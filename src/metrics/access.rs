@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// Announces that the access rules refused, and the keys for tokens.
+/// Counts announces that the access rules refused, and keys for tokens.
 #[derive(Clone, Debug)]
 pub struct AccessMetrics {
     /// Refused by the rule about networks.

@@ -13,15 +13,15 @@ pub struct ConnectionMetrics {
     pub open: Gauge,
     /// Idle connections that were closed because `--max-connections` was reached.
     pub shed_full: Counter,
-    /// Idle connections that were closed because their address had too many.
+    /// Idle connections that were closed because their address had too many connections.
     pub shed_address: Counter,
     /// Idle connections that were closed because the system had no descriptors left.
     pub shed_descriptors: Counter,
     /// Connections that were closed because unfinished requests took too much memory.
     pub shed_memory: Counter,
-    /// New connections that were closed because `--max-connections` was reached and none was idle.
+    /// New connections that were closed because `--max-connections` was reached and no connection was idle.
     pub refused_full: Counter,
-    /// New connections that were closed because their address had too many and none was idle.
+    /// New connections that were closed because their address had too many connections and none of those was idle.
     pub refused_address: Counter,
     /// Connections to listeners for TLS whose handshake failed or was late.
     pub tls_failed: Counter,

@@ -1,5 +1,5 @@
-//! The metrics of each forwarder. They are removed with the last forwarder of their name, because a file that is
-//! reloaded may have new names each time.
+//! The metrics of each forwarder. When no forwarder has a name any more, its metrics are removed, because a reloaded
+//! file may have new names each time.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::instruments::{Untyped, latencies};
 
-/// Handles of one forwarder.
+/// The handles of one forwarder's metrics.
 #[derive(Clone, Debug)]
 pub struct ForwarderMetrics {
     duration: Histogram,
@@ -34,7 +34,7 @@ pub struct ForwarderMetrics {
 struct Series {
     all: ForwarderFamilies,
     name: String,
-    /// The outcomes so far.
+    /// The outcomes and HTTP statuses so far.
     ends: Mutex<HashSet<(&'static str, Option<u16>)>>,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct ForwarderFamilies {
     duration: Family<ForwarderLabels, Histogram, fn() -> Histogram>,
     peers: Family<ForwarderLabels, Counter>,
     skipped: Family<SkippedLabels, Counter>,
-    /// The series of each forwarder by its name.
+    /// The time series by the name of the forwarder.
     by_name: Arc<Mutex<HashMap<String, Weak<Series>>>>,
 }
 
@@ -88,7 +88,7 @@ impl ForwarderFamilies {
         families
     }
 
-    /// The handles of one forwarder. Forwarders of the same name are counted together.
+    /// The handles of the metrics of one forwarder. Forwarders of the same name share them.
     pub(super) fn forwarder(&self, name: &str) -> ForwarderMetrics {
         let mut by_name = self.by_name.lock();
         let series = by_name.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -133,7 +133,7 @@ struct StatusLabels {
     status: Status,
 }
 
-/// An HTTP status, or `error` if there is none, which is the Go retracker's label.
+/// An HTTP status. Without one, the label is `error`, as in the Go retracker.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 struct Status(Option<u16>);
 
@@ -152,7 +152,8 @@ impl ForwarderMetrics {
         ForwarderFamilies::register(&mut Registry::default()).forwarder("")
     }
 
-    /// Counts an exchange that has ended: the label of its outcome, the HTTP status if one was read, the peers received.
+    /// Counts an exchange that has ended. `outcome` is the label of its outcome, `status` the HTTP status if one was
+    /// read, and `peers` the number of received peers.
     pub fn exchange_ended(&self, outcome: &'static str, status: Option<u16>, elapsed: Duration, peers: usize) {
         let Series { all, ends, .. } = &*self.series;
         ends.lock().insert((outcome, status));
@@ -183,7 +184,7 @@ impl Series {
 
 impl Drop for Series {
     fn drop(&mut self) {
-        // Locked to the end, so that a new forwarder of this name gets new series.
+        // The lock is held to the end, so that a new forwarder of this name gets new series.
         let mut by_name = self.all.by_name.lock();
         if by_name.get(&self.name).is_some_and(|series| series.strong_count() > 0) {
             return;

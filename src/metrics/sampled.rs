@@ -1,4 +1,4 @@
-//! Metrics that are not counted as things happen, but read at each scrape of `/metrics`.
+//! Metrics whose values are read at each scrape of `/metrics`, not counted as things happen.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,7 +42,7 @@ impl Collector for Sampled<StoreSample> {
     }
 }
 
-/// The same under the names of Chihaya v2, whose dashboards keep working.
+/// The metrics of the store under the names of Chihaya v2, so that its dashboards keep working.
 pub(super) struct ChihayaSampled(pub(super) Sampled<StoreSample>);
 
 impl fmt::Debug for ChihayaSampled {

@@ -5,7 +5,7 @@
 pub struct ForwardSample {
     /// The state of each upstream tracker.
     pub forwarders: Vec<ForwarderSample>,
-    /// Torrents that are announced to them.
+    /// Torrents that are announced to upstream trackers.
     pub torrents: i64,
     /// Torrents that were dropped because there were too many.
     pub evicted: u64,
@@ -14,17 +14,17 @@ pub struct ForwardSample {
 /// The state of one upstream tracker.
 #[derive(Clone, Debug)]
 pub struct ForwarderSample {
-    /// Its name. Forwarders of the same name are added up.
+    /// The tracker's name. The values of forwarders of the same name are added up.
     pub name: String,
     /// Exchanges under way.
     pub in_flight: i64,
     /// Exchanges that wait for their turn.
     pub waiting: i64,
-    /// Clients that are announced to it, or will be.
+    /// Clients that are announced to this tracker, or will be.
     pub sessions: i64,
-    /// Lists of its peers that are kept.
+    /// Lists of this tracker's peers that are kept.
     pub lists: i64,
-    /// The state of its circuit: one of [`CIRCUITS`].
+    /// The state of the circuit: one of [`CIRCUITS`].
     pub circuit: &'static str,
 }
 
@@ -36,7 +36,7 @@ pub const CIRCUITS: [&str; 4] = ["closed", "open", "probing", "paused"];
 pub struct StoreSample {
     /// Swarms.
     pub swarms: i64,
-    /// Peers: IPv4, then IPv6; of each the seeds, then the others.
+    /// The numbers of peers: first IPv4, then IPv6. Each pair has the seeds, then the leechers.
     pub peers: [[i64; 2]; 2],
     /// Swarms that were evicted since the start.
     pub evicted: u64,

@@ -12,9 +12,10 @@ pub struct UdpMetrics {
     pub connects: Counter,
     /// Datagrams that are not a request.
     pub malformed: Counter,
-    /// Datagrams to a listener for proxies without a PROXY protocol header, or from a sender that is not trusted.
+    /// Datagrams to a listener for proxies that have no PROXY protocol header, or come from a sender that is not
+    /// trusted.
     pub unproxied: Counter,
-    /// Requests whose connection id is too old, of another address or forged.
+    /// Requests whose connection id is too old, was issued to another address or is forged.
     pub unknown_id: Counter,
     /// Announces that got no response because too many waited for upstream trackers.
     pub busy: Counter,

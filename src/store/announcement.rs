@@ -10,9 +10,9 @@ use crate::topology::ZonedIp;
 /// What the store needs to know of an announce.
 #[derive(Clone, Copy, Debug)]
 pub struct Announcement {
-    /// The address under which the peer is recorded, and its zone.
+    /// The address under which the peer is recorded, with the zone of that address.
     pub place: ZonedIp,
-    /// Whether the peer claims that address with `ip=`, and announced from another one.
+    /// Whether the peer claims `place` with `ip=`, and announced from another address.
     pub is_claim: bool,
     /// A second address, for clients that cannot use the first: a public one that a peer in a private network claims.
     pub outside: Option<ZonedIp>,
@@ -28,19 +28,19 @@ pub struct Announcement {
     pub action: Action,
     /// How many other peers the peer wants.
     pub want: usize,
-    /// Whether the peer wants their ids.
+    /// Whether the peer wants the ids of the other peers.
     pub ids: bool,
 }
 
 /// What to do with a peer that announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Record it if it has a port. Without a port, other peers could not connect to it.
+    /// Record the peer if it has a port. Other peers cannot connect to a peer without a port.
     Stay {
-        /// Whether it has just finished its download.
+        /// Whether the peer has just finished its download.
         completed: bool,
     },
-    /// Remove it.
+    /// Remove the peer.
     Leave,
     /// Nothing: only read the swarm.
     Peek,
@@ -51,10 +51,11 @@ pub enum Action {
 pub struct Selection {
     /// The swarm after the announce.
     pub counts: SwarmCounts,
-    /// Other peers, at the addresses at which the client reaches them: those of its own family first, and of each family the
-    /// nearest first.
+    /// Other peers, at the addresses at which the client reaches them. Peers of the client's own family are picked
+    /// first, and each list begins with the nearest peers.
     pub peers: PeerLists,
-    /// How many other clients announce from the peer's address at the same time; claimed peers do not count. It is looked up only
-    /// when the peer is new in the swarm or has turned out to announce at a slower pace, and is 0 otherwise.
+    /// How many other clients announce from the peer's address at the same time. Claimed peers do not count. Others are
+    /// counted only when the peer is new in the swarm, or has turned out to announce at a slower pace than before.
+    /// Otherwise this is 0.
     pub others_at_address: usize,
 }

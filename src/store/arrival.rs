@@ -24,7 +24,7 @@ pub(super) struct Arriving<'a> {
 /// The effect of an arrival.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Arrival {
-    /// False if the address is claimed and another peer announces from it itself.
+    /// False if the announce claims an address from which a peer announces itself.
     pub(super) is_recorded: bool,
     /// The role of the peer that was at the endpoint before.
     pub(super) before: Option<Role>,
@@ -33,7 +33,7 @@ pub(super) struct Arrival {
     pub(super) others_at_address: usize,
 }
 
-/// Makes another address the first one of a client whose first address is gone.
+/// Gives a client whose first address is gone another first address.
 pub(super) fn succeed<A: Ip, B: Ip>(
     own: &mut Peers<A>,
     other: Option<&mut Peers<B>>,
@@ -118,8 +118,9 @@ impl Arriving<'_> {
         }
     }
 
-    /// Ensures that a client with several addresses has one first address, and removes those that it has left. `gap` is the time
-    /// since the endpoint's previous announce. If no client has several addresses, this costs nothing.
+    /// Ensures that exactly one of a client's addresses is a first address, and removes addresses that the client has
+    /// left. `gap` is the time since the previous announce from this endpoint. This costs nothing in a swarm where no
+    /// client has several addresses.
     fn settle<A: Ip, B: Ip>(
         &self,
         key: PeerKey<A>,
@@ -167,8 +168,7 @@ impl Arriving<'_> {
         }
     }
 
-    /// Whether the client has left `endpoint`, which is claimed or has the announce's address. A claim never removes a peer that
-    /// announces itself.
+    /// Whether the client has left `endpoint`. A claim never removes a peer that announces itself.
     fn has_left<A: Ip>(&self, endpoint: &Entry<A>, gap: Option<u16>, me: &Entry<A>) -> bool {
         let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(endpoint);
@@ -176,13 +176,13 @@ impl Arriving<'_> {
         may && (life.is_over(silence) || silence > rhythm.silence(endpoint.pace(), me.pace(), gap))
     }
 
-    /// The least time that a peer has been silent: the time of a claimed peer is rounded.
+    /// How long a peer has been silent, at least. The time of a claimed peer's last announce is stored rounded.
     fn silence_of<A: Ip>(&self, peer: &Entry<A>) -> u16 {
         self.context.now.since(peer.seen()).saturating_sub(peer.rounding())
     }
 
-    /// Whether this address becomes the client's first address in place of the present one. A client that takes another's id
-    /// stays second while the other one announces.
+    /// Whether the announcing address replaces the client's present first address. If a client takes the id of another
+    /// client, its address stays second as long as the other client announces.
     fn precedes<A: Ip, B: Ip>(&self, first: &Entry<B>, gap: Option<u16>, me: &Entry<A>) -> bool {
         let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(first);

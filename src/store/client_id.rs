@@ -1,9 +1,9 @@
 //! Peer ids in 14 bytes instead of 20.
 //!
-//! The id takes most of a peer's memory, and dictionary replies need it (BEP 3). Nearly all ids begin with eight bytes for
-//! program and version, such as `-TR4050-` (BEP 20), and a network has a few dozen of those prefixes: each is stored once, and
-//! a peer stores its number. A prefix that no peer has announced for the peer age is forgotten, and its number is used again:
-//! no peer has it any more.
+//! The id takes most of a peer's memory, and dictionary replies need it (BEP 3). Nearly all ids begin with eight bytes
+//! for program and version, such as `-TR4050-` (BEP 20), and a network has a few dozen of those prefixes. So each
+//! prefix is stored once, and each peer stores only its number. A prefix that has not been announced for the peer age
+//! belongs to no stored peer. It is forgotten, and its number is used again.
 
 use std::hash::BuildHasher;
 
@@ -13,7 +13,8 @@ use super::time::{Tick, TtlTicks};
 use crate::hash::SEED;
 use tracker_protocol::PeerId;
 
-/// The most prefixes, so that random ids cannot fill the memory. There are far fewer programs and versions.
+/// The most prefixes that are stored, so that random ids cannot fill the memory. The programs and versions in use are
+/// far fewer.
 const MAX_PREFIXES: usize = UNKNOWN as usize;
 
 /// Stands for a prefix that is not stored.
@@ -58,21 +59,21 @@ pub(super) struct Prefixes {
 #[derive(Clone, Copy, Debug)]
 struct Prefix {
     text: [u8; 8],
-    /// When it was last announced; none if its number is free.
+    /// When the prefix was last announced; none if its number is free.
     used: Option<Tick>,
 }
 
 impl Prefixes {
     /// Shortens an id. Its prefix is stored if the peer `is_kept`.
     pub(super) fn shorten(&mut self, PeerId(id): PeerId, now: Tick, is_kept: bool) -> ClientId {
-        // Neither is missing: an id is 20 bytes long.
+        // Both parts exist, because an id is 20 bytes long.
         let prefix = id.first_chunk().copied().unwrap_or_default();
         let rest = id.last_chunk().copied().unwrap_or_default();
         ClientId { prefix: self.number(prefix, now, is_kept), rest }
     }
 
-    /// Forgets prefixes that have not been announced for the peer age, so that no peer has them. It must be called at least once
-    /// in a peer's lifetime, and looks at a few thousand prefixes at most.
+    /// Forgets prefixes that have not been announced for the peer age: no peer has them any more. This must be called
+    /// at least once in a peer's lifetime, and looks at a few thousand prefixes at most.
     pub(super) fn age(&mut self, now: Tick, life: TtlTicks) {
         for (number, prefix) in (0..).zip(&mut self.known) {
             if prefix.used.is_some_and(|used| life.is_over(now.since(used))) {

@@ -9,8 +9,8 @@ use crate::hash::SEED;
 /// The most downloads that are remembered.
 const COMPLETIONS: usize = 64;
 
-/// The downloads that were counted last, so that a client that repeats `completed`, even after it was away, counts
-/// once. The hash of a download determines its slot. A later download with the same slot replaces it.
+/// The downloads that were counted last. A client that repeats `completed` counts once because of them, even if it was
+/// away meanwhile. The hash of a download determines its slot. A later download with the same slot replaces it.
 #[derive(Debug, Default)]
 pub(super) struct Completions(Vec<u32>);
 

@@ -156,7 +156,7 @@ fn peers_of_the_client_s_subnet_come_first() {
     assert_eq!(picked.peers.v6[0].endpoint.ip.to_string(), "2001:db8:0:7::1");
 }
 
-/// Two sites that use the same private network. Announces of the other one come from its router.
+/// Two sites that use the same private network. Announces from the other site come from that site's router.
 fn two_sites() -> Topology {
     let zone = |name: &str, networks: &[&str], external: [u8; 4]| Zone {
         name: name.to_owned(),
@@ -341,7 +341,7 @@ proptest! {
             prop_assert!(of(true).contains(&complete) && of(false).contains(&incomplete));
             let totals: i64 = store.totals().peers.iter().flatten().sum();
             prop_assert_eq!(totals, i64::try_from(peers.len()).unwrap() + 2 * i64::from(others));
-            // All addresses are in the reply, but no second address before the first addresses of all clients.
+            // A long enough reply has all addresses. A shorter one has second addresses only after all first ones.
             let asks = Announcement { want: 500, port: None, ..from("10.9.9.9:9") };
             prop_assert_eq!(announce(&store, at(seconds), hash(1), &asks).peers.len(), usize::try_from(totals).unwrap());
             let firsts = Announcement { want: roles.len() + 2 * usize::from(others), ..asks };
@@ -375,12 +375,12 @@ fn moved(client: &Announcement, address: &str) -> Announcement {
     Announcement { peer_id: client.peer_id, role: client.role, ..from(address) }
 }
 
-/// An announce from another host that claims to be for the peer.
+/// An announce from another host that claims the peer's address.
 fn claimed(peer: &Announcement, source: &str) -> Announcement {
     Announcement { is_claim: true, source: source.parse().unwrap(), ..*peer }
 }
 
-/// What a client gets that only reads the swarm.
+/// The peers that a client gets when it only reads the swarm.
 fn seen(store: &Store, now: Timestamp, asks: &str) -> HashSet<String> {
     addresses_of(&announce(store, now, hash(1), &Announcement { action: Action::Peek, ..from(asks) }))
 }
@@ -470,11 +470,11 @@ fn a_claim_changes_nothing_about_a_peer_that_announces_itself() {
             assert_eq!(store.scrape(at(seconds), hash(1)).incomplete, 1);
         }
     }
-    // The claim did not refresh it either. No client announces from there any more, so that claims count.
+    // The claim did not refresh the peer either. No client announces from that address any more, so claims count.
     assert_eq!(seen(&store, at(600), "10.0.0.1:1"), set([]));
     announce(&store, at(600), hash(1), &claimed(&other_id, "192.168.1.66"));
     assert_eq!(store.scrape(at(600), hash(1)).complete, 1);
-    // A client that announces from there replaces a claimed entry, whatever its id.
+    // A client that announces from an address replaces a claimed entry there, whatever its id.
     announce(&store, at(601), hash(1), &victim);
     let counts = store.scrape(at(601), hash(1));
     assert_eq!((counts.complete, counts.incomplete), (0, 1));
@@ -589,7 +589,7 @@ fn only_clients_that_cannot_use_the_first_address_get_a_claimed_public_one() {
     announce(&store, at(300), hash(1), &peer);
     assert_eq!(seen(&store, at(895), "9.9.9.9:1").len(), 1);
     assert_eq!(seen(&store, at(900), "9.9.9.9:1").len(), 0, "goes when the first does");
-    // And when it announces `stopped`, whether or not it claims the address again.
+    // It also goes when the peer announces `stopped`, whether or not `stopped` claims the address again.
     for outside in [outside, None] {
         announce(&store, at(1_000), hash(1), &peer);
         announce(&store, at(1_000), hash(1), &leave(&Announcement { outside, ..peer }));
@@ -772,7 +772,7 @@ fn clients_that_share_an_address_are_noticed() {
     }
     let others =
         |seconds, port| announce(&store, at(seconds), hash(1), &from(&format!("172.17.0.1:{port}"))).others_at_address;
-    // And when they turn out to announce slowly: they were silent when the others arrived.
+    // Others are also counted when a client turns out to be slow: it counted as silent when they arrived.
     assert_eq!([others(240, 1), others(260, 2), others(300, 3), others(301, 4)], [0, 1, 2, 3]);
     assert_eq!(others(302, 5), 4);
     assert_eq!(others(540, 1), 0, "nothing new");
@@ -868,10 +868,10 @@ fn the_few_peers_left_of_a_huge_swarm_are_found_wherever_they_are() {
         Announcement { place, want: 0, peer_id: from(&format!("{}:1", place.ip)).peer_id, ..from("10.0.0.1:1") }
     };
     let asks = Announcement { port: None, want: 1, ..from("10.9.9.9:9") };
-    // In several swarms, because one may be lucky.
+    // In several swarms, because the result in a single one may be luck.
     for swarm in 1..=8 {
         (0..20_000).for_each(|n| drop(announce(&store, at(0), hash(swarm), &quiet(n))));
-        // They are where a sweep begins, so that it finds few expired peers.
+        // These peers are where a sweep begins, so the sweep finds few expired peers.
         (0..200).for_each(|n| drop(announce(&store, at(300), hash(swarm), &quiet(n))));
         assert_eq!(announce(&store, at(600), hash(swarm), &asks).peers.len(), 1);
         assert_eq!(store.scrape(at(600), hash(swarm)).incomplete, 200);
@@ -883,7 +883,7 @@ fn when_half_of_a_huge_swarm_expires_it_is_dropped_step_by_step_and_replies_have
     let store = half_expired(50_000, 2);
     let asks = Announcement { port: None, want: 100, ..from("10.9.9.9:9") };
     let picked = announce(&store, at(600), hash(1), &asks);
-    // No announce waits until all are dropped, and no reply has one of them.
+    // No announce waits until all expired peers are dropped, and no reply has an expired peer.
     assert!((45_000..50_000).contains(&picked.counts.incomplete), "{}", picked.counts.incomplete);
     assert!(picked.peers.len() > 80, "{}", picked.peers.len());
     assert!(picked.peers.v4.iter().all(|peer| peer.endpoint.ip.to_bits() % 2 == 0));
@@ -894,7 +894,7 @@ fn when_half_of_a_huge_swarm_expires_it_is_dropped_step_by_step_and_replies_have
 #[test]
 fn a_peer_that_stays_is_kept_however_long_it_does() {
     let store = store();
-    // Longer than the ticks that peers store take to wrap.
+    // This is longer than the ticks that peers store take to wrap.
     for hour in 0..100_u64 {
         let now = at(hour * 300);
         assert_eq!(

@@ -6,10 +6,10 @@ use super::client_id::ClientId;
 use super::entry::Entry;
 use crate::eviction::SourceWeights;
 
-/// Numbers of peers, or by how much they have changed, by family (IPv4, IPv6) and by role (seeds, others).
+/// Numbers of peers, or changes of these numbers, by family (IPv4, IPv6) and by role (seeds, others).
 pub(super) type PeerCounts = [[i64; 2]; 2];
 
-/// By how much an operation has changed the numbers.
+/// How an operation has changed the numbers of peers and swarms.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CountDelta<'a> {
     weights: &'a SourceWeights,
@@ -48,7 +48,8 @@ impl<'a> CountDelta<'a> {
     }
 }
 
-/// Clients whose first address is gone, and which need another one. None in a swarm where no client has several addresses.
+/// Clients that have lost their first address and need another one. None in a swarm where no client has several
+/// addresses.
 pub(super) struct LostFirsts(pub(super) Option<Vec<ClientId>>);
 
 impl LostFirsts {

@@ -58,24 +58,25 @@ impl PeerState {
 /// How a peer's address is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Provenance {
-    /// The peer announces from it, at this pace.
+    /// The peer announces from the address, at this pace.
     Own(Pace),
-    /// This claimant claims it.
+    /// This claimant claims the address.
     Claim(u8),
 }
 
-/// A peer in 23 bytes for IPv4 and 35 for IPv6: 4 or 16 of address, 2 of port, 1 of zone, 2 of time and pace, 14 of state and
-/// peer id. The id is needed for dictionary replies, to keep a client's own second address out of its replies, and so that one
-/// client cannot remove another. All fields are byte-aligned, so that there is no padding.
+/// A peer in 23 bytes for IPv4 and 35 for IPv6: 4 or 16 of address, 2 of port, 1 of zone, 2 of time and pace, 14 of
+/// state and peer id. The id is needed for three purposes: dictionary replies contain it, a client must not get its own
+/// second address, and a client must not remove another client. All fields are byte-aligned, so that there is no
+/// padding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<A> {
     pub(super) ip: A,
     port: [u8; 2],
     pub(super) zone: Option<ZoneId>,
-    /// The pace, above the bits of the time. A claimed peer has no pace: two bits of the claimant take its place, and four more
-    /// bits of the claimant take the place of the lowest bits of the time.
+    /// The high 2 bits: the pace; the other 14: the time. A claimed peer has no pace: its claimant takes those 2 bits
+    /// and the lowest 4 bits of the time.
     state: [u8; 2],
-    /// Above the number of the id's prefix: whether the peer is claimed, and its state.
+    /// From the highest bit: 1 bit for whether the peer is claimed, 3 for its [`PeerState`], 12 for the id's prefix.
     tag: [u8; 2],
     rest: [u8; 12],
 }

@@ -75,7 +75,7 @@ impl Index {
         }
     }
 
-    /// Removes the entry at `at`, which is still in the list.
+    /// Removes the entry at `at`, which must still be in the list.
     pub(super) fn forget<A: Ip>(&mut self, entries: &[Entry<A>], at: usize) {
         let at = narrow(at);
         let forget = |table: &mut HashTable<u32>, hash| {
@@ -87,12 +87,13 @@ impl Index {
         forget(&mut self.by_client, client_hash);
     }
 
-    /// Exchanges two entries, which are still at their old positions.
+    /// Updates the index for two entries that are about to change places. They must still be at their old positions.
     pub(super) fn swap<A: Ip>(&mut self, entries: &[Entry<A>], a: usize, b: usize) {
         let (a, b) = (narrow(a), narrow(b));
         let swap = |table: &mut HashTable<u32>, hash| {
             let bucket = |at| table.find_bucket_index(hash_at(entries, at, hash), |&other| other == at);
-            // Both are found before either is changed: afterwards the table no longer matches the entries.
+            // Both buckets are found before either is changed, because after a change the table no longer matches the
+            // entries.
             for (bucket, to) in [(bucket(a), b), (bucket(b), a)] {
                 if let Some(place) = bucket.and_then(|bucket| table.get_bucket_mut(bucket)) {
                     *place = to;
@@ -103,7 +104,8 @@ impl Index {
         swap(&mut self.by_client, client_hash);
     }
 
-    /// Returns memory that the list does not need. A call shrinks at most one of the two tables, because each takes time.
+    /// Frees memory that the index does not need. A call shrinks at most one of the two tables, because shrinking takes
+    /// time.
     pub(super) fn shrink<A: Ip>(&mut self, entries: &[Entry<A>]) {
         let room = entries.len() * 2;
         if self.by_key.capacity() > entries.len() * 5 {

@@ -2,7 +2,7 @@
 
 use super::time::Tick;
 
-/// When a swarm was last announced or scraped, and whether more than once.
+/// When a swarm was last announced or scraped, and whether that has happened more than once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastUse(u16);
 

@@ -20,17 +20,17 @@ use tracker_protocol::{InfoHash, SwarmCounts};
 /// need the same lock, and each table is small enough to grow quickly.
 const SHARDS: usize = 256;
 
-/// How many times in a peer's life housekeeping checks it.
+/// How many times housekeeping checks a peer within the peer age.
 const ROUNDS: u32 = 16;
 
-/// The most calls of [`Store::housekeep`], one a second, after which everything has been checked.
+/// Everything has been checked after at most this many calls of [`Store::housekeep`], one a second.
 const LONGEST_ROUND: u64 = 60;
 
-/// The most shards, besides the newcomer's own, that are searched for a peer that gives way.
+/// The most shards that are searched for a peer to evict, besides the newcomer's own shard.
 const SHARDS_LOOKED_AT: usize = 64;
 
-/// The most evictions for one announce: it can add a swarm, a peer and its address for clients outside, and there is one to
-/// spare.
+/// The most evictions for one announce. An announce can add a swarm, a peer and the peer's address for clients outside;
+/// the fourth eviction is a reserve.
 const GROWTH: usize = 4;
 
 /// The settings of the store.
@@ -44,8 +44,8 @@ pub struct StoreOptions {
     pub max_peers: u64,
 }
 
-/// The swarms in memory: a TTL cache of our own, because a swarm of a few peers costs less in it than a general cache's
-/// bookkeeping for one entry.
+/// The swarms in memory. This is a TTL cache of our own, because a swarm of a few peers takes less memory here than a
+/// general cache takes for the bookkeeping of one entry.
 #[derive(Debug)]
 pub struct Store {
     shards: Box<[Mutex<Shard>; SHARDS]>,
@@ -132,8 +132,8 @@ impl Store {
         }
     }
 
-    /// Drops what has expired in some of the shards, in turn. It must be called once a second. It takes each lock repeatedly, for
-    /// a short time.
+    /// Drops expired peers and swarms from some of the shards; the next calls take the other shards. Must be called
+    /// once a second. The lock of a shard is taken several times, for a short time each.
     pub fn housekeep(&self, now: Timestamp) {
         let before = Timestamp::from_tenths(self.housekept.swap(now.tenths(), Relaxed));
         if now > before.plus(self.life.length()).plus(self.life.length()) {
@@ -207,8 +207,9 @@ impl Store {
         }
     }
 
-    /// How many peers the newcomer's source has: those at its address and those that it claims, which are counted apart. A
-    /// source with a few peers is not charged for claims, because several claimants share a counter.
+    /// How many peers the newcomer's source has: those at its address, plus those that it claims, which have a separate
+    /// counter. A source with few peers at its address is not charged for its claims, because several claimants share a
+    /// counter.
     fn weight(&self, source: Source, newcomer: &Announcement, light: u32) -> u32 {
         let weight = self.weights.of(source);
         let other = if newcomer.is_claim {

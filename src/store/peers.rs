@@ -34,7 +34,7 @@ pub(super) struct Peers<A> {
 pub(super) enum Swept {
     /// To the end. The value is the age of the oldest peer that is left, in ticks.
     Whole(u16),
-    /// Not to the end, because one call may not check more.
+    /// Not to the end, because one call checks a limited number of peers.
     Partly,
 }
 
@@ -84,7 +84,7 @@ impl<A: Ip> Peers<A> {
         if self.has_seconds() { end_of(&self.entries, PeerState::SEEDS) } else { self.entries.len() }
     }
 
-    /// The peers that a client may get: all, or those that download; first or second addresses.
+    /// The peers that a client may get: all, or leechers only; those with first addresses, or with second ones.
     pub(super) fn eligible(&self, all: bool, second: bool) -> &[Entry<A>] {
         let (entries, range) = match (second, all) {
             (false, true) => (self.firsts(), 0..usize::MAX),
@@ -140,9 +140,9 @@ impl<A: Ip> Peers<A> {
         places.into_iter()
     }
 
-    /// Finds another first address for a client whose first address is gone, and returns whether there is one. Looks for it only
-    /// if `wanted`. Also removes the client's claimed public addresses: only clients that could not reach the first address got
-    /// them. `dropped` is called for each address that is removed.
+    /// If `wanted`, makes a second address the first one of a client whose first address is gone, and returns whether
+    /// it had one. Also removes the client's claimed public addresses, which only clients that could not reach the
+    /// first address got. `dropped` is called for each address that is removed.
     pub(super) fn succeed(&mut self, id: ClientId, wanted: bool, mut dropped: impl FnMut(&Entry<A>)) -> bool {
         if !self.has_seconds() {
             return false;
@@ -162,8 +162,8 @@ impl<A: Ip> Peers<A> {
         successor.is_some()
     }
 
-    /// Removes second addresses of a client for which `is_gone` holds. Looks only at those at this address, and at claimed public
-    /// ones.
+    /// Removes those second addresses of a client for which `is_gone` returns true. Checks only the ones at the address
+    /// of `key`, and claimed public ones.
     pub(super) fn drop_silent(
         &mut self,
         key: PeerKey<A>,
@@ -181,8 +181,8 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// Removes a client from an address, with all its ports there. A claim removes only claimed entries. `dropped` is called
-    /// for each that is removed.
+    /// Removes all entries of a client at an address, whatever their ports. A claim removes only claimed entries.
+    /// `dropped` is called for each removed entry.
     pub(super) fn remove(
         &mut self,
         (ip, zone): (A, Option<ZoneId>),
@@ -202,7 +202,7 @@ impl<A: Ip> Peers<A> {
             }
         };
         self.seconds_of(id).for_each(|at| remove(self, at));
-        // The named port is found even if there are more second addresses than are searched.
+        // The entry with the named port is removed even if the search among the second addresses ended before it.
         if let Some(at) = port.and_then(|key| self.find(key)) {
             remove(self, at);
         }
@@ -226,8 +226,9 @@ impl<A: Ip> Peers<A> {
         self.entries.iter().cycle().skip(start).take(most.min(self.len()))
     }
 
-    /// Drops expired peers, and calls `dropped` for each. Checks `most` peers of a long list, from where the previous sweep
-    /// ended; all of them if nearly all have expired, because a new index takes less time than many removals.
+    /// Drops expired peers, and calls `dropped` for each. Checks `most` peers of a long list, beginning where the
+    /// previous sweep ended. If nearly all of its peers have expired, checks the whole list, because building a new
+    /// index takes less time than many removals.
     pub(super) fn sweep(&mut self, now: Tick, age: TtlTicks, most: usize, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
         let start = self.index.as_ref().map_or(0, |index| index.swept);
         let mut at = start;
@@ -241,7 +242,7 @@ impl<A: Ip> Peers<A> {
             let elapsed = now.since(entry.seen());
             if age.is_over(elapsed) {
                 dropped(entry);
-                // An entry from behind, which is not checked yet, may have taken this position.
+                // `at` stays the same, because an entry that has not been checked yet may have taken this position.
                 self.remove_at(at);
             } else {
                 oldest = oldest.max(elapsed);
@@ -379,7 +380,7 @@ impl<A: Ip> Peers<A> {
     }
 }
 
-/// The end of the peers of this state.
+/// The position after the last peer of this state.
 fn end_of<A: Ip>(entries: &[Entry<A>], kind: PeerState) -> usize {
     entries.partition_point(|entry| entry.kind() <= kind)
 }

@@ -18,8 +18,8 @@ use crate::topology::{Nearness, ZonedIp};
 /// The most peers of a long list that are tried. A longer search would hold the lock too long.
 const SEARCH: usize = 1_000;
 
-/// How many peers of a long list are searched for near ones. A larger swarm may have nearer peers, but each announce looks at
-/// different ones.
+/// How many peers of a long list are searched for near ones. The search may miss near peers of a larger swarm, but each
+/// announce searches a different part of the list.
 const LOOKS: usize = 512;
 
 /// An announce that asks for peers.
@@ -44,7 +44,7 @@ impl PeerQuery<'_> {
         if is_second {
             let mut more = Vec::new();
             pick_from(eligible, nearest, nearness, visible, &mut Ranked::new(&mut more, want));
-            // Behind one NAT, several peers may have the same external address and port.
+            // Several peers behind one NAT may have the same external address and port.
             more.retain(|peer| !out.iter().any(|other| other.endpoint == peer.endpoint));
             let visible = more.len();
             out.append(&mut more);
@@ -85,8 +85,9 @@ impl PeerQuery<'_> {
     }
 }
 
-/// Fills `out` with eligible peers that are picked at random. Of those that were looked at, the nearest are kept. `nearness`
-/// returns how near a peer is; none is nearer than `nearest`. `visible` returns the peer as the client gets it, or none.
+/// Fills `out` with eligible peers. The order in which they are looked at is random, and the nearest of these are kept.
+/// `nearness` returns how near a peer is, and `nearest` is the nearest that a peer can be. `visible` returns the peer
+/// as the client gets it, or none.
 pub(super) fn pick_from<A: Ip>(
     eligible: &[Entry<A>],
     nearest: Nearness,

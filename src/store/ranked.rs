@@ -8,9 +8,10 @@ use tracker_protocol::{Endpoint, Ip, Peer};
 pub(super) struct Ranked<'a, A> {
     peers: &'a mut Vec<Peer<A>>,
     want: usize,
-    /// The ends of the tiers: the client's own zone, and its subnet.
+    /// The position after the peers of the client's own zone, and the position after the peers of its subnet, which
+    /// follow.
     ends: [usize; 2],
-    /// Whether some peers have another address in the reply than their own.
+    /// Whether the reply has some peers at other addresses than their own.
     translated: bool,
 }
 
@@ -33,14 +34,14 @@ impl<'a, A: Ip> Ranked<'a, A> {
         !self.is_full() || self.farthest().is_some_and(|farthest| nearness < farthest)
     }
 
-    /// Whether a peer is there under this endpoint.
+    /// Whether the list has a peer with this endpoint.
     pub(super) fn has(&self, endpoint: Endpoint<A>) -> bool {
         self.peers.iter().any(|other| other.endpoint == endpoint)
     }
 
-    /// Takes a peer that is wanted. If there is no room, one of the farthest is dropped. `is_translated` is whether the
-    /// reply has
-    /// another address than the peer's own: peers behind one NAT may share its address and a port, which the NAT forwards to
+    /// Adds a peer that is wanted. If there is no room, one of the farthest peers is dropped. `is_translated` tells
+    /// whether the reply has the peer at another address than its own. Then a peer whose endpoint is in the list
+    /// already is skipped: peers behind one NAT may share an external address and port, which the NAT forwards to only
     /// one of them.
     pub(super) fn put(&mut self, peer: Peer<A>, nearness: Nearness, is_translated: bool) {
         self.translated |= is_translated;
@@ -54,7 +55,7 @@ impl<'a, A: Ip> Ranked<'a, A> {
         let mut at = self.peers.len();
         self.peers.push(peer);
         let [zone, subnet] = &mut self.ends;
-        // Swaps the peer before the farther tiers. The order within a tier does not matter.
+        // Moves the peer before all that are farther. The order of equally near peers does not matter.
         for (end, last) in [(subnet, Nearness::Prefix), (zone, Nearness::Zone)] {
             if nearness <= last {
                 self.peers.swap(*end, at);

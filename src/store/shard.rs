@@ -47,8 +47,8 @@ pub(super) fn hash(info_hash: InfoHash) -> u64 {
 }
 
 impl Shard {
-    /// Carries out an announce. If there is no such swarm, it is created for a client that `is_to_be_kept`; all others get an
-    /// empty reply.
+    /// Carries out an announce. If the swarm does not exist, it is created for a client that `is_to_be_kept`. Any other
+    /// client gets an empty reply.
     pub(super) fn announce(
         &mut self,
         context: StoreContext<'_>,
@@ -103,8 +103,8 @@ impl Shard {
         }
     }
 
-    /// Drops what has expired, beginning with bucket `at`, for as long as the lock may be held. Returns the bucket to go on
-    /// with; none at the end.
+    /// Drops expired peers and swarms, beginning with bucket `at`, for as long as the lock may be held. Returns the
+    /// bucket with which the next call must begin; none when all buckets have been checked.
     pub(super) fn housekeep(
         &mut self,
         now: Tick,

@@ -110,7 +110,7 @@ impl Swarm {
         self.counts
     }
 
-    /// Counts anew. It must be called when a list has changed.
+    /// Computes the counts anew. Must be called when a list has changed.
     fn recount(&mut self) {
         let mut counts = self.v4.counts();
         if let Some(v6) = &self.v6 {
@@ -150,7 +150,7 @@ impl Swarm {
             (Swept::Whole(v4), Some(Swept::Whole(v6))) => life.end(now, v4.max(v6)),
             _ => return true,
         };
-        // Only the end of a long list was checked just now.
+        // The sweep of a long list may have checked only the end of the list.
         if self.v4.is_long() || self.v6.as_ref().is_some_and(|v6| v6.is_long()) {
             self.next_sweep = life.soon(now);
         }
@@ -195,7 +195,7 @@ impl Swarm {
         let arriving = Arriving { context, id, role, claim: is_claim.then(|| claimant(source)) };
         let arrival = self.arrive(&arriving, place, port, change);
         if let Some(outside) = outside.filter(|_| !is_claim) {
-            // Its zone is that of the first address, which decides which clients get it.
+            // The second address gets the zone of the first one, because the zone decides which clients get it.
             let seen_from = ZonedIp { ip: outside.ip, zone: place.zone };
             if !self.announces_itself(outside, port, context) {
                 self.arrive(&Arriving { claim: Some(claimant(source)), ..arriving }, seen_from, port, change);
@@ -330,7 +330,8 @@ impl Swarm {
         self.after_removal(lost, change);
     }
 
-    /// Picks peers of the client's own family first, which it surely reaches. Second addresses come after all first ones.
+    /// Picks peers of the client's own family first, because the client surely reaches that family. Second addresses
+    /// come after all first ones.
     fn pick(&self, query: &PeerQuery<'_>) -> PeerLists {
         let Announcement { want, place, .. } = *query.announcement;
         let none = Peers::default();

@@ -41,7 +41,7 @@ pub(super) struct TtlTicks {
 
 impl TtlTicks {
     /// The most ticks in a peer's lifetime. The count of ticks has 14 bits, so it wraps after at least four lifetimes.
-    /// Long before that, housekeeping has checked everything: it does so at least once in each lifetime.
+    /// Housekeeping has checked everything long before that, because it does so at least once in each lifetime.
     pub(super) const MOST_TICKS: u16 = 4096;
 
     pub(super) fn new(age: Ttl) -> Self {
@@ -134,8 +134,8 @@ impl Rhythm {
 
     /// How long an endpoint must be silent to count as gone when another endpoint of the same client announces. `gap`
     /// is the time since that other endpoint's previous announce. The two endpoints may belong to different clients
-    /// that are both there. So the longer limit of both paces applies: the other endpoint's pace counts, too, because
-    /// clients of one kind keep a similar pace.
+    /// that are both there. So the longer of both paces' limits applies. The pace of the announcing endpoint counts,
+    /// too, because clients of one kind keep a similar pace.
     pub(super) fn silence(self, silent: Pace, announcing: Pace, gap: Option<u16>) -> u16 {
         let own = match gap {
             Some(gap) if self.of_gap(gap) >= announcing => gap.saturating_mul(3),

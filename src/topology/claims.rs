@@ -31,9 +31,9 @@ impl IpParam {
     /// The addresses under which a client is recorded: the one that it announced from, or those that it claims.
     ///
     /// `ip` names the client's address for this announce. `ipv4` and `ipv6` often name a second address of the client.
-    /// So each of these two counts only if the announce came from an address of its family. If the announce came from a
-    /// link-local address, which clients elsewhere cannot use, both count. `is_passed_on` is whether another retracker
-    /// has forwarded the announce.
+    /// So each of these two counts only if the announce came from an address of the same family. If the announce came
+    /// from a link-local address, which clients elsewhere cannot use, both count. `is_passed_on` is whether another
+    /// retracker has forwarded the announce.
     pub fn addresses(self, source: IpAddr, claimed: &ClaimedIps, is_passed_on: bool) -> Addresses {
         let own = Addresses { ip: source, is_claim: false, outside: None };
         match self.claim(source, claimed) {
@@ -79,11 +79,11 @@ impl FromStr for IpParam {
 /// The addresses under which a client is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// The address for its neighbours, and for all clients if `outside` is none.
+    /// The address for the client's neighbours, and for all other clients if `outside` is none.
     pub ip: IpAddr,
     /// Whether the client claims `ip`, and did not announce from there.
     pub is_claim: bool,
-    /// The address for clients outside of its network.
+    /// The address for clients outside of the client's network.
     pub outside: Option<IpAddr>,
 }
 

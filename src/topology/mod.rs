@@ -1,8 +1,8 @@
-//! Everything that is decided about addresses: which of them count, and which address of a peer a client can reach.
+//! All decisions about addresses: which addresses count, and which address of a peer a client can reach.
 //!
-//! An address means different hosts to different clients, or none: a private address is of use only in its network, loopback
-//! only on its host. A site behind a NAT has an external address, at which other sites reach its peers if the NAT forwards
-//! their ports. Zones distinguish several sites.
+//! An address may mean different hosts to different clients, or no host at all: a private address is of use only within
+//! its network, and a loopback address only on its host. A site behind a NAT has an external address, at which other
+//! sites reach its peers if the NAT forwards their ports. Zones distinguish several sites.
 
 mod claims;
 mod nearness;

@@ -70,7 +70,8 @@ impl Reach {
             // Other protocols, the old ORCHIDs among them.
             [0x2001, 0..=0x1ff, ..] => Self::Nowhere,
             [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Self::Example,
-            // Global unicast (RFC 4291). 200::/7 is not assigned, but Yggdrasil's members use it, and all reach each other.
+            // Global unicast (RFC 4291). 200::/7 is not assigned, but the members of Yggdrasil use it and reach each
+            // other.
             [0x2000..=0x3fff | 0x0200..=0x03ff, ..] => Self::Everywhere,
             [0xfe80..=0xfebf, ..] => Self::Link,
             // Unspecified, IPv4-compatible (RFC 4291) and translated (RFC 2765); local NAT64 (RFC 8215), whose addresses

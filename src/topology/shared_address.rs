@@ -24,8 +24,8 @@ const MANY: usize = 5;
 /// The most clients of one address that are remembered until there are [`MANY`].
 const MOST_CLIENTS: usize = 16;
 
-/// The largest length of each of the two lists: addresses that are shared, and addresses that may be. Usually one has
-/// an address or a few. When a list is full, the address that would be forgotten first makes room.
+/// The most addresses in each of the two lists: those that are shared, and those that may be shared. Usually there are
+/// only a few. When a list is full, the address that would be forgotten first is removed.
 const MOST: usize = 64;
 
 /// After an hour without announces, an address no longer counts as shared. The slowest clients announce every half
@@ -36,8 +36,8 @@ const GONE_AFTER: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub struct SharedAddressDetector {
     watched: Mutex<Watched>,
-    /// A bit for each address that is watched. Other addresses may share it by chance. An announce from an address without a bit
-    /// takes no lock, unless its swarm has other clients there.
+    /// A bit for each watched address. Other addresses may have the same bit by chance. If the bit of an announce's
+    /// address is not set, the announce takes no lock, unless its swarm has other clients at that address.
     marks: AtomicU64,
     gauge: Gauge,
 }
@@ -51,13 +51,14 @@ struct Watched {
 /// An announce that a client sent for itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Sighting {
-    /// The address that it came from.
+    /// The address that the announce came from.
     pub source: IpAddr,
     /// The torrent.
     pub swarm: InfoHash,
     /// The client.
     pub client: PeerId,
-    /// If the client is new at this address: how many other peers of the swarm have it, including those that may be gone.
+    /// How many other peers of the swarm have this address, including some that may be gone. 0 unless the client is new
+    /// at this address, or announces at a slower pace than before.
     pub others: usize,
 }
 
@@ -69,12 +70,12 @@ struct Suspect {
     /// Announces that were seen.
     seen: u32,
     stays: Vec<Stay>,
-    /// When it is forgotten, unless another client arrives.
+    /// When the address is forgotten, unless another client arrives there before.
     until: Timestamp,
 }
 
-/// When a client was certainly at an address: from its first to its last announce, counted in announces from that
-/// address.
+/// The time in which a client was certainly at an address: from its first to its last announce there. The time is
+/// counted in announces from that address.
 #[derive(Clone, Copy, Debug)]
 struct Stay {
     client: PeerId,
@@ -86,7 +87,7 @@ struct Stay {
 #[derive(Clone, Copy, Debug)]
 struct Gateway {
     ip: IpAddr,
-    /// When it no longer counts as shared, unless a client announces from there.
+    /// When the address no longer counts as shared, unless a client announces from it before.
     until: Timestamp,
 }
 
@@ -158,7 +159,7 @@ impl SharedAddressDetector {
 }
 
 impl Watched {
-    /// Takes note of an announce from an address that may be shared. Returns whether it is.
+    /// Takes note of an announce from an address that may be shared. Returns whether the address is shared.
     fn suspect(&mut self, sighting: &Sighting, until: Timestamp) -> bool {
         let &Sighting { source: ip, swarm, client, others } = sighting;
         match self.suspects.iter_mut().find(|suspect| suspect.ip == ip) {
@@ -178,7 +179,7 @@ impl Suspect {
         Self { ip, swarm, seen: 0, stays: Vec::new(), until }
     }
 
-    /// Takes note that a client is there. Returns whether there are [`MANY`].
+    /// Takes note that a client is at the address. Returns whether [`MANY`] clients have been there at the same time.
     fn saw(&mut self, client: PeerId, until: Timestamp) -> bool {
         self.seen = self.seen.saturating_add(1);
         if let Some(stay) = self.stays.iter_mut().find(|stay| stay.client == client) {

@@ -38,8 +38,9 @@ impl Topology {
         ZonedIp { ip, zone: self.zone_of(ip) }
     }
 
-    /// The address `ip` of a peer, with its zone, when the announce came from `source`. If several sites use the same private
-    /// network, only the source distinguishes them: its zone is taken if that zone contains `ip` as well.
+    /// The address `ip` of a peer whose announce came from `source`, with the zone of `ip`. If several sites use the
+    /// same private network, only `source` distinguishes them. So the zone of `source` is taken if that zone contains
+    /// `ip` as well.
     pub fn locate(&self, ip: IpAddr, source: IpAddr) -> ZonedIp {
         let is_ambiguous = Reach::of(ip) == Reach::Site;
         let at_source = self.zone_of(source).filter(|&zone| is_ambiguous && self.has(zone, ip));
@@ -50,7 +51,8 @@ impl Topology {
         self.networks.iter().any(|(network, other)| *other == zone && network.contains(&ip))
     }
 
-    /// The address at which the client that asks reaches a peer, with the peer's own port. None when it cannot reach the peer.
+    /// The address at which the client at `asks` reaches a peer, with the peer's own port. None if the client cannot
+    /// reach the peer.
     pub fn visible_address(&self, asks: ZonedIp, peer: ZonedIp) -> Option<IpAddr> {
         match Reach::of(peer.ip) {
             Reach::Nowhere => None,

@@ -31,11 +31,12 @@ pub struct Zone {
     pub name: String,
     /// The addresses of its members.
     pub networks: Vec<IpNet>,
-    /// The address at which other zones and the rest of the world reach its members. It may be private, for other zones only.
+    /// The address at which other zones and the rest of the world reach the zone's members. A private one is for other
+    /// zones only.
     pub external: ExternalAddress,
 }
 
-/// A configured zone, in one byte, because each peer holds one.
+/// Identifies a configured zone. It takes one byte, because every stored peer has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ZoneId(NonZeroU8);
 
@@ -56,15 +57,15 @@ impl ZoneId {
 /// An address of a peer or a client, and the zone that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZonedIp {
-    /// Its address, canonical.
+    /// The address, canonical.
     pub ip: IpAddr,
-    /// Its zone; none when no zone has its address.
+    /// The zone of the address; none if no zone contains the address.
     pub zone: Option<ZoneId>,
 }
 
 impl ZonedIp {
-    /// Stands for a client whose address is not known. `is_ipv6` is the family of its connection. The result is an address in no
-    /// network, so the client gets no peers of any site.
+    /// Stands for the address of a client whose address is not known. `is_ipv6` tells the family of the client's
+    /// connection. No network contains the result, so the client gets no peers of any site.
     pub fn nowhere(is_ipv6: bool) -> Self {
         let ip = if is_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         Self { ip, zone: None }

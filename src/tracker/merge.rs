@@ -24,7 +24,7 @@ pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
 pub(super) struct Recipient {
     /// The address under which the client is recorded.
     pub(super) place: ZonedIp,
-    /// Its address outside of its network, if that is another one.
+    /// The client's address outside of its network, if that is another address.
     pub(super) outside: Option<IpAddr>,
     /// The port at which it listens.
     pub(super) port: Option<NonZeroU16>,
@@ -68,8 +68,8 @@ pub(super) fn enough(
     peers.len() >= client.want
 }
 
-/// Adds upstream peers after the local ones, up to the number that the client wants of both families together, its own family
-/// first.
+/// Adds upstream peers after the local ones, those of the client's own family first. Stops when there are as many peers
+/// of both families together as the client wants.
 pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) {
     let room = client.want.saturating_sub(peers.len());
     if client.place.ip.is_ipv4() {
@@ -81,7 +81,8 @@ pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Top
     }
 }
 
-/// Appends peers that are not in the list yet. Returns how many.
+/// Appends the upstream peers that the client can use and that are not in the list yet. Returns how many it has
+/// appended.
 fn add<A: Ip>(
     peers: &mut Vec<Peer<A>>,
     room: usize,

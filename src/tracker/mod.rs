@@ -60,7 +60,7 @@ impl Tracker {
         Self { policy, topology, store, forwarders, clock: Clock::start(), shared_addresses, unlisted }
     }
 
-    /// The intervals for clients, which refusals carry, too.
+    /// The tracker's rules. Frontends need the interval for refusals, and the limit of a scrape.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -114,8 +114,8 @@ impl Tracker {
             self.shared_addresses.saw(now, &sighting)
         };
         let reply = self.reply(request, ip, local, warning);
-        // Another retracker gets the counts of our own swarm only: two that forward to each other would each add the other's
-        // counts again and again.
+        // Another retracker gets the counts of our own swarm only. Otherwise two retrackers that forward to each other
+        // would each add the other's counts again and again.
         let counts = requester.via.hops() == 0;
         let client = Recipient { place, outside: addresses.outside, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !is_loop) else { return Answer::Ready(reply) };

@@ -11,7 +11,7 @@ use crate::topology::IpParam;
 /// The interval for a client while upstream peers are still to come, in seconds.
 const SOON: u32 = 5;
 
-/// How many upstream peers a client gets although there are enough local seeds, which may be off or busy.
+/// How many upstream peers a client gets even if there are enough local seeds, because these may be off or busy.
 const FEW: usize = 5;
 
 /// The tracker's rules.
@@ -26,7 +26,7 @@ pub struct Policy {
     pub variation: Option<IntervalVariation>,
     /// How many peers a client gets.
     pub want: WantLimits,
-    /// The most torrents in a scrape; those beyond it are left out. None: as many as a request has room for.
+    /// The most torrents in a scrape; further ones are left out. None: as many as a request has room for.
     pub max_scrape: Option<usize>,
     /// Which clients may register another address. `--ip-param`.
     pub ip_param: IpParam,
@@ -37,9 +37,9 @@ pub struct Policy {
 /// How many peers a client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WantLimits {
-    /// When it does not say how many it wants.
+    /// How many peers a client gets that does not say how many it wants.
     pub usual: usize,
-    /// At most.
+    /// How many peers a client gets at most, whatever it asks for.
     pub most: usize,
 }
 
@@ -49,20 +49,21 @@ impl Default for WantLimits {
     }
 }
 
-/// A part of the clients gets a longer interval, so that clients which began at one moment do not announce together for ever. It
-/// depends on the torrent and the peer id, so that a client gets the same interval each time.
+/// Gives a part of the clients a longer interval, so that clients that started at the same moment do not announce
+/// together for ever. The interval depends on the torrent and the peer id, so that a client gets the same interval each
+/// time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct IntervalVariation {
-    /// The part of the clients, above 0 and up to 1.
+    /// The fraction of the clients that get a longer interval, above 0 and up to 1.
     pub probability: f32,
-    /// The most seconds that are added; one at least.
+    /// The most seconds that are added to an interval. At least one second is added.
     pub max_increase: u32,
-    /// Whether the minimal interval grows by as much.
+    /// Whether the same number of seconds is added to the minimal interval.
     pub min_interval_too: bool,
 }
 
 impl IntervalVariation {
-    /// The seconds that this client's interval is longer.
+    /// How many seconds are added to this client's interval.
     fn increase(&self, info_hash: InfoHash, peer_id: PeerId) -> u32 {
         let hash = SEED.hash_one((info_hash, peer_id));
         let [a, b, c, d, rest @ ..] = hash.to_le_bytes();
@@ -112,15 +113,16 @@ impl Policy {
         self.max_scrape.and_then(|most| info_hashes.get(..most)).unwrap_or(info_hashes)
     }
 
-    /// The most peers for a client that wants `want` and gets `local` local ones, once upstream peers are added. If there are
-    /// enough local seeds, the transfer should stay inside the network.
+    /// The most peers that a client gets, upstream peers included, if it wants `want` peers and gets `local` local
+    /// ones. If there are enough local seeds, the transfer should stay inside the network.
     pub(super) fn with_upstream(self, want: usize, local: usize, local_seeds: u32) -> usize {
         let has_enough = self.local_only_after.is_some_and(|enough| local_seeds >= enough.get());
         if has_enough { want.min(local + FEW) } else { want }
     }
 
-    /// Shortens the interval, because upstream peers are still to come. libtorrent and rTorrent announce after five and ten
-    /// minutes at the earliest, whatever the interval, which is why a first announce waits at all.
+    /// Shortens the interval, because upstream peers are still to come. libtorrent and rTorrent announce after five and
+    /// ten minutes at the earliest, whatever the interval. This is why a first announce waits for upstream peers at
+    /// all.
     pub(super) fn shorten_interval(self, reply: &mut AnnounceReply) {
         reply.interval = self.interval.min(SOON);
         reply.min_interval = reply.interval;

@@ -18,7 +18,8 @@ pub struct Requester<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The retrackers that have forwarded the announce, if it does not come from a client itself.
     pub via: &'a Via,
-    /// Whether the torrent is confidential: it is announced only to forwarders that name it with `only`.
+    /// Whether the torrent is confidential. A confidential torrent is announced only to forwarders that name it with
+    /// `only`.
     pub is_confidential: bool,
 }
 
@@ -28,14 +29,14 @@ pub enum Standing {
     /// The announce came from the client's address. [`IpParam`](crate::topology::IpParam) says whether addresses that the client
     /// claims count.
     Client,
-    /// The announce came from the client's address, but addresses that it claims do not count: it is a browser, or its
-    /// proxy sends a client-address header that is not clear.
+    /// The announce came from the client's address, but addresses that it claims do not count: the client is a browser,
+    /// or its proxy sends a client-address header that is not clear.
     NoClaims,
     /// A web page made a browser send the announce. The announce changes nothing, and gets public peers only.
     Page,
     /// The address is that of a trusted proxy, which does not name the client. The client gets public peers only, is not listed
     /// as a peer, changes nothing, and is not announced upstream.
     Unclear,
-    /// The same, but the proxy is not trusted: it may be a client that forges headers.
+    /// As with [`Self::Unclear`], but the proxy is not trusted. The sender may be a client that forges headers.
     Untrusted,
 }

@@ -162,7 +162,7 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
         let lives = clients.enumerate().map(|(n, client)| {
             let tracker = Rc::clone(&tracker);
             async move {
-                // They announce within half a minute, and then every half minute.
+                // The clients first announce within half a minute, and then every half minute.
                 let first = start + Duration::from_millis(150) * u32::try_from(n).unwrap();
                 let mut told = Vec::new();
                 for time in 0..4 {
@@ -257,7 +257,7 @@ fn all_announces_that_wait_are_answered_when_an_upstream_turns_out_to_hang() {
         };
         for (n, (reply, took)) in join_all((0..10).map(late)).await.into_iter().enumerate() {
             let waited = Duration::from_millis(2000 - 100 * u64::try_from(n).unwrap());
-            // Its peers may still come.
+            // The upstream's peers may still come.
             assert_eq!((took, reply.interval), (waited, 5), "announce {n}");
         }
     });
@@ -358,7 +358,7 @@ fn a_late_list_is_there_for_the_next_announce() {
         let tracker = tracker(&[("late", &late)]);
         let (reply, took) = client(1, 1).announces(&tracker, Some(Event::Started)).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 0, 5));
-        // Its own exchange is still under way: it is neither started again nor waited for.
+        // The client's own exchange is still under way. It is not started again, and the announce does not wait for it.
         sleep(seconds(1)).await;
         let (reply, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 0, 5));
@@ -398,7 +398,7 @@ fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
         assert_eq!(strangers_in(&reply), 0);
         let (reply, took) = client(1, 2).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply)), (seconds(1), 3));
-        // The seed's next list does not replace it.
+        // The list that the next seed's announce brings does not replace the leecher's list.
         client(1, 3).seed().announces(&tracker, None).await;
         sleep(seconds(2)).await;
         assert_eq!(strangers_in(&client(1, 2).announces(&tracker, None).await.0), 3);
@@ -478,7 +478,7 @@ fn every_cause_has_its_consequence() {
             for number in 1..=5 {
                 let (reply, _) = client(1, number).announces(&tracker, Some(Event::Started)).await;
                 assert_eq!(strangers_in(&reply), 3, "{name}: the others are not affected");
-                // Longer than an exchange may take, in the case of silence; shorter than the first back-off in all others.
+                // For silence, longer than an exchange may take; for all others, shorter than the first back-off.
                 sleep(if name == "timeout" { seconds(11) } else { Duration::from_millis(100) }).await;
                 let state = status(&tracker, "odd").state;
                 match number {

@@ -27,7 +27,7 @@ const UNREACHABLE: &str =
 #[derive(Debug)]
 pub(super) struct Unlisted {
     metrics: UnlistedMetrics,
-    /// An address that no client can reach is logged once.
+    /// Completed when the first address that no other client can reach has been logged. Further ones are not logged.
     told: Once,
 }
 

@@ -12,7 +12,7 @@ use crate::issuer::{AUDIENCE, KeyServer, SigningKey, claims, encoded, hex, rules
 use crate::service::ONE_PEER;
 use crate::udp_client::{UdpClient, udp_announce};
 
-/// A file of access rules.
+/// A file with these access rules.
 fn file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
@@ -29,7 +29,7 @@ fn start(file: &NamedTempFile, args: &[&str]) -> Server {
     retracker(&args).env("UDP_LISTEN_ADDR", "127.0.0.1:0").start()
 }
 
-/// Announces. The announce may be refused.
+/// Sends an announce that may be refused.
 fn ask(server: &Server, announce: &AnnounceQuery) -> Reply {
     server.get(announce.target())
 }
@@ -228,7 +228,7 @@ fn s7_2_a_token_over_udp_is_in_the_path_and_query_of_the_announce_url() {
     assert_eq!(udp.refused(&packet("/announce")), "jwt is missing: this tracker needs a token in the announce URL");
     assert_eq!(udp.refused(&packet(&format!("/announce?jwt={}", key.token("u")))), "jwt is for another torrent");
     assert_eq!(udp.answers(&packet(&format!("/announce?a=b&jwt={}", key.token("t")))).len(), 1);
-    // A further claim makes the token about 8 KiB long.
+    // An additional claim makes the token about 8 KiB long.
     let mut claims = claims("t");
     claims["access"] = "x".repeat(5600).into();
     let long = key.sign(&key.header(), &claims);

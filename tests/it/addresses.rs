@@ -91,7 +91,7 @@ fn s4_2_a_missing_or_unparsable_header_falls_back_to_the_socket_and_is_logged_on
     }
 }
 
-/// The address that the tracker uses for a client with these headers; none if it is unclear.
+/// The address that the tracker uses for a client with these headers, or `?` if it is unclear.
 fn known_with(server: &Server, headers: &[(&str, &str)]) -> String {
     known(&server.connect().announce_with(&announce("t", "a"), headers))
 }
@@ -168,7 +168,7 @@ fn s4_2_the_header_of_a_name() {
 #[test]
 fn s4_2_spoofed_headers_do_not_win() {
     let lies = [("X-Real-IP", "6.6.6.6"), ("X-Forwarded-For", "6.6.6.6"), ("Forwarded", "for=6.6.6.6")];
-    // From a client that is not a trusted proxy.
+    // The request comes from a client that is not a trusted proxy.
     for args in [&[][..], &["--trusted-proxies", "10.0.0.0/8,fd00::1"], &["-x", "--trusted-proxies", "127.0.0.2"]] {
         let server = Server::start(args);
         for lie in lies {
@@ -177,7 +177,8 @@ fn s4_2_spoofed_headers_do_not_win() {
         assert_eq!(known_with(&server, &lies), "127.0.0.1", "{args:?}");
         assert_eq!(server.stop().stderr.iter().filter(|line| line.contains("WARN")).count(), 0);
     }
-    // Through a trusted proxy that passes unknown headers on: neither the spoofed header nor an `ip=` counts.
+    // The request comes through a trusted proxy that passes unknown headers on. Neither the spoofed header nor an `ip=`
+    // counts.
     let server = Server::start(&["--trusted-proxies", "127.0.0.1"]);
     for honest in [("X-Real-IP", "203.0.113.5"), ("X-Forwarded-For", "8.8.8.8, 203.0.113.5")] {
         for lie in lies.into_iter().filter(|(name, _)| *name != honest.0) {
@@ -210,7 +211,7 @@ fn s4_2_clients_of_unclear_address_are_not_listed() {
         (&named, &[lie], "REAL_IP_HEADER"),
         (&named, &[("X-Real-IP", "bogus")], "REAL_IP_HEADER"),
         (&named, &[], "REAL_IP_HEADER"),
-        // A proxy that is not configured.
+        // The proxy is not configured.
         (&[], &[lie], "TRUSTED_PROXIES"),
         (&[], &[honest], "TRUSTED_PROXIES"),
         (&[], &[("Forwarded", "for=unknown"), ("Via", "1.1 squid")], "TRUSTED_PROXIES"),
@@ -351,21 +352,21 @@ fn s4_3_announces_of_web_pages_do_not_count() {
         (("Sec-Fetch-Site", "cross-site"), true),
         (("Sec-Fetch-Mode", "no-cors"), true),
         (("Sec-Fetch-Site", "none"), false),
-        // WebTorrent on Node.js.
+        // WebTorrent on Node.js sends this header.
         (("Sec-Fetch-Mode", "cors"), false),
     ] {
         let claims = announce("t", "page").at("10.0.0.250").port(22);
         let reply = connection.announce_with(&claims, &[page]);
         let known = if is_one { "127.0.0.1" } else { "10.0.0.250" };
         assert_eq!((reply.external_ip().as_str(), reply.peers().is_empty()), (known, is_one), "{page:?}");
-        // Nor can it remove a client on the same host.
+        // A web page cannot remove a client on the same host either.
         connection.announce_with(&announce("t", "b").event("stopped"), &[("Origin", "null")]);
         let peers = connection.announce(&observer("t").without("ip")).peers();
         assert_eq!(peers.len(), if is_one { 2 } else { 3 }, "{page:?}: {peers:?}");
     }
     let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
     assert!(metrics.contains("retracker_announces_unlisted_total{reason=\"page\"} 12\n"), "{metrics}");
-    // The user agent of a browser alone is no reason: the user may have typed the URL.
+    // A header of browsers alone does not make the request a web page's, because the user may have typed the URL.
     let reply = connection.announce_with(&announce("t", "c").at("10.0.0.251"), &[("Accept-Language", "en")]);
     assert_eq!(reply.external_ip(), "127.0.0.1");
 }
@@ -391,7 +392,7 @@ fn s4_4_many_clients_behind_one_private_address_cause_a_warning() {
             let announce = announce("t", &format!("{n}")).port(n);
             connection.announce_with(&announce, &[("X-Real-IP", address)]).string("warning message")
         };
-        // Some users run two clients. After a crash a client has a new id, and the old one never announces again.
+        // Some users run two clients. After a crash a client has a new id, and never announces the old id again.
         for _ in 0..3 {
             assert!((1..=4).all(|n| from(address, n).is_none()), "{address}");
         }
@@ -427,7 +428,8 @@ fn s4_4_the_log_and_the_front_page_name_the_problem_and_the_remedy() {
         }
         let page = page(&mut connection);
         assert!(page.contains(&format!("as {address}")) && page.contains(remedy), "{page}");
-        // The page must not suggest this address, or a user with five clients could become a trusted proxy.
+        // The page must not suggest to trust this address. Otherwise a user with five clients could become a trusted
+        // proxy.
         assert!(!page.contains(&format!("={address}")), "{page}");
         let line = server.logged(&format!("address {address}"));
         assert!(line.contains(remedy) && !line.contains(&format!("={address}")), "{line}");
@@ -442,7 +444,7 @@ fn s4_4_no_warning_for_public_addresses_many_torrents_old_ids_or_ip_parameters()
         let client = (n % 10).to_string();
         let public = (announce("public", &client).port(n), "8.8.8.8");
         let seeder = (announce(&format!("t{n}"), &client), "192.168.1.15");
-        // Each time with another id and another port.
+        // The client announces each time with another id and another port.
         let restarted = (announce("restarted", &n.to_string()).port(n), "192.168.1.16");
         let claims =
             (announce("claimed", &client).port(n).at("192.168.1.17"), ["10.0.0.1", "10.0.0.2"][usize::from(n % 2)]);

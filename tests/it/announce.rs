@@ -25,7 +25,7 @@ fn s1_1_head_answers_like_get_without_a_body() {
         ["content-type", "content-length"].map(|name| reply.header(name).map(str::to_owned))
     };
     assert_eq!((head.status, headers(&head)), (200, headers(&get)));
-    // If the HEAD reply had a body, the next reply would not begin with a status line.
+    // If the HEAD reply had a body, that body would precede the status line of this reply.
     assert_eq!(connection.get(&target).body, get.body);
 }
 
@@ -171,7 +171,7 @@ fn s1_1_urls_that_users_type_and_clients_build_reach_the_tracker() {
     ] {
         assert_eq!(connection.get(format!("{path}?{query}")).peers(), ["10.0.0.1:6881"], "{path}");
     }
-    // The fragment of an announce URL after the query, here after a port.
+    // The announce URL ends with a fragment, which here follows the port in the query.
     for fragment in ["#", "#lan"] {
         let target = format!("/announce?{query}&port=6882{fragment}");
         assert_eq!(connection.get(target).peers(), ["10.0.0.1:6881"], "{fragment}");
@@ -447,7 +447,7 @@ fn s1_12_one_client_may_announce_for_each_family_socket_and_info_hash() {
     let client = announce("v1", "a");
     for place in [client.clone().at("10.0.0.1"), client.clone().at("fd00::1"), client.clone().at("10.0.0.1").port(7000)]
     {
-        // It never gets one of its own addresses.
+        // The client never gets one of its own addresses as a peer.
         assert_eq!(server.announce(&place).peers(), [""; 0]);
     }
     server.announce(&client.at("10.0.0.1").with("info_hash", escape(&id("v2"))));

@@ -10,7 +10,7 @@ use petgraph::graphmap::DiGraphMap;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
-/// Each module of the product, and the modules that it may import. A module may import everything in them.
+/// Each module of the product, and the modules that it may import. It may import everything in those modules.
 const LAYERS: [(&str, &[&str]); 17] = [
     ("answer", &[]),
     ("cache", &["clock", "eviction", "hash"]),
@@ -98,7 +98,7 @@ fn the_name_of_a_type_has_one_meaning() {
             }
         }
     }
-    // These are defined twice, for two kinds of systems, and only one definition is compiled.
+    // These types are defined twice, for two kinds of systems. Only one definition of each is compiled.
     defined.retain(|name, _| !["Inbox", "Outbox"].contains(&name.as_str()));
     let twice: Vec<_> = defined.into_iter().filter(|(_, files)| files.len() > 1).collect();
     assert!(twice.is_empty(), "{twice:#?}");
@@ -125,9 +125,9 @@ struct Crate {
 
 /// What a file imports and exports.
 struct SourceFile {
-    /// Its place in the crate: `frontend`, `http`.
+    /// The file's place in the crate, such as `frontend`, `http`.
     path: Vec<String>,
-    /// The paths that it mentions, from the root of the crate.
+    /// The paths that the file mentions, from the root of the crate.
     imports: BTreeSet<Vec<String>>,
     /// Re-exports: by name, the path at which the item is defined.
     exports: BTreeMap<String, Vec<String>>,
@@ -162,14 +162,14 @@ impl Crate {
         })?;
         match item.and_then(|item| self.files.get(module)?.exports.get(item)) {
             Some(elsewhere) if elsewhere != path => self.file_of(elsewhere),
-            // The root declares modules and nothing else.
+            // The root of the crate declares modules and nothing else.
             _ => (module.file_name() != Some("lib.rs".as_ref())).then_some(module),
         }
     }
 }
 
 impl SourceFile {
-    /// The path from the root of the crate; none if it is a path into another crate.
+    /// The same path from the root of the crate. None if the path leads into another crate.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut base = self.path.clone();
         let mut rest = path;

@@ -1,5 +1,5 @@
-//! Files of Chihaya: what `retracker check --chihaya FILE` says, and serving with such a file. The two files are exactly those
-//! that a registry's pages showed.
+//! Files of Chihaya: what `retracker check --chihaya FILE` says about them, and serving with them. The two files are
+//! exactly those that a registry's pages showed.
 //!
 //! `INSTA_UPDATE=always cargo test --test it chihaya` writes the expected output anew.
 
@@ -34,7 +34,7 @@ impl Files {
         path
     }
 
-    /// What the linter says of a file with this text, with the file's name in place of its path.
+    /// What the linter says about a file with this text. The output has the file's name in place of its path.
     fn lint(&self, name: &str, text: &str) -> Exit {
         let path = self.write(name, text);
         let mut exit = check(&path);
@@ -49,7 +49,7 @@ fn check(path: &Path) -> Exit {
     retracker(&["check", "--chihaya", path.to_str().unwrap()]).run()
 }
 
-/// The placeholders replaced as the pages say.
+/// Replaces the placeholders as the registry's pages say.
 fn replaced(text: &str) -> String {
     let text = text.replace("https://{QE LOCATION}", "{QE LOCATION}").replace("http://{TRACKER", "{TRACKER");
     text.replace("{QE LOCATION}", "https://quay.example").replace("{TRACKER LOCATION}", "https://tracker.example")
@@ -99,7 +99,7 @@ fn exit_codes() {
     let [line] = &exit.stderr[..] else { panic!("{exit:?}") };
     assert!(line.starts_with("retracker: a.yaml line 2: announce_interval is \"10\", expected a duration"), "{line}");
 
-    // It is no file of Chihaya's.
+    // These texts are no files of Chihaya's.
     for text in ["", "a: 1\n", "{", "chihaya: [\n", "\u{0}"] {
         let exit = files.lint("a.yaml", text);
         assert_eq!((exit.code, exit.stdout.as_str(), exit.stderr.len()), (Some(2), "", 1), "{text:?}: {exit:?}");
@@ -142,13 +142,13 @@ fn both_files_are_checked_when_both_are_given() {
 
 // --- Serving ---------------------------------------------------------------------------------------------------
 
-/// Starts a server with a file of Chihaya's, which has this many addresses for HTTP, UDP and operators.
+/// Starts a server with a file of Chihaya's. The file has these numbers of addresses for HTTP, UDP and operators.
 fn serve(file: &Path, args: &[&str], (http, udp, operators): (usize, usize, usize)) -> Server {
     let args = [&["--chihaya", file.to_str().unwrap()], args].concat();
     retracker(&args).listens(http, udp, operators).start()
 }
 
-/// The file with addresses that the system chooses.
+/// Changes the addresses in a file so that the system chooses the ports.
 fn at_any_port(text: &str) -> String {
     (6880..=6882).fold(text.to_owned(), |text, port| text.replace(&format!("0.0.0.0:{port}"), "127.0.0.1:0"))
 }
@@ -157,12 +157,12 @@ fn reason(reply: &Reply) -> String {
     reply.string("failure reason").unwrap_or_default()
 }
 
-/// Announces that may be refused. All come from the same host, whose address a header names.
+/// Sends an announce that may be refused. All announces come from the same host, whose address a header names.
 fn ask(server: &Server, announce: &AnnounceQuery) -> Reply {
     server.connect().get_with(announce.target(), &[("X-Forwarded-For", "203.0.113.1")])
 }
 
-/// A registry's tokens, and the same ones with one thing wrong.
+/// A registry's tokens, and tokens that differ from those in one wrong thing.
 struct Tokens {
     right: String,
     of_another_torrent: String,

@@ -1,4 +1,4 @@
-//! The command line, the environment, and the file that they name.
+//! The command line, the environment, and the files that they name.
 
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +13,7 @@ use crate::service::{ONE_PEER, forwarders};
 
 const LISTEN: [&str; 2] = ["-l", "127.0.0.1:0"];
 
-/// The only line of a start that fails.
+/// The only line that a failed start logs.
 fn only_line(exit: &Exit, code: i32) -> &str {
     assert_eq!((exit.code, exit.stdout.as_str()), (Some(code), ""), "{exit:?}");
     let [line] = &exit.stderr[..] else { panic!("not one line: {exit:?}") };
@@ -109,7 +109,7 @@ fn flags_may_be_joined() {
 
 #[test]
 fn peers_are_kept_for_the_peer_age() {
-    // A peer age of 0.3 seconds, once by flag, which wins over the variable, and once by variable.
+    // The peer age is 0.3 seconds. First the flag sets it and overrides the variable, then the variable alone sets it.
     for setup in [retracker(&["-a", "0.005"]).env("PEER_AGE", "180"), retracker(&[]).env("PEER_AGE", "0.005")] {
         let server = setup.start();
         server.announce(&announce("t", "a").at("10.0.0.1"));
@@ -189,7 +189,7 @@ fn one_listener_or_several_by_flag_or_variable() {
         assert_eq!(server.addresses().len(), listeners);
         for (n, address) in (1_u16..).zip(server.addresses()) {
             let mut connection = TestConnection::to(address);
-            // All of them lead to one tracker.
+            // All addresses lead to one tracker.
             let reply = connection.announce(&announce("t", &n.to_string()).at("10.0.0.1").port(n));
             assert_eq!(reply.int("incomplete"), i64::from(n), "{address}");
         }
@@ -231,7 +231,7 @@ fn the_socket_file_of_a_killed_server_does_not_prevent_a_start() {
     assert!(path.exists(), "a killed server cannot remove its file");
     let server = Server::start(&["-l", &address]);
     assert_eq!(server.get("/health").status, 200);
-    // A second server does not take the socket file of a server that runs.
+    // A second server does not take the socket file away from a running server.
     let line = retracker(&["-l", &address]).run();
     assert!(only_line(&line, 1).contains(&address));
     assert_eq!(server.get("/health").status, 200);
@@ -292,7 +292,7 @@ const BAD_VALUES: [(&str, &[&str]); 18] = [
     ("max-connections", &["x", "-1", "0", "1.5", "1k", "99999999999999999999"]),
     ("max-connections-per-address", &["x", "-1", "0", "unlimited"]),
     ("trusted-proxies", &["x", "localhost", "10.0.0.0/33", "10.0.0.1:80", "10.0.0.1 fd00::1", ","]),
-    // The last one is bad because there is no trusted proxy.
+    // The last value is bad only because there is no trusted proxy.
     ("real-ip-header", &["a b", "X-Real-IP:", "a,b", "X-Forwarded-For"]),
     ("ip-param", &["x", "true", "never,private"]),
     (
@@ -557,7 +557,7 @@ fn healthcheck_of_nothing_or_of_something_else() {
     assert!(only_line(&retracker(&["healthcheck"]).env("LISTEN_ADDR", both).run(), 1).contains(&free));
     assert!(only_line(&retracker(&["healthcheck", "-l", "nonsense"]).run(), 1).contains("nonsense"));
 
-    // The listener closes every connection, or answers unlike retracker.
+    // The listener that is asked closes every connection, or answers unlike retracker.
     for answer in [&b""[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"] {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap().to_string();

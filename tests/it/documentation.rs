@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::dsl::{CertificateFiles, Server, announce, retracker};
 
-/// A Markdown file, by its path from the root of the repository.
+/// A Markdown file. Its path is from the root of the repository.
 struct Page {
     path: PathBuf,
     text: String,
@@ -26,11 +26,11 @@ impl Page {
 
 /// A fenced block of a page.
 struct Block {
-    /// Page and line, for failure messages.
+    /// The page and the line, for failure messages.
     place: String,
     language: String,
     text: String,
-    /// The paragraph before it.
+    /// The paragraph before the block.
     intro: String,
 }
 
@@ -177,7 +177,7 @@ fn systemd_accepts_the_unit() {
     fs::write(&path, unit.replace("/usr/local/bin/retracker", env!("CARGO_BIN_EXE_retracker"))).unwrap();
     accepts("systemd-analyze", &["verify", "--man=no", path.to_str().unwrap()]);
     accepts("systemd-analyze", &["security", "--offline=yes", "--threshold=30", path.to_str().unwrap()]);
-    // The documented hardening.
+    // The documentation describes these lines.
     for line in ["ExecStart=/usr/local/bin/retracker", "ExecReload=/bin/kill -HUP $MAINPID", "LimitNOFILE=65536"] {
         assert!(unit.lines().any(|other| other == line), "{line}");
     }
@@ -469,7 +469,7 @@ fn files_below(folder: impl AsRef<Path>) -> Vec<PathBuf> {
     found
 }
 
-/// Files that pages name in backticks, with a path from the root or from `src/`.
+/// Files that pages name in backticks exist. The path is from the root or from `src/`.
 #[test]
 fn files_that_pages_name_exist() {
     let mut checked = 0;
@@ -493,8 +493,8 @@ fn files_that_pages_name_exist() {
     assert!(checked > 30, "{checked}");
 }
 
-/// The map of docs/architecture.md: each line has names, two spaces, and what they are for. An indented line is inside
-/// the folder above it.
+/// The map of docs/architecture.md. Each line has names, two spaces, and the purpose of what is named. An indented line
+/// is inside the folder of the line above.
 #[test]
 fn the_map_is_the_tree() {
     let mut folders: Vec<PathBuf> = Vec::new();

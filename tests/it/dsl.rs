@@ -1,4 +1,5 @@
-//! The vocabulary of the tests: a server as a process of its own, connections to it, announces, and replies in parts.
+//! The vocabulary of the tests: a server as a process of its own, connections to the server, announces, and the parts
+//! of replies.
 //!
 //! The system chooses all ports. Nothing here sleeps for a fixed time: [`eventually`] repeats a check until it succeeds or
 //! [`DEADLINE`] has passed.

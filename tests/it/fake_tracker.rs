@@ -1,4 +1,4 @@
-//! An upstream tracker that runs a script for each connection. It sends bytes, without knowledge of HTTP, and keeps the
+//! An upstream tracker that runs a script for each connection. It knows nothing of HTTP: it sends bytes and keeps the
 //! requests.
 
 use std::io::{Read, Write};
@@ -56,7 +56,7 @@ pub(crate) fn drips(bytes: impl Into<Vec<u8>>, pace: Duration) -> Script {
     let bytes = bytes.into();
     script(move |visit| {
         visit.read();
-        // No pause at the end, so that a client that closes ends this at once.
+        // There is no pause at the end. So the script ends at once when the client closes.
         for byte in &bytes {
             if !visit.write(&[*byte]) {
                 return;
@@ -83,16 +83,16 @@ pub(crate) struct Visit {
     stream: TcpStream,
     seen: Arc<Seen>,
     reset: bool,
-    /// How many connections came before it.
+    /// How many connections came before this one.
     pub(crate) number: usize,
     /// Where the tracker listens.
     pub(crate) address: SocketAddr,
-    /// The request, once it is read.
+    /// The request, after [`Self::read`].
     pub(crate) request: String,
 }
 
 impl Visit {
-    /// Reads to the end of the request's head, and the bytes that arrived with it.
+    /// Reads the request's head, and the bytes that arrived with its end.
     pub(crate) fn read(&mut self) {
         let mut request = Vec::new();
         let mut space = [0; 4096];
@@ -106,7 +106,7 @@ impl Visit {
         self.seen.requests.lock().unwrap().push(self.request.clone());
     }
 
-    /// False when the client has closed.
+    /// Sends bytes. False if the client has closed the connection.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> bool {
         let written = self.stream.write_all(bytes).is_ok();
         if written {
@@ -121,7 +121,8 @@ impl Visit {
         while matches!(self.stream.read(&mut space), Ok(1..)) {}
     }
 
-    /// Reads nothing until the test waits for the end of all connections. Without reading, the client's close is not noticed.
+    /// Reads nothing until the test waits for the end of all connections. The tracker does not notice that the client
+    /// closes, because it does not read.
     pub(crate) fn hold_unread(&mut self) {
         eventually("the test waits for the end", || self.seen.is_awaited.load(SeqCst).then_some(()));
     }
@@ -197,7 +198,7 @@ impl FakeTracker {
         self.address
     }
 
-    /// The requests that it has read, with the bytes that arrived with them.
+    /// The requests that the tracker has read, with the bytes that arrived with their heads.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.seen.requests.lock().unwrap().clone()
     }
@@ -207,12 +208,12 @@ impl FakeTracker {
         eventually("the tracker gets the request", || self.requests().get(number - 1).cloned())
     }
 
-    /// Connections that were made to it.
+    /// The number of connections to the tracker so far.
     pub(crate) fn visits(&self) -> usize {
         self.seen.visits.load(SeqCst)
     }
 
-    /// Bytes that it could send.
+    /// The number of bytes that the tracker could send.
     pub(crate) fn written(&self) -> usize {
         self.seen.written.load(SeqCst)
     }

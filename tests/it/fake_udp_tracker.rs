@@ -21,7 +21,7 @@ pub(crate) struct ReceivedUdpAnnounce {
     pub(crate) key: u32,
     pub(crate) numwant: u32,
     pub(crate) port: u16,
-    /// The bytes that follow (BEP 41).
+    /// The bytes after the announce (BEP 41).
     pub(crate) options: Vec<u8>,
 }
 
@@ -69,7 +69,7 @@ impl UdpAnswer {
     }
 }
 
-/// A tracker that answers each announce in a thread of its own, until the process ends.
+/// A tracker that answers each announce on a thread of its own. It runs until the process ends.
 pub(crate) struct FakeUdpTracker {
     address: SocketAddr,
     announces: Arc<Mutex<Vec<ReceivedUdpAnnounce>>>,

@@ -1,5 +1,5 @@
-//! What upstream trackers learn of our peers, and which of their peers ours get. Tests that depend on time are in
-//! `src/tracker/simulation.rs`, tests of upstream replies in `upstream.rs`.
+//! What upstream trackers learn about our peers, and which upstream peers our clients get. Tests that depend on time
+//! are in `src/tracker/simulation.rs`. Tests of upstream replies are in `upstream.rs`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -43,7 +43,7 @@ fn hex(torrent: &str) -> String {
     })
 }
 
-/// The values of a parameter in the requests that a tracker got; empty if missing.
+/// The values of a parameter in the requests that a tracker got. A missing value is empty.
 pub(crate) fn values(tracker: &FakeTracker, name: &str) -> Vec<String> {
     let value = |request: &String| {
         let query = request.split(' ').nth(1).unwrap().split_once('?').unwrap().1.to_owned();
@@ -57,7 +57,7 @@ fn sees(tracker: &FakeTracker, events: &[&str]) {
     eventually(&format!("the tracker gets {events:?}"), || (values(tracker, "event") == events).then_some(()));
 }
 
-/// Whether the metrics have this line.
+/// Waits until the metrics have this line.
 fn counts(server: &Server, line: &str) {
     eventually(line, || {
         let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
@@ -121,7 +121,7 @@ fn torrents_that_an_entry_leaves_out_are_not_announced() {
         for event in ["started", "stopped"] {
             server.announce(&client(torrent, "a").event(event));
         }
-        // No client waits for `stopped`.
+        // No announce waits until `stopped` is sent upstream, so the test waits.
         sees(&all, &["started", "stopped"].repeat(n + 1));
     }
     let torrents = |tracker: &FakeTracker, names: &[&str]| {
@@ -265,7 +265,7 @@ fn forwarders_as_json() {
     assert!(good["last_error"].is_null() && good["next_probe_in_seconds"].is_null(), "{good}");
     assert_eq!((&gone["state"], &gone["exchanges"]), (&"open".into(), &serde_json::json!({ "connect": 3 })));
     let probe = gone["next_probe_in_seconds"].as_f64().unwrap();
-    // On a busy machine the probe may be due already.
+    // On a busy machine the probe may already be due.
     assert!((0.0..=6.0).contains(&probe), "{gone}");
     let error = gone["last_error"]["text"].as_str().unwrap();
     assert!(error.starts_with("it cannot be reached: "), "{error}");
@@ -347,7 +347,7 @@ fn a_changed_setting_that_an_upstream_does_not_see_keeps_its_sessions() {
     assert_eq!(values(&tracker, "numwant"), ["200", "200", "0", "7"]);
     counts(&server, "retracker_forward_sessions{forwarder=\"another\"} 1");
     counts(&server, "retracker_forward_exchanges_total{forwarder=\"another\",outcome=\"ok\"} 2");
-    // The metrics have the current forwarders only.
+    // The metrics show only the current forwarders.
     fs::write(file.path(), format!("- {{name: other, uri: 'http://{}/announce'}}\n", other.address())).unwrap();
     server.signal("HUP");
     counts(&server, "retracker_forward_sessions{forwarder=\"other\"} 0");

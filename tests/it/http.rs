@@ -95,7 +95,7 @@ fn requests_in_pieces() {
         request("GET", &target, &[("User-Agent", "x")]).chunks(1).for_each(|byte| connection.send(byte));
         assert_peer(&mut connection);
     }
-    // Three requests, split in the middle of the second one.
+    // The client sends three requests in two pieces, which are split in the middle of the second request.
     let all = request("GET", &target, &[]).repeat(3);
     let (first, rest) = all.split_at(all.len() / 2);
     connection.send(first);
@@ -216,7 +216,7 @@ fn long_uris() {
     for kibibytes in [8, 16, 32] {
         let long = format!("{target}&jwt={}", "x".repeat(kibibytes * 1024));
         assert_eq!(connection.get(&long).peers(), ["10.0.0.1:6881"], "{kibibytes} KiB");
-        // Here every byte must be escaped before the query is read.
+        // Every byte of this token must be escaped before the query is read.
         let long = [target.as_bytes(), b"&jwt=", &vec![0xff; kibibytes * 512]].concat();
         assert_eq!(connection.get(long).peers(), ["10.0.0.1:6881"], "{kibibytes} KiB, raw");
     }
@@ -225,7 +225,7 @@ fn long_uris() {
 #[test]
 fn requests_with_a_body_are_answered_and_the_body_is_not_taken_for_a_request() {
     let (server, target) = with_one_peer();
-    // A body that looks like a request.
+    // The body looks like a request.
     let smuggled = request("GET", announce("t", "smuggled").at("10.6.6.6").target(), &[]);
     let length = smuggled.len().to_string();
     let chunked = [format!("{:x}\r\n", smuggled.len()).as_bytes(), &smuggled, b"\r\n0\r\n\r\n"].concat();
@@ -240,7 +240,7 @@ fn requests_with_a_body_are_answered_and_the_body_is_not_taken_for_a_request() {
         connection.send([&request("GET", &target, &[header])[..], body].concat());
         let reply = connection.reply();
         assert_eq!((reply.peers(), reply.counts()), (vec!["10.0.0.1:6881".to_owned()], [0, 1, 0]), "{header:?}");
-        // A server that does not read the whole body may close, but must announce it.
+        // A server that does not read the whole body may close the connection, but its reply must say so.
         if reply.header("connection") != Some("close") {
             assert_eq!(connection.get(&target).peers(), ["10.0.0.1:6881"], "{header:?}");
         }

@@ -29,7 +29,7 @@ enum Pair {
     Ed25519(Ed25519KeyPair),
 }
 
-/// Base64 as in tokens and keys: for URLs, without padding.
+/// Encodes bytes as tokens and keys do: in Base64 for URLs, without padding.
 pub(crate) fn encoded(bytes: impl AsRef<[u8]>) -> String {
     BASE64.encode(bytes)
 }
@@ -75,7 +75,7 @@ impl SigningKey {
         key
     }
 
-    /// The algorithm of its signatures.
+    /// The algorithm of this key's signatures.
     fn algorithm(&self) -> &'static str {
         match &self.pair {
             Pair::Rsa(_) => "RS256",
@@ -149,7 +149,7 @@ impl KeyServer {
         *self.keys.lock().unwrap() = Some(set(keys));
     }
 
-    /// Publishes keys of a set that names its issuer, as Chihaya v1.0 reads it.
+    /// Publishes a set of keys that names its issuer, as Chihaya v1.0 reads it.
     pub(crate) fn publish_as(&self, keys: &[&SigningKey], issuer: &str) {
         let mut set = set(keys);
         set["issuer"] = issuer.into();
@@ -160,7 +160,7 @@ impl KeyServer {
         format!("http://{}/keys/services/quay/keys", self.server.address())
     }
 
-    /// The section `jwt` of the access rules.
+    /// The section `jwt` of access rules with the keys of this server.
     pub(crate) fn rules(&self) -> String {
         rules(&self.url())
     }
@@ -175,7 +175,7 @@ pub(crate) fn rules(keys: &str) -> String {
     format!("jwt:\n  keys: {keys}\n  issuer: {ISSUER}\n  audience: [other, '{AUDIENCE}']\n")
 }
 
-/// A JWK set with these keys, and one of a kind that does not exist.
+/// A JWK set with these keys, and with a key of a kind that does not exist.
 pub(crate) fn set(keys: &[&SigningKey]) -> Value {
     let keys: Vec<_> = keys.iter().map(|key| key.public()).collect();
     let mut set = json!({ "keys": keys });

@@ -11,10 +11,10 @@ fn metric(server: &Server, name: &str) -> i64 {
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
-/// How many connections a process may have that may open 256 files: three quarters of them.
+/// The most connections of a process that may open 256 files: three quarters of the files.
 const ROOM: usize = 192;
 
-/// A connection that has had one request.
+/// A connection on which one request was answered.
 fn kept(server: &Server) -> TestConnection {
     let mut connection = server.connect();
     connection.announce(&observer("t"));
@@ -95,7 +95,7 @@ fn a_reply_to_a_request_with_a_body_is_the_last() {
             let mut connection = server.connect();
             connection.send(format!("GET {target} HTTP/1.1\r\n{header}\r\n\r\n"));
             assert_eq!(connection.reply().header("connection"), Some("close"), "{header} {target}");
-            // The server answered although no byte of the body was sent.
+            // The server closes the connection, and sends nothing after the reply.
             assert_eq!(connection.rest(), b"");
         }
     }
@@ -141,7 +141,8 @@ fn a_connection_whose_request_is_being_answered_is_never_closed() {
             connection
         })
         .collect();
-    // A connection that is not read yet may be closed. When all three requests are forwarded, the new one is closed.
+    // A connection whose request is not read yet may be closed. So the test waits until all three requests are
+    // forwarded.
     upstream.request(3);
     eventually("a new connection is refused", || server.raw(request("GET", "/health", &[])).is_empty().then_some(()));
     answer.send(()).unwrap();

@@ -1,4 +1,5 @@
-//! Where a server listens: several addresses on one port, names with several addresses, addresses that the host gets later.
+//! The addresses on which a server listens: several on one port, names with several addresses, and addresses that the
+//! host gets later.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 
@@ -13,7 +14,7 @@ fn has_ipv6() -> bool {
     has
 }
 
-/// A port that is free for TCP and UDP over both families. Another process may take it first; then the server does not
+/// A port that is free for TCP and UDP over both families. If another process takes the port first, the server does not
 /// start, and the test tries another port.
 fn free_port() -> u16 {
     eventually("a free port", || {
@@ -30,7 +31,7 @@ fn answers(address: &str) -> bool {
     TestConnection::to(address).announce(&announce("t", "a").at("10.0.0.1")).int("interval") == 30
 }
 
-/// Starts a server on a free port, which replaces `{port}` in the arguments.
+/// Starts a server on a free port. The port replaces `{port}` in the arguments.
 fn start(arguments: &[&str], listeners: usize) -> (Server, u16) {
     let port = free_port();
     let arguments: Vec<_> = arguments.iter().map(|argument| argument.replace("{port}", &port.to_string())).collect();

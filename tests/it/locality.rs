@@ -1,5 +1,5 @@
-//! Which peers a client gets, and under which address: private networks, zones, the internet; and fewer upstream peers if there
-//! are enough local seeds.
+//! Which peers a client gets, and under which addresses: over private networks, zones and the internet. If there are
+//! enough local seeds, a client gets fewer upstream peers.
 
 use std::io::Write as _;
 
@@ -16,7 +16,7 @@ fn joins(connection: &mut TestConnection, ip: &str, port: u16) -> Vec<String> {
     connection.announce_with(&announce("t", &name).port(port), &[("X-Real-IP", ip)]).peers()
 }
 
-/// The peers that a new client at an address gets.
+/// The peers that a new client at the address `asks` gets.
 fn peers_for(server: &Server, asks: &str, peers: &[&str]) -> Vec<String> {
     let mut connection = server.connect();
     for (peer, port) in peers.iter().zip(1..) {
@@ -35,7 +35,7 @@ fn clients_on_the_internet_get_no_private_address() {
     assert_eq!(peers_for(&Server::start(&["-x"]), "10.0.0.9", &PEERS).len(), PEERS.len());
 }
 
-/// From IANA's registries of special-purpose addresses.
+/// Addresses from IANA's registries of special-purpose addresses.
 const SPECIAL: [&str; 18] = [
     "0.1.2.3",
     "192.0.0.170",
@@ -184,7 +184,7 @@ fn sites_with_the_same_network_are_distinguished_by_the_announce_s_source() {
     let mut joins = |router: &str, name: &str, port| {
         connection.announce_with(&announce("t", name).at("192.168.1.5").port(port), &[("X-Real-IP", router)]).peers()
     };
-    // Two sites use the same address and port, but these are two peers.
+    // Clients of two sites have the same address and port, but they are two peers.
     joins("192.168.1.1", "one here", 1);
     joins("10.99.0.1", "one there", 1);
     assert_eq!(joins("192.168.1.1", "two here", 2), ["192.168.1.5:1", "198.51.100.2:1"]);

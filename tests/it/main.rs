@@ -1,6 +1,6 @@
-//! The product from outside: every test starts the binary, speaks to it over a socket and reads what it says. Modules and
-//! tests are numbered after the sections of `docs/protocol.md`: the client's request (1), the reply (2), the scrape (3),
-//! addresses (4), upstream trackers (5), UDP (6).
+//! Tests of the product from outside: every test starts the binary, speaks to it over a socket and reads its output.
+//! Modules and tests are numbered after the sections of `docs/protocol.md`: the client's request (1), the reply (2),
+//! the scrape (3), addresses (4), upstream trackers (5), UDP (6).
 
 #![allow(
     clippy::unwrap_used,

@@ -126,7 +126,7 @@ fn parameters_that_are_too_long_are_refused_by_name() {
     assert_refused(&connection.get(&target), "info_hash is given more than 200 times in one scrape", "a long scrape");
     let target = format!("/announce?{}", hash.repeat(1000));
     assert_refused(&connection.get(&target), "peer_id is missing", "a long announce");
-    // After a request that exceeds every limit the connection cannot go on.
+    // The connection ends after a request that exceeds every limit.
     let longer = "x".repeat(1 << 16);
     let reason = "the request is too long: 65536 bytes and 256 header lines at most";
     for request in [

@@ -1,11 +1,11 @@
-//! Listeners for the PROXY protocol: before the first request the proxy sends the client's address.
+//! Listeners for the PROXY protocol. The proxy sends the client's address before the first request.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::addresses::known;
 use crate::dsl::{Server, TestConnection, announce, observer, request, retracker};
 
-/// A server for proxies on a port of 127.0.0.1, and that address.
+/// A server for proxies on a port of 127.0.0.1, and its address.
 fn server(args: &[&str]) -> (Server, String) {
     let server = Server::start(&[&["-l", "proxy+tcp://127.0.0.1:0"], args].concat());
     let address = server.addresses()[0].strip_prefix("proxy+tcp://").unwrap().to_owned();
@@ -117,7 +117,7 @@ fn a_header_counts_from_trusted_proxies_only_once_there_are_any() {
     let warning = connection.reply().string("warning message").unwrap();
     assert!(warning.contains("not listed") && warning.contains("TRUSTED_PROXIES"), "{warning}");
     server_of_others.logged("TRUSTED_PROXIES");
-    // One proxy behind another: the PROXY protocol names the first proxy, and its header names the client.
+    // There are two proxies. The PROXY protocol names the first proxy, and that proxy's HTTP header names the client.
     let (_server, address) = server(&["--trusted-proxies", "127.0.0.1,10.0.0.1"]);
     let header = version_1("10.0.0.1:4711");
     assert_eq!(known_as(&address, &header, &[("X-Forwarded-For", "6.6.6.6, 203.0.113.5")]), "203.0.113.5");

@@ -1,4 +1,4 @@
-//! Retrackers that forward to each other: an announce goes round once.
+//! Retrackers that forward to each other in a ring. An announce goes round once.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -22,8 +22,8 @@ struct Ring {
 
 impl Ring {
     fn of(length: usize) -> Self {
-        // Every server must know the next one's address before it starts. So it gets the address of a link, and the
-        // link gets its target later.
+        // Every server must know the address of the next server before it starts. So it gets the address of a link, and
+        // the link later gets the address of the next server.
         let targets: Vec<_> = (0..length).map(|_| Arc::new(OnceLock::<String>::new())).collect();
         let links: Vec<_> = targets.iter().map(|target| link_to(Arc::clone(target))).collect();
         let servers: Vec<_> = (0..length).map(|n| patient(&links[(n + 1) % length])).collect();
@@ -61,8 +61,8 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
             server.announce(&client);
             eventually("it has gone round", || (ring.requests() == vec![n + 1; length]).then_some(()));
         }
-        // A client gets all of them from every retracker: those that it knows at once, and those that only the neighbour's
-        // neighbour knows when the neighbour is asked again after ten seconds.
+        // A client gets all clients from every retracker. It gets at once those that the retracker knows. Those that
+        // only the neighbour's neighbour knows come when the neighbour is asked again, after ten seconds.
         thread::scope(|scope| {
             for (n, server) in ring.servers.iter().enumerate() {
                 scope.spawn(move || {
@@ -75,7 +75,7 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
                 });
             }
         });
-        // However often they announce, each is forwarded once per ten seconds.
+        // However often a client announces, it is forwarded once in ten seconds.
         let requests = ring.requests();
         let times = 1 + usize::try_from(started.elapsed().as_secs()).unwrap() / 10;
         let most = 2 * length * times;
@@ -83,9 +83,9 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
     }
 }
 
-/// Forwards every UDP announce to a server over HTTP without `Via`, like a tracker between them that does not know our option.
-/// A repeated datagram is not relayed, because it may have been sent again only because the answer was slow. If it is
-/// on its second round instead, the server that sent it has counted it.
+/// Forwards every UDP announce to a server over HTTP without `Via`, like a tracker between two servers that does not
+/// know our option. A repeated datagram is not relayed: it may have been sent again only because the answer was slow.
+/// If instead the announce is on its second round, the count of the server that sent it shows that.
 fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     let passed_on = Mutex::new(HashSet::new());
     FakeUdpTracker::start(move |heard| {
@@ -105,8 +105,8 @@ fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     })
 }
 
-/// Announces that a server has forwarded, successful or not; none while one is under way. This is the server's own count: the
-/// datagrams that reach the next one include repetitions on a busy machine.
+/// The number of announces that a server has forwarded, successfully or not. None while an announce is under way. This
+/// is the server's own count, because on a busy machine the next server also gets repeated datagrams.
 fn passed_on(server: &Server) -> Option<usize> {
     let metrics = server.get("/metrics").text();
     let value = |name: &str| {
@@ -184,8 +184,8 @@ fn an_announce_with_many_hops_is_not_forwarded() {
     let server = patient(&upstream);
     let ask = |via: &[(&str, &str)]| server.connect().announce_with(&announce("t", "a").at("10.0.0.1"), via);
     assert_eq!(ask(&[("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c")]).peers(), ["10.0.0.7:6881"]);
-    // After too many hops a client still gets peers that the server knows already. A server that knows none does not
-    // ask.
+    // After too many hops a client still gets peers that the server already knows. A server that knows no peers does
+    // not ask its upstream.
     let server_2 = patient(&upstream);
     let far = [("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c, 1.1 d")];
     assert_eq!(ask(&far).peers(), ["10.0.0.7:6881"]);
@@ -195,7 +195,7 @@ fn an_announce_with_many_hops_is_not_forwarded() {
     let via: Vec<_> = sent.lines().filter(|line| line.to_ascii_lowercase().starts_with("via:")).collect();
     let name = via[0].strip_prefix("Via: 1.1 a, 1.1 b, 1.1 c, 1.1 retracker-").unwrap();
     assert!(via.len() == 1 && name.len() == 16, "{via:?}");
-    // The server recognises its own name, which the test takes from one of its requests.
+    // The server recognises its own name. The test takes the name from a request of the server.
     let own = format!("1.1 retracker-{name}");
     assert_eq!(ask(&[("Via", own.as_str())]).peers(), [""; 0]);
     assert_eq!(upstream.visits(), 1);

@@ -1,4 +1,4 @@
-//! The service around the tracker: its pages, its log, and how it stops.
+//! The service around the tracker: the pages, the log, and the stop.
 
 use std::io::Write;
 use std::sync::{Mutex, mpsc};
@@ -183,7 +183,7 @@ fn requests_under_way_are_finished_and_new_connections_learn_of_the_end() {
 
     server.signal("TERM");
     let health = eventually("health reports the shutdown", || {
-        // A connection that is opened just before the signal may be closed, like any idle one.
+        // A connection that is opened just before the signal may be closed, like any idle connection.
         let answer = String::from_utf8(server.raw(request("GET", "/health", &[]))).unwrap();
         answer.starts_with("HTTP/1.1 503 ").then_some(answer)
     });
@@ -234,7 +234,7 @@ fn requests_that_do_not_end_are_cut_off_after_five_seconds() {
     let started = Instant::now();
     let exit = server.stop();
     assert_eq!(exit.code, Some(0), "{exit:?}");
-    // The documented time. `stop` has a deadline of its own.
+    // The server waits for the documented time. If it waits much longer, `stop` fails.
     assert!(started.elapsed().as_secs() >= 4, "{:?}", started.elapsed());
     assert!(exit.stderr.iter().any(|line| line.contains("shutdown: closed")), "{exit:?}");
     assert_eq!(client.rest(), b"");
@@ -311,7 +311,7 @@ fn bytes_from_the_network_are_escaped_in_the_log() {
     let evil = b"\x1b[2J\r\n\0\x07\xff\xc2\x9b31m evil-";
     let query = announce("t", "a").at("10.0.0.1").with("peer_id", escape(evil));
     let query = query.with("key", escape(evil)).event(&escape(evil)).with("ipv6", escape(evil));
-    // This header has no bytes that a header must not have.
+    // All bytes of this header are allowed in a header.
     let header = "\u{fc}\u{9b}31m evil\t";
     connection.announce_with(&query, &[("X-Real-IP", header), ("User-Agent", header)]);
     connection.get(query.clone().with("port", escape(evil)).target());

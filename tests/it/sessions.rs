@@ -1,5 +1,5 @@
-//! What upstream trackers get when a client changes its port, its id or its role, when another client uses its id, and after a
-//! refusal. `X-Real-IP` gives the source of each announce here.
+//! The announces that upstream trackers get when a client changes its port, its id or its role, when another client
+//! uses its id, and after a refusal. In these tests `X-Real-IP` gives the source of each announce.
 
 use crate::dsl::{AnnounceQuery, Server, announce, eventually, retracker};
 use crate::fake_tracker::{FakeTracker, script, sends};
@@ -18,7 +18,7 @@ fn announces(server: &Server, from: &str, announce: &AnnounceQuery) {
     server.connect().announce_with(announce, &[("X-Real-IP", from)]);
 }
 
-/// Event and one more parameter of each request that the tracker got.
+/// The event and another parameter of each request that the tracker got.
 fn requests_with(tracker: &FakeTracker, name: &str) -> Vec<(String, String)> {
     values(tracker, "event").into_iter().zip(values(tracker, name)).collect()
 }
@@ -77,8 +77,8 @@ fn clients_behind_a_nat_with_one_port_are_announced_once_each() {
             .filter(|(event, id)| event == "started" && *id == expected(name))
             .count()
     };
-    // At first each id seems to replace the one before it. When the first one announces again, it is clear that all
-    // exist.
+    // At first each id seems to replace the previous id. When the first id announces again, the server knows that all
+    // are in use.
     for (name, times) in [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", 2)] {
         announces(&server, "10.0.0.1", &announce("t", name));
         eventually(name, || (started(name) == times).then_some(()));

@@ -36,7 +36,7 @@ fn ways(flag: Flag, value: &str) -> Vec<String> {
     std::iter::once(long).chain(flag.short.map(|short| format!("-{short}={value}"))).collect()
 }
 
-/// Settings that others depend on: a trusted proxy, a forwarder, a listener for TLS with its certificate.
+/// Settings that this setting depends on: a trusted proxy, a forwarder, or a listener for TLS with its certificate.
 fn beside(setting: &About) -> Vec<(&'static str, &'static str)> {
     let mut others = vec![("TRUSTED_PROXIES", "127.0.0.1"), ("FORWARDS_FILE", "forwarders.example.yml")];
     if is_of_certificate(setting) {
@@ -51,7 +51,7 @@ fn is_of_certificate(setting: &About) -> bool {
     ["TLS_CERT_FILE", "TLS_KEY_FILE"].contains(&setting.variable)
 }
 
-/// The paths of a certificate and its key: their examples would be too long to be declared.
+/// The paths of a certificate and its key. The settings declare no such examples, because they would be too long.
 fn certificate() -> [&'static str; 2] {
     static FILES: LazyLock<[String; 2]> = LazyLock::new(|| {
         let (certificate, key) = TestAuthority::new().issue();
@@ -64,7 +64,8 @@ fn certificate() -> [&'static str; 2] {
     FILES.each_ref().map(String::as_str)
 }
 
-/// The setting's example. If that is the content of a file, the file is written; dropping it removes it.
+/// The setting's example. If it is the content of a file, this writes the file and returns its path. The file exists
+/// until it is dropped.
 fn example(setting: &About) -> (Option<NamedTempFile>, String) {
     if setting.takes != Takes::File {
         return (None, setting.example.to_owned());
@@ -253,7 +254,7 @@ fn printed(args: &[&str]) -> String {
     exit.stdout
 }
 
-/// Feeds a text to a program, if it is installed. It must not report errors.
+/// Feeds a text to a program, if the program is installed. The program must not report errors.
 fn accepts(program: &str, args: &[&str], text: &str) {
     let file = NamedTempFile::new().unwrap();
     fs::write(&file, text).unwrap();

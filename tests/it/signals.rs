@@ -1,5 +1,5 @@
-//! Signals at any time, a log without a reader, and a pipe in place of the forwarders file: nothing delays the effect of a
-//! signal.
+//! Nothing delays the effect of a signal: neither its time, nor a log without a reader, nor a pipe in place of the
+//! forwarders file.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -141,7 +141,7 @@ fn other_signals_do_not_end_the_server() {
     assert_eq!(server.stop().code, Some(0));
 }
 
-/// Signals have their effect as soon as the handlers are installed.
+/// Signals have an effect as soon as their handlers are installed.
 #[cfg(target_os = "linux")]
 #[test]
 fn signals_are_handled_from_the_start() {

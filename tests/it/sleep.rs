@@ -1,4 +1,4 @@
-//! The time that a host sleeps counts towards ages.
+//! Time during which the host sleeps counts towards ages.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ int clock_gettime(clockid_t clock, struct timespec *at) {
 }
 "#;
 
-/// Compiles this library; none without a compiler.
+/// Compiles the library. None if there is no compiler.
 fn sleeper(folder: &Path) -> Option<String> {
     let (source, library) = (folder.join("sleeper.c"), folder.join("sleeper.so"));
     fs::write(&source, SLEEPER).unwrap();
@@ -62,7 +62,7 @@ fn peers_and_connection_ids_expire_while_the_host_sleeps() {
     assert!(!late.log().iter().any(|line| line.contains("slept")));
 }
 
-/// The peer 10.0.0.7:6881, for half an hour.
+/// An upstream reply with the peer 10.0.0.7:6881 and an interval of half an hour.
 const FOR_HALF_AN_HOUR: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\nd8:intervali1800e5:peers6:\x0a\x00\x00\x07\x1a\xe1e";
 

@@ -25,8 +25,8 @@ fn connections_that_wait_to_be_accepted_are_answered() {
     }
 }
 
-/// Clients connect to a suspended server, which then gets the signal; they send their requests before or after it. False if a
-/// busy machine made the requests too late.
+/// Clients connect to a suspended server, which then gets the signal. They send their requests before or after the
+/// signal. False if a busy machine sent the requests too late.
 fn all_are_answered(listen: &str, late: bool) -> bool {
     let server = Server::start(&["-l", listen]);
     // A server that answers has installed its signal handlers.
@@ -80,8 +80,8 @@ fn datagrams_that_wait_to_be_read_are_answered() {
     assert_eq!(server.wait().code, Some(0));
 }
 
-/// Clients open a connection for each announce, one after the other, until no more can be opened. Every connection that was
-/// opened gets a reply.
+/// Clients open connections one after the other, for one announce each, until no more can be opened. Every connection
+/// that was opened gets a reply.
 #[test]
 fn no_connection_that_was_opened_is_left_without_a_reply() {
     let folder = tempfile::tempdir().unwrap();
@@ -116,7 +116,7 @@ fn no_connection_that_was_opened_is_left_without_a_reply() {
     }
 }
 
-/// Whether a complete reply arrives; none if no connection can be opened.
+/// Whether a complete reply arrives. None if no connection can be opened.
 fn ask(address: &str, request: &[u8]) -> Option<bool> {
     let mut reply = Vec::new();
     if let Some(path) = address.strip_prefix("unix:") {

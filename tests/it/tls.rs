@@ -1,4 +1,4 @@
-//! TLS on the server's own listeners: announces, certificates that change, and what is no TLS.
+//! TLS on the server's own listeners: announces, certificates that change, and clients that do not speak TLS.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::dsl::{
     request, retracker,
 };
 
-/// A run with these listeners and arguments, and this certificate.
+/// Prepares a run with this certificate and these arguments.
 fn with_certificate(files: &CertificateFiles, args: &[&str]) -> ServerSetup {
     retracker(args).env("TLS_CERT_FILE", files.chain()).env("TLS_KEY_FILE", files.key())
 }
@@ -126,7 +126,7 @@ fn a_connection_ends_with_a_message_that_it_ends() {
     let close = [("Connection", "close")];
     assert_eq!(connection.get_with(announce("t", "a").target(), &close).status, 200);
     assert_eq!(connection.rest_until_closed().unwrap(), b"");
-    // The client still sends when the server has given up on its request.
+    // The client still sends after the server has given up on its request.
     let mut connection = connect(&server, &files);
     let long = format!("{}&key={}", announce("t", "a").target(), "k".repeat(100_000));
     connection.send(request("GET", long, &[]));
@@ -160,7 +160,7 @@ fn what_is_no_tls_is_closed_and_counted() {
         let mut connection = without_tls(&server);
         connection.send(bytes);
         let answer = connection.rest_until_closed().unwrap();
-        // At most an alert.
+        // The answer is at most a TLS alert.
         assert!(answer.len() <= 7 && !answer.starts_with(b"HTTP"), "{}", answer.escape_ascii());
     }
     server.logged("the TLS handshake of 127.0.0.1 failed: ");
@@ -174,7 +174,7 @@ fn what_is_no_tls_is_closed_and_counted() {
     assert_eq!(connection.announce(&announce("t", "b")).int("incomplete"), 1, "no other announce was read");
 }
 
-/// The time that a handshake may take is tested beside the code, where time is simulated.
+/// The time limit of a handshake is tested beside the code, in simulated time.
 #[test]
 fn unfinished_handshakes_give_way_to_clients() {
     let files = CertificateFiles::new();
@@ -286,7 +286,7 @@ fn hup_with_wrong_files_keeps_the_certificate() {
 #[test]
 fn every_kind_of_key_is_read() {
     for commands in [
-        // PKCS#8, PKCS#1, SEC1 with its parameters before it, both in one file.
+        // These are PKCS#8, PKCS#1, SEC1 after its parameters, and a certificate and its key in one file.
         "openssl req -x509 -newkey rsa:2048 -nodes -keyout privkey.pem -out fullchain.pem -subj /CN=localhost",
         "openssl genrsa -traditional -out privkey.pem 2048 && openssl req -x509 -key privkey.pem -out fullchain.pem -subj /CN=localhost",
         "openssl ecparam -genkey -name prime256v1 -out privkey.pem && openssl req -x509 -key privkey.pem -out fullchain.pem -subj /CN=localhost",

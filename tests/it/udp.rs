@@ -70,7 +70,7 @@ fn s6_1_one_socket_for_both_families() {
     let Some(_) = server_on_ipv6(&[]) else { return };
     let v6 = UdpClient::to(([0, 0, 0, 0, 0, 0, 0, 1], port).into());
     assert_eq!(v6.announce(&udp_announce("t", "c")).peers, [""; 0]);
-    // Each gets the peers of its own family only.
+    // Each client gets only peers of its own address family.
     let seen = v6.announce(&UdpAnnounce { port: 1, ..udp_announce("t", "d") });
     assert_eq!((seen.peers, seen.leechers), (vec!["[::1]:6881".to_owned()], 4));
     let seen = v4.announce(&udp_announce("t", "e").at([10, 0, 0, 5]));
@@ -80,7 +80,8 @@ fn s6_1_one_socket_for_both_families() {
 #[test]
 #[cfg(target_os = "linux")]
 fn s6_1_the_reply_comes_from_the_address_that_was_asked() {
-    // All of 127/8 belongs to this host, like a host with several addresses. The client accepts replies from one of them only.
+    // This host has several addresses, because all of 127/8 belongs to it. The client accepts replies only from the
+    // address that it asks.
     for listen in [":0", "0.0.0.0:0"] {
         let server = Server::start(&["-u", listen]);
         let port = server.udp_address().port();
@@ -136,7 +137,7 @@ fn s6_2_events_by_their_numbers() {
     let client = UdpClient::of(&server);
     let says = |event, left| client.announce(&UdpAnnounce { left, event, ..udp_announce("t", "a") });
     for (event, left, seeders, leechers) in
-        // BEP 15 does not define 4 and above: they are ordinary announces.
+        // BEP 15 does not define events from 4 on. They count as ordinary announces.
         [
             (2, 1, 0, 1),
             (0, 1, 0, 1),
@@ -208,7 +209,7 @@ fn s6_2_path_and_query_of_the_announce_url() {
         b"\x02\x02//",
         b"\x02\x11http://x/announce",
         b"\x02\x0d/announce#lan",
-        // Cut off, or unknown to BEP 41.
+        // These options are cut off, or BEP 41 does not know them.
         b"\x02",
         b"\x02\xff/announce",
         b"\xff\x03abc",
@@ -247,7 +248,7 @@ fn s6_3_a_scrape_is_answered_in_its_own_order() {
     let (seed, leecher, nothing) = ([1, 0, 0], [0, 0, 1], [0, 0, 0]);
     assert_eq!(scrape(&[c, b, a, b]), [nothing, seed, leecher, seed]);
     assert_eq!(scrape(&[[b].as_slice(), &[c; 72], &[a]].concat()).len(), 74);
-    // Of too many, the first are answered.
+    // If a scrape has too many torrents, the first ones are answered.
     assert_eq!(scrape(&[a; 80]), [leecher; 74]);
     // An incomplete hash is ignored.
     let odd = [scrape_packet(client.id, &[a]), b"-------------------".to_vec()].concat();
@@ -295,7 +296,7 @@ fn s6_4_ids_that_were_not_issued_are_refused() {
 #[test]
 #[cfg(target_os = "linux")]
 fn s6_4_an_id_is_valid_from_one_address() {
-    // An attacker that forges the source of a packet can only have an id for its own address.
+    // An attacker that forges the source of a packet has only an id for its own address.
     let server = server(&[]);
     let attacker = UdpClient::from([127, 0, 0, 2].into(), server.udp_address());
     let mut victim = UdpClient::from([127, 0, 0, 3].into(), server.udp_address());

@@ -13,9 +13,9 @@ pub(crate) struct UdpClient {
     pub(crate) socket: UdpSocket,
     /// The connection id that the server issued.
     pub(crate) id: [u8; 8],
-    /// The PROXY header before each packet; empty without a proxy.
+    /// The PROXY header before each packet. Empty without a proxy.
     header: Vec<u8>,
-    /// Whether it uses IPv4, to the proxy if there is one.
+    /// Whether the client uses IPv4. Behind a proxy, whether it reaches the proxy over IPv4.
     v4: bool,
 }
 
@@ -30,11 +30,11 @@ pub(crate) struct UdpAnnounce {
     pub(crate) ip: Ipv4Addr,
     pub(crate) numwant: i32,
     pub(crate) port: u16,
-    /// The bytes that follow (BEP 41).
+    /// The bytes after the announce (BEP 41).
     pub(crate) options: Vec<u8>,
 }
 
-/// A leecher on port 6881.
+/// An announce of a leecher on port 6881.
 pub(crate) fn udp_announce(torrent: &str, peer: &str) -> UdpAnnounce {
     UdpAnnounce {
         torrent: id(torrent),
@@ -53,7 +53,7 @@ impl UdpAnnounce {
         Self { ip: ip.into(), ..self }
     }
 
-    /// With path and query of the announce URL, in parts of 255 bytes at most (BEP 41).
+    /// Adds the path and the query of the announce URL, in parts of at most 255 bytes (BEP 41).
     pub(crate) fn url_data(mut self, url: &str) -> Self {
         for part in url.as_bytes().chunks(255) {
             self.options.extend([2, part.len() as u8]);
@@ -105,14 +105,14 @@ impl UdpClient {
         Self::open(proxy, server, version_2_of(2, source, b""), v4)
     }
 
-    /// A proxy that sends this header before each datagram.
+    /// A client behind a proxy that sends this header before each datagram.
     pub(crate) fn with_header(proxy: IpAddr, server: SocketAddr, header: Vec<u8>) -> Self {
         Self::open(proxy, server, header, proxy.is_ipv4())
     }
 
     fn open(source: IpAddr, server: SocketAddr, header: Vec<u8>, v4: bool) -> Self {
         let socket = UdpSocket::bind((source, 0)).unwrap();
-        // From here on the socket receives from this address only.
+        // The socket now receives only from this address.
         socket.connect(server).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut client = Self { socket, id: [0; 8], header, v4 };
@@ -142,8 +142,9 @@ impl UdpClient {
         self.receive()
     }
 
-    /// The replies to a packet, possibly none. The server handles one client's packets in order, so the reply to a
-    /// connect request marks the end. This does not work for announces that may wait.
+    /// The replies to a packet, possibly none. The server handles a client's packets in order, so the reply to a
+    /// connect request shows that there are no more. This does not work for announces that may wait for upstream
+    /// trackers.
     pub(crate) fn answers(&self, packet: &[u8]) -> Vec<Vec<u8>> {
         let last = *b"last";
         self.send(packet);

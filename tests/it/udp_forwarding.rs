@@ -38,7 +38,7 @@ fn s6_7_a_waiting_announce_delays_no_other() {
     answer.send(()).unwrap();
     let late = client.receive();
     assert!(late.starts_with(&[0, 0, 0, 1, 1, 2, 3, 4]) && late.ends_with(b"\x0a\0\0\x07\x1a\xe1"), "{late:?}");
-    // From now on the list is given at once.
+    // The server has the list now, so it gives the list at once.
     assert_eq!(client.announce(&UdpAnnounce { port: 0, ..udp_announce("t", "knows") }).peers.len(), 2);
 }
 
@@ -81,7 +81,7 @@ fn s6_7_the_number_of_waiting_announces_is_limited() {
         let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
         metrics.lines().any(|line| line == "retracker_udp_errors_total{reason=\"busy\"} 76").then_some(())
     });
-    // They are registered although they got no response.
+    // The clients are registered although they got no response.
     for torrent in torrents {
         assert_eq!(server.announce(&observer(torrent).event("stopped")).int("complete"), 220);
     }
@@ -111,7 +111,7 @@ fn s6_7_announces_that_do_not_end_are_cut_off() {
     let started = Instant::now();
     let exit = server.stop();
     assert_eq!(exit.code, Some(0));
-    // The documented time. `stop` has a deadline of its own.
+    // The server waits for the documented time. If it waits much longer, `stop` fails.
     assert!(started.elapsed().as_secs() >= 4, "{:?}", started.elapsed());
     assert!(
         exit.stderr.iter().any(|line| line.contains("shutdown: dropped 1 announces over UDP")),
@@ -132,9 +132,9 @@ fn s6_7_upstream_peers_reach_clients_over_udp() {
     assert!(request.contains("\r\nUser-Agent: retracker/"), "{request}");
 }
 
-/// Retrackers, each of which asks the next one over UDP and the last one the first.
+/// Retrackers in a ring. Each asks the next one over UDP, and the last one asks the first.
 fn ring(length: usize) -> Vec<Server> {
-    // Each gets the next one's address when all listen.
+    // Each retracker gets the address of the next one when all listen.
     let files: Vec<_> = (0..length).map(|_| NamedTempFile::new().unwrap()).collect();
     let start = |file: &NamedTempFile| {
         write!(file.as_file(), "[]").unwrap();
@@ -176,7 +176,7 @@ fn s6_8_retrackers_ask_each_other_over_udp() {
                 });
             }
         }
-        // A client gets all of them from every retracker, over HTTP and over UDP.
+        // A client gets all clients from every retracker, over HTTP and over UDP.
         for server in &servers {
             let asks = announce("t", "asks").at("203.0.113.99").without("port").numwant(200);
             assert_eq!(server.announce(&asks).peers().len(), length);

@@ -1,4 +1,4 @@
-//! 6. Bad datagrams: no crash, no memory, no amplification.
+//! 6. Bad datagrams: they cause no crash, take no memory, and get no larger replies.
 
 use std::time::Duration;
 
@@ -58,8 +58,8 @@ fn s6_6_hundreds_of_thousands_of_random_datagrams() {
     for n in 0..COUNT {
         client.send(&random.packet());
         if n % 100 == 0 {
-            // Waiting for the answers makes a pause, so few packets are lost. Without a valid id, no reply is larger
-            // than its request.
+            // The test waits for the answers after each packet, so few packets are lost. Without a valid id, no reply
+            // is larger than its request.
             for answer in client.answers(&random.packet()) {
                 assert!(answer.len() <= 33, "{}", answer.escape_ascii());
             }
@@ -110,7 +110,7 @@ impl Random {
         self.0
     }
 
-    /// Random bytes, half of them with the head of a request, but none with an issued id.
+    /// A packet of random bytes. Half of the packets have the head of a request, but none has an issued id.
     pub(crate) fn packet(&mut self) -> Vec<u8> {
         let length = usize::try_from(self.next() % 140).unwrap();
         let mut packet: Vec<u8> = std::iter::repeat_with(|| self.next().to_be_bytes()[3]).take(length).collect();

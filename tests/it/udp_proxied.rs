@@ -20,7 +20,7 @@ fn client(server: &Server, source: &str) -> UdpClient {
     UdpClient::behind(proxy, address, source)
 }
 
-/// Checks that this datagram, sent unchanged, gets no reply.
+/// Sends this datagram unchanged, and checks that it gets no reply.
 fn is_dropped(client: &UdpClient, datagram: &[u8]) {
     client.socket.send(datagram).unwrap();
     let answers = client.answers(b"");
@@ -68,7 +68,7 @@ fn s6_8_an_id_is_valid_for_one_client() {
     assert_eq!(other.refused(&scrape_packet(one.id, &[id("t")])), "connection id has expired");
     assert_eq!(server.announce(&observer("t")).counts(), [0, 0, 0]);
     one.announce(&announce);
-    // As without a proxy, the port does not matter.
+    // The port does not matter, as without a proxy.
     let elsewhere = client(&server, "203.0.113.5:2000");
     one.id = elsewhere.id;
     one.announce(&announce);
@@ -81,7 +81,7 @@ fn s6_8_an_id_is_valid_for_one_client() {
 #[test]
 #[cfg(target_os = "linux")]
 fn s6_8_an_id_is_valid_through_one_proxy() {
-    // Otherwise an attacker that can reach this listener could get an id for any address and have long lists sent there.
+    // If that were possible, an attacker that can reach this listener could have long lists sent to any address.
     let server = server(&[]);
     let attacker = client(&server, "203.0.113.5:1000");
     let victim = UdpClient::behind([127, 0, 0, 2].into(), server.udp_address(), "203.0.113.5:1000");
@@ -96,7 +96,8 @@ fn s6_8_a_proxy_that_speaks_for_itself() {
     for (n, header) in [LOCAL.to_vec(), unspecified].into_iter().enumerate() {
         let torrent = format!("t{n}");
         let client = UdpClient::with_header(LOOPBACK, server.udp_address(), header);
-        // The client's address is unknown: it is not listed, and gets the peers that every client can reach.
+        // The client's address is unknown. So the client is not listed, and gets only peers that every client can
+        // reach.
         server.announce(&announce(&torrent, "neighbour").at("10.0.0.1"));
         server.announce(&announce(&torrent, "outside").at("9.9.9.9"));
         assert_eq!(client.announce(&udp_announce(&torrent, "a").at([10, 0, 0, 9])).peers, ["9.9.9.9:6881"]);
@@ -138,7 +139,7 @@ fn s6_8_datagrams_without_a_header_are_dropped_and_logged_once() {
         is_dropped(&client, datagram);
     }
     assert_eq!(dropped(&server), wrong.len());
-    // A bad request after a correct header is handled as everywhere.
+    // A bad request after a correct header is treated like any bad request.
     is_dropped(&client, &header);
     is_dropped(&client, &[&header[..], &header, &connect].concat());
     assert_eq!(dropped(&server), wrong.len());
@@ -198,7 +199,7 @@ fn s6_8_no_answer_is_larger_than_the_request_behind_the_header() {
         let bytes: usize = answers.iter().map(Vec::len).sum();
         assert!(answers.len() <= 1 && bytes <= packet.len(), "{}: {answers:?}", packet.escape_ascii());
     }
-    // The error would fit only if the header counted as part of the request.
+    // The error gets no reply: it would fit only if the header counted as part of the request.
     assert_eq!(client.answers(&scrape_packet([0; 8], &[])), [[0; 0]; 0]);
 }
 

@@ -1,7 +1,8 @@
-//! 5. Upstream trackers over HTTP: the replies that they send, odd ones too, and the requests that they get.
+//! 5. Upstream trackers over HTTP: the replies that they send, including odd replies, and the requests that they get.
 //!
-//! Most tests are tables of [`case::Case`]s: one tracker does what the case says, a second one is correct, and a client
-//! announces. Whatever the first tracker does, the client gets the peers of the second in time.
+//! Most tests are tables of [`case::Case`]s. In each case, one tracker does what the case says, a second tracker is
+//! correct, and a client announces. Whatever the first tracker does, the client gets the peers of the second one in
+//! time.
 
 mod case;
 mod replies;

@@ -38,7 +38,8 @@ fn cost(bench: &Bench, figure: &str, close: bool) -> Result<Vec<Row>, String> {
     Ok(vec![Row::compared(figure, COST, &ours, theirs.as_ref(), 1.0), most])
 }
 
-/// Both trackers get the same rate: half of what the slower one can serve. Tracker and load generator have real-time priority.
+/// Measures latencies. Both trackers get the same rate: half of what the slower tracker can serve. The tracker and the
+/// load generator have real-time priority.
 ///
 /// Other users of the host disturb some seconds, whichever tracker is measured. So the trackers take turns for many seconds,
 /// and the median counts.
@@ -74,7 +75,7 @@ fn latency_of(server: &TrackerProcess, requests: &mut PreparedRequests, rate: f6
     let load = HttpLoad { rate: Some(rate), ..HttpLoad::new(server.address, Duration::from_secs(1)) };
     let mut alone = true;
     let Measured { outcome, spent } = rounds::measure(server, || {
-        // A thread of its own, so that the measurements after it run without real-time priority.
+        // This runs on a thread of its own, so that later measurements run without real-time priority.
         thread::scope(|scope| {
             let load = scope.spawn(|| {
                 let alone = Priority::Process(server.pid()).raise() && Priority::ThisThread.raise();
@@ -109,8 +110,8 @@ pub(super) fn against(figure: &str, ours: &Samples, other: &Samples, goal: f64) 
     row.ratio(ours.over(other), goal).noisy(ours.is_noisy() || other.is_noisy())
 }
 
-/// Compares a tracker with far more swarms than fit in the CPU's caches with one that has few. Both are filled once and
-/// then measured by turns.
+/// Compares a tracker that has far more swarms than fit in the CPU's caches with a tracker that has few. Both are
+/// filled once, and then measured by turns.
 pub(super) fn growth(bench: &Bench) -> Result<Vec<Row>, String> {
     let start = |crowd| {
         let server = Program::retracker().start(&bench.cores, Placement::Server, &["--max-peers", "20000000"]);

@@ -1,8 +1,8 @@
 //! The cost of a second worker.
 //!
-//! The load generator would need a core of its own, so on two cores it competes with the workers. It competes in the
-//! same way with two processes that have a worker and a core each. The difference between the two is the cost of what
-//! workers share, and of the kernel moving them between cores.
+//! The load generator would need a core of its own. So on two cores it competes with the workers. It competes in the
+//! same way with two processes that have one worker and one core each. The difference between one process and two is
+//! the cost of the data that workers share, and of the kernel moving workers between cores.
 
 use std::thread;
 

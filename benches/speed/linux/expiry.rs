@@ -34,7 +34,7 @@ pub(super) fn together(bench: &Bench) -> Result<Vec<Row>, String> {
         .collect()
 }
 
-/// The slowest announce of the peers that stay, in the same swarms and in others, while all other peers expire.
+/// The slowest announce of the peers that stay while all other peers expire. They are in the same swarms and in others.
 fn slowest(bench: &Bench, figure: &str, crowd: Crowd) -> Result<Row, String> {
     let server = Program::retracker().start(&bench.cores, Placement::Server, &["-a", AGE]);
     fill(&server, crowd)?;

@@ -13,7 +13,8 @@ use super::bench::Bench;
 use super::program::Program;
 use super::rounds::ours_and;
 
-/// After this time a start is complete, and memory that was in use only while the tracker was filled is freed.
+/// How long a tracker settles: its start is then complete, and it has freed the memory that it needed only while it was
+/// filled.
 const SETTLING: Duration = Duration::from_secs(4);
 
 pub(super) fn per_peer(bench: &Bench) -> Result<Vec<Row>, String> {

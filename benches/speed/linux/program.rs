@@ -56,12 +56,12 @@ impl Program {
         named("AQUATIC_UDP").map(|command| Self { kind: ProgramKind::AquaticUdp, command })
     }
 
-    /// Starts it on these cores. The arguments that every start needs are added.
+    /// Starts the tracker on these cores. The arguments that every start needs are added.
     pub(crate) fn start(&self, cores: &Cores, place: Placement, args: &[&str]) -> TrackerProcess {
         self.start_logging(cores, place, args, Stdio::null())
     }
 
-    /// The same, with its log going to `log`.
+    /// Starts the tracker on these cores, and writes its log to `log`.
     pub(crate) fn start_logging(&self, cores: &Cores, place: Placement, args: &[&str], log: Stdio) -> TrackerProcess {
         let address = free_address();
         let mut command = self.command(address);
@@ -71,7 +71,7 @@ impl Program {
         server
     }
 
-    /// Starts it on the tracker's core with UDP on the same port.
+    /// Starts the tracker on the core for trackers, with UDP on the same port.
     pub(crate) fn start_udp(&self, cores: &Cores) -> Result<TrackerProcess, String> {
         let address = free_address();
         let mut command = self.command(address);
@@ -111,7 +111,8 @@ impl Program {
         Ok(file)
     }
 
-    /// A process inherits the cores of the thread that starts it.
+    /// Starts the process while this thread runs on the cores of that place: a process inherits the cores of the thread
+    /// that starts it.
     fn spawn(&self, cores: &Cores, place: Placement, mut command: Command, address: SocketAddr) -> TrackerProcess {
         cores.pin(place);
         let process = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.command));
@@ -125,7 +126,7 @@ impl Program {
         TrackerProcess { name, address, process }
     }
 
-    /// Its name and version, as it prints them.
+    /// The tracker's name and version, as it prints them.
     pub(crate) fn version(&self, cores: &Cores) -> String {
         match self.kind {
             ProgramKind::Opentracker => {
@@ -181,7 +182,7 @@ impl TrackerProcess {
         self.process.id()
     }
 
-    /// Whether it runs. A process that has ended is a zombie until it is waited for.
+    /// Whether the process runs. A process that has ended is a zombie until its end is collected.
     pub(crate) fn is_alive(&self) -> bool {
         process(self.pid()).stat().is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))
     }

@@ -32,7 +32,7 @@ pub(crate) fn measure(server: &TrackerProcess, run: impl FnMut() -> LoadOutcome)
     measure_all(std::slice::from_ref(server), run)
 }
 
-/// The same for several processes of one tracker at once.
+/// Measures several processes of one tracker at once, in the same way.
 pub(crate) fn measure_all(
     servers: &[TrackerProcess],
     mut run: impl FnMut() -> LoadOutcome,

@@ -28,8 +28,8 @@ pub enum PeerFormat {
 /// The longest `key` that is kept. aria2 sends 8 bytes, others 4 as 8 digits.
 pub const MAX_KEY: usize = 64;
 
-/// `left` from this value on means that the client does not know: Transmission sends it for magnet links, and other clients turn
-/// -1 into an unsigned number.
+/// A `left` of this value or more means that the client does not know how much is left: Transmission sends this value
+/// for magnet links, and other clients turn -1 into an unsigned number.
 pub const UNKNOWN_LEFT: u64 = i64::MAX.unsigned_abs();
 
 /// Reads the query of an announce: the part of the request's target after the first `?`.
@@ -78,8 +78,8 @@ impl<T> FirstValue<T> {
 }
 
 impl AnnounceFields {
-    /// Takes a parameter. A repeated `info_hash` or `peer_id` must have the same value. Of any other parameter the first valid
-    /// value counts, as in the Go retracker.
+    /// Takes a parameter. A repeated `info_hash` or `peer_id` must have the same value. If an address is repeated, the
+    /// first valid one counts. The first value of any other parameter counts, even if it is not valid.
     fn take(&mut self, parameter: Parameter, value: &[u8]) -> Result<(), Refusal> {
         match parameter {
             Parameter::InfoHash => same(&mut self.info_hash, parameter, value)?,
@@ -147,7 +147,8 @@ fn same(slot: &mut Option<[u8; 20]>, parameter: Parameter, value: &[u8]) -> Resu
     Ok(())
 }
 
-/// Clients that cannot be reached send port 0 or none (aria2, rTorrent, qBittorrent behind a proxy).
+/// Reads a port. None for 0 and for an empty value: clients that cannot be reached send port 0 or none (aria2,
+/// rTorrent, qBittorrent behind a proxy).
 fn port(value: &[u8]) -> Result<Option<NonZeroU16>, Refusal> {
     let not_a_port = Refusal::NotANumber { parameter: Parameter::Port, min: 0, max: u64::from(u16::MAX) };
     if value.is_empty() {
@@ -159,7 +160,8 @@ fn port(value: &[u8]) -> Result<Option<NonZeroU16>, Refusal> {
     }
 }
 
-/// The value is passed to upstream trackers, but no reply depends on it: anything that is not a number is 0.
+/// Reads a counter. It is passed to upstream trackers, but no reply depends on it, so anything that is not a number
+/// counts as 0.
 fn counter(value: &[u8]) -> u64 {
     match query::number(value) {
         Number::Value(n) => n,
@@ -168,7 +170,7 @@ fn counter(value: &[u8]) -> u64 {
     }
 }
 
-/// Clients that do not know how much is left send -1, the largest number of 63 or 64 bits, or nothing.
+/// Reads `left`. Clients that do not know how much is left send -1, the largest number of 63 or 64 bits, or nothing.
 fn left(value: &[u8]) -> Option<u64> {
     match query::number(value) {
         Number::Value(n) => Some(n).filter(|&n| n < UNKNOWN_LEFT),
@@ -197,8 +199,8 @@ fn numwant(value: &[u8]) -> NumWant {
     }
 }
 
-/// Reads an address in the notations that clients use: bare, in brackets, followed by a port or a zone. A host name or an
-/// `.i2p` name is neither an address nor an error.
+/// Reads an address in the notations that clients use: bare, in brackets, followed by a port or a zone. A host name or
+/// an `.i2p` name gives no address, but is not an error.
 fn ip(value: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(&query::bytes(value)).ok().and_then(parse_ip)
 }
@@ -235,13 +237,13 @@ pub fn encode(reply: &AnnounceReply, format: PeerFormat, out: &mut Vec<u8>) {
     put_pair(out, b"10:incomplete", reply.incomplete);
     put_pair(out, b"8:interval", reply.interval);
     put_pair(out, b"12:min interval", reply.min_interval);
-    // Always present, even if empty: rTorrent fails when both lists are absent.
+    // `peers` is always present, even if it is empty, because rTorrent fails when both lists are absent.
     out.extend_from_slice(b"5:peers");
     match format {
         PeerFormat::Compact => {
             put_length(out, reply.peers.v4.len() * compact::V4);
             compact::encode(&reply.peers.v4, out);
-            // Left out when empty: old µTorrents fail on it.
+            // An empty `peers6` is left out, because old µTorrents fail on it.
             if !reply.peers.v6.is_empty() {
                 out.extend_from_slice(b"6:peers6");
                 put_length(out, reply.peers.v6.len() * compact::V6);
@@ -274,7 +276,7 @@ pub fn encode_refusal(refusal: &Refusal, interval: u32) -> Vec<u8> {
 struct Failure {
     reason: String,
     interval: u32,
-    /// When to try again; none if never.
+    /// After how many minutes to try again; none if never.
     minutes: Option<u32>,
 }
 

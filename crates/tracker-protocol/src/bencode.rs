@@ -24,7 +24,7 @@ pub enum BencodeError {
 /// One value, or the beginning of a list or a dictionary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// An integer; one beyond 64 bits is the nearest that fits.
+    /// An integer. One that does not fit into 64 bits becomes the nearest that does.
     Int(i64),
     /// A byte string.
     Bytes(&'a [u8]),
@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
         Self { input, at: 0, depth: 0 }
     }
 
-    /// Reads the next value. After `List` or `Dict` the reader stands inside it.
+    /// Reads the next value. After `List` or `Dict` the reader stands inside that list or dictionary.
     pub fn value(&mut self) -> Result<Value<'a>, BencodeError> {
         match self.peek()? {
             b'i' => {
@@ -78,7 +78,8 @@ impl<'a> Reader<'a> {
         Ok(ends)
     }
 
-    /// Inside a dictionary: reads the next key. At its end there is none, and the reader steps out of it.
+    /// Inside a dictionary: reads the next key. At the end of the dictionary there is no key, and the reader steps out
+    /// of it.
     pub fn key(&mut self) -> Result<Option<&'a [u8]>, BencodeError> {
         if self.end()? { Ok(None) } else { self.bytes().map(Some) }
     }

@@ -21,7 +21,7 @@ pub enum Syntax {
 }
 
 impl Syntax {
-    /// The syntax of the header of that name, in either case. A header that is not known holds one address.
+    /// The syntax of the header of that name, in upper or lower case. A header that is not known holds one address.
     pub fn of(name: &str) -> Self {
         if name.eq_ignore_ascii_case("forwarded") {
             Self::Forwarded
@@ -91,7 +91,7 @@ fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr
         }
         match node(element) {
             Node::Ip(ip) if is_trusted(ip) => leftmost = Some(Named::Proxy(ip)),
-            // A trusted proxy wrote it, and does not name the client.
+            // A trusted proxy wrote this element, and does not name the client.
             Node::Hidden => return Some(Named::NotSaid),
             Node::Ip(ip) => return Some(Named::Client(ip)),
             Node::Junk => return Some(Named::Unclear),
@@ -100,8 +100,8 @@ fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr
     leftmost
 }
 
-/// The host that a header with one address names. If there are several, as separate lines or joined to a list on the way, only
-/// one is the proxy's, and the others may be forged: all must be the same.
+/// The host that a header with one address names. If it has several addresses, in separate lines or joined to a list on
+/// the way, only one of them comes from the proxy, and the others may be forged. So all of them must be the same.
 fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpAddr) -> bool) -> Named {
     let mut found = None;
     for line in lines {

@@ -38,7 +38,8 @@ pub struct Header {
 /// Why bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
-    /// They do not begin like a header: the sender is not a proxy, or a proxy that is not configured to send one.
+    /// The bytes do not begin like a header: the sender is no proxy, or is a proxy that is not configured to send a
+    /// header.
     #[error("it begins with no PROXY protocol header")]
     NoHeader,
     /// The header is longer than allowed.
@@ -55,8 +56,8 @@ pub enum Malformed {
     Stream,
 }
 
-/// Reads the header at the beginning of a stream. None while more bytes are needed, of which there are at most [`MAX_V1`] or
-/// [`MAX_V2`] in all.
+/// Reads the header at the beginning of a stream. None while more bytes are needed. A header has at most [`MAX_V1`] or
+/// [`MAX_V2`] bytes in all.
 ///
 /// The header may say that the client spoke UDP to the proxy: proxies may translate.
 pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {

@@ -38,7 +38,7 @@ pub fn unescaped(value: &[u8]) -> impl Iterator<Item = u8> {
     unescape_leniently(value, Plus::Itself)
 }
 
-/// The parts before and after the first separator, the second only if there is a separator.
+/// The part before the first separator, and the part after it if there is a separator.
 fn split(bytes: &[u8], find: impl Fn(&[u8]) -> Option<usize>) -> (&[u8], Option<&[u8]>) {
     let (before, rest) = bytes.split_at(find(bytes).unwrap_or(bytes.len()));
     (before, rest.get(1..))

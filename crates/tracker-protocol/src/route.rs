@@ -21,14 +21,14 @@ pub enum Route {
     Other,
 }
 
-/// The longest path, once decoded and cleaned, that names one of ours.
+/// The length of the longest path that names a resource, once it is decoded and cleaned.
 const LONGEST: usize = "announce.php".len();
 
 /// Path and query of a target or of URL data: the parts before and after the first `?`. Scheme and host of a whole URL, which
 /// clients send to proxies (RFC 9112, section 3.2.2), are skipped.
 ///
-/// A fragment of the announce URL, which a client should have kept to itself (RFC 3986, section 3.5), belongs to neither: a
-/// client appends its query to the URL or puts it before the fragment.
+/// A fragment of the announce URL, which a client should have kept to itself (RFC 3986, section 3.5), belongs to
+/// neither part: a client appends its query to the URL or puts it before the fragment.
 pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     let target = if target.first() == Some(&b'/') { target } else { behind_host(target) };
     let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
@@ -69,7 +69,7 @@ pub fn route(path: &[u8]) -> Route {
     }
 }
 
-/// A path that no current client sends, but that a user may have typed.
+/// The resource that an unusual path names. No current client sends such a path, but a user may have typed it.
 fn unusual(path: &[u8]) -> Route {
     let mut found: Option<SmallVec<[u8; LONGEST]>> = None;
     for segment in path.split(|&byte| byte == b'/') {

@@ -110,10 +110,10 @@ pub enum ResponseError {
         /// Its reason as it came, without the zeros that some trackers append.
         reason: Vec<u8>,
     },
-    /// It ends too soon.
+    /// The response ends too soon.
     #[error("it is too short")]
     Short,
-    /// It answers another kind of request.
+    /// The response is one to another kind of request.
     #[error("it answers a request with action {0}, which was not made")]
     Action(u32),
 }
@@ -140,7 +140,7 @@ pub fn encode_announce(connection: ConnectionId, transaction: TransactionId, ann
     put_u32(&mut out, event_number(request.event));
     out.extend_from_slice(&ip.unwrap_or(Ipv4Addr::UNSPECIFIED).octets());
     put_u32(&mut out, key);
-    // It is signed: -1 stands for the tracker's own default.
+    // `numwant` is signed: -1 stands for the tracker's own default.
     put_u32(&mut out, numwant.min(i32::MAX.unsigned_abs()));
     out.extend_from_slice(&request.port.map_or(0, NonZeroU16::get).to_be_bytes());
     options::put(&mut out, url_data, via);

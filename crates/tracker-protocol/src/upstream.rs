@@ -1,6 +1,6 @@
-//! The HTTP announce as a client of other trackers: the query is written, their replies are read. Real replies differ from the
-//! BEPs: `peers` is a string or dictionaries whatever was asked for, keys are unsorted, types are wrong, line ends follow the
-//! last byte. Every part that can be understood is used; the others are skipped.
+//! The HTTP announce as a client of other trackers: writes the query, and reads their replies. Real replies differ from
+//! the BEPs: `peers` is a string or dictionaries whatever was asked for, keys are unsorted, types are wrong, line ends
+//! follow the last byte. Every part that can be understood is used; the others are skipped.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -88,13 +88,13 @@ fn put_number(query: &mut String, key: &str, value: u64) {
 pub struct UpstreamReply {
     /// Seconds until the next announce of this client; none when the tracker gave no sensible number.
     pub interval: Option<u32>,
-    /// Seconds before which it must not come.
+    /// Seconds before which the next announce of this client must not come.
     pub min_interval: Option<u32>,
     /// Seeds in the swarm.
     pub complete: u32,
     /// Other peers in the swarm.
     pub incomplete: u32,
-    /// The next announce repeats it; none when it is too long to keep.
+    /// The tracker id, which the next announce repeats; none if the tracker sent none, or one that is too long to keep.
     pub tracker_id: Option<Vec<u8>>,
     /// The address from which the tracker got the announce (BEP 24).
     pub external_ip: Option<IpAddr>,

@@ -1,5 +1,5 @@
-//! Verifies the signatures of tokens with ring, which TLS uses already. The providers of jsonwebtoken would add a
-//! second library.
+//! Verifies the signatures of tokens with ring, which TLS uses already. The providers that come with jsonwebtoken would
+//! add a second library.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -24,7 +24,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 
 /// Makes jsonwebtoken use this provider.
 pub(super) fn install() {
-    // It is installed already if this is not the first rule.
+    // An error means that an earlier rule has installed the provider.
     let _ = PROVIDER.install_default();
 }
 
@@ -43,7 +43,8 @@ enum Scheme {
     Other(&'static dyn VerificationAlgorithm),
 }
 
-/// How ring verifies an algorithm. None for a symmetric one, because a key that verifies its tokens can also sign them.
+/// How ring verifies an algorithm. None for a symmetric algorithm, because a key that verifies such tokens can also
+/// sign them.
 fn scheme(algorithm: Algorithm) -> Option<Scheme> {
     Some(match algorithm {
         Algorithm::RS256 => Scheme::Rsa(&signature::RSA_PKCS1_2048_8192_SHA256),

@@ -1,4 +1,4 @@
-//! A bound on the CPU time that wrong tokens cost: how many of them are verified in a second.
+//! Bounds the CPU time that wrong tokens cost: only a limited number of them is verified in a second.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 /// How many tokens of one source may fail in a second. Beyond that, only remembered tokens of this source are accepted.
 const PER_SOURCE: u32 = 50;
 
-/// How many tokens of all sources may fail in a second. At 60 µs each they take a third of one core.
+/// How many tokens of all sources may fail in a second. At 60 µs for each token, that takes a third of one core.
 const IN_TOTAL: u32 = 5000;
 
 /// The tokens that have failed in the present second.
@@ -32,7 +32,7 @@ impl Window {
 }
 
 impl Failures {
-    /// Whether no more tokens of this source are verified in this second.
+    /// Whether too many tokens have failed for another token of this source to be verified in this second.
     pub(super) fn are_too_many(&self, ip: IpAddr, second: u64) -> bool {
         let mut window = self.0.lock();
         let window = window.at(second);
@@ -47,7 +47,7 @@ impl Failures {
     }
 }
 
-/// What counts as one source: over IPv6 a /64, because a client may use all of its addresses.
+/// The source that an address belongs to. Over IPv6 that is its /64, because a client may use all addresses of a /64.
 fn source(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,

@@ -21,7 +21,7 @@ pub(in crate::access) enum JwtFault {
 }
 
 impl JwtFault {
-    /// The fault that the library found.
+    /// Converts an error of the library.
     pub(super) fn found(kind: &ErrorKind) -> Self {
         match kind {
             ErrorKind::InvalidIssuer => JwtFault::Issuer,

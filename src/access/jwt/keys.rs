@@ -18,7 +18,7 @@ const MAX_KEYS: usize = 1000;
 /// The most keys that are tried for a token that does not name its key.
 const MAX_TRIED: usize = 8;
 
-/// The sizes of RSA keys that are used, in bytes: 2048 to 8192 bits.
+/// RSA keys of these sizes in bytes are used: 2048 to 8192 bits.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// The keys of a set that can be used.
@@ -34,9 +34,9 @@ pub(super) struct JwtKey {
     /// `kid`.
     name: Option<String>,
     pub(super) decoding: DecodingKey,
-    /// The algorithms that its type and its `alg` allow.
+    /// The algorithms that the key's type and its `alg` allow.
     algorithms: &'static [Algorithm],
-    /// A hash of the key, by which it is recognised after the keys were fetched again.
+    /// A hash of the key. By this hash a key is recognised when the keys are fetched again.
     pub(super) serial: u64,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Debug for JwtKey {
     }
 }
 
-/// What a JWK set has.
+/// The numbers of keys in a JWK set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeySummary {
     /// How many keys of each kind can be used.
@@ -100,7 +100,7 @@ impl KeySet {
         Ok((Self { keys, issuer: issuer.map(str::to_owned) }, summary))
     }
 
-    /// Who issues the tokens of these keys, if the set says so.
+    /// The issuer of tokens that these keys sign. None if the set does not name it.
     pub(super) fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
@@ -113,18 +113,18 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// Whether it has the key with this serial.
+    /// Whether the set has the key with this serial.
     pub(super) fn has(&self, serial: u64) -> bool {
         self.keys.iter().any(|key| key.serial == serial)
     }
 
-    /// Whether it has a key of this name.
+    /// Whether the set has a key of this name.
     pub(super) fn has_name(&self, name: &str) -> bool {
         self.keys.iter().any(|key| key.name.as_deref() == Some(name))
     }
 
-    /// The keys that may have signed a token of this algorithm. `name` is the token's `kid`; without it, keys of every
-    /// name count.
+    /// The keys that may have signed a token of this algorithm. `name` is the token's `kid`. Without a name, all keys
+    /// of the algorithm may have signed it.
     pub(super) fn candidates(&self, name: Option<&str>, algorithm: Algorithm) -> Vec<&JwtKey> {
         let may_sign = |key: &&JwtKey| key.algorithms.contains(&algorithm);
         let is_named = |key: &&JwtKey| name.is_none() || key.name.as_deref() == name;
@@ -177,7 +177,7 @@ fn algorithms(parameters: &AlgorithmParameters) -> Result<(&'static str, &'stati
     }
 }
 
-/// The algorithm of this name alone, if it is among these.
+/// A list of only the algorithm of this name. None if these algorithms do not include it.
 fn one_of(algorithms: &'static [Algorithm], name: &str) -> Option<&'static [Algorithm]> {
     let only = name.parse::<Algorithm>().ok()?;
     algorithms.iter().position(|algorithm| *algorithm == only).and_then(|at| algorithms.get(at..=at))

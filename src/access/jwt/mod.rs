@@ -1,10 +1,10 @@
 //! Tokens: an announce carries a JSON Web Token (RFC 7519) that names its torrent, signed by a key of a JWK set (RFC 7517).
 //!
-//! A token stands in the query of the announce URL as `jwt=`. Over UDP it comes with the URL's path and query (BEP 41). It is
-//! neither logged nor sent upstream.
+//! The query of the announce URL holds the token as `jwt=`. Over UDP a client sends the URL's path and query with the
+//! announce (BEP 41). A token is neither logged nor sent upstream.
 //!
-//! Verifying a signature takes as long as ten announces, so tokens that were verified are remembered until they expire or
-//! their key goes. The number of tokens that may fail is bounded, for each source and in total.
+//! Verifying a signature takes as long as ten announces. So tokens that were verified are remembered until they expire
+//! or their key is removed. The number of tokens that may fail is bounded, for each source and in total.
 
 mod crypto;
 mod failures;
@@ -38,13 +38,13 @@ pub(super) use self::fault::JwtFault;
 pub use self::keys::KeySummary;
 pub use self::refresh::probe_keys;
 
-/// Verified tokens that are remembered, a hundred bytes each.
+/// The most verified tokens that are remembered. Each takes a hundred bytes.
 const REMEMBERED: u64 = 200_000;
 
 /// How far the clocks of the issuer and of this host may differ, in seconds.
 const LEEWAY: u64 = 60;
 
-/// What is required of a token.
+/// The options of the rule about tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtOptions {
     /// Where the keys are.
@@ -66,10 +66,10 @@ pub struct JwtOptions {
 /// Whose tokens are accepted (`iss`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Issuers {
-    /// Those of these issuers.
+    /// Tokens of these issuers.
     Listed(Vec<String>),
-    /// Those of the issuer that the JWK set names in its member `issuer`. If the set names none, tokens of any issuer are
-    /// accepted if a key of the set signed them, as in Chihaya v1.0.
+    /// Tokens of the issuer that the JWK set names in its member `issuer`. If the set names none, any token that a key
+    /// of the set signed is accepted, as in Chihaya v1.0.
     OfKeySet,
 }
 
@@ -80,7 +80,7 @@ pub enum KeySource {
     Url(Url),
     /// A file.
     File(PathBuf),
-    /// Nowhere: in place of a URL, the configuration still has this placeholder of the documentation.
+    /// Nowhere. The configuration still has this placeholder of the documentation instead of a URL.
     Placeholder(String),
 }
 
@@ -101,7 +101,7 @@ pub(super) struct JwtRule {
 }
 
 impl JwtOptions {
-    /// The same options, with a path of a key file resolved against this folder.
+    /// Resolves the path of a key file against this folder.
     #[must_use]
     pub fn in_folder(mut self, folder: &Path) -> Self {
         if let KeySource::File(path) = &mut self.keys {
@@ -115,8 +115,8 @@ impl JwtRule {
     /// A rule that has no keys yet.
     pub(super) fn new(options: JwtOptions, key_count: Gauge) -> Self {
         crypto::install();
-        // The library does not check the times. [`Self::check`] does at each announce, for remembered tokens too, and
-        // with a time that tests can set.
+        // The library does not check the times. [`Self::check`] checks them at each announce, for remembered tokens
+        // too. Tests can set its time.
         let mut validation = Validation { validate_exp: false, validate_nbf: false, ..Validation::default() };
         validation.set_required_spec_claims(&["iss", "aud"]);
         if let Issuers::Listed(issuers) = &options.issuers {
@@ -168,7 +168,7 @@ impl JwtRule {
         if verified.info_hash == info_hash { Ok(()) } else { Err(JwtFault::OtherTorrent) }
     }
 
-    /// What a token says, once its signature is verified.
+    /// Verifies the signature of a token, unless the token is remembered. Returns what the token says.
     fn verified(&self, ip: IpAddr, token: &[u8], now: u64) -> Result<Verified, JwtFault> {
         let mut hasher = SipHasher13::new_with_key(&self.hash_key);
         hasher.write(token);
@@ -218,7 +218,7 @@ impl JwtRule {
         Err(fault)
     }
 
-    /// Replaces the keys. Tokens that were signed with a key that is gone are verified again, and refused.
+    /// Replaces the keys. Remembered tokens of a removed key are verified again, and thus refused.
     fn set_keys(&self, keys: KeySet) {
         self.key_count.set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
         *self.keys.write() = Arc::new(keys);

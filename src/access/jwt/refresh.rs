@@ -13,16 +13,16 @@ use crate::metrics::AccessMetrics;
 /// How long fetching may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The shortest time from one fetch to a next one that an unknown key causes, so that wrong tokens cause no flood of
+/// The shortest time between a fetch and the next one if an unknown key causes it. So wrong tokens cause no flood of
 /// fetches.
 const SHORTEST: Duration = Duration::from_secs(10);
 
-/// The pauses after failures: the first, and the longest.
+/// The first pause after a failure, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 impl fmt::Display for KeySource {
-    /// Without path and query of a URL, which may hold a secret.
+    /// Leaves out the path and the query of a URL, because they may hold a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(url) => write!(f, "{}://{}", url.scheme(), forward::host_and_port(url)),

@@ -28,7 +28,7 @@ impl Signer {
         json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": self.name })
     }
 
-    /// The query of an announce under a token, with these claims beside the usual ones.
+    /// The query of an announce with a token that has these claims beside the usual ones.
     fn query(&self, more: &Value) -> Vec<u8> {
         let mut claims = json!({ "iss": "i", "aud": "a", "infohash": TORRENT.to_string() });
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -97,7 +97,7 @@ fn a_remembered_token_is_refused_once_its_key_is_gone_and_others_stay() {
     rule.set_keys(keys(&[&second, &Signer::new("third")]));
     assert_eq!(admit(&rule, &by_first, NOW), Err(JwtFault::UnknownKey));
     assert_eq!(admit(&rule, &by_second, NOW), Ok(()));
-    // Another key under the same name is another key.
+    // A different key under the same name counts as another key.
     rule.set_keys(keys(&[&Signer::new("second")]));
     assert_eq!(admit(&rule, &by_second, NOW), Err(JwtFault::Signature));
 }

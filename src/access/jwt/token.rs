@@ -15,15 +15,15 @@ const MAX_TOKEN: usize = 8192;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verified {
     pub(super) info_hash: InfoHash,
-    /// From when and until when it is valid, in seconds since 1970.
+    /// When the token begins and ceases to be valid, in seconds since 1970.
     pub(super) not_before: Option<u64>,
     pub(super) expires: Option<u64>,
-    /// The key that signed it.
+    /// The serial of the key that signed the token.
     pub(super) key: u64,
 }
 
-/// The token in the query of an announce URL: the first `jwt` that is not empty. None if that is longer than
-/// [`MAX_TOKEN`].
+/// The token in the query of an announce URL: the first `jwt` that is not empty. None if there is none, or if it is
+/// longer than [`MAX_TOKEN`].
 pub(super) fn find(query: &[u8]) -> Option<SmallVec<[u8; 1024]>> {
     query::values(query, b"jwt")
         .map(|value| query::unescaped(value).collect::<SmallVec<[u8; 1024]>>())
@@ -31,7 +31,7 @@ pub(super) fn find(query: &[u8]) -> Option<SmallVec<[u8; 1024]>> {
         .filter(|token| token.len() <= MAX_TOKEN)
 }
 
-/// What is read of a token beside its issuer and audience.
+/// The claims that are read from a token, beside those about issuer and audience.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     #[serde(default)]
@@ -50,8 +50,8 @@ impl Claims {
     }
 }
 
-/// Reads an info-hash in every form in which issuers write it: 40 hexadecimal digits or the 64 of a v2 torrent, percent-encoded
-/// bytes, or the 20 bytes themselves, each as the character with that code point.
+/// Reads an info-hash in each form that issuers write: 40 hexadecimal digits, the 64 digits of a v2 torrent,
+/// percent-encoded bytes, or 20 characters whose code points are the bytes.
 fn info_hash(text: &str) -> Option<InfoHash> {
     if let Ok(hash) = text.parse() {
         return Some(hash);

@@ -1,4 +1,4 @@
-//! A TLS client that accepts every certificate, because it asks only an instance on this host, and for nothing secret.
+//! A TLS client that accepts every certificate. It asks only an instance on this host, and for nothing secret.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
 
-/// A session that is about to begin.
+/// A TLS connection before its handshake.
 pub(super) fn session() -> io::Result<ClientConnection> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
@@ -22,7 +22,7 @@ pub(super) fn session() -> io::Result<ClientConnection> {
     ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)
 }
 
-/// Accepts every certificate whose key the server has.
+/// Accepts every certificate, but checks that the server has its key.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -6,7 +6,7 @@ const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000 * MICROSECOND;
 const SECOND: u64 = 1_000 * MILLISECOND;
 
-/// The units. `ms` comes before `m`, which is its beginning. Go accepts both of Unicode's mu letters.
+/// The units. `ms` comes before `m`, because `ms` begins with `m`. Go accepts both of Unicode's mu letters.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", MICROSECOND),
@@ -18,7 +18,7 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3_600 * SECOND),
 ];
 
-/// What a text says. Go's durations may be negative, and Chihaya takes those and zero for "not set".
+/// A parsed duration. Go's durations may be negative. Chihaya takes zero and negative durations for "not set".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GoDuration {
     Positive(Duration),
@@ -40,7 +40,7 @@ pub(super) fn parse(text: &str) -> Option<GoDuration> {
     }
 }
 
-/// The sum of the parts, each a number with a unit; at least one.
+/// The sum of the parts in nanoseconds. Each part is a number with a unit, and there must be at least one.
 fn sum(mut rest: &str) -> Option<u128> {
     let mut total = 0_u128;
     loop {
@@ -62,7 +62,7 @@ fn part(text: &str) -> Option<(u128, &str)> {
     }
     let (unit, rest) = UNITS.iter().find_map(|(name, unit)| Some((u128::from(*unit), rest.strip_prefix(name)?)))?;
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    // Further digits are less than a nanosecond, even in hours.
+    // Even for hours, any further digits are less than a nanosecond.
     let fraction = fraction.get(..fraction.len().min(18))?;
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let fraction: u64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// As Go's `Duration.String` writes it.
+    /// A duration as Go's `Duration.String` writes it.
     fn written(nanoseconds: u64) -> String {
         let fraction = |value: u64, unit: u64, name: &str| {
             let digits = unit.ilog10() as usize;

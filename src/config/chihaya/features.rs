@@ -29,9 +29,9 @@ pub(super) enum Feature {
 pub(super) struct FeatureState {
     /// Whether the tracker has the feature, so that the file's keys for it are in force.
     pub(super) has_arrived: bool,
-    /// Whether clients that Chihaya refuses are let in as long as the feature is missing.
+    /// Whether clients that Chihaya would refuse may announce as long as the feature is missing.
     pub(super) restricts: bool,
-    /// What happens as long as the feature is missing.
+    /// What the tracker does as long as the feature is missing.
     pub(super) meanwhile: &'static str,
 }
 

@@ -20,7 +20,7 @@ const TORRENTS: &str = "torrent approval";
 const VARIATION: &str = "interval variation";
 const NAMES: [&str; 4] = [JWT, CLIENTS, TORRENTS, VARIATION];
 
-/// What the hooks say.
+/// The rules in the hooks.
 #[derive(Debug, Default)]
 pub(super) struct PreHooks {
     pub(super) tokens: Option<TokenRule>,
@@ -50,7 +50,7 @@ pub(super) fn read(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> PreHoo
     hooks
 }
 
-/// Reads the hooks that run after the reply. Chihaya never had one that does anything.
+/// Reads the hooks that run after the reply. No such hook of Chihaya ever did anything.
 pub(super) fn read_post(keys: &mut Keys<'_>, lint: &mut Lint) {
     for (path, place, entries) in list(keys, lint, "posthooks") {
         let name = entries.iter().find(|entry| entry.key == "name").and_then(|entry| text(&entry.value).ok());
@@ -121,7 +121,7 @@ fn named(name: &str, is_rc1: bool) -> Outcome {
     }
 }
 
-/// Reads the options of a hook, which are below `config` in rc.1 and rc.2, and below `options` in newer versions.
+/// Reads the options of a hook. They are below `config` in rc.1 and rc.2, and below `options` in newer versions.
 fn options(keys: &mut Keys<'_>, lint: &mut Lint, name: &'static str, place: Place, hooks: &mut PreHooks) {
     let old = keys.section(lint, "config");
     let new = keys.section(lint, "options");

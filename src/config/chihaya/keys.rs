@@ -1,4 +1,4 @@
-//! Reads the keys of one section, each once, and tells the linter what became of each.
+//! Reads each key of a section once, and tells the linter what became of the key.
 
 use super::known;
 use super::lint::{Lint, Outcome};
@@ -13,13 +13,13 @@ pub(super) struct Keys<'a> {
     /// The path of the section, such as `http.`; empty at the top.
     path: String,
     rest: Vec<&'a KeyedNode>,
-    /// Go's JSON reader takes `Announce` for `announce`.
+    /// Whether case does not matter in names, because Go's JSON reader takes `Announce` for `announce`.
     folds_case: bool,
     /// The keys that exist in this section.
     known: Vec<&'static str>,
-    /// The known keys that are not in the file, or are null.
+    /// The keys that were looked for, but are not in the file or are null.
     absent: Vec<&'static str>,
-    /// Whether an unknown key may be a misspelt one that restricts access.
+    /// Whether any unknown key may be the misspelling of a key that restricts access.
     restricts: bool,
 }
 
@@ -67,7 +67,7 @@ impl<'a> Keys<'a> {
         Some(last)
     }
 
-    /// Reads a key.
+    /// Reads the value of a key. `outcome` says what becomes of the value.
     pub(super) fn read<T>(
         &mut self,
         lint: &mut Lint,
@@ -111,7 +111,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The section under a key, and the key.
+    /// Reads the section below a key. Also returns the key.
     pub(super) fn section(&mut self, lint: &mut Lint, key: &'static str) -> Option<(Keys<'a>, &'a KeyedNode)> {
         let entry = self.take(lint, key)?;
         let NodeValue::Section(entries) = &entry.value.value else {

@@ -1,4 +1,4 @@
-//! Keys that mean nothing to Chihaya: those that documentation and examples have, and misspelt ones.
+//! Keys that mean nothing to Chihaya: keys that only documentation and examples have, and misspelt keys.
 
 /// Keys that documentation shows and no code of Chihaya reads: the section, the key, and an explanation.
 const DEAD: &[(&str, &str, &str)] = &[
@@ -30,7 +30,7 @@ pub(super) const RESTRICTING: &[&str] = &[
     "jwtAudience",
 ];
 
-/// The keys of v2 by their sections, for keys that are in the wrong one.
+/// The keys of v2 by their sections, to find the right section of a key that is in a wrong one.
 const SECTIONS: &[(&str, &[&str])] = &[
     ("", &["announce_interval", "min_announce_interval", "metrics_addr", "prometheus_addr", "prehooks", "posthooks"]),
     (
@@ -56,7 +56,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("storage.config.", &["gc_interval", "peer_lifetime", "shard_count", "prometheus_reporting_interval"]),
 ];
 
-/// Whether the key, which may be misspelt, has a value that must not appear in a log.
+/// Whether the value of this key must not appear in a log. The key may be misspelt.
 pub(super) fn is_secret(key: &str) -> bool {
     nearest(key, &["private_key", "redis_broker"]).is_some()
 }
@@ -82,7 +82,7 @@ pub(super) fn explain(section: &str, key: &str, known: &[&'static str]) -> Strin
 
 /// The name that this one is probably a misspelling of, if there is one.
 pub(super) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-    // A long name resembles none, and a comparison takes time proportional to the product of the lengths.
+    // A long name resembles no known name. Comparing it would be slow: the time grows with the product of the lengths.
     if name.len() > 64 {
         return None;
     }

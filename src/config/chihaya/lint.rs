@@ -12,7 +12,7 @@ use super::tree::{ConfigNode, KeyedNode, Place};
 pub enum Severity {
     /// Nothing is wrong.
     Fine,
-    /// The effect is not quite what the file says, or the operator should know about it.
+    /// The effect differs from what the file says, or is one that the operator should know about.
     Warning,
     /// Something that restricts access is not in force.
     NotInForce,
@@ -26,7 +26,7 @@ pub struct Finding {
     pub(super) place: Place,
     /// How serious the finding is.
     pub severity: Severity,
-    /// The key, its value and what became of it.
+    /// The key, its value and what became of the key.
     pub text: String,
 }
 
@@ -52,7 +52,7 @@ pub(super) enum Outcome {
     Needs(Feature, String),
     /// The key has no effect, for this reason.
     Nothing(String),
-    /// It becomes the first text. The second one is what the operator should know about that.
+    /// The key has the effect in the first text. The second text is a warning about that effect.
     Warns(String, String),
     /// The key is meant to restrict access, but has no such effect.
     Lets(String),
@@ -88,7 +88,7 @@ impl Lint {
         self.push(place, severity, format!("{key}: {value} {text}"));
     }
 
-    /// Reports a key that Chihaya does not know. `restricts`: the key may be meant to restrict access.
+    /// Reports a key that Chihaya does not know. `restricts`: the key may have been meant to restrict access.
     pub(super) fn unknown(&mut self, key: &str, entry: &KeyedNode, restricts: bool, why: &str) {
         let severity = if restricts { Severity::NotInForce } else { Severity::Warning };
         self.push(entry.place, severity, format!("{}: {} {why}", key.escape_debug(), value(key, &entry.value)));

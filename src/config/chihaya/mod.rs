@@ -35,8 +35,8 @@ use super::error::ConfigError;
 use super::origin::Origin;
 use super::yaml::{self, Problem};
 
-/// Whether this argument is the verbosity of v1.0's log, such as `-v=5`, which the registries' `docker run` line has. It means nothing
-/// here. Without its value, `-v` prints the version.
+/// Whether this argument sets the verbosity of v1.0's log, such as `-v=5` in the registries' `docker run` line. The
+/// argument has no effect here. `-v` without a value prints the version.
 pub(super) fn is_verbosity(argument: &OsStr) -> bool {
     let level = argument.to_str().and_then(|text| text.strip_prefix("-v="));
     level.is_some_and(|level| !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit()))
@@ -45,7 +45,7 @@ pub(super) fn is_verbosity(argument: &OsStr) -> bool {
 /// A file of Chihaya's, and what became of each of its keys.
 #[derive(Clone, Debug)]
 pub struct ChihayaFile {
-    /// The flag or variable that named it.
+    /// The flag or variable that named the file.
     origin: Origin,
     path: PathBuf,
     read: ChihayaText,
@@ -71,7 +71,7 @@ impl ChihayaFile {
         Ok(Self { origin, path, read })
     }
 
-    /// The configuration. If values are wrong, the error is about the first of them.
+    /// The configuration. If values are wrong, an error about the first one.
     pub fn checked(&self) -> Result<&ChihayaConfig, ConfigError> {
         match self.read.findings.iter().find(|finding| finding.severity == Severity::Error) {
             None => Ok(&self.read.config),
@@ -81,7 +81,7 @@ impl ChihayaFile {
         }
     }
 
-    /// What the operator should know, each with the file and the line.
+    /// The linter's warnings, each with the file and the line.
     fn warnings(&self) -> impl Iterator<Item = String> {
         let findings = self.read.findings.iter().filter(|finding| finding.severity > Severity::Fine);
         findings.map(|finding| format!("{} {finding}", self.path.display()))
@@ -151,13 +151,14 @@ impl FromStr for ChihayaText {
     }
 }
 
-/// The values of a file, and the line of any text after them, which is not read.
+/// The values of a file. The number is the line of any text after them. That text is not read.
 enum Root {
     V1(ConfigNode, Option<usize>),
     V2(ConfigNode, Option<usize>),
 }
 
-/// A top-level `chihaya` is v2, and other JSON is v1. v2 may be written as JSON too, because JSON is YAML.
+/// Finds out the generation: a file with a top-level `chihaya` is v2, and other JSON is v1. v2 may be written as JSON
+/// too, because JSON is YAML.
 fn root(text: &str) -> Result<Root, Problem> {
     let json = match text.trim_start().starts_with('{').then(|| tree::from_json(text)) {
         Some(Ok((node, rest))) if has_chihaya(&node) => return Ok(Root::V2(node, rest)),
@@ -191,7 +192,7 @@ fn section<'a>(node: &'a ConfigNode, expected: &str) -> Result<&'a [KeyedNode], 
     }
 }
 
-/// The keys below the last `chihaya`, and the other keys beside it.
+/// The keys below the last `chihaya`, and the top-level keys beside it.
 fn below_chihaya(root: &ConfigNode) -> Result<(&[KeyedNode], Vec<&KeyedNode>), Problem> {
     let entries = section(root, "a section with the key chihaya")?;
     let (chihaya, beside): (Vec<_>, _) = entries.iter().partition(|entry| entry.key == CHIHAYA);

@@ -21,7 +21,7 @@ pub enum ChihayaGeneration {
     V1,
     /// `chihaya.yaml` of v2.0.0-rc.1: `storage` has no `name`.
     V2Rc1,
-    /// `chihaya.yaml` of v2.0.0-rc.2 and of what came after it.
+    /// `chihaya.yaml` of v2.0.0-rc.2 and later versions.
     V2,
 }
 
@@ -38,11 +38,11 @@ impl fmt::Display for ChihayaGeneration {
 /// Everything that a configuration of Chihaya says, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChihayaConfig {
-    /// Which form it is in.
+    /// The form that the configuration is in.
     pub generation: ChihayaGeneration,
     /// Seconds until a client should announce again.
     pub interval: u32,
-    /// Seconds before which it should not.
+    /// Seconds before which a client should not announce again.
     pub min_interval: u32,
     /// How long a peer is kept after its latest announce.
     pub peer_age: Duration,
@@ -71,9 +71,9 @@ pub struct ChihayaConfig {
 /// Announces and scrapes over HTTP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChihayaHttp {
-    /// Without TLS.
+    /// Where to listen without TLS.
     pub listen: Option<Listen>,
-    /// With TLS.
+    /// Where to listen with TLS, and the certificate.
     pub tls: Option<ChihayaTls>,
     /// How long things may take.
     pub timeouts: HttpTimeouts,
@@ -91,14 +91,14 @@ pub struct ChihayaHttp {
     pub requests: RequestRules,
 }
 
-/// HTTPS.
+/// The listener for HTTPS.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChihayaTls {
     /// Where to listen.
     pub listen: Listen,
     /// The file of the certificate chain, in PEM.
     pub certificate: PathBuf,
-    /// The file of its key, in PEM.
+    /// The file of the certificate's key, in PEM.
     pub key: PathBuf,
 }
 
@@ -120,9 +120,9 @@ pub struct HttpTimeouts {
 pub struct ChihayaUdp {
     /// Where to listen.
     pub listen: UdpListenAddr,
-    /// The key that connection ids are made with. Instances with the same key accept each other's ids.
+    /// The key with which connection ids are made. Instances with the same key accept each other's ids.
     pub private_key: Option<PrivateKey>,
-    /// How much the clocks of such instances may differ.
+    /// How much the clocks of instances with the same key may differ.
     pub max_clock_skew: Duration,
     /// What clients may ask for.
     pub requests: RequestRules,
@@ -141,7 +141,7 @@ impl fmt::Debug for PrivateKey {
 /// What clients may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestRules {
-    /// Whether `ip`, `ipv4` and `ipv6` of any client count.
+    /// Whether any client may announce another address with `ip`, `ipv4` and `ipv6`.
     pub ip_spoofing: bool,
     /// The most peers in a reply. None in v1, which knows no limit.
     pub max_numwant: Option<u32>,
@@ -169,7 +169,7 @@ pub struct TokenRule {
     pub keys: KeySetUrl,
     /// Who must have issued the token. None in v1: the JWK set names its issuer.
     pub issuer: Option<String>,
-    /// For whom it must have been issued.
+    /// For whom the token must have been issued.
     pub audience: String,
     /// How often the keys are fetched.
     pub refresh: Duration,
@@ -178,7 +178,7 @@ pub struct TokenRule {
 /// Where the keys of tokens are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySetUrl {
-    /// At this URL.
+    /// The keys are at this URL.
     Url(Url),
     /// The file still has a placeholder of the documentation, such as `{QE LOCATION}`, so no token can be verified.
     Placeholder(String),
@@ -187,8 +187,8 @@ pub enum KeySetUrl {
 /// Which clients or torrents are approved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Approval<T> {
-    /// Only these. If there are none, nothing is approved.
+    /// Only these are approved. An empty list approves nothing.
     Allow(BTreeSet<T>),
-    /// All but these.
+    /// All but these are approved.
     Deny(BTreeSet<T>),
 }

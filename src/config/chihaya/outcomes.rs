@@ -18,12 +18,12 @@ pub(super) fn min_interval(min: u64, interval: u32) -> Outcome {
     if min == u64::from(interval) { Outcome::Becomes(text) } else { Outcome::Needs(Feature::MinInterval, text) }
 }
 
-/// `how` as in [`peer_age_text`].
+/// Says how long peers are kept. `how` as in [`peer_age_text`].
 pub(super) fn peer_age(age: Duration, how: &str) -> Outcome {
     Outcome::Becomes(peer_age_text(age, how))
 }
 
-/// `how` says where the number comes from; it may be empty.
+/// The sentence about how long peers are kept. `how` says where the number comes from, and may be empty.
 pub(super) fn peer_age_text(age: Duration, how: &str) -> String {
     let how = if how.is_empty() { String::new() } else { format!(", {how}") };
     format!("peers are kept for {} after their latest announce{how} (--peer-age)", seconds(age))
@@ -59,7 +59,8 @@ pub(super) fn no_header() -> Outcome {
     Outcome::Becomes("the client's address is that of its connection".to_owned())
 }
 
-/// `is_exact`: this version of Chihaya finds the header only if its name is spelt as Go spells it.
+/// Says what the header does. `is_exact`: this version of Chihaya finds the header only if its name is spelt as Go
+/// spells it.
 pub(super) fn real_ip_header(name: &str, is_exact: bool) -> Outcome {
     let go = canonical(name);
     let unlike = if is_exact && go != name {
@@ -90,7 +91,7 @@ pub(super) fn default_routes(path: &str) -> Vec<RoutePattern> {
     RoutePattern::new(path).into_iter().collect()
 }
 
-/// `more` is about the issuer; it may be empty.
+/// Says what the URL of the keys means. `more` is about the issuer, and may be empty.
 pub(super) fn key_set(set: &KeySetUrl, more: &str) -> Outcome {
     match set {
         KeySetUrl::Placeholder(text) => {

@@ -1,9 +1,9 @@
-//! Variables in the path of a file, as Go's `os.ExpandEnv` has them: `$HOME/chihaya.yaml`, `${DIR}/config.json`.
+//! Expands variables in the path of a file as Go's `os.ExpandEnv` does: `$HOME/chihaya.yaml`, `${DIR}/config.json`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The path with the values of its variables. Those that are not set are empty.
+/// Replaces variables in a path by their values. A variable that is not set counts as empty.
 pub(super) fn expand(path: &Path, env: impl Fn(&str) -> Option<OsString>) -> PathBuf {
     // A path that is not UTF-8 stays as it is.
     let Some(text) = path.to_str() else { return path.to_owned() };
@@ -22,7 +22,7 @@ pub(super) fn expand(path: &Path, env: impl Fn(&str) -> Option<OsString>) -> Pat
     expanded.into()
 }
 
-/// The name that a text begins with, and what follows it.
+/// Splits off the name of a variable at the beginning of a text.
 fn name(text: &str) -> (Option<&str>, &str) {
     if let Some((name, after)) = text.strip_prefix('{').and_then(|text| text.split_once('}')) {
         return (Some(name), after);

@@ -34,7 +34,7 @@ pub(super) fn shown(node: &ConfigNode) -> String {
     }
 }
 
-/// Shortens a value, and escapes line breaks and control characters, which would disturb the terminal.
+/// Shortens a value, and escapes line breaks and control characters, because they would disturb a terminal.
 fn shortened(text: &str) -> String {
     let escaped = text.trim_end_matches('\n').escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
     match escaped.char_indices().nth(MAX_SHOWN) {
@@ -43,7 +43,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// A text. In YAML numbers and such are texts too where a text is expected.
+/// A text. In YAML, a number or another plain value is also a text where a text is expected.
 pub(super) fn text(node: &ConfigNode) -> Parsed<String> {
     match &node.value {
         NodeValue::Plain(text) | NodeValue::Quoted(text) => Ok(text.clone()),
@@ -51,7 +51,7 @@ pub(super) fn text(node: &ConfigNode) -> Parsed<String> {
     }
 }
 
-/// A text of JSON.
+/// A text that is in quotes, as JSON requires.
 pub(super) fn quoted(node: &ConfigNode) -> Parsed<String> {
     match &node.value {
         NodeValue::Quoted(text) => Ok(text.clone()),
@@ -77,7 +77,7 @@ pub(super) fn switch(node: &ConfigNode) -> Parsed<bool> {
     }
 }
 
-/// A whole number. Those below zero are read too, because Chihaya takes them for "not set".
+/// A whole number. Negative numbers are accepted, because Chihaya takes them for "not set".
 pub(super) fn whole(node: &ConfigNode) -> Parsed<i64> {
     let expected = "a whole number such as 50";
     let NodeValue::Plain(text) = &node.value else { return Err(expected) };
@@ -99,7 +99,7 @@ pub(super) fn number(node: &ConfigNode) -> Parsed<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or(expected)
 }
 
-/// A duration of Go's. None for zero and less, which Chihaya takes for "not set".
+/// A duration in Go's notation. None for zero and negative durations, which Chihaya takes for "not set".
 pub(super) fn duration(node: &ConfigNode) -> Parsed<Option<Duration>> {
     let (NodeValue::Plain(text) | NodeValue::Quoted(text)) = &node.value else { return Err(A_DURATION) };
     match durations::parse(text) {
@@ -139,14 +139,14 @@ pub(super) fn peer_age(duration: Option<Duration>) -> Parsed<Option<Duration>> {
     }
 }
 
-/// An address to listen on. None for an empty text, which means none.
+/// An address to listen on. None for an empty text, which means that there is no address.
 pub(super) fn listen(text: &str) -> Parsed<Option<Listen>> {
     address(text, |listen: &Listen| {
         listen.purpose.transport == Transport::Plain && !matches!(listen.address, ListenAddr::Unix(_))
     })
 }
 
-/// The same for UDP.
+/// An address to listen on for UDP. None for an empty text.
 pub(super) fn udp_listen(text: &str) -> Parsed<Option<UdpListenAddr>> {
     address(text, |listen: &UdpListenAddr| !listen.proxied)
 }
@@ -189,7 +189,7 @@ pub(super) fn key_set_url(text: &str) -> Parsed<KeySetUrl> {
     if is_fetched { Ok(KeySetUrl::Url(url)) } else { Err(expected) }
 }
 
-/// The client's part of a peer id: the six bytes behind its hyphen, or its first six.
+/// Client ids. Each is six bytes of a peer id: those behind its hyphen, or its first six bytes if it has no hyphen.
 pub(super) fn client_ids(texts: &[String]) -> Parsed<BTreeSet<[u8; 6]>> {
     let ids = texts
         .iter()

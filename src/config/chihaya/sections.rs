@@ -13,7 +13,7 @@ use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use crate::frontend::listen::Listen;
 use crate::frontend::routes::RoutePattern;
 
-/// How many peers or torrents a reply has. None where the file does not say.
+/// The numbers of peers and torrents in replies. None if the file does not say.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Numbers {
     pub(super) max_numwant: Option<u32>,
@@ -37,7 +37,7 @@ impl Numbers {
         Self { max_numwant, default_numwant, max_scrape: number(keys, lint, MAX_SCRAPE) }
     }
 
-    /// These numbers, with those of `other` where they are missing.
+    /// These numbers. Missing numbers are taken from `other`.
     fn or(self, other: Self) -> Self {
         Self {
             max_numwant: self.max_numwant.or(other.max_numwant),
@@ -126,7 +126,7 @@ fn read_listen(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str) -> Optio
     keys.read(lint, key, parse, |listen| outcomes::listen(listen.as_ref(), "--listen")).flatten()
 }
 
-/// The addresses without and with TLS. rc.2 has no `https_addr`: with a certificate `addr` is for HTTPS.
+/// Reads the addresses without and with TLS. rc.2 has no `https_addr`. If it has a certificate, `addr` is for HTTPS.
 fn tls(
     keys: &mut Keys<'_>,
     lint: &mut Lint,

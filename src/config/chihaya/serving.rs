@@ -1,4 +1,4 @@
-//! Serves with a file of Chihaya's. The file replaces the tracker's own settings for the same things.
+//! Applies a file of Chihaya's, to serve with it. The file replaces the tracker's own settings for the same things.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,7 @@ static COVERED: [&dyn Declared; 11] = [
     &ACCESS,
 ];
 
-/// Refuses settings that the file replaces. A variable that is set to the default is accepted, because docker-compose.yml
+/// Refuses settings that the file replaces. A variable with the default value is accepted, because docker-compose.yml
 /// sets every variable.
 pub(in crate::config) fn refuse_covered(sources: &Sources<'_>) -> Result<(), ConfigError> {
     for setting in COVERED {
@@ -81,7 +81,7 @@ pub(in crate::config) fn apply(
         local_only_after,
         ..Policy::every(*interval)
     };
-    // One number counts for HTTP and UDP: that of HTTP, which most clients use.
+    // The tracker has one number for HTTP and UDP. It is the file's number for HTTP, because most clients use HTTP.
     let requests = http.as_ref().map(|http| http.requests).or(udp.as_ref().map(|udp| udp.requests));
     if let Some(RequestRules { max_numwant, default_numwant, max_scrape, .. }) = requests {
         let whole = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
@@ -137,8 +137,8 @@ const UNLIMITED_WANT: usize = 1000;
 const PUT_TORRENTS: &str = "createOnAnnounce is not true and apiListenAddr is empty, so that no torrent could ever be announced; \
                            expected an address for the API";
 
-/// Where an instance with this file says whether it is healthy: where it listens for operators, else for clients. An instance that
-/// speaks UDP alone says it nowhere.
+/// The addresses at which an instance with this file serves `/health`: those for operators if there are any, else those
+/// for clients. Empty if it listens on UDP only.
 pub(in crate::config) fn health(chihaya: &ChihayaConfig) -> Vec<Listen> {
     let operators: Vec<_> = operators(chihaya).collect();
     if operators.is_empty() { chihaya.http.iter().flat_map(listeners).collect() } else { operators }
@@ -148,7 +148,8 @@ fn operators(ChihayaConfig { metrics, api, .. }: &ChihayaConfig) -> impl Iterato
     metrics.iter().chain(api.iter().map(|api| &api.listen)).cloned().map(Listen::for_operators)
 }
 
-/// One setting applies to both HTTP and UDP. If the file's values for the two differ, no client may announce another address.
+/// Whether a client may announce another address. The tracker has one setting for HTTP and UDP. If the file's values
+/// for HTTP and UDP differ, no client may do so.
 fn ip_param(mut may: impl Iterator<Item = bool>) -> IpParam {
     let is_allowed = may.next().is_some_and(|first| first && may.all(|other| other));
     if is_allowed { IpParam::Always } else { IpParam::Never }
@@ -163,7 +164,7 @@ fn listeners(http: &ChihayaHttp) -> impl Iterator<Item = Listen> {
     http.listen.clone().into_iter().chain(tls)
 }
 
-/// None if the paths are among the usual ones.
+/// The paths of the file. None if they are among the usual ones.
 fn routes(ChihayaHttp { announce_routes, scrape_routes, .. }: &ChihayaHttp) -> Option<TrackerPaths> {
     let are_usual = |routes: &[RoutePattern], usual| routes.iter().all(|path| route(path.as_str().as_bytes()) == usual);
     let all_usual = are_usual(announce_routes, Route::Announce) && are_usual(scrape_routes, Route::Scrape);
@@ -176,10 +177,10 @@ fn certificate(tls: &ChihayaTls, file: &ChihayaFile) -> Result<Tls, ConfigError>
     Ok(Tls { files, certificate })
 }
 
-/// None if the file lets everybody announce everything.
+/// The access rules of the file. None if the file lets everybody announce everything.
 fn access(chihaya: &ChihayaConfig, registered: Option<Arc<Registered>>) -> Option<AccessOptions> {
     let ChihayaConfig { generation, tokens, clients, torrents, .. } = chihaya;
-    // With the API, the list of clients is one that it changes.
+    // With the API, the list of clients is in `registered`, because the API changes it.
     let clients = clients.as_ref().filter(|_| registered.is_none());
     let options = AccessOptions {
         networks: None,
@@ -196,7 +197,7 @@ fn access(chihaya: &ChihayaConfig, registered: Option<Arc<Registered>>) -> Optio
     (clients.is_some() || torrents.is_some() || jwt.is_some() || registered.is_some()).then_some(options)
 }
 
-/// What the API of v1.0 begins with.
+/// The torrents and clients before the first call of the v1.0 API.
 fn registered(ChihayaConfig { clients, create_on_announce, .. }: &ChihayaConfig) -> Registered {
     let approved = match clients {
         Some(Approval::Allow(clients)) => Some(clients.iter().copied().collect()),

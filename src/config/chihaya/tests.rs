@@ -310,7 +310,7 @@ fn what_holds_where_v2_says_nothing() {
     assert_eq!((http.announce_routes[0].as_str(), http.scrape_routes[0].as_str()), ("/announce", "/scrape"));
 }
 
-/// What is below `chihaya`, and a part of the first error.
+/// Texts below `chihaya`, and a part of the first error that each causes.
 const WRONG_V2: &[(&str, &str)] = &[
     (
         "announce_interval: 15",
@@ -740,7 +740,7 @@ proptest! {
         }
     }
 
-    /// In v1, in v2, and in v2 written as JSON.
+    /// Any keys and values in v1, in v2, and in v2 written as JSON.
     #[test]
     fn every_key_has_its_line(
         keys in prop::collection::btree_map(

@@ -1,4 +1,4 @@
-//! The keys of a file in YAML or JSON with the lines that they are on. serde gives line numbers only in errors, but the linter
+//! The keys of a YAML or JSON file, with the line of each. serde gives line numbers only in errors, but the linter
 //! needs the line of every key.
 
 use super::super::yaml::Problem;
@@ -9,8 +9,8 @@ mod yaml;
 pub(super) use self::json::read as from_json;
 pub(super) use self::yaml::read as from_yaml;
 
-/// The most values in a file. A repeated value (`*anchor`) counts each time that it is used. The largest file has room for
-/// fewer info-hashes than this.
+/// The most values in a file. A repeated value (`*anchor`) counts each time that it is used. Even the largest file has
+/// room for fewer info-hashes.
 const MAX_VALUES: usize = 1_000_000;
 
 /// The deepest level of a value. Chihaya's own files have five.
@@ -19,9 +19,9 @@ const MAX_DEPTH: usize = 32;
 /// Where something is in the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub(super) line: usize,
-    /// The distance from the file's beginning, which gives the findings of a line their order.
+    /// The distance from the beginning of the file. It orders findings on the same line.
     pub(super) offset: usize,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct ConfigNode {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NodeValue {
-    /// Written without quotes: a text in YAML, a number, true, false, null.
+    /// A value without quotes: in YAML a text, or a number, true, false or null.
     Plain(String),
     /// A text that can be nothing else.
     Quoted(String),
@@ -51,7 +51,7 @@ pub(super) struct KeyedNode {
 }
 
 impl ConfigNode {
-    /// Whether it says nothing: `key:` without a value, `~`, `null`.
+    /// Whether the value is missing, as in `key:`, `key: ~` and `key: null`.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, NodeValue::Plain(text) if ["", "~", "null", "Null", "NULL"].contains(&text.as_str()))
     }

@@ -1,4 +1,4 @@
-//! `config.json` of Chihaya v1.0: one flat object, with defaults for all that is absent.
+//! `config.json` of Chihaya v1.0: one flat object. Each key that is absent has a default.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -92,7 +92,7 @@ fn requests(keys: &mut Keys<'_>, lint: &mut Lint) -> RequestRules {
 fn http(keys: &mut Keys<'_>, lint: &mut Lint, requests: RequestRules) -> Option<ChihayaHttp> {
     let parse = |node: &ConfigNode| scalars::listen(&quoted(node)?);
     let listen = keys.read(lint, "httpListenAddr", parse, |listen| outcomes::listen(listen.as_ref(), "--listen"));
-    // An explicit "" means none.
+    // An explicit "" means that there is no address.
     let listen = listen.unwrap_or_else(|| default_address("localhost:6881"));
     let timeouts = HttpTimeouts {
         read: timeout(keys, lint, "httpReadTimeout", "a request has to arrive in"),
@@ -127,7 +127,7 @@ fn timeout(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str, what: &str) 
     given.unwrap_or(Some(Duration::from_secs(10)))
 }
 
-/// Reads a limit of connections. `feature` is what the limit needs, unless it works in every version.
+/// Reads a limit of connections. `feature` is the feature that the limit needs. None if the limit needs no feature.
 fn limit(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str, feature: Option<Feature>) -> Option<NonZeroUsize> {
     let parse = |node: &ConfigNode| -> Parsed<Option<NonZeroUsize>> {
         let limit = usize::try_from(whole(node)?).map_err(|_| "a number of connections, or 0 for no limit")?;
@@ -234,7 +234,7 @@ fn respect_address_family(keys: &mut Keys<'_>, lint: &mut Lint) -> bool {
     keys.read(lint, "respectAF", switch, outcome).unwrap_or(false)
 }
 
-/// Keys that v1 knows and that mean nothing here.
+/// Reads keys that v1 knows and that have no effect here.
 fn meaningless(keys: &mut Keys<'_>, lint: &mut Lint) {
     keys.check(lint, "purgeInactiveTorrents", switch, "the store forgets torrents without peers by a rule of its own");
     keys.check(lint, "reapInterval", quoted_duration, "a peer that is too old is never given out");

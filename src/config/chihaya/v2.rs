@@ -42,8 +42,8 @@ pub(super) fn read(entries: &[KeyedNode], lint: &mut Lint) -> ChihayaConfig {
     let min_interval = min_interval(&mut keys, lint, is_rc1, interval);
     let metrics = metrics(&mut keys, lint, is_rc1);
     let storage = storage(&mut keys, lint, is_rc1, interval);
-    // These numbers have moved: rc.1 has one of them below `storage`, rc.2 has all of them here, and newer versions have
-    // them below `http` and `udp`.
+    // The place of these numbers depends on the version: rc.1 has one of them below `storage`, rc.2 has all of them
+    // here, and newer versions have them below `http` and `udp`.
     let common = if is_rc1 {
         keys.later(lint, &sections::NUMBERS, RC1);
         storage.numbers
@@ -165,7 +165,7 @@ fn storage_name(storage: &mut Keys<'_>, lint: &mut Lint, place: Place) -> Option
     name
 }
 
-/// The keys that every store has.
+/// Reads the keys that every store has. Returns the age of peers.
 fn store(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) -> Option<Duration> {
     let parse = |node: &ConfigNode| match duration(node)? {
         None if is_rc1 => Err("a duration above 0 such as 14m: Chihaya's \"invalid garbage collection interval\""),
@@ -195,7 +195,7 @@ fn store(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) -> O
     age.map(|age| if is_short(age) { age + gc_interval } else { age })
 }
 
-/// The keys that some stores have.
+/// Reads the keys that only some stores have.
 fn own_keys(keys: &mut Keys<'_>, lint: &mut Lint, name: Option<&str>) {
     keys.check(lint, "prometheus_reporting_interval", duration, "metrics are always current when they are read");
     if name == Some("memorybysubnet") {

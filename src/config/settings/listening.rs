@@ -1,4 +1,4 @@
-//! Where it listens.
+//! Where the tracker listens.
 
 use std::path::PathBuf;
 

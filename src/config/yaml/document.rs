@@ -8,7 +8,7 @@ use serde_yaml::Error;
 
 use super::problem::Problem;
 
-/// The value in the text. None when there are only comments.
+/// Parses the value in a text. None if there are only comments.
 pub(in crate::config) fn parse<T: de::DeserializeOwned>(text: &str) -> Result<Option<T>, Problem> {
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(first) = documents.next() else { return Ok(None) };
@@ -22,7 +22,7 @@ pub(in crate::config) fn parse<T: de::DeserializeOwned>(text: &str) -> Result<Op
 fn problem(error: &Error) -> Problem {
     let message = error.to_string();
     let problem = message.split(" at line ").next().unwrap_or(&message);
-    // The path to the value is left out, because the line number locates it better.
+    // The path to the value is left out, because the line number says better where the value is.
     let problem = match problem.split_once(": ") {
         Some((path, rest)) if !path.contains([' ', '`']) => rest,
         _ => problem,

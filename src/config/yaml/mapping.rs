@@ -1,6 +1,6 @@
 //! Reads mappings with merge keys (`<<: *anchor`) and refuses duplicate keys.
 //!
-//! It does so while the reader still knows the line: a mapping that serde reads by itself no longer has its line.
+//! Mappings are checked while the reader still knows the line. If serde reads a mapping by itself, the line is lost.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -17,7 +17,7 @@ pub(in crate::config) trait Fields: de::DeserializeOwned {
     type Checked;
     /// An example, for the error when something else is found.
     const EXPECTED: &'static str;
-    /// Checks it. The reader adds the line on which it begins to the error.
+    /// Checks the mapping. To an error, the reader adds the line on which the mapping begins.
     fn check(self) -> Result<Self::Checked, String>;
 }
 
@@ -46,7 +46,8 @@ impl<'de, E: Fields> de::Visitor<'de> for Visitor<E> {
     }
 }
 
-/// Yields each key once: first the keys of the mapping itself, then the merged keys that it does not have itself.
+/// Yields each key once: first the keys of the mapping itself, then those merged keys that the mapping does not have
+/// itself.
 pub(in crate::config) struct Once<A> {
     map: A,
     seen: HashSet<String>,
@@ -99,7 +100,7 @@ impl<A> Once<A> {
     }
 }
 
-/// A written key. None for `<<`, which does not use up the seed.
+/// Reads a key as it is written. None for `<<`, which does not use up the seed.
 struct KeyIn<'a, K> {
     seed: &'a mut Option<K>,
     seen: &'a mut HashSet<String>,
@@ -131,7 +132,7 @@ impl<'de, K: DeserializeSeed<'de>> de::Visitor<'de> for KeyIn<'_, K> {
     }
 }
 
-/// The pairs that `<<` merges: those of one mapping, or of several. The first mapping that has a key wins.
+/// The pairs that `<<` merges, from one mapping or several. If several have a key, the first one counts.
 fn merge(mut value: Value) -> Result<Vec<(String, Value)>, String> {
     // A merged mapping may merge others.
     value.apply_merge().map_err(|error| error.to_string())?;
@@ -150,7 +151,7 @@ fn merge(mut value: Value) -> Result<Vec<(String, Value)>, String> {
     Ok(merged)
 }
 
-/// Numbers become text, because the readers of fields expect text.
+/// Turns a number into text, because the readers of fields expect text.
 fn as_text(value: Value) -> Value {
     match value {
         Value::Number(number) => Value::String(number.to_string()),

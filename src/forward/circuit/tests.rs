@@ -54,7 +54,7 @@ fn one_probe_at_a_time_and_it_decides() {
     test.after(2.2);
     assert_eq!(test.admits(), Some(Admission::Probe));
     assert_eq!(test.admits(), None);
-    // An exchange that began before it opened does not count.
+    // An exchange that began before the circuit opened does not count.
     assert_eq!(test.ends(Admission::Regular, CallOutcome::Failed), CircuitState::Probing);
     assert!(matches!(test.ends(Admission::Probe, CallOutcome::Failed), CircuitState::Open { .. }));
     test.after(7.9);
@@ -95,7 +95,7 @@ fn it_pauses_for_retry_after_within_bounds() {
     for (asked, pause) in [(Some(120), 120), (None, 60), (Some(0), 10), (Some(1_000_000), 3_600)] {
         let mut test = CircuitTest::new();
         test.ends(Admission::Regular, CallOutcome::Pause(asked.map(Duration::from_secs)));
-        // An exchange that began before neither ends the pause nor opens the circuit.
+        // An exchange that began before the pause neither ends the pause nor opens the circuit.
         test.ends(Admission::Regular, CallOutcome::Alive);
         for _ in 0..FAILURES {
             test.ends(Admission::Regular, CallOutcome::Failed);

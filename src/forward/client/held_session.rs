@@ -48,7 +48,7 @@ impl HeldSession {
         }
     }
 
-    /// The exchange for what is due, if the forwarder's circuit admits it.
+    /// Begins the exchange for the announce that is due, if the forwarder's circuit admits it.
     pub(super) fn begin(
         &mut self,
         event: UpstreamEvent,

@@ -13,17 +13,17 @@ use tracker_protocol::{AnnounceRequest, Role};
 #[derive(Debug)]
 pub(in crate::forward) struct Host {
     pub(in crate::forward) ip: IpAddr,
-    /// Its address for peers outside its network.
+    /// The client's address for peers outside its network.
     pub(super) outside: IpAddr,
     /// Whether `ip` was only claimed with `ip=`.
     pub(super) is_claim: bool,
-    /// The source of its first announce.
+    /// The source of the first announce from this address.
     pub(super) source: RequestSource,
     pub(super) request: AnnounceRequest,
     pub(super) headers: PassedHeaders,
-    /// When it announced last.
+    /// When the client announced last from this address.
     pub(super) seen: Instant,
-    /// When it left. It is kept until its `stopped` has been sent.
+    /// When the client left this address. The host is kept until `stopped` has been sent for it.
     pub(super) left: Option<Instant>,
 }
 

@@ -15,7 +15,7 @@ pub(super) struct Settings {
     pub(super) options: ForwarderOptions,
     pub(super) timeout: Duration,
     pub(super) metrics: ForwarderMetrics,
-    /// Since when they apply.
+    /// Since when these settings apply.
     pub(super) since: Instant,
 }
 

@@ -1,17 +1,16 @@
 //! awc as the HTTP client for upstream trackers, with all its work-arounds.
 //!
-//! awc stays, for the reason that CONTRIBUTING.md gives. awc 3.11 with actix-http 3.20 misreads replies that real trackers
-//! send, and has no room for some things that an exchange needs. Everything that makes up for this is in this module, and the
-//! rest of `forward` sees an ordinary client. `traps` has a test for each misreading but the last: it fails once awc reads
-//! correctly, and then the work-around can go.
+//! awc stays, for the reason that CONTRIBUTING.md gives. awc 3.11 with actix-http 3.20 misreads replies that real
+//! trackers send, and has no room for some things that an exchange needs. Everything that makes up for this is in this
+//! module, and the rest of `forward` sees an ordinary client. `traps` has a test for each misreading but the last. Such
+//! a test fails once awc reads these replies correctly, and then the work-around can go.
 //!
 //! # Replies that awc misreads
 //! [`UpstreamStream`](stream::UpstreamStream) lies between awc and the socket. It rewrites the head of a reply (`response`)
 //! before awc reads it, and counts bytes.
-//! - An HTTP/1.1 reply with neither `Content-Length` nor `Transfer-Encoding` ends with the connection (RFC 9112, section
-//!   6.3). awc treats its body as empty and reports no error. Many trackers send such replies. When the head says
-//!   HTTP/1.0
-//!   instead, awc reads the body to its end.
+//! - An HTTP/1.1 reply with neither `Content-Length` nor `Transfer-Encoding` ends with the connection (RFC 9112,
+//!   section 6.3). awc treats its body as empty and reports no error. Many trackers send such replies. If the head says
+//!   HTTP/1.0 instead, awc reads the body to its end.
 //! - When the connection ends before `Content-Length` is reached, awc reports no error. The stream reports one.
 //! - awc treats an interim reply (1xx) as the final one. The stream removes interim replies.
 //! - Several equal `Content-Length` headers, or one with a list of equal values, mean one length (RFC 9110, section 8.6). awc

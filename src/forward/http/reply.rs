@@ -21,7 +21,7 @@ use tracker_protocol::upstream::{self, UpstreamReply, UpstreamReplyError};
 /// The longest body that is read, in bytes after inflation.
 pub(super) const MAX_BODY: usize = 1024 * 1024;
 
-/// Reads the body of a response. `proxy` is the proxy through which it came, if any.
+/// Reads the body of a response. `proxy` is the proxy through which the response came, if any.
 pub(super) async fn read<S>(
     mut response: ClientResponse<S>,
     proxy: Option<&Proxy>,
@@ -43,8 +43,8 @@ where
     let raw = if status == StatusCode::OK {
         raw.await.map_err(|error| body_error(error, code))?
     } else {
-        // The status says more than an error in the body or a timeout does. The deadline is polled here, before the caller
-        // polls it around the exchange.
+        // The status says more than an error in the body or a timeout does. So the deadline is polled here, before the
+        // caller polls it and returns a timeout.
         let raw = tokio::time::timeout_at(deadline, raw).await;
         raw.ok().and_then(Result::ok).ok_or(ForwardError::Status { code, retry_after })?
     };

@@ -26,7 +26,8 @@ pub(super) struct HttpRequest<'a> {
 }
 
 impl HttpRequest<'_> {
-    /// Sends it to the first address that accepts a connection, and returns that address with the head of the response.
+    /// Sends the request to the first address that accepts a connection, and returns that address with the head of the
+    /// response.
     pub(super) async fn send(
         &self,
         route: &UpstreamRoute,

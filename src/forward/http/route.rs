@@ -56,14 +56,14 @@ impl Router {
         self.context.proxies.proxy_for(&self.configured).ok().flatten()
     }
 
-    /// Whether a URL leads to the configured upstream, under its own name or under that of `host:`, which it uses in its
-    /// redirects. The login and `host:` are sent only there.
+    /// Whether a URL leads to the configured upstream: under the name in its uri, or under the name in `host:`, which
+    /// the upstream uses in its redirects. The login and `host:` are sent to no other URL.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         same_origin(url, &self.seen) || same_origin(url, &self.configured)
     }
 
     /// The URL whose host is sent in `Host` for a request to `url`. A request to the upstream always has the host that
-    /// the upstream sees, under whichever of its two names it was requested.
+    /// the upstream sees, whichever of its two names is in `url`.
     pub(super) fn seen_as<'a>(&'a self, url: &'a Url) -> &'a Url {
         if self.is_own(url) { &self.seen } else { url }
     }
@@ -71,8 +71,8 @@ impl Router {
     /// The route to a URL; None if a redirect may not lead there. `redirected_by` is where the redirect came from; None for
     /// the first request.
     ///
-    /// The addresses that are dialled are the very ones that are checked here, so a name whose address changes meanwhile does
-    /// not evade the check. A proxy resolves names itself, so only the name can be checked.
+    /// The addresses that are checked here are also the ones that are dialled. So a name cannot evade the check by a
+    /// change of its address. A proxy resolves names itself, so only the name can be checked.
     pub(super) async fn route(
         &self,
         url: &Url,
@@ -116,7 +116,7 @@ impl Router {
         if redirected_by.is_some_and(|origin| !self.allows_redirect(origin, dialled)) {
             return Ok(None);
         }
-        // Only within a tunnel may the host in `Host` differ from the URL's.
+        // The host in `Host` may differ from the URL's only within a tunnel.
         let is_other_host = self.is_own(dialled) && host_and_port(&self.seen) != host_and_port(dialled);
         let is_tunnelled = tls.is_some() || is_other_host || !proxy.accepts_requests();
         let target = Target::of(dialled).ok_or_else(|| ForwardError::Dns("there is none".to_owned()))?;
@@ -151,8 +151,8 @@ impl Router {
         }
     }
 
-    /// The origin of the answer to the first request. Through a proxy, the address of a name is not known, so the upstream is
-    /// treated as public, which allows it less.
+    /// The origin of the answer to the first request. The address of a name behind a proxy is not known. Such an
+    /// upstream is treated as public, which allows it less.
     pub(super) fn origin(&self, route: &UpstreamRoute, address: SocketAddr) -> ReplyOrigin {
         match (&route.proxy, self.configured.host()) {
             (None, _) => ReplyOrigin::at(address.ip()),

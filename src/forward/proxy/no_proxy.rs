@@ -9,7 +9,7 @@ use url::{Host, Url};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Exception {
     hosts: ExemptHosts,
-    /// If given, only this port.
+    /// If given, the exception covers only this port.
     port: Option<u16>,
 }
 
@@ -22,7 +22,7 @@ enum ExemptHosts {
 }
 
 impl Exception {
-    /// None for an empty element.
+    /// Reads an element. None if the element is empty.
     pub(super) fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         if text.is_empty() {

@@ -80,7 +80,7 @@ pub(super) async fn socks5(
     login: Option<&(String, String)>,
     to: &Target,
 ) -> Result<(), TunnelError> {
-    // The methods that we support: none, and a login if there is one.
+    // The methods that we support: no login, and a login if one is configured.
     let methods: &[u8] = if login.is_some() { &[5, 2, 0, 2] } else { &[5, 1, 0] };
     io.write_all(methods).await?;
     match ([io.read_u8().await?, io.read_u8().await?], login) {
@@ -107,7 +107,7 @@ pub(super) async fn socks5(
     Ok(())
 }
 
-/// RFC 1929.
+/// Sends the login and reads the answer (RFC 1929).
 async fn log_in(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     (user, password): &(String, String),
@@ -123,7 +123,7 @@ async fn log_in(
     if status == 0 { Ok(()) } else { refused("it refuses the login") }
 }
 
-/// RFC 1928, section 4.
+/// The request to connect us to a target (RFC 1928, section 4).
 fn connect_request(to: &Target) -> Result<Vec<u8>, TunnelError> {
     let mut request = vec![5, 1, 0];
     match &to.host {
@@ -145,7 +145,7 @@ fn connect_request(to: &Target) -> Result<Vec<u8>, TunnelError> {
     Ok(request)
 }
 
-/// RFC 1928, section 6.
+/// What the status of a reply means (RFC 1928, section 6).
 fn status_text(status: u8) -> &'static str {
     match status {
         2 => "its rules forbid it",

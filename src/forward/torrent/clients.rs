@@ -22,8 +22,8 @@ use crate::forward::session::ExchangeOutcome;
 use tracker_protocol::PeerId;
 use tracker_protocol::upstream::UpstreamReply;
 
-/// The most clients of one torrent that are announced upstream. Any other client only gets the lists that are there, because no
-/// upstream has a use for more.
+/// The most clients of one torrent that are announced upstream. Further clients only get the lists that are there,
+/// because no upstream has a use for more clients.
 const MAX_CLIENTS: usize = 10_000;
 
 /// How many clients of the heaviest source are removed when there is no room for a new client. Several are removed at
@@ -119,7 +119,7 @@ impl Clients {
         }
     }
 
-    /// The forwarders that have still to be sent the `stopped` of a client that this one has replaced.
+    /// The forwarders that must first get the `stopped` of a client that this client has replaced.
     pub(super) fn blocked_forwarders(
         &mut self,
         key: ClientKey,
@@ -152,8 +152,8 @@ impl Clients {
         self.ports.vacate((peer_id, ip), port, |port| is_here(ClientKey { peer_id, port }));
     }
 
-    /// If another client has the endpoint of a client that has left and whose `stopped` is due, announces the other one
-    /// again.
+    /// Announces the client that now has the endpoint of `left` again, if there is such a client and the `stopped` of
+    /// `left` is still due.
     fn announce_other_again(&mut self, left: ClientKey, ip: IpAddr) {
         let Some(peer_id) = self.endpoints.current(&(ip, left.port)) else { return };
         let other = ClientKey { peer_id, port: left.port };

@@ -14,7 +14,7 @@ pub(super) struct Occupancies<K, T>(HashMap<K, Occupancy<T>, foldhash::fast::Ran
 #[derive(Debug)]
 struct Occupancy<T> {
     current: T,
-    /// The latest of those that were replaced.
+    /// The occupants that were replaced most recently.
     replaced: Option<Box<SmallVec<[T; 4]>>>,
     /// Whether several occupants share the key: clients behind a NAT that use one port, or two programs with one peer
     /// id. This shows when an occupant that was replaced comes back. From then on no occupant replaces another.
@@ -78,8 +78,8 @@ impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
         }
     }
 
-    /// Removes an occupant if it is the current one. Another that shares the key and is here takes over; if there is none, the
-    /// key is removed.
+    /// Removes an occupant if it is the current one. Another occupant that shares the key and is here takes its place.
+    /// If there is none, the key is removed.
     pub(super) fn vacate(&mut self, key: K, leaver: T, is_here: impl Fn(T) -> bool) {
         let Entry::Occupied(mut occupied) = self.0.entry(key) else { return };
         let occupancy = occupied.get_mut();

@@ -67,8 +67,8 @@ impl Link {
         self.opened.elapsed()
     }
 
-    /// Sends a packet, and sends it again after each of `waits`, until a response comes. If none comes within the last of them,
-    /// the error is [`ForwardError::Timeout`].
+    /// Sends a packet, and sends it again after each of `waits`, until a response comes. If no response comes within
+    /// the last wait, the error is [`ForwardError::Timeout`].
     pub(super) async fn request(
         &self,
         packet: impl Fn(TransactionId) -> Vec<u8>,

@@ -1,4 +1,5 @@
-//! What Chihaya has on its addresses for operators: `/check`, and the API of v1.0. They exist while a file of Chihaya's is in use.
+//! The pages that Chihaya serves to operators: `/check`, and the API of v1.0. They exist only while a file of Chihaya's
+//! is in use.
 
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ pub(super) fn routes(pages: &ChihayaPages, config: &mut web::ServiceConfig) {
     }
 }
 
-/// The simple check of the instance's health that Chihaya's users have in their load balancers.
+/// `/check`: a simple health check. Load balancers of Chihaya's users ask it.
 async fn check(context: web::Data<Context>) -> HttpResponse {
     if context.is_draining() {
         return HttpResponse::ServiceUnavailable().body("draining\n");
@@ -42,7 +43,8 @@ async fn check(context: web::Data<Context>) -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("STILL-ALIVE")
 }
 
-/// The counters that this tracker has too, under v1.0's names. `flatten` joins the names of nested ones, `pretty` adds white space.
+/// Those counters of v1.0 that this tracker has too. `flatten` joins the names of nested counters, and `pretty` adds
+/// white space.
 async fn stats(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if !is_host_known(&request, &context) {
         return foreign_host();
@@ -85,7 +87,7 @@ fn flat(nested: Value) -> Value {
     Value::Object(all)
 }
 
-/// A torrent that has peers or was added. Chihaya lists each seed and leecher; here they are counted.
+/// Shows a torrent that has peers or was added. Chihaya lists the seeds and leechers; this tracker only counts them.
 async fn torrent(request: HttpRequest, context: web::Data<Context>, registered: web::Data<Registered>) -> HttpResponse {
     if !is_host_known(&request, &context) {
         return foreign_host();
@@ -168,11 +170,12 @@ fn with_client(
     id.try_into().map_or_else(|_| wrong("the six bytes of a client, such as TR2820"), answer)
 }
 
-/// The bytes that the last segment of the path stands for. actix-web would decode them as text, which an info-hash is not.
+/// The last segment of the path, unescaped. It is read as bytes here, because actix-web would decode it as text, and an
+/// info-hash is not text.
 fn last_segment(request: &HttpRequest) -> Vec<u8> {
     let path = request.uri().path().as_bytes();
     let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    // As in a query, `+` is a space.
+    // `+` stands for a space, as in a query.
     let last: Vec<u8> = last.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
     unescaped(&last).collect()
 }

@@ -1,5 +1,5 @@
-//! The metrics as text. prometheus-client writes OpenMetrics only. The classic format, which scrapers without an `Accept`
-//! header expect, has the same lines with other names for counters and no trailer.
+//! Writes the metrics as text. prometheus-client writes OpenMetrics only. Scrapers without an `Accept` header expect
+//! the classic format. It has the same lines, but names counters differently and has no trailer.
 
 use std::fmt::{self, Write};
 
@@ -16,8 +16,8 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The format that the `Accept` lines ask for (RFC 9110, section 12.5.1). OpenMetrics must be preferred, or be named with
-    /// at least the quality of the classic format. Otherwise it is the classic one.
+    /// The format that the `Accept` lines ask for (RFC 9110, section 12.5.1): OpenMetrics if its quality is higher than
+    /// that of the classic format, or if it is named and its quality is the same. Otherwise the classic format.
     pub(super) fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let ranges: Vec<_> = accept.into_iter().flat_map(|line| line.split(',')).filter_map(range).collect();
         let named = quality(&ranges, "application/openmetrics-text");
@@ -47,7 +47,7 @@ fn range(text: &str) -> Option<(String, f32)> {
     Some((kind, quality.filter(|quality| (0.0..=1.0).contains(quality))?))
 }
 
-/// The highest quality of exactly this range: a format may be named in several versions.
+/// The highest quality of exactly this range. A range may occur several times, because a format has several versions.
 fn quality(ranges: &[(String, f32)], kind: &str) -> Option<f32> {
     ranges.iter().filter(|(named, _)| named == kind).map(|(_, quality)| *quality).max_by(f32::total_cmp)
 }
@@ -61,8 +61,9 @@ pub(super) fn encode(registry: &Registry, format: Format) -> Result<String, fmt:
     }
 }
 
-/// OpenMetrics names a counter without the `_total` of its samples, and an info without `_info`; the classic format uses the
-/// full names, and has neither units nor a trailer. Metrics of unknown type are the counters of the Go retracker.
+/// Converts OpenMetrics to the classic format. OpenMetrics names a counter without the `_total` of its samples, and an
+/// info without `_info`. The classic format uses the full names, and has neither units nor a trailer. Metrics of
+/// unknown type are the counters of the Go retracker.
 fn classic(open_metrics: &str) -> Result<String, fmt::Error> {
     let mut out = String::with_capacity(open_metrics.len());
     let mut help: Option<(&str, &str)> = None;

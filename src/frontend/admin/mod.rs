@@ -1,4 +1,4 @@
-//! Pages: the front page for people with a client, and the operator's pages, which are metrics, health, forwarders and notices.
+//! Pages: the front page for users of a client, and the operator's pages: metrics, health, forwarders and notices.
 
 mod chihaya;
 mod exposition;
@@ -17,8 +17,8 @@ use crate::frontend::listen::Audience;
 #[derive(Clone, Copy, Debug)]
 pub struct OverTls;
 
-/// All routes but announces and scrapes. `/metrics` and `/forwarders` exist only if metrics are switched on. The operator's pages
-/// are at their own listeners alone, if there are any.
+/// Adds all routes except announces and scrapes. `/metrics` and `/forwarders` exist only if metrics are switched on. If
+/// there are listeners for operators, the operator's pages are served at those only.
 pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::ServiceConfig) {
     config.app_data(web::Data::from(Arc::clone(context))).route("/favicon.ico", get().to(pages::favicon));
     match audience {
@@ -58,7 +58,7 @@ fn foreign_host() -> HttpResponse {
     )
 }
 
-/// 200 while serving, 503 after a stop signal. The body says what keeps clients from being served.
+/// Answers 200 while serving and 503 after a stop signal. The body also has the current fault of the access rules.
 async fn health(context: web::Data<Context>) -> HttpResponse {
     let (mut response, text) = if context.is_draining() {
         (HttpResponse::ServiceUnavailable(), "draining\n")
@@ -70,7 +70,7 @@ async fn health(context: web::Data<Context>) -> HttpResponse {
     response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8")).body(text)
 }
 
-/// The classic text format, or OpenMetrics if the client prefers it.
+/// Shows the metrics in the classic text format, or in OpenMetrics if the client prefers it.
 async fn metrics(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if !is_host_known(&request, &context) {
         return foreign_host();

@@ -6,7 +6,7 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use super::{OverTls, is_host_known};
 use crate::frontend::context::Context;
 
-/// Drawn for this project: two peers, joined.
+/// The icon shows two joined peers. It was drawn for this project.
 const FAVICON: &[u8] = include_bytes!("favicon.ico");
 
 pub(super) async fn favicon() -> HttpResponse {
@@ -29,8 +29,8 @@ pub(super) async fn not_an_operators_page() -> HttpResponse {
         .body("There is nothing here: / lists the pages of this listener, which is for operators. Clients announce elsewhere.\n")
 }
 
-/// Shows the announce URL to put into a torrent, which has the host name by which the visitor found this page. Also shows
-/// current notices for the operator, unless operators have listeners of their own.
+/// Shows the announce URL to put into a torrent. The URL has the host name by which the visitor found this page. The
+/// page also shows current notices for the operator, unless operators have listeners of their own.
 pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).filter(|host| is_host(host));
     let forwarded = request.headers().get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
@@ -41,7 +41,7 @@ pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> 
     html(&include_str!("index.html").replace("{announce}", &url), &notices)
 }
 
-/// Lists what a listener for operators has.
+/// Lists the pages that a listener for operators serves.
 pub(super) async fn overview(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     html(include_str!("overview.html"), &notices(&request, &context))
 }
@@ -66,7 +66,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Whether a text is a host name or address, with or without a port: no character of it has a meaning in HTML.
+/// Whether a text is a host name or an address, with or without a port. Such a text needs no escaping in HTML.
 fn is_host(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     !text.is_empty() && text.len() <= 255 && text.bytes().all(allowed)

@@ -16,21 +16,21 @@ use crate::tracker::Requester;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
     Announce,
-    /// An announce at a path that is not a tracker's.
+    /// An announce at a path at which this tracker answers none.
     StrayAnnounce,
     Scrape,
 }
 
-/// A request for the tracker, without HTTP's framing.
+/// An announce or a scrape, without HTTP's framing.
 #[derive(Debug)]
 pub(super) struct TrackerRequest<'a, H> {
     pub(super) resource: Resource,
-    /// The target after the first `?`.
+    /// The part of the target after the first `?`.
     pub(super) query: &'a [u8],
     pub(super) headers: &'a H,
     /// The other end of the socket.
     pub(super) source: Remote,
-    /// Whether this is HEAD: the client only wants to know what the reply would be.
+    /// Whether the method is HEAD. The announce then changes nothing.
     pub(super) is_head: bool,
 }
 

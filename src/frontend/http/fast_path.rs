@@ -1,8 +1,8 @@
 //! The fast path: announces and scrapes, answered on the connection on which they arrived.
 //!
-//! It takes the requests that one read returns, writes the replies into a buffer of the worker, and sends that. This takes
-//! three system calls for a request on a persistent connection, and four for a request on its own connection. A connection that
-//! waits has no buffer, unless it waits for the rest of a head.
+//! A turn answers the requests that one read returns, writes the replies into a buffer of the worker, and sends the
+//! buffer. A request takes three system calls on a persistent connection, and four on a connection of its own. A
+//! connection that waits has no buffer, unless it waits for the rest of a head.
 
 mod waiting;
 
@@ -38,16 +38,16 @@ use tracker_protocol::route::{self, Route};
 /// Bytes of a reply that are sent at once to a client that reads slowly.
 const SEND_CHUNK: usize = 64 * 1024;
 
-/// How long a connection stays half open if the client may still be sending. Otherwise the system would reset it, and the
-/// client could lose the reply.
+/// How long a connection stays half open if the client may still be sending. If it closed at once, the system would
+/// reset it, and the client could lose the reply.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The most bytes that are discarded meanwhile.
+/// The most bytes that are discarded while a connection is half open.
 const MAX_DISCARDED: usize = 256 * 1024;
 /// The most bytes that one read returns.
 const READ: usize = 16 * 1024;
 
-/// The work of a connection before others have their turn. A read, a request or [`REPLY_UNIT`] bytes of replies are 1.
+/// Units of work before other connections have their turn. A read, a request or [`REPLY_UNIT`] bytes of replies is one.
 const QUANTUM: usize = 16;
 /// Bytes of replies that count as one unit of work.
 const REPLY_UNIT: usize = 2048;
@@ -74,7 +74,7 @@ pub(in crate::frontend) struct Worker {
 /// An accepted connection, before it is served.
 pub(in crate::frontend) struct NewConnection<'a> {
     pub(in crate::frontend) socket: Socket,
-    /// The other end.
+    /// The other end of the socket.
     pub(in crate::frontend) source: Remote,
     /// Bytes that have been read already.
     pub(in crate::frontend) unread: Vec<u8>,
@@ -145,7 +145,7 @@ struct HttpConnection<'a> {
     is_unread_new: bool,
     /// Bytes of replies that the system did not take at once.
     unsent: Vec<u8>,
-    /// Work since other connections had their turn.
+    /// Units of work since other connections had their turn.
     work: usize,
     /// Whether the client may still send bytes that will not be read.
     may_send: bool,
@@ -156,7 +156,7 @@ struct HttpConnection<'a> {
 enum Next {
     /// All requests that were read are answered. The connection reads again.
     Read,
-    /// There may be more, but other connections have their turn first.
+    /// There may be more requests, but other connections have their turn first.
     Yield,
     /// The next reply is still to come.
     Wait { pending: PendingBody, framing: ReplyFraming },
@@ -225,7 +225,7 @@ impl<'a> HttpConnection<'a> {
         })
     }
 
-    /// Answers requests one after the other. Returns how many bytes they were.
+    /// Answers requests one after the other. Returns how many bytes of them it has used.
     fn answer(&mut self, requests: &[u8], body: &mut Vec<u8>, replies: &mut Vec<u8>) -> (Next, usize) {
         let mut used = 0;
         self.work += 1;
@@ -268,8 +268,8 @@ impl<'a> HttpConnection<'a> {
         }
     }
 
-    /// Answers a request. None if it is answered and another may follow. `is_last` is whether no bytes have been read
-    /// after it.
+    /// Answers a request. None if another may be answered after it. `is_last`: no bytes after this request have been
+    /// read.
     fn answer_one(
         &mut self,
         head: &Head<'_>,
@@ -280,7 +280,7 @@ impl<'a> HttpConnection<'a> {
         let framing = ReplyFraming::new(head).close_if(is_last && self.worker.context.is_draining());
         self.may_send = head.body || !is_last;
         let resource = match (self.worker.context.route(head.path), head.method) {
-            // Operators announce nothing.
+            // A listener for operators answers no announces.
             _ if self.audience == Audience::Operators => return Some(self.page(head, framing, replies)),
             (Route::Announce | Route::Scrape, Method::Other(_)) => {
                 self.refused(body, replies).method(framing);
@@ -332,7 +332,7 @@ impl<'a> HttpConnection<'a> {
         framing.close_if(self.unread.is_empty() && self.worker.context.is_draining())
     }
 
-    /// Ready when the connection no longer waits for the client.
+    /// Becomes ready when the connection stops waiting for the client and must end.
     fn poll_over(&mut self, cx: &mut Task<'_>) -> Poll<()> {
         self.work = 0;
         let is_asking = !self.unread.is_empty();
@@ -371,7 +371,7 @@ impl<'a> HttpConnection<'a> {
         Ok(())
     }
 
-    /// Closes this side of the connection and discards what the client still sends, see [`LINGER`].
+    /// Closes this side of the connection, and discards what the client still sends. See [`LINGER`].
     async fn linger(&mut self) -> io::Result<()> {
         let _late = timeout(LINGER, self.socket.finish()).await;
         let mut discarded = 0;

@@ -5,7 +5,7 @@ use super::head::{Head, Method};
 /// What the request says about the reply's framing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReplyFraming {
-    /// Whether the body is left out.
+    /// Whether the reply must leave out the body.
     is_head: bool,
     /// Whether the client may send more requests on this connection.
     pub(super) persistent: bool,
@@ -22,12 +22,13 @@ impl ReplyFraming {
         Self { is_head: false, persistent: false, http_1_0: false }
     }
 
-    /// Makes this the last reply on the connection if `ending`.
+    /// Makes this the last reply on the connection if `ending` is true.
     pub(super) fn close_if(self, ending: bool) -> Self {
         Self { persistent: self.persistent && !ending, ..self }
     }
 
-    /// Appends the reply to an announce or a scrape. It has no `Date`, because it must not be cached, and no client reads it.
+    /// Appends the reply to an announce or a scrape. It has no `Date`: no client reads that, and the reply must not be
+    /// cached.
     pub(super) fn put_bencode(self, body: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\n");
         self.put_rest(body, out);

@@ -1,8 +1,8 @@
 //! The head of a request (RFC 9112, sections 2 to 5): the only place that parses HTTP.
 //!
-//! A head is parsed when it is complete, so that the reply does not depend on TCP's segmentation. Parsing is lenient: it
-//! ignores faults that no reply depends on. If a proxy could disagree about where the next request begins (because of a body or
-//! a malformed header line), the connection ends after the reply.
+//! A head is parsed when it is complete, so that the reply does not depend on TCP's segmentation. Parsing is lenient:
+//! it ignores faults that no reply depends on. A body or a malformed header line could make a proxy disagree about
+//! where the next request begins. After such a request the connection ends with the reply.
 
 use smallvec::SmallVec;
 
@@ -69,7 +69,7 @@ struct BodyFraming {
 impl<'a> Head<'a> {
     /// Reads a head from the beginning of these bytes. The caller skips empty lines first, with [`skip_empty_lines`].
     pub(super) fn read(bytes: &'a [u8]) -> Read<'a> {
-        // Another protocol: TLS, or BitTorrent's peer protocol.
+        // These bytes belong to another protocol: TLS, or BitTorrent's peer protocol.
         if bytes.first().is_some_and(|&byte| !is_token(byte) && !matches!(byte, b' ' | b'\t')) {
             return Read::Junk;
         }
@@ -114,8 +114,8 @@ impl<'a> Head<'a> {
         Some(Self { method, path, query, persistent: false, http_1_0, body: false, lines: Lines::new() })
     }
 
-    /// Reads the header lines. Returns the bytes after the empty line that ends the head, and whether a line is folded.
-    /// None if that empty line is missing, or there are too many lines.
+    /// Reads the header lines. Returns the bytes after the head, and whether a line is folded. None if the empty line
+    /// that ends the head is missing, or if there are too many lines.
     fn take_lines(&mut self, mut rest: &'a [u8], framing: &mut BodyFraming) -> Option<(&'a [u8], bool)> {
         let mut folded = false;
         loop {
@@ -127,7 +127,7 @@ impl<'a> Head<'a> {
             if self.lines.len() == MAX_LINES {
                 return None;
             }
-            // This continues the previous line, unless that is the request line.
+            // A line that begins with a space continues the previous line, unless that is the request line.
             folded |= matches!(line.first(), Some(b' ' | b'\t')) && !self.lines.is_empty();
             self.take(line, framing);
         }
@@ -170,14 +170,14 @@ pub(super) fn skip_empty_lines(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
 }
 
-/// The head without folds: each is replaced by spaces (RFC 9112, section 5.2), which keeps the length.
+/// Replaces the line end of each fold by spaces (RFC 9112, section 5.2), so that the length stays the same.
 pub(super) fn unfold(head: &[u8]) -> Vec<u8> {
     let mut unfolded = head.to_vec();
     // The request line cannot be folded.
     let mut from = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
     while let Some(end) = memchr::memchr(b'\n', head.get(from..).unwrap_or_default()).map(|end| from + end) {
         if matches!(head.get(end + 1), Some(b' ' | b'\t')) {
-            // The line end has one byte or two.
+            // A line ends with LF or CR LF.
             let begin = if end > 0 && head.get(end - 1) == Some(&b'\r') { end - 1 } else { end };
             unfolded.get_mut(begin..=end).unwrap_or_default().fill(b' ');
         }
@@ -186,14 +186,14 @@ pub(super) fn unfold(head: &[u8]) -> Vec<u8> {
     unfolded
 }
 
-/// The first line without its end, and the bytes after it. None if it is incomplete. A single line feed ends a line, too.
+/// Splits off the first line, without its end. None if the line is incomplete. A single line feed ends a line, too.
 fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (line, rest) = bytes.split_at(memchr::memchr(b'\n', bytes)? + 1);
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     Some((line.strip_suffix(b"\r").unwrap_or(line), rest))
 }
 
-/// Splits off a method that is not exactly `GET `.
+/// Splits off the method of a request line that does not begin with exactly `GET `.
 fn method(line: &[u8]) -> Option<(Method<'_>, &[u8])> {
     let line = line.trim_ascii_start();
     let (method, rest) = line.split_at(memchr::memchr2(b' ', b'\t', line)?);
@@ -207,8 +207,8 @@ fn method(line: &[u8]) -> Option<(Method<'_>, &[u8])> {
     })
 }
 
-/// Splits the target from a version that is not exactly ` HTTP/1.1`, and returns whether it is another version. Spaces inside
-/// the target belong to it: some clients do not escape them.
+/// Splits off the version of a request line that does not end with exactly ` HTTP/1.1`. Returns the target, and whether
+/// the version is not HTTP/1.1. Spaces inside the target belong to it, because some clients do not escape them.
 fn target(rest: &[u8]) -> (&[u8], bool) {
     let rest = rest.trim_ascii();
     let (target, last) = rest.split_at(memchr::memrchr2(b' ', b'\t', rest).map_or(0, |space| space + 1));
@@ -216,18 +216,18 @@ fn target(rest: &[u8]) -> (&[u8], bool) {
         Some(http) if http.eq_ignore_ascii_case(b"HTTP/") => {
             (target.strip_suffix(b" ").unwrap_or(target), last.get(5..) != Some(b"1.1"))
         }
-        // There is no version, as in HTTP/0.9.
+        // The line has no version, as in HTTP/0.9.
         _ => (rest, true),
     }
 }
 
-/// Whether a length, or a list of lengths, is zero.
+/// Whether a length is zero, or all lengths of a list are.
 fn is_zero(length: &[u8]) -> bool {
     length.contains(&b'0') && length.iter().all(|byte| matches!(byte, b'0' | b',' | b' ' | b'\t'))
 }
 
-/// Whether all bytes are legal. It checks every byte, even after an illegal one, so that the compiler can check sixteen at a
-/// time.
+/// Whether all bytes are legal. This checks every byte, even after an illegal one, so that the compiler can make it
+/// check sixteen bytes at a time.
 fn all(bytes: &[u8], is_legal: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |legal, &byte| legal & is_legal(byte))
 }

@@ -22,8 +22,9 @@ use crate::frontend::context::Context;
 use crate::frontend::headers::Headers as _;
 use crate::frontend::listen::Audience;
 
-/// Browsers must not guess another content type, load anything else into the page, or let other pages use it (Content Security
-/// Policy Level 3; Fetch Standard, "CORP"). There are no CORS headers, because no other page may read these.
+/// Headers that protect the pages: a browser must not guess another content type, load anything else into a page, or
+/// let other pages use it (Content Security Policy Level 3; Fetch Standard, "CORP"). There are no CORS headers, because
+/// no other page may read these pages.
 const GUARD: &str = "x-content-type-options: nosniff\r\n\
                      content-security-policy: default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; \
                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
@@ -33,14 +34,14 @@ const GUARD: &str = "x-content-type-options: nosniff\r\n\
 /// The routes, set up for one worker.
 pub(in crate::frontend) struct Pages {
     clients: Routes,
-    /// None if no listener is for operators alone.
+    /// The routes of listeners for operators. None if there are no such listeners.
     operators: Option<Routes>,
 }
 
 type Routes = Box<dyn Fn(Request) -> LocalBoxFuture<'static, Result<ServiceResponse, Error>>>;
 
 impl Pages {
-    /// Sets the routes up; none if that fails.
+    /// Sets up the routes. None if that fails.
     pub(in crate::frontend) async fn new(context: &Arc<Context>) -> Option<Self> {
         let clients = Self::routes(context, Audience::Clients).await?;
         let mut operators = None;
@@ -83,7 +84,7 @@ impl Pages {
     }
 }
 
-/// The request as an actix-web request, and whether it came over TLS. None if the target is malformed.
+/// Converts a request to one of actix-web, marked if it came over TLS. None if actix-web accepts no such request.
 pub(super) fn request(head: &Head<'_>, is_tls: bool) -> Option<Request> {
     let mut request = Request::new();
     if is_tls {
@@ -105,7 +106,7 @@ pub(super) fn request(head: &Head<'_>, is_tls: bool) -> Option<Request> {
     Some(request)
 }
 
-/// Path and query. Bytes that a URI cannot contain are escaped.
+/// The path and the query as a URI. Bytes that a URI cannot contain are escaped.
 fn uri(head: &Head<'_>) -> Option<Uri> {
     let path = if head.path.is_empty() { b"/" } else { head.path };
     let mut text = String::with_capacity(path.len() + head.query.len() + 1);

@@ -17,7 +17,7 @@ pub(super) struct Refused<'a> {
 }
 
 impl Refused<'_> {
-    /// Refuses an announce or a scrape with a method other than GET and HEAD.
+    /// Refuses an announce or a scrape whose method is neither GET nor HEAD.
     pub(super) fn method(mut self, framing: ReplyFraming) {
         self.encode(&Refusal::Method);
         framing.put(

@@ -43,12 +43,13 @@ impl Listener {
     }
 
     fn new(fd: OwnedFd, kind: ListenerKind) -> io::Result<Self> {
-        // SAFETY: `AsyncFd` owns the descriptor. So it stays open and means the same socket while it is registered.
+        // SAFETY: `AsyncFd` owns the descriptor, so the descriptor stays open and means the same socket while it is
+        // registered.
         #[allow(unsafe_code, reason = "tokio's own listeners register the connections that they accept")]
         Ok(Self { fd: unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? }, kind })
     }
 
-    /// The next connection, and the address of its other end, if it has one.
+    /// Waits for a connection. Returns it with the address of its other end. A Unix socket has none.
     pub async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         loop {
             let mut readable = self.fd.readable().await?;
@@ -56,12 +57,12 @@ impl Listener {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                 accepted => return accepted,
             }
-            // A Unix socket that one of the workers has shut down stays readable. This lets other tasks run meanwhile.
+            // A Unix socket stays readable after a worker has shut it down. Other tasks must run meanwhile.
             consume_budget().await;
         }
     }
 
-    /// The next connection that is waiting. [`io::ErrorKind::WouldBlock`] if there is none.
+    /// Accepts a connection that is waiting. [`io::ErrorKind::WouldBlock`] if there is none.
     pub fn accept_now(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, address) = rustix::net::acceptfrom_with(self.fd.get_ref(), flags)?;
@@ -91,8 +92,8 @@ impl Listener {
 /// Drops segments that begin a connection, and accepts those that complete one. A client whose segment is dropped sends it
 /// again after a second, and then reaches the next process or is refused.
 ///
-/// Closing the listener alone would reset connections that are open but not accepted, and the queue is never known to stay
-/// empty.
+/// If the listener were just closed, the system would reset connections that are open but not accepted. And the queue
+/// is never known to stay empty.
 #[cfg(target_os = "linux")]
 fn refuse_handshakes(listener: &OwnedFd) -> io::Result<()> {
     use socket2::SockFilter;
@@ -124,7 +125,7 @@ enum SocketState {
     /// Registered.
     Tcp(TcpStream),
     Unix(UnixStream),
-    /// Registered, after the handshake. Boxed, because it is large and the others are many.
+    /// Registered, after the handshake. Boxed, because it is large and most connections have no TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -163,8 +164,9 @@ impl Socket {
         read.map_ok(|()| buf.filled().len())
     }
 
-    /// Sends as many bytes as the system takes at once, and returns how many that are. None over TLS: what is encrypted and not
-    /// taken must be sent before anything else, for which the task has to wait.
+    /// Sends as many bytes as the system takes at once, and returns their number. Over TLS it sends nothing: bytes that
+    /// are encrypted but not taken would have to be sent before anything else, and the task would have to wait for
+    /// that.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_tls() {
             return Ok(0);
@@ -184,8 +186,8 @@ impl Socket {
         })
     }
 
-    /// Closes this direction: the other end learns that no more bytes follow. Over TLS that takes a last message, which has to
-    /// wait if the other end does not read.
+    /// Closes this direction, so that the other end learns that no more bytes follow. Over TLS this sends a last
+    /// message, and waits if the other end does not read.
     pub async fn finish(&mut self) -> io::Result<()> {
         match &mut self.0 {
             SocketState::Tls(stream) => stream.shutdown().await,
@@ -193,8 +195,8 @@ impl Socket {
         }
     }
 
-    /// Whether the connection must be finished before it is closed: otherwise the other end cannot tell the end from an attack
-    /// (RFC 8446, section 6.1).
+    /// Whether the connection uses TLS. Then it must be finished before it is closed. Otherwise the other end cannot
+    /// tell the end from an attack (RFC 8446, section 6.1).
     pub fn is_tls(&self) -> bool {
         matches!(self.0, SocketState::Tls(_))
     }
@@ -208,7 +210,7 @@ impl Socket {
         }
     }
 
-    /// Registers it with the event loop, if it is not registered yet.
+    /// Registers the connection with the event loop, if it is not registered yet.
     fn registered(&mut self) -> io::Result<&mut SocketState> {
         if let SocketState::Fresh(fd, kind) = &mut self.0 {
             let fd = fd.take().ok_or(io::ErrorKind::NotConnected)?;

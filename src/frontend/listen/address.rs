@@ -12,13 +12,13 @@ use thiserror::Error;
 use super::binder::{self, BindTarget};
 use super::purpose::{Audience, Purpose, Transport};
 
-/// An address to listen on, and what for: `--listen`, `--admin-listen`.
+/// An address to listen on, and its purpose: `--listen`, `--admin-listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// The address.
     pub address: ListenAddr,
-    /// Whom the address serves, and what comes before requests there, which its prefix says: `proxy+tcp://`, `proxy+unix:`
-    /// or `tls://`.
+    /// Whom the address serves, and what comes before requests. The prefix of the address says the latter:
+    /// `proxy+tcp://`, `proxy+unix:` or `tls://`.
     pub purpose: Purpose,
 }
 
@@ -58,7 +58,7 @@ impl Listen {
         Self { purpose: Purpose { audience: Audience::Operators, ..self.purpose }, ..self }
     }
 
-    /// What to bind. None for a Unix socket.
+    /// The target to bind. None for a Unix socket.
     pub(super) fn place(&self) -> Option<BindTarget<'_>> {
         let (host, port) = match &self.address {
             ListenAddr::AnyTcp(port) => (None, *port),
@@ -95,10 +95,10 @@ pub enum ListenAddr {
 /// The text is not a listen address. The caller names the setting and the syntax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NotAListenAddr {
-    /// TLS is asked for at an address that cannot have it: a Unix socket, or one for proxies.
+    /// The text asks for TLS at an address that cannot have it: a Unix socket, or an address for proxies.
     #[error("not a listen address for TLS")]
     NotOverTls,
-    /// Anything else.
+    /// The text is wrong in another way.
     #[error("not a listen address")]
     Other,
 }
@@ -139,7 +139,7 @@ impl fmt::Display for ListenAddr {
 }
 
 impl ListenAddr {
-    /// The TCP addresses at which a server that listens here is reached from this host. It answers at all of them.
+    /// The TCP addresses at which this host can reach a server that listens here. The server answers at each of them.
     pub fn reachable(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::AnyTcp(port) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into()]),
@@ -160,7 +160,7 @@ impl ListenAddr {
     }
 }
 
-/// The address at which a server that listens on `[::]` is reached: an IPv4 address if the host has no IPv6.
+/// The address at which this host can reach a server that listens on `[::]`. An IPv4 address if the host has no IPv6.
 fn here(port: u16) -> SocketAddr {
     let ip =
         if is_own(Ipv6Addr::LOCALHOST.into()) { Ipv6Addr::LOCALHOST.into() } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
@@ -179,8 +179,8 @@ pub struct UdpListenAddr {
     host: Option<String>,
     /// 0 lets the system choose.
     port: u16,
-    /// Whether it is for proxies (`proxy+udp://`), which begin each datagram with a PROXY protocol header that names the
-    /// client.
+    /// Whether the address is for proxies (`proxy+udp://`). A proxy begins each datagram with a PROXY protocol header
+    /// that names the client.
     pub proxied: bool,
 }
 
@@ -215,7 +215,7 @@ impl UdpListenAddr {
         BindTarget { host: self.host.as_deref(), port: self.port, purpose: self.purpose() }
     }
 
-    /// What the address is for. Operators have no listeners for UDP.
+    /// The purpose of the address. It is always for clients, because operators have no listeners for UDP.
     pub(super) fn purpose(&self) -> Purpose {
         Purpose::clients(if self.proxied { Transport::Proxied } else { Transport::Plain })
     }

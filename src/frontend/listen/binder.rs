@@ -2,8 +2,8 @@
 //!
 //! - `[::]` accepts IPv4 as well, unless `0.0.0.0` is configured for the same port: then each accepts its own family.
 //! - A name stands for all of its addresses that this host has.
-//! - An address that this host does not have yet is bound nevertheless, if the system can: interfaces come up late, and a new
-//!   IPv6 address is checked for duplicates for a second.
+//! - An address that this host does not have yet is bound nevertheless, if the system can do so. Interfaces come up
+//!   late, and the system checks a new IPv6 address for duplicates for a second.
 //! - One port may be bound at several addresses by this process.
 
 use std::collections::HashSet;
@@ -16,15 +16,15 @@ use socket2::Socket;
 
 use super::purpose::Purpose;
 
-/// At the start, how long a name is looked up again if it has no address of this host yet: networks and name servers
+/// How long, at the start, a name is looked up again while it has no address of this host. Networks and name servers
 /// come up late.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause between two look-ups.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// How many ports are tried for a name if the system chooses the port: a port may be free at one of the name's
-/// addresses and taken at another.
+/// The most ports to try for a name if the system chooses the port. A port may be free at one of the name's addresses
+/// and taken at another.
 const PORTS: usize = 16;
 
 /// `EAFNOSUPPORT` on Linux, which the standard library has no name for.
@@ -37,11 +37,11 @@ pub(in crate::frontend) struct BindTarget<'a> {
     pub(in crate::frontend) host: Option<&'a str>,
     /// 0 lets the system choose.
     pub(in crate::frontend) port: u16,
-    /// What it is for.
+    /// The purpose of the socket.
     pub(in crate::frontend) purpose: Purpose,
 }
 
-/// The options of a socket, which are set before it is bound.
+/// The options to set on a socket before it is bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::frontend) struct BindOptions {
     /// Whether `[::]` accepts IPv6 only.
@@ -77,7 +77,7 @@ impl BindOptions {
 pub(in crate::frontend) struct Binder {
     /// The ports for which `0.0.0.0` is configured.
     any_v4: HashSet<u16>,
-    /// The addresses that are bound, each with what it is for.
+    /// The bound addresses and their purposes.
     bound: Vec<(SocketAddr, Purpose)>,
 }
 
@@ -89,8 +89,8 @@ impl Binder {
         Self { any_v4: asked.map(|place| place.port).collect(), bound: Vec::new() }
     }
 
-    /// Binds the addresses of one target. `bind` also returns the address with the port that the system chose. Addresses that
-    /// are already bound for the same purpose are left out.
+    /// Binds the addresses of one target, except those that are already bound for the same purpose. `bind` also returns
+    /// the address with the port that the system chose.
     pub(in crate::frontend) fn bind<T>(
         &mut self,
         place: BindTarget<'_>,
@@ -122,7 +122,7 @@ impl Binder {
         }
     }
 
-    /// Whether the address is already bound. It is an error if it is bound for another purpose.
+    /// Whether the address is already bound for this purpose. An error if it is bound for another one.
     fn has(&self, address: SocketAddr, purpose: Purpose) -> io::Result<bool> {
         match self.bound.iter().find(|(bound, _)| *bound == address && address.port() != 0) {
             Some((_, other)) if *other != purpose => Err(ErrorKind::AddrInUse.into()),
@@ -142,7 +142,7 @@ impl Binder {
             return Ok(None);
         }
         match bind(any_v6, self.options(any_v6)) {
-            // The host has no IPv6, and `0.0.0.0` is configured as well.
+            // The host has no IPv6. The configured `0.0.0.0` covers IPv4.
             Err(error) if is_absent(&error) && self.any_v4.contains(&port) => Ok(None),
             Err(error) if is_absent(&error) => {
                 let any_v4 = (Ipv4Addr::UNSPECIFIED, port).into();
@@ -174,7 +174,7 @@ impl Binder {
         }
     }
 
-    /// Binds all addresses of a name, which may be looked up several times.
+    /// Binds all addresses of a name. Looks the name up several times if necessary.
     fn name_with_retries<T>(
         &self,
         name: &str,
@@ -231,8 +231,7 @@ impl Binder {
         }
     }
 
-    /// Binds the same port at each of a name's addresses. Addresses that this host does not have are left out, but it must
-    /// have at least one.
+    /// Binds the same port at each of a name's addresses that this host has. Fails if the host has none of them.
     fn each<T>(
         &self,
         name: &str,
@@ -268,13 +267,13 @@ impl Binder {
     }
 }
 
-/// Whether the host does not have the address, or its family.
+/// Whether the error says that the host has no such address, or no addresses of its family.
 pub(in crate::frontend) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
         || error.raw_os_error() == Some(AF_NOT_SUPPORTED)
 }
 
-/// Whether a later look-up may succeed. Errors without an error number of the system come from the look-up.
+/// Whether a later try may succeed. An error without an error number of the system comes from the name look-up.
 fn is_early(error: &io::Error) -> bool {
     is_absent(error) || error.raw_os_error().is_none() && error.kind() != ErrorKind::AddrInUse
 }
@@ -289,7 +288,7 @@ fn late<T>(
     bind(address, BindOptions { is_free: true, ..options })
 }
 
-/// Other systems cannot bind to such an address, so this waits until the host has it.
+/// Waits until the host has the address, because other systems cannot bind to it before.
 #[cfg(not(target_os = "linux"))]
 fn late<T>(
     address: SocketAddr,
@@ -313,7 +312,7 @@ mod tests {
 
     const CLIENTS: Purpose = Purpose { transport: Transport::Plain, audience: Audience::Clients };
 
-    /// A simulated system, which has these addresses, and on which these ports are taken.
+    /// A simulated system that has these addresses, and on which these ports are taken.
     struct System {
         own: Vec<IpAddr>,
         taken: RefCell<Vec<SocketAddr>>,

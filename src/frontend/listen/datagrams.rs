@@ -10,8 +10,8 @@ use super::binder::BindOptions;
 use crate::frontend::udp::connection_id::ConnectionIds;
 use crate::frontend::udp::socket::report_destinations;
 
-/// The size of the receive buffer in bytes, if the system grants it: room for the thousands of announces that may
-/// arrive while a worker is busy for ten milliseconds. Most systems grant less, without an error.
+/// The bytes to ask for as the receive buffer: room for the thousands of announces that may arrive while a worker is
+/// busy for ten milliseconds. Most systems grant less, without an error.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 /// One worker's socket.
@@ -22,7 +22,7 @@ pub struct UdpListener {
 }
 
 impl UdpListener {
-    /// The address that it is bound to.
+    /// The address that the socket is bound to.
     pub fn socket_address(&self) -> Option<SocketAddr> {
         self.socket.local_addr().ok()
     }

@@ -20,17 +20,17 @@ use self::binder::Binder;
 use self::datagrams::bind_udp;
 use self::streams::{bind_tcp, bind_unix};
 
-/// Bound sockets, and what they are for.
+/// Bound sockets and their purpose.
 #[derive(Debug)]
 pub struct Listening {
     /// The sockets.
     pub bound: Bound,
-    /// What the sockets are for, as in [`Listen`].
+    /// The purpose of the sockets, as in [`Listen`].
     pub purpose: Purpose,
 }
 
-/// Binds sockets for this number of workers at all of these addresses, or at none. The error names the address that cannot be
-/// bound.
+/// Binds sockets for this number of workers at all of these addresses. If one address cannot be bound, none is, and the
+/// error names it.
 pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen, io::Error)> {
     let mut binder = Binder::new(listen.iter().filter_map(Listen::place));
     let mut listening = Vec::new();
@@ -41,8 +41,8 @@ pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen
     Ok(listening)
 }
 
-/// The same for datagrams: at each address one socket per worker, all on the same port. With `SO_REUSEPORT` the kernel
-/// distributes the clients among them.
+/// Binds UDP sockets at all of these addresses: at each address one socket per worker, all on the same port. With
+/// `SO_REUSEPORT` the kernel distributes the clients among the sockets.
 pub fn bind_datagrams(listen: &[UdpListenAddr], workers: usize) -> Result<Vec<Listening>, (UdpListenAddr, io::Error)> {
     let mut binder = Binder::new(listen.iter().map(UdpListenAddr::place));
     let mut listening = Vec::new();
@@ -75,8 +75,8 @@ impl Listening {
 /// The sockets of one listen address: one for each worker.
 #[derive(Debug)]
 pub enum Bound {
-    /// TCP sockets on the same port. With `SO_REUSEPORT` the kernel distributes connections among the workers, so that no
-    /// worker has to hand one over to another.
+    /// TCP sockets on the same port. With `SO_REUSEPORT` the kernel distributes connections among the workers, so that
+    /// no worker hands a connection over to another.
     Tcp(Vec<TcpListener>),
     /// One shared Unix socket. Its file is removed when the last of these handles is dropped.
     Unix(Vec<(UnixListener, Arc<SocketFile>)>),

@@ -1,18 +1,19 @@
-//! What is expected at an address, and whom it serves.
+//! The purpose of an address: whom it serves, and what comes before requests.
 
 /// What comes before the requests of a connection, or before each datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Nothing.
     Plain,
-    /// The header of the PROXY protocol, in which a proxy names the client.
+    /// A PROXY protocol header, in which a proxy names the client.
     Proxied,
     /// A TLS handshake; over TCP only.
     Tls,
 }
 
 impl Transport {
-    /// What stands before an address in the notation of the settings. `has_scheme`: the address begins with `unix:` or `udp://`.
+    /// The prefix of an address in the notation of the settings. `has_scheme`: the address begins with `unix:` or
+    /// `udp://`.
     pub(super) fn prefix(self, has_scheme: bool) -> &'static str {
         match self {
             Self::Plain => "",
@@ -26,7 +27,7 @@ impl Transport {
 /// Whom an address serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// BitTorrent clients, and operators unless these have listeners of their own.
+    /// BitTorrent clients. Also operators, unless they have listeners of their own.
     Clients,
     /// Operators alone: `--admin-listen`.
     Operators,
@@ -35,9 +36,9 @@ pub enum Audience {
 /// What a socket is for. No socket has two purposes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purpose {
-    /// What comes before requests.
+    /// What comes before requests on the socket.
     pub transport: Transport,
-    /// Whom it serves.
+    /// Whom the socket serves.
     pub audience: Audience,
 }
 

@@ -42,7 +42,7 @@ fn tcp_socket(address: SocketAddr, options: BindOptions) -> io::Result<Socket> {
     // Lingering connections of a previous run must not block the port.
     socket.set_reuse_address(true)?;
     options.apply(&socket, address)?;
-    // Accepted connections inherit this. A reply is one write, so waiting for more data is of no use.
+    // Accepted connections inherit this option. A reply is one write, so the system need not wait for more data.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -51,13 +51,14 @@ fn tcp_socket(address: SocketAddr, options: BindOptions) -> io::Result<Socket> {
 pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixListener, Arc<SocketFile>)>> {
     let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-        // Nothing listens there: a process that could not clean up left the file behind.
+        // No process listens on this file: one that could not clean up left it behind.
         std::fs::remove_file(path)?;
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = Arc::new(SocketFile(path.to_owned(), Once::new()));
-    // Every user may connect, because a web server runs as another user. The permissions of the folder restrict this.
+    // Every user may connect, because a web server runs as another user. Operators can restrict this by the permissions
+    // of the folder.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -70,7 +71,7 @@ pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixList
 pub struct SocketFile(pub(super) PathBuf, Once);
 
 impl SocketFile {
-    /// Removes it, so that no new client finds it.
+    /// Removes the file, so that no new client finds it.
     pub fn remove(&self) {
         self.1.call_once(|| self.remove_now());
     }

@@ -1,4 +1,4 @@
-//! Connections over TLS in simulated time, which passes when all tasks wait.
+//! Connections over TLS. The time is simulated: it passes when all tasks wait.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -47,7 +47,7 @@ async fn connection() -> (TcpStream, Socket) {
     (client, socket)
 }
 
-/// A client that has sent these requests, how serving it ended, and how long that took.
+/// Serves a client that sends these requests. Returns the client, how serving it ended, and how long that took.
 async fn served(requests: &[u8]) -> (TlsStream<TcpStream>, io::Result<()>, Duration) {
     let (_stop, stop) = watch::channel(false);
     let context = context();
@@ -70,7 +70,7 @@ async fn served(requests: &[u8]) -> (TlsStream<TcpStream>, io::Result<()>, Durat
 #[tokio::test(start_paused = true)]
 async fn a_handshake_that_does_not_end_is_bounded() {
     let (server, _) = server();
-    // A record of 512 bytes, of which one arrives in each second, or none.
+    // The client sends one byte of a 512-byte record each second, or nothing.
     for drip in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and what a client sends further"] {
         let (mut client, socket) = connection().await;
         let start = Instant::now();
@@ -98,7 +98,7 @@ async fn idle_connections_end_with_a_message_that_they_end() {
         ended.unwrap();
         assert!((Duration::from_secs(from)..=Duration::from_secs(to)).contains(&took), "{took:?}");
         let mut received = Vec::new();
-        // This fails if the message is missing.
+        // This fails if the message that ends the connection is missing.
         client.read_to_end(&mut received).await.unwrap();
         assert_eq!(received.is_empty(), from != 15);
     }
@@ -108,7 +108,7 @@ async fn idle_connections_end_with_a_message_that_they_end() {
 async fn a_client_that_does_not_read_is_disconnected() {
     let (_client, ended, took) = served(&b"GET / HTTP/1.1\r\n\r\n".repeat(100)).await;
     assert_eq!((ended.unwrap_err().kind(), took), (io::ErrorKind::TimedOut, Duration::from_secs(10)));
-    // A small reply and the message that the connection ends fit into what the system buffers.
+    // The system buffers enough for a small reply and the message that ends the connection.
     let (_client, ended, took) = served(b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n").await;
     ended.unwrap();
     assert_eq!(took, Duration::ZERO);

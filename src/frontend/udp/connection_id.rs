@@ -1,18 +1,18 @@
 //! Connection ids: proof that the sender of a UDP request is at the address that the request comes from.
 //!
-//! The threat: a sender that forges the source address of a packet could make the tracker send a list of peers, many times as
-//! large as the request, to a victim, and could add and remove peers at addresses of others. So an announce or a scrape must
-//! contain an id that was sent to its address before (BEP 15, "UDP connections / spoofing").
+//! The threat: a sender can forge the source address of a packet. It could make the tracker send a victim a list of
+//! peers that is many times as large as the request. It could also add and remove peers at addresses of others. So an
+//! announce or a scrape must contain an id that was sent to its address before (BEP 15, "UDP connections / spoofing").
 //!
-//! An id is a MAC over the address and the second in which it was issued, so that no id has to be stored: a flood of connect
-//! requests fills no memory. Without the key an id can only be guessed, with a chance of one in 2^56, and the sender does not
-//! learn whether the guess was right. The port is not part of the MAC, as in BEP 15: a NAT may give the same client another
-//! port between two packets, and another client behind the same address could only harm that address.
+//! An id is a MAC over the address and the second in which it was issued. No id is stored, so a flood of connect
+//! requests fills no memory. Without the key an id can only be guessed, with a chance of one in 2^56, and the sender
+//! does not learn whether the guess was right. As in BEP 15, the port is not part of the MAC: a NAT may give the same
+//! client another port between two packets. Another client behind the same address could only harm that address.
 //!
 //! Behind a proxy that names the client of each datagram, the client has the address that the proxy names, but a
 //! response goes to the proxy. Then both addresses are in the MAC. Otherwise an attacker could get an id for a client
-//! through a proxy, or by pretending to be one, and use it in datagrams with the forged source address of a victim. The
-//! responses would go to the victim.
+//! through a proxy, or by acting as a proxy. It could then send datagrams with that id and the forged source address of
+//! a victim, and the victim would get the responses.
 
 use std::io;
 use std::net::IpAddr;
@@ -40,15 +40,15 @@ pub(in crate::frontend) struct Sender {
     pub(in crate::frontend) standing: Standing,
 }
 
-/// Issues and verifies ids. The workers of a listen address share it, because the kernel chooses the worker that gets a
-/// client's next packet.
+/// Issues and verifies ids. All workers of a listen address share one value, because the kernel chooses the worker that
+/// gets a client's next packet.
 pub(in crate::frontend) struct ConnectionIds {
     mac: SipHasher24,
     start: Instant,
 }
 
 impl ConnectionIds {
-    /// With a new random key. Ids of a previous run are invalid.
+    /// Makes a new random key, so ids of a previous run are invalid.
     pub(in crate::frontend) fn new() -> io::Result<Self> {
         let mut key = [0; 16];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
@@ -101,7 +101,7 @@ fn mapped(ip: IpAddr) -> [u8; 16] {
 }
 
 impl std::fmt::Debug for ConnectionIds {
-    /// Leaves out the key, with which ids can be forged.
+    /// Leaves out the key, because anyone who has it can forge ids.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ConnectionIds").finish_non_exhaustive()
     }

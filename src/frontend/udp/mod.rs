@@ -30,8 +30,8 @@ const MAX_WAITING: usize = 1024;
 /// How long a worker pauses when its socket cannot be read, to limit the cost of a persistent error.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers the datagrams at one socket of a listen address until the stop signal, and then those that have arrived by then.
-/// `proxied` is whether the address is for proxies, as in [`UdpListenAddr`](super::listen::UdpListenAddr).
+/// Answers the datagrams at one socket of a listen address until the stop signal, and then the datagrams that have
+/// already arrived. `proxied`: the address is for proxies, as in [`UdpListenAddr`](super::listen::UdpListenAddr).
 pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Context>, mut stop: StopReceiver) {
     let mut server = match UdpServer::new(listener, proxied, context) {
         Ok(server) => server,
@@ -55,7 +55,7 @@ struct UdpServer {
     inbox: Inbox,
     outbox: Outbox,
     responder: Responder,
-    /// Responses for the next batch.
+    /// Responses to send with the next batch.
     responses: Vec<UdpResponse>,
     /// Announces that wait for upstream trackers.
     waiting: JoinSet<UdpResponse>,
@@ -121,17 +121,17 @@ impl UdpServer {
 
     /// Answers the first few datagrams. Returns whether there may be more.
     fn receive(&mut self) -> io::Result<bool> {
-        // This is decided once per batch.
+        // The kind of listener is looked at once per batch, not for each datagram.
         if self.proxied { self.receive_by(from_proxy) } else { self.receive_by(from_client) }
     }
 
-    /// The same, with a function that finds the sender and the request.
+    /// Does the same with `open`, which finds the sender and the request in a datagram.
     fn receive_by(&mut self, open: impl OpenDatagram) -> io::Result<bool> {
         let Self { socket, is_last, inbox, responder, responses, waiting, .. } = self;
         // Ids also age while the host sleeps.
         let now = Instant::now() + clock::slept();
         let take = |datagram: Datagram<'_>| {
-            // A panic loses one request, as over HTTP, and not the socket.
+            // As over HTTP, a panic loses only one request, and the socket stays open.
             let answered = catch_unwind(AssertUnwindSafe(|| {
                 let (sender, request) = open(&datagram, &responder.context)?;
                 answer(responder, waiting, (sender, request), &datagram, now)
@@ -151,12 +151,12 @@ impl UdpServer {
     }
 }
 
-/// Returns the sender of a datagram and the request in it; none if it is dropped.
+/// Finds the sender of a datagram and the request in it. None if the datagram is dropped.
 trait OpenDatagram: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])> {}
 
 impl<T: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])>> OpenDatagram for T {}
 
-/// The datagram comes from the client itself.
+/// Opens a datagram that comes from the client itself.
 #[allow(clippy::unnecessary_wraps, reason = "`from_proxy` returns none for datagrams that it drops")]
 fn from_client<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender, &'a [u8])> {
     let client = datagram.source.ip().to_canonical();
@@ -164,7 +164,7 @@ fn from_client<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender
     Some((Sender { client, proxy: None, standing }, datagram.bytes))
 }
 
-/// The datagram comes from a proxy, which names the client.
+/// Opens a datagram that comes from a proxy, which names the client.
 fn from_proxy<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender, &'a [u8])> {
     let opened = proxied::open(datagram, &context.client_address);
     let tell = |why: &_| {
@@ -174,8 +174,8 @@ fn from_proxy<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender,
     opened.inspect_err(tell).ok()
 }
 
-/// The response to a request, if there is one and it is ready. It goes to the source of the datagram. A proxy passes it
-/// on.
+/// The response to a request, if the request gets one and it is ready. The response goes to the source of the datagram.
+/// A proxy passes it on to the client.
 fn answer(
     responder: &Responder,
     waiting: &mut JoinSet<UdpResponse>,

@@ -1,9 +1,9 @@
-//! The PROXY protocol over UDP: a proxy puts a header before each datagram, which names the client (HAProxy's
+//! The PROXY protocol over UDP: a proxy puts a header that names the client before each datagram (HAProxy's
 //! `proxy-protocol.txt`, section 2.2).
 //!
-//! Each datagram must have its own header, because nothing connects it with other datagrams. A datagram without one is
-//! dropped. So is a datagram from a sender that is not trusted: a connection at least proves by its handshake where its
-//! other end is, but a datagram does not.
+//! Each datagram must have its own header, because nothing connects it with other datagrams. A datagram without a
+//! header is dropped. A datagram from a sender that is not trusted is dropped too. The handshake of a connection at
+//! least proves where its other end is, but a datagram proves nothing.
 
 use thiserror::Error;
 
@@ -15,10 +15,10 @@ use tracker_protocol::proxy_protocol::{self, Malformed};
 /// Why a datagram is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum DropCause {
-    /// It does not begin with a header.
+    /// The datagram does not begin with a header.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// Proxies are configured, and it comes from another address.
+    /// Proxies are configured, and the datagram comes from another address.
     #[error("its sender is not a trusted proxy")]
     Stranger,
 }
@@ -26,7 +26,7 @@ pub(super) enum DropCause {
 /// The sender that the header names, and the request after the header.
 ///
 /// # Errors
-/// The header is missing or malformed, or its sender is not trusted.
+/// The header is missing or malformed, or the sender of the datagram is not trusted.
 pub(super) fn open<'a>(datagram: &Datagram<'a>, rule: &ClientAddress) -> Result<(Sender, &'a [u8]), DropCause> {
     let proxy = datagram.source.ip().to_canonical();
     if !rule.is_trusted(Remote::Ip(proxy)) {

@@ -20,7 +20,8 @@ use tracker_protocol::{AnnounceRequest, InfoHash, Refusal, ScrapeRequest};
 
 use super::connection_id::{ConnectionIds, Sender};
 
-/// The error for an id that is not valid. It is no longer than the shortest request that needs an id, a scrape of one torrent.
+/// The error for an id that is not valid. It is no longer than a scrape of one torrent, the shortest request that needs
+/// an id.
 const UNKNOWN_ID: &[u8] = b"connection id has expired";
 
 /// Answers the packets of one listen address.
@@ -114,8 +115,8 @@ impl Responder {
     }
 }
 
-/// Whether this path of an announce URL is a tracker's. Few clients send it (BEP 41), and it may be empty: a `udp://` URL needs
-/// no path.
+/// Whether the tracker answers announces at this path of an announce URL. Few clients send the path (BEP 41). It may be
+/// empty, because a `udp://` URL needs no path.
 fn is_announce_path(path: &[u8]) -> bool {
     matches!(route::route(path), Route::Announce | Route::Root)
 }

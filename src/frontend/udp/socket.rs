@@ -22,15 +22,16 @@ pub(super) use self::system::{Inbox, Outbox};
 /// The most datagrams that are read at once. HTTP connections on the same thread wait while these are answered.
 const BATCH: usize = 32;
 
-/// Bytes of a request that are read. The largest requests, an announce with a long URL and a scrape of as many torrents as are
-/// allowed, take three quarters of it, and no network carries more in one packet.
+/// The most bytes of a request that are read. The largest requests take three quarters of this: an announce with a long
+/// URL, and a scrape of the most torrents that are allowed. No network carries more in one packet.
 const MAX_REQUEST: usize = 10 * 1024;
 
 /// A request.
 pub(super) struct Datagram<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) source: SocketAddr,
-    /// Our address that it was sent to; none if the socket has only one, or the system does not report it.
+    /// Our address that the request was sent to. None if the socket has only one address, or the system does not report
+    /// it.
     pub(super) destination: Option<IpAddr>,
 }
 
@@ -68,7 +69,7 @@ impl BatchSocket {
         more(inbox.take_batch(&self.0, take))
     }
 
-    /// The same, even if the event loop has not reported the datagrams yet.
+    /// Does the same, even if the event loop has not reported the datagrams yet.
     pub(super) fn receive_now(&self, inbox: &mut Inbox, take: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
         more(inbox.take_batch_now(&self.0, take))
     }
@@ -78,8 +79,8 @@ impl BatchSocket {
         system::stop_receiving(&self.0)
     }
 
-    /// Sends now or not at all: a client that gets no response asks again, and the system already has a queue. Returns how many
-    /// responses could not be sent.
+    /// Sends the responses that can be sent at once, and drops the others: the system already has a queue, and a client
+    /// that gets no response asks again. Returns how many responses could not be sent.
     pub(super) fn send(&self, outbox: &mut Outbox, responses: &mut [UdpResponse]) -> usize {
         outbox.send(&self.0, responses)
     }

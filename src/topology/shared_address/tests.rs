@@ -63,7 +63,7 @@ fn an_address_is_shared_for_as_long_as_clients_announce_from_there() {
     assert!(!lan.announces(later, ip("172.17.0.2"), 1, 1));
     assert!(lan.watch.warning(later, bridge).is_some_and(|warning| warning.contains("172.17.0.1")));
 
-    // An hour after it was found, but not after the last announce.
+    // More than an hour after the address was found, but not after the last announce from it.
     assert_eq!(lan.count(after(Duration::from_mins(61))), 1);
     let mended = after(Duration::from_hours(2));
     assert_eq!(lan.count(mended), 0);
@@ -75,7 +75,7 @@ fn a_client_that_comes_back_with_another_id_counts_once() {
     let home = ip("192.168.1.5");
     for announces in 1..4 {
         let mut lan = Lan::new();
-        // Beside one that stays.
+        // Each comes while another client stays.
         for client in 1..50 {
             assert!(!lan.announces(Timestamp::after(Duration::ZERO), home, 1, 0));
             for _ in 0..announces {
@@ -124,7 +124,7 @@ fn the_oldest_addresses_are_forgotten() {
     }
     assert_eq!(lan.count(after(now)), MOST);
     assert!(lan.watch.warning(after(now), ip("10.0.0.0")).is_none());
-    // So are the oldest addresses that only may be shared.
+    // The oldest of the addresses that may be shared are forgotten as well.
     let mut lan = Lan::new();
     for n in 0..=255 {
         now += Duration::from_secs(1);

@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 #[derive(Clone, Debug)]
 pub(crate) struct AnnounceQuery(Vec<(String, String)>);
 
-/// A leecher on port 6881. [`id`] turns the names into ids.
+/// An announce of a leecher on port 6881. [`id`] turns the names into ids.
 pub(crate) fn announce(torrent: &str, peer: &str) -> AnnounceQuery {
     let announce = AnnounceQuery(Vec::new()).with("info_hash", escape(&id(torrent))).with("peer_id", escape(&id(peer)));
     announce.port(6881).with("left", "1")
 }
 
-/// A client on the LAN without a port: it gets up to 200 peers and is not listed.
+/// A client on the LAN without a port. It gets up to 200 peers, and is not listed as a peer.
 pub(crate) fn observer(torrent: &str) -> AnnounceQuery {
     announce(torrent, "observer").at("10.99.99.99").without("port").numwant(200)
 }

@@ -1,4 +1,4 @@
-//! Certificate authorities that exist for one test, what they issue, and clients that trust them.
+//! Certificate authorities that exist for one test, their certificates, and clients that trust them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl TestAuthority {
         self.client_of(&[&TLS13, &TLS12])
     }
 
-    /// The same with these versions of TLS.
+    /// Clients that trust this authority and have only these versions of TLS.
     pub(crate) fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
@@ -47,7 +47,7 @@ impl TestAuthority {
     }
 }
 
-/// A certificate and its key in files, as a server of ours reads them.
+/// A certificate and its key in files that a server of ours can read.
 pub(crate) struct CertificateFiles {
     folder: TempDir,
     pub(crate) authority: TestAuthority,
@@ -72,7 +72,7 @@ impl CertificateFiles {
         self.folder.path()
     }
 
-    /// The certificate and its authority's.
+    /// A file with the certificate and that of its authority.
     pub(crate) fn chain(&self) -> PathBuf {
         self.folder().join("fullchain.pem")
     }

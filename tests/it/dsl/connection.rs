@@ -14,16 +14,16 @@ use super::announce::AnnounceQuery;
 use super::reply::Reply;
 use super::wait::DEADLINE;
 
-/// Comes before the path of a Unix socket whose clients send a PROXY header with their address.
+/// The prefix of the path of a Unix socket whose clients send a PROXY header with their address.
 pub(super) const UNIX: &str = "proxy+unix:";
 
-/// The PROXY header of those clients, with the address of this host.
+/// The PROXY header that clients of such a socket send, with the address of this host.
 const FROM_THIS_HOST: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 80\r\n";
 
 /// A connection for any number of requests.
 pub(crate) struct TestConnection(BufReader<TestStream>);
 
-/// What it sends and reads through.
+/// The stream that carries the connection.
 enum TestStream {
     Plain(Socket),
     Tls(Box<StreamOwned<ClientConnection, Socket>>),
@@ -64,13 +64,13 @@ impl Write for TestStream {
 }
 
 impl TestConnection {
-    /// Connects to an address as the server logs it, such as `tls://127.0.0.1:8443`, and has the server show that it is
-    /// `localhost`. The handshake may fail.
+    /// Connects to an address as the server logs it, such as `tls://127.0.0.1:8443`. The server's certificate must be
+    /// for `localhost`. The handshake may fail.
     pub(crate) fn over_tls(address: &str, config: ClientConfig) -> std::io::Result<Self> {
         Self::to(address.strip_prefix("tls://").unwrap()).handshake(config)
     }
 
-    /// The handshake on a connection that is open.
+    /// Performs a handshake on this open connection.
     pub(crate) fn handshake(self, config: ClientConfig) -> std::io::Result<Self> {
         let TestStream::Plain(mut socket) = self.0.into_inner() else { panic!("it has TLS") };
         let mut session = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
@@ -80,7 +80,7 @@ impl TestConnection {
         Ok(Self(BufReader::new(TestStream::Tls(Box::new(StreamOwned::new(session, socket))))))
     }
 
-    /// The state of TLS.
+    /// The TLS state of the connection.
     pub(crate) fn session(&self) -> &ClientConnection {
         match self.0.get_ref() {
             TestStream::Tls(stream) => &stream.conn,
@@ -129,13 +129,13 @@ impl TestConnection {
         self.get_with(target, &[])
     }
 
-    /// GET with headers beside `Host`.
+    /// Sends GET with these headers beside `Host`.
     pub(crate) fn get_with(&mut self, target: impl AsRef<[u8]>, headers: &[(&str, &str)]) -> Reply {
         self.send(request("GET", target, headers));
         self.reply()
     }
 
-    /// HEAD: the reply has no body, although it has a length.
+    /// Sends HEAD. The reply has a length but no body.
     pub(crate) fn head(&mut self, target: impl AsRef<[u8]>) -> Reply {
         self.send(request("HEAD", target, &[]));
         self.reply_head()
@@ -195,7 +195,7 @@ impl TestConnection {
         line.strip_suffix("\r\n").unwrap_or_else(|| panic!("the connection ends after {line:?}")).to_owned()
     }
 
-    /// Whether the server has closed it.
+    /// Whether the server has closed the connection.
     pub(crate) fn is_closed(&mut self) -> bool {
         let stream = self.0.get_mut();
         stream.socket().set_nonblocking(true).unwrap();
@@ -204,7 +204,7 @@ impl TestConnection {
         !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
-    /// Everything until the server closes the connection; over TLS it must say so first.
+    /// Everything until the server closes the connection. Over TLS the server must first send a message that it closes.
     pub(crate) fn rest_until_closed(&mut self) -> std::io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest).map(|_| rest)

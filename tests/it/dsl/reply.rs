@@ -23,8 +23,8 @@ impl Reply {
         self.body.escape_ascii().to_string()
     }
 
-    /// The body as a BitTorrent client reads it. The status must be 200, the type plain text, and the bencode canonical (keys
-    /// sorted and unique, no leading zeros) and without trailing bytes.
+    /// The body as a BitTorrent client reads it. The status must be 200, and the type must be plain text. The bencode
+    /// must be canonical (keys sorted and unique, no leading zeros), without trailing bytes.
     pub(crate) fn tree(&self) -> Bencode {
         assert_eq!((self.status, self.header("content-type")), (200, Some("text/plain")), "{}", self.text());
         Bencode::read(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))

@@ -42,7 +42,7 @@ pub(crate) fn retracker(args: &[&str]) -> ServerSetup {
     }
 }
 
-/// The same with a soft and a hard limit of open files.
+/// Prepares a run as [`retracker`] does, with a soft and a hard limit of open files.
 pub(crate) fn retracker_with_files(soft: usize, hard: usize, args: &[&str]) -> ServerSetup {
     let mut setup = retracker(args);
     let mut command = Command::new("sh");
@@ -53,7 +53,7 @@ pub(crate) fn retracker_with_files(soft: usize, hard: usize, args: &[&str]) -> S
     setup
 }
 
-/// Raises this process's limit of open files, if the system allows it.
+/// Raises this process's limit of open files. Returns whether the system allows this many.
 pub(crate) fn may_open(files: u64) -> bool {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -78,13 +78,13 @@ impl ServerSetup {
         self
     }
 
-    /// The number of listeners to wait for, if an address has several.
+    /// Sets the number of listeners to wait for, because one address of the arguments stands for several.
     pub(crate) fn listeners(mut self, listeners: usize) -> Self {
         self.listeners = listeners;
         self
     }
 
-    /// The listeners to wait for if a file says where to listen: for HTTP at least one, for UDP, and for operators.
+    /// Sets the numbers of listeners to wait for if a file says where to listen. There must be at least one for HTTP.
     pub(crate) fn listens(self, listeners: usize, udp_listeners: usize, admin_listeners: usize) -> Self {
         Self { listeners, udp_listeners, admin_listeners, ..self }
     }
@@ -112,13 +112,13 @@ impl ServerSetup {
         Server { process, addresses, udp, admin: admin.collect(), _folder: folder }
     }
 
-    /// Runs to its end.
+    /// Runs the program until it ends.
     pub(crate) fn run(self) -> Exit {
         ServerProcess::spawn(self.command).wait()
     }
 }
 
-/// Whom a listener serves and its address, in a line that says that it is bound.
+/// The audience and the address of a listener, if this line of the log says that it listens.
 fn listening(line: &str) -> Option<(&'static str, String)> {
     let after = |text, audience| Some((audience, line.rsplit_once(text)?.1.to_owned()));
     after("listening on ", "clients").or_else(|| after("listening for operators on ", "operators"))
@@ -210,32 +210,32 @@ impl Server {
         Some(Self::start(&[&["-l", "[::1]:0"], args].concat()))
     }
 
-    /// The addresses that it listens on, as it logs them.
+    /// The server's addresses over TCP and Unix sockets for clients, as it logs them.
     pub(crate) fn addresses(&self) -> &[String] {
         &self.addresses
     }
 
-    /// Its first UDP address.
+    /// The server's first UDP address.
     pub(crate) fn udp_address(&self) -> SocketAddr {
         self.udp[0].split_once("udp://").unwrap().1.parse().unwrap()
     }
 
-    /// Its UDP addresses, as it logs them.
+    /// The server's UDP addresses, as it logs them.
     pub(crate) fn udp_addresses(&self) -> &[String] {
         &self.udp
     }
 
-    /// Its addresses for operators, as it logs them.
+    /// The server's addresses for operators, as it logs them.
     pub(crate) fn admin_addresses(&self) -> &[String] {
         &self.admin
     }
 
-    /// The lines that it has logged so far.
+    /// The lines that the server has logged so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.process.log()
     }
 
-    /// Waits for a line of the log that contains this.
+    /// Waits for a line of the log that contains this text, and returns the line.
     pub(crate) fn logged(&self, text: &str) -> String {
         eventually(text, || self.log().into_iter().find(|line| line.contains(text)))
     }
@@ -274,19 +274,19 @@ impl Server {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// The processor time that it has used, in hundredths of a second.
+    /// The processor time that the server has used, in hundredths of a second.
     #[cfg(target_os = "linux")]
     pub(crate) fn processor_ticks(&self) -> u64 {
         let stat = procfs::process::Process::new(self.process.child.id().cast_signed()).unwrap().stat().unwrap();
         stat.utime + stat.stime
     }
 
-    /// Waits for its end.
+    /// Waits until the server ends.
     pub(crate) fn wait(self) -> Exit {
         self.process.wait()
     }
 
-    /// Sends SIGTERM and waits for its end.
+    /// Sends SIGTERM and waits until the server ends.
     pub(crate) fn stop(self) -> Exit {
         self.signal("TERM");
         self.wait()

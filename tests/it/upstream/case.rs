@@ -1,4 +1,4 @@
-//! A case: an upstream tracker that does something odd, beside a correct one, and one announce.
+//! A case: an upstream tracker that does something odd, a correct tracker beside it, and one announce.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,11 +16,11 @@ use crate::fake_tracker::{Deaf, FakeTracker, Refusing, Script, sends};
 
 /// Where announces go. The path and the query are secret: only the tracker may see them.
 pub(super) const SECRET_TARGET: &str = "/sEcReTpAtH/announce?passkey=sEcReTqUeRy";
-/// Time in seconds for an exchange that nothing delays, however busy the machine is.
+/// The timeout in seconds of an exchange that must not time out, however busy the machine is.
 pub(super) const AMPLE: &str = "20";
-/// Time for an exchange that must time out.
+/// The timeout of an exchange that must time out.
 pub(super) const SHORT: &str = "0.5";
-/// Time for an exchange that must time out, but only after something else has happened.
+/// The timeout of an exchange that must time out, but only after something else has happened.
 const LESS_SHORT: &str = "3";
 /// The delay that a busy machine may add to [`SHORT`] or [`LESS_SHORT`]. It is less than [`AMPLE`], the time that the
 /// client waits.
@@ -36,8 +36,8 @@ pub(super) struct Case {
     pub(super) expected: &'static str,
     /// Whether the client gets [`PEER`] if the exchange succeeds.
     pub(super) peer: bool,
-    /// `complete` and `incomplete` in the client's reply. By default they count the other tracker's seed, and the
-    /// client.
+    /// `complete` and `incomplete` in the client's reply. By default they count the seed of the correct tracker, and
+    /// the client itself.
     pub(super) counts: [i64; 2],
     /// How many connections the tracker gets.
     pub(super) visits: usize,
@@ -55,7 +55,7 @@ impl Case {
         Self { name: name.into(), upstream, time: AMPLE, expected, peer: true, counts: [1, 1], visits: 1 }
     }
 
-    /// The exchange succeeds without peers.
+    /// The client gets no peer from this tracker.
     pub(super) fn no_peer(self) -> Self {
         Self { peer: false, ..self }
     }
@@ -72,12 +72,12 @@ impl Case {
         Self { visits, ..self }
     }
 
-    /// The exchange times out, or at least may do so.
+    /// Gives the exchange a short timeout, because it must or may time out.
     pub(super) fn short(self) -> Self {
         Self { time: SHORT, ..self }
     }
 
-    /// The same after the tracker was reached and has answered once.
+    /// Gives the exchange a longer timeout, because the tracker must be reached and answer once before it.
     pub(super) fn less_short(self) -> Self {
         Self { time: LESS_SHORT, ..self }
     }
@@ -197,7 +197,7 @@ pub(super) fn assert_complete(reply: &Reply, [complete, incomplete]: [i64; 2], p
     for key in ["interval", "min interval"] {
         assert!((1..=30).contains(&take(key).unwrap().int()), "{}", reply.text());
     }
-    // A warning may be there. It names a forwarder that failed.
+    // The reply may have a warning that names a failed forwarder.
     take("warning message");
     assert_eq!(pairs, BTreeMap::new());
 }
@@ -208,7 +208,7 @@ pub(super) fn metrics(server: &Server) -> String {
     String::from_utf8(reply.body).unwrap()
 }
 
-/// Outcome and status of the only exchange with a forwarder; none before it ends.
+/// The outcome and the status of the only exchange with a forwarder. None before it ends.
 pub(super) fn outcome(metrics: &str, forwarder: &str) -> Option<String> {
     let label = |metric: &str, name: &str, value: &str| {
         let start = format!("{metric}{{{name}=\"{forwarder}\",{value}=\"");
@@ -227,7 +227,7 @@ pub(super) fn outcome_of_good(server: &Server) -> String {
     eventually("the exchange is counted", || outcome(&metrics(server), "good"))
 }
 
-/// The server has revealed no part of a forwarder's uri, and has not panicked.
+/// Checks that the server has revealed no secret part of a forwarder's uri, and has not panicked.
 pub(super) fn assert_secret_kept(server: &Server) {
     let log = server.log().join("\n");
     assert!(!log.contains("sEcReT") && !metrics(server).contains("sEcReT"), "a secret was revealed");

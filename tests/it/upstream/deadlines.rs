@@ -129,7 +129,7 @@ fn s5_6_the_deadline_covers_the_whole_exchange() {
 fn s5_6_slow_redirects_share_one_deadline() {
     let tracker = FakeTracker::start(script(|visit| {
         visit.read();
-        // A slow hop is what this test is about; the pause does not wait for anything.
+        // This pause makes the hop slow, as the test requires. It waits for nothing.
         thread::sleep(Duration::from_millis(200));
         visit.write(&http(&format!("302 Found\r\nLocation: /{}", visit.number), ""));
     }));

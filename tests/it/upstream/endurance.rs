@@ -1,4 +1,4 @@
-//! One process through all cases, and many exchanges at once.
+//! One process goes through all cases, and has many exchanges at once.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,5 +1,5 @@
-//! Upstream trackers (5) and this host: addresses of this host are not accepted as peers or redirects, and if this host
-//! lacks something, the upstream is not counted as failed.
+//! Upstream trackers (5) and this host. Addresses of this host are not accepted as peers or redirects. If this host
+//! lacks something, the upstream does not count as failed.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -11,7 +11,7 @@ use crate::fake_tracker::{FakeTracker, script, sends};
 const PEER: &str = "10.1.1.1:1001";
 const AMPLE: &str = "20";
 
-/// An address of this host that others could use; none if it has loopback only.
+/// An address of this host that others could use. None if the host has loopback only.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.88.99.1:9").ok()?;
@@ -170,7 +170,7 @@ fn exchanges_with_all_upstreams_together_are_limited() {
     }
     let line = "retracker_forward_exchanges_delayed_total 3";
     eventually(line, || metrics(&server).contains(line).then_some(()));
-    // The tracker's thread may accept them later.
+    // The tracker's thread may accept the connections later.
     eventually("two connections", || (slow.visits() == 2).then_some(()));
     assert_eq!(slow.visits(), 2);
 }

@@ -18,7 +18,7 @@ fn unusable_upstream_addresses_are_left_out() {
         "169.254.1.1:1",
         "127.0.0.1:1",
         "127.9.9.9:1",
-        // The client itself, another client at its address, and a local peer.
+        // These are the client itself, another client at its address, and a local peer.
         "10.0.0.9:6881",
         "10.0.0.9:6882",
         "10.3.3.3:3003",
@@ -107,7 +107,7 @@ fn numwant_limits_the_whole_list_and_local_peers_come_first() {
         assert!(peers.iter().take(3).all(|peer| peer[1] == 3), "local peers first");
         assert!(of(1).abs_diff(of(2)) <= 1, "in turn: {} and {}", of(1), of(2));
     }
-    // The list is for all clients, so the upstream numwant does not depend on the first client.
+    // The list is for all clients. So the numwant sent upstream does not depend on the first client.
     assert_eq!([numwant_sent(&a), numwant_sent(&b)], [Some("200".to_owned()), Some("200".to_owned())]);
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Tunnels {
 }
 
 impl Tunnels {
-    /// `greet` reads the request for a tunnel, answers it, and returns the bytes that it read.
+    /// Starts a proxy. `greet` reads the request for a tunnel, answers it, and returns the bytes that it read.
     pub(crate) fn start(to: SocketAddr, greet: fn(&mut TcpStream) -> Vec<u8>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, asked) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Vec<u8>>>>::default());

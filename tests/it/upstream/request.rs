@@ -203,7 +203,7 @@ fn stopped_is_sent_without_delaying_the_client_s_reply() {
     server.announce(&client.clone().event("started"));
     let start = Instant::now();
     let reply = server.announce(&client.event("stopped"));
-    // The tracker may take a minute, and the client does not wait for it.
+    // The client does not wait for the tracker, which may take a minute.
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     assert_complete(&reply, [0, 0], &[]);
     assert_eq!(SentRequest::parse(&tracker.request(2)).value("event").as_deref(), Some("stopped"));

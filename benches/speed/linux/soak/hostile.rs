@@ -1,7 +1,7 @@
-//! Hostile clients, one for every three others. Each client has an address of its own, and each kind of attack has a
-//! thread.
+//! Hostile clients. There is one for every three other clients. Each client has an address of its own, and each kind of
+//! attack has a thread.
 //!
-//! The replies to them do not matter. The test watches what the other clients notice.
+//! The replies to hostile clients do not matter. The test watches what the other clients notice.
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -65,7 +65,7 @@ pub(super) struct HostileClients {
     target: SocketAddr,
     /// The start of the other clients' swarms, see [`drift`].
     start: Instant,
-    /// How often the neighbour's reply did not have the victim.
+    /// The number of the neighbour's replies that did not list the victim.
     missed: AtomicU64,
 }
 
@@ -166,7 +166,7 @@ impl HostileClients {
         }
     }
 
-    /// Sends a request on a connection of its own; returns the reply, none if there is none.
+    /// Sends a request on a connection of its own. Returns the reply, if there is one.
     fn ask(&self, source: Ipv4Addr, request: &str) -> Option<Vec<u8>> {
         let mut reply = Vec::new();
         let mut stream = connect(source, self.target).ok()?;

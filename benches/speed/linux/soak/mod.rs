@@ -37,18 +37,18 @@ const WARM: Duration = Duration::from_mins(2);
 /// Shorter runs do not fail for growing memory, because they are still filling.
 const LONG: u64 = 20;
 
-/// After the load the connections must be closed within this time: clients' are kept for 30 seconds at most, and `stopped` goes
-/// upstream a minute after the last announces.
+/// After the load, all connections must be closed within this time. Clients' connections are kept for at most 30
+/// seconds, and `stopped` is sent upstream a minute after the last announces.
 const SETTLE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How many more descriptors may be open than before.
 const SPARE: usize = 3;
 
-/// Enough that announces that wait for upstream trackers do not delay others.
+/// This many connections are enough that announces that wait for upstream trackers do not delay others.
 const CONNECTIONS: usize = 256;
 
-/// With hostile clients each connection has a source address of its own. These are the first ones: of kept connections, and of
-/// those for one request each.
+/// With hostile clients, each connection has a source address of its own. These are the first address of kept
+/// connections, and the first address of connections for one request each.
 const KEPT: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
 const CLOSED: Ipv4Addr = Ipv4Addr::new(127, 1, 4, 1);
 

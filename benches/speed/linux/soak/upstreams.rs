@@ -6,14 +6,14 @@ use futures::executor::block_on;
 use load::upstream::{FakeUpstream, FakeUpstreams, UpstreamBehaviour, forwarders_file};
 use tempfile::NamedTempFile;
 
-/// Their announce interval in seconds: longer than any peer stays.
+/// The trackers' announce interval in seconds: longer than any peer stays.
 const INTERVAL: u32 = 1800;
 
 /// Exchanges per second with each of them. At the default rate, `stopped` for all peers of the load would still be queued when the
 /// descriptors are counted.
 const RATE: u32 = 1000;
 
-/// One is always good, one is slow, and one changes every minute.
+/// Three upstream trackers. One is always good, one is slow, and one changes every minute.
 pub(super) struct UnreliableUpstreams {
     good: FakeUpstream,
     slow: FakeUpstream,
@@ -35,7 +35,7 @@ impl UnreliableUpstreams {
         forwarders_file(all.map(|(name, upstream)| (name.to_owned(), upstream.address)), Some(RATE))
     }
 
-    /// Sets what the changing one does in this minute, counted from 0.
+    /// Sets what the changing tracker does in this minute, counted from 0.
     pub(super) fn change(&mut self, minute: u64) {
         match minute % 4 {
             0 => block_on(self.changing.change_to(UpstreamBehaviour::good(INTERVAL))),
@@ -49,7 +49,7 @@ impl UnreliableUpstreams {
         }
     }
 
-    /// The requests that each got since the last call.
+    /// The number of requests that each tracker got since the last call.
     pub(super) fn request_counts(&self) -> [usize; 3] {
         [&self.good, &self.slow, &self.changing].map(FakeUpstream::take_request_count)
     }

@@ -7,16 +7,16 @@ use load::machine::{process, resident};
 
 use super::super::program::TrackerProcess;
 
-/// Memory may grow by this factor, and by this many bytes more, from the first third of the time to the last.
+/// From the first third of the time to the last, memory may grow by this factor and by this many additional bytes.
 const GROWTH: f64 = 1.1;
 const SLACK: u64 = 4 << 20;
 
 /// One reading.
 #[derive(Clone, Copy)]
 pub(super) struct Vitals {
-    /// Since the load began.
+    /// The time since the load began.
     pub(super) at: Duration,
-    /// Bytes.
+    /// Resident memory in bytes.
     pub(super) resident: u64,
     pub(super) descriptors: usize,
     pub(super) threads: i64,

@@ -68,13 +68,14 @@ pub struct AnnounceRequest {
     pub numwant: NumWant,
     /// Whether the client wants the ids of the peers: lists of dictionaries have them, compact lists have not.
     pub ids: bool,
-    /// Opaque, passed to upstream trackers.
+    /// The client's key, which is opaque. It is passed to upstream trackers.
     pub key: Option<Key>,
     /// The addresses that the client claims for itself. The tracker decides whether they count.
     pub claimed: ClaimedIps,
 }
 
-/// The addresses in `ip`, `ipv4` and `ipv6`: the first value of each that is an address. Host names and `.i2p` names are not.
+/// The addresses in `ip`, `ipv4` and `ipv6`: the first value of each that is an address. Host names and `.i2p` names
+/// are no addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClaimedIps {
     /// `ip`, of either family (BEP 3).
@@ -102,7 +103,7 @@ impl AnnounceRequest {
 pub struct AnnounceReply {
     /// Seconds until the client should announce again.
     pub interval: u32,
-    /// Seconds before which it should not announce.
+    /// Seconds before which the client should not announce again.
     pub min_interval: u32,
     /// Seeds in the swarm.
     pub complete: u32,

@@ -1,4 +1,4 @@
-//! The vocabulary of the field: values only.
+//! The vocabulary of the protocol: types that only hold values.
 
 mod announce;
 mod id;

@@ -31,9 +31,9 @@ pub trait Ip: Copy + Eq + Hash + fmt::Debug + Into<IpAddr> {
     const VERSION: u8;
     /// An address, if it is of this family.
     fn of(ip: IpAddr) -> Option<Self>;
-    /// Whether only the same host can reach it.
+    /// Whether only the same host can reach the address.
     fn is_loopback(self) -> bool;
-    /// The prefix that it shares with its neighbours: 24 bits of IPv4, 64 of IPv6.
+    /// The prefix that the address shares with its neighbours: 24 bits of IPv4, 64 of IPv6.
     fn subnet(self) -> u64;
 }
 

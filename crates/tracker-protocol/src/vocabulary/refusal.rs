@@ -25,7 +25,7 @@ pub enum Refusal {
         /// Its length in bytes, once decoded.
         found: usize,
     },
-    /// Not a decimal number of the size that the parameter has.
+    /// The value is not a decimal number within the parameter's range.
     #[error("{parameter} is not a number from {min} to {max}")]
     NotANumber {
         /// Which one.
@@ -64,9 +64,9 @@ pub enum Refusal {
     /// The request line and the header lines are longer than any client's.
     #[error("the request is too long: {bytes} bytes and {lines} header lines at most")]
     TooLong {
-        /// Of the whole head.
+        /// The most bytes of the request line and the header lines together.
         bytes: usize,
-        /// Header lines.
+        /// The most header lines.
         lines: usize,
     },
 }

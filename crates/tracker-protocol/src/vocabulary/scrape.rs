@@ -5,7 +5,7 @@ use super::InfoHash;
 /// The torrents that a scrape asks for, in the order of the request; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScrapeRequest {
-    /// May hold repeats; the reply does not.
+    /// The torrents. They may contain repeats, which the reply does not have.
     pub info_hashes: Vec<InfoHash>,
 }
 

@@ -1,5 +1,5 @@
-//! Reads JSON. `serde_json` checks the text and gives each value as a slice of it, so that the slice's position is the
-//! place of the value.
+//! Reads JSON. `serde_json` checks the text and gives each value as a slice of the text. The position of the slice is
+//! the place of the value.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::super::super::yaml::Problem;
 use super::{ConfigNode, KeyedNode, MAX_DEPTH, MAX_VALUES, NodeValue, Place, ValueBudget, too_deep};
 
-/// The first value in the text, and the line of any text after it, which Chihaya does not read.
+/// The first value in the text, and the line of any text after the value. Chihaya does not read that text.
 pub(in super::super) fn read(text: &str) -> Result<(ConfigNode, Option<usize>), Problem> {
     let lines = LineStarts::of(text);
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
@@ -89,7 +89,7 @@ impl<'a> JsonReader<'a> {
     }
 }
 
-/// The pairs of an object in their order, repeated keys too.
+/// The pairs of an object in the order of the text, including repeated keys.
 struct RawPairs<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for RawPairs<'de> {

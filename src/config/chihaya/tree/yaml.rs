@@ -1,4 +1,4 @@
-//! YAML. saphyr-parser tells where each key is; anchors and `<<` are resolved as Chihaya's reader resolves them.
+//! Reads YAML. saphyr-parser says where each key is. Anchors and `<<` are resolved as Chihaya's reader resolves them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,8 +7,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 use super::super::super::yaml::Problem;
 use super::{ConfigNode, KeyedNode, MAX_DEPTH, MAX_VALUES, NodeValue, Place, ValueBudget, too_deep};
 
-/// The first document of the text, and the line where a second one begins. None when there are only comments. Chihaya reads
-/// the first document only.
+/// The first document of the text, and the line where a second document begins. Chihaya reads only the first one. None
+/// if there are only comments.
 pub(in super::super) fn read(text: &str) -> Result<(Option<ConfigNode>, Option<usize>), Problem> {
     let mut reader = YamlReader {
         parser: Parser::new_from_str(text),
@@ -122,7 +122,8 @@ impl<'a> YamlReader<'a> {
                 }
             }
         }
-        // A key of the section itself overrides a merged one, and the first of several merged ones counts.
+        // A key of the section itself overrides a merged key. If several sections are merged, the first one that has
+        // the key counts.
         let mut known: HashSet<String> = entries.iter().map(|entry: &KeyedNode| entry.key.clone()).collect();
         entries.extend(merged.into_iter().filter(|entry| known.insert(entry.key.clone())));
         Ok(entries)

@@ -46,7 +46,7 @@ pub(in super::super) async fn with_route<F: Future>(route: ConnectRoute, exchang
     ROUTE.scope(route, exchange).await
 }
 
-/// Connects for awc, to the address that it got with the request.
+/// Connects for awc, to the address that awc got with the request.
 #[derive(Clone)]
 pub(super) struct UpstreamConnector;
 
@@ -114,7 +114,7 @@ async fn handshake(tls: Arc<ClientConfig>, host: &str, tcp: Counted) -> io::Resu
 
 fn tunnel_error(proxy: &Proxy, error: TunnelError) -> io::Error {
     let what = match error {
-        // From the stream, which has read too much.
+        // This error comes from our stream, which has read too much.
         TunnelError::Io(error) if StreamError::find(&error).is_some() => return error,
         TunnelError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
         error => error.to_string(),

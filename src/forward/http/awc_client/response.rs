@@ -21,7 +21,7 @@ pub(super) enum UpstreamResponse {
         /// The bytes so far. The head does not end before `searched`.
         bytes: Vec<u8>,
         searched: usize,
-        /// The length of the interim replies before it.
+        /// The length of the interim replies before this head.
         interim: usize,
     },
     /// The head is complete.
@@ -53,7 +53,7 @@ impl UpstreamResponse {
         }
         bytes.extend_from_slice(chunk);
         let missing = loop {
-            // Passed on to awc, which reports bytes that are not HTTP, and the end of the connection.
+            // Bytes that are not HTTP, and the end of the connection, are passed on to awc, which reports them.
             if chunk.is_empty() || !may_be_http(bytes) {
                 break None;
             }

@@ -1,4 +1,4 @@
-//! Connections from their first byte to their end, in simulated time, which passes when all tasks wait.
+//! Connections from their first byte to their end. The time is simulated: it passes when all tasks wait.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown};
@@ -43,7 +43,7 @@ async fn connection(worker: &Worker) -> (std::net::TcpStream, NewConnection<'_>)
     )
 }
 
-/// The bytes that a client receives after sending these, and how long the connection lasts.
+/// The bytes that a client receives after it has sent these bytes, and how long the connection lasts.
 async fn served(sent: &[u8]) -> (String, Duration) {
     let (_stop, stopped) = watch::channel(false);
     let worker = worker(stopped).await;
@@ -83,7 +83,7 @@ async fn a_head_must_be_completed_in_time() {
     }
 }
 
-/// Sends a piece at intervals until the connection is closed. Returns how long it lasted.
+/// Sends a piece at intervals until the server closes the connection. Returns how long the connection lasted.
 async fn dripped(first: &[u8], piece: &[u8], pause: Duration) -> Duration {
     let (_stop, stopped) = watch::channel(false);
     let worker = worker(stopped).await;
@@ -93,7 +93,7 @@ async fn dripped(first: &[u8], piece: &[u8], pause: Duration) -> Duration {
     let drip = async {
         loop {
             sleep(pause).await;
-            // It fails after the other future is done.
+            // Writing fails once the connection is closed.
             let _ = client.write_all(piece);
         }
     };
@@ -141,7 +141,7 @@ async fn a_stop_closes_idle_connections_and_answers_the_others() {
     let worker = worker(stopped).await;
     let start = Instant::now();
     let stopping = async {
-        // By then the connections wait.
+        // After this pause all connections wait.
         sleep(Duration::from_secs(1)).await;
         worker.context.draining.store(true, Relaxed);
         stop.send_replace(true);
@@ -149,14 +149,14 @@ async fn a_stop_closes_idle_connections_and_answers_the_others() {
     let (mut idle, fresh) = connection(&worker).await;
     idle.write_all(ANNOUNCE).unwrap();
     let idle_ends = async { (serve(fresh, &worker).await.unwrap(), start.elapsed()).1 };
-    // A client that is about to send its request is waited for.
+    // The server waits for a client that is about to send its first request.
     let (mut about_to_ask, fresh) = connection(&worker).await;
     let late_ends = async { (serve(fresh, &worker).await.unwrap(), start.elapsed()).1 };
     let asking = async {
         sleep(Duration::from_millis(1500)).await;
         about_to_ask.write_all(ANNOUNCE).unwrap();
     };
-    // A client that has already sent a request is waited for, too, but not for long.
+    // The server also waits for a client that has already sent a request, but not for long.
     let (mut asks_again, fresh) = connection(&worker).await;
     asks_again.write_all(ANNOUNCE).unwrap();
     let again_ends = async { (serve(fresh, &worker).await.unwrap(), start.elapsed()).1 };

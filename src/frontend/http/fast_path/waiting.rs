@@ -1,4 +1,4 @@
-//! How long a connection waits, and for what.
+//! What a connection waits for, and for how long.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,20 +23,20 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// After the stop signal, how long a connection may take to send its first request.
 pub(in crate::frontend) const GRACE: Duration = Duration::from_secs(2);
 
-/// The same for a connection on which a request was answered. If the client sends another request, the reply ends the
+/// After the stop signal, how long a connection may take to send another request. The reply to that request ends the
 /// connection.
 pub(super) const SHORT_GRACE: Duration = Duration::from_millis(250);
 
 /// The timeouts of a connection, and its end when the process stops.
 ///
-/// A wait only checks a few flags. The alarms are set at the first wait and stay set; if one goes off while the connection is
-/// in use, it is set again.
+/// A wait only checks a few flags. The alarms are set at the first wait and stay set. If the alarm goes off while the
+/// connection is in use, it is set again.
 pub(super) struct Waiting {
-    /// When a request was last answered; before the first, when the first wait began.
+    /// When a request was last answered. Before the first answer: when the first wait began.
     last_request: Option<Duration>,
     /// Whether a request was answered since the last wait.
     is_answered: bool,
-    /// Whether a request was answered since the alarm was set.
+    /// Whether a request was answered since the alarm was last set.
     is_used: bool,
     /// Whether a request was ever answered.
     was_used: bool,
@@ -56,7 +56,7 @@ enum Awaited {
     Request,
     /// The rest of a head.
     Rest,
-    /// Either, while the process is stopping.
+    /// A request or the rest of one, while the process is stopping.
     Last,
 }
 
@@ -72,8 +72,8 @@ impl Waiting {
         self.was_used = true;
     }
 
-    /// The time of the last request. None if neither that nor what the connection waits for has changed since the last
-    /// wait.
+    /// The time of the last request. None if nothing has changed since the last wait: neither this time, nor what the
+    /// connection waits for.
     pub(super) fn since(&mut self, is_asking: bool) -> Option<Duration> {
         if std::mem::take(&mut self.is_answered) || self.last_request.is_none() {
             self.last_request = Some(clock::coarse());
@@ -83,7 +83,7 @@ impl Waiting {
         self.last_request.filter(|_| was_asking != Some(is_asking))
     }
 
-    /// Ready when the connection no longer waits. `is_asking` is whether a part of a head has arrived.
+    /// Becomes ready when the wait has taken too long. `is_asking`: a part of a head has arrived.
     pub(super) fn poll_over(
         &mut self,
         is_asking: bool,
@@ -101,7 +101,7 @@ impl Waiting {
         let Some(alarms) = &mut self.alarms else {
             self.is_used = false;
             let alarms = self.alarms.insert(Alarms::set(limit, awaited, stop));
-            // It is polled so that the stop signal wakes this task. The signal may have just arrived.
+            // The stop signal must wake this task, so its future is polled. The signal may have just arrived.
             if !is_draining && alarms.stop.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
@@ -110,7 +110,7 @@ impl Waiting {
         let is_another = std::mem::replace(&mut alarms.awaited, awaited) != awaited;
         let is_over = alarms.alarm.is_elapsed();
         let anew = match awaited {
-            // An alarm that was set before a request may go off first. Then it is set again.
+            // The alarm may have been set before the last request. Then it is set again.
             Awaited::Request => is_over && self.is_used,
             Awaited::Rest => is_another || self.is_used,
             Awaited::Last => is_another,

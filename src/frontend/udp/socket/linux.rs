@@ -17,7 +17,7 @@ use tokio::net::UdpSocket;
 
 use super::{BATCH, Datagram, MAX_REQUEST, UdpResponse};
 
-/// Makes the socket, which will be bound to all addresses, report the destination of each datagram.
+/// Makes a socket that will be bound to all addresses report the destination of each datagram.
 pub(in crate::frontend) fn report_destinations(socket: &socket2::Socket, any: SocketAddr) -> io::Result<()> {
     // An IPv6 socket also reports IPv4 addresses, as IPv4-mapped ones.
     match any {
@@ -49,7 +49,7 @@ pub(in super::super) struct Inbox {
     /// The bytes behind them.
     overflow: Vec<[u8; MAX_REQUEST - USUAL]>,
     headers: MultiHeaders<SockaddrStorage>,
-    /// Whether the socket reports their destinations.
+    /// Whether the socket reports the destinations of datagrams.
     destinations: bool,
 }
 
@@ -68,11 +68,11 @@ impl Inbox {
         socket.try_io(Interest::READABLE, || self.take_batch_now(socket, take))
     }
 
-    /// The same, even if the event loop does not know of them.
+    /// Does the same, even if the event loop does not know of the datagrams.
     pub(super) fn take_batch_now(&mut self, socket: &UdpSocket, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         match self.fill(socket, take)? {
             BATCH => Ok(()),
-            // This saves another system call, which would return nothing.
+            // There are no more datagrams. Another system call to find that out is saved.
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -150,7 +150,7 @@ impl Outbox {
         unsent
     }
 
-    /// Returns how many were sent before the first failure, or the error if the first one failed.
+    /// Sends responses until one fails. Returns how many were sent, or the error if the first one failed.
     fn send_from_one(&mut self, socket: &UdpSocket, responses: &[UdpResponse]) -> nix::Result<usize> {
         let bytes: Vec<_> = responses.iter().map(|response| [IoSlice::new(&response.bytes)]).collect();
         let to: Vec<_> = responses.iter().map(|response| Some(SockaddrStorage::from(response.to))).collect();

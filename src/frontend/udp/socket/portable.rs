@@ -38,7 +38,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// The same as [`Self::take_batch`].
+    /// Does the same as [`Self::take_batch`].
     pub(super) fn take_batch_now(&mut self, socket: &UdpSocket, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         self.take_batch(socket, take)
     }
