@@ -13,7 +13,7 @@ use crate::frontend::listen::{Listen, NotAListenAddr};
 use crate::topology::ExternalAddress;
 use crate::topology::reach::is_outside;
 
-/// A value of a type that parses itself.
+/// Parses a value of a type that implements [`FromStr`].
 pub(super) fn value<T: FromStr>(text: &str) -> Result<T, Wrong> {
     text.parse().map_err(|_| Wrong::Value)
 }

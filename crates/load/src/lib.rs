@@ -5,7 +5,7 @@
 //! - [`upstream`] provides fake upstream trackers.
 //! - [`machine`] reads CPU time and memory from the kernel and places programs on cores.
 //! - [`figures`] and [`table`] turn rounds into medians and rows.
-//! - [`client`] sends single requests, such as a benchmark sends beside its load.
+//! - [`client`] sends single requests, each on a connection of its own, and reads the metrics page.
 //!
 //! Nothing here knows the tracker that is measured.
 

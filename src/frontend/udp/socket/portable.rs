@@ -8,13 +8,13 @@ use tokio::net::UdpSocket;
 
 use super::{BATCH, Datagram, MAX_REQUEST, UdpResponse};
 
-/// Does nothing, because no call for this is common to all systems.
+/// Does nothing: no system call that reports destinations works on all systems.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(in crate::frontend) fn report_destinations(_: &socket2::Socket, _: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Does nothing, because no call for this is common to all systems.
+/// Does nothing: no system call that makes a socket drop new datagrams works on all systems.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(in super::super) fn stop_receiving(_: &UdpSocket) -> io::Result<()> {
     Ok(())
