@@ -30,7 +30,7 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The value of a flag. If the flag is repeated, its values become one list in the notation of the variable.
+    /// The value of a flag. The values of a repeated flag are joined with commas, as its environment variable lists them.
     pub(super) fn flag(&self, flag: Flag) -> Option<String> {
         let values = self.flags.try_get_many::<String>(flag.long).ok()??;
         let values: Vec<_> = values.map(String::as_str).collect();

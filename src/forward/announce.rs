@@ -13,7 +13,8 @@ pub struct UpstreamAnnounce<'a> {
     pub request: &'a AnnounceRequest,
     /// The address that the store has recorded for the client.
     pub ip: IpAddr,
-    /// The client's address for peers outside its network. It is sent to an upstream with `ip: client`.
+    /// The client's address for peers outside its network. It is sent to forwarders that are configured with
+    /// `ip: client`.
     pub outside: IpAddr,
     /// Whether `ip` was only claimed with `ip=`, and is not the address that the announce came from.
     pub is_claim: bool,

@@ -226,7 +226,7 @@ impl Forwarder {
     pub(super) fn set_late(&self) {
         let name = || self.settings.read().options.name.clone();
         if !self.late.send_replace(true) {
-            log::info!("forwarder {}: no reply in time; announces do not wait for it until a reply is in time", name());
+            log::info!("forwarder {}: no reply in time; announces wait for it again once it replies in time", name());
         }
     }
 

@@ -38,7 +38,8 @@ impl ReplyOrigin {
     /// An upstream whose address is not known is treated as public, which allows it less.
     pub(super) const UNKNOWN: Self = Self { is_public: true, ip: None };
 
-    /// Whether it is on loopback. The operator has configured such an upstream, and it may redirect to others on loopback.
+    /// Whether the upstream is on loopback. Such an upstream is the operator's own, so it may redirect to others on
+    /// loopback.
     fn is_loopback(self) -> bool {
         self.ip.is_some_and(|ip| ip.is_loopback())
     }

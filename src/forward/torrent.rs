@@ -213,8 +213,8 @@ impl Torrent {
         next
     }
 
-    /// Begins `stopped` for clients that have not announced for `age`, and at forwarders that should no longer list a client.
-    /// Drops lists that have expired.
+    /// Begins and returns exchanges that send `stopped`: for clients that have not announced for `age`, and to forwarders
+    /// that should no longer list a client. Drops lists that have expired.
     pub(super) fn sweep(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let exchanges = self.clients.expire(age, now);
         self.lists.count_begun(&exchanges);

@@ -295,8 +295,8 @@ fn any_step() -> impl Strategy<Value = (u8, bool, bool, u8)> {
 }
 
 proptest! {
-    /// Hosts run one client after the other at the same endpoints. Whatever they do, a client at several addresses counts once,
-    /// with the state that one of them announced, below and above the length at which a list has an index.
+    /// Different clients announce in turn from the same endpoints. A client at several addresses counts once, as a seed
+    /// or leecher as announced from one of those addresses. The lists are too short for an index, or long enough.
     #[test]
     fn counts_are_those_of_distinct_clients(
         others in prop_oneof![Just(0_u8), Just(70)], steps in proptest::collection::vec(any_step(), 0..40),

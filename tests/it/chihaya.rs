@@ -1,5 +1,5 @@
-//! Files of Chihaya: what `retracker check --chihaya FILE` says about them, and serving with them. The two files are
-//! exactly those that a registry's pages showed.
+//! Chihaya's configuration files: what `retracker check --chihaya FILE` says about them, and serving with them.
+//! `quay-v1.json` and `quay-v2.yaml` are exact copies from the documentation of Quay, a container registry.
 //!
 //! `INSTA_UPDATE=always cargo test --test it chihaya` writes the expected output anew.
 

@@ -1,6 +1,6 @@
 //! The HTTP announce as a client of other trackers: writes the query, and reads their replies. Real replies differ from
-//! the BEPs: `peers` is a string or dictionaries whatever was asked for, keys are unsorted, types are wrong, line ends
-//! follow the last byte. Every part that can be understood is used; the others are skipped.
+//! the BEPs: `peers` may be a string or dictionaries, no matter which was asked for; keys are unsorted, types are
+//! wrong, and newlines follow the dictionary. Every part that can be understood is used; the others are skipped.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;

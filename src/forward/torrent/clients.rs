@@ -267,7 +267,8 @@ impl Clients {
         next
     }
 
-    /// Begins `stopped` for clients that have not announced for `age`, and at forwarders that should no longer list a client.
+    /// Begins and returns exchanges that send `stopped`: for clients that have not announced for `age`, and to forwarders
+    /// that should no longer list a client.
     pub(super) fn expire(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let (mut exchanges, mut silent, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (key, client) in &mut self.by_key {

@@ -17,7 +17,7 @@ struct Occupancy<T> {
     /// The occupants that were replaced most recently.
     replaced: Option<Box<SmallVec<[T; 4]>>>,
     /// Whether several occupants share the key: clients behind a NAT that use one port, or two programs with one peer
-    /// id. This shows when an occupant that was replaced comes back. From then on no occupant replaces another.
+    /// id. It is set when an occupant that was replaced comes back. From then on no occupant replaces another.
     is_shared: bool,
 }
 

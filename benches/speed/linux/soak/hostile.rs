@@ -129,7 +129,8 @@ impl HostileClients {
         }
     }
 
-    /// Sends `stopped` with the ids of a random client and of the victim, with and without the victim's address.
+    /// Sends `stopped` with a random client's id, and with the victim's id, first with the victim's address in `ip=` and
+    /// then without. Last, it sends an announce without an event under the victim's id.
     fn steal_ids(&self) {
         let mut random = Rng::new();
         for number in 0..EACH {
