@@ -522,3 +522,17 @@ fn the_instance_says_that_it_is_alive_and_what_it_has_counted() {
         assert!(metrics.contains(&format!("\nchihaya_storage_{name}_count {count}\n")), "{metrics}");
     }
 }
+
+#[test]
+fn pages_answer_any_host_name_only_where_the_file_has_an_address_for_operators() {
+    let files = Files::new();
+    let foreign = [("Host", "evil.example")];
+    let open = files.write("a.yaml", "chihaya:\n  prometheus_addr: 127.0.0.1:0\n  http:\n    addr: 127.0.0.1:0\n");
+    let server = serve(&open, &[], (1, 0, 1));
+    let mut operator = TestConnection::to(&server.admin_addresses()[0]);
+    assert_eq!(operator.get_with("/metrics", &foreign).status, 200);
+
+    let file = files.write("b.yaml", "chihaya:\n  http:\n    addr: 127.0.0.1:0\n");
+    let server = serve(&file, &["-p"], (1, 0, 0));
+    assert_eq!(server.connect().get_with("/metrics", &foreign).status, 403);
+}

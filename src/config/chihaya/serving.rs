@@ -73,30 +73,13 @@ pub(in crate::config) fn apply(
         return Err(file.problem(PUT_TORRENTS));
     }
     config.warnings.extend(file.warnings());
-    let local_only_after = config.policy.local_only_after;
-    let ChihayaConfig { interval, min_interval, interval_variation, peer_age, http, udp, metrics, .. } = chihaya;
-    config.policy = Policy {
-        min_interval: *min_interval,
-        variation: *interval_variation,
-        local_only_after,
-        ..Policy::every(*interval)
-    };
-    // The tracker has one number for HTTP and UDP. It is the file's number for HTTP, because most clients use HTTP.
-    let requests = http.as_ref().map(|http| http.requests).or(udp.as_ref().map(|udp| udp.requests));
-    if let Some(RequestRules { max_numwant, default_numwant, max_scrape, .. }) = requests {
-        let whole = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        let most = max_numwant.map_or(UNLIMITED_WANT, whole);
-        config.policy.want = WantLimits { usual: whole(default_numwant).min(most), most };
-        config.policy.max_scrape = max_scrape.map(whole);
-    }
+    let ChihayaConfig { interval, peer_age, http, udp, metrics, .. } = chihaya;
+    config.policy = Policy { local_only_after: config.policy.local_only_after, ..policy(chihaya) };
     config.store.announce_interval = Duration::from_secs((*interval).into());
     config.store.peer_age = *peer_age;
     if let Some(forward) = &mut config.forward {
         forward.options.peer_age = *peer_age;
     }
-    let spoofing = http.iter().map(|http| http.requests).chain(udp.iter().map(|udp| udp.requests));
-    config.policy.ip_param = ip_param(spoofing.map(|requests| requests.ip_spoofing));
-
     let tls = http.as_ref().and_then(|http| http.tls.as_ref());
     let clients = http.iter().flat_map(listeners);
     config.listen = clients.chain(operators(chihaya)).collect();
@@ -106,8 +89,8 @@ pub(in crate::config) fn apply(
     }
     config.tls = tls.map(|tls| certificate(tls, file)).transpose()?;
     config.prometheus |= metrics.is_some();
-    if ALLOWED_HOSTS.given(sources)?.is_none() {
-        // Chihaya answers Prometheus under any name.
+    if operators(chihaya).next().is_some() && ALLOWED_HOSTS.given(sources)?.is_none() {
+        // Chihaya answers operators under any name.
         config.allowed_hosts = vec![HostName::Any];
     }
     if let Some(header) = http.as_ref().and_then(|http| http.real_ip_header.clone()) {
@@ -129,6 +112,25 @@ pub(in crate::config) fn apply(
         proxies: UpstreamProxies::from_env(&sources.env),
     });
     Ok(())
+}
+
+/// The intervals and numbers of the file.
+fn policy(chihaya: &ChihayaConfig) -> Policy {
+    let ChihayaConfig { interval, min_interval, interval_variation, http, udp, .. } = chihaya;
+    let spoofing = http.iter().map(|http| http.requests).chain(udp.iter().map(|udp| udp.requests));
+    let policy = Policy {
+        min_interval: *min_interval,
+        variation: *interval_variation,
+        ip_param: ip_param(spoofing.map(|requests| requests.ip_spoofing)),
+        ..Policy::every(*interval)
+    };
+    // The tracker has one number for HTTP and UDP. It is the file's number for HTTP, because most clients use HTTP.
+    let requests = http.as_ref().map(|http| http.requests).or(udp.as_ref().map(|udp| udp.requests));
+    let Some(RequestRules { max_numwant, default_numwant, max_scrape, .. }) = requests else { return policy };
+    let whole = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let most = max_numwant.map_or(UNLIMITED_WANT, whole);
+    let want = WantLimits { usual: whole(default_numwant).min(most), most };
+    Policy { want, max_scrape: max_scrape.map(whole), ..policy }
 }
 
 /// The most peers in a reply where Chihaya v1.0 has no limit.

@@ -89,23 +89,19 @@ fn flat(nested: Value) -> Value {
 
 /// Shows a torrent that has peers or was added. Chihaya lists the seeds and leechers; this tracker only counts them.
 async fn torrent(request: HttpRequest, context: web::Data<Context>, registered: web::Data<Registered>) -> HttpResponse {
-    if !is_host_known(&request, &context) {
-        return foreign_host();
-    }
-    let Some(hash) = info_hash(&request) else { return wrong("20 bytes, percent-escaped") };
-    let counts = context.tracker.counts(hash);
-    if counts.complete + counts.incomplete == 0 && !registered.has_torrent(hash) {
-        return missing("torrent does not exist");
-    }
-    HttpResponse::Ok().content_type(JSON).body(
-        json!({
+    with_torrent(&request, &context, |hash| {
+        let counts = context.tracker.counts(hash);
+        if counts.complete + counts.incomplete == 0 && !registered.has_torrent(hash) {
+            return missing("torrent does not exist");
+        }
+        let shown = json!({
             "infohash": hash.to_string(),
             "snatches": counts.downloaded,
             "seeders": counts.complete,
             "leechers": counts.incomplete,
-        })
-        .to_string(),
-    )
+        });
+        HttpResponse::Ok().content_type(JSON).body(shown.to_string())
+    })
 }
 
 async fn put_torrent(
@@ -113,10 +109,7 @@ async fn put_torrent(
     context: web::Data<Context>,
     registered: web::Data<Registered>,
 ) -> HttpResponse {
-    if !is_host_known(&request, &context) {
-        return foreign_host();
-    }
-    info_hash(&request).map_or_else(|| wrong("20 bytes, percent-escaped"), |hash| added(registered.add_torrent(hash)))
+    with_torrent(&request, &context, |hash| added(registered.add_torrent(hash)))
 }
 
 async fn delete_torrent(
@@ -124,14 +117,21 @@ async fn delete_torrent(
     context: web::Data<Context>,
     registered: web::Data<Registered>,
 ) -> HttpResponse {
-    if !is_host_known(&request, &context) {
+    with_torrent(&request, &context, |hash| {
+        if registered.remove_torrent(hash) { HttpResponse::Ok().finish() } else { missing("torrent does not exist") }
+    })
+}
+
+fn with_torrent(
+    request: &HttpRequest,
+    context: &Context,
+    answer: impl FnOnce(InfoHash) -> HttpResponse,
+) -> HttpResponse {
+    if !is_host_known(request, context) {
         return foreign_host();
     }
-    match info_hash(&request) {
-        None => wrong("20 bytes, percent-escaped"),
-        Some(hash) if registered.remove_torrent(hash) => HttpResponse::Ok().finish(),
-        Some(_) => missing("torrent does not exist"),
-    }
+    let hash = last_segment(request).try_into().map(InfoHash);
+    hash.map_or_else(|_| wrong("20 bytes, percent-escaped"), answer)
 }
 
 async fn client(request: HttpRequest, context: web::Data<Context>, registered: web::Data<Registered>) -> HttpResponse {
@@ -178,10 +178,6 @@ fn last_segment(request: &HttpRequest) -> Vec<u8> {
     // `+` stands for a space, as in a query.
     let last: Vec<u8> = last.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
     unescaped(&last).collect()
-}
-
-fn info_hash(request: &HttpRequest) -> Option<InfoHash> {
-    last_segment(request).try_into().ok().map(InfoHash)
 }
 
 fn added(result: Result<(), Full>) -> HttpResponse {
