@@ -21,13 +21,14 @@ use crate::clock::Lookout;
 use crate::config::{AccessRules, Config, Forward, Tls};
 use crate::forward::{ForwardEngine, ForwardOptions, Forwarders};
 use crate::frontend::client_address::ClientAddress;
-use crate::frontend::connections::{ConnectionLimits, Connections};
+use crate::frontend::connections::Connections;
 use crate::frontend::context::Context;
 use crate::frontend::descriptors;
 use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::{self, Audience, Listen, ListenAddr, Listening, UdpListenAddr};
+use crate::frontend::serve;
 use crate::frontend::tls::TlsServer;
-use crate::frontend::{serve, shutdown};
+use crate::frontend::udp::connection_id::ConnectionIds;
 use crate::log_output;
 use crate::metrics::{AccessMetrics, LogSample, Metrics, StoreSample};
 use crate::signals::Signals;
@@ -115,13 +116,13 @@ impl App {
 
         let store = Arc::new(Store::new(config.store));
         let mut registry = config.prometheus.then(Registry::default);
-        let metrics = registry.as_mut().map_or_else(Metrics::unexposed, Metrics::register);
+        let mut metrics = registry.as_mut().map_or_else(Metrics::unexposed, Metrics::register);
         if let Some(registry) = &mut registry {
             let sampled = Arc::clone(&store);
             Metrics::register_store(registry, move || sample(&sampled));
             if config.chihaya.is_some() {
                 let sampled = Arc::clone(&store);
-                Metrics::register_chihaya(registry, move || sample(&sampled));
+                metrics.register_chihaya(registry, move || sample(&sampled));
             }
             Metrics::register_log(registry, || LogSample { dropped: log_output::dropped() });
         }
@@ -142,7 +143,7 @@ impl App {
             None => (None, None),
             Some(AccessRules { file, options, proxies }) => {
                 let access = Access::new(options, proxies, AccessMetrics::register(registry.as_mut()));
-                (Some(Arc::new(access)), file)
+                (Some(Arc::new(access)), Some(file))
             }
         };
         let connections = Connections::new(config.connections.within(descriptors), metrics.connections.clone());
@@ -161,11 +162,16 @@ impl App {
             client_address: ClientAddress::new(config.client_address),
             hosts: Hosts::new(config.allowed_hosts),
             draining: AtomicBool::new(false),
+            drain: config.drain,
+            connection_ids: config
+                .udp_key
+                .as_ref()
+                .map_or_else(ConnectionIds::own, |key| Ok(ConnectionIds::shared(key)))?,
             connections,
             // Connections of operators are counted separately and not exposed, because `retracker_connections` is about
             // clients.
             operator_connections: has_admin_listener
-                .then(|| Connections::new(ConnectionLimits::OPERATORS, Metrics::unexposed().connections)),
+                .then(|| Connections::new(config.operator_connections, Metrics::unexposed().connections)),
             tls,
         };
         let context = Arc::new(context);
@@ -195,11 +201,11 @@ impl App {
         runtime.block_on(async {
             tokio::select! {
                 _ = stop.recv() => {}
-                () = housekeep(&context.tracker, &store) => {}
+                () = housekeep(&context, &store) => {}
                 () = reload::on_signal(reload, &reloads) => {}
             }
         });
-        log::info!("stopping: requests under way may take {} more seconds", shutdown::DRAIN.as_secs());
+        log::info!("stopping: requests under way may take {} more seconds", context.drain.as_secs());
         context.draining.store(true, Relaxed);
         stopping.send_replace(true);
         for thread in threads {
@@ -264,14 +270,16 @@ async fn flush_stopped(forwarders: &Forwarders) {
     }
 }
 
-async fn housekeep(tracker: &Tracker, store: &Store) {
+async fn housekeep(Context { tracker, metrics, .. }: &Context, store: &Store) {
     let mut pause = tokio::time::interval(HOUSEKEEPING);
     let mut reported: Option<(Instant, i64)> = None;
     let mut lookout = Lookout::start();
     loop {
         pause.tick().await;
         let slept = lookout.look();
+        let start = Instant::now();
         tracker.housekeep();
+        metrics.housekept(start.elapsed());
         // Logged after the expired peers are dropped.
         if let Some(slept) = slept {
             log::info!("the host has slept for {} s: this time counts towards the age of peers", slept.as_secs());

@@ -234,7 +234,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         search.victim().or_else(|| is_new.then(|| Arc::clone(grown)))
     }
 
-    /// The rank of a torrent; none if it is in use right now.
+    /// The rank of a torrent; `None` if it is in use right now.
     fn rank(&self, cell: &Cell<T>) -> Option<Rank> {
         let contents = cell.contents.try_lock()?;
         let idle = u64::try_from(clock::now().saturating_duration_since(contents.used).as_millis()).unwrap_or(u64::MAX);

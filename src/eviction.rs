@@ -97,7 +97,7 @@ impl<T> Search<T> {
         self.looked >= MOST || (self.looked >= ENOUGH && has_heavy)
     }
 
-    /// The entry that gives way. None if all candidates are of lighter sources than the newcomer's: then the newcomer
+    /// The entry that gives way. `None` if all candidates are of lighter sources than the newcomer's: then the newcomer
     /// gives way.
     pub(crate) fn victim(self) -> Option<T> {
         self.best.filter(|(best, _)| best.source_weight >= self.weight).map(|(_, victim)| victim)

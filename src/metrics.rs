@@ -5,6 +5,7 @@
 //! that only for metrics of unknown type.
 
 mod access;
+mod chihaya;
 mod connections;
 mod forwarder;
 mod instruments;
@@ -14,7 +15,8 @@ mod sampled;
 mod samples;
 mod udp;
 
-use std::time::Instant;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -23,8 +25,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use tracker_protocol::Protocol;
 
 pub use self::access::AccessMetrics;
+use self::chihaya::ChihayaMetrics;
+pub use self::chihaya::ResponseTimer;
 pub use self::connections::ConnectionMetrics;
 use self::forwarder::ForwarderFamilies;
 pub use self::forwarder::ForwarderMetrics;
@@ -48,6 +53,8 @@ pub struct Metrics {
     /// Seconds from the request's arrival until the reply is ready. All workers share its lock, so it exists only if metrics
     /// are exposed.
     announce_duration: Option<Histogram>,
+    /// Chihaya's own metrics; `None` unless a file of Chihaya's is in use.
+    chihaya: Option<ChihayaMetrics>,
     /// Requests of proxies that did not name the client.
     pub real_ip_missing: Counter,
     /// Addresses that many clients seem to share.
@@ -135,6 +142,7 @@ impl Metrics {
             scrapes_answered: of(&scrapes, "answered"),
             scrapes_refused: of(&scrapes, "refused"),
             announce_duration: Some(announce_duration.clone()),
+            chihaya: None,
             real_ip_missing: Counter::default(),
             gateways: Gauge::default(),
             unlisted: UnlistedMetrics {
@@ -204,8 +212,13 @@ impl Metrics {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Registers the totals of the store under Chihaya's names as well.
-    pub fn register_chihaya(registry: &mut Registry, sample: impl Fn() -> StoreSample + Send + Sync + 'static) {
+    /// Registers Chihaya's own metrics, and the totals of the store under its names.
+    pub fn register_chihaya(
+        &mut self,
+        registry: &mut Registry,
+        sample: impl Fn() -> StoreSample + Send + Sync + 'static,
+    ) {
+        self.chihaya = Some(ChihayaMetrics::register(registry));
         registry.register_collector(Box::new(ChihayaSampled(Sampled::new(sample))));
     }
 
@@ -222,6 +235,16 @@ impl Metrics {
     /// Counts an announce that arrived.
     pub fn announce_arrived(&self) {
         self.requests.0.inc();
+    }
+
+    /// Begins to measure a request for Chihaya's metrics, if they are exposed. `action` as Chihaya names it.
+    pub fn time_for_chihaya(&self, protocol: Protocol, action: &'static str, client: IpAddr) -> Option<ResponseTimer> {
+        self.chihaya.as_ref().map(|chihaya| chihaya.time(protocol, action, client))
+    }
+
+    /// Records how long it took to drop expired peers.
+    pub fn housekept(&self, took: Duration) {
+        self.chihaya.iter().for_each(|chihaya| chihaya.housekept(took));
     }
 
     /// Begins to measure an announce. The duration is recorded when the timer is dropped.

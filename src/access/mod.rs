@@ -45,7 +45,7 @@ pub struct AccessOptions {
     pub torrents: Option<ListRule<TorrentSet>>,
     /// The tokens that an announce must carry.
     pub jwt: Option<JwtOptions>,
-    /// The torrents and clients that the API of Chihaya v1.0 adds and removes. None without the API.
+    /// The torrents and clients that the API of Chihaya v1.0 adds and removes. `None` without the API.
     pub registered: Option<Arc<Registered>>,
     /// Whether refusals use the tracker's own sentences or Chihaya's.
     pub wording: RefusalWording,

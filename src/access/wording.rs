@@ -65,7 +65,7 @@ fn own(fault: JwtFault) -> (&'static str, bool) {
     }
 }
 
-/// The sentence of Chihaya v1.0. None if it has no own sentence for this fault: it answers with a library's error, or
+/// The sentence of Chihaya v1.0. `None` if it has no own sentence for this fault: it answers with a library's error, or
 /// does not check for the fault.
 fn v1(fault: JwtFault) -> Option<&'static str> {
     match fault {

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
 
-use crate::config::{AccessFile, ForwardsFile, TlsFiles};
+use crate::config::{AccessSource, ForwardsFile, TlsFiles};
 use crate::frontend::context::Context;
 
 /// Something to read again, such as the file of forwarders. It is put into effect, or the log says what is wrong with
@@ -45,7 +45,7 @@ impl Reload {
     }
 
     /// Reloads the file of access rules.
-    pub(super) fn access(context: Arc<Context>, file: AccessFile) -> Self {
+    pub(super) fn access(context: Arc<Context>, file: AccessSource) -> Self {
         Self::new("access rules", move || {
             let Some(access) = &context.access else { return };
             match file.read() {

@@ -40,7 +40,7 @@ pub enum ConfigError {
     File {
         /// The file.
         path: PathBuf,
-        /// The line of the value, or the first line of its entry. None if the line is not known.
+        /// The line of the value, or the first line of its entry. `None` if the line is not known.
         line: Option<usize>,
         /// What was found and what is expected.
         problem: String,

@@ -29,13 +29,15 @@ use crate::access::AccessOptions;
 use crate::forward::{ForwardOptions, ForwarderOptions, UpstreamProxies};
 use crate::frontend::chihaya_pages::ChihayaPages;
 use crate::frontend::client_address::ClientAddressOptions;
-use crate::frontend::connections::ConnectionOptions;
+use crate::frontend::connections::{ConnectionLimits, ConnectionOptions};
 use crate::frontend::hosts::HostName;
 use crate::frontend::listen::{Listen, UdpListenAddr};
 use crate::frontend::routes::TrackerPaths;
+use crate::frontend::shutdown::DRAIN;
+use crate::frontend::udp::connection_id::SharedKey;
 use crate::store::StoreOptions;
 use crate::topology::Topology;
-use crate::tracker::Policy;
+use crate::tracker::{Policy, RequestLimits};
 
 pub use self::about::{About, Fallback, Section, Takes};
 pub use self::access::AccessFile;
@@ -44,7 +46,7 @@ pub use self::error::ConfigError;
 pub use self::origin::{Flag, Origin};
 pub use self::tls::{Tls, TlsFiles};
 
-use self::chihaya::ChihayaFile;
+use self::chihaya::{ChihayaFile, ChihayaRules};
 use self::command::Chosen;
 use self::origin::Sources;
 use self::settings::{
@@ -58,29 +60,35 @@ use self::settings::{
 pub struct Config {
     /// Where to listen, for clients and for operators.
     pub listen: Vec<Listen>,
-    /// The certificate; none if no listener is for TLS.
+    /// The certificate; `None` if no listener is for TLS.
     pub tls: Option<Tls>,
     /// Where to listen for UDP; may be empty.
     pub udp_listen: Vec<UdpListenAddr>,
-    /// How many connections there may be.
+    /// The key of UDP's connection ids; `None` if each process makes its own.
+    pub udp_key: Option<SharedKey>,
+    /// How many connections there may be, and how long clients may take.
     pub connections: ConnectionOptions,
+    /// The same for connections at listeners for operators.
+    pub operator_connections: ConnectionLimits,
+    /// How long requests under way may take to finish after a stop signal.
+    pub drain: Duration,
     /// The local peers.
     pub store: StoreOptions,
     /// How announces are answered: the interval, whether `ip=` counts, when clients get few upstream peers, and limits.
     pub policy: Policy,
-    /// Upstream trackers; none without a file of them.
+    /// Upstream trackers; `None` without a file of them.
     pub forward: Option<Forward>,
-    /// Who may announce; none if everybody may.
+    /// Who may announce; `None` if everybody may.
     pub access: Option<AccessRules>,
     /// Which client gets which peers, and under which address.
     pub topology: Topology,
-    /// The paths of announces and scrapes; none if they are the usual ones.
+    /// The paths of announces and scrapes; `None` if they are the usual ones.
     pub routes: Option<TrackerPaths>,
     /// Which proxies are trusted to name the client.
     pub client_address: ClientAddressOptions,
     /// Names under which the operator's pages are served, beside local names.
     pub allowed_hosts: Vec<HostName>,
-    /// The pages of Chihaya; none unless a file of Chihaya's is in use.
+    /// The pages of Chihaya; `None` unless a file of Chihaya's is in use.
     pub chihaya: Option<ChihayaPages>,
     /// Whether `/metrics` is served.
     pub prometheus: bool,
@@ -91,13 +99,40 @@ pub struct Config {
 /// The access rules, and where they are configured.
 #[derive(Debug)]
 pub struct AccessRules {
-    /// The file, to be read again when it has changed. None if the rules come from a file of Chihaya's, because that
-    /// file is read once.
-    pub file: Option<AccessFile>,
+    /// The file, to be read again when it has changed.
+    pub file: AccessSource,
     /// The rules at the start.
     pub options: AccessOptions,
     /// The proxies through which keys are fetched.
     pub proxies: UpstreamProxies,
+}
+
+/// A file with access rules.
+#[derive(Clone, Debug)]
+pub enum AccessSource {
+    /// `access.yml`.
+    Own(AccessFile),
+    /// A file of Chihaya's.
+    Chihaya(ChihayaRules),
+}
+
+impl AccessSource {
+    /// Reads and checks the rules in the file.
+    pub fn read(&self) -> Result<AccessOptions, ConfigError> {
+        match self {
+            Self::Own(file) => file.read(),
+            Self::Chihaya(rules) => rules.read(),
+        }
+    }
+}
+
+impl fmt::Display for AccessSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(file) => file.fmt(f),
+            Self::Chihaya(rules) => rules.fmt(f),
+        }
+    }
 }
 
 /// The upstream trackers, and where they are configured.
@@ -164,9 +199,9 @@ pub enum Subcommand {
     Check {
         /// Chihaya's file, if one was given.
         chihaya: Option<Box<ChihayaFile>>,
-        /// The upstream trackers; none without a file of them.
+        /// The upstream trackers; `None` without a file of them.
         forwarders: Option<Vec<ForwarderOptions>>,
-        /// The access rules; none without a file of them.
+        /// The access rules; `None` without a file of them.
         access: Option<Box<AccessOptions>>,
         /// The proxies through which upstream trackers are asked and keys are fetched.
         proxies: UpstreamProxies,
@@ -229,19 +264,25 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
     let prometheus = PROMETHEUS.read(sources)? || admin.is_some();
     let admin = admin.unwrap_or_default();
     let interval = ANNOUNCE_INTERVAL.read(sources)?;
+    let requests = RequestLimits { ip_param: IP_PARAM.read(sources)?, ..RequestLimits::default() };
     let mut config = Config {
         udp_listen: UDP_LISTEN.read(sources)?.unwrap_or_default(),
         connections: ConnectionOptions {
             total: MAX_CONNECTIONS.read(sources)?,
             per_address: MAX_CONNECTIONS_PER_ADDRESS.read(sources)?,
+            ..ConnectionOptions::default()
         },
+        operator_connections: ConnectionLimits::OPERATORS,
+        drain: DRAIN,
+        udp_key: None,
         store: StoreOptions {
             peer_age: PEER_AGE.read(sources)?,
             announce_interval: Duration::from_secs(interval.into()),
             max_peers: MAX_PEERS.read(sources)?,
         },
         policy: Policy {
-            ip_param: IP_PARAM.read(sources)?,
+            http: requests,
+            udp: requests,
             local_only_after: LOCAL_ONLY_AFTER.read(sources)?,
             ..Policy::every(interval)
         },
@@ -268,7 +309,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
 fn access(sources: &Sources<'_>) -> Result<Option<AccessRules>, ConfigError> {
     let Some(file) = AccessFile::given(sources)? else { return Ok(None) };
     let options = file.read()?;
-    Ok(Some(AccessRules { file: Some(file), options, proxies: UpstreamProxies::from_env(&sources.env) }))
+    Ok(Some(AccessRules { file: AccessSource::Own(file), options, proxies: UpstreamProxies::from_env(&sources.env) }))
 }
 
 fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {

@@ -30,7 +30,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
     Ok(network.trunc())
 }
 
-/// The external address that consists of these addresses. None if two of them are of one family.
+/// The external address that consists of these addresses. `None` if two of them are of one family.
 pub(super) fn one_per_family(addresses: impl IntoIterator<Item = IpAddr>) -> Option<ExternalAddress> {
     let mut external = ExternalAddress::default();
     for ip in addresses {

@@ -9,7 +9,7 @@ use super::origin::{Flag, Origin, Sources};
 pub(super) struct Setting<T, D> {
     /// The section in which the help and the pages list the setting.
     pub(super) section: Section,
-    /// The flag. None for a setting that only has a variable.
+    /// The flag. `None` for a setting that only has a variable.
     pub(super) flag: Option<Flag>,
     pub(super) variable: &'static str,
     pub(super) takes: Takes,

@@ -26,7 +26,7 @@ pub struct TlsFiles {
     key: (Origin, PathBuf),
 }
 
-/// Reads the certificate for the TLS listeners. None if no listener is for TLS.
+/// Reads the certificate for the TLS listeners. `None` if no listener is for TLS.
 pub(super) fn given<'a>(
     sources: &Sources<'_>,
     mut listen: impl Iterator<Item = &'a Listen>,

@@ -29,7 +29,7 @@ pub struct UpstreamAnnounce<'a> {
 }
 
 impl UpstreamAnnounce<'_> {
-    /// The client; None without a port. Other peers cannot connect to such a client, so it is not announced upstream.
+    /// The client; `None` without a port. Other peers cannot connect to such a client, so it is not announced upstream.
     pub(super) fn client(&self) -> Option<ClientKey> {
         Some(ClientKey { peer_id: self.request.peer_id, port: self.request.port? })
     }

@@ -59,19 +59,19 @@ pub enum ForwardError {
     Junk {
         /// The defect.
         what: String,
-        /// The HTTP status; None if it was not read.
+        /// The HTTP status; `None` if it was not read.
         status: Option<u16>,
     },
     /// The head or the body of the reply exceeds a bound, perhaps after inflation.
     #[error("its answer is too large")]
     TooLarge {
-        /// The HTTP status; None if the head itself was too large.
+        /// The HTTP status; `None` if the head itself was too large.
         status: Option<u16>,
     },
     /// The connection closed before the reply was complete.
     #[error("it closed the connection before its answer was complete")]
     Truncated {
-        /// The HTTP status; None if it was not read.
+        /// The HTTP status; `None` if it was not read.
         status: Option<u16>,
     },
     /// It sent a redirect that is not followed.

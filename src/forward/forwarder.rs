@@ -176,7 +176,7 @@ impl Forwarder {
         }
     }
 
-    /// Since when a torrent is hidden from this forwarder (not announced to it). None if the torrent is not hidden.
+    /// Since when a torrent is hidden from this forwarder (not announced to it). `None` if the torrent is not hidden.
     pub(super) fn hidden_since(&self, info_hash: InfoHash) -> Option<Instant> {
         self.retired.get().copied().or_else(|| {
             let settings = self.settings.read();
@@ -211,7 +211,7 @@ impl Forwarder {
         self.turns.next(|| self.settings.read().rate()).await
     }
 
-    /// How the circuit admits an exchange, which then must be carried out; none if it does not admit one.
+    /// How the circuit admits an exchange, which then must be carried out; `None` if it does not admit one.
     pub(super) fn admit(&self, now: Instant) -> Option<Admission> {
         let admission = self.circuit.lock().admit(now).map_err(Skipped::by);
         admission.inspect_err(|&skipped| self.count_skipped(skipped)).ok()
@@ -224,9 +224,9 @@ impl Forwarder {
 
     /// Records that an announce has waited for this forwarder in vain. All other announces stop waiting for it.
     pub(super) fn set_late(&self) {
-        let name = || self.settings.read().options.name.clone();
         if !self.late.send_replace(true) {
-            log::info!("forwarder {}: no reply in time; announces wait for it again once it replies in time", name());
+            let name = &self.settings.read().options.name;
+            log::info!("forwarder {name}: no reply in time; announces do not wait for it until it is in time again");
         }
     }
 

@@ -182,7 +182,7 @@ impl HttpUpstream {
         Err(bad(BadRedirect::TooMany, status))
     }
 
-    /// Builds a request. None if awc would refuse it.
+    /// Builds a request. `None` if awc would refuse it.
     fn request<'a>(
         &'a self,
         url: &Url,

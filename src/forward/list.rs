@@ -119,7 +119,7 @@ impl Lists {
         *(if downloads { &mut self.all } else { &mut self.leechers }) = Some(list);
     }
 
-    /// The list for a client that downloads, or for one that does not. None if it is no longer good.
+    /// The list for a client that downloads, or for one that does not. `None` if it is no longer good.
     pub(super) fn exact(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         let list = if downloads { &self.all } else { &self.leechers };
         list.as_ref().filter(|list| list.is_good(now))

@@ -261,7 +261,7 @@ impl Session {
         Some(until).filter(|&until| now < until)
     }
 
-    /// Until when nothing is due for a client that is here, unless an exchange ends or the client changes. None if something
+    /// Until when nothing is due for a client that is here, unless an exchange ends or the client changes. `None` if something
     /// is due already.
     pub(super) fn quiet_until(&self, now: Instant) -> Option<Instant> {
         if self.under_way.is_some() { Some(now + LONGEST_INTERVAL) } else { self.waits_until(now) }

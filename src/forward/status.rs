@@ -26,7 +26,7 @@ pub struct ForwarderStatus {
     pub lists: i64,
     /// Exchanges by outcome, as in the metrics.
     pub exchanges: BTreeMap<&'static str, u64>,
-    /// The mean time to an answer; None if the forwarder has never answered.
+    /// The mean time to an answer; `None` if the forwarder has never answered.
     pub mean_latency: Option<Duration>,
     /// The latest error.
     pub last_error: Option<LastError>,

@@ -32,12 +32,14 @@ where
 {
     let metrics = &context.metrics;
     let timer = metrics.time_announce();
+    let mut chihaya_timer = metrics.time_for_chihaya(requester.protocol, "announce", requester.ip);
     metrics.announce_arrived();
     let admitted = parse().and_then(|(request, encode)| {
         let requester = admit(context, requester, request.borrow(), query)?;
         Ok((requester, request, encode))
     });
     let (requester, request, encode) = admitted.inspect_err(|refusal| {
+        chihaya_timer.iter_mut().for_each(|timer| timer.refused(refusal));
         metrics.announces_refused.inc();
         log::debug!("announce from {} refused: {refusal}", requester.ip);
     })?;
@@ -54,7 +56,7 @@ where
                 let mut body = Vec::new();
                 encode(&reply, &mut body);
                 context.metrics.announces_answered.inc();
-                drop(timer);
+                drop((timer, chihaya_timer));
                 body
             }))
         }

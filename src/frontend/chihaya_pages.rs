@@ -7,6 +7,6 @@ use crate::access::Registered;
 /// The pages of Chihaya.
 #[derive(Clone, Debug, Default)]
 pub struct ChihayaPages {
-    /// The torrents and clients that the API of v1.0 adds and removes. None for v2, which has no API.
+    /// The torrents and clients that the API of v1.0 adds and removes. `None` for v2, which has no API.
     pub registered: Option<Arc<Registered>>,
 }

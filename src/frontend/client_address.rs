@@ -24,7 +24,7 @@ const USUAL: [(&str, Syntax); 3] =
 pub struct ClientAddressOptions {
     /// Proxies whose client-address header is trusted. `--trusted-proxies` and `--x-real-ip`.
     pub proxies: TrustedProxies,
-    /// The header that carries the client's address. `--real-ip-header`. None: all usual headers are read. A client
+    /// The header that carries the client's address. `--real-ip-header`. `None`: all usual headers are read. A client
     /// that adds a usual header that contradicts the proxy's header is not listed as a peer.
     pub header: Option<RealIpHeader>,
 }
@@ -74,7 +74,7 @@ impl RealIpHeader {
         Self { name: "X-Real-IP".to_owned(), syntax: Syntax::Single }
     }
 
-    /// The header with this name. None if it is not a header name (RFC 9110, section 5.6.2).
+    /// The header with this name. `None` if it is not a header name (RFC 9110, section 5.6.2).
     pub fn new(name: &str) -> Option<Self> {
         let is_name = (1..=64).contains(&name.len()) && name.bytes().all(is_token);
         is_name.then(|| Self { name: name.to_owned(), syntax: Syntax::of(name) })

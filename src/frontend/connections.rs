@@ -7,10 +7,11 @@
 //! A connection that never waits is only counted. Any other enters a table when it first waits, which takes one short
 //! lock.
 
+mod limits;
+
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
@@ -21,81 +22,15 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio_util::task::TaskTracker;
 
-use super::descriptors;
+pub use self::limits::{ConnectionLimits, ConnectionOptions, ConnectionTimeouts, Holder};
 use crate::clock;
 use crate::metrics::ConnectionMetrics;
-
-/// The limits as configured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConnectionOptions {
-    /// The most connections of all clients together. `--max-connections`; None: as many as descriptors allow.
-    pub total: Option<usize>,
-    /// The most connections of one address. `--max-connections-per-address`; None: three quarters of `total`.
-    pub per_address: Option<usize>,
-}
-
-impl ConnectionOptions {
-    /// The limits of a process that may have this many descriptors.
-    pub fn within(self, descriptors: u64) -> ConnectionLimits {
-        let most = descriptors::for_connections(descriptors);
-        let total = self.total.unwrap_or(most);
-        if total > most {
-            log::warn!(
-                "--max-connections is {total}, but the {descriptors} descriptors of this process leave only {most} for \
-                 connections"
-            );
-        }
-        let total = total.min(most);
-        let limits = ConnectionLimits { total, per_address: self.per_address.unwrap_or(total.div_ceil(4) * 3) };
-        log::debug!(
-            "descriptors: {descriptors}; connections: at most {total}, and {} from one address",
-            limits.per_address
-        );
-        limits
-    }
-}
-
-/// How many connections may be open at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionLimits {
-    /// The most of all clients together.
-    pub total: usize,
-    /// The most of one IPv4 address or one /64 of IPv6. Trusted proxies have no limit of their own.
-    pub per_address: usize,
-}
-
-impl ConnectionLimits {
-    /// The limits at listeners for operators: enough for a few browsers, scrapers and health checks. The descriptors
-    /// for them are reserved: clients never get them.
-    pub const OPERATORS: Self = Self { total: 32, per_address: 32 };
-}
-
-/// The client that a connection counts for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Holder {
-    /// A client at this address, or in this /64.
-    Client(IpAddr),
-    /// A trusted proxy, whose connections are those of many clients.
-    Proxy,
-}
-
-impl Holder {
-    /// The client at this address.
-    pub fn client(ip: IpAddr) -> Self {
-        Self::Client(match ip.to_canonical() {
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments();
-                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-            }
-            v4 @ IpAddr::V4(_) => v4,
-        })
-    }
-}
 
 /// The connections that are open, of all workers together.
 #[derive(Debug)]
 pub struct Connections {
-    limits: ConnectionLimits,
+    /// The limits for each connection, and for all of them.
+    pub limits: ConnectionLimits,
     metrics: ConnectionMetrics,
     table: Mutex<ConnectionTable>,
     /// Bytes of requests that have not arrived completely.
@@ -118,7 +53,7 @@ struct ConnectionTable {
 
 #[derive(Debug)]
 struct TableEntry {
-    /// The number of connections of the same holder. None for a proxy's connection, which always has weight 1.
+    /// The number of connections of the same holder. `None` for a proxy's connection, which always has weight 1.
     weight: Option<Arc<AtomicUsize>>,
     /// [`BUSY`], or the order in which idle connections are closed: the lowest first.
     rank: AtomicU64,
@@ -276,11 +211,16 @@ impl TableEntry {
     }
 }
 
-impl OpenConnection<'_> {
+impl<'a> OpenConnection<'a> {
+    /// The limits for this connection.
+    pub fn limits(&self) -> &'a ConnectionLimits {
+        &self.connections.limits
+    }
+
     /// Records that the connection waits for its client. If it is chosen to be closed for another one, the calling task
     /// is woken.
     ///
-    /// `since` is the time of the last request, by [`clock::coarse`]; none if that has not changed since the last call.
+    /// `since` is the time of the last request, by [`clock::coarse`]; `None` if that has not changed since the last call.
     pub fn idle(
         &mut self,
         holder: Holder,

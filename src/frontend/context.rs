@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tracker_protocol::route::{Route, names_torrent, route};
@@ -13,6 +14,7 @@ use super::hosts::Hosts;
 use super::listen::Audience;
 use super::routes::TrackerPaths;
 use super::tls::TlsServer;
+use super::udp::connection_id::ConnectionIds;
 use crate::access::Access;
 use crate::metrics::Metrics;
 use crate::tracker::Tracker;
@@ -22,27 +24,31 @@ use crate::tracker::Tracker;
 pub struct Context {
     /// The tracker.
     pub tracker: Tracker,
-    /// Who may announce; none if everybody may.
+    /// Who may announce; `None` if everybody may.
     pub access: Option<Arc<Access>>,
     /// The handles of all metrics.
     pub metrics: Metrics,
-    /// The metrics that `/metrics` exposes; none if that is switched off.
+    /// The metrics that `/metrics` exposes; `None` if that is switched off.
     pub registry: Option<Registry>,
-    /// The paths of announces and scrapes; none if they are the usual ones.
+    /// The paths of announces and scrapes; `None` if they are the usual ones.
     pub routes: Option<TrackerPaths>,
     /// Finds the addresses of clients.
     pub client_address: ClientAddress,
-    /// The pages of Chihaya; none unless a file of Chihaya's is in use.
+    /// The pages of Chihaya; `None` unless a file of Chihaya's is in use.
     pub chihaya: Option<ChihayaPages>,
     /// The host names under which the operator's pages are served.
     pub hosts: Hosts,
     /// Whether a stop signal has arrived.
     pub draining: AtomicBool,
+    /// How long requests under way may take to finish after a stop signal.
+    pub drain: Duration,
+    /// Makes and verifies the connection ids of UDP.
+    pub connection_ids: ConnectionIds,
     /// The open connections of all workers.
     pub connections: Connections,
     /// The open connections of operators, if operators have listeners of their own. Clients cannot use up their limit.
     pub operator_connections: Option<Connections>,
-    /// TLS; none if no listener has it.
+    /// TLS; `None` if no listener has it.
     pub tls: Option<TlsServer>,
 }
 

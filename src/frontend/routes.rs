@@ -32,7 +32,7 @@ impl TrackerPaths {
 pub struct RoutePattern(String);
 
 impl RoutePattern {
-    /// Parses a path. None if httprouter would refuse it: a name fills one segment, and `*` fills the last segment.
+    /// Parses a path. `None` if httprouter would refuse it: a name fills one segment, and `*` fills the last segment.
     pub fn new(text: &str) -> Option<Self> {
         let segments: Vec<_> = text.strip_prefix('/')?.split('/').collect();
         let last = segments.len() - 1;

@@ -23,7 +23,7 @@ use super::http::pages::Pages;
 use super::http::socket::{Listener, Socket};
 use super::listen::{Bound, Listening, Purpose, SocketFile, Transport, UdpListener};
 use super::proxied::{self, Opening};
-use super::shutdown::{DRAIN, StopReceiver};
+use super::shutdown::StopReceiver;
 use super::udp;
 
 /// How long a worker watches the accept queue after the system stopped opening connections. Some handshakes may still
@@ -40,7 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The shortest time between two log lines about connections that cannot be accepted.
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 
-/// Starts the workers. Each ends within [`DRAIN`] of `stop`.
+/// Starts the workers. After `stop`, each ends within the time that [`Context::drain`] gives.
 pub fn start(
     listening: Vec<Listening>,
     workers: usize,
@@ -118,7 +118,8 @@ async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, pu
         () = own.accept(&connections.early) => {}
         _ = stopping.wait_for(|stop| *stop) => {}
     }
-    let end = Instant::now() + DRAIN;
+    let drain = worker.context.drain;
+    let end = Instant::now() + drain;
     // The `wait` below ends only if the `TaskTracker` is closed.
     connections.early.close();
     clients.early.close();
@@ -138,7 +139,7 @@ async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, pu
     tokio::select! {
         () = async { tokio::join!(connections.early.wait(), connections.late.wait()); } => {}
         () = sleep_until(end) => {
-            log::warn!("shutdown: closed {} connections after {DRAIN:?}", connections.count());
+            log::warn!("shutdown: closed {} connections after {drain:?}", connections.count());
         }
     }
 }
@@ -231,10 +232,10 @@ async fn serve_tls(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> 
     let NewConnection { socket, source, mut open, .. } = fresh;
     let Context { tls, client_address, metrics, .. } = &*worker.context;
     let tls = tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-    let mut stop = worker.stop.clone();
+    let (mut stop, limit) = (worker.stop.clone(), open.limits().timeouts.rest);
     let handshake = async {
         tokio::select! {
-            done = tls.handshake(socket) => done,
+            done = tls.handshake(socket, limit) => done,
             // After the stop signal, a handshake may take as long as a connection without a request may stay open.
             () = async { let _ = stop.wait_for(|stop| *stop).await; sleep(GRACE).await } => Err(io::ErrorKind::TimedOut.into()),
         }

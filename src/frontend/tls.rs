@@ -18,9 +18,6 @@ use tokio_rustls::TlsAcceptor;
 
 use super::http::socket::Socket;
 
-/// How long a client may take for its handshake: as long as for the rest of a request.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A certificate with its chain and its key, which fit each other.
 #[derive(Clone)]
 pub struct Certificate(Arc<CertifiedKey>);
@@ -170,13 +167,13 @@ impl TlsServer {
         *self.current.0.write() = certificate.0;
     }
 
-    /// Completes the TLS handshake of a new TCP connection.
+    /// Completes the TLS handshake of a new TCP connection, within this time.
     ///
     /// # Errors
     /// The client does not complete a handshake, or not in time.
-    pub(in crate::frontend) async fn handshake(&self, socket: Socket) -> io::Result<Socket> {
+    pub(in crate::frontend) async fn handshake(&self, socket: Socket, limit: Duration) -> io::Result<Socket> {
         let handshake = self.acceptor.accept(socket.into_tcp()?);
-        let done = timeout(HANDSHAKE_TIMEOUT, handshake).await;
+        let done = timeout(limit, handshake).await;
         let stream =
             done.unwrap_or_else(|_late| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake is late")))?;
         Ok(Socket::from(stream))

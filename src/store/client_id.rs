@@ -59,7 +59,7 @@ pub(super) struct Prefixes {
 #[derive(Clone, Copy, Debug)]
 struct Prefix {
     text: [u8; 8],
-    /// When the prefix was last announced; none if its number is free.
+    /// When the prefix was last announced; `None` if its number is free.
     used: Option<Tick>,
 }
 
@@ -89,7 +89,7 @@ impl Prefixes {
         }
     }
 
-    /// The whole id; none if its prefix is not stored.
+    /// The whole id; `None` if its prefix is not stored.
     pub(super) fn restore(&self, id: ClientId) -> Option<PeerId> {
         let Prefix { text: prefix, .. } = self.known.get(usize::from(id.prefix))?;
         let mut whole = [0; 20];

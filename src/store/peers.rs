@@ -25,7 +25,7 @@ const SAMPLE: usize = 256;
 #[derive(Debug)]
 pub(super) struct Peers<A> {
     entries: ThinVec<Entry<A>>,
-    /// None while the list is short.
+    /// `None` while the list is short.
     index: Option<Box<Index>>,
 }
 

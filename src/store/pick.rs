@@ -55,7 +55,7 @@ impl PeerQuery<'_> {
         out.len()
     }
 
-    /// The peer as the client gets it; none if the peer has expired, is the client itself or cannot be reached.
+    /// The peer as the client gets it; `None` if the peer has expired, is the client itself or cannot be reached.
     pub(super) fn visible<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Option<Peer<A>> {
         let &Announcement { place, port, ids, .. } = self.announcement;
         if self.context.life.is_over(now.since(entry.seen())) {

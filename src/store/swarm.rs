@@ -40,7 +40,7 @@ pub(super) struct Swarm {
     /// No peer expires before this moment.
     next_sweep: Tick,
     v4: Peers<Ipv4Addr>,
-    /// None while there are no IPv6 peers: many networks have only one family.
+    /// `None` while there are no IPv6 peers: many networks have only one family.
     v6: Option<Box<Peers<Ipv6Addr>>>,
 }
 
@@ -50,7 +50,7 @@ const _: () = assert!(size_of::<Swarm>() == 64);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Victim {
     pub(super) info_hash: InfoHash,
-    /// Where the peer is; none for a swarm that has no peers.
+    /// Where the peer is; `None` for a swarm that has no peers.
     pub(super) at: Option<(ZonedIp, NonZeroU16)>,
 }
 
@@ -342,12 +342,14 @@ impl Swarm {
             if room == 0 || (is_second && !self.has_seconds()) {
                 break;
             }
+            let mixes_families = query.context.topology.mixes_families();
+            let other = |visible: usize| if mixes_families { room - visible } else { 0 };
             if place.ip.is_ipv4() {
                 let visible = query.pick(&self.v4, is_second, room, &mut peers.v4);
-                query.pick(v6, is_second, room - visible, &mut peers.v6);
+                query.pick(v6, is_second, other(visible), &mut peers.v6);
             } else {
                 let visible = query.pick(v6, is_second, room, &mut peers.v6);
-                query.pick(&self.v4, is_second, room - visible, &mut peers.v4);
+                query.pick(&self.v4, is_second, other(visible), &mut peers.v4);
             }
         }
         peers

@@ -8,12 +8,13 @@ use tracker_protocol::ClaimedIps;
 use super::reach::{Reach, is_connectable, is_local, is_outside};
 
 /// Which clients may register an address other than the one that they announce from, with `ip`, `ipv4` or `ipv6`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IpParam {
     /// No client.
     Never,
     /// Clients on this host and on private networks, so that retrackers on a LAN can announce for their clients. A stranger could
     /// otherwise register a victim's address.
+    #[default]
     Private,
     /// All clients: for a tracker that only trusted people can reach.
     Always,

@@ -16,6 +16,7 @@ pub struct Topology {
     zone_externals: Vec<ExternalAddress>,
     /// The narrowest network comes first. Equally narrow networks are in the order in which their zones are configured.
     networks: Vec<(IpNet, ZoneId)>,
+    own_family_only: bool,
 }
 
 impl Topology {
@@ -25,7 +26,19 @@ impl Topology {
         let networks = ids.zip(zones).flat_map(|(id, zone)| zone.networks.iter().map(move |network| (*network, id)));
         let mut networks: Vec<_> = networks.collect();
         networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
-        Self { external, zone_externals: zones.iter().map(|zone| zone.external).collect(), networks }
+        let zone_externals = zones.iter().map(|zone| zone.external).collect();
+        Self { external, zone_externals, networks, own_family_only: false }
+    }
+
+    /// The same, but each client gets peers of its own address family only.
+    #[must_use]
+    pub fn with_own_family_only(self) -> Self {
+        Self { own_family_only: true, ..self }
+    }
+
+    /// Whether clients get peers of the other address family, too.
+    pub fn mixes_families(&self) -> bool {
+        !self.own_family_only
     }
 
     /// The zone of an address: the one with the narrowest network that contains the address.
@@ -51,7 +64,7 @@ impl Topology {
         self.networks.iter().any(|(network, other)| *other == zone && network.contains(&ip))
     }
 
-    /// The address at which the client at `asks` reaches a peer, with the peer's own port. None if the client cannot
+    /// The address at which the client at `asks` reaches a peer, with the peer's own port. `None` if the client cannot
     /// reach the peer.
     pub fn visible_address(&self, asks: ZonedIp, peer: ZonedIp) -> Option<IpAddr> {
         match Reach::of(peer.ip) {

@@ -44,7 +44,7 @@ impl ZoneId {
     /// The most zones.
     pub const MOST: usize = 255;
 
-    /// The id of the nth zone, counted from 0; none from [`Self::MOST`] on.
+    /// The id of the nth zone, counted from 0; `None` from [`Self::MOST`] on.
     pub fn nth(n: usize) -> Option<Self> {
         u8::try_from(n + 1).ok().and_then(NonZeroU8::new).map(Self)
     }
@@ -59,7 +59,7 @@ impl ZoneId {
 pub struct ZonedIp {
     /// The address, canonical.
     pub ip: IpAddr,
-    /// The zone of the address; none if no zone contains the address.
+    /// The zone of the address; `None` if no zone contains the address.
     pub zone: Option<ZoneId>,
 }
 

@@ -72,12 +72,13 @@ pub(super) fn enough(
 /// of both families together as the client wants.
 pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) {
     let room = client.want.saturating_sub(peers.len());
+    let other = |added: usize| if topology.mixes_families() { room - added } else { 0 };
     if client.place.ip.is_ipv4() {
         let added = add(&mut peers.v4, room, &upstream.v4, client, topology);
-        add(&mut peers.v6, room - added, &upstream.v6, client, topology);
+        add(&mut peers.v6, other(added), &upstream.v6, client, topology);
     } else {
         let added = add(&mut peers.v6, room, &upstream.v6, client, topology);
-        add(&mut peers.v4, room - added, &upstream.v4, client, topology);
+        add(&mut peers.v4, other(added), &upstream.v4, client, topology);
     }
 }
 

@@ -19,10 +19,10 @@ use crate::metrics::Metrics;
 use crate::store::{Action, Announcement, Selection, Store, Totals};
 use crate::topology::reach::Reach;
 use crate::topology::{Addresses, SharedAddressDetector, Sighting, Topology, ZonedIp};
-use tracker_protocol::{AnnounceReply, AnnounceRequest, Event, InfoHash, ScrapeReply, ScrapeRequest, SwarmCounts};
+use tracker_protocol::{AnnounceReply, AnnounceRequest, Event, InfoHash, ScrapeReply, SwarmCounts};
 
 use self::merge::Recipient;
-pub use self::policy::{IntervalVariation, Policy, WantLimits};
+pub use self::policy::{IntervalVariation, Policy, RequestLimits, WantLimits};
 pub use self::requester::{Requester, Standing};
 use self::unlisted::Unlisted;
 
@@ -60,7 +60,7 @@ impl Tracker {
         Self { policy, topology, store, forwarders, clock: Clock::start(), shared_addresses, unlisted }
     }
 
-    /// The tracker's rules. Frontends need the interval for refusals, and the limit of a scrape.
+    /// The tracker's rules. Frontends need the interval for refusals, and the limits of requests.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -70,7 +70,7 @@ impl Tracker {
         let Some(addresses) = self.addresses(requester, request) else {
             return self.answer_outsider(requester, request);
         };
-        let want = self.policy.want(request.numwant).min(requester.max_peers);
+        let want = self.want(requester, request);
         let announcement =
             Announcement { action: Action::Peek, ..self.announcement(requester, request, addresses, want) };
         let now = self.clock.now();
@@ -86,7 +86,7 @@ impl Tracker {
         };
         let ip = addresses.ip;
         let stopped = request.event == Some(Event::Stopped);
-        let want = if stopped { 0 } else { self.policy.want(request.numwant).min(requester.max_peers) };
+        let want = if stopped { 0 } else { self.want(requester, request) };
         let mut announcement = self.announcement(requester, request, addresses, want);
         let place = announcement.place;
         // An announce that we have forwarded ourselves comes back: it is answered, but neither recorded nor forwarded again.
@@ -136,12 +136,19 @@ impl Tracker {
         }
     }
 
-    /// The addresses under which the sender is recorded; none if it is not known to be a client.
+    /// The most peers for the sender.
+    fn want(&self, Requester { protocol, max_peers, .. }: Requester<'_>, request: &AnnounceRequest) -> usize {
+        self.policy.limits(protocol).want(request.numwant).min(max_peers)
+    }
+
+    /// The addresses under which the sender is recorded; `None` if it is not known to be a client.
     fn addresses(&self, requester: Requester<'_>, request: &AnnounceRequest) -> Option<Addresses> {
         match requester.standing {
-            Standing::Client => {
-                Some(self.policy.ip_param.addresses(requester.ip, &request.claimed, requester.via.hops() > 0))
-            }
+            Standing::Client => Some(self.policy.limits(requester.protocol).ip_param.addresses(
+                requester.ip,
+                &request.claimed,
+                requester.via.hops() > 0,
+            )),
             Standing::NoClaims => Some(Addresses { ip: requester.ip, is_claim: false, outside: None }),
             Standing::Page | Standing::Unclear | Standing::Untrusted => None,
         }
@@ -176,7 +183,7 @@ impl Tracker {
     /// Answers a sender that is not known to be a client: it gets public peers, and changes nothing.
     fn answer_outsider(&self, requester: Requester<'_>, request: &AnnounceRequest) -> AnnounceReply {
         let stopped = request.event == Some(Event::Stopped);
-        let want = if stopped { 0 } else { self.policy.want(request.numwant).min(requester.max_peers) };
+        let want = if stopped { 0 } else { self.want(requester, request) };
         let addresses = Addresses { ip: requester.ip, is_claim: false, outside: None };
         let announcement = Announcement {
             place: ZonedIp::nowhere(requester.ip.is_ipv6()),
@@ -256,10 +263,9 @@ impl Tracker {
     }
 
     /// Answers a scrape with the counts of the local swarms.
-    pub fn scrape(&self, request: ScrapeRequest) -> ScrapeReply {
+    pub fn scrape(&self, info_hashes: &[InfoHash]) -> ScrapeReply {
         let now = self.clock.now();
-        let mut info_hashes = request.info_hashes;
-        info_hashes.truncate(self.policy.max_scrape.unwrap_or(usize::MAX));
+        let mut info_hashes = info_hashes.to_vec();
         info_hashes.sort_unstable();
         info_hashes.dedup();
         let files = info_hashes.into_iter().map(|hash| (hash, self.store.scrape(now, hash))).collect();

@@ -3,7 +3,7 @@
 use std::hash::BuildHasher as _;
 use std::num::NonZeroU32;
 
-use tracker_protocol::{AnnounceReply, InfoHash, NumWant, PeerId};
+use tracker_protocol::{AnnounceReply, InfoHash, NumWant, PeerId, Protocol};
 
 use crate::hash::SEED;
 use crate::topology::IpParam;
@@ -24,14 +24,39 @@ pub struct Policy {
     pub min_interval: u32,
     /// How some clients get a longer interval.
     pub variation: Option<IntervalVariation>,
+    /// The limits of requests over HTTP.
+    pub http: RequestLimits,
+    /// The limits of requests over UDP. They differ from those of HTTP only if a file of Chihaya's says so.
+    pub udp: RequestLimits,
+    /// Clients get few upstream peers once there are this many local seeds. `--local-only-after`.
+    pub local_only_after: Option<NonZeroU32>,
+}
+
+/// What a client may ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestLimits {
     /// How many peers a client gets.
     pub want: WantLimits,
-    /// The most torrents in a scrape; further ones are left out. None: as many as a request has room for.
+    /// The most torrents in a scrape; further ones are left out. `None`: as many as a request has room for.
     pub max_scrape: Option<usize>,
     /// Which clients may register another address. `--ip-param`.
     pub ip_param: IpParam,
-    /// Clients get few upstream peers once there are this many local seeds. `--local-only-after`.
-    pub local_only_after: Option<NonZeroU32>,
+}
+
+impl RequestLimits {
+    /// The most peers for a client.
+    pub fn want(&self, numwant: NumWant) -> usize {
+        let WantLimits { usual, most } = self.want;
+        match numwant {
+            NumWant::Default => usual.min(most),
+            NumWant::AtMost(n) => usize::try_from(n).unwrap_or(most).min(most),
+        }
+    }
+
+    /// The torrents of a scrape that are answered.
+    pub fn scraped<'a>(&self, info_hashes: &'a [InfoHash]) -> &'a [InfoHash] {
+        self.max_scrape.and_then(|most| info_hashes.get(..most)).unwrap_or(info_hashes)
+    }
 }
 
 /// How many peers a client gets.
@@ -79,19 +104,17 @@ impl Policy {
             interval,
             min_interval: interval,
             variation: None,
-            want: WantLimits::default(),
-            max_scrape: None,
-            ip_param: IpParam::Private,
+            http: RequestLimits::default(),
+            udp: RequestLimits::default(),
             local_only_after: None,
         }
     }
 
-    /// The most peers for a client.
-    pub fn want(&self, numwant: NumWant) -> usize {
-        let WantLimits { usual, most } = self.want;
-        match numwant {
-            NumWant::Default => usual.min(most),
-            NumWant::AtMost(n) => usize::try_from(n).unwrap_or(most).min(most),
+    /// The limits of requests over this protocol.
+    pub fn limits(&self, protocol: Protocol) -> &RequestLimits {
+        match protocol {
+            Protocol::Http => &self.http,
+            Protocol::Udp => &self.udp,
         }
     }
 
@@ -106,11 +129,6 @@ impl Policy {
                 (interval.saturating_add(increase), min_interval.saturating_add(min_increase))
             }
         }
-    }
-
-    /// The torrents of a scrape that are answered.
-    pub fn scraped<'a>(&self, info_hashes: &'a [InfoHash]) -> &'a [InfoHash] {
-        self.max_scrape.and_then(|most| info_hashes.get(..most)).unwrap_or(info_hashes)
     }
 
     /// The most peers that a client gets, upstream peers included, if it wants `want` peers and gets `local` local
@@ -135,12 +153,12 @@ mod tests {
 
     #[test]
     fn numwant_is_clamped() {
-        let want = |numwant| Policy::every(30).want(numwant);
+        let want = |numwant| RequestLimits::default().want(numwant);
         assert_eq!(want(NumWant::Default), 50);
         assert_eq!(want(NumWant::AtMost(0)), 0);
         assert_eq!(want(NumWant::AtMost(80)), 80);
         assert_eq!(want(NumWant::AtMost(u32::MAX)), 200);
-        let few = Policy { want: WantLimits { usual: 9, most: 3 }, ..Policy::every(30) };
+        let few = RequestLimits { want: WantLimits { usual: 9, most: 3 }, ..RequestLimits::default() };
         assert_eq!([NumWant::Default, NumWant::AtMost(2), NumWant::AtMost(8)].map(|n| few.want(n)), [3, 2, 3]);
     }
 
@@ -167,7 +185,7 @@ mod tests {
     fn a_scrape_may_have_a_limit() {
         let all = [InfoHash([1; 20]), InfoHash([2; 20])];
         for (max_scrape, expected) in [(None, 2), (Some(1), 1), (Some(2), 2), (Some(3), 2)] {
-            assert_eq!(Policy { max_scrape, ..Policy::every(30) }.scraped(&all).len(), expected);
+            assert_eq!(RequestLimits { max_scrape, ..RequestLimits::default() }.scraped(&all).len(), expected);
         }
     }
 

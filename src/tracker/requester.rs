@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use tracker_protocol::Protocol;
 use tracker_protocol::via::Via;
 
 /// The sender of an announce.
@@ -12,7 +13,9 @@ pub struct Requester<'a> {
     pub ip: IpAddr,
     /// What is known of the sender.
     pub standing: Standing,
-    /// The most peers in a reply of this frontend.
+    /// The protocol of the announce.
+    pub protocol: Protocol,
+    /// The most peers that a reply has room for.
     pub max_peers: usize,
     /// The client's `User-Agent`.
     pub user_agent: Option<&'a [u8]>,

@@ -21,7 +21,9 @@ use crate::store::{Store, StoreOptions};
 use crate::topology::Topology;
 use tracker_protocol::upstream::{Retry, UpstreamReply};
 use tracker_protocol::via::Via;
-use tracker_protocol::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists, Role};
+use tracker_protocol::{
+    AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, PeerId, PeerLists, Protocol, Role,
+};
 
 const DEADLINE: Duration = Duration::from_secs(2);
 const PEER_AGE: Duration = Duration::from_hours(3);
@@ -125,6 +127,7 @@ impl Client {
         let requester = Requester {
             ip,
             standing: Standing::Client,
+            protocol: Protocol::Http,
             max_peers: usize::MAX,
             user_agent: None,
             via: &Via::default(),
@@ -301,6 +304,7 @@ fn a_source_that_invents_clients_delays_only_itself() {
         let requester = Requester {
             ip: from,
             standing: Standing::Client,
+            protocol: Protocol::Http,
             max_peers: usize::MAX,
             user_agent: None,
             via: &via,
@@ -334,6 +338,7 @@ fn a_torrent_full_of_one_source_s_clients_has_room_for_others() {
             let requester = Requester {
                 ip: ip.into(),
                 standing: Standing::Client,
+                protocol: Protocol::Http,
                 max_peers: usize::MAX,
                 user_agent: None,
                 via: &via,

@@ -169,7 +169,7 @@ impl Crate {
 }
 
 impl SourceFile {
-    /// The same path from the root of the crate. None if the path leads into another crate.
+    /// The same path from the root of the crate. `None` if the path leads into another crate.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut base = self.path.clone();
         let mut rest = path;

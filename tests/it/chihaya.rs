@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::dsl::{
-    AnnounceQuery, CertificateFiles, Exit, Reply, Server, TestConnection, announce, escape, id, request, retracker,
+    AnnounceQuery, CertificateFiles, Exit, Reply, Server, TestConnection, announce, escape, eventually, id, observer,
+    request, retracker,
 };
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::issuer::{AUDIENCE, ISSUER, KeyServer, SigningKey, claims, encoded, hex};
 use crate::service::{ONE_PEER, forwarders};
-use crate::udp_client::{UdpClient, scrape_packet, udp_announce};
+use crate::udp_client::{UdpAnnounce, UdpClient, scrape_packet, udp_announce};
 
 const V2: &str = include_str!("chihaya/quay-v2.yaml");
 const V1: &str = include_str!("chihaya/quay-v1.json");
@@ -382,8 +383,8 @@ fn a_file_that_cannot_be_served_with_ends_the_start() {
 #[test]
 fn intervals_and_numbers_are_as_the_file_says() {
     let text = "chihaya:\n  announce_interval: 20m\n  min_announce_interval: 10m\n  http:\n    addr: 127.0.0.1:0\n    \
-                max_numwant: 4\n    default_numwant: 2\n    max_scrape_infohashes: 1\n  udp:\n    addr: 127.0.0.1:0\n  \
-                prehooks:\n  - name: interval variation\n    options:\n      modify_response_probability: 1\n      \
+                max_numwant: 4\n    default_numwant: 2\n    max_scrape_infohashes: 1\n  udp:\n    addr: 127.0.0.1:0\n    \
+                max_numwant: 3\n    default_numwant: 1\n    max_scrape_infohashes: 2\n  prehooks:\n  - name: interval variation\n    options:\n      modify_response_probability: 1\n      \
                 max_increase_delta: 30\n      modify_min_interval: true\n";
     let files = Files::new();
     let server = serve(&files.write("chihaya.yaml", text), &[], (1, 1, 0));
@@ -401,7 +402,96 @@ fn intervals_and_numbers_are_as_the_file_says() {
     let scraped = server.get(format!("/scrape?info_hash={t}&info_hash={u}")).text();
     assert!(scraped.contains("8:completei6e") && scraped.matches("8:complete").count() == 1, "{scraped}");
     let udp = UdpClient::of(&server);
-    assert_eq!(udp.ask(&scrape_packet(udp.id, &[id("t"), id("u")])).len(), 8 + 12);
+    assert_eq!(udp.ask(&scrape_packet(udp.id, &["t", "u", "v"].map(id))).len(), 8 + 2 * 12);
+    for (numwant, expected) in [(-1, 1), (2, 2), (200, 3)] {
+        let response = udp.ask(&UdpAnnounce { numwant, ..udp_announce("t", "leecher") }.packet(udp.id));
+        assert_eq!(response.len(), 20 + expected * 6, "{numwant}");
+    }
+}
+
+#[test]
+fn another_address_may_count_over_one_protocol_only() {
+    let text = "chihaya:\n  http:\n    addr: 127.0.0.1:0\n    allow_ip_spoofing: true\n  udp:\n    addr: 127.0.0.1:0\n";
+    let files = Files::new();
+    let server = serve(&files.write("chihaya.yaml", text), &[], (1, 1, 0));
+    server.get(announce("t", "a").port(7001).with("ip", "10.0.0.1").target());
+    let udp = UdpClient::of(&server);
+    udp.ask(&UdpAnnounce { port: 7002, ..udp_announce("t", "b") }.at([10, 0, 0, 2]).packet(udp.id));
+    let peers = server.get(announce("t", "c").port(7003).target()).peers();
+    assert_eq!(peers, ["10.0.0.1:7001", "127.0.0.1:7002"]);
+}
+
+#[test]
+fn instances_with_one_key_accept_each_others_connection_ids() {
+    let files = Files::new();
+    let start = |name: &str, keys: &str| {
+        let text = format!("chihaya:\n  http:\n    addr: 127.0.0.1:0\n  udp:\n    addr: 127.0.0.1:0\n    {keys}\n");
+        serve(&files.write(name, &text), &[], (1, 1, 0))
+    };
+    let one = start("one.yaml", "private_key: one secret\n    max_clock_skew: 10s");
+    let id = UdpClient::of(&one).id;
+    let accepts = |server: &Server| {
+        let response = UdpClient::of(server).ask(&scrape_packet(id, &[[0; 20]]));
+        response[..4] == [0, 0, 0, 2]
+    };
+    assert!(accepts(&one) && accepts(&start("same.yaml", "private_key: one secret\n    max_clock_skew: 10s")));
+    assert!(!accepts(&start("other.yaml", "private_key: another")) && !accepts(&start("none.yaml", "")));
+}
+
+#[test]
+fn a_connection_carries_several_requests_only_if_the_file_says_so() {
+    let files = Files::new();
+    for (key, keeps) in [("", false), ("enable_keepalive: false", false), ("enable_keepalive: true", true)] {
+        let text = format!("chihaya:\n  metrics_addr: 127.0.0.1:0\n  http:\n    addr: 127.0.0.1:0\n    {key}\n");
+        let server = serve(&files.write("chihaya.yaml", &text), &[], (1, 0, 1));
+        for target in [announce("t", "a").target(), "/health".to_owned()] {
+            let reply = server.get(&target);
+            assert_eq!(reply.header("connection"), (!keeps).then_some("close"), "{key}: {target}");
+        }
+        let mut operator = TestConnection::to(&server.admin_addresses()[0]);
+        assert_eq!(operator.get("/metrics").header("connection"), None, "Chihaya keeps these open");
+    }
+}
+
+#[test]
+fn a_client_may_get_peers_of_its_own_family_only() {
+    let files = Files::new();
+    for (respects, expected) in [("false", vec!["10.0.0.1:1", "[fd00::1]:1"]), ("true", vec!["10.0.0.1:1"])] {
+        let keys = format!("\"createOnAnnounce\": true, \"respectAF\": {respects}");
+        let server = serve(&files.write("config.json", &v1(&keys)), &[], (1, 0, 1));
+        for (peer, ip) in [("a", "10.0.0.1"), ("b", "fd00::1")] {
+            server.get(announce("t", peer).port(1).seed().with("ip", ip).target());
+        }
+        assert_eq!(server.get(observer("t").target()).peers(), expected, "{respects}");
+    }
+}
+
+#[test]
+fn hup_reads_the_rules_of_the_file_again() {
+    let files = Files::new();
+    let with = |hooks: &str| format!("chihaya:\n  http:\n    addr: 127.0.0.1:0\n{hooks}");
+    let hook = |client: &str| {
+        with(&format!("  prehooks:\n  - name: client approval\n    options:\n      whitelist:\n      - \"{client}\"\n"))
+    };
+    let path = files.write("chihaya.yaml", &with(""));
+    let server = serve(&path, &[], (1, 0, 0));
+    let admits =
+        || ["-AA0000-", "-BB0000-"].map(|client| reason(&server.get(announce("t", client).target())).is_empty());
+    assert_eq!(admits(), [true, true]);
+    for (text, expected, says) in [
+        (hook("AA0000"), [true, false], "reloaded the access rules of "),
+        (hook("no client"), [true, false], "the access rules do not change"),
+        (hook("BB0000"), [false, true], "reloaded the access rules of "),
+        (with(""), [true, true], "reloaded the access rules of "),
+    ] {
+        let before = server.log().len();
+        files.write("chihaya.yaml", &text);
+        server.signal("HUP");
+        eventually("a line of the log", || {
+            server.log().iter().skip(before).any(|line| line.contains(says)).then_some(())
+        });
+        assert_eq!(admits(), expected, "{text}");
+    }
 }
 
 #[test]
@@ -521,6 +611,43 @@ fn the_instance_says_that_it_is_alive_and_what_it_has_counted() {
     for (name, count) in [("infohashes", 1), ("seeders", 1), ("leechers", 0)] {
         assert!(metrics.contains(&format!("\nchihaya_storage_{name}_count {count}\n")), "{metrics}");
     }
+}
+
+#[test]
+fn requests_are_counted_under_chihayas_names() {
+    let files = Files::new();
+    let text = "chihaya:\n  prometheus_addr: 127.0.0.1:0\n  http:\n    addr: 127.0.0.1:0\n  udp:\n    addr: 127.0.0.1:0\n  \
+                prehooks:\n  - name: client approval\n    options:\n      whitelist: [AA0000]\n";
+    let server = serve(&files.write("chihaya.yaml", text), &[], (1, 1, 1));
+    server.get(announce("t", "-AA0000-").target());
+    server.get(announce("t", "-BB0000-").target());
+    server.get("/announce?info_hash=short");
+    server.get(format!("/scrape?info_hash={}", escape(&id("t"))));
+    let udp = UdpClient::of(&server);
+    udp.ask(&udp_announce("t", "-BB0000-").packet(udp.id));
+    udp.ask(&scrape_packet(udp.id, &[id("t")]));
+    let metrics = api(&server, "GET", "/metrics").1;
+    for (protocol, action, error) in [
+        ("http", "announce", ""),
+        ("http", "announce", "unapproved client"),
+        ("http", "announce", "bad request"),
+        ("http", "scrape", ""),
+        ("udp", "connect", ""),
+        ("udp", "announce", "unapproved client"),
+        ("udp", "scrape", ""),
+    ] {
+        let name = format!("chihaya_{protocol}_response_duration_milliseconds");
+        let labels = format!("action=\"{action}\",address_family=\"IPv4\",error=\"{error}\"");
+        assert!(metrics.contains(&format!("\n{name}_count{{{labels}}} 1\n")), "{name} {labels}: {metrics}");
+        // The buckets are those of Chihaya, which its dashboards show.
+        for bucket in ["9.375", "18.75", "4800.0", "+Inf"] {
+            assert!(
+                metrics.contains(&format!("\n{name}_bucket{{le=\"{bucket}\",{labels}}} 1\n")),
+                "{bucket}: {metrics}"
+            );
+        }
+    }
+    assert!(metrics.contains("\nchihaya_storage_gc_duration_milliseconds_count "), "{metrics}");
 }
 
 #[test]

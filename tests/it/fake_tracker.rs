@@ -164,7 +164,7 @@ impl FakeTracker {
         Self::start_on(Ipv4Addr::LOCALHOST.into(), script).unwrap()
     }
 
-    /// Starts a tracker on a port of this address; none if the host does not have the address.
+    /// Starts a tracker on a port of this address; `None` if the host does not have the address.
     pub(crate) fn start_on(ip: IpAddr, script: Script) -> Option<Self> {
         let listener = TcpListener::bind((ip, 0)).ok()?;
         let address = listener.local_addr().unwrap();

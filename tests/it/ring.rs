@@ -105,7 +105,7 @@ fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     })
 }
 
-/// The number of announces that a server has forwarded, successfully or not. None while an announce is under way. The
+/// The number of announces that a server has forwarded, successfully or not. `None` while an announce is under way. The
 /// server counts itself: on a busy machine, the next server's count would include repeated datagrams.
 fn passed_on(server: &Server) -> Option<usize> {
     let metrics = server.get("/metrics").text();

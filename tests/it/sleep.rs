@@ -25,7 +25,7 @@ int clock_gettime(clockid_t clock, struct timespec *at) {
 }
 "#;
 
-/// Compiles the library. None if there is no compiler.
+/// Compiles the library. `None` if there is no compiler.
 fn sleeper(folder: &Path) -> Option<String> {
     let (source, library) = (folder.join("sleeper.c"), folder.join("sleeper.so"));
     fs::write(&source, SLEEPER).unwrap();

@@ -116,7 +116,7 @@ fn no_connection_that_was_opened_is_left_without_a_reply() {
     }
 }
 
-/// Whether a complete reply arrives. None if no connection can be opened.
+/// Whether a complete reply arrives. `None` if no connection can be opened.
 fn ask(address: &str, request: &[u8]) -> Option<bool> {
     let mut reply = Vec::new();
     if let Some(path) = address.strip_prefix("unix:") {

@@ -40,18 +40,18 @@ impl Program {
         Self { kind: ProgramKind::Retracker, command }
     }
 
-    /// None if it is not installed.
+    /// `None` if it is not installed.
     pub(crate) fn opentracker() -> Option<Self> {
         let command = named("OPENTRACKER").or_else(|| on_path("opentracker"))?;
         Some(Self { kind: ProgramKind::Opentracker, command })
     }
 
-    /// None if it is not installed.
+    /// `None` if it is not installed.
     pub(crate) fn go_retracker() -> Option<Self> {
         named("GO_RETRACKER").map(|command| Self { kind: ProgramKind::GoRetracker, command })
     }
 
-    /// None if it is not installed.
+    /// `None` if it is not installed.
     pub(crate) fn aquatic_udp() -> Option<Self> {
         named("AQUATIC_UDP").map(|command| Self { kind: ProgramKind::AquaticUdp, command })
     }

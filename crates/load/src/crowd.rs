@@ -87,7 +87,7 @@ pub fn info_hash(swarm: u64) -> [u8; 20] {
 /// The order in which requests that were written beforehand are sent.
 pub struct SendOrder {
     count: u64,
-    /// The crowd whose first swarms are preferred; none if all requests are equally frequent.
+    /// The crowd whose first swarms are preferred; `None` if all requests are equally frequent.
     preferred: Option<Crowd>,
     random: Rng,
     turn: u64,

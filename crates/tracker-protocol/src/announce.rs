@@ -60,7 +60,7 @@ struct AnnounceFields {
 
 type ShortText = SmallVec<[u8; 32]>;
 
-/// The first value of a parameter, even if it cannot be read; none for a parameter that is missing.
+/// The first value of a parameter, even if it cannot be read; `None` for a parameter that is missing.
 struct FirstValue<T>(Option<T>);
 
 impl<T> Default for FirstValue<T> {
@@ -147,7 +147,7 @@ fn same(slot: &mut Option<[u8; 20]>, parameter: Parameter, value: &[u8]) -> Resu
     Ok(())
 }
 
-/// Reads a port. None for 0 and for an empty value: clients that cannot be reached send port 0 or none (aria2,
+/// Reads a port. `None` for 0 and for an empty value: clients that cannot be reached send port 0 or none (aria2,
 /// rTorrent, qBittorrent behind a proxy).
 fn port(value: &[u8]) -> Result<Option<NonZeroU16>, Refusal> {
     let not_a_port = Refusal::NotANumber { parameter: Parameter::Port, min: 0, max: u64::from(u16::MAX) };
@@ -276,7 +276,7 @@ pub fn encode_refusal(refusal: &Refusal, interval: u32) -> Vec<u8> {
 struct Failure {
     reason: String,
     interval: u32,
-    /// After how many minutes to try again; none if never.
+    /// After how many minutes to try again; `None` if never.
     minutes: Option<u32>,
 }
 

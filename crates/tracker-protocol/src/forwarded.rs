@@ -79,7 +79,7 @@ pub fn client<'a>(
     named.unwrap_or(Named::NotSaid)
 }
 
-/// The host that one line of a list names. None when the line is empty.
+/// The host that one line of a list names. `None` when the line is empty.
 fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr) -> bool) -> Option<Named> {
     let mut leftmost = None;
     let mut rest = Some(line);

@@ -35,5 +35,5 @@ mod vocabulary;
 
 pub use vocabulary::{
     AnnounceReply, AnnounceRequest, ClaimedIps, Endpoint, Event, InfoHash, Ip, Key, NumWant, Parameter, Peer, PeerId,
-    PeerLists, Refusal, Role, ScrapeReply, ScrapeRequest, SwarmCounts,
+    PeerLists, Protocol, Refusal, Role, ScrapeReply, ScrapeRequest, SwarmCounts,
 };

@@ -30,7 +30,7 @@ const FIXED_V2: usize = 16;
 pub struct Header {
     /// Its length in bytes.
     pub len: usize,
-    /// The client's address, canonical. None when the proxy connects for itself, as in its health checks (`LOCAL`), or
+    /// The client's address, canonical. `None` when the proxy connects for itself, as in its health checks (`LOCAL`), or
     /// does not name the client (`UNKNOWN`, a Unix socket).
     pub source: Option<SocketAddr>,
 }
@@ -56,7 +56,7 @@ pub enum Malformed {
     Stream,
 }
 
-/// Reads the header at the beginning of a stream. None while more bytes are needed. A header has at most [`MAX_V1`] or
+/// Reads the header at the beginning of a stream. `None` while more bytes are needed. A header has at most [`MAX_V1`] or
 /// [`MAX_V2`] bytes in all.
 ///
 /// The header may say that the client spoke UDP to the proxy: proxies may translate.

@@ -90,8 +90,8 @@ pub struct Announce<'a> {
     pub request: &'a AnnounceRequest,
     /// How many peers are asked for.
     pub numwant: u32,
-    /// The address that the tracker should record; none for the one that the packet comes from. It cannot be sent to a tracker's
-    /// IPv6 address (BEP 15, "IPv6").
+    /// The address that the tracker should record. If it is `None`, the tracker records the address that the packet
+    /// comes from. A tracker that is reached over IPv6 cannot be told another address (BEP 15, "IPv6").
     pub ip: Option<Ipv4Addr>,
     /// The number by which the tracker knows the client after its address has changed, see [`key()`]; 0 for none.
     pub key: u32,
@@ -147,7 +147,7 @@ pub fn encode_announce(connection: ConnectionId, transaction: TransactionId, ann
     out
 }
 
-/// The transaction id of any response; none when the packet is too short to have one.
+/// The transaction id of any response; `None` when the packet is too short to have one.
 pub fn transaction(response: &[u8]) -> Option<TransactionId> {
     let mut fields = PacketFields(response);
     let _action = fields.u32()?;
@@ -182,7 +182,7 @@ pub fn parse_announced(response: &[u8], from: IpAddr) -> Result<UpstreamReply, R
 }
 
 impl Request {
-    /// Reads a packet that a tracker has received; none when it is not a request.
+    /// Reads a packet that a tracker has received; `None` when it is not a request.
     pub fn parse(packet: &[u8]) -> Option<Self> {
         let mut fields = PacketFields(packet);
         let id = fields.u64()?;

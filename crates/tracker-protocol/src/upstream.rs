@@ -86,7 +86,7 @@ fn put_number(query: &mut String, key: &str, value: u64) {
 /// The reply of an upstream tracker. Intervals, tracker id and warning belong to the session with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamReply {
-    /// Seconds until the next announce of this client; none when the tracker gave no sensible number.
+    /// Seconds until the next announce of this client; `None` when the tracker gave no sensible number.
     pub interval: Option<u32>,
     /// Seconds before which the next announce of this client must not come.
     pub min_interval: Option<u32>,
@@ -94,7 +94,7 @@ pub struct UpstreamReply {
     pub complete: u32,
     /// Other peers in the swarm.
     pub incomplete: u32,
-    /// The tracker id, which the next announce repeats; none if the tracker sent none, or one that is too long to keep.
+    /// The tracker id, which the next announce repeats; `None` if the tracker sent none, or one that is too long to keep.
     pub tracker_id: Option<Vec<u8>>,
     /// The address from which the tracker got the announce (BEP 24).
     pub external_ip: Option<IpAddr>,
@@ -244,7 +244,7 @@ fn retry(value: Value<'_>) -> Retry {
     }
 }
 
-/// A count or a number of seconds; none when it is negative. One beyond 32 bits becomes the largest that fits.
+/// A count or a number of seconds; `None` when it is negative. One beyond 32 bits becomes the largest that fits.
 fn positive(n: i64) -> Option<u32> {
     (n >= 0).then(|| u32::try_from(n).unwrap_or(u32::MAX))
 }

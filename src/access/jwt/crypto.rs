@@ -43,7 +43,7 @@ enum Scheme {
     Other(&'static dyn VerificationAlgorithm),
 }
 
-/// How ring verifies an algorithm. None for a symmetric algorithm, because a key that verifies such tokens can also
+/// How ring verifies an algorithm. `None` for a symmetric algorithm, because a key that verifies such tokens can also
 /// sign them.
 fn scheme(algorithm: Algorithm) -> Option<Scheme> {
     Some(match algorithm {

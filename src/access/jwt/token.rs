@@ -22,7 +22,7 @@ pub(super) struct Verified {
     pub(super) key: u64,
 }
 
-/// The token in the query of an announce URL: the first `jwt` that is not empty. None if there is none, or if it is
+/// The token in the query of an announce URL: the first `jwt` that is not empty. `None` if there is none, or if it is
 /// longer than [`MAX_TOKEN`].
 pub(super) fn find(query: &[u8]) -> Option<SmallVec<[u8; 1024]>> {
     query::values(query, b"jwt")

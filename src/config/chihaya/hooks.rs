@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::features::Feature;
 use super::keys::Keys;
 use super::known;
 use super::lint::{Lint, Outcome};
@@ -108,14 +107,14 @@ fn known_name(node: &ConfigNode) -> Parsed<&'static str> {
 
 fn named(name: &str, is_rc1: bool) -> Outcome {
     let outcome = match name {
-        JWT => Outcome::Needs(Feature::Tokens, "a client needs a token for its torrent".to_owned()),
-        CLIENTS => Outcome::Needs(Feature::ClientLists, "only approved clients may announce".to_owned()),
-        TORRENTS => Outcome::Needs(Feature::TorrentLists, "only approved torrents may be announced".to_owned()),
-        _ => Outcome::Needs(Feature::IntervalVariation, "some replies get a longer interval".to_owned()),
+        JWT => Outcome::Becomes("a client needs a token for its torrent".to_owned()),
+        CLIENTS => Outcome::Becomes("only approved clients may announce".to_owned()),
+        TORRENTS => Outcome::Becomes("only approved torrents may be announced".to_owned()),
+        _ => Outcome::Becomes("some replies get a longer interval".to_owned()),
     };
     match outcome {
-        Outcome::Needs(feature, text) if is_rc1 && ![JWT, CLIENTS].contains(&name) => {
-            Outcome::Needs(feature, format!("{text}, although v2.0.0-rc.1 does not know the hook"))
+        Outcome::Becomes(text) if is_rc1 && ![JWT, CLIENTS].contains(&name) => {
+            Outcome::Becomes(format!("{text}, although v2.0.0-rc.1 does not know the hook"))
         }
         outcome => outcome,
     }
@@ -139,11 +138,11 @@ fn options(keys: &mut Keys<'_>, lint: &mut Lint, name: &'static str, place: Plac
         JWT => hooks.tokens = tokens(&mut options, lint, place),
         CLIENTS => {
             let parse = |node: &ConfigNode| scalars::client_ids(&texts(node)?);
-            hooks.clients = approval(&mut options, lint, place, Feature::ClientLists, parse, is_new);
+            hooks.clients = approval(&mut options, lint, place, parse, is_new);
         }
         TORRENTS => {
             let parse = |node: &ConfigNode| scalars::info_hashes(&texts(node)?);
-            hooks.torrents = approval(&mut options, lint, place, Feature::TorrentLists, parse, is_new);
+            hooks.torrents = approval(&mut options, lint, place, parse, is_new);
         }
         _ => hooks.interval_variation = variation(&mut options, lint, place),
     }
@@ -165,13 +164,11 @@ fn approval<T: Ord + Clone>(
     keys: &mut Keys<'_>,
     lint: &mut Lint,
     place: Place,
-    feature: Feature,
     parse: impl Fn(&ConfigNode) -> Parsed<BTreeSet<T>>,
     is_new: bool,
 ) -> Option<Approval<T>> {
-    let allow =
-        keys.read(lint, "whitelist", &parse, |list| Outcome::Needs(feature, format!("approved: {}", list.len())));
-    let deny = keys.read(lint, "blacklist", &parse, |list| Outcome::Needs(feature, format!("refused: {}", list.len())));
+    let allow = keys.read(lint, "whitelist", &parse, |list| Outcome::Becomes(format!("approved: {}", list.len())));
+    let deny = keys.read(lint, "blacklist", &parse, |list| Outcome::Becomes(format!("refused: {}", list.len())));
     let (allow, deny) = (allow.unwrap_or_default(), deny.unwrap_or_default());
     match (allow.is_empty(), deny.is_empty()) {
         (true, true) => {
@@ -189,7 +186,6 @@ fn approval<T: Ord + Clone>(
 }
 
 fn variation(keys: &mut Keys<'_>, lint: &mut Lint, place: Place) -> Option<IntervalVariation> {
-    let needs = |text: String| Outcome::Needs(Feature::IntervalVariation, text);
     let parse = |node: &ConfigNode| {
         let expected = "a number above 0 and up to 1, such as 0.2";
         let number = scalars::number(node).map_err(|_| expected)?;
@@ -197,16 +193,20 @@ fn variation(keys: &mut Keys<'_>, lint: &mut Lint, place: Place) -> Option<Inter
         let number = number as f32;
         if number > 0.0 && number <= 1.0 { Ok(number) } else { Err(expected) }
     };
-    let probability = keys
-        .read(lint, "modify_response_probability", parse, |part| needs(format!("this part of the replies: {part}")));
+    let probability = keys.read(lint, "modify_response_probability", parse, |part| {
+        Outcome::Becomes(format!("this part of the replies: {part}"))
+    });
     let parse = |node: &ConfigNode| {
         let expected = "a whole number of seconds from 1 to 86400, such as 60";
         let number = u32::try_from(whole(node).map_err(|_| expected)?).map_err(|_| expected)?;
         if (1..=86_400).contains(&number) { Ok(number) } else { Err(expected) }
     };
-    let max_increase = keys.read(lint, "max_increase_delta", parse, |most| needs(format!("1 to {most} s are added")));
+    let max_increase =
+        keys.read(lint, "max_increase_delta", parse, |most| Outcome::Becomes(format!("1 to {most} s are added")));
     let min_too = keys.read(lint, "modify_min_interval", switch, |is_so| {
-        needs(if *is_so { "the minimal interval grows too" } else { "the minimal interval stays" }.to_owned())
+        Outcome::Becomes(
+            if *is_so { "the minimal interval grows too" } else { "the minimal interval stays" }.to_owned(),
+        )
     });
     keys.require(lint, &["modify_response_probability", "max_increase_delta"], place);
     Some(IntervalVariation {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::features::{Feature, FeatureState};
 use super::known;
 use super::scalars::shown;
 use super::tree::{ConfigNode, KeyedNode, Place};
@@ -48,8 +47,6 @@ impl fmt::Display for Finding {
 pub(super) enum Outcome {
     /// The key has this effect.
     Becomes(String),
-    /// The key has this effect as soon as the tracker has the feature.
-    Needs(Feature, String),
     /// The key has no effect, for this reason.
     Nothing(String),
     /// The key has the effect in the first text. The second text is a warning about that effect.
@@ -79,7 +76,6 @@ impl Lint {
     fn says_of(&mut self, key: &str, place: Place, value: &str, outcome: Outcome) {
         let (severity, text) = match outcome {
             Outcome::Becomes(what) => (Severity::Fine, format!("-> {what}")),
-            Outcome::Needs(feature, what) => needs(&feature.state(), &what),
             Outcome::Nothing(why) => (Severity::Fine, format!("means nothing here: {why}")),
             Outcome::Warns(what, why) if what.is_empty() => (Severity::Warning, why),
             Outcome::Warns(what, why) => (Severity::Warning, format!("-> {what}; {why}")),
@@ -131,31 +127,5 @@ fn value(key: &str, node: &ConfigNode) -> String {
         _ if node.is_null() => "(nothing)".to_owned(),
         Some(key) if known::is_secret(key) => "(not shown)".to_owned(),
         _ => shown(node),
-    }
-}
-
-fn needs(state: &FeatureState, what: &str) -> (Severity, String) {
-    let FeatureState { has_arrived, restricts, meanwhile } = state;
-    match (has_arrived, restricts) {
-        (true, _) => (Severity::Fine, format!("-> {what}")),
-        (false, true) => (Severity::NotInForce, format!("({what}): {meanwhile}")),
-        (false, false) => (Severity::Warning, format!("is not in force yet ({what}): {meanwhile}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_feature_changes() {
-        let line = |has_arrived, restricts| {
-            let (severity, text) = needs(&FeatureState { has_arrived, restricts, meanwhile: "not yet" }, "this");
-            (severity, text)
-        };
-        let arrived = (Severity::Fine, "-> this".to_owned());
-        assert_eq!((line(true, true), line(true, false)), (arrived.clone(), arrived));
-        assert_eq!(line(false, true), (Severity::NotInForce, "(this): not yet".to_owned()));
-        assert_eq!(line(false, false), (Severity::Warning, "is not in force yet (this): not yet".to_owned()));
     }
 }

@@ -2,7 +2,6 @@
 //! [`ChihayaConfig`], and the linter has a finding about each key, which says what the key means here.
 
 mod durations;
-mod features;
 mod hooks;
 mod keys;
 mod known;
@@ -10,6 +9,7 @@ mod lint;
 mod model;
 mod outcomes;
 mod path;
+mod rules;
 mod scalars;
 mod sections;
 pub(super) mod serving;
@@ -27,8 +27,8 @@ pub use self::model::{
     Approval, ChihayaApi, ChihayaConfig, ChihayaGeneration, ChihayaHttp, ChihayaTls, ChihayaUdp, HttpTimeouts,
     KeySetUrl, PrivateKey, RequestRules, TokenRule,
 };
+pub use self::rules::ChihayaRules;
 
-use self::features::Feature;
 use self::lint::Lint;
 use self::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use super::error::ConfigError;
@@ -110,9 +110,7 @@ impl fmt::Display for ChihayaFile {
             (0, lets) => format!("Restrictions of access that are not in force: {lets}"),
             (wrong, _) => format!("Values are wrong (lines: {wrong})"),
         };
-        writeln!(f, "{verdict}; warnings: {}.", count(Severity::Warning))?;
-        let serving = Feature::Serving.state();
-        if serving.has_arrived { Ok(()) } else { writeln!(f, "Note: {}.", serving.meanwhile) }
+        writeln!(f, "{verdict}; warnings: {}.", count(Severity::Warning))
     }
 }
 

@@ -143,11 +143,11 @@ impl fmt::Debug for PrivateKey {
 pub struct RequestRules {
     /// Whether any client may announce another address with `ip`, `ipv4` and `ipv6`.
     pub ip_spoofing: bool,
-    /// The most peers in a reply. None in v1, which knows no limit.
+    /// The most peers in a reply. `None` in v1, which knows no limit.
     pub max_numwant: Option<u32>,
     /// The peers for a client that does not say how many it wants.
     pub default_numwant: u32,
-    /// The most torrents in a scrape. None in v1 and rc.1, which know no limit.
+    /// The most torrents in a scrape. `None` in v1 and rc.1, which know no limit.
     pub max_scrape: Option<u32>,
 }
 
@@ -167,7 +167,7 @@ pub struct ChihayaApi {
 pub struct TokenRule {
     /// Where the keys are.
     pub keys: KeySetUrl,
-    /// Who must have issued the token. None in v1: the JWK set names its issuer.
+    /// Who must have issued the token. `None` in v1: the JWK set names its issuer.
     pub issuer: Option<String>,
     /// For whom the token must have been issued.
     pub audience: String,

@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::features::Feature;
 use super::lint::Outcome;
 use super::model::KeySetUrl;
 use super::scalars::{placeholder, seconds};
@@ -13,9 +12,8 @@ pub(super) fn interval(interval: u32) -> Outcome {
     Outcome::Becomes(format!("interval {interval} s (--announce-interval)"))
 }
 
-pub(super) fn min_interval(min: u64, interval: u32) -> Outcome {
-    let text = format!("minimal interval {min} s");
-    if min == u64::from(interval) { Outcome::Becomes(text) } else { Outcome::Needs(Feature::MinInterval, text) }
+pub(super) fn min_interval(min: u64) -> Outcome {
+    Outcome::Becomes(format!("minimal interval {min} s"))
 }
 
 /// Says how long peers are kept. `how` as in [`peer_age_text`].
@@ -39,8 +37,7 @@ pub(super) fn ip_spoofing(may: bool) -> Outcome {
 }
 
 pub(super) fn default_numwant(number: u32) -> Outcome {
-    let text = format!("{number} peers for a client that does not say how many it wants");
-    if number == 50 { Outcome::Becomes(text) } else { Outcome::Needs(Feature::NumWant, text) }
+    Outcome::Becomes(format!("{number} peers for a client that does not say how many it wants"))
 }
 
 pub(super) fn listen(listen: Option<&impl Display>, flag: &str) -> Outcome {
@@ -52,7 +49,7 @@ pub(super) fn listen(listen: Option<&impl Display>, flag: &str) -> Outcome {
 
 pub(super) fn timeout(timeout: Option<Duration>, what: &str) -> Outcome {
     let text = timeout.map_or_else(|| format!("{what} any time"), |timeout| format!("{what} {}", seconds(timeout)));
-    Outcome::Needs(Feature::Timeouts, text)
+    Outcome::Becomes(text)
 }
 
 pub(super) fn no_header() -> Outcome {
@@ -98,14 +95,14 @@ pub(super) fn key_set(set: &KeySetUrl, more: &str) -> Outcome {
             to_be_replaced(text, "until then no token can be verified, and no client is let in")
         }
         KeySetUrl::Url(url) => {
-            Outcome::Needs(Feature::Tokens, format!("a client needs a token that was signed with a key of {url}{more}"))
+            Outcome::Becomes(format!("a client needs a token that was signed with a key of {url}{more}"))
         }
     }
 }
 
 pub(super) fn refresh(refresh: Option<Duration>) -> Outcome {
     match refresh {
-        Some(refresh) => Outcome::Needs(Feature::Tokens, format!("keys are fetched every {}", seconds(refresh))),
+        Some(refresh) => Outcome::Becomes(format!("keys are fetched every {}", seconds(refresh))),
         None => Outcome::Warns("keys are fetched every 300 s".to_owned(), "zero or less is no interval".to_owned()),
     }
 }
@@ -121,14 +118,12 @@ pub(super) fn issuer(text: &str) -> Outcome {
 fn claim(text: &str, what: &str, claim: &str) -> Outcome {
     match placeholder(text) {
         Some(_) => to_be_replaced(text, "until then no token has this value, and no client is let in"),
-        None => Outcome::Needs(Feature::Tokens, format!("the {what}, {claim}, that tokens must have")),
+        None => Outcome::Becomes(format!("the {what}, {claim}, that tokens must have")),
     }
 }
 
 fn to_be_replaced(text: &str, then: &str) -> Outcome {
     let placeholder = placeholder(text).unwrap_or_default();
-    let tokens = Feature::Tokens.state();
-    let then = if tokens.has_arrived { then } else { tokens.meanwhile };
     Outcome::Lets(format!("still has {placeholder} in it, which is to be replaced by your own: {then}"))
 }
 

@@ -99,7 +99,7 @@ pub(super) fn number(node: &ConfigNode) -> Parsed<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or(expected)
 }
 
-/// A duration in Go's notation. None for zero and negative durations, which Chihaya takes for "not set".
+/// A duration in Go's notation. `None` for zero and negative durations, which Chihaya takes for "not set".
 pub(super) fn duration(node: &ConfigNode) -> Parsed<Option<Duration>> {
     let (NodeValue::Plain(text) | NodeValue::Quoted(text)) = &node.value else { return Err(A_DURATION) };
     match durations::parse(text) {
@@ -139,14 +139,14 @@ pub(super) fn peer_age(duration: Option<Duration>) -> Parsed<Option<Duration>> {
     }
 }
 
-/// An address to listen on. None for an empty text, which means that there is no address.
+/// An address to listen on. `None` for an empty text, which means that there is no address.
 pub(super) fn listen(text: &str) -> Parsed<Option<Listen>> {
     address(text, |listen: &Listen| {
         listen.purpose.transport == Transport::Plain && !matches!(listen.address, ListenAddr::Unix(_))
     })
 }
 
-/// An address to listen on for UDP. None for an empty text.
+/// An address to listen on for UDP. `None` for an empty text.
 pub(super) fn udp_listen(text: &str) -> Parsed<Option<UdpListenAddr>> {
     address(text, |listen: &UdpListenAddr| !listen.proxied)
 }
@@ -163,7 +163,7 @@ fn address<T: FromStr>(text: &str, is_go: impl Fn(&T) -> bool) -> Parsed<Option<
         .ok_or("an address such as 0.0.0.0:6881, localhost:6881, [::]:6881 or :6881")
 }
 
-/// The header with the client's address. None for an empty text.
+/// The header with the client's address. `None` for an empty text.
 pub(super) fn header(text: &str) -> Parsed<Option<RealIpHeader>> {
     if text.is_empty() {
         return Ok(None);

@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::features::Feature;
 use super::keys::Keys;
 use super::lint::{Lint, Outcome};
 use super::model::{ChihayaHttp, ChihayaTls, ChihayaUdp, HttpTimeouts, PrivateKey, RequestRules};
 use super::outcomes;
 use super::scalars::{self, Parsed, duration, seconds, switch, text, texts, whole};
-use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
+use super::tree::{ConfigNode, Place};
 use crate::frontend::listen::Listen;
 use crate::frontend::routes::RoutePattern;
+use crate::frontend::udp::connection_id::MAX_CLOCK_SKEW;
 
 /// The numbers of peers and torrents in replies. None if the file does not say.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,10 +24,10 @@ pub(super) struct Numbers {
 /// The keys of [`Numbers`].
 pub(super) const NUMBERS: [&str; 3] = [MAX_NUMWANT.0, "default_numwant", MAX_SCRAPE.0];
 
-/// A key, its default, the feature that it needs, and what the number counts.
-type NumberKey = (&'static str, u32, Feature, &'static str);
-pub(super) const MAX_NUMWANT: NumberKey = ("max_numwant", 100, Feature::NumWant, "peers in a reply at most");
-const MAX_SCRAPE: NumberKey = ("max_scrape_infohashes", 50, Feature::ScrapeLimit, "torrents in a scrape at most");
+/// A key, its default, and what the number counts.
+type NumberKey = (&'static str, u32, &'static str);
+pub(super) const MAX_NUMWANT: NumberKey = ("max_numwant", 100, "peers in a reply at most");
+const MAX_SCRAPE: NumberKey = ("max_scrape_infohashes", 50, "torrents in a scrape at most");
 
 impl Numbers {
     pub(super) fn read(keys: &mut Keys<'_>, lint: &mut Lint) -> Self {
@@ -59,8 +59,8 @@ impl Numbers {
 }
 
 pub(super) fn number(keys: &mut Keys<'_>, lint: &mut Lint, key: NumberKey) -> Option<u32> {
-    let (key, default, feature, what) = key;
-    keys.read(lint, key, counted(default), |number| Outcome::Needs(feature, format!("{number} {what}")))
+    let (key, default, what) = key;
+    keys.read(lint, key, counted(default), |number| Outcome::Becomes(format!("{number} {what}")))
 }
 
 /// Parses a number. Zero means the default, as in Chihaya.
@@ -74,14 +74,8 @@ fn counted(default: u32) -> impl Fn(&ConfigNode) -> Parsed<u32> {
     }
 }
 
-/// Reads `http`. None without an address to listen on. `differs` is the result of [`spoofing_differs`].
-pub(super) fn http(
-    keys: &mut Keys<'_>,
-    lint: &mut Lint,
-    is_rc1: bool,
-    common: Numbers,
-    differs: bool,
-) -> Option<ChihayaHttp> {
+/// Reads `http`. `None` without an address to listen on.
+pub(super) fn http(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, common: Numbers) -> Option<ChihayaHttp> {
     let (mut http, entry) = keys.section(lint, "http")?;
     let keys = &mut http;
     let plain = read_listen(keys, lint, "addr");
@@ -95,7 +89,7 @@ pub(super) fn http(
     let keep_alive = keep_alive(keys, lint, is_rc1);
     let announce_routes = routes(keys, lint, is_rc1, "announce_routes", "/announce");
     let scrape_routes = routes(keys, lint, is_rc1, "scrape_routes", "/scrape");
-    let ip_spoofing = ip_spoofing(keys, lint, differs);
+    let ip_spoofing = ip_spoofing(keys, lint);
     let parse = |node: &ConfigNode| Ok((text(node)?, scalars::header(&text(node)?)?));
     let header = keys.read(lint, "real_ip_header", parse, |(name, header)| {
         header.as_ref().map_or_else(outcomes::no_header, |_| outcomes::real_ip_header(name, is_rc1))
@@ -135,13 +129,13 @@ fn tls(
 ) -> (Option<Listen>, Option<ChihayaTls>) {
     let outcome = |listen: &Option<Listen>| match listen {
         None => Outcome::Becomes("no listener for https".to_owned()),
-        Some(listen) => Outcome::Needs(Feature::Tls, format!("listens for https on {listen}")),
+        Some(listen) => Outcome::Becomes(format!("listens for https on {listen}")),
     };
     let https = keys.read(lint, "https_addr", |node| scalars::listen(&text(node)?), outcome).flatten();
     let mut path = |key, what: &str| {
         let outcome = |path: &String| match path.as_str() {
             "" => Outcome::Becomes("no TLS".to_owned()),
-            _ => Outcome::Needs(Feature::Tls, format!("the file of the {what}")),
+            _ => Outcome::Becomes(format!("the file of the {what}")),
         };
         let path = keys.read(lint, key, text, outcome).filter(|path| !path.is_empty());
         path.map(PathBuf::from)
@@ -202,7 +196,7 @@ fn keep_alive(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> bool {
     request_timing(keys, lint);
     let outcome = |keeps: &bool| match keeps {
         true => Outcome::Becomes("a connection may carry several requests".to_owned()),
-        false => Outcome::Needs(Feature::KeepAlive, "a connection carries one request".to_owned()),
+        false => Outcome::Becomes("a connection carries one request".to_owned()),
     };
     keys.read(lint, "enable_keepalive", switch, outcome).unwrap_or(false)
 }
@@ -216,8 +210,6 @@ fn routes(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, key: &'static str,
         keys.later(lint, &[key], RC1);
         return outcomes::default_routes(default);
     }
-    let php = format!("{default}.php");
-    let is_served = |route: &RoutePattern| [default, php.as_str()].contains(&route.as_str());
     let parse = |node: &ConfigNode| {
         let routes = scalars::routes(&texts(node)?)?;
         if routes.is_empty() { Err("at least one path, such as /announce") } else { Ok(routes) }
@@ -225,7 +217,7 @@ fn routes(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, key: &'static str,
     let outcome = |routes: &Vec<RoutePattern>| {
         let paths: Vec<_> = routes.iter().map(RoutePattern::as_str).collect();
         let what = format!("served at {}", paths.join(", "));
-        if routes.iter().all(is_served) { Outcome::Becomes(what) } else { Outcome::Needs(Feature::Routes, what) }
+        Outcome::Becomes(what)
     };
     keys.read(lint, key, parse, outcome).unwrap_or_else(|| outcomes::default_routes(default))
 }
@@ -238,26 +230,25 @@ fn own_numbers(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> Numbers {
     Numbers::read(keys, lint)
 }
 
-/// Reads `udp`. None without an address to listen on.
-pub(super) fn udp(
-    keys: &mut Keys<'_>,
-    lint: &mut Lint,
-    is_rc1: bool,
-    common: Numbers,
-    differs: bool,
-) -> Option<ChihayaUdp> {
+/// Reads `udp`. `None` without an address to listen on.
+pub(super) fn udp(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, common: Numbers) -> Option<ChihayaUdp> {
     let (mut udp, entry) = keys.section(lint, "udp")?;
     let keys = &mut udp;
     let parse = |node: &ConfigNode| scalars::udp_listen(&text(node)?);
     let listen = keys.read(lint, "addr", parse, |listen| outcomes::listen(listen.as_ref(), "--udp-listen")).flatten();
-    let private_key =
-        keys.read(lint, "private_key", text, |text| private_key(text)).filter(|key| !key.is_empty()).map(PrivateKey);
+    let is_own = |key: &String| !key.trim().is_empty() && !key.trim().starts_with(EXAMPLE_KEY);
+    let private_key = keys.read(lint, "private_key", text, |text| private_key(text)).filter(is_own).map(PrivateKey);
     let outcome = |skew: &Option<Duration>| {
-        let skew = seconds(skew.unwrap_or_default());
-        Outcome::Needs(Feature::UdpKey, format!("clocks of instances with one key may differ by {skew}"))
+        let skew = skew.unwrap_or_default();
+        let text = format!("clocks of instances with one key may differ by {}", seconds(skew.min(MAX_CLOCK_SKEW)));
+        if skew > MAX_CLOCK_SKEW {
+            Outcome::Warns(text, "a greater difference is not possible here".to_owned())
+        } else {
+            Outcome::Becomes(text)
+        }
     };
     let max_clock_skew = keys.read(lint, "max_clock_skew", duration, outcome).flatten().unwrap_or_default();
-    let ip_spoofing = ip_spoofing(keys, lint, differs);
+    let ip_spoofing = ip_spoofing(keys, lint);
     if is_rc1 {
         keys.later(lint, &["enable_request_timing"], RC1);
     } else {
@@ -273,39 +264,23 @@ pub(super) fn udp(
     Some(ChihayaUdp { listen, private_key, max_clock_skew, requests })
 }
 
+const OWN_KEY: &str = "each process makes connection ids with a key of its own";
+/// The key in Chihaya's example begins with this.
+const EXAMPLE_KEY: &str = "paste a random string here";
+
 fn private_key(text: &str) -> Outcome {
     match text.trim() {
-        "" => Outcome::Becomes("each process makes connection ids with a key of its own".to_owned()),
-        text if text.starts_with("paste a random string here") => {
+        "" => Outcome::Becomes(OWN_KEY.to_owned()),
+        text if text.starts_with(EXAMPLE_KEY) => {
             let why = "is the text of Chihaya's example, which is public; expected a random text of your own";
-            Outcome::Warns(String::new(), why.to_owned())
+            Outcome::Warns(OWN_KEY.to_owned(), why.to_owned())
         }
-        _ => Outcome::Needs(
-            Feature::UdpKey,
+        _ => Outcome::Becomes(
             "the key of connection ids; instances with the same key accept each other's ids".to_owned(),
         ),
     }
 }
 
-/// Whether `allow_ip_spoofing` has different values below `http` and `udp`.
-pub(super) fn spoofing_differs(entries: &[KeyedNode]) -> bool {
-    let last = |entries: &[KeyedNode], key: &str| {
-        entries.iter().rev().find(|entry| entry.key == key).map(|entry| entry.value.clone())
-    };
-    let of = |section: &str| match last(entries, section)?.value {
-        NodeValue::Section(entries) => switch(&last(&entries, "allow_ip_spoofing")?).ok(),
-        _ => None,
-    };
-    matches!((of("http"), of("udp")), (Some(over_http), Some(over_udp)) if over_http != over_udp)
-}
-
-fn ip_spoofing(keys: &mut Keys<'_>, lint: &mut Lint, differs: bool) -> bool {
-    let outcome = |may: &bool| match may {
-        true if differs => Outcome::Warns(
-            "no client can announce another address (--ip-param never)".to_owned(),
-            "there is one setting for http and udp here, and the file allows it for only one of them".to_owned(),
-        ),
-        may => outcomes::ip_spoofing(*may),
-    };
-    keys.read(lint, "allow_ip_spoofing", switch, outcome).unwrap_or(false)
+fn ip_spoofing(keys: &mut Keys<'_>, lint: &mut Lint) -> bool {
+    keys.read(lint, "allow_ip_spoofing", switch, |may| outcomes::ip_spoofing(*may)).unwrap_or(false)
 }

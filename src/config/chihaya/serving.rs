@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use super::ChihayaFile;
 use super::model::{
-    Approval, ChihayaConfig, ChihayaGeneration, ChihayaHttp, ChihayaTls, KeySetUrl, RequestRules, TokenRule,
+    Approval, ChihayaConfig, ChihayaHttp, ChihayaTls, ChihayaUdp, HttpTimeouts, PrivateKey, RequestRules,
 };
-use crate::access::{
-    AccessOptions, ClientPrefix, Issuers, JwtOptions, KeySource, ListRule, RefusalWording, Registered,
-};
+use super::rules::{self, ChihayaRules};
+use crate::access::Registered;
 use crate::config::about::Fallback;
 use crate::config::error::ConfigError;
 use crate::config::origin::{Origin, Sources};
@@ -19,15 +18,17 @@ use crate::config::settings::{
     TLS_KEY, TRUSTED_PROXIES, UDP_LISTEN, X_REAL_IP,
 };
 use crate::config::tls::{Tls, TlsFiles};
-use crate::config::{AccessRules, Config};
+use crate::config::{AccessRules, AccessSource, Config};
 use crate::forward::UpstreamProxies;
 use crate::frontend::chihaya_pages::ChihayaPages;
 use crate::frontend::client_address::TrustedProxies;
+use crate::frontend::connections::{ConnectionLimits, ConnectionTimeouts};
 use crate::frontend::hosts::HostName;
 use crate::frontend::listen::{Listen, Transport};
 use crate::frontend::routes::{RoutePattern, TrackerPaths};
+use crate::frontend::udp::connection_id::SharedKey;
 use crate::topology::IpParam;
-use crate::tracker::{Policy, WantLimits};
+use crate::tracker::{Policy, RequestLimits, WantLimits};
 use tracker_protocol::route::{Route, route};
 
 /// The settings that a file replaces. Each of them is an error beside the file, which already sets the same thing.
@@ -100,37 +101,79 @@ pub(in crate::config) fn apply(
         }
     }
     config.routes = http.as_ref().and_then(routes);
-    config.connections.total = match http.as_ref().and_then(|http| http.max_connections) {
-        Some(limit) => Some(config.connections.total.map_or(limit.get(), |own| own.min(limit.get()))),
-        None => config.connections.total,
-    };
+    if let Some(http) = http {
+        limit_connections(config, http);
+    }
+    if let Some(api) = &chihaya.api {
+        let usual = ConnectionLimits::OPERATORS;
+        let total = api.max_connections.map_or(usual.total, |limit| limit.get().min(usual.total));
+        config.operator_connections =
+            ConnectionLimits { timeouts: timeouts(api.timeouts), ..ConnectionLimits::up_to(total) };
+    }
+    config.udp_key = udp.as_ref().and_then(udp_key);
+    if chihaya.respect_address_family {
+        config.topology = std::mem::take(&mut config.topology).with_own_family_only();
+    }
     let registered = chihaya.api.as_ref().map(|_| Arc::new(registered(chihaya)));
     config.chihaya = Some(ChihayaPages { registered: registered.clone() });
-    config.access = access(chihaya, registered).map(|options| AccessRules {
-        file: None,
-        options,
+    config.access = Some(AccessRules {
+        options: rules::access(chihaya, registered.as_ref()),
+        file: AccessSource::Chihaya(ChihayaRules::of(file, registered)),
         proxies: UpstreamProxies::from_env(&sources.env),
     });
     Ok(())
 }
 
+/// Applies how long clients may take, and how many connections they may have.
+fn limit_connections(config: &mut Config, http: &ChihayaHttp) {
+    let connections = &mut config.connections;
+    if let Some(limit) = http.max_connections {
+        connections.total = Some(connections.total.map_or(limit.get(), |own| own.min(limit.get())));
+    }
+    connections.timeouts = timeouts(http.timeouts);
+    connections.keep_alive = http.keep_alive;
+    config.drain = http.timeouts.drain.unwrap_or(config.drain);
+}
+
+/// Stands for no limit. A timer needs a time, and no connection lasts for a year.
+const NO_LIMIT: Duration = Duration::from_hours(365 * 24);
+
+fn timeouts(HttpTimeouts { read, write, idle, .. }: HttpTimeouts) -> ConnectionTimeouts {
+    let limit = |timeout: Option<Duration>| timeout.unwrap_or(NO_LIMIT);
+    ConnectionTimeouts {
+        first_byte: limit(read),
+        rest: limit(read),
+        send: limit(write),
+        // As in Go's server.
+        idle: limit(idle.or(read)),
+    }
+}
+
+fn udp_key(udp: &ChihayaUdp) -> Option<SharedKey> {
+    udp.private_key.as_ref().map(|PrivateKey(text)| SharedKey::new(text, udp.max_clock_skew))
+}
+
 /// The intervals and numbers of the file.
 fn policy(chihaya: &ChihayaConfig) -> Policy {
     let ChihayaConfig { interval, min_interval, interval_variation, http, udp, .. } = chihaya;
-    let spoofing = http.iter().map(|http| http.requests).chain(udp.iter().map(|udp| udp.requests));
-    let policy = Policy {
+    let limits = |requests: Option<RequestRules>| requests.map(limits).unwrap_or_default();
+    Policy {
         min_interval: *min_interval,
         variation: *interval_variation,
-        ip_param: ip_param(spoofing.map(|requests| requests.ip_spoofing)),
+        http: limits(http.as_ref().map(|http| http.requests)),
+        udp: limits(udp.as_ref().map(|udp| udp.requests)),
         ..Policy::every(*interval)
-    };
-    // The tracker has one number for HTTP and UDP. It is the file's number for HTTP, because most clients use HTTP.
-    let requests = http.as_ref().map(|http| http.requests).or(udp.as_ref().map(|udp| udp.requests));
-    let Some(RequestRules { max_numwant, default_numwant, max_scrape, .. }) = requests else { return policy };
+    }
+}
+
+fn limits(RequestRules { ip_spoofing, max_numwant, default_numwant, max_scrape }: RequestRules) -> RequestLimits {
     let whole = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let most = max_numwant.map_or(UNLIMITED_WANT, whole);
-    let want = WantLimits { usual: whole(default_numwant).min(most), most };
-    Policy { want, max_scrape: max_scrape.map(whole), ..policy }
+    RequestLimits {
+        want: WantLimits { usual: whole(default_numwant).min(most), most },
+        max_scrape: max_scrape.map(whole),
+        ip_param: if ip_spoofing { IpParam::Always } else { IpParam::Never },
+    }
 }
 
 /// The most peers in a reply where Chihaya v1.0 has no limit.
@@ -148,13 +191,6 @@ pub(in crate::config) fn health(chihaya: &ChihayaConfig) -> Vec<Listen> {
 
 fn operators(ChihayaConfig { metrics, api, .. }: &ChihayaConfig) -> impl Iterator<Item = Listen> {
     metrics.iter().chain(api.iter().map(|api| &api.listen)).cloned().map(Listen::for_operators)
-}
-
-/// Whether a client may announce another address. The tracker has one setting for HTTP and UDP. If the file's values
-/// for HTTP and UDP differ, no client may do so.
-fn ip_param(mut may: impl Iterator<Item = bool>) -> IpParam {
-    let is_allowed = may.next().is_some_and(|first| first && may.all(|other| other));
-    if is_allowed { IpParam::Always } else { IpParam::Never }
 }
 
 fn listeners(http: &ChihayaHttp) -> impl Iterator<Item = Listen> {
@@ -179,26 +215,6 @@ fn certificate(tls: &ChihayaTls, file: &ChihayaFile) -> Result<Tls, ConfigError>
     Ok(Tls { files, certificate })
 }
 
-/// The access rules of the file. None if the file lets everybody announce everything.
-fn access(chihaya: &ChihayaConfig, registered: Option<Arc<Registered>>) -> Option<AccessOptions> {
-    let ChihayaConfig { generation, tokens, clients, torrents, .. } = chihaya;
-    // With the API, the list of clients is in `registered`, because the API changes it.
-    let clients = clients.as_ref().filter(|_| registered.is_none());
-    let options = AccessOptions {
-        networks: None,
-        clients: clients.map(|approval| rule(approval, |id| ClientPrefix::new(*id))),
-        torrents: torrents.as_ref().map(|approval| rule(approval, |hash| *hash)),
-        jwt: tokens.as_ref().map(jwt),
-        registered,
-        wording: match generation {
-            ChihayaGeneration::V1 => RefusalWording::ChihayaV1,
-            ChihayaGeneration::V2Rc1 | ChihayaGeneration::V2 => RefusalWording::ChihayaV2,
-        },
-    };
-    let AccessOptions { clients, torrents, jwt, registered, .. } = &options;
-    (clients.is_some() || torrents.is_some() || jwt.is_some() || registered.is_some()).then_some(options)
-}
-
 /// The torrents and clients before the first call of the v1.0 API.
 fn registered(ChihayaConfig { clients, create_on_announce, .. }: &ChihayaConfig) -> Registered {
     let approved = match clients {
@@ -208,25 +224,5 @@ fn registered(ChihayaConfig { clients, create_on_announce, .. }: &ChihayaConfig)
     Registered::new(!create_on_announce, approved)
 }
 
-fn rule<T, U, S: FromIterator<U>>(approval: &Approval<T>, entry: impl Fn(&T) -> U) -> ListRule<S> {
-    match approval {
-        Approval::Allow(listed) => ListRule::Allow(listed.iter().map(entry).collect()),
-        Approval::Deny(listed) => ListRule::Deny(listed.iter().map(entry).collect()),
-    }
-}
-
-fn jwt(tokens: &TokenRule) -> JwtOptions {
-    let TokenRule { keys, issuer, audience, refresh } = tokens;
-    JwtOptions {
-        keys: match keys {
-            KeySetUrl::Url(url) => KeySource::Url(url.clone()),
-            KeySetUrl::Placeholder(text) => KeySource::Placeholder(text.clone()),
-        },
-        ca: None,
-        issuers: issuer.clone().map_or(Issuers::OfKeySet, |issuer| Issuers::Listed(vec![issuer])),
-        audiences: vec![audience.clone()],
-        refresh: *refresh,
-        protect_scrape: false,
-        require_expiry: false,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,6 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::features::Feature;
 use super::keys::Keys;
 use super::lint::{Lint, Outcome};
 use super::model::{
@@ -56,7 +55,7 @@ fn intervals(keys: &mut Keys<'_>, lint: &mut Lint) -> (u32, Duration) {
         scalars::interval(duration)?;
         duration.ok_or("a duration from 1s to 24h in quotes")
     };
-    let min = keys.read(lint, "minAnnounce", parse, |min| outcomes::min_interval(min.as_secs(), interval));
+    let min = keys.read(lint, "minAnnounce", parse, |min| outcomes::min_interval(min.as_secs()));
     (interval, min.unwrap_or(15 * MINUTE))
 }
 
@@ -100,7 +99,7 @@ fn http(keys: &mut Keys<'_>, lint: &mut Lint, requests: RequestRules) -> Option<
         idle: None,
         drain: timeout(keys, lint, "httpRequestTimeout", "requests under way at the end have"),
     };
-    let max_connections = limit(keys, lint, "httpListenLimit", None);
+    let max_connections = limit(keys, lint, "httpListenLimit", " (--max-connections)");
     let parse = |node: &ConfigNode| Ok((quoted(node)?, scalars::header(&quoted(node)?)?));
     let header = keys.read(lint, "realIPHeader", parse, |(name, header)| {
         header.as_ref().map_or_else(outcomes::no_header, |_| outcomes::real_ip_header(name, true))
@@ -127,16 +126,15 @@ fn timeout(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str, what: &str) 
     given.unwrap_or(Some(Duration::from_secs(10)))
 }
 
-/// Reads a limit of connections. `feature` is the feature that the limit needs. None if the limit needs no feature.
-fn limit(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str, feature: Option<Feature>) -> Option<NonZeroUsize> {
+/// Reads a limit of connections. `flag` names the flag that does the same, and may be empty.
+fn limit(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str, flag: &str) -> Option<NonZeroUsize> {
     let parse = |node: &ConfigNode| -> Parsed<Option<NonZeroUsize>> {
         let limit = usize::try_from(whole(node)?).map_err(|_| "a number of connections, or 0 for no limit")?;
         Ok(NonZeroUsize::new(limit))
     };
-    let outcome = |limit: &Option<NonZeroUsize>| match (limit, feature) {
-        (None, _) => Outcome::Becomes("no limit".to_owned()),
-        (Some(limit), None) => Outcome::Becomes(format!("at most {limit} connections (--max-connections)")),
-        (Some(limit), Some(feature)) => Outcome::Needs(feature, format!("at most {limit} connections")),
+    let outcome = |limit: &Option<NonZeroUsize>| match limit {
+        None => Outcome::Becomes("no limit".to_owned()),
+        Some(limit) => Outcome::Becomes(format!("at most {limit} connections{flag}")),
     };
     keys.read(lint, key, parse, outcome).flatten()
 }
@@ -155,7 +153,7 @@ fn api(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<ChihayaApi> {
     let parse = |node: &ConfigNode| scalars::listen(&quoted(node)?);
     let listen = keys.read(lint, "apiListenAddr", parse, |listen| match listen {
         None => Outcome::Becomes("no API".to_owned()),
-        Some(listen) => Outcome::Needs(Feature::Api, format!("v1's API at {listen}")),
+        Some(listen) => Outcome::Becomes(format!("v1's API at {listen}")),
     });
     let listen = listen.unwrap_or_else(|| default_address("localhost:6880"));
     let has_api = listen.is_some();
@@ -163,7 +161,7 @@ fn api(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<ChihayaApi> {
         let outcome = |timeout: &Option<Duration>| match timeout {
             _ if !has_api => Outcome::Nothing("there is no API".to_owned()),
             None => Outcome::Becomes("no limit".to_owned()),
-            Some(timeout) => Outcome::Needs(Feature::Api, format!("{what} {}", seconds(*timeout))),
+            Some(timeout) => Outcome::Becomes(format!("{what} {}", seconds(*timeout))),
         };
         keys.read(lint, key, quoted_duration, outcome).unwrap_or(Some(Duration::from_secs(10)))
     };
@@ -173,7 +171,7 @@ fn api(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<ChihayaApi> {
         idle: None,
         drain: timeout(keys, lint, "apiRequestTimeout", "requests under way at the end have"),
     };
-    let max_connections = limit(keys, lint, "apiListenLimit", Some(Feature::Api));
+    let max_connections = limit(keys, lint, "apiListenLimit", "");
     Some(ChihayaApi { listen: listen?, timeouts, max_connections })
 }
 
@@ -205,7 +203,7 @@ fn tokens(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<TokenRule> {
 
 fn clients(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<Approval<[u8; 6]>> {
     let outcome = |is_on: &bool| match is_on {
-        true => Outcome::Needs(Feature::ClientLists, "only the clients of clientWhitelist may announce".to_owned()),
+        true => Outcome::Becomes("only the clients of clientWhitelist may announce".to_owned()),
         false => Outcome::Becomes("all clients may announce".to_owned()),
     };
     let is_on = keys.read(lint, "clientWhitelistEnabled", switch, outcome).unwrap_or(false);
@@ -213,7 +211,7 @@ fn clients(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<Approval<[u8; 6]>> {
     let approved = keys.read(lint, "clientWhitelist", parse, |approved| match is_on {
         false => Outcome::Nothing("clientWhitelistEnabled is not true".to_owned()),
         true if approved.is_empty() => Outcome::Warns(String::new(), "is empty: no client may announce".to_owned()),
-        true => Outcome::Needs(Feature::ClientLists, format!("clients that may announce: {}", approved.len())),
+        true => Outcome::Becomes(format!("clients that may announce: {}", approved.len())),
     });
     is_on.then(|| Approval::Allow(approved.unwrap_or_default()))
 }
@@ -221,14 +219,14 @@ fn clients(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<Approval<[u8; 6]>> {
 fn create_on_announce(keys: &mut Keys<'_>, lint: &mut Lint) -> bool {
     let outcome = |creates: &bool| match creates {
         true => Outcome::Becomes("a torrent exists as soon as a client announces it".to_owned()),
-        false => Outcome::Needs(Feature::PutTorrents, "only torrents added via the API may be announced".to_owned()),
+        false => Outcome::Becomes("only torrents added via the API may be announced".to_owned()),
     };
     keys.read(lint, "createOnAnnounce", switch, outcome).unwrap_or(true)
 }
 
 fn respect_address_family(keys: &mut Keys<'_>, lint: &mut Lint) -> bool {
     let outcome = |respects: &bool| match respects {
-        true => Outcome::Needs(Feature::AddressFamily, "a client gets peers of its own address family only".to_owned()),
+        true => Outcome::Becomes("a client gets peers of its own address family only".to_owned()),
         false => Outcome::Becomes("a client gets peers of both address families".to_owned()),
     };
     keys.read(lint, "respectAF", switch, outcome).unwrap_or(false)

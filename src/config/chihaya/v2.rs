@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::features::Feature;
 use super::hooks;
 use super::keys::Keys;
 use super::lint::{Lint, Outcome};
@@ -50,9 +49,8 @@ pub(super) fn read(entries: &[KeyedNode], lint: &mut Lint) -> ChihayaConfig {
     } else {
         Numbers::read(&mut keys, lint)
     };
-    let differs = sections::spoofing_differs(entries);
-    let http = sections::http(&mut keys, lint, is_rc1, common, differs);
-    let udp = sections::udp(&mut keys, lint, is_rc1, common, differs);
+    let http = sections::http(&mut keys, lint, is_rc1, common);
+    let udp = sections::udp(&mut keys, lint, is_rc1, common);
     let hooks = hooks::read(&mut keys, lint, is_rc1);
     hooks::read_post(&mut keys, lint);
     keys.finish(lint);
@@ -94,7 +92,7 @@ fn min_interval(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u3
         return interval;
     }
     let parse = |node: &ConfigNode| scalars::interval(duration(node)?);
-    let outcome = |min: &Option<u32>| outcomes::min_interval(min.unwrap_or(interval).into(), interval);
+    let outcome = |min: &Option<u32>| outcomes::min_interval(min.unwrap_or(interval).into());
     keys.read(lint, "min_announce_interval", parse, outcome).flatten().unwrap_or(interval)
 }
 
@@ -102,7 +100,7 @@ fn min_interval(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u3
 fn metrics(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> Option<Listen> {
     let outcome = |listen: &Option<Listen>| match listen {
         None => Outcome::Becomes("no listener for metrics".to_owned()),
-        Some(listen) => Outcome::Needs(Feature::MetricsListener, format!("/metrics at {listen}")),
+        Some(listen) => Outcome::Becomes(format!("/metrics at {listen}")),
     };
     let mut read = |key| keys.read(lint, key, |node| scalars::listen(&text(node)?), outcome).flatten();
     let old = read("prometheus_addr");

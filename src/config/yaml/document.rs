@@ -8,7 +8,7 @@ use serde_yaml::Error;
 
 use super::problem::Problem;
 
-/// Parses the value in a text. None if there are only comments.
+/// Parses the value in a text. `None` if there are only comments.
 pub(in crate::config) fn parse<T: de::DeserializeOwned>(text: &str) -> Result<Option<T>, Problem> {
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(first) = documents.next() else { return Ok(None) };

@@ -68,7 +68,7 @@ impl Router {
         if self.is_own(url) { &self.seen } else { url }
     }
 
-    /// The route to a URL; None if a redirect may not lead there. `redirected_by` is where the redirect came from; None for
+    /// The route to a URL; `None` if a redirect may not lead there. `redirected_by` is where the redirect came from; `None` for
     /// the first request.
     ///
     /// The addresses that are checked here are also the ones that are dialled. So a name cannot evade the check by a
@@ -151,8 +151,9 @@ impl Router {
         }
     }
 
-    /// The origin of the answer to the first request. The address of a name behind a proxy is not known. Such an
-    /// upstream is treated as public, which allows it less.
+    /// The origin of the answer to the first request. If a proxy resolves the
+    /// upstream's host name, its address is not known here. Then the upstream is treated as public, because a public
+    /// upstream is allowed less.
     pub(super) fn origin(&self, route: &UpstreamRoute, address: SocketAddr) -> ReplyOrigin {
         match (&route.proxy, self.configured.host()) {
             (None, _) => ReplyOrigin::at(address.ip()),

@@ -22,7 +22,7 @@ enum ExemptHosts {
 }
 
 impl Exception {
-    /// Reads an element. None if the element is empty.
+    /// Reads an element. `None` if the element is empty.
     pub(super) fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         if text.is_empty() {

@@ -66,7 +66,7 @@ impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
         self.0.get(key).into_iter().flat_map(Occupancy::all)
     }
 
-    /// Makes `newcomer` the current occupant of the key. Returns the occupant that it replaces; none if the key was free or is
+    /// Makes `newcomer` the current occupant of the key. Returns the occupant that it replaces; `None` if the key was free or is
     /// shared.
     pub(super) fn occupy(&mut self, key: K, newcomer: T) -> Option<T> {
         match self.0.entry(key) {

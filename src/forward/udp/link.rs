@@ -132,7 +132,7 @@ impl Drop for UnconfirmedId<'_> {
     }
 }
 
-/// Requests that wait for a response; None for one that has its response and is about to be removed.
+/// Requests that wait for a response; `None` for one that has its response and is about to be removed.
 #[derive(Default)]
 struct PendingRequests(Mutex<HashMap<TransactionId, Option<oneshot::Sender<ResponseResult>>>>);
 

@@ -36,7 +36,7 @@ impl Format {
     }
 }
 
-/// A media range in lower case, and its quality from 0 to 1. None if it is malformed.
+/// A media range in lower case, and its quality from 0 to 1. `None` if it is malformed.
 fn range(text: &str) -> Option<(String, f32)> {
     let mut parts = text.split(';').map(str::trim);
     let kind = parts.next()?.to_ascii_lowercase();

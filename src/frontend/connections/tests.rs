@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 
 fn connections(total: usize, per_address: usize) -> Connections {
     let metrics = Metrics::register(&mut Registry::default()).connections;
-    Connections::new(ConnectionLimits { total, per_address }, metrics)
+    Connections::new(ConnectionLimits { per_address, ..ConnectionLimits::up_to(total) }, metrics)
 }
 
 fn at(ip: &str) -> Holder {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tracker_protocol::via::Via;
-use tracker_protocol::{Refusal, ScrapeRequest, announce, scrape};
+use tracker_protocol::{Protocol, Refusal, ScrapeRequest, announce, scrape};
 
 use crate::answer::Answer;
 use crate::frontend::announce::{PendingBody, announce as carry_out, peek};
@@ -63,7 +63,15 @@ fn announce<H: Headers>(
 ) -> Result<Answer<(), PendingBody>, Refusal> {
     let via = Via::parse(request.headers.all("via"));
     let user_agent = request.headers.first("user-agent");
-    let requester = Requester { ip, standing, max_peers: usize::MAX, user_agent, via: &via, is_confidential: false };
+    let requester = Requester {
+        ip,
+        standing,
+        protocol: Protocol::Http,
+        max_peers: usize::MAX,
+        user_agent,
+        via: &via,
+        is_confidential: false,
+    };
     let parse = || {
         let (parsed, format) = announce::parse(request.query)?;
         Ok((parsed, move |reply: &_, body: &mut Vec<u8>| announce::encode(reply, format, body)))
@@ -91,12 +99,15 @@ fn scrape<H>(
         None => Ok(parsed),
         Some(access) => access.admit_scrape(ip, &parsed.info_hashes, request.query).map(|()| parsed),
     };
+    let mut timer = context.metrics.time_for_chihaya(Protocol::Http, "scrape", ip);
     let parsed = scrape::parse(request.query).and_then(admit).inspect_err(|refusal| {
+        timer.iter_mut().for_each(|timer| timer.refused(refusal));
         context.metrics.scrapes_refused.inc();
         log::debug!("scrape from {ip} refused: {refusal}");
     })?;
     log::debug!("scrape from {ip} of {} torrents", parsed.info_hashes.len());
-    scrape::encode(&context.tracker.scrape(parsed), body);
+    let scraped = context.tracker.policy().limits(Protocol::Http).scraped(&parsed.info_hashes);
+    scrape::encode(&context.tracker.scrape(scraped), body);
     context.metrics.scrapes_answered.inc();
     Ok(())
 }

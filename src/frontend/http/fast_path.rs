@@ -18,7 +18,7 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 pub(in crate::frontend) use self::waiting::GRACE;
-use self::waiting::{IO_TIMEOUT, Waiting};
+use self::waiting::Waiting;
 use super::answer::{Resource, TrackerRequest, answer};
 use super::framing::ReplyFraming;
 use super::head::{self, Head, Method, Read};
@@ -149,7 +149,7 @@ struct HttpConnection<'a> {
     work: usize,
     /// Whether the client may still send bytes that will not be read.
     may_send: bool,
-    waiting: Waiting,
+    waiting: Waiting<'a>,
 }
 
 /// How a turn ends.
@@ -170,8 +170,8 @@ impl<'a> HttpConnection<'a> {
     fn new(NewConnection { socket, source, unread, open, audience }: NewConnection<'a>, worker: &'a Worker) -> Self {
         let holder = holder(&worker.context.client_address, source);
         let is_unread_new = !unread.is_empty();
-        let waiting = Waiting::new();
         Self {
+            waiting: Waiting::new(&open.limits().timeouts),
             socket,
             source,
             holder,
@@ -183,7 +183,6 @@ impl<'a> HttpConnection<'a> {
             unsent: Vec::new(),
             work: 0,
             may_send: false,
-            waiting,
         }
     }
 
@@ -277,7 +276,8 @@ impl<'a> HttpConnection<'a> {
         body: &mut Vec<u8>,
         replies: &mut Vec<u8>,
     ) -> Option<Next> {
-        let framing = ReplyFraming::new(head).close_if(is_last && self.worker.context.is_draining());
+        let is_ending = is_last && self.worker.context.is_draining();
+        let framing = ReplyFraming::new(head).close_if(is_ending || !self.open.limits().keep_alive);
         self.may_send = head.body || !is_last;
         let resource = match (self.worker.context.route(head.path), head.method) {
             // A listener for operators answers no announces.
@@ -364,7 +364,7 @@ impl<'a> HttpConnection<'a> {
 
     async fn send_slowly(&mut self, bytes: &[u8]) -> io::Result<()> {
         for part in bytes.chunks(SEND_CHUNK) {
-            let sending = timeout(IO_TIMEOUT, self.socket.send_all(part));
+            let sending = timeout(self.open.limits().timeouts.send, self.socket.send_all(part));
             let sent = self.open.while_idle(self.holder, Idle::Sending, sending).await?;
             sent??;
         }

@@ -96,7 +96,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Reads the request line. None if it lacks a method or a target.
+    /// Reads the request line. `None` if it lacks a method or a target.
     fn begin(line: &'a [u8]) -> Option<Self> {
         let (method, rest) = match line.strip_prefix(b"GET ") {
             Some(rest) => (Method::Get, rest),
@@ -114,7 +114,7 @@ impl<'a> Head<'a> {
         Some(Self { method, path, query, persistent: false, http_1_0, body: false, lines: Lines::new() })
     }
 
-    /// Reads the header lines. Returns the bytes after the head, and whether a line is folded. None if the empty line
+    /// Reads the header lines. Returns the bytes after the head, and whether a line is folded. `None` if the empty line
     /// that ends the head is missing, or if there are too many lines.
     fn take_lines(&mut self, mut rest: &'a [u8], framing: &mut BodyFraming) -> Option<(&'a [u8], bool)> {
         let mut folded = false;
@@ -186,7 +186,7 @@ pub(super) fn unfold(head: &[u8]) -> Vec<u8> {
     unfolded
 }
 
-/// Splits off the first line, without its end. None if the line is incomplete. A single line feed ends a line, too.
+/// Splits off the first line, without its end. `None` if the line is incomplete. A single line feed ends a line, too.
 fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (line, rest) = bytes.split_at(memchr::memchr(b'\n', bytes)? + 1);
     let line = line.strip_suffix(b"\n").unwrap_or(line);

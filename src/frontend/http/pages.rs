@@ -34,14 +34,14 @@ const GUARD: &str = "x-content-type-options: nosniff\r\n\
 /// The routes, set up for one worker.
 pub(in crate::frontend) struct Pages {
     clients: Routes,
-    /// The routes of listeners for operators. None if there are no such listeners.
+    /// The routes of listeners for operators. `None` if there are no such listeners.
     operators: Option<Routes>,
 }
 
 type Routes = Box<dyn Fn(Request) -> LocalBoxFuture<'static, Result<ServiceResponse, Error>>>;
 
 impl Pages {
-    /// Sets up the routes. None if that fails.
+    /// Sets up the routes. `None` if that fails.
     pub(in crate::frontend) async fn new(context: &Arc<Context>) -> Option<Self> {
         let clients = Self::routes(context, Audience::Clients).await?;
         let mut operators = None;
@@ -84,7 +84,7 @@ impl Pages {
     }
 }
 
-/// Converts a request to one of actix-web, marked if it came over TLS. None if actix-web accepts no such request.
+/// Converts a request to one of actix-web, marked if it came over TLS. `None` if actix-web accepts no such request.
 pub(super) fn request(head: &Head<'_>, is_tls: bool) -> Option<Request> {
     let mut request = Request::new();
     if is_tls {

@@ -18,6 +18,8 @@ use crate::frontend::connections::{ConnectionLimits, Connections};
 use crate::frontend::context::Context;
 use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::Audience;
+use crate::frontend::shutdown::DRAIN;
+use crate::frontend::udp::connection_id::{ConnectionIds, SharedKey};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
 use crate::topology::Topology;
@@ -38,11 +40,10 @@ pub fn context() -> Arc<Context> {
     let (peer_age, announce_interval) = (Duration::from_hours(3), Duration::from_secs(30));
     let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 1_000 });
     let policy = Policy::every(30);
-    let limits = ConnectionLimits { total: 10, per_address: 10 };
     Arc::new(Context {
         access: None,
         tracker: Tracker::new(policy, Topology::default(), Arc::new(store), None, &metrics),
-        connections: Connections::new(limits, metrics.connections.clone()),
+        connections: Connections::new(ConnectionLimits::up_to(10), metrics.connections.clone()),
         metrics,
         registry: None,
         hosts: Hosts::default(),
@@ -50,6 +51,8 @@ pub fn context() -> Arc<Context> {
         chihaya: None,
         client_address: ClientAddress::new(ClientAddressOptions::default()),
         draining: AtomicBool::new(false),
+        drain: DRAIN,
+        connection_ids: ConnectionIds::shared(&SharedKey::new("rehearsal", Duration::ZERO)),
         operator_connections: None,
         tls: None,
     })

@@ -58,7 +58,7 @@ impl Listen {
         Self { purpose: Purpose { audience: Audience::Operators, ..self.purpose }, ..self }
     }
 
-    /// The target to bind. None for a Unix socket.
+    /// The target to bind. `None` for a Unix socket.
     pub(super) fn place(&self) -> Option<BindTarget<'_>> {
         let (host, port) = match &self.address {
             ListenAddr::AnyTcp(port) => (None, *port),
@@ -175,7 +175,7 @@ fn is_own(ip: IpAddr) -> bool {
 /// An address to listen on for datagrams: `--udp-listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UdpListenAddr {
-    /// An address or a name; none for all addresses of both families.
+    /// An address or a name; `None` for all addresses of both families.
     host: Option<String>,
     /// 0 lets the system choose.
     port: u16,

@@ -33,7 +33,7 @@ const AF_NOT_SUPPORTED: i32 = 97;
 /// A configured address.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::frontend) struct BindTarget<'a> {
-    /// An address or a name; none for all addresses of both families.
+    /// An address or a name; `None` for all addresses of both families.
     pub(in crate::frontend) host: Option<&'a str>,
     /// 0 lets the system choose.
     pub(in crate::frontend) port: u16,

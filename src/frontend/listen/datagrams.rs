@@ -2,12 +2,10 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::binder::BindOptions;
-use crate::frontend::udp::connection_id::ConnectionIds;
 use crate::frontend::udp::socket::report_destinations;
 
 /// The bytes to ask for as the receive buffer: room for the thousands of announces that may arrive while a worker is
@@ -18,7 +16,6 @@ const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub struct UdpListener {
     pub(in crate::frontend) socket: UdpSocket,
-    pub(in crate::frontend) ids: Arc<ConnectionIds>,
 }
 
 impl UdpListener {
@@ -38,19 +35,18 @@ pub(super) fn bind_udp(
     options: BindOptions,
     workers: usize,
 ) -> io::Result<(Vec<UdpListener>, SocketAddr)> {
-    let ids = Arc::new(ConnectionIds::new()?);
     let first = udp_socket(address, options)?;
     // The socket is bound before `SO_REUSEPORT` is set. So binding fails if another process has the port, even with
     // that option.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    let mut listeners = vec![UdpListener { socket: first.into(), ids: Arc::clone(&ids) }];
+    let mut listeners = vec![UdpListener { socket: first.into() }];
     for _ in 1..workers {
         let next = udp_socket(bound, options)?;
         next.set_reuse_port(true)?;
         next.bind(&bound.into())?;
-        listeners.push(UdpListener { socket: next.into(), ids: Arc::clone(&ids) });
+        listeners.push(UdpListener { socket: next.into() });
     }
     Ok((listeners, bound))
 }

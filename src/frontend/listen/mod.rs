@@ -56,7 +56,7 @@ pub fn bind_datagrams(listen: &[UdpListenAddr], workers: usize) -> Result<Vec<Li
 }
 
 impl Listening {
-    /// The address of the sockets; none for a Unix socket.
+    /// The address of the sockets; `None` for a Unix socket.
     pub fn socket_address(&self) -> Option<SocketAddr> {
         match &self.bound {
             Bound::Tcp(listeners) => listeners.first()?.local_addr().ok(),

@@ -20,6 +20,9 @@ use crate::frontend::http::rehearsal::context;
 use crate::frontend::http::socket::Listener;
 use crate::frontend::listen::Audience;
 
+/// How long a handshake may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
 /// A server, and a client that trusts it.
 fn server() -> (TlsServer, TlsConnector) {
     let key = KeyPair::generate().unwrap();
@@ -55,7 +58,7 @@ async fn served(requests: &[u8]) -> (TlsStream<TcpStream>, io::Result<()>, Durat
     let (server, connector) = server();
     let (client, socket) = connection().await;
     let name = ServerName::try_from("localhost").unwrap();
-    let (client, socket) = tokio::join!(connector.connect(name, client), server.handshake(socket));
+    let (client, socket) = tokio::join!(connector.connect(name, client), server.handshake(socket, LIMIT));
     let (mut client, socket) = (client.unwrap(), socket.unwrap());
     client.write_all(requests).await.unwrap();
     client.flush().await.unwrap();
@@ -82,10 +85,10 @@ async fn a_handshake_that_does_not_end_is_bounded() {
             std::future::pending::<()>().await;
         };
         let error = tokio::select! {
-            done = server.handshake(socket) => done.unwrap_err(),
+            done = server.handshake(socket, LIMIT) => done.unwrap_err(),
             () = drip => unreachable!(),
         };
-        assert_eq!((error.kind(), start.elapsed()), (io::ErrorKind::TimedOut, HANDSHAKE_TIMEOUT));
+        assert_eq!((error.kind(), start.elapsed()), (io::ErrorKind::TimedOut, LIMIT));
     }
 }
 

@@ -16,15 +16,21 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
+use ring::digest;
 use siphasher::sip::SipHasher24;
 
+use crate::clock;
 use crate::tracker::Standing;
 use tracker_protocol::udp::ConnectionId;
 
 /// Seconds for which an id is valid (BEP 15, "Connect"). An age is one byte, so this must be less than 256.
 const LIFETIME: u8 = 120;
+
+/// The most by which the clocks of instances that share a key may differ. An id from an instance whose clock is ahead
+/// must not look like an old one.
+pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(1);
 
 /// The byte of an id that holds the second in which it was issued, modulo 256. The other bytes are the MAC.
 const SECOND: u64 = 0xff;
@@ -40,31 +46,93 @@ pub(in crate::frontend) struct Sender {
     pub(in crate::frontend) standing: Standing,
 }
 
-/// Issues and verifies ids. All workers of a listen address share one value, because the kernel chooses the worker that
-/// gets a client's next packet.
-pub(in crate::frontend) struct ConnectionIds {
+/// A key that several instances share, so that each accepts the ids of the others.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SharedKey {
+    key: [u8; 16],
+    /// Seconds by which the clocks of the instances may differ.
+    skew: u8,
+}
+
+impl SharedKey {
+    /// The key that is made of this secret text. Clocks may differ by up to [`MAX_CLOCK_SKEW`]; a greater `skew` counts
+    /// as that.
+    pub fn new(text: &str, skew: Duration) -> Self {
+        let mut key = [0; 16];
+        key.iter_mut()
+            .zip(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
+            .for_each(|(to, from)| *to = *from);
+        // Parts of a second count as a whole one.
+        let skew = Duration::from_secs(skew.as_secs() + u64::from(skew.subsec_nanos() > 0)).min(MAX_CLOCK_SKEW);
+        Self { key, skew: u8::try_from(skew.as_secs()).unwrap_or_default() }
+    }
+}
+
+impl std::fmt::Debug for SharedKey {
+    /// Leaves out the key, as [`ConnectionIds`] does.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharedKey").field("skew", &self.skew).finish_non_exhaustive()
+    }
+}
+
+/// Issues and verifies ids. All workers share one value, because the kernel chooses the worker that gets a client's
+/// next packet.
+pub struct ConnectionIds {
     mac: SipHasher24,
-    start: Instant,
+    seconds: Seconds,
+    /// Seconds by which the clock of the instance that issued an id may differ from ours.
+    skew: u64,
+}
+
+/// The clock that says when an id was issued.
+#[derive(Clone, Copy, Debug)]
+enum Seconds {
+    /// Seconds since this moment: nobody can change this clock.
+    Since(Instant),
+    /// Seconds since 1970 by the system clock, the only one that several instances have in common.
+    Unix,
 }
 
 impl ConnectionIds {
-    /// Makes a new random key, so ids of a previous run are invalid.
-    pub(in crate::frontend) fn new() -> io::Result<Self> {
+    /// Ids with a new random key, so those of a previous run are invalid.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn own() -> io::Result<Self> {
         let mut key = [0; 16];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
-        Ok(Self { mac: SipHasher24::new_with_key(&key), start: Instant::now() })
+        let seconds = Seconds::Since(Instant::now());
+        Ok(Self { mac: SipHasher24::new_with_key(&key), seconds, skew: 0 })
+    }
+
+    /// Ids with a key that other instances have, too.
+    pub fn shared(SharedKey { key, skew }: &SharedKey) -> Self {
+        Self { mac: SipHasher24::new_with_key(key), seconds: Seconds::Unix, skew: (*skew).into() }
+    }
+
+    /// The present second. Ids also age while the host sleeps.
+    pub(in crate::frontend) fn now(&self) -> u64 {
+        let elapsed = match self.seconds {
+            Seconds::Since(start) => start.elapsed() + clock::slept(),
+            Seconds::Unix => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+        };
+        elapsed.as_secs()
     }
 
     /// Issues an id for this sender.
-    pub(in crate::frontend) fn issue(&self, sender: Sender, now: Instant) -> ConnectionId {
-        self.id(sender, self.second(now))
+    pub(in crate::frontend) fn issue(&self, sender: Sender, now: u64) -> ConnectionId {
+        self.id(sender, now)
     }
 
     /// Whether an id was issued to this sender no longer than two minutes ago.
-    pub(in crate::frontend) fn verify(&self, id: ConnectionId, sender: Sender, now: Instant) -> bool {
-        let now = self.second(now);
+    pub(in crate::frontend) fn verify(&self, id: ConnectionId, sender: Sender, now: u64) -> bool {
         let age = (now & SECOND).wrapping_sub(id.0 & SECOND) & SECOND;
-        let given = now.checked_sub(age).filter(|_| age <= u64::from(LIFETIME));
+        let ahead = SECOND + 1 - age;
+        let given = if age <= u64::from(LIFETIME) + self.skew {
+            now.checked_sub(age)
+        } else {
+            Some(now + ahead).filter(|_| ahead <= self.skew)
+        };
         given.is_some_and(|second| self.id(sender, second) == id)
     }
 
@@ -87,10 +155,6 @@ impl ConnectionIds {
         let mac = self.mac.hash(message.get(..length).unwrap_or_default());
         ConnectionId(mac & !SECOND | second & SECOND)
     }
-
-    fn second(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.start).as_secs()
-    }
 }
 
 fn mapped(ip: IpAddr) -> [u8; 16] {
@@ -111,10 +175,13 @@ impl std::fmt::Debug for ConnectionIds {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
 
-    fn later(ids: &ConnectionIds, seconds: u64) -> Instant {
-        ids.start + Duration::from_secs(seconds)
+    fn own() -> ConnectionIds {
+        ConnectionIds::own().unwrap()
+    }
+
+    fn shared(text: &str, skew: u64) -> ConnectionIds {
+        ConnectionIds::shared(&SharedKey::new(text, Duration::from_secs(skew)))
     }
 
     /// Canonical addresses, as the frontend uses them: an IPv4-mapped address equals the IPv4 one.
@@ -142,36 +209,49 @@ mod tests {
         fn an_id_is_valid_for_two_minutes_at_its_address(
             source in sender(), given in 0..1_000_000_u64, age in 0..2_000_u64,
         ) {
-            let ids = ConnectionIds::new().unwrap();
-            let id = ids.issue(source, later(&ids, given));
-            prop_assert_eq!(ids.verify(id, source, later(&ids, given + age)), age <= 120);
+            let ids = own();
+            let id = ids.issue(source, given);
+            prop_assert_eq!(ids.verify(id, source, given + age), age <= 120);
         }
 
         #[test]
         fn an_id_is_valid_at_no_other_address(
             [one, other] in two_senders(), given in 0..1_000_000_u64, age in 0..=120_u64,
         ) {
-            let ids = ConnectionIds::new().unwrap();
-            let id = ids.issue(one, later(&ids, given));
-            prop_assert!(!ids.verify(id, other, later(&ids, given + age)));
-            let another_run = ConnectionIds::new().unwrap();
-            prop_assert!(!another_run.verify(id, one, later(&another_run, given + age)));
+            let ids = own();
+            let id = ids.issue(one, given);
+            prop_assert!(!ids.verify(id, other, given + age));
+            prop_assert!(!own().verify(id, one, given + age), "another run has another key");
+        }
+
+        #[test]
+        fn instances_with_one_key_accept_each_others_ids(
+            [one, other] in two_senders(), given in 2_000_000..3_000_000_u64, ahead in -600..600_i64, skew in 0..100_u64,
+        ) {
+            let [here, there] = ["one key", "one key"].map(|key| shared(key, skew));
+            let id = here.issue(one, given);
+            // The clock of the other instance is behind by `ahead`.
+            let now = given.checked_add_signed(-ahead).unwrap();
+            let (skew, ahead) = (skew.min(60).cast_signed(), ahead);
+            prop_assert_eq!(there.verify(id, one, now), ahead <= skew && -ahead <= 120 + skew);
+            prop_assert!(!there.verify(id, other, given) && !shared("another key", 60).verify(id, one, given));
         }
 
         #[test]
         fn no_bit_of_an_id_can_be_changed(source in sender(), bit in 0..64_u32, now in 0..1_000_u64) {
-            let ids = ConnectionIds::new().unwrap();
-            let id = ids.issue(source, later(&ids, now));
-            prop_assert!(!ids.verify(ConnectionId(id.0 ^ 1 << bit), source, later(&ids, now)));
+            for ids in [own(), shared("one key", 60)] {
+                let id = ids.issue(source, now);
+                prop_assert!(!ids.verify(ConnectionId(id.0 ^ 1 << bit), source, now));
+            }
         }
     }
 
     #[test]
     fn an_id_from_before_the_start_is_invalid() {
-        let ids = ConnectionIds::new().unwrap();
+        let ids = own();
         let source = Sender { client: IpAddr::from([10, 0, 0, 1]), proxy: None, standing: Standing::Client };
         for byte in 0..=255 {
-            assert!(!ids.verify(ConnectionId(byte), source, ids.start));
+            assert!(!ids.verify(ConnectionId(byte), source, 0));
         }
     }
 }

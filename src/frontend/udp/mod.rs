@@ -1,6 +1,6 @@
 //! Announce and scrape over UDP (BEP 15, with the URL data of BEP 41).
 
-pub(super) mod connection_id;
+pub mod connection_id;
 mod proxied;
 mod request;
 pub(super) mod socket;
@@ -19,9 +19,8 @@ use self::socket::{BatchSocket, Datagram, Inbox, Outbox, UdpResponse};
 use super::client_address::Remote;
 use super::context::Context;
 use super::listen::UdpListener;
-use super::shutdown::{DRAIN, StopReceiver};
+use super::shutdown::StopReceiver;
 use crate::answer::Answer;
-use crate::clock;
 
 /// Announces of one worker that may wait for upstream trackers. Each takes some kilobytes. Beyond this number an announce gets
 /// no response: its client sends it again after 15 seconds (BEP 15, "Time outs"), when the peers will have arrived.
@@ -42,8 +41,9 @@ pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Con
         _ = stop.wait_for(|stop| *stop) => {}
     }
     server.receive_remaining();
-    if timeout(DRAIN, server.finish()).await.is_err() {
-        log::warn!("shutdown: dropped {} announces over UDP after {DRAIN:?}", server.waiting.len());
+    let drain = server.responder.context.drain;
+    if timeout(drain, server.finish()).await.is_err() {
+        log::warn!("shutdown: dropped {} announces over UDP after {drain:?}", server.waiting.len());
     }
 }
 
@@ -65,7 +65,7 @@ impl UdpServer {
     fn new(listener: UdpListener, proxied: bool, context: Arc<Context>) -> io::Result<Self> {
         let socket = BatchSocket::new(listener.socket)?;
         let (inbox, outbox) = socket.buffers()?;
-        let responder = Responder { context, ids: listener.ids };
+        let responder = Responder { context };
         Ok(Self {
             socket,
             proxied,
@@ -101,7 +101,7 @@ impl UdpServer {
             log::debug!("datagrams may still arrive while the socket closes: {error}");
         }
         self.is_last = true;
-        let end = Instant::now() + DRAIN;
+        let end = Instant::now() + self.responder.context.drain;
         while let Ok(true) = self.receive() {
             self.send();
             if Instant::now() > end {
@@ -128,8 +128,7 @@ impl UdpServer {
     /// Does the same with `open`, which finds the sender and the request in a datagram.
     fn receive_by(&mut self, open: impl OpenDatagram) -> io::Result<bool> {
         let Self { socket, is_last, inbox, responder, responses, waiting, .. } = self;
-        // Ids also age while the host sleeps.
-        let now = Instant::now() + clock::slept();
+        let now = responder.context.connection_ids.now();
         let take = |datagram: Datagram<'_>| {
             // As over HTTP, a panic loses only one request, and the socket stays open.
             let answered = catch_unwind(AssertUnwindSafe(|| {
@@ -151,7 +150,7 @@ impl UdpServer {
     }
 }
 
-/// Finds the sender of a datagram and the request in it. None if the datagram is dropped.
+/// Finds the sender of a datagram and the request in it. `None` if the datagram is dropped.
 trait OpenDatagram: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])> {}
 
 impl<T: for<'a> Fn(&Datagram<'a>, &Context) -> Option<(Sender, &'a [u8])>> OpenDatagram for T {}
@@ -181,7 +180,7 @@ fn answer(
     waiting: &mut JoinSet<UdpResponse>,
     (sender, request): (Sender, &[u8]),
     &Datagram { source, destination, .. }: &Datagram<'_>,
-    now: Instant,
+    now: u64,
 ) -> Option<UdpResponse> {
     let response = move |bytes| UdpResponse { bytes, to: source, from: destination };
     match responder.answer(request, sender, now)? {

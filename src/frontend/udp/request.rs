@@ -7,7 +7,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::answer::Answer;
 use crate::frontend::announce::{PendingBody, announce as carry_out};
@@ -16,9 +15,9 @@ use crate::tracker::Requester;
 use tracker_protocol::route::{self, Route};
 use tracker_protocol::udp::{self, Request, TransactionId};
 use tracker_protocol::via::Via;
-use tracker_protocol::{AnnounceRequest, InfoHash, Refusal, ScrapeRequest};
+use tracker_protocol::{AnnounceRequest, InfoHash, Protocol, Refusal};
 
-use super::connection_id::{ConnectionIds, Sender};
+use super::connection_id::Sender;
 
 /// The error for an id that is not valid. It is no longer than a scrape of one torrent, the shortest request that needs
 /// an id.
@@ -27,12 +26,11 @@ const UNKNOWN_ID: &[u8] = b"connection id has expired";
 /// Answers the packets of one listen address.
 pub(super) struct Responder {
     pub(super) context: Arc<Context>,
-    pub(super) ids: Arc<ConnectionIds>,
 }
 
 impl Responder {
     /// The response to a packet, if it gets one. `sender` is not verified yet.
-    pub(super) fn answer(&self, packet: &[u8], sender: Sender, now: Instant) -> Option<Answer<Vec<u8>, PendingBody>> {
+    pub(super) fn answer(&self, packet: &[u8], sender: Sender, now: u64) -> Option<Answer<Vec<u8>, PendingBody>> {
         let metrics = &self.context.metrics.udp;
         let Some(request) = Request::parse(packet) else {
             metrics.malformed.inc();
@@ -41,10 +39,11 @@ impl Responder {
         Some(match request {
             Request::Connect { transaction } => {
                 metrics.connects.inc();
-                Answer::Ready(udp::encode_connected(transaction, self.ids.issue(sender, now)))
+                let _timer = self.context.metrics.time_for_chihaya(Protocol::Udp, "connect", sender.client);
+                Answer::Ready(udp::encode_connected(transaction, self.context.connection_ids.issue(sender, now)))
             }
             Request::Announce { connection, transaction, .. } | Request::Scrape { connection, transaction, .. }
-                if !self.ids.verify(connection, sender, now) =>
+                if !self.context.connection_ids.verify(connection, sender, now) =>
             {
                 metrics.unknown_id.inc();
                 let error = udp::encode_refused(transaction, UNKNOWN_ID);
@@ -71,6 +70,7 @@ impl Responder {
         let requester = Requester {
             ip,
             standing: sender.standing,
+            protocol: Protocol::Udp,
             max_peers: udp::max_peers(ip),
             user_agent: None,
             via,
@@ -91,20 +91,21 @@ impl Responder {
 
     fn scrape(&self, source: IpAddr, transaction: TransactionId, info_hashes: &[InfoHash]) -> Vec<u8> {
         let metrics = &self.context.metrics;
-        if info_hashes.is_empty() {
-            metrics.scrapes_refused.inc();
-            return udp::encode_refused(transaction, Refusal::FullScrape.to_string().as_bytes());
-        }
+        let mut timer = metrics.time_for_chihaya(Protocol::Udp, "scrape", source);
         // A token would be in the URL's query, which no client sends with a scrape.
-        let admitted =
-            self.context.access.as_ref().map_or(Ok(()), |access| access.admit_scrape(source, info_hashes, b""));
+        let admitted = match &self.context.access {
+            _ if info_hashes.is_empty() => Err(Refusal::FullScrape),
+            None => Ok(()),
+            Some(access) => access.admit_scrape(source, info_hashes, b""),
+        };
         if let Err(refusal) = admitted {
+            timer.iter_mut().for_each(|timer| timer.refused(&refusal));
             metrics.scrapes_refused.inc();
             return udp::encode_refused(transaction, refusal.to_string().as_bytes());
         }
-        let info_hashes = self.context.tracker.policy().scraped(info_hashes);
+        let info_hashes = self.context.tracker.policy().limits(Protocol::Udp).scraped(info_hashes);
         log::debug!("scrape from {source} of {} torrents", info_hashes.len());
-        let reply = self.context.tracker.scrape(ScrapeRequest { info_hashes: info_hashes.to_vec() });
+        let reply = self.context.tracker.scrape(info_hashes);
         metrics.scrapes_answered.inc();
         // The reply is sorted and without repetitions, but the client expects its own order.
         let counts = info_hashes.iter().map(|hash| {

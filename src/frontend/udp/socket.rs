@@ -30,7 +30,7 @@ const MAX_REQUEST: usize = 10 * 1024;
 pub(super) struct Datagram<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) source: SocketAddr,
-    /// Our address that the request was sent to. None if the socket has only one address, or the system does not report
+    /// Our address that the request was sent to. `None` if the socket has only one address, or the system does not report
     /// it.
     pub(super) destination: Option<IpAddr>,
 }

@@ -69,6 +69,17 @@ fn local_first_then_each_in_turn_without_repeats() {
 }
 
 #[test]
+fn a_client_may_get_upstream_peers_of_its_own_family_only() {
+    let topology = Topology::default().with_own_family_only();
+    let upstream = UpstreamPeers::simulated(&lists(&["1.1.1.1:1", "[2001:db8::1]:1"]), 0, 0);
+    for (ip, expected) in [("10.0.0.1", "1.1.1.1:1"), ("fd00::1", "[2001:db8::1]:1")] {
+        let mut peers = PeerLists::default();
+        add_peers(&mut peers, client(&topology, ip, 50), &topology, &upstream);
+        assert_eq!(addresses_of(&peers), [expected]);
+    }
+}
+
+#[test]
 fn each_client_gets_another_part_of_a_long_list() {
     let list: Vec<_> = (1..=100).map(|n| format!("1.1.1.{n}:1")).collect();
     let list: Vec<_> = list.iter().map(String::as_str).collect();

@@ -208,7 +208,7 @@ pub(super) fn metrics(server: &Server) -> String {
     String::from_utf8(reply.body).unwrap()
 }
 
-/// The outcome and the status of the only exchange with a forwarder. None before it ends.
+/// The outcome and the status of the only exchange with a forwarder. `None` before it ends.
 pub(super) fn outcome(metrics: &str, forwarder: &str) -> Option<String> {
     let label = |metric: &str, name: &str, value: &str| {
         let start = format!("{metric}{{{name}=\"{forwarder}\",{value}=\"");

@@ -11,7 +11,7 @@ use crate::fake_tracker::{FakeTracker, script, sends};
 const PEER: &str = "10.1.1.1:1001";
 const AMPLE: &str = "20";
 
-/// An address of this host that others could use. None if the host has loopback only.
+/// An address of this host that others could use. `None` if the host has loopback only.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.88.99.1:9").ok()?;

@@ -17,7 +17,7 @@ const BUFFER: usize = 16 << 10;
 pub(super) struct LoadConnection {
     /// The number that epoll reports events under.
     number: u64,
-    /// The source address; none if the system chooses.
+    /// The source address; `None` if the system chooses.
     source: Option<Ipv4Addr>,
     socket: Option<OwnedFd>,
     state: ConnectionState,

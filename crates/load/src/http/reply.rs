@@ -20,7 +20,7 @@ pub enum Expect {
     Counts(usize),
 }
 
-/// None while the reply is incomplete; then whether it is correct.
+/// `None` while the reply is incomplete; then whether it is correct.
 pub fn check(reply: &[u8], ended: bool, expect: Expect) -> Option<Result<(), &'static str>> {
     let Some(end) = find(reply, b"\r\n\r\n") else {
         return ended.then_some(Err("a connection closed before the reply"));
@@ -67,7 +67,7 @@ fn framing(head: &[u8]) -> BodyLength {
     BodyLength::UntilClosed
 }
 
-/// The body of a reply in chunks; none if it is not complete or not valid.
+/// The body of a reply in chunks; `None` if it is not complete or not valid.
 fn join_chunks(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::with_capacity(rest.len());
     loop {

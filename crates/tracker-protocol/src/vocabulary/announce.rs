@@ -54,15 +54,15 @@ pub struct AnnounceRequest {
     pub info_hash: InfoHash,
     /// The client.
     pub peer_id: PeerId,
-    /// The port at which the client listens; none when it cannot be reached.
+    /// The port at which the client listens; `None` when it cannot be reached.
     pub port: Option<NonZeroU16>,
     /// Bytes uploaded since `started`.
     pub uploaded: u64,
     /// Bytes downloaded since `started`.
     pub downloaded: u64,
-    /// Bytes still to download; none when the client does not know (a magnet link) or sent no number.
+    /// Bytes still to download; `None` when the client does not know (a magnet link) or sent no number.
     pub left: Option<u64>,
-    /// Why the client announces; none for a regular announce.
+    /// Why the client announces; `None` for a regular announce.
     pub event: Option<Event>,
     /// How many peers the client wants.
     pub numwant: NumWant,
@@ -111,7 +111,7 @@ pub struct AnnounceReply {
     pub incomplete: u32,
     /// How many downloads have been completed, as far as this tracker knows.
     pub downloaded: u32,
-    /// The client's address as the tracker sees it (BEP 24); none when it is not known.
+    /// The client's address as the tracker sees it (BEP 24); `None` when it is not known.
     pub external_ip: Option<IpAddr>,
     /// A sentence for the client's user.
     pub warning: Option<Cow<'static, str>>,

@@ -83,7 +83,7 @@ impl<A: Ip> From<Endpoint<A>> for SocketAddr {
 pub struct Peer<A> {
     /// Where it listens.
     pub endpoint: Endpoint<A>,
-    /// Its id; none if the peer came from an upstream tracker's compact list, which has no ids.
+    /// Its id; `None` if the peer came from an upstream tracker's compact list, which has no ids.
     pub id: Option<PeerId>,
 }
 

@@ -112,7 +112,7 @@ impl Parameter {
         }
     }
 
-    /// The parameter of that name; none if this tracker does not read it.
+    /// The parameter of that name; `None` if this tracker does not read it.
     pub fn from_name(name: &[u8]) -> Option<Self> {
         Some(match name {
             b"info_hash" => Self::InfoHash,

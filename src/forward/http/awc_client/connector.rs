@@ -31,7 +31,7 @@ tokio::task_local! {
 /// How to connect for one request.
 #[derive(Clone, Default)]
 pub(in super::super) struct ConnectRoute {
-    /// When to give up this address. None if only the deadline of the whole exchange applies.
+    /// When to give up this address. `None` if only the deadline of the whole exchange applies.
     pub(in super::super) connect_by: Option<Instant>,
     /// TLS settings, for https.
     pub(in super::super) tls: Option<Arc<ClientConfig>>,

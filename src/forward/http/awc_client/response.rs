@@ -118,7 +118,7 @@ fn status_line(bytes: &[u8]) -> &[u8] {
     bytes.get(blank..).unwrap_or_default()
 }
 
-/// The length of the head, with the empty line that ends it; None if it is incomplete. `searched` keeps the position for the
+/// The length of the head, with the empty line that ends it; `None` if it is incomplete. `searched` keeps the position for the
 /// next call.
 fn head_length(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     let blank = bytes.len() - status_line(bytes).len();

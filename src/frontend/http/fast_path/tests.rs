@@ -11,14 +11,22 @@ use tokio::time::{Instant, sleep};
 use super::super::head::MAX_HEAD;
 use super::super::rehearsal::{context, replies};
 use super::super::socket::Listener;
-use super::waiting::{FIRST_BYTE, GRACE, KEEP_ALIVE, SHORT_GRACE};
+use super::waiting::{GRACE, SHORT_GRACE};
 use super::*;
+use crate::frontend::connections::{ConnectionLimits, ConnectionTimeouts};
+
+const USUAL: ConnectionTimeouts = ConnectionTimeouts::USUAL;
 
 const ANNOUNCE: &[u8] =
     b"GET /announce?info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=bbbbbbbbbbbbbbbbbbbb&port=1 HTTP/1.1\r\nHost: x\r\n\r\n";
 
 async fn worker(stop: StopReceiver) -> Worker {
-    let context = context();
+    limited_worker(ConnectionLimits::up_to(10), stop).await
+}
+
+async fn limited_worker(limits: ConnectionLimits, stop: StopReceiver) -> Worker {
+    let mut context = context();
+    Arc::get_mut(&mut context).unwrap().connections.limits = limits;
     Worker { pages: Pages::new(&context).await.unwrap(), context, stop }
 }
 
@@ -46,11 +54,14 @@ async fn connection(worker: &Worker) -> (std::net::TcpStream, NewConnection<'_>)
 /// The bytes that a client receives after it has sent these bytes, and how long the connection lasts.
 async fn served(sent: &[u8]) -> (String, Duration) {
     let (_stop, stopped) = watch::channel(false);
-    let worker = worker(stopped).await;
-    let (mut client, fresh) = connection(&worker).await;
+    served_by(&worker(stopped).await, sent).await
+}
+
+async fn served_by(worker: &Worker, sent: &[u8]) -> (String, Duration) {
+    let (mut client, fresh) = connection(worker).await;
     client.write_all(sent).unwrap();
     let start = Instant::now();
-    serve(fresh, &worker).await.unwrap();
+    serve(fresh, worker).await.unwrap();
     let took = start.elapsed();
     assert_eq!(worker.context.connections.count(), 0);
     let mut reply = Vec::new();
@@ -60,26 +71,47 @@ async fn served(sent: &[u8]) -> (String, Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_connection_is_closed() {
-    assert_eq!(served(b"").await, (String::new(), FIRST_BYTE));
-    assert_eq!(served(b"\r\n\r\n\r\n").await, (String::new(), FIRST_BYTE));
+    assert_eq!(served(b"").await, (String::new(), USUAL.first_byte));
+    assert_eq!(served(b"\r\n\r\n\r\n").await, (String::new(), USUAL.first_byte));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_kept_alive_for_a_while_after_a_request() {
     let (reply, took) = served(ANNOUNCE).await;
     assert!(reply.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"), "{reply}");
-    assert!((KEEP_ALIVE..=KEEP_ALIVE * 2).contains(&took), "{took:?}");
+    assert!((USUAL.idle..=USUAL.idle * 2).contains(&took), "{took:?}");
     let (reply, took) = served(&[ANNOUNCE, b"GET /health HTTP/1.1\r\n\r\n", ANNOUNCE].concat()).await;
     assert_eq!((reply.matches("HTTP/1.1 200 OK").count(), reply.matches("ok\n").count()), (3, 1), "{reply}");
-    assert!((KEEP_ALIVE..=KEEP_ALIVE * 2).contains(&took), "{took:?}");
+    assert!((USUAL.idle..=USUAL.idle * 2).contains(&took), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_head_must_be_completed_in_time() {
     for head in [&b"G"[..], &ANNOUNCE[..ANNOUNCE.len() - 1], b"GET / HTTP/1.1\r\nX: y\r\n"] {
-        assert_eq!(served(head).await, (String::new(), IO_TIMEOUT));
+        assert_eq!(served(head).await, (String::new(), USUAL.rest));
         let (reply, took) = served(&[ANNOUNCE, head].concat()).await;
-        assert_eq!((reply.matches("HTTP/1.1 200 OK").count(), took), (1, IO_TIMEOUT));
+        assert_eq!((reply.matches("HTTP/1.1 200 OK").count(), took), (1, USUAL.rest));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_may_be_others_and_a_connection_may_end_with_its_first_reply() {
+    let (_stop, stopped) = watch::channel(false);
+    let [first_byte, rest, send, idle] = [1, 2, 3, 40].map(Duration::from_secs);
+    let timeouts = ConnectionTimeouts { first_byte, rest, send, idle };
+    let limits = ConnectionLimits { timeouts, ..ConnectionLimits::up_to(10) };
+    let worker = limited_worker(limits, stopped.clone()).await;
+    assert_eq!(served_by(&worker, b"").await.1, first_byte);
+    assert_eq!(served_by(&worker, b"G").await.1, rest);
+    let (_, took) = served_by(&worker, ANNOUNCE).await;
+    assert!((idle..=idle * 2).contains(&took), "{took:?}");
+    let worker = limited_worker(ConnectionLimits { keep_alive: false, ..limits }, stopped).await;
+    for sent in [ANNOUNCE.to_vec(), ANNOUNCE.repeat(3), b"GET /health HTTP/1.1\r\n\r\n".to_vec()] {
+        let (reply, took) = served_by(&worker, &sent).await;
+        let count = |text: &str| reply.to_ascii_lowercase().matches(text).count();
+        assert_eq!((count("http/1.1 200 ok"), count("connection: close")), (1, 1), "{reply}");
+        // A client that may still be sending gets time to read the reply.
+        assert!(took <= LINGER * 2, "{took:?}");
     }
 }
 
@@ -107,10 +139,10 @@ async fn dripped(first: &[u8], piece: &[u8], pause: Duration) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn a_slow_trickle_of_bytes_does_not_hold_a_connection() {
     let second = Duration::from_secs(1);
-    assert!(dripped(b"", b"\r\n", second).await <= FIRST_BYTE + second);
-    assert!(dripped(ANNOUNCE, b"\r\n", second * 14).await <= KEEP_ALIVE * 2 + second * 14);
-    assert!(dripped(b"", b"x", second).await <= IO_TIMEOUT + second * 2);
-    assert!(dripped(b"GET / HTTP/1.1\r\n", b"X: y\r\n", second).await <= IO_TIMEOUT + second);
+    assert!(dripped(b"", b"\r\n", second).await <= USUAL.first_byte + second);
+    assert!(dripped(ANNOUNCE, b"\r\n", second * 14).await <= USUAL.idle * 2 + second * 14);
+    assert!(dripped(b"", b"x", second).await <= USUAL.rest + second * 2);
+    assert!(dripped(b"GET / HTTP/1.1\r\n", b"X: y\r\n", second).await <= USUAL.rest + second);
     // A client that completes each head is served without end, even if it begins each head before it gets the previous
     // reply.
     for request in [ANNOUNCE, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"] {
@@ -211,7 +243,7 @@ async fn a_client_that_does_not_read_is_disconnected() {
     client.write_all(announce(201, "numwant=200&compact=0").repeat(80).as_bytes()).unwrap();
     let start = Instant::now();
     let ended = serve(fresh, &worker).await;
-    assert_eq!((ended.unwrap_err().kind(), start.elapsed()), (io::ErrorKind::TimedOut, IO_TIMEOUT));
+    assert_eq!((ended.unwrap_err().kind(), start.elapsed()), (io::ErrorKind::TimedOut, USUAL.send));
 }
 
 #[tokio::test]

@@ -8,17 +8,8 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::clock;
+use crate::frontend::connections::ConnectionTimeouts;
 use crate::frontend::shutdown::StopReceiver;
-
-/// How long a client may take to send the rest of a head, or to read a chunk of replies.
-pub(super) const IO_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a client may take to send the first byte of its first request.
-pub(super) const FIRST_BYTE: Duration = Duration::from_secs(5);
-
-/// An idle connection is kept for at least this long, and at most twice as long. Clients announce every few minutes; proxies
-/// reuse connections within seconds.
-pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// After the stop signal, how long a connection may take to send its first request.
 pub(in crate::frontend) const GRACE: Duration = Duration::from_secs(2);
@@ -31,7 +22,8 @@ pub(super) const SHORT_GRACE: Duration = Duration::from_millis(250);
 ///
 /// A wait only checks a few flags. The alarms are set at the first wait and stay set. If the alarm goes off while the
 /// connection is in use, it is set again.
-pub(super) struct Waiting {
+pub(super) struct Waiting<'a> {
+    timeouts: &'a ConnectionTimeouts,
     /// When a request was last answered. Before the first answer: when the first wait began.
     last_request: Option<Duration>,
     /// Whether a request was answered since the last wait.
@@ -60,9 +52,9 @@ enum Awaited {
     Last,
 }
 
-impl Waiting {
-    pub(super) fn new() -> Self {
-        Self { last_request: None, is_answered: false, is_used: false, was_used: false, alarms: None }
+impl<'a> Waiting<'a> {
+    pub(super) fn new(timeouts: &'a ConnectionTimeouts) -> Self {
+        Self { timeouts, last_request: None, is_answered: false, is_used: false, was_used: false, alarms: None }
     }
 
     /// Records that a request was answered.
@@ -72,7 +64,7 @@ impl Waiting {
         self.was_used = true;
     }
 
-    /// The time of the last request. None if nothing has changed since the last wait: neither this time, nor what the
+    /// The time of the last request. `None` if nothing has changed since the last wait: neither this time, nor what the
     /// connection waits for.
     pub(super) fn since(&mut self, is_asking: bool) -> Option<Duration> {
         if std::mem::take(&mut self.is_answered) || self.last_request.is_none() {
@@ -94,9 +86,9 @@ impl Waiting {
         let (awaited, limit) = match (is_draining, is_asking) {
             (true, false) if self.was_used => (Awaited::Last, SHORT_GRACE),
             (true, _) => (Awaited::Last, GRACE),
-            (false, true) => (Awaited::Rest, IO_TIMEOUT),
-            (false, false) if self.was_used => (Awaited::Request, KEEP_ALIVE),
-            (false, false) => (Awaited::Request, FIRST_BYTE),
+            (false, true) => (Awaited::Rest, self.timeouts.rest),
+            (false, false) if self.was_used => (Awaited::Request, self.timeouts.idle),
+            (false, false) => (Awaited::Request, self.timeouts.first_byte),
         };
         let Some(alarms) = &mut self.alarms else {
             self.is_used = false;

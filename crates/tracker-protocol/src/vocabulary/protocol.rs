@@ -1,0 +1,10 @@
+//! What requests arrive over.
+
+/// The protocol of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP (BEP 3).
+    Http,
+    /// UDP (BEP 15).
+    Udp,
+}
