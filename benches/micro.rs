@@ -234,16 +234,29 @@ mod access {
         bencher.bench(|| access.admit(CLIENT, divan::black_box(&request), b""));
     }
 
-    #[divan::bench]
-    fn a_list_of_a_million_torrents(bencher: Bencher<'_, '_>) {
-        let mut rng = fastrand::Rng::with_seed(1);
-        let hashes = (0..1_000_000).map(|_| InfoHash(std::array::from_fn(|_| rng.u8(..)))).collect();
-        let (access, request) = (access(Some(ListRule::Deny(hashes)), None), request());
-        // Other torrents, so that the processor's cache does not have their part of the list.
-        let mut request = request;
+    /// Announces of random torrents, so that the processor's cache does not have their part of the list. `LISTED` says
+    /// whether they are on it.
+    #[divan::bench(consts = [false, true])]
+    fn a_list_of_a_million_torrents<const LISTED: bool>(bencher: Bencher<'_, '_>) {
+        let hash = |seed| {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            InfoHash(std::array::from_fn(|_| rng.u8(..)))
+        };
+        let hashes = (0..1_000_000).map(hash).collect();
+        let (access, mut request) = (access(Some(ListRule::Deny(hashes)), None), request());
+        let other = if LISTED { 0 } else { 1_000_000 };
         bencher.bench_local(|| {
-            rng.fill(&mut request.info_hash.0);
+            request.info_hash = hash(other + fastrand::u64(..1_000_000));
             access.admit(CLIENT, &request, b"")
+        });
+    }
+
+    /// What the benchmark above does besides the look-up.
+    #[divan::bench]
+    fn random_torrents(bencher: Bencher<'_, '_>) {
+        bencher.bench_local(|| {
+            let mut rng = fastrand::Rng::with_seed(fastrand::u64(..1_000_000));
+            InfoHash(std::array::from_fn(|_| rng.u8(..)))
         });
     }
 

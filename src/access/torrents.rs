@@ -1,74 +1,91 @@
 //! A large set of info-hashes in little memory.
 
+use std::hash::BuildHasher as _;
+use std::num::NonZeroU8;
+
 use tracker_protocol::InfoHash;
 
-/// The info-hashes of one bucket, on average.
-const BUCKET: usize = 8;
+use crate::hash::SEED;
 
-/// A set of info-hashes. Each takes about 20.5 bytes. A look-up reads an index and one short range of a sorted list,
-/// which is two or three cache lines.
+/// Of this many places in the table, this many are taken. If more were, a look-up would try more places.
+const TAKEN: (usize, usize) = (11, 20);
+
+/// A set of info-hashes. Each takes 38.2 bytes.
+///
+/// It is a hash table with linear probing: a hash is at its own place, or at the next place that was free. The tags of
+/// a million hashes fit in the processor's cache, so most look-ups of a hash that is not in the set read no memory. A
+/// look-up of one that is reads one or two cache lines.
 #[derive(Debug, Default)]
 pub struct TorrentSet {
-    /// In ascending order.
+    /// The tag of the hash at each place. `None` if the place is free.
+    tags: Box<[Option<NonZeroU8>]>,
+    /// The hash at each place.
     hashes: Box<[InfoHash]>,
-    /// Where each bucket ends in `hashes`. The first bits of a hash are the number of its bucket.
-    ends: Box<[u32]>,
-    /// The number of a hash's bucket is its first 32 bits, shifted to the right by this many.
-    shift: u32,
+    len: usize,
 }
 
 impl TorrentSet {
     /// The number of info-hashes in the set.
     pub fn len(&self) -> usize {
-        self.hashes.len()
+        self.len
     }
 
     /// Whether the set has no info-hash.
     pub fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.len == 0
     }
 
     /// Whether the set has this info-hash.
     pub(super) fn contains(&self, hash: InfoHash) -> bool {
-        let Some(bucket) = bucket(hash, self.shift) else { return false };
-        let end = |bucket: usize| self.ends.get(bucket).and_then(|end| usize::try_from(*end).ok());
-        let start = bucket.checked_sub(1).map_or(Some(0), end);
-        let found = start.zip(end(bucket)).and_then(|(start, end)| self.hashes.get(start..end));
-        // A binary search, because the hashes of a list may all begin alike.
-        found.is_some_and(|hashes| hashes.binary_search(&hash).is_ok())
+        self.find(hash).is_some_and(|(_, is_there)| is_there)
+    }
+
+    /// Where a hash is, or where it would be put, and whether it is there. `None` if the table has no places.
+    fn find(&self, hash: InfoHash) -> Option<(usize, bool)> {
+        let (own, tag) = place_and_tag(hash, self.tags.len());
+        let mut places = (own..self.tags.len()).chain(0..own);
+        places.find_map(|place| match self.tags.get(place)? {
+            None => Some((place, false)),
+            Some(at) if *at == tag && self.hashes.get(place) == Some(&hash) => Some((place, true)),
+            Some(_) => None,
+        })
+    }
+
+    fn insert(&mut self, hash: InfoHash) {
+        let Some((place, false)) = self.find(hash) else { return };
+        let (_, tag) = place_and_tag(hash, self.tags.len());
+        if let Some((at, slot)) = self.tags.get_mut(place).zip(self.hashes.get_mut(place)) {
+            (*at, *slot) = (Some(tag), hash);
+            self.len += 1;
+        }
     }
 }
 
-fn bucket(InfoHash([a, b, c, d, ..]): InfoHash, shift: u32) -> Option<usize> {
-    usize::try_from(u32::from_be_bytes([a, b, c, d]).checked_shr(shift).unwrap_or(0)).ok()
+/// The own place of a hash in a table with this many places, and its tag.
+fn place_and_tag(hash: InfoHash, places: usize) -> (usize, NonZeroU8) {
+    let bits = SEED.hash_one(hash.0);
+    // The high half of this product is as evenly spread over the places as the hash is over 64 bits.
+    let own = (u128::from(bits) * places as u128) >> u64::BITS;
+    // The low bits decide about the place only if there are very many places.
+    let [low, ..] = bits.to_le_bytes();
+    (usize::try_from(own).unwrap_or_default(), NonZeroU8::new(low).unwrap_or(NonZeroU8::MIN))
 }
 
 impl FromIterator<InfoHash> for TorrentSet {
-    /// Hashes beyond the first 2^32 are dropped: no file has so many.
     fn from_iter<I: IntoIterator<Item = InfoHash>>(hashes: I) -> Self {
-        let mut hashes: Vec<_> = hashes.into_iter().collect();
-        hashes.sort_unstable();
-        hashes.dedup();
-        let buckets = (hashes.len() / BUCKET).next_power_of_two();
-        let shift = u32::BITS - buckets.trailing_zeros().min(u32::BITS);
-        let mut ends = vec![0; buckets];
-        for (place, hash) in (1_u32..).zip(&hashes) {
-            if let Some(end) = bucket(*hash, shift).and_then(|bucket| ends.get_mut(bucket)) {
-                *end = place;
-            }
-        }
-        // A bucket without hashes ends where the previous bucket ends.
-        let mut last = 0;
-        for end in &mut ends {
-            last = last.max(*end);
-            *end = last;
-        }
-        Self { hashes: hashes.into(), ends: ends.into(), shift }
+        let hashes: Vec<_> = hashes.into_iter().collect();
+        let (taken, of) = TAKEN;
+        let places = (hashes.len() * of).div_ceil(taken);
+        let mut set = Self { tags: vec![None; places].into(), hashes: vec![InfoHash([0; 20]); places].into(), len: 0 };
+        hashes.into_iter().for_each(|hash| set.insert(hash));
+        set
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -81,8 +98,8 @@ mod tests {
     #[test]
     fn a_million_hashes_take_less_than_forty_bytes_each() {
         let set: TorrentSet = (0..1_000_000).map(spread).collect();
-        let bytes = size_of_val(&*set.hashes) + size_of_val(&*set.ends);
-        assert!(bytes < 21 * 1_000_000, "{bytes}");
+        let bytes = size_of_val(&*set.hashes) + size_of_val(&*set.tags);
+        assert!(bytes < 39 * 1_000_000, "{bytes}");
         assert!((0..1_000_000).all(|n| set.contains(spread(n))));
         assert!((1_000_000..1_100_000).all(|n| !set.contains(spread(n))));
     }
@@ -103,6 +120,7 @@ mod tests {
         fn it_has_what_was_put_in(hashes in prop::collection::vec(any::<[u8; 20]>(), 0..200), other in any::<[u8; 20]>()) {
             let set: TorrentSet = hashes.iter().map(|hash| InfoHash(*hash)).collect();
             prop_assert!(hashes.iter().all(|hash| set.contains(InfoHash(*hash))));
+            prop_assert_eq!(set.len(), hashes.iter().collect::<HashSet<_>>().len());
             prop_assert_eq!(set.contains(InfoHash(other)), hashes.contains(&other));
         }
     }
