@@ -61,8 +61,8 @@ struct TableEntry {
     task: AtomicWaker,
 }
 
-/// Bytes that unfinished requests may take together: a thousand of the longest. Most requests arrive in one piece and take
-/// none.
+/// Bytes that unfinished requests and TLS handshakes may take together: a thousand of the longest. Most requests arrive in
+/// one piece and take none.
 const MAX_UNFINISHED: usize = 64 * 1024 * 1024;
 
 /// The rank of a connection whose request is being answered.
@@ -263,7 +263,7 @@ impl<'a> OpenConnection<'a> {
         done.await.ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
     }
 
-    /// Records that the connection keeps this many bytes of a request until the rest arrives. If all connections
+    /// Records that the connection keeps this many bytes of a request or a handshake until the rest arrives. If all connections
     /// together keep too many, some of them are closed.
     pub fn buffers(&mut self, unfinished: usize) {
         let before = std::mem::replace(&mut self.unfinished, unfinished);

@@ -39,6 +39,9 @@ const SHORT_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The shortest time between two log lines about connections that cannot be accepted.
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
+/// Bytes that an unfinished TLS handshake takes at most. So a thousand of them are under way at once, and more only if
+/// they are quick.
+const HANDSHAKE: usize = 64 * 1024;
 
 /// Starts the workers. After `stop`, each ends within the time that [`Context::drain`] gives.
 pub fn start(
@@ -240,7 +243,9 @@ async fn serve_tls(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> 
             () = async { let _ = stop.wait_for(|stop| *stop).await; sleep(GRACE).await } => Err(io::ErrorKind::TimedOut.into()),
         }
     };
-    let done = open.while_idle(holder(client_address, source), Idle::Asked, handshake).await?;
+    open.buffers(HANDSHAKE);
+    let done = open.while_idle(holder(client_address, source), Idle::Asking, handshake).await?;
+    open.buffers(0);
     let socket = done.inspect_err(|error| {
         metrics.connections.tls_failed.inc();
         log::debug!("the TLS handshake of {} failed: {error}", source.ip());

@@ -11,6 +11,8 @@ use crate::fake_tracker::{FakeTracker, floods, sends};
 use crate::issuer::{AUDIENCE, KeyServer, SigningKey, claims, encoded, hex, rules, set};
 use crate::service::ONE_PEER;
 use crate::udp_client::{UdpClient, udp_announce};
+use crate::upstream::certificates::Site;
+use crate::upstream::proxies::{Tunnels, by_connect};
 
 /// A file with these access rules.
 fn file(text: &str) -> NamedTempFile {
@@ -299,6 +301,30 @@ fn s7_3_a_token_is_refused_once_its_key_is_gone_and_a_new_key_is_fetched_when_a_
     assert_eq!(announce(&old), "");
     eventually("the new key is fetched", || announce(&new).is_empty().then_some(()));
     assert_eq!(announce(&old), "jwt is signed with a key that the tracker does not know");
+}
+
+#[test]
+fn s7_3_keys_over_https_with_a_private_authority_and_through_a_proxy() {
+    let key = SigningKey::ed25519("k");
+    let set = set(&[&key]).to_string();
+    let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{set}", set.len());
+    let site = Site::serving(reply.into_bytes());
+    let proxy = Tunnels::start(site.tracker, by_connect);
+    let url = format!("https://localhost:{}/keys", site.tracker.port());
+    let admits = |server: &Server| reason(&ask(server, &under(announce("t", "a"), &key.token("t")))).is_empty();
+    let stranger = server(&rules(&url));
+    stranger.logged("TLS with it fails");
+    assert!(!admits(&stranger));
+    let trusted = format!("{}  ca: {}\n", rules(&url), site.file().display());
+    let direct = server(&trusted);
+    direct.logged("jwt keys of https://localhost:");
+    assert!(admits(&direct));
+    let file = file(&trusted);
+    let setup = retracker(&["--access", file.path().to_str().unwrap()]);
+    let proxied = setup.env("HTTPS_PROXY", proxy.address.to_string()).start();
+    proxied.logged("jwt keys of https://localhost:");
+    assert!(admits(&proxied));
+    assert!(proxy.asked().starts_with(format!("CONNECT localhost:{} ", site.tracker.port()).as_bytes()));
 }
 
 #[test]

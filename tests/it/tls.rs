@@ -12,8 +12,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
 
 use crate::dsl::{
-    CertificateFiles, Exit, Server, ServerSetup, TestAuthority, TestConnection, announce, eventually, observer,
-    request, retracker,
+    CertificateFiles, Exit, Server, ServerSetup, TestAuthority, TestConnection, announce, eventually, may_open,
+    observer, request, retracker, retracker_with_files,
 };
 
 /// Prepares a run with this certificate and these arguments.
@@ -192,6 +192,24 @@ fn unfinished_handshakes_give_way_to_clients() {
     assert!(metric(&mut connection, "retracker_connections_shed_total{reason=\"full\"}") >= 20);
     assert!(metric(&mut connection, "retracker_connections") <= 10);
     drop(silent);
+}
+
+#[test]
+fn unfinished_handshakes_take_little_memory_together() {
+    if !may_open(3000) {
+        return;
+    }
+    let files = CertificateFiles::new();
+    let arguments =
+        ["-l", "tls://127.0.0.1:0", "-p", "--max-connections", "2000", "--max-connections-per-address", "2000"];
+    let setup = retracker_with_files(3000, 3000, &arguments);
+    let server = setup.env("TLS_CERT_FILE", files.chain()).env("TLS_KEY_FILE", files.key()).start();
+    let mut silent: Vec<_> = (0..1100).map(|_| without_tls(&server)).collect();
+    let mut connection = connect(&server, &files);
+    let shed = "retracker_connections_shed_total{reason=\"memory\"}";
+    eventually("some are closed", || (metric(&mut connection, shed) >= 1100 - 1024).then_some(()));
+    assert_eq!(metric(&mut connection, "retracker_connections_shed_total{reason=\"full\"}"), 0);
+    assert!(silent[0].is_closed(), "the oldest is closed first");
 }
 
 // --- The stop -------------------------------------------------------------------------------------------------

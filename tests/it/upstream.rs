@@ -8,14 +8,14 @@ mod case;
 mod replies;
 
 mod bodies;
-mod certificates;
+pub(crate) mod certificates;
 mod deadlines;
 mod endurance;
 mod framing;
 mod log;
 mod own_host;
 mod peers;
-mod proxies;
+pub(crate) mod proxies;
 mod redirects;
 mod request;
 mod statuses;

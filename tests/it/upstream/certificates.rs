@@ -20,6 +20,11 @@ const PEER: &str = "45.45.45.45:4545";
 
 /// A tracker at `localhost`.
 fn tracker(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr {
+    serving(certificate, key, ok(with_peers(&[PEER])))
+}
+
+/// A server at `localhost` that answers each request with this reply.
+fn serving(certificate: CertificateDer<'static>, key: &KeyPair, reply: Vec<u8>) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
@@ -28,7 +33,7 @@ fn tracker(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for tcp in listener.incoming() {
-            let config = Arc::clone(&config);
+            let (config, reply) = (Arc::clone(&config), reply.clone());
             thread::spawn(move || {
                 let session = ServerConnection::new(config).unwrap();
                 let mut stream = StreamOwned::new(session, tcp.unwrap());
@@ -40,7 +45,7 @@ fn tracker(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr {
                         Ok(length) => request.extend_from_slice(&space[..length]),
                     }
                 }
-                let _ = stream.write_all(&ok(with_peers(&[PEER])));
+                let _ = stream.write_all(&reply);
                 stream.conn.send_close_notify();
                 let _ = stream.flush();
             });
@@ -49,22 +54,28 @@ fn tracker(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr {
     address
 }
 
-/// A tracker with a certificate of a private authority, and the authority in a file.
-struct Site {
+/// A server with a certificate of a private authority, and the authority in a file.
+pub(crate) struct Site {
     folder: TempDir,
-    tracker: SocketAddr,
+    pub(crate) tracker: SocketAddr,
 }
 
 impl Site {
     fn new() -> Self {
+        Self::serving(ok(with_peers(&[PEER])))
+    }
+
+    /// A server that answers each request with this reply.
+    pub(crate) fn serving(reply: Vec<u8>) -> Self {
         let authority = TestAuthority::new();
         let (certificate, key) = authority.issue();
         let folder = tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
-        Self { folder, tracker: tracker(certificate.der().clone(), &key) }
+        Self { folder, tracker: serving(certificate.der().clone(), &key, reply) }
     }
 
-    fn file(&self) -> PathBuf {
+    /// The file of the authority.
+    pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 }
