@@ -1,4 +1,4 @@
-//! The time of each part of an announce, without the kernel: shows which part a change has made slower.
+//! Measures the time of each part of an announce, without the kernel, to show which part a change has made slower.
 //!
 //! ```text
 //! cargo bench --bench micro
@@ -136,7 +136,7 @@ mod store {
         });
     }
 
-    /// An announce of a peer that is in the swarm already, as most are.
+    /// Announces a peer that is in the swarm already, because most announces are of this kind.
     fn announce(bencher: Bencher<'_, '_>, swarms: u32, peers: u32) {
         let store = filled(swarms, peers);
         bencher.bench(|| {
@@ -227,15 +227,15 @@ mod access {
         Access::new(options, UpstreamProxies::from_env(&|_: &str| None), AccessMetrics::register(None))
     }
 
-    /// No rule: what every announce costs that passes the rules.
+    /// Without rules: the time that `admit` adds to every announce.
     #[divan::bench]
     fn no_rule(bencher: Bencher<'_, '_>) {
         let (access, request) = (access(None, None), request());
         bencher.bench(|| access.admit(CLIENT, divan::black_box(&request), b""));
     }
 
-    /// Announces of random torrents, so that the processor's cache does not have their part of the list. `LISTED` says
-    /// whether they are on it.
+    /// Announces random torrents, so that the part of the list that a look-up reads is not in the processor's cache.
+    /// `LISTED` says whether the torrents are on the list.
     #[divan::bench(consts = [false, true])]
     fn a_list_of_a_million_torrents<const LISTED: bool>(bencher: Bencher<'_, '_>) {
         let hash = |seed| {
@@ -260,7 +260,7 @@ mod access {
         });
     }
 
-    /// Rules for tokens that have an RSA key, and that key.
+    /// Access rules that require a token signed by an RSA key, and that key.
     fn with_key() -> (Access, RsaKeyPair) {
         let der = PrivatePkcs8KeyDer::from_pem_slice(include_bytes!("../tests/it/issuer/rsa.pem")).unwrap();
         let key = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).unwrap();

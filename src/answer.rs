@@ -5,6 +5,6 @@
 pub enum Answer<T, P> {
     /// The value is there.
     Ready(T),
-    /// The value is still to come. `P` is what the layer above waits with.
+    /// The value comes later. The layer above waits for the value with this `P`.
     Pending(P),
 }

@@ -1,6 +1,7 @@
-//! Keeps one value for each torrent, for as long as the torrent is used: a TTL cache for what is known of upstream
-//! trackers. The local swarms have a cache of their own (`store::memory`), because there are more of them and each is
-//! smaller. When there is no more room, both evict by the same rule ([`crate::eviction`]).
+//! Keeps one value for each torrent, for as long as the torrent is used: a TTL cache for what forwarding keeps about
+//! the torrent. The local swarms have a cache of their own (`store::memory`), because there are more swarms than such
+//! values and each swarm is smaller. When a cache has no more room, it evicts torrents. Both caches choose them by the
+//! same rule ([`crate::eviction`]).
 
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -37,7 +38,7 @@ type CacheShard<T> = Mutex<HashTable<Arc<Cell<T>>>>;
 /// Values in memory by torrent.
 pub struct TorrentCache<T> {
     shards: Box<[CacheShard<T>; SHARDS]>,
-    /// How many of the torrents each source was the first to use.
+    /// For each source, the number of torrents that this source was the first to use.
     weights: SourceWeights,
     capacity: i64,
     /// How long an unused torrent is kept.
@@ -51,7 +52,7 @@ pub struct TorrentCache<T> {
 #[derive(Debug)]
 pub struct Handle<T>(Arc<Cell<T>>);
 
-/// One torrent. A plain mutex: it is held for microseconds, and never across an await.
+/// One torrent. Its mutex is not an async one, because it is held for microseconds only, and never across an await.
 #[derive(Debug)]
 struct Cell<T> {
     info_hash: InfoHash,
@@ -143,7 +144,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.len() == 0
     }
 
-    /// Torrents that were dropped for want of room, since the start.
+    /// The number of torrents that were dropped since the start because there was no room for them.
     pub fn evicted(&self) -> i64 {
         self.evicted.load(Relaxed)
     }
@@ -176,8 +177,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Changes a value. Gives `change` back if the cell was dropped between the look-up and the lock. If `used` is given, this
-    /// counts as a use of the torrent at that time.
+    /// Changes a value. Gives `change` back if the cell was dropped between the look-up and the lock. If `used` is
+    /// given, this counts as a use of the torrent at that time.
     fn change<R, F: FnOnce(&mut T) -> R>(&self, cell: &Arc<Cell<T>>, used: Option<Instant>, change: F) -> Result<R, F> {
         let mut contents = cell.contents.lock();
         if contents.is_dropped {

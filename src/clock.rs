@@ -4,7 +4,7 @@
 //! look fresh. So the time that the host has slept is looked up now and then, and added. Reading the clock takes no
 //! further system call.
 //!
-//! This clock is for ages only. Timers run on the system's clock, which is behind this one once the host has slept.
+//! This clock is for ages only. Timers run on the system's clock. After a sleep, that clock is behind this one.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -14,7 +14,8 @@ use tokio::time::Instant;
 /// Milliseconds slept since the first look.
 static SLEPT: AtomicU64 = AtomicU64::new(0);
 
-/// A shorter difference is not sleep, but the time between two system calls.
+/// The shortest sleep that is noticed. A shorter difference between the clocks is only the time between the two system
+/// calls that read them.
 const NOTICED: Duration = Duration::from_secs(1);
 
 /// How long the host has slept since the process began, as of the last look.
@@ -122,8 +123,8 @@ impl Lookout {
         Self { start: ahead(), slept: Duration::ZERO }
     }
 
-    /// Adds the sleep since the last look to [`slept`], and returns this sleep. Sleep of less than a second is left for
-    /// a later look.
+    /// Adds the sleep since the last look to [`slept`], and returns this sleep. A sleep of less than a second is added
+    /// at a later look.
     pub fn look(&mut self) -> Option<Duration> {
         let news = self.note(ahead());
         if news.is_some() {
@@ -152,7 +153,7 @@ fn ahead() -> Duration {
     with_sleep.saturating_sub(since_boot(ClockId::CLOCK_MONOTONIC))
 }
 
-/// Other systems have one clock.
+/// Other systems have only one clock, so no sleep is noticed.
 #[cfg(not(target_os = "linux"))]
 fn ahead() -> Duration {
     Duration::ZERO

@@ -1,12 +1,14 @@
-//! Which entry gives way when there is no more room: one rule for local peers and for what is known of upstream trackers.
+//! Decides which entry is evicted when there is no more room. One rule applies to local peers and to what forwarding
+//! keeps about torrents.
 //!
-//! The source with the most entries loses one first, even if the newcomer is from that source. So a flood from one
-//! source takes nothing from others. Neither size nor age alone would do, because the entries of a flood are always
-//! small and new. Among the entries of equally heavy sources, those that were used only once go first, the least
-//! recently used before the others. Of entries that were used again, the smallest goes first, and of equally small ones
-//! the least recently used.
+//! The source with the most entries loses an entry first, even if the new entry is from that source. So a flood from
+//! one source takes nothing from others. A rule about size alone or age alone would not protect the others, because the
+//! entries of a flood are always small and new. If two sources have equally many entries, entries that were used only
+//! once are evicted first, beginning with the least recently used one. Entries that were used again follow, beginning
+//! with the smallest one. Of two equally small entries, the less recently used one is evicted first.
 //!
-//! Candidates are picked at random, a few at a time: to keep all entries in order would cost every announce more.
+//! Candidates are picked at random, a few at a time, because every announce would cost more if all entries were kept in
+//! order.
 
 use std::cmp::Reverse;
 use std::hash::BuildHasher as _;
@@ -22,7 +24,8 @@ use crate::hash::SEED;
 /// count as equally heavy, because the counts are not exact, and a client may have a few torrents.
 const LIGHT: u32 = 16;
 
-/// The search ends after this many candidates, if one of them is of a heavier source than the newcomer's.
+/// The search ends after this many candidates, if one of them is from a source that has more entries than the source of
+/// the new entry.
 const ENOUGH: usize = 8;
 /// The search ends after this many candidates in any case.
 const MOST: usize = 32;
@@ -32,8 +35,8 @@ const CANDIDATES: usize = 2;
 /// The most buckets of one table that are searched for entries.
 const LOOKS: usize = 32;
 
-/// How soon an entry gives way: the entry with the greatest rank goes first. Ranks are compared field by field, in this
-/// order.
+/// How soon an entry is evicted: the entry with the greatest rank is evicted first. Ranks are compared field by field,
+/// in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     is_empty: bool,
@@ -52,16 +55,16 @@ impl Rank {
         Self { is_empty: false, source_weight, is_used_once: !is_used_again, size, idle }
     }
 
-    /// The rank of an entry that can go without loss.
+    /// The rank of an entry that can be evicted without loss.
     pub(crate) fn empty() -> Self {
         Self { is_empty: true, source_weight: u32::MAX, is_used_once: true, size: Reverse(0), idle: 0 }
     }
 }
 
-/// A search for the entry that gives way to a newcomer.
+/// A search for the entry that is evicted to make room for a new entry.
 #[derive(Debug)]
 pub(crate) struct Search<T> {
-    /// How many entries the newcomer's source has.
+    /// How many entries the source of the new entry has.
     weight: u32,
     light: u32,
     /// How many entries the source of a candidate must have for the search to end early.
@@ -75,8 +78,8 @@ impl<T> Search<T> {
     /// to `light` entries count as equally heavy.
     pub(crate) fn new(weight: u32, light: u32, capacity: i64) -> Self {
         let weight = weight.max(light);
-        // If the newcomer's source has most of the entries, no source is heavier, and a candidate of that source is
-        // enough.
+        // If the source of the new entry has more than half of the entries, no other source has more. Then a candidate
+        // of that source is enough.
         let heavy = if i64::from(weight) > capacity / 2 { weight } else { weight.saturating_add(1) };
         Self { weight, light, heavy, looked: 0, best: None }
     }
@@ -90,15 +93,15 @@ impl<T> Search<T> {
         }
     }
 
-    /// Whether enough candidates have been looked at. If sources that are heavier than the newcomer's fill a part of
-    /// the table, one of these candidates is usually theirs.
+    /// Whether enough candidates have been looked at. If sources with more entries than the source of the new entry
+    /// fill a part of the table, one of these candidates usually belongs to such a source.
     pub(crate) fn is_done(&self) -> bool {
         let has_heavy = self.best.as_ref().is_some_and(|(best, _)| best.source_weight >= self.heavy);
         self.looked >= MOST || (self.looked >= ENOUGH && has_heavy)
     }
 
-    /// The entry that gives way. `None` if all candidates are of lighter sources than the newcomer's: then the newcomer
-    /// gives way.
+    /// The entry to evict. `None` if the sources of all candidates have fewer entries than the source of the new entry.
+    /// Then the new entry is evicted.
     pub(crate) fn victim(self) -> Option<T> {
         self.best.filter(|(best, _)| best.source_weight >= self.weight).map(|(_, victim)| victim)
     }
@@ -123,8 +126,9 @@ pub(crate) fn candidates<T>(table: &HashTable<T>) -> impl Iterator<Item = &T> {
     places.filter_map(|at| table.get_bucket(at)).take(CANDIDATES)
 }
 
-/// Counters in each of the two rows. With a quarter as many counters and a thousand sources, one source in 18,000
-/// shared each of its two counters with two other sources. Such a source counted as heavy, and lost its entries.
+/// The number of counters in each of the two rows. A quarter of this number was too small. With a thousand sources, one
+/// source in 18,000 then shared each of its two counters with two other sources. Such a source counted as heavy, and
+/// lost its entries.
 const COUNTERS: usize = 1 << 15;
 
 /// How many claimants are distinguished (see [`Source`]).
@@ -137,7 +141,8 @@ pub(crate) struct SourceWeights {
     rows: [Box<[AtomicU32]>; 2],
     /// How many entries each claimant has.
     claims: Box<[AtomicU32]>,
-    /// The number of counters of the first row that are not zero. It approximates the number of sources, up to some ten thousand.
+    /// The number of counters of the first row that are not zero. This is roughly the number of sources, up to about
+    /// ten thousand sources.
     in_use: AtomicI64,
 }
 
@@ -208,7 +213,7 @@ impl SourceWeights {
         u32::try_from(fair_share / 2).unwrap_or(u32::MAX).clamp(2, LIGHT)
     }
 
-    /// How many entries a source has. In rare cases the result is too large, because others share both counters.
+    /// How many entries a source has. In rare cases the result is too large, because other sources share both counters.
     pub(crate) fn of(&self, source: Source) -> u32 {
         self.counters(source).into_iter().flatten().map(|counter| counter.load(Relaxed)).min().unwrap_or(0)
     }

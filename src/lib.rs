@@ -12,21 +12,21 @@
 //! actix-web's routes. Over UDP it reads datagrams in batches ([`frontend::udp`]).
 //!
 //! # Which way imports point
-//! `tracker_protocol, cache, clock, metrics ← topology ← {store, forward} ← {tracker, access} ← frontend ← config ← {commands, app} ←
-//! main`. The boundary of the crate enforces the first arrow, and a test (`tests/it/architecture.rs`) the others.
-//! [`tracker`] uses neither actix nor wire formats, and [`tracker_protocol`] uses no other module.
+//! `tracker_protocol, cache, clock, metrics ← topology ← {store, forward} ← {tracker, access} ← frontend ← config ←
+//! {commands, app} ← main`. The boundary of the crate enforces the first arrow, and a test (`tests/it/architecture.rs`)
+//! the others. [`tracker`] uses neither actix nor wire formats, and [`tracker_protocol`] uses no other module.
 //!
 //! # Invariants
 //! - No input from a socket, a file or the environment makes the process panic or grow without bound.
-//! - The announce path allocates for the peers that it picks and usually for nothing else, takes one short lock (a
-//!   second one if there are upstream trackers), and neither formats nor logs anything unless debug logging is on.
-//!   Locks are held for milliseconds at most, however many peers expire together (the store's contract gives the
-//!   details).
-//! - No client outside gets a private address, and no client can register another address unless the operator allows it
-//!   ([`topology`], [`frontend::client_address`]). A client whose address is not known is not listed ([`tracker::Standing`]).
+//! - The announce path allocates for the peers that it picks and usually for nothing else. It takes one short lock, and
+//!   a second one if there are upstream trackers. It formats and logs text only if debug logging is on. Locks are held
+//!   for milliseconds at most, however many peers expire together (the store's contract gives the details).
+//! - No client outside of private networks gets a private address, and no client can register another address unless
+//!   the operator allows it ([`topology`], [`frontend::client_address`]). A client whose address is not known is not
+//!   listed ([`tracker::Standing`]).
 //! - Nothing that may block (a log that is not read, a file, a name server) stands between a signal and its effect.
-//! - A feature that is switched off costs nothing: without a file of forwarders there are no forwarders, without `-p` there are no
-//!   registry and no histogram.
+//! - A feature that is switched off costs nothing: without a file of forwarders there are no forwarders, without `-p`
+//!   (metrics for Prometheus) there is no registry and no histogram.
 //!
 //! # Deliberately absent
 //! Persistence: clients announce again soon enough. A database, a configuration language, plug-ins.

@@ -1,8 +1,8 @@
 //! Writes the log to stderr on a thread of its own, so that no other thread waits for the reader of stderr.
 //!
-//! A pipe that is not read fills up, and then every write blocks until the reader goes on. A worker that logs would
-//! stop answering announces, and a process that logs its stop would not stop. Lines that do not fit into the queue are
-//! dropped and counted.
+//! A pipe that is not read fills up, and then every write blocks until the reader goes on. Without the thread, a worker
+//! that logs would then stop answering announces, and a process that logs its end would never end. Lines wait for the
+//! thread in a queue. Lines that do not fit into the queue are dropped and counted.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// Bytes of lines that may wait to be written: some thousand lines.
+/// The most bytes of lines that wait to be written: some thousand lines.
 const MAX_QUEUED: usize = 1024 * 1024;
 
-/// The pause before a write is tried again, if another process made stderr non-blocking.
+/// The pause before a write is tried again. Writes can fail for the moment if another process has made stderr
+/// non-blocking.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Lines that were dropped since the start of the process.
@@ -54,7 +55,7 @@ struct Queue {
 impl LogOutput {
     /// Starts the thread that writes to stderr.
     pub fn to_stderr() -> io::Result<Self> {
-        // Not `io::stderr`, because the thread would hold its lock while a write blocks.
+        // `io::stderr` is not used, because the thread would hold the lock of `io::stderr` while a write blocks.
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         Self::to(stderr)
     }
@@ -120,7 +121,8 @@ impl LogBuffer {
         }
     }
 
-    /// Notes that this many bytes have been written, and waits for more. Returns all lines that wait, and how many were dropped.
+    /// Notes that `written` bytes have been written, and waits for more lines. Returns all lines of the queue, and how
+    /// many lines were dropped.
     fn next(&self, written: usize) -> (Vec<u8>, u64) {
         let mut queue = self.queue.lock();
         queue.bytes -= written;

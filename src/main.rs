@@ -39,12 +39,12 @@ fn main() -> ExitCode {
         }
     };
     let (runtime, mut signals) = caught;
-    // The start runs on a thread of its own. Files, names and pipes may block it, but a signal to stop must still be
-    // received.
+    // The start runs on a thread of its own. Files, name look-ups and pipes may block that thread, but a signal to stop
+    // must still be received.
     let (sender, receiver) = oneshot::channel();
     let own = output.clone();
     let begun = thread::Builder::new().name("start".to_owned()).spawn(move || {
-        // The receiver is gone after a signal to stop.
+        // Sending fails after a signal to stop, because the receiver is gone.
         let _ = sender.send(begin(&own));
     });
     let ended = begun.map_err(|error| StartFailure(format!("cannot start a thread: {error}"), 1)).and_then(|_| {
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         match begun? {
             Started::Serves(app) => app.run(&runtime, signals).map(|()| ExitCode::SUCCESS).map_err(StartFailure::from),
             Started::Done(code) => Ok(code),
-            // The exit code that a shell gives a process ended by a signal.
+            // The exit code that a shell reports when a signal has ended a process.
             Started::Stopped(signal) if is_a_command() => {
                 Ok(u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from))
             }
@@ -113,8 +113,8 @@ fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
     }
 }
 
-/// The arguments. `retracker healthcheck` without flags, as a container's HEALTHCHECK runs it, gets the flags of
-/// process 1 as well, because these say where the container's instance listens.
+/// The arguments of the process. A container's HEALTHCHECK runs `retracker healthcheck` without flags. Then the flags
+/// of process 1 are added, because they say where the container's tracker listens.
 fn arguments() -> Vec<OsString> {
     let own: Vec<_> = std::env::args_os().collect();
     let is_bare_check = matches!(&own[..], [_, command] if command == "healthcheck");
@@ -127,7 +127,8 @@ fn arguments() -> Vec<OsString> {
     program.iter().cloned().chain(flags).chain(command.iter().cloned()).collect()
 }
 
-/// Whether the process runs a command instead of serving. The arguments may not have been parsed yet.
+/// Whether the process runs a command instead of serving. This searches the raw arguments, because they may not have
+/// been parsed yet.
 fn is_a_command() -> bool {
     let command = config::command();
     std::env::args_os().skip(1).any(|argument| command.find_subcommand(argument).is_some())

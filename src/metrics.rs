@@ -1,8 +1,8 @@
 //! Every metric, with its name, help and labels, as one struct of handles.
 //!
-//! Our own names begin with `retracker_` and have base units. `requests` and `forwarder_status` are the names of the Go
-//! retracker, whose dashboards keep working. These two have no suffix in either exposition format. OpenMetrics allows
-//! that only for metrics of unknown type.
+//! Our own names begin with `retracker_` and use base units. `requests` and `forwarder_status` are names that the Go
+//! retracker uses, so its dashboards keep working. These two names have no suffix in either exposition format.
+//! OpenMetrics allows that only for metrics of unknown type, so these two have that type.
 
 mod access;
 mod chihaya;
@@ -50,19 +50,19 @@ pub struct Metrics {
     pub scrapes_answered: Counter,
     /// Scrapes that were refused.
     pub scrapes_refused: Counter,
-    /// Seconds from the request's arrival until the reply is ready. All workers share its lock, so it exists only if metrics
-    /// are exposed.
+    /// Seconds from the request's arrival until the reply is ready. All workers share the histogram's lock, so the
+    /// histogram exists only if metrics are exposed.
     announce_duration: Option<Histogram>,
-    /// Chihaya's own metrics; `None` unless a file of Chihaya's is in use.
+    /// Chihaya's own metrics. `None` if no configuration file of Chihaya's is in use.
     chihaya: Option<ChihayaMetrics>,
-    /// Requests of proxies that did not name the client.
+    /// Requests that came from a proxy and did not name the client.
     pub real_ip_missing: Counter,
     /// Addresses that many clients seem to share.
     pub gateways: Gauge,
     /// Announces whose client is not listed as a peer.
     pub unlisted: UnlistedMetrics,
     forwarders: ForwarderFamilies,
-    /// Exchanges with upstream trackers that had to wait for others to end.
+    /// Exchanges with upstream trackers that had to wait for other exchanges to end.
     pub forward_delayed: Counter,
     /// Announces by how they waited for upstream trackers.
     pub waits: WaitMetrics,
@@ -75,7 +75,7 @@ pub struct Metrics {
 /// Announces, by how their wait for upstream trackers ended.
 #[derive(Clone, Debug)]
 pub struct WaitMetrics {
-    /// Announces that did not wait, because there was nothing to ask, or the peers were known.
+    /// Announces that did not wait, because there was no upstream tracker to ask, or the peers were already known.
     pub saved: Counter,
     /// Announces that waited until all upstream trackers had answered.
     pub done: Counter,
@@ -96,7 +96,7 @@ pub struct UnlistedMetrics {
     pub unclear: Counter,
 }
 
-/// Measures the duration of one announce. The duration ends when this is dropped.
+/// Measures the duration of one announce. The duration ends when the timer is dropped.
 #[derive(Debug)]
 pub struct AnnounceTimer {
     histogram: Histogram,
@@ -212,7 +212,7 @@ impl Metrics {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Registers Chihaya's own metrics, and the totals of the store under its names.
+    /// Registers Chihaya's own metrics, and the totals of the store under Chihaya's names.
     pub fn register_chihaya(
         &mut self,
         registry: &mut Registry,
@@ -222,7 +222,7 @@ impl Metrics {
         registry.register_collector(Box::new(ChihayaSampled(Sampled::new(sample))));
     }
 
-    /// Registers the dropped lines of the log, which are read at each scrape of `/metrics`.
+    /// Registers the number of dropped log lines, which is read at each scrape of `/metrics`.
     pub fn register_log(registry: &mut Registry, sample: impl Fn() -> LogSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
@@ -237,7 +237,8 @@ impl Metrics {
         self.requests.0.inc();
     }
 
-    /// Begins to measure a request for Chihaya's metrics, if they are exposed. `action` as Chihaya names it.
+    /// Begins to measure a request for Chihaya's metrics, if they are exposed. `action` is Chihaya's name for the kind
+    /// of request.
     pub fn time_for_chihaya(&self, protocol: Protocol, action: &'static str, client: IpAddr) -> Option<ResponseTimer> {
         self.chihaya.as_ref().map(|chihaya| chihaya.time(protocol, action, client))
     }

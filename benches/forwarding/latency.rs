@@ -16,18 +16,19 @@ use crate::retracker::ForwardingRetracker;
 
 const CROWD: Crowd = Crowd::new(50, 4);
 
-/// Announces a second. The retrackers take turns for a second each, so that a disturbance of the machine affects all of them.
+/// Announces per second. The retrackers take turns of one second, so that a disturbance of the machine affects all of
+/// them.
 const RATE: f64 = 1000.0;
 const TURN: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 20;
 
-/// How long circuits may take to open, and lists to arrive.
+/// How long the circuits may take to open, and the peer lists to arrive.
 const WARM_UP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The longest wait for upstream trackers. An announce that began to wait before the circuit opened goes on waiting.
 const LONGEST_WAIT: Duration = Duration::from_millis(2_500);
 
-/// The goal for the 99th percentile, as a multiple of the one without forwarders.
+/// The goal for the 99th percentile: at most this multiple of the 99th percentile without forwarders.
 const GOAL: f64 = 1.5;
 
 pub(crate) fn warm_announces() -> Result<Vec<Row>, String> {
@@ -60,8 +61,8 @@ struct Subject {
 }
 
 impl Subject {
-    /// Starts a retracker, and announces until these circuits are open and the good upstream has given at least this
-    /// many lists.
+    /// Starts a retracker. Announces until the circuits of all `broken` forwarders are open and the good upstream has
+    /// given at least `lists` peer lists.
     fn start(forwarders: &[(String, SocketAddr)], broken: &[&str], lists: u64) -> Result<Self, String> {
         let retracker = ForwardingRetracker::start(forwarders, &[]);
         let mut requests = PreparedRequests::announces(CROWD, &RequestStyle::new(retracker.address));

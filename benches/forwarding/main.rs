@@ -5,8 +5,8 @@
 //! cargo bench --bench forwarding -- latency
 //! ```
 //!
-//! The exit status is 1 if an announce failed, or waited for an upstream where it must not. Latencies do not affect it, because
-//! they depend on the machine: one above its goal is marked.
+//! The exit status is 1 if an announce failed, or if an announce waited for an upstream where it must not. Latencies do
+//! not affect the exit status, because they depend on the machine. The report marks a latency that is above its goal.
 
 #![allow(
     clippy::unwrap_used,
@@ -36,7 +36,7 @@ fn main() -> std::process::ExitCode {
 
     use load::table::{self, Row};
 
-    // `cargo test --all-targets` starts benchmarks without this argument, to test that they start.
+    // `cargo test --all-targets` starts benchmarks without `--bench`, to test that they start.
     if !std::env::args().any(|arg| arg == "--bench") {
         println!("nothing is measured without --bench, which `cargo bench` adds");
         return ExitCode::SUCCESS;

@@ -7,8 +7,8 @@
 //! cargo bench --bench speed -- soak --minutes 60
 //! ```
 //!
-//! `benches/README.md` says how to name the other trackers. The exit status is 1 if a reply was wrong. Figures do not affect
-//! it, because they depend on the machine.
+//! `benches/README.md` says how to tell the benchmark where the other trackers are. The exit status is 1 if a reply was
+//! wrong. Figures do not affect the exit status, because they depend on the machine.
 
 #![allow(
     clippy::unwrap_used,

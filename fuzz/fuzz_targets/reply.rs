@@ -1,5 +1,5 @@
-//! Any bytes from an upstream tracker are accepted or refused, with the same result however they are segmented. The first eight
-//! input bytes are the cuts.
+//! Any bytes from an upstream tracker are accepted or refused, with the same result however they are segmented. The
+//! first eight input bytes are the cuts.
 #![no_main]
 
 use std::time::Duration;

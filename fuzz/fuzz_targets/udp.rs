@@ -1,4 +1,5 @@
-//! Any packet is read or refused as each of the four kinds. Writing an announce and reading it again gives the same announce.
+//! Any packet is read or refused as each of the four kinds. Writing an announce and reading it again gives the same
+//! announce.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

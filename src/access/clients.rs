@@ -1,4 +1,4 @@
-//! Which client sends an announce, by the beginning of its peer id (BEP 20).
+//! Which client program sends an announce. The beginning of the peer id tells it (BEP 20).
 
 use std::str::FromStr;
 
@@ -16,7 +16,7 @@ pub struct ClientPrefix(SmallVec<[u8; 16]>);
 pub struct NotAClientPrefix;
 
 impl ClientPrefix {
-    /// Makes a prefix of the six bytes behind a peer id's dash, as in Chihaya's lists.
+    /// Makes a prefix from the six bytes after a peer id's dash, as in Chihaya's lists.
     pub fn new(id: [u8; 6]) -> Self {
         Self(id.as_slice().into())
     }
@@ -42,7 +42,8 @@ pub(super) struct ClientPrefixes {
 impl ClientPrefixes {
     pub(super) fn new(mut prefixes: Vec<ClientPrefix>) -> Self {
         prefixes.sort_unstable();
-        // Of two prefixes the shorter one comes first, and covers the longer one.
+        // If a prefix begins with another prefix, the shorter one comes first. It covers the longer one, which is
+        // removed.
         prefixes.dedup_by(|longer, shorter| longer.0.starts_with(&shorter.0));
         Self { prefixes }
     }

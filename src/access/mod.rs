@@ -1,10 +1,10 @@
-//! Who may announce: rules about networks, clients and torrents, and tokens. `--access`.
+//! Who may announce: rules about networks, clients, torrents and tokens (`--access`).
 //!
 //! The rules are checked in this order, the cheap ones first. An announce must pass all of them. A refusal names the
 //! rule, but discloses no entry of a list and nothing about the keys.
 //!
-//! A torrent that is announced with a token is confidential: it is announced only to forwarders that name it with
-//! `only`.
+//! A torrent that is announced with a token is confidential: it is announced only to forwarders whose `only` list names
+//! the torrent.
 
 mod clients;
 mod jwt;
@@ -34,7 +34,7 @@ use self::jwt::JwtRule;
 use crate::forward::UpstreamProxies;
 use crate::metrics::AccessMetrics;
 
-/// The rules, as they are configured. Without any, every announce is admitted.
+/// The rules, as they are configured. If there are no rules, every announce is admitted.
 #[derive(Debug, Default)]
 pub struct AccessOptions {
     /// The networks of clients.
@@ -54,7 +54,7 @@ pub struct AccessOptions {
 /// An announce that is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clearance {
-    /// Whether it carried a token, which makes its torrent confidential.
+    /// Whether the announce carried a token. The token makes the torrent confidential.
     pub is_confidential: bool,
 }
 
@@ -157,7 +157,7 @@ impl Access {
     }
 
     /// Decides whether a scrape from this address is admitted. If the rules protect scrapes, the query of the scrape
-    /// must hold a token for each torrent.
+    /// must hold a token. A token is for one torrent, so a scrape of several torrents is refused.
     pub fn admit_scrape(&self, ip: IpAddr, info_hashes: &[InfoHash], query: &[u8]) -> Result<(), Refusal> {
         let rules = self.rules.read();
         let (jwt, wording) = (rules.jwt.clone().filter(|jwt| jwt.options().protect_scrape), rules.wording);
@@ -195,7 +195,7 @@ impl Access {
     }
 }
 
-/// Seconds since 1970 by the system clock, which the times in tokens refer to.
+/// The present time by the system clock, in seconds since 1970. Tokens give their times in the same way.
 fn unix_time() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

@@ -1,4 +1,4 @@
-//! Torrents and clients that come and go through the API of Chihaya v1.0.
+//! Torrents and clients that the API of Chihaya v1.0 adds and removes.
 
 use std::collections::HashSet;
 
@@ -8,8 +8,8 @@ use tracker_protocol::{InfoHash, PeerId};
 /// The most torrents, and the most clients, that the API can add.
 const MOST: usize = 1_000_000;
 
-/// A client program, which Chihaya calls a "client ID": the six bytes of a peer id behind its leading dash, or its
-/// first six bytes if it has no dash.
+/// A client program, which Chihaya calls a "client ID": the six bytes that follow the leading dash of a peer id. If the
+/// peer id does not begin with a dash, its first six bytes.
 pub type ClientProgram = [u8; 6];
 
 /// What the API has added.
@@ -28,7 +28,7 @@ pub struct Registered {
 pub struct Full;
 
 impl Registered {
-    /// Starts without torrents. If there are `clients`, only they may announce.
+    /// Starts without torrents. If `clients` is given, only these clients may announce.
     pub fn new(restricts_torrents: bool, clients: Option<HashSet<ClientProgram>>) -> Self {
         Self {
             torrents: RwLock::default(),

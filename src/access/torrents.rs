@@ -7,14 +7,14 @@ use tracker_protocol::InfoHash;
 
 use crate::hash::SEED;
 
-/// Of this many places in the table, this many are taken. If more were, a look-up would try more places.
+/// The share of the table's places that are taken: 11 of 20. If more were taken, a look-up would try more places.
 const TAKEN: (usize, usize) = (11, 20);
 
 /// A set of info-hashes. Each takes 38.2 bytes.
 ///
-/// It is a hash table with linear probing: a hash is at its own place, or at the next place that was free. The tags of
-/// a million hashes fit in the processor's cache, so most look-ups of a hash that is not in the set read no memory. A
-/// look-up of one that is reads one or two cache lines.
+/// The set is a hash table with linear probing: an info-hash is at its own place, or at the next place that was free.
+/// The tags of a million info-hashes fit in the processor's cache. So a look-up of an info-hash that is not in the set
+/// usually reads no memory. A look-up of an info-hash that is in the set reads one or two cache lines from memory.
 #[derive(Debug, Default)]
 pub struct TorrentSet {
     /// The tag of the hash at each place. `None` if the place is free.
@@ -61,12 +61,12 @@ impl TorrentSet {
     }
 }
 
-/// The own place of a hash in a table with this many places, and its tag.
+/// The place where a hash belongs in a table with this many places, and the tag of the hash.
 fn place_and_tag(hash: InfoHash, places: usize) -> (usize, NonZeroU8) {
     let bits = SEED.hash_one(hash.0);
     // The high half of this product is as evenly spread over the places as the hash is over 64 bits.
     let own = (u128::from(bits) * places as u128) >> u64::BITS;
-    // The low bits decide about the place only if there are very many places.
+    // The tag is made of the low bits, which affect the place only if there are very many places.
     let [low, ..] = bits.to_le_bytes();
     (usize::try_from(own).unwrap_or_default(), NonZeroU8::new(low).unwrap_or(NonZeroU8::MIN))
 }

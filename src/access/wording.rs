@@ -1,5 +1,5 @@
-//! The sentences with which the rules refuse. While a file of Chihaya's is in use, they are Chihaya's own, because its
-//! users have scripts that read them.
+//! The sentences with which the rules refuse an announce. If a file of Chihaya's is in use, these are Chihaya's
+//! sentences, because scripts of Chihaya's users read them.
 
 use tracker_protocol::Refusal;
 
@@ -65,8 +65,8 @@ fn own(fault: JwtFault) -> (&'static str, bool) {
     }
 }
 
-/// The sentence of Chihaya v1.0. `None` if it has no own sentence for this fault: it answers with a library's error, or
-/// does not check for the fault.
+/// The sentence of Chihaya v1.0. `None` if Chihaya has no sentence for this fault, because it answers with the error of
+/// a library or does not check for the fault.
 fn v1(fault: JwtFault) -> Option<&'static str> {
     match fault {
         JwtFault::Issuer => Some("Failed to validate JWT issuer claim"),

@@ -1,4 +1,4 @@
-//! What SIGHUP reads again. A file that is wrong changes nothing.
+//! What SIGHUP reads again. If a file has an error, nothing changes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use crate::config::{AccessSource, ForwardsFile, TlsFiles};
 use crate::frontend::context::Context;
 
-/// Something to read again, such as the file of forwarders. It is put into effect, or the log says what is wrong with
-/// it.
+/// Something to read again, such as the file of forwarders. The new content is put into effect, or the log says what is
+/// wrong with it.
 pub(super) struct Reload {
     /// The name for the log, such as "forwarders".
     what: &'static str,

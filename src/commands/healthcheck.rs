@@ -19,7 +19,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time limit of a whole check with its name look-up, below the three seconds after which Docker gives up.
 const DEADLINE: Duration = Duration::from_millis(2500);
 
-/// Succeeds if an instance serves at each of these addresses. The error is a sentence for the operator.
+/// Succeeds if an instance serves at each address of `listen`. The error is a sentence for the operator.
 pub(super) fn check(listen: &Listen) -> Result<(), String> {
     let (tell, told) = mpsc::channel();
     let asked = listen.clone();

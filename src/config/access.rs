@@ -76,7 +76,7 @@ impl Fields for AccessEntry {
 }
 
 impl AccessEntry {
-    /// Paths in `access.yml` are relative to `folder`, its folder.
+    /// Paths in `access.yml` are relative to `folder`, which is the folder of that file.
     fn into_options(self, folder: &Path) -> Result<AccessOptions, ConfigError> {
         let torrents = self.torrents.map(|Mapping(rule)| match rule {
             ListRule::Allow(listed) => torrents(listed, folder).map(ListRule::Allow),

@@ -1,4 +1,4 @@
-//! Settings about addresses that depend on each other, and so are read together.
+//! Settings about addresses. These settings depend on each other, so they are read together.
 
 use super::error::ConfigError;
 use super::origin::Sources;

@@ -116,7 +116,8 @@ enum File {
     WithCommon(Common),
 }
 
-/// The options for all entries. [`ForwarderEntry`] repeats these fields, because serde's `flatten` would lose the lines.
+/// The options for all entries. [`ForwarderEntry`] repeats these fields, because serde's `flatten` would lose the line
+/// numbers.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Common {
@@ -165,7 +166,7 @@ impl<'de> Deserialize<'de> for File {
     }
 }
 
-/// Reads [`File`]. It is written by hand, because an untagged enum would lose the lines.
+/// Reads [`File`]. This code is written by hand, because an untagged enum would lose the line numbers.
 struct FileVisitor;
 
 impl<'de> de::Visitor<'de> for FileVisitor {
@@ -239,8 +240,8 @@ struct ForwarderEntry {
 
 impl ForwarderEntry {
     fn into_options(self) -> ForwarderOptions {
-        // The default name is the host and port of the URL, as with the Go retracker. The rest of the URL may hold a
-        // passkey.
+        // The default name is the host and port of the URL, as with the Go retracker. The rest of the URL is left out,
+        // because it may hold a passkey.
         let name = self.name.unwrap_or_else(|| forward::host_and_port(&self.uri));
         ForwarderOptions {
             name,
@@ -258,8 +259,8 @@ impl ForwarderEntry {
 
 fn uri<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     deserializer.deserialize_str(Text(|text: &str| {
-        // The text leaves out the value, because it goes to a log and the value may hold a passkey. The line says where
-        // the value is.
+        // The error does not show the value, because errors go to the log and the value may hold a passkey. The line
+        // number says where the value is.
         let wrong =
             |why: &str| format!("uri {why}, expected an announce URL such as http://tracker.example:8080/announce");
         let url = Url::parse(text).map_err(|error| wrong(&format!("is no URL ({error})")))?;
@@ -273,7 +274,7 @@ fn uri<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
 
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     deserializer.deserialize_option(Optional(|text: &str| {
-        // The name is in log lines and labels. A line break in it would begin a line of its own.
+        // The name is in log lines and labels. A line break in the name would begin a new log line.
         let wrong = |what| format!("name is \"{}\", {what}", text.escape_debug());
         let is_odd = |c: char| {
             c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

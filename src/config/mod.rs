@@ -76,7 +76,7 @@ pub struct Config {
     pub store: StoreOptions,
     /// How announces are answered: the interval, whether `ip=` counts, when clients get few upstream peers, and limits.
     pub policy: Policy,
-    /// Upstream trackers; `None` without a file of them.
+    /// Upstream trackers; `None` if no forwarders file is given.
     pub forward: Option<Forward>,
     /// Who may announce; `None` if everybody may.
     pub access: Option<AccessRules>,
@@ -88,7 +88,7 @@ pub struct Config {
     pub client_address: ClientAddressOptions,
     /// Names under which the operator's pages are served, beside local names.
     pub allowed_hosts: Vec<HostName>,
-    /// The pages of Chihaya; `None` unless a file of Chihaya's is in use.
+    /// The pages of Chihaya; `None` if no file of Chihaya's is in use.
     pub chihaya: Option<ChihayaPages>,
     /// Whether `/metrics` is served.
     pub prometheus: bool,
@@ -194,14 +194,14 @@ pub enum Subcommand {
         /// the command ends as if the instance did not answer, because Docker knows the exit codes 0 and 1 only.
         listen: Result<Vec<Listen>, ConfigError>,
     },
-    /// Say what became of each key of Chihaya's file, ask each upstream tracker once, fetch the keys for tokens, and print
-    /// how it went.
+    /// Say what became of each key of Chihaya's file, ask each upstream tracker once and fetch the keys for tokens.
+    /// Print the results.
     Check {
         /// Chihaya's file, if one was given.
         chihaya: Option<Box<ChihayaFile>>,
-        /// The upstream trackers; `None` without a file of them.
+        /// The upstream trackers; `None` if no forwarders file is given.
         forwarders: Option<Vec<ForwarderOptions>>,
-        /// The access rules; `None` without a file of them.
+        /// The access rules; `None` if no file of access rules is given.
         access: Option<Box<AccessOptions>>,
         /// The proxies through which upstream trackers are asked and keys are fetched.
         proxies: UpstreamProxies,
@@ -313,7 +313,7 @@ fn access(sources: &Sources<'_>) -> Result<Option<AccessRules>, ConfigError> {
 }
 
 fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
-    // These settings are read even if nothing is forwarded, because a wrong value must stop the start.
+    // These settings are read even if nothing is forwarded: the tracker must not start with a wrong value.
     let (deadline, max_exchanges) = (FORWARD_TIMEOUT.read(sources)?, MAX_EXCHANGES.read(sources)?);
     let Some(file) = ForwardsFile::given(sources)? else { return Ok(None) };
     let options = ForwardOptions {

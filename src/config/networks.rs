@@ -11,7 +11,8 @@ use crate::topology::ExternalAddress;
 pub(super) enum NotANetwork {
     /// The text is something else.
     Other,
-    /// The text is an IPv4 address that is written as IPv6, and the prefix is so short that it covers more than IPv4.
+    /// The text is an IPv4 network that is written as IPv6. Its prefix is so short that the network would cover more
+    /// than IPv4 addresses.
     MappedTooWide,
 }
 
@@ -30,7 +31,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
     Ok(network.trunc())
 }
 
-/// The external address that consists of these addresses. `None` if two of them are of one family.
+/// The external address that consists of these addresses. `None` if two of them are of the same family.
 pub(super) fn one_per_family(addresses: impl IntoIterator<Item = IpAddr>) -> Option<ExternalAddress> {
     let mut external = ExternalAddress::default();
     for ip in addresses {

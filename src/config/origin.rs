@@ -30,15 +30,16 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The value of a flag. The values of a repeated flag are joined with commas, as its environment variable lists them.
+    /// The value of a flag. The values of a repeated flag are joined with commas, because this is the form that the
+    /// environment variable has.
     pub(super) fn flag(&self, flag: Flag) -> Option<String> {
         let values = self.flags.try_get_many::<String>(flag.long).ok()??;
         let values: Vec<_> = values.map(String::as_str).collect();
         Some(values.join(",").trim().to_owned())
     }
 
-    /// The value of a variable, without the white space around it. An editor of another system may leave a carriage
-    /// return at the end of a line.
+    /// The value of a variable, without the white space around it. Such white space may be a carriage return, which
+    /// editors of other systems leave at the end of a line.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         let text = (self.env)(name)?.to_string_lossy().trim().to_owned();
         Some(text).filter(|text| !text.is_empty())

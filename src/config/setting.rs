@@ -4,7 +4,8 @@ use super::about::{About, Fallback, Section, Takes};
 use super::error::ConfigError;
 use super::origin::{Flag, Origin, Sources};
 
-/// One setting. `T` is what the program uses. With [`Is`] there is always a value, with [`Unset`] there may be none.
+/// One setting. `T` is the type of its value in the program. `D` is the type of its default: a setting with [`Is`]
+/// always has a value, and a setting with [`Unset`] may have none.
 #[derive(Debug)]
 pub(super) struct Setting<T, D> {
     /// The section in which the help and the pages list the setting.
@@ -22,7 +23,7 @@ pub(super) struct Setting<T, D> {
     pub(super) default: D,
     /// A valid value that is not the default. For a file, possible content. A test gives the setting this value.
     pub(super) example: &'static str,
-    /// What a value can be, for the error about a wrong one.
+    /// What a value can be, for the error about a wrong value.
     pub(super) expected: &'static str,
     pub(super) parse: fn(&str) -> Result<T, Wrong>,
 }
@@ -44,7 +45,7 @@ pub(super) enum Wrong {
     Expected(&'static str),
 }
 
-/// A setting, whatever its type.
+/// A setting of any type.
 pub(super) trait Declared: Sync {
     fn about(&self) -> About;
 

@@ -1,4 +1,5 @@
-//! `--tls-cert` and `--tls-key`. A listener for TLS needs both. Without such a listener, each of them is an error.
+//! `--tls-cert` and `--tls-key`. A listener for TLS needs both. If there is no such listener, it is an error to give
+//! either of them.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -33,7 +33,7 @@ pub(super) fn read<T>(
     parsed.map_err(|Problem { line, problem }| ConfigError::File { path, line, problem })
 }
 
-/// Reads a value as text and checks it at once, while the reader still knows its line.
+/// Reads a value as text and checks it at once, because later the reader no longer knows the line of the value.
 pub(super) struct Text<F>(pub(super) F);
 
 impl<T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'_> for Text<F> {
@@ -48,7 +48,7 @@ impl<T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'_> for Text<F> {
     }
 }
 
-/// Does the same for an optional value.
+/// Does the same as [`Text`], for an optional value.
 pub(super) struct Optional<F>(pub(super) F);
 
 impl<'de, T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'de> for Optional<F> {

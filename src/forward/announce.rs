@@ -24,12 +24,13 @@ pub struct UpstreamAnnounce<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The retrackers that have passed the announce on to us.
     pub via: &'a Via,
-    /// Whether only forwarders that name the torrent with `only` may learn of it.
+    /// Whether the torrent may be announced only to forwarders whose `only` list names it.
     pub is_confidential: bool,
 }
 
 impl UpstreamAnnounce<'_> {
-    /// The client; `None` without a port. Other peers cannot connect to such a client, so it is not announced upstream.
+    /// The client; `None` if the announce has no port. Other peers cannot connect to a client without a port, so it is
+    /// not announced upstream.
     pub(super) fn client(&self) -> Option<ClientKey> {
         Some(ClientKey { peer_id: self.request.peer_id, port: self.request.port? })
     }

@@ -1,8 +1,8 @@
 //! Decodes the body of an HTTP reply.
 //!
-//! We ask for gzip. Some trackers send `deflate` unasked, in either of the two forms that go by this name (RFC 9110, section
-//! 8.4.1.2). Some write bytes after the end of the compressed data, or several gzip members (RFC 1952, section 2.2). All of
-//! these are read, up to a bound.
+//! We ask for gzip. Some trackers send `deflate` although we do not ask for it. Two forms have this name (RFC 9110,
+//! section 8.4.1.2), and trackers send either of them. Some trackers write bytes after the end of the compressed data,
+//! or several gzip members (RFC 1952, section 2.2). All of these are read, up to a bound.
 
 use std::borrow::Cow;
 use std::io::{self, Read};

@@ -16,7 +16,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 /// How long a forwarder that answers 429 without `Retry-After` is paused.
 const DEFAULT_PAUSE: Duration = Duration::from_mins(1);
 
-/// The shortest pause: 429 with `Retry-After: 0` contradicts itself.
+/// The shortest pause. It also applies to 429 with `Retry-After: 0`, because such a reply contradicts itself.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The longest pause.
@@ -58,7 +58,7 @@ impl CircuitState {
 pub(super) enum CallOutcome {
     /// The forwarder answered, perhaps with a refusal.
     Alive,
-    /// It failed.
+    /// The exchange failed.
     Failed,
     /// The forwarder limits our rate. The duration is that of its `Retry-After`, if it sent one.
     Pause(Option<Duration>),
@@ -110,7 +110,8 @@ impl Circuit {
         }
     }
 
-    /// Admits an exchange. [`Self::ended`] must follow. The error is the state that prevents it.
+    /// Admits an exchange. [`Self::ended`] must be called when the exchange has ended. The error is the state that
+    /// prevents the exchange.
     pub(super) fn admit(&mut self, now: Instant) -> Result<Admission, CircuitState> {
         match self.state {
             CircuitState::Closed => Ok(Admission::Regular),
@@ -154,14 +155,14 @@ impl Circuit {
             (CallOutcome::NotMade, CircuitState::Probing, Admission::Probe) => {
                 self.set_state(CircuitState::Open { until: now }, now);
             }
-            // An exchange that began before the circuit opened no longer counts.
+            // If an exchange began before the circuit opened, its failure does not count any more.
             (CallOutcome::Failed | CallOutcome::NotMade, ..) => {}
         }
     }
 
     fn open(&mut self, now: Instant) {
         self.failures = 0;
-        // Jitter, so that the retrackers of a network do not all probe their upstream at the same moment.
+        // Jitter, so that the retrackers of a network do not all probe the same forwarder at the same moment.
         let jitter = 0.8 + 0.4 * fastrand::f64();
         self.set_state(CircuitState::Open { until: now + self.backoff.mul_f64(jitter) }, now);
     }

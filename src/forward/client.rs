@@ -1,11 +1,12 @@
 //! One of our clients as upstream trackers know it: a peer id and a port, at one address or several.
 //!
-//! There is one session for each client that a forwarder can distinguish: by peer id, port and the address that we send
-//! with them, if any. A client on IPv4 and IPv6 is one peer to an upstream that only sees our own address.
+//! A forwarder distinguishes clients by peer id, port and the address that we send, if we send one. There is one
+//! session for each client that a forwarder can distinguish. A client on IPv4 and IPv6 is one peer to an upstream that
+//! only sees our own address.
 //!
 //! # Which announces count
-//! Peer ids are public. An announce from another host under the same id neither changes nor ends what upstream trackers know
-//! of this client. An address that was claimed with `ip=` yields to the host that announces from it.
+//! Peer ids are public. If another host announces with the same id, what upstream trackers know of this client does not
+//! change. If a host announces from an address, announces that only claim this address with `ip=` do not count.
 
 mod held_session;
 mod host;
@@ -31,8 +32,8 @@ use tracker_protocol::{AnnounceRequest, Event, InfoHash};
 /// How long `stopped` stays due at a forwarder whose circuit is open.
 const STOP_RETRY_PERIOD: Duration = Duration::from_hours(1);
 
-/// The most hosts that are kept for one peer id and port. A client has one host in each address family. Any others are
-/// other clients that use its id.
+/// The most hosts that are kept for one peer id and port. A client has one host in each address family. Further hosts
+/// are other clients that use the same id.
 const MAX_HOSTS: usize = 4;
 
 /// One client.
@@ -61,7 +62,7 @@ pub(super) enum HostUpdate {
     Updated,
     /// Nothing has changed yet: the host is new to this client, or had left.
     NewHost,
-    /// Nothing: the announce only claims an address from which a host announces itself.
+    /// Nothing: the announce only claims its address with `ip=`, and a host announces from that address.
     Ignored,
 }
 
@@ -95,7 +96,7 @@ impl ForwardedClient {
         let Some(at) = self.hosts.iter().position(|host| host.ip == announce.ip) else { return HostUpdate::NewHost };
         let Some(host) = self.hosts.get_mut(at) else { return HostUpdate::NewHost };
         if !host.is_here() {
-            // Another client may have taken the host's endpoint, which has to be checked first.
+            // Another client may have taken the host's endpoint. The caller must check that first.
             return HostUpdate::NewHost;
         }
         if announce.is_claim && !host.is_claim {
@@ -153,7 +154,7 @@ impl ForwardedClient {
         self.quiet = earliest.flatten().map(|until| (until, generation));
     }
 
-    /// The session of the host at this address with a forwarder. It is created if there is none.
+    /// The session that announces the host at this address to a forwarder. If there is no such session, it is created.
     pub(super) fn session(&mut self, forwarder: &Arc<Forwarder>, ip: IpAddr) -> Option<&mut HeldSession> {
         let sent = self.hosts.iter().find(|host| host.ip == ip).and_then(|host| forwarder.announced_ip(host.outside));
         let is_it = |held: &HeldSession| Arc::ptr_eq(&held.forwarder, forwarder) && held.ip == sent;
@@ -178,7 +179,7 @@ impl ForwardedClient {
         held.is_some_and(|held| held.session.due(held.presence(&self.hosts, self.info_hash).0, now).is_some())
     }
 
-    /// The exchange that is due in the session with this serial, if one is.
+    /// Begins the exchange that is due in the session with this serial. `None` if nothing is due.
     pub(super) fn begin(&mut self, serial: u64, torrent: u64, now: Instant) -> Option<Result<Exchange, Skipped>> {
         let held = self.sessions.iter_mut().find(|held| held.session.serial == serial)?;
         let (presence, _) = held.presence(&self.hosts, self.info_hash);
@@ -186,7 +187,7 @@ impl ForwardedClient {
         Some(held.begin(event, held.announcing_host(&self.hosts)?, self.key, torrent, now))
     }
 
-    /// The exchanges that are due with one forwarder.
+    /// Begins the exchanges that are due with one forwarder, and adds them to `out`.
     pub(super) fn begin_at(&mut self, forwarder: &Arc<Forwarder>, torrent: u64, now: Instant, out: &mut Vec<Exchange>) {
         self.quiet = None;
         let own = self.sessions.iter().filter(|held| Arc::ptr_eq(&held.forwarder, forwarder));
@@ -194,8 +195,8 @@ impl ForwardedClient {
         out.extend(serials.into_iter().filter_map(|serial| self.begin(serial, torrent, now)?.ok()));
     }
 
-    /// Brings an exchange up to date when its turn has come. False if it has become pointless: the client has left before its
-    /// first announce went upstream, or the session is gone.
+    /// Brings an exchange up to date when its turn has come. False if the exchange has become pointless: the client
+    /// left before its first announce went upstream, or the session is gone.
     pub(super) fn refresh(&self, exchange: &mut Exchange) -> bool {
         let Some(held) = self.sessions.iter().find(|held| held.session.serial == exchange.session) else {
             return false;
@@ -218,7 +219,7 @@ impl ForwardedClient {
         }
     }
 
-    /// Records that an exchange of the session with this serial has ended. Returns the one that is due next.
+    /// Records that an exchange of the session with this serial has ended. Returns the exchange that is due next.
     pub(super) fn exchange_ended(
         &mut self,
         serial: u64,
@@ -239,8 +240,8 @@ impl ForwardedClient {
         next
     }
 
-    /// Records that the host at this address has left. `stopped` is the announce with which it left, if it sent one, and whether
-    /// that was a claim. Returns whether the host was here.
+    /// Records that the host at this address has left. `stopped` is the announce with which the host left, if it sent
+    /// one, and whether this announce only claimed the address. Returns whether the host was here.
     pub(super) fn host_left(
         &mut self,
         ip: IpAddr,
@@ -312,8 +313,8 @@ impl ForwardedClient {
         }
     }
 
-    /// Announces this client again after the `stopped` of another client, `left`, that had announced the same endpoint:
-    /// a forwarder that identifies peers by endpoint removes both.
+    /// Announces this client again after the `stopped` of `left`, another client that announced the same endpoint. A
+    /// forwarder that identifies peers by endpoint removes both clients when it gets that `stopped`.
     pub(super) fn announce_again_after(&mut self, left: ClientKey) {
         self.quiet = None;
         self.sessions.iter_mut().for_each(|held| held.session.set_unsure());

@@ -1,5 +1,5 @@
-//! What all exchanges of the process share: the bound on how many are under way, the proxies, and the addresses that the
-//! process listens on.
+//! What all exchanges of the process share: the bound on how many are under way, the proxies, and the addresses that
+//! the process listens on.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl ExchangeContext {
         self.listeners.set(addresses);
     }
 
-    /// Waits until one more exchange may begin, for at most `longest`.
+    /// Waits for at most `longest` until one more exchange may begin.
     pub(super) async fn permit(&self, longest: Duration) -> Result<SemaphorePermit<'_>, ForwardError> {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);
@@ -61,15 +61,15 @@ impl ExchangeContext {
         }
     }
 
-    /// Logs that this host failed in this way and could not carry out an exchange.
+    /// Logs that an exchange could not be carried out, because this host failed. `what` names the failure.
     pub(super) fn report(&self, what: &str) {
         let now = Instant::now();
         let mut reported = self.reported.lock();
         if reported.is_none_or(|reported| now - reported >= REPORT_PAUSE) {
             *reported = Some(now);
             log::warn!(
-                "upstream trackers cannot be asked, because this host failed: {}; no circuit opens, and they are tried \
-                 again later",
+                "upstream trackers cannot be asked, because this host failed: {}; no circuit opens, and the trackers \
+                 are tried again later",
                 what.as_bytes().escape_ascii()
             );
         }

@@ -1,5 +1,5 @@
-//! Carries out all exchanges with upstream trackers, on a thread apart from the workers that answer clients. An exchange
-//! continues here after the announce that began it has been answered.
+//! Carries out all exchanges with upstream trackers, on a thread apart from the workers that answer clients. An
+//! exchange continues here even after the announce that began it has been answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::clock;
 /// The shortest and the longest pause between two sweeps.
 const SWEEP_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(20));
 
-/// Torrents that are swept before other tasks get a turn.
+/// How many torrents are swept before other tasks get a turn.
 const SWEPT_AT_ONCE: usize = 64;
 
 /// Carries out the exchanges. It must run within a tokio `LocalSet`.
@@ -80,7 +80,7 @@ async fn take_turns(shared: Arc<ForwardState>, forwarder: Arc<Forwarder>, admitt
     }
 }
 
-/// Carries out one exchange, and queues those that follow from it.
+/// Carries out one exchange, and queues the exchanges that are due next.
 async fn carry_out(shared: Arc<ForwardState>, admitted: Admitted) {
     let forwarder = Arc::clone(&admitted.exchange.forwarder);
     let (outcome, answer) = forwarder.carry_out(&admitted, shared.deadline).await;
@@ -100,7 +100,7 @@ async fn sweep(shared: Arc<ForwardState>) {
             let now = clock::now();
             let exchanges = shared.torrents.with_handle(&torrent, |torrent| torrent.sweep(shared.peer_age, now));
             exchanges.into_iter().flatten().for_each(|exchange| shared.send(exchange));
-            // The torrent is dropped only after the sweep, which begins `stopped` for its clients.
+            // The torrent is dropped only after its sweep, because the sweep begins `stopped` for its clients.
             shared.torrents.drop_if_idle(&torrent, now);
             if n % SWEPT_AT_ONCE == 0 {
                 yield_now().await;

@@ -10,12 +10,12 @@ use tracker_protocol::upstream::Retry;
 
 /// Why an exchange with a forwarder failed.
 ///
-/// The text continues a sentence that begins with the forwarder's name. Of the forwarder's uri it contains only the host, because
-/// path and query may contain a passkey. Bytes from the network are escaped.
+/// The text continues a sentence that begins with the forwarder's name. The text may contain the host of the
+/// forwarder's uri, but not its path or query, because these may contain a passkey. Bytes from the network are escaped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ForwardError {
-    /// This host lacks descriptors, memory, ports or a route. No request was sent, and the failure does not count against the
-    /// forwarder.
+    /// This host lacks descriptors, memory, ports or a route. No request was sent, and the failure does not count
+    /// against the forwarder.
     #[error("it was not asked, because this host failed: {}", .0.as_bytes().escape_ascii())]
     Local(String),
     /// The proxy failed.
@@ -24,7 +24,7 @@ pub enum ForwardError {
     /// The name of the forwarder's host could not be resolved.
     #[error("its name cannot be resolved: {}", .0.as_bytes().escape_ascii())]
     Dns(String),
-    /// None of its addresses accepted a connection.
+    /// None of the forwarder's addresses accepted a connection.
     #[error("it cannot be reached: {}", .0.as_bytes().escape_ascii())]
     Connect(String),
     /// The forwarder accepted a connection, but the TLS handshake failed. Most often the cause is a certificate that is
@@ -45,7 +45,7 @@ pub enum ForwardError {
     /// The tracker refused the announce. Whatever else it sent with the refusal is ignored.
     #[error("it refuses: {}", .reason.escape_ascii())]
     Refused {
-        /// Its `failure reason`, unescaped, without what may be our passkey.
+        /// The tracker's `failure reason`, unescaped. Parts that may be our passkey are replaced.
         reason: Vec<u8>,
         /// When the same announce may be sent again (BEP 31).
         retry: Retry,
@@ -62,7 +62,7 @@ pub enum ForwardError {
         /// The HTTP status; `None` if it was not read.
         status: Option<u16>,
     },
-    /// The head or the body of the reply exceeds a bound, perhaps after inflation.
+    /// The head or the body of the reply exceeds a bound. A compressed body may exceed the bound only after inflation.
     #[error("its answer is too large")]
     TooLarge {
         /// The HTTP status; `None` if the head itself was too large.
@@ -74,7 +74,7 @@ pub enum ForwardError {
         /// The HTTP status; `None` if it was not read.
         status: Option<u16>,
     },
-    /// It sent a redirect that is not followed.
+    /// The forwarder sent a redirect that is not followed.
     #[error("its redirect is not followed: {why}")]
     Redirect {
         /// Why it is not followed.
@@ -82,7 +82,7 @@ pub enum ForwardError {
         /// The HTTP status of the redirect.
         status: u16,
     },
-    /// The client's announce would make the request longer than HTTP allows. It was not sent.
+    /// The client's announce would make the request longer than HTTP allows. The request was not sent.
     #[error("it was not asked, because the request would be too long")]
     TooLong,
 }
@@ -150,12 +150,13 @@ impl ForwardError {
         }
     }
 
-    /// Whether the forwarder has failed, as opposed to this announce or this host. Refusing a torrent is no failure.
+    /// Whether the forwarder is to blame, and not this announce or this host. A forwarder that refuses a torrent has
+    /// not failed.
     pub fn is_forwarder_fault(&self) -> bool {
         !matches!(self, Self::Refused { .. } | Self::TooLong | Self::Local(_))
     }
 
-    /// The error to report after several addresses have failed: the latest one that is not a failure of this host. If
+    /// The error to report after several addresses have failed: the latest error that is not a failure of this host. If
     /// this host lacks an address family, for example, that says nothing about the upstream.
     pub(super) fn after(self, earlier: Option<Self>) -> Self {
         match earlier {

@@ -14,7 +14,7 @@ pub(super) struct ExchangeRequest<'a> {
     pub(super) request: &'a AnnounceRequest,
     /// How many peers are asked for.
     pub(super) numwant: u32,
-    /// The address that the upstream should record, if that is not the one that it sees.
+    /// The address that the upstream should record. `None` if that is the address that the upstream sees.
     pub(super) ip: Option<IpAddr>,
     /// The tracker id of the upstream's last reply. It is sent over HTTP only.
     pub(super) tracker_id: Option<&'a [u8]>,
@@ -28,6 +28,6 @@ pub(super) struct ExchangeReply {
     pub(super) reply: UpstreamReply,
     /// The address that sent the reply: the proxy's, if there is a proxy.
     pub(super) from: SocketAddr,
-    /// Decides which peer addresses are plausible.
+    /// Where the upstream is. This decides which peer addresses are plausible.
     pub(super) origin: ReplyOrigin,
 }

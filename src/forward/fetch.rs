@@ -1,4 +1,5 @@
-//! Fetches a document over HTTP or HTTPS, with the bounds, proxies and certificates with which upstream trackers are asked.
+//! Fetches a document over HTTP or HTTPS. The bounds, proxies and certificates are those of requests to upstream
+//! trackers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use super::http::HttpUpstream;
 use super::proxy::UpstreamProxies;
 use super::trust::Authorities;
 
-/// Fetches a document of at most one MiB. `ca` replaces the usual authorities. The text of an error continues a sentence that
-/// names the document's host.
+/// Fetches a document of at most one MiB. `ca` replaces the usual authorities. The text of an error continues a
+/// sentence that names the document's host.
 ///
 /// The future must be polled within a tokio `LocalSet`.
 pub async fn fetch(

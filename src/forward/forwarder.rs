@@ -2,6 +2,7 @@
 
 mod logging;
 mod outcomes;
+mod promptness;
 mod settings;
 mod turn_queue;
 
@@ -14,11 +15,12 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
 use self::logging::{Again, Consequence, LoggedExchange, Warning};
 use self::outcomes::{call_outcome, exchange_outcome};
+use self::promptness::Promptness;
 use self::settings::Settings;
 use self::turn_queue::TurnQueue;
 use super::announce::{ClientKey, UpstreamAnnounce};
@@ -38,26 +40,26 @@ use crate::metrics::{ForwarderMetrics, ForwarderSample, Metrics};
 use crate::topology::reach::is_outside;
 use tracker_protocol::{AnnounceRequest, InfoHash};
 
-/// How often a forwarder that is no longer configured is checked for whether it can be dropped.
+/// The time between two checks of whether a forwarder that is no longer configured can be dropped.
 const UNUSED_CHECK: Duration = Duration::from_mins(1);
 
 /// One configured upstream tracker. Its sessions depend on uri, host, ip and ca of its entry, so these never change.
-/// All other settings may.
+/// All other settings may change.
 pub(super) struct Forwarder {
     upstream: UpstreamClient,
     /// Which address of a client is sent to the upstream.
     ip: AnnouncedIp,
     settings: RwLock<Settings>,
     turns: TurnQueue<Exchange>,
-    /// Whether announces no longer wait for this forwarder, because one of them waited in vain.
-    late: watch::Sender<bool>,
+    promptness: Promptness,
     /// Our IPv4 and our IPv6 address as the upstream sees them (BEP 24).
     external_ips: Mutex<[Option<IpAddr>; 2]>,
     sessions: AtomicI64,
     lists: AtomicI64,
     circuit: Mutex<Circuit>,
     health: Mutex<Health>,
-    /// When the forwarder was removed from the configuration. Since then it only gets `stopped` for each listed client.
+    /// When the forwarder was removed from the configuration. From then on, the forwarder only gets `stopped`, for each
+    /// client that it lists.
     retired: OnceLock<Instant>,
 }
 
@@ -83,13 +85,14 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Whether the exchange is expected to bring a list: not if it is a `stopped`, or probes a failed forwarder.
+    /// Whether the exchange is expected to bring a list. A `stopped` brings no list, and a probe of a failed forwarder
+    /// is not expected to bring one.
     pub(super) fn brings_list(&self) -> bool {
         self.event != UpstreamEvent::Stopped && self.admission == Admission::Regular
     }
 }
 
-/// An exchange that may begin. It holds a permit until it ends.
+/// An exchange that may begin. It holds the permit until the exchange ends.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) exchange: Exchange,
@@ -127,7 +130,7 @@ impl Forwarder {
             ip: options.ip,
             settings: RwLock::new(Settings::new(options, timeout, metrics)),
             turns: TurnQueue::new(),
-            late: watch::Sender::new(false),
+            promptness: Promptness::default(),
             external_ips: Mutex::default(),
             sessions: AtomicI64::new(0),
             lists: AtomicI64::new(0),
@@ -137,8 +140,8 @@ impl Forwarder {
         }
     }
 
-    /// Adopts the settings of an entry and returns true. If something that the upstream sees differs, nothing changes and the
-    /// result is false. `timeout` applies if the entry names none.
+    /// Adopts the settings of an entry and returns true. If the entry differs in something that the upstream sees,
+    /// nothing changes and the result is false. `timeout` applies if the entry names no timeout.
     pub(super) fn adopts(&self, options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> bool {
         let mut settings = self.settings.write();
         let looks_same = settings.looks_like(options);
@@ -156,7 +159,7 @@ impl Forwarder {
 
     /// Records that the forwarder is no longer configured.
     pub(super) fn retire(&self) {
-        // A forwarder is retired once, so this cannot fail.
+        // A forwarder is retired only once, so this cannot fail.
         let _ = self.retired.set(clock::now());
         self.settings.write().metrics = ForwarderMetrics::unexposed();
     }
@@ -165,7 +168,7 @@ impl Forwarder {
         self.retired.get().is_some()
     }
 
-    /// Completes once the forwarder is no longer configured and nothing is left to send.
+    /// Completes when the forwarder is no longer configured and has nothing more to send.
     pub(super) async fn is_unused(&self) {
         loop {
             sleep(UNUSED_CHECK).await;
@@ -197,7 +200,7 @@ impl Forwarder {
         self.circuit.lock().would_admit(now).map_err(Skipped::by)
     }
 
-    /// Queues an exchange. Returns the one that is dropped if too many wait.
+    /// Queues an exchange. If too many exchanges wait, one of them is dropped and returned.
     pub(super) fn enqueue(&self, exchange: Exchange) -> Option<Exchange> {
         let dropped = self.turns.add(exchange.source, exchange);
         if dropped.is_some() {
@@ -211,34 +214,22 @@ impl Forwarder {
         self.turns.next(|| self.settings.read().rate()).await
     }
 
-    /// How the circuit admits an exchange, which then must be carried out; `None` if it does not admit one.
+    /// How the circuit admits an exchange; `None` if it admits none. An exchange that is admitted must be carried out.
     pub(super) fn admit(&self, now: Instant) -> Option<Admission> {
         let admission = self.circuit.lock().admit(now).map_err(Skipped::by);
         admission.inspect_err(|&skipped| self.count_skipped(skipped)).ok()
     }
 
-    /// Whether announces may wait for this forwarder. If one has waited in vain, none may until a reply is in time.
-    pub(super) fn is_prompt(&self) -> bool {
-        !*self.late.borrow()
+    /// Whether announces may wait for this forwarder.
+    pub(super) fn promptness(&self) -> &Promptness {
+        &self.promptness
     }
 
-    /// Records that an announce has waited for this forwarder in vain. All other announces stop waiting for it.
+    /// Records that an announce has waited for this forwarder until the deadline and got no list.
     pub(super) fn set_late(&self) {
-        if !self.late.send_replace(true) {
+        if self.promptness.set_late() {
             let name = &self.settings.read().options.name;
-            log::info!("forwarder {name}: no reply in time; announces do not wait for it until it is in time again");
-        }
-    }
-
-    /// Completes once announces no longer wait for this forwarder.
-    pub(super) async fn becomes_late(&self) {
-        // This fails only when the forwarder has been dropped, which cannot happen while it is borrowed here.
-        let _ = self.late.subscribe().wait_for(|late| *late).await;
-    }
-
-    fn exchange_took(&self, elapsed: Duration, deadline: Duration) {
-        if elapsed <= deadline && !self.is_prompt() {
-            self.late.send_replace(false);
+            log::info!("forwarder {name}: no reply in time; announces stop waiting for it until it replies in time");
         }
     }
 
@@ -274,7 +265,7 @@ impl Forwarder {
         let name = &settings.options.name;
         let error = result.as_ref().err();
         self.end_admission(name, admitted.admission, error.map_or(CallOutcome::Alive, call_outcome), now);
-        self.exchange_took(elapsed, deadline);
+        self.promptness.exchange_took(elapsed, deadline);
         let change = self.health.lock().record(error, elapsed, now);
         logging::health(name, change, error);
         let Admitted { exchange: Exchange { request, event, .. }, admission, .. } = admitted;
@@ -282,7 +273,8 @@ impl Forwarder {
         match result {
             Ok(answer) => {
                 let ExchangeReply { reply, from, .. } = &answer;
-                // 200 also over UDP, which has no status, because the Go retracker counts success as 200.
+                // UDP has no status. Success over UDP is counted as 200 too, because the Go retracker counts success as
+                // 200.
                 settings.metrics.exchange_ended("ok", Some(200), elapsed, reply.peers.len());
                 let outcome = ExchangeOutcome::accepted(reply);
                 let (again, warning) = (Again(*event, &outcome), Warning(reply.warning.as_deref()));
@@ -319,7 +311,8 @@ impl Forwarder {
         };
         let sent = AssertUnwindSafe(self.upstream.announce(&outgoing, settings.timeout)).catch_unwind().await;
         sent.unwrap_or_else(|_| {
-            // A bug, ours or a library's. The exchange counts as failed: a probe that never ended would keep the circuit open.
+            // This is a bug, ours or a library's. The exchange must count as failed, because a probe that never ended
+            // would keep the circuit open.
             log::error!("forwarder {}: an exchange panicked", settings.options.name);
             Err(ForwardError::Junk { what: "what it sent cannot be handled".to_owned(), status: None })
         })
@@ -332,8 +325,8 @@ impl Forwarder {
             AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
         };
         let mut external_ips = self.external_ips.lock();
-        // The address is used for replies of this upstream only. Otherwise an upstream that lied about it could make us
-        // drop peers of other upstreams as our own.
+        // This address is used for replies of this upstream only. Otherwise an upstream that lies about our address
+        // could make us drop peers of other upstreams, as if they were our own clients.
         if let Some(ip) = answer.reply.external_ip.filter(|&ip| is_outside(ip)) {
             let [v4, v6] = &mut *external_ips;
             *(if ip.is_ipv4() { v4 } else { v6 }) = Some(ip);

@@ -1,5 +1,5 @@
 //! Counts how a forwarder's exchanges ended, and decides which changes are logged at the default level. At that level
-//! the log reports failures, but not requests.
+//! the log reports that a forwarder begins to fail or answers again, but not each exchange.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

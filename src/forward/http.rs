@@ -49,7 +49,7 @@ pub(super) struct HttpUpstream {
     secrets: Secrets,
 }
 
-/// A response that is no redirect, with its body still to come.
+/// A response that is not a redirect. Its body has not been read yet.
 struct Answered<S> {
     response: ClientResponse<S>,
     /// The proxy through which the response came, if any.
@@ -59,8 +59,8 @@ struct Answered<S> {
 }
 
 impl HttpUpstream {
-    /// Checks a forwarder's `uri`, and its `host` if it has one. The error is for the operator, and continues a sentence that
-    /// names the forwarder.
+    /// Checks a forwarder's `uri`, and its `host` if it has one. The error is for the operator, and continues a
+    /// sentence that names the forwarder.
     pub(super) fn new(
         uri: &Url,
         host: Option<&str>,
@@ -92,7 +92,7 @@ impl HttpUpstream {
         let tls = (uri.scheme() == "https").then(|| trust::tls_config(authorities)).transpose()?;
         let router = Router::new(uri.clone(), seen, tls, context);
         let upstream = Self { router, login: login(uri), secrets: Secrets::of(uri) };
-        // An error in this request would be in every later one as well, so it is reported at the start.
+        // An error in this request would be in every later request as well, so it is reported at the start.
         match upstream.request(upstream.router.start(), "", &PassedHeaders::new(None, ""), None) {
             Some(_) => Ok(upstream),
             None => Err("its uri is too long, or contains something that HTTP cannot send".to_owned()),
@@ -104,8 +104,8 @@ impl HttpUpstream {
         self.router.proxy()
     }
 
-    /// Sends one announce and reads the reply. `query` comes from [`tracker_protocol::upstream::put_query`]. `timeout` covers
-    /// everything, from the look-up of the name to the last byte.
+    /// Sends one announce and reads the reply. `query` comes from [`tracker_protocol::upstream::put_query`]. `timeout`
+    /// covers everything, from the look-up of the name to the last byte.
     ///
     /// The future must be polled within a tokio `LocalSet`: awc's connections are bound to their thread.
     pub(super) async fn announce(
@@ -130,7 +130,7 @@ impl HttpUpstream {
         Ok(ExchangeReply { reply, from, origin })
     }
 
-    /// Fetches the document at the uri itself.
+    /// Fetches the document at the uri, without the query of an announce.
     pub(super) async fn fetch(&self, timeout: Duration) -> Result<Vec<u8>, ForwardError> {
         let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
         let headers = PassedHeaders::new(None, "");
@@ -193,7 +193,7 @@ impl HttpUpstream {
         let host = host_and_port(self.router.seen_as(url));
         Some(HttpRequest {
             tls: url.scheme() == "https",
-            // The scheme is http for https too, because our connector adds TLS.
+            // The scheme is http even if the URL's is https, because our connector adds TLS.
             uri: Uri::try_from(format!("http://{host}{}", target(url, query))).ok()?,
             host: HeaderValue::try_from(host).ok()?,
             login: self.login.as_ref().filter(|_| self.router.is_own(url)),

@@ -9,9 +9,9 @@ use tracker_protocol::{Endpoint, Ip};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interleaved<A> {
     peers: Box<[Endpoint<A>]>,
-    /// The number of peers at the start that come from all lists in turn. After them, some lists are exhausted.
+    /// How many peers at the start come from all lists in turn. After them, some lists are exhausted.
     even: usize,
-    /// Whether all have public addresses.
+    /// Whether all peers have public addresses.
     public: bool,
 }
 
@@ -39,15 +39,15 @@ impl<A: Ip> Interleaved<A> {
         Self { even: even.min(peers.len()), public: lists.iter().all(|list| list.public), peers: peers.into() }
     }
 
-    /// All peers, for a client that takes the first `room` of them. If there are more, they begin with a random one, so that each
-    /// client gets a different part.
+    /// All peers, for a client that takes the first `room` of them. If there are more than `room` peers, a random peer
+    /// comes first, so that each client gets a different part.
     pub fn part(&self, room: usize) -> impl Iterator<Item = &Endpoint<A>> {
         let (even, rest) = self.peers.split_at_checked(self.even).unwrap_or_default();
         let is_enough = even.len() > room;
         rotated(even, is_enough).chain(rotated(rest, !is_enough && self.peers.len() > room))
     }
 
-    /// Whether all have public addresses, so that the caller need not check each.
+    /// Whether all peers have public addresses. If so, the caller need not check each peer.
     pub fn is_public(&self) -> bool {
         self.public
     }
@@ -63,7 +63,7 @@ impl<A: Ip> Interleaved<A> {
     }
 }
 
-/// All elements. If `random`, they begin at a random one, and the ones before it come last.
+/// All elements. If `random` is true, a random element comes first, and the elements before it come last.
 fn rotated<T>(all: &[T], random: bool) -> impl Iterator<Item = &T> {
     let start = if random && !all.is_empty() { fastrand::usize(..all.len()) } else { 0 };
     let (end, beginning) = all.split_at_checked(start).unwrap_or_default();

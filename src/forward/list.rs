@@ -16,14 +16,14 @@ use tracker_protocol::{Ip, Peer, PeerId};
 /// The most peers of each family that are kept from one reply: as many as one client can get.
 const MAX_KEPT: usize = 200;
 
-/// The most peers of each family that are kept when the lists of all forwarders are combined. Each client gets a different part
-/// of them.
+/// The most peers of each family that are kept when the lists of all forwarders are combined. Each client gets a
+/// different part of them.
 const MAX_COMBINED: usize = 2 * MAX_KEPT;
 
 /// A list is used for at least this long, so that a client that announces every ten minutes always finds one.
 const MIN_LIST_AGE: Duration = Duration::from_mins(20);
 
-/// One forwarder's peers of one torrent, in 6 or 18 bytes each, as there may be many lists.
+/// One forwarder's peers of one torrent. Each peer takes only 6 or 18 bytes, because there may be many lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamPeers {
     /// IPv4 peers.
@@ -32,7 +32,7 @@ pub struct UpstreamPeers {
     pub v6: Interleaved<Ipv6Addr>,
     /// The forwarder's count of seeds.
     pub complete: u32,
-    /// Its count of other peers.
+    /// The forwarder's count of peers that are not seeds.
     pub incomplete: u32,
     good_until: Instant,
 }
@@ -91,7 +91,7 @@ fn without<A: Ip>(own: &OwnPeers, peers: &[Peer<A>]) -> Interleaved<A> {
 /// Our own clients that a reply may list.
 #[derive(Debug, Default)]
 pub(super) struct OwnPeers {
-    /// The ids of the clients in this swarm that occur in the reply.
+    /// The peer ids in the reply that belong to our clients in this swarm.
     pub(super) ids: HashSet<PeerId>,
     /// Endpoints of our clients, at the clients' own addresses and at our addresses as the upstream sees them.
     pub(super) endpoints: HashSet<(IpAddr, NonZeroU16)>,
@@ -104,8 +104,8 @@ impl OwnPeers {
     }
 }
 
-/// The latest lists of one forwarder for one torrent. A seed gets leechers only, so a seed's list is incomplete for a
-/// leecher.
+/// The latest lists of one forwarder for one torrent. Upstream trackers give a seed only leechers, so a seed's list is
+/// incomplete for a leecher.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     /// From the latest announce of a client that downloads.

@@ -1,14 +1,15 @@
-//! Upstream trackers: each client is announced to them once and then at the upstream's interval, and the peers that they
-//! return are kept for all clients of the torrent.
+//! Upstream trackers: each client is announced to them once and then at the upstream's interval, and the peers that
+//! they return are kept for all clients of the torrent.
 //!
 //! # How an announce goes upstream
-//! A *session* (`session`) records what one forwarder knows of one client and decides what is due. What is due becomes an
-//! *exchange*, if the forwarder's *circuit* (`circuit`) admits it. The [`ForwardEngine`] carries out all exchanges on a thread
-//! of its own. The returned peers are kept as lists (`list`) by torrent (`torrent`), and every client is answered from the
-//! lists at once. An announce waits only for forwarders that have no list for the torrent yet, and no longer than the
-//! deadline.
+//! A *session* (`session`) records what one forwarder knows of one client and decides which announce is due. A due
+//! announce becomes an *exchange*, if the forwarder's *circuit* (`circuit`) admits the exchange. The [`ForwardEngine`]
+//! carries out all exchanges on a thread of its own. The returned peers are kept as lists (`list`) by torrent
+//! (`torrent`), and every client is answered from the lists at once. An announce waits only for forwarders that have no
+//! list for the torrent yet, and no longer than the deadline.
 //!
-//! Forwarders fail independently: a failure is counted and logged, and the lists of the other forwarders are unaffected.
+//! Forwarders fail independently: a failure is counted and logged, and the lists of the other forwarders are
+//! unaffected.
 
 mod announce;
 mod body;
@@ -86,7 +87,7 @@ const MAX_HOPS: usize = 4;
 #[derive(Debug)]
 pub struct Forwarders {
     shared: Arc<ForwardState>,
-    /// Our name in `Via`. It is random, so that no other retracker has it, and new with every start.
+    /// Our name in `Via`. A random name is chosen at each start, so that no other retracker has the same name.
     name: String,
     deadline: Duration,
     waits: WaitMetrics,
@@ -142,9 +143,9 @@ impl Forwarders {
         (forwarders, engine)
     }
 
-    /// Replaces the forwarders. An entry keeps its sessions, lists and circuit unless something that its upstream sees has
-    /// changed. Forwarders that are no longer configured get a `stopped` for each of our clients. On an error nothing
-    /// changes.
+    /// Replaces the forwarders. An entry keeps its sessions, lists and circuit unless something that its upstream sees
+    /// has changed. Forwarders that are no longer configured get a `stopped` for each of our clients. On an error
+    /// nothing changes.
     pub fn replace(&self, entries: &[ForwarderOptions]) -> Result<(), String> {
         let ForwardState { timeout, metrics, .. } = &*self.shared;
         // All checks come before the first change.
@@ -176,15 +177,15 @@ impl Forwarders {
         Ok(())
     }
 
-    /// Sets the addresses that this process listens on. Upstream trackers may return these addresses, but they are no
-    /// peers.
+    /// Sets the addresses that this process listens on. Upstream trackers may return these addresses as peers, but this
+    /// process is not a peer.
     pub fn listens_at(&self, addresses: Vec<SocketAddr>) {
         self.shared.context.listens_at(addresses);
     }
 
     /// Announces a client to each forwarder where an announce is due, and returns the lists that the forwarders have
-    /// given so far. The answer is pending only if one of these exchanges is expected to bring the first list of a
-    /// forwarder.
+    /// given so far. The answer is pending only if one of the exchanges that begin now is expected to bring the first
+    /// list of a forwarder.
     pub fn announce(&self, announce: &UpstreamAnnounce<'_>) -> Answer<UpstreamPeerSet, PendingLists> {
         let StartedExchanges { lists, exchanges, waits, pending } = self.begin(announce);
         exchanges.into_iter().for_each(|exchange| self.shared.send(exchange));
@@ -225,13 +226,13 @@ impl Forwarders {
         exchanges.into_iter().flatten().for_each(|exchange| self.shared.send(exchange));
     }
 
-    /// Whether an announce is one that we have passed on and that has come back to us.
+    /// Whether we have passed this announce on before, so that it has now come back to us.
     pub fn is_loop(&self, via: &Via) -> bool {
         via.names(&self.name)
     }
 
-    /// Completes when one attempt has been made to send each `stopped` that is due now. Those of clients that leave later are
-    /// not waited for.
+    /// Completes when one attempt has been made to send each `stopped` that is due now. It does not wait for the
+    /// `stopped` of clients that leave later.
     pub async fn flush(&self) {
         self.open_stops.close();
         self.open_stops.wait().await;

@@ -12,14 +12,14 @@ use url::Url;
 use super::proxy::UpstreamProxies;
 use super::trust::Authorities;
 
-/// How long an exchange may take if neither the entry nor a longer deadline says otherwise.
+/// How long an exchange may take if the entry names no timeout and the deadline is not longer than this.
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Peers that an upstream is asked for unless the entry says otherwise: as many as one client can get. All local clients
-/// share them.
+/// How many peers an upstream is asked for unless the entry says otherwise: as many as one client can get. All local
+/// clients share these peers.
 pub(super) const DEFAULT_NUMWANT: u32 = 200;
 
-/// Exchanges with one forwarder that may begin in a second unless the entry says otherwise.
+/// How many exchanges with one forwarder may begin in a second unless the entry says otherwise.
 pub(super) const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(200).unwrap();
 
 /// The options of forwarding.
@@ -29,7 +29,7 @@ pub struct ForwardOptions {
     pub forwarders: Vec<ForwarderOptions>,
     /// How long a client's announce may wait for the lists of upstream trackers. `--forward-timeout`.
     pub deadline: Duration,
-    /// How long after its last announce a client counts as present. `--peer-age`.
+    /// How long a client counts as present after its last announce. `--peer-age`.
     pub peer_age: Duration,
     /// The most exchanges that may be under way with all upstream trackers together: `--max-exchanges`, or as many as
     /// the limit of open files allows. `None`: 1024.
@@ -53,7 +53,7 @@ pub struct ForwarderOptions {
     pub timeout: Option<Duration>,
     /// How many peers the upstream is asked for. Default: 200.
     pub numwant: Option<u32>,
-    /// How many exchanges with it may begin in a second; more wait for their turn. Default: 200.
+    /// How many exchanges with the upstream may begin in a second. Further exchanges wait for their turn. Default: 200.
     pub rate: Option<NonZeroU32>,
     /// The authorities whose certificates are trusted, in place of the usual ones.
     pub ca: Option<Authorities>,
@@ -69,7 +69,7 @@ pub enum AnnouncedIp {
     AsSeen,
     /// This address.
     Fixed(IpAddr),
-    /// The client's own address, unless that is one of a private network.
+    /// The client's own address, unless that address belongs to a private network.
     Client,
 }
 

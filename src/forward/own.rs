@@ -1,5 +1,5 @@
-//! Which addresses an upstream may redirect us to or list as peers: no address of this host, and none that the upstream
-//! cannot know.
+//! Which addresses an upstream may redirect us to or list as peers. Addresses of this host are refused, and so are
+//! addresses that the upstream cannot know.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU16;
@@ -10,11 +10,12 @@ use crate::topology::reach::{Reach, is_outside};
 use tracker_protocol::{Ip, Peer, PeerLists};
 
 /// The most peers of one reply that are compared with our addresses. Only peers at a port that we listen on are
-/// compared, because each comparison is a system call. Further peers at such a port are dropped: in no real swarm do
-/// that many peers use one port.
+/// compared, because each comparison is a system call. Further peers at such a port are dropped, because a real swarm
+/// does not have that many peers at one port.
 const MAX_COMPARISONS: usize = 16;
 
-/// Metadata services of clouds, which hand out credentials, beside 169.254.169.254: AWS over IPv6, Alibaba, Oracle.
+/// Addresses where clouds serve metadata and credentials: AWS over IPv6, Alibaba, Oracle. The usual address,
+/// 169.254.169.254, is link-local and refused anyway.
 const METADATA: [IpAddr; 3] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
@@ -24,7 +25,7 @@ const METADATA: [IpAddr; 3] = [
 /// Where an upstream is. This decides which addresses it may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReplyOrigin {
-    /// Whether it is on the internet, where it cannot know private networks.
+    /// Whether the upstream is on the internet. From there it cannot know private networks.
     pub(super) is_public: bool,
     /// Its address, if that is known.
     pub(super) ip: Option<IpAddr>,
@@ -35,11 +36,11 @@ impl ReplyOrigin {
         Self { is_public: is_outside(ip), ip: Some(ip.to_canonical()) }
     }
 
-    /// An upstream whose address is not known is treated as public, which allows it less.
+    /// An upstream whose address is not known is treated as public, because a public upstream is allowed less.
     pub(super) const UNKNOWN: Self = Self { is_public: true, ip: None };
 
-    /// Whether the upstream is on loopback. Such an upstream is the operator's own, so it may redirect to others on
-    /// loopback.
+    /// Whether the upstream is on loopback. Such an upstream is the operator's own, so it may redirect to other
+    /// addresses on loopback.
     fn is_loopback(self) -> bool {
         self.ip.is_some_and(|ip| ip.is_loopback())
     }
@@ -127,7 +128,7 @@ pub(super) fn is_this_host(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified() || address_towards((ip, 9).into()) == Some(ip)
 }
 
-/// The address from which this host would send to a remote one. No packet is sent.
+/// The address from which this host would send to a remote address. No packet is sent.
 pub(super) fn address_towards(remote: SocketAddr) -> Option<IpAddr> {
     let any = if remote.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).ok()?;

@@ -1,4 +1,4 @@
-//! What an announce gets from the forwarders: the lists that are there, and those that it may wait for.
+//! What an announce gets from the forwarders: the lists that are there, and the lists that the announce may wait for.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::forwarder::Forwarder;
 use super::list::UpstreamPeers;
 use crate::metrics::WaitMetrics;
 
-/// One list of each forwarder that has given one, or one list of all combined.
+/// Either one list of each forwarder that has given a list, or one combined list of all forwarders.
 pub(super) type UpstreamLists = SmallVec<[Arc<UpstreamPeers>; 4]>;
 
 /// The lists for an announce.
@@ -20,7 +20,8 @@ pub(super) type UpstreamLists = SmallVec<[Arc<UpstreamPeers>; 4]>;
 pub struct UpstreamPeerSet {
     /// The lists that were there, in the order of configuration, followed by those that were waited for.
     pub lists: UpstreamLists,
-    /// Whether a list is still to come from an exchange that is under way. Then the client is asked to announce again soon.
+    /// Whether a list is still to come from an exchange that is under way. Then the client is asked to announce again
+    /// soon.
     pub pending: bool,
 }
 
@@ -45,7 +46,7 @@ impl Wait {
     async fn list(&mut self) -> Option<Arc<UpstreamPeers>> {
         tokio::select! {
             list = &mut self.list => list.ok(),
-            () = self.forwarder.becomes_late() => None,
+            () = self.forwarder.promptness().becomes_late() => None,
         }
     }
 }
@@ -70,7 +71,7 @@ impl PendingLists {
             match timeout_at(deadline, waits.next()).await {
                 Ok(Some((list, forwarder))) => {
                     open.retain(|other| !Arc::ptr_eq(other, forwarder));
-                    missed |= list.is_none() && !forwarder.is_prompt();
+                    missed |= list.is_none() && !forwarder.promptness().is_prompt();
                     lists.extend(list);
                 }
                 Ok(None) => break &metrics.done,

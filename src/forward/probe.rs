@@ -1,4 +1,4 @@
-//! One announce to a forwarder, with which the operator checks it before clients depend on it.
+//! One announce with which the operator checks a forwarder before clients depend on the forwarder.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,17 +27,18 @@ pub struct Probed {
     pub from: SocketAddr,
     /// How long the answer took, from the look-up of the name to the last byte.
     pub latency: Duration,
-    /// When the next announce of a client would be due.
+    /// The time until the next announce of a client would be due.
     pub interval: Duration,
 }
 
-/// Announces a random torrent in the way that a client's announce goes upstream, and then sends `stopped`. If the entry
-/// names no timeout, the longer one of `timeout` and the default applies.
+/// Announces a random torrent in the same way as a client's torrent, and then sends `stopped`. If the entry names no
+/// timeout, the longer of `timeout` and the default applies.
 ///
 /// The future must be polled within a tokio `LocalSet`.
 ///
 /// # Errors
-/// Why there is no usable reply. A forwarder that answers [`ForwardError::Refused`] works, and may accept other torrents.
+/// The error says why there is no usable reply. A forwarder that answers [`ForwardError::Refused`] works, and may
+/// accept other torrents.
 pub async fn probe(
     options: &ForwarderOptions,
     proxies: &UpstreamProxies,

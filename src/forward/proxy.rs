@@ -1,9 +1,9 @@
-//! Proxies between this host and upstream trackers, from the usual variables: `http_proxy`, `https_proxy`, `all_proxy` and
-//! `no_proxy`. Lower case takes precedence over upper case. A proxy resolves the names of upstream trackers itself.
+//! Proxies between this host and upstream trackers, from the usual variables: `http_proxy`, `https_proxy`, `all_proxy`
+//! and `no_proxy`. Lower case takes precedence over upper case. A proxy resolves the names of upstream trackers itself.
 //!
-//! A request to `http://` is sent to an HTTP proxy with the whole URL in its first line (RFC 9112, section 3.2.2). A request to
-//! `https://`, or one whose `Host` differs from its URL, goes through a tunnel (`tunnel`), as does every request through a
-//! SOCKS5 proxy.
+//! A request to `http://` is sent to an HTTP proxy with the whole URL in its first line (RFC 9112, section 3.2.2). A
+//! request to `https://`, or one whose `Host` differs from its URL, goes through a tunnel (`tunnel`), as does every
+//! request through a SOCKS5 proxy.
 
 mod no_proxy;
 mod tunnel;
@@ -33,8 +33,8 @@ pub struct UpstreamProxies {
     exceptions: Vec<Exception>,
 }
 
-/// A proxy, or the error in its variable. The error only matters for a forwarder that needs this proxy, as the variables are
-/// set for all programs.
+/// A proxy, or the error in its variable. The variables are set for all programs, so the error only matters for a
+/// forwarder that needs this proxy.
 type NamedProxy = Result<Arc<Proxy>, String>;
 
 /// A proxy.
@@ -102,7 +102,8 @@ impl Proxy {
             }
         };
         let wrong = || format!("it needs the proxy of {variable}, whose value must name a host and may name a port");
-        // `Url` drops a port that is its scheme's default. So the value is parsed as ftp, whose port 21 is no proxy's.
+        // `Url` drops a port that is its scheme's default. So the value is parsed as an ftp URL, because no proxy uses
+        // the default port of ftp, 21.
         let given = Url::parse(&format!("ftp://{rest}")).map_err(|_| wrong())?;
         let host = given.host_str().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
         let port = given.port().unwrap_or(port);

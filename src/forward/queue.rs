@@ -11,7 +11,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use tokio::time::Instant;
 
-/// Exchanges that may wait with one forwarder. An exchange takes about half a kilobyte.
+/// How many exchanges may wait for their turn with one forwarder. An exchange takes about half a kilobyte.
 pub(super) const MAX_WAITING: usize = 16 * 1024;
 
 /// The source of an announce: an IPv4 address, or an IPv6 /64, because one host can use every address within its /64.
@@ -92,7 +92,7 @@ impl<T> FairQueue<T> {
         item
     }
 
-    /// Records that a source has one item less, and how many it has left.
+    /// Records that a source has one item less. `left` is how many items the source still has.
     fn took_one(&mut self, source: RequestSource, left: usize) {
         self.length -= 1;
         self.by_length.remove(&(left + 1, source));

@@ -33,12 +33,13 @@ const MAX_NAMES: u64 = 16;
 
 /// Looks up the addresses of one upstream's names.
 ///
-/// The system's resolver blocks a thread, for 10 s and more with a dead name server, even if nothing waits for the result any
-/// more. With one look-up per announce, all threads would soon be blocked and the queue would grow without end.
+/// The system's resolver blocks a thread until it has a result, even if no announce waits for the result any more. With
+/// a dead name server this takes 10 s or more. With one look-up per announce, all threads would soon be blocked and the
+/// queue would grow without end.
 pub(super) struct Resolver {
     /// Look-ups under way, and results. All announces share them.
     names: Cache<(String, u16), Lookup>,
-    /// The address that answered last. It is tried first, so that no exchange spends time on a dead address first.
+    /// The address that answered last. It is tried first, so that no exchange loses time on a dead address.
     answered: Mutex<Option<SocketAddr>>,
     permits: Arc<Semaphore>,
 }
@@ -108,8 +109,8 @@ fn unresolved(what: impl Display) -> ForwardError {
     ForwardError::Dns(what.to_string())
 }
 
-/// Why a look-up failed. Without a free descriptor the system's resolver reports the name as unknown, so a socket is opened here
-/// to find out.
+/// Why a look-up failed. Without a free descriptor the system's resolver reports the name as unknown, so a socket is
+/// opened here to find out whether descriptors are missing.
 fn failed(error: &io::Error) -> ForwardError {
     match UdpSocket::bind("127.0.0.1:0") {
         Err(shortage) if is_shortage(&shortage) => ForwardError::Local(shortage.to_string()),

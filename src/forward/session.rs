@@ -34,8 +34,8 @@ pub(super) enum UpstreamEvent {
 }
 
 impl UpstreamEvent {
-    /// The event to send. `client` is the event of the client's own announce: the `paused` of a partial seed is passed
-    /// on with each announce that has no other event (BEP 21).
+    /// The event to send. `client` is the event of the client's own announce. If that event is the `paused` of a
+    /// partial seed, it is passed on with each announce that has no other event (BEP 21).
     pub(super) fn on_wire(self, client: Option<Event>) -> Option<Event> {
         match self {
             Self::Started => Some(Event::Started),
@@ -73,7 +73,7 @@ pub(super) enum Presence {
 pub(super) enum ExchangeOutcome {
     /// The upstream accepted the announce.
     Accepted {
-        /// When the next announce is due.
+        /// The time until the next announce is due.
         interval: Duration,
         /// The tracker id, which is sent with the next announce.
         tracker_id: Option<Vec<u8>>,
@@ -118,13 +118,13 @@ pub(super) struct Session {
     completed: Completed,
     /// Whether the client says that it has the whole torrent.
     is_seed: bool,
-    /// The exchange that is queued or under way. There is one at a time.
+    /// The exchange that is queued or under way. There is at most one at a time.
     under_way: Option<UnderWay>,
     /// The tracker id of the upstream's latest reply that had one.
     tracker_id: Option<Vec<u8>>,
     /// How many attempts to send the client's last announces have failed.
     stop_attempts: u8,
-    /// A token that is held while a `stopped` is due: the process waits for it before it ends.
+    /// A token that is held while a `stopped` is due. Before the process ends, it waits for the release of the token.
     open_stop: Option<TaskTrackerToken>,
     /// Distinguishes the exchanges of this session from those of an earlier session of the same client.
     pub(super) serial: u64,
@@ -137,8 +137,8 @@ struct UnderWay {
     since: Instant,
     /// Whether the exchange announces the client as a seed.
     is_seed: bool,
-    /// Whether a refusal is still in force. This announce is sent nevertheless, because it differs from the one
-    /// refused.
+    /// Whether the exchange began although a refusal was in force. That is allowed, because its announce differs from
+    /// the announce that was refused.
     is_extra: bool,
 }
 
@@ -159,7 +159,7 @@ enum Registration {
     Refused {
         /// When the same announce may be sent again; never if None.
         until: Option<Instant>,
-        /// Whether the upstream listed the client before.
+        /// Whether the upstream may have listed the client before the refusal.
         is_listed: bool,
         /// Whether the announce was that of a seed.
         is_seed: bool,
@@ -197,7 +197,7 @@ impl Session {
         self.open_stop = None;
     }
 
-    /// Records that the client has finished its download. `completed` is sent once.
+    /// Records that the client has finished its download. `completed` is sent only once.
     pub(super) fn set_completed(&mut self) {
         if self.completed == Completed::No {
             self.completed = Completed::Due;
@@ -244,8 +244,8 @@ impl Session {
         }
     }
 
-    /// Until when no announce of a client that is here is due: until the upstream's interval or its refusal has passed. None
-    /// if one is due now.
+    /// Until when no announce is due for a client that is here: until the upstream's interval or its refusal has
+    /// passed. `None` if an announce is due now.
     fn waits_until(&self, now: Instant) -> Option<Instant> {
         let until = match self.registration {
             Registration::None | Registration::Unsure => return None,
@@ -261,8 +261,8 @@ impl Session {
         Some(until).filter(|&until| now < until)
     }
 
-    /// Until when nothing is due for a client that is here, unless an exchange ends or the client changes. `None` if something
-    /// is due already.
+    /// Until when nothing is due for a client that is here, unless an exchange ends or the client changes. `None` if
+    /// something is due already.
     pub(super) fn quiet_until(&self, now: Instant) -> Option<Instant> {
         if self.under_way.is_some() { Some(now + LONGEST_INTERVAL) } else { self.waits_until(now) }
     }
@@ -297,8 +297,8 @@ impl Session {
         }
         match outcome {
             ExchangeOutcome::Accepted { interval, tracker_id } => {
-                // The interval begins when the exchange began. If it began with the reply, a client that announces every half
-                // hour would find its next announce not due yet.
+                // The interval begins when the exchange began. If the interval began with the reply, the next announce
+                // of a client that announces every half hour would come a little before the announce upstream is due.
                 self.registration = Registration::Peer { due: since + interval, is_seed };
                 self.tracker_id = tracker_id.or(self.tracker_id.take());
             }
@@ -329,7 +329,7 @@ impl Session {
     }
 
     fn stop_ended(&mut self, lost: bool, leaving: bool) -> Option<UpstreamEvent> {
-        // The end of the process does not wait for a second attempt.
+        // When the process ends, it does not wait for a second attempt.
         self.open_stop = None;
         if lost && leaving {
             self.stop_attempts += 1;
@@ -340,7 +340,7 @@ impl Session {
         (!leaving && !lost).then_some(UpstreamEvent::Started)
     }
 
-    /// Whether nothing is left to send for a client that is no longer here.
+    /// Whether there is nothing more to send for a client that is no longer here.
     pub(super) fn is_over(&self, presence: Presence) -> bool {
         self.under_way.is_none()
             && (self.due_after_leaving(presence).is_none() || self.stop_attempts >= MAX_STOP_ATTEMPTS)

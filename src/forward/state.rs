@@ -20,7 +20,7 @@ use crate::clock;
 use crate::metrics::Metrics;
 
 /// The state of all torrents and lists takes at most this many bytes. If it would take more, torrents are evicted,
-/// first those of the source that added most of them.
+/// first the torrents of the source that added the most.
 const MAX_MEMORY: u32 = 256 * 1024 * 1024;
 
 /// What workers and engine share.
@@ -30,10 +30,10 @@ pub(super) struct ForwardState {
     pub(super) torrents: TorrentCache<Torrent>,
     /// Sends new forwarders to the engine.
     new_forwarders: mpsc::UnboundedSender<Arc<Forwarder>>,
-    /// How long an announce waits for lists.
+    /// The longest time that an announce waits for lists.
     pub(super) deadline: Duration,
     pub(super) peer_age: Duration,
-    /// The timeout of an exchange whose entry names none.
+    /// The timeout of an exchange if the forwarder's entry names no timeout.
     pub(super) timeout: Duration,
     pub(super) context: Arc<ExchangeContext>,
     /// Notified when a forwarder is no longer configured.
@@ -84,7 +84,7 @@ impl ForwardState {
         }
     }
 
-    /// Records that an exchange has ended, or was dropped before it began, and queues the exchanges that follow from it.
+    /// Records that an exchange has ended, or was dropped before it began, and queues the exchanges that are due next.
     pub(super) fn end(
         &self,
         exchange: &Exchange,
@@ -93,7 +93,7 @@ impl ForwardState {
         now: Instant,
     ) {
         let ended = |torrent: &mut Torrent| torrent.exchange_ended(exchange, outcome, answer, now);
-        // Nothing follows in a torrent that has been evicted.
+        // If the torrent has been evicted, no exchange is due next.
         let next = self.torrents.with_known(exchange.request.info_hash, None, ended);
         next.into_iter().flatten().for_each(|exchange| self.send(exchange));
     }

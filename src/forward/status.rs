@@ -22,7 +22,7 @@ pub struct ForwarderStatus {
     pub waiting: usize,
     /// Sessions: clients that are, or are about to be, announced to it.
     pub sessions: i64,
-    /// Lists of its peers that are kept.
+    /// Lists of peers from this forwarder that are kept.
     pub lists: i64,
     /// Exchanges by outcome, as in the metrics.
     pub exchanges: BTreeMap<&'static str, u64>,

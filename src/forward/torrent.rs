@@ -1,4 +1,4 @@
-//! One torrent as upstream trackers know it through us: our clients, the sessions of each, and the lists that the forwarders
+//! One torrent as upstream trackers know it through us: our clients, their sessions, and the lists that the forwarders
 //! gave.
 
 mod at_forwarder;
@@ -40,7 +40,7 @@ const SESSION: usize = 280;
 /// One torrent.
 #[derive(Debug)]
 pub(super) struct Torrent {
-    /// Distinguishes the exchanges of this state from those of an earlier one, which has been evicted.
+    /// Distinguishes the exchanges of this state from those of an earlier state of the same torrent, which was evicted.
     serial: u64,
     clients: Clients,
     lists: TorrentLists,
@@ -127,7 +127,7 @@ impl Torrent {
                 }
                 match client.begin(serial, self.serial, now) {
                     Some(Ok(exchange)) => {
-                        waits = is_missing && exchange.brings_list() && forwarder.is_prompt();
+                        waits = is_missing && exchange.brings_list() && forwarder.promptness().is_prompt();
                         self.lists.count_begun(std::slice::from_ref(&exchange));
                         started.exchanges.push(exchange);
                     }
@@ -156,7 +156,7 @@ impl Torrent {
         }
     }
 
-    /// The lists of all these forwarders combined, if there is one.
+    /// One list that combines the lists of all these forwarders; `None` if there is no list.
     pub(super) fn combined_list(
         &mut self,
         set: &ForwarderSet,
@@ -179,8 +179,8 @@ impl Torrent {
         exchanges
     }
 
-    /// Brings an exchange up to date when its turn has come. False if it has become pointless: its client has left before its
-    /// first announce went upstream.
+    /// Brings an exchange up to date when its turn has come. False if the exchange has become pointless: the client
+    /// left before its first announce went upstream.
     pub(super) fn refresh(&self, exchange: &mut Exchange) -> bool {
         if exchange.torrent != self.serial {
             return exchange.event == UpstreamEvent::Stopped;
@@ -213,8 +213,8 @@ impl Torrent {
         next
     }
 
-    /// Begins and returns exchanges that send `stopped`: for clients that have not announced for `age`, and to forwarders
-    /// that should no longer list a client. Drops lists that have expired.
+    /// Begins and returns exchanges that send `stopped`: for clients that have not announced for `age`, and to
+    /// forwarders that should no longer list a client. Drops lists that have expired.
     pub(super) fn sweep(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let exchanges = self.clients.expire(age, now);
         self.lists.count_begun(&exchanges);

@@ -1,5 +1,5 @@
-//! The certificates that are trusted: those of webpki's authorities and of the system's, or those of the authorities that an
-//! entry names.
+//! Which authorities are trusted to sign the certificates of upstream trackers. If an entry names authorities, only
+//! those are trusted; otherwise webpki's and the system's are.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// The authorities of one entry: `ca`.
+/// The authorities that one entry names with `ca`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Authorities {
     path: PathBuf,
@@ -28,7 +28,7 @@ impl Authorities {
         let unreadable = |error: io::Error| wrong(&format_args!("cannot be read ({error})"));
         // Reading a pipe could block.
         if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-            return Err(wrong(&"is no regular file"));
+            return Err(wrong(&"is not a regular file"));
         }
         let pem = std::fs::read(path).map_err(unreadable)?;
         let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
@@ -37,7 +37,7 @@ impl Authorities {
             return Err(wrong(&"holds no certificate, expected a PEM file with `-----BEGIN CERTIFICATE-----`"));
         }
         let authorities = Self { path: path.to_owned(), certificates };
-        // The certificates are checked here. Otherwise an unusable one would be noticed only when handshakes fail.
+        // The certificates are checked here. Otherwise an unusable certificate would show only when handshakes fail.
         authorities
             .roots()
             .map_err(|error| wrong(&format_args!("holds a certificate that cannot be used ({error})")))?;
@@ -58,7 +58,7 @@ impl fmt::Debug for Authorities {
 }
 
 /// The TLS settings for the upstream of one entry. Entries without authorities share one configuration, so that TLS
-/// sessions are resumed on any thread. An error comes from the TLS library.
+/// sessions are resumed on any thread. The error is a text of the TLS library.
 pub(super) fn tls_config(authorities: Option<&Authorities>) -> Result<Arc<ClientConfig>, String> {
     static DEFAULT: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
     match authorities {
@@ -68,7 +68,8 @@ pub(super) fn tls_config(authorities: Option<&Authorities>) -> Result<Arc<Client
 }
 
 fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
-    // The provider is named here, because rustls panics if it has to choose between two that the dependencies contain.
+    // The crypto provider is named here. The dependencies contain two providers, and rustls panics if it has to choose
+    // between them.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
     let verifier = Verifier { webpki: webpki.map_err(|error| error.to_string())?, pinned: pinned.to_vec() };
@@ -89,8 +90,8 @@ fn default_roots() -> RootCertStore {
     let system = rustls_native_certs::load_native_certs();
     let (added, ignored) = roots.add_parsable_certificates(system.certs);
     log::debug!("TLS: {added} certificates of the system are trusted, {ignored} cannot be used");
-    // A minimal container has no certificates and needs none. So errors are logged only if one of the variables names a
-    // place.
+    // A minimal container has no certificates and needs none. So errors are logged only if `SSL_CERT_FILE` or
+    // `SSL_CERT_DIR` is set.
     let is_named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|variable| std::env::var_os(variable).is_some());
     for error in system.errors.iter().filter(|_| is_named) {
         log::warn!("TLS: the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}");
@@ -100,8 +101,8 @@ fn default_roots() -> RootCertStore {
     roots
 }
 
-/// Verifies as webpki does, and also accepts a server certificate that the entry itself names. `openssl req -x509` makes
-/// certificates that are an authority and a server at once, which webpki refuses.
+/// Verifies as webpki does, and also accepts a server certificate that the entry itself names. `openssl req -x509`
+/// makes certificates that are the authority's and the server's at the same time. Webpki refuses such certificates.
 #[derive(Debug)]
 struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
@@ -119,8 +120,8 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let verified = self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // For a certificate that the entry names, only these two errors are ignored: not expiry, and not a wrong
-            // name.
+            // For a certificate that the entry names, only these two errors are ignored. An expired certificate or a
+            // wrong name is refused.
             Err(Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::UnknownIssuer))
                 if self.pinned.iter().any(|pinned| pinned.as_ref() == end_entity.as_ref()) =>
             {

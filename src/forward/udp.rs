@@ -25,18 +25,18 @@ use tracker_protocol::upstream::{Retry, UpstreamReply};
 /// The longest timeout that is used. Longer ones are cut, so that sums of times do not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
-/// The longest path and query that are sent. With longer ones, an announce that other retrackers have passed on could
-/// exceed 1280 bytes. Every IPv6 network carries packets of up to that size unfragmented, and many networks lose
-/// fragments.
+/// The most bytes that the path and the query may have together. An announce also names the retrackers that have passed
+/// it on. With a longer path and query it could exceed 1280 bytes. Every IPv6 network carries packets of up to 1280
+/// bytes unfragmented, and many networks lose fragments.
 const MAX_URL_DATA: usize = 768;
 
-/// How long the first packet waits for its response. Each later packet waits twice as long as the one before. BEP 15 starts
-/// with 15 seconds, but our clients wait for us, two seconds by default, and a lost packet must be sent again within that
-/// time.
+/// How long to wait for a response to the first packet. After each further packet the wait is twice as long as before.
+/// BEP 15 starts with 15 seconds. But an announce of a client waits for upstream trackers for two seconds only, by
+/// default, and a lost packet must be sent again within that time.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
-/// How long a socket is used. An attacker who wants to answer in the tracker's place has to guess the port of each new
-/// socket.
+/// How long a socket is used, before a new socket on another port replaces it. An attacker who wants to answer in the
+/// tracker's place then has to guess the port again.
 const SOCKET_LIFETIME: Duration = Duration::from_mins(2);
 
 /// An upstream tracker that is reached over UDP.
@@ -69,14 +69,14 @@ impl UdpUpstream {
         let address = address.map_err(|_| "its uri names a host that is neither a name nor an address")?;
         let url_data = url_data(uri);
         if url_data.len() > MAX_URL_DATA {
-            return Err(format!("its uri is too long: path and query may have {MAX_URL_DATA} bytes"));
+            return Err(format!("its uri is too long: path and query may have at most {MAX_URL_DATA} bytes"));
         }
         let (host, secrets) = (host_and_port(uri), Secrets::of(uri));
         Ok(Self { host, address, url_data, secrets, resolver: Resolver::new(), links: Mutex::default() })
     }
 
-    /// Sends one announce and reads the reply. `timeout` covers everything: the look-up of the name, the connection id, and
-    /// repeated packets.
+    /// Sends one announce and reads the reply. `timeout` covers everything: the look-up of the name, the connection id,
+    /// and repeated packets.
     ///
     /// The future must be polled within a tokio `LocalSet`, always on the same thread: a task there reads the socket.
     pub(super) async fn announce(
@@ -100,7 +100,7 @@ impl UdpUpstream {
         deadline: Instant,
     ) -> Result<ExchangeReply, ForwardError> {
         if matches!(request.ip, Some(IpAddr::V4(_))) {
-            // An announce over IPv6 does not carry this address, so IPv4 is tried first.
+            // An announce over IPv6 cannot carry an IPv4 address to record, so IPv4 is tried first.
             addresses.sort_by_key(SocketAddr::is_ipv6);
         }
         let mut failure: Option<ForwardError> = None;
@@ -149,10 +149,10 @@ impl UdpUpstream {
         self.announce_with(id, request, &link, waits()).await
     }
 
-    /// The link to an address. If the last link is too old, it is a new one.
+    /// The link to an address. A new link is made if there is none, or if the last one is too old.
     fn link(&self, address: SocketAddr) -> Result<Arc<Link>, ForwardError> {
         let mut links = self.links.lock();
-        // Links to old addresses of an upstream must not accumulate. Exchanges under way keep theirs.
+        // Links to old addresses of an upstream must not accumulate. Exchanges under way keep their links.
         links.retain(|_, link| link.age() < SOCKET_LIFETIME);
         if let Some(link) = links.get(&address) {
             return Ok(Arc::clone(link));

@@ -14,7 +14,7 @@ use super::simulation::SimulatedUpstream;
 use super::udp::UdpUpstream;
 use tracker_protocol::upstream;
 
-/// Whether an entry can be used. The error is a sentence for the operator that shows no secret.
+/// Checks whether an entry can be used. The error is a sentence for the operator, and shows no secret.
 pub fn check(options: &ForwarderOptions) -> Result<(), String> {
     UpstreamClient::new(options, &Arc::default()).map(drop)
 }
@@ -74,8 +74,8 @@ impl UpstreamClient {
         Self { client: ProtocolClient::Simulated(upstream), context: Arc::default() }
     }
 
-    /// Sends one announce, as soon as one more exchange may begin, and reads the reply. `timeout` covers everything but that
-    /// wait.
+    /// Waits until one more exchange may begin, then sends one announce and reads the reply. `timeout` does not include
+    /// that wait.
     pub(super) async fn announce(
         &self,
         request: &ExchangeRequest<'_>,

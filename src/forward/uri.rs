@@ -1,4 +1,4 @@
-//! The uri of a forwarder, and those of redirects: the request target, the host, and the parts that must stay secret.
+//! The uris of forwarders and of redirects: the request target, the host, and the parts that must stay secret.
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
@@ -15,8 +15,8 @@ const REDACTED: &[u8] = b"***";
 /// Bytes that awc refuses in a path or a query. [`Url`] has encoded most of them.
 const REFUSED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
 
-/// The path and the query of a URL, with our query appended. A query that already has an info-hash is left as it is: it
-/// comes from a redirect.
+/// The path and the query of a URL, with our query appended. If the URL's query already has an info-hash, our query is
+/// not appended, because the URL comes from a redirect.
 pub(super) fn target(url: &Url, query: &str) -> String {
     let mut target = utf8_percent_encode(url.path(), REFUSED).to_string();
     if url.query().is_none() && query.is_empty() {
@@ -66,8 +66,8 @@ pub(super) fn login(url: &Url) -> Option<(String, String)> {
     (!url.username().is_empty()).then(|| (decoded(url.username()), decoded(password)))
 }
 
-/// The parts of a uri that may be a passkey. Upstream trackers repeat them in their refusals. The longest comes first, because
-/// one may begin with another.
+/// The parts of a uri that may be a passkey. Upstream trackers repeat these parts in their refusals. The longest comes
+/// first, because a longer part may begin with a shorter one.
 pub(super) struct Secrets(Vec<Vec<u8>>);
 
 impl Secrets {

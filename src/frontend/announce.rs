@@ -12,13 +12,13 @@ use crate::access::Clearance;
 use crate::answer::Answer;
 use crate::tracker::Requester;
 
-/// The encoded reply, once upstream trackers have answered.
+/// The encoded reply. It becomes ready when upstream trackers have answered.
 pub(super) type PendingBody = BoxFuture<'static, Vec<u8>>;
 
-/// Carries out an announce, and appends the encoded reply to `body` if it is ready.
+/// Carries out an announce. If the reply is ready at once, appends it to `body` in encoded form.
 ///
 /// `parse` returns the announce, and a function that encodes its reply. `query` is the query of the announce URL, and
-/// may hold a token for the access rules. A refusal is counted and logged here, and encoded by the frontend.
+/// may hold a token for the access rules. A refusal is counted and logged here, but the frontend encodes it.
 pub(super) fn announce<R, E>(
     context: &Arc<Context>,
     requester: Requester<'_>,
@@ -75,7 +75,8 @@ fn admit<'a>(
     Ok(Requester { is_confidential, ..requester })
 }
 
-/// Appends the encoded reply that an announce would get now. It changes nothing, and is neither timed nor counted.
+/// Appends the encoded reply that an announce would get now. The tracker's state does not change, and nothing is timed
+/// or counted.
 pub(super) fn peek<E: FnOnce(&AnnounceReply, &mut Vec<u8>)>(
     context: &Context,
     requester: Requester<'_>,

@@ -1,5 +1,5 @@
 //! Finds a client's address: the address of the other end of the socket or, if the other end is a trusted proxy, the
-//! address in a header of the request. It needs only the source and the header lines, and no web framework.
+//! address in a header of the request. This module needs only the source and the header lines, and no web framework.
 
 use std::fmt;
 use std::io;
@@ -24,17 +24,18 @@ const USUAL: [(&str, Syntax); 3] =
 pub struct ClientAddressOptions {
     /// Proxies whose client-address header is trusted. `--trusted-proxies` and `--x-real-ip`.
     pub proxies: TrustedProxies,
-    /// The header that carries the client's address. `--real-ip-header`. `None`: all usual headers are read. A client
-    /// that adds a usual header that contradicts the proxy's header is not listed as a peer.
+    /// The header that carries the client's address. `--real-ip-header`. `None`: all usual headers are read. If a
+    /// client adds a usual header that contradicts the proxy's header, the client is not listed as a peer.
     pub header: Option<RealIpHeader>,
 }
 
-/// Proxies whose client-address header is trusted. A proxy behind a Unix socket always is, because it is on this host.
+/// Proxies whose client-address header is trusted. A proxy behind a Unix socket is always trusted, because it is on
+/// this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrustedProxies {
     /// The proxies at these addresses.
     At(Vec<IpNet>),
-    /// Every address, as with the Go retracker. This is safe only if clients cannot reach the tracker past the proxy.
+    /// Every address, as with the Go retracker. This is safe only if clients cannot bypass the proxy.
     Anyone,
 }
 
@@ -52,7 +53,8 @@ impl TrustedProxies {
         }
     }
 
-    /// Whether this very address is listed. A listed network around it is not enough: it may have clients too.
+    /// Whether exactly this address is configured. A configured network that contains the address is not enough,
+    /// because the network may have clients too.
     fn name_exactly(&self, ip: IpAddr) -> bool {
         match self {
             Self::At(networks) => networks.iter().any(|network| *network == IpNet::from(ip)),
@@ -88,7 +90,8 @@ pub enum Remote {
     Ip(IpAddr),
     /// A process on this host, through a Unix socket.
     Unix,
-    /// A proxy at this address, which sent a PROXY protocol header but did not name its client, or is not trusted.
+    /// A proxy at this address, which sent a PROXY protocol header. The header names no client, or the proxy is not
+    /// trusted.
     Proxy(IpAddr),
 }
 
@@ -151,8 +154,8 @@ impl ClientAddress {
     }
 
     /// The other end of a connection that began with a PROXY protocol header. `named` is the client that the header
-    /// names, if it names one. If no proxies are configured, all are trusted, because such a listener is for proxies
-    /// only.
+    /// names, if it names one. If no proxies are configured, all are trusted, because a listener for the PROXY protocol
+    /// is for proxies only.
     pub fn behind(&self, socket: Option<SocketAddr>, named: Option<SocketAddr>) -> Remote {
         let source = Remote::new(socket);
         let named = named.map(|named| named.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
@@ -173,7 +176,7 @@ impl ClientAddress {
     }
 
     /// What is known of the sender of datagrams from `source`. If a proxy does not name its client, the client is
-    /// unknown, because datagrams have no HTTP headers.
+    /// unknown, because datagrams have no HTTP headers that could name it.
     pub fn datagram_standing(&self, source: Remote) -> Standing {
         let ip = source.ip();
         let is_client = matches!(source, Remote::Ip(_)) && !self.options.proxies.name_exactly(ip);
@@ -206,7 +209,7 @@ impl ClientAddress {
         });
     }
 
-    /// Logs a datagram that is dropped, because it does not begin with the PROXY protocol header that its listener expects.
+    /// Logs a datagram that is dropped: it does not begin with the PROXY protocol header that its listener expects.
     pub fn warn_bad_datagram(&self, source: IpAddr, why: &impl fmt::Display) {
         log::debug!("dropped a datagram from {source}: {why}");
         self.warned_bad_datagram.call_once(|| {
@@ -241,7 +244,7 @@ impl ClientAddress {
             },
             Remote::Ip(_) if !hints.proxy => return client,
             Remote::Proxy(_) if self.is_trusted(source) => Standing::Unclear,
-            // All distant clients get the same peers, with or without a proxy between.
+            // All distant clients get the same peers, so a proxy in between makes no difference.
             _ if !is_near(ip) => return client,
             Remote::Ip(_) | Remote::Proxy(_) | Remote::Unix => Standing::Untrusted,
         };
@@ -266,7 +269,8 @@ impl ClientAddress {
         Identity { ip, standing }
     }
 
-    /// Whether to log this proxy: each one once, and at most [`MAX_WARNED`]. Remembers it.
+    /// Whether to log this proxy, and remembers the proxy. Each proxy is logged once, and at most [`MAX_WARNED`]
+    /// proxies are logged.
     fn is_first_warning(&self, source: Remote) -> bool {
         let mut warned = self.warned.lock();
         let is_first_warning = warned.len() < MAX_WARNED && !warned.contains(&source);
@@ -289,7 +293,7 @@ impl ClientAddress {
     fn claim_in(&self, headers: &impl Headers, name: &str, syntax: Syntax) -> HeaderClaim {
         match forwarded::client(headers.all(name), syntax, |ip| self.options.proxies.include(ip)) {
             Named::Client(ip) => HeaderClaim::Client(ip),
-            // With `-x` all addresses are trusted, and the first one in the header is the client's.
+            // With `-x` every address counts as a proxy's. Then the first address in the header is the client's.
             Named::Proxy(ip) if !self.options.proxies.name_exactly(ip) => HeaderClaim::Client(ip),
             Named::NotSaid => HeaderClaim::Nothing,
             Named::Proxy(_) | Named::Unclear => HeaderClaim::Unclear,
@@ -324,7 +328,7 @@ fn warn_unclear_client(source: Remote, standing: Standing, found: &str) {
         Remote::Ip(ip) | Remote::Proxy(ip) => format!("at {ip}"),
     };
     if standing == Standing::Untrusted {
-        // The sender may be a client that forges headers, and that needs no warning.
+        // The sender may be a client that forges headers. A forged header needs no warning.
         log::info!(
             "a proxy {proxy} forwarded a request (it came with {found}) and is not trusted, so its client gets \
              public peers only and is not listed as a peer; if you run that proxy, name it in TRUSTED_PROXIES; see \
@@ -335,14 +339,14 @@ fn warn_unclear_client(source: Remote, standing: Standing, found: &str) {
     log::warn!(
         "the proxy {proxy} does not name the client of a request: the request has {found}. Its client gets public peers \
          only and is not listed as a peer; set one header in the proxy (nginx: proxy_set_header X-Real-IP $remote_addr). If \
-         it passes on other headers from clients, name the right one in REAL_IP_HEADER; see docs/reverse-proxy.md. Logged \
-         once for each proxy"
+         the proxy also passes on such headers from clients, set REAL_IP_HEADER to the name of the header that the proxy \
+         sets itself; see docs/reverse-proxy.md. Logged once for each proxy"
     );
 }
 
 impl HeaderClaim {
-    /// Combines two headers. The proxy may set one, and pass on the other from the client. If they contradict each
-    /// other, neither can be trusted.
+    /// Combines the claims of two headers. The proxy may have set one header, and passed on the other from the client.
+    /// If the two contradict each other, neither can be trusted.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Nothing, claim) | (claim, Self::Nothing) => claim,

@@ -1,11 +1,12 @@
 //! Limits on the number of open connections, and which connection is closed when a limit is reached.
 //!
 //! The threat: descriptors are few, and holding one costs an attacker nothing. So at the limit a new connection is
-//! served, and an old one is closed: the connection that has been idle for longest, of the address with the most. A
-//! connection whose request is being answered is never closed for another.
+//! served, and an old one is closed. The tracker picks the address that has the most connections, and closes its
+//! connection that has been idle for longest. A connection whose request is being answered is never closed to make room
+//! for another.
 //!
-//! A connection that never waits is only counted. Any other enters a table when it first waits, which takes one short
-//! lock.
+//! A connection that never waits is only counted. Every other connection enters a table when it first waits. That takes
+//! one short lock.
 
 mod limits;
 
@@ -61,8 +62,8 @@ struct TableEntry {
     task: AtomicWaker,
 }
 
-/// Bytes that unfinished requests and TLS handshakes may take together: a thousand of the longest. Most requests arrive in
-/// one piece and take none.
+/// Bytes that unfinished requests and TLS handshakes may take together: enough for a thousand of the longest. Most
+/// requests arrive in one piece, and so are never unfinished.
 const MAX_UNFINISHED: usize = 64 * 1024 * 1024;
 
 /// The rank of a connection whose request is being answered.
@@ -79,10 +80,10 @@ pub struct OpenConnection<'a> {
     unfinished: usize,
 }
 
-/// What an idle connection waits for. The variants are in the order in which connections are closed, the first one first.
+/// What an idle connection waits for. Connections that wait for the first variant are closed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
-    /// For the client to close it, after the last reply.
+    /// For the client to close the connection, after the last reply.
     Finished,
     /// For a request.
     Asked,
@@ -110,8 +111,9 @@ impl Connections {
         }
     }
 
-    /// Counts an accepted connection, whose task then calls [`Self::opened`]. When the limit is reached, idle connections are
-    /// closed. If none is idle the result is false: the new connection is not counted and must be closed.
+    /// Counts an accepted connection, whose task then calls [`Self::opened`]. When the limit is reached, idle
+    /// connections are closed. If no connection is idle, the result is false: the new connection is not counted and
+    /// must be closed.
     pub fn admit(&self) -> bool {
         let before = usize::try_from(self.metrics.open.inc()).unwrap_or_default();
         if before < self.limits.total || self.shed(None, Idle::Finished, &self.metrics.shed_full) > 0 {
@@ -137,10 +139,10 @@ impl Connections {
         self.metrics.open.get()
     }
 
-    /// Closes idle connections, of one holder or of all, that wait for `least` or for something later in [`Idle`]'s order.
-    /// Returns how many.
+    /// Closes idle connections of one holder, or of all holders. They must wait for `least` or for a later variant of
+    /// [`Idle`]. Returns how many were closed.
     ///
-    /// This looks at every connection, which takes time. So if there are many, it closes several together.
+    /// This looks at every connection, which takes time. So if there are many connections, one call closes several.
     fn shed(&self, of: Option<Holder>, least: Idle, count: &Counter) -> usize {
         let mut table = self.table.lock();
         let ConnectionTable { entries, weights, .. } = &mut *table;
@@ -160,7 +162,7 @@ impl Connections {
             if let Some(entry) = remove(entries, weights, *id) {
                 entry.shed.store(true, Relaxed);
                 entry.task.wake();
-                // The connection's task ends soon. It no longer counts.
+                // The connection's task ends soon, so the connection is no longer counted.
                 self.metrics.open.dec();
             }
         }
@@ -217,10 +219,11 @@ impl<'a> OpenConnection<'a> {
         &self.connections.limits
     }
 
-    /// Records that the connection waits for its client. If it is chosen to be closed for another one, the calling task
-    /// is woken.
+    /// Records that the connection waits for its client. If the connection is later chosen to be closed, to make room
+    /// for another, the calling task is woken.
     ///
-    /// `since` is the time of the last request, by [`clock::coarse`]; `None` if that has not changed since the last call.
+    /// `since` is the time of the last request, by [`clock::coarse`]. `None` if this time is the same as in the last
+    /// call.
     pub fn idle(
         &mut self,
         holder: Holder,
@@ -233,7 +236,7 @@ impl<'a> OpenConnection<'a> {
             Some(in_table) => in_table,
             slot => slot.insert(self.connections.enter(holder, rank.unwrap_or_default())?),
         };
-        // Once is enough, because a connection stays in one task.
+        // The task is registered only once, because a connection stays in one task.
         if !std::mem::replace(&mut self.is_registered, true) {
             entry.task.register(cx.waker());
         }
@@ -263,8 +266,8 @@ impl<'a> OpenConnection<'a> {
         done.await.ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
     }
 
-    /// Records that the connection keeps this many bytes of a request or a handshake until the rest arrives. If all connections
-    /// together keep too many, some of them are closed.
+    /// Records that the connection keeps this many bytes of a request or a handshake until the rest arrives. If all
+    /// connections together keep too many bytes, some connections are closed.
     pub fn buffers(&mut self, unfinished: usize) {
         let before = std::mem::replace(&mut self.unfinished, unfinished);
         if before == unfinished {
@@ -278,8 +281,8 @@ impl<'a> OpenConnection<'a> {
         }
     }
 
-    /// Records that a request is being answered and that this takes time. Meanwhile the connection is not closed for
-    /// another one.
+    /// Records that a request is being answered and that this takes time. Meanwhile the connection is not closed to
+    /// make room for another.
     pub fn busy(&mut self, holder: Holder) -> Result<(), MustClose> {
         match &self.in_table {
             Some((_, entry)) => entry.rank.store(BUSY, Relaxed),
@@ -288,7 +291,8 @@ impl<'a> OpenConnection<'a> {
         Ok(())
     }
 
-    /// Removes the connection from the table, so that it can be entered for another holder. It still counts as open.
+    /// Removes the connection from the table, so that it can enter the table for another holder. The connection
+    /// continues to count as open.
     pub fn leave(&mut self) {
         self.is_registered = false;
         if let Some((id, entry)) = self.in_table.take() {
@@ -296,7 +300,7 @@ impl<'a> OpenConnection<'a> {
             let ConnectionTable { entries, weights, .. } = &mut *table;
             remove(entries, weights, id);
             if entry.shed.load(Relaxed) {
-                // It was counted as closed.
+                // `Connections::shed` has counted the connection as closed. That is undone here.
                 self.connections.metrics.open.inc();
             }
         }
@@ -313,7 +317,7 @@ impl<'a> OpenConnection<'a> {
 const LATEST: u64 = (1 << 61) - 1;
 
 impl Idle {
-    /// The lowest rank of connections that wait for this: that of the longest wait.
+    /// The lowest rank that a connection can have while it waits for this. The longer it waits, the lower its rank.
     fn rank(self) -> u64 {
         match self {
             Self::Finished => 0,

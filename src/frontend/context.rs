@@ -34,7 +34,7 @@ pub struct Context {
     pub routes: Option<TrackerPaths>,
     /// Finds the addresses of clients.
     pub client_address: ClientAddress,
-    /// The pages of Chihaya; `None` unless a file of Chihaya's is in use.
+    /// The pages of Chihaya; `None` unless the tracker is configured by a file of Chihaya's.
     pub chihaya: Option<ChihayaPages>,
     /// The host names under which the operator's pages are served.
     pub hosts: Hosts,
@@ -46,9 +46,10 @@ pub struct Context {
     pub connection_ids: ConnectionIds,
     /// The open connections of all workers.
     pub connections: Connections,
-    /// The open connections of operators, if operators have listeners of their own. Clients cannot use up their limit.
+    /// The open connections of operators, if operators have listeners of their own. These connections have a separate
+    /// limit, which clients cannot use up.
     pub operator_connections: Option<Connections>,
-    /// TLS; `None` if no listener has it.
+    /// TLS; `None` if no listener uses it.
     pub tls: Option<TlsServer>,
 }
 
@@ -64,8 +65,8 @@ impl Context {
         self.routes.as_ref().map_or_else(|| route(path), |paths| paths.route(path))
     }
 
-    /// Whether a request with this query at an unknown path is an announce that went astray. Never true if the paths
-    /// are configured, because no reply may disclose them.
+    /// Whether a request with this query, at an unknown path, is an announce that was sent to a wrong path. Always
+    /// false if the operator has configured the paths, because the reply must not disclose them.
     pub fn is_stray(&self, query: &[u8]) -> bool {
         self.routes.is_none() && names_torrent(query)
     }

@@ -2,14 +2,14 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The limit that counts where the system sets none. No host has this many connections.
+/// The limit that is used if the system sets none. No host has this many connections.
 const UNLIMITED: u64 = 1 << 20;
 
 /// One descriptor in four is reserved, so that upstream trackers, name look-ups, reloads and listeners work even if
 /// clients take all others. At most this many are reserved: enough for 256 exchanges with each of 16 upstream trackers.
 const MAX_RESERVED: u64 = 4096;
 
-/// Raises the soft limit to the hard limit and returns it.
+/// Raises the soft limit to the hard limit. Returns the limit that is then in force.
 ///
 /// On most systems the soft limit is 1024, because `select` fails beyond that number. Nothing here uses `select`.
 pub fn raise_limit() -> u64 {

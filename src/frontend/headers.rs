@@ -18,11 +18,12 @@ pub trait Headers {
     }
 }
 
-/// What the header lines say about the sender, except its address. One pass reads all of them, because every announce
-/// needs this.
+/// What the header lines say about the sender, except its address. One pass over the lines finds all of this, to save
+/// time: every announce needs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderHints {
-    /// Whether a proxy forwarded the request: a header names the client, or is one that only proxies add.
+    /// Whether a proxy forwarded the request. This is so if the request has a header that names the client, or a
+    /// header that only proxies add.
     pub proxy: bool,
     /// Whether a web page sent the request, perhaps without its visitor's knowledge (Fetch Metadata; RFC 6454).
     pub page: bool,
@@ -42,7 +43,7 @@ impl SenderHints {
                 9 if name.eq_ignore_ascii_case(b"x-real-ip") || name.eq_ignore_ascii_case(b"forwarded") => {
                     hints.proxy |= !value.is_empty();
                 }
-                // A request that the user typed or bookmarked comes from no page.
+                // If the user typed the address or opened a bookmark, the request does not come from a page.
                 14 if name.eq_ignore_ascii_case(b"sec-fetch-site") => {
                     hints.page |= !value.eq_ignore_ascii_case(b"none");
                 }

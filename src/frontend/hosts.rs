@@ -62,12 +62,12 @@ const LOCAL: [&str; 11] = [
 pub struct Hosts(Vec<HostName>);
 
 impl Hosts {
-    /// Allows the listed names, and names that a stranger cannot make resolve to this tracker. Those are addresses,
-    /// names without a dot, names of local networks, and the host's own name.
+    /// Allows the listed names, and names that are safe because a stranger cannot make them resolve to this tracker.
+    /// The safe names are addresses, names without a dot, names of local networks, and the host's own name.
     pub fn new(listed: Vec<HostName>) -> Self {
         let own = rustix::system::uname();
         let own = own.nodename().to_str().ok().and_then(|name| name.parse().ok());
-        // A host that is named `*` does not allow all names.
+        // If the host's own name is `*`, this does not allow all names.
         let own = own.filter(|name| matches!(name, HostName::Exactly(_)));
         Self(listed.into_iter().chain(own).collect())
     }

@@ -14,7 +14,7 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The beginning of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// The client that the proxy names. `None` if it names none.
+    /// The client that the proxy names. `None` if the proxy names no client.
     pub source: Option<SocketAddr>,
     /// The bytes read after the header: the beginning of the first request.
     pub rest: Vec<u8>,

@@ -1,10 +1,10 @@
-//! Paths for announces and scrapes that replace the usual ones. A file of Chihaya's may have such paths.
+//! Paths for announces and scrapes that replace the usual paths. A file of Chihaya's may configure them.
 
 use std::fmt;
 
 use tracker_protocol::route::Route;
 
-/// The paths of announces and scrapes. No other paths count.
+/// The paths of announces and scrapes. Announces and scrapes are not answered at other paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerPaths {
     /// Where announces are answered.
@@ -14,7 +14,7 @@ pub struct TrackerPaths {
 }
 
 impl TrackerPaths {
-    /// The resource that a path names. The root names none.
+    /// The resource that a path names. The root names a resource only if a pattern matches it.
     pub fn route(&self, path: &[u8]) -> Route {
         let is_one_of = |patterns: &[RoutePattern]| patterns.iter().any(|pattern| pattern.matches(path));
         if is_one_of(&self.announce) {
@@ -32,7 +32,8 @@ impl TrackerPaths {
 pub struct RoutePattern(String);
 
 impl RoutePattern {
-    /// Parses a path. `None` if httprouter would refuse it: a name fills one segment, and `*` fills the last segment.
+    /// Parses a path. `None` if httprouter would refuse it. A `:name` stands at the end of a segment, and a `*name` is
+    /// the whole last segment.
     pub fn new(text: &str) -> Option<Self> {
         let segments: Vec<_> = text.strip_prefix('/')?.split('/').collect();
         let last = segments.len() - 1;
@@ -47,8 +48,8 @@ impl RoutePattern {
         (is_text && segments.iter().enumerate().all(is_valid)).then(|| Self(text.to_owned()))
     }
 
-    /// Whether the pattern stands for this path. A name stands for one segment that is not empty. A `*` stands for all
-    /// that follows its slash.
+    /// Whether the pattern matches this path. A `:name` matches one segment, or the rest of one, that is not empty. A
+    /// `*name` matches everything after the slash before it.
     fn matches(&self, path: &[u8]) -> bool {
         let mut segments = path.split(|&byte| byte == b'/');
         for wanted in self.0.split('/') {

@@ -1,8 +1,8 @@
 //! The workers. Each is a thread with its own sockets, its own event loop and its own copy of the routes.
 //!
-//! actix-web's own server accepts on one thread and hands each connection to a worker. For an announce on a connection
-//! of its own, as most are, that takes a third of the time. Here each worker accepts on its own loop, answers announces
-//! and scrapes at once, and calls actix-web's routes for everything else.
+//! actix-web's own server accepts connections on one thread and hands each connection to a worker. Most announces come
+//! on a new connection, and then the handover takes a third of the time. Here each worker accepts connections on its
+//! own loop, answers announces and scrapes itself, and calls actix-web's routes for everything else.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,18 +29,18 @@ use super::udp;
 /// How long a worker watches the accept queue after the system stopped opening connections. Some handshakes may still
 /// be under way.
 const QUIET: Duration = Duration::from_millis(100);
-/// The pause between two looks at the accept queue at that time.
+/// The pause between two looks at the accept queue during [`QUIET`].
 const LOOK: Duration = Duration::from_millis(10);
-/// Connections that are accepted before other tasks run.
+/// The number of connections that are accepted before other tasks run.
 const BATCH: usize = 32;
-/// How long a worker pauses when it cannot accept, usually because descriptors have run out. The short pause follows if
-/// it has closed idle connections, the other one if there were none to close.
+/// How long a worker pauses when it cannot accept connections, usually because descriptors have run out. The pause is
+/// short if the worker has closed idle connections, and [`ACCEPT_PAUSE`] if there were none to close.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The shortest time between two log lines about connections that cannot be accepted.
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
-/// Bytes that an unfinished TLS handshake takes at most. So a thousand of them are under way at once, and more only if
-/// they are quick.
+/// The most bytes that an unfinished TLS handshake takes. So the limit for unfinished requests is reached at a thousand
+/// handshakes. Beyond it, some connections that wait for their clients are closed.
 const HANDSHAKE: usize = 64 * 1024;
 
 /// Starts the workers. After `stop`, each ends within the time that [`Context::drain`] gives.
@@ -106,8 +106,8 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: StopReceiver) {
 
 /// Serves a listener until the stop signal, and then stops in three steps that lose no request.
 ///
-/// 1. Requests under way finish. New connections are still answered and then closed; `/health` says 503.
-/// 2. The system stops opening connections here, and the worker accepts those that wait.
+/// 1. Requests under way finish. New connections are accepted, answered and then closed; `/health` says 503.
+/// 2. The system stops opening connections here, and the worker accepts the connections that are already open.
 /// 3. The open connections finish.
 async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, purpose: Purpose, worker: Rc<Worker>) {
     let own = match listener {
@@ -209,7 +209,7 @@ impl WorkerListener {
         tasks.spawn_local(async move {
             let open = worker.context.connections_of(audience).opened();
             let fresh = NewConnection { socket, source: Remote::new(source), unread: Vec::new(), open, audience };
-            // An error of a connection concerns only its client, so it is ignored here.
+            // An error of a connection concerns only its client, so the error is ignored here.
             let _ = match transport {
                 Transport::Plain => fast_path::serve(fresh, &worker).await,
                 Transport::Proxied => Box::pin(serve_proxied(fresh, source, &worker)).await,
@@ -219,7 +219,7 @@ impl WorkerListener {
     }
 }
 
-/// Reads the PROXY protocol's header first, then serves the connection for the client that it names.
+/// Reads the PROXY protocol's header first, then serves the connection for the client that the header names.
 async fn serve_proxied(mut fresh: NewConnection<'_>, address: Option<SocketAddr>, worker: &Worker) -> io::Result<()> {
     let rule = &worker.context.client_address;
     let proxy = fresh.source;
@@ -239,7 +239,7 @@ async fn serve_tls(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> 
     let handshake = async {
         tokio::select! {
             done = tls.handshake(socket, limit) => done,
-            // After the stop signal, a handshake may take as long as a connection without a request may stay open.
+            // After the stop signal, a handshake has the same time as a connection that has not sent its first request.
             () = async { let _ = stop.wait_for(|stop| *stop).await; sleep(GRACE).await } => Err(io::ErrorKind::TimedOut.into()),
         }
     };

@@ -1,10 +1,10 @@
-//! How the frontends learn of a stop signal, and how long they may go on.
+//! How the frontends learn of a stop signal, and how long they may continue after it.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How long requests under way may take to finish after a stop signal, unless a file of Chihaya's has another time.
+/// How long requests under way may take to finish after a stop signal, unless a file of Chihaya's sets another time.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// True after a stop signal.

@@ -47,7 +47,7 @@ pub const CERTIFICATE: &str =
 pub const KEY: &str = "a PEM file with the key of the first certificate, without a passphrase (PKCS#8, PKCS#1 or SEC1)";
 
 impl Certificate {
-    /// Reads and checks the content of the two files, which may be one.
+    /// Reads and checks the content of the two files. Both may be the same file.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, NotACertificate> {
         let sections = Sections::read(chain).map_err(NotACertificate::Chain)?;
         if sections.certificates.is_empty() {
@@ -149,20 +149,21 @@ impl TlsServer {
     pub fn new(certificate: Certificate) -> Result<Self, Error> {
         let current = Arc::new(CurrentCertificate(RwLock::new(certificate.0)));
         let resolver = Arc::clone(&current);
-        // The provider is named here, because rustls panics if it has to choose between two that the dependencies contain.
+        // The crypto provider is named here. The dependencies contain two providers, and rustls panics if it has to
+        // choose between them.
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // A ticket saves the signature on a client's next connection, and the server keeps no state for it. One ticket
-        // is enough, because the next connection comes minutes later.
+        // With a ticket, a client's next connection needs no new signature, and the server keeps no state for the
+        // ticket. One ticket is enough, because the client opens its next connection minutes later.
         config.ticketer = Ticketer::new()?;
         config.send_tls13_tickets = 1;
         Ok(Self { current, acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
 
-    /// Replaces the certificate for new connections. Open connections keep theirs.
+    /// Replaces the certificate for new connections. Open connections keep their certificate.
     pub fn replace(&self, certificate: Certificate) {
         *self.current.0.write() = certificate.0;
     }

@@ -19,7 +19,7 @@ pub struct AccessMetrics {
     pub jwt: Counter,
     /// The keys in force.
     pub keys: Gauge,
-    /// Attempts to fetch the keys that failed.
+    /// Failed attempts to fetch the keys.
     pub key_failures: Counter,
 }
 

@@ -1,4 +1,5 @@
-//! The metrics of Chihaya v2, under its names, so that its dashboards keep working while a file of Chihaya's is in use.
+//! The metrics of Chihaya v2 under Chihaya's names, so that Chihaya's dashboards keep working. They exist while a
+//! configuration file of Chihaya's is in use.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -72,7 +73,7 @@ impl ChihayaMetrics {
     }
 }
 
-/// Measures the time until a response. The time ends when this is dropped.
+/// Measures the time until a response. The time ends when the timer is dropped.
 #[derive(Debug)]
 pub struct ResponseTimer {
     family: Family<ResponseLabels, Histogram, Milliseconds>,
@@ -81,8 +82,8 @@ pub struct ResponseTimer {
 }
 
 impl ResponseTimer {
-    /// Records that the request was refused. The sentences of the access rules are told apart. All others count
-    /// together, because some contain numbers that clients choose.
+    /// Records that the request was refused. Each reason of an access rule is counted separately. All other reasons are
+    /// counted together, because some of them contain numbers that clients choose.
     pub fn refused(&mut self, refusal: &Refusal) {
         self.labels.error = match refusal {
             Refusal::Denied(reason) | Refusal::NotNow { reason, .. } => reason,

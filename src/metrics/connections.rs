@@ -23,7 +23,7 @@ pub struct ConnectionMetrics {
     pub refused_full: Counter,
     /// New connections that were closed because their address had too many connections and none of those was idle.
     pub refused_address: Counter,
-    /// Connections to listeners for TLS whose handshake failed or was late.
+    /// Connections whose TLS handshake failed or took too long.
     pub tls_failed: Counter,
 }
 

@@ -1,5 +1,5 @@
-//! The metrics of each forwarder. When no forwarder has a name any more, its metrics are removed, because a reloaded
-//! file may have new names each time.
+//! The metrics of each forwarder. The metrics of a name are removed when the last forwarder of this name is gone.
+//! Otherwise they would accumulate, because a reloaded file may have new names each time.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -29,12 +29,13 @@ pub struct ForwarderMetrics {
     series: Arc<Series>,
 }
 
-/// The time series of one forwarder's name. Dropping it removes them from the families.
+/// The time series for one name of forwarders. When this value is dropped, the time series are removed from the
+/// families.
 #[derive(Debug)]
 struct Series {
     all: ForwarderFamilies,
     name: String,
-    /// The outcomes and HTTP statuses so far.
+    /// The pairs of outcome and HTTP status that have been counted so far.
     ends: Mutex<HashSet<(&'static str, Option<u16>)>>,
 }
 
@@ -88,7 +89,7 @@ impl ForwarderFamilies {
         families
     }
 
-    /// The handles of the metrics of one forwarder. Forwarders of the same name share them.
+    /// The handles of one forwarder's metrics. Forwarders of the same name share these metrics.
     pub(super) fn forwarder(&self, name: &str) -> ForwarderMetrics {
         let mut by_name = self.by_name.lock();
         let series = by_name.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {

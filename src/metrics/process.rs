@@ -55,7 +55,8 @@ fn exact(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64
     ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
 }
 
-/// The limit as a number. No limit becomes the kernel's largest number, as in other client libraries.
+/// The limit as a number. If there is no limit, the result is the kernel's largest number, as in other client
+/// libraries.
 #[allow(clippy::cast_precision_loss, reason = "a gauge is a floating-point number")]
 fn number(limit: LimitValue) -> f64 {
     match limit {

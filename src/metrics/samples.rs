@@ -14,7 +14,7 @@ pub struct ForwardSample {
 /// The state of one upstream tracker.
 #[derive(Clone, Debug)]
 pub struct ForwarderSample {
-    /// The tracker's name. The values of forwarders of the same name are added up.
+    /// The tracker's name. If several forwarders share a name, their values are added up.
     pub name: String,
     /// Exchanges under way.
     pub in_flight: i64,
@@ -22,7 +22,7 @@ pub struct ForwarderSample {
     pub waiting: i64,
     /// Clients that are announced to this tracker, or will be.
     pub sessions: i64,
-    /// Lists of this tracker's peers that are kept.
+    /// Peer lists from this tracker that are kept.
     pub lists: i64,
     /// The state of the circuit: one of [`CIRCUITS`].
     pub circuit: &'static str,

@@ -14,7 +14,8 @@ pub struct Announcement {
     pub place: ZonedIp,
     /// Whether the peer claims `place` with `ip=`, and announced from another address.
     pub is_claim: bool,
-    /// A second address, for clients that cannot use the first: a public one that a peer in a private network claims.
+    /// A second address of the peer, for clients that cannot use `place`: a public address, which a peer in a private
+    /// network claims.
     pub outside: Option<ZonedIp>,
     /// The address that the announce came from.
     pub source: IpAddr,
@@ -49,13 +50,13 @@ pub enum Action {
 /// The counts and the peers that an announce gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// The swarm after the announce.
+    /// The counts of the swarm after the announce.
     pub counts: SwarmCounts,
-    /// Other peers, at the addresses at which the client reaches them. Peers of the client's own family are picked
-    /// first, and each list begins with the nearest peers.
+    /// Other peers, at the addresses at which the client reaches them. Peers of the client's own address family are
+    /// picked first, and each list begins with the nearest peers.
     pub peers: PeerLists,
-    /// How many other clients announce from the peer's address at the same time. Claimed peers do not count. Others are
-    /// counted only when the peer is new in the swarm, or has turned out to announce at a slower pace than before.
-    /// Otherwise this is 0.
+    /// How many other clients announce from the peer's address at the same time. Claimed peers do not count. The number
+    /// is determined only when the announcing peer is new in the swarm, or has turned out to announce at a slower pace
+    /// than before. Otherwise it is 0.
     pub others_at_address: usize,
 }

@@ -24,16 +24,16 @@ pub(super) struct Arriving<'a> {
 /// The effect of an arrival.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Arrival {
-    /// False if the announce claims an address from which a peer announces itself.
+    /// False if the announce claims an address from which another client announces.
     pub(super) is_recorded: bool,
     /// The role of the peer that was at the endpoint before.
     pub(super) before: Option<Role>,
-    /// Whether anything but times has changed in the lists.
+    /// Whether the lists have changed, apart from the times in them.
     pub(super) changed: bool,
     pub(super) others_at_address: usize,
 }
 
-/// Gives a client whose first address is gone another first address.
+/// Chooses a new first address for a client whose first address is gone.
 pub(super) fn succeed<A: Ip, B: Ip>(
     own: &mut Peers<A>,
     other: Option<&mut Peers<B>>,
@@ -47,8 +47,8 @@ pub(super) fn succeed<A: Ip, B: Ip>(
 }
 
 impl Arriving<'_> {
-    /// Records the peer in the list `own` of its family. The list `other` of the other family may have addresses of the same
-    /// client.
+    /// Records the peer in `own`, the list of the peer's address family. `other`, the list of the other family, may
+    /// have addresses of the same client.
     pub(super) fn join<A: Ip, B: Ip>(
         &self,
         key: PeerKey<A>,
@@ -119,8 +119,8 @@ impl Arriving<'_> {
     }
 
     /// Ensures that exactly one of a client's addresses is a first address, and removes addresses that the client has
-    /// left. `gap` is the time since the previous announce from this endpoint. This costs nothing in a swarm where no
-    /// client has several addresses.
+    /// left. `gap` is the time since the previous announce from this endpoint. The call costs nothing in a swarm where
+    /// no client has several addresses.
     fn settle<A: Ip, B: Ip>(
         &self,
         key: PeerKey<A>,
@@ -168,7 +168,7 @@ impl Arriving<'_> {
         }
     }
 
-    /// Whether the client has left `endpoint`. A claim never removes a peer that announces itself.
+    /// Whether the client has left `endpoint`. A claim never removes a peer that announces from its own address.
     fn has_left<A: Ip>(&self, endpoint: &Entry<A>, gap: Option<u16>, me: &Entry<A>) -> bool {
         let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(endpoint);
@@ -176,13 +176,14 @@ impl Arriving<'_> {
         may && (life.is_over(silence) || silence > rhythm.silence(endpoint.pace(), me.pace(), gap))
     }
 
-    /// How long a peer has been silent, at least. The time of a claimed peer's last announce is stored rounded.
+    /// The least time for which a peer can have been silent. It is not exact for a claimed peer, because the time of a
+    /// claimed peer's last announce is stored rounded.
     fn silence_of<A: Ip>(&self, peer: &Entry<A>) -> u16 {
         self.context.now.since(peer.seen()).saturating_sub(peer.rounding())
     }
 
-    /// Whether the announcing address replaces the client's present first address. If a client takes the id of another
-    /// client, its address stays second as long as the other client announces.
+    /// Whether the announcing address replaces the client's present first address. If client A takes the id of client
+    /// B, the address of A stays second as long as B announces.
     fn precedes<A: Ip, B: Ip>(&self, first: &Entry<B>, gap: Option<u16>, me: &Entry<A>) -> bool {
         let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(first);

@@ -2,8 +2,8 @@
 //!
 //! The id takes most of a peer's memory, and dictionary replies need it (BEP 3). Nearly all ids begin with eight bytes
 //! for program and version, such as `-TR4050-` (BEP 20), and a network has a few dozen of those prefixes. So each
-//! prefix is stored once, and each peer stores only its number. A prefix that has not been announced for the peer age
-//! belongs to no stored peer. It is forgotten, and its number is used again.
+//! prefix is stored once, and each peer stores only the number of its prefix. A prefix that has not been announced for
+//! the peer age belongs to no stored peer. Such a prefix is forgotten, and its number is used again.
 
 use std::hash::BuildHasher;
 
@@ -20,8 +20,8 @@ const MAX_PREFIXES: usize = UNKNOWN as usize;
 /// Stands for a prefix that is not stored.
 const UNKNOWN: u16 = (1 << ClientId::PREFIX_BITS) - 1;
 
-/// A shortened id. Equal ids are equal when shortened by the same [`Prefixes`]. Ids that differ only in their prefixes may become
-/// equal once there are too many prefixes.
+/// A shortened id. If the same [`Prefixes`] shortens two equal ids, the results are equal. When there are too many
+/// prefixes, the results may also be equal for ids that differ only in their prefixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClientId {
     /// The number of the first eight bytes.

@@ -3,7 +3,7 @@
 use super::time::{Rhythm, Tick, TtlTicks};
 use crate::topology::Topology;
 
-/// The time, the limits in time and the topology for an operation.
+/// The current time, the time limits and the topology for an operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoreContext<'a> {
     pub(super) now: Tick,

@@ -1,4 +1,4 @@
-//! The contract of the store, in tests.
+//! Tests of the store's contract, which `store/mod.rs` states.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -42,7 +42,7 @@ fn hash(n: u32) -> InfoHash {
     InfoHash(hash)
 }
 
-/// An announce of a leecher that has an id of its own for each address.
+/// An announce of a leecher at this address. The peer id is different for each address.
 fn from(address: &str) -> Announcement {
     let address: SocketAddr = address.parse().unwrap();
     let mut id = [b'-'; 20];
@@ -156,7 +156,7 @@ fn peers_of_the_client_s_subnet_come_first() {
     assert_eq!(picked.peers.v6[0].endpoint.ip.to_string(), "2001:db8:0:7::1");
 }
 
-/// Two sites that use the same private network. Announces from the other site come from that site's router.
+/// Two sites that use the same private network. Announces from the site `there` come from its router, 10.99.0.1.
 fn two_sites() -> Topology {
     let zone = |name: &str, networks: &[&str], external: [u8; 4]| Zone {
         name: name.to_owned(),
@@ -189,14 +189,15 @@ fn peers_of_the_client_s_zone_come_first_and_sites_with_the_same_network_are_dis
     };
     let asks = Announcement { port: None, ..from_zone(there, "192.168.200.9:1") };
     assert_eq!(first(&asks), set(["192.168.1.5:1", "192.168.1.6:1"]));
-    // One of the two peers there: their router forwards the port to one of them only.
+    // The reply has only one of the two peers at the site `there`, because their router forwards the port to only one
+    // of them.
     let asks = Announcement { port: None, want: 200, ..from_zone(here, "192.168.200.9:1") };
     assert_eq!(announce(&asks).peers.v4[0].endpoint.ip.to_string(), "192.168.1.5");
     let wants_all = Announcement { want: 202, ..asks };
     let of_there = |peers: &PeerLists| peers.v4.iter().filter(|peer| peer.endpoint.ip.octets()[3] == 2).count();
     let picked = announce(&wants_all);
     assert_eq!((picked.peers.len(), of_there(&picked.peers)), (202, 2), "198.51.100.2 and the router");
-    // Each is removed in its own zone.
+    // `stopped` removes a peer only in the zone that `stopped` comes from.
     announce(&Announcement {
         action: Action::Leave,
         peer_id: from("1.1.1.1:1").peer_id,
@@ -289,14 +290,16 @@ fn a_client_on_both_families_counts_once_wherever_it_has_moved() {
     assert_eq!(moves(600, "10.0.0.2:1"), 1, "all others and the old address are gone");
 }
 
-/// A step of a client on both families: its host, which client of that host, its family, and its action.
+/// One step of the test: the host, whether the announcing client is one that wanders from host to host, whether the
+/// client uses IPv4, and what it does.
 fn any_step() -> impl Strategy<Value = (u8, bool, bool, u8)> {
     (0..5_u8, any::<bool>(), any::<bool>(), 0..8_u8)
 }
 
 proptest! {
-    /// Different clients announce in turn from the same endpoints. A client at several addresses counts once, as a seed
-    /// or leecher as announced from one of those addresses. The lists are too short for an index, or long enough.
+    /// Different clients announce in turn from the same endpoints. A client at several addresses counts once, in the
+    /// role that it announced from one of those addresses. The test runs with lists that are too short for an index,
+    /// and with lists that have an index.
     #[test]
     fn counts_are_those_of_distinct_clients(
         others in prop_oneof![Just(0_u8), Just(70)], steps in proptest::collection::vec(any_step(), 0..40),
@@ -306,11 +309,12 @@ proptest! {
         let mut peers: HashMap<String, (PeerId, Role, u64)> = HashMap::new();
         for (host, wanders, is_v4, what) in steps {
             let host_ip = if is_v4 { format!("10.0.0.{host}:1") } else { format!("[fd00::{host}]:1") };
-            // Each host runs a client of its own or one that wanders from host to host.
+            // The client is the host's own client, or one that wanders from host to host.
             let peer_id = PeerId([if wanders { 100 + host % 2 } else { host }; 20]);
             let role = if what % 2 == 0 { Role::Seed } else { Role::Leecher };
             let announcement = Announcement { peer_id, role, ..from(&host_ip) };
-            // The others are always there. In a long list, expired peers are dropped at once only if they are checked.
+            // The other peers announce in every step, so they never expire. Their announces also check a long list for
+            // expired peers. Without these checks, expired peers would stay in a long list for some time.
             seconds += u64::from(what == 7) * 250;
             for n in 0..others {
                 announce(&store, at(seconds), hash(1), &Announcement { want: 0, ..from(&format!("10.1.0.{n}:1")) });
@@ -359,7 +363,7 @@ fn a_client_with_one_id_at_very_many_addresses_does_not_slow_others_down() {
         let place = somewhere(Ipv4Addr::from_bits(0x0a00_0000 + n));
         Announcement { place, want: 0, ..from("10.0.0.1:1") }
     };
-    // A table with as many entries of one hash would take minutes.
+    // A hash table with that many entries of the same hash would take minutes.
     (0..50_000).for_each(|n| drop(announce(&store, at(0), hash(1), &everywhere(n))));
     (0..50_000).for_each(|n| drop(announce(&store, at(1), hash(1), &everywhere(n))));
     assert_eq!(store.scrape(at(1), hash(1)).incomplete, 1);
@@ -375,7 +379,7 @@ fn moved(client: &Announcement, address: &str) -> Announcement {
     Announcement { peer_id: client.peer_id, role: client.role, ..from(address) }
 }
 
-/// An announce from another host that claims the peer's address.
+/// An announce with which the host at `source` claims the address of `peer`.
 fn claimed(peer: &Announcement, source: &str) -> Announcement {
     Announcement { is_claim: true, source: source.parse().unwrap(), ..*peer }
 }
@@ -439,7 +443,7 @@ fn a_client_that_takes_another_id_hides_only_itself() {
     let victim = from("192.168.1.5:1");
     announce(&store, at(0), hash(1), &victim);
     let thief = Announcement { role: Role::Seed, ..moved(&victim, "192.168.1.66:6") };
-    // The victim comes every five minutes, and the thief every second.
+    // The victim announces every five minutes, and the thief every second.
     for seconds in 1..590 {
         if seconds % 300 == 0 {
             announce(&store, at(seconds), hash(1), &victim);
@@ -470,7 +474,8 @@ fn a_claim_changes_nothing_about_a_peer_that_announces_itself() {
             assert_eq!(store.scrape(at(seconds), hash(1)).incomplete, 1);
         }
     }
-    // The claim did not refresh the peer either. No client announces from that address any more, so claims count.
+    // The claims did not extend the life of the peer either, so it has expired. No client announces from that address
+    // any more, so a claim counts now.
     assert_eq!(seen(&store, at(600), "10.0.0.1:1"), set([]));
     announce(&store, at(600), hash(1), &claimed(&other_id, "192.168.1.66"));
     assert_eq!(store.scrape(at(600), hash(1)).complete, 1);
@@ -549,7 +554,7 @@ fn an_endpoint_is_removed_when_its_client_has_moved_to_another_port() {
 
 #[test]
 fn two_clients_that_share_id_and_address_both_stay() {
-    // Whatever the announce interval, and although a client announces early for an event now and then.
+    // Both clients stay, whatever their pace is, and even if a client announces early for an event now and then.
     for (pace, other_pace) in [(30, 30), (30, 45), (300, 300), (250, 290)] {
         let store = store();
         let one = from("192.168.1.5:6881");
@@ -589,7 +594,8 @@ fn only_clients_that_cannot_use_the_first_address_get_a_claimed_public_one() {
     announce(&store, at(300), hash(1), &peer);
     assert_eq!(seen(&store, at(895), "9.9.9.9:1").len(), 1);
     assert_eq!(seen(&store, at(900), "9.9.9.9:1").len(), 0, "goes when the first does");
-    // It also goes when the peer announces `stopped`, whether or not `stopped` claims the address again.
+    // The public address is also removed when the peer announces `stopped`, whether or not `stopped` claims that
+    // address again.
     for outside in [outside, None] {
         announce(&store, at(1_000), hash(1), &peer);
         announce(&store, at(1_000), hash(1), &leave(&Announcement { outside, ..peer }));
@@ -772,7 +778,8 @@ fn clients_that_share_an_address_are_noticed() {
     }
     let others =
         |seconds, port| announce(&store, at(seconds), hash(1), &from(&format!("172.17.0.1:{port}"))).others_at_address;
-    // Others are also counted when a client turns out to be slow: it counted as silent when they arrived.
+    // The other clients are also counted when a client turns out to be slow. The slow client counted as silent when the
+    // other clients arrived.
     assert_eq!([others(240, 1), others(260, 2), others(300, 3), others(301, 4)], [0, 1, 2, 3]);
     assert_eq!(others(302, 5), 4);
     assert_eq!(others(540, 1), 0, "nothing new");
@@ -783,7 +790,8 @@ fn clients_that_share_an_address_are_noticed() {
 
 #[test]
 fn a_client_that_comes_back_after_a_crash_is_not_another_one() {
-    // The announce interval, how often they announce, and how long they run.
+    // In seconds: the announce interval, the time between two announces of the client, and how long the client runs
+    // before it crashes.
     for (interval, pace, runs) in [(1, 1, 2), (1, 60, 61), (30, 30, 61), (30, 300, 601), (30, 1_800, 5_401)] {
         let peer_age = Duration::from_hours(3);
         let store =
@@ -871,7 +879,7 @@ fn the_few_peers_left_of_a_huge_swarm_are_found_wherever_they_are() {
     // In several swarms, because the result in a single one may be luck.
     for swarm in 1..=8 {
         (0..20_000).for_each(|n| drop(announce(&store, at(0), hash(swarm), &quiet(n))));
-        // These peers are where a sweep begins, so the sweep finds few expired peers.
+        // These peers are at the start of the list, where a sweep begins. So the sweep finds few expired peers.
         (0..200).for_each(|n| drop(announce(&store, at(300), hash(swarm), &quiet(n))));
         assert_eq!(announce(&store, at(600), hash(swarm), &asks).peers.len(), 1);
         assert_eq!(store.scrape(at(600), hash(swarm)).incomplete, 200);
@@ -894,7 +902,7 @@ fn when_half_of_a_huge_swarm_expires_it_is_dropped_step_by_step_and_replies_have
 #[test]
 fn a_peer_that_stays_is_kept_however_long_it_does() {
     let store = store();
-    // This is longer than the ticks that peers store take to wrap.
+    // The loop covers so much time that the ticks in which peers store times wrap.
     for hour in 0..100_u64 {
         let now = at(hour * 300);
         assert_eq!(
@@ -936,8 +944,8 @@ fn a_flood_of_info_hashes_does_not_push_out_the_swarms_in_use() {
             announce(&store, at(0), hash(swarm), &from(&format!("10.0.0.{peer}:1")));
         }
     }
-    // Each of these swarms is announced once for every 25,000 announces of the flood: half as many as the store has
-    // room for.
+    // Each of the 200 swarms is announced once for every 25,000 announces of the flood. The store has room for twice as
+    // many peers.
     for n in 0..200_000 {
         announce(&store, at(1), hash(1_000 + n), &from("10.6.6.6:6"));
         if n % 125 == 0 {
@@ -986,7 +994,7 @@ fn counts_stay_right_under_concurrent_announces_and_evictions() {
     assert!(store.totals().evicted > 0);
 }
 
-/// 300 swarms of one peer each: all peers are on one host, or each is on its own.
+/// 300 swarms of one peer each: all peers are on one host, or each peer is on a host of its own.
 fn legitimate(store: &Store, now: Timestamp, is_one_host: bool) {
     for n in 0..300_u32 {
         announce(store, now, hash(n), &of_host(n, is_one_host));
@@ -1015,8 +1023,8 @@ fn a_flood_from_one_source_takes_no_torrent_from_another() {
     for (kind, of) in flood {
         for (is_one_host, times, is_first) in [(false, 1, false), (true, 1, false), (false, 3, false), (true, 3, true)]
         {
-            // Claims and own peers of one source are counted apart. So this flood would have two shares of the room,
-            // and a source that comes later would get only one.
+            // The claims of a source and the peers at its own address are counted separately. So this flood would have
+            // two shares of the room, and a source that comes later would get only one share.
             if is_first && kind == "its own and claims by turns" {
                 continue;
             }
@@ -1054,7 +1062,8 @@ fn a_flood_from_many_sources_takes_no_more_than_the_share_of_each() {
                 }
             }
             let kept = (0..300).filter(|&swarm| store.scrape(at(1), hash(swarm)).incomplete == 1).count();
-            // Candidates are picked at random: when 200 sources have three or four peers each, one may be missed.
+            // Candidates for eviction are picked at random. When each of 200 sources has only three or four peers, a
+            // search may find none of these peers.
             assert!(kept >= 295, "{kept} of 300: {sources} sources, {times} times");
         }
     }
@@ -1070,7 +1079,7 @@ fn a_source_that_fills_swarms_with_endpoints_displaces_only_itself() {
         for swarms in [1, 50] {
             let store = store_of(600);
             legitimate(&store, at(0), false);
-            // In swarms that have other peers.
+            // The source fills swarms that have other peers.
             for n in 0..10_000 {
                 announce(&store, at(1), hash(n % swarms), &Announcement { want: 0, ..of(n) });
             }
@@ -1089,7 +1098,7 @@ fn a_source_that_fills_swarms_with_endpoints_displaces_only_itself() {
 fn among_equal_sources_peers_of_swarms_used_once_go_first_the_oldest_before_others() {
     let store = store_of(1_000);
     let of = |n: u32| from(&format!("{}:6", Ipv4Addr::from_bits(0x0a00_0000 + n)));
-    // A third is asked for again; a third is new.
+    // A third of the swarms is announced twice, a third is announced once, and a third is new.
     (0..666).for_each(|n| drop(announce(&store, at(0), hash(n), &of(n))));
     (0..333).for_each(|n| drop(announce(&store, at(1), hash(n), &of(n))));
     (666..1_300).for_each(|n| drop(announce(&store, at(100 + u64::from(n) / 100), hash(n), &of(n))));

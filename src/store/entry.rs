@@ -16,7 +16,7 @@ pub(super) struct PeerKey<A> {
     pub(super) zone: Option<ZoneId>,
 }
 
-/// A peer's role, and whether this is its first address. Lists are in this order.
+/// A peer's role, and whether the entry is the client's first address. Lists of peers are sorted by this value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PeerState(u8);
 
@@ -32,7 +32,7 @@ impl PeerState {
     /// The last state before second addresses of leechers.
     pub(super) const SECOND_OTHERS: Self = Self(4);
 
-    /// `is_second` is whether the peer is the second address of a client that counts under its first one.
+    /// `is_second` is whether this is a second address. A client counts only at its first address.
     pub(super) fn new(role: Role, is_second: bool) -> Self {
         let role = match role {
             Role::Leecher => 0,
@@ -60,7 +60,7 @@ impl PeerState {
 pub(super) enum Provenance {
     /// The peer announces from the address, at this pace.
     Own(Pace),
-    /// This claimant claims the address.
+    /// The claimant with this number claims the address.
     Claim(u8),
 }
 
@@ -73,8 +73,8 @@ pub(super) struct Entry<A> {
     pub(super) ip: A,
     port: [u8; 2],
     pub(super) zone: Option<ZoneId>,
-    /// The high 2 bits: the pace; the other 14: the time. A claimed peer has no pace: its claimant takes those 2 bits
-    /// and the lowest 4 bits of the time.
+    /// The high 2 bits: the pace; the other 14: the time. A claimed peer has no pace: the number of its claimant is
+    /// stored in those 2 bits and in the lowest 4 bits of the time.
     state: [u8; 2],
     /// From the highest bit: 1 bit for whether the peer is claimed, 3 for its [`PeerState`], 12 for the id's prefix.
     tag: [u8; 2],
@@ -116,7 +116,7 @@ impl<A: Ip> Entry<A> {
     }
 
     pub(super) fn endpoint(&self) -> Endpoint<A> {
-        // Ports come from endpoints, which are never 0.
+        // The port was taken from an endpoint, so it is never 0.
         let port = NonZeroU16::new(u16::from_ne_bytes(self.port)).unwrap_or(NonZeroU16::MIN);
         Endpoint { ip: self.ip, port }
     }

@@ -1,4 +1,4 @@
-//! An index of a long list: positions by key, and by client id.
+//! An index of a long list of peers: positions by key, and by client id.
 
 use std::hash::BuildHasher;
 

@@ -16,14 +16,14 @@ use crate::eviction::{Search, Source, SourceWeights, random_order};
 use crate::topology::Topology;
 use tracker_protocol::{InfoHash, SwarmCounts};
 
-/// The number of shards, a power of two. Each has a lock and a share of the info-hashes. With this many, two workers rarely
-/// need the same lock, and each table is small enough to grow quickly.
+/// The number of shards, a power of two. Each has a lock and a share of the info-hashes. With this many, two workers
+/// rarely need the same lock, and each table is small enough to grow quickly.
 const SHARDS: usize = 256;
 
 /// How many times housekeeping checks a peer within the peer age.
 const ROUNDS: u32 = 16;
 
-/// Everything has been checked after at most this many calls of [`Store::housekeep`], one a second.
+/// All shards are checked within at most this many calls of [`Store::housekeep`], which runs once a second.
 const LONGEST_ROUND: u64 = 60;
 
 /// The most shards that are searched for a peer to evict, besides the newcomer's own shard.
@@ -54,7 +54,7 @@ pub struct Store {
     weights: SourceWeights,
     capacity: i64,
     tally: Tally,
-    /// After how many calls of [`Self::housekeep`] all shards have been checked.
+    /// How many calls of [`Self::housekeep`] it takes to check all shards.
     round: u64,
     calls: AtomicU64,
     /// When housekeeping ran last.
@@ -75,7 +75,7 @@ pub struct Totals {
     pub swarms: i64,
     /// Peers by family (IPv4, IPv6) and by role (seeds, others).
     pub peers: [[i64; 2]; 2],
-    /// Swarms that were dropped for want of room, since the start.
+    /// Swarms that were dropped because there was no room, since the start.
     pub evicted: i64,
 }
 
@@ -96,7 +96,8 @@ impl Store {
         }
     }
 
-    /// Carries out an announce, and returns other peers of the swarm that the client can reach.
+    /// Carries out an announce. Returns those other peers of the swarm that the client can reach, and the swarm's
+    /// counts.
     pub fn announce(
         &self,
         now: Timestamp,
@@ -117,7 +118,7 @@ impl Store {
         picked
     }
 
-    /// The counts of one swarm; zeros if there is none.
+    /// The counts of one swarm; zeros if the swarm does not exist.
     pub fn scrape(&self, now: Timestamp, info_hash: InfoHash) -> SwarmCounts {
         let now = self.life.tick(now);
         self.with(info_hash, |shard, key, change| shard.scrape(now, self.life, key, change))
@@ -132,12 +133,13 @@ impl Store {
         }
     }
 
-    /// Drops expired peers and swarms from some of the shards; the next calls take the other shards. Must be called
-    /// once a second. The lock of a shard is taken several times, for a short time each.
+    /// Drops expired peers and swarms from some of the shards. The next calls check the other shards in turn. This
+    /// method must be called once a second. It takes the lock of a shard several times, each time for a short while.
     pub fn housekeep(&self, now: Timestamp) {
         let before = Timestamp::from_tenths(self.housekept.swap(now.tenths(), Relaxed));
         if now > before.plus(self.life.length()).plus(self.life.length()) {
-            // The host has slept for so long that ticks would soon wrap: all peers have expired.
+            // The host was suspended for so long that all peers have expired. They are dropped now, because their ticks
+            // would soon wrap.
             self.clear();
         }
         let now = self.life.tick(now);
@@ -222,7 +224,7 @@ impl Store {
         weight.saturating_add(other)
     }
 
-    /// Searches the newcomer's own shard first, then others in random order.
+    /// Searches for a peer to evict, first in the newcomer's own shard, then in other shards in random order.
     fn victim(&self, now: Tick, info_hash: InfoHash, weight: u32, light: u32) -> Option<Victim> {
         let mut search = Search::new(weight, light, self.capacity);
         let others = random_order(SHARDS).take(SHARDS_LOOKED_AT).filter_map(|n| self.shards.get(n));
@@ -236,7 +238,8 @@ impl Store {
     }
 }
 
-/// Uses other bits of the hash than the shard's table does for its buckets.
+/// The number of the shard for a hash. It comes from other bits of the hash than those that select the bucket in the
+/// shard's table.
 fn shard_of(hash: u64) -> usize {
     (hash >> 48) as usize % SHARDS
 }

@@ -1,4 +1,5 @@
-//! The peers of one family in one swarm: a dense list, so that peers can be picked at random, with an index once it is long.
+//! The peers of one address family in one swarm. They are in a dense list, so that peers can be picked at random. A
+//! long list has an index.
 
 use thin_vec::ThinVec;
 
@@ -9,19 +10,19 @@ use super::time::{Rhythm, Tick, TtlTicks};
 use crate::topology::ZoneId;
 use tracker_protocol::Ip;
 
-/// Up to this many peers, a scan of the list is as fast as an index, which would cost memory in every swarm.
+/// Up to this many peers, a scan of the list is as fast as an index, and an index would cost memory in every swarm.
 const SCAN: usize = 64;
 
-/// How many entries of the list are searched for second addresses and for clients at the same address. A longer search would hold
-/// the lock too long.
+/// How many entries of the list are searched for second addresses and for clients at the same address. A longer search
+/// would hold the lock too long.
 const SEARCH: usize = 1_000;
 
 /// How many peers are looked at to estimate how many of a long list have expired.
 const SAMPLE: usize = 256;
 
-/// The peers of one family, ordered by [`PeerState`]: a seed gets leechers only, second addresses come last, and a
-/// binary search counts each state. While the list is short, this takes 16 bytes besides the list itself, because most
-/// of the process's memory is in lists of a few peers.
+/// The peers of one family, ordered by [`PeerState`]. Because of this order, leechers alone can be picked for a seed,
+/// second addresses come last, and a binary search counts each state. While the list is short, this struct takes only
+/// 16 bytes besides the list itself, because most of the process's memory is in lists of a few peers.
 #[derive(Debug)]
 pub(super) struct Peers<A> {
     entries: ThinVec<Entry<A>>,
@@ -32,7 +33,7 @@ pub(super) struct Peers<A> {
 /// How far a sweep came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Swept {
-    /// To the end. The value is the age of the oldest peer that is left, in ticks.
+    /// To the end. The value is the age of the oldest remaining peer, in ticks since its last announce.
     Whole(u16),
     /// Not to the end, because one call checks a limited number of peers.
     Partly,
@@ -49,7 +50,7 @@ impl<A: Ip> Peers<A> {
         self.entries.len()
     }
 
-    /// Whether the list is too long to be swept at once.
+    /// Whether the list is too long to be swept in one call.
     pub(super) fn is_long(&self) -> bool {
         self.index.is_some()
     }
@@ -71,7 +72,7 @@ impl<A: Ip> Peers<A> {
         self.entries.get(..self.seconds_start()).unwrap_or_default()
     }
 
-    /// Second addresses of clients that have their first one here or in the other family.
+    /// Second addresses of clients whose first address is in this list or in the list of the other family.
     pub(super) fn seconds(&self) -> &[Entry<A>] {
         self.entries.get(self.seconds_start()..).unwrap_or_default()
     }
@@ -84,7 +85,8 @@ impl<A: Ip> Peers<A> {
         if self.has_seconds() { end_of(&self.entries, PeerState::SEEDS) } else { self.entries.len() }
     }
 
-    /// The peers that a client may get: all, or leechers only; those with first addresses, or with second ones.
+    /// The peers that a client may get. If `all`, these are peers of all roles, otherwise only leechers. If `second`,
+    /// these are second addresses, otherwise first addresses.
     pub(super) fn eligible(&self, all: bool, second: bool) -> &[Entry<A>] {
         let (entries, range) = match (second, all) {
             (false, true) => (self.firsts(), 0..usize::MAX),
@@ -101,7 +103,8 @@ impl<A: Ip> Peers<A> {
         Some((at, *self.entries.get(at)?))
     }
 
-    /// The first address of the client of this id, if it is here, and its position.
+    /// The first address of the client with this id, and the position of that address. `None` if the address is not in
+    /// this list.
     pub(super) fn first_of(&self, id: ClientId) -> Option<(usize, Entry<A>)> {
         let at = match &self.index {
             None => self.entries.iter().position(|entry| entry.is_of(id) && !entry.is_second()),
@@ -110,7 +113,7 @@ impl<A: Ip> Peers<A> {
         Some((at, *self.entries.get(at)?))
     }
 
-    /// Replaces an entry, and moves it if its state has changed. Returns whether more than the time has changed.
+    /// Replaces an entry. Returns whether its state or its id has changed. In that case, the entry is also moved.
     pub(super) fn replace(&mut self, at: usize, old: &Entry<A>, entry: Entry<A>) -> bool {
         if old.kind() != entry.kind() || old.id() != entry.id() {
             self.remove_at(at);
@@ -130,8 +133,8 @@ impl<A: Ip> Peers<A> {
         self.replace(at, &old, Entry::new(key, old.id(), kind, old.provenance(), old.seen()));
     }
 
-    /// The positions of a client's second addresses, the last first, so that one can be removed without moving the rest. Only the
-    /// last [`SEARCH`] second addresses of the list are searched.
+    /// The positions of a client's second addresses, in descending order. So a caller can remove an entry without
+    /// changing the positions that come next. Only the last [`SEARCH`] second addresses of the list are searched.
     fn seconds_of(&self, id: ClientId) -> impl Iterator<Item = usize> + use<A> {
         let start = self.seconds_start();
         let ends = start..self.entries.len();
@@ -140,9 +143,10 @@ impl<A: Ip> Peers<A> {
         places.into_iter()
     }
 
-    /// If `wanted`, makes a second address the first one of a client whose first address is gone, and returns whether
-    /// it had one. Also removes the client's claimed public addresses, which only clients that could not reach the
-    /// first address got. `dropped` is called for each address that is removed.
+    /// Called for a client whose first address is gone. If `wanted`, makes one of the client's second addresses its
+    /// first address, and returns whether there was a second address. Also removes the client's claimed public
+    /// addresses, because they were only for clients that could not reach the first address. `dropped` is called for
+    /// each address that is removed.
     pub(super) fn succeed(&mut self, id: ClientId, wanted: bool, mut dropped: impl FnMut(&Entry<A>)) -> bool {
         if !self.has_seconds() {
             return false;
@@ -162,8 +166,8 @@ impl<A: Ip> Peers<A> {
         successor.is_some()
     }
 
-    /// Removes those second addresses of a client for which `is_gone` returns true. Checks only the ones at the address
-    /// of `key`, and claimed public ones.
+    /// Removes those second addresses of a client for which `is_gone` returns true. Checks only second addresses at the
+    /// IP address of `key`, and claimed public ones.
     pub(super) fn drop_silent(
         &mut self,
         key: PeerKey<A>,
@@ -202,7 +206,8 @@ impl<A: Ip> Peers<A> {
             }
         };
         self.seconds_of(id).for_each(|at| remove(self, at));
-        // The entry with the named port is removed even if the search among the second addresses ended before it.
+        // The entry with the named port is removed even if the search among the second addresses ended before it
+        // reached that entry.
         if let Some(at) = port.and_then(|key| self.find(key)) {
             remove(self, at);
         }
@@ -220,15 +225,15 @@ impl<A: Ip> Peers<A> {
         self.remove_at(at)
     }
 
-    /// Some peers from a random place in the list; all peers of a short list.
+    /// Up to `most` peers, beginning at a random place in the list. All peers if the list has no more than `most`.
     pub(super) fn some(&self, most: usize) -> impl Iterator<Item = &Entry<A>> {
         let start = fastrand::usize(..self.len().max(1));
         self.entries.iter().cycle().skip(start).take(most.min(self.len()))
     }
 
     /// Drops expired peers, and calls `dropped` for each. Checks `most` peers of a long list, beginning where the
-    /// previous sweep ended. If nearly all of its peers have expired, checks the whole list, because building a new
-    /// index takes less time than many removals.
+    /// previous sweep ended. If nearly all peers of a long list have expired, checks the whole list, because building a
+    /// new index takes less time than many removals.
     pub(super) fn sweep(&mut self, now: Tick, age: TtlTicks, most: usize, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
         let start = self.index.as_ref().map_or(0, |index| index.swept);
         let mut at = start;
@@ -254,7 +259,9 @@ impl<A: Ip> Peers<A> {
             index.swept = if is_done { 0 } else { at };
         }
         self.shrink();
-        // Peers that an earlier sweep checked may have expired since. A list that is still long is swept again soon anyway.
+        // If this sweep did not begin at the start, peers that an earlier sweep checked may have expired meanwhile, so
+        // the sweep counts as partial. In a list that is still long this does not matter, because the list is swept
+        // again soon anyway.
         let is_whole = is_done && (start == 0 || self.is_long());
         if is_whole { Swept::Whole(oldest) } else { Swept::Partly }
     }
@@ -285,7 +292,7 @@ impl<A: Ip> Peers<A> {
         Swept::Whole(oldest)
     }
 
-    /// Returns memory once most of the list is empty, so that a swarm's memory follows its number of peers.
+    /// Frees memory when most of the list's capacity is unused, so that a swarm's memory follows its number of peers.
     pub(super) fn shrink(&mut self) {
         if self.entries.len() < self.entries.capacity() / 4 {
             self.entries.shrink_to_fit();
@@ -296,9 +303,10 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// How many other clients announce from this address at present. Looks only at the first peers of the list, which are enough
-    /// to notice that there are many. Claimed entries do not count. Entries that have fallen silent do not count either, because
-    /// a client that crashes comes back as another one at another port.
+    /// How many other clients announce from this address at present. Looks only at the first peers of the list, because
+    /// these are enough to notice that there are many other clients. Claimed entries do not count. Entries that have
+    /// fallen silent do not count either, because a client that comes back after a crash has another id and another
+    /// port, and leaves its old entry behind.
     pub(super) fn others_at(&self, key: PeerKey<A>, id: ClientId, now: Tick, rhythm: Rhythm) -> usize {
         let is_other = |entry: &&Entry<A>| entry.is_beside(key) && !entry.is_of(id) && !entry.is_claimed();
         let is_there = |entry: &&Entry<A>| rhythm.is_there(entry.pace(), now.since(entry.seen()));
@@ -322,7 +330,7 @@ impl<A: Ip> Peers<A> {
         if let Some(index) = &mut self.index {
             index.note(&self.entries, at);
         }
-        // Moves the entry from the end to its state's place: one swap for each state that it passes.
+        // Moves the entry from the end of the list to the place of its state: one swap for each state that it passes.
         for kind in PeerState::ALL.into_iter().rev().skip(1).filter(|&kind| entry.kind() <= kind) {
             let last = at.checked_sub(1).and_then(|last| self.entries.get(last));
             if last.is_none_or(|last| last.kind() <= entry.kind()) {
@@ -362,7 +370,8 @@ impl<A: Ip> Peers<A> {
         Some(removed)
     }
 
-    /// The end of the peers of a state, while the entry at `at` is being moved to the end of the list.
+    /// The position after the last peer of a state, among the peers behind `at`. The entry at `at` does not count,
+    /// because it is being moved to the end of the list.
     fn end_behind(&self, at: usize, kind: PeerState) -> usize {
         let behind = self.entries.get(at + 1..).unwrap_or_default();
         at + 1 + behind.partition_point(|entry| entry.kind() <= kind)

@@ -44,7 +44,8 @@ impl PeerQuery<'_> {
         if is_second {
             let mut more = Vec::new();
             pick_from(eligible, nearest, nearness, visible, &mut Ranked::new(&mut more, want));
-            // Several peers behind one NAT may have the same external address and port.
+            // Drops endpoints that are in the reply already: several peers behind one NAT may have the same external
+            // address and port.
             more.retain(|peer| !out.iter().any(|other| other.endpoint == peer.endpoint));
             let visible = more.len();
             out.append(&mut more);
@@ -74,7 +75,8 @@ impl PeerQuery<'_> {
         Some(Peer { endpoint, id: if ids { self.prefixes.restore(entry.id()) } else { None } })
     }
 
-    /// Whether the client can use the first address of a peer, so that it does not need this claimed public one.
+    /// Whether the client can reach the first address of a peer. Then the client does not need `outside`, the peer's
+    /// claimed public address.
     pub(super) fn reaches_the_first_of(&self, outside: ZonedIp) -> bool {
         let ip = match outside.ip {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
@@ -85,9 +87,9 @@ impl PeerQuery<'_> {
     }
 }
 
-/// Fills `out` with eligible peers. The order in which they are looked at is random, and the nearest of these are kept.
-/// `nearness` returns how near a peer is, and `nearest` is the nearest that a peer can be. `visible` returns the peer
-/// as the client gets it, or none.
+/// Fills `out` with eligible peers. The peers are looked at in random order, and the nearest of the peers that were
+/// looked at are kept. `nearness` returns how near a peer is, and `nearest` is the nearest that a peer can be.
+/// `visible` returns the peer as the client gets it, or none.
 pub(super) fn pick_from<A: Ip>(
     eligible: &[Entry<A>],
     nearest: Nearness,
@@ -112,7 +114,7 @@ pub(super) fn pick_from<A: Ip>(
         }
         offer(entry, false, out);
     }
-    // A scan takes a nanosecond for each entry; a random draw takes many.
+    // A scan takes a nanosecond for each entry. A random draw takes many nanoseconds.
     let (beginning, end) = eligible.split_at_checked(fastrand::usize(..eligible.len())).unwrap_or_default();
     let is_near = |entry: &&Entry<A>| nearness(entry) < Nearness::Elsewhere;
     for entry in end.iter().chain(beginning).take(LOOKS).filter(is_near) {
@@ -123,9 +125,10 @@ pub(super) fn pick_from<A: Ip>(
     }
 }
 
-/// All entries in an order that is random enough, without copying the list: the list is divided into `strata` stretches of
-/// equal length, and each round yields one entry of every stretch. The order of stretches and the place in each stretch start
-/// at random; the next round takes the neighbour, which is already in the processor's cache.
+/// All entries in an order that is random enough, without copying the list: the list is divided into `strata` stretches
+/// of equal length, and each round yields one entry of every stretch. The first stretch of a round and the first place
+/// in each stretch are picked at random. Each later round takes the next entry of every stretch, because that entry is
+/// already in the processor's cache.
 pub(super) fn spread<T>(entries: &[T], strata: usize) -> impl Iterator<Item = &T> {
     // The first stretches are longer by one.
     let (length, longer) = (entries.len() / strata, entries.len() % strata);

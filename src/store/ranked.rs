@@ -16,7 +16,7 @@ pub(super) struct Ranked<'a, A> {
 }
 
 impl<'a, A: Ip> Ranked<'a, A> {
-    /// No peers yet. `peers`, which is empty, takes them.
+    /// A list without peers. Later peers are added to `peers`, which must be empty.
     pub(super) fn new(peers: &'a mut Vec<Peer<A>>, want: usize) -> Self {
         Self { peers, want, ends: [0; 2], translated: false }
     }
@@ -40,9 +40,9 @@ impl<'a, A: Ip> Ranked<'a, A> {
     }
 
     /// Adds a peer that is wanted. If there is no room, one of the farthest peers is dropped. `is_translated` tells
-    /// whether the reply has the peer at another address than its own. Then a peer whose endpoint is in the list
-    /// already is skipped: peers behind one NAT may share an external address and port, which the NAT forwards to only
-    /// one of them.
+    /// whether the reply has the peer at another address than its own. If the list has such a peer, a new peer whose
+    /// endpoint is in the list already is skipped: peers behind one NAT may share an external address and port, which
+    /// the NAT forwards to only one of them.
     pub(super) fn put(&mut self, peer: Peer<A>, nearness: Nearness, is_translated: bool) {
         self.translated |= is_translated;
         if self.translated && self.has(peer.endpoint) {
@@ -55,7 +55,7 @@ impl<'a, A: Ip> Ranked<'a, A> {
         let mut at = self.peers.len();
         self.peers.push(peer);
         let [zone, subnet] = &mut self.ends;
-        // Moves the peer before all that are farther. The order of equally near peers does not matter.
+        // Moves the peer in front of all peers that are farther away. The order of equally near peers does not matter.
         for (end, last) in [(subnet, Nearness::Prefix), (zone, Nearness::Zone)] {
             if nearness <= last {
                 self.peers.swap(*end, at);

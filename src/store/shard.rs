@@ -1,4 +1,5 @@
-//! A share of the swarms, behind one lock. A plain mutex: it is held for microseconds, and never across an await.
+//! A share of the swarms, behind one lock. The lock is a plain mutex, because it is held for microseconds and never
+//! across an await.
 
 use std::hash::BuildHasher as _;
 
@@ -22,13 +23,13 @@ const STEP: usize = 256;
 /// The swarms of a share of the info-hashes.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    /// The swarms are boxed, because the table has empty buckets.
+    /// The swarms are boxed, so that the table's empty buckets take little memory.
     swarms: HashTable<Box<Swarm>>,
     prefixes: Prefixes,
     completions: Completions,
 }
 
-/// An info-hash, hashed.
+/// An info-hash and its hash.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SwarmKey {
     pub(super) info_hash: InfoHash,
@@ -68,7 +69,7 @@ impl Shard {
         swarm.announce(context, announcement, &mut self.prefixes, &mut self.completions, change)
     }
 
-    /// The counts of a swarm; zeros if there is none.
+    /// The counts of a swarm; zeros if the swarm does not exist.
     pub(super) fn scrape(
         &mut self,
         now: Tick,
@@ -135,7 +136,7 @@ impl Shard {
         None
     }
 
-    /// Returns memory once most of the table is empty.
+    /// Frees memory when most of the table is empty.
     pub(super) fn shrink(&mut self) {
         if self.swarms.len() < self.swarms.capacity() / 4 {
             self.swarms.shrink_to_fit(|swarm| hash(swarm.info_hash));

@@ -22,15 +22,16 @@ use tracker_protocol::{Endpoint, InfoHash, Ip, PeerLists, Role, SwarmCounts};
 /// How many peers of a long list one announce checks for expiry.
 const SWEEP: usize = 64;
 
-/// How many clients whose first address has expired get another first address at once. The others get it when they announce.
+/// When first addresses have been removed, at most this many of their clients get another first address in the same
+/// call. The other clients get one when they announce.
 const MAX_SUCCESSORS: usize = 64;
 
 /// How many peers of each family in a swarm are candidates for eviction.
 const LOOKS: usize = 8;
 
-/// One torrent's peers of both families. It takes 64 bytes besides the lists, because there may be a swarm for every
-/// few peers. These 64 bytes are usually one cache line, and all that a scrape reads. (Swarms are not aligned to cache
-/// lines, because the allocator would then take 128 bytes for many of them.)
+/// One torrent's peers of both families. It takes only 64 bytes besides the lists, because there may be a swarm for
+/// every few peers. These 64 bytes are usually in one cache line, and a scrape reads nothing else. (Swarms are not
+/// aligned to cache lines, because the allocator would then take 128 bytes for many of them.)
 #[derive(Debug)]
 pub(super) struct Swarm {
     pub(super) info_hash: InfoHash,
@@ -110,7 +111,7 @@ impl Swarm {
         self.counts
     }
 
-    /// Computes the counts anew. Must be called when a list has changed.
+    /// Computes the counts again. Must be called when a list has changed.
     fn recount(&mut self) {
         let mut counts = self.v4.counts();
         if let Some(v6) = &self.v6 {
@@ -125,7 +126,7 @@ impl Swarm {
         };
     }
 
-    /// Counts all its peers as gone, because the swarm is about to be dropped.
+    /// Counts all peers of the swarm as gone, because the swarm is about to be dropped.
     pub(super) fn forget(&self, change: &mut CountDelta<'_>) {
         self.v4.iter().for_each(|entry| change.gone(entry));
         self.v6.iter().flat_map(|v6| v6.iter()).for_each(|entry| change.gone(entry));
@@ -135,8 +136,8 @@ impl Swarm {
         self.v4.has_seconds() || self.v6.as_ref().is_some_and(|v6| v6.has_seconds())
     }
 
-    /// Drops expired peers, and checks at most `most` peers of a long list. This costs nothing until the first peer can have
-    /// expired. Returns whether there is more to do.
+    /// Drops expired peers. Of a long list, checks at most `most` peers. The call costs nothing as long as no peer can
+    /// have expired. Returns whether there is more to do.
     pub(super) fn sweep(&mut self, now: Tick, life: TtlTicks, most: usize, change: &mut CountDelta<'_>) -> bool {
         if !self.next_sweep.has_come(now) {
             return false;
@@ -150,14 +151,15 @@ impl Swarm {
             (Swept::Whole(v4), Some(Swept::Whole(v6))) => life.end(now, v4.max(v6)),
             _ => return true,
         };
-        // The sweep of a long list may have checked only the end of the list.
+        // The sweep of a long list may have checked only the end of the list, so the next sweep must be soon.
         if self.v4.is_long() || self.v6.as_ref().is_some_and(|v6| v6.is_long()) {
             self.next_sweep = life.soon(now);
         }
         false
     }
 
-    /// Drops all expired peers of a long list, if nearly all have expired. This takes a millisecond for half a million.
+    /// Drops all expired peers of a long list, if nearly all have expired. This takes a millisecond for half a million
+    /// peers.
     fn purge(&mut self, now: Tick, life: TtlTicks, change: &mut CountDelta<'_>) {
         let mut lost = LostFirsts::of(self.has_seconds());
         if self.v4.is_mostly_stale(now, life) {
@@ -195,7 +197,8 @@ impl Swarm {
         let arriving = Arriving { context, id, role, claim: is_claim.then(|| claimant(source)) };
         let arrival = self.arrive(&arriving, place, port, change);
         if let Some(outside) = outside.filter(|_| !is_claim) {
-            // The second address gets the zone of the first one, because the zone decides which clients get it.
+            // The second address gets the zone of the first one, because the zone decides which clients get the second
+            // address.
             let seen_from = ZonedIp { ip: outside.ip, zone: place.zone };
             if !self.announces_itself(outside, port, context) {
                 self.arrive(&Arriving { claim: Some(claimant(source)), ..arriving }, seen_from, port, change);
@@ -239,7 +242,7 @@ impl Swarm {
         v4.or_else(v6) == Some(Role::Seed)
     }
 
-    /// Whether a peer announces from this endpoint itself, so that no claim may replace it.
+    /// Whether a peer itself announces from this endpoint. No claim may replace such a peer.
     fn announces_itself(
         &self,
         ZonedIp { ip, zone }: ZonedIp,
@@ -294,8 +297,8 @@ impl Swarm {
         }
     }
 
-    /// Looks at a few peers. Returns the one whose source is the heaviest, or the swarm itself if it has no peers, with the rank
-    /// for eviction.
+    /// Looks at a few peers. Returns the peer whose source has the most peers. If the swarm has no peers, returns the
+    /// swarm itself. The rank is for comparing candidates for eviction.
     pub(super) fn victim(&self, now: Tick, weights: &SourceWeights) -> (Rank, Victim) {
         fn heaviest<A: Ip>(peers: &Peers<A>, weights: &SourceWeights) -> Option<(u32, (ZonedIp, NonZeroU16))> {
             let of = |entry: &Entry<A>| {

@@ -13,8 +13,8 @@ impl Tick {
     pub(super) const BITS: u32 = 14;
     pub(super) const MASK: u16 = (1 << Self::BITS) - 1;
 
-    /// Ticks from `then` to now. 0 if `then` is later than now, which happens because workers read the clock at
-    /// different times.
+    /// The ticks from `then` to this moment. 0 if `then` is later than this moment, which happens because workers read
+    /// the clock at different times.
     pub(super) fn since(self, then: Self) -> u16 {
         let elapsed = self.0.wrapping_sub(then.0) & Self::MASK;
         if elapsed > Self::MASK / 8 * 7 { 0 } else { elapsed }
@@ -41,7 +41,8 @@ pub(super) struct TtlTicks {
 
 impl TtlTicks {
     /// The most ticks in a peer's lifetime. The count of ticks has 14 bits, so it wraps after at least four lifetimes.
-    /// Housekeeping has checked everything long before that, because it does so at least once in each lifetime.
+    /// Housekeeping has checked everything long before that, because it checks everything at least once in each
+    /// lifetime.
     pub(super) const MOST_TICKS: u16 = 4096;
 
     pub(super) fn new(age: Ttl) -> Self {
@@ -75,15 +76,15 @@ impl TtlTicks {
     }
 }
 
-/// Limits that follow from how often clients announce, in ticks. Clients are asked to announce every interval, but many announce
-/// every few minutes, whatever the interval.
+/// Time limits in ticks, which depend on how often clients announce. Clients are asked to announce once in each
+/// interval, but many announce every few minutes, whatever the interval is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rhythm {
-    /// The longest gap between two announces at the first and the second pace: 3 and 24 intervals.
+    /// The longest gap between two announces at the paces [`Pace::FAST`] and [`Pace::SLOW`]: 3 and 24 intervals.
     paces: [u16; 2],
     /// How long a client of each of these paces may be silent: 4 and 60 intervals.
     patience: [u16; 2],
-    /// Two intervals: a client that announced within them is there, even if it has announced only once.
+    /// Two intervals. A client that has announced within this time counts as there, even if it has announced only once.
     lately: u16,
 }
 
@@ -134,8 +135,9 @@ impl Rhythm {
 
     /// How long an endpoint must be silent to count as gone when another endpoint of the same client announces. `gap`
     /// is the time since that other endpoint's previous announce. The two endpoints may belong to different clients
-    /// that are both there. So the longer of both paces' limits applies. The pace of the announcing endpoint counts,
-    /// too, because clients of one kind keep a similar pace.
+    /// that are both there. So the longer of two limits applies: the limit for the pace of the silent endpoint, and the
+    /// limit for the pace of the announcing endpoint. The second limit counts, too, because clients of one kind keep a
+    /// similar pace.
     pub(super) fn silence(self, silent: Pace, announcing: Pace, gap: Option<u16>) -> u16 {
         let own = match gap {
             Some(gap) if self.of_gap(gap) >= announcing => gap.saturating_mul(3),

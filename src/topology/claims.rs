@@ -12,8 +12,8 @@ use super::reach::{Reach, is_connectable, is_local, is_outside};
 pub enum IpParam {
     /// No client.
     Never,
-    /// Clients on this host and on private networks, so that retrackers on a LAN can announce for their clients. A stranger could
-    /// otherwise register a victim's address.
+    /// Clients on this host and on private networks, so that retrackers on a LAN can announce for their clients. Other
+    /// clients may not, because a stranger could register a victim's address.
     #[default]
     Private,
     /// All clients: for a tracker that only trusted people can reach.
@@ -39,7 +39,7 @@ impl IpParam {
         let own = Addresses { ip: source, is_claim: false, outside: None };
         match self.claim(source, claimed) {
             Some(ip) if ip == source => own,
-            // The client knows the address of its NAT, which its neighbours usually cannot use.
+            // The client claims the address of its NAT. Clients in the same network usually cannot use that address.
             Some(ip) if !is_passed_on && is_inside(source) && is_outside(ip) => Addresses { outside: Some(ip), ..own },
             Some(ip) => Addresses { ip, is_claim: true, outside: None },
             None => own,
@@ -80,11 +80,11 @@ impl FromStr for IpParam {
 /// The addresses under which a client is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// The address for the client's neighbours, and for all other clients if `outside` is none.
+    /// The address for clients in the same network. If `outside` is none, this address is for all clients.
     pub ip: IpAddr,
     /// Whether the client claims `ip`, and did not announce from there.
     pub is_claim: bool,
-    /// The address for clients outside of the client's network.
+    /// The address for other clients that are outside of this client's network.
     pub outside: Option<IpAddr>,
 }
 

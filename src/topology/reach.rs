@@ -11,8 +11,8 @@ pub enum Reach {
     Host,
     /// From the same link: `169.254.0.0/16` and `fe80::/10`.
     Link,
-    /// From the network of its owner: private addresses of both families, those of CGNAT (RFC 6598), and other addresses that
-    /// no host on the internet has.
+    /// From the network of its owner: private addresses of both families, those of CGNAT (RFC 6598), and other
+    /// addresses that no host on the internet has.
     Site,
     /// From a lab. These addresses are reserved for examples, and no host on the internet has them, but labs use them
     /// in place of internet addresses (RFC 5737, RFC 3849, RFC 9637).
@@ -54,7 +54,8 @@ impl Reach {
         match ip.segments() {
             [0, 0, 0, 0, 0, 0, 0, 1] => Self::Host,
             [0, 0, 0, 0, 0, 0xffff, high, low] => Self::of_v4(v4(high, low)),
-            // NAT64 (RFC 6052), 6to4 (RFC 3056), and Teredo (RFC 4380), whose server and client must both be on the internet.
+            // NAT64 (RFC 6052), 6to4 (RFC 3056), and Teredo (RFC 4380), whose server and client must both be on the
+            // internet.
             [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Self::of_embedded(v4(high, low)),
             [0x2001, 0, high, low, _, _, client_high, client_low] => {
                 let server = Self::of_embedded(v4(high, low));
@@ -74,13 +75,14 @@ impl Reach {
             // other.
             [0x2000..=0x3fff | 0x0200..=0x03ff, ..] => Self::Everywhere,
             [0xfe80..=0xfebf, ..] => Self::Link,
-            // Unspecified, IPv4-compatible (RFC 4291) and translated (RFC 2765); local NAT64 (RFC 8215), whose addresses
-            // stand for hosts anywhere; discard (RFC 6666); segment routing (RFC 9602); multicast; what is not assigned.
+            // Unspecified, IPv4-compatible (RFC 4291) and translated (RFC 2765); local NAT64 (RFC 8215), whose
+            // addresses stand for hosts anywhere; discard (RFC 6666); segment routing (RFC 9602); multicast; what is
+            // not assigned.
             _ => Self::Nowhere,
         }
     }
 
-    /// From where an IPv6 address that stands for this IPv4 address can be reached: over the internet or not at all.
+    /// From where an IPv6 address can be reached if it stands for this IPv4 address: over the internet or not at all.
     fn of_embedded(ip: Ipv4Addr) -> Self {
         match Self::of_v4(ip) {
             reach @ (Self::Everywhere | Self::Example) => reach,
@@ -95,7 +97,8 @@ fn v4(high: u16, low: u16) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, d)
 }
 
-/// Whether clients can connect to an address that is not on their own link. Loopback is included: clients of the same host can.
+/// Whether clients on other links can connect to this address. Loopback addresses count as well, because clients on the
+/// same host can connect to them.
 pub fn is_connectable(ip: IpAddr) -> bool {
     !matches!(Reach::of(ip), Reach::Nowhere | Reach::Link)
 }
@@ -108,7 +111,8 @@ pub fn is_local(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether an address is outside of private networks: a public address, or one that stands for it in an example.
+/// Whether an address is outside of private networks: a public address, or an address that stands for a public one in
+/// an example.
 pub fn is_outside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Everywhere | Reach::Example)
 }

@@ -1,8 +1,10 @@
-//! Detects that many clients announce from one private address. Then a Docker bridge, a proxy or a NAT stands between them and
-//! the tracker, and the addresses that the tracker records are of no use. No other problem with trackers is reported as often.
+//! Detects that many clients announce from one private address. Then a Docker bridge, a proxy or a NAT stands between
+//! them and the tracker, and the addresses that the tracker records are of no use. No other problem with trackers is
+//! reported as often.
 //!
-//! A client that crashed comes back with another id and another port, and its old entry stays in the swarm until it expires. So
-//! only clients that are there at the same time count: each of them announces again after the others have arrived.
+//! A client that crashed comes back with another id and another port, and its old entry stays in the swarm until it
+//! expires. So only clients that are there at the same time count: each of them announces again after the others have
+//! arrived.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,11 +19,11 @@ use super::reach::is_local;
 use crate::clock::{Timestamp, Ttl};
 use tracker_protocol::{InfoHash, PeerId};
 
-/// If this many clients of one swarm have one address, they are on several hosts: one host rarely has the same torrent in two
-/// clients. Peer ids of different swarms cannot be compared, because clients use a new one for each torrent.
+/// If this many clients of one swarm have one address, they are on several hosts: one host rarely has the same torrent
+/// in two clients. Peer ids of different swarms cannot be compared, because clients use a new one for each torrent.
 const MANY: usize = 5;
 
-/// The most clients of one address that are remembered until there are [`MANY`].
+/// The most clients of one address that are remembered until [`MANY`] of them have been there at the same time.
 const MOST_CLIENTS: usize = 16;
 
 /// The most addresses in each of the two lists: those that are shared, and those that may be shared. Usually there are
@@ -36,8 +38,8 @@ const GONE_AFTER: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub struct SharedAddressDetector {
     watched: Mutex<Watched>,
-    /// A bit for each watched address. Other addresses may have the same bit by chance. If the bit of an announce's
-    /// address is not set, the announce takes no lock, unless its swarm has other clients at that address.
+    /// A bit for each watched address. Other addresses may have the same bit by chance. An announce takes no lock if
+    /// the bit of its address is not set and its swarm has no other clients at that address.
     marks: AtomicU64,
     gauge: Gauge,
 }
@@ -57,8 +59,8 @@ pub struct Sighting {
     pub swarm: InfoHash,
     /// The client.
     pub client: PeerId,
-    /// How many other peers of the swarm have this address, including some that may be gone. 0 unless the client is new
-    /// at this address, or announces at a slower pace than before.
+    /// How many other peers of the swarm have this address, including some that may be gone. They are counted only if
+    /// the client is new at this address, or announces at a slower pace than before. Otherwise this is 0.
     pub others: usize,
 }
 
@@ -83,7 +85,8 @@ struct Stay {
     last: u32,
 }
 
-/// An address that many clients seem to share. Its `Display` says what probably has this address, and what the operator can do.
+/// An address that many clients seem to share. Its `Display` says what probably has this address, and what the operator
+/// can do.
 #[derive(Clone, Copy, Debug)]
 struct Gateway {
     ip: IpAddr,
@@ -92,7 +95,7 @@ struct Gateway {
 }
 
 impl SharedAddressDetector {
-    /// No addresses yet. `gauge` counts them.
+    /// A detector that has not seen any announces yet. `gauge` shows the number of shared addresses.
     pub fn new(gauge: Gauge) -> Self {
         Self { watched: Mutex::default(), marks: AtomicU64::new(0), gauge }
     }
@@ -127,7 +130,7 @@ impl SharedAddressDetector {
         is_gateway.then(|| warning(ip))
     }
 
-    /// The warning for a client with this address, if it is shared.
+    /// The warning for a client with this address, if the address is shared.
     pub fn warning(&self, now: Timestamp, ip: IpAddr) -> Option<Cow<'static, str>> {
         if self.marks.load(Relaxed) & mark(ip) == 0 {
             return None;
@@ -164,7 +167,7 @@ impl Watched {
         let &Sighting { source: ip, swarm, client, others } = sighting;
         match self.suspects.iter_mut().find(|suspect| suspect.ip == ip) {
             Some(suspect) if suspect.swarm == swarm => return suspect.saw(client, until),
-            // A swarm with more clients at this address replaces the one that is watched.
+            // A swarm with more clients at this address replaces the swarm that is watched.
             Some(suspect) if others <= suspect.stays.len() => return false,
             Some(suspect) => *suspect = Suspect::new(ip, swarm, until),
             None if others > 0 => push(&mut self.suspects, Suspect::new(ip, swarm, until), |suspect| suspect.until),
@@ -199,7 +202,8 @@ impl Suspect {
     }
 }
 
-/// Adds to a list of at most [`MOST`] items. If it is full, the item with the lowest `age`, which is the oldest, is removed.
+/// Adds to a list of at most [`MOST`] items. If the list is full, the oldest item is removed, which is the one with the
+/// lowest `age`.
 fn push<T, K: Ord>(list: &mut Vec<T>, new: T, age: impl Fn(&T) -> K) {
     push_to(list, MOST, new, age);
 }

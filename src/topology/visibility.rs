@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::reach::{Reach, is_outside};
 use super::{ExternalAddress, Zone, ZoneId, ZonedIp};
 
-/// The zones, and the external address of clients outside of all zones. Without either, clients on private networks get private
-/// and public peers, and all others get public peers.
+/// The zones, and the external address of clients outside of all zones. If neither is configured, clients on private
+/// networks get private and public peers, and all other clients get public peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
     external: ExternalAddress,
@@ -64,8 +64,8 @@ impl Topology {
         self.networks.iter().any(|(network, other)| *other == zone && network.contains(&ip))
     }
 
-    /// The address at which the client at `asks` reaches a peer, with the peer's own port. `None` if the client cannot
-    /// reach the peer.
+    /// The address at which the client at `asks` reaches a peer. The client uses the peer's own port with this address.
+    /// `None` if the client cannot reach the peer.
     pub fn visible_address(&self, asks: ZonedIp, peer: ZonedIp) -> Option<IpAddr> {
         match Reach::of(peer.ip) {
             Reach::Nowhere => None,
@@ -86,7 +86,8 @@ impl Topology {
         }
     }
 
-    /// The external address of a peer: that of its zone, or that of clients outside of all zones.
+    /// The external address of a peer's zone. If the peer is in no zone, the external address of clients outside of all
+    /// zones.
     fn external_of(&self, peer: ZonedIp) -> Option<IpAddr> {
         let external = match peer.zone {
             Some(zone) => self.zone_externals.get(zone.number()).copied().unwrap_or_default(),

@@ -15,7 +15,8 @@ pub struct ExternalAddress {
 }
 
 impl ExternalAddress {
-    /// The external address to use in place of `ip`: the one of the same family, because a NAT forwards within a family.
+    /// The external address to use in place of `ip`: the external address of the same family, because a NAT forwards
+    /// only within a family.
     pub(super) fn instead_of(self, ip: IpAddr) -> Option<IpAddr> {
         match ip {
             IpAddr::V4(_) => self.v4.map(IpAddr::V4),
@@ -31,17 +32,17 @@ pub struct Zone {
     pub name: String,
     /// The addresses of its members.
     pub networks: Vec<IpNet>,
-    /// The address at which other zones and the rest of the world reach the zone's members. A private one is for other
-    /// zones only.
+    /// The address at which other zones and the rest of the world reach the zone's members. If this address is private,
+    /// only other zones get it.
     pub external: ExternalAddress,
 }
 
-/// Identifies a configured zone. It takes one byte, because every stored peer has one.
+/// Identifies a configured zone. The id takes only one byte, because one is stored with every peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ZoneId(NonZeroU8);
 
 impl ZoneId {
-    /// The most zones.
+    /// The largest possible number of zones.
     pub const MOST: usize = 255;
 
     /// The id of the nth zone, counted from 0; `None` from [`Self::MOST`] on.

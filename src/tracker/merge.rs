@@ -11,9 +11,9 @@ use crate::forward::{Interleaved, UpstreamPeers};
 use crate::topology::{Topology, ZonedIp};
 use tracker_protocol::{AnnounceReply, Endpoint, Ip, Peer, PeerLists};
 
-/// Adds the counts of the forwarders.
+/// Adds the upstream trackers' counts to the counts of the reply.
 pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
-    // A count is signed in UDP replies and in many clients.
+    // UDP replies and many clients keep a count in a signed 32-bit integer. So a sum must not exceed `i32::MAX`.
     let sum = |local: u32, theirs: u32| local.saturating_add(theirs).min(i32::MAX.unsigned_abs());
     reply.complete = sum(reply.complete, upstream.complete);
     reply.incomplete = sum(reply.incomplete, upstream.incomplete);
@@ -24,11 +24,11 @@ pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
 pub(super) struct Recipient {
     /// The address under which the client is recorded.
     pub(super) place: ZonedIp,
-    /// The client's address outside of its network, if that is another address.
+    /// The client's address outside of its network, if it differs from the address in `place`.
     pub(super) outside: Option<IpAddr>,
     /// The port at which it listens.
     pub(super) port: Option<NonZeroU16>,
-    /// The most peers that it gets.
+    /// The client gets at most this many peers.
     pub(super) want: usize,
     /// Whether the reply includes the upstream trackers' counts.
     pub(super) counts: bool,
@@ -46,8 +46,8 @@ impl Recipient {
         Some(peer.port) == self.port && (ip == self.place.ip || Some(ip) == self.outside)
     }
 
-    /// Whether the client can use an upstream peer's address as it is. External addresses of our zones do not apply to upstream
-    /// peers.
+    /// Whether the client can use an upstream peer's address as it is. External addresses of our zones do not apply to
+    /// upstream peers.
     fn can_use<A: Ip>(self, ip: A, topology: &Topology) -> bool {
         self.address_of(ip.into(), topology) == Some(ip.into())
     }
@@ -68,8 +68,8 @@ pub(super) fn enough(
     peers.len() >= client.want
 }
 
-/// Adds upstream peers after the local ones, those of the client's own family first. Stops when there are as many peers
-/// of both families together as the client wants.
+/// Adds upstream peers after the local peers. Upstream peers of the client's own address family come first. Stops when
+/// the reply has as many peers, of both families together, as the client wants.
 pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) {
     let room = client.want.saturating_sub(peers.len());
     let other = |added: usize| if topology.mixes_families() { room - added } else { 0 };

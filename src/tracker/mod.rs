@@ -1,4 +1,5 @@
-//! The decision about an announce: topology → store → forward → merge. It knows no framework, no bytes and no sockets.
+//! The decision about an announce: topology → store → forward → merge. This module knows no web framework, no encoding
+//! and no sockets.
 
 mod merge;
 pub mod policy;
@@ -60,12 +61,12 @@ impl Tracker {
         Self { policy, topology, store, forwarders, clock: Clock::start(), shared_addresses, unlisted }
     }
 
-    /// The tracker's rules. Frontends need the interval for refusals, and the limits of requests.
+    /// The tracker's rules. Frontends put the interval into refusals, and apply the limits of requests.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The reply that an announce would get from the store. Nothing changes.
+    /// The reply that an announce would get from the store. The store does not change.
     pub fn peek(&self, requester: Requester<'_>, request: &AnnounceRequest) -> AnnounceReply {
         let Some(addresses) = self.addresses(requester, request) else {
             return self.answer_outsider(requester, request);
@@ -89,7 +90,8 @@ impl Tracker {
         let want = if stopped { 0 } else { self.want(requester, request) };
         let mut announcement = self.announcement(requester, request, addresses, want);
         let place = announcement.place;
-        // An announce that we have forwarded ourselves comes back: it is answered, but neither recorded nor forwarded again.
+        // If we forwarded this announce and it has come back to us, it is answered, but neither recorded nor forwarded
+        // again.
         let is_loop = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.is_loop(requester.via));
         if is_loop {
             announcement.action = Action::Peek;
@@ -114,13 +116,14 @@ impl Tracker {
             self.shared_addresses.saw(now, &sighting)
         };
         let reply = self.reply(request, ip, local, warning);
-        // Another retracker gets the counts of our own swarm only. Otherwise two retrackers that forward to each other
-        // would each add the other's counts again and again.
+        // If the sender is another retracker, it gets only the counts of our own swarm. Otherwise two retrackers that
+        // forward to each other would each add the other's counts again and again.
         let counts = requester.via.hops() == 0;
         let client = Recipient { place, outside: addresses.outside, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !is_loop) else { return Answer::Ready(reply) };
         let Requester { ip: source, user_agent, via, is_confidential, .. } = requester;
-        // Upstream trackers are usually outside the client's network, and so are their other peers.
+        // Upstream trackers and their other peers are usually outside the client's network. They can reach the client
+        // only at its outside address.
         let outside = addresses.outside.unwrap_or(ip);
         let is_claim = addresses.is_claim;
         let announce = UpstreamAnnounce { request, ip, outside, is_claim, source, user_agent, via, is_confidential };
@@ -136,12 +139,12 @@ impl Tracker {
         }
     }
 
-    /// The most peers for the sender.
+    /// The sender gets at most this many peers.
     fn want(&self, Requester { protocol, max_peers, .. }: Requester<'_>, request: &AnnounceRequest) -> usize {
         self.policy.limits(protocol).want(request.numwant).min(max_peers)
     }
 
-    /// The addresses under which the sender is recorded; `None` if it is not known to be a client.
+    /// The addresses under which the sender is recorded; `None` if the sender is not known to be a client.
     fn addresses(&self, requester: Requester<'_>, request: &AnnounceRequest) -> Option<Addresses> {
         match requester.standing {
             Standing::Client => Some(self.policy.limits(requester.protocol).ip_param.addresses(
@@ -193,7 +196,7 @@ impl Tracker {
         };
         let local = self.store.announce(self.clock.now(), &self.topology, request.info_hash, &announcement);
         log::debug!(
-            "announce {} from {} ({:?}), peer {}, is not listed: {} public peers",
+            "announce {} from {} ({:?}), peer {}: the client is not listed and gets {} public peers",
             request.info_hash,
             requester.ip,
             requester.standing,

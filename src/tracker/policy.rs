@@ -1,4 +1,4 @@
-//! The limits of what clients get: how many peers, and how often.
+//! The limits for clients: how many peers they get, and how often they may announce.
 
 use std::hash::BuildHasher as _;
 use std::num::NonZeroU32;
@@ -8,10 +8,11 @@ use tracker_protocol::{AnnounceReply, InfoHash, NumWant, PeerId, Protocol};
 use crate::hash::SEED;
 use crate::topology::IpParam;
 
-/// The interval for a client while upstream peers are still to come, in seconds.
+/// The interval, in seconds, for a client some of whose upstream peers have not arrived yet.
 const SOON: u32 = 5;
 
-/// How many upstream peers a client gets even if there are enough local seeds, because these may be off or busy.
+/// How many upstream peers a client gets even if there are enough local seeds, because the local seeds may be off or
+/// busy.
 const FEW: usize = 5;
 
 /// The tracker's rules.
@@ -19,8 +20,8 @@ const FEW: usize = 5;
 pub struct Policy {
     /// Seconds until a client should announce again. `--announce-interval`.
     pub interval: u32,
-    /// Seconds before which a client should not announce again. It is the interval itself unless a file of Chihaya's says otherwise,
-    /// because aria2 announces after `min interval`, whatever the interval is.
+    /// A client should wait at least this many seconds before it announces again. Without a file of Chihaya's, this
+    /// equals the interval, because aria2 announces after `min interval` and ignores the interval.
     pub min_interval: u32,
     /// How some clients get a longer interval.
     pub variation: Option<IntervalVariation>,
@@ -28,7 +29,7 @@ pub struct Policy {
     pub http: RequestLimits,
     /// The limits of requests over UDP. They differ from those of HTTP only if a file of Chihaya's says so.
     pub udp: RequestLimits,
-    /// Clients get few upstream peers once there are this many local seeds. `--local-only-after`.
+    /// If a torrent has at least this many local seeds, its clients get few upstream peers. `--local-only-after`.
     pub local_only_after: Option<NonZeroU32>,
 }
 
@@ -37,14 +38,15 @@ pub struct Policy {
 pub struct RequestLimits {
     /// How many peers a client gets.
     pub want: WantLimits,
-    /// The most torrents in a scrape; further ones are left out. `None`: as many as a request has room for.
+    /// At most this many torrents of a scrape are answered; further torrents are ignored. `None`: as many as a request
+    /// has room for.
     pub max_scrape: Option<usize>,
     /// Which clients may register another address. `--ip-param`.
     pub ip_param: IpParam,
 }
 
 impl RequestLimits {
-    /// The most peers for a client.
+    /// A client gets at most this many peers.
     pub fn want(&self, numwant: NumWant) -> usize {
         let WantLimits { usual, most } = self.want;
         match numwant {
@@ -53,7 +55,7 @@ impl RequestLimits {
         }
     }
 
-    /// The torrents of a scrape that are answered.
+    /// The torrents of a scrape that get an answer: the first ones, up to the limit.
     pub fn scraped<'a>(&self, info_hashes: &'a [InfoHash]) -> &'a [InfoHash] {
         self.max_scrape.and_then(|most| info_hashes.get(..most)).unwrap_or(info_hashes)
     }
@@ -62,7 +64,7 @@ impl RequestLimits {
 /// How many peers a client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WantLimits {
-    /// How many peers a client gets that does not say how many it wants.
+    /// How many peers a client gets if it does not say how many it wants.
     pub usual: usize,
     /// How many peers a client gets at most, whatever it asks for.
     pub most: usize,
@@ -74,14 +76,14 @@ impl Default for WantLimits {
     }
 }
 
-/// Gives a part of the clients a longer interval, so that clients that started at the same moment do not announce
-/// together for ever. The interval depends on the torrent and the peer id, so that a client gets the same interval each
-/// time.
+/// Gives some of the clients a longer interval. Otherwise clients that started at the same moment would announce at the
+/// same moment for ever. The interval depends on the torrent and the peer id, so that a client gets the same interval
+/// each time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct IntervalVariation {
     /// The fraction of the clients that get a longer interval, above 0 and up to 1.
     pub probability: f32,
-    /// The most seconds that are added to an interval. At least one second is added.
+    /// At least one second and at most this many seconds are added to an interval.
     pub max_increase: u32,
     /// Whether the same number of seconds is added to the minimal interval.
     pub min_interval_too: bool,
@@ -131,16 +133,17 @@ impl Policy {
         }
     }
 
-    /// The most peers that a client gets, upstream peers included, if it wants `want` peers and gets `local` local
-    /// ones. If there are enough local seeds, the transfer should stay inside the network.
+    /// How many peers, upstream peers included, a client gets at most if it wants `want` peers and gets `local` local
+    /// peers. If there are enough local seeds, the client gets few upstream peers, so that the transfer stays inside
+    /// the network.
     pub(super) fn with_upstream(self, want: usize, local: usize, local_seeds: u32) -> usize {
         let has_enough = self.local_only_after.is_some_and(|enough| local_seeds >= enough.get());
         if has_enough { want.min(local + FEW) } else { want }
     }
 
-    /// Shortens the interval, because upstream peers are still to come. libtorrent and rTorrent announce after five and
-    /// ten minutes at the earliest, whatever the interval. This is why a first announce waits for upstream peers at
-    /// all.
+    /// Shortens the interval, so that the client soon asks again for the upstream peers that have not arrived yet. This
+    /// does not help libtorrent and rTorrent: they wait at least five and ten minutes before they announce again,
+    /// however short the interval is. This is why a first announce waits for upstream peers.
     pub(super) fn shorten_interval(self, reply: &mut AnnounceReply) {
         reply.interval = self.interval.min(SOON);
         reply.min_interval = reply.interval;
@@ -193,10 +196,10 @@ mod tests {
     fn clients_get_few_upstream_peers_if_there_are_enough_local_seeds() {
         let policy =
             |local_only_after| Policy { local_only_after: NonZeroU32::new(local_only_after), ..Policy::every(30) };
-        assert_eq!(Policy::every(30).with_upstream(50, 10, 1000), 50, "unless told to, never");
+        assert_eq!(Policy::every(30).with_upstream(50, 10, 1000), 50, "without the setting, there is no limit");
         assert_eq!(policy(3).with_upstream(50, 10, 2), 50);
         assert_eq!(policy(3).with_upstream(50, 10, 3), 10 + FEW);
-        assert_eq!(policy(3).with_upstream(50, 0, 3), FEW, "a few are always left");
+        assert_eq!(policy(3).with_upstream(50, 0, 3), FEW, "a client always gets a few upstream peers");
         assert_eq!(policy(3).with_upstream(50, 48, 3), 50);
         assert_eq!(policy(3).with_upstream(0, 0, 3), 0);
     }

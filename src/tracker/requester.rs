@@ -8,18 +8,18 @@ use tracker_protocol::via::Via;
 /// The sender of an announce.
 #[derive(Clone, Copy, Debug)]
 pub struct Requester<'a> {
-    /// The address that the announce came from: the socket's, or the one that a trusted proxy gave. Canonical: an
-    /// IPv4-mapped address is IPv4.
+    /// The address that the announce came from: the address of the socket, or the address that a trusted proxy gave. It
+    /// is canonical: an IPv4-mapped address is stored as IPv4.
     pub ip: IpAddr,
     /// What is known of the sender.
     pub standing: Standing,
     /// The protocol of the announce.
     pub protocol: Protocol,
-    /// The most peers that a reply has room for.
+    /// How many peers fit into a reply.
     pub max_peers: usize,
     /// The client's `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
-    /// The retrackers that have forwarded the announce, if it does not come from a client itself.
+    /// The retrackers that have forwarded the announce, if it does not come directly from a client.
     pub via: &'a Via,
     /// Whether the torrent is confidential. A confidential torrent is announced only to forwarders that name it with
     /// `only`.
@@ -29,16 +29,16 @@ pub struct Requester<'a> {
 /// What is known of the sender of an announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The announce came from the client's address. [`IpParam`](crate::topology::IpParam) says whether addresses that the client
-    /// claims count.
+    /// The announce came from the client's address. [`IpParam`](crate::topology::IpParam) says whether an address that
+    /// the client claims is used.
     Client,
-    /// The announce came from the client's address, but addresses that it claims do not count: the client is a browser,
-    /// or its proxy sends a client-address header that is not clear.
+    /// The announce came from the client's address, but an address that the client claims is not used: the client is a
+    /// browser, or its proxy sends a client-address header that is not clear.
     NoClaims,
     /// A web page made a browser send the announce. The announce changes nothing, and gets public peers only.
     Page,
-    /// The address is that of a trusted proxy, which does not name the client. The client gets public peers only, is not listed
-    /// as a peer, changes nothing, and is not announced upstream.
+    /// The address is that of a trusted proxy, which does not name the client. The client gets public peers only, is
+    /// not listed as a peer, changes nothing, and is not announced upstream.
     Unclear,
     /// As with [`Self::Unclear`], but the proxy is not trusted. The sender may be a client that forges headers.
     Untrusted,

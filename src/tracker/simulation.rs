@@ -32,7 +32,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Runs a test in simulated time, which passes when no task has anything to do.
+/// Runs a test in simulated time. The clock advances only when no task has anything to do.
 fn simulate(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     LocalSet::new().block_on(&runtime, test);
@@ -68,7 +68,7 @@ fn junk() -> SimulatedUpstream {
     fails(|| ForwardError::Junk { what: "it is no bencode".to_owned(), status: Some(200) })
 }
 
-/// A tracker with these upstreams, whose engine runs.
+/// A tracker with these upstreams. Its forwarding engine is running.
 fn tracker(upstreams: &[(&str, &SimulatedUpstream)]) -> Rc<Tracker> {
     let metrics = Metrics::unexposed();
     let options = ForwardOptions {
@@ -150,7 +150,7 @@ fn status(tracker: &Tracker, name: &str) -> ForwarderStatus {
     tracker.forwarder_status().into_iter().find(|status| status.name == name).unwrap()
 }
 
-/// Waits until background work that is due is done.
+/// Waits until all background work that is due has finished.
 async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }
@@ -186,20 +186,23 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
                 assert_eq!((strangers, took), (3, Duration::ZERO), "a warm announce: {told:?}");
             }
         }
-        // Each peer is announced once at first and once after the upstream's minute, whatever the clients' interval.
+        // Each client is announced upstream twice: at first, and after the upstream's interval of a minute. The
+        // clients' own interval makes no difference.
         assert_eq!([good.count_of(Some(Event::Started)), good.count_of(None), good.asked().len()], [200, 200, 400]);
-        // Junk is detected at once: three exchanges, then probes.
+        // Junk is detected at once: after three exchanges the upstream gets only probes.
         assert!((3..12).contains(&junk.asked().len()), "{}", junk.asked().len());
-        // Silence is detected after ten seconds, in which 67 clients announce.
+        // Silence is detected only after ten seconds. In that time 67 clients announce.
         assert!((3..80).contains(&silent.asked().len()), "{}", silent.asked().len());
         assert_eq!(status(&tracker, "good").state, "closed");
         assert!(["open", "probing"].contains(&status(&tracker, "junk").state));
         assert_eq!(status(&tracker, "good").sessions, 200);
 
-        // All clients fall silent: the upstream gets `stopped` for each, and nothing of them is kept.
+        // All clients stop announcing. The upstream gets `stopped` for each client, and no state of the clients is
+        // kept.
         sleep(PEER_AGE + seconds(60)).await;
         assert_eq!(good.count_of(Some(Event::Stopped)), 200);
-        // Whether the other upstreams have recorded the clients is not known: `stopped` is tried for a while.
+        // It is not known whether the other upstreams have recorded the clients. So retracker tries for a while to send
+        // them `stopped`.
         sleep(seconds(3600)).await;
         for name in ["good", "junk", "silent"] {
             let status = status(&tracker, name);
@@ -225,7 +228,7 @@ fn the_first_announce_waits_for_all_that_answer_in_time_and_no_longer_than_it_mu
 
         let junk = junk();
         let (reply, took) = client(1, 1).announces(&tracker(&[("fast", &fast), ("junk", &junk)]), None).await;
-        assert_eq!((took, strangers_in(&reply)), (Duration::from_millis(100), 3), "a failure is an end");
+        assert_eq!((took, strangers_in(&reply)), (Duration::from_millis(100), 3), "a failed upstream delays nothing");
     });
 }
 
@@ -236,7 +239,8 @@ fn one_announce_in_the_whole_process_waits_for_an_upstream_that_hangs() {
         let tracker = tracker(&[("good", &good), ("hanging", &hanging)]);
         let (_, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!(took, DEADLINE);
-        // The second client of the swarm gets the good upstream's peers at once, and new swarms wait for that upstream only.
+        // The second client of the swarm gets the good upstream's peers at once, and new swarms wait for that upstream
+        // only.
         let (reply, took) = client(1, 2).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply)), (Duration::ZERO, 3));
         for swarm in 2..20 {
@@ -260,7 +264,7 @@ fn all_announces_that_wait_are_answered_when_an_upstream_turns_out_to_hang() {
         };
         for (n, (reply, took)) in join_all((0..10).map(late)).await.into_iter().enumerate() {
             let waited = Duration::from_millis(2000 - 100 * u64::try_from(n).unwrap());
-            // The upstream's peers may still come.
+            // The interval is short, because the upstream's peers may still come.
             assert_eq!((took, reply.interval), (waited, 5), "announce {n}");
         }
     });
@@ -281,7 +285,7 @@ fn an_upstream_that_answers_in_time_again_is_waited_for_again() {
         };
         assert_eq!((took(1).await, took(2).await), (DEADLINE, Duration::ZERO));
         sleep(seconds(60)).await;
-        assert_eq!(took(3).await, Duration::ZERO, "it has not shown it yet");
+        assert_eq!(took(3).await, Duration::ZERO, "it has not answered in time again yet");
         sleep(seconds(1)).await;
         assert_eq!(took(4).await, Duration::from_millis(100));
     });
@@ -315,10 +319,10 @@ fn a_source_that_invents_clients_delays_only_itself() {
         }
         let (_, took) = client(9, 9).announces(&tracker, None).await;
         assert!(took < seconds(1), "{took:?}");
-        assert!(upstream.asked().len() < 500, "the flood has had its own turns only");
+        assert!(upstream.asked().len() < 500, "the flood has had only one source's share");
         let status = status(&tracker, "upstream");
         assert!(status.waiting <= 16 * 1024, "{}", status.waiting);
-        // Two hundred a second, and all that could wait is sent in the end.
+        // Two hundred announces a second are sent upstream. After 100 s all announces that were waiting have been sent.
         sleep(seconds(100)).await;
         let asked = upstream.asked().len();
         assert!(asked > 16_000 && asked < 20_000, "{asked}");
@@ -363,7 +367,8 @@ fn a_late_list_is_there_for_the_next_announce() {
         let tracker = tracker(&[("late", &late)]);
         let (reply, took) = client(1, 1).announces(&tracker, Some(Event::Started)).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 0, 5));
-        // The client's own exchange is still under way. It is not started again, and the announce does not wait for it.
+        // The client's own exchange is still under way. The exchange is not started again, and the second announce does
+        // not wait for the exchange.
         sleep(seconds(1)).await;
         let (reply, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 0, 5));
@@ -381,7 +386,8 @@ fn the_second_client_is_announced_upstream_and_answered_at_once() {
         let tracker = tracker(&[("upstream", &upstream)]);
         client(1, 1).announces(&tracker, Some(Event::Started)).await;
         let (reply, took) = client(1, 2).announces(&tracker, Some(Event::Started)).await;
-        // One peer of the LAN and three of the upstream; the exchange that has just started may bring more.
+        // The client gets one peer of the LAN and three of the upstream. The interval is short, because the exchange
+        // that has just started may bring more peers.
         assert_eq!((took, strangers_in(&reply), reply.peers.len(), reply.interval), (Duration::ZERO, 3, 4, 5));
         sleep(seconds(1)).await;
         let asked: Vec<_> = upstream.asked().iter().map(|request| (request.peer_id, request.event)).collect();
@@ -393,7 +399,7 @@ fn the_second_client_is_announced_upstream_and_answered_at_once() {
 #[test]
 fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
     simulate(async {
-        // Trackers give a seed leechers only, and there is none.
+        // Trackers give a seed only leechers, and this upstream has no leecher.
         let upstream = SimulatedUpstream::new(|request| {
             let count = if request.role() == Role::Seed { 0 } else { 3 };
             async move { sleep(seconds(1)).map(|()| Ok(answer(1800, count))).await }.boxed_local()
@@ -403,7 +409,7 @@ fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
         assert_eq!(strangers_in(&reply), 0);
         let (reply, took) = client(1, 2).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply)), (seconds(1), 3));
-        // The list that the next seed's announce brings does not replace the leecher's list.
+        // Another seed's announce brings a list for seeds. This list does not replace the leecher's list.
         client(1, 3).seed().announces(&tracker, None).await;
         sleep(seconds(2)).await;
         assert_eq!(strangers_in(&client(1, 2).announces(&tracker, None).await.0), 3);
@@ -428,7 +434,7 @@ fn an_upstream_gets_each_event_once_and_in_order() {
         sleep(seconds(2)).await;
         peer.seed().announces(&tracker, Some(Event::Completed)).await;
         peer.seed().announces(&tracker, Some(Event::Completed)).await;
-        // During the exchange for `completed`.
+        // The client stops while the exchange for `completed` is under way.
         peer.seed().announces(&tracker, Some(Event::Stopped)).await;
         peer.seed().announces(&tracker, Some(Event::Stopped)).await;
         sleep(seconds(5)).await;
@@ -444,8 +450,8 @@ fn an_upstream_gets_each_event_once_and_in_order() {
 
 #[test]
 fn every_cause_has_its_consequence() {
-    // Each row: the cause, the forwarder that gives this answer, its state after the first of five clients has
-    // announced, its state after all five, and how many requests it got.
+    // Each row: the cause, an upstream that fails for this cause, the forwarder's state after the first of five clients
+    // has announced, its state after all five have announced, and how many requests the upstream got.
     let refused = |retry, status, retry_after: Option<u64>| {
         fails(move || ForwardError::Refused {
             reason: b"no".to_vec(),
@@ -483,7 +489,8 @@ fn every_cause_has_its_consequence() {
             for number in 1..=5 {
                 let (reply, _) = client(1, number).announces(&tracker, Some(Event::Started)).await;
                 assert_eq!(strangers_in(&reply), 3, "{name}: the others are not affected");
-                // For silence, longer than an exchange may take; for all others, shorter than the first back-off.
+                // If the upstream is silent, the test waits longer than an exchange may take. For all other causes, it
+                // waits less than the first back-off.
                 sleep(if name == "timeout" { seconds(11) } else { Duration::from_millis(100) }).await;
                 let state = status(&tracker, "odd").state;
                 match number {
@@ -540,7 +547,8 @@ fn a_refusing_upstream_is_asked_again_when_its_reply_says() {
             client(1, 1).announces(&tracker, None).await;
             sleep(seconds(30)).await;
         }
-        // At the beginning and after five minutes, each time as the first announce.
+        // The client is announced at the beginning and after five minutes. Both times it is announced as new, with
+        // `started`.
         assert_eq!(upstream.count_of(Some(Event::Started)), 2);
         assert_eq!(upstream.asked().len(), 2);
     });
@@ -600,7 +608,7 @@ fn a_stop_during_a_pause_of_an_upstream_is_sent_afterwards() {
         sleep(seconds(590)).await;
         assert_eq!(upstream.asked().len(), 2);
         sleep(seconds(40)).await;
-        // The second client was never recorded.
+        // The upstream never recorded the second client, so the upstream gets `stopped` only for the first client.
         assert_eq!(upstream.asked()[2..].iter().map(|stop| stop.peer_id.0[1]).collect::<Vec<_>>(), [1]);
         assert_eq!(status(&tracker, "upstream").sessions, 0);
     });
@@ -609,7 +617,7 @@ fn a_stop_during_a_pause_of_an_upstream_is_sent_afterwards() {
 #[test]
 fn a_list_is_for_all_announces_that_wait_for_it() {
     simulate(async {
-        // The first is answered soon, all others late.
+        // The first client's announce is answered soon, all other announces late.
         let upstream = SimulatedUpstream::new(|request| {
             let delay = if request.peer_id.0[1] == 1 { 500 } else { 1900 };
             async move { sleep(Duration::from_millis(delay)).map(|()| Ok(answer(1800, 3))).await }.boxed_local()
@@ -628,7 +636,7 @@ fn a_panic_costs_one_exchange() {
         let start = Instant::now();
         let upstream = SimulatedUpstream::new(move |_| {
             async move {
-                assert!(start.elapsed() > seconds(10), "a fault of ours");
+                assert!(start.elapsed() > seconds(10), "a simulated bug");
                 Ok(answer(1800, 3))
             }
             .boxed_local()

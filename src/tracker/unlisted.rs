@@ -1,4 +1,4 @@
-//! Announces whose client is not listed as a peer: what the client gets to read, and what is counted and logged.
+//! Announces whose client is not listed as a peer: which warning the client gets, and what is counted and logged.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -27,7 +27,8 @@ const UNREACHABLE: &str =
 #[derive(Debug)]
 pub(super) struct Unlisted {
     metrics: UnlistedMetrics,
-    /// Completed when the first address that no other client can reach has been logged. Further ones are not logged.
+    /// Completed after the log has named the first address that no other client can reach. Further such addresses
+    /// appear only in the debug log.
     told: Once,
 }
 

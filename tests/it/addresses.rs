@@ -352,7 +352,7 @@ fn s4_3_announces_of_web_pages_do_not_count() {
         (("Sec-Fetch-Site", "cross-site"), true),
         (("Sec-Fetch-Mode", "no-cors"), true),
         (("Sec-Fetch-Site", "none"), false),
-        // WebTorrent on Node.js sends this header.
+        // WebTorrent on Node.js sends this header, so a request with it does not count as a web page's.
         (("Sec-Fetch-Mode", "cors"), false),
     ] {
         let claims = announce("t", "page").at("10.0.0.250").port(22);
@@ -366,7 +366,8 @@ fn s4_3_announces_of_web_pages_do_not_count() {
     }
     let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
     assert!(metrics.contains("retracker_announces_unlisted_total{reason=\"page\"} 12\n"), "{metrics}");
-    // A header of browsers alone does not make the request a web page's, because the user may have typed the URL.
+    // A header that shows only that a browser sent the request does not make the request a web page's, because the user
+    // may have typed the URL.
     let reply = connection.announce_with(&announce("t", "c").at("10.0.0.251"), &[("Accept-Language", "en")]);
     assert_eq!(reply.external_ip(), "127.0.0.1");
 }
@@ -392,7 +393,8 @@ fn s4_4_many_clients_behind_one_private_address_cause_a_warning() {
             let announce = announce("t", &format!("{n}")).port(n);
             connection.announce_with(&announce, &[("X-Real-IP", address)]).string("warning message")
         };
-        // Some users run two clients. After a crash a client has a new id, and never announces the old id again.
+        // Some users run two clients. After a crash a client has a new id, and never announces the old id again. So
+        // four ids at one address are no reason for a warning.
         for _ in 0..3 {
             assert!((1..=4).all(|n| from(address, n).is_none()), "{address}");
         }
@@ -400,7 +402,7 @@ fn s4_4_many_clients_behind_one_private_address_cause_a_warning() {
         let warnings: Vec<_> = (0..2).flat_map(|_| 1..=5).map(|n| from(address, n)).collect();
         let warning = warnings.last().unwrap().clone().unwrap_or_else(|| panic!("no warning for {address}"));
         assert!(warning.contains(address), "{warning}");
-        assert_eq!(from(address, 1), Some(warning), "all get it");
+        assert_eq!(from(address, 1), Some(warning), "all clients at the address get the warning");
         assert_eq!(from("10.0.0.6", 6), None);
         let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
         assert!(metrics.lines().any(|line| line == "retracker_gateway_addresses 1"), "{metrics}");
@@ -428,8 +430,8 @@ fn s4_4_the_log_and_the_front_page_name_the_problem_and_the_remedy() {
         }
         let page = page(&mut connection);
         assert!(page.contains(&format!("as {address}")) && page.contains(remedy), "{page}");
-        // The page must not suggest to trust this address. Otherwise a user with five clients could become a trusted
-        // proxy.
+        // The page must not advise the operator to trust this address. Otherwise a user with five clients could become
+        // a trusted proxy.
         assert!(!page.contains(&format!("={address}")), "{page}");
         let line = server.logged(&format!("address {address}"));
         assert!(line.contains(remedy) && !line.contains(&format!("={address}")), "{line}");

@@ -191,8 +191,8 @@ fn clients_that_take_all_connections_do_not_lock_operators_out() {
     }
     let metrics = text(operators[0].get("/metrics"));
     assert!(metrics.contains("\nretracker_connections 3\n"), "{metrics}");
-    // The number of operators' connections is limited, too. The connection that has been idle longest is closed for a
-    // new one.
+    // The number of operators' connections is limited, too. When a new connection comes, the connection that has been
+    // idle longest is closed.
     for _ in 0..50 {
         operators.push(admin(&server));
         assert_eq!(operators.last_mut().unwrap().get("/health").status, 200);

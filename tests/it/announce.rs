@@ -264,7 +264,7 @@ fn s1_4_peer_id_is_any_twenty_bytes() {
     assert_eq!(refused(rest), "peer_id is missing");
     assert_eq!(refused(&format!("{rest}&peer_id=-TR4050-")), "peer_id is 8 bytes long, expected 20");
 
-    // An id may have zeros, bytes that are not UTF-8, and line ends.
+    // An id may contain zero bytes, bytes that are not UTF-8, and line ends.
     let odd = *b"-XX\x00\x00\xff\xfe\r\n\t \"<&=;?%+\x80";
     server.announce(&announce("t", "a").at("10.0.0.1").with("peer_id", escape(&odd)));
     let reply = server.announce(&observer("t").with("compact", "0"));

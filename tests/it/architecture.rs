@@ -1,5 +1,5 @@
-//! The rules for the tree: imports point one way, no file imports another in a circle, a type's name has one meaning, and no file
-//! is too long to read.
+//! The rules for the source tree: imports point one way, no file imports another in a circle, a type's name has one
+//! meaning, and no file is too long to read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,7 +34,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("commands", &["access", "config", "forward", "frontend"]),
 ];
 
-/// The most lines of a file, without its tests.
+/// A file may have at most this many lines, not counting its tests.
 const MAX_LINES: usize = 400;
 
 #[test]
@@ -129,7 +129,7 @@ struct SourceFile {
     path: Vec<String>,
     /// The paths that the file mentions, from the root of the crate.
     imports: BTreeSet<Vec<String>>,
-    /// Re-exports: by name, the path at which the item is defined.
+    /// The re-exports: for each name, the path at which the item is defined.
     exports: BTreeMap<String, Vec<String>>,
 }
 
@@ -169,7 +169,7 @@ impl Crate {
 }
 
 impl SourceFile {
-    /// The same path from the root of the crate. `None` if the path leads into another crate.
+    /// A path in this file, rewritten to start at the root of the crate. `None` if the path leads into another crate.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut base = self.path.clone();
         let mut rest = path;
@@ -206,7 +206,7 @@ impl SourceFile {
 
     fn take_name(&mut self, prefix: &[String], name: &str, here: &str, is_export: bool) {
         let path = [prefix, &[name.to_owned()]].concat();
-        // A re-export names a child by itself.
+        // A re-export can name a child module without `self::`.
         let path = match self.absolute(&path) {
             Some(path) => path,
             None if is_export => [&self.path[..], &path].concat(),

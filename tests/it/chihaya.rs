@@ -1,7 +1,7 @@
 //! Chihaya's configuration files: what `retracker check --chihaya FILE` says about them, and serving with them.
 //! `quay-v1.json` and `quay-v2.yaml` are exact copies from the documentation of Quay, a container registry.
 //!
-//! `INSTA_UPDATE=always cargo test --test it chihaya` writes the expected output anew.
+//! `INSTA_UPDATE=always cargo test --test it chihaya` rewrites the expected output.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,8 @@ fn exit_codes() {
     assert_eq!((exit.code, exit.stderr.len()), (Some(0), 0), "{exit:?}");
     assert!(exit.stdout.contains("All that restricts access is in force; warnings: 0.\n"), "{exit:?}");
 
-    // A value is wrong: all lines are printed, and the first error ends the program as any other wrong value does.
+    // If a value is wrong, all lines of the report are printed. Then the first error ends the program, as any other
+    // wrong value does.
     let exit = files.lint("a.yaml", &open.replace("10m", "10").replace("http:", "http:\n    max_numwant: x"));
     assert_eq!(exit.code, Some(2), "{exit:?}");
     assert_eq!(exit.stdout.matches("error: ").count(), 2, "{exit:?}");
@@ -100,7 +101,7 @@ fn exit_codes() {
     let [line] = &exit.stderr[..] else { panic!("{exit:?}") };
     assert!(line.starts_with("retracker: a.yaml line 2: announce_interval is \"10\", expected a duration"), "{line}");
 
-    // These texts are no files of Chihaya's.
+    // These texts are not files of Chihaya's.
     for text in ["", "a: 1\n", "{", "chihaya: [\n", "\u{0}"] {
         let exit = files.lint("a.yaml", text);
         assert_eq!((exit.code, exit.stdout.as_str(), exit.stderr.len()), (Some(2), "", 1), "{text:?}: {exit:?}");
@@ -163,7 +164,7 @@ fn ask(server: &Server, announce: &AnnounceQuery) -> Reply {
     server.connect().get_with(announce.target(), &[("X-Forwarded-For", "203.0.113.1")])
 }
 
-/// A registry's tokens, and tokens that differ from those in one wrong thing.
+/// A token as a registry issues it, and tokens that each have one fault.
 struct Tokens {
     right: String,
     of_another_torrent: String,
@@ -355,7 +356,8 @@ fn a_setting_that_the_file_stands_for_is_an_error_beside_it() {
     let exit = retracker(&["--chihaya", path]).env("PEER_AGE", "5").run();
     assert!(exit.stderr[0].contains("PEER_AGE") && exit.code == Some(2), "{exit:?}");
 
-    // docker-compose.yml sets every variable. Settings that Chihaya does not have may be given beside its file.
+    // docker-compose.yml sets every variable, so a variable with the default value is accepted beside Chihaya's file.
+    // Settings that Chihaya does not have are accepted beside the file, too.
     let upstream = FakeTracker::start(sends(ONE_PEER));
     let forwarders = forwarders(&upstream);
     let setup = retracker(&["--chihaya", path, "-f", forwarders.path().to_str().unwrap(), "-p"]);
@@ -449,7 +451,7 @@ fn a_connection_carries_several_requests_only_if_the_file_says_so() {
             assert_eq!(reply.header("connection"), (!keeps).then_some("close"), "{key}: {target}");
         }
         let mut operator = TestConnection::to(&server.admin_addresses()[0]);
-        assert_eq!(operator.get("/metrics").header("connection"), None, "Chihaya keeps these open");
+        assert_eq!(operator.get("/metrics").header("connection"), None, "Chihaya keeps operators' connections open");
     }
 }
 
@@ -520,14 +522,14 @@ fn announces_and_scrapes_are_where_the_file_says_and_nowhere_else() {
 
 // --- What Chihaya has for operators ---------------------------------------------------------------------------------
 
-/// A file of v1.0 with these keys beside its addresses.
+/// A file of Chihaya v1.0 with addresses and these keys.
 fn v1(keys: &str) -> String {
     format!(
         "{{\"httpListenAddr\": \"127.0.0.1:0\", \"udpListenAddr\": \"\", \"apiListenAddr\": \"127.0.0.1:0\", {keys}}}"
     )
 }
 
-/// Asks the operators' listener.
+/// Sends a request to the operators' listener.
 fn api(server: &Server, method: &str, path: &str) -> (u16, String) {
     let mut operator = TestConnection::to(&server.admin_addresses()[0]);
     operator.send(request(method, path, &[]));
@@ -600,7 +602,7 @@ fn the_instance_says_that_it_is_alive_and_what_it_has_counted() {
     let flat: Value = serde_json::from_str(&api(&server, "GET", "/stats?flatten").1).unwrap();
     assert_eq!(flat["peersIPv4.Seeds.Current"], json!(1));
     assert!(api(&server, "GET", "/stats?pretty").1.contains("\n  \"trackerAnnounces\": 2"));
-    assert_eq!(server.get("/check").status, 404, "it is not where clients announce");
+    assert_eq!(server.get("/check").status, 404, "the clients' listener does not serve it");
 
     let v2 = "chihaya:\n  prometheus_addr: 127.0.0.1:0\n  http:\n    addr: 127.0.0.1:0\n";
     let server = serve(&files.write("chihaya.yaml", v2), &[], (1, 0, 1));
@@ -639,7 +641,7 @@ fn requests_are_counted_under_chihayas_names() {
         let name = format!("chihaya_{protocol}_response_duration_milliseconds");
         let labels = format!("action=\"{action}\",address_family=\"IPv4\",error=\"{error}\"");
         assert!(metrics.contains(&format!("\n{name}_count{{{labels}}} 1\n")), "{name} {labels}: {metrics}");
-        // The buckets are those of Chihaya, which its dashboards show.
+        // The buckets are the same as Chihaya's, because dashboards for Chihaya show them.
         for bucket in ["9.375", "18.75", "4800.0", "+Inf"] {
             assert!(
                 metrics.contains(&format!("\n{name}_bucket{{le=\"{bucket}\",{labels}}} 1\n")),

@@ -27,7 +27,7 @@ fn a_flag_beats_its_variable_beats_the_default() {
     let interval = |server: Server| server.announce(&announce("t", "a")).int("interval");
     let with = |value: &str| retracker(&[]).env("ANNOUNCE_INTERVAL", value);
     assert_eq!(interval(Server::start(&[])), 30);
-    assert_eq!(interval(with("").start()), 30, "a variable that is set but empty is unset");
+    assert_eq!(interval(with("").start()), 30, "an empty variable counts as unset");
     assert_eq!(interval(with("77").start()), 77);
     for flag in [&["-i", "88"][..], &["-i88"], &["-i=88"], &["--announce-interval", "88"], &["--announce-interval=88"]]
     {
@@ -170,7 +170,7 @@ fn forward_timeout_by_flag_and_variable() {
         let server = setup.env("FORWARDS_FILE", file.path()).start();
         let started = Instant::now();
         assert_eq!(server.announce(&announce("t", "a")).peers(), [""; 0]);
-        // Far less than 60 s, and far more than a busy machine needs.
+        // 20 s is far less than the overridden timeout of 60 s, and far more than a busy machine needs.
         assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     }
 }
@@ -321,7 +321,7 @@ fn a_bad_value_ends_the_start_and_is_named() {
                 let line = only_line(&exit, 2);
                 assert!(line.contains(name), "{name}={value} is not named: {line}");
                 assert!(line.contains(&format!("\"{value}\"")), "{name}={value} is not quoted: {line}");
-                assert!(line.contains("expected "), "{name}={value}, nothing is expected: {line}");
+                assert!(line.contains("expected "), "{name}={value}: the line does not say what is expected: {line}");
             }
         }
     }
@@ -520,7 +520,7 @@ fn help() {
     for flag in ["-h", "--help"] {
         let exit = retracker(&[flag]).run();
         assert_eq!((exit.code, exit.stderr.len()), (Some(0), 0), "{exit:?}");
-        // settings.rs tests the settings.
+        // The tests in settings.rs check that the help has every setting.
         for name in ["-v", "--version", "-h", "--help", "healthcheck", "check"] {
             assert!(exit.stdout.contains(name), "{name} is not in\n{}", exit.stdout);
         }
@@ -557,7 +557,7 @@ fn healthcheck_of_nothing_or_of_something_else() {
     assert!(only_line(&retracker(&["healthcheck"]).env("LISTEN_ADDR", both).run(), 1).contains(&free));
     assert!(only_line(&retracker(&["healthcheck", "-l", "nonsense"]).run(), 1).contains("nonsense"));
 
-    // The listener that is asked closes every connection, or answers unlike retracker.
+    // The health check asks a listener that closes every connection, or that answers differently from retracker.
     for answer in [&b""[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"] {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap().to_string();

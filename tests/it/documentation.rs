@@ -1,4 +1,5 @@
-//! The documentation: every fenced block is run or parsed, every link has a target, and lists are compared with the program.
+//! The documentation: every fenced block is run or parsed, every link has a target, and lists are compared with the
+//! program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -132,7 +133,8 @@ fn json_blocks_are_files_of_chihaya() {
     }
 }
 
-/// The shell suites and the tests below run the files in `contrib/`. A page that shows one must show it unchanged.
+/// The shell suites and the tests below run the files in `contrib/`. A page that shows one of these files must show it
+/// unchanged.
 #[test]
 fn configuration_of_other_programs_equals_a_file_in_contrib() {
     for Block { place, text, intro, .. } in all_blocks("nginx").into_iter().chain(all_blocks("conf")) {
@@ -160,11 +162,11 @@ fn name_servers_accept_their_configuration() {
     }
 }
 
-/// Runs a program that checks a file, if it is installed.
+/// Runs a program that checks a file, if the program is installed.
 fn accepts(program: &str, arguments: &[&str]) {
     match Command::new(program).args(arguments).output() {
         Ok(output) => assert!(output.status.success(), "{program} {arguments:?}: {output:?}"),
-        Err(error) => eprintln!("left out: {program} {arguments:?} ({error})"),
+        Err(error) => eprintln!("skipped: {program} {arguments:?} cannot be run ({error})"),
     }
 }
 
@@ -173,7 +175,7 @@ fn systemd_accepts_the_unit() {
     let unit = read("contrib/retracker.service");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("retracker.service");
-    // The unit's program must exist.
+    // systemd-analyze requires that the unit's program exists.
     fs::write(&path, unit.replace("/usr/local/bin/retracker", env!("CARGO_BIN_EXE_retracker"))).unwrap();
     accepts("systemd-analyze", &["verify", "--man=no", path.to_str().unwrap()]);
     accepts("systemd-analyze", &["security", "--offline=yes", "--threshold=30", path.to_str().unwrap()]);
@@ -269,7 +271,7 @@ fn check_arguments(place: &str, arguments: &[&str]) {
     }
 }
 
-/// Writes the first block that shows the file of this name, and returns its path.
+/// Writes the first block that shows the file of this name to a file, and returns the path of that file.
 fn shown_file(folder: &TempDir, name: &str) -> OsString {
     let blocks = all_blocks("yaml").into_iter().chain(all_blocks("json"));
     let is_it = |block: &Block| match block.language.as_str() {
@@ -297,7 +299,7 @@ fn check_cargo(place: &str, arguments: &[&str]) {
     assert!(known.contains(&arguments[0]), "{place}: cargo {}", arguments[0]);
 }
 
-/// The command that uncomments the volumes of docker-compose.yml.
+/// Runs and checks the command that uncomments the volumes of docker-compose.yml.
 fn check_volumes(place: &str, command: &str) {
     let folder = tempfile::tempdir().unwrap();
     fs::copy("docker-compose.yml", folder.path().join("docker-compose.yml")).unwrap();
@@ -423,7 +425,7 @@ fn links(text: &str) -> Vec<&str> {
     text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link).collect()
 }
 
-/// The anchors of a page's headings, as forges make them.
+/// The anchors of a page's headings, as GitHub and similar sites make them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut in_block = false;
     let headings = text.lines().filter(|line| {

@@ -1,8 +1,8 @@
 //! The vocabulary of the tests: a server as a process of its own, connections to the server, announces, and the parts
 //! of replies.
 //!
-//! The system chooses all ports. Nothing here sleeps for a fixed time: [`eventually`] repeats a check until it succeeds or
-//! [`DEADLINE`] has passed.
+//! The system chooses all ports. Nothing here sleeps for a fixed time: [`eventually`] repeats a check until it succeeds
+//! or [`DEADLINE`] has passed.
 
 mod announce;
 mod bencode;

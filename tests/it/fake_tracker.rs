@@ -28,7 +28,8 @@ pub(crate) fn sends(bytes: impl Into<Vec<u8>>) -> Script {
     })
 }
 
-/// Reads the request and sends these bytes once the test sends a message on the channel, or drops the sender.
+/// Reads the request, and waits until the test sends a message on the channel or drops the sender. Then sends these
+/// bytes.
 pub(crate) fn sends_when_told(bytes: impl Into<Vec<u8>>) -> (Script, mpsc::Sender<()>) {
     let bytes = bytes.into();
     let (answer, wait) = mpsc::channel();
@@ -121,13 +122,13 @@ impl Visit {
         while matches!(self.stream.read(&mut space), Ok(1..)) {}
     }
 
-    /// Reads nothing until the test waits for the end of all connections. The tracker does not notice that the client
-    /// closes, because it does not read.
+    /// Reads nothing until the test calls [`FakeTracker::wait_until_idle`]. Because the tracker does not read, it does
+    /// not notice that the client closes the connection.
     pub(crate) fn hold_unread(&mut self) {
         eventually("the test waits for the end", || self.seen.is_awaited.load(SeqCst).then_some(()));
     }
 
-    /// Closes so that the other side sees an error.
+    /// Makes the connection end with a reset, so that the other side sees an error.
     pub(crate) fn reset(&mut self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
         self.reset = true;
@@ -135,7 +136,8 @@ impl Visit {
 
     fn end(mut self) {
         if !self.reset {
-            // Closing with unread bytes resets the connection, which can destroy sent bytes.
+            // If a connection is closed with unread bytes, it is reset, and a reset can destroy bytes that were sent.
+            // So the tracker closes only its sending side, and then waits until the other side closes.
             let _ = self.stream.shutdown(std::net::Shutdown::Write);
             self.wait_for_close();
         }
@@ -213,12 +215,12 @@ impl FakeTracker {
         self.seen.visits.load(SeqCst)
     }
 
-    /// The number of bytes that the tracker could send.
+    /// The number of bytes that the tracker has sent.
     pub(crate) fn written(&self) -> usize {
         self.seen.written.load(SeqCst)
     }
 
-    /// Waits until all connections to it are closed from the other side.
+    /// Waits until the other side has closed all connections to the tracker.
     pub(crate) fn wait_until_idle(&self) {
         self.seen.is_awaited.store(true, SeqCst);
         eventually("the connections to the tracker are closed", || {
@@ -234,7 +236,7 @@ impl Drop for FakeTracker {
     }
 }
 
-/// A port that refuses connections for as long as this lives.
+/// A port that refuses connections as long as this value lives.
 pub(crate) struct Refusing(Socket);
 
 impl Refusing {
@@ -249,7 +251,8 @@ impl Refusing {
     }
 }
 
-/// A port with a full backlog that is never accepted: on Linux, attempts to connect get no answer.
+/// A port whose backlog is full, and whose connections are never accepted. On Linux, further attempts to connect get no
+/// answer.
 pub(crate) struct Deaf {
     listener: Socket,
     _waiting: Vec<TcpStream>,

@@ -121,7 +121,8 @@ fn torrents_that_an_entry_leaves_out_are_not_announced() {
         for event in ["started", "stopped"] {
             server.announce(&client(torrent, "a").event(event));
         }
-        // No announce waits until `stopped` is sent upstream, so the test waits.
+        // The reply to an announce does not wait until `stopped` has been sent upstream. So the test must wait for
+        // that.
         sees(&all, &["started", "stopped"].repeat(n + 1));
     }
     let torrents = |tracker: &FakeTracker, names: &[&str]| {
@@ -229,8 +230,8 @@ fn another_retracker_gets_our_own_counts_only() {
     let tracker = FakeTracker::start(sends("HTTP/1.1 200 OK\r\n\r\nd8:completei5e10:incompletei7e5:peers0:e"));
     let server = server(&format!("- uri: http://{}/announce\n", tracker.address()));
     assert_eq!(server.announce(&client("t", "a")).counts(), [5, 8, 0]);
-    // Another retracker gets local counts only. Otherwise two that forward to each other would add each other's counts
-    // again and again.
+    // Another retracker gets local counts only. Otherwise two retrackers that forward to each other would add each
+    // other's counts again and again.
     let passed_on = server.connect().announce_with(&client("t", "b").at("10.0.0.8"), &[("Via", "1.1 another")]);
     assert_eq!(passed_on.counts(), [0, 2, 0]);
 }
@@ -301,7 +302,7 @@ fn hup_reads_the_file_again() {
     assert!(server.logged("reloaded").contains("forwarders now: 2"));
     server.announce(&client("t", "a"));
     sees(&added, &["started"]);
-    // The forwarder's sessions stay: the client is not announced again.
+    // The sessions of the forwarder `kept` stay, so the client is not announced to it again.
     server.announce(&client("t", "a").event("stopped"));
     sees(&kept, &["started", "started", "stopped"]);
     counts(&server, "retracker_forward_sessions{forwarder=\"kept\"} 1");
@@ -338,7 +339,8 @@ fn a_changed_setting_that_an_upstream_does_not_see_keeps_its_sessions() {
     fs::write(file.path(), entry(&format!(", name: another, timeout: 5, numwant: 7, except: [{}]", hex("u")))).unwrap();
     server.signal("HUP");
     server.logged("reloaded");
-    // `stopped` is sent for the torrent that is left out now. Nothing is sent for the other until a client announces.
+    // `stopped` is sent for the torrent `u`, which the entry now excludes. Nothing is sent for the torrent `t` until a
+    // client announces.
     sees(&tracker, &["started", "started", "stopped"]);
     server.announce(&client("t", "a"));
     server.announce(&client("u", "a"));

@@ -95,7 +95,7 @@ fn requests_in_pieces() {
         request("GET", &target, &[("User-Agent", "x")]).chunks(1).for_each(|byte| connection.send(byte));
         assert_peer(&mut connection);
     }
-    // The client sends three requests in two pieces, which are split in the middle of the second request.
+    // The client sends three requests in two pieces. The first piece ends in the middle of the second request.
     let all = request("GET", &target, &[]).repeat(3);
     let (first, rest) = all.split_at(all.len() / 2);
     connection.send(first);
@@ -149,7 +149,7 @@ fn a_request_gets_the_same_answer_whole_split_and_between_others() {
             let mut connection = server.connect();
             head.chunks(1).for_each(|byte| connection.send(byte));
             check(&mut connection, "byte by byte");
-            // Before and after other requests.
+            // The request comes between other requests on one connection.
             for other in [health, &plain] {
                 let mut connection = server.connect();
                 connection.send([other, &head, other, b"\r\n\r\n", other].concat());
@@ -216,7 +216,7 @@ fn long_uris() {
     for kibibytes in [8, 16, 32] {
         let long = format!("{target}&jwt={}", "x".repeat(kibibytes * 1024));
         assert_eq!(connection.get(&long).peers(), ["10.0.0.1:6881"], "{kibibytes} KiB");
-        // Every byte of this token must be escaped before the query is read.
+        // The server must escape every byte of this token before it reads the query.
         let long = [target.as_bytes(), b"&jwt=", &vec![0xff; kibibytes * 512]].concat();
         assert_eq!(connection.get(long).peers(), ["10.0.0.1:6881"], "{kibibytes} KiB, raw");
     }

@@ -11,7 +11,7 @@ fn metric(server: &Server, name: &str) -> i64 {
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
-/// The most connections of a process that may open 256 files: three quarters of the files.
+/// The largest number of connections if the process may open 256 files: three quarters of 256.
 const ROOM: usize = 192;
 
 /// A connection on which one request was answered.

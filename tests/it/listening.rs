@@ -9,7 +9,7 @@ use crate::dsl::{Server, TestConnection, announce, eventually, retracker};
 fn has_ipv6() -> bool {
     let has = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !has {
-        eprintln!("left out: this host has no IPv6");
+        eprintln!("skipped: this host has no IPv6");
     }
     has
 }
@@ -108,7 +108,7 @@ fn udp_listens_as_tcp_does() {
     assert_eq!(server.udp_addresses().len(), 2);
 }
 
-/// Whether a connect request (BEP 15) is answered.
+/// Checks that a connect request (BEP 15) is answered.
 fn connects(address: SocketAddr) {
     let ip = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { std::net::IpAddr::from(Ipv6Addr::LOCALHOST) };
     let socket = UdpSocket::bind((ip, 0)).unwrap();
@@ -153,7 +153,7 @@ fn a_name_is_healthy_when_all_of_its_addresses_answer() {
     let exit = by_name(port);
     assert_eq!((exit.code, exit.stderr.len()), (Some(0), 0), "{exit:?}");
     if addresses.len() < 2 {
-        return eprintln!("left out: localhost has one address here");
+        return eprintln!("skipped: localhost has only one address on this host");
     }
     for ip in addresses {
         let (_half, port) = match ip {

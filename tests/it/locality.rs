@@ -16,7 +16,7 @@ fn joins(connection: &mut TestConnection, ip: &str, port: u16) -> Vec<String> {
     connection.announce_with(&announce("t", &name).port(port), &[("X-Real-IP", ip)]).peers()
 }
 
-/// The peers that a new client at the address `asks` gets.
+/// Announces `peers`, and then a new client at the address `asks`. Returns the peers that the new client gets.
 fn peers_for(server: &Server, asks: &str, peers: &[&str]) -> Vec<String> {
     let mut connection = server.connect();
     for (peer, port) in peers.iter().zip(1..) {
@@ -200,7 +200,7 @@ fn a_client_on_both_families_counts_once_over_http() {
         ["10.0.0.1", "fd00::1"].map(|ip| server.announce(&client(ip)).counts())
     };
     assert_eq!(both("started"), [[0, 1, 0]; 2]);
-    assert_eq!(server.announce(&announce("t", "other").at("10.0.0.2")).peers().len(), 2, "it has two addresses");
+    assert_eq!(server.announce(&announce("t", "other").at("10.0.0.2")).peers().len(), 2, "a client with two addresses");
     assert_eq!(both("completed"), [[1, 1, 1], [1, 1, 1]], "one download");
     assert_eq!(both("stopped"), [[1, 1, 1], [0, 1, 1]]);
 }
@@ -221,6 +221,6 @@ fn few_upstream_peers_are_given_when_there_are_enough_local_seeds() {
     assert_eq!(leecher().len(), 1 + 20);
     seed(2);
     let peers = leecher();
-    assert_eq!(peers.iter().filter(|peer| peer.starts_with("203.")).count(), 5, "a few are left: {peers:?}");
+    assert_eq!(peers.iter().filter(|peer| peer.starts_with("203.")).count(), 5, "a few upstream peers: {peers:?}");
     assert!(peers.contains(&"10.0.0.1:1".to_owned()) && peers.contains(&"10.0.0.1:2".to_owned()), "{peers:?}");
 }

@@ -126,7 +126,7 @@ fn parameters_that_are_too_long_are_refused_by_name() {
     assert_refused(&connection.get(&target), "info_hash is given more than 200 times in one scrape", "a long scrape");
     let target = format!("/announce?{}", hash.repeat(1000));
     assert_refused(&connection.get(&target), "peer_id is missing", "a long announce");
-    // The connection ends after a request that exceeds every limit.
+    // If a request exceeds every limit, the server refuses it and closes the connection.
     let longer = "x".repeat(1 << 16);
     let reason = "the request is too long: 65536 bytes and 256 header lines at most";
     for request in [
@@ -145,8 +145,8 @@ fn parameters_that_are_too_long_are_refused_by_name() {
     assert_eq!(connection.reply().status, 431);
 }
 
-/// Bytes that are not HTTP, or bad HTTP. The server may answer with an error or close the connection; other clients must not
-/// notice.
+/// Bytes that are not HTTP, or bad HTTP. The server may answer with an error or close the connection; other clients
+/// must not notice.
 #[test]
 fn garbage_costs_its_connection_only() {
     let announce = announce("t", "a").query();

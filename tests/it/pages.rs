@@ -2,7 +2,7 @@
 
 use crate::dsl::{Reply, Server, TestConnection, announce, observer, retracker};
 
-/// GET under this host name.
+/// Sends GET with this host name.
 fn under(server: &Server, host: &str, path: &str) -> Reply {
     let mut connection = server.connect();
     connection.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
@@ -46,11 +46,11 @@ fn the_operator_s_pages_are_served_under_known_host_names_only() {
             assert_eq!(reply.status, if is_known { 200 } else { 403 }, "{host} {page}");
             assert!(is_known || text(&reply).contains("ALLOWED_HOSTS"), "{}", reply.text());
         }
-        // The front page shows the announce URL under any name.
+        // The front page shows the announce URL, whatever host name the request has.
         let page = under(&server, host, "/");
         assert_eq!((page.status, text(&page).contains("Many clients")), (200, is_known), "{host}");
         assert_eq!(under(&server, host, "/health").status, 200, "{host}");
-        // Announces ignore the name.
+        // Announces ignore the host name.
         let observer = format!("{}&want", observer("t").target());
         assert_eq!(under(&server, host, &observer).peers().len(), 5, "{host}");
     }

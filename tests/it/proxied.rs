@@ -36,7 +36,8 @@ pub(crate) fn version_2_of(transport: u8, source: &str, tlvs: &[u8]) -> Vec<u8> 
 
 pub(crate) const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// The address that the tracker uses for a client behind this header, checked twice on one connection.
+/// The address that the tracker uses for a client whose connection begins with this PROXY header. Two requests on the
+/// connection must get the same address.
 fn known_as(address: &str, header: &[u8], headers: &[(&str, &str)]) -> String {
     let mut connection = TestConnection::to(address);
     let announce = request("GET", announce("t", "a").target(), headers);
@@ -61,7 +62,8 @@ fn the_header_gives_the_client_s_address() {
         (LOCAL.to_vec(), "?"),
     ] {
         assert_eq!(known_as(&address, &header, &[]), known, "{}", header.escape_ascii());
-        // The client that the header names is not a trusted proxy.
+        // The PROXY header names a client that is not a trusted proxy. So the client's HTTP headers do not change its
+        // address.
         assert_eq!(known_as(&address, &header, &[("X-Real-IP", "6.6.6.6"), ("Forwarded", "for=6.6.6.6")]), known);
     }
     assert_eq!(server.stop().code, Some(0));
@@ -141,7 +143,7 @@ fn unix_sockets_and_several_listeners() {
     assert_eq!(proxied_unix, &format!("proxy+{unix}"));
     assert_eq!(known_as(plain, b"", &[]), "127.0.0.1");
     assert_eq!(known_as(&unix, &version_2("203.0.113.5:1", b""), &[]), "203.0.113.5");
-    // If the PROXY header has no address, the HTTP header counts: the connection comes through a Unix socket.
+    // If the PROXY header has no address, the HTTP header is used, because a Unix socket counts as a trusted proxy.
     assert_eq!(known_as(&unix, LOCAL, &[("X-Real-IP", "203.0.113.6")]), "203.0.113.6");
     assert_eq!(known_as(&unix, LOCAL, &[]), "?");
     for address in [tcp, proxied_unix, &format!("{plain},{tcp},{proxied_unix}")] {

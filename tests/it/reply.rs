@@ -127,8 +127,8 @@ fn s2_6_unusable_addresses_are_not_listed() {
     assert_eq!(connection.announce(&observer("real")).peers(), ["10.0.0.1:6881"]);
     let on_this_host = announce("real", "on this host").without("port");
     assert_eq!(connection.announce(&on_this_host).peers(), ["10.0.0.1:6881"]);
-    // A client at a multicast address gets none of these peers. A link-local client gets the private one and the other
-    // link-local ones.
+    // A client at a multicast address gets none of these peers. A link-local client gets the private peer and the other
+    // link-local peers.
     let nowhere = connection.announce_with(&announce("real", "b"), &[("X-Real-IP", "224.0.0.1")]);
     assert_eq!(nowhere.peers(), [""; 0]);
     for link_local in ["169.254.1.9", "fe80::9"] {
@@ -217,7 +217,7 @@ fn s2_6_the_choice_of_peers_is_random() {
     }
     let seed = "10.0.0.200:6881";
     connection.announce(&announce("t", "the only seed").at("10.0.0.200").seed().numwant(0));
-    // Each peer is chosen with probability 1/5. The chance that one is missing in 500 replies is 1 in 10^46.
+    // Each peer is chosen with probability 1/5. The chance that any peer is in none of the 500 replies is 1 in 10^46.
     let mut listed = HashSet::new();
     for _ in 0..500 {
         listed.extend(connection.announce(&observer("t").numwant(20)).peers());
@@ -272,8 +272,8 @@ fn s2_8_warnings_do_not_read_like_failures() {
 
 #[test]
 fn s2_9_an_early_announce_is_answered_like_any_other() {
-    // libtorrent announces again after 300 s at the earliest, aria2 at `min interval`, others after a second. Early announces
-    // are not refused and not counted twice.
+    // libtorrent announces again after 300 s at the earliest, aria2 at `min interval`, others after a second. Early
+    // announces are not refused and not counted twice.
     let server = Server::start(&["-i", "3600"]);
     let client = announce("t", "a").at("10.0.0.1").with("key", escape(b"\x00\xff"));
     for _ in 0..5 {

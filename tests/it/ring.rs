@@ -61,8 +61,9 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
             server.announce(&client);
             eventually("it has gone round", || (ring.requests() == vec![n + 1; length]).then_some(()));
         }
-        // A client gets all clients from every retracker. It gets at once those that the retracker knows. Those that
-        // only the neighbour's neighbour knows come when the neighbour is asked again, after ten seconds.
+        // A client gets all clients from every retracker. The clients that the retracker already knows come at once.
+        // Clients that only the neighbour's neighbour knows come after ten seconds, when the retracker asks its
+        // neighbour again.
         thread::scope(|scope| {
             for (n, server) in ring.servers.iter().enumerate() {
                 scope.spawn(move || {
@@ -75,17 +76,18 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
                 });
             }
         });
-        // However often a client announces, it is forwarded once in ten seconds.
+        // However often a client announces, its announce is forwarded only once in ten seconds.
         let requests = ring.requests();
         let times = 1 + usize::try_from(started.elapsed().as_secs()).unwrap() / 10;
         let most = 2 * length * times;
-        assert!(requests.iter().all(|&requests| requests <= most), "{requests:?}, not {most}");
+        assert!(requests.iter().all(|&requests| requests <= most), "{requests:?}, expected at most {most}");
     }
 }
 
-/// Forwards every UDP announce to a server over HTTP without `Via`, like a tracker between two servers that does not
-/// know our option. A repeated datagram is not relayed: it may have been sent again only because the answer was slow.
-/// If instead the announce is on its second round, the count of the server that sent it shows that.
+/// Forwards every UDP announce to a server over HTTP without `Via`. This imitates a tracker that stands between two
+/// servers and does not know our option. A repeated datagram is not relayed, because it may have been sent again only
+/// because the answer was slow. An announce on its second round would also look like a repeated datagram, but the count
+/// of the server that sent it (`passed_on`) would be too high.
 fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     let passed_on = Mutex::new(HashSet::new());
     FakeUdpTracker::start(move |heard| {
@@ -106,7 +108,8 @@ fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
 }
 
 /// The number of announces that a server has forwarded, successfully or not. `None` while an announce is under way. The
-/// server counts itself: on a busy machine, the next server's count would include repeated datagrams.
+/// count is that of the sending server, because on a busy machine the next server's count would include repeated
+/// datagrams.
 fn passed_on(server: &Server) -> Option<usize> {
     let metrics = server.get("/metrics").text();
     let value = |name: &str| {

@@ -22,7 +22,7 @@ pub(crate) fn forwarders(upstream: &FakeTracker) -> NamedTempFile {
 
 /// A server that waits up to a minute for this upstream tracker.
 pub(crate) fn patient(upstream: &FakeTracker) -> Server {
-    // The file is read before the server listens.
+    // The server reads the file before it listens, so the file may be deleted after `start`.
     retracker(&["-t", "60"]).env("FORWARDS_FILE", forwarders(upstream).path()).start()
 }
 
@@ -140,7 +140,8 @@ fn process_metrics_have_the_usual_names() {
     assert!(value("process_cpu_seconds_total") >= 0.0 && value("process_resident_memory_bytes") > 0.0);
     let before = before.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     let started = value("process_start_time_seconds");
-    // The kernel counts ticks from the boot time, which it rounds to seconds.
+    // The start time is not exact: the kernel counts it in ticks from the boot time, and rounds the boot time to
+    // seconds.
     assert!((before - 10.0..before + 60.0).contains(&started), "{started} is not about {before}");
 }
 
@@ -311,7 +312,7 @@ fn bytes_from_the_network_are_escaped_in_the_log() {
     let evil = b"\x1b[2J\r\n\0\x07\xff\xc2\x9b31m evil-";
     let query = announce("t", "a").at("10.0.0.1").with("peer_id", escape(evil));
     let query = query.with("key", escape(evil)).event(&escape(evil)).with("ipv6", escape(evil));
-    // All bytes of this header are allowed in a header.
+    // HTTP allows all bytes of this value in a header.
     let header = "\u{fc}\u{9b}31m evil\t";
     connection.announce_with(&query, &[("X-Real-IP", header), ("User-Agent", header)]);
     connection.get(query.clone().with("port", escape(evil)).target());

@@ -28,7 +28,7 @@ fn wait_for_requests(tracker: &FakeTracker, name: &str, expected: &[(&str, &str)
     eventually(&format!("the tracker gets {expected:?}"), || (requests_with(tracker, name) == expected).then_some(()));
 }
 
-/// Sends an announce that goes upstream after all earlier ones, and waits for it.
+/// Sends an announce, which goes upstream after all earlier announces, and waits until the tracker gets it.
 fn marker(server: &Server, tracker: &FakeTracker) {
     let before = tracker.requests().len();
     announces(server, "10.0.0.200", &announce("marker", &format!("m{before}")).port(1));
@@ -64,7 +64,7 @@ fn two_ports_by_turns_are_two_clients_with_one_id() {
         announces(&server, "10.0.0.5", &announce("t", "a").port(port));
     }
     marker(&server, &tracker);
-    assert_eq!(tracker.requests().len(), expected_requests.len() + 1, "both are known by now");
+    assert_eq!(tracker.requests().len(), expected_requests.len() + 1, "both ports are known by now");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn clients_behind_a_nat_with_one_port_are_announced_once_each() {
             .count()
     };
     // At first each id seems to replace the previous id. When the first id announces again, the server knows that all
-    // are in use.
+    // ids are in use.
     for (name, times) in [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", 2)] {
         announces(&server, "10.0.0.1", &announce("t", name));
         eventually(name, || (started(name) == times).then_some(()));
@@ -88,7 +88,7 @@ fn clients_behind_a_nat_with_one_port_are_announced_once_each() {
         announces(&server, "10.0.0.1", &announce("t", name));
     }
     marker(&server, &tracker);
-    assert_eq!(tracker.requests().len(), so_far + 1, "all are known by now");
+    assert_eq!(tracker.requests().len(), so_far + 1, "all ids are known by now");
 }
 
 #[test]
@@ -113,7 +113,8 @@ fn when_a_new_id_takes_an_endpoint_stopped_is_sent_for_the_old_one_first() {
     let server = server(&tracker, "");
     for name in ["a", "b", "c"] {
         announces(&server, "10.0.0.5", &announce("t", name));
-        // An id that is replaced before it was announced is not announced at all.
+        // The test waits for each announce, because an id that is replaced before it was announced is not announced at
+        // all.
         eventually(name, || {
             requests_with(&tracker, "peer_id").contains(&("started".into(), expected(name))).then_some(())
         });
@@ -236,5 +237,5 @@ fn a_flood_from_one_source_delays_no_other() {
     }
     announces(&server, "10.0.0.5", &announce("real", "real").numwant(0));
     eventually("the other source", || values(&tracker, "peer_id").contains(&expected("real")).then_some(()));
-    assert!(tracker.requests().len() < 400, "its turn came before those that were there first");
+    assert!(tracker.requests().len() < 400, "the real announce overtook announces of the flood");
 }

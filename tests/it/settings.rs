@@ -1,5 +1,5 @@
-//! Every setting is declared once, below `src/config/settings/`. Here each is given in every way, and the files that list all
-//! settings are compared with the declarations.
+//! Every setting is declared once, in a file under `src/config/settings/`. The tests here give each setting in every
+//! possible way, and compare the files that list all settings with the declarations.
 //!
 //! `UPDATE_SETTINGS=1 cargo test --test it settings` writes those files.
 
@@ -21,7 +21,7 @@ fn read(args: &[String], env: &[(&str, &str)]) -> Result<String, String> {
     let args = std::iter::once(OsString::from("retracker")).chain(args.iter().map(OsString::from));
     let value = |name: &str| env.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into());
     let task = config::read(args, value).map_err(|error| error.to_string())?;
-    // Only the origin of a value may differ, so it is replaced.
+    // Two results may differ only in the origin of a value. So each origin is replaced by the same word.
     let mut text = format!("{task:?}");
     for About { flag, variable, .. } in all() {
         let origins = [flag.map(Origin::Flag), Some(Origin::Variable(variable))];
@@ -51,7 +51,8 @@ fn is_of_certificate(setting: &About) -> bool {
     ["TLS_CERT_FILE", "TLS_KEY_FILE"].contains(&setting.variable)
 }
 
-/// The paths of a certificate and its key. The settings declare no such examples, because they would be too long.
+/// The paths of a certificate and its key. The declarations of these settings have no example, because a certificate or
+/// a key would be too long.
 fn certificate() -> [&'static str; 2] {
     static FILES: LazyLock<[String; 2]> = LazyLock::new(|| {
         let (certificate, key) = TestAuthority::new().issue();
@@ -64,8 +65,8 @@ fn certificate() -> [&'static str; 2] {
     FILES.each_ref().map(String::as_str)
 }
 
-/// The setting's example. If it is the content of a file, this writes the file and returns its path. The file exists
-/// until it is dropped.
+/// The setting's example. If the example is the content of a file, this writes the file and returns its path. The file
+/// exists until the returned `NamedTempFile` is dropped.
 fn example(setting: &About) -> (Option<NamedTempFile>, String) {
     if setting.takes != Takes::File {
         return (None, setting.example.to_owned());
@@ -95,13 +96,13 @@ fn every_setting_can_be_given_by_flag_and_by_variable() {
         let set = with(&example, &[]);
         assert!(set.is_ok(), "{variable}={example}: {set:?}");
         assert_ne!(set, unset, "{variable}={example} changes nothing");
-        assert_eq!(with("", &[]), unset, "{variable} set to nothing is not as if unset");
+        assert_eq!(with("", &[]), unset, "{variable}: an empty value differs from no value");
         assert_eq!(with(&format!(" {example}\r"), &[]), set, "{variable} with white space around it");
         if let Fallback::Is(default) = setting.default {
             assert_eq!(with(default, &[]), unset, "{variable} is not {default:?} by default");
         }
         for flag in setting.flag.iter().flat_map(|flag| ways(*flag, &example)) {
-            assert_eq!(with("a b", std::slice::from_ref(&flag)), set, "{flag} is not as {variable}={example}");
+            assert_eq!(with("a b", std::slice::from_ref(&flag)), set, "{flag} differs from {variable}={example}");
         }
     }
 }
@@ -212,13 +213,13 @@ fn entry(setting: &About) -> String {
     format!("\n{}\n{}={value}\n", comment(&text), setting.variable)
 }
 
-/// Settings by variable, for `.env`.
+/// Replaces the flags in a text by their variables, because `.env` has only variables.
 fn by_variable(text: &str) -> String {
     let flags = all().filter_map(|setting| Some((format!("`--{}`", setting.flag?.long), setting.variable)));
     flags.fold(text.to_owned(), |text, (flag, variable)| text.replace(&flag, variable))
 }
 
-/// Lines of about 100 columns.
+/// Wraps a text into comment lines of about 100 columns.
 fn comment(text: &str) -> String {
     let (mut lines, mut line) = (Vec::new(), "#".to_owned());
     for word in text.split(' ') {
@@ -260,7 +261,7 @@ fn accepts(program: &str, args: &[&str], text: &str) {
     fs::write(&file, text).unwrap();
     match Command::new(program).args(args).arg(file.path()).output() {
         Ok(output) => assert!(output.status.success() && output.stderr.is_empty(), "{program}: {output:?}"),
-        Err(error) => eprintln!("left out: {program} ({error})"),
+        Err(error) => eprintln!("skipped: {program} cannot be run ({error})"),
     }
 }
 
@@ -311,7 +312,7 @@ fn compare(path: &str, begin: &str, end: &str, expected: &str) {
     }
     let same = expected.lines().zip(found.lines()).take_while(|(expected, found)| expected == found).count();
     panic!(
-        "{path} is not what src/config/settings/ says; UPDATE_SETTINGS=1 cargo test --test it settings writes it anew. \
+        "{path} is not what src/config/settings/ says; UPDATE_SETTINGS=1 cargo test --test it settings rewrites it. \
          The first difference:\ndeclared: {:?}\nfound: {:?}",
         expected.lines().nth(same),
         found.lines().nth(same)

@@ -1,5 +1,5 @@
-//! Nothing delays the effect of a signal: neither its time, nor a log without a reader, nor a pipe in place of the
-//! forwarders file.
+//! Nothing delays the effect of a signal: not the moment at which it comes, not a log that nothing reads, and not a
+//! pipe in place of the forwarders file.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::dsl::{Exit, Server, TestConnection, announce, eventually, retracker};
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::service::{ONE_PEER, forwarders};
 
-/// A server whose log is read by the test, or not at all.
+/// A server whose log is read only if the test reads it.
 struct Unread {
     child: Child,
     address: String,
@@ -68,14 +68,14 @@ impl Unread {
 
 impl Drop for Unread {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended.
+        // Both calls fail only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 fn signal(process: u32, name: &str) {
-    // The shell's builtin: not every system has another kill.
+    // This runs the shell's own `kill`, because not every system has a program of that name.
     assert!(Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status().unwrap().success());
 }
 

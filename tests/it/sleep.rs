@@ -1,4 +1,4 @@
-//! Time during which the host sleeps counts towards ages.
+//! Time during which the host sleeps counts: peers and connection ids expire, and upstream announces become due.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ use crate::fake_tracker::{FakeTracker, sends};
 use crate::service::forwarders;
 use crate::udp_client::{UdpClient, udp_announce};
 
-/// A library that is preloaded into a server. Once a file exists, the clocks show that the host has slept for eight
-/// hours.
+/// A library that is preloaded into a server. As soon as the file that the variable `SLEPT` names exists, the server's
+/// clock shows that the host has slept for eight hours.
 const SLEEPER: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -33,7 +33,7 @@ fn sleeper(folder: &Path) -> Option<String> {
     if built.is_ok_and(|status| status.success()) {
         return Some(library.to_str().unwrap().to_owned());
     }
-    eprintln!("left out: there is no C compiler to build a clock that sleeps");
+    eprintln!("skipped: there is no C compiler to build the library that changes the clock");
     None
 }
 
@@ -54,7 +54,7 @@ fn peers_and_connection_ids_expire_while_the_host_sleeps() {
     let reply = server.announce(&announce("t", "d").at("10.0.0.3"));
     assert_eq!((reply.peers(), reply.int("incomplete")), (vec![], 1));
     assert_eq!(client.refused(&udp_announce("t", "c").packet(client.id)), "connection id has expired");
-    // New peers are fresh, and sleep before the start does not count.
+    // Peers that announce after the sleep have not expired. Sleep before the start of a server does not count.
     assert_eq!(server.announce(&announce("t", "e").at("10.0.0.4")).peers(), ["10.0.0.3:6881"]);
     let late = start();
     late.announce(&announce("t", "a").at("10.0.0.1"));

@@ -2,7 +2,7 @@
 
 use crate::dsl::{AnnounceQuery, Reply, Server, TestConnection, announce, observer};
 
-/// An announce from this host.
+/// Sends an announce that comes from the address `host`.
 fn from(connection: &mut TestConnection, host: &str, announce: &AnnounceQuery) -> Reply {
     connection.announce_with(announce, &[("X-Real-IP", host)])
 }

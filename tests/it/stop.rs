@@ -13,7 +13,7 @@ use crate::udp_client::{UdpClient, udp_announce};
 /// Half of the time that a stopping server waits for a request on a new connection.
 const PROMPT: Duration = Duration::from_secs(1);
 
-/// Connections wait in the backlog of a suspended process when it gets the signal.
+/// Connections wait in the backlog of a suspended server when the server gets SIGTERM.
 #[test]
 fn connections_that_wait_to_be_accepted_are_answered() {
     let folder = tempfile::tempdir().unwrap();
@@ -25,8 +25,8 @@ fn connections_that_wait_to_be_accepted_are_answered() {
     }
 }
 
-/// Clients connect to a suspended server, which then gets the signal. They send their requests before or after the
-/// signal. False if a busy machine sent the requests too late.
+/// Clients connect to a suspended server, which then gets SIGTERM. The clients send their requests before or after the
+/// signal. Returns false if a busy machine sent the requests too late.
 fn all_are_answered(listen: &str, late: bool) -> bool {
     let server = Server::start(&["-l", listen]);
     // A server that answers has installed its signal handlers.
@@ -87,7 +87,7 @@ fn no_connection_that_was_opened_is_left_without_a_reply() {
     let folder = tempfile::tempdir().unwrap();
     let unix = format!("unix:{}", folder.path().join("socket").display());
     for listen in ["127.0.0.1:0", &unix] {
-        // On other systems closing a listener resets the connections in its backlog.
+        // On systems other than Linux, closing a TCP listener resets the connections in its backlog.
         if cfg!(not(target_os = "linux")) && !listen.starts_with("unix:") {
             continue;
         }

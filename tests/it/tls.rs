@@ -62,7 +62,7 @@ fn clients_announce_over_tls_and_meet_those_of_other_listeners() {
     }
     let mut plain = TestConnection::to(&server.addresses()[1]);
     assert_eq!(plain.announce(&observer("t")).peers(), ["10.0.0.1:7001", "10.0.0.1:7002"]);
-    // The client's address is the connection's source.
+    // The client's address is the source address of the connection.
     assert_eq!(connect(&server, &files).announce(&announce("u", "a")).external_ip(), "127.0.0.1");
 }
 
@@ -113,7 +113,7 @@ fn large_replies_arrive_whole_although_the_client_reads_late() {
     connection.send(&requests);
     let replies: Vec<_> = (0..1500).map(|_| connection.reply()).collect();
     let bytes: usize = replies.iter().map(|reply| reply.body.len()).sum();
-    // This is more than any system buffers.
+    // This is more than the socket buffers of any system can hold.
     assert!(bytes > 6_000_000, "{bytes}");
     assert!(replies.iter().all(|reply| reply.status == 200 && reply.body.ends_with(b"\n")));
 }
@@ -126,7 +126,7 @@ fn a_connection_ends_with_a_message_that_it_ends() {
     let close = [("Connection", "close")];
     assert_eq!(connection.get_with(announce("t", "a").target(), &close).status, 200);
     assert_eq!(connection.rest_until_closed().unwrap(), b"");
-    // The client still sends after the server has given up on its request.
+    // The client goes on sending after the server has refused the request, which is too long.
     let mut connection = connect(&server, &files);
     let long = format!("{}&key={}", announce("t", "a").target(), "k".repeat(100_000));
     connection.send(request("GET", long, &[]));
@@ -148,7 +148,7 @@ fn the_front_page_shows_an_https_url() {
     assert!(page(TestConnection::to(&server.addresses()[1]).get("/")).contains("http://retracker.local/announce"));
 }
 
-// --- What is no TLS -------------------------------------------------------------------------------------------
+// --- Failed handshakes ----------------------------------------------------------------------------------------
 
 #[test]
 fn what_is_no_tls_is_closed_and_counted() {
@@ -182,7 +182,7 @@ fn unfinished_handshakes_give_way_to_clients() {
     let silent: Vec<_> = (0..30)
         .map(|n| {
             let mut connection = without_tls(&server);
-            // The beginning of a handshake, or nothing.
+            // Each client sends the beginning of a handshake, or nothing.
             connection.send(&b"\x16\x03\x01\x02\x00\x01\x00"[..n % 8]);
             assert_eq!(connect(&server, &files).get("/health").status, 200, "{n}");
             connection
@@ -261,7 +261,7 @@ fn hup_changes_the_certificate_of_new_connections() {
     let mut old = connect(&server, &files);
     let first = certificate(&old);
     let second = files.renew();
-    assert_eq!(certificate(&connect(&server, &files)), first, "files are read again at the signal alone");
+    assert_eq!(certificate(&connect(&server, &files)), first, "files are read again only at the signal");
     server.signal("HUP");
     let line = server.logged("reloaded ");
     assert!(line.contains("INFO") && line.contains("fullchain.pem"), "{line}");
@@ -304,7 +304,8 @@ fn hup_with_wrong_files_keeps_the_certificate() {
 #[test]
 fn every_kind_of_key_is_read() {
     for commands in [
-        // These are PKCS#8, PKCS#1, SEC1 after its parameters, and a certificate and its key in one file.
+        // The commands make a PKCS#8 key, a PKCS#1 key, a SEC1 key after its curve parameters, and a certificate and
+        // its key in one file.
         "openssl req -x509 -newkey rsa:2048 -nodes -keyout privkey.pem -out fullchain.pem -subj /CN=localhost",
         "openssl genrsa -traditional -out privkey.pem 2048 && openssl req -x509 -key privkey.pem -out fullchain.pem -subj /CN=localhost",
         "openssl ecparam -genkey -name prime256v1 -out privkey.pem && openssl req -x509 -key privkey.pem -out fullchain.pem -subj /CN=localhost",
@@ -313,7 +314,7 @@ fn every_kind_of_key_is_read() {
         let files = CertificateFiles::new();
         match Command::new("sh").args(["-c", commands]).current_dir(files.folder()).output() {
             Ok(output) if output.status.success() => {}
-            output => return eprintln!("left out: openssl ({output:?})"),
+            output => return eprintln!("skipped: openssl cannot make the files ({output:?})"),
         }
         let server = start(&files, &[]);
         // The authority that the client trusts did not issue this certificate.

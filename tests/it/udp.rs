@@ -9,7 +9,7 @@ pub(crate) fn server(args: &[&str]) -> Server {
     Server::start(&[&["-u", "127.0.0.1:0"], args].concat())
 }
 
-/// A server on `::1`; none, with a message, on a host without IPv6.
+/// A server on `::1`. On a host without IPv6, prints a message and returns `None`.
 fn server_on_ipv6(args: &[&str]) -> Option<Server> {
     Server::start_on_ipv6(&[&["-u", "[::1]:0"], args].concat())
 }
@@ -81,7 +81,7 @@ fn s6_1_one_socket_for_both_families() {
 #[cfg(target_os = "linux")]
 fn s6_1_the_reply_comes_from_the_address_that_was_asked() {
     // This host has several addresses, because all of 127/8 belongs to it. The client accepts replies only from the
-    // address that it asks.
+    // address to which it sent its request.
     for listen in [":0", "0.0.0.0:0"] {
         let server = Server::start(&["-u", listen]);
         let port = server.udp_address().port();
@@ -209,7 +209,7 @@ fn s6_2_path_and_query_of_the_announce_url() {
         b"\x02\x02//",
         b"\x02\x11http://x/announce",
         b"\x02\x0d/announce#lan",
-        // These options are cut off, or BEP 41 does not know them.
+        // Some of these options are cut off, and BEP 41 does not define the others.
         b"\x02",
         b"\x02\xff/announce",
         b"\xff\x03abc",
@@ -285,7 +285,7 @@ fn s6_4_ids_that_were_not_issued_are_refused() {
         assert_eq!(client.refused(&packet), "connection id has expired", "{id:?}");
     }
     assert_eq!(client.refused(&scrape_packet([0; 8], &[id("t")])), "connection id has expired");
-    // An error would be larger than this datagram.
+    // An error would be larger than this datagram, so the server sends none.
     assert_eq!(client.answers(&scrape_packet([0; 8], &[])), [[0; 0]; 0]);
     assert_eq!(server.announce(&observer("t")).counts(), [0, 0, 0]);
     let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
@@ -296,7 +296,7 @@ fn s6_4_ids_that_were_not_issued_are_refused() {
 #[test]
 #[cfg(target_os = "linux")]
 fn s6_4_an_id_is_valid_from_one_address() {
-    // An attacker that forges the source of a packet has only an id for its own address.
+    // An attacker can forge the source address of a packet, but it has an id only for its own address.
     let server = server(&[]);
     let attacker = UdpClient::from([127, 0, 0, 2].into(), server.udp_address());
     let mut victim = UdpClient::from([127, 0, 0, 3].into(), server.udp_address());

@@ -112,7 +112,7 @@ impl UdpClient {
 
     fn open(source: IpAddr, server: SocketAddr, header: Vec<u8>, v4: bool) -> Self {
         let socket = UdpSocket::bind((source, 0)).unwrap();
-        // The socket now receives only from this address.
+        // From now on the socket receives only from the server's address.
         socket.connect(server).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut client = Self { socket, id: [0; 8], header, v4 };
@@ -120,7 +120,7 @@ impl UdpClient {
         client
     }
 
-    /// Asks for an id.
+    /// Asks for a connection id.
     pub(crate) fn connect(&self) -> [u8; 8] {
         let response = self.ask(&connect_packet(TRANSACTION));
         assert_eq!((response.len(), &response[..8]), (16, &[&[0; 4], &TRANSACTION[..]].concat()[..]));
@@ -142,9 +142,9 @@ impl UdpClient {
         self.receive()
     }
 
-    /// The replies to a packet, possibly none. The server handles a client's packets in order, so the reply to a
-    /// connect request shows that there are no more. This does not work for announces that may wait for upstream
-    /// trackers.
+    /// The replies to a packet, possibly none. The server handles a client's packets in order, so the reply to a later
+    /// connect request shows that no more replies will come. This does not work for announces that may wait for
+    /// upstream trackers.
     pub(crate) fn answers(&self, packet: &[u8]) -> Vec<Vec<u8>> {
         let last = *b"last";
         self.send(packet);
@@ -153,12 +153,12 @@ impl UdpClient {
         answers.take_while(|answer| answer[4..8] != last).collect()
     }
 
-    /// An announce that must be answered.
+    /// Sends an announce that must be answered.
     pub(crate) fn announce(&self, announce: &UdpAnnounce) -> UdpReply {
         UdpReply::read(&self.ask(&announce.packet(self.id)), self.v4)
     }
 
-    /// The text of an error.
+    /// Sends a packet that must be refused. Returns the text of the error.
     pub(crate) fn refused(&self, packet: &[u8]) -> String {
         let response = self.ask(packet);
         assert_eq!(response[..8], [&[0, 0, 0, 3], &TRANSACTION[..]].concat());

@@ -13,7 +13,7 @@ use crate::service::{ONE_PEER, forwarders};
 use crate::udp_client::{UdpAnnounce, UdpClient, udp_announce};
 
 fn server(timeout: &str, upstream: &FakeTracker) -> Server {
-    // The file is read before the server listens.
+    // The server reads the file before it listens, so the file may be deleted after `start`.
     retracker(&["-u", "127.0.0.1:0", "-p", "-t", timeout]).env("FORWARDS_FILE", forwarders(upstream).path()).start()
 }
 
@@ -31,7 +31,8 @@ fn s6_7_a_waiting_announce_delays_no_other() {
     let client = UdpClient::of(&server);
     client.send(&udp_announce("t", "waits").packet(client.id));
     assert!(upstream.request(1).contains("peer_id=waits"));
-    // This packet waits in the queue of the same socket, and is answered at once because it is a `stopped`.
+    // This packet reaches the same socket after the announce that waits. It is answered at once, because it is a
+    // `stopped`.
     let leaves = UdpAnnounce { event: 3, ..udp_announce("t", "leaves") };
     assert_eq!(client.announce(&leaves).leechers, 1);
     assert_eq!(client.connect(), client.connect());
@@ -56,7 +57,7 @@ fn s6_7_no_announce_waits_longer_than_the_deadline() {
 
 #[test]
 fn s6_7_the_number_of_waiting_announces_is_limited() {
-    // These trackers never answer. Each has at most 256 exchanges under way, so the test needs several.
+    // These trackers never answer. Each has at most 256 exchanges under way, so the test needs several trackers.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let torrents = ["a", "b", "c", "d", "e"];
@@ -70,11 +71,11 @@ fn s6_7_the_number_of_waiting_announces_is_limited() {
     let client = UdpClient::of(&server);
     for n in 0..220 {
         for torrent in torrents {
-            // Seeds do not get each other, so none of them has enough peers.
+            // Seeds do not get each other as peers. So no seed has enough peers, and all their announces wait.
             let seed = UdpAnnounce { left: 0, port: 1000 + n, ..udp_announce(torrent, &n.to_string()) };
             client.send(&seed.packet(client.id));
         }
-        // The test waits after every tenth datagram, so that none is lost.
+        // The test waits after every tenth round, so that no datagram is lost.
         assert!(n % 10 != 0 || client.answers(b"").is_empty(), "{n}");
     }
     eventually("the excess announces are not kept waiting", || {
@@ -128,13 +129,13 @@ fn s6_7_upstream_peers_reach_clients_over_udp() {
     assert_eq!(client.announce(&udp_announce("t", "a")).peers, ["10.0.0.7:6881"]);
     let request = upstream.request(1);
     assert!(request.contains("&key=DEADBEEF") && request.contains("&left=1"), "{request}");
-    // Over UDP a client cannot send a user agent.
+    // Over UDP a client cannot send a user agent, so the server sends its own.
     assert!(request.contains("\r\nUser-Agent: retracker/"), "{request}");
 }
 
 /// Retrackers in a ring. Each asks the next one over UDP, and the last one asks the first.
 fn ring(length: usize) -> Vec<Server> {
-    // Each retracker gets the address of the next one when all listen.
+    // The retrackers start without forwarders. When all of them listen, each gets the address of the next one.
     let files: Vec<_> = (0..length).map(|_| NamedTempFile::new().unwrap()).collect();
     let start = |file: &NamedTempFile| {
         write!(file.as_file(), "[]").unwrap();

@@ -1,4 +1,5 @@
-//! 6. Bad datagrams: they cause no crash, take no memory, and get no larger replies.
+//! Bad datagrams (section 6): they cause no crash, take no memory, and get no reply that is larger than the datagram if
+//! they have no valid id.
 
 use std::time::Duration;
 
@@ -18,12 +19,12 @@ fn s6_6_packets_cut_at_every_length() {
     (0..connect.len()).for_each(|length| silent(&connect[..length]));
     let announce = udp_announce("t", "a").packet(client.id);
     (0..announce.len()).for_each(|length| silent(&announce[..length]));
-    // A scrape without a complete hash is refused; the source has a valid id, so it gets the error.
+    // A scrape without a complete hash is refused; the source has a valid id, so the source gets the error.
     let scrape = scrape_packet(client.id, &[id("t")]);
     (0..16).for_each(|length| silent(&scrape[..length]));
     (16..scrape.len())
         .for_each(|length| assert!(client.refused(&scrape[..length]).starts_with("info_hash is missing")));
-    // Options may be cut anywhere.
+    // Options may be cut off at any byte.
     let options = [&b"\x02\x09/announce\x01\x02\xff"[..], &[b'x'; 255]].concat();
     for length in 0..options.len() {
         let announce = UdpAnnounce { options: options[..length].to_vec(), ..udp_announce("t", "a") };
@@ -58,8 +59,8 @@ fn s6_6_hundreds_of_thousands_of_random_datagrams() {
     for n in 0..COUNT {
         client.send(&random.packet());
         if n % 100 == 0 {
-            // The test waits for the answers after each packet, so few packets are lost. Without a valid id, no reply
-            // is larger than its request.
+            // The test waits for the answers after every hundredth packet, so few packets are lost. Without a valid id,
+            // no reply is larger than its request.
             for answer in client.answers(&random.packet()) {
                 assert!(answer.len() <= 33, "{}", answer.escape_ascii());
             }

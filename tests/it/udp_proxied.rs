@@ -1,4 +1,4 @@
-//! 6. The PROXY protocol before each datagram, with the client's address.
+//! 6. Each datagram begins with a PROXY header, which has the client's address.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -43,7 +43,7 @@ fn s6_8_the_header_gives_the_client_s_address() {
         // The list has the client's address family, not the proxy's.
         assert_eq!(announces("[2001:db8::5]:1000", "c"), [""; 0]);
         assert_eq!(announces("[2001:db8::6]:1000", "d"), ["[2001:db8::5]:6881"]);
-        // The peers that it gets also depend on that address.
+        // The peers that a client gets also depend on the client's address.
         assert_eq!(announces("[::ffff:10.0.0.9]:1000", "e"), ["203.0.113.5:6881", "203.0.113.6:6881"]);
         assert_eq!(announces("203.0.113.7:1000", "f"), ["203.0.113.5:6881", "203.0.113.6:6881"]);
         let all = server.announce(&observer("t")).peers();
@@ -68,7 +68,7 @@ fn s6_8_an_id_is_valid_for_one_client() {
     assert_eq!(other.refused(&scrape_packet(one.id, &[id("t")])), "connection id has expired");
     assert_eq!(server.announce(&observer("t")).counts(), [0, 0, 0]);
     one.announce(&announce);
-    // The port does not matter, as without a proxy.
+    // An id is valid for every port of the client, as it is without a proxy.
     let elsewhere = client(&server, "203.0.113.5:2000");
     one.id = elsewhere.id;
     one.announce(&announce);
@@ -81,7 +81,8 @@ fn s6_8_an_id_is_valid_for_one_client() {
 #[test]
 #[cfg(target_os = "linux")]
 fn s6_8_an_id_is_valid_through_one_proxy() {
-    // If that were possible, an attacker that can reach this listener could have long lists sent to any address.
+    // If an id were valid through another proxy, an attacker that can reach this listener could have long lists sent to
+    // any address.
     let server = server(&[]);
     let attacker = client(&server, "203.0.113.5:1000");
     let victim = UdpClient::behind([127, 0, 0, 2].into(), server.udp_address(), "203.0.113.5:1000");
@@ -123,7 +124,7 @@ fn s6_8_datagrams_without_a_header_are_dropped_and_logged_once() {
         [&version_1("203.0.113.5:1000"), &connect[..]].concat(),
         [&version_2_of(1, "203.0.113.5:1000", b""), &connect[..]].concat(),
         [&version_2_of(1, "[2001:db8::5]:1000", b""), &connect[..]].concat(),
-        // The signature, the version, the command, the family, the transport, and lengths.
+        // These headers are wrong in the signature, the version, the command, the family, the transport, or the length.
         with(0, b'\n'),
         with(12, 0x11),
         with(12, 0x22),
@@ -199,7 +200,8 @@ fn s6_8_no_answer_is_larger_than_the_request_behind_the_header() {
         let bytes: usize = answers.iter().map(Vec::len).sum();
         assert!(answers.len() <= 1 && bytes <= packet.len(), "{}: {answers:?}", packet.escape_ascii());
     }
-    // The error gets no reply: it would fit only if the header counted as part of the request.
+    // The server sends no error. The PROXY header does not count as part of the request, so the error would be larger
+    // than the request.
     assert_eq!(client.answers(&scrape_packet([0; 8], &[])), [[0; 0]; 0]);
 }
 

@@ -41,8 +41,8 @@ fn cost(bench: &Bench, figure: &str, close: bool) -> Result<Vec<Row>, String> {
 /// Measures latencies. Both trackers get the same rate: half of what the slower tracker can serve. The tracker and the
 /// load generator have real-time priority.
 ///
-/// Other users of the host disturb some seconds, whichever tracker is measured. So the trackers take turns for many seconds,
-/// and the median counts.
+/// Other users of the host disturb the measurement in some seconds, no matter which tracker is measured then. So the
+/// trackers take turns of one second many times, and the median counts.
 pub(super) fn latency(bench: &Bench) -> Result<Vec<Row>, String> {
     const SECONDS: usize = 20;
     let programs: Vec<_> = iter::once(Program::retracker()).chain(bench.opentracker.clone()).collect();
@@ -75,7 +75,7 @@ fn latency_of(server: &TrackerProcess, requests: &mut PreparedRequests, rate: f6
     let load = HttpLoad { rate: Some(rate), ..HttpLoad::new(server.address, Duration::from_secs(1)) };
     let mut alone = true;
     let Measured { outcome, spent } = rounds::measure(server, || {
-        // This runs on a thread of its own, so that later measurements run without real-time priority.
+        // The load runs on its own thread, so that later measurements run without real-time priority.
         thread::scope(|scope| {
             let load = scope.spawn(|| {
                 let alone = Priority::Process(server.pid()).raise() && Priority::ThisThread.raise();
@@ -110,8 +110,8 @@ pub(super) fn against(figure: &str, ours: &Samples, other: &Samples, goal: f64) 
     row.ratio(ours.over(other), goal).noisy(ours.is_noisy() || other.is_noisy())
 }
 
-/// Compares a tracker that has far more swarms than fit in the CPU's caches with a tracker that has few. Both are
-/// filled once, and then measured by turns.
+/// Compares two trackers: one has far more swarms than fit in the CPU's caches, the other has few. Both are filled
+/// once, and then measured by turns.
 pub(super) fn growth(bench: &Bench) -> Result<Vec<Row>, String> {
     let start = |crowd| {
         let server = Program::retracker().start(&bench.cores, Placement::Server, &["--max-peers", "20000000"]);
@@ -154,7 +154,7 @@ pub(super) fn warm(bench: &Bench, program: &Program, place: Placement) -> Result
     Ok(server)
 }
 
-/// Has each peer of a crowd announce once, with no wish for peers.
+/// Announces each peer of a crowd once, with `numwant=0`.
 pub(super) fn fill(server: &TrackerProcess, crowd: Crowd) -> Result<(), String> {
     let style = RequestStyle::new(server.address).numwant(0);
     HttpLoad::filling(server.address)

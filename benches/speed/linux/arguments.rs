@@ -53,7 +53,8 @@ pub(super) struct LoadArguments {
     pid: Option<u32>,
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Use UDP (BEP 15), with a socket per connection. Lasts one minute at most, as long as a connection id is valid.
+    /// Use UDP (BEP 15), with one socket for each connection. The load lasts one minute at most, because a connection
+    /// id is valid for one minute.
     #[arg(long, conflicts_with_all = ["close", "rate", "scrape"])]
     udp: bool,
     /// Announces under way per socket, with --udp.
@@ -75,7 +76,7 @@ pub(super) struct LoadArguments {
     peers: u64,
     #[arg(long, default_value_t = 30)]
     numwant: u32,
-    /// Send scrapes of this many swarms each instead of announces.
+    /// Send scrapes instead of announces; each scrape is for this many swarms.
     #[arg(long)]
     scrape: Option<u64>,
 }
@@ -84,7 +85,7 @@ impl LoadArguments {
     pub(super) fn run(&self) -> ExitCode {
         Cores::of_this_process().pin(Placement::Load);
         let Some(target) = self.target() else {
-            eprintln!("{} has no address that can be found", self.url);
+            eprintln!("found no address for {}", self.url);
             return ExitCode::FAILURE;
         };
         let result = if self.udp { self.load_udp(target) } else { self.load_http(target) };
@@ -140,7 +141,7 @@ impl LoadArguments {
         }
         if self.rate.is_some() {
             let [p50, p99, max] = [0.5, 0.99, 1.0].map(|fraction| outcome.quantile(fraction));
-            println!("p50 {p50:.3} ms, p99 {p99:.3} ms, slowest {max:.3} ms after each was due");
+            println!("p50 {p50:.3} ms, p99 {p99:.3} ms, slowest {max:.3} ms, counted from when each request was due");
         }
         if let Some(spent) = spent {
             let cost = spent.tracker.as_secs_f64() / outcome.replies as f64 * 1e6;

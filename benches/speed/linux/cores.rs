@@ -1,8 +1,8 @@
 //! The cost of a second worker.
 //!
-//! The load generator would need a core of its own. So on two cores it competes with the workers. It competes in the
-//! same way with two processes that have one worker and one core each. The difference between one process and two is
-//! the cost of the data that workers share, and of the kernel moving workers between cores.
+//! The load generator has no core of its own here, so it competes with the two workers for the two cores. It competes
+//! in the same way with two processes that have one worker and one core each. So the difference between one process and
+//! two processes is the cost of the data that workers share, and of the kernel moving workers between cores.
 
 use std::thread;
 
@@ -38,7 +38,7 @@ pub(super) fn two(bench: &Bench) -> Result<Vec<Row>, String> {
     ])
 }
 
-/// Measures one process for each placement.
+/// Starts one process at each placement, and measures all of them together.
 fn announced(bench: &Bench, places: &[Placement]) -> Result<Sample, String> {
     let ours = Program::retracker();
     let servers = places.iter().map(|&place| warm(bench, &ours, place)).collect::<Result<Vec<_>, _>>()?;

@@ -34,7 +34,8 @@ pub(super) fn together(bench: &Bench) -> Result<Vec<Row>, String> {
         .collect()
 }
 
-/// The slowest announce of the peers that stay while all other peers expire. They are in the same swarms and in others.
+/// The slowest announce of the peers that stay while all other peers expire. The staying peers are in swarms of the
+/// expiring peers and in further swarms.
 fn slowest(bench: &Bench, figure: &str, crowd: Crowd) -> Result<Row, String> {
     let server = Program::retracker().start(&bench.cores, Placement::Server, &["-a", AGE]);
     fill(&server, crowd)?;
@@ -51,7 +52,7 @@ fn slowest(bench: &Bench, figure: &str, crowd: Crowd) -> Result<Row, String> {
     outcome.verdict().map_err(|why| format!("{text}, but {why}"))?;
     let left = server.peers_of(crowd, 1);
     if left > staying.peers || full < crowd.peers {
-        return Err(format!("{text}, but of {full} peers {left} are left: not those expired that should"));
+        return Err(format!("{text}, but {left} of {full} peers are left: the expected ones did not expire"));
     }
     Ok(Row::new(figure, &text).goal(&format!("≤ {GOAL} ms"), most <= GOAL).noisy(spent.is_disturbed()))
 }

@@ -18,7 +18,7 @@ use super::rounds::{self, by_turns};
 const CROWD: Crowd = Crowd::new(1_000, 5);
 const UPSTREAMS: usize = 5;
 
-/// Announces a second while all peers are announced upstream. The limit on exchanges under way allows this many.
+/// Announces per second while all peers are announced upstream. The limit on exchanges under way allows this rate.
 const PACE: f64 = 500.0;
 
 /// How long announcing all peers upstream may take.
@@ -32,7 +32,7 @@ pub(super) fn warm(bench: &Bench) -> Result<Vec<Row>, String> {
             upstreams.iter().enumerate().map(|(n, upstream)| (format!("upstream-{n}"), upstream.address)),
             None,
         );
-        let path = file.path().to_str().ok_or("the temporary folder's name is no text")?;
+        let path = file.path().to_str().ok_or("the path of the temporary file is not UTF-8")?;
         let args: &[&str] = if count > 0 { &["-f", path] } else { &[] };
         let server = Program::retracker().start(&bench.cores, Placement::Server, args);
         announce_upstream(&server, &upstreams)?;

@@ -13,8 +13,8 @@ use super::bench::Bench;
 use super::program::Program;
 use super::rounds::ours_and;
 
-/// How long a tracker settles: its start is then complete, and it has freed the memory that it needed only while it was
-/// filled.
+/// How long to wait for a tracker to settle. After that, its start is complete, and it has freed the memory that it
+/// needed only while it was filled.
 const SETTLING: Duration = Duration::from_secs(4);
 
 pub(super) fn per_peer(bench: &Bench) -> Result<Vec<Row>, String> {
@@ -35,7 +35,8 @@ pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
 pub(super) fn filled(bench: &Bench, program: &Program, crowd: Crowd) -> Result<Sample, String> {
     const ASKED: u64 = 50;
     let server = program.start(&bench.cores, Placement::Server, &[]);
-    // A tracker listens before its start is complete, and loads code when it first runs. That memory is not the peers'.
+    // A tracker listens before its start is complete, and the kernel loads code into memory when the code first runs.
+    // That memory must not count as memory of the peers, so one peer announces before the first reading.
     fill(&server, Crowd::new(1, 1))?;
     thread::sleep(SETTLING);
     let before = resident(server.pid());

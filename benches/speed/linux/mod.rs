@@ -41,7 +41,7 @@ const PARTS: &[Part] = &[
 ];
 
 pub(crate) fn main() -> ExitCode {
-    // `cargo test --all-targets` starts benchmarks without this argument, to test that they start.
+    // `cargo test --all-targets` starts benchmarks without `--bench`, to test that they start.
     if !std::env::args().any(|arg| arg == "--bench") {
         println!("nothing is measured without --bench, which `cargo bench` adds");
         return ExitCode::SUCCESS;
@@ -61,11 +61,11 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Runs these measurements, or all of them, and prints the table.
+/// Runs the wanted measurements, or all if none is named, and prints the table.
 fn compare(wanted: &[String]) -> ExitCode {
     if let Some(unknown) = wanted.iter().find(|wanted| !PARTS.iter().any(|(name, ..)| name == wanted)) {
         let names: Vec<_> = PARTS.iter().map(|(name, ..)| *name).collect();
-        eprintln!("there is no `{unknown}`, but there are {}", names.join(", "));
+        eprintln!("there is no measurement `{unknown}`; there are: {}", names.join(", "));
         return ExitCode::FAILURE;
     }
     let bench = Bench {

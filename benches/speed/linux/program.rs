@@ -34,7 +34,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The build of `cargo bench`, unless `RETRACKER` names another.
+    /// The build of `cargo bench`, unless the variable `RETRACKER` names another program.
     pub(crate) fn retracker() -> Self {
         let command = named("RETRACKER").unwrap_or_else(|| env!("CARGO_BIN_EXE_retracker").to_owned());
         Self { kind: ProgramKind::Retracker, command }
@@ -182,7 +182,7 @@ impl TrackerProcess {
         self.process.id()
     }
 
-    /// Whether the process runs. A process that has ended is a zombie until its end is collected.
+    /// Whether the process runs. A process that has ended is a zombie until its exit status is collected.
     pub(crate) fn is_alive(&self) -> bool {
         process(self.pid()).stat().is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))
     }

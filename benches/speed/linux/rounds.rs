@@ -11,7 +11,7 @@ use super::program::{Program, TrackerProcess};
 
 pub(crate) const ROUNDS: usize = 3;
 
-/// How many times a round is run at most if it is disturbed; `--tries` changes it.
+/// How many times a round is run at most if it is disturbed; `--tries` sets this number.
 pub(crate) static TRIES: AtomicUsize = AtomicUsize::new(6);
 
 /// A load and its CPU time.
@@ -27,7 +27,7 @@ impl Measured {
     }
 }
 
-/// Measures until a round is undisturbed, or [`TRIES`] times. A wrong reply is an error.
+/// Repeats the measurement until it is undisturbed, at most [`TRIES`] times. A wrong reply is an error.
 pub(crate) fn measure(server: &TrackerProcess, run: impl FnMut() -> LoadOutcome) -> Result<Measured, String> {
     measure_all(std::slice::from_ref(server), run)
 }
@@ -65,7 +65,7 @@ fn once(name: &str, pids: &[u32], run: impl FnOnce() -> LoadOutcome) -> Result<M
     Ok(measured)
 }
 
-/// Measures all of them by turns.
+/// Measures each item in turn, in several rounds.
 pub(crate) fn by_turns<T, const N: usize>(
     all: &[T; N],
     mut sample: impl FnMut(&T) -> Result<Sample, String>,

@@ -12,7 +12,7 @@ use super::rounds::{self, ours_and};
 
 use std::collections::BTreeMap;
 
-/// By tracker: announces that got a reply, and that did not.
+/// For each tracker: how many announces got a reply, and how many got none.
 type ReplyCounts = BTreeMap<&'static str, (u64, u64)>;
 
 pub(super) fn announces(bench: &Bench) -> Result<Vec<Row>, String> {

@@ -1,4 +1,4 @@
-//! One request with a connection of its own, and the metrics page.
+//! Sends one request on its own connection, and reads the metrics page.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -30,7 +30,7 @@ impl MetricsPage {
         get(tracker, "/metrics").map(Self).map_err(|error| format!("no metrics: {error}"))
     }
 
-    /// The sum of all series of a metric that have these labels.
+    /// The sum of those series of a metric that have all of these labels.
     pub fn sum(&self, name: &str, labels: &[&str]) -> u64 {
         let values = self.0.lines().filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;

@@ -9,14 +9,14 @@ use fastrand::Rng;
 pub struct Crowd {
     pub swarms: u64,
     pub peers: u64,
-    /// The number of its first swarm. Crowds with different numbers share no swarm.
+    /// The number of the crowd's first swarm. Two crowds share no swarm if these numbers are far enough apart.
     pub first: u64,
     /// Whether the first swarms are much larger than the others; `peers` is then the average size of a swarm.
     pub skewed: bool,
 }
 
 impl Crowd {
-    /// Most figures are measured with this one.
+    /// The crowd with which most figures are measured.
     pub const USUAL: Self = Self::new(10_000, 5);
 
     pub const fn new(swarms: u64, peers: u64) -> Self {
@@ -27,7 +27,8 @@ impl Crowd {
         self.swarms * self.peers
     }
 
-    /// The peer with this number. Consecutive numbers are in different swarms, as consecutive announces usually are.
+    /// The peer with this number. Peers with consecutive numbers are in different swarms, because consecutive announces
+    /// are usually for different swarms.
     pub fn peer(self, number: u64) -> CrowdPeer {
         let swarm = if self.skewed { self.popular_swarm(&mut Rng::with_seed(number)) } else { number % self.swarms };
         CrowdPeer { swarm: self.first + swarm, number: self.first + number }
@@ -57,7 +58,7 @@ impl CrowdPeer {
         [10, high, middle, low].into()
     }
 
-    /// The parameters that it announces, the same every time.
+    /// The parameters that the peer announces. They are the same every time.
     pub fn params(self) -> PeerParams {
         let mut own = Rng::with_seed(!self.number);
         let left = if self.is_seed() { 0 } else { own.u64(1..1 << 32) };
@@ -84,7 +85,7 @@ pub fn info_hash(swarm: u64) -> [u8; 20] {
     hash
 }
 
-/// The order in which requests that were written beforehand are sent.
+/// The order in which prepared requests are sent.
 pub struct SendOrder {
     count: u64,
     /// The crowd whose first swarms are preferred; `None` if all requests are equally frequent.
@@ -95,7 +96,7 @@ pub struct SendOrder {
 
 impl SendOrder {
     /// Half of the announces go through all peers in turn; the other half are random and prefer the first swarms. A
-    /// skewed crowd needs no preference.
+    /// skewed crowd needs no preference, because its first swarms have more peers.
     pub fn of(crowd: Crowd) -> Self {
         Self { preferred: (!crowd.skewed).then_some(crowd), ..Self::round(crowd.size()) }
     }

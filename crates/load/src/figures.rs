@@ -29,7 +29,8 @@ impl Samples {
         self.0.iter().any(|sample| sample.noisy)
     }
 
-    /// The ratio of each round to the same round of the other tracker, because a disturbance affects both.
+    /// The ratios of these figures to the other tracker's figures. Each round is compared with the same round of the
+    /// other tracker, because a disturbance affects both.
     pub fn over(&self, others: &Self) -> Spread {
         Spread::of(self.0.iter().zip(&others.0).map(|(one, other)| one.value / other.value))
     }

@@ -28,11 +28,12 @@ pub struct HttpLoad {
     pub connections: usize,
     /// Whether each request has a connection of its own.
     pub close: bool,
-    /// Requests a second, however slow the tracker is; without a rate, as fast as it answers.
+    /// Requests per second, no matter how slow the tracker is. `None` sends requests as fast as the tracker answers.
     pub rate: Option<f64>,
     pub length: Duration,
     pub expect: Expect,
-    /// The source address of the first connection; each further one has the next address. Without it the system chooses.
+    /// The source address of the first connection; each further connection has the next address. If this is `None`, the
+    /// system chooses all source addresses.
     pub first_source: Option<Ipv4Addr>,
     /// Whether to look for due requests only a thousand times a second. This adds to the latencies, but does not keep a
     /// core busy.
@@ -40,19 +41,19 @@ pub struct HttpLoad {
 }
 
 impl HttpLoad {
-    /// Over kept connections, as fast as the tracker answers, for this long.
+    /// A load over kept connections, as fast as the tracker answers, for this long.
     pub fn new(target: SocketAddr, length: Duration) -> Self {
         let (expect, first_source, relaxed) = (Expect::Peers, None, false);
         Self { target, connections: 64, close: false, rate: None, length, expect, first_source, relaxed }
     }
 
-    /// For announces that fill a tracker: any reply will do.
+    /// A load of announces that fill a tracker. Any reply will do.
     pub fn filling(target: SocketAddr) -> Self {
         Self { expect: Expect::Anything, ..Self::new(target, Duration::from_secs(10)) }
     }
 
-    /// Runs until all requests were sent. No connection lives longer than the load's length: opentracker closes those that it
-    /// has kept for half a minute, in the middle of a request.
+    /// Runs until all requests were sent. No connection is kept for longer than the load's length, because opentracker
+    /// closes a connection after half a minute, even in the middle of a request.
     pub fn run_all(&self, requests: &mut EachOnce) -> Result<(), String> {
         while !requests.is_over() {
             self.run(requests).verdict()?;
@@ -128,7 +129,7 @@ impl<'a> HttpEngine<'a> {
         let pause = match self.load.rate {
             None => Duration::from_secs(1),
             Some(_) if self.load.relaxed => Duration::from_millis(1),
-            // epoll waits for whole milliseconds, so the last one is spent polling.
+            // epoll waits for whole milliseconds, so the last millisecond is spent polling.
             Some(_) => self.due.saturating_duration_since(now).saturating_sub(Duration::from_millis(1)),
         };
         Timespec::try_from(pause).unwrap()
@@ -183,7 +184,8 @@ impl<'a> HttpEngine<'a> {
         }
     }
 
-    /// Whether all requests were sent. A request that was due before the end is sent even if a slow tracker makes it late.
+    /// Whether all requests were sent. A request that was due before the end is sent even if a slow tracker makes it
+    /// late.
     fn is_over(&self, now: Instant) -> bool {
         self.end <= if self.load.rate.is_some() { self.due } else { now }
     }

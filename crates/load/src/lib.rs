@@ -7,7 +7,7 @@
 //! - [`figures`] and [`table`] turn rounds into medians and rows.
 //! - [`client`] sends single requests, each on a connection of its own, and reads the metrics page.
 //!
-//! Nothing here knows the tracker that is measured.
+//! Nothing here depends on which tracker is measured.
 
 #![cfg(target_os = "linux")]
 #![allow(

@@ -47,7 +47,7 @@ impl Cores {
     }
 }
 
-/// What gets real-time priority. Without it, latencies would include the kernel's other work.
+/// What gets real-time priority. Without real-time priority, latencies would include the kernel's other work.
 pub enum Priority {
     /// All threads of this process.
     Process(u32),
@@ -55,7 +55,7 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// Needs root and util-linux. Returns whether it worked.
+    /// Needs root, and `chrt` from util-linux. Returns whether the priority was raised.
     pub fn raise(&self) -> bool {
         let mut chrt = Command::new("chrt");
         match self {
@@ -79,7 +79,7 @@ pub struct CpuClock {
 #[derive(Clone, Copy)]
 pub struct CpuUsage {
     pub tracker: Duration,
-    /// By other programs, as a part of a core.
+    /// The CPU time of other programs, as a part of one core.
     pub others: f64,
 }
 

@@ -15,7 +15,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// A figure beside another tracker's, which may not be installed.
+    /// A figure beside the same figure of another tracker. `theirs` is `None` if that tracker is not installed.
     pub fn compared(figure: &str, unit: &str, ours: &Samples, theirs: Option<&Samples>, goal: f64) -> Self {
         let row = Self::new(figure, &format!("{} {unit}", ours.values())).noisy(ours.is_noisy());
         match theirs {

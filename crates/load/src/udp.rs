@@ -20,7 +20,7 @@ use crate::outcome::LoadOutcome;
 /// A reply that takes longer counts as lost: some buffer had no room for it.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the load asks for a connection id.
+/// How long the load goes on asking for a connection id before it fails.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection id is valid for this long (BEP 15), so no load may be longer.
@@ -39,8 +39,8 @@ pub struct UdpLoad {
 }
 
 impl UdpLoad {
-    /// A load of the usual size. Its announces under way fit into the default buffer of a socket, which holds about
-    /// 270.
+    /// A load of the usual size. Its announces under way fit into the default buffer of a socket, which holds about 270
+    /// announces.
     pub fn new(target: SocketAddr, length: Duration) -> Self {
         Self { target, sockets: 16, window: 8, length, may_be_empty: false }
     }
@@ -63,7 +63,7 @@ impl UdpLoad {
     }
 }
 
-/// Has each peer of a crowd announce once, with no wish for peers.
+/// Announces each peer of a crowd once, with a `numwant` of 0.
 pub fn fill(target: SocketAddr, crowd: Crowd) -> Result<(), String> {
     let load = UdpLoad { may_be_empty: true, ..UdpLoad::new(target, MAX_LENGTH) };
     let outcome = load.run_datagrams(&mut (0..crowd.size()).map(|number| datagram::announce(crowd.peer(number), 0)));
@@ -112,7 +112,8 @@ fn connect(target: SocketAddr, timeout: Duration) -> Result<(UdpSocket, [u8; 8])
 struct UdpSender {
     socket: UdpSocket,
     connection: [u8; 8],
-    /// The transactions under way, and since when. A transaction id modulo the length is its index.
+    /// The transactions under way, and when each was sent. A transaction's index is its id modulo the length of this
+    /// list.
     under_way: Vec<Option<(u32, Instant)>>,
     /// The id of the next transaction at each index.
     next: Vec<u32>,
@@ -162,7 +163,7 @@ impl UdpSender {
             match datagram::check(reply, may_be_empty) {
                 Err(why) => outcome.count_error(why),
                 Ok(()) if is_awaited => outcome.replies += 1,
-                // A late reply has been counted as lost.
+                // This reply is late, and was counted as lost before.
                 Ok(()) if lost.remove(&transaction) => {}
                 Ok(()) => outcome.count_error("a reply to no request"),
             }
@@ -172,7 +173,7 @@ impl UdpSender {
         }
     }
 
-    /// Counts replies that are overdue as lost.
+    /// Counts overdue replies as lost.
     fn give_up(&mut self, now: Instant, outcome: &mut LoadOutcome) {
         for slot in &mut self.under_way {
             if let Some((transaction, _)) =

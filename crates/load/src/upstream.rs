@@ -32,7 +32,7 @@ impl UpstreamBehaviour {
         Self::slow(interval, Duration::ZERO)
     }
 
-    /// The same, after a pause.
+    /// A correct tracker that pauses before each reply.
     pub fn slow(interval: u32, pause: Duration) -> Self {
         let head = format!("d8:completei7e10:incompletei9e8:intervali{interval}e5:peers{}:", u32::from(PEERS) * 6);
         let mut body = head.into_bytes();
@@ -43,7 +43,7 @@ impl UpstreamBehaviour {
         Self::answers(&body, pause)
     }
 
-    /// A 200 with this body.
+    /// A reply with status 200 and this body.
     pub fn answers(body: &[u8], pause: Duration) -> Self {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
         Self::Answers([head.as_bytes(), body].concat(), pause)
@@ -147,8 +147,8 @@ impl Drop for FakeUpstream {
     }
 }
 
-/// Writes a forwarders file, which is removed when dropped. `rate` is the limit of exchanges per second with each of them; none
-/// for the default.
+/// Writes a forwarders file. Dropping the return value removes the file. `rate` is the limit of exchanges per second
+/// with each forwarder; `None` keeps the default.
 pub fn forwarders_file(entries: impl IntoIterator<Item = (String, SocketAddr)>, rate: Option<u32>) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     let rate = rate.map(|rate| format!("\n  rate: {rate}")).unwrap_or_default();

@@ -25,7 +25,7 @@ pub enum PeerFormat {
     },
 }
 
-/// The longest `key` that is kept. aria2 sends 8 bytes, others 4 as 8 digits.
+/// The longest `key` that is kept. aria2 sends 8 bytes; other clients send 4 bytes as 8 hexadecimal digits.
 pub const MAX_KEY: usize = 64;
 
 /// A `left` of this value or more means that the client does not know how much is left: Transmission sends this value
@@ -41,7 +41,7 @@ pub fn parse(raw: &[u8]) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
     fields.check()
 }
 
-/// The parameters of an announce that have been read; none for one that is missing.
+/// The parameters of an announce that have been read so far. A parameter that is missing is `None`.
 #[derive(Default)]
 struct AnnounceFields {
     info_hash: Option<[u8; 20]>,
@@ -60,7 +60,7 @@ struct AnnounceFields {
 
 type ShortText = SmallVec<[u8; 32]>;
 
-/// The first value of a parameter, even if it cannot be read; `None` for a parameter that is missing.
+/// The first value of a parameter, even if that value is not valid; `None` for a parameter that is missing.
 struct FirstValue<T>(Option<T>);
 
 impl<T> Default for FirstValue<T> {
@@ -111,7 +111,7 @@ impl AnnounceFields {
     fn check(self) -> Result<(AnnounceRequest, PeerFormat), Refusal> {
         let event = self.event.0.flatten();
         let port = match self.port.0 {
-            // A client that leaves is found by its address and peer id, without its port.
+            // An invalid port does no harm here, because a client that leaves is found by its address and peer id.
             Some(Err(_)) if event == Some(Event::Stopped) => None,
             port => port.transpose()?.flatten(),
         };
@@ -128,7 +128,7 @@ impl AnnounceFields {
             left: self.left.0.flatten(),
             event,
             numwant: self.numwant.0.unwrap_or_default(),
-            // A key that is longer than any client's is not passed on.
+            // A key longer than `MAX_KEY` is not passed on, because no client sends so long a key.
             key: self.key.0.filter(|key| (1..=MAX_KEY).contains(&key.len())).map(|key| key.into_iter().collect()),
             ids: format == PeerFormat::Dictionaries { ids: true },
             claimed: self.claimed,
@@ -147,8 +147,8 @@ fn same(slot: &mut Option<[u8; 20]>, parameter: Parameter, value: &[u8]) -> Resu
     Ok(())
 }
 
-/// Reads a port. `None` for 0 and for an empty value: clients that cannot be reached send port 0 or none (aria2,
-/// rTorrent, qBittorrent behind a proxy).
+/// Reads a port. `None` for 0 and for an empty value: clients that cannot be reached send port 0 or no port number
+/// (aria2, rTorrent, qBittorrent behind a proxy).
 fn port(value: &[u8]) -> Result<Option<NonZeroU16>, Refusal> {
     let not_a_port = Refusal::NotANumber { parameter: Parameter::Port, min: 0, max: u64::from(u16::MAX) };
     if value.is_empty() {
@@ -183,7 +183,7 @@ fn event(value: &[u8]) -> Option<Event> {
         let events = [Event::Started, Event::Completed, Event::Stopped, Event::Paused];
         events.into_iter().find(|event| event.name().as_bytes() == name)
     };
-    // Few clients use another case or add spaces.
+    // Only few clients write the name in another case or add spaces, so the exact name is tried first.
     let event = named(value);
     if event.is_some() || value.is_empty() {
         return event;
@@ -205,8 +205,8 @@ fn ip(value: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(&query::bytes(value)).ok().and_then(parse_ip)
 }
 
-/// Reads an address as trackers and clients write it. The zone of an IPv6 address is dropped, because it means nothing to other
-/// hosts; an IPv4-mapped address becomes IPv4.
+/// Reads an address as trackers and clients write it. The zone of an IPv6 address is dropped, because a zone means
+/// nothing to other hosts. An IPv4-mapped address becomes IPv4.
 pub fn parse_ip(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = match text.strip_prefix('[') {
@@ -220,8 +220,8 @@ pub fn parse_ip(text: &str) -> Option<IpAddr> {
     without_zone.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
-/// Appends a reply. It is written by hand because this is the fast path: bendy's encoder costs twenty times as much. The tests
-/// compare it with bendy's bytes.
+/// Appends a reply. This encoder is written by hand because it is on the fast path: bendy's encoder takes twenty times
+/// as long. The tests compare the result with what bendy writes.
 pub fn encode(reply: &AnnounceReply, format: PeerFormat, out: &mut Vec<u8>) {
     out.reserve(capacity(reply, format));
     out.push(b'd');

@@ -1,6 +1,7 @@
-//! Bencode (BEP 3): a tolerant reader for replies of other trackers, and helpers to write our own. bendy, which writes our
-//! refusals, reads canonical input only, but real trackers send unsorted and repeated keys. This reader copies nothing, allocates
-//! nothing, and goes no deeper than [`MAX_DEPTH`].
+//! Bencode (BEP 3): a tolerant reader for replies of other trackers, and helpers that write our own replies. The
+//! library bendy writes our refusals, but it cannot read the replies of real trackers: it reads canonical input only,
+//! and real trackers send unsorted and repeated keys. This reader copies nothing, allocates nothing, and goes no deeper
+//! than [`MAX_DEPTH`].
 
 use thiserror::Error;
 
@@ -24,7 +25,7 @@ pub enum BencodeError {
 /// One value, or the beginning of a list or a dictionary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// An integer. One that does not fit into 64 bits becomes the nearest that does.
+    /// An integer. An integer that does not fit into 64 bits becomes the nearest integer that fits.
     Int(i64),
     /// A byte string.
     Bytes(&'a [u8]),

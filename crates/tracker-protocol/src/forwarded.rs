@@ -1,9 +1,9 @@
-//! The headers in which proxies name the client of a request: `Forwarded` (RFC 7239), `X-Forwarded-For`, and headers with one
-//! address, such as `X-Real-IP`.
+//! The headers in which proxies name the client of a request: `Forwarded` (RFC 7239), `X-Forwarded-For`, and headers
+//! with one address, such as `X-Real-IP`.
 //!
-//! Lists grow to the right: each proxy appends the address that it got the request from. The left part may be forged, because the
-//! client may send the header itself. So a list is read from the right, for as long as the addresses are those of trusted
-//! proxies: the first other address is the client's.
+//! Lists grow to the right: each proxy appends the address that it got the request from. The left part may be forged,
+//! because the client may send the header itself. So a list is read from the right, past the addresses of trusted
+//! proxies. The first address that is not a trusted proxy's is the client's.
 
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ pub enum Syntax {
 }
 
 impl Syntax {
-    /// The syntax of the header of that name, in upper or lower case. A header that is not known holds one address.
+    /// The syntax of the header with this name, in upper or lower case. A header with any other name holds one address.
     pub fn of(name: &str) -> Self {
         if name.eq_ignore_ascii_case("forwarded") {
             Self::Forwarded
@@ -38,8 +38,8 @@ impl Syntax {
 pub enum Named {
     /// The client at this address, canonical.
     Client(IpAddr),
-    /// All addresses are those of trusted proxies, and this is the leftmost of them: it sent the request itself, or
-    /// does not name the client.
+    /// All addresses are those of trusted proxies, and this is the leftmost address. The proxy at this address sent the
+    /// request itself, or does not name its client.
     Proxy(IpAddr),
     /// No host: the header is missing, is empty, or hides the client.
     NotSaid,
@@ -69,7 +69,7 @@ pub fn client<'a>(
     };
     let mut named = None;
     for line in lines {
-        // Lines are one list (RFC 9110, section 5.3), and later ones stand to the right.
+        // All lines together are one list (RFC 9110, section 5.3), in which later lines stand to the right.
         match in_list(line, node, &is_trusted) {
             Some(Named::Proxy(ip)) => drop(named.get_or_insert(Named::Proxy(ip))),
             Some(decided) => named = Some(decided),
@@ -100,8 +100,8 @@ fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr
     leftmost
 }
 
-/// The host that a header with one address names. If it has several addresses, in separate lines or joined to a list on
-/// the way, only one of them comes from the proxy, and the others may be forged. So all of them must be the same.
+/// The host that a header of [`Syntax::Single`] names. If the header has several addresses, in separate lines or in one
+/// list, only one of them comes from the proxy, and the others may be forged. So all of them must be the same.
 fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpAddr) -> bool) -> Named {
     let mut found = None;
     for line in lines {
@@ -124,8 +124,8 @@ fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpA
 
 /// The part after the last separator outside of quoted strings, and the part before that separator.
 ///
-/// The text is read from the right, because a client may send a quote that it never closes: the part that the proxy wrote after
-/// it stays whole.
+/// The text is read from the right, because a client may send a quote that it never closes. Read from the right, such a
+/// quote does not affect the part that the proxy wrote after it.
 fn split_last(text: &[u8], separator: u8) -> (Option<&[u8]>, &[u8]) {
     let mut in_quotes = false;
     for (at, &byte) in text.iter().enumerate().rev() {
@@ -139,7 +139,7 @@ fn split_last(text: &[u8], separator: u8) -> (Option<&[u8]>, &[u8]) {
     (None, text)
 }
 
-/// Whether the next byte is escaped: an odd number of backslashes stands before it.
+/// Whether the byte after this text is escaped: the text ends with an odd number of backslashes.
 fn ends_in_escape(text: &[u8]) -> bool {
     text.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
@@ -167,8 +167,8 @@ fn value_of_for(pair: &[u8]) -> Option<&[u8]> {
 /// What programs write when they have no address.
 const NOTHING: [&[u8]; 6] = [b"", b"-", b"unknown", b"null", b"(null)", b"none"];
 
-/// Reads an address, with or without quotes, brackets and a port. An address has no use for escapes, so text with a backslash is
-/// not one.
+/// Reads an address, with or without quotes, brackets and a port. No address needs escapes, so a text with a backslash
+/// is not read as an address.
 fn node(text: &[u8]) -> Node {
     let text = text.trim_ascii();
     let text = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text).trim_ascii();

@@ -1,11 +1,13 @@
-//! The protocol of BitTorrent trackers: its vocabulary, and codecs between it and bytes, as a server reads and a client
-//! writes them. Lenient in what it reads, strict in what it writes.
+//! The protocol of BitTorrent trackers: types for requests and replies, and functions that read them from bytes and
+//! write them as bytes. The functions serve trackers and their clients. They are lenient in what they read, and strict
+//! in what they write.
 //!
-//! Nothing here does I/O, reads a clock or knows a framework, so that programs of every kind can build on it.
+//! Nothing here does I/O, reads a clock or depends on a framework, so programs of every kind can use this crate.
 //!
-//! - Over HTTP (BEP 3, 7, 23, 24, 31): [`route`] and [`query`] read the target, [`announce`] and [`scrape`] the request and
-//!   write the reply. [`upstream`] writes requests to other trackers and reads their replies, with [`bencode`] and [`compact`].
-//! - Over UDP (BEP 15, BEP 41): [`udp`], both ways.
+//! - Over HTTP (BEP 3, 7, 23, 24, 31): [`route`] and [`query`] read the target. [`announce`] and [`scrape`] read the
+//!   request and write the reply. [`upstream`] writes requests to other trackers and reads their replies, with
+//!   [`bencode`] and [`compact`].
+//! - Over UDP (BEP 15, BEP 41): [`udp`] reads and writes both requests and responses.
 //! - What proxies add: [`forwarded`] (`X-Forwarded-For`, RFC 7239), [`proxy_protocol`] and [`via`] (RFC 9110).
 
 #![cfg_attr(

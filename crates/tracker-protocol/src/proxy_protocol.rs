@@ -1,7 +1,8 @@
-//! The PROXY protocol, versions 1 and 2: the header that a proxy puts before a connection or a datagram to name the client
-//! (HAProxy's `proxy-protocol.txt`, sections 2.1 and 2.2).
+//! The PROXY protocol, versions 1 and 2: the header that a proxy puts before a connection or a datagram to name the
+//! client (HAProxy's `proxy-protocol.txt`, sections 2.1 and 2.2).
 //!
-//! A header can claim any address. It is read only on listeners that the operator has declared to be for proxies.
+//! A header can claim any address. So headers are read only on listeners that the operator has declared to be for
+//! proxies.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,14 +11,14 @@ use thiserror::Error;
 /// The longest header of version 1, its line end included (section 2.1).
 pub const MAX_V1: usize = 107;
 
-/// The longest header of version 2 that is accepted. Its length field allows 64 KiB; addresses take 36 bytes, and what proxies
-/// add to them (section 2.2.7) takes a few hundred, or a kilobyte or two with a client's certificate.
+/// The longest header of version 2 that is accepted. Its length field allows 64 KiB; addresses take 36 bytes, and what
+/// proxies add to them (section 2.2.7) takes a few hundred, or a kilobyte or two with a client's certificate.
 pub const MAX_V2: usize = 4096;
 
 const SIGNATURE_V1: &[u8] = b"PROXY ";
 const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The command of version 2 for a connection that is made for a client (section 2.2).
+/// The command of version 2 for a connection that a proxy makes for a client (section 2.2).
 const PROXY: u8 = 1;
 /// The transport of version 2 for TCP and for streams of Unix sockets (section 2.2).
 const STREAM: u8 = 1;
@@ -30,8 +31,8 @@ const FIXED_V2: usize = 16;
 pub struct Header {
     /// Its length in bytes.
     pub len: usize,
-    /// The client's address, canonical. `None` when the proxy connects for itself, as in its health checks (`LOCAL`), or
-    /// does not name the client (`UNKNOWN`, a Unix socket).
+    /// The client's address, canonical. `None` when the proxy connects for itself, as in its health checks (`LOCAL`),
+    /// or does not name the client (`UNKNOWN`, a Unix socket).
     pub source: Option<SocketAddr>,
 }
 
@@ -56,10 +57,10 @@ pub enum Malformed {
     Stream,
 }
 
-/// Reads the header at the beginning of a stream. `None` while more bytes are needed. A header has at most [`MAX_V1`] or
-/// [`MAX_V2`] bytes in all.
+/// Reads the header at the beginning of a stream. `None` while more bytes are needed. A header has at most [`MAX_V1`]
+/// or [`MAX_V2`] bytes in all.
 ///
-/// The header may say that the client spoke UDP to the proxy: proxies may translate.
+/// The header may say that the client spoke UDP to the proxy, because proxies may translate UDP to TCP.
 pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     if begins(bytes, SIGNATURE_V2) {
         return parse_v2(bytes);
@@ -67,19 +68,20 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     if begins(bytes, SIGNATURE_V1) { parse_v1(bytes) } else { Err(Malformed::NoHeader) }
 }
 
-/// Splits a datagram into the client's address and the bytes after the header. The address is none in the cases that
+/// Splits a datagram into the client's address and the bytes after the header. The address is `None` in the cases that
 /// [`Header::source`] lists. Only version 2 has headers for datagrams, because version 1 cannot express UDP (section
 /// 2.1).
 ///
 /// # Errors
-/// A header that is longer than the datagram is an error: unlike on a stream, no more bytes can follow. A header that describes
-/// a stream (transport `0x1`, section 2.2) is refused, as a receiver may, so that a connection is not taken for a datagram.
+/// A header that is longer than the datagram is an error: unlike on a stream, no more bytes can follow. A header that
+/// describes a stream (transport `0x1`) is also an error, so that a connection is not taken for a datagram. Section 2.2
+/// allows a receiver to refuse such a header.
 pub fn parse_datagram(datagram: &[u8]) -> Result<(Option<SocketAddr>, &[u8]), Malformed> {
     if !datagram.starts_with(SIGNATURE_V2) {
         return Err(Malformed::NoHeader);
     }
     let header = parse_v2(datagram)?.ok_or(Malformed::CutOff)?;
-    // A proxy that sends for itself may put anything here.
+    // Only headers with the command `PROXY` are checked, because a proxy that sends for itself may write any transport.
     let [command, transport] = [12, 13].map(|at| datagram.get(at).map_or(0, |byte| byte & 0x0f));
     if (command, transport) == (PROXY, STREAM) {
         return Err(Malformed::Stream);
@@ -102,7 +104,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     Ok(Some(Header { len: end + 2, source }))
 }
 
-/// Reads the line after `PROXY `: `TCP4 192.0.2.1 192.0.2.2 56324 443`, or `UNKNOWN` and anything.
+/// Reads the line after `PROXY `: `TCP4 192.0.2.1 192.0.2.2 56324 443`, or `UNKNOWN` followed by any text.
 fn v1_source(line: &str) -> Result<Option<SocketAddr>, Malformed> {
     let mut words = line.split(' ');
     let family = words.next();
@@ -146,7 +148,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
         _ => return Err(Malformed::Unreadable),
     };
     let Some(body) = rest.get(..length) else { return Ok(None) };
-    // A proxy that connects for itself may put anything here.
+    // A proxy that connects for itself may write any family and any addresses, so they are not read.
     let source = if is_local { None } else { v2_source(family_and_transport, body)? };
     Ok(Some(Header { len, source }))
 }

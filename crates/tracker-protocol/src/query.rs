@@ -1,13 +1,13 @@
-//! The query string of an announce or a scrape, as trackers read it: pairs in their order, with repeats, and values as bytes. It
-//! differs from an HTML form: identifiers are 20 arbitrary bytes, which clients escape in many ways.
+//! The query string of an announce or a scrape, as trackers read it: pairs in their order, with repeats, and values as
+//! bytes. It differs from an HTML form: identifiers are 20 arbitrary bytes, which clients escape in many ways.
 
 use smallvec::SmallVec;
 
 use crate::{Parameter, Refusal};
 
-/// The pairs that this tracker reads, with values still escaped. `&` and `;` separate them; so does a second `?`, because some
-/// announce URLs have a query already when the client appends its own. A key without `=` has an empty value. Other keys are
-/// skipped, whatever their values are.
+/// The pairs that this tracker reads, with values still escaped. `&` and `;` separate them; so does a second `?`,
+/// because some announce URLs have a query already when the client appends its own. A key without `=` has an empty
+/// value. Pairs with other keys are skipped, no matter what their values are.
 pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
     let mut rest = Some(query);
     std::iter::from_fn(move || {
@@ -33,7 +33,8 @@ pub fn values<'a>(query: &'a [u8], key: &'a [u8]) -> impl Iterator<Item = &'a [u
     pairs.filter(move |(name, _)| is_key(name)).map(|(_, value)| value.unwrap_or_default())
 }
 
-/// Decodes the escapes of a value: percent escapes in either case. Malformed ones, and `+`, stand for themselves.
+/// Decodes the percent escapes of a value; their digits may be upper or lower case. Malformed escapes and `+` stay as
+/// they are.
 pub fn unescaped(value: &[u8]) -> impl Iterator<Item = u8> {
     unescape_leniently(value, Plus::Itself)
 }
@@ -66,8 +67,9 @@ pub fn identifier(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusa
     if found == 20 { Ok(bytes) } else { Err(Refusal::WrongLength { parameter, found }) }
 }
 
-/// Reads a value of any bytes. Up to 32 bytes need no allocation, and the request line bounds all others. A `%` that begins no
-/// escape stands for itself, because no reply depends on such a value.
+/// Reads a value of any bytes. Up to 32 bytes need no allocation, and the length limit of the request line bounds
+/// longer values. A `%` that does not begin an escape stays as it is and is no error, because no reply depends on such
+/// a value.
 pub fn bytes(value: &[u8]) -> SmallVec<[u8; 32]> {
     if memchr::memchr2(b'%', b'+', value).is_none() {
         return SmallVec::from_slice(value);
@@ -123,8 +125,8 @@ pub(super) enum Plus {
     Itself,
 }
 
-/// Decodes percent escapes with upper- or lower-case digits. `plus` is what a `+` means. All other bytes stay as they are,
-/// malformed escapes included.
+/// Decodes percent escapes with upper- or lower-case digits. `plus` is what a `+` means. All other bytes stay as they
+/// are, malformed escapes included.
 pub(super) fn unescape_leniently(value: &[u8], plus: Plus) -> impl Iterator<Item = u8> {
     let mut rest = value;
     std::iter::from_fn(move || {
@@ -153,7 +155,8 @@ fn hex(high: u8, low: u8) -> Option<u8> {
 /// Greater than any digit, so that one comparison shows whether two bytes are both digits.
 const NO_DIGIT: u8 = 0x80;
 
-/// The value of each byte as a hexadecimal digit. It is a table because most of an announce is escapes.
+/// The value of each byte as a hexadecimal digit. This is a table for speed, because most of an announce consists of
+/// escapes.
 #[allow(clippy::indexing_slicing, reason = "it is made when this is compiled")]
 const HEX_DIGITS: [u8; 256] = {
     let mut digits = [NO_DIGIT; 256];

@@ -1,7 +1,8 @@
-//! Which resource a path names: one decision for HTTP targets and for the URL data that BEP 41 carries over UDP.
+//! Which resource a path names. The rules are the same for HTTP targets and for the URL data that BEP 41 carries over
+//! UDP.
 //!
-//! Users type announce URLs by hand, and clients append queries to them in their own ways. Therefore repeated slashes, a
-//! trailing slash, the case of letters and percent escapes make no difference.
+//! Users type announce URLs by hand, and clients append queries to them in their own ways. Therefore repeated slashes,
+//! a trailing slash, the case of letters and percent escapes make no difference.
 
 use smallvec::SmallVec;
 
@@ -21,14 +22,15 @@ pub enum Route {
     Other,
 }
 
-/// The length of the longest path that names a resource, once it is decoded and cleaned.
+/// The length of the longest path that names a resource, after the path is decoded and cleaned.
 const LONGEST: usize = "announce.php".len();
 
-/// Path and query of a target or of URL data: the parts before and after the first `?`. Scheme and host of a whole URL, which
-/// clients send to proxies (RFC 9112, section 3.2.2), are skipped.
+/// Path and query of a target or of URL data: the parts before and after the first `?`. Clients send a whole URL to
+/// proxies (RFC 9112, section 3.2.2). In that case, scheme and host are skipped.
 ///
-/// A fragment of the announce URL, which a client should have kept to itself (RFC 3986, section 3.5), belongs to
-/// neither part: a client appends its query to the URL or puts it before the fragment.
+/// A client should not send a fragment of the announce URL (RFC 3986, section 3.5). If it does, the fragment belongs to
+/// neither part. It may stand before or after the query, because some clients append the query to the URL and others
+/// put it before the fragment.
 pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     let target = if target.first() == Some(&b'/') { target } else { behind_host(target) };
     let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
@@ -36,8 +38,8 @@ pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     (path, without_fragment(query.get(1..).unwrap_or_default()))
 }
 
-/// Removes a fragment. A `#` before further parameters does not begin a fragment: it is a byte of an identifier that the client
-/// did not escape.
+/// Removes a fragment. A `#` before further parameters does not begin a fragment: it is a byte of an identifier that
+/// the client did not escape.
 fn without_fragment(query: &[u8]) -> &[u8] {
     match memchr::memrchr3(b'#', b'&', b'=', query).map(|at| (at, query.get(at))) {
         Some((at, Some(b'#'))) => query.get(..at).unwrap_or_default(),
@@ -45,7 +47,7 @@ fn without_fragment(query: &[u8]) -> &[u8] {
     }
 }
 
-/// The part of a URL after its host. Anything else is returned whole.
+/// The part of a URL after its host. A text that is not a URL is returned whole.
 fn behind_host(target: &[u8]) -> &[u8] {
     let is_scheme = |scheme: &[u8]| !scheme.is_empty() && scheme.iter().all(u8::is_ascii_alphanumeric);
     let url =

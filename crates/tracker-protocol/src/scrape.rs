@@ -1,4 +1,4 @@
-//! The HTTP scrape (BEP 48): the query in, the bencoded reply out.
+//! The HTTP scrape (BEP 48): this module reads the query and writes the bencoded reply.
 
 use super::bencode::{put_bytes, put_pair};
 use super::query;
@@ -7,8 +7,8 @@ use crate::{InfoHash, Parameter, Refusal, ScrapeReply, ScrapeRequest, SwarmCount
 /// The most torrents in one scrape. Transmission asks for 60 at a time.
 pub const MAX_INFO_HASHES: usize = 200;
 
-/// Reads the query of a scrape. Other parameters are skipped: clients build the query from the announce URL, which may have a
-/// query of its own.
+/// Reads the query of a scrape. Other parameters are skipped: clients build the query from the announce URL, which may
+/// have a query of its own.
 pub fn parse(raw: &[u8]) -> Result<ScrapeRequest, Refusal> {
     let mut info_hashes = Vec::new();
     for (parameter, value) in query::pairs(raw) {
@@ -26,8 +26,8 @@ pub fn parse(raw: &[u8]) -> Result<ScrapeRequest, Refusal> {
 /// The most bytes that one torrent takes in a reply: its hash, four keys, four numbers.
 const FILE: usize = 128;
 
-/// Appends a reply. It is written by hand because trackers get as many scrapes as announces; the tests compare it with bendy's
-/// bytes.
+/// Appends a reply. This encoder is written by hand for speed, because trackers get as many scrapes as announces. The
+/// tests compare the result with what bendy writes.
 pub fn encode(reply: &ScrapeReply, out: &mut Vec<u8>) {
     out.reserve(64 + FILE * reply.files.len());
     out.extend_from_slice(b"d5:filesd");

@@ -1,5 +1,6 @@
-//! The UDP tracker protocol, both ways: requests of clients and responses of trackers (BEP 15, with the URL data of BEP 41). All
-//! numbers are in network order. A packet may be longer than the part that is read: BEP 15 leaves room for extensions that way.
+//! The UDP tracker protocol (BEP 15, with the URL data of BEP 41). This module reads and writes both the requests of
+//! clients and the responses of trackers. All numbers are in network order. A packet may be longer than the part that
+//! is read here, because BEP 15 allows extensions at its end.
 
 mod key;
 mod options;
@@ -18,7 +19,7 @@ use crate::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant
 pub use key::key;
 pub use options::OptionData;
 
-/// Begins a connect request, in the place of a connection id (BEP 15, "Connect").
+/// The number that begins a connect request, where other requests have a connection id (BEP 15, "Connect").
 const PROTOCOL_ID: u64 = 0x0417_2710_1980;
 
 const CONNECT: u32 = 0;
@@ -31,15 +32,15 @@ const ANNOUNCE_LENGTH: usize = 98;
 /// Bytes of an announce response before its peers (BEP 15, "IPv4 announce response").
 const ANNOUNCED_LENGTH: usize = 20;
 
-/// The largest response, in bytes. Every IPv6 network carries 1280 bytes in one piece, headers of IPv6 and UDP included. There is
-/// room for 202 peers over IPv4 and for 67 over IPv6.
+/// The largest response, in bytes. Every IPv6 network carries packets of 1280 bytes without fragmentation, and the
+/// headers of IPv6 and UDP take 48 of these bytes. There is room for 202 peers over IPv4 and for 67 over IPv6.
 pub const MAX_RESPONSE: usize = 1232;
 
 /// The most torrents in one scrape (BEP 15, "Scrape"). If there are more, the first ones are answered.
 pub const MAX_SCRAPED: usize = 74;
 
-/// The number that proves that a client receives at the address that it sends from (BEP 15, "UDP connections / spoofing"). Any
-/// value is legal.
+/// The number with which a client proves that it receives packets at the address from which it sends (BEP 15, "UDP
+/// connections / spoofing"). Any value is legal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId(pub u64);
 
@@ -65,11 +66,11 @@ pub enum Request {
         connection: ConnectionId,
         /// The response repeats it.
         transaction: TransactionId,
-        /// The announce. Its key is the packet's, in 8 hexadecimal digits, as clients write it over HTTP.
+        /// The announce. Its `key` is the packet's key in 8 hexadecimal digits, as clients write a key over HTTP.
         announce: AnnounceRequest,
         /// Path and query of the announce URL; empty when the client did not send them (BEP 41).
         url_data: OptionData,
-        /// The retrackers that have forwarded the announce; none when it comes from a client.
+        /// The retrackers that have forwarded the announce; empty when the announce comes directly from a client.
         via: Via,
     },
     /// Asks for the counts of swarms (BEP 15, "Scrape").
@@ -78,7 +79,8 @@ pub enum Request {
         connection: ConnectionId,
         /// The response repeats it.
         transaction: TransactionId,
-        /// The torrents, in the order of the response; at most [`MAX_SCRAPED`], and none if the packet ends too soon.
+        /// The torrents, in the order of the response; at most [`MAX_SCRAPED`]. The list is empty if the packet ends
+        /// too soon.
         info_hashes: Vec<InfoHash>,
     },
 }
@@ -91,9 +93,10 @@ pub struct Announce<'a> {
     /// How many peers are asked for.
     pub numwant: u32,
     /// The address that the tracker should record. If it is `None`, the tracker records the address that the packet
-    /// comes from. A tracker that is reached over IPv6 cannot be told another address (BEP 15, "IPv6").
+    /// comes from. An announce over IPv6 cannot name another address (BEP 15, "IPv6").
     pub ip: Option<Ipv4Addr>,
-    /// The number by which the tracker knows the client after its address has changed, see [`key()`]; 0 for none.
+    /// The number by which the tracker recognises the client after the client's address has changed, see [`key()`]; 0
+    /// for none.
     pub key: u32,
     /// Path and query of the announce URL; empty to send none (BEP 41).
     pub url_data: &'a [u8],
@@ -113,7 +116,7 @@ pub enum ResponseError {
     /// The response ends too soon.
     #[error("it is too short")]
     Short,
-    /// The response is one to another kind of request.
+    /// The response answers another kind of request.
     #[error("it answers a request with action {0}, which was not made")]
     Action(u32),
 }
@@ -160,8 +163,8 @@ pub fn parse_connected(response: &[u8]) -> Result<ConnectionId, ResponseError> {
     body.u64().map(ConnectionId).ok_or(ResponseError::Short)
 }
 
-/// Reads the response to an announce request. `from` is the tracker's address: its family is that of the peers (BEP 15,
-/// "IPv6").
+/// Reads the response to an announce request. `from` is the tracker's address: the peers have the same address family
+/// (BEP 15, "IPv6").
 pub fn parse_announced(response: &[u8], from: IpAddr) -> Result<UpstreamReply, ResponseError> {
     let mut body = body(response, ANNOUNCE)?;
     let mut number = || body.u32().ok_or(ResponseError::Short);
@@ -222,8 +225,8 @@ pub fn max_peers(to: IpAddr) -> usize {
     (MAX_RESPONSE - ANNOUNCED_LENGTH) / length
 }
 
-/// Writes the response to an announce request. `to` is the client's address: the response has the peers of its family, because
-/// the packet has no place for others (BEP 15, "IPv6"), up to [`MAX_RESPONSE`] bytes.
+/// Writes the response to an announce request. `to` is the client's address: the response has only peers of the same
+/// address family, because the packet has no place for others (BEP 15, "IPv6"). It has at most [`MAX_RESPONSE`] bytes.
 pub fn encode_announced(transaction: TransactionId, reply: &AnnounceReply, to: IpAddr) -> Vec<u8> {
     let peers = &reply.peers;
     match to.to_canonical() {
@@ -254,7 +257,7 @@ pub fn encode_scraped(transaction: TransactionId, counts: impl IntoIterator<Item
     out
 }
 
-/// Writes the response that refuses any request. `reason` is for the client's user.
+/// Writes the response that refuses a request of any kind. `reason` is for the client's user.
 pub fn encode_refused(transaction: TransactionId, reason: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(8 + reason.len());
     put_head(&mut out, ERROR, transaction);
@@ -271,7 +274,7 @@ fn put_u32(out: &mut Vec<u8>, n: u32) {
     out.extend_from_slice(&n.to_be_bytes());
 }
 
-/// The fields after the head of a response, if it has the action that was asked for.
+/// The fields after the head of a response, if the response has the same action as the request.
 fn body(response: &[u8], asked: u32) -> Result<PacketFields<'_>, ResponseError> {
     let mut fields = PacketFields(response);
     let action = fields.u32().ok_or(ResponseError::Short)?;
@@ -307,7 +310,7 @@ fn announce(fields: &mut PacketFields<'_>) -> Option<AnnounceRequest> {
         port: NonZeroU16::new(port),
         uploaded,
         downloaded,
-        // Clients also send -1 when they do not know.
+        // Clients also send -1 when they do not know how much is left.
         left: (left < UNKNOWN_LEFT).then_some(left),
         event,
         numwant: not_negative(numwant).map_or(NumWant::Default, NumWant::AtMost),
@@ -336,12 +339,12 @@ fn event(number: u32) -> Option<Event> {
     }
 }
 
-/// The protocol's numbers are signed, but a negative one makes no sense here.
+/// The protocol's numbers are signed. Returns `None` for a negative number, because it makes no sense here.
 fn not_negative(n: u32) -> Option<u32> {
     i32::try_from(n).is_ok().then_some(n)
 }
 
-/// The rest of a packet, from the front of which fields are taken.
+/// The part of a packet that has not been read yet. Fields are taken from its front.
 struct PacketFields<'a>(&'a [u8]);
 
 impl PacketFields<'_> {

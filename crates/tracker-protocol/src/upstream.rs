@@ -1,4 +1,4 @@
-//! The HTTP announce as a client of other trackers: writes the query, and reads their replies. Real replies differ from
+//! The HTTP announce to other trackers: this module writes the query and reads their replies. Real replies differ from
 //! the BEPs: `peers` may be a string or dictionaries, no matter which was asked for; keys are unsorted, types are
 //! wrong, and newlines follow the dictionary. Every part that can be understood is used; the others are skipped.
 
@@ -13,26 +13,28 @@ use super::bencode::{BencodeError, Reader, Value};
 use super::compact;
 use crate::{AnnounceRequest, PeerId, PeerLists};
 
-/// The most peers that are taken from one reply. No tracker is asked for as many.
+/// The most peers that are taken from one reply. Every announce asks for fewer.
 pub const MAX_PEERS: usize = 2_000;
 
-/// The longest tracker id that is kept, in bytes: each session has one.
+/// The longest tracker id that is kept, in bytes. There is a limit because every session keeps a tracker id in memory.
 const MAX_TRACKER_ID: usize = 64;
 
 /// `left` for upstreams when the client does not know how much is left: one block, as libtorrent sends it.
 pub const STAND_IN_LEFT: u64 = 16 * 1024;
 
-/// The largest counter that is sent to upstreams, in bytes: trackers that hold it in a signed number refuse larger ones.
+/// The largest counter that is sent to upstreams, in bytes: trackers that hold it in a signed number refuse larger
+/// ones.
 pub const MAX_COUNTER: u64 = i64::MAX as u64;
 
-/// The largest number of seeds or of other peers that is accepted. UDP replies and many clients hold it in a signed number.
+/// The largest number of seeds or of other peers that is accepted. UDP replies and many clients hold it in a signed
+/// number.
 const MAX_COUNT: u32 = i32::MAX as u32;
 
 /// All but the unreserved characters of RFC 3986 section 2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Appends the query of an announce, from its first key, without `?`. `ip` is the address that the upstream should record,
-/// `tracker_id` the one from its last reply.
+/// Appends the query of an announce; the query begins with its first key, not with `?`. `ip` is the address that the
+/// upstream should record. `tracker_id` is the tracker id from the upstream's last reply.
 pub fn put_query(
     query: &mut String,
     request: &AnnounceRequest,
@@ -65,8 +67,8 @@ pub fn put_query(
     }
 }
 
-/// `left` as upstreams get it. Many trackers refuse numbers past [`MAX_COUNTER`], which clients send when they do not know how
-/// much is left.
+/// `left` as upstreams get it. Many trackers refuse numbers past [`MAX_COUNTER`], which clients send when they do not
+/// know how much is left.
 pub fn upstream_left(request: &AnnounceRequest) -> u64 {
     request.left.filter(|&left| left < MAX_COUNTER).unwrap_or(STAND_IN_LEFT)
 }
@@ -83,18 +85,20 @@ fn put_number(query: &mut String, key: &str, value: u64) {
     query.push_str(itoa::Buffer::new().format(value));
 }
 
-/// The reply of an upstream tracker. Intervals, tracker id and warning belong to the session with it.
+/// The reply of an upstream tracker. The intervals, the tracker id and the warning belong to the session with that
+/// tracker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamReply {
     /// Seconds until the next announce of this client; `None` when the tracker gave no sensible number.
     pub interval: Option<u32>,
-    /// Seconds before which the next announce of this client must not come.
+    /// At least this many seconds must pass before the next announce of this client.
     pub min_interval: Option<u32>,
     /// Seeds in the swarm.
     pub complete: u32,
     /// Other peers in the swarm.
     pub incomplete: u32,
-    /// The tracker id, which the next announce repeats; `None` if the tracker sent none, or one that is too long to keep.
+    /// The tracker id, which the next announce repeats; `None` if the tracker sent none, or one that is too long to
+    /// keep.
     pub tracker_id: Option<Vec<u8>>,
     /// The address from which the tracker got the announce (BEP 24).
     pub external_ip: Option<IpAddr>,
@@ -107,7 +111,7 @@ pub struct UpstreamReply {
 /// Why a body has no list of peers.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UpstreamReplyError {
-    /// The tracker refused the announce, whatever else it sent with the refusal.
+    /// The tracker refused the announce. It does not matter what else it sent with the refusal.
     #[error("it refuses: {}", reason.escape_ascii())]
     Refused {
         /// Its `failure reason`, as it came.
@@ -126,19 +130,19 @@ pub enum UpstreamReplyError {
 /// When a tracker that refused may be asked again (BEP 31).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Retry {
-    /// It did not say, or what it said cannot be read.
+    /// The tracker did not say when, or what it said cannot be read.
     #[default]
     Unsaid,
     /// After this many minutes: `retry in`.
     Minutes(u32),
-    /// After this many seconds: the interval that it named beside its refusal.
+    /// After this many seconds: the interval that the tracker sent with its refusal.
     Seconds(u32),
     /// Never.
     Never,
 }
 
-/// Reads the body of a reply: the first dictionary in it. Some trackers send a byte order mark or blank lines before it, and
-/// comments, line ends or further dictionaries after it.
+/// Reads the body of a reply: the first dictionary in it. Some trackers send a byte order mark or blank lines before
+/// it, and comments, line ends or further dictionaries after it.
 pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
     let mut reader = Reader::new(without_preface(body));
     if reader.value()? != Value::Dict {
@@ -173,7 +177,8 @@ pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
         }
     }
     match refused {
-        // Some trackers send an empty `failure reason` with every reply.
+        // Some trackers send an empty `failure reason` with every reply, so an empty one is no refusal if there are
+        // peers.
         Some(reason) if !reason.is_empty() || reply.peers.is_empty() => {
             if retry == Retry::Unsaid {
                 retry = reply.interval.max(reply.min_interval).map_or(Retry::Unsaid, Retry::Seconds);
@@ -244,7 +249,8 @@ fn retry(value: Value<'_>) -> Retry {
     }
 }
 
-/// A count or a number of seconds; `None` when it is negative. One beyond 32 bits becomes the largest that fits.
+/// A count or a number of seconds; `None` when it is negative. A number beyond 32 bits becomes the largest number that
+/// fits.
 fn positive(n: i64) -> Option<u32> {
     (n >= 0).then(|| u32::try_from(n).unwrap_or(u32::MAX))
 }

@@ -1,19 +1,20 @@
-//! `Via` (RFC 9110, section 7.6.3): the retrackers that have forwarded an announce. Retrackers that forward to each other would
-//! send one announce round in a circle. So each adds its name to the announces that it forwards, and recognises those that come
-//! back.
+//! `Via` (RFC 9110, section 7.6.3): the retrackers that have forwarded an announce. Retrackers that forward to each
+//! other would send one announce round in a circle. So each adds its name to the announces that it forwards, and
+//! recognises those that come back.
 
 use std::fmt::Write;
 
-/// The most names that are kept of a request. The tracker stops forwarding an announce long before it has as many.
+/// The most names that are kept of a request. The tracker stops forwarding an announce long before the announce has so
+/// many names.
 const MAX_NAMES: usize = 16;
 
-/// The names in a request's `Via`, in the order in which the request was forwarded. Empty, without an allocation, for a request
-/// that comes from a client.
+/// The names in a request's `Via`, in the order in which the request was forwarded. Empty, without an allocation, for a
+/// request that comes from a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Via(Vec<String>);
 
 impl Via {
-    /// Reads the header's lines. Elements that are not `protocol name` are skipped.
+    /// Reads the header's lines. Elements that do not have the form `protocol name` are skipped.
     pub fn parse<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let elements = lines.into_iter().flat_map(|line| line.split(|&byte| byte == b','));
         let names = elements.filter_map(|element| {

@@ -1,5 +1,5 @@
 //! Verifies the signatures of tokens with ring, which TLS uses already. The providers that come with jsonwebtoken would
-//! add a second library.
+//! add a second cryptographic library.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};

@@ -32,7 +32,7 @@ impl Window {
 }
 
 impl Failures {
-    /// Whether too many tokens have failed for another token of this source to be verified in this second.
+    /// Whether so many tokens have failed in this second that no further token of this source is verified in it.
     pub(super) fn are_too_many(&self, ip: IpAddr, second: u64) -> bool {
         let mut window = self.0.lock();
         let window = window.at(second);

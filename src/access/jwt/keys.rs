@@ -51,12 +51,12 @@ impl fmt::Debug for JwtKey {
 pub struct KeySummary {
     /// How many keys of each kind can be used.
     pub used: BTreeMap<&'static str, usize>,
-    /// Why the other keys cannot be used, and how many there are of each kind.
+    /// The keys that cannot be used: for each reason, how many keys there are.
     pub skipped: BTreeMap<&'static str, usize>,
 }
 
 impl fmt::Display for KeySummary {
-    /// `2 RSA, 1 Ed25519; skipped: 1 of an unknown type`.
+    /// Writes for example `2 RSA, 1 Ed25519; skipped: 1 of an unknown kind`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |counts: &BTreeMap<&str, usize>| {
             counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")

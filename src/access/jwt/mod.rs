@@ -1,10 +1,11 @@
-//! Tokens: an announce carries a JSON Web Token (RFC 7519) that names its torrent, signed by a key of a JWK set (RFC 7517).
+//! Tokens: an announce carries a JSON Web Token (RFC 7519), which names the torrent. The issuer signs the token with a
+//! key of a JWK set (RFC 7517).
 //!
 //! The query of the announce URL holds the token as `jwt=`. Over UDP a client sends the URL's path and query with the
 //! announce (BEP 41). A token is neither logged nor sent upstream.
 //!
 //! Verifying a signature takes as long as ten announces. So tokens that were verified are remembered until they expire
-//! or their key is removed. The number of tokens that may fail is bounded, for each source and in total.
+//! or their key is removed. The number of tokens that may fail in a second is bounded, for each source and in total.
 
 mod crypto;
 mod failures;
@@ -80,7 +81,7 @@ pub enum KeySource {
     Url(Url),
     /// A file.
     File(PathBuf),
-    /// Nowhere. The configuration still has this placeholder of the documentation instead of a URL.
+    /// Nowhere. Instead of a URL, the configuration has this placeholder, which was copied from the documentation.
     Placeholder(String),
 }
 
@@ -92,11 +93,11 @@ pub(super) struct JwtRule {
     keys: RwLock<Arc<KeySet>>,
     key_count: Gauge,
     verified: Cache<u128, Verified>,
-    /// The secret key with which tokens are hashed. Without it, a client could search for a token whose hash is that of
-    /// a verified one.
+    /// The secret key with which tokens are hashed. If a client knew this key, it could search for a token that has the
+    /// same hash as a verified token.
     hash_key: [u8; 16],
     failures: Failures,
-    /// Woken when a token names a key that is not known.
+    /// Woken when a token names a key that is not known, so that the keys are fetched again.
     unknown_key: Notify,
 }
 
@@ -116,7 +117,7 @@ impl JwtRule {
     pub(super) fn new(options: JwtOptions, key_count: Gauge) -> Self {
         crypto::install();
         // The library does not check the times. [`Self::check`] checks them at each announce, for remembered tokens
-        // too. Tests can set its time.
+        // too. It gets the present time as an argument, so tests can choose the time.
         let mut validation = Validation { validate_exp: false, validate_nbf: false, ..Validation::default() };
         validation.set_required_spec_claims(&["iss", "aud"]);
         if let Issuers::Listed(issuers) = &options.issuers {

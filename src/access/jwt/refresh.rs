@@ -13,11 +13,11 @@ use crate::metrics::AccessMetrics;
 /// How long fetching may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The shortest time between a fetch and the next one if an unknown key causes it. So wrong tokens cause no flood of
-/// fetches.
+/// The shortest time between two fetches if a token with an unknown key causes the second one. So wrong tokens cannot
+/// cause a flood of fetches.
 const SHORTEST: Duration = Duration::from_secs(10);
 
-/// The first pause after a failure, and the longest.
+/// The pause after the first failure, and the longest pause. The pause doubles after each further failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 

@@ -1,4 +1,4 @@
-//! A TLS client that accepts every certificate. It asks only an instance on this host, and for nothing secret.
+//! A TLS client that accepts every certificate. It talks only to an instance on this host, and asks for nothing secret.
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) fn session() -> io::Result<ClientConnection> {
     ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)
 }
 
-/// Accepts every certificate, but checks that the server has its key.
+/// Accepts every certificate, but checks that the server has the certificate's key.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

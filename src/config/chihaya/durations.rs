@@ -62,7 +62,7 @@ fn part(text: &str) -> Option<(u128, &str)> {
     }
     let (unit, rest) = UNITS.iter().find_map(|(name, unit)| Some((u128::from(*unit), rest.strip_prefix(name)?)))?;
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    // Even for hours, any further digits are less than a nanosecond.
+    // Digits after the eighteenth are dropped. Even for hours, they are worth less than a nanosecond.
     let fraction = fraction.get(..fraction.len().min(18))?;
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let fraction: u64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };

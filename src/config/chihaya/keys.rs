@@ -13,9 +13,9 @@ pub(super) struct Keys<'a> {
     /// The path of the section, such as `http.`; empty at the top.
     path: String,
     rest: Vec<&'a KeyedNode>,
-    /// Whether case does not matter in names, because Go's JSON reader takes `Announce` for `announce`.
+    /// Whether capital and small letters count as equal in names. Go's JSON reader takes `Announce` for `announce`.
     folds_case: bool,
-    /// The keys that exist in this section.
+    /// The keys that Chihaya knows in this section.
     known: Vec<&'static str>,
     /// The keys that were looked for, but are not in the file or are null.
     absent: Vec<&'static str>,

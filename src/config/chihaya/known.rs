@@ -30,7 +30,7 @@ pub(super) const RESTRICTING: &[&str] = &[
     "jwtAudience",
 ];
 
-/// The keys of v2 by their sections, to find the right section of a key that is in a wrong one.
+/// The keys of v2 by their sections. If a key is in a wrong section, this table says which section is right.
 const SECTIONS: &[(&str, &[&str])] = &[
     ("", &["announce_interval", "min_announce_interval", "metrics_addr", "prometheus_addr", "prehooks", "posthooks"]),
     (
@@ -80,7 +80,7 @@ pub(super) fn explain(section: &str, key: &str, known: &[&'static str]) -> Strin
     }
 }
 
-/// The name that this one is probably a misspelling of, if there is one.
+/// The name among `names` that was probably meant by `name`. `None` if `name` resembles none of them.
 pub(super) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     // A long name resembles no known name. Comparing it would be slow: the time grows with the product of the lengths.
     if name.len() > 64 {

@@ -35,8 +35,8 @@ use super::error::ConfigError;
 use super::origin::Origin;
 use super::yaml::{self, Problem};
 
-/// Whether this argument sets the verbosity of v1.0's log, such as `-v=5` in the registries' `docker run` line. The
-/// argument has no effect here. `-v` without a value prints the version.
+/// Whether this argument sets the verbosity of v1.0's log. An example is `-v=5` in the `docker run` line that pages of
+/// container registries show. The argument has no effect here. `-v` without a value prints the version.
 pub(super) fn is_verbosity(argument: &OsStr) -> bool {
     let level = argument.to_str().and_then(|text| text.strip_prefix("-v="));
     level.is_some_and(|level| !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit()))
@@ -149,7 +149,7 @@ impl FromStr for ChihayaText {
     }
 }
 
-/// The values of a file. The number is the line of any text after them. That text is not read.
+/// The values of a file. If more text follows the values, the number is the line of that text, which is not read.
 enum Root {
     V1(ConfigNode, Option<usize>),
     V2(ConfigNode, Option<usize>),

@@ -1,4 +1,4 @@
-//! What a configuration of Chihaya says, whichever generation wrote it.
+//! What a configuration of Chihaya says, in one form for all generations of Chihaya.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -60,11 +60,11 @@ pub struct ChihayaConfig {
     pub clients: Option<Approval<[u8; 6]>>,
     /// Which torrents may be announced.
     pub torrents: Option<Approval<InfoHash>>,
-    /// Whether a torrent exists as soon as a client announces it. If not, it must be added through the API of v1 first.
+    /// Whether a torrent exists as soon as a client announces it. If not, the API of v1 must add the torrent first.
     pub create_on_announce: bool,
-    /// Whether a client gets peers of its own address family only; v1.
+    /// Whether a client gets only peers of its own address family. This is an option of v1.
     pub respect_address_family: bool,
-    /// How intervals are spread.
+    /// Which share of the replies gets a longer interval, and how much longer it is.
     pub interval_variation: Option<IntervalVariation>,
 }
 
@@ -145,7 +145,7 @@ pub struct RequestRules {
     pub ip_spoofing: bool,
     /// The most peers in a reply. `None` in v1, which knows no limit.
     pub max_numwant: Option<u32>,
-    /// The peers for a client that does not say how many it wants.
+    /// The number of peers for a client that does not say how many it wants.
     pub default_numwant: u32,
     /// The most torrents in a scrape. `None` in v1 and rc.1, which know no limit.
     pub max_scrape: Option<u32>,
@@ -167,7 +167,7 @@ pub struct ChihayaApi {
 pub struct TokenRule {
     /// Where the keys are.
     pub keys: KeySetUrl,
-    /// Who must have issued the token. `None` in v1: the JWK set names its issuer.
+    /// Who must have issued the token. `None` in v1, where the JWK set names the issuer.
     pub issuer: Option<String>,
     /// For whom the token must have been issued.
     pub audience: String,

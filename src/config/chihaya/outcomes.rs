@@ -67,8 +67,8 @@ pub(super) fn real_ip_header(name: &str, is_exact: bool) -> Outcome {
     };
     Outcome::Warns(
         format!("the client's address is what this header says (--real-ip-header){unlike}"),
-        "anyone who reaches the tracker past the proxy is believed, and --trusted-proxies with the proxy's address is \
-         safer"
+        "anyone who reaches the tracker without the proxy can choose any address, and --trusted-proxies with the \
+         proxy's address is safer"
             .to_owned(),
     )
 }

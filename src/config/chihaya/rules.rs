@@ -30,7 +30,7 @@ impl ChihayaRules {
 
     /// Reads the file again and checks it.
     pub(in crate::config) fn read(&self) -> Result<AccessOptions, ConfigError> {
-        // The path has no variables any more.
+        // The variables in the path were already replaced at the start.
         let file = ChihayaFile::read(self.origin, &self.path, CHIHAYA.expected, |_| None)?;
         file.checked().map(|chihaya| access(chihaya, self.registered.as_ref()))
     }
@@ -38,13 +38,13 @@ impl ChihayaRules {
 
 impl fmt::Display for ChihayaRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the access rules of {}, whose other keys need a restart", self.path.display())
+        write!(f, "the access rules of {}; its other keys take effect only at a restart", self.path.display())
     }
 }
 
 pub(super) fn access(chihaya: &ChihayaConfig, registered: Option<&Arc<Registered>>) -> AccessOptions {
     let ChihayaConfig { generation, tokens, clients, torrents, .. } = chihaya;
-    // With the API, the list of clients is in `registered`, because the API changes it.
+    // If there is an API, the list of clients is in `registered`, because the API changes the list.
     let clients = clients.as_ref().filter(|_| registered.is_none());
     AccessOptions {
         networks: None,

@@ -151,7 +151,8 @@ pub(super) fn udp_listen(text: &str) -> Parsed<Option<UdpListenAddr>> {
     address(text, |listen: &UdpListenAddr| !listen.proxied)
 }
 
-/// Parses an address in our notation, which contains Go's. `is_go` says whether Go would accept it.
+/// Parses an address in our notation, which includes all of Go's notation. `is_go` says whether Go would accept the
+/// address too.
 fn address<T: FromStr>(text: &str, is_go: impl Fn(&T) -> bool) -> Parsed<Option<T>> {
     if text.is_empty() {
         return Ok(None);
@@ -209,7 +210,7 @@ pub(super) fn routes(texts: &[String]) -> Parsed<Vec<RoutePattern>> {
     texts.iter().map(|text| RoutePattern::new(text).ok_or(expected)).collect()
 }
 
-/// A duration in words.
+/// The text of a duration, in seconds.
 pub(super) fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
 }

@@ -120,7 +120,8 @@ fn read_listen(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str) -> Optio
     keys.read(lint, key, parse, |listen| outcomes::listen(listen.as_ref(), "--listen")).flatten()
 }
 
-/// Reads the addresses without and with TLS. rc.2 has no `https_addr`. If it has a certificate, `addr` is for HTTPS.
+/// Reads the addresses without and with TLS. rc.2 has no `https_addr`. If a file of rc.2 has a certificate, `addr` is
+/// for HTTPS.
 fn tls(
     keys: &mut Keys<'_>,
     lint: &mut Lint,

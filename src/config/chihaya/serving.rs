@@ -1,4 +1,5 @@
-//! Applies a file of Chihaya's, to serve with it. The file replaces the tracker's own settings for the same things.
+//! Applies a file of Chihaya's to the configuration with which the tracker serves. The file replaces the tracker's own
+//! settings for the same things.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,8 @@ use crate::topology::IpParam;
 use crate::tracker::{Policy, RequestLimits, WantLimits};
 use tracker_protocol::route::{Route, route};
 
-/// The settings that a file replaces. Each of them is an error beside the file, which already sets the same thing.
+/// The settings that a file replaces. To give one of them together with the file is an error, because the file already
+/// sets the same thing.
 static COVERED: [&dyn Declared; 11] = [
     &LISTEN,
     &UDP_LISTEN,
@@ -91,7 +93,7 @@ pub(in crate::config) fn apply(
     config.tls = tls.map(|tls| certificate(tls, file)).transpose()?;
     config.prometheus |= metrics.is_some();
     if operators(chihaya).next().is_some() && ALLOWED_HOSTS.given(sources)?.is_none() {
-        // Chihaya answers operators under any name.
+        // Chihaya's listeners for operators answer requests for any host name.
         config.allowed_hosts = vec![HostName::Any];
     }
     if let Some(header) = http.as_ref().and_then(|http| http.real_ip_header.clone()) {
@@ -124,7 +126,7 @@ pub(in crate::config) fn apply(
     Ok(())
 }
 
-/// Applies how long clients may take, and how many connections they may have.
+/// Applies the limits of the file: how long clients may take, and how many connections they may have.
 fn limit_connections(config: &mut Config, http: &ChihayaHttp) {
     let connections = &mut config.connections;
     if let Some(limit) = http.max_connections {
@@ -144,7 +146,7 @@ fn timeouts(HttpTimeouts { read, write, idle, .. }: HttpTimeouts) -> ConnectionT
         first_byte: limit(read),
         rest: limit(read),
         send: limit(write),
-        // As in Go's server.
+        // Go's server too uses the limit for reading if there is no idle limit.
         idle: limit(idle.or(read)),
     }
 }
@@ -202,7 +204,7 @@ fn listeners(http: &ChihayaHttp) -> impl Iterator<Item = Listen> {
     http.listen.clone().into_iter().chain(tls)
 }
 
-/// The paths of the file. None if they are among the usual ones.
+/// The paths of the file. `None` if all of them are among the tracker's usual paths.
 fn routes(ChihayaHttp { announce_routes, scrape_routes, .. }: &ChihayaHttp) -> Option<TrackerPaths> {
     let are_usual = |routes: &[RoutePattern], usual| routes.iter().all(|path| route(path.as_str().as_bytes()) == usual);
     let all_usual = are_usual(announce_routes, Route::Announce) && are_usual(scrape_routes, Route::Scrape);

@@ -602,7 +602,7 @@ fn keys_that_mean_nothing_and_what_was_meant() {
     }
 }
 
-/// A misspelt key must not open what its author meant to close.
+/// If a key that was meant to restrict access is misspelt, the linter must say that the restriction is not in force.
 #[test]
 fn what_was_meant_to_restrict_access_and_does_not() {
     let hook = |options: &str| v2(&format!("prehooks:\n- name: client approval\n  options: {options}\n"));

@@ -9,8 +9,8 @@ mod yaml;
 pub(super) use self::json::read as from_json;
 pub(super) use self::yaml::read as from_yaml;
 
-/// The most values in a file. A repeated value (`*anchor`) counts each time that it is used. Even the largest file has
-/// room for fewer info-hashes.
+/// The most values in a file. A repeated value (`*anchor`) counts each time that it is used. No list of info-hashes
+/// exceeds this limit, because even the largest file has room for fewer of them.
 const MAX_VALUES: usize = 1_000_000;
 
 /// The deepest level of a value. Chihaya's own files have five.
@@ -36,7 +36,7 @@ pub(super) struct ConfigNode {
 pub(super) enum NodeValue {
     /// A value without quotes: in YAML a text, or a number, true, false or null.
     Plain(String),
-    /// A text that can be nothing else.
+    /// A value that can only be a text, such as a value in quotes.
     Quoted(String),
     List(Vec<ConfigNode>),
     Section(Vec<KeyedNode>),

@@ -66,7 +66,7 @@ fn peer_age(keys: &mut Keys<'_>, lint: &mut Lint, min_interval: Duration) -> Dur
         age.filter(|age| !age.is_zero())
     };
     let parse = |node: &ConfigNode| {
-        let expected = "a number above 0 such as 1.25, by which minAnnounce is multiplied to the age of peers";
+        let expected = "a number above 0 such as 1.25, by which minAnnounce is multiplied to get the age of peers";
         age(&scalars::number(node).map_err(|_| expected)?).ok_or(expected)
     };
     let given = keys.read(lint, "reapRatio", parse, |age| outcomes::peer_age(*age, "minAnnounce times this"));

@@ -17,7 +17,7 @@ pub(in crate::config) trait Fields: de::DeserializeOwned {
     type Checked;
     /// An example, for the error when something else is found.
     const EXPECTED: &'static str;
-    /// Checks the mapping. To an error, the reader adds the line on which the mapping begins.
+    /// Checks the mapping. If this returns an error, the reader adds the line on which the mapping begins.
     fn check(self) -> Result<Self::Checked, String>;
 }
 
@@ -100,7 +100,7 @@ impl<A> Once<A> {
     }
 }
 
-/// Reads a key as it is written. None for `<<`, which does not use up the seed.
+/// Reads a key as it is written. For the key `<<` the result is `None`, and the seed remains for the next key.
 struct KeyIn<'a, K> {
     seed: &'a mut Option<K>,
     seen: &'a mut HashSet<String>,
@@ -132,9 +132,10 @@ impl<'de, K: DeserializeSeed<'de>> de::Visitor<'de> for KeyIn<'_, K> {
     }
 }
 
-/// The pairs that `<<` merges, from one mapping or several. If several have a key, the first one counts.
+/// The pairs that `<<` merges, from one mapping or several. If several mappings have the same key, the first mapping
+/// counts.
 fn merge(mut value: Value) -> Result<Vec<(String, Value)>, String> {
-    // A merged mapping may merge others.
+    // A merged mapping may itself have a `<<`.
     value.apply_merge().map_err(|error| error.to_string())?;
     let mappings = match value {
         Value::Sequence(mappings) => mappings,
@@ -151,7 +152,7 @@ fn merge(mut value: Value) -> Result<Vec<(String, Value)>, String> {
     Ok(merged)
 }
 
-/// Turns a number into text, because the readers of fields expect text.
+/// Turns numbers and booleans into text, because the readers of fields expect text.
 fn as_text(value: Value) -> Value {
     match value {
         Value::Number(number) => Value::String(number.to_string()),

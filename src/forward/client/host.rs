@@ -9,7 +9,7 @@ use crate::forward::headers::PassedHeaders;
 use crate::forward::queue::RequestSource;
 use tracker_protocol::{AnnounceRequest, Role};
 
-/// One address of a client, and its latest announce from there.
+/// One address of a client, and the client's latest announce from that address.
 #[derive(Debug)]
 pub(in crate::forward) struct Host {
     pub(in crate::forward) ip: IpAddr,

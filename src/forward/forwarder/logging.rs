@@ -21,7 +21,7 @@ impl Display for Again<'_> {
             Self(_, ExchangeOutcome::Accepted { interval, .. } | ExchangeOutcome::Refused(Some(interval))) => {
                 write!(f, ", again in {interval:?}")
             }
-            Self(_, ExchangeOutcome::Refused(None)) => write!(f, ", not announced again for this client"),
+            Self(_, ExchangeOutcome::Refused(None)) => write!(f, ", the same announce is not sent again"),
         }
     }
 }
@@ -43,7 +43,7 @@ impl Display for Consequence {
         match state {
             CircuitState::Closed | CircuitState::Probing => Ok(()),
             CircuitState::Open { until } => {
-                write!(f, "; skipped, probed in {:.0?}", until.saturating_duration_since(now))
+                write!(f, "; skipped for {:.0?}, then probed", until.saturating_duration_since(now))
             }
             CircuitState::Paused { until } => write!(f, "; paused for {:.0?}", until.saturating_duration_since(now)),
         }
@@ -69,7 +69,7 @@ pub(super) fn exchange(name: &str, subject: &LoggedExchange<'_>, elapsed: Durati
 pub(super) fn health(name: &str, change: Option<HealthChange>, error: Option<&ForwardError>) {
     match (change, error) {
         (Some(HealthChange::Fails), Some(error)) => {
-            log::warn!("forwarder {name}: {error}; further failures are logged with -d");
+            log::warn!("forwarder {name}: {error}; further failures are logged only with -d");
         }
         (Some(HealthChange::AnswersAgain), _) => log::info!("forwarder {name}: answers again"),
         _ => {}

@@ -9,7 +9,8 @@ use tracker_protocol::upstream::Retry;
 pub(super) fn call_outcome(error: &ForwardError) -> CallOutcome {
     match error {
         ForwardError::TooLong | ForwardError::Local(_) => CallOutcome::NotMade,
-        // These 4xx say that the server failed, not that the request is wrong: too slow, wrong connection, too early.
+        // These 4xx say that the server failed, not that the request is wrong: 408 Request Timeout, 421 Misdirected
+        // Request, 425 Too Early.
         ForwardError::Refused { status: Some(408 | 421 | 425), .. }
         | ForwardError::Status { code: 408 | 421 | 425, .. } => CallOutcome::Failed,
         ForwardError::Refused { .. } | ForwardError::Status { .. } => match (error.status(), error.retry_after()) {

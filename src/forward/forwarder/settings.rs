@@ -9,7 +9,7 @@ use crate::forward::options::{DEFAULT_NUMWANT, DEFAULT_RATE, ForwarderOptions, T
 use crate::metrics::{ForwarderMetrics, Metrics};
 use tracker_protocol::InfoHash;
 
-/// The entry of a forwarder, and what depends on it.
+/// The entry of a forwarder, and what depends on the entry.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) options: ForwarderOptions,
@@ -20,7 +20,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// `timeout` applies if the entry names none.
+    /// `timeout` applies if the entry names no timeout.
     pub(super) fn new(options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> Self {
         Self {
             options: options.clone(),
@@ -44,7 +44,7 @@ impl Settings {
         }
     }
 
-    /// Whether the entry names the torrents that are announced to it.
+    /// Whether the entry names the torrents that are announced to the forwarder.
     pub(super) fn names_torrents(&self) -> bool {
         matches!(self.options.torrents, Torrents::Only(_))
     }
@@ -53,7 +53,7 @@ impl Settings {
         self.options.numwant.unwrap_or(DEFAULT_NUMWANT)
     }
 
-    /// Exchanges that may begin in a second.
+    /// How many exchanges may begin in a second.
     pub(super) fn rate(&self) -> u32 {
         self.options.rate.unwrap_or(DEFAULT_RATE).get()
     }

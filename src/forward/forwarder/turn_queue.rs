@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::forward::queue::{ExchangeRate, FairQueue, MAX_WAITING, RequestSource};
 
-/// Exchanges that may be under way with one forwarder. Others wait: an upstream that does not answer must not hold ever more
-/// descriptors.
+/// How many exchanges may be under way with one forwarder. Further exchanges wait, because an upstream that does not
+/// answer must not take more and more descriptors.
 const MAX_IN_FLIGHT: usize = 256;
 
 /// A queue from which items are taken at a bounded rate, each with one of a bounded number of permits.
@@ -33,14 +33,14 @@ impl<T> TurnQueue<T> {
         }
     }
 
-    /// Adds an item. Returns the one that is dropped if too many wait.
+    /// Adds an item. If too many items wait, one of them is dropped and returned.
     pub(super) fn add(&self, source: RequestSource, item: T) -> Option<T> {
         let dropped = self.waiting.lock().push(source, item);
         self.added.notify_one();
         dropped
     }
 
-    /// The next item, once `rate` and a permit allow it.
+    /// Waits until `rate` and a permit allow one more item, and returns the item with the permit.
     pub(super) async fn next(&self, rate: impl Fn() -> u32) -> (T, OwnedSemaphorePermit) {
         loop {
             while self.waiting() == 0 {
@@ -50,7 +50,7 @@ impl<T> TurnQueue<T> {
             let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { pending().await };
             let turn = self.pace.lock().take(rate(), Instant::now());
             sleep_until(turn).await;
-            // The item is taken only now, so that those added meanwhile take turns with the others.
+            // The item is taken only after the wait, so that items added during the wait take turns with the others.
             let next = self.waiting.lock().pop();
             if let Some(item) = next {
                 return (item, permit);

@@ -3,12 +3,12 @@
 use awc::http::header::{self, HeaderMap, HeaderValue};
 use url::Url;
 
-/// How many cookies are kept during an exchange, and the longest one in bytes.
+/// How many cookies are kept during an exchange, and the most bytes that one cookie may have.
 const MAX_COOKIES: usize = 8;
 const MAX_COOKIE: usize = 1024;
 
-/// The cookies of one exchange. Some trackers, and the firewalls in front of them, refuse requests without the cookies that
-/// their redirect has set.
+/// The cookies of one exchange. Some trackers, and the firewalls in front of them, refuse requests without the cookies
+/// that their redirect has set.
 #[derive(Debug, Default)]
 pub(super) struct Cookies(Vec<Cookie>);
 

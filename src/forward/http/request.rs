@@ -37,7 +37,7 @@ impl HttpRequest<'_> {
         let client = awc_client::client().map_err(ForwardError::Local)?;
         let mut failure: Option<ForwardError> = None;
         for (tried, &address) in route.addresses.iter().enumerate() {
-            // Any other body would add `Content-Length: 0`, which some trackers refuse with GET.
+            // Any other empty body would add `Content-Length: 0`, which some trackers refuse with GET.
             let exchange = self.build(&client, route, address).send_body(awc::body::None::new());
             let left = u32::try_from(route.addresses.len() - tried).unwrap_or(u32::MAX);
             // An address that does not answer must leave time for the others.
@@ -67,7 +67,7 @@ impl HttpRequest<'_> {
             .address(address)
             // A connection is not used again, as an odd reply may leave it in an unknown state.
             .force_close()
-            // Some trackers compare header names byte by byte.
+            // Some trackers compare header names byte by byte and expect this spelling.
             .camel_case()
             .insert_header((HOST, self.host.clone()))
             .insert_header((header::USER_AGENT, self.headers.user_agent.clone()))

@@ -19,7 +19,8 @@ use crate::forward::uri::{host_and_port, same_origin};
 pub(super) struct Router {
     /// The uri as configured. Its host is dialled.
     configured: Url,
-    /// The uri as the upstream sees it, with the host of `host:`. Its host is sent in `Host` and checked in certificates.
+    /// The uri as the upstream sees it, with the host of `host:`. Its host is sent in `Host` and checked in
+    /// certificates.
     seen: Url,
     resolver: Resolver,
     /// TLS settings, if the uri is https.
@@ -68,11 +69,11 @@ impl Router {
         if self.is_own(url) { &self.seen } else { url }
     }
 
-    /// The route to a URL; `None` if a redirect may not lead there. `redirected_by` is where the redirect came from; `None` for
-    /// the first request.
+    /// The route to a URL; `None` if a redirect may not lead there. `redirected_by` is where the redirect came from;
+    /// `None` for the first request.
     ///
     /// The addresses that are checked here are also the ones that are dialled. So a name cannot evade the check by a
-    /// change of its address. A proxy resolves names itself, so only the name can be checked.
+    /// change of its address. If there is a proxy, it resolves names itself, so only the name can be checked here.
     pub(super) async fn route(
         &self,
         url: &Url,
@@ -151,9 +152,8 @@ impl Router {
         }
     }
 
-    /// The origin of the answer to the first request. If a proxy resolves the
-    /// upstream's host name, its address is not known here. Then the upstream is treated as public, because a public
-    /// upstream is allowed less.
+    /// The origin of the answer to the first request. If a proxy resolves the upstream's host name, the upstream's
+    /// address is not known here. Then the upstream is treated as public, because a public upstream is allowed less.
     pub(super) fn origin(&self, route: &UpstreamRoute, address: SocketAddr) -> ReplyOrigin {
         match (&route.proxy, self.configured.host()) {
             (None, _) => ReplyOrigin::at(address.ip()),
@@ -164,8 +164,8 @@ impl Router {
     }
 }
 
-/// Whether the name stands for a different host in each network: special-use names (RFC 6761, RFC 6762, RFC 8375, RFC 9476)
-/// and names without a dot.
+/// Whether the name stands for a different host in each network. This is true of special-use names (RFC 6761, RFC 6762,
+/// RFC 8375, RFC 9476) and names without a dot.
 fn names_a_private_host(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     let last = name.rsplit_once('.').map(|(_, last)| last);

@@ -50,13 +50,13 @@ async fn read_request(io: &mut (impl AsyncRead + Unpin)) -> String {
 
 async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin, reply: &[u8]) -> String {
     let request = read_request(&mut io).await;
-    // Fails if the client has read enough and has closed the connection.
+    // The write fails if the client has read enough and has closed the connection.
     let _ = io.write_all(reply).await;
     let _ = io.flush().await;
     request
 }
 
-/// A tracker that sends these replies, one in each connection, and passes on the requests.
+/// A tracker that sends these replies, one in each connection. It passes the requests that it receives to the test.
 async fn tracker(replies: Vec<Vec<u8>>) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -258,7 +258,7 @@ async fn no_exchange_takes_longer_than_its_timeout() {
     let start = Instant::now();
     assert_eq!(ask(address, SHORT).await, Err(ForwardError::Timeout));
     assert_eq!(ask(address, SHORT).await, Err(ForwardError::Timeout));
-    // The status came in time.
+    // The status came in time, so it is reported although the body never ends.
     assert_eq!(ask(address, SHORT * 20).await, Err(ForwardError::Status { code: 404, retry_after: None }));
     // None of the three replies ever ends. The bound is generous because of busy machines.
     assert!(start.elapsed() < LONG * 3);
@@ -351,12 +351,12 @@ async fn a_cookie_that_a_redirect_sets_is_sent_back() {
     assert!(!requests.recv().await.unwrap().contains("Cookie"));
     let request = requests.recv().await.unwrap();
     assert!(request.contains("\r\nCookie: a=b; c=\"d\"\r\n"), "{request}");
-    // An upstream that redirects again although it gets the cookies is requested twice.
+    // If the upstream redirects again although it got the cookies, the exchange ends after two requests.
     let (address, mut requests) = tracker(vec![reply(set, b""); 7]).await;
     let circle = ForwardError::Redirect { why: BadRedirect::Circle, status: 302 };
     assert_eq!(ask(address, LONG).await, Err(circle));
     assert_eq!(std::iter::from_fn(|| requests.recv().now_or_never()).count(), 2);
-    // They are not sent to another host.
+    // The cookies are not sent to another host.
     let (other, mut others) = tracker(vec![reply("200 OK", BODY)]).await;
     let away = format!("302 x\r\nSet-Cookie: a=b\r\nLocation: http://localhost:{}/", other.port());
     let (address, _requests) = tracker(vec![reply(&away, b"")]).await;

@@ -1,4 +1,4 @@
-//! Which announce is due when, and what follows a failure. Time is an argument.
+//! Which announce is due at which time, and what is due after a failure. The tests pass the time as an argument.
 
 use super::*;
 use tokio_util::task::TaskTracker;
@@ -213,7 +213,7 @@ fn a_refusal_holds_for_as_long_as_it_says() {
 
 #[test]
 fn a_refusal_holds_for_the_request_that_was_refused() {
-    // `completed`, and announces of a seed, have not been refused.
+    // The upstream refused `started` from a leecher. It has not refused `completed`, nor an announce as a seed.
     let mut test = SessionTest::new();
     test.exchange(UpstreamEvent::Started, ExchangeOutcome::refused(Retry::Never));
     test.session.set_completed();
@@ -223,7 +223,7 @@ fn a_refusal_holds_for_the_request_that_was_refused() {
     test.exchange(UpstreamEvent::Started, ExchangeOutcome::refused(Retry::Unsaid));
     test.session.set_seed(true);
     assert_eq!(test.exchange(UpstreamEvent::Started, ExchangeOutcome::refused(Retry::Unsaid)), None);
-    // A client that changes all the time is announced every ten seconds.
+    // A client that changes all the time is announced at most every ten seconds.
     for _ in 0..3 {
         test.session.set_seed(false);
         assert_eq!((test.due(), test.session.quiet_until(test.now)), (None, Some(test.now + SHORTEST_INTERVAL)));

@@ -36,7 +36,7 @@ impl AtForwarder {
         self.waiters.push(Waiter { session, downloads, list });
     }
 
-    /// Drops the waiters for an exchange of this session, which ends their wait.
+    /// Drops the waiters for an exchange of this session. This ends their wait.
     pub(super) fn drop_waiters(&mut self, session: u64) {
         self.waiters.retain(|waiter| waiter.session != session);
     }
@@ -52,7 +52,7 @@ impl AtForwarder {
     pub(super) fn put(&mut self, downloads: bool, list: &Arc<UpstreamPeers>) {
         self.change(|lists| lists.put(downloads, Arc::clone(list)));
         for waiter in self.waiters.extract_if(.., |waiter| waiter.downloads == downloads) {
-            // Fails if the announce no longer waits.
+            // The send fails if the announce no longer waits.
             let _ = waiter.list.send(Arc::clone(list));
         }
     }

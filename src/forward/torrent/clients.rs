@@ -37,13 +37,13 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 pub(super) struct Clients {
     /// The torrent's serial.
     torrent: u64,
-    /// The clients are boxed, because a hash table has more slots than entries.
+    /// The clients are boxed, because a hash table has more slots than entries, and empty slots should be small.
     by_key: Map<ClientKey, Box<ForwardedClient>>,
     /// The peer id that announces from an endpoint.
     endpoints: Occupancies<(IpAddr, NonZeroU16), PeerId>,
     /// The port on which a peer id listens at an address.
     ports: Occupancies<(PeerId, IpAddr), NonZeroU16>,
-    /// How many clients each source has. They are counted once the torrent is full.
+    /// How many clients each source has. The counting begins when the torrent is full.
     sources: Option<Box<Map<RequestSource, usize>>>,
 }
 
@@ -61,8 +61,9 @@ impl Clients {
         self.by_key.get_mut(&key).map(|client| &mut **client)
     }
 
-    /// Handles an announce from a host that is new, or that had left. Begins `stopped` for clients that it replaces. False if
-    /// the client is not announced upstream: it claims an address that a host announces from, or there is no room.
+    /// Handles an announce from a host that is new, or that had left. Begins `stopped` for clients that this client
+    /// replaces. False if the client is not announced upstream, because it claims an address that a host announces
+    /// from, or because there is no room.
     pub(super) fn host_arrived(
         &mut self,
         key: ClientKey,
@@ -87,8 +88,8 @@ impl Clients {
         } else {
             return false;
         }
-        // Another retracker has passed this announce on. It announces many clients from one address, and none replaces
-        // another.
+        // Another retracker has passed this announce on. That retracker announces many clients from one address, and
+        // none of these clients replaces another.
         if announce.via.hops() > 0 {
             return true;
         }
@@ -119,7 +120,8 @@ impl Clients {
         }
     }
 
-    /// The forwarders that must first get the `stopped` of a client that this client has replaced.
+    /// The forwarders to which this client is not announced yet, because they must first get the `stopped` of a client
+    /// that it has replaced.
     pub(super) fn blocked_forwarders(
         &mut self,
         key: ClientKey,
@@ -152,8 +154,8 @@ impl Clients {
         self.ports.vacate((peer_id, ip), port, |port| is_here(ClientKey { peer_id, port }));
     }
 
-    /// Announces the client that now has the endpoint of `left` again, if there is such a client and the `stopped` of
-    /// `left` is still due.
+    /// If the `stopped` of `left` is still due, and another client now has the endpoint of `left`, that client is
+    /// announced again.
     fn announce_other_again(&mut self, left: ClientKey, ip: IpAddr) {
         let Some(peer_id) = self.endpoints.current(&(ip, left.port)) else { return };
         let other = ClientKey { peer_id, port: left.port };
@@ -183,8 +185,8 @@ impl Clients {
         self.sources.take_if(|_| self.by_key.len() < MAX_CLIENTS / 2);
     }
 
-    /// Whether there is room for another client of this source. A full torrent removes clients of the heaviest source: first
-    /// those that no forwarder lists, then those that have been silent for longest.
+    /// Whether there is room for another client of this source. If the torrent is full, the source that has the most
+    /// clients loses some of them: first those that no forwarder lists, then those that have been silent for longest.
     fn make_room(&mut self, source: RequestSource) -> bool {
         if self.by_key.len() < MAX_CLIENTS {
             return true;
@@ -240,7 +242,7 @@ impl Clients {
         exchanges
     }
 
-    /// Brings an exchange up to date when its turn has come. False if it has become pointless.
+    /// Brings an exchange up to date when its turn has come. False if the exchange has become pointless.
     pub(super) fn refresh(&self, exchange: &mut Exchange) -> bool {
         self.by_key.get(&exchange.client).is_some_and(|client| client.refresh(exchange))
     }
@@ -267,8 +269,8 @@ impl Clients {
         next
     }
 
-    /// Begins and returns exchanges that send `stopped`: for clients that have not announced for `age`, and to forwarders
-    /// that should no longer list a client.
+    /// Begins and returns exchanges that send `stopped`: for clients that have not announced for `age`, and to
+    /// forwarders that should no longer list a client.
     pub(super) fn expire(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let (mut exchanges, mut silent, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (key, client) in &mut self.by_key {
@@ -286,8 +288,8 @@ impl Clients {
         exchanges
     }
 
-    /// Our own clients that may be among the peers of a reply. The upstream may list them under their own addresses or under
-    /// `addresses`, which are our own as the upstream knows them.
+    /// Our own clients that may be among the peers of a reply. The upstream may list them under their own addresses or
+    /// under `addresses`, our own addresses as the upstream knows them.
     pub(super) fn own_peers(&self, reply: &UpstreamReply, addresses: &[IpAddr]) -> OwnPeers {
         let (v4, v6) = (&reply.peers.v4, &reply.peers.v6);
         let ports: HashSet<_> = v4.iter().map(|peer| peer.endpoint.port).collect();

@@ -1,4 +1,4 @@
-//! The lists that all forwarders gave for one torrent.
+//! The lists of peers that the forwarders returned for one torrent.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::forward::set::{ForwarderSet, Generation};
 pub(super) struct TorrentLists {
     at: Vec<AtForwarder>,
     combined: Combined,
-    /// Exchanges that have begun and are expected to bring a list, at all forwarders together.
+    /// The number of exchanges, with all forwarders together, that have begun and are expected to bring a list.
     under_way: usize,
     /// Bytes of the peers in all lists.
     bytes: usize,
@@ -26,16 +26,16 @@ pub(super) struct TorrentLists {
 struct Combined {
     /// The configuration whose forwarders are combined.
     generation: Generation,
-    /// For clients that download, and for those that do not.
+    /// First the list for clients that download, then the list for clients that do not.
     lists: [Option<Arc<UpstreamPeers>>; 2],
 }
 
 impl TorrentLists {
-    /// The state at a forwarder. It is created if there is none.
+    /// The torrent's state at a forwarder. The state is created if it does not exist.
     pub(super) fn at(&mut self, forwarder: &Arc<Forwarder>) -> Option<&mut AtForwarder> {
         let is_it = |at: &AtForwarder| Arc::ptr_eq(&at.forwarder, forwarder);
         if !self.at.iter().any(is_it) {
-            // The first announce creates the state at each forwarder, so spare capacity would rarely be used.
+            // The torrent's first announce creates the state at every forwarder. Spare capacity would rarely be used.
             self.at.reserve_exact(1);
             self.at.push(AtForwarder::new(forwarder));
         }
@@ -56,7 +56,7 @@ impl TorrentLists {
         self.under_way > 0
     }
 
-    /// The lists of all these forwarders combined, if there is one.
+    /// The lists of all forwarders in `set` as one list. `None` if no forwarder has a list.
     pub(super) fn combined(&mut self, set: &ForwarderSet, downloads: bool, now: Instant) -> Option<Arc<UpstreamPeers>> {
         if self.combined.generation != set.generation {
             self.combined = Combined { generation: set.generation, ..Combined::default() };
@@ -76,7 +76,7 @@ impl TorrentLists {
         combined.clone()
     }
 
-    /// Stores the list that an exchange brought, if any, and ends the wait of announces that wait for the exchange.
+    /// Stores the list that an exchange brought, if it brought one. Announces that wait for this exchange stop waiting.
     pub(super) fn exchange_ended(&mut self, exchange: &Exchange, list: Option<&Arc<UpstreamPeers>>) {
         if let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, &exchange.forwarder)) {
             let ended = usize::from(exchange.brings_list());
@@ -113,7 +113,7 @@ impl TorrentLists {
         self.bytes = self.at.iter().map(|at| at.lists.size()).chain(combined).sum();
     }
 
-    /// How many forwarders have a state here.
+    /// The number of forwarders at which the torrent has a state.
     pub(super) fn forwarder_count(&self) -> usize {
         self.at.len()
     }

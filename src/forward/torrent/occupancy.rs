@@ -1,4 +1,5 @@
-//! Which client announces from an endpoint, or on which port a peer id listens at an address.
+//! Records the occupant of a key. The key is an endpoint and the occupant is the client that announces from it, or the
+//! key is a peer id at an address and the occupant is the port on which it listens.
 
 use std::hash::Hash;
 
@@ -6,11 +7,11 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use smallvec::SmallVec;
 
-/// The occupants of a torrent's endpoints, or of its peer ids' addresses.
+/// The occupants of all keys of one kind in a torrent.
 #[derive(Debug)]
 pub(super) struct Occupancies<K, T>(HashMap<K, Occupancy<T>, foldhash::fast::RandomState>);
 
-/// The occupants of one key. Usually there is one at a time, and a new one replaces it.
+/// The occupants of one key. Usually a key has one occupant at a time, and a new occupant replaces the old one.
 #[derive(Debug)]
 struct Occupancy<T> {
     current: T,
@@ -61,13 +62,13 @@ impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
         self.0.get(key).map(|occupancy| occupancy.current)
     }
 
-    /// All occupants that a key may have.
+    /// All occupants that a key may have now: several if the key is shared.
     pub(super) fn all(&self, key: &K) -> impl Iterator<Item = T> + '_ {
         self.0.get(key).into_iter().flat_map(Occupancy::all)
     }
 
-    /// Makes `newcomer` the current occupant of the key. Returns the occupant that it replaces; `None` if the key was free or is
-    /// shared.
+    /// Makes `newcomer` the current occupant of the key. Returns the occupant that `newcomer` replaces. `None` if it
+    /// replaces no occupant, because the key was free or is shared.
     pub(super) fn occupy(&mut self, key: K, newcomer: T) -> Option<T> {
         match self.0.entry(key) {
             Entry::Occupied(occupied) => occupied.into_mut().occupy(newcomer),
@@ -78,8 +79,8 @@ impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
         }
     }
 
-    /// Removes an occupant if it is the current one. Another occupant that shares the key and is here takes its place.
-    /// If there is none, the key is removed.
+    /// Removes `leaver` if it is the current occupant of the key. If the key is shared, another occupant for which
+    /// `is_here` is true takes its place. If there is no such occupant, the key is removed.
     pub(super) fn vacate(&mut self, key: K, leaver: T, is_here: impl Fn(T) -> bool) {
         let Entry::Occupied(mut occupied) = self.0.entry(key) else { return };
         let occupancy = occupied.get_mut();

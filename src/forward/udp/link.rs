@@ -18,19 +18,20 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::forward::error::{ForwardError, is_shortage};
 use tracker_protocol::udp::{self, ConnectionId, TransactionId};
 
-/// How long a connection id is used. BEP 15 lets clients use an id for one minute, but lets trackers accept it for two. If a
-/// tracker is strict, we lose one attempt, and then request another id.
+/// How long a connection id is used. BEP 15 lets clients use an id for one minute, but lets trackers accept it for two
+/// minutes. If a tracker accepts ids for one minute only, one attempt fails, and then we request a new id.
 const ID_LIFETIME: Duration = Duration::from_mins(2);
 
-/// The longest datagram. If a datagram is longer than the buffer, the rest is lost silently. 200 IPv6 peers take 3,620 bytes, but
-/// a tracker may send more, and there is only one buffer for each socket.
+/// The size of the buffer for a datagram: that of the longest datagram, because the rest of a longer one would be lost
+/// silently. 200 IPv6 peers take 3,620 bytes, but a tracker may send more. The buffer may be large, because each socket
+/// has only one.
 const BUFFER: usize = 64 * 1024;
 
 /// The pause after an error, so that an error that persists does not use all CPU.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
-/// A connected socket. The system drops datagrams from other addresses, and reports an error when nothing listens at the
-/// upstream's address. The socket is closed when its last user drops it.
+/// A connected socket. The system drops datagrams from other addresses, and reports an error when no program listens at
+/// the upstream's address. The socket is closed when its last user drops it.
 pub(super) struct Link {
     address: SocketAddr,
     socket: Arc<UdpSocket>,
@@ -40,7 +41,7 @@ pub(super) struct Link {
     _reader: AbortOnDropHandle<()>,
 }
 
-/// A connection id.
+/// A connection id, and when it was received.
 #[derive(Clone, Copy)]
 struct ReceivedId {
     id: ConnectionId,
@@ -95,7 +96,7 @@ impl Link {
         *self.id.lock() = Some(ReceivedId { id, received: Instant::now() });
     }
 
-    /// Forgets this id, but not one that another exchange has received meanwhile.
+    /// Forgets this id, but not a newer id that another exchange has received meanwhile.
     pub(super) fn forget_id(&self, id: ConnectionId) {
         self.id.lock().take_if(|received| received.id == id);
     }
@@ -107,8 +108,8 @@ impl Link {
     }
 }
 
-/// Forgets a connection id when dropped, unless [`Self::confirm`] was called. If the exchange runs out of time, its future is
-/// dropped and the id is forgotten as well.
+/// Forgets a connection id when dropped, unless [`Self::confirm`] was called. If the exchange runs out of time, its
+/// future is dropped, so the id is forgotten then, too.
 pub(super) struct UnconfirmedId<'a> {
     link: &'a Link,
     id: Option<ConnectionId>,
@@ -132,12 +133,13 @@ impl Drop for UnconfirmedId<'_> {
     }
 }
 
-/// Requests that wait for a response; `None` for one that has its response and is about to be removed.
+/// Requests that wait for a response. The value is `None` if a request has its response and is about to be removed.
 #[derive(Default)]
 struct PendingRequests(Mutex<HashMap<TransactionId, Option<oneshot::Sender<ResponseResult>>>>);
 
 impl PendingRequests {
-    /// Adds a request. The system chooses its transaction id, so that it cannot be guessed from earlier ones.
+    /// Adds a request. Its transaction id is a random number from the system, so that the id cannot be guessed from
+    /// earlier ids.
     fn add(&self) -> Result<PendingRequest<'_>, ForwardError> {
         let (sender, response) = oneshot::channel();
         loop {
@@ -149,11 +151,11 @@ impl PendingRequests {
         }
     }
 
-    /// Gives a response to its request. A response that belongs to no request is dropped.
+    /// Hands a response to the request that waits for it. A response that belongs to no request is dropped.
     fn deliver(&self, response: &[u8]) {
         let Some(transaction) = udp::transaction(response) else { return };
         if let Some(sender) = self.0.lock().get_mut(&transaction).and_then(Option::take) {
-            // Fails if the exchange has just ended.
+            // Sending fails if the exchange has just ended.
             let _ = sender.send(Ok(response.to_vec()));
         }
     }

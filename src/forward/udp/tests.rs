@@ -60,7 +60,8 @@ impl ScriptedTracker {
         (Request::parse(&buffer[..length]).unwrap(), from)
     }
 
-    /// The next request that is not a repetition: on a busy machine a response may be late.
+    /// The next request. Repetitions are skipped: on a busy machine a response may be late, and the request is sent
+    /// again.
     async fn request(&self) -> (Request, SocketAddr) {
         loop {
             let (request, from) = self.packet().await;
@@ -74,8 +75,8 @@ impl ScriptedTracker {
         }
     }
 
-    /// Whether no packet has come. Loopback delivers in order, so every packet that was sent before another answer is
-    /// here by now.
+    /// Whether no packet has come. Loopback delivers packets in order. So when an answer to a later packet has arrived,
+    /// every earlier packet is here.
     fn has_received_nothing(&self) -> bool {
         self.socket.try_recv(&mut [0; 4096]).is_err()
     }
@@ -204,7 +205,7 @@ async fn in_turn(
     upstream.try_in_turn(&outgoing, addresses.to_vec(), Instant::now() + timeout).await
 }
 
-/// Advances the clock while nothing is under way.
+/// Advances the clock. No exchange may be under way meanwhile.
 async fn later(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
@@ -334,7 +335,8 @@ async fn only_the_tracker_s_answer_to_this_request_counts() {
     let upstream = tracker.upstream();
     let script = async {
         let (transaction, from) = tracker.connect_request().await;
-        // Too short, for another request, from another address, and after the answer.
+        // Three responses that do not count: one is too short, one is for another request, and one comes from another
+        // address. Then the answer, and a second answer, which does not count either.
         tracker.send(b"\0\0\0", from).await;
         tracker.send(&udp::encode_connected(TransactionId(!transaction.0), OTHER_ID), from).await;
         stranger.send(&udp::encode_connected(transaction, OTHER_ID), from).await;
@@ -361,7 +363,7 @@ async fn a_refusal_does_not_show_the_passkey() {
     };
     let error = join(announce(&upstream, LONG), script).await.0.unwrap_err();
     assert_eq!((error.status(), error), (None, refused(b"no ***!")));
-    // With a new connection id, an error is about the announce.
+    // The tracker has just issued the connection id, so a refusal cannot be about the id. It is about the announce.
     for kept in [false, true] {
         let script = async {
             if kept {
@@ -432,7 +434,7 @@ async fn each_upstream_has_a_port_of_its_own_and_a_new_one_every_two_minutes() {
 async fn a_port_where_nothing_listens_fails_at_once() {
     let closed = ScriptedTracker::new().await.address();
     let upstream = upstream(&format!("udp://{closed}/announce"));
-    // Otherwise it would be a timeout.
+    // If the system's error were not noticed, the announce would end with a timeout.
     let error = announce(&upstream, LONG).await.unwrap_err();
     assert_eq!(error.label(), "connect", "{error}");
 }
@@ -465,7 +467,7 @@ async fn an_upstream_that_never_answers_takes_no_more_than_the_timeout() {
     let upstream = tracker.upstream();
     let start = Instant::now();
     assert_eq!(announce(&upstream, SHORT).await.unwrap_err(), ForwardError::Timeout);
-    // The upper bound is for busy machines.
+    // The upper bound is generous, for busy machines.
     assert!((SHORT..LONG).contains(&start.elapsed()), "{:?}", start.elapsed());
     let (_, from) = tracker.packet().await;
     let (answer, arrived) = join(announce(&upstream, LONG), async {
@@ -524,13 +526,13 @@ async fn addresses_are_tried_in_turn() {
     assert_eq!(answer.unwrap().from, tracker.address());
     let error = in_turn(&upstream, None, &[broadcast], LONG).await.unwrap_err();
     assert!(matches!(&error, ForwardError::Local(why) if why.contains("denied")), "{error:?}");
-    // If the first does not answer, half the time is left for the other.
+    // If the first address does not answer, half the time remains for the second.
     let addresses = [silent.address(), tracker.address()];
     let (answer, _) = join(in_turn(&upstream, None, &addresses, 30 * SHORT), tracker.announces(ID, 2)).await;
     assert_eq!(interval(answer), 2);
     let addresses = [silent.address(), broadcast];
     assert_eq!(in_turn(&upstream, None, &addresses, SHORT).await.unwrap_err(), ForwardError::Timeout);
-    // If the first answers, the second is not tried.
+    // If the first address answers, the second is not tried.
     silent.drain();
     let addresses = [tracker.address(), silent.address()];
     let (answer, _) = join(in_turn(&upstream, None, &addresses, LONG), tracker.announces(ID, 3)).await;

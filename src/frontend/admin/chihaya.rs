@@ -1,5 +1,5 @@
-//! The pages that Chihaya serves to operators: `/check`, and the API of v1.0. They exist only while a file of Chihaya's
-//! is in use.
+//! The pages that Chihaya serves to operators: `/check`, and the API of v1.0. They exist only if the tracker is
+//! configured by a file of Chihaya's.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(super) fn routes(pages: &ChihayaPages, config: &mut web::ServiceConfig) {
     }
 }
 
-/// `/check`: a simple health check. Load balancers of Chihaya's users ask it.
+/// `/check`: a simple health check. The load balancers of Chihaya's users request it.
 async fn check(context: web::Data<Context>) -> HttpResponse {
     if context.is_draining() {
         return HttpResponse::ServiceUnavailable().body("draining\n");
@@ -43,8 +43,8 @@ async fn check(context: web::Data<Context>) -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("STILL-ALIVE")
 }
 
-/// Those counters of v1.0 that this tracker has too. `flatten` joins the names of nested counters, and `pretty` adds
-/// white space.
+/// Shows the counters of v1.0 that this tracker has too. The query parameter `flatten` joins the names of nested
+/// counters, and `pretty` adds white space.
 async fn stats(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if !is_host_known(&request, &context) {
         return foreign_host();
@@ -131,7 +131,7 @@ fn with_torrent(
         return foreign_host();
     }
     let hash = last_segment(request).try_into().map(InfoHash);
-    hash.map_or_else(|_| wrong("20 bytes, percent-escaped"), answer)
+    hash.map_or_else(|_| wrong("the 20 bytes of an info-hash, percent-escaped"), answer)
 }
 
 async fn client(request: HttpRequest, context: web::Data<Context>, registered: web::Data<Registered>) -> HttpResponse {
@@ -183,7 +183,7 @@ fn last_segment(request: &HttpRequest) -> Vec<u8> {
 fn added(result: Result<(), Full>) -> HttpResponse {
     match result {
         Ok(()) => HttpResponse::Ok().finish(),
-        Err(Full) => text(StatusCode::INSUFFICIENT_STORAGE, "there is no room for another one\n"),
+        Err(Full) => text(StatusCode::INSUFFICIENT_STORAGE, "there is no room for another entry\n"),
     }
 }
 
@@ -192,7 +192,7 @@ fn missing(what: &str) -> HttpResponse {
 }
 
 fn wrong(expected: &str) -> HttpResponse {
-    text(StatusCode::BAD_REQUEST, &format!("the path does not end as expected: {expected}\n"))
+    text(StatusCode::BAD_REQUEST, &format!("the path must end with {expected}\n"))
 }
 
 fn text(status: StatusCode, text: &str) -> HttpResponse {

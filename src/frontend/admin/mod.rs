@@ -46,19 +46,19 @@ fn get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
-/// Whether the Host header has a name that a stranger cannot make resolve to this tracker.
+/// Whether the name in the Host header is safe, because a stranger cannot make it resolve to this tracker.
 fn is_host_known(request: &HttpRequest, context: &Context) -> bool {
     request.headers().get_all(HOST).all(|host| context.hosts.has(host.as_bytes()))
 }
 
 fn foreign_host() -> HttpResponse {
     HttpResponse::Forbidden().content_type("text/plain; charset=utf-8").body(
-        "This page is not served under this host name, because any web page could read it then. Use the tracker's address, \
-         or have the operator list the name in ALLOWED_HOSTS (--allowed-hosts).\n",
+        "This page is not served under this host name, because otherwise any web page could read it. Use the tracker's \
+         address, or ask the operator to add the name to ALLOWED_HOSTS (--allowed-hosts).\n",
     )
 }
 
-/// Answers 200 while serving and 503 after a stop signal. The body also has the current fault of the access rules.
+/// Answers 200 while serving and 503 after a stop signal. If the access rules have a fault now, the body shows it.
 async fn health(context: web::Data<Context>) -> HttpResponse {
     let (mut response, text) = if context.is_draining() {
         (HttpResponse::ServiceUnavailable(), "draining\n")

@@ -29,8 +29,8 @@ pub(super) async fn not_an_operators_page() -> HttpResponse {
         .body("There is nothing here: / lists the pages of this listener, which is for operators. Clients announce elsewhere.\n")
 }
 
-/// Shows the announce URL to put into a torrent. The URL has the host name by which the visitor found this page. The
-/// page also shows current notices for the operator, unless operators have listeners of their own.
+/// Shows the announce URL to put into a torrent. The URL has the host name under which the visitor opened this page.
+/// The page also shows current notices for the operator, unless operators have listeners of their own.
 pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).filter(|host| is_host(host));
     let forwarded = request.headers().get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");

@@ -232,15 +232,15 @@ fn names_of_headers() {
 }
 
 proptest! {
-    /// A client behind a proxy that adds the client's address counts as that address or as unclear, whatever headers it
-    /// sends.
+    /// A client is behind a proxy that adds the client's address. Whatever headers the client sends, it counts as that
+    /// address or as unclear.
     #[test]
     fn forged_headers_never_win(
         lies in proptest::collection::vec((0usize..3, "[ -~]{0,40}|6\\.6\\.6\\.6|for=6\\.6\\.6\\.6|unknown|-|_a|"), 0..4),
         added in 0usize..3,
     ) {
         let (name, _) = USUAL[added];
-        // The proxy replaces X-Real-IP, and adds to lists.
+        // The proxy replaces the client's X-Real-IP. To the other headers, which are lists, it appends.
         let kept = lies.iter().filter(|(header, _)| added != 0 || *header != 0);
         let mut sent: Vec<_> = kept.map(|(header, value)| (USUAL[*header].0, value.as_str())).collect();
         sent.push((name, if added == 2 { "for=203.0.113.5" } else { "203.0.113.5" }));

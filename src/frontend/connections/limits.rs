@@ -1,4 +1,4 @@
-//! The limits of connections, and whom a connection counts for.
+//! The limits of connections, and the client that each connection counts for.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -61,8 +61,8 @@ pub struct ConnectionTimeouts {
 }
 
 impl ConnectionTimeouts {
-    /// The timeouts unless a file of Chihaya's has others. Clients announce every few minutes, and proxies reuse
-    /// connections within seconds.
+    /// The timeouts that apply unless a file of Chihaya's sets others. Clients announce every few minutes, and proxies
+    /// reuse connections within seconds.
     pub const USUAL: Self = Self {
         first_byte: Duration::from_secs(5),
         rest: Duration::from_secs(10),
@@ -74,9 +74,9 @@ impl ConnectionTimeouts {
 /// How many connections may be open at once, and what each may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// The most of all clients together.
+    /// The most connections of all clients together.
     pub total: usize,
-    /// The most of one IPv4 address or one /64 of IPv6. Trusted proxies have no limit of their own.
+    /// The most connections of one IPv4 address or one /64 of IPv6. Trusted proxies have no limit of their own.
     pub per_address: usize,
     /// How long clients may take.
     pub timeouts: ConnectionTimeouts,
@@ -86,7 +86,7 @@ pub struct ConnectionLimits {
 
 impl ConnectionLimits {
     /// The limits at listeners for operators: enough for a few browsers, scrapers and health checks. The descriptors
-    /// for them are reserved: clients never get them.
+    /// for these connections are reserved, so clients cannot use them up.
     pub const OPERATORS: Self = Self::up_to(32);
 
     /// At most this many connections, with the usual timeouts.

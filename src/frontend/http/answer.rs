@@ -16,7 +16,7 @@ use crate::tracker::Requester;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
     Announce,
-    /// An announce at a path at which this tracker answers none.
+    /// An announce at a path where this tracker does not answer announces.
     StrayAnnounce,
     Scrape,
 }
@@ -30,7 +30,7 @@ pub(super) struct TrackerRequest<'a, H> {
     pub(super) headers: &'a H,
     /// The other end of the socket.
     pub(super) source: Remote,
-    /// Whether the method is HEAD. The announce then changes nothing.
+    /// Whether the method is HEAD. An announce then changes nothing.
     pub(super) is_head: bool,
 }
 

@@ -1,8 +1,8 @@
 //! The fast path: announces and scrapes, answered on the connection on which they arrived.
 //!
-//! A turn answers the requests that one read returns, writes the replies into a buffer of the worker, and sends the
-//! buffer. A request takes three system calls on a persistent connection, and four on a connection of its own. A
-//! connection that waits has no buffer, unless it waits for the rest of a head.
+//! A connection is served in turns. A turn answers the requests that one read returns, writes the replies into a buffer
+//! of the worker, and sends the buffer. A request takes three system calls on a persistent connection, and four if its
+//! connection has no other request. A connection that waits has no buffer, unless it waits for the rest of a head.
 
 mod waiting;
 
@@ -35,11 +35,12 @@ use crate::frontend::listen::Audience;
 use crate::frontend::shutdown::StopReceiver;
 use tracker_protocol::route::{self, Route};
 
-/// Bytes of a reply that are sent at once to a client that reads slowly.
+/// The size of the chunks in which a client that reads slowly gets a reply. The timeout for sending applies to each
+/// chunk.
 const SEND_CHUNK: usize = 64 * 1024;
 
-/// How long a connection stays half open if the client may still be sending. If it closed at once, the system would
-/// reset it, and the client could lose the reply.
+/// How long a connection stays half open if the client may still be sending. If the tracker closed the connection at
+/// once, the system would reset it, and the client could lose the reply.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The most bytes that are discarded while a connection is half open.
@@ -47,7 +48,8 @@ const MAX_DISCARDED: usize = 256 * 1024;
 /// The most bytes that one read returns.
 const READ: usize = 16 * 1024;
 
-/// Units of work before other connections have their turn. A read, a request or [`REPLY_UNIT`] bytes of replies is one.
+/// The units of work that a connection does before other connections have their turn. A unit is one read, one request,
+/// or [`REPLY_UNIT`] bytes of replies.
 const QUANTUM: usize = 16;
 /// Bytes of replies that count as one unit of work.
 const REPLY_UNIT: usize = 2048;
@@ -79,7 +81,7 @@ pub(in crate::frontend) struct NewConnection<'a> {
     /// Bytes that have been read already.
     pub(in crate::frontend) unread: Vec<u8>,
     pub(in crate::frontend) open: OpenConnection<'a>,
-    /// Whom the listener serves.
+    /// Whether the listener serves clients or operators.
     pub(in crate::frontend) audience: Audience,
 }
 
@@ -118,7 +120,7 @@ pub(in crate::frontend) async fn serve(fresh: NewConnection<'_>, worker: &Worker
             Next::Close => break,
         }
     }
-    // Both futures are boxed, because few connections get here and the future of `serve` stays small.
+    // Few connections get here. Both futures are boxed, so that the future of `serve` stays small.
     if connection.may_send {
         Box::pin(connection.linger()).await?;
     } else if connection.socket.is_tls() {
@@ -158,7 +160,7 @@ enum Next {
     Read,
     /// There may be more requests, but other connections have their turn first.
     Yield,
-    /// The next reply is still to come.
+    /// The next reply is not ready yet.
     Wait { pending: PendingBody, framing: ReplyFraming },
     /// The next request is for actix-web.
     Page { request: Box<Request>, framing: ReplyFraming },
@@ -224,7 +226,7 @@ impl<'a> HttpConnection<'a> {
         })
     }
 
-    /// Answers requests one after the other. Returns how many bytes of them it has used.
+    /// Answers requests one after the other. Returns how many bytes of `requests` it has used.
     fn answer(&mut self, requests: &[u8], body: &mut Vec<u8>, replies: &mut Vec<u8>) -> (Next, usize) {
         let mut used = 0;
         self.work += 1;
@@ -267,8 +269,8 @@ impl<'a> HttpConnection<'a> {
         }
     }
 
-    /// Answers a request. None if another may be answered after it. `is_last`: no bytes after this request have been
-    /// read.
+    /// Answers a request. Returns `None` if the turn can go on with another request. `is_last`: no bytes after this
+    /// request have been read.
     fn answer_one(
         &mut self,
         head: &Head<'_>,
@@ -327,12 +329,12 @@ impl<'a> HttpConnection<'a> {
         Next::Close
     }
 
-    /// Makes the reply the last one if all requests that have been read are answered and the process is stopping.
+    /// Makes the reply the last one on the connection, if the process is stopping and no other request has been read.
     fn close_if_draining(&self, framing: ReplyFraming) -> ReplyFraming {
         framing.close_if(self.unread.is_empty() && self.worker.context.is_draining())
     }
 
-    /// Becomes ready when the connection stops waiting for the client and must end.
+    /// Becomes ready when the connection must stop waiting for the client, and must end.
     fn poll_over(&mut self, cx: &mut Task<'_>) -> Poll<()> {
         self.work = 0;
         let is_asking = !self.unread.is_empty();

@@ -17,7 +17,7 @@ impl ReplyFraming {
         Self { is_head: head.method == Method::Head, persistent: head.persistent, http_1_0: head.http_1_0 }
     }
 
-    /// The framing of the reply to bytes that are not a request. It is the last reply on the connection.
+    /// The framing of the reply to bytes that are not a request. This reply is the last one on the connection.
     pub(super) fn last() -> Self {
         Self { is_head: false, persistent: false, http_1_0: false }
     }

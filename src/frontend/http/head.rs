@@ -1,8 +1,9 @@
 //! The head of a request (RFC 9112, sections 2 to 5): the only place that parses HTTP.
 //!
-//! A head is parsed when it is complete, so that the reply does not depend on TCP's segmentation. Parsing is lenient:
-//! it ignores faults that no reply depends on. A body or a malformed header line could make a proxy disagree about
-//! where the next request begins. After such a request the connection ends with the reply.
+//! A head is parsed only when it is complete, so that the reply does not depend on TCP's segmentation. Parsing is
+//! lenient: it ignores faults that do not matter for the reply. If a request has a body or a malformed header line, a
+//! proxy and this tracker could disagree about where the next request begins. So the connection ends after the reply to
+//! such a request.
 
 use smallvec::SmallVec;
 
@@ -12,7 +13,7 @@ use tracker_protocol::route;
 /// The longest head, in bytes. Tokens in the query take up to 8 KiB.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
-/// The largest number of header lines: more than any client and all proxies on the way send.
+/// The largest number of header lines: more than a client and all proxies on the way add together.
 pub(super) const MAX_LINES: usize = 256;
 
 /// The method of a request.
@@ -47,9 +48,9 @@ pub(super) struct Head<'a> {
     pub(super) query: &'a [u8],
     /// Whether the client may send more requests on this connection.
     pub(super) persistent: bool,
-    /// Whether the version is not HTTP/1.1, so that the reply must say if the connection persists.
+    /// Whether the version is not HTTP/1.1. In that case the reply must say whether the connection persists.
     pub(super) http_1_0: bool,
-    /// Whether bytes that are not a request may follow.
+    /// Whether a body may follow: bytes that are not a request.
     pub(super) body: bool,
     lines: Lines<'a>,
 }
@@ -69,7 +70,7 @@ struct BodyFraming {
 impl<'a> Head<'a> {
     /// Reads a head from the beginning of these bytes. The caller skips empty lines first, with [`skip_empty_lines`].
     pub(super) fn read(bytes: &'a [u8]) -> Read<'a> {
-        // These bytes belong to another protocol: TLS, or BitTorrent's peer protocol.
+        // No method begins with this byte. It belongs to another protocol: TLS, or BitTorrent's peer protocol.
         if bytes.first().is_some_and(|&byte| !is_token(byte) && !matches!(byte, b' ' | b'\t')) {
             return Read::Junk;
         }
@@ -226,8 +227,8 @@ fn is_zero(length: &[u8]) -> bool {
     length.contains(&b'0') && length.iter().all(|byte| matches!(byte, b'0' | b',' | b' ' | b'\t'))
 }
 
-/// Whether all bytes are legal. This checks every byte, even after an illegal one, so that the compiler can make it
-/// check sixteen bytes at a time.
+/// Whether all bytes are legal. This checks every byte, even after an illegal one, because then the compiler can
+/// generate code that checks sixteen bytes at a time.
 fn all(bytes: &[u8], is_legal: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |legal, &byte| legal & is_legal(byte))
 }

@@ -1,5 +1,5 @@
-//! Everything but announces and scrapes: actix-web's routes and handlers, called with one request at a time. The fast path
-//! parses the request and frames the reply, so that a connection has one parser.
+//! Everything but announces and scrapes: actix-web's routes and handlers, called with one request at a time. The fast
+//! path parses the request and frames the reply, so that a connection has only one parser.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use crate::frontend::context::Context;
 use crate::frontend::headers::Headers as _;
 use crate::frontend::listen::Audience;
 
-/// Headers that protect the pages: a browser must not guess another content type, load anything else into a page, or
-/// let other pages use it (Content Security Policy Level 3; Fetch Standard, "CORP"). There are no CORS headers, because
-/// no other page may read these pages.
+/// Headers that protect the pages. A browser must not guess another content type, load anything else into a page of
+/// ours, or let other pages use a page of ours (Content Security Policy Level 3; Fetch Standard, "CORP"). There are no
+/// CORS headers, because no other page may read these pages.
 const GUARD: &str = "x-content-type-options: nosniff\r\n\
                      content-security-policy: default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; \
                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
@@ -84,7 +84,8 @@ impl Pages {
     }
 }
 
-/// Converts a request to one of actix-web, marked if it came over TLS. `None` if actix-web accepts no such request.
+/// Converts a request to actix-web's type, and marks it if it came over TLS. `None` if actix-web does not accept the
+/// request.
 pub(super) fn request(head: &Head<'_>, is_tls: bool) -> Option<Request> {
     let mut request = Request::new();
     if is_tls {

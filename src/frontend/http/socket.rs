@@ -1,8 +1,8 @@
-//! Connections over TCP and Unix sockets that are registered with the event loop only when they have to wait.
+//! Connections over TCP and Unix sockets. A connection is registered with the event loop only when it has to wait.
 //!
-//! Most clients open a connection for each announce, and have sent the request before the connection is accepted. Such a
-//! connection takes four system calls: accept, receive, send, close. Registering it with the event loop and deregistering it
-//! would add two.
+//! Most clients open a connection for each announce, and have sent the request before the connection is accepted. Such
+//! a connection takes four system calls: accept, receive, send, close. If it were registered with the event loop and
+//! deregistered later, that would take two more.
 
 use std::io;
 use std::net::SocketAddr;
@@ -49,7 +49,7 @@ impl Listener {
         Ok(Self { fd: unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? }, kind })
     }
 
-    /// Waits for a connection. Returns it with the address of its other end. A Unix socket has none.
+    /// Waits for a connection. Returns it with the address of its other end. Over a Unix socket there is no address.
     pub async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         loop {
             let mut readable = self.fd.readable().await?;
@@ -57,7 +57,8 @@ impl Listener {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                 accepted => return accepted,
             }
-            // A Unix socket stays readable after a worker has shut it down. Other tasks must run meanwhile.
+            // After a worker has shut a Unix socket down, the socket stays readable, so this loop may repeat without a
+            // pause. Other tasks must run meanwhile.
             consume_budget().await;
         }
     }
@@ -77,7 +78,7 @@ impl Listener {
         Ok((Socket(SocketState::Fresh(Some(fd), self.kind)), address))
     }
 
-    /// Stops the system from opening connections here. Open ones can still be accepted.
+    /// Stops the system from opening connections here. Connections that are already open can be accepted afterwards.
     pub fn stop_opening(&self) {
         let refused = match self.kind {
             ListenerKind::Tcp => refuse_handshakes(self.fd.get_ref()),
@@ -89,11 +90,11 @@ impl Listener {
     }
 }
 
-/// Drops segments that begin a connection, and accepts those that complete one. A client whose segment is dropped sends it
-/// again after a second, and then reaches the next process or is refused.
+/// Makes the system drop TCP segments that begin a connection, but not the segments that complete one. A client whose
+/// segment is dropped sends it again after a second, and then reaches the next process or is refused.
 ///
-/// If the listener were just closed, the system would reset connections that are open but not accepted. And the queue
-/// is never known to stay empty.
+/// It is not enough to accept all connections in the queue and then close the listener. A new connection can always
+/// arrive in between, and closing the listener resets connections that are open but not accepted.
 #[cfg(target_os = "linux")]
 fn refuse_handshakes(listener: &OwnedFd) -> io::Result<()> {
     use socket2::SockFilter;
@@ -120,12 +121,12 @@ pub struct Socket(SocketState);
 
 #[derive(Debug)]
 enum SocketState {
-    /// Not registered with the event loop. None only while it is being registered.
+    /// Not registered with the event loop. The descriptor is `None` only while it is being registered.
     Fresh(Option<OwnedFd>, ListenerKind),
     /// Registered.
     Tcp(TcpStream),
     Unix(UnixStream),
-    /// Registered, after the handshake. Boxed, because it is large and most connections have no TLS.
+    /// Registered, after the handshake. The stream is boxed, because it is large and most connections have no TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -144,7 +145,7 @@ macro_rules! of_registered {
 impl Socket {
     /// Reads the bytes that have arrived. The calling task is woken when more arrive.
     ///
-    /// A new connection is read without the event loop, and registered with it if nothing has arrived.
+    /// A new connection is read without the event loop. It is registered with the event loop if nothing has arrived.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if let SocketState::Fresh(Some(fd), _) = &self.0 {
             match rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT) {
@@ -164,9 +165,9 @@ impl Socket {
         read.map_ok(|()| buf.filled().len())
     }
 
-    /// Sends as many bytes as the system takes at once, and returns their number. Over TLS it sends nothing: bytes that
-    /// are encrypted but not taken would have to be sent before anything else, and the task would have to wait for
-    /// that.
+    /// Sends as many bytes as the system takes at once, and returns their number. Over TLS this sends nothing. If bytes
+    /// were encrypted but the system did not take them, they would have to be sent before anything else, and the task
+    /// would have to wait for that.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_tls() {
             return Ok(0);
@@ -186,7 +187,7 @@ impl Socket {
         })
     }
 
-    /// Closes this direction, so that the other end learns that no more bytes follow. Over TLS this sends a last
+    /// Closes the sending direction, so that the other end learns that no more bytes follow. Over TLS this sends a last
     /// message, and waits if the other end does not read.
     pub async fn finish(&mut self) -> io::Result<()> {
         match &mut self.0 {
@@ -195,8 +196,9 @@ impl Socket {
         }
     }
 
-    /// Whether the connection uses TLS. Then it must be finished before it is closed. Otherwise the other end cannot
-    /// tell the end from an attack (RFC 8446, section 6.1).
+    /// Whether the connection uses TLS. If so, [`Self::finish`] must be called before the connection is closed.
+    /// Otherwise the other end cannot know that the bytes are complete: an attacker may have cut them off (RFC 8446,
+    /// section 6.1).
     pub fn is_tls(&self) -> bool {
         matches!(self.0, SocketState::Tls(_))
     }

@@ -17,8 +17,8 @@ use super::purpose::{Audience, Purpose, Transport};
 pub struct Listen {
     /// The address.
     pub address: ListenAddr,
-    /// Whom the address serves, and what comes before requests. The prefix of the address says the latter:
-    /// `proxy+tcp://`, `proxy+unix:` or `tls://`.
+    /// Whether the address serves clients or operators, and what comes before requests. A prefix of the address says
+    /// what comes before requests: `proxy+tcp://`, `proxy+unix:` or `tls://`.
     pub purpose: Purpose,
 }
 
@@ -139,7 +139,8 @@ impl fmt::Display for ListenAddr {
 }
 
 impl ListenAddr {
-    /// The TCP addresses at which this host can reach a server that listens here. The server answers at each of them.
+    /// The TCP addresses at which this host can reach a server that listens on this address. The server answers at each
+    /// of them.
     pub fn reachable(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::AnyTcp(port) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into()]),

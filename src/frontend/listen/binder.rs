@@ -2,9 +2,9 @@
 //!
 //! - `[::]` accepts IPv4 as well, unless `0.0.0.0` is configured for the same port: then each accepts its own family.
 //! - A name stands for all of its addresses that this host has.
-//! - An address that this host does not have yet is bound nevertheless, if the system can do so. Interfaces come up
-//!   late, and the system checks a new IPv6 address for duplicates for a second.
-//! - One port may be bound at several addresses by this process.
+//! - An address that this host does not have yet is bound nevertheless, if the system can do so. An interface may come
+//!   up late, and a new IPv6 address is usable only after the system has looked for duplicates for a second.
+//! - This process may bind one port at several addresses.
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
@@ -16,8 +16,8 @@ use socket2::Socket;
 
 use super::purpose::Purpose;
 
-/// How long, at the start, a name is looked up again while it has no address of this host. Networks and name servers
-/// come up late.
+/// How long the look-up of a name is repeated at the start, while the name has no address that this host has. Networks
+/// and name servers may come up late.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause between two look-ups.
@@ -89,8 +89,8 @@ impl Binder {
         Self { any_v4: asked.map(|place| place.port).collect(), bound: Vec::new() }
     }
 
-    /// Binds the addresses of one target, except those that are already bound for the same purpose. `bind` also returns
-    /// the address with the port that the system chose.
+    /// Binds the addresses of one target, except those that are already bound for the same purpose. The argument `bind`
+    /// is a function that also returns the address, with the port that the system chose.
     pub(in crate::frontend) fn bind<T>(
         &mut self,
         place: BindTarget<'_>,
@@ -122,7 +122,8 @@ impl Binder {
         }
     }
 
-    /// Whether the address is already bound for this purpose. An error if it is bound for another one.
+    /// Whether the address is already bound for this purpose. The result is an error if it is bound for another
+    /// purpose.
     fn has(&self, address: SocketAddr, purpose: Purpose) -> io::Result<bool> {
         match self.bound.iter().find(|(bound, _)| *bound == address && address.port() != 0) {
             Some((_, other)) if *other != purpose => Err(ErrorKind::AddrInUse.into()),
@@ -165,7 +166,7 @@ impl Binder {
         match bind(address, options) {
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
                 log::warn!(
-                    "this host does not have the address {} yet; clients are served there once it does",
+                    "this host does not have the address {} yet; clients are served there as soon as it does",
                     address.ip()
                 );
                 late(address, options, bind).map(Some)
@@ -288,7 +289,7 @@ fn late<T>(
     bind(address, BindOptions { is_free: true, ..options })
 }
 
-/// Waits until the host has the address, because other systems cannot bind to it before.
+/// Waits until the host has the address, because systems other than Linux cannot bind to it earlier.
 #[cfg(not(target_os = "linux"))]
 fn late<T>(
     address: SocketAddr,

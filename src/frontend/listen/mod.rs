@@ -29,8 +29,8 @@ pub struct Listening {
     pub purpose: Purpose,
 }
 
-/// Binds sockets for this number of workers at all of these addresses. If one address cannot be bound, none is, and the
-/// error names it.
+/// Binds sockets for this number of workers at all of these addresses. If one address cannot be bound, no address is
+/// bound, and the error names the one that failed.
 pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen, io::Error)> {
     let mut binder = Binder::new(listen.iter().filter_map(Listen::place));
     let mut listening = Vec::new();

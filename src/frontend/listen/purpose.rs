@@ -1,4 +1,4 @@
-//! The purpose of an address: whom it serves, and what comes before requests.
+//! The purpose of an address: whether it serves clients or operators, and what comes before requests.
 
 /// What comes before the requests of a connection, or before each datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +24,12 @@ impl Transport {
     }
 }
 
-/// Whom an address serves.
+/// The people or programs that an address serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// BitTorrent clients. Also operators, unless they have listeners of their own.
     Clients,
-    /// Operators alone: `--admin-listen`.
+    /// Operators only: `--admin-listen`.
     Operators,
 }
 
@@ -38,7 +38,7 @@ pub enum Audience {
 pub struct Purpose {
     /// What comes before requests on the socket.
     pub transport: Transport,
-    /// Whom the socket serves.
+    /// Whether the socket serves clients or operators.
     pub audience: Audience,
 }
 

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::binder::BindOptions;
 
-/// Connections that may wait to be accepted.
+/// The number of connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
 pub(super) fn bind_tcp(
@@ -20,8 +20,8 @@ pub(super) fn bind_tcp(
     workers: usize,
 ) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
     let first = tcp_socket(address, options)?;
-    // The socket is bound before `SO_REUSEPORT` is set. So binding fails if another process has the port, even with
-    // that option.
+    // The socket is bound before `SO_REUSEPORT` is set. So binding fails if another process has the port, even if that
+    // process has set the option.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     first.listen(BACKLOG)?;
@@ -51,7 +51,7 @@ fn tcp_socket(address: SocketAddr, options: BindOptions) -> io::Result<Socket> {
 pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixListener, Arc<SocketFile>)>> {
     let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-        // No process listens on this file: one that could not clean up left it behind.
+        // No process listens on this file. A process that could not clean up has not removed it.
         std::fs::remove_file(path)?;
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -66,7 +66,7 @@ pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixList
     (0..workers).map(|_| Ok((listener.try_clone()?, Arc::clone(&file)))).collect()
 }
 
-/// The file of a Unix socket, removed with its last listener.
+/// The file of a Unix socket. It is removed when the last listener is dropped.
 #[derive(Debug)]
 pub struct SocketFile(pub(super) PathBuf, Once);
 

@@ -50,7 +50,7 @@ async fn a_slow_trickle_of_bytes_times_out() {
     };
     tokio::select! {
         opening = open(&mut stream) => assert_eq!(opening.unwrap_err().kind(), io::ErrorKind::TimedOut),
-        () = drip => panic!("it was listened to"),
+        () = drip => panic!("the header did not time out"),
     }
     assert_eq!(start.elapsed(), HEADER_TIMEOUT);
 }

@@ -11,8 +11,8 @@
 //!
 //! Behind a proxy that names the client of each datagram, the client has the address that the proxy names, but a
 //! response goes to the proxy. Then both addresses are in the MAC. Otherwise an attacker could get an id for a client
-//! through a proxy, or by acting as a proxy. It could then send datagrams with that id and the forged source address of
-//! a victim, and the victim would get the responses.
+//! through a proxy, or by acting as a proxy. The attacker could then send datagrams with that id and the forged source
+//! address of a victim, and the victim would get the responses.
 
 use std::io;
 use std::net::IpAddr;
@@ -28,8 +28,8 @@ use tracker_protocol::udp::ConnectionId;
 /// Seconds for which an id is valid (BEP 15, "Connect"). An age is one byte, so this must be less than 256.
 const LIFETIME: u8 = 120;
 
-/// The most by which the clocks of instances that share a key may differ. An id from an instance whose clock is ahead
-/// must not look like an old one.
+/// The largest difference that the clocks of instances with one key may have. An id holds its second modulo 256. If the
+/// clocks differed by more, a new id from an instance whose clock is ahead could look like an old id.
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(1);
 
 /// The byte of an id that holds the second in which it was issued, modulo 256. The other bytes are the MAC.
@@ -40,7 +40,7 @@ const SECOND: u64 = 0xff;
 pub(in crate::frontend) struct Sender {
     /// The client's canonical address.
     pub(in crate::frontend) client: IpAddr,
-    /// The canonical address of the proxy that forwarded the request, at a listener for proxies.
+    /// The canonical address of the proxy that forwarded the request. `None` if the listener is not for proxies.
     pub(in crate::frontend) proxy: Option<IpAddr>,
     /// What is known of the client.
     pub(in crate::frontend) standing: Standing,
@@ -55,8 +55,8 @@ pub struct SharedKey {
 }
 
 impl SharedKey {
-    /// The key that is made of this secret text. Clocks may differ by up to [`MAX_CLOCK_SKEW`]; a greater `skew` counts
-    /// as that.
+    /// The key that is made of this secret text. `skew` says by how much the clocks may differ. At most
+    /// [`MAX_CLOCK_SKEW`] is used.
     pub fn new(text: &str, skew: Duration) -> Self {
         let mut key = [0; 16];
         key.iter_mut()
@@ -87,14 +87,14 @@ pub struct ConnectionIds {
 /// The clock that says when an id was issued.
 #[derive(Clone, Copy, Debug)]
 enum Seconds {
-    /// Seconds since this moment: nobody can change this clock.
+    /// Seconds since this moment. Unlike the system clock, this clock cannot be set.
     Since(Instant),
     /// Seconds since 1970 by the system clock, the only one that several instances have in common.
     Unix,
 }
 
 impl ConnectionIds {
-    /// Ids with a new random key, so those of a previous run are invalid.
+    /// Ids with a new random key, so ids of a previous run are invalid.
     ///
     /// # Errors
     /// The system gives no random bytes.
@@ -136,8 +136,8 @@ impl ConnectionIds {
         given.is_some_and(|second| self.id(sender, second) == id)
     }
 
-    /// The id of a sender in a second. The whole second is in the MAC, so that an id does not become valid again when its byte
-    /// repeats.
+    /// The id that a sender gets in this second. The MAC covers the full number of the second, not only its last byte.
+    /// Otherwise an id would become valid again when the byte repeats.
     fn id(&self, Sender { client, proxy, .. }: Sender, second: u64) -> ConnectionId {
         let mut message = [0; 40];
         let (address, rest) = message.split_at_mut(16);

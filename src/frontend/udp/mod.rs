@@ -22,15 +22,17 @@ use super::listen::UdpListener;
 use super::shutdown::StopReceiver;
 use crate::answer::Answer;
 
-/// Announces of one worker that may wait for upstream trackers. Each takes some kilobytes. Beyond this number an announce gets
-/// no response: its client sends it again after 15 seconds (BEP 15, "Time outs"), when the peers will have arrived.
+/// The most announces of one worker that wait for upstream trackers at the same time. Each takes some kilobytes. Beyond
+/// this number an announce gets no response. The client sends the announce again after 15 seconds (BEP 15, "Time
+/// outs"). By then the peers from the upstream trackers have arrived.
 const MAX_WAITING: usize = 1024;
 
 /// How long a worker pauses when its socket cannot be read, to limit the cost of a persistent error.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers the datagrams at one socket of a listen address until the stop signal, and then the datagrams that have
-/// already arrived. `proxied`: the address is for proxies, as in [`UdpListenAddr`](super::listen::UdpListenAddr).
+/// Answers the datagrams at one socket of a listen address until the stop signal. Then answers only the datagrams that
+/// have already arrived. `proxied` is whether the listen address is for proxies, as in
+/// [`UdpListenAddr`](super::listen::UdpListenAddr).
 pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Context>, mut stop: StopReceiver) {
     let mut server = match UdpServer::new(listener, proxied, context) {
         Ok(server) => server,
@@ -95,7 +97,7 @@ impl UdpServer {
         }
     }
 
-    /// Stops the system from accepting datagrams, and answers those that it has accepted.
+    /// Makes the system drop new datagrams, and answers the datagrams that have already arrived.
     fn receive_remaining(&mut self) {
         if let Err(error) = self.socket.stop_receiving() {
             log::debug!("datagrams may still arrive while the socket closes: {error}");
@@ -111,7 +113,7 @@ impl UdpServer {
         self.send();
     }
 
-    /// Sends the responses to announces that still wait.
+    /// Sends the responses to the announces that wait for upstream trackers, each when it is ready.
     async fn finish(&mut self) {
         while let Some(waited) = self.waiting.join_next().await {
             self.responses.extend(waited.ok());
@@ -125,7 +127,7 @@ impl UdpServer {
         if self.proxied { self.receive_by(from_proxy) } else { self.receive_by(from_client) }
     }
 
-    /// Does the same with `open`, which finds the sender and the request in a datagram.
+    /// Does what [`Self::receive`] does. `open` finds the sender and the request in each datagram.
     fn receive_by(&mut self, open: impl OpenDatagram) -> io::Result<bool> {
         let Self { socket, is_last, inbox, responder, responses, waiting, .. } = self;
         let now = responder.context.connection_ids.now();
@@ -173,8 +175,8 @@ fn from_proxy<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender,
     opened.inspect_err(tell).ok()
 }
 
-/// The response to a request, if the request gets one and it is ready. The response goes to the source of the datagram.
-/// A proxy passes it on to the client.
+/// The response to a request. `None` if the request gets no response, or if the response is not ready yet. The response
+/// goes to the source of the datagram. If the source is a proxy, the proxy passes the response on to the client.
 fn answer(
     responder: &Responder,
     waiting: &mut JoinSet<UdpResponse>,

@@ -1,9 +1,9 @@
-//! The PROXY protocol over UDP: a proxy puts a header that names the client before each datagram (HAProxy's
+//! The PROXY protocol over UDP: a proxy puts a header before each datagram, and the header names the client (HAProxy's
 //! `proxy-protocol.txt`, section 2.2).
 //!
 //! Each datagram must have its own header, because nothing connects it with other datagrams. A datagram without a
-//! header is dropped. A datagram from a sender that is not trusted is dropped too. The handshake of a connection at
-//! least proves where its other end is, but a datagram proves nothing.
+//! header is dropped. A datagram from a sender that is not trusted is dropped too. The handshake of a TCP connection at
+//! least proves the address of the other end. A datagram proves nothing, because its source address can be forged.
 
 use thiserror::Error;
 
@@ -33,7 +33,7 @@ pub(super) fn open<'a>(datagram: &Datagram<'a>, rule: &ClientAddress) -> Result<
         return Err(DropCause::Stranger);
     }
     let (named, request) = proxy_protocol::parse_datagram(datagram.bytes)?;
-    // The port does not matter, as without a proxy.
+    // The client's port is not used, as for datagrams without a proxy.
     let source = rule.behind(Some(datagram.source), named);
     let sender = Sender { client: source.ip(), proxy: Some(proxy), standing: rule.datagram_standing(source) };
     Ok((sender, request))

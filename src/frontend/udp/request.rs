@@ -1,9 +1,9 @@
 //! The responses to packets.
 //!
-//! The threat: a tracker that answers forged packets with larger ones can be used to flood a victim. So an address that has not
-//! proved itself by a connection id never gets a response that is larger than its packet. A connect request is as long as its
-//! response, an error is sent only if it fits, and malformed packets get no response. A proxy's header does not count towards
-//! the size of the packet.
+//! The threat: a tracker that answers forged packets with larger ones can be used to flood a victim. So an address that
+//! has not proved itself by a connection id never gets a response that is larger than its packet. A connect request is
+//! as long as its response, an error is sent only if it is not longer than the packet, and malformed packets get no
+//! response. A proxy's header does not count towards the size of the packet.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use tracker_protocol::{AnnounceRequest, InfoHash, Protocol, Refusal};
 
 use super::connection_id::Sender;
 
-/// The error for an id that is not valid. It is no longer than a scrape of one torrent, the shortest request that needs
-/// an id.
+/// The error for a connection id that is not valid. The error is at most as long as a scrape of one torrent, which is
+/// the shortest request that needs an id.
 const UNKNOWN_ID: &[u8] = b"connection id has expired";
 
 /// Answers the packets of one listen address.
@@ -29,7 +29,7 @@ pub(super) struct Responder {
 }
 
 impl Responder {
-    /// The response to a packet, if it gets one. `sender` is not verified yet.
+    /// The response to a packet. `None` if the packet gets no response. The address of `sender` is not verified yet.
     pub(super) fn answer(&self, packet: &[u8], sender: Sender, now: u64) -> Option<Answer<Vec<u8>, PendingBody>> {
         let metrics = &self.context.metrics.udp;
         let Some(request) = Request::parse(packet) else {
@@ -107,7 +107,7 @@ impl Responder {
         log::debug!("scrape from {source} of {} torrents", info_hashes.len());
         let reply = self.context.tracker.scrape(info_hashes);
         metrics.scrapes_answered.inc();
-        // The reply is sorted and without repetitions, but the client expects its own order.
+        // The reply is sorted and has no repetitions, but the client expects the counts in the order of its request.
         let counts = info_hashes.iter().map(|hash| {
             let found = reply.files.binary_search_by_key(hash, |(hash, _)| *hash);
             found.ok().and_then(|place| reply.files.get(place)).map(|(_, counts)| *counts).unwrap_or_default()
@@ -116,8 +116,8 @@ impl Responder {
     }
 }
 
-/// Whether the tracker answers announces at this path of an announce URL. Few clients send the path (BEP 41). It may be
-/// empty, because a `udp://` URL needs no path.
+/// Whether the tracker answers announces at this path of an announce URL. Few clients send the path (BEP 41). The path
+/// may be empty, because a `udp://` URL needs no path.
 fn is_announce_path(path: &[u8]) -> bool {
     matches!(route::route(path), Route::Announce | Route::Root)
 }

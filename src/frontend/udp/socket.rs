@@ -1,8 +1,8 @@
 //! One worker's UDP socket, which reads and sends many datagrams at a time.
 //!
-//! A host with several addresses must answer from the address that the request was sent to. Otherwise the client, and every NAT
-//! on the way, drops the response. So a socket that is bound to all addresses reports the destination of each datagram, and is
-//! given the source of each response.
+//! A host with several addresses must answer from the address that the request was sent to. Otherwise the client, and
+//! every NAT on the way, drops the response. So a socket that is bound to all addresses reports the destination of each
+//! datagram, and is given the source of each response.
 
 #[cfg(target_os = "linux")]
 #[path = "socket/linux.rs"]
@@ -23,15 +23,15 @@ pub(super) use self::system::{Inbox, Outbox};
 const BATCH: usize = 32;
 
 /// The most bytes of a request that are read. The largest requests take three quarters of this: an announce with a long
-/// URL, and a scrape of the most torrents that are allowed. No network carries more in one packet.
+/// URL, and a scrape of as many torrents as are allowed. No network carries more bytes in one packet.
 const MAX_REQUEST: usize = 10 * 1024;
 
 /// A request.
 pub(super) struct Datagram<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) source: SocketAddr,
-    /// Our address that the request was sent to. `None` if the socket has only one address, or the system does not report
-    /// it.
+    /// Our address that the request was sent to. `None` if the socket has only one address, or the system does not
+    /// report it.
     pub(super) destination: Option<IpAddr>,
 }
 
@@ -69,18 +69,19 @@ impl BatchSocket {
         more(inbox.take_batch(&self.0, take))
     }
 
-    /// Does the same, even if the event loop has not reported the datagrams yet.
+    /// Does what [`Self::receive`] does, even if the event loop has not reported the datagrams yet.
     pub(super) fn receive_now(&self, inbox: &mut Inbox, take: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
         more(inbox.take_batch_now(&self.0, take))
     }
 
-    /// From now on the system drops new datagrams. Those that have arrived can still be received.
+    /// Makes the system drop new datagrams from now on. Datagrams that have already arrived can still be received.
     pub(super) fn stop_receiving(&self) -> io::Result<()> {
         system::stop_receiving(&self.0)
     }
 
-    /// Sends the responses that can be sent at once, and drops the others: the system already has a queue, and a client
-    /// that gets no response asks again. Returns how many responses could not be sent.
+    /// Sends the responses that the system accepts without waiting, and drops the others. They are not queued here,
+    /// because the system already has a queue, and a client that gets no response sends its request again. Returns how
+    /// many responses could not be sent.
     pub(super) fn send(&self, outbox: &mut Outbox, responses: &mut [UdpResponse]) -> usize {
         outbox.send(&self.0, responses)
     }

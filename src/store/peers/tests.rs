@@ -19,7 +19,7 @@ fn key(n: u16) -> PeerKey<Ipv4Addr> {
     PeerKey { endpoint: Endpoint { ip: Ipv4Addr::new(10, a, b, 0), port: NonZeroU16::MIN }, zone: None }
 }
 
-/// Records a peer, and tells what it was before.
+/// Records a peer. Returns the role that the peer had before, if it was recorded.
 fn upsert(peers: &mut Peers<Ipv4Addr>, n: u16, role: Role, now: Tick) -> Option<Role> {
     let entry = Entry::new(key(n), id(n), PeerState::new(role, false), Provenance::Own(Pace::UNKNOWN), now);
     match peers.at(key(n)) {
@@ -32,7 +32,7 @@ fn upsert(peers: &mut Peers<Ipv4Addr>, n: u16, role: Role, now: Tick) -> Option<
     None
 }
 
-/// Removes a peer, and tells what it was.
+/// Removes a peer. Returns the role that the peer had.
 fn remove(peers: &mut Peers<Ipv4Addr>, n: u16, names_port: bool) -> Option<Role> {
     let mut removed = None;
     let at = (key(n).endpoint.ip, None);
@@ -41,7 +41,7 @@ fn remove(peers: &mut Peers<Ipv4Addr>, n: u16, names_port: bool) -> Option<Role>
     removed
 }
 
-/// The picked peers, of those for which `is_visible` holds.
+/// The peers that are picked from those for which `is_visible` is true.
 fn picked(
     peers: &Peers<Ipv4Addr>,
     want: usize,
@@ -80,8 +80,8 @@ fn any_role() -> impl Strategy<Value = Role> {
 }
 
 proptest! {
-    /// Any mix of joins, role changes, departures and expiries leaves the same peers as a plain map does, on both
-    /// sides of the length at which the index appears.
+    /// Any mix of joins, role changes, departures and expiries leaves the same peers as a plain map does. The lists are
+    /// shorter or longer than the length at which the index appears.
     #[test]
     fn behaves_like_a_map(
         steps in proptest::collection::vec((0..200_u16, 0..10_u8, any_role(), 0..3_u64), 0..600),
@@ -202,7 +202,7 @@ fn every_peer_is_picked_about_equally_often() {
         let out = picked(&peers, 9, true, far, |_| true);
         out.into_iter().for_each(|ip| *seen.entry(ip).or_default() += 1);
     }
-    // 900 of 10,000 each.
+    // Each peer should be in 900 of the 10,000 results.
     let odd: Vec<_> = seen.iter().filter(|(_, count)| !(780..1_020).contains(*count)).collect();
     assert!(seen.len() == 100 && odd.is_empty(), "{} seen, {odd:?}", seen.len());
 }

@@ -8,7 +8,7 @@ fn after(duration: Duration) -> Timestamp {
     Timestamp::after(duration)
 }
 
-/// A detector, and which clients have joined each swarm at an address.
+/// A detector, and a record of the clients that have joined each swarm from each address.
 struct Lan {
     watch: SharedAddressDetector,
     joined: std::collections::HashSet<(IpAddr, u8, u8)>,
@@ -19,7 +19,7 @@ impl Lan {
         Self { watch: SharedAddressDetector::new(Gauge::default()), joined: std::collections::HashSet::new() }
     }
 
-    /// Announces for a client. Returns whether it is warned.
+    /// Announces for a client. Returns whether the client gets a warning.
     fn announces(&mut self, now: Timestamp, at: IpAddr, swarm: u8, client: u8) -> bool {
         let others = self.joined.iter().filter(|(ip, of, _)| (*ip, *of) == (at, swarm)).count();
         let is_new = self.joined.insert((at, swarm, client));
@@ -32,7 +32,8 @@ impl Lan {
         self.watch.saw(now, &sighting).is_some()
     }
 
-    /// This many clients of a swarm announce from an address, twice each. Returns whether the last announce is warned.
+    /// Lets this many clients of one swarm announce from an address, twice each. Returns whether the last announce gets
+    /// a warning.
     fn share(&mut self, now: Timestamp, at: IpAddr, clients: u8) -> bool {
         let mut warned = false;
         for _ in 0..2 {
@@ -63,7 +64,7 @@ fn an_address_is_shared_for_as_long_as_clients_announce_from_there() {
     assert!(!lan.announces(later, ip("172.17.0.2"), 1, 1));
     assert!(lan.watch.warning(later, bridge).is_some_and(|warning| warning.contains("172.17.0.1")));
 
-    // More than an hour after the address was found, but not after the last announce from it.
+    // The address was found more than an hour ago, but the last announce from it came less than an hour ago.
     assert_eq!(lan.count(after(Duration::from_mins(61))), 1);
     let mended = after(Duration::from_hours(2));
     assert_eq!(lan.count(mended), 0);
@@ -75,7 +76,7 @@ fn a_client_that_comes_back_with_another_id_counts_once() {
     let home = ip("192.168.1.5");
     for announces in 1..4 {
         let mut lan = Lan::new();
-        // Each comes while another client stays.
+        // Each new id announces while client 0 stays in the swarm.
         for client in 1..50 {
             assert!(!lan.announces(Timestamp::after(Duration::ZERO), home, 1, 0));
             for _ in 0..announces {
@@ -90,8 +91,8 @@ fn a_client_that_comes_back_with_another_id_counts_once() {
 fn the_swarm_with_the_most_clients_is_watched() {
     let mut lan = Lan::new();
     let (now, bridge) = (Timestamp::after(Duration::ZERO), ip("172.17.0.1"));
-    assert!(!lan.announces(now, bridge, 7, 1) && !lan.announces(now, bridge, 7, 2), "two in another");
-    assert!(!lan.share(now, bridge, 5), "it begins with the third");
+    assert!(!lan.announces(now, bridge, 7, 1) && !lan.announces(now, bridge, 7, 2), "two clients of another swarm");
+    assert!(!lan.share(now, bridge, 5), "the swarm is watched from its third client on");
     assert!(lan.share(now, bridge, 5));
 }
 
@@ -120,11 +121,11 @@ fn the_oldest_addresses_are_forgotten() {
     for n in 0..=255 {
         now += Duration::from_secs(1);
         lan.share(after(now), [10, 0, 0, n].into(), 5);
-        assert!(lan.announces(after(now), bridge, 1, 1), "it is in use");
+        assert!(lan.announces(after(now), bridge, 1, 1), "the bridge is in use, so it is not forgotten");
     }
     assert_eq!(lan.count(after(now)), MOST);
     assert!(lan.watch.warning(after(now), ip("10.0.0.0")).is_none());
-    // The oldest of the addresses that may be shared are forgotten as well.
+    // The number of addresses that are only suspected to be shared is limited, too: the oldest are forgotten.
     let mut lan = Lan::new();
     for n in 0..=255 {
         now += Duration::from_secs(1);

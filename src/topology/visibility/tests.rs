@@ -26,7 +26,7 @@ fn zone(name: &str, networks: &[&str], addresses: &[&str]) -> Zone {
     Zone { name: name.to_owned(), networks, external: external(addresses) }
 }
 
-/// The address at which a client at `asks` gets `peer`, or `-`.
+/// The address at which a client at `asks` gets `peer`; `-` if the client does not get the peer.
 fn visible(topology: &Topology, asks: &str, peer: &str) -> String {
     let address = topology.visible_address(topology.zoned(ip(asks)), topology.zoned(ip(peer)));
     address.map_or("-".to_owned(), |ip| ip.to_string())
@@ -68,7 +68,8 @@ fn without_zones_clients_get_the_addresses_that_they_can_reach() {
         ("64:ff9b:1::8.8.8.8", "10.0.0.1", false),
         ("2002:a00:1::1", "10.0.0.1", false),
         ("10.0.0.1", "0.0.0.0", false),
-        // A client on a link gets peers on the link, and those that every client of the site gets.
+        // A client with a link-local address gets the peers on its link, and also the peers that every client of the
+        // site gets.
         ("169.254.1.2", "169.254.1.1", true),
         ("fe80::2", "fe80::1", true),
         ("fe80::2", "169.254.1.1", true),
@@ -110,7 +111,8 @@ fn zones_see_each_other_under_their_external_addresses() {
         ("10.2.0.1", "10.1.0.2", "203.0.113.1"),
         ("10.1.0.1", "10.2.0.2", "192.168.9.2"),
         ("10.2.0.1", "fd00:1::2", "-"),
-        // The narrowest network decides; the lab has no address of its own for other zones.
+        // The narrowest network decides, so these are clients of the lab. The lab has no external address, so other
+        // zones do not get its clients.
         ("10.3.0.1", "10.4.0.2", "10.4.0.2"),
         ("10.1.0.1", "10.3.0.2", "-"),
         // Outside of all zones.
@@ -250,7 +252,7 @@ proptest! {
         prop_assume!(Reach::of(one) == Reach::of(other));
         let (one, other) = (topology.zoned(one), topology.zoned(other));
         let as_it_is = |asks: ZonedIp, peer: ZonedIp| topology.visible_address(asks, peer) == Some(peer.ip);
-        // An external address may by chance be the peer's own.
+        // An external address may by chance equal the peer's own address.
         prop_assume!(topology.external_of(one) != Some(one.ip) && topology.external_of(other) != Some(other.ip));
         prop_assert_eq!(as_it_is(one, other), as_it_is(other, one));
     }

@@ -24,7 +24,7 @@ fn client(topology: &Topology, ip: &str, want: usize) -> Recipient {
     Recipient { place, outside: None, port: NonZeroU16::new(1), want, counts: true }
 }
 
-/// What a client at 10.0.0.1:1 is told when it wants `want`.
+/// The peers that a client at 10.0.0.1:1 gets when it wants `want` peers.
 fn merged(local: &[&str], upstream: &[&[&str]], want: usize) -> Vec<String> {
     let topology = Topology::default();
     let client = client(&topology, "10.0.0.1", want);
@@ -103,7 +103,7 @@ fn neither_the_announcer_nor_addresses_that_mean_nothing() {
     ][..];
     assert_eq!(merged(&[], &[upstream], 50), ["10.0.0.1:2", "9.9.9.9:1"]);
     assert!(merged(&[], &[&["127.0.0.1:5"]], 50).is_empty());
-    // The client does not get itself at its address outside either.
+    // The client does not get itself under its outside address either.
     let topology = Topology::default();
     let client = Recipient { outside: "9.9.9.9".parse().ok(), ..client(&topology, "10.0.0.1", 50) };
     let mut peers = PeerLists::default();

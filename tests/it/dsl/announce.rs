@@ -35,7 +35,7 @@ pub(crate) fn escape(bytes: &[u8]) -> String {
 }
 
 impl AnnounceQuery {
-    /// The same announce with this `ip`, in place of the test's own address.
+    /// The same announce with the parameter `ip`, which replaces the test's own address.
     pub(crate) fn at(self, ip: &str) -> Self {
         self.with("ip", ip)
     }

@@ -72,7 +72,7 @@ impl CertificateFiles {
         self.folder.path()
     }
 
-    /// A file with the certificate and that of its authority.
+    /// The file with the certificate and the authority's certificate.
     pub(crate) fn chain(&self) -> PathBuf {
         self.folder().join("fullchain.pem")
     }

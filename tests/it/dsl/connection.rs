@@ -17,7 +17,7 @@ use super::wait::DEADLINE;
 /// The prefix of the path of a Unix socket whose clients send a PROXY header with their address.
 pub(super) const UNIX: &str = "proxy+unix:";
 
-/// The PROXY header that clients of such a socket send, with the address of this host.
+/// The PROXY header that clients of a `UNIX` socket send. It has the address of this host.
 const FROM_THIS_HOST: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 80\r\n";
 
 /// A connection for any number of requests.
@@ -106,7 +106,7 @@ impl TestConnection {
         Self::open(Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap(), &address.into())
     }
 
-    /// Connects from another loopback address. Only Linux has them without configuration.
+    /// Connects from another loopback address. Only Linux has several loopback addresses without configuration.
     #[cfg(target_os = "linux")]
     pub(crate) fn from(source: Ipv4Addr, address: &str) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -141,7 +141,7 @@ impl TestConnection {
         self.reply_head()
     }
 
-    /// An announce that must succeed.
+    /// Sends an announce that must succeed.
     pub(crate) fn announce(&mut self, announce: &AnnounceQuery) -> Reply {
         self.announce_with(announce, &[])
     }
@@ -204,7 +204,8 @@ impl TestConnection {
         !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
-    /// Everything until the server closes the connection. Over TLS the server must first send a message that it closes.
+    /// Everything until the server closes the connection. Over TLS, this fails if the server closes without the TLS
+    /// message `close_notify`.
     pub(crate) fn rest_until_closed(&mut self) -> std::io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest).map(|_| rest)

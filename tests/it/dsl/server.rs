@@ -18,7 +18,7 @@ pub(crate) const OVER_UNIX: &str = "RETRACKER_TESTS_OVER_UNIX";
 /// Prepares a run of the binary: its arguments and its whole environment.
 pub(crate) struct ServerSetup {
     command: Command,
-    /// The number of TCP and Unix listeners; 0 if `start` still has to add the default one.
+    /// The number of TCP and Unix listeners; 0 if `start` must add the default listener.
     listeners: usize,
     /// The number of UDP listeners.
     udp_listeners: usize,
@@ -78,7 +78,8 @@ impl ServerSetup {
         self
     }
 
-    /// Sets the number of listeners to wait for, because one address of the arguments stands for several.
+    /// Sets the number of listeners to wait for. This is necessary if one address in the arguments stands for several
+    /// listeners.
     pub(crate) fn listeners(mut self, listeners: usize) -> Self {
         self.listeners = listeners;
         self
@@ -101,7 +102,7 @@ impl ServerSetup {
         let addresses = eventually("the server listens", || {
             let found: Vec<_> = process.log().iter().filter_map(|line| listening(line)).collect();
             let ended = process.child.try_wait().unwrap();
-            assert!(ended.is_none() || found.len() == listeners, "it ended before it listened: {:?}", process.log());
+            assert!(ended.is_none() || found.len() == listeners, "the server ended too early: {:?}", process.log());
             (found.len() == listeners).then_some(found)
         });
         let (operators, clients): (Vec<_>, Vec<_>) =
@@ -177,7 +178,7 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended.
+        // Both calls fail only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
@@ -201,7 +202,7 @@ impl Server {
         retracker(args).start()
     }
 
-    /// A server on `::1`; none, with a message, on a host without IPv6.
+    /// A server on `::1`. On a host without IPv6, prints a message and returns `None`.
     pub(crate) fn start_on_ipv6(args: &[&str]) -> Option<Self> {
         if std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
             eprintln!("skipped: this host has no IPv6");
@@ -244,12 +245,12 @@ impl Server {
         TestConnection::to(&self.addresses[0])
     }
 
-    /// GET on a connection of its own.
+    /// Sends GET on a connection of its own.
     pub(crate) fn get(&self, target: impl AsRef<[u8]>) -> Reply {
         self.connect().get(target)
     }
 
-    /// An announce that must succeed, on a connection of its own.
+    /// Sends an announce that must succeed, on a connection of its own.
     pub(crate) fn announce(&self, announce: &AnnounceQuery) -> Reply {
         self.connect().announce(announce)
     }
@@ -269,7 +270,7 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        // The shell's builtin: not every system has another kill.
+        // This runs the shell's own `kill`, because not every system has a program of that name.
         let kill = format!("kill -{name} {}", self.process.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }

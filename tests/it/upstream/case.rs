@@ -55,7 +55,7 @@ impl Case {
         Self { name: name.into(), upstream, time: AMPLE, expected, peer: true, counts: [1, 1], visits: 1 }
     }
 
-    /// The client gets no peer from this tracker.
+    /// Expects that the client gets no peer from this tracker.
     pub(super) fn no_peer(self) -> Self {
         Self { peer: false, ..self }
     }
@@ -77,7 +77,7 @@ impl Case {
         Self { time: SHORT, ..self }
     }
 
-    /// Gives the exchange a longer timeout, because the tracker must be reached and answer once before it.
+    /// Gives the exchange a longer timeout, because the tracker must be reached and answer once before the timeout.
     pub(super) fn less_short(self) -> Self {
         Self { time: LESS_SHORT, ..self }
     }
@@ -120,7 +120,8 @@ impl Case {
         assert_eq!(outcome_of_good(server), "ok 200");
         assert_eq!(good.visits(), 1);
         if let Some(odd) = odd {
-            // The connection may be closed again before the tracker accepts it.
+            // retracker may close a connection before the tracker accepts it. So the test waits for the expected
+            // number.
             eventually(&format!("{} connections", self.visits), || (odd.visits() == self.visits).then_some(()));
             odd.wait_until_idle();
             assert_eq!(odd.visits(), self.visits, "connections");
@@ -168,7 +169,7 @@ pub(super) fn good_reply() -> Vec<u8> {
 pub(super) fn with_forwarders(entries: &str, args: &[&str]) -> Server {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(entries.as_bytes()).unwrap();
-    // The file is read before the server listens.
+    // The server reads the file before it listens, so the file may be deleted after `start`.
     retracker(&[&["-f", file.path().to_str().unwrap()], args].concat()).start()
 }
 
@@ -182,7 +183,7 @@ pub(super) fn forwarding_to(trackers: &[&FakeTracker], time: &str) -> Server {
     with_forwarders(&entries, &["-p", "-d", "-t", time])
 }
 
-/// Checks every key of the reply to a client at 10.0.0.9 that is the only local peer.
+/// Checks every key of the reply to a client at 10.0.0.9. The client must be the only local peer.
 pub(super) fn assert_complete(reply: &Reply, [complete, incomplete]: [i64; 2], peers: &[&str]) {
     let Bencode::Dict(mut pairs) = reply.tree() else { panic!("{}", reply.text()) };
     assert_eq!(reply.peers(), peers, "{}", reply.text());
@@ -208,7 +209,7 @@ pub(super) fn metrics(server: &Server) -> String {
     String::from_utf8(reply.body).unwrap()
 }
 
-/// The outcome and the status of the only exchange with a forwarder. `None` before it ends.
+/// The outcome and the status of the only exchange with a forwarder. `None` before the exchange ends.
 pub(super) fn outcome(metrics: &str, forwarder: &str) -> Option<String> {
     let label = |metric: &str, name: &str, value: &str| {
         let start = format!("{metric}{{{name}=\"{forwarder}\",{value}=\"");

@@ -15,7 +15,7 @@ use super::proxies::{Tunnels, by_connect};
 use super::replies::{ok, with_peers};
 use crate::dsl::{ServerSetup, TestAuthority, announce, retracker};
 
-/// A public address: an upstream tracker behind a proxy can give only those.
+/// A public address, because an upstream tracker behind a proxy can give only public peers.
 const PEER: &str = "45.45.45.45:4545";
 
 /// A tracker at `localhost`.

@@ -65,7 +65,7 @@ fn s5_5_a_flood_is_not_read_to_the_deadline() {
     let server = forwarding_to(&[&tracker], "60");
     server.announce(&announce("t", "client"));
     tracker.wait_until_idle();
-    // retracker reads one mebibyte; the rest is in the buffers of two sockets.
+    // retracker reads one mebibyte. All other bytes that the tracker has sent are in the buffers of the two sockets.
     assert!(tracker.written() < 24 * 1024 * 1024, "{} bytes", tracker.written());
 }
 
@@ -129,7 +129,7 @@ fn s5_6_the_deadline_covers_the_whole_exchange() {
 fn s5_6_slow_redirects_share_one_deadline() {
     let tracker = FakeTracker::start(script(|visit| {
         visit.read();
-        // This pause makes the hop slow, as the test requires. It waits for nothing.
+        // This pause makes the hop slow, as the test requires. The pause does not wait for an event.
         thread::sleep(Duration::from_millis(200));
         visit.write(&http(&format!("302 Found\r\nLocation: /{}", visit.number), ""));
     }));

@@ -1,4 +1,4 @@
-//! What the operator sees of upstream trackers that fail.
+//! What the log and the metrics show about upstream trackers that fail.
 
 use super::case::{AMPLE, SECRET_TARGET, assert_secret_kept, forwarding_to, metrics, with_forwarders};
 use super::replies::{http, ok, one_peer};

@@ -1,5 +1,5 @@
-//! Upstream trackers (5) and this host. Addresses of this host are not accepted as peers or redirects. If this host
-//! lacks something, the upstream does not count as failed.
+//! Upstream trackers (5) and this host. Addresses of this host are not accepted as peers or redirects. If an exchange
+//! fails because of this host, the upstream does not count as failed.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -11,7 +11,7 @@ use crate::fake_tracker::{FakeTracker, script, sends};
 const PEER: &str = "10.1.1.1:1001";
 const AMPLE: &str = "20";
 
-/// An address of this host that others could use. `None` if the host has loopback only.
+/// An address of this host that other hosts could use. `None` if this host has only loopback addresses.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.88.99.1:9").ok()?;
@@ -101,7 +101,7 @@ fn failures_of_this_host_do_not_count_against_the_upstream() {
     server.logged("upstream trackers cannot be asked");
 }
 
-/// The test sets its limit of open files to zero while it runs.
+/// The test sets the server's limit of open files to zero while the server runs.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_lack_of_descriptors_does_not_count_against_the_upstream() {

@@ -1,4 +1,4 @@
-//! Upstream trackers (5) behind the proxies that the usual variables name.
+//! Upstream trackers (5) behind the proxies that the usual environment variables name, such as `http_proxy`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use super::replies::{http, ok, with_peers};
 use crate::dsl::{ServerSetup, announce, retracker};
 use crate::fake_tracker::{FakeTracker, Refusing, sends};
 
-/// A public address: upstream trackers behind a proxy can give only those.
+/// A public address, because upstream trackers behind a proxy can give only public peers.
 const PEER: &str = "45.45.45.45:4545";
 /// A name that no resolver knows.
 const NAME: &str = "tracker.invalid";

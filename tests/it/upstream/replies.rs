@@ -87,7 +87,7 @@ pub(super) fn stored(bytes: &[u8]) -> Vec<u8> {
     [b"\x01", &length.to_le_bytes()[..], &(!length).to_le_bytes(), bytes].concat()
 }
 
-/// The beginning of a gzip in which every following zero byte inflates to 1,032 zero bytes.
+/// The beginning of a gzip stream. Every zero byte that follows it inflates to 1,032 zero bytes.
 pub(super) const BOMB: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xec\xc1\x01\x01\0\0\0\x80\x90\xfe\xaf\xee\x08\x0a";
 
 /// A reply whose compact peers are these bytes.

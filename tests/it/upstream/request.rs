@@ -55,7 +55,7 @@ impl SentRequest {
     }
 }
 
-/// The request that a tracker gets for this announce, if its entry has these settings besides the uri.
+/// The request that a tracker gets for this announce, if the tracker's entry has these settings besides the uri.
 fn sent(target: &str, settings: &str, client: &str, headers: &[(&str, &str)]) -> (SocketAddr, SentRequest) {
     let tracker = FakeTracker::start(sends(ok(one_peer())));
     let entries = format!("- uri: 'http://{}{target}'\n{settings}", tracker.address());
@@ -163,7 +163,7 @@ fn an_entry_can_name_an_address_and_a_host() {
 #[test]
 fn a_tracker_can_have_an_ipv6_address() {
     let Some(tracker) = FakeTracker::start_on(Ipv6Addr::LOCALHOST.into(), sends(ok(one_peer()))) else {
-        eprintln!("left out: this host has no IPv6");
+        eprintln!("skipped: this host has no IPv6");
         return;
     };
     let server = forwarding_to(&[&tracker], AMPLE);
@@ -207,7 +207,7 @@ fn stopped_is_sent_without_delaying_the_client_s_reply() {
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     assert_complete(&reply, [0, 0], &[]);
     assert_eq!(SentRequest::parse(&tracker.request(2)).value("event").as_deref(), Some("stopped"));
-    // The process does not wait for the tracker either when it ends.
+    // When the process ends, it does not wait for the tracker either.
     let exit = server.stop();
     assert_eq!(exit.code, Some(0), "{:?}", exit.stderr);
     assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());

@@ -9,19 +9,19 @@ use load::crowd::CrowdPeer;
 use load::http::reply::Expect;
 use load::http::requests::{LoadRequest, LoadSource, RequestStyle};
 
-/// Swarms at any time.
+/// The number of swarms that are announced at any time.
 const SWARMS: u64 = 2_000;
 
 /// How long each swarm is announced.
 const LIFE: Duration = Duration::from_mins(2);
 
-/// Clients of each swarm, one of which announces every few seconds.
+/// The number of clients of each swarm. Every few seconds, one of them announces.
 const PEERS: u64 = 6;
 
 /// Swarms in one scrape.
 const SCRAPED: u64 = 10;
 
-/// Requests that every tracker must refuse, each for another reason.
+/// Requests that every tracker must refuse, each for a different reason.
 const MALFORMED: [&str; 4] = [
     "/announce",
     "/announce?info_hash=too-short&peer_id=-qB4630-abcdefghijkl&port=6881",
@@ -49,7 +49,7 @@ pub(super) struct DriftingSwarms {
 }
 
 impl DriftingSwarms {
-    /// Two of these with the same start have the same swarms.
+    /// Two sources with the same start announce the same swarms.
     pub(super) fn new(start: Instant, target: SocketAddr, close: bool) -> Self {
         let style = RequestStyle::new(target).close(close);
         Self { start, style, random: Rng::with_seed(close.into()), request: String::new() }

@@ -1,5 +1,5 @@
-//! Hostile clients. There is one for every three other clients. Each client has an address of its own, and each kind of
-//! attack has a thread.
+//! Hostile clients. There is one for every three other clients. Each hostile client has its own address, and each kind
+//! of attack has its own thread.
 //!
 //! The replies to hostile clients do not matter. The test watches what the other clients notice.
 
@@ -18,22 +18,22 @@ use socket2::{Domain, Socket, Type};
 
 use super::drift;
 
-/// Clients of each of the five kinds.
+/// The number of hostile clients for each of the five kinds of attack.
 const EACH: u8 = 34;
 
-/// All hostile clients. There are three times as many others.
+/// The number of all hostile clients. There are three times as many other clients.
 pub(super) const COUNT: usize = EACH as usize * 5;
 
 /// The pause between two attacks of a client.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Requests that a pipeliner sends without waiting for a reply, once a second.
+/// How many requests a pipeliner sends each second, without waiting for a reply.
 const FLOOD: usize = 500;
 
 /// How often a pipeliner tries to send and receive.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Unfinished requests of each holder.
+/// How many connections with an unfinished request each holder keeps open.
 const HELD: usize = 16;
 
 /// The beginnings of these requests.
@@ -54,7 +54,8 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Hostile clients have swarms of their own.
 const FIRST_SWARM: u64 = 1 << 40;
 
-/// The victim is a client like others, in a swarm of its own. A neighbour checks that it stays registered.
+/// The victim is a client like others, in a swarm of its own. A neighbour in the same swarm checks that the victim
+/// stays registered.
 const VICTIM_SWARM: u64 = FIRST_SWARM - 1;
 const VICTIM_PORT: u16 = 6881;
 const VICTIM: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 1);
@@ -63,9 +64,9 @@ const VICTIM_NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 2);
 /// All hostile clients, and the victim that they must not harm.
 pub(super) struct HostileClients {
     target: SocketAddr,
-    /// The start of the other clients' swarms, see [`drift`].
+    /// The time at which the other clients began to announce. It determines their swarms, see [`drift`].
     start: Instant,
-    /// The number of the neighbour's replies that did not list the victim.
+    /// How many replies to the neighbour did not list the victim.
     missed: AtomicU64,
 }
 
@@ -74,7 +75,7 @@ impl HostileClients {
         Self { target, start, missed: AtomicU64::new(0) }
     }
 
-    /// Starts a thread for each kind of attack. They go on until `over` is set.
+    /// Starts a thread for each kind of attack. The threads run until `over` is set.
     pub(super) fn start<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, over: &'scope AtomicBool) {
         scope.spawn(|| self.pipeline(over));
         scope.spawn(|| self.hold(over));
@@ -88,7 +89,7 @@ impl HostileClients {
     pub(super) fn failure(&self) -> Option<String> {
         match self.missed.load(Relaxed) {
             0 => None,
-            missed => Some(format!("{missed} times: a neighbour did not get the client whose id is stolen")),
+            missed => Some(format!("{missed} replies to the neighbour did not list the client whose id was stolen")),
         }
     }
 
@@ -120,7 +121,7 @@ impl HostileClients {
         });
     }
 
-    /// Announces one id with another port each time.
+    /// For each client, announces the same id with a different port each time.
     fn change_ports(&self) {
         for number in 0..EACH {
             let announce =
@@ -129,8 +130,8 @@ impl HostileClients {
         }
     }
 
-    /// Sends `stopped` with a random client's id, and with the victim's id, first with the victim's address in `ip=` and
-    /// then without. Last, it sends an announce without an event under the victim's id.
+    /// Sends `stopped` with a random client's id. Then sends `stopped` with the victim's id, first with the victim's
+    /// address in `ip=` and then without `ip=`. Last, sends an announce with the victim's id and without an event.
     fn steal_ids(&self) {
         let mut random = Rng::new();
         for number in 0..EACH {
@@ -145,7 +146,8 @@ impl HostileClients {
         }
     }
 
-    /// Announces as a browser does for a web page, with the victim's address.
+    /// Sends `stopped` with the victim's id and address, and with the header lines that a browser sends when a web page
+    /// contains the announce URL.
     fn visit_pages(&self) {
         for number in 0..EACH {
             let page = "Origin: http://page.example\r\nReferer: http://page.example/\r\nSec-Fetch-Site: cross-site\r\n\
@@ -155,12 +157,12 @@ impl HostileClients {
         }
     }
 
-    /// The victim announces, and then its neighbour.
+    /// Announces the victim, then its neighbour. Counts a reply to the neighbour that does not list the victim.
     fn watch_the_victim(&self) {
         self.ask(VICTIM, &victim().request(""));
         let neighbour = HostileAnnounce { id: *b"-NB0001-neighbour---", port: VICTIM_PORT, ..victim() };
         let entry = [&VICTIM.octets()[..], &VICTIM_PORT.to_be_bytes()].concat();
-        // A missing reply shows in the other clients' errors.
+        // A missing reply is not counted here, because the other clients' errors show it.
         let reply = self.ask(VICTIM_NEIGHBOUR, &neighbour.request(""));
         if reply.is_some_and(|reply| find(&reply, &entry).is_none()) {
             self.missed.fetch_add(1, Relaxed);
@@ -326,7 +328,7 @@ impl UnfinishedRequest {
     }
 
     fn keep_alive(&mut self) {
-        // A closed connection is noticed the next time.
+        // An error is ignored here: the next `is_closed` notices a closed connection.
         let _ = self.stream.write_all(b"\r\n");
     }
 }

@@ -34,21 +34,22 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Growth before this time does not count, because every kind of peer and torrent must come and go once first.
 const WARM: Duration = Duration::from_mins(2);
 
-/// Shorter runs do not fail for growing memory, because they are still filling.
+/// In minutes. Runs that are shorter do not fail for growing memory, because the tracker is still filling up.
 const LONG: u64 = 20;
 
 /// After the load, all connections must be closed within this time. Clients' connections are kept for at most 30
 /// seconds, and `stopped` is sent upstream a minute after the last announces.
 const SETTLE_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How many more descriptors may be open than before.
+/// How many more descriptors may be open after the load than before it.
 const SPARE: usize = 3;
 
-/// This many connections are enough that announces that wait for upstream trackers do not delay others.
+/// There are so many connections that announces do not have to wait for a free connection while other announces wait
+/// for upstream trackers.
 const CONNECTIONS: usize = 256;
 
-/// With hostile clients, each connection has a source address of its own. These are the first address of kept
-/// connections, and the first address of connections for one request each.
+/// With hostile clients, each connection has its own source address. Kept connections use the addresses from `KEPT` on.
+/// Connections for one request each use the addresses from `CLOSED` on.
 const KEPT: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
 const CLOSED: Ipv4Addr = Ipv4Addr::new(127, 1, 4, 1);
 
@@ -85,7 +86,7 @@ impl SoakArguments {
     fn soak(&self) -> Result<(), String> {
         let mut upstreams = UnreliableUpstreams::start();
         let file = upstreams.file();
-        let path = file.path().to_str().ok_or("the temporary folder's name is no text")?;
+        let path = file.path().to_str().ok_or("the path of the temporary file is not UTF-8")?;
         let log = NamedTempFile::new().map_err(|error| error.to_string())?;
         raise_limit();
         let (server, before) = start(path, &log, self.hostile)?;
@@ -100,7 +101,7 @@ impl SoakArguments {
         });
         failures.extend(settled.err());
         let log = fs::read_to_string(log.path()).map_err(|error| error.to_string())?;
-        failures.extend(log.lines().find(|line| line.contains("panic")).map(|line| format!("its log says: {line}")));
+        failures.extend(log.lines().find(|line| line.contains("panic")).map(|line| format!("the log says: {line}")));
         if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
     }
 
@@ -114,7 +115,7 @@ impl SoakArguments {
         Ok(())
     }
 
-    /// Keeps the load up, and writes a line a minute.
+    /// Keeps the load running, and prints one line per minute.
     fn watch(
         &self,
         server: &TrackerProcess,
@@ -160,8 +161,8 @@ impl SoakArguments {
     }
 }
 
-/// Starts retracker on both cores with metrics, forwarders and a short peer age. With hostile clients announces wait less for
-/// upstream trackers, because the wait is part of the latency that is limited.
+/// Starts retracker on both cores with metrics, forwarders and a short peer age. With hostile clients, announces wait a
+/// shorter time for upstream trackers, because this wait counts towards the limit on latencies.
 fn start(forwards: &str, log: &NamedTempFile, hostile: bool) -> Result<(TrackerProcess, Vitals), String> {
     let args = ["-a", "1", "-t", if hostile { "0.1" } else { "0.3" }, "-p", "-f", forwards];
     let log = log.reopen().map_err(|error| error.to_string())?;
@@ -174,7 +175,7 @@ fn start(forwards: &str, log: &NamedTempFile, hostile: bool) -> Result<(TrackerP
     Ok((server, before))
 }
 
-/// All clients are in this process, and the usual limit on open files is too low for them.
+/// Raises the limit on open files, because all clients are in this process and the usual limit is too low for them.
 fn raise_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
@@ -182,7 +183,7 @@ fn raise_limit() {
     }
 }
 
-/// Runs a load per minute.
+/// Runs the load once for each minute, and sends each outcome to the watching thread.
 fn send(
     load: &HttpLoad,
     minutes: u64,

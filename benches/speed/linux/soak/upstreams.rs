@@ -9,8 +9,8 @@ use tempfile::NamedTempFile;
 /// The trackers' announce interval in seconds: longer than any peer stays.
 const INTERVAL: u32 = 1800;
 
-/// Exchanges per second with each of them. At the default rate, `stopped` for all peers of the load would still be queued when the
-/// descriptors are counted.
+/// The limit of exchanges per second with each upstream tracker. With the default limit, `stopped` announces for the
+/// load's peers would still be queued when the test counts the descriptors.
 const RATE: u32 = 1000;
 
 /// Three upstream trackers. One is always good, one is slow, and one changes every minute.

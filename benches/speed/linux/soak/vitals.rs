@@ -7,7 +7,8 @@ use load::machine::{process, resident};
 
 use super::super::program::TrackerProcess;
 
-/// From the first third of the time to the last, memory may grow by this factor and by this many additional bytes.
+/// From the first third of the time to the last third, memory may grow by this factor or by this many bytes, whichever
+/// is more.
 const GROWTH: f64 = 1.1;
 const SLACK: u64 = 4 << 20;
 
@@ -26,7 +27,7 @@ impl Vitals {
     pub(super) fn of(server: &TrackerProcess, at: Duration) -> Result<Self, String> {
         let pid = server.pid();
         let process = process(pid);
-        let descriptors = process.fd_count().map_err(|error| format!("its descriptors cannot be counted: {error}"))?;
+        let descriptors = process.fd_count().map_err(|error| format!("descriptors cannot be counted: {error}"))?;
         let threads = process.stat().map_err(|error| error.to_string())?.num_threads;
         Ok(Self { at, resident: resident(pid), descriptors, threads })
     }

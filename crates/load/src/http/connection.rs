@@ -94,7 +94,8 @@ impl LoadConnection {
             }
             ConnectionState::Receiving => self.receive(close),
             ConnectionState::Idle => {
-                // The tracker closed a kept connection, which it may, or sent bytes without a request, which it may not.
+                // The tracker closed a kept connection, which is allowed, or it sent bytes without a request, which is
+                // not allowed.
                 self.disconnect();
                 None
             }
@@ -109,7 +110,8 @@ impl LoadConnection {
             Err(Errno::AGAIN | Errno::INTR) => return None,
             Err(_) => return Some(self.failed("a connection reset")),
         };
-        // With a connection per request the tracker has to close it: the reply is complete only then.
+        // With one connection per request, the tracker has to close the connection. The reply is complete only after
+        // that.
         if close && !ended {
             return None;
         }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use memchr::memmem::{find, find_iter};
 
-/// What a reply must have. It must also be a dictionary, and no failure unless one is expected.
+/// What a reply must contain. Every reply must also be a dictionary. A failure is an error, except with
+/// [`Expect::Failure`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     Anything,
@@ -20,7 +21,7 @@ pub enum Expect {
     Counts(usize),
 }
 
-/// `None` while the reply is incomplete; then whether it is correct.
+/// Returns `None` while the reply is incomplete. Returns whether the reply is correct when it is complete.
 pub fn check(reply: &[u8], ended: bool, expect: Expect) -> Option<Result<(), &'static str>> {
     let Some(end) = find(reply, b"\r\n\r\n") else {
         return ended.then_some(Err("a connection closed before the reply"));
@@ -118,7 +119,7 @@ fn number(digits: &[u8]) -> Option<usize> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The seeds and leechers of all swarms in a scrape reply.
+/// The number of seeds and leechers of all swarms in a scrape reply.
 pub fn count_peers(body: &[u8]) -> u64 {
     let sum = |key: &[u8]| {
         let number = |at| {

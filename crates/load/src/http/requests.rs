@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::reply::Expect;
 use crate::crowd::{Crowd, CrowdPeer, PeerParams, SendOrder, info_hash};
 
-/// Gives the requests of a load; none when there are no more.
+/// Gives the requests of a load one by one, and `None` when there are no more.
 pub trait LoadSource {
     fn next(&mut self) -> Option<LoadRequest<'_>>;
 }
@@ -95,7 +95,7 @@ impl RequestStyle {
     }
 }
 
-/// Percent-encodes every byte that is not unreserved in a URL.
+/// Percent-encodes all bytes except letters, digits and `-._~`, which need no escape in a URL.
 pub fn escape(bytes: &[u8], text: &mut String) {
     const HEX: [u8; 16] = *b"0123456789abcdef";
     for &byte in bytes {
@@ -109,7 +109,7 @@ pub fn escape(bytes: &[u8], text: &mut String) {
     }
 }
 
-/// An announce of each peer of a crowd, once: fills a tracker.
+/// Announces each peer of a crowd once, to fill a tracker.
 pub struct EachOnce {
     crowd: Crowd,
     style: RequestStyle,
@@ -138,7 +138,8 @@ impl LoadSource for EachOnce {
     }
 }
 
-/// Announces of random peers, all equally likely. They are written one by one, for crowds too large to be prepared.
+/// Announces of random peers; all peers are equally likely. Each announce is written just before it is sent, because
+/// these crowds have too many peers to prepare all announces.
 pub struct UniformAnnounces {
     crowd: Crowd,
     style: RequestStyle,

@@ -1,4 +1,4 @@
-//! Many datagrams with one system call, so that the load generator uses little CPU time.
+//! Sends and receives many datagrams with one system call, so that the load generator uses little CPU time.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::UdpSocket;
@@ -14,7 +14,8 @@ const MAX_REPLY: usize = 2048;
 
 pub(super) struct Batch {
     buffers: Vec<[u8; MAX_REPLY]>,
-    // Two, because each keeps pointers to its buffers from one call to the next.
+    // Receiving and sending have separate headers, because headers keep pointers to their buffers from one call to the
+    // next.
     receiving: MultiHeaders<SockaddrStorage>,
     sending: MultiHeaders<SockaddrStorage>,
 }
@@ -25,7 +26,7 @@ impl Batch {
         Self { buffers: vec![[0; MAX_REPLY]; most], receiving: headers(), sending: headers() }
     }
 
-    /// Sends all datagrams. A window of them fits into the socket's buffer, so a partial send is an error.
+    /// Sends all datagrams. A whole window of datagrams fits into the socket's buffer, so a partial send is an error.
     pub(super) fn send(&mut self, socket: &UdpSocket, datagrams: &[AnnounceDatagram]) -> Result<(), &'static str> {
         let bytes: Vec<_> = datagrams.iter().map(|datagram| [IoSlice::new(datagram)]).collect();
         let to = vec![None; datagrams.len()];

@@ -74,7 +74,7 @@ fn version_1_that_is_wrong() {
     let endless = [SIGNATURE_V1, &[b'x'; MAX_V1]].concat();
     assert_eq!(parse(&endless[..MAX_V1 - 1]), Ok(None));
     assert_eq!(parse(&endless[..MAX_V1]), Err(Malformed::TooLong));
-    // The line end must be within as well.
+    // The line end must be within the limit as well.
     let late = [SIGNATURE_V1, b"UNKNOWN", &[b' '; MAX_V1 - 14], b"\r\n"].concat();
     assert_eq!(parse(&late), Err(Malformed::TooLong));
 }
@@ -101,7 +101,7 @@ fn version_2_that_is_wrong() {
     assert_eq!(parse(&v2(1, 0x21, &[1; 35])), Err(Malformed::Unreadable), "too short for IPv6");
     let longest = vec![1; MAX_V2 - FIXED_V2];
     assert!(parse(&v2(1, 0x11, &longest)).unwrap().is_some());
-    // The length field is enough to see it, so the reader does not wait for the rest.
+    // The length field already shows that the header is too long, so the reader does not wait for the rest.
     let too_long = v2(1, 0x11, &[&longest[..], b"1"].concat());
     assert_eq!(parse(&too_long[..FIXED_V2]), Err(Malformed::TooLong));
 }
@@ -133,7 +133,8 @@ fn datagrams_of_nobody_in_particular() {
     assert_eq!(parse_datagram(&[&v2(0, 0, b"tlv")[..], b"x"].concat()), Ok((None, &b"x"[..])));
 }
 
-/// The bytes are copied from section 2.2. Otherwise only headers that these tests write themselves would be read.
+/// The bytes are copied from section 2.2. Without this test, only headers that the tests themselves write would be
+/// read.
 #[test]
 fn datagrams_as_the_specification_has_them() {
     let v4 = b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x21\x12\x00\x0c\

@@ -1,10 +1,12 @@
-//! The key by which a tracker knows a client after its address has changed: opaque over HTTP, a number over UDP (BEP 15).
+//! The key by which a tracker knows a client after its address has changed: opaque over HTTP, a number over UDP (BEP
+//! 15).
 
 use crate::Key;
 
-/// The number that stands for a client's opaque key in an announce request; 0 when there is no key. Up to 8 hexadecimal digits
-/// are read as the number itself: libtorrent and Transmission write over HTTP the number that they send over UDP, and so a
-/// tracker that gets both sees one key. Any other key is folded into a number, with all of its bytes.
+/// The number that stands for a client's opaque key in an announce request; 0 when there is no key. Up to 8 hexadecimal
+/// digits are read as a number, because libtorrent and Transmission have one number as their key: they send the number
+/// over UDP, and its digits over HTTP. So an upstream tracker that gets announces over both protocols sees one key. All
+/// bytes of any other key are folded into a number.
 pub fn key(key: Option<&Key>) -> u32 {
     let bytes = key.map_or(&[][..], |key| key.as_slice());
     let digits = (1..=8).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_hexdigit);
@@ -18,7 +20,7 @@ pub(super) fn digits(number: u32) -> Key {
     nibbles.map(|nibble| if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 }).collect()
 }
 
-/// Folds any number of bytes into 32 bits. Four bytes give the number that they are in network order.
+/// Folds any number of bytes into 32 bits. Four bytes give the number that they stand for in network order.
 fn fold(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0, |sum: u32, &byte| sum.rotate_left(8) ^ u32::from(byte))
 }

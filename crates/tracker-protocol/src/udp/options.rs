@@ -2,14 +2,16 @@
 
 use smallvec::SmallVec;
 
-/// Ends the options. It is read but not written, because the end of the packet ends them as well (BEP 41, "Option Format").
+/// Ends the options. It is read but not written, because the end of the packet ends them as well (BEP 41, "Option
+/// Format").
 const END_OF_OPTIONS: u8 = 0;
 /// Padding, without a length (BEP 41).
 const NOP: u8 = 1;
-/// Path and query of the announce URL, or the next 255 bytes of them (BEP 41).
+/// Path and query of the announce URL, or the next part of them if they have more than 255 bytes (BEP 41).
 const URL_DATA: u8 = 2;
-/// The retrackers that have forwarded the announce, as in HTTP's `Via`: an option of our own (`v`). Other trackers skip options
-/// that they do not know (BEP 41), or everything after an announce (BEP 15).
+/// The retrackers that have forwarded the announce, as in HTTP's `Via`. Only retracker uses this option; its number is
+/// the letter `v`. Other trackers skip options that they do not know (BEP 41), or everything after an announce (BEP
+/// 15).
 const VIA: u8 = 0x76;
 /// An option's length is one byte.
 const MAX_OPTION: usize = 255;
@@ -17,7 +19,7 @@ const MAX_OPTION: usize = 255;
 /// The joined values of all options of one kind. Most URLs' paths are short enough to need no allocation.
 pub type OptionData = SmallVec<[u8; 32]>;
 
-/// Writes the URL data and the `Via`. One that is empty is left out.
+/// Writes the URL data and the `Via`. If one of them is empty, its option is left out.
 pub(super) fn put(out: &mut Vec<u8>, url_data: &[u8], via: &[u8]) {
     put_one(out, URL_DATA, url_data);
     put_one(out, VIA, via);
@@ -36,7 +38,7 @@ fn put_one(out: &mut Vec<u8>, option: u8, data: &[u8]) {
     }
 }
 
-/// Reads the URL data and the `Via`. The rest after a malformed option is dropped.
+/// Reads the URL data and the `Via`. A malformed option and everything after it are dropped.
 pub(super) fn read(mut options: &[u8]) -> (OptionData, OptionData) {
     let mut url_data = OptionData::new();
     let mut via = OptionData::new();

@@ -43,8 +43,8 @@ pub enum NumWant {
     AtMost(u32),
 }
 
-/// The opaque value by which upstream trackers know a client after its address has changed. Up to 16 bytes need no allocation;
-/// aria2 sends 8.
+/// The opaque value by which upstream trackers know a client after its address has changed. Up to 16 bytes need no
+/// allocation; aria2 sends 8.
 pub type Key = SmallVec<[u8; 16]>;
 
 /// An announce that has been checked.
@@ -66,7 +66,7 @@ pub struct AnnounceRequest {
     pub event: Option<Event>,
     /// How many peers the client wants.
     pub numwant: NumWant,
-    /// Whether the client wants the ids of the peers: lists of dictionaries have them, compact lists have not.
+    /// Whether the client wants the ids of the peers: lists of dictionaries contain ids, compact lists do not.
     pub ids: bool,
     /// The client's key, which is opaque. It is passed to upstream trackers.
     pub key: Option<Key>,
@@ -74,8 +74,8 @@ pub struct AnnounceRequest {
     pub claimed: ClaimedIps,
 }
 
-/// The addresses in `ip`, `ipv4` and `ipv6`: the first value of each that is an address. Host names and `.i2p` names
-/// are no addresses.
+/// The addresses in `ip`, `ipv4` and `ipv6`. If a parameter is repeated, its first value that is an address counts.
+/// Host names and `.i2p` names are no addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClaimedIps {
     /// `ip`, of either family (BEP 3).
@@ -87,8 +87,8 @@ pub struct ClaimedIps {
 }
 
 impl AnnounceRequest {
-    /// The client's role in its swarm. A client that does not say how much is left counts as a leecher: so it gets
-    /// perhaps more peers than it needs, while as a seed it might get too few.
+    /// The client's role in its swarm. A client that does not say how much is left counts as a leecher. As a leecher it
+    /// perhaps gets more peers than it needs, but as a seed it might get too few.
     pub fn role(&self) -> Role {
         match (self.event, self.left) {
             (_, Some(0)) => Role::Seed,
@@ -103,7 +103,7 @@ impl AnnounceRequest {
 pub struct AnnounceReply {
     /// Seconds until the client should announce again.
     pub interval: u32,
-    /// Seconds before which the client should not announce again.
+    /// At least this many seconds should pass before the client announces again.
     pub min_interval: u32,
     /// Seeds in the swarm.
     pub complete: u32,

@@ -7,7 +7,8 @@ use std::str::FromStr;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InfoHash(pub [u8; 20]);
 
-/// The 20 bytes by which a client identifies itself (BEP 3). Any byte is legal: it is neither text nor a C string.
+/// The 20 bytes by which a client identifies itself (BEP 3). Any byte is legal, so an id is neither text nor a C
+/// string.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId(pub [u8; 20]);
 
@@ -18,7 +19,8 @@ pub struct NotAnInfoHash;
 impl FromStr for InfoHash {
     type Err = NotAnInfoHash;
 
-    /// Reads 40 hexadecimal digits, or the 64 of a v2 torrent, of which trackers get the first 40 (BEP 52).
+    /// Reads 40 hexadecimal digits, or the 64 digits of a v2 torrent. Only the first 40 of the 64 digits are used,
+    /// because trackers get only these (BEP 52).
     fn from_str(text: &str) -> Result<Self, NotAnInfoHash> {
         if !matches!(text.len(), 40 | 64) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(NotAnInfoHash);

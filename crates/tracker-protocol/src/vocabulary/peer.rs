@@ -19,13 +19,14 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether such a peer downloads. Two peers that do not download have no use for each other.
+    /// Whether a peer with this role downloads. Two peers that do not download have no use for each other.
     pub fn downloads(self) -> bool {
         self == Self::Leecher
     }
 }
 
-/// One of the two address families. A peer's family is a type, so that a list of one family cannot hold the other.
+/// One of the two address families. Each family is a type, so that a list of one family cannot hold a peer of the other
+/// family.
 pub trait Ip: Copy + Eq + Hash + fmt::Debug + Into<IpAddr> {
     /// `4` or `6`.
     const VERSION: u8;
@@ -78,7 +79,7 @@ impl<A: Ip> From<Endpoint<A>> for SocketAddr {
     }
 }
 
-/// A peer as replies have it.
+/// A peer as it appears in replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer<A> {
     /// Where it listens.
@@ -97,7 +98,7 @@ pub struct PeerLists {
 }
 
 impl PeerLists {
-    /// Peers of both families together.
+    /// The number of peers of both families together.
     pub fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }

@@ -1,4 +1,4 @@
-//! What requests arrive over.
+//! The protocols over which requests arrive.
 
 /// The protocol of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

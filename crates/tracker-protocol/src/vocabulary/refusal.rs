@@ -4,8 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// Why an announce or a scrape is refused. `Display` is the `failure reason`: one sentence that names the parameter and what is
-/// wrong with it, so that a client's author can act on it. It does not repeat values from the network.
+/// Why an announce or a scrape is refused. `Display` is the `failure reason`: one sentence that names the parameter and
+/// what is wrong with it, so that a client's author can act on it. It does not repeat values from the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// A required parameter is missing.
@@ -20,15 +20,15 @@ pub enum Refusal {
     /// An identifier has the wrong length.
     #[error("{parameter} is {found} bytes long, expected 20")]
     WrongLength {
-        /// Which one.
+        /// The identifier.
         parameter: Parameter,
-        /// Its length in bytes, once decoded.
+        /// Its length in bytes, after decoding.
         found: usize,
     },
     /// The value is not a decimal number within the parameter's range.
     #[error("{parameter} is not a number from {min} to {max}")]
     NotANumber {
-        /// Which one.
+        /// The parameter.
         parameter: Parameter,
         /// The least value.
         min: u64,
@@ -61,7 +61,7 @@ pub enum Refusal {
     /// The method is neither GET nor HEAD.
     #[error("only GET and HEAD are served here")]
     Method,
-    /// The request line and the header lines are longer than any client's.
+    /// The request line and the header lines are longer than any client sends them.
     #[error("the request is too long: {bytes} bytes and {lines} header lines at most")]
     TooLong {
         /// The most bytes of the request line and the header lines together.

@@ -5,7 +5,7 @@ use super::InfoHash;
 /// The torrents that a scrape asks for, in the order of the request; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScrapeRequest {
-    /// The torrents. They may contain repeats, which the reply does not have.
+    /// The torrents. A torrent may be repeated here, but not in the reply.
     pub info_hashes: Vec<InfoHash>,
 }
 
@@ -27,6 +27,6 @@ pub struct SwarmCounts {
 pub struct ScrapeReply {
     /// Sorted by info-hash, without repeats, as bencode requires.
     pub files: Vec<(InfoHash, SwarmCounts)>,
-    /// Seconds before which the client should not scrape again.
+    /// At least this many seconds should pass before the client scrapes again.
     pub min_request_interval: u32,
 }

@@ -7,8 +7,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 use super::super::super::yaml::Problem;
 use super::{ConfigNode, KeyedNode, MAX_DEPTH, MAX_VALUES, NodeValue, Place, ValueBudget, too_deep};
 
-/// The first document of the text, and the line where a second document begins. Chihaya reads only the first one. None
-/// if there are only comments.
+/// The first document of the text, and the line where a second document begins. Chihaya reads only the first one. The
+/// document is `None` if there are only comments.
 pub(in super::super) fn read(text: &str) -> Result<(Option<ConfigNode>, Option<usize>), Problem> {
     let mut reader = YamlReader {
         parser: Parser::new_from_str(text),

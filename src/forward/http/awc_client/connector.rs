@@ -35,9 +35,9 @@ pub(in super::super) struct ConnectRoute {
     pub(in super::super) connect_by: Option<Instant>,
     /// TLS settings, for https.
     pub(in super::super) tls: Option<Arc<ClientConfig>>,
-    /// The proxy to dial, and the target to which it is asked to connect us.
+    /// The proxy to dial, and the target that the proxy must connect us to.
     pub(in super::super) tunnel: Option<(Arc<Proxy>, Target)>,
-    /// Scheme and host, which go before the path in the request line, for a proxy that accepts requests.
+    /// The scheme and the host for a proxy that accepts requests. They go before the path in the request line.
     pub(in super::super) absolute: Option<String>,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct UpstreamConnector;
 
 impl Service<ConnectInfo<Uri>> for UpstreamConnector {
     type Response = Connection<Uri, UpstreamStream>;
-    // Never `InvalidInput`, at which awc panics.
+    // This is never `InvalidInput`, because awc panics at that error.
     type Error = ConnectError;
     type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
 
@@ -122,7 +122,7 @@ fn tunnel_error(proxy: &Proxy, error: TunnelError) -> io::Error {
     StreamError::Proxy(proxy.describe(what)).into()
 }
 
-/// The name that a certificate must have, from the host of a URI.
+/// The name that the server's certificate must contain, taken from the host of a URI.
 pub(in super::super) fn server_name(host: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     ServerName::try_from(host.to_owned())

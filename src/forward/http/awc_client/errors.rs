@@ -1,4 +1,4 @@
-//! From awc's errors to ours.
+//! Converts awc's errors to ours.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub(in super::super) fn send_error(error: SendRequestError) -> ForwardError {
         SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => io_error(&error, None),
         SendRequestError::Response(ParseError::TooLarge) => ForwardError::TooLarge { status: None },
         SendRequestError::Response(error) => junk(format_args!("it is not HTTP: {error}"), None),
-        // The others concern features that we do not use.
+        // The other errors concern features that we do not use.
         _ => junk("it is not HTTP", None),
     }
 }
@@ -41,13 +41,13 @@ fn io_error(error: &std::io::Error, status: Option<u16>) -> ForwardError {
     match (from_stream(error, status), error.kind()) {
         (Some(error), _) => error,
         (None, _) if is_shortage(error) => ForwardError::Local(error.to_string()),
-        // From awc's reader of chunks.
+        // These errors come from awc's reader of chunks.
         (None, InvalidData | InvalidInput | WriteZero) => junk(error, status),
         (None, _) => ForwardError::Truncated { status },
     }
 }
 
-/// The error of our stream under awc, if it is one.
+/// The error of our stream under awc; `None` if the error comes from elsewhere.
 fn from_stream(error: &std::io::Error, status: Option<u16>) -> Option<ForwardError> {
     Some(match StreamError::find(error)? {
         StreamError::Tls(what) => ForwardError::Tls(what),

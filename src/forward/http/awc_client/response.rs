@@ -4,13 +4,13 @@ use tokio::io::ReadBuf;
 
 use super::stream_error::StreamError;
 
-/// The longest head of a reply, with interim replies.
+/// The longest head of a reply, in bytes. Interim replies before the head count too.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// The most bytes that one read passes on.
 pub(super) const MAX_READ: usize = 16 * 1024;
 
-/// How many bytes one read requests while the head is incomplete. Most replies fit into one.
+/// How many bytes one read requests while the head is incomplete. Most replies fit into one read.
 pub(super) const HEAD_READ: usize = 4096;
 
 /// How far a reply has been read.
@@ -45,7 +45,7 @@ impl UpstreamResponse {
         matches!(self, Self::Head { .. })
     }
 
-    /// Adds bytes that were read while the head was incomplete. No bytes mean the end of the connection.
+    /// Adds bytes that were read while the head was incomplete. An empty `chunk` means the end of the connection.
     pub(super) fn head_bytes(&mut self, chunk: &[u8]) -> Result<(), StreamError> {
         let Self::Head { bytes, searched, interim } = self else { return Ok(()) };
         if chunk.is_empty() && !bytes.is_empty() {
@@ -92,7 +92,7 @@ impl UpstreamResponse {
         !part.is_empty()
     }
 
-    /// Counts bytes that were read after the head. No bytes mean the end of the connection.
+    /// Counts bytes that were read after the head. `read` is 0 at the end of the connection.
     pub(super) fn body_bytes(&mut self, read: usize) -> Result<(), StreamError> {
         if let Self::Body { missing: Some(missing), .. } = self {
             if read == 0 && *missing > 0 {
@@ -112,14 +112,14 @@ fn may_be_http(bytes: &[u8]) -> bool {
 
 const HTTP_1: &[u8] = b"HTTP/1.";
 
-/// The bytes without empty lines before the status line, which awc skips as well.
+/// The bytes from the status line on. Empty lines before the status line are skipped, because awc skips them too.
 fn status_line(bytes: &[u8]) -> &[u8] {
     let blank = bytes.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
     bytes.get(blank..).unwrap_or_default()
 }
 
-/// The length of the head, with the empty line that ends it; `None` if it is incomplete. `searched` keeps the position for the
-/// next call.
+/// The length of the head, with the empty line that ends it; `None` if the head is incomplete. `searched` keeps the
+/// position for the next call.
 fn head_length(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     let blank = bytes.len() - status_line(bytes).len();
     let mut at = blank.max(*searched);
@@ -128,7 +128,7 @@ fn head_length(bytes: &[u8], searched: &mut usize) -> Option<usize> {
         match bytes.get(line..)? {
             [b'\n', ..] => return Some(line + 1),
             [b'\r', b'\n', ..] => return Some(line + 2),
-            // The next byte decides, so the search will go on from this line feed.
+            // The next byte decides whether the head ends here, so the next search begins at this line feed.
             [] | [b'\r'] => {
                 *searched = at + feed;
                 return None;
@@ -145,12 +145,12 @@ fn head_length(bytes: &[u8], searched: &mut usize) -> Option<usize> {
 enum HeadKind {
     /// An interim reply. Another head follows.
     Interim,
-    /// The final reply. The length is known if `Content-Length` determines it.
+    /// The final reply. The length of its body is known if `Content-Length` determines it.
     Final { content_length: Option<u64> },
 }
 
-/// Finds the length of the body in a complete head. A head whose body ends with the connection becomes HTTP/1.0. A malformed
-/// head is left unchanged, for awc to refuse.
+/// Finds the length of the body in a complete head. If the body ends with the connection, the head is changed to
+/// HTTP/1.0. A malformed head is not changed, and awc refuses it.
 fn rewrite(head: &mut [u8]) -> HeadKind {
     const UNTOUCHED: HeadKind = HeadKind::Final { content_length: None };
     let blank = head.len() - status_line(head).len();
@@ -160,7 +160,8 @@ fn rewrite(head: &mut [u8]) -> HeadKind {
     let Some(&[b' ', status @ ..]) = rest.first_chunk::<4>() else { return UNTOUCHED };
     match status {
         [a, b, c] if ![a, b, c].iter().all(u8::is_ascii_digit) => return UNTOUCHED,
-        // 101 was not requested, and what follows is not HTTP. 204 and 304 have no body, whatever the head says.
+        // We never request 101, and the bytes that follow it are not HTTP. 204 and 304 have no body, whatever the head
+        // says.
         [b'1', b'0', b'1'] | [b'2' | b'3', b'0', b'4'] => return UNTOUCHED,
         [b'1', ..] => return HeadKind::Interim,
         _ => {}
@@ -184,7 +185,7 @@ fn rewrite(head: &mut [u8]) -> HeadKind {
         keep_one_length(head);
     }
     match content_length {
-        // `Transfer-Encoding` takes precedence (RFC 9112, section 6.3).
+        // `Transfer-Encoding` takes precedence over `Content-Length` (RFC 9112, section 6.3).
         _ if encoded => UNTOUCHED,
         Some(_) => HeadKind::Final { content_length },
         None => {
@@ -214,8 +215,8 @@ fn one_length(value: &[u8]) -> Option<u64> {
     lengths.all(|length| length == Some(first)).then_some(first)
 }
 
-/// Leaves one of several equal `Content-Length`: the others get a name without meaning, and a list becomes its first element.
-/// The head keeps its length.
+/// Keeps the first of several equal `Content-Length` headers. The later ones get a name without meaning, and a list of
+/// values becomes its first value. The length of the head does not change.
 fn keep_one_length(head: &mut [u8]) {
     let mut is_later = false;
     for line in head.split_mut(|&byte| byte == b'\n') {

@@ -65,7 +65,8 @@ pub(super) struct UpstreamStream {
     response: UpstreamResponse,
 }
 
-/// The first bytes of a request to a proxy, which needs a whole URL where awc writes a path. They replace [`METHOD`].
+/// The first bytes of a request to a proxy. They replace [`METHOD`], because a proxy needs a whole URL where awc writes
+/// a path.
 #[derive(Debug)]
 struct RequestStart {
     bytes: Vec<u8>,
@@ -129,8 +130,8 @@ impl AsyncRead for UpstreamStream {
     }
 }
 
-/// Reads. A reset, or an end without TLS `close_notify`, counts as the end of the connection. Whether the reply is
-/// complete follows from the reply itself.
+/// Reads. A reset, or an end without TLS `close_notify`, counts as the end of the connection. The reply itself shows
+/// whether it is complete.
 fn poll_read_or_end(io: &mut Io, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     let read = match io {
         Io::Plain(io) => Pin::new(io).poll_read(cx, buf),

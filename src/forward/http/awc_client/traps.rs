@@ -1,5 +1,5 @@
-//! What awc does without our stream and connector. When one of these tests fails, awc has changed and the work-around that
-//! the test names may go.
+//! What awc does without our stream and connector. When one of these tests fails, awc has changed, and the work-around
+//! for what the test names can be removed.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -22,7 +22,7 @@ async fn server(reply: Vec<u8>) -> SocketAddr {
         while !request.ends_with(b"\r\n\r\n") {
             request.push(io.read_u8().await.unwrap());
         }
-        // Fails if the client has closed the connection.
+        // The write fails if the client has closed the connection.
         let _ = io.write_all(&reply).await;
     });
     address
@@ -35,7 +35,7 @@ enum PlainError {
     Body(PayloadError),
 }
 
-/// The status and the body that awc itself reads of a reply.
+/// The status and the body that awc reads from a reply without our stream.
 async fn plain(reply: &[u8]) -> Result<(u16, Vec<u8>), PlainError> {
     let uri = format!("http://{}/", server(reply.to_vec()).await);
     let mut response = awc::Client::new().get(uri).send().await.map_err(PlainError::Send)?;
@@ -46,7 +46,7 @@ async fn plain(reply: &[u8]) -> Result<(u16, Vec<u8>), PlainError> {
 #[actix_web::test]
 async fn a_body_that_ends_with_the_connection_is_read_as_empty() {
     assert_eq!(plain(b"HTTP/1.1 200 OK\r\n\r\nde").await.unwrap(), (200, Vec::new()));
-    // The same reply as `response` rewrites it.
+    // The same reply, as the module `response` rewrites it.
     assert_eq!(plain(b"HTTP/1.0 200 OK\r\n\r\nde").await.unwrap(), (200, b"de".to_vec()));
 }
 

@@ -33,7 +33,8 @@ async fn limited_worker(limits: ConnectionLimits, stop: StopReceiver) -> Worker 
 /// An accepted connection, and its other end.
 async fn connection(worker: &Worker) -> (std::net::TcpStream, NewConnection<'_>) {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    // Accepted connections inherit the buffer size, which is less than a megabyte.
+    // Accepted connections inherit the size of the send buffer. The buffer is small, so that a megabyte of replies does
+    // not fit.
     socket2::SockRef::from(&listener).set_send_buffer_size(4096).unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -115,7 +116,8 @@ async fn timeouts_may_be_others_and_a_connection_may_end_with_its_first_reply() 
     }
 }
 
-/// Sends a piece at intervals until the server closes the connection. Returns how long the connection lasted.
+/// Sends `first`, and then `piece` after each `pause`, until the server closes the connection. Returns how long the
+/// connection lasted.
 async fn dripped(first: &[u8], piece: &[u8], pause: Duration) -> Duration {
     let (_stop, stopped) = watch::channel(false);
     let worker = worker(stopped).await;
@@ -125,7 +127,7 @@ async fn dripped(first: &[u8], piece: &[u8], pause: Duration) -> Duration {
     let drip = async {
         loop {
             sleep(pause).await;
-            // Writing fails once the connection is closed.
+            // Writing fails when the connection has been closed.
             let _ = client.write_all(piece);
         }
     };
@@ -143,8 +145,8 @@ async fn a_slow_trickle_of_bytes_does_not_hold_a_connection() {
     assert!(dripped(ANNOUNCE, b"\r\n", second * 14).await <= USUAL.idle * 2 + second * 14);
     assert!(dripped(b"", b"x", second).await <= USUAL.rest + second * 2);
     assert!(dripped(b"GET / HTTP/1.1\r\n", b"X: y\r\n", second).await <= USUAL.rest + second);
-    // A client that completes each head is served without end, even if it begins each head before it gets the previous
-    // reply.
+    // A client that completes each head in time is never disconnected, even if it begins each head before it gets the
+    // previous reply.
     for request in [ANNOUNCE, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"] {
         let (beginning, rest) = request.split_at(10);
         let late = [rest, beginning].concat();
@@ -237,7 +239,7 @@ async fn a_client_that_does_not_read_is_disconnected() {
         client.shutdown(Shutdown::Write).unwrap();
         serve(fresh, &worker).await.unwrap();
     }
-    // Replies of a megabyte, for a client whose buffer has a few kilobytes.
+    // The replies take a megabyte, but the client's buffer holds only a few kilobytes.
     let (mut client, fresh) = connection(&worker).await;
     socket2::SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
     client.write_all(announce(201, "numwant=200&compact=0").repeat(80).as_bytes()).unwrap();
@@ -259,7 +261,7 @@ async fn a_pipelining_client_does_not_starve_others() {
         });
         let receiver = std::thread::spawn(move || client.read_to_end(&mut Vec::new()));
         let served = std::cell::Cell::new(0);
-        // Each poll is a turn.
+        // Each poll serves one turn of the connection.
         let mut serving = Box::pin(serve(fresh, &worker));
         let work = poll_fn(|cx| {
             served.set(served.get() + 1);
@@ -276,7 +278,7 @@ async fn a_pipelining_client_does_not_starve_others() {
 
 // --- The same bytes, the same answer --------------------------------------------------------------------------
 
-/// The replies to these pieces without their dates, on a connection to a new tracker.
+/// The replies, without their dates, to a client that sends these pieces to a new tracker.
 fn answered(pieces: &[&[u8]]) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let replies = runtime.block_on(replies(&context(), pieces)).unwrap();

@@ -20,8 +20,8 @@ pub(super) const SHORT_GRACE: Duration = Duration::from_millis(250);
 
 /// The timeouts of a connection, and its end when the process stops.
 ///
-/// A wait only checks a few flags. The alarms are set at the first wait and stay set. If the alarm goes off while the
-/// connection is in use, it is set again.
+/// To save time, a wait usually checks only a few flags. The alarms are set at the first wait and stay set. If the
+/// alarm goes off although requests were answered meanwhile, it is set again.
 pub(super) struct Waiting<'a> {
     timeouts: &'a ConnectionTimeouts,
     /// When a request was last answered. Before the first answer: when the first wait began.
@@ -93,7 +93,8 @@ impl<'a> Waiting<'a> {
         let Some(alarms) = &mut self.alarms else {
             self.is_used = false;
             let alarms = self.alarms.insert(Alarms::set(limit, awaited, stop));
-            // The stop signal must wake this task, so its future is polled. The signal may have just arrived.
+            // The stop signal must wake this task, so the signal's future is polled here. If the signal has just
+            // arrived, the task is woken at once.
             if !is_draining && alarms.stop.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
@@ -102,7 +103,7 @@ impl<'a> Waiting<'a> {
         let is_another = std::mem::replace(&mut alarms.awaited, awaited) != awaited;
         let is_over = alarms.alarm.is_elapsed();
         let anew = match awaited {
-            // The alarm may have been set before the last request. Then it is set again.
+            // If a request was answered after the alarm was set, the alarm went off too early and is set again.
             Awaited::Request => is_over && self.is_used,
             Awaited::Rest => is_another || self.is_used,
             Awaited::Last => is_another,

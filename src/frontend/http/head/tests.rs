@@ -164,7 +164,7 @@ fn any_head() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// If the strict parser accepts a request, we read the same request.
+    /// If the strict parser of `httparse` accepts a request, we read the same request.
     #[test]
     fn a_strict_parser_reads_the_same(head in any_head()) {
         let mut lines = [httparse::EMPTY_HEADER; 64];
@@ -174,7 +174,7 @@ proptest! {
         let (read, our_length) = whole(&head);
         prop_assert_eq!(our_length, length);
         let method = match read.method { Method::Get => "GET", Method::Head => "HEAD", Method::Other(name) => std::str::from_utf8(name).unwrap() };
-        // Case does not matter here.
+        // The case of the method does not matter.
         prop_assert!(request.method.unwrap().eq_ignore_ascii_case(method));
         prop_assert_eq!(request.version == Some(0), read.http_1_0);
         prop_assert_eq!(route::split(request.path.unwrap().as_bytes()), (read.path, read.query));

@@ -17,7 +17,8 @@ use tokio::net::UdpSocket;
 
 use super::{BATCH, Datagram, MAX_REQUEST, UdpResponse};
 
-/// Makes a socket that will be bound to all addresses report the destination of each datagram.
+/// Makes a socket report the destination of each datagram. The socket will be bound to `any`, which stands for all
+/// addresses.
 pub(in crate::frontend) fn report_destinations(socket: &socket2::Socket, any: SocketAddr) -> io::Result<()> {
     // An IPv6 socket also reports IPv4 addresses, as IPv4-mapped ones.
     match any {
@@ -33,20 +34,22 @@ pub(in super::super) fn stop_receiving(socket: &UdpSocket) -> io::Result<()> {
     socket2::SockRef::from(socket).attach_filter(&[socket2::SockFilter::new(0x06, 0, 0, 0)])
 }
 
-/// Buffers for the headers of a batch. nix keeps pointers in them between calls, so receiving and sending need separate ones.
+/// Buffers for the headers of a batch. nix keeps pointers in these buffers between calls, so receiving and sending need
+/// separate buffers.
 fn headers(destinations: bool) -> MultiHeaders<SockaddrStorage> {
     MultiHeaders::preallocate(BATCH, destinations.then(|| cmsg_space!(in6_pktinfo)))
 }
 
-/// More bytes than nearly all requests have.
+/// A size in bytes that nearly all requests fit into.
 const USUAL: usize = 2048;
 
 /// Buffers for a batch of datagrams.
 pub(in super::super) struct Inbox {
-    /// The first bytes of each datagram. They lie close together, because nearly all datagrams are short, and memory that is not touched
-    /// costs nothing: with buffers of [`MAX_REQUEST`] an announce takes 4 % more CPU time.
+    /// The first bytes of each datagram. These buffers are small and lie close together, because nearly all datagrams
+    /// are short: with buffers of [`MAX_REQUEST`] bytes an announce takes 4 % more CPU time.
     buffers: Vec<[u8; USUAL]>,
-    /// The bytes behind them.
+    /// The bytes of each datagram that follow the first [`USUAL`] ones. This memory costs nothing while it is not
+    /// touched.
     overflow: Vec<[u8; MAX_REQUEST - USUAL]>,
     headers: MultiHeaders<SockaddrStorage>,
     /// Whether the socket reports the destinations of datagrams.
@@ -68,11 +71,11 @@ impl Inbox {
         socket.try_io(Interest::READABLE, || self.take_batch_now(socket, take))
     }
 
-    /// Does the same, even if the event loop does not know of the datagrams.
+    /// Does what [`Self::take_batch`] does, even if the event loop does not know of the datagrams.
     pub(super) fn take_batch_now(&mut self, socket: &UdpSocket, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         match self.fill(socket, take)? {
             BATCH => Ok(()),
-            // There are no more datagrams. Another system call to find that out is saved.
+            // The batch is not full, so there are no more datagrams. No other system call is needed to find that out.
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -86,7 +89,7 @@ impl Inbox {
         for message in messages {
             count += 1;
             let destination = if self.destinations { destination(&message) } else { None };
-            // Without a destination, the response would have no source, and would not be sent.
+            // Skips a datagram without a destination: its response would have no source address, and would not be sent.
             if let Some(source) = source(&message).filter(|_| destination.is_some() == self.destinations) {
                 let mut parts = message.iovs();
                 let first = parts.next().unwrap_or_default();
@@ -126,9 +129,10 @@ impl Outbox {
         Self { headers: headers(destinations) }
     }
 
-    /// Sends the responses that can be sent at once. Returns how many could not.
+    /// Sends the responses that the system accepts without waiting. Returns how many were not sent.
     pub(super) fn send(&mut self, socket: &UdpSocket, responses: &mut [UdpResponse]) -> usize {
-        // All responses of a batch must have the same source address. Most hosts have one address, others a few.
+        // All responses of a batch must have the same source address. There are few such batches, because most hosts
+        // have one address, and the others have a few.
         responses.sort_by_key(|response| response.from);
         let alike = responses.chunk_by(|one, next| one.from == next.from);
         alike.flat_map(|alike| alike.chunks(BATCH)).map(|batch| self.send_batch(socket, batch)).sum()
@@ -140,7 +144,7 @@ impl Outbox {
             match self.send_from_one(socket, responses) {
                 Ok(sent) if sent > 0 => responses = responses.get(sent..).unwrap_or_default(),
                 Err(Errno::EAGAIN) => return unsent + responses.len(),
-                // This client cannot be reached. The others still can.
+                // This client cannot be reached. The responses to the other clients can still be sent.
                 _ => {
                     unsent += 1;
                     responses = behind_first;

@@ -1,5 +1,5 @@
-//! Other systems: one datagram per system call. A host with several addresses should listen on each of them separately, because
-//! the system chooses the source address of a response.
+//! Systems other than Linux: one datagram per system call. A host with several addresses should listen on each of them
+//! separately, because the system chooses the source address of a response.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,13 +8,13 @@ use tokio::net::UdpSocket;
 
 use super::{BATCH, Datagram, MAX_REQUEST, UdpResponse};
 
-/// Does nothing: no system call that reports destinations works on all systems.
+/// Does nothing, because there is no portable system call for reporting destinations.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(in crate::frontend) fn report_destinations(_: &socket2::Socket, _: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Does nothing: no system call that makes a socket drop new datagrams works on all systems.
+/// Does nothing, because there is no portable system call to make a socket drop new datagrams.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(in super::super) fn stop_receiving(_: &UdpSocket) -> io::Result<()> {
     Ok(())
@@ -52,7 +52,7 @@ impl Outbox {
         Self
     }
 
-    /// Sends the responses that can be sent at once. Returns how many could not.
+    /// Sends the responses that the system accepts without waiting. Returns how many were not sent.
     pub(super) fn send(&mut self, socket: &UdpSocket, responses: &mut [UdpResponse]) -> usize {
         responses.iter().filter(|response| socket.try_send_to(&response.bytes, response.to).is_err()).count()
     }
