@@ -18,7 +18,9 @@ pub struct NotAClientPrefix;
 impl ClientPrefix {
     /// Makes a prefix from the six bytes after a peer id's dash, as in Chihaya's lists.
     pub fn new(id: [u8; 6]) -> Self {
-        Self(id.as_slice().into())
+        // A dash at the beginning of these bytes is the second dash of the peer id.
+        let first = if id.starts_with(b"-") { &b"-"[..] } else { b"" };
+        Self([first, &id].concat().into())
     }
 }
 
@@ -83,6 +85,15 @@ mod tests {
         ] {
             assert_eq!(listed.contains(&id(peer_id)), expected, "{peer_id}");
         }
+    }
+
+    #[test]
+    fn chihayas_six_bytes_follow_the_dash() {
+        let admits = |listed: &[u8; 6], id: &[u8; 20]| {
+            ClientPrefixes::new(vec![ClientPrefix::new(*listed)]).contains(&PeerId(*id))
+        };
+        assert!(admits(b"TR2820", b"-TR2820-000000000000") && admits(b"OP1011", b"OP101100000000000000"));
+        assert!(admits(b"-abcde", b"--abcde-000000000000") && !admits(b"-abcde", b"-abcdex-000000000000"));
     }
 
     #[test]

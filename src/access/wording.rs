@@ -49,8 +49,9 @@ impl RefusalWording {
 /// The sentence, and whether the refusal is final: no later try with the same token can succeed.
 fn own(fault: JwtFault) -> (&'static str, bool) {
     match fault {
-        JwtFault::Missing => ("jwt is missing: this tracker needs a token in the announce URL", true),
+        JwtFault::Missing | JwtFault::Empty => ("jwt is missing: this tracker needs a token in the announce URL", true),
         JwtFault::Malformed => ("jwt is not a token", true),
+        JwtFault::TooLong => ("jwt is too long: 8192 bytes at most", true),
         JwtFault::NoKeys => ("jwt cannot be checked now: the tracker has no keys yet", false),
         JwtFault::UnknownKey => ("jwt is signed with a key that the tracker does not know", false),
         JwtFault::Signature => ("jwt has a wrong signature", true),
@@ -65,7 +66,7 @@ fn own(fault: JwtFault) -> (&'static str, bool) {
     }
 }
 
-/// The sentence of Chihaya v1.0. `None` if Chihaya has no sentence for this fault, because it answers with the error of
+/// The sentence of Chihaya v1.0.2. `None` if Chihaya has no sentence for this fault, because it answers with the error of
 /// a library or does not check for the fault.
 fn v1(fault: JwtFault) -> Option<&'static str> {
     match fault {
@@ -74,12 +75,9 @@ fn v1(fault: JwtFault) -> Option<&'static str> {
         JwtFault::InfoHash => Some("Failed to validate JWT infohash claim"),
         JwtFault::OtherTorrent => Some("Failed to match infohash claim with requested infohash"),
         JwtFault::NoKeys => Some("Failed verify JWT due to stale JWK Set"),
-        JwtFault::Signature | JwtFault::UnknownKey => Some("Failed to verify JWT with all available verifiers"),
-        JwtFault::Missing
-        | JwtFault::Malformed
-        | JwtFault::NoExpiry
-        | JwtFault::Expired
-        | JwtFault::NotYet
-        | JwtFault::TooMany => None,
+        JwtFault::Signature | JwtFault::UnknownKey => Some("Failed to verify JWT signature with available verifiers"),
+        JwtFault::Empty | JwtFault::Malformed | JwtFault::TooLong => Some("Failed to parse JWT"),
+        JwtFault::Missing => Some("malformed request"),
+        JwtFault::NoExpiry | JwtFault::Expired | JwtFault::NotYet | JwtFault::TooMany => None,
     }
 }

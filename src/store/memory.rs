@@ -124,6 +124,11 @@ impl Store {
         self.with(info_hash, |shard, key, change| shard.scrape(now, self.life, key, change))
     }
 
+    /// Removes a swarm with all its peers. Returns whether it existed.
+    pub fn remove(&self, info_hash: InfoHash) -> bool {
+        self.with(info_hash, Shard::remove_swarm)
+    }
+
     /// How many swarms and peers there are.
     pub fn totals(&self) -> Totals {
         Totals {

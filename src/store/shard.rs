@@ -81,6 +81,13 @@ impl Shard {
         swarm.map(|swarm| swarm.scrape(now, life, change)).unwrap_or_default()
     }
 
+    /// Removes a swarm with all its peers. Returns whether it existed.
+    pub(super) fn remove_swarm(&mut self, key: SwarmKey, change: &mut CountDelta<'_>) -> bool {
+        let at = self.swarms.find_bucket_index(key.hash, |swarm| key.is(swarm));
+        at.into_iter().for_each(|at| self.remove(at, change));
+        at.is_some()
+    }
+
     /// Looks at a few candidates for eviction.
     pub(super) fn look_for_victim(&self, now: Tick, weights: &SourceWeights, search: &mut Search<Victim>) {
         candidates(&self.swarms).for_each(|swarm| {

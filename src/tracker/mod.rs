@@ -260,6 +260,11 @@ impl Tracker {
         self.store.scrape(self.clock.now(), info_hash)
     }
 
+    /// Removes a local swarm with all its peers. Returns whether it existed.
+    pub fn remove(&self, info_hash: InfoHash) -> bool {
+        self.store.remove(info_hash)
+    }
+
     /// How many swarms and peers there are.
     pub fn totals(&self) -> Totals {
         self.store.totals()

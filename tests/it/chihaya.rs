@@ -247,6 +247,7 @@ fn the_registrys_file_of_v1_refuses_in_chihayas_words() {
         let server = serve(&files.write("config.json", &text), &[], (1, 1, 1));
         server.logged("jwt keys of http://");
         let tokens = Tokens::new(&key);
+        let unsigned = format!("{}.{}.", encoded(r#"{"alg":"none"}"#), encoded(claims("t").to_string()));
         // If the key set names no issuer, tokens of any issuer are accepted if a key of the set signed them.
         let about_issuer = if issuer.is_some() { "Failed to validate JWT issuer claim" } else { "" };
         for (token, why) in [
@@ -254,13 +255,17 @@ fn the_registrys_file_of_v1_refuses_in_chihayas_words() {
             (&tokens.of_another_torrent, "Failed to match infohash claim with requested infohash"),
             (&tokens.for_another_audience, "Failed to validate JWT audience claim"),
             (&tokens.of_another_issuer, about_issuer),
-            (&tokens.by_another_key, "Failed to verify JWT with all available verifiers"),
-            (&tokens.altered, "Failed to verify JWT with all available verifiers"),
+            (&tokens.by_another_key, "Failed to verify JWT signature with available verifiers"),
+            (&tokens.altered, "Failed to verify JWT signature with available verifiers"),
             (&tokens.without_torrent, "Failed to validate JWT infohash claim"),
+            (&unsigned, "Failed to verify JWT signature with available verifiers"),
+            (&String::new(), "Failed to parse JWT"),
+            (&"a.b.c".to_owned(), "Failed to parse JWT"),
+            (&"a".repeat(9000), "Failed to parse JWT"),
         ] {
-            assert_eq!(reason(&ask(&server, &announce("t", "a").with("jwt", token))), why);
+            assert_eq!(reason(&ask(&server, &announce("t", "a").with("jwt", token))), why, "{token}");
         }
-        assert!(!reason(&ask(&server, &announce("t", "a"))).is_empty(), "there is no token");
+        assert_eq!(reason(&ask(&server, &announce("t", "a"))), "malformed request", "there is no token");
         let udp = UdpClient::of(&server);
         let packet =
             udp_announce("t", "b").url_data(&format!("/announce?jwt={}", tokens.of_another_torrent)).packet(udp.id);
@@ -424,6 +429,19 @@ fn another_address_may_count_over_one_protocol_only() {
 }
 
 #[test]
+fn over_udp_announces_may_be_at_any_path() {
+    let text =
+        "chihaya:\n  http:\n    addr: 127.0.0.1:0\n    announce_routes: [/secret]\n  udp:\n    addr: 127.0.0.1:0\n";
+    let files = Files::new();
+    let server = serve(&files.write("chihaya.yaml", text), &[], (1, 1, 0));
+    let udp = UdpClient::of(&server);
+    for path in ["", "/secret", "/x/announce?y=1"] {
+        let response = udp.ask(&udp_announce("t", "b").url_data(path).packet(udp.id));
+        assert_eq!(response[..4], [0, 0, 0, 1], "{path}");
+    }
+}
+
+#[test]
 fn instances_with_one_key_accept_each_others_connection_ids() {
     let files = Files::new();
     let start = |name: &str, keys: &str| {
@@ -516,6 +534,7 @@ fn announces_and_scrapes_are_where_the_file_says_and_nowhere_else() {
         let reply = server.get(format!("{path}?{query}"));
         assert_eq!(reply.text().contains("8:interval"), counts, "{path}: {}", reply.text());
     }
+    assert_eq!(server.get("/elsewhere").body, b"There is nothing here.\n");
     let scraped = |path: &str| server.get(format!("{path}?info_hash={}", escape(&id("t")))).text().contains("5:files");
     assert_eq!([scraped("/key/scrape"), scraped("/scrape")], [true, false]);
 }
@@ -556,12 +575,27 @@ fn only_torrents_that_the_api_has_put_may_be_announced() {
     assert_eq!(shown, json!({ "infohash": hex("t"), "snatches": 0, "seeders": 1, "leechers": 0 }));
     assert_eq!(api(&server, "DELETE", &torrent), (200, String::new()));
     assert_eq!(reason(&server.get(&target)), refused);
+    // The peers are gone, too.
+    assert_eq!(api(&server, "GET", &torrent).0, 404);
+    assert_eq!(api(&server, "PUT", &torrent).0, 200);
+    assert_eq!(server.get(announce("t", "b").port(7001).target()).counts()[0], 0);
     for path in ["/torrents/short", "/torrents/", "/clients/short"] {
         for method in ["GET", "PUT", "DELETE"] {
             assert!(matches!(api(&server, method, path).0, 400 | 404), "{method} {path}");
         }
     }
     assert_eq!(api(&server, "PUT", "/torrents/short").0, 400);
+}
+
+#[test]
+fn a_torrent_that_was_announced_may_be_deleted() {
+    let files = Files::new();
+    let server = serve(&files.write("config.json", &v1("\"createOnAnnounce\": true")), &[], (1, 0, 1));
+    let torrent = format!("/torrents/{}", escape(&id("t")));
+    server.get(announce("t", "a").seed().target());
+    assert_eq!((api(&server, "GET", &torrent).0, api(&server, "DELETE", &torrent).0), (200, 200));
+    assert_eq!((api(&server, "GET", &torrent).0, api(&server, "DELETE", &torrent).0), (404, 404));
+    assert_eq!(server.get(announce("t", "b").port(7001).target()).counts()[0], 0);
 }
 
 #[test]

@@ -6,6 +6,9 @@ use jsonwebtoken::errors::ErrorKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::access) enum JwtFault {
     Missing,
+    /// There is a `jwt` without a value.
+    Empty,
+    TooLong,
     Malformed,
     NoKeys,
     UnknownKey,

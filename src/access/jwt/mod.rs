@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Validation, decode, decode_header};
+use jsonwebtoken::{Validation, decode};
 use moka::sync::Cache;
 use parking_lot::RwLock;
 use prometheus_client::metrics::gauge::Gauge;
@@ -151,7 +151,7 @@ impl JwtRule {
 
     /// Decides about an announce of a torrent. `now` is in seconds since 1970.
     pub(super) fn admit(&self, ip: IpAddr, info_hash: InfoHash, query: &[u8], now: u64) -> Result<(), JwtFault> {
-        let token = token::find(query).ok_or(JwtFault::Missing)?;
+        let token = token::find(query)?;
         let verified = self.verified(ip, &token, now)?;
         self.check(&verified, info_hash, now)
     }
@@ -166,7 +166,7 @@ impl JwtRule {
         if self.options.require_expiry && verified.expires.is_none() {
             return Err(JwtFault::NoExpiry);
         }
-        if verified.info_hash == info_hash { Ok(()) } else { Err(JwtFault::OtherTorrent) }
+        if verified.info_hashes.contains(&info_hash) { Ok(()) } else { Err(JwtFault::OtherTorrent) }
     }
 
     /// Verifies the signature of a token, unless the token is remembered. Returns what the token says.
@@ -190,16 +190,16 @@ impl JwtRule {
     }
 
     fn verify(&self, keys: &KeySet, token: &[u8]) -> Result<Verified, JwtFault> {
-        let header = decode_header(token).map_err(|_| JwtFault::Malformed)?;
-        let candidates = keys.candidates(header.kid.as_deref(), header.alg);
+        let (algorithm, kid) = token::header(token)?;
+        let candidates = keys.candidates(kid.as_deref(), algorithm);
         if candidates.is_empty() {
-            if header.kid.as_deref().is_some_and(|kid| !keys.has_name(kid)) {
+            if kid.as_deref().is_some_and(|kid| !keys.has_name(kid)) {
                 self.unknown_key.notify_one();
                 return Err(JwtFault::UnknownKey);
             }
             return Err(JwtFault::Signature);
         }
-        let mut validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
+        let mut validation = Validation { algorithms: vec![algorithm], ..self.validation.clone() };
         if self.options.issuers == Issuers::OfKeySet {
             match keys.issuer() {
                 Some(issuer) => validation.set_issuer(&[issuer]),
@@ -212,7 +212,7 @@ impl JwtRule {
                 Ok(data) => return data.claims.verified(*serial),
                 Err(error) => match error.kind() {
                     ErrorKind::InvalidSignature => {}
-                    kind => fault = JwtFault::found(kind),
+                    other => fault = JwtFault::found(other),
                 },
             }
         }

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use smallvec::SmallVec;
 use tracker_protocol::{InfoHash, query};
@@ -14,7 +18,8 @@ const MAX_TOKEN: usize = 8192;
 /// What a verified token says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verified {
-    pub(super) info_hash: InfoHash,
+    /// The torrent. Two info-hashes only if the claim may mean either.
+    pub(super) info_hashes: [InfoHash; 2],
     /// When the token begins and ceases to be valid, in seconds since 1970.
     pub(super) not_before: Option<u64>,
     pub(super) expires: Option<u64>,
@@ -22,45 +27,91 @@ pub(super) struct Verified {
     pub(super) key: u64,
 }
 
-/// The token in the query of an announce URL: the first `jwt` that is not empty. `None` if there is none, or if it is
-/// longer than [`MAX_TOKEN`].
-pub(super) fn find(query: &[u8]) -> Option<SmallVec<[u8; 1024]>> {
-    query::values(query, b"jwt")
-        .map(|value| query::unescaped(value).collect::<SmallVec<[u8; 1024]>>())
-        .find(|token| !token.is_empty())
-        .filter(|token| token.len() <= MAX_TOKEN)
+/// The token in the query of an announce URL: the first `jwt` that is not empty.
+pub(super) fn find(query: &[u8]) -> Result<SmallVec<[u8; 1024]>, JwtFault> {
+    let mut fault = JwtFault::Missing;
+    for value in query::values(query, b"jwt") {
+        let token: SmallVec<[u8; 1024]> = query::unescaped(value).collect();
+        match token.len() {
+            0 => fault = JwtFault::Empty,
+            1..=MAX_TOKEN => return Ok(token),
+            _ => return Err(JwtFault::TooLong),
+        }
+    }
+    Err(fault)
+}
+
+/// The header of a token (RFC 7515, section 4.1).
+#[derive(Debug, Deserialize)]
+struct TokenHeader {
+    alg: String,
+    #[serde(default)]
+    kid: Option<String>,
+    /// Extensions that a recipient must understand (section 4.1.11). This tracker knows none.
+    #[serde(default)]
+    crit: Option<IgnoredAny>,
+}
+
+/// Reads the algorithm and the name of the key from the header of a token.
+pub(super) fn header(token: &[u8]) -> Result<(Algorithm, Option<String>), JwtFault> {
+    let mut parts = token.split(|&byte| byte == b'.');
+    let (Some(header), Some(_claims), Some(_signature), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(JwtFault::Malformed);
+    };
+    let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| JwtFault::Malformed)?;
+    let TokenHeader { alg, kid, crit } = serde_json::from_slice(&header).map_err(|_| JwtFault::Malformed)?;
+    if crit.is_some() {
+        return Err(JwtFault::Malformed);
+    }
+    // A signature cannot be verified with an algorithm that is not known here, such as `none`.
+    Ok((alg.parse().map_err(|_| JwtFault::Signature)?, kid))
 }
 
 /// The claims that are read from a token, beside those about issuer and audience.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     #[serde(default)]
-    infohash: Option<String>,
+    infohash: Option<InfoHashClaim>,
     #[serde(default, deserialize_with = "seconds")]
     exp: Option<u64>,
     #[serde(default, deserialize_with = "seconds")]
     nbf: Option<u64>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum InfoHashClaim {
+    Text(String),
+    NoText(IgnoredAny),
+}
+
 impl Claims {
     /// Reads the info-hash. `key` is the serial of the key that signed the token.
     pub(super) fn verified(self, key: u64) -> Result<Verified, JwtFault> {
-        let info_hash = self.infohash.as_deref().and_then(info_hash).ok_or(JwtFault::InfoHash)?;
-        Ok(Verified { info_hash, not_before: self.nbf, expires: self.exp, key })
+        let Some(InfoHashClaim::Text(text)) = self.infohash else { return Err(JwtFault::InfoHash) };
+        let info_hashes = info_hashes(&text).ok_or(JwtFault::OtherTorrent)?;
+        Ok(Verified { info_hashes, not_before: self.nbf, expires: self.exp, key })
     }
 }
 
 /// Reads an info-hash in each form that issuers write: 40 hexadecimal digits, the 64 digits of a v2 torrent,
-/// percent-encoded bytes, or 20 characters whose code points are the bytes.
-fn info_hash(text: &str) -> Option<InfoHash> {
+/// percent-encoded bytes, or 20 characters whose code points are the bytes. If the text may mean two info-hashes,
+/// because `+` may stand for itself or for a space, these are both.
+fn info_hashes(text: &str) -> Option<[InfoHash; 2]> {
     if let Ok(hash) = text.parse() {
-        return Some(hash);
+        return Some([hash; 2]);
     }
     let of = |bytes: Vec<u8>| <[u8; 20]>::try_from(bytes).ok().map(InfoHash);
-    if text.is_ascii() {
-        return of(text.into()).or_else(|| of(query::unescaped(text.as_bytes()).collect()));
+    if !text.is_ascii() {
+        let hash = of(text.chars().map_while(|character| u8::try_from(character).ok()).collect())?;
+        return Some([hash; 2]);
     }
-    of(text.chars().map_while(|character| u8::try_from(character).ok()).collect())
+    let unescaped = |text: &str| of(query::unescaped(text.as_bytes()).collect());
+    let literal = of(text.into()).or_else(|| unescaped(text));
+    let spaced = unescaped(&text.replace('+', " "));
+    Some([literal.or(spaced)?, spaced.or(literal)?])
 }
 
 /// Seconds since 1970, with or without fraction (RFC 7519, section 2, `NumericDate`).
@@ -89,22 +140,42 @@ mod tests {
     fn the_first_token_that_is_not_empty_counts() {
         let found = |query: &str| find(query.as_bytes()).map(|token| String::from_utf8(token.to_vec()).unwrap());
         for (query, expected) in [
-            ("jwt=a.b.c&info_hash=x", Some("a.b.c")),
-            ("info_hash=x&jwt=&jwt=a%2Eb&jwt=c", Some("a.b")),
-            ("jwt=a?info_hash=x", Some("a")),
-            ("xjwt=a&jw=b&JWT=c&jwt", None),
-            ("j%77t=a", Some("a")),
-            ("", None),
+            ("jwt=a.b.c&info_hash=x", Ok("a.b.c")),
+            ("info_hash=x&jwt=&jwt=a%2Eb&jwt=c", Ok("a.b")),
+            ("jwt=a?info_hash=x", Ok("a")),
+            ("j%77t=a", Ok("a")),
+            ("xjwt=a&jw=b&JWT=c", Err(JwtFault::Missing)),
+            ("", Err(JwtFault::Missing)),
+            ("jwt=&jwt", Err(JwtFault::Empty)),
         ] {
-            assert_eq!(found(query).as_deref(), expected, "{query}");
+            assert_eq!(found(query).as_deref(), expected.as_ref().map(|text| *text), "{query}");
         }
-        assert!(find(format!("jwt={}", "a".repeat(MAX_TOKEN)).as_bytes()).is_some());
-        assert!(find(format!("jwt={}", "a".repeat(MAX_TOKEN + 1)).as_bytes()).is_none());
+        assert!(found(&format!("jwt={}", "a".repeat(MAX_TOKEN))).is_ok());
+        assert_eq!(found(&format!("jwt={}", "a".repeat(MAX_TOKEN + 1))), Err(JwtFault::TooLong));
+    }
+
+    #[test]
+    fn headers() {
+        let read = |text: &str, rest: &str| header(format!("{}{rest}", URL_SAFE_NO_PAD.encode(text)).as_bytes());
+        let right = r#"{"alg":"RS256","kid":"k","x":[1]}"#;
+        assert_eq!(read(right, ".a.b"), Ok((Algorithm::RS256, Some("k".to_owned()))));
+        assert_eq!(read(r#"{"alg":"EdDSA"}"#, ".."), Ok((Algorithm::EdDSA, None)));
+        for rest in ["", ".", ".a", ".a.b.c"] {
+            assert_eq!(read(right, rest), Err(JwtFault::Malformed), "{rest}");
+        }
+        for wrong in ["", "{}", "[]", r#"{"alg":1}"#, r#"{"alg":"RS256","kid":1}"#, r#"{"alg":"RS256","crit":["x"]}"#] {
+            assert_eq!(read(wrong, ".a.b"), Err(JwtFault::Malformed), "{wrong}");
+        }
+        for unknown in ["none", "None", "", "HS1", "rs256"] {
+            assert_eq!(read(&format!("{{\"alg\":\"{unknown}\"}}"), ".a.b"), Err(JwtFault::Signature), "{unknown}");
+        }
+        assert_eq!(header(b"a.b.c"), Err(JwtFault::Malformed));
     }
 
     #[test]
     fn an_info_hash_in_every_form() {
         let bytes: [u8; 20] = std::array::from_fn(|n| u8::try_from(n * 13).unwrap());
+        let info_hash = |text: &str| info_hashes(text).map(|[hash, _]| hash);
         let expected = Some(InfoHash(bytes));
         let hex = InfoHash(bytes).to_string();
         let escaped = hex
@@ -121,6 +192,12 @@ mod tests {
         assert_eq!(info_hash(&characters), expected);
         assert_eq!(info_hash("aaaaabbbbbcccccddddd"), Some(InfoHash(*b"aaaaabbbbbcccccddddd")));
         assert_eq!(info_hash("a+b+c+d+e+f+g+h+i+j+"), Some(InfoHash(*b"a+b+c+d+e+f+g+h+i+j+")), "bytes as they are");
+        let [literal, spaced] = info_hashes("0123456789+12345678%2B").unwrap();
+        assert_eq!(
+            [literal.0, spaced.0],
+            [*b"0123456789+12345678+", *b"0123456789 12345678+"],
+            "as Go's QueryEscape writes it"
+        );
         for text in ["", "abc", &hex[1..], "\u{100}aaaaabbbbbcccccdddd"] {
             assert_eq!(info_hash(text), None, "{text}");
         }
@@ -136,5 +213,19 @@ mod tests {
         assert_eq!(read("{\"exp\": 1e300}").unwrap(), Some(u64::MAX));
         assert!(read("{\"exp\": \"7\"}").is_err());
         assert!(read("{\"exp\": []}").is_err());
+    }
+
+    #[test]
+    fn the_claim_about_the_torrent_is_a_text() {
+        let fault = |claim: &str| {
+            let claims: Claims = serde_json::from_str(&format!("{{{claim}}}")).unwrap();
+            claims.verified(1).map(|_| ()).unwrap_err()
+        };
+        for absent in ["", "\"infohash\": 7", "\"infohash\": [\"a\"]", "\"infohash\": null"] {
+            assert_eq!(fault(absent), JwtFault::InfoHash, "{absent}");
+        }
+        for other in ["\"infohash\": \"\"", "\"infohash\": \"abc\""] {
+            assert_eq!(fault(other), JwtFault::OtherTorrent, "{other}");
+        }
     }
 }

@@ -29,7 +29,8 @@ pub(super) fn peer_age_text(age: Duration, how: &str) -> String {
 
 pub(super) fn ip_spoofing(may: bool) -> Outcome {
     if may {
-        let what = "ip, ipv4 and ipv6 of any client count (--ip-param always)".to_owned();
+        let what =
+            "ip of any client counts, and ipv4 or ipv6 in the family of its own address (--ip-param always)".to_owned();
         Outcome::Warns(what, "so any client can make others connect to an address of its choice".to_owned())
     } else {
         Outcome::Becomes("no client can announce another address (--ip-param never)".to_owned())

@@ -125,7 +125,8 @@ pub(super) fn quoted_duration(node: &ConfigNode) -> Parsed<Option<Duration>> {
 /// The interval of announces, in whole seconds as clients get it.
 pub(super) fn interval(duration: Option<Duration>) -> Parsed<Option<u32>> {
     let Some(duration) = duration else { return Ok(None) };
-    let seconds = u32::try_from(duration.as_secs()).ok().filter(|seconds| (1..=86_400).contains(seconds));
+    // Chihaya v2 serves 0 for parts of a second, which would make clients announce without a pause.
+    let seconds = u32::try_from(duration.as_secs().max(1)).ok().filter(|seconds| (1..=86_400).contains(seconds));
     seconds.map(Some).ok_or("a duration from 1s to 24h")
 }
 

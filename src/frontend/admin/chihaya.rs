@@ -56,8 +56,8 @@ async fn stats(request: HttpRequest, context: web::Data<Context>) -> HttpRespons
     let (announces, announces_refused) = (metrics.announces_answered.get(), metrics.announces_refused.get());
     let (scrapes, scrapes_refused) = (metrics.scrapes_answered.get(), metrics.scrapes_refused.get());
     let all = json!({
-        "trackerAnnounces": announces + announces_refused,
-        "trackerScrapes": scrapes + scrapes_refused,
+        "trackerAnnounces": announces,
+        "trackerScrapes": scrapes,
         "requestsHandled": announces + scrapes,
         "requestsBad": announces_refused + scrapes_refused,
         "torrentsSize": context.tracker.totals().swarms,
@@ -67,7 +67,7 @@ async fn stats(request: HttpRequest, context: web::Data<Context>) -> HttpRespons
     let has = |name: &str| request.query_string().split('&').any(|pair| pair.split('=').next() == Some(name));
     let all = if has("flatten") { flat(all) } else { all };
     let text = if has("pretty") { serde_json::to_string_pretty(&all) } else { serde_json::to_string(&all) };
-    HttpResponse::Ok().content_type(JSON).body(text.unwrap_or_default())
+    HttpResponse::Ok().content_type(JSON).body(text.unwrap_or_default() + "\n")
 }
 
 const JSON: &str = "application/json; charset=UTF-8";
@@ -112,13 +112,15 @@ async fn put_torrent(
     with_torrent(&request, &context, |hash| added(registered.add_torrent(hash)))
 }
 
+/// Removes a torrent, and its swarm with all peers.
 async fn delete_torrent(
     request: HttpRequest,
     context: web::Data<Context>,
     registered: web::Data<Registered>,
 ) -> HttpResponse {
     with_torrent(&request, &context, |hash| {
-        if registered.remove_torrent(hash) { HttpResponse::Ok().finish() } else { missing("torrent does not exist") }
+        let (was_added, had_swarm) = (registered.remove_torrent(hash), context.tracker.remove(hash));
+        if was_added || had_swarm { HttpResponse::Ok().finish() } else { missing("torrent does not exist") }
     })
 }
 

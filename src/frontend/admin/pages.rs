@@ -16,11 +16,13 @@ pub(super) async fn favicon() -> HttpResponse {
         .body(FAVICON)
 }
 
-pub(super) async fn not_found() -> HttpResponse {
-    HttpResponse::NotFound()
-        .content_type("text/plain; charset=utf-8")
-        .body("There is nothing here but /announce and /scrape.\n")
+pub(super) async fn not_found(context: web::Data<Context>) -> HttpResponse {
+    // No reply may disclose configured paths.
+    let text = if context.routes.is_some() { "There is nothing here.\n" } else { NOT_FOUND };
+    HttpResponse::NotFound().content_type("text/plain; charset=utf-8").body(text)
 }
+
+const NOT_FOUND: &str = "There is nothing here but /announce and /scrape.\n";
 
 /// The reply for paths that a listener for operators does not serve, such as those of announces and scrapes.
 pub(super) async fn not_an_operators_page() -> HttpResponse {

@@ -80,7 +80,9 @@ impl Responder {
             *response = udp::encode_announced(transaction, reply, ip);
         };
         let (path, query) = route::split(url_data);
-        let parse = || if is_announce_path(path) { Ok((request, encode)) } else { Err(Refusal::UnknownPath) };
+        // Chihaya announces at any path over UDP.
+        let is_announce = self.context.chihaya.is_some() || is_announce_path(path);
+        let parse = || if is_announce { Ok((request, encode)) } else { Err(Refusal::UnknownPath) };
         let mut response = Vec::new();
         match carry_out(&self.context, requester, query, parse, &mut response) {
             Ok(Answer::Ready(())) => Answer::Ready(response),
