@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a benchmark may fail")]
 
-/// Calls that are timed together, because a single one takes little longer than reading the clock.
+/// The number of calls that are timed together. A single call takes little longer than reading the clock.
 const SAMPLE: u32 = 1_000;
 
 fn main() {
@@ -111,7 +111,7 @@ mod store {
 
     const SCRAPED: u32 = 64;
 
-    /// This also runs on two threads at once, because workers share the store.
+    /// The benchmark also runs on two threads at once, because workers share the store.
     #[divan::bench(threads = [1, 2])]
     fn announce_in_10k_swarms_of_5(bencher: Bencher<'_, '_>) {
         announce(bencher, 10_000, 5);

@@ -229,7 +229,8 @@ struct LocalThread {
 }
 
 impl LocalThread {
-    /// `work` makes the future that runs on the thread. It gets a receiver, which completes when the thread must stop.
+    /// `work` makes the future that runs on the thread. `work` gets a receiver that completes when the thread must
+    /// stop.
     fn start<F: Future<Output = ()>>(
         name: &'static str,
         work: impl FnOnce(oneshot::Receiver<()>) -> F + Send + 'static,
@@ -262,8 +263,8 @@ fn keep_keys(access: Arc<Access>) -> io::Result<LocalThread> {
     })
 }
 
-/// Sends the last `stopped` announces upstream, because clients whose `stopped` was answered rely on that. Takes at
-/// most [`FLUSH`].
+/// Sends the last `stopped` announces upstream. A client relies on this after the tracker has answered its `stopped`.
+/// The function takes at most [`FLUSH`].
 async fn flush_stopped(forwarders: &Forwarders) {
     if tokio::time::timeout(FLUSH, forwarders.flush()).await.is_err() {
         log::warn!("some `stopped` announces did not reach upstream trackers within {FLUSH:?}");

@@ -52,7 +52,8 @@ pub struct TorrentCache<T> {
 #[derive(Debug)]
 pub struct Handle<T>(Arc<Cell<T>>);
 
-/// One torrent. Its mutex is not an async one, because it is held for microseconds only, and never across an await.
+/// One torrent. An async mutex is not needed, because the lock is held for microseconds only, and never across an
+/// await.
 #[derive(Debug)]
 struct Cell<T> {
     info_hash: InfoHash,
@@ -100,8 +101,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Changes a torrent's value if the torrent is known. If `used` is given, this counts as a use of the torrent at
-    /// that time.
+    /// Changes a torrent's value if the torrent is known. If `used` is given, the change counts as a use of the torrent
+    /// at that time.
     pub fn with_known<R>(
         &self,
         info_hash: InfoHash,
@@ -134,7 +135,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         })
     }
 
-    /// How many torrents there are, including those that are no longer used but have not been dropped yet.
+    /// The number of torrents, including unused torrents that are not dropped yet.
     pub fn len(&self) -> i64 {
         self.torrents.load(Relaxed)
     }
@@ -178,7 +179,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
     }
 
     /// Changes a value. Gives `change` back if the cell was dropped between the look-up and the lock. If `used` is
-    /// given, this counts as a use of the torrent at that time.
+    /// given, the change counts as a use of the torrent at that time.
     fn change<R, F: FnOnce(&mut T) -> R>(&self, cell: &Arc<Cell<T>>, used: Option<Instant>, change: F) -> Result<R, F> {
         let mut contents = cell.contents.lock();
         if contents.is_dropped {

@@ -153,7 +153,7 @@ fn ahead() -> Duration {
     with_sleep.saturating_sub(since_boot(ClockId::CLOCK_MONOTONIC))
 }
 
-/// Other systems have only one clock, so no sleep is noticed.
+/// Other systems have only one clock, so the process cannot notice sleep.
 #[cfg(not(target_os = "linux"))]
 fn ahead() -> Duration {
     Duration::ZERO

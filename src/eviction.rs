@@ -4,8 +4,8 @@
 //! The source with the most entries loses an entry first, even if the new entry is from that source. So a flood from
 //! one source takes nothing from others. A rule about size alone or age alone would not protect the others, because the
 //! entries of a flood are always small and new. If two sources have equally many entries, entries that were used only
-//! once are evicted first, beginning with the least recently used one. Entries that were used again follow, beginning
-//! with the smallest one. Of two equally small entries, the less recently used one is evicted first.
+//! once are evicted first. Among these entries, the least recently used entry goes first. Entries that were used again
+//! follow, beginning with the smallest one. Of two equally small entries, the less recently used one is evicted first.
 //!
 //! Candidates are picked at random, a few at a time, because every announce would cost more if all entries were kept in
 //! order.
@@ -20,12 +20,12 @@ use tracker_protocol::Ip as _;
 
 use crate::hash::SEED;
 
-/// A source is light if it has no more entries than this, and no more than half of its fair share. All light sources
-/// count as equally heavy, because the counts are not exact, and a client may have a few torrents.
+/// A source is light if it has at most this many entries, and at most half of its fair share. All light sources count
+/// as equally heavy, because the counts are not exact, and a client may have a few torrents.
 const LIGHT: u32 = 16;
 
-/// The search ends after this many candidates, if one of them is from a source that has more entries than the source of
-/// the new entry.
+/// The search ends after this many candidates if a candidate's source has more entries than the source of the new
+/// entry.
 const ENOUGH: usize = 8;
 /// The search ends after this many candidates in any case.
 const MOST: usize = 32;
@@ -93,8 +93,8 @@ impl<T> Search<T> {
         }
     }
 
-    /// Whether enough candidates have been looked at. If sources with more entries than the source of the new entry
-    /// fill a part of the table, one of these candidates usually belongs to such a source.
+    /// Whether enough candidates have been looked at. Some sources may have more entries than the source of the new
+    /// entry. If such sources fill a part of the table, they usually own one of these candidates.
     pub(crate) fn is_done(&self) -> bool {
         let has_heavy = self.best.as_ref().is_some_and(|(best, _)| best.source_weight >= self.heavy);
         self.looked >= MOST || (self.looked >= ENOUGH && has_heavy)
@@ -146,8 +146,8 @@ pub(crate) struct SourceWeights {
     in_use: AtomicI64,
 }
 
-/// Where an entry comes from: a host (an IPv6 /64 counts as one), or a claimant, which is a host that announces peers
-/// at addresses other than its own.
+/// Where an entry comes from: a host or a claimant. An IPv6 /64 counts as one host. A claimant is a host that announces
+/// peers at addresses other than its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A host, hashed.
@@ -205,9 +205,9 @@ impl SourceWeights {
         second.map(|counter| counter.fetch_sub(1, Relaxed));
     }
 
-    /// The most entries that a light source has, in a table with room for `capacity` entries. It is less than the fair
-    /// share. If a source with its full fair share counted as light, it would count like a source with a single entry,
-    /// and a flood from many sources would push out all others.
+    /// The most entries that a light source has, in a table with room for `capacity` entries. The limit is below the
+    /// fair share. With a higher limit, a source with its full fair share would count like a source with a single
+    /// entry. A flood from many sources would then push out all other sources.
     pub(crate) fn light(&self, capacity: i64) -> u32 {
         let fair_share = capacity / self.in_use.load(Relaxed).max(1);
         u32::try_from(fair_share / 2).unwrap_or(u32::MAX).clamp(2, LIGHT)

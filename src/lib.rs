@@ -1,10 +1,10 @@
-//! `retracker`: a BitTorrent tracker for a local network that also asks upstream trackers.
+//! `retracker`: a BitTorrent tracker for a local network. The tracker also asks upstream trackers.
 //!
 //! # How an announce travels
 //! [`frontend`] reads a socket's bytes, [`tracker_protocol`] parses them into an announce, and [`access`] admits or
 //! refuses the announce. [`tracker`] then calls three modules in turn. [`topology`] finds the peer's address, and
-//! [`store`] records the peer and picks others. [`forward`] announces the peer to upstream trackers, and returns the
-//! peers that they know. [`tracker`] merges both lists of peers, [`tracker_protocol`] writes the reply, and
+//! [`store`] records the peer and picks other peers. [`forward`] announces the peer to upstream trackers, and returns
+//! the peers that they know. [`tracker`] merges both lists of peers, [`tracker_protocol`] writes the reply, and
 //! [`frontend`] sends it. Exchanges with upstream trackers run on a thread of their own.
 //!
 //! Each worker thread has its own sockets and its own event loop. Over TCP and Unix sockets it reads requests itself,
@@ -13,20 +13,21 @@
 //!
 //! # Which way imports point
 //! `tracker_protocol, cache, clock, metrics ← topology ← {store, forward} ← {tracker, access} ← frontend ← config ←
-//! {commands, app} ← main`. The boundary of the crate enforces the first arrow, and a test (`tests/it/architecture.rs`)
-//! the others. [`tracker`] uses neither actix nor wire formats, and [`tracker_protocol`] uses no other module.
+//! {commands, app} ← main`. The boundary of the crate enforces the first arrow. A test (`tests/it/architecture.rs`)
+//! enforces the other arrows. [`tracker`] uses neither actix nor wire formats, and [`tracker_protocol`] uses no other
+//! module.
 //!
 //! # Invariants
 //! - No input from a socket, a file or the environment makes the process panic or grow without bound.
 //! - The announce path allocates for the peers that it picks and usually for nothing else. It takes one short lock, and
 //!   a second one if there are upstream trackers. It formats and logs text only if debug logging is on. Locks are held
 //!   for milliseconds at most, however many peers expire together (the store's contract gives the details).
-//! - No client outside of private networks gets a private address, and no client can register another address unless
-//!   the operator allows it ([`topology`], [`frontend::client_address`]). A client whose address is not known is not
-//!   listed ([`tracker::Standing`]).
+//! - No client outside of private networks gets a private address. A client can register another address only if the
+//!   operator allows it ([`topology`], [`frontend::client_address`]). A client whose address is unknown is not listed
+//!   ([`tracker::Standing`]).
 //! - Nothing that may block (a log that is not read, a file, a name server) stands between a signal and its effect.
-//! - A feature that is switched off costs nothing: without a file of forwarders there are no forwarders, without `-p`
-//!   (metrics for Prometheus) there is no registry and no histogram.
+//! - A feature that is switched off costs nothing. Forwarders exist only with a file of forwarders. A registry and
+//!   histograms exist only with `-p` (metrics for Prometheus).
 //!
 //! # Deliberately absent
 //! Persistence: clients announce again soon enough. A database, a configuration language, plug-ins.

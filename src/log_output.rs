@@ -1,7 +1,7 @@
 //! Writes the log to stderr on a thread of its own, so that no other thread waits for the reader of stderr.
 //!
 //! A pipe that is not read fills up, and then every write blocks until the reader goes on. Without the thread, a worker
-//! that logs would then stop answering announces, and a process that logs its end would never end. Lines wait for the
+//! that logs would then stop answering announces, and a process that logs its exit could not exit. Lines wait for the
 //! thread in a queue. Lines that do not fit into the queue are dropped and counted.
 
 use std::collections::VecDeque;

@@ -30,7 +30,7 @@ const EXIT_USAGE: u8 = 2;
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    // Signals are caught first, because a signal that comes before that would end the process or be lost.
+    // Signals are caught first, because an earlier signal would end the process or be lost.
     let (caught, output) = match (Signals::catch(), LogOutput::to_stderr()) {
         (Ok(caught), Ok(output)) => (caught, output),
         (Err(error), _) | (_, Err(error)) => {
@@ -113,8 +113,8 @@ fn begin(output: &LogOutput) -> Result<Started, StartFailure> {
     }
 }
 
-/// The arguments of the process. A container's HEALTHCHECK runs `retracker healthcheck` without flags. Then the flags
-/// of process 1 are added, because they say where the container's tracker listens.
+/// The arguments of the process. A container's HEALTHCHECK runs `retracker healthcheck` without flags. In that case the
+/// function adds the flags of process 1, because these flags say where the container's tracker listens.
 fn arguments() -> Vec<OsString> {
     let own: Vec<_> = std::env::args_os().collect();
     let is_bare_check = matches!(&own[..], [_, command] if command == "healthcheck");

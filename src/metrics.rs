@@ -53,7 +53,7 @@ pub struct Metrics {
     /// Seconds from the request's arrival until the reply is ready. All workers share the histogram's lock, so the
     /// histogram exists only if metrics are exposed.
     announce_duration: Option<Histogram>,
-    /// Chihaya's own metrics. `None` if no configuration file of Chihaya's is in use.
+    /// Chihaya's own metrics. `None` unless a Chihaya configuration file is in use.
     chihaya: Option<ChihayaMetrics>,
     /// Requests that came from a proxy and did not name the client.
     pub real_ip_missing: Counter,
@@ -75,7 +75,7 @@ pub struct Metrics {
 /// Announces, by how their wait for upstream trackers ended.
 #[derive(Clone, Debug)]
 pub struct WaitMetrics {
-    /// Announces that did not wait, because there was no upstream tracker to ask, or the peers were already known.
+    /// Announces that did not wait, because the peers were already known or there was no upstream tracker to ask.
     pub saved: Counter,
     /// Announces that waited until all upstream trackers had answered.
     pub done: Counter,

@@ -34,12 +34,12 @@ const EXPIRY_TIMEOUT: Duration = Duration::from_secs(AGE_SECONDS * 4);
 const PROBE: Crowd = Crowd { first: 1 << 20, ..Crowd::new(1, 1) };
 const PROBE_RATE: f64 = 500.0;
 
-/// The pause before an upstream tracker answers. It imitates the distance of real trackers, so that exchanges are under
-/// way for a while.
+/// The pause before an upstream tracker answers. The pause imitates the distance of real trackers. So exchanges are
+/// under way for a while.
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
 /// The goal for the longest stall, in milliseconds. A longer stall also meets the goal if the retracker without
-/// forwarders stalls as long, because then the machine causes the stall.
+/// forwarders stalls as long. In that case the machine causes the stall.
 const GOAL: f64 = 20.0;
 
 pub(crate) fn ten_thousand_swarms() -> Result<Vec<Row>, String> {

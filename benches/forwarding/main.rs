@@ -5,8 +5,9 @@
 //! cargo bench --bench forwarding -- latency
 //! ```
 //!
-//! The exit status is 1 if an announce failed, or if an announce waited for an upstream where it must not. Latencies do
-//! not affect the exit status, because they depend on the machine. The report marks a latency that is above its goal.
+//! The exit status is 1 if an announce failed, or if an announce of a known torrent waited for an upstream. Latencies
+//! do not affect the exit status, because they depend on the machine. The report marks a latency that is above its
+//! goal.
 
 #![allow(
     clippy::unwrap_used,

@@ -51,7 +51,7 @@ impl ForwardingRetracker {
 
 impl Drop for ForwardingRetracker {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended.
+        // Both calls fail only if the process has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! A rule with a list. It admits either only what is listed, or only what is not listed.
+//! A rule with a list. The rule admits only the listed entries, or everything except the listed entries.
 
 /// A rule with a list.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 //! The rules are checked in this order, the cheap ones first. An announce must pass all of them. A refusal names the
 //! rule, but discloses no entry of a list and nothing about the keys.
 //!
-//! A torrent that is announced with a token is confidential: it is announced only to forwarders whose `only` list names
-//! the torrent.
+//! A torrent that is announced with a token is confidential. The tracker announces the torrent only to forwarders whose
+//! `only` list names it.
 
 mod clients;
 mod jwt;
@@ -147,7 +147,7 @@ impl Access {
         }
         let wording = rules.wording;
         let Some(jwt) = rules.jwt.clone() else { return Ok(Clearance::OPEN) };
-        // The lock must not be held while a signature is verified, because that takes long.
+        // The lock is released first, because verifying a signature takes long.
         drop(rules);
         jwt.admit(ip, request.info_hash, query, unix_time()).map_err(|fault| {
             metrics.jwt.inc();

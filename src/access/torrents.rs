@@ -13,8 +13,8 @@ const TAKEN: (usize, usize) = (11, 20);
 /// A set of info-hashes. Each takes 38.2 bytes.
 ///
 /// The set is a hash table with linear probing: an info-hash is at its own place, or at the next place that was free.
-/// The tags of a million info-hashes fit in the processor's cache. So a look-up of an info-hash that is not in the set
-/// usually reads no memory. A look-up of an info-hash that is in the set reads one or two cache lines from memory.
+/// The tags of a million info-hashes fit in the processor's cache. So a look-up usually needs only the cache if the
+/// info-hash is absent. If the info-hash is in the set, the look-up reads one or two cache lines from memory.
 #[derive(Debug, Default)]
 pub struct TorrentSet {
     /// The tag of the hash at each place. `None` if the place is free.

@@ -66,8 +66,8 @@ fn own(fault: JwtFault) -> (&'static str, bool) {
     }
 }
 
-/// The sentence of Chihaya v1.0.2. `None` if Chihaya has no sentence for this fault, because it answers with the error of
-/// a library or does not check for the fault.
+/// The sentence of Chihaya v1.0.2. `None` if Chihaya has no sentence for this fault. In that case Chihaya answers with
+/// a library's error, or does not check for the fault.
 fn v1(fault: JwtFault) -> Option<&'static str> {
     match fault {
         JwtFault::Issuer => Some("Failed to validate JWT issuer claim"),

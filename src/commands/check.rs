@@ -80,7 +80,8 @@ async fn row(options: &ForwarderOptions, proxies: &UpstreamProxies, deadline: Du
         }
         Err(error) => {
             let none = || "-".to_owned();
-            // A forwarder that refuses the announce is working. It may refuse only this torrent, which no client has.
+            // A forwarder that refuses the announce is working. Perhaps the refusal concerns only this torrent, which
+            // no client has.
             let is_well = matches!(error, ForwardError::Refused { .. });
             let verdict = if is_well { format!("answers, but {error}") } else { format!("fails: {error}") };
             ([name, protocol, none(), latency(start.elapsed()), none(), verdict], is_well)

@@ -72,7 +72,7 @@ pub(super) fn chosen(matches: &ArgMatches) -> Option<Chosen> {
     }
 }
 
-/// The argument of a setting; `None` if it has no flag.
+/// The argument of a setting; `None` if the setting has no flag.
 fn argument(setting: About) -> Option<Arg> {
     let flag = setting.flag?;
     let default = plain(setting.default.text());

@@ -88,7 +88,7 @@ pub struct Config {
     pub client_address: ClientAddressOptions,
     /// Names under which the operator's pages are served, beside local names.
     pub allowed_hosts: Vec<HostName>,
-    /// The pages of Chihaya; `None` if no file of Chihaya's is in use.
+    /// The pages of Chihaya; `None` if no Chihaya file is in use.
     pub chihaya: Option<ChihayaPages>,
     /// Whether `/metrics` is served.
     pub prometheus: bool,
@@ -190,8 +190,8 @@ pub enum Task {
 pub enum Subcommand {
     /// Ask a running instance whether it is healthy.
     Healthcheck {
-        /// The addresses to ask: those for operators if there are any, else those for clients. If the value is wrong,
-        /// the command ends as if the instance did not answer, because Docker knows the exit codes 0 and 1 only.
+        /// The addresses to ask: those for operators if there are any, else those for clients. A wrong value ends the
+        /// command as if the instance did not answer. The reason is that Docker knows only the exit codes 0 and 1.
         listen: Result<Vec<Listen>, ConfigError>,
     },
     /// Say what became of each key of Chihaya's file, ask each upstream tracker once and fetch the keys for tokens.

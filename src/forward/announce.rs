@@ -16,7 +16,7 @@ pub struct UpstreamAnnounce<'a> {
     /// The client's address for peers outside its network. It is sent to forwarders that are configured with
     /// `ip: client`.
     pub outside: IpAddr,
-    /// Whether `ip` was only claimed with `ip=`, and is not the address that the announce came from.
+    /// Whether `ip` is only a claim: the client sent it with `ip=`, and the announce came from another address.
     pub is_claim: bool,
     /// The address that the announce came from.
     pub source: IpAddr,

@@ -37,7 +37,7 @@ pub(super) fn decode<'a>(encoding: Option<&[u8]>, raw: &'a [u8], most: usize) ->
     let encoding = encoding.unwrap_or_default().trim_ascii().to_ascii_lowercase();
     match encoding.as_slice() {
         b"gzip" | b"x-gzip" => gzip(raw, most),
-        // Bencode never starts like this: a server in between has compressed the body without saying so.
+        // Bencode never starts with these bytes. So a server in between has compressed the body without saying so.
         b"" | b"identity" if raw.starts_with(GZIP) => gzip(raw, most),
         b"" | b"identity" => Ok(Decoded { bytes: Cow::Borrowed(raw), is_complete: true }),
         b"deflate" if is_zlib(raw) => inflate(ZlibDecoder::new(raw), most),

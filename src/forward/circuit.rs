@@ -1,4 +1,4 @@
-//! Decides whether exchanges with a forwarder may begin: as usual, not for a while, or a single one as a probe.
+//! Decides whether exchanges with a forwarder may begin: as usual, after a pause, or only one exchange as a probe.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub(super) enum CallOutcome {
     Alive,
     /// The exchange failed.
     Failed,
-    /// The forwarder limits our rate. The duration is that of its `Retry-After`, if it sent one.
+    /// The forwarder limits our rate. The duration is the forwarder's `Retry-After`, if it sent one.
     Pause(Option<Duration>),
     /// Nothing: the request was not sent.
     NotMade,

@@ -5,8 +5,8 @@
 //! only sees our own address.
 //!
 //! # Which announces count
-//! Peer ids are public. If another host announces with the same id, what upstream trackers know of this client does not
-//! change. If a host announces from an address, announces that only claim this address with `ip=` do not count.
+//! Peer ids are public. If another host announces with the same id, upstream trackers keep what they know of this
+//! client. An announce that only claims an address with `ip=` does not count if a host announces from that address.
 
 mod held_session;
 mod host;
@@ -43,13 +43,13 @@ pub(super) struct ForwardedClient {
     /// The source of the client's first announce.
     pub(super) source: RequestSource,
     info_hash: InfoHash,
-    /// If a forwarder cannot distinguish several hosts, it gets the announces of the first host that has not left.
+    /// A forwarder that cannot distinguish several hosts gets the announces of the first host that is still here.
     hosts: SmallVec<[Host; 1]>,
     sessions: Vec<HeldSession>,
-    /// Until when no announce is due, and the configuration for which that was computed.
+    /// No announce is due before this time. The time was computed for the configuration of this generation.
     quiet: Option<(Instant, Generation)>,
-    /// Clients that this one has replaced. A forwarder that lists one of them gets that client's `stopped` before it
-    /// gets this client's announces.
+    /// Clients that this client has replaced. A forwarder that lists a replaced client gets `stopped` for it first, and
+    /// then the announces of this client.
     pub(super) predecessors: SmallVec<[ClientKey; 1]>,
     /// The client that has replaced this one.
     pub(super) successor: Option<ClientKey>,
@@ -171,6 +171,21 @@ impl ForwardedClient {
             self.sessions.push(held);
         }
         self.sessions.iter_mut().find(|held| is_it(held))
+    }
+
+    /// When the client is due to be announced to a forwarder. `None` if it has no session there, or if it is being
+    /// announced now.
+    pub(super) fn due_at(&self, forwarder: &Arc<Forwarder>, now: Instant) -> Option<Instant> {
+        self.sessions_at(forwarder).filter_map(|held| held.session.due_at(now)).min()
+    }
+
+    /// Whether the client has a session at a forwarder.
+    pub(super) fn is_at(&self, forwarder: &Arc<Forwarder>) -> bool {
+        self.sessions_at(forwarder).next().is_some()
+    }
+
+    fn sessions_at(&self, forwarder: &Arc<Forwarder>) -> impl Iterator<Item = &HeldSession> {
+        self.sessions.iter().filter(move |held| Arc::ptr_eq(&held.forwarder, forwarder))
     }
 
     /// Whether an announce is due in the session with this serial.

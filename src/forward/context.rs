@@ -1,5 +1,5 @@
-//! What all exchanges of the process share: the bound on how many are under way, the proxies, and the addresses that
-//! the process listens on.
+//! What all exchanges of the process share: the limit on exchanges under way, the proxies, and the addresses on which
+//! the process listens.
 
 use std::net::SocketAddr;
 use std::time::Duration;

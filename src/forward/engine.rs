@@ -75,7 +75,7 @@ async fn take_turns(shared: Arc<ForwardState>, forwarder: Arc<Forwarder>, admitt
             shared.end(&exchange, ExchangeOutcome::Lost, None, now);
             continue;
         };
-        // This fails only when the engine has stopped.
+        // Sending fails only when the engine has stopped.
         let _ = admitted.send(Admitted { exchange, admission, _permit: permit });
     }
 }

@@ -54,7 +54,7 @@ pub enum ForwardError {
         /// `Retry-After`, with 429 and 503 only. It applies to all announces, not only to this one.
         retry_after: Option<Duration>,
     },
-    /// The reply is not HTTP, or its body is not the bencode of a reply.
+    /// The reply is not HTTP, or its body is not a bencoded reply.
     #[error("its answer is junk: {}", .what.as_bytes().escape_ascii())]
     Junk {
         /// The defect.
@@ -93,7 +93,7 @@ pub enum BadRedirect {
     /// The exchange has already followed as many redirects as it may.
     #[error("there are too many redirects")]
     TooMany,
-    /// It has no `Location`, or one that is not an http or https URL.
+    /// The redirect has no `Location`, or its `Location` is not an http or https URL.
     #[error("it names no http or https URL")]
     Location,
     /// It leads to this host or to a link-local address, or from the internet to an address that is not public.

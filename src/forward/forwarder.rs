@@ -325,8 +325,8 @@ impl Forwarder {
             AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
         };
         let mut external_ips = self.external_ips.lock();
-        // This address is used for replies of this upstream only. Otherwise an upstream that lies about our address
-        // could make us drop peers of other upstreams, as if they were our own clients.
+        // This address is used for replies of this upstream only. Peers at our address are dropped if they look like
+        // our own clients. If an upstream lies about our address, the lie must not drop peers of other upstreams.
         if let Some(ip) = answer.reply.external_ip.filter(|&ip| is_outside(ip)) {
             let [v4, v6] = &mut *external_ips;
             *(if ip.is_ipv4() { v4 } else { v6 }) = Some(ip);

@@ -16,8 +16,8 @@ pub(super) struct PassedHeaders {
 }
 
 impl PassedHeaders {
-    /// A `User-Agent` that is missing or cannot be sent is replaced by our own, because upstream trackers refuse
-    /// requests without one. A `User-Agent` that is too long is cut.
+    /// Our own `User-Agent` replaces one that is missing or cannot be sent. Upstream trackers refuse requests without a
+    /// `User-Agent`. A `User-Agent` that is too long is cut.
     pub(super) fn new(user_agent: Option<&[u8]>, via: &str) -> Self {
         let user_agent = user_agent.unwrap_or_default().trim_ascii();
         let user_agent = user_agent.get(..MAX_USER_AGENT).unwrap_or(user_agent).trim_ascii_end();

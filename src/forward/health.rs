@@ -1,5 +1,5 @@
 //! Counts how a forwarder's exchanges ended, and decides which changes are logged at the default level. At that level
-//! the log reports that a forwarder begins to fail or answers again, but not each exchange.
+//! the log reports when a forwarder begins to fail and when it answers again. The log does not report every exchange.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) struct Health {
     took: Duration,
     last_error: Option<(String, Instant)>,
     reported_failing: bool,
-    /// When the log last said that the forwarder fails, and when it last said that the forwarder answers again.
+    /// When the log last reported each [`HealthChange`]: first `Fails`, then `AnswersAgain`.
     reported: [Option<Instant>; 2],
 }
 

@@ -34,15 +34,19 @@ pub struct UpstreamPeers {
     pub complete: u32,
     /// The forwarder's count of peers that are not seeds.
     pub incomplete: u32,
+    /// How many peers of the reply were left out, because they are our own clients, came twice or were too many.
+    pub left_out: usize,
     good_until: Instant,
 }
 
 impl UpstreamPeers {
     /// The peers of a reply, without our own clients. `interval` is the time until the next announce is due.
     pub(super) fn new(reply: &UpstreamReply, interval: Duration, own: &OwnPeers, now: Instant) -> Self {
+        let (v4, v6) = (without(own, &reply.peers.v4), without(own, &reply.peers.v6));
         Self {
-            v4: without(own, &reply.peers.v4),
-            v6: without(own, &reply.peers.v6),
+            left_out: reply.peers.len().saturating_sub(v4.iter().count() + v6.iter().count()),
+            v4,
+            v6,
             complete: reply.complete,
             incomplete: reply.incomplete,
             // Twice the interval, as one refresh may fail.
@@ -62,6 +66,7 @@ impl UpstreamPeers {
             v6: Interleaved::of_all(&lists.iter().map(|list| &list.v6).collect::<SmallVec<[_; 8]>>(), MAX_COMBINED),
             complete: most(|list| list.complete),
             incomplete: most(|list| list.incomplete),
+            left_out: lists.iter().map(|list| list.left_out).sum(),
             good_until: lists.iter().map(|list| list.good_until).min().unwrap_or_else(Instant::now),
         })
     }
@@ -76,6 +81,11 @@ impl UpstreamPeers {
     pub(crate) fn simulated(peers: &tracker_protocol::PeerLists, complete: u32, incomplete: u32) -> Self {
         let reply = UpstreamReply { peers: peers.clone(), complete, incomplete, ..UpstreamReply::default() };
         Self::new(&reply, Duration::ZERO, &OwnPeers::default(), Instant::now())
+    }
+
+    /// For how long the list may still be used.
+    pub(super) fn good_for(&self, now: Instant) -> Duration {
+        self.good_until.saturating_duration_since(now)
     }
 
     /// Bytes of its peers.
@@ -119,7 +129,7 @@ impl Lists {
         *(if downloads { &mut self.all } else { &mut self.leechers }) = Some(list);
     }
 
-    /// The list for a client that downloads, or for one that does not. `None` if it is no longer good.
+    /// The list for clients that download, or the list for clients that do not. `None` if that list is no longer good.
     pub(super) fn exact(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         let list = if downloads { &self.all } else { &self.leechers };
         list.as_ref().filter(|list| list.is_good(now))

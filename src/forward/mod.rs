@@ -1,12 +1,12 @@
-//! Upstream trackers: each client is announced to them once and then at the upstream's interval, and the peers that
-//! they return are kept for all clients of the torrent.
+//! Upstream trackers. Each client is announced to every upstream once, and then at the upstream's interval. The peers
+//! that upstreams return are kept for all clients of the torrent.
 //!
 //! # How an announce goes upstream
 //! A *session* (`session`) records what one forwarder knows of one client and decides which announce is due. A due
 //! announce becomes an *exchange*, if the forwarder's *circuit* (`circuit`) admits the exchange. The [`ForwardEngine`]
 //! carries out all exchanges on a thread of its own. The returned peers are kept as lists (`list`) by torrent
 //! (`torrent`), and every client is answered from the lists at once. An announce waits only for forwarders that have no
-//! list for the torrent yet, and no longer than the deadline.
+//! list for the torrent yet. The wait ends at the deadline.
 //!
 //! Forwarders fail independently: a failure is counted and logged, and the lists of the other forwarders are
 //! unaffected.
@@ -65,7 +65,7 @@ pub use options::{AnnouncedIp, ForwardOptions, ForwarderOptions, Torrents};
 pub use pending::{PendingLists, UpstreamPeerSet};
 pub use probe::{Probed, probe};
 pub use proxy::UpstreamProxies;
-pub use status::{ForwarderStatus, LastError};
+pub use status::{ForwarderStatus, LastError, TorrentAtForwarder, UpstreamTorrent};
 pub use trust::Authorities;
 pub use upstream::check;
 pub use uri::host_and_port;
@@ -78,6 +78,7 @@ use self::upstream::UpstreamClient;
 use crate::answer::Answer;
 use crate::clock;
 use crate::metrics::{ForwardSample, Metrics, WaitMetrics};
+use tracker_protocol::InfoHash;
 use tracker_protocol::via::Via;
 
 /// An announce that this many retrackers have passed on is not passed on further.
@@ -175,6 +176,21 @@ impl Forwarders {
         old.iter().for_each(|forwarder| forwarder.retire());
         self.shared.retired.notify_one();
         Ok(())
+    }
+
+    /// What each forwarder knows of a torrent, for the operator. `downloads`: for a client that downloads. Nothing
+    /// changes, and no upstream is asked.
+    pub fn explain(&self, info_hash: InfoHash, downloads: bool) -> Vec<TorrentAtForwarder> {
+        let now = clock::now();
+        let explain = |forwarder: &Arc<Forwarder>| TorrentAtForwarder {
+            forwarder: forwarder.status(now),
+            is_hidden: forwarder.hidden_since(info_hash).is_some(),
+            torrent: self
+                .shared
+                .torrents
+                .with_known(info_hash, None, |torrent| torrent.explain(forwarder, downloads, now)),
+        };
+        self.shared.set.read().forwarders.iter().map(explain).collect()
     }
 
     /// Sets the addresses that this process listens on. Upstream trackers may return these addresses as peers, but this

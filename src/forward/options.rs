@@ -12,7 +12,7 @@ use url::Url;
 use super::proxy::UpstreamProxies;
 use super::trust::Authorities;
 
-/// How long an exchange may take if the entry names no timeout and the deadline is not longer than this.
+/// How long an exchange may take if the entry names no timeout. A longer deadline replaces this value.
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many peers an upstream is asked for unless the entry says otherwise: as many as one client can get. All local

@@ -36,7 +36,7 @@ impl ReplyOrigin {
         Self { is_public: is_outside(ip), ip: Some(ip.to_canonical()) }
     }
 
-    /// An upstream whose address is not known is treated as public, because a public upstream is allowed less.
+    /// An upstream whose address is not known is treated as public, because a public upstream may name fewer addresses.
     pub(super) const UNKNOWN: Self = Self { is_public: true, ip: None };
 
     /// Whether the upstream is on loopback. Such an upstream is the operator's own, so it may redirect to other
@@ -84,8 +84,8 @@ impl Listeners {
             && (origin.is_loopback() || origin.ip == Some(ip) || !is_this_host(ip))
     }
 
-    /// Drops peers that the upstream cannot know or that cannot be peers: those with loopback or link-local addresses,
-    /// this process, and those in private networks if the upstream is on the internet.
+    /// Drops peers that cannot be peers or that the upstream cannot know. Peers with loopback or link-local addresses
+    /// are dropped, and so is this process. Peers in private networks are dropped if the upstream is on the internet.
     pub(super) fn drop_implausible(&self, peers: &mut PeerLists, origin: ReplyOrigin) {
         let mut comparisons = MAX_COMPARISONS;
         self.drop_implausible_of_family(&mut peers.v4, origin, &mut comparisons);

@@ -42,7 +42,7 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// The list; `None` if the exchange brings none, or announces no longer wait for the forwarder.
+    /// The list. `None` if the exchange brings no list, or if announces no longer wait for the forwarder.
     async fn list(&mut self) -> Option<Arc<UpstreamPeers>> {
         tokio::select! {
             list = &mut self.list => list.ok(),

@@ -1,9 +1,9 @@
 //! Proxies between this host and upstream trackers, from the usual variables: `http_proxy`, `https_proxy`, `all_proxy`
 //! and `no_proxy`. Lower case takes precedence over upper case. A proxy resolves the names of upstream trackers itself.
 //!
-//! A request to `http://` is sent to an HTTP proxy with the whole URL in its first line (RFC 9112, section 3.2.2). A
-//! request to `https://`, or one whose `Host` differs from its URL, goes through a tunnel (`tunnel`), as does every
-//! request through a SOCKS5 proxy.
+//! A request to `http://` is sent to an HTTP proxy with the whole URL in its first line (RFC 9112, section 3.2.2).
+//! Three kinds of request go through a tunnel (`tunnel`): a request to `https://`, a request whose `Host` differs from
+//! its URL, and every request through a SOCKS5 proxy.
 
 mod no_proxy;
 mod tunnel;
@@ -102,8 +102,8 @@ impl Proxy {
             }
         };
         let wrong = || format!("it needs the proxy of {variable}, whose value must name a host and may name a port");
-        // `Url` drops a port that is its scheme's default. So the value is parsed as an ftp URL, because no proxy uses
-        // the default port of ftp, 21.
+        // `Url` drops a port that is its scheme's default. The value is parsed as an ftp URL, because no proxy uses 21,
+        // the default port of ftp.
         let given = Url::parse(&format!("ftp://{rest}")).map_err(|_| wrong())?;
         let host = given.host_str().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
         let port = given.port().unwrap_or(port);

@@ -104,7 +104,7 @@ impl<T> FairQueue<T> {
     }
 }
 
-/// When the next exchange may begin, so that there are no more than `rate` in a second.
+/// When the next exchange may begin. At most `rate` exchanges begin in a second.
 #[derive(Debug)]
 pub(super) struct ExchangeRate {
     next: Instant,

@@ -109,8 +109,8 @@ fn unresolved(what: impl Display) -> ForwardError {
     ForwardError::Dns(what.to_string())
 }
 
-/// Why a look-up failed. Without a free descriptor the system's resolver reports the name as unknown, so a socket is
-/// opened here to find out whether descriptors are missing.
+/// Why a look-up failed. If no descriptor is free, the system's resolver reports the name as unknown. So the function
+/// opens a socket to find out whether descriptors are missing.
 fn failed(error: &io::Error) -> ForwardError {
     match UdpSocket::bind("127.0.0.1:0") {
         Err(shortage) if is_shortage(&shortage) => ForwardError::Local(shortage.to_string()),

@@ -34,8 +34,8 @@ pub(super) enum UpstreamEvent {
 }
 
 impl UpstreamEvent {
-    /// The event to send. `client` is the event of the client's own announce. If that event is the `paused` of a
-    /// partial seed, it is passed on with each announce that has no other event (BEP 21).
+    /// The event to send. `client` is the event of the client's own announce. The `paused` of a partial seed is passed
+    /// on with each announce that has no other event (BEP 21).
     pub(super) fn on_wire(self, client: Option<Event>) -> Option<Event> {
         match self {
             Self::Started => Some(Event::Started),
@@ -82,7 +82,7 @@ pub(super) enum ExchangeOutcome {
     Refused(Option<Duration>),
     /// The announce cannot have reached the upstream.
     Lost,
-    /// The announce may have reached the upstream: there was no reply, or none that could be read.
+    /// The announce may have reached the upstream: there was no reply, or the reply could not be read.
     Unsure,
 }
 
@@ -137,8 +137,8 @@ struct UnderWay {
     since: Instant,
     /// Whether the exchange announces the client as a seed.
     is_seed: bool,
-    /// Whether the exchange began although a refusal was in force. That is allowed, because its announce differs from
-    /// the announce that was refused.
+    /// Whether the exchange began although a refusal was in force. Such an exchange is allowed, because its announce
+    /// differs from the refused announce.
     is_extra: bool,
 }
 
@@ -157,7 +157,7 @@ enum Registration {
     },
     /// The upstream refused an announce.
     Refused {
-        /// When the same announce may be sent again; never if None.
+        /// When the same announce may be sent again. `None` means never.
         until: Option<Instant>,
         /// Whether the upstream may have listed the client before the refusal.
         is_listed: bool,
@@ -221,7 +221,8 @@ impl Session {
         self.open_stop = Some(token);
     }
 
-    /// Releases the token, because `stopped` cannot be sent now: the end of the process must not wait for it.
+    /// Releases the token of a `stopped` that cannot be sent now. The end of the process must not wait for that
+    /// `stopped`.
     pub(super) fn release_open_stop(&mut self) {
         self.open_stop = None;
     }
@@ -244,8 +245,8 @@ impl Session {
         }
     }
 
-    /// Until when no announce is due for a client that is here: until the upstream's interval or its refusal has
-    /// passed. `None` if an announce is due now.
+    /// When the next announce is due for a client that is here: at the end of the upstream's interval or of its
+    /// refusal. `None` if an announce is due now.
     fn waits_until(&self, now: Instant) -> Option<Instant> {
         let until = match self.registration {
             Registration::None | Registration::Unsure => return None,
@@ -261,8 +262,13 @@ impl Session {
         Some(until).filter(|&until| now < until)
     }
 
-    /// Until when nothing is due for a client that is here, unless an exchange ends or the client changes. `None` if
-    /// something is due already.
+    /// When the next announce is due for a client that is here. `None` while an exchange is under way.
+    pub(super) fn due_at(&self, now: Instant) -> Option<Instant> {
+        self.under_way.is_none().then(|| self.waits_until(now).unwrap_or(now))
+    }
+
+    /// The time until which nothing is due for a client that is here. The end of an exchange, or a change of the
+    /// client, ends that time early. `None` if something is due already.
     pub(super) fn quiet_until(&self, now: Instant) -> Option<Instant> {
         if self.under_way.is_some() { Some(now + LONGEST_INTERVAL) } else { self.waits_until(now) }
     }
@@ -297,8 +303,8 @@ impl Session {
         }
         match outcome {
             ExchangeOutcome::Accepted { interval, tracker_id } => {
-                // The interval begins when the exchange began. If the interval began with the reply, the next announce
-                // of a client that announces every half hour would come a little before the announce upstream is due.
+                // The interval counts from the beginning of the exchange, not from the reply. A client that announces
+                // every half hour would otherwise announce a little before the announce upstream is due.
                 self.registration = Registration::Peer { due: since + interval, is_seed };
                 self.tracker_id = tracker_id.or(self.tracker_id.take());
             }

@@ -53,8 +53,7 @@ impl ForwardState {
             set: RwLock::default(),
             torrents: TorrentCache::new(
                 MAX_MEMORY / UNIT,
-                // This is long enough for silent clients to expire and be announced as stopped before their torrent is
-                // dropped.
+                // Within this time silent clients expire and are announced as stopped, before their torrent is dropped.
                 options.peer_age * 2 + Duration::from_mins(1),
             ),
             new_forwarders,
@@ -71,7 +70,7 @@ impl ForwardState {
     /// Makes the engine carry out this forwarder's exchanges.
     pub(super) fn start(&self, forwarder: Forwarder) -> Arc<Forwarder> {
         let forwarder = Arc::new(forwarder);
-        // This fails only when the engine has stopped, and then no exchange begins.
+        // `send` fails only when the engine has stopped. A stopped engine begins no exchange.
         let _ = self.new_forwarders.send(Arc::clone(&forwarder));
         forwarder
     }
@@ -84,7 +83,7 @@ impl ForwardState {
         }
     }
 
-    /// Records that an exchange has ended, or was dropped before it began, and queues the exchanges that are due next.
+    /// Records that an exchange has ended, or was dropped before it began. Queues the exchanges that are due next.
     pub(super) fn end(
         &self,
         exchange: &Exchange,

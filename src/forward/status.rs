@@ -1,7 +1,10 @@
 //! The state of a forwarder, for the operator.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::list::UpstreamPeers;
 
 /// The state of one forwarder.
 #[derive(Clone, Debug)]
@@ -30,6 +33,33 @@ pub struct ForwarderStatus {
     pub mean_latency: Option<Duration>,
     /// The latest error.
     pub last_error: Option<LastError>,
+}
+
+/// One torrent at one forwarder.
+#[derive(Clone, Debug)]
+pub struct TorrentAtForwarder {
+    /// The forwarder.
+    pub forwarder: ForwarderStatus,
+    /// Whether the torrent is not announced to this forwarder, because of the forwarder's `only` or `except`.
+    pub is_hidden: bool,
+    /// What is known of the torrent. `None` if no client has announced it since the forwarders were configured.
+    pub torrent: Option<UpstreamTorrent>,
+}
+
+/// What a forwarder knows of one torrent through us, and what it gave.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamTorrent {
+    /// How many of our clients are announced to this forwarder, or are to be.
+    pub clients: usize,
+    /// The time until the first of these clients is due to be announced again. `None` if there are no clients, or if
+    /// all of them are being announced now.
+    pub due_in: Option<Duration>,
+    /// How many exchanges are under way that are expected to bring a list.
+    pub under_way: usize,
+    /// The list from which clients get peers. `None` if there is no list.
+    pub list: Option<Arc<UpstreamPeers>>,
+    /// For how long the list may be used.
+    pub list_good_for: Duration,
 }
 
 /// The latest error of a forwarder.

@@ -25,6 +25,7 @@ use super::list::UpstreamPeers;
 use super::pending::{UpstreamLists, Wait};
 use super::session::{ExchangeOutcome, UpstreamEvent};
 use super::set::ForwarderSet;
+use super::status::UpstreamTorrent;
 use crate::cache::Weigh;
 
 /// Bytes in one unit of weight.
@@ -146,6 +147,20 @@ impl Torrent {
         client.update_quiet(set.generation, now);
     }
 
+    /// What a forwarder knows of the torrent, and the list that a client gets which downloads or does not.
+    pub(super) fn explain(&self, forwarder: &Arc<Forwarder>, downloads: bool, now: Instant) -> UpstreamTorrent {
+        let (clients, due) = self.clients.at(forwarder, now);
+        let at = self.lists.known_at(forwarder);
+        let list = at.and_then(|at| at.lists.best(downloads, now)).cloned();
+        UpstreamTorrent {
+            clients,
+            due_in: due.map(|due| due.saturating_duration_since(now)),
+            under_way: at.map_or(0, |at| at.under_way),
+            list_good_for: list.as_ref().map_or(Duration::ZERO, |list| list.good_for(now)),
+            list,
+        }
+    }
+
     /// What an announce gets if no exchange begins for it.
     fn cached(&mut self, set: &ForwarderSet, downloads: bool, now: Instant) -> StartedExchanges {
         let list = self.combined_list(set, downloads, now);
@@ -213,8 +228,8 @@ impl Torrent {
         next
     }
 
-    /// Begins and returns exchanges that send `stopped`: for clients that have not announced for `age`, and to
-    /// forwarders that should no longer list a client. Drops lists that have expired.
+    /// Begins `stopped` for each client that has not announced for `age`, and at each forwarder that should no longer
+    /// list a client. Returns these exchanges. Drops lists that have expired.
     pub(super) fn sweep(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let exchanges = self.clients.expire(age, now);
         self.lists.count_begun(&exchanges);

@@ -37,7 +37,7 @@ impl Authorities {
             return Err(wrong(&"holds no certificate, expected a PEM file with `-----BEGIN CERTIFICATE-----`"));
         }
         let authorities = Self { path: path.to_owned(), certificates };
-        // The certificates are checked here. Otherwise an unusable certificate would show only when handshakes fail.
+        // The certificates are checked here, so that an unusable certificate is reported before handshakes fail.
         authorities
             .roots()
             .map_err(|error| wrong(&format_args!("holds a certificate that cannot be used ({error})")))?;

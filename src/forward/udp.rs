@@ -30,9 +30,9 @@ const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 /// bytes unfragmented, and many networks lose fragments.
 const MAX_URL_DATA: usize = 768;
 
-/// How long to wait for a response to the first packet. After each further packet the wait is twice as long as before.
-/// BEP 15 starts with 15 seconds. But an announce of a client waits for upstream trackers for two seconds only, by
-/// default, and a lost packet must be sent again within that time.
+/// How long to wait for a response to the first packet. The wait doubles with every further packet. BEP 15 starts with
+/// 15 seconds. By default, an announce of a client waits only two seconds for upstream trackers. A lost packet must be
+/// sent again within that time.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// How long a socket is used, before a new socket on another port replaces it. An attacker who wants to answer in the
@@ -131,8 +131,8 @@ impl UdpUpstream {
         let link = self.link(address)?;
         if let Some(id) = link.id() {
             let unconfirmed = UnconfirmedId::new(&link, id);
-            // Only one attempt is made: silence or an error may mean that the tracker no longer accepts the id, after a
-            // restart for instance.
+            // Only one attempt is made. Silence or an error may mean that the tracker no longer accepts the id, for
+            // instance after a restart.
             match self.announce_with(id, request, &link, waits().take(1)).await {
                 Err(ForwardError::Timeout | ForwardError::Refused { .. }) => {}
                 result => {

@@ -34,7 +34,7 @@ pub(super) fn target(url: &Url, query: &str) -> String {
     target
 }
 
-/// The host as in `Host`: with its port, unless that is the scheme's default. It is not secret.
+/// The host as in `Host`: with its port, unless the port is the scheme's default. It is not secret.
 pub fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))

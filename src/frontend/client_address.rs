@@ -1,5 +1,6 @@
-//! Finds a client's address: the address of the other end of the socket or, if the other end is a trusted proxy, the
-//! address in a header of the request. This module needs only the source and the header lines, and no web framework.
+//! Finds a client's address: the address of the other end of the socket. If the other end is a trusted proxy, a header
+//! of the request has the client's address instead. This module needs only the source and the header lines, and no web
+//! framework.
 
 use std::fmt;
 use std::io;
@@ -76,7 +77,7 @@ impl RealIpHeader {
         Self { name: "X-Real-IP".to_owned(), syntax: Syntax::Single }
     }
 
-    /// The header with this name. `None` if it is not a header name (RFC 9110, section 5.6.2).
+    /// The header with this name. `None` if `name` is not a header name (RFC 9110, section 5.6.2).
     pub fn new(name: &str) -> Option<Self> {
         let is_name = (1..=64).contains(&name.len()) && name.bytes().all(is_token);
         is_name.then(|| Self { name: name.to_owned(), syntax: Syntax::of(name) })
@@ -138,7 +139,7 @@ const MAX_WARNED: usize = 64;
 enum HeaderClaim {
     Nothing,
     Client(IpAddr),
-    /// The header has no valid address or only a proxy's, or the headers name different clients.
+    /// The header has no valid address, it has only the address of a proxy, or the headers name different clients.
     Unclear,
 }
 
@@ -154,8 +155,8 @@ impl ClientAddress {
     }
 
     /// The other end of a connection that began with a PROXY protocol header. `named` is the client that the header
-    /// names, if it names one. If no proxies are configured, all are trusted, because a listener for the PROXY protocol
-    /// is for proxies only.
+    /// names, if it names one. If no proxies are configured, all proxies are trusted, because a listener for the PROXY
+    /// protocol is for proxies only.
     pub fn behind(&self, socket: Option<SocketAddr>, named: Option<SocketAddr>) -> Remote {
         let source = Remote::new(socket);
         let named = named.map(|named| named.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
@@ -176,7 +177,7 @@ impl ClientAddress {
     }
 
     /// What is known of the sender of datagrams from `source`. If a proxy does not name its client, the client is
-    /// unknown, because datagrams have no HTTP headers that could name it.
+    /// unknown. Datagrams have no HTTP headers that could name the client.
     pub fn datagram_standing(&self, source: Remote) -> Standing {
         let ip = source.ip();
         let is_client = matches!(source, Remote::Ip(_)) && !self.options.proxies.name_exactly(ip);
@@ -255,7 +256,8 @@ impl ClientAddress {
         Identity { ip, standing }
     }
 
-    /// With `-x` alone, a request that names no client counts as the proxy's own, as with the Go retracker.
+    /// With `-x` alone, a request that names no client counts as a request of the proxy itself, as with the Go
+    /// retracker.
     fn fall_back(&self, ip: IpAddr, claim: &HeaderClaim, headers: &impl Headers, metrics: &Metrics) -> Identity {
         metrics.real_ip_missing.inc();
         if self.is_first_warning(Remote::Unix) {

@@ -112,8 +112,8 @@ impl Connections {
     }
 
     /// Counts an accepted connection, whose task then calls [`Self::opened`]. When the limit is reached, idle
-    /// connections are closed. If no connection is idle, the result is false: the new connection is not counted and
-    /// must be closed.
+    /// connections are closed. If no connection is idle, the function returns `false` and does not count the new
+    /// connection. The caller must close that connection.
     pub fn admit(&self) -> bool {
         let before = usize::try_from(self.metrics.open.inc()).unwrap_or_default();
         if before < self.limits.total || self.shed(None, Idle::Finished, &self.metrics.shed_full) > 0 {

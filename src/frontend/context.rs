@@ -34,7 +34,7 @@ pub struct Context {
     pub routes: Option<TrackerPaths>,
     /// Finds the addresses of clients.
     pub client_address: ClientAddress,
-    /// The pages of Chihaya; `None` unless the tracker is configured by a file of Chihaya's.
+    /// The pages of Chihaya; `None` if the tracker is not configured by a Chihaya file.
     pub chihaya: Option<ChihayaPages>,
     /// The host names under which the operator's pages are served.
     pub hosts: Hosts,

@@ -5,8 +5,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// The limit that is used if the system sets none. No host has this many connections.
 const UNLIMITED: u64 = 1 << 20;
 
-/// One descriptor in four is reserved, so that upstream trackers, name look-ups, reloads and listeners work even if
-/// clients take all others. At most this many are reserved: enough for 256 exchanges with each of 16 upstream trackers.
+/// One descriptor in four is reserved for upstream trackers, name look-ups, reloads and listeners. These work even if
+/// clients take all other descriptors. At most this many are reserved: enough for 256 exchanges with each of 16
+/// upstream trackers.
 const MAX_RESERVED: u64 = 4096;
 
 /// Raises the soft limit to the hard limit. Returns the limit that is then in force.

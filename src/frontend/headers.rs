@@ -22,8 +22,8 @@ pub trait Headers {
 /// time: every announce needs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderHints {
-    /// Whether a proxy forwarded the request. This is so if the request has a header that names the client, or a
-    /// header that only proxies add.
+    /// Whether a proxy forwarded the request: the request has a header that names the client, or a header that only
+    /// proxies add.
     pub proxy: bool,
     /// Whether a web page sent the request, perhaps without its visitor's knowledge (Fetch Metadata; RFC 6454).
     pub page: bool,

@@ -1,4 +1,4 @@
-//! The workers. Each is a thread with its own sockets, its own event loop and its own copy of the routes.
+//! The workers. Each worker is a thread with its own sockets, its own event loop and its own copy of the routes.
 //!
 //! actix-web's own server accepts connections on one thread and hands each connection to a worker. Most announces come
 //! on a new connection, and then the handover takes a third of the time. Here each worker accepts connections on its

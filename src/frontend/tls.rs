@@ -156,7 +156,7 @@ impl TlsServer {
             .with_no_client_auth()
             .with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // With a ticket, a client's next connection needs no new signature, and the server keeps no state for the
+        // With a ticket, the next connection of a client needs no new signature. The server keeps no state for the
         // ticket. One ticket is enough, because the client opens its next connection minutes later.
         config.ticketer = Ticketer::new()?;
         config.send_tls13_tickets = 1;

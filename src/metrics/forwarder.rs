@@ -148,7 +148,7 @@ impl EncodeLabelValue for Status {
 }
 
 impl ForwarderMetrics {
-    /// Handles that are not exposed, for a forwarder that is no longer configured.
+    /// Unexposed handles for a forwarder that is no longer configured.
     pub fn unexposed() -> Self {
         ForwarderFamilies::register(&mut Registry::default()).forwarder("")
     }

@@ -25,7 +25,7 @@ impl TypedMetric for Untyped {
 
 impl EncodeMetric for Untyped {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        // This is the only method of the encoder that adds no suffix.
+        // `encode_gauge` is the only method of the encoder that adds no suffix.
         encoder.encode_gauge(&self.0.get())
     }
 

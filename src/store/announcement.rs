@@ -55,8 +55,8 @@ pub struct Selection {
     /// Other peers, at the addresses at which the client reaches them. Peers of the client's own address family are
     /// picked first, and each list begins with the nearest peers.
     pub peers: PeerLists,
-    /// How many other clients announce from the peer's address at the same time. Claimed peers do not count. The number
-    /// is determined only when the announcing peer is new in the swarm, or has turned out to announce at a slower pace
-    /// than before. Otherwise it is 0.
+    /// How many other clients announce from the peer's address at the same time. Claimed peers do not count. The store
+    /// determines the number only if the announcing peer is new in the swarm, or announces at a slower pace than
+    /// before. Otherwise the number is 0.
     pub others_at_address: usize,
 }

@@ -1,9 +1,9 @@
 //! Peer ids in 14 bytes instead of 20.
 //!
 //! The id takes most of a peer's memory, and dictionary replies need it (BEP 3). Nearly all ids begin with eight bytes
-//! for program and version, such as `-TR4050-` (BEP 20), and a network has a few dozen of those prefixes. So each
-//! prefix is stored once, and each peer stores only the number of its prefix. A prefix that has not been announced for
-//! the peer age belongs to no stored peer. Such a prefix is forgotten, and its number is used again.
+//! for program and version, such as `-TR4050-` (BEP 20). A network has a few dozen of those prefixes. So each prefix is
+//! stored once, and each peer stores only the number of its prefix. If a prefix was not announced within the peer age,
+//! all peers with this prefix have expired. The prefix is then forgotten, and its number is used again.
 
 use std::hash::BuildHasher;
 
@@ -72,8 +72,8 @@ impl Prefixes {
         ClientId { prefix: self.number(prefix, now, is_kept), rest }
     }
 
-    /// Forgets prefixes that have not been announced for the peer age: no peer has them any more. This must be called
-    /// at least once in a peer's lifetime, and looks at a few thousand prefixes at most.
+    /// Forgets prefixes that were not announced within the peer age: all peers with these prefixes have expired. The
+    /// function must be called at least once in a peer's lifetime. It looks at a few thousand prefixes at most.
     pub(super) fn age(&mut self, now: Tick, life: TtlTicks) {
         for (number, prefix) in (0..).zip(&mut self.known) {
             if prefix.used.is_some_and(|used| life.is_over(now.since(used))) {

@@ -9,9 +9,9 @@ use crate::hash::SEED;
 /// The most downloads that are remembered.
 const COMPLETIONS: usize = 64;
 
-/// The downloads that were counted last. Because they are remembered, a client that repeats `completed` counts once,
-/// even if it left the swarm in between. The hash of a download determines its slot. A later download with the same
-/// slot replaces the earlier one.
+/// The downloads that were counted last. With this record, a client that repeats `completed` counts once, even if the
+/// client left the swarm in between. The hash of a download determines its slot. A later download with the same slot
+/// replaces the earlier one.
 #[derive(Debug, Default)]
 pub(super) struct Completions(Vec<u32>);
 

@@ -290,8 +290,8 @@ fn a_client_on_both_families_counts_once_wherever_it_has_moved() {
     assert_eq!(moves(600, "10.0.0.2:1"), 1, "all others and the old address are gone");
 }
 
-/// One step of the test: the host, whether the announcing client is one that wanders from host to host, whether the
-/// client uses IPv4, and what it does.
+/// One step of the test: the host, whether the client moves from host to host, whether the client uses IPv4, and what
+/// the client does.
 fn any_step() -> impl Strategy<Value = (u8, bool, bool, u8)> {
     (0..5_u8, any::<bool>(), any::<bool>(), 0..8_u8)
 }
@@ -845,7 +845,7 @@ fn an_unused_swarm_is_dropped() {
     assert_eq!(store.totals().evicted, 0);
 }
 
-/// One swarm of `count` peers, of which every `keep`th announces again before the others expire.
+/// One swarm of `count` peers. Every `keep`th peer announces again before the other peers expire.
 fn half_expired(count: u32, keep: u32) -> Store {
     let store = store();
     let quiet = |n: u32| {
@@ -891,7 +891,7 @@ fn when_half_of_a_huge_swarm_expires_it_is_dropped_step_by_step_and_replies_have
     let store = half_expired(50_000, 2);
     let asks = Announcement { port: None, want: 100, ..from("10.9.9.9:9") };
     let picked = announce(&store, at(600), hash(1), &asks);
-    // No announce waits until all expired peers are dropped, and no reply has an expired peer.
+    // The announce does not wait until all expired peers are dropped. Even so, the reply has no expired peer.
     assert!((45_000..50_000).contains(&picked.counts.incomplete), "{}", picked.counts.incomplete);
     assert!(picked.peers.len() > 80, "{}", picked.peers.len());
     assert!(picked.peers.v4.iter().all(|peer| peer.endpoint.ip.to_bits() % 2 == 0));
@@ -1062,8 +1062,8 @@ fn a_flood_from_many_sources_takes_no_more_than_the_share_of_each() {
                 }
             }
             let kept = (0..300).filter(|&swarm| store.scrape(at(1), hash(swarm)).incomplete == 1).count();
-            // Candidates for eviction are picked at random. When each of 200 sources has only three or four peers, a
-            // search may find none of these peers.
+            // Candidates for eviction are picked at random. If there are 200 sources with only three or four peers
+            // each, a search may miss all of these peers.
             assert!(kept >= 295, "{kept} of 300: {sources} sources, {times} times");
         }
     }

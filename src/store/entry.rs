@@ -65,16 +65,15 @@ pub(super) enum Provenance {
 }
 
 /// A peer in 23 bytes for IPv4 and 35 for IPv6: 4 or 16 of address, 2 of port, 1 of zone, 2 of time and pace, 14 of
-/// state and peer id. The id is needed for three purposes: dictionary replies contain it, a client must not get its own
-/// second address, and a client must not remove another client. All fields are byte-aligned, so that there is no
-/// padding.
+/// state and peer id. Dictionary replies contain the id. The id also keeps a client from getting its own second
+/// address, and from removing another client. All fields are byte-aligned, so that there is no padding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<A> {
     pub(super) ip: A,
     port: [u8; 2],
     pub(super) zone: Option<ZoneId>,
-    /// The high 2 bits: the pace; the other 14: the time. A claimed peer has no pace: the number of its claimant is
-    /// stored in those 2 bits and in the lowest 4 bits of the time.
+    /// The high 2 bits are the pace, the other 14 are the time. A claimed peer has no pace. Its claimant's number takes
+    /// those 2 bits and the lowest 4 bits of the time.
     state: [u8; 2],
     /// From the highest bit: 1 bit for whether the peer is claimed, 3 for its [`PeerState`], 12 for the id's prefix.
     tag: [u8; 2],

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::announcement::{Action, Announcement, Selection};
 use super::context::StoreContext;
 use super::delta::CountDelta;
+use super::explanation::SwarmExplanation;
 use super::shard::{Shard, SwarmKey, hash};
 use super::swarm::Victim;
 use super::time::{Rhythm, Tick, TtlTicks};
@@ -44,8 +45,8 @@ pub struct StoreOptions {
     pub max_peers: u64,
 }
 
-/// The swarms in memory. This is a TTL cache of our own, because a swarm of a few peers takes less memory here than a
-/// general cache takes for the bookkeeping of one entry.
+/// The swarms in memory. The store is a TTL cache of our own, which saves memory. A general cache takes more memory for
+/// the bookkeeping of one entry than a swarm of a few peers takes here.
 #[derive(Debug)]
 pub struct Store {
     shards: Box<[Mutex<Shard>; SHARDS]>,
@@ -122,6 +123,19 @@ impl Store {
     pub fn scrape(&self, now: Timestamp, info_hash: InfoHash) -> SwarmCounts {
         let now = self.life.tick(now);
         self.with(info_hash, |shard, key, change| shard.scrape(now, self.life, key, change))
+    }
+
+    /// Explains what the client of this announcement would get. Nothing changes, and the swarm does not count as used.
+    /// `None` if the swarm does not exist.
+    pub fn explain(
+        &self,
+        now: Timestamp,
+        topology: &Topology,
+        info_hash: InfoHash,
+        announcement: &Announcement,
+    ) -> Option<SwarmExplanation> {
+        let context = StoreContext { now: self.life.tick(now), life: self.life, rhythm: self.rhythm, topology };
+        self.with(info_hash, |shard, key, _| shard.explain(context, key, announcement))
     }
 
     /// Removes a swarm with all its peers. Returns whether it existed.
@@ -243,8 +257,8 @@ impl Store {
     }
 }
 
-/// The number of the shard for a hash. It comes from other bits of the hash than those that select the bucket in the
-/// shard's table.
+/// The number of the shard for a hash. The bits that select the shard differ from the bits that select the bucket in
+/// the shard's table.
 fn shard_of(hash: u64) -> usize {
     (hash >> 48) as usize % SHARDS
 }

@@ -1,36 +1,37 @@
 //! The local peers: which clients announced which torrent to this tracker, and when.
 //!
 //! # Contract
-//! - A peer is an endpoint in a zone, in a swarm. An announce from the same endpoint updates the same peer, even if
-//!   it has another id.
-//! - A client with one id at several addresses, of either family, counts once in the numbers that clients get. It
-//!   counts with the role that it announced from its first address. The first address is the earliest recorded one from
-//!   which the client still announces. Replies have all of a client's addresses, but second addresses only after the
-//!   first addresses of all clients. So a client that takes the id of another client hides only itself.
-//!   [`Store::totals`] counts addresses, not clients.
-//! - An announce that claims another address does not change a peer that itself announces from that address. `stopped`
-//!   removes a client only at the address that the `stopped` comes from, and there at all ports. When a client
-//!   announces from a port, its endpoint at another port of the same address is removed if that endpoint has been
-//!   silent for a few intervals. An endpoint that announced less often before may be silent for longer. The endpoint is
-//!   not removed sooner, because the two endpoints may belong to two clients that share an id and an address.
+//! - A peer is an endpoint in a zone, in a swarm. An announce from the same endpoint updates the same peer, even if the
+//!   announce has another id.
+//! - A client with one id at several addresses, of one family or both, counts once in the numbers that clients get. It
+//!   counts with the role that it announced from its first address. The first address is the earliest recorded address
+//!   from which the client still announces. Replies have all addresses of a client: second addresses follow the first
+//!   addresses of all clients. So a client that takes the id of another client hides only itself. [`Store::totals`]
+//!   counts addresses, not clients.
+//! - If a peer itself announces from an address, an announce that claims this address does not change the peer.
+//!   `stopped` removes a client only at the address that sent the `stopped`, but at all ports of this address. When a
+//!   client announces from a port, the store removes a silent endpoint of the client at another port of the same
+//!   address. Silent means no announce for a few intervals, or for longer if the endpoint announced less often before.
+//!   The store waits so long, because the two endpoints may belong to two clients that share an id and an address.
 //! - A peer may have a second address for clients that cannot use the first one. Only those clients get the second
-//!   address. It is added and removed with the peer.
+//!   address. The second address is added and removed with the peer.
 //! - `downloaded` counts a client once, as long as the torrent's shard remembers the download. A shard remembers a few
 //!   dozen downloads.
-//! - A client gets only peers that it can reach. Peers of its own zone or subnet come before others.
-//! - A peer that has not announced for the peer age is never in a reply, whether or not housekeeping has run. (The peer
-//!   age is rounded down by a few thousandths.) In swarms that are not used or that have thousands of peers, the counts
-//!   may include such a peer for up to a minute longer, or a thousandth of the peer age.
-//! - A swarm that has not been announced or scraped for the peer age is dropped, and its `downloaded` count with it.
-//! - The number of peers is bounded. If there are too many, a peer of the source that has the most peers is removed,
-//!   even if the newcomer is from that source. So a flood from one source does not remove a torrent of another source.
-//!   (A source is an address or a /64 of IPv6; claimed peers count, roughly, for the host that claims them.) Among
-//!   sources with equally many peers, peers of swarms that were used only once are removed first, beginning with the
-//!   least recently used swarm. Peers of small swarms follow. Among equally small swarms, peers of the least recently
-//!   used swarm are removed first.
-//! - Nothing is persisted, and nothing blocks: every operation takes one short lock, and looks at a few thousand peers at most
-//!   while it holds the lock. There are three exceptions, which take milliseconds for half a million peers: the list of a huge
-//!   swarm grows by an eighth, its index doubles, or nearly all its peers have expired and are dropped in one pass.
+//! - A client gets only peers that it can reach. Peers of the client's own zone or subnet come first.
+//! - A peer that has not announced within the peer age is never in a reply, even before housekeeping runs. (The peer
+//!   age is rounded down by a few thousandths.) In unused swarms and in swarms of thousands of peers, the counts may
+//!   include an expired peer longer: up to a minute, or a thousandth of the peer age.
+//! - A swarm that was not announced or scraped within the peer age is dropped together with its `downloaded` count.
+//! - The number of peers is bounded. If there are too many, the store removes a peer of the source with the most peers,
+//!   even if the new peer is from that source. So a flood from one source does not remove a torrent of another source.
+//!   (A source is an IPv4 address or an IPv6 /64. Claimed peers count, roughly, for the host that claims them.) Among
+//!   sources with equally many peers, the store first removes peers of swarms that were used only once. The least
+//!   recently used of these swarms comes first. Peers of small swarms follow. Among equally small swarms, the least
+//!   recently used swarm comes first.
+//! - Nothing is persisted, and nothing blocks. Every operation takes one short lock, and looks at a few thousand peers
+//!   at most while it holds the lock. Three exceptions take milliseconds for half a million peers: the list of a huge
+//!   swarm grows by an eighth, the swarm's index doubles, or nearly all its peers have expired and are dropped in one
+//!   pass.
 //!
 //! `now` is an argument everywhere, so that tests do not have to wait.
 
@@ -43,6 +44,8 @@ mod context;
 mod contract;
 mod delta;
 mod entry;
+mod explain;
+mod explanation;
 mod index;
 mod last_use;
 mod memory;
@@ -54,4 +57,5 @@ mod swarm;
 mod time;
 
 pub use announcement::{Action, Announcement, Selection};
+pub use explanation::{HiddenPeer, PeerAtAddress, PeerExplanation, PeerVerdict, SwarmExplanation};
 pub use memory::{Store, StoreOptions, Totals};

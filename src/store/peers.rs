@@ -10,7 +10,7 @@ use super::time::{Rhythm, Tick, TtlTicks};
 use crate::topology::ZoneId;
 use tracker_protocol::Ip;
 
-/// Up to this many peers, a scan of the list is as fast as an index, and an index would cost memory in every swarm.
+/// For up to this many peers, a scan of the list is as fast as an index. An index would cost memory in every swarm.
 const SCAN: usize = 64;
 
 /// How many entries of the list are searched for second addresses and for clients at the same address. A longer search
@@ -21,8 +21,8 @@ const SEARCH: usize = 1_000;
 const SAMPLE: usize = 256;
 
 /// The peers of one family, ordered by [`PeerState`]. Because of this order, leechers alone can be picked for a seed,
-/// second addresses come last, and a binary search counts each state. While the list is short, this struct takes only
-/// 16 bytes besides the list itself, because most of the process's memory is in lists of a few peers.
+/// second addresses come last, and a binary search counts each state. Most of the process's memory is in lists of a few
+/// peers. So this struct takes only 16 bytes besides the list itself while the list is short.
 #[derive(Debug)]
 pub(super) struct Peers<A> {
     entries: ThinVec<Entry<A>>,
@@ -206,8 +206,8 @@ impl<A: Ip> Peers<A> {
             }
         };
         self.seconds_of(id).for_each(|at| remove(self, at));
-        // The entry with the named port is removed even if the search among the second addresses ended before it
-        // reached that entry.
+        // The search among the second addresses may have ended before the entry with the named port. So that entry is
+        // looked up and removed here.
         if let Some(at) = port.and_then(|key| self.find(key)) {
             remove(self, at);
         }
@@ -232,8 +232,8 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Drops expired peers, and calls `dropped` for each. Checks `most` peers of a long list, beginning where the
-    /// previous sweep ended. If nearly all peers of a long list have expired, checks the whole list, because building a
-    /// new index takes less time than many removals.
+    /// previous sweep ended. If nearly all peers of a long list have expired, checks the whole list: a new index takes
+    /// less time than many removals.
     pub(super) fn sweep(&mut self, now: Tick, age: TtlTicks, most: usize, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
         let start = self.index.as_ref().map_or(0, |index| index.swept);
         let mut at = start;
@@ -259,9 +259,9 @@ impl<A: Ip> Peers<A> {
             index.swept = if is_done { 0 } else { at };
         }
         self.shrink();
-        // If this sweep did not begin at the start, peers that an earlier sweep checked may have expired meanwhile, so
-        // the sweep counts as partial. In a list that is still long this does not matter, because the list is swept
-        // again soon anyway.
+        // If this sweep began later in the list, peers that an earlier sweep checked may have expired meanwhile. So the
+        // sweep counts as partial. In a list that is still long, the sweep counts as whole, because the list is swept
+        // again soon.
         let is_whole = is_done && (start == 0 || self.is_long());
         if is_whole { Swept::Whole(oldest) } else { Swept::Partly }
     }
@@ -304,9 +304,9 @@ impl<A: Ip> Peers<A> {
     }
 
     /// How many other clients announce from this address at present. Looks only at the first peers of the list, because
-    /// these are enough to notice that there are many other clients. Claimed entries do not count. Entries that have
-    /// fallen silent do not count either, because a client that comes back after a crash has another id and another
-    /// port, and leaves its old entry behind.
+    /// these are enough to notice that there are many other clients. Claimed entries do not count. Silent entries do
+    /// not count either: a client that comes back after a crash has another id and another port, and its old entry
+    /// stays behind.
     pub(super) fn others_at(&self, key: PeerKey<A>, id: ClientId, now: Tick, rhythm: Rhythm) -> usize {
         let is_other = |entry: &&Entry<A>| entry.is_beside(key) && !entry.is_of(id) && !entry.is_claimed();
         let is_there = |entry: &&Entry<A>| rhythm.is_there(entry.pace(), now.since(entry.seen()));

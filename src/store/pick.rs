@@ -10,6 +10,7 @@ use super::announcement::Announcement;
 use super::client_id::{ClientId, Prefixes};
 use super::context::StoreContext;
 use super::entry::Entry;
+use super::explanation::HiddenPeer;
 use super::peers::Peers;
 use super::ranked::Ranked;
 use super::time::Tick;
@@ -56,23 +57,35 @@ impl PeerQuery<'_> {
         out.len()
     }
 
-    /// The peer as the client gets it; `None` if the peer has expired, is the client itself or cannot be reached.
+    /// The peer as the client gets it; `None` if the client does not get it.
     pub(super) fn visible<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Option<Peer<A>> {
+        match self.judge(entry, now) {
+            Ok(peer) => Some(peer),
+            Err(HiddenPeer::Expired) => {
+                self.found_expired.set(true);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// The peer as the client gets it, or why the client does not get it.
+    pub(super) fn judge<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Result<Peer<A>, HiddenPeer> {
         let &Announcement { place, port, ids, .. } = self.announcement;
         if self.context.life.is_over(now.since(entry.seen())) {
-            self.found_expired.set(true);
-            return None;
+            return Err(HiddenPeer::Expired);
         }
         let mut endpoint = entry.endpoint();
         let peer = ZonedIp { ip: endpoint.ip.into(), zone: entry.zone };
         if entry.is_of(self.id) || (peer == place && Some(endpoint.port) == port) {
-            return None;
+            return Err(HiddenPeer::Itself);
         }
         if entry.is_outside() && self.reaches_the_first_of(peer) {
-            return None;
+            return Err(HiddenPeer::FirstAddressServes);
         }
-        endpoint.ip = self.context.topology.visible_address(place, peer).and_then(A::of)?;
-        Some(Peer { endpoint, id: if ids { self.prefixes.restore(entry.id()) } else { None } })
+        let visible = self.context.topology.visible_address(place, peer).and_then(A::of);
+        endpoint.ip = visible.ok_or(HiddenPeer::Unreachable)?;
+        Ok(Peer { endpoint, id: if ids { self.prefixes.restore(entry.id()) } else { None } })
     }
 
     /// Whether the client can reach the first address of a peer. Then the client does not need `outside`, the peer's
@@ -125,9 +138,9 @@ pub(super) fn pick_from<A: Ip>(
     }
 }
 
-/// All entries in an order that is random enough, without copying the list: the list is divided into `strata` stretches
-/// of equal length, and each round yields one entry of every stretch. The first stretch of a round and the first place
-/// in each stretch are picked at random. Each later round takes the next entry of every stretch, because that entry is
+/// All entries in an order that is random enough, without a copy of the list. The list is divided into `strata`
+/// stretches of equal length. A round yields one entry of every stretch. The first stretch of a round and the first
+/// place in every stretch are random. Every later round takes the next entry of every stretch, because that entry is
 /// already in the processor's cache.
 pub(super) fn spread<T>(entries: &[T], strata: usize) -> impl Iterator<Item = &T> {
     // The first stretches are longer by one.

@@ -8,8 +8,7 @@ use tracker_protocol::{Endpoint, Ip, Peer};
 pub(super) struct Ranked<'a, A> {
     peers: &'a mut Vec<Peer<A>>,
     want: usize,
-    /// The position after the peers of the client's own zone, and the position after the peers of its subnet, which
-    /// follow.
+    /// Where the peers of the client's zone end, and where the peers of the client's subnet end. The zone comes first.
     ends: [usize; 2],
     /// Whether the reply has some peers at other addresses than their own.
     translated: bool,
@@ -40,9 +39,9 @@ impl<'a, A: Ip> Ranked<'a, A> {
     }
 
     /// Adds a peer that is wanted. If there is no room, one of the farthest peers is dropped. `is_translated` tells
-    /// whether the reply has the peer at another address than its own. If the list has such a peer, a new peer whose
-    /// endpoint is in the list already is skipped: peers behind one NAT may share an external address and port, which
-    /// the NAT forwards to only one of them.
+    /// whether the reply has the peer at another address than its own. From the first translated peer on, the function
+    /// skips peers whose endpoint is already in the list. Peers behind one NAT may share an external address and port,
+    /// but the NAT forwards the port to only one of them.
     pub(super) fn put(&mut self, peer: Peer<A>, nearness: Nearness, is_translated: bool) {
         self.translated |= is_translated;
         if self.translated && self.has(peer.endpoint) {

@@ -11,6 +11,7 @@ use super::client_id::Prefixes;
 use super::completions::Completions;
 use super::context::StoreContext;
 use super::delta::CountDelta;
+use super::explanation::SwarmExplanation;
 use super::swarm::{Swarm, Victim};
 use super::time::{Tick, TtlTicks};
 use crate::eviction::{Search, SourceWeights, candidates};
@@ -79,6 +80,17 @@ impl Shard {
     ) -> SwarmCounts {
         let swarm = self.swarms.find_mut(key.hash, |swarm| key.is(swarm));
         swarm.map(|swarm| swarm.scrape(now, life, change)).unwrap_or_default()
+    }
+
+    /// Explains what a client gets. `None` if the swarm does not exist.
+    pub(super) fn explain(
+        &mut self,
+        context: StoreContext<'_>,
+        key: SwarmKey,
+        announcement: &Announcement,
+    ) -> Option<SwarmExplanation> {
+        let swarm = self.swarms.find(key.hash, |swarm| key.is(swarm))?;
+        Some(swarm.explain(context, announcement, &mut self.prefixes))
     }
 
     /// Removes a swarm with all its peers. Returns whether it existed.

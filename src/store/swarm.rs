@@ -132,6 +132,18 @@ impl Swarm {
         self.v6.iter().flat_map(|v6| v6.iter()).for_each(|entry| change.gone(entry));
     }
 
+    pub(super) fn counts(&self) -> SwarmCounts {
+        self.counts
+    }
+
+    pub(super) fn v4(&self) -> &Peers<Ipv4Addr> {
+        &self.v4
+    }
+
+    pub(super) fn v6(&self) -> Option<&Peers<Ipv6Addr>> {
+        self.v6.as_deref()
+    }
+
     fn has_seconds(&self) -> bool {
         self.v4.has_seconds() || self.v6.as_ref().is_some_and(|v6| v6.has_seconds())
     }

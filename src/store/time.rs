@@ -13,8 +13,8 @@ impl Tick {
     pub(super) const BITS: u32 = 14;
     pub(super) const MASK: u16 = (1 << Self::BITS) - 1;
 
-    /// The ticks from `then` to this moment. 0 if `then` is later than this moment, which happens because workers read
-    /// the clock at different times.
+    /// The ticks from `then` to this moment. 0 if `then` is later than this moment. Workers read the clock at different
+    /// times, so `then` can be later.
     pub(super) fn since(self, then: Self) -> u16 {
         let elapsed = self.0.wrapping_sub(then.0) & Self::MASK;
         if elapsed > Self::MASK / 8 * 7 { 0 } else { elapsed }
@@ -41,8 +41,7 @@ pub(super) struct TtlTicks {
 
 impl TtlTicks {
     /// The most ticks in a peer's lifetime. The count of ticks has 14 bits, so it wraps after at least four lifetimes.
-    /// Housekeeping has checked everything long before that, because it checks everything at least once in each
-    /// lifetime.
+    /// Housekeeping checks everything at least once in each lifetime, long before the count wraps.
     pub(super) const MOST_TICKS: u16 = 4096;
 
     pub(super) fn new(age: Ttl) -> Self {
@@ -60,12 +59,17 @@ impl TtlTicks {
         Tick(u16::from_be_bytes([high, low]) & Tick::MASK)
     }
 
+    /// How long a number of ticks is.
+    pub(super) fn duration(self, ticks: u16) -> Duration {
+        Duration::from_millis(u64::from(ticks) * u64::from(self.tick) * 100)
+    }
+
     /// Whether a peer that last announced `elapsed` ticks ago has expired.
     pub(super) fn is_over(self, elapsed: u16) -> bool {
         elapsed >= self.ticks
     }
 
-    /// When a peer that last announced `elapsed` ticks before `now` will expire.
+    /// The expiry time of a peer that last announced `elapsed` ticks before `now`.
     pub(super) fn end(self, now: Tick, elapsed: u16) -> Tick {
         now.plus(self.ticks.saturating_sub(elapsed))
     }
@@ -135,9 +139,9 @@ impl Rhythm {
 
     /// How long an endpoint must be silent to count as gone when another endpoint of the same client announces. `gap`
     /// is the time since that other endpoint's previous announce. The two endpoints may belong to different clients
-    /// that are both there. So the longer of two limits applies: the limit for the pace of the silent endpoint, and the
-    /// limit for the pace of the announcing endpoint. The second limit counts, too, because clients of one kind keep a
-    /// similar pace.
+    /// that are both there. So the longer of two limits applies. One limit is for the pace of the silent endpoint, the
+    /// other is for the pace of the announcing endpoint. The announcing endpoint matters because clients of one kind
+    /// keep a similar pace.
     pub(super) fn silence(self, silent: Pace, announcing: Pace, gap: Option<u16>) -> u16 {
         let own = match gap {
             Some(gap) if self.of_gap(gap) >= announcing => gap.saturating_mul(3),

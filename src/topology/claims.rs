@@ -7,7 +7,7 @@ use tracker_protocol::ClaimedIps;
 
 use super::reach::{Reach, is_connectable, is_local, is_outside};
 
-/// Which clients may register an address other than the one that they announce from, with `ip`, `ipv4` or `ipv6`.
+/// Which clients may use `ip`, `ipv4` or `ipv6` to register an address that they do not announce from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IpParam {
     /// No client.
@@ -29,7 +29,8 @@ impl IpParam {
         }
     }
 
-    /// The addresses under which a client is recorded: the one that it announced from, or those that it claims.
+    /// The addresses under which a client is recorded: the address that it announced from, or the addresses that it
+    /// claims.
     ///
     /// `ip` names the client's address for this announce. `ipv4` and `ipv6` often name a second address of the client.
     /// So each of these two counts only if the announce came from an address of the same family. If the announce came

@@ -11,11 +11,11 @@ pub enum Reach {
     Host,
     /// From the same link: `169.254.0.0/16` and `fe80::/10`.
     Link,
-    /// From the network of its owner: private addresses of both families, those of CGNAT (RFC 6598), and other
+    /// From the network of its owner: private addresses of both families, CGNAT addresses (RFC 6598), and other
     /// addresses that no host on the internet has.
     Site,
-    /// From a lab. These addresses are reserved for examples, and no host on the internet has them, but labs use them
-    /// in place of internet addresses (RFC 5737, RFC 3849, RFC 9637).
+    /// From a lab. These addresses are reserved for examples (RFC 5737, RFC 3849, RFC 9637). Labs use them in place of
+    /// internet addresses, but no host on the internet has them.
     Example,
     /// From everywhere.
     Everywhere,
@@ -76,8 +76,8 @@ impl Reach {
             [0x2000..=0x3fff | 0x0200..=0x03ff, ..] => Self::Everywhere,
             [0xfe80..=0xfebf, ..] => Self::Link,
             // Unspecified, IPv4-compatible (RFC 4291) and translated (RFC 2765); local NAT64 (RFC 8215), whose
-            // addresses stand for hosts anywhere; discard (RFC 6666); segment routing (RFC 9602); multicast; what is
-            // not assigned.
+            // addresses stand for hosts anywhere; discard (RFC 6666); segment routing (RFC 9602); multicast; unassigned
+            // addresses.
             _ => Self::Nowhere,
         }
     }
@@ -117,8 +117,9 @@ pub fn is_outside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Everywhere | Reach::Example)
 }
 
-/// Whether an address is public, so that an upstream on the internet may redirect there. Addresses of private networks,
-/// of this host, of links and of multicast groups are not public, nor are the IPv6 forms of such IPv4 addresses.
+/// Whether an address is public. An upstream on the internet may redirect only to public addresses. Addresses of
+/// private networks, of this host, of links and of multicast groups are not public. The IPv6 forms of such IPv4
+/// addresses are not public either.
 pub fn is_public(ip: IpAddr) -> bool {
     Reach::of(ip) == Reach::Everywhere
 }

@@ -1,10 +1,10 @@
-//! Detects that many clients announce from one private address. Then a Docker bridge, a proxy or a NAT stands between
-//! them and the tracker, and the addresses that the tracker records are of no use. No other problem with trackers is
-//! reported as often.
+//! Detects that many clients announce from one private address. In that case, a Docker bridge, a proxy or a NAT stands
+//! between the clients and the tracker. The addresses that the tracker records are then useless. No other problem with
+//! trackers is reported as often.
 //!
-//! A client that crashed comes back with another id and another port, and its old entry stays in the swarm until it
-//! expires. So only clients that are there at the same time count: each of them announces again after the others have
-//! arrived.
+//! A client that crashed comes back with another id and another port, and its old entry stays in the swarm until the
+//! entry expires. So the detector counts only clients that are there at the same time. Each of these clients announces
+//! again after the other clients have arrived.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -38,8 +38,8 @@ const GONE_AFTER: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub struct SharedAddressDetector {
     watched: Mutex<Watched>,
-    /// A bit for each watched address. Other addresses may have the same bit by chance. An announce takes no lock if
-    /// the bit of its address is not set and its swarm has no other clients at that address.
+    /// A bit for each watched address. Other addresses may have the same bit by chance. An announce takes a lock only
+    /// if the bit of its address is set, or if its swarm has other clients at that address.
     marks: AtomicU64,
     gauge: Gauge,
 }
@@ -59,8 +59,9 @@ pub struct Sighting {
     pub swarm: InfoHash,
     /// The client.
     pub client: PeerId,
-    /// How many other peers of the swarm have this address, including some that may be gone. They are counted only if
-    /// the client is new at this address, or announces at a slower pace than before. Otherwise this is 0.
+    /// How many other peers of the swarm have this address, including some that may be gone. The store counts these
+    /// peers only if the client is new at this address, or announces at a slower pace than before. Otherwise the number
+    /// is 0.
     pub others: usize,
 }
 

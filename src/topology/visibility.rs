@@ -52,8 +52,8 @@ impl Topology {
     }
 
     /// The address `ip` of a peer whose announce came from `source`, with the zone of `ip`. If several sites use the
-    /// same private network, only `source` distinguishes them. So the zone of `source` is taken if that zone contains
-    /// `ip` as well.
+    /// same private network, only `source` distinguishes them. So the function takes the zone of `source` if this zone
+    /// also contains `ip`.
     pub fn locate(&self, ip: IpAddr, source: IpAddr) -> ZonedIp {
         let is_ambiguous = Reach::of(ip) == Reach::Site;
         let at_source = self.zone_of(source).filter(|&zone| is_ambiguous && self.has(zone, ip));

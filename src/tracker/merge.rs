@@ -69,7 +69,7 @@ pub(super) fn enough(
 }
 
 /// Adds upstream peers after the local peers. Upstream peers of the client's own address family come first. Stops when
-/// the reply has as many peers, of both families together, as the client wants.
+/// the reply has as many peers as the client wants. Peers of both families count.
 pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) {
     let room = client.want.saturating_sub(peers.len());
     let other = |added: usize| if topology.mixes_families() { room - added } else { 0 };
@@ -110,7 +110,8 @@ const COMPARE: usize = 16;
 struct KnownEndpoints<A> {
     few: SmallVec<[Endpoint<A>; COMPARE]>,
     many: HashSet<Endpoint<A>>,
-    /// A bit for each port, modulo 64. A peer whose bit is not set is not in the reply, so it need not be compared.
+    /// A bit for each port, modulo 64. A peer is compared only if its bit is set, because a peer without the bit is not
+    /// in the reply.
     ports: u64,
 }
 

@@ -90,8 +90,8 @@ impl Tracker {
         let want = if stopped { 0 } else { self.want(requester, request) };
         let mut announcement = self.announcement(requester, request, addresses, want);
         let place = announcement.place;
-        // If we forwarded this announce and it has come back to us, it is answered, but neither recorded nor forwarded
-        // again.
+        // If we forwarded this announce and it has come back to us, the tracker answers the announce. The tracker
+        // neither records the announce nor forwards it again.
         let is_loop = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.is_loop(requester.via));
         if is_loop {
             announcement.action = Action::Peek;
@@ -170,7 +170,7 @@ impl Tracker {
             is_claim,
             outside: outside.map(|ip| self.topology.zoned(ip)),
             source: requester.ip,
-            // A client at an address that others cannot reach gets peers but is not listed as a peer.
+            // A client whose address other clients cannot reach gets peers, but is not listed as a peer.
             port: request.port.filter(|_| Reach::of(ip) != Reach::Nowhere),
             peer_id: request.peer_id,
             role: request.role(),

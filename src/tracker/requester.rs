@@ -32,13 +32,13 @@ pub enum Standing {
     /// The announce came from the client's address. [`IpParam`](crate::topology::IpParam) says whether an address that
     /// the client claims is used.
     Client,
-    /// The announce came from the client's address, but an address that the client claims is not used: the client is a
-    /// browser, or its proxy sends a client-address header that is not clear.
+    /// The announce came from the client's address. An address that the client claims is ignored, because the client is
+    /// a browser or its proxy sends an unclear client-address header.
     NoClaims,
     /// A web page made a browser send the announce. The announce changes nothing, and gets public peers only.
     Page,
-    /// The address is that of a trusted proxy, which does not name the client. The client gets public peers only, is
-    /// not listed as a peer, changes nothing, and is not announced upstream.
+    /// The address belongs to a trusted proxy that does not name the client. The client gets public peers only, and
+    /// changes nothing. The client is neither listed as a peer nor announced upstream.
     Unclear,
     /// As with [`Self::Unclear`], but the proxy is not trusted. The sender may be a client that forges headers.
     Untrusted,

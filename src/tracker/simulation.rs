@@ -32,7 +32,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Runs a test in simulated time. The clock advances only when no task has anything to do.
+/// Runs a test in simulated time. The clock advances only when all tasks are idle.
 fn simulate(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     LocalSet::new().block_on(&runtime, test);
@@ -367,8 +367,8 @@ fn a_late_list_is_there_for_the_next_announce() {
         let tracker = tracker(&[("late", &late)]);
         let (reply, took) = client(1, 1).announces(&tracker, Some(Event::Started)).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 0, 5));
-        // The client's own exchange is still under way. The exchange is not started again, and the second announce does
-        // not wait for the exchange.
+        // The client's own exchange is still under way. The second announce neither starts another exchange nor waits
+        // for the first one.
         sleep(seconds(1)).await;
         let (reply, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 0, 5));
@@ -441,7 +441,7 @@ fn an_upstream_gets_each_event_once_and_in_order() {
         assert_eq!(events()[2..], [Some(Event::Completed), Some(Event::Stopped)]);
         assert_eq!(upstream.asked()[3].left, Some(0));
         assert_eq!(status(&tracker, "upstream").sessions, 0);
-        // No `stopped` is sent for a client that was never announced.
+        // The tracker sends `stopped` only for a client that it has announced upstream.
         client(1, 2).announces(&tracker, Some(Event::Stopped)).await;
         sleep(seconds(60)).await;
         assert_eq!(events().len(), 4);
@@ -450,8 +450,8 @@ fn an_upstream_gets_each_event_once_and_in_order() {
 
 #[test]
 fn every_cause_has_its_consequence() {
-    // Each row: the cause, an upstream that fails for this cause, the forwarder's state after the first of five clients
-    // has announced, its state after all five have announced, and how many requests the upstream got.
+    // Five clients announce. Each row: the cause, an upstream that fails for this cause, the forwarder's state after
+    // the first announce and after the last announce, and the number of requests that the upstream got.
     let refused = |retry, status, retry_after: Option<u64>| {
         fails(move || ForwardError::Refused {
             reason: b"no".to_vec(),

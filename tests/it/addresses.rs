@@ -366,8 +366,8 @@ fn s4_3_announces_of_web_pages_do_not_count() {
     }
     let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
     assert!(metrics.contains("retracker_announces_unlisted_total{reason=\"page\"} 12\n"), "{metrics}");
-    // A header that shows only that a browser sent the request does not make the request a web page's, because the user
-    // may have typed the URL.
+    // This header shows only that a browser sent the request. The request does not count as sent by a web page, because
+    // the user may have typed the URL.
     let reply = connection.announce_with(&announce("t", "c").at("10.0.0.251"), &[("Accept-Language", "en")]);
     assert_eq!(reply.external_ip(), "127.0.0.1");
 }

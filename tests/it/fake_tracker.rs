@@ -57,7 +57,7 @@ pub(crate) fn drips(bytes: impl Into<Vec<u8>>, pace: Duration) -> Script {
     let bytes = bytes.into();
     script(move |visit| {
         visit.read();
-        // There is no pause at the end. So the script ends at once when the client closes.
+        // When the client closes, the script ends at once, because there is no pause at the end.
         for byte in &bytes {
             if !visit.write(&[*byte]) {
                 return;
@@ -122,8 +122,8 @@ impl Visit {
         while matches!(self.stream.read(&mut space), Ok(1..)) {}
     }
 
-    /// Reads nothing until the test calls [`FakeTracker::wait_until_idle`]. Because the tracker does not read, it does
-    /// not notice that the client closes the connection.
+    /// Reads nothing until the test calls [`FakeTracker::wait_until_idle`]. Until then, the tracker does not notice
+    /// that the client closes the connection.
     pub(crate) fn hold_unread(&mut self) {
         eventually("the test waits for the end", || self.seen.is_awaited.load(SeqCst).then_some(()));
     }

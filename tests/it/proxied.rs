@@ -112,7 +112,7 @@ fn a_header_counts_from_trusted_proxies_only_once_there_are_any() {
     let header = version_1("203.0.113.5:6881");
     let (_server, address) = server(&["--trusted-proxies", "127.0.0.1"]);
     assert_eq!(known_as(&address, &header, &[]), "203.0.113.5");
-    // If the proxy is not trusted, its own address is not recorded as the client's either.
+    // If the proxy is untrusted, its own address is not recorded as the client's address either.
     let (server_of_others, address) = server(&["--trusted-proxies", "10.0.0.0/8"]);
     let mut connection = TestConnection::to(&address);
     connection.send([&header[..], &request("GET", announce("t", "a").at("10.0.0.9").target(), &[])].concat());
@@ -143,7 +143,7 @@ fn unix_sockets_and_several_listeners() {
     assert_eq!(proxied_unix, &format!("proxy+{unix}"));
     assert_eq!(known_as(plain, b"", &[]), "127.0.0.1");
     assert_eq!(known_as(&unix, &version_2("203.0.113.5:1", b""), &[]), "203.0.113.5");
-    // If the PROXY header has no address, the HTTP header is used, because a Unix socket counts as a trusted proxy.
+    // A Unix socket counts as a trusted proxy. So the HTTP header is used if the PROXY header has no address.
     assert_eq!(known_as(&unix, LOCAL, &[("X-Real-IP", "203.0.113.6")]), "203.0.113.6");
     assert_eq!(known_as(&unix, LOCAL, &[]), "?");
     for address in [tcp, proxied_unix, &format!("{plain},{tcp},{proxied_unix}")] {

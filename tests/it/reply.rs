@@ -272,8 +272,8 @@ fn s2_8_warnings_do_not_read_like_failures() {
 
 #[test]
 fn s2_9_an_early_announce_is_answered_like_any_other() {
-    // libtorrent announces again after 300 s at the earliest, aria2 at `min interval`, others after a second. Early
-    // announces are not refused and not counted twice.
+    // libtorrent announces again after 300 s at the earliest, aria2 at `min interval`, other clients after a second.
+    // The tracker accepts early announces, and does not count them twice.
     let server = Server::start(&["-i", "3600"]);
     let client = announce("t", "a").at("10.0.0.1").with("key", escape(b"\x00\xff"));
     for _ in 0..5 {

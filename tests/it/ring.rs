@@ -85,9 +85,9 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
 }
 
 /// Forwards every UDP announce to a server over HTTP without `Via`. This imitates a tracker that stands between two
-/// servers and does not know our option. A repeated datagram is not relayed, because it may have been sent again only
-/// because the answer was slow. An announce on its second round would also look like a repeated datagram, but the count
-/// of the server that sent it (`passed_on`) would be too high.
+/// servers and does not know our option. A repeated datagram is not relayed, because a slow answer may be the only
+/// cause of the repetition. An announce on its second round would also look like a repeated datagram. In that case, the
+/// count of the server that sent the announce (`passed_on`) would be too high.
 fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     let passed_on = Mutex::new(HashSet::new());
     FakeUdpTracker::start(move |heard| {
@@ -187,8 +187,8 @@ fn an_announce_with_many_hops_is_not_forwarded() {
     let server = patient(&upstream);
     let ask = |via: &[(&str, &str)]| server.connect().announce_with(&announce("t", "a").at("10.0.0.1"), via);
     assert_eq!(ask(&[("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c")]).peers(), ["10.0.0.7:6881"]);
-    // After too many hops a client still gets peers that the server already knows. A server that knows no peers does
-    // not ask its upstream.
+    // After too many hops, a client still gets peers that the server already knows. The server does not ask its
+    // upstream, even if it knows no peers.
     let server_2 = patient(&upstream);
     let far = [("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c, 1.1 d")];
     assert_eq!(ask(&far).peers(), ["10.0.0.7:6881"]);

@@ -28,7 +28,7 @@ fn wait_for_requests(tracker: &FakeTracker, name: &str, expected: &[(&str, &str)
     eventually(&format!("the tracker gets {expected:?}"), || (requests_with(tracker, name) == expected).then_some(()));
 }
 
-/// Sends an announce, which goes upstream after all earlier announces, and waits until the tracker gets it.
+/// Sends an announce, and waits until the tracker gets it. The announce goes upstream after all earlier announces.
 fn marker(server: &Server, tracker: &FakeTracker) {
     let before = tracker.requests().len();
     announces(server, "10.0.0.200", &announce("marker", &format!("m{before}")).port(1));
@@ -113,8 +113,8 @@ fn when_a_new_id_takes_an_endpoint_stopped_is_sent_for_the_old_one_first() {
     let server = server(&tracker, "");
     for name in ["a", "b", "c"] {
         announces(&server, "10.0.0.5", &announce("t", name));
-        // The test waits for each announce, because an id that is replaced before it was announced is not announced at
-        // all.
+        // The test waits for each announce, because the server skips an id that is replaced before its announce goes
+        // upstream.
         eventually(name, || {
             requests_with(&tracker, "peer_id").contains(&("started".into(), expected(name))).then_some(())
         });

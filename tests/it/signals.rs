@@ -1,5 +1,5 @@
-//! Nothing delays the effect of a signal: not the moment at which it comes, not a log that nothing reads, and not a
-//! pipe in place of the forwarders file.
+//! A signal takes effect at once: at any moment, even if no process reads the log, and even if the forwarders file is a
+//! pipe.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -75,7 +75,7 @@ impl Drop for Unread {
 }
 
 fn signal(process: u32, name: &str) {
-    // This runs the shell's own `kill`, because not every system has a program of that name.
+    // The test uses the shell's own `kill`, because some systems have no program of that name.
     assert!(Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status().unwrap().success());
 }
 

@@ -9,8 +9,8 @@ use crate::fake_tracker::{FakeTracker, sends};
 use crate::service::forwarders;
 use crate::udp_client::{UdpClient, udp_announce};
 
-/// A library that is preloaded into a server. As soon as the file that the variable `SLEPT` names exists, the server's
-/// clock shows that the host has slept for eight hours.
+/// A library that is preloaded into a server. The variable `SLEPT` names a file. As soon as this file exists, the
+/// server's clock shows that the host has slept for eight hours.
 const SLEEPER: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>

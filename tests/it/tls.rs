@@ -304,8 +304,8 @@ fn hup_with_wrong_files_keeps_the_certificate() {
 #[test]
 fn every_kind_of_key_is_read() {
     for commands in [
-        // The commands make a PKCS#8 key, a PKCS#1 key, a SEC1 key after its curve parameters, and a certificate and
-        // its key in one file.
+        // In turn, the commands make a PKCS#8 key, a PKCS#1 key, a SEC1 key after its curve parameters, and one file
+        // with a certificate and its key.
         "openssl req -x509 -newkey rsa:2048 -nodes -keyout privkey.pem -out fullchain.pem -subj /CN=localhost",
         "openssl genrsa -traditional -out privkey.pem 2048 && openssl req -x509 -key privkey.pem -out fullchain.pem -subj /CN=localhost",
         "openssl ecparam -genkey -name prime256v1 -out privkey.pem && openssl req -x509 -key privkey.pem -out fullchain.pem -subj /CN=localhost",

@@ -31,8 +31,8 @@ fn s6_7_a_waiting_announce_delays_no_other() {
     let client = UdpClient::of(&server);
     client.send(&udp_announce("t", "waits").packet(client.id));
     assert!(upstream.request(1).contains("peer_id=waits"));
-    // This packet reaches the same socket after the announce that waits. It is answered at once, because it is a
-    // `stopped`.
+    // This packet reaches the same socket after the announce that waits. The server answers this packet at once,
+    // because it is a `stopped`.
     let leaves = UdpAnnounce { event: 3, ..udp_announce("t", "leaves") };
     assert_eq!(client.announce(&leaves).leechers, 1);
     assert_eq!(client.connect(), client.connect());

@@ -1,5 +1,5 @@
-//! Bad datagrams (section 6): they cause no crash, take no memory, and get no reply that is larger than the datagram if
-//! they have no valid id.
+//! Bad datagrams (section 6). They cause no crash, and take no memory. The reply to a datagram without a valid id is at
+//! most as large as the datagram.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ fn s6_6_hundreds_of_thousands_of_random_datagrams() {
         client.send(&random.packet());
         if n % 100 == 0 {
             // The test waits for the answers after every hundredth packet, so few packets are lost. Without a valid id,
-            // no reply is larger than its request.
+            // a reply is at most as large as its request.
             for answer in client.answers(&random.packet()) {
                 assert!(answer.len() <= 33, "{}", answer.escape_ascii());
             }

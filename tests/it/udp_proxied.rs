@@ -51,7 +51,7 @@ fn s6_8_the_header_gives_the_client_s_address() {
         let asks = client(server, "[2001:db8::5]:1000");
         let scrape = asks.ask(&scrape_packet(asks.id, &[id("t")]));
         assert_eq!((scrape.len(), scrape[19]), (20, 6));
-        // The proxy is on this network, but the client is not, so the client's `ip` field does not count.
+        // The proxy is on this network, but the client is elsewhere. So the client's `ip` field does not count.
         let claims = client(server, "203.0.113.8:1000");
         claims.announce(&udp_announce("u", "a").at([10, 0, 0, 1]));
         assert_eq!(server.announce(&observer("u")).peers(), ["203.0.113.8:6881"]);

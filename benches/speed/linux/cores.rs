@@ -1,8 +1,8 @@
 //! The cost of a second worker.
 //!
 //! The load generator has no core of its own here, so it competes with the two workers for the two cores. It competes
-//! in the same way with two processes that have one worker and one core each. So the difference between one process and
-//! two processes is the cost of the data that workers share, and of the kernel moving workers between cores.
+//! in the same way with two processes that have one worker and one core each. So one process costs more than two
+//! processes for two reasons only: its workers share data, and the kernel moves its workers between cores.
 
 use std::thread;
 

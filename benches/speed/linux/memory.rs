@@ -13,8 +13,8 @@ use super::bench::Bench;
 use super::program::Program;
 use super::rounds::ours_and;
 
-/// How long to wait for a tracker to settle. After that, its start is complete, and it has freed the memory that it
-/// needed only while it was filled.
+/// How long to wait for a tracker to settle. After this time the tracker has finished its start. It has also freed the
+/// memory that it needed only while it was filled.
 const SETTLING: Duration = Duration::from_secs(4);
 
 pub(super) fn per_peer(bench: &Bench) -> Result<Vec<Row>, String> {
@@ -31,7 +31,7 @@ pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(vec![Row::compared(figure, "B", &ours, theirs.as_ref(), 1.0 / 20.0)])
 }
 
-/// Bytes per peer of a crowd. Fails if the tracker does not have all of them.
+/// Bytes per peer of a crowd. The function fails if the tracker does not have all peers.
 pub(super) fn filled(bench: &Bench, program: &Program, crowd: Crowd) -> Result<Sample, String> {
     const ASKED: u64 = 50;
     let server = program.start(&bench.cores, Placement::Server, &[]);

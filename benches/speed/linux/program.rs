@@ -40,18 +40,18 @@ impl Program {
         Self { kind: ProgramKind::Retracker, command }
     }
 
-    /// `None` if it is not installed.
+    /// `None` if opentracker is not installed.
     pub(crate) fn opentracker() -> Option<Self> {
         let command = named("OPENTRACKER").or_else(|| on_path("opentracker"))?;
         Some(Self { kind: ProgramKind::Opentracker, command })
     }
 
-    /// `None` if it is not installed.
+    /// `None` if the Go retracker is not installed.
     pub(crate) fn go_retracker() -> Option<Self> {
         named("GO_RETRACKER").map(|command| Self { kind: ProgramKind::GoRetracker, command })
     }
 
-    /// `None` if it is not installed.
+    /// `None` if aquatic is not installed.
     pub(crate) fn aquatic_udp() -> Option<Self> {
         named("AQUATIC_UDP").map(|command| Self { kind: ProgramKind::AquaticUdp, command })
     }
@@ -111,8 +111,8 @@ impl Program {
         Ok(file)
     }
 
-    /// Starts the process while this thread runs on the cores of that place: a process inherits the cores of the thread
-    /// that starts it.
+    /// Moves this thread to the cores of that place, and starts the process there. A process inherits the cores of the
+    /// thread that starts it.
     fn spawn(&self, cores: &Cores, place: Placement, mut command: Command, address: SocketAddr) -> TrackerProcess {
         cores.pin(place);
         let process = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.command));
@@ -205,7 +205,7 @@ impl TrackerProcess {
 
 impl Drop for TrackerProcess {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended.
+        // Both calls fail only if the process has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

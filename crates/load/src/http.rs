@@ -52,7 +52,7 @@ impl HttpLoad {
         Self { expect: Expect::Anything, ..Self::new(target, Duration::from_secs(10)) }
     }
 
-    /// Runs until all requests were sent. No connection is kept for longer than the load's length, because opentracker
+    /// Runs the load repeatedly until all requests were sent. Each run opens new connections, because opentracker
     /// closes a connection after half a minute, even in the middle of a request.
     pub fn run_all(&self, requests: &mut EachOnce) -> Result<(), String> {
         while !requests.is_over() {
@@ -184,8 +184,8 @@ impl<'a> HttpEngine<'a> {
         }
     }
 
-    /// Whether all requests were sent. A request that was due before the end is sent even if a slow tracker makes it
-    /// late.
+    /// Whether all requests were sent. If the tracker is slow, requests that were due before the end are sent after the
+    /// end.
     fn is_over(&self, now: Instant) -> bool {
         self.end <= if self.load.rate.is_some() { self.due } else { now }
     }

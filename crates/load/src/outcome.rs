@@ -15,7 +15,7 @@ pub struct LoadOutcome {
     pub lost: u64,
     pub errors: BTreeMap<&'static str, u64>,
     pub elapsed: Duration,
-    /// The nanoseconds from when each request was due until its reply came; recorded only if the load has a rate.
+    /// For each request, the nanoseconds from its due time to its reply; recorded only if the load has a rate.
     pub latencies: Histogram<u64>,
 }
 

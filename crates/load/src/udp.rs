@@ -98,7 +98,7 @@ fn connect(target: SocketAddr, timeout: Duration) -> Result<(UdpSocket, [u8; 8])
     let start = Instant::now();
     let mut reply = [0; 64];
     while start.elapsed() < timeout {
-        // Both sending and receiving may fail while the tracker does not listen yet.
+        // Sending and receiving can fail until the tracker listens.
         if socket.send(&CONNECT).is_ok()
             && let Ok(length) = socket.recv(&mut reply)
         {
@@ -163,7 +163,7 @@ impl UdpSender {
             match datagram::check(reply, may_be_empty) {
                 Err(why) => outcome.count_error(why),
                 Ok(()) if is_awaited => outcome.replies += 1,
-                // This reply is late, and was counted as lost before.
+                // The reply is late: it has already been counted as lost.
                 Ok(()) if lost.remove(&transaction) => {}
                 Ok(()) => outcome.count_error("a reply to no request"),
             }

@@ -128,7 +128,7 @@ impl AnnounceFields {
             left: self.left.0.flatten(),
             event,
             numwant: self.numwant.0.unwrap_or_default(),
-            // A key longer than `MAX_KEY` is not passed on, because no client sends so long a key.
+            // A key longer than `MAX_KEY` is dropped, because all clients send shorter keys.
             key: self.key.0.filter(|key| (1..=MAX_KEY).contains(&key.len())).map(|key| key.into_iter().collect()),
             ids: format == PeerFormat::Dictionaries { ids: true },
             claimed: self.claimed,
@@ -160,7 +160,7 @@ fn port(value: &[u8]) -> Result<Option<NonZeroU16>, Refusal> {
     }
 }
 
-/// Reads a counter. It is passed to upstream trackers, but no reply depends on it, so anything that is not a number
+/// Reads a counter. Counters are passed to upstream trackers, but they affect no reply. So a value that is not a number
 /// counts as 0.
 fn counter(value: &[u8]) -> u64 {
     match query::number(value) {

@@ -1,7 +1,7 @@
 //! Bencode (BEP 3): a tolerant reader for replies of other trackers, and helpers that write our own replies. The
-//! library bendy writes our refusals, but it cannot read the replies of real trackers: it reads canonical input only,
-//! and real trackers send unsorted and repeated keys. This reader copies nothing, allocates nothing, and goes no deeper
-//! than [`MAX_DEPTH`].
+//! library bendy writes our refusals, but it reads canonical input only. Real trackers send unsorted and repeated keys,
+//! so bendy cannot read their replies. This reader copies nothing, allocates nothing, and goes no deeper than
+//! [`MAX_DEPTH`].
 
 use thiserror::Error;
 

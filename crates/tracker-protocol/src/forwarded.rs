@@ -100,8 +100,8 @@ fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr
     leftmost
 }
 
-/// The host that a header of [`Syntax::Single`] names. If the header has several addresses, in separate lines or in one
-/// list, only one of them comes from the proxy, and the others may be forged. So all of them must be the same.
+/// The host that a header of [`Syntax::Single`] names. The header may have several addresses, in separate lines or in
+/// one list. Only one of them comes from the proxy, and the rest may be forged. So all addresses must be the same.
 fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpAddr) -> bool) -> Named {
     let mut found = None;
     for line in lines {
@@ -122,7 +122,7 @@ fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpA
     }
 }
 
-/// The part after the last separator outside of quoted strings, and the part before that separator.
+/// Splits the text at the last separator outside of quoted strings. Without a separator, the second part is the text.
 ///
 /// The text is read from the right, because a client may send a quote that it never closes. Read from the right, such a
 /// quote does not affect the part that the proxy wrote after it.
@@ -167,8 +167,8 @@ fn value_of_for(pair: &[u8]) -> Option<&[u8]> {
 /// What programs write when they have no address.
 const NOTHING: [&[u8]; 6] = [b"", b"-", b"unknown", b"null", b"(null)", b"none"];
 
-/// Reads an address, with or without quotes, brackets and a port. No address needs escapes, so a text with a backslash
-/// is not read as an address.
+/// Reads an address, with or without quotes, brackets and a port. A text with a backslash is not read as an address,
+/// because addresses contain only unescaped characters.
 fn node(text: &[u8]) -> Node {
     let text = text.trim_ascii();
     let text = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text).trim_ascii();

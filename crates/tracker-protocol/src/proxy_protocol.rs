@@ -11,8 +11,8 @@ use thiserror::Error;
 /// The longest header of version 1, its line end included (section 2.1).
 pub const MAX_V1: usize = 107;
 
-/// The longest header of version 2 that is accepted. Its length field allows 64 KiB; addresses take 36 bytes, and what
-/// proxies add to them (section 2.2.7) takes a few hundred, or a kilobyte or two with a client's certificate.
+/// The longest header of version 2 that is accepted. The length field allows 64 KiB, but addresses take only 36 bytes.
+/// Additions of proxies (section 2.2.7) take a few hundred bytes, or a kilobyte or two with a client's certificate.
 pub const MAX_V2: usize = 4096;
 
 const SIGNATURE_V1: &[u8] = b"PROXY ";
@@ -39,7 +39,7 @@ pub struct Header {
 /// Why bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
-    /// The bytes do not begin like a header: the sender is no proxy, or is a proxy that is not configured to send a
+    /// The bytes do not begin like a header. Either the sender is not a proxy, or the proxy is not configured to send a
     /// header.
     #[error("it begins with no PROXY protocol header")]
     NoHeader,
@@ -73,9 +73,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
 /// 2.1).
 ///
 /// # Errors
-/// A header that is longer than the datagram is an error: unlike on a stream, no more bytes can follow. A header that
-/// describes a stream (transport `0x1`) is also an error, so that a connection is not taken for a datagram. Section 2.2
-/// allows a receiver to refuse such a header.
+/// A header that is longer than the datagram is an error. On a stream, more bytes could follow; after a datagram, they
+/// cannot. A header that describes a stream (transport `0x1`) is also an error, so that a connection is not taken for a
+/// datagram. Section 2.2 allows a receiver to refuse such a header.
 pub fn parse_datagram(datagram: &[u8]) -> Result<(Option<SocketAddr>, &[u8]), Malformed> {
     if !datagram.starts_with(SIGNATURE_V2) {
         return Err(Malformed::NoHeader);

@@ -39,7 +39,7 @@ pub fn unescaped(value: &[u8]) -> impl Iterator<Item = u8> {
     unescape_leniently(value, Plus::Itself)
 }
 
-/// The part before the first separator, and the part after it if there is a separator.
+/// Splits at the first separator. The second part is `None` if there is no separator.
 fn split(bytes: &[u8], find: impl Fn(&[u8]) -> Option<usize>) -> (&[u8], Option<&[u8]>) {
     let (before, rest) = bytes.split_at(find(bytes).unwrap_or(bytes.len()));
     (before, rest.get(1..))
@@ -68,8 +68,8 @@ pub fn identifier(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusa
 }
 
 /// Reads a value of any bytes. Up to 32 bytes need no allocation, and the length limit of the request line bounds
-/// longer values. A `%` that does not begin an escape stays as it is and is no error, because no reply depends on such
-/// a value.
+/// longer values. A `%` that does not begin an escape is kept. The value is still accepted, because no reply depends on
+/// such a value.
 pub fn bytes(value: &[u8]) -> SmallVec<[u8; 32]> {
     if memchr::memchr2(b'%', b'+', value).is_none() {
         return SmallVec::from_slice(value);

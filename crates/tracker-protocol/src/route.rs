@@ -29,8 +29,8 @@ const LONGEST: usize = "announce.php".len();
 /// proxies (RFC 9112, section 3.2.2). In that case, scheme and host are skipped.
 ///
 /// A client should not send a fragment of the announce URL (RFC 3986, section 3.5). If it does, the fragment belongs to
-/// neither part. It may stand before or after the query, because some clients append the query to the URL and others
-/// put it before the fragment.
+/// neither part. The fragment may stand before or after the query. Some clients append the query to the URL, and some
+/// clients put the query before the fragment.
 pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     let target = if target.first() == Some(&b'/') { target } else { behind_host(target) };
     let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
@@ -38,8 +38,8 @@ pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     (path, without_fragment(query.get(1..).unwrap_or_default()))
 }
 
-/// Removes a fragment. A `#` before further parameters does not begin a fragment: it is a byte of an identifier that
-/// the client did not escape.
+/// Removes a fragment. A `#` before further parameters is kept: it is a byte of an identifier, and the client did not
+/// escape it.
 fn without_fragment(query: &[u8]) -> &[u8] {
     match memchr::memrchr3(b'#', b'&', b'=', query).map(|at| (at, query.get(at))) {
         Some((at, Some(b'#'))) => query.get(..at).unwrap_or_default(),

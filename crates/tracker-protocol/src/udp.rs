@@ -185,7 +185,7 @@ pub fn parse_announced(response: &[u8], from: IpAddr) -> Result<UpstreamReply, R
 }
 
 impl Request {
-    /// Reads a packet that a tracker has received; `None` when it is not a request.
+    /// Reads a packet that a tracker has received; `None` when the packet is not a request.
     pub fn parse(packet: &[u8]) -> Option<Self> {
         let mut fields = PacketFields(packet);
         let id = fields.u64()?;
@@ -225,8 +225,9 @@ pub fn max_peers(to: IpAddr) -> usize {
     (MAX_RESPONSE - ANNOUNCED_LENGTH) / length
 }
 
-/// Writes the response to an announce request. `to` is the client's address: the response has only peers of the same
-/// address family, because the packet has no place for others (BEP 15, "IPv6"). It has at most [`MAX_RESPONSE`] bytes.
+/// Writes the response to an announce request. `to` is the client's address. The response has only peers of the same
+/// address family, because the packet has room for one family only (BEP 15, "IPv6"). The response has at most
+/// [`MAX_RESPONSE`] bytes.
 pub fn encode_announced(transaction: TransactionId, reply: &AnnounceReply, to: IpAddr) -> Vec<u8> {
     let peers = &reply.peers;
     match to.to_canonical() {
@@ -274,7 +275,7 @@ fn put_u32(out: &mut Vec<u8>, n: u32) {
     out.extend_from_slice(&n.to_be_bytes());
 }
 
-/// The fields after the head of a response, if the response has the same action as the request.
+/// The fields after the head of a response. The function fails if the response and the request differ in their action.
 fn body(response: &[u8], asked: u32) -> Result<PacketFields<'_>, ResponseError> {
     let mut fields = PacketFields(response);
     let action = fields.u32().ok_or(ResponseError::Short)?;
@@ -320,7 +321,7 @@ fn announce(fields: &mut PacketFields<'_>) -> Option<AnnounceRequest> {
     })
 }
 
-/// BEP 15 has no number for `paused`: it is sent as an announce without an event.
+/// BEP 15 has no number for `paused`. So `paused` is sent as an announce without an event.
 fn event_number(event: Option<Event>) -> u32 {
     match event {
         None | Some(Event::Paused) => 0,
@@ -339,7 +340,8 @@ fn event(number: u32) -> Option<Event> {
     }
 }
 
-/// The protocol's numbers are signed. Returns `None` for a negative number, because it makes no sense here.
+/// The protocol's numbers are signed. Returns `None` for a negative number, because negative numbers make no sense
+/// here.
 fn not_negative(n: u32) -> Option<u32> {
     i32::try_from(n).is_ok().then_some(n)
 }

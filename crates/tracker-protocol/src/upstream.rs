@@ -97,7 +97,7 @@ pub struct UpstreamReply {
     pub complete: u32,
     /// Other peers in the swarm.
     pub incomplete: u32,
-    /// The tracker id, which the next announce repeats; `None` if the tracker sent none, or one that is too long to
+    /// The tracker id, which the next announce repeats; `None` if the tracker sent no id, or an id that is too long to
     /// keep.
     pub tracker_id: Option<Vec<u8>>,
     /// The address from which the tracker got the announce (BEP 24).
@@ -130,7 +130,7 @@ pub enum UpstreamReplyError {
 /// When a tracker that refused may be asked again (BEP 31).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Retry {
-    /// The tracker did not say when, or what it said cannot be read.
+    /// The tracker sent no time, or a time that cannot be read.
     #[default]
     Unsaid,
     /// After this many minutes: `retry in`.

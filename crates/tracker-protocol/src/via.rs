@@ -1,6 +1,6 @@
 //! `Via` (RFC 9110, section 7.6.3): the retrackers that have forwarded an announce. Retrackers that forward to each
-//! other would send one announce round in a circle. So each adds its name to the announces that it forwards, and
-//! recognises those that come back.
+//! other would send one announce round in a circle. So each retracker adds its name to the announces that it forwards.
+//! By this name it recognises announces that come back.
 
 use std::fmt::Write;
 

@@ -100,7 +100,7 @@ impl KeySet {
         Ok((Self { keys, issuer: issuer.map(str::to_owned) }, summary))
     }
 
-    /// The issuer of tokens that these keys sign. `None` if the set does not name it.
+    /// The issuer of tokens that these keys sign. `None` if the set names no issuer.
     pub(super) fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
@@ -177,7 +177,7 @@ fn algorithms(parameters: &AlgorithmParameters) -> Result<(&'static str, &'stati
     }
 }
 
-/// A list of only the algorithm of this name. `None` if these algorithms do not include it.
+/// A list with only the algorithm of this name. `None` if `algorithms` does not include this algorithm.
 fn one_of(algorithms: &'static [Algorithm], name: &str) -> Option<&'static [Algorithm]> {
     let only = name.parse::<Algorithm>().ok()?;
     algorithms.iter().position(|algorithm| *algorithm == only).and_then(|at| algorithms.get(at..=at))

@@ -4,8 +4,9 @@
 //! The query of the announce URL holds the token as `jwt=`. Over UDP a client sends the URL's path and query with the
 //! announce (BEP 41). A token is neither logged nor sent upstream.
 //!
-//! Verifying a signature takes as long as ten announces. So tokens that were verified are remembered until they expire
-//! or their key is removed. The number of tokens that may fail in a second is bounded, for each source and in total.
+//! Verifying a signature takes as long as ten announces. So the tracker remembers a verified token until the token
+//! expires or its key is removed. The number of tokens that may fail in a second is bounded, for each source and in
+//! total.
 
 mod crypto;
 mod failures;
@@ -69,8 +70,8 @@ pub struct JwtOptions {
 pub enum Issuers {
     /// Tokens of these issuers.
     Listed(Vec<String>),
-    /// Tokens of the issuer that the JWK set names in its member `issuer`. If the set names none, any token that a key
-    /// of the set signed is accepted, as in Chihaya v1.0.
+    /// Tokens of the issuer that the JWK set names in its member `issuer`. If the set names no issuer, the tracker
+    /// accepts any token that a key of the set signed, as in Chihaya v1.0.
     OfKeySet,
 }
 
@@ -97,7 +98,7 @@ pub(super) struct JwtRule {
     /// same hash as a verified token.
     hash_key: [u8; 16],
     failures: Failures,
-    /// Woken when a token names a key that is not known, so that the keys are fetched again.
+    /// Woken when a token names an unknown key. The keys are then fetched again.
     unknown_key: Notify,
 }
 

@@ -65,7 +65,7 @@ pub(super) fn header(token: &[u8]) -> Result<(Algorithm, Option<String>), JwtFau
     if crit.is_some() {
         return Err(JwtFault::Malformed);
     }
-    // A signature cannot be verified with an algorithm that is not known here, such as `none`.
+    // If the algorithm is unknown here, such as `none`, the signature cannot be verified.
     Ok((alg.parse().map_err(|_| JwtFault::Signature)?, kid))
 }
 

@@ -25,7 +25,7 @@ pub(super) enum GoDuration {
     ZeroOrLess,
 }
 
-/// Reads a duration. `None` if Go would not read it.
+/// Reads a duration. `None` if Go would reject the text.
 pub(super) fn parse(text: &str) -> Option<GoDuration> {
     let (is_negative, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),

@@ -80,7 +80,8 @@ pub(super) fn explain(section: &str, key: &str, known: &[&'static str]) -> Strin
     }
 }
 
-/// The name among `names` that was probably meant by `name`. `None` if `name` resembles none of them.
+/// The name in `names` that the author of the file probably meant by `name`. `None` if `name` resembles no name in
+/// `names`.
 pub(super) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     // A long name resembles no known name. Comparing it would be slow: the time grows with the product of the lengths.
     if name.len() > 64 {

@@ -149,7 +149,7 @@ impl FromStr for ChihayaText {
     }
 }
 
-/// The values of a file. If more text follows the values, the number is the line of that text, which is not read.
+/// The values of a file. The number is the line of any text after the values. Chihaya does not read that text.
 enum Root {
     V1(ConfigNode, Option<usize>),
     V2(ConfigNode, Option<usize>),

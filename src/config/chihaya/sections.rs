@@ -13,7 +13,7 @@ use crate::frontend::listen::Listen;
 use crate::frontend::routes::RoutePattern;
 use crate::frontend::udp::connection_id::MAX_CLOCK_SKEW;
 
-/// The numbers of peers and torrents in replies. None if the file does not say.
+/// The numbers of peers and torrents in replies. A number is `None` if the file does not give it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Numbers {
     pub(super) max_numwant: Option<u32>,

@@ -57,7 +57,7 @@ impl ConfigNode {
     }
 }
 
-/// Counts values, so that no file makes the process grow without bound.
+/// Counts values, and so limits the memory that a file can take.
 struct ValueBudget(usize);
 
 impl ValueBudget {

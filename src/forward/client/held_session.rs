@@ -30,7 +30,8 @@ impl HeldSession {
         self.forwarder.announced_ip(host.outside) == self.ip
     }
 
-    /// The host whose announces this session passes on: the first one that is here, or else the last one that has left.
+    /// The host whose announces this session passes on: the first host that is still here. If all hosts have left, the
+    /// result is the last host.
     pub(super) fn announcing_host<'a>(&self, hosts: &'a [Host]) -> Option<&'a Host> {
         let covered = || hosts.iter().filter(|host| self.covers(host));
         covered().find(|host| host.is_here()).or_else(|| covered().next_back())

@@ -37,7 +37,7 @@ impl Promptness {
 
     /// Completes when announces no longer wait.
     pub(in crate::forward) async fn becomes_late(&self) {
-        // This fails only when the forwarder has been dropped, which cannot happen while it is borrowed here.
+        // `wait_for` fails only when the forwarder has been dropped. The borrow of `self` prevents that.
         let _ = self.late.subscribe().wait_for(|late| *late).await;
     }
 }

@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::forward::queue::{ExchangeRate, FairQueue, MAX_WAITING, RequestSource};
 
-/// How many exchanges may be under way with one forwarder. Further exchanges wait, because an upstream that does not
-/// answer must not take more and more descriptors.
+/// How many exchanges may be under way with one forwarder. Further exchanges wait, so that an upstream that does not
+/// answer takes a bounded number of descriptors.
 const MAX_IN_FLIGHT: usize = 256;
 
 /// A queue from which items are taken at a bounded rate, each with one of a bounded number of permits.

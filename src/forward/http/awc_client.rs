@@ -6,9 +6,9 @@
 //! such a reply correctly, the test fails, and the work-around can be removed.
 //!
 //! # Replies that awc misreads
-//! [`UpstreamStream`](stream::UpstreamStream) is between awc and the socket. It rewrites the head of a reply before awc
-//! reads the head (module `response`), and counts bytes.
-//! - An HTTP/1.1 reply with neither `Content-Length` nor `Transfer-Encoding` ends with the connection (RFC 9112,
+//! [`UpstreamStream`](stream::UpstreamStream) is between awc and the socket. The stream rewrites the head of a reply
+//! before awc reads the head (module `response`). The stream also counts bytes.
+//! - An HTTP/1.1 reply with neither `Content-Length` nor `Transfer-Encoding` ends when the connection ends (RFC 9112,
 //!   section 6.3). awc treats its body as empty and reports no error. Many trackers send such replies. The stream
 //!   changes the version in the head to HTTP/1.0, and then awc reads the body to its end.
 //! - When the connection ends before `Content-Length` is reached, awc reports no error. The stream reports one.
@@ -18,19 +18,20 @@
 //! - awc reads chunk extensions, trailers and interim replies without a bound. The stream ends a reply after `MAX_RAW` bytes
 //!   of any kind.
 //! - A header name of 65,536 bytes or more makes awc panic. The stream bounds the whole head.
-//! - A connection that ends without TLS `close_notify`, or with a reset because the server did not read the whole request, is
-//!   an error for awc even if the reply is complete. The stream treats both as the end of the connection.
+//! - A connection may end without TLS `close_notify`. It ends with a reset if the server did not read the whole
+//!   request. awc reports both as errors, even if the reply is complete. The stream treats both as the end of the
+//!   connection.
 //!
 //! # What awc has no room for
-//! - *TLS.* There is no place for our stream between awc and its own TLS. So awc is built without TLS and gets `http://` for
-//!   every URL, and our connector performs the TLS handshake.
+//! - *TLS.* There is no place for our stream between awc and its own TLS. So awc is built without TLS, and our
+//!   connector performs the TLS handshake. awc gets `http://` for every URL.
 //! - *Settings of one request.* The proxy, the tunnel, TLS and the time limit of one address differ between requests,
 //!   but awc has one connector for all requests. [`ConnectRoute`] carries these settings to the connector in a
-//!   task-local variable. This works because awc polls the connector within the task that sends the request.
+//!   task-local variable. A task-local works, because awc polls the connector within the task that sends the request.
 //! - *A whole URL in the request line*, for a proxy. awc always writes a path, so the stream replaces the first bytes that awc
 //!   writes.
-//! - *One deadline.* awc allows five seconds each for the connection and the head. Its timeouts are switched off, as the caller
-//!   has one deadline for the whole exchange.
+//! - *One deadline.* awc allows five seconds for the connection and five for the head. Both timeouts are switched off,
+//!   because the caller has one deadline for the whole exchange.
 //! - *Errors.* awc's error type for connectors has no room for our errors. [`StreamError`](stream_error::StreamError)
 //!   travels inside [`std::io::Error`], and the module `errors` takes it out again. A connector must not return
 //!   `InvalidInput`, because awc panics at that error.
@@ -60,7 +61,7 @@ pub(super) fn client() -> Result<awc::Client, String> {
         static CLIENT: RefCell<Option<awc::Client>> = const { RefCell::new(None) };
     }
     let made = |slot: &RefCell<Option<awc::Client>>| {
-        // The borrow cannot fail: it is not held across an await, and `new_client` does not call this function.
+        // The borrow always succeeds. Every borrow ends before an await, and `new_client` does not call this function.
         let mut slot = slot.try_borrow_mut().map_err(|error| error.to_string())?;
         Ok(slot.get_or_insert_with(new_client).clone())
     };

@@ -57,8 +57,8 @@ impl Router {
         self.context.proxies.proxy_for(&self.configured).ok().flatten()
     }
 
-    /// Whether a URL leads to the configured upstream: under the name in its uri, or under the name in `host:`, which
-    /// the upstream uses in its redirects. The login and `host:` are sent to no other URL.
+    /// Whether a URL leads to the configured upstream, under its name in the uri or its name in `host:`. The upstream
+    /// uses the name in `host:` in its redirects. The login and `host:` are sent to no other URL.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         same_origin(url, &self.seen) || same_origin(url, &self.configured)
     }
@@ -153,7 +153,8 @@ impl Router {
     }
 
     /// The origin of the answer to the first request. If a proxy resolves the upstream's host name, the upstream's
-    /// address is not known here. Then the upstream is treated as public, because a public upstream is allowed less.
+    /// address is not known here. Then the upstream is treated as public, because a public upstream may name fewer
+    /// addresses.
     pub(super) fn origin(&self, route: &UpstreamRoute, address: SocketAddr) -> ReplyOrigin {
         match (&route.proxy, self.configured.host()) {
             (None, _) => ReplyOrigin::at(address.ip()),

@@ -351,7 +351,7 @@ async fn a_cookie_that_a_redirect_sets_is_sent_back() {
     assert!(!requests.recv().await.unwrap().contains("Cookie"));
     let request = requests.recv().await.unwrap();
     assert!(request.contains("\r\nCookie: a=b; c=\"d\"\r\n"), "{request}");
-    // If the upstream redirects again although it got the cookies, the exchange ends after two requests.
+    // The upstream gets the cookies and redirects again, so the exchange ends after two requests.
     let (address, mut requests) = tracker(vec![reply(set, b""); 7]).await;
     let circle = ForwardError::Redirect { why: BadRedirect::Circle, status: 302 };
     assert_eq!(ask(address, LONG).await, Err(circle));

@@ -213,7 +213,7 @@ fn a_refusal_holds_for_as_long_as_it_says() {
 
 #[test]
 fn a_refusal_holds_for_the_request_that_was_refused() {
-    // The upstream refused `started` from a leecher. It has not refused `completed`, nor an announce as a seed.
+    // The upstream refused `started` from a leecher. The refusal does not cover `completed` or an announce as a seed.
     let mut test = SessionTest::new();
     test.exchange(UpstreamEvent::Started, ExchangeOutcome::refused(Retry::Never));
     test.session.set_completed();

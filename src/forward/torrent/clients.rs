@@ -22,8 +22,8 @@ use crate::forward::session::ExchangeOutcome;
 use tracker_protocol::PeerId;
 use tracker_protocol::upstream::UpstreamReply;
 
-/// The most clients of one torrent that are announced upstream. Further clients only get the lists that are there,
-/// because no upstream has a use for more clients.
+/// The most clients of one torrent that are announced upstream. Further clients only get the lists that are there. More
+/// clients are of no use to any upstream.
 const MAX_CLIENTS: usize = 10_000;
 
 /// How many clients of the heaviest source are removed when there is no room for a new client. Several are removed at
@@ -57,13 +57,19 @@ impl Clients {
         self.by_key.len()
     }
 
+    /// How many clients have a session at a forwarder, and when the first of them is due to be announced.
+    pub(super) fn at(&self, forwarder: &Arc<Forwarder>, now: Instant) -> (usize, Option<Instant>) {
+        let here = || self.by_key.values().filter(|client| client.is_at(forwarder));
+        (here().count(), here().filter_map(|client| client.due_at(forwarder, now)).min())
+    }
+
     pub(super) fn get_mut(&mut self, key: ClientKey) -> Option<&mut ForwardedClient> {
         self.by_key.get_mut(&key).map(|client| &mut **client)
     }
 
     /// Handles an announce from a host that is new, or that had left. Begins `stopped` for clients that this client
-    /// replaces. False if the client is not announced upstream, because it claims an address that a host announces
-    /// from, or because there is no room.
+    /// replaces. Returns `false` if the client is not announced upstream: it claims an address from which a host
+    /// announces, or there is no room.
     pub(super) fn host_arrived(
         &mut self,
         key: ClientKey,
@@ -120,8 +126,8 @@ impl Clients {
         }
     }
 
-    /// The forwarders to which this client is not announced yet, because they must first get the `stopped` of a client
-    /// that it has replaced.
+    /// The forwarders to which this client is not announced yet. They must first get the `stopped` of a client that
+    /// this client has replaced.
     pub(super) fn blocked_forwarders(
         &mut self,
         key: ClientKey,
@@ -185,8 +191,9 @@ impl Clients {
         self.sources.take_if(|_| self.by_key.len() < MAX_CLIENTS / 2);
     }
 
-    /// Whether there is room for another client of this source. If the torrent is full, the source that has the most
-    /// clients loses some of them: first those that no forwarder lists, then those that have been silent for longest.
+    /// Whether there is room for another client of this source. If the torrent is full, the source with the most
+    /// clients loses some clients. Clients that no forwarder lists go first, then the clients that have been silent for
+    /// longest.
     fn make_room(&mut self, source: RequestSource) -> bool {
         if self.by_key.len() < MAX_CLIENTS {
             return true;
@@ -269,8 +276,8 @@ impl Clients {
         next
     }
 
-    /// Begins and returns exchanges that send `stopped`: for clients that have not announced for `age`, and to
-    /// forwarders that should no longer list a client.
+    /// Begins `stopped` for each client that has not announced for `age`, and at each forwarder that should no longer
+    /// list a client. Returns these exchanges.
     pub(super) fn expire(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let (mut exchanges, mut silent, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (key, client) in &mut self.by_key {

@@ -31,6 +31,11 @@ struct Combined {
 }
 
 impl TorrentLists {
+    /// The torrent's state at a forwarder, if it exists.
+    pub(super) fn known_at(&self, forwarder: &Arc<Forwarder>) -> Option<&AtForwarder> {
+        self.at.iter().find(|at| Arc::ptr_eq(&at.forwarder, forwarder))
+    }
+
     /// The torrent's state at a forwarder. The state is created if it does not exist.
     pub(super) fn at(&mut self, forwarder: &Arc<Forwarder>) -> Option<&mut AtForwarder> {
         let is_it = |at: &AtForwarder| Arc::ptr_eq(&at.forwarder, forwarder);

@@ -1,5 +1,5 @@
-//! Records the occupant of a key. The key is an endpoint and the occupant is the client that announces from it, or the
-//! key is a peer id at an address and the occupant is the port on which it listens.
+//! Records the occupant of a key. An endpoint is occupied by the client that announces from the endpoint. A peer id at
+//! an address is occupied by the port on which the peer listens.
 
 use std::hash::Hash;
 
@@ -18,7 +18,7 @@ struct Occupancy<T> {
     /// The occupants that were replaced most recently.
     replaced: Option<Box<SmallVec<[T; 4]>>>,
     /// Whether several occupants share the key: clients behind a NAT that use one port, or two programs with one peer
-    /// id. It is set when an occupant that was replaced comes back. From then on no occupant replaces another.
+    /// id. The flag is set when an occupant that was replaced comes back. From then on no occupant replaces another.
     is_shared: bool,
 }
 
@@ -67,8 +67,8 @@ impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
         self.0.get(key).into_iter().flat_map(Occupancy::all)
     }
 
-    /// Makes `newcomer` the current occupant of the key. Returns the occupant that `newcomer` replaces. `None` if it
-    /// replaces no occupant, because the key was free or is shared.
+    /// Makes `newcomer` the current occupant of the key. Returns the occupant that `newcomer` replaces. `None` if the
+    /// key was free or is shared, because `newcomer` then replaces no occupant.
     pub(super) fn occupy(&mut self, key: K, newcomer: T) -> Option<T> {
         match self.0.entry(key) {
             Entry::Occupied(occupied) => occupied.into_mut().occupy(newcomer),

@@ -22,12 +22,12 @@ use tracker_protocol::udp::{self, ConnectionId, TransactionId};
 /// minutes. If a tracker accepts ids for one minute only, one attempt fails, and then we request a new id.
 const ID_LIFETIME: Duration = Duration::from_mins(2);
 
-/// The size of the buffer for a datagram: that of the longest datagram, because the rest of a longer one would be lost
-/// silently. 200 IPv6 peers take 3,620 bytes, but a tracker may send more. The buffer may be large, because each socket
-/// has only one.
+/// The size of the buffer for a datagram: the size of the longest possible datagram. The system silently drops the part
+/// of a datagram that exceeds the buffer. 200 IPv6 peers take 3,620 bytes, but a tracker may send more. The buffer may
+/// be large, because each socket has only one.
 const BUFFER: usize = 64 * 1024;
 
-/// The pause after an error, so that an error that persists does not use all CPU.
+/// The pause after an error. Without the pause, a persistent error would use all CPU.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connected socket. The system drops datagrams from other addresses, and reports an error when no program listens at

@@ -172,8 +172,8 @@ fn with_client(
     id.try_into().map_or_else(|_| wrong("the six bytes of a client, such as TR2820"), answer)
 }
 
-/// The last segment of the path, unescaped. It is read as bytes here, because actix-web would decode it as text, and an
-/// info-hash is not text.
+/// The last segment of the path, unescaped. The segment is read as bytes here. actix-web would decode it as text, but
+/// an info-hash is not text.
 fn last_segment(request: &HttpRequest) -> Vec<u8> {
     let path = request.uri().path().as_bytes();
     let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();

@@ -16,9 +16,9 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The format that the `Accept` lines ask for (RFC 9110, section 12.5.1). It is OpenMetrics if that has a higher
-    /// quality than the classic format. If both have the same quality, it is OpenMetrics only if a line names
-    /// OpenMetrics: a wildcard is not enough. In all other cases it is the classic format.
+    /// The format that the `Accept` lines ask for (RFC 9110, section 12.5.1). OpenMetrics is chosen if it has a higher
+    /// quality than the classic format. At equal quality, OpenMetrics is chosen only if a line names OpenMetrics: a
+    /// wildcard is not enough. In all other cases the classic format is chosen.
     pub(super) fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let ranges: Vec<_> = accept.into_iter().flat_map(|line| line.split(',')).filter_map(range).collect();
         let named = quality(&ranges, "application/openmetrics-text");
@@ -62,9 +62,9 @@ pub(super) fn encode(registry: &Registry, format: Format) -> Result<String, fmt:
     }
 }
 
-/// Converts OpenMetrics to the classic format. OpenMetrics names a counter without the `_total` of its samples, and an
-/// info without `_info`. The classic format uses the full names, and has neither units nor a trailer. Metrics of
-/// unknown type become counters, because they are the counters of the Go retracker.
+/// Converts OpenMetrics to the classic format. In OpenMetrics the name of a counter lacks the `_total` of its samples,
+/// and the name of an info lacks `_info`. The classic format uses the full names. Units and the trailer are left out.
+/// Metrics of unknown type become counters, because they are the counters of the Go retracker.
 fn classic(open_metrics: &str) -> Result<String, fmt::Error> {
     let mut out = String::with_capacity(open_metrics.len());
     let mut help: Option<(&str, &str)> = None;

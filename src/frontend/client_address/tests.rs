@@ -232,8 +232,8 @@ fn names_of_headers() {
 }
 
 proptest! {
-    /// A client is behind a proxy that adds the client's address. Whatever headers the client sends, it counts as that
-    /// address or as unclear.
+    /// A client is behind a proxy that adds the client's address. Whatever headers the client sends, the result is that
+    /// address or "unclear".
     #[test]
     fn forged_headers_never_win(
         lies in proptest::collection::vec((0usize..3, "[ -~]{0,40}|6\\.6\\.6\\.6|for=6\\.6\\.6\\.6|unknown|-|_a|"), 0..4),

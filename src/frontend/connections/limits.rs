@@ -8,9 +8,9 @@ use crate::frontend::descriptors;
 /// The limits as configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionOptions {
-    /// The most connections of all clients together. `--max-connections`; None: as many as descriptors allow.
+    /// The most connections of all clients together. `--max-connections`; `None`: as many as descriptors allow.
     pub total: Option<usize>,
-    /// The most connections of one address. `--max-connections-per-address`; None: three quarters of `total`.
+    /// The most connections of one address. `--max-connections-per-address`; `None`: three quarters of `total`.
     pub per_address: Option<usize>,
     /// How long clients may take.
     pub timeouts: ConnectionTimeouts,

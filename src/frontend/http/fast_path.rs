@@ -2,7 +2,7 @@
 //!
 //! A connection is served in turns. A turn answers the requests that one read returns, writes the replies into a buffer
 //! of the worker, and sends the buffer. A request takes three system calls on a persistent connection, and four if its
-//! connection has no other request. A connection that waits has no buffer, unless it waits for the rest of a head.
+//! connection has no other request. A connection that waits has a buffer only if it waits for the rest of a head.
 
 mod waiting;
 
@@ -35,8 +35,7 @@ use crate::frontend::listen::Audience;
 use crate::frontend::shutdown::StopReceiver;
 use tracker_protocol::route::{self, Route};
 
-/// The size of the chunks in which a client that reads slowly gets a reply. The timeout for sending applies to each
-/// chunk.
+/// A client that reads slowly gets a reply in chunks of this size. Each chunk has its own timeout.
 const SEND_CHUNK: usize = 64 * 1024;
 
 /// How long a connection stays half open if the client may still be sending. If the tracker closed the connection at
@@ -48,8 +47,7 @@ const MAX_DISCARDED: usize = 256 * 1024;
 /// The most bytes that one read returns.
 const READ: usize = 16 * 1024;
 
-/// The units of work that a connection does before other connections have their turn. A unit is one read, one request,
-/// or [`REPLY_UNIT`] bytes of replies.
+/// The work of one turn of a connection. A unit is one read, one request, or [`REPLY_UNIT`] bytes of replies.
 const QUANTUM: usize = 16;
 /// Bytes of replies that count as one unit of work.
 const REPLY_UNIT: usize = 2048;

@@ -128,7 +128,8 @@ impl<'a> Head<'a> {
             if self.lines.len() == MAX_LINES {
                 return None;
             }
-            // A line that begins with a space continues the previous line, unless that is the request line.
+            // A line that begins with a space continues the header line before it. The request line cannot be
+            // continued.
             folded |= matches!(line.first(), Some(b' ' | b'\t')) && !self.lines.is_empty();
             self.take(line, framing);
         }
@@ -227,8 +228,8 @@ fn is_zero(length: &[u8]) -> bool {
     length.contains(&b'0') && length.iter().all(|byte| matches!(byte, b'0' | b',' | b' ' | b'\t'))
 }
 
-/// Whether all bytes are legal. This checks every byte, even after an illegal one, because then the compiler can
-/// generate code that checks sixteen bytes at a time.
+/// Whether all bytes are legal. The function checks every byte, even after an illegal one. So the compiler can generate
+/// code that checks sixteen bytes at a time.
 fn all(bytes: &[u8], is_legal: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |legal, &byte| legal & is_legal(byte))
 }

@@ -22,9 +22,9 @@ use crate::frontend::context::Context;
 use crate::frontend::headers::Headers as _;
 use crate::frontend::listen::Audience;
 
-/// Headers that protect the pages. A browser must not guess another content type, load anything else into a page of
-/// ours, or let other pages use a page of ours (Content Security Policy Level 3; Fetch Standard, "CORP"). There are no
-/// CORS headers, because no other page may read these pages.
+/// Headers that protect the pages. They forbid a browser three things: to guess another content type, to load anything
+/// else into our pages, and to let other pages use our pages (Content Security Policy Level 3; Fetch Standard, "CORP").
+/// There are no CORS headers, because no other page may read these pages.
 const GUARD: &str = "x-content-type-options: nosniff\r\n\
                      content-security-policy: default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; \
                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\

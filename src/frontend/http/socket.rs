@@ -165,9 +165,9 @@ impl Socket {
         read.map_ok(|()| buf.filled().len())
     }
 
-    /// Sends as many bytes as the system takes at once, and returns their number. Over TLS this sends nothing. If bytes
-    /// were encrypted but the system did not take them, they would have to be sent before anything else, and the task
-    /// would have to wait for that.
+    /// Sends as many bytes as the system takes at once, and returns their number. Over TLS the function sends nothing.
+    /// The system might not take bytes that are already encrypted. Those bytes would have to be sent before anything
+    /// else, and the task would have to wait for that.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_tls() {
             return Ok(0);

@@ -1,9 +1,10 @@
 //! Decides which sockets to bind for the configured addresses, TCP and UDP alike.
 //!
-//! - `[::]` accepts IPv4 as well, unless `0.0.0.0` is configured for the same port: then each accepts its own family.
+//! - `[::]` accepts IPv4 as well. If `0.0.0.0` is configured for the same port, `[::]` accepts IPv6 and `0.0.0.0`
+//!   accepts IPv4.
 //! - A name stands for all of its addresses that this host has.
 //! - An address that this host does not have yet is bound nevertheless, if the system can do so. An interface may come
-//!   up late, and a new IPv6 address is usable only after the system has looked for duplicates for a second.
+//!   up late. The system looks for duplicates of a new IPv6 address for a second before the address is usable.
 //! - This process may bind one port at several addresses.
 
 use std::collections::HashSet;
@@ -232,7 +233,8 @@ impl Binder {
         }
     }
 
-    /// Binds the same port at each of a name's addresses that this host has. Fails if the host has none of them.
+    /// Binds the same port at each of a name's addresses that this host has. Fails if the host has none of the name's
+    /// addresses.
     fn each<T>(
         &self,
         name: &str,
@@ -268,7 +270,7 @@ impl Binder {
     }
 }
 
-/// Whether the error says that the host has no such address, or no addresses of its family.
+/// Whether the error says that the host does not have the address, or has no address of that family.
 pub(in crate::frontend) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
         || error.raw_os_error() == Some(AF_NOT_SUPPORTED)

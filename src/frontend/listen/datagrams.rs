@@ -8,8 +8,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::binder::BindOptions;
 use crate::frontend::udp::socket::report_destinations;
 
-/// The size in bytes of the receive buffer that we request: room for the thousands of announces that may arrive while a
-/// worker is busy for ten milliseconds. Most systems grant less, without an error.
+/// The size in bytes of the receive buffer that we request. Thousands of announces may arrive while a worker is busy
+/// for ten milliseconds, and the buffer has room for them. Most systems grant less, without an error.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 /// One worker's socket.

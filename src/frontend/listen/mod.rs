@@ -30,7 +30,7 @@ pub struct Listening {
 }
 
 /// Binds sockets for this number of workers at all of these addresses. If one address cannot be bound, no address is
-/// bound, and the error names the one that failed.
+/// bound. The error names the address that failed.
 pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen, io::Error)> {
     let mut binder = Binder::new(listen.iter().filter_map(Listen::place));
     let mut listening = Vec::new();

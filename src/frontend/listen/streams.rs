@@ -51,7 +51,7 @@ fn tcp_socket(address: SocketAddr, options: BindOptions) -> io::Result<Socket> {
 pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixListener, Arc<SocketFile>)>> {
     let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-        // No process listens on this file. A process that could not clean up has not removed it.
+        // No process listens on this file. A process left the file behind, because it could not clean up.
         std::fs::remove_file(path)?;
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;

@@ -101,7 +101,7 @@ async fn idle_connections_end_with_a_message_that_they_end() {
         ended.unwrap();
         assert!((Duration::from_secs(from)..=Duration::from_secs(to)).contains(&took), "{took:?}");
         let mut received = Vec::new();
-        // This fails if the message that ends the connection is missing.
+        // `read_to_end` fails if the message that ends the connection is missing.
         client.read_to_end(&mut received).await.unwrap();
         assert_eq!(received.is_empty(), from != 15);
     }

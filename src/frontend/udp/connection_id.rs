@@ -1,18 +1,19 @@
 //! Connection ids: proof that the sender of a UDP request is at the address that the request comes from.
 //!
-//! The threat: a sender can forge the source address of a packet. It could make the tracker send a victim a list of
-//! peers that is many times as large as the request. It could also add and remove peers at addresses of others. So an
-//! announce or a scrape must contain an id that was sent to its address before (BEP 15, "UDP connections / spoofing").
+//! The threat: a sender can forge the source address of a packet. The sender could make the tracker send a victim a
+//! list of peers that is many times as large as the request. The sender could also add and remove peers at addresses of
+//! others. So an announce or a scrape must contain an id that the tracker has sent to the same address before (BEP 15,
+//! "UDP connections / spoofing").
 //!
 //! An id is a MAC over the address and the second in which it was issued. No id is stored, so a flood of connect
-//! requests fills no memory. Without the key an id can only be guessed, with a chance of one in 2^56, and the sender
+//! requests fills no memory. Without the key a sender can only guess an id, with a chance of one in 2^56. The sender
 //! does not learn whether the guess was right. As in BEP 15, the port is not part of the MAC: a NAT may give the same
 //! client another port between two packets. Another client behind the same address could only harm that address.
 //!
-//! Behind a proxy that names the client of each datagram, the client has the address that the proxy names, but a
-//! response goes to the proxy. Then both addresses are in the MAC. Otherwise an attacker could get an id for a client
-//! through a proxy, or by acting as a proxy. The attacker could then send datagrams with that id and the forged source
-//! address of a victim, and the victim would get the responses.
+//! A proxy may name the client of each datagram. The client then has the address that the proxy names, but a response
+//! goes to the proxy. In that case both addresses are in the MAC. With only the client's address in the MAC, an
+//! attacker could get an id for a client through a proxy, or by acting as a proxy. The attacker could then send
+//! datagrams with that id and the forged source address of a victim, and the victim would get the responses.
 
 use std::io;
 use std::net::IpAddr;

@@ -33,7 +33,7 @@ pub(super) fn open<'a>(datagram: &Datagram<'a>, rule: &ClientAddress) -> Result<
         return Err(DropCause::Stranger);
     }
     let (named, request) = proxy_protocol::parse_datagram(datagram.bytes)?;
-    // The client's port is not used, as for datagrams without a proxy.
+    // The client's port is ignored, with or without a proxy.
     let source = rule.behind(Some(datagram.source), named);
     let sender = Sender { client: source.ip(), proxy: Some(proxy), standing: rule.datagram_standing(source) };
     Ok((sender, request))

@@ -1,8 +1,8 @@
 //! The responses to packets.
 //!
-//! The threat: a tracker that answers forged packets with larger ones can be used to flood a victim. So an address that
-//! has not proved itself by a connection id never gets a response that is larger than its packet. A connect request is
-//! as long as its response, an error is sent only if it is not longer than the packet, and malformed packets get no
+//! The threat: a tracker that answers forged packets with larger ones can be used to flood a victim. So the tracker
+//! sends larger responses only to addresses that have proved themselves by a connection id. A connect request is as
+//! long as its response. An error is sent only if it is at most as long as the packet. Malformed packets get no
 //! response. A proxy's header does not count towards the size of the packet.
 
 use std::net::IpAddr;

@@ -30,8 +30,8 @@ const MAX_REQUEST: usize = 10 * 1024;
 pub(super) struct Datagram<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) source: SocketAddr,
-    /// Our address that the request was sent to. `None` if the socket has only one address, or the system does not
-    /// report it.
+    /// Our address that the request was sent to. `None` if the socket has only one address, or if the system does not
+    /// report the destination.
     pub(super) destination: Option<IpAddr>,
 }
 
@@ -79,9 +79,9 @@ impl BatchSocket {
         system::stop_receiving(&self.0)
     }
 
-    /// Sends the responses that the system accepts without waiting, and drops the others. They are not queued here,
-    /// because the system already has a queue, and a client that gets no response sends its request again. Returns how
-    /// many responses could not be sent.
+    /// Sends the responses that the system accepts without waiting, and drops the others. Dropped responses are not
+    /// queued here, because the system already has a queue. A client that gets no response sends its request again.
+    /// Returns how many responses could not be sent.
     pub(super) fn send(&self, outbox: &mut Outbox, responses: &mut [UdpResponse]) -> usize {
         outbox.send(&self.0, responses)
     }

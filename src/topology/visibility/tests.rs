@@ -111,8 +111,8 @@ fn zones_see_each_other_under_their_external_addresses() {
         ("10.2.0.1", "10.1.0.2", "203.0.113.1"),
         ("10.1.0.1", "10.2.0.2", "192.168.9.2"),
         ("10.2.0.1", "fd00:1::2", "-"),
-        // The narrowest network decides, so these are clients of the lab. The lab has no external address, so other
-        // zones do not get its clients.
+        // The narrowest network decides, so these are clients of the lab. The lab has no external address, so clients
+        // in other zones do not get these peers.
         ("10.3.0.1", "10.4.0.2", "10.4.0.2"),
         ("10.1.0.1", "10.3.0.2", "-"),
         // Outside of all zones.

@@ -204,8 +204,8 @@ impl TestConnection {
         !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
-    /// Everything until the server closes the connection. Over TLS, this fails if the server closes without the TLS
-    /// message `close_notify`.
+    /// Everything until the server closes the connection. Over TLS, the function fails if the server closes without the
+    /// TLS message `close_notify`.
     pub(crate) fn rest_until_closed(&mut self) -> std::io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest).map(|_| rest)

@@ -270,7 +270,7 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        // This runs the shell's own `kill`, because not every system has a program of that name.
+        // The test uses the shell's own `kill`, because some systems have no program of that name.
         let kill = format!("kill -{name} {}", self.process.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }

@@ -77,7 +77,8 @@ impl Case {
         Self { time: SHORT, ..self }
     }
 
-    /// Gives the exchange a longer timeout, because the tracker must be reached and answer once before the timeout.
+    /// Gives the exchange a longer timeout, because the server must reach the tracker and get one answer before the
+    /// timeout.
     pub(super) fn less_short(self) -> Self {
         Self { time: LESS_SHORT, ..self }
     }

@@ -125,7 +125,7 @@ fn s5_3_replies_in_every_framing_and_encoding() {
     check(every_encoding());
 }
 
-/// Replies that are not bencoded dictionaries, or not HTTP.
+/// Replies that are not HTTP, and HTTP replies whose body is not a bencoded dictionary.
 pub(super) fn junk() -> Vec<Case> {
     let reply = one_peer();
     let nested = |open: &str, depth: usize| {

@@ -146,8 +146,8 @@ impl HostileClients {
         }
     }
 
-    /// Sends `stopped` with the victim's id and address, and with the header lines that a browser sends when a web page
-    /// contains the announce URL.
+    /// Sends `stopped` with the victim's id and address. The request has the header lines that a browser adds when a
+    /// web page contains the announce URL.
     fn visit_pages(&self) {
         for number in 0..EACH {
             let page = "Origin: http://page.example\r\nReferer: http://page.example/\r\nSec-Fetch-Site: cross-site\r\n\

@@ -34,7 +34,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Growth before this time does not count, because every kind of peer and torrent must come and go once first.
 const WARM: Duration = Duration::from_mins(2);
 
-/// In minutes. Runs that are shorter do not fail for growing memory, because the tracker is still filling up.
+/// In minutes. A shorter run does not fail for growing memory, because the tracker is still filling up.
 const LONG: u64 = 20;
 
 /// After the load, all connections must be closed within this time. Clients' connections are kept for at most 30
@@ -49,7 +49,7 @@ const SPARE: usize = 3;
 const CONNECTIONS: usize = 256;
 
 /// With hostile clients, each connection has its own source address. Kept connections use the addresses from `KEPT` on.
-/// Connections for one request each use the addresses from `CLOSED` on.
+/// A connection that carries only one request has an address from the range that begins at `CLOSED`.
 const KEPT: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
 const CLOSED: Ipv4Addr = Ipv4Addr::new(127, 1, 4, 1);
 

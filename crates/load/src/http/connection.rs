@@ -94,8 +94,8 @@ impl LoadConnection {
             }
             ConnectionState::Receiving => self.receive(close),
             ConnectionState::Idle => {
-                // The tracker closed a kept connection, which is allowed, or it sent bytes without a request, which is
-                // not allowed.
+                // Either the tracker closed a kept connection, which is allowed, or it wrongly sent bytes without a
+                // request.
                 self.disconnect();
                 None
             }

@@ -68,7 +68,7 @@ fn framing(head: &[u8]) -> BodyLength {
     BodyLength::UntilClosed
 }
 
-/// The body of a reply in chunks; `None` if it is not complete or not valid.
+/// The body of a reply in chunks; `None` if the body is incomplete or invalid.
 fn join_chunks(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::with_capacity(rest.len());
     loop {

@@ -133,8 +133,7 @@ fn datagrams_of_nobody_in_particular() {
     assert_eq!(parse_datagram(&[&v2(0, 0, b"tlv")[..], b"x"].concat()), Ok((None, &b"x"[..])));
 }
 
-/// The bytes are copied from section 2.2. Without this test, only headers that the tests themselves write would be
-/// read.
+/// The bytes are copied from section 2.2. The other tests read only headers that the tests themselves write.
 #[test]
 fn datagrams_as_the_specification_has_them() {
     let v4 = b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x21\x12\x00\x0c\

@@ -4,7 +4,7 @@
 use crate::Key;
 
 /// The number that stands for a client's opaque key in an announce request; 0 when there is no key. Up to 8 hexadecimal
-/// digits are read as a number, because libtorrent and Transmission have one number as their key: they send the number
+/// digits are read as a number. libtorrent and Transmission have one number as their key. Both clients send the number
 /// over UDP, and its digits over HTTP. So an upstream tracker that gets announces over both protocols sees one key. All
 /// bytes of any other key are folded into a number.
 pub fn key(key: Option<&Key>) -> u32 {

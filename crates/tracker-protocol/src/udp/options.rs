@@ -2,16 +2,15 @@
 
 use smallvec::SmallVec;
 
-/// Ends the options. It is read but not written, because the end of the packet ends them as well (BEP 41, "Option
-/// Format").
+/// Ends the options. The byte is read but not written, because the end of the packet also ends the options (BEP 41,
+/// "Option Format").
 const END_OF_OPTIONS: u8 = 0;
 /// Padding, without a length (BEP 41).
 const NOP: u8 = 1;
 /// Path and query of the announce URL, or the next part of them if they have more than 255 bytes (BEP 41).
 const URL_DATA: u8 = 2;
 /// The retrackers that have forwarded the announce, as in HTTP's `Via`. Only retracker uses this option; its number is
-/// the letter `v`. Other trackers skip options that they do not know (BEP 41), or everything after an announce (BEP
-/// 15).
+/// the letter `v`. Other trackers skip unknown options (BEP 41), or they skip everything after an announce (BEP 15).
 const VIA: u8 = 0x76;
 /// An option's length is one byte.
 const MAX_OPTION: usize = 255;

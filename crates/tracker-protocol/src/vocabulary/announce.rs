@@ -54,7 +54,7 @@ pub struct AnnounceRequest {
     pub info_hash: InfoHash,
     /// The client.
     pub peer_id: PeerId,
-    /// The port at which the client listens; `None` when it cannot be reached.
+    /// The port at which the client listens; `None` when other peers cannot reach the client.
     pub port: Option<NonZeroU16>,
     /// Bytes uploaded since `started`.
     pub uploaded: u64,
@@ -111,7 +111,7 @@ pub struct AnnounceReply {
     pub incomplete: u32,
     /// How many downloads have been completed, as far as this tracker knows.
     pub downloaded: u32,
-    /// The client's address as the tracker sees it (BEP 24); `None` when it is not known.
+    /// The client's address as the tracker sees it (BEP 24); `None` when the address is not known.
     pub external_ip: Option<IpAddr>,
     /// A sentence for the client's user.
     pub warning: Option<Cow<'static, str>>,

@@ -4,8 +4,9 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// Why an announce or a scrape is refused. `Display` is the `failure reason`: one sentence that names the parameter and
-/// what is wrong with it, so that a client's author can act on it. It does not repeat values from the network.
+/// Why an announce or a scrape is refused. `Display` writes the `failure reason`. This sentence names the parameter and
+/// what is wrong with it, so that the author of a client can correct the client. The sentence does not repeat values
+/// from the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// A required parameter is missing.

@@ -52,7 +52,7 @@ pub(super) struct UpstreamConnector;
 
 impl Service<ConnectInfo<Uri>> for UpstreamConnector {
     type Response = Connection<Uri, UpstreamStream>;
-    // This is never `InvalidInput`, because awc panics at that error.
+    // The error is never `InvalidInput`, because awc panics at that error.
     type Error = ConnectError;
     type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
 

@@ -177,7 +177,7 @@ fn rewrite(head: &mut [u8]) -> HeadKind {
                 _ => return UNTOUCHED,
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            // `identity` means no encoding (RFC 2616, section 3.6), and HTTP/1.0 has no encodings.
+            // `identity` means no encoding (RFC 2616, section 3.6). HTTP/1.0 has no transfer encodings.
             encoded = minor == b'1' && !value.eq_ignore_ascii_case(b"identity");
         }
     }

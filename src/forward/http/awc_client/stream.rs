@@ -65,8 +65,8 @@ pub(super) struct UpstreamStream {
     response: UpstreamResponse,
 }
 
-/// The first bytes of a request to a proxy. They replace [`METHOD`], because a proxy needs a whole URL where awc writes
-/// a path.
+/// The first bytes of a request to a proxy. These bytes replace [`METHOD`]. A proxy needs a whole URL, but awc writes
+/// only a path.
 #[derive(Debug)]
 struct RequestStart {
     bytes: Vec<u8>,

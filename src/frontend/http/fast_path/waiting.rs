@@ -64,8 +64,8 @@ impl<'a> Waiting<'a> {
         self.was_used = true;
     }
 
-    /// The time of the last request. `None` if nothing has changed since the last wait: neither this time, nor what the
-    /// connection waits for.
+    /// The time of the last request. `None` if that time and what the connection waits for are the same as at the last
+    /// wait.
     pub(super) fn since(&mut self, is_asking: bool) -> Option<Duration> {
         if std::mem::take(&mut self.is_answered) || self.last_request.is_none() {
             self.last_request = Some(clock::coarse());

@@ -45,8 +45,8 @@ const USUAL: usize = 2048;
 
 /// Buffers for a batch of datagrams.
 pub(in super::super) struct Inbox {
-    /// The first bytes of each datagram. These buffers are small and lie close together, because nearly all datagrams
-    /// are short: with buffers of [`MAX_REQUEST`] bytes an announce takes 4 % more CPU time.
+    /// The first bytes of each datagram. Nearly all datagrams are short, so these buffers are small and lie close
+    /// together. With buffers of [`MAX_REQUEST`] bytes, an announce takes 4 % more CPU time.
     buffers: Vec<[u8; USUAL]>,
     /// The bytes of each datagram that follow the first [`USUAL`] ones. This memory costs nothing while it is not
     /// touched.

@@ -1,0 +1,109 @@
+//! Why a client gets the peers that it gets: for each peer of a swarm, the rule that decides. Nothing changes.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+
+use super::announcement::{Action, Announcement};
+use super::client_id::Prefixes;
+use super::context::StoreContext;
+use super::entry::Entry;
+use super::explanation::{HiddenPeer, PeerAtAddress, PeerExplanation, PeerVerdict, SwarmExplanation};
+use super::peers::Peers;
+use super::pick::PeerQuery;
+use super::swarm::Swarm;
+use crate::topology::ZonedIp;
+use tracker_protocol::{Ip, PeerId, Role};
+
+/// The most peers of each family that are explained, because the lock is held meanwhile. An announce to a large swarm
+/// looks at as many.
+const MOST: usize = 500;
+
+impl Swarm {
+    /// Explains what the client of this announcement gets. If the announcement has no port, the client is taken for the
+    /// peer at its address that announced last.
+    pub(super) fn explain(
+        &self,
+        context: StoreContext<'_>,
+        announcement: &Announcement,
+        prefixes: &mut Prefixes,
+    ) -> SwarmExplanation {
+        let found = match announcement.place.ip {
+            _ if announcement.port.is_some() => None,
+            ip if ip.is_ipv4() => latest_at(self.v4(), announcement.place, context, prefixes),
+            _ => self.v6().and_then(|v6| latest_at(v6, announcement.place, context, prefixes)),
+        };
+        let mut announcement = Announcement { action: Action::Peek, ..*announcement };
+        if let Some((PeerAtAddress { port, role }, id)) = found {
+            (announcement.port, announcement.role) = (Some(port), role);
+            announcement.peer_id = id.unwrap_or(announcement.peer_id);
+        }
+        let id = prefixes.shorten(announcement.peer_id, context.now, false);
+        let found_expired = Cell::new(false);
+        let query = PeerQuery { announcement: &announcement, context, id, prefixes, found_expired };
+        let mut peers = Vec::new();
+        let is_v4 = announcement.place.ip.is_ipv4();
+        if !is_v4 {
+            self.v6().into_iter().for_each(|v6| query.explain(v6, true, &mut peers));
+        }
+        query.explain(self.v4(), is_v4, &mut peers);
+        if is_v4 {
+            self.v6().into_iter().for_each(|v6| query.explain(v6, false, &mut peers));
+        }
+        hide_repeats(&mut peers);
+        let more = self.len() - peers.len();
+        SwarmExplanation { client: found.map(|(peer, _)| peer), counts: self.counts(), peers, more }
+    }
+}
+
+/// The peer at an address that announced last, with its id.
+fn latest_at<A: Ip>(
+    peers: &Peers<A>,
+    place: ZonedIp,
+    StoreContext { now, life, .. }: StoreContext<'_>,
+    prefixes: &Prefixes,
+) -> Option<(PeerAtAddress, Option<PeerId>)> {
+    let ip = A::of(place.ip)?;
+    let here = peers.iter().take(MOST).filter(|entry| entry.ip == ip && entry.zone == place.zone);
+    let silence = |entry: &&Entry<A>| now.since(entry.seen());
+    let latest = here.filter(|entry| !life.is_over(silence(entry))).min_by_key(silence)?;
+    let peer = PeerAtAddress { port: latest.endpoint().port, role: latest.kind().role() };
+    Some((peer, prefixes.restore(latest.id())))
+}
+
+impl PeerQuery<'_> {
+    /// Adds the explanations of the peers of one family.
+    fn explain<A: Ip>(&self, peers: &Peers<A>, is_own_family: bool, out: &mut Vec<PeerExplanation>) {
+        let StoreContext { now, life, topology, .. } = self.context;
+        for entry in peers.iter().take(MOST) {
+            let (role, silence) = (entry.kind().role(), now.since(entry.seen()));
+            let verdict = match self.judge(entry, now) {
+                Ok(_) if !self.announcement.role.downloads() && role != Role::Leecher => Err(HiddenPeer::BothSeeds),
+                Ok(_) if !is_own_family && !topology.mixes_families() => Err(HiddenPeer::OtherFamily),
+                Ok(peer) => Ok(peer.endpoint.into()),
+                Err(hidden) => Err(hidden),
+            };
+            out.push(PeerExplanation {
+                address: entry.endpoint().into(),
+                zone: entry.zone,
+                role,
+                is_second: entry.is_second(),
+                is_claimed: entry.is_claimed(),
+                silent_for: life.duration(silence),
+                verdict: verdict.map_or_else(PeerVerdict::Hidden, PeerVerdict::Given),
+            });
+        }
+    }
+}
+
+/// If a client would get an address and port several times, it gets them once.
+fn hide_repeats(peers: &mut [PeerExplanation]) {
+    let mut given = HashSet::new();
+    // First addresses are given before second ones.
+    for is_second in [false, true] {
+        for peer in peers.iter_mut().filter(|peer| peer.is_second == is_second) {
+            if matches!(peer.verdict, PeerVerdict::Given(address) if !given.insert(address)) {
+                peer.verdict = PeerVerdict::Hidden(HiddenPeer::SameAddress);
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The explanation of what a client gets.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use tracker_protocol::{Role, SwarmCounts};
+
+use crate::topology::ZoneId;
+
+/// A swarm as a client at one address sees it.
+#[derive(Clone, Debug)]
+pub struct SwarmExplanation {
+    /// The peer at the client's address, if the swarm has one. The client is taken for this peer.
+    pub client: Option<PeerAtAddress>,
+    /// The counts that the client gets.
+    pub counts: SwarmCounts,
+    /// Peers of the swarm, those of the client's own family first.
+    pub peers: Vec<PeerExplanation>,
+    /// How many further peers there are, which are not explained.
+    pub more: usize,
+}
+
+/// A peer at the client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAtAddress {
+    /// Its port.
+    pub port: NonZeroU16,
+    /// Its role.
+    pub role: Role,
+}
+
+/// One address of a peer, and whether the client gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerExplanation {
+    /// The address under which the peer is recorded.
+    pub address: SocketAddr,
+    /// The zone of the address.
+    pub zone: Option<ZoneId>,
+    /// The peer's role.
+    pub role: Role,
+    /// Whether the peer has an earlier address, after which this one is given.
+    pub is_second: bool,
+    /// Whether the peer claims this address with `ip=`, and does not announce from it.
+    pub is_claimed: bool,
+    /// The time since the peer's last announce.
+    pub silent_for: Duration,
+    /// Whether the client gets this address.
+    pub verdict: PeerVerdict,
+}
+
+/// Whether a client gets a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerVerdict {
+    /// It gets the peer, under this address, if there is room in the reply.
+    Given(SocketAddr),
+    /// It does not get the peer, for this reason.
+    Hidden(HiddenPeer),
+}
+
+/// Why a client does not get a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HiddenPeer {
+    /// The peer has not announced for the peer age.
+    Expired,
+    /// The peer is the client itself.
+    Itself,
+    /// Neither of the two downloads.
+    BothSeeds,
+    /// The client can use the peer's first address, so it does not need this public one.
+    FirstAddressServes,
+    /// The client cannot reach the peer's address.
+    Unreachable,
+    /// The peer is of the other address family, and clients get only their own.
+    OtherFamily,
+    /// The client gets another peer under the same address and port, because both are behind one NAT.
+    SameAddress,
+}
