@@ -1,4 +1,4 @@
-//! Any text as a file of Chihaya's: a value with a line for each key, or an error.
+//! Any text as a Chihaya file: a value with a line for each key, or an error.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

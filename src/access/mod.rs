@@ -63,6 +63,21 @@ impl Clearance {
     pub const OPEN: Self = Self { is_confidential: false };
 }
 
+/// What the rules say about announces of one torrent from one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessVerdict {
+    /// They admit all of them.
+    Admitted,
+    /// They refuse the address.
+    NetworkRefused,
+    /// They refuse the torrent.
+    TorrentRefused,
+    /// They admit announces with a token for the torrent.
+    NeedsToken,
+    /// They admit announces of some client programs.
+    DependsOnClient,
+}
+
 /// The rules in force. They may be replaced while they are in use.
 #[derive(Debug)]
 pub struct Access {
@@ -154,6 +169,26 @@ impl Access {
             wording.token(fault)
         })?;
         Ok(Clearance { is_confidential: true })
+    }
+
+    /// What the rules say about an announce of a torrent from this address, as far as that depends on these two.
+    /// Nothing is counted.
+    pub fn verdict(&self, ip: IpAddr, info_hash: InfoHash) -> AccessVerdict {
+        let Rules { networks, clients, torrents, jwt, registered, .. } = &**self.rules.read();
+        let is_registered = || registered.as_ref().is_none_or(|registered| registered.admits_torrent(info_hash));
+        if networks.as_ref().is_some_and(|rule| !rule.admits(|networks| networks.contains(ip))) {
+            AccessVerdict::NetworkRefused
+        } else if torrents.as_ref().is_some_and(|rule| !rule.admits(|torrents| torrents.contains(info_hash)))
+            || !is_registered()
+        {
+            AccessVerdict::TorrentRefused
+        } else if jwt.is_some() {
+            AccessVerdict::NeedsToken
+        } else if clients.is_some() || registered.as_ref().is_some_and(|registered| registered.restricts_clients()) {
+            AccessVerdict::DependsOnClient
+        } else {
+            AccessVerdict::Admitted
+        }
     }
 
     /// Decides whether a scrape from this address is admitted. If the rules protect scrapes, the query of the scrape

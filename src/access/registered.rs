@@ -68,6 +68,11 @@ impl Registered {
         self.clients.read().contains(&client)
     }
 
+    /// Whether only added clients may announce.
+    pub(super) fn restricts_clients(&self) -> bool {
+        self.restricts_clients
+    }
+
     pub(super) fn admits_torrent(&self, torrent: InfoHash) -> bool {
         !self.restricts_torrents || self.has_torrent(torrent)
     }

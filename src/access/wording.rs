@@ -1,4 +1,4 @@
-//! The sentences with which the rules refuse an announce. If a file of Chihaya's is in use, these are Chihaya's
+//! The sentences with which the rules refuse an announce. If a Chihaya file is in use, these are Chihaya's
 //! sentences, because scripts of Chihaya's users read them.
 
 use tracker_protocol::Refusal;

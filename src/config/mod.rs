@@ -112,7 +112,7 @@ pub struct AccessRules {
 pub enum AccessSource {
     /// `access.yml`.
     Own(AccessFile),
-    /// A file of Chihaya's.
+    /// A Chihaya file.
     Chihaya(ChihayaRules),
 }
 

@@ -96,7 +96,8 @@ impl ForwardedClient {
         let Some(at) = self.hosts.iter().position(|host| host.ip == announce.ip) else { return HostUpdate::NewHost };
         let Some(host) = self.hosts.get_mut(at) else { return HostUpdate::NewHost };
         if !host.is_here() {
-            // Another client may have taken the host's endpoint. The caller must check that first.
+            // The host had left, and another client may have taken its endpoint. The caller checks that before it stores
+            // the announce.
             return HostUpdate::NewHost;
         }
         if announce.is_claim && !host.is_claim {

@@ -59,10 +59,12 @@ impl UpstreamClient {
     /// forwarder.
     pub(super) fn proxy_note(&self) -> Option<String> {
         match &self.client {
-            ProtocolClient::Http(http) => http.proxy().map(|proxy| format!("asked through the proxy {proxy}")),
-            ProtocolClient::Udp(_) => {
-                self.context.proxies.any().then(|| "asked directly, as no proxy passes UDP on".to_owned())
-            }
+            ProtocolClient::Http(http) => http.proxy().map(|proxy| format!("requests go through the proxy {proxy}")),
+            ProtocolClient::Udp(_) => self
+                .context
+                .proxies
+                .any()
+                .then(|| "requests go directly to the upstream, because proxies do not carry UDP".to_owned()),
             #[cfg(test)]
             ProtocolClient::Simulated(_) => None,
         }

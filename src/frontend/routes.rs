@@ -1,4 +1,4 @@
-//! Paths for announces and scrapes that replace the usual paths. A file of Chihaya's may configure them.
+//! Paths for announces and scrapes that replace the usual paths. A Chihaya configuration file sets them.
 
 use std::fmt;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How long requests under way may take to finish after a stop signal, unless a file of Chihaya's sets another time.
+/// How long requests under way may take to finish after a stop signal, unless a Chihaya file sets another time.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// True after a stop signal.

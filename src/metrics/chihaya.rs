@@ -1,5 +1,5 @@
 //! The metrics of Chihaya v2 under Chihaya's names, so that Chihaya's dashboards keep working. They exist while a
-//! configuration file of Chihaya's is in use.
+//! Chihaya file is in use.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

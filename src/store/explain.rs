@@ -6,13 +6,14 @@ use std::collections::HashSet;
 use super::announcement::{Action, Announcement};
 use super::client_id::Prefixes;
 use super::context::StoreContext;
+use super::delta::CountDelta;
 use super::entry::Entry;
 use super::explanation::{HiddenPeer, PeerAtAddress, PeerExplanation, PeerVerdict, SwarmExplanation};
 use super::peers::Peers;
 use super::pick::PeerQuery;
-use super::swarm::Swarm;
+use super::swarm::{SWEEP, Swarm};
 use crate::topology::ZonedIp;
-use tracker_protocol::{Ip, PeerId, Role};
+use tracker_protocol::{Ip, Role};
 
 /// The most peers of each family that are explained, because the lock is held meanwhile. An announce to a large swarm
 /// looks at as many.
@@ -21,19 +22,27 @@ const MOST: usize = 500;
 impl Swarm {
     /// Explains what the client of this announcement gets. If the announcement has no port, the client is taken for the
     /// peer at its address that announced last.
+    ///
+    /// As before an announce, some peers that have expired are dropped: their clients may have other addresses, which
+    /// take their place. The explanation still has the dropped peers.
     pub(super) fn explain(
-        &self,
+        &mut self,
         context: StoreContext<'_>,
         announcement: &Announcement,
         prefixes: &mut Prefixes,
+        change: &mut CountDelta<'_>,
     ) -> SwarmExplanation {
+        let mut expired = Vec::new();
+        note_expired(self.v4(), context, &mut expired);
+        self.v6().into_iter().for_each(|v6| note_expired(v6, context, &mut expired));
+        self.sweep(context.now, context.life, SWEEP, change);
         let found = match announcement.place.ip {
             _ if announcement.port.is_some() => None,
             ip if ip.is_ipv4() => latest_at(self.v4(), announcement.place, context, prefixes),
             _ => self.v6().and_then(|v6| latest_at(v6, announcement.place, context, prefixes)),
         };
         let mut announcement = Announcement { action: Action::Peek, ..*announcement };
-        if let Some((PeerAtAddress { port, role }, id)) = found {
+        if let Some(PeerAtAddress { port, role, id }) = found {
             (announcement.port, announcement.role) = (Some(port), role);
             announcement.peer_id = id.unwrap_or(announcement.peer_id);
         }
@@ -51,46 +60,65 @@ impl Swarm {
         }
         hide_repeats(&mut peers);
         let more = self.len() - peers.len();
-        SwarmExplanation { client: found.map(|(peer, _)| peer), counts: self.counts(), peers, more }
+        // A long list may still have peers that have expired.
+        expired.retain(|gone| peers.iter().all(|peer| peer.address != gone.address));
+        peers.append(&mut expired);
+        SwarmExplanation { client: found, counts: self.counts(), peers, more }
     }
 }
 
-/// The peer at an address that announced last, with its id.
+/// Adds the peers of one family that have expired.
+fn note_expired<A: Ip>(peers: &Peers<A>, context: StoreContext<'_>, out: &mut Vec<PeerExplanation>) {
+    let is_over = |entry: &&Entry<A>| context.life.is_over(context.now.since(entry.seen()));
+    let expired = peers.iter().take(MOST).filter(is_over);
+    out.extend(expired.map(|entry| explained(entry, context, PeerVerdict::Hidden(HiddenPeer::Expired))));
+}
+
+fn explained<A: Ip>(
+    entry: &Entry<A>,
+    StoreContext { now, life, .. }: StoreContext<'_>,
+    verdict: PeerVerdict,
+) -> PeerExplanation {
+    PeerExplanation {
+        address: entry.endpoint().into(),
+        zone: entry.zone,
+        role: entry.kind().role(),
+        is_second: entry.is_second(),
+        is_claimed: entry.is_claimed(),
+        silent_for: life.duration(now.since(entry.seen())),
+        verdict,
+    }
+}
+
+/// The peer at an address that announced last.
 fn latest_at<A: Ip>(
     peers: &Peers<A>,
     place: ZonedIp,
     StoreContext { now, life, .. }: StoreContext<'_>,
     prefixes: &Prefixes,
-) -> Option<(PeerAtAddress, Option<PeerId>)> {
+) -> Option<PeerAtAddress> {
     let ip = A::of(place.ip)?;
     let here = peers.iter().take(MOST).filter(|entry| entry.ip == ip && entry.zone == place.zone);
     let silence = |entry: &&Entry<A>| now.since(entry.seen());
     let latest = here.filter(|entry| !life.is_over(silence(entry))).min_by_key(silence)?;
-    let peer = PeerAtAddress { port: latest.endpoint().port, role: latest.kind().role() };
-    Some((peer, prefixes.restore(latest.id())))
+    let id = prefixes.restore(latest.id());
+    Some(PeerAtAddress { port: latest.endpoint().port, role: latest.kind().role(), id })
 }
 
 impl PeerQuery<'_> {
     /// Adds the explanations of the peers of one family.
     fn explain<A: Ip>(&self, peers: &Peers<A>, is_own_family: bool, out: &mut Vec<PeerExplanation>) {
-        let StoreContext { now, life, topology, .. } = self.context;
+        let StoreContext { now, topology, .. } = self.context;
         for entry in peers.iter().take(MOST) {
-            let (role, silence) = (entry.kind().role(), now.since(entry.seen()));
+            let role = entry.kind().role();
             let verdict = match self.judge(entry, now) {
                 Ok(_) if !self.announcement.role.downloads() && role != Role::Leecher => Err(HiddenPeer::BothSeeds),
                 Ok(_) if !is_own_family && !topology.mixes_families() => Err(HiddenPeer::OtherFamily),
                 Ok(peer) => Ok(peer.endpoint.into()),
                 Err(hidden) => Err(hidden),
             };
-            out.push(PeerExplanation {
-                address: entry.endpoint().into(),
-                zone: entry.zone,
-                role,
-                is_second: entry.is_second(),
-                is_claimed: entry.is_claimed(),
-                silent_for: life.duration(silence),
-                verdict: verdict.map_or_else(PeerVerdict::Hidden, PeerVerdict::Given),
-            });
+            let verdict = verdict.map_or_else(PeerVerdict::Hidden, PeerVerdict::Given);
+            out.push(explained(entry, self.context, verdict));
         }
     }
 }
@@ -107,3 +135,6 @@ fn hide_repeats(peers: &mut [PeerExplanation]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

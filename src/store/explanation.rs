@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use tracker_protocol::{Role, SwarmCounts};
+use tracker_protocol::{PeerId, Role, SwarmCounts};
 
 use crate::topology::ZoneId;
 
@@ -28,6 +28,8 @@ pub struct PeerAtAddress {
     pub port: NonZeroU16,
     /// Its role.
     pub role: Role,
+    /// Its id. `None` if the store does not have the whole id.
+    pub id: Option<PeerId>,
 }
 
 /// One address of a peer, and whether the client gets it.

@@ -125,7 +125,8 @@ impl Store {
         self.with(info_hash, |shard, key, change| shard.scrape(now, self.life, key, change))
     }
 
-    /// Explains what the client of this announcement would get. Nothing changes, and the swarm does not count as used.
+    /// Explains what the client of this announcement would get. Nothing changes but that some expired peers are dropped,
+    /// and the swarm does not count as used.
     /// `None` if the swarm does not exist.
     pub fn explain(
         &self,
@@ -135,7 +136,7 @@ impl Store {
         announcement: &Announcement,
     ) -> Option<SwarmExplanation> {
         let context = StoreContext { now: self.life.tick(now), life: self.life, rhythm: self.rhythm, topology };
-        self.with(info_hash, |shard, key, _| shard.explain(context, key, announcement))
+        self.with(info_hash, |shard, key, change| shard.explain(context, key, announcement, change))
     }
 
     /// Removes a swarm with all its peers. Returns whether it existed.

@@ -44,10 +44,10 @@ impl PeerQuery<'_> {
         let visible = |entry: &Entry<A>| self.visible(entry, now);
         if is_second {
             let mut more = Vec::new();
-            pick_from(eligible, nearest, nearness, visible, &mut Ranked::new(&mut more, want));
-            // Drops endpoints that are in the reply already: several peers behind one NAT may have the same external
-            // address and port.
-            more.retain(|peer| !out.iter().any(|other| other.endpoint == peer.endpoint));
+            // Several peers behind one NAT may have the same external address and port.
+            let is_new = |peer: &Peer<A>| !out.iter().any(|other| other.endpoint == peer.endpoint);
+            let visible = |entry: &Entry<A>| self.visible(entry, now).filter(is_new);
+            pick_from(eligible, nearest, nearness, visible, &mut Ranked::without_repeats(&mut more, want));
             let visible = more.len();
             out.append(&mut more);
             return visible;

@@ -20,6 +20,11 @@ impl<'a, A: Ip> Ranked<'a, A> {
         Self { peers, want, ends: [0; 2], translated: false }
     }
 
+    /// The same, but an endpoint is never added twice.
+    pub(super) fn without_repeats(peers: &'a mut Vec<Peer<A>>, want: usize) -> Self {
+        Self { translated: true, ..Self::new(peers, want) }
+    }
+
     pub(super) fn want(&self) -> usize {
         self.want
     }

@@ -88,9 +88,10 @@ impl Shard {
         context: StoreContext<'_>,
         key: SwarmKey,
         announcement: &Announcement,
+        change: &mut CountDelta<'_>,
     ) -> Option<SwarmExplanation> {
-        let swarm = self.swarms.find(key.hash, |swarm| key.is(swarm))?;
-        Some(swarm.explain(context, announcement, &mut self.prefixes))
+        let swarm = self.swarms.find_mut(key.hash, |swarm| key.is(swarm))?;
+        Some(swarm.explain(context, announcement, &mut self.prefixes, change))
     }
 
     /// Removes a swarm with all its peers. Returns whether it existed.

@@ -20,7 +20,7 @@ use crate::topology::{ZoneId, ZonedIp};
 use tracker_protocol::{Endpoint, InfoHash, Ip, PeerLists, Role, SwarmCounts};
 
 /// How many peers of a long list one announce checks for expiry.
-const SWEEP: usize = 64;
+pub(super) const SWEEP: usize = 64;
 
 /// When first addresses have been removed, at most this many of their clients get another first address in the same
 /// call. The other clients get one when they announce.

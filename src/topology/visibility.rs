@@ -17,6 +17,8 @@ pub struct Topology {
     /// The narrowest network comes first. Equally narrow networks are in the order in which their zones are configured.
     networks: Vec<(IpNet, ZoneId)>,
     own_family_only: bool,
+    /// The name of each zone, by [`ZoneId`].
+    zone_names: Vec<String>,
 }
 
 impl Topology {
@@ -27,13 +29,19 @@ impl Topology {
         let mut networks: Vec<_> = networks.collect();
         networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
         let zone_externals = zones.iter().map(|zone| zone.external).collect();
-        Self { external, zone_externals, networks, own_family_only: false }
+        let zone_names = zones.iter().map(|zone| zone.name.clone()).collect();
+        Self { external, zone_externals, networks, own_family_only: false, zone_names }
     }
 
     /// The same, but each client gets peers of its own address family only.
     #[must_use]
     pub fn with_own_family_only(self) -> Self {
         Self { own_family_only: true, ..self }
+    }
+
+    /// The name of a zone.
+    pub fn zone_name(&self, zone: ZoneId) -> &str {
+        self.zone_names.get(zone.number()).map_or("", String::as_str)
     }
 
     /// Whether clients get peers of the other address family, too.

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::forward::{Interleaved, UpstreamPeers};
 use crate::topology::{Topology, ZonedIp};
+use crate::tracker::explain::ListUse;
 use tracker_protocol::{AnnounceReply, Endpoint, Ip, Peer, PeerLists};
 
 /// Adds the upstream trackers' counts to the counts of the reply.
@@ -79,6 +80,35 @@ pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Top
     } else {
         let added = add(&mut peers.v6, room, &upstream.v6, client, topology);
         add(&mut peers.v4, other(added), &upstream.v4, client, topology);
+    }
+}
+
+/// Counts the peers of a forwarder's list by what the client gets of them. `local` are the local peers of the reply.
+pub(super) fn list_use(local: &PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) -> ListUse {
+    let mut counts = ListUse::default();
+    let is_v4 = client.place.ip.is_ipv4();
+    count(&mut counts, is_v4, &local.v4, &upstream.v4, client, topology);
+    count(&mut counts, !is_v4, &local.v6, &upstream.v6, client, topology);
+    counts
+}
+
+fn count<A: Ip>(
+    counts: &mut ListUse,
+    is_own_family: bool,
+    local: &[Peer<A>],
+    upstream: &Interleaved<A>,
+    client: Recipient,
+    topology: &Topology,
+) {
+    let local = KnownEndpoints::new(local);
+    for &peer in upstream.iter() {
+        *match peer {
+            _ if !is_own_family && !topology.mixes_families() => &mut counts.other_family,
+            peer if client.is(peer) => &mut counts.itself,
+            peer if local.has(peer) => &mut counts.local,
+            peer if upstream.is_public() || client.can_use(peer.ip, topology) => &mut counts.useful,
+            _ => &mut counts.unreachable,
+        } += 1;
     }
 }
 

@@ -1,6 +1,7 @@
 //! The decision about an announce: topology → store → forward → merge. This module knows no web framework, no encoding
 //! and no sockets.
 
+mod explain;
 mod merge;
 pub mod policy;
 mod requester;
@@ -10,18 +11,22 @@ mod unlisted;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use crate::answer::Answer;
 use crate::clock::Clock;
-pub use crate::forward::ForwarderStatus;
+pub use crate::forward::{ForwarderStatus, TorrentAtForwarder, UpstreamTorrent};
 use crate::forward::{Forwarders, PendingLists, UpstreamAnnounce, UpstreamPeerSet, UpstreamPeers};
 use crate::metrics::Metrics;
 use crate::store::{Action, Announcement, Selection, Store, Totals};
+pub use crate::store::{HiddenPeer, PeerExplanation, PeerVerdict, SwarmExplanation};
 use crate::topology::reach::Reach;
-use crate::topology::{Addresses, SharedAddressDetector, Sighting, Topology, ZonedIp};
-use tracker_protocol::{AnnounceReply, AnnounceRequest, Event, InfoHash, ScrapeReply, SwarmCounts};
+use crate::topology::{Addresses, SharedAddressDetector, Sighting, Topology, ZoneId, ZonedIp};
+use tracker_protocol::{AnnounceReply, AnnounceRequest, Event, InfoHash, NumWant, PeerId, PeerLists, Protocol, Role};
+use tracker_protocol::{ScrapeReply, SwarmCounts};
 
+pub use self::explain::{Explanation, ForwarderExplanation, ListUse};
 use self::merge::Recipient;
 pub use self::policy::{IntervalVariation, Policy, RequestLimits, WantLimits};
 pub use self::requester::{Requester, Standing};
@@ -235,6 +240,50 @@ impl Tracker {
         }
     }
 
+    /// Explains what a client at this address would get now. If the swarm has a peer at the address, and at the port if
+    /// one is given, the client is taken for that peer. Nothing changes.
+    pub fn explain(&self, ip: IpAddr, port: Option<NonZeroU16>, info_hash: InfoHash) -> Explanation {
+        let place = self.topology.zoned(ip);
+        let usual = self.policy.limits(Protocol::Http).want(NumWant::Default);
+        let announcement = Announcement {
+            place,
+            is_claim: false,
+            outside: None,
+            source: ip,
+            port,
+            peer_id: PeerId([0; 20]),
+            role: Role::Leecher,
+            action: Action::Peek,
+            want: usual,
+            ids: false,
+        };
+        let swarm = self.store.explain(self.clock.now(), &self.topology, info_hash, &announcement);
+        let client = swarm.as_ref().and_then(|swarm| swarm.client);
+        let role = client.map_or(Role::Leecher, |client| client.role);
+        let port = client.map_or(port, |client| Some(client.port));
+        let recipient = Recipient { place, outside: None, port, want: usual, counts: true };
+        let local = given(swarm.as_ref());
+        let forwarders = self.forwarders.as_ref().map(|all| all.explain(info_hash, role.downloads()));
+        let explained = |at: TorrentAtForwarder| {
+            let list = at.torrent.as_ref().and_then(|torrent| torrent.list.as_deref());
+            let list = list.map(|list| merge::list_use(&local, recipient, &self.topology, list));
+            ForwarderExplanation { at, list }
+        };
+        Explanation {
+            ip,
+            zone: place.zone.map(|zone| self.topology.zone_name(zone).to_owned()),
+            role,
+            usual,
+            swarm,
+            forwarders: forwarders.unwrap_or_default().into_iter().map(explained).collect(),
+        }
+    }
+
+    /// The name of a zone.
+    pub fn zone_name(&self, zone: ZoneId) -> &str {
+        self.topology.zone_name(zone)
+    }
+
     /// Drops peers that have expired. It must be called once a second.
     pub fn housekeep(&self) {
         self.store.housekeep(self.clock.now());
@@ -299,4 +348,17 @@ impl Tracker {
             peers: local.peers,
         }
     }
+}
+
+/// The local peers that a client gets if there is room.
+fn given(swarm: Option<&SwarmExplanation>) -> PeerLists {
+    let mut given = PeerLists::default();
+    for peer in swarm.into_iter().flat_map(|swarm| &swarm.peers) {
+        if let PeerVerdict::Given(address) = peer.verdict
+            && let Some(port) = NonZeroU16::new(address.port())
+        {
+            given.push(address.ip(), port, None);
+        }
+    }
+    given
 }

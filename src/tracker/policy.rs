@@ -20,14 +20,14 @@ const FEW: usize = 5;
 pub struct Policy {
     /// Seconds until a client should announce again. `--announce-interval`.
     pub interval: u32,
-    /// A client should wait at least this many seconds before it announces again. Without a file of Chihaya's, this
+    /// A client should wait at least this many seconds before it announces again. Without a Chihaya file, this
     /// equals the interval, because aria2 announces after `min interval` and ignores the interval.
     pub min_interval: u32,
     /// How some clients get a longer interval.
     pub variation: Option<IntervalVariation>,
     /// The limits of requests over HTTP.
     pub http: RequestLimits,
-    /// The limits of requests over UDP. They differ from those of HTTP only if a file of Chihaya's says so.
+    /// The limits of requests over UDP. They differ from those of HTTP only if a Chihaya file says so.
     pub udp: RequestLimits,
     /// If a torrent has at least this many local seeds, its clients get few upstream peers. `--local-only-after`.
     pub local_only_after: Option<NonZeroU32>,

@@ -101,7 +101,7 @@ fn exit_codes() {
     let [line] = &exit.stderr[..] else { panic!("{exit:?}") };
     assert!(line.starts_with("retracker: a.yaml line 2: announce_interval is \"10\", expected a duration"), "{line}");
 
-    // These texts are not files of Chihaya's.
+    // These texts are not Chihaya files.
     for text in ["", "a: 1\n", "{", "chihaya: [\n", "\u{0}"] {
         let exit = files.lint("a.yaml", text);
         assert_eq!((exit.code, exit.stdout.as_str(), exit.stderr.len()), (Some(2), "", 1), "{text:?}: {exit:?}");
@@ -144,7 +144,7 @@ fn both_files_are_checked_when_both_are_given() {
 
 // --- Serving ---------------------------------------------------------------------------------------------------
 
-/// Starts a server with a file of Chihaya's. The file has these numbers of addresses for HTTP, UDP and operators.
+/// Starts a server with a Chihaya file. The file has these numbers of addresses for HTTP, UDP and operators.
 fn serve(file: &Path, args: &[&str], (http, udp, operators): (usize, usize, usize)) -> Server {
     let args = [&["--chihaya", file.to_str().unwrap()], args].concat();
     retracker(&args).listens(http, udp, operators).start()

@@ -27,6 +27,7 @@ mod both_fronts;
 mod chihaya;
 mod cli;
 mod documentation;
+mod explain;
 mod forwarding;
 mod http;
 mod limits;

@@ -42,7 +42,7 @@ pub(super) fn is_verbosity(argument: &OsStr) -> bool {
     level.is_some_and(|level| !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// A file of Chihaya's, and what became of each of its keys.
+/// A Chihaya file, and what became of each of its keys.
 #[derive(Clone, Debug)]
 pub struct ChihayaFile {
     /// The flag or variable that named the file.

@@ -1,4 +1,4 @@
-//! The access rules of a file of Chihaya's.
+//! The access rules of a Chihaya file.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Applies a file of Chihaya's to the configuration with which the tracker serves. The file replaces the tracker's own
+//! Applies a Chihaya file to the configuration with which the tracker serves. The file replaces the tracker's own
 //! settings for the same things.
 
 use std::sync::Arc;

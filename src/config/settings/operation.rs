@@ -58,7 +58,7 @@ settings! {
         flag: Some(Flag::long_global("chihaya")),
         variable: "CHIHAYA_CONFIG",
         takes: Takes::File,
-        help: "Take the settings from this [file of Chihaya's](from-chihaya.md): `chihaya.yaml` of v2 or `config.json` of v1. It \
+        help: "Take the settings from this [Chihaya file](from-chihaya.md): `chihaya.yaml` of v2 or `config.json` of v1. It \
                replaces the settings here that mean the same.",
         details: "Variables in the path, such as `$HOME`, are expanded.",
         docker: "This is a path inside the container: /etc/chihaya.yaml.",

@@ -43,8 +43,8 @@ where
     let raw = if status == StatusCode::OK {
         raw.await.map_err(|error| body_error(error, code))?
     } else {
-        // The status says more than an error in the body or a timeout. So this read observes the deadline itself.
-        // Otherwise the caller would return a timeout.
+        // The error is the status, even if the body cannot be read, because the status says more. This read ends at the
+        // deadline by itself. If the caller's timeout ended it, the status would be lost.
         let raw = tokio::time::timeout_at(deadline, raw).await;
         raw.ok().and_then(Result::ok).ok_or(ForwardError::Status { code, retry_after })?
     };

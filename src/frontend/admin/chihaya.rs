@@ -1,5 +1,5 @@
 //! The pages that Chihaya serves to operators: `/check`, and the API of v1.0. They exist only if the tracker is
-//! configured by a file of Chihaya's.
+//! configured by a Chihaya file.
 
 use std::sync::Arc;
 

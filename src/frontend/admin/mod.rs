@@ -1,6 +1,7 @@
 //! Pages: the front page for users of a client, and the operator's pages: metrics, health, forwarders and notices.
 
 mod chihaya;
+mod explain;
 mod exposition;
 mod forwarders;
 mod pages;
@@ -37,7 +38,10 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
         chihaya::routes(pages, config);
     }
     if context.registry.is_some() {
-        config.route("/metrics", get().to(metrics)).route("/forwarders", get().to(forwarders::forwarders));
+        config
+            .route("/metrics", get().to(metrics))
+            .route("/forwarders", get().to(forwarders::forwarders))
+            .route("/explain", get().to(explain::explain));
     }
 }
 

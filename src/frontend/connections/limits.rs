@@ -61,7 +61,7 @@ pub struct ConnectionTimeouts {
 }
 
 impl ConnectionTimeouts {
-    /// The timeouts that apply unless a file of Chihaya's sets others. Clients announce every few minutes, and proxies
+    /// The timeouts that apply unless a Chihaya file sets others. Clients announce every few minutes, and proxies
     /// reuse connections within seconds.
     pub const USUAL: Self = Self {
         first_byte: Duration::from_secs(5),

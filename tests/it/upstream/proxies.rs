@@ -100,7 +100,7 @@ fn an_http_proxy_gets_plain_requests_with_the_whole_url() {
         assert!(request.starts_with(&format!("GET http://{NAME}:81/announce?a=b&info_hash=")), "{request}");
         assert!(request.contains(&format!("\r\nHost: {NAME}:81\r\n")), "{request}");
         assert!(request.contains("\r\nProxy-Authorization: Basic bWU6czNjciE=\r\n"), "{request}");
-        let line = server.logged("asked through the proxy http://127.0.0.1:");
+        let line = server.logged("requests go through the proxy http://127.0.0.1:");
         assert!(line.contains(variable), "{line}");
         assert!(!server.log().join("\n").contains("s3cr"), "{:?}", server.log());
     }
@@ -146,7 +146,7 @@ fn an_unknown_kind_of_proxy_stops_the_start_only_if_it_is_needed() {
     assert!(text.contains("forwarder x: ") && text.contains("http_proxy") && !text.contains("s3cr"), "{text}");
     let (setup, _file) = forwarding("- uri: udp://127.0.0.1:1/announce\n");
     let server = setup.env("http_proxy", "socks4://127.0.0.1:1").start();
-    server.logged("asked directly, as no proxy passes UDP on");
+    server.logged("requests go directly to the upstream, because proxies do not carry UDP");
 }
 
 #[test]
