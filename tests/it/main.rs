@@ -26,6 +26,7 @@ mod architecture;
 mod both_fronts;
 mod chihaya;
 mod cli;
+mod dashboard;
 mod dns;
 mod documentation;
 mod forwarding;
