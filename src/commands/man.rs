@@ -29,11 +29,24 @@ fn commands(roff: &mut Roff, command: &clap::Command) {
     for command in command.get_subcommands() {
         let mut heading = vec![bold(command.get_name())];
         for argument in command.get_arguments() {
-            let name = argument.get_long().map_or_else(|| argument.to_string(), |long| format!("[--{long}]"));
-            heading.extend([roman(" "), italic(name)]);
+            heading.extend([roman(" "), italic(usage(argument))]);
         }
         entry(roff, heading, &command.get_about().map(ToString::to_string).unwrap_or_default());
+        roff.control("RS", []);
+        for argument in command.get_arguments() {
+            let (Some(long), Some(help)) = (argument.get_long(), argument.get_help()) else { continue };
+            entry(roff, vec![bold(format!("--{long}"))], &help.to_string().replace('\n', " "));
+        }
+        roff.control("RE", []);
     }
+}
+
+/// An argument as a line of usage shows it. What may be left out is in brackets.
+fn usage(argument: &clap::Arg) -> String {
+    let Some(long) = argument.get_long() else { return argument.to_string() };
+    let values = argument.get_value_names().filter(|_| argument.get_action().takes_values()).unwrap_or_default();
+    let flag = values.iter().fold(format!("--{long}"), |flag, value| format!("{flag} {value}"));
+    if argument.is_required_set() { flag } else { format!("[{flag}]") }
 }
 
 /// Lists the variables that have no flag. Other variables are named beside their flags.

@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod dns;
 mod healthcheck;
 mod man;
 
@@ -35,6 +36,7 @@ pub fn run(command: Subcommand) -> Result<Report, String> {
             report.all_well &= all_well;
             Ok(report)
         }
+        Subcommand::Dns(options) => Ok(done(dns::records(&options))),
         Subcommand::Man => man::page().map(done).map_err(|error| error.to_string()),
         Subcommand::Completions(shell) => Ok(done(completions::script(shell))),
     }

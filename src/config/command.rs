@@ -5,7 +5,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use clap_complete::Shell;
 
 use super::about::{About, Takes};
-use super::settings;
+use super::{dns, settings};
 
 /// The parser of the command line. Every value remains a text, because flags and variables are interpreted together
 /// later.
@@ -37,6 +37,7 @@ pub fn command() -> Command {
                 )
                 .arg(Arg::new(OFFLINE).long(OFFLINE).action(ArgAction::SetTrue).help("Only check the files")),
         )
+        .subcommand(dns::command())
         .subcommand(Command::new(MAN).about("Print the manual page, for man -l or a file below share/man/man1"))
         .subcommand(
             Command::new(COMPLETIONS)
@@ -54,18 +55,23 @@ const SHELL: &str = "shell";
 
 /// What to do instead of serving.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Chosen {
+pub(super) enum Chosen<'a> {
     Healthcheck,
-    Check { offline: bool },
+    Check {
+        offline: bool,
+    },
+    /// With the arguments of the command.
+    Dns(&'a ArgMatches),
     Man,
     Completions(Shell),
 }
 
 /// The command that was chosen, if any.
-pub(super) fn chosen(matches: &ArgMatches) -> Option<Chosen> {
+pub(super) fn chosen(matches: &ArgMatches) -> Option<Chosen<'_>> {
     match matches.subcommand()? {
         (HEALTHCHECK, _) => Some(Chosen::Healthcheck),
         (CHECK, matches) => Some(Chosen::Check { offline: matches.get_flag(OFFLINE) }),
+        (dns::DNS, matches) => Some(Chosen::Dns(matches)),
         (MAN, _) => Some(Chosen::Man),
         (COMPLETIONS, matches) => matches.get_one(SHELL).copied().map(Chosen::Completions),
         _ => None,

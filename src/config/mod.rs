@@ -6,6 +6,7 @@ mod access;
 mod addresses;
 pub mod chihaya;
 mod command;
+mod dns;
 mod error;
 mod file;
 mod forwarders;
@@ -42,6 +43,7 @@ use crate::tracker::{Policy, RequestLimits};
 pub use self::about::{About, Fallback, Section, Takes};
 pub use self::access::AccessFile;
 pub use self::command::{command, plain};
+pub use self::dns::{DnsName, DnsOptions, ReverseZone};
 pub use self::error::ConfigError;
 pub use self::origin::{Flag, Origin};
 pub use self::tls::{Tls, TlsFiles};
@@ -210,6 +212,8 @@ pub enum Subcommand {
         /// Whether only the files are to be checked.
         offline: bool,
     },
+    /// Print DNS records with which clients find the tracker.
+    Dns(DnsOptions),
     /// Print the manual page.
     Man,
     /// Print the completion script for this shell.
@@ -243,10 +247,11 @@ pub fn read(
     }
 }
 
-fn subcommand(chosen: Chosen, sources: &Sources<'_>) -> Result<Subcommand, ConfigError> {
+fn subcommand(chosen: Chosen<'_>, sources: &Sources<'_>) -> Result<Subcommand, ConfigError> {
     match chosen {
         Chosen::Healthcheck => Ok(Subcommand::Healthcheck { listen: health(sources) }),
         Chosen::Check { offline } => check(sources, offline),
+        Chosen::Dns(arguments) => dns::options(arguments, sources).map(Subcommand::Dns),
         Chosen::Man => Ok(Subcommand::Man),
         Chosen::Completions(shell) => Ok(Subcommand::Completions(shell)),
     }

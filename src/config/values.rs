@@ -79,7 +79,7 @@ pub(super) fn external_address(text: &str) -> Result<ExternalAddress, Wrong> {
 }
 
 /// Splits a text at its commas. Superfluous commas, such as one at the end, are ignored.
-fn items(text: &str) -> Result<impl Iterator<Item = &str>, Wrong> {
+pub(super) fn items(text: &str) -> Result<impl Iterator<Item = &str>, Wrong> {
     let mut items = text.split(',').map(str::trim).filter(|item| !item.is_empty()).peekable();
     if items.peek().is_some() { Ok(items) } else { Err(Wrong::Value) }
 }

@@ -26,6 +26,8 @@ mod architecture;
 mod both_fronts;
 mod chihaya;
 mod cli;
+mod dashboard;
+mod dns;
 mod documentation;
 mod explain;
 mod forwarding;

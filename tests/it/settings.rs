@@ -274,6 +274,9 @@ fn the_manual_page_has_every_setting_and_command() {
         assert!(text.contains(variable), "{variable}");
         assert!(text.contains(&plain(details)), "{variable}: {details}");
     }
+    for argument in ["--offline", "--name NAME", "[--udp-port PORT]"] {
+        assert!(text.contains(argument), "{argument}");
+    }
     for section in ["COMMANDS", "ENVIRONMENT", "EXIT STATUS"] {
         assert!(text.contains(section), "{section}");
     }
@@ -285,7 +288,7 @@ fn completions_have_every_flag_and_command() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = printed(&["completions", shell]);
         let flags = all().filter_map(|setting| setting.flag).map(|flag| flag.long);
-        for name in flags.chain(["check", "healthcheck", "man", "completions"]) {
+        for name in flags.chain(["check", "dns", "healthcheck", "man", "completions", "udp-port"]) {
             assert!(script.contains(name), "{shell}: {name}");
         }
         if ["bash", "fish", "zsh"].contains(&shell) {
