@@ -3,7 +3,9 @@
 mod check;
 mod completions;
 mod dns;
+mod explain;
 mod healthcheck;
+mod instance;
 mod man;
 
 use crate::config::chihaya::ChihayaFile;
@@ -37,6 +39,7 @@ pub fn run(command: Subcommand) -> Result<Report, String> {
             Ok(report)
         }
         Subcommand::Dns(options) => Ok(done(dns::records(&options))),
+        Subcommand::Explain(options) => explain::ask(&options).map(done),
         Subcommand::Man => man::page().map(done).map_err(|error| error.to_string()),
         Subcommand::Completions(shell) => Ok(done(completions::script(shell))),
     }

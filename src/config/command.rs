@@ -5,7 +5,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use clap_complete::Shell;
 
 use super::about::{About, Takes};
-use super::{dns, settings};
+use super::{dns, explain, settings};
 
 /// The parser of the command line. Every value remains a text, because flags and variables are interpreted together
 /// later.
@@ -38,6 +38,7 @@ pub fn command() -> Command {
                 .arg(Arg::new(OFFLINE).long(OFFLINE).action(ArgAction::SetTrue).help("Only check the files")),
         )
         .subcommand(dns::command())
+        .subcommand(explain::command())
         .subcommand(Command::new(MAN).about("Print the manual page, for man -l or a file below share/man/man1"))
         .subcommand(
             Command::new(COMPLETIONS)
@@ -62,6 +63,8 @@ pub(super) enum Chosen<'a> {
     },
     /// With the arguments of the command.
     Dns(&'a ArgMatches),
+    /// With the arguments of the command.
+    Explain(&'a ArgMatches),
     Man,
     Completions(Shell),
 }
@@ -72,6 +75,7 @@ pub(super) fn chosen(matches: &ArgMatches) -> Option<Chosen<'_>> {
         (HEALTHCHECK, _) => Some(Chosen::Healthcheck),
         (CHECK, matches) => Some(Chosen::Check { offline: matches.get_flag(OFFLINE) }),
         (dns::DNS, matches) => Some(Chosen::Dns(matches)),
+        (explain::EXPLAIN, matches) => Some(Chosen::Explain(matches)),
         (MAN, _) => Some(Chosen::Man),
         (COMPLETIONS, matches) => matches.get_one(SHELL).copied().map(Chosen::Completions),
         _ => None,

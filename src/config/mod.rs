@@ -8,6 +8,7 @@ pub mod chihaya;
 mod command;
 mod dns;
 mod error;
+mod explain;
 mod file;
 mod forwarders;
 mod networks;
@@ -45,6 +46,7 @@ pub use self::access::AccessFile;
 pub use self::command::{command, plain};
 pub use self::dns::{DnsName, DnsOptions, ReverseZone};
 pub use self::error::ConfigError;
+pub use self::explain::{ClientAt, ExplainOptions};
 pub use self::origin::{Flag, Origin};
 pub use self::tls::{Tls, TlsFiles};
 
@@ -214,6 +216,8 @@ pub enum Subcommand {
     },
     /// Print DNS records with which clients find the tracker.
     Dns(DnsOptions),
+    /// Ask a running instance what a client gets of a torrent, and why.
+    Explain(ExplainOptions),
     /// Print the manual page.
     Man,
     /// Print the completion script for this shell.
@@ -252,6 +256,7 @@ fn subcommand(chosen: Chosen<'_>, sources: &Sources<'_>) -> Result<Subcommand, C
         Chosen::Healthcheck => Ok(Subcommand::Healthcheck { listen: health(sources) }),
         Chosen::Check { offline } => check(sources, offline),
         Chosen::Dns(arguments) => dns::options(arguments, sources).map(Subcommand::Dns),
+        Chosen::Explain(arguments) => explain::options(arguments, sources, health(sources)?).map(Subcommand::Explain),
         Chosen::Man => Ok(Subcommand::Man),
         Chosen::Completions(shell) => Ok(Subcommand::Completions(shell)),
     }

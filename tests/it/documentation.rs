@@ -253,6 +253,7 @@ fn check_arguments(place: &str, arguments: &[&str]) {
             "access.yml" | "chihaya.yaml" | "config.json" | "forwarders.yml" | "zones.yml" => {
                 shown_file(&folder, argument)
             }
+            "debian.torrent" => torrent_file(&folder),
             "fullchain.pem" => files.chain().into(),
             "privkey.pem" => files.key().into(),
             other => other.into(),
@@ -269,6 +270,13 @@ fn check_arguments(place: &str, arguments: &[&str]) {
         Ok(_) => {}
         Err(error) => panic!("{place}: {arguments:?}: {error}"),
     }
+}
+
+/// Writes the smallest torrent file, and returns its path.
+fn torrent_file(folder: &TempDir) -> OsString {
+    let path = folder.path().join("debian.torrent");
+    fs::write(&path, "d4:infod6:pieces0:ee").unwrap();
+    path.into()
 }
 
 /// Writes the first block that shows the file of this name to a file, and returns the path of that file.
@@ -502,6 +510,9 @@ fn the_map_is_the_tree() {
     let mut folders: Vec<PathBuf> = Vec::new();
     let mut shown = BTreeSet::new();
     for Block { place, text, .. } in all_blocks("text") {
+        if !place.starts_with("docs/architecture.md") {
+            continue;
+        }
         for line in text.lines() {
             let depth = line.len() - line.trim_start().len();
             let names = line.trim_start().split("  ").next().unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::dsl::{Server, announce, eventually, retracker};
+use crate::dsl::{Exit, Server, announce, eventually, retracker};
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::issuer::hex;
 
@@ -181,4 +181,56 @@ fn wrong_questions_say_what_is_expected() {
     let target = format!("/explain?torrent={}&as=10.1.0.2", hex("t"));
     assert_eq!(connection.get_with(&target, &[("Host", "evil.example")]).status, 403);
     assert_eq!(Server::start(&[]).get(target).status, 404, "the operator's pages are switched off");
+}
+
+/// Runs `retracker explain` with these arguments, for the instance of a server.
+fn explain(server: &Server, args: &[&str]) -> Exit {
+    retracker(&[&["explain"], args].concat()).env("LISTEN_ADDR", &server.addresses()[0]).run()
+}
+
+#[test]
+fn the_command_prints_the_same() {
+    let (server, folder) = network("[]", &[]);
+    server.get(announce("t", "a").at("10.1.0.1").target());
+    let exit = explain(&server, &[&hex("t"), "--as", "192.168.0.1"]);
+    assert_eq!((exit.code, exit.stderr.len()), (Some(0), 0), "{exit:?}");
+    let first = |text: &str| text.lines().take(6).collect::<Vec<_>>().join("\n");
+    assert_eq!(first(&exit.stdout), first(&text(&server, "192.168.0.1")));
+    assert!(explain(&server, &[&hex("t")]).stdout.starts_with("What a client at 127.0.0.1 gets"));
+    // The SHA-1 of this `info` was computed with another program.
+    let torrent = folder.path().join("a.torrent");
+    fs::write(
+        &torrent,
+        "d8:announce3:url4:infod6:lengthi1e4:name1:a12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee",
+    )
+    .unwrap();
+    let exit = explain(&server, &["--torrent", torrent.to_str().unwrap()]);
+    assert!(exit.stdout.contains("gets of torrent 4de9b0e9855b349178fb7a42f37dc0f2fac3018d now."), "{exit:?}");
+}
+
+#[test]
+fn the_command_says_what_is_wrong() {
+    let (server, folder) = network("[]", &[]);
+    let empty = folder.path().join("empty.torrent");
+    fs::write(&empty, "de").unwrap();
+    for (args, code, expected) in [
+        (vec!["abc"], 2, "expected the 40 hexadecimal digits of an info-hash"),
+        (vec![&*hex("t"), "--as", "here"], 2, "--as is \"here\", expected an address such as 192.168.1.7"),
+        (vec!["--torrent", empty.to_str().unwrap()], 2, "it has no info, expected a torrent file"),
+        (vec![], 2, "HASH"),
+    ] {
+        let exit = explain(&server, &args);
+        assert_eq!((exit.code, exit.stderr.len()), (Some(code), 1), "{exit:?}");
+        assert!(exit.stderr[0].contains(expected), "{exit:?}");
+    }
+    let without_pages = Server::start(&[]);
+    let exit = explain(&without_pages, &[&hex("t")]);
+    assert!(
+        exit.code == Some(1) && exit.stderr[0].contains("serves no operator's pages: start it with -p"),
+        "{exit:?}"
+    );
+    let address = without_pages.addresses()[0].clone();
+    without_pages.stop();
+    let exit = retracker(&["explain", &hex("t")]).env("LISTEN_ADDR", &address).run();
+    assert!(exit.code == Some(1) && exit.stderr[0].contains("nothing answers on "), "{exit:?}");
 }

@@ -25,6 +25,7 @@ pub mod announce;
 pub mod bencode;
 pub mod compact;
 pub mod forwarded;
+pub mod metainfo;
 pub mod proxy_protocol;
 pub mod query;
 pub mod route;

@@ -8,6 +8,7 @@ use std::num::NonZeroU16;
 use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
+use tracker_protocol::query::{unescaped, values};
 use tracker_protocol::{InfoHash, Role};
 
 use super::{foreign_host, is_host_known};
@@ -46,23 +47,22 @@ pub(super) async fn explain(request: HttpRequest, context: web::Data<Context>) -
 
 impl Question {
     fn read(query: &str) -> Option<Self> {
-        let value = |name: &str| {
-            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs.find(|(key, _)| *key == name).map(|(_, value)| value.replace("%3A", ":").replace("%3a", ":"))
+        let value = |name: &[u8]| {
+            let value: Vec<u8> = unescaped(values(query.as_bytes(), name).next()?).collect();
+            Some(String::from_utf8_lossy(&value).trim().to_owned())
         };
-        let info_hash = value("torrent")?.parse().ok()?;
-        let (ip, port) = address(&value("as")?)?;
+        let info_hash = value(b"torrent")?.parse().ok()?;
+        let (ip, port) = address(&value(b"as")?)?;
         Some(Self { info_hash, ip, port })
     }
 }
 
 /// Reads an address with or without a port. An IPv6 address with a port is in brackets.
 fn address(text: &str) -> Option<(IpAddr, Option<NonZeroU16>)> {
-    let text = text.replace("%5B", "[").replace("%5D", "]").replace("%5b", "[").replace("%5d", "]");
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some((address.ip().to_canonical(), Some(NonZeroU16::new(address.port())?)));
     }
-    let ip = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(&text);
+    let ip = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     Some((ip.parse::<IpAddr>().ok()?.to_canonical(), None))
 }
 
