@@ -17,13 +17,14 @@ use tokio::task::LocalSet;
 
 use self::reload::Reload;
 use crate::access::Access;
-use crate::clock::Lookout;
+use crate::clock::{self, Lookout};
 use crate::config::{AccessRules, Config, Forward, Tls};
 use crate::forward::{ForwardEngine, ForwardOptions, Forwarders};
 use crate::frontend::client_address::ClientAddress;
 use crate::frontend::connections::Connections;
 use crate::frontend::context::Context;
 use crate::frontend::descriptors;
+use crate::frontend::history::History;
 use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::{self, Audience, Listen, ListenAddr, Listening, UdpListenAddr};
 use crate::frontend::serve;
@@ -158,6 +159,10 @@ impl App {
             metrics,
             registry,
             routes: config.routes,
+            listening: listening.iter().map(|listening| (listening.address(), listening.purpose.audience)).collect(),
+            settings: config.settings,
+            history: History::default(),
+            start: clock::now(),
             chihaya: config.chihaya,
             client_address: ClientAddress::new(config.client_address),
             hosts: Hosts::new(config.allowed_hosts),
@@ -271,7 +276,8 @@ async fn flush_stopped(forwarders: &Forwarders) {
     }
 }
 
-async fn housekeep(Context { tracker, metrics, .. }: &Context, store: &Store) {
+async fn housekeep(context: &Context, store: &Store) {
+    let Context { tracker, metrics, .. } = context;
     let mut pause = tokio::time::interval(HOUSEKEEPING);
     let mut reported: Option<(Instant, i64)> = None;
     let mut lookout = Lookout::start();
@@ -281,6 +287,7 @@ async fn housekeep(Context { tracker, metrics, .. }: &Context, store: &Store) {
         let start = Instant::now();
         tracker.housekeep();
         metrics.housekept(start.elapsed());
+        context.record_history();
         // Logged after the expired peers are dropped.
         if let Some(slept) = slept {
             log::info!("the host has slept for {} s: this time counts towards the age of peers", slept.as_secs());

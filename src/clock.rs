@@ -7,7 +7,7 @@
 //! This clock is for ages only. Timers run on the system's clock. After a sleep, that clock is behind this one.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -17,6 +17,11 @@ static SLEPT: AtomicU64 = AtomicU64::new(0);
 /// The shortest sleep that is noticed. A shorter difference between the clocks is only the time between the two system
 /// calls that read them.
 const NOTICED: Duration = Duration::from_secs(1);
+
+/// The present time by the system clock, in seconds since 1970. Tokens give their times in the same way.
+pub fn unix_time() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
 
 /// How long the host has slept since the process began, as of the last look.
 pub fn slept() -> Duration {

@@ -16,7 +16,6 @@ mod wording;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use parking_lot::RwLock;
 use tracker_protocol::{AnnounceRequest, InfoHash, Refusal};
@@ -31,6 +30,7 @@ pub use self::wording::RefusalWording;
 
 use self::clients::ClientPrefixes;
 use self::jwt::JwtRule;
+use crate::clock;
 use crate::forward::UpstreamProxies;
 use crate::metrics::AccessMetrics;
 
@@ -164,7 +164,7 @@ impl Access {
         let Some(jwt) = rules.jwt.clone() else { return Ok(Clearance::OPEN) };
         // The lock is released first, because verifying a signature takes long.
         drop(rules);
-        jwt.admit(ip, request.info_hash, query, unix_time()).map_err(|fault| {
+        jwt.admit(ip, request.info_hash, query, clock::unix_time()).map_err(|fault| {
             metrics.jwt.inc();
             wording.token(fault)
         })?;
@@ -198,11 +198,17 @@ impl Access {
         let (jwt, wording) = (rules.jwt.clone().filter(|jwt| jwt.options().protect_scrape), rules.wording);
         drop(rules);
         let Some(jwt) = jwt else { return Ok(()) };
-        let admitted = info_hashes.iter().try_for_each(|hash| jwt.admit(ip, *hash, query, unix_time()));
+        let admitted = info_hashes.iter().try_for_each(|hash| jwt.admit(ip, *hash, query, clock::unix_time()));
         admitted.map_err(|fault| {
             self.metrics.jwt.inc();
             wording.token(fault)
         })
+    }
+
+    /// How many announces each rule has refused since the start.
+    pub fn refusals(&self) -> [(&'static str, u64); 4] {
+        let AccessMetrics { networks, clients, torrents, jwt, .. } = &self.metrics;
+        [("networks", networks.get()), ("clients", clients.get()), ("torrents", torrents.get()), ("jwt", jwt.get())]
     }
 
     /// The current fault, for the operator: a sentence of plain text.
@@ -228,9 +234,4 @@ impl Access {
             }
         }
     }
-}
-
-/// The present time by the system clock, in seconds since 1970. Tokens give their times in the same way.
-fn unix_time() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

@@ -35,6 +35,7 @@ use crate::frontend::connections::{ConnectionLimits, ConnectionOptions};
 use crate::frontend::hosts::HostName;
 use crate::frontend::listen::{Listen, UdpListenAddr};
 use crate::frontend::routes::TrackerPaths;
+use crate::frontend::settings_in_force::SettingInForce;
 use crate::frontend::shutdown::DRAIN;
 use crate::frontend::udp::connection_id::SharedKey;
 use crate::store::StoreOptions;
@@ -96,6 +97,8 @@ pub struct Config {
     pub chihaya: Option<ChihayaPages>,
     /// Whether `/metrics` is served.
     pub prometheus: bool,
+    /// Every setting, with its value and where the value comes from.
+    pub settings: Vec<SettingInForce>,
     /// Warnings about the configuration, for the log.
     pub warnings: Vec<String>,
 }
@@ -304,6 +307,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
         routes: None,
         chihaya: None,
         prometheus,
+        settings: settings::in_force(sources),
         warnings: Vec::new(),
         tls: tls::given(sources, listen.iter().chain(&admin))?,
         listen: listen.into_iter().chain(admin.into_iter().map(Listen::for_operators)).collect(),

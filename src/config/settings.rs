@@ -4,8 +4,10 @@
 //! `UPDATE_SETTINGS=1 cargo test --test it settings` rewrites these three files. A new setting needs one entry in a
 //! file below, its name here, and its use in [`super::read`].
 
-use super::about::About;
+use super::about::{About, Fallback};
+use super::origin::Sources;
 use super::setting::Declared;
+use crate::frontend::settings_in_force::SettingInForce;
 
 /// Declares the settings of a section, and lists them.
 macro_rules! settings {
@@ -51,6 +53,17 @@ pub fn all() -> impl Iterator<Item = About> {
 
 fn declared() -> impl Iterator<Item = &'static dyn Declared> {
     SECTIONS.iter().copied().flatten().copied()
+}
+
+/// Every setting as it is in force. No setting is a secret; files that settings name may hold secrets.
+pub(super) fn in_force(sources: &Sources<'_>) -> Vec<SettingInForce> {
+    let one = |setting: &dyn Declared| {
+        let About { variable, default, .. } = setting.about();
+        let (origin, value) = setting.typed(sources).map(|(origin, value)| (origin.to_string(), value)).unzip();
+        let default = if let Fallback::Is(text) = default { Some(text.to_owned()) } else { None };
+        SettingInForce { variable, value: value.or(default), origin }
+    };
+    declared().map(one).collect()
 }
 
 #[cfg(test)]

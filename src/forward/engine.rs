@@ -94,7 +94,8 @@ async fn carry_out(shared: Arc<ForwardState>, admitted: Admitted) {
 async fn sweep(shared: Arc<ForwardState>) {
     let pause = (shared.peer_age / 8).clamp(SWEEP_PAUSE.0, SWEEP_PAUSE.1);
     loop {
-        // When a forwarder has been removed, the sweep begins at once, so that its upstream gets `stopped`.
+        // When a forwarder has been removed, the sweep begins at once, because it sends the `stopped` announces to the
+        // upstream of that forwarder.
         let _ = timeout(pause, shared.retired.notified()).await;
         for (n, torrent) in shared.torrents.iter().enumerate() {
             let now = clock::now();

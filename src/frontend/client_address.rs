@@ -271,8 +271,8 @@ impl ClientAddress {
         Identity { ip, standing }
     }
 
-    /// Whether to log this proxy, and remembers the proxy. Each proxy is logged once, and at most [`MAX_WARNED`]
-    /// proxies are logged.
+    /// Returns whether to log this proxy. If so, the proxy is remembered, because each proxy is logged only once. At
+    /// most [`MAX_WARNED`] proxies are logged.
     fn is_first_warning(&self, source: Remote) -> bool {
         let mut warned = self.warned.lock();
         let is_first_warning = warned.len() < MAX_WARNED && !warned.contains(&source);

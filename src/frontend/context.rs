@@ -4,18 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
+use tokio::time::Instant;
 use tracker_protocol::route::{Route, names_torrent, route};
 
 use super::chihaya_pages::ChihayaPages;
 use super::client_address::ClientAddress;
 use super::connections::Connections;
+use super::history::{History, Snapshot};
 use super::hosts::Hosts;
 use super::listen::Audience;
 use super::routes::TrackerPaths;
+use super::settings_in_force::SettingInForce;
 use super::tls::TlsServer;
 use super::udp::connection_id::ConnectionIds;
 use crate::access::Access;
+use crate::clock;
 use crate::metrics::Metrics;
 use crate::tracker::Tracker;
 
@@ -36,6 +41,14 @@ pub struct Context {
     pub client_address: ClientAddress,
     /// The pages of Chihaya; `None` if the tracker is not configured by a Chihaya file.
     pub chihaya: Option<ChihayaPages>,
+    /// The addresses that the process listens on, and whom they serve.
+    pub listening: Vec<(String, Audience)>,
+    /// The settings in force.
+    pub settings: Vec<SettingInForce>,
+    /// The main figures of the last day.
+    pub history: History,
+    /// When the process began to serve.
+    pub start: Instant,
     /// The host names under which the operator's pages are served.
     pub hosts: Hosts,
     /// Whether a stop signal has arrived.
@@ -58,6 +71,50 @@ impl Context {
     pub fn notices(&self) -> Vec<String> {
         let access = self.access.as_ref().and_then(|access| access.notice());
         self.tracker.notices().into_iter().chain(access).collect()
+    }
+
+    /// How long the process has been serving.
+    pub fn uptime(&self) -> Duration {
+        clock::now().saturating_duration_since(self.start)
+    }
+
+    /// Records the main figures. Must be called once a second.
+    pub fn record_history(&self) {
+        self.history.record(self.uptime().as_secs(), || self.snapshot());
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a chart shows three digits")]
+    fn snapshot(&self) -> Snapshot {
+        let Metrics {
+            announces_answered, announces_refused, scrapes_answered, scrapes_refused, udp, connections, ..
+        } = &self.metrics;
+        let shed = [
+            &connections.shed_full,
+            &connections.shed_address,
+            &connections.shed_descriptors,
+            &connections.shed_memory,
+        ];
+        let totals = self.tracker.totals();
+        let [v4, v6] = totals.peers.map(|[seeds, others]| (seeds + others) as f32);
+        let seeds: i64 = totals.peers.iter().map(|[seeds, _]| seeds).sum();
+        Snapshot {
+            counters: [
+                announces_answered.get(),
+                announces_refused.get(),
+                scrapes_answered.get(),
+                scrapes_refused.get(),
+                udp.connects.get(),
+                shed.map(Counter::get).iter().sum(),
+            ],
+            gauges: [
+                v4,
+                v6,
+                seeds as f32,
+                totals.swarms as f32,
+                connections.open.get() as f32,
+                self.notices().len() as f32,
+            ],
+        }
     }
 
     /// The resource that a path names.

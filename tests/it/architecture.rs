@@ -23,7 +23,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("topology", &["clock"]),
     ("store", &["clock", "eviction", "hash", "metrics", "topology"]),
     ("forward", &["answer", "cache", "clock", "metrics", "topology"]),
-    ("access", &["forward", "hash", "metrics"]),
+    ("access", &["clock", "forward", "hash", "metrics"]),
     ("tracker", &["answer", "clock", "hash", "metrics", "topology", "store", "forward"]),
     ("frontend", &["access", "answer", "clock", "metrics", "topology", "tracker"]),
     ("config", &["access", "forward", "frontend", "store", "topology", "tracker"]),

@@ -218,6 +218,7 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
         // Nothing to check here. Another test runs the curl command, tests/networks.sh and tests/clients.sh run nginx
         // with the files of contrib/, and the other commands do not involve retracker.
         ["curl", "-s", _, "|", "cat", "-v"]
+        | ["curl", "-s", _, "|", "jq", _]
         | ["nginx", "-t"]
         | ["systemctl", "reload", "nginx"]
         | ["ss", "-ltnp" | "-lunp"]

@@ -48,6 +48,7 @@ mod signals;
 #[cfg(target_os = "linux")]
 mod sleep;
 mod standing;
+mod status;
 mod stop;
 mod tls;
 mod udp;

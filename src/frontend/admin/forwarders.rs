@@ -26,7 +26,7 @@ pub(super) async fn forwarders(request: HttpRequest, context: web::Data<Context>
     HttpResponse::Ok().content_type("application/json").body(body)
 }
 
-fn json(status: ForwarderStatus) -> Value {
+pub(super) fn json(status: ForwarderStatus) -> Value {
     json!({
         "name": status.name,
         "protocol": status.protocol,

@@ -5,6 +5,7 @@ mod explain;
 mod exposition;
 mod forwarders;
 mod pages;
+mod status;
 
 use std::sync::Arc;
 
@@ -41,7 +42,9 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
         config
             .route("/metrics", get().to(metrics))
             .route("/forwarders", get().to(forwarders::forwarders))
-            .route("/explain", get().to(explain::explain));
+            .route("/explain", get().to(explain::explain))
+            .route("/api/v1/status", get().to(status::status))
+            .route("/api/v1/history", get().to(status::history));
     }
 }
 

@@ -13,9 +13,11 @@ use tokio::task::yield_now;
 use super::fast_path::{self, NewConnection, Worker};
 use super::pages::Pages;
 use super::socket::Socket;
+use crate::clock;
 use crate::frontend::client_address::{ClientAddress, ClientAddressOptions, Remote};
 use crate::frontend::connections::{ConnectionLimits, Connections};
 use crate::frontend::context::Context;
+use crate::frontend::history::History;
 use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::Audience;
 use crate::frontend::shutdown::DRAIN;
@@ -48,6 +50,10 @@ pub fn context() -> Arc<Context> {
         registry: None,
         hosts: Hosts::default(),
         routes: None,
+        listening: Vec::new(),
+        settings: Vec::new(),
+        history: History::default(),
+        start: clock::now(),
         chihaya: None,
         client_address: ClientAddress::new(ClientAddressOptions::default()),
         draining: AtomicBool::new(false),

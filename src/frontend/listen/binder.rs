@@ -47,7 +47,7 @@ pub(in crate::frontend) struct BindTarget<'a> {
 pub(in crate::frontend) struct BindOptions {
     /// Whether `[::]` accepts IPv6 only.
     only_v6: bool,
-    /// Whether other sockets of this process have this port at addresses that overlap with this one.
+    /// Whether another socket of this process uses the same port, at an address that overlaps with that of this socket.
     is_shared: bool,
     /// Whether the address is bound even if the host does not have it.
     is_free: bool,

@@ -1,0 +1,12 @@
+//! The settings of this process, for the operator.
+
+/// A setting, and where its value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingInForce {
+    /// The setting's environment variable, which is also its name here.
+    pub variable: &'static str,
+    /// The value as it was written; `None` if the setting has no value.
+    pub value: Option<String>,
+    /// The flag or the variable that gave the value; `None` for the default.
+    pub origin: Option<String>,
+}
