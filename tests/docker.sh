@@ -13,7 +13,6 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cache=${RETRACKER_TEST_CACHE:-/var/cache/retracker-tests}
 read -ra compose <<< "${COMPOSE:-docker-compose}"
 # A project name of this run, so that another retracker on the same daemon keeps its containers and images.
 export COMPOSE_PROJECT_NAME=retracker-test-$$
@@ -483,7 +482,6 @@ provide_base_images() {
 stand_in() { # IMAGE
     local image=$1 version key archive
     installed debootstrap || die "$image cannot be pulled, and debootstrap is not installed"
-    mkdir -p "$cache"
     case $image in
         debian:bookworm-slim)
             archive=$cache/debian-bookworm-slim.tar
@@ -516,7 +514,7 @@ fi
 make_debian_archive() { # ARCHIVE
     note "making ${1##*/}, about a minute"
     debian_tree "$work/tree"
-    archive_tree "$1"
+    archive_tree "$work/tree" "$1"
 }
 
 # The content of the official image: gcc, libc6-dev, ca-certificates and the toolchain.
@@ -531,24 +529,7 @@ make_rust_archive() { # ARCHIVE TOOLCHAIN
     if ((${#cargo_config[@]})); then
         cp "${cargo_config[@]}" "$tree/usr/local/cargo/"
     fi
-    archive_tree "$1"
-}
-
-debian_tree() { # FOLDER [OPTIONS]
-    local tree=$1
-    shift
-    if ! debootstrap --variant=minbase "$@" bookworm "$tree" > "$work/debootstrap.log" 2>&1; then
-        tail -n 20 "$work/debootstrap.log"
-        die "debootstrap failed"
-    fi
-    # As the official images do.
-    rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/usr/share/{doc,man,locale}/*
-}
-
-archive_tree() { # ARCHIVE: appears under its name only when complete
-    tar -C "$work/tree" -cf "$1.$$" .
-    mv "$1.$$" "$1"
-    rm -rf "$work/tree"
+    archive_tree "$tree" "$1"
 }
 
 find_toolchain() { # VERSION
@@ -600,8 +581,5 @@ cleanup() {
     rm -rf --one-file-system "$work"
     exit "$status"
 }
-
-note() { echo "# $*"; }
-die() { echo "$1" >&2; exit 1; }
 
 main "$@"
