@@ -30,6 +30,7 @@ main() {
     trap 'exit 143' TERM
 
     test_build
+    test_release
     provide_debian
     if start_debian; then
         test_install
@@ -60,6 +61,24 @@ test_build() {
     like "it depends on what the binary is linked to" 'libc6 \(>= ' "$(dpkg-deb --field "$package" Depends)"
     is "all files belong to root" "0/0" "$(dpkg-deb --contents "$package" | awk '{ print $2 }' | sort -u)"
     is "its conffiles" "$conffiles" "$(dpkg-deb --info "$package" conffiles | sort | paste -sd " ")"
+}
+
+# What .github/workflows/release.yml runs. tests/docker.sh builds the image.
+test_release() {
+    local folder tarball
+    like "a release needs the tag of its version" 'the tag is v0\.0\.0, but the version in Cargo\.toml is ' \
+        "$(contrib/release/build.sh check v0.0.0 2>&1 || true)"
+    contrib/release/build.sh packages > "$work/release" 2> "$work/release.log" || cat "$work/release.log"
+    tarball=$(grep '\.tar\.gz$' "$work/release")
+    is "a release has the Debian package" "${package##*/}" "$(sed -n 's|.*/\(.*\.deb\)$|\1|p' "$work/release")"
+    tar -C "$work" -xf "$tarball"
+    folder=$work/$(basename "$tarball" .tar.gz)
+    is "the tarball's program runs" "retracker ${version%-*}" "$("$folder/retracker" -v)"
+    is "the tarball has what belongs to it" "" "$(cd "$folder" && ls README.md LICENSE docs/debian.md retracker.1 \
+        completions/{retracker.bash,_retracker,retracker.fish} .env.example {forwarders,access}.example.yml \
+        contrib/retracker.service 2>&1 > /dev/null)"
+    contrib/release/build.sh checksums
+    like "SHA256SUMS has its checksum" ": OK" "$(cd target/dist && sha256sum --check SHA256SUMS | grep -F "${tarball##*/}")"
 }
 
 test_install() {

@@ -560,6 +560,7 @@ fn the_lowest_rust_version_is_the_same_everywhere() {
     for (path, text) in [
         ("Dockerfile", format!("FROM rust:{version}-slim-bookworm AS build\n")),
         (".github/workflows/ci.yml", format!("image: rust:{version}-bookworm\n")),
+        (".github/workflows/release.yml", format!("image: rust:{version}-bookworm\n")),
         ("README.md", format!("Rust {version} or newer")),
     ] {
         assert!(read(path).contains(&text), "{path} does not say {text:?}");
@@ -576,6 +577,22 @@ fn workflow_files_are_yaml_and_call_ci_run() {
     let workflow: serde_yaml::Value = serde_yaml::from_str(&read(".github/workflows/ci.yml")).unwrap();
     let steps = workflow["jobs"]["gate"]["steps"].as_sequence().unwrap();
     assert!(steps.iter().any(|step| step["run"].as_str() == Some(".ci/run")), "{steps:?}");
+}
+
+/// tests/package.sh runs the script with the same arguments.
+#[test]
+fn the_release_workflow_calls_what_the_release_script_knows() {
+    let workflow: serde_yaml::Value = serde_yaml::from_str(&read(".github/workflows/release.yml")).unwrap();
+    let jobs = workflow["jobs"].as_mapping().unwrap();
+    let steps = jobs.values().flat_map(|job| job["steps"].as_sequence().unwrap());
+    let called: BTreeSet<_> = steps
+        .filter_map(|step| step["run"].as_str()?.strip_prefix("contrib/release/build.sh "))
+        .map(|arguments| arguments.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(called, BTreeSet::from(["check", "checksums", "image", "notes", "packages"]));
+    for subcommand in called {
+        assert!(read("contrib/release/build.sh").contains(&format!("build.sh {subcommand} ")), "{subcommand}");
+    }
 }
 
 #[test]
