@@ -48,6 +48,7 @@ main() {
     lan_client upstream 3
 
     test_build
+    test_release_image
     test_quick_start
     test_addresses
     test_host_network
@@ -72,6 +73,27 @@ test_build() {
         die "nothing else can be tested without an image"
     fi
     ok "the image builds ($((SECONDS - start)) s)"
+}
+
+# The file of a release holds the image that docker-compose builds.
+test_release_image() {
+    local image=$COMPOSE_PROJECT_NAME-release built archive
+    release_image=$image
+    if ! archive=$(IMAGE=$image contrib/release/build.sh image 2> "$work/release.log"); then
+        tail -n 20 "$work/release.log"
+        not_ok "the image of a release is built"
+        return
+    fi
+    built=$(docker image inspect --format '{{.Id}}' "$image")
+    docker rmi "$image" > /dev/null
+    docker load --quiet --input "$archive" > /dev/null
+    is "the image of a release can be loaded from its file" "$built" "$(docker image inspect --format '{{.Id}}' "$image")"
+    is "it is the image of docker-compose" "$(compose_image_id)" "$built"
+}
+
+compose_image_id() {
+    docker image inspect --format '{{.Id}}' "${COMPOSE_PROJECT_NAME}_retracker" 2> /dev/null \
+        || docker image inspect --format '{{.Id}}' "$COMPOSE_PROJECT_NAME-retracker"
 }
 
 test_quick_start() {
@@ -556,6 +578,7 @@ cleanup() {
     [[ -z ${idle_pid:-} ]] || stop "$idle_pid"
     [[ -z ${upstream_pid:-} ]] || stop "$upstream_pid"
     [[ -z ${neighbour:-} ]] || docker rm --force "$neighbour" > /dev/null 2>&1
+    [[ -z ${release_image:-} ]] || docker rmi --force "$release_image" > /dev/null 2>&1
     if [[ -e $project/docker-compose.yml ]]; then
         (cd "$project" && "${compose[@]}" down --rmi local --volumes --timeout 5 > /dev/null 2>&1)
     fi

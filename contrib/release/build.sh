@@ -9,7 +9,8 @@
 #     contrib/release/build.sh checksums      SHA256SUMS of all files in target/dist/
 #     contrib/release/build.sh notes          prints the version's part of CHANGELOG.md
 #
-# The packages need Rust, a C compiler, dpkg-dev and cargo-deb; the image needs Docker.
+# The packages need Rust, a C compiler, dpkg-dev and cargo-deb; the image needs Docker. IMAGE is the image's name, by default
+# retracker:VERSION.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -20,6 +21,7 @@ version=$(sed -n '/^\[package\]$/,/^$/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
 readonly version
 name=retracker-$version-$(uname -m)
 readonly name
+readonly image=${IMAGE:-retracker:$version}
 
 main() {
     case ${1:-} in
@@ -80,8 +82,8 @@ tarball() {
 
 image() {
     mkdir -p "$dist"
-    docker build --tag "retracker:$version" . >&2
-    docker save "retracker:$version" | gzip -9n > "$dist/$name-image.tar.gz"
+    docker build --tag "$image" . >&2
+    docker save "$image" | gzip -9n > "$dist/$name-image.tar.gz"
     echo "$dist/$name-image.tar.gz"
 }
 
