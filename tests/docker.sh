@@ -13,7 +13,6 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cache=${RETRACKER_TEST_CACHE:-/var/cache/retracker-tests}
 read -ra compose <<< "${COMPOSE:-docker-compose}"
 # A project name of this run, so that another retracker on the same daemon keeps its containers and images.
 export COMPOSE_PROJECT_NAME=retracker-test-$$
@@ -49,6 +48,7 @@ main() {
     lan_client upstream 3
 
     test_build
+    test_release_image
     test_quick_start
     test_addresses
     test_host_network
@@ -73,6 +73,27 @@ test_build() {
         die "nothing else can be tested without an image"
     fi
     ok "the image builds ($((SECONDS - start)) s)"
+}
+
+# The file of a release holds the image that docker-compose builds.
+test_release_image() {
+    local image=$COMPOSE_PROJECT_NAME-release built archive
+    release_image=$image
+    if ! archive=$(IMAGE=$image contrib/release/build.sh image 2> "$work/release.log"); then
+        tail -n 20 "$work/release.log"
+        not_ok "the image of a release is built"
+        return
+    fi
+    built=$(docker image inspect --format '{{.Id}}' "$image")
+    docker rmi "$image" > /dev/null
+    docker load --quiet --input "$archive" > /dev/null
+    is "the image of a release can be loaded from its file" "$built" "$(docker image inspect --format '{{.Id}}' "$image")"
+    is "it is the image of docker-compose" "$(compose_image_id)" "$built"
+}
+
+compose_image_id() {
+    docker image inspect --format '{{.Id}}' "${COMPOSE_PROJECT_NAME}_retracker" 2> /dev/null \
+        || docker image inspect --format '{{.Id}}' "$COMPOSE_PROJECT_NAME-retracker"
 }
 
 test_quick_start() {
@@ -483,7 +504,6 @@ provide_base_images() {
 stand_in() { # IMAGE
     local image=$1 version key archive
     installed debootstrap || die "$image cannot be pulled, and debootstrap is not installed"
-    mkdir -p "$cache"
     case $image in
         debian:bookworm-slim)
             archive=$cache/debian-bookworm-slim.tar
@@ -516,7 +536,7 @@ fi
 make_debian_archive() { # ARCHIVE
     note "making ${1##*/}, about a minute"
     debian_tree "$work/tree"
-    archive_tree "$1"
+    archive_tree "$work/tree" "$1"
 }
 
 # The content of the official image: gcc, libc6-dev, ca-certificates and the toolchain.
@@ -531,24 +551,7 @@ make_rust_archive() { # ARCHIVE TOOLCHAIN
     if ((${#cargo_config[@]})); then
         cp "${cargo_config[@]}" "$tree/usr/local/cargo/"
     fi
-    archive_tree "$1"
-}
-
-debian_tree() { # FOLDER [OPTIONS]
-    local tree=$1
-    shift
-    if ! debootstrap --variant=minbase "$@" bookworm "$tree" > "$work/debootstrap.log" 2>&1; then
-        tail -n 20 "$work/debootstrap.log"
-        die "debootstrap failed"
-    fi
-    # As the official images do.
-    rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/usr/share/{doc,man,locale}/*
-}
-
-archive_tree() { # ARCHIVE: appears under its name only when complete
-    tar -C "$work/tree" -cf "$1.$$" .
-    mv "$1.$$" "$1"
-    rm -rf "$work/tree"
+    archive_tree "$tree" "$1"
 }
 
 find_toolchain() { # VERSION
@@ -575,6 +578,7 @@ cleanup() {
     [[ -z ${idle_pid:-} ]] || stop "$idle_pid"
     [[ -z ${upstream_pid:-} ]] || stop "$upstream_pid"
     [[ -z ${neighbour:-} ]] || docker rm --force "$neighbour" > /dev/null 2>&1
+    [[ -z ${release_image:-} ]] || docker rmi --force "$release_image" > /dev/null 2>&1
     if [[ -e $project/docker-compose.yml ]]; then
         (cd "$project" && "${compose[@]}" down --rmi local --volumes --timeout 5 > /dev/null 2>&1)
     fi
@@ -600,8 +604,5 @@ cleanup() {
     rm -rf --one-file-system "$work"
     exit "$status"
 }
-
-note() { echo "# $*"; }
-die() { echo "$1" >&2; exit 1; }
 
 main "$@"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 #
-# What the shell suites share: printing results, waiting, the binary under test, and network namespaces.
+# What the shell suites share: printing results, waiting, the binary under test, network namespaces, and clean Debian trees.
 
 # --- Verdicts ---------------------------------------------------------------------------------------------------------
 
@@ -32,6 +32,9 @@ is() { # TITLE EXPECTED ACTUAL
 like() { # TITLE PATTERN ACTUAL
     if [[ $3 =~ $2 ]]; then ok "$1"; else not_ok "$1" "expected $2, got '$3'"; fi
 }
+
+note() { echo "# $*"; }
+die() { echo "$1" >&2; exit 1; }
 
 # Prints the counts. Its status is that of the suite.
 summary() {
@@ -115,4 +118,29 @@ namespaces_down() {
         ip netns delete "$space"
         rm -rf "/etc/netns/$space"
     done
+}
+
+# --- Clean Debian trees -----------------------------------------------------------------------------------------------
+
+# Trees are kept here as archives, because debootstrap takes a minute.
+# shellcheck disable=SC2034 # the suites use it
+cache=${RETRACKER_TEST_CACHE:-/var/cache/retracker-tests}
+
+debian_tree() { # FOLDER [OPTIONS]
+    local tree=$1
+    shift
+    if ! debootstrap --variant=minbase "$@" bookworm "$tree" > "$tree.log" 2>&1; then
+        tail -n 20 "$tree.log"
+        die "debootstrap failed"
+    fi
+    # As the official images do.
+    rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/usr/share/{doc,man,locale}/*
+}
+
+# Moves a tree into an archive, which appears under its name only when it is complete.
+archive_tree() { # FOLDER ARCHIVE
+    mkdir -p "$(dirname "$2")"
+    tar -C "$1" -cf "$2.$$" .
+    mv "$2.$$" "$2"
+    rm -rf "$1"
 }

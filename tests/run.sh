@@ -4,19 +4,19 @@
 #
 #     tests/run.sh
 #
-# `cargo test` needs nothing but Rust. The others need real BitTorrent clients, npm, nginx, wrk and Docker: on Debian,
-# as root, this script installs them. Elsewhere it uses what is installed and names the tests that it skips.
+# `cargo test` needs nothing but Rust. The others need real BitTorrent clients, npm, nginx, wrk, Docker and cargo-deb: on
+# Debian, as root, this script installs them. Elsewhere it uses what is installed and names the tests that it skips.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The programs that the tests run, and their Debian packages.
+# The programs that the tests run, and their Debian packages. Debian has no cargo-deb; cargo installs it.
 readonly programs=(curl mktorrent ip aria2c transmission-daemon qbittorrent-nox rtorrent deluged deluge-console
     npm nginx haproxy wrk iptables openssl dockerd docker-compose debootstrap dnsmasq unbound-checkconf
-    named-checkzone promtool)
+    named-checkzone promtool dpkg-shlibdeps systemd-nspawn cargo-deb)
 packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
     deluge-console nginx-light libnginx-mod-stream haproxy wrk docker.io docker-compose debootstrap iptables procps
-    python3-venv dnsmasq-base unbound bind9-utils prometheus openssl)
+    python3-venv dnsmasq-base unbound bind9-utils prometheus openssl dpkg-dev systemd-container)
 # Node.js and npm are not added if npm is there already, as with a Node.js that is not Debian's.
 command -v npm >/dev/null || packages+=(nodejs npm)
 readonly packages
@@ -31,6 +31,7 @@ main() {
     step "networks" tests/networks.sh
     step "real clients" tests/clients.sh
     step "two instances behind a balancer" tests/balanced.sh
+    step "Debian package" tests/package.sh
     step "Docker" tests/docker.sh
 
     echo "All tests passed."
@@ -52,6 +53,7 @@ install_programs() {
         # The run level keeps Debian from starting services on the host: every test starts its own.
         RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "${packages[@]}" \
             >/dev/null
+        command -v cargo-deb >/dev/null || cargo install --quiet --locked cargo-deb
     else
         echo "not installed; the tests that need it are skipped: $missing"
     fi

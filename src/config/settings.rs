@@ -1,8 +1,8 @@
 //! Every setting is declared once, in the file of its section. The command line, the reading of variables, errors,
 //! help, the manual page, completions and the tests of all settings come from these declarations. Tests check that
-//! `docs/configuration.md`, `.env.example` and `docker-compose.yml` agree with the declarations.
-//! `UPDATE_SETTINGS=1 cargo test --test it settings` rewrites these three files. A new setting needs one entry in a
-//! file below, its name here, and its use in [`super::read`].
+//! `docs/configuration.md`, `.env.example`, `docker-compose.yml` and `contrib/debian/retracker.default` agree with the
+//! declarations. `UPDATE_SETTINGS=1 cargo test --test it settings` rewrites these four files. A new setting needs one
+//! entry in a file below, its name here, and its use in [`super::read`].
 
 use super::about::{About, Fallback};
 use super::origin::Sources;

@@ -133,6 +133,14 @@ fn json_blocks_are_files_of_chihaya() {
     }
 }
 
+#[test]
+fn the_example_files_are_accepted() {
+    for (flag, path) in [("-f", "forwarders.example.yml"), ("--access", "access.example.yml")] {
+        let exit = retracker(&["check", "--offline", flag, path]).run();
+        assert_eq!(exit.code, Some(0), "{path}: {exit:?}");
+    }
+}
+
 /// The shell suites and the tests below run the files in `contrib/`. A page that shows one of these files must show it
 /// unchanged.
 #[test]
@@ -180,7 +188,9 @@ fn systemd_accepts_the_unit() {
     accepts("systemd-analyze", &["verify", "--man=no", path.to_str().unwrap()]);
     accepts("systemd-analyze", &["security", "--offline=yes", "--threshold=30", path.to_str().unwrap()]);
     // The documentation describes these lines.
-    for line in ["ExecStart=/usr/local/bin/retracker", "ExecReload=/bin/kill -HUP $MAINPID", "LimitNOFILE=65536"] {
+    for line in
+        ["ExecStart=/usr/local/bin/retracker", "ExecReload=/bin/sh -c 'kill -HUP $MAINPID'", "LimitNOFILE=65536"]
+    {
         assert!(unit.lines().any(|other| other == line), "{line}");
     }
 }
@@ -222,13 +232,21 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
         | ["nginx", "-t"]
         | ["systemctl", "reload", "nginx"]
         | ["ss", "-ltnp" | "-lunp"]
+        | ["systemctl", "status", "retracker"]
+        | ["journalctl", "-u", "retracker"]
         | ["docker", "build", ..] => {}
-        ["cp", from, _] => assert!(Path::new(from).exists(), "{place}: {from}"),
-        [script] if script.starts_with("tests/") || script == ".ci/run" => {
+        // The Debian package installs its examples in /etc/retracker.
+        ["cp", from, _] => {
+            assert!(Path::new(from.trim_start_matches("/etc/retracker/")).exists(), "{place}: {from}");
+        }
+        [script] if ["tests/", "contrib/", ".ci/"].iter().any(|folder| script.starts_with(folder)) => {
             let mode =
                 fs::metadata(script).unwrap_or_else(|error| panic!("{place}: {script}: {error}")).permissions().mode();
             assert!(mode & 0o111 != 0, "{place}: {script} is not executable");
         }
+        // tests/package.sh runs these.
+        ["apt", subcommand, ..] => has("tests/package.sh", &format!("apt-get {subcommand} ")),
+        ["groupadd" | "chgrp" | "chmod", ..] => has("tests/package.sh", command),
         // tests/docker.sh runs these.
         ["docker-compose", "-f", path, ..] => has("tests/balanced.sh", &format!("docker-compose -f {path}")),
         ["docker-compose", subcommand, ..] => has("tests/docker.sh", &format!("compose {subcommand}")),
@@ -304,7 +322,7 @@ fn check_cargo(place: &str, arguments: &[&str]) {
             _ => {}
         }
     }
-    let known = ["build", "test", "fmt", "clippy", "bench"];
+    let known = ["build", "test", "fmt", "clippy", "bench", "install"];
     assert!(known.contains(&arguments[0]), "{place}: cargo {}", arguments[0]);
 }
 
@@ -458,7 +476,9 @@ fn anchors(text: &str) -> BTreeSet<String> {
 #[test]
 fn pages_that_the_program_names_exist() {
     let mut paths: Vec<_> =
-        [".env.example", "docker-compose.yml", "Dockerfile", "forwarders.example.yml"].map(PathBuf::from).into();
+        [".env.example", "docker-compose.yml", "Dockerfile", "forwarders.example.yml", "access.example.yml"]
+            .map(PathBuf::from)
+            .into();
     paths.extend(["src", "contrib"].into_iter().flat_map(files_below));
     let mut found = 0;
     for path in paths {
@@ -544,7 +564,7 @@ fn diagrams_are_closed() {
     }
 }
 
-/// The image, the workflow and the README must have the `rust-version` of `Cargo.toml`.
+/// The images, the workflows and the README must have the `rust-version` of `Cargo.toml`.
 #[test]
 fn the_lowest_rust_version_is_the_same_everywhere() {
     let manifest = read("Cargo.toml");
@@ -552,6 +572,7 @@ fn the_lowest_rust_version_is_the_same_everywhere() {
     for (path, text) in [
         ("Dockerfile", format!("FROM rust:{version}-slim-bookworm AS build\n")),
         (".github/workflows/ci.yml", format!("image: rust:{version}-bookworm\n")),
+        (".github/workflows/release.yml", format!("image: rust:{version}-bookworm\n")),
         ("README.md", format!("Rust {version} or newer")),
     ] {
         assert!(read(path).contains(&text), "{path} does not say {text:?}");
@@ -568,6 +589,22 @@ fn workflow_files_are_yaml_and_call_ci_run() {
     let workflow: serde_yaml::Value = serde_yaml::from_str(&read(".github/workflows/ci.yml")).unwrap();
     let steps = workflow["jobs"]["gate"]["steps"].as_sequence().unwrap();
     assert!(steps.iter().any(|step| step["run"].as_str() == Some(".ci/run")), "{steps:?}");
+}
+
+/// tests/package.sh runs the script with the same arguments.
+#[test]
+fn the_release_workflow_calls_what_the_release_script_knows() {
+    let workflow: serde_yaml::Value = serde_yaml::from_str(&read(".github/workflows/release.yml")).unwrap();
+    let jobs = workflow["jobs"].as_mapping().unwrap();
+    let steps = jobs.values().flat_map(|job| job["steps"].as_sequence().unwrap());
+    let called: BTreeSet<_> = steps
+        .filter_map(|step| step["run"].as_str()?.strip_prefix("contrib/release/build.sh "))
+        .map(|arguments| arguments.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(called, BTreeSet::from(["check", "checksums", "image", "notes", "packages"]));
+    for subcommand in called {
+        assert!(read("contrib/release/build.sh").contains(&format!("build.sh {subcommand} ")), "{subcommand}");
+    }
 }
 
 #[test]

@@ -208,6 +208,28 @@ fn the_example_of_env_explains_every_variable() {
     compare(".env.example", "A comment needs a line of its own.\n", "", &entries);
 }
 
+#[test]
+fn the_settings_of_the_debian_package_explain_every_variable() {
+    let entries: String = all().map(|setting| debian_entry(&setting)).collect();
+    compare("contrib/debian/retracker.default", "shows the default.\n", "", &entries);
+}
+
+/// A commented entry: the package starts with all defaults. The files that settings name are in `/etc/retracker`.
+fn debian_entry(setting: &About) -> String {
+    let (value, unset) = match setting.default {
+        Fallback::Is(value) => (value, String::new()),
+        Fallback::Unset(words) => ("", format!("Default: {}.", plain(words))),
+    };
+    // The service may create Unix sockets only in its own folder.
+    let help = plain(setting.help).replace("/run/retracker.sock", "/run/retracker/retracker.sock");
+    let path = setting.docker.strip_prefix("This is a path inside the container: ");
+    let path =
+        path.map(|path| format!("For example: {}", path.replace("/app/", "/etc/retracker/"))).unwrap_or_default();
+    let text = [help, path, unset].map(|part| by_variable(&part));
+    let text = text.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(" ");
+    format!("\n{}\n#{}={value}\n", comment(&text), setting.variable)
+}
+
 fn entry(setting: &About) -> String {
     let (value, empty) = match setting.default {
         Fallback::Is(value) => (value, String::new()),
