@@ -27,6 +27,7 @@ mod both_fronts;
 mod chihaya;
 mod cli;
 mod dashboard;
+mod dashboard_page;
 mod dns;
 mod documentation;
 mod explain;

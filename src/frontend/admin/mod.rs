@@ -1,6 +1,7 @@
 //! Pages: the front page for users of a client, and the operator's pages: metrics, health, forwarders and notices.
 
 mod chihaya;
+mod dashboard;
 mod explain;
 mod exposition;
 mod forwarders;
@@ -39,6 +40,7 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
         chihaya::routes(pages, config);
     }
     if context.registry.is_some() {
+        dashboard::routes(config);
         config
             .route("/metrics", get().to(metrics))
             .route("/forwarders", get().to(forwarders::forwarders))

@@ -10,7 +10,9 @@ use actix_service::{IntoServiceFactory, Service, ServiceFactory};
 use actix_web::HttpMessage as _;
 use actix_web::body::{BoxBody, to_bytes};
 use actix_web::dev::{AppConfig, ServiceResponse};
-use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, HttpDate, TRANSFER_ENCODING};
+use actix_web::http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, DATE, HeaderName, HeaderValue, HttpDate, TRANSFER_ENCODING,
+};
 use actix_web::http::{Method, Uri};
 use actix_web::{App, Error};
 use futures::future::LocalBoxFuture;
@@ -26,10 +28,12 @@ use crate::frontend::listen::Audience;
 /// else into our pages, and to let other pages use our pages (Content Security Policy Level 3; Fetch Standard, "CORP").
 /// There are no CORS headers, because no other page may read these pages.
 const GUARD: &str = "x-content-type-options: nosniff\r\n\
-                     content-security-policy: default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; \
-                     base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
                      cross-origin-resource-policy: same-origin\r\n\
                      referrer-policy: no-referrer\r\n";
+
+/// The policy of pages that have none of their own.
+const POLICY: &str = "content-security-policy: default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; \
+                      base-uri 'none'; form-action 'self'; frame-ancestors 'none'\r\n";
 
 /// The routes, set up for one worker.
 pub(in crate::frontend) struct Pages {
@@ -79,6 +83,9 @@ impl Pages {
             }
         }
         headers.push_str(GUARD);
+        if !response.headers().contains_key(CONTENT_SECURITY_POLICY) {
+            headers.push_str(POLICY);
+        }
         let _ = write!(headers, "date: {}\r\n", HttpDate::from(SystemTime::now()));
         framing.put(&response.status().to_string(), &headers, &body, out);
     }

@@ -1,0 +1,183 @@
+// The dashboard: asks for the status and the history every five seconds, and shows them. Texts from the network are
+// only ever set as text, so that no name can become markup.
+"use strict";
+
+const PERIOD = 5000;
+const CHARTS = [
+  { title: "Announces per second", figures: [["answered", "announces_answered"], ["refused", "announces_refused"]] },
+  { title: "Peers", figures: [["IPv4", "peers_ipv4"], ["IPv6", "peers_ipv6"], ["seeds", "seeds"]] },
+  { title: "Torrents", figures: [["torrents", "torrents"]] },
+  { title: "Scrapes and UDP connects per second",
+    figures: [["scrapes", "scrapes_answered"], ["refused", "scrapes_refused"], ["UDP connects", "udp_connects"]] },
+  { title: "Connections", figures: [["open", "connections"], ["closed for another, per second", "connections_shed"]] },
+];
+const COLOURS = ["#2f7ed8", "#d9622b", "#2a9d4a"];
+const STATES = { closed: "good", probing: "warn", paused: "warn", open: "bad" };
+
+const byId = (id) => document.getElementById(id);
+let step = 5;
+let plots = [];
+
+function element(name, text, className) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function number(value) {
+  if (value === null || value === undefined) return "–";
+  return value.toLocaleString("en", { maximumFractionDigits: Math.abs(value) < 10 ? 2 : 0 });
+}
+
+function time(seconds) {
+  return new Date(seconds * 1000).toLocaleTimeString("en-GB", step === 5 ? {} : { hour: "2-digit", minute: "2-digit" });
+}
+
+function period(seconds) {
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86400)} days`;
+}
+
+function fill(table, rows) {
+  byId(table).tBodies[0].replaceChildren(...rows.map((cells) => {
+    const row = element("tr");
+    row.append(...cells.map((cell) => (cell instanceof Node ? cell : element("td", cell))));
+    return row;
+  }));
+}
+
+function showStatus(status) {
+  byId("about").className = status.is_stopping ? "bad" : "";
+  byId("about").textContent = status.is_stopping
+    ? "is stopping" : `${status.version}, up for ${period(status.uptime_seconds)}`;
+  byId("notices").replaceChildren(...status.notices.map((notice) => element("p", notice, "notice")));
+  fill("forwarders", status.forwarders.map((forwarder) => {
+    const state = element("td", "", "number");
+    state.append(element("span", forwarder.state, STATES[forwarder.state] || ""),
+      ` for ${period(forwarder.state_for_seconds)}`);
+    const error = forwarder.last_error;
+    const mean = forwarder.mean_latency_seconds;
+    return [
+      forwarder.name, state, element("td", number(forwarder.sessions), "number"),
+      element("td", mean === null ? "–" : `${number(mean * 1000)} ms`, "number"),
+      error ? `${error.text}, ${period(error.seconds_ago)} ago` : "none",
+    ];
+  }));
+  if (!status.forwarders.length) fill("forwarders", [["There are none.", "", "", "", ""]]);
+  fill("settings", status.settings.map(({ variable, value, from }) => [variable, value ?? "–", from]));
+}
+
+function showNow(status, latest) {
+  const peers = [status.peers.ipv4, status.peers.ipv6];
+  const sum = (role) => peers.reduce((total, family) => total + family[role], 0);
+  const figures = [
+    ["Announces per second", latest ? latest.announces_answered : null],
+    ["Refused per second", latest ? latest.announces_refused : null],
+    ["Peers", sum("seeds") + sum("others")],
+    ["Seeds", sum("seeds")],
+    ["Torrents", status.torrents],
+    ["Connections", status.connections.open],
+  ];
+  byId("now").replaceChildren(...figures.map(([name, value]) => {
+    const figure = element("div");
+    figure.append(element("dt", name), element("dd", number(value)));
+    return figure;
+  }));
+}
+
+// The points as one list for each figure, with the times of the points first.
+function columns(history) {
+  const count = history.points.length;
+  const times = history.points.map((_, n) => history.end - (count - 1 - n) * history.step_seconds);
+  const byName = {};
+  history.figures.forEach((name, place) => { byName[name] = history.points.map((point) => point[place]); });
+  return { times, byName };
+}
+
+function makeCharts() {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const axis = { stroke: dark ? "#ccc" : "#444", grid: { stroke: "#8883" }, ticks: { stroke: "#8883" } };
+  const figures = CHARTS.map((chart) => {
+    const figure = element("figure");
+    figure.append(element("figcaption", chart.title));
+    return figure;
+  });
+  // The widths are known once all figures are in place.
+  byId("charts").replaceChildren(...figures);
+  plots = CHARTS.map((chart, place) => {
+    const figure = figures[place];
+    const options = {
+      width: Math.max(figure.clientWidth - 22, 200), height: 180, cursor: { drag: { x: false, y: false } },
+      scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
+      axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map(time) }, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => number(tick)) }],
+      series: [{ label: "at", value: (_, at) => (at === null ? "–" : time(at)) }].concat(chart.figures.map(([label], n) => ({
+        label, stroke: COLOURS[n], width: 1.5, points: { show: false }, value: (_, value) => number(value),
+      }))),
+    };
+    return new uPlot(options, [[0], ...chart.figures.map(() => [null])], figure);
+  });
+}
+
+function showHistory(history) {
+  const { times, byName } = columns(history);
+  plots.forEach((plot, n) => plot.setData([times, ...CHARTS[n].figures.map(([, name]) => byName[name])]));
+  fill("history", CHARTS.flatMap((chart) => chart.figures.map(([label, name]) => {
+    const values = byName[name];
+    const cell = (value) => element("td", values.length ? number(value) : "–", "number");
+    const heading = element("th", `${chart.title}: ${label}`);
+    heading.scope = "row";
+    return [heading, cell(values.at(-1)), cell(Math.min(...values)), cell(Math.max(...values))];
+  })));
+}
+
+async function get(path) {
+  const reply = await fetch(path, { headers: { Accept: "application/json" } });
+  if (!reply.ok) throw new Error(`${path} answers ${reply.status}`);
+  return reply.json();
+}
+
+async function refresh() {
+  try {
+    const [status, hour, history] = await Promise.all(
+      [get("/api/v1/status"), get("/api/v1/history"), get(`/api/v1/history?step=${step}`)]);
+    const latest = hour.points.length ? {} : null;
+    hour.figures.forEach((name, place) => { if (latest) latest[name] = hour.points.at(-1)[place]; });
+    showStatus(status);
+    showNow(status, latest);
+    showHistory(history);
+  } catch (error) {
+    byId("about").className = "bad";
+    byId("about").textContent = `does not answer: ${error.message}`;
+  }
+}
+
+byId("explain").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const query = new URLSearchParams(new FormData(event.target));
+  const shown = byId("explanation");
+  shown.hidden = false;
+  try {
+    shown.textContent = await (await fetch(`/explain?${query}`, { headers: { Accept: "text/plain" } })).text();
+  } catch (error) {
+    shown.textContent = `The tracker does not answer: ${error.message}`;
+  }
+});
+document.querySelectorAll("[data-step]").forEach((button) => button.addEventListener("click", () => {
+  step = Number(button.dataset.step);
+  document.querySelectorAll("[data-step]").forEach(
+    (other) => other.setAttribute("aria-pressed", String(other === button)));
+  makeCharts();
+  refresh();
+}));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { makeCharts(); refresh(); });
+let resizing;
+addEventListener("resize", () => {
+  clearTimeout(resizing);
+  resizing = setTimeout(() => { makeCharts(); refresh(); }, 200);
+});
+makeCharts();
+refresh();
+setInterval(refresh, PERIOD);
