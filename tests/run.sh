@@ -13,10 +13,11 @@ cd "$(dirname "$0")/.."
 # The programs that the tests run, and their Debian packages. Debian has no cargo-deb; cargo installs it.
 readonly programs=(curl mktorrent ip aria2c transmission-daemon qbittorrent-nox rtorrent deluged deluge-console
     npm nginx haproxy wrk iptables openssl dockerd docker-compose debootstrap dnsmasq unbound-checkconf
-    named-checkzone promtool dpkg-shlibdeps systemd-nspawn cargo-deb)
+    named-checkzone promtool dpkg-shlibdeps systemd-nspawn chromium chromedriver cargo-deb)
 packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
     deluge-console nginx-light libnginx-mod-stream haproxy wrk docker.io docker-compose debootstrap iptables procps
-    python3-venv dnsmasq-base unbound bind9-utils prometheus openssl dpkg-dev systemd-container)
+    python3-venv dnsmasq-base unbound bind9-utils prometheus openssl dpkg-dev systemd-container
+    chromium chromium-driver)
 # Node.js and npm are not added if npm is there already, as with a Node.js that is not Debian's.
 command -v npm >/dev/null || packages+=(nodejs npm)
 readonly packages
@@ -27,6 +28,7 @@ main() {
     step "cargo test" cargo test --locked --quiet
     step "release build" cargo build --locked --release --quiet
     step "metrics in the official parsers, alerts and dashboard" tests/metrics.sh
+    step "dashboard in a browser" tests/browser.sh
     step "load" tests/load.sh
     step "networks" tests/networks.sh
     step "real clients" tests/clients.sh
