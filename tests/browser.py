@@ -165,8 +165,10 @@ def walk(browser, upstream):
     for n in [*range(1, 6)] * 3:
         announce("s", f"shared{n}", "192.168.7.7", port=n)
     eventually("a notice appears", notices, lambda shown: "192.168.7.7" in shown)
+    eventually("a click on a torrent puts it into the form", lambda: browser.run(
+        "(document.querySelector('#torrents button')?.click(),"
+        " document.querySelector('[name=torrent]').value)"), lambda shown: shown == "61" * 20)
     query = "torrent=" + "61" * 20 + "&as=10.0.0.1"
-    browser.run("(document.querySelector('[name=torrent]').value = '" + "61" * 20 + "')")
     browser.run("(document.querySelector('[name=as]').value = '10.0.0.1')")
     browser.run("document.querySelector('#explain button').click()")
     eventually("the form explains what a client gets", lambda: browser.run(

@@ -36,5 +36,5 @@ while read -r line; do
         *) not_ok "${line#not ok - }" ;;
     esac
 done <"$folder/checks"
-is "all checks were made" 14 "$((passed + failed))"
+is "all checks were made" 15 "$((passed + failed))"
 summary

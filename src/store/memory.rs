@@ -69,6 +69,13 @@ struct Tally {
     evicted: AtomicI64,
 }
 
+/// Where a visit of all swarms goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwarmCursor {
+    shard: usize,
+    bucket: usize,
+}
+
 /// How many swarms and peers there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -137,6 +144,36 @@ impl Store {
     ) -> Option<SwarmExplanation> {
         let context = StoreContext { now: self.life.tick(now), life: self.life, rhythm: self.rhythm, topology };
         self.with(info_hash, |shard, key, change| shard.explain(context, key, announcement, change))
+    }
+
+    /// The counts of one swarm, which does not count as used; zeros if the swarm does not exist.
+    pub fn counts(&self, info_hash: InfoHash) -> SwarmCounts {
+        self.with(info_hash, |shard, key, _| shard.counts(key))
+    }
+
+    /// Calls `visit` with some of the swarms: at least `most`, if there are as many. The next call goes on where this
+    /// one ended, if it gets the place that this one returns. Each lock is held for a few microseconds.
+    pub fn visit(&self, from: SwarmCursor, most: usize, mut visit: impl FnMut(InfoHash, SwarmCounts)) -> SwarmCursor {
+        let SwarmCursor { mut shard, mut bucket } = from;
+        let mut visited = 0;
+        for _ in 0..=SHARDS {
+            let mut next = Some(bucket);
+            while let Some(at) = next {
+                let mut count = |info_hash, counts| {
+                    visited += 1;
+                    visit(info_hash, counts);
+                };
+                next = self.shards.get(shard).and_then(|shard| shard.lock().visit(at, &mut count));
+                if visited >= most {
+                    return next.map_or(SwarmCursor { shard: (shard + 1) % SHARDS, bucket: 0 }, |bucket| SwarmCursor {
+                        shard,
+                        bucket,
+                    });
+                }
+            }
+            (shard, bucket) = ((shard + 1) % SHARDS, 0);
+        }
+        from
     }
 
     /// Removes a swarm with all its peers. Returns whether it existed.

@@ -58,4 +58,4 @@ mod time;
 
 pub use announcement::{Action, Announcement, Selection};
 pub use explanation::{HiddenPeer, PeerAtAddress, PeerExplanation, PeerVerdict, SwarmExplanation};
-pub use memory::{Store, StoreOptions, Totals};
+pub use memory::{Store, StoreOptions, SwarmCursor, Totals};

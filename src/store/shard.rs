@@ -94,6 +94,21 @@ impl Shard {
         Some(swarm.explain(context, announcement, &mut self.prefixes, change))
     }
 
+    /// The counts of a swarm, which does not count as used; zeros if the swarm does not exist.
+    pub(super) fn counts(&self, key: SwarmKey) -> SwarmCounts {
+        self.swarms.find(key.hash, |swarm| key.is(swarm)).map(|swarm| swarm.counts()).unwrap_or_default()
+    }
+
+    /// Calls `visit` with the swarms of some buckets, beginning with bucket `at`. Returns the bucket with which the next
+    /// call must begin; `None` when all buckets have been visited.
+    pub(super) fn visit(&self, at: usize, visit: &mut impl FnMut(InfoHash, SwarmCounts)) -> Option<usize> {
+        let end = (at + STEP).min(self.swarms.num_buckets());
+        for bucket in at..end {
+            self.swarms.get_bucket(bucket).into_iter().for_each(|swarm| visit(swarm.info_hash, swarm.counts()));
+        }
+        (end < self.swarms.num_buckets()).then_some(end)
+    }
+
     /// Removes a swarm with all its peers. Returns whether it existed.
     pub(super) fn remove_swarm(&mut self, key: SwarmKey, change: &mut CountDelta<'_>) -> bool {
         let at = self.swarms.find_bucket_index(key.hash, |swarm| key.is(swarm));

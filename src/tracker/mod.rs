@@ -2,6 +2,7 @@
 //! and no sockets.
 
 mod explain;
+mod largest;
 mod merge;
 pub mod policy;
 mod requester;
@@ -27,6 +28,8 @@ use tracker_protocol::{AnnounceReply, AnnounceRequest, Event, InfoHash, NumWant,
 use tracker_protocol::{ScrapeReply, SwarmCounts};
 
 pub use self::explain::{Explanation, ForwarderExplanation, ListUse};
+use self::largest::LargestTorrents;
+pub use self::largest::TorrentOrder;
 use self::merge::Recipient;
 pub use self::policy::{IntervalVariation, Policy, RequestLimits, WantLimits};
 pub use self::requester::{Requester, Standing};
@@ -50,6 +53,7 @@ pub struct Tracker {
     clock: Clock,
     shared_addresses: SharedAddressDetector,
     unlisted: Unlisted,
+    largest: LargestTorrents,
 }
 
 impl Tracker {
@@ -63,7 +67,16 @@ impl Tracker {
     ) -> Self {
         let shared_addresses = SharedAddressDetector::new(metrics.gateways.clone());
         let unlisted = Unlisted::new(metrics.unlisted.clone());
-        Self { policy, topology, store, forwarders, clock: Clock::start(), shared_addresses, unlisted }
+        Self {
+            policy,
+            topology,
+            store,
+            forwarders,
+            clock: Clock::start(),
+            shared_addresses,
+            unlisted,
+            largest: LargestTorrents::default(),
+        }
     }
 
     /// The tracker's rules. Frontends put the interval into refusals, and apply the limits of requests.
@@ -277,6 +290,12 @@ impl Tracker {
             swarm,
             forwarders: forwarders.unwrap_or_default().into_iter().map(explained).collect(),
         }
+    }
+
+    /// The largest torrents, at most `most` and a hundred of them. If there are very many torrents, each call looks at a
+    /// part of them.
+    pub fn largest_torrents(&self, order: TorrentOrder, most: usize) -> Vec<(InfoHash, SwarmCounts)> {
+        self.largest.look(&self.store, order, most)
     }
 
     /// The name of a zone.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::dsl::{Server, announce, eventually, retracker};
 use crate::fake_tracker::{FakeTracker, sends};
+use crate::issuer::hex;
 use crate::service::{ONE_PEER, forwarders};
 
 fn status(server: &Server) -> Value {
@@ -89,9 +90,40 @@ fn the_history_begins_with_the_process() {
 }
 
 #[test]
+fn the_largest_torrents_come_first() {
+    let server = Server::start(&["-p"]);
+    // `a` has 3 seeds and 1 other, `b` 1 and 5, `c` 2 and 0.
+    for (torrent, seeds, others) in [("a", 3, 1), ("b", 1, 5), ("c", 2, 0)] {
+        for n in 0..seeds + others {
+            let announce = announce(torrent, &format!("{torrent}{n}")).at(&format!("10.0.{n}.1"));
+            server.get(if n < seeds { announce.seed() } else { announce }.target());
+        }
+    }
+    let torrents = |query: &str| {
+        let reply = server.get(format!("/api/v1/torrents{query}"));
+        let json: Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(json["total"], 3);
+        let name = |torrent: &Value| {
+            let hash = torrent["torrent"].as_str().unwrap().to_owned();
+            ["a", "b", "c"].into_iter().find(|name| hex(name) == hash).unwrap()
+        };
+        json["torrents"].as_array().unwrap().iter().map(name).collect::<String>()
+    };
+    let orders = ["", "?sort=peers", "?sort=seeds", "?sort=active", "?sort=seeds&limit=1", "?limit=0"];
+    assert_eq!(orders.map(torrents), ["bac", "bac", "acb", "bac", "a", ""]);
+    for n in 0..6 {
+        server.get(announce("b", &format!("b{n}")).at(&format!("10.0.{n}.1")).event("stopped").target());
+    }
+    assert_eq!(torrents("").replace('b', ""), "ac", "what has changed is known at once");
+    for query in ["?sort=size", "?limit=x", "?limit=-1"] {
+        assert_eq!(server.get(format!("/api/v1/torrents{query}")).status, 400, "{query}");
+    }
+}
+
+#[test]
 fn the_pages_are_the_operators() {
     let server = retracker(&["--admin-listen", "127.0.0.1:0"]).start();
-    for page in ["/api/v1/status", "/api/v1/history"] {
+    for page in ["/api/v1/status", "/api/v1/history", "/api/v1/torrents"] {
         assert_eq!(server.get(page).status, 404, "{page}");
         let mut operator = crate::dsl::TestConnection::to(&server.admin_addresses()[0]);
         assert_eq!(operator.get(page).status, 200, "{page}");

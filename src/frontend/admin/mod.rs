@@ -46,7 +46,8 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
             .route("/forwarders", get().to(forwarders::forwarders))
             .route("/explain", get().to(explain::explain))
             .route("/api/v1/status", get().to(status::status))
-            .route("/api/v1/history", get().to(status::history));
+            .route("/api/v1/history", get().to(status::history))
+            .route("/api/v1/torrents", get().to(status::torrents));
     }
 }
 

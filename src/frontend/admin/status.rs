@@ -1,4 +1,4 @@
-//! `/api/v1/status` and `/api/v1/history`: how the tracker does, as JSON for programs. Keys are only ever added.
+//! `/api/v1/status`, `/api/v1/history` and `/api/v1/torrents`: how the tracker does, as JSON for programs. Keys are only ever added.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
@@ -9,6 +9,7 @@ use crate::frontend::context::Context;
 use crate::frontend::history::{FIGURES, STEPS};
 use crate::frontend::listen::Audience;
 use crate::frontend::settings_in_force::SettingInForce;
+use crate::tracker::TorrentOrder;
 
 pub(super) async fn status(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if !is_host_known(&request, &context) {
@@ -76,4 +77,35 @@ pub(super) async fn history(request: HttpRequest, context: web::Data<Context>) -
         "points": context.history.points(step),
     });
     HttpResponse::Ok().content_type("application/json").body(format!("{body}\n"))
+}
+
+/// The largest torrents: `?sort=peers`, `seeds` or `active`, and `limit=` up to 100.
+pub(super) async fn torrents(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
+    if !is_host_known(&request, &context) {
+        return foreign_host();
+    }
+    let value = |name: &str| {
+        request.query_string().split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)
+    };
+    let order = match value("sort").map(|(_, order)| order) {
+        None | Some("peers") => Some(TorrentOrder::Peers),
+        Some("seeds") => Some(TorrentOrder::Seeds),
+        Some("active") => Some(TorrentOrder::Active),
+        Some(_) => None,
+    };
+    let limit = value("limit").map_or(Ok(20), |(_, limit)| limit.parse::<usize>());
+    let (Some(order), Ok(limit)) = (order, limit) else {
+        let expected = "expected /api/v1/torrents?sort=peers|seeds|active&limit=1…100\n";
+        return HttpResponse::BadRequest().content_type("text/plain; charset=utf-8").body(expected);
+    };
+    let torrents = context.tracker.largest_torrents(order, limit).into_iter().map(|(info_hash, counts)| {
+        json!({
+            "torrent": info_hash.to_string(),
+            "complete": counts.complete,
+            "incomplete": counts.incomplete,
+            "downloaded": counts.downloaded,
+        })
+    });
+    let body = json!({ "torrents": torrents.collect::<Vec<_>>(), "total": context.tracker.totals().swarms });
+    HttpResponse::Ok().content_type("application/json").body(format!("{body:#}\n"))
 }

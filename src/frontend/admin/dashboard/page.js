@@ -70,6 +70,22 @@ function showStatus(status) {
   fill("settings", status.settings.map(({ variable, value, from }) => [variable, value ?? "–", from]));
 }
 
+function showTorrents({ torrents }) {
+  fill("torrents", torrents.map(({ torrent, complete, incomplete, downloaded }) => {
+    const choose = element("button", torrent);
+    choose.type = "button";
+    choose.className = "hash";
+    choose.addEventListener("click", () => {
+      document.querySelector("[name=torrent]").value = torrent;
+      document.querySelector("[name=as]").focus();
+    });
+    const cell = element("td");
+    cell.append(choose);
+    return [cell, ...[complete, incomplete, downloaded].map((count) => element("td", number(count), "number"))];
+  }));
+  if (!torrents.length) fill("torrents", [["There are none.", "", "", ""]]);
+}
+
 function showNow(status, latest) {
   const peers = [status.peers.ipv4, status.peers.ipv6];
   const sum = (role) => peers.reduce((total, family) => total + family[role], 0);
@@ -141,11 +157,14 @@ async function get(path) {
 
 async function refresh() {
   try {
-    const [status, hour, history] = await Promise.all(
-      [get("/api/v1/status"), get("/api/v1/history"), get(`/api/v1/history?step=${step}`)]);
+    const [status, hour, history, torrents] = await Promise.all([
+      get("/api/v1/status"), get("/api/v1/history"), get(`/api/v1/history?step=${step}`),
+      get("/api/v1/torrents?limit=10"),
+    ]);
     const latest = hour.points.length ? {} : null;
     hour.figures.forEach((name, place) => { if (latest) latest[name] = hour.points.at(-1)[place]; });
     showStatus(status);
+    showTorrents(torrents);
     showNow(status, latest);
     showHistory(history);
   } catch (error) {
