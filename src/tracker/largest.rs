@@ -82,3 +82,57 @@ fn largest(torrents: &HashMap<InfoHash, SwarmCounts>, order: TorrentOrder, most:
     ranked.sort_unstable();
     ranked.into_iter().map(|(_, hash)| hash).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::store::{Action, Announcement, StoreOptions};
+    use crate::topology::{Topology, ZonedIp};
+    use tracker_protocol::{PeerId, Role};
+
+    fn hash(n: u32) -> InfoHash {
+        let mut hash = [0; 20];
+        hash[..4].copy_from_slice(&n.to_be_bytes());
+        InfoHash(hash)
+    }
+
+    #[test]
+    fn in_a_large_store_the_largest_are_found_after_a_few_looks() {
+        let interval = Duration::from_secs(30);
+        let store = Store::new(StoreOptions {
+            peer_age: Duration::from_mins(10),
+            announce_interval: interval,
+            max_peers: 1_000_000,
+        });
+        let join = |torrent: u32, n: u32| {
+            let ip = std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into();
+            let mut id = [0; 20];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            let announcement = Announcement {
+                place: ZonedIp { ip, zone: None },
+                is_claim: false,
+                outside: None,
+                source: ip,
+                port: NonZeroU16::new(1),
+                peer_id: PeerId(id),
+                role: Role::Leecher,
+                action: Action::Stay { completed: false },
+                want: 0,
+                ids: false,
+            };
+            store.announce(Timestamp::from_tenths(1), &Topology::default(), hash(torrent), &announcement);
+        };
+        let torrents = 3 * u32::try_from(VISITED).unwrap();
+        (0..torrents).for_each(|n| join(n, n));
+        (1..=5).for_each(|n| (0..n).for_each(|peer| join(n * 1000, torrents + peer)));
+        let largest = LargestTorrents::default();
+        let looks = (0..4).map(|_| largest.look(&store, TorrentOrder::Peers, 5));
+        let found = looks.last().unwrap().into_iter().map(|(hash, counts)| (hash, counts.incomplete));
+        assert_eq!(found.collect::<Vec<_>>(), [5, 4, 3, 2, 1].map(|n| (hash(n * 1000), n + 1)));
+        assert!(largest.0.lock().torrents.len() <= 3 * REMEMBERED);
+    }
+}
