@@ -41,6 +41,26 @@ fn health() {
 }
 
 #[test]
+fn the_front_page_shows_the_udp_url_if_there_is_one() {
+    let server = retracker(&[]).env("UDP_LISTEN_ADDR", "127.0.0.1:0").start();
+    let port = server.udp_address().port();
+    let mut connection = server.connect();
+    let mut page = |host: &str| {
+        connection.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        String::from_utf8(connection.reply().body).unwrap()
+    };
+    for (host, name) in [
+        ("retracker.local", "retracker.local"),
+        ("192.168.1.1:8080", "192.168.1.1"),
+        ("[fd00::1]:80", "[fd00::1]"),
+        ("[fd00::1]", "[fd00::1]"),
+    ] {
+        assert!(page(host).contains(&format!("udp://{name}:{port}/announce")), "{host}: {}", page(host));
+    }
+    assert!(!String::from_utf8(Server::start(&[]).get("/").body).unwrap().contains("udp://"));
+}
+
+#[test]
 fn the_front_page_shows_the_announce_url_with_its_own_host() {
     let server = Server::start(&[]);
     let mut connection = server.connect();

@@ -40,7 +40,27 @@ pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> 
     let scheme = if forwarded || is_tls { "https" } else { "http" };
     let url = format!("{scheme}://{}/announce", host.unwrap_or("retracker.local"));
     let notices = if context.has_admin_listener() { String::new() } else { notices(&request, &context) };
-    html(&include_str!("index.html").replace("{announce}", &url), &notices)
+    let udp = udp_port(&context).map_or_else(String::new, |port| {
+        let name = host.map_or("retracker.local", without_port);
+        UDP.replace("{url}", &format!("udp://{name}:{port}/announce"))
+    });
+    html(&include_str!("index.html").replace("{announce}", &url).replace("{udp}", &udp), &notices)
+}
+
+/// What the front page says if the tracker serves UDP clients, too.
+const UDP: &str = "<p>Or this one, for clients that prefer UDP:</p>\n<code class=\"url\">{url}</code>\n";
+
+/// The first port at which clients announce over UDP. `None` if there is none, or if only proxies send datagrams there.
+fn udp_port(context: &Context) -> Option<&str> {
+    context.listening.iter().find_map(|(address, _)| address.strip_prefix("udp://")?.rsplit(':').next())
+}
+
+/// A host without its port. The colons of an IPv6 address are inside brackets.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, _)) if !host.ends_with(']') => name,
+        _ => host,
+    }
 }
 
 /// Lists the pages that a listener for operators serves.
