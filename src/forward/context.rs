@@ -68,8 +68,8 @@ impl ExchangeContext {
         if reported.is_none_or(|reported| now - reported >= REPORT_PAUSE) {
             *reported = Some(now);
             log::warn!(
-                "upstream trackers cannot be asked, because this host failed: {}; no circuit opens, and the trackers \
-                 are tried again later",
+                "cannot ask upstream trackers: {}; no tracker is skipped for this, because the fault is on this host; \
+                 they are tried again later",
                 what.as_bytes().escape_ascii()
             );
         }

@@ -81,7 +81,7 @@ use crate::metrics::{ForwardSample, Metrics, WaitMetrics};
 use tracker_protocol::InfoHash;
 use tracker_protocol::via::Via;
 
-/// An announce that this many retrackers have passed on is not passed on further.
+/// The most retrackers that may pass an announce on, one after the other.
 const MAX_HOPS: usize = 4;
 
 /// The configured upstream trackers.
