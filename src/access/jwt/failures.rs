@@ -32,7 +32,8 @@ impl Window {
 }
 
 impl Failures {
-    /// Whether so many tokens have failed in this second that no further token of this source is verified in it.
+    /// Whether too many tokens have failed in this second, of this source or of all sources. Then the tracker verifies no
+    /// more tokens of this source in this second.
     pub(super) fn are_too_many(&self, ip: IpAddr, second: u64) -> bool {
         let mut window = self.0.lock();
         let window = window.at(second);

@@ -740,7 +740,8 @@ proptest! {
         }
     }
 
-    /// Any keys and values in v1, in v2, and in v2 written as JSON.
+    /// Each key gets one finding, at the line of the key or of its value. This holds for any keys and values, in v1, in v2
+    /// as YAML and in v2 as JSON.
     #[test]
     fn every_key_has_its_line(
         keys in prop::collection::btree_map(

@@ -141,7 +141,7 @@ impl<'a> Head<'a> {
         let is_legal = !name.is_empty() && name.len() < line.len() && all(name, is_token) && all(value, is_text);
         if !is_legal {
             framing.doubtful = true;
-            // The line is kept without a name, because it counts towards the limit.
+            // This line is kept, because it counts towards the limit. It has no name that could be used.
             return self.lines.push((b"", line));
         }
         match name.len() {

@@ -72,7 +72,7 @@ impl Case {
         Self { visits, ..self }
     }
 
-    /// Gives the exchange a short timeout, because it must or may time out.
+    /// Gives the exchange a short timeout, because the test expects or allows a timeout.
     pub(super) fn short(self) -> Self {
         Self { time: SHORT, ..self }
     }
