@@ -229,7 +229,9 @@ impl Forwarder {
     pub(super) fn set_late(&self) {
         if self.promptness.set_late() {
             let name = &self.settings.read().options.name;
-            log::info!("forwarder {name}: no reply in time; announces stop waiting for it until it replies in time");
+            log::info!(
+                "forwarder {name}: no reply in time; announces no longer wait for it, but will after a prompt reply"
+            );
         }
     }
 

@@ -32,8 +32,8 @@ pub enum Standing {
     /// The announce came from the client's address. [`IpParam`](crate::topology::IpParam) says whether an address that
     /// the client claims is used.
     Client,
-    /// The announce came from the client's address. An address that the client claims is ignored, because the client is
-    /// a browser or its proxy sends an unclear client-address header.
+    /// The address that the announce came from counts as the client's. An address that the client claims is ignored. The
+    /// reason may be that a browser sent the announce, or that a proxy sent it with an unclear client-address header.
     NoClaims,
     /// A web page made a browser send the announce. The announce changes nothing, and gets public peers only.
     Page,

@@ -17,8 +17,8 @@ use socket2::Socket;
 
 use super::purpose::Purpose;
 
-/// How long the look-up of a name is repeated at the start, while the name has no address that this host has. Networks
-/// and name servers may come up late.
+/// At the start, the look-up of a name is repeated for up to this long, until the name resolves to an address of this
+/// host. Networks and name servers may come up late.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause between two look-ups.
