@@ -80,8 +80,8 @@ fn any_role() -> impl Strategy<Value = Role> {
 }
 
 proptest! {
-    /// Any mix of joins, role changes, departures and expiries leaves the same peers as a plain map does. The lists are
-    /// shorter or longer than the length at which the index appears.
+    /// Any mix of joins, role changes, departures and expiries leaves the same peers as a plain map does. Some lists of
+    /// peers are short and have no index; others are long and have one.
     #[test]
     fn behaves_like_a_map(
         steps in proptest::collection::vec((0..200_u16, 0..10_u8, any_role(), 0..3_u64), 0..600),
