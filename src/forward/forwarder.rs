@@ -229,9 +229,7 @@ impl Forwarder {
     pub(super) fn set_late(&self) {
         if self.promptness.set_late() {
             let name = &self.settings.read().options.name;
-            log::info!(
-                "forwarder {name}: no reply in time; announces no longer wait for it, but will after a prompt reply"
-            );
+            log::info!("forwarder {name} did not reply in time; no announce waits for it until it is prompt again");
         }
     }
 

@@ -57,7 +57,8 @@ impl Default for Torrent {
 /// What an announce gets, and the exchanges that it begins.
 #[derive(Default)]
 pub(super) struct StartedExchanges {
-    /// The lists that are there: one for each forwarder if exchanges begin, otherwise one for all together.
+    /// The lists that are available now. If exchanges may begin, these are the lists of the forwarders that have one.
+    /// Otherwise it is a single list, which combines the lists of all forwarders.
     pub(super) lists: UpstreamLists,
     /// The exchanges that the announce begins.
     pub(super) exchanges: Vec<Exchange>,
@@ -161,7 +162,7 @@ impl Torrent {
         }
     }
 
-    /// What an announce gets if no exchange begins for it.
+    /// What an announce gets if no exchange may begin for it.
     fn cached(&mut self, set: &ForwarderSet, downloads: bool, now: Instant) -> StartedExchanges {
         let list = self.combined_list(set, downloads, now);
         StartedExchanges {

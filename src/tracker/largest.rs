@@ -1,9 +1,11 @@
 //! The largest torrents, found little by little, because there may be millions of them.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::clock::{Timestamp, Ttl};
 use crate::store::{Store, SwarmCursor};
 use tracker_protocol::{InfoHash, SwarmCounts};
 
@@ -12,6 +14,9 @@ const VISITED: usize = 20_000;
 
 /// How many torrents are remembered for each order.
 const REMEMBERED: usize = 100;
+
+/// For this long, further requests get the torrents that are remembered, without another look.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// The order of torrents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +51,37 @@ pub(super) struct LargestTorrents(Mutex<Found>);
 struct Found {
     place: SwarmCursor,
     torrents: HashMap<InfoHash, SwarmCounts>,
+    looked: Option<Timestamp>,
 }
 
 impl LargestTorrents {
-    /// Looks at some of the torrents. Returns the largest that are known, in this order.
-    pub(super) fn look(&self, store: &Store, order: TorrentOrder, most: usize) -> Vec<(InfoHash, SwarmCounts)> {
-        let Found { place, torrents } = &mut *self.0.lock();
+    /// Looks at some of the torrents, unless the last look was a moment ago. Returns the largest that are known, in this
+    /// order.
+    pub(super) fn look(
+        &self,
+        now: Timestamp,
+        store: &Store,
+        order: TorrentOrder,
+        most: usize,
+    ) -> Vec<(InfoHash, SwarmCounts)> {
+        let mut found = self.0.lock();
+        if found.looked.is_none_or(|looked| now >= looked.plus(Ttl::new(PAUSE))) {
+            found.looked = Some(now);
+            found.look(store);
+        }
+        let torrents = &found.torrents;
+        let largest = largest(torrents, order, most.min(REMEMBERED));
+        largest
+            .into_iter()
+            .filter_map(|hash| torrents.get_key_value(&hash))
+            .map(|(hash, counts)| (*hash, *counts))
+            .collect()
+    }
+}
+
+impl Found {
+    fn look(&mut self, store: &Store) {
+        let Self { place, torrents, .. } = self;
         // The counts of those that are known have changed, and some of them are gone.
         torrents.iter_mut().for_each(|(info_hash, counts)| *counts = store.counts(*info_hash));
         torrents.retain(|_, counts| counts.complete + counts.incomplete > 0);
@@ -62,12 +92,6 @@ impl LargestTorrents {
             TorrentOrder::ALL.into_iter().flat_map(|order| largest(torrents, order, REMEMBERED)).collect();
         let mut kept: HashMap<_, _> = kept.into_iter().filter_map(|hash| torrents.remove_entry(&hash)).collect();
         std::mem::swap(torrents, &mut kept);
-        let largest = largest(torrents, order, most.min(REMEMBERED));
-        largest
-            .into_iter()
-            .filter_map(|hash| torrents.get_key_value(&hash))
-            .map(|(hash, counts)| (*hash, *counts))
-            .collect()
     }
 }
 
@@ -86,10 +110,8 @@ fn largest(torrents: &HashMap<InfoHash, SwarmCounts>, order: TorrentOrder, most:
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU16;
-    use std::time::Duration;
 
     use super::*;
-    use crate::clock::Timestamp;
     use crate::store::{Action, Announcement, StoreOptions};
     use crate::topology::{Topology, ZonedIp};
     use tracker_protocol::{PeerId, Role};
@@ -130,9 +152,14 @@ mod tests {
         (0..torrents).for_each(|n| join(n, n));
         (1..=5).for_each(|n| (0..n).for_each(|peer| join(n * 1000, torrents + peer)));
         let largest = LargestTorrents::default();
-        let looks = (0..4).map(|_| largest.look(&store, TorrentOrder::Peers, 5));
+        let at = |seconds: u32| Timestamp::from_tenths(10 * seconds);
+        let looks = (0..4).map(|n| largest.look(at(5 * n), &store, TorrentOrder::Peers, 5));
         let found = looks.last().unwrap().into_iter().map(|(hash, counts)| (hash, counts.incomplete));
         assert_eq!(found.collect::<Vec<_>>(), [5, 4, 3, 2, 1].map(|n| (hash(n * 1000), n + 1)));
         assert!(largest.0.lock().torrents.len() <= 3 * REMEMBERED);
+        (0..9).for_each(|peer| join(7, 2 * torrents + peer));
+        let first = |seconds| largest.look(at(seconds), &store, TorrentOrder::Peers, 1)[0].0;
+        assert_eq!(first(16), hash(5000), "there is no other look yet");
+        assert_eq!([20, 25, 30, 35].map(first)[3], hash(7));
     }
 }

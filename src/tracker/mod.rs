@@ -292,10 +292,10 @@ impl Tracker {
         }
     }
 
-    /// The largest torrents, at most `most` and a hundred of them. If there are very many torrents, each call looks at a
-    /// part of them.
+    /// The largest torrents, at most `most` and a hundred of them, as of a look in the last five seconds. If there are
+    /// very many torrents, each look visits a part of them.
     pub fn largest_torrents(&self, order: TorrentOrder, most: usize) -> Vec<(InfoHash, SwarmCounts)> {
-        self.largest.look(&self.store, order, most)
+        self.largest.look(self.clock.now(), &self.store, order, most)
     }
 
     /// The name of a zone.
