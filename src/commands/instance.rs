@@ -15,7 +15,8 @@ use crate::frontend::listen::{Listen, ListenAddr, Transport};
 /// The time limit of each step. A healthy instance answers in microseconds.
 const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The time limit of all steps with the name look-up, below the three seconds after which Docker gives up.
+/// The time limit of all steps together, including the name look-up. It is below three seconds, because Docker gives up
+/// after three.
 const DEADLINE: Duration = Duration::from_millis(2500);
 
 /// A request for a page.

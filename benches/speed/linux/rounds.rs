@@ -32,7 +32,7 @@ pub(crate) fn measure(server: &TrackerProcess, run: impl FnMut() -> LoadOutcome)
     measure_all(std::slice::from_ref(server), run)
 }
 
-/// Measures several processes of one tracker at once, in the same way.
+/// Measures several processes of one tracker at once, as [`measure`] does for one process.
 pub(crate) fn measure_all(
     servers: &[TrackerProcess],
     mut run: impl FnMut() -> LoadOutcome,

@@ -111,9 +111,9 @@ fn s5_4_absurd_counts_are_still_counts() {
     let tracker = FakeTracker::start(sends(ok(absurd)));
     let server = forwarding_to(&[&tracker], AMPLE);
     let reply = server.announce(&announce("t", "client").at("10.0.0.9"));
-    // A client that reads 32 bits must not find a negative number.
+    // Counts fit into a signed number of 32 bits, because some clients would take a larger one as negative.
     let [complete, incomplete, _] = reply.counts();
-    assert!((0..=i64::from(u32::MAX)).contains(&complete), "{complete}");
-    assert!((1..=i64::from(u32::MAX)).contains(&incomplete), "{incomplete}");
+    assert!((0..=i64::from(i32::MAX)).contains(&complete), "{complete}");
+    assert!((1..=i64::from(i32::MAX)).contains(&incomplete), "{incomplete}");
     assert_eq!(reply.peers(), [PEER]);
 }
