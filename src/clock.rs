@@ -14,8 +14,8 @@ use tokio::time::Instant;
 /// Milliseconds slept since the first look.
 static SLEPT: AtomicU64 = AtomicU64::new(0);
 
-/// The shortest sleep that is noticed. A shorter difference between the clocks is only the time between the two system
-/// calls that read them.
+/// The shortest sleep of the host that is noticed. Sleep is measured as the difference between two clocks. A smaller
+/// difference is ignored, because two system calls read the clocks one after the other.
 const NOTICED: Duration = Duration::from_secs(1);
 
 /// The present time by the system clock, in seconds since 1970. Tokens give their times in the same way.

@@ -332,9 +332,9 @@ fn warn_unclear_client(source: Remote, standing: Standing, found: &str) {
     if standing == Standing::Untrusted {
         // The sender may be a client that forges headers. A forged header needs no warning.
         log::info!(
-            "a proxy {proxy} forwarded a request (it came with {found}) and is not trusted, so its client gets \
-             public peers only and is not listed as a peer; if you run that proxy, name it in TRUSTED_PROXIES; see \
-             docs/reverse-proxy.md. Logged once for each proxy"
+            "the proxy {proxy} is not trusted, but it forwarded a request. The client of the request gets public peers only \
+             and is not listed as a peer. If you run this proxy, name it in TRUSTED_PROXIES; see docs/reverse-proxy.md. The \
+             request has {found}. Logged once for each proxy"
         );
         return;
     }

@@ -82,7 +82,8 @@ impl Reach {
         }
     }
 
-    /// From where an IPv6 address can be reached if it stands for this IPv4 address: over the internet or not at all.
+    /// The reach of an IPv6 address that embeds this IPv4 address. Such an address leads over the internet, so it leads
+    /// nowhere if the IPv4 address is not a public one.
     fn of_embedded(ip: Ipv4Addr) -> Self {
         match Self::of_v4(ip) {
             reach @ (Self::Everywhere | Self::Example) => reach,

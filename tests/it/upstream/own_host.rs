@@ -98,7 +98,7 @@ fn failures_of_this_host_do_not_count_against_the_upstream() {
         let text = metrics(&server);
         assert!(text.contains(&line) || text.contains(&other), "{text}");
     }
-    server.logged("upstream trackers cannot be asked");
+    server.logged("cannot ask upstream trackers");
 }
 
 /// The test sets the server's limit of open files to zero while the server runs.

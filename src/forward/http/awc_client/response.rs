@@ -4,7 +4,7 @@ use tokio::io::ReadBuf;
 
 use super::stream_error::StreamError;
 
-/// The longest head of a reply, in bytes. Interim replies before the head count too.
+/// The longest head of a reply, in bytes. The limit includes interim replies, because they come before the head.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// The most bytes that one read passes on.
