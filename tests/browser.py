@@ -97,7 +97,7 @@ def check(title, is_right, shown=""):
 
 
 def eventually(title, ask, is_right):
-    """Asks again and again until the answer is right."""
+    """Asks again and again until the answer is right: WebDriver reports no changes of a page."""
     end = time.monotonic() + PATIENCE
     answer = ask()
     while not is_right(answer) and time.monotonic() < end:

@@ -10,9 +10,7 @@ cd "$(dirname "$0")/.."
 source tests/lib.sh
 
 binary=$(find_binary "$@")
-folder=$(mktemp -d)
-pid=
-trap '[[ -z $pid ]] || kill "$pid" 2>/dev/null; rm -rf "$folder"' EXIT
+make_folder
 
 obstacle=$(obstacle_of chromium chromedriver python3)
 if [[ $obstacle ]]; then

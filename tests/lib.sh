@@ -59,6 +59,13 @@ obstacle_of() { # PROGRAM...
     done
 }
 
+# Makes $folder for a suite that starts at most one process, $pid. At the end both are gone.
+make_folder() {
+    folder=$(mktemp -d)
+    pid=
+    trap '[[ -z $pid ]] || kill "$pid" 2>/dev/null; rm -rf "$folder"' EXIT
+}
+
 # The binary under test: the argument, else $RETRACKER_BIN, else the release build, else the debug build.
 find_binary() { # [BINARY]
     local root binary

@@ -11,9 +11,7 @@ cd "$(dirname "$0")/.."
 source tests/lib.sh
 
 binary=$(find_binary "$@")
-folder=$(mktemp -d)
-pid=
-trap '[[ -z $pid ]] || kill "$pid" 2>/dev/null; rm -rf "$folder"' EXIT
+make_folder
 
 # Prints what promtool says if it finds something wrong.
 problem_of() { # ARGUMENTS of promtool

@@ -23,7 +23,7 @@ main() {
         summary
         return
     fi
-    work=$(mktemp -d "${TMPDIR:-/tmp}/retracker-package.XXXXXX")
+    work=$(mktemp -d)
     tree=$work/debian
     trap cleanup EXIT
     trap 'exit 130' INT
@@ -82,9 +82,9 @@ test_release() {
 }
 
 test_install() {
-    cp "$package" "$tree/root/"
+    cp "$package" "$tree/srv/"
     local log
-    if log=$(inside apt-get install -y "/root/${package##*/}" 2>&1); then
+    if log=$(inside apt-get install -y "/srv/${package##*/}" 2>&1); then
         ok "apt install ./${package##*/}, without a network"
     else
         echo "$log"
@@ -183,8 +183,8 @@ test_upgrade() {
     dpkg-deb --raw-extract "$package" "$work/newer"
     sed -i "s/^Version: .*/Version: $newer/" "$work/newer/DEBIAN/control"
     printf '\n# A new setting.\n#NEW_SETTING=\n' >> "$work/newer/etc/default/retracker"
-    dpkg-deb --root-owner-group --build "$work/newer" "$tree/root/retracker_newer.deb" > /dev/null
-    inside apt-get install -y -o Dpkg::Options::=--force-confold /root/retracker_newer.deb > "$work/upgrade.log" 2>&1 \
+    dpkg-deb --root-owner-group --build "$work/newer" "$tree/srv/retracker_newer.deb" > /dev/null
+    inside apt-get install -y -o Dpkg::Options::=--force-confold /srv/retracker_newer.deb > "$work/upgrade.log" 2>&1 \
         || cat "$work/upgrade.log"
     is "apt install of a newer package upgrades" "install ok installed $newer" \
         "$(inside dpkg-query -W -f '${Status} ${Version}' retracker)"
@@ -206,7 +206,7 @@ test_remove() {
 test_purge() {
     inside apt-get purge -y retracker > "$work/purge.log" 2>&1 || cat "$work/purge.log"
     is "apt purge removes the conffiles" "" "$(conffiles_there)"
-    rm "$tree"/root/retracker_*.deb
+    rm "$tree"/srv/retracker_*.deb
     # The administrator's own files are not the package's.
     is "nothing of the package is left" "/etc/retracker /etc/retracker/forwarders.yml /etc/systemd/system/retracker.service.d" \
         "$(inside find / -xdev -iname '*retracker*' -print -o -path '/etc/retracker/*' -print | sort | paste -sd ' ')"

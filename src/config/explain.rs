@@ -1,7 +1,6 @@
 //! The arguments of `retracker explain`.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, ValueHint};
@@ -12,8 +11,7 @@ use tracker_protocol::metainfo::{self, Info};
 use super::error::ConfigError;
 use super::file;
 use super::origin::{Flag, Origin, Sources};
-use super::setting::Wrong;
-use super::values::value;
+use crate::frontend::client_at::ClientAt;
 use crate::frontend::listen::Listen;
 
 /// What `retracker explain` asks.
@@ -25,24 +23,6 @@ pub struct ExplainOptions {
     pub info_hash: InfoHash,
     /// The client.
     pub client: ClientAt,
-}
-
-/// The address of a client, with its port if that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAt {
-    /// Any port.
-    Ip(IpAddr),
-    /// This port.
-    Socket(SocketAddr),
-}
-
-impl fmt::Display for ClientAt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ip(ip) => ip.fmt(f),
-            Self::Socket(address) => address.fmt(f),
-        }
-    }
 }
 
 /// The name of the command.
@@ -96,18 +76,14 @@ pub(super) fn options(
         (None, None) => return Err(ConfigError::Usage("HASH or --torrent is missing".to_owned())),
     };
     let client = match sources.flag(AS) {
-        None => ClientAt::Ip(Ipv4Addr::LOCALHOST.into()),
-        Some(text) => client(&text).map_err(|_| ConfigError::Invalid {
+        None => ClientAt { ip: Ipv4Addr::LOCALHOST.into(), port: None },
+        Some(text) => text.parse().map_err(|_| ConfigError::Invalid {
             origin: Origin::Flag(AS),
             found: text,
             expected: "an address such as 192.168.1.7, 192.168.1.7:6881 or [fd00::7]:6881",
         })?,
     };
     Ok(ExplainOptions { listen, info_hash, client })
-}
-
-fn client(text: &str) -> Result<ClientAt, Wrong> {
-    text.parse().map(ClientAt::Socket).or_else(|_| value(text).map(ClientAt::Ip))
 }
 
 /// The info-hash of a torrent file.

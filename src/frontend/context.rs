@@ -78,8 +78,11 @@ impl Context {
         clock::now().saturating_duration_since(self.start)
     }
 
-    /// Records the main figures. Must be called once a second.
+    /// Records the main figures if there are pages that show them. Must be called once a second.
     pub fn record_history(&self) {
+        if self.registry.is_none() {
+            return;
+        }
         self.history.record(self.uptime().as_secs(), || self.snapshot());
     }
 

@@ -5,6 +5,7 @@ pub mod admin;
 mod announce;
 pub mod chihaya_pages;
 pub mod client_address;
+pub mod client_at;
 pub mod connections;
 pub mod context;
 pub mod descriptors;

@@ -61,7 +61,8 @@ impl Swarm {
         hide_repeats(&mut peers);
         let more = self.len() - peers.len();
         // A long list may still have peers that have expired.
-        expired.retain(|gone| peers.iter().all(|peer| peer.address != gone.address));
+        let shown: HashSet<_> = peers.iter().map(|peer| peer.address).collect();
+        expired.retain(|gone| !shown.contains(&gone.address));
         peers.append(&mut expired);
         SwarmExplanation { client: found, counts: self.counts(), peers, more }
     }

@@ -2,9 +2,6 @@
 
 mod text;
 
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU16;
-
 use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
@@ -13,14 +10,14 @@ use tracker_protocol::{InfoHash, Role};
 
 use super::{foreign_host, is_host_known};
 use crate::access::AccessVerdict;
+use crate::frontend::client_at::ClientAt;
 use crate::frontend::context::Context;
 use crate::tracker::{Explanation, ForwarderExplanation, HiddenPeer, PeerExplanation, PeerVerdict, SwarmExplanation};
 
 /// What is asked, from the query.
 struct Question {
     info_hash: InfoHash,
-    ip: IpAddr,
-    port: Option<NonZeroU16>,
+    client: ClientAt,
 }
 
 const EXPECTED: &str = "expected /explain?torrent=HASH&as=ADDRESS: the 40 hexadecimal digits of an info-hash, and the \
@@ -33,7 +30,7 @@ pub(super) async fn explain(request: HttpRequest, context: web::Data<Context>) -
     let Some(question) = Question::read(request.query_string()) else {
         return HttpResponse::BadRequest().content_type("text/plain; charset=utf-8").body(EXPECTED);
     };
-    let Question { info_hash, ip, port } = question;
+    let Question { info_hash, client: ClientAt { ip, port } } = question;
     let explanation = context.tracker.explain(ip, port, info_hash);
     let verdict = context.access.as_ref().map(|access| access.verdict(ip, info_hash));
     let wants_json = request.headers().get_all(ACCEPT).any(|accept| accept.as_bytes().starts_with(b"application/json"));
@@ -52,18 +49,8 @@ impl Question {
             Some(String::from_utf8_lossy(&value).trim().to_owned())
         };
         let info_hash = value(b"torrent")?.parse().ok()?;
-        let (ip, port) = address(&value(b"as")?)?;
-        Some(Self { info_hash, ip, port })
+        Some(Self { info_hash, client: value(b"as")?.parse().ok()? })
     }
-}
-
-/// Reads an address with or without a port. An IPv6 address with a port is in brackets.
-fn address(text: &str) -> Option<(IpAddr, Option<NonZeroU16>)> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some((address.ip().to_canonical(), Some(NonZeroU16::new(address.port())?)));
-    }
-    let ip = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    Some((ip.parse::<IpAddr>().ok()?.to_canonical(), None))
 }
 
 fn to_json(info_hash: InfoHash, explanation: &Explanation, access: Option<AccessVerdict>, context: &Context) -> Value {

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use tracker_protocol::{InfoHash, Role};
+use tracker_protocol::InfoHash;
 
+use super::role_name;
 use crate::access::AccessVerdict;
 use crate::frontend::context::Context;
 use crate::tracker::{
@@ -141,10 +142,6 @@ fn list_sentence(list: &ListUse, left_out: usize, good_for: Duration) -> String 
         period(good_for),
         parts.collect::<String>()
     )
-}
-
-fn role_name(role: Role) -> &'static str {
-    super::role_name(role)
 }
 
 /// A text from a file or from the network, without characters that could confuse a terminal.
