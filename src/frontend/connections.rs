@@ -59,6 +59,8 @@ struct TableEntry {
     /// [`BUSY`], or the order in which idle connections are closed: the lowest first.
     rank: AtomicU64,
     shed: AtomicBool,
+    /// Whether the connection keeps bytes of a request or a handshake that has not arrived completely.
+    keeps_bytes: AtomicBool,
     task: AtomicWaker,
 }
 
@@ -116,7 +118,7 @@ impl Connections {
     /// connection. The caller must close that connection.
     pub fn admit(&self) -> bool {
         let before = usize::try_from(self.metrics.open.inc()).unwrap_or_default();
-        if before < self.limits.total || self.shed(None, Idle::Finished, &self.metrics.shed_full) > 0 {
+        if before < self.limits.total || self.shed(None, |_| true, &self.metrics.shed_full) > 0 {
             return true;
         }
         self.metrics.open.dec();
@@ -131,7 +133,7 @@ impl Connections {
 
     /// Closes idle connections because the system has no descriptors left. Returns how many.
     pub fn shed_for_descriptors(&self) -> usize {
-        self.shed(None, Idle::Finished, &self.metrics.shed_descriptors)
+        self.shed(None, |_| true, &self.metrics.shed_descriptors)
     }
 
     /// The number of open connections.
@@ -139,19 +141,19 @@ impl Connections {
         self.metrics.open.get()
     }
 
-    /// Closes idle connections of one holder, or of all holders. They must wait for `least` or for a later variant of
-    /// [`Idle`]. Returns how many were closed.
+    /// Closes idle connections of one holder, or of all holders, for which `is_candidate` holds. Returns how many were
+    /// closed.
     ///
     /// This looks at every connection, which takes time. So if there are many connections, one call closes several.
-    fn shed(&self, of: Option<Holder>, least: Idle, count: &Counter) -> usize {
+    fn shed(&self, of: Option<Holder>, is_candidate: impl Fn(&TableEntry) -> bool, count: &Counter) -> usize {
         let mut table = self.table.lock();
         let ConnectionTable { entries, weights, .. } = &mut *table;
         // The holders with the most connections come first.
         let mut idle: Vec<_> = entries
             .iter()
-            .filter(|(_, (holder, _))| of.is_none_or(|of| of == *holder))
+            .filter(|(_, (holder, entry))| of.is_none_or(|of| of == *holder) && is_candidate(entry))
             .map(|(id, (_, entry))| ((Reverse(entry.weight()), entry.rank.load(Relaxed)), *id))
-            .filter(|((_, rank), _)| *rank != BUSY && *rank >= least.rank())
+            .filter(|((_, rank), _)| *rank != BUSY)
             .collect();
         let wanted = (1 + entries.len() / 256).min(idle.len());
         if wanted == 0 {
@@ -173,7 +175,7 @@ impl Connections {
     fn enter(&self, holder: Holder, rank: u64) -> Result<(u64, Arc<TableEntry>), MustClose> {
         let weight = self.table.lock().weights.get(&holder).map_or(0, |weight| weight.load(Relaxed));
         let is_full = holder != Holder::Proxy && weight >= self.limits.per_address;
-        if is_full && self.shed(Some(holder), Idle::Finished, &self.metrics.shed_address) == 0 {
+        if is_full && self.shed(Some(holder), |_| true, &self.metrics.shed_address) == 0 {
             self.metrics.refused_address.inc();
             return Err(MustClose);
         }
@@ -188,6 +190,7 @@ impl Connections {
             weight,
             rank: AtomicU64::new(rank),
             shed: AtomicBool::new(false),
+            keeps_bytes: AtomicBool::new(false),
             task: AtomicWaker::new(),
         });
         table.entries.insert(id, (holder, Arc::clone(&entry)));
@@ -243,6 +246,7 @@ impl<'a> OpenConnection<'a> {
         if let Some(rank) = rank {
             entry.rank.store(rank, Relaxed);
         }
+        entry.keeps_bytes.store(self.unfinished > 0, Relaxed);
         if entry.shed.load(Relaxed) { Err(MustClose) } else { Ok(()) }
     }
 
@@ -274,10 +278,13 @@ impl<'a> OpenConnection<'a> {
             return;
         }
         let Connections { unfinished: total, metrics, .. } = self.connections;
+        if let Some((_, entry)) = &self.in_table {
+            entry.keeps_bytes.store(unfinished > 0, Relaxed);
+        }
         total.fetch_sub(before, Relaxed);
         let kept_by_others = total.fetch_add(unfinished, Relaxed);
         if unfinished > before && kept_by_others + unfinished > MAX_UNFINISHED {
-            self.connections.shed(None, Idle::Asking, &metrics.shed_memory);
+            self.connections.shed(None, |entry| entry.keeps_bytes.load(Relaxed), &metrics.shed_memory);
         }
     }
 

@@ -244,7 +244,7 @@ async fn serve_tls(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> 
         }
     };
     open.buffers(HANDSHAKE);
-    let done = open.while_idle(holder(client_address, source), Idle::Asking, handshake).await?;
+    let done = open.while_idle(holder(client_address, source), Idle::Asked, handshake).await?;
     open.buffers(0);
     let socket = done.inspect_err(|error| {
         metrics.connections.tls_failed.inc();
