@@ -778,8 +778,8 @@ fn clients_that_share_an_address_are_noticed() {
     }
     let others =
         |seconds, port| announce(&store, at(seconds), hash(1), &from(&format!("172.17.0.1:{port}"))).others_at_address;
-    // The other clients are also counted when a client turns out to be slow. The slow client counted as silent when the
-    // other clients arrived.
+    // The store counts the others again when a client's pace becomes slower. Until then, the client was regarded as gone
+    // after two intervals without an announce, so clients that arrived later did not count it.
     assert_eq!([others(240, 1), others(260, 2), others(300, 3), others(301, 4)], [0, 1, 2, 3]);
     assert_eq!(others(302, 5), 4);
     assert_eq!(others(540, 1), 0, "nothing new");

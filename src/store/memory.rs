@@ -151,9 +151,9 @@ impl Store {
         self.with(info_hash, |shard, key, _| shard.counts(key))
     }
 
-    /// Calls `visit` with some of the swarms: at least `most`, if there are as many. The next call goes on where this
-    /// one ended, if it gets the place that this one returns. Each lock is held for a few microseconds.
-    pub fn visit(&self, from: SwarmCursor, most: usize, mut visit: impl FnMut(InfoHash, SwarmCounts)) -> SwarmCursor {
+    /// Calls `visit` with swarms, beginning at `from`: with at least `wanted` of them, or with all if there are fewer.
+    /// Returns the `from` for the next call, which goes on from there. Each lock is held for a few microseconds.
+    pub fn visit(&self, from: SwarmCursor, wanted: usize, mut visit: impl FnMut(InfoHash, SwarmCounts)) -> SwarmCursor {
         let SwarmCursor { mut shard, mut bucket } = from;
         let mut visited = 0;
         for _ in 0..=SHARDS {
@@ -164,7 +164,7 @@ impl Store {
                     visit(info_hash, counts);
                 };
                 next = self.shards.get(shard).and_then(|shard| shard.lock().visit(at, &mut count));
-                if visited >= most {
+                if visited >= wanted {
                     return next.map_or(SwarmCursor { shard: (shard + 1) % SHARDS, bucket: 0 }, |bucket| SwarmCursor {
                         shard,
                         bucket,

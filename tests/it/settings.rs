@@ -26,7 +26,7 @@ fn read(args: &[String], env: &[(&str, &str)]) -> Result<String, String> {
     for About { flag, variable, .. } in all() {
         let origins = [flag.map(Origin::Flag), Some(Origin::Variable(variable))];
         origins.into_iter().flatten().for_each(|origin| text = text.replace(&format!("{origin:?}"), "here"));
-        // The list for the operator says where each value comes from. Another test checks the list.
+        // The field `settings` is cut out, because it names the origins too. Another test checks it.
         if let Some(start) = text.find("settings: [") {
             let end = text.rfind("], warnings").unwrap_or(start);
             text.replace_range(start..end, "");

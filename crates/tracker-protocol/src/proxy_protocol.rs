@@ -81,7 +81,8 @@ pub fn parse_datagram(datagram: &[u8]) -> Result<(Option<SocketAddr>, &[u8]), Ma
         return Err(Malformed::NoHeader);
     }
     let header = parse_v2(datagram)?.ok_or(Malformed::CutOff)?;
-    // Only headers with the command `PROXY` are checked, because a proxy that sends for itself may write any transport.
+    // The transport is checked only if the command is `PROXY`. With the other command, `LOCAL`, the proxy sends the
+    // datagram for itself, and may write any transport.
     let [command, transport] = [12, 13].map(|at| datagram.get(at).map_or(0, |byte| byte & 0x0f));
     if (command, transport) == (PROXY, STREAM) {
         return Err(Malformed::Stream);

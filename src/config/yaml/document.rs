@@ -55,7 +55,8 @@ pub(in crate::config) fn line_of(text: &str, key: &str, entry: usize) -> Option<
     line(&Find { key, entry }.deserialize(document).err()?)
 }
 
-/// Stops with an error where an entry begins, because `serde_yaml` gives a line for errors only.
+/// Finds the line where an entry begins. `serde_yaml` gives a line only with an error, so this reader fails on purpose at
+/// that entry.
 #[derive(Clone, Copy)]
 struct Find<'a> {
     key: &'a str,
