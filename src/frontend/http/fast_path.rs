@@ -337,9 +337,7 @@ impl<'a> HttpConnection<'a> {
         self.work = 0;
         let is_asking = !self.unread.is_empty();
         self.open.buffers(self.unread.len());
-        let since = self.waiting.since(is_asking);
-        let idle = if is_asking { Idle::Asking } else { Idle::Asked };
-        if self.open.idle(self.holder, idle, since, cx).is_err() {
+        if self.open.idle(self.holder, Idle::Waiting, self.waiting.since(), cx).is_err() {
             return Poll::Ready(());
         }
         self.waiting.poll_over(is_asking, cx, self.worker.context.is_draining(), &self.worker.stop)
@@ -365,7 +363,7 @@ impl<'a> HttpConnection<'a> {
     async fn send_slowly(&mut self, bytes: &[u8]) -> io::Result<()> {
         for part in bytes.chunks(SEND_CHUNK) {
             let sending = timeout(self.open.limits().timeouts.send, self.socket.send_all(part));
-            let sent = self.open.while_idle(self.holder, Idle::Sending, sending).await?;
+            let sent = self.open.while_idle(self.holder, Idle::Waiting, sending).await?;
             sent??;
         }
         Ok(())
