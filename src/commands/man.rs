@@ -5,7 +5,8 @@ use std::io;
 use clap_mangen::Man;
 use roff::{Roff, bold, italic, roman};
 
-use crate::config::{self, plain, settings};
+use crate::config::{self, settings};
+use ::settings::plain;
 
 pub(super) fn page() -> io::Result<String> {
     let command = config::command();

@@ -13,13 +13,13 @@ use url::Url;
 
 use super::error::ConfigError;
 use super::networks;
-use super::origin::{Origin, Sources};
 use super::settings::ACCESS;
 use super::yaml::{self, Fields, Mapping, Optional, Text};
 use crate::access::{
     AccessOptions, ClientPrefix, Issuers, JwtOptions, KeySource, ListRule, NetworkSet, RefusalWording, TorrentSet,
 };
 use crate::forward::Authorities;
+use ::settings::{Origin, Sources};
 
 /// How often the keys are fetched again unless the file says otherwise.
 const DEFAULT_REFRESH: Duration = Duration::from_mins(5);

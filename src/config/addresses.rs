@@ -1,12 +1,12 @@
 //! Settings about addresses. These settings depend on each other, so they are read together.
 
 use super::error::ConfigError;
-use super::origin::Sources;
 use super::settings::{EXTERNAL_ADDRESS, REAL_IP_HEADER, TRUSTED_PROXIES, X_REAL_IP, ZONES};
 use super::zones;
 use crate::frontend::client_address::{ClientAddressOptions, RealIpHeader, TrustedProxies};
 use crate::frontend::listen::{Listen, ListenAddr};
 use crate::topology::Topology;
+use ::settings::Sources;
 
 /// Reads `-x`, `--trusted-proxies` and `--real-ip-header` together.
 pub(super) fn client_address(sources: &Sources<'_>, listen: &[Listen]) -> Result<ClientAddressOptions, ConfigError> {

@@ -12,10 +12,10 @@ use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
 use super::error::ConfigError;
-use super::origin::Origin;
 use super::settings::FORWARDS;
 use super::yaml::{self, Fields, Mapping, Once, Optional, Problem, Text};
 use crate::forward::{self, AnnouncedIp, Authorities, ForwarderOptions, Torrents};
+use ::settings::Origin;
 use tracker_protocol::InfoHash;
 
 /// The longest name of a forwarder in bytes. The name is in each of its log lines and metrics.

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use super::error::ConfigError;
 use super::file;
-use super::origin::{Origin, Sources};
 use super::settings::{TLS_CERT, TLS_KEY};
 use crate::frontend::listen::{Listen, Transport};
 use crate::frontend::tls::{CERTIFICATE, Certificate, KEY, NotACertificate};
+use ::settings::{Origin, Sources};
 
 /// The certificate for our own listeners, and its files.
 #[derive(Debug)]

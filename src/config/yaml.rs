@@ -15,7 +15,7 @@ pub(super) use self::problem::Problem;
 
 use super::error::ConfigError;
 use super::file;
-use super::origin::Origin;
+use ::settings::Origin;
 
 /// Reads and checks a file. `expected` says what the file should hold, for errors.
 pub(super) fn read<T>(

@@ -9,11 +9,11 @@ use serde::{Deserialize, Deserializer};
 
 use super::error::ConfigError;
 use super::networks::{self, NotANetwork, one_per_family};
-use super::origin::Origin;
 use super::settings::ZONES;
 use super::yaml::{self, Fields, Mapping, Problem, Text};
 use crate::topology::reach::{Reach, is_connectable};
 use crate::topology::{Zone, ZoneId};
+use ::settings::Origin;
 
 /// Reads and checks the file.
 pub(super) fn read(origin: Origin, path: &Path) -> Result<Vec<Zone>, ConfigError> {

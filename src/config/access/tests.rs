@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::config::origin::Flag;
+use ::settings::Flag;
 
 fn read(text: &str) -> Result<AccessOptions, String> {
     let folder = tempfile::tempdir().unwrap();

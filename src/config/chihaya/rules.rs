@@ -10,8 +10,8 @@ use crate::access::{
     AccessOptions, ClientPrefix, Issuers, JwtOptions, KeySource, ListRule, RefusalWording, Registered,
 };
 use crate::config::error::ConfigError;
-use crate::config::origin::Origin;
 use crate::config::settings::CHIHAYA;
+use ::settings::Origin;
 
 /// The access rules of a file.
 #[derive(Clone, Debug)]

@@ -10,10 +10,7 @@ use super::model::{
 };
 use super::rules::{self, ChihayaRules};
 use crate::access::Registered;
-use crate::config::about::Fallback;
 use crate::config::error::ConfigError;
-use crate::config::origin::{Origin, Sources};
-use crate::config::setting::Declared;
 use crate::config::settings::{
     ACCESS, ADMIN_LISTEN, ALLOWED_HOSTS, ANNOUNCE_INTERVAL, IP_PARAM, LISTEN, PEER_AGE, REAL_IP_HEADER, TLS_CERT,
     TLS_KEY, TRUSTED_PROXIES, UDP_LISTEN, X_REAL_IP,
@@ -30,6 +27,9 @@ use crate::frontend::routes::{RoutePattern, TrackerPaths};
 use crate::frontend::udp::connection_id::SharedKey;
 use crate::topology::IpParam;
 use crate::tracker::{Policy, RequestLimits, WantLimits};
+use ::settings::Declared;
+use ::settings::Fallback;
+use ::settings::{Origin, Sources};
 use tracker_protocol::route::{Route, route};
 
 /// The settings that a file replaces. To give one of them together with the file is an error, because the file already
@@ -55,11 +55,9 @@ pub(in crate::config) fn refuse_covered(sources: &Sources<'_>) -> Result<(), Con
         let Some((origin, found)) = setting.typed(sources) else { continue };
         let is_default = matches!(setting.about().default, Fallback::Is(default) if default == found);
         if !(is_default && matches!(origin, Origin::Variable(_))) {
-            return Err(ConfigError::Invalid {
-                origin,
-                found,
-                expected: "none beside --chihaya, whose file replaces it",
-            });
+            return Err(
+                InvalidValue { origin, found, expected: "none beside --chihaya, whose file replaces it" }.into()
+            );
         }
     }
     Ok(())
