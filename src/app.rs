@@ -267,8 +267,8 @@ fn keep_keys(access: Arc<Access>) -> io::Result<LocalThread> {
     })
 }
 
-/// Sends the last `stopped` announces upstream. A client relies on this after the tracker has answered its `stopped`.
-/// The function takes at most [`FLUSH`].
+/// Sends the last `stopped` announces upstream before the process exits. Their clients have been answered already, and
+/// rely on the tracker to pass them on. This takes at most [`FLUSH`].
 async fn flush_stopped(forwarders: &Forwarders) {
     if tokio::time::timeout(FLUSH, forwarders.flush()).await.is_err() {
         log::warn!("some `stopped` announces did not reach upstream trackers within {FLUSH:?}");

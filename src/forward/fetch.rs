@@ -13,8 +13,8 @@ use super::http::HttpUpstream;
 use super::proxy::UpstreamProxies;
 use super::trust::Authorities;
 
-/// Fetches a document of at most one MiB. `ca` replaces the usual authorities. The text of an error continues a
-/// sentence that names the document's host.
+/// Fetches a document of at most one MiB. `ca` replaces the usual authorities. An error says
+/// "it" for the document's host, so the caller must name the host before the error.
 ///
 /// The future must be polled within a tokio `LocalSet`.
 pub async fn fetch(

@@ -72,8 +72,9 @@ impl Prefixes {
         ClientId { prefix: self.number(prefix, now, is_kept), rest }
     }
 
-    /// Forgets prefixes that were not announced within the peer age: all peers with these prefixes have expired. The
-    /// function must be called at least once in a peer's lifetime. It looks at a few thousand prefixes at most.
+    /// Forgets prefixes that were not announced within the peer age: all peers with these prefixes have expired. This must
+    /// be called at least once per peer age. Otherwise the count of ticks may wrap, and an old prefix then looks recent. It
+    /// looks at a few thousand prefixes at most.
     pub(super) fn age(&mut self, now: Tick, life: TtlTicks) {
         for (number, prefix) in (0..).zip(&mut self.known) {
             if prefix.used.is_some_and(|used| life.is_over(now.since(used))) {

@@ -123,8 +123,8 @@ impl SharedAddressDetector {
         });
         if is_news {
             log::warn!(
-                "at least {MANY} clients of one torrent have the address {ip}, so they cannot reach each other: {}; see \
-                 docs/troubleshooting.md",
+                "at least {MANY} clients of one torrent reach this tracker as {ip}, so it cannot tell them each other's \
+                 addresses: {}; see docs/troubleshooting.md",
                 Gateway { ip, until }
             );
         }
@@ -143,7 +143,8 @@ impl SharedAddressDetector {
     /// Notices for the operator, a sentence for each shared address.
     pub fn notices(&self, now: Timestamp) -> Vec<String> {
         let notice = |gateway: &Gateway| {
-            format!("Many clients reach this tracker as {}, so they cannot reach each other: {gateway}.", gateway.ip)
+            let ip = gateway.ip;
+            format!("Many clients reach this tracker as {ip}, so it cannot tell them each other's addresses: {gateway}.")
         };
         self.present(now, |watched| watched.gateways.iter().map(notice).collect())
     }
