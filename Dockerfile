@@ -13,7 +13,9 @@ COPY Cargo.toml Cargo.lock ./
 COPY crates/daemon/Cargo.toml crates/daemon/
 COPY crates/load/Cargo.toml crates/load/
 COPY crates/settings/Cargo.toml crates/settings/
+COPY crates/torrent-cache/Cargo.toml crates/torrent-cache/
 COPY crates/tracker-protocol/Cargo.toml crates/tracker-protocol/
+COPY crates/trust/Cargo.toml crates/trust/
 RUN sed -i '/^\[\[\(bench\|test\)\]\]/,/^$/d' Cargo.toml \
  && for member in . crates/*; do mkdir "$member/src" && touch "$member/src/lib.rs"; done \
  && echo 'fn main() {}' > src/main.rs \

@@ -2,11 +2,11 @@
 
 use std::io;
 
+use ::settings::plain;
 use clap_mangen::Man;
 use roff::{Roff, bold, italic, roman};
 
 use crate::config::{self, settings};
-use ::settings::plain;
 
 pub(super) fn page() -> io::Result<String> {
     let command = config::command();

@@ -7,8 +7,10 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ::settings::{Origin, Sources};
 use serde::{Deserialize, Deserializer, de};
 use tracker_protocol::InfoHash;
+use trust::Authorities;
 use url::Url;
 
 use super::error::ConfigError;
@@ -18,8 +20,6 @@ use super::yaml::{self, Fields, Mapping, Optional, Text};
 use crate::access::{
     AccessOptions, ClientPrefix, Issuers, JwtOptions, KeySource, ListRule, NetworkSet, RefusalWording, TorrentSet,
 };
-use crate::forward::Authorities;
-use ::settings::{Origin, Sources};
 
 /// How often the keys are fetched again unless the file says otherwise.
 const DEFAULT_REFRESH: Duration = Duration::from_mins(5);

@@ -4,14 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
+use ::settings::values::{items, value};
+use ::settings::{Flag, InvalidValue, Origin, Sources, Wrong};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use ipnet::IpNet;
 
 use super::error::ConfigError;
 use super::values::networks;
-use ::settings::Wrong;
-use ::settings::values::{items, value};
-use ::settings::{Flag, Origin, Sources};
 
 /// What the records of `retracker dns` are about.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use ::settings::{Flag, InvalidValue, Origin, Sources};
 use clap::{Arg, ArgMatches, Command, ValueHint};
 use ring::digest;
 use tracker_protocol::InfoHash;
@@ -12,7 +13,6 @@ use super::error::ConfigError;
 use super::file;
 use crate::frontend::client_at::ClientAt;
 use crate::frontend::listen::Listen;
-use ::settings::{Flag, Origin, Sources};
 
 /// What `retracker explain` asks.
 #[derive(Clone, Debug)]

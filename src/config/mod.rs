@@ -265,7 +265,8 @@ fn health(sources: &Sources<'_>) -> Result<Vec<Listen>, ConfigError> {
     if let Some(file) = chihaya(sources)? {
         return file.checked().map(chihaya::serving::health);
     }
-    ADMIN_LISTEN.read(sources)?.map_or_else(|| LISTEN.read(sources), Ok)
+    let operators = ADMIN_LISTEN.read(sources)?;
+    Ok(operators.map_or_else(|| LISTEN.read(sources), Ok)?)
 }
 
 fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 
+use ::settings::Origin;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
@@ -13,7 +14,6 @@ use super::settings::ZONES;
 use super::yaml::{self, Fields, Mapping, Problem, Text};
 use crate::topology::reach::{Reach, is_connectable};
 use crate::topology::{Zone, ZoneId};
-use ::settings::Origin;
 
 /// Reads and checks the file.
 pub(super) fn read(origin: Origin, path: &Path) -> Result<Vec<Zone>, ConfigError> {

@@ -1,7 +1,8 @@
 use std::fs;
 
-use super::*;
 use ::settings::Flag;
+
+use super::*;
 
 fn read(text: &str) -> Result<AccessOptions, String> {
     let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::settings::Origin;
+
 use super::ChihayaFile;
 use super::model::{Approval, ChihayaConfig, ChihayaGeneration, KeySetUrl, TokenRule};
 use crate::access::{
@@ -11,7 +13,6 @@ use crate::access::{
 };
 use crate::config::error::ConfigError;
 use crate::config::settings::CHIHAYA;
-use ::settings::Origin;
 
 /// The access rules of a file.
 #[derive(Clone, Debug)]

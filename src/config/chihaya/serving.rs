@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::settings::{Declared, Fallback, InvalidValue, Origin, Sources};
+
 use super::ChihayaFile;
 use super::model::{
     Approval, ChihayaConfig, ChihayaHttp, ChihayaTls, ChihayaUdp, HttpTimeouts, PrivateKey, RequestRules,
@@ -27,9 +29,6 @@ use crate::frontend::routes::{RoutePattern, TrackerPaths};
 use crate::frontend::udp::connection_id::SharedKey;
 use crate::topology::IpParam;
 use crate::tracker::{Policy, RequestLimits, WantLimits};
-use ::settings::Declared;
-use ::settings::Fallback;
-use ::settings::{Origin, Sources};
 use tracker_protocol::route::{Route, route};
 
 /// The settings that a file replaces. To give one of them together with the file is an error, because the file already
