@@ -10,17 +10,19 @@ WORKDIR /build
 # Benchmarks and tests are not copied, and Cargo refuses a manifest that names missing ones, so sed removes their
 # sections. Only benchmarks use the load generators, but Cargo needs the manifest of every member of the workspace.
 COPY Cargo.toml Cargo.lock ./
-COPY crates/tracker-protocol/Cargo.toml crates/tracker-protocol/
+COPY crates/daemon/Cargo.toml crates/daemon/
 COPY crates/load/Cargo.toml crates/load/
+COPY crates/settings/Cargo.toml crates/settings/
+COPY crates/torrent-cache/Cargo.toml crates/torrent-cache/
+COPY crates/tracker-protocol/Cargo.toml crates/tracker-protocol/
+COPY crates/trust/Cargo.toml crates/trust/
 RUN sed -i '/^\[\[\(bench\|test\)\]\]/,/^$/d' Cargo.toml \
- && mkdir src crates/tracker-protocol/src crates/load/src \
+ && for member in . crates/*; do mkdir "$member/src" && touch "$member/src/lib.rs"; done \
  && echo 'fn main() {}' > src/main.rs \
- && touch src/lib.rs crates/tracker-protocol/src/lib.rs crates/load/src/lib.rs \
  && cargo build --release --locked \
- && cargo clean --release --locked --package retracker --package tracker-protocol \
- && rm -r src crates/tracker-protocol/src
+ && cargo clean --release --locked --package retracker --package daemon --package settings --package tracker-protocol
 
-COPY crates/tracker-protocol crates/tracker-protocol
+COPY crates crates
 COPY src src
 RUN cargo build --release --locked \
  && strip target/release/retracker

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use daemon::Signals;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::runtime::Runtime;
@@ -30,9 +31,7 @@ use crate::frontend::listen::{self, Audience, Listen, ListenAddr, Listening, Udp
 use crate::frontend::serve;
 use crate::frontend::tls::TlsServer;
 use crate::frontend::udp::connection_id::ConnectionIds;
-use crate::log_output;
 use crate::metrics::{AccessMetrics, LogSample, Metrics, StoreSample};
-use crate::signals::Signals;
 use crate::store::Store;
 use crate::tracker::Tracker;
 
@@ -125,7 +124,7 @@ impl App {
                 let sampled = Arc::clone(&store);
                 metrics.register_chihaya(registry, move || sample(&sampled));
             }
-            Metrics::register_log(registry, || LogSample { dropped: log_output::dropped() });
+            Metrics::register_log(registry, || LogSample { dropped: daemon::dropped() });
         }
         let (forwarders, forward) = match &config.forward {
             None => (None, None),

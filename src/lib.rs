@@ -49,9 +49,7 @@ pub mod cache;
 pub mod clock;
 pub mod eviction;
 pub mod hash;
-pub mod log_output;
 pub mod metrics;
-pub mod signals;
 pub mod topology;
 
 pub mod forward;

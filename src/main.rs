@@ -10,12 +10,11 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use daemon::{LogOutput, Signals};
 use retracker::app::{App, StartError};
 use retracker::commands::{self, Report};
 use retracker::config::{self, Config, LogOptions, Task};
 use retracker::frontend::listen::Audience;
-use retracker::log_output::LogOutput;
-use retracker::signals::Signals;
 use tokio::sync::oneshot;
 
 /// Lists of peers grow by a few bytes at a time. The system's allocator leaves holes that it cannot fill: with a

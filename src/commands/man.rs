@@ -2,10 +2,11 @@
 
 use std::io;
 
+use ::settings::plain;
 use clap_mangen::Man;
 use roff::{Roff, bold, italic, roman};
 
-use crate::config::{self, plain, settings};
+use crate::config::{self, settings};
 
 pub(super) fn page() -> io::Result<String> {
     let command = config::command();

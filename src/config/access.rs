@@ -7,19 +7,19 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ::settings::{Origin, Sources};
 use serde::{Deserialize, Deserializer, de};
 use tracker_protocol::InfoHash;
+use trust::Authorities;
 use url::Url;
 
 use super::error::ConfigError;
 use super::networks;
-use super::origin::{Origin, Sources};
 use super::settings::ACCESS;
 use super::yaml::{self, Fields, Mapping, Optional, Text};
 use crate::access::{
     AccessOptions, ClientPrefix, Issuers, JwtOptions, KeySource, ListRule, NetworkSet, RefusalWording, TorrentSet,
 };
-use crate::forward::Authorities;
 
 /// How often the keys are fetched again unless the file says otherwise.
 const DEFAULT_REFRESH: Duration = Duration::from_mins(5);

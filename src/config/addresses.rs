@@ -1,7 +1,8 @@
 //! Settings about addresses. These settings depend on each other, so they are read together.
 
+use ::settings::Sources;
+
 use super::error::ConfigError;
-use super::origin::Sources;
 use super::settings::{EXTERNAL_ADDRESS, REAL_IP_HEADER, TRUSTED_PROXIES, X_REAL_IP, ZONES};
 use super::zones;
 use crate::frontend::client_address::{ClientAddressOptions, RealIpHeader, TrustedProxies};
@@ -17,9 +18,9 @@ pub(super) fn client_address(sources: &Sources<'_>, listen: &[Listen]) -> Result
     let trusts_a_proxy = trusted.is_some() || (!x_real_ip && has_unix_socket);
     let header = match header {
         Some(header) if !trusts_a_proxy => {
-            return Err(
-                header.refuse("--trusted-proxies (TRUSTED_PROXIES) beside it, to say whose headers are trusted")
-            );
+            return Err(header
+                .refuse("--trusted-proxies (TRUSTED_PROXIES) beside it, to say whose headers are trusted")
+                .into());
         }
         header => header.map(|header| header.value),
     };

@@ -4,13 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
+use ::settings::values::{items, value};
+use ::settings::{Flag, InvalidValue, Origin, Sources, Wrong};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use ipnet::IpNet;
 
 use super::error::ConfigError;
-use super::origin::{Flag, Origin, Sources};
-use super::setting::Wrong;
-use super::values::{items, networks, value};
+use super::values::networks;
 
 /// What the records of `retracker dns` are about.
 #[derive(Clone, Debug)]
@@ -202,7 +202,7 @@ fn required<T>(
 }
 
 fn wrong(flag: Flag, found: String, expected: &'static str) -> ConfigError {
-    ConfigError::Invalid { origin: Origin::Flag(flag), found, expected }
+    InvalidValue { origin: Origin::Flag(flag), found, expected }.into()
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
+use ::settings::{InvalidValue, Origin};
 use thiserror::Error;
-
-use super::origin::Origin;
 
 /// Why the process cannot start. The text is one sentence. It names the flag, the variable or the line, what was found
 /// there, and what is expected.
@@ -14,15 +13,8 @@ pub enum ConfigError {
     #[error("{0}")]
     Usage(String),
     /// The value of a setting is wrong.
-    #[error("{origin} is \"{}\", expected {expected}", found.escape_default())]
-    Invalid {
-        /// Where the value came from.
-        origin: Origin,
-        /// The value.
-        found: String,
-        /// What a value can be.
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
     /// A file cannot be read.
     #[error("{origin}: {} cannot be read ({error}), expected {expected}", path.display())]
     Unreadable {

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use ::settings::{Flag, InvalidValue, Origin, Sources};
 use clap::{Arg, ArgMatches, Command, ValueHint};
 use ring::digest;
 use tracker_protocol::InfoHash;
@@ -10,7 +11,6 @@ use tracker_protocol::metainfo::{self, Info};
 
 use super::error::ConfigError;
 use super::file;
-use super::origin::{Flag, Origin, Sources};
 use crate::frontend::client_at::ClientAt;
 use crate::frontend::listen::Listen;
 
@@ -77,7 +77,7 @@ pub(super) fn options(
     };
     let client = match sources.flag(AS) {
         None => ClientAt { ip: Ipv4Addr::LOCALHOST.into(), port: None },
-        Some(text) => text.parse().map_err(|_| ConfigError::Invalid {
+        Some(text) => text.parse().map_err(|_| InvalidValue {
             origin: Origin::Flag(AS),
             found: text,
             expected: "an address such as 192.168.1.7, 192.168.1.7:6881 or [fd00::7]:6881",

@@ -8,15 +8,16 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
+use ::settings::Origin;
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
 use super::error::ConfigError;
-use super::origin::Origin;
 use super::settings::FORWARDS;
 use super::yaml::{self, Fields, Mapping, Once, Optional, Problem, Text};
-use crate::forward::{self, AnnouncedIp, Authorities, ForwarderOptions, Torrents};
+use crate::forward::{self, AnnouncedIp, ForwarderOptions, Torrents};
 use tracker_protocol::InfoHash;
+use trust::Authorities;
 
 /// The longest name of a forwarder in bytes. The name is in each of its log lines and metrics.
 const MAX_NAME: usize = 200;

@@ -1,7 +1,6 @@
 //! Reads the configuration: flags, environment variables and the files that they name become one checked, immutable
 //! [`Config`]. A flag overrides its variable, and a variable overrides the default. An empty variable counts as unset.
 
-mod about;
 mod access;
 mod addresses;
 pub mod chihaya;
@@ -12,8 +11,7 @@ mod explain;
 mod file;
 mod forwarders;
 mod networks;
-mod origin;
-mod setting;
+mod sections;
 pub mod settings;
 mod tls;
 mod values;
@@ -25,6 +23,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::settings::{Origin, Sources, one_line};
 use clap_complete::Shell;
 
 use crate::access::AccessOptions;
@@ -42,18 +41,15 @@ use crate::store::StoreOptions;
 use crate::topology::Topology;
 use crate::tracker::{Policy, RequestLimits};
 
-pub use self::about::{About, Fallback, Section, Takes};
 pub use self::access::AccessFile;
-pub use self::command::{command, plain};
+pub use self::command::command;
 pub use self::dns::{DnsName, DnsOptions, ReverseZone};
 pub use self::error::ConfigError;
 pub use self::explain::ExplainOptions;
-pub use self::origin::{Flag, Origin};
 pub use self::tls::{Tls, TlsFiles};
 
 use self::chihaya::{ChihayaFile, ChihayaRules};
 use self::command::Chosen;
-use self::origin::Sources;
 use self::settings::{
     ADMIN_LISTEN, ALLOWED_HOSTS, ANNOUNCE_INTERVAL, CHIHAYA, DEBUG, FORWARD_TIMEOUT, FORWARDS, IP_PARAM, LISTEN,
     LOCAL_ONLY_AFTER, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_EXCHANGES, MAX_PEERS, PEER_AGE, PROMETHEUS,
@@ -245,7 +241,7 @@ pub fn read(
     let flags = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Task::Print(error.render().to_string())),
-        Err(error) => return Err(ConfigError::Usage(command::one_line(&error))),
+        Err(error) => return Err(ConfigError::Usage(one_line("retracker", &error))),
     };
     let sources = Sources { flags: &flags, env: &env };
     match command::chosen(&flags) {
@@ -269,7 +265,8 @@ fn health(sources: &Sources<'_>) -> Result<Vec<Listen>, ConfigError> {
     if let Some(file) = chihaya(sources)? {
         return file.checked().map(chihaya::serving::health);
     }
-    ADMIN_LISTEN.read(sources)?.map_or_else(|| LISTEN.read(sources), Ok)
+    let operators = ADMIN_LISTEN.read(sources)?;
+    Ok(operators.map_or_else(|| LISTEN.read(sources), Ok)?)
 }
 
 fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {

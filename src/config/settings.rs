@@ -4,16 +4,15 @@
 //! declarations. `UPDATE_SETTINGS=1 cargo test --test it settings` rewrites these four files. A new setting needs one
 //! entry in a file below, its name here, and its use in [`super::read`].
 
-use super::about::{About, Fallback};
-use super::origin::Sources;
-use super::setting::Declared;
+use ::settings::{About, Declared, Fallback, Sources};
+
 use crate::frontend::settings_in_force::SettingInForce;
 
 /// Declares the settings of a section, and lists them.
 macro_rules! settings {
     ($($name:ident: $type:ty = $setting:expr;)*) => {
         $(pub(in crate::config) static $name: $type = $setting;)*
-        pub(super) static SECTION: &[&dyn crate::config::setting::Declared] = &[$(&$name),*];
+        pub(super) static SECTION: &[&dyn ::settings::Declared] = &[$(&$name),*];
     };
 }
 

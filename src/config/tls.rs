@@ -4,9 +4,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use ::settings::{Origin, Sources};
+
 use super::error::ConfigError;
 use super::file;
-use super::origin::{Origin, Sources};
 use super::settings::{TLS_CERT, TLS_KEY};
 use crate::frontend::listen::{Listen, Transport};
 use crate::frontend::tls::{CERTIFICATE, Certificate, KEY, NotACertificate};
@@ -40,7 +41,7 @@ pub(super) fn given<'a>(
             return Err(needless.refuse(
                 "tls:// before an address of -l/--listen (LISTEN_ADDR) or --admin-listen (ADMIN_LISTEN_ADDR) beside it, such as \
                  tls://:443",
-            ));
+            ).into());
         }
         (Some(_), Some(certificate), Some(key)) => {
             let files = TlsFiles { certificate: (certificate.origin, certificate.value), key: (key.origin, key.value) };

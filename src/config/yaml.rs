@@ -13,9 +13,10 @@ pub(super) use self::document::{line_of, parse};
 pub(super) use self::mapping::{Fields, Mapping, Once};
 pub(super) use self::problem::Problem;
 
+use ::settings::Origin;
+
 use super::error::ConfigError;
 use super::file;
-use super::origin::Origin;
 
 /// Reads and checks a file. `expected` says what the file should hold, for errors.
 pub(super) fn read<T>(

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 
+use ::settings::Origin;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use super::error::ConfigError;
 use super::networks::{self, NotANetwork, one_per_family};
-use super::origin::Origin;
 use super::settings::ZONES;
 use super::yaml::{self, Fields, Mapping, Problem, Text};
 use crate::topology::reach::{Reach, is_connectable};

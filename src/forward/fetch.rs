@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use trust::Authorities;
 use url::Url;
 
 use super::context::ExchangeContext;
 use super::error::ForwardError;
 use super::http::HttpUpstream;
 use super::proxy::UpstreamProxies;
-use super::trust::Authorities;
 
 /// Fetches a document of at most one MiB. `ca` replaces the usual authorities. An error says
 /// "it" for the document's host, so the caller must name the host before the error.

@@ -20,6 +20,7 @@ use awc::http::Uri;
 use awc::http::header::HeaderValue;
 use futures::Stream;
 use tokio::time::Instant;
+use trust::Authorities;
 use url::Url;
 
 use self::cookies::Cookies;
@@ -32,7 +33,7 @@ use super::exchange::ExchangeReply;
 use super::headers::PassedHeaders;
 use super::own::ReplyOrigin;
 use super::proxy::Proxy;
-use super::trust::{self, Authorities};
+use super::tls::tls_config;
 use super::uri::{Secrets, host_and_port, is_http, login, target, with_host};
 
 /// How many redirects are followed.
@@ -89,7 +90,7 @@ impl HttpUpstream {
             return Err("ca can be used with https:// only".to_owned());
         }
         context.proxies.proxy_for(uri)?;
-        let tls = (uri.scheme() == "https").then(|| trust::tls_config(authorities)).transpose()?;
+        let tls = (uri.scheme() == "https").then(|| tls_config(authorities)).transpose()?;
         let router = Router::new(uri.clone(), seen, tls, context);
         let upstream = Self { router, login: login(uri), secrets: Secrets::of(uri) };
         // An error in this request would be in every later request as well, so it is reported at the start.

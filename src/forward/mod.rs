@@ -41,8 +41,8 @@ mod state;
 mod status;
 #[cfg(test)]
 mod test_tls;
+mod tls;
 mod torrent;
-mod trust;
 mod udp;
 mod upstream;
 mod uri;
@@ -66,7 +66,6 @@ pub use pending::{PendingLists, UpstreamPeerSet};
 pub use probe::{Probed, probe};
 pub use proxy::UpstreamProxies;
 pub use status::{ForwarderStatus, LastError, TorrentAtForwarder, UpstreamTorrent};
-pub use trust::Authorities;
 pub use upstream::check;
 pub use uri::host_and_port;
 

@@ -7,10 +7,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tracker_protocol::InfoHash;
+use trust::Authorities;
 use url::Url;
 
 use super::proxy::UpstreamProxies;
-use super::trust::Authorities;
 
 /// How long an exchange may take if the entry names no timeout. A longer deadline replaces this value.
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

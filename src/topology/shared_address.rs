@@ -144,7 +144,9 @@ impl SharedAddressDetector {
     pub fn notices(&self, now: Timestamp) -> Vec<String> {
         let notice = |gateway: &Gateway| {
             let ip = gateway.ip;
-            format!("Many clients reach this tracker as {ip}, so it cannot tell them each other's addresses: {gateway}.")
+            format!(
+                "Many clients reach this tracker as {ip}, so it cannot tell them each other's addresses: {gateway}."
+            )
         };
         self.present(now, |watched| watched.gateways.iter().map(notice).collect())
     }

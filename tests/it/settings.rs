@@ -8,8 +8,9 @@ use std::fs;
 use std::process::Command;
 use std::sync::LazyLock;
 
+use retracker::config;
 use retracker::config::settings::all;
-use retracker::config::{self, About, Fallback, Flag, Origin, Takes, plain};
+use settings::{About, Fallback, Flag, Origin, Takes, plain};
 use tempfile::NamedTempFile;
 
 use crate::dsl::{TestAuthority, retracker};
@@ -158,7 +159,7 @@ fn the_help_has_every_flag_with_its_variable_and_default() {
         };
         let short = flag.short.map(|short| format!("-{short}, ")).unwrap_or_default();
         for part in [
-            format!("{}:", section.title()),
+            format!("{}:", section.0),
             format!("{short}--{}", flag.long),
             format!("{} [env: {variable}] [default: {default}]", plain(help)),
         ] {
@@ -173,7 +174,7 @@ fn the_configuration_page_lists_every_setting() {
     let mut section = None;
     for setting in all() {
         if section.replace(setting.section) != Some(setting.section) {
-            let title = setting.section.title();
+            let title = setting.section.0;
             table.push(format!("\n### {title}\n"));
             table.push("| Flag | Variable | Effect | Default |\n|------|----------|--------|---------|".to_owned());
         }

@@ -29,12 +29,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use tokio::sync::Notify;
 use tracker_protocol::InfoHash;
+use trust::Authorities;
 use url::Url;
 
 use self::failures::Failures;
 use self::keys::{JwtKey, KeySet};
 use self::token::{Claims, Verified};
-use crate::forward::Authorities;
 
 pub(super) use self::fault::JwtFault;
 pub use self::keys::KeySummary;

@@ -1,7 +1,8 @@
 use std::fs;
 
+use ::settings::Flag;
+
 use super::*;
-use crate::config::origin::Flag;
 
 fn read(text: &str) -> Result<AccessOptions, String> {
     let folder = tempfile::tempdir().unwrap();

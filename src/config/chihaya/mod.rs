@@ -29,10 +29,11 @@ pub use self::model::{
 };
 pub use self::rules::ChihayaRules;
 
+use ::settings::Origin;
+
 use self::lint::Lint;
 use self::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use super::error::ConfigError;
-use super::origin::Origin;
 use super::yaml::{self, Problem};
 
 /// Whether this argument sets the verbosity of v1.0's log. An example is `-v=5` in the `docker run` line that pages of

@@ -4,13 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::settings::Origin;
+
 use super::ChihayaFile;
 use super::model::{Approval, ChihayaConfig, ChihayaGeneration, KeySetUrl, TokenRule};
 use crate::access::{
     AccessOptions, ClientPrefix, Issuers, JwtOptions, KeySource, ListRule, RefusalWording, Registered,
 };
 use crate::config::error::ConfigError;
-use crate::config::origin::Origin;
 use crate::config::settings::CHIHAYA;
 
 /// The access rules of a file.

@@ -4,16 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::settings::{Declared, Fallback, InvalidValue, Origin, Sources};
+
 use super::ChihayaFile;
 use super::model::{
     Approval, ChihayaConfig, ChihayaHttp, ChihayaTls, ChihayaUdp, HttpTimeouts, PrivateKey, RequestRules,
 };
 use super::rules::{self, ChihayaRules};
 use crate::access::Registered;
-use crate::config::about::Fallback;
 use crate::config::error::ConfigError;
-use crate::config::origin::{Origin, Sources};
-use crate::config::setting::Declared;
 use crate::config::settings::{
     ACCESS, ADMIN_LISTEN, ALLOWED_HOSTS, ANNOUNCE_INTERVAL, IP_PARAM, LISTEN, PEER_AGE, REAL_IP_HEADER, TLS_CERT,
     TLS_KEY, TRUSTED_PROXIES, UDP_LISTEN, X_REAL_IP,
@@ -55,11 +54,9 @@ pub(in crate::config) fn refuse_covered(sources: &Sources<'_>) -> Result<(), Con
         let Some((origin, found)) = setting.typed(sources) else { continue };
         let is_default = matches!(setting.about().default, Fallback::Is(default) if default == found);
         if !(is_default && matches!(origin, Origin::Variable(_))) {
-            return Err(ConfigError::Invalid {
-                origin,
-                found,
-                expected: "none beside --chihaya, whose file replaces it",
-            });
+            return Err(
+                InvalidValue { origin, found, expected: "none beside --chihaya, whose file replaces it" }.into()
+            );
         }
     }
     Ok(())

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::config::about::{Section, Takes};
-use crate::config::origin::Flag;
-use crate::config::setting::{Setting, Unset};
-use crate::config::values::value;
+use ::settings::values::value;
+use ::settings::{Flag, Setting, Takes, Unset};
 
+use crate::config::sections;
 settings! {
     ACCESS: Setting<PathBuf, Unset> = Setting {
-        section: Section::Access,
+        section: sections::ACCESS,
         flag: Some(Flag::long_global("access")),
         variable: "ACCESS_FILE",
         takes: Takes::File,

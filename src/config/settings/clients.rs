@@ -2,16 +2,17 @@
 
 use ipnet::IpNet;
 
-use crate::config::about::{Section, Takes};
-use crate::config::origin::Flag;
-use crate::config::setting::{Is, Setting, Unset, Wrong};
-use crate::config::values::{SWITCH, networks, switch, value};
+use ::settings::values::{SWITCH, switch, value};
+use ::settings::{Flag, Is, Setting, Takes, Unset, Wrong};
+
+use crate::config::sections;
+use crate::config::values::networks;
 use crate::frontend::client_address::RealIpHeader;
 use crate::topology::IpParam;
 
 settings! {
     X_REAL_IP: Setting<bool, Is> = Setting {
-        section: Section::Clients,
+        section: sections::CLIENTS,
         flag: Some(Flag::with_short('x', "x-real-ip")),
         variable: "X_REAL_IP",
         takes: Takes::Switch,
@@ -26,7 +27,7 @@ settings! {
     };
 
     TRUSTED_PROXIES: Setting<Vec<IpNet>, Unset> = Setting {
-        section: Section::Clients,
+        section: sections::CLIENTS,
         flag: Some(Flag::long("trusted-proxies")),
         variable: "TRUSTED_PROXIES",
         takes: Takes::Value("NETWORKS"),
@@ -42,7 +43,7 @@ settings! {
     };
 
     REAL_IP_HEADER: Setting<RealIpHeader, Unset> = Setting {
-        section: Section::Clients,
+        section: sections::CLIENTS,
         flag: Some(Flag::long("real-ip-header")),
         variable: "REAL_IP_HEADER",
         takes: Takes::Value("NAME"),
@@ -56,7 +57,7 @@ settings! {
     };
 
     IP_PARAM: Setting<IpParam, Is> = Setting {
-        section: Section::Clients,
+        section: sections::CLIENTS,
         flag: Some(Flag::long("ip-param")),
         variable: "IP_PARAM",
         takes: Takes::Value("WHEN"),

@@ -4,14 +4,13 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::about::{Section, Takes};
-use crate::config::origin::Flag;
-use crate::config::setting::{Is, Setting, Unset};
-use crate::config::values::{duration, value, whole};
+use ::settings::values::{duration, value, whole};
+use ::settings::{Flag, Is, Setting, Takes, Unset};
 
+use crate::config::sections;
 settings! {
     FORWARDS: Setting<PathBuf, Unset> = Setting {
-        section: Section::Forwarding,
+        section: sections::FORWARDING,
         flag: Some(Flag::global('f', "forwards")),
         variable: "FORWARDS_FILE",
         takes: Takes::File,
@@ -25,7 +24,7 @@ settings! {
     };
 
     FORWARD_TIMEOUT: Setting<Duration, Is> = Setting {
-        section: Section::Forwarding,
+        section: sections::FORWARDING,
         flag: Some(Flag::with_short('t', "forward-timeout")),
         variable: "FORWARD_TIMEOUT",
         takes: Takes::Number("SECONDS"),
@@ -39,7 +38,7 @@ settings! {
     };
 
     LOCAL_ONLY_AFTER: Setting<NonZeroU32, Unset> = Setting {
-        section: Section::Forwarding,
+        section: sections::FORWARDING,
         flag: Some(Flag::long("local-only-after")),
         variable: "LOCAL_ONLY_AFTER",
         takes: Takes::Number("SEEDS"),
@@ -53,7 +52,7 @@ settings! {
     };
 
     MAX_EXCHANGES: Setting<usize, Unset> = Setting {
-        section: Section::Forwarding,
+        section: sections::FORWARDING,
         flag: Some(Flag::long("max-exchanges")),
         variable: "MAX_EXCHANGES",
         takes: Takes::Number("NUMBER"),

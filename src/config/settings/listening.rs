@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use crate::config::about::{Section, Takes};
-use crate::config::origin::Flag;
-use crate::config::setting::{Is, Setting, Unset};
-use crate::config::values::{list, listen, value};
+use ::settings::values::{list, value};
+use ::settings::{Flag, Is, Setting, Takes, Unset};
+
+use crate::config::sections;
+use crate::config::values::listen;
 use crate::frontend::listen::{Listen, UdpListenAddr};
 
 settings! {
     LISTEN: Setting<Vec<Listen>, Is> = Setting {
-        section: Section::Listening,
+        section: sections::LISTENING,
         flag: Some(Flag::global('l', "listen")),
         variable: "LISTEN_ADDR",
         takes: Takes::List("ADDRESS"),
@@ -27,7 +28,7 @@ settings! {
     };
 
     UDP_LISTEN: Setting<Vec<UdpListenAddr>, Unset> = Setting {
-        section: Section::Listening,
+        section: sections::LISTENING,
         flag: Some(Flag::with_short('u', "udp-listen")),
         variable: "UDP_LISTEN_ADDR",
         takes: Takes::List("ADDRESS"),
@@ -43,7 +44,7 @@ settings! {
     };
 
     ADMIN_LISTEN: Setting<Vec<Listen>, Unset> = Setting {
-        section: Section::Listening,
+        section: sections::LISTENING,
         flag: Some(Flag::long_global("admin-listen")),
         variable: "ADMIN_LISTEN_ADDR",
         takes: Takes::List("ADDRESS"),
@@ -58,7 +59,7 @@ settings! {
     };
 
     TLS_CERT: Setting<PathBuf, Unset> = Setting {
-        section: Section::Listening,
+        section: sections::LISTENING,
         flag: Some(Flag::long("tls-cert")),
         variable: "TLS_CERT_FILE",
         takes: Takes::File,
@@ -72,7 +73,7 @@ settings! {
     };
 
     TLS_KEY: Setting<PathBuf, Unset> = Setting {
-        section: Section::Listening,
+        section: sections::LISTENING,
         flag: Some(Flag::long("tls-key")),
         variable: "TLS_KEY_FILE",
         takes: Takes::File,

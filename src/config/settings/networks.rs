@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use crate::config::about::{Section, Takes};
-use crate::config::origin::Flag;
-use crate::config::setting::{Setting, Unset};
-use crate::config::values::{external_address, value};
+use ::settings::values::value;
+use ::settings::{Flag, Setting, Takes, Unset};
+
+use crate::config::sections;
+use crate::config::values::external_address;
 use crate::topology::ExternalAddress;
 
 settings! {
     EXTERNAL_ADDRESS: Setting<ExternalAddress, Unset> = Setting {
-        section: Section::Networks,
+        section: sections::NETWORKS,
         flag: Some(Flag::long("external-address")),
         variable: "EXTERNAL_ADDRESS",
         takes: Takes::Value("ADDRESSES"),
@@ -25,7 +26,7 @@ settings! {
     };
 
     ZONES: Setting<PathBuf, Unset> = Setting {
-        section: Section::Networks,
+        section: sections::NETWORKS,
         flag: Some(Flag::long("zones")),
         variable: "ZONES_FILE",
         takes: Takes::File,

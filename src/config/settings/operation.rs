@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use crate::config::about::{Section, Takes};
-use crate::config::origin::Flag;
-use crate::config::setting::{Is, Setting, Unset};
-use crate::config::values::{SWITCH, list, switch, value, whole};
+use ::settings::values::{SWITCH, list, switch, value, whole};
+use ::settings::{Flag, Is, Setting, Takes, Unset};
+
+use crate::config::sections;
 use crate::frontend::hosts::HostName;
 
 settings! {
     MAX_CONNECTIONS: Setting<usize, Unset> = Setting {
-        section: Section::Operation,
+        section: sections::OPERATION,
         flag: Some(Flag::long("max-connections")),
         variable: "MAX_CONNECTIONS",
         takes: Takes::Number("NUMBER"),
@@ -24,7 +24,7 @@ settings! {
     };
 
     MAX_CONNECTIONS_PER_ADDRESS: Setting<usize, Unset> = Setting {
-        section: Section::Operation,
+        section: sections::OPERATION,
         flag: Some(Flag::long("max-connections-per-address")),
         variable: "MAX_CONNECTIONS_PER_ADDRESS",
         takes: Takes::Number("NUMBER"),
@@ -39,7 +39,7 @@ settings! {
     };
 
     ALLOWED_HOSTS: Setting<Vec<HostName>, Unset> = Setting {
-        section: Section::Operation,
+        section: sections::OPERATION,
         flag: Some(Flag::long("allowed-hosts")),
         variable: "ALLOWED_HOSTS",
         takes: Takes::Value("NAMES"),
@@ -54,7 +54,7 @@ settings! {
     };
 
     CHIHAYA: Setting<PathBuf, Unset> = Setting {
-        section: Section::Operation,
+        section: sections::OPERATION,
         flag: Some(Flag::long_global("chihaya")),
         variable: "CHIHAYA_CONFIG",
         takes: Takes::File,
@@ -69,7 +69,7 @@ settings! {
     };
 
     PROMETHEUS: Setting<bool, Is> = Setting {
-        section: Section::Operation,
+        section: sections::OPERATION,
         flag: Some(Flag::with_short('p', "prometheus")),
         variable: "ENABLE_PROMETHEUS",
         takes: Takes::Switch,
@@ -83,7 +83,7 @@ settings! {
     };
 
     DEBUG: Setting<bool, Is> = Setting {
-        section: Section::Operation,
+        section: sections::OPERATION,
         flag: Some(Flag::with_short('d', "debug")),
         variable: "DEBUG_MODE",
         takes: Takes::Switch,
@@ -97,7 +97,7 @@ settings! {
     };
 
     RUST_LOG: Setting<String, Unset> = Setting {
-        section: Section::Operation,
+        section: sections::OPERATION,
         flag: None,
         variable: "RUST_LOG",
         takes: Takes::Value("FILTER"),

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use crate::config::about::{Section, Takes};
-use crate::config::origin::Flag;
-use crate::config::setting::{Is, Setting};
-use crate::config::values::{duration, whole};
+use ::settings::values::{duration, whole};
+use ::settings::{Flag, Is, Setting, Takes};
 
+use crate::config::sections;
 settings! {
     ANNOUNCE_INTERVAL: Setting<u32, Is> = Setting {
-        section: Section::Peers,
+        section: sections::PEERS,
         flag: Some(Flag::with_short('i', "announce-interval")),
         variable: "ANNOUNCE_INTERVAL",
         takes: Takes::Number("SECONDS"),
@@ -23,7 +22,7 @@ settings! {
     };
 
     PEER_AGE: Setting<Duration, Is> = Setting {
-        section: Section::Peers,
+        section: sections::PEERS,
         flag: Some(Flag::with_short('a', "peer-age")),
         variable: "PEER_AGE",
         takes: Takes::Number("MINUTES"),
@@ -37,7 +36,7 @@ settings! {
     };
 
     MAX_PEERS: Setting<u64, Is> = Setting {
-        section: Section::Peers,
+        section: sections::PEERS,
         flag: Some(Flag::long("max-peers")),
         variable: "MAX_PEERS",
         takes: Takes::Number("NUMBER"),

@@ -12,7 +12,7 @@ use crate::forward::error::ForwardError;
 use crate::forward::own::ReplyOrigin;
 use crate::forward::proxy::{Proxy, Target};
 use crate::forward::resolve::Resolver;
-use crate::forward::trust;
+use crate::forward::tls::tls_config;
 use crate::forward::uri::{host_and_port, same_origin};
 
 /// Finds routes to an upstream, and to the URLs that it redirects to.
@@ -82,7 +82,7 @@ impl Router {
         let is_own = self.is_own(url);
         let dialled = if is_own { &self.configured } else { url };
         let redirected_by = redirected_by.filter(|_| !is_own);
-        let tls = (url.scheme() == "https").then(|| self.tls.clone().map_or_else(|| trust::tls_config(None), Ok));
+        let tls = (url.scheme() == "https").then(|| self.tls.clone().map_or_else(|| tls_config(None), Ok));
         let tls = tls.transpose().map_err(ForwardError::Tls)?;
         match self.context.proxies.proxy_for(dialled).map_err(ForwardError::Proxy)? {
             None => self.direct(dialled, tls, redirected_by).await,

@@ -24,15 +24,17 @@ impl fmt::Display for Origin {
 }
 
 /// The command line and the environment.
-pub(super) struct Sources<'a> {
-    pub(super) flags: &'a ArgMatches,
-    pub(super) env: &'a dyn Fn(&str) -> Option<OsString>,
+pub struct Sources<'a> {
+    /// The parsed command line.
+    pub flags: &'a ArgMatches,
+    /// Looks a variable up.
+    pub env: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
 impl Sources<'_> {
     /// The value of a flag. The values of a repeated flag are joined with commas, because this is the form that the
     /// environment variable has.
-    pub(super) fn flag(&self, flag: Flag) -> Option<String> {
+    pub fn flag(&self, flag: Flag) -> Option<String> {
         let values = self.flags.try_get_many::<String>(flag.long).ok()??;
         let values: Vec<_> = values.map(String::as_str).collect();
         Some(values.join(",").trim().to_owned())
@@ -40,7 +42,7 @@ impl Sources<'_> {
 
     /// The value of a variable, without the white space around it. Such white space may be a carriage return, which
     /// editors of other systems leave at the end of a line.
-    pub(super) fn variable(&self, name: &str) -> Option<String> {
+    pub fn variable(&self, name: &str) -> Option<String> {
         let text = (self.env)(name)?.to_string_lossy().trim().to_owned();
         Some(text).filter(|text| !text.is_empty())
     }
@@ -53,24 +55,28 @@ pub struct Flag {
     pub short: Option<char>,
     /// The long form, without its hyphens.
     pub long: &'static str,
-    /// Whether commands such as `retracker check` take the flag too.
+    /// Whether commands such as `check` take the flag too.
     pub global: bool,
 }
 
 impl Flag {
-    pub(super) const fn long(long: &'static str) -> Self {
+    /// A flag without a short form.
+    pub const fn long(long: &'static str) -> Self {
         Self { short: None, long, global: false }
     }
 
-    pub(super) const fn long_global(long: &'static str) -> Self {
+    /// A flag without a short form, which commands take too.
+    pub const fn long_global(long: &'static str) -> Self {
         Self { short: None, long, global: true }
     }
 
-    pub(super) const fn with_short(short: char, long: &'static str) -> Self {
+    /// A flag with a short form.
+    pub const fn with_short(short: char, long: &'static str) -> Self {
         Self { short: Some(short), long, global: false }
     }
 
-    pub(super) const fn global(short: char, long: &'static str) -> Self {
+    /// A flag with a short form, which commands take too.
+    pub const fn global(short: char, long: &'static str) -> Self {
         Self { short: Some(short), long, global: true }
     }
 }

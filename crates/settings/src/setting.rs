@@ -1,44 +1,49 @@
-//! What a setting consists of, and how its value is read. The settings themselves are in [`super::settings`].
+//! What a setting consists of, and how its value is read.
 
-use super::about::{About, Fallback, Section, Takes};
-use super::error::ConfigError;
-use super::origin::{Flag, Origin, Sources};
+use thiserror::Error;
+
+use crate::about::{About, Fallback, Section, Takes};
+use crate::origin::{Flag, Origin, Sources};
 
 /// One setting. `T` is the type of its value in the program. `D` is the type of its default: a setting with [`Is`]
 /// always has a value, and a setting with [`Unset`] may have none.
 #[derive(Debug)]
-pub(super) struct Setting<T, D> {
+pub struct Setting<T, D> {
     /// The section in which the help and the pages list the setting.
-    pub(super) section: Section,
+    pub section: Section,
     /// The flag. `None` for a setting that only has a variable.
-    pub(super) flag: Option<Flag>,
-    pub(super) variable: &'static str,
-    pub(super) takes: Takes,
+    pub flag: Option<Flag>,
+    /// The environment variable.
+    pub variable: &'static str,
+    /// What follows the flag.
+    pub takes: Takes,
     /// What the setting does, in Markdown. The help, the pages and `.env.example` have this text.
-    pub(super) help: &'static str,
+    pub help: &'static str,
     /// More about the setting, for the pages and the manual page. May be empty.
-    pub(super) details: &'static str,
+    pub details: &'static str,
     /// What matters about the setting in a container, for `.env.example`. May be empty.
-    pub(super) docker: &'static str,
-    pub(super) default: D,
+    pub docker: &'static str,
+    /// [`Is`] or [`Unset`].
+    pub default: D,
     /// A valid value that is not the default. For a file, possible content. A test gives the setting this value.
-    pub(super) example: &'static str,
+    pub example: &'static str,
     /// What a value can be, for the error about a wrong value.
-    pub(super) expected: &'static str,
-    pub(super) parse: fn(&str) -> Result<T, Wrong>,
+    pub expected: &'static str,
+    /// Reads a value.
+    pub parse: fn(&str) -> Result<T, Wrong>,
 }
 
 /// The default of a setting that always has a value, as an operator would write it.
 #[derive(Debug)]
-pub(super) struct Is(pub(super) &'static str);
+pub struct Is(pub &'static str);
 
 /// What happens if a setting has no value, in words.
 #[derive(Debug)]
-pub(super) struct Unset(pub(super) &'static str);
+pub struct Unset(pub &'static str);
 
 /// Why a text is not a value of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wrong {
+pub enum Wrong {
     /// The error gives the setting's own `expected`.
     Value,
     /// The error gives this text instead.
@@ -46,14 +51,14 @@ pub(super) enum Wrong {
 }
 
 /// A setting of any type.
-pub(super) trait Declared: Sync {
+pub trait Declared: Sync {
+    /// The description.
     fn about(&self) -> About;
 
     /// The unparsed text that was given, and its origin.
     fn typed(&self, sources: &Sources<'_>) -> Option<(Origin, String)>;
 
-    /// Reads the default as the program does.
-    #[cfg(test)]
+    /// Reads the default as the program does, for a test.
     fn check_default(&self) -> Result<(), Wrong>;
 }
 
@@ -66,7 +71,6 @@ impl<T> Declared for Setting<T, Is> {
         self.text(sources)
     }
 
-    #[cfg(test)]
     fn check_default(&self) -> Result<(), Wrong> {
         (self.parse)(self.default.0).map(|_| ())
     }
@@ -81,7 +85,6 @@ impl<T> Declared for Setting<T, Unset> {
         self.text(sources)
     }
 
-    #[cfg(test)]
     fn check_default(&self) -> Result<(), Wrong> {
         Ok(())
     }
@@ -89,7 +92,7 @@ impl<T> Declared for Setting<T, Unset> {
 
 impl<T> Setting<T, Is> {
     /// Reads the value that was given, else the default.
-    pub(super) fn read(&self, sources: &Sources<'_>) -> Result<T, ConfigError> {
+    pub fn read(&self, sources: &Sources<'_>) -> Result<T, InvalidValue> {
         let given = match self.given(sources)? {
             Some(given) => given,
             // A test shows that every default is a valid value.
@@ -101,14 +104,14 @@ impl<T> Setting<T, Is> {
 
 impl<T> Setting<T, Unset> {
     /// Reads the value that was given.
-    pub(super) fn read(&self, sources: &Sources<'_>) -> Result<Option<T>, ConfigError> {
+    pub fn read(&self, sources: &Sources<'_>) -> Result<Option<T>, InvalidValue> {
         self.given(sources).map(|given| given.map(|given| given.value))
     }
 }
 
 impl<T, D> Setting<T, D> {
     /// The value of the flag, else of the variable, with its origin. An empty variable counts as not given.
-    pub(super) fn given(&self, sources: &Sources<'_>) -> Result<Option<Given<T>>, ConfigError> {
+    pub fn given(&self, sources: &Sources<'_>) -> Result<Option<Given<T>>, InvalidValue> {
         self.text(sources).map(|(origin, text)| self.checked(origin, text)).transpose()
     }
 
@@ -118,11 +121,11 @@ impl<T, D> Setting<T, D> {
         typed().or_else(variable)
     }
 
-    fn checked(&self, origin: Origin, found: String) -> Result<Given<T>, ConfigError> {
+    fn checked(&self, origin: Origin, found: String) -> Result<Given<T>, InvalidValue> {
         match (self.parse)(&found) {
             Ok(value) => Ok(Given { origin, found, value }),
-            Err(Wrong::Value) => Err(ConfigError::Invalid { origin, found, expected: self.expected }),
-            Err(Wrong::Expected(expected)) => Err(ConfigError::Invalid { origin, found, expected }),
+            Err(Wrong::Value) => Err(InvalidValue { origin, found, expected: self.expected }),
+            Err(Wrong::Expected(expected)) => Err(InvalidValue { origin, found, expected }),
         }
     }
 
@@ -132,18 +135,32 @@ impl<T, D> Setting<T, D> {
     }
 }
 
+/// The value of a setting is wrong. The text names the flag or the variable, what was found, and what is expected.
+#[derive(Debug, Error)]
+#[error("{origin} is \"{}\", expected {expected}", found.escape_default())]
+pub struct InvalidValue {
+    /// The flag or variable that gave the value.
+    pub origin: Origin,
+    /// The value.
+    pub found: String,
+    /// What a value can be.
+    pub expected: &'static str,
+}
+
 /// A value that was given.
 #[derive(Clone, Debug)]
-pub(super) struct Given<T> {
-    pub(super) origin: Origin,
+pub struct Given<T> {
+    /// The flag or variable that gave it.
+    pub origin: Origin,
     /// The value as it was written.
     found: String,
-    pub(super) value: T,
+    /// The value as the program uses it.
+    pub value: T,
 }
 
 impl<T> Given<T> {
     /// The error for a value that is valid by itself, but not together with the other settings.
-    pub(super) fn refuse(self, expected: &'static str) -> ConfigError {
-        ConfigError::Invalid { origin: self.origin, found: self.found, expected }
+    pub fn refuse(self, expected: &'static str) -> InvalidValue {
+        InvalidValue { origin: self.origin, found: self.found, expected }
     }
 }

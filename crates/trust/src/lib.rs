@@ -1,10 +1,10 @@
-//! Which authorities are trusted to sign the certificates of upstream trackers. If an entry names authorities, only
-//! those are trusted; otherwise webpki's and the system's are.
+//! Which authorities a client over TLS trusts to sign certificates: those that the operator names, or else those of
+//! webpki and of the system.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// The authorities that one entry names with `ca`.
+/// The authorities in a PEM file that the operator names.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Authorities {
     path: PathBuf,
@@ -44,6 +44,12 @@ impl Authorities {
         Ok(authorities)
     }
 
+    /// The TLS settings of a client that trusts these authorities only. It also accepts a server certificate that is in
+    /// the file. The error is a text of the TLS library.
+    pub fn client_config(&self) -> Result<Arc<ClientConfig>, String> {
+        config(self.roots().map_err(|error| error.to_string())?, &self.certificates)
+    }
+
     fn roots(&self) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
         self.certificates.iter().try_for_each(|certificate| roots.add(certificate.clone()))?;
@@ -57,14 +63,9 @@ impl fmt::Debug for Authorities {
     }
 }
 
-/// The TLS settings for the upstream of one entry. Entries without authorities share one configuration, so that TLS
-/// sessions are resumed on any thread. The error is a text of the TLS library.
-pub(super) fn tls_config(authorities: Option<&Authorities>) -> Result<Arc<ClientConfig>, String> {
-    static DEFAULT: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    match authorities {
-        None => DEFAULT.get_or_init(|| config(default_roots(), &[])).clone(),
-        Some(authorities) => config(authorities.roots().map_err(|error| error.to_string())?, &authorities.certificates),
-    }
+/// The TLS settings of a client that trusts these authorities. It speaks HTTP/1.1. The error is a text of the TLS library.
+pub fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
+    config(roots, &[])
 }
 
 fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
@@ -85,7 +86,7 @@ fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Ar
 
 /// The authorities of webpki and those of the system. A company's own authorities are among the system's.
 /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name other places for the system's certificates.
-fn default_roots() -> RootCertStore {
+pub fn default_roots() -> RootCertStore {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let system = rustls_native_certs::load_native_certs();
     let (added, ignored) = roots.add_parsable_certificates(system.certs);
@@ -96,12 +97,10 @@ fn default_roots() -> RootCertStore {
     for error in system.errors.iter().filter(|_| is_named) {
         log::warn!("TLS: the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}");
     }
-    #[cfg(test)]
-    let roots = super::test_tls::with_test_root(roots);
     roots
 }
 
-/// Verifies as webpki does, and also accepts a server certificate that the entry itself names. `openssl req -x509`
+/// Verifies as webpki does, and also accepts a server certificate that the operator names. `openssl req -x509`
 /// makes certificates that are the authority's and the server's at the same time. Webpki refuses such certificates.
 #[derive(Debug)]
 struct Verifier {
@@ -120,7 +119,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let verified = self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // For a certificate that the entry names, only these two errors are ignored. An expired certificate or a
+            // For a certificate that the operator names, only these two errors are ignored. An expired certificate or a
             // wrong name is refused.
             Err(Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::UnknownIssuer))
                 if self.pinned.iter().any(|pinned| pinned.as_ref() == end_entity.as_ref()) =>

@@ -1,6 +1,6 @@
 //! The description of a setting, for the help, the pages and the tests.
 
-use super::origin::Flag;
+use crate::origin::Flag;
 
 /// The description of a setting, for the help, the pages and the tests.
 #[derive(Clone, Copy, Debug)]
@@ -58,36 +58,6 @@ pub enum Takes {
     Switch,
 }
 
-/// The sections of the help and of the page.
+/// A section of the help and of the page: its heading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Section {
-    /// Sockets.
-    Listening,
-    /// The local peers.
-    Peers,
-    /// Where a client's address comes from.
-    Clients,
-    /// Sites and NAT.
-    Networks,
-    /// Who may announce.
-    Access,
-    /// Upstream trackers.
-    Forwarding,
-    /// All other settings.
-    Operation,
-}
-
-impl Section {
-    /// The heading of the section.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Listening => "Listening",
-            Self::Peers => "Peers",
-            Self::Clients => "Who a client is",
-            Self::Networks => "Networks",
-            Self::Access => "Who may announce",
-            Self::Forwarding => "Forwarding",
-            Self::Operation => "Limits and operation",
-        }
-    }
-}
+pub struct Section(pub &'static str);

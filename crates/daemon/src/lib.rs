@@ -1,0 +1,7 @@
+//! What a process that serves needs: its signals, and a log that never blocks.
+
+mod log_output;
+mod signals;
+
+pub use log_output::{LogOutput, dropped};
+pub use signals::{Signals, StopSignals};

@@ -1,0 +1,3 @@
+//! A pull-through cache for container images and OSTree deltas. Each host of a fleet runs one.
+
+pub mod digest;

@@ -1,0 +1,3 @@
+//! The `torrent-cache` program.
+
+fn main() {}
