@@ -279,7 +279,7 @@ fn no_setting_shows_a_secret() {
         let server = proxies.iter().fold(setup, |setup, (variable, value)| setup.env(variable, value)).start();
         server.get(announce("t", "a").target());
         eventually("the exchange or the fetch has failed", || {
-            let reply = server.get("/api/v1/status").text();
+            let reply = String::from_utf8(server.get("/api/v1/status").body).unwrap();
             let shown = |secret: &str| reply.contains(secret);
             assert!(!shown(SECRET) && !key.lines().filter(|line| line.len() > 20).any(shown), "{reply}");
             let status: Value = serde_json::from_str(&reply).unwrap();
@@ -298,7 +298,7 @@ fn no_setting_shows_a_secret() {
 fn refusals_are_counted_by_rule() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.yml");
-    std::fs::write(&path, "clients: {deny: -AA}\n").unwrap();
+    fs::write(&path, "clients: {deny: -AA}\n").unwrap();
     let server = retracker(&["-p", "--access", path.to_str().unwrap()]).start();
     server.get(announce("t", "-AA").target());
     server.get(announce("t", "-BB").target());

@@ -107,6 +107,7 @@ fn peers(context: &Context) -> Limit {
         value: u64::try_from(totals.capacity).ok(),
         // There may be as many torrents as peers, too.
         in_use: u64::try_from(peers.max(totals.swarms)).ok(),
+        // A torrent is mostly evicted with its last peer, so the two are not added up.
         bites: totals.evicted.max(totals.evicted_peers).unsigned_abs(),
         remedy: "Raise MAX_PEERS if the host has memory for more peers, or lower PEER_AGE.",
     }
