@@ -31,7 +31,7 @@ use crate::frontend::listen::{self, Audience, Listen, ListenAddr, Listening, Udp
 use crate::frontend::serve;
 use crate::frontend::tls::TlsServer;
 use crate::frontend::udp::connection_id::ConnectionIds;
-use crate::metrics::{AccessMetrics, LogSample, Metrics, StoreSample};
+use crate::metrics::{AccessMetrics, LogSample, Metrics, StoreSample, ZoneSample};
 use crate::store::Store;
 use crate::tracker::Tracker;
 
@@ -120,11 +120,18 @@ impl App {
         if let Some(registry) = &mut registry {
             let sampled = Arc::clone(&store);
             Metrics::register_store(registry, move || sample(&sampled));
+            let zones: Vec<_> = config.topology.zones().map(|(zone, name)| (zone, name.to_owned())).collect();
+            if !zones.is_empty() {
+                let sampled = Arc::clone(&store);
+                Metrics::register_zones(registry, move || ZoneSample {
+                    zones: zones.iter().map(|(zone, name)| (name.clone(), sampled.peers_in(*zone))).collect(),
+                });
+            }
             if config.chihaya.is_some() {
                 let sampled = Arc::clone(&store);
                 metrics.register_chihaya(registry, move || sample(&sampled));
             }
-            Metrics::register_log(registry, || LogSample { dropped: daemon::dropped() });
+            Metrics::register_log(registry, log_sample);
         }
         let (forwarders, forward) = match &config.forward {
             None => (None, None),
@@ -161,6 +168,7 @@ impl App {
             listening: listening.iter().map(|listening| (listening.address(), listening.purpose.audience)).collect(),
             settings: config.settings,
             history: History::default(),
+            log: log_sample,
             start: clock::now(),
             chihaya: config.chihaya,
             client_address: ClientAddress::new(config.client_address),
@@ -308,5 +316,10 @@ fn sample(store: &Store) -> StoreSample {
         swarms: totals.swarms,
         peers: totals.peers,
         evicted: u64::try_from(totals.evicted).unwrap_or_default(),
+        evicted_peers: u64::try_from(totals.evicted_peers).unwrap_or_default(),
     }
+}
+
+fn log_sample() -> LogSample {
+    LogSample { dropped: daemon::dropped(), capacity: daemon::MAX_QUEUED as u64 }
 }

@@ -14,14 +14,16 @@ mod registered;
 mod torrents;
 mod wording;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use prometheus_client::metrics::counter::Counter;
 use tracker_protocol::{AnnounceRequest, InfoHash, Refusal};
 
 pub use self::clients::{ClientPrefix, NotAClientPrefix};
-pub use self::jwt::{Issuers, JwtOptions, KeySource, KeySummary, probe_keys};
+pub use self::jwt::{FAILURES_PER_SOURCE, Issuers, JwtOptions, KeySource, KeySummary, probe_keys};
 pub use self::list::ListRule;
 pub use self::networks::NetworkSet;
 pub use self::registered::{ClientProgram, Full, Registered};
@@ -29,7 +31,7 @@ pub use self::torrents::TorrentSet;
 pub use self::wording::RefusalWording;
 
 use self::clients::ClientPrefixes;
-use self::jwt::JwtRule;
+use self::jwt::{JwtFault, JwtRule, TOO_MANY};
 use crate::clock;
 use crate::forward::UpstreamProxies;
 use crate::metrics::AccessMetrics;
@@ -84,6 +86,8 @@ pub struct Access {
     rules: RwLock<Arc<Rules>>,
     proxies: UpstreamProxies,
     metrics: AccessMetrics,
+    /// Counts refused tokens, by the fault's name in metrics.
+    token_faults: BTreeMap<&'static str, Counter>,
     /// Woken when the rules change, so that the keys for the new rules are fetched.
     changed: tokio::sync::Notify,
 }
@@ -121,7 +125,9 @@ impl Access {
     /// Sets up the rules. [`Self::keep_keys`] fetches their keys through these proxies.
     pub fn new(options: AccessOptions, proxies: UpstreamProxies, metrics: AccessMetrics) -> Self {
         let rules = RwLock::new(Arc::new(Rules::new(options, None, &metrics)));
-        Self { rules, proxies, metrics, changed: tokio::sync::Notify::new() }
+        let labels = JwtFault::ALL.map(JwtFault::label);
+        let token_faults = labels.into_iter().map(|label| (label, metrics.token_fault(label))).collect();
+        Self { rules, proxies, metrics, token_faults, changed: tokio::sync::Notify::new() }
     }
 
     /// Replaces the rules. Keys and verified tokens are kept if nothing about tokens changes.
@@ -165,7 +171,7 @@ impl Access {
         // The lock is released first, because verifying a signature takes long.
         drop(rules);
         jwt.admit(ip, request.info_hash, query, clock::unix_time()).map_err(|fault| {
-            metrics.jwt.inc();
+            self.count(fault);
             wording.token(fault)
         })?;
         Ok(Clearance { is_confidential: true })
@@ -200,9 +206,16 @@ impl Access {
         let Some(jwt) = jwt else { return Ok(()) };
         let admitted = info_hashes.iter().try_for_each(|hash| jwt.admit(ip, *hash, query, clock::unix_time()));
         admitted.map_err(|fault| {
-            self.metrics.jwt.inc();
+            self.count(fault);
             wording.token(fault)
         })
+    }
+
+    fn count(&self, fault: JwtFault) {
+        self.metrics.jwt.inc();
+        self.token_faults.get(fault.label()).into_iter().for_each(|counter| {
+            counter.inc();
+        });
     }
 
     /// How many announces each rule has refused since the start.
@@ -211,7 +224,19 @@ impl Access {
         [("networks", networks.get()), ("clients", clients.get()), ("torrents", torrents.get()), ("jwt", jwt.get())]
     }
 
-    /// The current fault, for the operator: a sentence of plain text.
+    /// How many announces and scrapes were refused because of their token since the start, by reason.
+    pub fn token_refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.token_faults.iter().map(|(reason, counter)| (*reason, counter.get()))
+    }
+
+    /// How many tokens were not checked, because too many had failed in the same second. `None` if the rules ask for no
+    /// token.
+    pub fn unchecked_tokens(&self) -> Option<u64> {
+        let has_rule = self.rules.read().jwt.is_some();
+        self.token_faults.get(TOO_MANY).map(Counter::get).filter(|_| has_rule)
+    }
+
+    /// The current fault and its remedy, for the operator: sentences of plain text.
     pub fn notice(&self) -> Option<String> {
         self.rules.read().jwt.as_ref().and_then(|jwt| jwt.notice())
     }

@@ -40,6 +40,15 @@ pub struct StoreSample {
     pub peers: [[i64; 2]; 2],
     /// Swarms that were evicted since the start.
     pub evicted: u64,
+    /// Peers that were evicted since the start.
+    pub evicted_peers: u64,
+}
+
+/// The numbers of peers in the zones.
+#[derive(Clone, Debug, Default)]
+pub struct ZoneSample {
+    /// The name of each zone, with its seeds and its leechers.
+    pub zones: Vec<(String, [i64; 2])>,
 }
 
 /// The state of the log.
@@ -47,4 +56,6 @@ pub struct StoreSample {
 pub struct LogSample {
     /// Lines that were dropped because stderr was not read.
     pub dropped: u64,
+    /// The most bytes of lines that wait until stderr is read.
+    pub capacity: u64,
 }

@@ -55,6 +55,7 @@ mod ranked;
 mod shard;
 mod swarm;
 mod time;
+mod zone_counts;
 
 pub use announcement::{Action, Announcement, Selection};
 pub use explanation::{HiddenPeer, PeerAtAddress, PeerExplanation, PeerVerdict, SwarmExplanation};

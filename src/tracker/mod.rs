@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::answer::Answer;
 use crate::clock::Clock;
-pub use crate::forward::{ForwarderStatus, TorrentAtForwarder, UpstreamTorrent};
+pub use crate::forward::{ForwardLimits, ForwarderStatus, LimitUse, TorrentAtForwarder, UpstreamTorrent};
 use crate::forward::{Forwarders, PendingLists, UpstreamAnnounce, UpstreamPeerSet, UpstreamPeers};
 use crate::metrics::Metrics;
 use crate::store::{Action, Announcement, Selection, Store, Totals};
@@ -336,6 +336,11 @@ impl Tracker {
     /// How many swarms and peers there are.
     pub fn totals(&self) -> Totals {
         self.store.totals()
+    }
+
+    /// The zones by name, each with its numbers of seeds and of other peers. In the order of configuration.
+    pub fn peers_by_zone(&self) -> impl Iterator<Item = (&str, [i64; 2])> {
+        self.topology.zones().map(|(zone, name)| (name, self.store.peers_in(zone)))
     }
 
     /// Answers a scrape with the counts of the local swarms.

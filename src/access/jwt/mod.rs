@@ -36,7 +36,8 @@ use self::failures::Failures;
 use self::keys::{JwtKey, KeySet};
 use self::token::{Claims, Verified};
 
-pub(super) use self::fault::JwtFault;
+pub use self::failures::FAILURES_PER_SOURCE;
+pub(super) use self::fault::{JwtFault, TOO_MANY};
 pub use self::keys::KeySummary;
 pub use self::refresh::probe_keys;
 
@@ -142,11 +143,13 @@ impl JwtRule {
         &self.options
     }
 
-    /// The current fault, for the operator.
+    /// The current fault and its remedy, for the operator.
     pub(super) fn notice(&self) -> Option<String> {
         let is_empty = self.keys.read().is_empty();
         is_empty.then(|| {
-            "There are no keys to check tokens with, so every announce is refused. The log says why.".to_owned()
+            "There are no keys to check tokens with, so every announce is refused. See in the log why they could not be \
+             fetched, and correct their source in the access rules or at the issuer."
+                .to_owned()
         })
     }
 

@@ -5,6 +5,7 @@ mod dashboard;
 mod explain;
 mod exposition;
 mod forwarders;
+mod limits;
 mod pages;
 mod status;
 
