@@ -1,4 +1,4 @@
-//! Reads serialised `GVariant` values of known types: only the framing, which divides a container's bytes among its
+//! Reads serialised GVariant values of known types: only the framing, which divides a container's bytes among its
 //! members.
 //!
 //! Only the normal form is read: offsets in order and in range, zeros as padding, nothing left over. GLib reads any

@@ -95,7 +95,7 @@ fn is_delta_name(start: &str, name: &str) -> bool {
     start.len() == NAME_START && is_base64(start) && name_is_right
 }
 
-/// A number as `OSTree` writes it: without a sign and without zeros before it.
+/// A number as OSTree writes it: without a sign and without zeros before it.
 fn part_index(text: &str) -> Option<u32> {
     let index: u32 = text.parse().ok()?;
     (index.to_string() == text).then_some(index)
