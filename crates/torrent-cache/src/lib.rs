@@ -1,3 +1,4 @@
 //! A pull-through cache for container images and OSTree deltas. Each host of a fleet runs one.
 
 pub mod digest;
+pub mod store;
