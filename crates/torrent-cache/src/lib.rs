@@ -1,4 +1,5 @@
 //! A pull-through cache for container images and OSTree deltas. Each host of a fleet runs one.
 
 pub mod digest;
+pub mod flight;
 pub mod store;

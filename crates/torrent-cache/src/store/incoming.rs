@@ -1,7 +1,8 @@
 //! Files that are being written.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,7 +49,8 @@ impl IncomingFile {
             self.space.reserve(more)?;
             self.reserved += more;
         }
-        (&*self.file).write_all(bytes)?;
+        // At its position: a write that failed midway is overwritten by the next.
+        self.file.write_all_at(bytes, self.written)?;
         self.written += length;
         self.space.wrote(length);
         Ok(())

@@ -8,7 +8,7 @@ use super::incoming::IncomingFile;
 use super::layout::{FileKind, FileName};
 use crate::digest::{Digest, DigestHasher};
 
-/// A record that is longer is damaged. Registries refuse manifests above 4 MiB.
+/// Bytes of a record at most. Registries refuse manifests above 4 MiB.
 const LONGEST: u64 = 16 << 20;
 
 /// A manifest as the upstream sent it.
@@ -105,7 +105,11 @@ impl BlobStore {
     }
 
     fn put(&self, name: FileName, record: &[u8]) -> io::Result<()> {
-        let mut file = IncomingFile::create(&self.space, record.len() as u64)?;
+        let length = record.len() as u64;
+        if length > LONGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a record above 16 MiB"));
+        }
+        let mut file = IncomingFile::create(&self.space, length)?;
         file.append(record)?;
         file.place(name)
     }
