@@ -18,12 +18,6 @@ use crate::store::{BlobStore, CommitError, IncomingBlob};
 /// Bytes on their way to the disk, with their share of the task's memory.
 type Chunk = (Bytes, OwnedSemaphorePermit);
 
-/// Why a blob did not come into the spool whole.
-enum Interruption<E> {
-    Source(FlightFault<E>),
-    Disk(IncomingBlob, io::Error),
-}
-
 /// Fetches the blob, unless the store has it. Returns the flight's last phase.
 pub(super) async fn fetch<S: BlobSource>(
     flight: &Flight<S::Error>,
@@ -65,16 +59,19 @@ async fn fetch_into<S: BlobSource>(
     if length != Some(0) {
         flight.set_phase(FlightPhase::Spooling { spool: incoming.file(), available: 0 });
     }
-    match transfer(flight, body, incoming).await {
-        Ok(incoming) => store_blob(flight, incoming).await,
-        Err(Interruption::Source(fault)) => Err(fault),
-        Err(Interruption::Disk(incoming, error)) => {
-            let from = incoming.written();
-            log::warn!("{digest}: not cached from byte {from} on: {error}");
-            let spool = Some(incoming.file());
-            uncached(digest, length, UncachedBlob { spool, from, hasher: incoming.hasher().clone() })
-        }
+    let (incoming, received, written) = transfer(flight, body, incoming).await?;
+    if let Err(error) = written {
+        let from = incoming.written();
+        log::warn!("{digest}: not cached from byte {from} on: {error}");
+        let blob = UncachedBlob { spool: Some(incoming.file()), from, hasher: incoming.hasher().clone() };
+        blocking(move || drop(incoming)).await?;
+        return uncached(digest, length, blob);
     }
+    if let Err(fault) = received {
+        blocking(move || drop(incoming)).await?;
+        return Err(fault);
+    }
+    store_blob(flight, incoming).await
 }
 
 fn uncached<E>(digest: Digest, length: Option<u64>, blob: UncachedBlob) -> Result<FlightPhase<E>, FlightFault<E>> {
@@ -85,38 +82,46 @@ fn uncached<E>(digest: Digest, length: Option<u64>, blob: UncachedBlob) -> Resul
     Ok(FlightPhase::Uncached(blob))
 }
 
-/// Receives and writes at the same time.
+/// Receives and writes at the same time. Returns the spool, and how both ended.
 async fn transfer<S: BlobSource>(
     flight: &Flight<S::Error>,
     body: ResumingBody<S>,
     incoming: IncomingBlob,
-) -> Result<IncomingBlob, Interruption<S::Error>> {
+) -> Result<(IncomingBlob, Result<(), FlightFault<S::Error>>, io::Result<()>), FlightFault<S::Error>> {
     let (sender, receiver) = unbounded_channel();
-    // Whatever fails first ends the other.
-    let ((), incoming) = tokio::try_join!(receive(body, sender), write(flight, receiver, incoming))?;
-    Ok(incoming)
+    let (received, written) = tokio::join!(receive(body, sender), write(flight, receiver, incoming));
+    let (incoming, written) = written?;
+    Ok((incoming, received, written))
 }
 
-/// Passes on what the upstream sends, as long as less than [`CHUNK`] bytes wait for the disk.
+/// Passes on what the upstream sends, as long as less than [`CHUNK`] bytes wait for the disk and the disk works.
 async fn receive<S: BlobSource>(
     mut body: ResumingBody<S>,
     chunks: UnboundedSender<Chunk>,
-) -> Result<(), Interruption<S::Error>> {
+) -> Result<(), FlightFault<S::Error>> {
     let memory = Arc::new(Semaphore::new(CHUNK as usize));
-    while let Some(bytes) = body.next().await.map_err(Interruption::Source)? {
+    loop {
+        let next = tokio::select! {
+            next = body.next() => next?,
+            () = chunks.closed() => None,
+        };
+        let Some(bytes) = next else { return Ok(()) };
         let share = u32::try_from(bytes.len()).unwrap_or(CHUNK).min(CHUNK);
-        let permit = Arc::clone(&memory).acquire_many_owned(share).await;
-        let Some(()) = permit.ok().and_then(|permit| chunks.send((bytes, permit)).ok()) else { break };
+        // The semaphore is never closed.
+        let Ok(permit) = Arc::clone(&memory).acquire_many_owned(share).await else { return Ok(()) };
+        if chunks.send((bytes, permit)).is_err() {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
-/// Writes all that has arrived at once, so that a fast upstream costs few changes of threads.
+/// Writes all that has arrived at once, so that a fast upstream costs few changes of threads. Returns the spool, and
+/// whether the disk took everything.
 async fn write<E: SourceError>(
     flight: &Flight<E>,
     mut chunks: UnboundedReceiver<Chunk>,
     mut incoming: IncomingBlob,
-) -> Result<IncomingBlob, Interruption<E>> {
+) -> Result<(IncomingBlob, io::Result<()>), FlightFault<E>> {
     while let Some(first) = chunks.recv().await {
         let mut batch = vec![first];
         while let Ok(chunk) = chunks.try_recv() {
@@ -126,10 +131,10 @@ async fn write<E: SourceError>(
             let written = batch.iter().try_for_each(|(bytes, _)| incoming.append(bytes));
             (incoming, written)
         };
-        let (returned, written) = blocking(append).await.map_err(Interruption::Source)?;
+        let (returned, written) = blocking(append).await?;
         incoming = returned;
-        if let Err(error) = written {
-            return Err(Interruption::Disk(incoming, error));
+        if written.is_err() {
+            return Ok((incoming, written));
         }
         let now_available = incoming.written();
         flight.state.send_modify(|state| {
@@ -138,7 +143,7 @@ async fn write<E: SourceError>(
             }
         });
     }
-    Ok(incoming)
+    Ok((incoming, Ok(())))
 }
 
 /// Readers get the last byte as soon as the digest is right. They do not wait for the disk.
@@ -146,7 +151,7 @@ async fn store_blob<E: SourceError>(
     flight: &Flight<E>,
     incoming: IncomingBlob,
 ) -> Result<FlightPhase<E>, FlightFault<E>> {
-    let verified = match incoming.verify() {
+    let verified = match blocking(move || incoming.verify()).await? {
         Ok(verified) => verified,
         Err(CommitError::WrongDigest { expected, got }) => return Err(FlightFault::WrongDigest { expected, got }),
         Err(CommitError::Disk(error)) => return Err(error.into()),
@@ -164,4 +169,36 @@ async fn store_blob<E: SourceError>(
 
 async fn blocking<T: Send + 'static, E>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, FlightFault<E>> {
     spawn_blocking(work).await.map_err(|_| FlightFault::Abandoned)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::flight::tests::{BodyStep, FakeSource, opened};
+
+    #[tokio::test]
+    async fn a_slow_disk_holds_the_upstream_back() {
+        let source =
+            FakeSource::new(|_, _| opened(0, None, (0..100).map(|_| BodyStep::Send(Bytes::from(vec![0; 300_000])))));
+        let (sender, mut receiver) = unbounded_channel();
+        let mut receive = std::pin::pin!(receive(ResumingBody::new(source, 0, None), sender));
+        let waiting = async {
+            let mut received = 0;
+            while received < 3 {
+                received += usize::from(receiver.try_recv().map(std::mem::forget).is_ok());
+                tokio::task::yield_now().await;
+            }
+            // Three chunks are in memory. The fourth does not fit.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+                assert!(receiver.try_recv().is_err());
+            }
+        };
+        tokio::select! {
+            _ = &mut receive => panic!("all was received"),
+            () = waiting => {}
+        }
+    }
 }
