@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -12,6 +13,7 @@ use tempfile::TempDir;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local, yield_now};
+use tokio::time::sleep;
 
 use super::resuming::ATTEMPTS;
 use super::*;
@@ -152,7 +154,8 @@ impl Cache {
 
     async fn landed(&self) {
         while self.flights.count() > 0 {
-            yield_now().await;
+            // The clock goes on only if no task can run.
+            sleep(Duration::from_secs(1)).await;
         }
     }
 
@@ -239,24 +242,37 @@ fn the_last_byte_of_every_reply_waits_for_the_digest() {
             let (permit, script) = (Rc::new(Notify::new()), blob.clone());
             let gate = Rc::clone(&permit);
             let source = FakeSource::new(move |_, _| {
-                let length = with_length.then_some(&script);
-                opened(0, length, [send(&script, ..), BodyStep::WaitFor(Rc::clone(&gate)), BodyStep::Reset])
+                let steps = [send(&script, ..9990), BodyStep::WaitFor(Rc::clone(&gate)), send(&script, 9990..)];
+                opened(0, with_length.then_some(&script), steps)
             });
-            // Without a length, the flight ends only with the body.
             let flight = cache.join(&blob, &source).await.unwrap();
-            let ranges =
-                [(0, None), (0, Some(10_000)), (9_999, None), (5, Some(6)), (100, Some(200)), (0, Some(1 << 40))];
-            for (start, end) in ranges {
+            // Without a length, the last byte that is there may be the last of all.
+            let readable = if with_length { 9990 } else { 9989 };
+            let ranges = [
+                (0, None, readable),
+                (0, Some(1 << 40), readable),
+                (0, Some(9991), readable),
+                (0, Some(9990), 9989),
+                (5, Some(6), 5),
+                (100, Some(200), 199),
+                (9990, Some(10_000), 9990),
+            ];
+            let mut readers = Vec::new();
+            for (start, end, readable) in ranges {
                 let mut reader = FlightReader::new(&flight, start, end, source.clone());
-                let last = usize::try_from(end.unwrap_or(10_000).min(10_000)).unwrap() - 1;
-                expect(&mut reader, &blob[usize::try_from(start).unwrap()..last]).await;
-                if !with_length {
+                expect(&mut reader, &blob[usize::try_from(start).unwrap()..readable]).await;
+                {
                     let mut next = std::pin::pin!(reader.next());
                     let waits = std::future::poll_fn(|cx| std::task::Poll::Ready(next.as_mut().poll(cx).is_pending()));
                     assert!(waits.await, "{start}..{end:?}");
-                } else if let (rest, Ok(())) = reply(reader).await {
-                    assert!(rest == blob[last..=last]);
                 }
+                let end = usize::try_from(end.unwrap_or(10_000).min(10_000)).unwrap();
+                readers.push((reader, &blob[readable..end]));
+            }
+            permit.notify_one();
+            for (reader, expected) in readers {
+                let (rest, end) = reply(reader).await;
+                assert!(rest == expected && end.is_ok());
             }
         });
     }
@@ -330,8 +346,7 @@ fn without_progress_the_attempts_end() {
         let (got, end) = cache.get(&blob, WHOLE, &source).await;
         assert!(got == blob[..7000]);
         assert!(matches!(*end.unwrap_err(), FlightFault::Source(FakeError::Unreachable)));
-        // Those without progress are one after the break, and one for each further failure.
-        assert_eq!(source.asked().len(), usize::try_from(ATTEMPTS).unwrap() + 1 - 2 + 1);
+        assert_eq!(source.asked().len(), 1 + usize::try_from(ATTEMPTS).unwrap());
         cache.landed().await;
         assert!(!cache.has(&blob) && cache.is_clean());
     });
@@ -363,7 +378,7 @@ fn assert_cut_off(wanted: &Bytes, quota: u64, answer: impl Fn(usize, u64) -> Ope
         for range in ranges {
             let (got, end) = cache.get(wanted, range, &source).await;
             let end = end.unwrap_err();
-            assert!((got.len() as u64) < range.1.unwrap_or(wanted.len() as u64).max(1));
+            assert!(range.1.is_none_or(|end| (got.len() as u64) < end - range.0));
             faults.push(end);
             cache.landed().await;
             assert!(!cache.has(wanted) && cache.is_clean());
@@ -450,7 +465,7 @@ fn an_empty_blob_is_verified_like_any() {
                 assert!(got.is_empty());
                 assert!(matches!(*end.unwrap_err(), FlightFault::WrongDigest { .. }));
                 // A reply with the length 0 is complete when it begins: it must not begin.
-                assert_eq!(cache.join(b"not empty", &source).await.is_err(), with_length);
+                assert!(!with_length || cache.join(b"not empty", &source).await.is_err());
             });
         }
     }

@@ -190,6 +190,7 @@ impl Space {
 
     /// Takes `bytes` for a file that will be written, and evicts what has to go for it.
     pub(super) fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let mut is_last_look = false;
         loop {
             let mut taken = self.taken.lock();
             match self.room(&taken, bytes)? {
@@ -198,12 +199,10 @@ impl Space {
                     taken.unwritten += bytes;
                     return Ok(());
                 }
-                Room::AfterEviction => drop(taken),
-                Room::Never => return Err(io::ErrorKind::StorageFull.into()),
+                Room::AfterEviction if !is_last_look => drop(taken),
+                Room::AfterEviction | Room::Never => return Err(io::ErrorKind::StorageFull.into()),
             }
-            if !self.evict_one()? {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
+            is_last_look = !self.evict_one()?;
         }
     }
 
@@ -270,20 +269,17 @@ impl Space {
         Ok(())
     }
 
-    /// Removes the file that was not used for the longest time. `false`: all files are in use.
+    /// Removes the file that was not used for the longest time, or finds out which files come next. `false`: none.
     fn evict_one(&self) -> io::Result<bool> {
         let mut candidates = self.candidates.lock();
-        for walk in [false, true] {
-            if walk {
-                *candidates = self.oldest()?;
-            }
-            while let Some(candidate) = candidates.pop() {
-                if self.evict(&candidate)? {
-                    return Ok(true);
-                }
+        while let Some(candidate) = candidates.pop() {
+            if self.evict(&candidate)? {
+                return Ok(true);
             }
         }
-        Ok(false)
+        // This can show that there is room after all, because somebody removed files.
+        *candidates = self.oldest()?;
+        Ok(!candidates.is_empty())
     }
 
     /// Removes the file, unless it is in use or was used since it was found.

@@ -261,6 +261,10 @@ fn a_file_that_somebody_removed_is_not_counted_for_ever() {
     put(&store, &c.1);
     assert_eq!([&b, &c].map(|blob| is_stored(&folder, &blob.0)), [true, true]);
     assert_eq!(store.usage().unwrap().blobs, 2);
+    // Nor if no file is left.
+    [&b, &c].iter().for_each(|blob| fs::remove_file(path_of(&folder, &blob.0)).unwrap());
+    put(&store, &a.1);
+    assert_eq!(store.usage().unwrap().blobs, 1);
 }
 
 #[test]
