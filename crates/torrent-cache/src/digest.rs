@@ -20,7 +20,7 @@ impl Digest {
 
     /// The digest as 64 hexadecimal digits.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.to_string().split_off("sha256:".len())
     }
 }
 

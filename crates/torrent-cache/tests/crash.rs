@@ -1,6 +1,8 @@
 //! What a process that is killed leaves behind. In a program of its own: while a child starts, it holds the locks of the
 //! other tests' stores.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)] // It is a test, and speaks to its parent.
+
 use std::fs;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};

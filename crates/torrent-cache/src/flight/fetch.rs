@@ -79,7 +79,7 @@ fn uncached<E>(digest: Digest, length: Option<u64>, blob: UncachedBlob) -> Resul
     if length == Some(0) && got != digest {
         return Err(FlightFault::WrongDigest { expected: digest, got });
     }
-    Ok(FlightPhase::Uncached(blob))
+    Ok(FlightPhase::Uncached(Arc::new(blob)))
 }
 
 /// Receives and writes at the same time. Returns the spool, and how both ended.
@@ -88,10 +88,10 @@ async fn transfer<S: BlobSource>(
     body: ResumingBody<S>,
     incoming: IncomingBlob,
 ) -> Result<(IncomingBlob, Result<(), FlightFault<S::Error>>, io::Result<()>), FlightFault<S::Error>> {
-    let (sender, receiver) = unbounded_channel();
-    let (received, written) = tokio::join!(receive(body, sender), write(flight, receiver, incoming));
+    let (sender, chunks) = unbounded_channel();
+    let (end, written) = tokio::join!(receive(body, sender), write(flight, chunks, incoming));
     let (incoming, written) = written?;
-    Ok((incoming, received, written))
+    Ok((incoming, end, written))
 }
 
 /// Passes on what the upstream sends, as long as less than [`CHUNK`] bytes wait for the disk and the disk works.
@@ -185,9 +185,9 @@ mod tests {
         let (sender, mut receiver) = unbounded_channel();
         let mut receive = std::pin::pin!(receive(ResumingBody::new(source, 0, None), sender));
         let waiting = async {
-            let mut received = 0;
-            while received < 3 {
-                received += usize::from(receiver.try_recv().map(std::mem::forget).is_ok());
+            let mut count = 0;
+            while count < 3 {
+                count += usize::from(receiver.try_recv().map(std::mem::forget).is_ok());
                 tokio::task::yield_now().await;
             }
             // Three chunks are in memory. The fourth does not fit.

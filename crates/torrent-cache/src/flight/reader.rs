@@ -56,7 +56,7 @@ impl<S: BlobSource> FlightReader<S> {
             ReaderStep::End => Ok(None),
             ReaderStep::Fail(fault) => Err(fault),
             ReaderStep::PassThrough(blob) => {
-                let mut pass_through = self.leave(blob).await?;
+                let mut pass_through = self.leave(&blob).await?;
                 let next = pass_through.next().await;
                 self.pass_through = Some(pass_through);
                 next.map_err(Arc::new)
@@ -76,18 +76,18 @@ impl<S: BlobSource> FlightReader<S> {
     }
 
     /// Goes on without the flight.
-    async fn leave(&mut self, blob: UncachedBlob) -> Result<PassThrough<S>, FlightFault<S::Error>> {
+    async fn leave(&mut self, blob: &UncachedBlob) -> Result<PassThrough<S>, FlightFault<S::Error>> {
         let UncachedBlob { spool, from, hasher } = blob;
         let source = self.source.take().ok_or(FlightFault::Abandoned)?;
-        let body = ResumingBody::new(source, from, self.flight.length());
+        let body = ResumingBody::new(source, *from, self.flight.length());
         let wanted = self.position..self.end.unwrap_or(u64::MAX);
         // What the reader kept back of the spool: one byte.
-        let rest = from.min(wanted.end);
+        let rest = wanted.end.min(*from);
         let held_back = match spool {
-            Some(spool) if self.position < rest => read(spool, self.position, rest).await?,
+            Some(spool) if self.position < rest => read(Arc::clone(spool), self.position, rest).await?,
             _ => Bytes::new(),
         };
-        Ok(PassThrough::new(body, hasher, self.flight.digest, wanted, held_back))
+        Ok(PassThrough::new(body, hasher.clone(), self.flight.digest, wanted, held_back))
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) const ATTEMPTS: u32 = 5;
 /// Before the first of them. It doubles each time.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Sources have shorter deadlines. This one is for those that forget them, so that a flight ends in every case.
-const LONGEST_SILENCE: Duration = Duration::from_secs(120);
+const LONGEST_SILENCE: Duration = Duration::from_mins(2);
 
 /// The bytes of a blob from a place on, over as many replies as it takes.
 pub(super) struct ResumingBody<S: BlobSource> {
@@ -27,7 +27,7 @@ pub(super) struct ResumingBody<S: BlobSource> {
     attempts: u32,
 }
 
-type Fault<S> = FlightFault<<S as BlobSource>::Error>;
+type SourceFault<S> = FlightFault<<S as BlobSource>::Error>;
 
 impl<S: BlobSource> ResumingBody<S> {
     /// Opens nothing yet. `length` is the whole blob's, if it is known.
@@ -44,7 +44,7 @@ impl<S: BlobSource> ResumingBody<S> {
     }
 
     /// One attempt to open the body.
-    pub(super) async fn open(&mut self) -> Result<(), Fault<S>> {
+    pub(super) async fn open(&mut self) -> Result<(), SourceFault<S>> {
         let opened = timeout(LONGEST_SILENCE, self.source.open(self.position)).await;
         let OpenedBody { offset, length, body } =
             opened.map_err(|_| FlightFault::Silent)?.map_err(FlightFault::Source)?;
@@ -61,7 +61,7 @@ impl<S: BlobSource> ResumingBody<S> {
     }
 
     /// The next bytes, never empty; `None` at the blob's end.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Fault<S>> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, SourceFault<S>> {
         while self.length != Some(self.position) {
             match self.attempt().await {
                 Ok(Some(bytes)) => {
@@ -82,7 +82,7 @@ impl<S: BlobSource> ResumingBody<S> {
     }
 
     /// `None`: nothing new this time.
-    async fn attempt(&mut self) -> Result<Option<Bytes>, Fault<S>> {
+    async fn attempt(&mut self) -> Result<Option<Bytes>, SourceFault<S>> {
         let Some(body) = &mut self.body else {
             self.open().await?;
             return Ok(None);
@@ -103,7 +103,7 @@ impl<S: BlobSource> ResumingBody<S> {
     }
 
     /// Without a length, the end of a body that was read up to its place is the end of the blob.
-    fn end_of_body(&mut self) -> Result<Option<Bytes>, Fault<S>> {
+    fn end_of_body(&mut self) -> Result<Option<Bytes>, SourceFault<S>> {
         match self.length {
             Some(length) => Err(FlightFault::TooShort { length, got: self.position }),
             None if self.skip > 0 => {

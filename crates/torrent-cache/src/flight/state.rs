@@ -40,13 +40,13 @@ pub(super) enum FlightPhase<E> {
     /// The blob is complete and right.
     Verified { file: Arc<File>, length: u64 },
     /// The store has no room.
-    Uncached(UncachedBlob),
+    Uncached(Arc<UncachedBlob>),
     /// Nobody gets this blob from this flight.
     Failed(Arc<FlightFault<E>>),
 }
 
 /// The beginning of a blob that the store could not take whole.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct UncachedBlob {
     /// Absent if nothing was stored.
     pub(super) spool: Option<Arc<File>>,
@@ -64,7 +64,7 @@ pub(super) enum ReaderStep<E> {
         to: u64,
     },
     /// Goes on without the flight.
-    PassThrough(UncachedBlob),
+    PassThrough(Arc<UncachedBlob>),
     /// The reply is complete.
     End,
     Fail(Arc<FlightFault<E>>),
@@ -133,7 +133,7 @@ impl<E> FlightState<E> {
             FlightPhase::Verified { .. } => Some(ReaderStep::End),
             FlightPhase::Uncached(blob) => {
                 let spooled = blob.spool.as_ref().and_then(|spool| read(spool, blob.from));
-                Some(spooled.unwrap_or_else(|| ReaderStep::PassThrough(blob.clone())))
+                Some(spooled.unwrap_or_else(|| ReaderStep::PassThrough(Arc::clone(blob))))
             }
             FlightPhase::Failed(fault) => Some(ReaderStep::Fail(Arc::clone(fault))),
         }

@@ -105,7 +105,19 @@ impl BlobBody for FakeBody {
     }
 }
 
+/// An upstream that never answers.
+#[derive(Clone)]
+struct NeverOpens;
+impl BlobSource for NeverOpens {
+    type Body = FakeBody;
+    type Error = FakeError;
+    async fn open(&self, _: u64) -> Opened {
+        pending().await
+    }
+}
+
 /// A body; with the blob, it has its length.
+#[allow(clippy::unnecessary_wraps)] // As sources return it.
 pub(super) fn opened(offset: u64, blob: Option<&Bytes>, steps: impl IntoIterator<Item = BodyStep>) -> Opened {
     Ok(OpenedBody { offset, length: blob.map(|blob| blob.len() as u64), body: steps.into_iter().collect() })
 }
@@ -122,7 +134,7 @@ fn blob(length: usize) -> Bytes {
     (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect::<Vec<_>>().into()
 }
 
-type Fault = Arc<FlightFault<FakeError>>;
+type ReplyFault = Arc<FlightFault<FakeError>>;
 
 /// A store and its flights.
 struct Cache {
@@ -139,13 +151,18 @@ impl Cache {
         Self { folder, flights: Flights::new(store.clone()), store }
     }
 
-    async fn join(&self, blob: &[u8], source: &FakeSource) -> Result<Arc<Flight<FakeError>>, Fault> {
+    async fn join(&self, blob: &[u8], source: &FakeSource) -> Result<Arc<Flight<FakeError>>, ReplyFault> {
         let key = FlightKey { upstream: "registry".into(), digest: Digest::of(blob) };
         self.flights.join(&key, source).await
     }
 
     /// One client's reply, and how it ended.
-    async fn get(&self, blob: &[u8], range: (u64, Option<u64>), source: &FakeSource) -> (Vec<u8>, Result<(), Fault>) {
+    async fn get(
+        &self,
+        blob: &[u8],
+        range: (u64, Option<u64>),
+        source: &FakeSource,
+    ) -> (Vec<u8>, Result<(), ReplyFault>) {
         match self.join(blob, source).await {
             Ok(flight) => reply(FlightReader::new(&flight, range.0, range.1, source.clone())).await,
             Err(fault) => (Vec::new(), Err(fault)),
@@ -168,7 +185,7 @@ impl Cache {
     }
 }
 
-async fn reply(mut reader: FlightReader<FakeSource>) -> (Vec<u8>, Result<(), Fault>) {
+async fn reply(mut reader: FlightReader<FakeSource>) -> (Vec<u8>, Result<(), ReplyFault>) {
     let mut got = Vec::new();
     loop {
         match reader.next().await {
@@ -289,13 +306,17 @@ fn ranges_are_of_the_blob_that_is_still_coming() {
                 let length = with_length.then_some(&script);
                 opened(0, length, chunks.flat_map(|chunk| [chunk, BodyStep::Yield]))
             });
-            let clients = [(0, None), (1, Some(2)), (2 << 20, None), (1_000_000, Some(2_500_000)), (3 << 20, None)];
-            let replies = clients.map(|range| cache.get(&blob, range, &source));
-            let [a, b, c, d, e] = replies;
-            let (a, b, c, d, e) = tokio::join!(a, b, c, d, e);
-            assert!(a.0 == blob && b.0 == blob[1..2] && c.0 == blob[2 << 20..]);
-            assert!(d.0 == blob[1_000_000..2_500_000] && e.0.is_empty());
-            assert!([a.1, b.1, c.1, d.1, e.1].iter().all(Result::is_ok));
+            let ranges = [(0, None), (1, Some(2)), (2 << 20, None), (1_000_000, Some(2_500_000)), (3 << 20, None)];
+            let cache = Rc::new(cache);
+            let replies = ranges.map(|range| {
+                let (cache, blob, source) = (Rc::clone(&cache), blob.clone(), source.clone());
+                spawn_local(async move { cache.get(&blob, range, &source).await })
+            });
+            for ((start, end), reply) in ranges.into_iter().zip(replies) {
+                let (got, result) = reply.await.unwrap();
+                let place = |at: u64| usize::try_from(at).unwrap();
+                assert!(got == blob[place(start)..end.map_or(blob.len(), place)] && result.is_ok());
+            }
             assert_eq!(source.asked(), [0]);
         });
     }
@@ -338,8 +359,7 @@ fn without_progress_the_attempts_end() {
         let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
         let script = blob.clone();
         let source = FakeSource::new(move |attempt, _| match attempt {
-            0 => opened(0, Some(&script), [send(&script, ..7000), BodyStep::Reset]),
-            1 => opened(0, Some(&script), [send(&script, ..7000), BodyStep::Reset]),
+            0 | 1 => opened(0, Some(&script), [send(&script, ..7000), BodyStep::Reset]),
             2 => opened(7000, Some(&script), []),
             _ => Err(FakeError::Unreachable),
         });
@@ -369,7 +389,7 @@ fn a_refusal_midway_ends_the_flight() {
 
 /// Asserts that no reply about what this upstream sends is complete, and that nothing of it is stored. `wanted` is the
 /// blob that the clients ask for.
-fn assert_cut_off(wanted: &Bytes, quota: u64, answer: impl Fn(usize, u64) -> Opened + 'static) -> Vec<Fault> {
+fn assert_cut_off(wanted: &Bytes, quota: u64, answer: impl Fn(usize, u64) -> Opened + 'static) -> Vec<ReplyFault> {
     run(async {
         let cache = Cache::new(quota);
         let source = FakeSource::new(answer);
@@ -427,7 +447,7 @@ fn a_wrong_length_is_cut_off() {
 
         let (announced, sent) = (longer.clone(), right.clone());
         let faults = assert_cut_off(&right, quota, move |_, at| opened(at, Some(&announced), [send(&sent, at..)]));
-        let expected = |fault: &Fault| matches!(**fault, FlightFault::TooShort { length: 10_004, got: 10_000 });
+        let expected = |fault: &ReplyFault| matches!(**fault, FlightFault::TooShort { length: 10_004, got: 10_000 });
         assert!(faults.iter().all(expected), "{faults:?}");
 
         let sent = right.slice(..9999);
@@ -439,7 +459,8 @@ fn a_wrong_length_is_cut_off() {
             0 => opened(0, Some(&first), [send(&first, ..100), BodyStep::Reset]),
             _ => opened(at, Some(&then), [send(&then, at..)]),
         });
-        let expected = |fault: &Fault| matches!(**fault, FlightFault::LengthChanged { first: 10_000, then: 10_004 });
+        let expected =
+            |fault: &ReplyFault| matches!(**fault, FlightFault::LengthChanged { first: 10_000, then: 10_004 });
         assert!(faults.iter().all(expected), "{faults:?}");
 
         let sent = right.clone();
@@ -447,7 +468,7 @@ fn a_wrong_length_is_cut_off() {
             0 => opened(0, None, [send(&sent, ..100), BodyStep::Reset]),
             _ => opened(at + 1, None, [send(&sent, at + 1..)]),
         });
-        let expected = |fault: &Fault| matches!(**fault, FlightFault::Misplaced { asked: 100, got: 101 });
+        let expected = |fault: &ReplyFault| matches!(**fault, FlightFault::Misplaced { asked: 100, got: 101 });
         assert!(faults.iter().all(expected), "{faults:?}");
     }
 }
@@ -554,21 +575,10 @@ fn a_flight_ends_although_its_source_forgets_its_deadline() {
     run(async {
         let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
         let script = blob.clone();
-        let source =
-            FakeSource::new(move |_, offset| opened(offset, Some(&script), [BodyStep::Hang].into_iter().skip(0)));
+        let source = FakeSource::new(move |_, offset| opened(offset, Some(&script), [BodyStep::Hang]));
         let (_, end) = cache.get(&blob, WHOLE, &source).await;
         assert!(matches!(*end.unwrap_err(), FlightFault::Silent));
         assert_eq!(cache.flights.count(), 0);
-
-        #[derive(Clone)]
-        struct NeverOpens;
-        impl BlobSource for NeverOpens {
-            type Body = FakeBody;
-            type Error = FakeError;
-            async fn open(&self, _: u64) -> Opened {
-                pending().await
-            }
-        }
         let key = FlightKey { upstream: "registry".into(), digest: Digest::of(&blob) };
         assert!(matches!(*cache.flights.join(&key, &NeverOpens).await.err().unwrap(), FlightFault::Silent));
     });
@@ -604,9 +614,10 @@ fn without_room_each_client_reads_past_the_store() {
             let source = FakeSource::new(move |attempt, offset| {
                 let breaks = [BodyStep::Reset].into_iter().take(attempt % 2);
                 let steps = [send(&script, offset..(offset + 4000).min(10_000))].into_iter().chain(breaks);
-                match with_length {
-                    true => opened(offset, Some(&script), steps),
-                    false => opened(offset, None, [send(&script, offset..)]),
+                if with_length {
+                    opened(offset, Some(&script), steps)
+                } else {
+                    opened(offset, None, [send(&script, offset..)])
                 }
             });
             let flight = cache.join(&blob, &source).await;
@@ -787,7 +798,7 @@ proptest! {
                             return Ok(None);
                         }
                     }
-                    Ok::<_, Fault>(Some(got))
+                    Ok::<_, ReplyFault>(Some(got))
                 })
             }).collect();
             for (client, reply) in clients.iter().zip(replies) {

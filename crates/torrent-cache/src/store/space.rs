@@ -15,7 +15,7 @@ use super::limits::StoreLimits;
 use crate::digest::Digest;
 
 /// A use is written to the disk if the last one that is there is at least as old.
-const USE_GRANULARITY: Duration = Duration::from_secs(3600);
+const USE_GRANULARITY: Duration = Duration::from_hours(1);
 /// Files take whole blocks of the disk.
 const BLOCK: u64 = 4096;
 /// One walk through the folder finds the next so many files to evict.
