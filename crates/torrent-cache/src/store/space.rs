@@ -348,3 +348,30 @@ impl Disk {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::limits::DiskShare;
+    use super::*;
+
+    #[test]
+    fn what_was_reserved_is_given_back_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = StoreFolder::new(root.path());
+        folder.create().unwrap();
+        let limits = StoreLimits { quota: DiskShare::Bytes(10 * BLOCK), min_free: DiskShare::Bytes(0) };
+        let space = Space::open(folder, limits).unwrap();
+        space.reserve(4 * BLOCK).unwrap();
+        space.reserve(2 * BLOCK).unwrap();
+        space.wrote(BLOCK);
+        let sums = || {
+            let taken = space.taken.lock();
+            (taken.reserved, taken.unwritten)
+        };
+        assert_eq!(sums(), (6 * BLOCK, 5 * BLOCK));
+        space.release(4 * BLOCK, BLOCK);
+        assert_eq!(sums(), (2 * BLOCK, 2 * BLOCK));
+        space.release(2 * BLOCK, 0);
+        assert_eq!(sums(), (0, 0));
+    }
+}

@@ -198,6 +198,25 @@ fn a_blob_that_is_read_is_not_evicted() {
 }
 
 #[test]
+fn a_blob_is_not_evicted_if_it_came_into_use_after_it_was_chosen() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 3 * BLOCK);
+    let [a, b, c, d] = [1, 2, 3, 4].map(blob);
+    for ((digest, bytes), minutes) in [(&a, 9), (&b, 8), (&c, 7)] {
+        put(&store, bytes);
+        let file = File::open(path_of(&folder, digest)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_mins(minutes)).unwrap();
+    }
+    put(&store, &d.1);
+    assert!(!is_stored(&folder, &a.0));
+    // The use is not on the disk, as the last one is not an hour old.
+    let reader = store.find(&b.0).unwrap().unwrap();
+    put(&store, &a.1);
+    assert_eq!([&a, &b, &c, &d].map(|blob| is_stored(&folder, &blob.0)), [true, true, false, true]);
+    drop(reader);
+}
+
+#[test]
 fn a_blob_larger_than_the_quota_evicts_nothing() {
     let folder = TempDir::new().unwrap();
     let store = open(&folder, 2 * BLOCK);
