@@ -17,7 +17,9 @@
 //!   the end of the spool goes to each of them, so each one verifies the whole blob by itself. For this a reader of a
 //!   range reads up to the blob's end. The server does better if it answers the whole blob to a request with a range
 //!   when [`Flight::is_uncached`].
-//! - **Memory**: 1 MiB for the task and one chunk for each reader. Disk and hash work is done in `spawn_blocking`.
+//! - **Memory**: 1 MiB and one chunk of the source for the task, one chunk for each reader.
+//! - **Threads**: disk work, and the hashing of what is stored, is done in `spawn_blocking`. Only a reader past the store
+//!   hashes where it is.
 //!
 //! The task is spawned by `spawn_local`, as sources need not be `Send`. Everything that clients share is `Send + Sync`.
 

@@ -214,6 +214,14 @@ fn run<T>(test: impl Future<Output = T>) -> T {
     LocalSet::new().block_on(&runtime, test)
 }
 
+/// Clients of different threads share them, although sources stay in theirs.
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<Flights<FakeError>>();
+    is_shared::<Flight<FakeError>>();
+    is_shared::<BlobStore>();
+};
+
 const WHOLE: (u64, Option<u64>) = (0, None);
 
 #[test]
