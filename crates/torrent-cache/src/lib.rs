@@ -1,3 +1,5 @@
 //! A pull-through cache for container images and OSTree deltas. Each host of a fleet runs one.
 
+pub mod authorization;
 pub mod digest;
+pub mod upstream;
