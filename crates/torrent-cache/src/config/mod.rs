@@ -73,6 +73,8 @@ pub struct SwarmOptions {
     pub tracker: Url,
     /// Where torrents are kept.
     pub etcd: (Host, u16),
+    /// Whether the operator named any of these hosts. The defaults are an example's.
+    pub is_given: bool,
     /// On which ports other hosts reach this one.
     pub ports: RangeInclusive<u16>,
 }
@@ -233,8 +235,9 @@ fn swarm(sources: &Sources<'_>) -> Result<SwarmOptions, CacheConfigError> {
             "TORRENT_LAST_PORT is {last} and TORRENT_FIRST_PORT is {first}, expected the last port not to be below the first"
         )));
     }
+    let is_given = TRACKER.given(sources)?.is_some() || ETCD_HOST.given(sources)?.is_some();
     let etcd = (ETCD_HOST.read(sources)?, ETCD_PORT.read(sources)?);
-    Ok(SwarmOptions { tracker: TRACKER.read(sources)?, etcd, ports: first..=last })
+    Ok(SwarmOptions { tracker: TRACKER.read(sources)?, etcd, is_given, ports: first..=last })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
+use tokio_util::task::TaskTracker;
 
 use super::connections::{WorkerOptions, work};
 use super::context::CacheContext;
@@ -100,6 +101,7 @@ impl CacheServer {
         let permits = Arc::new(Semaphore::new(self.config.max_connections));
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let system = |error: io::Error| ServeError::System(format!("cannot start a worker: {error}"));
+        let tasks = TaskTracker::new();
         let mut threads = Vec::new();
         for number in 0..workers {
             let options = WorkerOptions {
@@ -108,6 +110,7 @@ impl CacheServer {
                 permits: Arc::clone(&permits),
                 client_timeout: self.config.client_timeout,
                 drain: DRAIN,
+                tasks: tasks.clone(),
                 stop: self.stop.subscribe(),
             };
             let listener = self.listener.try_clone().map_err(system)?;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use actix_http::Request;
+use actix_http::{HttpMessage as _, Request};
 use actix_http::header::{HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
 
 use super::context::CacheContext;

@@ -35,6 +35,8 @@ pub(super) struct WorkerOptions {
     pub(super) client_timeout: Duration,
     /// How long transfers may go on after the stop signal.
     pub(super) drain: Duration,
+    /// The connections of all workers. A fetch that one worker began has readers in the others, so they end together.
+    pub(super) tasks: TaskTracker,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -48,27 +50,26 @@ pub(super) async fn work(listener: std::net::TcpListener, options: WorkerOptions
         (_, None) => return log::error!("cannot set up the handlers of a worker"),
     };
     let options = Rc::new(options);
-    let tasks = TaskTracker::new();
     let mut stop = options.stop.clone();
     tokio::select! {
-        () = accept(&listener, &options, &serve, &tasks) => {}
+        () = accept(&listener, &options, &serve) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
     drop(listener);
-    tasks.close();
-    if timeout(options.drain, tasks.wait()).await.is_err() {
-        log::warn!("shutdown: closed {} connections after {:?}", tasks.len(), options.drain);
+    options.tasks.close();
+    if timeout(options.drain, options.tasks.wait()).await.is_err() {
+        log::warn!("shutdown: closed {} connections after {:?}", options.tasks.len(), options.drain);
     }
 }
 
-async fn accept(listener: &TcpListener, options: &Rc<WorkerOptions>, serve: &ServeConnection, tasks: &TaskTracker) {
+async fn accept(listener: &TcpListener, options: &Rc<WorkerOptions>, serve: &ServeConnection) {
     loop {
         // The semaphore is never closed.
         let Ok(permit) = Arc::clone(&options.permits).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((socket, address)) => {
                 let (options, serve) = (Rc::clone(options), Rc::clone(serve));
-                tasks.spawn_local(async move {
+                options.tasks.clone().spawn_local(async move {
                     options.context.metrics.connections.inc();
                     connection(socket, address, &options, &serve).await;
                     options.context.metrics.connections.dec();
