@@ -142,7 +142,12 @@ impl Default for CacheMetrics {
         let (requests, errors, sent) = (Family::default(), Family::default(), Family::default());
         registry.register("requests", "Requests by what they were for and what became of them", requests.clone());
         registry.register("errors", "Replies that tell of an error, by status code", errors.clone());
-        registry.register_with_unit("sent", "Bytes of bodies to clients, by where they came from", Unit::Bytes, sent.clone());
+        registry.register_with_unit(
+            "sent",
+            "Bytes of bodies to clients, by where they came from",
+            Unit::Bytes,
+            sent.clone(),
+        );
         let (fetches, fetched, evictions) = (Counter::default(), Counter::default(), Counter::default());
         registry.register("fetches", "Fetches of blobs from upstream that were begun or continued", fetches.clone());
         registry.register_with_unit("fetched", "Bytes of blobs from upstream", Unit::Bytes, fetched.clone());

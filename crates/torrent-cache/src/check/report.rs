@@ -75,24 +75,17 @@ pub async fn check(config: &CacheConfig) -> CheckReport {
 async fn upstream(authorization: &Authorization, origin: &UpstreamOrigin, is_own: bool) -> Result<String, String> {
     let speaker = if is_own { Speaker::Own } else { Speaker::Anonymous };
     let headers = AskHeaders::default();
-    let ask = Ask {
-        method: AskMethod::Get,
-        origin,
-        path_and_query: "/v2/",
-        headers: &headers,
-        redirects: Redirects::Follow,
-    };
+    let ask =
+        Ask { method: AskMethod::Get, origin, path_and_query: "/v2/", headers: &headers, redirects: Redirects::Follow };
     let reply = authorization.send(ask, &speaker, "").await;
     let reply = reply.map_err(|error| format!("{}\n        {}", error.fault, error.sentence()))?;
     let is_basic = reply.headers.get_all(WWW_AUTHENTICATE).iter().any(|line| line.as_bytes().starts_with(b"Basic"));
     match reply.status.as_u16() {
         200 if is_own => Ok("answers with the login of REGISTRY_AUTH_FILE, or needs none".to_owned()),
         200 => Ok("answers, and needs no login".to_owned()),
-        401 if is_own && is_basic => Err(
-            "does not accept what REGISTRY_AUTH_FILE has for it\n        \
+        401 if is_own && is_basic => Err("does not accept what REGISTRY_AUTH_FILE has for it\n        \
              log in again with docker login, or look whether the file names this host and port"
-                .to_owned(),
-        ),
+            .to_owned()),
         401 => Ok("answers, and wants a login or a token for each repository".to_owned()),
         status @ 500.. => Err(format!("answers with status {status}\n        look at its own log, or try again later")),
         status => Ok(format!("answers with status {status} to /v2/: no registry, perhaps a server of files")),
@@ -122,7 +115,9 @@ fn port(listen: SocketAddr, has_tls: bool) -> Result<String, String> {
     match TcpListener::bind(listen) {
         Ok(_) => Ok(format!("free, for {speaks}")),
         Err(_) if healthcheck(reachable(listen)).is_ok() => Ok("in use by a torrent-cache that runs".to_owned()),
-        Err(error) => Err(format!("{error}\n        give a free port with PORT, or an address of this host with INTERFACE")),
+        Err(error) => {
+            Err(format!("{error}\n        give a free port with PORT, or an address of this host with INTERFACE"))
+        }
     }
 }
 
@@ -149,9 +144,7 @@ fn torrent_ports(config: &CacheConfig) -> Result<String, String> {
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let free = ports.clone().filter(|port| TcpListener::bind(SocketAddr::new(any, *port)).is_ok()).count();
     match free {
-        0 => Err(
-            "all are in use\n        give free ones with TORRENT_FIRST_PORT and TORRENT_LAST_PORT".to_owned()
-        ),
+        0 => Err("all are in use\n        give free ones with TORRENT_FIRST_PORT and TORRENT_LAST_PORT".to_owned()),
         free => Ok(format!("{free} of {} free; {hint}", ports.count())),
     }
 }

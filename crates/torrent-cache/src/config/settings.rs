@@ -29,14 +29,8 @@ pub(super) use self::upstream::{
 };
 
 /// The sections, in the order of help and pages.
-static SECTIONS: [&[&dyn Declared]; 6] = [
-    listening::SECTION,
-    upstream::SECTION,
-    clients::SECTION,
-    storage::SECTION,
-    swarm::SECTION,
-    operation::SECTION,
-];
+static SECTIONS: [&[&dyn Declared]; 6] =
+    [listening::SECTION, upstream::SECTION, clients::SECTION, storage::SECTION, swarm::SECTION, operation::SECTION];
 
 /// The descriptions of all settings, in the order of the help and the pages.
 pub fn all() -> impl Iterator<Item = About> {

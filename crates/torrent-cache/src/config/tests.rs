@@ -83,7 +83,11 @@ fn wrong_values_are_named_with_what_is_expected() {
     for (args, env, expected) in [
         (&["-p", "x"][..], &[][..], "-p/--port is \"x\", expected a port from 0 to 65535"),
         (&[], &[("PORT", "65536")], "PORT is \"65536\", expected a port from 0 to 65535"),
-        (&[], &[("INTERFACE", "eth0")], "INTERFACE is \"eth0\", expected an IP address such as 0.0.0.0, 127.0.0.1 or ::"),
+        (
+            &[],
+            &[("INTERFACE", "eth0")],
+            "INTERFACE is \"eth0\", expected an IP address such as 0.0.0.0, 127.0.0.1 or ::",
+        ),
         (&[], &[("STORAGE_QUOTA", "101%")], "STORAGE_QUOTA is \"101%\", expected a number of bytes such as 20G"),
         (&[], &[("UPSTREAMS", "a/b")], "UPSTREAMS is \"a/b\", expected hosts with optional ports"),
         (&[], &[("TRACKER", "192.168.1.1")], "TRACKER is \"192.168.1.1\", expected a URL"),

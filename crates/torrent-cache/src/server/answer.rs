@@ -151,7 +151,8 @@ async fn ping(
 ) -> Result<Served, RequestFailure> {
     match pass(context, request, at).await {
         Err(RequestFailure::Fetch(error)) => {
-            if let (FetchFault::Token(_) | FetchFault::Credentials(_), Speaker::Own) = (&error.fault, &request.speaker) {
+            if let (FetchFault::Token(_) | FetchFault::Credentials(_), Speaker::Own) = (&error.fault, &request.speaker)
+            {
                 return Err(error.into());
             }
             log::warn!("{error}; the ping is answered without it");

@@ -61,8 +61,7 @@ impl CacheServer {
         let address = listener.local_addr().map_err(listen)?;
         let store = BlobStore::open(&config.storage, config.limits)?;
         let client = FetchClient::new(Arc::clone(&config.upstreams), config.fetch.clone());
-        let authorization =
-            Authorization::new(client, config.authorization.clone()).map_err(ServeError::System)?;
+        let authorization = Authorization::new(client, config.authorization.clone()).map_err(ServeError::System)?;
         let (stop, stopped) = watch::channel(false);
         let context = Arc::new(CacheContext {
             upstreams: Arc::clone(&config.upstreams),

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use actix_http::{HttpMessage as _, Request};
 use actix_http::header::{HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
+use actix_http::{HttpMessage as _, Request};
 
 use super::context::CacheContext;
 use crate::authorization::Speaker;

@@ -76,7 +76,8 @@ async fn accept(listener: &TcpListener, options: &Rc<WorkerOptions>, serve: &Ser
                     drop(permit);
                 });
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
+            }
             Err(error) => {
                 log::warn!("no connection can be accepted: {error}");
                 sleep(ACCEPT_PAUSE).await;

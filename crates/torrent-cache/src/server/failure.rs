@@ -20,10 +20,7 @@ pub(super) enum RequestFailure {
     /// This program says no.
     Refused(RegistryError),
     /// Upstream says no.
-    Denied {
-        server: String,
-        denial: Denial,
-    },
+    Denied { server: String, denial: Denial },
     /// Upstream fails.
     Fetch(FetchError),
     /// The fetch of a blob fails.
@@ -31,9 +28,7 @@ pub(super) enum RequestFailure {
     /// Upstream sent a manifest with another digest.
     WrongManifest(String),
     /// The range is outside the blob.
-    OutsideBlob {
-        length: u64,
-    },
+    OutsideBlob { length: u64 },
 }
 
 impl From<FetchError> for RequestFailure {
@@ -119,9 +114,10 @@ impl RequestFailure {
                 fault => RegistryError::new(Kind::UpstreamWrong, format!("{fault}; try again")),
             },
             Self::WrongManifest(what) => RegistryError::new(Kind::UpstreamWrong, format!("{what}; try again")),
-            Self::OutsideBlob { length } => {
-                RegistryError::new(Kind::RangeInvalid, format!("the range is outside the {length} bytes that there are"))
-            }
+            Self::OutsideBlob { length } => RegistryError::new(
+                Kind::RangeInvalid,
+                format!("the range is outside the {length} bytes that there are"),
+            ),
         }
     }
 

@@ -71,9 +71,7 @@ pub(super) async fn by_tag(
     };
     match reply.status.as_u16() {
         200 => revalidated(context, request, at, &place, known, reply).await,
-        401 | 403 | 404 => {
-            Err(RequestFailure::Denied { server: at.origin.to_string(), denial: denial(&reply) })
-        }
+        401 | 403 | 404 => Err(RequestFailure::Denied { server: at.origin.to_string(), denial: denial(&reply) }),
         // A registry without HEAD.
         405 if !request.is_head => {
             let (digest, manifest) = fetch(context, request, at, None).await?;

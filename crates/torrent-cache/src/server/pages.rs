@@ -10,11 +10,8 @@ use crate::registry::errors::RegistryErrorKind;
 
 /// Whether the process serves: 200, or 503 when it is about to end.
 pub(super) fn health(context: &CacheContext) -> Served {
-    let (status, text) = if *context.stop.borrow() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else {
-        (StatusCode::OK, "ok\n")
-    };
+    let (status, text) =
+        if *context.stop.borrow() { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (StatusCode::OK, "ok\n") };
     let reply = text_reply(status, "text/plain; charset=utf-8", text.to_owned());
     Served { reply, outcome: RequestOutcome::Answered }
 }
@@ -29,7 +26,8 @@ pub(super) async fn metrics(context: &CacheContext) -> Result<Served, RequestFai
         evictions: sampled.map_or(0, |(_, evictions)| evictions),
     };
     let text = context.metrics.text(&sample);
-    let text = text.map_err(|_| RequestFailure::refused(RegistryErrorKind::Internal, "the metrics cannot be written"))?;
+    let text =
+        text.map_err(|_| RequestFailure::refused(RegistryErrorKind::Internal, "the metrics cannot be written"))?;
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(Served { reply: text_reply(StatusCode::OK, media_type, text), outcome: RequestOutcome::Answered })
 }

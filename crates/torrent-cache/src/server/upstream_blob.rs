@@ -148,7 +148,9 @@ mod tests {
     fn a_content_range_tells_place_and_length() {
         assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
         assert_eq!(content_range(" bytes 5-9/*"), Some((5, None)));
-        for wrong in ["", "bytes", "bytes 5/10", "bytes */10", "bytes 5-9", "items 5-9/10", "bytes -5-9/10", "bytes 5-9/x"] {
+        for wrong in
+            ["", "bytes", "bytes 5/10", "bytes */10", "bytes 5-9", "items 5-9/10", "bytes -5-9/10", "bytes 5-9/x"]
+        {
             assert_eq!(content_range(wrong), None, "{wrong}");
         }
     }

@@ -39,7 +39,9 @@ async fn get_body(client: &FetchClient, origin: &UpstreamOrigin, path: &str) -> 
 }
 
 /// A plain server that always does the same, and a client of it.
-async fn plain(script: impl Fn(&SeenRequest) -> Vec<Act> + Send + Sync + 'static) -> (ScriptedServer, UpstreamOrigin, FetchClient) {
+async fn plain(
+    script: impl Fn(&SeenRequest) -> Vec<Act> + Send + Sync + 'static,
+) -> (ScriptedServer, UpstreamOrigin, FetchClient) {
     let server = ScriptedServer::http(script).await;
     let origin = server.origin("http://listed.test");
     let client = client(&[&origin]);
@@ -153,7 +155,10 @@ async fn a_redirect_inside_is_refused_unless_that_host_is_listed() {
 async fn what_counts_is_the_address_that_is_dialled() {
     // The name has a public address at first, and a private one when it is asked again.
     let answers = Arc::new(std::sync::Mutex::new(vec![Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)]));
-    let mut cdn = ScriptedServer::https(|_| vec![Act::Send(b"HTTP/1.1 200 x\r\nConnection: close\r\n\r\nblob".to_vec()), Act::Close]).await;
+    let mut cdn = ScriptedServer::https(|_| {
+        vec![Act::Send(b"HTTP/1.1 200 x\r\nConnection: close\r\n\r\nblob".to_vec()), Act::Close]
+    })
+    .await;
     let to = format!("Location: https://cdn.test:{}/\r\n", cdn.port());
     let server = ScriptedServer::https(move |_| reply(307, &to, "")).await;
     let origin = server.origin("listed.test");
@@ -239,7 +244,8 @@ async fn over_tls_the_end_of_a_reply_without_a_length_cannot_be_forged() {
 
 #[tokio::test]
 async fn early_hints_are_not_the_reply() {
-    let hints = "HTTP/1.1 103 x\r\nLink: <a>\r\n\r\nHTTP/1.1 100 x\r\n\r\nHTTP/1.1 200 x\r\nContent-Length: 4\r\n\r\nblob";
+    let hints =
+        "HTTP/1.1 103 x\r\nLink: <a>\r\n\r\nHTTP/1.1 100 x\r\n\r\nHTTP/1.1 200 x\r\nContent-Length: 4\r\n\r\nblob";
     let (_server, origin, client) = plain(move |_| bytes(hints)).await;
     let reply = get(&client, &origin, "/").await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.headers.len()), (200, 1));
@@ -372,7 +378,8 @@ async fn a_request_that_cannot_be_written_is_refused() {
 #[tokio::test]
 async fn a_collected_body_has_a_limit() {
     let (_server, origin, client) = plain(|_| reply(200, "", "12345")).await;
-    let collect = async |limit| get(&client, &origin, "/").await.unwrap().body.collect(limit, Duration::from_secs(9)).await;
+    let collect =
+        async |limit| get(&client, &origin, "/").await.unwrap().body.collect(limit, Duration::from_secs(9)).await;
     assert_eq!(collect(5).await.unwrap(), "12345");
     assert!(matches!(collect(4).await.unwrap_err().fault, FetchFault::Body(_)));
 }

@@ -29,6 +29,7 @@ fn a_second_pull_asks_upstream_by_head_only() {
             assert_eq!(got.header("content-type"), Some("application/octet-stream"));
             assert!(got.body.as_ref() == Ok(blob), "the blob");
         }
+        program.settle();
         let asked = upstream.take();
         if round == 1 {
             assert!(asked.iter().all(|asked| asked.starts_with("HEAD ")), "{asked:?}");
@@ -141,6 +142,7 @@ fn head_and_conditions() {
     assert_eq!((got.status, got.header("etag")), (304, Some(&*etag)));
     assert!(upstream.take().iter().all(|asked| asked.starts_with("HEAD ")));
     assert_eq!(get(program.address, &path).status, 200);
+    program.settle();
     let mut connection = Connection::open(program.address);
     // One connection serves one request after the other.
     let got = connection.request("HEAD", &path, &[]);

@@ -5,24 +5,24 @@ use std::net::{SocketAddr, TcpStream};
 
 /// A reply. `body` is `Err` with what came if the reply was cut off.
 #[derive(Debug)]
-pub struct Got {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Result<Vec<u8>, Vec<u8>>,
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Result<Vec<u8>, Vec<u8>>,
 }
 
 impl Got {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     /// The text of a complete body.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone().expect("complete")).unwrap()
     }
 
     /// The code and the sentence of an error in the registry's form.
-    pub fn error(&self) -> (String, String) {
+    pub(crate) fn error(&self) -> (String, String) {
         let json: serde_json::Value = serde_json::from_str(&self.text()).expect("JSON");
         let error = &json["errors"][0];
         (error["code"].as_str().unwrap().to_owned(), error["message"].as_str().unwrap().to_owned())
@@ -30,29 +30,29 @@ impl Got {
 }
 
 /// A connection that is used for one request after the other.
-pub struct Connection<S: Read + Write> {
+pub(crate) struct Connection<S: Read + Write> {
     stream: BufReader<S>,
 }
 
 /// A reply whose body has not been read.
-pub struct Beginning {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
+pub(crate) struct Beginning {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Connection<TcpStream> {
-    pub fn open(address: SocketAddr) -> Self {
+    pub(crate) fn open(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect(address).unwrap())
     }
 }
 
 impl<S: Read + Write> Connection<S> {
-    pub fn over(stream: S) -> Self {
+    pub(crate) fn over(stream: S) -> Self {
         Self { stream: BufReader::new(stream) }
     }
 
     /// Sends a request without a body.
-    pub fn send(&mut self, method: &str, target: &str, headers: &[(&str, &str)]) {
+    pub(crate) fn send(&mut self, method: &str, target: &str, headers: &[(&str, &str)]) {
         let mut head = format!("{method} {target} HTTP/1.1\r\nhost: cache\r\n");
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
@@ -61,12 +61,12 @@ impl<S: Read + Write> Connection<S> {
         self.raw(head.as_bytes());
     }
 
-    pub fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
     /// Reads the head of a reply.
-    pub fn head(&mut self) -> Beginning {
+    pub(crate) fn head(&mut self) -> Beginning {
         let mut line = String::new();
         self.stream.read_line(&mut line).unwrap();
         let status = line.split(' ').nth(1).unwrap_or_else(|| panic!("no reply: {line:?}")).parse().unwrap();
@@ -81,21 +81,21 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Reads so many bytes of a body.
-    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).unwrap();
         bytes
     }
 
     /// Reads the rest of a body with a length, of which `read` bytes were read.
-    pub fn rest(&mut self, length: usize, read: usize) -> Result<Vec<u8>, Vec<u8>> {
+    pub(crate) fn rest(&mut self, length: usize, read: usize) -> Result<Vec<u8>, Vec<u8>> {
         let mut body = Vec::new();
         let _ = (&mut self.stream).take((length - read) as u64).read_to_end(&mut body);
         if body.len() == length - read { Ok(body) } else { Err(body) }
     }
 
     /// Reads a reply.
-    pub fn reply(&mut self, is_head: bool) -> Got {
+    pub(crate) fn reply(&mut self, is_head: bool) -> Got {
         let Beginning { status, headers } = self.head();
         let header = |name: &str| headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
         let body = if is_head || status == 304 || status == 204 {
@@ -128,17 +128,17 @@ impl<S: Read + Write> Connection<S> {
         }
     }
 
-    pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)]) -> Got {
+    pub(crate) fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)]) -> Got {
         self.send(method, target, headers);
         self.reply(method == "HEAD")
     }
 }
 
 /// One request on a connection of its own.
-pub fn request(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Got {
+pub(crate) fn request(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Got {
     Connection::open(address).request(method, target, headers)
 }
 
-pub fn get(address: SocketAddr, target: &str) -> Got {
+pub(crate) fn get(address: SocketAddr, target: &str) -> Got {
     request(address, "GET", target, &[])
 }

@@ -38,7 +38,14 @@ fn check_has_a_line_for_each_thing_and_a_remedy_for_each_failure() {
     let there = tracker.local_addr().unwrap().to_string();
     let (code, text) = check(&upstream.address.to_string(), &there);
     assert_eq!(code, Some(0), "{text}");
-    for what in ["upstream http://", "storage /", "port 127.0.0.1:0", "tracker http://", "torrents 127.0.0.1:", "ports 6881-6891"] {
+    for what in [
+        "upstream http://",
+        "storage /",
+        "port 127.0.0.1:0",
+        "tracker http://",
+        "torrents 127.0.0.1:",
+        "ports 6881-6891",
+    ] {
         assert!(text.lines().any(|line| line.starts_with(&format!("ok      {what}"))), "{what} in {text}");
     }
     drop(tracker);

@@ -4,7 +4,7 @@ use torrent_cache::digest::Digest;
 
 use crate::client::{get, request};
 use crate::program::Program;
-use crate::upstream::{Act, Content, MANIFEST, Scripted, blob_path, noise};
+use crate::upstream::{Act, Content, MANIFEST, Scripted, noise};
 
 #[test]
 fn a_tag_that_moves_is_followed() {
@@ -95,9 +95,7 @@ fn requests_name_their_registry() {
     let program = Program::with(&here, &[("UPSTREAMS", &there.origin())]);
     let host = there.address.to_string();
     let digest = Digest::of(&blob);
-    for path in
-        [format!("/v2/x/y/blobs/{digest}?ns={host}"), format!("/v2/{host}/x/y/blobs/{digest}")]
-    {
+    for path in [format!("/v2/x/y/blobs/{digest}?ns={host}"), format!("/v2/{host}/x/y/blobs/{digest}")] {
         assert!(get(program.address, &path).body.as_ref() == Ok(&blob), "{path}");
     }
     let got = get(program.address, &format!("/v2/x/y/blobs/{digest}?ns=quay.io"));

@@ -135,7 +135,9 @@ fn a_large_file_passes_whole() {
 fn a_server_that_is_not_listed_is_refused() {
     let upstream = repository().serve();
     let program = program(&upstream);
-    for url in ["http://example.com/repo/summary", "http://user:secret@example.com/", "https://example.com/", "http://[::1]/"] {
+    for url in
+        ["http://example.com/repo/summary", "http://user:secret@example.com/", "https://example.com/", "http://[::1]/"]
+    {
         let got = request(program.address, "GET", url, &[]);
         assert_eq!(got.status, 403, "{url}");
         let (code, sentence) = got.error();

@@ -11,18 +11,18 @@ use tempfile::TempDir;
 
 use crate::upstream::Scripted;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_torrent-cache");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_torrent-cache");
 
 /// A running cache.
-pub struct Program {
-    pub address: SocketAddr,
+pub(crate) struct Program {
+    pub(crate) address: SocketAddr,
     child: Child,
     lines: Receiver<String>,
     folder: Option<TempDir>,
 }
 
 /// The binary without the environment of this process.
-pub fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(BINARY);
     command.env_clear();
     command
@@ -30,12 +30,12 @@ pub fn command() -> Command {
 
 impl Program {
     /// A cache for this upstream, with a storage of its own.
-    pub fn start(upstream: &Scripted) -> Self {
+    pub(crate) fn start(upstream: &Scripted) -> Self {
         Self::with(upstream, &[])
     }
 
     /// The same with further variables.
-    pub fn with(upstream: &Scripted, env: &[(&str, &str)]) -> Self {
+    pub(crate) fn with(upstream: &Scripted, env: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut program = Self::at(folder.path(), upstream, env);
         program.folder = Some(folder);
@@ -43,7 +43,7 @@ impl Program {
     }
 
     /// The same with this storage.
-    pub fn at(storage: &Path, upstream: &Scripted, env: &[(&str, &str)]) -> Self {
+    pub(crate) fn at(storage: &Path, upstream: &Scripted, env: &[(&str, &str)]) -> Self {
         let mut command = command();
         command
             .env("PORT", "0")
@@ -72,7 +72,7 @@ impl Program {
     }
 
     /// Waits for a line of the log with this text.
-    pub fn line(&self, text: &str) -> String {
+    pub(crate) fn line(&self, text: &str) -> String {
         let mut seen = Vec::new();
         loop {
             let Ok(line) = self.lines.recv() else { panic!("no line with {text:?} in {seen:#?}") };
@@ -84,24 +84,29 @@ impl Program {
     }
 
     /// Sends SIGTERM.
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let killed = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
         assert!(killed.success());
     }
 
     /// Waits for the end; returns the log's remaining lines, too.
-    pub fn end(mut self) -> (ExitStatus, Vec<String>) {
+    pub(crate) fn end(mut self) -> (ExitStatus, Vec<String>) {
         let status = self.child.wait().unwrap();
         (status, self.lines.iter().collect())
     }
 
+    /// Waits until what was fetched is on disk: a reply is complete as soon as its bytes are right.
+    pub(crate) fn settle(&self) {
+        while self.metric("torrent_cache_flights") != 0 {}
+    }
+
     /// The files of the storage below this folder.
-    pub fn files(&self, below: &str) -> Vec<PathBuf> {
+    pub(crate) fn files(&self, below: &str) -> Vec<PathBuf> {
         files(&self.folder.as_ref().unwrap().path().join(below))
     }
 
     /// A metric's value.
-    pub fn metric(&self, name: &str) -> u64 {
+    pub(crate) fn metric(&self, name: &str) -> u64 {
         let text = crate::client::get(self.address, "/metrics").text();
         let line = text.lines().find(|line| line.split(' ').next() == Some(name));
         line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
@@ -116,7 +121,7 @@ impl Drop for Program {
 }
 
 /// The files below a folder.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let (folders, mut found): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
     folders.iter().for_each(|folder| found.extend(files(folder)));

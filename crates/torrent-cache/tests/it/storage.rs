@@ -68,8 +68,8 @@ fn the_oldest_goes_for_the_newest() {
     let program = Program::with(&upstream, &[("STORAGE_QUOTA", "100000")]);
     for blob in &blobs {
         assert!(get(program.address, &blob_path("a", blob)).body.as_ref() == Ok(blob));
+        program.settle();
     }
-    while program.metric("torrent_cache_flights") != 0 {}
     assert!(program.files("blobs").len() <= 2);
     assert_ne!(program.metric("torrent_cache_evictions_total"), 0);
 }
@@ -109,11 +109,7 @@ fn two_programs_do_not_share_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let upstream = Content::default().serve();
     let _program = Program::at(folder.path(), &upstream, &[]);
-    let output = crate::program::command()
-        .env("PORT", "0")
-        .env("STORAGE", folder.path())
-        .output()
-        .unwrap();
+    let output = crate::program::command().env("PORT", "0").env("STORAGE", folder.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("another torrent-cache uses this folder"), "{text}");

@@ -20,7 +20,10 @@ fn certificate(folder: &Path) -> CertificateDer<'static> {
     cert.der().clone()
 }
 
-fn connect(program: &Program, trusted: &CertificateDer<'static>) -> Connection<StreamOwned<ClientConnection, TcpStream>> {
+fn connect(
+    program: &Program,
+    trusted: &CertificateDer<'static>,
+) -> Connection<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -11,25 +11,25 @@ use torrent_cache::digest::Digest;
 
 /// A request that came.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub method: String,
-    pub target: String,
-    pub headers: Vec<(String, String)>,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Asked {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// The first byte that a `Range` asks for.
-    pub fn offset(&self) -> Option<usize> {
+    pub(crate) fn offset(&self) -> Option<usize> {
         self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
     }
 }
 
 /// What is done about a request.
-pub enum Act {
+pub(crate) enum Act {
     /// A whole reply.
     Reply(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// These bytes, and then the end of the connection.
@@ -39,10 +39,10 @@ pub enum Act {
 }
 
 /// A place at which an upstream waits. It is open once its key is dropped.
-pub struct Gate(Receiver<()>);
-pub struct GateKey(#[allow(dead_code)] Sender<()>);
+pub(crate) struct Gate(Receiver<()>);
+pub(crate) struct GateKey(#[allow(dead_code)] Sender<()>);
 
-pub fn gate() -> (GateKey, Gate) {
+pub(crate) fn gate() -> (GateKey, Gate) {
     let (sender, receiver) = channel();
     (GateKey(sender), Gate(receiver))
 }
@@ -50,14 +50,14 @@ pub fn gate() -> (GateKey, Gate) {
 type Script = Box<dyn FnMut(&Asked) -> Act + Send>;
 
 /// A server of this process.
-pub struct Scripted {
-    pub address: SocketAddr,
+pub(crate) struct Scripted {
+    pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     script: Arc<Mutex<Script>>,
 }
 
 impl Scripted {
-    pub fn new(script: impl FnMut(&Asked) -> Act + Send + 'static) -> Self {
+    pub(crate) fn new(script: impl FnMut(&Asked) -> Act + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -73,21 +73,21 @@ impl Scripted {
     }
 
     /// As the value of REGISTRY_LOCATION or UPSTREAMS.
-    pub fn origin(&self) -> String {
+    pub(crate) fn origin(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Another script from now on.
-    pub fn now(&self, script: impl FnMut(&Asked) -> Act + Send + 'static) {
+    pub(crate) fn now(&self, script: impl FnMut(&Asked) -> Act + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
     /// Method and target of all requests since the last call.
-    pub fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         self.take_all().iter().map(|asked| format!("{} {}", asked.method, asked.target)).collect()
     }
 
-    pub fn take_all(&self) -> Vec<Asked> {
+    pub(crate) fn take_all(&self) -> Vec<Asked> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 }
@@ -142,7 +142,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
 }
 
 /// The head of a reply with this length.
-pub fn head(status: u16, headers: &[(&'static str, String)], length: usize) -> Vec<u8> {
+pub(crate) fn head(status: u16, headers: &[(&'static str, String)], length: usize) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
@@ -152,23 +152,22 @@ pub fn head(status: u16, headers: &[(&'static str, String)], length: usize) -> V
 
 /// What a registry holds.
 #[derive(Clone, Default)]
-pub struct Content {
+pub(crate) struct Content {
     files: HashMap<String, (Vec<(&'static str, String)>, Vec<u8>)>,
 }
 
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 impl Content {
-    pub fn with_blob(mut self, repository: &str, blob: &[u8]) -> Self {
+    pub(crate) fn with_blob(mut self, repository: &str, blob: &[u8]) -> Self {
         let path = blob_path(repository, blob);
         self.files.insert(path, (Vec::new(), blob.to_vec()));
         self
     }
 
-    pub fn with_manifest(mut self, repository: &str, tag: &str, manifest: &[u8]) -> Self {
+    pub(crate) fn with_manifest(mut self, repository: &str, tag: &str, manifest: &[u8]) -> Self {
         let digest = Digest::of(manifest).to_string();
-        let headers =
-            vec![("content-type", MANIFEST.to_owned()), ("docker-content-digest", digest.clone())];
+        let headers = vec![("content-type", MANIFEST.to_owned()), ("docker-content-digest", digest.clone())];
         for reference in [tag, &digest] {
             let path = format!("/v2/{repository}/manifests/{reference}");
             self.files.insert(path, (headers.clone(), manifest.to_vec()));
@@ -176,13 +175,13 @@ impl Content {
         self
     }
 
-    pub fn with_file(mut self, path: &str, content: &[u8]) -> Self {
+    pub(crate) fn with_file(mut self, path: &str, content: &[u8]) -> Self {
         self.files.insert(path.to_owned(), (Vec::new(), content.to_vec()));
         self
     }
 
     /// As a registry answers.
-    pub fn act(&self, asked: &Asked) -> Act {
+    pub(crate) fn act(&self, asked: &Asked) -> Act {
         match self.files.get(&asked.target) {
             _ if asked.target == "/v2/" => {
                 Act::Reply(200, vec![("docker-distribution-api-version", "registry/2.0".to_owned())], b"{}".to_vec())
@@ -200,17 +199,17 @@ impl Content {
         }
     }
 
-    pub fn serve(self) -> Scripted {
+    pub(crate) fn serve(self) -> Scripted {
         Scripted::new(move |asked| self.act(asked))
     }
 }
 
-pub fn blob_path(repository: &str, blob: &[u8]) -> String {
+pub(crate) fn blob_path(repository: &str, blob: &[u8]) -> String {
     format!("/v2/{repository}/blobs/{}", Digest::of(blob))
 }
 
 /// Bytes that repeat nowhere near.
-pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let next = || {
         state ^= state << 13;
