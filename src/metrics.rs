@@ -13,6 +13,7 @@ mod instruments;
 mod process;
 mod sampled;
 mod samples;
+mod torrents;
 mod udp;
 
 use std::net::IpAddr;
@@ -35,7 +36,8 @@ use self::forwarder::ForwarderFamilies;
 pub use self::forwarder::ForwarderMetrics;
 use self::instruments::{Untyped, latencies};
 use self::sampled::{ChihayaSampled, Sampled};
-pub use self::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample};
+pub use self::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample, TorrentsSample};
+pub use self::torrents::{TorrentsMetrics, TorrentsRefusals};
 pub use self::udp::UdpMetrics;
 
 /// Handles of all metrics that are counted as things happen. Cheap to clone; clones share the counts.

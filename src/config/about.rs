@@ -48,6 +48,8 @@ impl Fallback {
 pub enum Takes {
     /// One value.
     Value(&'static str),
+    /// One value that no page and no log line shows.
+    Secret(&'static str),
     /// A number. `-1` is taken as a value, not as a flag, so that the error can say which numbers are expected.
     Number(&'static str),
     /// Values separated by commas. The flag may be repeated.
@@ -73,6 +75,8 @@ pub enum Section {
     Access,
     /// Upstream trackers.
     Forwarding,
+    /// Torrent files and leases of shared blobs.
+    Torrents,
     /// All other settings.
     Operation,
 }
@@ -87,6 +91,7 @@ impl Section {
             Self::Networks => "Networks",
             Self::Access => "Who may announce",
             Self::Forwarding => "Forwarding",
+            Self::Torrents => "Shared blobs",
             Self::Operation => "Limits and operation",
         }
     }

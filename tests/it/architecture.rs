@@ -11,7 +11,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
 /// Each module of the product, and the modules that it may import. It may import everything in those modules.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("answer", &[]),
     ("cache", &["clock", "eviction", "hash"]),
     ("clock", &[]),
@@ -25,11 +25,24 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("forward", &["answer", "cache", "clock", "metrics", "topology"]),
     ("access", &["clock", "forward", "hash", "metrics"]),
     ("tracker", &["answer", "clock", "hash", "metrics", "topology", "store", "forward"]),
-    ("frontend", &["access", "answer", "clock", "metrics", "topology", "tracker"]),
+    ("torrents", &["clock", "metrics", "topology"]),
+    ("frontend", &["access", "answer", "clock", "metrics", "topology", "torrents", "tracker"]),
     ("config", &["access", "forward", "frontend", "store", "topology", "tracker"]),
     (
         "app",
-        &["access", "clock", "config", "forward", "frontend", "log_output", "metrics", "signals", "store", "tracker"],
+        &[
+            "access",
+            "clock",
+            "config",
+            "forward",
+            "frontend",
+            "log_output",
+            "metrics",
+            "signals",
+            "store",
+            "torrents",
+            "tracker",
+        ],
     ),
     ("commands", &["access", "config", "forward", "frontend"]),
 ];

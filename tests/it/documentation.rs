@@ -365,7 +365,9 @@ fn the_metrics_page_names_every_metric_and_no_other() {
     fs::write(&path, "- uri: http://127.0.0.1:1/announce\n").unwrap();
     let access = folder.path().join("access.yml");
     fs::write(&access, "networks: {deny: 10.0.0.0/8}\n").unwrap();
-    let server = Server::start(&["-p", "-f", path.to_str().unwrap(), "--access", access.to_str().unwrap()]);
+    let (forwarders, access) = (path.to_str().unwrap(), access.to_str().unwrap());
+    let server =
+        Server::start(&["-p", "-f", forwarders, "--access", access, "--torrents", "--torrents-listen=127.0.0.1:0"]);
     // Some metrics exist only after an exchange. Here the forwarder refuses the connection.
     server.announce(&announce("t", "a"));
     let text = String::from_utf8(server.get("/metrics").body).unwrap();

@@ -3,9 +3,7 @@
 
 mod single_file;
 
-pub use self::single_file::{
-    MAX_METAINFO, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, Metainfo, MetainfoError, MetainfoParts,
-};
+pub use self::single_file::{MAX_METAINFO, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, Metainfo, MetainfoError, MetainfoParts};
 
 use crate::bencode::{BencodeError, Reader, Value};
 

@@ -223,7 +223,9 @@ fn parts(info: &[u8]) -> Result<MetainfoParts, MetainfoError> {
             (b"name", Value::Bytes(bytes)) => name = std::str::from_utf8(bytes).ok(),
             (b"length", Value::Int(int)) => length = u64::try_from(int).ok(),
             (b"piece length", Value::Int(int)) => piece_length = u32::try_from(int).ok(),
-            (b"pieces", Value::Bytes(bytes)) => hashes = Some(bytes.as_chunks::<20>()).filter(|(_, rest)| rest.is_empty()),
+            (b"pieces", Value::Bytes(bytes)) => {
+                hashes = Some(bytes.as_chunks::<20>()).filter(|(_, rest)| rest.is_empty())
+            }
             (b"private", Value::Int(1)) => private = true,
             (b"private", _) => return Err(MetainfoError::Wrong { key: "private", expected: PRIVATE }),
             (b"source", Value::Bytes(bytes)) => source = Some(bytes.to_vec()),
