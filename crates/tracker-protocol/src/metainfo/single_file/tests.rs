@@ -55,7 +55,7 @@ fn it_is_written_byte_for_byte() {
 fn other_keys_of_the_file_are_ignored() {
     let info = Metainfo::new(small()).unwrap().info();
     for (before, after) in
-        [("d8:announce3:url13:creation datei1e", "e"), ("d", "8:url-listl1:a1:bee"), ("d1:ad1:bl1:ceee", "1:z0:e")]
+        [("d8:announce3:url13:creation datei1e", "e"), ("d", "8:url-listl1:a1:bee"), ("d1:ad1:bl1:cee", "1:z0:e")]
     {
         let file = [before.as_bytes(), b"4:info", &info, after.as_bytes()].concat();
         assert_eq!(Metainfo::decode(&file), Metainfo::new(small()), "{before}");
