@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tracker_protocol::InfoHash;
 
-use super::Busy;
+use super::busy::Busy;
 use super::key::BlobKey;
 use crate::clock::{Timestamp, Ttl};
 use crate::topology::{ZoneId, ZonedIp};

@@ -4,6 +4,7 @@
 //! Everything is in memory and bounded. A host finds out by the boot id that the process is a new one, and registers
 //! its blobs again. This module knows no sockets and no HTTP. Its parts get the time as an argument.
 
+mod busy;
 mod key;
 mod lease;
 mod metainfo;
@@ -22,6 +23,7 @@ use crate::clock::Clock;
 use crate::metrics::{TorrentsMetrics, TorrentsSample};
 use crate::topology::ZoneId;
 
+pub use self::busy::Busy;
 pub use self::key::{BlobKey, NotABlobKey};
 pub use self::lease::{Claimed, HeldLease, LEASE_TTL, LeaseHolder, StaleLease};
 pub use self::metainfo::{PutMetainfo, StoredMetainfo};
@@ -41,10 +43,6 @@ pub struct TorrentsLimits {
     /// The most long polls under way, of all hosts together.
     pub max_polls: usize,
 }
-
-/// One of the limits is reached. The client may ask again after some seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy;
 
 /// The torrent files and the leases of shared blobs.
 #[derive(Debug)]

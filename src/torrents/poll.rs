@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::sync::watch::error::RecvError;
 
-use super::Busy;
+use super::busy::Busy;
 use super::key::BlobKey;
 
 /// The longest wait.
