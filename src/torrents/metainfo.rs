@@ -79,12 +79,12 @@ struct Writing {
 impl StoredMetainfo {
     fn new(now: Timestamp, key: &BlobKey, file: Vec<u8>, info_hash: InfoHash, index: u64) -> Self {
         let hash = digest::digest(&digest::SHA256, &file);
-        let digest = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let beginning = hash.as_ref().first_chunk().copied().map_or(0, u128::from_be_bytes);
         Self {
             key: key.clone(),
             file,
             info_hash,
-            digest,
+            digest: format!("{beginning:032x}"),
             index,
             used: AtomicU32::new(now.tenths()),
             complainant: Mutex::default(),

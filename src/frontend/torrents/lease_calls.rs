@@ -38,9 +38,8 @@ pub(super) fn claim(context: &Context, blobs: &SharedBlobs, key: &BlobKey, ip: I
             );
         }
     };
-    let swarm = match body.swarm.map(|swarm| swarm.parse()).transpose() {
-        Ok(swarm) => swarm,
-        Err(_) => return bad_body(blobs, "swarm is wrong, expected 40 hexadecimal digits"),
+    let Ok(swarm) = body.swarm.map(|swarm| swarm.parse()).transpose() else {
+        return bad_body(blobs, "swarm is wrong, expected 40 hexadecimal digits");
     };
     let holder = LeaseHolder { address: context.tracker.zoned(ip), port: body.port, swarm, size: body.size };
     match blobs.claim(key, holder) {

@@ -83,7 +83,7 @@ fn housekeeping_drops_files_without_peers() {
 #[test]
 fn housekeeping_checks_some_files_at_a_time() {
     let cache = MetainfoCache::new(1024 * 1024);
-    for n in 0..CHECKED + 1 {
+    for n in 0..=CHECKED {
         cache.put(at(0), &blob(&n.to_string()), file("x", 1), |_| false).unwrap();
     }
     cache.housekeep(at(DAY), |_| false);

@@ -224,7 +224,7 @@ fn parts(info: &[u8]) -> Result<MetainfoParts, MetainfoError> {
             (b"length", Value::Int(int)) => length = u64::try_from(int).ok(),
             (b"piece length", Value::Int(int)) => piece_length = u32::try_from(int).ok(),
             (b"pieces", Value::Bytes(bytes)) => {
-                hashes = Some(bytes.as_chunks::<20>()).filter(|(_, rest)| rest.is_empty())
+                hashes = Some(bytes.as_chunks::<20>()).filter(|(_, rest)| rest.is_empty());
             }
             (b"private", Value::Int(1)) => private = true,
             (b"private", _) => return Err(MetainfoError::Wrong { key: "private", expected: PRIVATE }),
