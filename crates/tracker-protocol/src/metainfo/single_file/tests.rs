@@ -140,7 +140,7 @@ fn the_largest_file_is_bounded() {
     };
     let file = Metainfo::new(less).unwrap().encode();
     assert!(Metainfo::decode(&file).is_ok());
-    let padded = [&b"d1:a"[..], format!("{}:", MAX_METAINFO).as_bytes(), &vec![0; MAX_METAINFO], &file[1..]].concat();
+    let padded = [&b"d1:a"[..], format!("{MAX_METAINFO}:").as_bytes(), &vec![0; MAX_METAINFO], &file[1..]].concat();
     assert_eq!(Metainfo::decode(&padded), Err(MetainfoError::TooLong));
 }
 
