@@ -374,14 +374,16 @@ fn a_stop_answers_long_polls() {
 
 #[test]
 fn long_polls_of_one_host_are_bounded() {
-    let server = start();
+    let server = Server::start(&[&ARGS[..], &["-p"]].concat());
     BlobHost::at(&server, "10.0.0.1").claim("a");
     let greedy = BlobHost::at(&server, "10.0.0.2");
     let polls: Vec<_> = (0..64).map(|_| greedy.send("GET", "/leases/a?wait=30", b"")).collect();
-    let refused = eventually("a long poll is refused", || {
-        let reply = greedy.get("/leases/a?wait=1");
-        (reply.status == 503).then_some(reply)
+    eventually("all long polls wait", || {
+        let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+        metrics.contains("\nretracker_long_polls 64\n").then_some(())
     });
+    let refused = greedy.get("/leases/a?wait=1");
+    assert_eq!(refused.status, 503, "{}", refused.text());
     assert!(refused.header("retry-after").is_some());
     // Other hosts, and requests that do not wait, are served.
     assert_eq!(BlobHost::at(&server, "10.0.0.3").status("GET", "/leases/a?wait=1", ""), 200);
