@@ -6,6 +6,7 @@ mod largest;
 mod merge;
 pub mod policy;
 mod requester;
+mod sharing;
 #[cfg(test)]
 mod simulation;
 mod unlisted;

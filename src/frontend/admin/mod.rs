@@ -16,6 +16,7 @@ use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 
 use crate::frontend::context::Context;
 use crate::frontend::listen::Audience;
+use crate::frontend::torrents;
 
 /// Marks, in a request's extensions, that the request came over TLS.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +27,14 @@ pub struct OverTls;
 pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::ServiceConfig) {
     config.app_data(web::Data::from(Arc::clone(context))).route("/favicon.ico", get().to(pages::favicon));
     match audience {
+        Audience::Torrents => {
+            config.default_service(web::to(torrents::serve));
+            return;
+        }
         Audience::Clients => {
+            if context.torrents.is_some() {
+                torrents::routes(config);
+            }
             config.route("/", get().to(pages::index)).default_service(web::to(pages::not_found));
         }
         Audience::Operators => {
