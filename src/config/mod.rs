@@ -47,7 +47,7 @@ pub use self::access::AccessFile;
 pub use self::command::{command, plain};
 pub use self::dns::{DnsName, DnsOptions, ReverseZone};
 pub use self::error::ConfigError;
-pub use self::explain::ExplainOptions;
+pub use self::explain::{ExplainOptions, JwtText};
 pub use self::origin::{Flag, Origin};
 pub use self::tls::{Tls, TlsFiles};
 

@@ -7,6 +7,7 @@ mod exposition;
 mod forwarders;
 mod pages;
 mod status;
+mod torrent;
 
 use std::sync::Arc;
 
@@ -26,7 +27,10 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
     config.app_data(web::Data::from(Arc::clone(context))).route("/favicon.ico", get().to(pages::favicon));
     match audience {
         Audience::Clients => {
-            config.route("/", get().to(pages::index)).default_service(web::to(pages::not_found));
+            config
+                .route("/", get().to(pages::index))
+                .route("/copy.js", get().to(pages::copy_script))
+                .default_service(web::to(pages::not_found));
         }
         Audience::Operators => {
             config.route("/", get().to(pages::overview)).default_service(web::to(pages::not_an_operators_page));
@@ -47,7 +51,8 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
             .route("/explain", get().to(explain::explain))
             .route("/api/v1/status", get().to(status::status))
             .route("/api/v1/history", get().to(status::history))
-            .route("/api/v1/torrents", get().to(status::torrents));
+            .route("/api/v1/torrents", get().to(status::torrents))
+            .route("/api/v1/torrents/{hash}", get().to(torrent::torrent));
     }
 }
 
