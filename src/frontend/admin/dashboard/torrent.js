@@ -23,7 +23,7 @@ function remarks(peer) {
   const found = [
     [peer.is_expired, "has expired"], [peer.is_second_address, "second address"], [peer.is_claimed, "claimed with ip="],
   ];
-  return found.filter(([applies]) => applies).map(([, remark]) => remark).join(", ") || "–";
+  return found.filter(([applies]) => applies).map(([, remark]) => remark).join(", ");
 }
 
 function showPeers(swarm) {
@@ -32,8 +32,8 @@ function showPeers(swarm) {
     ["Seeds", counts.complete], ["Others", counts.incomplete], ["Downloads", counts.downloaded],
   ]);
   fill("peers", counts.peers.map((peer) => [
-    addressCell(peer.address), peer.zone ?? "–", element("td", peer.role, "number"),
-    element("td", peer.client ?? "–", "code"),
+    addressCell(peer.address), peer.zone ?? "", element("td", peer.role, "number"),
+    peer.client ?? "",
     element("td", `${period(peer.silent_for_seconds)} ago`, "number"), remarks(peer),
   ]));
   if (!counts.peers.length) fill("peers", [["There are none here now.", "", "", "", "", ""]]);
