@@ -146,7 +146,7 @@ mod tests {
             let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).filter(|prefix| *prefix != "-").collect();
             let listed = set(&prefixes);
             // After four bytes no further byte matters: a dash, and three bytes of a prefix.
-            let rests = (0..3_usize.pow(4)).map(|n| (0..4).map(|place| b"-AB"[n / 3_usize.pow(place) % 3]));
+            let rests = (0..3_usize.pow(4)).map(|n| (0..4).map(move |place| b"-AB"[n / 3_usize.pow(place) % 3]));
             let verdicts: std::collections::HashSet<_> = rests.map(|rest| {
                 let id: Vec<u8> = start.bytes().chain(rest).chain(std::iter::repeat(b'A')).take(20).collect();
                 listed.has(&id)
