@@ -50,7 +50,9 @@ function notKept(left) {
 
 function due(torrent) {
   if (torrent.exchanges_under_way) return "under way";
-  return torrent.next_announce_in_seconds === null ? "–" : `in ${period(torrent.next_announce_in_seconds)}`;
+  const seconds = torrent.next_announce_in_seconds;
+  if (seconds === null) return "–";
+  return seconds === 0 ? "now due" : `in ${period(seconds)}`;
 }
 
 function showSources(forwarders) {
