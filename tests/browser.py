@@ -456,6 +456,7 @@ def failures(browser, tracker, port):
     browser.open(f"{tracker.url}/dashboard#{'0' * 40}")
     eventually("an unknown torrent is not an empty one", lambda: browser.text("#torrent-state"),
                lambda shown: f"No client has announced the torrent {'0' * 40} here lately." in shown)
+    check("its view fits on a phone", browser.run("document.documentElement.scrollWidth") == 390, "it is too wide")
     # The browser can reach the tracker, and that is what a page of another site would use.
     browser.open(f"http://localhost:{port}/page")
     for path in ("/api/v1/status", f"/api/v1/torrents/{TORRENT}", f"/explain?torrent={TORRENT}&as=10.0.0.1"):
