@@ -46,7 +46,7 @@ pub use self::access::AccessFile;
 pub use self::command::command;
 pub use self::dns::{DnsName, DnsOptions, ReverseZone};
 pub use self::error::ConfigError;
-pub use self::explain::ExplainOptions;
+pub use self::explain::{ExplainOptions, JwtText};
 pub use self::tls::{Tls, TlsFiles};
 pub use self::torrents::TorrentsOptions;
 

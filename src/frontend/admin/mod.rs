@@ -8,6 +8,7 @@ mod forwarders;
 mod limits;
 mod pages;
 mod status;
+mod torrent;
 
 use std::sync::Arc;
 
@@ -35,7 +36,10 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
             if context.torrents.is_some() {
                 torrents::routes(config);
             }
-            config.route("/", get().to(pages::index)).default_service(web::to(pages::not_found));
+            config
+                .route("/", get().to(pages::index))
+                .route("/copy.js", get().to(pages::copy_script))
+                .default_service(web::to(pages::not_found));
         }
         Audience::Operators => {
             config.route("/", get().to(pages::overview)).default_service(web::to(pages::not_an_operators_page));
@@ -56,7 +60,8 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
             .route("/explain", get().to(explain::explain))
             .route("/api/v1/status", get().to(status::status))
             .route("/api/v1/history", get().to(status::history))
-            .route("/api/v1/torrents", get().to(status::torrents));
+            .route("/api/v1/torrents", get().to(status::torrents))
+            .route("/api/v1/torrents/{hash}", get().to(torrent::torrent));
     }
 }
 
