@@ -168,7 +168,8 @@ fn every_limit_is_there_with_its_value_and_use() {
             limit["value"] = json!(value.is_some());
         }
     }
-    let lines = status["limits"].as_array().unwrap().iter().map(|limit| format!("{limit}\n")).collect::<String>();
+    let lines: Vec<_> = status["limits"].as_array().unwrap().iter().map(Value::to_string).collect();
+    let lines = lines.join("\n");
     insta::assert_snapshot!(lines);
 }
 
