@@ -26,7 +26,8 @@ pub(super) enum Challenge {
 pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let lines = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|line| line.to_str().ok());
     let lines = lines.filter(|line| line.len() <= MAX_LINE);
-    let mut all: Vec<_> = lines.filter_map(|line| parse_challenges(line).ok()).flatten().filter_map(|one| read(&one)).collect();
+    let mut all: Vec<_> =
+        lines.filter_map(|line| parse_challenges(line).ok()).flatten().filter_map(|one| read(&one)).collect();
     let bearer = all.iter().position(|challenge| matches!(challenge, Challenge::Bearer { .. }));
     (!all.is_empty()).then(|| all.swap_remove(bearer.unwrap_or(0)))
 }
@@ -66,7 +67,8 @@ mod tests {
 
     #[test]
     fn challenges_are_read_as_registries_write_them() {
-        let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a:pull""#;
+        let hub =
+            r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a:pull""#;
         assert_eq!(of(&[hub]), bearer("https://auth.docker.io/token", Some("registry.docker.io")));
         assert_eq!(of(&[r#"bearer REALM=x"#]), bearer("x", None));
         assert_eq!(of(&[r#"Basic realm="a, Bearer realm=\"x\"""#]), Some(Challenge::Basic));

@@ -8,7 +8,7 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use tokio::time::Instant;
 
-use super::{AccessSubject, Speaker};
+use super::subject::{AccessSubject, Speaker};
 
 /// How many of them are kept.
 const MAX_GRANTS: u64 = 100_000;

@@ -41,7 +41,9 @@ pub(super) fn read_login(file: &Path, origin: &UpstreamOrigin) -> Result<Option<
     for name in names {
         let reader = File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
         match get_credential_from_reader(BufReader::new(reader), name) {
-            Ok(credential) => return login(credential).map(Some).ok_or_else(|| format!("{name}: not valid in a header")),
+            Ok(credential) => {
+                return login(credential).map(Some).ok_or_else(|| format!("{name}: not valid in a header"));
+            }
             Err(error) if has_nothing(&error) => (),
             Err(error) => return Err(format!("{}: {name}: {}", file.display(), without_output(&error))),
         }

@@ -16,6 +16,7 @@ mod challenge;
 mod kept;
 mod login;
 mod own;
+mod subject;
 mod token;
 mod token_end;
 
@@ -26,18 +27,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
-use http::StatusCode;
+use http::HeaderValue;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
 use self::kept::KeptGrants;
 use self::own::OwnCredentials;
 use self::token_end::remaining;
-use crate::digest::Digest;
-use crate::upstream::{
-    Ask, AskHeaders, AskMethod, FetchClient, FetchError, FetchFault, FetchReply, Redirects, UpstreamOrigin,
-};
+use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, FetchError, FetchFault, FetchReply, Redirects};
+
+pub use self::subject::{AccessSubject, Denial, Permission, Speaker};
 
 /// How clients are authorised.
 #[derive(Clone, Debug)]
@@ -62,52 +61,6 @@ impl Default for AuthorizationOptions {
             auth_file: None,
         }
     }
-}
-
-/// With whose credentials a request goes upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Speaker {
-    /// Those that the client sent. The value is marked as sensitive.
-    Client(HeaderValue),
-    /// Ours.
-    Own,
-    /// None.
-    Anonymous,
-}
-
-/// What a client wants from the cache.
-#[derive(Clone, Copy, Debug)]
-pub struct AccessSubject<'a> {
-    /// The upstream that it is of.
-    pub origin: &'a UpstreamOrigin,
-    /// The repository, such as `library/alpine`.
-    pub repository: &'a str,
-    /// The path upstream: `/v2/…/blobs/…` or `/v2/…/manifests/…`.
-    pub path: &'a str,
-    /// What it is.
-    pub digest: &'a Digest,
-    /// Its length in bytes.
-    pub length: u64,
-}
-
-/// Whether a client may have it.
-#[derive(Debug)]
-pub enum Permission {
-    /// Yes.
-    Granted,
-    /// No. This goes to the client.
-    Denied(Denial),
-    /// The upstream does not tell.
-    Unknown(FetchError),
-}
-
-/// An upstream's no: 401 with its challenge, 403 or 404. It has no body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
-    /// Its status.
-    pub status: StatusCode,
-    /// Its headers, such as `WWW-Authenticate`, without those about the body.
-    pub headers: HeaderMap,
 }
 
 /// Decides whether clients may have what is in the cache, and sends requests with the right credentials.
@@ -221,16 +174,6 @@ impl Authorization {
             }
             None => Permission::Unknown(error),
         }
-    }
-}
-
-impl Denial {
-    fn of(reply: FetchReply) -> Self {
-        let mut headers = reply.headers;
-        for name in [CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE] {
-            headers.remove(name);
-        }
-        Self { status: reply.status, headers }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Authorisation against scripted registries.
 
 use std::net::Ipv6Addr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::time::{advance, pause, resume};
 
 use super::*;
+use crate::digest::Digest;
+use crate::upstream::UpstreamOrigin;
 use crate::upstream::scripted::{Act, ScriptedServer, SeenRequest, client, head_reply, reply};
 
 const LOGIN: &str = "Basic dTpw";
@@ -49,7 +51,8 @@ impl Site {
 
     async fn admit(&self, authorization: Option<&str>) -> Permission {
         let lines = authorization.map(|value| ("authorization", value.as_bytes()));
-        let headers = AskHeaders::from_client(lines.into_iter().chain([("accept", &b"a/b"[..]), ("range", b"bytes=1-")]));
+        let headers =
+            AskHeaders::from_client(lines.into_iter().chain([("accept", &b"a/b"[..]), ("range", b"bytes=1-")]));
         let speaker = self.authorization.speaker(&headers, Ipv4Addr::LOCALHOST.into());
         self.authorization.admit(&speaker, &self.subject(), &headers).await
     }
@@ -126,10 +129,8 @@ async fn a_redirect_is_a_yes_if_it_leads_to_the_blob() {
 
 #[tokio::test]
 async fn a_yes_is_kept_for_a_minute_and_for_this_client_only() {
-    let mut site = Site::relay(|request| {
-        head_reply(if request.header("authorization") == [LOGIN] { 200 } else { 401 }, "")
-    })
-    .await;
+    let mut site =
+        Site::relay(|request| head_reply(if request.header("authorization") == [LOGIN] { 200 } else { 401 }, "")).await;
     for _ in 0..3 {
         assert!(is_granted(&site.admit(Some(LOGIN)).await));
     }

@@ -1,4 +1,4 @@
-//! A token for our own login (the distribution project's "Token Authentication" and "OAuth2 Token Authentication").
+//! A token for our own login (the distribution project's "Token Authentication" and its OAuth 2 form).
 
 use std::time::Duration;
 
@@ -8,7 +8,9 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::login::RegistryLogin;
-use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, FetchError, FetchFault, Redirects, UpstreamOrigin, UpstreamScheme};
+use crate::upstream::{
+    Ask, AskHeaders, AskMethod, FetchClient, FetchError, FetchFault, Redirects, UpstreamOrigin, UpstreamScheme,
+};
 
 /// Bytes of a token service's reply, at most.
 const MAX_REPLY: usize = 64 << 10;
@@ -45,7 +47,10 @@ pub(super) async fn get_token(
     (realm, service): (&str, Option<&str>),
     login: &RegistryLogin,
 ) -> Result<RegistryToken, FetchError> {
-    let failed = |server: &UpstreamOrigin, what: String| FetchError { server: server.to_string(), fault: FetchFault::Token(what) };
+    let failed = |server: &UpstreamOrigin, what: String| FetchError {
+        server: server.to_string(),
+        fault: FetchFault::Token(what),
+    };
     let (url, server) = token_service(client, origin, realm).map_err(|what| failed(origin, what))?;
     let scope = format!("repository:{repository}:pull");
     let service = service.map(|service| ("service", service));
@@ -63,8 +68,7 @@ pub(super) async fn get_token(
             (AskMethod::PostForm(form), AskHeaders::default(), path_and_query(&url))
         }
     };
-    let ask =
-        Ask { method, origin: &server, path_and_query: &path, headers: &headers, redirects: Redirects::Follow };
+    let ask = Ask { method, origin: &server, path_and_query: &path, headers: &headers, redirects: Redirects::Follow };
     let reply = client.send(ask).await?;
     if reply.status != 200 {
         return Err(failed(&server, format!("the token service answered with status {}", reply.status.as_u16())));
@@ -96,7 +100,7 @@ fn read_token(body: &[u8]) -> Option<RegistryToken> {
     value.set_sensitive(true);
     let lifetime = Duration::from_secs(reply.expires_in.unwrap_or(DEFAULT_LIFETIME).min(MAX_LIFETIME));
     // A token that ends on the way would be refused.
-    Some(RegistryToken { value, lifetime: lifetime - (lifetime / 4).min(Duration::from_secs(10)) })
+    Some(RegistryToken { value, lifetime: lifetime.saturating_sub((lifetime / 4).min(Duration::from_secs(10))) })
 }
 
 #[cfg(test)]
@@ -118,7 +122,8 @@ mod tests {
             assert_eq!((token.value.to_str().unwrap(), token.lifetime.as_secs()), (value, lifetime), "{reply}");
             assert!(!format!("{token:?}").contains(value));
         }
-        for wrong in ["", "{}", "[]", r#"{"token":""}"#, r#"{"token":"a\r\nX: y"}"#, r#"{"token":"a","expires_in":-1}"#] {
+        for wrong in ["", "{}", "[]", r#"{"token":""}"#, r#"{"token":"a\r\nX: y"}"#, r#"{"token":"a","expires_in":-1}"#]
+        {
             assert!(read_token(wrong.as_bytes()).is_none(), "{wrong}");
         }
     }

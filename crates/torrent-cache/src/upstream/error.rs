@@ -78,9 +78,13 @@ impl FetchError {
     pub fn sentence(&self) -> String {
         let server = &self.server;
         match &self.fault {
-            FetchFault::Name(_) => format!("the name of {server} cannot be resolved by the cache; check the cache's DNS"),
+            FetchFault::Name(_) => {
+                format!("the name of {server} cannot be resolved by the cache; check the cache's DNS")
+            }
             FetchFault::Connect(_) | FetchFault::ConnectTimeout(_) => {
-                format!("the cache cannot connect to {server}; check that it runs and that the cache's network reaches it")
+                format!(
+                    "the cache cannot connect to {server}; check that it runs and that the cache's network reaches it"
+                )
             }
             FetchFault::NotPublic(_) => format!(
                 "{server} has a private address; the operator of the cache can allow its host by adding it to UPSTREAMS"
@@ -88,14 +92,18 @@ impl FetchError {
             FetchFault::Tls(_) => format!(
                 "the cache does not trust {server} or cannot speak TLS with it; check its certificate and the cache's authorities"
             ),
-            FetchFault::HeadTimeout(_) | FetchFault::Stalled(_) => format!("{server} did not answer the cache in time; try again"),
+            FetchFault::HeadTimeout(_) | FetchFault::Stalled(_) => {
+                format!("{server} did not answer the cache in time; try again")
+            }
             FetchFault::Head(_) | FetchFault::Body(_) => format!("{server} sent the cache a broken reply; try again"),
             FetchFault::Redirect(fault) => format!("{server} redirects the cache where it does not follow: {fault}"),
             FetchFault::Status(429) => format!("{server} wants fewer requests; try again later"),
             FetchFault::Status(status) => format!("{server} answered the cache with status {status}; try again"),
             FetchFault::Request(_) => format!("the cache cannot send such a request to {server}"),
             FetchFault::Token(_) | FetchFault::Credentials(_) => {
-                format!("the cache's own credentials for {server} do not work; its operator finds the reason in its log")
+                format!(
+                    "the cache's own credentials for {server} do not work; its operator finds the reason in its log"
+                )
             }
         }
     }

@@ -87,7 +87,11 @@ impl UpstreamOrigin {
 
     /// The host, and the port if it is not the default one: `quay.io`, `10.0.0.5:5000`, `[::1]:5000`.
     pub fn authority(&self) -> String {
-        if self.port == self.scheme.default_port() { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
+        if self.port == self.scheme.default_port() {
+            self.host.to_string()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// The origin of a URL, if the URL is one of http or https.
@@ -224,7 +228,11 @@ mod tests {
             (" [::1]:5000 ", UpstreamScheme::Https, "[::1]:5000", 5000, "[::1]:5000"),
         ] {
             let origin = origin(text);
-            assert_eq!((origin.scheme(), origin.authority().as_str(), origin.port()), (scheme, authority, port), "{text}");
+            assert_eq!(
+                (origin.scheme(), origin.authority().as_str(), origin.port()),
+                (scheme, authority, port),
+                "{text}"
+            );
             assert_eq!(origin.to_string(), shown);
         }
     }

@@ -38,7 +38,11 @@ pub(super) fn is_redirect(status: StatusCode) -> bool {
 }
 
 /// Where a redirect leads. Whether its address is allowed is checked where it is dialled.
-pub(super) fn target(from: &Url, location: &str, upstreams: &Upstreams) -> Result<(Url, UpstreamOrigin), RedirectFault> {
+pub(super) fn target(
+    from: &Url,
+    location: &str,
+    upstreams: &Upstreams,
+) -> Result<(Url, UpstreamOrigin), RedirectFault> {
     let source = UpstreamOrigin::of(from).ok_or(RedirectFault::Scheme)?;
     let mut to = from.join(location).map_err(|_| RedirectFault::Location)?;
     let target = UpstreamOrigin::of(&to).ok_or(RedirectFault::Scheme)?;
