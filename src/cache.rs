@@ -150,6 +150,11 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.evicted.load(Relaxed)
     }
 
+    /// The weight of all values, and the most that they may weigh.
+    pub fn load(&self) -> (u64, u64) {
+        (self.weight.load(Relaxed).try_into().unwrap_or_default(), self.capacity.unsigned_abs())
+    }
+
     /// The shard of a torrent, by the last byte of the info-hash.
     fn shard(&self, InfoHash([.., last]): InfoHash) -> &CacheShard<T> {
         #[allow(clippy::indexing_slicing, reason = "the index is less than the length")]

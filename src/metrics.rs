@@ -7,12 +7,15 @@
 mod access;
 mod chihaya;
 mod connections;
+mod durations;
 mod forwarder;
 mod instruments;
 #[cfg(target_os = "linux")]
 mod process;
+mod requests;
 mod sampled;
 mod samples;
+mod torrents;
 mod udp;
 
 use std::net::IpAddr;
@@ -22,7 +25,6 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tracker_protocol::Protocol;
@@ -31,28 +33,30 @@ pub use self::access::AccessMetrics;
 use self::chihaya::ChihayaMetrics;
 pub use self::chihaya::ResponseTimer;
 pub use self::connections::ConnectionMetrics;
+pub use self::durations::DurationCounts;
+use self::durations::DurationHistogram;
 use self::forwarder::ForwarderFamilies;
 pub use self::forwarder::ForwarderMetrics;
-use self::instruments::{Untyped, latencies};
+use self::instruments::Untyped;
+pub use self::requests::{OutcomeMetrics, RequestMetrics};
 use self::sampled::{ChihayaSampled, Sampled};
-pub use self::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample};
+pub use self::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample, TorrentsSample, ZoneSample};
+pub use self::torrents::{TorrentsMetrics, TorrentsRefusals};
 pub use self::udp::UdpMetrics;
 
 /// Handles of all metrics that are counted as things happen. Cheap to clone; clones share the counts.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     requests: Untyped,
-    /// Announces that were answered, with or without peers.
-    pub announces_answered: Counter,
-    /// Announces that were refused.
-    pub announces_refused: Counter,
-    /// Scrapes that were answered.
-    pub scrapes_answered: Counter,
-    /// Scrapes that were refused.
-    pub scrapes_refused: Counter,
-    /// Seconds from the request's arrival until the reply is ready. All workers share the histogram's lock, so the
-    /// histogram exists only if metrics are exposed.
-    announce_duration: Option<Histogram>,
+    /// Announces. One that is answered may get no peers.
+    pub announces: RequestMetrics,
+    /// Scrapes.
+    pub scrapes: RequestMetrics,
+    /// Scrapes of more torrents than are answered. Only a Chihaya file sets this limit.
+    pub scrapes_cut: Counter,
+    /// The time from the request's arrival until the reply is ready. `None` if metrics are not exposed, because reading
+    /// the clock takes time.
+    announce_duration: Option<DurationHistogram>,
     /// Chihaya's own metrics. `None` unless a Chihaya configuration file is in use.
     chihaya: Option<ChihayaMetrics>,
     /// Requests that came from a proxy and did not name the client.
@@ -99,13 +103,13 @@ pub struct UnlistedMetrics {
 /// Measures the duration of one announce. The duration ends when the timer is dropped.
 #[derive(Debug)]
 pub struct AnnounceTimer {
-    histogram: Histogram,
+    histogram: DurationHistogram,
     start: Instant,
 }
 
 impl Drop for AnnounceTimer {
     fn drop(&mut self) {
-        self.histogram.observe(self.start.elapsed().as_secs_f64());
+        self.histogram.observe(self.start.elapsed());
     }
 }
 
@@ -127,20 +131,17 @@ impl Metrics {
 
     /// Registers all metrics.
     pub fn register(registry: &mut Registry) -> Self {
-        let announces = Family::<OutcomeLabels, Counter>::default();
-        let scrapes = Family::<OutcomeLabels, Counter>::default();
         let waits = Family::<OutcomeLabels, Counter>::default();
         let unlisted = Family::<ReasonLabels, Counter>::default();
         let unlisted_for = |reason| unlisted.get_or_create_owned(&ReasonLabels { reason });
         let of =
             |family: &Family<OutcomeLabels, Counter>, outcome| family.get_or_create_owned(&OutcomeLabels { outcome });
-        let announce_duration = latencies();
+        let announce_duration = DurationHistogram::default();
         let metrics = Self {
             requests: Untyped::default(),
-            announces_answered: of(&announces, "answered"),
-            announces_refused: of(&announces, "refused"),
-            scrapes_answered: of(&scrapes, "answered"),
-            scrapes_refused: of(&scrapes, "refused"),
+            announces: RequestMetrics::register(registry, "retracker_announces", "Announces by protocol and outcome"),
+            scrapes: RequestMetrics::register(registry, "retracker_scrapes", "Scrapes by protocol and outcome"),
+            scrapes_cut: Counter::default(),
             announce_duration: Some(announce_duration.clone()),
             chihaya: None,
             real_ip_missing: Counter::default(),
@@ -163,8 +164,6 @@ impl Metrics {
         };
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         registry.register("retracker_build", "The version that runs", Info::new(version));
-        registry.register("retracker_announces", "Announces by outcome", announces);
-        registry.register("retracker_scrapes", "Scrapes by outcome", scrapes);
         registry.register(
             "retracker_announces_unlisted",
             "Announces whose client is not listed as a peer, by reason",
@@ -196,6 +195,11 @@ impl Metrics {
             self.real_ip_missing.clone(),
         );
         registry.register(
+            "retracker_scrapes_cut",
+            "Scrapes that were answered in part, because they had more torrents than a scrape may have",
+            self.scrapes_cut.clone(),
+        );
+        registry.register(
             "retracker_gateway_addresses",
             "Addresses that many clients seem to share: a proxy, a NAT or a Docker bridge",
             self.gateways.clone(),
@@ -209,6 +213,12 @@ impl Metrics {
 
     /// Registers the totals of the store, which are read at each scrape of `/metrics`.
     pub fn register_store(registry: &mut Registry, sample: impl Fn() -> StoreSample + Send + Sync + 'static) {
+        registry.register_collector(Box::new(Sampled::new(sample)));
+    }
+
+    /// Registers the numbers of peers in the zones, which are read at each scrape of `/metrics`. Only for a tracker that
+    /// has zones.
+    pub fn register_zones(registry: &mut Registry, sample: impl Fn() -> ZoneSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
@@ -251,5 +261,18 @@ impl Metrics {
     /// Begins to measure an announce. The duration is recorded when the timer is dropped.
     pub fn time_announce(&self) -> Option<AnnounceTimer> {
         self.announce_duration.clone().map(|histogram| AnnounceTimer { histogram, start: Instant::now() })
+    }
+
+    /// How long announces took since the start; no durations if metrics are not exposed.
+    pub fn announce_durations(&self) -> DurationCounts {
+        self.announce_duration.as_ref().map(DurationHistogram::counts).unwrap_or_default()
+    }
+
+    /// How many descriptors of the process are open, and how many may be. `None` if the system does not say.
+    pub fn descriptors() -> Option<[u64; 2]> {
+        #[cfg(target_os = "linux")]
+        return process::descriptors();
+        #[cfg(not(target_os = "linux"))]
+        None
     }
 }

@@ -42,9 +42,10 @@ peers = "retracker_peers"
 expected = {
     ("requests", ()): 4,
     ("forwarder_status", (("name", 'dead "one"'), ("status", "error"))): 3,
-    ("retracker_announces_total", (("outcome", "answered"),)): 3,
-    ("retracker_announces_total", (("outcome", "refused"),)): 1,
-    ("retracker_scrapes_total", (("outcome", "answered"),)): 1,
+    ("retracker_announces_total", (("outcome", "answered"), ("protocol", "http"))): 3,
+    ("retracker_announces_total", (("outcome", "refused"), ("protocol", "http"))): 1,
+    ("retracker_announces_total", (("outcome", "answered"), ("protocol", "udp"))): 0,
+    ("retracker_scrapes_total", (("outcome", "answered"), ("protocol", "http"))): 1,
     ("retracker_announce_duration_seconds_count", ()): 4,
     ("retracker_swarms", ()): 1,
     (peers, (("family", "ipv4"), ("role", "seed"))): 1,

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::error::ForwardError;
 use super::own::Listeners;
 use super::proxy::UpstreamProxies;
+use super::status::LimitUse;
 
 /// The most exchanges that may be under way with all upstream trackers together, if the options name no bound.
 const MAX_EXCHANGES: usize = 1024;
@@ -23,6 +24,8 @@ const REPORT_PAUSE: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct ExchangeContext {
     permits: Semaphore,
+    /// How many permits there are.
+    most: usize,
     /// Counts exchanges that had to wait for others to end.
     delayed: Counter,
     pub(super) proxies: UpstreamProxies,
@@ -41,7 +44,13 @@ impl ExchangeContext {
     pub(super) fn new(max_exchanges: Option<usize>, proxies: UpstreamProxies, delayed: Counter) -> Self {
         let permits = max_exchanges.unwrap_or(MAX_EXCHANGES).min(Semaphore::MAX_PERMITS);
         let (listeners, reported) = (Listeners::default(), Mutex::default());
-        Self { permits: Semaphore::new(permits), delayed, proxies, listeners, reported }
+        Self { permits: Semaphore::new(permits), most: permits, delayed, proxies, listeners, reported }
+    }
+
+    /// How many exchanges may be under way, how many are, and how many had to wait.
+    pub(super) fn limit(&self) -> LimitUse {
+        let in_use = self.most.saturating_sub(self.permits.available_permits());
+        LimitUse { most: self.most as u64, in_use: in_use as u64, bites: self.delayed.get() }
     }
 
     /// Sets the addresses that the process listens on.

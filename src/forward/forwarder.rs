@@ -372,6 +372,11 @@ impl Forwarder {
         }
     }
 
+    /// How many exchanges wait for their turn, and how many were dropped because too many waited.
+    pub(super) fn queue(&self) -> (usize, u64) {
+        (self.turns.waiting(), self.settings.read().metrics.skipped_busy.get())
+    }
+
     /// The gauges of the metrics.
     pub(super) fn sample(&self) -> ForwarderSample {
         ForwarderSample {

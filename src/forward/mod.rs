@@ -65,14 +65,15 @@ pub use options::{AnnouncedIp, ForwardOptions, ForwarderOptions, Torrents};
 pub use pending::{PendingLists, UpstreamPeerSet};
 pub use probe::{Probed, probe};
 pub use proxy::UpstreamProxies;
-pub use status::{ForwarderStatus, LastError, TorrentAtForwarder, UpstreamTorrent};
+pub use status::{ForwardLimits, ForwarderStatus, LastError, LimitUse, TorrentAtForwarder, UpstreamTorrent};
 pub use upstream::check;
 pub use uri::host_and_port;
 
 use self::forwarder::Forwarder;
 use self::headers::PassedHeaders;
+use self::queue::MAX_WAITING;
 use self::state::ForwardState;
-use self::torrent::{StartedExchanges, Torrent};
+use self::torrent::{StartedExchanges, Torrent, UNIT};
 use self::upstream::UpstreamClient;
 use crate::answer::Answer;
 use crate::clock;
@@ -257,6 +258,27 @@ impl Forwarders {
     pub fn status(&self) -> Vec<ForwarderStatus> {
         let now = clock::now();
         self.shared.set.read().forwarders.iter().map(|forwarder| forwarder.status(now)).collect()
+    }
+
+    /// The limits of forwarding, and what is in use of them.
+    pub fn limits(&self) -> ForwardLimits {
+        let ForwardState { torrents, context, set, .. } = &*self.shared;
+        let (waiting, dropped): (Vec<_>, Vec<_>) =
+            set.read().forwarders.iter().map(|forwarder| forwarder.queue()).unzip();
+        let (weight, capacity) = torrents.load();
+        ForwardLimits {
+            exchanges: context.limit(),
+            queue: LimitUse {
+                most: MAX_WAITING as u64,
+                in_use: waiting.into_iter().max().unwrap_or_default() as u64,
+                bites: dropped.into_iter().sum(),
+            },
+            memory: LimitUse {
+                most: capacity * u64::from(UNIT),
+                in_use: weight * u64::from(UNIT),
+                bites: torrents.evicted().unsigned_abs(),
+            },
+        }
     }
 
     /// Returns a function that reads the gauges when the metrics are scraped.

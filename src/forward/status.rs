@@ -70,3 +70,25 @@ pub struct LastError {
     /// How long ago the error happened.
     pub ago: Duration,
 }
+
+/// A limit, and what is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitUse {
+    /// The most that may be in use.
+    pub most: u64,
+    /// What is in use now.
+    pub in_use: u64,
+    /// How often something waited or was dropped because of the limit.
+    pub bites: u64,
+}
+
+/// The limits of forwarding.
+#[derive(Clone, Copy, Debug)]
+pub struct ForwardLimits {
+    /// Exchanges under way with all forwarders together. `--max-exchanges`.
+    pub exchanges: LimitUse,
+    /// Exchanges that wait for their turn with one forwarder: the longest queue, and the drops of all queues.
+    pub queue: LimitUse,
+    /// Bytes that are kept about torrents, and torrents that were dropped.
+    pub memory: LimitUse,
+}

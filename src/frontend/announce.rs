@@ -31,6 +31,7 @@ where
     E: FnOnce(&AnnounceReply, &mut Vec<u8>) + Send + 'static,
 {
     let metrics = &context.metrics;
+    let counters = metrics.announces.over(requester.protocol);
     let timer = metrics.time_announce();
     let mut chihaya_timer = metrics.time_for_chihaya(requester.protocol, "announce", requester.ip);
     metrics.announce_arrived();
@@ -40,22 +41,22 @@ where
     });
     let (requester, request, encode) = admitted.inspect_err(|refusal| {
         chihaya_timer.iter_mut().for_each(|timer| timer.refused(refusal));
-        metrics.announces_refused.inc();
+        counters.refused.inc();
         log::debug!("announce from {} refused: {refusal}", requester.ip);
     })?;
     Ok(match context.tracker.announce(requester, request.borrow()) {
         Answer::Ready(reply) => {
             encode(&reply, body);
-            metrics.announces_answered.inc();
+            counters.answered.inc();
             Answer::Ready(())
         }
         Answer::Pending(pending) => {
-            let context = Arc::clone(context);
+            let (context, protocol) = (Arc::clone(context), requester.protocol);
             Answer::Pending(Box::pin(async move {
                 let reply = context.tracker.finish(pending).await;
                 let mut body = Vec::new();
                 encode(&reply, &mut body);
-                context.metrics.announces_answered.inc();
+                context.metrics.announces.over(protocol).answered.inc();
                 drop((timer, chihaya_timer));
                 body
             }))

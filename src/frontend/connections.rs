@@ -5,6 +5,10 @@
 //! connection that has been idle for longest. A connection whose request is being answered is never closed to make room
 //! for another.
 //!
+//! It does not matter whether an idle connection waits for a request, for the rest of one, or for the client to read
+//! the replies. If one of these protected a connection, attackers would hold all their connections in that state. Then
+//! the newest connection would be closed whenever another one was accepted, before its client could send a request.
+//!
 //! A connection that never waits is only counted. Every other connection enters a table when it first waits. That takes
 //! one short lock.
 
@@ -87,12 +91,8 @@ pub struct OpenConnection<'a> {
 pub enum Idle {
     /// For the client to close the connection, after the last reply.
     Finished,
-    /// For a request.
-    Asked,
-    /// For the rest of a request.
-    Asking,
-    /// For the client to read the replies.
-    Sending,
+    /// For the client to go on: to send a request or the rest of one, or to read the replies.
+    Waiting,
 }
 
 /// The connection must end: it was chosen to be closed, or its address has too many connections.
@@ -225,8 +225,7 @@ impl<'a> OpenConnection<'a> {
     /// Records that the connection waits for its client. If the connection is later chosen to be closed, to make room
     /// for another, the calling task is woken.
     ///
-    /// `since` is the time of the last request, by [`clock::coarse`]. `None` if this time is the same as in the last
-    /// call.
+    /// `since` is when the wait began, by [`clock::coarse`]. `None` if it is the same wait as in the last call.
     pub fn idle(
         &mut self,
         holder: Holder,
@@ -320,17 +319,15 @@ impl<'a> OpenConnection<'a> {
     }
 }
 
-/// The part of a rank that holds microseconds: enough for 70,000 years.
-const LATEST: u64 = (1 << 61) - 1;
+/// The part of a rank that holds microseconds: enough for 140,000 years.
+const LATEST: u64 = (1 << 62) - 1;
 
 impl Idle {
     /// The lowest rank that a connection can have while it waits for this. The longer it waits, the lower its rank.
     fn rank(self) -> u64 {
         match self {
             Self::Finished => 0,
-            Self::Asked => 1 << 61,
-            Self::Asking => 2 << 61,
-            Self::Sending => 3 << 61,
+            Self::Waiting => 1 << 62,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
+use tracker_protocol::Protocol::{Http, Udp};
 use tracker_protocol::route::{Route, names_torrent, route};
 
 use super::chihaya_pages::ChihayaPages;
@@ -18,10 +19,11 @@ use super::listen::Audience;
 use super::routes::TrackerPaths;
 use super::settings_in_force::SettingInForce;
 use super::tls::TlsServer;
+use super::torrents::TorrentsPart;
 use super::udp::connection_id::ConnectionIds;
 use crate::access::Access;
 use crate::clock;
-use crate::metrics::Metrics;
+use crate::metrics::{LogSample, Metrics};
 use crate::tracker::Tracker;
 
 /// What all request handlers share. There is one per process.
@@ -47,6 +49,8 @@ pub struct Context {
     pub settings: Vec<SettingInForce>,
     /// The main figures of the last day.
     pub history: History,
+    /// Reads the state of the log.
+    pub log: fn() -> LogSample,
     /// When the process began to serve.
     pub start: Instant,
     /// The host names under which the operator's pages are served.
@@ -64,6 +68,8 @@ pub struct Context {
     pub operator_connections: Option<Connections>,
     /// TLS; `None` if no listener uses it.
     pub tls: Option<TlsServer>,
+    /// Torrent files and leases of shared blobs; `None` without `--torrents`.
+    pub torrents: Option<TorrentsPart>,
 }
 
 impl Context {
@@ -88,9 +94,7 @@ impl Context {
 
     #[expect(clippy::cast_precision_loss, reason = "a chart shows three digits")]
     fn snapshot(&self) -> Snapshot {
-        let Metrics {
-            announces_answered, announces_refused, scrapes_answered, scrapes_refused, udp, connections, ..
-        } = &self.metrics;
+        let Metrics { announces, scrapes, udp, connections, .. } = &self.metrics;
         let shed = [
             &connections.shed_full,
             &connections.shed_address,
@@ -102,12 +106,20 @@ impl Context {
         let seeds: i64 = totals.peers.iter().map(|[seeds, _]| seeds).sum();
         Snapshot {
             counters: [
-                announces_answered.get(),
-                announces_refused.get(),
-                scrapes_answered.get(),
-                scrapes_refused.get(),
+                announces.answered(),
+                announces.refused(),
+                scrapes.answered(),
+                scrapes.refused(),
                 udp.connects.get(),
                 shed.map(Counter::get).iter().sum(),
+                announces.over(Http).answered.get(),
+                announces.over(Http).refused.get(),
+                scrapes.over(Http).answered.get(),
+                scrapes.over(Http).refused.get(),
+                announces.over(Udp).answered.get(),
+                announces.over(Udp).refused.get(),
+                scrapes.over(Udp).answered.get(),
+                scrapes.over(Udp).refused.get(),
             ],
             gauges: [
                 v4,
@@ -117,6 +129,7 @@ impl Context {
                 connections.open.get() as f32,
                 self.notices().len() as f32,
             ],
+            durations: self.metrics.announce_durations(),
         }
     }
 

@@ -224,7 +224,7 @@ async fn serve_proxied(mut fresh: NewConnection<'_>, address: Option<SocketAddr>
     let rule = &worker.context.client_address;
     let proxy = fresh.source;
     let holder = if rule.is_trusted(proxy) { Holder::Proxy } else { holder(rule, proxy) };
-    let opening = fresh.open.while_idle(holder, Idle::Asked, proxied::open(&mut fresh.socket)).await?;
+    let opening = fresh.open.while_idle(holder, Idle::Waiting, proxied::open(&mut fresh.socket)).await?;
     fresh.open.leave();
     let Opening { source: named, rest } = opening.inspect_err(|error| rule.warn_missing_header(proxy, error))?;
     fast_path::serve(NewConnection { source: rule.behind(address, named), unread: rest, ..fresh }, worker).await
@@ -244,7 +244,7 @@ async fn serve_tls(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> 
         }
     };
     open.buffers(HANDSHAKE);
-    let done = open.while_idle(holder(client_address, source), Idle::Asked, handshake).await?;
+    let done = open.while_idle(holder(client_address, source), Idle::Waiting, handshake).await?;
     open.buffers(0);
     let socket = done.inspect_err(|error| {
         metrics.connections.tls_failed.inc();

@@ -21,6 +21,12 @@ pub struct AccessMetrics {
     pub keys: Gauge,
     /// Failed attempts to fetch the keys.
     pub key_failures: Counter,
+    token_faults: Family<TokenLabels, Counter>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TokenLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -40,9 +46,15 @@ impl AccessMetrics {
             jwt: by("jwt"),
             keys: Gauge::default(),
             key_failures: Counter::default(),
+            token_faults: Family::default(),
         };
         if let Some(registry) = registry {
             registry.register("retracker_access_refused", "Announces that the access rules refused, by rule", refused);
+            registry.register(
+                "retracker_jwt_refused",
+                "Announces and scrapes that were refused because of their token, by reason",
+                metrics.token_faults.clone(),
+            );
             registry.register("retracker_jwt_keys", "Keys with which tokens are checked", metrics.keys.clone());
             registry.register(
                 "retracker_jwt_key_fetches_failed",
@@ -51,5 +63,10 @@ impl AccessMetrics {
             );
         }
         metrics
+    }
+
+    /// The counter of announces and scrapes that were refused because of their token for this reason.
+    pub fn token_fault(&self, reason: &'static str) -> Counter {
+        self.token_faults.get_or_create_owned(&TokenLabels { reason })
     }
 }

@@ -51,6 +51,16 @@ impl Collector for ProcessCollector {
     }
 }
 
+/// How many descriptors are open, and how many may be. `None` if the kernel does not say.
+pub(super) fn descriptors() -> Option<[u64; 2]> {
+    let process = procfs::process::Process::myself().ok()?;
+    let most = match process.limits().ok()?.max_open_files.soft_limit {
+        LimitValue::Value(most) => most,
+        LimitValue::Unlimited => u64::MAX,
+    };
+    Some([u64::try_from(process.fd_count().ok()?).ok()?, most])
+}
+
 fn exact(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> Result<(), fmt::Error> {
     ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
 }

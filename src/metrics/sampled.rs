@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample};
+use super::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample, ZoneSample};
 
 /// Reads a sample at each scrape of `/metrics`.
 pub(super) struct Sampled<S>(Box<dyn Fn() -> S + Send + Sync>);
@@ -17,6 +17,10 @@ pub(super) struct Sampled<S>(Box<dyn Fn() -> S + Send + Sync>);
 impl<S> Sampled<S> {
     pub(super) fn new(sample: impl Fn() -> S + Send + Sync + 'static) -> Self {
         Self(Box::new(sample))
+    }
+
+    pub(super) fn sample(&self) -> S {
+        (self.0)()
     }
 }
 
@@ -32,10 +36,25 @@ impl Collector for Sampled<StoreSample> {
         gauge(&mut encoder, "retracker_swarms", "Torrents of the local swarms", sample.swarms)?;
         let help = "Swarms dropped because the store was full";
         counter(&mut encoder, "retracker_swarms_evicted", help, sample.evicted)?;
+        let help = "Peers dropped because the store was full";
+        counter(&mut encoder, "retracker_peers_evicted", help, sample.evicted_peers)?;
         let mut peers = encoder.encode_descriptor("retracker_peers", "Local peers", None, MetricType::Gauge)?;
         for (family, counts) in ["ipv4", "ipv6"].into_iter().zip(sample.peers) {
             for (role, count) in ["seed", "leecher"].into_iter().zip(counts) {
                 ConstGauge::new(count).encode(peers.encode_family(&[("family", family), ("role", role)])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Sampled<ZoneSample> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Local peers in each zone";
+        let mut peers = encoder.encode_descriptor("retracker_peers_by_zone", help, None, MetricType::Gauge)?;
+        for (zone, counts) in (self.0)().zones {
+            for (role, count) in ["seed", "leecher"].into_iter().zip(counts) {
+                ConstGauge::new(count).encode(peers.encode_family(&[("zone", zone.as_str()), ("role", role)])?)?;
             }
         }
         Ok(())

@@ -40,6 +40,28 @@ pub struct StoreSample {
     pub peers: [[i64; 2]; 2],
     /// Swarms that were evicted since the start.
     pub evicted: u64,
+    /// Peers that were evicted since the start.
+    pub evicted_peers: u64,
+}
+
+/// The numbers of peers in the zones.
+#[derive(Clone, Debug, Default)]
+pub struct ZoneSample {
+    /// The name of each zone, with its seeds and its leechers.
+    pub zones: Vec<(String, [i64; 2])>,
+}
+
+/// The state of shared blobs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TorrentsSample {
+    /// Torrent files.
+    pub entries: i64,
+    /// Bytes that the torrent files take.
+    pub bytes: i64,
+    /// Leases that are held.
+    pub leases: i64,
+    /// Long polls under way.
+    pub polls: i64,
 }
 
 /// The state of the log.
@@ -47,4 +69,6 @@ pub struct StoreSample {
 pub struct LogSample {
     /// Lines that were dropped because stderr was not read.
     pub dropped: u64,
+    /// The most bytes of lines that wait until stderr is read.
+    pub capacity: u64,
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{Action, Announcement, Selection, Store, StoreOptions};
 use crate::clock::Timestamp;
-use crate::topology::{ExternalAddress, Topology, Zone, ZonedIp};
+use crate::topology::{ExternalAddress, Topology, Zone, ZoneId, ZonedIp};
 use tracker_protocol::{InfoHash, PeerId, PeerLists, Role, SwarmCounts};
 
 const AGE: Duration = Duration::from_mins(10);
@@ -822,6 +822,34 @@ fn totals_follow_every_change() {
     announce(&store, at(0), hash(2), &Announcement { action: Action::Leave, ..seed("[fd00::1]:1") });
     let totals = store.totals();
     assert_eq!((totals.swarms, totals.peers), (2, [[2, 0], [0, 0]]));
+}
+
+#[test]
+fn peers_are_counted_in_their_zone() {
+    let store = store_of(2);
+    let [office, lab] = [0, 1].map(|n| ZoneId::nth(n).unwrap());
+    let inside = |zone, announcement: Announcement| {
+        let place = ZonedIp { zone: Some(zone), ..announcement.place };
+        Announcement { place, ..announcement }
+    };
+    let counts = || [office, lab].map(|zone| store.peers_in(zone));
+    let leecher = inside(office, from("10.0.0.1:1"));
+    announce(&store, at(0), hash(1), &leecher);
+    announce(&store, at(0), hash(2), &seed("10.0.0.2:1"));
+    assert_eq!(counts(), [[0, 1], [0, 0]]);
+    announce(&store, at(1), hash(1), &Announcement { role: Role::Seed, ..leecher });
+    assert_eq!(counts(), [[1, 0], [0, 0]], "it is a seed now");
+    announce(&store, at(1), hash(1), &Announcement { action: Action::Leave, ..leecher });
+    assert_eq!(counts(), [[0, 0], [0, 0]]);
+    assert_eq!(store.totals().evicted_peers, 0);
+    // There is room for one of these two beside the seed outside of all zones, or for both.
+    announce(&store, at(1), hash(1), &inside(lab, from("10.0.0.1:1")));
+    announce(&store, at(1), hash(1), &inside(lab, seed("[fd00::1]:1")));
+    assert_eq!(store.totals().evicted_peers, 1);
+    let outside: i64 = i64::from(store.scrape(at(1), hash(2)).complete);
+    assert_eq!(counts()[1].iter().sum::<i64>() + outside, 2);
+    (0..60).for_each(|_| store.housekeep(at(700)));
+    assert_eq!((counts(), store.totals().peers), ([[0; 2]; 2], [[0; 2]; 2]), "all have expired");
 }
 
 #[test]

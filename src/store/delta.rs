@@ -4,6 +4,7 @@ use tracker_protocol::{Ip, Role};
 
 use super::client_id::ClientId;
 use super::entry::Entry;
+use super::zone_counts::ZoneCounts;
 use crate::eviction::SourceWeights;
 
 /// Numbers of peers, or changes of these numbers, by family (IPv4, IPv6) and by role (seeds, others).
@@ -13,15 +14,19 @@ pub(super) type PeerCounts = [[i64; 2]; 2];
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CountDelta<'a> {
     weights: &'a SourceWeights,
+    zones: &'a ZoneCounts,
     pub(super) peer_counts: PeerCounts,
     pub(super) swarms: i64,
+    /// Swarms that were evicted.
     pub(super) evicted: i64,
+    /// Peers that were evicted.
+    pub(super) evicted_peers: i64,
 }
 
 impl<'a> CountDelta<'a> {
-    /// No change yet. `weights` are updated with every change.
-    pub(super) fn new(weights: &'a SourceWeights) -> Self {
-        Self { weights, peer_counts: PeerCounts::default(), swarms: 0, evicted: 0 }
+    /// No change yet. `weights` and `zones` are updated with every change.
+    pub(super) fn new(weights: &'a SourceWeights, zones: &'a ZoneCounts) -> Self {
+        Self { weights, zones, peer_counts: PeerCounts::default(), swarms: 0, evicted: 0, evicted_peers: 0 }
     }
 
     /// Records that a peer has been added.
@@ -39,7 +44,9 @@ impl<'a> CountDelta<'a> {
     fn tally<A: Ip>(&mut self, peer: &Entry<A>, more: i64) {
         let [v4, v6] = &mut self.peer_counts;
         let [seeds, others] = if A::VERSION == 4 { v4 } else { v6 };
-        *(if peer.kind().role() == Role::Seed { seeds } else { others }) += more;
+        let role = peer.kind().role();
+        *(if role == Role::Seed { seeds } else { others }) += more;
+        self.zones.add(peer.zone, role, more);
     }
 
     /// The change in the number of peers.

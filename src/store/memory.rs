@@ -8,13 +8,14 @@ use parking_lot::Mutex;
 use super::announcement::{Action, Announcement, Selection};
 use super::context::StoreContext;
 use super::delta::CountDelta;
-use super::explanation::SwarmExplanation;
+use super::explanation::{SwarmExplanation, SwarmListing};
 use super::shard::{Shard, SwarmKey, hash};
 use super::swarm::Victim;
 use super::time::{Rhythm, Tick, TtlTicks};
+use super::zone_counts::ZoneCounts;
 use crate::clock::{Timestamp, Ttl};
 use crate::eviction::{Search, Source, SourceWeights, random_order};
-use crate::topology::Topology;
+use crate::topology::{Topology, ZoneId};
 use tracker_protocol::{InfoHash, SwarmCounts};
 
 /// The number of shards, a power of two. Each has a lock and a share of the info-hashes. With this many, two workers
@@ -53,6 +54,7 @@ pub struct Store {
     life: TtlTicks,
     rhythm: Rhythm,
     weights: SourceWeights,
+    zones: ZoneCounts,
     capacity: i64,
     tally: Tally,
     /// How many calls of [`Self::housekeep`] it takes to check all shards.
@@ -67,6 +69,7 @@ struct Tally {
     peers: [[AtomicI64; 2]; 2],
     swarms: AtomicI64,
     evicted: AtomicI64,
+    evicted_peers: AtomicI64,
 }
 
 /// Where a visit of all swarms goes on.
@@ -85,6 +88,10 @@ pub struct Totals {
     pub peers: [[i64; 2]; 2],
     /// Swarms that were dropped because there was no room, since the start.
     pub evicted: i64,
+    /// Peers that were dropped because there was no room, since the start.
+    pub evicted_peers: i64,
+    /// How many peers there may be, and how many swarms.
+    pub capacity: i64,
 }
 
 impl Store {
@@ -96,6 +103,7 @@ impl Store {
             life,
             rhythm: Rhythm::new(options.announce_interval, life),
             weights: SourceWeights::new(),
+            zones: ZoneCounts::new(),
             capacity: i64::try_from(options.max_peers).unwrap_or(i64::MAX),
             tally: Tally::default(),
             round: (options.peer_age / ROUNDS).as_secs().clamp(1, LONGEST_ROUND),
@@ -146,6 +154,13 @@ impl Store {
         self.with(info_hash, |shard, key, change| shard.explain(context, key, announcement, change))
     }
 
+    /// Lists the peers of one swarm, which does not count as used, at most 500 of each family. `None` if the swarm does
+    /// not exist.
+    pub fn list(&self, now: Timestamp, topology: &Topology, info_hash: InfoHash) -> Option<SwarmListing> {
+        let context = StoreContext { now: self.life.tick(now), life: self.life, rhythm: self.rhythm, topology };
+        self.with(info_hash, |shard, key, _| shard.list(context, key))
+    }
+
     /// The counts of one swarm, which does not count as used; zeros if the swarm does not exist.
     pub fn counts(&self, info_hash: InfoHash) -> SwarmCounts {
         self.with(info_hash, |shard, key, _| shard.counts(key))
@@ -187,7 +202,14 @@ impl Store {
             swarms: self.tally.swarms.load(Relaxed),
             peers: self.tally.peers.each_ref().map(|family| family.each_ref().map(|counter| counter.load(Relaxed))),
             evicted: self.tally.evicted.load(Relaxed),
+            evicted_peers: self.tally.evicted_peers.load(Relaxed),
+            capacity: self.capacity,
         }
+    }
+
+    /// How many peers are in a zone: seeds, others.
+    pub fn peers_in(&self, zone: ZoneId) -> [i64; 2] {
+        self.zones.of(zone)
     }
 
     /// Drops expired peers and swarms from some of the shards. The next calls check the other shards in turn. This
@@ -204,7 +226,7 @@ impl Store {
         for shard in self.shards.iter().skip(usize::try_from(call).unwrap_or(0)).step_by(self.round_length()) {
             let mut next = Some(0);
             while let Some(at) = next {
-                let mut change = CountDelta::new(&self.weights);
+                let mut change = self.no_change();
                 next = shard.lock().housekeep(now, self.life, at, &mut change);
                 self.tally.add(&change);
             }
@@ -214,10 +236,14 @@ impl Store {
 
     fn clear(&self) {
         for shard in self.shards.iter() {
-            let mut change = CountDelta::new(&self.weights);
+            let mut change = self.no_change();
             shard.lock().clear(&mut change);
             self.tally.add(&change);
         }
+    }
+
+    fn no_change(&self) -> CountDelta<'_> {
+        CountDelta::new(&self.weights, &self.zones)
     }
 
     fn round_length(&self) -> usize {
@@ -227,7 +253,7 @@ impl Store {
     /// Calls `act` with the shard of a torrent.
     fn with<R>(&self, info_hash: InfoHash, act: impl FnOnce(&mut Shard, SwarmKey, &mut CountDelta<'_>) -> R) -> R {
         let key = SwarmKey { info_hash, hash: hash(info_hash) };
-        let mut change = CountDelta::new(&self.weights);
+        let mut change = self.no_change();
         let result = act(&mut self.shard(key.hash).lock(), key, &mut change);
         self.tally.add(&change);
         result
@@ -257,7 +283,7 @@ impl Store {
                     let at = newcomer.port.map(|port| (newcomer.place, port));
                     Victim { info_hash, at }
                 });
-            let mut change = CountDelta::new(&self.weights);
+            let mut change = self.no_change();
             self.shard(hash(victim.info_hash)).lock().evict(&victim, &mut change);
             self.tally.add(&change);
             if !self.is_too_full() {
@@ -313,5 +339,6 @@ impl Tally {
         }
         add(&self.swarms, change.swarms);
         add(&self.evicted, change.evicted);
+        add(&self.evicted_peers, change.evicted_peers);
     }
 }

@@ -330,6 +330,7 @@ impl Swarm {
 
     /// Removes a peer, to make room.
     pub(super) fn evict(&mut self, ZonedIp { ip, zone }: ZonedIp, port: NonZeroU16, change: &mut CountDelta<'_>) {
+        let before = self.len();
         let mut lost = LostFirsts::of(self.has_seconds());
         match ip {
             IpAddr::V4(ip) => {
@@ -342,6 +343,7 @@ impl Swarm {
                 removed.into_iter().for_each(|gone| lost.note(&gone, change));
             }
         }
+        change.evicted_peers += i64::from(self.len() < before);
         self.after_removal(lost, change);
     }
 

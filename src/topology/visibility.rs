@@ -44,6 +44,11 @@ impl Topology {
         self.zone_names.get(zone.number()).map_or("", String::as_str)
     }
 
+    /// The zones with their names, in the order of configuration.
+    pub fn zones(&self) -> impl Iterator<Item = (ZoneId, &str)> {
+        (0..).map_while(ZoneId::nth).zip(self.zone_names.iter().map(String::as_str))
+    }
+
     /// Whether clients get peers of the other address family, too.
     pub fn mixes_families(&self) -> bool {
         !self.own_family_only

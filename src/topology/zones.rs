@@ -50,7 +50,8 @@ impl ZoneId {
         u8::try_from(n + 1).ok().and_then(NonZeroU8::new).map(Self)
     }
 
-    pub(super) fn number(self) -> usize {
+    /// The zone's place in the order of configuration, counted from 0.
+    pub fn number(self) -> usize {
         usize::from(self.0.get()) - 1
     }
 }

@@ -407,7 +407,8 @@ fn s4_4_many_clients_behind_one_private_address_cause_a_warning() {
         let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
         assert!(metrics.lines().any(|line| line == "retracker_gateway_addresses 1"), "{metrics}");
         let log = server.stop().stderr;
-        let lines: Vec<_> = log.iter().filter(|line| line.contains(&format!("address {address}"))).collect();
+        let lines: Vec<_> =
+            log.iter().filter(|line| line.contains(&format!("reach this tracker as {address}"))).collect();
         assert!(matches!(&lines[..], [line] if line.contains("WARN")), "{log:?}");
     }
 }

@@ -200,7 +200,9 @@ fn s1_1_head_changes_nothing() {
         assert_eq!(head.status, 200);
     }
     let text = String::from_utf8(connection.get("/metrics").body).unwrap();
-    for line in ["requests 0", "retracker_announces_total{outcome=\"answered\"} 0", "retracker_swarms 0"] {
+    for line in
+        ["requests 0", "retracker_announces_total{protocol=\"http\",outcome=\"answered\"} 0", "retracker_swarms 0"]
+    {
         assert!(text.lines().any(|found| found == line), "{line}: {text}");
     }
     assert_eq!(connection.announce(&observer("t")).counts(), [0, 0, 0]);

@@ -361,8 +361,10 @@ fn s6_5_requests_are_counted_in_the_metrics() {
     let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
     for line in [
         "requests 2",
-        "retracker_announces_total{outcome=\"answered\"} 2",
-        "retracker_scrapes_total{outcome=\"answered\"} 1",
+        "retracker_announces_total{protocol=\"udp\",outcome=\"answered\"} 1",
+        "retracker_announces_total{protocol=\"http\",outcome=\"answered\"} 1",
+        "retracker_scrapes_total{protocol=\"udp\",outcome=\"answered\"} 1",
+        "retracker_scrapes_total{protocol=\"http\",outcome=\"answered\"} 0",
         "retracker_announce_duration_seconds_count 2",
         "retracker_udp_connects_total 2",
         "retracker_udp_errors_total{reason=\"malformed\"} 1",

@@ -3,5 +3,5 @@
 mod log_output;
 mod signals;
 
-pub use log_output::{LogOutput, dropped};
+pub use log_output::{LogOutput, MAX_QUEUED, dropped};
 pub use signals::{Signals, StopSignals};

@@ -16,7 +16,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 /// The most bytes of lines that wait to be written: some thousand lines.
-const MAX_QUEUED: usize = 1024 * 1024;
+pub const MAX_QUEUED: usize = 1024 * 1024;
 
 /// The pause before a write is tried again. Writes can fail for the moment if another process has made stderr
 /// non-blocking.

@@ -6,6 +6,9 @@ use std::str::FromStr;
 use ring::digest::{Context, SHA256};
 use thiserror::Error;
 
+/// What a digest begins with as text.
+const PREFIX: &str = "sha256:";
+
 /// The SHA-256 of a blob (OCI Image Specification, "Digests").
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
@@ -20,14 +23,14 @@ impl Digest {
 
     /// The digest as 64 hexadecimal digits.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.to_string().split_off(PREFIX.len())
     }
 }
 
 /// `sha256:` and 64 digits.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
+        f.write_str(PREFIX)?;
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
@@ -47,7 +50,7 @@ impl FromStr for Digest {
     type Err = NotADigest;
 
     fn from_str(text: &str) -> Result<Self, NotADigest> {
-        let hex = text.strip_prefix("sha256:").ok_or(NotADigest)?.as_bytes();
+        let hex = text.strip_prefix(PREFIX).ok_or(NotADigest)?.as_bytes();
         let mut digest = [0; 32];
         if hex.len() != 2 * digest.len() {
             return Err(NotADigest);

@@ -2,4 +2,8 @@
 
 pub mod authorization;
 pub mod digest;
+pub mod flight;
+pub mod ostree;
+pub mod registry;
+pub mod store;
 pub mod upstream;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use parking_lot::Mutex;
 
 /// How many tokens of one source may fail in a second. Beyond that, only remembered tokens of this source are accepted.
-const PER_SOURCE: u32 = 50;
+pub const FAILURES_PER_SOURCE: u32 = 50;
 
 /// How many tokens of all sources may fail in a second. At 60 µs for each token, that takes a third of one core.
 const IN_TOTAL: u32 = 5000;
@@ -37,7 +37,7 @@ impl Failures {
     pub(super) fn are_too_many(&self, ip: IpAddr, second: u64) -> bool {
         let mut window = self.0.lock();
         let window = window.at(second);
-        window.total >= IN_TOTAL || window.sources.get(&source(ip)).is_some_and(|count| *count >= PER_SOURCE)
+        window.total >= IN_TOTAL || window.sources.get(&source(ip)).is_some_and(|count| *count >= FAILURES_PER_SOURCE)
     }
 
     pub(super) fn count(&self, ip: IpAddr, second: u64) {
@@ -64,13 +64,13 @@ mod tests {
     fn a_source_and_all_together_are_bounded_for_a_second() {
         let failures = Failures::default();
         let ip = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(n));
-        for _ in 0..PER_SOURCE {
+        for _ in 0..FAILURES_PER_SOURCE {
             assert!(!failures.are_too_many(ip(1), 7));
             failures.count(ip(1), 7);
         }
         assert!(failures.are_too_many(ip(1), 7));
         assert!(!failures.are_too_many(ip(2), 7));
-        (PER_SOURCE..IN_TOTAL).for_each(|n| failures.count(ip(n), 7));
+        (FAILURES_PER_SOURCE..IN_TOTAL).for_each(|n| failures.count(ip(n), 7));
         assert!(failures.are_too_many(ip(2), 7));
         assert!(!failures.are_too_many(ip(1), 8));
     }
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_network_of_ipv6_is_one_source() {
         let failures = Failures::default();
-        (0..PER_SOURCE).for_each(|n| failures.count(format!("2001:db8::{n:x}").parse().unwrap(), 1));
+        (0..FAILURES_PER_SOURCE).for_each(|n| failures.count(format!("2001:db8::{n:x}").parse().unwrap(), 1));
         assert!(failures.are_too_many("2001:db8::ffff".parse().unwrap(), 1));
         assert!(!failures.are_too_many("2001:db8:0:1::1".parse().unwrap(), 1));
     }

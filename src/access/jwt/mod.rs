@@ -36,7 +36,8 @@ use self::failures::Failures;
 use self::keys::{JwtKey, KeySet};
 use self::token::{Claims, Verified};
 
-pub(super) use self::fault::JwtFault;
+pub use self::failures::FAILURES_PER_SOURCE;
+pub(super) use self::fault::{JwtFault, TOO_MANY};
 pub use self::keys::KeySummary;
 pub use self::refresh::probe_keys;
 
@@ -142,11 +143,13 @@ impl JwtRule {
         &self.options
     }
 
-    /// The current fault, for the operator.
+    /// The current fault and its remedy, for the operator.
     pub(super) fn notice(&self) -> Option<String> {
         let is_empty = self.keys.read().is_empty();
         is_empty.then(|| {
-            "There are no keys to check tokens with, so every announce is refused. The log says why.".to_owned()
+            "There are no keys to check tokens with, so every announce is refused. See in the log why they could not be \
+             fetched, and correct their source in the access rules or at the issuer."
+                .to_owned()
         })
     }
 
@@ -155,6 +158,16 @@ impl JwtRule {
         let token = token::find(query)?;
         let verified = self.verified(ip, &token, now)?;
         self.check(&verified, info_hash, now)
+    }
+
+    /// Decides about a token like [`Self::admit`], but for the operator: nothing is counted or remembered.
+    pub(super) fn examine(&self, info_hash: InfoHash, token: &[u8], now: u64) -> Result<(), JwtFault> {
+        let token = token::checked(token)?;
+        let keys = Arc::clone(&self.keys.read());
+        if keys.is_empty() {
+            return Err(JwtFault::NoKeys);
+        }
+        self.check(&self.verify(&keys, token)?, info_hash, now)
     }
 
     fn check(&self, verified: &Verified, info_hash: InfoHash, now: u64) -> Result<(), JwtFault> {
@@ -185,7 +198,12 @@ impl JwtRule {
         if self.failures.are_too_many(ip, now) {
             return Err(JwtFault::TooMany);
         }
-        let verified = self.verify(&keys, token).inspect_err(|_| self.failures.count(ip, now))?;
+        let verified = self.verify(&keys, token).inspect_err(|fault| {
+            if *fault == JwtFault::UnknownKey {
+                self.unknown_key.notify_one();
+            }
+            self.failures.count(ip, now);
+        })?;
         self.verified.insert(hash, verified);
         Ok(verified)
     }
@@ -195,7 +213,6 @@ impl JwtRule {
         let candidates = keys.candidates(kid.as_deref(), algorithm);
         if candidates.is_empty() {
             if kid.as_deref().is_some_and(|kid| !keys.has_name(kid)) {
-                self.unknown_key.notify_one();
                 return Err(JwtFault::UnknownKey);
             }
             return Err(JwtFault::Signature);

@@ -14,8 +14,8 @@ use super::rules::{self, ChihayaRules};
 use crate::access::Registered;
 use crate::config::error::ConfigError;
 use crate::config::settings::{
-    ACCESS, ADMIN_LISTEN, ALLOWED_HOSTS, ANNOUNCE_INTERVAL, IP_PARAM, LISTEN, PEER_AGE, REAL_IP_HEADER, TLS_CERT,
-    TLS_KEY, TRUSTED_PROXIES, UDP_LISTEN, X_REAL_IP,
+    ACCESS, ADMIN_LISTEN, ALLOWED_HOSTS, ANNOUNCE_INTERVAL, CHIHAYA, IP_PARAM, LISTEN, PEER_AGE, REAL_IP_HEADER,
+    TLS_CERT, TLS_KEY, TRUSTED_PROXIES, UDP_LISTEN, X_REAL_IP,
 };
 use crate::config::tls::{Tls, TlsFiles};
 use crate::config::{AccessRules, AccessSource, Config};
@@ -113,6 +113,7 @@ pub(in crate::config) fn apply(
     if chihaya.respect_address_family {
         config.topology = std::mem::take(&mut config.topology).with_own_family_only();
     }
+    say_where_values_come_from(config, sources);
     let registered = chihaya.api.as_ref().map(|_| Arc::new(registered(chihaya)));
     config.chihaya = Some(ChihayaPages { registered: registered.clone() });
     config.access = Some(AccessRules {
@@ -121,6 +122,15 @@ pub(in crate::config) fn apply(
         proxies: UpstreamProxies::from_env(&sources.env),
     });
     Ok(())
+}
+
+/// In the list of the settings in force, the settings that the file replaces have no value and come from the file.
+fn say_where_values_come_from(config: &mut Config, sources: &Sources<'_>) {
+    let origin = CHIHAYA.typed(sources).map(|(origin, _)| origin.to_string());
+    let is_covered = |variable| COVERED.iter().any(|covered| covered.about().variable == variable);
+    for setting in config.settings.iter_mut().filter(|setting| is_covered(setting.variable)) {
+        (setting.value, setting.origin) = (None, origin.clone());
+    }
 }
 
 /// Applies the limits of the file: how long clients may take, and how many connections they may have.

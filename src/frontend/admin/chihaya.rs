@@ -53,8 +53,8 @@ async fn stats(request: HttpRequest, context: web::Data<Context>) -> HttpRespons
     let peers =
         |[seeds, others]: [i64; 2]| json!({ "Peers": { "Current": seeds + others }, "Seeds": { "Current": seeds } });
     let metrics = &context.metrics;
-    let (announces, announces_refused) = (metrics.announces_answered.get(), metrics.announces_refused.get());
-    let (scrapes, scrapes_refused) = (metrics.scrapes_answered.get(), metrics.scrapes_refused.get());
+    let (announces, announces_refused) = (metrics.announces.answered(), metrics.announces.refused());
+    let (scrapes, scrapes_refused) = (metrics.scrapes.answered(), metrics.scrapes.refused());
     let all = json!({
         "trackerAnnounces": announces,
         "trackerScrapes": scrapes,

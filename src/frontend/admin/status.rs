@@ -3,13 +3,15 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
 
-use super::{foreign_host, forwarders, is_host_known};
+use super::{foreign_host, forwarders, is_host_known, limits};
 use crate::clock;
 use crate::frontend::context::Context;
-use crate::frontend::history::{FIGURES, STEPS};
+use crate::frontend::history::{FIGURES, History, QUANTILES, STEPS};
 use crate::frontend::listen::Audience;
 use crate::frontend::settings_in_force::SettingInForce;
+use crate::metrics::{OutcomeMetrics, RequestMetrics};
 use crate::tracker::TorrentOrder;
+use tracker_protocol::Protocol;
 
 pub(super) async fn status(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if !is_host_known(&request, &context) {
@@ -19,11 +21,16 @@ pub(super) async fn status(request: HttpRequest, context: web::Data<Context>) ->
         let audience = match audience {
             Audience::Clients => "clients",
             Audience::Operators => "operators",
+            Audience::Torrents => "torrent-cache",
         };
         json!({ "address": address, "for": audience })
     });
     let totals = context.tracker.totals();
-    let [v4, v6] = totals.peers.map(|[seeds, others]| json!({ "seeds": seeds, "others": others }));
+    let [v4, v6] = totals.peers.map(roles);
+    let zones: Vec<_> = context.tracker.peers_by_zone().collect();
+    let all = zones.iter().map(|(_, counts)| counts.map(|count| -count)).chain(totals.peers);
+    // The counters are read one after the other, so peers that join meanwhile may make a difference.
+    let in_no_zone = all.fold([0, 0], |[a, b], [c, d]| [a + c, b + d]).map(|count| count.max(0));
     let metrics = &context.metrics;
     let connections = &metrics.connections;
     let body = json!({
@@ -32,12 +39,21 @@ pub(super) async fn status(request: HttpRequest, context: web::Data<Context>) ->
         "is_stopping": context.is_draining(),
         "listeners": listeners.collect::<Vec<_>>(),
         "settings": context.settings.iter().map(setting).collect::<Vec<_>>(),
-        "announces": { "answered": metrics.announces_answered.get(), "refused": metrics.announces_refused.get() },
-        "scrapes": { "answered": metrics.scrapes_answered.get(), "refused": metrics.scrapes_refused.get() },
-        "announces_refused_by_rule": context.access.as_ref().map(|access| refusals(&access.refusals())),
+        "announces": { "answered": metrics.announces.answered(), "refused": metrics.announces.refused() },
+        "scrapes": { "answered": metrics.scrapes.answered(), "refused": metrics.scrapes.refused() },
+        "announces_by_protocol": by_protocol(&metrics.announces),
+        "scrapes_by_protocol": by_protocol(&metrics.scrapes),
+        "announces_per_second": per_second(&context.history, "announces"),
+        "scrapes_per_second": per_second(&context.history, "scrapes"),
+        "announce_seconds": announce_seconds(&context.history),
+        "announces_refused_by_rule": context.access.as_ref().map(|access| counts(access.refusals())),
+        "tokens_refused_by_reason": context.access.as_ref().map(|access| counts(access.token_refusals())),
         "torrents": totals.swarms,
         "torrents_evicted": totals.evicted,
         "peers": { "ipv4": v4, "ipv6": v6 },
+        "peers_by_zone": zones.iter().map(|(name, counts)| ((*name).to_owned(), roles(*counts))).collect::<Map<_, _>>(),
+        "peers_in_no_zone": roles(in_no_zone),
+        "peers_evicted": totals.evicted_peers,
         "connections": {
             "open": connections.open.get(),
             "limit": context.connections.limits.total,
@@ -50,6 +66,7 @@ pub(super) async fn status(request: HttpRequest, context: web::Data<Context>) ->
             "shed_memory": connections.shed_memory.get(),
         },
         "forwarders": context.tracker.forwarder_status().into_iter().map(forwarders::json).collect::<Vec<_>>(),
+        "limits": limits::json(&context),
         "notices": context.notices(),
     });
     HttpResponse::Ok().content_type("application/json").body(format!("{body:#}\n"))
@@ -59,8 +76,44 @@ fn setting(SettingInForce { variable, value, origin }: &SettingInForce) -> Value
     json!({ "variable": variable, "value": value, "from": origin.as_deref().unwrap_or("default") })
 }
 
-fn refusals(counts: &[(&str, u64)]) -> Value {
-    Value::Object(counts.iter().map(|(rule, count)| ((*rule).to_owned(), json!(count))).collect::<Map<_, _>>())
+fn counts(counts: impl IntoIterator<Item = (&'static str, u64)>) -> Value {
+    counts.into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect()
+}
+
+fn roles([seeds, others]: [i64; 2]) -> Value {
+    json!({ "seeds": seeds, "others": others })
+}
+
+/// Both protocols, with their names in figures and keys.
+const PROTOCOLS: [(&str, Protocol); 2] = [("http", Protocol::Http), ("udp", Protocol::Udp)];
+
+fn by_protocol(requests: &RequestMetrics) -> Value {
+    let counts = PROTOCOLS.map(|(name, protocol)| {
+        let OutcomeMetrics { answered, refused } = requests.over(protocol);
+        (name.to_owned(), json!({ "answered": answered.get(), "refused": refused.get() }))
+    });
+    counts.into_iter().collect()
+}
+
+/// The rates of the latest point of the last hour; `null` before the first point.
+fn per_second(history: &History, requests: &str) -> Option<Value> {
+    let rates = PROTOCOLS.map(|(name, _)| {
+        let rate = |outcome: &str| Some(rounded(history.latest(&format!("{requests}_{outcome}_{name}"))?.into()));
+        Some((name.to_owned(), json!({ "answered": rate("answered")?, "refused": rate("refused")? })))
+    });
+    rates.into_iter().collect()
+}
+
+/// How long the announces of the last minute took, and how many there were.
+fn announce_seconds(history: &History) -> Value {
+    let durations = history.last_minute();
+    let quantiles = QUANTILES.map(|(name, share)| (name.to_owned(), json!(durations.quantile(share).map(rounded))));
+    [("announces".to_owned(), json!(durations.total()))].into_iter().chain(quantiles).collect()
+}
+
+/// The value, rounded to a millionth.
+fn rounded(value: f64) -> f64 {
+    (value * 1_000_000.0).round() / 1_000_000.0
 }
 
 /// The figures of the last hour, or with `?step=60` of the last day.

@@ -34,15 +34,15 @@ fn is_shed(open: &OpenConnection<'_>) -> bool {
 #[test]
 fn the_oldest_idle_connection_of_the_heaviest_address_is_closed_first() {
     let connections = connections(6, 6);
-    let light = waits(&connections, at("10.0.0.1"), Idle::Asked, 0);
-    let mut heavy: Vec<_> = (1..=5).map(|n| waits(&connections, at("10.0.0.2"), Idle::Asked, n)).collect();
+    let light = waits(&connections, at("10.0.0.1"), Idle::Waiting, 0);
+    let mut heavy: Vec<_> = (1..=5).map(|n| waits(&connections, at("10.0.0.2"), Idle::Waiting, n)).collect();
     // The oldest connection sends another request, and is now the newest. The second-oldest one is busy.
-    assert!(still_waits(&mut heavy[0], at("10.0.0.2"), Idle::Asked, 9));
+    assert!(still_waits(&mut heavy[0], at("10.0.0.2"), Idle::Waiting, 9));
     heavy[1].busy(at("10.0.0.2")).unwrap();
     let mut newcomers = Vec::new();
     let mut order = Vec::new();
     for n in 0..3 {
-        newcomers.push(waits(&connections, at(&format!("10.0.1.{n}")), Idle::Asked, 10 + n));
+        newcomers.push(waits(&connections, at(&format!("10.0.1.{n}")), Idle::Waiting, 10 + n));
         order.push(heavy.iter().map(is_shed).collect::<Vec<_>>());
         assert_eq!(connections.count(), 6);
     }
@@ -56,17 +56,14 @@ fn the_oldest_idle_connection_of_the_heaviest_address_is_closed_first() {
 }
 
 #[test]
-fn finished_connections_are_closed_first_and_half_sent_replies_last() {
+fn finished_connections_are_closed_first_then_the_one_that_has_waited_longest() {
     let connections = connections(4, 4);
-    let sending = waits(&connections, at("10.0.0.1"), Idle::Sending, 0);
-    let asking = waits(&connections, at("10.0.0.1"), Idle::Asking, 1);
-    let asked = waits(&connections, at("10.0.0.1"), Idle::Asked, 2);
+    let waiting = [2, 0, 1].map(|since| waits(&connections, at("10.0.0.1"), Idle::Waiting, since));
     let finished = waits(&connections, at("10.0.0.1"), Idle::Finished, 3);
-    let all = [&sending, &asking, &asked, &finished];
     for gone in 1..=4 {
-        let expected = [gone > 3, gone > 2, gone > 1, true];
         assert_eq!(connections.shed_for_descriptors(), 1);
-        assert_eq!(all.map(is_shed), expected);
+        assert!(is_shed(&finished));
+        assert_eq!(waiting.each_ref().map(is_shed), [gone > 3, gone > 1, gone > 2]);
     }
     assert_eq!(connections.shed_for_descriptors(), 0);
 }
@@ -92,25 +89,25 @@ fn an_address_has_a_limit_and_a_proxy_has_none() {
     let connections = connections(100, 2);
     let networks = [("2001:db8::1", "2001:db8::ffff:1"), ("10.0.0.1", "::ffff:10.0.0.1")];
     for (one, alike) in networks {
-        let first = waits(&connections, at(one), Idle::Asked, 1);
-        let second = waits(&connections, at(alike), Idle::Asked, 2);
-        let third = waits(&connections, at(one), Idle::Asked, 3);
+        let first = waits(&connections, at(one), Idle::Waiting, 1);
+        let second = waits(&connections, at(alike), Idle::Waiting, 2);
+        let third = waits(&connections, at(one), Idle::Waiting, 3);
         assert_eq!([&first, &second, &third].map(is_shed), [true, false, false]);
     }
     assert_eq!(connections.metrics.shed_address.get(), 2);
     let mut busy: Vec<_> = (0..3).map(|_| connections.opened()).collect();
     assert!(busy[0].busy(at("10.0.0.9")).is_ok() && busy[1].busy(at("10.0.0.9")).is_ok());
     assert_eq!(busy[2].busy(at("10.0.0.9")), Err(MustClose));
-    let proxied: Vec<_> = (0..50).map(|n| waits(&connections, Holder::Proxy, Idle::Asked, n)).collect();
+    let proxied: Vec<_> = (0..50).map(|n| waits(&connections, Holder::Proxy, Idle::Waiting, n)).collect();
     assert!(!proxied.iter().any(is_shed));
 }
 
 #[test]
 fn connections_that_fill_memory_with_unfinished_requests_are_closed() {
     let connections = connections(100, 100);
-    let mut attackers: Vec<_> = (0..4).map(|n| waits(&connections, at("10.0.0.1"), Idle::Asking, n)).collect();
-    let mut client = waits(&connections, at("10.0.0.2"), Idle::Asking, 0);
-    let idle = waits(&connections, at("10.0.0.1"), Idle::Asked, 0);
+    let mut attackers: Vec<_> = (0..4).map(|n| waits(&connections, at("10.0.0.1"), Idle::Waiting, n)).collect();
+    let mut client = waits(&connections, at("10.0.0.2"), Idle::Waiting, 0);
+    let idle = waits(&connections, at("10.0.0.1"), Idle::Waiting, 0);
     attackers.iter_mut().for_each(|attacker| attacker.buffers(MAX_UNFINISHED / 4));
     assert!(!attackers.iter().any(is_shed));
     client.buffers(1000);
@@ -125,9 +122,9 @@ fn connections_that_fill_memory_with_unfinished_requests_are_closed() {
 #[test]
 fn a_proxy_is_no_heavier_than_a_client() {
     let connections = connections(4, 4);
-    let proxied: Vec<_> = (5..7).map(|n| waits(&connections, Holder::Proxy, Idle::Asked, n)).collect();
+    let proxied: Vec<_> = (5..7).map(|n| waits(&connections, Holder::Proxy, Idle::Waiting, n)).collect();
     let clients =
-        [waits(&connections, at("10.0.0.1"), Idle::Asked, 8), waits(&connections, at("10.0.0.1"), Idle::Asked, 9)];
+        [waits(&connections, at("10.0.0.1"), Idle::Waiting, 8), waits(&connections, at("10.0.0.1"), Idle::Waiting, 9)];
     assert_eq!(connections.shed_for_descriptors(), 1);
     assert_eq!(clients.each_ref().map(is_shed), [true, false]);
     assert_eq!(connections.shed_for_descriptors(), 1);

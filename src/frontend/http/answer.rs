@@ -84,7 +84,7 @@ fn announce<H: Headers>(
 
 fn stray(context: &Context, Identity { ip, .. }: Identity) -> Result<Answer<(), PendingBody>, Refusal> {
     context.metrics.announce_arrived();
-    context.metrics.announces_refused.inc();
+    context.metrics.announces.over(Protocol::Http).refused.inc();
     log::debug!("announce from {ip} refused: {}", Refusal::UnknownPath);
     Err(Refusal::UnknownPath)
 }
@@ -99,16 +99,20 @@ fn scrape<H>(
         None => Ok(parsed),
         Some(access) => access.admit_scrape(ip, &parsed.info_hashes, request.query).map(|()| parsed),
     };
+    let counters = context.metrics.scrapes.over(Protocol::Http);
     let mut timer = context.metrics.time_for_chihaya(Protocol::Http, "scrape", ip);
     let parsed = scrape::parse(request.query).and_then(admit).inspect_err(|refusal| {
         timer.iter_mut().for_each(|timer| timer.refused(refusal));
-        context.metrics.scrapes_refused.inc();
+        counters.refused.inc();
         log::debug!("scrape from {ip} refused: {refusal}");
     })?;
     log::debug!("scrape from {ip} of {} torrents", parsed.info_hashes.len());
     let scraped = context.tracker.policy().limits(Protocol::Http).scraped(&parsed.info_hashes);
+    if scraped.len() < parsed.info_hashes.len() {
+        context.metrics.scrapes_cut.inc();
+    }
     scrape::encode(&context.tracker.scrape(scraped), body);
-    context.metrics.scrapes_answered.inc();
+    counters.answered.inc();
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::Audience;
 use crate::frontend::shutdown::DRAIN;
 use crate::frontend::udp::connection_id::{ConnectionIds, SharedKey};
-use crate::metrics::Metrics;
+use crate::metrics::{LogSample, Metrics};
 use crate::store::{Store, StoreOptions};
 use crate::topology::Topology;
 use crate::tracker::{Policy, Tracker};
@@ -53,11 +53,13 @@ pub fn context() -> Arc<Context> {
         listening: Vec::new(),
         settings: Vec::new(),
         history: History::default(),
+        log: LogSample::default,
         start: clock::now(),
         chihaya: None,
         client_address: ClientAddress::new(ClientAddressOptions::default()),
         draining: AtomicBool::new(false),
         drain: DRAIN,
+        torrents: None,
         connection_ids: ConnectionIds::shared(&SharedKey::new("rehearsal", Duration::ZERO)),
         operator_connections: None,
         tls: None,

@@ -25,7 +25,7 @@ use crate::answer::Answer;
 /// The most announces of one worker that wait for upstream trackers at the same time. Each takes some kilobytes. Beyond
 /// this number an announce gets no response. The client sends the announce again after 15 seconds (BEP 15, "Time
 /// outs"). By then the peers from the upstream trackers have arrived.
-const MAX_WAITING: usize = 1024;
+pub(super) const MAX_WAITING: usize = 1024;
 
 /// How long a worker pauses when its socket cannot be read, to limit the cost of a persistent error.
 const PAUSE: Duration = Duration::from_millis(100);

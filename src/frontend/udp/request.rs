@@ -93,6 +93,7 @@ impl Responder {
 
     fn scrape(&self, source: IpAddr, transaction: TransactionId, info_hashes: &[InfoHash]) -> Vec<u8> {
         let metrics = &self.context.metrics;
+        let counters = metrics.scrapes.over(Protocol::Udp);
         let mut timer = metrics.time_for_chihaya(Protocol::Udp, "scrape", source);
         // A token would be in the URL's query, which no client sends with a scrape.
         let admitted = match &self.context.access {
@@ -102,15 +103,18 @@ impl Responder {
         };
         if let Err(refusal) = admitted {
             timer.iter_mut().for_each(|timer| timer.refused(&refusal));
-            metrics.scrapes_refused.inc();
+            counters.refused.inc();
             return udp::encode_refused(transaction, refusal.to_string().as_bytes());
         }
-        let info_hashes = self.context.tracker.policy().limits(Protocol::Udp).scraped(info_hashes);
-        log::debug!("scrape from {source} of {} torrents", info_hashes.len());
-        let reply = self.context.tracker.scrape(info_hashes);
-        metrics.scrapes_answered.inc();
+        let scraped = self.context.tracker.policy().limits(Protocol::Udp).scraped(info_hashes);
+        if scraped.len() < info_hashes.len() {
+            metrics.scrapes_cut.inc();
+        }
+        log::debug!("scrape from {source} of {} torrents", scraped.len());
+        let reply = self.context.tracker.scrape(scraped);
+        counters.answered.inc();
         // The reply is sorted and has no repetitions, but the client expects the counts in the order of its request.
-        let counts = info_hashes.iter().map(|hash| {
+        let counts = scraped.iter().map(|hash| {
             let found = reply.files.binary_search_by_key(hash, |(hash, _)| *hash);
             found.ok().and_then(|place| reply.files.get(place)).map(|(_, counts)| *counts).unwrap_or_default()
         });

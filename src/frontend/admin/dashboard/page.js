@@ -4,11 +4,14 @@
 
 const PERIOD = 5000;
 const CHARTS = [
-  { title: "Announces per second", figures: [["answered", "announces_answered"], ["refused", "announces_refused"]] },
+  { title: "Announces per second", figures: [["answered", "announces_answered"], ["refused", "announces_refused"],
+    ["answered over UDP", "announces_answered_udp"]] },
   { title: "Peers", figures: [["IPv4", "peers_ipv4"], ["IPv6", "peers_ipv6"], ["seeds", "seeds"]] },
   { title: "Torrents", figures: [["torrents", "torrents"]] },
   { title: "Scrapes and UDP connects per second",
     figures: [["scrapes", "scrapes_answered"], ["refused", "scrapes_refused"], ["UDP connects", "udp_connects"]] },
+  { title: "Time of announces in milliseconds", scale: 1000, least: 0.1,
+    figures: [["half", "announce_seconds_p50"], ["90 %", "announce_seconds_p90"], ["99 %", "announce_seconds_p99"]] },
   { title: "Connections", figures: [["open", "connections"], ["closed for another, per second", "connections_shed"]] },
 ];
 const COLOURS = ["#2f7ed8", "#d9622b", "#2a9d4a"];
@@ -30,6 +33,10 @@ function number(value) {
   return value.toLocaleString("en", { maximumFractionDigits: Math.abs(value) < 10 ? 2 : 0 });
 }
 
+function milliseconds(seconds) {
+  return seconds === null ? "–" : `${number(seconds * 1000)} ms`;
+}
+
 function time(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString("en-GB", step === 5 ? {} : { hour: "2-digit", minute: "2-digit" });
 }
@@ -41,19 +48,32 @@ function period(seconds) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
+// Only rows that have changed are replaced, and the focus stays where it is.
 function fill(table, rows) {
-  byId(table).tBodies[0].replaceChildren(...rows.map((cells) => {
+  const body = byId(table).tBodies[0];
+  const focused = body.contains(document.activeElement) ? document.activeElement.textContent : null;
+  rows.forEach((cells, n) => {
     const row = element("tr");
     row.append(...cells.map((cell) => (cell instanceof Node ? cell : element("td", cell))));
-    return row;
-  }));
+    const shown = body.rows[n];
+    if (!shown) body.append(row);
+    else if (!shown.isEqualNode(row)) shown.replaceWith(row);
+  });
+  while (body.rows.length > rows.length) body.lastElementChild.remove();
+  if (focused === null || body.contains(document.activeElement)) return;
+  const again = [...body.querySelectorAll("a, button")].find((target) => target.textContent === focused);
+  if (again) again.focus({ preventScroll: true });
 }
 
 function showStatus(status) {
   byId("about").className = status.is_stopping ? "bad" : "";
   byId("about").textContent = status.is_stopping
     ? "is stopping" : `${status.version}, up for ${period(status.uptime_seconds)}`;
-  byId("notices").replaceChildren(...status.notices.map((notice) => element("p", notice, "notice")));
+  const notices = byId("notices");
+  // Screen readers read the notices aloud when they change.
+  if (notices.textContent !== status.notices.join("")) {
+    notices.replaceChildren(...status.notices.map((notice) => element("p", notice, "notice")));
+  }
   fill("forwarders", status.forwarders.map((forwarder) => {
     const state = element("td", "", "number");
     state.append(element("span", forwarder.state, STATES[forwarder.state] || ""),
@@ -70,17 +90,28 @@ function showStatus(status) {
   fill("settings", status.settings.map(({ variable, value, from }) => [variable, value ?? "–", from]));
 }
 
+function showLimits(limits) {
+  const reached = limits.filter(({ bites }) => bites > 0);
+  fill("limits", reached.map(({ limit, variable, value, in_use, bites, remedy }) => [
+    variable ? `${limit} (${variable})` : limit,
+    ...[value, in_use, bites].map((count) => element("td", number(count), "number")), remedy,
+  ]));
+  if (!reached.length) fill("limits", [["None.", "", "", "", ""]]);
+}
+
+function showZones(status) {
+  const zones = Object.entries(status.peers_by_zone);
+  byId("zones-section").hidden = !zones.length;
+  fill("zones", [...zones, ["in no zone", status.peers_in_no_zone]].map(([name, { seeds, others }]) =>
+    [name, ...[seeds, others].map((count) => element("td", number(count), "number"))]));
+}
+
 function showTorrents({ torrents }) {
   fill("torrents", torrents.map(({ torrent, complete, incomplete, downloaded }) => {
-    const choose = element("button", torrent);
-    choose.type = "button";
-    choose.className = "hash";
-    choose.addEventListener("click", () => {
-      document.querySelector("[name=torrent]").value = torrent;
-      document.querySelector("[name=as]").focus();
-    });
+    const link = element("a", torrent, "hash");
+    link.href = `#${torrent}`;
     const cell = element("td");
-    cell.append(choose);
+    cell.append(link);
     return [cell, ...[complete, incomplete, downloaded].map((count) => element("td", number(count), "number"))];
   }));
   if (!torrents.length) fill("torrents", [["There are none.", "", "", ""]]);
@@ -96,10 +127,15 @@ function showNow(status, latest) {
     ["Seeds", sum("seeds")],
     ["Torrents", status.torrents],
     ["Connections", status.connections.open],
+    ...["p50", "p90", "p99"].map((name) => [`Announce, ${name}`, milliseconds(status.announce_seconds[name])]),
   ];
-  byId("now").replaceChildren(...figures.map(([name, value]) => {
+  showFigures("now", figures);
+}
+
+function showFigures(place, figures) {
+  byId(place).replaceChildren(...figures.map(([name, value]) => {
     const figure = element("div");
-    figure.append(element("dt", name), element("dd", number(value)));
+    figure.append(element("dt", name), element("dd", typeof value === "string" ? value : number(value)));
     return figure;
   }));
 }
@@ -127,7 +163,7 @@ function makeCharts() {
     const figure = figures[place];
     const options = {
       width: Math.max(figure.clientWidth - 22, 200), height: 180, cursor: { drag: { x: false, y: false } },
-      scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
+      scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.1, chart.least ?? 1)] } },
       axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map(time) }, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => number(tick)) }],
       series: [{ label: "at", value: (_, at) => (at === null ? "–" : time(at)) }].concat(chart.figures.map(([label], n) => ({
         label, stroke: COLOURS[n], width: 1.5, points: { show: false }, value: (_, value) => number(value),
@@ -139,13 +175,16 @@ function makeCharts() {
 
 function showHistory(history) {
   const { times, byName } = columns(history);
+  CHARTS.filter(({ scale }) => scale).forEach(({ scale, figures }) => figures.forEach(([, name]) => {
+    byName[name] = byName[name].map((value) => (value === null ? null : value * scale));
+  }));
   plots.forEach((plot, n) => plot.setData([times, ...CHARTS[n].figures.map(([, name]) => byName[name])]));
   fill("history", CHARTS.flatMap((chart) => chart.figures.map(([label, name]) => {
-    const values = byName[name];
+    const values = byName[name].filter((value) => value !== null);
     const cell = (value) => element("td", values.length ? number(value) : "–", "number");
     const heading = element("th", `${chart.title}: ${label}`);
     heading.scope = "row";
-    return [heading, cell(values.at(-1)), cell(Math.min(...values)), cell(Math.max(...values))];
+    return [heading, cell(byName[name].at(-1)), cell(Math.min(...values)), cell(Math.max(...values))];
   })));
 }
 
@@ -164,6 +203,8 @@ async function refresh() {
     const latest = hour.points.length ? {} : null;
     hour.figures.forEach((name, place) => { if (latest) latest[name] = hour.points.at(-1)[place]; });
     showStatus(status);
+    showLimits(status.limits);
+    showZones(status);
     showTorrents(torrents);
     showNow(status, latest);
     showHistory(history);
@@ -175,7 +216,7 @@ async function refresh() {
 
 byId("explain").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const query = new URLSearchParams(new FormData(event.target));
+  const query = new URLSearchParams([...new FormData(event.target)].filter(([, value]) => value.trim() !== ""));
   const shown = byId("explanation");
   shown.hidden = false;
   try {

@@ -249,6 +249,31 @@ async fn a_client_that_does_not_read_is_disconnected() {
 }
 
 #[tokio::test]
+async fn a_connection_that_has_just_opened_outlasts_those_that_have_waited_longer() {
+    let (_stop, stopped) = watch::channel(false);
+    for held in [&b""[..], b"\r\n", b"GET /announce?info_hash=", &ANNOUNCE[..ANNOUNCE.len() - 1], ANNOUNCE] {
+        let worker = limited_worker(ConnectionLimits::up_to(3), stopped.clone()).await;
+        // Each connection waits after its first poll.
+        let waits = |sent: &'static [u8]| async {
+            let (mut client, fresh) = connection(&worker).await;
+            client.write_all(sent).unwrap();
+            let mut serving = Box::pin(serve(fresh, &worker));
+            assert!(futures::poll!(&mut serving).is_pending());
+            (client, serving)
+        };
+        let _held = [waits(held).await, waits(held).await];
+        let (mut client, serving) = waits(b"").await;
+        let _accepted_later = waits(held).await;
+        client.write_all(ANNOUNCE).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        serving.await.unwrap();
+        let mut reply = String::new();
+        let _ = client.read_to_string(&mut reply);
+        assert!(reply.starts_with("HTTP/1.1 200 OK"), "{}: {reply}", held.escape_ascii());
+    }
+}
+
+#[tokio::test]
 async fn a_pipelining_client_does_not_starve_others() {
     let (_stop, stopped) = watch::channel(false);
     let worker = worker(stopped).await;

@@ -24,10 +24,8 @@ pub(super) const SHORT_GRACE: Duration = Duration::from_millis(250);
 /// alarm goes off although requests were answered meanwhile, it is set again.
 pub(super) struct Waiting<'a> {
     timeouts: &'a ConnectionTimeouts,
-    /// When a request was last answered. Before the first answer: when the first wait began.
-    last_request: Option<Duration>,
-    /// Whether a request was answered since the last wait.
-    is_answered: bool,
+    /// Whether the next wait is a new one: the first, or the first after an answer.
+    is_new: bool,
     /// Whether a request was answered since the alarm was last set.
     is_used: bool,
     /// Whether a request was ever answered.
@@ -54,25 +52,20 @@ enum Awaited {
 
 impl<'a> Waiting<'a> {
     pub(super) fn new(timeouts: &'a ConnectionTimeouts) -> Self {
-        Self { timeouts, last_request: None, is_answered: false, is_used: false, was_used: false, alarms: None }
+        Self { timeouts, is_new: true, is_used: false, was_used: false, alarms: None }
     }
 
     /// Records that a request was answered.
     pub(super) fn answered(&mut self) {
-        self.is_answered = true;
+        self.is_new = true;
         self.is_used = true;
         self.was_used = true;
     }
 
-    /// The time of the last request. `None` if that time and what the connection waits for are the same as at the last
-    /// wait.
-    pub(super) fn since(&mut self, is_asking: bool) -> Option<Duration> {
-        if std::mem::take(&mut self.is_answered) || self.last_request.is_none() {
-            self.last_request = Some(clock::coarse());
-            return self.last_request;
-        }
-        let was_asking = self.alarms.as_ref().map(|alarms| alarms.awaited == Awaited::Rest);
-        self.last_request.filter(|_| was_asking != Some(is_asking))
+    /// The present time, if a new wait begins. A part of a request begins no new wait, so that a client which sends a
+    /// request bit by bit gains nothing.
+    pub(super) fn since(&mut self) -> Option<Duration> {
+        std::mem::take(&mut self.is_new).then(clock::coarse)
     }
 
     /// Becomes ready when the wait has taken too long. `is_asking`: a part of a head has arrived.

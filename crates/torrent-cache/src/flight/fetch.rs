@@ -1,0 +1,204 @@
+//! The task of a flight: from the upstream into the store.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+
+use super::CHUNK;
+use super::resuming::ResumingBody;
+use super::source::{BlobSource, FlightFault, SourceError};
+use super::state::{Flight, FlightPhase, UncachedBlob};
+use crate::digest::Digest;
+use crate::store::{BlobStore, CommitError, IncomingBlob};
+
+/// Bytes on their way to the disk, with their share of the task's memory.
+type Chunk = (Bytes, OwnedSemaphorePermit);
+
+/// Fetches the blob, unless the store has it. Returns the flight's last phase.
+pub(super) async fn fetch<S: BlobSource>(
+    flight: &Flight<S::Error>,
+    store: &BlobStore,
+    source: S,
+) -> FlightPhase<S::Error> {
+    match fetch_into(flight, store, source).await {
+        Ok(phase) => phase,
+        Err(fault) => FlightPhase::Failed(Arc::new(fault)),
+    }
+}
+
+async fn fetch_into<S: BlobSource>(
+    flight: &Flight<S::Error>,
+    store: &BlobStore,
+    source: S,
+) -> Result<FlightPhase<S::Error>, FlightFault<S::Error>> {
+    let digest = flight.digest;
+    let place = store.clone();
+    // A flight may have ended between the client's look into the store and its joining.
+    if let Some(stored) = blocking(move || place.find(&digest)).await?.unwrap_or_default() {
+        let phase = FlightPhase::Verified { file: Arc::clone(stored.file()), length: stored.length() };
+        let _ = flight.stored.set(stored);
+        return Ok(phase);
+    }
+    let mut body = ResumingBody::new(source, 0, None);
+    body.open().await?;
+    let length = body.length();
+    flight.state.send_modify(|state| state.length = length);
+    let place = store.clone();
+    let incoming = match blocking(move || place.begin(&digest, length)).await? {
+        Ok(incoming) => incoming,
+        Err(error) => {
+            log::info!("{digest}: not cached: {error}");
+            return uncached(digest, length, UncachedBlob::default());
+        }
+    };
+    // An empty reply is complete before its first byte is read, so it waits for the digest.
+    if length != Some(0) {
+        flight.set_phase(FlightPhase::Spooling { spool: incoming.file(), available: 0 });
+    }
+    let (incoming, received, written) = transfer(flight, body, incoming).await?;
+    if let Err(error) = written {
+        let from = incoming.written();
+        log::warn!("{digest}: not cached from byte {from} on: {error}");
+        let blob = UncachedBlob { spool: Some(incoming.file()), from, hasher: incoming.hasher().clone() };
+        blocking(move || drop(incoming)).await?;
+        return uncached(digest, length, blob);
+    }
+    if let Err(fault) = received {
+        blocking(move || drop(incoming)).await?;
+        return Err(fault);
+    }
+    store_blob(flight, incoming).await
+}
+
+fn uncached<E>(digest: Digest, length: Option<u64>, blob: UncachedBlob) -> Result<FlightPhase<E>, FlightFault<E>> {
+    let got = Digest::of(b"");
+    if length == Some(0) && got != digest {
+        return Err(FlightFault::WrongDigest { expected: digest, got });
+    }
+    Ok(FlightPhase::Uncached(Arc::new(blob)))
+}
+
+/// Receives and writes at the same time. Returns the spool, and how both ended.
+async fn transfer<S: BlobSource>(
+    flight: &Flight<S::Error>,
+    body: ResumingBody<S>,
+    incoming: IncomingBlob,
+) -> Result<(IncomingBlob, Result<(), FlightFault<S::Error>>, io::Result<()>), FlightFault<S::Error>> {
+    let (sender, chunks) = unbounded_channel();
+    let (end, written) = tokio::join!(receive(body, sender), write(flight, chunks, incoming));
+    let (incoming, written) = written?;
+    Ok((incoming, end, written))
+}
+
+/// Passes on what the upstream sends, as long as less than [`CHUNK`] bytes wait for the disk and the disk works.
+async fn receive<S: BlobSource>(
+    mut body: ResumingBody<S>,
+    chunks: UnboundedSender<Chunk>,
+) -> Result<(), FlightFault<S::Error>> {
+    let memory = Arc::new(Semaphore::new(CHUNK as usize));
+    loop {
+        let next = tokio::select! {
+            next = body.next() => next?,
+            () = chunks.closed() => None,
+        };
+        let Some(bytes) = next else { return Ok(()) };
+        let share = u32::try_from(bytes.len()).unwrap_or(CHUNK).min(CHUNK);
+        // The semaphore is never closed.
+        let Ok(permit) = Arc::clone(&memory).acquire_many_owned(share).await else { return Ok(()) };
+        if chunks.send((bytes, permit)).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes all that has arrived at once, so that a fast upstream costs few changes of threads. Returns the spool, and
+/// whether the disk took everything.
+async fn write<E: SourceError>(
+    flight: &Flight<E>,
+    mut chunks: UnboundedReceiver<Chunk>,
+    mut incoming: IncomingBlob,
+) -> Result<(IncomingBlob, io::Result<()>), FlightFault<E>> {
+    while let Some(first) = chunks.recv().await {
+        let mut batch = vec![first];
+        while let Ok(chunk) = chunks.try_recv() {
+            batch.push(chunk);
+        }
+        let append = move || {
+            let written = batch.iter().try_for_each(|(bytes, _)| incoming.append(bytes));
+            (incoming, written)
+        };
+        let (returned, written) = blocking(append).await?;
+        incoming = returned;
+        if written.is_err() {
+            return Ok((incoming, written));
+        }
+        let now_available = incoming.written();
+        flight.state.send_modify(|state| {
+            if let FlightPhase::Spooling { available, .. } = &mut state.phase {
+                *available = now_available;
+            }
+        });
+    }
+    Ok((incoming, Ok(())))
+}
+
+/// Readers get the last byte as soon as the digest is right. They do not wait for the disk.
+async fn store_blob<E: SourceError>(
+    flight: &Flight<E>,
+    incoming: IncomingBlob,
+) -> Result<FlightPhase<E>, FlightFault<E>> {
+    let verified = match blocking(move || incoming.verify()).await? {
+        Ok(verified) => verified,
+        Err(CommitError::WrongDigest { expected, got }) => return Err(FlightFault::WrongDigest { expected, got }),
+        Err(CommitError::Disk(error)) => return Err(error.into()),
+    };
+    let (file, length) = (verified.file(), verified.length());
+    flight.set_phase(FlightPhase::Verified { file: Arc::clone(&file), length });
+    match blocking(move || verified.commit()).await? {
+        Ok(stored) => {
+            let _ = flight.stored.set(stored);
+        }
+        Err(error) => log::warn!("{}: served but not stored: {error}", flight.digest),
+    }
+    Ok(FlightPhase::Verified { file, length })
+}
+
+async fn blocking<T: Send + 'static, E>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, FlightFault<E>> {
+    spawn_blocking(work).await.map_err(|_| FlightFault::Abandoned)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::flight::tests::{BodyStep, FakeSource, opened};
+
+    #[tokio::test]
+    async fn a_slow_disk_holds_the_upstream_back() {
+        let source =
+            FakeSource::new(|_, _| opened(0, None, (0..100).map(|_| BodyStep::Send(Bytes::from(vec![0; 300_000])))));
+        let (sender, mut receiver) = unbounded_channel();
+        let mut receive = std::pin::pin!(receive(ResumingBody::new(source, 0, None), sender));
+        let waiting = async {
+            let mut count = 0;
+            while count < 3 {
+                count += usize::from(receiver.try_recv().map(std::mem::forget).is_ok());
+                tokio::task::yield_now().await;
+            }
+            // Three chunks are in memory. The fourth does not fit.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+                assert!(receiver.try_recv().is_err());
+            }
+        };
+        tokio::select! {
+            _ = &mut receive => panic!("all was received"),
+            () = waiting => {}
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The flights that are under way.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::task::spawn_local;
+
+use super::fetch::fetch;
+use super::source::{BlobSource, FlightFault, SourceError};
+use super::state::{Flight, FlightKey, FlightPhase};
+use crate::store::BlobStore;
+
+type UnderWayFlights<E> = Mutex<HashMap<FlightKey, Arc<Flight<E>>>>;
+
+/// All flights of a process.
+pub struct Flights<E> {
+    store: BlobStore,
+    under_way: Arc<UnderWayFlights<E>>,
+}
+
+impl<E: SourceError> Flights<E> {
+    /// None yet.
+    pub fn new(store: BlobStore) -> Self {
+        Self { store, under_way: Arc::default() }
+    }
+
+    /// Joins the flight of this blob, or starts it with this source, and waits until there is something to read. Must
+    /// be called inside a `LocalSet`, as actix-web's handlers are.
+    ///
+    /// A client that joins must be authorised for the blob already. A client whose source is refused gets that error;
+    /// the next of those who joined it starts again with its own source.
+    pub async fn join<S>(&self, key: &FlightKey, source: &S) -> Result<Arc<Flight<E>>, Arc<FlightFault<E>>>
+    where
+        S: BlobSource<Error = E> + Clone,
+    {
+        loop {
+            let (flight, is_own) = self.find_or_start(key, source);
+            match flight.opened().await {
+                Ok(()) => return Ok(flight),
+                Err(fault) if !is_own && fault.is_refusal() => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// How many flights are under way.
+    pub fn count(&self) -> usize {
+        self.under_way.lock().len()
+    }
+
+    fn find_or_start<S>(&self, key: &FlightKey, source: &S) -> (Arc<Flight<E>>, bool)
+    where
+        S: BlobSource<Error = E> + Clone,
+    {
+        let mut under_way = self.under_way.lock();
+        if let Some(flight) = under_way.get(key) {
+            return (Arc::clone(flight), false);
+        }
+        let flight = Arc::new(Flight::new(key.digest));
+        under_way.insert(key.clone(), Arc::clone(&flight));
+        let landing = Landing {
+            under_way: Arc::clone(&self.under_way),
+            key: key.clone(),
+            flight: Arc::clone(&flight),
+            last: FlightPhase::Failed(Arc::new(FlightFault::Abandoned)),
+        };
+        drop(under_way);
+        let (store, source) = (self.store.clone(), source.clone());
+        spawn_local(async move {
+            let mut landing = landing;
+            landing.last = fetch(&landing.flight, &store, source).await;
+        });
+        (flight, true)
+    }
+}
+
+/// Ends a flight in every case, even if its task is dropped or panics.
+struct Landing<E> {
+    under_way: Arc<UnderWayFlights<E>>,
+    key: FlightKey,
+    flight: Arc<Flight<E>>,
+    last: FlightPhase<E>,
+}
+
+impl<E> Drop for Landing<E> {
+    fn drop(&mut self) {
+        // First, so that nobody who saw the failure finds this flight again.
+        self.under_way.lock().remove(&self.key);
+        let last = std::mem::replace(&mut self.last, FlightPhase::Opening);
+        // A blob that was verified stays so, even if the task ended before it was committed.
+        if !matches!(self.flight.state.borrow().phase, FlightPhase::Verified { .. }) {
+            self.flight.set_phase(last);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The rest of a reply when the store has no room: straight from the upstream, verified by the reader itself.
+
+use std::mem;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::resuming::ResumingBody;
+use super::source::{BlobSource, FlightFault};
+use crate::digest::{Digest, DigestHasher};
+
+/// Bytes of a blob, of which the last piece is kept back until the whole blob is verified.
+pub(super) struct PassThrough<S: BlobSource> {
+    /// The blob from the first byte that is not hashed yet to its end.
+    body: ResumingBody<S>,
+    hasher: DigestHasher,
+    digest: Digest,
+    wanted: Range<u64>,
+    held_back: Bytes,
+}
+
+impl<S: BlobSource> PassThrough<S> {
+    /// `hasher` knows all bytes before the body. `held_back` are wanted bytes from there that the client lacks.
+    pub(super) fn new(
+        body: ResumingBody<S>,
+        hasher: DigestHasher,
+        digest: Digest,
+        wanted: Range<u64>,
+        held_back: Bytes,
+    ) -> Self {
+        Self { body, hasher, digest, wanted, held_back }
+    }
+
+    /// The next bytes, never empty; `None` at the reply's end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, FlightFault<S::Error>> {
+        while let Some(bytes) = self.body.next().await? {
+            self.hasher.update(&bytes);
+            let part = part_of(&bytes, self.body.position() - bytes.len() as u64, &self.wanted);
+            if !part.is_empty() {
+                let ready = mem::replace(&mut self.held_back, part);
+                if !ready.is_empty() {
+                    return Ok(Some(ready));
+                }
+            }
+        }
+        let got = self.hasher.clone().finish();
+        if got != self.digest {
+            return Err(FlightFault::WrongDigest { expected: self.digest, got });
+        }
+        Ok(Some(mem::take(&mut self.held_back)).filter(|bytes| !bytes.is_empty()))
+    }
+}
+
+/// The wanted ones of bytes that begin at this place of a blob.
+fn part_of(bytes: &Bytes, at: u64, wanted: &Range<u64>) -> Bytes {
+    let inside = |place: u64| usize::try_from(place.saturating_sub(at)).map_or(bytes.len(), |at| at.min(bytes.len()));
+    let (start, end) = (inside(wanted.start), inside(wanted.end));
+    bytes.slice(start..end.max(start))
+}

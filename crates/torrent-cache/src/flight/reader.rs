@@ -1,0 +1,105 @@
+//! One client's way through a flight.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+use super::CHUNK;
+use super::pass_through::PassThrough;
+use super::resuming::ResumingBody;
+use super::source::{BlobSource, FlightFault};
+use super::state::{Flight, FlightState, ReaderStep, UncachedBlob};
+
+/// The bytes of one reply, as they come.
+pub struct FlightReader<S: BlobSource> {
+    flight: Arc<Flight<S::Error>>,
+    changes: watch::Receiver<FlightState<S::Error>>,
+    position: u64,
+    end: Option<u64>,
+    /// The client's own way to the blob, until it is taken.
+    source: Option<S>,
+    pass_through: Option<PassThrough<S>>,
+}
+
+impl<S: BlobSource> FlightReader<S> {
+    /// A reader of the bytes from `start` to before `end`; without an end, or with one behind the blob's, to the
+    /// blob's end. `source` is asked if the flight turns out to be uncached.
+    pub fn new(flight: &Arc<Flight<S::Error>>, start: u64, end: Option<u64>, source: S) -> Self {
+        Self {
+            flight: Arc::clone(flight),
+            changes: flight.state.subscribe(),
+            position: start,
+            end,
+            source: Some(source),
+            pass_through: None,
+        }
+    }
+
+    /// The next bytes, at most 1 MiB of them if they are from the disk, never none; `None` if the reply is complete
+    /// and the whole blob is right. After an error the reply must be cut off. Dropped before it returns, this may lose
+    /// bytes: then the reader is of no more use.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Arc<FlightFault<S::Error>>> {
+        if let Some(pass_through) = &mut self.pass_through {
+            return pass_through.next().await.map_err(Arc::new);
+        }
+        match self.step().await? {
+            ReaderStep::Read { file, to } => {
+                let bytes = read(file, self.position, to).await.map_err(FlightFault::Disk)?;
+                self.position += bytes.len() as u64;
+                Ok(Some(bytes))
+            }
+            ReaderStep::End => Ok(None),
+            ReaderStep::Fail(fault) => Err(fault),
+            ReaderStep::PassThrough(blob) => {
+                let mut pass_through = self.leave(&blob).await?;
+                let next = pass_through.next().await;
+                self.pass_through = Some(pass_through);
+                next.map_err(Arc::new)
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<ReaderStep<S::Error>, FlightFault<S::Error>> {
+        loop {
+            let step = self.changes.borrow_and_update().step(self.position, self.end);
+            match step {
+                Some(step) => return Ok(step),
+                // The sender lives as long as the flight.
+                None => self.changes.changed().await.map_err(|_| FlightFault::Abandoned)?,
+            }
+        }
+    }
+
+    /// Goes on without the flight.
+    async fn leave(&mut self, blob: &UncachedBlob) -> Result<PassThrough<S>, FlightFault<S::Error>> {
+        let UncachedBlob { spool, from, hasher } = blob;
+        let source = self.source.take().ok_or(FlightFault::Abandoned)?;
+        let body = ResumingBody::new(source, *from, self.flight.length());
+        let wanted = self.position..self.end.unwrap_or(u64::MAX);
+        // What the reader kept back of the spool: one byte.
+        let rest = wanted.end.min(*from);
+        let held_back = match spool {
+            Some(spool) if self.position < rest => read(Arc::clone(spool), self.position, rest).await?,
+            _ => Bytes::new(),
+        };
+        Ok(PassThrough::new(body, hasher.clone(), self.flight.digest, wanted, held_back))
+    }
+}
+
+/// Up to [`CHUNK`] bytes between two places, at least one.
+async fn read(file: Arc<File>, from: u64, to: u64) -> io::Result<Bytes> {
+    let read = move || {
+        let wanted = usize::try_from((to - from).min(u64::from(CHUNK))).map_err(io::Error::other)?;
+        let mut buffer = Vec::with_capacity(wanted);
+        match rustix::io::pread(&file, spare_capacity(&mut buffer), from)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(Bytes::from(buffer)),
+        }
+    };
+    spawn_blocking(read).await.map_err(io::Error::other)?
+}

@@ -1,0 +1,118 @@
+//! A body that is continued where it broke.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::time::{sleep, timeout};
+
+use super::source::{BlobBody, BlobSource, FlightFault, OpenedBody};
+
+/// Attempts to continue without one new byte.
+pub(super) const ATTEMPTS: u32 = 5;
+/// Before the first of them. It doubles each time.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Sources have shorter deadlines. This one is for those that forget them, so that a flight ends in every case.
+const LONGEST_SILENCE: Duration = Duration::from_mins(2);
+
+/// The bytes of a blob from a place on, over as many replies as it takes.
+pub(super) struct ResumingBody<S: BlobSource> {
+    source: S,
+    body: Option<S::Body>,
+    length: Option<u64>,
+    /// The place in the blob of the next byte.
+    position: u64,
+    /// Bytes of the body that are before this place.
+    skip: u64,
+    /// Attempts since the last new byte.
+    attempts: u32,
+}
+
+type SourceFault<S> = FlightFault<<S as BlobSource>::Error>;
+
+impl<S: BlobSource> ResumingBody<S> {
+    /// Opens nothing yet. `length` is the whole blob's, if it is known.
+    pub(super) fn new(source: S, position: u64, length: Option<u64>) -> Self {
+        Self { source, body: None, length, position, skip: 0, attempts: 0 }
+    }
+
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// One attempt to open the body.
+    pub(super) async fn open(&mut self) -> Result<(), SourceFault<S>> {
+        let opened = timeout(LONGEST_SILENCE, self.source.open(self.position)).await;
+        let OpenedBody { offset, length, body } =
+            opened.map_err(|_| FlightFault::Silent)?.map_err(FlightFault::Source)?;
+        let (asked, got) = (self.position, offset);
+        self.skip = asked.checked_sub(got).ok_or(FlightFault::Misplaced { asked, got })?;
+        if let (Some(first), Some(then)) = (self.length, length)
+            && first != then
+        {
+            return Err(FlightFault::LengthChanged { first, then });
+        }
+        self.length = self.length.or(length);
+        self.body = Some(body);
+        Ok(())
+    }
+
+    /// The next bytes, never empty; `None` at the blob's end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, SourceFault<S>> {
+        while self.length != Some(self.position) {
+            match self.attempt().await {
+                Ok(Some(bytes)) => {
+                    self.attempts = 0;
+                    return Ok(Some(bytes));
+                }
+                Ok(None) => {}
+                Err(fault) if fault.is_temporary() && self.attempts < ATTEMPTS => {
+                    log::info!("continues at byte {}: {fault}", self.position);
+                    self.body = None;
+                    sleep(PAUSE * (1 << self.attempts)).await;
+                    self.attempts += 1;
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(None)
+    }
+
+    /// `None`: nothing new this time.
+    async fn attempt(&mut self) -> Result<Option<Bytes>, SourceFault<S>> {
+        let Some(body) = &mut self.body else {
+            self.open().await?;
+            return Ok(None);
+        };
+        let chunk = timeout(LONGEST_SILENCE, body.chunk()).await.map_err(|_| FlightFault::Silent)?;
+        let Some(mut bytes) = chunk.map_err(FlightFault::Source)? else {
+            return self.end_of_body();
+        };
+        let skipped = bytes.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+        bytes.advance(skipped);
+        self.skip -= skipped as u64;
+        let position = self.position + bytes.len() as u64;
+        if let Some(length) = self.length.filter(|length| *length < position) {
+            return Err(FlightFault::TooLong { length });
+        }
+        self.position = position;
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
+    /// Without a length, the end of a body that was read up to its place is the end of the blob.
+    fn end_of_body(&mut self) -> Result<Option<Bytes>, SourceFault<S>> {
+        match self.length {
+            Some(length) => Err(FlightFault::TooShort { length, got: self.position }),
+            None if self.skip > 0 => {
+                Err(FlightFault::TooShort { length: self.position, got: self.position - self.skip })
+            }
+            None => {
+                self.length = Some(self.position);
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What a flight needs of an upstream, and how it fails.
+
+use std::error::Error;
+use std::io;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::digest::Digest;
+
+/// Where a blob comes from: one client's way to it, with that client's credentials.
+pub trait BlobSource: 'static {
+    /// What is opened.
+    type Body: BlobBody<Error = Self::Error>;
+    /// How that fails.
+    type Error: SourceError;
+
+    /// Asks for the blob from this byte on. An upstream that knows no ranges may begin at zero. Has a deadline.
+    fn open(&self, offset: u64) -> impl Future<Output = Result<OpenedBody<Self::Body>, Self::Error>>;
+}
+
+/// A body that an upstream has begun to send.
+#[derive(Debug)]
+pub struct OpenedBody<B> {
+    /// The first byte's place in the blob: what was asked for, or zero.
+    pub offset: u64,
+    /// The length of the whole blob, if the upstream tells.
+    pub length: Option<u64>,
+    /// The bytes.
+    pub body: B,
+}
+
+/// The bytes of a reply, as they come.
+pub trait BlobBody {
+    /// How reading fails.
+    type Error;
+
+    /// The next bytes; `None` at the end. Has a deadline.
+    fn chunk(&mut self) -> impl Future<Output = Result<Option<Bytes>, Self::Error>>;
+}
+
+/// An upstream's failure.
+pub trait SourceError: Error + Send + Sync + 'static {
+    /// Whether the upstream refused this client's request (401, 403, 404): it makes no sense to try again, but another
+    /// client may be answered.
+    fn is_refusal(&self) -> bool;
+}
+
+/// Why a flight, or a reader, failed.
+#[derive(Debug, Error)]
+pub enum FlightFault<E> {
+    /// The upstream failed, and again when the fetch was continued.
+    #[error(transparent)]
+    Source(E),
+    /// The upstream was silent for so long that the source must have forgotten its deadline.
+    #[error("the upstream was silent for too long")]
+    Silent,
+    /// The upstream sent another blob.
+    #[error("the upstream sent a blob with the digest {got} instead of {expected}")]
+    WrongDigest {
+        /// The digest that was asked for.
+        expected: Digest,
+        /// The digest of what came.
+        got: Digest,
+    },
+    /// The body ended early, and again when the fetch was continued.
+    #[error("the upstream sent {got} of {length} bytes")]
+    TooShort {
+        /// Bytes that were announced.
+        length: u64,
+        /// Bytes that came.
+        got: u64,
+    },
+    /// More came than was announced.
+    #[error("the upstream sent more than the announced {length} bytes")]
+    TooLong {
+        /// Bytes that were announced.
+        length: u64,
+    },
+    /// A second reply announced another length than the first.
+    #[error("the upstream announced first {first} bytes, then {then}")]
+    LengthChanged {
+        /// Bytes, in the first reply.
+        first: u64,
+        /// Bytes, in a later reply.
+        then: u64,
+    },
+    /// A reply began behind the byte that was asked for.
+    #[error("the upstream was asked for the bytes from {asked} on, and sent those from {got} on")]
+    Misplaced {
+        /// The first byte that was asked for.
+        asked: u64,
+        /// The first byte that came.
+        got: u64,
+    },
+    /// The spool could not be read.
+    #[error("the storage failed: {0}")]
+    Disk(#[from] io::Error),
+    /// The process is about to end, or has a defect.
+    #[error("the fetch was given up")]
+    Abandoned,
+}
+
+impl<E: SourceError> FlightFault<E> {
+    /// See [`SourceError::is_refusal`].
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Source(error) if error.is_refusal())
+    }
+
+    /// Whether a further attempt at the same place may succeed.
+    pub(super) fn is_temporary(&self) -> bool {
+        match self {
+            Self::Source(error) => !error.is_refusal(),
+            Self::Silent | Self::TooShort { .. } => true,
+            _ => false,
+        }
+    }
+}

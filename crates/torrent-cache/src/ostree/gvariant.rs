@@ -1,0 +1,179 @@
+//! Reads serialised GVariant values of known types: only the framing, which divides a container's bytes among its
+//! members.
+//!
+//! Only the normal form is read: offsets in order and in range, zeros as padding, nothing left over. GLib reads any
+//! bytes, with defaults for what is wrong. What is refused here is only not cached. The crates `gvariant` and `zvariant`
+//! do not tell wrong bytes from defaults, need aligned copies or bring serde's model for three fixed types.
+
+/// The members of a tuple, one after the other. Each member is read by the method of its kind.
+pub(super) struct TupleMembers<'a> {
+    bytes: &'a [u8],
+    /// Where the next member begins, before its alignment.
+    at: usize,
+    /// Where the framing offsets that are not read yet end. They are in reverse order.
+    offsets_end: usize,
+}
+
+impl<'a> TupleMembers<'a> {
+    /// The members of this tuple. It must not be one of fixed size.
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, offsets_end: bytes.len() }
+    }
+
+    /// A member of fixed size, aligned to that size.
+    pub(super) fn fixed<const SIZE: usize>(&mut self) -> Option<[u8; SIZE]> {
+        let start = align(self.bytes, self.at, SIZE)?;
+        let (member, _) = self.bytes.get(start..self.offsets_end)?.split_first_chunk::<SIZE>()?;
+        self.at = start.checked_add(SIZE)?;
+        Some(*member)
+    }
+
+    /// A member of variable size that is not the last member.
+    pub(super) fn variable(&mut self, alignment: usize) -> Option<&'a [u8]> {
+        let size = offset_size(self.bytes.len());
+        let offset_at = self.offsets_end.checked_sub(size)?;
+        let end = read_offset(self.bytes, offset_at, size)?;
+        self.offsets_end = offset_at;
+        let start = align(self.bytes, self.at, alignment)?;
+        if end > self.offsets_end {
+            return None;
+        }
+        self.at = end;
+        self.bytes.get(start..end)
+    }
+
+    /// The last member, of variable size. It ends where the framing offsets begin.
+    pub(super) fn last(self, alignment: usize) -> Option<&'a [u8]> {
+        let start = align(self.bytes, self.at, alignment)?;
+        self.bytes.get(start..self.offsets_end)
+    }
+
+    /// Nothing is left: the last member has fixed size.
+    pub(super) fn finish(self) -> Option<()> {
+        (self.at == self.offsets_end).then_some(())
+    }
+}
+
+/// The elements of an array, each of variable size. An element is `None` if its framing is wrong.
+pub(super) fn elements(bytes: &[u8], alignment: usize) -> Option<impl Iterator<Item = Option<&[u8]>>> {
+    let size = offset_size(bytes.len());
+    let offsets_at = match bytes.len().checked_sub(size) {
+        Some(last) if size > 0 => read_offset(bytes, last, size)?,
+        _ => 0,
+    };
+    let offsets = bytes.get(offsets_at..)?;
+    if size > 0 && (offsets.is_empty() || !offsets.len().is_multiple_of(size)) {
+        return None;
+    }
+    let mut at = 0;
+    Some(offsets.chunks_exact(size.max(1)).map(move |offset| {
+        let start = align(bytes, at, alignment)?;
+        at = read_offset(offset, 0, size)?;
+        bytes.get(..offsets_at)?.get(start..at)
+    }))
+}
+
+/// A value of type `v`: its type and its bytes.
+pub(super) fn variant(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let zero = bytes.iter().rposition(|&byte| byte == 0)?;
+    let (value, kind) = bytes.split_at_checked(zero)?;
+    Some((kind.get(1..)?, value))
+}
+
+/// A value of type `s`, without the zero at its end.
+pub(super) fn string(bytes: &[u8]) -> Option<&[u8]> {
+    let (&0, text) = bytes.split_last()? else { return None };
+    (!text.contains(&0)).then_some(text)
+}
+
+/// Writes a tuple whose only member with an offset ends at `end`. The offset follows the members.
+pub(super) fn push_offset(tuple: &mut Vec<u8>, end: usize) {
+    let body = tuple.len();
+    let size = [1, 2, 4, 8].into_iter().find(|size| offset_size(body.saturating_add(*size)) == *size).unwrap_or(8);
+    tuple.extend(end.to_le_bytes().into_iter().chain([0; 8]).take(size));
+}
+
+/// How many bytes each framing offset of a container of this size has.
+fn offset_size(container: usize) -> usize {
+    match container {
+        0 => 0,
+        1..=0xff => 1,
+        0x100..=0xffff => 2,
+        0x1_0000..=0xffff_ffff => 4,
+        _ => 8,
+    }
+}
+
+/// The little-endian number of this size at this place.
+fn read_offset(bytes: &[u8], at: usize, size: usize) -> Option<usize> {
+    let digits = bytes.get(at..at.checked_add(size)?)?;
+    let number = digits.iter().rev().fold(0_u64, |number, &digit| number << 8 | u64::from(digit));
+    usize::try_from(number).ok()
+}
+
+/// The next place at or after `at` that is a multiple of `alignment`. The padding must be there, and zero.
+fn align(bytes: &[u8], at: usize, alignment: usize) -> Option<usize> {
+    let start = at.checked_next_multiple_of(alignment)?;
+    bytes.get(at..start)?.iter().all(|&byte| byte == 0).then_some(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    // The examples are those of the GVariant specification (Alexander Larsson and Ryan Lortie, 2008), section 2.6.
+
+    #[test]
+    fn an_array_of_strings() {
+        let bytes = b"i\0can\0has\0strings?\0\x02\x06\x0a\x13";
+        let read: Option<Vec<_>> = elements(bytes, 1).unwrap().map(|element| string(element?)).collect();
+        assert_eq!(read.unwrap(), [&b"i"[..], b"can", b"has", b"strings?"]);
+        assert_eq!(elements(b"", 8).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_tuple_of_a_string_and_a_number() {
+        let mut members = TupleMembers::new(b"foo\0\xff\xff\xff\xff\x04");
+        assert_eq!(members.variable(1).and_then(string), Some(&b"foo"[..]));
+        assert_eq!(members.fixed::<4>(), Some([0xff; 4]));
+        assert_eq!(members.finish(), Some(()));
+    }
+
+    #[test]
+    fn wrong_framing_is_refused() {
+        let refused =
+            |bytes: &[u8]| elements(bytes, 1).is_none_or(|mut elements| elements.any(|element| element.is_none()));
+        assert!(refused(b"ab\x02\x01"), "out of order");
+        assert!(refused(b"ab\x05"), "behind the end");
+        assert!(refused(b"ab\x03"), "no offset is left");
+        let mut members = TupleMembers::new(b"a\x01\0\0\x02\0\0\0\x01");
+        assert_eq!(members.variable(1), Some(&b"a"[..]));
+        assert_eq!(members.fixed::<4>(), None, "padding that is not zero");
+        assert_eq!(variant(b"no type"), None);
+        assert_eq!(variant(b"\x05\0y"), Some((&b"y"[..], &b"\x05"[..])));
+        assert_eq!(string(b"a\0b\0"), None);
+    }
+
+    #[test]
+    fn an_offset_is_as_wide_as_its_container_needs() {
+        for (body, size) in [(1, 1), (254, 1), (255, 2), (65_533, 2), (65_534, 4)] {
+            let mut tuple = vec![0; body];
+            push_offset(&mut tuple, body - 1);
+            assert_eq!(tuple.len(), body + size);
+            assert_eq!(read_offset(&tuple, body, size), Some(body - 1));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, alignment in prop::sample::select(vec![1_usize, 2, 4, 8])) {
+            let total: usize = elements(&bytes, alignment).into_iter().flatten().flatten().map(<[u8]>::len).sum();
+            prop_assert!(total <= bytes.len(), "elements do not overlap");
+            let mut members = TupleMembers::new(&bytes);
+            let _ = (members.fixed::<8>(), members.variable(alignment), members.variable(1), members.fixed::<4>());
+            let _ = members.last(alignment);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The paths in a repository in archive mode: which files are cached, and under which key.
+//!
+//! A repository can be anywhere below a host, so that only the end of a path counts. Cached are files that are verified
+//! by a hash: the parts of static deltas, and objects. Everything else changes, or says what is right: the summary and
+//! its signature, config, refs, superblocks, delta indexes, detached metadata. It always comes from upstream.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use thiserror::Error;
+
+use crate::digest::Digest;
+
+/// The length of a delta's name up to its slash, and of what follows for a delta from nothing and from a commit.
+const NAME_START: usize = 2;
+const NAME_FROM_NOTHING: usize = 41;
+const NAME_FROM_COMMIT: usize = 41 + 1 + 43;
+
+/// What the path of a request names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OstreePath {
+    /// `…/deltas/XX/YYY/superblock`: passed through, and read, because it says what the parts are.
+    Superblock(DeltaFolder),
+    /// `…/deltas/XX/YYY/N`: the part of index N. Its SHA-256 is in the superblock.
+    DeltaPart(DeltaFolder, u32),
+    /// `…/objects/ab/….filez`: a file object. It is verified by inflating, see [`super::filez`].
+    FileObject(ObjectChecksum),
+    /// `…/objects/ab/….commit`, `.dirtree`, `.dirmeta`: the SHA-256 of the file is the object's name.
+    MetadataObject(Digest),
+    /// Never cached.
+    Uncached,
+}
+
+/// The folder of a static delta on its server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DeltaFolder(String);
+
+/// The name of an object: for a file object, the SHA-256 of its header and content, not of the `.filez` file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectChecksum(pub [u8; 32]);
+
+impl OstreePath {
+    /// Reads the path of a URL. A path with a query, an encoded slash, or a part such as `..` is never cached: only its
+    /// server knows what it names.
+    pub fn parse(path: &str) -> Self {
+        Self::read(path).unwrap_or(Self::Uncached)
+    }
+
+    fn read(path: &str) -> Option<Self> {
+        let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        if !segments.iter().all(|segment| decoded(segment).is_some_and(|decoded| is_plain(&decoded))) {
+            return None;
+        }
+        match *segments.as_slice() {
+            [.., "objects", start, file] => read_object(start, file),
+            [.., "deltas", start, name, file] if is_delta_name(&decoded(start)?, &decoded(name)?) => {
+                let (folder, _) = path.rsplit_once('/')?;
+                let folder = DeltaFolder(folder.to_owned());
+                if file == "superblock" {
+                    Some(Self::Superblock(folder))
+                } else {
+                    Some(Self::DeltaPart(folder, part_index(file)?))
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `ab/cd….KIND`: 64 hexadecimal digits with a slash after the second.
+fn read_object(start: &str, file: &str) -> Option<OstreePath> {
+    let (rest, kind) = file.split_once('.')?;
+    if start.len() != NAME_START {
+        return None;
+    }
+    let checksum: ObjectChecksum = format!("{start}{rest}").parse().ok()?;
+    match kind {
+        "filez" => Some(OstreePath::FileObject(checksum)),
+        "commit" | "dirtree" | "dirmeta" => Some(OstreePath::MetadataObject(Digest(checksum.0))),
+        _ => None,
+    }
+}
+
+/// A delta's name has one or two SHA-256 in base64, 43 digits each, with `_` in the place of the slash.
+fn is_delta_name(start: &str, name: &str) -> bool {
+    let is_base64 = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_'));
+    let name_is_right = match name.split_once('-') {
+        Some((from, to)) => {
+            name.len() == NAME_FROM_COMMIT && from.len() == NAME_FROM_NOTHING && is_base64(from) && is_base64(to)
+        }
+        None => name.len() == NAME_FROM_NOTHING && is_base64(name),
+    };
+    start.len() == NAME_START && is_base64(start) && name_is_right
+}
+
+/// A number as OSTree writes it: without a sign and without zeros before it.
+fn part_index(text: &str) -> Option<u32> {
+    let index: u32 = text.parse().ok()?;
+    (index.to_string() == text).then_some(index)
+}
+
+/// A part of a path without its percent-encoding. Some clients encode the plus signs of base64.
+fn decoded(segment: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(segment).decode_utf8().ok()
+}
+
+/// A part of a path that names a file or a folder, to every server the same.
+fn is_plain(segment: &str) -> bool {
+    !matches!(segment, "" | "." | "..")
+        && !segment.contains(['/', '\\', '?', '#', '%'])
+        && !segment.contains(char::is_control)
+}
+
+impl DeltaFolder {
+    /// The path of the superblock that says what the parts in this folder are.
+    pub fn superblock_path(&self) -> String {
+        format!("{}/superblock", self.0)
+    }
+
+    /// The key of a part in the store. Only its own server's superblock says what the part is, so that the server's
+    /// origin, such as `http://example.com:80`, is in the key.
+    pub fn part_key(&self, origin: &str, index: u32) -> String {
+        format!("{origin}{}/{index}", self.0)
+    }
+}
+
+impl ObjectChecksum {
+    /// The key of the `.filez` file in the store. The file is verified by this checksum, so that all servers have the
+    /// same object.
+    pub fn key(&self) -> String {
+        format!("filez/{self}")
+    }
+}
+
+impl fmt::Display for ObjectChecksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Digest(self.0).hex())
+    }
+}
+
+impl fmt::Debug for ObjectChecksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text is not 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not 64 lower-case hexadecimal digits")]
+pub struct NotAnObjectChecksum;
+
+impl FromStr for ObjectChecksum {
+    type Err = NotAnObjectChecksum;
+
+    fn from_str(hex: &str) -> Result<Self, NotAnObjectChecksum> {
+        let digest: Digest = format!("sha256:{hex}").parse().map_err(|_| NotAnObjectChecksum)?;
+        Ok(Self(digest.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FROM: &str = "Bn/yoZKX8QGqmVZKAwTFrqpwYwBzLTQr7NddCI6XCAc0-Wd5wdpL2qFpjE0969vzqmmCphK92_hidSnnv8_9xoxA";
+    const FULL: &str = "Wd/5wdpL2qFpjE0969vzqmmCphK92+hidSnnv8_9xoxA";
+    const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn object(kind: &str) -> OstreePath {
+        OstreePath::parse(&format!("/repo/objects/{}/{}.{kind}", &HEX[..2], &HEX[2..]))
+    }
+
+    #[test]
+    fn parts_and_superblocks_of_deltas() {
+        for name in [FROM, FULL] {
+            for prefix in ["", "/repo", "/a/deltas/b", "/~user/my%20repo", "/objects"] {
+                let folder = DeltaFolder(format!("{prefix}/deltas/{name}"));
+                let path = |file: &str| OstreePath::parse(&format!("{prefix}/deltas/{name}/{file}"));
+                assert_eq!(path("superblock"), OstreePath::Superblock(folder.clone()));
+                assert_eq!(path("0"), OstreePath::DeltaPart(folder.clone(), 0));
+                assert_eq!(path("4294967295"), OstreePath::DeltaPart(folder.clone(), u32::MAX));
+                assert_eq!(OstreePath::parse(&folder.superblock_path()), OstreePath::Superblock(folder.clone()));
+                assert_eq!(folder.part_key("http://h:80", 7), format!("http://h:80{prefix}/deltas/{name}/7"));
+                for other in
+                    ["", "00", "+1", "-1", "4294967296", "meta", "commitmeta", "0.sig", "superblock.sig", "%30"]
+                {
+                    assert_eq!(path(other), OstreePath::Uncached, "{other}");
+                }
+            }
+        }
+        let encoded = FULL.replace('+', "%2B");
+        assert!(matches!(OstreePath::parse(&format!("/deltas/{encoded}/0")), OstreePath::DeltaPart(..)));
+    }
+
+    #[test]
+    fn what_is_no_delta_is_not_cached() {
+        let tail = &FULL[3..];
+        for name in [
+            format!("W/{tail}"),
+            format!("Wde/{tail}"),
+            format!("Wd/{tail}0"),
+            format!("Wd/{}", &tail[1..]),
+            format!("Wd/{tail}-"),
+            format!("Wd/{tail}-{tail}"),
+            format!("Wd/{tail}-{}--", &FROM[45..86]),
+            format!("Wd{tail}"),
+            FULL.replace('p', "="),
+            FULL.replace('p', "/"),
+            FULL.replace('p', "ä"),
+        ] {
+            assert_eq!(OstreePath::parse(&format!("/deltas/{name}/0")), OstreePath::Uncached, "{name}");
+        }
+    }
+
+    #[test]
+    fn objects() {
+        let checksum: ObjectChecksum = HEX.parse().unwrap();
+        assert_eq!(object("filez"), OstreePath::FileObject(checksum));
+        assert_eq!(checksum.key(), format!("filez/{HEX}"));
+        for kind in ["commit", "dirtree", "dirmeta"] {
+            assert_eq!(object(kind), OstreePath::MetadataObject(Digest::of(b"")));
+        }
+        for kind in ["commitmeta", "commitpartial", "tombstone-commit", "file", "filez.sig", "", "FILEZ", "filez%00"] {
+            assert_eq!(object(kind), OstreePath::Uncached, "{kind}");
+        }
+        for path in [
+            format!("/objects/{HEX}.filez"),
+            format!("/objects/e3b/{}.filez", &HEX[3..]),
+            format!("/objects/E3/{}.filez", &HEX[2..]),
+            format!("/xobjects/e3/{}.filez", &HEX[2..]),
+            format!("objects/e3/{}.filez", &HEX[2..]),
+            format!("/objects/e3/{}", &HEX[2..]),
+        ] {
+            assert_eq!(OstreePath::parse(&path), OstreePath::Uncached, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_changes_is_not_cached() {
+        for path in [
+            "/summary",
+            "/summary.sig",
+            "/config",
+            "/refs/heads/main",
+            "/repo/delta-indexes/Wd/x.index",
+            "/extensions/rpmostree/x",
+            "/",
+            "",
+            "*",
+            "/deltas/",
+            "/objects/",
+        ] {
+            assert_eq!(OstreePath::parse(path), OstreePath::Uncached, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_only_its_server_understands_is_not_cached() {
+        for prefix in [
+            "//",
+            "/../",
+            "/./",
+            "/a/%2e%2e/",
+            "/a%2Fb/",
+            "/a%5Cb/",
+            "/a\\b/",
+            "/%00/",
+            "/%ff/",
+            "/%2525/",
+            "/a?b/",
+            "/a#b/",
+            "/a\n/",
+        ] {
+            assert_eq!(OstreePath::parse(&format!("{prefix}deltas/{FULL}/0")), OstreePath::Uncached, "{prefix}");
+        }
+        assert_eq!(OstreePath::parse(&format!("/deltas/{FULL}/0?x=1")), OstreePath::Uncached);
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_read(path: String) {
+            let _ = OstreePath::parse(&path);
+            let _ = OstreePath::parse(&format!("/deltas/{path}/0"));
+            let _ = OstreePath::parse(&format!("/objects/{path}.filez"));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Files that are being written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use thiserror::Error;
+
+use super::layout::{FileKind, FileName};
+use super::space::{Space, StoredBlob, in_blocks};
+use crate::digest::{Digest, DigestHasher};
+
+/// A file below `incoming/`. It is removed when it is dropped, unless it was placed.
+pub(super) struct IncomingFile {
+    space: Arc<Space>,
+    path: PathBuf,
+    file: Arc<File>,
+    reserved: u64,
+    written: u64,
+    is_placed: bool,
+}
+
+impl IncomingFile {
+    /// Makes room for `length` bytes, and the file.
+    pub(super) fn create(space: &Arc<Space>, length: u64) -> io::Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let reserved = in_blocks(length);
+        space.reserve(reserved)?;
+        let path = space.folder.incoming().join(format!("{}.part", NEXT.fetch_add(1, Ordering::Relaxed)));
+        match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            Ok(file) => {
+                let space = Arc::clone(space);
+                Ok(Self { space, path, file: Arc::new(file), reserved, written: 0, is_placed: false })
+            }
+            Err(error) => {
+                space.release(reserved, 0);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let length = u64::try_from(bytes.len()).map_err(io::Error::other)?;
+        let more = in_blocks(self.written + length).saturating_sub(self.reserved);
+        if more > 0 {
+            self.space.reserve(more)?;
+            self.reserved += more;
+        }
+        // At its position: a write that failed midway is overwritten by the next.
+        self.file.write_all_at(bytes, self.written)?;
+        self.written += length;
+        self.space.wrote(length);
+        Ok(())
+    }
+
+    /// Syncs the file and renames it to its place.
+    pub(super) fn place(mut self, name: FileName) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.space.place(&self.path, name, self.written)?;
+        self.is_placed = true;
+        Ok(())
+    }
+}
+
+impl Drop for IncomingFile {
+    fn drop(&mut self) {
+        self.space.release(self.reserved, self.written);
+        // A rename can have happened although a later step failed.
+        if let (false, Err(error)) = (self.is_placed, fs::remove_file(&self.path))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::warn!("{}: not removed ({error}), the next start will remove it", self.path.display());
+        }
+    }
+}
+
+/// A blob that is being written. Dropped before it is committed, it leaves nothing.
+pub struct IncomingBlob {
+    file: IncomingFile,
+    digest: Digest,
+    hasher: DigestHasher,
+}
+
+impl IncomingBlob {
+    /// `length` is a promise of whoever sends the blob: it only decides how much room is made at the start.
+    pub(super) fn create(space: &Arc<Space>, digest: Digest, length: Option<u64>) -> io::Result<Self> {
+        let file = IncomingFile::create(space, length.unwrap_or(0))?;
+        Ok(Self { file, digest, hasher: DigestHasher::default() })
+    }
+
+    /// Writes bytes at the end, and hashes them. Makes more room if the announced length is exceeded. After an error
+    /// the blob is what it was before the call.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.append(bytes)?;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    /// The file, for reads at a position below [`Self::written`] while it grows.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file.file)
+    }
+
+    /// Bytes that were appended.
+    pub fn written(&self) -> u64 {
+        self.file.written
+    }
+
+    /// The digest so far: exactly of the first [`Self::written`] bytes.
+    pub fn hasher(&self) -> &DigestHasher {
+        &self.hasher
+    }
+
+    /// Compares the bytes with the digest. They may be trusted from then on, before they are safe on the disk.
+    pub fn verify(self) -> Result<VerifiedBlob, CommitError> {
+        let got = self.hasher.finish();
+        if got == self.digest {
+            Ok(VerifiedBlob { file: self.file, digest: self.digest })
+        } else {
+            Err(CommitError::WrongDigest { expected: self.digest, got })
+        }
+    }
+
+    /// [`Self::verify`], then [`VerifiedBlob::commit`].
+    pub fn commit(self) -> Result<StoredBlob, CommitError> {
+        Ok(self.verify()?.commit()?)
+    }
+}
+
+/// A blob whose bytes are right, and which is not in its place yet.
+pub struct VerifiedBlob {
+    file: IncomingFile,
+    digest: Digest,
+}
+
+impl VerifiedBlob {
+    /// The file, for reads at a position.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file.file)
+    }
+
+    /// Bytes.
+    pub fn length(&self) -> u64 {
+        self.file.written
+    }
+
+    /// Makes the blob one of the store: after this it is found, even after a loss of power.
+    pub fn commit(self) -> io::Result<StoredBlob> {
+        let (file, length) = (self.file(), self.length());
+        // In use before it is in its place, so that it is not evicted in between.
+        let stored = self.file.space.placed_blob(self.digest, file, length);
+        self.file.place(FileName { kind: FileKind::Blob, digest: self.digest })?;
+        Ok(stored)
+    }
+}
+
+/// A blob did not become one of the store, and left nothing.
+#[derive(Debug, Error)]
+pub enum CommitError {
+    /// The bytes are not those of the digest.
+    #[error("the bytes have the digest {got}, not {expected}")]
+    WrongDigest {
+        /// By which digest the blob was asked for.
+        expected: Digest,
+        /// What the bytes have.
+        got: Digest,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+}

@@ -1,0 +1,143 @@
+//! Where files are in the store's folder.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::digest::Digest;
+
+/// What a file of the store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum FileKind {
+    Blob,
+    Manifest,
+    Tag,
+    Delta,
+}
+
+impl FileKind {
+    const ALL: [Self; 4] = [Self::Blob, Self::Manifest, Self::Tag, Self::Delta];
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Blob => "blobs/sha256",
+            Self::Manifest => "manifests/sha256",
+            Self::Tag => "tags",
+            Self::Delta => "deltas",
+        }
+    }
+}
+
+/// The name of a file of the store. Only a kind and a digest name one, so that no text from outside is in a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct FileName {
+    pub(super) kind: FileKind,
+    pub(super) digest: Digest,
+}
+
+/// A file that a walk through the folder came by.
+pub(super) struct FoundFile {
+    pub(super) name: FileName,
+    pub(super) length: u64,
+    pub(super) used_at: SystemTime,
+}
+
+/// The store's folder.
+pub(super) struct StoreFolder(PathBuf);
+
+impl StoreFolder {
+    pub(super) fn new(root: &Path) -> Self {
+        Self(root.to_owned())
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    pub(super) fn incoming(&self) -> PathBuf {
+        self.0.join("incoming")
+    }
+
+    pub(super) fn path(&self, name: FileName) -> PathBuf {
+        let hex = name.digest.hex();
+        let prefix: String = hex.chars().take(2).collect();
+        self.0.join(name.kind.folder()).join(prefix).join(hex)
+    }
+
+    /// Makes the folders that are always there.
+    pub(super) fn create(&self) -> io::Result<()> {
+        for kind in FileKind::ALL {
+            fs::create_dir_all(self.0.join(kind.folder()))?;
+        }
+        fs::create_dir_all(self.incoming())
+    }
+
+    /// Removes all files that a dead process was writing.
+    pub(super) fn remove_incoming(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.incoming())? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits each file of the store. Returns the paths of what is in the folder and not of the store.
+    pub(super) fn walk(&self, mut visit: impl FnMut(FoundFile)) -> io::Result<Vec<PathBuf>> {
+        let mut foreign = Vec::new();
+        let own = ["lock", "incoming", "blobs", "manifests", "tags", "deltas"];
+        each_entry(&self.0, |path, name, _| {
+            if !own.contains(&name) {
+                foreign.push(path);
+            }
+            Ok(())
+        })?;
+        for kind in FileKind::ALL {
+            each_entry(&self.0.join(kind.folder()), |path, prefix, entry| {
+                if !entry.file_type()?.is_dir() || prefix.len() != 2 {
+                    foreign.push(path);
+                    return Ok(());
+                }
+                each_entry(&path, |path, hex, entry| {
+                    // A file can be evicted during the walk.
+                    let metadata = match entry.metadata() {
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                        metadata => metadata?,
+                    };
+                    match format!("sha256:{hex}").parse() {
+                        Ok(digest) if metadata.is_file() && hex.starts_with(prefix) => visit(FoundFile {
+                            name: FileName { kind, digest },
+                            length: metadata.len(),
+                            used_at: metadata.modified()?,
+                        }),
+                        _ => foreign.push(path),
+                    }
+                    Ok(())
+                })
+            })?;
+        }
+        Ok(foreign)
+    }
+}
+
+/// Calls `visit` with the path and the name of each entry of a folder. A name that is not UTF-8 is given as empty.
+fn each_entry(folder: &Path, mut visit: impl FnMut(PathBuf, &str, &fs::DirEntry) -> io::Result<()>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        visit(entry.path(), entry.file_name().to_str().unwrap_or_default(), &entry)?;
+    }
+    Ok(())
+}
+
+/// Makes what was renamed into this folder, or made in it, survive a loss of power.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,35 @@
+//! The blobs on disk.
+//!
+//! ```text
+//! FOLDER/lock                        held by the process that uses the folder
+//! FOLDER/blobs/sha256/ab/HEX         blobs, by digest
+//! FOLDER/manifests/sha256/ab/HEX     manifests, by digest: a line with the media type, then the manifest
+//! FOLDER/tags/ab/HEX                 what a tag meant last, by the digest of upstream, repository, tag and Accept
+//! FOLDER/deltas/ab/HEX               the digest of an OSTree file, by the digest of its URL
+//! FOLDER/incoming/N.part             files that are being written
+//! ```
+//!
+//! - The file system is the only truth. A file's name is its digest, and its time of modification is when it was last
+//!   used, to the hour. Memory holds sums, and the few files that are evicted next.
+//! - A file is written below `incoming/`, checked, synced, and only then renamed to its place. A process that dies
+//!   leaves files in `incoming/` only, and the next process removes them.
+//! - What a client chooses (a tag, a repository, a URL, `Accept`) is hashed, and so never becomes part of a path.
+//! - The quota counts every file of the store in blocks of 4 KiB, and what is being written. The file that was not used
+//!   for the longest time is evicted first. A blob that somebody reads ([`StoredBlob`]) is not evicted.
+//!
+//! All calls block: async code calls them in `spawn_blocking`.
+
+mod blob_store;
+mod incoming;
+mod layout;
+mod limits;
+mod records;
+mod space;
+#[cfg(test)]
+mod tests;
+
+pub use blob_store::{BlobStore, StoreFault};
+pub use incoming::{CommitError, IncomingBlob, VerifiedBlob};
+pub use limits::{DiskShare, NotADiskShare, StoreLimits};
+pub use records::{CachedManifest, TagEntry, TagKey};
+pub use space::{StoreUsage, StoredBlob};

@@ -1,0 +1,139 @@
+//! Small files: manifests, what tags mean, and which blob belongs to a URL.
+
+use std::io::{self, Read};
+use std::time::{Duration, SystemTime};
+
+use super::blob_store::BlobStore;
+use super::incoming::IncomingFile;
+use super::layout::{FileKind, FileName};
+use crate::digest::{Digest, DigestHasher};
+
+/// Bytes of a record at most. Registries refuse manifests above 4 MiB.
+const LONGEST: u64 = 16 << 20;
+
+/// A manifest as the upstream sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedManifest {
+    /// Its `Content-Type`.
+    pub media_type: String,
+    /// Its bytes, of which the digest is right.
+    pub bytes: Vec<u8>,
+}
+
+/// What decides which manifest a tag means.
+#[derive(Clone, Copy, Debug)]
+pub struct TagKey<'a> {
+    /// The registry.
+    pub upstream: &'a str,
+    /// The repository.
+    pub repository: &'a str,
+    /// The tag.
+    pub tag: &'a str,
+    /// The client's `Accept` lines, by which the registry chooses one of several manifests.
+    pub accept: &'a str,
+}
+
+/// What a tag meant when the upstream was asked last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagEntry {
+    /// The manifest.
+    pub digest: Digest,
+    /// The manifest's `Content-Type`.
+    pub media_type: String,
+    /// When the upstream was asked, in whole seconds.
+    pub checked_at: SystemTime,
+}
+
+impl TagKey<'_> {
+    fn name(&self) -> FileName {
+        let mut hasher = DigestHasher::default();
+        for part in [self.upstream, self.repository, self.tag, self.accept] {
+            // With its length before it, no part can reach into the next.
+            hasher.update(format!("{}:", part.len()).as_bytes());
+            hasher.update(part.as_bytes());
+        }
+        FileName { kind: FileKind::Tag, digest: hasher.finish() }
+    }
+}
+
+impl BlobStore {
+    /// Keeps a manifest. An error of the kind `InvalidInput`: its digest or its media type is wrong.
+    pub fn put_manifest(&self, digest: &Digest, media_type: &str, bytes: &[u8]) -> io::Result<()> {
+        if Digest::of(bytes) != *digest {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a manifest with another digest"));
+        }
+        let record = [line(media_type)?.as_bytes(), b"\n", bytes].concat();
+        self.put(FileName { kind: FileKind::Manifest, digest: *digest }, &record)
+    }
+
+    /// A manifest. This counts as a use of it. A damaged one is removed, and is not there.
+    pub fn manifest(&self, digest: &Digest) -> io::Result<Option<CachedManifest>> {
+        let name = FileName { kind: FileKind::Manifest, digest: *digest };
+        self.read(name, |record| {
+            let end = record.iter().position(|byte| *byte == b'\n')?;
+            let (media_type, bytes) = (record.get(..end)?, record.get(end + 1..)?);
+            let media_type = std::str::from_utf8(media_type).ok()?.to_owned();
+            (Digest::of(bytes) == *digest).then(|| CachedManifest { media_type, bytes: bytes.to_owned() })
+        })
+    }
+
+    /// Keeps what a tag means now.
+    pub fn put_tag(&self, key: &TagKey<'_>, tag: &TagEntry) -> io::Result<()> {
+        let checked_at = tag.checked_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let record = format!("{}\n{}\n{checked_at}\n", tag.digest, line(&tag.media_type)?);
+        self.put(key.name(), record.as_bytes())
+    }
+
+    /// What a tag meant last.
+    pub fn tag(&self, key: &TagKey<'_>) -> io::Result<Option<TagEntry>> {
+        self.read(key.name(), |record| {
+            let mut lines = std::str::from_utf8(record).ok()?.lines();
+            let (digest, media_type, seconds) = (lines.next()?, lines.next()?, lines.next()?);
+            let checked_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.parse().ok()?))?;
+            Some(TagEntry { digest: digest.parse().ok()?, media_type: media_type.to_owned(), checked_at })
+        })
+    }
+
+    /// Keeps which blob an OSTree URL means.
+    pub fn put_delta(&self, url: &str, digest: &Digest) -> io::Result<()> {
+        self.put(delta_name(url), format!("{digest}\n").as_bytes())
+    }
+
+    /// Which blob an OSTree URL means.
+    pub fn delta(&self, url: &str) -> io::Result<Option<Digest>> {
+        self.read(delta_name(url), |record| std::str::from_utf8(record).ok()?.trim_end().parse().ok())
+    }
+
+    fn put(&self, name: FileName, record: &[u8]) -> io::Result<()> {
+        let length = record.len() as u64;
+        if length > LONGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a record above 16 MiB"));
+        }
+        let mut file = IncomingFile::create(&self.space, length)?;
+        file.append(record)?;
+        file.place(name)
+    }
+
+    /// Reads a record whole. One that `parse` does not understand is removed, so that it is fetched again.
+    fn read<T>(&self, name: FileName, parse: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
+        let Some((file, _)) = self.space.open_file(name)? else { return Ok(None) };
+        let mut record = Vec::new();
+        file.take(LONGEST).read_to_end(&mut record)?;
+        let parsed = parse(&record);
+        if parsed.is_none() {
+            log::warn!("{}: damaged, removed", self.space.folder.path(name).display());
+            self.space.discard(name)?;
+        }
+        Ok(parsed)
+    }
+}
+
+fn delta_name(url: &str) -> FileName {
+    FileName { kind: FileKind::Delta, digest: Digest::of(url.as_bytes()) }
+}
+
+/// A text that fits on one line.
+fn line(text: &str) -> io::Result<&str> {
+    let fits = !text.chars().any(char::is_control);
+    fits.then_some(text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a media type of several lines"))
+}

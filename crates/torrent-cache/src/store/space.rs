@@ -1,0 +1,377 @@
+//! What the store's files take of the disk, what is in use, and what is evicted to make room.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::layout::{FileKind, FileName, FoundFile, StoreFolder, sync_folder};
+use super::limits::StoreLimits;
+use crate::digest::Digest;
+
+/// A use is written to the disk if the last one that is there is at least as old.
+const USE_GRANULARITY: Duration = Duration::from_hours(1);
+/// Files take whole blocks of the disk.
+const BLOCK: u64 = 4096;
+/// One walk through the folder finds the next so many files to evict.
+const CANDIDATES: usize = 1024;
+
+/// What the store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreUsage {
+    /// Bytes of all files of the store, in blocks of 4 KiB.
+    pub bytes: u64,
+    /// How many blobs there are.
+    pub blobs: u64,
+    /// Bytes that the store may take.
+    pub quota: u64,
+    /// Bytes of the file system that are free.
+    pub free: u64,
+}
+
+/// A complete blob that is being read. It is not evicted before this is dropped.
+#[derive(Clone, Debug)]
+pub struct StoredBlob {
+    file: Arc<File>,
+    length: u64,
+    _in_use: Arc<InUse>,
+}
+
+impl StoredBlob {
+    /// The file, which stays readable even if somebody removes it from its folder. It is for reads at a position.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+/// Counts a reader of a blob, until it is dropped.
+struct InUse {
+    space: Arc<Space>,
+    digest: Digest,
+}
+
+impl std::fmt::Debug for InUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "InUse({})", self.digest)
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut taken = self.space.taken.lock();
+        if let Some(users) = taken.in_use.get_mut(&self.digest) {
+            users.count -= 1;
+            if users.count == 0 {
+                taken.in_use.remove(&self.digest);
+            }
+        }
+    }
+}
+
+/// The readers of a blob.
+struct BlobUsers {
+    count: usize,
+    blocks: u64,
+}
+
+/// The folder, and how full it is.
+pub(super) struct Space {
+    pub(super) folder: StoreFolder,
+    limits: StoreLimits,
+    taken: Mutex<TakenSpace>,
+    /// The files that were not used for the longest time, the oldest last. Only whoever evicts holds this lock.
+    candidates: Mutex<Vec<FoundFile>>,
+}
+
+#[derive(Default)]
+struct TakenSpace {
+    /// Bytes of complete files.
+    stored: u64,
+    blobs: u64,
+    /// Counts what came and went, so that a walk knows whether its sums are about one moment.
+    changes: u64,
+    /// Bytes that files in `incoming/` have or will have.
+    reserved: u64,
+    /// The part of `reserved` that is not on the disk yet.
+    unwritten: u64,
+    in_use: HashMap<Digest, BlobUsers>,
+}
+
+impl TakenSpace {
+    fn pinned(&self) -> u64 {
+        self.in_use.values().map(|users| users.blocks).sum()
+    }
+
+    fn add(&mut self, name: FileName, length: u64) {
+        self.stored += in_blocks(length);
+        self.blobs += u64::from(name.kind == FileKind::Blob);
+        self.changes += 1;
+    }
+
+    fn remove(&mut self, name: FileName, length: u64) {
+        self.stored = self.stored.saturating_sub(in_blocks(length));
+        self.blobs = self.blobs.saturating_sub(u64::from(name.kind == FileKind::Blob));
+        self.changes += 1;
+    }
+}
+
+/// Whether there is room.
+enum Room {
+    Enough,
+    AfterEviction,
+    /// Evicting all that can be evicted would not make enough room.
+    Never,
+}
+
+impl Space {
+    /// Counts what is in the folder.
+    pub(super) fn open(folder: StoreFolder, limits: StoreLimits) -> io::Result<Self> {
+        let mut taken = TakenSpace::default();
+        let foreign = folder.walk(|file| taken.add(file.name, file.length))?;
+        if let Some(first) = foreign.first() {
+            let root = folder.root().display();
+            log::warn!("{root}: left alone {} files that are not of the store: {}, …", foreign.len(), first.display());
+            foreign.iter().for_each(|path| log::info!("not of the store: {}", path.display()));
+        }
+        Ok(Self { folder, limits, taken: Mutex::new(taken), candidates: Mutex::default() })
+    }
+
+    pub(super) fn usage(&self) -> io::Result<StoreUsage> {
+        let disk = Disk::of(self.folder.root())?;
+        let taken = self.taken.lock();
+        let quota = self.limits.quota.of(disk.total);
+        Ok(StoreUsage { bytes: taken.stored, blobs: taken.blobs, quota, free: disk.free })
+    }
+
+    /// Opens a complete file and marks its use. `None`: there is none.
+    pub(super) fn open_file(&self, name: FileName) -> io::Result<Option<(File, u64)>> {
+        let file = match File::open(self.folder.path(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Ok(None);
+        }
+        // A time in the future comes from a clock that was wrong.
+        let is_recent = SystemTime::now().duration_since(metadata.modified()?).is_ok_and(|age| age < USE_GRANULARITY);
+        if !is_recent {
+            file.set_modified(SystemTime::now())?;
+        }
+        Ok(Some((file, metadata.len())))
+    }
+
+    /// Opens a complete blob. It is not evicted while it is open.
+    pub(super) fn open_blob(self: &Arc<Self>, digest: Digest) -> io::Result<Option<StoredBlob>> {
+        // The use is counted first, so that the file is not evicted in between.
+        let in_use = self.in_use(digest, 0);
+        let Some((file, length)) = self.open_file(FileName { kind: FileKind::Blob, digest })? else { return Ok(None) };
+        if let Some(users) = self.taken.lock().in_use.get_mut(&digest) {
+            users.blocks = in_blocks(length);
+        }
+        Ok(Some(StoredBlob { file: Arc::new(file), length, _in_use: Arc::new(in_use) }))
+    }
+
+    fn in_use(self: &Arc<Self>, digest: Digest, blocks: u64) -> InUse {
+        let mut taken = self.taken.lock();
+        taken.in_use.entry(digest).or_insert(BlobUsers { count: 0, blocks }).count += 1;
+        InUse { space: Arc::clone(self), digest }
+    }
+
+    /// Takes `bytes` for a file that will be written, and evicts what has to go for it.
+    pub(super) fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let mut is_last_look = false;
+        loop {
+            let mut taken = self.taken.lock();
+            match self.room(&taken, bytes)? {
+                Room::Enough => {
+                    taken.reserved += bytes;
+                    taken.unwritten += bytes;
+                    return Ok(());
+                }
+                Room::AfterEviction if !is_last_look => drop(taken),
+                Room::AfterEviction | Room::Never => return Err(io::ErrorKind::StorageFull.into()),
+            }
+            is_last_look = !self.evict_one()?;
+        }
+    }
+
+    fn room(&self, taken: &TakenSpace, bytes: u64) -> io::Result<Room> {
+        let disk = Disk::of(self.folder.root())?;
+        let quota = self.limits.quota.of(disk.total);
+        let evictable = taken.stored.saturating_sub(taken.pinned());
+        let of_quota = taken.stored.saturating_add(taken.reserved).saturating_add(bytes);
+        let of_disk = taken.unwritten.saturating_add(bytes).saturating_add(self.limits.min_free.of(disk.total));
+        Ok(if of_quota <= quota && of_disk <= disk.free {
+            Room::Enough
+        } else if of_quota - evictable <= quota && of_disk <= disk.free.saturating_add(evictable) {
+            Room::AfterEviction
+        } else {
+            Room::Never
+        })
+    }
+
+    /// Notes that reserved bytes are on the disk now.
+    pub(super) fn wrote(&self, bytes: u64) {
+        self.taken.lock().unwritten -= bytes;
+    }
+
+    /// Gives back what was reserved for a file, of which `written` bytes are on the disk.
+    pub(super) fn release(&self, reserved: u64, written: u64) {
+        let mut taken = self.taken.lock();
+        taken.reserved -= reserved;
+        taken.unwritten -= reserved - written;
+    }
+
+    /// Renames a synced file to its place, for good.
+    pub(super) fn place(&self, from: &Path, name: FileName, length: u64) -> io::Result<()> {
+        let path = self.folder.path(name);
+        let Some(parent) = path.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
+        match fs::create_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                made?;
+                parent.parent().map_or(Ok(()), sync_folder)?;
+            }
+        }
+        {
+            let mut taken = self.taken.lock();
+            let replaced = fs::metadata(&path).ok().map(|metadata| metadata.len());
+            fs::rename(from, &path)?;
+            replaced.into_iter().for_each(|length| taken.remove(name, length));
+            taken.add(name, length);
+        }
+        sync_folder(parent)
+    }
+
+    /// A blob that was just placed. `file` is open for writing, but only reads follow.
+    pub(super) fn placed_blob(self: &Arc<Self>, digest: Digest, file: Arc<File>, length: u64) -> StoredBlob {
+        StoredBlob { file, length, _in_use: Arc::new(self.in_use(digest, in_blocks(length))) }
+    }
+
+    /// Removes a file that turned out to be damaged.
+    pub(super) fn discard(&self, name: FileName) -> io::Result<()> {
+        let path = self.folder.path(name);
+        let mut taken = self.taken.lock();
+        let length = fs::metadata(&path)?.len();
+        fs::remove_file(&path)?;
+        taken.remove(name, length);
+        Ok(())
+    }
+
+    /// Removes the file that was not used for the longest time, or finds out which files come next. `false`: none.
+    fn evict_one(&self) -> io::Result<bool> {
+        let mut candidates = self.candidates.lock();
+        while let Some(candidate) = candidates.pop() {
+            if self.evict(&candidate)? {
+                return Ok(true);
+            }
+        }
+        // This can show that there is room after all, because somebody removed files.
+        *candidates = self.oldest()?;
+        Ok(!candidates.is_empty())
+    }
+
+    /// Removes the file, unless it is in use or was used since it was found.
+    fn evict(&self, candidate: &FoundFile) -> io::Result<bool> {
+        let FoundFile { name, length, used_at } = *candidate;
+        let path = self.folder.path(name);
+        let mut taken = self.taken.lock();
+        let unchanged = |metadata: fs::Metadata| metadata.modified().is_ok_and(|now| now == used_at);
+        let is_used = name.kind == FileKind::Blob && taken.in_use.contains_key(&name.digest);
+        if is_used || !fs::metadata(&path).is_ok_and(unchanged) {
+            return Ok(false);
+        }
+        fs::remove_file(&path)?;
+        taken.remove(name, length);
+        log::debug!("evicted {}, {length} bytes", path.display());
+        Ok(true)
+    }
+
+    /// The files that were not used for the longest time, the oldest last. Corrects the sums if others removed files.
+    fn oldest(&self) -> io::Result<Vec<FoundFile>> {
+        let (changes, in_use) = {
+            let taken = self.taken.lock();
+            (taken.changes, taken.in_use.keys().copied().collect::<HashSet<_>>())
+        };
+        let mut found = TakenSpace::default();
+        // The newest of them is on the top.
+        let mut oldest = BinaryHeap::new();
+        self.folder.walk(|file| {
+            found.add(file.name, file.length);
+            if file.name.kind == FileKind::Blob && in_use.contains(&file.name.digest) {
+                return;
+            }
+            oldest.push((file.used_at, file.name, file.length));
+            if oldest.len() > CANDIDATES {
+                oldest.pop();
+            }
+        })?;
+        let mut taken = self.taken.lock();
+        if taken.changes == changes {
+            taken.stored = found.stored;
+            taken.blobs = found.blobs;
+        }
+        let mut oldest = oldest.into_vec();
+        oldest.sort_unstable_by_key(|(used_at, name, _)| Reverse((*used_at, *name)));
+        Ok(oldest.into_iter().map(|(used_at, name, length)| FoundFile { name, length, used_at }).collect())
+    }
+}
+
+/// What a file of `length` bytes takes.
+pub(super) fn in_blocks(length: u64) -> u64 {
+    length.div_ceil(BLOCK).saturating_mul(BLOCK)
+}
+
+/// A file system, in bytes.
+struct Disk {
+    total: u64,
+    free: u64,
+}
+
+impl Disk {
+    fn of(path: &Path) -> io::Result<Self> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(Self {
+            total: stat.f_blocks.saturating_mul(stat.f_frsize),
+            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::limits::DiskShare;
+    use super::*;
+
+    #[test]
+    fn what_was_reserved_is_given_back_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = StoreFolder::new(root.path());
+        folder.create().unwrap();
+        let limits = StoreLimits { quota: DiskShare::Bytes(10 * BLOCK), min_free: DiskShare::Bytes(0) };
+        let space = Space::open(folder, limits).unwrap();
+        space.reserve(4 * BLOCK).unwrap();
+        space.reserve(2 * BLOCK).unwrap();
+        space.wrote(BLOCK);
+        let sums = || {
+            let taken = space.taken.lock();
+            (taken.reserved, taken.unwritten)
+        };
+        assert_eq!(sums(), (6 * BLOCK, 5 * BLOCK));
+        space.release(4 * BLOCK, BLOCK);
+        assert_eq!(sums(), (2 * BLOCK, 2 * BLOCK));
+        space.release(2 * BLOCK, 0);
+        assert_eq!(sums(), (0, 0));
+    }
+}

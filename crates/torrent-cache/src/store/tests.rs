@@ -1,0 +1,460 @@
+//! The store on real folders.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::digest::Digest;
+
+const BLOCK: u64 = 4096;
+
+fn limits(quota: u64) -> StoreLimits {
+    StoreLimits { quota: DiskShare::Bytes(quota), min_free: DiskShare::Bytes(0) }
+}
+
+fn open(folder: &TempDir, quota: u64) -> BlobStore {
+    BlobStore::open(folder.path(), limits(quota)).unwrap()
+}
+
+/// A blob of one block.
+fn blob(seed: u8) -> (Digest, Vec<u8>) {
+    let bytes = vec![seed; 4096];
+    (Digest::of(&bytes), bytes)
+}
+
+fn put(store: &BlobStore, bytes: &[u8]) -> StoredBlob {
+    let mut incoming = store.begin(&Digest::of(bytes), Some(bytes.len() as u64)).unwrap();
+    bytes.chunks(1000).for_each(|chunk| incoming.append(chunk).unwrap());
+    incoming.commit().unwrap()
+}
+
+fn content(blob: &StoredBlob) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(blob.length()).unwrap()];
+    blob.file().read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+fn path_of(folder: &TempDir, digest: &Digest) -> PathBuf {
+    folder.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
+}
+
+/// Makes a blob's last use so many hours old.
+fn age(folder: &TempDir, digest: &Digest, hours: u64) {
+    let file = File::open(path_of(folder, digest)).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_hours(hours)).unwrap();
+}
+
+fn is_stored(folder: &TempDir, digest: &Digest) -> bool {
+    path_of(folder, digest).exists()
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    files.into_iter().chain(folders.iter().flat_map(|folder| files_below(folder))).collect()
+}
+
+fn incoming_files(folder: &TempDir) -> usize {
+    fs::read_dir(folder.path().join("incoming")).unwrap().count()
+}
+
+#[test]
+fn a_blob_is_found_after_it_is_committed_and_by_the_next_process() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 1 << 20);
+    let (digest, bytes) = blob(1);
+    let mut incoming = store.begin(&digest, None).unwrap();
+    incoming.append(&bytes).unwrap();
+    assert_eq!(incoming.written(), 4096);
+    assert!(store.find(&digest).unwrap().is_none());
+    assert_eq!(content(&incoming.commit().unwrap()), bytes);
+    assert_eq!(content(&store.find(&digest).unwrap().unwrap()), bytes);
+    let usage = store.usage().unwrap();
+    assert_eq!((usage.bytes, usage.blobs, usage.quota), (BLOCK, 1, 1 << 20));
+    drop(store);
+    let store = open(&folder, 1 << 20);
+    assert_eq!(content(&store.find(&digest).unwrap().unwrap()), bytes);
+    assert_eq!(store.usage().unwrap().bytes, BLOCK);
+}
+
+#[test]
+fn an_empty_blob_is_a_blob() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 1 << 20);
+    assert_eq!(put(&store, b"").length(), 0);
+    assert_eq!(store.find(&Digest::of(b"")).unwrap().unwrap().length(), 0);
+}
+
+#[test]
+fn a_wrong_blob_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 1 << 20);
+    let (digest, _) = blob(1);
+    let mut incoming = store.begin(&digest, None).unwrap();
+    incoming.append(b"other bytes").unwrap();
+    let Err(CommitError::WrongDigest { expected, got }) = incoming.commit() else { panic!("committed") };
+    assert_eq!((expected, got), (digest, Digest::of(b"other bytes")));
+    assert!(store.find(&digest).unwrap().is_none());
+    assert_eq!(files_below(folder.path()), [folder.path().join("lock")]);
+    assert_eq!(store.usage().unwrap().bytes, 0);
+}
+
+#[test]
+fn a_blob_that_is_not_committed_leaves_nothing_and_stays_readable() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 2 * BLOCK);
+    let (digest, bytes) = blob(1);
+    let mut incoming = store.begin(&digest, Some(2 * BLOCK)).unwrap();
+    incoming.append(&bytes).unwrap();
+    let spool = incoming.file();
+    drop(incoming);
+    assert_eq!(incoming_files(&folder), 0);
+    let mut read = vec![0; 4096];
+    spool.read_exact_at(&mut read, 0).unwrap();
+    assert_eq!(read, bytes);
+    // Its room is free again.
+    drop(store.begin(&digest, Some(2 * BLOCK)).unwrap());
+}
+
+#[test]
+fn the_hash_so_far_is_of_what_was_written() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, BLOCK);
+    let mut incoming = store.begin(&Digest::of(b"abc"), None).unwrap();
+    incoming.append(b"abc").unwrap();
+    // Above the quota: nothing of it is written or hashed.
+    assert_eq!(incoming.append(&[0; 5000]).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert_eq!((incoming.written(), incoming.hasher().clone().finish()), (3, Digest::of(b"abc")));
+    incoming.commit().unwrap();
+}
+
+#[test]
+fn the_blob_that_was_not_used_for_the_longest_time_is_evicted_first() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 3 * BLOCK);
+    let [a, b, c, d] = [1, 2, 3, 4].map(blob);
+    for ((digest, bytes), hours) in [(&a, 5), (&b, 9), (&c, 7)] {
+        put(&store, bytes);
+        age(&folder, digest, hours);
+    }
+    put(&store, &d.1);
+    assert_eq!([&a, &b, &c, &d].map(|blob| is_stored(&folder, &blob.0)), [true, false, true, true]);
+    // A use counts: now a is older than c.
+    assert!(store.find(&c.0).unwrap().is_some());
+    put(&store, &b.1);
+    assert_eq!([&a, &b, &c, &d].map(|blob| is_stored(&folder, &blob.0)), [false, true, true, true]);
+    let usage = store.usage().unwrap();
+    assert_eq!((usage.bytes, usage.blobs), (3 * BLOCK, 3));
+}
+
+#[test]
+fn a_use_is_written_to_the_disk_once_an_hour() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 1 << 20);
+    let (digest, bytes) = blob(1);
+    put(&store, &bytes);
+    let used_at = || fs::metadata(path_of(&folder, &digest)).unwrap().modified().unwrap();
+    let set = |time| File::open(path_of(&folder, &digest)).unwrap().set_modified(time).unwrap();
+    let recently = SystemTime::now() - Duration::from_mins(30);
+    set(recently);
+    store.find(&digest).unwrap();
+    assert_eq!(used_at(), recently);
+    for wrong in [SystemTime::now() - Duration::from_secs(3601), SystemTime::now() + Duration::from_hours(24)] {
+        set(wrong);
+        store.find(&digest).unwrap();
+        assert!(SystemTime::now().duration_since(used_at()).unwrap() < Duration::from_mins(30));
+    }
+}
+
+#[test]
+fn a_blob_that_is_read_is_not_evicted() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 2 * BLOCK);
+    let [a, b, c] = [1, 2, 3].map(blob);
+    put(&store, &a.1);
+    put(&store, &b.1);
+    age(&folder, &a.0, 9);
+    age(&folder, &b.0, 5);
+    let reader = store.find(&a.0).unwrap().unwrap();
+    // The look-up made it the newest. Only the reader protects it now.
+    age(&folder, &a.0, 9);
+    let committed = put(&store, &c.1);
+    assert_eq!([&a, &b, &c].map(|blob| is_stored(&folder, &blob.0)), [true, false, true]);
+    // Both are in use now: there is no room, and nothing is evicted in vain.
+    assert_eq!(store.begin(&b.0, Some(BLOCK)).err().unwrap().kind(), io::ErrorKind::StorageFull);
+    assert_eq!(content(&reader), a.1);
+    let second = reader.clone();
+    drop(reader);
+    assert!(store.begin(&b.0, Some(BLOCK)).is_err());
+    drop(second);
+    put(&store, &b.1);
+    assert_eq!([&a, &b, &c].map(|blob| is_stored(&folder, &blob.0)), [false, true, true]);
+    drop(committed);
+}
+
+#[test]
+fn a_blob_is_not_evicted_if_it_came_into_use_after_it_was_chosen() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 3 * BLOCK);
+    let [a, b, c, d] = [1, 2, 3, 4].map(blob);
+    for ((digest, bytes), minutes) in [(&a, 9), (&b, 8), (&c, 7)] {
+        put(&store, bytes);
+        let file = File::open(path_of(&folder, digest)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_mins(minutes)).unwrap();
+    }
+    put(&store, &d.1);
+    assert!(!is_stored(&folder, &a.0));
+    // The use is not on the disk, as the last one is not an hour old.
+    let reader = store.find(&b.0).unwrap().unwrap();
+    put(&store, &a.1);
+    assert_eq!([&a, &b, &c, &d].map(|blob| is_stored(&folder, &blob.0)), [true, true, false, true]);
+    drop(reader);
+}
+
+#[test]
+fn a_blob_larger_than_the_quota_evicts_nothing() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 2 * BLOCK);
+    let (digest, bytes) = blob(1);
+    put(&store, &bytes);
+    let large = Digest::of(b"large");
+    for length in [2 * BLOCK + 1, u64::MAX] {
+        assert_eq!(store.begin(&large, Some(length)).err().unwrap().kind(), io::ErrorKind::StorageFull);
+    }
+    assert!(is_stored(&folder, &digest));
+    assert_eq!(incoming_files(&folder), 0);
+}
+
+#[test]
+fn what_is_being_written_counts() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 2 * BLOCK);
+    let [a, b] = [1, 2].map(blob);
+    let first = store.begin(&a.0, Some(2 * BLOCK)).unwrap();
+    assert!(store.begin(&b.0, Some(1)).is_err());
+    drop(first);
+    assert!(store.begin(&b.0, Some(1)).is_ok());
+}
+
+#[test]
+fn a_blob_without_a_length_makes_room_as_it_grows() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 2 * BLOCK);
+    let [a, b] = [1, 2].map(blob);
+    put(&store, &a.1);
+    put(&store, &b.1);
+    age(&folder, &a.0, 2);
+    let mut incoming = store.begin(&Digest::of(b"?"), None).unwrap();
+    assert!(is_stored(&folder, &a.0));
+    incoming.append(b"?").unwrap();
+    assert_eq!([&a, &b].map(|blob| is_stored(&folder, &blob.0)), [false, true]);
+    incoming.commit().unwrap();
+}
+
+#[test]
+fn space_for_others_stays_free() {
+    let folder = TempDir::new().unwrap();
+    let none_free = StoreLimits { quota: DiskShare::Percent(100), min_free: DiskShare::Percent(100) };
+    let store = BlobStore::open(folder.path(), none_free).unwrap();
+    let (digest, _) = blob(1);
+    for length in [Some(1), None] {
+        assert_eq!(store.begin(&digest, length).err().unwrap().kind(), io::ErrorKind::StorageFull);
+    }
+    assert_eq!(incoming_files(&folder), 0);
+}
+
+#[test]
+fn a_file_that_somebody_removed_is_not_counted_for_ever() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 2 * BLOCK);
+    let [a, b, c] = [1, 2, 3].map(blob);
+    put(&store, &a.1);
+    put(&store, &b.1);
+    fs::remove_file(path_of(&folder, &a.0)).unwrap();
+    assert!(store.find(&a.0).unwrap().is_none());
+    put(&store, &c.1);
+    assert_eq!([&b, &c].map(|blob| is_stored(&folder, &blob.0)), [true, true]);
+    assert_eq!(store.usage().unwrap().blobs, 2);
+    // Nor if no file is left.
+    [&b, &c].iter().for_each(|blob| fs::remove_file(path_of(&folder, &blob.0)).unwrap());
+    put(&store, &a.1);
+    assert_eq!(store.usage().unwrap().blobs, 1);
+}
+
+#[test]
+fn many_more_files_than_one_walk_remembers_are_evicted_in_order() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 1 << 30);
+    let digests: Vec<_> = (0..2500_u32).map(|number| Digest::of(&number.to_be_bytes())).collect();
+    // Put by hand, as the syncs of 2,500 commits take long.
+    for (number, digest) in (0..).zip(&digests) {
+        fs::create_dir_all(path_of(&folder, digest).parent().unwrap()).unwrap();
+        fs::write(path_of(&folder, digest), b"x").unwrap();
+        age(&folder, digest, 3000 - number);
+    }
+    drop(store);
+    let store = open(&folder, 2500 * BLOCK);
+    drop(store.begin(&Digest::of(b"large"), Some(2200 * BLOCK)).unwrap());
+    let left: Vec<_> = digests.iter().filter(|digest| is_stored(&folder, digest)).collect();
+    assert_eq!(left, digests[2200..].iter().collect::<Vec<_>>());
+    assert_eq!(store.usage().unwrap().blobs, 300);
+}
+
+#[test]
+fn the_start_removes_what_was_incoming_and_leaves_alone_what_is_not_ours() {
+    let folder = TempDir::new().unwrap();
+    let (digest, bytes) = blob(1);
+    put(&open(&folder, 1 << 20), &bytes);
+    let foreign = ["notes.txt", "blobs/sha256/zz", "blobs/sha256/ab/x.tmp", "tags/README", "blobs/sha256/cd"];
+    let foreign = foreign.map(|name| folder.path().join(name));
+    for path in &foreign {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"mine").unwrap();
+    }
+    // In the folder of another prefix, a digest is not ours.
+    let misplaced = folder.path().join("blobs/sha256/ab").join("00".repeat(32));
+    fs::write(&misplaced, b"mine").unwrap();
+    fs::write(folder.path().join("incoming/7.part"), b"half").unwrap();
+    fs::create_dir(folder.path().join("incoming/folder")).unwrap();
+    let store = open(&folder, 1 << 20);
+    assert_eq!(incoming_files(&folder), 0);
+    assert!(foreign.iter().chain([&misplaced]).all(|path| fs::read(path).unwrap() == b"mine"));
+    assert_eq!(store.usage().unwrap().bytes, BLOCK);
+    assert_eq!(content(&store.find(&digest).unwrap().unwrap()), bytes);
+    // Nor does eviction touch them.
+    assert!(store.begin(&digest, Some((1 << 20) - BLOCK + 1)).is_ok());
+    assert!(!is_stored(&folder, &digest) && foreign.iter().all(|path| path.exists()));
+}
+
+#[test]
+fn a_folder_that_is_not_a_store_keeps_its_incoming_files() {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("incoming")).unwrap();
+    fs::write(folder.path().join("incoming/letter"), b"mine").unwrap();
+    let fault = BlobStore::open(folder.path(), limits(1)).err().unwrap();
+    assert!(matches!(fault, StoreFault::NotAStore(_)), "{fault}");
+    // Not at the second attempt either.
+    assert!(matches!(BlobStore::open(folder.path(), limits(1)).err(), Some(StoreFault::NotAStore(_))));
+    assert!(folder.path().join("incoming/letter").exists());
+}
+
+#[test]
+fn a_second_user_of_the_folder_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let first = open(&folder, 1 << 20);
+    let fault = BlobStore::open(folder.path(), limits(1 << 20)).err().unwrap();
+    let expected = ": another torrent-cache uses this folder; give each its own, or stop the other one";
+    assert_eq!(fault.to_string(), format!("{}{expected}", folder.path().display()));
+    drop(first);
+    open(&folder, 1 << 20);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_an_error() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("file"), b"").unwrap();
+    let fault = BlobStore::open(&folder.path().join("file/storage"), limits(1)).err().unwrap();
+    assert!(matches!(fault, StoreFault::Disk { .. }), "{fault}");
+}
+
+#[test]
+fn manifests_are_kept_with_their_media_type() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 1 << 20);
+    let bytes = b"{\n\"schemaVersion\": 2}".to_vec();
+    let digest = Digest::of(&bytes);
+    let media_type = "application/vnd.oci.image.manifest.v1+json".to_owned();
+    assert_eq!(store.manifest(&digest).unwrap(), None);
+    store.put_manifest(&digest, &media_type, &bytes).unwrap();
+    assert_eq!(store.manifest(&digest).unwrap(), Some(CachedManifest { media_type, bytes: bytes.clone() }));
+    assert_eq!(store.put_manifest(&digest, "a", b"other").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(store.put_manifest(&digest, "a\nb", &bytes).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    // Blobs and manifests are apart.
+    assert!(store.find(&digest).unwrap().is_none());
+}
+
+#[test]
+fn a_damaged_manifest_is_removed() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 1 << 20);
+    let digest = Digest::of(b"{}");
+    store.put_manifest(&digest, "a", b"{}").unwrap();
+    let path = folder.path().join("manifests/sha256").join(&digest.hex()[..2]).join(digest.hex());
+    for damaged in [&b"a\n{]"[..], b"", b"a{}", b"\xff\n{}"] {
+        fs::write(&path, damaged).unwrap();
+        assert_eq!(store.manifest(&digest).unwrap(), None);
+        assert!(!path.exists());
+    }
+    store.put_manifest(&digest, "a", b"{}").unwrap();
+    assert!(store.manifest(&digest).unwrap().is_some());
+}
+
+#[test]
+fn tags_are_replaced_and_hostile_names_stay_inside() {
+    let folder = TempDir::new().unwrap();
+    let inner = folder.path().join("storage");
+    let store = BlobStore::open(&inner, limits(1 << 20)).unwrap();
+    let long = "x".repeat(100_000);
+    let texts = ["", "latest", "../../../etc/passwd", "/etc/passwd", "a\0b", "..", ".", "ä/\n", &long];
+    let entry = |number: usize, seconds: u64| TagEntry {
+        digest: Digest::of(&number.to_be_bytes()),
+        media_type: "text/plain; charset=\"ü\"".to_owned(),
+        checked_at: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+    };
+    let keys: Vec<_> = (texts.iter())
+        .flat_map(|text| {
+            let key = TagKey { upstream: "u", repository: "r", tag: "t", accept: "a" };
+            [
+                TagKey { upstream: text, ..key },
+                TagKey { repository: text, ..key },
+                TagKey { tag: text, ..key },
+                TagKey { accept: text, ..key },
+            ]
+        })
+        .collect();
+    for (number, key) in keys.iter().enumerate() {
+        assert_eq!(store.tag(key).unwrap(), None);
+        store.put_tag(key, &entry(number, 1)).unwrap();
+        store.put_tag(key, &entry(number, 2)).unwrap();
+    }
+    for (number, key) in keys.iter().enumerate() {
+        assert_eq!(store.tag(key).unwrap(), Some(entry(number, 2)), "{key:?}");
+    }
+    assert_eq!(files_below(&inner.join("tags")).len(), keys.len());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    // What ends one part does not begin the next.
+    let near = TagKey { upstream: "ur", repository: "", tag: "t", accept: "a" };
+    assert_eq!(store.tag(&near).unwrap(), None);
+}
+
+#[test]
+fn deltas_are_found_by_their_url() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 1 << 20);
+    let digest = Digest::of(b"delta");
+    assert_eq!(store.delta("http://host/deltas/../../x").unwrap(), None);
+    store.put_delta("http://host/deltas/../../x", &digest).unwrap();
+    assert_eq!(store.delta("http://host/deltas/../../x").unwrap(), Some(digest));
+    assert_eq!(store.delta("http://host/x").unwrap(), None);
+}
+
+#[test]
+fn records_count_and_are_evicted_like_blobs() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 2 * BLOCK);
+    let key = |tag| TagKey { upstream: "u", repository: "r", tag, accept: "" };
+    let entry = TagEntry { digest: Digest::of(b""), media_type: String::new(), checked_at: SystemTime::UNIX_EPOCH };
+    store.put_tag(&key("a"), &entry).unwrap();
+    let [only] = &files_below(&folder.path().join("tags"))[..] else { panic!("one tag") };
+    File::open(only).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    store.put_tag(&key("b"), &entry).unwrap();
+    store.put_tag(&key("c"), &entry).unwrap();
+    assert_eq!(["a", "b", "c"].map(|tag| store.tag(&key(tag)).unwrap().is_some()), [false, true, true]);
+    let usage = store.usage().unwrap();
+    assert_eq!((usage.bytes, usage.blobs), (2 * BLOCK, 0));
+}
