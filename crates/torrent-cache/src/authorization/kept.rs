@@ -111,14 +111,14 @@ mod tests {
     use crate::digest::Digest;
     use crate::upstream::UpstreamOrigin;
 
-    const KEPT: Duration = Duration::from_secs(60);
+    const KEPT: Duration = Duration::from_mins(1);
 
     fn client(text: &'static str) -> Speaker {
         Speaker::Client(HeaderValue::from_static(text))
     }
 
     fn check(test: impl Fn(&KeptGrants, AccessSubject<'_>, Instant)) {
-        let kept = KeptGrants::new(KEPT, Duration::from_secs(300)).unwrap();
+        let kept = KeptGrants::new(KEPT, Duration::from_mins(5)).unwrap();
         let origin: UpstreamOrigin = "quay.io".parse().unwrap();
         let digest = Digest::of(b"a");
         let subject = AccessSubject { origin: &origin, repository: "a/b", path: "/", digest: &digest, length: 1 };

@@ -169,7 +169,7 @@ async fn serve(
                 Act::Wait(until) => until.notified().await,
                 Act::Stall(there) => {
                     there.notify_one();
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
                 Act::Close => return stream.shutdown().await,
                 Act::Drop => return Ok(()),

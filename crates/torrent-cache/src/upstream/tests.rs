@@ -27,7 +27,7 @@ async fn get(client: &FetchClient, origin: &UpstreamOrigin, path: &str) -> Resul
 }
 
 async fn body(reply: FetchReply) -> Result<Bytes, FetchError> {
-    reply.body.collect(1 << 20, Duration::from_secs(3600)).await
+    reply.body.collect(1 << 20, Duration::from_hours(1)).await
 }
 
 async fn get_body(client: &FetchClient, origin: &UpstreamOrigin, path: &str) -> Result<Bytes, FetchFault> {
