@@ -100,7 +100,8 @@ impl OwnCredentials {
         let (origin, repository) = key.clone();
         let fetch = async { Remembered::new(self.fetch(&origin, &repository, &challenge).await) };
         let is_useless = |known: &Remembered<HeaderValue>| {
-            known.is_over() || matches!(&known.value, Ok(value) if value.as_ref() == refused)
+            let is_refused = refused.is_some() && matches!(&known.value, Ok(value) if value.as_ref() == refused);
+            known.is_over() || is_refused
         };
         self.values.entry(key).or_insert_with_if(fetch, is_useless).await.into_value().value
     }
