@@ -30,6 +30,10 @@ impl Site {
     ) -> Self {
         let server = ScriptedServer::https(script).await;
         let origin = server.origin("listed.test");
+        Self::of(server, origin, auths, stale)
+    }
+
+    fn of(server: ScriptedServer, origin: UpstreamOrigin, auths: Option<&str>, stale: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let auth_file = auths.map(|login| {
             let file = folder.path().join("config.json");
@@ -331,6 +335,28 @@ async fn our_login_goes_nowhere_else() {
         assert!(matches!(error.fault, FetchFault::Token(_) | FetchFault::NotPublic(_)), "{realm}: {error}");
         assert!(!error.to_string().contains("dTpw"));
         site.server.seen();
+    }
+    assert!(elsewhere.targets().is_empty());
+}
+
+#[tokio::test]
+async fn over_http_our_login_goes_to_listed_servers_only() {
+    let mut elsewhere = ScriptedServer::http(|_| reply(200, "", r#"{"token":"t0ken"}"#)).await;
+    for (realm, is_listed) in
+        [(format!("http://cdn.test:{}/token", elsewhere.port()), false), ("/token".to_owned(), true)]
+    {
+        let challenge = challenge_to(&realm);
+        let server = ScriptedServer::http(move |request| match request.header("authorization").first() {
+            Some(&"Bearer t0ken") => head_reply(200, ""),
+            Some(&LOGIN) => reply(200, "", r#"{"token":"t0ken"}"#),
+            _ => head_reply(401, &challenge),
+        })
+        .await;
+        let origin = server.origin("http://listed.test");
+        let site = Site::of(server, origin, Some(r#"{"auth":"dTpw"}"#), Duration::ZERO);
+        let permission = site.admit(None).await;
+        assert_eq!(is_granted(&permission), is_listed, "{realm}: {permission:?}");
+        assert!(is_listed || matches!(permission, Permission::Unknown(FetchError { fault: FetchFault::Token(_), .. })));
     }
     assert!(elsewhere.targets().is_empty());
 }

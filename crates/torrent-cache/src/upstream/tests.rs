@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::TcpSocket;
 use tokio::sync::Notify;
-use tokio::time::{advance, pause, resume};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, advance, pause, resume};
 
 use super::scripted::{
     Act, ScriptedServer, SeenRequest, bytes, bytes_and_close, client, client_with, head_reply, lookup, reply,
@@ -36,6 +37,18 @@ async fn get_body(client: &FetchClient, origin: &UpstreamOrigin, path: &str) -> 
         Err(error) => Err(error),
     }
     .map_err(|error| error.fault)
+}
+
+/// The error of a task that must fail when this time has passed. The clock is paused, and goes on to the next deadline
+/// when all tasks wait.
+async fn error_after<T: std::fmt::Debug>(time: Duration, task: JoinHandle<Result<T, FetchError>>) -> FetchError {
+    pause();
+    let start = Instant::now();
+    let error = task.await.unwrap().unwrap_err();
+    let passed = start.elapsed();
+    // The task began to wait a moment before the clock stopped.
+    assert!(passed > time / 2 && passed <= time + Duration::from_millis(1), "{passed:?}");
+    error
 }
 
 /// A plain server that always does the same, and a client of it.
@@ -300,8 +313,7 @@ async fn a_server_that_does_not_reply_is_given_up() {
     let (_server, origin, client) = plain(move |_| vec![Act::Stall(Arc::clone(&there))]).await;
     let waiting = tokio::spawn(async move { get(&client, &origin, "/").await });
     stalled.notified().await;
-    pause();
-    let error = waiting.await.unwrap().unwrap_err();
+    let error = error_after(Duration::from_secs(40), waiting).await;
     assert_eq!((&error.fault, error.status()), (&FetchFault::HeadTimeout(Duration::from_secs(30)), 504));
 }
 
@@ -313,8 +325,7 @@ async fn a_handshake_that_does_not_end_is_given_up() {
     let client = client(&[&origin]);
     let waiting = tokio::spawn(async move { get(&client, &origin, "/").await });
     tokio::task::yield_now().await;
-    pause();
-    let error = waiting.await.unwrap().unwrap_err();
+    let error = error_after(Duration::from_secs(10), waiting).await;
     assert_eq!((&error.fault, error.status()), (&FetchFault::ConnectTimeout(Duration::from_secs(10)), 504));
 }
 
@@ -340,8 +351,8 @@ async fn a_body_may_be_slow_but_must_not_stand_still() {
         let (chunk, ()) = tokio::join!(reply.body.chunk(), drip);
         assert_eq!(chunk.unwrap().unwrap(), expected);
     }
-    pause();
-    let error = reply.body.chunk().await.unwrap_err();
+    let waiting = tokio::spawn(async move { reply.body.chunk().await });
+    let error = error_after(Duration::from_secs(30), waiting).await;
     assert_eq!((&error.fault, error.status()), (&FetchFault::Stalled(Duration::from_secs(30)), 504));
 }
 
