@@ -36,7 +36,7 @@ use self::own::OwnCredentials;
 use self::token_end::remaining;
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, FetchError, FetchFault, FetchReply, Redirects};
 
-pub use self::subject::{AccessSubject, Denial, Permission, Speaker};
+pub use self::subject::{AccessSubject, Permission, Speaker, UpstreamDenial};
 
 /// How clients are authorised.
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ impl Authorization {
         speaker: &Speaker,
         subject: &AccessSubject<'_>,
         headers: &AskHeaders,
-    ) -> Result<Option<Denial>, FetchError> {
+    ) -> Result<Option<UpstreamDenial>, FetchError> {
         let headers = headers.clone().unconditional();
         let head = |redirects| Ask {
             method: AskMethod::Head,
@@ -151,13 +151,13 @@ impl Authorization {
         let reply = self.send(head(Redirects::Return), speaker, subject.repository).await?;
         match reply.status.as_u16() {
             200 | 307 => Ok(None),
-            401 | 403 | 404 => Ok(Some(Denial::of(reply))),
+            401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
             // Such a redirect can lead to the blob, or to a page for people to log in.
             301 | 302 | 303 | 308 => {
                 let reply = self.send(head(Redirects::Follow), speaker, subject.repository).await?;
                 match reply.status.as_u16() {
                     200 if reply.content_length() == Some(subject.length) => Ok(None),
-                    401 | 403 | 404 => Ok(Some(Denial::of(reply))),
+                    401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
                     status => Err(unclear(subject, status)),
                 }
             }

@@ -38,23 +38,24 @@ pub enum Permission {
     /// Yes.
     Granted,
     /// No. This goes to the client.
-    Denied(Denial),
+    Denied(UpstreamDenial),
     /// The upstream does not tell.
     Unknown(FetchError),
 }
 
 /// An upstream's no: 401 with its challenge, 403 or 404. It has no body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
+pub struct UpstreamDenial {
     /// Its status.
     pub status: StatusCode,
     /// Its headers, such as `WWW-Authenticate`, without those about the body.
     pub headers: HeaderMap,
 }
 
-impl Denial {
-    pub(super) fn of(reply: FetchReply) -> Self {
-        let mut headers = reply.headers;
+impl UpstreamDenial {
+    /// A reply's no, without what is about its body.
+    pub fn of(reply: &FetchReply) -> Self {
+        let mut headers = reply.headers.clone();
         for name in [CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE] {
             headers.remove(name);
         }

@@ -21,10 +21,10 @@ const MAX_ADDRESSES: usize = 4;
 const MAX_LOOKUPS: usize = 16;
 
 /// A name's addresses, still to come.
-pub type Addresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+pub type HostAddresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Looks a name and a port up.
-pub type HostLookup = Arc<dyn Fn(String, u16) -> Addresses + Send + Sync>;
+pub type HostLookup = Arc<dyn Fn(String, u16) -> HostAddresses + Send + Sync>;
 
 /// Looks names up as the system does.
 pub fn system_lookup() -> HostLookup {
