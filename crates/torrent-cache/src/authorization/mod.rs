@@ -1,0 +1,182 @@
+//! Whether a client may have what is in the cache.
+//!
+//! The upstream decides, on each hit: the client's credentials go with HEAD to the same path. 200 and 307 are a yes. A
+//! yes is kept for at most a minute (`kept.rs`). 401, 403 and 404 go to the client with their challenge.
+//!
+//! Clients that send no credentials can be given those of `REGISTRY_AUTH_FILE`, if their network is trusted (`own.rs`).
+//!
+//! Invariants:
+//!
+//! - Credentials are never logged and never on disk. `Debug` does not show them. A kept yes holds a keyed hash only.
+//! - A client's credentials go to the origin that they are for, and nowhere else.
+//! - Our own credentials go to their upstream, or to the token service that it names, over https. Over http they go
+//!   only where http is listed.
+
+mod challenge;
+mod kept;
+mod login;
+mod own;
+mod subject;
+mod token;
+mod token_end;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::HeaderValue;
+use ipnet::IpNet;
+use tokio::time::Instant;
+
+use self::kept::KeptGrants;
+use self::own::OwnCredentials;
+use self::token_end::remaining;
+use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, FetchError, FetchFault, FetchReply, Redirects};
+
+pub use self::subject::{AccessSubject, Permission, Speaker, UpstreamDenial};
+
+/// How clients are authorised.
+#[derive(Clone, Debug)]
+pub struct AuthorizationOptions {
+    /// How long a yes is kept, at most.
+    pub kept: Duration,
+    /// How long what was public is served while the upstream fails: `AUTH_STALE`.
+    pub stale: Duration,
+    /// The clients for whom our own credentials speak: `CLIENT_NETWORKS`.
+    pub client_networks: Vec<IpNet>,
+    /// docker's config.json with our own credentials: `REGISTRY_AUTH_FILE`.
+    pub auth_file: Option<PathBuf>,
+}
+
+impl Default for AuthorizationOptions {
+    fn default() -> Self {
+        let loopback = [(IpAddr::from(Ipv4Addr::LOCALHOST), 8), (IpAddr::from(Ipv6Addr::LOCALHOST), 128)];
+        Self {
+            kept: Duration::from_mins(1),
+            stale: Duration::ZERO,
+            client_networks: loopback.map(|(ip, length)| IpNet::new_assert(ip, length)).to_vec(),
+            auth_file: None,
+        }
+    }
+}
+
+/// Decides whether clients may have what is in the cache, and sends requests with the right credentials.
+#[derive(Debug)]
+pub struct Authorization {
+    client: FetchClient,
+    kept: KeptGrants,
+    client_networks: Vec<IpNet>,
+    own: Option<OwnCredentials>,
+}
+
+impl Authorization {
+    /// The error is a sentence for the operator.
+    pub fn new(client: FetchClient, options: AuthorizationOptions) -> Result<Self, String> {
+        let kept = KeptGrants::new(options.kept, options.stale)?;
+        let own = options.auth_file.map(|path| OwnCredentials::new(client.clone(), path));
+        Ok(Self { client, kept, client_networks: options.client_networks, own })
+    }
+
+    /// With whose credentials the requests of a client go upstream.
+    pub fn speaker(&self, headers: &AskHeaders, client: IpAddr) -> Speaker {
+        let client = client.to_canonical();
+        match headers.authorization() {
+            Some(value) => Speaker::Client(value.clone()),
+            None if self.own.is_some() && self.client_networks.iter().any(|net| net.contains(&client)) => Speaker::Own,
+            None => Speaker::Anonymous,
+        }
+    }
+
+    /// Whether this client may have what is in the cache. `headers` are those of its request: a manifest is only there
+    /// for a client that accepts its type.
+    pub async fn admit(&self, speaker: &Speaker, subject: &AccessSubject<'_>, headers: &AskHeaders) -> Permission {
+        if self.kept.is_granted(speaker, subject, Instant::now()) {
+            return Permission::Granted;
+        }
+        let answer = self.ask_upstream(speaker, subject, headers).await;
+        match answer {
+            Ok(None) => {
+                self.granted(speaker, subject);
+                Permission::Granted
+            }
+            Ok(Some(denial)) => {
+                if *speaker == Speaker::Anonymous {
+                    self.kept.is_not_public(subject);
+                }
+                Permission::Denied(denial)
+            }
+            Err(error) => self.without_upstream(subject, error),
+        }
+    }
+
+    /// Remembers that an upstream has just served this to this client.
+    pub fn granted(&self, speaker: &Speaker, subject: &AccessSubject<'_>) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let token_left = match speaker {
+            Speaker::Client(value) => remaining(value, now),
+            Speaker::Own | Speaker::Anonymous => None,
+        };
+        self.kept.grant(speaker, subject, token_left, Instant::now());
+    }
+
+    /// Sends a request with these credentials, whatever `Authorization` is in its headers. `repository` is the one that
+    /// a token is for.
+    pub async fn send(&self, ask: Ask<'_>, speaker: &Speaker, repository: &str) -> Result<FetchReply, FetchError> {
+        let with = |value: Option<HeaderValue>| ask.headers.clone().with_authorization(value);
+        match (speaker, &self.own) {
+            (Speaker::Own, Some(own)) => own.send(&ask, repository).await,
+            (Speaker::Client(value), _) => self.client.send(Ask { headers: &with(Some(value.clone())), ..ask }).await,
+            _ => self.client.send(Ask { headers: &with(None), ..ask }).await,
+        }
+    }
+
+    /// `None` is a yes.
+    async fn ask_upstream(
+        &self,
+        speaker: &Speaker,
+        subject: &AccessSubject<'_>,
+        headers: &AskHeaders,
+    ) -> Result<Option<UpstreamDenial>, FetchError> {
+        let headers = headers.clone().unconditional();
+        let head = |redirects| Ask {
+            method: AskMethod::Head,
+            origin: subject.origin,
+            path_and_query: subject.path,
+            headers: &headers,
+            redirects,
+        };
+        let reply = self.send(head(Redirects::Return), speaker, subject.repository).await?;
+        match reply.status.as_u16() {
+            200 | 307 => Ok(None),
+            401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
+            // Such a redirect can lead to the blob, or to a page for people to log in.
+            301 | 302 | 303 | 308 => {
+                let reply = self.send(head(Redirects::Follow), speaker, subject.repository).await?;
+                match reply.status.as_u16() {
+                    200 if reply.content_length() == Some(subject.length) => Ok(None),
+                    401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
+                    status => Err(unclear(subject, status)),
+                }
+            }
+            status => Err(unclear(subject, status)),
+        }
+    }
+
+    fn without_upstream(&self, subject: &AccessSubject<'_>, error: FetchError) -> Permission {
+        let AccessSubject { repository, digest, .. } = subject;
+        match self.kept.was_public(subject, Instant::now()) {
+            Some(age) => {
+                log::warn!("{error}; {digest} of {repository} is served, as it was public {} s ago", age.as_secs());
+                Permission::Granted
+            }
+            None => Permission::Unknown(error),
+        }
+    }
+}
+
+fn unclear(subject: &AccessSubject<'_>, status: u16) -> FetchError {
+    FetchError { server: subject.origin.to_string(), fault: FetchFault::Status(status) }
+}

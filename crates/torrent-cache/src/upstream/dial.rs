@@ -1,0 +1,127 @@
+//! A TCP connection to a server: its addresses, which of them are allowed, and one that accepts.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+use url::Host;
+
+use super::error::FetchFault;
+use super::origin::{UpstreamOrigin, Upstreams};
+
+/// Addresses of one name that are tried. Each gets its share of the time.
+const MAX_ADDRESSES: usize = 4;
+
+/// Look-ups that may be under way. Each blocks a thread until the system has a result.
+const MAX_LOOKUPS: usize = 16;
+
+/// A name's addresses, still to come.
+pub type HostAddresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// Looks a name and a port up.
+pub type HostLookup = Arc<dyn Fn(String, u16) -> HostAddresses + Send + Sync>;
+
+/// Looks names up as the system does.
+pub fn system_lookup() -> HostLookup {
+    let permits = Arc::new(Semaphore::new(MAX_LOOKUPS));
+    Arc::new(move |host, port| {
+        let permits = Arc::clone(&permits);
+        Box::pin(async move {
+            let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
+            // A task of its own holds the permit until the thread is free, even if no fetch waits any more.
+            let lookup = tokio::spawn(async move {
+                let found = tokio::net::lookup_host((host, port)).await.map(Iterator::collect);
+                drop(permit);
+                found
+            });
+            lookup.await.map_err(io::Error::other)?
+        })
+    })
+}
+
+/// Connects to servers.
+pub(super) struct Dialler {
+    pub(super) upstreams: Arc<Upstreams>,
+    pub(super) lookup: HostLookup,
+    /// Which addresses a host may have that is not listed.
+    pub(super) unlisted: fn(IpAddr) -> bool,
+}
+
+impl Dialler {
+    /// Connects. The address that is checked is the one that is dialled. Each address has its share of the time up to
+    /// the deadline; the caller ends the wait for the last one.
+    pub(super) async fn dial(&self, to: &UpstreamOrigin, deadline: Instant) -> Result<TcpStream, FetchFault> {
+        let addresses = self.allowed(to, self.addresses(to).await?)?;
+        let mut failures = Vec::new();
+        for (at, address) in addresses.iter().enumerate() {
+            let left = u32::try_from(addresses.len() - at).unwrap_or(1);
+            let share = deadline.saturating_duration_since(Instant::now()) / left;
+            let connecting = TcpStream::connect(address);
+            match if left > 1 { timeout(share, connecting).await } else { Ok(connecting.await) } {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failures.push(format!("{address}: {error}")),
+                Err(_) => failures.push(format!("{address}: not in time")),
+            }
+        }
+        Err(FetchFault::Connect(failures.join(", ")))
+    }
+
+    async fn addresses(&self, to: &UpstreamOrigin) -> Result<Vec<SocketAddr>, FetchFault> {
+        match to.host() {
+            Host::Ipv4(ip) => Ok(vec![SocketAddr::new((*ip).into(), to.port())]),
+            Host::Ipv6(ip) => Ok(vec![SocketAddr::new((*ip).into(), to.port())]),
+            Host::Domain(name) => {
+                let found = (self.lookup)(name.clone(), to.port()).await;
+                found.map(families_in_turn).map_err(|error| FetchFault::Name(error.to_string()))
+            }
+        }
+    }
+
+    fn allowed(&self, to: &UpstreamOrigin, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, FetchFault> {
+        let first = found.first().ok_or_else(|| FetchFault::Name("it has no address".to_owned()))?.ip();
+        let is_listed = self.upstreams.lists_host(to.host());
+        let mut allowed = found;
+        allowed.retain(|address| is_listed || (self.unlisted)(address.ip()));
+        allowed.truncate(MAX_ADDRESSES);
+        if allowed.is_empty() { Err(FetchFault::NotPublic(first)) } else { Ok(allowed) }
+    }
+}
+
+impl fmt::Debug for Dialler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialler").field("upstreams", &self.upstreams).finish_non_exhaustive()
+    }
+}
+
+/// IPv4 and IPv6 in turn, so that a family that does not work costs little time.
+fn families_in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let preferred = found.first().is_some_and(SocketAddr::is_ipv4);
+    let (mut a, mut b): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| address.is_ipv4() == preferred);
+    let pairs = a.len().min(b.len());
+    let rest: Vec<_> = a.split_off(pairs).into_iter().chain(b.split_off(pairs)).collect();
+    a.into_iter().zip(b).flat_map(|(a, b)| [a, b]).chain(rest).collect()
+}
+
+/// The rest of a connection's time, for what follows the dialling.
+pub(super) async fn before<T>(deadline: Instant, what: impl Future<Output = T>) -> Option<T> {
+    timeout_at(deadline, what).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_are_tried_in_turn() {
+        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let found = addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "1.1.1.2:1"]);
+        let expected = addresses(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1", "[::3]:1"]);
+        assert_eq!(families_in_turn(found), expected);
+        assert_eq!(families_in_turn(Vec::new()), []);
+    }
+}

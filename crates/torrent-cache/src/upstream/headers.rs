@@ -1,0 +1,225 @@
+//! Which headers pass. All others concern a connection, or say something about one side that the other need not know.
+
+use std::fmt;
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LINK, RANGE, RETRY_AFTER,
+    USER_AGENT, WWW_AUTHENTICATE,
+};
+
+/// The program's name for upstreams, where the client has none.
+const OUR_AGENT: HeaderValue = HeaderValue::from_static(concat!("torrent-cache/", env!("CARGO_PKG_VERSION")));
+
+/// Bytes of a client's headers that pass, at most.
+const MAX_ASK: usize = 32 << 10;
+
+const ASKED: [HeaderName; 6] = [AUTHORIZATION, ACCEPT, RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE, USER_AGENT];
+
+const ANSWERED: [HeaderName; 16] = [
+    ACCEPT_RANGES,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    HeaderName::from_static("docker-content-digest"),
+    HeaderName::from_static("docker-distribution-api-version"),
+    ETAG,
+    LAST_MODIFIED,
+    LINK,
+    HeaderName::from_static("oci-filters-applied"),
+    HeaderName::from_static("oci-subject"),
+    HeaderName::from_static("ratelimit-limit"),
+    HeaderName::from_static("ratelimit-remaining"),
+    HeaderName::from_static("ratelimit-reset"),
+    RETRY_AFTER,
+    WWW_AUTHENTICATE,
+];
+
+/// The headers of a client's request that an upstream gets: `Authorization`, each line of `Accept` in its order,
+/// `Range`, `If-None-Match`, `If-Modified-Since`, `User-Agent`. `Debug` does not show credentials.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct AskHeaders(HeaderMap);
+
+impl AskHeaders {
+    /// Takes the headers that pass. Lines that are not valid, and those beyond 32 KiB, are left out. `Authorization`
+    /// passes if it is there once, and not if it is a Basic login without name and password, by which skopeo and podman
+    /// mean nobody.
+    pub fn from_client<'a>(lines: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
+        let mut passed = Self::default();
+        let mut room = MAX_ASK;
+        for (name, value) in lines {
+            let Some(name) = ASKED.iter().find(|asked| name.eq_ignore_ascii_case(asked.as_str())) else { continue };
+            let Ok(value) = HeaderValue::from_bytes(value) else { continue };
+            if let Some(left) = room.checked_sub(value.len()) {
+                room = left;
+                passed.0.append(name, value);
+            }
+        }
+        let mut logins = passed.0.get_all(AUTHORIZATION).iter();
+        let login = logins.next().filter(|login| !is_empty_basic(login)).cloned();
+        let login = if logins.next().is_some() { None } else { login };
+        passed.with_authorization(login)
+    }
+
+    /// The same with these credentials, or with none.
+    #[must_use]
+    pub fn with_authorization(mut self, value: Option<HeaderValue>) -> Self {
+        self.0.remove(AUTHORIZATION);
+        if let Some(mut value) = value {
+            value.set_sensitive(true);
+            self.0.insert(AUTHORIZATION, value);
+        }
+        self
+    }
+
+    /// The same with another `Accept`.
+    #[must_use]
+    pub fn with_accept(mut self, value: HeaderValue) -> Self {
+        self.0.insert(ACCEPT, value);
+        self
+    }
+
+    /// The same with another `Range`, or with none.
+    #[must_use]
+    pub fn with_range(mut self, value: Option<HeaderValue>) -> Self {
+        self.0.remove(RANGE);
+        if let Some(value) = value {
+            self.0.insert(RANGE, value);
+        }
+        self
+    }
+
+    /// The same without conditions and range, so that the reply is the whole resource.
+    #[must_use]
+    pub fn unconditional(mut self) -> Self {
+        for name in [RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE] {
+            self.0.remove(name);
+        }
+        self
+    }
+
+    /// The credentials.
+    pub fn authorization(&self) -> Option<&HeaderValue> {
+        self.0.get(AUTHORIZATION)
+    }
+
+    /// The lines of `Accept`, in their order.
+    pub fn accept(&self) -> impl Iterator<Item = &HeaderValue> {
+        self.0.get_all(ACCEPT).iter()
+    }
+
+    /// The headers as they go upstream.
+    pub(super) fn to_upstream(&self, with_credentials: bool) -> HeaderMap {
+        let mut headers = self.0.clone();
+        if !with_credentials {
+            headers.remove(AUTHORIZATION);
+        }
+        // Blobs are fetched as they are: a transfer that is compressed on the way has other bytes.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.entry(USER_AGENT).or_insert(OUR_AGENT);
+        headers
+    }
+}
+
+impl fmt::Debug for AskHeaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The value of `Authorization` is marked as sensitive.
+        self.0.fmt(f)
+    }
+}
+
+/// `Basic` and the base64 of `:`, or of nothing.
+fn is_empty_basic(value: &HeaderValue) -> bool {
+    let Ok(text) = value.to_str() else { return false };
+    let (scheme, login) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    scheme.eq_ignore_ascii_case("basic") && matches!(login.trim(), "" | "Og==" | "Og")
+}
+
+/// The headers of a reply that a client gets. `Connection` cannot name one of them.
+pub(super) fn answered(headers: &HeaderMap) -> HeaderMap {
+    let mut passed = HeaderMap::new();
+    for name in &ANSWERED {
+        for value in headers.get_all(name) {
+            passed.append(name, value.clone());
+        }
+    }
+    passed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(lines: &[(&str, &str)]) -> AskHeaders {
+        AskHeaders::from_client(lines.iter().map(|(name, value)| (*name, value.as_bytes())))
+    }
+
+    #[test]
+    fn needed_headers_pass_and_others_do_not() {
+        let headers = taken(&[
+            ("accept", "b/2"),
+            ("Host", "cache"),
+            ("Cookie", "secret"),
+            ("Accept", "a/1, c/3"),
+            ("Connection", "range, keep-alive"),
+            ("Range", "bytes=0-"),
+            ("X-Forwarded-For", "10.0.0.1"),
+            ("Proxy-Authorization", "Basic eDp5"),
+            ("Accept-Encoding", "gzip"),
+        ]);
+        let accepted: Vec<_> = headers.accept().collect();
+        assert_eq!(accepted, ["b/2", "a/1, c/3"]);
+        let sent = headers.to_upstream(true);
+        let mut names: Vec<_> = sent.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "accept-encoding", "range", "user-agent"]);
+        assert_eq!(sent[ACCEPT_ENCODING], "identity");
+        assert!(sent[USER_AGENT].to_str().unwrap().starts_with("torrent-cache/"));
+        assert_eq!(taken(&[("user-agent", "skopeo/1")]).to_upstream(true)[USER_AGENT], "skopeo/1");
+    }
+
+    #[test]
+    fn an_empty_login_is_nobody() {
+        for empty in ["Basic Og==", "basic Og", "Basic ", "Basic", "BASIC  Og=="] {
+            assert_eq!(taken(&[("authorization", empty)]).authorization(), None, "{empty}");
+        }
+        for login in ["Basic dTpw", "Bearer Og==", "Bearer x", "Basic OnA="] {
+            assert_eq!(taken(&[("authorization", login)]).authorization().unwrap(), login);
+        }
+        assert_eq!(taken(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]).authorization(), None);
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let headers = taken(&[("authorization", "Bearer s3cret")]);
+        assert!(!format!("{headers:?}").contains("s3cret"));
+        assert!(!format!("{:?}", headers.to_upstream(true)).contains("s3cret"));
+        assert!(headers.to_upstream(false).get(AUTHORIZATION).is_none());
+    }
+
+    #[test]
+    fn too_many_headers_are_left_out() {
+        let long = "a".repeat(20 << 10);
+        assert_eq!(taken(&[("accept", &long), ("accept", &long), ("accept", "b")]).accept().count(), 2);
+    }
+
+    #[test]
+    fn of_a_reply_only_what_a_client_needs_passes() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("content-type", "a/b"),
+            ("link", "<a>; rel=next"),
+            ("link", "<b>; rel=next"),
+            ("set-cookie", "x=y"),
+            ("location", "https://x/?secret"),
+            ("transfer-encoding", "chunked"),
+            ("connection", "content-type"),
+            ("server", "x"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let passed = answered(&headers);
+        assert_eq!(passed.len(), 3);
+        assert_eq!(passed.get_all(LINK).iter().count(), 2);
+    }
+}
