@@ -181,7 +181,7 @@ proptest! {
             prop_assert_eq!(&again.path, &request.path);
             // The query is passed on as it came. Only the path chooses the resource.
             let path = upstream.split('?').next().unwrap_or_default();
-            prop_assert!(path.starts_with("/v2/") && !path.contains("//") && !path.contains(".."));
+            prop_assert!(path.starts_with("/v2/") && !path.contains("//") && !path.split('/').any(|part| part == ".."));
         }
     }
 
