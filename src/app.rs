@@ -19,7 +19,7 @@ use tokio::task::LocalSet;
 use self::reload::Reload;
 use crate::access::Access;
 use crate::clock::{self, Lookout};
-use crate::config::{AccessRules, Config, Forward, Tls};
+use crate::config::{AccessRules, Config, Forward, Tls, TorrentsOptions};
 use crate::forward::{ForwardEngine, ForwardOptions, Forwarders};
 use crate::frontend::client_address::ClientAddress;
 use crate::frontend::connections::Connections;
@@ -30,9 +30,11 @@ use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::{self, Audience, Listen, ListenAddr, Listening, UdpListenAddr};
 use crate::frontend::serve;
 use crate::frontend::tls::TlsServer;
+use crate::frontend::torrents::{Gate, TorrentsPart};
 use crate::frontend::udp::connection_id::ConnectionIds;
-use crate::metrics::{AccessMetrics, LogSample, Metrics, StoreSample, ZoneSample};
+use crate::metrics::{AccessMetrics, LogSample, Metrics, StoreSample, TorrentsMetrics, ZoneSample};
 use crate::store::Store;
+use crate::torrents::{SharedBlobs, TorrentsLimits};
 use crate::tracker::Tracker;
 
 /// How often expired peers and swarms are dropped.
@@ -40,6 +42,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// The shortest time between two log lines that say that the store is full.
 const EVICTION_REPORT: Duration = Duration::from_hours(1);
+
+/// The most requests that may wait for a change of a lease.
+const MAX_POLLS: usize = 4096;
 
 /// How long the final `stopped` announces may take after all requests are finished.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -59,7 +64,7 @@ pub struct App {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {error}{}", hint(&address.address, error))]
+    #[error("cannot listen on {address}: {error}{}", hint(address, error))]
     Listen {
         /// The address as configured.
         address: Listen,
@@ -85,8 +90,11 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-fn hint(address: &ListenAddr, error: &io::Error) -> &'static str {
-    match (address, error.kind()) {
+fn hint(listen: &Listen, error: &io::Error) -> &'static str {
+    match (&listen.address, error.kind()) {
+        (_, io::ErrorKind::AddrInUse) if listen.purpose.audience == Audience::Torrents => {
+            "; another process, such as etcd, uses this port: choose another with --torrents-listen"
+        }
         (ListenAddr::Unix(_), io::ErrorKind::AddrInUse) => "; another process listens there, or the file is no socket",
         (ListenAddr::Unix(_), _) => "",
         (_, io::ErrorKind::AddrInUse) => "; another process, or another -l of this one, uses this port: choose another",
@@ -159,6 +167,10 @@ impl App {
             None => (None, None),
             Some(Tls { files, certificate }) => (Some(TlsServer::new(certificate.clone())?), Some(files.clone())),
         };
+        let torrents = match &config.torrents {
+            None => None,
+            Some(options) => Some(shared_blobs(options, connections.limits.total, registry.as_mut())?),
+        };
         let context = Context {
             tracker: Tracker::new(config.policy, config.topology, Arc::clone(&store), forwarders, &metrics),
             access,
@@ -185,6 +197,7 @@ impl App {
             operator_connections: has_admin_listener
                 .then(|| Connections::new(config.operator_connections, Metrics::unexposed().connections)),
             tls,
+            torrents,
         };
         let context = Arc::new(context);
         let (forward, file) = forward.unzip();
@@ -220,6 +233,7 @@ impl App {
         log::info!("stopping: requests under way may take {} more seconds", context.drain.as_secs());
         context.draining.store(true, Relaxed);
         stopping.send_replace(true);
+        context.torrents.iter().for_each(|part| part.blobs.close());
         for thread in threads {
             if thread.join().is_err() {
                 log::error!("a worker thread panicked");
@@ -284,7 +298,7 @@ async fn flush_stopped(forwarders: &Forwarders) {
 }
 
 async fn housekeep(context: &Context, store: &Store) {
-    let Context { tracker, metrics, .. } = context;
+    let Context { tracker, metrics, torrents, .. } = context;
     let mut pause = tokio::time::interval(HOUSEKEEPING);
     let mut reported: Option<(Instant, i64)> = None;
     let mut lookout = Lookout::start();
@@ -293,6 +307,7 @@ async fn housekeep(context: &Context, store: &Store) {
         let slept = lookout.look();
         let start = Instant::now();
         tracker.housekeep();
+        torrents.iter().for_each(|part| part.blobs.housekeep(|info_hash| tracker.has_peers(info_hash)));
         metrics.housekept(start.elapsed());
         context.record_history();
         // Logged after the expired peers are dropped.
@@ -308,6 +323,23 @@ async fn housekeep(context: &Context, store: &Store) {
             reported = Some((Instant::now(), evicted));
         }
     }
+}
+
+/// Sets up the part for shared blobs. Long polls may take a quarter of the connections, so that they do not keep
+/// announces out.
+fn shared_blobs(
+    options: &TorrentsOptions,
+    connections: usize,
+    mut registry: Option<&mut Registry>,
+) -> io::Result<TorrentsPart> {
+    let limits = TorrentsLimits { memory: options.memory, max_polls: (connections / 4).clamp(1, MAX_POLLS) };
+    let metrics = TorrentsMetrics::register(registry.as_deref_mut());
+    let blobs = Arc::new(SharedBlobs::new(limits, clock::unix_time(), metrics)?);
+    if let Some(registry) = registry {
+        let sampled = Arc::clone(&blobs);
+        TorrentsMetrics::register_state(registry, move || sampled.sample());
+    }
+    Ok(TorrentsPart { blobs, gate: Gate::new(options.gate.clone()) })
 }
 
 fn sample(store: &Store) -> StoreSample {

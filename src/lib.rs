@@ -54,6 +54,7 @@ pub mod topology;
 
 pub mod forward;
 pub mod store;
+pub mod torrents;
 
 pub mod tracker;
 

@@ -154,6 +154,7 @@ fn bind(config: Config) -> Result<App, StartError> {
         match listening.purpose.audience {
             Audience::Clients => log::info!("listening on {}", listening.address()),
             Audience::Operators => log::info!("listening for operators on {}", listening.address()),
+            Audience::Torrents => log::info!("listening for torrent-cache on {}", listening.address()),
         }
     }
     Ok(app)

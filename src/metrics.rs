@@ -15,6 +15,7 @@ mod process;
 mod requests;
 mod sampled;
 mod samples;
+mod torrents;
 mod udp;
 
 use std::net::IpAddr;
@@ -39,7 +40,8 @@ pub use self::forwarder::ForwarderMetrics;
 use self::instruments::Untyped;
 pub use self::requests::{OutcomeMetrics, RequestMetrics};
 use self::sampled::{ChihayaSampled, Sampled};
-pub use self::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample, ZoneSample};
+pub use self::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample, TorrentsSample, ZoneSample};
+pub use self::torrents::{TorrentsMetrics, TorrentsRefusals};
 pub use self::udp::UdpMetrics;
 
 /// Handles of all metrics that are counted as things happen. Cheap to clone; clones share the counts.

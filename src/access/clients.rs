@@ -24,6 +24,13 @@ impl ClientPrefix {
     }
 }
 
+impl ClientPrefix {
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl FromStr for ClientPrefix {
     type Err = NotAClientPrefix;
 
@@ -50,14 +57,28 @@ impl ClientPrefixes {
         Self { prefixes }
     }
 
-    /// Whether a peer id begins with one of the prefixes, either as it is or after its leading dash.
-    pub(super) fn contains(&self, PeerId(id): &PeerId) -> bool {
-        self.covers(id) || id.strip_prefix(b"-").is_some_and(|rest| self.covers(rest))
+    /// Whether a peer id begins with one of the prefixes, either as it is or after its leading dash. `start` is the
+    /// beginning of the id, or the whole id. `None` if the answer depends on the rest of the id.
+    pub(super) fn has(&self, start: &[u8]) -> Option<bool> {
+        let after_dash = start.strip_prefix(b"-");
+        if self.covers(start) || after_dash.is_some_and(|start| self.covers(start)) {
+            return Some(true);
+        }
+        let is_open = start.len() < size_of::<PeerId>()
+            && (self.continues(start) || after_dash.is_some_and(|start| self.continues(start)));
+        (!is_open).then_some(false)
     }
 
-    fn covers(&self, id: &[u8]) -> bool {
-        let behind = self.prefixes.partition_point(|prefix| prefix.0.as_slice() <= id);
-        self.prefixes.get(..behind).and_then(<[_]>::last).is_some_and(|prefix| id.starts_with(&prefix.0))
+    /// Whether the beginning of an id begins with one of the prefixes.
+    fn covers(&self, start: &[u8]) -> bool {
+        let behind = self.prefixes.partition_point(|prefix| prefix.0.as_slice() <= start);
+        self.prefixes.get(..behind).and_then(<[_]>::last).is_some_and(|prefix| start.starts_with(&prefix.0))
+    }
+
+    /// Whether one of the prefixes begins with the beginning of an id and is longer.
+    fn continues(&self, start: &[u8]) -> bool {
+        let behind = self.prefixes.partition_point(|prefix| prefix.0.as_slice() <= start);
+        self.prefixes.get(behind).is_some_and(|prefix| prefix.0.starts_with(start))
     }
 }
 
@@ -83,14 +104,14 @@ mod tests {
             ("-OP1012-000000000000", false),
             ("exbc0000000000000000", true),
         ] {
-            assert_eq!(listed.contains(&id(peer_id)), expected, "{peer_id}");
+            assert_eq!(listed.has(&id(peer_id).0), Some(expected), "{peer_id}");
         }
     }
 
     #[test]
     fn chihayas_six_bytes_follow_the_dash() {
         let admits = |listed: &[u8; 6], id: &[u8; 20]| {
-            ClientPrefixes::new(vec![ClientPrefix::new(*listed)]).contains(&PeerId(*id))
+            ClientPrefixes::new(vec![ClientPrefix::new(*listed)]).has(id) == Some(true)
         };
         assert!(admits(b"TR2820", b"-TR2820-000000000000") && admits(b"OP1011", b"OP101100000000000000"));
         assert!(admits(b"-abcde", b"--abcde-000000000000") && !admits(b"-abcde", b"-abcdex-000000000000"));
@@ -114,7 +135,28 @@ mod tests {
             let expected =
                 prefixes.iter().any(|prefix| id.starts_with(prefix) || behind_dash.is_some_and(|id| id.starts_with(prefix)));
             let id = PeerId(id.as_bytes().try_into().unwrap());
-            prop_assert_eq!(set(&prefixes).contains(&id), expected);
+            prop_assert_eq!(set(&prefixes).has(&id.0), Some(expected));
+        }
+
+        #[test]
+        fn the_beginning_of_an_id_decides_if_all_ids_that_begin_so_agree(
+            prefixes in prop::collection::vec("[-AB]{1,3}", 0..6),
+            start in "[-AB]{0,3}",
+        ) {
+            let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).filter(|prefix| *prefix != "-").collect();
+            let listed = set(&prefixes);
+            // After four bytes no further byte matters: a dash, and three bytes of a prefix.
+            let rests = (0..3_usize.pow(4)).map(|n| (0..4).map(move |place| b"-AB"[n / 3_usize.pow(place) % 3]));
+            let verdicts: std::collections::HashSet<_> = rests.map(|rest| {
+                let id: Vec<u8> = start.bytes().chain(rest).chain(std::iter::repeat(b'A')).take(20).collect();
+                listed.has(&id)
+            }).collect();
+            let common = (verdicts.len() == 1).then(|| verdicts.into_iter().next().unwrap().unwrap());
+            match listed.has(start.as_bytes()) {
+                // All continuations may be listed one by one.
+                None => prop_assert_ne!(common, Some(false)),
+                found => prop_assert_eq!(found, common),
+            }
         }
     }
 }

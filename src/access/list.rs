@@ -18,6 +18,14 @@ impl<S> ListRule<S> {
         }
     }
 
+    /// Like [`Self::admits`], if it may be unknown whether the list has something.
+    pub(super) fn admits_if_known(&self, is_listed: impl FnOnce(&S) -> Option<bool>) -> Option<bool> {
+        match self {
+            Self::Allow(list) => is_listed(list),
+            Self::Deny(list) => is_listed(list).map(|is_listed| !is_listed),
+        }
+    }
+
     pub(super) fn map<T>(self, convert: impl FnOnce(S) -> T) -> ListRule<T> {
         match self {
             Self::Allow(list) => ListRule::Allow(convert(list)),

@@ -65,18 +65,47 @@ impl Clearance {
     pub const OPEN: Self = Self { is_confidential: false };
 }
 
-/// What the rules say about announces of one torrent from one address.
+/// What the rules say about announces of one torrent from one address, as far as that depends on what is known of the
+/// client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessVerdict {
     /// They admit all of them.
     Admitted,
     /// They refuse the address.
     NetworkRefused,
+    /// They refuse the client program.
+    ClientRefused,
     /// They refuse the torrent.
     TorrentRefused,
     /// They admit announces with a token for the torrent.
     NeedsToken,
+    /// They refuse the token, for this reason: a sentence about `jwt`.
+    TokenRefused(&'static str),
     /// They admit announces of some client programs.
+    DependsOnClient,
+}
+
+/// An announce as the operator describes it.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribedAnnounce<'a> {
+    /// The address of the client.
+    pub ip: IpAddr,
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// The beginning of the client's peer id. `None` if it is not known.
+    pub client: Option<&'a ClientPrefix>,
+    /// Its token. `None` if it is not known.
+    pub token: Option<&'a [u8]>,
+}
+
+/// What the lists say about an announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ListVerdict {
+    Admitted,
+    NetworkRefused,
+    ClientRefused,
+    TorrentRefused,
+    /// The rest of the peer id decides.
     DependsOnClient,
 }
 
@@ -119,6 +148,32 @@ impl Rules {
             wording,
         }
     }
+
+    /// Applies the lists. `client` is the beginning of the client's peer id, or the whole id.
+    fn judge(&self, ip: IpAddr, client: &[u8], info_hash: InfoHash) -> ListVerdict {
+        if self.networks.as_ref().is_some_and(|rule| !rule.admits(|networks| networks.contains(ip))) {
+            return ListVerdict::NetworkRefused;
+        }
+        let listed = |rule: &ListRule<ClientPrefixes>| rule.admits_if_known(|clients| clients.has(client));
+        let mut is_admitted = self.clients.as_ref().map_or(Some(true), listed);
+        if is_admitted == Some(false) {
+            return ListVerdict::ClientRefused;
+        }
+        if self.torrents.as_ref().is_some_and(|rule| !rule.admits(|torrents| torrents.contains(info_hash))) {
+            return ListVerdict::TorrentRefused;
+        }
+        if let Some(registered) = &self.registered {
+            match registered.admits_client(client) {
+                Some(false) => return ListVerdict::ClientRefused,
+                Some(true) => {}
+                None => is_admitted = None,
+            }
+            if !registered.admits_torrent(info_hash) {
+                return ListVerdict::TorrentRefused;
+            }
+        }
+        if is_admitted.is_some() { ListVerdict::Admitted } else { ListVerdict::DependsOnClient }
+    }
 }
 
 impl Access {
@@ -144,24 +199,18 @@ impl Access {
     pub fn admit(&self, ip: IpAddr, request: &AnnounceRequest, query: &[u8]) -> Result<Clearance, Refusal> {
         let rules = self.rules.read();
         let metrics = &self.metrics;
-        if rules.networks.as_ref().is_some_and(|rule| !rule.admits(|networks| networks.contains(ip))) {
-            metrics.networks.inc();
-            return Err(Refusal::Denied("the tracker's access rules refuse announces from your network"));
-        }
-        if rules.clients.as_ref().is_some_and(|rule| !rule.admits(|clients| clients.contains(&request.peer_id))) {
-            metrics.clients.inc();
-            return Err(rules.wording.client());
-        }
-        if rules.torrents.as_ref().is_some_and(|rule| !rule.admits(|torrents| torrents.contains(request.info_hash))) {
-            metrics.torrents.inc();
-            return Err(rules.wording.torrent());
-        }
-        if let Some(registered) = &rules.registered {
-            if !registered.admits_client(&request.peer_id) {
+        match rules.judge(ip, &request.peer_id.0, request.info_hash) {
+            ListVerdict::Admitted => {}
+            ListVerdict::NetworkRefused => {
+                metrics.networks.inc();
+                return Err(Refusal::Denied("the tracker's access rules refuse announces from your network"));
+            }
+            // A whole id leaves nothing open.
+            ListVerdict::ClientRefused | ListVerdict::DependsOnClient => {
                 metrics.clients.inc();
                 return Err(rules.wording.client());
             }
-            if !registered.admits_torrent(request.info_hash) {
+            ListVerdict::TorrentRefused => {
                 metrics.torrents.inc();
                 return Err(rules.wording.torrent());
             }
@@ -177,23 +226,24 @@ impl Access {
         Ok(Clearance { is_confidential: true })
     }
 
-    /// What the rules say about an announce of a torrent from this address, as far as that depends on these two.
-    /// Nothing is counted.
-    pub fn verdict(&self, ip: IpAddr, info_hash: InfoHash) -> AccessVerdict {
-        let Rules { networks, clients, torrents, jwt, registered, .. } = &**self.rules.read();
-        let is_registered = || registered.as_ref().is_none_or(|registered| registered.admits_torrent(info_hash));
-        if networks.as_ref().is_some_and(|rule| !rule.admits(|networks| networks.contains(ip))) {
-            AccessVerdict::NetworkRefused
-        } else if torrents.as_ref().is_some_and(|rule| !rule.admits(|torrents| torrents.contains(info_hash)))
-            || !is_registered()
-        {
-            AccessVerdict::TorrentRefused
-        } else if jwt.is_some() {
-            AccessVerdict::NeedsToken
-        } else if clients.is_some() || registered.as_ref().is_some_and(|registered| registered.restricts_clients()) {
-            AccessVerdict::DependsOnClient
-        } else {
-            AccessVerdict::Admitted
+    /// What the rules say about an announce. Nothing is counted or remembered, and no key is fetched.
+    pub fn verdict(&self, announce: DescribedAnnounce<'_>) -> AccessVerdict {
+        let DescribedAnnounce { ip, info_hash, client, token } = announce;
+        let rules = Arc::clone(&self.rules.read());
+        let open = match rules.judge(ip, client.map_or(&[], ClientPrefix::as_bytes), info_hash) {
+            ListVerdict::NetworkRefused => return AccessVerdict::NetworkRefused,
+            ListVerdict::ClientRefused => return AccessVerdict::ClientRefused,
+            ListVerdict::TorrentRefused => return AccessVerdict::TorrentRefused,
+            ListVerdict::DependsOnClient => AccessVerdict::DependsOnClient,
+            ListVerdict::Admitted => AccessVerdict::Admitted,
+        };
+        match (&rules.jwt, token) {
+            (None, _) => open,
+            (Some(_), None) => AccessVerdict::NeedsToken,
+            (Some(jwt), Some(token)) => match jwt.examine(info_hash, token, clock::unix_time()) {
+                Ok(()) => open,
+                Err(fault) => AccessVerdict::TokenRefused(wording::sentence(fault)),
+            },
         }
     }
 

@@ -14,7 +14,7 @@ pub struct NetworkSet {
 
 impl NetworkSet {
     /// Whether one of the networks has this address.
-    pub(super) fn contains(&self, ip: IpAddr) -> bool {
+    pub fn contains(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(ip) => {
                 let behind = self.v4.partition_point(|network| network.network() <= ip);

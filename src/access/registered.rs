@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use parking_lot::RwLock;
-use tracker_protocol::{InfoHash, PeerId};
+use tracker_protocol::InfoHash;
 
 /// The most torrents, and the most clients, that the API can add.
 const MOST: usize = 1_000_000;
@@ -68,18 +68,18 @@ impl Registered {
         self.clients.read().contains(&client)
     }
 
-    /// Whether only added clients may announce.
-    pub(super) fn restricts_clients(&self) -> bool {
-        self.restricts_clients
-    }
-
     pub(super) fn admits_torrent(&self, torrent: InfoHash) -> bool {
         !self.restricts_torrents || self.has_torrent(torrent)
     }
 
-    pub(super) fn admits_client(&self, PeerId(id): &PeerId) -> bool {
-        let id = id.strip_prefix(b"-").unwrap_or(id);
-        !self.restricts_clients || id.first_chunk().is_some_and(|client| self.has_client(*client))
+    /// Whether a client may announce. `start` is the beginning of its peer id, or the whole id. `None` if the answer
+    /// depends on the rest of the id.
+    pub(super) fn admits_client(&self, start: &[u8]) -> Option<bool> {
+        if !self.restricts_clients {
+            return Some(true);
+        }
+        let program = start.strip_prefix(b"-").unwrap_or(start);
+        program.first_chunk().map(|client| self.has_client(*client))
     }
 }
 

@@ -46,6 +46,11 @@ impl RefusalWording {
     }
 }
 
+/// The tracker's own sentence about a token, for the operator.
+pub(super) fn sentence(fault: JwtFault) -> &'static str {
+    own(fault).0
+}
+
 /// The sentence, and whether the refusal is final: no later try with the same token can succeed.
 fn own(fault: JwtFault) -> (&'static str, bool) {
     match fault {

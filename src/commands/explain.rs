@@ -1,15 +1,21 @@
 //! `retracker explain`: asks a running instance what a client gets of a torrent, and why.
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+
 use super::instance::{self, PageRequest};
-use crate::config::ExplainOptions;
+use crate::config::{ExplainOptions, JwtText};
 
 /// Longer than any explanation.
 const LONGEST: u64 = 1024 * 1024;
 
 /// The explanation, as text. The error is a sentence for the operator.
 pub(super) fn ask(options: &ExplainOptions) -> Result<String, String> {
-    let ExplainOptions { listen, info_hash, client } = options;
-    let request = PageRequest { target: format!("/explain?torrent={info_hash}&as={client}"), longest: LONGEST };
+    let ExplainOptions { listen, info_hash, at, client, token } = options;
+    let mut target = format!("/explain?torrent={info_hash}&as={at}");
+    let mut add = |name, value: &[u8]| target.extend([name, &*percent_encode(value, NON_ALPHANUMERIC).to_string()]);
+    client.iter().for_each(|client| add("&client=", client.as_bytes()));
+    token.iter().for_each(|JwtText(token)| add("&token=", token));
+    let request = PageRequest { target, longest: LONGEST };
     let mut last = "the instance listens nowhere".to_owned();
     for listen in listen {
         match instance::replies(listen, &request) {

@@ -1,5 +1,6 @@
 //! The arguments of `retracker explain`.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use tracker_protocol::metainfo::{self, Info};
 
 use super::error::ConfigError;
 use super::file;
+use crate::access::ClientPrefix;
 use crate::frontend::client_at::ClientAt;
 use crate::frontend::listen::Listen;
 
@@ -21,9 +23,26 @@ pub struct ExplainOptions {
     pub listen: Vec<Listen>,
     /// The torrent.
     pub info_hash: InfoHash,
-    /// The client.
-    pub client: ClientAt,
+    /// The address of the client.
+    pub at: ClientAt,
+    /// The beginning of its peer id.
+    pub client: Option<ClientPrefix>,
+    /// The token of its announces.
+    pub token: Option<JwtText>,
 }
+
+/// A token as the operator gave it. Its debug output does not show it.
+#[derive(Clone)]
+pub struct JwtText(pub Vec<u8>);
+
+impl fmt::Debug for JwtText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JwtText")
+    }
+}
+
+/// The longest token that announces may have.
+const LONGEST_TOKEN: usize = 8192;
 
 /// The name of the command.
 pub(super) const EXPLAIN: &str = "explain";
@@ -31,6 +50,8 @@ pub(super) const EXPLAIN: &str = "explain";
 const HASH: &str = "hash";
 const AS: Flag = Flag::long("as");
 const TORRENT: Flag = Flag::long("torrent");
+const CLIENT: Flag = Flag::long("client");
+const TOKEN_FILE: Flag = Flag::long("token-file");
 
 /// The command with its arguments. As with settings, values remain texts.
 pub(super) fn command() -> Command {
@@ -59,6 +80,20 @@ pub(super) fn command() -> Command {
                 .value_hint(ValueHint::FilePath)
                 .help("A torrent file, instead of the info-hash"),
         )
+        .arg(
+            Arg::new(CLIENT.long)
+                .long(CLIENT.long)
+                .value_name("PEER_ID")
+                .allow_hyphen_values(true)
+                .help("The beginning of the client's peer id, such as -TR4050-, for the access rules"),
+        )
+        .arg(
+            Arg::new(TOKEN_FILE.long)
+                .long(TOKEN_FILE.long)
+                .value_name("FILE")
+                .value_hint(ValueHint::FilePath)
+                .help("A file with the JWT that the client sends, for the access rules"),
+        )
 }
 
 /// Reads the arguments of the command. `listen` is where the instance serves the operator's pages.
@@ -75,7 +110,7 @@ pub(super) fn options(
         (None, Some(path)) => of_file(Path::new(&path))?,
         (None, None) => return Err(ConfigError::Usage("HASH or --torrent is missing".to_owned())),
     };
-    let client = match sources.flag(AS) {
+    let at = match sources.flag(AS) {
         None => ClientAt { ip: Ipv4Addr::LOCALHOST.into(), port: None },
         Some(text) => text.parse().map_err(|_| InvalidValue {
             origin: Origin::Flag(AS),
@@ -83,7 +118,27 @@ pub(super) fn options(
             expected: "an address such as 192.168.1.7, 192.168.1.7:6881 or [fd00::7]:6881",
         })?,
     };
-    Ok(ExplainOptions { listen, info_hash, client })
+    let client = sources.flag(CLIENT).map(|text| {
+        text.parse().map_err(|_| InvalidValue {
+            origin: Origin::Flag(CLIENT),
+            found: text,
+            expected: "the beginning of a peer id, such as -TR4050-",
+        })
+    });
+    let token = sources.flag(TOKEN_FILE).map(|path| token(Path::new(&path)));
+    Ok(ExplainOptions { listen, info_hash, at, client: client.transpose()?, token: token.transpose()? })
+}
+
+/// The token in a file.
+fn token(path: &Path) -> Result<JwtText, ConfigError> {
+    let wrong = |problem: String| ConfigError::File { path: PathBuf::from(path), line: None, problem };
+    let bytes = file::read(path).map_err(wrong)?;
+    let token = bytes.trim_ascii();
+    // A longer token would only bring a reply that the request is too long.
+    if token.is_empty() || token.len() > LONGEST_TOKEN || token.contains(&b'\n') {
+        return Err(wrong("expected a JWT in one line, of 8192 bytes at most".to_owned()));
+    }
+    Ok(JwtText(token.to_vec()))
 }
 
 /// The info-hash of a torrent file.

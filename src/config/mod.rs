@@ -14,6 +14,7 @@ mod networks;
 mod sections;
 pub mod settings;
 mod tls;
+mod torrents;
 mod values;
 mod yaml;
 mod zones;
@@ -45,8 +46,9 @@ pub use self::access::AccessFile;
 pub use self::command::command;
 pub use self::dns::{DnsName, DnsOptions, ReverseZone};
 pub use self::error::ConfigError;
-pub use self::explain::ExplainOptions;
+pub use self::explain::{ExplainOptions, JwtText};
 pub use self::tls::{Tls, TlsFiles};
+pub use self::torrents::TorrentsOptions;
 
 use self::chihaya::{ChihayaFile, ChihayaRules};
 use self::command::Chosen;
@@ -89,6 +91,8 @@ pub struct Config {
     pub client_address: ClientAddressOptions,
     /// Names under which the operator's pages are served, beside local names.
     pub allowed_hosts: Vec<HostName>,
+    /// Torrent files and leases of shared blobs; `None` without `--torrents`.
+    pub torrents: Option<TorrentsOptions>,
     /// The pages of Chihaya; `None` if no Chihaya file is in use.
     pub chihaya: Option<ChihayaPages>,
     /// Whether `/metrics` is served.
@@ -273,6 +277,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
     let (listen, admin) = (LISTEN.read(sources)?, ADMIN_LISTEN.read(sources)?);
     let prometheus = PROMETHEUS.read(sources)? || admin.is_some();
     let admin = admin.unwrap_or_default();
+    let (torrents, torrents_listen) = torrents::given(sources)?;
     let interval = ANNOUNCE_INTERVAL.read(sources)?;
     let requests = RequestLimits { ip_param: IP_PARAM.read(sources)?, ..RequestLimits::default() };
     let mut config = Config {
@@ -306,13 +311,15 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
         prometheus,
         settings: settings::in_force(sources),
         warnings: Vec::new(),
-        tls: tls::given(sources, listen.iter().chain(&admin))?,
+        tls: tls::given(sources, listen.iter().chain(&admin).chain(&torrents_listen))?,
+        torrents,
         listen: listen.into_iter().chain(admin.into_iter().map(Listen::for_operators)).collect(),
     };
     if let Some(file) = chihaya(sources)? {
         chihaya::serving::refuse_covered(sources)?;
         chihaya::serving::apply(&mut config, &file, sources)?;
     }
+    config.listen.extend(torrents_listen);
     let log = LogOptions { debug: DEBUG.read(sources)?, filter: RUST_LOG.read(sources)? };
     Ok(Task::Serve { config: Box::new(config), log })
 }

@@ -14,5 +14,7 @@ pub(super) const NETWORKS: Section = Section("Networks");
 pub(super) const ACCESS: Section = Section("Who may announce");
 /// Upstream trackers.
 pub(super) const FORWARDING: Section = Section("Forwarding");
+/// Torrent files and leases of shared blobs.
+pub(super) const TORRENTS: Section = Section("Shared blobs");
 /// All other settings.
 pub(super) const OPERATION: Section = Section("Limits and operation");

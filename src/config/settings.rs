@@ -4,7 +4,7 @@
 //! declarations. `UPDATE_SETTINGS=1 cargo test --test it settings` rewrites these four files. A new setting needs one
 //! entry in a file below, its name here, and its use in [`super::read`].
 
-use ::settings::{About, Declared, Fallback, Sources};
+use ::settings::{About, Declared, Fallback, Sources, Takes};
 
 use crate::frontend::settings_in_force::SettingInForce;
 
@@ -23,6 +23,7 @@ mod listening;
 mod networks;
 mod operation;
 mod peers;
+mod torrents;
 
 pub(super) use self::access::ACCESS;
 pub(super) use self::clients::{IP_PARAM, REAL_IP_HEADER, TRUSTED_PROXIES, X_REAL_IP};
@@ -33,15 +34,17 @@ pub(super) use self::operation::{
     ALLOWED_HOSTS, CHIHAYA, DEBUG, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, PROMETHEUS, RUST_LOG,
 };
 pub(super) use self::peers::{ANNOUNCE_INTERVAL, MAX_PEERS, PEER_AGE};
+pub(super) use self::torrents::{TORRENTS, TORRENTS_FROM, TORRENTS_LISTEN, TORRENTS_MEMORY, TORRENTS_TOKEN};
 
 /// The sections, in the order of help and pages.
-static SECTIONS: [&[&dyn Declared]; 7] = [
+static SECTIONS: [&[&dyn Declared]; 8] = [
     listening::SECTION,
     peers::SECTION,
     clients::SECTION,
     networks::SECTION,
     access::SECTION,
     forwarding::SECTION,
+    torrents::SECTION,
     operation::SECTION,
 ];
 
@@ -54,16 +57,20 @@ fn declared() -> impl Iterator<Item = &'static dyn Declared> {
     SECTIONS.iter().copied().flatten().copied()
 }
 
-/// Every setting as it is in force. No setting is a secret; files that settings name may hold secrets.
+/// Every setting as it is in force, without the values of secrets.
 pub(super) fn in_force(sources: &Sources<'_>) -> Vec<SettingInForce> {
     let one = |setting: &dyn Declared| {
-        let About { variable, default, .. } = setting.about();
+        let About { variable, default, takes, .. } = setting.about();
         let (origin, value) = setting.typed(sources).map(|(origin, value)| (origin.to_string(), value)).unzip();
+        let value = value.map(|value| if matches!(takes, Takes::Secret(_)) { SECRET.to_owned() } else { value });
         let default = if let Fallback::Is(text) = default { Some(text.to_owned()) } else { None };
         SettingInForce { variable, value: value.or(default), origin }
     };
     declared().map(one).collect()
 }
+
+/// What is shown in place of the value of a secret.
+const SECRET: &str = "(a secret)";
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,11 @@ pub(super) fn listen(text: &str) -> Result<Vec<Listen>, Wrong> {
     items(text)?.map(|item| item.parse().map_err(wrong)).collect()
 }
 
+/// Addresses to listen on, or `none`.
+pub(super) fn listen_or_none(text: &str) -> Result<Vec<Listen>, Wrong> {
+    if text == "none" { Ok(Vec::new()) } else { listen(text) }
+}
+
 /// A list of networks.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Wrong> {
     let wrong = |wrong| match wrong {

@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::interleave::Interleaved;
-use tracker_protocol::upstream::UpstreamReply;
-use tracker_protocol::{Ip, Peer, PeerId};
+use tracker_protocol::upstream::{DroppedPeers, UpstreamReply};
+use tracker_protocol::{Endpoint, Ip, Peer, PeerId};
 
 /// The most peers of each family that are kept from one reply: as many as one client can get.
 const MAX_KEPT: usize = 200;
@@ -34,19 +34,21 @@ pub struct UpstreamPeers {
     pub complete: u32,
     /// The forwarder's count of peers that are not seeds.
     pub incomplete: u32,
-    /// How many peers of the reply were left out, because they are our own clients, came twice or were too many.
-    pub left_out: usize,
+    /// How many peers of the reply are not kept, by reason.
+    pub dropped: DroppedPeers,
     good_until: Instant,
 }
 
 impl UpstreamPeers {
     /// The peers of a reply, without our own clients. `interval` is the time until the next announce is due.
     pub(super) fn new(reply: &UpstreamReply, interval: Duration, own: &OwnPeers, now: Instant) -> Self {
-        let (v4, v6) = (without(own, &reply.peers.v4), without(own, &reply.peers.v6));
+        let mut dropped = reply.dropped;
+        let v4 = Interleaved::of_distinct(kept(&reply.peers.v4, own, &mut dropped));
+        let v6 = Interleaved::of_distinct(kept(&reply.peers.v6, own, &mut dropped));
         Self {
-            left_out: reply.peers.len().saturating_sub(v4.iter().count() + v6.iter().count()),
             v4,
             v6,
+            dropped,
             complete: reply.complete,
             incomplete: reply.incomplete,
             // Twice the interval, as one refresh may fail.
@@ -66,7 +68,7 @@ impl UpstreamPeers {
             v6: Interleaved::of_all(&lists.iter().map(|list| &list.v6).collect::<SmallVec<[_; 8]>>(), MAX_COMBINED),
             complete: most(|list| list.complete),
             incomplete: most(|list| list.incomplete),
-            left_out: lists.iter().map(|list| list.left_out).sum(),
+            dropped: DroppedPeers::default(),
             good_until: lists.iter().map(|list| list.good_until).min().unwrap_or_else(Instant::now),
         })
     }
@@ -94,8 +96,22 @@ impl UpstreamPeers {
     }
 }
 
-fn without<A: Ip>(own: &OwnPeers, peers: &[Peer<A>]) -> Interleaved<A> {
-    Interleaved::of_one(peers.iter().filter(|peer| !own.contains(peer)).map(|peer| peer.endpoint), MAX_KEPT)
+/// The peers of one family that are kept: the first ones that are not our own clients, without repeats.
+fn kept<A: Ip>(peers: &[Peer<A>], own: &OwnPeers, dropped: &mut DroppedPeers) -> Vec<Endpoint<A>> {
+    let mut known = HashSet::new();
+    let mut kept = Vec::new();
+    for peer in peers {
+        if own.contains(peer) {
+            dropped.own += 1;
+        } else if !known.insert(peer.endpoint) {
+            dropped.repeats += 1;
+        } else if kept.len() == MAX_KEPT {
+            dropped.excess += 1;
+        } else {
+            kept.push(peer.endpoint);
+        }
+    }
+    kept
 }
 
 /// Our own clients that a reply may list.
@@ -189,6 +205,35 @@ mod tests {
             list.v6.iter().map(|&endpoint| SocketAddr::from(endpoint)).collect::<Vec<_>>(),
             ["[2001:db8::2]:6881".parse().unwrap()]
         );
+        assert_eq!(list.dropped, DroppedPeers { own: 4, ..DroppedPeers::default() });
+    }
+
+    #[test]
+    fn a_peer_that_a_reply_repeats_occurs_and_counts_once() {
+        let mut reply = UpstreamReply::default();
+        let ports = [1, 1, 1, 2, 1].into_iter().chain(3..).filter_map(NonZeroU16::new);
+        ports.take(2 * MAX_KEPT).for_each(|port| reply.peers.push([8, 8, 8, 8].into(), port, None));
+        let list = UpstreamPeers::new(&reply, Duration::ZERO, &OwnPeers::default(), Instant::now());
+        let kept: Vec<_> = list.v4.iter().map(|endpoint| usize::from(endpoint.port.get())).collect();
+        assert_eq!(kept, (1..=MAX_KEPT).collect::<Vec<_>>());
+        assert_eq!(list.v4.part(1).count(), MAX_KEPT);
+    }
+
+    #[test]
+    fn dropped_peers_are_counted_by_reason() {
+        let dropped = DroppedPeers { unusable: 3, excess: 4, ..DroppedPeers::default() };
+        let mut reply = UpstreamReply { dropped, ..UpstreamReply::default() };
+        let ports = (1..=u16::try_from(MAX_KEPT).unwrap() + 5).chain([1, 2]);
+        for port in ports.filter_map(NonZeroU16::new) {
+            reply.peers.push([8, 8, 8, 8].into(), port, None);
+            reply.peers.push("2a00::1".parse().unwrap(), port, None);
+        }
+        let own =
+            OwnPeers { endpoints: HashSet::from([([8, 8, 8, 8].into(), NonZeroU16::MIN)]), ..OwnPeers::default() };
+        let list = UpstreamPeers::new(&reply, Duration::ZERO, &own, Instant::now());
+        assert_eq!((list.v4.iter().count(), list.v6.iter().count()), (MAX_KEPT, MAX_KEPT));
+        assert_eq!(list.dropped, DroppedPeers { own: 2, repeats: 3, unusable: 3, excess: 4 + 4 + 5 });
+        assert_eq!(list.dropped.total(), 21);
     }
 
     #[test]

@@ -86,10 +86,13 @@ impl Listeners {
 
     /// Drops peers that cannot be peers or that the upstream cannot know. Peers with loopback or link-local addresses
     /// are dropped, and so is this process. Peers in private networks are dropped if the upstream is on the internet.
-    pub(super) fn drop_implausible(&self, peers: &mut PeerLists, origin: ReplyOrigin) {
+    /// Returns how many were dropped.
+    pub(super) fn drop_implausible(&self, peers: &mut PeerLists, origin: ReplyOrigin) -> usize {
+        let before = peers.len();
         let mut comparisons = MAX_COMPARISONS;
         self.drop_implausible_of_family(&mut peers.v4, origin, &mut comparisons);
         self.drop_implausible_of_family(&mut peers.v6, origin, &mut comparisons);
+        before - peers.len()
     }
 
     fn drop_implausible_of_family<A: Ip>(

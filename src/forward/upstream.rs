@@ -100,7 +100,9 @@ impl UpstreamClient {
                 self.context.report(what);
             }
         })?;
-        self.context.listeners.drop_implausible(&mut answer.reply.peers, answer.origin);
+        let implausible = self.context.listeners.drop_implausible(&mut answer.reply.peers, answer.origin);
+        let unusable = &mut answer.reply.dropped.unusable;
+        *unusable = unusable.saturating_add(u32::try_from(implausible).unwrap_or(u32::MAX));
         Ok(answer)
     }
 }

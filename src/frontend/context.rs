@@ -19,6 +19,7 @@ use super::listen::Audience;
 use super::routes::TrackerPaths;
 use super::settings_in_force::SettingInForce;
 use super::tls::TlsServer;
+use super::torrents::TorrentsPart;
 use super::udp::connection_id::ConnectionIds;
 use crate::access::Access;
 use crate::clock;
@@ -67,6 +68,8 @@ pub struct Context {
     pub operator_connections: Option<Connections>,
     /// TLS; `None` if no listener uses it.
     pub tls: Option<TlsServer>,
+    /// Torrent files and leases of shared blobs; `None` without `--torrents`.
+    pub torrents: Option<TorrentsPart>,
 }
 
 impl Context {

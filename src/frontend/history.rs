@@ -102,7 +102,7 @@ impl History {
         }
         for ((series, step), most) in all.iter_mut().zip(STEPS).zip(POINTS) {
             if is_due(series, step) {
-                series.add(now, snapshot, most);
+                series.add(now, &snapshot, most);
             }
         }
     }
@@ -130,8 +130,8 @@ impl History {
 }
 
 impl PointSeries {
-    fn add(&mut self, now: u64, snapshot: Snapshot, most: usize) {
-        let latest = self.latest.replace((now, snapshot));
+    fn add(&mut self, now: u64, snapshot: &Snapshot, most: usize) {
+        let latest = self.latest.replace((now, *snapshot));
         let Some((then, before)) = latest.filter(|(then, _)| now > *then) else { return };
         let mut point = Point::default();
         let rates = snapshot.counters.iter().zip(before.counters).map(|(now, then)| now.saturating_sub(then));

@@ -20,4 +20,5 @@ pub mod serve;
 pub mod settings_in_force;
 pub mod shutdown;
 pub mod tls;
+pub mod torrents;
 pub mod udp;

@@ -18,6 +18,10 @@ impl<S> Sampled<S> {
     pub(super) fn new(sample: impl Fn() -> S + Send + Sync + 'static) -> Self {
         Self(Box::new(sample))
     }
+
+    pub(super) fn sample(&self) -> S {
+        (self.0)()
+    }
 }
 
 impl<S> fmt::Debug for Sampled<S> {

@@ -51,6 +51,19 @@ pub struct ZoneSample {
     pub zones: Vec<(String, [i64; 2])>,
 }
 
+/// The state of shared blobs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TorrentsSample {
+    /// Torrent files.
+    pub entries: i64,
+    /// Bytes that the torrent files take.
+    pub bytes: i64,
+    /// Leases that are held.
+    pub leases: i64,
+    /// Long polls under way.
+    pub polls: i64,
+}
+
 /// The state of the log.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogSample {

@@ -1,4 +1,4 @@
-//! Why a client gets the peers that it gets: for each peer of a swarm, the rule that decides. Nothing changes.
+//! What the operator sees of a swarm: its peers, and why a client gets the peers that it gets. Nothing changes.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -8,14 +8,16 @@ use super::client_id::Prefixes;
 use super::context::StoreContext;
 use super::delta::CountDelta;
 use super::entry::Entry;
-use super::explanation::{HiddenPeer, PeerAtAddress, PeerExplanation, PeerVerdict, SwarmExplanation};
+use super::explanation::{
+    HiddenPeer, ListedPeer, PeerAtAddress, PeerExplanation, PeerVerdict, SwarmExplanation, SwarmListing,
+};
 use super::peers::Peers;
 use super::pick::PeerQuery;
 use super::swarm::{SWEEP, Swarm};
 use crate::topology::ZonedIp;
 use tracker_protocol::{Ip, Role};
 
-/// The most peers of each family that are explained, because the lock is held meanwhile. An announce to a large swarm
+/// The most peers of each family that are listed or explained, because the lock is held meanwhile. An announce to a large swarm
 /// looks at as many.
 const MOST: usize = 500;
 
@@ -33,8 +35,8 @@ impl Swarm {
         change: &mut CountDelta<'_>,
     ) -> SwarmExplanation {
         let mut expired = Vec::new();
-        note_expired(self.v4(), context, &mut expired);
-        self.v6().into_iter().for_each(|v6| note_expired(v6, context, &mut expired));
+        note_expired(self.v4(), context, prefixes, &mut expired);
+        self.v6().into_iter().for_each(|v6| note_expired(v6, context, prefixes, &mut expired));
         self.sweep(context.now, context.life, SWEEP, change);
         let found = match announcement.place.ip {
             _ if announcement.port.is_some() => None,
@@ -61,33 +63,52 @@ impl Swarm {
         hide_repeats(&mut peers);
         let more = self.len() - peers.len();
         // A long list may still have peers that have expired.
-        let shown: HashSet<_> = peers.iter().map(|peer| peer.address).collect();
-        expired.retain(|gone| !shown.contains(&gone.address));
+        let shown: HashSet<_> = peers.iter().map(|explained| explained.peer.address).collect();
+        expired.retain(|gone| !shown.contains(&gone.peer.address));
         peers.append(&mut expired);
         SwarmExplanation { client: found, counts: self.counts(), peers, more }
     }
+
+    /// Lists the peers.
+    pub(super) fn list(&self, context: StoreContext<'_>, prefixes: &Prefixes) -> SwarmListing {
+        let mut peers = Vec::new();
+        list_family(self.v4(), context, prefixes, &mut peers);
+        self.v6().into_iter().for_each(|v6| list_family(v6, context, prefixes, &mut peers));
+        SwarmListing { counts: self.counts(), more: self.len() - peers.len(), peers }
+    }
+}
+
+/// Adds the peers of one family.
+fn list_family<A: Ip>(peers: &Peers<A>, context: StoreContext<'_>, prefixes: &Prefixes, out: &mut Vec<ListedPeer>) {
+    out.extend(peers.iter().take(MOST).map(|entry| listed(entry, context, prefixes)));
 }
 
 /// Adds the peers of one family that have expired.
-fn note_expired<A: Ip>(peers: &Peers<A>, context: StoreContext<'_>, out: &mut Vec<PeerExplanation>) {
-    let is_over = |entry: &&Entry<A>| context.life.is_over(context.now.since(entry.seen()));
-    let expired = peers.iter().take(MOST).filter(is_over);
-    out.extend(expired.map(|entry| explained(entry, context, PeerVerdict::Hidden(HiddenPeer::Expired))));
+fn note_expired<A: Ip>(
+    peers: &Peers<A>,
+    context: StoreContext<'_>,
+    prefixes: &Prefixes,
+    out: &mut Vec<PeerExplanation>,
+) {
+    let expired = peers.iter().take(MOST).map(|entry| listed(entry, context, prefixes)).filter(|peer| peer.is_expired);
+    out.extend(expired.map(|peer| PeerExplanation { peer, verdict: PeerVerdict::Hidden(HiddenPeer::Expired) }));
 }
 
-fn explained<A: Ip>(
+fn listed<A: Ip>(
     entry: &Entry<A>,
     StoreContext { now, life, .. }: StoreContext<'_>,
-    verdict: PeerVerdict,
-) -> PeerExplanation {
-    PeerExplanation {
+    prefixes: &Prefixes,
+) -> ListedPeer {
+    let silence = now.since(entry.seen());
+    ListedPeer {
         address: entry.endpoint().into(),
         zone: entry.zone,
         role: entry.kind().role(),
         is_second: entry.is_second(),
         is_claimed: entry.is_claimed(),
-        silent_for: life.duration(now.since(entry.seen())),
-        verdict,
+        silent_for: life.duration(silence),
+        is_expired: life.is_over(silence),
+        id: prefixes.restore(entry.id()),
     }
 }
 
@@ -119,7 +140,7 @@ impl PeerQuery<'_> {
                 Err(hidden) => Err(hidden),
             };
             let verdict = verdict.map_or_else(PeerVerdict::Hidden, PeerVerdict::Given);
-            out.push(explained(entry, self.context, verdict));
+            out.push(PeerExplanation { peer: listed(entry, self.context, self.prefixes), verdict });
         }
     }
 }
@@ -129,9 +150,9 @@ fn hide_repeats(peers: &mut [PeerExplanation]) {
     let mut given = HashSet::new();
     // First addresses are given before second ones.
     for is_second in [false, true] {
-        for peer in peers.iter_mut().filter(|peer| peer.is_second == is_second) {
-            if matches!(peer.verdict, PeerVerdict::Given(address) if !given.insert(address)) {
-                peer.verdict = PeerVerdict::Hidden(HiddenPeer::SameAddress);
+        for explained in peers.iter_mut().filter(|explained| explained.peer.is_second == is_second) {
+            if matches!(explained.verdict, PeerVerdict::Given(address) if !given.insert(address)) {
+                explained.verdict = PeerVerdict::Hidden(HiddenPeer::SameAddress);
             }
         }
     }

@@ -32,9 +32,29 @@ pub struct PeerAtAddress {
     pub id: Option<PeerId>,
 }
 
+/// A swarm as the operator sees it.
+#[derive(Clone, Debug)]
+pub struct SwarmListing {
+    /// The counts.
+    pub counts: SwarmCounts,
+    /// Peers of the swarm, those of IPv4 first.
+    pub peers: Vec<ListedPeer>,
+    /// How many further peers there are, which are not listed.
+    pub more: usize,
+}
+
 /// One address of a peer, and whether the client gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerExplanation {
+    /// The peer.
+    pub peer: ListedPeer,
+    /// Whether the client gets this address.
+    pub verdict: PeerVerdict,
+}
+
+/// One address of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedPeer {
     /// The address under which the peer is recorded.
     pub address: SocketAddr,
     /// The zone of the address.
@@ -47,8 +67,10 @@ pub struct PeerExplanation {
     pub is_claimed: bool,
     /// The time since the peer's last announce.
     pub silent_for: Duration,
-    /// Whether the client gets this address.
-    pub verdict: PeerVerdict,
+    /// Whether the peer has not announced for the peer age, so that no client gets it.
+    pub is_expired: bool,
+    /// The peer's id. `None` if the store does not have the whole id.
+    pub id: Option<PeerId>,
 }
 
 /// Whether a client gets a peer.

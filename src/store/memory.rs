@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::announcement::{Action, Announcement, Selection};
 use super::context::StoreContext;
 use super::delta::CountDelta;
-use super::explanation::SwarmExplanation;
+use super::explanation::{SwarmExplanation, SwarmListing};
 use super::shard::{Shard, SwarmKey, hash};
 use super::swarm::Victim;
 use super::time::{Rhythm, Tick, TtlTicks};
@@ -152,6 +152,13 @@ impl Store {
     ) -> Option<SwarmExplanation> {
         let context = StoreContext { now: self.life.tick(now), life: self.life, rhythm: self.rhythm, topology };
         self.with(info_hash, |shard, key, change| shard.explain(context, key, announcement, change))
+    }
+
+    /// Lists the peers of one swarm, which does not count as used, at most 500 of each family. `None` if the swarm does
+    /// not exist.
+    pub fn list(&self, now: Timestamp, topology: &Topology, info_hash: InfoHash) -> Option<SwarmListing> {
+        let context = StoreContext { now: self.life.tick(now), life: self.life, rhythm: self.rhythm, topology };
+        self.with(info_hash, |shard, key, _| shard.list(context, key))
     }
 
     /// The counts of one swarm, which does not count as used; zeros if the swarm does not exist.

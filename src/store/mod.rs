@@ -58,5 +58,7 @@ mod time;
 mod zone_counts;
 
 pub use announcement::{Action, Announcement, Selection};
-pub use explanation::{HiddenPeer, PeerAtAddress, PeerExplanation, PeerVerdict, SwarmExplanation};
+pub use explanation::{
+    HiddenPeer, ListedPeer, PeerAtAddress, PeerExplanation, PeerVerdict, SwarmExplanation, SwarmListing,
+};
 pub use memory::{Store, StoreOptions, SwarmCursor, Totals};

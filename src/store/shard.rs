@@ -11,7 +11,7 @@ use super::client_id::Prefixes;
 use super::completions::Completions;
 use super::context::StoreContext;
 use super::delta::CountDelta;
-use super::explanation::SwarmExplanation;
+use super::explanation::{SwarmExplanation, SwarmListing};
 use super::swarm::{Swarm, Victim};
 use super::time::{Tick, TtlTicks};
 use crate::eviction::{Search, SourceWeights, candidates};
@@ -92,6 +92,12 @@ impl Shard {
     ) -> Option<SwarmExplanation> {
         let swarm = self.swarms.find_mut(key.hash, |swarm| key.is(swarm))?;
         Some(swarm.explain(context, announcement, &mut self.prefixes, change))
+    }
+
+    /// Lists the peers of a swarm, which does not count as used.
+    pub(super) fn list(&self, context: StoreContext<'_>, key: SwarmKey) -> Option<SwarmListing> {
+        let swarm = self.swarms.find(key.hash, |swarm| key.is(swarm))?;
+        Some(swarm.list(context, &self.prefixes))
     }
 
     /// The counts of a swarm, which does not count as used; zeros if the swarm does not exist.

@@ -1,10 +1,11 @@
 //! The explanation of what a client gets, for the operator.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use crate::forward::TorrentAtForwarder;
-use crate::store::SwarmExplanation;
-use tracker_protocol::Role;
+use crate::store::{PeerVerdict, SwarmExplanation, SwarmListing};
+use tracker_protocol::{PeerLists, Role};
 
 /// What a client at one address would get now, and why.
 #[derive(Clone, Debug)]
@@ -21,6 +22,15 @@ pub struct Explanation {
     pub swarm: Option<SwarmExplanation>,
     /// The forwarders.
     pub forwarders: Vec<ForwarderExplanation>,
+}
+
+/// One torrent, for the operator.
+#[derive(Clone, Debug)]
+pub struct TorrentView {
+    /// The local swarm. `None` if it has expired.
+    pub swarm: Option<SwarmListing>,
+    /// The torrent at each forwarder.
+    pub forwarders: Vec<TorrentAtForwarder>,
 }
 
 /// What a forwarder contributes.
@@ -45,4 +55,17 @@ pub struct ListUse {
     pub local: usize,
     /// Peers of the other address family, if clients get only their own.
     pub other_family: usize,
+}
+
+/// The local peers that a client gets if there is room.
+pub(super) fn given(swarm: Option<&SwarmExplanation>) -> PeerLists {
+    let mut given = PeerLists::default();
+    for explained in swarm.into_iter().flat_map(|swarm| &swarm.peers) {
+        if let PeerVerdict::Given(address) = explained.verdict
+            && let Some(port) = NonZeroU16::new(address.port())
+        {
+            given.push(address.ip(), port, None);
+        }
+    }
+    given
 }

@@ -6,6 +6,7 @@ mod largest;
 mod merge;
 pub mod policy;
 mod requester;
+mod sharing;
 #[cfg(test)]
 mod simulation;
 mod unlisted;
@@ -17,17 +18,20 @@ use std::sync::Arc;
 
 use crate::answer::Answer;
 use crate::clock::Clock;
-pub use crate::forward::{ForwardLimits, ForwarderStatus, LimitUse, TorrentAtForwarder, UpstreamTorrent};
-use crate::forward::{Forwarders, PendingLists, UpstreamAnnounce, UpstreamPeerSet, UpstreamPeers};
+pub use crate::forward::{
+    ForwardLimits, ForwarderStatus, LimitUse, TorrentAtForwarder, UpstreamPeers, UpstreamTorrent,
+};
+use crate::forward::{Forwarders, PendingLists, UpstreamAnnounce, UpstreamPeerSet};
 use crate::metrics::Metrics;
 use crate::store::{Action, Announcement, Selection, Store, Totals};
-pub use crate::store::{HiddenPeer, PeerExplanation, PeerVerdict, SwarmExplanation};
+pub use crate::store::{HiddenPeer, ListedPeer, PeerExplanation, PeerVerdict, SwarmExplanation, SwarmListing};
 use crate::topology::reach::Reach;
 use crate::topology::{Addresses, SharedAddressDetector, Sighting, Topology, ZoneId, ZonedIp};
-use tracker_protocol::{AnnounceReply, AnnounceRequest, Event, InfoHash, NumWant, PeerId, PeerLists, Protocol, Role};
+use tracker_protocol::{AnnounceReply, AnnounceRequest, Event, InfoHash, NumWant, PeerId, Protocol, Role};
 use tracker_protocol::{ScrapeReply, SwarmCounts};
 
-pub use self::explain::{Explanation, ForwarderExplanation, ListUse};
+use self::explain::given;
+pub use self::explain::{Explanation, ForwarderExplanation, ListUse, TorrentView};
 use self::largest::LargestTorrents;
 pub use self::largest::TorrentOrder;
 use self::merge::Recipient;
@@ -292,6 +296,14 @@ impl Tracker {
         }
     }
 
+    /// One torrent, for the operator. `None` if no client has announced it lately. Nothing changes.
+    pub fn torrent(&self, info_hash: InfoHash) -> Option<TorrentView> {
+        let swarm = self.store.list(self.clock.now(), &self.topology, info_hash);
+        let forwarders = self.forwarders.as_ref().map(|all| all.explain(info_hash, true)).unwrap_or_default();
+        let is_known = swarm.is_some() || forwarders.iter().any(|at| at.torrent.is_some());
+        is_known.then_some(TorrentView { swarm, forwarders })
+    }
+
     /// The largest torrents, at most `most` and a hundred of them, as of a look in the last five seconds. If there are
     /// very many torrents, each look visits a part of them.
     pub fn largest_torrents(&self, order: TorrentOrder, most: usize) -> Vec<(InfoHash, SwarmCounts)> {
@@ -372,17 +384,4 @@ impl Tracker {
             peers: local.peers,
         }
     }
-}
-
-/// The local peers that a client gets if there is room.
-fn given(swarm: Option<&SwarmExplanation>) -> PeerLists {
-    let mut given = PeerLists::default();
-    for peer in swarm.into_iter().flat_map(|swarm| &swarm.peers) {
-        if let PeerVerdict::Given(address) = peer.verdict
-            && let Some(port) = NonZeroU16::new(address.port())
-        {
-            given.push(address.ip(), port, None);
-        }
-    }
-    given
 }

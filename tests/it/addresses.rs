@@ -434,7 +434,7 @@ fn s4_4_the_log_and_the_front_page_name_the_problem_and_the_remedy() {
         // The page must not advise the operator to trust this address. Otherwise a user with five clients could become
         // a trusted proxy.
         assert!(!page.contains(&format!("={address}")), "{page}");
-        let line = server.logged(&format!("address {address}"));
+        let line = server.logged(&format!("reach this tracker as {address}"));
         assert!(line.contains(remedy) && !line.contains(&format!("={address}")), "{line}");
     }
 }

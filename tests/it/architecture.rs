@@ -11,7 +11,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
 /// Each module of the product, and the modules that it may import. It may import everything in those modules.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("answer", &[]),
     ("cache", &["clock", "eviction", "hash"]),
     ("clock", &[]),
@@ -23,9 +23,10 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("forward", &["answer", "cache", "clock", "metrics", "topology"]),
     ("access", &["clock", "forward", "hash", "metrics"]),
     ("tracker", &["answer", "clock", "hash", "metrics", "topology", "store", "forward"]),
-    ("frontend", &["access", "answer", "clock", "metrics", "topology", "tracker"]),
+    ("torrents", &["clock", "metrics", "topology"]),
+    ("frontend", &["access", "answer", "clock", "metrics", "topology", "torrents", "tracker"]),
     ("config", &["access", "forward", "frontend", "store", "topology", "tracker"]),
-    ("app", &["access", "clock", "config", "forward", "frontend", "metrics", "store", "tracker"]),
+    ("app", &["access", "clock", "config", "forward", "frontend", "metrics", "store", "torrents", "tracker"]),
     ("commands", &["access", "config", "forward", "frontend"]),
 ];
 

@@ -23,7 +23,7 @@ fn the_page_loads_only_its_own_files() {
             files += 1;
         }
     }
-    assert_eq!(files, 6, "{page}");
+    assert_eq!(files, 7, "{page}");
     assert!(text(server.get("/dashboard/uplot-license")).contains("MIT License"));
     // One policy only: with two, a browser applies both.
     let reply = server.raw("GET /dashboard HTTP/1.1\r\nConnection: close\r\n\r\n");
@@ -33,9 +33,12 @@ fn the_page_loads_only_its_own_files() {
 
 #[test]
 fn the_script_makes_no_markup_of_texts() {
-    let script = text(Server::start(&["-p"]).get("/dashboard/page.js"));
-    for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("] {
-        assert!(!script.contains(way), "{way}");
+    let server = Server::start(&["-p"]);
+    for script in ["/dashboard/page.js", "/dashboard/torrent.js", "/copy.js"] {
+        let script = text(server.get(script));
+        for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("] {
+            assert!(!script.contains(way), "{way}");
+        }
     }
 }
 

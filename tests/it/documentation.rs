@@ -10,6 +10,7 @@ use std::process::Command;
 
 use retracker::config::{self, Subcommand, Task};
 use tempfile::TempDir;
+use tracker_protocol::metainfo::{MIN_PIECE_LENGTH, Metainfo, MetainfoParts};
 
 use crate::dsl::{CertificateFiles, Server, announce, retracker};
 
@@ -229,6 +230,8 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
         // with the files of contrib/, and the other commands do not involve retracker.
         ["curl", "-s", _, "|", "cat", "-v"]
         | ["curl", "-s", _, "|", "jq", _]
+        | ["curl", "-s", "-d" | "-T" | "-o", ..]
+        | ["curl", "-s", _]
         | ["nginx", "-t"]
         | ["systemctl", "reload", "nginx"]
         | ["ss", "-ltnp" | "-lunp"]
@@ -356,6 +359,47 @@ fn the_first_announces() {
     }
 }
 
+/// curl prints what docs/torrent-cache.md shows, but for numbers and hashes.
+#[test]
+fn the_walk_through_of_shared_blobs() {
+    let page = read("docs/torrent-cache.md");
+    let block = |marker: &str, language: &str| {
+        let (_, rest) = page.split_once(&format!("<!-- {marker} -->\n```{language}\n")).unwrap();
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    let server = Server::start(&["--torrents", "--torrents-listen=127.0.0.1:0"]);
+    let folder = tempfile::tempdir().unwrap();
+    let parts = MetainfoParts {
+        name: "blob".to_owned(),
+        length: 1,
+        piece_length: MIN_PIECE_LENGTH,
+        piece_hashes: vec![[0; 20]],
+        private: false,
+        source: None,
+    };
+    fs::write(folder.path().join("blob.torrent"), Metainfo::new(parts).unwrap().encode()).unwrap();
+    let script = block("walk-through", "sh").replace("127.0.0.1:2378", &server.torrents_addresses()[0]);
+    let output = Command::new("sh").args(["-ec", &script]).current_dir(&folder).output().unwrap();
+    if output.status.code() == Some(127) {
+        return eprintln!("skipped: curl cannot be run");
+    }
+    assert!(output.status.success(), "{output:?}");
+    let without_numbers = |text: &str| {
+        let values = |line: &str| {
+            let mut value: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+            for key in ["generation", "info_hash"] {
+                value.entry(key.to_owned()).and_modify(|value| *value = serde_json::Value::Null);
+            }
+            value
+        };
+        text.lines().map(values).collect::<Vec<_>>()
+    };
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(without_numbers(&printed), without_numbers(&block("walk-through: output", "text")));
+    let [blob, copy] = ["blob.torrent", "copy.torrent"].map(|name| fs::read(folder.path().join(name)).unwrap());
+    assert_eq!(blob, copy);
+}
+
 // --- Metrics --------------------------------------------------------------------------------------------------
 
 #[test]
@@ -367,8 +411,18 @@ fn the_metrics_page_names_every_metric_and_no_other() {
     fs::write(&access, "networks: {deny: 10.0.0.0/8}\n").unwrap();
     let zones = folder.path().join("zones.yml");
     fs::write(&zones, "- {name: office, networks: [10.0.0.0/8]}\n").unwrap();
-    let [path, access, zones] = [&path, &access, &zones].map(|path| path.to_str().unwrap());
-    let server = Server::start(&["-p", "-f", path, "--access", access, "--zones", zones]);
+    let [forwarders, access, zones] = [&path, &access, &zones].map(|path| path.to_str().unwrap());
+    let server = Server::start(&[
+        "-p",
+        "-f",
+        forwarders,
+        "--access",
+        access,
+        "--zones",
+        zones,
+        "--torrents",
+        "--torrents-listen=127.0.0.1:0",
+    ]);
     // Some metrics exist only after an exchange. Here the forwarder refuses the connection.
     server.announce(&announce("t", "a"));
     let text = String::from_utf8(server.get("/metrics").body).unwrap();

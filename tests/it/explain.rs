@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::dsl::{Exit, Server, announce, eventually, retracker};
 use crate::fake_tracker::{FakeTracker, sends};
-use crate::issuer::hex;
+use crate::issuer::{KeyServer, SigningKey, hex};
 
 /// Two sites: `office`, which other sites reach at an external address, and `home`, which has none.
 const ZONES: &str = "
@@ -126,7 +126,7 @@ fn forwarders_say_what_they_gave_and_when_they_are_asked_next() {
     assert!(has(&office, "Our clients that are announced there: 1; the next one is due in ", "min."), "{office}");
     // Of the four peers, 10.1.0.1 is our own client, and 172.16.0.1 is in no network of the office.
     let gave = "Peers in it: 4. Of these, the client may get 2, 1 at addresses that the client cannot reach, 1 our own \
-                clients, repeats or too many.";
+                clients.";
     assert!(office.contains(gave), "{office}");
     assert!(has(&office, "dead: circuit closed, last error ", " ago: it answers with HTTP status 500."), "{office}");
     assert!(
@@ -150,6 +150,95 @@ fn access_rules_have_their_say() {
     assert!(other.contains("The access rules refuse this torrent."), "{other}");
 }
 
+/// A reply of an upstream with these entries of four and two bytes.
+fn upstream_reply(entries: &[[u8; 6]]) -> Vec<u8> {
+    let list = entries.concat();
+    let body = [format!("d8:intervali1800e5:peers{}:", list.len()).as_bytes(), &list, b"e"].concat();
+    [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat()
+}
+
+#[test]
+fn peers_of_a_forwarder_that_are_not_kept_are_counted_by_reason() {
+    let public = |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        [45, 45, 1, 1, high, low]
+    };
+    let mut entries: Vec<[u8; 6]> = (1..=203).map(public).collect();
+    // The client itself; two repeats; port 0, loopback and an address on no network.
+    entries.push([10, 1, 0, 1, 0x1a, 0xe1]);
+    entries.extend([public(1), public(2)]);
+    entries.extend([[45, 45, 1, 1, 0, 0], [127, 0, 0, 1, 0, 9], [0, 0, 0, 0, 0, 9]]);
+    let upstream = FakeTracker::start(sends(upstream_reply(&entries)));
+    let (server, _folder) = network(&format!("- uri: http://{}/a\n", upstream.address()), &[]);
+    server.get(announce("t", "a").at("10.1.0.1").target());
+    let text = text(&server, "10.1.0.2");
+    let expected = "Peers in it: 209. Of these, the client may get 200, 1 our own clients, 2 repeats of another, 3 at \
+                    addresses or ports that no peer can have, 3 more than a list keeps.";
+    assert!(text.contains(expected), "{text}");
+    let mut connection = server.connect();
+    let target = format!("/explain?torrent={}&as=10.1.0.2", hex("t"));
+    let json: Value =
+        serde_json::from_slice(&connection.get_with(target, &[("Accept", "application/json")]).body).unwrap();
+    let list = &json["forwarders"][0]["torrent"]["list"];
+    let left_out = json!({ "own_clients": 1, "repeats": 2, "unusable": 3, "too_many": 3 });
+    assert_eq!((&list["left_out"], &list["left_out_at_arrival"], &list["useful"]), (&left_out, &json!(9), &json!(200)));
+}
+
+#[test]
+fn a_program_and_a_token_make_the_verdict_definite() {
+    let key = SigningKey::p256("key");
+    let keys = KeyServer::start(Some(&[&key]));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.yml");
+    fs::write(&path, format!("{}clients: {{deny: -XX20}}\n", keys.rules())).unwrap();
+    let server = retracker(&["-p", "--access", path.to_str().unwrap()]).start();
+    server.logged("jwt keys of http://");
+    let fetched = keys.requests().len();
+    let refusals = || -> Value {
+        let status: Value = serde_json::from_slice(&server.get("/api/v1/status").body).unwrap();
+        status["announces_refused_by_rule"].clone()
+    };
+    let before = refusals();
+    let (right, other) = (key.token("t"), key.token("u"));
+    let unknown = SigningKey::p256("unknown").token("t");
+    for (client, token, expected) in [
+        ("", "", "The access rules admit it if it has a token for this torrent."),
+        ("-XX2000-", "", "The access rules refuse its program."),
+        ("-XX", &right, "The access rules admit it if its program may announce: "),
+        ("", &right, "The access rules admit it if its program may announce: "),
+        ("-XX30", &right, "The access rules admit it."),
+        ("-XX2", &right, "The access rules admit it if its program may announce: "),
+        ("-XX20", &right, "The access rules refuse its program."),
+        ("-TR", &other, "The access rules refuse its token: jwt is for another torrent."),
+        (
+            "-TR",
+            &unknown,
+            "The access rules refuse its token: jwt is signed with a key that the tracker does not know.",
+        ),
+        ("-TR", "x", "The access rules refuse its token: jwt is not a token."),
+    ] {
+        let target = format!("/explain?torrent={}&as=10.0.0.1&client={client}&token={token}", hex("t"));
+        let reply = String::from_utf8(server.get(target).body).unwrap();
+        assert!(has(&reply, expected, ""), "{client} {token}: {reply}");
+    }
+    // The command says the same.
+    let file = folder.path().join("token");
+    fs::write(&file, format!("{right}\n")).unwrap();
+    let of_file = ["--token-file", file.to_str().unwrap()];
+    let exit = explain(&server, &[&[&*hex("t"), "--client", "-TR4050-"][..], &of_file].concat());
+    assert!(has(&exit.stdout, "The access rules admit it.", ""), "{exit:?}");
+    let exit = explain(&server, &[&hex("t"), "--client", "-XX2000-"]);
+    assert!(has(&exit.stdout, "The access rules refuse its program.", ""), "{exit:?}");
+    fs::write(&file, "\n").unwrap();
+    let exit = explain(&server, &[&[&*hex("t")][..], &of_file].concat());
+    assert!(exit.code == Some(2) && exit.stderr[0].contains("expected a JWT in one line"), "{exit:?}");
+    let exit = explain(&server, &[&hex("t"), "--client", ""]);
+    assert!(exit.code == Some(2) && exit.stderr[0].contains("expected the beginning of a peer id"), "{exit:?}");
+    // An unknown key of an announce would make the tracker fetch the keys again.
+    assert_eq!((keys.requests().len(), refusals()), (fetched, before), "asking changes nothing");
+    assert!(!server.log().iter().any(|line| line.contains(&right)), "no token is logged");
+}
+
 #[test]
 fn programs_get_json() {
     let (server, _folder) = network("[]", &[]);
@@ -167,9 +256,13 @@ fn programs_get_json() {
 #[test]
 fn wrong_questions_say_what_is_expected() {
     let (server, _folder) = network("[]", &[]);
-    for query in
-        ["", "torrent=abc&as=10.0.0.1", &format!("torrent={}", hex("t")), &format!("torrent={}&as=x", hex("t"))]
-    {
+    for query in [
+        "",
+        "torrent=abc&as=10.0.0.1",
+        &format!("torrent={}", hex("t")),
+        &format!("torrent={}&as=x", hex("t")),
+        &format!("torrent={}&as=10.0.0.1&client=-", hex("t")),
+    ] {
         let reply = server.get(format!("/explain?{query}"));
         assert_eq!(reply.status, 400, "{query}");
         assert!(reply.text().contains("expected /explain?torrent=HASH&as=ADDRESS"), "{query}");

@@ -52,6 +52,7 @@ mod standing;
 mod status;
 mod stop;
 mod tls;
+mod torrents;
 mod udp;
 mod udp_forwarding;
 mod udp_malformed;

@@ -1,6 +1,7 @@
 //! The operator's pages, and their protection from other web pages.
 
 use crate::dsl::{Reply, Server, TestConnection, announce, observer, retracker};
+use crate::issuer::hex;
 
 /// Sends GET with this host name.
 fn under(server: &Server, host: &str, path: &str) -> Reply {
@@ -96,6 +97,63 @@ fn pages_have_headers_that_prevent_sniffing_and_framing() {
     let reply = connection.reply();
     assert_eq!((reply.status, reply.header("x-content-type-options")), (405, Some("nosniff")));
     assert_eq!(reply.header("access-control-allow-methods"), None);
+}
+
+#[test]
+fn pages_of_other_sites_read_nothing() {
+    let server = Server::start(&["-p"]);
+    server.get(announce("t", "a").target());
+    let hash = hex("t");
+    for path in [
+        "/api/v1/status",
+        "/api/v1/history",
+        "/api/v1/torrents",
+        &format!("/api/v1/torrents/{hash}"),
+        &format!("/explain?torrent={hash}&as=10.0.0.1"),
+        "/forwarders",
+        "/dashboard",
+    ] {
+        // A name that a stranger's server resolves to this tracker: then the stranger's page has the same origin.
+        let rebound = under(&server, "evil.example", path);
+        let is_static = path == "/dashboard";
+        assert_eq!(rebound.status, if is_static { 200 } else { 403 }, "{path}");
+        assert!(is_static || !text(&rebound).contains(&hash), "{path}: {}", rebound.text());
+        // The browser reads a reply for a page of another origin only if these headers allow that.
+        for origin in ["http://evil.example", "null"] {
+            let headers = [("Origin", origin), ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "cors")];
+            let reply = server.connect().get_with(path, &headers);
+            let allowed = ["access-control-allow-origin", "access-control-allow-credentials", "timing-allow-origin"];
+            assert_eq!(allowed.map(|name| reply.header(name)), [None; 3], "{path}");
+            assert_eq!(reply.header("cross-origin-resource-policy"), Some("same-origin"), "{path}");
+            assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
+        }
+        let mut connection = server.connect();
+        connection.send(format!(
+            "OPTIONS {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\
+             Access-Control-Request-Method: GET\r\nAccess-Control-Request-Private-Network: true\r\n\r\n"
+        ));
+        let reply = connection.reply();
+        let preflight = ["access-control-allow-origin", "access-control-allow-private-network"];
+        assert_eq!(preflight.map(|name| reply.header(name)), [None; 2], "{path}");
+    }
+}
+
+#[test]
+fn the_front_page_loads_only_its_own_script() {
+    let server = retracker(&["-u", "127.0.0.1:0"]).listens(1, 1, 0).start();
+    let page = server.get("/");
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("script-src 'self';") && policy.contains("default-src 'none'"), "{policy}");
+    let body = text(&page);
+    assert_eq!(body.matches("<script").count(), 1, "{body}");
+    assert!(body.contains("<script src=\"copy.js\" defer></script>"), "{body}");
+    // Without the script there are no buttons, and both URLs can be read.
+    assert_eq!((body.matches("<button").count(), body.matches("<button type=\"button\" hidden>").count()), (2, 2));
+    assert_eq!((body.matches("http://").count(), body.matches("udp://").count()), (1, 1), "{body}");
+    let script = server.get("/copy.js");
+    assert_eq!((script.status, script.header("content-type")), (200, Some("text/javascript; charset=utf-8")));
+    let policy = server.get("/health").header("content-security-policy").unwrap().to_owned();
+    assert!(!policy.contains("script-src"), "{policy}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ::settings::{About, Takes};
 use retracker::config::settings;
 use serde_json::{Value, json};
 
-use crate::dsl::{CertificateFiles, Server, announce, eventually, id, retracker};
+use crate::dsl::{AnnounceQuery, CertificateFiles, Server, announce, eventually, id, retracker};
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::issuer::{KeyServer, SigningKey, hex};
 use crate::service::{ONE_PEER, forwarders};
@@ -168,7 +168,8 @@ fn every_limit_is_there_with_its_value_and_use() {
             limit["value"] = json!(value.is_some());
         }
     }
-    let lines = status["limits"].as_array().unwrap().iter().map(|limit| format!("{limit}\n")).collect::<String>();
+    let lines: Vec<_> = status["limits"].as_array().unwrap().iter().map(Value::to_string).collect();
+    let lines = lines.join("\n");
     insta::assert_snapshot!(lines);
 }
 
@@ -243,11 +244,13 @@ const SECRET: &str = "hunter2";
 
 #[test]
 fn no_setting_shows_a_secret() {
-    // A setting's value is shown as it is written. So a secret must be in a file that the setting names.
+    // A setting's value is shown as it is written, unless the setting is declared as a secret. So a secret must be declared
+    // as one, or must be in a file that the setting names.
     for About { variable, takes, .. } in settings::all() {
         let names_secret =
             ["KEY", "TOKEN", "PASSWORD", "SECRET", "CREDENTIAL"].iter().any(|part| variable.contains(part));
-        assert!(!names_secret || takes == Takes::File, "{variable} is shown, but may be a secret");
+        let is_hidden = matches!(takes, Takes::File | Takes::Secret(_));
+        assert!(!names_secret || is_hidden, "{variable} is shown, but may be a secret");
     }
     let (folder, certificate) = (tempfile::tempdir().unwrap(), CertificateFiles::new());
     let file = |name: &str, text: String| {
@@ -350,10 +353,109 @@ fn the_largest_torrents_come_first() {
     }
 }
 
+fn torrent(server: &Server, torrent: &str) -> Value {
+    let reply = server.get(format!("/api/v1/torrents/{}", hex(torrent)));
+    assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")), "{}", reply.text());
+    serde_json::from_slice(&reply.body).unwrap()
+}
+
+#[test]
+fn one_torrent_has_its_peers_and_its_state_at_the_forwarders() {
+    let upstream = FakeTracker::start(sends(ONE_PEER));
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let zones = file("zones.yml", "- {name: <b>office</b>, networks: [10.1.0.0/16]}\n".to_owned());
+    let (at, hidden) = (upstream.address(), hex("u"));
+    let forwarders =
+        format!("- {{name: up, uri: 'http://{at}/a'}}\n- {{name: hidden, uri: 'http://{at}/b', only: [{hidden}]}}\n");
+    let server =
+        retracker(&["-p", "-x", "-t", "20", "--zones", &zones, "-f", &file("forwarders.yml", forwarders)]).start();
+    let mut connection = server.connect();
+    let mut from = |ip: &str, announce: &AnnounceQuery| {
+        assert_eq!(connection.announce_with(announce, &[("X-Real-IP", ip)]).status, 200);
+    };
+    from("10.1.0.1", &announce("t", "-TR4050-seed").seed());
+    from("10.1.0.2", &announce("t", "<script>x").port(2).at("9.9.9.9"));
+    from("fd00::1", &announce("t", "\u{1}").port(3));
+    let shown = torrent(&server, "t");
+    assert_eq!(shown["torrent"], hex("t"));
+    let swarm = &shown["swarm"];
+    assert_eq!((&swarm["complete"], &swarm["incomplete"], &swarm["not_shown"]), (&json!(1), &json!(2), &json!(0)));
+    let peers = swarm["peers"].as_array().unwrap();
+    let peer = |address: &str| {
+        let mut found =
+            peers.iter().find(|peer| peer["address"] == address).unwrap_or_else(|| panic!("{peers:?}")).clone();
+        let silence = found["silent_for_seconds"].take();
+        assert!(silence.as_u64().is_some_and(|silence| silence < 600), "{silence}");
+        found.as_object_mut().unwrap().remove("silent_for_seconds");
+        found
+    };
+    let expected = |address: &str, zone: Option<&str>, role: &str, client: &str, is_second: bool| {
+        json!({
+            "address": address, "zone": zone, "role": role, "client": client, "is_expired": false,
+            "is_second_address": is_second, "is_claimed": is_second,
+        })
+    };
+    let zone = Some("<b>office</b>");
+    for (address, zone, role, client, is_second) in [
+        ("10.1.0.1:6881", zone, "seed", "-TR4050-", false),
+        ("10.1.0.2:2", zone, "leecher", "<script>", false),
+        ("9.9.9.9:2", zone, "leecher", "<script>", true),
+        ("[fd00::1]:3", None, "leecher", "\\x01-------", false),
+    ] {
+        assert_eq!(peer(address), expected(address, zone, role, client, is_second));
+    }
+    assert_eq!(peers.len(), 4);
+    let [up, hidden] = shown["forwarders"].as_array().unwrap().as_slice() else { panic!("{shown}") };
+    assert_eq!((&up["name"], &up["state"], &up["is_hidden"]), (&json!("up"), &json!("closed"), &json!(false)));
+    assert_eq!((&up["torrent"]["clients"], &up["torrent"]["list"]["peers"]), (&json!(3), &json!(1)));
+    assert_eq!((&hidden["is_hidden"], &hidden["torrent"]["list"]), (&json!(true), &Value::Null));
+}
+
+#[test]
+fn at_most_500_peers_of_a_family_are_listed() {
+    let server = Server::start(&["-p"]);
+    let mut connection = server.connect();
+    for n in 0..510_u16 {
+        connection.announce(&announce("t", &n.to_string()).at("10.0.0.1").port(1000 + n));
+    }
+    connection.announce(&announce("t", "six").at("fd00::1"));
+    let swarm = &torrent(&server, "t")["swarm"];
+    assert_eq!((swarm["peers"].as_array().unwrap().len(), &swarm["not_shown"]), (501, &json!(10)));
+}
+
+#[test]
+fn a_torrent_that_is_not_known_is_not_found() {
+    let server = Server::start(&["-p"]);
+    server.get(announce("t", "a").target());
+    let unknown = server.get(format!("/api/v1/torrents/{}", hex("u")));
+    let sentence = format!("No client has announced the torrent {} here lately.\n", hex("u"));
+    assert_eq!((unknown.status, String::from_utf8(unknown.body).unwrap()), (404, sentence));
+    for (hash, status) in [
+        (hex("t"), 200),
+        (hex("t").to_uppercase(), 200),
+        (format!("{:0<64}", hex("t")), 200),
+        (hex("t")[1..].to_owned(), 400),
+        (format!("{}0", hex("t")), 400),
+        ("x".repeat(40), 400),
+        ("%00".to_owned(), 400),
+    ] {
+        let reply = server.get(format!("/api/v1/torrents/{hash}"));
+        assert_eq!(reply.status, status, "{hash}");
+        assert!(status != 400 || reply.text().contains("expected /api/v1/torrents/HASH"), "{}", reply.text());
+    }
+}
+
 #[test]
 fn the_pages_are_the_operators() {
     let server = retracker(&["--admin-listen", "127.0.0.1:0"]).start();
-    for page in ["/api/v1/status", "/api/v1/history", "/api/v1/torrents"] {
+    server.get(announce("t", "a").target());
+    let torrent = format!("/api/v1/torrents/{}", hex("t"));
+    for page in ["/api/v1/status", "/api/v1/history", "/api/v1/torrents", &torrent] {
         assert_eq!(server.get(page).status, 404, "{page}");
         let mut operator = crate::dsl::TestConnection::to(&server.admin_addresses()[0]);
         assert_eq!(operator.get(page).status, 200, "{page}");

@@ -48,6 +48,8 @@ impl Fallback {
 pub enum Takes {
     /// One value.
     Value(&'static str),
+    /// One value that no page and no log line shows.
+    Secret(&'static str),
     /// A number. `-1` is taken as a value, not as a flag, so that the error can say which numbers are expected.
     Number(&'static str),
     /// Values separated by commas. The flag may be repeated.

@@ -25,7 +25,7 @@ pub fn argument(setting: About) -> Option<Arg> {
         None => argument,
     };
     Some(match setting.takes {
-        Takes::Value(name) => argument.value_name(name),
+        Takes::Value(name) | Takes::Secret(name) => argument.value_name(name),
         Takes::Number(name) => argument.value_name(name).allow_hyphen_values(true),
         Takes::List(name) => argument.value_name(name).action(ArgAction::Append),
         Takes::File => argument.value_name("FILE").value_hint(ValueHint::FilePath),

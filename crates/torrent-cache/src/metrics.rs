@@ -121,7 +121,7 @@ pub struct CacheMetrics {
     /// Fetches of blobs that were begun or continued.
     pub fetches: Counter,
     /// Bytes of blobs that came from upstream.
-    pub fetched: Counter,
+    pub received: Counter,
     sampled: Mutex<SampledMetrics>,
 }
 
@@ -148,9 +148,9 @@ impl Default for CacheMetrics {
             Unit::Bytes,
             sent.clone(),
         );
-        let (fetches, fetched, evictions) = (Counter::default(), Counter::default(), Counter::default());
+        let (fetches, received, evictions) = (Counter::default(), Counter::default(), Counter::default());
         registry.register("fetches", "Fetches of blobs from upstream that were begun or continued", fetches.clone());
-        registry.register_with_unit("fetched", "Bytes of blobs from upstream", Unit::Bytes, fetched.clone());
+        registry.register_with_unit("received", "Bytes of blobs from upstream", Unit::Bytes, received.clone());
         registry.register("evictions", "Files that were removed to make room", evictions.clone());
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
@@ -164,7 +164,7 @@ impl Default for CacheMetrics {
         let quota = gauge("storage_quota_bytes", "Bytes that may be used on disk");
         let free = gauge("storage_free_bytes", "Free bytes of the file system");
         let sampled = SampledMetrics { registry, blobs, bytes, quota, free, flights, grants, evictions };
-        Self { requests, errors, sent, connections, fetches, fetched, sampled: Mutex::new(sampled) }
+        Self { requests, errors, sent, connections, fetches, received, sampled: Mutex::new(sampled) }
     }
 }
 

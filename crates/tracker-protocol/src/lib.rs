@@ -8,6 +8,7 @@
 //!   request and write the reply. [`upstream`] writes requests to other trackers and reads their replies, with
 //!   [`bencode`] and [`compact`].
 //! - Over UDP (BEP 15, BEP 41): [`udp`] reads and writes both requests and responses.
+//! - Torrent files (BEP 3): [`metainfo`] reads and writes them.
 //! - What proxies add: [`forwarded`] (`X-Forwarded-For`, RFC 7239), [`proxy_protocol`] and [`via`] (RFC 9110).
 
 #![cfg_attr(

@@ -1,4 +1,9 @@
-//! Torrent files (BEP 3, BEP 52): the part from which the info-hash is computed.
+//! Torrent files (BEP 3, BEP 52). [`info`] finds the part of any torrent file from which the info-hash is computed.
+//! [`Metainfo`] is a torrent file of one file, read and written strictly.
+
+mod single_file;
+
+pub use self::single_file::{MAX_METAINFO, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, Metainfo, MetainfoError, MetainfoParts};
 
 use crate::bencode::{BencodeError, Reader, Value};
 

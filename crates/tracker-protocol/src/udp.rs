@@ -12,8 +12,8 @@ use thiserror::Error;
 
 use super::announce::UNKNOWN_LEFT;
 use super::compact::{self, CompactIp};
+use super::upstream::UpstreamReply;
 use super::upstream::{MAX_COUNTER, upstream_left};
-use super::upstream::{MAX_PEERS, UpstreamReply};
 use super::via::Via;
 use crate::{AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, NumWant, Peer, PeerId, SwarmCounts};
 pub use key::key;
@@ -176,10 +176,9 @@ pub fn parse_announced(response: &[u8], from: IpAddr) -> Result<UpstreamReply, R
         ..UpstreamReply::default()
     };
     let PacketFields(list) = body;
-    let mut push = |(ip, port)| reply.peers.push(ip, port, None);
     match from.to_canonical() {
-        IpAddr::V4(_) => compact::decode_v4(list).take(MAX_PEERS).for_each(&mut push),
-        IpAddr::V6(_) => compact::decode_v6(list).take(MAX_PEERS).for_each(&mut push),
+        IpAddr::V4(_) => reply.take_compact(list.len() / compact::V4, compact::decode_v4(list)),
+        IpAddr::V6(_) => reply.take_compact(list.len() / compact::V6, compact::decode_v6(list)),
     }
     Ok(reply)
 }

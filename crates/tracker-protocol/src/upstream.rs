@@ -106,6 +106,29 @@ pub struct UpstreamReply {
     pub warning: Option<Vec<u8>>,
     /// The peers. Their addresses are not checked yet.
     pub peers: PeerLists,
+    /// The entries of its list that are not among `peers`.
+    pub dropped: DroppedPeers,
+}
+
+/// How many entries of a reply's list of peers were dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DroppedPeers {
+    /// Entries that are clients of the tracker that asked.
+    pub own: u32,
+    /// Entries that repeat an earlier one.
+    pub repeats: u32,
+    /// Entries that no client can use: with port 0, without an address, or with an address that cannot be a peer's.
+    pub unusable: u32,
+    /// Entries beyond the most that are kept.
+    pub excess: u32,
+}
+
+impl DroppedPeers {
+    /// All of them.
+    pub fn total(self) -> u32 {
+        let Self { own, repeats, unusable, excess } = self;
+        [own, repeats, unusable, excess].into_iter().fold(0, u32::saturating_add)
+    }
 }
 
 /// Why a body has no list of peers.
@@ -167,12 +190,12 @@ pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
             (b"external ip", Value::Bytes(ip)) => reply.external_ip = address(ip),
             (b"warning message", Value::Bytes(text)) => reply.warning = Some(text.to_vec()),
             (b"peers", Value::Bytes(list)) => {
-                take(&mut reply.peers, compact::decode_v4(list).map(|(ip, port)| (ip, port, None)));
+                reply.take_compact(list.len() / compact::V4, compact::decode_v4(list));
             }
             (b"peers6", Value::Bytes(list)) => {
-                take(&mut reply.peers, compact::decode_v6(list).map(|(ip, port)| (ip, port, None)));
+                reply.take_compact(list.len() / compact::V6, compact::decode_v6(list));
             }
-            (b"peers" | b"peers6", Value::List) => dictionaries(&mut reader, &mut reply.peers)?,
+            (b"peers" | b"peers6", Value::List) => dictionaries(&mut reader, &mut reply)?,
             (_, value) => reader.skip(value)?,
         }
     }
@@ -203,11 +226,18 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// Reads a list of peers as dictionaries. Other values, and dictionaries without a usable address, are skipped.
-fn dictionaries(reader: &mut Reader<'_>, peers: &mut PeerLists) -> Result<(), BencodeError> {
+fn dictionaries(reader: &mut Reader<'_>, reply: &mut UpstreamReply) -> Result<(), BencodeError> {
     while !reader.end()? {
-        match reader.value()? {
-            Value::Dict => take(peers, dictionary(reader)?),
-            other => reader.skip(other)?,
+        let found = match reader.value()? {
+            Value::Dict => dictionary(reader)?,
+            other => {
+                reader.skip(other)?;
+                None
+            }
+        };
+        match found {
+            Some(peer) => reply.take(peer),
+            None => reply.dropped.unusable = reply.dropped.unusable.saturating_add(1),
         }
     }
     Ok(())
@@ -233,9 +263,25 @@ fn dictionary(reader: &mut Reader<'_>) -> Result<Option<FoundPeer>, BencodeError
 
 type FoundPeer = (IpAddr, NonZeroU16, Option<PeerId>);
 
-fn take(peers: &mut PeerLists, found: impl IntoIterator<Item = FoundPeer>) {
-    let room = MAX_PEERS.saturating_sub(peers.len());
-    found.into_iter().take(room).for_each(|(ip, port, id)| peers.push(ip, port, id));
+impl UpstreamReply {
+    /// Takes the peers of a compact list of this many entries.
+    pub(crate) fn take_compact(&mut self, entries: usize, usable: impl Iterator<Item = (IpAddr, NonZeroU16)>) {
+        let mut unusable = u32::try_from(entries).unwrap_or(u32::MAX);
+        for (ip, port) in usable {
+            unusable = unusable.saturating_sub(1);
+            self.take((ip, port, None));
+        }
+        self.dropped.unusable = self.dropped.unusable.saturating_add(unusable);
+    }
+
+    /// Takes a peer if there is room.
+    fn take(&mut self, (ip, port, id): FoundPeer) {
+        if self.peers.len() < MAX_PEERS {
+            self.peers.push(ip, port, id);
+        } else {
+            self.dropped.excess = self.dropped.excess.saturating_add(1);
+        }
+    }
 }
 
 fn retry(value: Value<'_>) -> Retry {

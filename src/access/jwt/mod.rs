@@ -160,6 +160,16 @@ impl JwtRule {
         self.check(&verified, info_hash, now)
     }
 
+    /// Decides about a token like [`Self::admit`], but for the operator: nothing is counted or remembered.
+    pub(super) fn examine(&self, info_hash: InfoHash, token: &[u8], now: u64) -> Result<(), JwtFault> {
+        let token = token::checked(token)?;
+        let keys = Arc::clone(&self.keys.read());
+        if keys.is_empty() {
+            return Err(JwtFault::NoKeys);
+        }
+        self.check(&self.verify(&keys, token)?, info_hash, now)
+    }
+
     fn check(&self, verified: &Verified, info_hash: InfoHash, now: u64) -> Result<(), JwtFault> {
         if verified.not_before.is_some_and(|time| now.saturating_add(LEEWAY) < time) {
             return Err(JwtFault::NotYet);
@@ -188,7 +198,12 @@ impl JwtRule {
         if self.failures.are_too_many(ip, now) {
             return Err(JwtFault::TooMany);
         }
-        let verified = self.verify(&keys, token).inspect_err(|_| self.failures.count(ip, now))?;
+        let verified = self.verify(&keys, token).inspect_err(|fault| {
+            if *fault == JwtFault::UnknownKey {
+                self.unknown_key.notify_one();
+            }
+            self.failures.count(ip, now);
+        })?;
         self.verified.insert(hash, verified);
         Ok(verified)
     }
@@ -198,7 +213,6 @@ impl JwtRule {
         let candidates = keys.candidates(kid.as_deref(), algorithm);
         if candidates.is_empty() {
             if kid.as_deref().is_some_and(|kid| !keys.has_name(kid)) {
-                self.unknown_key.notify_one();
                 return Err(JwtFault::UnknownKey);
             }
             return Err(JwtFault::Signature);

@@ -1,5 +1,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use futures::FutureExt as _;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
@@ -123,6 +124,27 @@ fn a_flood_of_wrong_tokens_costs_a_bounded_number_of_signatures_and_harms_no_kno
     assert_eq!((wrong, answers.last()), (50, Some(&JwtFault::TooMany)));
     assert_eq!(admit(&rule, &known, NOW), Ok(()));
     assert_eq!(admit(&rule, &forged.query(&json!({})), NOW + 1), Err(JwtFault::Signature));
+}
+
+#[test]
+fn examining_a_token_counts_remembers_and_fetches_nothing() {
+    let signer = Signer::new("k");
+    let rule = rule(&[&signer]);
+    let examine = |query: &[u8], torrent| rule.examine(torrent, query.strip_prefix(b"jwt=").unwrap(), NOW);
+    assert_eq!(examine(&signer.query(&json!({})), TORRENT), Ok(()));
+    assert_eq!(examine(&signer.query(&json!({})), InfoHash([8; 20])), Err(JwtFault::OtherTorrent));
+    assert_eq!(
+        (examine(b"jwt=", TORRENT), examine(b"jwt=x", TORRENT)),
+        (Err(JwtFault::Empty), Err(JwtFault::Malformed))
+    );
+    assert_eq!(examine(&[&b"jwt="[..], &[b'a'; 8193]].concat(), TORRENT), Err(JwtFault::TooLong));
+    let unknown = Signer::new("unknown").query(&json!({}));
+    (0..200).for_each(|_| assert_eq!(examine(&unknown, TORRENT), Err(JwtFault::UnknownKey)));
+    rule.verified.run_pending_tasks();
+    assert_eq!(rule.verified.entry_count(), 0);
+    assert!(rule.unknown_key.notified().now_or_never().is_none());
+    assert_eq!(admit(&rule, &unknown, NOW), Err(JwtFault::UnknownKey), "there were not too many");
+    assert!(rule.unknown_key.notified().now_or_never().is_some());
 }
 
 #[test]

@@ -32,13 +32,22 @@ pub(super) fn find(query: &[u8]) -> Result<SmallVec<[u8; 1024]>, JwtFault> {
     let mut fault = JwtFault::Missing;
     for value in query::values(query, b"jwt") {
         let token: SmallVec<[u8; 1024]> = query::unescaped(value).collect();
-        match token.len() {
-            0 => fault = JwtFault::Empty,
-            1..=MAX_TOKEN => return Ok(token),
-            _ => return Err(JwtFault::TooLong),
+        match checked(&token) {
+            Err(JwtFault::Empty) => fault = JwtFault::Empty,
+            Err(fault) => return Err(fault),
+            Ok(_) => return Ok(token),
         }
     }
     Err(fault)
+}
+
+/// Checks the length of a token.
+pub(super) fn checked(token: &[u8]) -> Result<&[u8], JwtFault> {
+    match token.len() {
+        0 => Err(JwtFault::Empty),
+        1..=MAX_TOKEN => Ok(token),
+        _ => Err(JwtFault::TooLong),
+    }
 }
 
 /// The header of a token (RFC 7515, section 4.1).

@@ -6,10 +6,11 @@ use actix_web::{HttpResponse, web};
 use super::get;
 
 /// The page and its assets: the path, the type and the content. The charts are drawn by uPlot 1.6.32.
-const ASSETS: [(&str, &str, &str); 6] = [
+const ASSETS: [(&str, &str, &str); 7] = [
     ("/dashboard", "text/html; charset=utf-8", include_str!("dashboard/page.html")),
     ("/dashboard/page.css", "text/css; charset=utf-8", include_str!("dashboard/page.css")),
     ("/dashboard/page.js", "text/javascript; charset=utf-8", include_str!("dashboard/page.js")),
+    ("/dashboard/torrent.js", "text/javascript; charset=utf-8", include_str!("dashboard/torrent.js")),
     ("/dashboard/uplot.css", "text/css; charset=utf-8", include_str!("dashboard/uplot/uPlot.min.css")),
     ("/dashboard/uplot.js", "text/javascript; charset=utf-8", include_str!("dashboard/uplot/uPlot.iife.min.js")),
     ("/dashboard/uplot-license", "text/plain; charset=utf-8", include_str!("dashboard/uplot/LICENSE")),

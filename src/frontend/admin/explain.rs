@@ -5,23 +5,29 @@ mod text;
 use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
+use tracker_protocol::InfoHash;
 use tracker_protocol::query::{unescaped, values};
-use tracker_protocol::{InfoHash, Role};
 
+use super::torrent::{self, role_name};
 use super::{foreign_host, is_host_known};
-use crate::access::AccessVerdict;
+use crate::access::{AccessVerdict, ClientPrefix, DescribedAnnounce};
 use crate::frontend::client_at::ClientAt;
 use crate::frontend::context::Context;
-use crate::tracker::{Explanation, ForwarderExplanation, HiddenPeer, PeerExplanation, PeerVerdict, SwarmExplanation};
+use crate::tracker::{Explanation, HiddenPeer, PeerExplanation, PeerVerdict, SwarmExplanation};
 
 /// What is asked, from the query.
 struct Question {
     info_hash: InfoHash,
-    client: ClientAt,
+    at: ClientAt,
+    /// The beginning of the client's peer id.
+    client: Option<ClientPrefix>,
+    token: Option<Vec<u8>>,
 }
 
 const EXPECTED: &str = "expected /explain?torrent=HASH&as=ADDRESS: the 40 hexadecimal digits of an info-hash, and the \
-                        address of a client such as 192.168.1.7 or 192.168.1.7:6881\n";
+                        address of a client such as 192.168.1.7 or 192.168.1.7:6881. If access rules are in force, \
+                        &client= is the beginning of the client's peer id, such as -TR4050-, and &token= is the JWT of \
+                        its announces\n";
 
 pub(super) async fn explain(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if !is_host_known(&request, &context) {
@@ -30,9 +36,10 @@ pub(super) async fn explain(request: HttpRequest, context: web::Data<Context>) -
     let Some(question) = Question::read(request.query_string()) else {
         return HttpResponse::BadRequest().content_type("text/plain; charset=utf-8").body(EXPECTED);
     };
-    let Question { info_hash, client: ClientAt { ip, port } } = question;
+    let Question { info_hash, at: ClientAt { ip, port }, client, token } = question;
     let explanation = context.tracker.explain(ip, port, info_hash);
-    let verdict = context.access.as_ref().map(|access| access.verdict(ip, info_hash));
+    let described = DescribedAnnounce { ip, info_hash, client: client.as_ref(), token: token.as_deref() };
+    let verdict = context.access.as_ref().map(|access| access.verdict(described));
     let wants_json = request.headers().get_all(ACCEPT).any(|accept| accept.as_bytes().starts_with(b"application/json"));
     if wants_json {
         let body = format!("{:#}\n", to_json(info_hash, &explanation, verdict, &context));
@@ -44,12 +51,22 @@ pub(super) async fn explain(request: HttpRequest, context: web::Data<Context>) -
 
 impl Question {
     fn read(query: &str) -> Option<Self> {
+        // A form sends a field that is left blank, too.
         let value = |name: &[u8]| {
             let value: Vec<u8> = unescaped(values(query.as_bytes(), name).next()?).collect();
-            Some(String::from_utf8_lossy(&value).trim().to_owned())
+            Some(value.trim_ascii().to_vec()).filter(|value| !value.is_empty())
         };
-        let info_hash = value(b"torrent")?.parse().ok()?;
-        Some(Self { info_hash, client: value(b"as")?.parse().ok()? })
+        let text = |name| value(name).map(|value| String::from_utf8_lossy(&value).into_owned());
+        let client = match text(b"client") {
+            Some(start) => Some(start.parse().ok()?),
+            None => None,
+        };
+        Some(Self {
+            info_hash: text(b"torrent")?.parse().ok()?,
+            at: text(b"as")?.parse().ok()?,
+            client,
+            token: value(b"token"),
+        })
     }
 }
 
@@ -60,27 +77,22 @@ fn to_json(info_hash: InfoHash, explanation: &Explanation, access: Option<Access
         "client": { "ip": ip.to_string(), "zone": zone, "role": role_name(*role) },
         "usual_numwant": usual,
         "access": access.map(access_name),
+        "token_refused_because": access.and_then(token_fault),
         "swarm": swarm.as_ref().map(|swarm| swarm_json(swarm, context)),
-        "forwarders": forwarders.iter().map(forwarder_json).collect::<Vec<_>>(),
+        "forwarders": forwarders.iter().map(|found| torrent::forwarder(&found.at, found.list.as_ref())).collect::<Vec<_>>(),
     })
 }
 
 fn swarm_json(swarm: &SwarmExplanation, context: &Context) -> Value {
-    let peer = |peer: &PeerExplanation| {
-        let (address, reason) = match peer.verdict {
+    let peer = |PeerExplanation { peer, verdict }: &PeerExplanation| {
+        let (given_as, reason) = match verdict {
             PeerVerdict::Given(address) => (Some(address.to_string()), None),
-            PeerVerdict::Hidden(hidden) => (None, Some(reason(hidden))),
+            PeerVerdict::Hidden(hidden) => (None, Some(reason(*hidden))),
         };
-        json!({
-            "address": peer.address.to_string(),
-            "zone": peer.zone.map(|zone| context.tracker.zone_name(zone)),
-            "role": role_name(peer.role),
-            "silent_for_seconds": peer.silent_for.as_secs(),
-            "is_second_address": peer.is_second,
-            "is_claimed": peer.is_claimed,
-            "given_as": address,
-            "hidden_because": reason,
-        })
+        let mut about = torrent::peer(peer, context);
+        about.insert("given_as".to_owned(), json!(given_as));
+        about.insert("hidden_because".to_owned(), json!(reason));
+        about
     };
     json!({
         "client_port": swarm.client.map(|client| client.port),
@@ -92,50 +104,20 @@ fn swarm_json(swarm: &SwarmExplanation, context: &Context) -> Value {
     })
 }
 
-fn forwarder_json(ForwarderExplanation { at, list }: &ForwarderExplanation) -> Value {
-    let torrent = at.torrent.as_ref().map(|torrent| {
-        json!({
-            "clients": torrent.clients,
-            "next_announce_in_seconds": torrent.due_in.map(|due| due.as_secs()),
-            "exchanges_under_way": torrent.under_way,
-            "list": torrent.list.as_ref().zip(list.as_ref()).map(|(peers, list)| json!({
-                "good_for_seconds": torrent.list_good_for.as_secs(),
-                "complete": peers.complete,
-                "incomplete": peers.incomplete,
-                "useful": list.useful,
-                "unreachable": list.unreachable,
-                "itself": list.itself,
-                "local_already": list.local,
-                "other_family": list.other_family,
-                "left_out_at_arrival": peers.left_out,
-            })),
-        })
-    });
-    json!({
-        "name": at.forwarder.name,
-        "state": at.forwarder.state,
-        "is_hidden": at.is_hidden,
-        "last_error": at.forwarder.last_error.as_ref().map(|error| &error.text),
-        "torrent": torrent,
-    })
-}
-
 fn access_name(verdict: AccessVerdict) -> &'static str {
     match verdict {
         AccessVerdict::Admitted => "admitted",
         AccessVerdict::NetworkRefused => "network_refused",
+        AccessVerdict::ClientRefused => "client_refused",
         AccessVerdict::TorrentRefused => "torrent_refused",
         AccessVerdict::NeedsToken => "needs_token",
+        AccessVerdict::TokenRefused(_) => "token_refused",
         AccessVerdict::DependsOnClient => "depends_on_client",
     }
 }
 
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Seed => "seed",
-        Role::PartialSeed => "partial seed",
-        Role::Leecher => "leecher",
-    }
+fn token_fault(verdict: AccessVerdict) -> Option<&'static str> {
+    if let AccessVerdict::TokenRefused(fault) = verdict { Some(fault) } else { None }
 }
 
 /// The name of the rule.

@@ -8,6 +8,7 @@ mod forwarders;
 mod limits;
 mod pages;
 mod status;
+mod torrent;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 
 use crate::frontend::context::Context;
 use crate::frontend::listen::Audience;
+use crate::frontend::torrents;
 
 /// Marks, in a request's extensions, that the request came over TLS.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +28,18 @@ pub struct OverTls;
 pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::ServiceConfig) {
     config.app_data(web::Data::from(Arc::clone(context))).route("/favicon.ico", get().to(pages::favicon));
     match audience {
+        Audience::Torrents => {
+            config.default_service(web::to(torrents::serve));
+            return;
+        }
         Audience::Clients => {
-            config.route("/", get().to(pages::index)).default_service(web::to(pages::not_found));
+            if context.torrents.is_some() {
+                torrents::routes(config);
+            }
+            config
+                .route("/", get().to(pages::index))
+                .route("/copy.js", get().to(pages::copy_script))
+                .default_service(web::to(pages::not_found));
         }
         Audience::Operators => {
             config.route("/", get().to(pages::overview)).default_service(web::to(pages::not_an_operators_page));
@@ -48,7 +60,8 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
             .route("/explain", get().to(explain::explain))
             .route("/api/v1/status", get().to(status::status))
             .route("/api/v1/history", get().to(status::history))
-            .route("/api/v1/torrents", get().to(status::torrents));
+            .route("/api/v1/torrents", get().to(status::torrents))
+            .route("/api/v1/torrents/{hash}", get().to(torrent::torrent));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The pages for browsers.
 
-use actix_web::http::header::{CACHE_CONTROL, HOST};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 
 use super::{OverTls, is_host_known};
@@ -42,13 +42,36 @@ pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> 
     let notices = if context.has_admin_listener() { String::new() } else { notices(&request, &context) };
     let udp = udp_port(&context).map_or_else(String::new, |port| {
         let name = host.map_or("retracker.local", without_port);
-        UDP.replace("{url}", &format!("udp://{name}:{port}/announce"))
+        format!(
+            "<p>Or this one, for clients that prefer UDP:</p>\n{}",
+            copyable(&format!("udp://{name}:{port}/announce"))
+        )
     });
-    html(&include_str!("index.html").replace("{announce}", &url).replace("{udp}", &udp), &notices)
+    let page = include_str!("index.html").replace("{announce}", &copyable(&url)).replace("{udp}", &udp);
+    let mut reply = html(&page, &notices);
+    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(FRONT_PAGE_POLICY));
+    reply
 }
 
-/// What the front page says if the tracker serves UDP clients, too.
-const UDP: &str = "<p>Or this one, for clients that prefer UDP:</p>\n<code class=\"url\">{url}</code>\n";
+/// What a browser lets the front page do: as on other pages, and load its script.
+const FRONT_PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src 'self'; \
+                                 form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// A URL, with a button that copies it. The page's script shows the button, which does nothing without the script.
+fn copyable(url: &str) -> String {
+    format!(
+        "<div class=\"copyable\"><code class=\"url\">{url}</code>\n\
+         <button type=\"button\" hidden>Copy</button> <span role=\"status\"></span></div>\n"
+    )
+}
+
+/// The script of the front page.
+pub(super) async fn copy_script() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/javascript; charset=utf-8")
+        .insert_header((CACHE_CONTROL, "no-cache"))
+        .body(include_str!("copy.js"))
+}
 
 /// The first port at which clients announce over UDP. `None` if there is none, or if only proxies send datagrams there.
 fn udp_port(context: &Context) -> Option<&str> {

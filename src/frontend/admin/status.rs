@@ -21,6 +21,7 @@ pub(super) async fn status(request: HttpRequest, context: web::Data<Context>) ->
         let audience = match audience {
             Audience::Clients => "clients",
             Audience::Operators => "operators",
+            Audience::Torrents => "torrent-cache",
         };
         json!({ "address": address, "for": audience })
     });

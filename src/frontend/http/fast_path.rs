@@ -4,6 +4,8 @@
 //! of the worker, and sends the buffer. A request takes three system calls on a persistent connection, and four if its
 //! connection has no other request. A connection that waits has a buffer only if it waits for the rest of a head.
 
+mod body;
+mod sending;
 mod waiting;
 
 use std::cell::RefCell;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
-use actix_http::Request;
+use actix_http::{HttpMessage as _, Request};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
@@ -26,24 +28,19 @@ use super::pages::{self, Pages};
 use super::refusals::{self, Refused};
 use super::socket::Socket;
 use crate::answer::Answer;
-use crate::clock;
 use crate::frontend::announce::PendingBody;
 use crate::frontend::client_address::{ClientAddress, Remote};
 use crate::frontend::connections::{Holder, Idle, MustClose, OpenConnection};
 use crate::frontend::context::Context;
 use crate::frontend::listen::Audience;
 use crate::frontend::shutdown::StopReceiver;
+use crate::frontend::torrents::request::{self as torrents, RequestLine, Upload, UploadedBody};
 use tracker_protocol::route::{self, Route};
-
-/// A client that reads slowly gets a reply in chunks of this size. Each chunk has its own timeout.
-const SEND_CHUNK: usize = 64 * 1024;
 
 /// How long a connection stays half open if the client may still be sending. If the tracker closed the connection at
 /// once, the system would reset it, and the client could lose the reply.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The most bytes that are discarded while a connection is half open.
-const MAX_DISCARDED: usize = 256 * 1024;
 /// The most bytes that one read returns.
 const READ: usize = 16 * 1024;
 
@@ -105,7 +102,13 @@ pub(in crate::frontend) async fn serve(fresh: NewConnection<'_>, worker: &Worker
                     break;
                 }
             }
-            Next::Page { request, framing } => {
+            Next::Page { request, framing, upload } => {
+                if let Some(upload) = upload {
+                    let body = Box::pin(connection.read_body(upload)).await?;
+                    request.extensions_mut().insert(UploadedBody(body));
+                    // The answer may take as long as a long poll.
+                    connection.busy()?;
+                }
                 let framing = connection.close_if_draining(framing);
                 // The future is boxed, because it is large and few requests get here.
                 Box::pin(worker.pages.reply(connection.audience, *request, framing, &mut connection.unsent)).await;
@@ -160,8 +163,8 @@ enum Next {
     Yield,
     /// The next reply is not ready yet.
     Wait { pending: PendingBody, framing: ReplyFraming },
-    /// The next request is for actix-web.
-    Page { request: Box<Request>, framing: ReplyFraming },
+    /// The next request is for actix-web. `upload`: it is about shared blobs, and may have a body.
+    Page { request: Box<Request>, framing: ReplyFraming, upload: Option<Upload> },
     /// The connection ends.
     Close,
 }
@@ -280,8 +283,8 @@ impl<'a> HttpConnection<'a> {
         let framing = ReplyFraming::new(head).close_if(is_ending || !self.open.limits().keep_alive);
         self.may_send = head.body || !is_last;
         let resource = match (self.worker.context.route(head.path), head.method) {
-            // A listener for operators answers no announces.
-            _ if self.audience == Audience::Operators => return Some(self.page(head, framing, replies)),
+            // Only listeners for clients answer announces.
+            _ if self.audience != Audience::Clients => return Some(self.page(head, framing, replies)),
             (Route::Announce | Route::Scrape, Method::Other(_)) => {
                 self.refused(body, replies).method(framing);
                 return (!framing.persistent).then_some(Next::Close);
@@ -310,10 +313,14 @@ impl<'a> HttpConnection<'a> {
     }
 
     fn page(&mut self, head: &Head<'_>, framing: ReplyFraming, replies: &mut Vec<u8>) -> Next {
-        match pages::request(head, self.socket.is_tls()) {
-            Some(request) => Next::Page { request: Box::new(request), framing },
-            None => self.not_http(replies),
-        }
+        let Some(request) = pages::request(head, self.socket.is_tls()) else { return self.not_http(replies) };
+        let line = RequestLine { method: head.method.name(), path: head.path, query: head.query };
+        let shared = torrents::read(&self.worker.context, self.audience, self.source, line, head);
+        let upload = shared.map(|(shared, upload)| {
+            request.extensions_mut().insert(shared);
+            upload
+        });
+        Next::Page { request: Box::new(request), framing, upload }
     }
 
     fn refused<'b>(&'b self, body: &'b mut Vec<u8>, replies: &'b mut Vec<u8>) -> Refused<'b> {
@@ -345,52 +352,6 @@ impl<'a> HttpConnection<'a> {
 
     fn busy(&mut self) -> io::Result<()> {
         self.open.busy(self.holder).map_err(|MustClose| io::ErrorKind::ConnectionRefused.into())
-    }
-
-    /// Sends the rest of the replies, as fast as the client reads them.
-    async fn flush(&mut self) -> io::Result<()> {
-        if self.unsent.is_empty() {
-            return Ok(());
-        }
-        let unsent = std::mem::take(&mut self.unsent);
-        let sent = self.socket.send(&unsent)?;
-        match unsent.get(sent..).unwrap_or_default() {
-            [] => Ok(()),
-            rest => Box::pin(self.send_slowly(rest)).await,
-        }
-    }
-
-    async fn send_slowly(&mut self, bytes: &[u8]) -> io::Result<()> {
-        for part in bytes.chunks(SEND_CHUNK) {
-            let sending = timeout(self.open.limits().timeouts.send, self.socket.send_all(part));
-            let sent = self.open.while_idle(self.holder, Idle::Waiting, sending).await?;
-            sent??;
-        }
-        Ok(())
-    }
-
-    /// Closes this side of the connection, and discards what the client still sends. See [`LINGER`].
-    async fn linger(&mut self) -> io::Result<()> {
-        let _late = timeout(LINGER, self.socket.finish()).await;
-        let mut discarded = 0;
-        let since = clock::coarse();
-        let discard = poll_fn(|cx| {
-            BUFFERS.with_borrow_mut(|Buffers { read, .. }| {
-                while discarded < MAX_DISCARDED {
-                    match self.socket.poll_read(cx, &mut **read) {
-                        Poll::Ready(Ok(count)) if count > 0 => discarded += count,
-                        Poll::Ready(_) => return Poll::Ready(()),
-                        Poll::Pending => {
-                            let open = self.open.idle(self.holder, Idle::Finished, Some(since), cx);
-                            return if open.is_err() { Poll::Ready(()) } else { Poll::Pending };
-                        }
-                    }
-                }
-                Poll::Ready(())
-            })
-        });
-        let _late = timeout(LINGER, discard).await;
-        Ok(())
     }
 }
 

@@ -24,6 +24,17 @@ pub(super) enum Method<'a> {
     Other(&'a [u8]),
 }
 
+impl<'a> Method<'a> {
+    /// The method as a client sends it.
+    pub(super) fn name(self) -> &'a [u8] {
+        match self {
+            Self::Get => b"GET",
+            Self::Head => b"HEAD",
+            Self::Other(name) => name,
+        }
+    }
+}
+
 /// The result of reading a head.
 #[derive(Debug)]
 pub(super) enum Read<'a> {

@@ -40,6 +40,8 @@ pub(in crate::frontend) struct Pages {
     clients: Routes,
     /// The routes of listeners for operators. `None` if there are no such listeners.
     operators: Option<Routes>,
+    /// The routes of listeners for shared blobs. `None` if these are switched off.
+    torrents: Option<Routes>,
 }
 
 type Routes = Box<dyn Fn(Request) -> LocalBoxFuture<'static, Result<ServiceResponse, Error>>>;
@@ -52,7 +54,11 @@ impl Pages {
         if context.has_admin_listener() {
             operators = Some(Self::routes(context, Audience::Operators).await?);
         }
-        Some(Self { clients, operators })
+        let mut torrents = None;
+        if context.torrents.is_some() {
+            torrents = Some(Self::routes(context, Audience::Torrents).await?);
+        }
+        Some(Self { clients, operators, torrents })
     }
 
     async fn routes(context: &Arc<Context>, audience: Audience) -> Option<Routes> {
@@ -63,10 +69,12 @@ impl Pages {
 
     /// Appends the whole reply to `out`.
     pub(super) async fn reply(&self, audience: Audience, request: Request, framing: ReplyFraming, out: &mut Vec<u8>) {
-        let routes = match (audience, &self.operators) {
-            (Audience::Operators, Some(operators)) => operators,
-            _ => &self.clients,
+        let routes = match audience {
+            Audience::Clients => None,
+            Audience::Operators => self.operators.as_ref(),
+            Audience::Torrents => self.torrents.as_ref(),
         };
+        let routes = routes.unwrap_or(&self.clients);
         let response = match routes(request).await {
             Ok(response) => response.into_parts().1,
             Err(error) => error.error_response(),

@@ -59,6 +59,7 @@ pub fn context() -> Arc<Context> {
         client_address: ClientAddress::new(ClientAddressOptions::default()),
         draining: AtomicBool::new(false),
         drain: DRAIN,
+        torrents: None,
         connection_ids: ConnectionIds::shared(&SharedKey::new("rehearsal", Duration::ZERO)),
         operator_connections: None,
         tls: None,

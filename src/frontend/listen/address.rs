@@ -58,6 +58,12 @@ impl Listen {
         Self { purpose: Purpose { audience: Audience::Operators, ..self.purpose }, ..self }
     }
 
+    /// The same address, for hosts that share blobs.
+    #[must_use]
+    pub fn for_torrents(self) -> Self {
+        Self { purpose: Purpose { audience: Audience::Torrents, ..self.purpose }, ..self }
+    }
+
     /// The target to bind. `None` for a Unix socket.
     pub(super) fn place(&self) -> Option<BindTarget<'_>> {
         let (host, port) = match &self.address {

@@ -31,6 +31,8 @@ pub enum Audience {
     Clients,
     /// Operators only: `--admin-listen`.
     Operators,
+    /// Hosts that share blobs, for their torrent files and leases only: `--torrents-listen`.
+    Torrents,
 }
 
 /// What a socket is for. No socket has two purposes.

@@ -174,6 +174,11 @@ impl TestConnection {
         reply
     }
 
+    /// The status and the headers of the next reply, which has no body.
+    pub(crate) fn head_of_reply(&mut self) -> Reply {
+        self.reply_head()
+    }
+
     fn reply_head(&mut self) -> Reply {
         let status_line = self.line();
         let mut words = status_line.splitn(3, ' ');

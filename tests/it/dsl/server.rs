@@ -24,6 +24,8 @@ pub(crate) struct ServerSetup {
     udp_listeners: usize,
     /// The number of listeners for operators.
     admin_listeners: usize,
+    /// The number of listeners for torrent-cache.
+    torrents_listeners: usize,
 }
 
 /// Prepares a run with these arguments. By default a server listens on a port of 127.0.0.1 that the system chooses.
@@ -39,6 +41,10 @@ pub(crate) fn retracker(args: &[&str]) -> ServerSetup {
         listeners: count("-l", "--listen"),
         udp_listeners: count("-u", "--udp-listen"),
         admin_listeners: args.iter().filter(|arg| arg.starts_with("--admin-listen")).count(),
+        torrents_listeners: args
+            .iter()
+            .filter(|arg| arg.starts_with("--torrents-listen=") && !arg.ends_with("=none"))
+            .count(),
     }
 }
 
@@ -97,7 +103,7 @@ impl ServerSetup {
             let unix = folder.as_ref().map(|folder| format!("{UNIX}{}", folder.path().join("socket").display()));
             self.command.args(["-l", unix.as_deref().unwrap_or("127.0.0.1:0")]);
         }
-        let listeners = self.listeners.max(1) + self.udp_listeners + self.admin_listeners;
+        let listeners = self.listeners.max(1) + self.udp_listeners + self.admin_listeners + self.torrents_listeners;
         let mut process = ServerProcess::spawn(self.command);
         let addresses = eventually("the server listens", || {
             let found: Vec<_> = process.log().iter().filter_map(|line| listening(line)).collect();
@@ -105,12 +111,14 @@ impl ServerSetup {
             assert!(ended.is_none() || found.len() == listeners, "the server ended too early: {:?}", process.log());
             (found.len() == listeners).then_some(found)
         });
-        let (operators, clients): (Vec<_>, Vec<_>) =
-            addresses.into_iter().partition(|(audience, _)| *audience == "operators");
-        let [admin, addresses] = [operators, clients].map(|found| found.into_iter().map(|(_, address)| address));
+        let of = |wanted: &str| {
+            let found = addresses.iter().filter(|(audience, _)| *audience == wanted);
+            found.map(|(_, address)| address.clone()).collect::<Vec<_>>()
+        };
+        let [admin, torrents, addresses] = [of("operators"), of("torrent-cache"), of("clients")];
         let is_udp = |address: &String| address.strip_prefix("proxy+").unwrap_or(address).starts_with("udp://");
-        let (udp, addresses) = addresses.partition(is_udp);
-        Server { process, addresses, udp, admin: admin.collect(), _folder: folder }
+        let (udp, addresses) = addresses.into_iter().partition(is_udp);
+        Server { process, addresses, udp, admin, torrents, _folder: folder }
     }
 
     /// Runs the program until it ends.
@@ -122,7 +130,9 @@ impl ServerSetup {
 /// The audience and the address of a listener, if this line of the log says that it listens.
 fn listening(line: &str) -> Option<(&'static str, String)> {
     let after = |text, audience| Some((audience, line.rsplit_once(text)?.1.to_owned()));
-    after("listening on ", "clients").or_else(|| after("listening for operators on ", "operators"))
+    after("listening on ", "clients")
+        .or_else(|| after("listening for operators on ", "operators"))
+        .or_else(|| after("listening for torrent-cache on ", "torrent-cache"))
 }
 
 /// How a run ended.
@@ -193,6 +203,7 @@ pub(crate) struct Server {
     addresses: Vec<String>,
     udp: Vec<String>,
     admin: Vec<String>,
+    torrents: Vec<String>,
     /// The folder of the default Unix socket.
     _folder: Option<tempfile::TempDir>,
 }
@@ -229,6 +240,11 @@ impl Server {
     /// The server's addresses for operators, as it logs them.
     pub(crate) fn admin_addresses(&self) -> &[String] {
         &self.admin
+    }
+
+    /// The server's addresses for torrent-cache, as it logs them.
+    pub(crate) fn torrents_addresses(&self) -> &[String] {
+        &self.torrents
     }
 
     /// The lines that the server has logged so far.

@@ -8,7 +8,7 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use tokio::time::Instant;
 
-use super::{AccessSubject, Speaker};
+use super::subject::{AccessSubject, Speaker};
 
 /// How many of them are kept.
 const MAX_GRANTS: u64 = 100_000;
@@ -117,14 +117,14 @@ mod tests {
     use crate::digest::Digest;
     use crate::upstream::UpstreamOrigin;
 
-    const KEPT: Duration = Duration::from_secs(60);
+    const KEPT: Duration = Duration::from_mins(1);
 
     fn client(text: &'static str) -> Speaker {
         Speaker::Client(HeaderValue::from_static(text))
     }
 
     fn check(test: impl Fn(&KeptGrants, AccessSubject<'_>, Instant)) {
-        let kept = KeptGrants::new(KEPT, Duration::from_secs(300)).unwrap();
+        let kept = KeptGrants::new(KEPT, Duration::from_mins(5)).unwrap();
         let origin: UpstreamOrigin = "quay.io".parse().unwrap();
         let digest = Digest::of(b"a");
         let subject = AccessSubject { origin: &origin, repository: "a/b", path: "/", digest: &digest, length: 1 };

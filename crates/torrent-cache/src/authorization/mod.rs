@@ -16,6 +16,7 @@ mod challenge;
 mod kept;
 mod login;
 mod own;
+mod subject;
 mod token;
 mod token_end;
 
@@ -26,18 +27,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::StatusCode;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::HeaderValue;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
 use self::kept::KeptGrants;
 use self::own::OwnCredentials;
 use self::token_end::remaining;
-use crate::digest::Digest;
-use crate::upstream::{
-    Ask, AskHeaders, AskMethod, FetchClient, FetchError, FetchFault, FetchReply, Redirects, UpstreamOrigin,
-};
+use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, FetchError, FetchFault, FetchReply, Redirects};
+
+pub use self::subject::{AccessSubject, Permission, Speaker, UpstreamDenial};
 
 /// How clients are authorised.
 #[derive(Clone, Debug)]
@@ -62,52 +61,6 @@ impl Default for AuthorizationOptions {
             auth_file: None,
         }
     }
-}
-
-/// With whose credentials a request goes upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Speaker {
-    /// Those that the client sent. The value is marked as sensitive.
-    Client(HeaderValue),
-    /// Ours.
-    Own,
-    /// None.
-    Anonymous,
-}
-
-/// What a client wants from the cache.
-#[derive(Clone, Copy, Debug)]
-pub struct AccessSubject<'a> {
-    /// The upstream that it is of.
-    pub origin: &'a UpstreamOrigin,
-    /// The repository, such as `library/alpine`.
-    pub repository: &'a str,
-    /// The path upstream: `/v2/…/blobs/…` or `/v2/…/manifests/…`.
-    pub path: &'a str,
-    /// What it is.
-    pub digest: &'a Digest,
-    /// Its length in bytes.
-    pub length: u64,
-}
-
-/// Whether a client may have it.
-#[derive(Debug)]
-pub enum Permission {
-    /// Yes.
-    Granted,
-    /// No. This goes to the client.
-    Denied(Denial),
-    /// The upstream does not tell.
-    Unknown(FetchError),
-}
-
-/// An upstream's no: 401 with its challenge, 403 or 404. It has no body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
-    /// Its status.
-    pub status: StatusCode,
-    /// Its headers, such as `WWW-Authenticate`, without those about the body.
-    pub headers: HeaderMap,
 }
 
 /// Decides whether clients may have what is in the cache, and sends requests with the right credentials.
@@ -200,7 +153,7 @@ impl Authorization {
         speaker: &Speaker,
         subject: &AccessSubject<'_>,
         headers: &AskHeaders,
-    ) -> Result<Option<Denial>, FetchError> {
+    ) -> Result<Option<UpstreamDenial>, FetchError> {
         let headers = headers.clone().unconditional();
         let head = |redirects| Ask {
             method: AskMethod::Head,
@@ -212,13 +165,13 @@ impl Authorization {
         let reply = self.send(head(Redirects::Return), speaker, subject.repository).await?;
         match reply.status.as_u16() {
             200 | 307 => Ok(None),
-            401 | 403 | 404 => Ok(Some(Denial::of(reply))),
+            401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
             // Such a redirect can lead to the blob, or to a page for people to log in.
             301 | 302 | 303 | 308 => {
                 let reply = self.send(head(Redirects::Follow), speaker, subject.repository).await?;
                 match reply.status.as_u16() {
                     200 if reply.content_length() == Some(subject.length) => Ok(None),
-                    401 | 403 | 404 => Ok(Some(Denial::of(reply))),
+                    401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
                     status => Err(unclear(subject, status)),
                 }
             }
@@ -235,16 +188,6 @@ impl Authorization {
             }
             None => Permission::Unknown(error),
         }
-    }
-}
-
-impl Denial {
-    fn of(reply: FetchReply) -> Self {
-        let mut headers = reply.headers;
-        for name in [CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE] {
-            headers.remove(name);
-        }
-        Self { status: reply.status, headers }
     }
 }
 

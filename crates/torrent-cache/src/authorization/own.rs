@@ -18,7 +18,7 @@ use crate::upstream::{Ask, FetchClient, FetchError, FetchFault, FetchReply, Upst
 const MAX_REMEMBERED: u64 = 10_000;
 
 /// How long what the file holds is used before it is read again.
-const LOGIN_LIFETIME: Duration = Duration::from_secs(60);
+const LOGIN_LIFETIME: Duration = Duration::from_mins(1);
 
 /// How long a credential helper may take.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,7 +72,13 @@ impl OwnCredentials {
             return Ok(reply);
         }
         match self.answer(key, &reply.headers, known.as_ref()).await? {
-            Some(value) => self.send_with(ask, Some(value)).await,
+            Some(value) => {
+                let reply = self.send_with(ask, Some(value)).await?;
+                if reply.status == 401 {
+                    log::warn!("{}: refuses the credentials of {} for {repository}", ask.origin, self.file.display());
+                }
+                Ok(reply)
+            }
             None => Ok(reply),
         }
     }
@@ -94,7 +100,8 @@ impl OwnCredentials {
         let (origin, repository) = key.clone();
         let fetch = async { Remembered::new(self.fetch(&origin, &repository, &challenge).await) };
         let is_useless = |known: &Remembered<HeaderValue>| {
-            known.is_over() || matches!(&known.value, Ok(value) if value.as_ref() == refused)
+            let is_refused = refused.is_some() && matches!(&known.value, Ok(value) if value.as_ref() == refused);
+            known.is_over() || is_refused
         };
         self.values.entry(key).or_insert_with_if(fetch, is_useless).await.into_value().value
     }

@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::time::{advance, pause, resume};
 
 use super::*;
+use crate::digest::Digest;
+use crate::upstream::UpstreamOrigin;
 use crate::upstream::scripted::{Act, ScriptedServer, SeenRequest, client, head_reply, reply};
 
 const LOGIN: &str = "Basic dTpw";
 const PATH: &str = "/v2/a/b/blobs/sha256:x";
 
-struct Site {
+struct RegistrySite {
     server: ScriptedServer,
     origin: UpstreamOrigin,
     authorization: Authorization,
@@ -20,7 +22,7 @@ struct Site {
     _folder: tempfile::TempDir,
 }
 
-impl Site {
+impl RegistrySite {
     async fn new(
         auths: Option<&str>,
         stale: Duration,
@@ -28,6 +30,10 @@ impl Site {
     ) -> Self {
         let server = ScriptedServer::https(script).await;
         let origin = server.origin("listed.test");
+        Self::of(server, origin, auths, stale)
+    }
+
+    fn of(server: ScriptedServer, origin: UpstreamOrigin, auths: Option<&str>, stale: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let auth_file = auths.map(|login| {
             let file = folder.path().join("config.json");
@@ -77,7 +83,7 @@ fn challenge_to(realm: &str) -> String {
 
 #[tokio::test]
 async fn the_clients_credentials_go_with_head_to_the_same_path() {
-    let mut site = Site::relay(|_| head_reply(200, "Content-Length: 4\r\n")).await;
+    let mut site = RegistrySite::relay(|_| head_reply(200, "Content-Length: 4\r\n")).await;
     assert!(is_granted(&site.admit(Some(LOGIN)).await));
     let seen = site.server.seen();
     assert_eq!(seen[0].target(), format!("HEAD {PATH}"));
@@ -88,7 +94,7 @@ async fn the_clients_credentials_go_with_head_to_the_same_path() {
 
 #[tokio::test]
 async fn an_empty_login_is_anonymous() {
-    let mut site = Site::relay(|_| head_reply(200, "")).await;
+    let mut site = RegistrySite::relay(|_| head_reply(200, "")).await;
     assert!(is_granted(&site.admit(Some("Basic Og==")).await));
     assert!(is_granted(&site.admit(None).await));
     let seen = site.server.seen();
@@ -100,7 +106,7 @@ async fn an_empty_login_is_anonymous() {
 async fn a_no_is_passed_on_with_its_challenge_each_time() {
     for status in [401, 403, 404] {
         let challenge = "WWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 9\r\nContent-Type: a/b\r\nX-Y: z\r\n";
-        let mut site = Site::relay(move |_| head_reply(status, challenge)).await;
+        let mut site = RegistrySite::relay(move |_| head_reply(status, challenge)).await;
         for _ in 0..2 {
             let Permission::Denied(denial) = site.admit(Some(LOGIN)).await else { panic!("{status}") };
             assert_eq!(denial.status, status);
@@ -113,10 +119,10 @@ async fn a_no_is_passed_on_with_its_challenge_each_time() {
 
 #[tokio::test]
 async fn a_redirect_is_a_yes_if_it_leads_to_the_blob() {
-    let site = Site::relay(|_| head_reply(307, "Location: http://127.0.0.1/\r\n")).await;
+    let site = RegistrySite::relay(|_| head_reply(307, "Location: http://127.0.0.1/\r\n")).await;
     assert!(is_granted(&site.admit(Some(LOGIN)).await));
     for (length, granted) in [(4, true), (5, false)] {
-        let site = Site::relay(move |request| match request.target() {
+        let site = RegistrySite::relay(move |request| match request.target() {
             "HEAD /elsewhere" => head_reply(200, &format!("Content-Length: {length}\r\n")),
             _ => head_reply(302, "Location: /elsewhere\r\n"),
         })
@@ -127,8 +133,10 @@ async fn a_redirect_is_a_yes_if_it_leads_to_the_blob() {
 
 #[tokio::test]
 async fn a_yes_is_kept_for_a_minute_and_for_this_client_only() {
-    let mut site =
-        Site::relay(|request| head_reply(if request.header("authorization") == [LOGIN] { 200 } else { 401 }, "")).await;
+    let mut site = RegistrySite::relay(|request| {
+        head_reply(if request.header("authorization") == [LOGIN] { 200 } else { 401 }, "")
+    })
+    .await;
     for _ in 0..3 {
         assert!(is_granted(&site.admit(Some(LOGIN)).await));
     }
@@ -150,7 +158,7 @@ async fn a_yes_is_kept_for_a_minute_and_for_this_client_only() {
 async fn a_yes_for_a_token_that_is_over_is_not_kept() {
     // {"exp":1}
     let token = "Bearer e30.eyJleHAiOjF9.x";
-    let mut site = Site::relay(|_| head_reply(200, "")).await;
+    let mut site = RegistrySite::relay(|_| head_reply(200, "")).await;
     for _ in 0..2 {
         assert!(is_granted(&site.admit(Some(token)).await));
     }
@@ -159,7 +167,7 @@ async fn a_yes_for_a_token_that_is_over_is_not_kept() {
 
 #[tokio::test]
 async fn what_an_upstream_has_served_needs_no_question() {
-    let mut site = Site::relay(|_| head_reply(403, "")).await;
+    let mut site = RegistrySite::relay(|_| head_reply(403, "")).await;
     let speaker = Speaker::Client(HeaderValue::from_static(LOGIN));
     site.authorization.granted(&speaker, &site.subject());
     assert!(is_granted(&site.admit(Some(LOGIN)).await));
@@ -169,11 +177,11 @@ async fn what_an_upstream_has_served_needs_no_question() {
 #[tokio::test]
 async fn a_failing_upstream_says_neither_yes_nor_no() {
     for (status, shown) in [(429, 429), (500, 502), (503, 502), (204, 502), (206, 502)] {
-        let site = Site::relay(move |_| head_reply(status, "")).await;
+        let site = RegistrySite::relay(move |_| head_reply(status, "")).await;
         let Permission::Unknown(error) = site.admit(None).await else { panic!("{status}") };
         assert_eq!((error.fault.clone(), error.status()), (FetchFault::Status(status), shown));
     }
-    let site = Site::relay(|_| vec![Act::Close]).await;
+    let site = RegistrySite::relay(|_| vec![Act::Close]).await;
     assert!(matches!(site.admit(Some(LOGIN)).await, Permission::Unknown(_)));
 }
 
@@ -183,7 +191,7 @@ async fn what_was_public_is_served_for_a_set_time_while_the_upstream_fails() {
         let fails = Arc::new(AtomicBool::new(false));
         let failing = Arc::clone(&fails);
         let script = move |_: &SeenRequest| head_reply(if failing.load(Ordering::SeqCst) { 503 } else { 200 }, "");
-        let site = Site::new(None, Duration::from_secs(stale), script).await;
+        let site = RegistrySite::new(None, Duration::from_secs(stale), script).await;
         assert!(is_granted(&site.admit(None).await));
         fails.store(true, Ordering::SeqCst);
         pause();
@@ -201,10 +209,10 @@ async fn what_was_public_is_served_for_a_set_time_while_the_upstream_fails() {
 async fn what_is_no_longer_public_is_not_served_while_the_upstream_fails() {
     let count = AtomicUsize::new(0);
     let script = move |_: &SeenRequest| head_reply([200, 401, 503][count.fetch_add(1, Ordering::SeqCst)], "");
-    let site = Site::new(None, Duration::from_secs(300), script).await;
+    let site = RegistrySite::new(None, Duration::from_mins(5), script).await;
     assert!(is_granted(&site.admit(None).await));
     pause();
-    advance(Duration::from_secs(60)).await;
+    advance(Duration::from_mins(1)).await;
     resume();
     assert!(matches!(site.admit(None).await, Permission::Denied(_)));
     assert!(matches!(site.admit(None).await, Permission::Unknown(_)));
@@ -232,7 +240,7 @@ fn registry(request: &SeenRequest) -> Vec<Act> {
 
 #[tokio::test]
 async fn our_own_login_gets_a_token_once_and_uses_it() {
-    let mut site = Site::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, registry).await;
+    let mut site = RegistrySite::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, registry).await;
     assert!(is_granted(&site.admit(None).await));
     let token = "GET /token?a=b&service=the+registry&scope=repository%3Aa%2Fb%3Apull";
     let head = format!("HEAD {PATH}");
@@ -249,7 +257,7 @@ async fn our_own_login_gets_a_token_once_and_uses_it() {
 
 #[tokio::test]
 async fn many_requests_at_once_get_one_token() {
-    let mut site = Site::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, registry).await;
+    let mut site = RegistrySite::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, registry).await;
     let site_ref = &site;
     let (a, b, c, d) = tokio::join!(
         site_ref.get(&Speaker::Own),
@@ -267,7 +275,7 @@ async fn many_requests_at_once_get_one_token() {
 #[tokio::test]
 async fn an_identity_token_is_changed_for_a_token() {
     let login = r#"{"auth":"dTo=","identitytoken":"r&fresh"}"#;
-    let mut site = Site::new(Some(login), Duration::ZERO, registry).await;
+    let mut site = RegistrySite::new(Some(login), Duration::ZERO, registry).await;
     assert!(is_granted(&site.admit(None).await));
     let seen = site.server.seen();
     let form = "grant_type=refresh_token&refresh_token=r%26fresh&client_id=torrent-cache&service=the+registry&scope=repository%3Aa%2Fb%3Apull";
@@ -277,7 +285,7 @@ async fn an_identity_token_is_changed_for_a_token() {
 #[tokio::test]
 async fn a_token_that_is_refused_is_replaced_once() {
     let count = AtomicUsize::new(0);
-    let mut site = Site::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, move |request| {
+    let mut site = RegistrySite::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, move |request| {
         let host = request.header("host")[0];
         if request.target().starts_with("GET /token") {
             let number = count.fetch_add(1, Ordering::SeqCst);
@@ -296,7 +304,7 @@ async fn a_token_that_is_refused_is_replaced_once() {
 
 #[tokio::test]
 async fn a_basic_challenge_gets_our_login() {
-    let mut site = Site::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, |request| {
+    let mut site = RegistrySite::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, |request| {
         let is_known = request.header("authorization") == [LOGIN];
         head_reply(if is_known { 200 } else { 401 }, "WWW-Authenticate: Basic realm=\"x\"\r\n")
     })
@@ -319,7 +327,7 @@ async fn our_login_goes_nowhere_else() {
         "\\\"\\\\".to_owned(),
     ] {
         let challenge = challenge_to(&realm);
-        let mut site = Site::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, move |request| {
+        let mut site = RegistrySite::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, move |request| {
             // The last realm is a path of the registry itself.
             if request.target().starts_with("HEAD") { head_reply(401, &challenge) } else { reply(404, "", "") }
         })
@@ -334,15 +342,37 @@ async fn our_login_goes_nowhere_else() {
 }
 
 #[tokio::test]
+async fn over_http_our_login_goes_to_listed_servers_only() {
+    let mut elsewhere = ScriptedServer::http(|_| reply(200, "", r#"{"token":"t0ken"}"#)).await;
+    for (realm, is_listed) in
+        [(format!("http://cdn.test:{}/token", elsewhere.port()), false), ("/token".to_owned(), true)]
+    {
+        let challenge = challenge_to(&realm);
+        let server = ScriptedServer::http(move |request| match request.header("authorization").first() {
+            Some(&"Bearer t0ken") => head_reply(200, ""),
+            Some(&LOGIN) => reply(200, "", r#"{"token":"t0ken"}"#),
+            _ => head_reply(401, &challenge),
+        })
+        .await;
+        let origin = server.origin("http://listed.test");
+        let site = RegistrySite::of(server, origin, Some(r#"{"auth":"dTpw"}"#), Duration::ZERO);
+        let permission = site.admit(None).await;
+        assert_eq!(is_granted(&permission), is_listed, "{realm}: {permission:?}");
+        assert!(is_listed || matches!(permission, Permission::Unknown(FetchError { fault: FetchFault::Token(_), .. })));
+    }
+    assert!(elsewhere.targets().is_empty());
+}
+
+#[tokio::test]
 async fn without_a_login_for_it_the_challenge_goes_to_the_client() {
     for (auths, challenge) in [
-        (r#"{}"#, challenge_to("https://cdn.test/token")),
+        ("{}", challenge_to("https://cdn.test/token")),
         (r#"{"auth":"dTpw"}"#, "WWW-Authenticate: Negotiate\r\n".to_owned()),
         (r#"{"auth":"dTpw"}"#, format!("WWW-Authenticate: Bearer realm=\"{}\"\r\n", "x".repeat(9000))),
         (r#"{"auth":"dTpw"}"#, "WWW-Authenticate: Bearer realm=\"\u{e9}\r\n".to_owned()),
         (r#"{"auth":"dTpw"}"#, String::new()),
     ] {
-        let site = Site::new(Some(auths), Duration::ZERO, move |_| head_reply(401, &challenge)).await;
+        let site = RegistrySite::new(Some(auths), Duration::ZERO, move |_| head_reply(401, &challenge)).await;
         let permission = site.admit(None).await;
         assert!(matches!(&permission, Permission::Denied(denial) if denial.status == 401), "{auths}: {permission:?}");
     }
@@ -350,7 +380,7 @@ async fn without_a_login_for_it_the_challenge_goes_to_the_client() {
 
 #[tokio::test]
 async fn our_login_speaks_for_clients_of_trusted_networks_that_send_none() {
-    let site = Site::new(Some("{}"), Duration::ZERO, |_| head_reply(200, "")).await;
+    let site = RegistrySite::new(Some("{}"), Duration::ZERO, |_| head_reply(200, "")).await;
     let speaker = |ip: IpAddr, headers: &AskHeaders| site.authorization.speaker(headers, ip);
     let none = AskHeaders::default();
     for trusted in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
@@ -362,13 +392,13 @@ async fn our_login_speaks_for_clients_of_trusted_networks_that_send_none() {
     let login = AskHeaders::from_client([("authorization", LOGIN.as_bytes())]);
     let client = Speaker::Client(HeaderValue::from_static(LOGIN));
     assert_eq!(speaker(Ipv6Addr::LOCALHOST.into(), &login), client);
-    let without = Site::relay(|_| head_reply(200, "")).await;
+    let without = RegistrySite::relay(|_| head_reply(200, "")).await;
     assert_eq!(without.authorization.speaker(&none, Ipv4Addr::LOCALHOST.into()), Speaker::Anonymous);
 }
 
 #[tokio::test]
 async fn credentials_are_not_shown() {
-    let site = Site::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, registry).await;
+    let site = RegistrySite::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, registry).await;
     assert!(is_granted(&site.admit(None).await));
     let login = AskHeaders::from_client([("authorization", LOGIN.as_bytes())]);
     let speaker = site.authorization.speaker(&login, Ipv4Addr::LOCALHOST.into());

@@ -1,4 +1,4 @@
-//! A token for our own login (the distribution project's "Token Authentication" and "OAuth2 Token Authentication").
+//! A token for our own login (the distribution project's "Token Authentication" and its OAuth 2 form).
 
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ fn read_token(body: &[u8]) -> Option<RegistryToken> {
     value.set_sensitive(true);
     let lifetime = Duration::from_secs(reply.expires_in.unwrap_or(DEFAULT_LIFETIME).min(MAX_LIFETIME));
     // A token that ends on the way would be refused.
-    Some(RegistryToken { value, lifetime: lifetime - (lifetime / 4).min(Duration::from_secs(10)) })
+    Some(RegistryToken { value, lifetime: lifetime.saturating_sub((lifetime / 4).min(Duration::from_secs(10))) })
 }
 
 #[cfg(test)]

@@ -68,8 +68,10 @@ pub(super) fn elements(bytes: &[u8], alignment: usize) -> Option<impl Iterator<I
     let mut at = 0;
     Some(offsets.chunks_exact(size.max(1)).map(move |offset| {
         let start = align(bytes, at, alignment)?;
-        at = read_offset(offset, 0, size)?;
-        bytes.get(..offsets_at)?.get(start..at)
+        let end = read_offset(offset, 0, size)?;
+        let element = bytes.get(..offsets_at)?.get(start..end)?;
+        at = end;
+        Some(element)
     }))
 }
 
@@ -164,6 +166,13 @@ mod tests {
             assert_eq!(tuple.len(), body + size);
             assert_eq!(read_offset(&tuple, body, size), Some(body - 1));
         }
+    }
+
+    #[test]
+    fn elements_that_go_backwards_do_not_overlap() {
+        let bytes = [&[0; 53][..], &[0, 0, 0, 0, 9, 0, 0, 53]].concat();
+        let read: Vec<_> = elements(&bytes, 1).unwrap().map(|element| element.map(<[u8]>::len)).collect();
+        assert_eq!(read, [Some(0), Some(0), Some(0), Some(0), Some(9), None, None, Some(44)]);
     }
 
     proptest! {

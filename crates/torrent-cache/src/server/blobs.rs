@@ -11,7 +11,7 @@ use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::failure::RequestFailure;
 use super::pass::pass;
-use super::reply::{BodyChunks, HeadBody, Served, body, describe, describe_part, not_modified, reply};
+use super::reply::{BodyChunks, CacheReply, HeadBody, Served, body, describe, describe_part, not_modified, reply};
 use super::upstream_blob::UpstreamBlob;
 use super::upstream_fault::UpstreamFault;
 use crate::authorization::{AccessSubject, Permission};
@@ -19,6 +19,7 @@ use crate::digest::Digest;
 use crate::flight::{Flight, FlightFault, FlightKey, FlightReader};
 use crate::metrics::{ByteSource, RequestOutcome};
 use crate::registry::range::{BlobPart, RequestedRange, SelectedRange};
+use crate::store::StoredBlob;
 
 /// The media type of blobs.
 const OCTET_STREAM: &str = "application/octet-stream";
@@ -36,7 +37,7 @@ pub(super) async fn serve(
     let stored = context.find(digest).await;
     let is_had = request.has(&digest);
     if stored.is_some() || is_had {
-        let length = stored.as_ref().map_or(0, |stored| stored.length());
+        let length = stored.as_ref().map_or(0, StoredBlob::length);
         admit(context, request, at, &digest, length).await?;
     }
     if is_had {
@@ -73,7 +74,7 @@ pub(super) async fn admit(
     let subject = subject(at, digest, length);
     match context.authorization.admit(&request.speaker, &subject, &request.headers).await {
         Permission::Granted => Ok(()),
-        Permission::Denied(denial) => Err(RequestFailure::Denied { server: at.origin.to_string(), denial }),
+        Permission::Denied(denial) => Err(RequestFailure::denied(at, denial)),
         Permission::Unknown(error) => Err(error.into()),
     }
 }
@@ -83,7 +84,7 @@ pub(super) fn subject<'a>(at: &'a UpstreamPath, digest: &'a Digest, length: u64)
     AccessSubject { origin: &at.origin, repository: &at.repository, path: &at.path, digest, length }
 }
 
-fn head(digest: &Digest, length: u64) -> super::reply::CacheReply {
+fn head(digest: &Digest, length: u64) -> CacheReply {
     let mut reply = reply(StatusCode::OK, BoxBody::new(HeadBody(Some(length))));
     describe_blob(reply.headers_mut(), digest, None);
     reply

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use actix_http::StatusCode;
 use actix_http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 
+use super::client_request::UpstreamPath;
 use super::reply::{CacheReply, copy_headers, text_reply};
 use super::upstream_fault::UpstreamFault;
-use crate::authorization::Denial;
+use crate::authorization::UpstreamDenial;
 use crate::flight::FlightFault;
 use crate::registry::errors::{RegistryError, RegistryErrorKind};
 use crate::registry::path::PathRefusal;
@@ -20,7 +21,7 @@ pub(super) enum RequestFailure {
     /// This program says no.
     Refused(RegistryError),
     /// Upstream says no.
-    Denied { server: String, denial: Denial },
+    Denied { server: String, denial: Box<UpstreamDenial> },
     /// Upstream fails.
     Fetch(FetchError),
     /// The fetch of a blob fails.
@@ -29,6 +30,13 @@ pub(super) enum RequestFailure {
     WrongManifest(String),
     /// The range is outside the blob.
     OutsideBlob { length: u64 },
+}
+
+impl RequestFailure {
+    /// Upstream says no.
+    pub(super) fn denied(at: &UpstreamPath, denial: UpstreamDenial) -> Self {
+        Self::Denied { server: at.origin.to_string(), denial: Box::new(denial) }
+    }
 }
 
 impl From<FetchError> for RequestFailure {
@@ -58,7 +66,7 @@ impl RequestFailure {
     pub(super) fn of_flight(server: &str, fault: Arc<FlightFault<UpstreamFault>>) -> Self {
         match &*fault {
             FlightFault::Source(UpstreamFault::Denied(denial)) => {
-                Self::Denied { server: server.to_owned(), denial: denial.clone() }
+                Self::Denied { server: server.to_owned(), denial: Box::new(denial.clone()) }
             }
             FlightFault::Source(UpstreamFault::Fetch(error)) => Self::Fetch(error.clone()),
             _ => Self::Flight(fault),

@@ -16,8 +16,7 @@ use super::context::CacheContext;
 use super::failure::RequestFailure;
 use super::pass::{head_reply, pass};
 use super::reply::{HeadBody, Served, describe, not_modified, reply};
-use super::upstream_fault::denial;
-use crate::authorization::Permission;
+use crate::authorization::{Permission, UpstreamDenial};
 use crate::digest::Digest;
 use crate::metrics::{ByteSource, RequestOutcome};
 use crate::registry::names::ImageTag;
@@ -27,9 +26,9 @@ use crate::upstream::{AskMethod, FetchError, FetchFault, FetchReply};
 /// Bytes of a manifest, at most. Registries refuse larger ones.
 const LONGEST: usize = 4 << 20;
 /// For the body of a manifest.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 /// A tag that means the same as before is written to the disk again after this time.
-const TAG_GRANULARITY: Duration = Duration::from_secs(60);
+const TAG_GRANULARITY: Duration = Duration::from_mins(1);
 
 /// Answers a request for the manifest of this digest.
 pub(super) async fn by_digest(
@@ -71,7 +70,7 @@ pub(super) async fn by_tag(
     };
     match reply.status.as_u16() {
         200 => revalidated(context, request, at, &place, known, reply).await,
-        401 | 403 | 404 => Err(RequestFailure::Denied { server: at.origin.to_string(), denial: denial(&reply) }),
+        401 | 403 | 404 => Err(RequestFailure::denied(at, UpstreamDenial::of(&reply))),
         // A registry without HEAD.
         405 if !request.is_head => {
             let (digest, manifest) = fetch(context, request, at, None).await?;
@@ -123,7 +122,7 @@ async fn stale(
     let subject = subject(at, &entry.digest, length(&manifest));
     match context.authorization.remembered(&request.speaker, &subject, error) {
         Permission::Granted => {}
-        Permission::Denied(denial) => return Err(RequestFailure::Denied { server: at.origin.to_string(), denial }),
+        Permission::Denied(denial) => return Err(RequestFailure::denied(at, denial)),
         Permission::Unknown(error) => return Err(error.into()),
     }
     log::warn!("{cause}; {} is served as it was {} s ago", at.path, age(&entry).as_secs());
@@ -141,7 +140,7 @@ async fn fetch(
     let reply = request.ask(context, at, AskMethod::Get, &request.headers.clone().unconditional()).await?;
     match reply.status.as_u16() {
         200 => {}
-        401 | 403 | 404 => return Err(RequestFailure::Denied { server: server(), denial: denial(&reply) }),
+        401 | 403 | 404 => return Err(RequestFailure::denied(at, UpstreamDenial::of(&reply))),
         status => return Err(FetchError { server: server(), fault: FetchFault::Status(status) }.into()),
     }
     let media_type = reply.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());

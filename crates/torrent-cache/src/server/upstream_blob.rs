@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::client_request::UpstreamPath;
 use super::context::CacheContext;
-use super::upstream_fault::{UpstreamFault, denial};
-use crate::authorization::Speaker;
+use super::upstream_fault::UpstreamFault;
+use crate::authorization::{Speaker, UpstreamDenial};
 use crate::flight::{BlobBody, BlobSource, FlightFault, OpenedBody};
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchBody, FetchError, FetchFault, FetchReply, Redirects};
 
@@ -109,7 +109,7 @@ fn place(reply: &FetchReply, asked: u64, at: &UpstreamPath) -> Result<(u64, Opti
             let range = reply.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
             range.and_then(content_range).ok_or_else(|| wrong(FetchFault::Head("no valid Content-Range".to_owned())))
         }
-        401 | 403 | 404 => Err(UpstreamFault::Denied(denial(reply))),
+        401 | 403 | 404 => Err(UpstreamFault::Denied(UpstreamDenial::of(reply))),
         status => Err(wrong(FetchFault::Status(status))),
     }
 }
@@ -134,7 +134,7 @@ impl BlobBody for UpstreamBody {
     async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamFault> {
         let chunk = self.body.chunk().await?;
         if let Some(bytes) = &chunk {
-            self.context.metrics.fetched.inc_by(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            self.context.metrics.received.inc_by(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         }
         Ok(chunk)
     }

@@ -39,7 +39,7 @@ const MAX_HEADERS: usize = 100;
 pub struct FetchOptions {
     /// For the look-up of a name, the connection and the TLS handshake together.
     pub connect_timeout: Duration,
-    /// From there to the head of the reply.
+    /// From the connection to the head of the reply. A reply on a kept connection has `connect_timeout` in addition.
     pub head_timeout: Duration,
     /// Between two pieces of a body.
     pub progress_timeout: Duration,

@@ -21,10 +21,10 @@ const MAX_ADDRESSES: usize = 4;
 const MAX_LOOKUPS: usize = 16;
 
 /// A name's addresses, still to come.
-pub type Addresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+pub type HostAddresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Looks a name and a port up.
-pub type HostLookup = Arc<dyn Fn(String, u16) -> Addresses + Send + Sync>;
+pub type HostLookup = Arc<dyn Fn(String, u16) -> HostAddresses + Send + Sync>;
 
 /// Looks names up as the system does.
 pub fn system_lookup() -> HostLookup {
@@ -53,14 +53,16 @@ pub(super) struct Dialler {
 }
 
 impl Dialler {
-    /// Connects before the deadline. The address that is checked is the one that is dialled.
+    /// Connects. The address that is checked is the one that is dialled. Each address has its share of the time up to
+    /// the deadline; the caller ends the wait for the last one.
     pub(super) async fn dial(&self, to: &UpstreamOrigin, deadline: Instant) -> Result<TcpStream, FetchFault> {
         let addresses = self.allowed(to, self.addresses(to).await?)?;
         let mut failures = Vec::new();
         for (at, address) in addresses.iter().enumerate() {
             let left = u32::try_from(addresses.len() - at).unwrap_or(1);
             let share = deadline.saturating_duration_since(Instant::now()) / left;
-            match timeout(share, TcpStream::connect(address)).await {
+            let connecting = TcpStream::connect(address);
+            match if left > 1 { timeout(share, connecting).await } else { Ok(connecting.await) } {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => failures.push(format!("{address}: {error}")),
                 Err(_) => failures.push(format!("{address}: not in time")),

@@ -22,7 +22,7 @@ pub(crate) mod scripted;
 mod tests;
 
 pub use client::{Ask, AskMethod, FetchBody, FetchClient, FetchOptions, FetchReply, Redirects};
-pub use dial::{Addresses, HostLookup, system_lookup};
+pub use dial::{HostAddresses, HostLookup, system_lookup};
 pub use error::{FetchError, FetchFault};
 pub use headers::AskHeaders;
 pub use origin::{NotAnOrigin, UpstreamOrigin, UpstreamScheme, Upstreams};

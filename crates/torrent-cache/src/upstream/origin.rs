@@ -94,7 +94,7 @@ impl UpstreamOrigin {
         }
     }
 
-    /// The origin of a URL, if the URL is one of http or https.
+    /// The origin of a URL, if the URL is one of http or https and its host has no empty label.
     pub fn of(url: &Url) -> Option<Self> {
         let scheme = match url.scheme() {
             "http" => UpstreamScheme::Http,
@@ -103,7 +103,13 @@ impl UpstreamOrigin {
         };
         // A final dot makes a name absolute. It is dropped, so that a name has one form.
         let host = match url.host()?.to_owned() {
-            Host::Domain(name) => Host::Domain(name.strip_suffix('.').unwrap_or(&name).to_owned()),
+            Host::Domain(name) => {
+                let name = name.strip_suffix('.').unwrap_or(&name);
+                if name.split('.').any(str::is_empty) {
+                    return None;
+                }
+                Host::Domain(name.to_owned())
+            }
             ip => ip,
         };
         Some(Self { scheme, host, port: url.port().unwrap_or(scheme.default_port()) })
@@ -133,10 +139,7 @@ impl FromStr for UpstreamOrigin {
         }
         let url = Url::parse(&format!("{}://{rest}", scheme.as_str()));
         let url = url.map_err(|error| NotAnOrigin::Host(error.to_string()))?;
-        let mut origin = Self::of(&url).ok_or_else(|| NotAnOrigin::Host("there is no host".to_owned()))?;
-        if matches!(&origin.host, Host::Domain(name) if name.is_empty()) {
-            return Err(NotAnOrigin::Host("there is no host".to_owned()));
-        }
+        let mut origin = Self::of(&url).ok_or_else(|| NotAnOrigin::Host("a part of the host is empty".to_owned()))?;
         if matches!(&origin.host, Host::Domain(name) if DOCKER_HUB.contains(&name.as_str())) {
             origin.host = Host::Domain(DOCKER_HUB_REGISTRY.to_owned());
         }
@@ -247,7 +250,7 @@ mod tests {
         for text in ["a/v2", "a//", "a?x", "a#x", "http://a/b", "a\\b"] {
             assert_eq!(refused(text), NotAnOrigin::Path, "{text}");
         }
-        for text in ["a:65536", "a:x", "a b", ":5000", "[::1", "a:5:6", "."] {
+        for text in ["a:65536", "a:x", "a b", ":5000", "[::1", "a:5:6", ".", "a..", "a..b", ".a"] {
             assert!(matches!(refused(text), NotAnOrigin::Host(_)), "{text}");
         }
         assert!(!refused("user:secret@a").to_string().contains("secret"));

@@ -43,9 +43,12 @@ pub(super) fn target(
     location: &str,
     upstreams: &Upstreams,
 ) -> Result<(Url, UpstreamOrigin), RedirectFault> {
-    let source = UpstreamOrigin::of(from).ok_or(RedirectFault::Scheme)?;
+    let source = UpstreamOrigin::of(from).ok_or(RedirectFault::Location)?;
     let mut to = from.join(location).map_err(|_| RedirectFault::Location)?;
-    let target = UpstreamOrigin::of(&to).ok_or(RedirectFault::Scheme)?;
+    if !matches!(to.scheme(), "http" | "https") {
+        return Err(RedirectFault::Scheme);
+    }
+    let target = UpstreamOrigin::of(&to).ok_or(RedirectFault::Location)?;
     if (source.scheme(), target.scheme()) == (UpstreamScheme::Https, UpstreamScheme::Http) {
         return Err(RedirectFault::Downgrade);
     }
@@ -89,6 +92,7 @@ mod tests {
             ("file:///etc/passwd", RedirectFault::Scheme),
             ("gopher://10.0.0.5:5000/", RedirectFault::Scheme),
             ("https://[", RedirectFault::Location),
+            ("https://a../", RedirectFault::Location),
             ("https://10.0.0.5:22/", RedirectFault::Port),
             ("https://0xa000005/", RedirectFault::Port),
         ] {

@@ -33,8 +33,10 @@ pub(crate) enum Act {
     Wait(Arc<Notify>),
     /// Says that it is there, and does nothing any more.
     Stall(Arc<Notify>),
-    /// Closes the connection.
+    /// Ends the connection, over TLS by `close_notify`.
     Close,
+    /// Ends the connection, over TLS as an attacker could.
+    Drop,
 }
 
 /// A reply with a length, after which the connection stays.
@@ -167,9 +169,10 @@ async fn serve(
                 Act::Wait(until) => until.notified().await,
                 Act::Stall(there) => {
                     there.notify_one();
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
                 Act::Close => return stream.shutdown().await,
+                Act::Drop => return Ok(()),
             }
             stream.flush().await?;
         }

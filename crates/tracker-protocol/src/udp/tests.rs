@@ -1,7 +1,7 @@
 //! Packets as in the tables of the BEPs, round trips, and arbitrary bytes.
 
 use super::*;
-use crate::upstream::STAND_IN_LEFT;
+use crate::upstream::{DroppedPeers, MAX_PEERS, STAND_IN_LEFT};
 use crate::{Key, PeerLists};
 use proptest::prelude::*;
 use std::net::Ipv6Addr;
@@ -135,7 +135,12 @@ fn responses_that_give_nothing() {
 fn peers_are_bounded_and_what_is_no_entry_is_left_out() {
     let head = b"\0\0\0\x01\x01\x02\x03\x04\0\0\x07\x08\0\0\0\x09\0\0\0\x07";
     let flood = [&head[..], &vec![1; compact::V4 * (MAX_PEERS + 1)]].concat();
-    assert_eq!(parse_announced(&flood, V4).unwrap().peers.v4.len(), MAX_PEERS);
+    let reply = parse_announced(&flood, V4).unwrap();
+    assert_eq!(reply.peers.v4.len(), MAX_PEERS);
+    assert_eq!(reply.dropped, DroppedPeers { excess: 1, ..DroppedPeers::default() });
+    let portless = [&head[..], &[1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1]].concat();
+    let reply = parse_announced(&portless, V4).unwrap();
+    assert_eq!((reply.peers.v4.len(), reply.dropped.unusable), (1, 1));
     let odd = [&head[..], &[1; compact::V6 + 5]].concat();
     assert_eq!(parse_announced(&odd, V6).unwrap().peers.v6.len(), 1);
 }

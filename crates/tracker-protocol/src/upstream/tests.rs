@@ -43,6 +43,20 @@ fn dictionaries_in_every_dress() {
 }
 
 #[test]
+fn entries_that_are_no_peers_are_counted() {
+    let dropped = |body: &[u8]| parse_reply(body).unwrap().dropped;
+    let unusable = |unusable| DroppedPeers { unusable, ..DroppedPeers::default() };
+    assert_eq!(dropped(b"d5:peers12:\x0a\x00\x00\x01\x1a\xe1\x0a\x00\x00\x02\0\0e"), unusable(1));
+    assert_eq!(
+        dropped(b"d6:peers636:\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe1\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0e"),
+        unusable(1)
+    );
+    assert_eq!(dropped(b"d5:peersld2:ip8:10.0.0.14:porti1eed2:ip11:example.com4:porti5eei7eee"), unusable(2));
+    let list = [b"d5:peers12012:", &vec![1; 6 * (MAX_PEERS + 2)][..], b"e"].concat();
+    assert_eq!(dropped(&list), DroppedPeers { excess: 2, ..DroppedPeers::default() });
+}
+
+#[test]
 fn wrong_types_cost_only_themselves() {
     assert_eq!(
         peers(b"d8:completel1:xe8:intervali-5e5:peers6:\x0a\x00\x00\x01\x1a\xe16:peers6i7ee"),

@@ -48,19 +48,32 @@ function period(seconds) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
+// Only rows that have changed are replaced, and the focus stays where it is.
 function fill(table, rows) {
-  byId(table).tBodies[0].replaceChildren(...rows.map((cells) => {
+  const body = byId(table).tBodies[0];
+  const focused = body.contains(document.activeElement) ? document.activeElement.textContent : null;
+  rows.forEach((cells, n) => {
     const row = element("tr");
     row.append(...cells.map((cell) => (cell instanceof Node ? cell : element("td", cell))));
-    return row;
-  }));
+    const shown = body.rows[n];
+    if (!shown) body.append(row);
+    else if (!shown.isEqualNode(row)) shown.replaceWith(row);
+  });
+  while (body.rows.length > rows.length) body.lastElementChild.remove();
+  if (focused === null || body.contains(document.activeElement)) return;
+  const again = [...body.querySelectorAll("a, button")].find((target) => target.textContent === focused);
+  if (again) again.focus({ preventScroll: true });
 }
 
 function showStatus(status) {
   byId("about").className = status.is_stopping ? "bad" : "";
   byId("about").textContent = status.is_stopping
     ? "is stopping" : `${status.version}, up for ${period(status.uptime_seconds)}`;
-  byId("notices").replaceChildren(...status.notices.map((notice) => element("p", notice, "notice")));
+  const notices = byId("notices");
+  // Screen readers read the notices aloud when they change.
+  if (notices.textContent !== status.notices.join("")) {
+    notices.replaceChildren(...status.notices.map((notice) => element("p", notice, "notice")));
+  }
   fill("forwarders", status.forwarders.map((forwarder) => {
     const state = element("td", "", "number");
     state.append(element("span", forwarder.state, STATES[forwarder.state] || ""),
@@ -95,15 +108,10 @@ function showZones(status) {
 
 function showTorrents({ torrents }) {
   fill("torrents", torrents.map(({ torrent, complete, incomplete, downloaded }) => {
-    const choose = element("button", torrent);
-    choose.type = "button";
-    choose.className = "hash";
-    choose.addEventListener("click", () => {
-      document.querySelector("[name=torrent]").value = torrent;
-      document.querySelector("[name=as]").focus();
-    });
+    const link = element("a", torrent, "hash");
+    link.href = `#${torrent}`;
     const cell = element("td");
-    cell.append(choose);
+    cell.append(link);
     return [cell, ...[complete, incomplete, downloaded].map((count) => element("td", number(count), "number"))];
   }));
   if (!torrents.length) fill("torrents", [["There are none.", "", "", ""]]);
@@ -121,7 +129,11 @@ function showNow(status, latest) {
     ["Connections", status.connections.open],
     ...["p50", "p90", "p99"].map((name) => [`Announce, ${name}`, milliseconds(status.announce_seconds[name])]),
   ];
-  byId("now").replaceChildren(...figures.map(([name, value]) => {
+  showFigures("now", figures);
+}
+
+function showFigures(place, figures) {
+  byId(place).replaceChildren(...figures.map(([name, value]) => {
     const figure = element("div");
     figure.append(element("dt", name), element("dd", typeof value === "string" ? value : number(value)));
     return figure;
@@ -204,7 +216,7 @@ async function refresh() {
 
 byId("explain").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const query = new URLSearchParams(new FormData(event.target));
+  const query = new URLSearchParams([...new FormData(event.target)].filter(([, value]) => value.trim() !== ""));
   const shown = byId("explanation");
   shown.hidden = false;
   try {

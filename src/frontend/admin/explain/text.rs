@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use tracker_protocol::InfoHash;
+use tracker_protocol::upstream::DroppedPeers;
 
-use super::role_name;
 use crate::access::AccessVerdict;
+use crate::frontend::admin::torrent::role_name;
 use crate::frontend::context::Context;
 use crate::tracker::{
     Explanation, ForwarderExplanation, HiddenPeer, ListUse, PeerExplanation, PeerVerdict, SwarmExplanation,
@@ -37,15 +38,20 @@ pub(super) fn write(
     text
 }
 
-fn access_sentence(verdict: Option<AccessVerdict>) -> &'static str {
-    match verdict {
+fn access_sentence(verdict: Option<AccessVerdict>) -> String {
+    let sentence = match verdict {
         None => "There are no access rules: every client may announce.",
         Some(AccessVerdict::Admitted) => "The access rules admit it.",
         Some(AccessVerdict::NetworkRefused) => "The access rules refuse announces from this network.",
         Some(AccessVerdict::TorrentRefused) => "The access rules refuse this torrent.",
+        Some(AccessVerdict::ClientRefused) => "The access rules refuse its program.",
         Some(AccessVerdict::NeedsToken) => "The access rules admit it if it has a token for this torrent.",
-        Some(AccessVerdict::DependsOnClient) => "The access rules admit it if its program may announce.",
-    }
+        Some(AccessVerdict::TokenRefused(fault)) => return format!("The access rules refuse its token: {fault}."),
+        Some(AccessVerdict::DependsOnClient) => {
+            "The access rules admit it if its program may announce: that depends on the beginning of its peer id."
+        }
+    };
+    sentence.to_owned()
 }
 
 fn local(text: &mut String, swarm: &SwarmExplanation, usual: usize, context: &Context) {
@@ -65,7 +71,7 @@ fn local(text: &mut String, swarm: &SwarmExplanation, usual: usize, context: &Co
     }
 }
 
-fn peer_line(peer: &PeerExplanation, context: &Context) -> String {
+fn peer_line(PeerExplanation { peer, verdict }: &PeerExplanation, context: &Context) -> String {
     let zone = peer.zone.map_or(String::new(), |zone| format!(", zone {}", shown(context.tracker.zone_name(zone))));
     let claimed = if peer.is_claimed { ", an address that it claims" } else { "" };
     let second = if peer.is_second { ", a second address" } else { "" };
@@ -75,7 +81,7 @@ fn peer_line(peer: &PeerExplanation, context: &Context) -> String {
         peer.address,
         period(peer.silent_for)
     );
-    match peer.verdict {
+    match *verdict {
         PeerVerdict::Given(address) if address == peer.address => format!("gets      {what}"),
         PeerVerdict::Given(address) => format!("gets      {what}, as {address}, the external address of its network"),
         PeerVerdict::Hidden(hidden) => format!("not given {what}: {}", why(hidden)),
@@ -119,23 +125,28 @@ fn one_forwarder(text: &mut String, ForwarderExplanation { at, list }: &Forwarde
     let _ = writeln!(text, "    Our clients that are announced there: {}; {due}.", torrent.clients);
     match (list, &torrent.list) {
         (Some(list), Some(peers)) => {
-            let _ = writeln!(text, "    {}", list_sentence(list, peers.left_out, torrent.list_good_for));
+            let _ = writeln!(text, "    {}", list_sentence(list, peers.dropped, torrent.list_good_for));
         }
         _ => text.push_str("    It has given no list of peers that is still in use.\n"),
     }
 }
 
 /// What a list has for the client.
-fn list_sentence(list: &ListUse, left_out: usize, good_for: Duration) -> String {
+fn list_sentence(list: &ListUse, dropped: DroppedPeers, good_for: Duration) -> String {
     let ListUse { useful, unreachable, itself, local, other_family } = *list;
-    let total = useful + unreachable + itself + local + other_family + left_out;
+    let [own, repeats, unusable, excess] = [dropped.own, dropped.repeats, dropped.unusable, dropped.excess]
+        .map(|count| usize::try_from(count).unwrap_or(usize::MAX));
     let parts = [
         (unreachable, "at addresses that the client cannot reach"),
         (other_family, "of the other address family"),
         (itself, "the client itself"),
         (local, "given as local peers already"),
-        (left_out, "our own clients, repeats or too many"),
+        (own, "our own clients"),
+        (repeats, "repeats of another"),
+        (unusable, "at addresses or ports that no peer can have"),
+        (excess, "more than a list keeps"),
     ];
+    let total = parts.iter().fold(useful, |total, (count, _)| total.saturating_add(*count));
     let parts = parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}"));
     format!(
         "Its list is used for {} more. Peers in it: {total}. Of these, the client may get {useful}{}.",

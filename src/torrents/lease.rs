@@ -1,0 +1,204 @@
+//! Leases: in each zone, one host at a time fetches a blob from its origin, and the others get the bytes from that host.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tracker_protocol::InfoHash;
+
+use super::busy::Busy;
+use super::key::BlobKey;
+use crate::clock::{Timestamp, Ttl};
+use crate::topology::{ZoneId, ZonedIp};
+
+/// A lease ends this long after its holder last renewed it.
+pub const LEASE_TTL: Duration = Duration::from_secs(15);
+
+/// The most leases, of all hosts together.
+const MAX_LEASES: usize = 10_000;
+
+/// The most leases of one address.
+const MAX_LEASES_PER_ADDRESS: usize = 256;
+
+/// The host that holds a lease, as it told of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseHolder {
+    /// The address from which it asked, with its zone.
+    pub address: ZonedIp,
+    /// The port at which it takes BitTorrent connections.
+    pub port: NonZeroU16,
+    /// The swarm in which it shares the blob before the blob's piece hashes are known.
+    pub swarm: Option<InfoHash>,
+    /// The size of the blob in bytes, if the host knows it.
+    pub size: Option<u64>,
+}
+
+/// A lease that is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldLease {
+    /// The holder.
+    pub holder: LeaseHolder,
+    /// How many bytes of the blob the holder has.
+    pub have: u64,
+    /// Which lease this is. Every lease has a higher number than the one before it, across starts of the process too.
+    pub generation: u64,
+    renewed: Timestamp,
+}
+
+/// The outcome of asking for a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// The host holds the lease now.
+    Granted {
+        /// The number that the host needs to renew and to end the lease.
+        generation: u64,
+    },
+    /// Another host holds the lease.
+    Held(HeldLease),
+}
+
+/// Why a lease cannot be renewed or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StaleLease {
+    /// Another lease of the blob is held.
+    Superseded,
+    /// No lease of the blob is held.
+    Ended,
+}
+
+/// The leases that are held.
+#[derive(Debug)]
+pub(super) struct Leases(Mutex<LeaseTable>);
+
+#[derive(Debug, Default)]
+struct LeaseTable {
+    /// The leases of each blob, at most one for each zone.
+    by_key: HashMap<BlobKey, Vec<HeldLease>>,
+    by_address: HashMap<IpAddr, usize>,
+    count: usize,
+    /// The generation of the newest lease.
+    newest: u64,
+}
+
+impl Leases {
+    /// No leases. `unix_time` is the present time in seconds since 1970. The generations begin with it, so that they
+    /// are higher than those of an earlier process.
+    pub(super) fn new(unix_time: u64) -> Self {
+        // JSON has numbers of 53 bits. Seconds take 31 bits now, which leaves room for a million leases a second.
+        Self(Mutex::new(LeaseTable { newest: unix_time.saturating_mul(1 << 20), ..LeaseTable::default() }))
+    }
+
+    pub(super) fn claim(&self, now: Timestamp, key: &BlobKey, holder: LeaseHolder) -> Result<Claimed, Busy> {
+        let mut table = self.0.lock();
+        table.drop_expired(now, key);
+        let zone = holder.address.zone;
+        if let Some(held) = table.of(key).iter().find(|lease| lease.holder.address.zone == zone) {
+            return Ok(Claimed::Held(held.clone()));
+        }
+        let of_address = table.by_address.get(&holder.address.ip).copied().unwrap_or_default();
+        if table.count >= MAX_LEASES || of_address >= MAX_LEASES_PER_ADDRESS {
+            return Err(Busy);
+        }
+        Ok(Claimed::Granted { generation: table.grant(now, key, holder) })
+    }
+
+    pub(super) fn renew(
+        &self,
+        now: Timestamp,
+        key: &BlobKey,
+        generation: u64,
+        have: u64,
+        size: Option<u64>,
+    ) -> Result<(), StaleLease> {
+        let mut table = self.0.lock();
+        table.drop_expired(now, key);
+        let leases = table.by_key.get_mut(key).ok_or(StaleLease::Ended)?;
+        let lease = leases.iter_mut().find(|lease| lease.generation == generation).ok_or(StaleLease::Superseded)?;
+        lease.renewed = now;
+        lease.have = have;
+        lease.holder.size = size.or(lease.holder.size);
+        Ok(())
+    }
+
+    pub(super) fn release(&self, now: Timestamp, key: &BlobKey, generation: u64) -> Result<(), StaleLease> {
+        let mut table = self.0.lock();
+        table.drop_expired(now, key);
+        if table.of(key).is_empty() {
+            return Err(StaleLease::Ended);
+        }
+        let ended = table.end(key, |lease| lease.generation == generation);
+        if ended == 0 { Err(StaleLease::Superseded) } else { Ok(()) }
+    }
+
+    /// The lease of a blob in a zone.
+    pub(super) fn find(&self, now: Timestamp, key: &BlobKey, zone: Option<ZoneId>) -> Option<HeldLease> {
+        let table = self.0.lock();
+        table.of(key).iter().find(|lease| lease.holder.address.zone == zone && lease.is_held(now)).cloned()
+    }
+
+    /// Ends the leases that were not renewed in time. Returns their blobs.
+    pub(super) fn expire(&self, now: Timestamp) -> Vec<BlobKey> {
+        let mut table = self.0.lock();
+        let has_expired = |leases: &[HeldLease]| leases.iter().any(|lease| !lease.is_held(now));
+        let keys = table.by_key.iter().filter(|(_, leases)| has_expired(leases)).map(|(key, _)| key.clone());
+        let keys: Vec<_> = keys.collect();
+        for key in &keys {
+            table.drop_expired(now, key);
+        }
+        keys
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().count
+    }
+}
+
+impl HeldLease {
+    fn is_held(&self, now: Timestamp) -> bool {
+        now < self.renewed.plus(Ttl::new(LEASE_TTL))
+    }
+}
+
+impl LeaseTable {
+    fn of(&self, key: &BlobKey) -> &[HeldLease] {
+        self.by_key.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    fn grant(&mut self, now: Timestamp, key: &BlobKey, holder: LeaseHolder) -> u64 {
+        self.newest += 1;
+        let lease = HeldLease { holder, have: 0, generation: self.newest, renewed: now };
+        self.by_key.entry(key.clone()).or_default().push(lease);
+        *self.by_address.entry(holder.address.ip).or_default() += 1;
+        self.count += 1;
+        self.newest
+    }
+
+    fn drop_expired(&mut self, now: Timestamp, key: &BlobKey) {
+        self.end(key, |lease| !lease.is_held(now));
+    }
+
+    /// Ends the leases of a blob for which `ends` holds. Returns how many there were.
+    fn end(&mut self, key: &BlobKey, ends: impl Fn(&HeldLease) -> bool) -> usize {
+        let Some(leases) = self.by_key.get_mut(key) else { return 0 };
+        let ended: Vec<_> = leases.extract_if(.., |lease| ends(lease)).collect();
+        if leases.is_empty() {
+            self.by_key.remove(key);
+        }
+        for lease in &ended {
+            let ip = lease.holder.address.ip;
+            let left = self.by_address.get(&ip).map_or(0, |count| count.saturating_sub(1));
+            if left == 0 {
+                self.by_address.remove(&ip);
+            } else {
+                self.by_address.insert(ip, left);
+            }
+        }
+        self.count = self.count.saturating_sub(ended.len());
+        ended.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

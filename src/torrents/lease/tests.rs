@@ -1,0 +1,135 @@
+use super::*;
+use std::net::Ipv4Addr;
+
+const START: u64 = 1_800_000_000;
+
+fn at(tenths: u32) -> Timestamp {
+    Timestamp::from_tenths(tenths)
+}
+
+fn blob(text: &str) -> BlobKey {
+    BlobKey::parse(text.as_bytes()).unwrap()
+}
+
+fn host(n: u8, zone: Option<usize>) -> LeaseHolder {
+    let zone = zone.and_then(ZoneId::nth);
+    let address = ZonedIp { ip: Ipv4Addr::new(10, 0, 0, n).into(), zone };
+    LeaseHolder { address, port: NonZeroU16::new(6881).unwrap(), swarm: None, size: None }
+}
+
+fn generation(claimed: Result<Claimed, Busy>) -> u64 {
+    match claimed {
+        Ok(Claimed::Granted { generation }) => generation,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn leader(claimed: Result<Claimed, Busy>) -> IpAddr {
+    match claimed {
+        Ok(Claimed::Held(lease)) => lease.holder.address.ip,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_first_host_of_a_zone_gets_the_lease() {
+    let leases = Leases::new(START);
+    let first = generation(leases.claim(at(0), &blob("a"), host(1, None)));
+    assert_eq!(leader(leases.claim(at(1), &blob("a"), host(2, None))), host(1, None).address.ip);
+    // A host that asks again has forgotten its lease, or is two processes. It is told that the lease is held.
+    assert_eq!(leader(leases.claim(at(1), &blob("a"), host(1, None))), host(1, None).address.ip);
+    let in_zone = generation(leases.claim(at(1), &blob("a"), host(3, Some(0))));
+    let in_other = generation(leases.claim(at(1), &blob("a"), host(4, Some(1))));
+    assert_eq!(leader(leases.claim(at(1), &blob("a"), host(5, Some(1)))), host(4, Some(1)).address.ip);
+    let of_other_blob = generation(leases.claim(at(1), &blob("b"), host(2, None)));
+    assert!(first < in_zone && in_zone < in_other && in_other < of_other_blob);
+    assert_eq!(leases.count(), 4);
+    for (zone, n) in [(None, 1), (ZoneId::nth(0), 3), (ZoneId::nth(1), 4)] {
+        let found = leases.find(at(1), &blob("a"), zone).unwrap();
+        assert_eq!(found.holder.address.ip, host(n, None).address.ip);
+    }
+    assert_eq!(leases.find(at(1), &blob("a"), ZoneId::nth(2)), None);
+}
+
+#[test]
+fn a_lease_ends_15_seconds_after_its_last_renewal() {
+    let leases = Leases::new(START);
+    let first = generation(leases.claim(at(0), &blob("a"), host(1, None)));
+    assert_eq!(leases.renew(at(149), &blob("a"), first, 7, Some(9)), Ok(()));
+    let held = leases.find(at(298), &blob("a"), None).unwrap();
+    assert_eq!((held.have, held.holder.size), (7, Some(9)));
+    assert!(matches!(leases.claim(at(298), &blob("a"), host(2, None)), Ok(Claimed::Held(_))));
+    assert_eq!(leases.find(at(299), &blob("a"), None), None);
+    let second = generation(leases.claim(at(299), &blob("a"), host(2, None)));
+    assert!(second > first);
+    assert_eq!(leases.renew(at(299), &blob("a"), first, 8, None), Err(StaleLease::Superseded));
+    assert_eq!(leases.release(at(299), &blob("a"), first), Err(StaleLease::Superseded));
+    assert_eq!(leases.renew(at(300), &blob("a"), second, 8, None), Ok(()));
+    assert_eq!(leases.renew(at(450), &blob("a"), second, 8, None), Err(StaleLease::Ended));
+    assert_eq!(leases.release(at(450), &blob("a"), second), Err(StaleLease::Ended));
+    assert_eq!(leases.count(), 0);
+}
+
+#[test]
+fn a_renewal_without_a_size_keeps_the_size() {
+    let leases = Leases::new(START);
+    let lease = generation(leases.claim(at(0), &blob("a"), LeaseHolder { size: Some(5), ..host(1, None) }));
+    leases.renew(at(1), &blob("a"), lease, 1, None).unwrap();
+    assert_eq!(leases.find(at(1), &blob("a"), None).unwrap().holder.size, Some(5));
+}
+
+#[test]
+fn a_holder_that_is_done_frees_the_lease() {
+    let leases = Leases::new(START);
+    let first = generation(leases.claim(at(0), &blob("a"), host(1, None)));
+    let other_zone = generation(leases.claim(at(0), &blob("a"), host(3, Some(0))));
+    assert_eq!(leases.release(at(1), &blob("a"), first), Ok(()));
+    assert_eq!(leases.release(at(1), &blob("a"), first), Err(StaleLease::Superseded));
+    assert_eq!(leases.release(at(1), &blob("b"), first), Err(StaleLease::Ended));
+    assert!(generation(leases.claim(at(1), &blob("a"), host(2, None))) > other_zone);
+}
+
+#[test]
+fn expired_leases_are_dropped_in_housekeeping() {
+    let leases = Leases::new(START);
+    generation(leases.claim(at(0), &blob("a"), host(1, None)));
+    let late = generation(leases.claim(at(1), &blob("a"), host(3, Some(0))));
+    assert_eq!(leases.expire(at(149)), []);
+    assert_eq!(leases.expire(at(150)), [blob("a")]);
+    assert_eq!(leases.count(), 1);
+    assert_eq!(leases.renew(at(150), &blob("a"), late, 0, None), Ok(()));
+    assert_eq!(leases.expire(at(299)), []);
+    assert_eq!(leases.expire(at(300)), [blob("a")]);
+    let table = leases.0.lock();
+    assert!(table.by_key.is_empty() && table.by_address.is_empty() && table.count == 0);
+}
+
+#[test]
+fn leases_are_bounded_for_each_address_and_in_total() {
+    let leases = Leases::new(START);
+    let keys = |n: usize| blob(&n.to_string());
+    let of = |n: usize| {
+        let [high, low] = u16::try_from(n / MAX_LEASES_PER_ADDRESS).unwrap().to_be_bytes();
+        let ip = Ipv4Addr::new(10, 0, high, low).into();
+        LeaseHolder { address: ZonedIp { ip, zone: None }, ..host(1, None) }
+    };
+    for n in 0..MAX_LEASES_PER_ADDRESS {
+        generation(leases.claim(at(0), &keys(n), of(0)));
+    }
+    assert_eq!(leases.claim(at(0), &keys(MAX_LEASES), of(0)), Err(Busy));
+    for n in MAX_LEASES_PER_ADDRESS..MAX_LEASES {
+        generation(leases.claim(at(0), &keys(n), of(n)));
+    }
+    assert_eq!(leases.claim(at(0), &keys(MAX_LEASES), of(MAX_LEASES * 2)), Err(Busy));
+    // Leases that are held are still told.
+    assert!(matches!(leases.claim(at(0), &keys(0), of(0)), Ok(Claimed::Held(_))));
+    assert_eq!(leases.expire(at(150)).len(), MAX_LEASES);
+    generation(leases.claim(at(150), &keys(MAX_LEASES), of(0)));
+}
+
+#[test]
+fn generations_grow_across_starts_and_fit_into_json() {
+    let first = generation(Leases::new(START).claim(at(0), &blob("a"), host(1, None)));
+    let next = generation(Leases::new(START + 1).claim(at(0), &blob("a"), host(1, None)));
+    assert!(first < next && next < 1 << 53);
+}

@@ -1,0 +1,197 @@
+//! The torrent files of blobs, in a cache that is bounded by their bytes.
+//!
+//! A file stays for as long as its swarm has peers, and then for a day. When there is no more room, the file that was
+//! used least recently goes.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use ring::digest;
+use tracker_protocol::InfoHash;
+use tracker_protocol::metainfo::{Metainfo, MetainfoError};
+
+use super::key::BlobKey;
+use crate::clock::{Timestamp, Ttl};
+
+/// How long a file stays after its swarm was last seen with peers.
+const WITHOUT_PEERS: Duration = Duration::from_hours(24);
+
+/// The bytes that an entry takes beside its file and its key: those of the cache, measured generously.
+const OVERHEAD: usize = 512;
+
+/// How many files are checked in one call of [`MetainfoCache::housekeep`]. The fullest cache is checked within half an
+/// hour.
+const CHECKED: usize = 100;
+
+/// A torrent file as it was stored.
+#[derive(Debug)]
+pub struct StoredMetainfo {
+    /// The blob.
+    pub key: BlobKey,
+    /// The file, as it was sent.
+    pub file: Vec<u8>,
+    /// The info-hash of the file.
+    pub info_hash: InfoHash,
+    /// The beginning of the SHA-256 of the file, in hexadecimal digits, which differs if any byte differs.
+    pub digest: String,
+    /// The number of the file, in the order in which files were stored; from 1 on.
+    pub index: u64,
+    /// When the swarm was last seen with peers, or when the file was last stored: tenths of a second, as in
+    /// [`Timestamp`].
+    used: AtomicU32,
+    /// The first host that got wrong content.
+    complainant: Mutex<Option<IpAddr>>,
+}
+
+/// What storing a file did.
+#[derive(Debug)]
+pub enum PutMetainfo {
+    /// The file is new.
+    New(Arc<StoredMetainfo>),
+    /// A file with the same info-hash was there. It stays.
+    Same(Arc<StoredMetainfo>),
+    /// A file with another info-hash is there. It stays.
+    Conflict(Arc<StoredMetainfo>),
+}
+
+/// The torrent files.
+#[derive(Debug)]
+pub(super) struct MetainfoCache {
+    files: Cache<BlobKey, Arc<StoredMetainfo>>,
+    /// Held while files are added and removed, so that two writers do not meet.
+    writing: Mutex<Writing>,
+}
+
+#[derive(Debug, Default)]
+struct Writing {
+    /// The index of the newest file.
+    newest: u64,
+    /// The files in the order in which they are checked.
+    rounds: VecDeque<Weak<StoredMetainfo>>,
+}
+
+impl StoredMetainfo {
+    fn new(now: Timestamp, key: &BlobKey, file: Vec<u8>, info_hash: InfoHash, index: u64) -> Self {
+        let hash = digest::digest(&digest::SHA256, &file);
+        let beginning = hash.as_ref().first_chunk().copied().map_or(0, u128::from_be_bytes);
+        Self {
+            key: key.clone(),
+            file,
+            info_hash,
+            digest: format!("{beginning:032x}"),
+            index,
+            used: AtomicU32::new(now.tenths()),
+            complainant: Mutex::default(),
+        }
+    }
+
+    /// Whether the file may stay. If its swarm has peers, the file counts as used now.
+    fn is_live(&self, now: Timestamp, has_peers: impl Fn(InfoHash) -> bool) -> bool {
+        if has_peers(self.info_hash) {
+            self.used.store(now.tenths(), Relaxed);
+            return true;
+        }
+        now < Timestamp::from_tenths(self.used.load(Relaxed)).plus(Ttl::new(WITHOUT_PEERS))
+    }
+
+    fn weight(&self) -> u32 {
+        u32::try_from(self.file.len() + self.key.as_str().len() + OVERHEAD).unwrap_or(u32::MAX)
+    }
+}
+
+impl MetainfoCache {
+    /// An empty cache for this many bytes.
+    pub(super) fn new(memory: u64) -> Self {
+        let files = Cache::builder()
+            .max_capacity(memory)
+            .weigher(|_, file: &Arc<StoredMetainfo>| file.weight())
+            // The usual policy would refuse new files in favour of older ones.
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Self { files, writing: Mutex::default() }
+    }
+
+    pub(super) fn get(
+        &self,
+        now: Timestamp,
+        key: &BlobKey,
+        has_peers: impl Fn(InfoHash) -> bool,
+    ) -> Option<Arc<StoredMetainfo>> {
+        self.files.get(key).filter(|file| file.is_live(now, has_peers))
+    }
+
+    pub(super) fn put(
+        &self,
+        now: Timestamp,
+        key: &BlobKey,
+        file: Vec<u8>,
+        has_peers: impl Fn(InfoHash) -> bool,
+    ) -> Result<PutMetainfo, MetainfoError> {
+        let info_hash = Metainfo::decode(&file)?.info_hash();
+        let mut writing = self.writing.lock();
+        if let Some(there) = self.get(now, key, has_peers) {
+            if there.info_hash != info_hash {
+                return Ok(PutMetainfo::Conflict(there));
+            }
+            there.used.store(now.tenths(), Relaxed);
+            return Ok(PutMetainfo::Same(there));
+        }
+        writing.newest += 1;
+        let stored = Arc::new(StoredMetainfo::new(now, key, file, info_hash, writing.newest));
+        self.files.insert(key.clone(), Arc::clone(&stored));
+        writing.rounds.push_back(Arc::downgrade(&stored));
+        // The cache evicts files only when it is told to, or after many calls.
+        self.files.run_pending_tasks();
+        Ok(PutMetainfo::New(stored))
+    }
+
+    pub(super) fn remove(&self, key: &BlobKey) {
+        let _writing = self.writing.lock();
+        self.files.invalidate(key);
+    }
+
+    /// Records a complaint. If it is the second one and of another host, removes the file and returns the first host.
+    pub(super) fn complain(&self, key: &BlobKey, host: IpAddr) -> Option<IpAddr> {
+        let _writing = self.writing.lock();
+        let file = self.files.get(key)?;
+        let first = *file.complainant.lock().get_or_insert(host);
+        if first == host {
+            return None;
+        }
+        self.files.invalidate(key);
+        Some(first)
+    }
+
+    /// Removes files that may not stay, among those that were checked least recently.
+    pub(super) fn housekeep(&self, now: Timestamp, has_peers: impl Fn(InfoHash) -> bool) {
+        let mut writing = self.writing.lock();
+        for _ in 0..writing.rounds.len().min(CHECKED) {
+            let Some(next) = writing.rounds.pop_front() else { break };
+            let Some(file) = next.upgrade() else { continue };
+            // The file may have been removed, and another one stored under its key.
+            let is_there = self.files.get(&file.key).is_some_and(|there| there.index == file.index);
+            match file.is_live(now, &has_peers) {
+                true if is_there => writing.rounds.push_back(next),
+                false if is_there => self.files.invalidate(&file.key),
+                _ => {}
+            }
+        }
+        self.files.run_pending_tasks();
+    }
+
+    /// The number of files, and the bytes that they take.
+    pub(super) fn size(&self) -> (i64, i64) {
+        self.files.run_pending_tasks();
+        let [entries, bytes] = [self.files.entry_count(), self.files.weighted_size()];
+        (i64::try_from(entries).unwrap_or(i64::MAX), i64::try_from(bytes).unwrap_or(i64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests;

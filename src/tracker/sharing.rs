@@ -1,0 +1,28 @@
+//! What the part for shared blobs asks the tracker.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+
+use tracker_protocol::InfoHash;
+
+use super::Tracker;
+use crate::topology::ZonedIp;
+
+impl Tracker {
+    /// Whether a local swarm has peers.
+    pub fn has_peers(&self, info_hash: InfoHash) -> bool {
+        let counts = self.counts(info_hash);
+        counts.complete > 0 || counts.incomplete > 0
+    }
+
+    /// An address with its zone.
+    pub fn zoned(&self, ip: IpAddr) -> ZonedIp {
+        self.topology.zoned(ip)
+    }
+
+    /// Where the host at `asks` reaches the host at `peer`. `None` if it cannot.
+    pub fn reachable_at(&self, asks: IpAddr, peer: ZonedIp, port: NonZeroU16) -> Option<SocketAddr> {
+        let ip = self.topology.visible_address(self.zoned(asks), peer)?;
+        Some(SocketAddr::new(ip, port.get()))
+    }
+}
