@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn texts_are_read() {
-        assert_eq!(seconds("60"), Ok(Duration::from_secs(60)));
+        assert_eq!(seconds("61"), Ok(Duration::from_secs(61)));
         assert_eq!(seconds_or_none("0"), Ok(Duration::ZERO));
         assert_eq!((set("1"), set("FALSE"), set("anything")), (Ok(true), Ok(false), Ok(true)));
         for good in ["192.168.1.1", "::1", "[::1]", "tracker.example.com"] {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive};
@@ -25,6 +25,8 @@ use super::stream::ClientStream;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// The pause when no connection can be accepted, usually because descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The log says once that https is not spoken.
+static TOLD: Once = Once::new();
 
 /// What a worker serves with.
 pub(super) struct WorkerOptions {
@@ -118,7 +120,10 @@ async fn open(
             let stream = TlsAcceptor::from(Arc::clone(tls)).accept(socket).await?;
             Ok(Either::Right(Box::new(stream)))
         }
-        ([TLS_HANDSHAKE], None) => Err(io::Error::other("it speaks https, and CERTFILE and PRIVATEKEY name no files")),
+        ([TLS_HANDSHAKE], None) => {
+            TOLD.call_once(|| log::warn!("a client speaks https, and CERTFILE and PRIVATEKEY name no files"));
+            Err(io::Error::other("it speaks https"))
+        }
         _ => Ok(Either::Left(socket)),
     }
 }

@@ -42,6 +42,11 @@ impl CacheContext {
         let store = self.store.clone();
         match spawn_blocking(move || call(&store)).await {
             Ok(Ok(value)) => Some(value),
+            // Without room nothing is kept, and everything else works.
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
+                log::info!("not kept: {error}");
+                None
+            }
             Ok(Err(error)) => {
                 log::warn!("the storage failed, so it is not used for this request: {error}");
                 None

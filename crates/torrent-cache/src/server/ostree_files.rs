@@ -10,7 +10,7 @@ use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::failure::RequestFailure;
 use super::pass::{pass, passed_reply, reply_of};
-use super::reply::{BodyChunks, Served};
+use super::reply::{BodyChunks, Served, describe_no_registry};
 use super::{blobs, filez};
 use crate::digest::Digest;
 use crate::metrics::{RequestKind, RequestOutcome};
@@ -19,7 +19,7 @@ use crate::ostree::superblock::MAX_SUPERBLOCK;
 use crate::upstream::{AskMethod, FetchBody, FetchError, UpstreamOrigin};
 
 /// For a superblock that this program fetches for itself.
-const SUPERBLOCK_TIMEOUT: Duration = Duration::from_secs(60);
+const SUPERBLOCK_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What a path is counted as.
 pub(super) fn kind(path: &OstreePath) -> RequestKind {
@@ -33,7 +33,7 @@ pub(super) async fn serve(
     at: &UpstreamPath,
     path: &OstreePath,
 ) -> Result<Served, RequestFailure> {
-    match path {
+    let mut served = match path {
         _ if request.is_head => pass(context, request, at).await,
         OstreePath::Uncached => pass(context, request, at).await,
         OstreePath::MetadataObject(digest) => blobs::serve(context, request, at, *digest).await,
@@ -43,7 +43,9 @@ pub(super) async fn serve(
             Some(digest) => blobs::serve(context, request, at, digest).await,
             None => pass(context, request, at).await,
         },
-    }
+    }?;
+    describe_no_registry(served.reply.headers_mut());
+    Ok(served)
 }
 
 /// Passes a superblock through, and remembers which parts it has.
@@ -79,8 +81,9 @@ async fn part(
     index: u32,
 ) -> Option<Digest> {
     let path = folder.superblock_path();
-    if let Some(known) = context.superblocks.part(&at.origin, &path, index) {
-        return known;
+    let index = usize::try_from(index).ok()?;
+    if let Some(parts) = context.superblocks.parts(&at.origin, &path) {
+        return parts.get(index).copied();
     }
     let superblock = UpstreamPath { path: path.clone(), ..at.clone() };
     let headers = request.headers.clone().unconditional();
@@ -90,7 +93,7 @@ async fn part(
     }
     let bytes = reply.body.collect(MAX_SUPERBLOCK, SUPERBLOCK_TIMEOUT).await.ok()?;
     context.superblocks.learn(&at.origin, &path, &bytes);
-    context.superblocks.part(&at.origin, &path, index).flatten()
+    context.superblocks.parts(&at.origin, &path)?.get(index).copied()
 }
 
 /// A superblock on its way to a client. It is read once it is complete.

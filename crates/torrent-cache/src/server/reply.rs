@@ -125,6 +125,12 @@ pub(super) fn describe_api(headers: &mut HeaderMap) {
     put(headers, API_VERSION, "registry/2.0");
 }
 
+/// Takes back what only registries say.
+pub(super) fn describe_no_registry(headers: &mut HeaderMap) {
+    headers.remove(DOCKER_CONTENT_DIGEST);
+    headers.remove(API_VERSION);
+}
+
 /// Says which part of a blob this is, or that there can be parts.
 pub(super) fn describe_part(headers: &mut HeaderMap, part: Option<&BlobPart>) {
     put(headers, ACCEPT_RANGES, "bytes");

@@ -10,8 +10,10 @@ use crate::digest::Digest;
 use crate::ostree::superblock::DeltaSuperblock;
 use crate::upstream::UpstreamOrigin;
 
-/// How many superblocks are remembered.
-const CAPACITY: u64 = 256;
+/// How many bytes of digests are remembered.
+const CAPACITY: u64 = 8 << 20;
+/// What a superblock takes beside its digests.
+const OVERHEAD: usize = 256;
 /// How long, at most.
 const LIFETIME: Duration = Duration::from_hours(1);
 
@@ -20,15 +22,17 @@ pub(super) struct Superblocks(Cache<String, Arc<[Digest]>>);
 
 impl Default for Superblocks {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(CAPACITY).time_to_live(LIFETIME).build())
+        let weigh = |key: &String, parts: &Arc<[Digest]>| {
+            u32::try_from(OVERHEAD + key.len() + size_of_val::<[Digest]>(parts)).unwrap_or(u32::MAX)
+        };
+        Self(Cache::builder().max_capacity(CAPACITY).weigher(weigh).time_to_live(LIFETIME).build())
     }
 }
 
 impl Superblocks {
-    /// The digest of a part. `None`: the superblock is not known. `Some(None)`: it has no such part.
-    pub(super) fn part(&self, origin: &UpstreamOrigin, path: &str, index: u32) -> Option<Option<Digest>> {
-        let parts = self.0.get(&key(origin, path))?;
-        Some(usize::try_from(index).ok().and_then(|index| parts.get(index)).copied())
+    /// The digests of the parts in order, if the superblock is known.
+    pub(super) fn parts(&self, origin: &UpstreamOrigin, path: &str) -> Option<Arc<[Digest]>> {
+        self.0.get(&key(origin, path))
     }
 
     /// Reads what a server sent at this path.

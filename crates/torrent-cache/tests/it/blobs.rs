@@ -6,7 +6,7 @@ use torrent_cache::digest::Digest;
 
 use crate::client::{Connection, get, request};
 use crate::program::Program;
-use crate::upstream::{Act, Content, MANIFEST, Scripted, blob_path, gate, head, noise};
+use crate::upstream::{Act, Asked, Content, MANIFEST, Scripted, blob_path, gate, head, noise};
 
 #[test]
 fn a_second_pull_asks_upstream_by_head_only() {
@@ -124,7 +124,7 @@ fn a_broken_fetch_is_continued_by_range() {
     });
     let program = Program::start(&upstream);
     assert!(get(program.address, &blob_path("a", &blob)).body == Ok(blob.clone()));
-    let offsets: Vec<_> = upstream.take_all().iter().map(|asked| asked.offset()).collect();
+    let offsets: Vec<_> = upstream.take_all().iter().map(Asked::offset).collect();
     assert_eq!(offsets, [None, Some(half)]);
 }
 

@@ -1,5 +1,6 @@
 //! An HTTP/1.1 client that tells whether a reply was complete.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -55,7 +56,7 @@ impl<S: Read + Write> Connection<S> {
     pub(crate) fn send(&mut self, method: &str, target: &str, headers: &[(&str, &str)]) {
         let mut head = format!("{method} {target} HTTP/1.1\r\nhost: cache\r\n");
         for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
+            write!(head, "{name}: {value}\r\n").unwrap();
         }
         head += "\r\n";
         self.raw(head.as_bytes());

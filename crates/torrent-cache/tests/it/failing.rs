@@ -70,7 +70,8 @@ fn a_status_or_nothing_is_an_error_in_the_form_of_registries() {
     let reply = |status| move || Act::Reply(status, vec![("retry-after", "7".to_owned())], b"<html>".to_vec());
     let to_private = || Act::Reply(307, vec![("location", "http://169.254.169.254/latest".to_owned())], Vec::new());
     let to_nothing = || Act::Reply(302, Vec::new(), Vec::new());
-    let cases: [(&str, Box<dyn Fn() -> Act + Send>, u16, &str); 8] = [
+    type Case = (&'static str, Box<dyn Fn() -> Act + Send>, u16, &'static str);
+    let cases: [Case; 8] = [
         ("429", Box::new(reply(429)), 429, "TOOMANYREQUESTS"),
         ("500", Box::new(reply(500)), 502, "UNAVAILABLE"),
         ("503", Box::new(reply(503)), 502, "UNAVAILABLE"),

@@ -1,6 +1,7 @@
 //! A registry of this process, which answers as its script says.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -8,6 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use torrent_cache::digest::Digest;
+
+/// Headers of a reply.
+pub(crate) type HeaderLines = Vec<(&'static str, String)>;
 
 /// A request that came.
 #[derive(Clone, Debug)]
@@ -31,7 +35,7 @@ impl Asked {
 /// What is done about a request.
 pub(crate) enum Act {
     /// A whole reply.
-    Reply(u16, Vec<(&'static str, String)>, Vec<u8>),
+    Reply(u16, HeaderLines, Vec<u8>),
     /// These bytes, and then the end of the connection.
     Raw(Vec<u8>),
     /// These bytes; then, when the gate opens, those, and the end of the connection.
@@ -72,7 +76,7 @@ impl Scripted {
         Self { address, asked, script }
     }
 
-    /// As the value of REGISTRY_LOCATION or UPSTREAMS.
+    /// As the value of `REGISTRY_LOCATION` or `UPSTREAMS`.
     pub(crate) fn origin(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -145,7 +149,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
 pub(crate) fn head(status: u16, headers: &[(&'static str, String)], length: usize) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n");
     for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
     (head + "\r\n").into_bytes()
 }
@@ -153,7 +157,7 @@ pub(crate) fn head(status: u16, headers: &[(&'static str, String)], length: usiz
 /// What a registry holds.
 #[derive(Clone, Default)]
 pub(crate) struct Content {
-    files: HashMap<String, (Vec<(&'static str, String)>, Vec<u8>)>,
+    files: HashMap<String, (HeaderLines, Vec<u8>)>,
 }
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
