@@ -153,11 +153,11 @@ fn bind(config: CacheConfig) -> Result<CacheServer, ProgramFailure> {
 }
 
 fn serve(server: CacheServer, wait_for_stop: impl FnOnce()) -> Result<ExitCode, ProgramFailure> {
-    let served = server.run(|| {
+    let ended = server.run(|| {
         wait_for_stop();
         log::info!("stopping");
     });
-    served.map(|()| ExitCode::SUCCESS).map_err(|error| ProgramFailure(error.to_string(), 1))
+    ended.map(|()| ExitCode::SUCCESS).map_err(|error| ProgramFailure(error.to_string(), 1))
 }
 
 fn print(text: &str) {
