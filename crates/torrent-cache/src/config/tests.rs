@@ -46,19 +46,33 @@ fn the_defaults_are_those_of_the_proof_of_concept() {
 #[test]
 fn every_setting_is_given_by_flag_and_by_variable() {
     let folder = tempfile::tempdir().unwrap();
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (cert, key) = (file("cert", &cert.pem()), file("key", &signing_key.serialize_pem()));
+    let auth = file("auth", "{\"auths\":{}}");
     for about in settings::all() {
-        // Files need the right content: see the tests of the whole program.
-        if about.takes == ::settings::Takes::File {
-            continue;
+        let example = match about.variable {
+            "CERTFILE" | "CA_FILE" => &cert,
+            "PRIVATEKEY" => &key,
+            "REGISTRY_AUTH_FILE" => &auth,
+            _ => about.example,
+        };
+        // What some of them need beside them.
+        let mut beside = vec![("INTERFACE", "127.0.0.1")];
+        if ["CERTFILE", "PRIVATEKEY"].contains(&about.variable) {
+            beside.extend([("CERTFILE", cert.as_str()), ("PRIVATEKEY", key.as_str())]);
         }
-        let beside = [("TORRENT_LAST_PORT", "6891"), ("STORAGE", folder.path().to_str().unwrap())];
-        let beside: Vec<_> = beside.into_iter().filter(|(name, _)| *name != about.variable).collect();
-        let with = [beside.clone(), vec![(about.variable, about.example)]].concat();
+        beside.retain(|(name, _)| *name != about.variable);
+        let with = [beside.clone(), vec![(about.variable, example)]].concat();
         assert!(matches!(read_with(&[], &with), Ok(CacheTask::Serve { .. })), "{}", about.variable);
         if let Some(flag) = about.flag {
-            let flag = format!("--{}={}", flag.long, about.example);
+            let flag = format!("--{}={example}", flag.long);
             assert!(matches!(read_with(&[&flag], &beside), Ok(CacheTask::Serve { .. })), "{flag}");
-            let wrong = [beside.clone(), vec![(about.variable, "\u{7}")]].concat();
+            let wrong = [beside.clone(), vec![(about.variable, "\0")]].concat();
             assert!(read_with(&[&flag], &wrong).is_ok(), "{flag} beats {}", about.variable);
         }
     }

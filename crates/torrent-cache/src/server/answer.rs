@@ -20,7 +20,7 @@ use crate::ostree::path::OstreePath;
 use crate::registry::errors::RegistryErrorKind;
 use crate::registry::names::ContentDigest;
 use crate::registry::path::{ManifestReference, RegistryPath, RegistryRequest};
-use crate::upstream::FetchFault;
+use crate::upstream::{FetchFault, UpstreamOrigin};
 
 /// Answers a request, counts it and logs it.
 pub(super) async fn answer(context: &Arc<CacheContext>, request: Request) -> CacheReply {
@@ -96,15 +96,16 @@ async fn route(context: &Arc<CacheContext>, request: &Request) -> (RequestKind, 
                 Ok(parsed) => parsed,
                 Err(refusal) => return (RequestKind::Other, Err(refusal.into())),
             };
-            let at = UpstreamPath {
-                origin: upstream.unwrap_or_else(|| context.upstreams.default_origin().clone()),
-                repository: path.repository().map(ToString::to_string).unwrap_or_default(),
-                path: path.to_string(),
-            };
+            let at = registry_path(upstream.unwrap_or_else(|| context.upstreams.default_origin().clone()), &path);
             let request = ClientRequest::new(context, request, is_head);
             registry(context, &request, &at, &path).await
         }
     }
+}
+
+fn registry_path(origin: UpstreamOrigin, path: &RegistryPath) -> UpstreamPath {
+    let repository = path.repository().map(ToString::to_string).unwrap_or_default();
+    UpstreamPath { origin, repository, path: path.to_string() }
 }
 
 fn unsupported(method: &Method) -> RequestFailure {
@@ -178,9 +179,15 @@ async fn absolute(
     };
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+    let request = ClientRequest::new(context, request, is_head);
+    // Docker sends requests to a registry without TLS like this if it has a proxy.
+    if let Ok(RegistryRequest::<()> { path, .. }) = RegistryRequest::parse(&target, |_| None) {
+        let at = registry_path(origin, &path);
+        return registry(context, &request, &at, &path).await;
+    }
     let path = OstreePath::parse(&target);
     let kind = ostree_files::kind(&path);
     let at = UpstreamPath { origin, repository: String::new(), path: target };
-    let request = ClientRequest::new(context, request, is_head);
+    let request = request.without_own_credentials();
     (kind, ostree_files::serve(context, &request, &at, &path).await)
 }

@@ -53,7 +53,7 @@ pub(super) async fn serve(
     let what = if at.repository.is_empty() { digest.to_string() } else { format!("{digest} of {}", at.repository) };
     let source = UpstreamBlob::new(context, at, what, &request.headers, &request.speaker);
     let flight = context.flights.join(&key, &source).await;
-    let flight = flight.map_err(|fault| RequestFailure::of_flight(&at.origin.to_string(), fault))?;
+    let flight = flight.map_err(|fault| RequestFailure::of_flight(at, fault))?;
     if source.is_opened() {
         let subject = subject(at, &digest, flight.length().unwrap_or(0));
         context.authorization.granted(&request.speaker, &subject);

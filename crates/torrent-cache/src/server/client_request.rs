@@ -49,6 +49,14 @@ impl ClientRequest {
         }
     }
 
+    /// The same without our own credentials, which are for repositories only.
+    pub(super) fn without_own_credentials(mut self) -> Self {
+        if self.speaker == Speaker::Own {
+            self.speaker = Speaker::Anonymous;
+        }
+        self
+    }
+
     /// Whether the client has the content of this digest.
     pub(super) fn has(&self, digest: &Digest) -> bool {
         self.if_none_match.iter().any(|line| none_match_has(line, digest))

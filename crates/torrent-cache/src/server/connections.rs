@@ -121,7 +121,7 @@ async fn open(
             Ok(Either::Right(Box::new(stream)))
         }
         ([TLS_HANDSHAKE], None) => {
-            TOLD.call_once(|| log::warn!("a client speaks https, and CERTFILE and PRIVATEKEY name no files"));
+            TOLD.call_once(|| log::info!("a client tried https, and CERTFILE and PRIVATEKEY name no files"));
             Err(io::Error::other("it speaks https"))
         }
         _ => Ok(Either::Left(socket)),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use actix_http::StatusCode;
-use actix_http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
+use actix_http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
 use super::client_request::UpstreamPath;
 use super::reply::{CacheReply, copy_headers, text_reply};
@@ -35,7 +35,7 @@ pub(super) enum RequestFailure {
 impl RequestFailure {
     /// Upstream says no.
     pub(super) fn denied(at: &UpstreamPath, denial: UpstreamDenial) -> Self {
-        Self::Denied { server: at.origin.to_string(), denial: Box::new(denial) }
+        Self::Denied { at: Box::new(at.clone()), denial: Box::new(denial) }
     }
 }
 
@@ -63,11 +63,9 @@ impl RequestFailure {
     }
 
     /// A fault of a flight; an upstream's own reply is told as such.
-    pub(super) fn of_flight(server: &str, fault: Arc<FlightFault<UpstreamFault>>) -> Self {
+    pub(super) fn of_flight(at: &UpstreamPath, fault: Arc<FlightFault<UpstreamFault>>) -> Self {
         match &*fault {
-            FlightFault::Source(UpstreamFault::Denied(denial)) => {
-                Self::Denied { server: server.to_owned(), denial: Box::new(denial.clone()) }
-            }
+            FlightFault::Source(UpstreamFault::Denied(denial)) => Self::denied(at, denial.clone()),
             FlightFault::Source(UpstreamFault::Fetch(error)) => Self::Fetch(error.clone()),
             _ => Self::Flight(fault),
         }
@@ -92,40 +90,46 @@ impl RequestFailure {
                     reply.headers_mut().insert(CONTENT_RANGE, value);
                 }
             }
+            // What upstream said of the time is not known here.
+            _ if status == StatusCode::TOO_MANY_REQUESTS => {
+                reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+            }
             _ => {}
         }
         reply
     }
 
     fn error(&self) -> RegistryError {
-        use RegistryErrorKind as Kind;
+        use {RegistryError as Error, RegistryErrorKind as Kind};
         match self {
             Self::Refused(error) => error.clone(),
-            Self::Denied { server, denial } => match denial.status.as_u16() {
-                401 => RegistryError::new(Kind::Unauthorized, format!("{server} wants a login for this; log in to it")),
-                403 => RegistryError::new(Kind::Denied, format!("{server} does not give this to this user")),
-                _ => RegistryError::new(Kind::NotFound, format!("{server} has nothing of this name")),
-            },
+            Self::Denied { at, denial } => {
+                let server = &at.origin;
+                match denial.status.as_u16() {
+                    401 => Error::new(Kind::Unauthorized, format!("{server} wants a login for this; log in to it")),
+                    403 => Error::new(Kind::Denied, format!("{server} does not give this to this user")),
+                    _ => Error::new(unknown(&at.path), format!("{server} has nothing of this name")),
+                }
+            }
             Self::Fetch(error) => {
                 let kind = match error.status() {
                     429 => Kind::TooManyRequests,
                     504 => Kind::UpstreamLate,
                     _ => Kind::UpstreamWrong,
                 };
-                RegistryError::new(kind, error.sentence())
+                Error::new(kind, error.sentence())
             }
             Self::Flight(fault) => match &**fault {
                 FlightFault::Disk(_) | FlightFault::Abandoned => {
-                    RegistryError::new(Kind::Internal, "the cache could not finish this; try again")
+                    Error::new(Kind::Internal, "the cache could not finish this; try again")
                 }
-                FlightFault::Silent => RegistryError::new(Kind::UpstreamLate, "the upstream did not answer; try again"),
-                fault => RegistryError::new(Kind::UpstreamWrong, format!("{fault}; try again")),
+                FlightFault::Silent => Error::new(Kind::UpstreamLate, "the upstream did not answer; try again"),
+                fault => Error::new(Kind::UpstreamWrong, format!("{fault}; try again")),
             },
-            Self::WrongManifest(what) => RegistryError::new(Kind::UpstreamWrong, format!("{what}; try again")),
-            Self::OutsideBlob { length } => RegistryError::new(
-                Kind::RangeInvalid,
-                format!("the range is outside the {length} bytes that there are"),
-            ),
+            Self::WrongManifest(what) => Error::new(Kind::UpstreamWrong, format!("{what}; try again")),
+            Self::OutsideBlob { length } => {
+                Error::new(Kind::RangeInvalid, format!("the range is outside the {length} bytes that there are"))
+            }
         }
     }
 
@@ -135,12 +139,23 @@ impl RequestFailure {
     }
 }
 
+/// What upstream has not.
+fn unknown(path: &str) -> RegistryErrorKind {
+    if path.contains("/manifests/") {
+        RegistryErrorKind::ManifestUnknown
+    } else if path.contains("/blobs/") {
+        RegistryErrorKind::BlobUnknown
+    } else {
+        RegistryErrorKind::NotFound
+    }
+}
+
 /// The cause, for the log.
 impl fmt::Display for RequestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(error) => f.write_str(&error.message),
-            Self::Denied { server, denial } => write!(f, "{server} answered with status {}", denial.status.as_u16()),
+            Self::Denied { at, denial } => write!(f, "{} answered with status {}", at.origin, denial.status.as_u16()),
             Self::Fetch(error) => error.fmt(f),
             Self::Flight(fault) => fault.fmt(f),
             Self::WrongManifest(what) => f.write_str(what),

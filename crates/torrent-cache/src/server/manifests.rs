@@ -102,7 +102,12 @@ async fn revalidated(
     if request.is_head {
         return Ok(Served { reply: head_reply(&head), outcome: RequestOutcome::Passed });
     }
-    let (digest, manifest) = fetch(context, request, at, None).await?;
+    let (digest, manifest) = match fetch(context, request, at, None).await {
+        Ok(fetched) => fetched,
+        // Registries that limit GET answer HEAD nevertheless.
+        Err(RequestFailure::Fetch(error)) => return stale(context, request, at, known, error).await,
+        Err(failure) => return Err(failure),
+    };
     place.write(context, known, digest, &manifest.media_type).await;
     Ok(serve(context, request, &digest, manifest, RequestOutcome::Miss))
 }

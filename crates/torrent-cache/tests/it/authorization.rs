@@ -54,7 +54,7 @@ fn one_repository_is_not_another() {
     let program = Program::start(&upstream);
     assert_eq!(get(program.address, &blob_path("public", &blob)).status, 200);
     let got = get(program.address, &blob_path("other", &blob));
-    assert_eq!((got.status, got.error().0.as_str()), (404, "UNSUPPORTED"));
+    assert_eq!((got.status, got.error().0.as_str()), (404, "BLOB_UNKNOWN"));
 }
 
 #[test]
@@ -72,6 +72,9 @@ fn own_logins_speak_for_clients_without_credentials() {
         let got = request(program.address, "GET", path, &[("authorization", "Basic d3Jvbmc6eA==")]);
         assert_eq!(got.status, 403, "{path}");
     }
+    // They are for repositories, not for other pages of the server.
+    let page = format!("{}/api/users", upstream.origin());
+    assert_eq!(get(program.address, &page).status, 401);
     program.terminate();
     let (status, log) = program.end();
     assert!(status.success());

@@ -27,6 +27,39 @@ fn a_tag_that_moves_is_followed() {
 }
 
 #[test]
+fn a_tag_that_upstream_limits_means_what_it_meant() {
+    let manifest = b"{\"old\":1}";
+    let upstream = Content::default().with_manifest("a", "t", manifest).serve();
+    for (stale, status) in [("86400", 200), ("0", 429)] {
+        let program = Program::with(&upstream, &[("TAG_STALE", stale)]);
+        let content = Content::default().with_manifest("a", "t", manifest);
+        upstream.now(move |asked| content.act(asked));
+        assert_eq!(get(program.address, "/v2/a/manifests/t").status, 200);
+        upstream.now(|asked| match asked.method.as_str() {
+            // The tag has moved, and the manifest is not given.
+            "HEAD" => Act::Reply(200, vec![("docker-content-digest", Digest::of(b"new").to_string())], Vec::new()),
+            _ => Act::Reply(429, Vec::new(), Vec::new()),
+        });
+        let got = get(program.address, "/v2/a/manifests/t");
+        assert_eq!(got.status, status, "TAG_STALE={stale}");
+        assert_eq!(got.header("retry-after").is_some(), status == 429);
+    }
+}
+
+#[test]
+fn a_registry_through_a_proxy_is_cached_too() {
+    let blob = noise(1000, 2);
+    let (here, there) = (Content::default().serve(), Content::default().with_blob("a", &blob).serve());
+    let program = Program::with(&here, &[("UPSTREAMS", &there.origin())]);
+    let url = format!("{}{}", there.origin(), crate::upstream::blob_path("a", &blob));
+    for _ in 0..2 {
+        assert!(get(program.address, &url).body.as_ref() == Ok(&blob));
+        program.settle();
+    }
+    assert_eq!(there.take().len(), 1);
+}
+
+#[test]
 fn each_accept_has_its_own_manifest() {
     let upstream = Scripted::new(|asked| {
         let body = asked.headers.iter().filter(|(name, _)| name == "accept").map(|(_, value)| value.as_str());

@@ -106,6 +106,20 @@ fn a_client_that_sends_nothing_is_given_up() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_is_given_up_and_hurts_no_other() {
+    let blob = vec![7; 32 << 20];
+    let upstream = Content::default().with_blob("a", &blob).serve();
+    let program = Program::with(&upstream, &[("CLIENT_TIMEOUT", "1")]);
+    let mut slow = Connection::open(program.address);
+    slow.send("GET", &blob_path("a", &blob), &[]);
+    assert_eq!(slow.head().status, 200);
+    assert!(get(program.address, &blob_path("a", &blob)).body.as_ref() == Ok(&blob));
+    // What is left is the connection that asks.
+    while program.metric("torrent_cache_connections") != 1 {}
+    assert!(slow.rest(blob.len(), 0).is_err());
+}
+
+#[test]
 fn more_connections_than_allowed_wait_for_their_turn() {
     let upstream = upstream();
     let program = Program::with(&upstream, &[("MAX_CONNECTIONS", "1")]);
