@@ -94,7 +94,8 @@ fn a_flipped_byte_is_refused_and_fetched_again() {
     let program = program(&upstream);
     for path in &paths {
         let got = through(&program, &upstream, path);
-        assert!(got.body.is_err(), "{path}: {got:?}");
+        // An error before the first byte, or a reply that is cut off.
+        assert!(got.status == 502 || got.body.is_err(), "{path}: {got:?}");
     }
     assert_eq!(program.files("blobs").len() + program.files("deltas").len(), 0);
     upstream.now(|asked| repository().act(asked));
