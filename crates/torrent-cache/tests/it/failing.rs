@@ -62,6 +62,9 @@ fn a_chunked_reply_that_breaks_off() {
     });
 }
 
+/// What upstream does, in words and in deed, and the status and the code for the client.
+type FailingCase = (&'static str, Box<dyn Fn() -> Answering + Send>, u16, &'static str);
+
 #[test]
 fn a_status_or_nothing_is_an_error_in_the_form_of_registries() {
     let upstream = Scripted::new(|_| Answering::Raw(Vec::new()));
@@ -71,8 +74,7 @@ fn a_status_or_nothing_is_an_error_in_the_form_of_registries() {
     let to_private =
         || Answering::Reply(307, vec![("location", "http://169.254.169.254/latest".to_owned())], Vec::new());
     let to_nothing = || Answering::Reply(302, Vec::new(), Vec::new());
-    type Case = (&'static str, Box<dyn Fn() -> Answering + Send>, u16, &'static str);
-    let cases: [Case; 8] = [
+    let cases: [FailingCase; 8] = [
         ("429", Box::new(reply(429)), 429, "TOOMANYREQUESTS"),
         ("500", Box::new(reply(500)), 502, "UNAVAILABLE"),
         ("503", Box::new(reply(503)), 502, "UNAVAILABLE"),
