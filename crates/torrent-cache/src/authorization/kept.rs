@@ -64,6 +64,12 @@ impl KeptGrants {
         self.grants.get(&self.hash(speaker, subject)).is_some_and(|until| now < until)
     }
 
+    /// How many of them there are.
+    pub(super) fn count(&self) -> u64 {
+        self.grants.run_pending_tasks();
+        self.grants.entry_count()
+    }
+
     /// How long ago this was public, if it is not too long.
     pub(super) fn was_public(&self, subject: &AccessSubject<'_>, now: Instant) -> Option<Duration> {
         let public = self.public.as_ref()?;

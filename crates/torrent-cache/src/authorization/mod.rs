@@ -112,6 +112,20 @@ impl Authorization {
         }
     }
 
+    /// Whether this client may have what is in the cache, when the upstream has just failed with this error: by a yes
+    /// that is kept, or as what was public.
+    pub fn remembered(&self, speaker: &Speaker, subject: &AccessSubject<'_>, error: FetchError) -> Permission {
+        if self.kept.is_granted(speaker, subject, Instant::now()) {
+            return Permission::Granted;
+        }
+        self.without_upstream(subject, error)
+    }
+
+    /// How many authorisations are kept.
+    pub fn kept(&self) -> u64 {
+        self.kept.count()
+    }
+
     /// Remembers that an upstream has just served this to this client.
     pub fn granted(&self, speaker: &Speaker, subject: &AccessSubject<'_>) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

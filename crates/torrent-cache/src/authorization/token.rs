@@ -54,7 +54,9 @@ pub(super) async fn get_token(
     let (url, server) = token_service(client, origin, realm).map_err(|what| failed(origin, what))?;
     let scope = format!("repository:{repository}:pull");
     let service = service.map(|service| ("service", service));
-    let wanted = service.into_iter().chain([("scope", scope.as_str())]);
+    // The ping is about no repository.
+    let scope = Some(("scope", scope.as_str())).filter(|_| !repository.is_empty());
+    let wanted = service.into_iter().chain(scope);
     let (method, headers, path) = match login {
         RegistryLogin::Password(value) => {
             let headers = AskHeaders::default().with_authorization(Some(value.clone()));

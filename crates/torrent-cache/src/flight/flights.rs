@@ -69,7 +69,12 @@ impl<E: SourceError> Flights<E> {
         let (store, source) = (self.store.clone(), source.clone());
         spawn_local(async move {
             let mut landing = landing;
-            landing.last = fetch(&landing.flight, &store, source).await;
+            landing.last = fetch(&landing.flight, &store, source.clone()).await;
+            match &landing.last {
+                FlightPhase::Verified { length, .. } => source.landed(Ok(*length)),
+                FlightPhase::Failed(fault) => source.landed(Err(fault)),
+                _ => {}
+            }
         });
         (flight, true)
     }

@@ -17,6 +17,10 @@ pub trait BlobSource: 'static {
 
     /// Asks for the blob from this byte on. An upstream that knows no ranges may begin at zero. Has a deadline.
     fn open(&self, offset: u64) -> impl Future<Output = Result<OpenedBody<Self::Body>, Self::Error>>;
+
+    /// A flight with this source has ended: with the blob's length if the blob is complete and right. Not called if the
+    /// store has no room.
+    fn landed(&self, _end: Result<u64, &FlightFault<Self::Error>>) {}
 }
 
 /// A body that an upstream has begun to send.

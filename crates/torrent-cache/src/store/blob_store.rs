@@ -69,11 +69,22 @@ impl BlobStore {
 
     /// Makes room for a blob and begins to write it. With an error of the kind `StorageFull` there is no room for it.
     pub fn begin(&self, digest: &Digest, length: Option<u64>) -> io::Result<IncomingBlob> {
-        IncomingBlob::create(&self.space, *digest, length)
+        IncomingBlob::create(&self.space, Some(*digest), length)
+    }
+
+    /// The same for a blob whose digest is not known yet. The caller verifies the bytes in another way before it calls
+    /// [`IncomingBlob::verify`].
+    pub fn begin_nameless(&self, length: Option<u64>) -> io::Result<IncomingBlob> {
+        IncomingBlob::create(&self.space, None, length)
     }
 
     /// What the store holds.
     pub fn usage(&self) -> io::Result<StoreUsage> {
         self.space.usage()
+    }
+
+    /// How many files were removed to make room, since the store was opened.
+    pub fn evictions(&self) -> u64 {
+        self.space.evictions()
     }
 }

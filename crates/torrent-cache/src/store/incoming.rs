@@ -80,13 +80,14 @@ impl Drop for IncomingFile {
 /// A blob that is being written. Dropped before it is committed, it leaves nothing.
 pub struct IncomingBlob {
     file: IncomingFile,
-    digest: Digest,
+    /// `None`: the bytes decide.
+    digest: Option<Digest>,
     hasher: DigestHasher,
 }
 
 impl IncomingBlob {
     /// `length` is a promise of whoever sends the blob: it only decides how much room is made at the start.
-    pub(super) fn create(space: &Arc<Space>, digest: Digest, length: Option<u64>) -> io::Result<Self> {
+    pub(super) fn create(space: &Arc<Space>, digest: Option<Digest>, length: Option<u64>) -> io::Result<Self> {
         let file = IncomingFile::create(space, length.unwrap_or(0))?;
         Ok(Self { file, digest, hasher: DigestHasher::default() })
     }
@@ -117,10 +118,9 @@ impl IncomingBlob {
     /// Compares the bytes with the digest. They may be trusted from then on, before they are safe on the disk.
     pub fn verify(self) -> Result<VerifiedBlob, CommitError> {
         let got = self.hasher.finish();
-        if got == self.digest {
-            Ok(VerifiedBlob { file: self.file, digest: self.digest })
-        } else {
-            Err(CommitError::WrongDigest { expected: self.digest, got })
+        match self.digest {
+            Some(expected) if expected != got => Err(CommitError::WrongDigest { expected, got }),
+            _ => Ok(VerifiedBlob { file: self.file, digest: got }),
         }
     }
 
@@ -140,6 +140,11 @@ impl VerifiedBlob {
     /// The file, for reads at a position.
     pub fn file(&self) -> Arc<File> {
         Arc::clone(&self.file.file)
+    }
+
+    /// Its digest.
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// Bytes.

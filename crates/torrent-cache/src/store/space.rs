@@ -105,6 +105,8 @@ struct TakenSpace {
     /// The part of `reserved` that is not on the disk yet.
     unwritten: u64,
     in_use: HashMap<Digest, BlobUsers>,
+    /// Files that were removed to make room.
+    evictions: u64,
 }
 
 impl TakenSpace {
@@ -151,6 +153,10 @@ impl Space {
         let taken = self.taken.lock();
         let quota = self.limits.quota.of(disk.total);
         Ok(StoreUsage { bytes: taken.stored, blobs: taken.blobs, quota, free: disk.free })
+    }
+
+    pub(super) fn evictions(&self) -> u64 {
+        self.taken.lock().evictions
     }
 
     /// Opens a complete file and marks its use. `None`: there is none.
@@ -294,6 +300,7 @@ impl Space {
         }
         fs::remove_file(&path)?;
         taken.remove(name, length);
+        taken.evictions += 1;
         log::debug!("evicted {}, {length} bytes", path.display());
         Ok(true)
     }

@@ -1,0 +1,150 @@
+//! `torrent-cache check`: a line for each thing that has to work, with a remedy for each that does not.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::WWW_AUTHENTICATE;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::health::{healthcheck, reachable};
+use crate::authorization::{Authorization, Speaker};
+use crate::config::{CacheConfig, SwarmOptions};
+use crate::store::{BlobStore, StoreFault};
+use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, Redirects, UpstreamOrigin};
+
+/// For a connection to the tracker.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// So much has to fit into the storage.
+const TRIAL: usize = 1 << 20;
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct CheckReport {
+    /// The lines.
+    pub text: String,
+    /// Whether some of them tell of a failure.
+    pub has_failures: bool,
+}
+
+impl CheckReport {
+    fn add(&mut self, what: &str, found: Result<String, String>) {
+        let (mark, text) = match found {
+            Ok(text) => ("ok", text),
+            Err(text) => {
+                self.has_failures = true;
+                ("FAILED", text)
+            }
+        };
+        // Writing to a string does not fail.
+        let _ = writeln!(self.text, "{mark:<7} {what}: {text}");
+    }
+}
+
+/// Checks what the settings name.
+pub async fn check(config: &CacheConfig) -> CheckReport {
+    let mut report = CheckReport::default();
+    let client = FetchClient::new(Arc::clone(&config.upstreams), config.fetch.clone());
+    match Authorization::new(client, config.authorization.clone()) {
+        Ok(authorization) => {
+            let is_own = config.authorization.auth_file.is_some();
+            for origin in config.upstreams.all() {
+                report.add(&format!("upstream {origin}"), upstream(&authorization, origin, is_own).await);
+            }
+        }
+        Err(error) => report.add("upstreams", Err(error)),
+    }
+    report.add(&format!("storage {}", config.storage.display()), storage(config));
+    report.add(&format!("port {}", config.listen), port(config.listen, config.tls.is_some()));
+    let SwarmOptions { tracker, etcd: (host, port), is_given, ports } = &config.swarm;
+    let tracker_port = tracker.port_or_known_default().unwrap_or(6969);
+    let tracker_host = tracker.host_str().unwrap_or_default();
+    let reached = match tracker.scheme() {
+        "udp" => Ok("speaks UDP, which is not checked".to_owned()),
+        _ => other_host(tracker_host, tracker_port, *is_given, "TRACKER").await,
+    };
+    report.add(&format!("tracker {tracker}"), reached);
+    let reached = other_host(&host.to_string(), *port, *is_given, "ETCD_HOST and ETCD_PORT").await;
+    report.add(&format!("torrents {host}:{port}"), reached);
+    report.add(&format!("ports {}-{}", ports.start(), ports.end()), torrent_ports(config));
+    report
+}
+
+async fn upstream(authorization: &Authorization, origin: &UpstreamOrigin, is_own: bool) -> Result<String, String> {
+    let speaker = if is_own { Speaker::Own } else { Speaker::Anonymous };
+    let headers = AskHeaders::default();
+    let ask =
+        Ask { method: AskMethod::Get, origin, path_and_query: "/v2/", headers: &headers, redirects: Redirects::Follow };
+    let reply = authorization.send(ask, &speaker, "").await;
+    let reply = reply.map_err(|error| format!("{}\n        {}", error.fault, error.sentence()))?;
+    let is_basic = reply.headers.get_all(WWW_AUTHENTICATE).iter().any(|line| line.as_bytes().starts_with(b"Basic"));
+    match reply.status.as_u16() {
+        200 if is_own => Ok("answers with the login of REGISTRY_AUTH_FILE, or needs none".to_owned()),
+        200 => Ok("answers, and needs no login".to_owned()),
+        401 if is_own && is_basic => Err("does not accept what REGISTRY_AUTH_FILE has for it\n        \
+             log in again with docker login, or look whether the file names this host and port"
+            .to_owned()),
+        401 => Ok("answers, and wants a login or a token for each repository".to_owned()),
+        status @ 500.. => Err(format!("answers with status {status}\n        look at its own log, or try again later")),
+        status => Ok(format!("answers with status {status} to /v2/: no registry, perhaps a server of files")),
+    }
+}
+
+fn storage(config: &CacheConfig) -> Result<String, String> {
+    let store = match BlobStore::open(&config.storage, config.limits) {
+        Ok(store) => store,
+        Err(StoreFault::InUse(_)) => return Ok("in use by a torrent-cache that runs".to_owned()),
+        Err(error) => return Err(format!("{error}\n        give a folder that this user can write with STORAGE")),
+    };
+    let usage = store.usage().map_err(|error| error.to_string())?;
+    let written = store.begin_nameless(Some(TRIAL as u64)).and_then(|mut trial| trial.append(&vec![0; TRIAL]));
+    match written {
+        Ok(()) => Ok(format!("{} blobs, {} of {} bytes, {} free", usage.blobs, usage.bytes, usage.quota, usage.free)),
+        Err(error) => Err(format!(
+            "cannot hold 1 MiB more ({error}); {} of {} bytes, {} free\n        make room on this disk, or lower \
+             STORAGE_MIN_FREE or raise STORAGE_QUOTA",
+            usage.bytes, usage.quota, usage.free
+        )),
+    }
+}
+
+fn port(listen: SocketAddr, has_tls: bool) -> Result<String, String> {
+    let speaks = if has_tls { "http and https" } else { "http only, as CERTFILE and PRIVATEKEY name no files" };
+    match TcpListener::bind(listen) {
+        Ok(_) => Ok(format!("free, for {speaks}")),
+        Err(_) if healthcheck(reachable(listen)).is_ok() => Ok("in use by a torrent-cache that runs".to_owned()),
+        Err(error) => {
+            Err(format!("{error}\n        give a free port with PORT, or an address of this host with INTERFACE"))
+        }
+    }
+}
+
+async fn other_host(host: &str, port: u16, is_given: bool, setting: &str) -> Result<String, String> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match timeout(TIMEOUT, TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => Ok("accepts connections".to_owned()),
+        _ if !is_given => Ok("not reached, but this is the default: a cache works alone".to_owned()),
+        Ok(Err(error)) => Err(format!("{error}\n        check that it runs and that {setting} is right")),
+        Err(_) => Err(format!(
+            "no connection within {} s\n        check {setting}, and that no firewall is between",
+            TIMEOUT.as_secs()
+        )),
+    }
+}
+
+fn torrent_ports(config: &CacheConfig) -> Result<String, String> {
+    let ports = config.swarm.ports.clone();
+    let hint = format!(
+        "in a container publish them as they are: -p {0}-{1}:{0}-{1} (-p {0}-{1} alone publishes others)",
+        ports.start(),
+        ports.end()
+    );
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let free = ports.clone().filter(|port| TcpListener::bind(SocketAddr::new(any, *port)).is_ok()).count();
+    match free {
+        0 => Err("all are in use\n        give free ones with TORRENT_FIRST_PORT and TORRENT_LAST_PORT".to_owned()),
+        free => Ok(format!("{free} of {} free; {hint}", ports.count())),
+    }
+}

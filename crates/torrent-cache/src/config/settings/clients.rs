@@ -1,0 +1,55 @@
+//! Who may have what.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::settings::values::{list, value};
+use ::settings::{Flag, Is, Setting, Takes, Unset};
+use ipnet::IpNet;
+
+use crate::config::sections;
+use crate::config::values::{SECONDS_OR_NONE, seconds_or_none};
+
+settings! {
+    REGISTRY_AUTH_FILE: Setting<PathBuf, Unset> = Setting {
+        section: sections::CLIENTS,
+        flag: Some(Flag::long_global("registry-auth-file")),
+        variable: "REGISTRY_AUTH_FILE",
+        takes: Takes::File,
+        help: "Log in at registries with this `config.json` of docker, for clients that send no credentials.",
+        details: "Credential helpers that it names are run. It speaks only for clients in CLIENT_NETWORKS.",
+        docker: "",
+        default: Unset("none, clients are who they say they are"),
+        example: "{\"auths\":{}}",
+        expected: "docker's config.json",
+        parse: value,
+    };
+
+    CLIENT_NETWORKS: Setting<Vec<IpNet>, Unset> = Setting {
+        section: sections::CLIENTS,
+        flag: Some(Flag::long_global("client-networks")),
+        variable: "CLIENT_NETWORKS",
+        takes: Takes::List("NETWORKS"),
+        help: "Use the logins of REGISTRY_AUTH_FILE for clients in these networks: `10.0.0.0/8,fd00::/8`.",
+        details: "Whoever is in them can read every repository that these logins can read.",
+        docker: "",
+        default: Unset("this host only"),
+        example: "10.0.0.0/8,127.0.0.0/8",
+        expected: "networks such as 10.0.0.0/8,127.0.0.0/8",
+        parse: list,
+    };
+
+    AUTH_STALE: Setting<Duration, Is> = Setting {
+        section: sections::CLIENTS,
+        flag: Some(Flag::long_global("auth-stale")),
+        variable: "AUTH_STALE",
+        takes: Takes::Number("SECONDS"),
+        help: "While an upstream fails, serve for so long what it last gave without credentials.",
+        details: "It is counted from the last time that the upstream said so to this process.",
+        docker: "",
+        default: Is("0"),
+        example: "3600",
+        expected: SECONDS_OR_NONE,
+        parse: seconds_or_none,
+    };
+}

@@ -1,0 +1,71 @@
+//! What is kept on disk.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::settings::values::value;
+use ::settings::{Flag, Is, Setting, Takes};
+
+use crate::config::sections;
+use crate::config::values::{SECONDS_OR_NONE, seconds_or_none};
+use crate::store::DiskShare;
+
+settings! {
+    STORAGE: Setting<PathBuf, Is> = Setting {
+        section: sections::STORAGE,
+        flag: Some(Flag::global('s', "storage")),
+        variable: "STORAGE",
+        takes: Takes::Value("FOLDER"),
+        help: "Keep blobs and manifests in this folder.",
+        details: "No other process may use it.",
+        docker: "",
+        default: Is("/storage"),
+        example: "/var/lib/torrent-cache",
+        expected: "a folder",
+        parse: value,
+    };
+
+    STORAGE_QUOTA: Setting<DiskShare, Is> = Setting {
+        section: sections::STORAGE,
+        flag: Some(Flag::long_global("storage-quota")),
+        variable: "STORAGE_QUOTA",
+        takes: Takes::Value("SIZE"),
+        help: "Keep at most so much: `20G`, or `80%` of the file system. What was used last longest ago goes first.",
+        details: "",
+        docker: "",
+        default: Is("80%"),
+        example: "20G",
+        expected: SIZES,
+        parse: value,
+    };
+
+    STORAGE_MIN_FREE: Setting<DiskShare, Is> = Setting {
+        section: sections::STORAGE,
+        flag: Some(Flag::long_global("storage-min-free")),
+        variable: "STORAGE_MIN_FREE",
+        takes: Takes::Value("SIZE"),
+        help: "Leave so much of the file system free for others: `1G`, or `5%`.",
+        details: "",
+        docker: "",
+        default: Is("5%"),
+        example: "1G",
+        expected: SIZES,
+        parse: value,
+    };
+
+    TAG_STALE: Setting<Duration, Is> = Setting {
+        section: sections::STORAGE,
+        flag: Some(Flag::long_global("tag-stale")),
+        variable: "TAG_STALE",
+        takes: Takes::Number("SECONDS"),
+        help: "While an upstream fails, take a tag for so long to mean what it meant last.",
+        details: "Who may have it is another question, see AUTH_STALE.",
+        docker: "",
+        default: Is("86400"),
+        example: "3600",
+        expected: SECONDS_OR_NONE,
+        parse: seconds_or_none,
+    };
+}
+
+const SIZES: &str = "a number of bytes such as 20G, or a share of the disk such as 80%";

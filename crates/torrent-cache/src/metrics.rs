@@ -1,0 +1,243 @@
+//! Every metric, with its name, help and labels, as one struct of handles.
+
+use std::fmt;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::store::StoreUsage;
+
+/// What a request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestKind {
+    /// A blob of a registry.
+    Blob,
+    /// A manifest.
+    Manifest,
+    /// Tags or referrers.
+    List,
+    /// `/v2/`.
+    Ping,
+    /// A part or an object of an OSTree repository.
+    Ostree,
+    /// Another request in absolute form.
+    Proxied,
+    /// `/health` and `/metrics`.
+    Page,
+    /// What is refused before it is known what it is for.
+    Other,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestOutcome {
+    /// From the disk.
+    Hit,
+    /// From upstream, and kept.
+    Miss,
+    /// From upstream, and not kept.
+    Passed,
+    /// From the disk, as upstream fails.
+    Stale,
+    /// The client has it.
+    NotModified,
+    /// An answer of this program's own.
+    Answered,
+    /// 4xx.
+    Refused,
+    /// 5xx.
+    Failed,
+}
+
+/// Where the bytes of a reply come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ByteSource {
+    /// What was complete on disk before the request.
+    Disk,
+    /// What upstream sends.
+    Upstream,
+}
+
+/// Implements a label's value: the text of each case.
+macro_rules! label_value {
+    ($label:ident: $($case:ident = $text:literal),*) => {
+        impl EncodeLabelValue for $label {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+                let text = match self {
+                    $(Self::$case => $text),*
+                };
+                EncodeLabelValue::encode(&text, encoder)
+            }
+        }
+    };
+}
+
+label_value!(RequestKind: Blob = "blob", Manifest = "manifest", List = "list", Ping = "ping", Ostree = "ostree",
+    Proxied = "proxied", Page = "page", Other = "other");
+label_value!(RequestOutcome: Hit = "hit", Miss = "miss", Passed = "passed", Stale = "stale",
+    NotModified = "not_modified", Answered = "answered", Refused = "refused", Failed = "failed");
+label_value!(ByteSource: Disk = "disk", Upstream = "upstream");
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheRequestLabels {
+    kind: RequestKind,
+    outcome: RequestOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByteLabels {
+    source: ByteSource,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    code: u16,
+}
+
+/// What is looked up at the moment at which it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheSample {
+    /// The disk; `None` if it cannot be read.
+    pub usage: Option<StoreUsage>,
+    /// Fetches under way.
+    pub flights: usize,
+    /// Kept authorisations.
+    pub grants: u64,
+    /// Files that were removed to make room, since the start.
+    pub evictions: u64,
+}
+
+/// Handles of all metrics.
+pub struct CacheMetrics {
+    requests: Family<CacheRequestLabels, Counter>,
+    errors: Family<ErrorLabels, Counter>,
+    sent: Family<ByteLabels, Counter>,
+    /// Connections that are open.
+    pub connections: Gauge,
+    /// Fetches of blobs that were begun or continued.
+    pub fetches: Counter,
+    /// Bytes of blobs that came from upstream.
+    pub received: Counter,
+    sampled: Mutex<SampledMetrics>,
+}
+
+struct SampledMetrics {
+    registry: Registry,
+    blobs: Gauge,
+    bytes: Gauge,
+    quota: Gauge,
+    free: Gauge,
+    flights: Gauge,
+    grants: Gauge,
+    evictions: Counter,
+}
+
+impl Default for CacheMetrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("torrent_cache");
+        let (requests, errors, sent) = (Family::default(), Family::default(), Family::default());
+        registry.register("requests", "Requests by what they were for and what became of them", requests.clone());
+        registry.register("errors", "Replies that tell of an error, by status code", errors.clone());
+        registry.register_with_unit(
+            "sent",
+            "Bytes of bodies to clients, by where they came from",
+            Unit::Bytes,
+            sent.clone(),
+        );
+        let (fetches, received, evictions) = (Counter::default(), Counter::default(), Counter::default());
+        registry.register("fetches", "Fetches of blobs from upstream that were begun or continued", fetches.clone());
+        registry.register_with_unit("received", "Bytes of blobs from upstream", Unit::Bytes, received.clone());
+        registry.register("evictions", "Files that were removed to make room", evictions.clone());
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let connections = gauge("connections", "Open connections of clients");
+        let (blobs, flights) = (gauge("blobs", "Blobs on disk"), gauge("flights", "Fetches of blobs under way"));
+        let grants = gauge("kept_authorizations", "Authorisations that are kept");
+        let bytes = gauge("storage_bytes", "Bytes of all files on disk");
+        let quota = gauge("storage_quota_bytes", "Bytes that may be used on disk");
+        let free = gauge("storage_free_bytes", "Free bytes of the file system");
+        let sampled = SampledMetrics { registry, blobs, bytes, quota, free, flights, grants, evictions };
+        Self { requests, errors, sent, connections, fetches, received, sampled: Mutex::new(sampled) }
+    }
+}
+
+impl CacheMetrics {
+    /// Counts a request.
+    pub fn request(&self, kind: RequestKind, outcome: RequestOutcome) {
+        self.requests.get_or_create(&CacheRequestLabels { kind, outcome }).inc();
+    }
+
+    /// Counts a reply with this status if it tells of an error.
+    pub fn status(&self, code: u16) {
+        if code >= 400 {
+            self.errors.get_or_create(&ErrorLabels { code }).inc();
+        }
+    }
+
+    /// The counter of bytes to clients from this source.
+    pub fn sent(&self, source: ByteSource) -> Counter {
+        self.sent.get_or_create(&ByteLabels { source }).clone()
+    }
+
+    /// All metrics in the format of OpenMetrics 1.0.0.
+    pub fn text(&self, sample: &CacheSample) -> Result<String, fmt::Error> {
+        let sampled = self.sampled.lock();
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        if let Some(usage) = &sample.usage {
+            sampled.blobs.set(number(usage.blobs));
+            sampled.bytes.set(number(usage.bytes));
+            sampled.quota.set(number(usage.quota));
+            sampled.free.set(number(usage.free));
+        }
+        sampled.flights.set(i64::try_from(sample.flights).unwrap_or(i64::MAX));
+        sampled.grants.set(number(sample.grants));
+        sampled.evictions.inc_by(sample.evictions.saturating_sub(sampled.evictions.get()));
+        let mut out = String::new();
+        text::encode(&mut out, &sampled.registry)?;
+        Ok(out)
+    }
+}
+
+impl fmt::Debug for CacheMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CacheMetrics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_metrics_are_named() {
+        let metrics = CacheMetrics::default();
+        metrics.request(RequestKind::Blob, RequestOutcome::Hit);
+        metrics.status(200);
+        metrics.status(404);
+        metrics.sent(ByteSource::Disk).inc_by(7);
+        let usage = StoreUsage { bytes: 4096, blobs: 1, quota: 9, free: 8 };
+        let sample = CacheSample { usage: Some(usage), flights: 2, grants: 3, evictions: 4 };
+        let text = metrics.text(&sample).unwrap();
+        for line in [
+            "torrent_cache_requests_total{kind=\"blob\",outcome=\"hit\"} 1",
+            "torrent_cache_errors_total{code=\"404\"} 1",
+            "torrent_cache_sent_bytes_total{source=\"disk\"} 7",
+            "torrent_cache_storage_bytes 4096",
+            "torrent_cache_blobs 1",
+            "torrent_cache_flights 2",
+            "torrent_cache_kept_authorizations 3",
+            "torrent_cache_evictions_total 4",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        assert!(!text.contains("code=\"200\""));
+        assert!(metrics.text(&sample).unwrap().contains("evictions_total 4"));
+    }
+}

@@ -1,0 +1,138 @@
+//! Blobs by digest: from disk, or from a flight, which any number of clients share.
+
+use std::sync::Arc;
+
+use actix_http::StatusCode;
+use actix_http::body::BoxBody;
+use actix_http::header::HeaderMap;
+use bytes::Bytes;
+
+use super::client_request::{ClientRequest, UpstreamPath};
+use super::context::CacheContext;
+use super::failure::RequestFailure;
+use super::pass::pass;
+use super::reply::{BodyChunks, CacheReply, HeadBody, Served, body, describe, describe_part, not_modified, reply};
+use super::upstream_blob::UpstreamBlob;
+use super::upstream_fault::UpstreamFault;
+use crate::authorization::{AccessSubject, Permission};
+use crate::digest::Digest;
+use crate::flight::{Flight, FlightFault, FlightKey, FlightReader};
+use crate::metrics::{ByteSource, RequestOutcome};
+use crate::registry::range::{BlobPart, RequestedRange, SelectedRange};
+use crate::store::StoredBlob;
+
+/// The media type of blobs.
+const OCTET_STREAM: &str = "application/octet-stream";
+
+/// Answers a request for a blob.
+///
+/// A client that gets bytes from disk, or from a fetch that another client began, is authorised by upstream first. The
+/// client whose own request brings the blob is authorised by that request.
+pub(super) async fn serve(
+    context: &Arc<CacheContext>,
+    request: &ClientRequest,
+    at: &UpstreamPath,
+    digest: Digest,
+) -> Result<Served, RequestFailure> {
+    let stored = context.find(digest).await;
+    let is_had = request.has(&digest);
+    if stored.is_some() || is_had {
+        let length = stored.as_ref().map_or(0, StoredBlob::length);
+        admit(context, request, at, &digest, length).await?;
+    }
+    if is_had {
+        return Ok(not_modified(&digest));
+    }
+    if request.is_head {
+        return match stored {
+            Some(stored) => Ok(Served { reply: head(&digest, stored.length()), outcome: RequestOutcome::Hit }),
+            None => pass(context, request, at).await,
+        };
+    }
+    let key = FlightKey { upstream: at.origin.to_string().into(), digest };
+    let what = if at.repository.is_empty() { digest.to_string() } else { format!("{digest} of {}", at.repository) };
+    let source = UpstreamBlob::new(context, at, what, &request.headers, &request.speaker);
+    let flight = context.flights.join(&key, &source).await;
+    let flight = flight.map_err(|fault| RequestFailure::of_flight(at, fault))?;
+    if source.is_opened() {
+        let subject = subject(at, &digest, flight.length().unwrap_or(0));
+        context.authorization.granted(&request.speaker, &subject);
+    } else if stored.is_none() {
+        admit(context, request, at, &digest, flight.length().unwrap_or(0)).await?;
+    }
+    from_flight(context, request, &flight, source, &digest, stored.is_some())
+}
+
+/// Asks upstream whether this client may have the content of this digest.
+pub(super) async fn admit(
+    context: &CacheContext,
+    request: &ClientRequest,
+    at: &UpstreamPath,
+    digest: &Digest,
+    length: u64,
+) -> Result<(), RequestFailure> {
+    let subject = subject(at, digest, length);
+    match context.authorization.admit(&request.speaker, &subject, &request.headers).await {
+        Permission::Granted => Ok(()),
+        Permission::Denied(denial) => Err(RequestFailure::denied(at, denial)),
+        Permission::Unknown(error) => Err(error.into()),
+    }
+}
+
+/// What a client wants, as the authorisation sees it.
+pub(super) fn subject<'a>(at: &'a UpstreamPath, digest: &'a Digest, length: u64) -> AccessSubject<'a> {
+    AccessSubject { origin: &at.origin, repository: &at.repository, path: &at.path, digest, length }
+}
+
+fn head(digest: &Digest, length: u64) -> CacheReply {
+    let mut reply = reply(StatusCode::OK, BoxBody::new(HeadBody(Some(length))));
+    describe_blob(reply.headers_mut(), digest, None);
+    reply
+}
+
+fn describe_blob(headers: &mut HeaderMap, digest: &Digest, part: Option<&BlobPart>) {
+    describe(headers, digest, Some(OCTET_STREAM));
+    describe_part(headers, part);
+}
+
+fn from_flight(
+    context: &CacheContext,
+    request: &ClientRequest,
+    flight: &Arc<Flight<UpstreamFault>>,
+    source: UpstreamBlob,
+    digest: &Digest,
+    is_hit: bool,
+) -> Result<Served, RequestFailure> {
+    // See the module `flight`: past the store, each reader reads the whole blob anyhow.
+    let range = if flight.is_uncached() { RequestedRange::Whole } else { request.range(digest) };
+    let selected = flight.length().map_or(SelectedRange::Whole, |length| range.of(length));
+    let part = match selected {
+        SelectedRange::Whole => None,
+        SelectedRange::Part(part) => Some(part),
+        SelectedRange::Unsatisfiable { length } => return Err(RequestFailure::OutsideBlob { length }),
+    };
+    let (status, start, end, count) = match &part {
+        None => (StatusCode::OK, 0, None, flight.length()),
+        Some(part) => {
+            (StatusCode::PARTIAL_CONTENT, part.first(), Some(part.last().saturating_add(1)), Some(part.count()))
+        }
+    };
+    let (from, outcome) = match (is_hit, flight.is_uncached()) {
+        (true, _) => (ByteSource::Disk, RequestOutcome::Hit),
+        (false, true) => (ByteSource::Upstream, RequestOutcome::Passed),
+        (false, false) => (ByteSource::Upstream, RequestOutcome::Miss),
+    };
+    let what = source.what().to_owned();
+    let reader = FlightReader::new(flight, start, end, source);
+    let mut reply = reply(status, body(reader, count, context.metrics.sent(from), what));
+    describe_blob(reply.headers_mut(), digest, part.as_ref());
+    Ok(Served { reply, outcome })
+}
+
+impl BodyChunks for FlightReader<UpstreamBlob> {
+    type Fault = Arc<FlightFault<UpstreamFault>>;
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Self::Fault> {
+        Self::next(self).await
+    }
+}

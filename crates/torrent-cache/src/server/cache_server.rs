@@ -1,0 +1,146 @@
+//! The whole server: binds the port, starts the workers, stops them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
+use tokio::runtime::Builder;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::LocalSet;
+use tokio_util::task::TaskTracker;
+
+use super::connections::{WorkerOptions, work};
+use super::context::CacheContext;
+use super::superblocks::Superblocks;
+use crate::authorization::Authorization;
+use crate::config::CacheConfig;
+use crate::flight::Flights;
+use crate::metrics::CacheMetrics;
+use crate::store::{BlobStore, StoreFault};
+use crate::upstream::FetchClient;
+
+/// How long transfers may go on after the stop signal. Docker kills a container after 10 s.
+const DRAIN: Duration = Duration::from_secs(7);
+/// Threads of each worker that may wait for the disk.
+const DISK_THREADS: usize = 16;
+
+/// Why the server cannot start.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The port cannot be bound.
+    #[error("cannot listen on {0}: {1}; give a free port with PORT, or an address of this host with INTERFACE")]
+    Listen(SocketAddr, io::Error),
+    /// The folder cannot be used.
+    #[error("STORAGE: {0}")]
+    Storage(#[from] StoreFault),
+    /// The system refuses something.
+    #[error("{0}")]
+    System(String),
+}
+
+/// A cache that has bound its port.
+pub struct CacheServer {
+    listener: TcpListener,
+    address: SocketAddr,
+    config: CacheConfig,
+    context: Arc<CacheContext>,
+    stop: watch::Sender<bool>,
+}
+
+impl CacheServer {
+    /// Binds the port and opens the storage.
+    pub fn bind(config: CacheConfig) -> Result<Self, ServeError> {
+        raise_limit();
+        let listen = |error| ServeError::Listen(config.listen, error);
+        let listener = TcpListener::bind(config.listen).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let store = BlobStore::open(&config.storage, config.limits)?;
+        let client = FetchClient::new(Arc::clone(&config.upstreams), config.fetch.clone());
+        let authorization = Authorization::new(client, config.authorization.clone()).map_err(ServeError::System)?;
+        let (stop, stopped) = watch::channel(false);
+        let context = Arc::new(CacheContext {
+            upstreams: Arc::clone(&config.upstreams),
+            authorization,
+            flights: Flights::new(store.clone()),
+            store,
+            superblocks: Superblocks::default(),
+            metrics: CacheMetrics::default(),
+            tag_stale: config.tag_stale,
+            stop: stopped,
+        });
+        Ok(Self { listener, address, config, context, stop })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether it speaks https, too.
+    pub fn has_tls(&self) -> bool {
+        self.config.tls.is_some()
+    }
+
+    /// What is kept, for the log.
+    pub fn storage(&self) -> String {
+        let folder = self.config.storage.display();
+        match self.context.store.usage() {
+            Ok(usage) => format!("{folder}: {} blobs, {} of {} bytes", usage.blobs, usage.bytes, usage.quota),
+            Err(error) => format!("{folder}: {error}"),
+        }
+    }
+
+    /// Serves until `stop` ends, and then until the last transfer has ended, or for some seconds.
+    pub fn run(self, wait_for_stop: impl FnOnce()) -> Result<(), ServeError> {
+        let permits = Arc::new(Semaphore::new(self.config.max_connections));
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let system = |error: io::Error| ServeError::System(format!("cannot start a worker: {error}"));
+        let tasks = TaskTracker::new();
+        let mut threads = Vec::new();
+        for number in 0..workers {
+            let options = WorkerOptions {
+                context: Arc::clone(&self.context),
+                tls: self.config.tls.clone(),
+                permits: Arc::clone(&permits),
+                client_timeout: self.config.client_timeout,
+                drain: DRAIN,
+                tasks: tasks.clone(),
+                stop: self.stop.subscribe(),
+            };
+            let listener = self.listener.try_clone().map_err(system)?;
+            let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(DISK_THREADS).build();
+            let runtime = runtime.map_err(system)?;
+            let begun = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                LocalSet::new().block_on(&runtime, work(listener, options));
+                // A disk that hangs must not keep the process from ending.
+                runtime.shutdown_timeout(Duration::from_secs(1));
+            });
+            threads.push(begun.map_err(system)?);
+        }
+        // The workers have their own handles of the listener, and close them at the stop signal.
+        drop(self.listener);
+        wait_for_stop();
+        self.stop.send_replace(true);
+        for thread in threads {
+            if thread.join().is_err() {
+                log::error!("a worker has panicked");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Raises the limit of open files to what the system allows.
+fn raise_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        log::warn!("the limit of open files could not be raised: {error}");
+    }
+}

@@ -1,0 +1,83 @@
+//! What a handler knows of a request.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use actix_http::header::{HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
+use actix_http::{HttpMessage as _, Request};
+
+use super::context::CacheContext;
+use crate::authorization::Speaker;
+use crate::digest::Digest;
+use crate::registry::range::{RequestedRange, none_match_has};
+use crate::upstream::{Ask, AskHeaders, AskMethod, FetchError, FetchReply, Redirects, UpstreamOrigin};
+
+/// A request that reads: GET or HEAD.
+pub(super) struct ClientRequest {
+    pub(super) is_head: bool,
+    pub(super) headers: AskHeaders,
+    /// With whose credentials it goes upstream.
+    pub(super) speaker: Speaker,
+    range: Option<String>,
+    if_range: Option<String>,
+    if_none_match: Vec<String>,
+}
+
+/// A resource of an upstream.
+#[derive(Clone, Debug)]
+pub(super) struct UpstreamPath {
+    pub(super) origin: UpstreamOrigin,
+    /// The repository that a token is for; empty if there is none.
+    pub(super) repository: String,
+    /// The path and the query, as they go upstream.
+    pub(super) path: String,
+}
+
+impl ClientRequest {
+    pub(super) fn new(context: &CacheContext, request: &Request, is_head: bool) -> Self {
+        let lines = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let headers = AskHeaders::from_client(lines);
+        let client = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+        let text = |name: &HeaderName| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
+        let none_match = request.headers().get_all(IF_NONE_MATCH);
+        Self {
+            is_head,
+            speaker: context.authorization.speaker(&headers, client),
+            headers,
+            range: text(&RANGE),
+            if_range: text(&IF_RANGE),
+            if_none_match: none_match.filter_map(|value| Some(value.to_str().ok()?.to_owned())).collect(),
+        }
+    }
+
+    /// The same without our own credentials, which are for repositories only.
+    pub(super) fn without_own_credentials(mut self) -> Self {
+        if self.speaker == Speaker::Own {
+            self.speaker = Speaker::Anonymous;
+        }
+        self
+    }
+
+    /// Whether the client has the content of this digest.
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.if_none_match.iter().any(|line| none_match_has(line, digest))
+    }
+
+    /// Which bytes of this blob the client wants.
+    pub(super) fn range(&self, digest: &Digest) -> RequestedRange {
+        let range = self.range.as_deref().map_or(RequestedRange::Whole, RequestedRange::parse);
+        range.if_range(self.if_range.as_deref(), digest)
+    }
+
+    /// Asks upstream with the client's method and these headers.
+    pub(super) async fn ask(
+        &self,
+        context: &CacheContext,
+        at: &UpstreamPath,
+        method: AskMethod,
+        headers: &AskHeaders,
+    ) -> Result<FetchReply, FetchError> {
+        let (origin, path_and_query) = (&at.origin, at.path.as_str());
+        let ask = Ask { method, origin, path_and_query, headers, redirects: Redirects::Follow };
+        context.authorization.send(ask, &self.speaker, &at.repository).await
+    }
+}

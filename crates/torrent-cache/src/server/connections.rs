@@ -1,0 +1,160 @@
+//! A worker: a thread with its own event loop, which accepts connections of the common port and serves them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use actix_http::{HttpService, KeepAlive};
+use actix_service::{Service, ServiceFactory as _, fn_service};
+use futures::future::LocalBoxFuture;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::either::Either;
+use tokio_util::task::TaskTracker;
+
+use super::answer::answer;
+use super::context::CacheContext;
+use super::stream::ClientStream;
+
+/// What a TLS connection begins with: a record that is a handshake (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+/// The pause when no connection can be accepted, usually because descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The log says once that https is not spoken.
+static TOLD: Once = Once::new();
+
+/// What a worker serves with.
+pub(super) struct WorkerOptions {
+    pub(super) context: Arc<CacheContext>,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    /// Of all workers together.
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) client_timeout: Duration,
+    /// How long transfers may go on after the stop signal.
+    pub(super) drain: Duration,
+    /// The connections of all workers. A fetch that one worker began has readers in the others, so they end together.
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+type ServeConnection = Rc<dyn Fn(ClientStream, SocketAddr) -> LocalBoxFuture<'static, ()>>;
+
+/// Accepts and serves connections until the stop signal, and then until the last transfer has ended or the time is over.
+pub(super) async fn work(listener: std::net::TcpListener, options: WorkerOptions) {
+    let (listener, serve) = match (TcpListener::from_std(listener), service(&options).await) {
+        (Ok(listener), Some(serve)) => (listener, serve),
+        (Err(error), _) => return log::error!("cannot use the listener: {error}"),
+        (_, None) => return log::error!("cannot set up the handlers of a worker"),
+    };
+    let options = Rc::new(options);
+    let mut stop = options.stop.clone();
+    tokio::select! {
+        () = accept(&listener, &options, &serve) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    drop(listener);
+    options.tasks.close();
+    if timeout(options.drain, options.tasks.wait()).await.is_err() {
+        log::warn!("shutdown: closed {} connections after {:?}", options.tasks.len(), options.drain);
+    }
+}
+
+async fn accept(listener: &TcpListener, options: &Rc<WorkerOptions>, serve: &ServeConnection) {
+    loop {
+        // The semaphore is never closed.
+        let Ok(permit) = Arc::clone(&options.permits).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((socket, address)) => {
+                let (options, serve) = (Rc::clone(options), Rc::clone(serve));
+                options.tasks.clone().spawn_local(async move {
+                    options.context.metrics.connections.inc();
+                    connection(socket, address, &options, &serve).await;
+                    options.context.metrics.connections.dec();
+                    drop(permit);
+                });
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
+            }
+            Err(error) => {
+                log::warn!("no connection can be accepted: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves http, or https if the first byte is that of a TLS handshake.
+async fn connection(socket: TcpStream, address: SocketAddr, options: &WorkerOptions, serve: &ServeConnection) {
+    let limit = options.client_timeout;
+    let mut stop = options.stop.clone();
+    let opened = async {
+        let opened = timeout(limit, open(socket, options.tls.as_ref())).await;
+        opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    };
+    let opened = tokio::select! {
+        opened = opened => opened,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    match opened {
+        Ok(socket) => serve(ClientStream::new(socket, limit), address).await,
+        Err(error) => log::debug!("the connection of {} did not begin: {error}", address.ip()),
+    }
+}
+
+async fn open(
+    socket: TcpStream,
+    tls: Option<&Arc<ServerConfig>>,
+) -> io::Result<Either<TcpStream, Box<tokio_rustls::server::TlsStream<TcpStream>>>> {
+    socket.set_nodelay(true)?;
+    let mut first = [0];
+    if socket.peek(&mut first).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    match (first, tls) {
+        ([TLS_HANDSHAKE], Some(tls)) => {
+            let stream = TlsAcceptor::from(Arc::clone(tls)).accept(socket).await?;
+            Ok(Either::Right(Box::new(stream)))
+        }
+        ([TLS_HANDSHAKE], None) => {
+            TOLD.call_once(|| log::info!("a client tried https, and CERTFILE and PRIVATEKEY name no files"));
+            Err(io::Error::other("it speaks https"))
+        }
+        _ => Ok(Either::Left(socket)),
+    }
+}
+
+async fn service(options: &WorkerOptions) -> Option<ServeConnection> {
+    let (context, stop) = (Arc::clone(&options.context), options.stop.clone());
+    let handler = fn_service(move |request| {
+        let context = Arc::clone(&context);
+        async move { Ok::<_, actix_http::Error>(answer(&context, request).await) }
+    });
+    let service = HttpService::build()
+        .keep_alive(KeepAlive::Timeout(options.client_timeout))
+        .client_request_timeout(options.client_timeout)
+        .client_disconnect_timeout(options.client_timeout)
+        // A client that has gone must not hold its reader.
+        .h1_allow_half_closed(false)
+        .graceful_shutdown_signal(move || {
+            let mut stop = stop.clone();
+            async move {
+                let _ = stop.wait_for(|stop| *stop).await;
+            }
+        })
+        .h1(handler);
+    let service = Rc::new(service.new_service(()).await.ok()?);
+    Some(Rc::new(move |stream: ClientStream, address: SocketAddr| {
+        let service = Rc::clone(&service);
+        Box::pin(async move {
+            // An error of a connection concerns only its client.
+            if let Err(error) = service.call((stream, Some(address))).await {
+                log::debug!("the connection of {} ended: {error}", address.ip());
+            }
+        })
+    }))
+}

@@ -1,0 +1,57 @@
+//! What all handlers share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+use super::superblocks::Superblocks;
+use super::upstream_fault::UpstreamFault;
+use crate::authorization::Authorization;
+use crate::digest::Digest;
+use crate::flight::Flights;
+use crate::metrics::CacheMetrics;
+use crate::store::{BlobStore, StoredBlob};
+use crate::upstream::Upstreams;
+
+/// What all handlers share.
+pub(super) struct CacheContext {
+    pub(super) upstreams: Arc<Upstreams>,
+    pub(super) authorization: Authorization,
+    pub(super) store: BlobStore,
+    pub(super) flights: Flights<UpstreamFault>,
+    pub(super) superblocks: Superblocks,
+    pub(super) metrics: CacheMetrics,
+    pub(super) tag_stale: Duration,
+    /// Whether the process is about to end.
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+impl CacheContext {
+    /// A complete blob. A disk that fails has none.
+    pub(super) async fn find(&self, digest: Digest) -> Option<StoredBlob> {
+        self.with_store(move |store| store.find(&digest)).await.flatten()
+    }
+
+    /// Calls the store where it may block. An error is logged.
+    pub(super) async fn with_store<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&BlobStore) -> std::io::Result<T> + Send + 'static,
+    ) -> Option<T> {
+        let store = self.store.clone();
+        match spawn_blocking(move || call(&store)).await {
+            Ok(Ok(value)) => Some(value),
+            // Without room nothing is kept, and everything else works.
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
+                log::info!("not kept: {error}");
+                None
+            }
+            Ok(Err(error)) => {
+                log::warn!("the storage failed, so it is not used for this request: {error}");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}

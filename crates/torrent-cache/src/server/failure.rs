@@ -1,0 +1,165 @@
+//! Errors as replies and as log lines.
+
+use std::fmt;
+use std::sync::Arc;
+
+use actix_http::StatusCode;
+use actix_http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+
+use super::client_request::UpstreamPath;
+use super::reply::{CacheReply, copy_headers, text_reply};
+use super::upstream_fault::UpstreamFault;
+use crate::authorization::UpstreamDenial;
+use crate::flight::FlightFault;
+use crate::registry::errors::{RegistryError, RegistryErrorKind};
+use crate::registry::path::PathRefusal;
+use crate::upstream::FetchError;
+
+/// Why a request is not answered with what it asks for.
+#[derive(Debug)]
+pub(super) enum RequestFailure {
+    /// This program says no.
+    Refused(RegistryError),
+    /// Upstream says no.
+    Denied { at: Box<UpstreamPath>, denial: Box<UpstreamDenial> },
+    /// Upstream fails.
+    Fetch(FetchError),
+    /// The fetch of a blob fails.
+    Flight(Arc<FlightFault<UpstreamFault>>),
+    /// Upstream sent a manifest with another digest.
+    WrongManifest(String),
+    /// The range is outside the blob.
+    OutsideBlob { length: u64 },
+}
+
+impl RequestFailure {
+    /// Upstream says no.
+    pub(super) fn denied(at: &UpstreamPath, denial: UpstreamDenial) -> Self {
+        Self::Denied { at: Box::new(at.clone()), denial: Box::new(denial) }
+    }
+}
+
+impl From<FetchError> for RequestFailure {
+    fn from(error: FetchError) -> Self {
+        Self::Fetch(error)
+    }
+}
+
+impl From<PathRefusal> for RequestFailure {
+    fn from(refusal: PathRefusal) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+impl RequestFailure {
+    /// A refusal by this program.
+    pub(super) fn refused(kind: RegistryErrorKind, message: impl Into<String>) -> Self {
+        Self::Refused(RegistryError::new(kind, message))
+    }
+
+    /// The refusal of a server that is not listed.
+    pub(super) fn not_listed(host: &str) -> Self {
+        PathRefusal::NotListed(host.to_owned()).into()
+    }
+
+    /// A fault of a flight; an upstream's own reply is told as such.
+    pub(super) fn of_flight(at: &UpstreamPath, fault: Arc<FlightFault<UpstreamFault>>) -> Self {
+        match &*fault {
+            FlightFault::Source(UpstreamFault::Denied(denial)) => Self::denied(at, denial.clone()),
+            FlightFault::Source(UpstreamFault::Fetch(error)) => Self::Fetch(error.clone()),
+            _ => Self::Flight(fault),
+        }
+    }
+
+    /// The reply. `server` and paths are in it, credentials are not.
+    pub(super) fn reply(&self) -> CacheReply {
+        let error = self.error();
+        let status = match self {
+            Self::Denied { denial, .. } => denial.status.as_u16(),
+            _ => error.status(),
+        };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let mut reply = text_reply(status, RegistryError::MEDIA_TYPE, error.body());
+        match self {
+            Self::Denied { denial, .. } => {
+                copy_headers(&denial.headers, reply.headers_mut());
+                reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(RegistryError::MEDIA_TYPE));
+            }
+            Self::OutsideBlob { length } => {
+                if let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}")) {
+                    reply.headers_mut().insert(CONTENT_RANGE, value);
+                }
+            }
+            // What upstream said of the time is not known here.
+            _ if status == StatusCode::TOO_MANY_REQUESTS => {
+                reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+            }
+            _ => {}
+        }
+        reply
+    }
+
+    fn error(&self) -> RegistryError {
+        use {RegistryError as Error, RegistryErrorKind as Kind};
+        match self {
+            Self::Refused(error) => error.clone(),
+            Self::Denied { at, denial } => {
+                let server = &at.origin;
+                match denial.status.as_u16() {
+                    401 => Error::new(Kind::Unauthorized, format!("{server} wants a login for this; log in to it")),
+                    403 => Error::new(Kind::Denied, format!("{server} does not give this to this user")),
+                    _ => Error::new(unknown(&at.path), format!("{server} has nothing of this name")),
+                }
+            }
+            Self::Fetch(error) => {
+                let kind = match error.status() {
+                    429 => Kind::TooManyRequests,
+                    504 => Kind::UpstreamLate,
+                    _ => Kind::UpstreamWrong,
+                };
+                Error::new(kind, error.sentence())
+            }
+            Self::Flight(fault) => match &**fault {
+                FlightFault::Disk(_) | FlightFault::Abandoned => {
+                    Error::new(Kind::Internal, "the cache could not finish this; try again")
+                }
+                FlightFault::Silent => Error::new(Kind::UpstreamLate, "the upstream did not answer; try again"),
+                fault => Error::new(Kind::UpstreamWrong, format!("{fault}; try again")),
+            },
+            Self::WrongManifest(what) => Error::new(Kind::UpstreamWrong, format!("{what}; try again")),
+            Self::OutsideBlob { length } => {
+                Error::new(Kind::RangeInvalid, format!("the range is outside the {length} bytes that there are"))
+            }
+        }
+    }
+
+    /// Whether the log has this as a warning: it is no fault of the client.
+    pub(super) fn is_fault(&self) -> bool {
+        !matches!(self, Self::Refused(_) | Self::Denied { .. } | Self::OutsideBlob { .. })
+    }
+}
+
+/// What upstream has not.
+fn unknown(path: &str) -> RegistryErrorKind {
+    if path.contains("/manifests/") {
+        RegistryErrorKind::ManifestUnknown
+    } else if path.contains("/blobs/") {
+        RegistryErrorKind::BlobUnknown
+    } else {
+        RegistryErrorKind::NotFound
+    }
+}
+
+/// The cause, for the log.
+impl fmt::Display for RequestFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => f.write_str(&error.message),
+            Self::Denied { at, denial } => write!(f, "{} answered with status {}", at.origin, denial.status.as_u16()),
+            Self::Fetch(error) => error.fmt(f),
+            Self::Flight(fault) => fault.fmt(f),
+            Self::WrongManifest(what) => f.write_str(what),
+            Self::OutsideBlob { length } => write!(f, "a range outside of {length} bytes"),
+        }
+    }
+}

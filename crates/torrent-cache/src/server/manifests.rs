@@ -1,0 +1,240 @@
+//! Manifests by digest and by tag.
+//!
+//! A manifest with a digest never changes, so it comes from disk once the client is authorised. What a tag means is asked
+//! of upstream each time, with HEAD. While upstream fails, a tag means what it meant last, for `TAG_STALE`.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use actix_http::StatusCode;
+use actix_http::body::BoxBody;
+use bytes::Bytes;
+
+use super::blobs::{admit, subject};
+use super::client_request::{ClientRequest, UpstreamPath};
+use super::context::CacheContext;
+use super::failure::RequestFailure;
+use super::pass::{head_reply, pass};
+use super::reply::{HeadBody, Served, describe, not_modified, reply};
+use crate::authorization::{Permission, UpstreamDenial};
+use crate::digest::Digest;
+use crate::metrics::{ByteSource, RequestOutcome};
+use crate::registry::names::ImageTag;
+use crate::store::{CachedManifest, TagEntry, TagKey};
+use crate::upstream::{AskMethod, FetchError, FetchFault, FetchReply};
+
+/// Bytes of a manifest, at most. Registries refuse larger ones.
+const LONGEST: usize = 4 << 20;
+/// For the body of a manifest.
+const BODY_TIMEOUT: Duration = Duration::from_mins(1);
+/// A tag that means the same as before is written to the disk again after this time.
+const TAG_GRANULARITY: Duration = Duration::from_mins(1);
+
+/// Answers a request for the manifest of this digest.
+pub(super) async fn by_digest(
+    context: &Arc<CacheContext>,
+    request: &ClientRequest,
+    at: &UpstreamPath,
+    digest: Digest,
+) -> Result<Served, RequestFailure> {
+    if let Some(manifest) = stored(context, digest).await {
+        admit(context, request, at, &digest, length(&manifest)).await?;
+        return Ok(serve(context, request, &digest, manifest, RequestOutcome::Hit));
+    }
+    if request.is_head {
+        return pass(context, request, at).await;
+    }
+    let (_, manifest) = fetch(context, request, at, Some(digest)).await?;
+    Ok(serve(context, request, &digest, manifest, RequestOutcome::Miss))
+}
+
+/// Answers a request for the manifest that a tag means.
+pub(super) async fn by_tag(
+    context: &Arc<CacheContext>,
+    request: &ClientRequest,
+    at: &UpstreamPath,
+    tag: &ImageTag,
+) -> Result<Served, RequestFailure> {
+    let place = TagPlace::new(request, at, tag);
+    let known = place.read(context).await;
+    // Without a manifest to compare with, HEAD would only cost time.
+    if known.is_none() && !request.is_head {
+        let (digest, manifest) = fetch(context, request, at, None).await?;
+        place.write(context, None, digest, &manifest.media_type).await;
+        return Ok(serve(context, request, &digest, manifest, RequestOutcome::Miss));
+    }
+    let headers = request.headers.clone().unconditional();
+    let reply = match request.ask(context, at, AskMethod::Head, &headers).await {
+        Ok(reply) => reply,
+        Err(error) => return stale(context, request, at, known, error).await,
+    };
+    match reply.status.as_u16() {
+        200 => revalidated(context, request, at, &place, known, reply).await,
+        401 | 403 | 404 => Err(RequestFailure::denied(at, UpstreamDenial::of(&reply))),
+        // A registry without HEAD.
+        405 if !request.is_head => {
+            let (digest, manifest) = fetch(context, request, at, None).await?;
+            Ok(serve(context, request, &digest, manifest, RequestOutcome::Passed))
+        }
+        status => {
+            let error = FetchError { server: at.origin.to_string(), fault: FetchFault::Status(status) };
+            stale(context, request, at, known, error).await
+        }
+    }
+}
+
+/// Upstream has said what the tag means now.
+async fn revalidated(
+    context: &Arc<CacheContext>,
+    request: &ClientRequest,
+    at: &UpstreamPath,
+    place: &TagPlace,
+    known: Option<TagEntry>,
+    head: FetchReply,
+) -> Result<Served, RequestFailure> {
+    if let Some(digest) = told_digest(&head)
+        && let Some(manifest) = stored(context, digest).await
+    {
+        context.authorization.granted(&request.speaker, &subject(at, &digest, length(&manifest)));
+        place.write(context, known, digest, &manifest.media_type).await;
+        return Ok(serve(context, request, &digest, manifest, RequestOutcome::Hit));
+    }
+    if request.is_head {
+        return Ok(Served { reply: head_reply(&head), outcome: RequestOutcome::Passed });
+    }
+    let (digest, manifest) = match fetch(context, request, at, None).await {
+        Ok(fetched) => fetched,
+        // Registries that limit GET answer HEAD nevertheless.
+        Err(RequestFailure::Fetch(error)) => return stale(context, request, at, known, error).await,
+        Err(failure) => return Err(failure),
+    };
+    place.write(context, known, digest, &manifest.media_type).await;
+    Ok(serve(context, request, &digest, manifest, RequestOutcome::Miss))
+}
+
+/// Upstream fails: the tag means what it meant last, if that was not too long ago and this client may have it.
+async fn stale(
+    context: &Arc<CacheContext>,
+    request: &ClientRequest,
+    at: &UpstreamPath,
+    known: Option<TagEntry>,
+    error: FetchError,
+) -> Result<Served, RequestFailure> {
+    let age = |entry: &TagEntry| SystemTime::now().duration_since(entry.checked_at).unwrap_or_default();
+    let Some(entry) = known.filter(|entry| age(entry) < context.tag_stale) else { return Err(error.into()) };
+    let Some(manifest) = stored(context, entry.digest).await else { return Err(error.into()) };
+    let cause = error.to_string();
+    let subject = subject(at, &entry.digest, length(&manifest));
+    match context.authorization.remembered(&request.speaker, &subject, error) {
+        Permission::Granted => {}
+        Permission::Denied(denial) => return Err(RequestFailure::denied(at, denial)),
+        Permission::Unknown(error) => return Err(error.into()),
+    }
+    log::warn!("{cause}; {} is served as it was {} s ago", at.path, age(&entry).as_secs());
+    Ok(serve(context, request, &entry.digest, manifest, RequestOutcome::Stale))
+}
+
+/// Fetches a manifest, verifies and keeps it.
+async fn fetch(
+    context: &Arc<CacheContext>,
+    request: &ClientRequest,
+    at: &UpstreamPath,
+    expected: Option<Digest>,
+) -> Result<(Digest, CachedManifest), RequestFailure> {
+    let server = || at.origin.to_string();
+    let reply = request.ask(context, at, AskMethod::Get, &request.headers.clone().unconditional()).await?;
+    match reply.status.as_u16() {
+        200 => {}
+        401 | 403 | 404 => return Err(RequestFailure::denied(at, UpstreamDenial::of(&reply))),
+        status => return Err(FetchError { server: server(), fault: FetchFault::Status(status) }.into()),
+    }
+    let media_type = reply.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = media_type.unwrap_or("application/octet-stream").to_owned();
+    let expected = expected.or_else(|| told_digest(&reply));
+    let bytes = reply.body.collect(LONGEST, BODY_TIMEOUT).await?;
+    let digest = Digest::of(&bytes);
+    if let Some(expected) = expected.filter(|expected| *expected != digest) {
+        let what = format!("{} sent a manifest with the digest {digest} instead of {expected}", at.origin);
+        return Err(RequestFailure::WrongManifest(what));
+    }
+    context.authorization.granted(&request.speaker, &subject(at, &digest, bytes.len() as u64));
+    let manifest = CachedManifest { media_type, bytes: bytes.to_vec() };
+    let kept = manifest.clone();
+    context.with_store(move |store| store.put_manifest(&digest, &kept.media_type, &kept.bytes)).await;
+    log::info!("{}: {} bytes from {}", at.path, bytes.len(), at.origin);
+    Ok((digest, manifest))
+}
+
+fn told_digest(reply: &FetchReply) -> Option<Digest> {
+    reply.headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
+}
+
+async fn stored(context: &CacheContext, digest: Digest) -> Option<CachedManifest> {
+    context.with_store(move |store| store.manifest(&digest)).await.flatten()
+}
+
+fn length(manifest: &CachedManifest) -> u64 {
+    manifest.bytes.len() as u64
+}
+
+fn serve(
+    context: &CacheContext,
+    request: &ClientRequest,
+    digest: &Digest,
+    manifest: CachedManifest,
+    outcome: RequestOutcome,
+) -> Served {
+    if request.has(digest) {
+        return not_modified(digest);
+    }
+    let body = if request.is_head {
+        BoxBody::new(HeadBody(Some(length(&manifest))))
+    } else {
+        let from = if outcome == RequestOutcome::Miss { ByteSource::Upstream } else { ByteSource::Disk };
+        context.metrics.sent(from).inc_by(length(&manifest));
+        BoxBody::new(Bytes::from(manifest.bytes))
+    };
+    let mut reply = reply(StatusCode::OK, body);
+    describe(reply.headers_mut(), digest, Some(&manifest.media_type));
+    Served { reply, outcome }
+}
+
+/// Where the store has what a tag means.
+#[derive(Clone)]
+struct TagPlace {
+    upstream: String,
+    repository: String,
+    tag: String,
+    accept: String,
+}
+
+impl TagPlace {
+    fn new(request: &ClientRequest, at: &UpstreamPath, tag: &ImageTag) -> Self {
+        let accept: Vec<_> = request.headers.accept().filter_map(|line| line.to_str().ok()).collect();
+        Self {
+            upstream: at.origin.to_string(),
+            repository: at.repository.clone(),
+            tag: tag.to_string(),
+            accept: accept.join(", "),
+        }
+    }
+
+    fn key(&self) -> TagKey<'_> {
+        TagKey { upstream: &self.upstream, repository: &self.repository, tag: &self.tag, accept: &self.accept }
+    }
+
+    async fn read(&self, context: &CacheContext) -> Option<TagEntry> {
+        let place = self.clone();
+        context.with_store(move |store| store.tag(&place.key())).await.flatten()
+    }
+
+    async fn write(&self, context: &CacheContext, known: Option<TagEntry>, digest: Digest, media_type: &str) {
+        let now = SystemTime::now();
+        let is_recent = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age < TAG_GRANULARITY);
+        if known.is_some_and(|known| known.digest == digest && is_recent(known.checked_at)) {
+            return;
+        }
+        let (place, entry) = (self.clone(), TagEntry { digest, media_type: media_type.to_owned(), checked_at: now });
+        context.with_store(move |store| store.put_tag(&place.key(), &entry)).await;
+    }
+}

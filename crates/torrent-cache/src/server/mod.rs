@@ -1,0 +1,41 @@
+//! Sockets, handlers and replies.
+//!
+//! ```text
+//! cache_server.rs   binds the port, starts the workers, stops them
+//! connections.rs    a worker: accepts connections, and serves http or https by the first byte
+//! stream.rs         a connection as actix-http reads and writes it, with a limit for slow readers
+//! answer.rs         from a request to its handler; metrics and the log
+//! blobs.rs          blobs by digest: from disk, from a flight, or both
+//! manifests.rs      manifests by digest and by tag
+//! ostree_files.rs   absolute form: parts and objects of OSTree
+//! filez.rs          file objects, which are verified by inflating
+//! superblocks.rs    which digests the parts of a delta have
+//! pass.rs           everything that is passed through uncached
+//! pages.rs          /health and /metrics
+//! upstream_blob.rs  a blob's upstream, as a flight sees it
+//! upstream_fault.rs how an upstream fails
+//! reply.rs          headers and bodies of replies
+//! failure.rs        errors as replies and as log lines
+//! client_request.rs what a handler knows of a request
+//! context.rs        what all handlers share
+//! ```
+
+mod answer;
+mod blobs;
+mod cache_server;
+mod client_request;
+mod connections;
+mod context;
+mod failure;
+mod filez;
+mod manifests;
+mod ostree_files;
+mod pages;
+mod pass;
+mod reply;
+mod stream;
+mod superblocks;
+mod upstream_blob;
+mod upstream_fault;
+
+pub use cache_server::{CacheServer, ServeError};

@@ -1,0 +1,121 @@
+//! Requests in absolute form, as clients send them to an HTTP proxy: what OSTree fetches is cached, and everything else of
+//! a listed server is passed through.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::client_request::{ClientRequest, UpstreamPath};
+use super::context::CacheContext;
+use super::failure::RequestFailure;
+use super::pass::{pass, passed_reply, reply_of};
+use super::reply::{BodyChunks, Served, describe_no_registry};
+use super::{blobs, filez};
+use crate::digest::Digest;
+use crate::metrics::{RequestKind, RequestOutcome};
+use crate::ostree::path::{DeltaFolder, OstreePath};
+use crate::ostree::superblock::MAX_SUPERBLOCK;
+use crate::upstream::{AskMethod, FetchBody, FetchError, UpstreamOrigin};
+
+/// For a superblock that this program fetches for itself.
+const SUPERBLOCK_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// What a path is counted as.
+pub(super) fn kind(path: &OstreePath) -> RequestKind {
+    if *path == OstreePath::Uncached { RequestKind::Proxied } else { RequestKind::Ostree }
+}
+
+/// Answers a request in absolute form.
+pub(super) async fn serve(
+    context: &Arc<CacheContext>,
+    request: &ClientRequest,
+    at: &UpstreamPath,
+    path: &OstreePath,
+) -> Result<Served, RequestFailure> {
+    let mut served = match path {
+        _ if request.is_head => pass(context, request, at).await,
+        OstreePath::Uncached => pass(context, request, at).await,
+        OstreePath::MetadataObject(digest) => blobs::serve(context, request, at, *digest).await,
+        OstreePath::FileObject(checksum) => filez::serve(context, request, at, *checksum).await,
+        OstreePath::Superblock(_) => superblock(context, request, at).await,
+        OstreePath::DeltaPart(folder, index) => match part(context, request, at, folder, *index).await {
+            Some(digest) => blobs::serve(context, request, at, digest).await,
+            None => pass(context, request, at).await,
+        },
+    }?;
+    describe_no_registry(served.reply.headers_mut());
+    Ok(served)
+}
+
+/// Passes a superblock through, and remembers which parts it has.
+async fn superblock(
+    context: &Arc<CacheContext>,
+    request: &ClientRequest,
+    at: &UpstreamPath,
+) -> Result<Served, RequestFailure> {
+    let mut upstream = request.ask(context, at, AskMethod::Get, &request.headers).await?;
+    let reply = if upstream.status == 200 {
+        let length = upstream.content_length();
+        let (status, headers) = (upstream.status, std::mem::take(&mut upstream.headers));
+        let body = PassingSuperblock {
+            body: upstream.body,
+            copy: BytesMut::new(),
+            context: Arc::clone(context),
+            origin: at.origin.clone(),
+            path: at.path.clone(),
+        };
+        reply_of(context, at, status, &headers, body, length)
+    } else {
+        passed_reply(context, at, upstream)
+    };
+    Ok(Served { reply, outcome: RequestOutcome::Passed })
+}
+
+/// The digest of a part, if its superblock tells it. A superblock that has not passed through is fetched.
+async fn part(
+    context: &CacheContext,
+    request: &ClientRequest,
+    at: &UpstreamPath,
+    folder: &DeltaFolder,
+    index: u32,
+) -> Option<Digest> {
+    let path = folder.superblock_path();
+    let index = usize::try_from(index).ok()?;
+    if let Some(parts) = context.superblocks.parts(&at.origin, &path) {
+        return parts.get(index).copied();
+    }
+    let superblock = UpstreamPath { path: path.clone(), ..at.clone() };
+    let headers = request.headers.clone().unconditional();
+    let reply = request.ask(context, &superblock, AskMethod::Get, &headers).await.ok()?;
+    if reply.status != 200 {
+        return None;
+    }
+    let bytes = reply.body.collect(MAX_SUPERBLOCK, SUPERBLOCK_TIMEOUT).await.ok()?;
+    context.superblocks.learn(&at.origin, &path, &bytes);
+    context.superblocks.parts(&at.origin, &path)?.get(index).copied()
+}
+
+/// A superblock on its way to a client. It is read once it is complete.
+struct PassingSuperblock {
+    body: FetchBody,
+    copy: BytesMut,
+    context: Arc<CacheContext>,
+    origin: UpstreamOrigin,
+    path: String,
+}
+
+impl BodyChunks for PassingSuperblock {
+    type Fault = FetchError;
+
+    async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
+        let chunk = self.body.chunk().await?;
+        match &chunk {
+            // One byte beyond the limit is enough to be refused.
+            Some(bytes) if self.copy.len() <= MAX_SUPERBLOCK => self.copy.extend_from_slice(bytes),
+            Some(_) => {}
+            None => self.context.superblocks.learn(&self.origin, &self.path, &self.copy),
+        }
+        Ok(chunk)
+    }
+}

@@ -1,0 +1,159 @@
+//! Headers and bodies of replies.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_http::body::{BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
+use actix_http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+};
+use actix_http::{Response, StatusCode};
+use bytes::Bytes;
+use futures::stream::{self, Stream};
+use prometheus_client::metrics::counter::Counter;
+
+use crate::digest::Digest;
+use crate::metrics::RequestOutcome;
+use crate::registry::range::{BlobPart, entity_tag};
+
+/// The header that names the digest of a registry's content.
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// The header by which docker knows a registry.
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// A reply as actix-http sends it.
+pub(super) type CacheReply = Response<BoxBody>;
+
+/// A reply, and what became of the request.
+pub(super) struct Served {
+    pub(super) reply: CacheReply,
+    pub(super) outcome: RequestOutcome,
+}
+
+/// Where the bytes of a body come from.
+pub(super) trait BodyChunks: 'static {
+    /// How that fails.
+    type Fault: fmt::Display;
+
+    /// The next bytes; `None` at the end. After an error the reply is cut off, so that the client sees that it is not
+    /// complete.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Self::Fault>>;
+}
+
+struct SendingBody<C> {
+    chunks: C,
+    sent: Counter,
+    /// What it is, for the log.
+    what: String,
+}
+
+/// A body of these bytes. Counts what is sent. `length` is absent if it is not known.
+pub(super) fn body(chunks: impl BodyChunks, length: Option<u64>, sent: Counter, what: String) -> BoxBody {
+    let stream = Box::pin(stream_of(SendingBody { chunks, sent, what }));
+    match length {
+        Some(length) => BoxBody::new(SizedStream::new(length, stream)),
+        None => BoxBody::new(BodyStream::new(stream)),
+    }
+}
+
+fn stream_of<C: BodyChunks>(sending: SendingBody<C>) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::unfold(Some(sending), |sending| async move {
+        let mut sending = sending?;
+        match sending.chunks.next().await {
+            Ok(None) => None,
+            Ok(Some(bytes)) => {
+                sending.sent.inc_by(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+                Some((Ok(bytes), Some(sending)))
+            }
+            Err(fault) => {
+                log::warn!("{}: the reply is cut off: {fault}", sending.what);
+                Some((Err(io::Error::other(fault.to_string())), None))
+            }
+        }
+    })
+}
+
+/// The body of a reply to HEAD: none, with the length that it would have.
+pub(super) struct HeadBody(pub(super) Option<u64>);
+
+impl MessageBody for HeadBody {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        self.0.map_or(BodySize::None, BodySize::Sized)
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        Poll::Ready(None)
+    }
+}
+
+/// A reply with this body.
+pub(super) fn reply(status: StatusCode, body: BoxBody) -> CacheReply {
+    Response::with_body(status, body)
+}
+
+/// A reply with this text.
+pub(super) fn text_reply(status: StatusCode, media_type: &'static str, text: String) -> CacheReply {
+    let mut reply = reply(status, BoxBody::new(text));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    reply
+}
+
+/// 304: the client has the content of this digest.
+pub(super) fn not_modified(digest: &Digest) -> Served {
+    let mut reply = reply(StatusCode::NOT_MODIFIED, BoxBody::new(HeadBody(None)));
+    describe(reply.headers_mut(), digest, None);
+    Served { reply, outcome: RequestOutcome::NotModified }
+}
+
+/// Says what the content is. Without a media type, none is told.
+pub(super) fn describe(headers: &mut HeaderMap, digest: &Digest, media_type: Option<&str>) {
+    put(headers, ETAG, &entity_tag(digest));
+    put(headers, DOCKER_CONTENT_DIGEST, &digest.to_string());
+    describe_api(headers);
+    if let Some(media_type) = media_type {
+        put(headers, CONTENT_TYPE, media_type);
+    }
+}
+
+/// Says that this is a registry.
+pub(super) fn describe_api(headers: &mut HeaderMap) {
+    put(headers, API_VERSION, "registry/2.0");
+}
+
+/// Takes back what only registries say.
+pub(super) fn describe_no_registry(headers: &mut HeaderMap) {
+    headers.remove(DOCKER_CONTENT_DIGEST);
+    headers.remove(API_VERSION);
+}
+
+/// Says which part of a blob this is, or that there can be parts.
+pub(super) fn describe_part(headers: &mut HeaderMap, part: Option<&BlobPart>) {
+    put(headers, ACCEPT_RANGES, "bytes");
+    if let Some(part) = part {
+        put(headers, CONTENT_RANGE, &part.to_string());
+    }
+}
+
+fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Copies the headers of an upstream's reply. Its length is that of the body.
+pub(super) fn copy_headers(from: &http::HeaderMap, to: &mut HeaderMap) {
+    for (name, value) in from {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes());
+        let value = HeaderValue::from_bytes(value.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, value)
+            && name != CONTENT_LENGTH
+        {
+            to.append(name, value);
+        }
+    }
+}

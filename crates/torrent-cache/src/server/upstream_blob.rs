@@ -1,0 +1,157 @@
+//! A blob's upstream, as a flight sees it: one client's way to the blob, with that client's credentials.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::CONTENT_RANGE;
+use tokio::time::Instant;
+
+use super::client_request::UpstreamPath;
+use super::context::CacheContext;
+use super::upstream_fault::UpstreamFault;
+use crate::authorization::{Speaker, UpstreamDenial};
+use crate::flight::{BlobBody, BlobSource, FlightFault, OpenedBody};
+use crate::upstream::{Ask, AskHeaders, AskMethod, FetchBody, FetchError, FetchFault, FetchReply, Redirects};
+
+/// A blob of an upstream, for one client.
+#[derive(Clone)]
+pub(super) struct UpstreamBlob(Rc<UpstreamBlobInner>);
+
+struct UpstreamBlobInner {
+    context: Arc<CacheContext>,
+    at: UpstreamPath,
+    /// What it is, for the log.
+    what: String,
+    headers: AskHeaders,
+    speaker: Speaker,
+    /// Whether the upstream has begun to send the blob to this client.
+    is_opened: Cell<bool>,
+    begun: Instant,
+}
+
+impl UpstreamBlob {
+    pub(super) fn new(
+        context: &Arc<CacheContext>,
+        at: &UpstreamPath,
+        what: String,
+        headers: &AskHeaders,
+        speaker: &Speaker,
+    ) -> Self {
+        Self(Rc::new(UpstreamBlobInner {
+            context: Arc::clone(context),
+            at: at.clone(),
+            what,
+            headers: headers.clone().unconditional(),
+            speaker: speaker.clone(),
+            is_opened: Cell::new(false),
+            begun: Instant::now(),
+        }))
+    }
+
+    /// Whether the upstream has begun to send the blob to this client: then the client is authorised.
+    pub(super) fn is_opened(&self) -> bool {
+        self.0.is_opened.get()
+    }
+
+    /// What it is, for the log.
+    pub(super) fn what(&self) -> &str {
+        &self.0.what
+    }
+}
+
+impl BlobSource for UpstreamBlob {
+    type Body = UpstreamBody;
+    type Error = UpstreamFault;
+
+    async fn open(&self, offset: u64) -> Result<OpenedBody<UpstreamBody>, UpstreamFault> {
+        let Self(inner) = self;
+        let range = (offset > 0).then(|| HeaderValue::try_from(format!("bytes={offset}-")).ok()).flatten();
+        let headers = inner.headers.clone().with_range(range);
+        let ask = Ask {
+            method: AskMethod::Get,
+            origin: &inner.at.origin,
+            path_and_query: &inner.at.path,
+            headers: &headers,
+            redirects: Redirects::Follow,
+        };
+        inner.context.metrics.fetches.inc();
+        let reply = inner.context.authorization.send(ask, &inner.speaker, &inner.at.repository).await?;
+        let (offset, length) = place(&reply, offset, &inner.at)?;
+        inner.is_opened.set(true);
+        let body = UpstreamBody { body: reply.body, context: Arc::clone(&inner.context) };
+        Ok(OpenedBody { offset, length, body })
+    }
+
+    fn landed(&self, end: Result<u64, &FlightFault<UpstreamFault>>) {
+        let Self(inner) = self;
+        if !self.is_opened() {
+            return;
+        }
+        let seconds = inner.begun.elapsed().as_secs_f64();
+        match end {
+            Ok(length) => {
+                log::info!("{}: {length} bytes from {} in {seconds:.1} s", inner.what, inner.at.origin);
+            }
+            Err(fault) => log::warn!("{}: not fetched from {}: {fault}", inner.what, inner.at.origin),
+        }
+    }
+}
+
+/// Where a reply's body begins in the blob, and how long the blob is.
+fn place(reply: &FetchReply, asked: u64, at: &UpstreamPath) -> Result<(u64, Option<u64>), UpstreamFault> {
+    let wrong = |fault| UpstreamFault::Fetch(FetchError { server: at.origin.to_string(), fault });
+    match reply.status.as_u16() {
+        200 => Ok((0, reply.content_length())),
+        206 if asked > 0 => {
+            let range = reply.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+            range.and_then(content_range).ok_or_else(|| wrong(FetchFault::Head("no valid Content-Range".to_owned())))
+        }
+        401 | 403 | 404 => Err(UpstreamFault::Denied(UpstreamDenial::of(reply))),
+        status => Err(wrong(FetchFault::Status(status))),
+    }
+}
+
+/// `bytes FIRST-LAST/LENGTH`, or `*` as the length.
+fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, length) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    let length = if length == "*" { None } else { Some(length.parse().ok()?) };
+    Some((first.trim().parse().ok()?, length))
+}
+
+/// The bytes of a blob, counted.
+pub(super) struct UpstreamBody {
+    body: FetchBody,
+    context: Arc<CacheContext>,
+}
+
+impl BlobBody for UpstreamBody {
+    type Error = UpstreamFault;
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamFault> {
+        let chunk = self.body.chunk().await?;
+        if let Some(bytes) = &chunk {
+            self.context.metrics.received.inc_by(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        }
+        Ok(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_range_tells_place_and_length() {
+        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(content_range(" bytes 5-9/*"), Some((5, None)));
+        for wrong in
+            ["", "bytes", "bytes 5/10", "bytes */10", "bytes 5-9", "items 5-9/10", "bytes -5-9/10", "bytes 5-9/x"]
+        {
+            assert_eq!(content_range(wrong), None, "{wrong}");
+        }
+    }
+}

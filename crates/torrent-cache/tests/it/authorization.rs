@@ -1,0 +1,105 @@
+//! Who may have what is on disk.
+
+use crate::client::{get, request};
+use crate::program::Program;
+use crate::upstream::{Act, Asked, Content, Scripted, blob_path, noise};
+
+const GOOD: &str = "Basic dXNlcjpwYXNz";
+
+/// Gives a private repository to one user only.
+fn private(content: Content) -> Scripted {
+    Scripted::new(move |asked: &Asked| match asked.header("authorization") {
+        Some(GOOD) => content.act(asked),
+        Some(_) => Act::Reply(403, Vec::new(), Vec::new()),
+        None => Act::Reply(401, vec![("www-authenticate", "Basic realm=\"here\"".to_owned())], b"{}".to_vec()),
+    })
+}
+
+#[test]
+fn a_hit_needs_the_right_of_each_client() {
+    let (blob, manifest) = (noise(10_000, 1), b"{}");
+    let content = Content::default().with_blob("p", &blob).with_manifest("p", "t", manifest);
+    let upstream = private(content);
+    let program = Program::start(&upstream);
+    let good = [("authorization", GOOD)];
+    let paths = [blob_path("p", &blob), "/v2/p/manifests/t".to_owned(), "/v2/".to_owned()];
+    for path in &paths {
+        assert_eq!(request(program.address, "GET", path, &good).status, 200, "{path}");
+    }
+    for path in &paths {
+        let got = get(program.address, path);
+        assert_eq!((got.status, got.header("www-authenticate")), (401, Some("Basic realm=\"here\"")), "{path}");
+        if path != "/v2/" {
+            assert_eq!(got.error().0, "UNAUTHORIZED", "{path}");
+        }
+        let got = request(program.address, "GET", path, &[("authorization", "Basic d3Jvbmc6eA==")]);
+        assert_eq!(got.status, 403, "{path}");
+        // By this skopeo and podman mean nobody.
+        let got = request(program.address, "GET", path, &[("authorization", "Basic Og==")]);
+        assert_eq!(got.status, 401, "{path}");
+        assert_eq!(request(program.address, "GET", path, &[("if-none-match", "*")]).status, 401, "{path}");
+        assert_eq!(request(program.address, "HEAD", path, &[]).status, 401, "{path}");
+    }
+    upstream.take();
+    // A yes is kept for a while.
+    assert_eq!(request(program.address, "GET", &paths[0], &good).status, 200);
+    assert_eq!(upstream.take(), [""; 0]);
+    assert_ne!(program.metric("torrent_cache_kept_authorizations"), 0);
+}
+
+#[test]
+fn one_repository_is_not_another() {
+    let blob = noise(10_000, 2);
+    let upstream = Content::default().with_blob("public", &blob).serve();
+    let program = Program::start(&upstream);
+    assert_eq!(get(program.address, &blob_path("public", &blob)).status, 200);
+    let got = get(program.address, &blob_path("other", &blob));
+    assert_eq!((got.status, got.error().0.as_str()), (404, "BLOB_UNKNOWN"));
+}
+
+#[test]
+fn own_logins_speak_for_clients_without_credentials() {
+    let blob = noise(10_000, 3);
+    let upstream = private(Content::default().with_blob("p", &blob));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    let login = format!("{{\"auths\":{{\"{}\":{{\"auth\":\"dXNlcjpwYXNz\"}}}}}}", upstream.address);
+    std::fs::write(&file, login).unwrap();
+    let program = Program::with(&upstream, &[("REGISTRY_AUTH_FILE", file.to_str().unwrap())]);
+    for path in ["/v2/", &blob_path("p", &blob), &blob_path("p", &blob)] {
+        assert_eq!(get(program.address, path).status, 200, "{path}");
+        // Those who say who they are stay who they are.
+        let got = request(program.address, "GET", path, &[("authorization", "Basic d3Jvbmc6eA==")]);
+        assert_eq!(got.status, 403, "{path}");
+    }
+    // They are for repositories, not for other pages of the server.
+    let page = format!("{}/api/users", upstream.origin());
+    assert_eq!(get(program.address, &page).status, 401);
+    program.terminate();
+    let (status, log) = program.end();
+    assert!(status.success());
+    assert!(!log.iter().any(|line| line.contains("dXNlcjpwYXNz") || line.contains("user:pass")), "{log:#?}");
+}
+
+#[test]
+fn what_was_public_is_served_while_upstream_fails_if_the_operator_says_so() {
+    let (blob, manifest) = (noise(10_000, 4), b"{\"x\":1}");
+    for (stale, expected) in [("0", 502), ("3600", 200)] {
+        let content = Content::default().with_blob("a", &blob).with_manifest("a", "t", manifest);
+        let upstream = content.serve();
+        let program = Program::with(&upstream, &[("AUTH_STALE", stale)]);
+        let paths = [blob_path("a", &blob), "/v2/a/manifests/t".to_owned()];
+        for path in &paths {
+            assert_eq!(get(program.address, path).status, 200, "{path}");
+        }
+        upstream.now(|_| Act::Reply(503, Vec::new(), Vec::new()));
+        // Within a minute the kept yes counts for this client. Another client has none.
+        for path in &paths {
+            assert_eq!(get(program.address, path).status, 200, "{path}");
+            let got = request(program.address, "GET", path, &[("authorization", "Bearer other")]);
+            assert_eq!(got.status, expected, "{path}, AUTH_STALE={stale}");
+        }
+        // The ping says that this is a registry, so that clients go on.
+        assert_eq!(get(program.address, "/v2/").status, 503);
+    }
+}

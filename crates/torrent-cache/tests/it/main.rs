@@ -1,0 +1,18 @@
+//! The program from outside: the binary, with a scripted upstream in this process.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // They are tests.
+
+mod authorization;
+mod blobs;
+mod client;
+mod commands;
+mod documentation;
+mod failing;
+mod manifests;
+mod ostree;
+mod program;
+mod ranges;
+mod refusals;
+mod storage;
+mod tls;
+mod upstream;

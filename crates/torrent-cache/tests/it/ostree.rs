@@ -1,0 +1,149 @@
+//! Requests in absolute form, as OSTree sends them to an HTTP proxy.
+
+use std::fs;
+
+use crate::client::{Got, request};
+use crate::program::Program;
+use crate::upstream::{Act, Content, Scripted, noise};
+
+const DELTA: &str = "/repo/deltas/Wd/5wdpL2qFpjE0969vzqmmCphK92+hidSnnv8_9xoxA";
+const FILEZ: [&str; 3] = [
+    "0a6a4207bde5bcd789bad78db51d463b269e31984fb06c7f8b77f829471110c7",
+    "85dd35d60e2fdd749a1b6fd0bffcf1f7f0b103980fa5f6c1f5b130816b396014",
+    "dea68b6e0ab0b90635da24425e4b2ec94106e732fe139520200798cc90c25c93",
+];
+const COMMIT: &str = "0c6092cefcb2e2e2bb45e245d9f7815eb651589610b63ccb9592a2d816792731";
+
+fn fixture(name: &str) -> Vec<u8> {
+    fs::read(format!("{}/tests/fixtures/ostree/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+fn object(checksum: &str, kind: &str) -> String {
+    format!("/repo/objects/{}/{}.{kind}", &checksum[..2], &checksum[2..])
+}
+
+fn repository() -> Content {
+    let mut content = Content::default()
+        .with_file(&format!("{DELTA}/superblock"), &fixture("plain.superblock"))
+        .with_file("/repo/summary", b"summary")
+        .with_file(&object(COMMIT, "commit"), &fixture(&format!("{COMMIT}.commit")));
+    for part in 0..3 {
+        content = content.with_file(&format!("{DELTA}/{part}"), &fixture(&format!("part.{part}")));
+    }
+    for checksum in FILEZ {
+        content = content.with_file(&object(checksum, "filez"), &fixture(&format!("{checksum}.filez")));
+    }
+    content
+}
+
+fn through(program: &Program, upstream: &Scripted, path: &str) -> Got {
+    request(program.address, "GET", &format!("{}{path}", upstream.origin()), &[])
+}
+
+/// A cache whose default upstream is another one.
+fn program(upstream: &Scripted) -> Program {
+    let other = Content::default().serve();
+    Program::with(&other, &[("UPSTREAMS", &upstream.origin())])
+}
+
+#[test]
+fn a_second_pull_fetches_no_part_and_no_object() {
+    let upstream = repository().serve();
+    let program = program(&upstream);
+    let cached: Vec<_> = (0..3)
+        .map(|part| (format!("{DELTA}/{part}"), fixture(&format!("part.{part}"))))
+        .chain(FILEZ.map(|checksum| (object(checksum, "filez"), fixture(&format!("{checksum}.filez")))))
+        .chain([(object(COMMIT, "commit"), fixture(&format!("{COMMIT}.commit")))])
+        .collect();
+    for round in 0..2 {
+        for path in [format!("{DELTA}/superblock"), "/repo/summary".to_owned()] {
+            assert_eq!(through(&program, &upstream, &path).status, 200, "{path}");
+            assert_eq!(upstream.take(), [format!("GET {path}")], "never cached");
+        }
+        for (path, expected) in &cached {
+            assert!(through(&program, &upstream, path).body.as_ref() == Ok(expected), "{path}");
+        }
+        let asked = upstream.take();
+        assert_eq!(asked.iter().any(|asked| asked.starts_with("GET ")), round == 0, "{asked:?}");
+    }
+}
+
+#[test]
+fn a_part_that_is_asked_for_first_makes_the_cache_fetch_the_superblock() {
+    let upstream = repository().serve();
+    let program = program(&upstream);
+    let path = format!("{DELTA}/1");
+    assert!(through(&program, &upstream, &path).body == Ok(fixture("part.1")));
+    assert_eq!(upstream.take(), [format!("GET {DELTA}/superblock"), format!("GET {path}")]);
+    // A part that the superblock does not have is upstream's matter.
+    assert_eq!(through(&program, &upstream, &format!("{DELTA}/9")).status, 404);
+}
+
+#[test]
+fn a_flipped_byte_is_refused_and_fetched_again() {
+    let paths = [format!("{DELTA}/0"), object(FILEZ[0], "filez"), object(COMMIT, "commit")];
+    let files = ["part.0".to_owned(), format!("{}.filez", FILEZ[0]), format!("{COMMIT}.commit")];
+    let upstream = Scripted::new(|asked| match repository().act(asked) {
+        Act::Reply(status, headers, mut body) if !asked.target.ends_with("superblock") => {
+            let at = body.len() - 1;
+            body[at] ^= 1;
+            Act::Reply(status, headers, body)
+        }
+        act => act,
+    });
+    let program = program(&upstream);
+    for path in &paths {
+        let got = through(&program, &upstream, path);
+        // An error before the first byte, or a reply that is cut off.
+        assert!(got.status == 502 || got.body.is_err(), "{path}: {got:?}");
+    }
+    assert_eq!(program.files("blobs").len() + program.files("deltas").len(), 0);
+    upstream.now(|asked| repository().act(asked));
+    for (path, file) in paths.iter().zip(&files) {
+        assert!(through(&program, &upstream, path).body == Ok(fixture(file)), "{path}");
+    }
+}
+
+#[test]
+fn everything_else_of_a_listed_server_passes_uncached() {
+    let upstream = Scripted::new(|asked| match asked.header("if-none-match") {
+        Some("\"e\"") => Act::Reply(304, vec![("etag", "\"e\"".to_owned())], Vec::new()),
+        _ => Act::Reply(203, vec![("etag", "\"e\"".to_owned())], asked.target.clone().into_bytes()),
+    });
+    let program = program(&upstream);
+    let path = "/any/page?with=query";
+    for _ in 0..2 {
+        let got = through(&program, &upstream, path);
+        assert_eq!((got.status, got.header("etag"), got.text().as_str()), (203, Some("\"e\""), path));
+        assert_eq!(upstream.take(), [format!("GET {path}")]);
+    }
+    let url = format!("{}{path}", upstream.origin());
+    assert_eq!(request(program.address, "GET", &url, &[("if-none-match", "\"e\"")]).status, 304);
+    let got = request(program.address, "HEAD", &url, &[]);
+    assert_eq!((got.status, got.header("content-length")), (203, Some(&*path.len().to_string())));
+}
+
+#[test]
+fn a_large_file_passes_whole() {
+    let file = noise(5 << 20, 1);
+    let upstream = Content::default().with_file("/large", &file).serve();
+    let program = program(&upstream);
+    assert!(through(&program, &upstream, "/large").body == Ok(file));
+    assert_eq!(program.files("blobs").len(), 0);
+}
+
+#[test]
+fn a_server_that_is_not_listed_is_refused() {
+    let upstream = repository().serve();
+    let program = program(&upstream);
+    for url in
+        ["http://example.com/repo/summary", "http://user:secret@example.com/", "https://example.com/", "http://[::1]/"]
+    {
+        let got = request(program.address, "GET", url, &[]);
+        assert_eq!(got.status, 403, "{url}");
+        let (code, sentence) = got.error();
+        assert_eq!(code, "DENIED");
+        assert!(sentence.contains("UPSTREAMS") && !sentence.contains("secret"), "{sentence}");
+    }
+    assert_eq!(upstream.take(), [""; 0]);
+}

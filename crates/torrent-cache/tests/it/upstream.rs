@@ -1,0 +1,225 @@
+//! A registry of this process, which answers as its script says.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use torrent_cache::digest::Digest;
+
+/// Headers of a reply.
+pub(crate) type HeaderLines = Vec<(&'static str, String)>;
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Asked {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The first byte that a `Range` asks for.
+    pub(crate) fn offset(&self) -> Option<usize> {
+        self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
+    }
+}
+
+/// What is done about a request.
+pub(crate) enum Act {
+    /// A whole reply.
+    Reply(u16, HeaderLines, Vec<u8>),
+    /// These bytes, and then the end of the connection.
+    Raw(Vec<u8>),
+    /// These bytes; then, when the gate opens, those, and the end of the connection.
+    Gated(Vec<u8>, Gate, Vec<u8>),
+}
+
+/// A place at which an upstream waits. It is open once its key is dropped.
+pub(crate) struct Gate(Receiver<()>);
+pub(crate) struct GateKey(#[allow(dead_code)] Sender<()>);
+
+pub(crate) fn gate() -> (GateKey, Gate) {
+    let (sender, receiver) = channel();
+    (GateKey(sender), Gate(receiver))
+}
+
+type Script = Box<dyn FnMut(&Asked) -> Act + Send>;
+
+/// A server of this process.
+pub(crate) struct Scripted {
+    pub(crate) address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    script: Arc<Mutex<Script>>,
+}
+
+impl Scripted {
+    pub(crate) fn new(script: impl FnMut(&Asked) -> Act + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(Box::new(script)));
+        let (log, acts) = (Arc::clone(&asked), Arc::clone(&script));
+        thread::spawn(move || {
+            for socket in listener.incoming() {
+                let (log, acts) = (Arc::clone(&log), Arc::clone(&acts));
+                thread::spawn(move || serve(socket.unwrap(), &log, &acts));
+            }
+        });
+        Self { address, asked, script }
+    }
+
+    /// As the value of `REGISTRY_LOCATION` or `UPSTREAMS`.
+    pub(crate) fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Another script from now on.
+    pub(crate) fn now(&self, script: impl FnMut(&Asked) -> Act + Send + 'static) {
+        *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    /// Method and target of all requests since the last call.
+    pub(crate) fn take(&self) -> Vec<String> {
+        self.take_all().iter().map(|asked| format!("{} {}", asked.method, asked.target)).collect()
+    }
+
+    pub(crate) fn take_all(&self) -> Vec<Asked> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+}
+
+fn serve(socket: TcpStream, log: &Mutex<Vec<Asked>>, script: &Mutex<Script>) {
+    let mut reader = BufReader::new(socket.try_clone().unwrap());
+    let mut writer = socket;
+    while let Some(asked) = read(&mut reader) {
+        log.lock().unwrap().push(asked.clone());
+        let act = script.lock().unwrap()(&asked);
+        // A client that has gone is no fault of the test's.
+        let written = match act {
+            Act::Reply(status, headers, body) => {
+                let mut bytes = head(status, &headers, body.len());
+                if asked.method != "HEAD" && status != 304 {
+                    bytes.extend(body);
+                }
+                writer.write_all(&bytes)
+            }
+            Act::Raw(bytes) => {
+                let _ = writer.write_all(&bytes);
+                return;
+            }
+            Act::Gated(first, gate, then) => {
+                let _ = writer.write_all(&first);
+                let _ = gate.0.recv();
+                let _ = writer.write_all(&then);
+                return;
+            }
+        };
+        if written.is_err() {
+            return;
+        }
+    }
+}
+
+fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
+    let mut line = String::new();
+    if reader.read_line(&mut line).unwrap_or(0) == 0 {
+        return None;
+    }
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, target) = (words.next()?, words.next()?);
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        headers.push((name.to_owned(), value.to_owned()));
+    }
+    Some(Asked { method, target, headers })
+}
+
+/// The head of a reply with this length.
+pub(crate) fn head(status: u16, headers: &[(&'static str, String)], length: usize) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n");
+    for (name, value) in headers {
+        write!(head, "{name}: {value}\r\n").unwrap();
+    }
+    (head + "\r\n").into_bytes()
+}
+
+/// What a registry holds.
+#[derive(Clone, Default)]
+pub(crate) struct Content {
+    files: HashMap<String, (HeaderLines, Vec<u8>)>,
+}
+
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+impl Content {
+    pub(crate) fn with_blob(mut self, repository: &str, blob: &[u8]) -> Self {
+        let path = blob_path(repository, blob);
+        self.files.insert(path, (Vec::new(), blob.to_vec()));
+        self
+    }
+
+    pub(crate) fn with_manifest(mut self, repository: &str, tag: &str, manifest: &[u8]) -> Self {
+        let digest = Digest::of(manifest).to_string();
+        let headers = vec![("content-type", MANIFEST.to_owned()), ("docker-content-digest", digest.clone())];
+        for reference in [tag, &digest] {
+            let path = format!("/v2/{repository}/manifests/{reference}");
+            self.files.insert(path, (headers.clone(), manifest.to_vec()));
+        }
+        self
+    }
+
+    pub(crate) fn with_file(mut self, path: &str, content: &[u8]) -> Self {
+        self.files.insert(path.to_owned(), (Vec::new(), content.to_vec()));
+        self
+    }
+
+    /// As a registry answers.
+    pub(crate) fn act(&self, asked: &Asked) -> Act {
+        match self.files.get(&asked.target) {
+            _ if asked.target == "/v2/" => {
+                Act::Reply(200, vec![("docker-distribution-api-version", "registry/2.0".to_owned())], b"{}".to_vec())
+            }
+            None => Act::Reply(404, Vec::new(), b"{\"errors\":[]}".to_vec()),
+            Some((headers, content)) => match asked.offset() {
+                Some(offset) => {
+                    let mut headers = headers.clone();
+                    let range = format!("bytes {offset}-{}/{}", content.len() - 1, content.len());
+                    headers.push(("content-range", range));
+                    Act::Reply(206, headers, content[offset..].to_vec())
+                }
+                None => Act::Reply(200, headers.clone(), content.clone()),
+            },
+        }
+    }
+
+    pub(crate) fn serve(self) -> Scripted {
+        Scripted::new(move |asked| self.act(asked))
+    }
+}
+
+pub(crate) fn blob_path(repository: &str, blob: &[u8]) -> String {
+    format!("/v2/{repository}/blobs/{}", Digest::of(blob))
+}
+
+/// Bytes that repeat nowhere near.
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(next).flatten().take(length).collect()
+}
