@@ -6,6 +6,9 @@ use crate::client::{Connection, Got, get};
 use crate::program::Program;
 use crate::upstream::{Act, Content, Scripted, blob_path, head, noise};
 
+/// What an upstream sends, and the status and the code that the client gets.
+type Failing = (&'static str, Box<dyn Fn() -> Act + Send>, u16, &'static str);
+
 /// What an upstream sends is never complete for a client, leaves nothing, and a later right reply counts.
 fn never_complete(act: impl Fn(&[u8]) -> Act + Send + 'static) {
     let blob = noise(100_000, 1);
@@ -70,8 +73,7 @@ fn a_status_or_nothing_is_an_error_in_the_form_of_registries() {
     let reply = |status| move || Act::Reply(status, vec![("retry-after", "7".to_owned())], b"<html>".to_vec());
     let to_private = || Act::Reply(307, vec![("location", "http://169.254.169.254/latest".to_owned())], Vec::new());
     let to_nothing = || Act::Reply(302, Vec::new(), Vec::new());
-    type Case = (&'static str, Box<dyn Fn() -> Act + Send>, u16, &'static str);
-    let cases: [Case; 8] = [
+    let cases: [Failing; 8] = [
         ("429", Box::new(reply(429)), 429, "TOOMANYREQUESTS"),
         ("500", Box::new(reply(500)), 502, "UNAVAILABLE"),
         ("503", Box::new(reply(503)), 502, "UNAVAILABLE"),
