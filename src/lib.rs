@@ -12,10 +12,10 @@
 //! actix-web's routes. Over UDP it reads datagrams in batches ([`frontend::udp`]).
 //!
 //! # Which way imports point
-//! `tracker_protocol, cache, clock, metrics ← topology ← {store, forward} ← {tracker, access} ← frontend ← config ←
-//! {commands, app} ← main`. The boundary of the crate enforces the first arrow. A test (`tests/it/architecture.rs`)
-//! enforces the other arrows. [`tracker`] uses neither actix nor wire formats, and [`tracker_protocol`] uses no other
-//! module.
+//! `tracker_protocol, cache, clock, metrics ← topology ← {store, forward, torrents} ← {tracker, access} ← frontend ←
+//! config ← {commands, app} ← main`. An arrow leads from a module to the modules that it may import. A test
+//! (`tests/it/architecture.rs`) checks this. [`tracker_protocol`] is a crate of its own, so it cannot import any of these
+//! modules. [`tracker`] uses neither actix nor wire formats.
 //!
 //! # Invariants
 //! - No input from a socket, a file or the environment makes the process panic or grow without bound.

@@ -244,7 +244,7 @@ def dashboard(browser, start, upstream, port):
         "[document.querySelectorAll('#charts canvas').length,"
         " [...document.querySelectorAll('#history tbody tr')].map((row) => row.textContent)"
         ".find((row) => row.startsWith('Peers: IPv4')) ?? '']"),
-        lambda shown: shown[0] == 5 and "8" in shown[1])
+        lambda shown: shown[0] == 6 and "8" in shown[1])
     eventually("a forwarder that answers is shown as working", forwarder, lambda shown: "closed for" in shown)
     check("its name is no markup", BOLD in forwarder(), forwarder())
 

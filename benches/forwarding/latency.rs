@@ -66,8 +66,8 @@ impl Subject {
     fn start(forwarders: &[(String, SocketAddr)], broken: &[&str], lists: u64) -> Result<Self, String> {
         let retracker = ForwardingRetracker::start(forwarders, &[]);
         let mut requests = PreparedRequests::announces(CROWD, &RequestStyle::new(retracker.address));
-        // The loads are short and have many connections, because announces of unknown torrents wait for the upstream
-        // trackers.
+        // Each peer has a connection, because announces of unknown torrents wait for the upstream trackers, and each keeps
+        // its connection busy. The load is short, because the loop checks after each run whether the retracker is warm.
         let load = HttpLoad {
             connections: CROWD.size() as usize,
             rate: Some(RATE),

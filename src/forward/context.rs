@@ -77,8 +77,8 @@ impl ExchangeContext {
         if reported.is_none_or(|reported| now - reported >= REPORT_PAUSE) {
             *reported = Some(now);
             log::warn!(
-                "cannot ask upstream trackers: {}; no tracker is skipped for this, because the fault is on this host; \
-                 they are tried again later",
+                "cannot ask upstream trackers: {}; the fault is on this host, so it does not count as a failure of the \
+                 trackers; they will be asked again",
                 what.as_bytes().escape_ascii()
             );
         }

@@ -142,7 +142,8 @@ impl UdpUpstream {
             }
             drop(unconfirmed);
             log::debug!(
-                "forwarder at {address}: no answer or a refusal with the cached connection id; requesting a new id"
+                "forwarder at {address}: it did not answer an announce with the cached connection id, or refused it; requesting a \
+                 new id"
             );
         }
         let id = self.connect(&link).await?;

@@ -16,9 +16,9 @@ const POINTS: [usize; 2] = [720, 1440];
 /// The latest points that [`History::last_minute`] is about.
 const LAST_MINUTE: usize = 12;
 
-/// The names of the figures, in the order in which points have them. The first ones count something since the start.
-/// Points have their rates, in events per second. The next ones are as they are at the moment. The last ones are
-/// quantiles of the time that the announces of the step took, in seconds.
+/// The names of the figures, in the order that they have in a point. First come `RATES` counters: a point has how fast
+/// each of them grew during the step, in events per second. Then come `GAUGES` gauges: a point has their values at the
+/// end of the step. The last are quantiles of the time that the announces of the step took, in seconds.
 pub const FIGURES: [&str; RATES + GAUGES + QUANTILES.len()] = [
     "announces_answered",
     "announces_refused",

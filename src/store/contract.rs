@@ -842,7 +842,7 @@ fn peers_are_counted_in_their_zone() {
     announce(&store, at(1), hash(1), &Announcement { action: Action::Leave, ..leecher });
     assert_eq!(counts(), [[0, 0], [0, 0]]);
     assert_eq!(store.totals().evicted_peers, 0);
-    // There is room for one of these two beside the seed outside of all zones, or for both.
+    // The store has room for two peers, and the seed outside of all zones is one of three. Any of the three may be evicted.
     announce(&store, at(1), hash(1), &inside(lab, from("10.0.0.1:1")));
     announce(&store, at(1), hash(1), &inside(lab, seed("[fd00::1]:1")));
     assert_eq!(store.totals().evicted_peers, 1);

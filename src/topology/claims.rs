@@ -1,4 +1,4 @@
-//! The addresses under which a client is recorded, and whether the addresses that it claims count.
+//! The addresses under which a client is recorded, and whether it may name them with `ip`, `ipv4` or `ipv6`.
 
 use std::net::IpAddr;
 use std::str::FromStr;

@@ -182,11 +182,12 @@ impl SharedBlobs {
         }
     }
 
-    /// What is known of a blob after its lease has changed hands or ended, or after its torrent file has been stored;
-    /// at the latest after `wait`. If there is no lease, or if there is a torrent file, the answer comes at once.
+    /// Waits until the lease of a blob changes hands or ends, or until its torrent file is stored, but for no longer than
+    /// `wait`. Then returns what is known of the blob. Does not wait if there is no lease, or if there is already a torrent
+    /// file.
     ///
     /// # Errors
-    /// There are too many long polls, or too many of this host.
+    /// There are too many long polls, in total or from this host.
     pub async fn wait(
         &self,
         key: &BlobKey,

@@ -226,11 +226,11 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
     match *words {
         ["retracker" | "target/release/retracker", ref arguments @ ..] => check_arguments(place, arguments),
         ["cargo", ref arguments @ ..] => check_cargo(place, arguments),
-        // The package's own tests parse these.
-        ["torrent-cache", ..] => {}
         // Nothing to check here. Another test runs the curl command, tests/networks.sh and tests/clients.sh run nginx
-        // with the files of contrib/, and the other commands do not involve retracker.
-        ["curl", "-s", _, "|", "cat", "-v"]
+        // with the files of contrib/, the tests of torrent-cache parse its commands, and the other commands involve
+        // neither program.
+        ["torrent-cache", ..]
+        | ["curl", "-s", _, "|", "cat", "-v"]
         | ["curl", "-s", _, "|", "jq", _]
         | ["curl", "-s", "-d" | "-T" | "-o", ..]
         | ["curl", "-s", _]

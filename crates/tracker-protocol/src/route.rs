@@ -38,8 +38,8 @@ pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     (path, without_fragment(query.get(1..).unwrap_or_default()))
 }
 
-/// Removes a fragment. A `#` before further parameters is kept: it is a byte of an identifier, and the client did not
-/// escape it.
+/// Removes a fragment: a `#` and what follows it, if no `&` or `=` follows. A `#` with parameters after it does not begin
+/// a fragment. It is a byte of an info-hash or a peer id that the client did not escape, so it is kept.
 fn without_fragment(query: &[u8]) -> &[u8] {
     match memchr::memrchr3(b'#', b'&', b'=', query).map(|at| (at, query.get(at))) {
         Some((at, Some(b'#'))) => query.get(..at).unwrap_or_default(),

@@ -1,8 +1,8 @@
 //! Who may have what is on disk.
 
 use crate::client::{get, request};
-use crate::program::RunningCache;
-use crate::upstream::{Answering, Asked, Content, Scripted, blob_path, noise};
+use crate::program::CacheProgram;
+use crate::upstream::{Asked, Content, RegistryAct, Scripted, blob_path, noise};
 
 const GOOD: &str = "Basic dXNlcjpwYXNz";
 
@@ -10,8 +10,8 @@ const GOOD: &str = "Basic dXNlcjpwYXNz";
 fn private(content: Content) -> Scripted {
     Scripted::new(move |asked: &Asked| match asked.header("authorization") {
         Some(GOOD) => content.act(asked),
-        Some(_) => Answering::Reply(403, Vec::new(), Vec::new()),
-        None => Answering::Reply(401, vec![("www-authenticate", "Basic realm=\"here\"".to_owned())], b"{}".to_vec()),
+        Some(_) => RegistryAct::Reply(403, Vec::new(), Vec::new()),
+        None => RegistryAct::Reply(401, vec![("www-authenticate", "Basic realm=\"here\"".to_owned())], b"{}".to_vec()),
     })
 }
 
@@ -20,7 +20,7 @@ fn a_hit_needs_the_right_of_each_client() {
     let (blob, manifest) = (noise(10_000, 1), b"{}");
     let content = Content::default().with_blob("p", &blob).with_manifest("p", "t", manifest);
     let upstream = private(content);
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     let good = [("authorization", GOOD)];
     let paths = [blob_path("p", &blob), "/v2/p/manifests/t".to_owned(), "/v2/".to_owned()];
     for path in &paths {
@@ -51,7 +51,7 @@ fn a_hit_needs_the_right_of_each_client() {
 fn one_repository_is_not_another() {
     let blob = noise(10_000, 2);
     let upstream = Content::default().with_blob("public", &blob).serve();
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     assert_eq!(get(program.address, &blob_path("public", &blob)).status, 200);
     let got = get(program.address, &blob_path("other", &blob));
     assert_eq!((got.status, got.error().0.as_str()), (404, "BLOB_UNKNOWN"));
@@ -65,7 +65,7 @@ fn own_logins_speak_for_clients_without_credentials() {
     let file = folder.path().join("config.json");
     let login = format!("{{\"auths\":{{\"{}\":{{\"auth\":\"dXNlcjpwYXNz\"}}}}}}", upstream.address);
     std::fs::write(&file, login).unwrap();
-    let program = RunningCache::with(&upstream, &[("REGISTRY_AUTH_FILE", file.to_str().unwrap())]);
+    let program = CacheProgram::with(&upstream, &[("REGISTRY_AUTH_FILE", file.to_str().unwrap())]);
     for path in ["/v2/", &blob_path("p", &blob), &blob_path("p", &blob)] {
         assert_eq!(get(program.address, path).status, 200, "{path}");
         // Those who say who they are stay who they are.
@@ -87,12 +87,12 @@ fn what_was_public_is_served_while_upstream_fails_if_the_operator_says_so() {
     for (stale, expected) in [("0", 502), ("3600", 200)] {
         let content = Content::default().with_blob("a", &blob).with_manifest("a", "t", manifest);
         let upstream = content.serve();
-        let program = RunningCache::with(&upstream, &[("AUTH_STALE", stale)]);
+        let program = CacheProgram::with(&upstream, &[("AUTH_STALE", stale)]);
         let paths = [blob_path("a", &blob), "/v2/a/manifests/t".to_owned()];
         for path in &paths {
             assert_eq!(get(program.address, path).status, 200, "{path}");
         }
-        upstream.now(|_| Answering::Reply(503, Vec::new(), Vec::new()));
+        upstream.now(|_| RegistryAct::Reply(503, Vec::new(), Vec::new()));
         // Within a minute the kept yes counts for this client. Another client has none.
         for path in &paths {
             assert_eq!(get(program.address, path).status, 200, "{path}");

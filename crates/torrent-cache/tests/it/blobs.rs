@@ -5,8 +5,8 @@ use std::thread;
 use torrent_cache::digest::Digest;
 
 use crate::client::{Connection, get, request};
-use crate::program::RunningCache;
-use crate::upstream::{Answering, Asked, Content, MANIFEST, Scripted, blob_path, gate, head, noise};
+use crate::program::CacheProgram;
+use crate::upstream::{Asked, Content, MANIFEST, RegistryAct, Scripted, blob_path, gate, head, noise};
 
 #[test]
 fn a_second_pull_asks_upstream_by_head_only() {
@@ -14,7 +14,7 @@ fn a_second_pull_asks_upstream_by_head_only() {
     let manifest = b"{\"schemaVersion\":2}";
     let content = Content::default().with_blob("library/a", &layer).with_blob("library/a", &config);
     let upstream = content.with_manifest("library/a", "latest", manifest).serve();
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     for round in 0..2 {
         let got = get(program.address, "/v2/library/a/manifests/latest");
         assert_eq!((got.status, got.header("content-type")), (200, Some(MANIFEST)));
@@ -53,14 +53,14 @@ fn eight_clients_at_once_are_one_fetch_and_get_bytes_while_it_runs() {
     let upstream = Scripted::new(move |asked| match (asked.method.as_str(), gate.take()) {
         ("GET", Some(gate)) => {
             let first = [head(200, &[], served.len()), served[..half].to_vec()].concat();
-            Answering::Gated(first, gate, served[half..].to_vec())
+            RegistryAct::Gated(first, gate, served[half..].to_vec())
         }
         (_, held) => {
             gate = held;
-            Answering::Reply(200, Vec::new(), served.clone())
+            RegistryAct::Reply(200, Vec::new(), served.clone())
         }
     });
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     let mut first = Connection::open(program.address);
     first.send("GET", &blob_path("a", &blob), &[]);
     assert_eq!(first.head().status, 200);
@@ -95,10 +95,10 @@ fn a_fetch_goes_on_although_its_client_has_gone() {
     let (key, gate) = gate();
     let (mut gate, served) = (Some(gate), blob.clone());
     let upstream = Scripted::new(move |asked| match (asked.method.as_str(), gate.take()) {
-        ("GET", Some(gate)) => Answering::Gated(head(200, &[], served.len()), gate, served.clone()),
-        _ => Answering::Reply(200, Vec::new(), served.clone()),
+        ("GET", Some(gate)) => RegistryAct::Gated(head(200, &[], served.len()), gate, served.clone()),
+        _ => RegistryAct::Reply(200, Vec::new(), served.clone()),
     });
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     let mut client = Connection::open(program.address);
     client.send("GET", &blob_path("a", &blob), &[]);
     client.head();
@@ -120,11 +120,11 @@ fn a_broken_fetch_is_continued_by_range() {
     let served = blob.clone();
     let upstream = Scripted::new(move |asked| match asked.header("range") {
         None if asked.method == "GET" => {
-            Answering::Raw([head(200, &[], served.len()), served[..half].to_vec()].concat())
+            RegistryAct::Raw([head(200, &[], served.len()), served[..half].to_vec()].concat())
         }
         _ => content.act(asked),
     });
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     assert!(get(program.address, &blob_path("a", &blob)).body == Ok(blob.clone()));
     let offsets: Vec<_> = upstream.take_all().iter().map(Asked::offset).collect();
     assert_eq!(offsets, [None, Some(half)]);
@@ -134,7 +134,7 @@ fn a_broken_fetch_is_continued_by_range() {
 fn head_and_conditions() {
     let blob = noise(5000, 6);
     let upstream = Content::default().with_blob("a", &blob).serve();
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     let path = blob_path("a", &blob);
     let etag = format!("\"{}\"", Digest::of(&blob));
     // Before it is on disk, upstream is asked and nothing is fetched.
@@ -167,9 +167,9 @@ fn an_empty_blob_and_one_without_a_length() {
         }
         let head = b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
         let size = format!("{:x}\r\n", served.len()).into_bytes();
-        Answering::Raw([head, size, served.clone(), b"\r\n0\r\n\r\n".to_vec()].concat())
+        RegistryAct::Raw([head, size, served.clone(), b"\r\n0\r\n\r\n".to_vec()].concat())
     });
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     for _ in 0..2 {
         assert_eq!(get(program.address, &blob_path("a", b"")).body.unwrap(), b"");
         assert!(get(program.address, &blob_path("a", &blob)).body.as_ref() == Ok(&blob));

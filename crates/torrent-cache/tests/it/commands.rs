@@ -3,13 +3,13 @@
 use std::net::TcpListener;
 
 use crate::client::get;
-use crate::program::{RunningCache, command};
-use crate::upstream::{Answering, Content, Scripted};
+use crate::program::{CacheProgram, command};
+use crate::upstream::{Content, RegistryAct, Scripted};
 
 #[test]
 fn healthcheck_asks_the_running_cache() {
     let upstream = Content::default().serve();
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     let port = program.address.port().to_string();
     let ask = |port: &str| command().args(["healthcheck", "--port", port]).output().unwrap();
     assert_eq!(ask(&port).status.code(), Some(0));
@@ -49,7 +49,7 @@ fn check_has_a_line_for_each_thing_and_a_remedy_for_each_failure() {
         assert!(text.lines().any(|line| line.starts_with(&format!("ok      {what}"))), "{what} in {text}");
     }
     drop(tracker);
-    upstream.now(|_| Answering::Reply(500, Vec::new(), Vec::new()));
+    upstream.now(|_| RegistryAct::Reply(500, Vec::new(), Vec::new()));
     let (code, text) = check(&upstream.address.to_string(), &there);
     assert_eq!(code, Some(1), "{text}");
     assert_eq!(text.matches("FAILED").count(), 3, "{text}");
@@ -77,8 +77,8 @@ fn wrong_values_end_the_start_with_code_2() {
 
 #[test]
 fn pages() {
-    let upstream = Scripted::new(|_| Answering::Raw(Vec::new()));
-    let program = RunningCache::start(&upstream);
+    let upstream = Scripted::new(|_| RegistryAct::Raw(Vec::new()));
+    let program = CacheProgram::start(&upstream);
     assert_eq!(get(program.address, "/health").text(), "ok\n");
     let metrics = get(program.address, "/metrics");
     assert!(metrics.header("content-type").unwrap().starts_with("application/openmetrics-text"));

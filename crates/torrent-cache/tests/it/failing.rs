@@ -3,20 +3,23 @@
 use std::net::TcpListener;
 
 use crate::client::{Connection, Got, get};
-use crate::program::RunningCache;
-use crate::upstream::{Answering, Content, Scripted, blob_path, head, noise};
+use crate::program::CacheProgram;
+use crate::upstream::{Content, RegistryAct, Scripted, blob_path, head, noise};
+
+/// What an upstream sends, and the status and the code that the client gets.
+type Failing = (&'static str, Box<dyn Fn() -> RegistryAct + Send>, u16, &'static str);
 
 /// What an upstream sends is never complete for a client, leaves nothing, and a later right reply counts.
-fn never_complete(act: impl Fn(&[u8]) -> Answering + Send + 'static) {
+fn never_complete(act: impl Fn(&[u8]) -> RegistryAct + Send + 'static) {
     let blob = noise(100_000, 1);
     let right = Content::default().with_blob("a", &blob);
     let sent = blob.clone();
     let mut is_first = true;
     let upstream = Scripted::new(move |_| {
         // What is continued is refused, so that the failure is at once.
-        if std::mem::take(&mut is_first) { act(&sent) } else { Answering::Reply(404, Vec::new(), Vec::new()) }
+        if std::mem::take(&mut is_first) { act(&sent) } else { RegistryAct::Reply(404, Vec::new(), Vec::new()) }
     });
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     let mut connection = Connection::open(program.address);
     connection.send("GET", &blob_path("a", &blob), &[]);
     let Got { status, body, .. } = connection.reply(false);
@@ -33,24 +36,24 @@ fn a_flipped_byte() {
         never_complete(move |blob| {
             let mut wrong = blob.to_vec();
             wrong[at] ^= 1;
-            Answering::Reply(200, Vec::new(), wrong)
+            RegistryAct::Reply(200, Vec::new(), wrong)
         });
     }
 }
 
 #[test]
 fn too_few_bytes() {
-    never_complete(|blob| Answering::Reply(200, Vec::new(), blob[..99_999].to_vec()));
-    never_complete(|blob| Answering::Raw([head(200, &[], blob.len()), blob[..99_999].to_vec()].concat()));
-    never_complete(|_| Answering::Reply(200, Vec::new(), Vec::new()));
+    never_complete(|blob| RegistryAct::Reply(200, Vec::new(), blob[..99_999].to_vec()));
+    never_complete(|blob| RegistryAct::Raw([head(200, &[], blob.len()), blob[..99_999].to_vec()].concat()));
+    never_complete(|_| RegistryAct::Reply(200, Vec::new(), Vec::new()));
 }
 
 #[test]
 fn too_many_bytes() {
-    never_complete(|blob| Answering::Reply(200, Vec::new(), [blob, b"x"].concat()));
+    never_complete(|blob| RegistryAct::Reply(200, Vec::new(), [blob, b"x"].concat()));
     never_complete(|blob| {
         let chunk = [format!("{:x}\r\n", blob.len() + 1).as_bytes(), blob, b"x\r\n0\r\n\r\n"].concat();
-        Answering::Raw([b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n".as_slice(), &chunk].concat())
+        RegistryAct::Raw([b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n".as_slice(), &chunk].concat())
     });
 }
 
@@ -58,31 +61,28 @@ fn too_many_bytes() {
 fn a_chunked_reply_that_breaks_off() {
     never_complete(|blob| {
         let chunk = [format!("{:x}\r\n", blob.len()).as_bytes(), blob, b"\r\n"].concat();
-        Answering::Raw([b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n".as_slice(), &chunk].concat())
+        RegistryAct::Raw([b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n".as_slice(), &chunk].concat())
     });
 }
 
-/// What upstream does, in words and in deed, and the status and the code for the client.
-type FailingCase = (&'static str, Box<dyn Fn() -> Answering + Send>, u16, &'static str);
-
 #[test]
 fn a_status_or_nothing_is_an_error_in_the_form_of_registries() {
-    let upstream = Scripted::new(|_| Answering::Raw(Vec::new()));
-    let program = RunningCache::start(&upstream);
+    let upstream = Scripted::new(|_| RegistryAct::Raw(Vec::new()));
+    let program = CacheProgram::start(&upstream);
     let (blob, manifest) = (blob_path("a", b"x"), "/v2/a/manifests/t".to_owned());
-    let reply = |status| move || Answering::Reply(status, vec![("retry-after", "7".to_owned())], b"<html>".to_vec());
+    let reply = |status| move || RegistryAct::Reply(status, vec![("retry-after", "7".to_owned())], b"<html>".to_vec());
     let to_private =
-        || Answering::Reply(307, vec![("location", "http://169.254.169.254/latest".to_owned())], Vec::new());
-    let to_nothing = || Answering::Reply(302, Vec::new(), Vec::new());
-    let cases: [FailingCase; 8] = [
+        || RegistryAct::Reply(307, vec![("location", "http://169.254.169.254/latest".to_owned())], Vec::new());
+    let to_nothing = || RegistryAct::Reply(302, Vec::new(), Vec::new());
+    let cases: [Failing; 8] = [
         ("429", Box::new(reply(429)), 429, "TOOMANYREQUESTS"),
         ("500", Box::new(reply(500)), 502, "UNAVAILABLE"),
         ("503", Box::new(reply(503)), 502, "UNAVAILABLE"),
         ("418", Box::new(reply(418)), 502, "UNAVAILABLE"),
         ("a redirect into a private network", Box::new(to_private), 502, "UNAVAILABLE"),
         ("a redirect without a target", Box::new(to_nothing), 502, "UNAVAILABLE"),
-        ("nothing", Box::new(|| Answering::Raw(Vec::new())), 502, "UNAVAILABLE"),
-        ("no HTTP", Box::new(|| Answering::Raw(b"SSH-2.0-x\r\n\r\n".to_vec())), 502, "UNAVAILABLE"),
+        ("nothing", Box::new(|| RegistryAct::Raw(Vec::new())), 502, "UNAVAILABLE"),
+        ("no HTTP", Box::new(|| RegistryAct::Raw(b"SSH-2.0-x\r\n\r\n".to_vec())), 502, "UNAVAILABLE"),
     ];
     for (what, act, status, code) in cases {
         upstream.now(move |_| act());
@@ -99,8 +99,8 @@ fn a_status_or_nothing_is_an_error_in_the_form_of_registries() {
 #[test]
 fn an_upstream_that_is_not_there() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let upstream = Scripted::new(|_| Answering::Raw(Vec::new()));
-    let program = RunningCache::with(&upstream, &[("REGISTRY_LOCATION", &gone.to_string())]);
+    let upstream = Scripted::new(|_| RegistryAct::Raw(Vec::new()));
+    let program = CacheProgram::with(&upstream, &[("REGISTRY_LOCATION", &gone.to_string())]);
     let got = get(program.address, &blob_path("a", b"x"));
     assert_eq!(got.status, 502);
     assert!(got.error().1.contains("cannot connect"), "{:?}", got.error());
@@ -114,10 +114,10 @@ fn an_upstream_that_is_silent() {
     let (key, gate) = crate::upstream::gate();
     let mut gate = Some(gate);
     let upstream = Scripted::new(move |_| match gate.take() {
-        Some(gate) => Answering::Gated(Vec::new(), gate, Vec::new()),
-        None => Answering::Raw(Vec::new()),
+        Some(gate) => RegistryAct::Gated(Vec::new(), gate, Vec::new()),
+        None => RegistryAct::Raw(Vec::new()),
     });
-    let program = RunningCache::with(&upstream, &[("UPSTREAM_TIMEOUT", "1"), ("CONNECT_TIMEOUT", "1")]);
+    let program = CacheProgram::with(&upstream, &[("UPSTREAM_TIMEOUT", "1"), ("CONNECT_TIMEOUT", "1")]);
     let got = get(program.address, &blob_path("a", b"x"));
     assert_eq!((got.status, got.error().0.as_str()), (504, "UNAVAILABLE"));
     drop(key);
@@ -128,8 +128,8 @@ fn a_redirect_to_a_listed_server_is_followed_without_credentials() {
     let blob = noise(10_000, 2);
     let elsewhere = Content::default().with_file("/signed?key=1", &blob).serve();
     let target = format!("{}/signed?key=1", elsewhere.origin());
-    let upstream = Scripted::new(move |_| Answering::Reply(307, vec![("location", target.clone())], Vec::new()));
-    let program = RunningCache::with(&upstream, &[("UPSTREAMS", &elsewhere.origin())]);
+    let upstream = Scripted::new(move |_| RegistryAct::Reply(307, vec![("location", target.clone())], Vec::new()));
+    let program = CacheProgram::with(&upstream, &[("UPSTREAMS", &elsewhere.origin())]);
     let headers = [("authorization", "Bearer secret")];
     let got = crate::client::request(program.address, "GET", &blob_path("a", &blob), &headers);
     assert!(got.body == Ok(blob));

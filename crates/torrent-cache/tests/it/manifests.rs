@@ -3,14 +3,14 @@
 use torrent_cache::digest::Digest;
 
 use crate::client::{get, request};
-use crate::program::RunningCache;
-use crate::upstream::{Answering, Content, MANIFEST, Scripted, noise};
+use crate::program::CacheProgram;
+use crate::upstream::{Content, MANIFEST, RegistryAct, Scripted, noise};
 
 #[test]
 fn a_tag_that_moves_is_followed() {
     let (old, new) = (b"{\"old\":1}".as_slice(), b"{\"new\":1}".as_slice());
     let upstream = Content::default().with_manifest("a", "t", old).serve();
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     assert_eq!(get(program.address, "/v2/a/manifests/t").body.unwrap(), old);
     let content = Content::default().with_manifest("a", "t", new);
     upstream.now(move |asked| content.act(asked));
@@ -31,16 +31,16 @@ fn a_tag_that_upstream_limits_means_what_it_meant() {
     let manifest = b"{\"old\":1}";
     let upstream = Content::default().with_manifest("a", "t", manifest).serve();
     for (stale, status) in [("86400", 200), ("0", 429)] {
-        let program = RunningCache::with(&upstream, &[("TAG_STALE", stale)]);
+        let program = CacheProgram::with(&upstream, &[("TAG_STALE", stale)]);
         let content = Content::default().with_manifest("a", "t", manifest);
         upstream.now(move |asked| content.act(asked));
         assert_eq!(get(program.address, "/v2/a/manifests/t").status, 200);
         upstream.now(|asked| match asked.method.as_str() {
             // The tag has moved, and the manifest is not given.
             "HEAD" => {
-                Answering::Reply(200, vec![("docker-content-digest", Digest::of(b"new").to_string())], Vec::new())
+                RegistryAct::Reply(200, vec![("docker-content-digest", Digest::of(b"new").to_string())], Vec::new())
             }
-            _ => Answering::Reply(429, Vec::new(), Vec::new()),
+            _ => RegistryAct::Reply(429, Vec::new(), Vec::new()),
         });
         let got = get(program.address, "/v2/a/manifests/t");
         assert_eq!(got.status, status, "TAG_STALE={stale}");
@@ -52,7 +52,7 @@ fn a_tag_that_upstream_limits_means_what_it_meant() {
 fn a_registry_through_a_proxy_is_cached_too() {
     let blob = noise(1000, 2);
     let (here, there) = (Content::default().serve(), Content::default().with_blob("a", &blob).serve());
-    let program = RunningCache::with(&here, &[("UPSTREAMS", &there.origin())]);
+    let program = CacheProgram::with(&here, &[("UPSTREAMS", &there.origin())]);
     let url = format!("{}{}", there.origin(), crate::upstream::blob_path("a", &blob));
     for _ in 0..2 {
         assert!(get(program.address, &url).body.as_ref() == Ok(&blob));
@@ -67,9 +67,9 @@ fn each_accept_has_its_own_manifest() {
         let body = asked.headers.iter().filter(|(name, _)| name == "accept").map(|(_, value)| value.as_str());
         let body = body.collect::<Vec<_>>().join("|").into_bytes();
         let digest = Digest::of(&body).to_string();
-        Answering::Reply(200, vec![("content-type", "x/y".to_owned()), ("docker-content-digest", digest)], body)
+        RegistryAct::Reply(200, vec![("content-type", "x/y".to_owned()), ("docker-content-digest", digest)], body)
     });
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     for _ in 0..2 {
         let got = request(program.address, "GET", "/v2/a/manifests/t", &[("accept", "a/b"), ("accept", "c/d, e/f")]);
         assert_eq!(got.text(), "a/b|c/d, e/f");
@@ -84,9 +84,9 @@ fn a_wrong_manifest_is_neither_given_nor_kept() {
     let digest = Digest::of(manifest);
     let right = Content::default().with_manifest("a", "t", manifest);
     let upstream = Scripted::new(move |_| {
-        Answering::Reply(200, vec![("docker-content-digest", digest.to_string())], b"{\"wrong\":1}".to_vec())
+        RegistryAct::Reply(200, vec![("docker-content-digest", digest.to_string())], b"{\"wrong\":1}".to_vec())
     });
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     for path in [format!("/v2/a/manifests/{digest}"), "/v2/a/manifests/t".to_owned()] {
         let got = get(program.address, &path);
         assert_eq!(got.status, 502, "{path}");
@@ -101,13 +101,13 @@ fn a_wrong_manifest_is_neither_given_nor_kept() {
 fn tags_referrers_and_other_digests_are_passed_through() {
     let upstream = Scripted::new(|asked| {
         let link = "</v2/a/tags/list?n=1&last=x>; rel=\"next\"".to_owned();
-        Answering::Reply(
+        RegistryAct::Reply(
             200,
             vec![("link", link), ("content-type", "a/b".to_owned())],
             asked.target.clone().into_bytes(),
         )
     });
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     let sha256 = Digest::of(b"");
     let sha512 = format!("sha512:{}", "ab".repeat(64));
     for path in [
@@ -131,7 +131,7 @@ fn requests_name_their_registry() {
     let blob = noise(1000, 1);
     let here = Content::default().serve();
     let there = Content::default().with_blob("x/y", &blob).serve();
-    let program = RunningCache::with(&here, &[("UPSTREAMS", &there.origin())]);
+    let program = CacheProgram::with(&here, &[("UPSTREAMS", &there.origin())]);
     let host = there.address.to_string();
     let digest = Digest::of(&blob);
     for path in [format!("/v2/x/y/blobs/{digest}?ns={host}"), format!("/v2/{host}/x/y/blobs/{digest}")] {

@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::client::{Got, request};
-use crate::program::RunningCache;
-use crate::upstream::{Answering, Content, Scripted, noise};
+use crate::program::CacheProgram;
+use crate::upstream::{Content, RegistryAct, Scripted, noise};
 
 const DELTA: &str = "/repo/deltas/Wd/5wdpL2qFpjE0969vzqmmCphK92+hidSnnv8_9xoxA";
 const FILEZ: [&str; 3] = [
@@ -36,14 +36,14 @@ fn repository() -> Content {
     content
 }
 
-fn through(program: &RunningCache, upstream: &Scripted, path: &str) -> Got {
+fn through(program: &CacheProgram, upstream: &Scripted, path: &str) -> Got {
     request(program.address, "GET", &format!("{}{path}", upstream.origin()), &[])
 }
 
 /// A cache whose default upstream is another one.
-fn program(upstream: &Scripted) -> RunningCache {
+fn program(upstream: &Scripted) -> CacheProgram {
     let other = Content::default().serve();
-    RunningCache::with(&other, &[("UPSTREAMS", &upstream.origin())])
+    CacheProgram::with(&other, &[("UPSTREAMS", &upstream.origin())])
 }
 
 #[test]
@@ -84,10 +84,10 @@ fn a_flipped_byte_is_refused_and_fetched_again() {
     let paths = [format!("{DELTA}/0"), object(FILEZ[0], "filez"), object(COMMIT, "commit")];
     let files = ["part.0".to_owned(), format!("{}.filez", FILEZ[0]), format!("{COMMIT}.commit")];
     let upstream = Scripted::new(|asked| match repository().act(asked) {
-        Answering::Reply(status, headers, mut body) if !asked.target.ends_with("superblock") => {
+        RegistryAct::Reply(status, headers, mut body) if !asked.target.ends_with("superblock") => {
             let at = body.len() - 1;
             body[at] ^= 1;
-            Answering::Reply(status, headers, body)
+            RegistryAct::Reply(status, headers, body)
         }
         act => act,
     });
@@ -107,8 +107,8 @@ fn a_flipped_byte_is_refused_and_fetched_again() {
 #[test]
 fn everything_else_of_a_listed_server_passes_uncached() {
     let upstream = Scripted::new(|asked| match asked.header("if-none-match") {
-        Some("\"e\"") => Answering::Reply(304, vec![("etag", "\"e\"".to_owned())], Vec::new()),
-        _ => Answering::Reply(203, vec![("etag", "\"e\"".to_owned())], asked.target.clone().into_bytes()),
+        Some("\"e\"") => RegistryAct::Reply(304, vec![("etag", "\"e\"".to_owned())], Vec::new()),
+        _ => RegistryAct::Reply(203, vec![("etag", "\"e\"".to_owned())], asked.target.clone().into_bytes()),
     });
     let program = program(&upstream);
     let path = "/any/page?with=query";

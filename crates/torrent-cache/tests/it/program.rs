@@ -14,7 +14,7 @@ use crate::upstream::Scripted;
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_torrent-cache");
 
 /// A running cache.
-pub(crate) struct RunningCache {
+pub(crate) struct CacheProgram {
     pub(crate) address: SocketAddr,
     child: Child,
     lines: Receiver<String>,
@@ -28,7 +28,7 @@ pub(crate) fn command() -> Command {
     command
 }
 
-impl RunningCache {
+impl CacheProgram {
     /// A cache for this upstream, with a storage of its own.
     pub(crate) fn start(upstream: &Scripted) -> Self {
         Self::with(upstream, &[])
@@ -113,7 +113,7 @@ impl RunningCache {
     }
 }
 
-impl Drop for RunningCache {
+impl Drop for CacheProgram {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

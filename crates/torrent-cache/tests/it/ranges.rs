@@ -3,14 +3,14 @@
 use torrent_cache::digest::Digest;
 
 use crate::client::{Connection, get, request};
-use crate::program::RunningCache;
-use crate::upstream::{Answering, Content, Scripted, blob_path, gate, head, noise};
+use crate::program::CacheProgram;
+use crate::upstream::{Content, RegistryAct, Scripted, blob_path, gate, head, noise};
 
 #[test]
 fn of_a_complete_blob() {
     let blob = noise(1000, 1);
     let upstream = Content::default().with_blob("a", &blob).serve();
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     let path = blob_path("a", &blob);
     assert_eq!(get(program.address, &path).status, 200);
     for (range, status, content_range, body) in [
@@ -50,14 +50,14 @@ fn of_a_blob_that_is_still_coming() {
     let upstream = Scripted::new(move |asked| match (asked.method.as_str(), gate.take()) {
         ("GET", Some(gate)) => {
             let first = [head(200, &[], served.len()), served[..50_000].to_vec()].concat();
-            Answering::Gated(first, gate, served[50_000..].to_vec())
+            RegistryAct::Gated(first, gate, served[50_000..].to_vec())
         }
         (_, held) => {
             gate = held;
-            Answering::Reply(200, Vec::new(), served.clone())
+            RegistryAct::Reply(200, Vec::new(), served.clone())
         }
     });
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     let path = blob_path("a", &blob);
     let mut whole = Connection::open(program.address);
     whole.send("GET", &path, &[]);

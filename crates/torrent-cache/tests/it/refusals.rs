@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::net::TcpStream;
 
 use crate::client::{Connection, get, request};
-use crate::program::RunningCache;
+use crate::program::CacheProgram;
 use crate::upstream::{Content, Scripted, blob_path, noise};
 
 fn upstream() -> Scripted {
@@ -14,7 +14,7 @@ fn upstream() -> Scripted {
 #[test]
 fn methods_that_write() {
     let upstream = upstream();
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     for method in ["PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
         let got = request(program.address, method, "/v2/a/blobs/uploads/", &[("content-length", "0")]);
         assert_eq!((got.status, got.header("allow"), got.error().0.as_str()), (405, Some("GET, HEAD"), "UNSUPPORTED"));
@@ -31,7 +31,7 @@ fn methods_that_write() {
 #[test]
 fn hostile_paths_and_digests_do_not_go_upstream() {
     let upstream = upstream();
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     let hex = "ab".repeat(32);
     for (path, status) in [
         ("/v2/a/blobs/sha256:zz".to_owned(), 400),
@@ -61,7 +61,7 @@ fn hostile_paths_and_digests_do_not_go_upstream() {
 #[test]
 fn hostile_heads_end_their_connection_only() {
     let upstream = upstream();
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     let huge = [b"GET / HTTP/1.1\r\nx: ".to_vec(), vec![b'a'; 1 << 20], b"\r\n\r\n".to_vec()].concat();
     let many = ["GET / HTTP/1.1\r\n", &"x: y\r\n".repeat(1000), "\r\n"].concat();
     for bytes in [&b"\0\0\0\0\r\n\r\n"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", &huge, many.as_bytes()] {
@@ -79,7 +79,7 @@ fn hostile_heads_end_their_connection_only() {
 fn hostile_headers_change_nothing() {
     let blob = noise(100, 1);
     let upstream = upstream();
-    let program = RunningCache::start(&upstream);
+    let program = CacheProgram::start(&upstream);
     for headers in [
         [("range", "bytes=\u{e4}"), ("if-range", "\"")],
         [("if-none-match", "\"\"\"\"\""), ("range", "bytes=,,,,")],
@@ -94,7 +94,7 @@ fn hostile_headers_change_nothing() {
 #[test]
 fn a_client_that_sends_nothing_is_given_up() {
     let upstream = upstream();
-    let program = RunningCache::with(&upstream, &[("CLIENT_TIMEOUT", "1")]);
+    let program = CacheProgram::with(&upstream, &[("CLIENT_TIMEOUT", "1")]);
     for begun in ["", "GET /health HT"] {
         let mut stream = TcpStream::connect(program.address).unwrap();
         std::io::Write::write_all(&mut stream, begun.as_bytes()).unwrap();
@@ -109,7 +109,7 @@ fn a_client_that_sends_nothing_is_given_up() {
 fn a_client_that_takes_nothing_is_given_up_and_hurts_no_other() {
     let blob = vec![7; 32 << 20];
     let upstream = Content::default().with_blob("a", &blob).serve();
-    let program = RunningCache::with(&upstream, &[("CLIENT_TIMEOUT", "1")]);
+    let program = CacheProgram::with(&upstream, &[("CLIENT_TIMEOUT", "1")]);
     let mut slow = Connection::open(program.address);
     slow.send("GET", &blob_path("a", &blob), &[]);
     assert_eq!(slow.head().status, 200);
@@ -122,7 +122,7 @@ fn a_client_that_takes_nothing_is_given_up_and_hurts_no_other() {
 #[test]
 fn more_connections_than_allowed_wait_for_their_turn() {
     let upstream = upstream();
-    let program = RunningCache::with(&upstream, &[("MAX_CONNECTIONS", "1")]);
+    let program = CacheProgram::with(&upstream, &[("MAX_CONNECTIONS", "1")]);
     let mut first = Connection::open(program.address);
     assert_eq!(first.request("GET", "/health", &[]).status, 200);
     let mut second = Connection::open(program.address);

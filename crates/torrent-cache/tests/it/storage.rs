@@ -1,8 +1,8 @@
 //! The disk: restarts, no room, and the end of the process.
 
 use crate::client::{Connection, get, request};
-use crate::program::{RunningCache, files};
-use crate::upstream::{Answering, Content, Scripted, blob_path, gate, head, noise};
+use crate::program::{CacheProgram, files};
+use crate::upstream::{Content, RegistryAct, Scripted, blob_path, gate, head, noise};
 
 #[test]
 fn a_restart_keeps_blobs() {
@@ -10,7 +10,7 @@ fn a_restart_keeps_blobs() {
     let (blob, manifest) = (noise(100_000, 1), b"{}");
     let upstream = Content::default().with_blob("a", &blob).with_manifest("a", "t", manifest).serve();
     for round in 0..2 {
-        let program = RunningCache::at(folder.path(), &upstream, &[]);
+        let program = CacheProgram::at(folder.path(), &upstream, &[]);
         assert!(get(program.address, &blob_path("a", &blob)).body.as_ref() == Ok(&blob));
         assert_eq!(get(program.address, "/v2/a/manifests/t").body.unwrap(), manifest);
         let asked = upstream.take();
@@ -31,11 +31,11 @@ fn without_room_pulls_go_on() {
                 if asked.method == "GET" && asked.offset().is_none() && chunked && asked.target.contains("blobs") {
                     let head = b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
                     let size = format!("{:x}\r\n", served.len()).into_bytes();
-                    return Answering::Raw([head, size, served.clone(), b"\r\n0\r\n\r\n".to_vec()].concat());
+                    return RegistryAct::Raw([head, size, served.clone(), b"\r\n0\r\n\r\n".to_vec()].concat());
                 }
                 content.act(asked)
             });
-            let program = RunningCache::with(&upstream, &[("STORAGE_QUOTA", quota)]);
+            let program = CacheProgram::with(&upstream, &[("STORAGE_QUOTA", quota)]);
             let what = format!("quota {quota}, chunked {chunked}");
             for _ in 0..2 {
                 assert!(get(program.address, &blob_path("a", &blob)).body.as_ref() == Ok(&blob), "{what}");
@@ -54,8 +54,8 @@ fn without_room_a_wrong_blob_is_not_complete() {
     let blob = noise(100_000, 3);
     let mut wrong = blob.clone();
     wrong[99_999] ^= 1;
-    let upstream = Scripted::new(move |_| Answering::Reply(200, Vec::new(), wrong.clone()));
-    let program = RunningCache::with(&upstream, &[("STORAGE_QUOTA", "0")]);
+    let upstream = Scripted::new(move |_| RegistryAct::Reply(200, Vec::new(), wrong.clone()));
+    let program = CacheProgram::with(&upstream, &[("STORAGE_QUOTA", "0")]);
     let got = get(program.address, &blob_path("a", &blob));
     assert!(got.body.is_err());
 }
@@ -65,7 +65,7 @@ fn the_oldest_goes_for_the_newest() {
     let blobs: Vec<_> = (0..4).map(|seed| noise(40_000, 10 + seed)).collect();
     let content = blobs.iter().fold(Content::default(), |content, blob| content.with_blob("a", blob));
     let upstream = content.serve();
-    let program = RunningCache::with(&upstream, &[("STORAGE_QUOTA", "100000")]);
+    let program = CacheProgram::with(&upstream, &[("STORAGE_QUOTA", "100000")]);
     for blob in &blobs {
         assert!(get(program.address, &blob_path("a", blob)).body.as_ref() == Ok(blob));
         program.settle();
@@ -83,11 +83,11 @@ fn a_stop_signal_lets_transfers_finish() {
     let upstream = Scripted::new(move |_| match gate.take() {
         Some(gate) => {
             let first = [head(200, &[], served.len()), served[..1000].to_vec()].concat();
-            Answering::Gated(first, gate, served[1000..].to_vec())
+            RegistryAct::Gated(first, gate, served[1000..].to_vec())
         }
-        None => Answering::Raw(Vec::new()),
+        None => RegistryAct::Raw(Vec::new()),
     });
-    let program = RunningCache::at(folder.path(), &upstream, &[]);
+    let program = CacheProgram::at(folder.path(), &upstream, &[]);
     let mut idle = Connection::open(program.address);
     assert_eq!(idle.request("GET", "/health", &[]).status, 200);
     let mut client = Connection::open(program.address);
@@ -108,7 +108,7 @@ fn a_stop_signal_lets_transfers_finish() {
 fn two_programs_do_not_share_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let upstream = Content::default().serve();
-    let _program = RunningCache::at(folder.path(), &upstream, &[]);
+    let _program = CacheProgram::at(folder.path(), &upstream, &[]);
     let output = crate::program::command().env("PORT", "0").env("STORAGE", folder.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();

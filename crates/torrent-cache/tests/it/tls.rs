@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::client::{Connection, get};
-use crate::program::{RunningCache, command};
+use crate::program::{CacheProgram, command};
 use crate::upstream::{Content, blob_path, noise};
 
 /// Writes a certificate for `localhost` and its key, and returns the certificate.
@@ -21,7 +21,7 @@ fn certificate(folder: &Path) -> CertificateDer<'static> {
 }
 
 fn connect(
-    program: &RunningCache,
+    program: &CacheProgram,
     trusted: &CertificateDer<'static>,
 ) -> Connection<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
@@ -42,7 +42,7 @@ fn http_and_https_share_a_port() {
     let path = |name| folder.path().join(name).to_str().unwrap().to_owned();
     let blob = noise(3 << 20, 1);
     let upstream = Content::default().with_blob("a", &blob).serve();
-    let program = RunningCache::with(&upstream, &[("CERTFILE", &path("cert.pem")), ("PRIVATEKEY", &path("key.pem"))]);
+    let program = CacheProgram::with(&upstream, &[("CERTFILE", &path("cert.pem")), ("PRIVATEKEY", &path("key.pem"))]);
     let mut secure = connect(&program, &trusted);
     for _ in 0..2 {
         assert!(secure.request("GET", &blob_path("a", &blob), &[]).body.as_ref() == Ok(&blob));

@@ -33,39 +33,39 @@ impl Asked {
 }
 
 /// What is done about a request.
-pub(crate) enum Answering {
+pub(crate) enum RegistryAct {
     /// A whole reply.
     Reply(u16, HeaderLines, Vec<u8>),
     /// These bytes, and then the end of the connection.
     Raw(Vec<u8>),
     /// These bytes; then, when the gate opens, those, and the end of the connection.
-    Gated(Vec<u8>, UpstreamHold, Vec<u8>),
+    Gated(Vec<u8>, ReplyGate, Vec<u8>),
 }
 
 /// A place at which an upstream waits. It is open once its key is dropped.
-pub(crate) struct UpstreamHold(Receiver<()>);
-pub(crate) struct HoldKey(#[allow(dead_code)] Sender<()>);
+pub(crate) struct ReplyGate(Receiver<()>);
+pub(crate) struct GateKey(#[allow(dead_code)] Sender<()>);
 
-pub(crate) fn gate() -> (HoldKey, UpstreamHold) {
+pub(crate) fn gate() -> (GateKey, ReplyGate) {
     let (sender, receiver) = channel();
-    (HoldKey(sender), UpstreamHold(receiver))
+    (GateKey(sender), ReplyGate(receiver))
 }
 
-type UpstreamScript = Box<dyn FnMut(&Asked) -> Answering + Send>;
+type RegistryScript = Box<dyn FnMut(&Asked) -> RegistryAct + Send>;
 
 /// A server of this process.
 pub(crate) struct Scripted {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
-    script: Arc<Mutex<UpstreamScript>>,
+    script: Arc<Mutex<RegistryScript>>,
 }
 
 impl Scripted {
-    pub(crate) fn new(script: impl FnMut(&Asked) -> Answering + Send + 'static) -> Self {
+    pub(crate) fn new(script: impl FnMut(&Asked) -> RegistryAct + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let script: Arc<Mutex<UpstreamScript>> = Arc::new(Mutex::new(Box::new(script)));
+        let script: Arc<Mutex<RegistryScript>> = Arc::new(Mutex::new(Box::new(script)));
         let (log, acts) = (Arc::clone(&asked), Arc::clone(&script));
         thread::spawn(move || {
             for socket in listener.incoming() {
@@ -82,7 +82,7 @@ impl Scripted {
     }
 
     /// Another script from now on.
-    pub(crate) fn now(&self, script: impl FnMut(&Asked) -> Answering + Send + 'static) {
+    pub(crate) fn now(&self, script: impl FnMut(&Asked) -> RegistryAct + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
@@ -96,7 +96,7 @@ impl Scripted {
     }
 }
 
-fn serve(socket: TcpStream, log: &Mutex<Vec<Asked>>, script: &Mutex<UpstreamScript>) {
+fn serve(socket: TcpStream, log: &Mutex<Vec<Asked>>, script: &Mutex<RegistryScript>) {
     let mut reader = BufReader::new(socket.try_clone().unwrap());
     let mut writer = socket;
     while let Some(asked) = read(&mut reader) {
@@ -104,18 +104,18 @@ fn serve(socket: TcpStream, log: &Mutex<Vec<Asked>>, script: &Mutex<UpstreamScri
         let act = script.lock().unwrap()(&asked);
         // A client that has gone is no fault of the test's.
         let written = match act {
-            Answering::Reply(status, headers, body) => {
+            RegistryAct::Reply(status, headers, body) => {
                 let mut bytes = head(status, &headers, body.len());
                 if asked.method != "HEAD" && status != 304 {
                     bytes.extend(body);
                 }
                 writer.write_all(&bytes)
             }
-            Answering::Raw(bytes) => {
+            RegistryAct::Raw(bytes) => {
                 let _ = writer.write_all(&bytes);
                 return;
             }
-            Answering::Gated(first, gate, then) => {
+            RegistryAct::Gated(first, gate, then) => {
                 let _ = writer.write_all(&first);
                 let _ = gate.0.recv();
                 let _ = writer.write_all(&then);
@@ -185,22 +185,22 @@ impl Content {
     }
 
     /// As a registry answers.
-    pub(crate) fn act(&self, asked: &Asked) -> Answering {
+    pub(crate) fn act(&self, asked: &Asked) -> RegistryAct {
         match self.files.get(&asked.target) {
-            _ if asked.target == "/v2/" => Answering::Reply(
+            _ if asked.target == "/v2/" => RegistryAct::Reply(
                 200,
                 vec![("docker-distribution-api-version", "registry/2.0".to_owned())],
                 b"{}".to_vec(),
             ),
-            None => Answering::Reply(404, Vec::new(), b"{\"errors\":[]}".to_vec()),
+            None => RegistryAct::Reply(404, Vec::new(), b"{\"errors\":[]}".to_vec()),
             Some((headers, content)) => match asked.offset() {
                 Some(offset) => {
                     let mut headers = headers.clone();
                     let range = format!("bytes {offset}-{}/{}", content.len() - 1, content.len());
                     headers.push(("content-range", range));
-                    Answering::Reply(206, headers, content[offset..].to_vec())
+                    RegistryAct::Reply(206, headers, content[offset..].to_vec())
                 }
-                None => Answering::Reply(200, headers.clone(), content.clone()),
+                None => RegistryAct::Reply(200, headers.clone(), content.clone()),
             },
         }
     }
