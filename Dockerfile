@@ -1,4 +1,5 @@
-# Built in two stages: the compiler stays in the first, the second holds one binary.
+# The images of retracker (the last stage, which is built without --target) and of torrent-cache (the stages `tracker` and
+# `client`, see docs/torrent-cache.md). The compiler stays in the first stage, the others hold one binary each.
 # Nothing here needs BuildKit, so the classic builder that docker-compose 1.x drives builds it too.
 
 FROM rust:1.95-slim-bookworm AS build
@@ -18,14 +19,41 @@ COPY crates/tracker-protocol/Cargo.toml crates/tracker-protocol/
 COPY crates/trust/Cargo.toml crates/trust/
 RUN sed -i '/^\[\[\(bench\|test\)\]\]/,/^$/d' Cargo.toml \
  && for member in . crates/*; do mkdir "$member/src" && touch "$member/src/lib.rs"; done \
- && echo 'fn main() {}' > src/main.rs \
+ && echo 'fn main() {}' | tee src/main.rs > crates/torrent-cache/src/main.rs \
  && cargo build --release --locked \
- && cargo clean --release --locked --package retracker --package daemon --package settings --package tracker-protocol
+ && cargo clean --release --locked --package retracker --package daemon --package settings --package torrent-cache \
+    --package tracker-protocol --package trust
 
+# Everything but the tracker itself, so that an edit of the tracker compiles nothing else.
 COPY crates crates
+RUN cargo build --release --locked \
+ && cargo clean --release --locked --package retracker
+
 COPY src src
 RUN cargo build --release --locked \
- && strip target/release/retracker
+ && strip target/release/retracker target/release/torrent-cache
+
+
+# The cache that each host runs. It runs as root, so that it can write to the folder of the host that is mounted at /storage.
+FROM debian:bookworm-slim AS client
+
+COPY --from=build /build/target/release/torrent-cache /usr/local/bin/torrent-cache
+VOLUME /storage
+EXPOSE 8888 6881-6891
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["torrent-cache", "healthcheck"]
+ENTRYPOINT ["torrent-cache"]
+
+
+# The tracker of these hosts: retracker on the ports that torrent-cache asks. It keeps everything in memory, so it leaves a
+# folder that is mounted at /storage empty.
+FROM debian:bookworm-slim AS tracker
+
+COPY --from=build /build/target/release/retracker /usr/local/bin/retracker
+ENV LISTEN_ADDR=:6969 UDP_LISTEN_ADDR=:6969 TORRENTS=true
+USER 10001:10001
+EXPOSE 2378 6969 6969/udp
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["retracker", "healthcheck"]
+ENTRYPOINT ["retracker"]
 
 
 FROM debian:bookworm-slim

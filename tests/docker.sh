@@ -22,6 +22,8 @@ export DOCKER_BUILDKIT=0 COMPOSE_DOCKER_CLI_BUILD=0
 prefix=rtd$$ # of the clients' namespaces
 links=()     # their interfaces on this machine
 stand_ins=()
+torrent_images=()
+torrent_containers=()
 
 main() {
     local obstacle
@@ -56,6 +58,7 @@ main() {
     test_another_listen_addr
     test_forwarding
     test_chihaya
+    test_torrent_cache
     test_down
     test_source_edit
 
@@ -286,6 +289,60 @@ run_like_chihaya() { # VERSION DOCKER-ARGUMENT...
 
 announce_like_chihaya() { curl -s -m 10 "http://localhost:6881$(announce_path c 6890)" || true; }
 
+# The `docker run` lines of torrent-cache's page, letter for letter: a terminal is there, and a folder of the host at /storage.
+test_torrent_cache() {
+    local image usual
+    for usual in 2378 6969 8888; do
+        if ! peer is_free "$usual"; then
+            skip "torrent-cache's docker run lines" "port $usual is taken here"
+            return
+        fi
+    done
+    for image in tracker client; do
+        if docker image inspect "$image" > /dev/null 2>&1; then
+            skip "torrent-cache's docker run lines" "there is an image $image already"
+            return
+        fi
+        torrent_images+=("$image")
+        docker build --quiet --target "$image" --tag "$image" "$project" > "$work/$image.log" 2>&1 \
+            || { tail -n 20 "$work/$image.log"; not_ok "the image $image is built"; return; }
+    done
+
+    run_in_terminal tracker \
+        "docker run -v /var/lib/torrent-tracker:/storage --rm -it -p 2378:2378 -p 6969:6969 tracker"
+    healthy "the tracker's docker run line"
+    is "it has no torrent file yet, in etcd's form" "404" "$(code http://localhost:2378/v2/keys/torrents/a)"
+    like "it answers announces" "interval" "$(curl -s -m 10 "http://localhost:6969$(announce_path t 6895)" || true)"
+
+    run_in_terminal client "docker run -it -v /var/lib/torrent-storage:/storage -e TRACKER=http://10.213.1.1:6969/announce \
+-e ETCD_HOST=10.213.1.1 -p 8888:8888 -p 6881-6891 --rm client"
+    healthy "the client's docker run line"
+    like "it finds the tracker" "^ok +tracker .*accepts connections" "$(docker exec "$container" torrent-cache check 2>&1 | grep -i tracker || true)"
+    is "CONNECT is refused with a sentence" "405" "$(code -X CONNECT http://localhost:8888/)"
+    remove_torrent_containers
+    container=$(compose ps -q retracker)
+}
+
+# Runs a line of a page in a terminal of its own, and waits for its container.
+run_in_terminal() { # IMAGE LINE
+    script -qefc "$2" /dev/null < /dev/null > "$work/$1.out" 2>&1 &
+    wait_until 60 has_container "$1" || { cat "$work/$1.out"; die "no container of $1"; }
+    container=$(docker ps --quiet --filter "ancestor=$1" | head -n 1)
+    torrent_containers+=("$container")
+}
+
+has_container() { [[ $(docker ps --quiet --filter "ancestor=$1") ]]; }
+
+code() { # CURL-ARGUMENT...
+    curl -s -m 10 -o /dev/null -w '%{http_code}' "$@" || true
+}
+
+remove_torrent_containers() {
+    local container
+    for container in "${torrent_containers[@]}"; do docker rm --force "$container" > /dev/null 2>&1 || true; done
+    torrent_containers=()
+}
+
 test_down() {
     local since start code
     since=$(date +%s)
@@ -318,7 +375,7 @@ test_source_edit() {
     compose build > "$work/rebuild.log" 2>&1 || tail -n 30 "$work/rebuild.log"
     # The compiler's output has colours.
     is "after an edit of the source only our own code is compiled" \
-        $'Compiling tracker-protocol\nCompiling retracker' "$(sed 's/\x1b\[[0-9;]*m//g' "$work/rebuild.log" | grep -oE 'Compiling [^ ]+')"
+        'Compiling retracker' "$(sed 's/\x1b\[[0-9;]*m//g' "$work/rebuild.log" | grep -oE 'Compiling [^ ]+')"
     note "rebuilt in $((SECONDS - start)) s"
 }
 
@@ -578,6 +635,8 @@ cleanup() {
     [[ -z ${idle_pid:-} ]] || stop "$idle_pid"
     [[ -z ${upstream_pid:-} ]] || stop "$upstream_pid"
     [[ -z ${neighbour:-} ]] || docker rm --force "$neighbour" > /dev/null 2>&1
+    remove_torrent_containers
+    ((${#torrent_images[@]} == 0)) || docker rmi --force "${torrent_images[@]}" > /dev/null 2>&1
     [[ -z ${release_image:-} ]] || docker rmi --force "$release_image" > /dev/null 2>&1
     if [[ -e $project/docker-compose.yml ]]; then
         (cd "$project" && "${compose[@]}" down --rmi local --volumes --timeout 5 > /dev/null 2>&1)
