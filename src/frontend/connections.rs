@@ -136,6 +136,11 @@ impl Connections {
         self.shed(None, |_| true, &self.metrics.shed_descriptors)
     }
 
+    /// The bytes that unfinished requests and TLS handshakes take together now, and the most that they may take.
+    pub fn unfinished(&self) -> [usize; 2] {
+        [self.unfinished.load(Relaxed), MAX_UNFINISHED]
+    }
+
     /// The number of open connections.
     pub fn count(&self) -> i64 {
         self.metrics.open.get()

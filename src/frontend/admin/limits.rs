@@ -59,6 +59,7 @@ pub(super) fn json(context: &Context) -> Value {
 
 fn connections(context: &Context) -> [Limit; 4] {
     let (limits, metrics) = (&context.connections.limits, &context.metrics.connections);
+    let [unfinished, most_unfinished] = context.connections.unfinished();
     let [open, most] = Metrics::descriptors().map_or([None; 2], |descriptors| descriptors.map(Some));
     [
         Limit {
@@ -89,8 +90,8 @@ fn connections(context: &Context) -> [Limit; 4] {
         Limit {
             name: "unfinished_requests_bytes",
             variable: None,
-            value: None,
-            in_use: None,
+            value: Some(most_unfinished as u64),
+            in_use: Some(unfinished as u64),
             bites: metrics.shed_memory.get(),
             remedy: "If this happens again and again, find the hosts that begin requests and do not finish them, and block \
                      them in the firewall.",
