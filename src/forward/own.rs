@@ -36,7 +36,8 @@ impl ReplyOrigin {
         Self { is_public: is_outside(ip), ip: Some(ip.to_canonical()) }
     }
 
-    /// An upstream whose address is not known is treated as public, because a public upstream may name fewer addresses.
+    /// An upstream whose address is not known is treated as public, which is the stricter case: peers at private addresses
+    /// are dropped from its replies, and it may not redirect to private addresses.
     pub(super) const UNKNOWN: Self = Self { is_public: true, ip: None };
 
     /// Whether the upstream is on loopback. Such an upstream is the operator's own, so it may redirect to other

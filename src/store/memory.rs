@@ -292,9 +292,9 @@ impl Store {
         }
     }
 
-    /// How many peers the newcomer's source has: those at its address, plus those that it claims, which have a separate
-    /// counter. A source with few peers at its address is not charged for its claims, because several claimants share a
-    /// counter.
+    /// How many peers the address that sent the announce has: those that are recorded at this address, plus those that it
+    /// claims at other addresses. Several addresses share one counter of claims, so this counter may include the claims of
+    /// others. So it is left out if the newcomer is no claim and its address has few peers, at most `light`.
     fn weight(&self, source: Source, newcomer: &Announcement, light: u32) -> u32 {
         let weight = self.weights.of(source);
         let other = if newcomer.is_claim {

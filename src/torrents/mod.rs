@@ -124,10 +124,11 @@ impl SharedBlobs {
         }
     }
 
-    /// Those of the keys that have no torrent file, and that no other host was told in the last 30 seconds.
+    /// Returns those of the keys that have no torrent file. For 30 seconds, other hosts do not get the keys that this host
+    /// gets, so that only one host registers each blob.
     ///
     /// # Errors
-    /// Too many keys were told.
+    /// Too many keys, over all hosts, were returned in the last 30 seconds.
     pub fn missing(
         &self,
         keys: Vec<BlobKey>,

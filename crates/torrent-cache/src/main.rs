@@ -19,7 +19,7 @@ use torrent_cache::server::CacheServer;
 /// The exit code if the configuration is wrong.
 const EXIT_USAGE: u8 = 2;
 
-/// How long the process waits at its end for stderr to be read.
+/// Before the process exits, it waits at most this long until the last log lines are written to stderr.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {

@@ -152,9 +152,8 @@ impl Router {
         }
     }
 
-    /// The origin of the answer to the first request. If a proxy resolves the upstream's host name, the upstream's
-    /// address is not known here. Then the upstream is treated as public, because a public upstream may name fewer
-    /// addresses.
+    /// Where the upstream is that answers the first request, before any redirects. If a proxy resolves the upstream's host
+    /// name, the upstream's address is not known here. Then the upstream is treated as public, see [`ReplyOrigin::UNKNOWN`].
     pub(super) fn origin(&self, route: &UpstreamRoute, address: SocketAddr) -> ReplyOrigin {
         match (&route.proxy, self.configured.host()) {
             (None, _) => ReplyOrigin::at(address.ip()),

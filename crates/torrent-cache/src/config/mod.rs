@@ -66,7 +66,8 @@ impl fmt::Debug for CacheConfig {
     }
 }
 
-/// The tracker and the ports for other hosts. `torrent-cache check` looks at them.
+/// The tracker, the etcd server with the torrent files, and the ports at which other hosts reach this one. Only
+/// `torrent-cache check` uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwarmOptions {
     /// Where to announce.

@@ -493,7 +493,7 @@ fn an_empty_blob_is_verified_like_any() {
                 let (got, end) = cache.get(b"not empty", WHOLE, &source).await;
                 assert!(got.is_empty());
                 assert!(matches!(*end.unwrap_err(), FlightFault::WrongDigest { .. }));
-                // A reply with the length 0 is complete when it begins: it must not begin.
+                // A client takes a reply of length 0 as complete once it begins. So it must not begin here.
                 assert!(!with_length || cache.join(b"not empty", &source).await.is_err());
             });
         }

@@ -44,7 +44,7 @@ impl CacheContext {
             Ok(Ok(value)) => Some(value),
             // Without room nothing is kept, and everything else works.
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
-                log::info!("not kept: {error}");
+                log::info!("the disk has no room for a manifest or a tag: {error}");
                 None
             }
             Ok(Err(error)) => {

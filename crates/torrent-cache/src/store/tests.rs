@@ -185,7 +185,7 @@ fn a_blob_that_is_read_is_not_evicted() {
     age(&folder, &a.0, 9);
     let committed = put(&store, &c.1);
     assert_eq!([&a, &b, &c].map(|blob| is_stored(&folder, &blob.0)), [true, false, true]);
-    // Both are in use now: there is no room, and nothing is evicted in vain.
+    // The readers of `a` and `c` keep both from being evicted, so there is no room for `b`.
     assert_eq!(store.begin(&b.0, Some(BLOCK)).err().unwrap().kind(), io::ErrorKind::StorageFull);
     assert_eq!(content(&reader), a.1);
     let second = reader.clone();
