@@ -1,0 +1,415 @@
+"""Upstreams and clients for tests/torrent-cache.sh. The commands are in the last lines.
+
+Commands that check something print a line for each check: its title, a tab, and the problem, if there is one.
+"""
+
+import base64
+import collections
+import hashlib
+import http.client
+import http.server
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+
+def report(title, problem=""):
+    print(title, " ".join(str(problem).split()), sep="\t", flush=True)
+
+
+def noise(seed, length):
+    return random.Random(seed).randbytes(length)
+
+
+def digest_of(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+# --- Upstreams --------------------------------------------------------------------------------------------------------
+
+class Upstream(http.server.ThreadingHTTPServer):
+    """A server that keeps its requests, as (method, path, range). `answer` gets the handler of a request."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, port, answer):
+        self.answer, self.asked, self.lock = answer, [], threading.Lock()
+        super().__init__(("", port), UpstreamHandler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def handle_error(self, *_):
+        """Clients and connections that end are what these tests are about."""
+
+
+class UpstreamHandler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def do_GET(self):
+        with self.server.lock:
+            self.server.asked.append((self.command, self.path, self.headers.get("Range")))
+        self.server.answer(self)
+        self.wfile.flush()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+    def head(self, status, length, **headers):
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def content(self, content, **headers):
+        """The right reply, to ranges as well."""
+        asked = self.headers.get("Range")
+        first = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
+        if first:
+            headers["Content_Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+        self.head(206 if first else 200, len(content) - first, **headers)
+        if self.command == "GET":
+            self.wfile.write(content[first:])
+
+    def hang_up(self):
+        self.wfile.flush()
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def files(folder, port, log, flips):
+    """Serves a folder, and flips a byte of each file whose path contains a line of the file `flips`."""
+    root = pathlib.Path(folder)
+
+    def answer(request):
+        path = root / request.path.split("?")[0].lstrip("/")
+        status = 200 if path.is_file() else 404
+        with request.server.lock, open(log, "a") as lines:
+            print(request.command, request.path, status, file=lines)
+        if status == 404:
+            request.head(404, 0)
+            return
+        content = bytearray(path.read_bytes())
+        if any(line in request.path for line in pathlib.Path(flips).read_text().split()):
+            content[len(content) // 2] ^= 1
+        request.content(bytes(content))
+
+    Upstream(int(port), answer)
+    threading.Event().wait()
+
+
+# --- Clients ----------------------------------------------------------------------------------------------------------
+
+Reply = collections.namedtuple("Reply", "status headers body complete first_byte")
+
+
+def get(port, path, range=None):
+    """A GET request. `complete` is whether the reply ended as its head says; `first_byte` is in seconds."""
+    begun = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    body, first_byte = bytearray(), None
+    try:
+        connection.request("GET", path, headers={"Range": range} if range else {})
+        reply = connection.getresponse()
+        while chunk := reply.read1(1 << 16):
+            first_byte = first_byte or time.monotonic() - begun
+            body += chunk
+        # `read1` does not tell a body that breaks off from one that ends.
+        complete = reply.length in (0, None)
+        return Reply(reply.status, reply.headers, bytes(body), complete, first_byte)
+    except (OSError, http.client.HTTPException):
+        return Reply(None, {}, bytes(body), False, first_byte)
+    finally:
+        connection.close()
+
+
+def at_once(count, function):
+    """The results of `count` threads that begin together."""
+    results, barrier = [None] * count, threading.Barrier(count)
+
+    def run(number):
+        barrier.wait()
+        results[number] = function()
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def sentence_of(reply):
+    """The message of an error in the registry's form, or None."""
+    try:
+        (error,) = json.loads(reply.body)["errors"]
+        return error["message"] if error["code"].isupper() and " " in error["message"] else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+# --- The storage ------------------------------------------------------------------------------------------------------
+
+def strays(folder):
+    """Files of a storage that belong to nothing, and blobs whose digest is not their name."""
+    folder = pathlib.Path(folder)
+    for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
+        parts = path.relative_to(folder).parts
+        if parts == ("lock",):
+            continue
+        if parts[0] == "blobs":
+            name = digest_of(path.read_bytes())
+            if parts != ("blobs", "sha256", name[:2], name):
+                yield f"{'/'.join(parts)} is {name}"
+        elif parts[0] not in ("manifests", "tags", "deltas") or len(path.name) != 64 or not path.read_bytes():
+            yield "/".join(parts)
+
+
+def names_in(folder, kind):
+    return {path.name for path in pathlib.Path(folder, kind).rglob("*") if path.is_file()}
+
+
+def settled(folder):
+    """Waits until nothing is incoming. Only a failing test waits for the whole time."""
+    for _ in range(200):
+        if not names_in(folder, "incoming"):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+# --- Faults -----------------------------------------------------------------------------------------------------------
+
+def faults(port, upstream_port, storage):
+    """An upstream whose first reply for each blob is wrong, in the way that the repository's name says."""
+    port, upstream_port = int(port), int(upstream_port)
+    blobs = {fault: noise(fault, 3_000_000) for fault in FAULTS}
+    seen = set()
+
+    def answer(request):
+        fault = request.path.split("/")[2]
+        blob = blobs.get(fault)
+        if request.path.startswith("/moved/"):
+            request.content(blobs[request.path.split("/")[2]])
+        elif blob is None:
+            request.head(404, 0)
+        elif request.command == "HEAD" or fault in seen:
+            request.content(blob)
+        else:
+            seen.add(fault)
+            FAULTS[fault](request, blob)
+
+    upstream = Upstream(upstream_port, answer)
+    for fault, blob in blobs.items():
+        path = f"/v2/{fault}/blobs/sha256:{digest_of(blob)}"
+        title = fault.replace("-", " ")
+        first = get(port, path)
+        report(f"{title}: {told(first, blob)}", problem_of(fault, first, blob))
+        if not settled(storage):
+            report(f"{title}: nothing is left incoming", names_in(storage, "incoming"))
+        stray = next(strays(storage), "")
+        if stray or not (first.complete and first.body == blob) and digest_of(blob) in names_in(storage, "blobs"):
+            report(f"{title}: nothing wrong is on disk", stray or "the blob is there")
+        if "/inside" in [path for _, path, _ in upstream.asked]:
+            report(f"{title}: no address inside is asked", "it is")
+        report(f"{title}: the next request gets the blob", "" if get(port, path).body == blob else "it is wrong")
+        if fault == "killed-at-half":
+            asked = [range for method, at, range in upstream.asked if at == path and method == "GET"]
+            continued = len(asked) == 2 and asked[1] and 1_000_000 < int(asked[1][6:-1]) <= 1_500_000
+            report("killed at half: the rest is asked for by Range", "" if continued else asked)
+
+
+def told(reply, blob):
+    if reply.complete and reply.status == 200:
+        return "the client gets the blob"
+    return f"the client gets status {reply.status}" if reply.complete else "the reply is not complete"
+
+
+def problem_of(fault, reply, blob):
+    if fault in HARMLESS:
+        return "" if reply.complete and reply.body == blob else f"status {reply.status}, {len(reply.body)} bytes"
+    if reply.status == 200:
+        # The client sees that it is not all: fewer bytes than the head says.
+        return "the client takes it for complete" if reply.complete else ""
+    if reply.status not in STATUS.get(fault, (502,)):
+        return f"status {reply.status}"
+    return "" if sentence_of(reply) else f"no sentence: {reply.body[:200]}"
+
+
+def flipped(content, at):
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1:]
+
+
+def whole(request, content, length=None):
+    request.head(200, len(content) if length is None else length)
+    try:
+        request.wfile.write(content)
+    finally:
+        request.hang_up()
+
+
+def redirect(request, target):
+    request.head(307, 0, Location=target)
+
+
+FAULTS = {
+    "a-wrong-byte": lambda request, blob: whole(request, flipped(blob, len(blob) // 2)),
+    "a-wrong-first-byte": lambda request, blob: whole(request, flipped(blob, 0)),
+    "a-wrong-last-byte": lambda request, blob: whole(request, flipped(blob, len(blob) - 1)),
+    "too-few-bytes": lambda request, blob: whole(request, blob[:-1]),
+    "too-many-bytes": lambda request, blob: whole(request, blob + b"x"),
+    "a-length-too-short": lambda request, blob: whole(request, blob, len(blob) - 1000),
+    "a-length-too-long": lambda request, blob: whole(request, blob, len(blob) + 1000),
+    "no-bytes": lambda request, blob: whole(request, b""),
+    "killed-at-half": lambda request, blob: whole(request, blob[:len(blob) // 2], len(blob)),
+    "no-reply": lambda request, blob: request.hang_up(),
+    "silence": lambda request, blob: (time.sleep(4), request.hang_up()),
+    "silence-at-half": lambda request, blob: (
+        request.head(200, len(blob)), request.wfile.write(blob[:len(blob) // 2]), request.wfile.flush(),
+        time.sleep(4), request.hang_up()),
+    "no-http": lambda request, blob: (request.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n"), request.hang_up()),
+    "status-429": lambda request, blob: request.head(429, 0),
+    "status-500": lambda request, blob: request.head(500, 0),
+    "status-503": lambda request, blob: request.head(503, 0),
+    "a-page-with-status-200": lambda request, blob: request.content(b"<html>log in to this network</html>"),
+    "a-redirect": lambda request, blob: redirect(request, "/moved" + request.path.removeprefix("/v2")),
+    "a-redirect-inside": lambda request, blob: redirect(request, "http://127.0.0.2:5001/inside"),
+    "a-redirect-to-itself": lambda request, blob: redirect(request, request.path + "/again"),
+    "a-redirect-to-nothing": lambda request, blob: request.head(307, 0),
+}
+# After these the client gets the blob all the same.
+HARMLESS = ("killed-at-half", "a-redirect", "a-length-too-long", "silence-at-half", "no-bytes", "too-few-bytes")
+STATUS = {"status-429": (429,), "silence": (504,)}
+
+
+# --- Eight at once ----------------------------------------------------------------------------------------------------
+
+def eight(port, upstream_port):
+    """Eight clients at once get bytes while upstream still sends, by one fetch."""
+    blob, all_have_some = noise("eight", 4_000_000), threading.Event()
+    half = len(blob) // 2
+
+    def answer(request):
+        request.head(200, len(blob))
+        if request.command == "GET":
+            request.wfile.write(blob[:half])
+            request.wfile.flush()
+            request.server.waited = all_have_some.wait(60)
+            request.wfile.write(blob[half:])
+
+    upstream = Upstream(int(upstream_port), answer)
+    counter = threading.Barrier(8, action=all_have_some.set)
+
+    def client():
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=120) as connection:
+            connection.sendall(f"GET /v2/eight/blobs/sha256:{digest_of(blob)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            body = b""
+            while len(body) <= 1000:
+                body += connection.recv(1 << 16)
+            counter.wait(60)
+            start = body.index(b"\r\n\r\n") + 4
+            while len(body) - start < len(blob):
+                body += connection.recv(1 << 20) or sys.exit("the connection ended")
+            return body[start:] == blob
+
+    report("eight at once get the blob", "" if all(at_once(8, client)) else "not all of them")
+    report("each gets bytes while upstream still sends", "" if upstream.waited else "some wait for the end")
+    fetches = [method for method, *_ in upstream.asked].count("GET")
+    report("and upstream is asked once", "" if fetches == 1 else f"{fetches} times")
+
+
+def first_bytes(port, registry_port, paths):
+    """The first byte through a cold cache, beside that from the registry. `paths` is a file with a path on each line."""
+    direct, cached = [], []
+    for path in pathlib.Path(paths).read_text().split():
+        direct += [reply.first_byte for reply in at_once(8, lambda: get(int(registry_port), path))]
+        cached += [reply.first_byte for reply in at_once(8, lambda: get(int(port), path))]
+    direct, cached = (sorted(value * 1000 for value in values) for values in (direct, cached))
+    middle = [statistics.median(values) for values in (cached, direct)]
+    print(f"{middle[0]:.1f} {middle[1]:.1f} {cached[-1]:.1f} {direct[-1]:.1f}")
+
+
+# --- Kills ------------------------------------------------------------------------------------------------------------
+
+def kills(binary, port, upstream_port, storage, rounds, seed):
+    """Kills the cache at random moments under load, and looks at its replies and its storage."""
+    port, rounds = int(port), int(rounds)
+    chance = random.Random(int(seed))
+    blobs = {}
+    for number in range(40):
+        content = noise(f"{seed} {number}", chance.choice((5_000, 70_000, 400_000, 1_500_000)))
+        blobs[f"/v2/load/blobs/sha256:{digest_of(content)}"] = content
+    for number in range(10):
+        content = json.dumps({"schemaVersion": 2, "number": number}).encode()
+        blobs[f"/v2/load/manifests/sha256:{digest_of(content)}"] = content
+        blobs[f"/v2/load/manifests/tag-{number}"] = content
+    media_type = "application/vnd.oci.image.manifest.v1+json"
+
+    def answer(request):
+        content = blobs[request.path]
+        told = {"Docker_Content_Digest": "sha256:" + digest_of(content), "Content_Type": media_type}
+        request.content(content, **(told if "manifests" in request.path else {}))
+
+    Upstream(int(upstream_port), answer)
+    counts, problems = collections.Counter(), []
+
+    def load(stop, seed):
+        choose = random.Random(seed)
+        while not stop.is_set():
+            path = choose.choice(list(blobs))
+            content = blobs[path]
+            first = choose.randrange(len(content)) if choose.random() < 0.3 and "blobs" in path else None
+            reply = get(port, path, None if first is None else f"bytes={first}-")
+            if reply.status not in (200, 206):
+                counts["none" if reply.status is None else f"status {reply.status}"] += 1
+                continue
+            right = content[first:] if reply.status == 206 else content
+            counts["complete" if reply.complete else "broken off"] += 1
+            if not right.startswith(reply.body) or reply.complete and right != reply.body:
+                problems.append(f"{path}: wrong bytes")
+
+    kept = leftovers = 0
+    for number in range(rounds):
+        cache = subprocess.Popen([binary], stdout=subprocess.DEVNULL, stderr=open(f"{storage}.log", "a"))
+        while get(port, "/health").status != 200:
+            if cache.poll() is not None:
+                sys.exit("the cache does not start again")
+            time.sleep(0.01)
+        problems += [f"round {number}: {stray}" for stray in strays(storage)]
+        stop = threading.Event()
+        clients = [threading.Thread(target=load, args=(stop, chance.random())) for _ in range(8)]
+        for client in clients:
+            client.start()
+        time.sleep(chance.uniform(0, 0.25))
+        cache.send_signal(signal.SIGKILL)
+        stop.set()
+        cache.wait()
+        for client in clients:
+            client.join()
+        kept += len(names_in(storage, "blobs"))
+        leftovers += len(names_in(storage, "incoming"))
+    report(f"{rounds} times kill -9: no wrong byte, no stray file", "; ".join(problems[:3]))
+    # Else the kills came when there was nothing to break.
+    report("the kills came under load", "" if leftovers and kept and counts["broken off"] else f"{counts}")
+    print(f"# seed {seed}: {dict(counts)}; when killed, {kept / rounds:.1f} blobs on disk and {leftovers} incoming in all")
+
+
+def basic(login):
+    print("Authorization: Basic " + base64.b64encode(login.encode()).decode())
+
+
+if __name__ == "__main__":
+    commands = {"files": files, "faults": faults, "eight": eight, "first-bytes": first_bytes, "kills": kills,
+                "strays": lambda folder: print(*strays(folder), sep="\n"), "basic": basic}
+    commands[sys.argv[1]](*sys.argv[2:])
