@@ -21,7 +21,7 @@ pub(super) enum RequestFailure {
     /// This program says no.
     Refused(RegistryError),
     /// Upstream says no.
-    Denied { server: String, denial: Box<UpstreamDenial> },
+    Denied { at: Box<UpstreamPath>, denial: Box<UpstreamDenial> },
     /// Upstream fails.
     Fetch(FetchError),
     /// The fetch of a blob fails.
