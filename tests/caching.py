@@ -3,7 +3,6 @@
 Commands that check something print a line for each check: its title, a tab, and the problem, if there is one.
 """
 
-import base64
 import collections
 import hashlib
 import http.client
@@ -12,7 +11,6 @@ import json
 import os
 import pathlib
 import random
-import signal
 import socket
 import statistics
 import subprocess
@@ -192,59 +190,52 @@ def settled(folder):
 # --- Faults -----------------------------------------------------------------------------------------------------------
 
 def faults(port, upstream_port, storage):
-    """An upstream whose first reply for each blob is wrong, in the way that the repository's name says."""
-    port, upstream_port = int(port), int(upstream_port)
+    """An upstream that is wrong for as long as a client's first request lasts, in the way that the repository's name says."""
+    port = int(port)
     blobs = {fault: noise(fault, 3_000_000) for fault in FAULTS}
-    seen = set()
+    mended = set()
 
     def answer(request):
         fault = request.path.split("/")[2]
-        blob = blobs.get(fault)
-        if request.path.startswith("/moved/"):
-            request.content(blobs[request.path.split("/")[2]])
-        elif blob is None:
+        if fault not in blobs:
             request.head(404, 0)
-        elif request.command == "HEAD" or fault in seen:
-            request.content(blob)
+        elif request.command == "HEAD" or fault in mended or request.path.startswith("/moved/"):
+            request.content(blobs[fault])
         else:
-            seen.add(fault)
-            FAULTS[fault](request, blob)
+            if fault in ONCE:
+                mended.add(fault)
+            FAULTS[fault][1](request, blobs[fault])
 
-    upstream = Upstream(upstream_port, answer)
+    upstream = Upstream(int(upstream_port), answer)
     for fault, blob in blobs.items():
         path = f"/v2/{fault}/blobs/sha256:{digest_of(blob)}"
         title = fault.replace("-", " ")
-        first = get(port, path)
-        report(f"{title}: {told(first, blob)}", problem_of(fault, first, blob))
-        if not settled(storage):
-            report(f"{title}: nothing is left incoming", names_in(storage, "incoming"))
-        stray = next(strays(storage), "")
-        if stray or not (first.complete and first.body == blob) and digest_of(blob) in names_in(storage, "blobs"):
-            report(f"{title}: nothing wrong is on disk", stray or "the blob is there")
+        outcome = FAULTS[fault][0]
+        reply = get(port, path)
+        asked = [range for method, at, range in upstream.asked if at == path and method == "GET"]
+        if outcome == "blob":
+            report(f"{title}: the client gets the blob", "" if reply.complete and reply.body == blob else told(reply))
+        elif outcome == "cut":
+            report(f"{title}: the reply breaks off", told(reply) if reply.complete or reply.status != 200 else "")
+        else:
+            report(f"{title}: status {outcome}, and a sentence in the registry's form",
+                   "" if reply.status == outcome and sentence_of(reply) else told(reply))
+        if fault == "killed-at-half":
+            right = len(asked) == 2 and asked[1] and 1_000_000 < int(asked[1].strip("bytes=-")) <= 1_500_000
+            report(f"{title}: the rest is asked for by Range", "" if right else asked)
         if "/inside" in [path for _, path, _ in upstream.asked]:
             report(f"{title}: no address inside is asked", "it is")
+        is_settled = settled(storage)
+        is_there = digest_of(blob) in names_in(storage, "blobs")
+        stray = next(strays(storage), "") or is_there != (outcome == "blob") and f"the blob is there: {is_there}"
+        report(f"{title}: the disk has nothing wrong", stray or "" if is_settled else "the fetch does not end")
+        mended.add(fault)
         report(f"{title}: the next request gets the blob", "" if get(port, path).body == blob else "it is wrong")
-        if fault == "killed-at-half":
-            asked = [range for method, at, range in upstream.asked if at == path and method == "GET"]
-            continued = len(asked) == 2 and asked[1] and 1_000_000 < int(asked[1][6:-1]) <= 1_500_000
-            report("killed at half: the rest is asked for by Range", "" if continued else asked)
 
 
-def told(reply, blob):
-    if reply.complete and reply.status == 200:
-        return "the client gets the blob"
-    return f"the client gets status {reply.status}" if reply.complete else "the reply is not complete"
-
-
-def problem_of(fault, reply, blob):
-    if fault in HARMLESS:
-        return "" if reply.complete and reply.body == blob else f"status {reply.status}, {len(reply.body)} bytes"
-    if reply.status == 200:
-        # The client sees that it is not all: fewer bytes than the head says.
-        return "the client takes it for complete" if reply.complete else ""
-    if reply.status not in STATUS.get(fault, (502,)):
-        return f"status {reply.status}"
-    return "" if sentence_of(reply) else f"no sentence: {reply.body[:200]}"
+def told(reply):
+    end = "complete" if reply.complete else "not complete"
+    return f"status {reply.status}, {len(reply.body)} bytes, {end}: {reply.body[:200] if reply.status != 200 else ''}"
 
 
 def flipped(content, at):
@@ -259,38 +250,51 @@ def whole(request, content, length=None):
         request.hang_up()
 
 
+def half_and_silence(request, blob):
+    request.head(200, len(blob))
+    request.wfile.write(blob[:len(blob) // 2])
+    request.wfile.flush()
+    silence(request, blob)
+
+
+def silence(request, _):
+    """Until the cache, whose UPSTREAM_TIMEOUT is short, hangs up."""
+    request.connection.recv(1)
+    request.close_connection = True
+
+
 def redirect(request, target):
     request.head(307, 0, Location=target)
 
 
+# What the client gets ("cut": fewer bytes than the head says), and what upstream does.
 FAULTS = {
-    "a-wrong-byte": lambda request, blob: whole(request, flipped(blob, len(blob) // 2)),
-    "a-wrong-first-byte": lambda request, blob: whole(request, flipped(blob, 0)),
-    "a-wrong-last-byte": lambda request, blob: whole(request, flipped(blob, len(blob) - 1)),
-    "too-few-bytes": lambda request, blob: whole(request, blob[:-1]),
-    "too-many-bytes": lambda request, blob: whole(request, blob + b"x"),
-    "a-length-too-short": lambda request, blob: whole(request, blob, len(blob) - 1000),
-    "a-length-too-long": lambda request, blob: whole(request, blob, len(blob) + 1000),
-    "no-bytes": lambda request, blob: whole(request, b""),
-    "killed-at-half": lambda request, blob: whole(request, blob[:len(blob) // 2], len(blob)),
-    "no-reply": lambda request, blob: request.hang_up(),
-    "silence": lambda request, blob: (time.sleep(4), request.hang_up()),
-    "silence-at-half": lambda request, blob: (
-        request.head(200, len(blob)), request.wfile.write(blob[:len(blob) // 2]), request.wfile.flush(),
-        time.sleep(4), request.hang_up()),
-    "no-http": lambda request, blob: (request.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n"), request.hang_up()),
-    "status-429": lambda request, blob: request.head(429, 0),
-    "status-500": lambda request, blob: request.head(500, 0),
-    "status-503": lambda request, blob: request.head(503, 0),
-    "a-page-with-status-200": lambda request, blob: request.content(b"<html>log in to this network</html>"),
-    "a-redirect": lambda request, blob: redirect(request, "/moved" + request.path.removeprefix("/v2")),
-    "a-redirect-inside": lambda request, blob: redirect(request, "http://127.0.0.2:5001/inside"),
-    "a-redirect-to-itself": lambda request, blob: redirect(request, request.path + "/again"),
-    "a-redirect-to-nothing": lambda request, blob: request.head(307, 0),
+    "a-wrong-byte": ("cut", lambda request, blob: whole(request, flipped(blob, len(blob) // 2))),
+    "a-wrong-first-byte": ("cut", lambda request, blob: whole(request, flipped(blob, 0))),
+    "a-wrong-last-byte": ("cut", lambda request, blob: whole(request, flipped(blob, len(blob) - 1))),
+    "too-few-bytes": ("cut", lambda request, blob: whole(request, blob[:-1])),
+    "too-many-bytes": ("cut", lambda request, blob: whole(request, blob + b"x")),
+    "a-length-too-short": ("cut", lambda request, blob: whole(request, blob, len(blob) - 1000)),
+    "a-length-too-long": ("cut", lambda request, blob: whole(request, blob, len(blob) + 1000)),
+    "no-bytes": (502, lambda request, blob: whole(request, b"")),
+    "killed-at-half": ("blob", lambda request, blob: whole(request, blob[:len(blob) // 2], len(blob))),
+    "killed-again-and-again": ("cut", lambda request, blob: whole(request, blob[:len(blob) // 2], len(blob))),
+    "no-reply-at-first": ("blob", lambda request, blob: request.hang_up()),
+    "no-reply": (502, lambda request, blob: request.hang_up()),
+    "silence": (504, silence),
+    "silence-at-half": ("blob", half_and_silence),
+    "no-http": (502, lambda request, blob: (request.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n"), request.hang_up())),
+    "status-429": (429, lambda request, blob: request.head(429, 0)),
+    "status-500": (502, lambda request, blob: request.head(500, 0)),
+    "status-503": (502, lambda request, blob: request.head(503, 0)),
+    "a-page-with-status-200": ("cut", lambda request, blob: request.content(b"<html>log in to this network</html>")),
+    "a-redirect": ("blob", lambda request, blob: redirect(request, "/moved" + request.path.removeprefix("/v2"))),
+    "a-redirect-inside": (502, lambda request, blob: redirect(request, "http://127.0.0.2:5001/inside")),
+    "a-redirect-to-itself": (502, lambda request, blob: redirect(request, request.path)),
+    "a-redirect-to-nothing": (502, lambda request, blob: request.head(307, 0)),
 }
-# After these the client gets the blob all the same.
-HARMLESS = ("killed-at-half", "a-redirect", "a-length-too-long", "silence-at-half", "no-bytes", "too-few-bytes")
-STATUS = {"status-429": (429,), "silence": (504,)}
+# The second fetch is right.
+ONCE = ("killed-at-half", "no-reply-at-first", "silence-at-half")
 
 
 # --- Eight at once ----------------------------------------------------------------------------------------------------
@@ -329,15 +333,13 @@ def eight(port, upstream_port):
     report("and upstream is asked once", "" if fetches == 1 else f"{fetches} times")
 
 
-def first_bytes(port, registry_port, paths):
-    """The first byte through a cold cache, beside that from the registry. `paths` is a file with a path on each line."""
+def first_bytes(port, registry_port, clients, paths):
+    """First bytes of cold blobs for so many clients at once, beside those from the registry: medians and maxima in ms."""
     direct, cached = [], []
-    for path in pathlib.Path(paths).read_text().split():
-        direct += [reply.first_byte for reply in at_once(8, lambda: get(int(registry_port), path))]
-        cached += [reply.first_byte for reply in at_once(8, lambda: get(int(port), path))]
-    direct, cached = (sorted(value * 1000 for value in values) for values in (direct, cached))
-    middle = [statistics.median(values) for values in (cached, direct)]
-    print(f"{middle[0]:.1f} {middle[1]:.1f} {cached[-1]:.1f} {direct[-1]:.1f}")
+    for path in paths.split():
+        for port_, times in (registry_port, direct), (port, cached):
+            times += [reply.first_byte * 1000 for reply in at_once(int(clients), lambda: get(int(port_), path))]
+    print(*(f"{figure:.1f}" for figure in (statistics.median(cached), max(cached), statistics.median(direct), max(direct))))
 
 
 # --- Kills ------------------------------------------------------------------------------------------------------------
@@ -382,6 +384,12 @@ def kills(binary, port, upstream_port, storage, rounds, seed):
     kept = leftovers = 0
     for number in range(rounds):
         cache = subprocess.Popen([binary], stdout=subprocess.DEVNULL, stderr=open(f"{storage}.log", "a"))
+        # Some are killed while they start.
+        if chance.random() < 0.1:
+            time.sleep(chance.uniform(0, 0.03))
+            cache.kill()
+            cache.wait()
+            continue
         while get(port, "/health").status != 200:
             if cache.poll() is not None:
                 sys.exit("the cache does not start again")
@@ -392,7 +400,7 @@ def kills(binary, port, upstream_port, storage, rounds, seed):
         for client in clients:
             client.start()
         time.sleep(chance.uniform(0, 0.25))
-        cache.send_signal(signal.SIGKILL)
+        cache.kill()
         stop.set()
         cache.wait()
         for client in clients:
@@ -405,11 +413,7 @@ def kills(binary, port, upstream_port, storage, rounds, seed):
     print(f"# seed {seed}: {dict(counts)}; when killed, {kept / rounds:.1f} blobs on disk and {leftovers} incoming in all")
 
 
-def basic(login):
-    print("Authorization: Basic " + base64.b64encode(login.encode()).decode())
-
-
 if __name__ == "__main__":
     commands = {"files": files, "faults": faults, "eight": eight, "first-bytes": first_bytes, "kills": kills,
-                "strays": lambda folder: print(*strays(folder), sep="\n"), "basic": basic}
+                "strays": lambda folder: print(*strays(folder), sep="\n")}
     commands[sys.argv[1]](*sys.argv[2:])
