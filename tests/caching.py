@@ -4,11 +4,11 @@ Commands that check something print a line for each check: its title, a tab, and
 """
 
 import collections
+import concurrent.futures
 import hashlib
 import http.client
 import http.server
 import json
-import os
 import pathlib
 import random
 import socket
@@ -109,43 +109,34 @@ def files(folder, port, log, flips):
 
 # --- Clients ----------------------------------------------------------------------------------------------------------
 
-Reply = collections.namedtuple("Reply", "status headers body complete first_byte")
+Reply = collections.namedtuple("Reply", "status body complete first_byte")
 
 
-def get(port, path, range=None):
+def get(port, path, **headers):
     """A GET request. `complete` is whether the reply ended as its head says; `first_byte` is in seconds."""
     begun = time.monotonic()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    body, first_byte = bytearray(), None
+    status, body, complete, first_byte = None, bytearray(), False, None
     try:
-        connection.request("GET", path, headers={"Range": range} if range else {})
+        connection.request("GET", path, headers=headers)
         reply = connection.getresponse()
+        status = reply.status
         while chunk := reply.read1(1 << 16):
             first_byte = first_byte or time.monotonic() - begun
             body += chunk
         # `read1` does not tell a body that breaks off from one that ends.
-        complete = reply.length in (0, None)
-        return Reply(reply.status, reply.headers, bytes(body), complete, first_byte)
+        complete = not reply.length
     except (OSError, http.client.HTTPException):
-        return Reply(None, {}, bytes(body), False, first_byte)
-    finally:
-        connection.close()
+        pass
+    connection.close()
+    return Reply(status, bytes(body), complete, first_byte)
 
 
 def at_once(count, function):
     """The results of `count` threads that begin together."""
-    results, barrier = [None] * count, threading.Barrier(count)
-
-    def run(number):
-        barrier.wait()
-        results[number] = function()
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
+    barrier = threading.Barrier(count)
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        return [result.result() for result in [pool.submit(lambda: (barrier.wait(), function())[1]) for _ in range(count)]]
 
 
 def sentence_of(reply):
@@ -244,10 +235,8 @@ def flipped(content, at):
 
 def whole(request, content, length=None):
     request.head(200, len(content) if length is None else length)
-    try:
-        request.wfile.write(content)
-    finally:
-        request.hang_up()
+    request.wfile.write(content)
+    request.hang_up()
 
 
 def half_and_silence(request, blob):
@@ -263,14 +252,9 @@ def silence(request, _):
     request.close_connection = True
 
 
-def redirect(request, target):
-    request.head(307, 0, Location=target)
-
-
 # What the client gets ("cut": fewer bytes than the head says), and what upstream does.
 FAULTS = {
     "a-wrong-byte": ("cut", lambda request, blob: whole(request, flipped(blob, len(blob) // 2))),
-    "a-wrong-first-byte": ("cut", lambda request, blob: whole(request, flipped(blob, 0))),
     "a-wrong-last-byte": ("cut", lambda request, blob: whole(request, flipped(blob, len(blob) - 1))),
     "too-few-bytes": ("cut", lambda request, blob: whole(request, blob[:-1])),
     "too-many-bytes": ("cut", lambda request, blob: whole(request, blob + b"x")),
@@ -288,9 +272,9 @@ FAULTS = {
     "status-500": (502, lambda request, blob: request.head(500, 0)),
     "status-503": (502, lambda request, blob: request.head(503, 0)),
     "a-page-with-status-200": ("cut", lambda request, blob: request.content(b"<html>log in to this network</html>")),
-    "a-redirect": ("blob", lambda request, blob: redirect(request, "/moved" + request.path.removeprefix("/v2"))),
-    "a-redirect-inside": (502, lambda request, blob: redirect(request, "http://127.0.0.2:5001/inside")),
-    "a-redirect-to-itself": (502, lambda request, blob: redirect(request, request.path)),
+    "a-redirect": ("blob", lambda request, blob: request.head(307, 0, Location="/moved" + request.path[3:])),
+    "a-redirect-inside": (502, lambda request, blob: request.head(307, 0, Location="http://127.0.0.2:5001/inside")),
+    "a-redirect-to-itself": (502, lambda request, blob: request.head(307, 0, Location=request.path)),
     "a-redirect-to-nothing": (502, lambda request, blob: request.head(307, 0)),
 }
 # The second fetch is right.
@@ -316,16 +300,12 @@ def eight(port, upstream_port):
     counter = threading.Barrier(8, action=all_have_some.set)
 
     def client():
-        with socket.create_connection(("127.0.0.1", int(port)), timeout=120) as connection:
-            connection.sendall(f"GET /v2/eight/blobs/sha256:{digest_of(blob)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            body = b""
-            while len(body) <= 1000:
-                body += connection.recv(1 << 16)
-            counter.wait(60)
-            start = body.index(b"\r\n\r\n") + 4
-            while len(body) - start < len(blob):
-                body += connection.recv(1 << 20) or sys.exit("the connection ended")
-            return body[start:] == blob
+        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=120)
+        connection.request("GET", f"/v2/eight/blobs/sha256:{digest_of(blob)}")
+        reply = connection.getresponse()
+        begin = reply.read(1000)
+        counter.wait(60)
+        return begin + reply.read() == blob
 
     report("eight at once get the blob", "" if all(at_once(8, client)) else "not all of them")
     report("each gets bytes while upstream still sends", "" if upstream.waited else "some wait for the end")
@@ -372,7 +352,7 @@ def kills(binary, port, upstream_port, storage, rounds, seed):
             path = choose.choice(list(blobs))
             content = blobs[path]
             first = choose.randrange(len(content)) if choose.random() < 0.3 and "blobs" in path else None
-            reply = get(port, path, None if first is None else f"bytes={first}-")
+            reply = get(port, path) if first is None else get(port, path, Range=f"bytes={first}-")
             if reply.status not in (200, 206):
                 counts["none" if reply.status is None else f"status {reply.status}"] += 1
                 continue

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 #
 # torrent-cache as its users use it: dockerd, containerd, podman, skopeo and OSTree fetch through it, from a registry and an OSTree
-# repository on this machine. Then upstreams that fail, a small disk, and kills.
+# repository on this machine. Then a small disk, upstreams that fail, and kills.
 #
 #     tests/torrent-cache.sh [BINARY]
 #
-# All run in a network namespace, so that ports may be fixed. Needs root, iproute2, docker-registry, umoci, skopeo, podman, containerd,
-# dockerd, ostree, htpasswd, openssl, curl and python3. KILLS is how often the cache is killed, SEED at which moments.
+# All run in a network namespace, so that ports may be fixed. Needs root, iproute2, docker-registry, umoci, skopeo, podman,
+# containerd, dockerd, ostree, htpasswd, openssl, curl and python3. KILLS is how often the cache is killed, SEED at which moments.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +20,8 @@ trap cleanup EXIT
 
 main() {
     local obstacle
-    obstacle=$(obstacle_to_namespaces docker-registry umoci skopeo podman containerd ctr dockerd ostree htpasswd openssl curl python3)
+    obstacle=$(obstacle_to_namespaces docker-registry umoci skopeo podman containerd ctr dockerd ostree htpasswd openssl curl \
+        python3)
     if [[ $obstacle ]]; then
         skip "torrent-cache with real clients" "$obstacle"
         summary
@@ -58,7 +59,8 @@ test_images() {
     pulls_twice skopeo
     pulls_twice ctr
     pulls_twice podman
-    is "docker's image is the registry's" "$(comm -3 <(blobs_of "$registry/library/x") <(layers_of "$registry/library/x"))" "$(in_node all docker image inspect --format '{{.Id}}' x | cut -d: -f2)"
+    is "docker's image is the registry's" "$(comm -3 <(blobs_of "$registry/library/x") <(layers_of "$registry/library/x"))" \
+        "$(in_node all docker image inspect --format '{{.Id}}' x | cut -d: -f2)"
     stop_all dockerd containerd cache
 }
 
@@ -77,7 +79,8 @@ pulls_twice() { # CLIENT
     "forget_with_$1"
     works "$1 pulls again" "pull_with_$1"
     is "and upstream sees no GET" "" "$(asked registry GET)"
-    is "but HEAD, which tells what the tag means and who may have it" '"HEAD /v2/library/x/manifests/latest' "$(asked registry HEAD | sort -u)"
+    is "but HEAD, which tells what the tag means and who may have it" \
+        '"HEAD /v2/library/x/manifests/latest' "$(asked registry HEAD | sort -u)"
 }
 
 pull_with_dockerd() { in_node all docker pull --quiet x; }
@@ -133,10 +136,11 @@ layers_as_the_seed() { (cd "$folder/layers" && in_node all skopeo --tls-verify=f
 # --- Authorisation ----------------------------------------------------------------------------------------------------
 
 test_private_images() {
-    local blob path own
+    local blob path own login
     start_registry private "$private" "$folder/users"
     htpasswd -Bbc -C 4 "$folder/users" alice secret 2>/dev/null
-    in_node all skopeo copy --quiet --dest-tls-verify=false --dest-creds alice:secret "oci:$folder/oci:x:latest" "docker://$private/library/x"
+    in_node all skopeo copy --quiet --dest-tls-verify=false --dest-creds alice:secret "oci:$folder/oci:x:latest" \
+        "docker://$private/library/x"
     blob=$(layers_of "$registry/library/x" | head -n 1)
     path=http://$cache/v2/library/x/blobs/sha256:$blob
 
@@ -167,8 +171,9 @@ test_private_images() {
     stop_all cache
     like "the cache does not start if its login speaks for everybody" 'CLIENT_NETWORKS' \
         "$(INTERFACE=0.0.0.0 REGISTRY_AUTH_FILE=$own STORAGE=$folder/open PORT=8888 in_node all timeout 20 "$binary" 2>&1 || true)"
-    is "no login is on disk" "" "$(grep -rl -e secret -e "$(printf alice:secret | base64)" "$folder/private" "$folder/own" || true)"
-    is "and none is in the log" "" "$(grep -e secret -e "$(printf alice:secret | base64)" "$folder"/cache*.log || true)"
+    login=$(printf alice:secret | base64)
+    is "no login is on disk" "" "$(grep -rl -e secret -e "$login" "$folder/private" "$folder/own" || true)"
+    is "and none is in the log" "" "$(grep -e secret -e "$login" "$folder"/cache*.log || true)"
 }
 
 # --- OSTree -----------------------------------------------------------------------------------------------------------
@@ -186,7 +191,8 @@ test_ostree() {
         "$(sort "$folder/files.asked" | tr '\n' ' ')"
     : >"$folder/files.asked"
     pulls_ostree second deltas --require-static-deltas
-    is "the second pull gets parts and objects from disk" "" "$(grep -E '^GET .*/(deltas/.*/[0-9]+|objects/.*) 200' "$folder/files.asked" || true)"
+    is "the second pull gets parts and objects from disk" "" \
+        "$(grep -E '^GET .*/(deltas/.*/[0-9]+|objects/.*) 200' "$folder/files.asked" || true)"
     stop_all cache
 
     start_cache objects UPSTREAMS="http://$files"
