@@ -87,7 +87,7 @@ class UpstreamHandler(http.server.BaseHTTPRequestHandler):
 
 
 def files(folder, port, log, flips):
-    """Serves a folder, and flips a byte of each file whose path contains a line of the file `flips`."""
+    """Serves a folder, and flips a byte of each file whose path ends with a line of the file `flips`."""
     root = pathlib.Path(folder)
 
     def answer(request):
@@ -99,7 +99,7 @@ def files(folder, port, log, flips):
             request.head(404, 0)
             return
         content = bytearray(path.read_bytes())
-        if any(line in request.path for line in pathlib.Path(flips).read_text().split()):
+        if any(request.path.endswith(line) for line in pathlib.Path(flips).read_text().split()):
             content[len(content) // 2] ^= 1
         request.content(bytes(content))
 
@@ -133,7 +133,7 @@ def get(port, path, **headers):
 
 
 def at_once(count, function):
-    """The results of `count` threads that begin together."""
+    """The results of threads that begin together."""
     barrier = threading.Barrier(count)
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
         return [result.result() for result in [pool.submit(lambda: (barrier.wait(), function())[1]) for _ in range(count)]]
@@ -207,7 +207,9 @@ def faults(port, upstream_port, storage):
         if outcome == "blob":
             report(f"{title}: the client gets the blob", "" if reply.complete and reply.body == blob else told(reply))
         elif outcome == "cut":
-            report(f"{title}: the reply breaks off", told(reply) if reply.complete or reply.status != 200 else "")
+            # A reply of which nothing has been sent when the fault is found can still say so.
+            is_cut = reply.status == 200 and not reply.complete or reply.status == 502 and sentence_of(reply)
+            report(f"{title}: the reply breaks off", "" if is_cut else told(reply))
         else:
             report(f"{title}: status {outcome}, and a sentence in the registry's form",
                    "" if reply.status == outcome and sentence_of(reply) else told(reply))
@@ -388,7 +390,6 @@ def kills(binary, port, upstream_port, storage, rounds, seed):
         kept += len(names_in(storage, "blobs"))
         leftovers += len(names_in(storage, "incoming"))
     report(f"{rounds} times kill -9: no wrong byte, no stray file", "; ".join(problems[:3]))
-    # Else the kills came when there was nothing to break.
     report("the kills came under load", "" if leftovers and kept and counts["broken off"] else f"{counts}")
     print(f"# seed {seed}: {dict(counts)}; when killed, {kept / rounds:.1f} blobs on disk and {leftovers} incoming in all")
 

@@ -59,57 +59,53 @@ test_images() {
     pulls_twice skopeo
     pulls_twice ctr
     pulls_twice podman
-    is "docker's image is the registry's" "$(comm -3 <(blobs_of "$registry/library/x") <(layers_of "$registry/library/x"))" \
-        "$(in_node all docker image inspect --format '{{.Id}}' x | cut -d: -f2)"
+    is "docker's image is the registry's" "$(blobs_of "$registry/library/x-dockerd" config)" \
+        "$(in_node all docker image inspect --format '{{.Id}}' x-dockerd | cut -d: -f2)"
     stop_all dockerd containerd cache
 }
 
-# Each client begins with a cold cache, and has nothing of the image at either pull.
+# Each client has a repository of its own, and nothing of the image at either pull.
 pulls_twice() { # CLIENT
-    stop_all cache
-    start_cache "images-$1"
-    mark registry
-    "forget_with_$1"
-    works "$1 pulls" "pull_with_$1"
+    local image=x-$1
+    push_image "$image:latest" 2000000 300000 40000
+    works "$1 pulls" "pull_with_$1" "$image"
     # Three layers, the configuration, and the manifest.
-    is "through the cache, which fetches each blob and the manifest" "5" "$(asked registry GET | sort -u | wc -l)"
-    is "and none twice" "5" "$(asked registry GET | wc -l)"
-    wait_until 30 has_settled "$folder/images-$1" || not_ok "$1: the fetches end"
-    mark registry
-    "forget_with_$1"
-    works "$1 pulls again" "pull_with_$1"
-    is "and upstream sees no GET" "" "$(asked registry GET)"
-    is "but HEAD, which tells what the tag means and who may have it" \
-        '"HEAD /v2/library/x/manifests/latest' "$(asked registry HEAD | sort -u)"
+    is "through the cache, which fetches each blob and the manifest once" "5 5" "$(number_and_kinds "$image" 5)"
+    wait_until 30 has_settled || not_ok "$1: the fetches end"
+    "forget_with_$1" "$image" >/dev/null 2>&1
+    works "$1 pulls again" "pull_with_$1" "$image"
+    is "and upstream sees no GET" "5 5" "$(number_and_kinds "$image" 5)"
+    is "but HEAD, which tells what the tag means and who may have it" "HEAD /v2/library/$image/manifests/latest" \
+        "$(asked registry HEAD "$image" 1 | grep /manifests/ | sort -u)"
 }
 
-pull_with_dockerd() { in_node all docker pull --quiet x; }
-forget_with_dockerd() { in_node all docker rmi --force x >/dev/null 2>&1 || true; }
+pull_with_dockerd() { in_node all docker pull --quiet "$1"; }
+forget_with_dockerd() { in_node all docker rmi --force "$1"; }
 
 pull_to() { # FOLDER IMAGE [OPTIONS]
     in_node all skopeo copy --quiet --src-tls-verify=false "${@:3}" "docker://$cache/library/$2" "dir:$folder/$1"
 }
-pull_with_skopeo() { pull_to skopeo x; }
+pull_with_skopeo() { pull_to skopeo "$1"; }
 forget_with_skopeo() { rm -rf "$folder/skopeo"; }
 
 ctr() { in_node all ctr --address "$folder/containerd.sock" "$@"; }
-pull_with_ctr() { ctr images pull --snapshotter native --hosts-dir "$folder/hosts" "$registry/library/x:latest"; }
-forget_with_ctr() { ctr images rm --sync "$registry/library/x:latest" >/dev/null 2>&1 || true; }
+pull_with_ctr() { ctr images pull --snapshotter native --hosts-dir "$folder/hosts" "$registry/library/$1:latest"; }
+forget_with_ctr() { ctr images rm --sync "$registry/library/$1:latest"; }
 
 podman() { in_node all podman --root "$folder/podman" --runroot "$folder/podman-run" --storage-driver vfs "$@"; }
-pull_with_podman() { # [REGISTRY]: by the mirror of registries.conf
+pull_with_podman() { # IMAGE [REGISTRY]: by the mirror of registries.conf
     mkdir -p "$HOME/.config/containers"
     cat >"$HOME/.config/containers/registries.conf" <<END
 [[registry]]
-location = "${1:-$registry}"
+location = "${2:-$registry}"
 insecure = true
 [[registry.mirror]]
 location = "$cache"
 insecure = true
 END
-    CONTAINERS_REGISTRIES_CONF=$HOME/.config/containers/registries.conf podman pull --quiet "${1:-$registry}/library/x"
+    CONTAINERS_REGISTRIES_CONF=$HOME/.config/containers/registries.conf podman pull --quiet "${2:-$registry}/library/$1"
 }
-forget_with_podman() { podman rmi --all --force >/dev/null 2>&1 || true; }
+forget_with_podman() { podman rmi --all --force; }
 
 # The seed's command lines, which have https.
 test_https() {
@@ -118,38 +114,38 @@ test_https() {
         -keyout "$folder/key.pem" -out "$folder/cert.pem" 2>/dev/null
     start_cache https CERTFILE="$folder/cert.pem" PRIVATEKEY="$folder/key.pem"
     start_dockerd "https://$cache"
-    mark registry
-    forget_with_dockerd
-    works "dockerd with --registry-mirror=https://$cache pulls" pull_with_dockerd
-    is "through the cache" "5" "$(asked registry GET | wc -l)"
-    works "skopeo --tls-verify=false layers docker://$cache/library/x" layers_as_the_seed
-    is "gets the layers and the configuration" "$(blobs_of "$registry/library/x")" \
+    push_image seed:latest 2000000 300000 40000
+    works "dockerd with --registry-mirror=https://$cache pulls" pull_with_dockerd seed
+    is "through the cache" "5 5" "$(number_and_kinds seed 5)"
+    works "skopeo --tls-verify=false layers docker://$cache/library/seed" layers_as_the_seed
+    is "from disk" "4" "$(asked registry GET seed 5 | grep -c /blobs/)"
+    is "these are the layers and the configuration" "$(blobs_of "$registry/library/seed" layers config)" \
         "$(find "$folder/layers" -type f -printf '%f\n' | sed 's/\.tar$//' | grep -xE '[0-9a-f]{64}' | sort)"
-    is "from disk" "4" "$(asked registry GET | grep -c /blobs/)"
     is "the port speaks https" "200" "$(fetch_status --cacert "$folder/cert.pem" "https://$cache/health")"
     is "and http" "200" "$(fetch_status "http://$cache/health")"
     stop_all dockerd cache
 }
 
-layers_as_the_seed() { (cd "$folder/layers" && in_node all skopeo --tls-verify=false layers "docker://$cache/library/x"); }
+layers_as_the_seed() { (cd "$folder/layers" && in_node all skopeo --tls-verify=false layers "docker://$cache/library/seed"); }
 
 # --- Authorisation ----------------------------------------------------------------------------------------------------
 
 test_private_images() {
-    local blob path own login
+    local layers blob path own login
     start_registry private "$private" "$folder/users"
     htpasswd -Bbc -C 4 "$folder/users" alice secret 2>/dev/null
     in_node all skopeo copy --quiet --dest-tls-verify=false --dest-creds alice:secret "oci:$folder/oci:x:latest" \
         "docker://$private/library/x"
-    blob=$(layers_of "$registry/library/x" | head -n 1)
+    mapfile -t layers < <(blobs_of "$registry/library/x" layers)
+    blob=${layers[0]}
     path=http://$cache/v2/library/x/blobs/sha256:$blob
 
     start_cache private REGISTRY_LOCATION="$private"
     is "alice gets a private blob" "$blob" "$(in_node all curl -s -u alice:secret "$path" | sha256sum | cut -d' ' -f1)"
-    wait_until 30 has_settled "$folder/private" || not_ok "the blob is kept"
-    mark private
+    is "which upstream gives once" "1" "$(asked private GET x 1 | wc -l)"
+    wait_until 30 has_settled || not_ok "the blob is kept"
     is "again, from disk" "200" "$(fetch_status -u alice:secret "$path")"
-    is "upstream gives nothing" "" "$(asked private GET)"
+    is "upstream gives nothing more" "1" "$(asked private GET x 1 | wc -l)"
     is "mallory gets 401 on the hit" "401" "$(fetch_status -u mallory:guess "$path")"
     is "at once: alice's yes is not mallory's, nor nobody's" "401" "$(fetch_status "$path")"
     is "an empty login is none" "401" "$(fetch_status -H 'Authorization: Basic Og==' "$path")"
@@ -166,8 +162,7 @@ test_private_images() {
     is "with a login of its own the cache fetches for clients that send none" "200" "$(fetch_status "$path")"
     is "and for those that send an empty one" "200" "$(fetch_status -H 'Authorization: Basic Og==' "$path")"
     is "but not for those that send a wrong one" "401" "$(fetch_status -u mallory:guess "$path")"
-    forget_with_podman
-    works "podman pulls a private image by the mirror, without a login" pull_with_podman "$private"
+    works "podman pulls a private image by the mirror, without a login" pull_with_podman x "$private"
     stop_all cache
     like "the cache does not start if its login speaks for everybody" 'CLIENT_NETWORKS' \
         "$(INTERFACE=0.0.0.0 REGISTRY_AUTH_FILE=$own STORAGE=$folder/open PORT=8888 in_node all timeout 20 "$binary" 2>&1 || true)"
@@ -254,7 +249,7 @@ pulls_ostree() { # NAME TITLE OPTION
     ostree_client "$1"
     works "ostree pulls $2 through the cache ($1)" ostree_pull "$1" "$3"
     works "and the repository is whole" ostree --repo="$folder/client-$1" fsck
-    wait_until 30 has_settled "$(<"$folder/cache.storage")" || not_ok "the fetches end"
+    wait_until 30 has_settled || not_ok "the fetches end"
 }
 
 # --- A small disk -----------------------------------------------------------------------------------------------------
@@ -272,7 +267,7 @@ test_small_disk() {
         rm -rf "$folder/pulled"
         works "$title" pull_to pulled "$image"
     done
-    wait_until 30 has_settled "$folder/small" || not_ok "a small disk: the fetches end"
+    wait_until 30 has_settled || not_ok "a small disk: the fetches end"
     is "nothing wrong is on the small disk" "" "$(python3 tests/caching.py strays "$folder/small")"
     note "on the small disk are $(du -sm "$folder/small" | cut -f1) MB; $(grep -c WARN "$folder/cache.log" || true) warnings in the log"
     stop_all cache
@@ -298,17 +293,17 @@ test_first_byte() {
     local clients cached cached_most direct direct_most
     for clients in 1 8; do
         # shellcheck disable=SC2046 # a size for each layer
-        push_image "layers:$clients" $(yes 500000 | head -n 20)
-        layers_of "$registry/library/layers:$clients" | sed 's,^,/v2/library/layers/blobs/sha256:,' >"$folder/paths"
+        push_image "layers-$clients:latest" $(yes 500000 | head -n 20)
+        blobs_of "$registry/library/layers-$clients" layers | sed "s,^,/v2/library/layers-$clients/blobs/sha256:," >"$folder/paths"
         start_cache "first-byte-$clients"
-        mark registry
         read -r cached cached_most direct direct_most < \
             <(in_node all python3 tests/caching.py first-bytes 8888 "${registry#*:}" "$clients" "$(<"$folder/paths")")
         note "clients at once: $clients; first byte of a cold blob: $cached ms through the cache, at most $cached_most;" \
             "$direct ms from the registry, at most $direct_most"
         verdict "the first byte through a cold cache takes at most ten times as long as from the registry" \
             "$(awk "BEGIN { if (!($cached < 10 * $direct)) print \"$cached ms, not $direct ms\" }")"
-        is "the cache has fetched each blob once" "$((20 * (clients + 1)))" "$(asked registry GET | wc -l)"
+        is "the cache has fetched each blob once" "$((20 * (clients + 1)))" \
+            "$(asked registry GET "layers-$clients" "$((20 * (clients + 1)))" | grep -c /blobs/)"
         stop_all cache
     done
 }
@@ -365,47 +360,47 @@ push_image() { # NAME:TAG SIZE...
     in_node all skopeo copy --quiet --dest-tls-verify=false "oci:$layout:$1" "docker://$registry/library/$1"
 }
 
-layers_of() { # IMAGE: the digests of its layers, without sha256:
-    blobs_of "$1" layers
-}
-
-blobs_of() { # IMAGE [layers]: those of all its blobs
+blobs_of() { # IMAGE config|layers...: digests, without sha256:
     in_node all skopeo inspect --raw --tls-verify=false "docker://$1" | python3 -c 'if True:
         import json, sys
         manifest = json.load(sys.stdin)
-        blobs = manifest["layers"] + ([] if sys.argv[1:] else [manifest["config"]])
+        blobs = [manifest["config"]] * ("config" in sys.argv) + manifest["layers"] * ("layers" in sys.argv)
         print(*sorted(blob["digest"][7:] for blob in blobs), sep="\n")' "${@:2}"
 }
 
-# Registries log a request when they have answered it. Another request afterwards shows that the log has those before.
-fence() { # REGISTRY
-    local address=$registry
+# What the registry was asked for of a repository. It logs a request when it has answered it, so this waits for some.
+asked() { # REGISTRY METHOD REPOSITORY NUMBER
+    local requests="$2 /v2/library/$3/(blobs|manifests)/[^ ?\"]*" address=$registry
     [[ $1 == registry ]] || address=$private
+    # Requests that should not be there are in the log as well, as this one came after them.
     fetch_status "http://$address/v2/fence-$((++fences))/tags/list" >/dev/null
-    wait_until 30 grep -q "/v2/fence-$fences/" "$folder/$1.log"
+    wait_until 30 grep -q "/v2/fence-$fences/" "$folder/$1.log" || true
+    wait_until 30 has_lines "$4" "$requests" "$folder/$1.log" || true
+    grep -oE "$requests" "$folder/$1.log" || true
 }
 fences=0
 
-mark() { # REGISTRY: forgets what it was asked for
-    fence "$1"
-    marked=$(wc -l <"$folder/$1.log")
+has_lines() { # NUMBER PATTERN FILE
+    (($(grep -cE "$2" "$3") >= $1))
 }
 
-asked() { # REGISTRY METHOD: the paths of blobs and manifests since the mark
-    fence "$1"
-    tail -n "+$((marked + 1))" "$folder/$1.log" | grep -oE "\"$2 /v2/[^ ?]*/(blobs|manifests)/[^ ?]*" || true
+number_and_kinds() { # REPOSITORY NUMBER: of GET requests, and of different ones
+    local requests
+    requests=$(asked registry GET "$@")
+    echo "$(wc -l <<<"$requests") $(sort -u <<<"$requests" | wc -l)"
 }
 
 start_cache() { # STORAGE [VARIABLE=VALUE...]
     [[ ! -e $folder/cache.log ]] || mv "$folder/cache.log" "$folder/cache-$((++caches)).log"
     echo "$folder/$1" >"$folder/cache.storage"
-    start cache env PORT=8888 INTERFACE=127.0.0.1 REGISTRY_NO_SSL=1 REGISTRY_LOCATION="$registry" STORAGE="$folder/$1" "${@:2}" "$binary"
+    start cache env PORT=8888 INTERFACE=127.0.0.1 REGISTRY_NO_SSL=1 REGISTRY_LOCATION="$registry" STORAGE="$folder/$1" "${@:2}" \
+        "$binary"
     wait_until 30 answers "http://$cache/health" || die "the cache does not start: $(tail -n 3 "$folder/cache.log")"
 }
 caches=0
 
-has_settled() { # STORAGE
-    [[ -d $1 && -z $(ls -A "$1/incoming") ]]
+has_settled() {
+    [[ -z $(ls -A "$(<"$folder/cache.storage")/incoming") ]]
 }
 
 start_dockerd() { # MIRROR
