@@ -4,8 +4,8 @@
 #
 #     tests/run.sh
 #
-# `cargo test` needs nothing but Rust. The others need real BitTorrent clients, npm, nginx, wrk, Docker and cargo-deb: on
-# Debian, as root, this script installs them. Elsewhere it uses what is installed and names the tests that it skips.
+# `cargo test` needs nothing but Rust. The others need real BitTorrent clients, container clients, npm, nginx, wrk, Docker and
+# cargo-deb: on Debian, as root, this script installs them. Elsewhere it uses what is installed and names the tests that it skips.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,11 +13,12 @@ cd "$(dirname "$0")/.."
 # The programs that the tests run, and their Debian packages. Debian has no cargo-deb; cargo installs it.
 readonly programs=(curl mktorrent ip aria2c transmission-daemon qbittorrent-nox rtorrent deluged deluge-console
     npm nginx haproxy wrk iptables openssl dockerd docker-compose debootstrap dnsmasq unbound-checkconf
-    named-checkzone promtool dpkg-shlibdeps systemd-nspawn chromium chromedriver cargo-deb)
+    named-checkzone promtool dpkg-shlibdeps systemd-nspawn chromium chromedriver cargo-deb
+    docker-registry skopeo podman umoci containerd ostree htpasswd)
 packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
     deluge-console nginx-light libnginx-mod-stream haproxy wrk docker.io docker-compose debootstrap iptables procps
     python3-venv dnsmasq-base unbound bind9-utils prometheus openssl dpkg-dev systemd-container
-    chromium chromium-driver)
+    chromium chromium-driver docker-registry skopeo podman umoci containerd ostree apache2-utils)
 # Node.js and npm are not added if npm is there already, as with a Node.js that is not Debian's.
 command -v npm >/dev/null || packages+=(nodejs npm)
 readonly packages
@@ -32,6 +33,7 @@ main() {
     step "load" tests/load.sh
     step "networks" tests/networks.sh
     step "real clients" tests/clients.sh
+    step "torrent-cache with container clients and OSTree" tests/torrent-cache.sh
     step "two instances behind a balancer" tests/balanced.sh
     step "Debian package" tests/package.sh
     step "Docker" tests/docker.sh

@@ -92,14 +92,15 @@ impl<S: BlobSource> FlightReader<S> {
 }
 
 /// Up to [`CHUNK`] bytes between two places, at least one.
+///
+/// The buffer is made here and not on the thread that reads: allocators keep what was freed for the thread that made it,
+/// and there are many threads that read.
 async fn read(file: Arc<File>, from: u64, to: u64) -> io::Result<Bytes> {
-    let read = move || {
-        let wanted = usize::try_from((to - from).min(u64::from(CHUNK))).map_err(io::Error::other)?;
-        let mut buffer = Vec::with_capacity(wanted);
-        match rustix::io::pread(&file, spare_capacity(&mut buffer), from)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(Bytes::from(buffer)),
-        }
+    let wanted = usize::try_from((to - from).min(u64::from(CHUNK))).map_err(io::Error::other)?;
+    let mut buffer = Vec::with_capacity(wanted);
+    let read = move || match rustix::io::pread(&file, spare_capacity(&mut buffer), from)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(Bytes::from(buffer)),
     };
     spawn_blocking(read).await.map_err(io::Error::other)?
 }
