@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::{WorkerOptions, work};
 use super::context::CacheContext;
+use super::open_connection::AddressShares;
 use super::superblocks::Superblocks;
 use crate::authorization::Authorization;
 use crate::config::CacheConfig;
@@ -98,6 +99,7 @@ impl CacheServer {
     /// Serves until `stop` ends, and then until the last transfer has ended, or for some seconds.
     pub fn run(self, wait_for_stop: impl FnOnce()) -> Result<(), ServeError> {
         let permits = Arc::new(Semaphore::new(self.config.max_connections));
+        let shares = AddressShares::of(self.config.max_connections);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let system = |error: io::Error| ServeError::System(format!("cannot start a worker: {error}"));
         let tasks = TaskTracker::new();
@@ -107,6 +109,7 @@ impl CacheServer {
                 context: Arc::clone(&self.context),
                 tls: self.config.tls.clone(),
                 permits: Arc::clone(&permits),
+                shares: Arc::clone(&shares),
                 client_timeout: self.config.client_timeout,
                 drain: DRAIN,
                 tasks: tasks.clone(),

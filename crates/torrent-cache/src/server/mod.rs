@@ -18,8 +18,10 @@
 //! failure.rs        errors as replies and as log lines
 //! client_request.rs what a handler knows of a request
 //! context.rs        what all handlers share
+//! open_connection.rs, active_body.rs  connections in number, and replies that are under way
 //! ```
 
+mod active_body;
 mod answer;
 mod blobs;
 mod cache_server;
@@ -29,6 +31,7 @@ mod context;
 mod failure;
 mod filez;
 mod manifests;
+mod open_connection;
 mod ostree_files;
 mod pages;
 mod pass;
