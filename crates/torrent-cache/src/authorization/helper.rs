@@ -12,13 +12,15 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// How long a helper may take, with the wait for another one.
-pub(super) const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
+const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a helper says on its output if it has no such login.
 const NOT_FOUND: &str = "credentials not found";
 
-/// One helper at a time in this process, so that those that hang do not add up.
-static ONE: Semaphore = Semaphore::const_new(1);
+/// Runs helpers, one at a time, so that those that hang do not add up.
+pub(super) struct CredentialHelpers {
+    one: Semaphore,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -27,16 +29,23 @@ struct HelperReply {
     secret: String,
 }
 
-/// Asks a helper for the login of a server; `None` if it has none. At the deadline, and if nobody waits any more, the
-/// helper is killed. The error holds nothing that the helper printed, which could be a secret.
-pub(super) async fn ask_helper(program: &OsStr, server: &str) -> Result<Option<DockerCredential>, String> {
-    let asked = timeout(HELPER_TIMEOUT, async {
-        // The semaphore is never closed.
-        let _one = ONE.acquire().await.map_err(|error| error.to_string())?;
-        run(program, server).await
-    });
-    let late = |_| Err(format!("it took more than {} s", HELPER_TIMEOUT.as_secs()));
-    asked.await.unwrap_or_else(late).map_err(|error| format!("{}: {error}", program.display()))
+impl CredentialHelpers {
+    /// None runs yet.
+    pub(super) fn new() -> Self {
+        Self { one: Semaphore::new(1) }
+    }
+
+    /// Asks a helper for the login of a server; `None` if it has none. At the deadline, and if nobody waits any more, the
+    /// helper is killed. The error holds nothing that the helper printed, which could be a secret.
+    pub(super) async fn ask(&self, program: &OsStr, server: &str) -> Result<Option<DockerCredential>, String> {
+        let asked = timeout(HELPER_TIMEOUT, async {
+            // The semaphore is never closed.
+            let _one = self.one.acquire().await.map_err(|error| error.to_string())?;
+            run(program, server).await
+        });
+        let late = |_| Err(format!("it took more than {} s", HELPER_TIMEOUT.as_secs()));
+        asked.await.unwrap_or_else(late).map_err(|error| format!("{}: {error}", program.display()))
+    }
 }
 
 async fn run(program: &OsStr, server: &str) -> Result<Option<DockerCredential>, String> {
@@ -82,7 +91,7 @@ mod tests {
 
     async fn ask(script: &str) -> Result<Option<DockerCredential>, String> {
         let (_folder, file) = helper(script);
-        ask_helper(file.as_os_str(), "quay.io").await
+        CredentialHelpers::new().ask(file.as_os_str(), "quay.io").await
     }
 
     #[tokio::test]
@@ -106,7 +115,8 @@ mod tests {
     async fn a_helper_that_hangs_is_killed_and_the_next_one_asked() {
         let (folder, file) = helper("echo $$ > \"$0.new\"; mv \"$0.new\" \"$0.pid\"; exec sleep 1000");
         let pid_file = folder.path().join("docker-credential-test.pid");
-        let error = ask_helper(file.as_os_str(), "quay.io").await.unwrap_err();
+        let helpers = CredentialHelpers::new();
+        let error = helpers.ask(file.as_os_str(), "quay.io").await.unwrap_err();
         assert!(error.contains("more than 10 s"), "{error}");
         // It can be killed before it has written its number: then it has ended, too.
         if let Ok(pid) = fs::read_to_string(&pid_file) {
@@ -116,6 +126,6 @@ mod tests {
                 let _ = ask("exit 1").await;
             }
         }
-        assert!(ONE.try_acquire().is_ok());
+        assert!(helpers.one.try_acquire().is_ok());
     }
 }

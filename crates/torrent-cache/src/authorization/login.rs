@@ -12,7 +12,7 @@ use http::HeaderValue;
 use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
 
-use super::helper::ask_helper;
+use super::helper::CredentialHelpers;
 use crate::upstream::UpstreamOrigin;
 
 /// Under which names config.json has Docker Hub. `docker login` writes the first.
@@ -38,7 +38,11 @@ impl fmt::Debug for RegistryLogin {
 
 /// Reads what we log in with at this upstream; `None` if the file has nothing for it. Runs the credential helper if the
 /// file names one. The file is read anew each time, so a change counts. The error holds no secret.
-pub(super) async fn read_login(file: &Path, origin: &UpstreamOrigin) -> Result<Option<RegistryLogin>, String> {
+pub(super) async fn read_login(
+    file: &Path,
+    origin: &UpstreamOrigin,
+    helpers: &CredentialHelpers,
+) -> Result<Option<RegistryLogin>, String> {
     let authority = origin.authority();
     let names: &[&str] = if authority == "registry-1.docker.io" { &DOCKER_HUB } else { &[&authority] };
     let path = file.to_owned();
@@ -46,7 +50,7 @@ pub(super) async fn read_login(file: &Path, origin: &UpstreamOrigin) -> Result<O
     let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
     for name in names {
         let wrong = |error: String| format!("{}: {name}: {error}", file.display());
-        if let Some(credential) = credential(&text, name).await.map_err(wrong)? {
+        if let Some(credential) = credential(&text, name, helpers).await.map_err(wrong)? {
             return login(credential).map(Some).ok_or_else(|| format!("{name}: not valid in a header"));
         }
     }
@@ -54,19 +58,23 @@ pub(super) async fn read_login(file: &Path, origin: &UpstreamOrigin) -> Result<O
 }
 
 /// In docker's order: the helper of this server, a login in the file, the helper of all servers.
-async fn credential(config: &[u8], server: &str) -> Result<Option<DockerCredential>, String> {
+async fn credential(
+    config: &[u8],
+    server: &str,
+    helpers: &CredentialHelpers,
+) -> Result<Option<DockerCredential>, String> {
     let mut config: Map<String, Value> =
         serde_json::from_slice(config).map_err(|error| format!("no JSON object (line {})", error.line()))?;
     // Helpers are not left to the library, which waits for them without an end.
-    let (helpers, store) = (config.remove("credHelpers"), config.remove("credsStore"));
-    if let Some(program) = helpers.as_ref().and_then(|helpers| program(helpers.get(server))) {
-        return ask_helper(&program, server).await;
+    let (each, store) = (config.remove("credHelpers"), config.remove("credsStore"));
+    if let Some(program) = each.as_ref().and_then(|each| program(each.get(server))) {
+        return helpers.ask(&program, server).await;
     }
     let config = serde_json::to_vec(&config).map_err(|error| error.to_string())?;
     match get_credential_from_reader(config.as_slice(), server) {
         Ok(credential) => Ok(Some(credential)),
         Err(CredentialRetrievalError::NoCredentialConfigured) => match program(store.as_ref()) {
-            Some(program) => ask_helper(&program, server).await,
+            Some(program) => helpers.ask(&program, server).await,
             None => Ok(None),
         },
         Err(error) => Err(error.to_string()),
@@ -98,7 +106,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.json");
         fs::write(&file, config).unwrap();
-        read_login(&file, &origin.parse().unwrap()).await
+        read_login(&file, &origin.parse().unwrap(), &CredentialHelpers::new()).await
     }
 
     #[tokio::test]
@@ -127,7 +135,8 @@ mod tests {
             assert!(error.contains("config.json: a: "), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
-        let missing = read_login(Path::new("/nowhere/config.json"), &"a".parse().unwrap()).await;
+        let missing =
+            read_login(Path::new("/nowhere/config.json"), &"a".parse().unwrap(), &CredentialHelpers::new()).await;
         assert!(missing.unwrap_err().contains("nowhere"));
     }
 

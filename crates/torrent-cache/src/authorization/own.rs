@@ -9,6 +9,7 @@ use moka::future::Cache;
 use tokio::time::Instant;
 
 use super::challenge::{Challenge, challenge};
+use super::helper::CredentialHelpers;
 use super::login::{RegistryLogin, read_login};
 use super::token::get_token;
 use crate::upstream::{Ask, FetchClient, FetchError, FetchFault, FetchReply, UpstreamOrigin};
@@ -51,6 +52,7 @@ impl<T> Remembered<T> {
 pub(super) struct OwnCredentials {
     client: FetchClient,
     file: PathBuf,
+    helpers: CredentialHelpers,
     logins: Cache<UpstreamOrigin, Remembered<RegistryLogin>>,
     /// The value of `Authorization` for an upstream's repository.
     values: Cache<(UpstreamOrigin, String), Remembered<HeaderValue>>,
@@ -58,7 +60,8 @@ pub(super) struct OwnCredentials {
 
 impl OwnCredentials {
     pub(super) fn new(client: FetchClient, file: PathBuf) -> Self {
-        Self { client, file, logins: Cache::new(MAX_REMEMBERED), values: Cache::new(MAX_REMEMBERED) }
+        let helpers = CredentialHelpers::new();
+        Self { client, file, helpers, logins: Cache::new(MAX_REMEMBERED), values: Cache::new(MAX_REMEMBERED) }
     }
 
     /// Sends a request as the upstream wants it. The first request for a repository learns from the 401 what that is.
@@ -125,7 +128,7 @@ impl OwnCredentials {
 
     async fn login(&self, origin: &UpstreamOrigin) -> Result<Option<RegistryLogin>, FetchError> {
         let read = async {
-            let read = read_login(&self.file, origin).await;
+            let read = read_login(&self.file, origin, &self.helpers).await;
             let failed = |what| FetchError { server: origin.to_string(), fault: FetchFault::Credentials(what) };
             let read = read.map(|login| login.map(|login| (login, LOGIN_LIFETIME))).map_err(failed);
             Remembered::new(read, LOGIN_FAILURE_LIFETIME)
