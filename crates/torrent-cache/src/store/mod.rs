@@ -20,6 +20,7 @@
 //! All calls block: async code calls them in `spawn_blocking`.
 
 mod blob_store;
+mod disk;
 mod incoming;
 mod layout;
 mod limits;

@@ -4,20 +4,19 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
-use super::layout::{FileKind, FileName, FoundFile, StoreFolder, sync_folder};
-use super::limits::StoreLimits;
+use super::disk::{Disk, in_blocks};
+use super::layout::{FileKind, FileName, FoundFile, StoreFolder, make_folder, sync_folder};
+use super::limits::{STEP, StoreLimits};
 use crate::digest::Digest;
 
 /// A use is written to the disk if the last one that is there is at least as old.
 const USE_GRANULARITY: Duration = Duration::from_hours(1);
-/// Files take whole blocks of the disk.
-const BLOCK: u64 = 4096;
 /// One walk through the folder finds the next so many files to evict.
 const CANDIDATES: usize = 1024;
 
@@ -194,6 +193,25 @@ impl Space {
         InUse { space: Arc::clone(self), digest }
     }
 
+    /// Whether there can be room for a file of so many bytes. Evicts nothing.
+    pub(super) fn check_room(&self, bytes: u64) -> io::Result<()> {
+        self.check_share(bytes)?;
+        match self.room(&self.taken.lock(), bytes)? {
+            Room::Never => Err(io::ErrorKind::StorageFull.into()),
+            Room::Enough | Room::AfterEviction => Ok(()),
+        }
+    }
+
+    /// One file takes at most half of the quota, so that it does not evict everything else. In a very small store it may
+    /// take more, up to 64 MiB.
+    pub(super) fn check_share(&self, bytes: u64) -> io::Result<()> {
+        let quota = self.limits.quota.of(Disk::of(self.folder.root())?.total);
+        if bytes > (quota / 2).max(STEP) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "it would take more than half of the quota"));
+        }
+        Ok(())
+    }
+
     /// Takes `bytes` for a file that will be written, and evicts what has to go for it.
     pub(super) fn reserve(&self, bytes: u64) -> io::Result<()> {
         let mut is_last_look = false;
@@ -243,7 +261,7 @@ impl Space {
     pub(super) fn place(&self, from: &Path, name: FileName, length: u64) -> io::Result<()> {
         let path = self.folder.path(name);
         let Some(parent) = path.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
-        match fs::create_dir(parent) {
+        match make_folder(parent) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => {
                 made?;
@@ -268,11 +286,22 @@ impl Space {
     /// Removes a file that turned out to be damaged.
     pub(super) fn discard(&self, name: FileName) -> io::Result<()> {
         let path = self.folder.path(name);
-        let mut taken = self.taken.lock();
-        let length = fs::metadata(&path)?.len();
-        fs::remove_file(&path)?;
-        taken.remove(name, length);
-        Ok(())
+        let gone = {
+            let mut taken = self.taken.lock();
+            let length = fs::metadata(&path)?.len();
+            let gone = self.take_away(&path)?;
+            taken.remove(name, length);
+            gone
+        };
+        fs::remove_file(gone)
+    }
+
+    /// Renames a file out of its place, which is done at once. To remove a large file takes long, and whoever has the
+    /// lock must not wait for that: threads that serve clients take it, too.
+    fn take_away(&self, path: &Path) -> io::Result<PathBuf> {
+        let gone = self.folder.new_incoming();
+        fs::rename(path, &gone)?;
+        Ok(gone)
     }
 
     /// Removes the file that was not used for the longest time, or finds out which files come next. `false`: none.
@@ -292,15 +321,19 @@ impl Space {
     fn evict(&self, candidate: &FoundFile) -> io::Result<bool> {
         let FoundFile { name, length, used_at } = *candidate;
         let path = self.folder.path(name);
-        let mut taken = self.taken.lock();
         let unchanged = |metadata: fs::Metadata| metadata.modified().is_ok_and(|now| now == used_at);
-        let is_used = name.kind == FileKind::Blob && taken.in_use.contains_key(&name.digest);
-        if is_used || !fs::metadata(&path).is_ok_and(unchanged) {
-            return Ok(false);
-        }
-        fs::remove_file(&path)?;
-        taken.remove(name, length);
-        taken.evictions += 1;
+        let gone = {
+            let mut taken = self.taken.lock();
+            let is_used = name.kind == FileKind::Blob && taken.in_use.contains_key(&name.digest);
+            if is_used || !fs::metadata(&path).is_ok_and(unchanged) {
+                return Ok(false);
+            }
+            let gone = self.take_away(&path)?;
+            taken.remove(name, length);
+            taken.evictions += 1;
+            gone
+        };
+        fs::remove_file(gone)?;
         log::debug!("evicted {}, {length} bytes", path.display());
         Ok(true)
     }
@@ -335,29 +368,9 @@ impl Space {
     }
 }
 
-/// What a file of `length` bytes takes.
-pub(super) fn in_blocks(length: u64) -> u64 {
-    length.div_ceil(BLOCK).saturating_mul(BLOCK)
-}
-
-/// A file system, in bytes.
-struct Disk {
-    total: u64,
-    free: u64,
-}
-
-impl Disk {
-    fn of(path: &Path) -> io::Result<Self> {
-        let stat = rustix::fs::statvfs(path)?;
-        Ok(Self {
-            total: stat.f_blocks.saturating_mul(stat.f_frsize),
-            free: stat.f_bavail.saturating_mul(stat.f_frsize),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::disk::BLOCK;
     use super::super::limits::DiskShare;
     use super::*;
 
