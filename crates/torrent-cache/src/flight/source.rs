@@ -19,7 +19,7 @@ pub trait BlobSource: 'static {
     fn open(&self, offset: u64) -> impl Future<Output = Result<OpenedBody<Self::Body>, Self::Error>>;
 
     /// A flight with this source has ended: with the blob's length if the blob is complete and right. Not called if the
-    /// store has no room.
+    /// store has no room. After a failure, readers can go on with their own sources.
     fn landed(&self, _end: Result<u64, &FlightFault<Self::Error>>) {}
 }
 
@@ -100,6 +100,12 @@ pub enum FlightFault<E> {
     /// The spool could not be read.
     #[error("the storage failed: {0}")]
     Disk(#[from] io::Error),
+    /// As many blobs are being fetched as may be at once.
+    #[error("too many fetches at once")]
+    TooMany,
+    /// Nobody reads it any more.
+    #[error("nobody has read it for a minute")]
+    Unwanted,
     /// The process is about to end, or has a defect.
     #[error("the fetch was given up")]
     Abandoned,
@@ -109,6 +115,12 @@ impl<E: SourceError> FlightFault<E> {
     /// See [`SourceError::is_refusal`].
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Source(error) if error.is_refusal())
+    }
+
+    /// Whether it says nothing about those who read, other than the client whose source the flight has: they go on with
+    /// their own sources.
+    pub(super) fn concerns_one_client(&self) -> bool {
+        self.is_refusal() || matches!(self, Self::Unwanted)
     }
 
     /// Whether a further attempt at the same place may succeed.

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::sleep;
 
+use super::fetch::{GRACE, MAX_FETCHES};
 use super::resuming::ATTEMPTS;
 use super::*;
 use crate::digest::Digest;
@@ -560,6 +561,83 @@ fn the_fetch_goes_on_when_all_clients_have_left() {
         permit.notify_one();
         cache.landed().await;
         assert!(cache.has(&blob));
+    });
+}
+
+#[test]
+fn a_fetch_that_nobody_reads_is_given_up_unless_it_is_half_done() {
+    for (sent, with_length, is_given_up) in [(4999, true, true), (5000, true, false), (9000, false, true)] {
+        run(async {
+            let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
+            let (permit, script) = (Rc::new(Notify::new()), blob.clone());
+            let gate = Rc::clone(&permit);
+            let source = FakeSource::new(move |_, _| {
+                let steps = [send(&script, ..sent), BodyStep::WaitFor(Rc::clone(&gate)), send(&script, sent..)];
+                opened(0, with_length.then_some(&script), steps)
+            });
+            let flight = cache.join(&blob, &source).await.unwrap();
+            let mut reader = FlightReader::new(&flight, 0, None, source.clone());
+            expect(&mut reader, &blob[..usize::try_from(sent).unwrap() - 1]).await;
+            // As long as somebody reads, it goes on.
+            sleep(GRACE * 9 / 10).await;
+            drop(reader);
+            sleep(GRACE * 9 / 10).await;
+            assert_eq!(cache.flights.count(), 1);
+            sleep(GRACE / 5).await;
+            assert_eq!(cache.flights.count(), usize::from(!is_given_up), "{sent}");
+            assert_eq!(flight.is_uncached(), is_given_up);
+            permit.notify_one();
+            cache.landed().await;
+            assert_eq!(cache.has(&blob), !is_given_up);
+            assert!(cache.is_clean());
+        });
+    }
+}
+
+#[test]
+fn there_are_only_so_many_fetches_at_once() {
+    run(async {
+        let cache = Cache::new(64 << 20);
+        let stored = blob(10);
+        assert!(cache.get(&stored, WHOLE, &FakeSource::of(&stored)).await.1.is_ok());
+        cache.landed().await;
+        let stuck = FakeSource::new(|_, _| opened(0, None, [BodyStep::Hang]));
+        for number in 0..MAX_FETCHES {
+            cache.join(&number.to_be_bytes(), &stuck).await.unwrap();
+        }
+        assert!(matches!(*cache.join(b"another", &stuck).await.err().unwrap(), FlightFault::TooMany));
+        // What is there needs no fetch, and what is under way can be joined.
+        assert!(cache.get(&stored, WHOLE, &stuck).await.0 == stored);
+        cache.join(&0_usize.to_be_bytes(), &stuck).await.unwrap();
+    });
+}
+
+#[test]
+fn readers_go_on_by_themselves_when_the_first_ones_token_has_ended() {
+    run(async {
+        let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
+        let (permit, script) = (Rc::new(Notify::new()), blob.clone());
+        let gate = Rc::clone(&permit);
+        let first = FakeSource::new(move |attempt, _| match attempt {
+            0 => {
+                opened(0, Some(&script), [send(&script, ..6000), BodyStep::WaitFor(Rc::clone(&gate)), BodyStep::Reset])
+            }
+            _ => Err(FakeError::Refused),
+        });
+        let second = FakeSource::of(&blob);
+        let flight = cache.join(&blob, &first).await.unwrap();
+        let mut readers = [&first, &second].map(|source| FlightReader::new(&flight, 0, None, source.clone()));
+        for reader in &mut readers {
+            expect(reader, &blob[..6000]).await;
+        }
+        permit.notify_one();
+        let [refused, served] = readers;
+        let (rest, end) = reply(served).await;
+        assert!(rest == blob[6000..] && end.is_ok());
+        assert!(reply(refused).await.1.unwrap_err().is_refusal());
+        assert_eq!((first.asked(), second.asked()), (vec![0, 6000, 6000], vec![6000]));
+        cache.landed().await;
+        assert!(!cache.has(&blob) && cache.is_clean());
     });
 }
 
