@@ -16,7 +16,7 @@ use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault, SourceError};
 use super::state::{Flight, FlightPhase, UncachedBlob};
 use crate::digest::Digest;
-use crate::store::{BlobStore, CommitError, IncomingBlob};
+use crate::store::{BlobStore, CommitError, IncomingBlob, StoredBlob};
 
 /// Fetches at once. Each has a connection to an upstream, a file and about 1 MiB of memory, and it can outlive the client
 /// that began it, so the limit of connections does not limit them.
@@ -50,7 +50,8 @@ async fn fetch_into<S: BlobSource + Clone>(
     let digest = flight.digest;
     let place = store.clone();
     // A flight may have ended between the client's look into the store and its joining.
-    if let Some(stored) = blocking(move || place.find(&digest)).await?.unwrap_or_default() {
+    let stored = move || place.find(&digest).unwrap_or_default().filter(|stored| !discard_if_cut(stored, &digest));
+    if let Some(stored) = blocking(stored).await? {
         let phase = FlightPhase::Verified { file: Arc::clone(stored.file()), length: stored.length() };
         let _ = flight.stored.set(stored);
         return Ok(phase);
@@ -92,6 +93,15 @@ async fn fetch_into<S: BlobSource + Clone>(
         return uncached(digest, length, blob);
     }
     store_blob(flight, incoming).await
+}
+
+/// A reply that is empty is complete at once, so nobody would notice that a file has lost all its bytes.
+fn discard_if_cut(stored: &StoredBlob, digest: &Digest) -> bool {
+    let is_cut = stored.length() == 0 && *digest != Digest::of(b"");
+    if is_cut {
+        stored.discard();
+    }
+    is_cut
 }
 
 fn uncached<E>(digest: Digest, length: Option<u64>, blob: UncachedBlob) -> Result<FlightPhase<E>, FlightFault<E>> {

@@ -100,6 +100,9 @@ pub enum FlightFault<E> {
     /// The spool could not be read.
     #[error("the storage failed: {0}")]
     Disk(#[from] io::Error),
+    /// The store's file of the blob was damaged. It is removed, so the next request fetches it.
+    #[error("the file in the storage was damaged")]
+    Damaged,
     /// As many blobs are being fetched as may be at once.
     #[error("too many fetches at once")]
     TooMany,

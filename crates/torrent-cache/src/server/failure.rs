@@ -124,7 +124,7 @@ impl RequestFailure {
                 Error::new(kind, error.sentence())
             }
             Self::Flight(fault) => match &**fault {
-                FlightFault::Disk(_) | FlightFault::Abandoned => {
+                FlightFault::Disk(_) | FlightFault::Damaged | FlightFault::Abandoned => {
                     Error::new(Kind::Internal, "the cache could not finish this; try again")
                 }
                 FlightFault::TooMany => {

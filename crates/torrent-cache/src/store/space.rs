@@ -1,7 +1,7 @@
 //! What the store's files take of the disk, what is in use, and what is evicted to make room.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::disk::{Disk, in_blocks};
 use super::layout::{FileKind, FileName, FoundFile, StoreFolder, make_folder, sync_folder};
 use super::limits::{STEP, StoreLimits};
+use super::taken::{BlobUsers, TakenSpace};
 use crate::digest::Digest;
 
 /// A use is written to the disk if the last one that is there is at least as old.
@@ -38,7 +39,7 @@ pub struct StoreUsage {
 pub struct StoredBlob {
     file: Arc<File>,
     length: u64,
-    _in_use: Arc<InUse>,
+    in_use: Arc<InUse>,
 }
 
 impl StoredBlob {
@@ -50,6 +51,26 @@ impl StoredBlob {
     /// Bytes.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Whether this process has seen that the bytes are right.
+    pub fn is_verified(&self) -> bool {
+        self.in_use.space.taken.lock().verified.contains(&self.in_use.digest)
+    }
+
+    /// Notes that all bytes were read and are right.
+    pub fn verified(&self) {
+        self.in_use.space.taken.lock().verified.insert(self.in_use.digest);
+    }
+
+    /// Removes the blob, because its file turned out to be damaged. Blocks.
+    pub fn discard(&self) {
+        let digest = self.in_use.digest;
+        match self.in_use.space.discard(FileName { kind: FileKind::Blob, digest }) {
+            Ok(()) => log::warn!("{digest}: its file was damaged, so it is removed and will be fetched again"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => log::warn!("{digest}: its file is damaged and cannot be removed: {error}"),
+        }
     }
 }
 
@@ -77,12 +98,6 @@ impl Drop for InUse {
     }
 }
 
-/// The readers of a blob.
-struct BlobUsers {
-    count: usize,
-    blocks: u64,
-}
-
 /// The folder, and how full it is.
 pub(super) struct Space {
     pub(super) folder: StoreFolder,
@@ -90,40 +105,6 @@ pub(super) struct Space {
     taken: Mutex<TakenSpace>,
     /// The files that were not used for the longest time, the oldest last. Only whoever evicts holds this lock.
     candidates: Mutex<Vec<FoundFile>>,
-}
-
-#[derive(Default)]
-struct TakenSpace {
-    /// Bytes of complete files.
-    stored: u64,
-    blobs: u64,
-    /// Counts what came and went, so that a walk knows whether its sums are about one moment.
-    changes: u64,
-    /// Bytes that files in `incoming/` have or will have.
-    reserved: u64,
-    /// The part of `reserved` that is not on the disk yet.
-    unwritten: u64,
-    in_use: HashMap<Digest, BlobUsers>,
-    /// Files that were removed to make room.
-    evictions: u64,
-}
-
-impl TakenSpace {
-    fn pinned(&self) -> u64 {
-        self.in_use.values().map(|users| users.blocks).sum()
-    }
-
-    fn add(&mut self, name: FileName, length: u64) {
-        self.stored += in_blocks(length);
-        self.blobs += u64::from(name.kind == FileKind::Blob);
-        self.changes += 1;
-    }
-
-    fn remove(&mut self, name: FileName, length: u64) {
-        self.stored = self.stored.saturating_sub(in_blocks(length));
-        self.blobs = self.blobs.saturating_sub(u64::from(name.kind == FileKind::Blob));
-        self.changes += 1;
-    }
 }
 
 /// Whether there is room.
@@ -184,7 +165,7 @@ impl Space {
         if let Some(users) = self.taken.lock().in_use.get_mut(&digest) {
             users.blocks = in_blocks(length);
         }
-        Ok(Some(StoredBlob { file: Arc::new(file), length, _in_use: Arc::new(in_use) }))
+        Ok(Some(StoredBlob { file: Arc::new(file), length, in_use: Arc::new(in_use) }))
     }
 
     fn in_use(self: &Arc<Self>, digest: Digest, blocks: u64) -> InUse {
@@ -274,13 +255,16 @@ impl Space {
             fs::rename(from, &path)?;
             replaced.into_iter().for_each(|length| taken.remove(name, length));
             taken.add(name, length);
+            if name.kind == FileKind::Blob {
+                taken.verified.insert(name.digest);
+            }
         }
         sync_folder(parent)
     }
 
     /// A blob that was just placed. `file` is open for writing, but only reads follow.
     pub(super) fn placed_blob(self: &Arc<Self>, digest: Digest, file: Arc<File>, length: u64) -> StoredBlob {
-        StoredBlob { file, length, _in_use: Arc::new(self.in_use(digest, in_blocks(length))) }
+        StoredBlob { file, length, in_use: Arc::new(self.in_use(digest, in_blocks(length))) }
     }
 
     /// Removes a file that turned out to be damaged.
