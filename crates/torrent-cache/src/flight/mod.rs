@@ -37,7 +37,7 @@ mod tests;
 
 pub use flights::Flights;
 pub use reader::FlightReader;
-pub use source::{BlobBody, BlobSource, FlightFault, OpenedBody, SourceError};
+pub use source::{BlobBody, BlobSource, FlightFault, LONGEST_SILENCE, OpenedBody, SourceError};
 pub use state::{Flight, FlightKey};
 
 /// Bytes that a reader reads at once, and that the task holds in memory.

@@ -2,11 +2,15 @@
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use crate::digest::Digest;
+
+/// Longer than most deadlines.
+pub const LONGEST_SILENCE: Duration = Duration::from_mins(2);
 
 /// Where a blob comes from: one client's way to it, with that client's credentials.
 pub trait BlobSource: 'static {
@@ -17,6 +21,12 @@ pub trait BlobSource: 'static {
 
     /// Asks for the blob from this byte on. An upstream that knows no ranges may begin at zero. Has a deadline.
     fn open(&self, offset: u64) -> impl Future<Output = Result<OpenedBody<Self::Body>, Self::Error>>;
+
+    /// Longer than the deadlines of this source. After so long the flight takes the source for one that has forgotten
+    /// them, so that it ends in every case.
+    fn longest_silence(&self) -> Duration {
+        LONGEST_SILENCE
+    }
 
     /// A flight with this source has ended: with the blob's length if the blob is complete and right. Not called if the
     /// store has no room. After a failure, readers can go on with their own sources.

@@ -121,6 +121,23 @@ impl BlobSource for NeverOpens {
     }
 }
 
+/// An upstream with deadlines of ten minutes.
+#[derive(Clone)]
+struct PatientSource(FakeSource);
+
+impl BlobSource for PatientSource {
+    type Body = FakeBody;
+    type Error = FakeError;
+
+    async fn open(&self, offset: u64) -> Opened {
+        self.0.open(offset).await
+    }
+
+    fn longest_silence(&self) -> Duration {
+        Duration::from_mins(10)
+    }
+}
+
 /// A body; with the blob, it has its length.
 #[allow(clippy::unnecessary_wraps)] // As sources return it.
 pub(super) fn opened(offset: u64, blob: Option<&Bytes>, steps: impl IntoIterator<Item = BodyStep>) -> Opened {
@@ -731,6 +748,26 @@ fn a_client_that_leaves_before_the_upstream_answers_changes_nothing() {
         }
         cache.landed().await;
         assert!(cache.has(&blob));
+    });
+}
+
+#[test]
+fn a_flight_waits_as_long_as_its_source() {
+    run(async {
+        let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
+        let (permit, script) = (Rc::new(Notify::new()), blob.clone());
+        let gate = Rc::clone(&permit);
+        let source = PatientSource(FakeSource::new(move |_, _| {
+            opened(0, Some(&script), [BodyStep::WaitFor(Rc::clone(&gate)), send(&script, ..)])
+        }));
+        let key = FlightKey { upstream: "registry".into(), digest: Digest::of(&blob) };
+        let flight = cache.flights.join(&key, &source).await.unwrap();
+        let _reader = FlightReader::new(&flight, 0, None, source.clone());
+        sleep(Duration::from_mins(9)).await;
+        permit.notify_one();
+        cache.landed().await;
+        assert!(cache.has(&blob));
+        assert_eq!(source.0.asked(), [0]);
     });
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! cache_server.rs   binds the port, starts the workers, stops them
 //! connections.rs    a worker: accepts connections, and serves http or https by the first byte
-//! stream.rs         a connection as actix-http reads and writes it, with a limit for slow readers
+//! stream.rs         a connection as actix-http reads and writes it, with limits for slow clients
 //! answer.rs         from a request to its handler; metrics and the log
 //! blobs.rs          blobs by digest: from disk, from a flight, or both
 //! manifests.rs      manifests by digest and by tag

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -83,6 +84,10 @@ impl BlobSource for UpstreamBlob {
         inner.is_opened.set(true);
         let body = UpstreamBody { body: reply.body, context: Arc::clone(&inner.context) };
         Ok(OpenedBody { offset, length, body })
+    }
+
+    fn longest_silence(&self) -> Duration {
+        self.0.context.longest_silence
     }
 
     fn landed(&self, end: Result<u64, &FlightFault<UpstreamFault>>) {
