@@ -156,7 +156,8 @@ async fn service(options: &WorkerOptions) -> Option<ServeConnection> {
         let context = Arc::clone(&context);
         let under_way = request.conn_data().map(ConnectionActivity::reply);
         async move {
-            let reply = answer(&context, request).await;
+            // On the heap, as it is large and most connections are idle most of the time.
+            let reply = Box::pin(answer(&context, request)).await;
             Ok::<_, actix_http::Error>(reply.map_body(|_, body| ActiveBody { body, _under_way: under_way }))
         }
     });
