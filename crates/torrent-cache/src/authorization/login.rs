@@ -1,15 +1,18 @@
 //! Our own names and passwords: docker's config.json, and the credential helpers that it names.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::BufReader;
+use std::fs;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
 use http::HeaderValue;
+use serde_json::{Map, Value};
+use tokio::task::spawn_blocking;
 
+use super::helper::CredentialHelpers;
 use crate::upstream::UpstreamOrigin;
 
 /// Under which names config.json has Docker Hub. `docker login` writes the first.
@@ -33,22 +36,54 @@ impl fmt::Debug for RegistryLogin {
     }
 }
 
-/// Reads what we log in with at this upstream; `None` if the file has nothing for it. Blocks, and runs the credential
-/// helper if the file names one. The file is read anew each time, so a change counts. The error holds no secret.
-pub(super) fn read_login(file: &Path, origin: &UpstreamOrigin) -> Result<Option<RegistryLogin>, String> {
+/// Reads what we log in with at this upstream; `None` if the file has nothing for it. Runs the credential helper if the
+/// file names one. The file is read anew each time, so a change counts. The error holds no secret.
+pub(super) async fn read_login(
+    file: &Path,
+    origin: &UpstreamOrigin,
+    helpers: &CredentialHelpers,
+) -> Result<Option<RegistryLogin>, String> {
     let authority = origin.authority();
     let names: &[&str] = if authority == "registry-1.docker.io" { &DOCKER_HUB } else { &[&authority] };
+    let path = file.to_owned();
+    let text = spawn_blocking(move || fs::read(path)).await.map_err(|error| error.to_string())?;
+    let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
     for name in names {
-        let reader = File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        match get_credential_from_reader(BufReader::new(reader), name) {
-            Ok(credential) => {
-                return login(credential).map(Some).ok_or_else(|| format!("{name}: not valid in a header"));
-            }
-            Err(error) if has_nothing(&error) => (),
-            Err(error) => return Err(format!("{}: {name}: {}", file.display(), without_output(&error))),
+        let wrong = |error: String| format!("{}: {name}: {error}", file.display());
+        if let Some(credential) = credential(&text, name, helpers).await.map_err(wrong)? {
+            return login(credential).map(Some).ok_or_else(|| format!("{name}: not valid in a header"));
         }
     }
     Ok(None)
+}
+
+/// In docker's order: the helper of this server, a login in the file, the helper of all servers.
+async fn credential(
+    config: &[u8],
+    server: &str,
+    helpers: &CredentialHelpers,
+) -> Result<Option<DockerCredential>, String> {
+    let mut config: Map<String, Value> =
+        serde_json::from_slice(config).map_err(|error| format!("no JSON object (line {})", error.line()))?;
+    // Helpers are not left to the library, which waits for them without an end.
+    let (each, store) = (config.remove("credHelpers"), config.remove("credsStore"));
+    if let Some(program) = each.as_ref().and_then(|each| program(each.get(server))) {
+        return helpers.ask(&program, server).await;
+    }
+    let config = serde_json::to_vec(&config).map_err(|error| error.to_string())?;
+    match get_credential_from_reader(config.as_slice(), server) {
+        Ok(credential) => Ok(Some(credential)),
+        Err(CredentialRetrievalError::NoCredentialConfigured) => match program(store.as_ref()) {
+            Some(program) => helpers.ask(&program, server).await,
+            None => Ok(None),
+        },
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn program(helper: Option<&Value>) -> Option<OsString> {
+    let name = helper?.as_str().filter(|name| !name.is_empty())?;
+    Some(format!("docker-credential-{name}").into())
 }
 
 fn login(credential: DockerCredential) -> Option<RegistryLogin> {
@@ -63,36 +98,19 @@ fn login(credential: DockerCredential) -> Option<RegistryLogin> {
     }
 }
 
-/// Helpers say by this text that they know no such registry.
-fn has_nothing(error: &CredentialRetrievalError) -> bool {
-    match error {
-        CredentialRetrievalError::NoCredentialConfigured => true,
-        CredentialRetrievalError::HelperFailure { stdout, .. } => stdout.contains("credentials not found"),
-        _ => false,
-    }
-}
-
-/// What a helper printed could hold a secret.
-fn without_output(error: &CredentialRetrievalError) -> String {
-    match error {
-        CredentialRetrievalError::HelperFailure { helper, .. } => format!("{helper} failed"),
-        error => error.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(config: &str, origin: &str) -> Result<Option<RegistryLogin>, String> {
+    async fn read(config: &str, origin: &str) -> Result<Option<RegistryLogin>, String> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.json");
-        std::fs::write(&file, config).unwrap();
-        read_login(&file, &origin.parse().unwrap())
+        fs::write(&file, config).unwrap();
+        read_login(&file, &origin.parse().unwrap(), &CredentialHelpers::new()).await
     }
 
-    #[test]
-    fn logins_are_found_under_the_names_that_docker_writes() {
+    #[tokio::test]
+    async fn logins_are_found_under_the_names_that_docker_writes() {
         let basic = Ok(Some(RegistryLogin::Password(HeaderValue::from_static("Basic dTpw"))));
         for (config, origin) in [
             (r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#, "docker.io"),
@@ -101,23 +119,25 @@ mod tests {
             (r#"{"auths":{"https://quay.io":{"username":"u","password":"p"}}}"#, "quay.io"),
             (r#"{"auths":{"10.0.0.5:5000":{"auth":"dTpw"}}}"#, "http://10.0.0.5:5000"),
         ] {
-            assert_eq!(read(config, origin), basic, "{config}");
+            assert_eq!(read(config, origin).await, basic, "{config}");
         }
-        let identity = read(r#"{"auths":{"a":{"auth":"dTo=","identitytoken":"t"}}}"#, "a");
+        let identity = read(r#"{"auths":{"a":{"auth":"dTo=","identitytoken":"t"}}}"#, "a").await;
         assert_eq!(identity, Ok(Some(RegistryLogin::Identity("t".to_owned()))));
         for config in ["{}", r#"{"auths":{}}"#, r#"{"auths":{"quay.io:5000":{"auth":"dTpw"}}}"#] {
-            assert_eq!(read(config, "quay.io"), Ok(None), "{config}");
+            assert_eq!(read(config, "quay.io").await, Ok(None), "{config}");
         }
     }
 
-    #[test]
-    fn a_wrong_file_is_told_without_its_secrets() {
+    #[tokio::test]
+    async fn a_wrong_file_is_told_without_its_secrets() {
         for config in ["", "[]", r#"{"auths":{"a":{"auth":"s3cret-"}}}"#, r#"{"credsStore":"no-such-helper-s"}"#] {
-            let error = read(config, "a").unwrap_err();
+            let error = read(config, "a").await.unwrap_err();
             assert!(error.contains("config.json: a: "), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
-        assert!(read_login(Path::new("/nowhere/config.json"), &"a".parse().unwrap()).unwrap_err().contains("nowhere"));
+        let missing =
+            read_login(Path::new("/nowhere/config.json"), &"a".parse().unwrap(), &CredentialHelpers::new()).await;
+        assert!(missing.unwrap_err().contains("nowhere"));
     }
 
     #[test]

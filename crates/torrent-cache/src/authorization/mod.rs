@@ -13,6 +13,7 @@
 //!   only where http is listed.
 
 mod challenge;
+mod helper;
 mod kept;
 mod login;
 mod own;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderValue};
 use moka::future::Cache;
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::challenge::{Challenge, challenge};
+use super::helper::CredentialHelpers;
 use super::login::{RegistryLogin, read_login};
 use super::token::get_token;
 use crate::upstream::{Ask, FetchClient, FetchError, FetchFault, FetchReply, UpstreamOrigin};
@@ -20,11 +20,11 @@ const MAX_REMEMBERED: u64 = 10_000;
 /// How long what the file holds is used before it is read again.
 const LOGIN_LIFETIME: Duration = Duration::from_mins(1);
 
-/// How long a credential helper may take.
-const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How long a failure is kept, so that many requests at once do not each meet it anew.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(1);
+
+/// The same of logins. It is longer than a helper may take, so that one that hangs does not run all the time.
+const LOGIN_FAILURE_LIFETIME: Duration = Duration::from_secs(30);
 
 /// A value, or the error, and until when it counts.
 #[derive(Clone)]
@@ -34,11 +34,11 @@ struct Remembered<T> {
 }
 
 impl<T> Remembered<T> {
-    fn new(value: Result<Option<(T, Duration)>, FetchError>) -> Self {
+    fn new(value: Result<Option<(T, Duration)>, FetchError>, failure_lifetime: Duration) -> Self {
         let lifetime = match &value {
             Ok(Some((_, lifetime))) => *lifetime,
             Ok(None) => LOGIN_LIFETIME,
-            Err(_) => FAILURE_LIFETIME,
+            Err(_) => failure_lifetime,
         };
         Self { value: value.map(|value| value.map(|(value, _)| value)), until: Instant::now() + lifetime }
     }
@@ -52,6 +52,7 @@ impl<T> Remembered<T> {
 pub(super) struct OwnCredentials {
     client: FetchClient,
     file: PathBuf,
+    helpers: CredentialHelpers,
     logins: Cache<UpstreamOrigin, Remembered<RegistryLogin>>,
     /// The value of `Authorization` for an upstream's repository.
     values: Cache<(UpstreamOrigin, String), Remembered<HeaderValue>>,
@@ -59,7 +60,8 @@ pub(super) struct OwnCredentials {
 
 impl OwnCredentials {
     pub(super) fn new(client: FetchClient, file: PathBuf) -> Self {
-        Self { client, file, logins: Cache::new(MAX_REMEMBERED), values: Cache::new(MAX_REMEMBERED) }
+        let helpers = CredentialHelpers::new();
+        Self { client, file, helpers, logins: Cache::new(MAX_REMEMBERED), values: Cache::new(MAX_REMEMBERED) }
     }
 
     /// Sends a request as the upstream wants it. The first request for a repository learns from the 401 what that is.
@@ -98,7 +100,7 @@ impl OwnCredentials {
     ) -> Result<Option<HeaderValue>, FetchError> {
         let Some(challenge) = challenge(headers) else { return Ok(None) };
         let (origin, repository) = key.clone();
-        let fetch = async { Remembered::new(self.fetch(&origin, &repository, &challenge).await) };
+        let fetch = async { Remembered::new(self.fetch(&origin, &repository, &challenge).await, FAILURE_LIFETIME) };
         let is_useless = |known: &Remembered<HeaderValue>| {
             let is_refused = refused.is_some() && matches!(&known.value, Ok(value) if value.as_ref() == refused);
             known.is_over() || is_refused
@@ -126,16 +128,10 @@ impl OwnCredentials {
 
     async fn login(&self, origin: &UpstreamOrigin) -> Result<Option<RegistryLogin>, FetchError> {
         let read = async {
-            let (file, of) = (self.file.clone(), origin.clone());
-            // A helper that hangs keeps a thread, but no request.
-            let read = timeout(HELPER_TIMEOUT, spawn_blocking(move || read_login(&file, &of))).await;
-            let read = match read {
-                Ok(Ok(read)) => read,
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err(format!("the credential helper took more than {} s", HELPER_TIMEOUT.as_secs())),
-            };
+            let read = read_login(&self.file, origin, &self.helpers).await;
             let failed = |what| FetchError { server: origin.to_string(), fault: FetchFault::Credentials(what) };
-            Remembered::new(read.map(|login| login.map(|login| (login, LOGIN_LIFETIME))).map_err(failed))
+            let read = read.map(|login| login.map(|login| (login, LOGIN_LIFETIME))).map_err(failed);
+            Remembered::new(read, LOGIN_FAILURE_LIFETIME)
         };
         let entry = self.logins.entry_by_ref(origin).or_insert_with_if(read, Remembered::is_over).await;
         entry.into_value().value

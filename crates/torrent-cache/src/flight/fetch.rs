@@ -1,49 +1,63 @@
 //! The task of a flight: from the upstream into the store.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::CHUNK;
 use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault, SourceError};
 use super::state::{Flight, FlightPhase, UncachedBlob};
 use crate::digest::Digest;
-use crate::store::{BlobStore, CommitError, IncomingBlob};
+use crate::store::{BlobStore, CommitError, IncomingBlob, StoredBlob};
+
+/// Fetches at once. Each has a connection to an upstream, a file and about 1 MiB of memory, and it can outlive the client
+/// that began it, so the limit of connections does not limit them.
+pub(super) const MAX_FETCHES: usize = 128;
+
+/// A fetch of which nobody reads is given up after so long, if less than half of the blob is there.
+pub(super) const GRACE: Duration = Duration::from_mins(1);
 
 /// Bytes on their way to the disk, with their share of the task's memory.
 type Chunk = (Bytes, OwnedSemaphorePermit);
 
 /// Fetches the blob, unless the store has it. Returns the flight's last phase.
-pub(super) async fn fetch<S: BlobSource>(
+pub(super) async fn fetch<S: BlobSource + Clone>(
     flight: &Flight<S::Error>,
     store: &BlobStore,
-    source: S,
+    source: &S,
+    fetches: &Semaphore,
 ) -> FlightPhase<S::Error> {
-    match fetch_into(flight, store, source).await {
+    match fetch_into(flight, store, source, fetches).await {
         Ok(phase) => phase,
         Err(fault) => FlightPhase::Failed(Arc::new(fault)),
     }
 }
 
-async fn fetch_into<S: BlobSource>(
+async fn fetch_into<S: BlobSource + Clone>(
     flight: &Flight<S::Error>,
     store: &BlobStore,
-    source: S,
+    source: &S,
+    fetches: &Semaphore,
 ) -> Result<FlightPhase<S::Error>, FlightFault<S::Error>> {
     let digest = flight.digest;
     let place = store.clone();
     // A flight may have ended between the client's look into the store and its joining.
-    if let Some(stored) = blocking(move || place.find(&digest)).await?.unwrap_or_default() {
+    let stored = move || place.find(&digest).unwrap_or_default().filter(|stored| !discard_if_cut(stored, &digest));
+    if let Some(stored) = blocking(stored).await? {
         let phase = FlightPhase::Verified { file: Arc::clone(stored.file()), length: stored.length() };
         let _ = flight.stored.set(stored);
         return Ok(phase);
     }
-    let mut body = ResumingBody::new(source, 0, None);
+    let Ok(_fetch) = fetches.try_acquire() else { return Err(FlightFault::TooMany) };
+    let mut body = ResumingBody::new(source.clone(), 0, None);
     body.open().await?;
     let length = body.length();
     flight.state.send_modify(|state| state.length = length);
@@ -68,10 +82,26 @@ async fn fetch_into<S: BlobSource>(
         return uncached(digest, length, blob);
     }
     if let Err(fault) = received {
+        let from = incoming.written();
+        let blob = UncachedBlob { spool: Some(incoming.file()), from, hasher: incoming.hasher().clone() };
         blocking(move || drop(incoming)).await?;
-        return Err(fault);
+        if !fault.concerns_one_client() {
+            return Err(fault);
+        }
+        log::info!("{digest}: not cached from byte {from} on: {fault}");
+        source.landed(Err(&fault));
+        return uncached(digest, length, blob);
     }
     store_blob(flight, incoming).await
+}
+
+/// A reply that is empty is complete at once, so nobody would notice that a file has lost all its bytes.
+fn discard_if_cut(stored: &StoredBlob, digest: &Digest) -> bool {
+    let is_cut = stored.length() == 0 && *digest != Digest::of(b"");
+    if is_cut {
+        stored.discard();
+    }
+    is_cut
 }
 
 fn uncached<E>(digest: Digest, length: Option<u64>, blob: UncachedBlob) -> Result<FlightPhase<E>, FlightFault<E>> {
@@ -89,7 +119,7 @@ async fn transfer<S: BlobSource>(
     incoming: IncomingBlob,
 ) -> Result<(IncomingBlob, Result<(), FlightFault<S::Error>>, io::Result<()>), FlightFault<S::Error>> {
     let (sender, chunks) = unbounded_channel();
-    let (end, written) = tokio::join!(receive(body, sender), write(flight, chunks, incoming));
+    let (end, written) = tokio::join!(receive(body, sender, unwanted(flight)), write(flight, chunks, incoming));
     let (incoming, written) = written?;
     Ok((incoming, end, written))
 }
@@ -98,12 +128,15 @@ async fn transfer<S: BlobSource>(
 async fn receive<S: BlobSource>(
     mut body: ResumingBody<S>,
     chunks: UnboundedSender<Chunk>,
+    unwanted: impl Future<Output = ()>,
 ) -> Result<(), FlightFault<S::Error>> {
+    let mut unwanted = pin!(unwanted);
     let memory = Arc::new(Semaphore::new(CHUNK as usize));
     loop {
         let next = tokio::select! {
             next = body.next() => next?,
             () = chunks.closed() => None,
+            () = &mut unwanted => return Err(FlightFault::Unwanted),
         };
         let Some(bytes) = next else { return Ok(()) };
         let share = u32::try_from(bytes.len()).unwrap_or(CHUNK).min(CHUNK);
@@ -111,6 +144,17 @@ async fn receive<S: BlobSource>(
         let Ok(permit) = Arc::clone(&memory).acquire_many_owned(share).await else { return Ok(()) };
         if chunks.send((bytes, permit)).is_err() {
             return Ok(());
+        }
+    }
+}
+
+/// Ends when nobody has read for [`GRACE`] and there is less than half of the blob.
+async fn unwanted<E>(flight: &Flight<E>) {
+    loop {
+        flight.state.closed().await;
+        sleep(GRACE).await;
+        if flight.is_unwanted() {
+            return;
         }
     }
 }
@@ -183,7 +227,7 @@ mod tests {
         let source =
             FakeSource::new(|_, _| opened(0, None, (0..100).map(|_| BodyStep::Send(Bytes::from(vec![0; 300_000])))));
         let (sender, mut receiver) = unbounded_channel();
-        let mut receive = std::pin::pin!(receive(ResumingBody::new(source, 0, None), sender));
+        let mut receive = std::pin::pin!(receive(ResumingBody::new(source, 0, None), sender, std::future::pending()));
         let waiting = async {
             let mut count = 0;
             while count < 3 {

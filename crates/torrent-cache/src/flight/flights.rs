@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 
-use super::fetch::fetch;
+use super::fetch::{MAX_FETCHES, fetch};
 use super::source::{BlobSource, FlightFault, SourceError};
 use super::state::{Flight, FlightKey, FlightPhase};
 use crate::store::BlobStore;
@@ -17,12 +18,14 @@ type UnderWayFlights<E> = Mutex<HashMap<FlightKey, Arc<Flight<E>>>>;
 pub struct Flights<E> {
     store: BlobStore,
     under_way: Arc<UnderWayFlights<E>>,
+    /// Of what is not in the store, at once.
+    fetches: Arc<Semaphore>,
 }
 
 impl<E: SourceError> Flights<E> {
     /// None yet.
     pub fn new(store: BlobStore) -> Self {
-        Self { store, under_way: Arc::default() }
+        Self { store, under_way: Arc::default(), fetches: Arc::new(Semaphore::new(MAX_FETCHES)) }
     }
 
     /// Joins the flight of this blob, or starts it with this source, and waits until there is something to read. Must
@@ -66,10 +69,10 @@ impl<E: SourceError> Flights<E> {
             last: FlightPhase::Failed(Arc::new(FlightFault::Abandoned)),
         };
         drop(under_way);
-        let (store, source) = (self.store.clone(), source.clone());
+        let (store, source, fetches) = (self.store.clone(), source.clone(), Arc::clone(&self.fetches));
         spawn_local(async move {
             let mut landing = landing;
-            landing.last = fetch(&landing.flight, &store, source.clone()).await;
+            landing.last = fetch(&landing.flight, &store, &source, &fetches).await;
             match &landing.last {
                 FlightPhase::Verified { length, .. } => source.landed(Ok(*length)),
                 FlightPhase::Failed(fault) => source.landed(Err(fault)),

@@ -7,12 +7,14 @@
 //! - **The store is asked first.** A blob that it has is a flight that is complete at once: no source is opened.
 //! - **No complete reply is wrong.** Every reader keeps back the last byte of its reply until the SHA-256 of the whole
 //!   blob is right. A reply about a wrong blob is cut off. A flight whose blob is empty opens only when that is known.
-//! - **The task owes nothing to a client.** It goes on when all readers have left. It ends in every case: each wait for
-//!   the upstream has a limit, and if the task is dropped, its readers get an error.
+//! - **The task owes nothing to a client.** It goes on when all readers have left, unless less than half of the blob is
+//!   there and nobody reads for a minute. It ends in every case: each wait for the upstream has a limit, and if the task
+//!   is dropped, its readers get an error. There are at most 128 fetches at once.
 //! - **A fetch that breaks is continued** where it stopped (`resuming.rs`), with the source of the client that started
 //!   the flight. An upstream that sends the whole blob again is read up to that place. Bytes of two replies can so make
-//!   one blob: the digest decides.
-//! - **Without the store** (no room at the start, a disk that fails midway) the flight ends as *uncached*. Its readers
+//!   one blob: the digest decides. If the upstream refuses that client now, because its token has ended, the flight ends
+//!   as *uncached*.
+//! - **Without the store** (no room at the start, a disk that fails midway), or without a source, the flight ends as *uncached*. Its readers
 //!   read what is in the spool, and then the rest from their own source (`pass_through.rs`). The state of the hash at
 //!   the end of the spool goes to each of them, so each one verifies the whole blob by itself. For this a reader of a
 //!   range reads up to the blob's end. The server does better if it answers the whole blob to a request with a range
@@ -35,7 +37,7 @@ mod tests;
 
 pub use flights::Flights;
 pub use reader::FlightReader;
-pub use source::{BlobBody, BlobSource, FlightFault, OpenedBody, SourceError};
+pub use source::{BlobBody, BlobSource, FlightFault, LONGEST_SILENCE, OpenedBody, SourceError};
 pub use state::{Flight, FlightKey};
 
 /// Bytes that a reader reads at once, and that the task holds in memory.

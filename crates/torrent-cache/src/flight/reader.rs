@@ -14,6 +14,7 @@ use super::pass_through::PassThrough;
 use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault};
 use super::state::{Flight, FlightState, ReaderStep, UncachedBlob};
+use crate::digest::DigestHasher;
 
 /// The bytes of one reply, as they come.
 pub struct FlightReader<S: BlobSource> {
@@ -24,13 +25,19 @@ pub struct FlightReader<S: BlobSource> {
     /// The client's own way to the blob, until it is taken.
     source: Option<S>,
     pass_through: Option<PassThrough<S>>,
+    /// The hash so far, if this reader is to verify a blob of the store.
+    check: Option<DigestHasher>,
 }
 
 impl<S: BlobSource> FlightReader<S> {
     /// A reader of the bytes from `start` to before `end`; without an end, or with one behind the blob's, to the
     /// blob's end. `source` is asked if the flight turns out to be uncached.
     pub fn new(flight: &Arc<Flight<S::Error>>, start: u64, end: Option<u64>, source: S) -> Self {
+        // A blob that was just committed is verified. So the store's own are those that are there at the start.
+        let is_unverified = flight.stored.get().is_some_and(|stored| !stored.is_verified());
+        let is_whole = start == 0 && end.is_none_or(|end| Some(end) >= flight.length());
         Self {
+            check: (is_unverified && is_whole).then(DigestHasher::default),
             flight: Arc::clone(flight),
             changes: flight.state.subscribe(),
             position: start,
@@ -48,11 +55,17 @@ impl<S: BlobSource> FlightReader<S> {
             return pass_through.next().await.map_err(Arc::new);
         }
         match self.step().await? {
-            ReaderStep::Read { file, to } => {
-                let bytes = read(file, self.position, to).await.map_err(FlightFault::Disk)?;
-                self.position += bytes.len() as u64;
-                Ok(Some(bytes))
-            }
+            ReaderStep::Read { file, to } => match read(file, self.position, to).await {
+                Ok(bytes) => {
+                    self.check(&bytes).await?;
+                    self.position += bytes.len() as u64;
+                    Ok(Some(bytes))
+                }
+                Err(error) => {
+                    self.discard().await;
+                    Err(FlightFault::Disk(error).into())
+                }
+            },
             ReaderStep::End => Ok(None),
             ReaderStep::Fail(fault) => Err(fault),
             ReaderStep::PassThrough(blob) => {
@@ -61,6 +74,37 @@ impl<S: BlobSource> FlightReader<S> {
                 self.pass_through = Some(pass_through);
                 next.map_err(Arc::new)
             }
+        }
+    }
+
+    /// Verifies a blob of the store while it is read. The last bytes of one that is damaged do not get out.
+    async fn check(&mut self, bytes: &Bytes) -> Result<(), FlightFault<S::Error>> {
+        let (Some(stored), Some(mut hasher)) = (self.flight.stored.get().cloned(), self.check.take()) else {
+            return Ok(());
+        };
+        let (bytes, expected) = (bytes.clone(), self.flight.digest);
+        let is_last = self.position + bytes.len() as u64 == stored.length();
+        let checked = spawn_blocking(move || {
+            hasher.update(&bytes);
+            if !is_last {
+                return Ok(Some(hasher));
+            }
+            let got = hasher.finish();
+            if got == expected {
+                stored.verified();
+                return Ok(None);
+            }
+            stored.discard();
+            Err(FlightFault::Damaged)
+        });
+        self.check = checked.await.map_err(|_| FlightFault::Abandoned)??;
+        Ok(())
+    }
+
+    /// Removes a blob that cannot be read, so that the next request fetches it.
+    async fn discard(&self) {
+        if let Some(stored) = self.flight.stored.get().cloned() {
+            let _ = spawn_blocking(move || stored.discard()).await;
         }
     }
 

@@ -11,9 +11,6 @@ use super::source::{BlobBody, BlobSource, FlightFault, OpenedBody};
 pub(super) const ATTEMPTS: u32 = 5;
 /// Before the first of them. It doubles each time.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Sources have shorter deadlines. This one is for those that forget them, so that a flight ends in every case.
-const LONGEST_SILENCE: Duration = Duration::from_mins(2);
-
 /// The bytes of a blob from a place on, over as many replies as it takes.
 pub(super) struct ResumingBody<S: BlobSource> {
     source: S,
@@ -45,7 +42,7 @@ impl<S: BlobSource> ResumingBody<S> {
 
     /// One attempt to open the body.
     pub(super) async fn open(&mut self) -> Result<(), SourceFault<S>> {
-        let opened = timeout(LONGEST_SILENCE, self.source.open(self.position)).await;
+        let opened = timeout(self.source.longest_silence(), self.source.open(self.position)).await;
         let OpenedBody { offset, length, body } =
             opened.map_err(|_| FlightFault::Silent)?.map_err(FlightFault::Source)?;
         let (asked, got) = (self.position, offset);
@@ -87,7 +84,7 @@ impl<S: BlobSource> ResumingBody<S> {
             self.open().await?;
             return Ok(None);
         };
-        let chunk = timeout(LONGEST_SILENCE, body.chunk()).await.map_err(|_| FlightFault::Silent)?;
+        let chunk = timeout(self.source.longest_silence(), body.chunk()).await.map_err(|_| FlightFault::Silent)?;
         let Some(mut bytes) = chunk.map_err(FlightFault::Source)? else {
             return self.end_of_body();
         };

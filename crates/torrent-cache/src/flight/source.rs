@@ -2,11 +2,15 @@
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use crate::digest::Digest;
+
+/// Longer than most deadlines.
+pub const LONGEST_SILENCE: Duration = Duration::from_mins(2);
 
 /// Where a blob comes from: one client's way to it, with that client's credentials.
 pub trait BlobSource: 'static {
@@ -18,8 +22,14 @@ pub trait BlobSource: 'static {
     /// Asks for the blob from this byte on. An upstream that knows no ranges may begin at zero. Has a deadline.
     fn open(&self, offset: u64) -> impl Future<Output = Result<OpenedBody<Self::Body>, Self::Error>>;
 
+    /// Longer than the deadlines of this source. After so long the flight takes the source for one that has forgotten
+    /// them, so that it ends in every case.
+    fn longest_silence(&self) -> Duration {
+        LONGEST_SILENCE
+    }
+
     /// A flight with this source has ended: with the blob's length if the blob is complete and right. Not called if the
-    /// store has no room.
+    /// store has no room. After a failure, readers can go on with their own sources.
     fn landed(&self, _end: Result<u64, &FlightFault<Self::Error>>) {}
 }
 
@@ -100,6 +110,15 @@ pub enum FlightFault<E> {
     /// The spool could not be read.
     #[error("the storage failed: {0}")]
     Disk(#[from] io::Error),
+    /// The store's file of the blob was damaged. It is removed, so the next request fetches it.
+    #[error("the file in the storage was damaged")]
+    Damaged,
+    /// As many blobs are being fetched as may be at once.
+    #[error("too many fetches at once")]
+    TooMany,
+    /// Nobody reads it any more.
+    #[error("nobody has read it for a minute")]
+    Unwanted,
     /// The process is about to end, or has a defect.
     #[error("the fetch was given up")]
     Abandoned,
@@ -109,6 +128,12 @@ impl<E: SourceError> FlightFault<E> {
     /// See [`SourceError::is_refusal`].
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Source(error) if error.is_refusal())
+    }
+
+    /// Whether it says nothing about those who read, other than the client whose source the flight has: they go on with
+    /// their own sources.
+    pub(super) fn concerns_one_client(&self) -> bool {
+        self.is_refusal() || matches!(self, Self::Unwanted)
     }
 
     /// Whether a further attempt at the same place may succeed.

@@ -86,6 +86,16 @@ impl<E> Flight<E> {
         matches!(self.state.borrow().phase, FlightPhase::Uncached(_))
     }
 
+    /// Whether nobody reads, and most of the blob is still to come. Without a length, nobody knows how much that is.
+    pub(super) fn is_unwanted(&self) -> bool {
+        let state = self.state.borrow();
+        let available = match state.phase {
+            FlightPhase::Spooling { available, .. } => available,
+            _ => 0,
+        };
+        self.state.receiver_count() == 0 && state.length.is_none_or(|length| available < length.div_ceil(2))
+    }
+
     pub(super) fn set_phase(&self, phase: FlightPhase<E>) {
         self.state.send_modify(|state| {
             if let FlightPhase::Verified { length, .. } = phase {

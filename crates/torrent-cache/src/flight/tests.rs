@@ -2,7 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fs;
 use std::future::pending;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::sleep;
 
+use super::fetch::{GRACE, MAX_FETCHES};
 use super::resuming::ATTEMPTS;
 use super::*;
 use crate::digest::Digest;
@@ -116,6 +121,23 @@ impl BlobSource for NeverOpens {
     }
 }
 
+/// An upstream with deadlines of ten minutes.
+#[derive(Clone)]
+struct PatientSource(FakeSource);
+
+impl BlobSource for PatientSource {
+    type Body = FakeBody;
+    type Error = FakeError;
+
+    async fn open(&self, offset: u64) -> Opened {
+        self.0.open(offset).await
+    }
+
+    fn longest_silence(&self) -> Duration {
+        Duration::from_mins(10)
+    }
+}
+
 /// A body; with the blob, it has its length.
 #[allow(clippy::unnecessary_wraps)] // As sources return it.
 pub(super) fn opened(offset: u64, blob: Option<&Bytes>, steps: impl IntoIterator<Item = BodyStep>) -> Opened {
@@ -151,6 +173,16 @@ impl Cache {
         Self { folder, flights: Flights::new(store.clone()), store }
     }
 
+    /// The same folder in another process.
+    fn reopened(self) -> Self {
+        let Self { folder, store, flights } = self;
+        let limits =
+            StoreLimits { quota: DiskShare::Bytes(store.usage().unwrap().quota), min_free: DiskShare::Bytes(0) };
+        drop((store, flights));
+        let store = BlobStore::open(folder.path(), limits).unwrap();
+        Self { folder, flights: Flights::new(store.clone()), store }
+    }
+
     async fn join(&self, blob: &[u8], source: &FakeSource) -> Result<Arc<Flight<FakeError>>, ReplyFault> {
         let key = FlightKey { upstream: "registry".into(), digest: Digest::of(blob) };
         self.flights.join(&key, source).await
@@ -181,7 +213,7 @@ impl Cache {
     }
 
     fn is_clean(&self) -> bool {
-        std::fs::read_dir(self.folder.path().join("incoming")).unwrap().count() == 0
+        fs::read_dir(self.folder.path().join("incoming")).unwrap().count() == 0
     }
 }
 
@@ -391,7 +423,9 @@ fn a_refusal_midway_ends_the_flight() {
         });
         let (_, end) = cache.get(&blob, WHOLE, &source).await;
         assert!(end.unwrap_err().is_refusal());
-        assert_eq!(source.asked(), [0, 7000]);
+        // The flight asks to continue, and then the client itself.
+        assert_eq!(source.asked(), [0, 7000, 7000]);
+        assert_eq!(cache.flights.count(), 0);
     });
 }
 
@@ -564,6 +598,145 @@ fn the_fetch_goes_on_when_all_clients_have_left() {
 }
 
 #[test]
+fn a_fetch_that_nobody_reads_is_given_up_unless_it_is_half_done() {
+    for (sent, with_length, is_given_up) in [(4999, true, true), (5000, true, false), (9000, false, true)] {
+        run(async {
+            let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
+            let (permit, script) = (Rc::new(Notify::new()), blob.clone());
+            let gate = Rc::clone(&permit);
+            let source = FakeSource::new(move |_, _| {
+                let steps = [send(&script, ..sent), BodyStep::WaitFor(Rc::clone(&gate)), send(&script, sent..)];
+                opened(0, with_length.then_some(&script), steps)
+            });
+            let flight = cache.join(&blob, &source).await.unwrap();
+            let mut reader = FlightReader::new(&flight, 0, None, source.clone());
+            // Without a length, the last byte that is there may be the last of all.
+            expect(&mut reader, &blob[..usize::try_from(sent).unwrap() - usize::from(!with_length)]).await;
+            // As long as somebody reads, it goes on.
+            sleep(GRACE * 9 / 10).await;
+            drop(reader);
+            sleep(GRACE * 9 / 10).await;
+            assert_eq!(cache.flights.count(), 1);
+            sleep(GRACE / 5).await;
+            assert_eq!(cache.flights.count(), usize::from(!is_given_up), "{sent}");
+            assert_eq!(flight.is_uncached(), is_given_up);
+            permit.notify_one();
+            cache.landed().await;
+            assert_eq!(cache.has(&blob), !is_given_up);
+            assert!(cache.is_clean());
+        });
+    }
+}
+
+#[test]
+fn a_damaged_file_is_removed_and_the_blob_fetched_again() {
+    let blob = blob(3 << 20);
+    let digest = Digest::of(&blob);
+    let damages: [fn(&Path); 3] = [
+        |path| fs::File::options().write(true).open(path).unwrap().write_all_at(b"!", 1 << 20).unwrap(),
+        |path| fs::File::options().write(true).open(path).unwrap().set_len(1 << 20).unwrap(),
+        |path| fs::File::options().append(true).open(path).unwrap().write_all(b"!").unwrap(),
+    ];
+    for damage in damages {
+        run(async {
+            let cache = Cache::new(64 << 20);
+            let source = FakeSource::of(&blob);
+            assert!(cache.get(&blob, WHOLE, &source).await.1.is_ok());
+            cache.landed().await;
+            // Another process finds it damaged.
+            let cache = cache.reopened();
+            let path = cache.folder.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
+            damage(&path);
+            let length = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
+            let (got, end) = cache.get(&blob, WHOLE, &source).await;
+            assert!(got.len() < length && end.is_err());
+            cache.landed().await;
+            assert!(!path.exists() && cache.is_clean());
+            assert!(cache.get(&blob, WHOLE, &source).await.0 == blob);
+            assert_eq!(source.asked(), [0, 0]);
+        });
+    }
+}
+
+#[test]
+fn a_file_that_lost_all_its_bytes_is_no_reply() {
+    run(async {
+        let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
+        let (digest, source) = (Digest::of(&blob), FakeSource::of(&blob));
+        let path = cache.folder.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"").unwrap();
+        assert!(cache.get(&blob, WHOLE, &source).await.0 == blob);
+    });
+}
+
+#[test]
+fn a_file_that_gets_shorter_while_the_process_runs_is_removed() {
+    run(async {
+        let (cache, blob) = (Cache::new(64 << 20), blob(3 << 20));
+        let (digest, source) = (Digest::of(&blob), FakeSource::of(&blob));
+        assert!(cache.get(&blob, WHOLE, &source).await.1.is_ok());
+        cache.landed().await;
+        let path = cache.folder.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
+        let flight = cache.join(&blob, &source).await.unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
+        let (_, end) = reply(FlightReader::new(&flight, 2 << 20, None, source.clone())).await;
+        assert!(matches!(*end.unwrap_err(), FlightFault::Disk(_)));
+        assert!(!path.exists());
+        drop(flight);
+        cache.landed().await;
+        assert!(cache.get(&blob, WHOLE, &source).await.0 == blob);
+    });
+}
+
+#[test]
+fn there_are_only_so_many_fetches_at_once() {
+    run(async {
+        let cache = Cache::new(64 << 20);
+        let stored = blob(10);
+        assert!(cache.get(&stored, WHOLE, &FakeSource::of(&stored)).await.1.is_ok());
+        cache.landed().await;
+        let stuck = FakeSource::new(|_, _| opened(0, None, [BodyStep::Hang]));
+        for number in 0..MAX_FETCHES {
+            cache.join(&number.to_be_bytes(), &stuck).await.unwrap();
+        }
+        assert!(matches!(*cache.join(b"another", &stuck).await.err().unwrap(), FlightFault::TooMany));
+        // What is there needs no fetch, and what is under way can be joined.
+        assert!(cache.get(&stored, WHOLE, &stuck).await.0 == stored);
+        cache.join(&0_usize.to_be_bytes(), &stuck).await.unwrap();
+    });
+}
+
+#[test]
+fn readers_go_on_by_themselves_when_the_first_ones_token_has_ended() {
+    run(async {
+        let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
+        let (permit, script) = (Rc::new(Notify::new()), blob.clone());
+        let gate = Rc::clone(&permit);
+        let first = FakeSource::new(move |attempt, _| match attempt {
+            0 => {
+                opened(0, Some(&script), [send(&script, ..6000), BodyStep::WaitFor(Rc::clone(&gate)), BodyStep::Reset])
+            }
+            _ => Err(FakeError::Refused),
+        });
+        let second = FakeSource::of(&blob);
+        let flight = cache.join(&blob, &first).await.unwrap();
+        let mut readers = [&first, &second].map(|source| FlightReader::new(&flight, 0, None, source.clone()));
+        for reader in &mut readers {
+            expect(reader, &blob[..6000]).await;
+        }
+        permit.notify_one();
+        let [refused, served] = readers;
+        let (rest, end) = reply(served).await;
+        assert!(rest == blob[6000..] && end.is_ok());
+        assert!(reply(refused).await.1.unwrap_err().is_refusal());
+        assert_eq!((first.asked(), second.asked()), (vec![0, 6000, 6000], vec![6000]));
+        cache.landed().await;
+        assert!(!cache.has(&blob) && cache.is_clean());
+    });
+}
+
+#[test]
 fn a_client_that_leaves_before_the_upstream_answers_changes_nothing() {
     run(async {
         let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
@@ -575,6 +748,26 @@ fn a_client_that_leaves_before_the_upstream_answers_changes_nothing() {
         }
         cache.landed().await;
         assert!(cache.has(&blob));
+    });
+}
+
+#[test]
+fn a_flight_waits_as_long_as_its_source() {
+    run(async {
+        let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
+        let (permit, script) = (Rc::new(Notify::new()), blob.clone());
+        let gate = Rc::clone(&permit);
+        let source = PatientSource(FakeSource::new(move |_, _| {
+            opened(0, Some(&script), [BodyStep::WaitFor(Rc::clone(&gate)), send(&script, ..)])
+        }));
+        let key = FlightKey { upstream: "registry".into(), digest: Digest::of(&blob) };
+        let flight = cache.flights.join(&key, &source).await.unwrap();
+        let _reader = FlightReader::new(&flight, 0, None, source.clone());
+        sleep(Duration::from_mins(9)).await;
+        permit.notify_one();
+        cache.landed().await;
+        assert!(cache.has(&blob));
+        assert_eq!(source.0.asked(), [0]);
     });
 }
 
@@ -825,7 +1018,7 @@ proptest! {
                 assert_eq!(stored.length(), length as u64);
                 let file = cache.folder.path().join("blobs/sha256");
                 let hex = Digest::of(&blob).hex();
-                assert!(std::fs::read(file.join(&hex[..2]).join(hex)).unwrap() == blob);
+                assert!(fs::read(file.join(&hex[..2]).join(hex)).unwrap() == blob);
             }
         });
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use actix_http::body::MessageBody as _;
+use actix_http::body::{BodySize, MessageBody as _};
 use actix_http::header::{ALLOW, HeaderValue};
 use actix_http::uri::Uri;
-use actix_http::{Method, Request, StatusCode};
+use actix_http::{ConnectionType, Method, Request, StatusCode, Version};
 use tokio::time::Instant;
 
 use super::client_request::{ClientRequest, UpstreamPath};
@@ -41,11 +41,16 @@ pub(super) async fn answer(context: &Arc<CacheContext>, request: Request) -> Cac
         // The length stays that of the text.
         reply = reply.map_body(|_, body| {
             let length = match body.size() {
-                actix_http::body::BodySize::Sized(length) => Some(length),
+                BodySize::Sized(length) => Some(length),
                 _ => None,
             };
             actix_http::body::BoxBody::new(HeadBody(length))
         });
+    }
+    if request.version() == Version::HTTP_10 && reply.body().size() == BodySize::Stream {
+        // HTTP/1.0 knows no chunks: the end of the connection is the end of the body (RFC 9112, section 6.3).
+        reply.head_mut().no_chunking(true);
+        reply.head_mut().set_connection_type(ConnectionType::Close);
     }
     context.metrics.request(kind, outcome);
     context.metrics.status(status);

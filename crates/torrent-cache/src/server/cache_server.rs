@@ -15,13 +15,14 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::{WorkerOptions, work};
 use super::context::CacheContext;
+use super::open_connection::AddressShares;
 use super::superblocks::Superblocks;
 use crate::authorization::Authorization;
 use crate::config::CacheConfig;
-use crate::flight::Flights;
+use crate::flight::{Flights, LONGEST_SILENCE};
 use crate::metrics::CacheMetrics;
 use crate::store::{BlobStore, StoreFault};
-use crate::upstream::FetchClient;
+use crate::upstream::{FetchClient, FetchOptions};
 
 /// How long transfers may go on after the stop signal. Docker kills a container after 10 s.
 const DRAIN: Duration = Duration::from_secs(7);
@@ -71,6 +72,7 @@ impl CacheServer {
             superblocks: Superblocks::default(),
             metrics: CacheMetrics::default(),
             tag_stale: config.tag_stale,
+            longest_silence: longest_silence(&config.fetch),
             stop: stopped,
         });
         Ok(Self { listener, address, config, context, stop })
@@ -98,6 +100,7 @@ impl CacheServer {
     /// Serves until `stop` ends, and then until the last transfer has ended, or for some seconds.
     pub fn run(self, wait_for_stop: impl FnOnce()) -> Result<(), ServeError> {
         let permits = Arc::new(Semaphore::new(self.config.max_connections));
+        let shares = AddressShares::of(self.config.max_connections);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let system = |error: io::Error| ServeError::System(format!("cannot start a worker: {error}"));
         let tasks = TaskTracker::new();
@@ -107,6 +110,7 @@ impl CacheServer {
                 context: Arc::clone(&self.context),
                 tls: self.config.tls.clone(),
                 permits: Arc::clone(&permits),
+                shares: Arc::clone(&shares),
                 client_timeout: self.config.client_timeout,
                 drain: DRAIN,
                 tasks: tasks.clone(),
@@ -133,6 +137,12 @@ impl CacheServer {
         }
         Ok(())
     }
+}
+
+/// To open a body can take several requests, such as those for a token and those that redirects lead to.
+fn longest_silence(options: &FetchOptions) -> Duration {
+    let request = options.connect_timeout.saturating_add(options.head_timeout.max(options.progress_timeout));
+    request.saturating_mul(4).max(LONGEST_SILENCE)
 }
 
 /// Raises the limit of open files to what the system allows.

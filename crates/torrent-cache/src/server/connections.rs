@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use actix_http::{HttpService, KeepAlive};
+use actix_http::{HttpService, KeepAlive, Request};
 use actix_service::{Service, ServiceFactory as _, fn_service};
 use futures::future::LocalBoxFuture;
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -17,14 +18,23 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
+use super::active_body::ActiveBody;
 use super::answer::answer;
 use super::context::CacheContext;
-use super::stream::ClientStream;
+use super::open_connection::{AddressShares, OpenConnection};
+use super::stream::{ClientStream, ConnectionActivity};
 
 /// What a TLS connection begins with: a record that is a handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 /// The pause when no connection can be accepted, usually because descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// After so long without a byte the system asks whether the client is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
+/// Between two such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// After so many without an answer the connection ends.
+const KEEPALIVE_COUNT: u32 = 4;
+
 /// The log says once that https is not spoken.
 static TOLD: Once = Once::new();
 
@@ -34,6 +44,7 @@ pub(super) struct WorkerOptions {
     pub(super) tls: Option<Arc<ServerConfig>>,
     /// Of all workers together.
     pub(super) permits: Arc<Semaphore>,
+    pub(super) shares: Arc<AddressShares>,
     pub(super) client_timeout: Duration,
     /// How long transfers may go on after the stop signal.
     pub(super) drain: Duration,
@@ -71,11 +82,13 @@ async fn accept(listener: &TcpListener, options: &Rc<WorkerOptions>, serve: &Ser
         match listener.accept().await {
             Ok((socket, address)) => {
                 let (options, serve) = (Rc::clone(options), Rc::clone(serve));
+                let Some(open) = OpenConnection::of(address.ip(), &options.context, &options.shares, permit) else {
+                    log::debug!("closed a connection of {}, which has too many", address.ip());
+                    continue;
+                };
                 options.tasks.clone().spawn_local(async move {
-                    options.context.metrics.connections.inc();
                     connection(socket, address, &options, &serve).await;
-                    options.context.metrics.connections.dec();
-                    drop(permit);
+                    drop(open);
                 });
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
@@ -111,6 +124,7 @@ async fn open(
     tls: Option<&Arc<ServerConfig>>,
 ) -> io::Result<Either<TcpStream, Box<tokio_rustls::server::TlsStream<TcpStream>>>> {
     socket.set_nodelay(true)?;
+    keep_alive(&socket)?;
     let mut first = [0];
     if socket.peek(&mut first).await? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -128,16 +142,32 @@ async fn open(
     }
 }
 
+/// A client that has gone without a word is noticed, even while its reply waits for an upstream.
+fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+    set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
+    set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
+    set_tcp_keepcnt(socket, KEEPALIVE_COUNT)?;
+    Ok(set_socket_keepalive(socket, true)?)
+}
+
 async fn service(options: &WorkerOptions) -> Option<ServeConnection> {
     let (context, stop) = (Arc::clone(&options.context), options.stop.clone());
-    let handler = fn_service(move |request| {
+    let handler = fn_service(move |request: Request| {
         let context = Arc::clone(&context);
-        async move { Ok::<_, actix_http::Error>(answer(&context, request).await) }
+        let under_way = request.conn_data().map(ConnectionActivity::reply);
+        async move {
+            // On the heap, as it is large and most connections are idle most of the time.
+            let reply = Box::pin(answer(&context, request)).await;
+            Ok::<_, actix_http::Error>(reply.map_body(|_, body| ActiveBody { body, _under_way: under_way }))
+        }
     });
     let service = HttpService::build()
         .keep_alive(KeepAlive::Timeout(options.client_timeout))
         .client_request_timeout(options.client_timeout)
         .client_disconnect_timeout(options.client_timeout)
+        .on_connect_ext(|stream: &ClientStream, data| {
+            data.insert(stream.activity());
+        })
         // A client that has gone must not hold its reader.
         .h1_allow_half_closed(false)
         .graceful_shutdown_signal(move || {
@@ -157,4 +187,19 @@ async fn service(options: &WorkerOptions) -> Option<ServeConnection> {
             }
         })
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::socket_keepalive;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_looks_after_silent_clients() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        keep_alive(&client).unwrap();
+        assert!(socket_keepalive(&client).unwrap());
+    }
 }

@@ -24,6 +24,8 @@ pub(super) struct CacheContext {
     pub(super) superblocks: Superblocks,
     pub(super) metrics: CacheMetrics,
     pub(super) tag_stale: Duration,
+    /// After so long a fetch has forgotten its deadlines.
+    pub(super) longest_silence: Duration,
     /// Whether the process is about to end.
     pub(super) stop: watch::Receiver<bool>,
 }

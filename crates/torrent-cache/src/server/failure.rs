@@ -90,6 +90,10 @@ impl RequestFailure {
                     reply.headers_mut().insert(CONTENT_RANGE, value);
                 }
             }
+            // Much of what is under way will have ended then.
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+                reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+            }
             // What upstream said of the time is not known here.
             _ if status == StatusCode::TOO_MANY_REQUESTS => {
                 reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
@@ -120,8 +124,11 @@ impl RequestFailure {
                 Error::new(kind, error.sentence())
             }
             Self::Flight(fault) => match &**fault {
-                FlightFault::Disk(_) | FlightFault::Abandoned => {
+                FlightFault::Disk(_) | FlightFault::Damaged | FlightFault::Abandoned => {
                     Error::new(Kind::Internal, "the cache could not finish this; try again")
+                }
+                FlightFault::TooMany => {
+                    Error::new(Kind::Busy, "the cache fetches as many blobs as it can at once; try again later")
                 }
                 FlightFault::Silent => Error::new(Kind::UpstreamLate, "the upstream did not answer; try again"),
                 fault => Error::new(Kind::UpstreamWrong, format!("{fault}; try again")),

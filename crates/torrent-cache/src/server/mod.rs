@@ -3,7 +3,7 @@
 //! ```text
 //! cache_server.rs   binds the port, starts the workers, stops them
 //! connections.rs    a worker: accepts connections, and serves http or https by the first byte
-//! stream.rs         a connection as actix-http reads and writes it, with a limit for slow readers
+//! stream.rs         a connection as actix-http reads and writes it, with limits for slow clients
 //! answer.rs         from a request to its handler; metrics and the log
 //! blobs.rs          blobs by digest: from disk, from a flight, or both
 //! manifests.rs      manifests by digest and by tag
@@ -18,8 +18,10 @@
 //! failure.rs        errors as replies and as log lines
 //! client_request.rs what a handler knows of a request
 //! context.rs        what all handlers share
+//! open_connection.rs, active_body.rs  connections in number, and replies that are under way
 //! ```
 
+mod active_body;
 mod answer;
 mod blobs;
 mod cache_server;
@@ -29,6 +31,7 @@ mod context;
 mod failure;
 mod filez;
 mod manifests;
+mod open_connection;
 mod ostree_files;
 mod pages;
 mod pass;

@@ -1,7 +1,9 @@
 //! A connection as actix-http reads and writes it.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,24 +13,91 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-/// A connection of a client, with or without TLS. A write that makes no progress for too long fails, so that a client
+/// What happens on a connection.
+#[derive(Clone)]
+pub(super) struct ConnectionActivity(Rc<Activity>);
+
+struct Activity {
+    replies: Cell<usize>,
+    /// The last progress of a reply, or the connection's begin.
+    last: Cell<Instant>,
+}
+
+/// A request that is being answered, until this is dropped.
+pub(super) struct ReplyUnderWay(Rc<Activity>);
+
+impl ConnectionActivity {
+    fn new() -> Self {
+        Self(Rc::new(Activity { replies: Cell::new(0), last: Cell::new(Instant::now()) }))
+    }
+
+    /// A request has come.
+    pub(super) fn reply(&self) -> ReplyUnderWay {
+        self.0.replies.set(self.0.replies.get() + 1);
+        ReplyUnderWay(Rc::clone(&self.0))
+    }
+
+    fn note(&self) {
+        self.0.last.set(Instant::now());
+    }
+
+    /// Until when the next request has to be there.
+    fn deadline(&self, limit: Duration) -> Instant {
+        if self.0.replies.get() > 0 {
+            self.note();
+        }
+        self.0.last.get() + limit
+    }
+}
+
+impl Drop for ReplyUnderWay {
+    fn drop(&mut self) {
+        self.0.replies.set(self.0.replies.get().saturating_sub(1));
+        self.0.last.set(Instant::now());
+    }
+}
+
+/// A connection of a client, with or without TLS. A read fails if no request is being answered and the next one is not
+/// there in time; actix-http has this limit for the first request only. A write that makes no progress for too long fails, so that a client
 /// that takes nothing of its reply does not hold the reply's memory for ever.
 pub(super) struct ClientStream {
     socket: Either<TcpStream, Box<TlsStream<TcpStream>>>,
     limit: Duration,
     /// Set while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    activity: ConnectionActivity,
+    /// When to look whether the next request is late.
+    late: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientStream {
     pub(super) fn new(socket: Either<TcpStream, Box<TlsStream<TcpStream>>>, limit: Duration) -> Self {
-        Self { socket, limit, stalled: None }
+        Self { socket, limit, stalled: None, activity: ConnectionActivity::new(), late: None }
+    }
+
+    /// What happens on it.
+    pub(super) fn activity(&self) -> ConnectionActivity {
+        self.activity.clone()
+    }
+
+    /// `Ready`: the next request is late.
+    fn late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let deadline = self.activity.deadline(self.limit);
+            let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            ready!(late.as_mut().poll(cx));
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            late.as_mut().reset(deadline);
+        }
     }
 
     /// Notes whether there was progress. `Ready`: there was none for too long.
     fn progress<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if poll.is_ready() {
             self.stalled = None;
+            self.activity.note();
             return poll;
         }
         let limit = self.limit;
@@ -40,7 +109,12 @@ impl ClientStream {
 
 impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, into)
+        let poll = Pin::new(&mut self.socket).poll_read(cx, into);
+        if poll.is_pending() {
+            ready!(self.late(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        poll
     }
 }
 
@@ -63,8 +137,9 @@ impl AsyncWrite for ClientStream {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -76,5 +151,29 @@ mod tests {
         let mut stream = ClientStream::new(Either::Left(socket), Duration::from_millis(1));
         let error = stream.write_all(&vec![0; 64 << 20]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    const LIMIT: Duration = Duration::from_mins(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_no_request_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut stream = ClientStream::new(Either::Left(socket), LIMIT);
+        let reply = stream.activity().reply();
+        client.write_all(b"G").await.unwrap();
+        stream.read_u8().await.unwrap();
+        // While a request is being answered, the client is silent with right.
+        timeout(LIMIT * 10, stream.read_u8()).await.unwrap_err();
+        drop(reply);
+        let ended = Instant::now();
+        // A byte is no request.
+        timeout(LIMIT / 2, stream.read_u8()).await.unwrap_err();
+        client.write_all(b"E").await.unwrap();
+        stream.read_u8().await.unwrap();
+        let error = stream.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(ended.elapsed() < LIMIT + Duration::from_secs(1), "{:?}", ended.elapsed());
     }
 }

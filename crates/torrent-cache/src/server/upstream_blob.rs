@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -85,6 +86,10 @@ impl BlobSource for UpstreamBlob {
         Ok(OpenedBody { offset, length, body })
     }
 
+    fn longest_silence(&self) -> Duration {
+        self.0.context.longest_silence
+    }
+
     fn landed(&self, end: Result<u64, &FlightFault<UpstreamFault>>) {
         let Self(inner) = self;
         if !self.is_opened() {
@@ -104,6 +109,9 @@ impl BlobSource for UpstreamBlob {
 fn place(reply: &FetchReply, asked: u64, at: &UpstreamPath) -> Result<(u64, Option<u64>), UpstreamFault> {
     let wrong = |fault| UpstreamFault::Fetch(FetchError { server: at.origin.to_string(), fault });
     match reply.status.as_u16() {
+        200 | 206 if reply.is_encoded() => {
+            Err(wrong(FetchFault::Head("its bytes are compressed on the way".to_owned())))
+        }
         200 => Ok((0, reply.content_length())),
         206 if asked > 0 => {
             let range = reply.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use super::incoming::IncomingBlob;
-use super::layout::StoreFolder;
+use super::layout::{FILE_MODE, StoreFolder};
 use super::limits::StoreLimits;
 use super::space::{Space, StoreUsage, StoredBlob};
 use crate::digest::Digest;
@@ -45,18 +46,28 @@ impl BlobStore {
     pub fn open(folder: &Path, limits: StoreLimits) -> Result<Self, StoreFault> {
         let disk = |source| StoreFault::Disk { folder: folder.to_owned(), source };
         let layout = StoreFolder::new(folder);
-        fs::create_dir_all(folder).map_err(disk)?;
+        layout.create_root().map_err(disk)?;
         // `incoming` is emptied, so it must be ours.
         let has_incoming = fs::read_dir(layout.incoming()).is_ok_and(|mut entries| entries.next().is_some());
         if has_incoming && !layout.lock().exists() {
             return Err(StoreFault::NotAStore(folder.to_owned()));
         }
-        let lock = File::options().create(true).truncate(false).write(true).open(layout.lock()).map_err(disk)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(FILE_MODE)
+            .open(layout.lock())
+            .map_err(disk)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => StoreFault::InUse(folder.to_owned()),
             TryLockError::Error(error) => disk(error),
         })?;
         layout.create().map_err(disk)?;
+        if let Some(open) = layout.open_to_others().map_err(disk)? {
+            let root = folder.display();
+            log::warn!("{}: other users of this host can look there; close it with: chmod 700 {root}", open.display());
+        }
         layout.remove_incoming().map_err(disk)?;
         let space = Space::open(layout, limits).map_err(disk)?;
         Ok(Self { space: Arc::new(space), _lock: Arc::new(lock) })

@@ -2,15 +2,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 
-use super::layout::{FileKind, FileName};
-use super::space::{Space, StoredBlob, in_blocks};
+use super::disk::in_blocks;
+use super::layout::{FILE_MODE, FileKind, FileName};
+use super::limits::STEP;
+use super::space::{Space, StoredBlob};
 use crate::digest::{Digest, DigestHasher};
 
 /// A file below `incoming/`. It is removed when it is dropped, unless it was placed.
@@ -18,22 +19,25 @@ pub(super) struct IncomingFile {
     space: Arc<Space>,
     path: PathBuf,
     file: Arc<File>,
+    /// Bytes that whoever sends the file has announced, in blocks.
+    announced: u64,
     reserved: u64,
     written: u64,
     is_placed: bool,
 }
 
 impl IncomingFile {
-    /// Makes room for `length` bytes, and the file.
+    /// Makes the file, and room for the first of its `length` bytes. It is an error if there cannot be room for all.
     pub(super) fn create(space: &Arc<Space>, length: u64) -> io::Result<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let reserved = in_blocks(length);
+        let announced = in_blocks(length);
+        space.check_room(announced)?;
+        let reserved = announced.min(STEP);
         space.reserve(reserved)?;
-        let path = space.folder.incoming().join(format!("{}.part", NEXT.fetch_add(1, Ordering::Relaxed)));
-        match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+        let path = space.folder.new_incoming();
+        match OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(&path) {
             Ok(file) => {
                 let space = Arc::clone(space);
-                Ok(Self { space, path, file: Arc::new(file), reserved, written: 0, is_placed: false })
+                Ok(Self { space, path, file: Arc::new(file), announced, reserved, written: 0, is_placed: false })
             }
             Err(error) => {
                 space.release(reserved, 0);
@@ -44,15 +48,27 @@ impl IncomingFile {
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let length = u64::try_from(bytes.len()).map_err(io::Error::other)?;
-        let more = in_blocks(self.written + length).saturating_sub(self.reserved);
-        if more > 0 {
-            self.space.reserve(more)?;
-            self.reserved += more;
-        }
+        self.make_room(in_blocks(self.written + length))?;
         // At its position: a write that failed midway is overwritten by the next.
         self.file.write_all_at(bytes, self.written)?;
         self.written += length;
         self.space.wrote(length);
+        Ok(())
+    }
+
+    fn make_room(&mut self, blocks: u64) -> io::Result<()> {
+        let needed = blocks.saturating_sub(self.reserved);
+        if needed == 0 {
+            return Ok(());
+        }
+        self.space.check_share(blocks)?;
+        let step = self.announced.saturating_sub(self.reserved).min(STEP).max(needed);
+        // The rest of the step can be missing at the end only.
+        let taken = match self.space.reserve(step) {
+            Err(_) if step > needed => self.space.reserve(needed).map(|()| needed)?,
+            reserved => reserved.map(|()| step)?,
+        };
+        self.reserved += taken;
         Ok(())
     }
 
@@ -86,7 +102,8 @@ pub struct IncomingBlob {
 }
 
 impl IncomingBlob {
-    /// `length` is a promise of whoever sends the blob: it only decides how much room is made at the start.
+    /// `length` is a promise of whoever sends the blob: it only decides whether, and for how much, room is made at the
+    /// start.
     pub(super) fn create(space: &Arc<Space>, digest: Option<Digest>, length: Option<u64>) -> io::Result<Self> {
         let file = IncomingFile::create(space, length.unwrap_or(0))?;
         Ok(Self { file, digest, hasher: DigestHasher::default() })

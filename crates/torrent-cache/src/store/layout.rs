@@ -1,11 +1,19 @@
 //! Where files are in the store's folder.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use crate::digest::Digest;
+
+/// What is kept can be private, and other users of this host have not been asked for their credentials.
+pub(super) const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
+/// The rights of others than the owner.
+const OTHERS: u32 = 0o077;
 
 /// What a file of the store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,12 +77,40 @@ impl StoreFolder {
         self.0.join(name.kind.folder()).join(prefix).join(hex)
     }
 
+    /// A path below `incoming/` that no other file has.
+    pub(super) fn new_incoming(&self) -> PathBuf {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        self.incoming().join(format!("{}.part", NEXT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Makes the folder itself. Those around it are not the store's own.
+    pub(super) fn create_root(&self) -> io::Result<()> {
+        if let Some(parent) = self.0.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        make_folders(&self.0)
+    }
+
     /// Makes the folders that are always there.
     pub(super) fn create(&self) -> io::Result<()> {
         for kind in FileKind::ALL {
-            fs::create_dir_all(self.0.join(kind.folder()))?;
+            make_folders(&self.0.join(kind.folder()))?;
         }
-        fs::create_dir_all(self.incoming())
+        make_folders(&self.incoming())
+    }
+
+    /// A folder in which other users of this host can look: one that an older version made, or somebody else.
+    pub(super) fn open_to_others(&self) -> io::Result<Option<PathBuf>> {
+        let is_open = |path: &Path| Ok::<_, io::Error>(fs::metadata(path)?.permissions().mode() & OTHERS != 0);
+        if !is_open(&self.0)? {
+            return Ok(None);
+        }
+        for path in ["blobs", "manifests", "tags", "deltas", "incoming"].map(|name| self.0.join(name)) {
+            if is_open(&path)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 
     /// Removes all files that a dead process was writing.
@@ -126,6 +162,16 @@ impl StoreFolder {
         }
         Ok(foreign)
     }
+}
+
+/// Makes a folder and those around it that are missing. One that is there keeps its mode.
+fn make_folders(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
+}
+
+/// Makes a folder. It is an error if it is there.
+pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(FOLDER_MODE).create(path)
 }
 
 /// Calls `visit` with the path and the name of each entry of a folder. A name that is not UTF-8 is given as empty.

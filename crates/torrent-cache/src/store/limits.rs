@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+/// Room for a file is made in steps of so many bytes, so that a length that is announced and never sent evicts little.
+pub(super) const STEP: u64 = 64 << 20;
+
 /// Bytes, or a share of the file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskShare {

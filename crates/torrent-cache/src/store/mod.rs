@@ -13,6 +13,8 @@
 //!   used, to the hour. Memory holds sums, and the few files that are evicted next.
 //! - A file is written below `incoming/`, checked, synced, and only then renamed to its place. A process that dies
 //!   leaves files in `incoming/` only, and the next process removes them.
+//! - A blob was verified when it came. The first reader of the whole verifies it again, once for each process, as disks
+//!   damage files; a damaged one is removed.
 //! - What a client chooses (a tag, a repository, a URL, `Accept`) is hashed, and so never becomes part of a path.
 //! - The quota counts every file of the store in blocks of 4 KiB, and what is being written. The file that was not used
 //!   for the longest time is evicted first. A blob that somebody reads ([`StoredBlob`]) is not evicted.
@@ -20,11 +22,13 @@
 //! All calls block: async code calls them in `spawn_blocking`.
 
 mod blob_store;
+mod disk;
 mod incoming;
 mod layout;
 mod limits;
 mod records;
 mod space;
+mod taken;
 #[cfg(test)]
 mod tests;
 

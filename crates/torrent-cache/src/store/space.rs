@@ -1,23 +1,23 @@
 //! What the store's files take of the disk, what is in use, and what is evicted to make room.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
-use super::layout::{FileKind, FileName, FoundFile, StoreFolder, sync_folder};
-use super::limits::StoreLimits;
+use super::disk::{Disk, in_blocks};
+use super::layout::{FileKind, FileName, FoundFile, StoreFolder, make_folder, sync_folder};
+use super::limits::{STEP, StoreLimits};
+use super::taken::{BlobUsers, TakenSpace};
 use crate::digest::Digest;
 
 /// A use is written to the disk if the last one that is there is at least as old.
 const USE_GRANULARITY: Duration = Duration::from_hours(1);
-/// Files take whole blocks of the disk.
-const BLOCK: u64 = 4096;
 /// One walk through the folder finds the next so many files to evict.
 const CANDIDATES: usize = 1024;
 
@@ -39,7 +39,7 @@ pub struct StoreUsage {
 pub struct StoredBlob {
     file: Arc<File>,
     length: u64,
-    _in_use: Arc<InUse>,
+    in_use: Arc<InUse>,
 }
 
 impl StoredBlob {
@@ -51,6 +51,26 @@ impl StoredBlob {
     /// Bytes.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Whether this process has seen that the bytes are right.
+    pub fn is_verified(&self) -> bool {
+        self.in_use.space.taken.lock().verified.contains(&self.in_use.digest)
+    }
+
+    /// Notes that all bytes were read and are right.
+    pub fn verified(&self) {
+        self.in_use.space.taken.lock().verified.insert(self.in_use.digest);
+    }
+
+    /// Removes the blob, because its file turned out to be damaged. Blocks.
+    pub fn discard(&self) {
+        let digest = self.in_use.digest;
+        match self.in_use.space.discard(FileName { kind: FileKind::Blob, digest }) {
+            Ok(()) => log::warn!("{digest}: its file was damaged, so it is removed and will be fetched again"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => log::warn!("{digest}: its file is damaged and cannot be removed: {error}"),
+        }
     }
 }
 
@@ -78,12 +98,6 @@ impl Drop for InUse {
     }
 }
 
-/// The readers of a blob.
-struct BlobUsers {
-    count: usize,
-    blocks: u64,
-}
-
 /// The folder, and how full it is.
 pub(super) struct Space {
     pub(super) folder: StoreFolder,
@@ -91,40 +105,6 @@ pub(super) struct Space {
     taken: Mutex<TakenSpace>,
     /// The files that were not used for the longest time, the oldest last. Only whoever evicts holds this lock.
     candidates: Mutex<Vec<FoundFile>>,
-}
-
-#[derive(Default)]
-struct TakenSpace {
-    /// Bytes of complete files.
-    stored: u64,
-    blobs: u64,
-    /// Counts what came and went, so that a walk knows whether its sums are about one moment.
-    changes: u64,
-    /// Bytes that files in `incoming/` have or will have.
-    reserved: u64,
-    /// The part of `reserved` that is not on the disk yet.
-    unwritten: u64,
-    in_use: HashMap<Digest, BlobUsers>,
-    /// Files that were removed to make room.
-    evictions: u64,
-}
-
-impl TakenSpace {
-    fn pinned(&self) -> u64 {
-        self.in_use.values().map(|users| users.blocks).sum()
-    }
-
-    fn add(&mut self, name: FileName, length: u64) {
-        self.stored += in_blocks(length);
-        self.blobs += u64::from(name.kind == FileKind::Blob);
-        self.changes += 1;
-    }
-
-    fn remove(&mut self, name: FileName, length: u64) {
-        self.stored = self.stored.saturating_sub(in_blocks(length));
-        self.blobs = self.blobs.saturating_sub(u64::from(name.kind == FileKind::Blob));
-        self.changes += 1;
-    }
 }
 
 /// Whether there is room.
@@ -185,13 +165,32 @@ impl Space {
         if let Some(users) = self.taken.lock().in_use.get_mut(&digest) {
             users.blocks = in_blocks(length);
         }
-        Ok(Some(StoredBlob { file: Arc::new(file), length, _in_use: Arc::new(in_use) }))
+        Ok(Some(StoredBlob { file: Arc::new(file), length, in_use: Arc::new(in_use) }))
     }
 
     fn in_use(self: &Arc<Self>, digest: Digest, blocks: u64) -> InUse {
         let mut taken = self.taken.lock();
         taken.in_use.entry(digest).or_insert(BlobUsers { count: 0, blocks }).count += 1;
         InUse { space: Arc::clone(self), digest }
+    }
+
+    /// Whether there can be room for a file of so many bytes. Evicts nothing.
+    pub(super) fn check_room(&self, bytes: u64) -> io::Result<()> {
+        self.check_share(bytes)?;
+        match self.room(&self.taken.lock(), bytes)? {
+            Room::Never => Err(io::ErrorKind::StorageFull.into()),
+            Room::Enough | Room::AfterEviction => Ok(()),
+        }
+    }
+
+    /// One file takes at most half of the quota, so that it does not evict everything else. In a very small store it may
+    /// take more, up to 64 MiB.
+    pub(super) fn check_share(&self, bytes: u64) -> io::Result<()> {
+        let quota = self.limits.quota.of(Disk::of(self.folder.root())?.total);
+        if bytes > (quota / 2).max(STEP) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "it would take more than half of the quota"));
+        }
+        Ok(())
     }
 
     /// Takes `bytes` for a file that will be written, and evicts what has to go for it.
@@ -243,7 +242,7 @@ impl Space {
     pub(super) fn place(&self, from: &Path, name: FileName, length: u64) -> io::Result<()> {
         let path = self.folder.path(name);
         let Some(parent) = path.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
-        match fs::create_dir(parent) {
+        match make_folder(parent) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => {
                 made?;
@@ -256,23 +255,37 @@ impl Space {
             fs::rename(from, &path)?;
             replaced.into_iter().for_each(|length| taken.remove(name, length));
             taken.add(name, length);
+            if name.kind == FileKind::Blob {
+                taken.verified.insert(name.digest);
+            }
         }
         sync_folder(parent)
     }
 
     /// A blob that was just placed. `file` is open for writing, but only reads follow.
     pub(super) fn placed_blob(self: &Arc<Self>, digest: Digest, file: Arc<File>, length: u64) -> StoredBlob {
-        StoredBlob { file, length, _in_use: Arc::new(self.in_use(digest, in_blocks(length))) }
+        StoredBlob { file, length, in_use: Arc::new(self.in_use(digest, in_blocks(length))) }
     }
 
     /// Removes a file that turned out to be damaged.
     pub(super) fn discard(&self, name: FileName) -> io::Result<()> {
         let path = self.folder.path(name);
-        let mut taken = self.taken.lock();
-        let length = fs::metadata(&path)?.len();
-        fs::remove_file(&path)?;
-        taken.remove(name, length);
-        Ok(())
+        let gone = {
+            let mut taken = self.taken.lock();
+            let length = fs::metadata(&path)?.len();
+            let gone = self.take_away(&path)?;
+            taken.remove(name, length);
+            gone
+        };
+        fs::remove_file(gone)
+    }
+
+    /// Renames a file out of its place, which is done at once. To remove a large file takes long, and whoever has the
+    /// lock must not wait for that: threads that serve clients take it, too.
+    fn take_away(&self, path: &Path) -> io::Result<PathBuf> {
+        let gone = self.folder.new_incoming();
+        fs::rename(path, &gone)?;
+        Ok(gone)
     }
 
     /// Removes the file that was not used for the longest time, or finds out which files come next. `false`: none.
@@ -292,15 +305,19 @@ impl Space {
     fn evict(&self, candidate: &FoundFile) -> io::Result<bool> {
         let FoundFile { name, length, used_at } = *candidate;
         let path = self.folder.path(name);
-        let mut taken = self.taken.lock();
         let unchanged = |metadata: fs::Metadata| metadata.modified().is_ok_and(|now| now == used_at);
-        let is_used = name.kind == FileKind::Blob && taken.in_use.contains_key(&name.digest);
-        if is_used || !fs::metadata(&path).is_ok_and(unchanged) {
-            return Ok(false);
-        }
-        fs::remove_file(&path)?;
-        taken.remove(name, length);
-        taken.evictions += 1;
+        let gone = {
+            let mut taken = self.taken.lock();
+            let is_used = name.kind == FileKind::Blob && taken.in_use.contains_key(&name.digest);
+            if is_used || !fs::metadata(&path).is_ok_and(unchanged) {
+                return Ok(false);
+            }
+            let gone = self.take_away(&path)?;
+            taken.remove(name, length);
+            taken.evictions += 1;
+            gone
+        };
+        fs::remove_file(gone)?;
         log::debug!("evicted {}, {length} bytes", path.display());
         Ok(true)
     }
@@ -335,29 +352,9 @@ impl Space {
     }
 }
 
-/// What a file of `length` bytes takes.
-pub(super) fn in_blocks(length: u64) -> u64 {
-    length.div_ceil(BLOCK).saturating_mul(BLOCK)
-}
-
-/// A file system, in bytes.
-struct Disk {
-    total: u64,
-    free: u64,
-}
-
-impl Disk {
-    fn of(path: &Path) -> io::Result<Self> {
-        let stat = rustix::fs::statvfs(path)?;
-        Ok(Self {
-            total: stat.f_blocks.saturating_mul(stat.f_frsize),
-            free: stat.f_bavail.saturating_mul(stat.f_frsize),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::disk::BLOCK;
     use super::super::limits::DiskShare;
     use super::*;
 

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
+use super::layout::StoreFolder;
 use super::*;
 use crate::digest::Digest;
 
@@ -457,4 +458,73 @@ fn records_count_and_are_evicted_like_blobs() {
     assert_eq!(["a", "b", "c"].map(|tag| store.tag(&key(tag)).unwrap().is_some()), [false, true, true]);
     let usage = store.usage().unwrap();
     assert_eq!((usage.bytes, usage.blobs), (2 * BLOCK, 0));
+}
+
+/// A file of zeros that takes no room on the disk, as the blob of a digest that is not its own.
+fn sparse(folder: &TempDir, name: &[u8], length: u64) -> Digest {
+    let digest = Digest::of(name);
+    fs::create_dir_all(path_of(folder, &digest).parent().unwrap()).unwrap();
+    File::create(path_of(folder, &digest)).unwrap().set_len(length).unwrap();
+    digest
+}
+
+#[test]
+fn an_announced_length_evicts_nothing_before_its_bytes_come() {
+    let folder = TempDir::new().unwrap();
+    drop(open(&folder, 1));
+    let [a, b] = [b"a", b"b"].map(|name| sparse(&folder, name, 100 << 20));
+    age(&folder, &a, 9);
+    age(&folder, &b, 5);
+    let store = open(&folder, 280 << 20);
+    let mut incoming = store.begin(&Digest::of(b"c"), Some(100 << 20)).unwrap();
+    let piece = vec![0; 1 << 20];
+    (0..64).for_each(|_| incoming.append(&piece).unwrap());
+    assert_eq!([&a, &b].map(|digest| is_stored(&folder, digest)), [true, true]);
+    incoming.append(&piece).unwrap();
+    assert_eq!([&a, &b].map(|digest| is_stored(&folder, digest)), [false, true]);
+}
+
+#[test]
+fn one_blob_does_not_get_more_than_half_of_the_quota() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 200 << 20);
+    let digest = Digest::of(b"large");
+    assert!(store.begin(&digest, Some(100 << 20)).is_ok());
+    assert_eq!(store.begin(&digest, Some((100 << 20) + 1)).err().unwrap().kind(), io::ErrorKind::StorageFull);
+    // Nor without an announcement.
+    let mut incoming = store.begin(&digest, None).unwrap();
+    let piece = vec![0; 50 << 20];
+    incoming.append(&piece).unwrap();
+    incoming.append(&piece).unwrap();
+    assert_eq!(incoming.append(b"x").unwrap_err().kind(), io::ErrorKind::StorageFull);
+}
+
+#[test]
+fn other_users_of_the_host_cannot_look_in() {
+    let outer = TempDir::new().unwrap();
+    let root = outer.path().join("storage");
+    let store = BlobStore::open(&root, limits(1 << 20)).unwrap();
+    put(&store, b"x");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!([root.clone(), root.join("blobs"), root.join("incoming")].map(|path| mode(&path)), [0o700; 3]);
+    let files = files_below(&root);
+    assert_eq!(files.len(), 2);
+    for file in files {
+        assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700), "{}", file.display());
+    }
+}
+
+#[test]
+fn a_folder_that_others_can_look_into_is_found() {
+    let folder = TempDir::new().unwrap();
+    drop(open(&folder, 1));
+    let layout = StoreFolder::new(folder.path());
+    let set = |path: PathBuf, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set(folder.path().to_owned(), 0o700);
+    set(folder.path().join("blobs"), 0o755);
+    assert_eq!(layout.open_to_others().unwrap(), None);
+    set(folder.path().to_owned(), 0o755);
+    assert_eq!(layout.open_to_others().unwrap(), Some(folder.path().join("blobs")));
+    set(folder.path().join("blobs"), 0o700);
+    assert_eq!(layout.open_to_others().unwrap(), None);
 }

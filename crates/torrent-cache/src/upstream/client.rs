@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -133,6 +133,11 @@ impl FetchReply {
     pub fn content_length(&self) -> Option<u64> {
         self.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
+
+    /// Whether the body is not the resource as it is, although `identity` was asked for.
+    pub fn is_encoded(&self) -> bool {
+        self.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
+    }
 }
 
 /// The body of a reply, as it comes.
@@ -244,6 +249,10 @@ impl FetchClient {
         let follows = ask.redirects == Redirects::Follow && !matches!(ask.method, AskMethod::PostForm(_));
         for _ in 0..=MAX_REDIRECTS {
             let response = self.exchange(&ask, &hop).await.map_err(|fault| hop.error(fault))?;
+            if response.status().is_informational() {
+                let what = format!("status {} was not asked for", response.status().as_u16());
+                return Err(hop.error(FetchFault::Head(what)));
+            }
             if !(follows && is_redirect(response.status())) {
                 return Ok(self.reply(response, &hop));
             }

@@ -17,8 +17,9 @@ use super::origin::{UpstreamOrigin, Upstreams};
 /// Addresses of one name that are tried. Each gets its share of the time.
 const MAX_ADDRESSES: usize = 4;
 
-/// Look-ups that may be under way. Each blocks a thread until the system has a result.
-const MAX_LOOKUPS: usize = 16;
+/// Look-ups that may be under way. Each blocks a thread until the system has a result: one of those that the disk's work
+/// needs, too, so they are few.
+const MAX_LOOKUPS: usize = 4;
 
 /// A name's addresses, still to come.
 pub type HostAddresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
@@ -28,14 +29,21 @@ pub type HostLookup = Arc<dyn Fn(String, u16) -> HostAddresses + Send + Sync>;
 
 /// Looks names up as the system does.
 pub fn system_lookup() -> HostLookup {
+    limited(Arc::new(|host, port| {
+        Box::pin(async move { tokio::net::lookup_host((host, port)).await.map(Iterator::collect) })
+    }))
+}
+
+/// The same look-ups, [`MAX_LOOKUPS`] at once. The others wait.
+fn limited(lookup: HostLookup) -> HostLookup {
     let permits = Arc::new(Semaphore::new(MAX_LOOKUPS));
     Arc::new(move |host, port| {
-        let permits = Arc::clone(&permits);
+        let (permits, lookup) = (Arc::clone(&permits), Arc::clone(&lookup));
         Box::pin(async move {
             let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
             // A task of its own holds the permit until the thread is free, even if no fetch waits any more.
             let lookup = tokio::spawn(async move {
-                let found = tokio::net::lookup_host((host, port)).await.map(Iterator::collect);
+                let found = lookup(host, port).await;
                 drop(permit);
                 found
             });
@@ -114,7 +122,33 @@ pub(super) async fn before<T>(deadline: Instant, what: impl Future<Output = T>) 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn look_ups_that_hang_leave_threads_for_the_disk() {
+        let (begun, end) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (count, gate) = (Arc::clone(&begun), Arc::clone(&end));
+        let lookup = limited(Arc::new(move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let gate = Arc::clone(&gate);
+            Box::pin(async move {
+                gate.notified().await;
+                Ok(Vec::new())
+            })
+        }));
+        // Those who asked give up, and the look-ups hang on.
+        let asked = (0..10).map(|_| timeout(std::time::Duration::from_secs(1), lookup("a.test".to_owned(), 1)));
+        assert!(futures::future::join_all(asked).await.iter().all(Result::is_err));
+        assert_eq!(begun.load(Ordering::Relaxed), 4);
+        end.notify_one();
+        let next = timeout(std::time::Duration::from_secs(1), lookup("a.test".to_owned(), 1));
+        assert!(next.await.is_err());
+        assert_eq!(begun.load(Ordering::Relaxed), 5);
+    }
 
     #[test]
     fn families_are_tried_in_turn() {

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LINK, RANGE, RETRY_AFTER,
-    USER_AGENT, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, LINK, RANGE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
 };
 
 /// The program's name for upstreams, where the client has none.
@@ -14,10 +14,21 @@ const OUR_AGENT: HeaderValue = HeaderValue::from_static(concat!("torrent-cache/"
 /// Bytes of a client's headers that pass, at most.
 const MAX_ASK: usize = 32 << 10;
 
-const ASKED: [HeaderName; 6] = [AUTHORIZATION, ACCEPT, RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE, USER_AGENT];
+const ASKED: [HeaderName; 9] = [
+    AUTHORIZATION,
+    ACCEPT,
+    RANGE,
+    IF_RANGE,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_UNMODIFIED_SINCE,
+    USER_AGENT,
+];
 
-const ANSWERED: [HeaderName; 16] = [
+const ANSWERED: [HeaderName; 17] = [
     ACCEPT_RANGES,
+    CONTENT_ENCODING,
     CONTENT_LENGTH,
     CONTENT_RANGE,
     CONTENT_TYPE,
@@ -36,7 +47,7 @@ const ANSWERED: [HeaderName; 16] = [
 ];
 
 /// The headers of a client's request that an upstream gets: `Authorization`, each line of `Accept` in its order,
-/// `Range`, `If-None-Match`, `If-Modified-Since`, `User-Agent`. `Debug` does not show credentials.
+/// `Range`, the conditions, `User-Agent`. `Debug` does not show credentials.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct AskHeaders(HeaderMap);
 
@@ -92,7 +103,7 @@ impl AskHeaders {
     /// The same without conditions and range, so that the reply is the whole resource.
     #[must_use]
     pub fn unconditional(mut self) -> Self {
-        for name in [RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE] {
+        for name in [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE] {
             self.0.remove(name);
         }
         self
@@ -176,6 +187,16 @@ mod tests {
         assert_eq!(sent[ACCEPT_ENCODING], "identity");
         assert!(sent[USER_AGENT].to_str().unwrap().starts_with("torrent-cache/"));
         assert_eq!(taken(&[("user-agent", "skopeo/1")]).to_upstream(true)[USER_AGENT], "skopeo/1");
+    }
+
+    #[test]
+    fn a_range_passes_with_its_conditions() {
+        let conditions = ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"];
+        let headers = taken(&conditions.map(|name| (name, "x")));
+        let sent = headers.to_upstream(true);
+        assert!(conditions.iter().all(|name| sent.get(*name).is_some_and(|value| value == "x")), "{sent:?}");
+        let whole = headers.unconditional().to_upstream(true);
+        assert!(conditions.iter().all(|name| !whole.contains_key(*name)), "{whole:?}");
     }
 
     #[test]

@@ -66,6 +66,11 @@ impl<S: Read + Write> Connection<S> {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
+    /// Whether the other side closes the connection without sending anything more.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.stream.read(&mut [0]).is_ok_and(|read| read == 0)
+    }
+
     /// Reads the head of a reply.
     pub(crate) fn head(&mut self) -> Beginning {
         let mut line = String::new();

@@ -136,3 +136,41 @@ fn a_redirect_to_a_listed_server_is_followed_without_credentials() {
     assert_eq!(upstream.take_all()[0].header("authorization"), Some("Bearer secret"));
     assert_eq!(elsewhere.take_all()[0].header("authorization"), None);
 }
+
+#[test]
+fn a_switch_of_protocols_is_an_error() {
+    let switch = b"HTTP/1.1 101 X\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n";
+    let upstream = Scripted::new(|_| RegistryAct::Raw(switch.to_vec()));
+    let program = CacheProgram::start(&upstream);
+    for path in [blob_path("a", b"x"), "/v2/a/tags/list".to_owned()] {
+        let got = get(program.address, &path);
+        assert_eq!((got.status, got.error().0.as_str()), (502, "UNAVAILABLE"), "{path}");
+    }
+}
+
+#[test]
+fn what_is_compressed_is_passed_on_as_such_and_is_no_blob() {
+    let upstream = Scripted::new(|_| {
+        let headers = vec![("content-encoding", "gzip".to_owned())];
+        RegistryAct::Reply(200, headers, b"compressed".to_vec())
+    });
+    let program = CacheProgram::start(&upstream);
+    let got = get(program.address, "/v2/a/tags/list");
+    assert_eq!((got.status, got.header("content-encoding"), got.text().as_str()), (200, Some("gzip"), "compressed"));
+    let got = get(program.address, &blob_path("a", b"x"));
+    assert_eq!((got.status, got.error().0.as_str()), (502, "UNAVAILABLE"));
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_no_chunks() {
+    let chunked = b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n4\r\ntags\r\n0\r\n\r\n";
+    let upstream = Scripted::new(|_| RegistryAct::Raw(chunked.to_vec()));
+    let program = CacheProgram::start(&upstream);
+    let mut connection = Connection::open(program.address);
+    connection.raw(b"GET /v2/a/tags/list HTTP/1.0\r\n\r\n");
+    let head = connection.head();
+    assert_eq!(head.status, 200);
+    assert!(!head.headers.iter().any(|(name, _)| name == "transfer-encoding"), "{:?}", head.headers);
+    assert_eq!(connection.bytes(4), b"tags");
+    assert!(connection.is_closed());
+}

@@ -131,3 +131,13 @@ fn more_connections_than_allowed_wait_for_their_turn() {
     drop(first);
     assert_eq!(second.reply(false).status, 200);
 }
+
+#[test]
+fn half_a_request_does_not_hold_its_connection() {
+    let program = CacheProgram::with(&Content::default().serve(), &[("CLIENT_TIMEOUT", "1")]);
+    let mut connection = Connection::open(program.address);
+    assert_eq!(connection.request("GET", "/health", &[]).status, 200);
+    // The first request's limit is another's: that of the HTTP library.
+    connection.raw(b"G");
+    assert!(connection.is_closed());
+}

@@ -1,0 +1,101 @@
+//! The connections that are open, counted in all and by address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::context::CacheContext;
+
+/// How many connections the clients of each address have. All workers share it.
+pub(super) struct AddressShares {
+    limit: usize,
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl AddressShares {
+    /// No address gets more than half of all connections, so that one host cannot take them all. It is not less: behind
+    /// Docker's published ports all clients can have the address of the bridge.
+    pub(super) fn of(max_connections: usize) -> Arc<Self> {
+        Arc::new(Self { limit: max_connections.div_ceil(2), open: Mutex::default() })
+    }
+
+    /// Counts a connection until the result is dropped. `None`: its address has its share. This host has no limit.
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<AddressShare> {
+        let address = address.to_canonical();
+        let mut open = self.open.lock();
+        let count = open.entry(address).or_default();
+        if *count >= self.limit && !address.is_loopback() {
+            return None;
+        }
+        *count += 1;
+        Some(AddressShare { shares: Arc::clone(self), address })
+    }
+}
+
+/// One connection of its address.
+struct AddressShare {
+    shares: Arc<AddressShares>,
+    address: IpAddr,
+}
+
+impl Drop for AddressShare {
+    fn drop(&mut self) {
+        let mut open = self.shares.open.lock();
+        if let Some(count) = open.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// A connection, which counts until this is dropped: also if its task panics.
+pub(super) struct OpenConnection {
+    context: Arc<CacheContext>,
+    _share: AddressShare,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl OpenConnection {
+    /// `None`: the address has too many.
+    pub(super) fn of(
+        address: IpAddr,
+        context: &Arc<CacheContext>,
+        shares: &Arc<AddressShares>,
+        permit: OwnedSemaphorePermit,
+    ) -> Option<Self> {
+        let share = shares.take(address)?;
+        context.metrics.connections.inc();
+        Some(Self { context: Arc::clone(context), _share: share, _permit: permit })
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.context.metrics.connections.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_gets_half_of_all_connections() {
+        let shares = AddressShares::of(5);
+        let take = |address: &str| shares.take(address.parse().unwrap());
+        let held: Vec<_> = (0..3).map(|_| take("10.0.0.1").unwrap()).collect();
+        assert!(take("10.0.0.1").is_none() && take("::ffff:10.0.0.1").is_none());
+        let other = take("10.0.0.2");
+        assert!(other.is_some());
+        drop(held);
+        assert!(take("10.0.0.1").is_some());
+        let own: Vec<_> = (0..20).map(|_| take("127.0.0.1").unwrap()).collect();
+        drop((own, other));
+        assert!(shares.open.lock().is_empty());
+    }
+}

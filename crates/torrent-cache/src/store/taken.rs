@@ -1,0 +1,52 @@
+//! The sums of a store, and what is in use.
+
+use std::collections::{HashMap, HashSet};
+
+use super::disk::in_blocks;
+use super::layout::{FileKind, FileName};
+use crate::digest::Digest;
+
+/// The readers of a blob.
+pub(super) struct BlobUsers {
+    pub(super) count: usize,
+    pub(super) blocks: u64,
+}
+
+#[derive(Default)]
+pub(super) struct TakenSpace {
+    /// Bytes of complete files.
+    pub(super) stored: u64,
+    pub(super) blobs: u64,
+    /// Counts what came and went, so that a walk knows whether its sums are about one moment.
+    pub(super) changes: u64,
+    /// Bytes that files in `incoming/` have or will have.
+    pub(super) reserved: u64,
+    /// The part of `reserved` that is not on the disk yet.
+    pub(super) unwritten: u64,
+    pub(super) in_use: HashMap<Digest, BlobUsers>,
+    /// The blobs whose bytes this process has hashed. A disk can damage files that were right when they came.
+    pub(super) verified: HashSet<Digest>,
+    /// Files that were removed to make room.
+    pub(super) evictions: u64,
+}
+
+impl TakenSpace {
+    pub(super) fn pinned(&self) -> u64 {
+        self.in_use.values().map(|users| users.blocks).sum()
+    }
+
+    pub(super) fn add(&mut self, name: FileName, length: u64) {
+        self.stored += in_blocks(length);
+        self.blobs += u64::from(name.kind == FileKind::Blob);
+        self.changes += 1;
+    }
+
+    pub(super) fn remove(&mut self, name: FileName, length: u64) {
+        self.stored = self.stored.saturating_sub(in_blocks(length));
+        self.blobs = self.blobs.saturating_sub(u64::from(name.kind == FileKind::Blob));
+        self.changes += 1;
+        if name.kind == FileKind::Blob {
+            self.verified.remove(&name.digest);
+        }
+    }
+}
