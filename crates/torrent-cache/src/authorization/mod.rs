@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
@@ -164,13 +165,14 @@ impl Authorization {
         };
         let reply = self.send(head(Redirects::Return), speaker, subject.repository).await?;
         match reply.status.as_u16() {
-            200 | 307 => Ok(None),
+            307 => Ok(None),
+            200 if is_as_long(&reply, subject) => Ok(None),
             401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
             // Such a redirect can lead to the blob, or to a page for people to log in.
             301 | 302 | 303 | 308 => {
                 let reply = self.send(head(Redirects::Follow), speaker, subject.repository).await?;
                 match reply.status.as_u16() {
-                    200 if reply.content_length() == Some(subject.length) => Ok(None),
+                    200 if is_as_long(&reply, subject) && !is_page(&reply) => Ok(None),
                     401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
                     status => Err(unclear(subject, status)),
                 }
@@ -189,6 +191,19 @@ impl Authorization {
             None => Permission::Unknown(error),
         }
     }
+}
+
+/// Whether a reply is about something as long as what is in the cache, as far as both lengths are known. Some servers
+/// say 0 to any HEAD.
+fn is_as_long(reply: &FetchReply, subject: &AccessSubject<'_>) -> bool {
+    let told = reply.content_length().filter(|told| *told > 0);
+    told.zip(subject.length).is_none_or(|(told, length)| told == length)
+}
+
+/// Whether a reply is a page for people.
+fn is_page(reply: &FetchReply) -> bool {
+    let media_type = reply.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("text/html"))
 }
 
 fn unclear(subject: &AccessSubject<'_>, status: u16) -> FetchError {

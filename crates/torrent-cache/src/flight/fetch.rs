@@ -18,7 +18,7 @@ use crate::store::{BlobStore, CommitError, IncomingBlob};
 /// Bytes on their way to the disk, with their share of the task's memory.
 type Chunk = (Bytes, OwnedSemaphorePermit);
 
-/// Fetches the blob, unless the store has it. Returns the flight's last phase.
+/// Fetches the blob, unless the store has it and the source may take it from there. Returns the flight's last phase.
 pub(super) async fn fetch<S: BlobSource>(
     flight: &Flight<S::Error>,
     store: &BlobStore,
@@ -38,7 +38,9 @@ async fn fetch_into<S: BlobSource>(
     let digest = flight.digest;
     let place = store.clone();
     // A flight may have ended between the client's look into the store and its joining.
-    if let Some(stored) = blocking(move || place.find(&digest)).await?.unwrap_or_default() {
+    if source.may_take_stored().await
+        && let Some(stored) = blocking(move || place.find(&digest)).await?.unwrap_or_default()
+    {
         let phase = FlightPhase::Verified { file: Arc::clone(stored.file()), length: stored.length() };
         let _ = flight.stored.set(stored);
         return Ok(phase);

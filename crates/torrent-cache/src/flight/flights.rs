@@ -71,8 +71,8 @@ impl<E: SourceError> Flights<E> {
             let mut landing = landing;
             landing.last = fetch(&landing.flight, &store, source.clone()).await;
             match &landing.last {
-                FlightPhase::Verified { length, .. } => source.landed(Ok(*length)),
-                FlightPhase::Failed(fault) => source.landed(Err(fault)),
+                FlightPhase::Verified { length, .. } => source.landed(Ok(*length)).await,
+                FlightPhase::Failed(fault) => source.landed(Err(fault)).await,
                 _ => {}
             }
         });

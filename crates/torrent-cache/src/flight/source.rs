@@ -1,6 +1,7 @@
 //! What a flight needs of an upstream, and how it fails.
 
 use std::error::Error;
+use std::future::ready;
 use std::io;
 
 use bytes::Bytes;
@@ -18,9 +19,16 @@ pub trait BlobSource: 'static {
     /// Asks for the blob from this byte on. An upstream that knows no ranges may begin at zero. Has a deadline.
     fn open(&self, offset: u64) -> impl Future<Output = Result<OpenedBody<Self::Body>, Self::Error>>;
 
+    /// Whether the store's blob may be taken instead. If not, the blob is fetched although the store has it.
+    fn may_take_stored(&self) -> impl Future<Output = bool> {
+        ready(true)
+    }
+
     /// A flight with this source has ended: with the blob's length if the blob is complete and right. Not called if the
-    /// store has no room.
-    fn landed(&self, _end: Result<u64, &FlightFault<Self::Error>>) {}
+    /// store has no room. Those who ask while this lasts still join the flight.
+    fn landed(&self, _end: Result<u64, &FlightFault<Self::Error>>) -> impl Future<Output = ()> {
+        ready(())
+    }
 }
 
 /// A body that an upstream has begun to send.

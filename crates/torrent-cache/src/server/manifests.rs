@@ -1,6 +1,7 @@
 //! Manifests by digest and by tag.
 //!
-//! A manifest with a digest never changes, so it comes from disk once the client is authorised. What a tag means is asked
+//! A manifest with a digest never changes, so it comes from disk once this upstream has delivered it and the client is
+//! authorised. What a tag means is asked
 //! of upstream each time, with HEAD. While upstream fails, a tag means what it meant last, for `TAG_STALE`.
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use actix_http::StatusCode;
 use actix_http::body::BoxBody;
 use bytes::Bytes;
 
-use super::blobs::{admit, subject};
+use super::blobs::admit;
 use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::failure::RequestFailure;
@@ -37,8 +38,8 @@ pub(super) async fn by_digest(
     at: &UpstreamPath,
     digest: Digest,
 ) -> Result<Served, RequestFailure> {
-    if let Some(manifest) = stored(context, digest).await {
-        admit(context, request, at, &digest, length(&manifest)).await?;
+    if let Some(manifest) = stored(context, at, digest).await {
+        admit(context, request, at, &digest, Some(length(&manifest))).await?;
         return Ok(serve(context, request, &digest, manifest, RequestOutcome::Hit));
     }
     if request.is_head {
@@ -93,9 +94,9 @@ async fn revalidated(
     head: FetchReply,
 ) -> Result<Served, RequestFailure> {
     if let Some(digest) = told_digest(&head)
-        && let Some(manifest) = stored(context, digest).await
+        && let Some(manifest) = stored(context, at, digest).await
     {
-        context.authorization.granted(&request.speaker, &subject(at, &digest, length(&manifest)));
+        context.authorization.granted(&request.speaker, &at.subject(&digest, Some(length(&manifest))));
         place.write(context, known, digest, &manifest.media_type).await;
         return Ok(serve(context, request, &digest, manifest, RequestOutcome::Hit));
     }
@@ -122,9 +123,9 @@ async fn stale(
 ) -> Result<Served, RequestFailure> {
     let age = |entry: &TagEntry| SystemTime::now().duration_since(entry.checked_at).unwrap_or_default();
     let Some(entry) = known.filter(|entry| age(entry) < context.tag_stale) else { return Err(error.into()) };
-    let Some(manifest) = stored(context, entry.digest).await else { return Err(error.into()) };
+    let Some(manifest) = stored(context, at, entry.digest).await else { return Err(error.into()) };
     let cause = error.to_string();
-    let subject = subject(at, &entry.digest, length(&manifest));
+    let subject = at.subject(&entry.digest, Some(length(&manifest)));
     match context.authorization.remembered(&request.speaker, &subject, error) {
         Permission::Granted => {}
         Permission::Denied(denial) => return Err(RequestFailure::denied(at, denial)),
@@ -157,10 +158,10 @@ async fn fetch(
         let what = format!("{} sent a manifest with the digest {digest} instead of {expected}", at.origin);
         return Err(RequestFailure::WrongManifest(what));
     }
-    context.authorization.granted(&request.speaker, &subject(at, &digest, bytes.len() as u64));
+    context.authorization.granted(&request.speaker, &at.subject(&digest, Some(bytes.len() as u64)));
     let manifest = CachedManifest { media_type, bytes: bytes.to_vec() };
-    let kept = manifest.clone();
-    context.with_store(move |store| store.put_manifest(&digest, &kept.media_type, &kept.bytes)).await;
+    let (kept, delivery) = (manifest.clone(), at.delivery(digest));
+    context.with_store(move |store| store.put_manifest(&delivery, &kept)).await;
     log::info!("{}: {} bytes from {}", at.path, bytes.len(), at.origin);
     Ok((digest, manifest))
 }
@@ -169,8 +170,10 @@ fn told_digest(reply: &FetchReply) -> Option<Digest> {
     reply.headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 
-async fn stored(context: &CacheContext, digest: Digest) -> Option<CachedManifest> {
-    context.with_store(move |store| store.manifest(&digest)).await.flatten()
+/// A manifest on disk that this upstream has delivered.
+async fn stored(context: &CacheContext, at: &UpstreamPath, digest: Digest) -> Option<CachedManifest> {
+    let delivery = at.delivery(digest);
+    context.with_store(move |store| store.manifest(&delivery)).await.flatten()
 }
 
 fn length(manifest: &CachedManifest) -> u64 {

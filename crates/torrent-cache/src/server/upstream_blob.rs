@@ -9,10 +9,11 @@ use http::HeaderValue;
 use http::header::CONTENT_RANGE;
 use tokio::time::Instant;
 
-use super::client_request::UpstreamPath;
+use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::upstream_fault::UpstreamFault;
 use crate::authorization::{Speaker, UpstreamDenial};
+use crate::digest::Digest;
 use crate::flight::{BlobBody, BlobSource, FlightFault, OpenedBody};
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchBody, FetchError, FetchFault, FetchReply, Redirects};
 
@@ -23,6 +24,7 @@ pub(super) struct UpstreamBlob(Rc<UpstreamBlobInner>);
 struct UpstreamBlobInner {
     context: Arc<CacheContext>,
     at: UpstreamPath,
+    digest: Digest,
     /// What it is, for the log.
     what: String,
     headers: AskHeaders,
@@ -36,22 +38,24 @@ impl UpstreamBlob {
     pub(super) fn new(
         context: &Arc<CacheContext>,
         at: &UpstreamPath,
+        digest: Digest,
         what: String,
-        headers: &AskHeaders,
-        speaker: &Speaker,
+        request: &ClientRequest,
     ) -> Self {
         Self(Rc::new(UpstreamBlobInner {
             context: Arc::clone(context),
             at: at.clone(),
+            digest,
             what,
-            headers: headers.clone().unconditional(),
-            speaker: speaker.clone(),
+            headers: request.headers.clone().unconditional(),
+            speaker: request.speaker.clone(),
             is_opened: Cell::new(false),
             begun: Instant::now(),
         }))
     }
 
-    /// Whether the upstream has begun to send the blob to this client: then the client is authorised.
+    /// Whether the upstream has begun to send the blob to this client: then the client may have this reply. The yes is
+    /// kept once the blob is verified.
     pub(super) fn is_opened(&self) -> bool {
         self.0.is_opened.get()
     }
@@ -85,7 +89,13 @@ impl BlobSource for UpstreamBlob {
         Ok(OpenedBody { offset, length, body })
     }
 
-    fn landed(&self, end: Result<u64, &FlightFault<UpstreamFault>>) {
+    async fn may_take_stored(&self) -> bool {
+        let Self(inner) = self;
+        let delivery = inner.at.delivery(inner.digest);
+        inner.context.with_store(move |store| store.is_delivered(&delivery)).await.unwrap_or_default()
+    }
+
+    async fn landed(&self, end: Result<u64, &FlightFault<UpstreamFault>>) {
         let Self(inner) = self;
         if !self.is_opened() {
             return;
@@ -93,6 +103,10 @@ impl BlobSource for UpstreamBlob {
         let seconds = inner.begun.elapsed().as_secs_f64();
         match end {
             Ok(length) => {
+                let delivery = inner.at.delivery(inner.digest);
+                inner.context.with_store(move |store| store.put_delivered(&delivery)).await;
+                let subject = inner.at.subject(&inner.digest, Some(length));
+                inner.context.authorization.granted(&inner.speaker, &subject);
                 log::info!("{}: {length} bytes from {} in {seconds:.1} s", inner.what, inner.at.origin);
             }
             Err(fault) => log::warn!("{}: not fetched from {}: {fault}", inner.what, inner.at.origin),
