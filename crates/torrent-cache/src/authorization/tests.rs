@@ -158,6 +158,30 @@ async fn lengths_are_compared_where_both_are_known() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_head_is_asked_for_the_first_byte() {
+    for (refusal, status, headers, granted) in [
+        (405, 206, "Content-Range: bytes 0-0/4\r\n", true),
+        (501, 206, "Content-Range: bytes 0-0/*\r\n", true),
+        (405, 206, "Content-Range: bytes 0-0/5\r\n", false),
+        (405, 307, "Location: http://127.0.0.1/\r\n", true),
+        (501, 416, "", false),
+        (405, 403, "", false),
+    ] {
+        let mut site = RegistrySite::relay(move |request| match request.target().starts_with("HEAD ") {
+            true => head_reply(refusal, ""),
+            false => reply(status, headers, "x"),
+        })
+        .await;
+        assert_eq!(is_granted(&site.admit(Some(LOGIN)).await), granted, "{status}");
+        let seen = site.server.seen();
+        assert_eq!(seen.len(), 2);
+        assert_eq!(seen[1].target(), format!("GET {PATH}"));
+        assert_eq!(seen[1].header("range"), ["bytes=0-0"]);
+        assert_eq!(seen[1].header("authorization"), [LOGIN]);
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_to_a_page_for_people_is_no_yes() {
     let site = RegistrySite::relay(move |request| match request.target() {
         "HEAD /login" => head_reply(200, "Content-Type: Text/HTML; charset=utf-8\r\n"),

@@ -73,7 +73,7 @@ pub(super) async fn by_tag(
         200 => revalidated(context, request, at, &place, known, reply).await,
         401 | 403 | 404 => Err(RequestFailure::denied(at, UpstreamDenial::of(&reply))),
         // A registry without HEAD.
-        405 if !request.is_head => {
+        405 | 501 => {
             let (digest, manifest) = fetch(context, request, at, None).await?;
             Ok(serve(context, request, &digest, manifest, RequestOutcome::Passed))
         }

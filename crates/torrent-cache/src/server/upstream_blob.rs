@@ -15,6 +15,7 @@ use super::upstream_fault::UpstreamFault;
 use crate::authorization::{Speaker, UpstreamDenial};
 use crate::digest::Digest;
 use crate::flight::{BlobBody, BlobSource, FlightFault, OpenedBody};
+use crate::registry::range::content_range;
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchBody, FetchError, FetchFault, FetchReply, Redirects};
 
 /// A blob of an upstream, for one client.
@@ -128,14 +129,6 @@ fn place(reply: &FetchReply, asked: u64, at: &UpstreamPath) -> Result<(u64, Opti
     }
 }
 
-/// `bytes FIRST-LAST/LENGTH`, or `*` as the length.
-fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
-    let (range, length) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (first, _) = range.split_once('-')?;
-    let length = if length == "*" { None } else { Some(length.parse().ok()?) };
-    Some((first.trim().parse().ok()?, length))
-}
-
 /// The bytes of a blob, counted.
 pub(super) struct UpstreamBody {
     body: FetchBody,
@@ -151,21 +144,5 @@ impl BlobBody for UpstreamBody {
             self.context.metrics.received.inc_by(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         }
         Ok(chunk)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_content_range_tells_place_and_length() {
-        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
-        assert_eq!(content_range(" bytes 5-9/*"), Some((5, None)));
-        for wrong in
-            ["", "bytes", "bytes 5/10", "bytes */10", "bytes 5-9", "items 5-9/10", "bytes -5-9/10", "bytes 5-9/x"]
-        {
-            assert_eq!(content_range(wrong), None, "{wrong}");
-        }
     }
 }

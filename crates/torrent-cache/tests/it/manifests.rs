@@ -142,3 +142,25 @@ fn requests_name_their_registry() {
     assert!(got.error().1.contains("UPSTREAMS"));
     assert_eq!(here.take(), [""; 0]);
 }
+
+#[test]
+fn a_registry_without_head_is_asked_with_get() {
+    let (blob, manifest) = (noise(1000, 3), b"{\"x\":1}");
+    let content = Content::default().with_blob("a", &blob).with_manifest("a", "t", manifest);
+    let upstream = Scripted::new(move |asked| match asked.method.as_str() {
+        "HEAD" => RegistryAct::Reply(405, Vec::new(), Vec::new()),
+        _ => content.act(asked),
+    });
+    let program = CacheProgram::start(&upstream);
+    let digest = Digest::of(manifest);
+    for round in 0..2 {
+        assert!(get(program.address, &crate::upstream::blob_path("a", &blob)).body.as_ref() == Ok(&blob));
+        program.settle();
+        for path in ["/v2/a/manifests/t".to_owned(), format!("/v2/a/manifests/{digest}")] {
+            let got = request(program.address, "GET", &path, &[("authorization", &format!("Bearer {round}"))]);
+            assert_eq!(got.body.as_deref(), Ok(&manifest[..]), "{path}");
+        }
+    }
+    let got = request(program.address, "HEAD", "/v2/a/manifests/t", &[]);
+    assert_eq!((got.status, got.header("docker-content-digest")), (200, Some(&*digest.to_string())));
+}
