@@ -164,3 +164,26 @@ fn a_registry_without_head_is_asked_with_get() {
     let got = request(program.address, "HEAD", "/v2/a/manifests/t", &[]);
     assert_eq!((got.status, got.header("docker-content-digest")), (200, Some(&*digest.to_string())));
 }
+
+#[test]
+fn the_next_page_is_asked_of_the_same_registry() {
+    let here = Content::default().serve();
+    let link = "</v2/a/tags/list?n=1&last=x>; rel=\"next\"";
+    let there = Scripted::new(move |_| RegistryAct::Reply(200, vec![("link", link.to_owned())], b"{}".to_vec()));
+    let program = CacheProgram::with(&here, &[("UPSTREAMS", &there.origin())]);
+    let host = there.address;
+    let encoded = host.to_string().replace(':', "%3A");
+    for (path, expected) in [
+        (format!("/v2/{host}/a/tags/list?n=1"), format!("</v2/{host}/a/tags/list?n=1&last=x>; rel=\"next\"")),
+        (format!("/v2/a/tags/list?ns={host}&n=1"), format!("</v2/a/tags/list?n=1&last=x&ns={encoded}>; rel=\"next\"")),
+    ] {
+        let got = get(program.address, &path);
+        assert_eq!(got.header("link"), Some(&*expected));
+        let next = expected.split(['<', '>']).nth(1).unwrap();
+        there.take();
+        assert_eq!(get(program.address, next).status, 200);
+        assert_eq!(there.take(), ["GET /v2/a/tags/list?n=1&last=x"]);
+    }
+    let url = format!("{}/v2/a/tags/list", there.origin());
+    assert_eq!(get(program.address, &url).header("link"), Some(link));
+}
