@@ -6,6 +6,7 @@ use actix_http::header::{HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
 use actix_http::{HttpMessage as _, Request};
 
 use super::context::CacheContext;
+use super::own_host::is_of_a_program;
 use crate::authorization::{AccessSubject, Speaker};
 use crate::digest::Digest;
 use crate::registry::range::{RequestedRange, none_match_has};
@@ -62,9 +63,13 @@ impl ClientRequest {
         let client = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
         let text = |name: &HeaderName| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
         let none_match = request.headers().get_all(IF_NONE_MATCH);
+        let speaker = match context.authorization.speaker(&headers, client) {
+            Speaker::Own if !is_of_a_program(request) => Speaker::Anonymous,
+            speaker => speaker,
+        };
         Self {
             is_head,
-            speaker: context.authorization.speaker(&headers, client),
+            speaker,
             headers,
             range: text(&RANGE),
             if_range: text(&IF_RANGE),

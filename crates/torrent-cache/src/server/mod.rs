@@ -17,6 +17,7 @@
 //! reply.rs          headers and bodies of replies
 //! failure.rs        errors as replies and as log lines
 //! client_request.rs what a handler knows of a request
+//! own_host.rs       whether a request can come from a page of a web browser
 //! context.rs        what all handlers share
 //! ```
 
@@ -30,6 +31,7 @@ mod failure;
 mod filez;
 mod manifests;
 mod ostree_files;
+mod own_host;
 mod pages;
 mod pass;
 mod reply;
