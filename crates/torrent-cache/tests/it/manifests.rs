@@ -187,3 +187,24 @@ fn the_next_page_is_asked_of_the_same_registry() {
     let url = format!("{}/v2/a/tags/list", there.origin());
     assert_eq!(get(program.address, &url).header("link"), Some(link));
 }
+
+#[test]
+fn a_manifest_of_schema_1_passes_uncached() {
+    let digest = Digest::of(b"the text without its signatures");
+    let body = b"{\"schemaVersion\":1,\"signatures\":[]}";
+    let upstream = Scripted::new(move |_| {
+        let media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws".to_owned();
+        let headers = vec![("content-type", media_type), ("docker-content-digest", digest.to_string())];
+        RegistryAct::Reply(200, headers, body.to_vec())
+    });
+    let program = CacheProgram::start(&upstream);
+    for path in ["/v2/a/manifests/t".to_owned(), format!("/v2/a/manifests/{digest}")] {
+        for _ in 0..2 {
+            let got = get(program.address, &path);
+            assert_eq!((got.status, got.body.as_deref()), (200, Ok(&body[..])), "{path}");
+            assert_eq!(got.header("docker-content-digest"), Some(&*digest.to_string()));
+            assert_eq!(upstream.take(), [format!("GET {path}")]);
+        }
+    }
+    assert_eq!(program.files("manifests").len(), 0);
+}
