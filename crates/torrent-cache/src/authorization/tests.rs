@@ -167,9 +167,8 @@ async fn a_server_that_refuses_head_is_asked_for_the_first_byte() {
         (501, 416, "", false),
         (405, 403, "", false),
     ] {
-        let mut site = RegistrySite::relay(move |request| match request.target().starts_with("HEAD ") {
-            true => head_reply(refusal, ""),
-            false => reply(status, headers, "x"),
+        let mut site = RegistrySite::relay(move |request| {
+            if request.target().starts_with("HEAD ") { head_reply(refusal, "") } else { reply(status, headers, "x") }
         })
         .await;
         assert_eq!(is_granted(&site.admit(Some(LOGIN)).await), granted, "{status}");

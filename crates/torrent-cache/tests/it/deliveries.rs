@@ -98,9 +98,12 @@ fn a_superblock_that_names_a_private_blob_does_not_give_it() {
     let part = fixture("part.0");
     let here = private(Content::default().with_blob("p", &part));
     let mut yes_man = yes_man(200);
-    let there = Scripted::new(move |asked| match asked.target.ends_with("/superblock") {
-        true => RegistryAct::Reply(200, Vec::new(), fixture("plain.superblock")),
-        false => yes_man(asked),
+    let there = Scripted::new(move |asked| {
+        if asked.target.ends_with("/superblock") {
+            RegistryAct::Reply(200, Vec::new(), fixture("plain.superblock"))
+        } else {
+            yes_man(asked)
+        }
     });
     let program = CacheProgram::with(&here, &[("UPSTREAMS", &there.origin())]);
     assert_eq!(request(program.address, "GET", &blob_path("p", &part), &LOGIN).status, 200);
