@@ -5,6 +5,7 @@
 
 pub mod errors;
 pub mod names;
+pub mod naming;
 pub mod path;
 pub mod query;
 pub mod range;

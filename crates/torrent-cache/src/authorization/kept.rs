@@ -127,7 +127,7 @@ mod tests {
         let kept = KeptGrants::new(KEPT, Duration::from_mins(5)).unwrap();
         let origin: UpstreamOrigin = "quay.io".parse().unwrap();
         let digest = Digest::of(b"a");
-        let subject = AccessSubject { origin: &origin, repository: "a/b", path: "/", digest: &digest, length: 1 };
+        let subject = AccessSubject { origin: &origin, repository: "a/b", path: "/", digest: &digest, length: Some(1) };
         test(&kept, subject, Instant::now());
     }
 

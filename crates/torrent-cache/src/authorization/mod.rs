@@ -1,7 +1,7 @@
 //! Whether a client may have what is in the cache.
 //!
-//! The upstream decides, on each hit: the client's credentials go with HEAD to the same path. 200 and 307 are a yes. A
-//! yes is kept for at most a minute (`kept.rs`). 401, 403 and 404 go to the client with their challenge.
+//! The upstream decides, on each hit: the client's credentials go with HEAD to the same path, or with GET of the first
+//! byte if the upstream refuses HEAD. 200 and 307 are a yes. A yes is kept for at most a minute (`kept.rs`). 401, 403 and 404 go to the client with their challenge.
 //!
 //! Clients that send no credentials can be given those of `REGISTRY_AUTH_FILE`, if their network is trusted (`own.rs`).
 //!
@@ -29,12 +29,14 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
+use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use ipnet::IpNet;
 use tokio::time::Instant;
 
 use self::kept::KeptGrants;
 use self::own::OwnCredentials;
 use self::token_end::remaining;
+use crate::registry::range::content_range;
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, FetchError, FetchFault, FetchReply, Redirects};
 
 pub use self::subject::{AccessSubject, Permission, Speaker, UpstreamDenial};
@@ -155,29 +157,45 @@ impl Authorization {
         subject: &AccessSubject<'_>,
         headers: &AskHeaders,
     ) -> Result<Option<UpstreamDenial>, FetchError> {
-        let headers = headers.clone().unconditional();
-        let head = |redirects| Ask {
-            method: AskMethod::Head,
-            origin: subject.origin,
-            path_and_query: subject.path,
-            headers: &headers,
-            redirects,
-        };
-        let reply = self.send(head(Redirects::Return), speaker, subject.repository).await?;
+        let mut probe = Probe::Head;
+        let mut reply = self.probe(probe, Redirects::Return, speaker, subject, headers).await?;
+        if matches!(reply.status.as_u16(), 405 | 501) {
+            probe = Probe::FirstByte;
+            reply = self.probe(probe, Redirects::Return, speaker, subject, headers).await?;
+        }
         match reply.status.as_u16() {
-            200 | 307 => Ok(None),
+            307 => Ok(None),
             401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
             // Such a redirect can lead to the blob, or to a page for people to log in.
             301 | 302 | 303 | 308 => {
-                let reply = self.send(head(Redirects::Follow), speaker, subject.repository).await?;
+                let reply = self.probe(probe, Redirects::Follow, speaker, subject, headers).await?;
                 match reply.status.as_u16() {
-                    200 if reply.content_length() == Some(subject.length) => Ok(None),
                     401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
+                    _ if probe.is_yes(&reply, subject) && !is_page(&reply) => Ok(None),
                     status => Err(unclear(subject, status)),
                 }
             }
+            _ if probe.is_yes(&reply, subject) => Ok(None),
             status => Err(unclear(subject, status)),
         }
+    }
+
+    /// Asks upstream. Nothing is read of a body.
+    async fn probe(
+        &self,
+        probe: Probe,
+        redirects: Redirects,
+        speaker: &Speaker,
+        subject: &AccessSubject<'_>,
+        headers: &AskHeaders,
+    ) -> Result<FetchReply, FetchError> {
+        let (method, range) = match probe {
+            Probe::Head => (AskMethod::Head, None),
+            Probe::FirstByte => (AskMethod::Get, Some(HeaderValue::from_static("bytes=0-0"))),
+        };
+        let headers = headers.clone().unconditional().with_range(range);
+        let ask = Ask { method, origin: subject.origin, path_and_query: subject.path, headers: &headers, redirects };
+        self.send(ask, speaker, subject.repository).await
     }
 
     fn without_upstream(&self, subject: &AccessSubject<'_>, error: FetchError) -> Permission {
@@ -190,6 +208,39 @@ impl Authorization {
             None => Permission::Unknown(error),
         }
     }
+}
+
+/// How an upstream is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    Head,
+    /// GET of the first byte, for servers that refuse HEAD.
+    FirstByte,
+}
+
+impl Probe {
+    /// Whether this status means yes, and the reply is about something as long as what is in the cache, as far as both
+    /// lengths are known.
+    fn is_yes(self, reply: &FetchReply, subject: &AccessSubject<'_>) -> bool {
+        let told = match (self, reply.status.as_u16()) {
+            // Some servers say 0 to any HEAD.
+            (_, 200) => reply.content_length().filter(|told| *told > 0),
+            (Self::FirstByte, 206) => {
+                let range = reply.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+                range.and_then(content_range).and_then(|(_, length)| length)
+            }
+            // What is empty has no first byte.
+            (Self::FirstByte, 416) => return subject.length == Some(0),
+            _ => return false,
+        };
+        told.zip(subject.length).is_none_or(|(told, length)| told == length)
+    }
+}
+
+/// Whether a reply is a page for people.
+fn is_page(reply: &FetchReply) -> bool {
+    let media_type = reply.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("text/html"))
 }
 
 fn unclear(subject: &AccessSubject<'_>, status: u16) -> FetchError {

@@ -28,8 +28,8 @@ pub struct AccessSubject<'a> {
     pub path: &'a str,
     /// What it is.
     pub digest: &'a Digest,
-    /// Its length in bytes.
-    pub length: u64,
+    /// Its length in bytes, if it is known.
+    pub length: Option<u64>,
 }
 
 /// Whether a client may have it.

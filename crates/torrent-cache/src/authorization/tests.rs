@@ -50,7 +50,7 @@ impl RegistrySite {
     }
 
     fn subject(&self) -> AccessSubject<'_> {
-        AccessSubject { origin: &self.origin, repository: "a/b", path: PATH, digest: &self.digest, length: 4 }
+        AccessSubject { origin: &self.origin, repository: "a/b", path: PATH, digest: &self.digest, length: Some(4) }
     }
 
     async fn admit(&self, authorization: Option<&str>) -> Permission {
@@ -129,6 +129,67 @@ async fn a_redirect_is_a_yes_if_it_leads_to_the_blob() {
         .await;
         assert_eq!(is_granted(&site.admit(Some(LOGIN)).await), granted);
     }
+}
+
+#[tokio::test]
+async fn lengths_are_compared_where_both_are_known() {
+    // The length here, what a plain yes tells, and what the end of a redirect tells.
+    for (here, told, granted) in [
+        (Some(4), "Content-Length: 4\r\n", true),
+        (Some(4), "Content-Length: 5\r\n", false),
+        (Some(4), "Content-Length: 0\r\n", true),
+        (Some(0), "Content-Length: 5\r\n", false),
+        (None, "Content-Length: 5\r\n", true),
+        (Some(4), "", true),
+    ] {
+        for redirects in [false, true] {
+            let site = RegistrySite::relay(move |request| match request.target() {
+                "HEAD /elsewhere" => head_reply(200, told),
+                _ if redirects => head_reply(302, "Location: /elsewhere\r\n"),
+                _ => head_reply(200, told),
+            })
+            .await;
+            let subject = AccessSubject { length: here, ..site.subject() };
+            let headers = AskHeaders::default();
+            let permission = site.authorization.admit(&Speaker::Anonymous, &subject, &headers).await;
+            assert_eq!(is_granted(&permission), granted, "{here:?}, {told:?}, {redirects}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_head_is_asked_for_the_first_byte() {
+    for (refusal, status, headers, granted) in [
+        (405, 206, "Content-Range: bytes 0-0/4\r\n", true),
+        (501, 206, "Content-Range: bytes 0-0/*\r\n", true),
+        (405, 206, "Content-Range: bytes 0-0/5\r\n", false),
+        (405, 307, "Location: http://127.0.0.1/\r\n", true),
+        (501, 416, "", false),
+        (405, 403, "", false),
+    ] {
+        let mut site = RegistrySite::relay(move |request| {
+            if request.target().starts_with("HEAD ") { head_reply(refusal, "") } else { reply(status, headers, "x") }
+        })
+        .await;
+        assert_eq!(is_granted(&site.admit(Some(LOGIN)).await), granted, "{status}");
+        let seen = site.server.seen();
+        assert_eq!(seen.len(), 2);
+        assert_eq!(seen[1].target(), format!("GET {PATH}"));
+        assert_eq!(seen[1].header("range"), ["bytes=0-0"]);
+        assert_eq!(seen[1].header("authorization"), [LOGIN]);
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_page_for_people_is_no_yes() {
+    let site = RegistrySite::relay(move |request| match request.target() {
+        "HEAD /login" => head_reply(200, "Content-Type: Text/HTML; charset=utf-8\r\n"),
+        _ => head_reply(302, "Location: /login\r\n"),
+    })
+    .await;
+    let subject = AccessSubject { length: None, ..site.subject() };
+    let permission = site.authorization.admit(&Speaker::Anonymous, &subject, &AskHeaders::default()).await;
+    assert!(matches!(permission, Permission::Unknown(_)));
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub(super) const GRACE: Duration = Duration::from_mins(1);
 /// Bytes on their way to the disk, with their share of the task's memory.
 type Chunk = (Bytes, OwnedSemaphorePermit);
 
-/// Fetches the blob, unless the store has it. Returns the flight's last phase.
+/// Fetches the blob, unless the store has it and the source may take it from there. Returns the flight's last phase.
 pub(super) async fn fetch<S: BlobSource + Clone>(
     flight: &Flight<S::Error>,
     store: &BlobStore,
@@ -51,7 +51,9 @@ async fn fetch_into<S: BlobSource + Clone>(
     let place = store.clone();
     // A flight may have ended between the client's look into the store and its joining.
     let stored = move || place.find(&digest).unwrap_or_default().filter(|stored| !discard_if_cut(stored, &digest));
-    if let Some(stored) = blocking(stored).await? {
+    if source.may_take_stored().await
+        && let Some(stored) = blocking(stored).await?
+    {
         let phase = FlightPhase::Verified { file: Arc::clone(stored.file()), length: stored.length() };
         let _ = flight.stored.set(stored);
         return Ok(phase);
@@ -89,7 +91,7 @@ async fn fetch_into<S: BlobSource + Clone>(
             return Err(fault);
         }
         log::info!("{digest}: not cached from byte {from} on: {fault}");
-        source.landed(Err(&fault));
+        source.landed(Err(&fault)).await;
         return uncached(digest, length, blob);
     }
     store_blob(flight, incoming).await

@@ -74,8 +74,8 @@ impl<E: SourceError> Flights<E> {
             let mut landing = landing;
             landing.last = fetch(&landing.flight, &store, &source, &fetches).await;
             match &landing.last {
-                FlightPhase::Verified { length, .. } => source.landed(Ok(*length)),
-                FlightPhase::Failed(fault) => source.landed(Err(fault)),
+                FlightPhase::Verified { length, .. } => source.landed(Ok(*length)).await,
+                FlightPhase::Failed(fault) => source.landed(Err(fault)).await,
                 _ => {}
             }
         });

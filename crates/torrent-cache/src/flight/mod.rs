@@ -4,7 +4,8 @@
 //! those who ask while it lasts join it ([`Flights::join`]). Its task writes what arrives to a file of the store (the
 //! *spool*), and each client's [`FlightReader`] reads from that file, which is in the page cache.
 //!
-//! - **The store is asked first.** A blob that it has is a flight that is complete at once: no source is opened.
+//! - **The store is asked first.** A blob that it has is a flight that is complete at once: no source is opened. A source
+//!   that may not take it from there ([`BlobSource::may_take_stored`]) is opened nevertheless.
 //! - **No complete reply is wrong.** Every reader keeps back the last byte of its reply until the SHA-256 of the whole
 //!   blob is right. A reply about a wrong blob is cut off. A flight whose blob is empty opens only when that is known.
 //! - **The task owes nothing to a client.** It goes on when all readers have left, unless less than half of the blob is

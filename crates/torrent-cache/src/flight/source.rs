@@ -1,6 +1,7 @@
 //! What a flight needs of an upstream, and how it fails.
 
 use std::error::Error;
+use std::future::ready;
 use std::io;
 use std::time::Duration;
 
@@ -28,9 +29,17 @@ pub trait BlobSource: 'static {
         LONGEST_SILENCE
     }
 
+    /// Whether the store's blob may be taken instead. If not, the blob is fetched although the store has it.
+    fn may_take_stored(&self) -> impl Future<Output = bool> {
+        ready(true)
+    }
+
     /// A flight with this source has ended: with the blob's length if the blob is complete and right. Not called if the
-    /// store has no room. After a failure, readers can go on with their own sources.
-    fn landed(&self, _end: Result<u64, &FlightFault<Self::Error>>) {}
+    /// store has no room. Those who ask while this lasts still join the flight. After a failure, readers can go on with
+    /// their own sources.
+    fn landed(&self, _end: Result<u64, &FlightFault<Self::Error>>) -> impl Future<Output = ()> {
+        ready(())
+    }
 }
 
 /// A body that an upstream has begun to send.

@@ -127,8 +127,7 @@ impl DeltaFolder {
 }
 
 impl ObjectChecksum {
-    /// The key of the `.filez` file in the store. The file is verified by this checksum, so that all servers have the
-    /// same object.
+    /// The key of the `.filez` file among those of its repository in the store.
     pub fn key(&self) -> String {
         format!("filez/{self}")
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::names::{ContentDigest, ImageTag, NotAContentDigest, NotARepositoryName, NotATag, RepositoryName};
+use super::naming::RegistryNaming;
 use super::query::{PassedQuery, QueryFault, SplitQuery};
 
 /// The longest path, in bytes: a host, a repository name and a digest at their longest fit.
@@ -15,6 +16,8 @@ const MAX_PATH: usize = 1024;
 pub struct RegistryRequest<U> {
     /// The upstream that `?ns=` or the first component of the path names. `None`: the default one.
     pub upstream: Option<U>,
+    /// Which of these it was.
+    pub naming: RegistryNaming,
     /// What is asked of it.
     pub path: RegistryPath,
 }
@@ -114,19 +117,20 @@ impl<U> RegistryRequest<U> {
         let SplitQuery { namespace, passed } = SplitQuery::parse(query)?;
         let rest = if path == "/v2" { "" } else { path.strip_prefix("/v2/").ok_or(PathRefusal::Unknown)? };
         let (first, after) = rest.split_once('/').unwrap_or((rest, ""));
-        let first = canonical_host(first);
-        let (upstream, rest) = match &namespace {
+        let host_of_path = canonical_host(first);
+        let (upstream, naming, rest) = match namespace {
             Some(name) => {
-                let host = canonical_host(name);
+                let host = canonical_host(&name);
                 let upstream = listed(host).ok_or_else(|| PathRefusal::NotListed(host.to_owned()))?;
-                (Some(upstream), if first == host { after } else { rest })
+                let rest = if host_of_path == host { after } else { rest };
+                (Some(upstream), RegistryNaming::Query(name), rest)
             }
-            None => match listed(first) {
-                Some(upstream) => (Some(upstream), after),
-                None => (None, rest),
+            None => match listed(host_of_path) {
+                Some(upstream) => (Some(upstream), RegistryNaming::Path(first.to_owned()), after),
+                None => (None, RegistryNaming::Absent, rest),
             },
         };
-        Ok(Self { upstream, path: RegistryPath::parse(rest, passed)? })
+        Ok(Self { upstream, naming, path: RegistryPath::parse(rest, passed)? })
     }
 }
 

@@ -163,6 +163,14 @@ pub fn none_match_has(header: &str, digest: &Digest) -> bool {
     }
 }
 
+/// Reads a `Content-Range` of a 206: the first byte's place, and the length of the whole, if it is told.
+pub fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, length) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    let length = if length == "*" { None } else { Some(length.parse().ok()?) };
+    Some((first.trim().parse().ok()?, length))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -292,6 +300,17 @@ mod tests {
         fn any_header_is_read(header: String, length: u64) {
             let _ = select(&header, length);
             let _ = none_match_has(&header, &Digest([0; 32]));
+        }
+    }
+
+    #[test]
+    fn a_content_range_tells_place_and_length() {
+        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(content_range(" bytes 5-9/*"), Some((5, None)));
+        for wrong in
+            ["", "bytes", "bytes 5/10", "bytes */10", "bytes 5-9", "items 5-9/10", "bytes -5-9/10", "bytes 5-9/x"]
+        {
+            assert_eq!(content_range(wrong), None, "{wrong}");
         }
     }
 }

@@ -12,7 +12,7 @@ use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::failure::RequestFailure;
 use super::pass::pass;
-use super::reply::{CacheReply, HeadBody, Served, describe_api, text_reply};
+use super::reply::{CacheReply, HeadBody, Served, describe_api, rewrite_links, text_reply};
 use super::{blobs, manifests, ostree_files, pages};
 use crate::authorization::Speaker;
 use crate::metrics::{RequestKind, RequestOutcome};
@@ -97,13 +97,18 @@ async fn route(context: &Arc<CacheContext>, request: &Request) -> (RequestKind, 
         (None, _) => {
             let target = uri.path_and_query().map_or("/", |target| target.as_str());
             let parsed = RegistryRequest::parse(target, |host| context.upstreams.find(host).cloned());
-            let RegistryRequest { upstream, path } = match parsed {
+            let RegistryRequest { upstream, naming, path } = match parsed {
                 Ok(parsed) => parsed,
                 Err(refusal) => return (RequestKind::Other, Err(refusal.into())),
             };
             let at = registry_path(upstream.unwrap_or_else(|| context.upstreams.default_origin().clone()), &path);
             let request = ClientRequest::new(context, request, is_head);
-            registry(context, &request, &at, &path).await
+            let (kind, result) = registry(context, &request, &at, &path).await;
+            let result = result.map(|mut served| {
+                rewrite_links(served.reply.headers_mut(), |link| naming.link(link));
+                served
+            });
+            (kind, result)
         }
     }
 }

@@ -14,7 +14,7 @@ use super::pass::pass;
 use super::reply::{BodyChunks, CacheReply, HeadBody, Served, body, describe, describe_part, not_modified, reply};
 use super::upstream_blob::UpstreamBlob;
 use super::upstream_fault::UpstreamFault;
-use crate::authorization::{AccessSubject, Permission};
+use crate::authorization::Permission;
 use crate::digest::Digest;
 use crate::flight::{Flight, FlightFault, FlightKey, FlightReader};
 use crate::metrics::{ByteSource, RequestOutcome};
@@ -27,18 +27,19 @@ const OCTET_STREAM: &str = "application/octet-stream";
 /// Answers a request for a blob.
 ///
 /// A client that gets bytes from disk, or from a fetch that another client began, is authorised by upstream first. The
-/// client whose own request brings the blob is authorised by that request.
+/// client whose own request brings the blob is authorised by that request. What this upstream has not delivered itself is
+/// fetched from it, even if another one has delivered it: see the module `store`.
 pub(super) async fn serve(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
     at: &UpstreamPath,
     digest: Digest,
 ) -> Result<Served, RequestFailure> {
-    let stored = context.find(digest).await;
+    let stored = context.find(at.delivery(digest)).await;
     let is_had = request.has(&digest);
-    if stored.is_some() || is_had {
-        let length = stored.as_ref().map_or(0, StoredBlob::length);
-        admit(context, request, at, &digest, length).await?;
+    let is_admitted = stored.is_some() || is_had;
+    if is_admitted {
+        admit(context, request, at, &digest, stored.as_ref().map(StoredBlob::length)).await?;
     }
     if is_had {
         return Ok(not_modified(&digest));
@@ -49,16 +50,13 @@ pub(super) async fn serve(
             None => pass(context, request, at).await,
         };
     }
-    let key = FlightKey { upstream: at.origin.to_string().into(), digest };
+    let key = FlightKey { upstream: format!("{} {}", at.origin, at.place()).into(), digest };
     let what = if at.repository.is_empty() { digest.to_string() } else { format!("{digest} of {}", at.repository) };
-    let source = UpstreamBlob::new(context, at, what, &request.headers, &request.speaker);
+    let source = UpstreamBlob::new(context, at, digest, what, request);
     let flight = context.flights.join(&key, &source).await;
     let flight = flight.map_err(|fault| RequestFailure::of_flight(at, fault))?;
-    if source.is_opened() {
-        let subject = subject(at, &digest, flight.length().unwrap_or(0));
-        context.authorization.granted(&request.speaker, &subject);
-    } else if stored.is_none() {
-        admit(context, request, at, &digest, flight.length().unwrap_or(0)).await?;
+    if !is_admitted && !source.is_opened() {
+        admit(context, request, at, &digest, flight.length()).await?;
     }
     from_flight(context, request, &flight, source, &digest, stored.is_some())
 }
@@ -69,19 +67,14 @@ pub(super) async fn admit(
     request: &ClientRequest,
     at: &UpstreamPath,
     digest: &Digest,
-    length: u64,
+    length: Option<u64>,
 ) -> Result<(), RequestFailure> {
-    let subject = subject(at, digest, length);
+    let subject = at.subject(digest, length);
     match context.authorization.admit(&request.speaker, &subject, &request.headers).await {
         Permission::Granted => Ok(()),
         Permission::Denied(denial) => Err(RequestFailure::denied(at, denial)),
         Permission::Unknown(error) => Err(error.into()),
     }
-}
-
-/// What a client wants, as the authorisation sees it.
-pub(super) fn subject<'a>(at: &'a UpstreamPath, digest: &'a Digest, length: u64) -> AccessSubject<'a> {
-    AccessSubject { origin: &at.origin, repository: &at.repository, path: &at.path, digest, length }
 }
 
 fn head(digest: &Digest, length: u64) -> CacheReply {

@@ -6,9 +6,11 @@ use actix_http::header::{HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
 use actix_http::{HttpMessage as _, Request};
 
 use super::context::CacheContext;
-use crate::authorization::Speaker;
+use super::own_host::is_of_a_program;
+use crate::authorization::{AccessSubject, Speaker};
 use crate::digest::Digest;
 use crate::registry::range::{RequestedRange, none_match_has};
+use crate::store::Delivery;
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchError, FetchReply, Redirects, UpstreamOrigin};
 
 /// A request that reads: GET or HEAD.
@@ -32,6 +34,28 @@ pub(super) struct UpstreamPath {
     pub(super) path: String,
 }
 
+impl UpstreamPath {
+    /// The content of this digest as what this upstream delivers here.
+    pub(super) fn delivery(&self, digest: Digest) -> Delivery {
+        Delivery { upstream: self.origin.to_string(), repository: self.place().to_owned(), digest }
+    }
+
+    /// The same as the authorisation sees it, with its length if it is known.
+    pub(super) fn subject<'a>(&'a self, digest: &'a Digest, length: Option<u64>) -> AccessSubject<'a> {
+        AccessSubject { origin: &self.origin, repository: &self.repository, path: &self.path, digest, length }
+    }
+
+    /// The repository, or the folder of an OSTree repository on its server, which begins with a slash. Who may write to
+    /// one folder of a server need not be allowed to read another.
+    pub(super) fn place(&self) -> &str {
+        if !self.repository.is_empty() {
+            return &self.repository;
+        }
+        let end = ["/deltas/", "/objects/"].iter().filter_map(|folder| self.path.rfind(folder)).max();
+        self.path.get(..end.unwrap_or(self.path.len())).filter(|place| !place.is_empty()).unwrap_or("/")
+    }
+}
+
 impl ClientRequest {
     pub(super) fn new(context: &CacheContext, request: &Request, is_head: bool) -> Self {
         let lines = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
@@ -39,9 +63,13 @@ impl ClientRequest {
         let client = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
         let text = |name: &HeaderName| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
         let none_match = request.headers().get_all(IF_NONE_MATCH);
+        let speaker = match context.authorization.speaker(&headers, client) {
+            Speaker::Own if !is_of_a_program(request) => Speaker::Anonymous,
+            speaker => speaker,
+        };
         Self {
             is_head,
-            speaker: context.authorization.speaker(&headers, client),
+            speaker,
             headers,
             range: text(&RANGE),
             if_range: text(&IF_RANGE),

@@ -9,10 +9,9 @@ use tokio::task::spawn_blocking;
 use super::superblocks::Superblocks;
 use super::upstream_fault::UpstreamFault;
 use crate::authorization::Authorization;
-use crate::digest::Digest;
 use crate::flight::Flights;
 use crate::metrics::CacheMetrics;
-use crate::store::{BlobStore, StoredBlob};
+use crate::store::{BlobStore, Delivery, StoredBlob};
 use crate::upstream::Upstreams;
 
 /// What all handlers share.
@@ -31,9 +30,9 @@ pub(super) struct CacheContext {
 }
 
 impl CacheContext {
-    /// A complete blob. A disk that fails has none.
-    pub(super) async fn find(&self, digest: Digest) -> Option<StoredBlob> {
-        self.with_store(move |store| store.find(&digest)).await.flatten()
+    /// A complete blob, if this upstream has delivered it. A disk that fails has none.
+    pub(super) async fn find(&self, delivery: Delivery) -> Option<StoredBlob> {
+        self.with_store(move |store| store.find_delivered(&delivery)).await.flatten()
     }
 
     /// Calls the store where it may block. An error is logged.

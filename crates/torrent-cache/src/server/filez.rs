@@ -30,7 +30,7 @@ pub(super) async fn serve(
     at: &UpstreamPath,
     checksum: ObjectChecksum,
 ) -> Result<Served, RequestFailure> {
-    if let Some(digest) = known(context, checksum).await {
+    if let Some(digest) = known(context, at, checksum).await {
         return blobs::serve(context, request, at, digest).await;
     }
     let headers = request.headers.clone().unconditional();
@@ -49,17 +49,24 @@ pub(super) async fn serve(
         checksum,
         state: Some(Verifying { verifier: FilezVerifier::new(checksum), incoming }),
         held_back: Bytes::new(),
+        at: at.clone(),
         context: Arc::clone(context),
     };
     let reply = reply_of(context, at, upstream.status, &upstream.headers, body, length);
     Ok(Served { reply, outcome })
 }
 
-/// The digest of the file that the store has of this object.
-async fn known(context: &CacheContext, checksum: ObjectChecksum) -> Option<Digest> {
+/// Under what the store has the digest of this object's file. Two servers may have compressed it in two ways.
+fn key(at: &UpstreamPath, checksum: ObjectChecksum) -> String {
+    format!("{} {} {}", at.origin, at.place(), checksum.key())
+}
+
+/// The digest of the file of this object that this server has delivered, if the store has it.
+async fn known(context: &CacheContext, at: &UpstreamPath, checksum: ObjectChecksum) -> Option<Digest> {
+    let at = at.clone();
     let find = move |store: &crate::store::BlobStore| {
-        let Some(digest) = store.delta(&checksum.key())? else { return Ok(None) };
-        Ok(store.find(&digest)?.map(|_| digest))
+        let Some(digest) = store.delta(&key(&at, checksum))? else { return Ok(None) };
+        Ok(store.find_delivered(&at.delivery(digest))?.map(|_| digest))
     };
     context.with_store(find).await.flatten()
 }
@@ -71,6 +78,7 @@ struct FilezBody {
     /// Absent while it is worked on, and at the end.
     state: Option<Verifying>,
     held_back: Bytes,
+    at: UpstreamPath,
     context: Arc<CacheContext>,
 }
 
@@ -102,10 +110,10 @@ impl Verifying {
         Ok(self)
     }
 
-    fn finish(self, checksum: ObjectChecksum, context: &CacheContext) -> Result<(), FilezFault> {
+    fn finish(self, checksum: ObjectChecksum, at: &UpstreamPath, context: &CacheContext) -> Result<(), FilezFault> {
         self.verifier.finish()?;
         if let Some(incoming) = self.incoming
-            && let Err(error) = keep(incoming, checksum, context)
+            && let Err(error) = keep(incoming, checksum, at, context)
         {
             log::warn!("{checksum}: served but not stored: {error}");
         }
@@ -113,11 +121,12 @@ impl Verifying {
     }
 }
 
-fn keep(incoming: IncomingBlob, checksum: ObjectChecksum, context: &CacheContext) -> io::Result<()> {
+fn keep(incoming: IncomingBlob, checksum: ObjectChecksum, at: &UpstreamPath, context: &CacheContext) -> io::Result<()> {
     let verified = incoming.verify().map_err(io::Error::other)?;
     let digest = verified.digest();
     verified.commit()?;
-    context.store.put_delta(&checksum.key(), &digest)
+    context.store.put_delivered(&at.delivery(digest))?;
+    context.store.put_delta(&key(at, checksum), &digest)
 }
 
 impl BodyChunks for FilezBody {
@@ -126,8 +135,8 @@ impl BodyChunks for FilezBody {
     async fn next(&mut self) -> Result<Option<Bytes>, ObjectFault> {
         while let Some(state) = self.state.take() {
             let Some(bytes) = self.body.chunk().await? else {
-                let (checksum, context) = (self.checksum, Arc::clone(&self.context));
-                let finish = spawn_blocking(move || state.finish(checksum, &context));
+                let (checksum, at, context) = (self.checksum, self.at.clone(), Arc::clone(&self.context));
+                let finish = spawn_blocking(move || state.finish(checksum, &at, &context));
                 finish.await.map_err(|_| ObjectFault::Abandoned)??;
                 break;
             };

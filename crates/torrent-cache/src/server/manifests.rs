@@ -1,6 +1,7 @@
 //! Manifests by digest and by tag.
 //!
-//! A manifest with a digest never changes, so it comes from disk once the client is authorised. What a tag means is asked
+//! A manifest with a digest never changes, so it comes from disk once this upstream has delivered it and the client is
+//! authorised. What a tag means is asked
 //! of upstream each time, with HEAD. While upstream fails, a tag means what it meant last, for `TAG_STALE`.
 
 use std::sync::Arc;
@@ -10,11 +11,11 @@ use actix_http::StatusCode;
 use actix_http::body::BoxBody;
 use bytes::Bytes;
 
-use super::blobs::{admit, subject};
+use super::blobs::admit;
 use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::failure::RequestFailure;
-use super::pass::{head_reply, pass};
+use super::pass::{head_reply, pass, passed_reply};
 use super::reply::{HeadBody, Served, describe, not_modified, reply};
 use crate::authorization::{Permission, UpstreamDenial};
 use crate::digest::Digest;
@@ -37,15 +38,17 @@ pub(super) async fn by_digest(
     at: &UpstreamPath,
     digest: Digest,
 ) -> Result<Served, RequestFailure> {
-    if let Some(manifest) = stored(context, digest).await {
-        admit(context, request, at, &digest, length(&manifest)).await?;
+    if let Some(manifest) = stored(context, at, digest).await {
+        admit(context, request, at, &digest, Some(length(&manifest))).await?;
         return Ok(serve(context, request, &digest, manifest, RequestOutcome::Hit));
     }
     if request.is_head {
         return pass(context, request, at).await;
     }
-    let (_, manifest) = fetch(context, request, at, Some(digest)).await?;
-    Ok(serve(context, request, &digest, manifest, RequestOutcome::Miss))
+    Ok(match fetch(context, request, at, Some(digest)).await? {
+        FetchedManifest::Verified(digest, manifest) => serve(context, request, &digest, manifest, RequestOutcome::Miss),
+        FetchedManifest::Passed(served) => served,
+    })
 }
 
 /// Answers a request for the manifest that a tag means.
@@ -59,9 +62,13 @@ pub(super) async fn by_tag(
     let known = place.read(context).await;
     // Without a manifest to compare with, HEAD would only cost time.
     if known.is_none() && !request.is_head {
-        let (digest, manifest) = fetch(context, request, at, None).await?;
-        place.write(context, None, digest, &manifest.media_type).await;
-        return Ok(serve(context, request, &digest, manifest, RequestOutcome::Miss));
+        return match fetch(context, request, at, None).await? {
+            FetchedManifest::Verified(digest, manifest) => {
+                place.write(context, None, digest, &manifest.media_type).await;
+                Ok(serve(context, request, &digest, manifest, RequestOutcome::Miss))
+            }
+            FetchedManifest::Passed(served) => Ok(served),
+        };
     }
     let headers = request.headers.clone().unconditional();
     let reply = match request.ask(context, at, AskMethod::Head, &headers).await {
@@ -72,10 +79,12 @@ pub(super) async fn by_tag(
         200 => revalidated(context, request, at, &place, known, reply).await,
         401 | 403 | 404 => Err(RequestFailure::denied(at, UpstreamDenial::of(&reply))),
         // A registry without HEAD.
-        405 if !request.is_head => {
-            let (digest, manifest) = fetch(context, request, at, None).await?;
-            Ok(serve(context, request, &digest, manifest, RequestOutcome::Passed))
-        }
+        405 | 501 => Ok(match fetch(context, request, at, None).await? {
+            FetchedManifest::Verified(digest, manifest) => {
+                serve(context, request, &digest, manifest, RequestOutcome::Passed)
+            }
+            FetchedManifest::Passed(served) => served,
+        }),
         status => {
             let error = FetchError { server: at.origin.to_string(), fault: FetchFault::Status(status) };
             stale(context, request, at, known, error).await
@@ -93,9 +102,9 @@ async fn revalidated(
     head: FetchReply,
 ) -> Result<Served, RequestFailure> {
     if let Some(digest) = told_digest(&head)
-        && let Some(manifest) = stored(context, digest).await
+        && let Some(manifest) = stored(context, at, digest).await
     {
-        context.authorization.granted(&request.speaker, &subject(at, &digest, length(&manifest)));
+        context.authorization.granted(&request.speaker, &at.subject(&digest, Some(length(&manifest))));
         place.write(context, known, digest, &manifest.media_type).await;
         return Ok(serve(context, request, &digest, manifest, RequestOutcome::Hit));
     }
@@ -103,7 +112,8 @@ async fn revalidated(
         return Ok(Served { reply: head_reply(&head), outcome: RequestOutcome::Passed });
     }
     let (digest, manifest) = match fetch(context, request, at, None).await {
-        Ok(fetched) => fetched,
+        Ok(FetchedManifest::Verified(digest, manifest)) => (digest, manifest),
+        Ok(FetchedManifest::Passed(served)) => return Ok(served),
         // Registries that limit GET answer HEAD nevertheless.
         Err(RequestFailure::Fetch(error)) => return stale(context, request, at, known, error).await,
         Err(failure) => return Err(failure),
@@ -122,9 +132,9 @@ async fn stale(
 ) -> Result<Served, RequestFailure> {
     let age = |entry: &TagEntry| SystemTime::now().duration_since(entry.checked_at).unwrap_or_default();
     let Some(entry) = known.filter(|entry| age(entry) < context.tag_stale) else { return Err(error.into()) };
-    let Some(manifest) = stored(context, entry.digest).await else { return Err(error.into()) };
+    let Some(manifest) = stored(context, at, entry.digest).await else { return Err(error.into()) };
     let cause = error.to_string();
-    let subject = subject(at, &entry.digest, length(&manifest));
+    let subject = at.subject(&entry.digest, Some(length(&manifest)));
     match context.authorization.remembered(&request.speaker, &subject, error) {
         Permission::Granted => {}
         Permission::Denied(denial) => return Err(RequestFailure::denied(at, denial)),
@@ -134,13 +144,27 @@ async fn stale(
     Ok(serve(context, request, &entry.digest, manifest, RequestOutcome::Stale))
 }
 
-/// Fetches a manifest, verifies and keeps it.
+/// What upstream has sent.
+enum FetchedManifest {
+    /// It has this digest, and is kept.
+    Verified(Digest, CachedManifest),
+    /// It goes to the client as it comes.
+    Passed(Served),
+}
+
+/// Whether this is a manifest of schema 1. Its digest is that of its text without the signatures in it, and registries
+/// make it anew for clients that accept nothing else, so it is not cached.
+fn is_schema_1(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
+}
+
+/// Fetches a manifest, verifies and keeps it, unless it is of schema 1.
 async fn fetch(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
     at: &UpstreamPath,
     expected: Option<Digest>,
-) -> Result<(Digest, CachedManifest), RequestFailure> {
+) -> Result<FetchedManifest, RequestFailure> {
     let server = || at.origin.to_string();
     let reply = request.ask(context, at, AskMethod::Get, &request.headers.clone().unconditional()).await?;
     match reply.status.as_u16() {
@@ -150,6 +174,10 @@ async fn fetch(
     }
     let media_type = reply.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.unwrap_or("application/octet-stream").to_owned();
+    if is_schema_1(&media_type) {
+        let reply = if request.is_head { head_reply(&reply) } else { passed_reply(context, at, reply) };
+        return Ok(FetchedManifest::Passed(Served { reply, outcome: RequestOutcome::Passed }));
+    }
     let expected = expected.or_else(|| told_digest(&reply));
     let bytes = reply.body.collect(LONGEST, BODY_TIMEOUT).await?;
     let digest = Digest::of(&bytes);
@@ -157,20 +185,22 @@ async fn fetch(
         let what = format!("{} sent a manifest with the digest {digest} instead of {expected}", at.origin);
         return Err(RequestFailure::WrongManifest(what));
     }
-    context.authorization.granted(&request.speaker, &subject(at, &digest, bytes.len() as u64));
+    context.authorization.granted(&request.speaker, &at.subject(&digest, Some(bytes.len() as u64)));
     let manifest = CachedManifest { media_type, bytes: bytes.to_vec() };
-    let kept = manifest.clone();
-    context.with_store(move |store| store.put_manifest(&digest, &kept.media_type, &kept.bytes)).await;
+    let (kept, delivery) = (manifest.clone(), at.delivery(digest));
+    context.with_store(move |store| store.put_manifest(&delivery, &kept)).await;
     log::info!("{}: {} bytes from {}", at.path, bytes.len(), at.origin);
-    Ok((digest, manifest))
+    Ok(FetchedManifest::Verified(digest, manifest))
 }
 
 fn told_digest(reply: &FetchReply) -> Option<Digest> {
     reply.headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 
-async fn stored(context: &CacheContext, digest: Digest) -> Option<CachedManifest> {
-    context.with_store(move |store| store.manifest(&digest)).await.flatten()
+/// A manifest on disk that this upstream has delivered.
+async fn stored(context: &CacheContext, at: &UpstreamPath, digest: Digest) -> Option<CachedManifest> {
+    let delivery = at.delivery(digest);
+    context.with_store(move |store| store.manifest(&delivery)).await.flatten()
 }
 
 fn length(manifest: &CachedManifest) -> u64 {

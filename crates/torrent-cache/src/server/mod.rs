@@ -17,6 +17,7 @@
 //! reply.rs          headers and bodies of replies
 //! failure.rs        errors as replies and as log lines
 //! client_request.rs what a handler knows of a request
+//! own_host.rs       whether a request can come from a page of a web browser
 //! context.rs        what all handlers share
 //! open_connection.rs, active_body.rs  connections in number, and replies that are under way
 //! ```
@@ -33,6 +34,7 @@ mod filez;
 mod manifests;
 mod open_connection;
 mod ostree_files;
+mod own_host;
 mod pages;
 mod pass;
 mod reply;

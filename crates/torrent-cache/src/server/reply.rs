@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use actix_http::body::{BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
 use actix_http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, LINK,
 };
 use actix_http::{Response, StatusCode};
 use bytes::Bytes;
@@ -136,6 +136,17 @@ pub(super) fn describe_part(headers: &mut HeaderMap, part: Option<&BlobPart>) {
     put(headers, ACCEPT_RANGES, "bytes");
     if let Some(part) = part {
         put(headers, CONTENT_RANGE, &part.to_string());
+    }
+}
+
+/// Says each `Link` as the client has to ask for it.
+pub(super) fn rewrite_links(headers: &mut HeaderMap, rewrite: impl Fn(&str) -> String) {
+    let links: Vec<_> = headers.get_all(LINK).filter_map(|link| Some(rewrite(link.to_str().ok()?))).collect();
+    headers.remove(LINK);
+    for link in links {
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            headers.append(LINK, link);
+        }
     }
 }
 

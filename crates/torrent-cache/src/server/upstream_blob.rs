@@ -10,11 +10,13 @@ use http::HeaderValue;
 use http::header::CONTENT_RANGE;
 use tokio::time::Instant;
 
-use super::client_request::UpstreamPath;
+use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::upstream_fault::UpstreamFault;
 use crate::authorization::{Speaker, UpstreamDenial};
+use crate::digest::Digest;
 use crate::flight::{BlobBody, BlobSource, FlightFault, OpenedBody};
+use crate::registry::range::content_range;
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchBody, FetchError, FetchFault, FetchReply, Redirects};
 
 /// A blob of an upstream, for one client.
@@ -24,6 +26,7 @@ pub(super) struct UpstreamBlob(Rc<UpstreamBlobInner>);
 struct UpstreamBlobInner {
     context: Arc<CacheContext>,
     at: UpstreamPath,
+    digest: Digest,
     /// What it is, for the log.
     what: String,
     headers: AskHeaders,
@@ -37,22 +40,24 @@ impl UpstreamBlob {
     pub(super) fn new(
         context: &Arc<CacheContext>,
         at: &UpstreamPath,
+        digest: Digest,
         what: String,
-        headers: &AskHeaders,
-        speaker: &Speaker,
+        request: &ClientRequest,
     ) -> Self {
         Self(Rc::new(UpstreamBlobInner {
             context: Arc::clone(context),
             at: at.clone(),
+            digest,
             what,
-            headers: headers.clone().unconditional(),
-            speaker: speaker.clone(),
+            headers: request.headers.clone().unconditional(),
+            speaker: request.speaker.clone(),
             is_opened: Cell::new(false),
             begun: Instant::now(),
         }))
     }
 
-    /// Whether the upstream has begun to send the blob to this client: then the client is authorised.
+    /// Whether the upstream has begun to send the blob to this client: then the client may have this reply. The yes is
+    /// kept once the blob is verified.
     pub(super) fn is_opened(&self) -> bool {
         self.0.is_opened.get()
     }
@@ -90,7 +95,13 @@ impl BlobSource for UpstreamBlob {
         self.0.context.longest_silence
     }
 
-    fn landed(&self, end: Result<u64, &FlightFault<UpstreamFault>>) {
+    async fn may_take_stored(&self) -> bool {
+        let Self(inner) = self;
+        let delivery = inner.at.delivery(inner.digest);
+        inner.context.with_store(move |store| store.is_delivered(&delivery)).await.unwrap_or_default()
+    }
+
+    async fn landed(&self, end: Result<u64, &FlightFault<UpstreamFault>>) {
         let Self(inner) = self;
         if !self.is_opened() {
             return;
@@ -98,6 +109,10 @@ impl BlobSource for UpstreamBlob {
         let seconds = inner.begun.elapsed().as_secs_f64();
         match end {
             Ok(length) => {
+                let delivery = inner.at.delivery(inner.digest);
+                inner.context.with_store(move |store| store.put_delivered(&delivery)).await;
+                let subject = inner.at.subject(&inner.digest, Some(length));
+                inner.context.authorization.granted(&inner.speaker, &subject);
                 log::info!("{}: {length} bytes from {} in {seconds:.1} s", inner.what, inner.at.origin);
             }
             Err(fault) => log::warn!("{}: not fetched from {}: {fault}", inner.what, inner.at.origin),
@@ -122,14 +137,6 @@ fn place(reply: &FetchReply, asked: u64, at: &UpstreamPath) -> Result<(u64, Opti
     }
 }
 
-/// `bytes FIRST-LAST/LENGTH`, or `*` as the length.
-fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
-    let (range, length) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (first, _) = range.split_once('-')?;
-    let length = if length == "*" { None } else { Some(length.parse().ok()?) };
-    Some((first.trim().parse().ok()?, length))
-}
-
 /// The bytes of a blob, counted.
 pub(super) struct UpstreamBody {
     body: FetchBody,
@@ -145,21 +152,5 @@ impl BlobBody for UpstreamBody {
             self.context.metrics.received.inc_by(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         }
         Ok(chunk)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_content_range_tells_place_and_length() {
-        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
-        assert_eq!(content_range(" bytes 5-9/*"), Some((5, None)));
-        for wrong in
-            ["", "bytes", "bytes 5/10", "bytes */10", "bytes 5-9", "items 5-9/10", "bytes -5-9/10", "bytes 5-9/x"]
-        {
-            assert_eq!(content_range(wrong), None, "{wrong}");
-        }
     }
 }

@@ -22,10 +22,12 @@ pub(super) enum FileKind {
     Manifest,
     Tag,
     Delta,
+    /// That an upstream itself has delivered something.
+    Delivery,
 }
 
 impl FileKind {
-    const ALL: [Self; 4] = [Self::Blob, Self::Manifest, Self::Tag, Self::Delta];
+    const ALL: [Self; 5] = [Self::Blob, Self::Manifest, Self::Tag, Self::Delta, Self::Delivery];
 
     fn folder(self) -> &'static str {
         match self {
@@ -33,6 +35,7 @@ impl FileKind {
             Self::Manifest => "manifests/sha256",
             Self::Tag => "tags",
             Self::Delta => "deltas",
+            Self::Delivery => "deliveries",
         }
     }
 }
@@ -129,7 +132,7 @@ impl StoreFolder {
     /// Visits each file of the store. Returns the paths of what is in the folder and not of the store.
     pub(super) fn walk(&self, mut visit: impl FnMut(FoundFile)) -> io::Result<Vec<PathBuf>> {
         let mut foreign = Vec::new();
-        let own = ["lock", "incoming", "blobs", "manifests", "tags", "deltas"];
+        let own = ["lock", "incoming", "blobs", "manifests", "tags", "deltas", "deliveries"];
         each_entry(&self.0, |path, name, _| {
             if !own.contains(&name) {
                 foreign.push(path);

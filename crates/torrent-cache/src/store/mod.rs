@@ -3,9 +3,11 @@
 //! ```text
 //! FOLDER/lock                        held by the process that uses the folder
 //! FOLDER/blobs/sha256/ab/HEX         blobs, by digest
-//! FOLDER/manifests/sha256/ab/HEX     manifests, by digest: a line with the media type, then the manifest
+//! FOLDER/manifests/sha256/ab/HEX     manifests, by digest
 //! FOLDER/tags/ab/HEX                 what a tag meant last, by the digest of upstream, repository, tag and Accept
 //! FOLDER/deltas/ab/HEX               the digest of an OSTree file, by the digest of its URL
+//! FOLDER/deliveries/ab/HEX           that an upstream has delivered something, and with which media type, by the digest
+//!                                    of upstream, repository, kind and digest
 //! FOLDER/incoming/N.part             files that are being written
 //! ```
 //!
@@ -15,6 +17,9 @@
 //!   leaves files in `incoming/` only, and the next process removes them.
 //! - A blob was verified when it came. The first reader of the whole verifies it again, once for each process, as disks
 //!   damage files; a damaged one is removed.
+//! - Whether the store has something and whether an upstream has it are two questions. What one upstream has delivered is
+//!   another upstream's only once that one has delivered it as well ([`Delivery`]): a digest is no secret, and upstreams
+//!   may say yes to whatever they are asked.
 //! - What a client chooses (a tag, a repository, a URL, `Accept`) is hashed, and so never becomes part of a path.
 //! - The quota counts every file of the store in blocks of 4 KiB, and what is being written. The file that was not used
 //!   for the longest time is evicted first. A blob that somebody reads ([`StoredBlob`]) is not evicted.
@@ -35,5 +40,5 @@ mod tests;
 pub use blob_store::{BlobStore, StoreFault};
 pub use incoming::{CommitError, IncomingBlob, VerifiedBlob};
 pub use limits::{DiskShare, NotADiskShare, StoreLimits};
-pub use records::{CachedManifest, TagEntry, TagKey};
+pub use records::{CachedManifest, Delivery, TagEntry, TagKey};
 pub use space::{StoreUsage, StoredBlob};

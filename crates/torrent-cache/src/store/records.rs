@@ -1,4 +1,4 @@
-//! Small files: manifests, what tags mean, and which blob belongs to a URL.
+//! Small files: manifests, what tags mean, which blob belongs to a URL, and which upstream has delivered what.
 
 use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::blob_store::BlobStore;
 use super::incoming::IncomingFile;
 use super::layout::{FileKind, FileName};
+use super::space::StoredBlob;
 use crate::digest::{Digest, DigestHasher};
 
 /// Bytes of a record at most. Registries refuse manifests above 4 MiB.
@@ -14,10 +15,21 @@ const LONGEST: u64 = 16 << 20;
 /// A manifest as the upstream sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachedManifest {
-    /// Its `Content-Type`.
+    /// Its `Content-Type` at this upstream.
     pub media_type: String,
     /// Its bytes, of which the digest is right.
     pub bytes: Vec<u8>,
+}
+
+/// Content that an upstream itself has sent for one of its repositories, with the right digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The upstream.
+    pub upstream: String,
+    /// The repository, or where an OSTree repository is on its server.
+    pub repository: String,
+    /// The blob or the manifest.
+    pub digest: Digest,
 }
 
 /// What decides which manifest a tag means.
@@ -46,35 +58,60 @@ pub struct TagEntry {
 
 impl TagKey<'_> {
     fn name(&self) -> FileName {
-        let mut hasher = DigestHasher::default();
-        for part in [self.upstream, self.repository, self.tag, self.accept] {
-            // With its length before it, no part can reach into the next.
-            hasher.update(format!("{}:", part.len()).as_bytes());
-            hasher.update(part.as_bytes());
-        }
-        FileName { kind: FileKind::Tag, digest: hasher.finish() }
+        let digest = digest_of(&[self.upstream, self.repository, self.tag, self.accept]);
+        FileName { kind: FileKind::Tag, digest }
     }
 }
 
+impl Delivery {
+    /// A blob and a manifest of the same digest are two deliveries: only the latter has a media type.
+    fn name(&self, kind: &str) -> FileName {
+        let digest = digest_of(&[&self.upstream, &self.repository, kind, &self.digest.hex()]);
+        FileName { kind: FileKind::Delivery, digest }
+    }
+}
+
+/// What a delivery is of.
+const BLOB: &str = "blob";
+const MANIFEST: &str = "manifest";
+
 impl BlobStore {
-    /// Keeps a manifest. An error of the kind `InvalidInput`: its digest or its media type is wrong.
-    pub fn put_manifest(&self, digest: &Digest, media_type: &str, bytes: &[u8]) -> io::Result<()> {
-        if Digest::of(bytes) != *digest {
+    /// Keeps a manifest that an upstream has delivered. An error of the kind `InvalidInput`: its digest or its media type
+    /// is wrong.
+    pub fn put_manifest(&self, delivery: &Delivery, manifest: &CachedManifest) -> io::Result<()> {
+        if Digest::of(&manifest.bytes) != delivery.digest {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a manifest with another digest"));
         }
-        let record = [line(media_type)?.as_bytes(), b"\n", bytes].concat();
-        self.put(FileName { kind: FileKind::Manifest, digest: *digest }, &record)
+        let media_type = line(&manifest.media_type)?;
+        self.put(FileName { kind: FileKind::Manifest, digest: delivery.digest }, &manifest.bytes)?;
+        self.put(delivery.name(MANIFEST), format!("{media_type}\n").as_bytes())
     }
 
-    /// A manifest. This counts as a use of it. A damaged one is removed, and is not there.
-    pub fn manifest(&self, digest: &Digest) -> io::Result<Option<CachedManifest>> {
-        let name = FileName { kind: FileKind::Manifest, digest: *digest };
-        self.read(name, |record| {
-            let end = record.iter().position(|byte| *byte == b'\n')?;
-            let (media_type, bytes) = (record.get(..end)?, record.get(end + 1..)?);
-            let media_type = std::str::from_utf8(media_type).ok()?.to_owned();
-            (Digest::of(bytes) == *digest).then(|| CachedManifest { media_type, bytes: bytes.to_owned() })
+    /// A manifest, if this upstream has delivered it. This counts as a use of it. A damaged one is removed, and is not
+    /// there.
+    pub fn manifest(&self, delivery: &Delivery) -> io::Result<Option<CachedManifest>> {
+        let media_type = self.read(delivery.name(MANIFEST), |record| {
+            Some(std::str::from_utf8(record).ok()?.strip_suffix('\n')?.to_owned())
+        })?;
+        let Some(media_type) = media_type else { return Ok(None) };
+        self.read(FileName { kind: FileKind::Manifest, digest: delivery.digest }, |bytes| {
+            (Digest::of(bytes) == delivery.digest).then(|| CachedManifest { media_type, bytes: bytes.to_owned() })
         })
+    }
+
+    /// Notes that an upstream has delivered a blob.
+    pub fn put_delivered(&self, delivery: &Delivery) -> io::Result<()> {
+        self.put(delivery.name(BLOB), b"\n")
+    }
+
+    /// Whether this upstream has delivered this blob. Whether the store still has the blob is another matter.
+    pub fn is_delivered(&self, delivery: &Delivery) -> io::Result<bool> {
+        Ok(self.read(delivery.name(BLOB), |record| (record == b"\n").then_some(()))?.is_some())
+    }
+
+    /// A complete blob, if this upstream has delivered it. This counts as a use of it.
+    pub fn find_delivered(&self, delivery: &Delivery) -> io::Result<Option<StoredBlob>> {
+        if self.is_delivered(delivery)? { self.find(&delivery.digest) } else { Ok(None) }
     }
 
     /// Keeps what a tag means now.
@@ -126,6 +163,17 @@ impl BlobStore {
         }
         Ok(parsed)
     }
+}
+
+/// The digest of a list of texts.
+fn digest_of(parts: &[&str]) -> Digest {
+    let mut hasher = DigestHasher::default();
+    for part in parts {
+        // With its length before it, no part can reach into the next.
+        hasher.update(format!("{}:", part.len()).as_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finish()
 }
 
 fn delta_name(url: &str) -> FileName {

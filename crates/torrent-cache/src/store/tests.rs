@@ -369,12 +369,20 @@ fn manifests_are_kept_with_their_media_type() {
     let store = open(&folder, 1 << 20);
     let bytes = b"{\n\"schemaVersion\": 2}".to_vec();
     let digest = Digest::of(&bytes);
-    let media_type = "application/vnd.oci.image.manifest.v1+json".to_owned();
-    assert_eq!(store.manifest(&digest).unwrap(), None);
-    store.put_manifest(&digest, &media_type, &bytes).unwrap();
-    assert_eq!(store.manifest(&digest).unwrap(), Some(CachedManifest { media_type, bytes: bytes.clone() }));
-    assert_eq!(store.put_manifest(&digest, "a", b"other").unwrap_err().kind(), io::ErrorKind::InvalidInput);
-    assert_eq!(store.put_manifest(&digest, "a\nb", &bytes).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    let manifest = cached("application/vnd.oci.image.manifest.v1+json", &bytes);
+    let here = delivery("a", digest);
+    assert_eq!(store.manifest(&here).unwrap(), None);
+    store.put_manifest(&here, &manifest).unwrap();
+    assert_eq!(store.manifest(&here).unwrap(), Some(manifest.clone()));
+    // Another upstream has it only once that one has delivered it, and with the media type of that one.
+    let there = delivery("b", digest);
+    assert_eq!(store.manifest(&there).unwrap(), None);
+    store.put_manifest(&there, &cached("text/html", &bytes)).unwrap();
+    assert_eq!(store.manifest(&there).unwrap(), Some(cached("text/html", &bytes)));
+    assert_eq!(store.manifest(&here).unwrap(), Some(manifest));
+    for wrong in [cached("a", b"other"), cached("a\nb", &bytes)] {
+        assert_eq!(store.put_manifest(&here, &wrong).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
     // Blobs and manifests are apart.
     assert!(store.find(&digest).unwrap().is_none());
 }
@@ -384,15 +392,52 @@ fn a_damaged_manifest_is_removed() {
     let folder = TempDir::new().unwrap();
     let store = open(&folder, 1 << 20);
     let digest = Digest::of(b"{}");
-    store.put_manifest(&digest, "a", b"{}").unwrap();
+    let (here, manifest) = (delivery("a", digest), cached("a", b"{}"));
+    store.put_manifest(&here, &manifest).unwrap();
     let path = folder.path().join("manifests/sha256").join(&digest.hex()[..2]).join(digest.hex());
     for damaged in [&b"a\n{]"[..], b"", b"a{}", b"\xff\n{}"] {
         fs::write(&path, damaged).unwrap();
-        assert_eq!(store.manifest(&digest).unwrap(), None);
+        assert_eq!(store.manifest(&here).unwrap(), None);
         assert!(!path.exists());
     }
-    store.put_manifest(&digest, "a", b"{}").unwrap();
-    assert!(store.manifest(&digest).unwrap().is_some());
+    store.put_manifest(&here, &manifest).unwrap();
+    assert!(store.manifest(&here).unwrap().is_some());
+}
+
+#[test]
+fn a_blob_is_an_upstreams_once_that_one_has_delivered_it() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 1 << 20);
+    let (digest, bytes) = blob(1);
+    put(&store, &bytes);
+    let here = delivery("a", digest);
+    let others = [
+        delivery("b", digest),
+        delivery("a", Digest::of(b"other")),
+        Delivery { repository: "../../../x".to_owned(), ..here.clone() },
+        Delivery { upstream: "axx".to_owned(), repository: "y".to_owned(), digest },
+    ];
+    assert!(store.find_delivered(&here).unwrap().is_none());
+    store.put_delivered(&here).unwrap();
+    assert_eq!(store.find_delivered(&here).unwrap().unwrap().length(), bytes.len() as u64);
+    // A manifest of this digest was not delivered.
+    assert!(store.manifest(&here).unwrap().is_none());
+    for other in &others {
+        assert!(store.find_delivered(other).unwrap().is_none(), "{other:?}");
+    }
+    // What an upstream has delivered and the store has no more is not there.
+    let gone = &others[1];
+    store.put_delivered(gone).unwrap();
+    assert!(store.is_delivered(gone).unwrap());
+    assert!(store.find_delivered(gone).unwrap().is_none());
+}
+
+fn delivery(upstream: &str, digest: Digest) -> Delivery {
+    Delivery { upstream: upstream.to_owned(), repository: "x/y".to_owned(), digest }
+}
+
+fn cached(media_type: &str, bytes: &[u8]) -> CachedManifest {
+    CachedManifest { media_type: media_type.to_owned(), bytes: bytes.to_owned() }
 }
 
 #[test]

@@ -72,6 +72,19 @@ fn own_logins_speak_for_clients_without_credentials() {
         let got = request(program.address, "GET", path, &[("authorization", "Basic d3Jvbmc6eA==")]);
         assert_eq!(got.status, 403, "{path}");
     }
+    // A page in a browser, under whatever name, is not given them.
+    let (path, own) = (blob_path("p", &blob), program.address.to_string());
+    for (headers, status) in [
+        (&[("host", &*own)][..], 200),
+        (&[("host", "rebound.example:8888")], 401),
+        (&[("host", &own), ("origin", "http://rebound.example")], 401),
+        (&[("host", &own), ("sec-fetch-site", "same-origin")], 401),
+    ] {
+        assert_eq!(request(program.address, "GET", &path, headers).status, status, "{headers:?}");
+    }
+    // In absolute form the host is the upstream's.
+    let url = format!("{}{path}", upstream.origin());
+    assert_eq!(request(program.address, "GET", &url, &[("host", "registry.example")]).status, 200);
     // They are for repositories, not for other pages of the server.
     let page = format!("{}/api/users", upstream.origin());
     assert_eq!(get(program.address, &page).status, 401);

@@ -6,6 +6,7 @@ mod authorization;
 mod blobs;
 mod client;
 mod commands;
+mod deliveries;
 mod documentation;
 mod failing;
 mod manifests;

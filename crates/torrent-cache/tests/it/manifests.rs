@@ -142,3 +142,69 @@ fn requests_name_their_registry() {
     assert!(got.error().1.contains("UPSTREAMS"));
     assert_eq!(here.take(), [""; 0]);
 }
+
+#[test]
+fn a_registry_without_head_is_asked_with_get() {
+    let (blob, manifest) = (noise(1000, 3), b"{\"x\":1}");
+    let content = Content::default().with_blob("a", &blob).with_manifest("a", "t", manifest);
+    let upstream = Scripted::new(move |asked| match asked.method.as_str() {
+        "HEAD" => RegistryAct::Reply(405, Vec::new(), Vec::new()),
+        _ => content.act(asked),
+    });
+    let program = CacheProgram::start(&upstream);
+    let digest = Digest::of(manifest);
+    for round in 0..2 {
+        assert!(get(program.address, &crate::upstream::blob_path("a", &blob)).body.as_ref() == Ok(&blob));
+        program.settle();
+        for path in ["/v2/a/manifests/t".to_owned(), format!("/v2/a/manifests/{digest}")] {
+            let got = request(program.address, "GET", &path, &[("authorization", &format!("Bearer {round}"))]);
+            assert_eq!(got.body.as_deref(), Ok(&manifest[..]), "{path}");
+        }
+    }
+    let got = request(program.address, "HEAD", "/v2/a/manifests/t", &[]);
+    assert_eq!((got.status, got.header("docker-content-digest")), (200, Some(&*digest.to_string())));
+}
+
+#[test]
+fn the_next_page_is_asked_of_the_same_registry() {
+    let here = Content::default().serve();
+    let link = "</v2/a/tags/list?n=1&last=x>; rel=\"next\"";
+    let there = Scripted::new(move |_| RegistryAct::Reply(200, vec![("link", link.to_owned())], b"{}".to_vec()));
+    let program = CacheProgram::with(&here, &[("UPSTREAMS", &there.origin())]);
+    let host = there.address;
+    let encoded = host.to_string().replace(':', "%3A");
+    for (path, expected) in [
+        (format!("/v2/{host}/a/tags/list?n=1"), format!("</v2/{host}/a/tags/list?n=1&last=x>; rel=\"next\"")),
+        (format!("/v2/a/tags/list?ns={host}&n=1"), format!("</v2/a/tags/list?n=1&last=x&ns={encoded}>; rel=\"next\"")),
+    ] {
+        let got = get(program.address, &path);
+        assert_eq!(got.header("link"), Some(&*expected));
+        let next = expected.split(['<', '>']).nth(1).unwrap();
+        there.take();
+        assert_eq!(get(program.address, next).status, 200);
+        assert_eq!(there.take(), ["GET /v2/a/tags/list?n=1&last=x"]);
+    }
+    let url = format!("{}/v2/a/tags/list", there.origin());
+    assert_eq!(get(program.address, &url).header("link"), Some(link));
+}
+
+#[test]
+fn a_manifest_of_schema_1_passes_uncached() {
+    let digest = Digest::of(b"the text without its signatures");
+    let body = b"{\"schemaVersion\":1,\"signatures\":[]}";
+    let upstream = Scripted::new(move |_| {
+        let media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws".to_owned();
+        let headers = vec![("content-type", media_type), ("docker-content-digest", digest.to_string())];
+        RegistryAct::Reply(200, headers, body.to_vec())
+    });
+    let program = CacheProgram::start(&upstream);
+    for path in ["/v2/a/manifests/t".to_owned(), format!("/v2/a/manifests/{digest}")] {
+        for _ in 0..2 {
+            let got = get(program.address, &path);
+            assert_eq!((got.status, got.body.as_deref()), (200, Ok(&body[..])), "{path}");
+            assert_eq!(got.header("docker-content-digest"), Some(&*digest.to_string()));
+            assert_eq!(upstream.take(), [format!("GET {path}")]);
+        }
+    }
+    assert_eq!(program.files("manifests").len(), 0);
+}

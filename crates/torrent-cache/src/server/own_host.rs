@@ -1,0 +1,74 @@
+//! Whether a request without credentials can come from a page of a web browser. A page whose name was made to mean this
+//! host (DNS rebinding) can read what this program answers, so that page must not speak with our own logins.
+
+use std::net::IpAddr;
+
+use actix_http::header::{HOST, HeaderMap, HeaderName, ORIGIN};
+use actix_http::uri::Authority;
+use actix_http::{HttpMessage as _, Request};
+
+/// The header by which browsers say whose page sends a request.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Whether a request is of a program that means this host. In absolute form it names its upstream instead, and no page
+/// can send that form.
+pub(super) fn is_of_a_program(request: &Request) -> bool {
+    let names_us = || request.uri().authority().is_some() || names_this_host(request.headers());
+    !request.headers().contains_key(ORIGIN) && !request.headers().contains_key(SEC_FETCH_SITE) && names_us()
+}
+
+/// Whether `Host` is there once and is an address, a name without a dot such as `localhost`, or this host's own name. A
+/// stranger can make none of these mean this host, and the tracker allows them, too.
+fn names_this_host(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST);
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let Ok(host) = Authority::try_from(host.as_bytes()) else { return false };
+    let name = host.host().trim_end_matches('.');
+    let is_address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+    let own = rustix::system::uname();
+    let is_own = || own.nodename().to_str().is_ok_and(|own| !own.is_empty() && name.eq_ignore_ascii_case(own));
+    is_address || (!name.is_empty() && !name.contains('.')) || is_own()
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_http::header::HeaderValue;
+
+    use super::*;
+
+    fn names_us(hosts: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        hosts.iter().for_each(|host| headers.append(HOST, HeaderValue::from_str(host).unwrap()));
+        names_this_host(&headers)
+    }
+
+    #[test]
+    fn only_addresses_and_own_names_name_this_host() {
+        let own = rustix::system::uname().nodename().to_str().unwrap().to_uppercase();
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:8888",
+            "[::1]:8888",
+            "10.0.0.1:1",
+            "localhost",
+            "LocalHost.:8888",
+            "cache:8888",
+            &own,
+        ] {
+            assert!(names_us(&[host]), "{host}");
+        }
+        for hosts in [
+            &["evil.example"][..],
+            &["evil.example:8888"],
+            &["127.0.0.1.evil.example"],
+            &["localhost.evil.example"],
+            &["localhost", "localhost"],
+            &["evil.example", "localhost"],
+            &[""],
+            &["a b"],
+            &[],
+        ] {
+            assert!(!names_us(hosts), "{hosts:?}");
+        }
+    }
+}
