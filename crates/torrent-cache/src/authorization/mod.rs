@@ -157,10 +157,10 @@ impl Authorization {
         subject: &AccessSubject<'_>,
         headers: &AskHeaders,
     ) -> Result<Option<UpstreamDenial>, FetchError> {
-        let mut probe = Probe::Head;
+        let mut probe = PermissionProbe::Head;
         let mut reply = self.probe(probe, Redirects::Return, speaker, subject, headers).await?;
         if matches!(reply.status.as_u16(), 405 | 501) {
-            probe = Probe::FirstByte;
+            probe = PermissionProbe::FirstByte;
             reply = self.probe(probe, Redirects::Return, speaker, subject, headers).await?;
         }
         match reply.status.as_u16() {
@@ -183,15 +183,15 @@ impl Authorization {
     /// Asks upstream. Nothing is read of a body.
     async fn probe(
         &self,
-        probe: Probe,
+        probe: PermissionProbe,
         redirects: Redirects,
         speaker: &Speaker,
         subject: &AccessSubject<'_>,
         headers: &AskHeaders,
     ) -> Result<FetchReply, FetchError> {
         let (method, range) = match probe {
-            Probe::Head => (AskMethod::Head, None),
-            Probe::FirstByte => (AskMethod::Get, Some(HeaderValue::from_static("bytes=0-0"))),
+            PermissionProbe::Head => (AskMethod::Head, None),
+            PermissionProbe::FirstByte => (AskMethod::Get, Some(HeaderValue::from_static("bytes=0-0"))),
         };
         let headers = headers.clone().unconditional().with_range(range);
         let ask = Ask { method, origin: subject.origin, path_and_query: subject.path, headers: &headers, redirects };
@@ -212,13 +212,13 @@ impl Authorization {
 
 /// How an upstream is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probe {
+enum PermissionProbe {
     Head,
     /// GET of the first byte, for servers that refuse HEAD.
     FirstByte,
 }
 
-impl Probe {
+impl PermissionProbe {
     /// Whether this status means yes, and the reply is about something as long as what is in the cache, as far as both
     /// lengths are known.
     fn is_yes(self, reply: &FetchReply, subject: &AccessSubject<'_>) -> bool {

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::{WorkerOptions, work};
 use super::context::CacheContext;
-use super::open_connection::AddressShares;
+use super::counted_connection::AddressShares;
 use super::superblocks::Superblocks;
 use crate::authorization::Authorization;
 use crate::config::CacheConfig;

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::active_body::ActiveBody;
 use super::answer::answer;
 use super::context::CacheContext;
-use super::open_connection::{AddressShares, OpenConnection};
+use super::counted_connection::{AddressShares, CountedConnection};
 use super::stream::{ClientStream, ConnectionActivity};
 
 /// What a TLS connection begins with: a record that is a handshake (RFC 8446, section 5.1).
@@ -82,7 +82,7 @@ async fn accept(listener: &TcpListener, options: &Rc<WorkerOptions>, serve: &Ser
         match listener.accept().await {
             Ok((socket, address)) => {
                 let (options, serve) = (Rc::clone(options), Rc::clone(serve));
-                let Some(open) = OpenConnection::of(address.ip(), &options.context, &options.shares, permit) else {
+                let Some(open) = CountedConnection::of(address.ip(), &options.context, &options.shares, permit) else {
                     log::debug!("closed a connection of {}, which has too many", address.ip());
                     continue;
                 };

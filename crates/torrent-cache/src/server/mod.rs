@@ -19,7 +19,7 @@
 //! client_request.rs what a handler knows of a request
 //! own_host.rs       whether a request can come from a page of a web browser
 //! context.rs        what all handlers share
-//! open_connection.rs, active_body.rs  connections in number, and replies that are under way
+//! counted_connection.rs, active_body.rs  connections in number, and replies that are under way
 //! ```
 
 mod active_body;
@@ -29,10 +29,10 @@ mod cache_server;
 mod client_request;
 mod connections;
 mod context;
+mod counted_connection;
 mod failure;
 mod filez;
 mod manifests;
-mod open_connection;
 mod ostree_files;
 mod own_host;
 mod pages;

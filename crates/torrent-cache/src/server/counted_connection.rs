@@ -54,13 +54,13 @@ impl Drop for AddressShare {
 }
 
 /// A connection, which counts until this is dropped: also if its task panics.
-pub(super) struct OpenConnection {
+pub(super) struct CountedConnection {
     context: Arc<CacheContext>,
     _share: AddressShare,
     _permit: OwnedSemaphorePermit,
 }
 
-impl OpenConnection {
+impl CountedConnection {
     /// `None`: the address has too many.
     pub(super) fn of(
         address: IpAddr,
@@ -74,7 +74,7 @@ impl OpenConnection {
     }
 }
 
-impl Drop for OpenConnection {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.context.metrics.connections.dec();
     }
