@@ -62,7 +62,8 @@ pub(super) enum HostUpdate {
     Updated,
     /// Nothing has changed yet: the host is new to this client, or had left.
     NewHost,
-    /// Nothing: the announce only claims its address with `ip=`, and a host announces from that address.
+    /// Nothing, and the announce is not forwarded. It came from elsewhere and only claims this address with `ip=`, but a host
+    /// that really announces from this address is known.
     Ignored,
 }
 

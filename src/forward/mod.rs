@@ -200,8 +200,8 @@ impl Forwarders {
     }
 
     /// Announces a client to each forwarder where an announce is due, and returns the lists that the forwarders have
-    /// given so far. The answer is pending only if one of the exchanges that begin now is expected to bring the first
-    /// list of a forwarder.
+    /// given so far. The answer is pending only if one of the exchanges that begin now is expected to bring a list of a
+    /// forwarder that has no good list for this torrent.
     pub fn announce(&self, announce: &UpstreamAnnounce<'_>) -> Answer<UpstreamPeerSet, PendingLists> {
         let StartedExchanges { lists, exchanges, waits, pending } = self.begin(announce);
         exchanges.into_iter().for_each(|exchange| self.shared.send(exchange));

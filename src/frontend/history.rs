@@ -62,7 +62,7 @@ pub struct Snapshot {
     pub durations: DurationCounts,
 }
 
-/// One point: the figures of one step. A figure that is not known is not a number.
+/// One point: the figures of one step. A figure that is not known is NaN.
 pub type Point = [f32; FIGURES.len()];
 
 /// The points of the last hour and of the last day.

@@ -222,7 +222,7 @@ impl UdpListenAddr {
         BindTarget { host: self.host.as_deref(), port: self.port, purpose: self.purpose() }
     }
 
-    /// The purpose of the address. It is always for clients, because operators have no listeners for UDP.
+    /// The purpose of the address. It is always for clients, because all other listeners are for HTTP.
     pub(super) fn purpose(&self) -> Purpose {
         Purpose::clients(if self.proxied { Transport::Proxied } else { Transport::Plain })
     }

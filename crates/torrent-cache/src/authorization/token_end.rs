@@ -22,7 +22,8 @@ pub(super) fn remaining(authorization: &HeaderValue, now: Duration) -> Option<Du
     let claims = token.trim().split('.').nth(1)?;
     let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
     let end = serde_json::from_slice::<TokenClaims>(&claims).ok()?.exp?;
-    // A time that is no `Duration` is before 1970, or so late that it shortens nothing.
+    // The conversion fails for two kinds of times: before 1970, when the token has ended, and too far in the future for a
+    // `Duration`, when the token sets no limit.
     match Duration::try_from_secs_f64(end) {
         Ok(end) => Some(end.saturating_sub(now)),
         Err(_) if end < 0.0 => Some(Duration::ZERO),

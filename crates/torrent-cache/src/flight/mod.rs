@@ -41,5 +41,6 @@ pub use reader::FlightReader;
 pub use source::{BlobBody, BlobSource, FlightFault, LONGEST_SILENCE, OpenedBody, SourceError};
 pub use state::{Flight, FlightKey};
 
-/// Bytes that a reader reads at once, and that the task holds in memory.
+/// The most bytes that a reader reads at a time, and the most that the task of a flight holds in memory until they are on
+/// disk.
 const CHUNK: u32 = 1 << 20;

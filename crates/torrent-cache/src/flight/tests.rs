@@ -822,7 +822,7 @@ fn without_room_each_client_reads_past_the_store() {
                 }
             });
             let flight = cache.join(&blob, &source).await;
-            // Without a length, the store is full with the first bytes only.
+            // If the length is not known, the lack of room shows only when the first bytes are written.
             assert!(!with_length || flight.unwrap().is_uncached());
             for (start, end) in [(0, 10_000), (0, 1), (5000, 5001), (9999, 10_000), (3000, 9000)] {
                 let (got, result) = cache.get(&blob, (start as u64, Some(end as u64)), &source).await;
