@@ -45,6 +45,25 @@ fn a_second_pull_asks_upstream_by_head_only() {
 }
 
 #[test]
+fn the_cache_of_another_host_can_be_the_upstream() {
+    let (layer, manifest) = (noise(3 << 20, 1), b"{\"schemaVersion\":2}");
+    let content = Content::default().with_blob("library/a", &layer).with_manifest("library/a", "latest", manifest);
+    let upstream = content.serve();
+    let first = CacheProgram::start(&upstream);
+    let second = CacheProgram::with(&upstream, &[("REGISTRY_LOCATION", &first.address.to_string())]);
+    for (address, most_fetches) in [(first.address, 2), (second.address, 0)] {
+        assert_eq!(get(address, "/v2/library/a/manifests/latest").body.unwrap(), manifest);
+        assert!(get(address, &blob_path("library/a", &layer)).body == Ok(layer.clone()), "the blob");
+        first.settle();
+        let asked = upstream.take();
+        let fetches = asked.iter().filter(|asked| asked.starts_with("GET ")).count();
+        assert_eq!(fetches, most_fetches, "{asked:?}");
+        // The tag is asked for each time.
+        assert!(asked.iter().any(|asked| asked.ends_with(" /v2/library/a/manifests/latest")), "{asked:?}");
+    }
+}
+
+#[test]
 fn eight_clients_at_once_are_one_fetch_and_get_bytes_while_it_runs() {
     let blob = noise(2 << 20, 3);
     let half = blob.len() / 2;
