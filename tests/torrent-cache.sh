@@ -14,8 +14,8 @@ cd "$(dirname "$0")/.."
 source tests/lib.sh
 
 readonly cache=localhost:8888 registry=localhost:5000 private=localhost:5002 scripted=5001 files=localhost:8081
-folder=$(mktemp -d "${TMPDIR:-/tmp}/torrent-cache-test.XXXXXX")
-prefix=tc-${folder##*.}
+folder=$(mktemp -d)
+prefix=tc$$
 trap cleanup EXIT
 
 main() {

@@ -1,7 +1,7 @@
 //! Who may use the calls about shared blobs.
 //!
-//! The threat: whoever knows the info-hash of a blob can download the blob from the hosts, and whoever writes can send
-//! all hosts to a wrong torrent. So writers must be in certain networks. Where the network is not trusted, a token
+//! The threat: a program that knows the info-hash of a blob can download the blob from the hosts, and one that writes can
+//! send all hosts to a wrong torrent. So writers must be in certain networks. Where the network is not trusted, a token
 //! admits readers and writers.
 
 use std::fmt;

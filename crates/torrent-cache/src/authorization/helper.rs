@@ -35,8 +35,8 @@ impl CredentialHelpers {
         Self { one: Semaphore::new(1) }
     }
 
-    /// Asks a helper for the login of a server; `None` if it has none. At the deadline, and if nobody waits any more, the
-    /// helper is killed. The error holds nothing that the helper printed, which could be a secret.
+    /// Asks a helper for the login of a server; `None` if it has none. The helper is killed at the deadline, and when this
+    /// future is dropped. The error holds nothing that the helper printed, because that could be a secret.
     pub(super) async fn ask(&self, program: &OsStr, server: &str) -> Result<Option<DockerCredential>, String> {
         let asked = timeout(HELPER_TIMEOUT, async {
             // The semaphore is never closed.

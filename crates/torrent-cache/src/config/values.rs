@@ -25,7 +25,7 @@ pub(super) fn seconds_or_none(text: &str) -> Result<Duration, Wrong> {
 }
 
 /// A switch that is on with any text but those that mean no. The proof of concept took any text for yes.
-#[allow(clippy::unnecessary_wraps)] // As settings are parsed.
+#[expect(clippy::unnecessary_wraps, reason = "a setting is parsed by a function that can fail")]
 pub(super) fn set(text: &str) -> Result<bool, Wrong> {
     Ok(!matches!(text.to_ascii_lowercase().as_str(), "false" | "0" | "no" | "off"))
 }

@@ -22,7 +22,7 @@ use crate::store::{BlobStore, CommitError, IncomingBlob, StoredBlob};
 /// that began it, so the limit of connections does not limit them.
 pub(super) const MAX_FETCHES: usize = 128;
 
-/// A fetch of which nobody reads is given up after so long, if less than half of the blob is there.
+/// How long a fetch goes on without a reader if less than half of the blob is there.
 pub(super) const GRACE: Duration = Duration::from_mins(1);
 
 /// Bytes on their way to the disk, with their share of the task's memory.
@@ -97,7 +97,8 @@ async fn fetch_into<S: BlobSource + Clone>(
     store_blob(flight, incoming).await
 }
 
-/// A reply that is empty is complete at once, so nobody would notice that a file has lost all its bytes.
+/// Discards a file that has lost all its bytes. Its readers would not notice the loss, because an empty reply is complete at
+/// once.
 fn discard_if_cut(stored: &StoredBlob, digest: &Digest) -> bool {
     let is_cut = stored.length() == 0 && *digest != Digest::of(b"");
     if is_cut {
@@ -150,7 +151,7 @@ async fn receive<S: BlobSource>(
     }
 }
 
-/// Ends when nobody has read for [`GRACE`] and there is less than half of the blob.
+/// Ends when there has been no reader for [`GRACE`] and less than half of the blob is there.
 async fn unwanted<E>(flight: &Flight<E>) {
     loop {
         flight.state.closed().await;

@@ -93,7 +93,7 @@ struct Landing<E> {
 
 impl<E> Drop for Landing<E> {
     fn drop(&mut self) {
-        // First, so that nobody who saw the failure finds this flight again.
+        // The flight leaves the list first, so that a client that saw the failure cannot join this flight again.
         self.under_way.lock().remove(&self.key);
         let last = std::mem::replace(&mut self.last, FlightPhase::Opening);
         // A blob that was verified stays so, even if the task ended before it was committed.

@@ -9,7 +9,7 @@
 //! - **No complete reply is wrong.** Every reader keeps back the last byte of its reply until the SHA-256 of the whole
 //!   blob is right. A reply about a wrong blob is cut off. A flight whose blob is empty opens only when that is known.
 //! - **The task owes nothing to a client.** It goes on when all readers have left, unless less than half of the blob is
-//!   there and nobody reads for a minute. It ends in every case: each wait for the upstream has a limit, and if the task
+//!   there and it has no reader for a minute. It ends in every case: each wait for the upstream has a limit, and if the task
 //!   is dropped, its readers get an error. There are at most 128 fetches at once.
 //! - **A fetch that breaks is continued** where it stopped (`resuming.rs`), with the source of the client that started
 //!   the flight. An upstream that sends the whole blob again is read up to that place. Bytes of two replies can so make

@@ -125,8 +125,8 @@ pub enum FlightFault<E> {
     /// As many blobs are being fetched as may be at once.
     #[error("too many fetches at once")]
     TooMany,
-    /// Nobody reads it any more.
-    #[error("nobody has read it for a minute")]
+    /// It has no reader any more.
+    #[error("it had no reader for a minute")]
     Unwanted,
     /// The process is about to end, or has a defect.
     #[error("the fetch was given up")]

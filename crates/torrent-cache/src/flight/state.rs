@@ -41,7 +41,7 @@ pub(super) enum FlightPhase<E> {
     Verified { file: Arc<File>, length: u64 },
     /// The store has no room.
     Uncached(Arc<UncachedBlob>),
-    /// Nobody gets this blob from this flight.
+    /// No reader gets the blob from this flight.
     Failed(Arc<FlightFault<E>>),
 }
 
@@ -86,7 +86,7 @@ impl<E> Flight<E> {
         matches!(self.state.borrow().phase, FlightPhase::Uncached(_))
     }
 
-    /// Whether nobody reads, and most of the blob is still to come. Without a length, nobody knows how much that is.
+    /// Whether there is no reader, and less than half of the blob is there. A blob of unknown length counts as not half there.
     pub(super) fn is_unwanted(&self) -> bool {
         let state = self.state.borrow();
         let available = match state.phase {

@@ -139,7 +139,7 @@ impl BlobSource for PatientSource {
 }
 
 /// A body; with the blob, it has its length.
-#[allow(clippy::unnecessary_wraps)] // As sources return it.
+#[expect(clippy::unnecessary_wraps, reason = "a script holds failures beside bodies")]
 pub(super) fn opened(offset: u64, blob: Option<&Bytes>, steps: impl IntoIterator<Item = BodyStep>) -> Opened {
     Ok(OpenedBody { offset, length: blob.map(|blob| blob.len() as u64), body: steps.into_iter().collect() })
 }

@@ -19,7 +19,7 @@ pub(super) struct IncomingFile {
     space: Arc<Space>,
     path: PathBuf,
     file: Arc<File>,
-    /// Bytes that whoever sends the file has announced, in blocks.
+    /// The length that the sender has announced, in blocks.
     announced: u64,
     reserved: u64,
     written: u64,
@@ -102,8 +102,7 @@ pub struct IncomingBlob {
 }
 
 impl IncomingBlob {
-    /// `length` is a promise of whoever sends the blob: it only decides whether, and for how much, room is made at the
-    /// start.
+    /// `length` is what the sender announces. It decides only for how much room is made at the start.
     pub(super) fn create(space: &Arc<Space>, digest: Option<Digest>, length: Option<u64>) -> io::Result<Self> {
         let file = IncomingFile::create(space, length.unwrap_or(0))?;
         Ok(Self { file, digest, hasher: DigestHasher::default() })

@@ -103,7 +103,7 @@ pub(super) struct Space {
     pub(super) folder: StoreFolder,
     limits: StoreLimits,
     taken: Mutex<TakenSpace>,
-    /// The files that were not used for the longest time, the oldest last. Only whoever evicts holds this lock.
+    /// The files that were not used for the longest time, the oldest last. Only a thread that evicts holds this lock.
     candidates: Mutex<Vec<FoundFile>>,
 }
 
@@ -280,8 +280,8 @@ impl Space {
         fs::remove_file(gone)
     }
 
-    /// Renames a file out of its place, which is done at once. To remove a large file takes long, and whoever has the
-    /// lock must not wait for that: threads that serve clients take it, too.
+    /// Renames a file out of its place, which takes no time. The removal of a large file takes long, so it must not happen
+    /// under the lock, which threads that serve clients take too.
     fn take_away(&self, path: &Path) -> io::Result<PathBuf> {
         let gone = self.folder.new_incoming();
         fs::rename(path, &gone)?;

@@ -53,8 +53,8 @@ pub struct AskHeaders(HeaderMap);
 
 impl AskHeaders {
     /// Takes the headers that pass. Lines that are not valid, and those beyond 32 KiB, are left out. `Authorization`
-    /// passes if it is there once, and not if it is a Basic login without name and password, by which skopeo and podman
-    /// mean nobody.
+    /// passes if it is there once. A Basic login without name and password does not pass, because skopeo and podman send it
+    /// when they have no login.
     pub fn from_client<'a>(lines: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut passed = Self::default();
         let mut room = MAX_ASK;

@@ -34,7 +34,7 @@ fn a_hit_needs_the_right_of_each_client() {
         }
         let got = request(program.address, "GET", path, &[("authorization", "Basic d3Jvbmc6eA==")]);
         assert_eq!(got.status, 403, "{path}");
-        // By this skopeo and podman mean nobody.
+        // skopeo and podman send this when they have no login.
         let got = request(program.address, "GET", path, &[("authorization", "Basic Og==")]);
         assert_eq!(got.status, 401, "{path}");
         assert_eq!(request(program.address, "GET", path, &[("if-none-match", "*")]).status, 401, "{path}");

@@ -134,7 +134,7 @@ fn a_fetch_that_turns_out_wrong_authorises_nobody() {
     let content = Content::default().with_blob("a", &blob);
     let upstream = Scripted::new(move |asked| match (asked.header("authorization"), asked.method.as_str()) {
         (Some(_), _) => content.act(asked),
-        // Whoever asks gets something, but not this.
+        // A client without a login gets something, but not this blob.
         (None, "GET") => RegistryAct::Raw([head(200, &[], 10_000), vec![0; 10_000]].concat()),
         (None, _) => RegistryAct::Reply(403, Vec::new(), Vec::new()),
     });

@@ -42,13 +42,12 @@ pub(crate) enum RegistryAct {
     Gated(Vec<u8>, ReplyGate, Vec<u8>),
 }
 
-/// A place at which an upstream waits. It is open once its key is dropped.
+/// A place at which an upstream waits. It is open once the other end of its channel is dropped.
 pub(crate) struct ReplyGate(Receiver<()>);
-pub(crate) struct GateKey(#[allow(dead_code)] Sender<()>);
 
-pub(crate) fn gate() -> (GateKey, ReplyGate) {
-    let (sender, receiver) = channel();
-    (GateKey(sender), ReplyGate(receiver))
+pub(crate) fn gate() -> (Sender<()>, ReplyGate) {
+    let (key, receiver) = channel();
+    (key, ReplyGate(receiver))
 }
 
 type RegistryScript = Box<dyn FnMut(&Asked) -> RegistryAct + Send>;

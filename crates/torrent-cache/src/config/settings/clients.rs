@@ -31,7 +31,7 @@ settings! {
         variable: "CLIENT_NETWORKS",
         takes: Takes::List("NETWORKS"),
         help: "Use the logins of REGISTRY_AUTH_FILE for clients in these networks: `10.0.0.0/8,fd00::/8`.",
-        details: "Whoever is in them can read every repository that these logins can read.",
+        details: "A client in them can read every repository that these logins can read.",
         docker: "",
         default: Unset("this host only"),
         example: "10.0.0.0/8,127.0.0.0/8",
