@@ -1,7 +1,9 @@
-//! What a process that serves needs: its signals, and a log that never blocks.
+//! What a process that serves needs: its start and its end, its signals, and a log that never blocks.
 
 mod log_output;
+mod run;
 mod signals;
 
 pub use log_output::{LogOutput, MAX_QUEUED, dropped};
+pub use run::{Daemon, ProgramFailure, Started, arguments, print, run, start_log};
 pub use signals::{Signals, StopSignals};

@@ -118,8 +118,8 @@ impl Metainfo {
     /// Reads a torrent file. Keys beside `info`, such as `announce`, are ignored.
     ///
     /// # Errors
-    /// The bytes are no torrent file of one file, or its `info` is not exactly what [`Self::encode`] writes. So whoever
-    /// reads the file computes the same info-hash.
+    /// The bytes are no torrent file of one file, or its `info` is not exactly what [`Self::encode`] writes. So
+    /// every reader of the file computes the same info-hash.
     pub fn decode(file: &[u8]) -> Result<Self, MetainfoError> {
         if file.len() > MAX_METAINFO {
             return Err(MetainfoError::TooLong);

@@ -1,0 +1,149 @@
+//! The life of a process: it starts, then serves until a stop signal, or runs a command. Returns the exit code.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::panic;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use crate::log_output::LogOutput;
+use crate::signals::Signals;
+
+/// The exit code if the configuration is wrong.
+const EXIT_USAGE: u8 = 2;
+
+/// Before the process exits, it waits at most this long until the last log lines are written to stderr.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// A program that serves, or runs a command instead.
+pub trait Daemon {
+    /// What serves, once its sockets are bound.
+    type Server: Send + 'static;
+
+    /// The name of the program and of its file.
+    const NAME: &'static str;
+
+    /// Whether this argument is the name of a command.
+    fn is_command(argument: &OsStr) -> bool;
+
+    /// Reads the configuration and binds the sockets, or runs the command. Runs on a thread of its own and may block.
+    fn start(log: &LogOutput) -> Result<Started<Self::Server>, ProgramFailure>;
+
+    /// Serves until a stop signal.
+    fn serve(server: Self::Server, runtime: &Runtime, signals: Signals) -> Result<(), ProgramFailure>;
+}
+
+/// How the start ended.
+#[derive(Debug)]
+pub enum Started<S> {
+    /// The sockets are bound.
+    Serves(S),
+    /// The command is done.
+    Done(ExitCode),
+}
+
+/// Why the program ends early, and the exit code.
+#[derive(Debug)]
+pub struct ProgramFailure {
+    why: String,
+    code: u8,
+}
+
+impl ProgramFailure {
+    /// The program cannot serve, or the command cannot run.
+    pub fn new(why: impl fmt::Display) -> Self {
+        Self { why: why.to_string(), code: 1 }
+    }
+
+    /// The configuration is wrong.
+    pub fn usage(why: impl fmt::Display) -> Self {
+        Self { why: why.to_string(), code: EXIT_USAGE }
+    }
+}
+
+/// Runs the program to its end.
+pub fn run<D: Daemon>() -> ExitCode {
+    // Signals are caught first, because an earlier signal would end the process or be lost.
+    let (caught, output) = match (Signals::catch(), LogOutput::to_stderr()) {
+        (Ok(caught), Ok(output)) => (caught, output),
+        (Err(error), _) | (_, Err(error)) => {
+            let _ = writeln!(std::io::stderr(), "{}: cannot set up signals and the log: {error}", D::NAME);
+            return ExitCode::FAILURE;
+        }
+    };
+    let (runtime, signals) = caught;
+    let code = live::<D>(&runtime, signals, &output).unwrap_or_else(|ProgramFailure { why, code }| {
+        output.put(format!("{}: {why}\n", D::NAME).as_bytes());
+        ExitCode::from(code)
+    });
+    output.flush(LAST_LINES);
+    code
+}
+
+fn live<D: Daemon>(runtime: &Runtime, mut signals: Signals, output: &LogOutput) -> Result<ExitCode, ProgramFailure> {
+    // The start runs on a thread of its own. Files, name look-ups and pipes may block that thread, but a signal to stop
+    // must still be received.
+    let (sender, receiver) = oneshot::channel();
+    let own = output.clone();
+    let thread = thread::Builder::new().name("start".to_owned()).spawn(move || {
+        // Sending fails after a signal to stop, because the receiver is gone.
+        let _ = sender.send(D::start(&own));
+    });
+    thread.map_err(|error| ProgramFailure::new(format!("cannot start a thread: {error}")))?;
+    let started = runtime.block_on(async {
+        tokio::select! {
+            started = receiver => Ok(started.unwrap_or_else(|_| Err(ProgramFailure::new("the start panicked")))),
+            signal = signals.stop.recv() => Err(signal),
+        }
+    });
+    match started {
+        Ok(started) => match started? {
+            Started::Serves(server) => D::serve(server, runtime, signals).map(|()| ExitCode::SUCCESS),
+            Started::Done(code) => Ok(code),
+        },
+        // The exit code that a shell reports when a signal has ended a process. The raw arguments are searched, because
+        // they may not have been parsed yet.
+        Err(signal) if std::env::args_os().skip(1).any(|argument| D::is_command(&argument)) => {
+            Ok(u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from))
+        }
+        Err(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The arguments of the process. A container's HEALTHCHECK runs the command `healthcheck` of `program` without flags. In
+/// that case the function adds the flags of process 1, because these flags say where the container's process listens.
+pub fn arguments(program: &str) -> Vec<OsString> {
+    let own: Vec<_> = std::env::args_os().collect();
+    let is_bare_check = matches!(&own[..], [_, command] if command == "healthcheck");
+    let of_first = std::fs::read("/proc/1/cmdline").ok().filter(|_| is_bare_check).unwrap_or_default();
+    let mut of_first = of_first.split(|byte| *byte == 0).map(|argument| OsStr::from_bytes(argument).to_owned());
+    let is_ours = of_first.next().is_some_and(|first| Path::new(&first).file_name() == Some(OsStr::new(program)));
+    let flags = of_first.filter(|_| is_ours).filter(|argument| !argument.is_empty());
+    let (name, command) = own.split_at(own.len().min(1));
+    name.iter().cloned().chain(flags).chain(command.iter().cloned()).collect()
+}
+
+/// Starts the log. `filter` is in the notation of `env_logger`.
+pub fn start_log(filter: &str, output: &LogOutput) {
+    let style = if LogOutput::has_colours() { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never };
+    env_logger::Builder::new()
+        .parse_filters(filter)
+        .write_style(style)
+        .target(env_logger::Target::Pipe(Box::new(output.clone())))
+        .init();
+    // By default a panic writes to stderr directly, which may block.
+    panic::set_hook(Box::new(|panicked| log::error!("{}", panicked.to_string().replace('\n', " "))));
+}
+
+/// Prints a text to stdout.
+pub fn print(text: &str) {
+    // An error means that the reader closed the pipe.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
