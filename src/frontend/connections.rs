@@ -118,7 +118,7 @@ impl Connections {
     /// connection. The caller must close that connection.
     pub fn admit(&self) -> bool {
         let before = usize::try_from(self.metrics.open.inc()).unwrap_or_default();
-        if before < self.limits.total || self.shed(None, |_| true, &self.metrics.shed_full) > 0 {
+        if before < self.limits.total || self.shed(|_| true, &self.metrics.shed_full) > 0 {
             return true;
         }
         self.metrics.open.dec();
@@ -133,7 +133,7 @@ impl Connections {
 
     /// Closes idle connections because the system has no descriptors left. Returns how many.
     pub fn shed_for_descriptors(&self) -> usize {
-        self.shed(None, |_| true, &self.metrics.shed_descriptors)
+        self.shed(|_| true, &self.metrics.shed_descriptors)
     }
 
     /// The bytes that unfinished requests and TLS handshakes take together now, and the most that they may take.
@@ -146,17 +146,25 @@ impl Connections {
         self.metrics.open.get()
     }
 
-    /// Closes idle connections of one holder, or of all holders, for which `is_candidate` holds. Returns how many were
-    /// closed.
+    /// Closes idle connections for which `is_candidate` holds. Returns how many were closed.
+    fn shed(&self, is_candidate: impl Fn(&TableEntry) -> bool, count: &Counter) -> usize {
+        self.shed_from(&mut self.table.lock(), |_, entry| is_candidate(entry), count)
+    }
+
+    /// Closes idle connections of this table for which `is_candidate` holds. Returns how many were closed.
     ///
     /// This looks at every connection, which takes time. So if there are many connections, one call closes several.
-    fn shed(&self, of: Option<Holder>, is_candidate: impl Fn(&TableEntry) -> bool, count: &Counter) -> usize {
-        let mut table = self.table.lock();
-        let ConnectionTable { entries, weights, .. } = &mut *table;
+    fn shed_from(
+        &self,
+        table: &mut ConnectionTable,
+        is_candidate: impl Fn(Holder, &TableEntry) -> bool,
+        count: &Counter,
+    ) -> usize {
+        let ConnectionTable { entries, weights, .. } = table;
         // The holders with the most connections come first.
         let mut idle: Vec<_> = entries
             .iter()
-            .filter(|(_, (holder, entry))| of.is_none_or(|of| of == *holder) && is_candidate(entry))
+            .filter(|(_, (holder, entry))| is_candidate(*holder, entry))
             .map(|(id, (_, entry))| ((Reverse(entry.weight()), entry.rank.load(Relaxed)), *id))
             .filter(|((_, rank), _)| *rank != BUSY)
             .collect();
@@ -177,14 +185,16 @@ impl Connections {
         wanted
     }
 
+    /// One lock covers the check of the limit and the entry. Otherwise two workers could each see the last free place
+    /// of an address, and both take it.
     fn enter(&self, holder: Holder, rank: u64) -> Result<(u64, Arc<TableEntry>), MustClose> {
-        let weight = self.table.lock().weights.get(&holder).map_or(0, |weight| weight.load(Relaxed));
+        let mut table = self.table.lock();
+        let weight = table.weights.get(&holder).map_or(0, |weight| weight.load(Relaxed));
         let is_full = holder != Holder::Proxy && weight >= self.limits.per_address;
-        if is_full && self.shed(Some(holder), |_| true, &self.metrics.shed_address) == 0 {
+        if is_full && self.shed_from(&mut table, |of, _| of == holder, &self.metrics.shed_address) == 0 {
             self.metrics.refused_address.inc();
             return Err(MustClose);
         }
-        let mut table = self.table.lock();
         table.next += 1;
         let id = table.next;
         let weight = (holder != Holder::Proxy).then(|| Arc::clone(table.weights.entry(holder).or_default()));
@@ -288,7 +298,7 @@ impl<'a> OpenConnection<'a> {
         total.fetch_sub(before, Relaxed);
         let kept_by_others = total.fetch_add(unfinished, Relaxed);
         if unfinished > before && kept_by_others + unfinished > MAX_UNFINISHED {
-            self.connections.shed(None, |entry| entry.keeps_bytes.load(Relaxed), &metrics.shed_memory);
+            self.connections.shed(|entry| entry.keeps_bytes.load(Relaxed), &metrics.shed_memory);
         }
     }
 

@@ -130,3 +130,22 @@ fn a_proxy_is_no_heavier_than_a_client() {
     assert_eq!(connections.shed_for_descriptors(), 1);
     assert_eq!(proxied.iter().map(is_shed).collect::<Vec<_>>(), [true, false]);
 }
+
+#[test]
+fn an_address_keeps_its_limit_when_its_connections_enter_at_the_same_moment() {
+    const WORKERS: usize = 4;
+    for _ in 0..200 {
+        let connections = connections(100, 5);
+        let before: Vec<_> = (0..4).map(|n| waits(&connections, at("10.0.0.1"), Idle::Waiting, n)).collect();
+        let together = std::sync::Barrier::new(WORKERS);
+        let enter = |n| {
+            together.wait();
+            waits(&connections, at("10.0.0.1"), Idle::Waiting, n)
+        };
+        let after: Vec<_> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (10..).take(WORKERS).map(|n| scope.spawn(move || enter(n))).collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+        });
+        assert_eq!(before.iter().chain(&after).filter(|open| !is_shed(open)).count(), 5);
+    }
+}
