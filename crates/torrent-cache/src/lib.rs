@@ -10,6 +10,7 @@
 //! flight           one fetch of a blob for any number of clients
 //! upstream         HTTP to registries and OSTree servers
 //! store            the blobs on disk
+//! peer_wire        what peers of a swarm say to each other
 //! ostree           which requests are for parts and objects, and whether their bytes are right
 //! registry         what requests to a registry say
 //! digest           SHA-256 digests
@@ -28,6 +29,7 @@ pub mod digest;
 pub mod flight;
 pub mod metrics;
 pub mod ostree;
+pub mod peer_wire;
 pub mod registry;
 pub mod server;
 pub mod store;

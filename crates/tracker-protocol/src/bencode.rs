@@ -1,4 +1,4 @@
-//! Bencode (BEP 3): a tolerant reader for replies of other trackers, and helpers that write our own replies. The
+//! Bencode (BEP 3): a tolerant reader for what other trackers and peers send, and helpers that write what we send. The
 //! library bendy writes our refusals, but it reads canonical input only. Real trackers send unsorted and repeated keys,
 //! so bendy cannot read their replies. This reader copies nothing, allocates nothing, and goes no deeper than
 //! [`MAX_DEPTH`].
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Appends a key, which is already bencoded, and an integer.
-pub(super) fn put_pair(out: &mut Vec<u8>, key: &[u8], value: u32) {
+pub fn put_pair(out: &mut Vec<u8>, key: &[u8], value: u32) {
     out.extend_from_slice(key);
     out.push(b'i');
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
@@ -154,13 +154,13 @@ pub(super) fn put_pair(out: &mut Vec<u8>, key: &[u8], value: u32) {
 }
 
 /// Appends a byte string.
-pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_length(out, bytes.len());
     out.extend_from_slice(bytes);
 }
 
 /// Appends the length that begins a byte string.
-pub(super) fn put_length(out: &mut Vec<u8>, length: usize) {
+pub fn put_length(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
     out.push(b':');
 }
