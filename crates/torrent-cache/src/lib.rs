@@ -10,6 +10,7 @@
 //! flight           one fetch of a blob for any number of clients
 //! upstream         HTTP to registries and OSTree servers
 //! store            the blobs on disk
+//! swarm            BitTorrent with the other hosts of the network
 //! peer_wire        what peers of a swarm say to each other
 //! ostree           which requests are for parts and objects, and whether their bytes are right
 //! registry         what requests to a registry say
@@ -33,4 +34,5 @@ pub mod peer_wire;
 pub mod registry;
 pub mod server;
 pub mod store;
+pub mod swarm;
 pub mod upstream;

@@ -1,0 +1,211 @@
+//! A flight whose blob hosts share: its pieces come from peers and from the upstream, in any order.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
+use tokio::time::sleep;
+
+use super::fetch::{Transferred, blocking, unwanted};
+use super::resuming::ResumingBody;
+use super::source::{BlobSource, FlightFault, SourceError};
+use super::state::{Flight, FlightPhase};
+use super::CHUNK;
+use crate::content::ContentName;
+use crate::sharing::{OwnLease, PieceFeeder, SMALLEST, ShareSession, ShareStart, Sharing};
+use crate::store::{BlobStore, IncomingBlob};
+use crate::swarm::{PIECE_LENGTH, PieceShape, SharedContent, SwarmMembership};
+use crate::swarm_tracker::ShareKey;
+
+/// How often a host asks how long the blob is that another one has begun to fetch.
+const SIZE_POLL: Duration = Duration::from_millis(50);
+/// How often it asks at most.
+const SIZE_POLLS: u32 = 200;
+
+/// What came of the attempt to share a blob.
+pub(super) enum SharedTransfer<E> {
+    /// It was fetched with others, or the fetch has ended.
+    Shared(Transferred<E>, ShareSession),
+    /// It is to be fetched alone. Until the lease is dropped, other hosts see that they need not wait.
+    Alone(Option<OwnLease>),
+}
+
+/// Fetches a blob with the other hosts of the network, if they can be asked and if the blob is long enough.
+pub(super) async fn transfer_shared<S: BlobSource + Clone>(
+    flight: &Flight<S::Error>,
+    sharing: &Arc<Sharing>,
+    upstream: &str,
+    store: &BlobStore,
+    source: &S,
+) -> Result<SharedTransfer<S::Error>, FlightFault<S::Error>> {
+    let ContentName::Blob(digest) = flight.name else { return Ok(SharedTransfer::Alone(None)) };
+    let key = ShareKey::new(upstream, digest);
+    let Some(start) = start(sharing, &key).await else { return Ok(SharedTransfer::Alone(None)) };
+    let mut body = ResumingBody::new(source.clone(), 0, start.length());
+    if start.length().is_none() {
+        body.open().await?;
+    }
+    let Some(length) = body.length().filter(|length| *length >= SMALLEST) else {
+        let lease = start.alone(body.length()).await;
+        body.give_back();
+        return Ok(SharedTransfer::Alone(lease));
+    };
+    let (Some(incoming), Some(shape)) = (begin(flight, store, length).await?, PieceShape::new(length, PIECE_LENGTH))
+    else {
+        body.give_back();
+        return Ok(SharedTransfer::Alone(None));
+    };
+    let hashes = start.hashes();
+    let content = Arc::new(SharedContent::new(incoming.file(), shape, hashes));
+    let Some(session) = ShareSession::begin(sharing, key, &start, &content).await else {
+        body.give_back();
+        return Ok(SharedTransfer::Alone(None));
+    };
+    flight.state.send_modify(|state| {
+        state.length = Some(length);
+        state.phase = FlightPhase::Spooling { spool: incoming.file(), available: 0 };
+    });
+    let mut feeder = UpstreamFeeder { source: source.clone(), content: Arc::clone(&content), body, rest: Bytes::new() };
+    let fetch = async {
+        let fetched = tokio::select! {
+            fetched = session.fetch(start, &mut feeder) => fetched,
+            () = unwanted(flight) => Err(FlightFault::Unwanted),
+        };
+        if fetched.is_err() {
+            content.fail();
+        }
+        fetched
+    };
+    let (fetched, adopted) = tokio::join!(fetch, adopt(flight, &content, incoming));
+    let (incoming, adopted) = adopted?;
+    let written = if fetched.is_err() { Ok(()) } else { adopted };
+    Ok(SharedTransfer::Shared(Transferred { incoming, received: fetched, written }, session))
+}
+
+/// How the blob is shared, with its length unless this host is to find it out.
+async fn start(sharing: &Arc<Sharing>, key: &ShareKey) -> Option<ShareStart> {
+    for _ in 0..SIZE_POLLS {
+        let start = sharing.begin(key).await?;
+        if start.length().is_some() || matches!(start, ShareStart::Lead(_)) {
+            return Some(start);
+        }
+        // The leader waits for the upstream's reply.
+        sleep(SIZE_POLL).await;
+    }
+    None
+}
+
+/// Room for the whole blob, as its pieces come in any order. `None`: there is none.
+async fn begin<E: SourceError>(
+    flight: &Flight<E>,
+    store: &BlobStore,
+    length: u64,
+) -> Result<Option<IncomingBlob>, FlightFault<E>> {
+    let (store, name) = (store.clone(), flight.name);
+    let begun = blocking(move || {
+        let mut incoming = store.begin(&name, Some(length))?;
+        incoming.reserve()?;
+        Ok::<_, io::Error>(incoming)
+    });
+    Ok(begun.await?.inspect_err(|error| log::info!("{name}: not shared: {error}")).ok())
+}
+
+/// Hashes what has come without a gap, and lets readers have it, until it is the whole blob or nothing more will come.
+/// Returns the spool, and whether the disk works.
+async fn adopt<E: SourceError>(
+    flight: &Flight<E>,
+    content: &SharedContent,
+    mut incoming: IncomingBlob,
+) -> Result<(IncomingBlob, io::Result<()>), FlightFault<E>> {
+    let mut progress = content.progress();
+    loop {
+        let now = *progress.borrow_and_update();
+        if incoming.written() < now.prefix {
+            let adopt = move || {
+                let adopted = incoming.adopt(now.prefix);
+                (incoming, adopted)
+            };
+            let (returned, adopted) = blocking(adopt).await?;
+            incoming = returned;
+            if adopted.is_err() {
+                content.fail();
+                return Ok((incoming, adopted));
+            }
+            flight.spooled(incoming.written());
+        } else if now.prefix == content.shape().length {
+            return Ok((incoming, Ok(())));
+        } else if now.has_failed {
+            return Ok((incoming, Err(io::Error::other("a piece could not be written"))));
+        } else if progress.changed().await.is_err() {
+            return Err(FlightFault::Abandoned);
+        }
+    }
+}
+
+/// Brings pieces from the flight's source.
+struct UpstreamFeeder<S: BlobSource> {
+    source: S,
+    content: Arc<SharedContent>,
+    body: ResumingBody<S>,
+    /// Bytes of the body that belong to the next piece.
+    rest: Bytes,
+}
+
+impl<S: BlobSource + Clone> PieceFeeder for UpstreamFeeder<S> {
+    type Fault = FlightFault<S::Error>;
+
+    async fn feed(&mut self, swarm: &SwarmMembership, anything: bool) -> Result<(), Self::Fault> {
+        while let Some(offset) = swarm.claim(anything).await {
+            self.piece(offset).await.inspect_err(|_| self.content.give_up_claim())?;
+        }
+        Ok(())
+    }
+}
+
+impl<S: BlobSource + Clone> UpstreamFeeder<S> {
+    /// Brings the claimed piece, from its first byte that is not there.
+    async fn piece(&mut self, offset: u64) -> Result<(), FlightFault<S::Error>> {
+        let place = self.body.position() - self.rest.len() as u64;
+        if place != offset {
+            self.rest = Bytes::new();
+            self.body = ResumingBody::new(self.source.clone(), offset, Some(self.content.shape().length));
+        }
+        let piece = self.content.shape().piece_at(offset);
+        while !self.content.has(piece) {
+            let bytes = self.next().await?;
+            let (content, taken) = (Arc::clone(&self.content), bytes.clone());
+            match blocking(move || content.append(&taken)).await?? {
+                // A peer has delivered the piece meanwhile.
+                0 => self.rest = bytes,
+                taken => self.rest = bytes.slice(taken..),
+            }
+        }
+        Ok(())
+    }
+
+    /// What has arrived, at least one byte: all that is there already, up to [`CHUNK`], so that a fast upstream costs few
+    /// changes of threads.
+    async fn next(&mut self) -> Result<Bytes, FlightFault<S::Error>> {
+        if !self.rest.is_empty() {
+            return Ok(std::mem::take(&mut self.rest));
+        }
+        let length = self.content.shape().length;
+        let too_short = |got| FlightFault::TooShort { length, got };
+        let first = self.body.next().await?.ok_or_else(|| too_short(self.body.position()))?;
+        let mut more = self.body.next().now_or_never();
+        if !matches!(more, Some(Ok(Some(_)))) {
+            return Ok(first);
+        }
+        let mut all = BytesMut::from(first);
+        while let Some(Ok(Some(bytes))) = more {
+            all.extend_from_slice(&bytes);
+            if all.len() >= CHUNK as usize {
+                break;
+            }
+            more = self.body.next().now_or_never();
+        }
+        Ok(all.freeze())
+    }
+}

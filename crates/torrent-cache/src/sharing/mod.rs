@@ -1,0 +1,133 @@
+//! How the hosts of a network share blobs: which of them fetches a blob from its upstream, and how the others get it.
+//!
+//! A blob that some host has has a torrent file at the tracker, and is fetched from peers ([`ShareStart::Known`]). For one
+//! that no host has, one host of each site holds the lease. It *leads*: it fetches from the upstream, and gives each piece
+//! with its hash to the others as soon as it has it. They *follow*, in a swarm whose info-hash comes from the blob's key.
+//!
+//! - **The upstream is asked by the leader alone**, and only for pieces that no peer has. A host whose leader is gone asks
+//!   for the lease and goes on where the network's bytes end.
+//! - **No pull is slower than without the swarm.** A host that gets nothing asks the upstream itself, with or without the
+//!   lease: see `patience.rs`. Without a tracker everything comes from the upstream.
+//! - **Hashes of pieces prove nothing.** They come from the leader. The owner of the content compares the whole with its
+//!   digest, and calls [`ShareSession::was_wrong`] if it differs.
+//! - **What is complete is shared on**, by a thread of its own (`seeding.rs`): it announces every blob, and registers all of
+//!   them again at a tracker that has started again.
+
+mod feeder;
+mod lease;
+mod patience;
+mod seeding;
+mod seeds;
+mod session;
+mod start;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
+use tracker_protocol::InfoHash;
+
+use crate::store::BlobStore;
+use crate::swarm::{Swarm, SwarmOptions, SwarmSample};
+use crate::swarm_tracker::{ClusterSecret, ShareKey, SwarmTracker};
+
+pub use feeder::PieceFeeder;
+pub use lease::OwnLease;
+pub use session::ShareSession;
+pub use start::ShareStart;
+
+use seeding::SeedingTask;
+use seeds::SeedIndex;
+
+/// Blobs below this length are not shared: to find a peer takes as long as to fetch them.
+pub const SMALLEST: u64 = 256 * 1024;
+/// After wrong bytes a blob is fetched from its upstream alone for so long.
+const DISTRUST: Duration = Duration::from_mins(10);
+
+/// What this host needs to share blobs.
+pub struct SharingOptions {
+    /// How it takes part in swarms.
+    pub swarm: SwarmOptions,
+    /// The secret of the hosts that share, if they have one.
+    pub secret: Option<ClusterSecret>,
+}
+
+/// All that this host shares.
+pub struct Sharing {
+    swarm: Arc<Swarm>,
+    tracker: Arc<SwarmTracker>,
+    secret: Option<ClusterSecret>,
+    seeds: Arc<SeedIndex>,
+    seeding: UnboundedSender<SeedingTask>,
+    /// Whether the tracker answered when it was asked last. If not, nothing waits for it.
+    tracker_is_up: Arc<AtomicBool>,
+    /// Blobs of which the swarm gave wrong bytes, and since when.
+    distrusted: Mutex<HashMap<ShareKey, Instant>>,
+}
+
+impl Sharing {
+    /// Binds a port for peers, and begins to share what the store has. `tracker` makes the client of the tracker, which
+    /// must know the port.
+    ///
+    /// # Errors
+    /// No port is free, or no thread can be started.
+    pub fn start(
+        options: SharingOptions,
+        store: &BlobStore,
+        tracker: impl FnOnce(u16) -> io::Result<SwarmTracker>,
+    ) -> io::Result<Arc<Self>> {
+        let seeds = Arc::new(SeedIndex::new(store.clone()));
+        let swarm = Arc::new(Swarm::start(options.swarm, Arc::clone(&seeds) as _)?);
+        let tracker = Arc::new(tracker(swarm.port())?);
+        let tracker_is_up = Arc::<AtomicBool>::default();
+        let seeding = seeding::start(&tracker, &seeds, options.secret.clone(), &tracker_is_up)?;
+        let (secret, distrusted) = (options.secret, Mutex::default());
+        Ok(Arc::new(Self { swarm, tracker, secret, seeds, seeding, tracker_is_up, distrusted }))
+    }
+
+    /// The port on which peers reach this host.
+    pub fn port(&self) -> u16 {
+        self.swarm.port()
+    }
+
+    /// What was sent to peers and received from them.
+    pub fn sample(&self) -> SwarmSample {
+        self.swarm.sample()
+    }
+
+    /// How many blobs this host offers.
+    pub fn seeds(&self) -> usize {
+        self.seeds.count()
+    }
+
+    /// A blob was removed from the store.
+    pub fn evicted(&self, digest: crate::digest::Digest) {
+        self.tell(SeedingTask::Evicted(digest));
+    }
+
+    fn is_distrusted(&self, key: &ShareKey) -> bool {
+        let mut distrusted = self.distrusted.lock();
+        distrusted.retain(|_, since| since.elapsed() < DISTRUST);
+        distrusted.contains_key(key)
+    }
+
+    /// The thread has ended if nobody receives; then there is nothing to do.
+    fn tell(&self, task: SeedingTask) {
+        let _ = self.seeding.send(task);
+    }
+
+    fn rendezvous(&self, key: &ShareKey) -> InfoHash {
+        key.rendezvous(self.secret.as_ref())
+    }
+}
+
+impl std::fmt::Debug for Sharing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sharing")
+    }
+}

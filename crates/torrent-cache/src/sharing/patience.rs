@@ -1,0 +1,162 @@
+//! How long a host waits for the swarm before it asks the upstream.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::swarm::{ContentProgress, SwarmStatus};
+
+/// For a first peer with pieces, if there is a torrent file. Peers of one network answer within milliseconds.
+const FIRST_SOURCE: Duration = Duration::from_millis(250);
+/// For the leader, which may have begun at this moment.
+const FIRST_LEADER: Duration = Duration::from_millis(600);
+/// For bytes of a peer that has pieces.
+const FROM_SOURCE: Duration = Duration::from_secs(1);
+/// For bytes of a leader that is connected: the upstream may be slow. The tracker waits as long.
+const FROM_LEADER: Duration = Duration::from_secs(10);
+/// For the lease of a leader that is gone: the tracker gives it away after three seconds, and the leader is asked for
+/// once more.
+const FOR_LEASE: Duration = Duration::from_secs(4);
+/// The time over which the speed of the swarm is measured.
+const SPEED_WINDOW: Duration = Duration::from_secs(3);
+/// A swarm that has more to give and is slower is helped by the upstream: bytes a second.
+const SLOW: u64 = 512 * 1024;
+
+/// What the swarm has given, and since when it gives nothing.
+#[derive(Debug)]
+pub(super) struct Patience {
+    has_file: bool,
+    started: Instant,
+    last: ContentProgress,
+    /// When the last piece came.
+    since: Instant,
+    window: (Instant, u32),
+}
+
+/// What a host does that waits for the swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It waits on.
+    Wait,
+    /// It asks for the lease.
+    Claim,
+    /// It asks for the lease. If another host holds it, it asks the upstream nevertheless.
+    ClaimOrGoAlone,
+    /// It asks the upstream beside the swarm.
+    Help,
+}
+
+impl Patience {
+    /// `has_file`: whether there is a torrent file, so that any peer can help.
+    pub(super) fn new(has_file: bool, progress: ContentProgress, now: Instant) -> Self {
+        Self { has_file, started: now, last: progress, since: now, window: (now, progress.pieces) }
+    }
+
+    /// Looks at the swarm, a few times a second. `piece_length` is in bytes.
+    pub(super) fn look(
+        &mut self,
+        progress: ContentProgress,
+        swarm: SwarmStatus,
+        piece_length: u32,
+        now: Instant,
+    ) -> Verdict {
+        if progress.pieces > self.last.pieces {
+            self.since = now;
+        }
+        self.last = progress;
+        let waited = now.duration_since(self.since);
+        let limit = self.limit(swarm);
+        if waited >= limit + FOR_LEASE || waited >= limit && self.is_first() && !swarm.has_leader {
+            return Verdict::ClaimOrGoAlone;
+        }
+        if waited >= limit {
+            return Verdict::Claim;
+        }
+        self.speed(swarm, piece_length, now)
+    }
+
+    /// Whether nothing has come since this host began to wait.
+    fn is_first(&self) -> bool {
+        self.since == self.started
+    }
+
+    fn limit(&self, swarm: SwarmStatus) -> Duration {
+        match () {
+            () if swarm.has_leader => FROM_LEADER,
+            () if swarm.sources > 0 && self.has_file => FROM_SOURCE,
+            () if self.has_file || !self.is_first() => FIRST_SOURCE,
+            () => FIRST_LEADER,
+        }
+    }
+
+    /// A swarm that waits for its leader is as fast as the upstream. One that has a torrent file has everything to give.
+    fn speed(&mut self, swarm: SwarmStatus, piece_length: u32, now: Instant) -> Verdict {
+        let (begun, before) = self.window;
+        let seconds = now.duration_since(begun);
+        if seconds < SPEED_WINDOW {
+            return Verdict::Wait;
+        }
+        self.window = (now, self.last.pieces);
+        let bytes = u64::from(self.last.pieces - before) * u64::from(piece_length);
+        let is_slow = bytes < SLOW * seconds.as_secs();
+        if self.has_file && swarm.sources > 0 && is_slow { Verdict::Help } else { Verdict::Wait }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECE: u32 = 512 * 1024;
+    const NOBODY: SwarmStatus = SwarmStatus { peers: 0, sources: 0, has_leader: false };
+    const SOURCE: SwarmStatus = SwarmStatus { peers: 1, sources: 1, has_leader: false };
+    const LEADER: SwarmStatus = SwarmStatus { peers: 1, sources: 0, has_leader: true };
+
+    fn with(pieces: u32) -> ContentProgress {
+        ContentProgress { pieces, ..ContentProgress::default() }
+    }
+
+    /// The first verdict other than to wait, and after how many milliseconds.
+    fn first(has_file: bool, swarm: SwarmStatus, piece: u32, pieces: impl Fn(u64) -> u32) -> Option<(u64, Verdict)> {
+        let start = Instant::now();
+        let mut patience = Patience::new(has_file, with(0), start);
+        (0..20_000).step_by(50).find_map(|millis| {
+            let verdict = patience.look(with(pieces(millis)), swarm, piece, start + Duration::from_millis(millis));
+            (verdict != Verdict::Wait).then_some((millis, verdict))
+        })
+    }
+
+    #[test]
+    fn without_a_source_the_upstream_is_asked_soon() {
+        assert_eq!(first(true, NOBODY, PIECE, |_| 0), Some((250, Verdict::ClaimOrGoAlone)));
+        assert_eq!(first(false, NOBODY, PIECE, |_| 0), Some((600, Verdict::ClaimOrGoAlone)));
+        assert_eq!(first(true, SOURCE, PIECE, |_| 0), Some((1000, Verdict::ClaimOrGoAlone)));
+    }
+
+    #[test]
+    fn a_leader_may_take_its_time() {
+        assert_eq!(first(false, LEADER, PIECE, |_| 0), Some((10_000, Verdict::Claim)));
+        assert_eq!(first(false, LEADER, PIECE, |millis| u32::try_from(millis / 5000).unwrap()), None);
+    }
+
+    #[test]
+    fn who_has_lost_the_leader_waits_for_the_lease() {
+        let start = Instant::now();
+        let mut patience = Patience::new(false, with(0), start);
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(patience.look(with(3), LEADER, PIECE, at(100)), Verdict::Wait);
+        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(300)), Verdict::Wait);
+        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(350)), Verdict::Claim);
+        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(4300)), Verdict::Claim);
+        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(4350)), Verdict::ClaimOrGoAlone);
+    }
+
+    #[test]
+    fn a_slow_swarm_is_helped() {
+        let steady = |millis| u32::try_from(millis / 900).unwrap();
+        assert_eq!(first(true, SOURCE, PIECE, steady), None);
+        assert_eq!(first(true, SOURCE, PIECE / 8, steady), Some((3000, Verdict::Help)));
+        // Without a torrent file the leader's upstream may be as slow.
+        assert_eq!(first(false, LEADER, PIECE / 8, steady), None);
+    }
+}

@@ -1,0 +1,273 @@
+//! One blob while this host fetches and shares it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tracker_protocol::{Event, InfoHash};
+
+use super::feeder::PieceFeeder;
+use super::lease::OwnLease;
+use super::patience::{Patience, Verdict};
+use super::seeding::{SeedingTask, StoredShare};
+use super::start::ShareStart;
+use super::{DISTRUST, Sharing};
+use crate::digest::Digest;
+use crate::swarm::{SharedContent, SwarmMembership};
+use crate::swarm_tracker::{LeaseView, ShareKey, SharedMetainfo, SwarmAnnounce};
+
+/// How often a host that waits for the swarm looks at it.
+const LOOK: Duration = Duration::from_millis(50);
+/// A host without a source announces again so soon.
+const LONELY: Duration = Duration::from_secs(1);
+/// The interval of announces if the tracker does not tell one.
+const INTERVAL: Duration = Duration::from_mins(5);
+/// How long one question to the tracker about the lease waits for a change.
+const POLL: Duration = Duration::from_secs(10);
+/// How many peers are asked for.
+const NUMWANT: u32 = 60;
+
+/// A blob that is being fetched by this host and shared with others.
+#[derive(Debug)]
+pub struct ShareSession {
+    sharing: Arc<Sharing>,
+    key: ShareKey,
+    info_hash: InfoHash,
+    content: Arc<SharedContent>,
+    swarm: SwarmMembership,
+    /// Whether there was a torrent file at the beginning.
+    has_file: bool,
+    /// The host whose hashes of pieces were believed last.
+    leader: Mutex<Option<SocketAddr>>,
+}
+
+/// What a host does for a blob.
+enum ShareRole {
+    /// It fetches for the network.
+    Lead(OwnLease),
+    /// It waits for the swarm.
+    Follow(LeaseView),
+    /// It fetches without the lease, as the swarm gives too little.
+    Alone,
+}
+
+impl ShareSession {
+    /// Takes part in the swarm of a blob. `None`: the swarm has ended.
+    pub async fn begin(
+        sharing: &Arc<Sharing>,
+        key: ShareKey,
+        start: &ShareStart,
+        content: &Arc<SharedContent>,
+    ) -> Option<Self> {
+        let (info_hash, has_file) = match start {
+            ShareStart::Known(metainfo) => (metainfo.info_hash(), true),
+            ShareStart::Lead(_) | ShareStart::Follow(_) => (sharing.rendezvous(&key), false),
+        };
+        let swarm = sharing.swarm.join(info_hash, Arc::clone(content), !has_file).await?;
+        let (sharing, content) = (Arc::clone(sharing), Arc::clone(content));
+        Some(Self { sharing, key, info_hash, content, swarm, has_file, leader: Mutex::new(None) })
+    }
+
+    /// Fetches until all pieces are there, or until the content cannot be written. `start` is what the session began with.
+    ///
+    /// # Errors
+    /// The upstream fails, and no peer has the rest.
+    pub async fn fetch<F: PieceFeeder>(&self, start: ShareStart, feeder: &mut F) -> Result<(), F::Fault> {
+        let mut progress = self.content.progress();
+        let count = self.content.shape().count;
+        let complete = progress.wait_for(|progress| progress.pieces == count || progress.has_failed);
+        let role = match start {
+            ShareStart::Known(_) => ShareRole::Follow(LeaseView::default()),
+            ShareStart::Lead(lease) => ShareRole::Lead(lease),
+            ShareStart::Follow(lease) => ShareRole::Follow(lease),
+        };
+        tokio::select! {
+            biased;
+            _ = complete => Ok(()),
+            fault = self.play(role, feeder) => Err(fault),
+            () = self.announce() => Ok(()),
+        }
+    }
+
+    /// Plays one role after the other. Returns when the upstream has failed and nothing else is left.
+    async fn play<F: PieceFeeder>(&self, mut role: ShareRole, feeder: &mut F) -> F::Fault {
+        let mut is_stuck = false;
+        loop {
+            let pieces = self.content.progress_now().pieces;
+            let fed = match &role {
+                ShareRole::Follow(lease) => {
+                    role = self.follow(*lease).await;
+                    continue;
+                }
+                ShareRole::Lead(lease) => {
+                    self.believe(None);
+                    tokio::select! {
+                        fed = feeder.feed(&self.swarm, is_stuck) => fed,
+                        () = lease.keep(&self.content) => {
+                            role = ShareRole::Follow(LeaseView::default());
+                            continue;
+                        }
+                    }
+                }
+                ShareRole::Alone => feeder.feed(&self.swarm, true).await,
+            };
+            match fed {
+                // What is left is under way from peers, or peers have it.
+                Ok(()) => is_stuck = self.stands_still(pieces).await,
+                Err(fault) if self.swarm.status().borrow().sources == 0 => return fault,
+                Err(_) => role = ShareRole::Follow(LeaseView::default()),
+            }
+        }
+    }
+
+    /// Waits for a piece from peers. Returns whether none has come for a second.
+    async fn stands_still(&self, pieces: u32) -> bool {
+        let mut progress = self.content.progress();
+        timeout(LONELY, progress.wait_for(|progress| progress.pieces > pieces)).await.is_err()
+    }
+
+    /// Waits for the swarm as long as that is better than the upstream. Returns what to do then.
+    async fn follow(&self, lease: LeaseView) -> ShareRole {
+        if lease.leader.is_some() {
+            self.believe(lease.leader);
+        }
+        tokio::select! {
+            role = self.wait_for_swarm() => role,
+            role = self.watch_lease() => role,
+        }
+    }
+
+    async fn wait_for_swarm(&self) -> ShareRole {
+        let mut patience = Patience::new(self.has_file, self.content.progress_now(), Instant::now());
+        let status = self.swarm.status();
+        let piece_length = self.content.shape().piece_length;
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let swarm = *status.borrow();
+            match patience.look(self.content.progress_now(), swarm, piece_length, Instant::now()) {
+                Verdict::Wait => {}
+                Verdict::Help => return ShareRole::Alone,
+                verdict => match self.sharing.claim(&self.key, Some(self.content.shape().length)).await {
+                    Ok(ShareStart::Lead(lease)) => return ShareRole::Lead(lease),
+                    Ok(ShareStart::Follow(lease)) if verdict == Verdict::Claim => {
+                        self.believe(lease.leader);
+                        sleep(10 * LOOK).await;
+                    }
+                    _ => return ShareRole::Alone,
+                },
+            }
+        }
+    }
+
+    /// Waits until the lease ends, and takes it then. Follows it when it changes hands.
+    async fn watch_lease(&self) -> ShareRole {
+        loop {
+            // With a torrent file, any peer can help, and the lease matters only to those that find none.
+            let state = if self.has_file { Ok(None) } else { self.sharing.tracker.state(&self.key, POLL).await };
+            match state {
+                Ok(Some(blob)) if !blob.has_torrent => self.believe(blob.lease.leader),
+                Ok(None) if !self.has_file => {
+                    if let Ok(ShareStart::Lead(lease)) =
+                        self.sharing.claim(&self.key, Some(self.content.shape().length)).await
+                    {
+                        return ShareRole::Lead(lease);
+                    }
+                }
+                _ => {}
+            }
+            let is_settled = self.has_file || matches!(state, Ok(Some(blob)) if blob.has_torrent);
+            sleep(if is_settled { POLL } else { LOOK }).await;
+        }
+    }
+
+    fn believe(&self, leader: Option<SocketAddr>) {
+        self.swarm.set_leader(leader);
+        *self.leader.lock() = leader;
+    }
+
+    /// Announces until it is dropped.
+    async fn announce(&self) {
+        let mut event = Some(Event::Started);
+        let mut status = self.swarm.status();
+        loop {
+            let shape = self.content.shape();
+            let got = u64::from(self.content.progress_now().pieces) * u64::from(shape.piece_length);
+            let announce = SwarmAnnounce {
+                info_hash: self.info_hash,
+                event,
+                uploaded: 0,
+                downloaded: got.min(shape.length),
+                left: shape.length.saturating_sub(got),
+                numwant: NUMWANT,
+            };
+            let interval = match self.sharing.tracker.announce(&announce).await {
+                Ok(found) => {
+                    event = None;
+                    self.swarm.add_peers(found.peers);
+                    found.interval.unwrap_or(INTERVAL)
+                }
+                Err(error) => {
+                    log::debug!("{}: the announce failed: {error}", self.key);
+                    LONELY
+                }
+            };
+            let lonely = async {
+                sleep(LONELY).await;
+                // The sender lives as long as the swarm.
+                let _ended = status.wait_for(|status| status.sources == 0).await;
+            };
+            let _first = timeout(interval, lonely).await;
+        }
+    }
+
+    /// The content is complete, has the right digest and is stored. It is shared on.
+    pub fn stored(self, digest: Digest) {
+        let Some(hashes) = self.content.hashes() else { return };
+        let length = self.content.shape().length;
+        match SharedMetainfo::new(&self.key, self.sharing.secret.as_ref(), length, hashes) {
+            Ok(metainfo) => {
+                let sharing = Arc::clone(&self.sharing);
+                let share = StoredShare { key: self.key, digest, metainfo, session: self };
+                sharing.tell(SeedingTask::Stored(Box::new(share)));
+            }
+            Err(error) => log::warn!("{}: not shared: {error}", self.key),
+        }
+    }
+
+    /// The content is complete, and its digest is wrong. The next fetch of the blob is from its upstream.
+    pub fn was_wrong(&self) {
+        let leader = *self.leader.lock();
+        let who = leader.map_or_else(|| "its torrent file".to_owned(), |leader| leader.to_string());
+        log::warn!("{}: wrong bytes by the hashes of {who}; for {DISTRUST:?} it is fetched without the swarm", self.key);
+        if let Some(leader) = leader {
+            self.sharing.swarm.ban(leader.ip());
+        }
+        self.sharing.distrusted.lock().insert(self.key, Instant::now());
+        self.sharing.tell(SeedingTask::Complain(self.key));
+    }
+
+    /// Whether there was a torrent file at the beginning.
+    pub(super) fn had_file(&self) -> bool {
+        self.has_file
+    }
+
+    /// The torrent of the session.
+    pub(super) fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    /// How many peers are connected.
+    pub(super) fn peers(&self) -> usize {
+        self.swarm.status().borrow().peers
+    }
+}
+
+impl Drop for ShareSession {
+    fn drop(&mut self) {
+        self.sharing.tell(SeedingTask::Left(self.info_hash));
+    }
+}

@@ -1,0 +1,87 @@
+//! What is known of a blob when a host begins to fetch it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::lease::OwnLease;
+use super::Sharing;
+use crate::swarm::PieceHash;
+use crate::swarm_tracker::{LeaseClaim, LeaseView, ShareKey, SharedMetainfo, TrackerError};
+
+/// A tracker that takes longer costs more than it saves.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// How a blob is shared at this moment.
+#[derive(Debug)]
+pub enum ShareStart {
+    /// Hosts have it: this is its torrent file.
+    Known(SharedMetainfo),
+    /// No host has it, and this one is to fetch it.
+    Lead(OwnLease),
+    /// Another host fetches it.
+    Follow(LeaseView),
+}
+
+impl ShareStart {
+    /// The blob's length, if it is known.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Known(metainfo) => Some(metainfo.length()),
+            Self::Lead(_) => None,
+            Self::Follow(lease) => lease.size,
+        }
+    }
+
+    /// The hashes of all pieces, if hosts have the blob.
+    pub fn hashes(&self) -> Vec<PieceHash> {
+        match self {
+            Self::Known(metainfo) => metainfo.piece_hashes().to_vec(),
+            Self::Lead(_) | Self::Follow(_) => Vec::new(),
+        }
+    }
+
+    /// This host fetches the blob for itself, because it is too small, or because its length is not known. Returns the
+    /// lease, if it holds it: others see the length there, so that they do not wait.
+    pub async fn alone(self, length: Option<u64>) -> Option<OwnLease> {
+        let Self::Lead(lease) = self else { return None };
+        lease.tell(length).await;
+        Some(lease)
+    }
+}
+
+impl Sharing {
+    /// Asks the tracker how this blob is shared. `None`: not at all, as the tracker cannot be asked, or as the swarm gave
+    /// wrong bytes of the blob. The blob is fetched without the swarm then.
+    pub async fn begin(self: &Arc<Self>, key: &ShareKey) -> Option<ShareStart> {
+        if self.is_distrusted(key) || !self.tracker_is_up.load(Relaxed) {
+            return None;
+        }
+        match timeout(PATIENCE, self.ask(key)).await {
+            Ok(Ok(start)) => return Some(start),
+            Ok(Err(error)) => log::debug!("{key}: fetched without the swarm: {error}"),
+            Err(_) => log::debug!("{key}: fetched without the swarm: the tracker does not answer within {PATIENCE:?}"),
+        }
+        None
+    }
+
+    async fn ask(self: &Arc<Self>, key: &ShareKey) -> Result<ShareStart, TrackerError> {
+        if let Some(file) = self.tracker.metainfo(key).await? {
+            match SharedMetainfo::read(&file, key, self.secret.as_ref()) {
+                Ok(metainfo) => return Ok(ShareStart::Known(metainfo)),
+                Err(error) => log::warn!("the torrent file of {key} is not used: {error}"),
+            }
+        }
+        self.claim(key, None).await
+    }
+
+    /// Asks for the lease.
+    pub(super) async fn claim(self: &Arc<Self>, key: &ShareKey, size: Option<u64>) -> Result<ShareStart, TrackerError> {
+        Ok(match self.tracker.claim(key, Some(self.rendezvous(key)), size).await? {
+            LeaseClaim::Granted { generation, .. } => ShareStart::Lead(OwnLease::new(self, *key, generation)),
+            LeaseClaim::Held(lease) => ShareStart::Follow(lease),
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! Addresses at which peers may accept connections, and when each is dialled.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The most addresses that are kept for one torrent.
+const MAX_CANDIDATES: usize = 200;
+/// After a failure the address is dialled again so much later. It doubles with each further failure.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Addresses of possible peers of one torrent.
+#[derive(Debug, Default)]
+pub(super) struct PeerCandidates(HashMap<SocketAddr, Candidate>);
+
+#[derive(Debug)]
+struct Candidate {
+    failures: u32,
+    /// `None`: it is being dialled, or is connected.
+    due: Option<Instant>,
+}
+
+impl PeerCandidates {
+    /// Adds an address that somebody has told. One that failed before waits no longer than for a first failure.
+    pub(super) fn add(&mut self, address: SocketAddr, now: Instant) {
+        if self.0.len() < MAX_CANDIDATES || self.0.contains_key(&address) {
+            let candidate = self.0.entry(address).or_insert(Candidate { failures: 0, due: Some(now) });
+            candidate.failures = candidate.failures.min(1);
+            candidate.due = candidate.due.map(|due| due.min(now + FIRST_PAUSE));
+        }
+    }
+
+    /// The addresses that are to be dialled now, at most `count`. They count as being dialled until [`Self::ended`].
+    pub(super) fn take_due(&mut self, count: usize, now: Instant) -> Vec<SocketAddr> {
+        let due = self.0.iter_mut().filter(|(_, candidate)| candidate.due.is_some_and(|due| due <= now));
+        due.take(count)
+            .map(|(address, candidate)| {
+                candidate.due = None;
+                *address
+            })
+            .collect()
+    }
+
+    /// A connection to this address has ended, or could not be opened.
+    pub(super) fn ended(&mut self, address: SocketAddr, now: Instant) {
+        if let Some(candidate) = self.0.get_mut(&address) {
+            let pause = FIRST_PAUSE.saturating_mul(1 << candidate.failures.min(10)).min(LONGEST_PAUSE);
+            candidate.failures += 1;
+            candidate.due = Some(now + pause);
+        }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_fails_waits_longer_each_time_until_it_is_told_again() {
+        let address = "10.0.0.1:6881".parse().unwrap();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut candidates = PeerCandidates::default();
+        candidates.add(address, start);
+        assert_eq!(candidates.take_due(5, start), [address]);
+        assert_eq!(candidates.take_due(5, at(100)), []);
+        candidates.ended(address, start);
+        assert_eq!(candidates.take_due(5, start), []);
+        assert_eq!(candidates.take_due(5, at(1)), [address]);
+        candidates.ended(address, at(1));
+        assert_eq!(candidates.take_due(5, at(2)), []);
+        assert_eq!(candidates.take_due(0, at(3)), []);
+        assert_eq!(candidates.take_due(5, at(3)), [address]);
+        candidates.ended(address, at(3));
+        candidates.add(address, at(3));
+        assert_eq!(candidates.take_due(5, at(4)), [address]);
+    }
+
+    #[test]
+    fn there_are_so_many_addresses_at_most() {
+        let mut candidates = PeerCandidates::default();
+        let now = Instant::now();
+        (1..1000).for_each(|port| candidates.add(([10, 0, 0, 1], port).into(), now));
+        assert_eq!(candidates.take_due(usize::MAX, now).len(), MAX_CANDIDATES);
+    }
+}

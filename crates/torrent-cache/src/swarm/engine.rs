@@ -1,0 +1,255 @@
+//! The thread of the swarm: it accepts and opens connections, and keeps the torrents.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{spawn_blocking, spawn_local};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracker_protocol::InfoHash;
+
+use super::candidates::PeerCandidates;
+use super::connection::{self, ConnectionFault, OpenLink};
+use super::content::SharedContent;
+use super::counters::SwarmCounters;
+use super::torrent::{OwnHost, SwarmStatus, SwarmTorrent};
+use super::{SeedCatalogue, SwarmOptions};
+
+/// How often time passes for torrents.
+const TICK: Duration = Duration::from_millis(100);
+/// The most connections that are being opened for one torrent.
+const MAX_DIALS: usize = 16;
+/// The most connections of all torrents together.
+const MAX_CONNECTIONS: usize = 512;
+/// The pause when no connection can be accepted, usually because descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A host that sent wrong bytes is not spoken to for so long.
+const BAN: Duration = Duration::from_mins(10);
+/// A torrent that a peer asked for is closed after so long without a peer.
+const IDLE_SEED: Duration = Duration::from_mins(1);
+
+/// What the owner asks of the thread.
+pub(super) enum SwarmCommand {
+    Add { info_hash: InfoHash, content: Arc<SharedContent>, is_forming: bool, status: oneshot::Sender<watch::Receiver<SwarmStatus>> },
+    Remove(InfoHash),
+    Peers(InfoHash, Vec<SocketAddr>),
+    Leader(InfoHash, Option<SocketAddr>),
+    Claim { info_hash: InfoHash, anything: bool, offset: oneshot::Sender<Option<u64>> },
+    Ban(IpAddr),
+}
+
+/// All torrents of the thread.
+pub(super) struct SwarmEngine {
+    host: Rc<OwnHost>,
+    options: SwarmOptions,
+    catalogue: Arc<dyn SeedCatalogue>,
+    torrents: RefCell<HashMap<InfoHash, KeptTorrent>>,
+    connections: Cell<usize>,
+}
+
+struct KeptTorrent {
+    torrent: Rc<SwarmTorrent>,
+    candidates: PeerCandidates,
+    /// Since when a torrent that nobody added has had no peer. `None`: its owner removes it.
+    unused: Option<Instant>,
+}
+
+impl SwarmEngine {
+    pub(super) fn new(
+        options: SwarmOptions,
+        port: u16,
+        catalogue: Arc<dyn SeedCatalogue>,
+        counters: Arc<SwarmCounters>,
+    ) -> Self {
+        let host = OwnHost {
+            id: options.peer_id,
+            port,
+            counters,
+            under_way: Cell::new(0),
+            banned: RefCell::default(),
+        };
+        Self { host: Rc::new(host), options, catalogue, torrents: RefCell::default(), connections: Cell::new(0) }
+    }
+
+    /// Works until the owner is gone.
+    pub(super) async fn run(self: Rc<Self>, listener: TcpListener, mut commands: UnboundedReceiver<SwarmCommand>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let may_accept = self.connections.get() < MAX_CONNECTIONS;
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return self.close(),
+                },
+                accepted = listener.accept(), if may_accept => match accepted {
+                    Ok((stream, address)) => self.accepted(stream, address),
+                    Err(error) => {
+                        log::warn!("no connection of another host can be accepted: {error}");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                _ = ticks.tick() => self.tick(Instant::now()),
+            }
+        }
+    }
+
+    fn obey(self: &Rc<Self>, command: SwarmCommand) {
+        match command {
+            SwarmCommand::Add { info_hash, content, is_forming, status } => {
+                let torrent = SwarmTorrent::new(info_hash, content, is_forming, Rc::clone(&self.host));
+                let _ = status.send(torrent.status());
+                self.keep(torrent, None);
+            }
+            SwarmCommand::Remove(info_hash) => {
+                let removed = self.torrents.borrow_mut().remove(&info_hash);
+                removed.inspect(|kept| kept.torrent.close());
+            }
+            SwarmCommand::Peers(info_hash, peers) => {
+                let now = Instant::now();
+                if let Some(kept) = self.torrents.borrow_mut().get_mut(&info_hash) {
+                    for address in peers.into_iter().filter(|address| self.admits(address.ip())) {
+                        kept.candidates.add(address, now);
+                    }
+                }
+                self.dial_due(now);
+            }
+            SwarmCommand::Leader(info_hash, leader) => {
+                if let Some(torrent) = self.torrent(info_hash) {
+                    torrent.set_leader(leader);
+                }
+            }
+            SwarmCommand::Claim { info_hash, anything, offset } => {
+                let _ = offset.send(self.torrent(info_hash).and_then(|torrent| torrent.claim(anything)));
+            }
+            SwarmCommand::Ban(ip) => {
+                self.host.banned.borrow_mut().insert(ip, Instant::now());
+            }
+        }
+    }
+
+    /// Keeps a torrent in place of one with the same info-hash.
+    fn keep(&self, torrent: Rc<SwarmTorrent>, unused: Option<Instant>) {
+        let kept = KeptTorrent { candidates: PeerCandidates::default(), unused, torrent };
+        let before = self.torrents.borrow_mut().insert(kept.torrent.info_hash, kept);
+        before.inspect(|before| before.torrent.close());
+    }
+
+    fn torrent(&self, info_hash: InfoHash) -> Option<Rc<SwarmTorrent>> {
+        self.torrents.borrow().get(&info_hash).map(|kept| Rc::clone(&kept.torrent))
+    }
+
+    /// Whether a host at this address may be a peer.
+    fn admits(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        let is_listed = self.options.networks.iter().any(|network| network.contains(&ip));
+        is_listed && !self.host.banned.borrow().get(&ip).is_some_and(|since| since.elapsed() < BAN)
+    }
+
+    fn accepted(self: &Rc<Self>, stream: TcpStream, address: SocketAddr) {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        if !self.admits(address.ip()) {
+            log::debug!("{address}: refused, it is in no network of PEER_NETWORKS, or it has sent wrong bytes");
+            return;
+        }
+        let engine = Rc::clone(self);
+        spawn_local(async move {
+            let _count = engine.count();
+            if let Err(fault) = engine.serve(stream, address).await {
+                log::debug!("{address}: {fault}");
+            }
+        });
+    }
+
+    async fn serve(self: &Rc<Self>, stream: TcpStream, address: SocketAddr) -> Result<(), ConnectionFault> {
+        let mut link = connection::accept(stream, address).await?;
+        let info_hash = link.theirs.info_hash;
+        let torrent = match self.torrent(info_hash) {
+            Some(torrent) => torrent,
+            None => self.open_seed(info_hash).await.ok_or(ConnectionFault::OtherTorrent)?,
+        };
+        connection::greet(&mut link.stream, info_hash, self.host.id).await?;
+        connection::run(&torrent, link).await
+    }
+
+    /// Opens what is on disk, because a peer asks for it.
+    async fn open_seed(&self, info_hash: InfoHash) -> Option<Rc<SwarmTorrent>> {
+        let catalogue = Arc::clone(&self.catalogue);
+        let content = spawn_blocking(move || catalogue.open(info_hash)).await.ok()??;
+        // Another peer may have asked meanwhile.
+        if let Some(torrent) = self.torrent(info_hash) {
+            return Some(torrent);
+        }
+        let torrent = SwarmTorrent::new(info_hash, content, false, Rc::clone(&self.host));
+        self.keep(Rc::clone(&torrent), Some(Instant::now()));
+        Some(torrent)
+    }
+
+    fn count(self: &Rc<Self>) -> CountedLink {
+        self.connections.set(self.connections.get() + 1);
+        CountedLink(Rc::clone(self))
+    }
+
+    fn tick(self: &Rc<Self>, now: Instant) {
+        let torrents: Vec<_> = self.torrents.borrow().values().map(|kept| Rc::clone(&kept.torrent)).collect();
+        torrents.iter().filter(|torrent| torrent.count() > 0).for_each(|torrent| torrent.tick(now));
+        self.torrents.borrow_mut().retain(|_, kept| {
+            if kept.torrent.count() > 0 {
+                kept.unused = kept.unused.map(|_| now);
+            }
+            kept.unused.is_none_or(|since| now.duration_since(since) < IDLE_SEED)
+        });
+        self.host.banned.borrow_mut().retain(|_, since| now.duration_since(*since) < BAN);
+        self.dial_due(now);
+    }
+
+    fn dial_due(self: &Rc<Self>, now: Instant) {
+        let mut torrents = self.torrents.borrow_mut();
+        for kept in torrents.values_mut().filter(|kept| !kept.candidates.is_empty()) {
+            if kept.torrent.content.is_complete() || self.connections.get() >= MAX_CONNECTIONS {
+                continue;
+            }
+            for address in kept.candidates.take_due(MAX_DIALS, now) {
+                if kept.torrent.is_connected(address) || !self.admits(address.ip()) {
+                    kept.candidates.ended(address, now);
+                    continue;
+                }
+                let (engine, torrent) = (Rc::clone(self), Rc::clone(&kept.torrent));
+                spawn_local(async move {
+                    let _count = engine.count();
+                    if let Err(fault) = engine.dial(&torrent, address).await {
+                        log::debug!("{address}: {fault}");
+                    }
+                    if let Some(kept) = engine.torrents.borrow_mut().get_mut(&torrent.info_hash) {
+                        kept.candidates.ended(address, Instant::now());
+                    }
+                });
+            }
+        }
+    }
+
+    async fn dial(&self, torrent: &Rc<SwarmTorrent>, address: SocketAddr) -> Result<(), ConnectionFault> {
+        let link: OpenLink = connection::dial(address, torrent.info_hash, self.host.id).await?;
+        connection::run(torrent, link).await
+    }
+
+    fn close(&self) {
+        self.torrents.borrow().values().for_each(|kept| kept.torrent.close());
+    }
+}
+
+/// A connection that counts until this is dropped.
+struct CountedLink(Rc<SwarmEngine>);
+
+impl Drop for CountedLink {
+    fn drop(&mut self) {
+        let Self(engine) = self;
+        engine.connections.set(engine.connections.get().saturating_sub(1));
+    }
+}

@@ -1,0 +1,120 @@
+//! What is to be sent to a peer, and the task that sends it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::content::SharedContent;
+use super::counters::SwarmCounters;
+use crate::peer_wire::{BlockRequest, PIECE_HEAD_LENGTH, PeerMessage};
+
+/// Blocks that are read and sent at once. Messages wait for so many blocks at most.
+const BATCH: usize = 4;
+/// The most blocks that a peer may have asked for. It is told so in our extension handshake.
+pub(super) const MAX_QUEUE: usize = 250;
+/// The most bytes of messages that wait because a peer does not read.
+const MAX_WAITING: usize = 4 << 20;
+/// A peer that reads nothing for so long is left.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What waits to be sent to one peer: messages, then the blocks that it has asked for.
+#[derive(Debug, Default)]
+pub(super) struct PeerOutbox {
+    waiting: RefCell<Waiting>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: BytesMut,
+    blocks: VecDeque<BlockRequest>,
+    is_closed: bool,
+}
+
+impl PeerOutbox {
+    /// Sends a message.
+    pub(super) fn send(&self, message: &PeerMessage) {
+        let mut waiting = self.waiting.borrow_mut();
+        message.encode(&mut waiting.messages);
+        waiting.is_closed |= waiting.messages.len() > MAX_WAITING;
+        self.changed.notify_one();
+    }
+
+    /// Sends a block of a piece that is there. `false` if too many blocks wait.
+    pub(super) fn upload(&self, block: BlockRequest) -> bool {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.blocks.len() >= MAX_QUEUE {
+            return false;
+        }
+        waiting.blocks.push_back(block);
+        self.changed.notify_one();
+        true
+    }
+
+    /// The peer does not want this block any more.
+    pub(super) fn cancel(&self, block: &BlockRequest) {
+        self.waiting.borrow_mut().blocks.retain(|waiting| waiting != block);
+    }
+
+    /// Ends the connection once it is noticed.
+    pub(super) fn close(&self) {
+        self.waiting.borrow_mut().is_closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Sends until the connection ends. Must be called once.
+    pub(super) async fn run(
+        &self,
+        mut stream: impl AsyncWrite + Unpin,
+        content: &Arc<SharedContent>,
+        counters: &SwarmCounters,
+    ) -> io::Result<()> {
+        loop {
+            let (messages, blocks) = {
+                let mut waiting = self.waiting.borrow_mut();
+                if waiting.is_closed {
+                    return Ok(());
+                }
+                let count = waiting.blocks.len().min(BATCH);
+                (waiting.messages.split(), waiting.blocks.drain(..count).collect::<Vec<_>>())
+            };
+            if messages.is_empty() && blocks.is_empty() {
+                self.changed.notified().await;
+                continue;
+            }
+            write(&mut stream, &messages).await?;
+            if !blocks.is_empty() {
+                let sent: u64 = blocks.iter().map(|block| u64::from(block.length)).sum();
+                let content = Arc::clone(content);
+                let read = spawn_blocking(move || read_blocks(&content, &blocks));
+                write(&mut stream, &read.await.map_err(io::Error::other)??).await?;
+                counters.sent(sent);
+            }
+        }
+    }
+}
+
+async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    timeout(WRITE_TIMEOUT, stream.write_all(bytes)).await?
+}
+
+/// The messages that carry these blocks. Blocks.
+fn read_blocks(content: &SharedContent, blocks: &[BlockRequest]) -> io::Result<Vec<u8>> {
+    let mut out = vec![0; blocks.iter().map(|block| PIECE_HEAD_LENGTH + block.length as usize).sum()];
+    let mut rest = &mut out[..];
+    for block in blocks {
+        let message = rest.split_off_mut(..PIECE_HEAD_LENGTH + block.length as usize).unwrap_or_default();
+        let Some((head, data)) = message.split_first_chunk_mut::<PIECE_HEAD_LENGTH>() else { break };
+        *head = block.piece_head();
+        content.read(content.shape().start(block.piece) + u64::from(block.begin), data)?;
+    }
+    Ok(out)
+}

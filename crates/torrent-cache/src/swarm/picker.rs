@@ -1,0 +1,244 @@
+//! Which piece a peer is asked for, and the pieces that are under way.
+//!
+//! A peer is asked for whole pieces, one or two at a time. The piece that a client waits for comes first, then the rarest
+//! one; among equally rare ones chance decides, so that hosts fetch different pieces and can swap them. A piece that is
+//! under way is asked of a second peer only in two cases: when all pieces that are missing are under way, and when a client
+//! waits for it for too long.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::peer_wire::{BlockRequest, MAX_BLOCK, PieceSet};
+
+/// A piece that a client waits for is asked of a second peer after so long.
+const PATIENCE: Duration = Duration::from_millis(700);
+/// A piece is asked of at most so many peers at once.
+const MAX_ASKED: usize = 3;
+
+/// A connection, by a number that no other one of this torrent has.
+pub(super) type PeerNumber = u64;
+
+/// The pieces that are under way, and how many peers have each piece.
+#[derive(Debug)]
+pub(super) struct PiecePicker {
+    availability: Vec<u32>,
+    under_way: HashMap<u32, PieceUnderWay>,
+    /// Pieces whose bytes were wrong and came from several peers. They are asked of one peer alone, so that it is known
+    /// who sends wrong bytes.
+    suspects: HashSet<u32>,
+}
+
+#[derive(Debug)]
+struct PieceUnderWay {
+    bytes: Vec<u8>,
+    /// The blocks that are there.
+    received: PieceSet,
+    /// The peers that were asked for it and may still deliver.
+    asked: Vec<PeerNumber>,
+    /// The hosts whose blocks are in it.
+    givers: Vec<IpAddr>,
+    /// When a peer was asked for it last.
+    since: Instant,
+    /// All blocks are there and are being checked.
+    is_whole: bool,
+}
+
+/// What is to be decided for one peer.
+pub(super) struct Choice<'a> {
+    /// The peer.
+    pub peer: PeerNumber,
+    /// What it has.
+    pub has: &'a PieceSet,
+    /// Whether a piece may be asked of peers.
+    pub may: &'a dyn Fn(u32) -> bool,
+    /// The piece that a client waits for.
+    pub head: Option<u32>,
+    /// How many pieces are missing, those of unknown hash included.
+    pub missing: u32,
+    /// The present time.
+    pub now: Instant,
+    /// Whether there is memory for another piece.
+    pub has_room: bool,
+}
+
+/// What became of a block.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum TakenBlock {
+    /// Its piece is not under way, or the block is there already.
+    Unwanted,
+    /// It is kept, and its piece is not complete.
+    Kept,
+    /// It completes its piece: the bytes, the hosts that gave them, and peers that were asked for the piece.
+    Completes {
+        /// The piece's bytes.
+        bytes: Vec<u8>,
+        /// The hosts that gave them.
+        givers: Vec<IpAddr>,
+        /// The peers that may still deliver blocks of it.
+        asked: Vec<PeerNumber>,
+    },
+}
+
+impl PiecePicker {
+    /// For a torrent of so many pieces.
+    pub(super) fn new(count: u32) -> Self {
+        Self { availability: vec![0; count as usize], under_way: HashMap::new(), suspects: HashSet::new() }
+    }
+
+    /// A peer has a piece.
+    pub(super) fn add(&mut self, piece: u32) {
+        if let Some(count) = self.availability.get_mut(piece as usize) {
+            *count += 1;
+        }
+    }
+
+    /// A peer that had these pieces has left.
+    pub(super) fn remove(&mut self, has: &PieceSet) {
+        for piece in has.iter() {
+            if let Some(count) = self.availability.get_mut(piece as usize) {
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
+
+    /// How many peers have a piece.
+    pub(super) fn availability(&self, piece: u32) -> u32 {
+        self.availability.get(piece as usize).copied().unwrap_or_default()
+    }
+
+    /// Whether peers were asked for a piece and may still deliver it.
+    pub(super) fn is_under_way(&self, piece: u32) -> bool {
+        self.under_way.get(&piece).is_some_and(|under_way| under_way.is_whole || !under_way.asked.is_empty())
+    }
+
+    /// How many pieces have memory.
+    pub(super) fn count(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Chooses a piece for a peer: its missing blocks. `length_of` tells how long a piece is.
+    pub(super) fn pick(&mut self, choice: &Choice<'_>, length_of: impl Fn(u32) -> u32) -> Vec<BlockRequest> {
+        let Some(piece) = self.choose(choice) else { return Vec::new() };
+        let length = length_of(piece);
+        let under_way = self.under_way.entry(piece).or_insert_with(|| PieceUnderWay {
+            bytes: vec![0; length as usize],
+            received: PieceSet::empty(length.div_ceil(MAX_BLOCK)),
+            asked: Vec::new(),
+            givers: Vec::new(),
+            since: choice.now,
+            is_whole: false,
+        });
+        under_way.since = choice.now;
+        let is_second = !under_way.asked.is_empty();
+        under_way.asked.push(choice.peer);
+        let missing = (0..length.div_ceil(MAX_BLOCK)).filter(|block| !under_way.received.contains(*block));
+        let request = |block| {
+            let begin = block * MAX_BLOCK;
+            BlockRequest { piece, begin, length: (length - begin).min(MAX_BLOCK) }
+        };
+        let mut requests: Vec<_> = missing.map(request).collect();
+        // Two peers that deliver the same piece meet in the middle.
+        if is_second {
+            requests.reverse();
+        }
+        requests
+    }
+
+    fn choose(&self, choice: &Choice<'_>) -> Option<u32> {
+        let may = |piece: u32| choice.has.contains(piece) && (choice.may)(piece);
+        let has_room = |piece: u32| choice.has_room || self.under_way.contains_key(&piece);
+        if let Some(head) = choice.head.filter(|head| may(*head) && has_room(*head)) {
+            let is_late = |under_way: &PieceUnderWay| choice.now.duration_since(under_way.since) >= PATIENCE;
+            let is_slow = self.under_way.get(&head).is_some_and(is_late);
+            if !self.is_under_way(head) || is_slow && self.may_ask_too(choice.peer, head) {
+                return Some(head);
+            }
+        }
+        let idle = choice.has.iter().filter(|piece| !self.is_under_way(*piece) && may(*piece) && has_room(*piece));
+        let rarest = idle.map(|piece| (self.availability(piece), fastrand::u32(..), piece)).min();
+        if let Some((_, _, piece)) = rarest {
+            return Some(piece);
+        }
+        let under_way = self.under_way.keys().filter(|piece| self.is_under_way(**piece)).count();
+        if under_way < choice.missing as usize {
+            return None;
+        }
+        let shared = self.under_way.iter().filter(|(piece, _)| may(**piece) && self.may_ask_too(choice.peer, **piece));
+        shared.map(|(piece, under_way)| (under_way.asked.len(), fastrand::u32(..), *piece)).min().map(|(_, _, piece)| piece)
+    }
+
+    /// Whether a piece that is under way may be asked of this peer as well.
+    fn may_ask_too(&self, peer: PeerNumber, piece: u32) -> bool {
+        !self.suspects.contains(&piece)
+            && self.under_way.get(&piece).is_some_and(|under_way| {
+            !under_way.is_whole && under_way.asked.len() < MAX_ASKED && !under_way.asked.contains(&peer)
+        })
+    }
+
+    /// Takes a block.
+    pub(super) fn take(&mut self, giver: IpAddr, piece: u32, begin: u32, data: &[u8]) -> TakenBlock {
+        let Some(under_way) = self.under_way.get_mut(&piece).filter(|under_way| !under_way.is_whole) else {
+            return TakenBlock::Unwanted;
+        };
+        let block = begin / MAX_BLOCK;
+        let space = under_way.bytes.get_mut(begin as usize..).unwrap_or_default();
+        let expected = space.len().min(MAX_BLOCK as usize);
+        if !begin.is_multiple_of(MAX_BLOCK) || data.len() != expected || !under_way.received.insert(block) {
+            return TakenBlock::Unwanted;
+        }
+        space.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+        if !under_way.givers.contains(&giver) {
+            under_way.givers.push(giver);
+        }
+        if !under_way.received.is_complete() {
+            return TakenBlock::Kept;
+        }
+        under_way.is_whole = true;
+        TakenBlock::Completes {
+            bytes: std::mem::take(&mut under_way.bytes),
+            givers: std::mem::take(&mut under_way.givers),
+            asked: std::mem::take(&mut under_way.asked),
+        }
+    }
+
+    /// The bytes of a piece were wrong, and several peers gave them.
+    pub(super) fn suspect(&mut self, piece: u32) {
+        self.suspects.insert(piece);
+    }
+
+    /// A host has sent wrong bytes. Pieces with blocks of it begin again.
+    pub(super) fn discard(&mut self, giver: IpAddr) {
+        for under_way in self.under_way.values_mut().filter(|under_way| !under_way.is_whole) {
+            if under_way.givers.contains(&giver) {
+                under_way.givers.clear();
+                under_way.received = PieceSet::empty(under_way.received.total());
+                // What was asked for before does not cover the blocks that are thrown away.
+                under_way.asked.clear();
+            }
+        }
+    }
+
+    /// A piece is there, or its bytes were wrong, or the upstream has brought it: it is not under way any more. Returns the
+    /// peers that may still deliver blocks of it.
+    pub(super) fn forget(&mut self, piece: u32) -> Vec<PeerNumber> {
+        self.under_way.remove(&piece).map(|under_way| under_way.asked).unwrap_or_default()
+    }
+
+    /// A peer delivers no more. What it has delivered is kept.
+    pub(super) fn release(&mut self, peer: PeerNumber) {
+        for under_way in self.under_way.values_mut() {
+            under_way.asked.retain(|asked| *asked != peer);
+        }
+        let suspects = &self.suspects;
+        self.under_way.retain(|piece, under_way| {
+            let is_kept = under_way.received.count() > 0 && !suspects.contains(piece);
+            under_way.is_whole || !under_way.asked.is_empty() || is_kept
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const PIECE: u32 = 3 * MAX_BLOCK;
+
+fn ip(peer: PeerNumber) -> IpAddr {
+    [10, 0, 0, u8::try_from(peer % 256).unwrap()].into()
+}
+
+/// A torrent of `count` pieces of three blocks, as the picker sees it.
+struct Torrent {
+    picker: PiecePicker,
+    have: PieceSet,
+    head: Option<u32>,
+    now: Instant,
+}
+
+impl Torrent {
+    fn new(count: u32) -> Self {
+        Self { picker: PiecePicker::new(count), have: PieceSet::empty(count), head: None, now: Instant::now() }
+    }
+
+    fn with_peers(count: u32, peers: &[&[u32]]) -> Self {
+        let mut torrent = Self::new(count);
+        peers.iter().flat_map(|has| has.iter()).for_each(|piece| torrent.picker.add(*piece));
+        torrent
+    }
+
+    fn pick(&mut self, peer: PeerNumber, has: &[u32]) -> Vec<BlockRequest> {
+        let mut set = PieceSet::empty(self.have.total());
+        has.iter().for_each(|piece| assert!(set.insert(*piece)));
+        let choice = Choice {
+            peer,
+            has: &set,
+            may: &|piece| !self.have.contains(piece),
+            head: self.head,
+            missing: self.have.total() - self.have.count(),
+            now: self.now,
+            has_room: true,
+        };
+        self.picker.pick(&choice, |_| PIECE)
+    }
+
+    fn picked(&mut self, peer: PeerNumber, has: &[u32]) -> Option<u32> {
+        self.pick(peer, has).first().map(|block| block.piece)
+    }
+
+    fn deliver(&mut self, peer: PeerNumber, block: &BlockRequest) -> TakenBlock {
+        self.picker.take(ip(peer), block.piece, block.begin, &vec![1; block.length as usize])
+    }
+
+    fn passes(&mut self, time: Duration) {
+        self.now += time;
+    }
+}
+
+#[test]
+fn the_rarest_piece_comes_first() {
+    let mut torrent = Torrent::with_peers(3, &[&[0, 1, 2], &[0, 2], &[0]]);
+    assert_eq!(torrent.picked(1, &[0, 1, 2]), Some(1));
+    assert_eq!(torrent.picked(1, &[0, 1, 2]), Some(2));
+    assert_eq!(torrent.picked(1, &[0, 1, 2]), Some(0));
+    // All pieces are under way, and each is asked of this peer.
+    assert_eq!(torrent.picked(1, &[0, 1, 2]), None);
+}
+
+#[test]
+fn the_piece_that_a_client_waits_for_comes_first_and_twice_if_it_is_late() {
+    let mut torrent = Torrent::with_peers(9, &[&[3], &[3], &[1]]);
+    torrent.head = Some(3);
+    assert_eq!(torrent.picked(1, &[1, 3]), Some(3));
+    assert_eq!(torrent.picked(2, &[3]), None);
+    torrent.passes(PATIENCE);
+    assert_eq!(torrent.picked(1, &[3]), None);
+    assert_eq!(torrent.picked(2, &[3]), Some(3));
+    assert_eq!(torrent.picked(3, &[3]), None);
+}
+
+#[test]
+fn two_peers_share_a_piece_only_if_all_missing_ones_are_under_way() {
+    let mut torrent = Torrent::with_peers(3, &[&[0, 1], &[0, 1]]);
+    torrent.have.insert(2);
+    assert_eq!(torrent.picked(1, &[0]), Some(0));
+    assert_eq!(torrent.picked(2, &[0]), None);
+    assert_eq!(torrent.picked(1, &[1]), Some(1));
+    let first = torrent.pick(2, &[0]);
+    assert_eq!(first.iter().map(|block| block.begin / MAX_BLOCK).collect::<Vec<_>>(), [2, 1, 0]);
+    // A piece whose hash is not known yet is missing, but not under way.
+    let mut forming = Torrent::with_peers(3, &[&[0, 1]]);
+    assert_eq!(forming.picked(1, &[0]), Some(0));
+    assert_eq!(forming.picked(2, &[0]), None);
+}
+
+#[test]
+fn what_a_peer_leaves_undone_another_does() {
+    let mut torrent = Torrent::with_peers(1, &[&[0], &[0]]);
+    let blocks = torrent.pick(1, &[0]);
+    assert_eq!(torrent.deliver(1, &blocks[1]), TakenBlock::Kept);
+    assert!(torrent.picker.is_under_way(0));
+    torrent.picker.release(1);
+    assert!(!torrent.picker.is_under_way(0));
+    assert_eq!(torrent.pick(2, &[0]), [blocks[0], blocks[2]]);
+    torrent.deliver(2, &blocks[0]);
+    let TakenBlock::Completes { bytes, givers, asked } = torrent.deliver(2, &blocks[2]) else { panic!("not complete") };
+    assert_eq!((bytes.len(), givers, asked), (PIECE as usize, vec![ip(1), ip(2)], vec![2]));
+    assert_eq!(torrent.deliver(2, &blocks[2]), TakenBlock::Unwanted);
+    torrent.picker.forget(0);
+    assert_eq!(torrent.picker.count(), 0);
+}
+
+#[test]
+fn a_piece_that_several_peers_made_wrong_is_asked_of_one() {
+    let mut torrent = Torrent::with_peers(1, &[&[0], &[0]]);
+    torrent.picker.suspect(0);
+    let blocks = torrent.pick(1, &[0]);
+    assert_eq!(torrent.pick(2, &[0]), []);
+    torrent.deliver(1, &blocks[0]);
+    torrent.picker.release(1);
+    assert_eq!(torrent.picker.count(), 0);
+    assert_eq!(torrent.pick(2, &[0]), blocks);
+}
+
+#[test]
+fn blocks_that_do_not_fit_are_not_taken() {
+    let mut torrent = Torrent::with_peers(2, &[&[0]]);
+    let blocks = torrent.pick(1, &[0]);
+    for (piece, begin, length) in [(1, 0, MAX_BLOCK), (0, 1, MAX_BLOCK), (0, 0, 5), (0, PIECE, MAX_BLOCK), (0, u32::MAX, 0)] {
+        let taken = torrent.picker.take(ip(1), piece, begin, &vec![0; length as usize]);
+        assert_eq!(taken, TakenBlock::Unwanted, "{piece} {begin} {length}");
+    }
+    assert_eq!(torrent.deliver(1, &blocks[0]), TakenBlock::Kept);
+}
+
+proptest! {
+    #[test]
+    fn every_piece_that_a_peer_has_arrives(count in 1_u32..20, leaves in prop::collection::vec(any::<bool>(), 60)) {
+        let has: Vec<_> = (0..count).collect();
+        let mut torrent = Torrent::with_peers(count, &[&has, &has]);
+        let mut leaves = leaves.into_iter();
+        for peer in (0..).take(500) {
+            let blocks = torrent.pick(peer, &has);
+            if blocks.is_empty() {
+                break;
+            }
+            let is_leaving = leaves.next().unwrap_or_default();
+            for block in blocks.iter().skip(usize::from(is_leaving)) {
+                if let TakenBlock::Completes { .. } = torrent.deliver(peer, block) {
+                    torrent.have.insert(block.piece);
+                    torrent.picker.forget(block.piece);
+                }
+            }
+            torrent.picker.release(peer);
+        }
+        prop_assert!(torrent.have.is_complete());
+        prop_assert_eq!(torrent.picker.count(), 0);
+    }
+}
+
+#[test]
+fn nothing_of_a_host_that_sent_wrong_bytes_is_kept() {
+    let mut torrent = Torrent::with_peers(1, &[&[0], &[0]]);
+    let blocks = torrent.pick(1, &[0]);
+    torrent.deliver(1, &blocks[0]);
+    torrent.picker.discard(ip(2));
+    torrent.picker.release(1);
+    assert_eq!(torrent.pick(2, &[0]), blocks[1..]);
+    torrent.deliver(2, &blocks[1]);
+    torrent.picker.discard(ip(1));
+    assert_eq!(torrent.pick(3, &[0]), blocks);
+}
