@@ -8,6 +8,7 @@
 //! metrics          what is counted
 //! authorization    whether a client may have what is in the cache
 //! flight           one fetch of a blob for any number of clients
+//! swarm_tracker    the client of the tracker: announces, torrent files, leases
 //! upstream         HTTP to registries and OSTree servers
 //! store            the blobs on disk
 //! ostree           which requests are for parts and objects, and whether their bytes are right
@@ -31,4 +32,5 @@ pub mod ostree;
 pub mod registry;
 pub mod server;
 pub mod store;
+pub mod swarm_tracker;
 pub mod upstream;
