@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::{Either, select};
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
@@ -93,6 +93,7 @@ impl TrackerEndpoint {
     }
 
     fn request(&self, call: TrackerCall) -> Result<Request<Full<Bytes>>, TrackerFault> {
+        let is_post = call.method == Method::POST;
         let mut request = Request::builder()
             .method(call.method)
             .uri(call.target)
@@ -100,12 +101,15 @@ impl TrackerEndpoint {
             .header(USER_AGENT, OUR_AGENT)
             .header(CONNECTION, "close");
         if let Some(authorization) = call.authorization {
-            request = request.header("authorization", authorization);
+            request = request.header(AUTHORIZATION, authorization);
         }
         let mut body = Bytes::new();
         if let Some((kind, bytes)) = call.body {
             request = request.header(CONTENT_TYPE, kind);
             body = bytes;
+        } else if is_post {
+            // The library leaves it out, and some proxies refuse a POST without it.
+            request = request.header(CONTENT_LENGTH, 0);
         }
         let wrong = |error: http::Error| TrackerFault::WrongReply(format!("the request cannot be written: {error}"));
         request.body(Full::new(body)).map_err(wrong)
