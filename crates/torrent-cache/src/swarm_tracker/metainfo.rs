@@ -163,7 +163,7 @@ mod tests {
             let secret = secret();
             let secret = is_secret.then_some(&secret);
             let pieces = usize::try_from(length.div_ceil(SHARED_PIECE_LENGTH.into())).unwrap();
-            let hashes: Vec<_> = (0..pieces).map(|piece| [fill.wrapping_add(piece as u8); 20]).collect();
+            let hashes: Vec<_> = (fill..=u8::MAX).cycle().take(pieces).map(|byte| [byte; 20]).collect();
             let metainfo = SharedMetainfo::new(&key, secret, length, hashes.clone()).unwrap();
             prop_assert_eq!(metainfo.length(), length);
             prop_assert_eq!(metainfo.piece_hashes(), &hashes[..]);

@@ -225,13 +225,13 @@ impl SwarmTracker {
         };
         let path = format!("{}/{generation}", lease_path(key));
         let call = TrackerCall { body: Some((JSON, body.to_string().into())), ..self.call(Method::PUT, path) };
-        self.ask(call, lease_renewal).await
+        self.ask(call, |reply| lease_renewal(&reply)).await
     }
 
     /// Ends a lease. A lease that has ended already is no error.
     pub async fn release(&self, key: &ShareKey, generation: u64) -> Result<(), TrackerError> {
         let call = self.call(Method::DELETE, format!("{}/{generation}", lease_path(key)));
-        self.ask(call, |reply| lease_renewal(reply).map(|_| ())).await
+        self.ask(call, |reply| lease_renewal(&reply).map(|_| ())).await
     }
 
     /// What the tracker knows of a blob; `None` if there is neither a lease nor a torrent file. With a `wait`, which
@@ -285,11 +285,11 @@ fn lease_path(key: &ShareKey) -> String {
     format!("/leases/{key}")
 }
 
-fn lease_renewal(reply: CallReply) -> Result<LeaseRenewal, TrackerFault> {
+fn lease_renewal(reply: &CallReply) -> Result<LeaseRenewal, TrackerFault> {
     match reply.status.as_u16() {
         204 => Ok(LeaseRenewal::Renewed),
         404 => Ok(LeaseRenewal::Ended),
         409 => Ok(LeaseRenewal::Superseded),
-        _ => Err(unexpected(&reply)),
+        _ => Err(unexpected(reply)),
     }
 }
