@@ -4,7 +4,7 @@
 //! declarations. `UPDATE_SETTINGS=1 cargo test --test it settings` rewrites these four files. A new setting needs one
 //! entry in a file below, its name here, and its use in [`super::read`].
 
-use ::settings::{About, Declared, Fallback, Sources, Takes};
+use ::settings::{About, Declared, Fallback, SECRET, Sources, Takes};
 
 use crate::frontend::settings_in_force::SettingInForce;
 
@@ -68,9 +68,6 @@ pub(super) fn in_force(sources: &Sources<'_>) -> Vec<SettingInForce> {
     };
     declared().map(one).collect()
 }
-
-/// What is shown in place of the value of a secret.
-const SECRET: &str = "(a secret)";
 
 #[cfg(test)]
 mod tests {

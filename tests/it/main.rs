@@ -24,6 +24,7 @@ mod admin;
 mod announce;
 mod architecture;
 mod both_fronts;
+mod cache_client;
 mod chihaya;
 mod cli;
 mod dashboard;

@@ -11,4 +11,4 @@ pub mod values;
 pub use about::{About, Fallback, Section, Takes};
 pub use command::{argument, one_line, plain};
 pub use origin::{Flag, Origin, Sources};
-pub use setting::{Declared, Given, InvalidValue, Is, Setting, Unset, Wrong};
+pub use setting::{Declared, Given, InvalidValue, Is, SECRET, Setting, Unset, Wrong};

@@ -33,6 +33,9 @@ pub struct Setting<T, D> {
     pub parse: fn(&str) -> Result<T, Wrong>,
 }
 
+/// What is shown in place of the value of a secret.
+pub const SECRET: &str = "(a secret)";
+
 /// The default of a setting that always has a value, as an operator would write it.
 #[derive(Debug)]
 pub struct Is(pub &'static str);
@@ -121,8 +124,11 @@ impl<T, D> Setting<T, D> {
         typed().or_else(variable)
     }
 
-    fn checked(&self, origin: Origin, found: String) -> Result<Given<T>, InvalidValue> {
-        match (self.parse)(&found) {
+    fn checked(&self, origin: Origin, text: String) -> Result<Given<T>, InvalidValue> {
+        let parsed = (self.parse)(&text);
+        // Errors are logged, so they must not show a secret that has a character too many.
+        let found = if matches!(self.takes, Takes::Secret(_)) { SECRET.to_owned() } else { text };
+        match parsed {
             Ok(value) => Ok(Given { origin, found, value }),
             Err(Wrong::Value) => Err(InvalidValue { origin, found, expected: self.expected }),
             Err(Wrong::Expected(expected)) => Err(InvalidValue { origin, found, expected }),

@@ -8,6 +8,7 @@
 //! metrics          what is counted
 //! authorization    whether a client may have what is in the cache
 //! flight           one fetch of a blob for any number of clients
+//! swarm_tracker    the client of the tracker: announces, torrent files, leases
 //! upstream         HTTP to registries and OSTree servers
 //! store            the blobs on disk
 //! swarm            BitTorrent with the other hosts of the network
@@ -35,4 +36,5 @@ pub mod registry;
 pub mod server;
 pub mod store;
 pub mod swarm;
+pub mod swarm_tracker;
 pub mod upstream;

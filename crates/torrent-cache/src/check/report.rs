@@ -58,7 +58,7 @@ pub async fn check(config: &CacheConfig) -> CheckReport {
     }
     report.add(&format!("storage {}", config.storage.display()), storage(config));
     report.add(&format!("port {}", config.listen), port(config.listen, config.tls.is_some()));
-    let SwarmOptions { tracker, etcd: (host, port), is_given, ports } = &config.swarm;
+    let SwarmOptions { tracker, etcd: (host, port), is_given, ports, .. } = &config.swarm;
     let tracker_port = tracker.port_or_known_default().unwrap_or(6969);
     let tracker_host = tracker.host_str().unwrap_or_default();
     let reached = match tracker.scheme() {

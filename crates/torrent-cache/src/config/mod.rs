@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::settings::{InvalidValue, Origin, Sources, one_line};
+use ipnet::IpNet;
 use rustls::ServerConfig;
 use thiserror::Error;
 use trust::Authorities;
@@ -23,15 +24,17 @@ use url::{Host, Url};
 
 use crate::authorization::AuthorizationOptions;
 use crate::store::StoreLimits;
+use crate::swarm_tracker::{ClusterSecret, TrackerToken};
 use crate::upstream::{FetchOptions, UpstreamOrigin, Upstreams};
 
 pub use self::command::command;
 
 use self::command::ChosenCommand;
 use self::settings::{
-    AUTH_STALE, CA_FILE, CLIENT_NETWORKS, CLIENT_TIMEOUT, CONNECT_TIMEOUT, DEBUG, ETCD_HOST, ETCD_PORT, INTERFACE,
-    MAX_CONNECTIONS, PORT, REGISTRY_AUTH_FILE, REGISTRY_LOCATION, REGISTRY_NO_SSL, RUST_LOG, STORAGE, STORAGE_MIN_FREE,
-    STORAGE_QUOTA, TAG_STALE, TORRENT_FIRST_PORT, TORRENT_LAST_PORT, TRACKER, UPSTREAM_TIMEOUT, UPSTREAMS,
+    AUTH_STALE, CA_FILE, CLIENT_NETWORKS, CLIENT_TIMEOUT, CLUSTER_SECRET, CONNECT_TIMEOUT, DEBUG, ETCD_HOST, ETCD_PORT,
+    INTERFACE, MAX_CONNECTIONS, PEER_NETWORKS, PORT, REGISTRY_AUTH_FILE, REGISTRY_LOCATION, REGISTRY_NO_SSL, RUST_LOG,
+    STORAGE, STORAGE_MIN_FREE, STORAGE_QUOTA, TAG_STALE, TORRENT_FIRST_PORT, TORRENT_LAST_PORT, TORRENTS_TOKEN,
+    TRACKER, UPSTREAM_TIMEOUT, UPSTREAMS,
 };
 
 /// The settings with which the process serves.
@@ -66,9 +69,9 @@ impl fmt::Debug for CacheConfig {
     }
 }
 
-/// The tracker, the etcd server with the torrent files, and the ports at which other hosts reach this one. Only
+/// The tracker, the etcd server with the torrent files, and what this host needs to share with others. Only
 /// `torrent-cache check` uses them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SwarmOptions {
     /// Where to announce.
     pub tracker: Url,
@@ -76,6 +79,12 @@ pub struct SwarmOptions {
     pub etcd: (Host, u16),
     /// Whether the operator named any of these hosts. The defaults are an example's.
     pub is_given: bool,
+    /// The token for torrents.
+    pub token: Option<TrackerToken>,
+    /// The secret from which info-hashes are computed.
+    pub secret: Option<ClusterSecret>,
+    /// The networks of the hosts with which this one shares.
+    pub peer_networks: Vec<IpNet>,
     /// On which ports other hosts reach this one.
     pub ports: RangeInclusive<u16>,
 }
@@ -238,7 +247,15 @@ fn swarm(sources: &Sources<'_>) -> Result<SwarmOptions, CacheConfigError> {
     }
     let is_given = TRACKER.given(sources)?.is_some() || ETCD_HOST.given(sources)?.is_some();
     let etcd = (ETCD_HOST.read(sources)?, ETCD_PORT.read(sources)?);
-    Ok(SwarmOptions { tracker: TRACKER.read(sources)?, etcd, is_given, ports: first..=last })
+    Ok(SwarmOptions {
+        tracker: TRACKER.read(sources)?,
+        etcd,
+        is_given,
+        token: TORRENTS_TOKEN.read(sources)?,
+        secret: CLUSTER_SECRET.read(sources)?,
+        peer_networks: PEER_NETWORKS.read(sources)?,
+        ports: first..=last,
+    })
 }
 
 #[cfg(test)]

@@ -136,6 +136,22 @@ fn own_logins_need_networks_if_others_can_connect() {
 }
 
 #[test]
+fn secrets_for_sharing_are_variables_and_are_not_shown() {
+    let secret = "0123456789abcdef";
+    let config = serving(&[], &[("TORRENTS_TOKEN", secret), ("CLUSTER_SECRET", secret)]);
+    assert!(config.swarm.token.is_some() && config.swarm.secret.is_some());
+    assert!(!format!("{:?}", config.swarm).contains(secret));
+    let config = serving(&["--peer-networks", "10.0.0.0/8"], &[]);
+    assert_eq!(config.swarm.peer_networks, ["10.0.0.0/8".parse().unwrap()]);
+    assert!(config.swarm.token.is_none() && config.swarm.secret.is_none());
+    for (variable, wrong) in [("TORRENTS_TOKEN", "0123456789abcde f"), ("CLUSTER_SECRET", "too-short")] {
+        let error = error(&[], &[(variable, wrong)]);
+        assert!(error.starts_with(&format!("{variable} is ")), "{error}");
+        assert!(!error.contains(wrong), "{error}");
+    }
+}
+
+#[test]
 fn commands_and_help() {
     assert!(matches!(read_with(&["healthcheck"], &[]), Ok(CacheTask::Healthcheck(Ok(_)))));
     assert!(matches!(read_with(&["healthcheck"], &[("PORT", "x")]), Ok(CacheTask::Healthcheck(Err(_)))));

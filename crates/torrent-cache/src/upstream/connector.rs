@@ -20,13 +20,13 @@ use tokio_util::either::Either;
 use tower_service::Service;
 use url::{Host, Url};
 
-use super::dial::{Dialler, before};
+use super::dial::{Dialler, HostLookup, before};
 use super::error::FetchFault;
-use super::origin::{UpstreamOrigin, UpstreamScheme};
+use super::origin::{UpstreamOrigin, UpstreamScheme, Upstreams};
 
 /// Opens connections for the HTTP client.
 #[derive(Clone, Debug)]
-pub(super) struct FetchConnector {
+pub(crate) struct FetchConnector {
     pub(super) dialler: Arc<Dialler>,
     pub(super) tls: Arc<ClientConfig>,
     /// For the look-up, the connection and the TLS handshake together.
@@ -34,17 +34,27 @@ pub(super) struct FetchConnector {
 }
 
 impl FetchConnector {
-    async fn connect(self, to: Uri) -> Result<FetchStream, FetchFault> {
-        let deadline = Instant::now() + self.timeout;
-        let late = FetchFault::ConnectTimeout(self.timeout);
-        before(deadline, self.open(to, deadline)).await.unwrap_or(Err(late))
+    /// Opens connections to this server only, whatever its address is.
+    pub(crate) fn only(origin: UpstreamOrigin, tls: Arc<ClientConfig>, lookup: HostLookup, timeout: Duration) -> Self {
+        let upstreams = Arc::new(Upstreams::new(origin, Vec::new()));
+        Self { dialler: Arc::new(Dialler { upstreams, lookup, unlisted: |_| false }), tls, timeout }
     }
 
-    async fn open(&self, to: Uri, deadline: Instant) -> Result<FetchStream, FetchFault> {
+    /// Opens a connection.
+    pub(crate) async fn open_to(&self, origin: &UpstreamOrigin) -> Result<FetchStream, FetchFault> {
+        let deadline = Instant::now() + self.timeout;
+        let late = FetchFault::ConnectTimeout(self.timeout);
+        before(deadline, self.open(origin, deadline)).await.unwrap_or(Err(late))
+    }
+
+    async fn connect(self, to: Uri) -> Result<FetchStream, FetchFault> {
         let url = Url::parse(&to.to_string()).ok();
         let origin = url.as_ref().and_then(UpstreamOrigin::of);
-        let origin = origin.ok_or_else(|| FetchFault::Request("its URL has no host".to_owned()))?;
-        let stream = self.dialler.dial(&origin, deadline).await?;
+        self.open_to(&origin.ok_or_else(|| FetchFault::Request("its URL has no host".to_owned()))?).await
+    }
+
+    async fn open(&self, origin: &UpstreamOrigin, deadline: Instant) -> Result<FetchStream, FetchFault> {
+        let stream = self.dialler.dial(origin, deadline).await?;
         // A request is written at once and must not wait for the acknowledgement of the one before.
         stream.set_nodelay(true).map_err(|error| FetchFault::Connect(error.to_string()))?;
         match origin.scheme() {
@@ -83,7 +93,7 @@ impl Service<Uri> for FetchConnector {
 
 /// A connection, with or without TLS.
 #[derive(Debug)]
-pub(super) struct FetchStream(TokioIo<Either<TcpStream, Box<TlsStream<TcpStream>>>>);
+pub(crate) struct FetchStream(TokioIo<Either<TcpStream, Box<TlsStream<TcpStream>>>>);
 
 impl Connection for FetchStream {
     fn connected(&self) -> Connected {

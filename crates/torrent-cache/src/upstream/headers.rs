@@ -8,8 +8,9 @@ use http::header::{
     IF_UNMODIFIED_SINCE, LAST_MODIFIED, LINK, RANGE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
 };
 
-/// The program's name for upstreams, where the client has none.
-const OUR_AGENT: HeaderValue = HeaderValue::from_static(concat!("torrent-cache/", env!("CARGO_PKG_VERSION")));
+/// The program's name for upstreams, where the client has none, and for the tracker.
+pub(crate) const OUR_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("torrent-cache/", env!("CARGO_PKG_VERSION")));
 
 /// Bytes of a client's headers that pass, at most.
 const MAX_ASK: usize = 32 << 10;

@@ -21,6 +21,9 @@ pub(crate) mod scripted;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use connector::{FetchConnector, FetchStream};
+pub(crate) use headers::OUR_AGENT;
+
 pub use client::{Ask, AskMethod, FetchBody, FetchClient, FetchOptions, FetchReply, Redirects};
 pub use dial::{HostAddresses, HostLookup, system_lookup};
 pub use error::{FetchError, FetchFault};

@@ -1,0 +1,119 @@
+//! How a call of the tracker fails: the cause for the log, and what the operator can do.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::upstream::FetchFault;
+
+/// A call failed. `Display` is the line for the log. It holds no path, query or header, as those can hold secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{server}: {fault}")]
+pub struct TrackerError {
+    /// The server, such as `http://10.0.0.1:2378`.
+    pub server: String,
+    /// The settings that name the server.
+    pub settings: &'static str,
+    /// What happened.
+    pub fault: TrackerFault,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TrackerFault {
+    /// There is no connection.
+    #[error(transparent)]
+    Unreachable(FetchFault),
+    /// A call failed less than two seconds ago, so this one was not tried.
+    #[error("it could not be reached a moment ago, and is not asked again for {} ms", .0.as_millis())]
+    Paused(Duration),
+    /// The reply did not come in this time.
+    #[error("no reply within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The connection ended within the reply, or what came is no HTTP.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// Status 401: the token is missing or wrong.
+    #[error("it does not accept the token: {0}")]
+    Token(String),
+    /// Status 403: this host may not make this call.
+    #[error("it refuses this host: {0}")]
+    Forbidden(String),
+    /// Status 429 or 503: a limit is reached.
+    #[error("it is busy, and wants no call for {} s: {sentence}", .retry_after.as_secs())]
+    Busy {
+        /// How long the tracker wants to be left alone.
+        retry_after: Duration,
+        /// What it says.
+        sentence: String,
+    },
+    /// What answers there does not keep torrents: its replies have no boot id.
+    #[error("status {0} without X-Boot, so it keeps no torrents")]
+    NoTorrents(u16),
+    /// The reply is not one that the tracker gives to this call.
+    #[error("wrong reply: {0}")]
+    WrongReply(String),
+    /// The tracker refuses the announce, with a `failure reason`.
+    #[error("it refuses the announce: {reason}")]
+    Announce {
+        /// The failure reason.
+        reason: String,
+        /// When the announce may be tried again (BEP 31), a day at most; `None` if the tracker did not say.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl TrackerFault {
+    /// Whether the tracker could not be reached. A tracker that answers anything can be.
+    pub fn is_down(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Paused(_) | Self::Timeout(_) | Self::Broken(_))
+    }
+}
+
+impl TrackerError {
+    /// What the operator can do: a part of a sentence that begins with a verb. `None` if only time helps.
+    pub fn remedy(&self) -> Option<String> {
+        let settings = self.settings;
+        Some(match &self.fault {
+            TrackerFault::Unreachable(_) | TrackerFault::Timeout(_) | TrackerFault::Broken(_) => {
+                format!("check that the tracker runs, and that {settings} names it")
+            }
+            TrackerFault::Token(_) => "set TORRENTS_TOKEN to the value that it has at the tracker".to_owned(),
+            TrackerFault::Forbidden(_) => {
+                "add the network of this host to TORRENTS_FROM (--torrents-from) at the tracker".to_owned()
+            }
+            TrackerFault::NoTorrents(_) => {
+                format!("start the tracker with --torrents, or correct {settings}")
+            }
+            TrackerFault::WrongReply(_) => {
+                format!("check that {settings} names a retracker of the same version as this program")
+            }
+            TrackerFault::Announce { .. } => "ask the operator of the tracker, whose access rules decide".to_owned(),
+            TrackerFault::Paused(_) | TrackerFault::Busy { .. } => return None,
+        })
+    }
+}
+
+/// The most bytes of a text from the network that an error shows.
+const MAX_SHOWN: usize = 200;
+
+/// A text from the network as an error shows it: short, and without control characters.
+pub(super) fn shown(text: &[u8]) -> String {
+    let text = text.trim_ascii();
+    String::from_utf8_lossy(text.get(..MAX_SHOWN).unwrap_or(text)).chars().map(printable).collect()
+}
+
+fn printable(c: char) -> char {
+    if c.is_control() { '?' } else { c }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_the_tracker_are_short_and_on_one_line() {
+        assert_eq!(shown(b" a\nb\x1b\xff \r\n"), "a?b?\u{fffd}");
+        assert_eq!(shown(&[b'a'; 1000]).len(), MAX_SHOWN);
+    }
+}
