@@ -10,6 +10,7 @@
 //! flight           one fetch of a blob for any number of clients
 //! upstream         HTTP to registries and OSTree servers
 //! store            the blobs on disk
+//! content          what content is named by, and whether bytes are right
 //! ostree           which requests are for parts and objects, and whether their bytes are right
 //! registry         what requests to a registry say
 //! digest           SHA-256 digests
@@ -24,6 +25,7 @@
 pub mod authorization;
 pub mod check;
 pub mod config;
+pub mod content;
 pub mod digest;
 pub mod flight;
 pub mod metrics;
