@@ -179,7 +179,7 @@ fn a_redirect_to_a_listed_server_is_followed_without_credentials() {
     let upstream = Scripted::new(move |_| RegistryAct::Reply(307, vec![("location", target.clone())], Vec::new()));
     let program = CacheProgram::with(&upstream, &[("UPSTREAMS", &elsewhere.origin())]);
     let headers = [("authorization", "Bearer secret")];
-    let got = crate::client::request(program.address, "GET", &blob_path("a", &blob), &headers);
+    let got = request(program.address, "GET", &blob_path("a", &blob), &headers);
     assert!(got.body == Ok(blob));
     assert_eq!(upstream.take_all()[0].header("authorization"), Some("Bearer secret"));
     assert_eq!(elsewhere.take_all()[0].header("authorization"), None);
