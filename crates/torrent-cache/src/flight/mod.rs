@@ -1,8 +1,8 @@
 //! One fetch of a blob for any number of clients.
 //!
-//! A *flight* is one fetch of one blob from one upstream ([`FlightKey`]). A blob is here whatever a [`ContentName`] names,
-//! a file object of OSTree as well: `ContentVerifier` decides which bytes are right. The first client that asks starts it, and
-//! those who ask while it lasts join it ([`Flights::join`]). Its task writes what arrives to a file of the store (the
+//! A *flight* is one fetch of one blob from one upstream ([`FlightKey`]). A blob is here whatever a `ContentName` names, a
+//! file object of OSTree as well: `ContentVerifier` decides which bytes are right. The first client that asks starts it,
+//! and those who ask while it lasts join it ([`Flights::join`]). Its task writes what arrives to a file of the store (the
 //! *spool*), and each client's [`FlightReader`] reads from that file, which is in the page cache.
 //!
 //! - **The store is asked first.** For a blob that it has no source is opened, unless the source may not take it from there
@@ -16,12 +16,12 @@
 //!   the flight. An upstream that sends the whole blob again is read up to that place. Bytes of two replies can so make
 //!   one blob: the verifier decides. If the upstream refuses that client now, because its token has ended, the flight ends
 //!   as *uncached*.
-//! - **Without the store** (no room at the start, a disk that fails midway), or without a source, the flight ends as *uncached*. Its readers
-//!   read what is in the spool, and then the rest from their own source (`pass_through.rs`). A body that was opened before
-//!   the lack of room was known goes back to its source ([`BlobSource::take_back`]), so that its client's reader gets it.
-//!   The verifier at the end of the spool goes to each reader, so each one verifies the whole blob by itself. For this a
-//!   reader of a range reads up to the blob's end. The server does better if it answers the whole blob to a request with a range
-//!   when [`Flight::is_uncached`].
+//! - **Without the store** (no room at the start, a disk that fails midway), or without a source, the flight ends as
+//!   *uncached*. Its readers read what is in the spool, and then the rest from their own source (`pass_through.rs`). A body
+//!   that was opened before the lack of room was known goes back to its source ([`BlobSource::take_back`]), so that its
+//!   client's reader gets it. The verifier at the end of the spool goes to each reader, so each one verifies the whole blob
+//!   by itself. For this a reader of a range reads up to the blob's end. The server does better if it answers the whole
+//!   blob to a request with a range when [`Flight::is_uncached`].
 //! - **Memory**: 1 MiB and one chunk of the source for the task, one chunk for each reader.
 //! - **Threads**: disk work and verifying are done in `spawn_blocking`.
 //!

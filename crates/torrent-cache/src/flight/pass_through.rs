@@ -4,7 +4,6 @@ use std::mem;
 use std::ops::Range;
 
 use bytes::Bytes;
-
 use tokio::task::spawn_blocking;
 
 use super::resuming::ResumingBody;

@@ -1,4 +1,5 @@
-//! Blobs by digest, and file objects of OSTree by their name: from disk, or from a flight, which any number of clients share.
+//! Blobs by digest, and file objects of OSTree by their name: from disk, or from a flight, which any number of clients
+//! share.
 
 use std::sync::Arc;
 
