@@ -154,11 +154,9 @@ pub(super) fn opened(offset: u64, blob: Option<&Bytes>, steps: impl IntoIterator
 }
 
 fn send(blob: &Bytes, range: impl std::ops::RangeBounds<u64>) -> BodyStep {
-    let place = |bound: std::ops::Bound<&u64>, unbounded| match bound {
-        std::ops::Bound::Included(at) | std::ops::Bound::Excluded(at) => usize::try_from(*at).unwrap(),
-        std::ops::Bound::Unbounded => unbounded,
-    };
-    BodyStep::Send(blob.slice(place(range.start_bound(), 0)..place(range.end_bound(), blob.len())))
+    let place = |at: &u64| usize::try_from(*at).unwrap();
+    let bounds = (range.start_bound().map(place), range.end_bound().map(place));
+    BodyStep::Send(blob.slice(bounds))
 }
 
 fn blob(length: usize) -> Bytes {
@@ -963,7 +961,7 @@ fn a_wrong_file_object_is_cut_off_and_not_stored() {
                 let wrong = Bytes::from(wrong);
                 let script = wrong.clone();
                 let source = FakeSource::new(move |_, offset| {
-                    let steps = (offset..script.len() as u64).map(|at| send(&script, at..at + 1));
+                    let steps = (offset..script.len() as u64).map(|at| send(&script, at..=at));
                     opened(offset, with_length.then_some(&script), steps)
                 });
                 let flight = cache.join_named(name, &source).await.unwrap();

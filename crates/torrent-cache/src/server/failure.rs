@@ -79,6 +79,7 @@ impl RequestFailure {
             UpstreamFault::Denied(denial) => Self::denied(at, denial),
             UpstreamFault::Fetch(error) => Self::Fetch(error),
             UpstreamFault::WrongManifest(what) => Self::WrongManifest(what),
+            UpstreamFault::Abandoned => Self::Flight(Arc::new(FlightFault::Abandoned)),
         }
     }
 

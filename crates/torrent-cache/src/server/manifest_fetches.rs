@@ -7,6 +7,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
+use tokio::task::spawn;
 
 use super::upstream_fault::UpstreamFault;
 use crate::authorization::Speaker;
@@ -37,7 +38,8 @@ pub(super) enum FetchedManifest {
 type ManifestResult = Result<FetchedManifest, UpstreamFault>;
 type SharedFetch = Shared<BoxFuture<'static, ManifestResult>>;
 
-/// The fetches that are under way. A fetch goes on as long as one of its clients waits for it.
+/// The fetches that are under way. A fetch is a task of the worker of the client that began it, and goes on when its clients
+/// have left.
 #[derive(Default)]
 pub(super) struct ManifestFetches(Mutex<HashMap<ManifestAsk, WeakShared<BoxFuture<'static, ManifestResult>>>>);
 
@@ -63,7 +65,9 @@ impl ManifestFetches {
             return fetch;
         }
         under_way.retain(|_, fetch| alive(fetch).is_some());
-        let fetch = begin().boxed().shared();
+        // Not polled by those who wait: connections and timers belong to the worker that made them.
+        let ended = spawn(begin()).map(|ended| ended.unwrap_or(Err(UpstreamFault::Abandoned)));
+        let fetch = ended.boxed().shared();
         under_way.extend(fetch.downgrade().map(|weak| (ask, weak)));
         fetch
     }
@@ -85,8 +89,8 @@ mod tests {
         Speaker::Client(HeaderValue::from_static(credentials))
     }
 
-    fn passed(text: &'static str) -> ManifestResult {
-        Ok(FetchedManifest::Passed(HeaderMap::new(), Bytes::from_static(text.as_bytes())))
+    fn passed(text: &'static str) -> FetchedManifest {
+        FetchedManifest::Passed(HeaderMap::new(), Bytes::from_static(text.as_bytes()))
     }
 
     fn text(result: ManifestResult) -> Bytes {
@@ -102,12 +106,12 @@ mod tests {
         let (send, receive) = oneshot::channel();
         let first = fetches.find_or_begin(ask("/v2/a/manifests/t", client("Bearer 1")), || async {
             receive.await.unwrap();
-            passed("first")
+            Ok(passed("first"))
         });
         let shared: Vec<_> = (0..7)
             .map(|_| {
                 let same = ask("/v2/a/manifests/t", client("Bearer 1"));
-                fetches.find_or_begin(same, || async { passed("second") })
+                fetches.find_or_begin(same, || async { Ok(passed("second")) })
             })
             .collect();
         let mut other_accept = ask("/v2/a/manifests/t", client("Bearer 1"));
@@ -120,18 +124,25 @@ mod tests {
             ask("/v2/a/manifests/u", client("Bearer 1")),
             other_accept,
         ] {
-            assert_eq!(text(fetches.join(other, || async { passed("own") }).await), "own");
+            assert_eq!(text(fetches.join(other, || async { Ok(passed("own")) }).await), "own");
         }
         send.send(()).unwrap();
         assert_eq!(text(first.await), "first");
         assert!(join_all(shared).await.into_iter().all(|result| text(result) == "first"));
         // What has ended answers no later request.
-        let later = fetches.join(ask("/v2/a/manifests/t", client("Bearer 1")), || async { passed("later") });
+        let later = fetches.join(ask("/v2/a/manifests/t", client("Bearer 1")), || async { Ok(passed("later")) });
         assert_eq!(text(later.await), "later");
     }
 
-    #[test]
-    fn what_no_client_waits_for_is_forgotten() {
+    #[tokio::test]
+    async fn a_fetch_that_ends_without_a_result_is_an_error() {
+        let fetches = ManifestFetches::default();
+        let fetch = fetches.join(ask("/v2/a/manifests/t", Speaker::Anonymous), || async { panic!("on purpose") });
+        assert!(matches!(fetch.await, Err(UpstreamFault::Abandoned)));
+    }
+
+    #[tokio::test]
+    async fn what_no_client_waits_for_is_forgotten() {
         let fetches = ManifestFetches::default();
         for number in 0..10 {
             let path = format!("/v2/a/manifests/{number}");

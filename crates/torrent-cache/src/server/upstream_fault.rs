@@ -18,6 +18,9 @@ pub(super) enum UpstreamFault {
     /// It sends a manifest with another digest: which one.
     #[error("{0}")]
     WrongManifest(String),
+    /// The process is about to end, or has a defect.
+    #[error("the fetch was given up")]
+    Abandoned,
 }
 
 impl SourceError for UpstreamFault {
