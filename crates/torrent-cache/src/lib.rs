@@ -13,6 +13,7 @@
 //! store            the blobs on disk
 //! swarm            BitTorrent with the other hosts of the network
 //! peer_wire        what peers of a swarm say to each other
+//! content          what content is named by, and whether bytes are right
 //! ostree           which requests are for parts and objects, and whether their bytes are right
 //! registry         what requests to a registry say
 //! digest           SHA-256 digests
@@ -27,6 +28,7 @@
 pub mod authorization;
 pub mod check;
 pub mod config;
+pub mod content;
 pub mod digest;
 pub mod flight;
 pub mod metrics;

@@ -35,7 +35,7 @@ fn child() {
         let bytes = number.to_be_bytes().repeat(50_000);
         let digest = Digest::of(&bytes);
         eprintln!("blob");
-        let mut incoming = store.begin(&digest, Some(bytes.len() as u64)).unwrap();
+        let mut incoming = store.begin(&digest.into(), Some(bytes.len() as u64)).unwrap();
         bytes.chunks(10_000).for_each(|chunk| incoming.append(chunk).unwrap());
         incoming.commit().unwrap();
         store.put_delta(&number.to_string(), &digest).unwrap();

@@ -37,7 +37,7 @@ use self::kept::KeptGrants;
 use self::own::OwnCredentials;
 use self::token_end::remaining;
 use crate::registry::range::content_range;
-use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, FetchError, FetchFault, FetchReply, Redirects};
+use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, FetchError, FetchReply, Redirects};
 
 pub use self::subject::{AccessSubject, Permission, Speaker, UpstreamDenial};
 
@@ -172,11 +172,11 @@ impl Authorization {
                 match reply.status.as_u16() {
                     401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
                     _ if probe.is_yes(&reply, subject) && !is_page(&reply) => Ok(None),
-                    status => Err(unclear(subject, status)),
+                    _ => Err(reply.unexpected(subject.origin)),
                 }
             }
             _ if probe.is_yes(&reply, subject) => Ok(None),
-            status => Err(unclear(subject, status)),
+            _ => Err(reply.unexpected(subject.origin)),
         }
     }
 
@@ -241,8 +241,4 @@ impl PermissionProbe {
 fn is_page(reply: &FetchReply) -> bool {
     let media_type = reply.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     media_type.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("text/html"))
-}
-
-fn unclear(subject: &AccessSubject<'_>, status: u16) -> FetchError {
-    FetchError { server: subject.origin.to_string(), fault: FetchFault::Status(status) }
 }

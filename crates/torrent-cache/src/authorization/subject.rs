@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::upstream::{FetchError, FetchReply, UpstreamOrigin};
 
 /// With whose credentials a request goes upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Speaker {
     /// Those that the client sent. The value is marked as sensitive.
     Client(HeaderValue),
@@ -26,7 +26,7 @@ pub struct AccessSubject<'a> {
     pub repository: &'a str,
     /// The path upstream: `/v2/…/blobs/…` or `/v2/…/manifests/…`.
     pub path: &'a str,
-    /// What it is.
+    /// What it is: see `ContentName::identity`.
     pub digest: &'a Digest,
     /// Its length in bytes, if it is known.
     pub length: Option<u64>,

@@ -8,8 +8,8 @@ use tokio::time::{advance, pause, resume};
 
 use super::*;
 use crate::digest::Digest;
-use crate::upstream::UpstreamOrigin;
 use crate::upstream::scripted::{Act, ScriptedServer, SeenRequest, client, head_reply, reply};
+use crate::upstream::{FetchFault, UpstreamOrigin};
 
 const LOGIN: &str = "Basic dTpw";
 const PATH: &str = "/v2/a/b/blobs/sha256:x";
@@ -240,7 +240,7 @@ async fn a_failing_upstream_says_neither_yes_nor_no() {
     for (status, shown) in [(429, 429), (500, 502), (503, 502), (204, 502), (206, 502)] {
         let site = RegistrySite::relay(move |_| head_reply(status, "")).await;
         let Permission::Unknown(error) = site.admit(None).await else { panic!("{status}") };
-        assert_eq!((error.fault.clone(), error.status()), (FetchFault::Status(status), shown));
+        assert_eq!((error.fault.clone(), error.status()), (FetchFault::Status(status, None), shown));
     }
     let site = RegistrySite::relay(|_| vec![Act::Close]).await;
     assert!(matches!(site.admit(Some(LOGIN)).await, Permission::Unknown(_)));

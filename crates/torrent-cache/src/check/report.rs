@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::health::{healthcheck, reachable};
 use crate::authorization::{Authorization, Speaker};
 use crate::config::{CacheConfig, SwarmOptions};
+use crate::digest::Digest;
 use crate::store::{BlobStore, StoreFault};
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, Redirects, UpstreamOrigin};
 
@@ -99,7 +100,8 @@ fn storage(config: &CacheConfig) -> Result<String, String> {
         Err(error) => return Err(format!("{error}\n        give a folder that this user can write with STORAGE")),
     };
     let usage = store.usage().map_err(|error| error.to_string())?;
-    let written = store.begin_nameless(Some(TRIAL as u64)).and_then(|mut trial| trial.append(&vec![0; TRIAL]));
+    let written =
+        store.begin(&Digest::of(b"").into(), Some(TRIAL as u64)).and_then(|mut trial| trial.append(&vec![0; TRIAL]));
     match written {
         Ok(()) => Ok(format!("{} blobs, {} of {} bytes, {} free", usage.blobs, usage.bytes, usage.quota, usage.free)),
         Err(error) => Err(format!(

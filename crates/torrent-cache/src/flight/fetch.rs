@@ -15,8 +15,10 @@ use super::CHUNK;
 use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault, SourceError};
 use super::state::{Flight, FlightPhase, UncachedBlob};
+use super::stored::serve_stored;
+use crate::content::ContentVerifier;
 use crate::digest::Digest;
-use crate::store::{BlobStore, CommitError, IncomingBlob, StoredBlob};
+use crate::store::{BlobStore, IncomingBlob, StoredBlob};
 
 /// Fetches at once. Each has a connection to an upstream, a file and about 1 MiB of memory, and it can outlive the client
 /// that began it, so the limit of connections does not limit them.
@@ -47,16 +49,14 @@ async fn fetch_into<S: BlobSource + Clone>(
     source: &S,
     fetches: &Semaphore,
 ) -> Result<FlightPhase<S::Error>, FlightFault<S::Error>> {
-    let digest = flight.digest;
-    let place = store.clone();
+    let name = flight.name;
     // A flight may have ended between the client's look into the store and its joining.
-    let stored = move || place.find(&digest).unwrap_or_default().filter(|stored| !discard_if_cut(stored, &digest));
-    if source.may_take_stored().await
-        && let Some(stored) = blocking(stored).await?
-    {
-        let phase = FlightPhase::Verified { file: Arc::clone(stored.file()), length: stored.length() };
-        let _ = flight.stored.set(stored);
-        return Ok(phase);
+    if let Some(digest) = source.stored_digest(&name).await {
+        let place = store.clone();
+        let find = move || place.find(&digest).unwrap_or_default().filter(|stored| !discard_if_cut(stored));
+        if let Some(stored) = blocking(find).await? {
+            return serve_stored(flight, stored).await;
+        }
     }
     let Ok(_fetch) = fetches.try_acquire() else { return Err(FlightFault::TooMany) };
     let mut body = ResumingBody::new(source.clone(), 0, None);
@@ -64,53 +64,55 @@ async fn fetch_into<S: BlobSource + Clone>(
     let length = body.length();
     flight.state.send_modify(|state| state.length = length);
     let place = store.clone();
-    let incoming = match blocking(move || place.begin(&digest, length)).await? {
+    let incoming = match blocking(move || place.begin(&name, length)).await? {
         Ok(incoming) => incoming,
         Err(error) => {
-            log::info!("{digest}: not cached: {error}");
-            return uncached(digest, length, UncachedBlob::default());
+            log::info!("{name}: not cached: {error}");
+            body.give_back();
+            return uncached(length, UncachedBlob { spool: None, from: 0, verifier: ContentVerifier::new(&name) });
         }
     };
-    // An empty reply is complete before its first byte is read, so it waits for the digest.
+    // An empty reply is complete before its first byte is read, so it waits for the verifier.
     if length != Some(0) {
         flight.set_phase(FlightPhase::Spooling { spool: incoming.file(), available: 0 });
     }
     let (incoming, received, written) = transfer(flight, body, incoming).await?;
     if let Err(error) = written {
-        let from = incoming.written();
-        log::warn!("{digest}: not cached from byte {from} on: {error}");
-        let blob = UncachedBlob { spool: Some(incoming.file()), from, hasher: incoming.hasher().clone() };
-        blocking(move || drop(incoming)).await?;
-        return uncached(digest, length, blob);
+        log::warn!("{name}: not cached from byte {} on: {error}", incoming.written());
+        return uncached(length, given_up(incoming).await?);
     }
     if let Err(fault) = received {
-        let from = incoming.written();
-        let blob = UncachedBlob { spool: Some(incoming.file()), from, hasher: incoming.hasher().clone() };
-        blocking(move || drop(incoming)).await?;
+        let blob = given_up(incoming).await?;
         if !fault.concerns_one_client() {
             return Err(fault);
         }
-        log::info!("{digest}: not cached from byte {from} on: {fault}");
+        log::info!("{name}: not cached from byte {} on: {fault}", blob.from);
         source.landed(Err(&fault)).await;
-        return uncached(digest, length, blob);
+        return uncached(length, blob);
     }
     store_blob(flight, incoming).await
 }
 
 /// Discards a file that has lost all its bytes. Its readers would not notice the loss, because an empty reply is complete at
 /// once.
-fn discard_if_cut(stored: &StoredBlob, digest: &Digest) -> bool {
-    let is_cut = stored.length() == 0 && *digest != Digest::of(b"");
+fn discard_if_cut(stored: &StoredBlob) -> bool {
+    let is_cut = stored.length() == 0 && stored.digest() != Digest::of(b"");
     if is_cut {
         stored.discard();
     }
     is_cut
 }
 
-fn uncached<E>(digest: Digest, length: Option<u64>, blob: UncachedBlob) -> Result<FlightPhase<E>, FlightFault<E>> {
-    let got = Digest::of(b"");
-    if length == Some(0) && got != digest {
-        return Err(FlightFault::WrongDigest { expected: digest, got });
+/// Removes a file that is not complete. What is in it stays readable.
+async fn given_up<E>(incoming: IncomingBlob) -> Result<UncachedBlob, FlightFault<E>> {
+    let (spool, from, verifier) = (Some(incoming.file()), incoming.written(), incoming.verifier().clone());
+    blocking(move || drop(incoming)).await?;
+    Ok(UncachedBlob { spool, from, verifier })
+}
+
+fn uncached<E>(length: Option<u64>, blob: UncachedBlob) -> Result<FlightPhase<E>, FlightFault<E>> {
+    if length == Some(0) {
+        blob.verifier.clone().finish()?;
     }
     Ok(FlightPhase::Uncached(Arc::new(blob)))
 }
@@ -193,25 +195,21 @@ async fn write<E: SourceError>(
     Ok((incoming, Ok(())))
 }
 
-/// Readers get the last byte as soon as the digest is right. They do not wait for the disk.
+/// Readers get the last byte as soon as the bytes are right. They do not wait for the disk.
 async fn store_blob<E: SourceError>(
     flight: &Flight<E>,
     incoming: IncomingBlob,
 ) -> Result<FlightPhase<E>, FlightFault<E>> {
-    let verified = match blocking(move || incoming.verify()).await? {
-        Ok(verified) => verified,
-        Err(CommitError::WrongDigest { expected, got }) => return Err(FlightFault::WrongDigest { expected, got }),
-        Err(CommitError::Disk(error)) => return Err(error.into()),
-    };
-    let (file, length) = (verified.file(), verified.length());
-    flight.set_phase(FlightPhase::Verified { file: Arc::clone(&file), length });
+    let verified = blocking(move || incoming.verify()).await??;
+    let (file, digest, length) = (verified.file(), verified.digest(), verified.length());
+    flight.set_phase(FlightPhase::Verified { file: Arc::clone(&file), digest, length });
     match blocking(move || verified.commit()).await? {
         Ok(stored) => {
             let _ = flight.stored.set(stored);
         }
-        Err(error) => log::warn!("{}: served but not stored: {error}", flight.digest),
+        Err(error) => log::warn!("{}: served but not stored: {error}", flight.name),
     }
-    Ok(FlightPhase::Verified { file, length })
+    Ok(FlightPhase::Verified { file, digest, length })
 }
 
 async fn blocking<T: Send + 'static, E>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, FlightFault<E>> {

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 
 use super::fetch::{MAX_FETCHES, fetch};
-use super::source::{BlobSource, FlightFault, SourceError};
+use super::source::{BlobSource, FlightFault, LandedContent, SourceError};
 use super::state::{Flight, FlightKey, FlightPhase};
 use crate::store::BlobStore;
 
@@ -60,7 +60,7 @@ impl<E: SourceError> Flights<E> {
         if let Some(flight) = under_way.get(key) {
             return (Arc::clone(flight), false);
         }
-        let flight = Arc::new(Flight::new(key.digest));
+        let flight = Arc::new(Flight::new(key.name));
         under_way.insert(key.clone(), Arc::clone(&flight));
         let landing = Landing {
             under_way: Arc::clone(&self.under_way),
@@ -74,7 +74,9 @@ impl<E: SourceError> Flights<E> {
             let mut landing = landing;
             landing.last = fetch(&landing.flight, &store, &source, &fetches).await;
             match &landing.last {
-                FlightPhase::Verified { length, .. } => source.landed(Ok(*length)).await,
+                FlightPhase::Verified { digest, length, .. } => {
+                    source.landed(Ok(LandedContent { digest: *digest, length: *length })).await;
+                }
                 FlightPhase::Failed(fault) => source.landed(Err(fault)).await,
                 _ => {}
             }

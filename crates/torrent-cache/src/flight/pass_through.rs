@@ -4,37 +4,32 @@ use std::mem;
 use std::ops::Range;
 
 use bytes::Bytes;
+use tokio::task::spawn_blocking;
 
 use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault};
-use crate::digest::{Digest, DigestHasher};
+use crate::content::ContentVerifier;
 
 /// Bytes of a blob, of which the last piece is kept back until the whole blob is verified.
 pub(super) struct PassThrough<S: BlobSource> {
-    /// The blob from the first byte that is not hashed yet to its end.
+    /// The blob from the first byte that the verifier does not know to its end.
     body: ResumingBody<S>,
-    hasher: DigestHasher,
-    digest: Digest,
+    /// Absent while it works.
+    verifier: Option<ContentVerifier>,
     wanted: Range<u64>,
     held_back: Bytes,
 }
 
 impl<S: BlobSource> PassThrough<S> {
-    /// `hasher` knows all bytes before the body. `held_back` are wanted bytes from there that the client lacks.
-    pub(super) fn new(
-        body: ResumingBody<S>,
-        hasher: DigestHasher,
-        digest: Digest,
-        wanted: Range<u64>,
-        held_back: Bytes,
-    ) -> Self {
-        Self { body, hasher, digest, wanted, held_back }
+    /// `verifier` knows all bytes before the body. `held_back` are wanted bytes from there that the client lacks.
+    pub(super) fn new(body: ResumingBody<S>, verifier: ContentVerifier, wanted: Range<u64>, held_back: Bytes) -> Self {
+        Self { body, verifier: Some(verifier), wanted, held_back }
     }
 
     /// The next bytes, never empty; `None` at the reply's end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, FlightFault<S::Error>> {
         while let Some(bytes) = self.body.next().await? {
-            self.hasher.update(&bytes);
+            self.verify(bytes.clone()).await?;
             let part = part_of(&bytes, self.body.position() - bytes.len() as u64, &self.wanted);
             if !part.is_empty() {
                 let ready = mem::replace(&mut self.held_back, part);
@@ -43,11 +38,19 @@ impl<S: BlobSource> PassThrough<S> {
                 }
             }
         }
-        let got = self.hasher.clone().finish();
-        if got != self.digest {
-            return Err(FlightFault::WrongDigest { expected: self.digest, got });
-        }
+        let verifier = self.verifier.as_ref().ok_or(FlightFault::Abandoned)?;
+        verifier.clone().finish()?;
         Ok(Some(mem::take(&mut self.held_back)).filter(|bytes| !bytes.is_empty()))
+    }
+
+    async fn verify(&mut self, bytes: Bytes) -> Result<(), FlightFault<S::Error>> {
+        let mut verifier = self.verifier.take().ok_or(FlightFault::Abandoned)?;
+        let update = move || {
+            verifier.update(&bytes);
+            verifier
+        };
+        self.verifier = Some(spawn_blocking(update).await.map_err(|_| FlightFault::Abandoned)?);
+        Ok(())
     }
 }
 

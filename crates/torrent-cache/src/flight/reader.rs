@@ -14,7 +14,6 @@ use super::pass_through::PassThrough;
 use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault};
 use super::state::{Flight, FlightState, ReaderStep, UncachedBlob};
-use crate::digest::DigestHasher;
 
 /// The bytes of one reply, as they come.
 pub struct FlightReader<S: BlobSource> {
@@ -25,19 +24,13 @@ pub struct FlightReader<S: BlobSource> {
     /// The client's own way to the blob, until it is taken.
     source: Option<S>,
     pass_through: Option<PassThrough<S>>,
-    /// The hash so far, if this reader is to verify a blob of the store.
-    check: Option<DigestHasher>,
 }
 
 impl<S: BlobSource> FlightReader<S> {
     /// A reader of the bytes from `start` to before `end`; without an end, or with one behind the blob's, to the
     /// blob's end. `source` is asked if the flight turns out to be uncached.
     pub fn new(flight: &Arc<Flight<S::Error>>, start: u64, end: Option<u64>, source: S) -> Self {
-        // A blob that was just committed is verified. So the store's own are those that are there at the start.
-        let is_unverified = flight.stored.get().is_some_and(|stored| !stored.is_verified());
-        let is_whole = start == 0 && end.is_none_or(|end| Some(end) >= flight.length());
         Self {
-            check: (is_unverified && is_whole).then(DigestHasher::default),
             flight: Arc::clone(flight),
             changes: flight.state.subscribe(),
             position: start,
@@ -57,7 +50,6 @@ impl<S: BlobSource> FlightReader<S> {
         match self.step().await? {
             ReaderStep::Read { file, to } => match read(file, self.position, to).await {
                 Ok(bytes) => {
-                    self.check(&bytes).await?;
                     self.position += bytes.len() as u64;
                     Ok(Some(bytes))
                 }
@@ -75,30 +67,6 @@ impl<S: BlobSource> FlightReader<S> {
                 next.map_err(Arc::new)
             }
         }
-    }
-
-    /// Verifies a blob of the store while it is read. The last bytes of one that is damaged do not get out.
-    async fn check(&mut self, bytes: &Bytes) -> Result<(), FlightFault<S::Error>> {
-        let (Some(stored), Some(mut hasher)) = (self.flight.stored.get().cloned(), self.check.take()) else {
-            return Ok(());
-        };
-        let (bytes, expected) = (bytes.clone(), self.flight.digest);
-        let is_last = self.position + bytes.len() as u64 == stored.length();
-        let checked = spawn_blocking(move || {
-            hasher.update(&bytes);
-            if !is_last {
-                return Ok(Some(hasher));
-            }
-            let got = hasher.finish();
-            if got == expected {
-                stored.verified();
-                return Ok(None);
-            }
-            stored.discard();
-            Err(FlightFault::Damaged)
-        });
-        self.check = checked.await.map_err(|_| FlightFault::Abandoned)??;
-        Ok(())
     }
 
     /// Removes a blob that cannot be read, so that the next request fetches it.
@@ -121,7 +89,7 @@ impl<S: BlobSource> FlightReader<S> {
 
     /// Goes on without the flight.
     async fn leave(&mut self, blob: &UncachedBlob) -> Result<PassThrough<S>, FlightFault<S::Error>> {
-        let UncachedBlob { spool, from, hasher } = blob;
+        let UncachedBlob { spool, from, verifier } = blob;
         let source = self.source.take().ok_or(FlightFault::Abandoned)?;
         let body = ResumingBody::new(source, *from, self.flight.length());
         let wanted = self.position..self.end.unwrap_or(u64::MAX);
@@ -131,7 +99,7 @@ impl<S: BlobSource> FlightReader<S> {
             Some(spool) if self.position < rest => read(Arc::clone(spool), self.position, rest).await?,
             _ => Bytes::new(),
         };
-        Ok(PassThrough::new(body, hasher.clone(), self.flight.digest, wanted, held_back))
+        Ok(PassThrough::new(body, verifier.clone(), wanted, held_back))
     }
 }
 
@@ -142,9 +110,14 @@ impl<S: BlobSource> FlightReader<S> {
 async fn read(file: Arc<File>, from: u64, to: u64) -> io::Result<Bytes> {
     let wanted = usize::try_from((to - from).min(u64::from(CHUNK))).map_err(io::Error::other)?;
     let mut buffer = Vec::with_capacity(wanted);
-    let read = move || match rustix::io::pread(&file, spare_capacity(&mut buffer), from)? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok(Bytes::from(buffer)),
-    };
+    let read = move || read_into(&file, &mut buffer, from).map(|()| Bytes::from(buffer));
     spawn_blocking(read).await.map_err(io::Error::other)?
+}
+
+/// Reads from this place into what the buffer has room for: at least one byte.
+pub(super) fn read_into(file: &File, buffer: &mut Vec<u8>, from: u64) -> io::Result<()> {
+    match rustix::io::pread(file, spare_capacity(buffer), from)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
 }

@@ -40,6 +40,14 @@ impl<S: BlobSource> ResumingBody<S> {
         self.position
     }
 
+    /// Gives the source back what was opened, before anything of it is read.
+    pub(super) fn give_back(self) {
+        if let Some(body) = self.body {
+            let unread = OpenedBody { offset: self.position - self.skip, length: self.length, body };
+            self.source.take_back(unread);
+        }
+    }
+
     /// One attempt to open the body.
     pub(super) async fn open(&mut self) -> Result<(), SourceFault<S>> {
         let opened = timeout(self.source.longest_silence(), self.source.open(self.position)).await;

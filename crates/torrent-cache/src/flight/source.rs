@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::content::{ContentName, WrongContent};
 use crate::digest::Digest;
 
 /// Longer than most deadlines.
@@ -29,17 +30,31 @@ pub trait BlobSource: 'static {
         LONGEST_SILENCE
     }
 
-    /// Whether the store's blob may be taken instead. If not, the blob is fetched although the store has it.
-    fn may_take_stored(&self) -> impl Future<Output = bool> {
-        ready(true)
+    /// Under which digest the store may have the content for this source. `None`: it is fetched although the store may
+    /// have it.
+    fn stored_digest(&self, name: &ContentName) -> impl Future<Output = Option<Digest>> {
+        ready(name.digest())
     }
 
-    /// A flight with this source has ended: with the blob's length if the blob is complete and right. Not called if the
-    /// store has no room. Those who ask while this lasts still join the flight. After a failure, readers can go on with
-    /// their own sources.
-    fn landed(&self, _end: Result<u64, &FlightFault<Self::Error>>) -> impl Future<Output = ()> {
+    /// Takes back a body of which nothing was read, because the flight cannot store it. The next [`Self::open`] from the
+    /// same place should return it, so that the upstream is not asked twice.
+    fn take_back(&self, _unread: OpenedBody<Self::Body>) {}
+
+    /// A flight with this source has ended: with the content if it is complete and right. Not called if the store has no
+    /// room. Those who ask while this lasts still join the flight. After a failure, readers can go on with their own
+    /// sources.
+    fn landed(&self, _end: Result<LandedContent, &FlightFault<Self::Error>>) -> impl Future<Output = ()> {
         ready(())
     }
+}
+
+/// Content that is complete and right.
+#[derive(Clone, Copy, Debug)]
+pub struct LandedContent {
+    /// The SHA-256 of its bytes.
+    pub digest: Digest,
+    /// Bytes.
+    pub length: u64,
 }
 
 /// A body that an upstream has begun to send.
@@ -78,14 +93,9 @@ pub enum FlightFault<E> {
     /// The upstream was silent for so long that the source must have forgotten its deadline.
     #[error("the upstream was silent for too long")]
     Silent,
-    /// The upstream sent another blob.
-    #[error("the upstream sent a blob with the digest {got} instead of {expected}")]
-    WrongDigest {
-        /// The digest that was asked for.
-        expected: Digest,
-        /// The digest of what came.
-        got: Digest,
-    },
+    /// The upstream sent something else than it was asked for.
+    #[error("the upstream sent something else: {0}")]
+    Wrong(#[from] WrongContent),
     /// The body ended early, and again when the fetch was continued.
     #[error("the upstream sent {got} of {length} bytes")]
     TooShort {
@@ -137,6 +147,11 @@ impl<E: SourceError> FlightFault<E> {
     /// See [`SourceError::is_refusal`].
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Source(error) if error.is_refusal())
+    }
+
+    /// Whether what the upstream has is not what it was asked for.
+    pub fn is_other_content(&self) -> bool {
+        matches!(self, Self::Wrong(_) | Self::TooLong { .. } | Self::TooShort { .. } | Self::LengthChanged { .. })
     }
 
     /// Whether it says nothing about those who read, other than the client whose source the flight has: they go on with

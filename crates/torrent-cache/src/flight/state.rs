@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
 use super::source::{FlightFault, SourceError};
-use crate::digest::{Digest, DigestHasher};
+use crate::content::{ContentName, ContentVerifier};
+use crate::digest::Digest;
 use crate::store::StoredBlob;
 
 /// What a flight fetches. One upstream's failures are not those of another, so the upstream is part of it.
@@ -14,13 +15,13 @@ use crate::store::StoredBlob;
 pub struct FlightKey {
     /// The upstream, in any form that tells it from others.
     pub upstream: Arc<str>,
-    /// The blob.
-    pub digest: Digest,
+    /// The content.
+    pub name: ContentName,
 }
 
 /// One fetch of one blob.
 pub struct Flight<E> {
-    pub(super) digest: Digest,
+    pub(super) name: ContentName,
     pub(super) state: watch::Sender<FlightState<E>>,
     /// Keeps the blob from being evicted while somebody reads it through this flight.
     pub(super) stored: OnceLock<StoredBlob>,
@@ -35,10 +36,10 @@ pub(super) struct FlightState<E> {
 pub(super) enum FlightPhase<E> {
     /// The upstream was asked.
     Opening,
-    /// Bytes arrive; so many of them can be read.
+    /// Bytes arrive, or the store's blob is being verified. So many of them can be read.
     Spooling { spool: Arc<File>, available: u64 },
     /// The blob is complete and right.
-    Verified { file: Arc<File>, length: u64 },
+    Verified { file: Arc<File>, digest: Digest, length: u64 },
     /// The store has no room.
     Uncached(Arc<UncachedBlob>),
     /// No reader gets the blob from this flight.
@@ -46,14 +47,13 @@ pub(super) enum FlightPhase<E> {
 }
 
 /// The beginning of a blob that the store could not take whole.
-#[derive(Default)]
 pub(super) struct UncachedBlob {
     /// Absent if nothing was stored.
     pub(super) spool: Option<Arc<File>>,
     /// So many bytes are in the spool.
     pub(super) from: u64,
-    /// The hash of these bytes.
-    pub(super) hasher: DigestHasher,
+    /// Knows these bytes.
+    pub(super) verifier: ContentVerifier,
 }
 
 /// What a reader does next.
@@ -71,9 +71,9 @@ pub(super) enum ReaderStep<E> {
 }
 
 impl<E> Flight<E> {
-    pub(super) fn new(digest: Digest) -> Self {
+    pub(super) fn new(name: ContentName) -> Self {
         let state = FlightState { length: None, phase: FlightPhase::Opening };
-        Self { digest, state: watch::Sender::new(state), stored: OnceLock::new() }
+        Self { name, state: watch::Sender::new(state), stored: OnceLock::new() }
     }
 
     /// The blob's length, if the upstream tells it, or once the blob is complete.

@@ -22,6 +22,7 @@ use tokio::time::sleep;
 use super::fetch::{GRACE, MAX_FETCHES};
 use super::resuming::ATTEMPTS;
 use super::*;
+use crate::content::ContentName;
 use crate::digest::Digest;
 use crate::store::{BlobStore, DiskShare, StoreLimits};
 
@@ -62,11 +63,12 @@ pub(super) struct FakeSource {
     answer: Rc<dyn Fn(usize, u64) -> Opened>,
     /// The offsets that were asked for.
     asked: Rc<RefCell<Vec<u64>>>,
+    unread: Rc<RefCell<Option<OpenedBody<FakeBody>>>>,
 }
 
 impl FakeSource {
     pub(super) fn new(answer: impl Fn(usize, u64) -> Opened + 'static) -> Self {
-        Self { answer: Rc::new(answer), asked: Rc::default() }
+        Self { answer: Rc::new(answer), asked: Rc::default(), unread: Rc::default() }
     }
 
     /// An upstream that works.
@@ -85,10 +87,17 @@ impl BlobSource for FakeSource {
     type Error = FakeError;
 
     async fn open(&self, offset: u64) -> Opened {
+        if let Some(unread) = self.unread.take() {
+            return Ok(unread);
+        }
         let attempt = self.asked.borrow().len();
         self.asked.borrow_mut().push(offset);
         yield_now().await;
         (self.answer)(attempt, offset)
+    }
+
+    fn take_back(&self, unread: OpenedBody<FakeBody>) {
+        *self.unread.borrow_mut() = Some(unread);
     }
 }
 
@@ -145,11 +154,9 @@ pub(super) fn opened(offset: u64, blob: Option<&Bytes>, steps: impl IntoIterator
 }
 
 fn send(blob: &Bytes, range: impl std::ops::RangeBounds<u64>) -> BodyStep {
-    let place = |bound: std::ops::Bound<&u64>, unbounded| match bound {
-        std::ops::Bound::Included(at) | std::ops::Bound::Excluded(at) => usize::try_from(*at).unwrap(),
-        std::ops::Bound::Unbounded => unbounded,
-    };
-    BodyStep::Send(blob.slice(place(range.start_bound(), 0)..place(range.end_bound(), blob.len())))
+    let place = |at: &u64| usize::try_from(*at).unwrap();
+    let bounds = (range.start_bound().map(place), range.end_bound().map(place));
+    BodyStep::Send(blob.slice(bounds))
 }
 
 fn blob(length: usize) -> Bytes {
@@ -184,8 +191,11 @@ impl Cache {
     }
 
     async fn join(&self, blob: &[u8], source: &FakeSource) -> Result<Arc<Flight<FakeError>>, ReplyFault> {
-        let key = FlightKey { upstream: "registry".into(), digest: Digest::of(blob) };
-        self.flights.join(&key, source).await
+        self.join_named(Digest::of(blob).into(), source).await
+    }
+
+    async fn join_named(&self, name: ContentName, source: &FakeSource) -> Result<Arc<Flight<FakeError>>, ReplyFault> {
+        self.flights.join(&FlightKey { upstream: "registry".into(), name }, source).await
     }
 
     /// One client's reply, and how it ended.
@@ -469,7 +479,7 @@ fn a_wrong_blob_is_cut_off_and_not_stored() {
                 let chunks = ends.map(|at| send(&wrong, at..(at + 1000).min(10_000)));
                 opened(offset, length, chunks.flat_map(|chunk| [chunk, BodyStep::Yield]))
             });
-            assert!(faults.iter().all(|fault| matches!(**fault, FlightFault::WrongDigest { .. })), "{faults:?}");
+            assert!(faults.iter().all(|fault| matches!(**fault, FlightFault::Wrong(_))), "{faults:?}");
         }
     }
 }
@@ -485,7 +495,7 @@ fn a_wrong_length_is_cut_off() {
 
         let sent = longer.clone();
         let faults = assert_cut_off(&right, quota, move |_, at| opened(at, None, [send(&sent, at..)]));
-        assert!(faults.iter().all(|fault| matches!(**fault, FlightFault::WrongDigest { .. })), "{faults:?}");
+        assert!(faults.iter().all(|fault| matches!(**fault, FlightFault::Wrong(_))), "{faults:?}");
 
         let (announced, sent) = (longer.clone(), right.clone());
         let faults = assert_cut_off(&right, quota, move |_, at| opened(at, Some(&announced), [send(&sent, at..)]));
@@ -494,7 +504,7 @@ fn a_wrong_length_is_cut_off() {
 
         let sent = right.slice(..9999);
         let faults = assert_cut_off(&right, quota, move |_, at| opened(at, None, [send(&sent, at..)]));
-        assert!(faults.iter().all(|fault| matches!(**fault, FlightFault::WrongDigest { .. })), "{faults:?}");
+        assert!(faults.iter().all(|fault| matches!(**fault, FlightFault::Wrong(_))), "{faults:?}");
 
         let (first, then) = (right.clone(), longer.clone());
         let faults = assert_cut_off(&right, quota, move |_, at| match at {
@@ -526,7 +536,7 @@ fn an_empty_blob_is_verified_like_any() {
                 assert!(got.is_empty() && end.is_ok());
                 let (got, end) = cache.get(b"not empty", WHOLE, &source).await;
                 assert!(got.is_empty());
-                assert!(matches!(*end.unwrap_err(), FlightFault::WrongDigest { .. }));
+                assert!(matches!(*end.unwrap_err(), FlightFault::Wrong(_)));
                 // A client takes a reply of length 0 as complete once it begins. So it must not begin here.
                 assert!(!with_length || cache.join(b"not empty", &source).await.is_err());
             });
@@ -571,7 +581,7 @@ fn the_same_blob_of_two_upstreams_is_two_flights() {
     run(async {
         let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
         let (bad, good) = (FakeSource::new(|_, _| opened(0, None, [BodyStep::Hang])), FakeSource::of(&blob));
-        let key = |upstream: &str| FlightKey { upstream: upstream.into(), digest: Digest::of(&blob) };
+        let key = |upstream: &str| FlightKey { upstream: upstream.into(), name: Digest::of(&blob).into() };
         cache.flights.join(&key("bad"), &bad).await.unwrap();
         let flight = cache.flights.join(&key("good"), &good).await.unwrap();
         assert!(reply(FlightReader::new(&flight, 0, None, good)).await.0 == blob);
@@ -656,6 +666,62 @@ fn a_damaged_file_is_removed_and_the_blob_fetched_again() {
             assert_eq!(source.asked(), [0, 0]);
         });
     }
+}
+
+/// The store's file of this blob.
+fn file_of(cache: &Cache, digest: Digest) -> std::path::PathBuf {
+    cache.folder.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
+}
+
+#[test]
+fn no_part_of_a_damaged_file_is_complete() {
+    let blob = blob(3 << 20);
+    // The damage is inside some of the parts and outside others.
+    for damaged_at in [0, 1 << 20, (3 << 20) - 1] {
+        run(async {
+            let cache = Cache::new(64 << 20);
+            let source = FakeSource::of(&blob);
+            assert!(cache.get(&blob, WHOLE, &source).await.1.is_ok());
+            cache.landed().await;
+            let cache = cache.reopened();
+            let path = file_of(&cache, Digest::of(&blob));
+            fs::File::options().write(true).open(&path).unwrap().write_all_at(b"!", damaged_at).unwrap();
+            let ranges = [(0, Some(1)), (100, Some(200)), (1 << 20, Some(2 << 20)), (2 << 20, None), WHOLE];
+            let mut readers = Vec::new();
+            for (start, end) in ranges {
+                let flight = cache.join(&blob, &source).await.unwrap();
+                readers.push((FlightReader::new(&flight, start, end, source.clone()), start, end));
+            }
+            for (reader, start, end) in readers {
+                let (got, result) = reply(reader).await;
+                assert!((got.len() as u64) < end.unwrap_or(3 << 20) - start, "{start}..{end:?}");
+                assert!(matches!(*result.unwrap_err(), FlightFault::Damaged), "{start}..{end:?}");
+            }
+            assert!(!path.exists());
+            cache.landed().await;
+            assert!(cache.get(&blob, (100, Some(200)), &source).await.0 == blob[100..200]);
+            assert_eq!(source.asked(), [0, 0]);
+        });
+    }
+}
+
+#[test]
+fn the_first_part_that_is_read_verifies_the_file_once() {
+    run(async {
+        let (cache, blob) = (Cache::new(64 << 20), blob(3 << 20));
+        let source = FakeSource::of(&blob);
+        assert!(cache.get(&blob, WHOLE, &source).await.1.is_ok());
+        cache.landed().await;
+        let cache = cache.reopened();
+        let is_verified = || cache.store.find(&Digest::of(&blob)).unwrap().unwrap().is_verified();
+        assert!(!is_verified());
+        for (start, end) in [(5, 6), (0, 3 << 20), (1 << 20, 2 << 20)] {
+            let (got, result) = cache.get(&blob, (start as u64, Some(end as u64)), &source).await;
+            assert!(got == blob[start..end] && result.is_ok());
+            assert!(is_verified());
+        }
+        assert_eq!(source.asked(), [0]);
+    });
 }
 
 #[test]
@@ -760,7 +826,7 @@ fn a_flight_waits_as_long_as_its_source() {
         let source = PatientSource(FakeSource::new(move |_, _| {
             opened(0, Some(&script), [BodyStep::WaitFor(Rc::clone(&gate)), send(&script, ..)])
         }));
-        let key = FlightKey { upstream: "registry".into(), digest: Digest::of(&blob) };
+        let key = FlightKey { upstream: "registry".into(), name: Digest::of(&blob).into() };
         let flight = cache.flights.join(&key, &source).await.unwrap();
         let _reader = FlightReader::new(&flight, 0, None, source.clone());
         sleep(Duration::from_mins(9)).await;
@@ -780,7 +846,7 @@ fn a_flight_ends_although_its_source_forgets_its_deadline() {
         let (_, end) = cache.get(&blob, WHOLE, &source).await;
         assert!(matches!(*end.unwrap_err(), FlightFault::Silent));
         assert_eq!(cache.flights.count(), 0);
-        let key = FlightKey { upstream: "registry".into(), digest: Digest::of(&blob) };
+        let key = FlightKey { upstream: "registry".into(), name: Digest::of(&blob).into() };
         assert!(matches!(*cache.flights.join(&key, &NeverOpens).await.err().unwrap(), FlightFault::Silent));
     });
 }
@@ -831,6 +897,81 @@ fn without_room_each_client_reads_past_the_store() {
             cache.landed().await;
             assert!(!cache.has(&blob) && cache.is_clean());
         });
+    }
+}
+
+#[test]
+fn without_room_the_upstream_is_asked_once_for_each_client() {
+    run(async {
+        let (cache, blob) = (Cache::new(0), blob(10_000));
+        let source = FakeSource::of(&blob);
+        for count in 1..4 {
+            assert!(cache.get(&blob, WHOLE, &source).await.0 == blob);
+            assert_eq!(source.asked(), vec![0; count]);
+        }
+    });
+}
+
+/// A file object of OSTree and its name.
+fn file_object() -> (ContentName, Bytes) {
+    let checksum = "85dd35d60e2fdd749a1b6fd0bffcf1f7f0b103980fa5f6c1f5b130816b396014";
+    let path = format!("{}/tests/fixtures/ostree/{checksum}.filez", env!("CARGO_MANIFEST_DIR"));
+    (ContentName::FileObject(checksum.parse().unwrap()), fs::read(path).unwrap().into())
+}
+
+#[test]
+fn a_file_object_is_one_fetch_that_is_continued_and_stored_by_the_digest_of_its_file() {
+    let (name, file) = file_object();
+    let middle = file.len() as u64 / 2;
+    for quota in [1 << 20, 0] {
+        run(async {
+            let cache = Cache::new(quota);
+            let script = file.clone();
+            let source = FakeSource::new(move |attempt, offset| match attempt % 2 {
+                0 => opened(offset, Some(&script), [send(&script, offset..middle), BodyStep::Reset]),
+                _ => opened(offset, Some(&script), [send(&script, offset..)]),
+            });
+            let mut readers = Vec::new();
+            for (start, end) in [(0, None), (3, Some(middle)), (0, None)] {
+                let flight = cache.join_named(name, &source).await.unwrap();
+                readers.push((FlightReader::new(&flight, start, end, source.clone()), start, end));
+            }
+            for (reader, start, end) in readers {
+                let (got, result) = reply(reader).await;
+                let end = usize::try_from(end.unwrap_or(file.len() as u64)).unwrap();
+                assert!(got == file[usize::try_from(start).unwrap()..end] && result.is_ok());
+            }
+            cache.landed().await;
+            assert_eq!(cache.has(&file), quota > 0);
+            assert!(cache.is_clean());
+            assert_eq!(source.asked().len(), if quota > 0 { 2 } else { 6 });
+        });
+    }
+}
+
+#[test]
+fn a_wrong_file_object_is_cut_off_and_not_stored() {
+    let (name, file) = file_object();
+    for (quota, with_length) in [(1 << 20, true), (1 << 20, false), (0, true), (0, false)] {
+        for wrong_at in [0, 20, file.len() / 2, file.len() - 1] {
+            run(async {
+                let cache = Cache::new(quota);
+                let mut wrong = file.to_vec();
+                wrong[wrong_at] ^= 1;
+                let wrong = Bytes::from(wrong);
+                let script = wrong.clone();
+                let source = FakeSource::new(move |_, offset| {
+                    let steps = (offset..script.len() as u64).map(|at| send(&script, at..=at));
+                    opened(offset, with_length.then_some(&script), steps)
+                });
+                let flight = cache.join_named(name, &source).await.unwrap();
+                let (got, end) = reply(FlightReader::new(&flight, 0, None, source.clone())).await;
+                assert!(got.len() < file.len());
+                assert!(matches!(*end.unwrap_err(), FlightFault::Wrong(_)));
+                cache.landed().await;
+                assert!(!cache.has(&wrong) && cache.is_clean());
+            });
+        }
     }
 }
 

@@ -7,7 +7,8 @@
 
 use std::fmt;
 
-use flate2::{Decompress, FlushDecompress, Status};
+use miniz_oxide::inflate::stream::{InflateState, inflate};
+use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 use thiserror::Error;
 
 use super::gvariant::{TupleMembers, push_offset, string};
@@ -51,14 +52,15 @@ pub enum FilezFault {
     Checksum,
 }
 
-/// Verifies one object. Memory is bounded: the header while it arrives, and an inflater with one buffer.
-#[derive(Debug)]
+/// Verifies one object. Memory is bounded: the header while it arrives, and an inflater with one buffer. A clone goes on
+/// from the same place.
+#[derive(Clone, Debug)]
 pub struct FilezVerifier {
     expected: ObjectChecksum,
     state: FilezState,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum FilezState {
     /// The bytes so far; the header is not complete.
     Header(Vec<u8>),
@@ -175,9 +177,10 @@ impl FileHeader {
 }
 
 /// Inflates and hashes the content of a regular file.
+#[derive(Clone)]
 struct InflatedContent {
     hasher: DigestHasher,
-    inflater: Decompress,
+    inflater: Box<InflateState>,
     buffer: Vec<u8>,
     /// So many bytes of the content are still to come.
     left: u64,
@@ -186,7 +189,13 @@ struct InflatedContent {
 
 impl InflatedContent {
     fn new(hasher: DigestHasher, length: u64) -> Self {
-        Self { hasher, inflater: Decompress::new(false), buffer: vec![0; BUFFER], left: length, has_ended: false }
+        Self {
+            hasher,
+            inflater: InflateState::new_boxed(DataFormat::Raw),
+            buffer: vec![0; BUFFER],
+            left: length,
+            has_ended: false,
+        }
     }
 
     fn update(&mut self, mut bytes: &[u8]) -> Result<(), FilezFault> {
@@ -205,15 +214,18 @@ impl InflatedContent {
 
     /// Fills the buffer once. Returns how many bytes it took, and whether the buffer became full.
     fn inflate(&mut self, bytes: &[u8]) -> Result<(usize, bool), FilezFault> {
-        let (before_in, before_out) = (self.inflater.total_in(), self.inflater.total_out());
-        let status = self.inflater.decompress(bytes, &mut self.buffer, FlushDecompress::None);
-        let status = status.map_err(|_| FilezFault::Deflate)?;
-        let count = |now: u64, before: u64| usize::try_from(now - before).unwrap_or(usize::MAX);
-        let taken = count(self.inflater.total_in(), before_in);
-        let inflated = self.buffer.get(..count(self.inflater.total_out(), before_out)).unwrap_or_default();
+        let result = inflate(&mut self.inflater, bytes, &mut self.buffer, MZFlush::None);
+        let taken = result.bytes_consumed;
+        let inflated = self.buffer.get(..result.bytes_written).unwrap_or_default();
+        self.has_ended = match result.status {
+            Ok(MZStatus::StreamEnd) => true,
+            Ok(MZStatus::Ok) => false,
+            // No progress is no fault if there was nothing to take.
+            Err(MZError::Buf) if bytes.is_empty() => false,
+            _ => return Err(FilezFault::Deflate),
+        };
         self.left = self.left.checked_sub(inflated.len() as u64).ok_or(FilezFault::Length)?;
         self.hasher.update(inflated);
-        self.has_ended = status == Status::StreamEnd;
         if taken == 0 && inflated.is_empty() && !self.has_ended && !bytes.is_empty() {
             return Err(FilezFault::Deflate);
         }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::failure::RequestFailure;
-use super::pass::pass;
+use super::pass::{pass, passed};
 use super::reply::{CacheReply, HeadBody, Served, describe_api, rewrite_links, text_reply};
 use super::{blobs, manifests, ostree_files, pages};
 use crate::authorization::Speaker;
@@ -20,7 +20,7 @@ use crate::ostree::path::OstreePath;
 use crate::registry::errors::RegistryErrorKind;
 use crate::registry::names::ContentDigest;
 use crate::registry::path::{ManifestReference, RegistryPath, RegistryRequest};
-use crate::upstream::{FetchFault, UpstreamOrigin};
+use crate::upstream::{AskMethod, FetchFault, UpstreamOrigin};
 
 /// Answers a request, counts it and logs it.
 pub(super) async fn answer(context: &Arc<CacheContext>, request: Request) -> CacheReply {
@@ -153,15 +153,19 @@ async fn registry(
     }
 }
 
-/// The ping tells a client how it has to log in, so it is upstream's. While upstream fails, it says that this is a
-/// registry, so that what is on disk can be asked for.
+/// The ping tells a client how it has to log in, so it is upstream's. While upstream cannot be reached, it says that this is a
+/// registry, so that what is on disk can be asked for. A reply with status 5xx is told as a failure.
 async fn ping(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
     at: &UpstreamPath,
 ) -> Result<Served, RequestFailure> {
-    match pass(context, request, at).await {
-        Err(RequestFailure::Fetch(error)) => {
+    let method = if request.is_head { AskMethod::Head } else { AskMethod::Get };
+    match request.ask(context, at, method, &request.headers).await {
+        // Such a reply is for people who look at the registry itself.
+        Ok(reply) if reply.status.is_server_error() => Err(reply.unexpected(&at.origin).into()),
+        Ok(reply) => Ok(passed(context, request, at, reply)),
+        Err(error) => {
             if let (FetchFault::Token(_) | FetchFault::Credentials(_), Speaker::Own) = (&error.fault, &request.speaker)
             {
                 return Err(error.into());
@@ -171,7 +175,6 @@ async fn ping(
             describe_api(reply.headers_mut());
             Ok(Served { reply, outcome: RequestOutcome::Stale })
         }
-        result => result,
     }
 }
 

@@ -1,10 +1,11 @@
-//! Blobs by digest: from disk, or from a flight, which any number of clients share.
+//! Blobs by digest, and file objects of OSTree by their name: from disk, or from a flight, which any number of clients
+//! share.
 
 use std::sync::Arc;
 
 use actix_http::StatusCode;
 use actix_http::body::BoxBody;
-use actix_http::header::HeaderMap;
+use actix_http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use bytes::Bytes;
 
 use super::client_request::{ClientRequest, UpstreamPath};
@@ -15,16 +16,17 @@ use super::reply::{BodyChunks, CacheReply, HeadBody, Served, body, describe, des
 use super::upstream_blob::UpstreamBlob;
 use super::upstream_fault::UpstreamFault;
 use crate::authorization::Permission;
+use crate::content::ContentName;
 use crate::digest::Digest;
 use crate::flight::{Flight, FlightFault, FlightKey, FlightReader};
 use crate::metrics::{ByteSource, RequestOutcome};
 use crate::registry::range::{BlobPart, RequestedRange, SelectedRange};
-use crate::store::StoredBlob;
+use crate::store::{BlobStore, StoredBlob};
 
 /// The media type of blobs.
 const OCTET_STREAM: &str = "application/octet-stream";
 
-/// Answers a request for a blob.
+/// Answers a request for a blob, or for the file of a file object.
 ///
 /// A client that gets bytes from disk, or from a fetch that another client began, is authorised by upstream first. The
 /// client whose own request brings the blob is authorised by that request. What this upstream has not delivered itself is
@@ -33,32 +35,45 @@ pub(super) async fn serve(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
     at: &UpstreamPath,
-    digest: Digest,
+    name: impl Into<ContentName>,
 ) -> Result<Served, RequestFailure> {
-    let stored = context.find(at.delivery(digest)).await;
-    let is_had = request.has(&digest);
-    let is_admitted = stored.is_some() || is_had;
+    let name = name.into();
+    let stored = find(context, at, name).await;
+    let digest = name.digest().or(stored.as_ref().map(StoredBlob::digest));
+    let identity = digest.unwrap_or_else(|| name.identity());
+    let had = digest.filter(|digest| request.has(digest));
+    let is_admitted = stored.is_some() || had.is_some();
     if is_admitted {
-        admit(context, request, at, &digest, stored.as_ref().map(StoredBlob::length)).await?;
+        admit(context, request, at, &identity, stored.as_ref().map(StoredBlob::length)).await?;
     }
-    if is_had {
+    if let Some(digest) = had {
         return Ok(not_modified(&digest));
     }
     if request.is_head {
         return match stored {
-            Some(stored) => Ok(Served { reply: head(&digest, stored.length()), outcome: RequestOutcome::Hit }),
+            Some(stored) => Ok(Served { reply: head(&stored), outcome: RequestOutcome::Hit }),
             None => pass(context, request, at).await,
         };
     }
-    let key = FlightKey { upstream: format!("{} {}", at.origin, at.place()).into(), digest };
-    let what = if at.repository.is_empty() { digest.to_string() } else { format!("{digest} of {}", at.repository) };
-    let source = UpstreamBlob::new(context, at, digest, what, request);
+    let key = FlightKey { upstream: format!("{} {}", at.origin, at.place()).into(), name };
+    let what = if at.repository.is_empty() { name.to_string() } else { format!("{name} of {}", at.repository) };
+    let source = UpstreamBlob::new(context, at, name, what, request);
     let flight = context.flights.join(&key, &source).await;
     let flight = flight.map_err(|fault| RequestFailure::of_flight(at, fault))?;
     if !is_admitted && !source.is_opened() {
-        admit(context, request, at, &digest, flight.length()).await?;
+        admit(context, request, at, &identity, flight.length()).await?;
     }
-    from_flight(context, request, &flight, source, &digest, stored.is_some())
+    from_flight(context, request, at, &flight, source, digest.as_ref(), stored.is_some())
+}
+
+/// Complete content, if this upstream has delivered it. A disk that fails has none.
+async fn find(context: &CacheContext, at: &UpstreamPath, name: ContentName) -> Option<StoredBlob> {
+    let at = at.clone();
+    let find = move |store: &BlobStore| match at.delivered(store, &name)? {
+        Some(digest) => store.find(&digest),
+        None => Ok(None),
+    };
+    context.with_store(find).await.flatten()
 }
 
 /// Asks upstream whether this client may have the content of this digest.
@@ -77,23 +92,27 @@ pub(super) async fn admit(
     }
 }
 
-fn head(digest: &Digest, length: u64) -> CacheReply {
-    let mut reply = reply(StatusCode::OK, BoxBody::new(HeadBody(Some(length))));
-    describe_blob(reply.headers_mut(), digest, None);
+fn head(stored: &StoredBlob) -> CacheReply {
+    let mut reply = reply(StatusCode::OK, BoxBody::new(HeadBody(Some(stored.length()))));
+    describe_blob(reply.headers_mut(), Some(&stored.digest()), None);
     reply
 }
 
-fn describe_blob(headers: &mut HeaderMap, digest: &Digest, part: Option<&BlobPart>) {
-    describe(headers, digest, Some(OCTET_STREAM));
+fn describe_blob(headers: &mut HeaderMap, digest: Option<&Digest>, part: Option<&BlobPart>) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(OCTET_STREAM));
+    if let Some(digest) = digest {
+        describe(headers, digest, None);
+    }
     describe_part(headers, part);
 }
 
 fn from_flight(
-    context: &CacheContext,
+    context: &Arc<CacheContext>,
     request: &ClientRequest,
+    at: &UpstreamPath,
     flight: &Arc<Flight<UpstreamFault>>,
     source: UpstreamBlob,
-    digest: &Digest,
+    digest: Option<&Digest>,
     is_hit: bool,
 ) -> Result<Served, RequestFailure> {
     // See the module `flight`: past the store, each reader reads the whole blob anyhow.
@@ -116,16 +135,32 @@ fn from_flight(
         (false, false) => (ByteSource::Upstream, RequestOutcome::Miss),
     };
     let what = source.what().to_owned();
-    let reader = FlightReader::new(flight, start, end, source);
-    let mut reply = reply(status, body(reader, count, context.metrics.sent(from), what));
+    let chunks = BlobChunks {
+        reader: FlightReader::new(flight, start, end, source),
+        context: Arc::clone(context),
+        at: at.clone(),
+    };
+    let mut reply = reply(status, body(chunks, count, context.metrics.sent(from), what));
     describe_blob(reply.headers_mut(), digest, part.as_ref());
     Ok(Served { reply, outcome })
 }
 
-impl BodyChunks for FlightReader<UpstreamBlob> {
+/// The bytes of a reply about a blob.
+struct BlobChunks {
+    reader: FlightReader<UpstreamBlob>,
+    context: Arc<CacheContext>,
+    at: UpstreamPath,
+}
+
+impl BodyChunks for BlobChunks {
     type Fault = Arc<FlightFault<UpstreamFault>>;
 
     async fn next(&mut self) -> Result<Option<Bytes>, Self::Fault> {
-        Self::next(self).await
+        let next = self.reader.next().await;
+        if next.as_ref().is_err_and(|fault| fault.is_other_content()) {
+            // Perhaps it is right by a newer superblock. The next request asks for that.
+            self.context.superblocks.doubt(&self.at.origin, &self.at.path);
+        }
+        next
     }
 }

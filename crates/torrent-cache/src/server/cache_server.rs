@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::connections::{WorkerOptions, work};
 use super::context::CacheContext;
 use super::counted_connection::AddressShares;
+use super::manifest_fetches::ManifestFetches;
 use super::superblocks::Superblocks;
 use crate::authorization::Authorization;
 use crate::config::CacheConfig;
@@ -69,6 +70,7 @@ impl CacheServer {
             authorization,
             flights: Flights::new(store.clone()),
             store,
+            manifest_fetches: ManifestFetches::default(),
             superblocks: Superblocks::default(),
             metrics: CacheMetrics::default(),
             tag_stale: config.tag_stale,

@@ -1,5 +1,6 @@
 //! What a handler knows of a request.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use actix_http::header::{HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
@@ -8,9 +9,11 @@ use actix_http::{HttpMessage as _, Request};
 use super::context::CacheContext;
 use super::own_host::is_of_a_program;
 use crate::authorization::{AccessSubject, Speaker};
+use crate::content::ContentName;
 use crate::digest::Digest;
+use crate::ostree::path::ObjectChecksum;
 use crate::registry::range::{RequestedRange, none_match_has};
-use crate::store::Delivery;
+use crate::store::{BlobStore, Delivery};
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchError, FetchReply, Redirects, UpstreamOrigin};
 
 /// A request that reads: GET or HEAD.
@@ -40,7 +43,33 @@ impl UpstreamPath {
         Delivery { upstream: self.origin.to_string(), repository: self.place().to_owned(), digest }
     }
 
-    /// The same as the authorisation sees it, with its length if it is known.
+    /// The digest of this content, if this upstream has delivered it. Blocks.
+    pub(super) fn delivered(&self, store: &BlobStore, name: &ContentName) -> io::Result<Option<Digest>> {
+        let digest = match name {
+            ContentName::Blob(digest) => Some(*digest),
+            ContentName::FileObject(checksum) => store.delta(&self.object_key(*checksum))?,
+        };
+        Ok(match digest {
+            Some(digest) if store.is_delivered(&self.delivery(digest))? => Some(digest),
+            _ => None,
+        })
+    }
+
+    /// Notes that this upstream has delivered this content, which has this digest. Blocks.
+    pub(super) fn put_delivered(&self, store: &BlobStore, name: &ContentName, digest: Digest) -> io::Result<()> {
+        store.put_delivered(&self.delivery(digest))?;
+        match name {
+            ContentName::Blob(_) => Ok(()),
+            ContentName::FileObject(checksum) => store.put_delta(&self.object_key(*checksum), &digest),
+        }
+    }
+
+    /// Under what the store has the digest of this object's file. Two servers may have compressed it in two ways.
+    fn object_key(&self, checksum: ObjectChecksum) -> String {
+        format!("{} {} {}", self.origin, self.place(), checksum.key())
+    }
+
+    /// Content of this identity, as the authorisation sees it, with its length if it is known.
     pub(super) fn subject<'a>(&'a self, digest: &'a Digest, length: Option<u64>) -> AccessSubject<'a> {
         AccessSubject { origin: &self.origin, repository: &self.repository, path: &self.path, digest, length }
     }
@@ -90,10 +119,14 @@ impl ClientRequest {
         self.if_none_match.iter().any(|line| none_match_has(line, digest))
     }
 
-    /// Which bytes of this blob the client wants.
-    pub(super) fn range(&self, digest: &Digest) -> RequestedRange {
+    /// Which bytes of a blob the client wants. If its digest is not known, no `If-Range` is about it.
+    pub(super) fn range(&self, digest: Option<&Digest>) -> RequestedRange {
         let range = self.range.as_deref().map_or(RequestedRange::Whole, RequestedRange::parse);
-        range.if_range(self.if_range.as_deref(), digest)
+        match (digest, self.if_range.as_deref()) {
+            (Some(digest), header) => range.if_range(header, digest),
+            (None, None) => range,
+            (None, Some(_)) => RequestedRange::Whole,
+        }
     }
 
     /// Asks upstream with the client's method and these headers.

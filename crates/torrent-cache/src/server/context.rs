@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
+use super::manifest_fetches::ManifestFetches;
 use super::superblocks::Superblocks;
 use super::upstream_fault::UpstreamFault;
 use crate::authorization::Authorization;
 use crate::flight::Flights;
 use crate::metrics::CacheMetrics;
-use crate::store::{BlobStore, Delivery, StoredBlob};
+use crate::store::BlobStore;
 use crate::upstream::Upstreams;
 
 /// What all handlers share.
@@ -20,6 +21,7 @@ pub(super) struct CacheContext {
     pub(super) authorization: Authorization,
     pub(super) store: BlobStore,
     pub(super) flights: Flights<UpstreamFault>,
+    pub(super) manifest_fetches: ManifestFetches,
     pub(super) superblocks: Superblocks,
     pub(super) metrics: CacheMetrics,
     pub(super) tag_stale: Duration,
@@ -30,11 +32,6 @@ pub(super) struct CacheContext {
 }
 
 impl CacheContext {
-    /// A complete blob, if this upstream has delivered it. A disk that fails has none.
-    pub(super) async fn find(&self, delivery: Delivery) -> Option<StoredBlob> {
-        self.with_store(move |store| store.find_delivered(&delivery)).await.flatten()
-    }
-
     /// Calls the store where it may block. An error is logged.
     pub(super) async fn with_store<T: Send + 'static>(
         &self,

@@ -13,7 +13,10 @@ use crate::authorization::UpstreamDenial;
 use crate::flight::FlightFault;
 use crate::registry::errors::{RegistryError, RegistryErrorKind};
 use crate::registry::path::PathRefusal;
-use crate::upstream::FetchError;
+use crate::upstream::{FetchError, FetchFault, RetryAfter};
+
+/// Seconds that clients are asked to wait if an upstream wants fewer requests and does not say for how long.
+const WAIT_UNKNOWN: u64 = 60;
 
 /// Why a request is not answered with what it asks for.
 #[derive(Debug)]
@@ -65,9 +68,18 @@ impl RequestFailure {
     /// A fault of a flight; an upstream's own reply is told as such.
     pub(super) fn of_flight(at: &UpstreamPath, fault: Arc<FlightFault<UpstreamFault>>) -> Self {
         match &*fault {
-            FlightFault::Source(UpstreamFault::Denied(denial)) => Self::denied(at, denial.clone()),
-            FlightFault::Source(UpstreamFault::Fetch(error)) => Self::Fetch(error.clone()),
+            FlightFault::Source(fault) => Self::of_upstream(at, fault.clone()),
             _ => Self::Flight(fault),
+        }
+    }
+
+    /// A fault of an upstream.
+    pub(super) fn of_upstream(at: &UpstreamPath, fault: UpstreamFault) -> Self {
+        match fault {
+            UpstreamFault::Denied(denial) => Self::denied(at, denial),
+            UpstreamFault::Fetch(error) => Self::Fetch(error),
+            UpstreamFault::WrongManifest(what) => Self::WrongManifest(what),
+            UpstreamFault::Abandoned => Self::Flight(Arc::new(FlightFault::Abandoned)),
         }
     }
 
@@ -94,9 +106,12 @@ impl RequestFailure {
             _ if status == StatusCode::SERVICE_UNAVAILABLE => {
                 reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
             }
-            // What upstream said of the time is not known here.
-            _ if status == StatusCode::TOO_MANY_REQUESTS => {
-                reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+            Self::Fetch(error) => {
+                let told = error.retry_after().map(RetryAfter::seconds);
+                let unknown = (status == StatusCode::TOO_MANY_REQUESTS).then_some(WAIT_UNKNOWN);
+                if let Some(seconds) = told.or(unknown) {
+                    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+                }
             }
             _ => {}
         }
@@ -137,6 +152,15 @@ impl RequestFailure {
             Self::OutsideBlob { length } => {
                 Error::new(Kind::RangeInvalid, format!("the range is outside the {length} bytes that there are"))
             }
+        }
+    }
+
+    /// Whether upstream has something else than was asked for. An upstream that is asked for permission shows it by a length.
+    pub(super) fn is_other_content(&self) -> bool {
+        match self {
+            Self::Flight(fault) => fault.is_other_content(),
+            Self::Fetch(error) => matches!(error.fault, FetchFault::Status(200 | 206, _)),
+            _ => false,
         }
     }
 

@@ -15,14 +15,16 @@ use super::blobs::admit;
 use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::failure::RequestFailure;
-use super::pass::{head_reply, pass, passed_reply};
-use super::reply::{HeadBody, Served, describe, not_modified, reply};
-use crate::authorization::{Permission, UpstreamDenial};
+use super::manifest_fetches::{FetchedManifest, ManifestAsk};
+use super::pass::{head_reply, pass};
+use super::reply::{HeadBody, Served, copy_headers, describe, not_modified, reply};
+use super::upstream_fault::UpstreamFault;
+use crate::authorization::{Permission, Speaker, UpstreamDenial};
 use crate::digest::Digest;
 use crate::metrics::{ByteSource, RequestOutcome};
 use crate::registry::names::ImageTag;
 use crate::store::{CachedManifest, TagEntry, TagKey};
-use crate::upstream::{AskMethod, FetchError, FetchFault, FetchReply};
+use crate::upstream::{Ask, AskHeaders, AskMethod, FetchError, FetchFault, FetchReply, Redirects};
 
 /// Bytes of a manifest, at most. Registries refuse larger ones.
 const LONGEST: usize = 4 << 20;
@@ -47,7 +49,7 @@ pub(super) async fn by_digest(
     }
     Ok(match fetch(context, request, at, Some(digest)).await? {
         FetchedManifest::Verified(digest, manifest) => serve(context, request, &digest, manifest, RequestOutcome::Miss),
-        FetchedManifest::Passed(served) => served,
+        FetchedManifest::Passed(headers, bytes) => uncached(context, request, &headers, bytes),
     })
 }
 
@@ -67,7 +69,7 @@ pub(super) async fn by_tag(
                 place.write(context, None, digest, &manifest.media_type).await;
                 Ok(serve(context, request, &digest, manifest, RequestOutcome::Miss))
             }
-            FetchedManifest::Passed(served) => Ok(served),
+            FetchedManifest::Passed(headers, bytes) => Ok(uncached(context, request, &headers, bytes)),
         };
     }
     let headers = request.headers.clone().unconditional();
@@ -83,12 +85,9 @@ pub(super) async fn by_tag(
             FetchedManifest::Verified(digest, manifest) => {
                 serve(context, request, &digest, manifest, RequestOutcome::Passed)
             }
-            FetchedManifest::Passed(served) => served,
+            FetchedManifest::Passed(headers, bytes) => uncached(context, request, &headers, bytes),
         }),
-        status => {
-            let error = FetchError { server: at.origin.to_string(), fault: FetchFault::Status(status) };
-            stale(context, request, at, known, error).await
-        }
+        _ => stale(context, request, at, known, reply.unexpected(&at.origin)).await,
     }
 }
 
@@ -113,7 +112,7 @@ async fn revalidated(
     }
     let (digest, manifest) = match fetch(context, request, at, None).await {
         Ok(FetchedManifest::Verified(digest, manifest)) => (digest, manifest),
-        Ok(FetchedManifest::Passed(served)) => return Ok(served),
+        Ok(FetchedManifest::Passed(headers, bytes)) => return Ok(uncached(context, request, &headers, bytes)),
         // Registries that limit GET answer HEAD nevertheless.
         Err(RequestFailure::Fetch(error)) => return stale(context, request, at, known, error).await,
         Err(failure) => return Err(failure),
@@ -144,53 +143,96 @@ async fn stale(
     Ok(serve(context, request, &entry.digest, manifest, RequestOutcome::Stale))
 }
 
-/// What upstream has sent.
-enum FetchedManifest {
-    /// It has this digest, and is kept.
-    Verified(Digest, CachedManifest),
-    /// It goes to the client as it comes.
-    Passed(Served),
-}
-
 /// Whether this is a manifest of schema 1. Its digest is that of its text without the signatures in it, and registries
 /// make it anew for clients that accept nothing else, so it is not cached.
 fn is_schema_1(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
 }
 
-/// Fetches a manifest, verifies and keeps it, unless it is of schema 1.
+/// Fetches a manifest, verifies and keeps it, unless it is of schema 1. Clients that ask for the same with the same
+/// credentials at once are one fetch.
 async fn fetch(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
     at: &UpstreamPath,
     expected: Option<Digest>,
 ) -> Result<FetchedManifest, RequestFailure> {
-    let server = || at.origin.to_string();
-    let reply = request.ask(context, at, AskMethod::Get, &request.headers.clone().unconditional()).await?;
+    let (headers, speaker) = (request.headers.clone().unconditional(), request.speaker.clone());
+    let ask = ManifestAsk {
+        origin: at.origin.clone(),
+        path: at.path.clone(),
+        accept: headers.accept().cloned().collect(),
+        speaker: speaker.clone(),
+    };
+    let begin = || {
+        let (context, at) = (Arc::clone(context), at.clone());
+        async move {
+            let attempt = || fetch_once(&context, &at, &headers, &speaker, expected);
+            match attempt().await {
+                Err(UpstreamFault::Fetch(error)) if matches!(error.fault, FetchFault::Body(_)) => {
+                    log::info!("{}: asks once more: {error}", at.path);
+                    attempt().await
+                }
+                fetched => fetched,
+            }
+        }
+    };
+    let fetched = context.manifest_fetches.join(ask, begin).await;
+    fetched.map_err(|fault| RequestFailure::of_upstream(at, fault))
+}
+
+async fn fetch_once(
+    context: &CacheContext,
+    at: &UpstreamPath,
+    headers: &AskHeaders,
+    speaker: &Speaker,
+    expected: Option<Digest>,
+) -> Result<FetchedManifest, UpstreamFault> {
+    let ask = Ask {
+        method: AskMethod::Get,
+        origin: &at.origin,
+        path_and_query: &at.path,
+        headers,
+        redirects: Redirects::Follow,
+    };
+    let reply = context.authorization.send(ask, speaker, &at.repository).await?;
     match reply.status.as_u16() {
         200 => {}
-        401 | 403 | 404 => return Err(RequestFailure::denied(at, UpstreamDenial::of(&reply))),
-        status => return Err(FetchError { server: server(), fault: FetchFault::Status(status) }.into()),
+        401 | 403 | 404 => return Err(UpstreamFault::Denied(UpstreamDenial::of(&reply))),
+        _ => return Err(reply.unexpected(&at.origin).into()),
     }
     let media_type = reply.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.unwrap_or("application/octet-stream").to_owned();
+    let told = told_digest(&reply);
+    let FetchReply { headers, body, .. } = reply;
+    let bytes = body.collect(LONGEST, BODY_TIMEOUT).await?;
     if is_schema_1(&media_type) {
-        let reply = if request.is_head { head_reply(&reply) } else { passed_reply(context, at, reply) };
-        return Ok(FetchedManifest::Passed(Served { reply, outcome: RequestOutcome::Passed }));
+        return Ok(FetchedManifest::Passed(headers, bytes));
     }
-    let expected = expected.or_else(|| told_digest(&reply));
-    let bytes = reply.body.collect(LONGEST, BODY_TIMEOUT).await?;
     let digest = Digest::of(&bytes);
-    if let Some(expected) = expected.filter(|expected| *expected != digest) {
+    if let Some(expected) = expected.or(told).filter(|expected| *expected != digest) {
         let what = format!("{} sent a manifest with the digest {digest} instead of {expected}", at.origin);
-        return Err(RequestFailure::WrongManifest(what));
+        return Err(UpstreamFault::WrongManifest(what));
     }
-    context.authorization.granted(&request.speaker, &at.subject(&digest, Some(bytes.len() as u64)));
+    context.authorization.granted(speaker, &at.subject(&digest, Some(bytes.len() as u64)));
     let manifest = CachedManifest { media_type, bytes: bytes.to_vec() };
     let (kept, delivery) = (manifest.clone(), at.delivery(digest));
     context.with_store(move |store| store.put_manifest(&delivery, &kept)).await;
     log::info!("{}: {} bytes from {}", at.path, bytes.len(), at.origin);
     Ok(FetchedManifest::Verified(digest, manifest))
+}
+
+/// A manifest that is not kept, as upstream has sent it.
+fn uncached(context: &CacheContext, request: &ClientRequest, headers: &http::HeaderMap, bytes: Bytes) -> Served {
+    let body = if request.is_head {
+        BoxBody::new(HeadBody(Some(bytes.len() as u64)))
+    } else {
+        context.metrics.sent(ByteSource::Upstream).inc_by(bytes.len() as u64);
+        BoxBody::new(bytes)
+    };
+    let mut reply = reply(StatusCode::OK, body);
+    copy_headers(headers, reply.headers_mut());
+    Served { reply, outcome: RequestOutcome::Passed }
 }
 
 fn told_digest(reply: &FetchReply) -> Option<Digest> {

@@ -7,8 +7,8 @@
 //! answer.rs         from a request to its handler; metrics and the log
 //! blobs.rs          blobs by digest: from disk, from a flight, or both
 //! manifests.rs      manifests by digest and by tag
+//! manifest_fetches.rs  one fetch of a manifest for all clients that ask the same
 //! ostree_files.rs   absolute form: parts and objects of OSTree
-//! filez.rs          file objects, which are verified by inflating
 //! superblocks.rs    which digests the parts of a delta have
 //! pass.rs           everything that is passed through uncached
 //! pages.rs          /health and /metrics
@@ -31,7 +31,7 @@ mod connections;
 mod context;
 mod counted_connection;
 mod failure;
-mod filez;
+mod manifest_fetches;
 mod manifests;
 mod ostree_files;
 mod own_host;

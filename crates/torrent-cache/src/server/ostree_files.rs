@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::blobs;
 use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::failure::RequestFailure;
 use super::pass::{pass, passed_reply, reply_of};
 use super::reply::{BodyChunks, Served, describe_no_registry};
-use super::{blobs, filez};
+use crate::content::ContentName;
 use crate::digest::Digest;
 use crate::metrics::{RequestKind, RequestOutcome};
 use crate::ostree::path::{DeltaFolder, OstreePath};
@@ -37,12 +38,11 @@ pub(super) async fn serve(
         _ if request.is_head => pass(context, request, at).await,
         OstreePath::Uncached => pass(context, request, at).await,
         OstreePath::MetadataObject(digest) => blobs::serve(context, request, at, *digest).await,
-        OstreePath::FileObject(checksum) => filez::serve(context, request, at, *checksum).await,
+        OstreePath::FileObject(checksum) => {
+            blobs::serve(context, request, at, ContentName::FileObject(*checksum)).await
+        }
         OstreePath::Superblock(_) => superblock(context, request, at).await,
-        OstreePath::DeltaPart(folder, index) => match part(context, request, at, folder, *index).await {
-            Some(digest) => blobs::serve(context, request, at, digest).await,
-            None => pass(context, request, at).await,
-        },
+        OstreePath::DeltaPart(folder, index) => part(context, request, at, folder, *index).await,
     }?;
     describe_no_registry(served.reply.headers_mut());
     Ok(served)
@@ -72,19 +72,41 @@ async fn superblock(
     Ok(Served { reply, outcome: RequestOutcome::Passed })
 }
 
-/// The digest of a part, if its superblock tells it. A superblock that has not passed through is fetched.
+/// Answers a request for a part. If it cannot be had by the digest of a superblock that is remembered, the repository may
+/// have made the delta anew, so the superblock is asked for again, once.
 async fn part(
-    context: &CacheContext,
+    context: &Arc<CacheContext>,
     request: &ClientRequest,
     at: &UpstreamPath,
     folder: &DeltaFolder,
     index: u32,
-) -> Option<Digest> {
+) -> Result<Served, RequestFailure> {
     let path = folder.superblock_path();
-    let index = usize::try_from(index).ok()?;
-    if let Some(parts) = context.superblocks.parts(&at.origin, &path) {
-        return parts.get(index).copied();
+    let Ok(index) = usize::try_from(index) else { return pass(context, request, at).await };
+    let remembered = context.superblocks.parts(&at.origin, &path).and_then(|parts| parts.get(index).copied());
+    let failure = match remembered {
+        Some(digest) => match blobs::serve(context, request, at, digest).await {
+            Err(failure) if failure.is_other_content() => Some(failure),
+            result => return result,
+        },
+        None => None,
+    };
+    match (fetched_digest(context, request, at, &path, index).await, failure) {
+        (digest, Some(failure)) if digest.is_none() || digest == remembered => Err(failure),
+        (Some(digest), _) => blobs::serve(context, request, at, digest).await,
+        (None, _) => pass(context, request, at).await,
     }
+}
+
+/// The digest of a part by the superblock that upstream has now, if that tells it.
+async fn fetched_digest(
+    context: &CacheContext,
+    request: &ClientRequest,
+    at: &UpstreamPath,
+    path: &str,
+    index: usize,
+) -> Option<Digest> {
+    let path = path.to_owned();
     let superblock = UpstreamPath { path: path.clone(), ..at.clone() };
     let headers = request.headers.clone().unconditional();
     let reply = request.ask(context, &superblock, AskMethod::Get, &headers).await.ok()?;

@@ -21,8 +21,18 @@ pub(super) async fn pass(
 ) -> Result<Served, RequestFailure> {
     let method = if request.is_head { AskMethod::Head } else { AskMethod::Get };
     let upstream = request.ask(context, at, method, &request.headers).await?;
+    Ok(passed(context, request, at, upstream))
+}
+
+/// An upstream's reply as it comes, to a request with the client's method.
+pub(super) fn passed(
+    context: &CacheContext,
+    request: &ClientRequest,
+    at: &UpstreamPath,
+    upstream: FetchReply,
+) -> Served {
     let reply = if request.is_head { head_reply(&upstream) } else { passed_reply(context, at, upstream) };
-    Ok(Served { reply, outcome: RequestOutcome::Passed })
+    Served { reply, outcome: RequestOutcome::Passed }
 }
 
 /// The head of an upstream's reply to HEAD.

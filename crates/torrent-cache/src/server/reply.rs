@@ -14,6 +14,7 @@ use actix_http::{Response, StatusCode};
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use prometheus_client::metrics::counter::Counter;
+use tokio::task::yield_now;
 
 use crate::digest::Digest;
 use crate::metrics::RequestOutcome;
@@ -70,6 +71,9 @@ fn stream_of<C: BodyChunks>(sending: SendingBody<C>) -> impl Stream<Item = io::R
             }
             Err(fault) => {
                 log::warn!("{}: the reply is cut off: {fault}", sending.what);
+                // actix-http sends what it has when a body is not ready, and drops it after an error. The client should
+                // see the beginning of a reply, not a connection that ends without one.
+                yield_now().await;
                 Some((Err(io::Error::other(fault.to_string())), None))
             }
         }

@@ -1,17 +1,21 @@
 //! Which digests the parts of a delta have. Each superblock that passes through says it anew, as a repository can make a
-//! delta of the same name again. Nothing of it is kept on disk.
+//! delta of the same name again. A superblock is forgotten when a part turns out to be another one. Nothing of it is kept on
+//! disk.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use crate::digest::Digest;
-use crate::ostree::superblock::DeltaSuperblock;
+use crate::ostree::path::OstreePath;
+use crate::ostree::superblock::{DeltaSuperblock, MAX_SUPERBLOCK};
 use crate::upstream::UpstreamOrigin;
 
-/// How many bytes of digests are remembered.
-const CAPACITY: u64 = 8 << 20;
+/// How many bytes of digests are remembered. Those of the largest superblock that is read fit, as a superblock has more
+/// bytes than its digests.
+const CAPACITY: u64 = 2 * MAX_SUPERBLOCK as u64;
 /// What a superblock takes beside its digests.
 const OVERHEAD: usize = 256;
 /// How long, at most.
@@ -25,7 +29,9 @@ impl Default for Superblocks {
         let weigh = |key: &String, parts: &Arc<[Digest]>| {
             u32::try_from(OVERHEAD + key.len() + size_of_val::<[Digest]>(parts)).unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().max_capacity(CAPACITY).weigher(weigh).time_to_live(LIFETIME).build())
+        // By the default policy, a large one could be refused for many small ones that are used more often.
+        let builder = Cache::builder().eviction_policy(EvictionPolicy::lru()).max_capacity(CAPACITY);
+        Self(builder.weigher(weigh).time_to_live(LIFETIME).build())
     }
 }
 
@@ -33,6 +39,14 @@ impl Superblocks {
     /// The digests of the parts in order, if the superblock is known.
     pub(super) fn parts(&self, origin: &UpstreamOrigin, path: &str) -> Option<Arc<[Digest]>> {
         self.0.get(&key(origin, path))
+    }
+
+    /// Forgets the superblock of the part at this path, because the part is another one. If the path is not one of a part,
+    /// this does nothing.
+    pub(super) fn doubt(&self, origin: &UpstreamOrigin, path: &str) {
+        if let OstreePath::DeltaPart(folder, _) = OstreePath::parse(path) {
+            self.0.invalidate(&key(origin, &folder.superblock_path()));
+        }
     }
 
     /// Reads what a server sent at this path.
@@ -49,4 +63,22 @@ impl Superblocks {
 
 fn key(origin: &UpstreamOrigin, path: &str) -> String {
     format!("{}://{}{path}", origin.scheme().as_str(), origin.authority())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digests_of_the_largest_superblock_are_remembered() {
+        let superblocks = Superblocks::default();
+        for number in 0..1000 {
+            superblocks.0.insert(number.to_string(), Arc::from([Digest::of(b"")]));
+            superblocks.0.get(&number.to_string()).unwrap();
+        }
+        let digests = vec![Digest::of(b""); MAX_SUPERBLOCK / size_of::<Digest>()];
+        superblocks.0.insert("large".to_owned(), digests.into());
+        superblocks.0.run_pending_tasks();
+        assert!(superblocks.0.contains_key("large"));
+    }
 }

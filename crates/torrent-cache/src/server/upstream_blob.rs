@@ -14,8 +14,9 @@ use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::upstream_fault::UpstreamFault;
 use crate::authorization::{Speaker, UpstreamDenial};
+use crate::content::ContentName;
 use crate::digest::Digest;
-use crate::flight::{BlobBody, BlobSource, FlightFault, OpenedBody};
+use crate::flight::{BlobBody, BlobSource, FlightFault, LandedContent, OpenedBody};
 use crate::registry::range::content_range;
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchBody, FetchError, FetchFault, FetchReply, Redirects};
 
@@ -26,7 +27,7 @@ pub(super) struct UpstreamBlob(Rc<UpstreamBlobInner>);
 struct UpstreamBlobInner {
     context: Arc<CacheContext>,
     at: UpstreamPath,
-    digest: Digest,
+    name: ContentName,
     /// What it is, for the log.
     what: String,
     headers: AskHeaders,
@@ -34,25 +35,28 @@ struct UpstreamBlobInner {
     /// Whether the upstream has begun to send the blob to this client.
     is_opened: Cell<bool>,
     begun: Instant,
+    /// A body that was opened, and of which nothing was read.
+    unread: Cell<Option<OpenedBody<UpstreamBody>>>,
 }
 
 impl UpstreamBlob {
     pub(super) fn new(
         context: &Arc<CacheContext>,
         at: &UpstreamPath,
-        digest: Digest,
+        name: ContentName,
         what: String,
         request: &ClientRequest,
     ) -> Self {
         Self(Rc::new(UpstreamBlobInner {
             context: Arc::clone(context),
             at: at.clone(),
-            digest,
+            name,
             what,
             headers: request.headers.clone().unconditional(),
             speaker: request.speaker.clone(),
             is_opened: Cell::new(false),
             begun: Instant::now(),
+            unread: Cell::default(),
         }))
     }
 
@@ -74,6 +78,9 @@ impl BlobSource for UpstreamBlob {
 
     async fn open(&self, offset: u64) -> Result<OpenedBody<UpstreamBody>, UpstreamFault> {
         let Self(inner) = self;
+        if let Some(unread) = inner.unread.take().filter(|unread| unread.offset == offset) {
+            return Ok(unread);
+        }
         let range = (offset > 0).then(|| HeaderValue::try_from(format!("bytes={offset}-")).ok()).flatten();
         let headers = inner.headers.clone().with_range(range);
         let ask = Ask {
@@ -95,23 +102,26 @@ impl BlobSource for UpstreamBlob {
         self.0.context.longest_silence
     }
 
-    async fn may_take_stored(&self) -> bool {
-        let Self(inner) = self;
-        let delivery = inner.at.delivery(inner.digest);
-        inner.context.with_store(move |store| store.is_delivered(&delivery)).await.unwrap_or_default()
+    async fn stored_digest(&self, name: &ContentName) -> Option<Digest> {
+        let (at, name) = (self.0.at.clone(), *name);
+        self.0.context.with_store(move |store| at.delivered(store, &name)).await.flatten()
     }
 
-    async fn landed(&self, end: Result<u64, &FlightFault<UpstreamFault>>) {
+    fn take_back(&self, unread: OpenedBody<UpstreamBody>) {
+        self.0.unread.set(Some(unread));
+    }
+
+    async fn landed(&self, end: Result<LandedContent, &FlightFault<UpstreamFault>>) {
         let Self(inner) = self;
         if !self.is_opened() {
             return;
         }
         let seconds = inner.begun.elapsed().as_secs_f64();
         match end {
-            Ok(length) => {
-                let delivery = inner.at.delivery(inner.digest);
-                inner.context.with_store(move |store| store.put_delivered(&delivery)).await;
-                let subject = inner.at.subject(&inner.digest, Some(length));
+            Ok(LandedContent { digest, length }) => {
+                let (at, name) = (inner.at.clone(), inner.name);
+                inner.context.with_store(move |store| at.put_delivered(store, &name, digest)).await;
+                let subject = inner.at.subject(&digest, Some(length));
                 inner.context.authorization.granted(&inner.speaker, &subject);
                 log::info!("{}: {length} bytes from {} in {seconds:.1} s", inner.what, inner.at.origin);
             }
@@ -133,7 +143,7 @@ fn place(reply: &FetchReply, asked: u64, at: &UpstreamPath) -> Result<(u64, Opti
             range.and_then(content_range).ok_or_else(|| wrong(FetchFault::Head("no valid Content-Range".to_owned())))
         }
         401 | 403 | 404 => Err(UpstreamFault::Denied(UpstreamDenial::of(reply))),
-        status => Err(wrong(FetchFault::Status(status))),
+        _ => Err(UpstreamFault::Fetch(reply.unexpected(&at.origin))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! How the upstream of a blob fails.
+//! How the upstream of a blob or a manifest fails.
 
 use thiserror::Error;
 
@@ -6,8 +6,8 @@ use crate::authorization::UpstreamDenial;
 use crate::flight::SourceError;
 use crate::upstream::FetchError;
 
-/// How the upstream of a blob fails.
-#[derive(Debug, Error)]
+/// How the upstream of a blob or a manifest fails.
+#[derive(Clone, Debug, Error)]
 pub(super) enum UpstreamFault {
     /// It says no.
     #[error("the upstream answered with status {}", .0.status.as_u16())]
@@ -15,6 +15,12 @@ pub(super) enum UpstreamFault {
     /// It fails.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// It sends a manifest with another digest: which one.
+    #[error("{0}")]
+    WrongManifest(String),
+    /// The process is about to end, or has a defect.
+    #[error("the fetch was given up")]
+    Abandoned,
 }
 
 impl SourceError for UpstreamFault {

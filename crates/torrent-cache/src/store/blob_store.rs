@@ -12,6 +12,7 @@ use super::incoming::IncomingBlob;
 use super::layout::{FILE_MODE, StoreFolder};
 use super::limits::StoreLimits;
 use super::space::{Space, StoreUsage, StoredBlob};
+use crate::content::ContentName;
 use crate::digest::Digest;
 
 /// Blobs and records in a folder of this process's own. Cheap to clone; see the module for the rules.
@@ -78,15 +79,9 @@ impl BlobStore {
         self.space.open_blob(*digest)
     }
 
-    /// Makes room for a blob and begins to write it. With an error of the kind `StorageFull` there is no room for it.
-    pub fn begin(&self, digest: &Digest, length: Option<u64>) -> io::Result<IncomingBlob> {
-        IncomingBlob::create(&self.space, Some(*digest), length)
-    }
-
-    /// The same for a blob whose digest is not known yet. The caller verifies the bytes in another way before it calls
-    /// [`IncomingBlob::verify`].
-    pub fn begin_nameless(&self, length: Option<u64>) -> io::Result<IncomingBlob> {
-        IncomingBlob::create(&self.space, None, length)
+    /// Makes room for content and begins to write it. With an error of the kind `StorageFull` there is no room for it.
+    pub fn begin(&self, name: &ContentName, length: Option<u64>) -> io::Result<IncomingBlob> {
+        IncomingBlob::create(&self.space, name, length)
     }
 
     /// What the store holds.

@@ -12,7 +12,8 @@ use super::disk::in_blocks;
 use super::layout::{FILE_MODE, FileKind, FileName};
 use super::limits::STEP;
 use super::space::{Space, StoredBlob};
-use crate::digest::{Digest, DigestHasher};
+use crate::content::{ContentName, ContentVerifier, WrongContent};
+use crate::digest::Digest;
 
 /// A file below `incoming/`. It is removed when it is dropped, unless it was placed.
 pub(super) struct IncomingFile {
@@ -96,23 +97,21 @@ impl Drop for IncomingFile {
 /// A blob that is being written. Dropped before it is committed, it leaves nothing.
 pub struct IncomingBlob {
     file: IncomingFile,
-    /// `None`: the bytes decide.
-    digest: Option<Digest>,
-    hasher: DigestHasher,
+    verifier: ContentVerifier,
 }
 
 impl IncomingBlob {
     /// `length` is what the sender announces. It decides only for how much room is made at the start.
-    pub(super) fn create(space: &Arc<Space>, digest: Option<Digest>, length: Option<u64>) -> io::Result<Self> {
+    pub(super) fn create(space: &Arc<Space>, name: &ContentName, length: Option<u64>) -> io::Result<Self> {
         let file = IncomingFile::create(space, length.unwrap_or(0))?;
-        Ok(Self { file, digest, hasher: DigestHasher::default() })
+        Ok(Self { file, verifier: ContentVerifier::new(name) })
     }
 
-    /// Writes bytes at the end, and hashes them. Makes more room if the announced length is exceeded. After an error
+    /// Writes bytes at the end, and takes them into account for what is verified. Makes more room if the announced length is exceeded. After an error
     /// the blob is what it was before the call.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.append(bytes)?;
-        self.hasher.update(bytes);
+        self.verifier.update(bytes);
         Ok(())
     }
 
@@ -126,18 +125,14 @@ impl IncomingBlob {
         self.file.written
     }
 
-    /// The digest so far: exactly of the first [`Self::written`] bytes.
-    pub fn hasher(&self) -> &DigestHasher {
-        &self.hasher
+    /// The verifier as it is now: it knows exactly the first [`Self::written`] bytes.
+    pub fn verifier(&self) -> &ContentVerifier {
+        &self.verifier
     }
 
-    /// Compares the bytes with the digest. They may be trusted from then on, before they are safe on the disk.
-    pub fn verify(self) -> Result<VerifiedBlob, CommitError> {
-        let got = self.hasher.finish();
-        match self.digest {
-            Some(expected) if expected != got => Err(CommitError::WrongDigest { expected, got }),
-            _ => Ok(VerifiedBlob { file: self.file, digest: got }),
-        }
+    /// Compares the bytes with the name. They may be trusted from then on, before they are safe on the disk.
+    pub fn verify(self) -> Result<VerifiedBlob, WrongContent> {
+        Ok(VerifiedBlob { digest: self.verifier.finish()?, file: self.file })
     }
 
     /// [`Self::verify`], then [`VerifiedBlob::commit`].
@@ -181,14 +176,9 @@ impl VerifiedBlob {
 /// A blob did not become one of the store, and left nothing.
 #[derive(Debug, Error)]
 pub enum CommitError {
-    /// The bytes are not those of the digest.
-    #[error("the bytes have the digest {got}, not {expected}")]
-    WrongDigest {
-        /// By which digest the blob was asked for.
-        expected: Digest,
-        /// What the bytes have.
-        got: Digest,
-    },
+    /// The bytes are not what their name says.
+    #[error(transparent)]
+    Wrong(#[from] WrongContent),
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] io::Error),

@@ -4,7 +4,7 @@
 //! FOLDER/lock                        held by the process that uses the folder
 //! FOLDER/blobs/sha256/ab/HEX         blobs, by digest
 //! FOLDER/manifests/sha256/ab/HEX     manifests, by digest
-//! FOLDER/tags/ab/HEX                 what a tag meant last, by the digest of upstream, repository, tag and Accept
+//! FOLDER/tags/ab/HEX                 what a tag meant last for each Accept, by the digest of upstream, repository and tag
 //! FOLDER/deltas/ab/HEX               the digest of an OSTree file, by the digest of its URL
 //! FOLDER/deliveries/ab/HEX           that an upstream has delivered something, and with which media type, by the digest
 //!                                    of upstream, repository, kind and digest
@@ -15,8 +15,8 @@
 //!   used, to the hour. Memory holds sums, and the few files that are evicted next.
 //! - A file is written below `incoming/`, checked, synced, and only then renamed to its place. A process that dies
 //!   leaves files in `incoming/` only, and the next process removes them.
-//! - A blob was verified when it came. The first reader of the whole verifies it again, once for each process, as disks
-//!   damage files; a damaged one is removed.
+//! - A blob was verified when it came. It is verified again when it is first read, once for each process, as disks damage
+//!   files; a damaged one is removed. See the module `flight`.
 //! - Whether the store has something and whether an upstream has it are two questions. What one upstream has delivered is
 //!   another upstream's only once that one has delivered it as well ([`Delivery`]): a digest is no secret, and upstreams
 //!   may say yes to whatever they are asked.

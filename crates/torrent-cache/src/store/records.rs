@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use super::blob_store::BlobStore;
 use super::incoming::IncomingFile;
 use super::layout::{FileKind, FileName};
-use super::space::StoredBlob;
 use crate::digest::{Digest, DigestHasher};
 
 /// Bytes of a record at most. Registries refuse manifests above 4 MiB.
@@ -45,6 +44,10 @@ pub struct TagKey<'a> {
     pub accept: &'a str,
 }
 
+/// For so many `Accept` of a tag its manifest is kept: those that were asked for last. What clients send must not make a
+/// file each.
+const ACCEPTS: usize = 16;
+
 /// What a tag meant when the upstream was asked last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagEntry {
@@ -57,9 +60,34 @@ pub struct TagEntry {
 }
 
 impl TagKey<'_> {
+    /// One file has what the tag means for all `Accept`.
     fn name(&self) -> FileName {
-        let digest = digest_of(&[self.upstream, self.repository, self.tag, self.accept]);
-        FileName { kind: FileKind::Tag, digest }
+        FileName { kind: FileKind::Tag, digest: digest_of(&[self.upstream, self.repository, self.tag]) }
+    }
+
+    fn accepted(&self) -> Digest {
+        Digest::of(self.accept.as_bytes())
+    }
+}
+
+/// What a tag means for one `Accept`, as a line: the digest of `Accept`, that of the manifest, the time, the media type.
+struct TagLine {
+    accepted: Digest,
+    entry: TagEntry,
+}
+
+impl TagLine {
+    fn write(&self) -> String {
+        let TagEntry { digest, media_type, checked_at } = &self.entry;
+        let seconds = checked_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        format!("{} {digest} {seconds} {media_type}\n", self.accepted)
+    }
+
+    fn read(line: &str) -> Option<Self> {
+        let mut words = line.splitn(4, ' ');
+        let (accepted, digest) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let checked_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(words.next()?.parse().ok()?))?;
+        Some(Self { accepted, entry: TagEntry { digest, media_type: words.next()?.to_owned(), checked_at } })
     }
 }
 
@@ -109,26 +137,26 @@ impl BlobStore {
         Ok(self.read(delivery.name(BLOB), |record| (record == b"\n").then_some(()))?.is_some())
     }
 
-    /// A complete blob, if this upstream has delivered it. This counts as a use of it.
-    pub fn find_delivered(&self, delivery: &Delivery) -> io::Result<Option<StoredBlob>> {
-        if self.is_delivered(delivery)? { self.find(&delivery.digest) } else { Ok(None) }
-    }
-
-    /// Keeps what a tag means now.
+    /// Keeps what a tag means now. Of two calls for one tag at once, one can be lost: then the next client that asks with
+    /// that `Accept` makes a GET of a HEAD.
     pub fn put_tag(&self, key: &TagKey<'_>, tag: &TagEntry) -> io::Result<()> {
-        let checked_at = tag.checked_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let record = format!("{}\n{}\n{checked_at}\n", tag.digest, line(&tag.media_type)?);
+        line(&tag.media_type)?;
+        let newest = TagLine { accepted: key.accepted(), entry: tag.clone() };
+        let others = self.tag_lines(key)?.into_iter().filter(|line| line.accepted != newest.accepted);
+        let record: String = others.take(ACCEPTS - 1).fold(newest.write(), |record, line| record + &line.write());
         self.put(key.name(), record.as_bytes())
     }
 
     /// What a tag meant last.
     pub fn tag(&self, key: &TagKey<'_>) -> io::Result<Option<TagEntry>> {
-        self.read(key.name(), |record| {
-            let mut lines = std::str::from_utf8(record).ok()?.lines();
-            let (digest, media_type, seconds) = (lines.next()?, lines.next()?, lines.next()?);
-            let checked_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.parse().ok()?))?;
-            Some(TagEntry { digest: digest.parse().ok()?, media_type: media_type.to_owned(), checked_at })
-        })
+        let accepted = key.accepted();
+        Ok(self.tag_lines(key)?.into_iter().find(|line| line.accepted == accepted).map(|line| line.entry))
+    }
+
+    /// The newest first.
+    fn tag_lines(&self, key: &TagKey<'_>) -> io::Result<Vec<TagLine>> {
+        let read = |record: &[u8]| std::str::from_utf8(record).ok()?.lines().map(TagLine::read).collect();
+        Ok(self.read(key.name(), read)?.unwrap_or_default())
     }
 
     /// Keeps which blob an OSTree URL means.

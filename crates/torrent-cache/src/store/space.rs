@@ -48,6 +48,11 @@ impl StoredBlob {
         &self.file
     }
 
+    /// The digest that it has as the store's blob.
+    pub fn digest(&self) -> Digest {
+        self.in_use.digest
+    }
+
     /// Bytes.
     pub fn length(&self) -> u64 {
         self.length

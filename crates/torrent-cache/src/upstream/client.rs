@@ -6,7 +6,7 @@ use std::io;
 use std::iter::successors;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
@@ -27,6 +27,7 @@ use super::headers::{AskHeaders, answered};
 use super::origin::{UpstreamOrigin, Upstreams};
 use super::public_ip::is_public;
 use super::redirect::{self, MAX_REDIRECTS, RedirectFault, is_redirect};
+use super::retry_after::RetryAfter;
 
 /// Bytes that are read at once, and the largest head of a reply.
 const READ_BUFFER: usize = 256 << 10;
@@ -134,6 +135,12 @@ impl FetchReply {
         self.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
+    /// The failure that a reply of this origin is if its status says nothing about the client's rights.
+    pub fn unexpected(&self, origin: &UpstreamOrigin) -> FetchError {
+        let wait = RetryAfter::of(&self.headers, SystemTime::now());
+        FetchError { server: origin.to_string(), fault: FetchFault::Status(self.status.as_u16(), wait) }
+    }
+
     /// Whether the body is not the resource as it is, although `identity` was asked for.
     pub fn is_encoded(&self) -> bool {
         self.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
@@ -172,7 +179,7 @@ impl FetchBody {
         let collected = timeout(within, async {
             while let Some(chunk) = self.chunk().await? {
                 if whole.len() + chunk.len() > limit {
-                    return Err(self.error(FetchFault::Body(format!("longer than {limit} bytes"))));
+                    return Err(self.error(FetchFault::TooLarge(limit)));
                 }
                 whole.extend_from_slice(&chunk);
             }

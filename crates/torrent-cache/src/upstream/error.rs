@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::redirect::RedirectFault;
+use super::retry_after::RetryAfter;
 
 /// A fetch failed. `Display` is the line for the log. It holds no path, query or header, as those can hold credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -47,12 +48,15 @@ pub enum FetchFault {
     /// The body ended too early, or is not valid.
     #[error("the body broke off: {0}")]
     Body(String),
+    /// The body is longer than this program reads.
+    #[error("the body is longer than {0} bytes")]
+    TooLarge(usize),
     /// A redirect that is not followed.
     #[error(transparent)]
     Redirect(#[from] RedirectFault),
-    /// A status that says nothing about the client's rights.
+    /// A status that says nothing about the client's rights, and how long the server wants clients to wait.
     #[error("status {0}")]
-    Status(u16),
+    Status(u16, Option<RetryAfter>),
     /// The request cannot be written.
     #[error("the request cannot be written: {0}")]
     Request(String),
@@ -69,8 +73,16 @@ impl FetchError {
     pub fn status(&self) -> u16 {
         match self.fault {
             FetchFault::ConnectTimeout(_) | FetchFault::HeadTimeout(_) | FetchFault::Stalled(_) => 504,
-            FetchFault::Status(429) => 429,
+            FetchFault::Status(429, _) => 429,
             _ => 502,
+        }
+    }
+
+    /// How long the server wants clients to wait, if it limits requests (429) or cannot answer now (503), and says so.
+    pub fn retry_after(&self) -> Option<RetryAfter> {
+        match self.fault {
+            FetchFault::Status(429 | 503, wait) => wait,
+            _ => None,
         }
     }
 
@@ -96,9 +108,10 @@ impl FetchError {
                 format!("{server} did not answer the cache in time; try again")
             }
             FetchFault::Head(_) | FetchFault::Body(_) => format!("{server} sent the cache a broken reply; try again"),
+            FetchFault::TooLarge(_) => format!("{server} sent more than the cache reads of such a reply"),
             FetchFault::Redirect(fault) => format!("{server} redirects the cache where it does not follow: {fault}"),
-            FetchFault::Status(429) => format!("{server} wants fewer requests; try again later"),
-            FetchFault::Status(status) => format!("{server} answered the cache with status {status}; try again"),
+            FetchFault::Status(429, _) => format!("{server} wants fewer requests; try again later"),
+            FetchFault::Status(status, _) => format!("{server} answered the cache with status {status}; try again"),
             FetchFault::Request(_) => format!("the cache cannot send such a request to {server}"),
             FetchFault::Token(_) | FetchFault::Credentials(_) => {
                 format!(

@@ -16,6 +16,7 @@ mod headers;
 mod origin;
 mod public_ip;
 mod redirect;
+mod retry_after;
 #[cfg(test)]
 pub(crate) mod scripted;
 #[cfg(test)]
@@ -31,3 +32,4 @@ pub use headers::AskHeaders;
 pub use origin::{NotAnOrigin, UpstreamOrigin, UpstreamScheme, Upstreams};
 pub use public_ip::is_public;
 pub use redirect::RedirectFault;
+pub use retry_after::RetryAfter;

@@ -401,7 +401,7 @@ async fn a_collected_body_has_a_limit() {
     let collect =
         async |limit| get(&client, &origin, "/").await.unwrap().body.collect(limit, Duration::from_secs(9)).await;
     assert_eq!(collect(5).await.unwrap(), "12345");
-    assert!(matches!(collect(4).await.unwrap_err().fault, FetchFault::Body(_)));
+    assert!(matches!(collect(4).await.unwrap_err().fault, FetchFault::TooLarge(4)));
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use torrent_cache::digest::Digest;
 
-use crate::client::{get, request};
+use crate::client::{Connection, get, request};
 use crate::program::CacheProgram;
-use crate::upstream::{Asked, Content, MANIFEST, RegistryAct, Scripted, blob_path, head, noise};
+use crate::upstream::{Asked, Content, MANIFEST, RegistryAct, Scripted, blob_path, gate, head, noise};
 
 const LOGIN: [(&str, &str); 1] = [("authorization", "Basic dXNlcjpwYXNz")];
 
@@ -132,15 +132,24 @@ fn a_blob_that_two_upstreams_have_is_fetched_from_each_once_and_kept_once() {
 fn a_fetch_that_turns_out_wrong_authorises_nobody() {
     let blob = noise(10_000, 4);
     let content = Content::default().with_blob("a", &blob);
+    let (key, gate) = gate();
+    let mut gate = Some(gate);
     let upstream = Scripted::new(move |asked| match (asked.header("authorization"), asked.method.as_str()) {
         (Some(_), _) => content.act(asked),
         // A client without a login gets something, but not this blob.
-        (None, "GET") => RegistryAct::Raw([head(200, &[], 10_000), vec![0; 10_000]].concat()),
+        (None, "GET") => match gate.take() {
+            Some(gate) => RegistryAct::Gated([head(200, &[], 10_000), vec![0; 5_000]].concat(), gate, vec![0; 5_000]),
+            None => RegistryAct::Reply(200, Vec::new(), vec![0; 10_000]),
+        },
         (None, _) => RegistryAct::Reply(403, Vec::new(), Vec::new()),
     });
     let program = CacheProgram::with(&upstream, &[("AUTH_STALE", "3600")]);
     let path = blob_path("a", &blob);
-    assert!(get(program.address, &path).body.is_err());
+    let mut client = Connection::open(program.address);
+    client.send("GET", &path, &[]);
+    assert_eq!(client.head().status, 200);
+    drop(key);
+    assert!(client.rest(10_000, 0).is_err());
     program.settle();
     assert!(request(program.address, "GET", &path, &LOGIN).body.as_ref() == Ok(&blob));
     program.settle();

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::client::{Connection, Got, get};
+use crate::client::{Connection, Got, get, request};
 use crate::program::CacheProgram;
 use crate::upstream::{Content, RegistryAct, Scripted, blob_path, head, noise};
 
@@ -88,12 +88,60 @@ fn a_status_or_nothing_is_an_error_in_the_form_of_registries() {
         upstream.now(move |_| act());
         for path in [&blob, &manifest] {
             let got = get(program.address, path);
+            let wait = ["429", "503"].contains(&what).then_some("7");
+            assert_eq!(got.header("retry-after"), wait, "{what}, {path}");
             assert_eq!((got.status, got.error().0.as_str()), (status, code), "{what}, {path}");
             assert_eq!(got.header("content-type"), Some("application/json"), "{what}, {path}");
             assert!(got.error().1.contains(&upstream.address.to_string()) || what.contains("private"), "{what}");
         }
     }
     assert_eq!(program.files("blobs").len() + program.files("incoming").len(), 0);
+}
+
+#[test]
+fn a_client_waits_as_long_as_the_upstream_says() {
+    let (blob, manifest) = (noise(1000, 1), b"{}");
+    let upstream = Content::default().with_blob("a", &blob).with_manifest("a", "t", manifest).serve();
+    let program = CacheProgram::with(&upstream, &[("TAG_STALE", "0")]);
+    // For what is on disk, upstream is asked by HEAD.
+    let stored = [blob_path("a", &blob), "/v2/a/manifests/t".to_owned()];
+    stored.iter().for_each(|path| assert_eq!(get(program.address, path).status, 200));
+    program.settle();
+    for (status, told, expected) in [
+        (429, Some("7"), Some("7")),
+        (429, Some("1000000"), Some("3600")),
+        (429, Some("Fri, 31 Dec 9999 23:59:59 GMT"), Some("3600")),
+        (429, None, Some("60")),
+        (429, Some("soon"), Some("60")),
+        (503, Some("8"), Some("8")),
+        (503, None, None),
+        (500, Some("9"), None),
+    ] {
+        upstream.now(move |_| {
+            let headers = told.map(|told| ("retry-after", told.to_owned()));
+            RegistryAct::Reply(status, headers.into_iter().collect(), Vec::new())
+        });
+        for path in [&stored[0], &stored[1], &blob_path("a", b"x"), &"/v2/a/manifests/x".to_owned()] {
+            let got = request(program.address, "GET", path, &[("authorization", "Bearer x")]);
+            assert_eq!(got.status, if status == 429 { 429 } else { 502 }, "{path}");
+            assert_eq!(got.header("retry-after"), expected, "{status}, {told:?}, {path}");
+        }
+    }
+}
+
+#[test]
+fn a_ping_that_upstream_cannot_answer_is_an_error_in_the_form_of_registries() {
+    for status in [500, 502, 503] {
+        let headers = vec![("retry-after", "7".to_owned()), ("content-type", "text/html".to_owned())];
+        let upstream = Scripted::new(move |_| RegistryAct::Reply(status, headers.clone(), b"<html>down".to_vec()));
+        let program = CacheProgram::start(&upstream);
+        let got = get(program.address, "/v2/");
+        assert_eq!((got.status, got.error().0.as_str()), (502, "UNAVAILABLE"), "{status}");
+        assert!(got.error().1.contains(&format!("status {status}")), "{:?}", got.error());
+        assert_eq!(got.header("content-type"), Some("application/json"));
+        assert_eq!(got.header("retry-after"), (status == 503).then_some("7"));
+        assert_eq!(request(program.address, "HEAD", "/v2/", &[]).status, 502);
+    }
 }
 
 #[test]
@@ -131,7 +179,7 @@ fn a_redirect_to_a_listed_server_is_followed_without_credentials() {
     let upstream = Scripted::new(move |_| RegistryAct::Reply(307, vec![("location", target.clone())], Vec::new()));
     let program = CacheProgram::with(&upstream, &[("UPSTREAMS", &elsewhere.origin())]);
     let headers = [("authorization", "Bearer secret")];
-    let got = crate::client::request(program.address, "GET", &blob_path("a", &blob), &headers);
+    let got = request(program.address, "GET", &blob_path("a", &blob), &headers);
     assert!(got.body == Ok(blob));
     assert_eq!(upstream.take_all()[0].header("authorization"), Some("Bearer secret"));
     assert_eq!(elsewhere.take_all()[0].header("authorization"), None);

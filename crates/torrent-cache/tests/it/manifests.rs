@@ -2,9 +2,9 @@
 
 use torrent_cache::digest::Digest;
 
-use crate::client::{get, request};
+use crate::client::{Connection, get, request};
 use crate::program::CacheProgram;
-use crate::upstream::{Content, MANIFEST, RegistryAct, Scripted, noise};
+use crate::upstream::{Content, MANIFEST, RegistryAct, Scripted, gate, head, noise};
 
 #[test]
 fn a_tag_that_moves_is_followed() {
@@ -46,6 +46,72 @@ fn a_tag_that_upstream_limits_means_what_it_meant() {
         assert_eq!(got.status, status, "TAG_STALE={stale}");
         assert_eq!(got.header("retry-after").is_some(), status == 429);
     }
+}
+
+#[test]
+fn clients_that_ask_for_the_same_manifest_at_once_are_one_fetch() {
+    let manifest = b"{\"schemaVersion\":2}";
+    let content = Content::default().with_manifest("a", "t", manifest);
+    let (key, gate) = gate();
+    let mut gate = Some(gate);
+    let headers = vec![("docker-content-digest", Digest::of(manifest).to_string())];
+    let upstream = Scripted::new(move |asked| match gate.take() {
+        Some(gate) => RegistryAct::Gated(head(200, &headers, manifest.len()), gate, manifest.to_vec()),
+        None => content.act(asked),
+    });
+    let program = CacheProgram::start(&upstream);
+    let mut clients: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = Connection::open(program.address);
+            client.send("GET", "/v2/a/manifests/t", &[("authorization", "Bearer 1")]);
+            client
+        })
+        .collect();
+    for _ in 1..clients.len() {
+        program.line("waits for the fetch of another client");
+    }
+    // Other credentials do not wait for it.
+    let got = request(program.address, "GET", "/v2/a/manifests/t", &[("authorization", "Bearer 2")]);
+    assert_eq!(got.body.as_deref(), Ok(&manifest[..]));
+    drop(key);
+    for client in &mut clients {
+        assert_eq!(client.reply(false).body.as_deref(), Ok(&manifest[..]));
+    }
+    let asked = upstream.take_all();
+    let asked: Vec<_> = asked.iter().map(|asked| (asked.method.as_str(), asked.header("authorization"))).collect();
+    assert_eq!(asked, [("GET", Some("Bearer 1")), ("GET", Some("Bearer 2"))]);
+}
+
+#[test]
+fn a_manifest_that_breaks_off_is_asked_for_once_more() {
+    let manifest = b"{\"schemaVersion\":2}";
+    for (breaks, status) in [(1, 200), (2, 502)] {
+        let content = Content::default().with_manifest("a", "t", manifest);
+        let mut left = breaks;
+        let upstream = Scripted::new(move |asked| {
+            if left == 0 {
+                return content.act(asked);
+            }
+            left -= 1;
+            RegistryAct::Raw([head(200, &[], manifest.len()), manifest[..5].to_vec()].concat())
+        });
+        let program = CacheProgram::start(&upstream);
+        let got = get(program.address, "/v2/a/manifests/t");
+        assert_eq!(got.status, status);
+        assert!(status != 200 || got.body.as_deref() == Ok(&manifest[..]));
+        assert_eq!(upstream.take(), ["GET /v2/a/manifests/t"; 2]);
+    }
+}
+
+#[test]
+fn clients_with_many_accepts_make_one_file_of_a_tag() {
+    let upstream = Content::default().with_manifest("a", "t", b"{}").serve();
+    let program = CacheProgram::start(&upstream);
+    for number in 0..40 {
+        let accept = format!("application/{number}");
+        assert_eq!(request(program.address, "GET", "/v2/a/manifests/t", &[("accept", &accept)]).status, 200);
+    }
+    assert_eq!(program.files("tags").len(), 1);
 }
 
 #[test]

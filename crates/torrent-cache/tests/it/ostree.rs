@@ -2,9 +2,11 @@
 
 use std::fs;
 
-use crate::client::{Got, request};
+use torrent_cache::digest::Digest;
+
+use crate::client::{Connection, Got, request};
 use crate::program::CacheProgram;
-use crate::upstream::{Content, RegistryAct, Scripted, noise};
+use crate::upstream::{Asked, Content, RegistryAct, Scripted, gate, head, noise};
 
 const DELTA: &str = "/repo/deltas/Wd/5wdpL2qFpjE0969vzqmmCphK92+hidSnnv8_9xoxA";
 const FILEZ: [&str; 3] = [
@@ -102,6 +104,126 @@ fn a_flipped_byte_is_refused_and_fetched_again() {
     for (path, file) in paths.iter().zip(&files) {
         assert!(through(&program, &upstream, path).body == Ok(fixture(file)), "{path}");
     }
+}
+
+#[test]
+fn clients_of_one_file_object_at_once_are_one_fetch_that_is_continued() {
+    let (path, file) = (object(FILEZ[0], "filez"), fixture(&format!("{}.filez", FILEZ[0])));
+    let half = file.len() / 2;
+    let (key, gate) = gate();
+    let (mut gate, served) = (Some(gate), file.clone());
+    let upstream = Scripted::new(move |asked| match (asked.method.as_str(), gate.take()) {
+        ("GET", Some(gate)) => {
+            // It breaks off without the other half.
+            RegistryAct::Gated([head(200, &[], served.len()), served[..half].to_vec()].concat(), gate, Vec::new())
+        }
+        (_, held) => {
+            gate = held;
+            repository().act(asked)
+        }
+    });
+    let program = program(&upstream);
+    let url = format!("{}{path}", upstream.origin());
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = Connection::open(program.address);
+            client.send("GET", &url, &[]);
+            assert_eq!(client.head().status, 200);
+            // Bytes come while the fetch runs.
+            (client.bytes(half), client)
+        })
+        .collect();
+    drop(key);
+    for (begun, mut client) in clients {
+        let rest = client.rest(file.len(), begun.len()).unwrap();
+        assert!([begun, rest].concat() == file);
+    }
+    let asked = upstream.take_all();
+    let offsets: Vec<_> = asked.iter().filter(|asked| asked.method == "GET").map(Asked::offset).collect();
+    assert_eq!(offsets, [None, Some(half)]);
+    // The yes for the second client is kept for the others, which have the same credentials: none.
+    assert_eq!(asked.iter().filter(|asked| asked.method == "HEAD").count(), 1);
+}
+
+#[test]
+fn without_room_a_file_object_is_verified_as_well() {
+    let (path, file) = (object(FILEZ[0], "filez"), fixture(&format!("{}.filez", FILEZ[0])));
+    let upstream = repository().serve();
+    let other = Content::default().serve();
+    let program = CacheProgram::with(&other, &[("UPSTREAMS", &upstream.origin()), ("STORAGE_QUOTA", "0")]);
+    for _ in 0..2 {
+        assert!(through(&program, &upstream, &path).body.as_ref() == Ok(&file));
+        assert_eq!(upstream.take(), [format!("GET {path}")]);
+    }
+    let mut wrong = file;
+    let at = wrong.len() - 1;
+    wrong[at] ^= 1;
+    upstream.now(move |_| RegistryAct::Reply(200, Vec::new(), wrong.clone()));
+    assert!(through(&program, &upstream, &path).body.is_err());
+}
+
+#[test]
+fn a_delta_that_is_made_anew_is_noticed() {
+    let upstream = repository().serve();
+    let part = format!("{DELTA}/0");
+    // The new part has another length, or the same.
+    for new in [noise(100, 1), noise(fixture("part.0").len(), 1)] {
+        let program = program(&upstream);
+        upstream.now(|asked| repository().act(asked));
+        assert!(through(&program, &upstream, &part).body == Ok(fixture("part.0")));
+        program.settle();
+        assert!(through(&program, &upstream, &format!("{DELTA}/1")).body == Ok(fixture("part.1")));
+        let mut superblock = fixture("plain.superblock");
+        for (number, content) in [(0, &new), (2, &new)] {
+            let (old, now) = (Digest::of(&fixture(&format!("part.{number}"))), Digest::of(content));
+            let at = superblock.windows(32).position(|bytes| bytes == old.0).unwrap();
+            superblock[at..at + 32].copy_from_slice(&now.0);
+        }
+        let content = repository().with_file(&format!("{DELTA}/superblock"), &superblock);
+        let content = content.with_file(&part, &new).with_file(&format!("{DELTA}/2"), &new);
+        let path = format!("{DELTA}/2");
+        let (key, gate) = gate();
+        let (mut gate, gated, sent) = (Some(gate), path.clone(), new.clone());
+        upstream.now(move |asked| match gate.take_if(|_| asked.target == gated) {
+            Some(gate) => {
+                let begin = [head(200, &[], sent.len()), sent[..sent.len() / 2].to_vec()].concat();
+                RegistryAct::Gated(begin, gate, sent[sent.len() / 2..].to_vec())
+            }
+            None => content.act(asked),
+        });
+        upstream.take();
+        // A reply that has begun is cut off, and then the superblock is asked for.
+        let mut client = Connection::open(program.address);
+        client.send("GET", &format!("{}{path}", upstream.origin()), &[]);
+        assert_eq!(client.head().status, 200);
+        drop(key);
+        assert!(client.rest(new.len(), 0).is_err());
+        assert_eq!(upstream.take(), [format!("GET {path}")]);
+        assert!(through(&program, &upstream, &path).body.as_ref() == Ok(&new));
+        assert_eq!(upstream.take()[0], format!("GET {DELTA}/superblock"));
+        assert!(through(&program, &upstream, &part).body.as_ref() == Ok(&new));
+    }
+}
+
+#[test]
+fn a_part_on_disk_with_another_length_than_upstreams_makes_the_cache_ask_for_the_superblock() {
+    let upstream = repository().serve();
+    let program = program(&upstream);
+    let (part, new) = (format!("{DELTA}/0"), noise(100, 1));
+    // The yes for the old part is kept for this client, so another one asks.
+    assert!(through(&program, &upstream, &part).body == Ok(fixture("part.0")));
+    program.settle();
+    let mut superblock = fixture("plain.superblock");
+    let at = superblock.windows(32).position(|bytes| bytes == Digest::of(&fixture("part.0")).0).unwrap();
+    superblock[at..at + 32].copy_from_slice(&Digest::of(&new).0);
+    let content = repository().with_file(&format!("{DELTA}/superblock"), &superblock).with_file(&part, &new);
+    upstream.now(move |asked| content.act(asked));
+    upstream.take();
+    let url = format!("{}{part}", upstream.origin());
+    let got = request(program.address, "GET", &url, &[("authorization", "Basic eDp5")]);
+    assert!(got.body == Ok(new));
+    let expected = [format!("HEAD {part}"), format!("GET {DELTA}/superblock"), format!("GET {part}")];
+    assert_eq!(upstream.take(), expected);
 }
 
 #[test]

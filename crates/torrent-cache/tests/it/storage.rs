@@ -21,6 +21,32 @@ fn a_restart_keeps_blobs() {
 }
 
 #[test]
+fn no_part_of_a_blob_that_the_disk_damaged_is_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let blob = noise(3 << 20, 1);
+    let upstream = Content::default().with_blob("a", &blob).serve();
+    let path = blob_path("a", &blob);
+    let program = CacheProgram::at(folder.path(), &upstream, &[]);
+    assert!(get(program.address, &path).body.as_ref() == Ok(&blob));
+    program.settle();
+    drop(program);
+    let file = files(&folder.path().join("blobs")).remove(0);
+    let mut wrong = blob.clone();
+    wrong[2 << 20] ^= 1;
+    std::fs::write(&file, &wrong).unwrap();
+    // Another process reads only a part, in which all is right.
+    let program = CacheProgram::at(folder.path(), &upstream, &[]);
+    let range = |range| request(program.address, "GET", &path, &[("range", range)]);
+    let got = range("bytes=10-1000009");
+    assert_eq!(got.status, 206);
+    assert!(got.body.is_err_and(|begun| begun == blob[10..10 + begun.len()]));
+    program.settle();
+    assert!(!file.exists());
+    let got = range("bytes=2097000-2098000");
+    assert!(got.status == 206 && got.body.as_deref() == Ok(&blob[2_097_000..=2_098_000]));
+}
+
+#[test]
 fn without_room_pulls_go_on() {
     let blob = noise(1 << 20, 2);
     let content = Content::default().with_blob("a", &blob).with_manifest("a", "t", b"{}");

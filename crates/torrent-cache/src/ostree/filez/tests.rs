@@ -55,6 +55,19 @@ fn object(length: u64, content: &[u8]) -> (String, Vec<u8>) {
 }
 
 #[test]
+fn a_clone_goes_on_from_the_same_place() {
+    for (name, object) in &objects("filez") {
+        let mut verifier = FilezVerifier::new(name.parse().unwrap());
+        for at in 0..object.len() {
+            verifier.update(&object[at..=at]).unwrap();
+            let mut clone = verifier.clone();
+            assert_eq!(clone.update(&object[at + 1..]).and_then(|()| clone.finish()), Ok(()), "{name} at {at}");
+        }
+        assert_eq!(verifier.finish(), Ok(()), "{name}");
+    }
+}
+
+#[test]
 fn the_objects_of_ostree_are_right_however_they_arrive() {
     for (name, object) in &objects("filez") {
         assert_eq!(verify(name, [&object[..]]), Ok(()), "{name}");
