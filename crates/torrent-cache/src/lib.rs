@@ -8,6 +8,7 @@
 //! metrics          what is counted
 //! authorization    whether a client may have what is in the cache
 //! flight           one fetch of a blob for any number of clients
+//! sharing          how hosts share blobs: which of them asks the upstream, and when
 //! swarm_tracker    the client of the tracker: announces, torrent files, leases
 //! upstream         HTTP to registries and OSTree servers
 //! store            the blobs on disk
@@ -36,6 +37,7 @@ pub mod ostree;
 pub mod peer_wire;
 pub mod registry;
 pub mod server;
+pub mod sharing;
 pub mod store;
 pub mod swarm;
 pub mod swarm_tracker;

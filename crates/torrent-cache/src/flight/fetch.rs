@@ -13,11 +13,13 @@ use tokio::time::sleep;
 
 use super::CHUNK;
 use super::resuming::ResumingBody;
+use super::shared::{SharedTransfer, transfer_shared};
 use super::source::{BlobSource, FlightFault, SourceError};
 use super::state::{Flight, FlightPhase, UncachedBlob};
 use super::stored::serve_stored;
 use crate::content::ContentVerifier;
 use crate::digest::Digest;
+use crate::sharing::Sharing;
 use crate::store::{BlobStore, IncomingBlob, StoredBlob};
 
 /// Fetches at once. Each has a connection to an upstream, a file and about 1 MiB of memory, and it can outlive the client
@@ -30,14 +32,33 @@ pub(super) const GRACE: Duration = Duration::from_mins(1);
 /// Bytes on their way to the disk, with their share of the task's memory.
 type Chunk = (Bytes, OwnedSemaphorePermit);
 
+/// What the flights of a process share.
+#[derive(Clone)]
+pub(super) struct FetchContext {
+    pub(super) store: BlobStore,
+    /// The other hosts of the network, if blobs are shared with them.
+    pub(super) sharing: Option<Arc<Sharing>>,
+    /// Fetches of what is not in the store, at once.
+    pub(super) fetches: Arc<Semaphore>,
+}
+
+/// What has arrived, and how that ended.
+pub(super) struct Transferred<E> {
+    pub(super) incoming: IncomingBlob,
+    /// How the upstream ended.
+    pub(super) received: Result<(), FlightFault<E>>,
+    /// Whether the disk took everything.
+    pub(super) written: io::Result<()>,
+}
+
 /// Fetches the blob, unless the store has it and the source may take it from there. Returns the flight's last phase.
 pub(super) async fn fetch<S: BlobSource + Clone>(
     flight: &Flight<S::Error>,
-    store: &BlobStore,
+    upstream: &str,
     source: &S,
-    fetches: &Semaphore,
+    context: &FetchContext,
 ) -> FlightPhase<S::Error> {
-    match fetch_into(flight, store, source, fetches).await {
+    match fetch_into(flight, upstream, source, context).await {
         Ok(phase) => phase,
         Err(fault) => FlightPhase::Failed(Arc::new(fault)),
     }
@@ -45,10 +66,11 @@ pub(super) async fn fetch<S: BlobSource + Clone>(
 
 async fn fetch_into<S: BlobSource + Clone>(
     flight: &Flight<S::Error>,
-    store: &BlobStore,
+    upstream: &str,
     source: &S,
-    fetches: &Semaphore,
+    context: &FetchContext,
 ) -> Result<FlightPhase<S::Error>, FlightFault<S::Error>> {
+    let FetchContext { store, sharing, fetches } = context;
     let name = flight.name;
     // A flight may have ended between the client's look into the store and its joining.
     if let Some(digest) = source.stored_digest(&name).await {
@@ -59,6 +81,24 @@ async fn fetch_into<S: BlobSource + Clone>(
         }
     }
     let Ok(_fetch) = fetches.try_acquire() else { return Err(FlightFault::TooMany) };
+    // Held to the end: see `ShareStart::alone`.
+    let _lease = match sharing {
+        None => None,
+        Some(sharing) => match transfer_shared(flight, sharing, upstream, store, source).await? {
+            SharedTransfer::Alone(lease) => lease,
+            SharedTransfer::Shared(transferred, session) => {
+                let end = end(flight, source, transferred).await;
+                match &end {
+                    Ok(FlightPhase::Verified { digest, .. }) if flight.stored.get().is_some() => {
+                        session.stored(*digest)
+                    }
+                    Err(FlightFault::Wrong(_)) => session.was_wrong(),
+                    _ => {}
+                }
+                return end;
+            }
+        },
+    };
     let mut body = ResumingBody::new(source.clone(), 0, None);
     body.open().await?;
     let length = body.length();
@@ -76,7 +116,18 @@ async fn fetch_into<S: BlobSource + Clone>(
     if length != Some(0) {
         flight.set_phase(FlightPhase::Spooling { spool: incoming.file(), available: 0 });
     }
-    let (incoming, received, written) = transfer(flight, body, incoming).await?;
+    let transferred = transfer(flight, body, incoming).await?;
+    end(flight, source, transferred).await
+}
+
+/// Stores what has arrived, or leaves the rest to each reader.
+async fn end<S: BlobSource>(
+    flight: &Flight<S::Error>,
+    source: &S,
+    transferred: Transferred<S::Error>,
+) -> Result<FlightPhase<S::Error>, FlightFault<S::Error>> {
+    let Transferred { incoming, received, written } = transferred;
+    let (name, length) = (flight.name, flight.length());
     if let Err(error) = written {
         log::warn!("{name}: not cached from byte {} on: {error}", incoming.written());
         return uncached(length, given_up(incoming).await?);
@@ -117,16 +168,16 @@ fn uncached<E>(length: Option<u64>, blob: UncachedBlob) -> Result<FlightPhase<E>
     Ok(FlightPhase::Uncached(Arc::new(blob)))
 }
 
-/// Receives and writes at the same time. Returns the spool, and how both ended.
+/// Receives and writes at the same time.
 async fn transfer<S: BlobSource>(
     flight: &Flight<S::Error>,
     body: ResumingBody<S>,
     incoming: IncomingBlob,
-) -> Result<(IncomingBlob, Result<(), FlightFault<S::Error>>, io::Result<()>), FlightFault<S::Error>> {
+) -> Result<Transferred<S::Error>, FlightFault<S::Error>> {
     let (sender, chunks) = unbounded_channel();
-    let (end, written) = tokio::join!(receive(body, sender, unwanted(flight)), write(flight, chunks, incoming));
+    let (received, written) = tokio::join!(receive(body, sender, unwanted(flight)), write(flight, chunks, incoming));
     let (incoming, written) = written?;
-    Ok((incoming, end, written))
+    Ok(Transferred { incoming, received, written })
 }
 
 /// Passes on what the upstream sends, as long as less than [`CHUNK`] bytes wait for the disk and the disk works.
@@ -154,7 +205,7 @@ async fn receive<S: BlobSource>(
 }
 
 /// Ends when there has been no reader for [`GRACE`] and less than half of the blob is there.
-async fn unwanted<E>(flight: &Flight<E>) {
+pub(super) async fn unwanted<E>(flight: &Flight<E>) {
     loop {
         flight.state.closed().await;
         sleep(GRACE).await;
@@ -185,12 +236,7 @@ async fn write<E: SourceError>(
         if written.is_err() {
             return Ok((incoming, written));
         }
-        let now_available = incoming.written();
-        flight.state.send_modify(|state| {
-            if let FlightPhase::Spooling { available, .. } = &mut state.phase {
-                *available = now_available;
-            }
-        });
+        flight.spooled(incoming.written());
     }
     Ok((incoming, Ok(())))
 }
@@ -212,7 +258,9 @@ async fn store_blob<E: SourceError>(
     Ok(FlightPhase::Verified { file, digest, length })
 }
 
-async fn blocking<T: Send + 'static, E>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, FlightFault<E>> {
+pub(super) async fn blocking<T: Send + 'static, E>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, FlightFault<E>> {
     spawn_blocking(work).await.map_err(|_| FlightFault::Abandoned)
 }
 

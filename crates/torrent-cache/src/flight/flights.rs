@@ -2,30 +2,31 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 
-use super::fetch::{MAX_FETCHES, fetch};
+use super::fetch::{FetchContext, MAX_FETCHES, fetch};
 use super::source::{BlobSource, FlightFault, LandedContent, SourceError};
 use super::state::{Flight, FlightKey, FlightPhase};
+use crate::sharing::Sharing;
 use crate::store::BlobStore;
 
 type UnderWayFlights<E> = Mutex<HashMap<FlightKey, Arc<Flight<E>>>>;
 
 /// All flights of a process.
 pub struct Flights<E> {
-    store: BlobStore,
     under_way: Arc<UnderWayFlights<E>>,
-    /// Of what is not in the store, at once.
-    fetches: Arc<Semaphore>,
+    context: FetchContext,
 }
 
 impl<E: SourceError> Flights<E> {
-    /// None yet.
-    pub fn new(store: BlobStore) -> Self {
-        Self { store, under_way: Arc::default(), fetches: Arc::new(Semaphore::new(MAX_FETCHES)) }
+    /// None yet. With `sharing`, blobs are shared with the other hosts of the network.
+    pub fn new(store: BlobStore, sharing: Option<Arc<Sharing>>) -> Self {
+        let fetches = Arc::new(Semaphore::new(MAX_FETCHES));
+        Self { under_way: Arc::default(), context: FetchContext { store, sharing, fetches } }
     }
 
     /// Joins the flight of this blob, or starts it with this source, and waits until there is something to read. Must
@@ -69,13 +70,14 @@ impl<E: SourceError> Flights<E> {
             last: FlightPhase::Failed(Arc::new(FlightFault::Abandoned)),
         };
         drop(under_way);
-        let (store, source, fetches) = (self.store.clone(), source.clone(), Arc::clone(&self.fetches));
+        let (source, context) = (source.clone(), self.context.clone());
         spawn_local(async move {
             let mut landing = landing;
-            landing.last = fetch(&landing.flight, &store, &source, &fetches).await;
+            landing.last = fetch(&landing.flight, &landing.key.upstream, &source, &context).await;
             match &landing.last {
                 FlightPhase::Verified { digest, length, .. } => {
-                    source.landed(Ok(LandedContent { digest: *digest, length: *length })).await;
+                    let is_shared = landing.flight.is_shared.load(Relaxed);
+                    source.landed(Ok(LandedContent { digest: *digest, length: *length, is_shared })).await;
                 }
                 FlightPhase::Failed(fault) => source.landed(Err(fault)).await,
                 _ => {}

@@ -32,6 +32,7 @@ mod flights;
 mod pass_through;
 mod reader;
 mod resuming;
+mod shared;
 mod source;
 mod state;
 mod stored;

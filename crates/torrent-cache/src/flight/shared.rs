@@ -2,17 +2,18 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use tokio::time::sleep;
 
+use super::CHUNK;
 use super::fetch::{Transferred, blocking, unwanted};
 use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault, SourceError};
 use super::state::{Flight, FlightPhase};
-use super::CHUNK;
 use crate::content::ContentName;
 use crate::sharing::{OwnLease, PieceFeeder, SMALLEST, ShareSession, ShareStart, Sharing};
 use crate::store::{BlobStore, IncomingBlob};
@@ -63,6 +64,7 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
         body.give_back();
         return Ok(SharedTransfer::Alone(None));
     };
+    flight.is_shared.store(true, Relaxed);
     flight.state.send_modify(|state| {
         state.length = Some(length);
         state.phase = FlightPhase::Spooling { spool: incoming.file(), available: 0 };

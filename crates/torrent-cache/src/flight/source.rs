@@ -55,6 +55,8 @@ pub struct LandedContent {
     pub digest: Digest,
     /// Bytes.
     pub length: u64,
+    /// Whether hosts of the network may have delivered some of it.
+    pub is_shared: bool,
 }
 
 /// A body that an upstream has begun to send.

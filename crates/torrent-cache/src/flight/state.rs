@@ -1,6 +1,7 @@
 //! A flight as its task and its readers see it.
 
 use std::fs::File;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
@@ -25,6 +26,8 @@ pub struct Flight<E> {
     pub(super) state: watch::Sender<FlightState<E>>,
     /// Keeps the blob from being evicted while somebody reads it through this flight.
     pub(super) stored: OnceLock<StoredBlob>,
+    /// Whether hosts of the network may deliver some of it.
+    pub(super) is_shared: AtomicBool,
 }
 
 pub(super) struct FlightState<E> {
@@ -73,7 +76,7 @@ pub(super) enum ReaderStep<E> {
 impl<E> Flight<E> {
     pub(super) fn new(name: ContentName) -> Self {
         let state = FlightState { length: None, phase: FlightPhase::Opening };
-        Self { name, state: watch::Sender::new(state), stored: OnceLock::new() }
+        Self { name, state: watch::Sender::new(state), stored: OnceLock::new(), is_shared: AtomicBool::new(false) }
     }
 
     /// The blob's length, if the upstream tells it, or once the blob is complete.
@@ -94,6 +97,15 @@ impl<E> Flight<E> {
             _ => 0,
         };
         self.state.receiver_count() == 0 && state.length.is_none_or(|length| available < length.div_ceil(2))
+    }
+
+    /// So many bytes of the spool can be read now.
+    pub(super) fn spooled(&self, now_available: u64) {
+        self.state.send_modify(|state| {
+            if let FlightPhase::Spooling { available, .. } = &mut state.phase {
+                *available = now_available;
+            }
+        });
     }
 
     pub(super) fn set_phase(&self, phase: FlightPhase<E>) {

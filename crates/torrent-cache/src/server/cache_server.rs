@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 use tokio_util::task::TaskTracker;
+use tracker_protocol::PeerId;
 
 use super::connections::{WorkerOptions, work};
 use super::context::CacheContext;
@@ -22,7 +24,10 @@ use crate::authorization::Authorization;
 use crate::config::CacheConfig;
 use crate::flight::{Flights, LONGEST_SILENCE};
 use crate::metrics::CacheMetrics;
+use crate::sharing::{Sharing, SharingOptions};
 use crate::store::{BlobStore, StoreFault};
+use crate::swarm::PeeringOptions;
+use crate::swarm_tracker::{SwarmTracker, TrackerOptions};
 use crate::upstream::{FetchClient, FetchOptions};
 
 /// How long transfers may go on after the stop signal. Docker kills a container after 10 s.
@@ -64,12 +69,14 @@ impl CacheServer {
         let store = BlobStore::open(&config.storage, config.limits)?;
         let client = FetchClient::new(Arc::clone(&config.upstreams), config.fetch.clone());
         let authorization = Authorization::new(client, config.authorization.clone()).map_err(ServeError::System)?;
+        let sharing = share(&config, &store);
         let (stop, stopped) = watch::channel(false);
         let context = Arc::new(CacheContext {
             upstreams: Arc::clone(&config.upstreams),
             authorization,
-            flights: Flights::new(store.clone()),
+            flights: Flights::new(store.clone(), sharing.clone()),
             store,
+            sharing,
             manifest_fetches: ManifestFetches::default(),
             superblocks: Superblocks::default(),
             metrics: CacheMetrics::default(),
@@ -139,6 +146,50 @@ impl CacheServer {
         }
         Ok(())
     }
+}
+
+/// Begins to share blobs with the other hosts. Without a port, or without a tracker that can be asked, the cache works alone.
+fn share(config: &CacheConfig, store: &BlobStore) -> Option<Arc<Sharing>> {
+    let swarm = &config.swarm;
+    let peer_id = new_peer_id();
+    let options = SharingOptions {
+        peering: PeeringOptions { ports: swarm.ports.clone(), networks: swarm.peer_networks.clone(), peer_id },
+        secret: swarm.secret.clone(),
+        is_expected: swarm.is_given,
+    };
+    let tracker = |port: u16| {
+        SwarmTracker::new(TrackerOptions {
+            announce: swarm.tracker.clone(),
+            torrents: swarm.etcd.clone(),
+            token: swarm.token.clone(),
+            peer_id,
+            port: NonZeroU16::new(port).ok_or(io::ErrorKind::AddrNotAvailable)?,
+            tls: Arc::clone(&config.fetch.tls),
+            lookup: Arc::clone(&config.fetch.lookup),
+        })
+        .map_err(io::Error::other)
+    };
+    match Sharing::start(options, store, tracker) {
+        Ok(sharing) => {
+            log::info!("other hosts reach this one on port {} to share blobs", sharing.port());
+            Some(sharing)
+        }
+        Err(error) => {
+            let (first, last) = swarm.ports.clone().into_inner();
+            log::warn!(
+                "blobs are not shared with other hosts: {error}; TORRENT_FIRST_PORT and TORRENT_LAST_PORT name the ports \
+                 {first} to {last}"
+            );
+            None
+        }
+    }
+}
+
+/// An id that no other host has (BEP 20).
+fn new_peer_id() -> PeerId {
+    let mut id = *b"-TC0010-............";
+    id.iter_mut().skip(8).for_each(|byte| *byte = fastrand::alphanumeric() as u8);
+    PeerId(id)
 }
 
 /// To open a body can take several requests, such as those for a token and those that redirects lead to.

@@ -12,6 +12,7 @@ use super::upstream_fault::UpstreamFault;
 use crate::authorization::Authorization;
 use crate::flight::Flights;
 use crate::metrics::CacheMetrics;
+use crate::sharing::Sharing;
 use crate::store::BlobStore;
 use crate::upstream::Upstreams;
 
@@ -21,6 +22,8 @@ pub(super) struct CacheContext {
     pub(super) authorization: Authorization,
     pub(super) store: BlobStore,
     pub(super) flights: Flights<UpstreamFault>,
+    /// The other hosts of the network, if blobs are shared with them.
+    pub(super) sharing: Option<Arc<Sharing>>,
     pub(super) manifest_fetches: ManifestFetches,
     pub(super) superblocks: Superblocks,
     pub(super) metrics: CacheMetrics,

@@ -34,6 +34,8 @@ struct UpstreamBlobInner {
     speaker: Speaker,
     /// Whether the upstream has begun to send the blob to this client.
     is_opened: Cell<bool>,
+    /// Bytes that the upstream has sent.
+    received: Rc<Cell<u64>>,
     begun: Instant,
     /// A body that was opened, and of which nothing was read.
     unread: Cell<Option<OpenedBody<UpstreamBody>>>,
@@ -55,6 +57,7 @@ impl UpstreamBlob {
             headers: request.headers.clone().unconditional(),
             speaker: request.speaker.clone(),
             is_opened: Cell::new(false),
+            received: Rc::default(),
             begun: Instant::now(),
             unread: Cell::default(),
         }))
@@ -94,7 +97,8 @@ impl BlobSource for UpstreamBlob {
         let reply = inner.context.authorization.send(ask, &inner.speaker, &inner.at.repository).await?;
         let (offset, length) = place(&reply, offset, &inner.at)?;
         inner.is_opened.set(true);
-        let body = UpstreamBody { body: reply.body, context: Arc::clone(&inner.context) };
+        let received = Rc::clone(&inner.received);
+        let body = UpstreamBody { body: reply.body, context: Arc::clone(&inner.context), received };
         Ok(OpenedBody { offset, length, body })
     }
 
@@ -113,17 +117,20 @@ impl BlobSource for UpstreamBlob {
 
     async fn landed(&self, end: Result<LandedContent, &FlightFault<UpstreamFault>>) {
         let Self(inner) = self;
-        if !self.is_opened() {
-            return;
-        }
         let seconds = inner.begun.elapsed().as_secs_f64();
         match end {
-            Ok(LandedContent { digest, length }) => {
+            Ok(LandedContent { is_shared: false, .. }) | Err(_) if !self.is_opened() => {}
+            Ok(LandedContent { digest, length, .. }) => {
                 let (at, name) = (inner.at.clone(), inner.name);
                 inner.context.with_store(move |store| at.put_delivered(store, &name, digest)).await;
                 let subject = inner.at.subject(&digest, Some(length));
-                inner.context.authorization.granted(&inner.speaker, &subject);
-                log::info!("{}: {length} bytes from {} in {seconds:.1} s", inner.what, inner.at.origin);
+                if self.is_opened() {
+                    inner.context.authorization.granted(&inner.speaker, &subject);
+                }
+                let from_peers = length.saturating_sub(inner.received.get());
+                let peers =
+                    if from_peers > 0 { format!(", {from_peers} of them from other hosts") } else { String::new() };
+                log::info!("{}: {length} bytes from {} in {seconds:.1} s{peers}", inner.what, inner.at.origin);
             }
             Err(fault) => log::warn!("{}: not fetched from {}: {fault}", inner.what, inner.at.origin),
         }
@@ -151,6 +158,7 @@ fn place(reply: &FetchReply, asked: u64, at: &UpstreamPath) -> Result<(u64, Opti
 pub(super) struct UpstreamBody {
     body: FetchBody,
     context: Arc<CacheContext>,
+    received: Rc<Cell<u64>>,
 }
 
 impl BlobBody for UpstreamBody {
@@ -159,7 +167,9 @@ impl BlobBody for UpstreamBody {
     async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamFault> {
         let chunk = self.body.chunk().await?;
         if let Some(bytes) = &chunk {
-            self.context.metrics.received.inc_by(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            self.context.metrics.received.inc_by(length);
+            self.received.update(|received| received.saturating_add(length));
         }
         Ok(chunk)
     }

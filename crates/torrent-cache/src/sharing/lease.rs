@@ -40,7 +40,8 @@ impl OwnLease {
         loop {
             renewals.tick().await;
             let (shape, progress) = (content.shape(), content.progress_now());
-            let have = progress.prefix.max(u64::from(progress.pieces) * u64::from(shape.piece_length)).min(shape.length);
+            let have =
+                progress.prefix.max(u64::from(progress.pieces) * u64::from(shape.piece_length)).min(shape.length);
             match self.sharing.tracker.renew(&self.key, self.generation, have, Some(shape.length)).await {
                 Ok(LeaseRenewal::Renewed) => {}
                 Ok(LeaseRenewal::Ended | LeaseRenewal::Superseded) => return,

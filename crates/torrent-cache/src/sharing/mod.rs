@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use tracker_protocol::InfoHash;
 
 use crate::store::BlobStore;
-use crate::swarm::{Swarm, SwarmOptions, SwarmSample};
+use crate::swarm::{PeeringOptions, Swarm, SwarmSample};
 use crate::swarm_tracker::{ClusterSecret, ShareKey, SwarmTracker};
 
 pub use feeder::PieceFeeder;
@@ -52,9 +52,11 @@ const DISTRUST: Duration = Duration::from_mins(10);
 /// What this host needs to share blobs.
 pub struct SharingOptions {
     /// How it takes part in swarms.
-    pub swarm: SwarmOptions,
+    pub peering: PeeringOptions,
     /// The secret of the hosts that share, if they have one.
     pub secret: Option<ClusterSecret>,
+    /// Whether the operator has named a tracker. One that does not answer is worth a warning then.
+    pub is_expected: bool,
 }
 
 /// All that this host shares.
@@ -82,10 +84,10 @@ impl Sharing {
         tracker: impl FnOnce(u16) -> io::Result<SwarmTracker>,
     ) -> io::Result<Arc<Self>> {
         let seeds = Arc::new(SeedIndex::new(store.clone()));
-        let swarm = Arc::new(Swarm::start(options.swarm, Arc::clone(&seeds) as _)?);
+        let swarm = Arc::new(Swarm::start(options.peering.clone(), Arc::clone(&seeds) as _)?);
         let tracker = Arc::new(tracker(swarm.port())?);
         let tracker_is_up = Arc::<AtomicBool>::default();
-        let seeding = seeding::start(&tracker, &seeds, options.secret.clone(), &tracker_is_up)?;
+        let seeding = seeding::start(&tracker, &seeds, &options, &tracker_is_up)?;
         let (secret, distrusted) = (options.secret, Mutex::default());
         Ok(Arc::new(Self { swarm, tracker, secret, seeds, seeding, tracker_is_up, distrusted }))
     }

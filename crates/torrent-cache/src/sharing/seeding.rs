@@ -1,5 +1,6 @@
 //! The thread that announces and registers what this host offers.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
@@ -16,12 +17,11 @@ use tokio::task::{LocalSet, spawn_blocking, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracker_protocol::{Event, InfoHash};
 
+use super::SharingOptions;
 use super::seeds::{OfferedBlob, SeedIndex};
 use super::session::ShareSession;
 use crate::digest::Digest;
-use crate::swarm_tracker::{
-    ClusterSecret, MetainfoPut, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError,
-};
+use crate::swarm_tracker::{MetainfoPut, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError};
 
 /// Calls to the tracker at once.
 const CALLS: usize = 8;
@@ -61,6 +61,8 @@ struct Seeding {
     tracker: Arc<SwarmTracker>,
     seeds: Arc<SeedIndex>,
     tracker_is_up: Arc<AtomicBool>,
+    is_expected: bool,
+    has_warned: Cell<bool>,
 }
 
 /// When each torrent is announced next. Two of the same moment have different numbers.
@@ -90,12 +92,20 @@ impl Schedule {
 pub(super) fn start(
     tracker: &Arc<SwarmTracker>,
     seeds: &Arc<SeedIndex>,
-    secret: Option<ClusterSecret>,
+    options: &SharingOptions,
     tracker_is_up: &Arc<AtomicBool>,
 ) -> io::Result<UnboundedSender<SeedingTask>> {
     let (sender, tasks) = unbounded_channel();
     let tracker_is_up = Arc::clone(tracker_is_up);
-    let seeding = Seeding { tracker: Arc::clone(tracker), seeds: Arc::clone(seeds), tracker_is_up };
+    let is_expected = options.is_expected;
+    let seeding = Seeding {
+        tracker: Arc::clone(tracker),
+        seeds: Arc::clone(seeds),
+        tracker_is_up,
+        is_expected,
+        has_warned: Cell::default(),
+    };
+    let secret = options.secret.clone();
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     thread::Builder::new().name("seeding".to_owned()).spawn(move || {
         let read = |key: &ShareKey, file: &[u8]| SharedMetainfo::read(file, key, secret.as_ref()).ok();
@@ -157,12 +167,17 @@ impl Seeding {
     /// Finds out whether the tracker answers. Its boot id comes with the reply.
     async fn check_tracker(&self) {
         let checked = self.tracker.missing(&[]).await;
-        let is_up = checked.is_ok();
-        if self.tracker_is_up.swap(is_up, Relaxed) != is_up {
-            match checked {
-                Ok(_) => log::info!("the tracker answers: blobs are shared with the other hosts"),
-                Err(error) => log::warn!("{}", unreachable_text(&error)),
+        let (was_up, is_up) = (self.tracker_is_up.swap(checked.is_ok(), Relaxed), checked.is_ok());
+        match checked {
+            Ok(_) if !was_up => log::info!("the tracker answers: blobs are shared with the other hosts"),
+            Err(error) if was_up || self.is_expected && !self.has_warned.replace(true) => {
+                let remedy = error.remedy().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+                log::warn!("blobs are not shared with other hosts: {error}{remedy}");
             }
+            _ => {}
+        }
+        if is_up {
+            self.has_warned.set(false);
         }
     }
 
@@ -185,7 +200,9 @@ impl Seeding {
                 }
             }
             SeedingTask::Release { key, generation } => {
-                spawn_local(async move { told("a lease was not ended", seeding.tracker.release(&key, generation).await) });
+                spawn_local(
+                    async move { told("a lease was not ended", seeding.tracker.release(&key, generation).await) },
+                );
             }
             SeedingTask::Complain(key) => {
                 spawn_local(async move { told("the complaint was lost", seeding.tracker.complain(&key).await) });
@@ -283,10 +300,4 @@ fn told<T>(what: &str, result: Result<T, TrackerError>) {
     if let Err(error) = result {
         log::debug!("{what}: {error}");
     }
-}
-
-/// What the operator is told when the tracker stops to answer.
-fn unreachable_text(error: &TrackerError) -> String {
-    let text = format!("blobs are not shared with other hosts: {error}");
-    error.remedy().map_or_else(|| text.clone(), |remedy| format!("{text}; {remedy}"))
 }

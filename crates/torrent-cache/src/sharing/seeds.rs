@@ -52,7 +52,7 @@ impl SeedIndex {
     pub(super) fn remove(&self, digest: Digest) -> Vec<InfoHash> {
         let mut seeds = self.seeds.lock();
         let gone: Vec<_> = seeds.iter().filter(|(_, blob)| blob.digest == digest).map(|(hash, _)| *hash).collect();
-        gone.iter().for_each(|info_hash| drop(seeds.remove(info_hash)));
+        seeds.retain(|_, blob| blob.digest != digest);
         gone
     }
 

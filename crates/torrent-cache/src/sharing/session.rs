@@ -242,7 +242,10 @@ impl ShareSession {
     pub fn was_wrong(&self) {
         let leader = *self.leader.lock();
         let who = leader.map_or_else(|| "its torrent file".to_owned(), |leader| leader.to_string());
-        log::warn!("{}: wrong bytes by the hashes of {who}; for {DISTRUST:?} it is fetched without the swarm", self.key);
+        log::warn!(
+            "{}: wrong bytes by the hashes of {who}; for {DISTRUST:?} it is fetched without the swarm",
+            self.key
+        );
         if let Some(leader) = leader {
             self.sharing.swarm.ban(leader.ip());
         }

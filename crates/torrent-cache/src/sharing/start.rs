@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::lease::OwnLease;
 use super::Sharing;
+use super::lease::OwnLease;
 use crate::swarm::PieceHash;
 use crate::swarm_tracker::{LeaseClaim, LeaseView, ShareKey, SharedMetainfo, TrackerError};
 

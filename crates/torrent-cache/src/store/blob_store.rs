@@ -74,6 +74,11 @@ impl BlobStore {
         Ok(Self { space: Arc::new(space), _lock: Arc::new(lock) })
     }
 
+    /// Whether a blob is there. This does not count as a use of it.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.space.has_blob(*digest)
+    }
+
     /// A complete blob. This counts as a use of it.
     pub fn find(&self, digest: &Digest) -> io::Result<Option<StoredBlob>> {
         self.space.open_blob(*digest)

@@ -15,6 +15,9 @@ use super::space::{Space, StoredBlob};
 use crate::content::{ContentName, ContentVerifier, WrongContent};
 use crate::digest::Digest;
 
+/// Bytes that are read and verified at once.
+const ADOPTED: usize = 256 * 1024;
+
 /// A file below `incoming/`. It is removed when it is dropped, unless it was placed.
 pub(super) struct IncomingFile {
     space: Arc<Space>,
@@ -55,6 +58,18 @@ impl IncomingFile {
         self.written += length;
         self.space.wrote(length);
         Ok(())
+    }
+
+    /// Makes room for all announced bytes.
+    fn reserve(&mut self) -> io::Result<()> {
+        self.make_room(self.announced)
+    }
+
+    /// Takes over bytes up to this place, which somebody has written to the file.
+    fn adopt(&mut self, to: u64) {
+        let length = to.saturating_sub(self.written);
+        self.written += length;
+        self.space.wrote(length);
     }
 
     fn make_room(&mut self, blocks: u64) -> io::Result<()> {
@@ -112,6 +127,25 @@ impl IncomingBlob {
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.append(bytes)?;
         self.verifier.update(bytes);
+        Ok(())
+    }
+
+    /// Makes room for all announced bytes, because they will be written to the file in any order.
+    pub fn reserve(&mut self) -> io::Result<()> {
+        self.file.reserve()
+    }
+
+    /// Verifies the bytes up to this place, which somebody has written to the file, and which nobody changes any more.
+    pub fn adopt(&mut self, to: u64) -> io::Result<()> {
+        let mut buffer = Vec::with_capacity(ADOPTED);
+        while self.file.written < to {
+            buffer.clear();
+            let length = usize::try_from(to - self.file.written).unwrap_or(ADOPTED).min(ADOPTED);
+            buffer.resize(length, 0);
+            self.file.file.read_exact_at(&mut buffer, self.file.written)?;
+            self.verifier.update(&buffer);
+            self.file.adopt(self.file.written + length as u64);
+        }
         Ok(())
     }
 

@@ -24,10 +24,12 @@ pub(super) enum FileKind {
     Delta,
     /// That an upstream itself has delivered something.
     Delivery,
+    /// The torrent file of a blob that is shared.
+    Torrent,
 }
 
 impl FileKind {
-    const ALL: [Self; 5] = [Self::Blob, Self::Manifest, Self::Tag, Self::Delta, Self::Delivery];
+    const ALL: [Self; 6] = [Self::Blob, Self::Manifest, Self::Tag, Self::Delta, Self::Delivery, Self::Torrent];
 
     fn folder(self) -> &'static str {
         match self {
@@ -36,6 +38,7 @@ impl FileKind {
             Self::Tag => "tags",
             Self::Delta => "deltas",
             Self::Delivery => "deliveries",
+            Self::Torrent => "torrents",
         }
     }
 }
@@ -132,7 +135,7 @@ impl StoreFolder {
     /// Visits each file of the store. Returns the paths of what is in the folder and not of the store.
     pub(super) fn walk(&self, mut visit: impl FnMut(FoundFile)) -> io::Result<Vec<PathBuf>> {
         let mut foreign = Vec::new();
-        let own = ["lock", "incoming", "blobs", "manifests", "tags", "deltas", "deliveries"];
+        let own = ["lock", "incoming", "blobs", "manifests", "tags", "deltas", "deliveries", "torrents"];
         each_entry(&self.0, |path, name, _| {
             if !own.contains(&name) {
                 foreign.push(path);

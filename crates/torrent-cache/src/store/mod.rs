@@ -8,6 +8,8 @@
 //! FOLDER/deltas/ab/HEX               the digest of an OSTree file, by the digest of its URL
 //! FOLDER/deliveries/ab/HEX           that an upstream has delivered something, and with which media type, by the digest
 //!                                    of upstream, repository, kind and digest
+//! FOLDER/torrents/ab/HEX             the torrent file of a blob that is shared, by the digest of the name that hosts share
+//!                                    it by
 //! FOLDER/incoming/N.part             files that are being written
 //! ```
 //!
@@ -40,5 +42,5 @@ mod tests;
 pub use blob_store::{BlobStore, StoreFault};
 pub use incoming::{CommitError, IncomingBlob, VerifiedBlob};
 pub use limits::{DiskShare, NotADiskShare, StoreLimits};
-pub use records::{CachedManifest, Delivery, TagEntry, TagKey};
+pub use records::{CachedManifest, Delivery, StoredTorrent, TagEntry, TagKey};
 pub use space::{StoreUsage, StoredBlob};

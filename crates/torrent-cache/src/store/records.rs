@@ -31,6 +31,15 @@ pub struct Delivery {
     pub digest: Digest,
 }
 
+/// The torrent file of a blob that is shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredTorrent {
+    /// The blob.
+    pub digest: Digest,
+    /// The file.
+    pub file: Vec<u8>,
+}
+
 /// What decides which manifest a tag means.
 #[derive(Clone, Copy, Debug)]
 pub struct TagKey<'a> {
@@ -169,6 +178,35 @@ impl BlobStore {
         self.read(delta_name(url), |record| std::str::from_utf8(record).ok()?.trim_end().parse().ok())
     }
 
+    /// Keeps a torrent file by the name under which hosts share the blob.
+    pub fn put_torrent(&self, key: &str, torrent: &StoredTorrent) -> io::Result<()> {
+        let head = format!("{}\n", torrent.digest);
+        self.put(torrent_name(key), &[head.as_bytes(), &torrent.file].concat())
+    }
+
+    /// The torrent file that was kept under this name.
+    pub fn torrent(&self, key: &str) -> io::Result<Option<StoredTorrent>> {
+        self.read(torrent_name(key), read_torrent)
+    }
+
+    /// Visits all torrent files. Those for which `keep` returns `false` are removed.
+    pub fn torrents(&self, mut keep: impl FnMut(StoredTorrent) -> bool) -> io::Result<()> {
+        let mut names = Vec::new();
+        self.space.folder.walk(|file| {
+            if file.name.kind == FileKind::Torrent {
+                names.push(file.name);
+            }
+        })?;
+        for name in names {
+            if let Some(torrent) = self.read(name, read_torrent)?
+                && !keep(torrent)
+            {
+                self.space.discard(name)?;
+            }
+        }
+        Ok(())
+    }
+
     fn put(&self, name: FileName, record: &[u8]) -> io::Result<()> {
         let length = record.len() as u64;
         if length > LONGEST {
@@ -202,6 +240,17 @@ fn digest_of(parts: &[&str]) -> Digest {
         hasher.update(part.as_bytes());
     }
     hasher.finish()
+}
+
+fn torrent_name(key: &str) -> FileName {
+    FileName { kind: FileKind::Torrent, digest: Digest::of(key.as_bytes()) }
+}
+
+fn read_torrent(record: &[u8]) -> Option<StoredTorrent> {
+    let at = record.iter().position(|byte| *byte == b'\n')?;
+    let (digest, file) = record.split_at_checked(at)?;
+    let digest = std::str::from_utf8(digest).ok()?.parse().ok()?;
+    Some(StoredTorrent { digest, file: file.get(1..)?.to_owned() })
 }
 
 fn delta_name(url: &str) -> FileName {

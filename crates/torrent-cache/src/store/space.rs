@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,10 +15,12 @@ use super::disk::{Disk, in_blocks};
 use super::layout::{FileKind, FileName, FoundFile, StoreFolder, make_folder, sync_folder};
 use super::limits::{STEP, StoreLimits};
 use super::taken::{BlobUsers, TakenSpace};
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestHasher};
 
 /// A use is written to the disk if the last one that is there is at least as old.
 const USE_GRANULARITY: Duration = Duration::from_hours(1);
+/// Bytes that are read at once.
+const READ: usize = 1 << 20;
 /// One walk through the folder finds the next so many files to evict.
 const CANDIDATES: usize = 1024;
 
@@ -68,6 +71,21 @@ impl StoredBlob {
         self.in_use.space.taken.lock().verified.insert(self.in_use.digest);
     }
 
+    /// Whether the bytes are right. Reads all of them, unless this process has done so before; a damaged blob is removed.
+    /// Blocks.
+    pub fn is_right(&self) -> bool {
+        if self.is_verified() {
+            return true;
+        }
+        let digest = digest_of(&self.file, self.length);
+        if digest.is_ok_and(|digest| digest == self.digest()) {
+            self.verified();
+            return true;
+        }
+        self.discard();
+        false
+    }
+
     /// Removes the blob, because its file turned out to be damaged. Blocks.
     pub fn discard(&self) {
         let digest = self.in_use.digest;
@@ -77,6 +95,19 @@ impl StoredBlob {
             Err(error) => log::warn!("{digest}: its file is damaged and cannot be removed: {error}"),
         }
     }
+}
+
+/// The digest of a file.
+fn digest_of(file: &File, length: u64) -> io::Result<Digest> {
+    let (mut hasher, mut buffer, mut at) = (DigestHasher::default(), vec![0; READ], 0);
+    while at < length {
+        let wanted = usize::try_from(length - at).unwrap_or(READ).min(READ);
+        let part = buffer.get_mut(..wanted).unwrap_or_default();
+        file.read_exact_at(part, at)?;
+        hasher.update(part);
+        at += wanted as u64;
+    }
+    Ok(hasher.finish())
 }
 
 /// Counts a reader of a blob, until it is dropped.
@@ -171,6 +202,11 @@ impl Space {
             users.blocks = in_blocks(length);
         }
         Ok(Some(StoredBlob { file: Arc::new(file), length, in_use: Arc::new(in_use) }))
+    }
+
+    /// Whether there is a file of this blob.
+    pub(super) fn has_blob(&self, digest: Digest) -> bool {
+        self.folder.path(FileName { kind: FileKind::Blob, digest }).is_file()
     }
 
     fn in_use(self: &Arc<Self>, digest: Digest, blocks: u64) -> InUse {

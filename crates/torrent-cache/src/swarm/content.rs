@@ -146,8 +146,7 @@ impl SharedContent {
         hashes: Vec<Option<PieceHash>>,
         progress: ContentProgress,
     ) -> Self {
-        let state =
-            ContentState { have, log: Vec::new(), hashes, claimed: None, begun: HashMap::new(), progress };
+        let state = ContentState { have, log: Vec::new(), hashes, claimed: None, begun: HashMap::new(), progress };
         Self {
             file,
             shape,
@@ -245,9 +244,7 @@ impl SharedContent {
     /// upstream does not deliver it now.
     pub fn choose<T>(&self, choose: impl FnOnce(&dyn Fn(u32) -> bool) -> T) -> T {
         let state = self.state.lock();
-        choose(&|piece| {
-            !state.have.contains(piece) && state.claimed != Some(piece) && state.hash_of(piece).is_some()
-        })
+        choose(&|piece| !state.have.contains(piece) && state.claimed != Some(piece) && state.hash_of(piece).is_some())
     }
 
     /// Takes a whole piece from a peer. Returns whether it is new. Blocks.

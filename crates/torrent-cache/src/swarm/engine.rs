@@ -19,7 +19,7 @@ use super::connection::{self, ConnectionFault, OpenLink};
 use super::content::SharedContent;
 use super::counters::SwarmCounters;
 use super::torrent::{OwnHost, SwarmStatus, SwarmTorrent};
-use super::{SeedCatalogue, SwarmOptions};
+use super::{PeeringOptions, SeedCatalogue};
 
 /// How often time passes for torrents.
 const TICK: Duration = Duration::from_millis(100);
@@ -36,18 +36,27 @@ const IDLE_SEED: Duration = Duration::from_mins(1);
 
 /// What the owner asks of the thread.
 pub(super) enum SwarmCommand {
-    Add { info_hash: InfoHash, content: Arc<SharedContent>, is_forming: bool, status: oneshot::Sender<watch::Receiver<SwarmStatus>> },
+    Add {
+        info_hash: InfoHash,
+        content: Arc<SharedContent>,
+        is_forming: bool,
+        status: oneshot::Sender<watch::Receiver<SwarmStatus>>,
+    },
     Remove(InfoHash),
     Peers(InfoHash, Vec<SocketAddr>),
     Leader(InfoHash, Option<SocketAddr>),
-    Claim { info_hash: InfoHash, anything: bool, offset: oneshot::Sender<Option<u64>> },
+    Claim {
+        info_hash: InfoHash,
+        anything: bool,
+        offset: oneshot::Sender<Option<u64>>,
+    },
     Ban(IpAddr),
 }
 
 /// All torrents of the thread.
 pub(super) struct SwarmEngine {
     host: Rc<OwnHost>,
-    options: SwarmOptions,
+    options: PeeringOptions,
     catalogue: Arc<dyn SeedCatalogue>,
     torrents: RefCell<HashMap<InfoHash, KeptTorrent>>,
     connections: Cell<usize>,
@@ -62,18 +71,12 @@ struct KeptTorrent {
 
 impl SwarmEngine {
     pub(super) fn new(
-        options: SwarmOptions,
+        options: PeeringOptions,
         port: u16,
         catalogue: Arc<dyn SeedCatalogue>,
         counters: Arc<SwarmCounters>,
     ) -> Self {
-        let host = OwnHost {
-            id: options.peer_id,
-            port,
-            counters,
-            under_way: Cell::new(0),
-            banned: RefCell::default(),
-        };
+        let host = OwnHost { id: options.peer_id, port, counters, under_way: Cell::new(0), banned: RefCell::default() };
         Self { host: Rc::new(host), options, catalogue, torrents: RefCell::default(), connections: Cell::new(0) }
     }
 

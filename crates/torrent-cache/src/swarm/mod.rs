@@ -43,7 +43,7 @@ const DISK_THREADS: usize = 8;
 
 /// How a host takes part.
 #[derive(Clone, Debug)]
-pub struct SwarmOptions {
+pub struct PeeringOptions {
     /// The ports of which the first free one is taken.
     pub ports: RangeInclusive<u16>,
     /// Only hosts in these networks are peers.
@@ -71,7 +71,7 @@ impl Swarm {
     ///
     /// # Errors
     /// No port of the range is free, or no thread can be started.
-    pub fn start(options: SwarmOptions, catalogue: Arc<dyn SeedCatalogue>) -> io::Result<Self> {
+    pub fn start(options: PeeringOptions, catalogue: Arc<dyn SeedCatalogue>) -> io::Result<Self> {
         let listener = bind(options.ports.clone())?;
         let port = listener.local_addr()?.port();
         let (commands, received) = unbounded_channel();

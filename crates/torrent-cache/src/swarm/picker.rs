@@ -167,15 +167,18 @@ impl PiecePicker {
             return None;
         }
         let shared = self.under_way.iter().filter(|(piece, _)| may(**piece) && self.may_ask_too(choice.peer, **piece));
-        shared.map(|(piece, under_way)| (under_way.asked.len(), fastrand::u32(..), *piece)).min().map(|(_, _, piece)| piece)
+        shared
+            .map(|(piece, under_way)| (under_way.asked.len(), fastrand::u32(..), *piece))
+            .min()
+            .map(|(_, _, piece)| piece)
     }
 
     /// Whether a piece that is under way may be asked of this peer as well.
     fn may_ask_too(&self, peer: PeerNumber, piece: u32) -> bool {
         !self.suspects.contains(&piece)
             && self.under_way.get(&piece).is_some_and(|under_way| {
-            !under_way.is_whole && under_way.asked.len() < MAX_ASKED && !under_way.asked.contains(&peer)
-        })
+                !under_way.is_whole && under_way.asked.len() < MAX_ASKED && !under_way.asked.contains(&peer)
+            })
     }
 
     /// Takes a block.

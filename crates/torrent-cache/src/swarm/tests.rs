@@ -31,7 +31,7 @@ struct TestHost {
 impl TestHost {
     fn new(number: u8) -> Self {
         let networks = vec!["127.0.0.0/8".parse().unwrap()];
-        let options = SwarmOptions { ports: 0..=0, networks, peer_id: PeerId([number; 20]) };
+        let options = PeeringOptions { ports: 0..=0, networks, peer_id: PeerId([number; 20]) };
         let shelf = Arc::<Shelf>::default();
         Self { swarm: Arc::new(Swarm::start(options, Arc::clone(&shelf) as _).unwrap()), shelf }
     }
@@ -50,7 +50,12 @@ impl TestHost {
         self.shelf.0.lock().insert(info_hash, content);
     }
 
-    async fn join(&self, blob: &[u8], hashes: Vec<PieceHash>, info_hash: InfoHash) -> (SwarmMembership, Arc<SharedContent>) {
+    async fn join(
+        &self,
+        blob: &[u8],
+        hashes: Vec<PieceHash>,
+        info_hash: InfoHash,
+    ) -> (SwarmMembership, Arc<SharedContent>) {
         let is_forming = hashes.is_empty();
         let content = Arc::new(SharedContent::new(file(b""), shape(blob), hashes));
         (self.swarm.join(info_hash, Arc::clone(&content), is_forming).await.unwrap(), content)

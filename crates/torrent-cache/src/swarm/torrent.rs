@@ -106,8 +106,7 @@ impl SwarmTorrent {
         let picker = PiecePicker::new(content.shape().count);
         let state = TorrentState { peers: HashMap::new(), picker, leader: None, next: 0 };
         let state = RefCell::new(state);
-        let torrent =
-            Rc::new(Self { info_hash, content, is_forming, host, state, status: watch::Sender::default() });
+        let torrent = Rc::new(Self { info_hash, content, is_forming, host, state, status: watch::Sender::default() });
         torrent.watch_content();
         torrent
     }
@@ -466,7 +465,11 @@ impl SwarmTorrent {
         let is_complete = self.content.is_complete();
         for peer in state.peers.values_mut() {
             let untold = new.get(peer.told - least..).unwrap_or_default();
-            tell_hashes(peer, &untold.iter().filter_map(|(piece, hash)| Some((*piece, (*hash)?))).collect::<Vec<_>>(), now);
+            tell_hashes(
+                peer,
+                &untold.iter().filter_map(|(piece, hash)| Some((*piece, (*hash)?))).collect::<Vec<_>>(),
+                now,
+            );
             for (piece, _) in untold {
                 peer.send(&PeerMessage::Have(*piece), now);
             }

@@ -125,7 +125,9 @@ fn a_piece_that_several_peers_made_wrong_is_asked_of_one() {
 fn blocks_that_do_not_fit_are_not_taken() {
     let mut torrent = Torrent::with_peers(2, &[&[0]]);
     let blocks = torrent.pick(1, &[0]);
-    for (piece, begin, length) in [(1, 0, MAX_BLOCK), (0, 1, MAX_BLOCK), (0, 0, 5), (0, PIECE, MAX_BLOCK), (0, u32::MAX, 0)] {
+    for (piece, begin, length) in
+        [(1, 0, MAX_BLOCK), (0, 1, MAX_BLOCK), (0, 0, 5), (0, PIECE, MAX_BLOCK), (0, u32::MAX, 0)]
+    {
         let taken = torrent.picker.take(ip(1), piece, begin, &vec![0; length as usize]);
         assert_eq!(taken, TakenBlock::Unwanted, "{piece} {begin} {length}");
     }
