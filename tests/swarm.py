@@ -106,9 +106,23 @@ def run_in(node, *command, **options):
 
 def set_wan(megabits):
     """The rate of the link to the registry, both ways."""
-    for node, device in ("hub", "wan"), ("registry", "eth0"):
-        run_in(node, "tc", "qdisc", "replace", "dev", device, "root", "tbf", "rate", f"{megabits}mbit", "burst", "128k",
-               "latency", "50ms", check=True)
+    run_in("hub", "tc", "qdisc", "replace", "dev", "wan", "root", "tbf", "rate", f"{megabits}mbit", "burst", "128k", "latency", "50ms",
+           check=True)
+    run_in("registry", "tc", "qdisc", "del", "dev", "eth0", "root")
+    run_in("registry", "tc", "qdisc", "add", "dev", "eth0", "root", "handle", "1:", "htb", "default", "2", check=True)
+    add_class("1:", 1, megabits, megabits)
+    # Each host has a queue of its own, so that all get the same share, as in a router with fair queues. Otherwise a host could
+    # happen to get a tenth of the others' rate, and nothing could be said of pulls beside each other.
+    for minor in range(2, 11 + HOSTS):
+        if minor == 2 or minor > 10:
+            add_class("1:1", minor, megabits / 16, megabits)
+            run_in("registry", "tc", "qdisc", "add", "dev", "eth0", "parent", f"1:{minor:x}", "bfifo", "limit",
+                   f"{megabits * 1000 // 8 * 50}", check=True)
+
+
+def add_class(parent, minor, rate, ceil):
+    run_in("registry", "tc", "class", "add", "dev", "eth0", "parent", parent, "classid", f"1:{minor:x}", "htb", "rate", f"{rate}mbit",
+           "ceil", f"{ceil}mbit", "burst", "128k", "cburst", "128k", "quantum", "66000", check=True)
 
 
 def set_link(host, state):
@@ -221,6 +235,8 @@ class Registry:
             return
         # With more in the buffers a dead client would be noticed late.
         request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 256 * 1024)
+        # The host's class.
+        request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 1 << 16 | int(request.client_address[0].split(".")[3]))
         transfer = Transfer(request, path, last + 1 - first)
         self.transfers.append(transfer)
         try:
@@ -245,11 +261,15 @@ Blob = collections.namedtuple("Blob", "digest length path file")
 
 # --- Hosts and clients ------------------------------------------------------------------------------------------------
 
+def log_of(name, node):
+    return FOLDER / f"{scenario}-{name}-{node}.log"
+
+
 class Program:
     """A program in a namespace."""
 
     def __init__(self, node, name, command, **environment):
-        self.log = FOLDER / f"{name}-{node}.log"
+        self.log = log_of(name, node)
         clean = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(in_node(node, *command), env={**clean, **environment}, stdout=log, stderr=log,
@@ -323,6 +343,17 @@ class Host:
         status = self.program.end(number) if self.program else 0
         self.program = None
         return status
+
+    def forget(self):
+        """Removes all that the host has on disk."""
+        for path in self.storage.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def wrong_blobs(self):
+        """Blobs on disk whose digest is not their name."""
+        for path in self.storage.glob("blobs/sha256/*/*"):
+            if len(path.name) == 64 and hashlib.file_digest(path.open("rb"), "sha256").hexdigest() != path.name:
+                yield f"{self.name}: {path.name}"
 
     def has_settled(self):
         incoming = self.storage / "incoming"
@@ -402,10 +433,11 @@ class Bed:
             if host.program:
                 host.program.send(signal.SIGCONT)
             host.stop()
-            note_panics(host.name)
+            note_panics("cache", host.name)
             shutil.rmtree(host.storage, ignore_errors=True)
         if self.tracker:
             self.tracker.end()
+            note_panics("retracker", "tracker")
         self.registry.server.shutdown()
         self.registry.server.server_close()
         shutil.rmtree(FOLDER / "blobs", ignore_errors=True)
@@ -421,20 +453,18 @@ class Bed:
                "" if wait_for(15, lambda: self.tracker.torrents() >= before + len(blobs)) else f"it has {self.tracker.torrents()}")
         return host
 
-    def leader(self, blob):
-        """The host to which the registry sends."""
-        for transfer in self.registry.of(blob):
-            if not transfer.ended:
-                return next(host for host in self.hosts if host.address == transfer.host)
-
-    def when_at(self, blob, share):
-        """Waits until upstream has sent this share of the blob. Returns the host to which it sends."""
-        wait_for(DEADLINE, lambda: max((transfer.sent() for transfer in self.registry.of(blob)), default=0) >= share * blob.length)
-        return self.leader(blob)
+    def leader_at(self, blob, share):
+        """Waits until upstream has sent this share of the blob. Returns the host to which it sends, the one that has most of them."""
+        wait_for(DEADLINE, lambda: self.registry.sent(blob) >= share * blob.length)
+        under_way = [transfer for transfer in self.registry.of(blob) if not transfer.ended]
+        leader = max(under_way, key=Transfer.sent, default=None)
+        return leader and next(host for host in self.hosts if host.address == leader.host)
 
     def figures(self, title, pulls, blob, cpu=None):
         took = sorted(pull.took() for pull in pulls)
         begun = min(pull.begun for pull in pulls)
+        # The last acknowledgement may still be under way.
+        wait_for(2, lambda: self.registry.done(blob) < math.inf)
         cpu = cpu or [pull.host.program.cpu() for pull in pulls if pull.host.program]
         after = max(pull.ended for pull in pulls) - self.registry.done(blob)
         note(f"{title}: first done {took[0]:.2f} s, last {took[-1]:.2f} s; first byte {max(pull.first_byte for pull in pulls):.3f} s,",
@@ -445,10 +475,28 @@ class Bed:
         return took[-1], after, max(cpu)
 
 
-def note_panics(node):
-    log = (FOLDER / f"cache-{node}.log").read_text(errors="replace")
+def note_panics(name, node):
+    log = log_of(name, node).read_text(errors="replace")
     if "panicked at" in log:
-        report(f"the cache of {node} does not panic", log[log.index("panicked at"):][:300])
+        report(f"{name} on {node} does not panic", log[log.index("panicked at"):][:300])
+
+
+# --- One host ---------------------------------------------------------------------------------------------------------
+
+def alone(wan=88):
+    """One host, straight and through its cache: what the links and this machine allow."""
+    with Bed(1, wan) as bed:
+        (host,) = bed.hosts
+        straight = Pull(host, bed.registry.add("straight", SIZE), straight=True)
+        finish("straight from the registry", [straight])
+        before = host.program.cpu()
+        cached = Pull(host, bed.registry.add("cached", SIZE))
+        finish("one host", [cached])
+        # Of each packet of 1514 bytes 1448 are the blob's.
+        least = SIZE * 8 / (wan * 1e6) * 1514 / 1448
+        note(f"one host, {wan} Mbit: {cached.took():.2f} s through the cache, with {host.program.cpu() - before:.2f} s of CPU;",
+             f"{straight.took():.2f} s straight; the link alone takes {least:.2f} s")
+        within("one host: time through the cache / straight", cached.took() / straight.took(), 1.1, "")
 
 
 # --- Cold -------------------------------------------------------------------------------------------------------------
@@ -477,7 +525,7 @@ def kill(share):
     with Bed(HOSTS) as bed:
         blob = bed.registry.add("kill", SIZE)
         pulls = [Pull(host, blob) for host in bed.hosts]
-        leader = bed.when_at(blob, share)
+        leader = bed.leader_at(blob, share)
         if not leader:
             report(f"{title}: a host fetches", "none does")
             return
@@ -498,7 +546,10 @@ def sleep(who, share=0.3, seconds=10):
     with Bed(HOSTS) as bed:
         blob = bed.registry.add("sleep", SIZE)
         pulls = [Pull(host, blob) for host in bed.hosts]
-        leader = bed.when_at(blob, share)
+        leader = bed.leader_at(blob, share)
+        if not leader:
+            report(f"{title}: a host fetches", "none does")
+            return
         sleeper = leader if who == "the leader" else next(host for host in bed.hosts if host is not leader)
         sleeper.program.send(signal.SIGSTOP)
         time.sleep(seconds)
@@ -732,12 +783,17 @@ def churn(wan=88):
     largest = min(1_000_000_000, CHURN * wan * 1_000_000 // 8 // 6)
     with Bed(HOSTS - 1, wan) as bed:
         control = Host(HOSTS)
-        blobs = [bed.registry.add(f"churn-{number}", int(300_000 * (largest / 300_000) ** (number / 11))) for number in range(12)]
-        short = [blob for blob in blobs if blob.length < 20_000_000]
-        for host in bed.hosts[::2]:
+        blobs = [bed.registry.add(f"churn-{number}", int(300_000 * (largest / 300_000) ** (number / 15))) for number in range(16)]
+        short = [blob for blob in blobs if 1_000_000 < blob.length < 20_000_000]
+        for number, host in enumerate(bed.hosts):
             host.stop()
-            # The largest blob is half of it, so that it is kept, and makes room for itself.
-            host.start(STORAGE_QUOTA=str(max(2 * largest + MIB, 200 * MIB)))
+            # No host can keep all, and some cannot keep the largest one, because a blob takes half of the quota at most.
+            host.start(STORAGE_QUOTA=str(int((1, 1.5, 2.1)[number % 3] * largest)))
+        full = bed.hosts[0]
+        full.stop()
+        # It believes that it has more room than there is.
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={largest // 2}", "tmpfs", full.storage], check=True)
+        full.start(STORAGE_QUOTA="100G", STORAGE_MIN_FREE="0")
         end, pulls, straight, counts, lock = time.monotonic() + CHURN, [], [], collections.Counter(), threading.Lock()
 
         def live(host, chance):
@@ -755,7 +811,7 @@ def churn(wan=88):
                     if kind == "gone":
                         time.sleep(chance.uniform(0, 5))
                         # A host that is new.
-                        shutil.rmtree(host.storage)
+                        host.forget()
                     host.start()
                 elif event < 0.22:
                     kind = "asleep"
@@ -784,6 +840,10 @@ def churn(wan=88):
             thread.start()
         for thread in lives:
             thread.join()
+        for host in bed.hosts:
+            host.stop()
+        report("churn: no wrong blob on disk", "; ".join(wrong for host in bed.hosts for wrong in host.wrong_blobs()))
+        subprocess.run(["umount", full.storage], check=True)
         whole = [pull for kind, pull in pulls if kind in ("pull", "asleep")]
         finish(f"churn of {CHURN} s, seed {SEED}: of {len(whole)} pulls", whole)
         wrong = [pull.problem for kind, pull in pulls if "SHA-256" in pull.problem]
@@ -801,9 +861,10 @@ def churn(wan=88):
 
 
 def slowness(pull, straight):
-    """The time of a pull, over that of a straight pull of as many bytes at the rate that others had at that time."""
+    """The time of a pull, over that of a straight pull of as many bytes: first byte, 300 ms, and the rest at the rate of the straight
+    pulls at that time."""
     beside = [other for other in straight if other.ended > pull.begun and other.begun < pull.ended] or straight
-    rate = sum(other.received for other in beside) / sum(other.took() for other in beside)
+    rate = sum(other.received for other in beside) / sum(other.took() - other.first_byte for other in beside)
     first_byte = statistics.median(other.first_byte for other in straight)
     return pull.took() / (0.3 + first_byte + pull.blob.length / rate), pull
 
@@ -826,7 +887,7 @@ def peers(name, *command, leechers=6):
             if host is hosts[0]:
                 (host.storage / "blob").write_bytes(content)
             running.append(subprocess.Popen(in_node(host.name, *command, torrent, host.storage, 6881), stdin=subprocess.PIPE,
-                                            stdout=subprocess.PIPE, stderr=open(FOLDER / f"peer-{host.name}.log", "w"), text=True))
+                                            stdout=subprocess.PIPE, stderr=open(log_of("peer", host.name), "w"), text=True))
         for process in running:
             await_line(process, "ready")
         tell(running[0])
@@ -920,6 +981,7 @@ def librqbit(kind):
 # --- The run ----------------------------------------------------------------------------------------------------------
 
 SCENARIOS = {
+    "alone": alone,
     "cold": cold,
     "kill-30": lambda: kill(0.3),
     "kill-90": lambda: kill(0.9),
@@ -940,15 +1002,14 @@ SCENARIOS = {
 }
 
 
-def run_scenarios(names):
-    for name in names:
-        begun = time.monotonic()
-        try:
-            SCENARIOS[name]()
-        except (Exception, SystemExit) as error:
-            traceback.print_exc()
-            report(f"{name} ends", repr(error))
-        note(f"{name} took {time.monotonic() - begun:.0f} s")
+def run_scenario():
+    begun = time.monotonic()
+    try:
+        SCENARIOS[scenario]()
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        report(f"{scenario} ends", repr(error))
+    note(f"{scenario} took {time.monotonic() - begun:.0f} s")
 
 
 if __name__ == "__main__":
@@ -957,4 +1018,5 @@ if __name__ == "__main__":
     elif sys.argv[1] == "names":
         print(*SCENARIOS)
     else:
-        run_scenarios(sys.argv[1:])
+        scenario = sys.argv[1]
+        run_scenario()
