@@ -18,6 +18,7 @@ import math
 import os
 import pathlib
 import random
+import shlex
 import shutil
 import signal
 import socket
@@ -276,7 +277,6 @@ class Program:
                                             stdin=subprocess.DEVNULL)
 
     def cpu(self):
-        """Seconds of both kinds."""
         return cpu_of(self.process.pid)
 
     def send(self, number):
@@ -292,9 +292,10 @@ class Program:
             return self.process.wait()
 
 
-def cpu_of(pid):
+def cpu_of(pid, kinds=(11, 12)):
+    """Seconds of CPU: by default `utime` and `stime`."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(int(fields[kind]) for kind in kinds) / os.sysconf("SC_CLK_TCK")
 
 
 class Tracker(Program):
@@ -494,7 +495,8 @@ def alone(wan=88):
         finish("one host", [cached])
         # Of each packet of 1514 bytes 1448 are the blob's.
         least = SIZE * 8 / (wan * 1e6) * 1514 / 1448
-        note(f"one host, {wan} Mbit: {cached.took():.2f} s through the cache, with {host.program.cpu() - before:.2f} s of CPU;",
+        note(f"one host, {wan} Mbit: {cached.took():.2f} s through the cache, with {host.program.cpu() - before:.2f} s of CPU",
+             f"(in all {cpu_of(host.program.process.pid, [11]):.2f} s user, {cpu_of(host.program.process.pid, [12]):.2f} s system);",
              f"{straight.took():.2f} s straight; the link alone takes {least:.2f} s")
         within("one host: time through the cache / straight", cached.took() / straight.took(), 1.1, "")
 
@@ -519,9 +521,9 @@ def cold(hosts=HOSTS, wan=88, last=None, after=None):
         within(f"{title}: CPU of a host", most, 1.0 * SIZE / (128 * MIB))
 
 
-def kill(share):
-    """The same, and the host that fetches is killed. It starts again, and its client asks again."""
-    title = f"{HOSTS} cold hosts, the leader killed at {share:.0%}"
+def kill(share, at_once=False):
+    """The same, and the host that fetches is killed. It starts again, at once or when the others are done, and its client asks again."""
+    title = f"{HOSTS} cold hosts, the leader killed at {share:.0%}" + at_once * ", back at once"
     with Bed(HOSTS) as bed:
         blob = bed.registry.add("kill", SIZE)
         pulls = [Pull(host, blob) for host in bed.hosts]
@@ -529,14 +531,19 @@ def kill(share):
         if not leader:
             report(f"{title}: a host fetches", "none does")
             return
+        others = [pull for pull in pulls if pull.host is not leader]
         leader.stop(signal.SIGKILL)
         time.sleep(1)
+        if not at_once:
+            finish(f"{title}: the others", others)
         leader.start()
         again = Pull(leader, blob)
-        others = [pull for pull in pulls if pull.host is not leader]
-        finish(f"{title}: the others", others)
+        if at_once:
+            finish(f"{title}: the others", others)
         finish(f"{title}: it comes back", [again])
-        bed.figures(title, others + [again], blob)
+        bed.figures(title, others, blob)
+        note(f"{title}: the killed host, when it is back: {again.took():.2f} s, first byte {again.first_byte:.3f} s")
+        within(f"{title}: longest stall of the others", max(pull.stall for pull in others), 5)
         at_most(f"{title}: upstream bytes / blob", bed.registry.sent(blob) / blob.length, 1.05)
 
 
@@ -559,7 +566,6 @@ def sleep(who, share=0.3, seconds=10):
         finish(f"{title}: it wakes", [pull for pull in pulls if pull.host is sleeper])
         bed.figures(title, pulls, blob)
         stall = max(pull.stall for pull in others)
-        # The lease goes to another host after three seconds of silence.
         within(f"{title}: longest stall of the others", stall, 5)
         at_most(f"{title}: upstream bytes / blob", bed.registry.sent(blob) / blob.length, 1.05)
 
@@ -872,7 +878,7 @@ def slowness(pull, straight):
 # --- Other engines ----------------------------------------------------------------------------------------------------
 
 def peers(name, *command, leechers=6):
-    """The warm scenario with another program, whose lines on stdout are ready, started, done, and which begins at a line on stdin."""
+    """The warm scenario with another program. It prints `ready`, begins at a line on stdin, and prints `done` when it has the blob."""
     tracker, hosts = Tracker(), [Host(number + 1) for number in range(leechers + 1)]
     content = random.Random(SEED).randbytes(SIZE)
     info = {"length": len(content), "name": "blob", "piece length": MIB // 2,
@@ -880,6 +886,9 @@ def peers(name, *command, leechers=6):
     torrent = FOLDER / "blob.torrent"
     torrent.write_bytes(bencode({"announce": f"http://{TRACKER}:6969/announce", "info": info}))
     running = []
+    # A program that stands still must not stop the run.
+    end = threading.Timer(DEADLINE, lambda: [process.kill() for process in running])
+    end.start()
     try:
         for host in hosts:
             shutil.rmtree(host.storage, ignore_errors=True)
@@ -891,14 +900,15 @@ def peers(name, *command, leechers=6):
         for process in running:
             await_line(process, "ready")
         tell(running[0])
-        await_line(running[0], "done")
+        if not await_line(running[0], "done"):
+            raise RuntimeError(f"the seed ends: {log_of('peer', 'h1').read_text()[-300:]}")
         time.sleep(1)
         sent, cpu = sent_bytes()["h1"], [cpu_of(process.pid) for process in running]
         begun, took = time.monotonic(), []
 
         def measure(process):
-            await_line(process, "done")
-            took.append(time.monotonic() - begun)
+            if await_line(process, "done"):
+                took.append(time.monotonic() - begun)
 
         threads = [threading.Thread(target=measure, args=(process,)) for process in running[1:]]
         for process in running[1:]:
@@ -907,6 +917,8 @@ def peers(name, *command, leechers=6):
             thread.start()
         for thread in threads:
             thread.join()
+        if len(took) < leechers:
+            raise RuntimeError(f"{leechers - len(took)} leechers have not the blob within {DEADLINE} s")
         cpu = [cpu_of(process.pid) - before for process, before in zip(running, cpu)]
         sent = sent_bytes()["h1"] - sent
         problems = [host.name for host in hosts[1:] if (host.storage / "blob").read_bytes() != content]
@@ -914,6 +926,7 @@ def peers(name, *command, leechers=6):
         note(f"{name}: one seed, {leechers} hosts: first done {min(took):.2f} s, last {max(took):.2f} s; the seed has sent",
              f"{sent / SIZE:.2f} blobs; CPU of a leecher {statistics.mean(cpu[1:]):.2f} s, at most {max(cpu[1:]):.2f} s, of the seed {cpu[0]:.2f} s")
     finally:
+        end.cancel()
         for process in running:
             process.kill()
             process.wait()
@@ -928,10 +941,8 @@ def tell(process):
 
 
 def await_line(process, expected):
-    for line in process.stdout:
-        if line.strip() == expected:
-            return
-    raise RuntimeError(f"the program ends without {expected}, status {process.wait()}")
+    """Whether the program prints this line before it ends."""
+    return any(line.strip() == expected for line in process.stdout)
 
 
 def bencode(value):
@@ -970,12 +981,10 @@ def libtorrent_peer(kind, torrent, folder, port):
     sys.stdin.readline()
 
 
-def librqbit(kind):
-    """PEERS_RQBIT is a program that takes a kind (default, steer), a torrent file, a folder and a port."""
-    if not os.environ.get("PEERS_RQBIT"):
-        note("librqbit: PEERS_RQBIT names no program")
-        return
-    peers(f"librqbit, {kind}", os.environ["PEERS_RQBIT"], kind)
+def peer():
+    """PEER is a program and its arguments; a torrent file, a folder and a port are added."""
+    command = shlex.split(os.environ["PEER"])
+    peers(" ".join([os.path.basename(command[0]), *command[1:]]), *command)
 
 
 # --- The run ----------------------------------------------------------------------------------------------------------
@@ -985,6 +994,7 @@ SCENARIOS = {
     "cold": cold,
     "kill-30": lambda: kill(0.3),
     "kill-90": lambda: kill(0.9),
+    "kill-back": lambda: kill(0.5, at_once=True),
     "wan-50-6": lambda: cold(6, 50, after=1.5),
     "wan-50-8": lambda: cold(8, 50, after=2),
     "wan-88-6": lambda: cold(6, 88, last=14),
@@ -997,8 +1007,7 @@ SCENARIOS = {
     "churn": churn,
     "libtorrent": lambda: libtorrent("defaults"),
     "libtorrent-tuned": lambda: libtorrent("tuned"),
-    "librqbit": lambda: librqbit("default"),
-    "librqbit-steer": lambda: librqbit("steer"),
+    "peer": peer,
 }
 
 

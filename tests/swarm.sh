@@ -8,7 +8,7 @@
 # three times as wide unless --strict is there, which needs a machine that does nothing else.
 #
 # Variables: CACHE_BIN and RETRACKER_BIN, the programs; SIZE, the blob in MiB (128); CHURN, seconds of churn (60); SEED, for what is
-# random; LOGS, a folder for the logs of all programs; PEERS_RQBIT, a program on librqbit to compare with (see `librqbit` in tests/swarm.py).
+# random; LOGS, a folder for the logs of all programs; PEER, the program for the scenario `peer`, see peers() in tests/swarm.py.
 #
 # Needs root, iproute2 and python3; `clients` also skopeo, containerd and dockerd; `libtorrent` also python3-libtorrent.
 
@@ -62,7 +62,7 @@ obstacle_to() { # SCENARIO
     case $1 in
         clients) obstacle_of skopeo containerd ctr dockerd docker ;;
         libtorrent*) /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || echo "python3-libtorrent is not installed" ;;
-        librqbit*) [[ -x ${PEERS_RQBIT:-} ]] || echo "PEERS_RQBIT names no program" ;;
+        peer) [[ ${PEER:-} ]] || echo "PEER names no program" ;;
     esac
 }
 
