@@ -35,6 +35,7 @@ main() {
     step "networks" tests/networks.sh
     step "real clients" tests/clients.sh
     step "torrent-cache with container clients and OSTree" tests/torrent-cache.sh
+    step "hosts that share blobs" tests/swarm.sh
     step "two instances behind a balancer" tests/balanced.sh
     step "Debian package" tests/package.sh
     step "Docker" tests/docker.sh

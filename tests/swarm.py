@@ -234,8 +234,6 @@ class Registry:
         request.wfile.flush()
         if request.command != "GET":
             return
-        # With more in the buffers a dead client would be noticed late.
-        request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 256 * 1024)
         # The host's class.
         request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 1 << 16 | int(request.client_address[0].split(".")[3]))
         transfer = Transfer(request, path, last + 1 - first)
@@ -467,12 +465,13 @@ class Bed:
         # The last acknowledgement may still be under way.
         wait_for(2, lambda: self.registry.done(blob) < math.inf)
         cpu = cpu or [pull.host.program.cpu() for pull in pulls if pull.host.program]
+        user = [cpu_of(pull.host.program.process.pid, [11]) for pull in pulls if pull.host.program]
         after = max(pull.ended for pull in pulls) - self.registry.done(blob)
         note(f"{title}: first done {took[0]:.2f} s, last {took[-1]:.2f} s; first byte {max(pull.first_byte for pull in pulls):.3f} s,",
              f"longest stall {max(pull.stall for pull in pulls):.2f} s;",
              f"upstream done {self.registry.done(blob) - begun:.2f} s, {after:.2f} s before the last;",
              f"upstream bytes / blob {self.registry.sent(blob) / blob.length:.3f} in {len(self.registry.of(blob))} fetches;",
-             f"CPU of a host {statistics.mean(cpu):.2f} s, at most {max(cpu):.2f} s")
+             f"CPU of a host {statistics.mean(cpu):.2f} s, at most {max(cpu):.2f} s; user CPU since its start {statistics.mean(user):.2f} s")
         return took[-1], after, max(cpu)
 
 

@@ -10,6 +10,9 @@
 # Variables: CACHE_BIN and RETRACKER_BIN, the programs; SIZE, the blob in MiB (128); CHURN, seconds of churn (60); SEED, for what is
 # random; LOGS, a folder for the logs of all programs; PEER, the program for the scenario `peer`, see peers() in tests/swarm.py.
 #
+# One server stands for the registry, and a queue for each host there: TCP would share a single one unevenly. Its replies begin 20 ms
+# late, because not every kernel can delay packets.
+#
 # Needs root, iproute2 and python3; `clients` also skopeo, containerd and dockerd; `libtorrent` also python3-libtorrent.
 
 set -euo pipefail
@@ -51,6 +54,8 @@ main() {
     # What is measured is not this machine's disk.
     mount -t tmpfs -o size=80% tmpfs "$folder"
     network_up
+    note "links of 100 Mbit, TCP's congestion control is $(in_node hub cat /proc/sys/net/ipv4/tcp_congestion_control)," \
+        "load of this machine $(cut -d' ' -f1 /proc/loadavg)"
     for scenario in "${scenarios[@]}"; do
         obstacle=$(obstacle_to "$scenario")
         if [[ $obstacle ]]; then skip "$scenario" "$obstacle"; else verdicts "$scenario"; fi
