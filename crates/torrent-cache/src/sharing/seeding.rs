@@ -222,6 +222,7 @@ impl Seeding {
         if !session.had_file() {
             self.put(&key, metainfo.encode()).await;
         }
+        session.end_lease();
         let seeds = Arc::clone(&self.seeds);
         let kept = spawn_blocking(move || seeds.keep(blob, &metainfo)).await.map_err(io::Error::other).flatten();
         if let Err(error) = kept {

@@ -1,5 +1,6 @@
 //! One blob while this host fetches and shares it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,16 +42,29 @@ pub struct ShareSession {
     has_file: bool,
     /// The host whose hashes of pieces were believed last.
     leader: Mutex<Option<SocketAddr>>,
+    /// Held until the torrent file is registered, so that no other host begins to fetch before.
+    lease: Mutex<Option<Arc<OwnLease>>>,
 }
 
 /// What a host does for a blob.
 enum ShareRole {
     /// It fetches for the network.
-    Lead(OwnLease),
+    Lead(Arc<OwnLease>),
     /// It waits for the swarm.
     Follow(LeaseView),
     /// It fetches without the lease, as the swarm gives too little.
     Alone,
+}
+
+impl fmt::Display for ShareRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lead(_) => f.write_str("fetches for the network"),
+            Self::Follow(LeaseView { leader: Some(leader), .. }) => write!(f, "follows {leader}"),
+            Self::Follow(_) => f.write_str("waits for peers"),
+            Self::Alone => f.write_str("fetches beside the swarm"),
+        }
+    }
 }
 
 impl ShareSession {
@@ -67,7 +81,7 @@ impl ShareSession {
         };
         let swarm = sharing.swarm.join(info_hash, Arc::clone(content), !has_file).await?;
         let (sharing, content) = (Arc::clone(sharing), Arc::clone(content));
-        Some(Self { sharing, key, info_hash, content, swarm, has_file, leader: Mutex::new(None) })
+        Some(Self { sharing, key, info_hash, content, swarm, has_file, leader: Mutex::default(), lease: Mutex::default() })
     }
 
     /// Fetches until all pieces are there, or until the content cannot be written. `start` is what the session began with.
@@ -80,7 +94,7 @@ impl ShareSession {
         let complete = progress.wait_for(|progress| progress.pieces == count || progress.has_failed);
         let role = match start {
             ShareStart::Known(_) => ShareRole::Follow(LeaseView::default()),
-            ShareStart::Lead(lease) => ShareRole::Lead(lease),
+            ShareStart::Lead(lease) => self.lead(lease),
             ShareStart::Follow(lease) => ShareRole::Follow(lease),
         };
         tokio::select! {
@@ -95,7 +109,9 @@ impl ShareSession {
     async fn play<F: PieceFeeder>(&self, mut role: ShareRole, feeder: &mut F) -> F::Fault {
         let mut is_stuck = false;
         loop {
-            let pieces = self.content.progress_now().pieces;
+            let progress = self.content.progress_now();
+            log::debug!("{}: {role}, with {progress:?} and {:?}", self.key, *self.swarm.status().borrow());
+            let pieces = progress.pieces;
             let fed = match &role {
                 ShareRole::Follow(lease) => {
                     role = self.follow(*lease).await;
@@ -106,6 +122,8 @@ impl ShareSession {
                     tokio::select! {
                         fed = feeder.feed(&self.swarm, is_stuck) => fed,
                         () = lease.keep(&self.content) => {
+                            self.end_lease();
+                            self.content.give_up_claim();
                             role = ShareRole::Follow(LeaseView::default());
                             continue;
                         }
@@ -117,9 +135,23 @@ impl ShareSession {
                 // What is left is under way from peers, or peers have it.
                 Ok(()) => is_stuck = self.stands_still(pieces).await,
                 Err(fault) if self.swarm.status().borrow().sources == 0 => return fault,
-                Err(_) => role = ShareRole::Follow(LeaseView::default()),
+                Err(_) => {
+                    self.end_lease();
+                    role = ShareRole::Follow(LeaseView::default());
+                }
             }
         }
+    }
+
+    fn lead(&self, lease: OwnLease) -> ShareRole {
+        let lease = Arc::new(lease);
+        *self.lease.lock() = Some(Arc::clone(&lease));
+        ShareRole::Lead(lease)
+    }
+
+    /// This host does not lead any more.
+    pub(super) fn end_lease(&self) {
+        *self.lease.lock() = None;
     }
 
     /// Waits for a piece from peers. Returns whether none has come for a second.
@@ -152,7 +184,7 @@ impl ShareSession {
                 Verdict::Wait => {}
                 Verdict::Help => return ShareRole::Alone,
                 verdict => match self.sharing.claim(&self.key, Some(self.content.shape().length)).await {
-                    Ok(ShareStart::Lead(lease)) => return ShareRole::Lead(lease),
+                    Ok(ShareStart::Lead(lease)) => return self.lead(lease),
                     Ok(ShareStart::Follow(lease)) if verdict == Verdict::Claim => {
                         self.believe(lease.leader);
                         sleep(10 * LOOK).await;
@@ -174,7 +206,7 @@ impl ShareSession {
                     if let Ok(ShareStart::Lead(lease)) =
                         self.sharing.claim(&self.key, Some(self.content.shape().length)).await
                     {
-                        return ShareRole::Lead(lease);
+                        return self.lead(lease);
                     }
                 }
                 _ => {}

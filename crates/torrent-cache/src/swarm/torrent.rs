@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU16};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -28,6 +29,8 @@ use crate::peer_wire::{
 const MAX_PEERS: usize = 64;
 /// The most bytes of pieces under way, of all torrents together.
 const MAX_UNDER_WAY: u64 = 32 << 20;
+/// A client that has waited for a piece for so long gets it next.
+const LATE: Duration = Duration::from_secs(1);
 /// Our id for messages with hashes of pieces.
 const PIECE_HASHES_ID: NonZeroU8 = NonZeroU8::MIN;
 
@@ -60,6 +63,8 @@ struct TorrentState {
     /// The host whose hashes of pieces are believed.
     leader: Option<SocketAddr>,
     next: PeerNumber,
+    /// The first piece that is missing, and since when it is.
+    head: (u32, Instant),
 }
 
 /// What the owner of a torrent sees of its swarm.
@@ -104,7 +109,7 @@ impl SwarmTorrent {
         host: Rc<OwnHost>,
     ) -> Rc<Self> {
         let picker = PiecePicker::new(content.shape().count);
-        let state = TorrentState { peers: HashMap::new(), picker, leader: None, next: 0 };
+        let state = TorrentState { peers: HashMap::new(), picker, leader: None, next: 0, head: (0, Instant::now()) };
         let state = RefCell::new(state);
         let torrent = Rc::new(Self { info_hash, content, is_forming, host, state, status: watch::Sender::default() });
         torrent.watch_content();
@@ -387,7 +392,8 @@ impl SwarmTorrent {
     /// Asks a peer for pieces until it has enough to do.
     fn fill(&self, state: &mut TorrentState, number: PeerNumber, now: Instant) {
         let shape = self.content.shape();
-        let ContentProgress { prefix, pieces, .. } = self.content.progress_now();
+        let progress = self.content.progress_now();
+        let head = state.head(shape.piece_at(progress.prefix), now);
         loop {
             let Some(peer) = state.peers.get(&number).filter(|peer| peer.has_room()) else { return };
             let before = state.picker.count();
@@ -396,8 +402,8 @@ impl SwarmTorrent {
                     peer: number,
                     has: &peer.has,
                     may,
-                    head: Some(shape.piece_at(prefix)),
-                    missing: shape.count - pieces,
+                    head,
+                    missing: shape.count - progress.pieces,
                     now,
                     has_room: self.host.under_way.get() < MAX_UNDER_WAY,
                 };
@@ -529,6 +535,19 @@ impl SwarmTorrent {
             has_leader: state.leader.is_some() && state.peers.values().any(|peer| peer.listens == state.leader),
         };
         self.status.send_if_modified(|before| std::mem::replace(before, status) != status);
+    }
+}
+
+impl TorrentState {
+    /// The piece that a client waits for, if it comes before rarer ones: the first of the blob, one that several peers
+    /// have, or one that is late. If every host asked for the next piece of the stream first, all of them would ask the
+    /// same peer for the same piece, and could give each other nothing.
+    fn head(&mut self, piece: u32, now: Instant) -> Option<u32> {
+        if self.head.0 != piece {
+            self.head = (piece, now);
+        }
+        let is_late = now.duration_since(self.head.1) >= LATE;
+        (piece == 0 || is_late || self.picker.availability(piece) > 1).then_some(piece)
     }
 }
 
