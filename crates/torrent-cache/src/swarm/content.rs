@@ -200,10 +200,9 @@ impl SharedContent {
         new.iter().map(|&piece| (piece, state.hash_of(piece))).collect()
     }
 
-    /// The hashes that are known, with their pieces.
-    pub fn known_hashes(&self) -> Vec<(u32, PieceHash)> {
-        let state = self.state.lock();
-        (0..).zip(&state.hashes).filter_map(|(piece, hash)| Some((piece, (*hash)?))).collect()
+    /// Each piece with its hash, if that is known.
+    pub fn known_hashes(&self) -> Vec<(u32, Option<PieceHash>)> {
+        (0..).zip(self.state.lock().hashes.iter().copied()).collect()
     }
 
     /// All hashes, once all are known.

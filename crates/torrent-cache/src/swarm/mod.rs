@@ -16,6 +16,7 @@ mod outbox;
 mod peer;
 mod picker;
 mod torrent;
+mod turns;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

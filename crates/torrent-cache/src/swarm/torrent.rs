@@ -20,6 +20,7 @@ use super::counters::SwarmCounters;
 use super::outbox::{MAX_QUEUE, PeerOutbox};
 use super::peer::{ConnectedPeer, NewPeer, PeerTick};
 use super::picker::{Choice, PeerNumber, PiecePicker, TakenBlock};
+use super::turns::OfferTurns;
 use crate::peer_wire::{
     BlockRequest, EXTENSION_HANDSHAKE_ID, ExtensionHandshake, NotAnExtensionHandshake, NotPieceHashes, PeerMessage,
     PeerMessageFault, PieceHashes,
@@ -65,6 +66,7 @@ struct TorrentState {
     next: PeerNumber,
     /// The first piece that is missing, and since when it is.
     head: (u32, Instant),
+    turns: OfferTurns,
 }
 
 /// What the owner of a torrent sees of its swarm.
@@ -109,7 +111,7 @@ impl SwarmTorrent {
         host: Rc<OwnHost>,
     ) -> Rc<Self> {
         let picker = PiecePicker::new(content.shape().count);
-        let state = TorrentState { peers: HashMap::new(), picker, leader: None, next: 0, head: (0, Instant::now()) };
+        let state = TorrentState { peers: HashMap::new(), picker, leader: None, next: 0, head: (0, Instant::now()), turns: OfferTurns::default() };
         let state = RefCell::new(state);
         let torrent = Rc::new(Self { info_hash, content, is_forming, host, state, status: watch::Sender::default() });
         torrent.watch_content();
@@ -469,15 +471,20 @@ impl SwarmTorrent {
             }
         }
         let is_complete = self.content.is_complete();
+        for (piece, _) in &new {
+            // No peer has it, so it came from the upstream.
+            if !is_complete && state.picker.availability(*piece) == 0 {
+                let peers = state.peers.values().filter(|peer| !peer.is_slow).map(|peer| peer.number);
+                state.turns.choose(*piece, peers, now);
+            }
+        }
         for peer in state.peers.values_mut() {
             let untold = new.get(peer.told - least..).unwrap_or_default();
-            tell_hashes(
-                peer,
-                &untold.iter().filter_map(|(piece, hash)| Some((*piece, (*hash)?))).collect::<Vec<_>>(),
-                now,
-            );
+            tell_hashes(peer, untold, now);
             for (piece, _) in untold {
-                peer.send(&PeerMessage::Have(*piece), now);
+                if state.turns.of(*piece).is_none_or(|turn| turn == peer.number) {
+                    peer.send(&PeerMessage::Have(*piece), now);
+                }
             }
             peer.told = least + new.len();
             if is_complete && peer.is_interesting {
@@ -488,7 +495,18 @@ impl SwarmTorrent {
                 peer.out.close();
             }
         }
+        self.end_turns(state, is_complete, now);
         self.fill_all(state);
+    }
+
+    /// Offers to all peers what was offered to one long enough.
+    fn end_turns(&self, state: &mut TorrentState, all: bool, now: Instant) {
+        let peers = &mut state.peers;
+        for (piece, turn) in state.turns.end(now, |peer| !peers.contains_key(&peer), all) {
+            for peer in peers.values_mut().filter(|peer| peer.number != turn && !peer.has.contains(piece)) {
+                peer.send(&PeerMessage::Have(piece), now);
+            }
+        }
     }
 
     /// Lets time pass. Must be called ten times a second.
@@ -505,6 +523,7 @@ impl SwarmTorrent {
         for number in slow {
             self.with_picker(&mut state, |picker| picker.release(number));
         }
+        self.end_turns(&mut state, false, now);
         self.fill_all(&mut state);
     }
 
@@ -552,9 +571,10 @@ impl TorrentState {
 }
 
 /// Tells a peer hashes of pieces, if it reads them.
-fn tell_hashes(peer: &mut ConnectedPeer, hashes: &[(u32, PieceHash)], now: Instant) {
+fn tell_hashes(peer: &mut ConnectedPeer, pieces: &[(u32, Option<PieceHash>)], now: Instant) {
     let Some(id) = peer.reads_hashes else { return };
-    for run in hashes.chunk_by(|(before, _), (after, _)| before + 1 == *after) {
+    let known: Vec<_> = pieces.iter().filter_map(|(piece, hash)| Some((*piece, (*hash)?))).collect();
+    for run in known.chunk_by(|(before, _), (after, _)| before + 1 == *after) {
         let Some((first, _)) = run.first() else { continue };
         let hashes: Vec<_> = run.iter().map(|(_, hash)| *hash).collect();
         for message in PieceHashes::split(*first, &hashes) {
