@@ -242,7 +242,8 @@ impl LeaseTable {
 
     fn grant(&mut self, now: Timestamp, key: &BlobKey, holder: LeaseHolder) -> u64 {
         self.newest += 1;
-        let lease = HeldLease { holder, have: 0, generation: self.newest, renewed: now, grown: now, has_heartbeat: false };
+        let lease =
+            HeldLease { holder, have: 0, generation: self.newest, renewed: now, grown: now, has_heartbeat: false };
         self.by_key.entry(key.clone()).or_default().push(lease);
         *self.by_address.entry(holder.address.ip).or_default() += 1;
         self.count += 1;

@@ -81,7 +81,16 @@ impl ShareSession {
         };
         let swarm = sharing.swarm.join(info_hash, Arc::clone(content), !has_file).await?;
         let (sharing, content) = (Arc::clone(sharing), Arc::clone(content));
-        Some(Self { sharing, key, info_hash, content, swarm, has_file, leader: Mutex::default(), lease: Mutex::default() })
+        Some(Self {
+            sharing,
+            key,
+            info_hash,
+            content,
+            swarm,
+            has_file,
+            leader: Mutex::default(),
+            lease: Mutex::default(),
+        })
     }
 
     /// Fetches until all pieces are there, or until the content cannot be written. `start` is what the session began with.

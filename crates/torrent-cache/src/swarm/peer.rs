@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracker_protocol::PeerId;
 
 use super::outbox::PeerOutbox;
-use super::picker::PeerNumber;
+use super::picker::{PeerNumber, PieceClaimant};
 use crate::peer_wire::{BlockRequest, PeerMessage, PieceSet};
 
 /// A peer that was asked for blocks and has sent none for so long counts as slow. Its pieces are asked of others.
@@ -31,6 +31,7 @@ const MAX_UNWANTED: u32 = 512;
 pub(super) struct ConnectedPeer {
     pub(super) number: PeerNumber,
     pub(super) id: PeerId,
+    pub(super) claimant: PieceClaimant,
     /// The other end of the connection.
     pub(super) address: SocketAddr,
     /// Where it accepts connections, if that is known.
@@ -74,6 +75,7 @@ impl ConnectedPeer {
         Self {
             number: new.number,
             id: new.id,
+            claimant: PieceClaimant::new(&new.id),
             address: new.address,
             listens: new.is_dialled.then_some(new.address),
             is_dialled: new.is_dialled,

@@ -1,8 +1,10 @@
 //! Which piece a peer is asked for, and the pieces that are under way.
 //!
-//! A peer is asked for whole pieces, one or two at a time. The piece that a client waits for comes first, then the rarest
-//! one; among equally rare ones chance decides, so that hosts fetch different pieces and can swap them. A piece that is
-//! under way is asked of a second peer only in two cases: when all pieces that are missing are under way, and when a client
+//! A peer is asked for whole pieces, one or two at a time. The piece that a client waits for comes first. Of the others, each
+//! host first asks for those that are its *own*: by a hash of host and piece, each piece belongs to one of the hosts that
+//! lack it. So several hosts fetch different pieces from one seed, which sends each piece once, and swap them. A host that has
+//! its own pieces asks for what others have fetched, the rarest first, and only then for others' pieces that only
+//! seeds have. A piece that is under way is asked of a second peer only in two cases: when all pieces that are missing are under way, and when a client
 //! waits for it for too long.
 
 use std::collections::{HashMap, HashSet};
@@ -10,6 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracker_protocol::PeerId;
 
 use crate::peer_wire::{BlockRequest, MAX_BLOCK, PieceSet};
 
@@ -17,6 +20,29 @@ use crate::peer_wire::{BlockRequest, MAX_BLOCK, PieceSet};
 const PATIENCE: Duration = Duration::from_millis(700);
 /// A piece is asked of at most so many peers at once.
 const MAX_ASKED: usize = 3;
+
+/// At most so many pieces are compared, so that the choice takes less than a millisecond in the largest torrents.
+const MAX_COMPARED: usize = 4096;
+
+/// A host among those to which pieces belong: a hash of its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PieceClaimant(u64);
+
+impl PieceClaimant {
+    pub(super) fn new(id: &PeerId) -> Self {
+        // FNV-1a.
+        Self(id.0.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME)))
+    }
+
+    /// The host with the highest share gets the piece.
+    fn share(self, piece: u32) -> u64 {
+        let mixed = (self.0 ^ u64::from(piece)).wrapping_mul(PRIME);
+        (mixed ^ (mixed >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// The prime of FNV.
+const PRIME: u64 = 0x0100_0000_01b3;
 
 /// A connection, by a number that no other one of this torrent has.
 pub(super) type PeerNumber = u64;
@@ -52,6 +78,12 @@ pub(super) struct Choice<'a> {
     pub peer: PeerNumber,
     /// What it has.
     pub has: &'a PieceSet,
+    /// This host.
+    pub own: PieceClaimant,
+    /// The connected peers that have not got everything, each with what it has.
+    pub rivals: &'a [(PieceClaimant, &'a PieceSet)],
+    /// How many of the connected peers have everything.
+    pub seeds: u32,
     /// Whether a piece may be asked of peers.
     pub may: &'a dyn Fn(u32) -> bool,
     /// The piece that a client waits for.
@@ -158,8 +190,8 @@ impl PiecePicker {
             }
         }
         let idle = choice.has.iter().filter(|piece| !self.is_under_way(*piece) && may(*piece) && has_room(*piece));
-        let rarest = idle.map(|piece| (self.availability(piece), fastrand::u32(..), piece)).min();
-        if let Some((_, _, piece)) = rarest {
+        let best = idle.take(MAX_COMPARED).map(|piece| (self.rank(choice, piece), piece)).min();
+        if let Some((_, piece)) = best {
             return Some(piece);
         }
         let under_way = self.under_way.keys().filter(|piece| self.is_under_way(**piece)).count();
@@ -171,6 +203,20 @@ impl PiecePicker {
             .map(|(piece, under_way)| (under_way.asked.len(), fastrand::u32(..), *piece))
             .min()
             .map(|(_, _, piece)| piece)
+    }
+
+    /// The lower, the sooner: first by whose piece it is, then by how many peers have it. A host gets its own pieces in order,
+    /// so that all together get the blob roughly in order. Of others' pieces chance chooses among equally rare ones, so that not
+    /// all ask the same host.
+    fn rank(&self, choice: &Choice<'_>, piece: u32) -> (u32, u32, u32) {
+        let own = choice.own.share(piece);
+        let lacking = choice.rivals.iter().filter(|(_, has)| !has.contains(piece));
+        let is_own = lacking.map(|(rival, _)| rival.share(piece)).all(|share| share < own);
+        let availability = self.availability(piece);
+        if is_own {
+            return (0, availability, piece);
+        }
+        (1 + u32::from(availability <= choice.seeds), availability, fastrand::u32(..))
     }
 
     /// Whether a piece that is under way may be asked of this peer as well.

@@ -19,7 +19,7 @@ use super::content::{ContentProgress, PieceFault, PieceHash, SharedContent};
 use super::counters::SwarmCounters;
 use super::outbox::{MAX_QUEUE, PeerOutbox};
 use super::peer::{ConnectedPeer, NewPeer, PeerTick};
-use super::picker::{Choice, PeerNumber, PiecePicker, TakenBlock};
+use super::picker::{Choice, PeerNumber, PieceClaimant, PiecePicker, TakenBlock};
 use super::turns::OfferTurns;
 use crate::peer_wire::{
     BlockRequest, EXTENSION_HANDSHAKE_ID, ExtensionHandshake, NotAnExtensionHandshake, NotPieceHashes, PeerMessage,
@@ -31,7 +31,7 @@ const MAX_PEERS: usize = 64;
 /// The most bytes of pieces under way, of all torrents together.
 const MAX_UNDER_WAY: u64 = 32 << 20;
 /// A client that has waited for a piece for so long gets it next.
-const LATE: Duration = Duration::from_secs(1);
+const LATE: Duration = Duration::from_millis(500);
 /// Our id for messages with hashes of pieces.
 const PIECE_HASHES_ID: NonZeroU8 = NonZeroU8::MIN;
 
@@ -111,7 +111,14 @@ impl SwarmTorrent {
         host: Rc<OwnHost>,
     ) -> Rc<Self> {
         let picker = PiecePicker::new(content.shape().count);
-        let state = TorrentState { peers: HashMap::new(), picker, leader: None, next: 0, head: (0, Instant::now()), turns: OfferTurns::default() };
+        let state = TorrentState {
+            peers: HashMap::new(),
+            picker,
+            leader: None,
+            next: 0,
+            head: (0, Instant::now()),
+            turns: OfferTurns::default(),
+        };
         let state = RefCell::new(state);
         let torrent = Rc::new(Self { info_hash, content, is_forming, host, state, status: watch::Sender::default() });
         torrent.watch_content();
@@ -398,11 +405,20 @@ impl SwarmTorrent {
         let head = state.head(shape.piece_at(progress.prefix), now);
         loop {
             let Some(peer) = state.peers.get(&number).filter(|peer| peer.has_room()) else { return };
+            // Until the client has its first byte, nothing else shares the link with the first piece.
+            if progress.prefix == 0 && !peer.asked.is_empty() {
+                return;
+            }
             let before = state.picker.count();
+            let rivals = state.peers.values().filter(|peer| !peer.has.is_complete());
+            let rivals: Vec<_> = rivals.map(|peer| (peer.claimant, &peer.has)).collect();
             let requests = self.content.choose(|may| {
                 let choice = Choice {
                     peer: number,
                     has: &peer.has,
+                    own: PieceClaimant::new(&self.host.id),
+                    rivals: &rivals,
+                    seeds: u32::try_from(state.peers.len() - rivals.len()).unwrap_or(u32::MAX),
                     may,
                     head,
                     missing: shape.count - progress.pieces,

@@ -33,6 +33,9 @@ impl Torrent {
         let choice = Choice {
             peer,
             has: &set,
+            own: PieceClaimant::new(&PeerId([0; 20])),
+            rivals: &[],
+            seeds: 0,
             may: &|piece| !self.have.contains(piece),
             head: self.head,
             missing: self.have.total() - self.have.count(),
@@ -170,4 +173,36 @@ fn nothing_of_a_host_that_sent_wrong_bytes_is_kept() {
     torrent.deliver(2, &blocks[1]);
     torrent.picker.discard(ip(1));
     assert_eq!(torrent.pick(3, &[0]), blocks);
+}
+
+#[test]
+fn each_piece_belongs_to_one_of_the_hosts_that_lack_it() {
+    let hosts: Vec<_> = (1..=6).map(|number| PieceClaimant::new(&PeerId([number; 20]))).collect();
+    let (nothing, all) = (PieceSet::empty(600), PieceSet::full(600));
+    let mut picker = PiecePicker::new(600);
+    all.iter().for_each(|piece| picker.add(piece));
+    let mut counts = [0; 6];
+    for piece in 0..600 {
+        let owners = (0..6).filter(|own| {
+            let rivals: Vec<_> =
+                hosts.iter().filter(|host| **host != hosts[*own]).map(|host| (*host, &nothing)).collect();
+            let choice = Choice {
+                peer: 1,
+                has: &all,
+                own: hosts[*own],
+                rivals: &rivals,
+                seeds: 1,
+                may: &|_| true,
+                head: None,
+                missing: 600,
+                now: Instant::now(),
+                has_room: true,
+            };
+            picker.rank(&choice, piece).0 == 0
+        });
+        let owners: Vec<_> = owners.collect();
+        assert_eq!(owners.len(), 1, "{piece}: {owners:?}");
+        counts[owners[0]] += 1;
+    }
+    assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
 }
