@@ -31,7 +31,7 @@ const MAX_PEERS: usize = 64;
 /// The most bytes of pieces under way, of all torrents together.
 const MAX_UNDER_WAY: u64 = 32 << 20;
 /// A client that has waited for a piece for so long gets it next.
-const LATE: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_millis(700);
 /// Our id for messages with hashes of pieces.
 const PIECE_HASHES_ID: NonZeroU8 = NonZeroU8::MIN;
 
