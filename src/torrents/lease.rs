@@ -1,6 +1,12 @@
 //! Leases: in each zone, one host at a time fetches a blob from its origin, and the others get the bytes from that host.
+//!
+//! A lease ends if its holder does not renew it for [`LEASE_TTL`]. A holder can also renew its lease and fetch nothing, or
+//! die between two heartbeats. The hosts that wait for the bytes must not wait for all of that time. So the next host that
+//! asks gets the lease of a holder that is stuck or silent (see [`HeldLease`]). If no other host asks, the holder keeps
+//! it, because the end of the lease would help no host.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -15,6 +21,16 @@ use crate::topology::{ZoneId, ZonedIp};
 
 /// A lease ends this long after its holder last renewed it.
 pub const LEASE_TTL: Duration = Duration::from_secs(15);
+
+/// Another host that asks gets the lease if the holder's bytes have not grown for this long.
+const LONGEST_WITHOUT_PROGRESS: Duration = Duration::from_secs(10);
+
+/// The same for a holder that has all bytes. It has to hash them before it is done, and its bytes cannot grow.
+const LONGEST_FINISH: Duration = LEASE_TTL;
+
+/// Another host that asks gets the lease if the holder sent heartbeats and has sent none for this long. torrent-cache
+/// sends one a second. A holder that never sent one, such as a person with curl, keeps the lease for [`LEASE_TTL`].
+const LONGEST_SILENCE: Duration = Duration::from_secs(3);
 
 /// The most leases, of all hosts together.
 const MAX_LEASES: usize = 10_000;
@@ -44,7 +60,30 @@ pub struct HeldLease {
     pub have: u64,
     /// Which lease this is. Every lease has a higher number than the one before it, across starts of the process too.
     pub generation: u64,
+    /// When the lease was granted or last renewed.
     renewed: Timestamp,
+    /// When the lease was granted, or when the holder's bytes last grew.
+    grown: Timestamp,
+    /// Whether the holder has renewed the lease at least once.
+    has_heartbeat: bool,
+}
+
+/// Why another host gets a lease that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takeover {
+    /// The holder sent heartbeats and has stopped.
+    Silent,
+    /// The holder's bytes do not grow.
+    Stuck,
+}
+
+impl fmt::Display for Takeover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent => write!(f, "sent no heartbeat for {LONGEST_SILENCE:?}"),
+            Self::Stuck => f.write_str("made no progress"),
+        }
+    }
 }
 
 /// The outcome of asking for a lease.
@@ -54,6 +93,8 @@ pub enum Claimed {
     Granted {
         /// The number that the host needs to renew and to end the lease.
         generation: u64,
+        /// The host that held the lease until now, and why it lost it.
+        taken_from: Option<(IpAddr, Takeover)>,
     },
     /// Another host holds the lease.
     Held(HeldLease),
@@ -94,14 +135,24 @@ impl Leases {
         let mut table = self.0.lock();
         table.drop_expired(now, key);
         let zone = holder.address.zone;
-        if let Some(held) = table.of(key).iter().find(|lease| lease.holder.address.zone == zone) {
-            return Ok(Claimed::Held(held.clone()));
-        }
+        let held = table.of(key).iter().find(|lease| lease.holder.address.zone == zone).cloned();
+        let takeover = match held {
+            None => None,
+            Some(held) => match held.takeover(now, &holder) {
+                None => return Ok(Claimed::Held(held)),
+                Some(why) => Some((held, why)),
+            },
+        };
         let of_address = table.by_address.get(&holder.address.ip).copied().unwrap_or_default();
-        if table.count >= MAX_LEASES || of_address >= MAX_LEASES_PER_ADDRESS {
+        let is_full = table.count >= MAX_LEASES && takeover.is_none();
+        if is_full || of_address >= MAX_LEASES_PER_ADDRESS {
             return Err(Busy);
         }
-        Ok(Claimed::Granted { generation: table.grant(now, key, holder) })
+        let taken_from = takeover.map(|(held, why)| {
+            table.end(key, |lease| lease.generation == held.generation);
+            (held.holder.address.ip, why)
+        });
+        Ok(Claimed::Granted { generation: table.grant(now, key, holder), taken_from })
     }
 
     pub(super) fn renew(
@@ -117,6 +168,10 @@ impl Leases {
         let leases = table.by_key.get_mut(key).ok_or(StaleLease::Ended)?;
         let lease = leases.iter_mut().find(|lease| lease.generation == generation).ok_or(StaleLease::Superseded)?;
         lease.renewed = now;
+        lease.has_heartbeat = true;
+        if have > lease.have {
+            lease.grown = now;
+        }
         lease.have = have;
         lease.holder.size = size.or(lease.holder.size);
         Ok(())
@@ -159,6 +214,25 @@ impl HeldLease {
     fn is_held(&self, now: Timestamp) -> bool {
         now < self.renewed.plus(Ttl::new(LEASE_TTL))
     }
+
+    /// Whether `asker` gets this lease although it is held, and why.
+    fn takeover(&self, now: Timestamp, asker: &LeaseHolder) -> Option<Takeover> {
+        let is_holder = (asker.address.ip, asker.port) == (self.holder.address.ip, self.holder.port);
+        // A holder must not win back the time that it has lost by asking again.
+        if is_holder || !self.has_heartbeat {
+            return None;
+        }
+        let is_over = |since: Timestamp, longest: Duration| now >= since.plus(Ttl::new(longest));
+        let has_all = self.holder.size.is_some_and(|size| self.have >= size);
+        let without_progress = if has_all { LONGEST_FINISH } else { LONGEST_WITHOUT_PROGRESS };
+        if is_over(self.renewed, LONGEST_SILENCE) {
+            Some(Takeover::Silent)
+        } else if is_over(self.grown, without_progress) {
+            Some(Takeover::Stuck)
+        } else {
+            None
+        }
+    }
 }
 
 impl LeaseTable {
@@ -168,7 +242,8 @@ impl LeaseTable {
 
     fn grant(&mut self, now: Timestamp, key: &BlobKey, holder: LeaseHolder) -> u64 {
         self.newest += 1;
-        let lease = HeldLease { holder, have: 0, generation: self.newest, renewed: now };
+        let lease =
+            HeldLease { holder, have: 0, generation: self.newest, renewed: now, grown: now, has_heartbeat: false };
         self.by_key.entry(key.clone()).or_default().push(lease);
         *self.by_address.entry(holder.address.ip).or_default() += 1;
         self.count += 1;

@@ -147,8 +147,11 @@ impl SharedBlobs {
     pub fn claim(&self, key: &BlobKey, holder: LeaseHolder) -> Result<Claimed, Busy> {
         let address = holder.address.ip;
         let claimed = self.leases.claim(self.clock.now(), key, holder)?;
-        if let Claimed::Granted { generation } = claimed {
+        if let Claimed::Granted { generation, taken_from } = claimed {
             log::debug!("{address} holds the lease of {key}, generation {generation}");
+            if let Some((before, why)) = taken_from {
+                log::info!("{before} lost the lease of {key} to {address}: it {why}");
+            }
             self.metrics.granted.inc();
             self.polls.wake(key);
         }

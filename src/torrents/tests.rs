@@ -27,7 +27,7 @@ fn claim(blobs: &SharedBlobs, n: u8) -> u64 {
     let address = ZonedIp { ip: ip(n), zone: None };
     let holder = LeaseHolder { address, port: NonZeroU16::new(6881).unwrap(), swarm: None, size: None };
     match blobs.claim(&blob("a"), holder) {
-        Ok(Claimed::Granted { generation }) => generation,
+        Ok(Claimed::Granted { generation, .. }) => generation,
         other => panic!("{other:?}"),
     }
 }
@@ -130,6 +130,29 @@ async fn a_dead_holder_is_replaced_and_the_hosts_that_wait_are_woken() {
     assert_eq!(blobs.metrics.expired.get(), 1);
     assert!(claim(&blobs, 2) > first);
     assert_eq!(blobs.metrics.granted.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_without_progress_is_replaced_and_the_hosts_that_wait_are_woken() {
+    let blobs = blobs();
+    let first = claim(&blobs, 1);
+    let polled = poll(&blobs);
+    for _ in 0..9 {
+        advance(Duration::from_secs(1)).await;
+        blobs.renew(&blob("a"), first, 0, None).unwrap();
+        blobs.housekeep(|_| false);
+    }
+    settle().await;
+    assert!(!polled.is_finished());
+    advance(Duration::from_millis(900)).await;
+    blobs.renew(&blob("a"), first, 0, None).unwrap();
+    advance(Duration::from_millis(100)).await;
+    let second = claim(&blobs, 2);
+    let (state, _) = polled.await.unwrap();
+    assert_eq!(state.unwrap().lease.unwrap().generation, second);
+    assert!(second > first);
+    assert_eq!(blobs.renew(&blob("a"), first, 1, None), Err(StaleLease::Superseded));
+    assert_eq!((blobs.metrics.granted.get(), blobs.metrics.expired.get(), blobs.sample().leases), (2, 0, 1));
 }
 
 #[tokio::test(start_paused = true)]

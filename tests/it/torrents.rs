@@ -329,6 +329,21 @@ fn a_dead_holder_is_replaced_within_15_seconds() {
 }
 
 #[test]
+fn a_holder_whose_heartbeats_stop_is_replaced_within_3_seconds() {
+    let server = start();
+    let (holder, other) = (BlobHost::at(&server, "10.0.0.1"), BlobHost::at(&server, "10.0.0.2"));
+    let lease = format!("/leases/a/{}", holder.claim("a"));
+    let start = Instant::now();
+    assert_eq!(holder.status("PUT", &lease, r#"{"have": 1}"#), 204);
+    let ask = || (other.status("POST", "/leases/a", r#"{"port": 6881}"#) == 201).then_some(());
+    eventually("the other host holds the lease", ask);
+    // The tracker's clock counts whole tenths of a second.
+    assert!(start.elapsed() > Duration::from_millis(2900), "{:?}", start.elapsed());
+    assert_eq!(holder.status("PUT", &lease, r#"{"have": 2}"#), 409);
+    assert_eq!(body(&holder.get("/leases/a"))["leader"], "10.0.0.2:6881");
+}
+
+#[test]
 fn a_long_poll_ends_when_something_changes() {
     let server = start();
     let (holder, other) = (BlobHost::at(&server, "10.0.0.1"), BlobHost::at(&server, "10.0.0.2"));

@@ -43,7 +43,7 @@ pub(super) fn claim(context: &Context, blobs: &SharedBlobs, key: &BlobKey, ip: I
     };
     let holder = LeaseHolder { address: context.tracker.zoned(ip), port: body.port, swarm, size: body.size };
     match blobs.claim(key, holder) {
-        Ok(Claimed::Granted { generation }) => {
+        Ok(Claimed::Granted { generation, .. }) => {
             let body = json!({ "generation": generation, "ttl": LEASE_TTL.as_secs() });
             with_json(blobs, StatusCode::CREATED, &body)
         }

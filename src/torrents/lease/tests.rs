@@ -19,7 +19,7 @@ fn host(n: u8, zone: Option<usize>) -> LeaseHolder {
 
 fn generation(claimed: Result<Claimed, Busy>) -> u64 {
     match claimed {
-        Ok(Claimed::Granted { generation }) => generation,
+        Ok(Claimed::Granted { generation, .. }) => generation,
         other => panic!("{other:?}"),
     }
 }
@@ -58,7 +58,6 @@ fn a_lease_ends_15_seconds_after_its_last_renewal() {
     assert_eq!(leases.renew(at(149), &blob("a"), first, 7, Some(9)), Ok(()));
     let held = leases.find(at(298), &blob("a"), None).unwrap();
     assert_eq!((held.have, held.holder.size), (7, Some(9)));
-    assert!(matches!(leases.claim(at(298), &blob("a"), host(2, None)), Ok(Claimed::Held(_))));
     assert_eq!(leases.find(at(299), &blob("a"), None), None);
     let second = generation(leases.claim(at(299), &blob("a"), host(2, None)));
     assert!(second > first);
@@ -68,6 +67,83 @@ fn a_lease_ends_15_seconds_after_its_last_renewal() {
     assert_eq!(leases.renew(at(450), &blob("a"), second, 8, None), Err(StaleLease::Ended));
     assert_eq!(leases.release(at(450), &blob("a"), second), Err(StaleLease::Ended));
     assert_eq!(leases.count(), 0);
+}
+
+/// What a host is told that asks for the lease at this moment: the host that lost the lease to it, and why.
+fn taken_from(leases: &Leases, tenths: u32, n: u8) -> Option<(IpAddr, Takeover)> {
+    match leases.claim(at(tenths), &blob("a"), host(n, None)) {
+        Ok(Claimed::Granted { taken_from, .. }) => taken_from,
+        Ok(Claimed::Held(_)) => None,
+        Err(Busy) => panic!("busy"),
+    }
+}
+
+/// Renews the lease in each of these seconds. `have` says how many bytes the holder has in a second.
+fn heartbeats(leases: &Leases, lease: u64, seconds: std::ops::RangeInclusive<u32>, have: impl Fn(u32) -> u64) {
+    for second in seconds {
+        assert_eq!(leases.renew(at(second * 10), &blob("a"), lease, have(second), None), Ok(()), "{second} s");
+    }
+}
+
+#[test]
+fn another_host_gets_the_lease_of_a_holder_without_progress() {
+    let leases = Leases::new(START);
+    let first = generation(leases.claim(at(0), &blob("a"), host(1, None)));
+    // The bytes grow until the fifth second, and are fewer once.
+    heartbeats(&leases, first, 1..=14, |second| if second == 7 { 3 } else { second.min(5).into() });
+    assert_eq!(taken_from(&leases, 149, 2), None);
+    // The eighth heartbeat had more bytes than the seventh. So the time counts from the eighth second.
+    heartbeats(&leases, first, 15..=17, |_| 5);
+    assert_eq!(taken_from(&leases, 179, 2), None);
+    // The holder itself does not get its time back.
+    assert_eq!(taken_from(&leases, 180, 1), None);
+    assert_eq!(taken_from(&leases, 180, 2), Some((host(1, None).address.ip, Takeover::Stuck)));
+    let next = leases.find(at(180), &blob("a"), None).unwrap();
+    assert!(next.generation > first && next.holder == host(2, None) && next.have == 0);
+    assert_eq!(leases.renew(at(181), &blob("a"), first, 9, None), Err(StaleLease::Superseded));
+    assert_eq!(leases.release(at(181), &blob("a"), first), Err(StaleLease::Superseded));
+    assert_eq!((leases.count(), leases.0.lock().by_address.len()), (1, 1));
+    // The new holder has ten seconds of its own.
+    heartbeats(&leases, next.generation, 19..=27, |_| 0);
+    assert_eq!(taken_from(&leases, 279, 3), None);
+    assert_eq!(taken_from(&leases, 280, 3), Some((host(2, None).address.ip, Takeover::Stuck)));
+}
+
+#[test]
+fn without_another_host_a_holder_keeps_the_lease() {
+    let leases = Leases::new(START);
+    let lease = generation(leases.claim(at(0), &blob("a"), host(1, None)));
+    heartbeats(&leases, lease, 1..=60, |_| 0);
+    assert_eq!(leases.expire(at(600)), []);
+    // A host of another zone gets a lease of its own.
+    generation(leases.claim(at(600), &blob("a"), host(4, Some(0))));
+    assert_eq!(leases.renew(at(601), &blob("a"), lease, 0, None), Ok(()));
+}
+
+#[test]
+fn a_holder_that_has_all_bytes_has_15_seconds_to_finish() {
+    let leases = Leases::new(START);
+    let lease = generation(leases.claim(at(0), &blob("a"), LeaseHolder { size: Some(9), ..host(1, None) }));
+    heartbeats(&leases, lease, 1..=17, |second| if second < 3 { 8 } else { 9 });
+    assert_eq!(taken_from(&leases, 179, 2), None);
+    assert_eq!(taken_from(&leases, 180, 2), Some((host(1, None).address.ip, Takeover::Stuck)));
+}
+
+#[test]
+fn another_host_gets_the_lease_of_a_holder_whose_heartbeats_stopped() {
+    let leases = Leases::new(START);
+    let lease = generation(leases.claim(at(0), &blob("a"), LeaseHolder { size: Some(1), ..host(1, None) }));
+    heartbeats(&leases, lease, 1..=1, |_| 1);
+    assert_eq!(taken_from(&leases, 39, 2), None);
+    assert_eq!(taken_from(&leases, 40, 2), Some((host(1, None).address.ip, Takeover::Silent)));
+}
+
+#[test]
+fn a_holder_that_never_renewed_keeps_the_lease_for_15_seconds() {
+    let leases = Leases::new(START);
+    let first = generation(leases.claim(at(0), &blob("a"), host(1, None)));
+    assert_eq!(leader(leases.claim(at(149), &blob("a"), host(2, None))), host(1, None).address.ip);
+    assert!(generation(leases.claim(at(150), &blob("a"), host(2, None))) > first);
 }
 
 #[test]
@@ -121,9 +197,16 @@ fn leases_are_bounded_for_each_address_and_in_total() {
         generation(leases.claim(at(0), &keys(n), of(n)));
     }
     assert_eq!(leases.claim(at(0), &keys(MAX_LEASES), of(MAX_LEASES * 2)), Err(Busy));
+    // A lease that changes hands makes no more of them. The asker needs room among its own.
+    let lease = leases.find(at(0), &keys(MAX_LEASES - 1), None).unwrap().generation;
+    leases.renew(at(0), &keys(MAX_LEASES - 1), lease, 0, None).unwrap();
+    assert_eq!(leases.claim(at(30), &keys(MAX_LEASES - 1), of(0)), Err(Busy));
+    assert_eq!(leases.find(at(30), &keys(MAX_LEASES - 1), None).unwrap().generation, lease);
+    generation(leases.claim(at(30), &keys(MAX_LEASES - 1), of(MAX_LEASES * 2)));
+    assert_eq!(leases.count(), MAX_LEASES);
     // Leases that are held are still told.
     assert!(matches!(leases.claim(at(0), &keys(0), of(0)), Ok(Claimed::Held(_))));
-    assert_eq!(leases.expire(at(150)).len(), MAX_LEASES);
+    assert_eq!(leases.expire(at(150)).len(), MAX_LEASES - 1);
     generation(leases.claim(at(150), &keys(MAX_LEASES), of(0)));
 }
 
