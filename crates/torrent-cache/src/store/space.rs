@@ -102,6 +102,12 @@ impl Drop for InUse {
 pub(super) struct Space {
     pub(super) folder: StoreFolder,
     limits: StoreLimits,
+    /// Threads that serve clients take this lock too, so no thread asks the disk for anything under it that takes time.
+    ///
+    /// Three renames are under it, because a file and its part of the sums must come and go in one step. Otherwise a
+    /// walk through the folder could meet a file that is not in the sums yet, or the other way round, and would correct
+    /// sums that are right. And a file that is about to be evicted could be opened after the check that no reader uses
+    /// it.
     taken: Mutex<TakenSpace>,
     /// The files that were not used for the longest time, the oldest last. Only a thread that evicts holds this lock.
     candidates: Mutex<Vec<FoundFile>>,
@@ -113,6 +119,38 @@ enum Room {
     AfterEviction,
     /// Evicting all that can be evicted would not make enough room.
     Never,
+}
+
+/// The file system at some moment, and what the sums were shortly before.
+struct MeasuredDisk {
+    disk: Disk,
+    written: u64,
+    changes: u64,
+}
+
+impl MeasuredDisk {
+    /// Whether files came or went since. Then the disk may have more room than was measured.
+    fn is_outdated(&self, taken: &TakenSpace) -> bool {
+        self.changes != taken.changes
+    }
+}
+
+/// Whether there is room for `bytes` more. What was written since the disk was measured counts as not on the disk yet, so
+/// that no two files get the same room.
+fn room(limits: StoreLimits, taken: &TakenSpace, measured: &MeasuredDisk, bytes: u64) -> Room {
+    let MeasuredDisk { disk, written, .. } = measured;
+    let quota = limits.quota.of(disk.total);
+    let evictable = taken.stored.saturating_sub(taken.pinned());
+    let unmeasured = taken.unwritten.saturating_add(taken.written.saturating_sub(*written));
+    let of_quota = taken.stored.saturating_add(taken.reserved).saturating_add(bytes);
+    let of_disk = unmeasured.saturating_add(bytes).saturating_add(limits.min_free.of(disk.total));
+    if of_quota <= quota && of_disk <= disk.free {
+        Room::Enough
+    } else if of_quota.saturating_sub(evictable) <= quota && of_disk <= disk.free.saturating_add(evictable) {
+        Room::AfterEviction
+    } else {
+        Room::Never
+    }
 }
 
 impl Space {
@@ -177,9 +215,14 @@ impl Space {
     /// Whether there can be room for a file of so many bytes. Evicts nothing.
     pub(super) fn check_room(&self, bytes: u64) -> io::Result<()> {
         self.check_share(bytes)?;
-        match self.room(&self.taken.lock(), bytes)? {
-            Room::Never => Err(io::ErrorKind::StorageFull.into()),
-            Room::Enough | Room::AfterEviction => Ok(()),
+        loop {
+            let measured = self.measure()?;
+            let taken = self.taken.lock();
+            match room(self.limits, &taken, &measured, bytes) {
+                Room::Enough | Room::AfterEviction => return Ok(()),
+                Room::Never if measured.is_outdated(&taken) => {}
+                Room::Never => return Err(io::ErrorKind::StorageFull.into()),
+            }
         }
     }
 
@@ -197,38 +240,36 @@ impl Space {
     pub(super) fn reserve(&self, bytes: u64) -> io::Result<()> {
         let mut is_last_look = false;
         loop {
+            let measured = self.measure()?;
             let mut taken = self.taken.lock();
-            match self.room(&taken, bytes)? {
+            match room(self.limits, &taken, &measured, bytes) {
                 Room::Enough => {
                     taken.reserved += bytes;
                     taken.unwritten += bytes;
                     return Ok(());
                 }
                 Room::AfterEviction if !is_last_look => drop(taken),
+                Room::AfterEviction | Room::Never if measured.is_outdated(&taken) => continue,
                 Room::AfterEviction | Room::Never => return Err(io::ErrorKind::StorageFull.into()),
             }
             is_last_look = !self.evict_one()?;
         }
     }
 
-    fn room(&self, taken: &TakenSpace, bytes: u64) -> io::Result<Room> {
-        let disk = Disk::of(self.folder.root())?;
-        let quota = self.limits.quota.of(disk.total);
-        let evictable = taken.stored.saturating_sub(taken.pinned());
-        let of_quota = taken.stored.saturating_add(taken.reserved).saturating_add(bytes);
-        let of_disk = taken.unwritten.saturating_add(bytes).saturating_add(self.limits.min_free.of(disk.total));
-        Ok(if of_quota <= quota && of_disk <= disk.free {
-            Room::Enough
-        } else if of_quota - evictable <= quota && of_disk <= disk.free.saturating_add(evictable) {
-            Room::AfterEviction
-        } else {
-            Room::Never
-        })
+    /// Asks the file system. That can take long on a disk that is busy or far away, so it is not done under the lock.
+    fn measure(&self) -> io::Result<MeasuredDisk> {
+        let (written, changes) = {
+            let taken = self.taken.lock();
+            (taken.written, taken.changes)
+        };
+        Ok(MeasuredDisk { disk: Disk::of(self.folder.root())?, written, changes })
     }
 
     /// Notes that reserved bytes are on the disk now.
     pub(super) fn wrote(&self, bytes: u64) {
-        self.taken.lock().unwritten -= bytes;
+        let mut taken = self.taken.lock();
+        taken.unwritten -= bytes;
+        taken.written += bytes;
     }
 
     /// Gives back what was reserved for a file, of which `written` bytes are on the disk.
@@ -250,6 +291,7 @@ impl Space {
             }
         }
         {
+            // What is replaced must still be there at the rename. Two threads can bring the same blob at once.
             let mut taken = self.taken.lock();
             let replaced = fs::metadata(&path).ok().map(|metadata| metadata.len());
             fs::rename(from, &path)?;
@@ -271,6 +313,7 @@ impl Space {
     pub(super) fn discard(&self, name: FileName) -> io::Result<()> {
         let path = self.folder.path(name);
         let gone = {
+            // The length must be that of the file that goes, as another thread can bring the blob anew at any time.
             let mut taken = self.taken.lock();
             let length = fs::metadata(&path)?.len();
             let gone = self.take_away(&path)?;
@@ -281,7 +324,7 @@ impl Space {
     }
 
     /// Renames a file out of its place, which takes no time. The removal of a large file takes long, so it must not happen
-    /// under the lock, which threads that serve clients take too.
+    /// under the lock.
     fn take_away(&self, path: &Path) -> io::Result<PathBuf> {
         let gone = self.folder.new_incoming();
         fs::rename(path, &gone)?;
@@ -307,6 +350,7 @@ impl Space {
         let path = self.folder.path(name);
         let unchanged = |metadata: fs::Metadata| metadata.modified().is_ok_and(|now| now == used_at);
         let gone = {
+            // A reader counts its use under the lock before it opens the file.
             let mut taken = self.taken.lock();
             let is_used = name.kind == FileKind::Blob && taken.in_use.contains_key(&name.digest);
             if is_used || !fs::metadata(&path).is_ok_and(unchanged) {
@@ -357,6 +401,33 @@ mod tests {
     use super::super::disk::BLOCK;
     use super::super::limits::DiskShare;
     use super::*;
+
+    #[test]
+    fn what_was_written_since_the_disk_was_measured_gets_no_room_twice() {
+        let limits = StoreLimits { quota: DiskShare::Bytes(1000), min_free: DiskShare::Bytes(10) };
+        let measured = MeasuredDisk { disk: Disk { total: 1000, free: 50 }, written: 7, changes: 0 };
+        let enough = |taken: &TakenSpace, bytes| matches!(room(limits, taken, &measured, bytes), Room::Enough);
+        // A file of 20 bytes is reserved, and half of it is written after the disk was measured.
+        for (unwritten, written) in [(20, 7), (10, 17), (0, 27)] {
+            let taken = TakenSpace { reserved: 20, unwritten, written, ..TakenSpace::default() };
+            assert!(enough(&taken, 20) && !enough(&taken, 21), "{unwritten} {written}");
+        }
+        // What was written before is not free any more.
+        let taken = TakenSpace { reserved: 20, written: 7, ..TakenSpace::default() };
+        assert!(enough(&taken, 40) && !enough(&taken, 41));
+    }
+
+    #[test]
+    fn a_full_disk_is_measured_again_if_files_went_meanwhile() {
+        let limits = StoreLimits { quota: DiskShare::Bytes(10 * BLOCK), min_free: DiskShare::Bytes(0) };
+        let measured = MeasuredDisk { disk: Disk { total: 10 * BLOCK, free: 0 }, written: 0, changes: 3 };
+        let mut taken = TakenSpace { stored: BLOCK, changes: 3, ..TakenSpace::default() };
+        assert!(matches!(room(limits, &taken, &measured, BLOCK), Room::AfterEviction));
+        assert!(matches!(room(limits, &taken, &measured, BLOCK + 1), Room::Never));
+        assert!(!measured.is_outdated(&taken));
+        taken.remove(FileName { kind: FileKind::Blob, digest: Digest::of(b"x") }, BLOCK);
+        assert!(measured.is_outdated(&taken));
+    }
 
     #[test]
     fn what_was_reserved_is_given_back_whole() {

@@ -23,6 +23,8 @@ pub(super) struct TakenSpace {
     pub(super) reserved: u64,
     /// The part of `reserved` that is not on the disk yet.
     pub(super) unwritten: u64,
+    /// Bytes that were noted as written since the store was opened. It tells what was written since the disk was measured.
+    pub(super) written: u64,
     pub(super) in_use: HashMap<Digest, BlobUsers>,
     /// The blobs whose bytes this process has hashed. A disk can damage files that were right when they came.
     pub(super) verified: HashSet<Digest>,
