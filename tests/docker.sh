@@ -59,6 +59,7 @@ main() {
     test_forwarding
     test_chihaya
     test_torrent_cache
+    test_torrent_cache_profile
     test_down
     test_source_edit
 
@@ -322,6 +323,59 @@ test_torrent_cache() {
     remove_torrent_containers
     container=$(compose ps -q retracker)
 }
+
+# The profile of docker-compose.yml: retracker and the cache of this host. The registry is a server of files beside the host: a blob
+# is a file under its path.
+test_torrent_cache_profile() {
+    local blobs=$work/registry/v2/a/blobs digest usual report
+    for usual in 8888 {6881..6891}; do
+        if ! peer is_free "$usual"; then
+            skip "torrent-cache's profile of docker-compose" "port $usual is taken here"
+            return
+        fi
+    done
+    mkdir -p "$blobs"
+    head -c 3000000 /dev/urandom > "$work/blob"
+    digest=$(sha256sum < "$work/blob" | cut -d ' ' -f 1)
+    mv "$work/blob" "$blobs/sha256:$digest"
+    ip netns exec "$prefix-upstream" python3 -m http.server --bind 10.213.3.2 --directory "$work/registry" 8082 \
+        > "$work/registry.log" 2>&1 &
+    registry_pid=$!
+    wait_until 60 curl -sf -o /dev/null -m 1 http://10.213.3.2:8082/v2/ || die "the registry of the test does not start"
+
+    setting TORRENTS true
+    printf '%s\n' REGISTRY_LOCATION=10.213.3.2:8082 REGISTRY_NO_SSL=1 >> "$project/.env"
+    if ! compose --profile torrent-cache up -d --build >> "$work/compose.log" 2>&1; then
+        tail -n 20 "$work/compose.log"
+        not_ok "docker-compose --profile torrent-cache up starts the cache"
+        return
+    fi
+    container=$(compose --profile torrent-cache ps -q torrent-cache)
+    healthy "docker-compose --profile torrent-cache up -d"
+    report=$(docker exec "$container" torrent-cache check 2>&1 || true)
+    like "the cache reaches retracker" "ok +tracker http://retracker/announce" "$report"
+    like "retracker keeps its torrents" "ok +torrents retracker:2378" "$report"
+    is "a blob is pulled through it" "$digest" "$(pulled "$digest")"
+    wait_until 30 keeps_a_blob || not_ok "the blob is kept"
+    is "and once more" "$digest" "$(pulled "$digest")"
+    is "the registry has sent it once" "1" "$(grep -c '"GET /v2/a/blobs/' "$work/registry.log" || true)"
+    compose --profile torrent-cache up -d --force-recreate torrent-cache >> "$work/compose.log" 2>&1 || true
+    container=$(compose --profile torrent-cache ps -q torrent-cache)
+    healthy "a new container of the cache"
+    is "it has what the volume kept" "$digest 1" "$(pulled "$digest") $(grep -c '"GET /v2/a/blobs/' "$work/registry.log" || true)"
+
+    compose --profile torrent-cache rm --stop --force torrent-cache >> "$work/compose.log" 2>&1 || true
+    stop "$registry_pid"
+    registry_pid=
+    setting TORRENTS false
+    container=$(compose ps -q retracker)
+}
+
+pulled() { # DIGEST: prints the digest of what the cache gives
+    curl -s -m 60 "http://localhost:8888/v2/a/blobs/sha256:$1" | sha256sum | cut -d ' ' -f 1
+}
+
+keeps_a_blob() { curl -s -m 10 http://localhost:8888/metrics | grep -q '^torrent_cache_blobs 1$'; }
 
 # Runs a line of a page in a terminal of its own, and waits for its container.
 run_in_terminal() { # IMAGE LINE
@@ -634,12 +688,13 @@ cleanup() {
     [[ -z ${compose_pid:-} ]] || stop "$compose_pid"
     [[ -z ${idle_pid:-} ]] || stop "$idle_pid"
     [[ -z ${upstream_pid:-} ]] || stop "$upstream_pid"
+    [[ -z ${registry_pid:-} ]] || stop "$registry_pid"
     [[ -z ${neighbour:-} ]] || docker rm --force "$neighbour" > /dev/null 2>&1
     remove_torrent_containers
     ((${#torrent_images[@]} == 0)) || docker rmi --force "${torrent_images[@]}" > /dev/null 2>&1
     [[ -z ${release_image:-} ]] || docker rmi --force "$release_image" > /dev/null 2>&1
     if [[ -e $project/docker-compose.yml ]]; then
-        (cd "$project" && "${compose[@]}" down --rmi local --volumes --timeout 5 > /dev/null 2>&1)
+        (cd "$project" && "${compose[@]}" --profile torrent-cache down --rmi local --volumes --timeout 5 > /dev/null 2>&1)
     fi
     if ((${#stand_ins[@]})) && [[ -z ${dockerd_pid:-} ]]; then
         # A daemon that the test did not start must not keep the stand-ins under the official names.
