@@ -267,6 +267,28 @@ async fn what_was_public_is_served_for_a_set_time_while_the_upstream_fails() {
 }
 
 #[tokio::test]
+async fn an_anonymous_client_is_served_what_was_public_after_its_own_yes_has_ended() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let failing = Arc::clone(&fails);
+    let script = move |_: &SeenRequest| head_reply(if failing.load(Ordering::SeqCst) { 503 } else { 200 }, "");
+    let site = RegistrySite::new(None, Duration::from_mins(5), script).await;
+    let after = |seconds| async move {
+        pause();
+        advance(Duration::from_secs(seconds)).await;
+        resume();
+    };
+    assert!(is_granted(&site.admit(None).await));
+    // Four minutes later upstream says yes again. The five minutes count from then.
+    after(240).await;
+    assert!(is_granted(&site.admit(None).await));
+    fails.store(true, Ordering::SeqCst);
+    for (seconds, expected) in [(61, true), (230, true), (9, false)] {
+        after(seconds).await;
+        assert_eq!(is_granted(&site.admit(None).await), expected, "{seconds}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_longer_public_is_not_served_while_the_upstream_fails() {
     let count = AtomicUsize::new(0);
     let script = move |_: &SeenRequest| head_reply([200, 401, 503][count.fetch_add(1, Ordering::SeqCst)], "");
