@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use certificate::TlsServer;
+use daemon::Reload;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::runtime::Builder;
@@ -16,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::connections::{WorkerOptions, work};
 use super::context::CacheContext;
 use super::counted_connection::AddressShares;
+use super::reload;
 use super::superblocks::Superblocks;
 use crate::authorization::Authorization;
 use crate::config::CacheConfig;
@@ -49,6 +52,7 @@ pub struct CacheServer {
     address: SocketAddr,
     config: CacheConfig,
     context: Arc<CacheContext>,
+    tls: Option<Arc<TlsServer>>,
     stop: watch::Sender<bool>,
 }
 
@@ -63,6 +67,8 @@ impl CacheServer {
         let store = BlobStore::open(&config.storage, config.limits)?;
         let client = FetchClient::new(Arc::clone(&config.upstreams), config.fetch.clone());
         let authorization = Authorization::new(client, config.authorization.clone()).map_err(ServeError::System)?;
+        let tls = config.tls.as_ref().map(|port| TlsServer::new(port.certificate.clone()).map(Arc::new)).transpose();
+        let tls = tls.map_err(|error| ServeError::System(format!("cannot set up TLS: {error}")))?;
         let (stop, stopped) = watch::channel(false);
         let context = Arc::new(CacheContext {
             upstreams: Arc::clone(&config.upstreams),
@@ -75,7 +81,7 @@ impl CacheServer {
             longest_silence: longest_silence(&config.fetch),
             stop: stopped,
         });
-        Ok(Self { listener, address, config, context, stop })
+        Ok(Self { listener, address, config, context, tls, stop })
     }
 
     /// Where it listens.
@@ -85,7 +91,15 @@ impl CacheServer {
 
     /// Whether it speaks https, too.
     pub fn has_tls(&self) -> bool {
-        self.config.tls.is_some()
+        self.tls.is_some()
+    }
+
+    /// What SIGHUP reads again.
+    pub fn reloads(&self) -> Vec<Reload> {
+        let files = self.config.tls.as_ref().map(|port| port.files.clone());
+        let certificate = self.tls.clone().zip(files).map(|(tls, files)| reload::certificate(tls, files));
+        let logins = self.config.auth_file.clone().map(|file| reload::logins(Arc::clone(&self.context), file));
+        certificate.into_iter().chain(logins).collect()
     }
 
     /// What is kept, for the log.
@@ -108,7 +122,7 @@ impl CacheServer {
         for number in 0..workers {
             let options = WorkerOptions {
                 context: Arc::clone(&self.context),
-                tls: self.config.tls.clone(),
+                tls: self.tls.clone(),
                 permits: Arc::clone(&permits),
                 shares: Arc::clone(&shares),
                 client_timeout: self.config.client_timeout,
