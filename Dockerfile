@@ -11,6 +11,7 @@ WORKDIR /build
 # Benchmarks and tests are not copied, and Cargo refuses a manifest that names missing ones, so sed removes their
 # sections. Only benchmarks use the load generators, but Cargo needs the manifest of every member of the workspace.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/certificate/Cargo.toml crates/certificate/
 COPY crates/daemon/Cargo.toml crates/daemon/
 COPY crates/load/Cargo.toml crates/load/
 COPY crates/settings/Cargo.toml crates/settings/
@@ -21,8 +22,8 @@ RUN sed -i '/^\[\[\(bench\|test\)\]\]/,/^$/d' Cargo.toml \
  && for member in . crates/*; do mkdir "$member/src" && touch "$member/src/lib.rs"; done \
  && echo 'fn main() {}' | tee src/main.rs > crates/torrent-cache/src/main.rs \
  && cargo build --release --locked \
- && cargo clean --release --locked --package retracker --package daemon --package settings --package torrent-cache \
-    --package tracker-protocol --package trust
+ && cargo clean --release --locked --package retracker --package certificate --package daemon --package settings \
+    --package torrent-cache --package tracker-protocol --package trust
 
 # Everything but the tracker itself, so that an edit of the tracker compiles nothing else.
 COPY crates crates

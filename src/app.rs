@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use daemon::Signals;
+use certificate::TlsServer;
+use daemon::{Reload, Signals};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 
-use self::reload::Reload;
 use crate::access::Access;
 use crate::clock::{self, Lookout};
 use crate::config::{AccessRules, Config, Forward, Tls, TorrentsOptions};
@@ -29,7 +29,6 @@ use crate::frontend::history::History;
 use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::{self, Audience, Listen, ListenAddr, Listening, UdpListenAddr};
 use crate::frontend::serve;
-use crate::frontend::tls::TlsServer;
 use crate::frontend::torrents::{Gate, TorrentsPart};
 use crate::frontend::udp::connection_id::ConnectionIds;
 use crate::metrics::{AccessMetrics, LogSample, Metrics, StoreSample, TorrentsMetrics, ZoneSample};
@@ -201,9 +200,9 @@ impl App {
         };
         let context = Arc::new(context);
         let (forward, file) = forward.unzip();
-        let forwarders = file.map(|file| Reload::forwarders(Arc::clone(&context), file));
-        let access = access_file.map(|file| Reload::access(Arc::clone(&context), file));
-        let certificate = tls_files.map(|files| Reload::certificate(Arc::clone(&context), files));
+        let forwarders = file.map(|file| reload::forwarders(Arc::clone(&context), file));
+        let access = access_file.map(|file| reload::access(Arc::clone(&context), file));
+        let certificate = tls_files.map(|files| reload::certificate(Arc::clone(&context), files));
         let reloads = forwarders.into_iter().chain(access).chain(certificate).collect();
         Ok(Self { context, store, forward, reloads, listening, workers })
     }
@@ -227,7 +226,7 @@ impl App {
             tokio::select! {
                 _ = stop.recv() => {}
                 () = housekeep(&context, &store) => {}
-                () = reload::on_signal(reload, &reloads) => {}
+                () = daemon::reload_on(reload, &reloads, reload::NOTHING) => {}
             }
         });
         log::info!("stopping: requests under way may take {} more seconds", context.drain.as_secs());

@@ -1,15 +1,19 @@
 //! The commands that do not serve clients. Each does one thing and ends.
 
 mod check;
-mod completions;
 mod dns;
 mod explain;
 mod healthcheck;
 mod instance;
-mod man;
 
 use crate::config::chihaya::ChihayaFile;
-use crate::config::{ConfigError, Subcommand};
+use crate::config::{self, ConfigError, Subcommand, settings};
+
+/// Variables that are read, and that are no settings of the tracker: for the manual page.
+const OTHER_VARIABLES: [(&str, &str); 1] = [(
+    "http_proxy, https_proxy, all_proxy, no_proxy",
+    "The proxies for requests to upstream trackers. no_proxy lists hosts that are requested directly.",
+)];
 
 /// The result of a command.
 #[derive(Debug)]
@@ -40,8 +44,10 @@ pub fn run(command: Subcommand) -> Result<Report, String> {
         }
         Subcommand::Dns(options) => Ok(done(dns::records(&options))),
         Subcommand::Explain(options) => explain::ask(&options).map(done),
-        Subcommand::Man => man::page().map(done).map_err(|error| error.to_string()),
-        Subcommand::Completions(shell) => Ok(done(completions::script(shell))),
+        Subcommand::Print(document) => {
+            let text = document.text(config::command(), settings::all(), &OTHER_VARIABLES);
+            text.map(done).map_err(|error| error.to_string())
+        }
     }
 }
 

@@ -1,15 +1,14 @@
 //! The command line, made of the settings and the commands.
 
-use ::settings::argument;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use clap_complete::Shell;
+use ::settings::{Document, argument};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{dns, explain, settings};
 
 /// The parser of the command line. Every value remains a text, because flags and variables are interpreted together
 /// later.
 pub fn command() -> Command {
-    Command::new("retracker")
+    let command = Command::new("retracker")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A BitTorrent tracker for local networks, which also asks your upstream trackers")
         .long_about(
@@ -37,21 +36,13 @@ pub fn command() -> Command {
                 .arg(Arg::new(OFFLINE).long(OFFLINE).action(ArgAction::SetTrue).help("Only check the files")),
         )
         .subcommand(dns::command())
-        .subcommand(explain::command())
-        .subcommand(Command::new(MAN).about("Print the manual page, for man -l or a file below share/man/man1"))
-        .subcommand(
-            Command::new(COMPLETIONS)
-                .about("Print a completion script for a shell")
-                .arg(Arg::new(SHELL).value_name("SHELL").required(true).value_parser(value_parser!(Shell))),
-        )
+        .subcommand(explain::command());
+    Document::commands(command)
 }
 
 const HEALTHCHECK: &str = "healthcheck";
 const CHECK: &str = "check";
 const OFFLINE: &str = "offline";
-const MAN: &str = "man";
-const COMPLETIONS: &str = "completions";
-const SHELL: &str = "shell";
 
 /// What to do instead of serving.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +55,7 @@ pub(super) enum Chosen<'a> {
     Dns(&'a ArgMatches),
     /// With the arguments of the command.
     Explain(&'a ArgMatches),
-    Man,
-    Completions(Shell),
+    Print(Document),
 }
 
 /// The command that was chosen, if any.
@@ -75,9 +65,7 @@ pub(super) fn chosen(matches: &ArgMatches) -> Option<Chosen<'_>> {
         (CHECK, matches) => Some(Chosen::Check { offline: matches.get_flag(OFFLINE) }),
         (dns::DNS, matches) => Some(Chosen::Dns(matches)),
         (explain::EXPLAIN, matches) => Some(Chosen::Explain(matches)),
-        (MAN, _) => Some(Chosen::Man),
-        (COMPLETIONS, matches) => matches.get_one(SHELL).copied().map(Chosen::Completions),
-        _ => None,
+        (name, matches) => Document::of(name, matches).map(Chosen::Print),
     }
 }
 

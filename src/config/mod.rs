@@ -24,8 +24,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::settings::{Origin, Sources, one_line};
-use clap_complete::Shell;
+use ::settings::{Document, Origin, Sources, one_line};
 
 use crate::access::AccessOptions;
 use crate::forward::{ForwardOptions, ForwarderOptions, UpstreamProxies};
@@ -221,10 +220,8 @@ pub enum Subcommand {
     Dns(DnsOptions),
     /// Ask a running instance what a client gets of a torrent, and why.
     Explain(ExplainOptions),
-    /// Print the manual page.
-    Man,
-    /// Print the completion script for this shell.
-    Completions(Shell),
+    /// Print the manual page or the completions of a shell.
+    Print(Document),
 }
 
 /// What to log.
@@ -260,8 +257,7 @@ fn subcommand(chosen: Chosen<'_>, sources: &Sources<'_>) -> Result<Subcommand, C
         Chosen::Check { offline } => check(sources, offline),
         Chosen::Dns(arguments) => dns::options(arguments, sources).map(Subcommand::Dns),
         Chosen::Explain(arguments) => explain::options(arguments, sources, health(sources)?).map(Subcommand::Explain),
-        Chosen::Man => Ok(Subcommand::Man),
-        Chosen::Completions(shell) => Ok(Subcommand::Completions(shell)),
+        Chosen::Print(document) => Ok(Subcommand::Print(document)),
     }
 }
 

@@ -5,12 +5,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use ::settings::{Origin, Sources};
+use certificate::{CERTIFICATE, Certificate, KEY, NotACertificate};
 
 use super::error::ConfigError;
 use super::file;
 use super::settings::{TLS_CERT, TLS_KEY};
 use crate::frontend::listen::{Listen, Transport};
-use crate::frontend::tls::{CERTIFICATE, Certificate, KEY, NotACertificate};
 
 /// The certificate for our own listeners, and its files.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use certificate::TlsServer;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
@@ -18,7 +19,6 @@ use super::hosts::Hosts;
 use super::listen::Audience;
 use super::routes::TrackerPaths;
 use super::settings_in_force::SettingInForce;
-use super::tls::TlsServer;
 use super::torrents::TorrentsPart;
 use super::udp::connection_id::ConnectionIds;
 use crate::access::Access;

@@ -24,6 +24,7 @@ use super::http::socket::{Listener, Socket};
 use super::listen::{Bound, Listening, Purpose, SocketFile, Transport, UdpListener};
 use super::proxied::{self, Opening};
 use super::shutdown::StopReceiver;
+use super::tls::handshake;
 use super::udp;
 
 /// How long a worker watches the accept queue after the system stopped opening connections. Some handshakes may still
@@ -236,15 +237,15 @@ async fn serve_tls(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> 
     let Context { tls, client_address, metrics, .. } = &*worker.context;
     let tls = tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
     let (mut stop, limit) = (worker.stop.clone(), open.limits().timeouts.rest);
-    let handshake = async {
+    let opened = async {
         tokio::select! {
-            done = tls.handshake(socket, limit) => done,
+            done = handshake(tls, socket, limit) => done,
             // After the stop signal, a handshake has the same time as a connection that has not sent its first request.
             () = async { let _ = stop.wait_for(|stop| *stop).await; sleep(GRACE).await } => Err(io::ErrorKind::TimedOut.into()),
         }
     };
     open.buffers(HANDSHAKE);
-    let done = open.while_idle(holder(client_address, source), Idle::Waiting, handshake).await?;
+    let done = open.while_idle(holder(client_address, source), Idle::Waiting, opened).await?;
     open.buffers(0);
     let socket = done.inspect_err(|error| {
         metrics.connections.tls_failed.inc();

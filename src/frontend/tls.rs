@@ -1,184 +1,22 @@
-//! TLS on our own listeners: the certificate, which can be replaced while clients are served, and the handshake.
+//! The TLS handshake on our own listeners.
 
-use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
-use rustls::crypto::ring::{self, Ticketer};
-use rustls::pki_types::pem::{PemObject as _, SectionKind};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, ServerConfig};
-use thiserror::Error;
+use certificate::TlsServer;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use super::http::socket::Socket;
 
-/// A certificate with its chain and its key, which fit each other.
-#[derive(Clone)]
-pub struct Certificate(Arc<CertifiedKey>);
-
-impl fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The key is left out, because it is secret.
-        f.debug_tuple("Certificate").field(&self.0.cert.len()).finish()
-    }
-}
-
-/// Why two files are not a certificate and its key: what was found, and what is expected.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum NotACertificate {
-    /// The file of the certificate is wrong.
-    #[error("{0}, expected {CERTIFICATE}")]
-    Chain(String),
-    /// The file of the key is wrong.
-    #[error("{0}, expected {KEY}")]
-    Key(String),
-}
-
-/// What the file of a certificate holds.
-pub const CERTIFICATE: &str =
-    "a PEM file that begins with the server's certificate, followed by those of intermediate authorities";
-/// What the file of a key holds.
-pub const KEY: &str = "a PEM file with the key of the first certificate, without a passphrase (PKCS#8, PKCS#1 or SEC1)";
-
-impl Certificate {
-    /// Reads and checks the content of the two files. Both may be the same file.
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, NotACertificate> {
-        let sections = Sections::read(chain).map_err(NotACertificate::Chain)?;
-        if sections.certificates.is_empty() {
-            return Err(NotACertificate::Chain(format!("it holds {}", sections.found())));
-        }
-        let chain = sections.certificates;
-        let mut sections = Sections::read(key).map_err(NotACertificate::Key)?;
-        let key = match (sections.keys.pop(), sections.keys.len()) {
-            (Some(key), 0) => key,
-            (None, _) => return Err(NotACertificate::Key(format!("it holds {}", sections.found()))),
-            (Some(_), more) => return Err(NotACertificate::Key(format!("it holds {} private keys", more + 1))),
-        };
-        let key = ring::sign::any_supported_type(&key)
-            .map_err(|error| NotACertificate::Key(format!("its key cannot be used ({error})")))?;
-        let certified = CertifiedKey::new(chain, key);
-        match certified.keys_match() {
-            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Self(Arc::new(certified))),
-            Err(Error::InconsistentKeys(_)) => {
-                Err(NotACertificate::Key("its key is that of another certificate".into()))
-            }
-            Err(error) => Err(NotACertificate::Chain(format!("its first certificate cannot be used ({error})"))),
-        }
-    }
-}
-
-/// The certificates and keys in a PEM file.
-#[derive(Default)]
-struct Sections {
-    certificates: Vec<CertificateDer<'static>>,
-    keys: Vec<PrivateKeyDer<'static>>,
-    has_encrypted_key: bool,
-}
-
-impl Sections {
-    fn read(pem: &[u8]) -> Result<Self, String> {
-        let has = |text: &[u8]| memchr::memmem::find(pem, text).is_some();
-        let has_encrypted_key = has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED");
-        let mut sections = Self { has_encrypted_key, ..Self::default() };
-        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
-            let (kind, der) = match section {
-                Ok(section) => section,
-                // The reader fails at the headers of an encrypted key, because they are not base64.
-                Err(_) if has_encrypted_key => break,
-                Err(error) => return Err(format!("it is not a PEM file ({error})")),
-            };
-            match kind {
-                SectionKind::Certificate => sections.certificates.push(der.into()),
-                SectionKind::PrivateKey => sections.keys.push(PrivateKeyDer::Pkcs8(der.into())),
-                SectionKind::RsaPrivateKey => sections.keys.push(PrivateKeyDer::Pkcs1(der.into())),
-                SectionKind::EcPrivateKey => sections.keys.push(PrivateKeyDer::Sec1(der.into())),
-                _ => {}
-            }
-        }
-        Ok(sections)
-    }
-
-    fn found(&self) -> &'static str {
-        match (self.certificates.is_empty(), self.keys.is_empty(), self.has_encrypted_key) {
-            (_, true, true) => "a key with a passphrase",
-            (true, false, _) => "a private key and no certificate",
-            (false, true, _) => "a certificate and no private key",
-            _ => "neither a certificate nor a private key",
-        }
-    }
-}
-
-/// The certificate that new connections get.
-struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
-
-impl fmt::Debug for CurrentCertificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CurrentCertificate")
-    }
-}
-
-impl ResolvesServerCert for CurrentCertificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read()))
-    }
-}
-
-/// The server's side of TLS, for all listeners.
-pub struct TlsServer {
-    current: Arc<CurrentCertificate>,
-    acceptor: TlsAcceptor,
-}
-
-impl fmt::Debug for TlsServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TlsServer")
-    }
-}
-
-impl TlsServer {
-    /// Sets up TLS 1.2 and 1.3 with this certificate, for HTTP/1.1.
-    ///
-    /// # Errors
-    /// The system gives no random bytes.
-    pub fn new(certificate: Certificate) -> Result<Self, Error> {
-        let current = Arc::new(CurrentCertificate(RwLock::new(certificate.0)));
-        let resolver = Arc::clone(&current);
-        // The crypto provider is named here. The dependencies contain two providers, and rustls panics if it has to
-        // choose between them.
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // With a ticket, the next connection of a client needs no new signature. The server keeps no state for the
-        // ticket. One ticket is enough, because the client opens its next connection minutes later.
-        config.ticketer = Ticketer::new()?;
-        config.send_tls13_tickets = 1;
-        Ok(Self { current, acceptor: TlsAcceptor::from(Arc::new(config)) })
-    }
-
-    /// Replaces the certificate for new connections. Open connections keep their certificate.
-    pub fn replace(&self, certificate: Certificate) {
-        *self.current.0.write() = certificate.0;
-    }
-
-    /// Completes the TLS handshake of a new TCP connection, within this time.
-    ///
-    /// # Errors
-    /// The client does not complete a handshake, or not in time.
-    pub(in crate::frontend) async fn handshake(&self, socket: Socket, limit: Duration) -> io::Result<Socket> {
-        let handshake = self.acceptor.accept(socket.into_tcp()?);
-        let done = timeout(limit, handshake).await;
-        let stream =
-            done.unwrap_or_else(|_late| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake is late")))?;
-        Ok(Socket::from(stream))
-    }
+/// Completes the TLS handshake of a new TCP connection, within this time.
+///
+/// # Errors
+/// The client does not complete a handshake, or not in time.
+pub(in crate::frontend) async fn handshake(tls: &TlsServer, socket: Socket, limit: Duration) -> io::Result<Socket> {
+    let handshake = tls.acceptor().accept(socket.into_tcp()?);
+    let done = timeout(limit, handshake).await;
+    let stream = done.unwrap_or_else(|_late| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake is late")))?;
+    Ok(Socket::from(stream))
 }
 
 #[cfg(test)]

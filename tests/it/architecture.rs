@@ -58,9 +58,14 @@ fn imports_point_one_way() {
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    for root in
-        ["src", "crates/daemon/src", "crates/settings/src", "crates/torrent-cache/src", "crates/tracker-protocol/src"]
-    {
+    for root in [
+        "src",
+        "crates/certificate/src",
+        "crates/daemon/src",
+        "crates/settings/src",
+        "crates/torrent-cache/src",
+        "crates/tracker-protocol/src",
+    ] {
         let tree = Crate::read(Path::new(root));
         let mut graph = DiGraphMap::<&Path, ()>::new();
         for (file, source) in &tree.files {

@@ -335,9 +335,10 @@ fn a_holder_whose_heartbeats_stop_is_replaced_within_3_seconds() {
     let lease = format!("/leases/a/{}", holder.claim("a"));
     let start = Instant::now();
     assert_eq!(holder.status("PUT", &lease, r#"{"have": 1}"#), 204);
-    let ask = || other.status("POST", "/leases/a", r#"{"port": 6881}"#) == 201;
+    let ask = || (other.status("POST", "/leases/a", r#"{"port": 6881}"#) == 201).then_some(());
     eventually("the other host holds the lease", ask);
-    assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
+    // The tracker's clock counts whole tenths of a second.
+    assert!(start.elapsed() > Duration::from_millis(2900), "{:?}", start.elapsed());
     assert_eq!(holder.status("PUT", &lease, r#"{"have": 2}"#), 409);
     assert_eq!(body(&holder.get("/leases/a"))["leader"], "10.0.0.2:6881");
 }

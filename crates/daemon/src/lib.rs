@@ -1,9 +1,11 @@
 //! What a process that serves needs: its start and its end, its signals, and a log that never blocks.
 
 mod log_output;
+mod reload;
 mod run;
 mod signals;
 
 pub use log_output::{LogOutput, MAX_QUEUED, dropped};
+pub use reload::{Reload, reload_on};
 pub use run::{Daemon, ProgramFailure, Started, arguments, print, run, start_log};
 pub use signals::{Signals, StopSignals};

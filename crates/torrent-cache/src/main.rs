@@ -8,7 +8,7 @@ use daemon::{Daemon, LogOutput, ProgramFailure, Signals, Started};
 use tokio::runtime::{Builder, Runtime};
 use torrent_cache::check::{check, healthcheck};
 use torrent_cache::config::{self, CacheConfig, CacheTask, LogFilter};
-use torrent_cache::server::CacheServer;
+use torrent_cache::server::{CacheServer, NOTHING_TO_RELOAD};
 
 fn main() -> ExitCode {
     daemon::run::<CacheDaemon>()
@@ -51,9 +51,16 @@ impl Daemon for CacheDaemon {
         }
     }
 
-    fn serve(server: Box<CacheServer>, runtime: &Runtime, mut signals: Signals) -> Result<(), ProgramFailure> {
+    fn serve(server: Box<CacheServer>, runtime: &Runtime, signals: Signals) -> Result<(), ProgramFailure> {
+        let Signals { mut stop, reload } = signals;
+        let reloads = server.reloads();
         let ended = server.run(|| {
-            runtime.block_on(signals.stop.recv());
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = stop.recv() => {}
+                    () = daemon::reload_on(reload, &reloads, NOTHING_TO_RELOAD) => {}
+                }
+            });
             log::info!("stopping");
         });
         ended.map_err(ProgramFailure::new)

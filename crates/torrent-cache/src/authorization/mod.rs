@@ -124,6 +124,11 @@ impl Authorization {
         self.without_upstream(subject, error)
     }
 
+    /// Forgets our own logins and the tokens that we got with them. The next request that needs a login reads the file.
+    pub fn forget_logins(&self) {
+        self.own.iter().for_each(OwnCredentials::forget);
+    }
+
     /// How many authorisations are kept.
     pub fn kept(&self) -> u64 {
         self.kept.count()

@@ -64,6 +64,12 @@ impl OwnCredentials {
         Self { client, file, helpers, logins: Cache::new(MAX_REMEMBERED), values: Cache::new(MAX_REMEMBERED) }
     }
 
+    /// Forgets what the file held, and the tokens that the logins gave.
+    pub(super) fn forget(&self) {
+        self.logins.invalidate_all();
+        self.values.invalidate_all();
+    }
+
     /// Sends a request as the upstream wants it. The first request for a repository learns from the 401 what that is.
     pub(super) async fn send(&self, ask: &Ask<'_>, repository: &str) -> Result<FetchReply, FetchError> {
         let key = (ask.origin.clone(), repository.to_owned());

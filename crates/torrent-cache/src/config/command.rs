@@ -1,6 +1,6 @@
 //! The command line, made of the settings and the commands.
 
-use ::settings::argument;
+use ::settings::{Document, argument};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::settings;
@@ -8,7 +8,7 @@ use super::settings;
 /// The parser of the command line. Every value remains a text, because flags and variables are interpreted together
 /// later.
 pub fn command() -> Command {
-    Command::new("torrent-cache")
+    let command = Command::new("torrent-cache")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A cache for container images and OSTree deltas, for each host of a network")
         .long_about(
@@ -28,7 +28,8 @@ pub fn command() -> Command {
         .subcommand(Command::new(CHECK).about(
             "Check the upstreams and the logins for them, the storage, the tracker and the ports, with a remedy for each \
              failure: exit code 0 if all is well, 1 if not, 2 if a value is wrong",
-        ))
+        ));
+    Document::commands(command)
 }
 
 const HEALTHCHECK: &str = "healthcheck";
@@ -39,14 +40,15 @@ const CHECK: &str = "check";
 pub(super) enum ChosenCommand {
     Healthcheck,
     Check,
+    Print(Document),
 }
 
 /// The command that was chosen, if any.
 pub(super) fn chosen(matches: &ArgMatches) -> Option<ChosenCommand> {
-    match matches.subcommand_name()? {
-        HEALTHCHECK => Some(ChosenCommand::Healthcheck),
-        CHECK => Some(ChosenCommand::Check),
-        _ => None,
+    match matches.subcommand()? {
+        (HEALTHCHECK, _) => Some(ChosenCommand::Healthcheck),
+        (CHECK, _) => Some(ChosenCommand::Check),
+        (name, matches) => Document::of(name, matches).map(ChosenCommand::Print),
     }
 }
 

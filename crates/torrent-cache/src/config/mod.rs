@@ -1,6 +1,7 @@
 //! Reads the configuration: flags, environment variables and the files that they name become one checked, immutable
 //! [`CacheConfig`].
 
+mod auth_file;
 mod command;
 mod sections;
 pub mod settings;
@@ -17,7 +18,6 @@ use std::time::Duration;
 
 use ::settings::{InvalidValue, Origin, Sources, one_line};
 use ipnet::IpNet;
-use rustls::ServerConfig;
 use thiserror::Error;
 use trust::Authorities;
 use url::{Host, Url};
@@ -27,14 +27,16 @@ use crate::store::StoreLimits;
 use crate::swarm_tracker::{ClusterSecret, TrackerToken};
 use crate::upstream::{FetchOptions, UpstreamOrigin, Upstreams};
 
+pub use self::auth_file::AuthFile;
 pub use self::command::command;
+pub use self::tls::{PemFiles, PortCertificate};
 
 use self::command::ChosenCommand;
 use self::settings::{
     AUTH_STALE, CA_FILE, CLIENT_NETWORKS, CLIENT_TIMEOUT, CLUSTER_SECRET, CONNECT_TIMEOUT, DEBUG, ETCD_HOST, ETCD_PORT,
-    INTERFACE, MAX_CONNECTIONS, PEER_NETWORKS, PORT, REGISTRY_AUTH_FILE, REGISTRY_LOCATION, REGISTRY_NO_SSL, RUST_LOG,
-    STORAGE, STORAGE_MIN_FREE, STORAGE_QUOTA, TAG_STALE, TORRENT_FIRST_PORT, TORRENT_LAST_PORT, TORRENTS_TOKEN,
-    TRACKER, UPSTREAM_TIMEOUT, UPSTREAMS,
+    INTERFACE, MAX_CONNECTIONS, PEER_NETWORKS, PORT, REGISTRY_LOCATION, REGISTRY_NO_SSL, RUST_LOG, STORAGE,
+    STORAGE_MIN_FREE, STORAGE_QUOTA, TAG_STALE, TORRENT_FIRST_PORT, TORRENT_LAST_PORT, TORRENTS_TOKEN, TRACKER,
+    UPSTREAM_TIMEOUT, UPSTREAMS,
 };
 
 /// The settings with which the process serves.
@@ -42,13 +44,15 @@ pub struct CacheConfig {
     /// Where to listen.
     pub listen: SocketAddr,
     /// The certificate of our own port; `None` if it speaks http only.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<PortCertificate>,
     /// The servers that are asked.
     pub upstreams: Arc<Upstreams>,
     /// How they are asked.
     pub fetch: FetchOptions,
     /// How clients are authorised.
     pub authorization: AuthorizationOptions,
+    /// The file with our own logins, to be read again when it has changed.
+    pub auth_file: Option<AuthFile>,
     /// The folder for what is kept.
     pub storage: PathBuf,
     /// How much of its disk may be used.
@@ -104,7 +108,7 @@ pub enum CacheTask {
     /// Ask the cache at this address whether it is healthy, and end. A wrong value ends the command as if the cache did
     /// not answer, because Docker knows only the exit codes 0 and 1.
     Healthcheck(Result<SocketAddr, CacheConfigError>),
-    /// Print a text, the help or the version, and end.
+    /// Print a text, such as the help, the version or the manual page, and end.
     Print(String),
 }
 
@@ -154,6 +158,10 @@ pub fn read(
     let sources = Sources { flags: &flags, env: &env };
     match command::chosen(&flags) {
         Some(ChosenCommand::Healthcheck) => Ok(CacheTask::Healthcheck(listen(&sources))),
+        Some(ChosenCommand::Print(document)) => {
+            let text = document.text(command(), settings::all(), &[]);
+            text.map(CacheTask::Print).map_err(|error| CacheConfigError::Usage(error.to_string()))
+        }
         Some(ChosenCommand::Check) => Ok(CacheTask::Check(Box::new(config(&sources)?))),
         None => {
             let log = LogFilter { debug: DEBUG.read(&sources)?, filter: RUST_LOG.read(&sources)? };
@@ -168,12 +176,14 @@ fn listen(sources: &Sources<'_>) -> Result<SocketAddr, CacheConfigError> {
 
 fn config(sources: &Sources<'_>) -> Result<CacheConfig, CacheConfigError> {
     let listen = listen(sources)?;
+    let auth_file = auth_file::given(sources)?;
     Ok(CacheConfig {
         listen,
         tls: tls::given(sources)?,
         upstreams: Arc::new(upstreams(sources)?),
         fetch: fetch(sources)?,
-        authorization: authorization(sources, listen.ip())?,
+        authorization: authorization(sources, listen.ip(), auth_file.as_ref())?,
+        auth_file,
         storage: STORAGE.read(sources)?,
         limits: StoreLimits { quota: STORAGE_QUOTA.read(sources)?, min_free: STORAGE_MIN_FREE.read(sources)? },
         tag_stale: TAG_STALE.read(sources)?,
@@ -205,35 +215,27 @@ fn fetch(sources: &Sources<'_>) -> Result<FetchOptions, CacheConfigError> {
     Ok(FetchOptions { connect_timeout, head_timeout: timeout, progress_timeout: timeout, ..options })
 }
 
-fn authorization(sources: &Sources<'_>, listen: IpAddr) -> Result<AuthorizationOptions, CacheConfigError> {
+fn authorization(
+    sources: &Sources<'_>,
+    listen: IpAddr,
+    auth_file: Option<&AuthFile>,
+) -> Result<AuthorizationOptions, CacheConfigError> {
     let defaults = AuthorizationOptions::default();
-    let (file, networks) = (REGISTRY_AUTH_FILE.given(sources)?, CLIENT_NETWORKS.read(sources)?);
-    let auth_file = match file {
-        None => None,
-        Some(file) => {
-            let wrong = |problem| CacheConfigError::File {
-                origin: file.origin,
-                path: file.value.clone(),
-                problem,
-                expected: REGISTRY_AUTH_FILE.expected,
-            };
-            let text = tls::read_file(&file.value).map_err(|error| wrong(format!("it cannot be read ({error})")))?;
-            let json = serde_json::from_slice::<serde_json::Map<_, _>>(&text);
-            json.map_err(|error| wrong(format!("it is no JSON object (line {})", error.line())))?;
-            if networks.is_none() && !listen.is_loopback() {
-                return Err(CacheConfigError::Usage(format!(
-                    "{} is set and {listen} is open to other hosts, expected CLIENT_NETWORKS (--client-networks), the \
-                     networks whose clients may use these logins, or INTERFACE=127.0.0.1",
-                    file.origin
-                )));
-            }
-            Some(file.value)
-        }
-    };
+    let networks = CLIENT_NETWORKS.read(sources)?;
+    if let Some(file) = auth_file
+        && networks.is_none()
+        && !listen.is_loopback()
+    {
+        return Err(CacheConfigError::Usage(format!(
+            "{} is set and {listen} is open to other hosts, expected CLIENT_NETWORKS (--client-networks), the networks whose \
+             clients may use these logins, or INTERFACE=127.0.0.1",
+            file.origin
+        )));
+    }
     Ok(AuthorizationOptions {
         stale: AUTH_STALE.read(sources)?,
         client_networks: networks.unwrap_or(defaults.client_networks),
-        auth_file,
+        auth_file: auth_file.map(|file| file.path.clone()),
         ..AuthorizationOptions::default()
     })
 }

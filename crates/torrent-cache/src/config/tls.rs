@@ -1,49 +1,73 @@
 //! The certificate for https.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use ::settings::{Given, Is, Origin, Setting, Sources};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use certificate::{Certificate, NotACertificate};
 
 use super::CacheConfigError;
 use super::settings::{CERTFILE, PRIVATEKEY};
 
-/// The TLS of our own port. `None` if neither file is given and there is none at a default path.
-pub(super) fn given(sources: &Sources<'_>) -> Result<Option<Arc<ServerConfig>>, CacheConfigError> {
-    let certificate = CertificateFile::given(&CERTFILE, sources)?;
-    let key = CertificateFile::given(&PRIVATEKEY, sources)?;
-    let is_default = !certificate.is_given && !key.is_given;
-    if is_default && (!certificate.path.exists() || !key.path.exists()) {
-        return Ok(None);
-    }
-    let (certificate_pem, key_pem) = (certificate.read()?, key.read()?);
-    let chain = CertificateDer::pem_slice_iter(&certificate_pem).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| certificate.wrong(&error.to_string()))?;
-    if chain.is_empty() {
-        return Err(certificate.wrong("it holds no certificate"));
-    }
-    let der = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| key.wrong(&error.to_string()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| certificate.wrong(&error.to_string()))?.with_no_client_auth();
-    let mut config = config.with_single_cert(chain, der).map_err(|error| key.wrong(&error.to_string()))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Some(Arc::new(config)))
+/// The certificate of our own port, and its files.
+#[derive(Debug)]
+pub struct PortCertificate {
+    /// The files, to be read again when they have changed.
+    pub files: PemFiles,
+    /// The certificate and the key that the files hold.
+    pub certificate: Certificate,
+}
+
+/// The files of a certificate and its key.
+#[derive(Clone, Debug)]
+pub struct PemFiles {
+    certificate: PemFile,
+    key: PemFile,
 }
 
 /// One of the two files.
-struct CertificateFile {
+#[derive(Clone, Debug)]
+struct PemFile {
     origin: Origin,
     path: PathBuf,
     is_given: bool,
     expected: &'static str,
 }
 
-impl CertificateFile {
+/// The certificate of our own port. `None` if neither file is given and there is none at a default path.
+pub(super) fn given(sources: &Sources<'_>) -> Result<Option<PortCertificate>, CacheConfigError> {
+    let files =
+        PemFiles { certificate: PemFile::given(&CERTFILE, sources)?, key: PemFile::given(&PRIVATEKEY, sources)? };
+    let is_default = !files.certificate.is_given && !files.key.is_given;
+    if is_default && (!files.certificate.path.exists() || !files.key.path.exists()) {
+        return Ok(None);
+    }
+    let certificate = files.read()?;
+    Ok(Some(PortCertificate { files, certificate }))
+}
+
+impl PemFiles {
+    /// Reads and checks the files. Blocks.
+    ///
+    /// # Errors
+    /// A file cannot be read, or it is wrong. The sentence names the file.
+    pub fn read(&self) -> Result<Certificate, CacheConfigError> {
+        let (chain, key) = (self.certificate.read()?, self.key.read()?);
+        Certificate::from_pem(&chain, &key).map_err(|wrong| match wrong {
+            NotACertificate::Chain(problem) => self.certificate.wrong(problem),
+            NotACertificate::Key(problem) => self.key.wrong(problem),
+        })
+    }
+}
+
+impl fmt::Display for PemFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} and {}", self.certificate.path.display(), self.key.path.display())
+    }
+}
+
+impl PemFile {
     fn given(setting: &'static Setting<PathBuf, Is>, sources: &Sources<'_>) -> Result<Self, CacheConfigError> {
         let expected = setting.expected;
         Ok(match setting.given(sources)? {
@@ -58,16 +82,11 @@ impl CertificateFile {
     }
 
     fn read(&self) -> Result<Vec<u8>, CacheConfigError> {
-        read_file(&self.path).map_err(|error| self.wrong(&format!("it cannot be read ({error})")))
+        read_file(&self.path).map_err(|error| self.wrong(format!("it cannot be read ({error})")))
     }
 
-    fn wrong(&self, problem: &str) -> CacheConfigError {
-        CacheConfigError::File {
-            origin: self.origin,
-            path: self.path.clone(),
-            problem: problem.to_owned(),
-            expected: self.expected,
-        }
+    fn wrong(&self, problem: String) -> CacheConfigError {
+        CacheConfigError::File { origin: self.origin, path: self.path.clone(), problem, expected: self.expected }
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use certificate::TlsServer;
+use daemon::Reload;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::runtime::Builder;
@@ -19,6 +21,7 @@ use super::connections::{WorkerOptions, work};
 use super::context::CacheContext;
 use super::counted_connection::AddressShares;
 use super::manifest_fetches::ManifestFetches;
+use super::reload;
 use super::superblocks::Superblocks;
 use crate::authorization::Authorization;
 use crate::config::CacheConfig;
@@ -55,6 +58,7 @@ pub struct CacheServer {
     address: SocketAddr,
     config: CacheConfig,
     context: Arc<CacheContext>,
+    tls: Option<Arc<TlsServer>>,
     stop: watch::Sender<bool>,
 }
 
@@ -70,6 +74,8 @@ impl CacheServer {
         let client = FetchClient::new(Arc::clone(&config.upstreams), config.fetch.clone());
         let authorization = Authorization::new(client, config.authorization.clone()).map_err(ServeError::System)?;
         let sharing = share(&config, &store);
+        let tls = config.tls.as_ref().map(|port| TlsServer::new(port.certificate.clone()).map(Arc::new)).transpose();
+        let tls = tls.map_err(|error| ServeError::System(format!("cannot set up TLS: {error}")))?;
         let (stop, stopped) = watch::channel(false);
         let context = Arc::new(CacheContext {
             upstreams: Arc::clone(&config.upstreams),
@@ -84,7 +90,7 @@ impl CacheServer {
             longest_silence: longest_silence(&config.fetch),
             stop: stopped,
         });
-        Ok(Self { listener, address, config, context, stop })
+        Ok(Self { listener, address, config, context, tls, stop })
     }
 
     /// Where it listens.
@@ -94,7 +100,15 @@ impl CacheServer {
 
     /// Whether it speaks https, too.
     pub fn has_tls(&self) -> bool {
-        self.config.tls.is_some()
+        self.tls.is_some()
+    }
+
+    /// What SIGHUP reads again.
+    pub fn reloads(&self) -> Vec<Reload> {
+        let files = self.config.tls.as_ref().map(|port| port.files.clone());
+        let certificate = self.tls.clone().zip(files).map(|(tls, files)| reload::certificate(tls, files));
+        let logins = self.config.auth_file.clone().map(|file| reload::logins(Arc::clone(&self.context), file));
+        certificate.into_iter().chain(logins).collect()
     }
 
     /// What is kept, for the log.
@@ -117,7 +131,7 @@ impl CacheServer {
         for number in 0..workers {
             let options = WorkerOptions {
                 context: Arc::clone(&self.context),
-                tls: self.config.tls.clone(),
+                tls: self.tls.clone(),
                 permits: Arc::clone(&permits),
                 shares: Arc::clone(&shares),
                 client_timeout: self.config.client_timeout,

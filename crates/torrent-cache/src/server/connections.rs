@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Request};
 use actix_service::{Service, ServiceFactory as _, fn_service};
+use certificate::TlsServer;
 use futures::future::LocalBoxFuture;
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl};
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
@@ -41,7 +40,7 @@ static TOLD: Once = Once::new();
 /// What a worker serves with.
 pub(super) struct WorkerOptions {
     pub(super) context: Arc<CacheContext>,
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Option<Arc<TlsServer>>,
     /// Of all workers together.
     pub(super) permits: Arc<Semaphore>,
     pub(super) shares: Arc<AddressShares>,
@@ -106,7 +105,7 @@ async fn connection(socket: TcpStream, address: SocketAddr, options: &WorkerOpti
     let limit = options.client_timeout;
     let mut stop = options.stop.clone();
     let opened = async {
-        let opened = timeout(limit, open(socket, options.tls.as_ref())).await;
+        let opened = timeout(limit, open(socket, options.tls.as_deref())).await;
         opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     };
     let opened = tokio::select! {
@@ -121,7 +120,7 @@ async fn connection(socket: TcpStream, address: SocketAddr, options: &WorkerOpti
 
 async fn open(
     socket: TcpStream,
-    tls: Option<&Arc<ServerConfig>>,
+    tls: Option<&TlsServer>,
 ) -> io::Result<Either<TcpStream, Box<tokio_rustls::server::TlsStream<TcpStream>>>> {
     socket.set_nodelay(true)?;
     keep_alive(&socket)?;
@@ -131,7 +130,7 @@ async fn open(
     }
     match (first, tls) {
         ([TLS_HANDSHAKE], Some(tls)) => {
-            let stream = TlsAcceptor::from(Arc::clone(tls)).accept(socket).await?;
+            let stream = tls.acceptor().accept(socket).await?;
             Ok(Either::Right(Box::new(stream)))
         }
         ([TLS_HANDSHAKE], None) => {

@@ -37,6 +37,7 @@ mod ostree_files;
 mod own_host;
 mod pages;
 mod pass;
+mod reload;
 mod reply;
 mod stream;
 mod superblocks;
@@ -44,3 +45,4 @@ mod upstream_blob;
 mod upstream_fault;
 
 pub use cache_server::{CacheServer, ServeError};
+pub use reload::NOTHING_TO_RELOAD;

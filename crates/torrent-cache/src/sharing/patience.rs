@@ -12,11 +12,12 @@ const FIRST_SOURCE: Duration = Duration::from_millis(250);
 const FIRST_LEADER: Duration = Duration::from_millis(600);
 /// For bytes of a peer that has pieces.
 const FROM_SOURCE: Duration = Duration::from_secs(1);
-/// For bytes of a leader that is connected: the upstream may be slow. The tracker waits as long.
-const FROM_LEADER: Duration = Duration::from_secs(10);
-/// For the lease of a leader that is gone: the tracker gives it away after three seconds, and the leader is asked for
-/// once more.
+/// For bytes of a leader that is connected. Then the tracker is asked: it gives the lease away if the leader is silent.
+const FROM_LEADER: Duration = Duration::from_secs(3);
+/// For the lease of a leader that is gone: the tracker gives it away after three seconds.
 const FOR_LEASE: Duration = Duration::from_secs(4);
+/// For a leader that is connected and whose upstream is slow. The tracker gives the lease away after ten seconds.
+const FOR_SLOW_LEADER: Duration = Duration::from_secs(11);
 /// The time over which the speed of the swarm is measured.
 const SPEED_WINDOW: Duration = Duration::from_secs(3);
 /// A swarm that has more to give and is slower is helped by the upstream: bytes a second.
@@ -66,7 +67,13 @@ impl Patience {
         self.last = progress;
         let waited = now.duration_since(self.since);
         let limit = self.limit(swarm);
-        if waited >= limit + FOR_LEASE || waited >= limit && self.is_first() && !swarm.has_leader {
+        let for_lease = match () {
+            () if swarm.has_leader => FOR_SLOW_LEADER,
+            // Nothing has come, and nothing promises that it will.
+            () if self.is_first() && (self.has_file || swarm.sources == 0) => Duration::ZERO,
+            () => FOR_LEASE,
+        };
+        if waited >= limit + for_lease {
             return Verdict::ClaimOrGoAlone;
         }
         if waited >= limit {
@@ -135,8 +142,19 @@ mod tests {
 
     #[test]
     fn a_leader_may_take_its_time() {
-        assert_eq!(first(false, LEADER, PIECE, |_| 0), Some((10_000, Verdict::Claim)));
-        assert_eq!(first(false, LEADER, PIECE, |millis| u32::try_from(millis / 5000).unwrap()), None);
+        assert_eq!(first(false, LEADER, PIECE, |_| 0), Some((3000, Verdict::Claim)));
+        assert_eq!(first(false, LEADER, PIECE, |millis| u32::try_from(millis / 2500).unwrap()), None);
+    }
+
+    #[test]
+    fn a_host_that_finds_others_waits_for_the_lease() {
+        let start = Instant::now();
+        let mut patience = Patience::new(false, with(0), start);
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(patience.look(with(0), SOURCE, PIECE, at(600)), Verdict::Claim);
+        assert_eq!(patience.look(with(0), SOURCE, PIECE, at(4600)), Verdict::ClaimOrGoAlone);
+        assert_eq!(patience.look(with(0), LEADER, PIECE, at(13_900)), Verdict::Claim);
+        assert_eq!(patience.look(with(0), LEADER, PIECE, at(14_000)), Verdict::ClaimOrGoAlone);
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Seeding {
 
     /// Finds out whether the tracker answers. Its boot id comes with the reply.
     async fn check_tracker(&self) {
-        let checked = self.tracker.missing(&[]).await;
+        let checked = self.tracker.check().await;
         let (was_up, is_up) = (self.tracker_is_up.swap(checked.is_ok(), Relaxed), checked.is_ok());
         match checked {
             Ok(_) if !was_up => log::info!("the tracker answers: blobs are shared with the other hosts"),

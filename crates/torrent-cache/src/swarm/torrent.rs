@@ -564,10 +564,13 @@ impl SwarmTorrent {
     }
 
     fn report(&self, state: &TorrentState) {
+        // A leader that has started again has nothing, so it does not lead any more.
+        let has_begun = self.content.progress_now().pieces > 0;
+        let is_leading = |peer: &ConnectedPeer| peer.listens == state.leader && (peer.has.count() > 0 || !has_begun);
         let status = SwarmStatus {
             peers: state.peers.len(),
             sources: state.peers.values().filter(|peer| peer.has.count() > 0).count(),
-            has_leader: state.leader.is_some() && state.peers.values().any(|peer| peer.listens == state.leader),
+            has_leader: state.leader.is_some() && state.peers.values().any(is_leading),
         };
         self.status.send_if_modified(|before| std::mem::replace(before, status) != status);
     }

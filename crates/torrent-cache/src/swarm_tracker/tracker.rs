@@ -166,19 +166,28 @@ impl SwarmTracker {
     pub async fn missing(&self, keys: &[ShareKey]) -> Result<Vec<ShareKey>, TrackerError> {
         let mut missing = Vec::new();
         for keys in keys.chunks(MAX_ASKED) {
-            let list: Value = keys.iter().map(ToString::to_string).collect();
-            let call = TrackerCall {
-                body: Some((JSON, list.to_string().into())),
-                ..self.call(Method::POST, "/torrents/missing".to_owned())
-            };
-            let told = self.ask(call, |reply| match reply.status.as_u16() {
-                200 => json::<Vec<String>>(&reply),
-                _ => Err(unexpected(&reply)),
-            });
-            let told: HashSet<ShareKey> = told.await?.iter().filter_map(|key| key.parse().ok()).collect();
+            let told = self.ask_missing(keys).await?;
             missing.extend(keys.iter().filter(|key| told.contains(key)));
         }
         Ok(missing)
+    }
+
+    async fn ask_missing(&self, keys: &[ShareKey]) -> Result<HashSet<ShareKey>, TrackerError> {
+        let list: Value = keys.iter().map(ToString::to_string).collect();
+        let call = TrackerCall {
+            body: Some((JSON, list.to_string().into())),
+            ..self.call(Method::POST, "/torrents/missing".to_owned())
+        };
+        let told = self.ask(call, |reply| match reply.status.as_u16() {
+            200 => json::<Vec<String>>(&reply),
+            _ => Err(unexpected(&reply)),
+        });
+        Ok(told.await?.iter().filter_map(|key| key.parse().ok()).collect())
+    }
+
+    /// Asks the tracker something, to find out whether it answers and which boot id it has.
+    pub async fn check(&self) -> Result<(), TrackerError> {
+        self.ask_missing(&[]).await.map(drop)
     }
 
     /// Asks for the lease of a blob. `swarm` is the torrent in which this host would share it; `size` is in bytes.

@@ -1,5 +1,7 @@
 //! Who may have what is on disk.
 
+use std::time::{Duration, Instant};
+
 use crate::client::{get, request};
 use crate::program::CacheProgram;
 use crate::upstream::{Asked, Content, RegistryAct, Scripted, blob_path, noise};
@@ -114,4 +116,52 @@ fn what_was_public_is_served_while_upstream_fails_if_the_operator_says_so() {
         }
         assert_eq!(get(program.address, "/v2/").status, 502);
     }
+}
+
+#[test]
+fn what_was_public_is_no_longer_served_when_its_time_has_passed() {
+    const STALE: Duration = Duration::from_secs(3);
+    let blob = noise(10_000, 5);
+    let upstream = Content::default().with_blob("a", &blob).serve();
+    let program = CacheProgram::with(&upstream, &[("AUTH_STALE", "3")]);
+    let path = blob_path("a", &blob);
+    let ask = |token: u32| request(program.address, "GET", &path, &[("authorization", &format!("Bearer {token}"))]);
+    assert_eq!(ask(0).status, 200);
+    upstream.now(|_| RegistryAct::Raw(Vec::new()));
+    // No client has got it without credentials yet, so it is not known to be public.
+    assert_eq!(ask(1).status, 502);
+    let content = Content::default().with_blob("a", &blob);
+    upstream.now(move |asked| content.act(asked));
+    let begun = Instant::now();
+    assert_eq!(get(program.address, &path).status, 200);
+    upstream.now(|_| RegistryAct::Raw(Vec::new()));
+    // Each client is another one, so no yes is kept for it.
+    let refused = (2..1_000_000).map(ask).find(|got| got.status != 200).unwrap();
+    assert_eq!((refused.status, refused.error().0.as_str()), (502, "UNAVAILABLE"));
+    assert!(begun.elapsed() >= STALE, "{:?}", begun.elapsed());
+    program.line("is served, as it was public");
+}
+
+#[test]
+fn sighup_makes_the_next_request_read_the_logins_again() {
+    let blob = noise(10_000, 6);
+    let upstream = private(Content::default().with_blob("p", &blob).with_blob("p", b"other"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    let login = |auth: &str| format!("{{\"auths\":{{\"{}\":{{\"auth\":\"{auth}\"}}}}}}", upstream.address);
+    // The login of another user, whom this registry refuses.
+    std::fs::write(&file, login("d3Jvbmc6eA==")).unwrap();
+    let program = CacheProgram::with(&upstream, &[("REGISTRY_AUTH_FILE", file.to_str().unwrap())]);
+    let path = blob_path("p", &blob);
+    assert_eq!(get(program.address, &path).status, 403);
+    std::fs::write(&file, login("dXNlcjpwYXNz")).unwrap();
+    assert_eq!(get(program.address, &path).status, 403, "what was read is used for a minute");
+    program.reload();
+    program.line("the next requests log in with it");
+    assert_eq!(get(program.address, &path).status, 200);
+    std::fs::write(&file, "{").unwrap();
+    program.reload();
+    let line = program.line("logins that are known are used");
+    assert!(line.contains("config.json: it is no JSON object (line 1)"), "{line}");
+    assert_eq!(get(program.address, &blob_path("p", b"other")).status, 200);
 }

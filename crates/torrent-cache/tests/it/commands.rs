@@ -2,6 +2,9 @@
 
 use std::net::TcpListener;
 
+use settings::{About, plain};
+use torrent_cache::config::settings::all;
+
 use crate::client::get;
 use crate::program::{CacheProgram, command};
 use crate::upstream::{Content, RegistryAct, Scripted};
@@ -73,6 +76,46 @@ fn wrong_values_end_the_start_with_code_2() {
     let output = command().arg("--help").output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8(output.stdout).unwrap().contains("[env: REGISTRY_LOCATION]"));
+}
+
+/// The output of a command that works without an environment.
+fn printed(args: &[&str]) -> String {
+    let output = command().args(args).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_manual_page_has_every_setting_and_command() {
+    let text = printed(&["man"]).replace("\\-", "-").replace("\\*(Aq", "'");
+    for About { flag, variable, help, .. } in all() {
+        assert!(flag.is_none_or(|flag| text.contains(&format!("--{}", flag.long))), "{variable}");
+        assert!(text.contains(variable), "{variable}");
+        assert!(text.contains(&plain(help)), "{variable}: {help}");
+    }
+    for section in ["NAME", "COMMANDS", "ENVIRONMENT", "\"EXIT STATUS\""] {
+        assert!(text.contains(&format!(".SH {section}\n")), "{section}");
+    }
+    for name in ["check", "healthcheck", "man", "completions"] {
+        assert!(text.contains(&format!("\\fB{name}\\fR")), "{name}");
+    }
+    assert!(!text.contains("retracker"), "another program's page");
+}
+
+#[test]
+fn completions_have_every_flag_and_command() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = printed(&["completions", shell]);
+        let flags = all().filter_map(|setting| setting.flag).map(|flag| flag.long);
+        for name in flags.chain(["torrent-cache", "check", "healthcheck", "man", "completions"]) {
+            assert!(script.contains(name), "{shell}: {name}");
+        }
+    }
+    for (args, part) in [(&["completions"][..], "<SHELL>"), (&["completions", "tcsh"], "expected one of bash, ")] {
+        let output = command().args(args).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && text.lines().count() == 1 && text.contains(part), "{text}");
+    }
 }
 
 #[test]

@@ -85,7 +85,16 @@ impl CacheProgram {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
-        let killed = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
+        self.signal("-TERM");
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn reload(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, name: &str) {
+        let killed = Command::new("kill").arg(name).arg(self.child.id().to_string()).status().unwrap();
         assert!(killed.success());
     }
 

@@ -52,6 +52,43 @@ fn http_and_https_share_a_port() {
 }
 
 #[test]
+fn sighup_reads_the_certificate_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = certificate(folder.path());
+    let path = |name| folder.path().join(name).to_str().unwrap().to_owned();
+    let blob = noise(1000, 1);
+    let upstream = Content::default().with_blob("a", &blob).serve();
+    let program = CacheProgram::with(&upstream, &[("CERTFILE", &path("cert.pem")), ("PRIVATEKEY", &path("key.pem"))]);
+    let mut open = connect(&program, &first);
+    let is_served = |connection: &mut Connection<StreamOwned<ClientConnection, TcpStream>>| {
+        connection.request("GET", &blob_path("a", &blob), &[]).body.as_ref() == Ok(&blob)
+    };
+    assert!(is_served(&mut open));
+    // The key is that of another certificate.
+    let second = certificate(folder.path());
+    let key = std::fs::read(path("key.pem")).unwrap();
+    std::fs::write(path("key.pem"), "no key").unwrap();
+    program.reload();
+    let line = program.line("the certificate does not change");
+    assert!(line.contains(&format!("PRIVATEKEY: {}: it holds neither", path("key.pem"))), "{line}");
+    assert!(is_served(&mut connect(&program, &first)));
+    std::fs::write(path("key.pem"), key).unwrap();
+    program.reload();
+    program.line("new connections get this certificate");
+    assert!(is_served(&mut connect(&program, &second)));
+    assert!(is_served(&mut open), "an open connection keeps its certificate");
+}
+
+#[test]
+fn without_files_sighup_has_nothing_to_read() {
+    let upstream = Content::default().serve();
+    let program = CacheProgram::start(&upstream);
+    program.reload();
+    program.line("nothing to reload: there is no certificate and no REGISTRY_AUTH_FILE");
+    assert_eq!(get(program.address, "/health").status, 200);
+}
+
+#[test]
 fn files_that_are_given_must_be_there_and_fit() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     certificate(folder.path());
