@@ -1,4 +1,4 @@
-"""The scenarios of tests/swarm.sh: hosts with torrent-cache, a tracker and a registry behind a slow link. The names are in the last lines.
+"""The scenarios of tests/swarm.sh: hosts with torrent-cache, a tracker and a registry behind a slow link. SCENARIOS names them.
 
 Each check prints a line: its title, a tab, and the problem, if there is one. Figures are in lines that begin with #.
 
@@ -107,8 +107,8 @@ def run_in(node, *command, **options):
 
 def set_wan(megabits):
     """The rate of the link to the registry, both ways."""
-    run_in("hub", "tc", "qdisc", "replace", "dev", "wan", "root", "tbf", "rate", f"{megabits}mbit", "burst", "128k", "latency", "50ms",
-           check=True)
+    run_in("hub", "tc", "qdisc", "replace", "dev", "wan", "root", "tbf", "rate", f"{megabits}mbit", "burst", "128k",
+           "latency", "50ms", check=True)
     run_in("registry", "tc", "qdisc", "del", "dev", "eth0", "root")
     run_in("registry", "tc", "qdisc", "add", "dev", "eth0", "root", "handle", "1:", "htb", "default", "2", check=True)
     add_class("1:", 1, megabits, megabits)
@@ -122,8 +122,8 @@ def set_wan(megabits):
 
 
 def add_class(parent, minor, rate, ceil):
-    run_in("registry", "tc", "class", "add", "dev", "eth0", "parent", parent, "classid", f"1:{minor:x}", "htb", "rate", f"{rate}mbit",
-           "ceil", f"{ceil}mbit", "burst", "128k", "cburst", "128k", "quantum", "66000", check=True)
+    run_in("registry", "tc", "class", "add", "dev", "eth0", "parent", parent, "classid", f"1:{minor:x}", "htb",
+           "rate", f"{rate}mbit", "ceil", f"{ceil}mbit", "burst", "128k", "cburst", "128k", "quantum", "66000", check=True)
 
 
 def set_link(host, state):
@@ -453,7 +453,7 @@ class Bed:
         return host
 
     def leader_at(self, blob, share):
-        """Waits until upstream has sent this share of the blob. Returns the host to which it sends, the one that has most of them."""
+        """Waits until upstream has sent this share of the blob. Returns the host to which it sends most."""
         wait_for(DEADLINE, lambda: self.registry.sent(blob) >= share * blob.length)
         under_way = [transfer for transfer in self.registry.of(blob) if not transfer.ended]
         leader = max(under_way, key=Transfer.sent, default=None)
@@ -467,11 +467,12 @@ class Bed:
         cpu = cpu or [pull.host.program.cpu() for pull in pulls if pull.host.program]
         user = [cpu_of(pull.host.program.process.pid, [11]) for pull in pulls if pull.host.program]
         after = max(pull.ended for pull in pulls) - self.registry.done(blob)
-        note(f"{title}: first done {took[0]:.2f} s, last {took[-1]:.2f} s; first byte {max(pull.first_byte for pull in pulls):.3f} s,",
-             f"longest stall {max(pull.stall for pull in pulls):.2f} s;",
+        note(f"{title}: first done {took[0]:.2f} s, last {took[-1]:.2f} s;",
+             f"first byte {max(pull.first_byte for pull in pulls):.3f} s, longest stall {max(pull.stall for pull in pulls):.2f} s;",
              f"upstream done {self.registry.done(blob) - begun:.2f} s, {after:.2f} s before the last;",
              f"upstream bytes / blob {self.registry.sent(blob) / blob.length:.3f} in {len(self.registry.of(blob))} fetches;",
-             f"CPU of a host {statistics.mean(cpu):.2f} s, at most {max(cpu):.2f} s; user CPU since its start {statistics.mean(user):.2f} s")
+             f"CPU of a host {statistics.mean(cpu):.2f} s, at most {max(cpu):.2f} s;",
+             f"user CPU since its start {statistics.mean(user):.2f} s")
         return took[-1], after, max(cpu)
 
 
@@ -495,7 +496,8 @@ def alone(wan=88):
         # Of each packet of 1514 bytes 1448 are the blob's.
         least = SIZE * 8 / (wan * 1e6) * 1514 / 1448
         note(f"one host, {wan} Mbit: {cached.took():.2f} s through the cache, with {host.program.cpu() - before:.2f} s of CPU",
-             f"(in all {cpu_of(host.program.process.pid, [11]):.2f} s user, {cpu_of(host.program.process.pid, [12]):.2f} s system);",
+             f"(in all {cpu_of(host.program.process.pid, [11]):.2f} s user,",
+             f"{cpu_of(host.program.process.pid, [12]):.2f} s system);",
              f"{straight.took():.2f} s straight; the link alone takes {least:.2f} s")
         within("one host: time through the cache / straight", cached.took() / straight.took(), 1.1, "")
 
@@ -521,7 +523,7 @@ def cold(hosts=HOSTS, wan=88, last=None, after=None):
 
 
 def kill(share, at_once=False):
-    """The same, and the host that fetches is killed. It starts again, at once or when the others are done, and its client asks again."""
+    """The same, and the host that fetches is killed. It starts again, at once or when the others are done."""
     title = f"{HOSTS} cold hosts, the leader killed at {share:.0%}" + at_once * ", back at once"
     with Bed(HOSTS) as bed:
         blob = bed.registry.add("kill", SIZE)
@@ -722,7 +724,8 @@ class SkopeoClient(Client):
     name = "skopeo"
 
     def command(self):
-        return "skopeo", "copy", "--quiet", "--src-tls-verify=false", "docker://localhost:8888/library/x", f"dir:{self.folder}/image"
+        return "skopeo", "copy", "--quiet", "--src-tls-verify=false", "docker://localhost:8888/library/x", \
+            f"dir:{self.folder}/image"
 
     def problem(self, image):
         content = {blob: self.folder / "image" / blob.digest for blob in image.blobs}
@@ -783,7 +786,7 @@ class DockerClient(Client):
 # --- Churn ------------------------------------------------------------------------------------------------------------
 
 def churn(wan=88):
-    """Hosts come and go, sleep, and pull blobs of many sizes to small disks. One more host pulls straight from upstream meanwhile."""
+    """Hosts come and go, sleep, and pull blobs of many sizes to small disks. One more host pulls straight from upstream."""
     chance = random.Random(SEED)
     largest = min(1_000_000_000, CHURN * wan * 1_000_000 // 8 // 6)
     with Bed(HOSTS - 1, wan) as bed:
@@ -855,19 +858,20 @@ def churn(wan=88):
         report(f"churn: no wrong byte in {len(pulls) - len(whole)} pulls whose cache ended", "; ".join(wrong))
         slowest = sorted((slowness(pull, straight) for kind, pull in pulls if kind == "pull"), reverse=True)
         for ratio, pull in slowest[:5]:
-            note(f"churn: slowest: {ratio:.2f} x straight: {pull.blob.length / 1e6:.1f} MB on {pull.host.name} in {pull.took():.2f} s,",
-                 f"first byte {pull.first_byte:.2f} s, longest stall {pull.stall:.2f} s")
+            note(f"churn: slowest: {ratio:.2f} x straight: {pull.blob.length / 1e6:.1f} MB on {pull.host.name}",
+                 f"in {pull.took():.2f} s, first byte {pull.first_byte:.2f} s, longest stall {pull.stall:.2f} s")
         fetched = bed.registry.sent(*blobs) - sum(pull.received for pull in straight)
         served = sum(pull.received for _, pull in pulls)
         cuts = sorted(ratio for ratio, _ in slowest)
         note(f"churn: {dict(counts)}; {len(straight)} straight; clients got {served / 1e6:.0f} MB, of which upstream sent",
-             f"{fetched / 1e6:.0f} MB; time / straight: median {statistics.median(cuts):.2f}, at 95 % {cuts[int(len(cuts) * 0.95)]:.2f}")
+             f"{fetched / 1e6:.0f} MB;",
+             f"time / straight: median {statistics.median(cuts):.2f}, at 95 % {cuts[int(len(cuts) * 0.95)]:.2f}")
         within("churn: slowest pull / straight from upstream", slowest[0][0], 1.1, "")
 
 
 def slowness(pull, straight):
-    """The time of a pull, over that of a straight pull of as many bytes: first byte, 300 ms, and the rest at the rate of the straight
-    pulls at that time."""
+    """The time of a pull, over that of a straight pull of as many bytes: first byte, 300 ms, and the rest at the rate that straight
+    pulls had at that time."""
     beside = [other for other in straight if other.ended > pull.begun and other.begun < pull.ended] or straight
     rate = sum(other.received for other in beside) / sum(other.took() - other.first_byte for other in beside)
     first_byte = statistics.median(other.first_byte for other in straight)
@@ -877,7 +881,7 @@ def slowness(pull, straight):
 # --- Other engines ----------------------------------------------------------------------------------------------------
 
 def peers(name, *command, leechers=6):
-    """The warm scenario with another program. It prints `ready`, begins at a line on stdin, and prints `done` when it has the blob."""
+    """The warm scenario with another program. It prints `ready`, begins at a line on stdin, and prints `done` at its end."""
     tracker, hosts = Tracker(), [Host(number + 1) for number in range(leechers + 1)]
     content = random.Random(SEED).randbytes(SIZE)
     info = {"length": len(content), "name": "blob", "piece length": MIB // 2,
@@ -923,7 +927,8 @@ def peers(name, *command, leechers=6):
         problems = [host.name for host in hosts[1:] if (host.storage / "blob").read_bytes() != content]
         report(f"{name}: every leecher has the right bytes", " ".join(problems))
         note(f"{name}: one seed, {leechers} hosts: first done {min(took):.2f} s, last {max(took):.2f} s; the seed has sent",
-             f"{sent / SIZE:.2f} blobs; CPU of a leecher {statistics.mean(cpu[1:]):.2f} s, at most {max(cpu[1:]):.2f} s, of the seed {cpu[0]:.2f} s")
+             f"{sent / SIZE:.2f} blobs; CPU of a leecher {statistics.mean(cpu[1:]):.2f} s, at most {max(cpu[1:]):.2f} s,",
+             f"of the seed {cpu[0]:.2f} s")
     finally:
         end.cancel()
         for process in running:
