@@ -17,10 +17,11 @@ use super::shared::{SharedTransfer, transfer_shared};
 use super::source::{BlobSource, FlightFault, SourceError};
 use super::state::{Flight, FlightPhase, UncachedBlob};
 use super::stored::serve_stored;
-use crate::content::ContentVerifier;
+use crate::content::{ContentName, ContentVerifier};
 use crate::digest::Digest;
 use crate::sharing::Sharing;
 use crate::store::{BlobStore, IncomingBlob, StoredBlob};
+use crate::swarm_tracker::ShareKey;
 
 /// Fetches at once. Each has a connection to an upstream, a file and about 1 MiB of memory, and it can outlive the client
 /// that began it, so the limit of connections does not limit them.
@@ -77,7 +78,12 @@ async fn fetch_into<S: BlobSource + Clone>(
         let place = store.clone();
         let find = move || place.find(&digest).unwrap_or_default().filter(|stored| !discard_if_cut(stored));
         if let Some(stored) = blocking(find).await? {
-            return serve_stored(flight, stored).await;
+            let (digest, length) = (stored.digest(), stored.length());
+            let end = serve_stored(flight, stored).await;
+            if end.is_ok() {
+                offer(sharing.as_ref(), upstream, digest, length);
+            }
+            return end;
         }
     }
     let Ok(_fetch) = fetches.try_acquire() else { return Err(FlightFault::TooMany) };
@@ -117,7 +123,18 @@ async fn fetch_into<S: BlobSource + Clone>(
         flight.set_phase(FlightPhase::Spooling { spool: incoming.file(), available: 0 });
     }
     let transferred = transfer(flight, body, incoming).await?;
-    end(flight, source, transferred).await
+    let end = end(flight, source, transferred).await;
+    if let (Ok(FlightPhase::Verified { digest, length, .. }), ContentName::Blob(_)) = (&end, name) {
+        offer(sharing.as_ref(), upstream, *digest, *length);
+    }
+    end
+}
+
+/// Offers a blob that was not fetched with other hosts to them.
+fn offer(sharing: Option<&Arc<Sharing>>, upstream: &str, digest: Digest, length: u64) {
+    if let Some(sharing) = sharing {
+        sharing.offer(ShareKey::new(upstream, digest), digest, length);
+    }
 }
 
 /// Stores what has arrived, or leaves the rest to each reader.

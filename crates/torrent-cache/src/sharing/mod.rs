@@ -32,6 +32,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 use tracker_protocol::InfoHash;
 
+use crate::digest::Digest;
 use crate::store::BlobStore;
 use crate::swarm::{PeeringOptions, Swarm, SwarmSample};
 use crate::swarm_tracker::{ClusterSecret, ShareKey, SwarmTracker};
@@ -42,7 +43,7 @@ pub use session::ShareSession;
 pub use start::ShareStart;
 
 use seeding::SeedingTask;
-use seeds::SeedIndex;
+use seeds::{OfferedBlob, SeedIndex};
 
 /// Blobs below this length are not shared: to find a peer takes as long as to fetch them.
 pub const SMALLEST: u64 = 256 * 1024;
@@ -107,8 +108,15 @@ impl Sharing {
         self.seeds.count()
     }
 
+    /// Offers a blob of the store to other hosts, unless it is offered already, or too short.
+    pub fn offer(&self, key: ShareKey, digest: Digest, length: u64) {
+        if length >= SMALLEST && self.seeds.is_new(&key) {
+            self.tell(SeedingTask::Offer(OfferedBlob { key, digest, length }));
+        }
+    }
+
     /// A blob was removed from the store.
-    pub fn evicted(&self, digest: crate::digest::Digest) {
+    pub fn evicted(&self, digest: Digest) {
         self.tell(SeedingTask::Evicted(digest));
     }
 

@@ -1,7 +1,7 @@
 //! The thread that announces and registers what this host offers.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +21,9 @@ use super::SharingOptions;
 use super::seeds::{OfferedBlob, SeedIndex};
 use super::session::ShareSession;
 use crate::digest::Digest;
-use crate::swarm_tracker::{MetainfoPut, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError};
+use crate::swarm_tracker::{
+    ClusterSecret, MetainfoPut, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError,
+};
 
 /// Calls to the tracker at once.
 const CALLS: usize = 8;
@@ -29,6 +31,8 @@ const CALLS: usize = 8;
 const BOOT_CHECK: Duration = Duration::from_secs(5);
 /// The interval of announces if the tracker does not tell one.
 const INTERVAL: Duration = Duration::from_mins(30);
+/// At a tracker that has started again, what is not to be registered by this host is announced so much later.
+const FIRST_ANNOUNCES: Duration = Duration::from_secs(1);
 /// After an announce that failed.
 const RETRY: Duration = Duration::from_secs(15);
 /// A swarm in which this host has fetched is left after so long without a peer, or after [`LINGER_AT_MOST`].
@@ -39,6 +43,8 @@ const LINGER_AT_MOST: Duration = Duration::from_mins(10);
 pub(super) enum SeedingTask {
     /// A blob is complete and stored.
     Stored(Box<StoredShare>),
+    /// A blob was fetched without the swarm, or before there was one.
+    Offer(OfferedBlob),
     /// A blob was removed from the store.
     Evicted(Digest),
     /// This host has left a swarm.
@@ -54,13 +60,15 @@ pub(super) struct StoredShare {
     pub(super) key: ShareKey,
     pub(super) digest: Digest,
     pub(super) metainfo: SharedMetainfo,
-    pub(super) session: ShareSession,
+    /// The swarm in which it was fetched.
+    pub(super) session: Option<ShareSession>,
 }
 
 struct Seeding {
     tracker: Arc<SwarmTracker>,
     seeds: Arc<SeedIndex>,
     tracker_is_up: Arc<AtomicBool>,
+    secret: Option<ClusterSecret>,
     is_expected: bool,
     has_warned: Cell<bool>,
 }
@@ -97,15 +105,15 @@ pub(super) fn start(
 ) -> io::Result<UnboundedSender<SeedingTask>> {
     let (sender, tasks) = unbounded_channel();
     let tracker_is_up = Arc::clone(tracker_is_up);
-    let is_expected = options.is_expected;
+    let (is_expected, secret) = (options.is_expected, options.secret.clone());
     let seeding = Seeding {
         tracker: Arc::clone(tracker),
         seeds: Arc::clone(seeds),
         tracker_is_up,
+        secret: secret.clone(),
         is_expected,
         has_warned: Cell::default(),
     };
-    let secret = options.secret.clone();
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     thread::Builder::new().name("seeding".to_owned()).spawn(move || {
         let read = |key: &ShareKey, file: &[u8]| SharedMetainfo::read(file, key, secret.as_ref()).ok();
@@ -188,6 +196,9 @@ impl Seeding {
                 schedule.add(Instant::now() + INTERVAL, share.metainfo.info_hash());
                 spawn_local(async move { seeding.stored(*share).await });
             }
+            SeedingTask::Offer(blob) => {
+                spawn_local(async move { seeding.offer(blob).await });
+            }
             SeedingTask::Evicted(digest) => {
                 for info_hash in self.seeds.remove(digest) {
                     let seeding = Rc::clone(self);
@@ -217,17 +228,19 @@ impl Seeding {
         let info_hash = metainfo.info_hash();
         self.seeds.insert(info_hash, blob);
         // Other hosts that find the torrent file must find a peer as well, so the announce comes first.
-        let event = if session.had_file() { Event::Completed } else { Event::Started };
+        let had_file = session.as_ref().is_some_and(ShareSession::had_file);
+        let event = if had_file { Event::Completed } else { Event::Started };
         self.announce(info_hash, Some(event)).await;
-        if !session.had_file() {
+        if !had_file {
             self.put(&key, metainfo.encode()).await;
         }
-        session.end_lease();
         let seeds = Arc::clone(&self.seeds);
         let kept = spawn_blocking(move || seeds.keep(blob, &metainfo)).await.map_err(io::Error::other).flatten();
         if let Err(error) = kept {
             log::warn!("{key}: after the next start it is not shared: {error}");
         }
+        let Some(session) = session else { return };
+        session.end_lease();
         let (begun, mut used) = (Instant::now(), Instant::now());
         while used.elapsed() < LINGER && begun.elapsed() < LINGER_AT_MOST {
             sleep(LINGER / 5).await;
@@ -240,27 +253,45 @@ impl Seeding {
         }
     }
 
-    /// Registers all blobs at a tracker that has started again, and announces them.
+    /// Makes the torrent file of a blob that has none, and offers the blob.
+    async fn offer(self: Rc<Self>, blob: OfferedBlob) {
+        let seeds = Arc::clone(&self.seeds);
+        let hashes = spawn_blocking(move || seeds.hashes(&blob)).await.map_err(io::Error::other).flatten();
+        let OfferedBlob { key, digest, length } = blob;
+        let metainfo = match hashes {
+            Ok(Some(hashes)) => SharedMetainfo::new(&key, self.secret.as_ref(), length, hashes),
+            Ok(None) => return,
+            Err(error) => return log::warn!("{key}: not shared: {error}"),
+        };
+        match metainfo {
+            Ok(metainfo) => self.stored(StoredShare { key, digest, metainfo, session: None }).await,
+            Err(error) => log::warn!("{key}: not shared: {error}"),
+        }
+    }
+
+    /// Registers all blobs at a tracker that has started again, and announces them. Other hosts that find a torrent file must
+    /// find a peer as well, so each blob is announced before it is registered.
     fn register(self: &Rc<Self>, schedule: &mut Schedule) {
         let all = self.seeds.all();
         *schedule = Schedule::default();
-        let now = Instant::now();
-        all.iter().for_each(|(info_hash, _)| schedule.add(now, *info_hash));
         let seeding = Rc::clone(self);
+        let keys: Vec<_> = all.iter().map(|(_, blob)| blob.key).collect();
+        all.iter().for_each(|(info_hash, _)| schedule.add(Instant::now() + FIRST_ANNOUNCES, *info_hash));
         spawn_local(async move {
-            let keys: Vec<_> = all.iter().map(|(_, blob)| blob.key).collect();
-            match seeding.tracker.missing(&keys).await {
-                Ok(missing) => {
-                    stream::iter(missing).for_each_concurrent(CALLS, |key| seeding.put_again(key)).await;
-                }
-                Err(error) => log::debug!("the blobs of this host could not be registered: {error}"),
-            }
+            let missing: HashSet<_> = match seeding.tracker.missing(&keys).await {
+                Ok(missing) => missing.into_iter().collect(),
+                Err(error) => return log::debug!("the blobs of this host could not be registered: {error}"),
+            };
+            let missing = all.iter().filter(|(_, blob)| missing.contains(&blob.key));
+            let register = |(info_hash, blob): &(InfoHash, OfferedBlob)| seeding.register_one(*info_hash, blob.key);
+            stream::iter(missing).for_each_concurrent(CALLS, register).await;
         });
     }
 
-    /// Registers a blob by its file in the store.
-    async fn put_again(&self, key: ShareKey) {
+    /// Announces and registers a blob, by its file in the store.
+    async fn register_one(&self, info_hash: InfoHash, key: ShareKey) {
         let seeds = Arc::clone(&self.seeds);
+        self.announce(info_hash, Some(Event::Started)).await;
         match spawn_blocking(move || seeds.file(&key)).await.map_err(io::Error::other).flatten() {
             Ok(Some(file)) => self.put(&key, file).await,
             Ok(None) => {}

@@ -1,21 +1,25 @@
 //! The blobs that this host offers to others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use sha1::{Digest as _, Sha1};
 use tracker_protocol::InfoHash;
 
 use crate::digest::Digest;
 use crate::store::{BlobStore, StoredTorrent};
-use crate::swarm::{PieceShape, SeedCatalogue, SharedContent};
+use crate::swarm::{PieceHash, PieceShape, SeedCatalogue, SharedContent};
 use crate::swarm_tracker::{SHARED_PIECE_LENGTH, ShareKey, SharedMetainfo};
 
 /// The blobs by the torrents that they are.
 pub(super) struct SeedIndex {
     store: BlobStore,
     seeds: Mutex<HashMap<InfoHash, OfferedBlob>>,
+    /// The keys of all blobs that are offered, or will be.
+    keys: Mutex<HashSet<ShareKey>>,
 }
 
 /// A blob that this host offers.
@@ -28,7 +32,7 @@ pub(super) struct OfferedBlob {
 
 impl SeedIndex {
     pub(super) fn new(store: BlobStore) -> Self {
-        Self { store, seeds: Mutex::default() }
+        Self { store, seeds: Mutex::default(), keys: Mutex::default() }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -36,11 +40,30 @@ impl SeedIndex {
     }
 
     pub(super) fn insert(&self, info_hash: InfoHash, blob: OfferedBlob) {
+        self.keys.lock().insert(blob.key);
         self.seeds.lock().insert(info_hash, blob);
     }
 
     pub(super) fn get(&self, info_hash: InfoHash) -> Option<OfferedBlob> {
         self.seeds.lock().get(&info_hash).copied()
+    }
+
+    /// Whether this blob is not offered yet. Then it counts as offered from now on.
+    pub(super) fn is_new(&self, key: &ShareKey) -> bool {
+        self.keys.lock().insert(*key)
+    }
+
+    /// The hashes of the pieces of a blob. Reads all of it. Blocks.
+    pub(super) fn hashes(&self, blob: &OfferedBlob) -> io::Result<Option<Vec<PieceHash>>> {
+        let Some(stored) = self.store.find(&blob.digest)? else { return Ok(None) };
+        let Some(shape) = PieceShape::new(stored.length(), SHARED_PIECE_LENGTH) else { return Ok(None) };
+        let mut hashes = Vec::new();
+        for piece in 0..shape.count {
+            let mut bytes = vec![0; shape.length_of(piece) as usize];
+            stored.file().read_exact_at(&mut bytes, shape.start(piece))?;
+            hashes.push(Sha1::digest(&bytes).into());
+        }
+        Ok(Some(hashes))
     }
 
     /// All torrents.
@@ -52,7 +75,12 @@ impl SeedIndex {
     pub(super) fn remove(&self, digest: Digest) -> Vec<InfoHash> {
         let mut seeds = self.seeds.lock();
         let gone: Vec<_> = seeds.iter().filter(|(_, blob)| blob.digest == digest).map(|(hash, _)| *hash).collect();
-        seeds.retain(|_, blob| blob.digest != digest);
+        let mut keys = self.keys.lock();
+        for info_hash in &gone {
+            if let Some(blob) = seeds.remove(info_hash) {
+                keys.remove(&blob.key);
+            }
+        }
         gone
     }
 

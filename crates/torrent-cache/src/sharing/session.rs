@@ -192,6 +192,7 @@ impl ShareSession {
             match patience.look(self.content.progress_now(), swarm, piece_length, Instant::now()) {
                 Verdict::Wait => {}
                 Verdict::Help => return ShareRole::Alone,
+                Verdict::Claim if self.learn_from_file().await => sleep(10 * LOOK).await,
                 verdict => match self.sharing.claim(&self.key, Some(self.content.shape().length)).await {
                     Ok(ShareStart::Lead(lease)) => return self.lead(lease),
                     Ok(ShareStart::Follow(lease)) if verdict == Verdict::Claim => {
@@ -210,7 +211,8 @@ impl ShareSession {
             // With a torrent file, any peer can help, and the lease matters only to those that find none.
             let state = if self.has_file { Ok(None) } else { self.sharing.tracker.state(&self.key, POLL).await };
             match state {
-                Ok(Some(blob)) if !blob.has_torrent => self.believe(blob.lease.leader),
+                Ok(Some(blob)) if blob.has_torrent => drop(self.learn_from_file().await),
+                Ok(Some(blob)) => self.believe(blob.lease.leader),
                 Ok(None) if !self.has_file => {
                     if let Ok(ShareStart::Lead(lease)) =
                         self.sharing.claim(&self.key, Some(self.content.shape().length)).await
@@ -223,6 +225,21 @@ impl ShareSession {
             let is_settled = self.has_file || matches!(state, Ok(Some(blob)) if blob.has_torrent);
             sleep(if is_settled { POLL } else { LOOK }).await;
         }
+    }
+
+    /// Learns the hashes of all pieces, if another host has registered the torrent file meanwhile. Returns whether that
+    /// brings hashes that were not known.
+    async fn learn_from_file(&self) -> bool {
+        if self.content.hashes().is_some() {
+            return false;
+        }
+        let Ok(Some(file)) = self.sharing.tracker.metainfo(&self.key).await else { return false };
+        let metainfo = SharedMetainfo::read(&file, &self.key, self.sharing.secret.as_ref());
+        let Some(metainfo) = metainfo.ok().filter(|metainfo| metainfo.length() == self.content.shape().length) else {
+            return false;
+        };
+        self.content.learn((0..).zip(metainfo.piece_hashes().iter().copied()));
+        true
     }
 
     fn believe(&self, leader: Option<SocketAddr>) {
@@ -272,7 +289,7 @@ impl ShareSession {
         match SharedMetainfo::new(&self.key, self.sharing.secret.as_ref(), length, hashes) {
             Ok(metainfo) => {
                 let sharing = Arc::clone(&self.sharing);
-                let share = StoredShare { key: self.key, digest, metainfo, session: self };
+                let share = StoredShare { key: self.key, digest, metainfo, session: Some(self) };
                 sharing.tell(SeedingTask::Stored(Box::new(share)));
             }
             Err(error) => log::warn!("{}: not shared: {error}", self.key),
