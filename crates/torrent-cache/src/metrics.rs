@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::store::StoreUsage;
+use crate::swarm::SwarmSample;
 
 /// What a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,6 +110,10 @@ pub struct CacheSample {
     pub grants: u64,
     /// Files that were removed to make room, since the start.
     pub evictions: u64,
+    /// What was exchanged with other hosts; `None` if blobs are not shared.
+    pub swarm: Option<SwarmSample>,
+    /// Blobs that are offered to other hosts.
+    pub seeds: usize,
 }
 
 /// Handles of all metrics.
@@ -134,6 +139,12 @@ struct SampledMetrics {
     flights: Gauge,
     grants: Gauge,
     evictions: Counter,
+    seeds: Gauge,
+    peers: Gauge,
+    from_peers: Counter,
+    to_peers: Counter,
+    wasted: Counter,
+    wrong_pieces: Counter,
 }
 
 impl Default for CacheMetrics {
@@ -152,6 +163,15 @@ impl Default for CacheMetrics {
         registry.register("fetches", "Fetches of blobs from upstream that were begun or continued", fetches.clone());
         registry.register_with_unit("received", "Bytes of blobs from upstream", Unit::Bytes, received.clone());
         registry.register("evictions", "Files that were removed to make room", evictions.clone());
+        let [from_peers, to_peers, wasted, wrong_pieces] = [0; 4].map(|_| Counter::default());
+        for (name, help, counter) in [
+            ("peer_received", "Bytes of blobs from other hosts", &from_peers),
+            ("peer_sent", "Bytes of blobs to other hosts", &to_peers),
+            ("peer_wasted", "Bytes from other hosts that were there already", &wasted),
+        ] {
+            registry.register_with_unit(name, help, Unit::Bytes, counter.clone());
+        }
+        registry.register("peer_wrong_pieces", "Pieces from other hosts with wrong bytes", wrong_pieces.clone());
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -163,7 +183,24 @@ impl Default for CacheMetrics {
         let bytes = gauge("storage_bytes", "Bytes of all files on disk");
         let quota = gauge("storage_quota_bytes", "Bytes that may be used on disk");
         let free = gauge("storage_free_bytes", "Free bytes of the file system");
-        let sampled = SampledMetrics { registry, blobs, bytes, quota, free, flights, grants, evictions };
+        let (seeds, peers) =
+            (gauge("offered_blobs", "Blobs that other hosts can get"), gauge("peers", "Connections to other hosts"));
+        let sampled = SampledMetrics {
+            registry,
+            blobs,
+            bytes,
+            quota,
+            free,
+            flights,
+            grants,
+            evictions,
+            seeds,
+            peers,
+            from_peers,
+            to_peers,
+            wasted,
+            wrong_pieces,
+        };
         Self { requests, errors, sent, connections, fetches, received, sampled: Mutex::new(sampled) }
     }
 }
@@ -198,11 +235,23 @@ impl CacheMetrics {
         }
         sampled.flights.set(i64::try_from(sample.flights).unwrap_or(i64::MAX));
         sampled.grants.set(number(sample.grants));
-        sampled.evictions.inc_by(sample.evictions.saturating_sub(sampled.evictions.get()));
+        raise(&sampled.evictions, sample.evictions);
+        sampled.seeds.set(i64::try_from(sample.seeds).unwrap_or(i64::MAX));
+        let swarm = sample.swarm.unwrap_or_default();
+        sampled.peers.set(number(swarm.peers));
+        raise(&sampled.from_peers, swarm.received);
+        raise(&sampled.to_peers, swarm.sent);
+        raise(&sampled.wasted, swarm.wasted);
+        raise(&sampled.wrong_pieces, swarm.wrong);
         let mut out = String::new();
         text::encode(&mut out, &sampled.registry)?;
         Ok(out)
     }
+}
+
+/// Sets a counter to a value that is counted elsewhere.
+fn raise(counter: &Counter, now: u64) {
+    counter.inc_by(now.saturating_sub(counter.get()));
 }
 
 impl fmt::Debug for CacheMetrics {
@@ -223,7 +272,7 @@ mod tests {
         metrics.status(404);
         metrics.sent(ByteSource::Disk).inc_by(7);
         let usage = StoreUsage { bytes: 4096, blobs: 1, quota: 9, free: 8 };
-        let sample = CacheSample { usage: Some(usage), flights: 2, grants: 3, evictions: 4 };
+        let sample = CacheSample { usage: Some(usage), flights: 2, grants: 3, evictions: 4, swarm: None, seeds: 5 };
         let text = metrics.text(&sample).unwrap();
         for line in [
             "torrent_cache_requests_total{kind=\"blob\",outcome=\"hit\"} 1",

@@ -92,11 +92,12 @@ async fn fetch_into<S: BlobSource + Clone>(
         None => None,
         Some(sharing) => match transfer_shared(flight, sharing, upstream, store, source).await? {
             SharedTransfer::Alone(lease) => lease,
-            SharedTransfer::Shared(transferred, session) => {
+            SharedTransfer::Shared(shared) => {
+                let (transferred, session) = *shared;
                 let end = end(flight, source, transferred).await;
                 match &end {
                     Ok(FlightPhase::Verified { digest, .. }) if flight.stored.get().is_some() => {
-                        session.stored(*digest)
+                        session.stored(*digest);
                     }
                     Err(FlightFault::Wrong(_)) => session.was_wrong(),
                     _ => {}

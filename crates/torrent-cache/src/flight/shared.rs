@@ -28,7 +28,7 @@ const SIZE_POLLS: u32 = 200;
 /// What came of the attempt to share a blob.
 pub(super) enum SharedTransfer<E> {
     /// It was fetched with others, or the fetch has ended.
-    Shared(Transferred<E>, ShareSession),
+    Shared(Box<(Transferred<E>, ShareSession)>),
     /// It is to be fetched alone. Until the lease is dropped, other hosts see that they need not wait.
     Alone(Option<OwnLease>),
 }
@@ -83,7 +83,7 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
     let (fetched, adopted) = tokio::join!(fetch, adopt(flight, &content, incoming));
     let (incoming, adopted) = adopted?;
     let written = if fetched.is_err() { Ok(()) } else { adopted };
-    Ok(SharedTransfer::Shared(Transferred { incoming, received: fetched, written }, session))
+    Ok(SharedTransfer::Shared(Box::new((Transferred { incoming, received: fetched, written }, session))))
 }
 
 /// How the blob is shared, with its length unless this host is to find it out.

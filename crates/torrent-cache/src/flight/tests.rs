@@ -177,7 +177,7 @@ impl Cache {
         let folder = TempDir::new().unwrap();
         let limits = StoreLimits { quota: DiskShare::Bytes(quota), min_free: DiskShare::Bytes(0) };
         let store = BlobStore::open(folder.path(), limits).unwrap();
-        Self { folder, flights: Flights::new(store.clone()), store }
+        Self { folder, flights: Flights::new(store.clone(), None), store }
     }
 
     /// The same folder in another process.
@@ -187,7 +187,7 @@ impl Cache {
             StoreLimits { quota: DiskShare::Bytes(store.usage().unwrap().quota), min_free: DiskShare::Bytes(0) };
         drop((store, flights));
         let store = BlobStore::open(folder.path(), limits).unwrap();
-        Self { folder, flights: Flights::new(store.clone()), store }
+        Self { folder, flights: Flights::new(store.clone(), None), store }
     }
 
     async fn join(&self, blob: &[u8], source: &FakeSource) -> Result<Arc<Flight<FakeError>>, ReplyFault> {

@@ -24,6 +24,8 @@ pub(super) async fn metrics(context: &CacheContext) -> Result<Served, RequestFai
         flights: context.flights.count(),
         grants: context.authorization.kept(),
         evictions: sampled.map_or(0, |(_, evictions)| evictions),
+        swarm: context.sharing.as_ref().map(|sharing| sharing.sample()),
+        seeds: context.sharing.as_ref().map_or(0, |sharing| sharing.seeds()),
     };
     let text = context.metrics.text(&sample);
     let text =

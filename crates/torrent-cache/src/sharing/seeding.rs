@@ -177,7 +177,7 @@ impl Seeding {
         let checked = self.tracker.check().await;
         let (was_up, is_up) = (self.tracker_is_up.swap(checked.is_ok(), Relaxed), checked.is_ok());
         match checked {
-            Ok(_) if !was_up => log::info!("the tracker answers: blobs are shared with the other hosts"),
+            Ok(()) if !was_up => log::info!("the tracker answers: blobs are shared with the other hosts"),
             Err(error) if was_up || self.is_expected && !self.has_warned.replace(true) => {
                 let remedy = error.remedy().map(|remedy| format!("; {remedy}")).unwrap_or_default();
                 log::warn!("blobs are not shared with other hosts: {error}{remedy}");

@@ -11,7 +11,7 @@ const MAX_CANDIDATES: usize = 200;
 /// After a failure the address is dialled again so much later. It doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest of these pauses.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Addresses of possible peers of one torrent.
 #[derive(Debug, Default)]

@@ -152,7 +152,7 @@ impl SwarmEngine {
     fn admits(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         let is_listed = self.options.networks.iter().any(|network| network.contains(&ip));
-        is_listed && !self.host.banned.borrow().get(&ip).is_some_and(|since| since.elapsed() < BAN)
+        is_listed && self.host.banned.borrow().get(&ip).is_none_or(|since| since.elapsed() >= BAN)
     }
 
     fn accepted(self: &Rc<Self>, stream: TcpStream, address: SocketAddr) {

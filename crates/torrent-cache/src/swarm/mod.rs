@@ -12,6 +12,7 @@ mod connection;
 mod content;
 mod counters;
 mod engine;
+mod exchange;
 mod outbox;
 mod peer;
 mod picker;

@@ -20,7 +20,7 @@ const SLOW_FOR: Duration = Duration::from_secs(20);
 /// A peer that has sent nothing at all for so long is left. Clients send something every two minutes.
 const IDLE: Duration = Duration::from_secs(150);
 /// After so long without a message to the peer a keep-alive is sent.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
 /// A peer is asked for another piece when at most so many blocks are still to come from it: half of a piece.
 const LOW_WATER: usize = 16;
 /// So many blocks that nobody asked for are a flood.
@@ -28,6 +28,7 @@ const MAX_UNWANTED: u32 = 512;
 
 /// One connected peer.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the protocol has these states, and each changes by itself")]
 pub(super) struct ConnectedPeer {
     pub(super) number: PeerNumber,
     pub(super) id: PeerId,
