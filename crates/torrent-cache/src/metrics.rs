@@ -112,6 +112,8 @@ pub struct CacheSample {
     pub evictions: u64,
     /// What was exchanged with other hosts; `None` if blobs are not shared.
     pub swarm: Option<SwarmSample>,
+    /// Whether the tracker answers.
+    pub has_tracker: bool,
     /// Blobs that are offered to other hosts.
     pub seeds: usize,
 }
@@ -140,6 +142,7 @@ struct SampledMetrics {
     grants: Gauge,
     evictions: Counter,
     seeds: Gauge,
+    tracker: Gauge,
     peers: Gauge,
     from_peers: Counter,
     to_peers: Counter,
@@ -183,6 +186,7 @@ impl Default for CacheMetrics {
         let bytes = gauge("storage_bytes", "Bytes of all files on disk");
         let quota = gauge("storage_quota_bytes", "Bytes that may be used on disk");
         let free = gauge("storage_free_bytes", "Free bytes of the file system");
+        let tracker = gauge("tracker_up", "Whether the tracker answers, so that blobs are shared: 1 or 0");
         let (seeds, peers) =
             (gauge("offered_blobs", "Blobs that other hosts can get"), gauge("peers", "Connections to other hosts"));
         let sampled = SampledMetrics {
@@ -195,6 +199,7 @@ impl Default for CacheMetrics {
             grants,
             evictions,
             seeds,
+            tracker,
             peers,
             from_peers,
             to_peers,
@@ -236,6 +241,7 @@ impl CacheMetrics {
         sampled.flights.set(i64::try_from(sample.flights).unwrap_or(i64::MAX));
         sampled.grants.set(number(sample.grants));
         raise(&sampled.evictions, sample.evictions);
+        sampled.tracker.set(sample.has_tracker.into());
         sampled.seeds.set(i64::try_from(sample.seeds).unwrap_or(i64::MAX));
         let swarm = sample.swarm.unwrap_or_default();
         sampled.peers.set(number(swarm.peers));
@@ -272,7 +278,15 @@ mod tests {
         metrics.status(404);
         metrics.sent(ByteSource::Disk).inc_by(7);
         let usage = StoreUsage { bytes: 4096, blobs: 1, quota: 9, free: 8 };
-        let sample = CacheSample { usage: Some(usage), flights: 2, grants: 3, evictions: 4, swarm: None, seeds: 5 };
+        let sample = CacheSample {
+            usage: Some(usage),
+            flights: 2,
+            grants: 3,
+            evictions: 4,
+            swarm: None,
+            has_tracker: true,
+            seeds: 5,
+        };
         let text = metrics.text(&sample).unwrap();
         for line in [
             "torrent_cache_requests_total{kind=\"blob\",outcome=\"hit\"} 1",

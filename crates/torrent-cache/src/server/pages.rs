@@ -25,6 +25,7 @@ pub(super) async fn metrics(context: &CacheContext) -> Result<Served, RequestFai
         grants: context.authorization.kept(),
         evictions: sampled.map_or(0, |(_, evictions)| evictions),
         swarm: context.sharing.as_ref().map(|sharing| sharing.sample()),
+        has_tracker: context.sharing.as_ref().is_some_and(|sharing| sharing.has_tracker()),
         seeds: context.sharing.as_ref().map_or(0, |sharing| sharing.seeds()),
     };
     let text = context.metrics.text(&sample);

@@ -24,7 +24,7 @@ mod start;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -101,6 +101,11 @@ impl Sharing {
     /// What was sent to peers and received from them.
     pub fn sample(&self) -> SwarmSample {
         self.swarm.sample()
+    }
+
+    /// Whether the tracker has answered when it was asked last.
+    pub fn has_tracker(&self) -> bool {
+        self.tracker_is_up.load(Relaxed)
     }
 
     /// How many blobs this host offers.
