@@ -11,11 +11,14 @@
 //! - **Hashes of pieces prove nothing.** They come from the leader. The owner of the content compares the whole with its
 //!   digest, and calls [`ShareSession::was_wrong`] if it differs.
 //! - **What is complete is shared on**, by a thread of its own (`seeding.rs`): it announces every blob, and registers all of
-//!   them again at a tracker that has started again.
+//!   them again at a tracker that has started again. The replies tell which blobs other hosts have, too: the store evicts
+//!   those first.
 
 mod feeder;
 mod lease;
 mod patience;
+mod reachability;
+mod schedule;
 mod seeding;
 mod seeds;
 mod session;
@@ -25,6 +28,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -89,6 +93,13 @@ impl Sharing {
         let tracker = Arc::new(tracker(swarm.port())?);
         let tracker_is_up = Arc::<AtomicBool>::default();
         let seeding = seeding::start(&tracker, &seeds, &options, &tracker_is_up)?;
+        // The store outlives the thread, which ends when this value is dropped.
+        let evicted = seeding.downgrade();
+        store.on_removal(move |digest| {
+            if let Some(seeding) = evicted.upgrade() {
+                let _ = seeding.send(SeedingTask::Evicted(digest));
+            }
+        });
         let (secret, distrusted) = (options.secret, Mutex::default());
         Ok(Arc::new(Self { swarm, tracker, secret, seeds, seeding, tracker_is_up, distrusted }))
     }
@@ -120,9 +131,15 @@ impl Sharing {
         }
     }
 
-    /// A blob was removed from the store.
-    pub fn evicted(&self, digest: Digest) {
-        self.tell(SeedingTask::Evicted(digest));
+    /// Ends what the tracker is told, at the end of the process. Leases that have ended are released first, as far as the
+    /// tracker answers within this time. Blocks.
+    pub fn stop(&self, within: Duration) {
+        let (stopped, end) = sync_channel(0);
+        self.tell(SeedingTask::Stop(stopped));
+        // The thread sends nothing: it drops its end.
+        if end.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+            log::info!("the tracker does not answer: other hosts take over this host's leases after some seconds");
+        }
     }
 
     fn is_distrusted(&self, key: &ShareKey) -> bool {
