@@ -1,18 +1,24 @@
 //! The flights that are under way.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
+use tokio::time::sleep;
 
 use super::fetch::{FetchContext, MAX_FETCHES, fetch};
 use super::source::{BlobSource, FlightFault, LandedContent, SourceError};
 use super::state::{Flight, FlightKey, FlightPhase};
+use super::summary::FlightSummary;
 use crate::sharing::Sharing;
 use crate::store::BlobStore;
+
+/// How often the log tells how far a fetch is.
+const PROGRESS: Duration = Duration::from_secs(10);
 
 type UnderWayFlights<E> = Mutex<HashMap<FlightKey, Arc<Flight<E>>>>;
 
@@ -53,6 +59,14 @@ impl<E: SourceError> Flights<E> {
         self.under_way.lock().len()
     }
 
+    /// The flights that are under way, the oldest first.
+    pub fn summaries(&self) -> Vec<FlightSummary> {
+        let under_way = self.under_way.lock();
+        let mut all: Vec<_> = under_way.iter().map(|(key, flight)| FlightSummary::of(key, flight)).collect();
+        all.sort_by_key(|summary| std::cmp::Reverse(summary.elapsed));
+        all
+    }
+
     fn find_or_start<S>(&self, key: &FlightKey, source: &S) -> (Arc<Flight<E>>, bool)
     where
         S: BlobSource<Error = E> + Clone,
@@ -73,11 +87,20 @@ impl<E: SourceError> Flights<E> {
         let (source, context) = (source.clone(), self.context.clone());
         spawn_local(async move {
             let mut landing = landing;
-            landing.last = fetch(&landing.flight, &landing.key.upstream, &source, &context).await;
+            landing.last = {
+                let fetch = fetch(&landing.flight, &landing.key.upstream, &source, &context);
+                let mut fetch = pin!(fetch);
+                loop {
+                    tokio::select! {
+                        last = &mut fetch => break last,
+                        () = sleep(PROGRESS) => log::info!("{}", FlightSummary::of(&landing.key, &landing.flight)),
+                    }
+                }
+            };
             match &landing.last {
                 FlightPhase::Verified { digest, length, .. } => {
-                    let is_shared = landing.flight.is_shared.load(Relaxed);
-                    source.landed(Ok(LandedContent { digest: *digest, length: *length, is_shared })).await;
+                    let from_peers = landing.flight.shared.get().map(|content| content.sources().from_peers);
+                    source.landed(Ok(LandedContent { digest: *digest, length: *length, from_peers })).await;
                 }
                 FlightPhase::Failed(fault) => source.landed(Err(fault)).await,
                 _ => {}

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -69,7 +68,7 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
         body.give_back();
         return Ok(SharedTransfer::Alone(None));
     };
-    flight.is_shared.store(true, Relaxed);
+    let _ = flight.shared.set(Arc::clone(&content));
     flight.state.send_modify(|state| {
         state.length = Some(length);
         state.phase = FlightPhase::Spooling { spool: incoming.file(), available: 0 };

@@ -55,8 +55,8 @@ pub struct LandedContent {
     pub digest: Digest,
     /// Bytes.
     pub length: u64,
-    /// Whether hosts of the network may have delivered some of it.
-    pub is_shared: bool,
+    /// Bytes that other hosts of the network delivered; `None` if they were not asked.
+    pub from_peers: Option<u64>,
 }
 
 /// A body that an upstream has begun to send.

@@ -161,6 +161,9 @@ impl BodyChunks for BlobChunks {
             // Perhaps it is right by a newer superblock. The next request asks for that.
             self.context.superblocks.doubt(&self.at.origin, &self.at.path);
         }
+        if let Ok(Some(bytes)) = &next {
+            self.context.metrics.blob_sent(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        }
         next
     }
 }

@@ -119,18 +119,22 @@ impl BlobSource for UpstreamBlob {
         let Self(inner) = self;
         let seconds = inner.begun.elapsed().as_secs_f64();
         match end {
-            Ok(LandedContent { is_shared: false, .. }) | Err(_) if !self.is_opened() => {}
-            Ok(LandedContent { digest, length, .. }) => {
+            Ok(LandedContent { from_peers: None, .. }) | Err(_) if !self.is_opened() => {}
+            Ok(LandedContent { digest, length, from_peers }) => {
                 let (at, name) = (inner.at.clone(), inner.name);
                 inner.context.with_store(move |store| at.put_delivered(store, &name, digest)).await;
                 let subject = inner.at.subject(&digest, Some(length));
                 if self.is_opened() {
                     inner.context.authorization.granted(&inner.speaker, &subject);
                 }
-                let from_peers = length.saturating_sub(inner.received.get());
-                let peers =
-                    if from_peers > 0 { format!(", {from_peers} of them from other hosts") } else { String::new() };
-                log::info!("{}: {length} bytes from {} in {seconds:.1} s{peers}", inner.what, inner.at.origin);
+                let (what, origin, received) = (&inner.what, &inner.at.origin, inner.received.get());
+                match from_peers.unwrap_or(0) {
+                    0 => log::info!("{what}: {length} bytes from {origin} in {seconds:.1} s"),
+                    _ if received == 0 => log::info!("{what}: {length} bytes in {seconds:.1} s from other hosts"),
+                    from_peers => log::info!(
+                        "{what}: {length} bytes in {seconds:.1} s: {from_peers} from other hosts, {received} from {origin}"
+                    ),
+                }
             }
             Err(fault) => log::warn!("{}: not fetched from {}: {fault}", inner.what, inner.at.origin),
         }
@@ -168,7 +172,7 @@ impl BlobBody for UpstreamBody {
         let chunk = self.body.chunk().await?;
         if let Some(bytes) = &chunk {
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            self.context.metrics.received.inc_by(length);
+            self.context.metrics.received(length);
             self.received.update(|received| received.saturating_add(length));
         }
         Ok(chunk)

@@ -62,6 +62,7 @@ struct ContentState {
     /// Pieces of which the upstream has delivered the beginning.
     begun: HashMap<u32, BegunPiece>,
     progress: ContentProgress,
+    sources: ContentSources,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +84,15 @@ pub struct ContentProgress {
     pub hashes: u32,
     /// Whether the file could not be written.
     pub has_failed: bool,
+}
+
+/// Where the bytes in the file came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContentSources {
+    /// Bytes from other hosts.
+    pub from_peers: u64,
+    /// Bytes from the upstream.
+    pub from_upstream: u64,
 }
 
 /// A piece was not taken.
@@ -146,7 +156,7 @@ impl SharedContent {
         hashes: Vec<Option<PieceHash>>,
         progress: ContentProgress,
     ) -> Self {
-        let state = ContentState { have, log: Vec::new(), hashes, claimed: None, begun: HashMap::new(), progress };
+        let state = ContentState { have, log: Vec::new(), hashes, claimed: None, begun: HashMap::new(), progress, sources: ContentSources::default() };
         Self {
             file,
             shape,
@@ -175,6 +185,11 @@ impl SharedContent {
     /// How far it is now.
     pub fn progress_now(&self) -> ContentProgress {
         *self.progress.borrow()
+    }
+
+    /// Where its bytes came from.
+    pub fn sources(&self) -> ContentSources {
+        self.state.lock().sources
     }
 
     /// Whether all pieces are there.
@@ -267,6 +282,7 @@ impl SharedContent {
             return Err(PieceFault::Differs(piece));
         }
         self.file.write_all_at(rest, self.shape.start(piece) + begun.len() as u64)?;
+        self.state.lock().sources.from_peers += rest.len() as u64;
         self.add(piece, hash);
         Ok(true)
     }
@@ -301,6 +317,7 @@ impl SharedContent {
         let (taken, _) = bytes.split_at(bytes.len().min((length - written) as usize));
         self.file.write_all_at(taken, self.shape.start(piece) + u64::from(written))?;
         let mut state = self.state.lock();
+        state.sources.from_upstream += taken.len() as u64;
         let begun = state.begun.entry(piece).or_default();
         begun.hasher.update(taken);
         begun.written += number(taken.len());

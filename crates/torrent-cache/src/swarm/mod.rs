@@ -34,7 +34,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 use tracker_protocol::{InfoHash, PeerId};
 
-pub use content::{ContentProgress, PIECE_LENGTH, PieceFault, PieceHash, PieceShape, SharedContent};
+pub use content::{ContentProgress, ContentSources, PIECE_LENGTH, PieceFault, PieceHash, PieceShape, SharedContent};
 pub use counters::{SwarmCounters, SwarmSample};
 pub use torrent::SwarmStatus;
 
