@@ -97,14 +97,14 @@ impl GatedBlob {
 }
 
 /// A cache in this process, which ends with it.
-struct TestHost {
+struct CachingHost {
     address: SocketAddr,
     _storage: TempDir,
     stop: Sender<()>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl TestHost {
+impl CachingHost {
     fn start(registry: &TestRegistry, tracker: &Server) -> Self {
         let storage = tempfile::tempdir().unwrap();
         let torrents: SocketAddr = tracker.torrents_addresses()[0].parse().unwrap();
@@ -165,7 +165,7 @@ impl TestHost {
     }
 }
 
-impl Drop for TestHost {
+impl Drop for CachingHost {
     fn drop(&mut self) {
         let _ = self.stop.send(());
         if let Some(thread) = self.thread.take() {
@@ -194,12 +194,12 @@ fn a_host_gets_from_another_what_that_one_has() {
     let tracker = tracker();
     until_one_fetch_is_enough(|registry, seed| {
         registry.open(LENGTH);
-        let first = TestHost::start(registry, &tracker);
+        let first = CachingHost::start(registry, &tracker);
         assert!(first.pull(registry) == blob(seed));
         eventually("the first host offers the blob", || {
             (first.metric("torrent_cache_offered_blobs") == 1).then_some(())
         });
-        let second = TestHost::start(registry, &tracker);
+        let second = CachingHost::start(registry, &tracker);
         assert!(second.pull(registry) == blob(seed));
         assert!(second.pull(registry) == blob(seed) && first.pull(registry) == blob(seed));
     });
@@ -209,7 +209,7 @@ fn a_host_gets_from_another_what_that_one_has() {
 fn hosts_that_pull_at_once_are_one_fetch_and_get_its_bytes_as_they_come() {
     let tracker = tracker();
     until_one_fetch_is_enough(|registry, seed| {
-        let hosts = [TestHost::start(registry, &tracker), TestHost::start(registry, &tracker)];
+        let hosts = [CachingHost::start(registry, &tracker), CachingHost::start(registry, &tracker)];
         let mut replies = hosts.each_ref().map(|host| host.get(&registry.path()));
         // Two whole pieces are in the first half. They arrive at both hosts while the registry holds back the rest.
         let (begun, rest) = (&blob(seed)[..(1 << 20) - 1], &blob(seed)[(1 << 20) - 1..]);

@@ -326,8 +326,7 @@ mod tests {
         metrics.received(9);
         let swarm = SwarmSample { sent: 11, received: 12, wasted: 13, wrong: 14, peers: 15 };
         let (usage, swarm) = (Some(usage), Some(swarm));
-        let sample =
-            CacheSample { usage, flights: 2, grants: 3, evictions: 4, swarm, has_tracker: true, seeds: 5 };
+        let sample = CacheSample { usage, flights: 2, grants: 3, evictions: 4, swarm, has_tracker: true, seeds: 5 };
         let text = metrics.text(&sample).unwrap();
         for line in [
             "torrent_cache_requests_total{kind=\"blob\",outcome=\"hit\"} 1",

@@ -9,10 +9,10 @@ use futures::FutureExt as _;
 use tokio::time::sleep;
 
 use super::CHUNK;
-use super::fetch::{Transferred, blocking, unwanted};
 use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault, SourceError};
 use super::state::{Flight, FlightPhase};
+use super::transfer::{Transferred, blocking, unwanted};
 use crate::content::ContentName;
 use crate::sharing::{OwnLease, PieceFeeder, SMALLEST, ShareSession, ShareStart, Sharing};
 use crate::store::{BlobStore, IncomingBlob};

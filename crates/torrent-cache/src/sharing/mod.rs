@@ -23,6 +23,7 @@ mod seeding;
 mod seeds;
 mod session;
 mod start;
+mod tasks;
 
 use std::collections::HashMap;
 use std::io;
@@ -38,7 +39,7 @@ use tracker_protocol::InfoHash;
 
 use crate::digest::Digest;
 use crate::store::BlobStore;
-use crate::swarm::{PeeringOptions, Swarm, SwarmSample};
+use crate::swarm::{PeerSwarm, PeeringOptions, SwarmSample};
 use crate::swarm_tracker::{ClusterSecret, ShareKey, SwarmTracker};
 
 pub use feeder::PieceFeeder;
@@ -46,8 +47,8 @@ pub use lease::OwnLease;
 pub use session::ShareSession;
 pub use start::ShareStart;
 
-use seeding::SeedingTask;
 use seeds::{OfferedBlob, SeedIndex};
+use tasks::SeedingTask;
 
 /// Blobs below this length are not shared: to find a peer takes as long as to fetch them.
 pub const SMALLEST: u64 = 256 * 1024;
@@ -66,7 +67,7 @@ pub struct SharingOptions {
 
 /// All that this host shares.
 pub struct Sharing {
-    swarm: Arc<Swarm>,
+    swarm: Arc<PeerSwarm>,
     tracker: Arc<SwarmTracker>,
     secret: Option<ClusterSecret>,
     seeds: Arc<SeedIndex>,
@@ -89,7 +90,7 @@ impl Sharing {
         tracker: impl FnOnce(u16) -> io::Result<SwarmTracker>,
     ) -> io::Result<Arc<Self>> {
         let seeds = Arc::new(SeedIndex::new(store.clone()));
-        let swarm = Arc::new(Swarm::start(options.peering.clone(), Arc::clone(&seeds) as _)?);
+        let swarm = Arc::new(PeerSwarm::start(options.peering.clone(), Arc::clone(&seeds) as _)?);
         let tracker = Arc::new(tracker(swarm.port())?);
         let tracker_is_up = Arc::<AtomicBool>::default();
         let seeding = seeding::start(&tracker, &seeds, &options, &tracker_is_up)?;

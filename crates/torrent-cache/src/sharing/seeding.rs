@@ -6,7 +6,6 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use super::SharingOptions;
 use super::reachability::log_reachability;
 use super::schedule::AnnounceSchedule;
 use super::seeds::{OfferedBlob, SeedIndex};
-use super::session::ShareSession;
+use super::tasks::{SeedingTask, StoredShare};
 use crate::digest::Digest;
 use crate::swarm_tracker::{
     ClusterSecret, MetainfoPut, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError,
@@ -44,33 +43,6 @@ const RETRY: Duration = Duration::from_secs(15);
 /// A swarm in which this host has fetched is left after so long without a peer, or after [`LINGER_AT_MOST`].
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_AT_MOST: Duration = Duration::from_mins(10);
-
-/// What the thread is told.
-pub(super) enum SeedingTask {
-    /// A blob is complete and stored.
-    Stored(Box<StoredShare>),
-    /// A blob was fetched without the swarm, or before there was one.
-    Offer(OfferedBlob),
-    /// A blob was removed from the store.
-    Evicted(Digest),
-    /// This host has left a swarm.
-    Left(InfoHash),
-    /// A lease ends.
-    Release { key: ShareKey, generation: u64 },
-    /// The swarm gave wrong bytes.
-    Complain(ShareKey),
-    /// The process ends. The thread ends when it has told the tracker what ended before, and drops the sender then.
-    Stop(SyncSender<()>),
-}
-
-/// A blob that was fetched.
-pub(super) struct StoredShare {
-    pub(super) key: ShareKey,
-    pub(super) digest: Digest,
-    pub(super) metainfo: SharedMetainfo,
-    /// The swarm in which it was fetched.
-    pub(super) session: Option<ShareSession>,
-}
 
 struct Seeding {
     tracker: Arc<SwarmTracker>,
@@ -258,12 +230,12 @@ impl Seeding {
 
     /// Announces a blob that is complete, registers it, and stays in its swarm until those who fetch there are done.
     async fn stored(self: &Rc<Self>, share: StoredShare) {
-        let StoredShare { key, digest, metainfo, session } = share;
+        let StoredShare { key, digest, metainfo, swarm } = share;
         let blob = OfferedBlob { key, digest, length: metainfo.length() };
         let info_hash = metainfo.info_hash();
         self.seeds.insert(info_hash, blob);
         // Other hosts that find the torrent file must find a peer as well, so the announce comes first.
-        let had_file = session.as_ref().is_some_and(ShareSession::had_file);
+        let had_file = swarm.as_ref().is_some_and(|swarm| swarm.had_file());
         let event = if had_file { Event::Completed } else { Event::Started };
         self.announce(info_hash, Some(event)).await;
         if !had_file {
@@ -276,17 +248,17 @@ impl Seeding {
             Ok(false) => self.forget(digest),
             Err(error) => log::warn!("{key}: after the next start it is not shared: {error}"),
         }
-        let Some(session) = session else { return };
-        session.end_lease();
+        let Some(swarm) = swarm else { return };
+        swarm.end_lease();
         let (begun, mut used) = (Instant::now(), Instant::now());
         while used.elapsed() < LINGER && begun.elapsed() < LINGER_AT_MOST {
             sleep(LINGER / 5).await;
-            if session.peers() > 0 {
+            if swarm.peers() > 0 {
                 used = Instant::now();
             }
         }
-        if session.info_hash() != info_hash {
-            self.stopped(session.info_hash()).await;
+        if swarm.info_hash() != info_hash {
+            self.stopped(swarm.info_hash()).await;
         }
     }
 
@@ -296,7 +268,7 @@ impl Seeding {
             match self.hash(blob).await {
                 Ok(Some(metainfo)) => {
                     let OfferedBlob { key, digest, .. } = blob;
-                    let (seeding, share) = (Rc::clone(&self), StoredShare { key, digest, metainfo, session: None });
+                    let (seeding, share) = (Rc::clone(&self), StoredShare { key, digest, metainfo, swarm: None });
                     spawn_local(async move { seeding.stored(share).await });
                 }
                 Ok(None) => self.seeds.not_offered(&blob.key),

@@ -2,24 +2,21 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
-use super::disk::{Disk, in_blocks};
+use super::disk::{Disk, digest_of, in_blocks};
 use super::eviction::{EvictionCandidate, RemovalHook};
 use super::layout::{FileKind, FileName, StoreFolder, make_folder, sync_folder};
 use super::limits::{STEP, StoreLimits};
 use super::taken::{BlobUsers, TakenSpace};
-use crate::digest::{Digest, DigestHasher};
+use crate::digest::Digest;
 
 /// A use is written to the disk if the last one that is there is at least as old.
 const USE_GRANULARITY: Duration = Duration::from_hours(1);
-/// Bytes that are read at once.
-const READ: usize = 1 << 20;
 
 /// What the store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,19 +89,6 @@ impl StoredBlob {
             Err(error) => log::warn!("{digest}: its file is damaged and cannot be removed: {error}"),
         }
     }
-}
-
-/// The digest of a file.
-fn digest_of(file: &File, length: u64) -> io::Result<Digest> {
-    let (mut hasher, mut buffer, mut at) = (DigestHasher::default(), vec![0; READ], 0);
-    while at < length {
-        let wanted = usize::try_from(length - at).unwrap_or(READ).min(READ);
-        let part = buffer.get_mut(..wanted).unwrap_or_default();
-        file.read_exact_at(part, at)?;
-        hasher.update(part);
-        at += wanted as u64;
-    }
-    Ok(hasher.finish())
 }
 
 /// Counts a reader of a blob, until it is dropped.

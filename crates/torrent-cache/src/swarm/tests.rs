@@ -24,7 +24,7 @@ impl SeedCatalogue for Shelf {
 }
 
 struct TestHost {
-    swarm: Arc<Swarm>,
+    swarm: Arc<PeerSwarm>,
     shelf: Arc<Shelf>,
 }
 
@@ -33,7 +33,7 @@ impl TestHost {
         let networks = vec!["127.0.0.0/8".parse().unwrap()];
         let options = PeeringOptions { ports: 0..=0, networks, peer_id: PeerId([number; 20]) };
         let shelf = Arc::<Shelf>::default();
-        Self { swarm: Arc::new(Swarm::start(options, Arc::clone(&shelf) as _).unwrap()), shelf }
+        Self { swarm: Arc::new(PeerSwarm::start(options, Arc::clone(&shelf) as _).unwrap()), shelf }
     }
 
     fn address(&self) -> SocketAddr {
