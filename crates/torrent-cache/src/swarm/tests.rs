@@ -109,8 +109,15 @@ async fn a_blob_goes_from_a_seed_to_several_hosts() {
     for (_, content) in &members {
         assert!(completed(content).await == blob);
     }
-    let received = hosts.iter().map(|host| host.swarm.sample().received).sum::<u64>();
-    assert_eq!(received, 3 * blob.len() as u64);
+    // A piece is counted a moment after it is there.
+    let received = || hosts.iter().map(|host| host.swarm.sample().received).sum::<u64>();
+    let counted = async {
+        while received() < 3 * blob.len() as u64 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, counted).await.expect("all pieces are counted");
+    assert_eq!(received(), 3 * blob.len() as u64);
 }
 
 #[tokio::test]
