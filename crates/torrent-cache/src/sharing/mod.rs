@@ -20,11 +20,11 @@ mod seeding;
 mod seeds;
 mod session;
 mod start;
+mod tracker_health;
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -41,9 +41,11 @@ pub use feeder::PieceFeeder;
 pub use lease::OwnLease;
 pub use session::ShareSession;
 pub use start::ShareStart;
+pub use tracker_health::TrackerHealth;
 
 use seeding::SeedingTask;
 use seeds::{OfferedBlob, SeedIndex};
+use tracker_health::TrackerWatch;
 
 /// Blobs below this length are not shared: to find a peer takes as long as to fetch them.
 pub const SMALLEST: u64 = 256 * 1024;
@@ -67,8 +69,8 @@ pub struct Sharing {
     secret: Option<ClusterSecret>,
     seeds: Arc<SeedIndex>,
     seeding: UnboundedSender<SeedingTask>,
-    /// Whether the tracker answered when it was asked last. If not, nothing waits for it.
-    tracker_is_up: Arc<AtomicBool>,
+    health: Arc<TrackerWatch>,
+    is_expected: bool,
     /// Blobs of which the swarm gave wrong bytes, and since when.
     distrusted: Mutex<HashMap<ShareKey, Instant>>,
 }
@@ -87,10 +89,11 @@ impl Sharing {
         let seeds = Arc::new(SeedIndex::new(store.clone()));
         let swarm = Arc::new(Swarm::start(options.peering.clone(), Arc::clone(&seeds) as _)?);
         let tracker = Arc::new(tracker(swarm.port())?);
-        let tracker_is_up = Arc::<AtomicBool>::default();
-        let seeding = seeding::start(&tracker, &seeds, &options, &tracker_is_up)?;
-        let (secret, distrusted) = (options.secret, Mutex::default());
-        Ok(Arc::new(Self { swarm, tracker, secret, seeds, seeding, tracker_is_up, distrusted }))
+        let health = Arc::<TrackerWatch>::default();
+        let seeding = seeding::start(&tracker, &seeds, &options, &health)?;
+        let SharingOptions { secret, is_expected, .. } = options;
+        let distrusted = Mutex::default();
+        Ok(Arc::new(Self { swarm, tracker, secret, seeds, seeding, health, is_expected, distrusted }))
     }
 
     /// The port on which peers reach this host.
@@ -106,6 +109,16 @@ impl Sharing {
     /// How many blobs this host offers.
     pub fn seeds(&self) -> usize {
         self.seeds.count()
+    }
+
+    /// How the tracker did when it was asked last, a few seconds ago.
+    pub fn tracker_health(&self) -> TrackerHealth {
+        self.health.health()
+    }
+
+    /// Whether the operator has named a tracker.
+    pub fn is_expected(&self) -> bool {
+        self.is_expected
     }
 
     /// Offers a blob of the store to other hosts, unless it is offered already, or too short.

@@ -156,7 +156,15 @@ impl SharedContent {
         hashes: Vec<Option<PieceHash>>,
         progress: ContentProgress,
     ) -> Self {
-        let state = ContentState { have, log: Vec::new(), hashes, claimed: None, begun: HashMap::new(), progress, sources: ContentSources::default() };
+        let state = ContentState {
+            have,
+            log: Vec::new(),
+            hashes,
+            claimed: None,
+            begun: HashMap::new(),
+            progress,
+            sources: ContentSources::default(),
+        };
         Self {
             file,
             shape,
