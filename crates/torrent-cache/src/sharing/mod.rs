@@ -24,11 +24,11 @@ mod seeds;
 mod session;
 mod start;
 mod tasks;
+mod tracker_health;
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -46,9 +46,11 @@ pub use feeder::PieceFeeder;
 pub use lease::OwnLease;
 pub use session::ShareSession;
 pub use start::ShareStart;
+pub use tracker_health::TrackerHealth;
 
 use seeds::{OfferedBlob, SeedIndex};
 use tasks::SeedingTask;
+use tracker_health::TrackerWatch;
 
 /// Blobs below this length are not shared: to find a peer takes as long as to fetch them.
 pub const SMALLEST: u64 = 256 * 1024;
@@ -72,8 +74,8 @@ pub struct Sharing {
     secret: Option<ClusterSecret>,
     seeds: Arc<SeedIndex>,
     seeding: UnboundedSender<SeedingTask>,
-    /// Whether the tracker answered when it was asked last. If not, nothing waits for it.
-    tracker_is_up: Arc<AtomicBool>,
+    health: Arc<TrackerWatch>,
+    is_expected: bool,
     /// Blobs of which the swarm gave wrong bytes, and since when.
     distrusted: Mutex<HashMap<ShareKey, Instant>>,
 }
@@ -92,8 +94,8 @@ impl Sharing {
         let seeds = Arc::new(SeedIndex::new(store.clone()));
         let swarm = Arc::new(PeerSwarm::start(options.peering.clone(), Arc::clone(&seeds) as _)?);
         let tracker = Arc::new(tracker(swarm.port())?);
-        let tracker_is_up = Arc::<AtomicBool>::default();
-        let seeding = seeding::start(&tracker, &seeds, &options, &tracker_is_up)?;
+        let health = Arc::<TrackerWatch>::default();
+        let seeding = seeding::start(&tracker, &seeds, &options, &health)?;
         // The store outlives the thread, which ends when this value is dropped.
         let evicted = seeding.downgrade();
         store.on_removal(move |digest| {
@@ -101,8 +103,9 @@ impl Sharing {
                 let _ = seeding.send(SeedingTask::Evicted(digest));
             }
         });
-        let (secret, distrusted) = (options.secret, Mutex::default());
-        Ok(Arc::new(Self { swarm, tracker, secret, seeds, seeding, tracker_is_up, distrusted }))
+        let SharingOptions { secret, is_expected, .. } = options;
+        let distrusted = Mutex::default();
+        Ok(Arc::new(Self { swarm, tracker, secret, seeds, seeding, health, is_expected, distrusted }))
     }
 
     /// The port on which peers reach this host.
@@ -115,14 +118,19 @@ impl Sharing {
         self.swarm.sample()
     }
 
-    /// Whether the tracker has answered when it was asked last.
-    pub fn has_tracker(&self) -> bool {
-        self.tracker_is_up.load(Relaxed)
-    }
-
     /// How many blobs this host offers.
     pub fn seeds(&self) -> usize {
         self.seeds.count()
+    }
+
+    /// How the tracker did when it was asked last, a few seconds ago.
+    pub fn tracker_health(&self) -> TrackerHealth {
+        self.health.health()
+    }
+
+    /// Whether the operator has named a tracker.
+    pub fn is_expected(&self) -> bool {
+        self.is_expected
     }
 
     /// Offers a blob of the store to other hosts, unless it is offered already, or too short.

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use super::reachability::log_reachability;
 use super::schedule::AnnounceSchedule;
 use super::seeds::{OfferedBlob, SeedIndex};
 use super::tasks::{SeedingTask, StoredShare};
+use super::tracker_health::TrackerWatch;
 use crate::digest::Digest;
 use crate::swarm_tracker::{
     ClusterSecret, MetainfoPut, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError,
@@ -47,7 +47,7 @@ const LINGER_AT_MOST: Duration = Duration::from_mins(10);
 struct Seeding {
     tracker: Arc<SwarmTracker>,
     seeds: Arc<SeedIndex>,
-    tracker_is_up: Arc<AtomicBool>,
+    health: Arc<TrackerWatch>,
     secret: Option<ClusterSecret>,
     is_expected: bool,
     has_warned: Cell<bool>,
@@ -72,16 +72,15 @@ pub(super) fn start(
     tracker: &Arc<SwarmTracker>,
     seeds: &Arc<SeedIndex>,
     options: &SharingOptions,
-    tracker_is_up: &Arc<AtomicBool>,
+    health: &Arc<TrackerWatch>,
 ) -> io::Result<UnboundedSender<SeedingTask>> {
     let (sender, tasks) = unbounded_channel();
-    let tracker_is_up = Arc::clone(tracker_is_up);
     let (is_expected, secret) = (options.is_expected, options.secret.clone());
     let ((to_offer, offers), (to_announce, announced)) = (unbounded_channel(), unbounded_channel());
     let seeding = Seeding {
         tracker: Arc::clone(tracker),
         seeds: Arc::clone(seeds),
-        tracker_is_up,
+        health: Arc::clone(health),
         secret: secret.clone(),
         is_expected,
         has_warned: Cell::default(),
@@ -172,7 +171,7 @@ impl Seeding {
     /// Finds out whether the tracker answers. Its boot id comes with the reply.
     async fn check_tracker(&self) {
         let checked = self.tracker.check().await;
-        let (was_up, is_up) = (self.tracker_is_up.swap(checked.is_ok(), Relaxed), checked.is_ok());
+        let (was_up, is_up) = (self.health.note(&checked), checked.is_ok());
         match checked {
             Ok(()) if !was_up => log::info!("the tracker answers: blobs are shared with the other hosts"),
             Err(error) if was_up || self.is_expected && !self.has_warned.replace(true) => {

@@ -55,7 +55,7 @@ impl Sharing {
     /// Asks the tracker how this blob is shared. `None`: not at all, as the tracker cannot be asked, or as the swarm gave
     /// wrong bytes of the blob. The blob is fetched without the swarm then.
     pub async fn begin(self: &Arc<Self>, key: &ShareKey) -> Option<ShareStart> {
-        if self.is_distrusted(key) || !self.has_tracker() {
+        if self.is_distrusted(key) || !self.health.is_up() {
             return None;
         }
         match timeout(PATIENCE, self.ask(key)).await {
