@@ -6,8 +6,9 @@ use crate::flight::FlightSummary;
 use crate::metrics::BlobBytes;
 use crate::server::context::CacheContext;
 use crate::sharing::TrackerHealth;
-use crate::store::StoreUsage;
+use crate::store::{BlobStore, StoreUsage};
 use crate::swarm::SwarmSample;
+use crate::swarm_tracker::TrackerError;
 
 /// What goes on.
 pub(super) struct CacheStatus {
@@ -45,7 +46,7 @@ impl CacheStatus {
             transfers: context.flights.summaries(),
             bytes: context.metrics.blob_bytes(),
             sharing,
-            disk: context.with_store(|store| store.usage()).await,
+            disk: context.with_store(BlobStore::usage).await,
         }
     }
 
@@ -105,7 +106,7 @@ fn sharing(sharing: &SharingStatus) -> Value {
         "tracker": {
             "state": state,
             "error": error.map(ToString::to_string),
-            "remedy": error.and_then(|error| error.remedy()),
+            "remedy": error.and_then(TrackerError::remedy),
         },
     })
 }

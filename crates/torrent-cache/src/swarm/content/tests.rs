@@ -111,3 +111,20 @@ proptest! {
         prop_assert_eq!(content.since(0).len(), count as usize);
     }
 }
+
+#[test]
+fn bytes_are_counted_by_where_they_came_from() {
+    let blob = blob(250);
+    let content = content(250, hashes(&blob));
+    content.put(2, piece(&blob, 2)).unwrap();
+    content.put(2, piece(&blob, 2)).unwrap();
+    content.claim(0).unwrap();
+    content.append(&blob[..30]).unwrap();
+    // A peer delivers the rest of a piece that the upstream has begun.
+    content.put(0, piece(&blob, 0)).unwrap();
+    assert_eq!(content.append(&blob[30..60]).unwrap(), 0);
+    content.claim(1).unwrap();
+    content.append(&blob[100..]).unwrap();
+    assert_eq!(content.sources(), ContentSources { from_peers: 50 + 70, from_upstream: 30 + 100 });
+    assert!(content.is_complete());
+}
