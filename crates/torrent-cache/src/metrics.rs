@@ -131,6 +131,8 @@ pub struct CacheSample {
     pub evictions: u64,
     /// What was exchanged with other hosts; `None` if blobs are not shared.
     pub swarm: Option<SwarmSample>,
+    /// Whether the tracker answers.
+    pub has_tracker: bool,
     /// Blobs that are offered to other hosts.
     pub seeds: usize,
 }
@@ -160,6 +162,7 @@ struct SampledMetrics {
     grants: Gauge,
     evictions: Counter,
     seeds: Gauge,
+    tracker: Gauge,
     peers: Gauge,
     saved: Gauge,
     to_peers: Counter,
@@ -205,6 +208,7 @@ impl Default for CacheMetrics {
         let bytes = gauge("storage_bytes", "Bytes of all files on disk");
         let quota = gauge("storage_quota_bytes", "Bytes that may be used on disk");
         let free = gauge("storage_free_bytes", "Free bytes of the file system");
+        let tracker = gauge("tracker_up", "Whether the tracker answers, so that blobs are shared: 1 or 0");
         let (seeds, peers) =
             (gauge("offered_blobs", "Blobs that other hosts can get"), gauge("peers", "Connections to other hosts"));
         let saved = gauge(
@@ -221,6 +225,7 @@ impl Default for CacheMetrics {
             grants,
             evictions,
             seeds,
+            tracker,
             peers,
             saved,
             to_peers,
@@ -279,6 +284,7 @@ impl CacheMetrics {
         sampled.flights.set(i64::try_from(sample.flights).unwrap_or(i64::MAX));
         sampled.grants.set(number(sample.grants));
         raise(&sampled.evictions, sample.evictions);
+        sampled.tracker.set(sample.has_tracker.into());
         sampled.seeds.set(i64::try_from(sample.seeds).unwrap_or(i64::MAX));
         let swarm = sample.swarm.unwrap_or_default();
         sampled.peers.set(number(swarm.peers));
@@ -320,7 +326,7 @@ mod tests {
         metrics.received(9);
         let swarm = SwarmSample { sent: 11, received: 12, wasted: 13, wrong: 14, peers: 15 };
         let (usage, swarm) = (Some(usage), Some(swarm));
-        let sample = CacheSample { usage, flights: 2, grants: 3, evictions: 4, swarm, seeds: 5 };
+        let sample = CacheSample { usage, flights: 2, grants: 3, evictions: 4, swarm, has_tracker: true, seeds: 5 };
         let text = metrics.text(&sample).unwrap();
         for line in [
             "torrent_cache_requests_total{kind=\"blob\",outcome=\"hit\"} 1",

@@ -39,6 +39,7 @@ mod stored;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use flights::Flights;
 pub use reader::FlightReader;

@@ -9,10 +9,10 @@ use futures::FutureExt as _;
 use tokio::time::sleep;
 
 use super::CHUNK;
-use super::fetch::{Transferred, blocking, unwanted};
 use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault, SourceError};
 use super::state::{Flight, FlightPhase};
+use super::transfer::{Transferred, blocking, unwanted};
 use crate::content::ContentName;
 use crate::sharing::{OwnLease, PieceFeeder, SMALLEST, ShareSession, ShareStart, Sharing};
 use crate::store::{BlobStore, IncomingBlob};
@@ -21,6 +21,11 @@ use crate::swarm_tracker::ShareKey;
 
 /// How often a host asks how long the blob is that another one has begun to fetch.
 const SIZE_POLL: Duration = Duration::from_millis(50);
+/// While an upstream or the swarm is slow, so much time passes before what has arrived is worked on, as each turn costs
+/// changes of threads.
+const GATHER: Duration = Duration::from_millis(4);
+/// An upstream that brings fewer bytes at a time is slow.
+const FEW: usize = 128 * 1024;
 /// How often it asks at most.
 const SIZE_POLLS: u32 = 200;
 
@@ -68,7 +73,13 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
         state.length = Some(length);
         state.phase = FlightPhase::Spooling { spool: incoming.file(), available: 0 };
     });
-    let mut feeder = UpstreamFeeder { source: source.clone(), content: Arc::clone(&content), body, rest: Bytes::new() };
+    let mut feeder = UpstreamFeeder {
+        source: source.clone(),
+        content: Arc::clone(&content),
+        body,
+        rest: Bytes::new(),
+        gathered: usize::MAX,
+    };
     let fetch = async {
         let fetched = tokio::select! {
             fetched = session.fetch(start, &mut feeder) => fetched,
@@ -135,6 +146,10 @@ async fn adopt<E: SourceError>(
                 return Ok((incoming, adopted));
             }
             flight.spooled(incoming.written());
+            // The first bytes are for a client that waits. Later ones are taken over many at a time.
+            if incoming.written() > u64::from(CHUNK) && progress.borrow().prefix < content.shape().length {
+                sleep(GATHER).await;
+            }
         } else if now.prefix == content.shape().length {
             return Ok((incoming, Ok(())));
         } else if now.has_failed {
@@ -152,6 +167,8 @@ struct UpstreamFeeder<S: BlobSource> {
     body: ResumingBody<S>,
     /// Bytes of the body that belong to the next piece.
     rest: Bytes,
+    /// How many bytes came last time.
+    gathered: usize,
 }
 
 impl<S: BlobSource + Clone> PieceFeeder for UpstreamFeeder<S> {
@@ -195,6 +212,10 @@ impl<S: BlobSource + Clone> UpstreamFeeder<S> {
         let length = self.content.shape().length;
         let too_short = |got| FlightFault::TooShort { length, got };
         let first = self.body.next().await?.ok_or_else(|| too_short(self.body.position()))?;
+        if self.gathered < FEW {
+            sleep(GATHER).await;
+        }
+        self.gathered = first.len();
         let mut more = self.body.next().now_or_never();
         if !matches!(more, Some(Ok(Some(_)))) {
             return Ok(first);
@@ -207,6 +228,7 @@ impl<S: BlobSource + Clone> UpstreamFeeder<S> {
             }
             more = self.body.next().now_or_never();
         }
+        self.gathered = all.len();
         Ok(all.freeze())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Sharing;
-use super::seeding::SeedingTask;
+use super::tasks::SeedingTask;
 use crate::swarm::SharedContent;
 use crate::swarm_tracker::{LeaseRenewal, ShareKey};
 

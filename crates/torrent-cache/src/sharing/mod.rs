@@ -11,20 +11,25 @@
 //! - **Hashes of pieces prove nothing.** They come from the leader. The owner of the content compares the whole with its
 //!   digest, and calls [`ShareSession::was_wrong`] if it differs.
 //! - **What is complete is shared on**, by a thread of its own (`seeding.rs`): it announces every blob, and registers all of
-//!   them again at a tracker that has started again.
+//!   them again at a tracker that has started again. The replies tell which blobs other hosts have, too: the store evicts
+//!   those first.
 
 mod feeder;
 mod lease;
 mod patience;
+mod reachability;
+mod schedule;
 mod seeding;
 mod seeds;
 mod session;
 mod start;
+mod tasks;
 mod tracker_health;
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,7 +39,7 @@ use tracker_protocol::InfoHash;
 
 use crate::digest::Digest;
 use crate::store::BlobStore;
-use crate::swarm::{PeeringOptions, Swarm, SwarmSample};
+use crate::swarm::{PeerSwarm, PeeringOptions, SwarmSample};
 use crate::swarm_tracker::{ClusterSecret, ShareKey, SwarmTracker};
 
 pub use feeder::PieceFeeder;
@@ -43,8 +48,8 @@ pub use session::ShareSession;
 pub use start::ShareStart;
 pub use tracker_health::TrackerHealth;
 
-use seeding::SeedingTask;
 use seeds::{OfferedBlob, SeedIndex};
+use tasks::SeedingTask;
 use tracker_health::TrackerWatch;
 
 /// Blobs below this length are not shared: to find a peer takes as long as to fetch them.
@@ -64,7 +69,7 @@ pub struct SharingOptions {
 
 /// All that this host shares.
 pub struct Sharing {
-    swarm: Arc<Swarm>,
+    swarm: Arc<PeerSwarm>,
     tracker: Arc<SwarmTracker>,
     secret: Option<ClusterSecret>,
     seeds: Arc<SeedIndex>,
@@ -87,10 +92,17 @@ impl Sharing {
         tracker: impl FnOnce(u16) -> io::Result<SwarmTracker>,
     ) -> io::Result<Arc<Self>> {
         let seeds = Arc::new(SeedIndex::new(store.clone()));
-        let swarm = Arc::new(Swarm::start(options.peering.clone(), Arc::clone(&seeds) as _)?);
+        let swarm = Arc::new(PeerSwarm::start(options.peering.clone(), Arc::clone(&seeds) as _)?);
         let tracker = Arc::new(tracker(swarm.port())?);
         let health = Arc::<TrackerWatch>::default();
         let seeding = seeding::start(&tracker, &seeds, &options, &health)?;
+        // The store outlives the thread, which ends when this value is dropped.
+        let evicted = seeding.downgrade();
+        store.on_removal(move |digest| {
+            if let Some(seeding) = evicted.upgrade() {
+                let _ = seeding.send(SeedingTask::Evicted(digest));
+            }
+        });
         let SharingOptions { secret, is_expected, .. } = options;
         let distrusted = Mutex::default();
         Ok(Arc::new(Self { swarm, tracker, secret, seeds, seeding, health, is_expected, distrusted }))
@@ -128,9 +140,15 @@ impl Sharing {
         }
     }
 
-    /// A blob was removed from the store.
-    pub fn evicted(&self, digest: Digest) {
-        self.tell(SeedingTask::Evicted(digest));
+    /// Ends what the tracker is told, at the end of the process. Leases that have ended are released first, as far as the
+    /// tracker answers within this time. Blocks.
+    pub fn stop(&self, within: Duration) {
+        let (stopped, end) = sync_channel(0);
+        self.tell(SeedingTask::Stop(stopped));
+        // The thread sends nothing: it drops its end.
+        if end.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+            log::info!("the tracker does not answer: other hosts take over this host's leases after some seconds");
+        }
     }
 
     fn is_distrusted(&self, key: &ShareKey) -> bool {

@@ -12,8 +12,8 @@ use tracker_protocol::{Event, InfoHash};
 use super::feeder::PieceFeeder;
 use super::lease::OwnLease;
 use super::patience::{Patience, Verdict};
-use super::seeding::{SeedingTask, StoredShare};
 use super::start::ShareStart;
+use super::tasks::{SeedingTask, StoredShare, SwarmStay};
 use super::{DISTRUST, Sharing};
 use crate::digest::Digest;
 use crate::swarm::{SharedContent, SwarmMembership};
@@ -158,11 +158,6 @@ impl ShareSession {
         ShareRole::Lead(lease)
     }
 
-    /// This host does not lead any more.
-    pub(super) fn end_lease(&self) {
-        *self.lease.lock() = None;
-    }
-
     /// Waits for a piece from peers. Returns whether none has come for a second.
     async fn stands_still(&self, pieces: u32) -> bool {
         let mut progress = self.content.progress();
@@ -289,7 +284,7 @@ impl ShareSession {
         match SharedMetainfo::new(&self.key, self.sharing.secret.as_ref(), length, hashes) {
             Ok(metainfo) => {
                 let sharing = Arc::clone(&self.sharing);
-                let share = StoredShare { key: self.key, digest, metainfo, session: Some(self) };
+                let share = StoredShare { key: self.key, digest, metainfo, swarm: Some(Box::new(self)) };
                 sharing.tell(SeedingTask::Stored(Box::new(share)));
             }
             Err(error) => log::warn!("{}: not shared: {error}", self.key),
@@ -310,20 +305,23 @@ impl ShareSession {
         self.sharing.distrusted.lock().insert(self.key, Instant::now());
         self.sharing.tell(SeedingTask::Complain(self.key));
     }
+}
 
-    /// Whether there was a torrent file at the beginning.
-    pub(super) fn had_file(&self) -> bool {
+impl SwarmStay for ShareSession {
+    fn had_file(&self) -> bool {
         self.has_file
     }
 
-    /// The torrent of the session.
-    pub(super) fn info_hash(&self) -> InfoHash {
+    fn info_hash(&self) -> InfoHash {
         self.info_hash
     }
 
-    /// How many peers are connected.
-    pub(super) fn peers(&self) -> usize {
+    fn peers(&self) -> usize {
         self.swarm.status().borrow().peers
+    }
+
+    fn end_lease(&self) {
+        *self.lease.lock() = None;
     }
 }
 

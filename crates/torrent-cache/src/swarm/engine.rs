@@ -86,6 +86,7 @@ impl SwarmEngine {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let may_accept = self.connections.get() < MAX_CONNECTIONS;
+            let has_torrents = !self.torrents.borrow().is_empty();
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command),
@@ -98,7 +99,7 @@ impl SwarmEngine {
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                _ = ticks.tick() => self.tick(Instant::now()),
+                _ = ticks.tick(), if has_torrents => self.tick(Instant::now()),
             }
         }
     }

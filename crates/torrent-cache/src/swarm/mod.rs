@@ -62,13 +62,13 @@ pub trait SeedCatalogue: Send + Sync + 'static {
 
 /// All torrents of this host. They end when this is dropped.
 #[derive(Debug)]
-pub struct Swarm {
+pub struct PeerSwarm {
     commands: UnboundedSender<SwarmCommand>,
     port: u16,
     counters: Arc<SwarmCounters>,
 }
 
-impl Swarm {
+impl PeerSwarm {
     /// Binds a port and starts the thread.
     ///
     /// # Errors
@@ -135,7 +135,7 @@ impl Swarm {
 /// A torrent in which this host takes part, until this is dropped.
 #[derive(Debug)]
 pub struct SwarmMembership {
-    swarm: Arc<Swarm>,
+    swarm: Arc<PeerSwarm>,
     info_hash: InfoHash,
     status: watch::Receiver<SwarmStatus>,
 }

@@ -24,7 +24,7 @@ impl SeedCatalogue for Shelf {
 }
 
 struct TestHost {
-    swarm: Arc<Swarm>,
+    swarm: Arc<PeerSwarm>,
     shelf: Arc<Shelf>,
 }
 
@@ -33,7 +33,7 @@ impl TestHost {
         let networks = vec!["127.0.0.0/8".parse().unwrap()];
         let options = PeeringOptions { ports: 0..=0, networks, peer_id: PeerId([number; 20]) };
         let shelf = Arc::<Shelf>::default();
-        Self { swarm: Arc::new(Swarm::start(options, Arc::clone(&shelf) as _).unwrap()), shelf }
+        Self { swarm: Arc::new(PeerSwarm::start(options, Arc::clone(&shelf) as _).unwrap()), shelf }
     }
 
     fn address(&self) -> SocketAddr {
@@ -109,8 +109,15 @@ async fn a_blob_goes_from_a_seed_to_several_hosts() {
     for (_, content) in &members {
         assert!(completed(content).await == blob);
     }
-    let received = hosts.iter().map(|host| host.swarm.sample().received).sum::<u64>();
-    assert_eq!(received, 3 * blob.len() as u64);
+    // A piece is counted a moment after it is there.
+    let received = || hosts.iter().map(|host| host.swarm.sample().received).sum::<u64>();
+    let counted = async {
+        while received() < 3 * blob.len() as u64 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, counted).await.expect("all pieces are counted");
+    assert_eq!(received(), 3 * blob.len() as u64);
 }
 
 #[tokio::test]
