@@ -82,7 +82,7 @@ impl fmt::Display for FlightSummary {
             return f.write_str(", read from disk");
         }
         match self.from_peers {
-            0 => Ok(()),
+            0 => f.write_str(", all from upstream"),
             from_peers => write!(f, ": {from_peers} from other hosts, {} from upstream", self.from_upstream),
         }
     }
@@ -97,7 +97,7 @@ mod tests {
     fn the_line_tells_how_far_and_from_where() {
         let digest = Digest::of(b"");
         let summary = FlightSummary {
-            upstream: "https://quay.io a/b".into(),
+            upstream: "quay.io a/b".into(),
             name: digest.into(),
             length: Some(200),
             from_disk: 0,
@@ -106,13 +106,13 @@ mod tests {
             readers: 1,
             elapsed: Duration::from_secs(10),
         };
-        let at = format!("{digest} of https://quay.io a/b: ");
+        let at = format!("{digest} of quay.io a/b: ");
         assert_eq!(
             summary.to_string(),
             format!("{at}35 % of 200 bytes after 10 s: 60 from other hosts, 11 from upstream")
         );
         let alone = FlightSummary { from_peers: 0, length: None, ..summary.clone() };
-        assert_eq!((alone.to_string(), alone.percent()), (format!("{at}11 bytes after 10 s"), None));
+        assert_eq!((alone.to_string(), alone.percent()), (format!("{at}11 bytes after 10 s, all from upstream"), None));
         let empty = FlightSummary { length: Some(0), ..alone.clone() };
         assert_eq!(empty.percent(), Some(100));
         // An upstream can send more than it announced.

@@ -18,7 +18,9 @@ use crate::content::ContentName;
 use crate::digest::Digest;
 use crate::flight::{BlobBody, BlobSource, FlightFault, LandedContent, OpenedBody};
 use crate::registry::range::content_range;
-use crate::upstream::{Ask, AskHeaders, AskMethod, FetchBody, FetchError, FetchFault, FetchReply, Redirects};
+use crate::upstream::{
+    Ask, AskHeaders, AskMethod, FetchBody, FetchError, FetchFault, FetchReply, Redirects, UpstreamOrigin,
+};
 
 /// A blob of an upstream, for one client.
 #[derive(Clone)]
@@ -128,16 +130,21 @@ impl BlobSource for UpstreamBlob {
                     inner.context.authorization.granted(&inner.speaker, &subject);
                 }
                 let (what, origin, received) = (&inner.what, &inner.at.origin, inner.received.get());
-                match from_peers.unwrap_or(0) {
-                    0 => log::info!("{what}: {length} bytes from {origin} in {seconds:.1} s"),
-                    _ if received == 0 => log::info!("{what}: {length} bytes in {seconds:.1} s from other hosts"),
-                    from_peers => log::info!(
-                        "{what}: {length} bytes in {seconds:.1} s: {from_peers} from other hosts, {received} from {origin}"
-                    ),
-                }
+                log::info!("{what}: {}", landed_line(length, seconds, from_peers.unwrap_or(0), received, origin));
             }
             Err(fault) => log::warn!("{}: not fetched from {}: {fault}", inner.what, inner.at.origin),
         }
+    }
+}
+
+/// How long a fetch took, and where its bytes came from. `received` is what the upstream sent. It can be more than what other
+/// hosts did not deliver: a piece that comes from both sides is kept once.
+fn landed_line(length: u64, seconds: f64, from_peers: u64, received: u64, origin: &UpstreamOrigin) -> String {
+    match (from_peers, received) {
+        (0, _) if received == length => format!("{length} bytes from {origin} in {seconds:.1} s"),
+        (0, _) => format!("{length} bytes in {seconds:.1} s: {received} from {origin}"),
+        (_, 0) => format!("{length} bytes from other hosts in {seconds:.1} s"),
+        _ => format!("{length} bytes in {seconds:.1} s: {from_peers} from other hosts, {received} from {origin}"),
     }
 }
 
@@ -176,5 +183,24 @@ impl BlobBody for UpstreamBody {
             self.received.update(|received| received.saturating_add(length));
         }
         Ok(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_where_a_blob_came_from() {
+        let origin = "http://quay.io".parse().unwrap();
+        for (length, from_peers, received, text) in [
+            (9, 0, 9, "9 bytes from http://quay.io in 3.2 s"),
+            (0, 0, 0, "0 bytes from http://quay.io in 3.2 s"),
+            (9, 0, 12, "9 bytes in 3.2 s: 12 from http://quay.io"),
+            (9, 9, 0, "9 bytes from other hosts in 3.2 s"),
+            (9, 5, 4, "9 bytes in 3.2 s: 5 from other hosts, 4 from http://quay.io"),
+        ] {
+            assert_eq!(landed_line(length, 3.21, from_peers, received, &origin), text);
+        }
     }
 }

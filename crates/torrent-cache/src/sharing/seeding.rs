@@ -26,7 +26,7 @@ use super::tasks::{SeedingTask, StoredShare};
 use super::tracker_health::TrackerWatch;
 use crate::digest::Digest;
 use crate::swarm_tracker::{
-    ClusterSecret, MetainfoPut, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError,
+    ClusterSecret, MetainfoPut, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError, TrackerFault,
 };
 
 /// Announces and registrations at once. What ends something is not counted, so that it does not wait behind thousands of
@@ -170,15 +170,23 @@ impl Seeding {
 
     /// Finds out whether the tracker answers. Its boot id comes with the reply.
     async fn check_tracker(&self) {
-        let checked = self.tracker.check().await;
+        let mut checked = self.tracker.check().await;
+        if let Err(TrackerError { fault: TrackerFault::Paused(pause), .. }) = &checked {
+            // Another call has just failed. This one is to find out why.
+            sleep(*pause).await;
+            checked = self.tracker.check().await;
+        }
         let (was_up, is_up) = (self.health.note(&checked), checked.is_ok());
         match checked {
             Ok(()) if !was_up => log::info!("the tracker answers: blobs are shared with the other hosts"),
-            Err(error) if was_up || self.is_expected && !self.has_warned.replace(true) => {
-                let remedy = error.remedy().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-                log::warn!("blobs are not shared with other hosts: {error}{remedy}");
+            Err(error) => {
+                let is_new = !self.has_warned.replace(true) && self.is_expected;
+                if was_up || is_new {
+                    let remedy = error.remedy().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+                    log::warn!("blobs are not shared with other hosts: {error}{remedy}");
+                }
             }
-            _ => {}
+            Ok(()) => {}
         }
         if is_up {
             self.has_warned.set(false);

@@ -65,14 +65,15 @@ fn figures(status: &CacheStatus) -> String {
     figure("From upstream", ByteCount(bytes.from_upstream).to_string(), "of blobs".to_owned());
     figure("From other hosts", ByteCount(swarm.received).to_string(), format!("{} to them", ByteCount(swarm.sent)));
     if let Some(sharing) = &status.sharing {
-        let tracker = match &sharing.tracker {
-            TrackerHealth::Unasked => "is being asked",
-            TrackerHealth::Answers => "answers",
-            TrackerHealth::Fails(_) if !sharing.is_expected => "not set",
-            TrackerHealth::Fails(_) => "<span class=\"bad\">fails</span>",
+        let (tracker, follows) = match &sharing.tracker {
+            TrackerHealth::Unasked => ("is being asked", "no host is known yet"),
+            TrackerHealth::Answers => ("answers", "blobs are shared"),
+            TrackerHealth::Fails(_) if !sharing.is_expected => ("not set", "blobs are not shared"),
+            TrackerHealth::Fails(_) => ("<span class=\"bad\">fails</span>", "blobs are not shared"),
         };
-        figure("Tracker", tracker.to_owned(), format!("port {} is for other hosts", sharing.port));
-        figure("Peers", swarm.peers.to_string(), format!("{} offered", blobs(sharing.offered as u64)));
+        figure("Tracker", tracker.to_owned(), follows.to_owned());
+        let offered = blobs(sharing.offered as u64);
+        figure("Peers", swarm.peers.to_string(), format!("{offered} offered on port {}", sharing.port));
     }
     match &status.disk {
         Some(disk) => {
@@ -199,8 +200,8 @@ mod tests {
             "30.0 MiB</dd><dd>75 % of what clients got",
             "50 % of 32.0 MiB, 7 s, 1 client; 12.0 MiB from other hosts; 4.0 MiB from upstream<",
             "1.0 GiB to them",
-            "answers</dd><dd>port 6881",
-            "3</dd><dd>17 blobs offered",
+            "answers</dd><dd>blobs are shared",
+            "3</dd><dd>17 blobs offered on port 6881",
             "4.0 KiB</dd><dd>of 1.0 TiB, 1 blob, 8 bytes free",
             "https://quay.io &#60;a&#62;/&#123;host&#125;<",
         ] {

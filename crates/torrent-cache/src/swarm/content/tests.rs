@@ -126,3 +126,20 @@ fn bytes_that_come_twice_are_written_once() {
     assert_eq!(content.append(0, &blob).unwrap(), 100);
     assert!(content.has(0) && bytes(&content) == blob[..100]);
 }
+
+#[test]
+fn bytes_are_counted_by_where_they_came_from() {
+    let blob = blob(250);
+    let content = content(250, hashes(&blob));
+    content.put(2, piece(&blob, 2)).unwrap();
+    content.put(2, piece(&blob, 2)).unwrap();
+    content.claim(0).unwrap();
+    content.append(0, &blob[..30]).unwrap();
+    // A peer delivers the rest of a piece that the upstream has begun.
+    content.put(0, piece(&blob, 0)).unwrap();
+    assert_eq!(content.append(30, &blob[30..60]).unwrap(), 0);
+    content.claim(1).unwrap();
+    content.append(100, &blob[100..]).unwrap();
+    assert_eq!(content.sources(), ContentSources { from_peers: 50 + 70, from_upstream: 30 + 100 });
+    assert!(content.is_complete());
+}
