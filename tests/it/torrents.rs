@@ -183,7 +183,7 @@ fn missing_torrent_files_are_told_to_one_host() {
 
 #[test]
 fn a_host_learns_whether_its_port_is_reached() {
-    let server = start();
+    let server = Server::start(&[&ARGS[..], &["-p"]].concat());
     let ask = |ip: &str, port: u16| {
         let reply = BlobHost::at(&server, ip).call("POST", "/torrents/reach", json!({ "port": port }).to_string());
         assert_eq!(reply.status, 200, "{}", reply.text());

@@ -172,3 +172,6 @@ impl std::fmt::Debug for Sharing {
         f.write_str("Sharing")
     }
 }
+
+#[cfg(test)]
+mod tests;

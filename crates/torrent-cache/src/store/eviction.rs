@@ -1,16 +1,13 @@
-//! What goes when room is needed, in which order, and what goes with it.
-//!
-//! A blob that another host of the network has as well can come back from there, so it goes first. A file that was not used
-//! for 30 days goes first, too: no blob stays for ever because no other host wanted it. Everything else comes after them.
-//! That includes blobs that are not shared, and small records, which only this host has.
+//! What goes when room is needed, and what goes with it.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use super::eviction_order::{EvictionCandidate, EvictionGroup, RemovalHook};
 use super::layout::{FileKind, FileName, FoundFile};
 use super::space::Space;
 use super::taken::TakenSpace;
@@ -18,34 +15,6 @@ use crate::digest::Digest;
 
 /// One walk through the folder finds the next so many files to evict.
 const CANDIDATES: usize = 1024;
-/// A file that was not used for so long goes first, even if no other host has it.
-const LONG_UNUSED: Duration = Duration::from_hours(30 * 24);
-
-/// Is called with a blob that was removed.
-pub(super) type RemovalHook = Box<dyn Fn(Digest) + Send + Sync>;
-
-/// Which files go before which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum EvictionGroup {
-    /// Blobs that another host has as well, and what was not used for [`LONG_UNUSED`].
-    First,
-    /// What is lost if it goes.
-    Last,
-}
-
-impl EvictionGroup {
-    fn of(name: FileName, used_at: SystemTime, now: SystemTime, elsewhere: &HashSet<Digest>) -> Self {
-        let is_elsewhere = name.kind == FileKind::Blob && elsewhere.contains(&name.digest);
-        let is_unused = now.duration_since(used_at).is_ok_and(|age| age >= LONG_UNUSED);
-        if is_elsewhere || is_unused { Self::First } else { Self::Last }
-    }
-}
-
-/// A file that a walk has found.
-pub(super) struct EvictionCandidate {
-    group: EvictionGroup,
-    file: FoundFile,
-}
 
 impl Space {
     /// See [`BlobStore::on_removal`](super::BlobStore::on_removal).

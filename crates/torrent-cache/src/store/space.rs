@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 
 use super::disk::{Disk, digest_of, in_blocks};
-use super::eviction::{EvictionCandidate, RemovalHook};
+use super::eviction_order::{EvictionCandidate, RemovalHook};
 use super::layout::{FileKind, FileName, StoreFolder, make_folder, sync_folder};
 use super::limits::{STEP, StoreLimits};
 use super::taken::{BlobUsers, TakenSpace};
