@@ -209,7 +209,7 @@ impl PieceFeeder for MemoryFeeder {
 
     async fn feed(&mut self, swarm: &SwarmMembership, anything: bool) -> Result<(), Self::Fault> {
         while let Some(offset) = swarm.claim(anything).await {
-            self.content.append(&self.bytes[usize::try_from(offset).unwrap()..]).unwrap();
+            self.content.append(offset, &self.bytes[usize::try_from(offset).unwrap()..]).unwrap();
         }
         Ok(())
     }
