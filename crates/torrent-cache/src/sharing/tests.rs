@@ -85,19 +85,10 @@ fn metainfo(key: &ShareKey, seed: u8) -> SharedMetainfo {
 
 /// Whether a request is an announce of this torrent.
 fn announces(request: &SeenRequest, info_hash: InfoHash, event: &str) -> bool {
-    let hash: String = info_hash.0.iter().map(|byte| format!("%{byte:02X}")).collect();
-    let query = request.target().strip_prefix("GET /announce?").map(decoded);
-    query.is_some_and(|query| {
-        let has = |part: &str| query.split('&').any(|other| other == part);
-        has(&format!("info_hash={hash}")) && has(&format!("event={event}"))
-    })
-}
-
-/// A query in which every byte of the info-hash is escaped.
-fn decoded(query: &str) -> String {
-    let value = query.split('&').find_map(|part| part.strip_prefix("info_hash=")).unwrap();
-    let escaped: String = percent_encoding::percent_decode_str(value).map(|byte| format!("%{byte:02X}")).collect();
-    query.replace(&format!("info_hash={value}"), &format!("info_hash={escaped}"))
+    let Some(query) = request.target().strip_prefix("GET /announce?") else { return false };
+    let value = |name| query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+    let hash = value("info_hash").map(percent_encoding::percent_decode_str);
+    hash.is_some_and(|hash| hash.eq(info_hash.0)) && value("event") == Some(event)
 }
 
 /// The requests up to the first for which this holds.
