@@ -193,11 +193,13 @@ impl<S: BlobSource + Clone> UpstreamFeeder<S> {
         let piece = self.content.shape().piece_at(offset);
         while !self.content.has(piece) {
             let bytes = self.next().await?;
+            let place = self.body.position() - bytes.len() as u64;
             let (content, taken) = (Arc::clone(&self.content), bytes.clone());
-            match blocking(move || content.append(&taken)).await?? {
+            let taken = blocking(move || content.append(place, &taken)).await??;
+            self.rest = bytes.slice(taken..);
+            if taken == 0 {
                 // A peer has delivered the piece meanwhile.
-                0 => self.rest = bytes,
-                taken => self.rest = bytes.slice(taken..),
+                break;
             }
         }
         Ok(())

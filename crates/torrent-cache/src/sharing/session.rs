@@ -27,6 +27,8 @@ const LONELY: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_mins(5);
 /// How long one question to the tracker about the lease waits for a change.
 const POLL: Duration = Duration::from_secs(10);
+/// After so many failures of the upstream without a new piece the fetch has failed.
+const MAX_FAILURES: u32 = 3;
 /// How many peers are asked for.
 const NUMWANT: u32 = 60;
 
@@ -54,6 +56,24 @@ enum ShareRole {
     Follow(LeaseView),
     /// It fetches without the lease, as the swarm gives too little.
     Alone,
+}
+
+/// How often the upstream has failed since the last piece came.
+#[derive(Default)]
+struct UpstreamFailures {
+    pieces: u32,
+    count: u32,
+}
+
+impl UpstreamFailures {
+    /// Notes a failure. Returns whether there are too many, so that a fetch ends although there are peers.
+    fn are_too_many(&mut self, pieces: u32) -> bool {
+        if pieces > self.pieces {
+            *self = Self { pieces, count: 0 };
+        }
+        self.count += 1;
+        self.count > MAX_FAILURES
+    }
 }
 
 impl fmt::Display for ShareRole {
@@ -117,6 +137,7 @@ impl ShareSession {
     /// Plays one role after the other. Returns when the upstream has failed and nothing else is left.
     async fn play<F: PieceFeeder>(&self, mut role: ShareRole, feeder: &mut F) -> F::Fault {
         let mut is_stuck = false;
+        let mut failures = UpstreamFailures::default();
         loop {
             let progress = self.content.progress_now();
             log::debug!("{}: {role}, with {progress:?} and {:?}", self.key, *self.swarm.status().borrow());
@@ -143,7 +164,9 @@ impl ShareSession {
             match fed {
                 // What is left is under way from peers, or peers have it.
                 Ok(()) => is_stuck = self.stands_still(pieces).await,
-                Err(fault) if self.swarm.status().borrow().sources == 0 => return fault,
+                Err(fault) if failures.are_too_many(pieces) || self.swarm.status().borrow().sources == 0 => {
+                    return fault;
+                }
                 Err(_) => {
                     self.end_lease();
                     role = ShareRole::Follow(LeaseView::default());

@@ -312,9 +312,10 @@ impl SharedContent {
         self.state.lock().claimed = None;
     }
 
-    /// Takes the next bytes of the claimed piece from the upstream, at most up to the piece's end. Returns how many it took:
-    /// none if no piece is claimed, or if a peer has delivered it meanwhile. Blocks.
-    pub fn append(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Takes bytes of the claimed piece from the upstream, of which the first is at this place of the blob: at most up to the
+    /// piece's end. Those that are there already are not written again. Returns how many of the bytes are there now: none if
+    /// no piece is claimed, if bytes before them are missing, or if a peer has delivered the piece meanwhile. Blocks.
+    pub fn append(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         let _writing = self.writing.lock();
         let (piece, written) = {
             let state = self.state.lock();
@@ -322,8 +323,12 @@ impl SharedContent {
             (piece, state.begun.get(&piece).map_or(0, |begun| begun.written))
         };
         let length = self.shape.length_of(piece);
-        let (taken, _) = bytes.split_at(bytes.len().min((length - written) as usize));
-        self.file.write_all_at(taken, self.shape.start(piece) + u64::from(written))?;
+        let place = self.shape.start(piece) + u64::from(written);
+        let Some(known) = place.checked_sub(offset) else { return Ok(0) };
+        let known = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
+        let (_, new) = bytes.split_at(known);
+        let (taken, _) = new.split_at(new.len().min((length - written) as usize));
+        self.file.write_all_at(taken, place)?;
         let mut state = self.state.lock();
         state.sources.from_upstream += taken.len() as u64;
         let begun = state.begun.entry(piece).or_default();
@@ -331,12 +336,12 @@ impl SharedContent {
         begun.written += number(taken.len());
         if begun.written < length {
             self.advance(&mut state);
-            return Ok(taken.len());
+            return Ok(known + taken.len());
         }
         let hash = begun.hasher.clone().finalize().into();
         drop(state);
         self.add(piece, hash);
-        Ok(taken.len())
+        Ok(known + taken.len())
     }
 
     /// Reads bytes of pieces that are there. Blocks.

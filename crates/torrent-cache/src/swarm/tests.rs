@@ -137,7 +137,7 @@ async fn hosts_get_a_blob_while_the_leader_still_fetches_it() {
     while let Some(offset) = membership.claim(false).await {
         let offset = usize::try_from(offset).unwrap();
         let end = blob.len().min(offset + SMALL as usize);
-        content.append(&blob[offset..end]).unwrap();
+        content.append(offset as u64, &blob[offset..end]).unwrap();
         // The followers have each piece before the next one is there.
         for (_, content) in followers {
             let pieces = content.progress().wait_for(|progress| progress.prefix == end as u64).await.map(|now| *now);
@@ -157,8 +157,8 @@ async fn only_the_leader_is_believed() {
     let liar = hosts[0].join(&blob, Vec::new(), INFO_HASH).await;
     let leader = hosts[1].join(&blob, Vec::new(), INFO_HASH).await;
     let follower = hosts[2].join(&blob, Vec::new(), INFO_HASH).await;
-    while liar.0.claim(false).await.is_some() {
-        liar.1.append(&vec![9; SMALL as usize]).unwrap();
+    while let Some(offset) = liar.0.claim(false).await {
+        liar.1.append(offset, &vec![9; SMALL as usize]).unwrap();
     }
     follower.0.add_peers(vec![hosts[0].address_on(2)]);
     let mut status = follower.0.status();
@@ -166,7 +166,7 @@ async fn only_the_leader_is_believed() {
     follower.0.set_leader(Some(hosts[1].address_on(3)));
     while let Some(offset) = leader.0.claim(false).await {
         let offset = usize::try_from(offset).unwrap();
-        leader.1.append(&blob[offset..blob.len().min(offset + SMALL as usize)]).unwrap();
+        leader.1.append(offset as u64, &blob[offset..blob.len().min(offset + SMALL as usize)]).unwrap();
     }
     assert!(completed(&follower.1).await == blob);
 }
