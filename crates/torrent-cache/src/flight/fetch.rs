@@ -85,7 +85,7 @@ async fn fetch_into<S: BlobSource + Clone>(
                     Ok(FlightPhase::Verified { digest, .. }) if flight.stored.get().is_some() => {
                         session.stored(*digest);
                     }
-                    Err(FlightFault::Wrong(_)) => session.was_wrong(),
+                    Err(fault) if fault.is_other_content() => session.was_wrong(),
                     _ => {}
                 }
                 return end;

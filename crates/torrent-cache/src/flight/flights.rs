@@ -38,7 +38,7 @@ impl<E: SourceError> Flights<E> {
     /// Joins the flight of this blob, or starts it with this source, and waits until there is something to read. Must
     /// be called inside a `LocalSet`, as actix-web's handlers are.
     ///
-    /// A client that joins must be authorised for the blob already. A client whose source is refused gets that error;
+    /// The caller makes sure that the client may have the blob, before or after it joins, and before it reads. A client whose source is refused gets that error;
     /// the next of those who joined it starts again with its own source.
     pub async fn join<S>(&self, key: &FlightKey, source: &S) -> Result<Arc<Flight<E>>, Arc<FlightFault<E>>>
     where

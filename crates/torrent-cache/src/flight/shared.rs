@@ -1,12 +1,13 @@
 //! A flight whose blob hosts share: its pieces come from peers and from the upstream, in any order.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::CHUNK;
 use super::resuming::ResumingBody;
@@ -16,18 +17,19 @@ use super::transfer::{Transferred, blocking, unwanted};
 use crate::content::ContentName;
 use crate::sharing::{OwnLease, PieceFeeder, SMALLEST, ShareSession, ShareStart, Sharing};
 use crate::store::{BlobStore, IncomingBlob};
-use crate::swarm::{PIECE_LENGTH, PieceShape, SharedContent, SwarmMembership};
+use crate::swarm::{PIECE_LENGTH, PieceShape, SharedContent, SwarmEnded, SwarmMembership};
 use crate::swarm_tracker::ShareKey;
 
-/// How often a host asks how long the blob is that another one has begun to fetch.
+/// How often a host asks how long the blob is that another one has begun to fetch, and for how long in all.
 const SIZE_POLL: Duration = Duration::from_millis(50);
+const FOR_SIZE: Duration = Duration::from_secs(3);
 /// While an upstream or the swarm is slow, so much time passes before what has arrived is worked on, as each turn costs
 /// changes of threads.
 const GATHER: Duration = Duration::from_millis(4);
+/// To read so many bytes takes less time than to ask once more.
+const FEW_PIECES: u64 = 2 * PIECE_LENGTH as u64;
 /// An upstream that brings fewer bytes at a time is slow.
 const FEW: usize = 128 * 1024;
-/// How often it asks at most.
-const SIZE_POLLS: u32 = 200;
 
 /// What came of the attempt to share a blob.
 pub(super) enum SharedTransfer<E> {
@@ -51,6 +53,9 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
     let mut body = ResumingBody::new(source.clone(), 0, start.length());
     if start.length().is_none() {
         body.open().await?;
+    } else if !source.is_admitted(&flight.name).await {
+        // The upstream's own refusal is what the client gets.
+        return Ok(SharedTransfer::Alone(None));
     }
     let Some(length) = body.length().filter(|length| *length >= SMALLEST) else {
         let lease = start.alone(body.length()).await;
@@ -79,6 +84,7 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
         body,
         rest: Bytes::new(),
         gathered: usize::MAX,
+        fault: None,
     };
     let fetch = async {
         let fetched = tokio::select! {
@@ -98,7 +104,8 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
 
 /// How the blob is shared, with its length unless this host is to find it out.
 async fn start(sharing: &Arc<Sharing>, key: &ShareKey) -> Option<ShareStart> {
-    for _ in 0..SIZE_POLLS {
+    let begun = Instant::now();
+    while begun.elapsed() < FOR_SIZE {
         let start = sharing.begin(key).await?;
         if start.length().is_some() || matches!(start, ShareStart::Lead(_)) {
             return Some(start);
@@ -169,13 +176,15 @@ struct UpstreamFeeder<S: BlobSource> {
     rest: Bytes,
     /// How many bytes came last time.
     gathered: usize,
+    /// How the body failed after the bytes that came last.
+    fault: Option<FlightFault<S::Error>>,
 }
 
 impl<S: BlobSource + Clone> PieceFeeder for UpstreamFeeder<S> {
     type Fault = FlightFault<S::Error>;
 
     async fn feed(&mut self, swarm: &SwarmMembership, anything: bool) -> Result<(), Self::Fault> {
-        while let Some(offset) = swarm.claim(anything).await {
+        while let Some(offset) = swarm.claim(anything).await.map_err(|SwarmEnded| FlightFault::Abandoned)? {
             self.piece(offset).await.inspect_err(|_| self.content.give_up_claim())?;
         }
         Ok(())
@@ -185,22 +194,45 @@ impl<S: BlobSource + Clone> PieceFeeder for UpstreamFeeder<S> {
 impl<S: BlobSource + Clone> UpstreamFeeder<S> {
     /// Brings the claimed piece, from its first byte that is not there.
     async fn piece(&mut self, offset: u64) -> Result<(), FlightFault<S::Error>> {
-        let place = self.body.position() - self.rest.len() as u64;
-        if place != offset {
-            self.rest = Bytes::new();
-            self.body = ResumingBody::new(self.source.clone(), offset, Some(self.content.shape().length));
-        }
+        self.go_to(offset).await?;
         let piece = self.content.shape().piece_at(offset);
         while !self.content.has(piece) {
             let bytes = self.next().await?;
             let place = self.body.position() - bytes.len() as u64;
             let (content, taken) = (Arc::clone(&self.content), bytes.clone());
-            let taken = blocking(move || content.append(place, &taken)).await??;
-            self.rest = bytes.slice(taken..);
-            if taken == 0 {
+            match blocking(move || content.append(place, &taken)).await? {
                 // A peer has delivered the piece meanwhile.
-                break;
+                Ok(0) => {
+                    self.rest = bytes;
+                    break;
+                }
+                Ok(taken) => self.rest = bytes.slice(taken..),
+                Err(error) => {
+                    log::warn!("a piece from the upstream could not be written: {error}");
+                    self.content.fail();
+                    // The fetch ends, because the content has failed.
+                    pending::<()>().await;
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Makes this byte the next one. Bytes that peers have brought are read through if they are few, or if the upstream
+    /// sends the whole blob again for each part. Otherwise the upstream is asked for the bytes from there on.
+    async fn go_to(&mut self, offset: u64) -> Result<(), FlightFault<S::Error>> {
+        let place = self.body.position() - self.rest.len() as u64;
+        let gap = offset.checked_sub(place).filter(|gap| *gap <= FEW_PIECES || self.body.ignores_ranges());
+        let Some(mut gap) = gap.filter(|gap| *gap == 0 || self.body.is_open()) else {
+            self.rest = Bytes::new();
+            self.body = ResumingBody::new(self.source.clone(), offset, Some(self.content.shape().length));
+            return Ok(());
+        };
+        while gap > 0 {
+            let mut bytes = self.next().await?;
+            let known = bytes.len().min(usize::try_from(gap).unwrap_or(usize::MAX));
+            self.rest = bytes.split_off(known);
+            gap -= known as u64;
         }
         Ok(())
     }
@@ -211,24 +243,25 @@ impl<S: BlobSource + Clone> UpstreamFeeder<S> {
         if !self.rest.is_empty() {
             return Ok(std::mem::take(&mut self.rest));
         }
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         let length = self.content.shape().length;
         let too_short = |got| FlightFault::TooShort { length, got };
         let first = self.body.next().await?.ok_or_else(|| too_short(self.body.position()))?;
         if self.gathered < FEW {
             sleep(GATHER).await;
         }
-        self.gathered = first.len();
-        let mut more = self.body.next().now_or_never();
-        if !matches!(more, Some(Ok(Some(_)))) {
-            return Ok(first);
-        }
         let mut all = BytesMut::from(first);
-        while let Some(Ok(Some(bytes))) = more {
-            all.extend_from_slice(&bytes);
-            if all.len() >= CHUNK as usize {
-                break;
+        while all.len() < CHUNK as usize {
+            match self.body.next().now_or_never() {
+                Some(Ok(Some(bytes))) => all.extend_from_slice(&bytes),
+                Some(Err(fault)) => {
+                    self.fault = Some(fault);
+                    break;
+                }
+                Some(Ok(None)) | None => break,
             }
-            more = self.body.next().now_or_never();
         }
         self.gathered = all.len();
         Ok(all.freeze())

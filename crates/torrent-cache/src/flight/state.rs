@@ -92,6 +92,11 @@ impl<E> Flight<E> {
         self.state.borrow().length
     }
 
+    /// Whether hosts of the network may deliver some of it.
+    pub fn is_shared(&self) -> bool {
+        self.shared.get().is_some()
+    }
+
     /// Whether readers get the blob past the store. Then the whole blob is a better answer than a range of it.
     pub fn is_uncached(&self) -> bool {
         matches!(self.state.borrow().phase, FlightPhase::Uncached(_))

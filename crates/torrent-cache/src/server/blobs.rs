@@ -61,7 +61,9 @@ pub(super) async fn serve(
     let flight = context.flights.join(&key, &source).await;
     let flight = flight.map_err(|fault| RequestFailure::of_flight(at, fault))?;
     if !is_admitted && !source.is_opened() {
-        admit(context, request, at, &identity, flight.length()).await?;
+        // A length that other hosts have told proves nothing yet.
+        let length = flight.length().filter(|_| !flight.is_shared());
+        admit(context, request, at, &identity, length).await?;
     }
     from_flight(context, request, at, &flight, source, digest.as_ref(), stored.is_some())
 }

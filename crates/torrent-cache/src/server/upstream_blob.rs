@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::upstream_fault::UpstreamFault;
-use crate::authorization::{Speaker, UpstreamDenial};
+use crate::authorization::{Permission, Speaker, UpstreamDenial};
 use crate::content::ContentName;
 use crate::digest::Digest;
 use crate::flight::{BlobBody, BlobSource, FlightFault, LandedContent, OpenedBody};
@@ -111,6 +111,14 @@ impl BlobSource for UpstreamBlob {
     async fn stored_digest(&self, name: &ContentName) -> Option<Digest> {
         let (at, name) = (self.0.at.clone(), *name);
         self.0.context.with_store(move |store| at.delivered(store, &name)).await.flatten()
+    }
+
+    async fn is_admitted(&self, name: &ContentName) -> bool {
+        let Self(inner) = self;
+        let identity = name.identity();
+        let subject = inner.at.subject(&identity, None);
+        let permission = inner.context.authorization.admit(&inner.speaker, &subject, &inner.headers).await;
+        matches!(permission, Permission::Granted)
     }
 
     fn take_back(&self, unread: OpenedBody<UpstreamBody>) {

@@ -4,7 +4,7 @@
 //! that no host has, one host of each site holds the lease. It *leads*: it fetches from the upstream, and gives each piece
 //! with its hash to the others as soon as it has it. They *follow*, in a swarm whose info-hash comes from the blob's key.
 //!
-//! - **The upstream is asked by the leader alone**, and only for pieces that no peer has. A host whose leader is gone asks
+//! - **As long as the swarm works, the leader alone asks the upstream**, and only for pieces that no peer has. A host whose leader is gone asks
 //!   for the lease and goes on where the network's bytes end.
 //! - **No pull is slower than without the swarm.** A host that gets nothing asks the upstream itself, with or without the
 //!   lease: see `patience.rs`. Without a tracker everything comes from the upstream.

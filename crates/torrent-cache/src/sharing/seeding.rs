@@ -1,6 +1,6 @@
 //! The thread that announces and registers what this host offers.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::io;
 use std::rc::Rc;
@@ -38,6 +38,8 @@ const REGISTERED_AT_ONCE: usize = 500;
 const BOOT_CHECK: Duration = Duration::from_secs(5);
 /// The interval of announces if the tracker does not tell one.
 const INTERVAL: Duration = Duration::from_mins(30);
+/// However short the interval is that the tracker tells.
+const SHORTEST_INTERVAL: Duration = Duration::from_mins(1);
 /// After an announce that failed.
 const RETRY: Duration = Duration::from_secs(15);
 /// A swarm in which this host has fetched is left after so long without a peer, or after [`LINGER_AT_MOST`].
@@ -54,6 +56,8 @@ struct Seeding {
     /// Whether the log says if other hosts reach this one.
     has_checked_port: Cell<bool>,
     calls: Semaphore,
+    /// Blobs of which the registration has failed. It is tried again.
+    unregistered: RefCell<HashSet<ShareKey>>,
     /// What tells the tracker that something has ended.
     endings: TaskTracker,
     /// Blobs whose pieces are to be hashed, one after the other: that takes the disk and a processor.
@@ -86,6 +90,7 @@ pub(super) fn start(
         has_warned: Cell::default(),
         has_checked_port: Cell::default(),
         calls: Semaphore::new(CALLS),
+        unregistered: RefCell::default(),
         endings: TaskTracker::new(),
         offers: to_offer,
         announced: to_announce,
@@ -193,6 +198,8 @@ impl Seeding {
             if !self.has_checked_port.replace(true) {
                 log_reachability(&self.tracker).await;
             }
+            let again = self.unregistered.take();
+            stream::iter(again).for_each_concurrent(CALLS, |key| self.register_one(key)).await;
         }
     }
 
@@ -304,6 +311,7 @@ impl Seeding {
                 Ok(missing) => missing.into_iter().collect(),
                 Err(error) => {
                     log::debug!("blobs of this host could not be registered: {error}");
+                    self.unregistered.borrow_mut().extend(&keys);
                     HashSet::new()
                 }
             };
@@ -333,7 +341,10 @@ impl Seeding {
         match self.tracker.put_metainfo(key, file.into()).await {
             Ok(MetainfoPut::New | MetainfoPut::Same) => {}
             Ok(MetainfoPut::Conflict) => log::warn!("the tracker has another torrent file of {key}"),
-            Err(error) => log::debug!("{key}: not registered: {error}"),
+            Err(error) => {
+                log::debug!("{key}: not registered: {error}");
+                self.unregistered.borrow_mut().insert(*key);
+            }
         }
     }
 
@@ -351,7 +362,7 @@ impl Seeding {
         let pause = match self.tracker.announce(&announce).await {
             Ok(found) => {
                 self.seeds.counted(info_hash, found.seeds);
-                found.interval.unwrap_or(INTERVAL)
+                found.interval.unwrap_or(INTERVAL).max(SHORTEST_INTERVAL)
             }
             Err(error) => {
                 log::debug!("{info_hash}: the announce failed: {error}");

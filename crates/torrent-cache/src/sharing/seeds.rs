@@ -48,6 +48,7 @@ impl SeedIndex {
     pub(super) fn insert(&self, info_hash: InfoHash, blob: OfferedBlob) {
         self.keys.lock().insert(blob.key);
         self.seeds.lock().insert(info_hash, Seed { blob, is_elsewhere: false });
+        self.store.set_elsewhere(blob.digest, false);
     }
 
     pub(super) fn get(&self, info_hash: InfoHash) -> Option<OfferedBlob> {

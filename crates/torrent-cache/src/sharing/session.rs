@@ -1,11 +1,13 @@
 //! One blob while this host fetches and shares it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracker_protocol::{Event, InfoHash};
 
@@ -42,16 +44,18 @@ pub struct ShareSession {
     swarm: SwarmMembership,
     /// Whether there was a torrent file at the beginning.
     has_file: bool,
-    /// The host whose hashes of pieces were believed last.
-    leader: Mutex<Option<SocketAddr>>,
-    /// Held until the torrent file is registered, so that no other host begins to fetch before.
+    /// The hosts whose hashes of pieces were believed.
+    leaders: Mutex<HashSet<SocketAddr>>,
+    /// Whether other hosts have told the length.
+    is_length_told: bool,
+    /// Held and renewed until the torrent file is registered, so that no other host begins to fetch before.
     lease: Mutex<Option<Arc<OwnLease>>>,
 }
 
 /// What a host does for a blob.
 enum ShareRole {
-    /// It fetches for the network.
-    Lead(Arc<OwnLease>),
+    /// It fetches for the network, until it has lost the lease.
+    Lead(watch::Receiver<bool>),
     /// It waits for the swarm.
     Follow(LeaseView),
     /// It fetches without the lease, as the swarm gives too little.
@@ -108,7 +112,8 @@ impl ShareSession {
             content,
             swarm,
             has_file,
-            leader: Mutex::default(),
+            leaders: Mutex::default(),
+            is_length_told: start.length().is_some(),
             lease: Mutex::default(),
         })
     }
@@ -116,7 +121,7 @@ impl ShareSession {
     /// Fetches until all pieces are there, or until the content cannot be written. `start` is what the session began with.
     ///
     /// # Errors
-    /// The upstream fails, and no peer has the rest.
+    /// The upstream fails, and no peer has any piece, or it has failed too often since the last piece came.
     pub async fn fetch<F: PieceFeeder>(&self, start: ShareStart, feeder: &mut F) -> Result<(), F::Fault> {
         let mut progress = self.content.progress();
         let count = self.content.shape().count;
@@ -147,11 +152,12 @@ impl ShareSession {
                     role = self.follow(*lease).await;
                     continue;
                 }
-                ShareRole::Lead(lease) => {
+                ShareRole::Lead(is_lost) => {
                     self.believe(None);
+                    let mut is_lost = is_lost.clone();
                     tokio::select! {
                         fed = feeder.feed(&self.swarm, is_stuck) => fed,
-                        () = lease.keep(&self.content) => {
+                        _ = is_lost.wait_for(|is_lost| *is_lost) => {
                             self.end_lease();
                             self.content.give_up_claim();
                             role = ShareRole::Follow(LeaseView::default());
@@ -177,8 +183,9 @@ impl ShareSession {
 
     fn lead(&self, lease: OwnLease) -> ShareRole {
         let lease = Arc::new(lease);
-        *self.lease.lock() = Some(Arc::clone(&lease));
-        ShareRole::Lead(lease)
+        let is_lost = lease.keep(&self.content);
+        *self.lease.lock() = Some(lease);
+        ShareRole::Lead(is_lost)
     }
 
     /// Waits for a piece from peers. Returns whether none has come for a second.
@@ -240,8 +247,13 @@ impl ShareSession {
                 }
                 _ => {}
             }
-            let is_settled = self.has_file || matches!(state, Ok(Some(blob)) if blob.has_torrent);
-            sleep(if is_settled { POLL } else { LOOK }).await;
+            let pause = match state {
+                _ if self.has_file => POLL,
+                Ok(Some(blob)) if blob.has_torrent => POLL,
+                Ok(_) => LOOK,
+                Err(_) => LONELY,
+            };
+            sleep(pause).await;
         }
     }
 
@@ -262,7 +274,7 @@ impl ShareSession {
 
     fn believe(&self, leader: Option<SocketAddr>) {
         self.swarm.set_leader(leader);
-        *self.leader.lock() = leader;
+        self.leaders.lock().extend(leader);
     }
 
     /// Announces until it is dropped.
@@ -284,7 +296,7 @@ impl ShareSession {
                 Ok(found) => {
                     event = None;
                     self.swarm.add_peers(found.peers);
-                    found.interval.unwrap_or(INTERVAL)
+                    found.interval.unwrap_or(INTERVAL).max(LONELY)
                 }
                 Err(error) => {
                     log::debug!("{}: the announce failed: {error}", self.key);
@@ -314,15 +326,21 @@ impl ShareSession {
         }
     }
 
-    /// The content is complete, and its digest is wrong. The next fetch of the blob is from its upstream.
+    /// The content is wrong: its digest, or its length. If other hosts have a part in that, the next fetch of the blob is from
+    /// its upstream.
     pub fn was_wrong(&self) {
-        let leader = *self.leader.lock();
-        let who = leader.map_or_else(|| "its torrent file".to_owned(), |leader| leader.to_string());
-        log::warn!(
-            "{}: wrong bytes by the hashes of {who}; for {DISTRUST:?} it is fetched without the swarm",
-            self.key
-        );
-        if let Some(leader) = leader {
+        if self.content.sources().from_peers == 0 && !self.is_length_told {
+            return;
+        }
+        let leaders = self.leaders.lock().clone();
+        let mut named: Vec<_> = leaders.iter().map(ToString::to_string).collect();
+        if self.has_file || named.is_empty() {
+            named.push("its torrent file".to_owned());
+        }
+        let who = named.join(" and ");
+        log::warn!("{}: wrong by what {who} told; for {DISTRUST:?} it is fetched without the swarm", self.key);
+        // If several told hashes, it is not known which of them were wrong.
+        if let ([leader], false) = (&leaders.into_iter().collect::<Vec<_>>()[..], self.has_file) {
             self.sharing.swarm.ban(leader.ip());
         }
         self.sharing.distrusted.lock().insert(self.key, Instant::now());

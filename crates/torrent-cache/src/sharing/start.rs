@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::Sharing;
@@ -58,7 +59,13 @@ impl Sharing {
         if self.is_distrusted(key) || !self.health.is_up() {
             return None;
         }
-        match timeout(PATIENCE, self.ask(key)).await {
+        // In a task of its own: a lease that is granted too late must be ended, or other hosts wait for it.
+        let (sharing, key) = (Arc::clone(self), *key);
+        let asked = spawn_local(async move { sharing.ask(&key).await });
+        match timeout(PATIENCE, asked)
+            .await
+            .map(|asked| asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
+        {
             Ok(Ok(start)) => return Some(start),
             Ok(Err(error)) => log::debug!("{key}: fetched without the swarm: {error}"),
             Err(_) => log::debug!("{key}: fetched without the swarm: the tracker does not answer within {PATIENCE:?}"),

@@ -199,7 +199,7 @@ impl PieceFeeder for MemoryFeeder {
     type Fault = std::convert::Infallible;
 
     async fn feed(&mut self, swarm: &SwarmMembership, anything: bool) -> Result<(), Self::Fault> {
-        while let Some(offset) = swarm.claim(anything).await {
+        while let Some(offset) = swarm.claim(anything).await.unwrap() {
             self.content.append(offset, &self.bytes[usize::try_from(offset).unwrap()..]).unwrap();
         }
         Ok(())

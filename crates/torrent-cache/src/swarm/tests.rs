@@ -134,7 +134,7 @@ async fn hosts_get_a_blob_while_the_leader_still_fetches_it() {
         follower.add_peers(hosts[1..].iter().map(TestHost::address).collect());
     }
     let (membership, content) = leader;
-    while let Some(offset) = membership.claim(false).await {
+    while let Some(offset) = membership.claim(false).await.unwrap() {
         let offset = usize::try_from(offset).unwrap();
         let end = blob.len().min(offset + SMALL as usize);
         content.append(offset as u64, &blob[offset..end]).unwrap();
@@ -157,14 +157,14 @@ async fn only_the_leader_is_believed() {
     let liar = hosts[0].join(&blob, Vec::new(), INFO_HASH).await;
     let leader = hosts[1].join(&blob, Vec::new(), INFO_HASH).await;
     let follower = hosts[2].join(&blob, Vec::new(), INFO_HASH).await;
-    while let Some(offset) = liar.0.claim(false).await {
+    while let Some(offset) = liar.0.claim(false).await.unwrap() {
         liar.1.append(offset, &vec![9; SMALL as usize]).unwrap();
     }
     follower.0.add_peers(vec![hosts[0].address_on(2)]);
     let mut status = follower.0.status();
     timeout(DEADLINE, status.wait_for(|status| status.sources == 1)).await.unwrap().unwrap();
     follower.0.set_leader(Some(hosts[1].address_on(3)));
-    while let Some(offset) = leader.0.claim(false).await {
+    while let Some(offset) = leader.0.claim(false).await.unwrap() {
         let offset = usize::try_from(offset).unwrap();
         leader.1.append(offset as u64, &blob[offset..blob.len().min(offset + SMALL as usize)]).unwrap();
     }
