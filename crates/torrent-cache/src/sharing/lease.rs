@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::Sharing;
@@ -40,7 +39,7 @@ impl OwnLease {
     pub(super) fn keep(self: &Arc<Self>, content: &Arc<SharedContent>) -> watch::Receiver<bool> {
         let (lease, content) = (Arc::downgrade(self), Arc::clone(content));
         let (lost, is_lost) = watch::channel(false);
-        spawn_local(async move {
+        tokio::spawn(async move {
             while let Some(lease) = lease.upgrade() {
                 if !lease.renew(&content).await {
                     lost.send_replace(true);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::Sharing;
@@ -61,7 +60,7 @@ impl Sharing {
         }
         // In a task of its own: a lease that is granted too late must be ended, or other hosts wait for it.
         let (sharing, key) = (Arc::clone(self), *key);
-        let asked = spawn_local(async move { sharing.ask(&key).await });
+        let asked = tokio::spawn(async move { sharing.ask(&key).await });
         match timeout(PATIENCE, asked)
             .await
             .map(|asked| asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
