@@ -10,6 +10,9 @@ use tokio::time::timeout;
 
 use super::*;
 
+mod hostile;
+mod raw;
+
 /// Longer than anything takes on a busy machine.
 const DEADLINE: Duration = Duration::from_mins(1);
 
