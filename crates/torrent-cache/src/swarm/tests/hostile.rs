@@ -4,8 +4,7 @@
 use std::future::pending;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::JoinSet;
 
 use super::raw::{Ended, RawPeer, everything, extensions, handshake, written, wrong, wrong_hashes};
 use super::*;
@@ -75,7 +74,7 @@ struct HostilePeer {
     to: SocketAddr,
     pieces: u32,
     /// Told when it has begun.
-    begun: mpsc::UnboundedSender<u8>,
+    begun: UnboundedSender<u8>,
 }
 
 impl HostilePeer {
@@ -202,7 +201,7 @@ fn count(blob: &[u8]) -> u32 {
 
 /// Lets all kinds of hostile peers loose on a host. Returns when each of them has begun.
 async fn unleash(on: SocketAddr, pieces: u32) -> JoinSet<()> {
-    let (begun, mut told) = mpsc::unbounded_channel();
+    let (begun, mut told) = unbounded_channel();
     let mut peers = JoinSet::new();
     let mut left = std::collections::HashSet::new();
     for (number, hostility) in (1..).zip(ALL) {
@@ -220,15 +219,17 @@ async fn unleash(on: SocketAddr, pieces: u32) -> JoinSet<()> {
 }
 
 /// What a host may not exceed while thirty hostile peers and one good one are there.
-fn check_bounds(host: &TestHost, blob: &[u8]) {
+async fn check_bounds(host: &TestHost, blob: &[u8]) {
+    sampled(host, |sample| sample.received >= blob.len() as u64).await;
     let sample = host.swarm.sample();
     assert_eq!(sample.received, blob.len() as u64, "{sample:?}");
     assert!(sample.peers <= 64, "{sample:?}");
     // Each peer that floods with blocks is left after 512 of them.
     let floods = ALL.iter().filter(|hostility| matches!(hostility, UnaskedBlocks)).count() * AGAIN;
     assert!(sample.wasted <= (floods * 520 * 16 * 1024 + 4 * blob.len()) as u64, "{sample:?}");
-    // Each liar is banned at its first wrong piece, or if several hosts have given blocks of it, at its second.
-    assert!((1..=20).contains(&sample.wrong), "{sample:?}");
+    // Each of the seven liars is banned at its first wrong piece of which it gave all. Other wrong pieces begin with a block of a
+    // liar that stopped there.
+    assert!(sample.wrong <= 40, "{sample:?}");
 }
 
 async fn no_peer_is_left(membership: &SwarmMembership) {
@@ -245,14 +246,15 @@ async fn thirty_hostile_peers_change_no_byte() {
     let mut on_leecher = unleash(leecher.address(), count(&blob)).await;
     assert_eq!(content.progress_now().pieces, 0);
     let on_seed = unleash(seed.address(), count(&blob)).await;
+    sampled(&leecher, |sample| sample.wrong >= 3).await;
     membership.add_peers(vec![seed.address()]);
     assert!(completed(&content).await == blob);
-    check_bounds(&leecher, &blob);
+    check_bounds(&leecher, &blob).await;
     assert!(seed.swarm.sample().peers <= 64);
     on_leecher.shutdown().await;
     drop(on_seed);
     no_peer_is_left(&membership).await;
-    assert_eq!(leecher.swarm.sample().peers, 0);
+    sampled(&leecher, |sample| sample.peers == 0).await;
 }
 
 #[tokio::test]
@@ -272,7 +274,7 @@ async fn thirty_hostile_peers_change_no_byte_while_the_leader_still_fetches() {
     assert!(leader.1.is_complete());
     assert!(completed(&follower.1).await == blob);
     assert_eq!(follower.1.hashes().unwrap(), hashes(&blob));
-    check_bounds(&hosts[1], &blob);
+    check_bounds(&hosts[1], &blob).await;
     assert_eq!((hosts[0].swarm.sample().received, hosts[0].swarm.sample().wrong), (0, 0));
 }
 
@@ -335,14 +337,12 @@ async fn a_host_that_sends_wrong_bytes_is_banned() {
     for message in [everything(pieces), PeerMessage::Unchoke] {
         liar.say(&message).await.unwrap();
     }
-    // What it gets wrong is the piece that the client waits for.
     while let Ok(block) = liar.asked().await {
-        assert_eq!(block.piece, 0);
         if liar.say(&wrong(block)).await.is_err() {
             break;
         }
     }
-    assert_eq!(leecher.swarm.sample().wrong, 1);
+    sampled(&leecher, |sample| sample.wrong == 1).await;
     assert_eq!(content.progress_now().pieces, 0);
     assert!(greet(1, 2).await.is_err(), "it is banned, also with another id");
     assert!(greet(2, 1).await.is_ok(), "another host is not");
