@@ -322,7 +322,9 @@ fn noise(message: &PeerMessage, has: &PieceSet) -> u32 {
         // It is answered with all hashes that are known.
         PeerMessage::Extended { id: EXTENSION_HANDSHAKE_ID, .. } => 20,
         // Requests and blocks have limits of their own, and hashes are told for each piece.
-        PeerMessage::Request(_) | PeerMessage::Cancel(_) | PeerMessage::Piece { .. } | PeerMessage::Extended { .. } => 0,
+        PeerMessage::Request(_) | PeerMessage::Cancel(_) | PeerMessage::Piece { .. } | PeerMessage::Extended { .. } => {
+            0
+        }
     }
 }
 

@@ -58,9 +58,36 @@ enum Hostility {
 use Hostility::*;
 
 const ALL: [Hostility; 30] = [
-    ClaimsAll, ClaimsAll, ClaimsAll, ClaimsAll, WrongData, WrongData, WrongData, OneWrongBlock, OneWrongBlock, WrongHashes,
-    WrongHashes, UnaskedBlocks, UnaskedBlocks, Requests, Haves, KeepAlives, Extensions, Silent, Silent, HalfHandshake, HugeFrame,
-    Drip, Drip, Flaps, Drops, MissingPieces, NoSuchPiece, OtherTorrent, IdOfSeed, Garbage,
+    ClaimsAll,
+    ClaimsAll,
+    ClaimsAll,
+    ClaimsAll,
+    WrongData,
+    WrongData,
+    WrongData,
+    OneWrongBlock,
+    OneWrongBlock,
+    WrongHashes,
+    WrongHashes,
+    UnaskedBlocks,
+    UnaskedBlocks,
+    Requests,
+    Haves,
+    KeepAlives,
+    Extensions,
+    Silent,
+    Silent,
+    HalfHandshake,
+    HugeFrame,
+    Drip,
+    Drip,
+    Flaps,
+    Drops,
+    MissingPieces,
+    NoSuchPiece,
+    OtherTorrent,
+    IdOfSeed,
+    Garbage,
 ];
 
 /// So often a peer comes again.
@@ -121,7 +148,8 @@ impl HostilePeer {
             }
             WrongHashes => {
                 let mut peer = self.greet().await?;
-                for message in [everything(self.pieces), extensions(), wrong_hashes(self.pieces), PeerMessage::Unchoke] {
+                for message in [everything(self.pieces), extensions(), wrong_hashes(self.pieces), PeerMessage::Unchoke]
+                {
                     peer.say(&message).await?;
                 }
                 loop {
