@@ -166,7 +166,10 @@ impl SwarmTorrent {
         let mut state = self.state.borrow_mut();
         self.with_picker(&mut state, |picker| picker.forget(piece));
         match put {
-            Ok(Ok(true)) => self.host.counters.received(length),
+            Ok(Ok(true)) => {
+                self.host.counters.received(length);
+                state.prove(&givers);
+            }
             Ok(Ok(false)) => self.host.counters.wasted(length),
             Ok(Err(PieceFault::Differs(piece))) => {
                 log::warn!("{}: peers have another piece {piece} than the upstream", self.info_hash);
@@ -226,6 +229,9 @@ impl SwarmTorrent {
                 state.picker.pick(&choice, |piece| shape.length_of(piece))
             });
             self.account(before, state.picker.count());
+            if let Some(piece) = state.picker.taken_over() {
+                state.peers.values_mut().for_each(|peer| peer.cancel(piece, now));
+            }
             let Some(peer) = state.peers.get_mut(&number).filter(|_| !requests.is_empty()) else { return };
             peer.ask(&requests, now);
         }
@@ -296,6 +302,14 @@ impl SwarmTorrent {
 }
 
 impl TorrentState {
+    /// A piece was right. If it came from one host, that host has proven itself.
+    fn prove(&mut self, givers: &[IpAddr]) {
+        let [giver] = givers else { return };
+        for peer in self.peers.values().filter(|peer| peer.address.ip() == *giver) {
+            self.picker.prove(peer.number);
+        }
+    }
+
     /// The piece that a client waits for, if it comes before rarer ones: the first of the blob, one that several peers
     /// have, or one that is late. If every host asked for the next piece of the stream first, all of them would ask the
     /// same peer for the same piece, and could give each other nothing.

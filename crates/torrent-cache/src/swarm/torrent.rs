@@ -213,8 +213,7 @@ impl SwarmTorrent {
     pub(super) fn leave(&self, number: PeerNumber) {
         let mut state = self.state.borrow_mut();
         let Some(peer) = state.peers.remove(&number) else { return };
-        state.picker.remove(&peer.has);
-        self.with_picker(&mut state, |picker| picker.release(number));
+        self.with_picker(&mut state, |picker| picker.leave(number, &peer.has));
         self.host.counters.left();
         self.fill_all(&mut state);
         self.report(&state);
