@@ -71,6 +71,8 @@ struct PieceUnderWay {
     asked: Vec<PeerNumber>,
     /// The hosts whose blocks are in it.
     givers: Vec<IpAddr>,
+    /// Since when it has been held by the peers that were asked for it.
+    begun: Instant,
     /// When a peer was asked for it last.
     since: Instant,
     /// All blocks are there and are being checked.
@@ -171,6 +173,7 @@ impl PiecePicker {
             received: PieceSet::empty(length.div_ceil(MAX_BLOCK)),
             asked: Vec::new(),
             givers: Vec::new(),
+            begun: choice.now,
             since: choice.now,
             is_whole: false,
         });
@@ -180,6 +183,9 @@ impl PiecePicker {
         if choice.head == Some(piece) && is_held && is_proven(&choice.peer) {
             under_way.begin_again();
             self.taken_over = Some(piece);
+        }
+        if under_way.asked.is_empty() {
+            under_way.begun = choice.now;
         }
         let is_second = !under_way.asked.is_empty();
         under_way.asked.push(choice.peer);
@@ -200,10 +206,13 @@ impl PiecePicker {
         let may = |piece: u32| choice.has.contains(piece) && (choice.may)(piece);
         let has_room = |piece: u32| choice.has_room || self.under_way.contains_key(&piece);
         if let Some(head) = choice.head.filter(|head| may(*head) && has_room(*head)) {
-            let is_late = |under_way: &PieceUnderWay| choice.now.duration_since(under_way.since) >= PATIENCE;
-            let is_slow = self.under_way.get(&head).is_some_and(is_late);
-            let may_help = || self.may_ask_too(choice.peer, head) || self.may_take_over(choice.peer, head);
-            if !self.is_under_way(head) || is_slow && may_help() {
+            let is_late = |since: fn(&PieceUnderWay) -> Instant| {
+                self.under_way.get(&head).is_some_and(|head| choice.now.duration_since(since(head)) >= PATIENCE)
+            };
+            if !self.is_under_way(head)
+                || is_late(|head| head.since) && self.may_ask_too(choice.peer, head)
+                || is_late(|head| head.begun) && self.may_take_over(choice.peer, head)
+            {
                 return Some(head);
             }
         }

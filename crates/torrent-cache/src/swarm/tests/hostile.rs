@@ -112,7 +112,7 @@ impl HostilePeer {
             self.tell();
             yield_now().await;
         }
-        pending().await
+        pending::<()>().await;
     }
 
     fn tell(&self) {
