@@ -56,10 +56,11 @@ fn clients_that_ask_for_the_same_manifest_at_once_are_one_fetch() {
     let mut gate = Some(gate);
     let headers = vec![("docker-content-digest", Digest::of(manifest).to_string())];
     // The requests of the two clients may arrive in any order.
-    let upstream = Scripted::new(move |asked| match gate.take_if(|_| asked.header("authorization") == Some("Bearer 1")) {
-        Some(gate) => RegistryAct::Gated(head(200, &headers, manifest.len()), gate, manifest.to_vec()),
-        None => content.act(asked),
-    });
+    let upstream =
+        Scripted::new(move |asked| match gate.take_if(|_| asked.header("authorization") == Some("Bearer 1")) {
+            Some(gate) => RegistryAct::Gated(head(200, &headers, manifest.len()), gate, manifest.to_vec()),
+            None => content.act(asked),
+        });
     let program = CacheProgram::start(&upstream);
     let mut clients: Vec<_> = (0..8)
         .map(|_| {
