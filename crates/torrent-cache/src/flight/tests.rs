@@ -689,9 +689,13 @@ fn no_part_of_a_damaged_file_is_complete() {
             fs::File::options().write(true).open(&path).unwrap().write_all_at(b"!", damaged_at).unwrap();
             let ranges = [(0, Some(1)), (100, Some(200)), (1 << 20, Some(2 << 20)), (2 << 20, None), WHOLE];
             let mut readers = Vec::new();
-            for (start, end) in ranges {
-                let flight = cache.join(&blob, &source).await.unwrap();
-                readers.push((FlightReader::new(&flight, start, end, source.clone()), start, end));
+            // All join at once. The flight may have failed before some of them can read.
+            let joined = futures::future::join_all(ranges.map(|_| cache.join(&blob, &source))).await;
+            for ((start, end), flight) in ranges.into_iter().zip(joined) {
+                match flight {
+                    Ok(flight) => readers.push((FlightReader::new(&flight, start, end, source.clone()), start, end)),
+                    Err(fault) => assert!(matches!(*fault, FlightFault::Damaged), "{start}..{end:?}"),
+                }
             }
             for (reader, start, end) in readers {
                 let (got, result) = reply(reader).await;

@@ -1,6 +1,6 @@
 //! The swarm: BitTorrent among the hosts of a network (BEP 3, BEP 10), version 1, over TCP.
 //!
-//! [`Swarm`] is a thread of its own with all connections to other hosts. Its owner adds a torrent with its
+//! [`PeerSwarm`] is a thread of its own with all connections to other hosts. Its owner adds a torrent with its
 //! [`SharedContent`], tells it the addresses of peers, and sees in the content how it grows. What is complete is not
 //! added: a [`SeedCatalogue`] opens it when a peer asks.
 //!

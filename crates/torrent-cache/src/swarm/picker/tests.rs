@@ -82,7 +82,7 @@ fn the_piece_that_a_client_waits_for_comes_first_and_twice_if_it_is_late() {
 
 #[test]
 fn a_proven_peer_takes_over_the_piece_that_a_client_waits_for() {
-    let mut torrent = Torrent::with_peers(9, &[&[3], &[3], &[3], &[3, 4]]);
+    let mut torrent = PickedTorrent::with_peers(9, &[&[3], &[3], &[3], &[3, 4]]);
     torrent.head = Some(3);
     for peer in 1..=3 {
         torrent.passes(PATIENCE);
@@ -107,7 +107,7 @@ fn a_proven_peer_takes_over_the_piece_that_a_client_waits_for() {
 
 #[test]
 fn a_proven_peer_takes_over_a_piece_that_was_wrong() {
-    let mut torrent = Torrent::with_peers(9, &[&[3], &[3]]);
+    let mut torrent = PickedTorrent::with_peers(9, &[&[3], &[3]]);
     torrent.head = Some(3);
     torrent.picker.suspect(3);
     assert_eq!(torrent.picked(1, &[3]), Some(3));
