@@ -14,7 +14,7 @@ use super::outbox::MAX_QUEUE;
 use super::peer::ConnectedPeer;
 use super::picker::{Choice, PeerNumber, PieceClaimant, TakenBlock};
 use super::torrent::{PIECE_HASHES_ID, PeerFault, SwarmTorrent, TorrentState};
-use crate::peer_wire::{BlockRequest, EXTENSION_HANDSHAKE_ID, ExtensionHandshake, PeerMessage, PieceHashes};
+use crate::peer_wire::{BlockRequest, EXTENSION_HANDSHAKE_ID, ExtensionHandshake, PeerMessage, PieceHashes, PieceSet};
 
 /// The most bytes of pieces under way, of all torrents together.
 const MAX_UNDER_WAY: u64 = 32 << 20;
@@ -30,17 +30,22 @@ impl SwarmTorrent {
         let Some(peer) = state.peers.get_mut(&number) else { return Ok(()) };
         peer.heard(now);
         let is_first = !std::mem::replace(&mut peer.has_spoken, true);
+        if peer.is_noisy(noise(&message, &peer.has)) {
+            return Err(PeerFault::Noise);
+        }
         match message {
             PeerMessage::KeepAlive | PeerMessage::Interested | PeerMessage::NotInterested => {}
             PeerMessage::Choke => {
                 peer.is_choking = true;
                 peer.asked.clear();
+                // Others are asked at the next tick: a peer that chokes again and again must not keep this host busy.
                 self.with_picker(state, |picker| picker.release(number));
-                self.fill_all(state);
             }
             PeerMessage::Unchoke => {
                 peer.is_choking = false;
-                self.fill(state, number, now);
+                if peer.is_quiet() {
+                    self.fill(state, number, now);
+                }
             }
             PeerMessage::Have(piece) => {
                 if peer.has.insert(piece) {
@@ -132,17 +137,13 @@ impl SwarmTorrent {
     ) -> Result<(), PeerFault> {
         let Some(peer) = state.peers.get_mut(&number) else { return Ok(()) };
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        let was_asked = peer.delivered(&BlockRequest { piece, begin, length }, now);
-        let taken =
-            if was_asked { state.picker.take(peer.address.ip(), piece, begin, data) } else { TakenBlock::Unwanted };
-        match taken {
+        if !peer.delivered(&BlockRequest { piece, begin, length }, now) {
+            self.host.counters.wasted(length.into());
+            return if peer.is_flooding() { Err(PeerFault::Flood) } else { Ok(()) };
+        }
+        match state.picker.take(peer.address.ip(), piece, begin, data) {
             TakenBlock::Kept => {}
-            TakenBlock::Unwanted => {
-                self.host.counters.wasted(length.into());
-                if !was_asked && peer.is_flooding() {
-                    return Err(PeerFault::Flood);
-                }
-            }
+            TakenBlock::Unwanted => self.host.counters.wasted(length.into()),
             TakenBlock::Completes { bytes, givers, asked } => {
                 for peer in asked {
                     if let Some(peer) = state.peers.get_mut(&peer) {
@@ -165,7 +166,10 @@ impl SwarmTorrent {
         let mut state = self.state.borrow_mut();
         self.with_picker(&mut state, |picker| picker.forget(piece));
         match put {
-            Ok(Ok(true)) => self.host.counters.received(length),
+            Ok(Ok(true)) => {
+                self.host.counters.received(length);
+                state.prove(&givers);
+            }
             Ok(Ok(false)) => self.host.counters.wasted(length),
             Ok(Err(PieceFault::Differs(piece))) => {
                 log::warn!("{}: peers have another piece {piece} than the upstream", self.info_hash);
@@ -225,6 +229,9 @@ impl SwarmTorrent {
                 state.picker.pick(&choice, |piece| shape.length_of(piece))
             });
             self.account(before, state.picker.count());
+            if let Some(piece) = state.picker.taken_over() {
+                state.peers.values_mut().for_each(|peer| peer.cancel(piece, now));
+            }
             let Some(peer) = state.peers.get_mut(&number).filter(|_| !requests.is_empty()) else { return };
             peer.ask(&requests, now);
         }
@@ -295,6 +302,14 @@ impl SwarmTorrent {
 }
 
 impl TorrentState {
+    /// A piece was right. If it came from one host, that host has proven itself.
+    fn prove(&mut self, givers: &[IpAddr]) {
+        let [giver] = givers else { return };
+        for peer in self.peers.values().filter(|peer| peer.address.ip() == *giver) {
+            self.picker.prove(peer.number);
+        }
+    }
+
     /// The piece that a client waits for, if it comes before rarer ones: the first of the blob, one that several peers
     /// have, or one that is late. If every host asked for the next piece of the stream first, all of them would ask the
     /// same peer for the same piece, and could give each other nothing.
@@ -304,6 +319,26 @@ impl TorrentState {
         }
         let is_late = now.duration_since(self.head.1) >= LATE;
         (piece == 0 || is_late || self.picker.availability(piece) > 1).then_some(piece)
+    }
+}
+
+/// How much noise a message is. `has` is what the peer has said that it has.
+fn noise(message: &PeerMessage, has: &PieceSet) -> u32 {
+    match message {
+        PeerMessage::Have(piece) if !has.contains(*piece) => 0,
+        PeerMessage::KeepAlive
+        | PeerMessage::Choke
+        | PeerMessage::Unchoke
+        | PeerMessage::Interested
+        | PeerMessage::NotInterested
+        | PeerMessage::Have(_)
+        | PeerMessage::Bitfield(_) => 1,
+        // It is answered with all hashes that are known.
+        PeerMessage::Extended { id: EXTENSION_HANDSHAKE_ID, .. } => 20,
+        // Requests and blocks have limits of their own, and hashes are told for each piece.
+        PeerMessage::Request(_) | PeerMessage::Cancel(_) | PeerMessage::Piece { .. } | PeerMessage::Extended { .. } => {
+            0
+        }
     }
 }
 

@@ -25,6 +25,12 @@ const KEEP_ALIVE: Duration = Duration::from_mins(1);
 const LOW_WATER: usize = 16;
 /// So many blocks that nobody asked for are a flood.
 const MAX_UNWANTED: u32 = 512;
+/// So much noise is a flood. Noise is messages of which a client needs a few a minute.
+const MAX_NOISE: u32 = 1000;
+/// A peer with less noise than this is answered at once.
+const QUIET: u32 = 50;
+/// So much noise is forgotten at each tick.
+const NOISE_FORGOTTEN: u32 = 10;
 
 /// One connected peer.
 #[derive(Debug)]
@@ -60,6 +66,7 @@ pub(super) struct ConnectedPeer {
     last_heard: Instant,
     last_sent: Instant,
     unwanted: u32,
+    noise: u32,
 }
 
 /// How a connection begins.
@@ -94,6 +101,7 @@ impl ConnectedPeer {
             last_heard: now,
             last_sent: now,
             unwanted: 0,
+            noise: 0,
         }
     }
 
@@ -127,17 +135,31 @@ impl ConnectedPeer {
         }
     }
 
-    /// A block has come. Returns whether it was asked for.
+    /// A block has come. Returns whether it was asked for. A peer is slow also if it sends other blocks.
     pub(super) fn delivered(&mut self, block: &BlockRequest, now: Instant) -> bool {
-        self.last_block = now;
-        self.is_slow = false;
-        self.asked.remove(block)
+        let was_asked = self.asked.remove(block);
+        if was_asked {
+            self.last_block = now;
+            self.is_slow = false;
+        }
+        was_asked
     }
 
     /// A block has come that is of no use. Returns whether these are too many.
     pub(super) fn is_flooding(&mut self) -> bool {
         self.unwanted += 1;
         self.unwanted > MAX_UNWANTED
+    }
+
+    /// A message has come that costs work and brings nothing. Returns whether there were too many.
+    pub(super) fn is_noisy(&mut self, noise: u32) -> bool {
+        self.noise = self.noise.saturating_add(noise);
+        self.noise > MAX_NOISE
+    }
+
+    /// Whether it has sent few such messages of late.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.noise < QUIET
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
@@ -147,6 +169,7 @@ impl ConnectedPeer {
     /// Looks at the time. Returns what follows from it.
     pub(super) fn tick(&mut self, now: Instant) -> PeerTick {
         let silence = now.duration_since(self.last_block);
+        self.noise = self.noise.saturating_sub(NOISE_FORGOTTEN);
         if now.duration_since(self.last_heard) > IDLE || self.is_slow && silence > SLOW_FOR {
             return PeerTick::Leave;
         }

@@ -4,8 +4,9 @@
 //! host first asks for those that are its *own*: by a hash of host and piece, each piece belongs to one of the hosts that
 //! lack it. So several hosts fetch different pieces from one seed, which sends each piece once, and swap them. A host that has
 //! its own pieces asks for what others have fetched, the rarest first, and only then for others' pieces that only
-//! seeds have. A piece that is under way is asked of a second peer only in two cases: when all pieces that are missing are under way, and when a client
-//! waits for it for too long.
+//! seeds have. A piece that is under way is asked of a second peer only in two cases: when all pieces that are missing are under
+//! way, and when a client waits for it for too long. In the second case a peer that has given a right piece before takes the piece
+//! over from peers that have given none.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -16,7 +17,7 @@ use tracker_protocol::PeerId;
 
 use crate::peer_wire::{BlockRequest, MAX_BLOCK, PieceSet};
 
-/// A piece that a client waits for is asked of a second peer after so long.
+/// A piece that a client waits for is asked of a second peer after so long, or taken over by one.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// A piece is asked of at most so many peers at once.
 const MAX_ASKED: usize = 3;
@@ -55,6 +56,10 @@ pub(super) struct PiecePicker {
     /// Pieces whose bytes were wrong and came from several peers. They are asked of one peer alone, so that it is known
     /// who sends wrong bytes.
     suspects: HashSet<u32>,
+    /// Peers that have given a right piece.
+    proven: HashSet<PeerNumber>,
+    /// The piece that the last choice has taken from other peers.
+    taken_over: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -66,6 +71,8 @@ struct PieceUnderWay {
     asked: Vec<PeerNumber>,
     /// The hosts whose blocks are in it.
     givers: Vec<IpAddr>,
+    /// Since when it has been held by the peers that were asked for it.
+    begun: Instant,
     /// When a peer was asked for it last.
     since: Instant,
     /// All blocks are there and are being checked.
@@ -117,7 +124,13 @@ pub(super) enum TakenBlock {
 impl PiecePicker {
     /// For a torrent of so many pieces.
     pub(super) fn new(count: u32) -> Self {
-        Self { availability: vec![0; count as usize], under_way: HashMap::new(), suspects: HashSet::new() }
+        Self {
+            availability: vec![0; count as usize],
+            under_way: HashMap::new(),
+            suspects: HashSet::new(),
+            proven: HashSet::new(),
+            taken_over: None,
+        }
     }
 
     /// A peer has a piece.
@@ -160,10 +173,20 @@ impl PiecePicker {
             received: PieceSet::empty(length.div_ceil(MAX_BLOCK)),
             asked: Vec::new(),
             givers: Vec::new(),
+            begun: choice.now,
             since: choice.now,
             is_whole: false,
         });
         under_way.since = choice.now;
+        let is_proven = |peer: &PeerNumber| self.proven.contains(peer);
+        let is_held = !under_way.asked.is_empty() && !under_way.asked.iter().any(is_proven);
+        if choice.head == Some(piece) && is_held && is_proven(&choice.peer) {
+            under_way.begin_again();
+            self.taken_over = Some(piece);
+        }
+        if under_way.asked.is_empty() {
+            under_way.begun = choice.now;
+        }
         let is_second = !under_way.asked.is_empty();
         under_way.asked.push(choice.peer);
         let missing = (0..length.div_ceil(MAX_BLOCK)).filter(|block| !under_way.received.contains(*block));
@@ -183,9 +206,13 @@ impl PiecePicker {
         let may = |piece: u32| choice.has.contains(piece) && (choice.may)(piece);
         let has_room = |piece: u32| choice.has_room || self.under_way.contains_key(&piece);
         if let Some(head) = choice.head.filter(|head| may(*head) && has_room(*head)) {
-            let is_late = |under_way: &PieceUnderWay| choice.now.duration_since(under_way.since) >= PATIENCE;
-            let is_slow = self.under_way.get(&head).is_some_and(is_late);
-            if !self.is_under_way(head) || is_slow && self.may_ask_too(choice.peer, head) {
+            let is_late = |since: fn(&PieceUnderWay) -> Instant| {
+                self.under_way.get(&head).is_some_and(|head| choice.now.duration_since(since(head)) >= PATIENCE)
+            };
+            if !self.is_under_way(head)
+                || is_late(|head| head.since) && self.may_ask_too(choice.peer, head)
+                || is_late(|head| head.begun) && self.may_take_over(choice.peer, head)
+            {
                 return Some(head);
             }
         }
@@ -227,6 +254,32 @@ impl PiecePicker {
             })
     }
 
+    /// Whether this peer may be asked for all of a piece that only others have been asked for, because it has given a right
+    /// piece and they have not. Else hostile peers could hold a piece by giving it slowly, or wrong, one after the other.
+    fn may_take_over(&self, peer: PeerNumber, piece: u32) -> bool {
+        self.proven.contains(&peer)
+            && self.under_way.get(&piece).is_some_and(|under_way| {
+                !under_way.is_whole && !under_way.asked.iter().any(|asked| self.proven.contains(asked))
+            })
+    }
+
+    /// The piece that the last choice has taken from other peers, whose blocks of it are not wanted any more.
+    pub(super) fn taken_over(&mut self) -> Option<u32> {
+        self.taken_over.take()
+    }
+
+    /// A peer has given a right piece.
+    pub(super) fn prove(&mut self, peer: PeerNumber) {
+        self.proven.insert(peer);
+    }
+
+    /// A peer is gone.
+    pub(super) fn leave(&mut self, peer: PeerNumber, has: &PieceSet) {
+        self.remove(has);
+        self.release(peer);
+        self.proven.remove(&peer);
+    }
+
     /// Takes a block.
     pub(super) fn take(&mut self, giver: IpAddr, piece: u32, begin: u32, data: &[u8]) -> TakenBlock {
         let Some(under_way) = self.under_way.get_mut(&piece).filter(|under_way| !under_way.is_whole) else {
@@ -262,10 +315,7 @@ impl PiecePicker {
     pub(super) fn discard(&mut self, giver: IpAddr) {
         for under_way in self.under_way.values_mut().filter(|under_way| !under_way.is_whole) {
             if under_way.givers.contains(&giver) {
-                under_way.givers.clear();
-                under_way.received = PieceSet::empty(under_way.received.total());
-                // What was asked for before does not cover the blocks that are thrown away.
-                under_way.asked.clear();
+                under_way.begin_again();
             }
         }
     }
@@ -286,6 +336,16 @@ impl PiecePicker {
             let is_kept = under_way.received.count() > 0 && !suspects.contains(piece);
             under_way.is_whole || !under_way.asked.is_empty() || is_kept
         });
+    }
+}
+
+impl PieceUnderWay {
+    /// Throws away what has come.
+    fn begin_again(&mut self) {
+        self.givers.clear();
+        self.received = PieceSet::empty(self.received.total());
+        // What was asked for before does not cover the blocks that are thrown away.
+        self.asked.clear();
     }
 }
 

@@ -88,6 +88,8 @@ pub(super) enum PeerFault {
     TooManyRequests,
     #[error("it sent blocks that were not asked for")]
     Flood,
+    #[error("it sent too many messages that say nothing new")]
+    Noise,
     #[error("it sent a bitfield too late")]
     LateBitfield,
     #[error("there are enough peers")]
@@ -164,7 +166,9 @@ impl SwarmTorrent {
         if id == self.host.id {
             return Err(PeerFault::Twice);
         }
-        if let Some(other) = state.peers.values().find(|peer| peer.id == id) {
+        // An id alone is no proof: a host that takes another one's id must not keep that one away.
+        let is_same = |peer: &&ConnectedPeer| peer.id == id && peer.address.ip() == address.ip();
+        if let Some(other) = state.peers.values().find(is_same) {
             let is_ours_kept = self.host.id.0 < id.0;
             if other.is_dialled == is_dialled || is_dialled != is_ours_kept {
                 return Err(PeerFault::Twice);
@@ -209,8 +213,7 @@ impl SwarmTorrent {
     pub(super) fn leave(&self, number: PeerNumber) {
         let mut state = self.state.borrow_mut();
         let Some(peer) = state.peers.remove(&number) else { return };
-        state.picker.remove(&peer.has);
-        self.with_picker(&mut state, |picker| picker.release(number));
+        self.with_picker(&mut state, |picker| picker.leave(number, &peer.has));
         self.host.counters.left();
         self.fill_all(&mut state);
         self.report(&state);
@@ -264,13 +267,15 @@ impl SwarmTorrent {
         self.fill_all(&mut state);
     }
 
-    /// Claims a piece for the upstream: the first that no peer has and that is not under way. With `anything`, one that
-    /// peers have is better than none. Returns where its first byte is that is not there.
+    /// Claims a piece for the upstream: the first that cannot come from peers and that is not under way. With `anything`,
+    /// one that peers have is better than none. Returns where its first byte is that is not there.
     pub(super) fn claim(&self, anything: bool) -> Option<u64> {
         let state = self.state.borrow();
         let (have, _) = self.content.have();
         let idle = || have.missing().filter(|piece| !state.picker.is_under_way(*piece));
-        let rare = idle().find(|piece| state.picker.availability(*piece) == 0);
+        // Without its hash no peer is asked for a piece, whatever peers say that they have.
+        let rare =
+            self.content.choose(|may| idle().find(|piece| state.picker.availability(*piece) == 0 || !may(*piece)));
         let chosen = rare.or_else(|| idle().next().filter(|_| anything));
         chosen.and_then(|piece| self.content.claim(piece))
     }

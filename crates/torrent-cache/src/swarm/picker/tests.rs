@@ -81,6 +81,48 @@ fn the_piece_that_a_client_waits_for_comes_first_and_twice_if_it_is_late() {
 }
 
 #[test]
+fn a_proven_peer_takes_over_the_piece_that_a_client_waits_for() {
+    let mut torrent = Torrent::with_peers(9, &[&[3], &[3], &[3], &[3, 4]]);
+    torrent.head = Some(3);
+    for peer in 1..=3 {
+        torrent.passes(PATIENCE);
+        assert_eq!(torrent.pick(peer, &[3]).len(), 3);
+    }
+    let wrong = BlockRequest { piece: 3, begin: 0, length: MAX_BLOCK };
+    assert_eq!(torrent.deliver(1, &wrong), TakenBlock::Kept);
+    // There are enough, but for one that has given a right piece.
+    assert_eq!((torrent.picked(4, &[3]), torrent.picker.taken_over()), (None, None));
+    torrent.picker.prove(4);
+    let requests = torrent.pick(4, &[3]);
+    assert_eq!((requests.len(), torrent.picker.taken_over(), torrent.picker.taken_over()), (3, Some(3), None));
+    // It has its time, too. Others may help it then, but not take over.
+    torrent.picker.prove(5);
+    assert_eq!(torrent.picked(5, &[3]), None);
+    torrent.passes(PATIENCE);
+    assert_eq!((torrent.picked(5, &[3]), torrent.picker.taken_over()), (Some(3), None));
+    let taken: Vec<_> = requests.iter().map(|block| torrent.deliver(4, block)).collect();
+    let [.., TakenBlock::Completes { givers, asked, .. }] = &taken[..] else { panic!("{taken:?}") };
+    assert_eq!((&givers[..], &asked[..]), (&[ip(4)][..], &[4, 5][..]));
+}
+
+#[test]
+fn a_proven_peer_takes_over_a_piece_that_was_wrong() {
+    let mut torrent = Torrent::with_peers(9, &[&[3], &[3]]);
+    torrent.head = Some(3);
+    torrent.picker.suspect(3);
+    assert_eq!(torrent.picked(1, &[3]), Some(3));
+    torrent.passes(PATIENCE);
+    assert_eq!(torrent.picked(2, &[3]), None);
+    torrent.picker.prove(2);
+    assert_eq!((torrent.picked(2, &[3]), torrent.picker.taken_over()), (Some(3), Some(3)));
+    // A peer that is gone has proven nothing.
+    torrent.picker.leave(2, &PieceSet::empty(9));
+    assert_eq!(torrent.picked(1, &[3]), Some(3));
+    torrent.passes(PATIENCE);
+    assert_eq!(torrent.picked(2, &[3]), None);
+}
+
+#[test]
 fn two_peers_share_a_piece_only_if_all_missing_ones_are_under_way() {
     let mut torrent = Torrent::with_peers(3, &[&[0, 1], &[0, 1]]);
     torrent.have.insert(2);
