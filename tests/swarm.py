@@ -31,7 +31,9 @@ import termios
 import threading
 import time
 import traceback
+import urllib.parse
 
+import hostile_peers
 from caching import Upstream, report
 
 MIB = 1 << 20
@@ -643,6 +645,121 @@ def dead():
         within("all peers dead: the whole MiB, more than straight", max(pull.took() for pull in cached) - usual, 0.3 + 0.5)
 
 
+# --- Hostile peers ----------------------------------------------------------------------------------------------------
+
+def key_of(blob):
+    """The blob's name at the tracker."""
+    return "sha256:" + hashlib.sha256(f"http://{REGISTRY} library/x sha256:{blob.digest}".encode()).hexdigest()
+
+
+def torrent_file(blob):
+    """What the tracker has, or None."""
+    return inside("tracker", lambda: fetch(6969, f"/torrents/{key_of(blob)}"))
+
+
+def info_hash_of(file):
+    # `info` is the only key.
+    return hashlib.sha1(file[len(b"d4:info"):-1]).digest()
+
+
+def add_addresses(node, last):
+    """More addresses of a node: 10.83.0.LAST."""
+    addresses = [f"10.83.0.{number}" for number in last]
+    for address in addresses:
+        run_in(node, "ip", "address", "replace", f"{address}/24", "dev", "eth0", check=True)
+    return addresses
+
+
+def hostile():
+    """Thirty hostile peers announce themselves for a blob that one host has. Two hosts pull it."""
+    title = "one seed among thirty hostile peers"
+    with Bed(3) as bed:
+        blob = bed.registry.add("hostile", min(SIZE, 48 * MIB))
+        seed = bed.seed(blob)
+        torrent = hostile_peers.Torrent(info_hash_of(torrent_file(blob)), blob.length)
+        addresses = add_addresses("h8", range(101, 131))
+        peers = inside("h8", lambda: hostile_peers.horde(addresses, torrent))
+        try:
+            inside("h8", lambda: [peer.announce(TRACKER) for peer in peers])
+            # Some also come by themselves, again and again, to the seed as well.
+            for number, peer in enumerate(peers):
+                host = bed.hosts[number % 3]
+                inside("h8", lambda: threading.Thread(target=peer.dial, args=(host.address,), daemon=True).start())
+            fetched, memory = bed.registry.sent(blob), max(resident(host) for host in bed.hosts)
+            pulls = [Pull(host, blob) for host in bed.hosts[1:]]
+            finish(title, pulls)
+            bed.figures(title, pulls, blob)
+            met = sum(peer.met > 0 for peer in peers)
+            report(f"{title}: all of them were met", "" if met == 30 else f"{met} of 30")
+            within(f"{title}: longest stall", max(max(pull.stall, pull.first_byte) for pull in pulls), 1)
+            grown = max(resident(host) for host in bed.hosts) - memory
+            note(f"{title}: bytes that came from upstream once more / blob {(bed.registry.sent(blob) - fetched) / blob.length:.3f};",
+                 f"memory of a host has grown by {grown / MIB:.0f} MiB")
+            at_most(f"{title}: memory of a host has grown", grown / MIB, 96, " MiB")
+            report(f"{title}: no wrong blob on disk", "; ".join(wrong for host in bed.hosts for wrong in host.wrong_blobs()))
+            for host in bed.hosts:
+                report(f"{title}: {host.name} lives", "" if host.program.process.poll() is None else "it has ended")
+        finally:
+            for peer in peers:
+                peer.close()
+
+
+def resident(host):
+    """Bytes of memory of the host's cache."""
+    return int(pathlib.Path(f"/proc/{host.program.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def lying_leader():
+    """A host takes the lease of a blob, and tells and delivers wrong bytes."""
+    lie("a lying leader", with_file=False)
+    lie("a lying torrent file", with_file=True)
+
+
+def lie(title, with_file):
+    with Bed(2) as bed:
+        blob = bed.registry.add("lie", min(SIZE, 8 * MIB))
+        key = key_of(blob)
+        rendezvous = hashlib.sha256(key.encode()).digest()
+        torrent, file = hostile_peers.Torrent(rendezvous[:20], blob.length), None
+        if with_file:
+            info = {"length": blob.length, "name": key, "piece length": MIB // 2, "private": 1, "source": rendezvous.hex(),
+                    "pieces": hostile_peers.wrong_hashes(torrent)}
+            file = bencode({"info": info})
+            torrent.info_hash = info_hash_of(file)
+        (address,) = add_addresses("h8", [101])
+        liar = inside("h8", lambda: hostile_peers.Peer(address, torrent, hostile_peers.lying_hashes))
+        try:
+            if file:
+                status, reply = inside("h8", lambda: liar.call(TRACKER, "PUT", f"/torrents/{key}", file))
+                report(f"{title}: the tracker takes it", "" if status == 201 else f"{status} {reply}")
+                inside("h8", lambda: liar.announce(TRACKER))
+            else:
+                inside("h8", lambda: liar.lead(TRACKER, key))
+            pulls = [Pull(host, blob) for host in bed.hosts]
+            for pull in pulls:
+                pull.join(DEADLINE)
+            report(f"{title}: the hosts met it", "" if liar.met >= 2 else f"it was met {liar.met} times")
+            # The last byte waits for the digest, so that a client can tell.
+            told = [f"{pull.host.name}: {pull.problem or 'a right blob'}" for pull in pulls
+                    if not pull.problem or "SHA-256" in pull.problem or pull.received >= blob.length]
+            report(f"{title}: no client gets all of a wrong blob", "; ".join(told))
+            report(f"{title}: no wrong blob on disk", "; ".join(wrong for host in bed.hosts for wrong in host.wrong_blobs()))
+            for host in bed.hosts:
+                report(f"{title}: {host.name} says so in its log",
+                       "" if "wrong bytes by the hashes of" in host.program.log.read_text() else "it does not")
+            if file:
+                gone = wait_for(20, lambda: torrent_file(blob) != file)
+                report(f"{title}: the complaints of two hosts remove it", "" if gone else "it is there")
+            met = liar.met
+            again = [Pull(host, blob) for host in bed.hosts]
+            finish(f"{title}: the next pulls", again)
+            at_most(f"{title}: the next pulls: bytes from upstream / blob", bed.registry.sent(blob) / blob.length, 2.01)
+            if not file:
+                report(f"{title}: it is banned", "" if liar.met == met else f"it was met {liar.met - met} times more")
+        finally:
+            liar.close()
+
+
 # --- Real clients -----------------------------------------------------------------------------------------------------
 
 def clients():
@@ -781,6 +898,155 @@ class DockerClient(Client):
     def problem(self, image):
         told = self.run("docker", "--host", self.address(), "image", "inspect", "--format", "{{.Id}}", "x").stdout.strip()
         return "" if told == f"sha256:{image.config.digest}" else f"the image is {told}"
+
+
+# --- Other BitTorrent clients -----------------------------------------------------------------------------------------
+
+def interop():
+    """Other BitTorrent clients get a blob from a host that has it; then each of them alone gives it to a host that lacks it."""
+    kinds = [kind for kind in FOREIGN if shutil.which(FOREIGN[kind][0]) or kind == "libtorrent"]
+    note("interop: with", *kinds)
+    with Bed(2) as bed:
+        blob = bed.registry.add("interop", min(SIZE, 32 * MIB))
+        seed, late = bed.seed(blob), bed.hosts[1]
+        file = torrent_file(blob)
+        # A tracker's address beside `info` does not change the info-hash.
+        announce = f"http://{TRACKER}:6969/announce".encode()
+        torrent = b"d8:announce%d:%s" % (len(announce), announce) + file[1:]
+        clients = [ForeignClient(kind, f"h{3 + number}", torrent, key_of(blob)) for number, kind in enumerate(kinds)]
+        begun = time.monotonic()
+        for client in clients:
+            client.start()
+        pull = Pull(late, blob)
+        finish("a host among other clients", [pull])
+        for client in clients:
+            there = wait_for(60, lambda: client.has(blob))
+            report(f"{client.kind} gets the blob from hosts", "" if there else client.told())
+            note(f"{client.kind}: has the blob after {time.monotonic() - begun:.1f} s at most")
+        for client in clients:
+            client.end()
+        for host in bed.hosts:
+            host.stop()
+            host.forget()
+        # Some clients let a new peer wait for ten seconds. The upstream, which helps after a second, must not be done by then.
+        set_wan(12)
+        for client in clients:
+            # A tracker that knows none of the others, not even those that are gone.
+            bed.tracker.end()
+            bed.tracker = Tracker()
+            inside("tracker", lambda: put_file(blob, file))
+            client.start(blob.file)
+            known = wait_for(30, lambda: seeds_of(file) == 1)
+            report(f"{client.kind} offers the blob", "" if known else client.told())
+            late.start()
+            # It must know the tracker.
+            time.sleep(2)
+            fetched = bed.registry.sent(blob)
+            pull = Pull(late, blob)
+            finish(f"a host with {client.kind} alone", [pull])
+            note(f"{client.kind}: gives {1 - (bed.registry.sent(blob) - fetched) / blob.length:.2f} of the blob",
+                 f"in {pull.took():.2f} s, first byte {pull.first_byte:.3f} s,",
+                 f"longest stall {pull.stall:.2f} s")
+            at_most(f"a host gets the blob from {client.kind}: bytes from upstream / blob",
+                    (bed.registry.sent(blob) - fetched) / blob.length, 0.8 if client.kind in WAITING else 0.05)
+            late.stop()
+            late.forget()
+            client.end()
+
+
+def put_file(blob, file):
+    connection = http.client.HTTPConnection("127.0.0.1", 6969, timeout=10)
+    connection.request("PUT", f"/torrents/{key_of(blob)}", file)
+    if connection.getresponse().status != 201:
+        raise RuntimeError("the tracker does not take the torrent file")
+    connection.close()
+
+
+def seeds_of(file):
+    """How many seeds of this torrent the tracker knows."""
+    path = "/scrape?info_hash=" + urllib.parse.quote(info_hash_of(file))
+    page = inside("tracker", lambda: fetch(6969, path)) or b""
+    return int(page.partition(b"8:completei")[2].partition(b"e")[0] or 0)
+
+
+# How each client is started in a folder `home` with a torrent file. There is no other way for them to find peers than the tracker.
+FOREIGN = {
+    "aria2": ("aria2c", "--no-conf", "--quiet", "--dir={home}", "--check-integrity", "--seed-ratio=0", "--enable-dht=false",
+              "--enable-dht6=false", "--enable-peer-exchange=false", "--bt-enable-lpd=false", "{home}/blob.torrent"),
+    # Over uTP it would try for half a minute before it uses TCP.
+    "Transmission": ("transmission-daemon", "--foreground", "--config-dir", "{home}/config", "--watch-dir", "{home}/watch",
+                     "--download-dir", "{home}", "--no-dht", "--no-lpd", "--no-utp", "--no-portmap"),
+    "qBittorrent": ("qbittorrent-nox", "--profile={home}", "--webui-port=8081", "--save-path={home}", "{home}/blob.torrent"),
+    "rTorrent": ("rtorrent", "-n", "-o", "import={home}/rtorrent.rc", "{home}/blob.torrent"),
+    "libtorrent": ("/usr/bin/python3", os.path.abspath(__file__), "libtorrent-peer", "defaults", "{home}/blob.torrent", "{home}",
+                   "6881"),
+}
+# They let a new peer wait.
+WAITING = ("aria2", "Transmission")
+QBITTORRENT = """[LegalNotice]
+Accepted=true
+
+[BitTorrent]
+Session\\DHTEnabled=false
+Session\\LSDEnabled=false
+Session\\PeXEnabled=false
+"""
+RTORRENT = """system.daemon.set = true
+pieces.hash.on_completion.set = no
+directory.default.set = {home}
+session.path.set = {home}/session
+dht.mode.set = disable
+protocol.pex.set = no
+"""
+
+
+class ForeignClient:
+    """A BitTorrent client that is not ours."""
+
+    def __init__(self, kind, node, torrent, name):
+        self.kind, self.node, self.torrent, self.name, self.log = kind, node, torrent, name, log_of(kind, node)
+
+    def start(self, content=None):
+        """Starts with nothing, or with the content."""
+        self.home = FOLDER / f"{self.kind}-{self.node}"
+        shutil.rmtree(self.home, ignore_errors=True)
+        for folder in ("watch", "session", "qBittorrent/config"):
+            (self.home / folder).mkdir(parents=True)
+        if content:
+            # Not every client keeps the colon of the name.
+            for name in {self.name, self.name.replace(":", "_")}:
+                shutil.copy(content, self.home / name)
+        (self.home / "qBittorrent/config/qBittorrent.conf").write_text(QBITTORRENT)
+        (self.home / "rtorrent.rc").write_text(RTORRENT.format(home=self.home))
+        for place in ("blob.torrent", "watch/blob.torrent"):
+            (self.home / place).write_bytes(self.torrent)
+        command = [part.format(home=self.home) for part in FOREIGN[self.kind]]
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(in_node(self.node, *command), env={**os.environ, "HOME": str(self.home)}, stdout=log,
+                                            stderr=log, stdin=subprocess.PIPE)
+        if self.kind == "libtorrent":
+            self.process.stdin.write(b"go\n")
+            self.process.stdin.flush()
+
+    def has(self, blob):
+        time.sleep(0.2)
+        # Not every client keeps the colon of the name.
+        whole = [path for path in self.home.iterdir() if path.is_file() and path.stat().st_size == blob.length]
+        return any(hashlib.file_digest(path.open("rb"), "sha256").hexdigest() == blob.digest for path in whole)
+
+    def told(self):
+        return f"status {self.process.poll()}, {[path.name for path in self.home.iterdir()]}, {self.log.read_text(errors='replace')[-300:]}"
+
+    def end(self):
+        # The peer with libtorrent ends when its input does.
+        self.process.stdin.close()
+        if self.kind != "libtorrent":
+            self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 # --- Churn ------------------------------------------------------------------------------------------------------------
@@ -1007,7 +1273,10 @@ SCENARIOS = {
     "tracker": tracker,
     "sleep-leader": lambda: sleep("the leader"),
     "sleep-follower": lambda: sleep("a follower"),
+    "hostile": hostile,
+    "lying-leader": lying_leader,
     "clients": clients,
+    "interop": interop,
     "churn": churn,
     "libtorrent": lambda: libtorrent("defaults"),
     "libtorrent-tuned": lambda: libtorrent("tuned"),

@@ -13,7 +13,8 @@
 # One server stands for the registry, and a queue for each host there: TCP would share a single one unevenly. Its replies begin 20 ms
 # late, because not every kernel can delay packets.
 #
-# Needs root, iproute2 and python3; `clients` also skopeo, containerd and dockerd; `libtorrent` also python3-libtorrent.
+# Needs root, iproute2 and python3; `clients` also skopeo, containerd and dockerd; `libtorrent` and `interop` also
+# python3-libtorrent. `interop` is with those of aria2, Transmission, qBittorrent and rTorrent that are installed.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -39,7 +40,7 @@ main() {
         shift
     fi
     scenarios=("$@")
-    [[ $# -gt 0 ]] || scenarios=(cold kill-30 kill-90 warm dead tracker)
+    [[ $# -gt 0 ]] || scenarios=(cold kill-30 kill-90 warm dead tracker hostile lying-leader)
     [[ ${1:-} != all ]] || read -ra scenarios < <(python3 tests/swarm.py names)
     obstacle=$(obstacle_to_namespaces tc nsenter python3)
     if [[ $obstacle ]]; then
@@ -66,7 +67,7 @@ main() {
 obstacle_to() { # SCENARIO
     case $1 in
         clients) obstacle_of skopeo containerd ctr dockerd docker ;;
-        libtorrent*) /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || echo "python3-libtorrent is not installed" ;;
+        libtorrent* | interop) /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || echo "python3-libtorrent is not installed" ;;
         peer) [[ ${PEER:-} ]] || echo "PEER names no program" ;;
     esac
 }
