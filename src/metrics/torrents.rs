@@ -11,13 +11,17 @@ use prometheus_client::registry::Registry;
 use super::sampled::{Sampled, gauge};
 use super::samples::TorrentsSample;
 
-/// Counts leases, and requests about shared blobs that were refused.
+/// Counts leases, checks of ports, and requests about shared blobs that were refused.
 #[derive(Clone, Debug)]
 pub struct TorrentsMetrics {
     /// Leases that were granted.
     pub granted: Counter,
     /// Leases that ended because their holder did not renew them in time.
     pub expired: Counter,
+    /// Ports of hosts to which there was a connection.
+    pub reached: Counter,
+    /// Ports of hosts to which there was none.
+    pub unreached: Counter,
     /// Requests that were refused, by reason.
     pub refused: TorrentsRefusals,
 }
@@ -44,14 +48,23 @@ struct TorrentsRefusalLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PortCheckLabels {
+    outcome: &'static str,
+}
+
 impl TorrentsMetrics {
     /// Registers the metrics. Without a registry, the metrics are counted but not exposed.
     pub fn register(registry: Option<&mut Registry>) -> Self {
         let refused = Family::<TorrentsRefusalLabels, Counter>::default();
         let by = |reason| refused.get_or_create_owned(&TorrentsRefusalLabels { reason });
+        let checks = Family::<PortCheckLabels, Counter>::default();
+        let checked = |outcome| checks.get_or_create_owned(&PortCheckLabels { outcome });
         let metrics = Self {
             granted: Counter::default(),
             expired: Counter::default(),
+            reached: checked("reached"),
+            unreached: checked("unreached"),
             refused: TorrentsRefusals {
                 token: by("token"),
                 network: by("network"),
@@ -67,6 +80,11 @@ impl TorrentsMetrics {
                 "retracker_leases_expired",
                 "Leases of blobs that ended because their holder did not renew them",
                 metrics.expired.clone(),
+            );
+            registry.register(
+                "retracker_port_checks",
+                "Connections to the ports of hosts that asked whether they are reached, by outcome",
+                checks,
             );
             registry.register(
                 "retracker_torrents_refused",

@@ -5,6 +5,7 @@
 //! its blobs again. This module knows no sockets and no HTTP. Its parts get the time as an argument.
 
 mod busy;
+mod dials;
 mod key;
 mod lease;
 mod metainfo;
@@ -24,12 +25,14 @@ use crate::metrics::{TorrentsMetrics, TorrentsSample};
 use crate::topology::ZoneId;
 
 pub use self::busy::Busy;
+pub use self::dials::PortDial;
 pub use self::key::{BlobKey, NotABlobKey};
 pub use self::lease::{Claimed, HeldLease, LEASE_TTL, LeaseHolder, StaleLease};
 pub use self::metainfo::{PutMetainfo, StoredMetainfo};
 pub use self::missing::MAX_ASKED;
 pub use self::poll::MAX_WAIT;
 
+use self::dials::PortDials;
 use self::lease::Leases;
 use self::metainfo::MetainfoCache;
 use self::missing::MissingKeys;
@@ -53,6 +56,7 @@ pub struct SharedBlobs {
     leases: Leases,
     missing: MissingKeys,
     polls: Arc<LongPolls>,
+    dials: Arc<PortDials>,
     /// What the part counts.
     pub metrics: TorrentsMetrics,
 }
@@ -80,6 +84,7 @@ impl SharedBlobs {
             leases: Leases::new(unix_time),
             missing: MissingKeys::default(),
             polls: Arc::new(LongPolls::new(limits.max_polls)),
+            dials: Arc::default(),
             metrics,
         })
     }
@@ -218,6 +223,14 @@ impl SharedBlobs {
         // After the wait has passed, the host gets the state as it is then.
         let _over = tokio::time::timeout(wait.min(MAX_WAIT), changes).await;
         Ok(self.state(key, zone, &has_peers))
+    }
+
+    /// Begins an attempt to connect to a host, which ends when the returned value is dropped.
+    ///
+    /// # Errors
+    /// There is an attempt to this host already, or there are too many.
+    pub fn dial(&self, host: IpAddr) -> Result<PortDial, Busy> {
+        PortDials::begin(&self.dials, host)
     }
 
     /// Drops what has expired. Must be called once a second.

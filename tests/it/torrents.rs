@@ -1,5 +1,7 @@
 //! Torrent files and leases of shared blobs: every row of the table in docs/torrent-cache.md, and what is refused.
 
+use std::io::Read as _;
+use std::net::{IpAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -176,6 +178,40 @@ fn missing_torrent_files_are_told_to_one_host() {
     assert_eq!(hosts[0].status("POST", "/torrents/missing", longest(1001).to_string()), 400);
     for wrong in ["", "{}", "[1]", "[\"a/b\"]", "[\"\"]", "[\"a\"", "nonsense", &"[".repeat(100_000)] {
         assert_eq!(hosts[0].status("POST", "/torrents/missing", wrong), 400, "{wrong}");
+    }
+}
+
+#[test]
+fn a_host_learns_whether_its_port_is_reached() {
+    let server = Server::start(&[&ARGS[..], &["-p"]].concat());
+    let ask = |ip: &str, port: u16| {
+        let reply = BlobHost::at(&server, ip).call("POST", "/torrents/reach", json!({ "port": port }).to_string());
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        body(&reply)
+    };
+    // A host of its own: nothing else has its ports.
+    let listener = TcpListener::bind("127.0.7.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    assert_eq!(ask("127.0.7.1", port), json!({ "address": format!("127.0.7.1:{port}"), "reached": true }));
+    // The tracker sent nothing.
+    let (mut stream, from) = listener.accept().unwrap();
+    assert_eq!((stream.read_to_end(&mut Vec::new()).unwrap(), from.ip()), (0, IpAddr::from([127, 0, 0, 1])));
+    // At the address of another host the port is another one.
+    assert_eq!(ask("127.0.7.2", port), json!({ "address": format!("127.0.7.2:{port}"), "reached": false }));
+    drop(listener);
+    assert_eq!(ask("127.0.7.1", port)["reached"], false);
+    let host = BlobHost::at(&server, "127.0.7.1");
+    for wrong in ["", "{}", "{\"port\": 0}", "{\"port\": 65536}", "{\"port\": \"80\"}"] {
+        assert_eq!(host.status("POST", "/torrents/reach", wrong), 400, "{wrong}");
+    }
+    // The body names no address.
+    let named = host.call("POST", "/torrents/reach", format!("{{\"port\": {port}, \"address\": \"127.0.7.9\"}}"));
+    assert_eq!(body(&named)["address"], format!("127.0.7.1:{port}"));
+    assert_eq!(BlobHost::at(&server, "8.8.8.8").status("POST", "/torrents/reach", "{\"port\": 80}"), 403);
+    let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+    for line in ["{outcome=\"reached\"} 1", "{outcome=\"unreached\"} 3"] {
+        let line = format!("retracker_port_checks_total{line}");
+        assert!(metrics.lines().any(|other| other == line), "{line} is not in {metrics}");
     }
 }
 

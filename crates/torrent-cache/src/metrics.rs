@@ -27,7 +27,7 @@ pub enum RequestKind {
     Ostree,
     /// Another request in absolute form.
     Proxied,
-    /// `/health` and `/metrics`.
+    /// `/health`, `/metrics` and the status page.
     Page,
     /// What is refused before it is known what it is for.
     Other,
@@ -61,6 +61,25 @@ pub enum ByteSource {
     Disk,
     /// What upstream sends.
     Upstream,
+    /// What other hosts send.
+    Peers,
+}
+
+/// Bytes of blobs since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlobBytes {
+    /// To clients.
+    pub sent: u64,
+    /// From upstreams.
+    pub from_upstream: u64,
+}
+
+impl BlobBytes {
+    /// What clients got and upstreams did not have to send. It is negative if clients left before a fetch ended.
+    pub fn saved(&self) -> i64 {
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        signed(self.sent) - signed(self.from_upstream)
+    }
 }
 
 /// Implements a label's value: the text of each case.
@@ -81,7 +100,7 @@ label_value!(RequestKind: Blob = "blob", Manifest = "manifest", List = "list", P
     Proxied = "proxied", Page = "page", Other = "other");
 label_value!(RequestOutcome: Hit = "hit", Miss = "miss", Passed = "passed", Stale = "stale",
     NotModified = "not_modified", Answered = "answered", Refused = "refused", Failed = "failed");
-label_value!(ByteSource: Disk = "disk", Upstream = "upstream");
+label_value!(ByteSource: Disk = "disk", Upstream = "upstream", Peers = "peers");
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CacheRequestLabels {
@@ -112,6 +131,8 @@ pub struct CacheSample {
     pub evictions: u64,
     /// What was exchanged with other hosts; `None` if blobs are not shared.
     pub swarm: Option<SwarmSample>,
+    /// Whether the tracker answers.
+    pub has_tracker: bool,
     /// Blobs that are offered to other hosts.
     pub seeds: usize,
 }
@@ -125,8 +146,9 @@ pub struct CacheMetrics {
     pub connections: Gauge,
     /// Fetches of blobs that were begun or continued.
     pub fetches: Counter,
-    /// Bytes of blobs that came from upstream.
-    pub received: Counter,
+    /// Bytes of blobs in replies. Those of `sent` are also of manifests, and of what is passed through.
+    blobs_sent: Counter,
+    received: Family<ByteLabels, Counter>,
     sampled: Mutex<SampledMetrics>,
 }
 
@@ -140,8 +162,9 @@ struct SampledMetrics {
     grants: Gauge,
     evictions: Counter,
     seeds: Gauge,
+    tracker: Gauge,
     peers: Gauge,
-    from_peers: Counter,
+    saved: Gauge,
     to_peers: Counter,
     wasted: Counter,
     wrong_pieces: Counter,
@@ -150,22 +173,24 @@ struct SampledMetrics {
 impl Default for CacheMetrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("torrent_cache");
-        let (requests, errors, sent) = (Family::default(), Family::default(), Family::default());
+        let (requests, errors, sent, received) =
+            (Family::default(), Family::default(), Family::default(), Family::default());
         registry.register("requests", "Requests by what they were for and what became of them", requests.clone());
         registry.register("errors", "Replies that tell of an error, by status code", errors.clone());
         registry.register_with_unit(
             "sent",
-            "Bytes of bodies to clients, by where they came from",
+            "Bytes of bodies to clients: from disk if they were there before, from upstream if they were fetched for the \
+             request, even if other hosts delivered some of them",
             Unit::Bytes,
             sent.clone(),
         );
-        let (fetches, received, evictions) = (Counter::default(), Counter::default(), Counter::default());
+        let (fetches, evictions) = (Counter::default(), Counter::default());
         registry.register("fetches", "Fetches of blobs from upstream that were begun or continued", fetches.clone());
-        registry.register_with_unit("received", "Bytes of blobs from upstream", Unit::Bytes, received.clone());
+        let help = "Bytes of blobs that came from upstream, or from other hosts (peers)";
+        registry.register_with_unit("received", help, Unit::Bytes, received.clone());
         registry.register("evictions", "Files that were removed to make room", evictions.clone());
-        let [from_peers, to_peers, wasted, wrong_pieces] = [0; 4].map(|_| Counter::default());
+        let [to_peers, wasted, wrong_pieces] = [0; 3].map(|_| Counter::default());
         for (name, help, counter) in [
-            ("peer_received", "Bytes of blobs from other hosts", &from_peers),
             ("peer_sent", "Bytes of blobs to other hosts", &to_peers),
             ("peer_wasted", "Bytes from other hosts that were there already", &wasted),
         ] {
@@ -183,8 +208,13 @@ impl Default for CacheMetrics {
         let bytes = gauge("storage_bytes", "Bytes of all files on disk");
         let quota = gauge("storage_quota_bytes", "Bytes that may be used on disk");
         let free = gauge("storage_free_bytes", "Free bytes of the file system");
+        let tracker = gauge("tracker_up", "Whether the tracker answers, so that blobs are shared: 1 or 0");
         let (seeds, peers) =
             (gauge("offered_blobs", "Blobs that other hosts can get"), gauge("peers", "Connections to other hosts"));
+        let saved = gauge(
+            "saved_bytes",
+            "Bytes of blobs that clients got and upstream did not have to send, below zero if clients left early",
+        );
         let sampled = SampledMetrics {
             registry,
             blobs,
@@ -195,13 +225,15 @@ impl Default for CacheMetrics {
             grants,
             evictions,
             seeds,
+            tracker,
             peers,
-            from_peers,
+            saved,
             to_peers,
             wasted,
             wrong_pieces,
         };
-        Self { requests, errors, sent, connections, fetches, received, sampled: Mutex::new(sampled) }
+        let blobs_sent = Counter::default();
+        Self { requests, errors, sent, connections, fetches, blobs_sent, received, sampled: Mutex::new(sampled) }
     }
 }
 
@@ -223,6 +255,22 @@ impl CacheMetrics {
         self.sent.get_or_create(&ByteLabels { source }).clone()
     }
 
+    /// Counts bytes of a blob that go to a client, and that [`Self::sent`] counts as well.
+    pub fn blob_sent(&self, bytes: u64) {
+        self.blobs_sent.inc_by(bytes);
+    }
+
+    /// Counts bytes of a blob that came from an upstream.
+    pub fn received(&self, bytes: u64) {
+        self.received.get_or_create(&ByteLabels { source: ByteSource::Upstream }).inc_by(bytes);
+    }
+
+    /// Bytes of blobs since the start.
+    pub fn blob_bytes(&self) -> BlobBytes {
+        let from_upstream = self.received.get_or_create(&ByteLabels { source: ByteSource::Upstream }).get();
+        BlobBytes { sent: self.blobs_sent.get(), from_upstream }
+    }
+
     /// All metrics in the format of OpenMetrics 1.0.0.
     pub fn text(&self, sample: &CacheSample) -> Result<String, fmt::Error> {
         let sampled = self.sampled.lock();
@@ -236,10 +284,12 @@ impl CacheMetrics {
         sampled.flights.set(i64::try_from(sample.flights).unwrap_or(i64::MAX));
         sampled.grants.set(number(sample.grants));
         raise(&sampled.evictions, sample.evictions);
+        sampled.tracker.set(sample.has_tracker.into());
         sampled.seeds.set(i64::try_from(sample.seeds).unwrap_or(i64::MAX));
         let swarm = sample.swarm.unwrap_or_default();
         sampled.peers.set(number(swarm.peers));
-        raise(&sampled.from_peers, swarm.received);
+        raise(&self.received.get_or_create(&ByteLabels { source: ByteSource::Peers }), swarm.received);
+        sampled.saved.set(self.blob_bytes().saved());
         raise(&sampled.to_peers, swarm.sent);
         raise(&sampled.wasted, swarm.wasted);
         raise(&sampled.wrong_pieces, swarm.wrong);
@@ -272,7 +322,11 @@ mod tests {
         metrics.status(404);
         metrics.sent(ByteSource::Disk).inc_by(7);
         let usage = StoreUsage { bytes: 4096, blobs: 1, quota: 9, free: 8 };
-        let sample = CacheSample { usage: Some(usage), flights: 2, grants: 3, evictions: 4, swarm: None, seeds: 5 };
+        metrics.blob_sent(7);
+        metrics.received(9);
+        let swarm = SwarmSample { sent: 11, received: 12, wasted: 13, wrong: 14, peers: 15 };
+        let (usage, swarm) = (Some(usage), Some(swarm));
+        let sample = CacheSample { usage, flights: 2, grants: 3, evictions: 4, swarm, has_tracker: true, seeds: 5 };
         let text = metrics.text(&sample).unwrap();
         for line in [
             "torrent_cache_requests_total{kind=\"blob\",outcome=\"hit\"} 1",
@@ -283,6 +337,14 @@ mod tests {
             "torrent_cache_flights 2",
             "torrent_cache_kept_authorizations 3",
             "torrent_cache_evictions_total 4",
+            "torrent_cache_received_bytes_total{source=\"upstream\"} 9",
+            "torrent_cache_received_bytes_total{source=\"peers\"} 12",
+            "torrent_cache_saved_bytes -2",
+            "torrent_cache_peer_sent_bytes_total 11",
+            "torrent_cache_peer_wasted_bytes_total 13",
+            "torrent_cache_peer_wrong_pieces_total 14",
+            "torrent_cache_peers 15",
+            "torrent_cache_offered_blobs 5",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

@@ -7,8 +7,8 @@ use percent_encoding::percent_decode;
 use crate::torrents::{BlobKey, MAX_WAIT};
 use tracker_protocol::metainfo::MAX_METAINFO;
 
-/// The most bytes of a body in JSON that describes one lease.
-const MAX_LEASE_BODY: usize = 4 * 1024;
+/// The most bytes of a body in JSON that describes one lease or one port.
+const MAX_SMALL_BODY: usize = 4 * 1024;
 
 /// The most bytes of a list of keys in JSON: a thousand of the longest keys fit.
 const MAX_LIST_BODY: usize = 300 * 1024;
@@ -29,6 +29,8 @@ pub(in crate::frontend) enum Call {
     Complain(BlobKey),
     /// `POST /torrents/missing`
     ListMissing,
+    /// `POST /torrents/reach`
+    Reach,
     /// `POST /leases/KEY`
     Claim(BlobKey),
     /// `GET /leases/KEY?wait=SECONDS`
@@ -80,10 +82,11 @@ impl Call {
     fn read_torrents(method: &[u8], path: &[&[u8]]) -> Result<Self, NotACall> {
         match (path, method) {
             ([b"missing"], b"POST") => Ok(Self::ListMissing),
+            ([b"reach"], b"POST") => Ok(Self::Reach),
             ([name], b"GET") => key(name).map(Self::ReadMetainfo),
             ([name], b"PUT") => key(name).map(Self::WriteMetainfo),
             ([name], b"DELETE") => key(name).map(Self::RemoveMetainfo),
-            ([b"missing"], _) => Err(NotACall::Method("GET, HEAD, PUT, DELETE, POST")),
+            ([b"missing" | b"reach"], _) => Err(NotACall::Method("GET, HEAD, PUT, DELETE, POST")),
             ([_], _) => Err(NotACall::Method("GET, HEAD, PUT, DELETE")),
             ([name, b"complaint"], b"POST") => key(name).map(Self::Complain),
             ([_, b"complaint"], _) => Err(NotACall::Method("POST")),
@@ -123,7 +126,7 @@ impl Call {
             Self::WriteMetainfo(_) => MAX_METAINFO,
             Self::WriteNode(_) => MAX_FORM_BODY,
             Self::ListMissing => MAX_LIST_BODY,
-            _ => MAX_LEASE_BODY,
+            _ => MAX_SMALL_BODY,
         }
     }
 }
@@ -174,6 +177,8 @@ mod tests {
             ("DELETE /torrents/sha256:a", Call::RemoveMetainfo(a())),
             ("POST /torrents/sha256:a/complaint", Call::Complain(a())),
             ("POST /torrents/missing", Call::ListMissing),
+            ("POST /torrents/reach", Call::Reach),
+            ("GET /torrents/reach", Call::ReadMetainfo(blob("reach"))),
             ("POST /leases/sha256:a", Call::Claim(a())),
             ("GET /leases/sha256:a", Call::Watch { key: a(), wait: Duration::ZERO }),
             ("GET /leases/sha256:a?x=1&wait=10", Call::Watch { key: a(), wait: Duration::from_secs(10) }),

@@ -7,6 +7,7 @@ mod lease_calls;
 mod metainfo_calls;
 mod node_calls;
 mod part;
+mod reach_calls;
 mod reply;
 pub(in crate::frontend) mod request;
 
@@ -47,6 +48,7 @@ pub(in crate::frontend) async fn serve(request: HttpRequest, context: web::Data<
         Call::RemoveMetainfo(key) => metainfo_calls::remove(blobs, key),
         Call::Complain(key) => metainfo_calls::complain(blobs, key, ip),
         Call::ListMissing => metainfo_calls::list_missing(&context, blobs, ip, &body),
+        Call::Reach => reach_calls::check(blobs, ip, &body).await,
         Call::Claim(key) => lease_calls::claim(&context, blobs, key, ip, &body),
         Call::Watch { key, wait } => lease_calls::watch(&context, blobs, key, ip, *wait).await,
         Call::Renew(key, generation) => lease_calls::renew(blobs, key, *generation, &body),

@@ -47,7 +47,7 @@ pub(super) fn bad_body(blobs: &SharedBlobs, sentence: impl Display) -> HttpRespo
 /// The reply when a limit is reached.
 pub(super) fn busy(blobs: &SharedBlobs) -> HttpResponse {
     blobs.metrics.refused.busy.inc();
-    let body = json!({ "error": "the tracker holds as many leases, keys or long polls as it may" });
+    let body = json!({ "error": "the tracker holds as many leases, keys, long polls or port checks as it may" });
     begin(blobs, StatusCode::SERVICE_UNAVAILABLE)
         .insert_header((RETRY_AFTER, RETRY_SECONDS))
         .content_type("application/json")

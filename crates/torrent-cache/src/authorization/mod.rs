@@ -93,6 +93,12 @@ impl Authorization {
         }
     }
 
+    /// Whether a client at this address is one of the operator's: on this host, or in `CLIENT_NETWORKS`.
+    pub fn is_of_operator(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        client.is_loopback() || self.client_networks.iter().any(|net| net.contains(&client))
+    }
+
     /// Whether this client may have what is in the cache. `headers` are those of its request: a manifest is only there
     /// for a client that accepts its type.
     pub async fn admit(&self, speaker: &Speaker, subject: &AccessSubject<'_>, headers: &AskHeaders) -> Permission {

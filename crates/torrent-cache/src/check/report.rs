@@ -2,22 +2,20 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::WWW_AUTHENTICATE;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tracker_protocol::{Event, InfoHash, PeerId};
 
 use super::health::{healthcheck, reachable};
 use crate::authorization::{Authorization, Speaker};
 use crate::config::{CacheConfig, SwarmOptions};
 use crate::digest::Digest;
 use crate::store::{BlobStore, StoreFault};
+use crate::swarm_tracker::{SwarmAnnounce, SwarmTracker, TrackerError, TrackerOptions};
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, Redirects, UpstreamOrigin};
 
-/// For a connection to the tracker.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// So much has to fit into the storage.
 const TRIAL: usize = 1 << 20;
 
@@ -59,16 +57,10 @@ pub async fn check(config: &CacheConfig) -> CheckReport {
     }
     report.add(&format!("storage {}", config.storage.display()), storage(config));
     report.add(&format!("port {}", config.listen), port(config.listen, config.tls.is_some()));
-    let SwarmOptions { tracker, etcd: (host, port), is_given, ports, .. } = &config.swarm;
-    let tracker_port = tracker.port_or_known_default().unwrap_or(6969);
-    let tracker_host = tracker.host_str().unwrap_or_default();
-    let reached = match tracker.scheme() {
-        "udp" => Ok("speaks UDP, which is not checked".to_owned()),
-        _ => other_host(tracker_host, tracker_port, *is_given, "TRACKER").await,
-    };
-    report.add(&format!("tracker {tracker}"), reached);
-    let reached = other_host(&host.to_string(), *port, *is_given, "ETCD_HOST and ETCD_PORT").await;
-    report.add(&format!("torrents {host}:{port}"), reached);
+    let SwarmOptions { tracker, etcd: (host, port), ports, .. } = &config.swarm;
+    let (announced, torrents) = of_tracker(config).await;
+    report.add(&format!("tracker {tracker}"), announced);
+    report.add(&format!("torrents {host}:{port}"), torrents);
     report.add(&format!("ports {}-{}", ports.start(), ports.end()), torrent_ports(config));
     report
 }
@@ -123,30 +115,64 @@ fn port(listen: SocketAddr, has_tls: bool) -> Result<String, String> {
     }
 }
 
-async fn other_host(host: &str, port: u16, is_given: bool, setting: &str) -> Result<String, String> {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    match timeout(TIMEOUT, TcpStream::connect((host, port))).await {
-        Ok(Ok(_)) => Ok("accepts connections".to_owned()),
-        _ if !is_given => Ok("not reached, but this is the default: a cache works alone".to_owned()),
-        Ok(Err(error)) => Err(format!("{error}\n        check that it runs and that {setting} is right")),
-        Err(_) => Err(format!(
-            "no connection within {} s\n        check {setting}, and that no firewall is between",
-            TIMEOUT.as_secs()
-        )),
-    }
+/// Whether the tracker takes announces, and whether it tells of torrents: as the cache asks it.
+async fn of_tracker(config: &CacheConfig) -> (Result<String, String>, Result<String, String>) {
+    let swarm = &config.swarm;
+    // The announce is one that leaves a torrent, so the tracker lists neither the torrent nor this port.
+    let (peer_id, port) = (PeerId(*b"-TC0010-check0000000"), NonZeroU16::new(*swarm.ports.start()));
+    let tracker = SwarmTracker::new(TrackerOptions {
+        announce: swarm.tracker.clone(),
+        torrents: swarm.etcd.clone(),
+        token: swarm.token.clone(),
+        peer_id,
+        port: port.unwrap_or(NonZeroU16::MIN),
+        tls: Arc::clone(&config.fetch.tls),
+        lookup: Arc::clone(&config.fetch.lookup),
+    });
+    let tracker = match tracker {
+        Ok(tracker) => tracker,
+        Err(error) => {
+            let hint = "\n        correct the setting; until then this cache works alone";
+            return (Err(format!("{error}{hint}")), Ok("not asked".to_owned()));
+        }
+    };
+    let mut info_hash = InfoHash([0; 20]);
+    info_hash.0.fill_with(|| fastrand::u8(..));
+    let event = Some(Event::Stopped);
+    let announce = SwarmAnnounce { info_hash, event, uploaded: 0, downloaded: 0, left: 0, numwant: 0 };
+    let (announced, torrents) = tokio::join!(tracker.announce(&announce), tracker.check());
+    let told = |result: Result<(), TrackerError>, answers: &str| match result {
+        Ok(()) => Ok(answers.to_owned()),
+        Err(error) if !swarm.is_given && error.fault.is_down() => {
+            Ok("not reached, but this is the default: this cache works alone".to_owned())
+        }
+        Err(error) => Err(match error.remedy() {
+            Some(remedy) => format!("{}\n        {remedy}", error.fault),
+            None => error.fault.to_string(),
+        }),
+    };
+    let token = match swarm.token {
+        Some(_) => "tells of torrents, and accepts TORRENTS_TOKEN",
+        None => "tells of torrents, and wants no token",
+    };
+    (told(announced.map(drop), "takes announces"), told(torrents, token))
 }
 
 fn torrent_ports(config: &CacheConfig) -> Result<String, String> {
     let ports = config.swarm.ports.clone();
     let hint = format!(
-        "in a container publish them as they are: -p {0}-{1}:{0}-{1} (-p {0}-{1} alone publishes others)",
+        "open them for TCP from the other hosts; in a container publish them as they are, -p {0}-{1}:{0}-{1}",
         ports.start(),
         ports.end()
     );
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let free = ports.clone().filter(|port| TcpListener::bind(SocketAddr::new(any, *port)).is_ok()).count();
     match free {
-        0 => Err("all are in use\n        give free ones with TORRENT_FIRST_PORT and TORRENT_LAST_PORT".to_owned()),
+        0 => Err(
+            "all are in use, so other hosts cannot reach this one\n        give free ones with TORRENT_FIRST_PORT and \
+                  TORRENT_LAST_PORT, or end what uses them, unless it is the cache of this host"
+                .to_owned(),
+        ),
         free => Ok(format!("{free} of {} free; {hint}", ports.count())),
     }
 }

@@ -73,8 +73,7 @@ impl fmt::Debug for CacheConfig {
     }
 }
 
-/// The tracker, the etcd server with the torrent files, and what this host needs to share with others. Only
-/// `torrent-cache check` uses them.
+/// The tracker, the server with the torrent files, and what this host needs to share with others.
 #[derive(Clone, Debug)]
 pub struct SwarmOptions {
     /// Where to announce.

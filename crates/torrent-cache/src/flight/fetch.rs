@@ -3,13 +3,10 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
-use tokio::time::sleep;
 
 use super::CHUNK;
 use super::resuming::ResumingBody;
@@ -17,6 +14,7 @@ use super::shared::{SharedTransfer, transfer_shared};
 use super::source::{BlobSource, FlightFault, SourceError};
 use super::state::{Flight, FlightPhase, UncachedBlob};
 use super::stored::serve_stored;
+use super::transfer::{Transferred, blocking, unwanted};
 use crate::content::{ContentName, ContentVerifier};
 use crate::digest::Digest;
 use crate::sharing::Sharing;
@@ -26,9 +24,6 @@ use crate::swarm_tracker::ShareKey;
 /// Fetches at once. Each has a connection to an upstream, a file and about 1 MiB of memory, and it can outlive the client
 /// that began it, so the limit of connections does not limit them.
 pub(super) const MAX_FETCHES: usize = 128;
-
-/// How long a fetch goes on without a reader if less than half of the blob is there.
-pub(super) const GRACE: Duration = Duration::from_mins(1);
 
 /// Bytes on their way to the disk, with their share of the task's memory.
 type Chunk = (Bytes, OwnedSemaphorePermit);
@@ -41,15 +36,6 @@ pub(super) struct FetchContext {
     pub(super) sharing: Option<Arc<Sharing>>,
     /// Fetches of what is not in the store, at once.
     pub(super) fetches: Arc<Semaphore>,
-}
-
-/// What has arrived, and how that ended.
-pub(super) struct Transferred<E> {
-    pub(super) incoming: IncomingBlob,
-    /// How the upstream ended.
-    pub(super) received: Result<(), FlightFault<E>>,
-    /// Whether the disk took everything.
-    pub(super) written: io::Result<()>,
 }
 
 /// Fetches the blob, unless the store has it and the source may take it from there. Returns the flight's last phase.
@@ -99,7 +85,7 @@ async fn fetch_into<S: BlobSource + Clone>(
                     Ok(FlightPhase::Verified { digest, .. }) if flight.stored.get().is_some() => {
                         session.stored(*digest);
                     }
-                    Err(FlightFault::Wrong(_)) => session.was_wrong(),
+                    Err(fault) if fault.is_other_content() => session.was_wrong(),
                     _ => {}
                 }
                 return end;
@@ -222,17 +208,6 @@ async fn receive<S: BlobSource>(
     }
 }
 
-/// Ends when there has been no reader for [`GRACE`] and less than half of the blob is there.
-pub(super) async fn unwanted<E>(flight: &Flight<E>) {
-    loop {
-        flight.state.closed().await;
-        sleep(GRACE).await;
-        if flight.is_unwanted() {
-            return;
-        }
-    }
-}
-
 /// Writes all that has arrived at once, so that a fast upstream costs few changes of threads. Returns the spool, and
 /// whether the disk took everything.
 async fn write<E: SourceError>(
@@ -274,12 +249,6 @@ async fn store_blob<E: SourceError>(
         Err(error) => log::warn!("{}: served but not stored: {error}", flight.name),
     }
     Ok(FlightPhase::Verified { file, digest, length })
-}
-
-pub(super) async fn blocking<T: Send + 'static, E>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, FlightFault<E>> {
-    spawn_blocking(work).await.map_err(|_| FlightFault::Abandoned)
 }
 
 #[cfg(test)]

@@ -1,18 +1,24 @@
 //! The flights that are under way.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
+use tokio::time::sleep;
 
 use super::fetch::{FetchContext, MAX_FETCHES, fetch};
 use super::source::{BlobSource, FlightFault, LandedContent, SourceError};
 use super::state::{Flight, FlightKey, FlightPhase};
+use super::summary::FlightSummary;
 use crate::sharing::Sharing;
 use crate::store::BlobStore;
+
+/// How often the log tells how far a fetch is.
+const PROGRESS: Duration = Duration::from_secs(10);
 
 type UnderWayFlights<E> = Mutex<HashMap<FlightKey, Arc<Flight<E>>>>;
 
@@ -32,7 +38,7 @@ impl<E: SourceError> Flights<E> {
     /// Joins the flight of this blob, or starts it with this source, and waits until there is something to read. Must
     /// be called inside a `LocalSet`, as actix-web's handlers are.
     ///
-    /// A client that joins must be authorised for the blob already. A client whose source is refused gets that error;
+    /// The caller makes sure that the client may have the blob, before or after it joins, and before it reads. A client whose source is refused gets that error;
     /// the next of those who joined it starts again with its own source.
     pub async fn join<S>(&self, key: &FlightKey, source: &S) -> Result<Arc<Flight<E>>, Arc<FlightFault<E>>>
     where
@@ -51,6 +57,14 @@ impl<E: SourceError> Flights<E> {
     /// How many flights are under way.
     pub fn count(&self) -> usize {
         self.under_way.lock().len()
+    }
+
+    /// The flights that are under way, the oldest first.
+    pub fn summaries(&self) -> Vec<FlightSummary> {
+        let under_way = self.under_way.lock();
+        let mut all: Vec<_> = under_way.iter().map(|(key, flight)| FlightSummary::of(key, flight)).collect();
+        all.sort_by_key(|summary| std::cmp::Reverse(summary.elapsed));
+        all
     }
 
     fn find_or_start<S>(&self, key: &FlightKey, source: &S) -> (Arc<Flight<E>>, bool)
@@ -73,11 +87,20 @@ impl<E: SourceError> Flights<E> {
         let (source, context) = (source.clone(), self.context.clone());
         spawn_local(async move {
             let mut landing = landing;
-            landing.last = fetch(&landing.flight, &landing.key.upstream, &source, &context).await;
+            landing.last = {
+                let fetch = fetch(&landing.flight, &landing.key.upstream, &source, &context);
+                let mut fetch = pin!(fetch);
+                loop {
+                    tokio::select! {
+                        last = &mut fetch => break last,
+                        () = sleep(PROGRESS) => log::info!("{}", FlightSummary::of(&landing.key, &landing.flight)),
+                    }
+                }
+            };
             match &landing.last {
                 FlightPhase::Verified { digest, length, .. } => {
-                    let is_shared = landing.flight.is_shared.load(Relaxed);
-                    source.landed(Ok(LandedContent { digest: *digest, length: *length, is_shared })).await;
+                    let from_peers = landing.flight.shared.get().map(|content| content.sources().from_peers);
+                    source.landed(Ok(LandedContent { digest: *digest, length: *length, from_peers })).await;
                 }
                 FlightPhase::Failed(fault) => source.landed(Err(fault)).await,
                 _ => {}

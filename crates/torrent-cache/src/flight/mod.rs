@@ -36,13 +36,16 @@ mod shared;
 mod source;
 mod state;
 mod stored;
+mod summary;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use flights::Flights;
 pub use reader::FlightReader;
 pub use source::{BlobBody, BlobSource, FlightFault, LONGEST_SILENCE, LandedContent, OpenedBody, SourceError};
 pub use state::{Flight, FlightKey};
+pub use summary::FlightSummary;
 
 /// The most bytes that a reader reads at a time, and the most that the task of a flight holds in memory until they are on
 /// disk.

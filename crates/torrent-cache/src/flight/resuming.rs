@@ -20,6 +20,7 @@ pub(super) struct ResumingBody<S: BlobSource> {
     position: u64,
     /// Bytes of the body that are before this place.
     skip: u64,
+    ignores_ranges: bool,
     /// Attempts since the last new byte.
     attempts: u32,
 }
@@ -29,7 +30,7 @@ type SourceFault<S> = FlightFault<<S as BlobSource>::Error>;
 impl<S: BlobSource> ResumingBody<S> {
     /// Opens nothing yet. `length` is the whole blob's, if it is known.
     pub(super) fn new(source: S, position: u64, length: Option<u64>) -> Self {
-        Self { source, body: None, length, position, skip: 0, attempts: 0 }
+        Self { source, body: None, length, position, skip: 0, ignores_ranges: false, attempts: 0 }
     }
 
     pub(super) fn length(&self) -> Option<u64> {
@@ -48,6 +49,16 @@ impl<S: BlobSource> ResumingBody<S> {
         }
     }
 
+    /// Whether a reply is being read.
+    pub(super) fn is_open(&self) -> bool {
+        self.body.is_some()
+    }
+
+    /// Whether the upstream has sent the whole blob although it was asked for a part.
+    pub(super) fn ignores_ranges(&self) -> bool {
+        self.ignores_ranges
+    }
+
     /// One attempt to open the body.
     pub(super) async fn open(&mut self) -> Result<(), SourceFault<S>> {
         let opened = timeout(self.source.longest_silence(), self.source.open(self.position)).await;
@@ -55,6 +66,7 @@ impl<S: BlobSource> ResumingBody<S> {
             opened.map_err(|_| FlightFault::Silent)?.map_err(FlightFault::Source)?;
         let (asked, got) = (self.position, offset);
         self.skip = asked.checked_sub(got).ok_or(FlightFault::Misplaced { asked, got })?;
+        self.ignores_ranges = self.skip > 0;
         if let (Some(first), Some(then)) = (self.length, length)
             && first != then
         {

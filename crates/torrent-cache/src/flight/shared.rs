@@ -1,29 +1,35 @@
 //! A flight whose blob hosts share: its pieces come from peers and from the upstream, in any order.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::CHUNK;
-use super::fetch::{Transferred, blocking, unwanted};
 use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault, SourceError};
 use super::state::{Flight, FlightPhase};
+use super::transfer::{Transferred, blocking, unwanted};
 use crate::content::ContentName;
 use crate::sharing::{OwnLease, PieceFeeder, SMALLEST, ShareSession, ShareStart, Sharing};
 use crate::store::{BlobStore, IncomingBlob};
-use crate::swarm::{PIECE_LENGTH, PieceShape, SharedContent, SwarmMembership};
+use crate::swarm::{PIECE_LENGTH, PieceShape, SharedContent, SwarmEnded, SwarmMembership};
 use crate::swarm_tracker::ShareKey;
 
-/// How often a host asks how long the blob is that another one has begun to fetch.
+/// How often a host asks how long the blob is that another one has begun to fetch, and for how long in all.
 const SIZE_POLL: Duration = Duration::from_millis(50);
-/// How often it asks at most.
-const SIZE_POLLS: u32 = 200;
+const FOR_SIZE: Duration = Duration::from_secs(3);
+/// While an upstream or the swarm is slow, so much time passes before what has arrived is worked on, as each turn costs
+/// changes of threads.
+const GATHER: Duration = Duration::from_millis(4);
+/// To read so many bytes takes less time than to ask once more.
+const FEW_PIECES: u64 = 2 * PIECE_LENGTH as u64;
+/// An upstream that brings fewer bytes at a time is slow.
+const FEW: usize = 128 * 1024;
 
 /// What came of the attempt to share a blob.
 pub(super) enum SharedTransfer<E> {
@@ -47,6 +53,9 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
     let mut body = ResumingBody::new(source.clone(), 0, start.length());
     if start.length().is_none() {
         body.open().await?;
+    } else if !source.is_admitted(&flight.name).await {
+        // The upstream's own refusal is what the client gets.
+        return Ok(SharedTransfer::Alone(None));
     }
     let Some(length) = body.length().filter(|length| *length >= SMALLEST) else {
         let lease = start.alone(body.length()).await;
@@ -64,12 +73,19 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
         body.give_back();
         return Ok(SharedTransfer::Alone(None));
     };
-    flight.is_shared.store(true, Relaxed);
+    let _ = flight.shared.set(Arc::clone(&content));
     flight.state.send_modify(|state| {
         state.length = Some(length);
         state.phase = FlightPhase::Spooling { spool: incoming.file(), available: 0 };
     });
-    let mut feeder = UpstreamFeeder { source: source.clone(), content: Arc::clone(&content), body, rest: Bytes::new() };
+    let mut feeder = UpstreamFeeder {
+        source: source.clone(),
+        content: Arc::clone(&content),
+        body,
+        rest: Bytes::new(),
+        gathered: usize::MAX,
+        fault: None,
+    };
     let fetch = async {
         let fetched = tokio::select! {
             fetched = session.fetch(start, &mut feeder) => fetched,
@@ -88,7 +104,8 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
 
 /// How the blob is shared, with its length unless this host is to find it out.
 async fn start(sharing: &Arc<Sharing>, key: &ShareKey) -> Option<ShareStart> {
-    for _ in 0..SIZE_POLLS {
+    let begun = Instant::now();
+    while begun.elapsed() < FOR_SIZE {
         let start = sharing.begin(key).await?;
         if start.length().is_some() || matches!(start, ShareStart::Lead(_)) {
             return Some(start);
@@ -136,6 +153,10 @@ async fn adopt<E: SourceError>(
                 return Ok((incoming, adopted));
             }
             flight.spooled(incoming.written());
+            // The first bytes are for a client that waits. Later ones are taken over many at a time.
+            if incoming.written() > u64::from(CHUNK) && progress.borrow().prefix < content.shape().length {
+                sleep(GATHER).await;
+            }
         } else if now.prefix == content.shape().length {
             return Ok((incoming, Ok(())));
         } else if now.has_failed {
@@ -153,13 +174,17 @@ struct UpstreamFeeder<S: BlobSource> {
     body: ResumingBody<S>,
     /// Bytes of the body that belong to the next piece.
     rest: Bytes,
+    /// How many bytes came last time.
+    gathered: usize,
+    /// How the body failed after the bytes that came last.
+    fault: Option<FlightFault<S::Error>>,
 }
 
 impl<S: BlobSource + Clone> PieceFeeder for UpstreamFeeder<S> {
     type Fault = FlightFault<S::Error>;
 
     async fn feed(&mut self, swarm: &SwarmMembership, anything: bool) -> Result<(), Self::Fault> {
-        while let Some(offset) = swarm.claim(anything).await {
+        while let Some(offset) = swarm.claim(anything).await.map_err(|SwarmEnded| FlightFault::Abandoned)? {
             self.piece(offset).await.inspect_err(|_| self.content.give_up_claim())?;
         }
         Ok(())
@@ -169,20 +194,45 @@ impl<S: BlobSource + Clone> PieceFeeder for UpstreamFeeder<S> {
 impl<S: BlobSource + Clone> UpstreamFeeder<S> {
     /// Brings the claimed piece, from its first byte that is not there.
     async fn piece(&mut self, offset: u64) -> Result<(), FlightFault<S::Error>> {
-        let place = self.body.position() - self.rest.len() as u64;
-        if place != offset {
-            self.rest = Bytes::new();
-            self.body = ResumingBody::new(self.source.clone(), offset, Some(self.content.shape().length));
-        }
+        self.go_to(offset).await?;
         let piece = self.content.shape().piece_at(offset);
         while !self.content.has(piece) {
             let bytes = self.next().await?;
+            let place = self.body.position() - bytes.len() as u64;
             let (content, taken) = (Arc::clone(&self.content), bytes.clone());
-            match blocking(move || content.append(&taken)).await?? {
+            match blocking(move || content.append(place, &taken)).await? {
                 // A peer has delivered the piece meanwhile.
-                0 => self.rest = bytes,
-                taken => self.rest = bytes.slice(taken..),
+                Ok(0) => {
+                    self.rest = bytes;
+                    break;
+                }
+                Ok(taken) => self.rest = bytes.slice(taken..),
+                Err(error) => {
+                    log::warn!("a piece from the upstream could not be written: {error}");
+                    self.content.fail();
+                    // The fetch ends, because the content has failed.
+                    pending::<()>().await;
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Makes this byte the next one. Bytes that peers have brought are read through if they are few, or if the upstream
+    /// sends the whole blob again for each part. Otherwise the upstream is asked for the bytes from there on.
+    async fn go_to(&mut self, offset: u64) -> Result<(), FlightFault<S::Error>> {
+        let place = self.body.position() - self.rest.len() as u64;
+        let gap = offset.checked_sub(place).filter(|gap| *gap <= FEW_PIECES || self.body.ignores_ranges());
+        let Some(mut gap) = gap.filter(|gap| *gap == 0 || self.body.is_open()) else {
+            self.rest = Bytes::new();
+            self.body = ResumingBody::new(self.source.clone(), offset, Some(self.content.shape().length));
+            return Ok(());
+        };
+        while gap > 0 {
+            let mut bytes = self.next().await?;
+            let known = bytes.len().min(usize::try_from(gap).unwrap_or(usize::MAX));
+            self.rest = bytes.split_off(known);
+            gap -= known as u64;
         }
         Ok(())
     }
@@ -193,21 +243,27 @@ impl<S: BlobSource + Clone> UpstreamFeeder<S> {
         if !self.rest.is_empty() {
             return Ok(std::mem::take(&mut self.rest));
         }
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         let length = self.content.shape().length;
         let too_short = |got| FlightFault::TooShort { length, got };
         let first = self.body.next().await?.ok_or_else(|| too_short(self.body.position()))?;
-        let mut more = self.body.next().now_or_never();
-        if !matches!(more, Some(Ok(Some(_)))) {
-            return Ok(first);
+        if self.gathered < FEW {
+            sleep(GATHER).await;
         }
         let mut all = BytesMut::from(first);
-        while let Some(Ok(Some(bytes))) = more {
-            all.extend_from_slice(&bytes);
-            if all.len() >= CHUNK as usize {
-                break;
+        while all.len() < CHUNK as usize {
+            match self.body.next().now_or_never() {
+                Some(Ok(Some(bytes))) => all.extend_from_slice(&bytes),
+                Some(Err(fault)) => {
+                    self.fault = Some(fault);
+                    break;
+                }
+                Some(Ok(None)) | None => break,
             }
-            more = self.body.next().now_or_never();
         }
+        self.gathered = all.len();
         Ok(all.freeze())
     }
 }

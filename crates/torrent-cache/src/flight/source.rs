@@ -36,6 +36,11 @@ pub trait BlobSource: 'static {
         ready(name.digest())
     }
 
+    /// Whether the upstream lets this client have the content. Asked before the content is fetched from other hosts.
+    fn is_admitted(&self, _name: &ContentName) -> impl Future<Output = bool> {
+        ready(true)
+    }
+
     /// Takes back a body of which nothing was read, because the flight cannot store it. The next [`Self::open`] from the
     /// same place should return it, so that the upstream is not asked twice.
     fn take_back(&self, _unread: OpenedBody<Self::Body>) {}
@@ -55,8 +60,8 @@ pub struct LandedContent {
     pub digest: Digest,
     /// Bytes.
     pub length: u64,
-    /// Whether hosts of the network may have delivered some of it.
-    pub is_shared: bool,
+    /// Bytes that other hosts of the network delivered; `None` if they were not asked.
+    pub from_peers: Option<u64>,
 }
 
 /// A body that an upstream has begun to send.

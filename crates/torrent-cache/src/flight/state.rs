@@ -1,15 +1,16 @@
 //! A flight as its task and its readers see it.
 
 use std::fs::File;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::source::{FlightFault, SourceError};
 use crate::content::{ContentName, ContentVerifier};
 use crate::digest::Digest;
 use crate::store::StoredBlob;
+use crate::swarm::SharedContent;
 
 /// What a flight fetches. One upstream's failures are not those of another, so the upstream is part of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,8 +27,9 @@ pub struct Flight<E> {
     pub(super) state: watch::Sender<FlightState<E>>,
     /// Keeps the blob from being evicted while somebody reads it through this flight.
     pub(super) stored: OnceLock<StoredBlob>,
-    /// Whether hosts of the network may deliver some of it.
-    pub(super) is_shared: AtomicBool,
+    /// What hosts of the network put together, if they may deliver some of it.
+    pub(super) shared: OnceLock<Arc<SharedContent>>,
+    pub(super) begun: Instant,
 }
 
 pub(super) struct FlightState<E> {
@@ -76,12 +78,23 @@ pub(super) enum ReaderStep<E> {
 impl<E> Flight<E> {
     pub(super) fn new(name: ContentName) -> Self {
         let state = FlightState { length: None, phase: FlightPhase::Opening };
-        Self { name, state: watch::Sender::new(state), stored: OnceLock::new(), is_shared: AtomicBool::new(false) }
+        Self {
+            name,
+            state: watch::Sender::new(state),
+            stored: OnceLock::new(),
+            shared: OnceLock::new(),
+            begun: Instant::now(),
+        }
     }
 
     /// The blob's length, if the upstream tells it, or once the blob is complete.
     pub fn length(&self) -> Option<u64> {
         self.state.borrow().length
+    }
+
+    /// Whether hosts of the network may deliver some of it.
+    pub fn is_shared(&self) -> bool {
+        self.shared.get().is_some()
     }
 
     /// Whether readers get the blob past the store. Then the whole blob is a better answer than a range of it.

@@ -19,8 +19,9 @@ use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::sleep;
 
-use super::fetch::{GRACE, MAX_FETCHES};
+use super::fetch::MAX_FETCHES;
 use super::resuming::ATTEMPTS;
+use super::transfer::GRACE;
 use super::*;
 use crate::content::ContentName;
 use crate::digest::Digest;

@@ -13,7 +13,7 @@ use super::context::CacheContext;
 use super::failure::RequestFailure;
 use super::pass::{pass, passed};
 use super::reply::{CacheReply, HeadBody, Served, describe_api, rewrite_links, text_reply};
-use super::{blobs, manifests, ostree_files, pages};
+use super::{blobs, manifests, ostree_files, pages, status};
 use crate::authorization::Speaker;
 use crate::metrics::{RequestKind, RequestOutcome};
 use crate::ostree::path::OstreePath;
@@ -94,6 +94,8 @@ async fn route(context: &Arc<CacheContext>, request: &Request) -> (RequestKind, 
         (Some(_), _) => absolute(context, request, is_head).await,
         (None, "/health") => (RequestKind::Page, Ok(pages::health(context))),
         (None, "/metrics") => (RequestKind::Page, pages::metrics(context).await),
+        (None, "/" | "/status") => (RequestKind::Page, status::page(context, request).await),
+        (None, "/api/v1/status") => (RequestKind::Page, status::json(context, request).await),
         (None, _) => {
             let target = uri.path_and_query().map_or("/", |target| target.as_str());
             let parsed = RegistryRequest::parse(target, |host| context.upstreams.find(host).cloned());

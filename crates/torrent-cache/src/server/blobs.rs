@@ -61,7 +61,9 @@ pub(super) async fn serve(
     let flight = context.flights.join(&key, &source).await;
     let flight = flight.map_err(|fault| RequestFailure::of_flight(at, fault))?;
     if !is_admitted && !source.is_opened() {
-        admit(context, request, at, &identity, flight.length()).await?;
+        // A length that other hosts have told proves nothing yet.
+        let length = flight.length().filter(|_| !flight.is_shared());
+        admit(context, request, at, &identity, length).await?;
     }
     from_flight(context, request, at, &flight, source, digest.as_ref(), stored.is_some())
 }
@@ -160,6 +162,9 @@ impl BodyChunks for BlobChunks {
         if next.as_ref().is_err_and(|fault| fault.is_other_content()) {
             // Perhaps it is right by a newer superblock. The next request asks for that.
             self.context.superblocks.doubt(&self.at.origin, &self.at.path);
+        }
+        if let Ok(Some(bytes)) = &next {
+            self.context.metrics.blob_sent(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         }
         next
     }

@@ -35,6 +35,8 @@ use crate::upstream::{FetchClient, FetchOptions};
 
 /// How long transfers may go on after the stop signal. Docker kills a container after 10 s.
 const DRAIN: Duration = Duration::from_secs(7);
+/// How long the tracker may take at the end to hear that leases have ended.
+const TELL_TRACKER: Duration = Duration::from_secs(1);
 /// Threads of each worker that may wait for the disk.
 const DISK_THREADS: usize = 16;
 
@@ -157,6 +159,10 @@ impl CacheServer {
             if thread.join().is_err() {
                 log::error!("a worker has panicked");
             }
+        }
+        // The transfers have ended with their workers, and their leases with them.
+        if let Some(sharing) = &self.context.sharing {
+            sharing.stop(TELL_TRACKER);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@
 //! superblocks.rs    which digests the parts of a delta have
 //! pass.rs           everything that is passed through uncached
 //! pages.rs          /health and /metrics
+//! status/           the status page, and the same as JSON
 //! upstream_blob.rs  a blob's upstream, as a flight sees it
 //! upstream_fault.rs how an upstream fails
 //! reply.rs          headers and bodies of replies
@@ -39,6 +40,7 @@ mod pages;
 mod pass;
 mod reload;
 mod reply;
+mod status;
 mod stream;
 mod superblocks;
 mod upstream_blob;

@@ -3,18 +3,30 @@
 
 use std::net::IpAddr;
 
-use actix_http::header::{HOST, HeaderMap, HeaderName, ORIGIN};
+use actix_http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use actix_http::uri::Authority;
 use actix_http::{HttpMessage as _, Request};
 
 /// The header by which browsers say whose page sends a request.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// The header by which browsers say what a reply is for.
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// Whether a request is of a program that means this host. In absolute form it names its upstream instead, and no page
 /// can send that form.
 pub(super) fn is_of_a_program(request: &Request) -> bool {
     let names_us = || request.uri().authority().is_some() || names_this_host(request.headers());
     !request.headers().contains_key(ORIGIN) && !request.headers().contains_key(SEC_FETCH_SITE) && names_us()
+}
+
+/// Whether no other site's web page can read the reply: `Host` names this host, and the request does not come from a script
+/// of another site.
+pub(super) fn is_unreadable_for_other_sites(request: &Request) -> bool {
+    let site = request.headers().get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
+    // A browser shows what a link leads to, but the page with the link cannot read it.
+    let is_link = request.headers().get(SEC_FETCH_MODE).is_some_and(|mode| mode == "navigate");
+    let is_own_site = matches!(site, None | Some(b"none" | b"same-origin"));
+    !request.headers().contains_key(ORIGIN) && (is_own_site || is_link) && names_this_host(request.headers())
 }
 
 /// Whether `Host` is there once and is an address, a name without a dot such as `localhost`, or this host's own name. A
@@ -32,8 +44,6 @@ fn names_this_host(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use actix_http::header::HeaderValue;
-
     use super::*;
 
     fn names_us(hosts: &[&str]) -> bool {

@@ -7,6 +7,7 @@ use super::failure::RequestFailure;
 use super::reply::{Served, text_reply};
 use crate::metrics::{CacheSample, RequestOutcome};
 use crate::registry::errors::RegistryErrorKind;
+use crate::sharing::TrackerHealth;
 
 /// Whether the process serves: 200, or 503 when it is about to end.
 pub(super) fn health(context: &CacheContext) -> Served {
@@ -25,6 +26,7 @@ pub(super) async fn metrics(context: &CacheContext) -> Result<Served, RequestFai
         grants: context.authorization.kept(),
         evictions: sampled.map_or(0, |(_, evictions)| evictions),
         swarm: context.sharing.as_ref().map(|sharing| sharing.sample()),
+        has_tracker: context.sharing.as_ref().is_some_and(|sharing| sharing.tracker_health() == TrackerHealth::Answers),
         seeds: context.sharing.as_ref().map_or(0, |sharing| sharing.seeds()),
     };
     let text = context.metrics.text(&sample);

@@ -13,12 +13,14 @@ use tokio::time::Instant;
 use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::upstream_fault::UpstreamFault;
-use crate::authorization::{Speaker, UpstreamDenial};
+use crate::authorization::{Permission, Speaker, UpstreamDenial};
 use crate::content::ContentName;
 use crate::digest::Digest;
 use crate::flight::{BlobBody, BlobSource, FlightFault, LandedContent, OpenedBody};
 use crate::registry::range::content_range;
-use crate::upstream::{Ask, AskHeaders, AskMethod, FetchBody, FetchError, FetchFault, FetchReply, Redirects};
+use crate::upstream::{
+    Ask, AskHeaders, AskMethod, FetchBody, FetchError, FetchFault, FetchReply, Redirects, UpstreamOrigin,
+};
 
 /// A blob of an upstream, for one client.
 #[derive(Clone)]
@@ -111,6 +113,14 @@ impl BlobSource for UpstreamBlob {
         self.0.context.with_store(move |store| at.delivered(store, &name)).await.flatten()
     }
 
+    async fn is_admitted(&self, name: &ContentName) -> bool {
+        let Self(inner) = self;
+        let identity = name.identity();
+        let subject = inner.at.subject(&identity, None);
+        let permission = inner.context.authorization.admit(&inner.speaker, &subject, &inner.headers).await;
+        matches!(permission, Permission::Granted)
+    }
+
     fn take_back(&self, unread: OpenedBody<UpstreamBody>) {
         self.0.unread.set(Some(unread));
     }
@@ -119,21 +129,30 @@ impl BlobSource for UpstreamBlob {
         let Self(inner) = self;
         let seconds = inner.begun.elapsed().as_secs_f64();
         match end {
-            Ok(LandedContent { is_shared: false, .. }) | Err(_) if !self.is_opened() => {}
-            Ok(LandedContent { digest, length, .. }) => {
+            Ok(LandedContent { from_peers: None, .. }) | Err(_) if !self.is_opened() => {}
+            Ok(LandedContent { digest, length, from_peers }) => {
                 let (at, name) = (inner.at.clone(), inner.name);
                 inner.context.with_store(move |store| at.put_delivered(store, &name, digest)).await;
                 let subject = inner.at.subject(&digest, Some(length));
                 if self.is_opened() {
                     inner.context.authorization.granted(&inner.speaker, &subject);
                 }
-                let from_peers = length.saturating_sub(inner.received.get());
-                let peers =
-                    if from_peers > 0 { format!(", {from_peers} of them from other hosts") } else { String::new() };
-                log::info!("{}: {length} bytes from {} in {seconds:.1} s{peers}", inner.what, inner.at.origin);
+                let (what, origin, received) = (&inner.what, &inner.at.origin, inner.received.get());
+                log::info!("{what}: {}", landed_line(length, seconds, from_peers.unwrap_or(0), received, origin));
             }
             Err(fault) => log::warn!("{}: not fetched from {}: {fault}", inner.what, inner.at.origin),
         }
+    }
+}
+
+/// How long a fetch took, and where its bytes came from. `received` is what the upstream sent. It can be more than what other
+/// hosts did not deliver: a piece that comes from both sides is kept once.
+fn landed_line(length: u64, seconds: f64, from_peers: u64, received: u64, origin: &UpstreamOrigin) -> String {
+    match (from_peers, received) {
+        (0, _) if received == length => format!("{length} bytes from {origin} in {seconds:.1} s"),
+        (0, _) => format!("{length} bytes in {seconds:.1} s: {received} from {origin}"),
+        (_, 0) => format!("{length} bytes from other hosts in {seconds:.1} s"),
+        _ => format!("{length} bytes in {seconds:.1} s: {from_peers} from other hosts, {received} from {origin}"),
     }
 }
 
@@ -168,9 +187,28 @@ impl BlobBody for UpstreamBody {
         let chunk = self.body.chunk().await?;
         if let Some(bytes) = &chunk {
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            self.context.metrics.received.inc_by(length);
+            self.context.metrics.received(length);
             self.received.update(|received| received.saturating_add(length));
         }
         Ok(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_where_a_blob_came_from() {
+        let origin = "http://quay.io".parse().unwrap();
+        for (length, from_peers, received, text) in [
+            (9, 0, 9, "9 bytes from http://quay.io in 3.2 s"),
+            (0, 0, 0, "0 bytes from http://quay.io in 3.2 s"),
+            (9, 0, 12, "9 bytes in 3.2 s: 12 from http://quay.io"),
+            (9, 9, 0, "9 bytes from other hosts in 3.2 s"),
+            (9, 5, 4, "9 bytes in 3.2 s: 5 from other hosts, 4 from http://quay.io"),
+        ] {
+            assert_eq!(landed_line(length, 3.21, from_peers, received, &origin), text);
+        }
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::Sharing;
-use super::seeding::SeedingTask;
+use super::tasks::SeedingTask;
 use crate::swarm::SharedContent;
 use crate::swarm_tracker::{LeaseRenewal, ShareKey};
 
@@ -33,19 +34,34 @@ impl OwnLease {
         }
     }
 
-    /// Renews the lease until another host holds it. A tracker that cannot be reached takes nothing away.
-    pub(super) async fn keep(&self, content: &SharedContent) {
-        let mut renewals = interval(RENEWAL);
-        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            renewals.tick().await;
-            let (shape, progress) = (content.shape(), content.progress_now());
-            let have =
-                progress.prefix.max(u64::from(progress.pieces) * u64::from(shape.piece_length)).min(shape.length);
-            match self.sharing.tracker.renew(&self.key, self.generation, have, Some(shape.length)).await {
-                Ok(LeaseRenewal::Renewed) => {}
-                Ok(LeaseRenewal::Ended | LeaseRenewal::Superseded) => return,
-                Err(error) => log::debug!("{}: the lease could not be renewed: {error}", self.key),
+    /// Renews the lease for as long as this value is kept, or until another host holds it: then the returned value becomes
+    /// `true`. A tracker that cannot be reached takes nothing away.
+    pub(super) fn keep(self: &Arc<Self>, content: &Arc<SharedContent>) -> watch::Receiver<bool> {
+        let (lease, content) = (Arc::downgrade(self), Arc::clone(content));
+        let (lost, is_lost) = watch::channel(false);
+        tokio::spawn(async move {
+            while let Some(lease) = lease.upgrade() {
+                if !lease.renew(&content).await {
+                    lost.send_replace(true);
+                    return;
+                }
+                drop(lease);
+                sleep(RENEWAL).await;
+            }
+        });
+        is_lost
+    }
+
+    /// Renews the lease. Returns whether this host still holds it.
+    async fn renew(&self, content: &SharedContent) -> bool {
+        let (shape, progress) = (content.shape(), content.progress_now());
+        let have = progress.prefix.max(u64::from(progress.pieces) * u64::from(shape.piece_length)).min(shape.length);
+        match self.sharing.tracker.renew(&self.key, self.generation, have, Some(shape.length)).await {
+            Ok(LeaseRenewal::Renewed) => true,
+            Ok(LeaseRenewal::Ended | LeaseRenewal::Superseded) => false,
+            Err(error) => {
+                log::debug!("{}: the lease could not be renewed: {error}", self.key);
+                true
             }
         }
     }

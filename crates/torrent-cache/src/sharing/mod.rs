@@ -4,27 +4,32 @@
 //! that no host has, one host of each site holds the lease. It *leads*: it fetches from the upstream, and gives each piece
 //! with its hash to the others as soon as it has it. They *follow*, in a swarm whose info-hash comes from the blob's key.
 //!
-//! - **The upstream is asked by the leader alone**, and only for pieces that no peer has. A host whose leader is gone asks
+//! - **As long as the swarm works, the leader alone asks the upstream**, and only for pieces that no peer has. A host whose leader is gone asks
 //!   for the lease and goes on where the network's bytes end.
 //! - **No pull is slower than without the swarm.** A host that gets nothing asks the upstream itself, with or without the
 //!   lease: see `patience.rs`. Without a tracker everything comes from the upstream.
 //! - **Hashes of pieces prove nothing.** They come from the leader. The owner of the content compares the whole with its
 //!   digest, and calls [`ShareSession::was_wrong`] if it differs.
 //! - **What is complete is shared on**, by a thread of its own (`seeding.rs`): it announces every blob, and registers all of
-//!   them again at a tracker that has started again.
+//!   them again at a tracker that has started again. The replies tell which blobs other hosts have, too: the store evicts
+//!   those first.
 
 mod feeder;
 mod lease;
 mod patience;
+mod reachability;
+mod schedule;
 mod seeding;
 mod seeds;
 mod session;
 mod start;
+mod tasks;
+mod tracker_health;
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,16 +39,18 @@ use tracker_protocol::InfoHash;
 
 use crate::digest::Digest;
 use crate::store::BlobStore;
-use crate::swarm::{PeeringOptions, Swarm, SwarmSample};
+use crate::swarm::{PeerSwarm, PeeringOptions, SwarmSample};
 use crate::swarm_tracker::{ClusterSecret, ShareKey, SwarmTracker};
 
 pub use feeder::PieceFeeder;
 pub use lease::OwnLease;
 pub use session::ShareSession;
 pub use start::ShareStart;
+pub use tracker_health::TrackerHealth;
 
-use seeding::SeedingTask;
 use seeds::{OfferedBlob, SeedIndex};
+use tasks::SeedingTask;
+use tracker_health::TrackerWatch;
 
 /// Blobs below this length are not shared: to find a peer takes as long as to fetch them.
 pub const SMALLEST: u64 = 256 * 1024;
@@ -62,13 +69,13 @@ pub struct SharingOptions {
 
 /// All that this host shares.
 pub struct Sharing {
-    swarm: Arc<Swarm>,
+    swarm: Arc<PeerSwarm>,
     tracker: Arc<SwarmTracker>,
     secret: Option<ClusterSecret>,
     seeds: Arc<SeedIndex>,
     seeding: UnboundedSender<SeedingTask>,
-    /// Whether the tracker answered when it was asked last. If not, nothing waits for it.
-    tracker_is_up: Arc<AtomicBool>,
+    health: Arc<TrackerWatch>,
+    is_expected: bool,
     /// Blobs of which the swarm gave wrong bytes, and since when.
     distrusted: Mutex<HashMap<ShareKey, Instant>>,
 }
@@ -85,12 +92,20 @@ impl Sharing {
         tracker: impl FnOnce(u16) -> io::Result<SwarmTracker>,
     ) -> io::Result<Arc<Self>> {
         let seeds = Arc::new(SeedIndex::new(store.clone()));
-        let swarm = Arc::new(Swarm::start(options.peering.clone(), Arc::clone(&seeds) as _)?);
+        let swarm = Arc::new(PeerSwarm::start(options.peering.clone(), Arc::clone(&seeds) as _)?);
         let tracker = Arc::new(tracker(swarm.port())?);
-        let tracker_is_up = Arc::<AtomicBool>::default();
-        let seeding = seeding::start(&tracker, &seeds, &options, &tracker_is_up)?;
-        let (secret, distrusted) = (options.secret, Mutex::default());
-        Ok(Arc::new(Self { swarm, tracker, secret, seeds, seeding, tracker_is_up, distrusted }))
+        let health = Arc::<TrackerWatch>::default();
+        let seeding = seeding::start(&tracker, &seeds, &options, &health)?;
+        // The store outlives the thread, which ends when this value is dropped.
+        let evicted = seeding.downgrade();
+        store.on_removal(move |digest| {
+            if let Some(seeding) = evicted.upgrade() {
+                let _ = seeding.send(SeedingTask::Evicted(digest));
+            }
+        });
+        let SharingOptions { secret, is_expected, .. } = options;
+        let distrusted = Mutex::default();
+        Ok(Arc::new(Self { swarm, tracker, secret, seeds, seeding, health, is_expected, distrusted }))
     }
 
     /// The port on which peers reach this host.
@@ -108,6 +123,16 @@ impl Sharing {
         self.seeds.count()
     }
 
+    /// How the tracker did when it was asked last, a few seconds ago.
+    pub fn tracker_health(&self) -> TrackerHealth {
+        self.health.health()
+    }
+
+    /// Whether the operator has named a tracker.
+    pub fn is_expected(&self) -> bool {
+        self.is_expected
+    }
+
     /// Offers a blob of the store to other hosts, unless it is offered already, or too short.
     pub fn offer(&self, key: ShareKey, digest: Digest, length: u64) {
         if length >= SMALLEST && self.seeds.is_new(&key) {
@@ -115,9 +140,15 @@ impl Sharing {
         }
     }
 
-    /// A blob was removed from the store.
-    pub fn evicted(&self, digest: Digest) {
-        self.tell(SeedingTask::Evicted(digest));
+    /// Ends what the tracker is told, at the end of the process. Leases that have ended are released first, as far as the
+    /// tracker answers within this time. Blocks.
+    pub fn stop(&self, within: Duration) {
+        let (stopped, end) = sync_channel(0);
+        self.tell(SeedingTask::Stop(stopped));
+        // The thread sends nothing: it drops its end.
+        if end.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+            log::info!("the tracker does not answer: other hosts take over this host's leases after some seconds");
+        }
     }
 
     fn is_distrusted(&self, key: &ShareKey) -> bool {
@@ -141,3 +172,6 @@ impl std::fmt::Debug for Sharing {
         f.write_str("Sharing")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 use crate::swarm::{ContentProgress, SwarmStatus};
 
 /// For a first peer with pieces, if there is a torrent file. Peers of one network answer within milliseconds.
-const FIRST_SOURCE: Duration = Duration::from_millis(250);
+const FIRST_SOURCE: Duration = Duration::from_millis(200);
 /// For the leader, which may have begun at this moment.
-const FIRST_LEADER: Duration = Duration::from_millis(600);
+const FIRST_LEADER: Duration = Duration::from_millis(800);
 /// For bytes of a peer that has pieces.
 const FROM_SOURCE: Duration = Duration::from_secs(1);
 /// For bytes of a leader that is connected. Then the tracker is asked: it gives the lease away if the leader is silent.
@@ -135,8 +135,8 @@ mod tests {
 
     #[test]
     fn without_a_source_the_upstream_is_asked_soon() {
-        assert_eq!(first(true, NOBODY, PIECE, |_| 0), Some((250, Verdict::ClaimOrGoAlone)));
-        assert_eq!(first(false, NOBODY, PIECE, |_| 0), Some((600, Verdict::ClaimOrGoAlone)));
+        assert_eq!(first(true, NOBODY, PIECE, |_| 0), Some((200, Verdict::ClaimOrGoAlone)));
+        assert_eq!(first(false, NOBODY, PIECE, |_| 0), Some((800, Verdict::ClaimOrGoAlone)));
         assert_eq!(first(true, SOURCE, PIECE, |_| 0), Some((1000, Verdict::ClaimOrGoAlone)));
     }
 
@@ -151,8 +151,8 @@ mod tests {
         let start = Instant::now();
         let mut patience = Patience::new(false, with(0), start);
         let at = |millis| start + Duration::from_millis(millis);
-        assert_eq!(patience.look(with(0), SOURCE, PIECE, at(600)), Verdict::Claim);
-        assert_eq!(patience.look(with(0), SOURCE, PIECE, at(4600)), Verdict::ClaimOrGoAlone);
+        assert_eq!(patience.look(with(0), SOURCE, PIECE, at(800)), Verdict::Claim);
+        assert_eq!(patience.look(with(0), SOURCE, PIECE, at(4800)), Verdict::ClaimOrGoAlone);
         assert_eq!(patience.look(with(0), LEADER, PIECE, at(13_900)), Verdict::Claim);
         assert_eq!(patience.look(with(0), LEADER, PIECE, at(14_000)), Verdict::ClaimOrGoAlone);
     }
@@ -163,10 +163,10 @@ mod tests {
         let mut patience = Patience::new(false, with(0), start);
         let at = |millis| start + Duration::from_millis(millis);
         assert_eq!(patience.look(with(3), LEADER, PIECE, at(100)), Verdict::Wait);
-        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(300)), Verdict::Wait);
-        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(350)), Verdict::Claim);
-        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(4300)), Verdict::Claim);
-        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(4350)), Verdict::ClaimOrGoAlone);
+        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(250)), Verdict::Wait);
+        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(300)), Verdict::Claim);
+        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(4250)), Verdict::Claim);
+        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(4300)), Verdict::ClaimOrGoAlone);
     }
 
     #[test]

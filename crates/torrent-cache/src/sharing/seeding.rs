@@ -1,99 +1,74 @@
 //! The thread that announces and registers what this host offers.
 
-use std::cell::Cell;
-use std::collections::{BTreeMap, HashSet};
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream;
 use tokio::runtime::Builder;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::{LocalSet, spawn_blocking, spawn_local};
+use tokio::task::{JoinHandle, JoinSet, LocalSet, spawn_blocking, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::task::TaskTracker;
 use tracker_protocol::{Event, InfoHash};
 
 use super::SharingOptions;
+use super::reachability::log_reachability;
+use super::schedule::AnnounceSchedule;
 use super::seeds::{OfferedBlob, SeedIndex};
-use super::session::ShareSession;
+use super::tasks::{SeedingTask, StoredShare};
+use super::tracker_health::TrackerWatch;
 use crate::digest::Digest;
 use crate::swarm_tracker::{
-    ClusterSecret, MetainfoPut, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError,
+    ClusterSecret, MetainfoPut, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError, TrackerFault,
 };
 
-/// Calls to the tracker at once.
+/// Announces and registrations at once. What ends something is not counted, so that it does not wait behind thousands of
+/// them.
 const CALLS: usize = 8;
+/// So many blobs are registered before the tracker is asked about the next: other hosts may have registered those meanwhile.
+const REGISTERED_AT_ONCE: usize = 500;
 /// How often the tracker is asked whether it answers, and whether it has started again.
 const BOOT_CHECK: Duration = Duration::from_secs(5);
 /// The interval of announces if the tracker does not tell one.
 const INTERVAL: Duration = Duration::from_mins(30);
-/// At a tracker that has started again, what is not to be registered by this host is announced so much later.
-const FIRST_ANNOUNCES: Duration = Duration::from_secs(1);
+/// However short the interval is that the tracker tells.
+const SHORTEST_INTERVAL: Duration = Duration::from_mins(1);
 /// After an announce that failed.
 const RETRY: Duration = Duration::from_secs(15);
 /// A swarm in which this host has fetched is left after so long without a peer, or after [`LINGER_AT_MOST`].
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_AT_MOST: Duration = Duration::from_mins(10);
 
-/// What the thread is told.
-pub(super) enum SeedingTask {
-    /// A blob is complete and stored.
-    Stored(Box<StoredShare>),
-    /// A blob was fetched without the swarm, or before there was one.
-    Offer(OfferedBlob),
-    /// A blob was removed from the store.
-    Evicted(Digest),
-    /// This host has left a swarm.
-    Left(InfoHash),
-    /// A lease ends.
-    Release { key: ShareKey, generation: u64 },
-    /// The swarm gave wrong bytes.
-    Complain(ShareKey),
-}
-
-/// A blob that was fetched.
-pub(super) struct StoredShare {
-    pub(super) key: ShareKey,
-    pub(super) digest: Digest,
-    pub(super) metainfo: SharedMetainfo,
-    /// The swarm in which it was fetched.
-    pub(super) session: Option<ShareSession>,
-}
-
 struct Seeding {
     tracker: Arc<SwarmTracker>,
     seeds: Arc<SeedIndex>,
-    tracker_is_up: Arc<AtomicBool>,
+    health: Arc<TrackerWatch>,
     secret: Option<ClusterSecret>,
     is_expected: bool,
     has_warned: Cell<bool>,
+    /// Whether the log says if other hosts reach this one.
+    has_checked_port: Cell<bool>,
+    calls: Semaphore,
+    /// Blobs of which the registration has failed. It is tried again.
+    unregistered: RefCell<HashSet<ShareKey>>,
+    /// What tells the tracker that something has ended.
+    endings: TaskTracker,
+    /// Blobs whose pieces are to be hashed, one after the other: that takes the disk and a processor.
+    offers: UnboundedSender<OfferedBlob>,
+    announced: UnboundedSender<(InfoHash, Instant)>,
 }
 
-/// When each torrent is announced next. Two of the same moment have different numbers.
-#[derive(Default)]
-struct Schedule {
-    due: BTreeMap<(Instant, u64), InfoHash>,
-    next: u64,
-}
-
-impl Schedule {
-    fn add(&mut self, at: Instant, info_hash: InfoHash) {
-        self.next += 1;
-        self.due.insert((at, self.next), info_hash);
-    }
-
-    fn first(&self) -> Option<Instant> {
-        self.due.keys().next().map(|(at, _)| *at)
-    }
-
-    fn take_due(&mut self, now: Instant) -> Option<InfoHash> {
-        let first = self.due.first_entry().filter(|first| first.key().0 <= now)?;
-        Some(first.remove())
-    }
+/// What the thread hears of its own tasks.
+struct SeedingNews {
+    offers: UnboundedReceiver<OfferedBlob>,
+    announced: UnboundedReceiver<(InfoHash, Instant)>,
 }
 
 /// Starts the thread. It first reads which blobs are there.
@@ -101,51 +76,71 @@ pub(super) fn start(
     tracker: &Arc<SwarmTracker>,
     seeds: &Arc<SeedIndex>,
     options: &SharingOptions,
-    tracker_is_up: &Arc<AtomicBool>,
+    health: &Arc<TrackerWatch>,
 ) -> io::Result<UnboundedSender<SeedingTask>> {
     let (sender, tasks) = unbounded_channel();
-    let tracker_is_up = Arc::clone(tracker_is_up);
     let (is_expected, secret) = (options.is_expected, options.secret.clone());
+    let ((to_offer, offers), (to_announce, announced)) = (unbounded_channel(), unbounded_channel());
     let seeding = Seeding {
         tracker: Arc::clone(tracker),
         seeds: Arc::clone(seeds),
-        tracker_is_up,
+        health: Arc::clone(health),
         secret: secret.clone(),
         is_expected,
         has_warned: Cell::default(),
+        has_checked_port: Cell::default(),
+        calls: Semaphore::new(CALLS),
+        unregistered: RefCell::default(),
+        endings: TaskTracker::new(),
+        offers: to_offer,
+        announced: to_announce,
     };
+    let news = SeedingNews { offers, announced };
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     thread::Builder::new().name("seeding".to_owned()).spawn(move || {
         let read = |key: &ShareKey, file: &[u8]| SharedMetainfo::read(file, key, secret.as_ref()).ok();
         if let Err(error) = seeding.seeds.load(read) {
             log::warn!("what was stored before is not shared: {error}");
         }
-        LocalSet::new().block_on(&runtime, Rc::new(seeding).run(tasks));
+        LocalSet::new().block_on(&runtime, Rc::new(seeding).run(tasks, news));
         runtime.shutdown_background();
     })?;
     Ok(sender)
 }
 
 impl Seeding {
-    async fn run(self: Rc<Self>, mut tasks: UnboundedReceiver<SeedingTask>) {
+    async fn run(self: Rc<Self>, mut tasks: UnboundedReceiver<SeedingTask>, news: SeedingNews) {
+        let SeedingNews { offers, mut announced } = news;
+        spawn_local(Rc::clone(&self).make_offers(offers));
         let mut boots = self.tracker.boot();
-        let mut boot: Option<Arc<str>> = None;
-        let mut schedule = Schedule::default();
-        let (announced, mut next) = unbounded_channel();
+        let mut registration: Option<JoinHandle<()>> = None;
+        let mut schedule = AnnounceSchedule::default();
+        let mut shares = JoinSet::new();
         let mut boot_check = Instant::now();
         loop {
             let due = schedule.first().unwrap_or(boot_check).min(boot_check);
             tokio::select! {
                 task = tasks.recv() => match task {
-                    Some(task) => self.obey(task, &mut schedule),
+                    Some(SeedingTask::Stop(stopped)) => {
+                        shares.shutdown().await;
+                        self.end(tasks, &mut shares).await;
+                        return drop(stopped);
+                    }
+                    Some(task) => self.obey(task, &mut shares),
                     None => return,
                 },
-                Some((at, info_hash)) = next.recv() => schedule.add(at, info_hash),
+                Some(ended) = shares.join_next() => {
+                    if ended.is_err() {
+                        log::error!("the task of a blob that is shared has panicked");
+                    }
+                }
+                Some((info_hash, at)) = announced.recv() => schedule.set(info_hash, at),
                 Ok(()) = boots.changed() => {
-                    let now = boots.borrow_and_update().clone();
-                    if boot != now {
-                        boot = now;
-                        self.register(&mut schedule);
+                    boots.mark_unchanged();
+                    schedule.clear();
+                    let seeding = Rc::clone(&self);
+                    if let Some(before) = registration.replace(spawn_local(async move { seeding.register().await })) {
+                        before.abort();
                     }
                 }
                 () = sleep_until(due) => {
@@ -155,143 +150,185 @@ impl Seeding {
                         let seeding = Rc::clone(&self);
                         spawn_local(async move { seeding.check_tracker().await });
                     }
-                    let due: Vec<_> = std::iter::from_fn(|| schedule.take_due(now)).collect();
-                    let (seeding, announced) = (Rc::clone(&self), announced.clone());
-                    spawn_local(async move {
-                        stream::iter(due).for_each_concurrent(CALLS, |info_hash| {
-                            let (seeding, announced) = (&seeding, &announced);
-                            async move {
-                                if let Some(at) = seeding.announce(info_hash, None).await {
-                                    let _ = announced.send((at, info_hash));
-                                }
-                            }
-                        }).await;
-                    });
+                    let due = schedule.take_due(now);
+                    if !due.is_empty() {
+                        let seeding = Rc::clone(&self);
+                        spawn_local(async move { seeding.announce_all(due).await });
+                    }
                 }
             }
         }
+    }
+
+    /// Tells the tracker what has ended. The tasks of `shares` have ended, and the leases that they held with them.
+    async fn end(self: &Rc<Self>, mut tasks: UnboundedReceiver<SeedingTask>, shares: &mut JoinSet<()>) {
+        while let Ok(task) = tasks.try_recv() {
+            match task {
+                // Its lease ends here, which is the next task.
+                SeedingTask::Stored(share) => drop(share),
+                task => self.obey(task, shares),
+            }
+        }
+        self.endings.close();
+        self.endings.wait().await;
     }
 
     /// Finds out whether the tracker answers. Its boot id comes with the reply.
     async fn check_tracker(&self) {
-        let checked = self.tracker.check().await;
-        let (was_up, is_up) = (self.tracker_is_up.swap(checked.is_ok(), Relaxed), checked.is_ok());
+        let mut checked = self.tracker.check().await;
+        if let Err(TrackerError { fault: TrackerFault::Paused(pause), .. }) = &checked {
+            // Another call has just failed. This one is to find out why.
+            sleep(*pause).await;
+            checked = self.tracker.check().await;
+        }
+        let (was_up, is_up) = (self.health.note(&checked), checked.is_ok());
         match checked {
             Ok(()) if !was_up => log::info!("the tracker answers: blobs are shared with the other hosts"),
-            Err(error) if was_up || self.is_expected && !self.has_warned.replace(true) => {
-                let remedy = error.remedy().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-                log::warn!("blobs are not shared with other hosts: {error}{remedy}");
+            Err(error) => {
+                let is_new = !self.has_warned.replace(true) && self.is_expected;
+                if was_up || is_new {
+                    let remedy = error.remedy().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+                    log::warn!("blobs are not shared with other hosts: {error}{remedy}");
+                }
             }
-            _ => {}
+            Ok(()) => {}
         }
         if is_up {
             self.has_warned.set(false);
+            if !self.has_checked_port.replace(true) {
+                log_reachability(&self.tracker).await;
+            }
+            let again = self.unregistered.take();
+            stream::iter(again).for_each_concurrent(CALLS, |key| self.register_one(key)).await;
         }
     }
 
-    fn obey(self: &Rc<Self>, task: SeedingTask, schedule: &mut Schedule) {
+    fn obey(self: &Rc<Self>, task: SeedingTask, shares: &mut JoinSet<()>) {
         let seeding = Rc::clone(self);
         match task {
             SeedingTask::Stored(share) => {
-                schedule.add(Instant::now() + INTERVAL, share.metainfo.info_hash());
-                spawn_local(async move { seeding.stored(*share).await });
+                shares.spawn_local(async move { seeding.stored(*share).await });
             }
-            SeedingTask::Offer(blob) => {
-                spawn_local(async move { seeding.offer(blob).await });
-            }
-            SeedingTask::Evicted(digest) => {
-                for info_hash in self.seeds.remove(digest) {
-                    let seeding = Rc::clone(self);
-                    spawn_local(async move { seeding.stopped(info_hash).await });
-                }
-            }
+            // The receiver lives as long as the loop.
+            SeedingTask::Offer(blob) => drop(self.offers.send(blob)),
+            SeedingTask::Evicted(digest) => self.forget(digest),
             SeedingTask::Left(info_hash) => {
                 if self.seeds.get(info_hash).is_none() {
-                    spawn_local(async move { seeding.stopped(info_hash).await });
+                    self.endings.spawn_local(async move { seeding.stopped(info_hash).await });
                 }
             }
             SeedingTask::Release { key, generation } => {
-                spawn_local(
-                    async move { told("a lease was not ended", seeding.tracker.release(&key, generation).await) },
-                );
+                self.endings.spawn_local(async move {
+                    told("a lease was not ended", seeding.tracker.release(&key, generation).await);
+                });
             }
             SeedingTask::Complain(key) => {
-                spawn_local(async move { told("the complaint was lost", seeding.tracker.complain(&key).await) });
+                self.endings.spawn_local(async move {
+                    told("the complaint was lost", seeding.tracker.complain(&key).await);
+                });
             }
+            SeedingTask::Stop(_) => {}
+        }
+    }
+
+    /// A blob is gone: this host offers it no more.
+    fn forget(self: &Rc<Self>, digest: Digest) {
+        for info_hash in self.seeds.remove(digest) {
+            let seeding = Rc::clone(self);
+            spawn_local(async move {
+                let _call = seeding.calls.acquire().await;
+                seeding.stopped(info_hash).await;
+            });
         }
     }
 
     /// Announces a blob that is complete, registers it, and stays in its swarm until those who fetch there are done.
     async fn stored(self: &Rc<Self>, share: StoredShare) {
-        let StoredShare { key, digest, metainfo, session } = share;
+        let StoredShare { key, digest, metainfo, swarm } = share;
         let blob = OfferedBlob { key, digest, length: metainfo.length() };
         let info_hash = metainfo.info_hash();
         self.seeds.insert(info_hash, blob);
         // Other hosts that find the torrent file must find a peer as well, so the announce comes first.
-        let had_file = session.as_ref().is_some_and(ShareSession::had_file);
+        let had_file = swarm.as_ref().is_some_and(|swarm| swarm.had_file());
         let event = if had_file { Event::Completed } else { Event::Started };
         self.announce(info_hash, Some(event)).await;
         if !had_file {
             self.put(&key, metainfo.encode()).await;
         }
         let seeds = Arc::clone(&self.seeds);
-        let kept = spawn_blocking(move || seeds.keep(blob, &metainfo)).await.map_err(io::Error::other).flatten();
-        if let Err(error) = kept {
-            log::warn!("{key}: after the next start it is not shared: {error}");
+        match spawn_blocking(move || seeds.keep(blob, &metainfo)).await.map_err(io::Error::other).flatten() {
+            Ok(true) => {}
+            // It was evicted before this host began to offer it.
+            Ok(false) => self.forget(digest),
+            Err(error) => log::warn!("{key}: after the next start it is not shared: {error}"),
         }
-        let Some(session) = session else { return };
-        session.end_lease();
+        let Some(swarm) = swarm else { return };
+        swarm.end_lease();
         let (begun, mut used) = (Instant::now(), Instant::now());
         while used.elapsed() < LINGER && begun.elapsed() < LINGER_AT_MOST {
             sleep(LINGER / 5).await;
-            if session.peers() > 0 {
+            if swarm.peers() > 0 {
                 used = Instant::now();
             }
         }
-        if session.info_hash() != info_hash {
-            self.stopped(session.info_hash()).await;
+        if swarm.info_hash() != info_hash {
+            self.stopped(swarm.info_hash()).await;
         }
     }
 
-    /// Makes the torrent file of a blob that has none, and offers the blob.
-    async fn offer(self: Rc<Self>, blob: OfferedBlob) {
+    /// Makes the torrent files of blobs that have none, one after the other, and offers the blobs.
+    async fn make_offers(self: Rc<Self>, mut offers: UnboundedReceiver<OfferedBlob>) {
+        while let Some(blob) = offers.recv().await {
+            match self.hash(blob).await {
+                Ok(Some(metainfo)) => {
+                    let OfferedBlob { key, digest, .. } = blob;
+                    let (seeding, share) = (Rc::clone(&self), StoredShare { key, digest, metainfo, swarm: None });
+                    spawn_local(async move { seeding.stored(share).await });
+                }
+                Ok(None) => self.seeds.not_offered(&blob.key),
+                Err(error) => {
+                    self.seeds.not_offered(&blob.key);
+                    log::warn!("{}: not shared: {error}", blob.key);
+                }
+            }
+        }
+    }
+
+    /// The torrent file of a blob. `None`: the blob is gone.
+    async fn hash(&self, blob: OfferedBlob) -> io::Result<Option<SharedMetainfo>> {
         let seeds = Arc::clone(&self.seeds);
-        let hashes = spawn_blocking(move || seeds.hashes(&blob)).await.map_err(io::Error::other).flatten();
-        let OfferedBlob { key, digest, length } = blob;
-        let metainfo = match hashes {
-            Ok(Some(hashes)) => SharedMetainfo::new(&key, self.secret.as_ref(), length, hashes),
-            Ok(None) => return,
-            Err(error) => return log::warn!("{key}: not shared: {error}"),
-        };
-        match metainfo {
-            Ok(metainfo) => self.stored(StoredShare { key, digest, metainfo, session: None }).await,
-            Err(error) => log::warn!("{key}: not shared: {error}"),
-        }
+        let hashes = spawn_blocking(move || seeds.hashes(&blob)).await.map_err(io::Error::other).flatten()?;
+        let metainfo = hashes.map(|hashes| SharedMetainfo::new(&blob.key, self.secret.as_ref(), blob.length, hashes));
+        metainfo.transpose().map_err(io::Error::other)
     }
 
-    /// Registers all blobs at a tracker that has started again, and announces them. Other hosts that find a torrent file must
-    /// find a peer as well, so each blob is announced before it is registered.
-    fn register(self: &Rc<Self>, schedule: &mut Schedule) {
-        let all = self.seeds.all();
-        *schedule = Schedule::default();
-        let seeding = Rc::clone(self);
-        let keys: Vec<_> = all.iter().map(|(_, blob)| blob.key).collect();
-        all.iter().for_each(|(info_hash, _)| schedule.add(Instant::now() + FIRST_ANNOUNCES, *info_hash));
-        spawn_local(async move {
-            let missing: HashSet<_> = match seeding.tracker.missing(&keys).await {
+    /// Announces all blobs at a tracker that has started again, and registers those that no other host registers. Other hosts
+    /// that find a torrent file must find a peer as well, so each blob is announced before it is registered.
+    async fn register(&self) {
+        for blobs in self.seeds.all().chunks(REGISTERED_AT_ONCE) {
+            let keys: Vec<_> = blobs.iter().map(|(_, blob)| blob.key).collect();
+            let missing: HashSet<_> = match self.tracker.missing(&keys).await {
                 Ok(missing) => missing.into_iter().collect(),
-                Err(error) => return log::debug!("the blobs of this host could not be registered: {error}"),
+                Err(error) => {
+                    log::debug!("blobs of this host could not be registered: {error}");
+                    self.unregistered.borrow_mut().extend(&keys);
+                    HashSet::new()
+                }
             };
-            let missing = all.iter().filter(|(_, blob)| missing.contains(&blob.key));
-            let register = |(info_hash, blob): &(InfoHash, OfferedBlob)| seeding.register_one(*info_hash, blob.key);
-            stream::iter(missing).for_each_concurrent(CALLS, register).await;
-        });
+            stream::iter(blobs)
+                .for_each_concurrent(CALLS, |(info_hash, blob)| async {
+                    self.announce(*info_hash, Some(Event::Started)).await;
+                    if missing.contains(&blob.key) {
+                        self.register_one(blob.key).await;
+                    }
+                })
+                .await;
+        }
     }
 
-    /// Announces and registers a blob, by its file in the store.
-    async fn register_one(&self, info_hash: InfoHash, key: ShareKey) {
+    /// Registers a blob, by its file in the store.
+    async fn register_one(&self, key: ShareKey) {
         let seeds = Arc::clone(&self.seeds);
-        self.announce(info_hash, Some(Event::Started)).await;
         match spawn_blocking(move || seeds.file(&key)).await.map_err(io::Error::other).flatten() {
             Ok(Some(file)) => self.put(&key, file).await,
             Ok(None) => {}
@@ -300,25 +337,40 @@ impl Seeding {
     }
 
     async fn put(&self, key: &ShareKey, file: Vec<u8>) {
+        let _call = self.calls.acquire().await;
         match self.tracker.put_metainfo(key, file.into()).await {
             Ok(MetainfoPut::New | MetainfoPut::Same) => {}
             Ok(MetainfoPut::Conflict) => log::warn!("the tracker has another torrent file of {key}"),
-            Err(error) => log::debug!("{key}: not registered: {error}"),
+            Err(error) => {
+                log::debug!("{key}: not registered: {error}");
+                self.unregistered.borrow_mut().insert(*key);
+            }
         }
     }
 
-    /// Announces a blob. Returns when to announce it again; `None`: it is gone.
-    async fn announce(&self, info_hash: InfoHash, event: Option<Event>) -> Option<Instant> {
-        self.seeds.get(info_hash)?;
+    async fn announce_all(&self, torrents: Vec<InfoHash>) {
+        stream::iter(torrents).for_each_concurrent(CALLS, |info_hash| self.announce(info_hash, None)).await;
+    }
+
+    /// Announces a blob, unless it is gone, and schedules the next announce.
+    async fn announce(&self, info_hash: InfoHash, event: Option<Event>) {
+        let _call = self.calls.acquire().await;
+        if self.seeds.get(info_hash).is_none() {
+            return;
+        }
         let announce = SwarmAnnounce { info_hash, event, uploaded: 0, downloaded: 0, left: 0, numwant: 0 };
         let pause = match self.tracker.announce(&announce).await {
-            Ok(found) => found.interval.unwrap_or(INTERVAL),
+            Ok(found) => {
+                self.seeds.counted(info_hash, found.seeds);
+                found.interval.unwrap_or(INTERVAL).max(SHORTEST_INTERVAL)
+            }
             Err(error) => {
                 log::debug!("{info_hash}: the announce failed: {error}");
                 RETRY
             }
         };
-        Some(Instant::now() + pause)
+        // The receiver lives as long as the loop.
+        let _ = self.announced.send((info_hash, Instant::now() + pause));
     }
 
     async fn stopped(&self, info_hash: InfoHash) {

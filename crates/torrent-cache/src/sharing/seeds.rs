@@ -17,9 +17,15 @@ use crate::swarm_tracker::{SHARED_PIECE_LENGTH, ShareKey, SharedMetainfo};
 /// The blobs by the torrents that they are.
 pub(super) struct SeedIndex {
     store: BlobStore,
-    seeds: Mutex<HashMap<InfoHash, OfferedBlob>>,
+    seeds: Mutex<HashMap<InfoHash, Seed>>,
     /// The keys of all blobs that are offered, or will be.
     keys: Mutex<HashSet<ShareKey>>,
+}
+
+struct Seed {
+    blob: OfferedBlob,
+    /// Whether another host has the whole blob, too.
+    is_elsewhere: bool,
 }
 
 /// A blob that this host offers.
@@ -41,16 +47,36 @@ impl SeedIndex {
 
     pub(super) fn insert(&self, info_hash: InfoHash, blob: OfferedBlob) {
         self.keys.lock().insert(blob.key);
-        self.seeds.lock().insert(info_hash, blob);
+        self.seeds.lock().insert(info_hash, Seed { blob, is_elsewhere: false });
+        self.store.set_elsewhere(blob.digest, false);
     }
 
     pub(super) fn get(&self, info_hash: InfoHash) -> Option<OfferedBlob> {
-        self.seeds.lock().get(&info_hash).copied()
+        self.seeds.lock().get(&info_hash).map(|seed| seed.blob)
+    }
+
+    /// Notes how many hosts have the whole torrent, as the tracker says. It counts this host; a tracker that says 0 does not
+    /// count. Several torrents can be of one blob. The blob is a last copy as long as it is one in any of them.
+    pub(super) fn counted(&self, info_hash: InfoHash, hosts: u32) {
+        let mut seeds = self.seeds.lock();
+        let Some(seed) = seeds.get_mut(&info_hash) else { return };
+        let (digest, before) = (seed.blob.digest, seed.is_elsewhere);
+        seed.is_elsewhere = hosts > 1;
+        if seed.is_elsewhere != before {
+            let is_elsewhere = seeds.values().all(|seed| seed.blob.digest != digest || seed.is_elsewhere);
+            drop(seeds);
+            self.store.set_elsewhere(digest, is_elsewhere);
+        }
     }
 
     /// Whether this blob is not offered yet. Then it counts as offered from now on.
     pub(super) fn is_new(&self, key: &ShareKey) -> bool {
         self.keys.lock().insert(*key)
+    }
+
+    /// A blob that counted as offered is not.
+    pub(super) fn not_offered(&self, key: &ShareKey) {
+        self.keys.lock().remove(key);
     }
 
     /// The hashes of the pieces of a blob. Reads all of it. Blocks.
@@ -68,24 +94,25 @@ impl SeedIndex {
 
     /// All torrents.
     pub(super) fn all(&self) -> Vec<(InfoHash, OfferedBlob)> {
-        self.seeds.lock().iter().map(|(info_hash, blob)| (*info_hash, *blob)).collect()
+        self.seeds.lock().iter().map(|(info_hash, seed)| (*info_hash, seed.blob)).collect()
     }
 
     /// The torrents of a blob that is gone.
     pub(super) fn remove(&self, digest: Digest) -> Vec<InfoHash> {
         let mut seeds = self.seeds.lock();
-        let gone: Vec<_> = seeds.iter().filter(|(_, blob)| blob.digest == digest).map(|(hash, _)| *hash).collect();
+        let gone: Vec<_> = seeds.extract_if(|_, seed| seed.blob.digest == digest).collect();
+        drop(seeds);
         let mut keys = self.keys.lock();
-        for info_hash in &gone {
-            if let Some(blob) = seeds.remove(info_hash) {
-                keys.remove(&blob.key);
-            }
-        }
-        gone
+        gone.into_iter()
+            .map(|(info_hash, seed)| {
+                keys.remove(&seed.blob.key);
+                info_hash
+            })
+            .collect()
     }
 
-    /// Keeps the torrent file of a blob. Blocks.
-    pub(super) fn keep(&self, blob: OfferedBlob, metainfo: &SharedMetainfo) -> io::Result<()> {
+    /// Keeps the torrent file of a blob. Returns whether the blob is still there. Blocks.
+    pub(super) fn keep(&self, blob: OfferedBlob, metainfo: &SharedMetainfo) -> io::Result<bool> {
         self.store.put_torrent(&blob.key.to_string(), &StoredTorrent { digest: blob.digest, file: metainfo.encode() })
     }
 

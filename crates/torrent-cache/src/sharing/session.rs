@@ -1,19 +1,21 @@
 //! One blob while this host fetches and shares it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracker_protocol::{Event, InfoHash};
 
 use super::feeder::PieceFeeder;
 use super::lease::OwnLease;
 use super::patience::{Patience, Verdict};
-use super::seeding::{SeedingTask, StoredShare};
 use super::start::ShareStart;
+use super::tasks::{SeedingTask, StoredShare, SwarmStay};
 use super::{DISTRUST, Sharing};
 use crate::digest::Digest;
 use crate::swarm::{SharedContent, SwarmMembership};
@@ -27,6 +29,8 @@ const LONELY: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_mins(5);
 /// How long one question to the tracker about the lease waits for a change.
 const POLL: Duration = Duration::from_secs(10);
+/// After so many failures of the upstream without a new piece the fetch has failed.
+const MAX_FAILURES: u32 = 3;
 /// How many peers are asked for.
 const NUMWANT: u32 = 60;
 
@@ -40,20 +44,40 @@ pub struct ShareSession {
     swarm: SwarmMembership,
     /// Whether there was a torrent file at the beginning.
     has_file: bool,
-    /// The host whose hashes of pieces were believed last.
-    leader: Mutex<Option<SocketAddr>>,
-    /// Held until the torrent file is registered, so that no other host begins to fetch before.
+    /// The hosts whose hashes of pieces were believed.
+    leaders: Mutex<HashSet<SocketAddr>>,
+    /// Whether other hosts have told the length.
+    is_length_told: bool,
+    /// Held and renewed until the torrent file is registered, so that no other host begins to fetch before.
     lease: Mutex<Option<Arc<OwnLease>>>,
 }
 
 /// What a host does for a blob.
 enum ShareRole {
-    /// It fetches for the network.
-    Lead(Arc<OwnLease>),
+    /// It fetches for the network, until it has lost the lease.
+    Lead(watch::Receiver<bool>),
     /// It waits for the swarm.
     Follow(LeaseView),
     /// It fetches without the lease, as the swarm gives too little.
     Alone,
+}
+
+/// How often the upstream has failed since the last piece came.
+#[derive(Default)]
+struct UpstreamFailures {
+    pieces: u32,
+    count: u32,
+}
+
+impl UpstreamFailures {
+    /// Notes a failure. Returns whether there are too many, so that a fetch ends although there are peers.
+    fn are_too_many(&mut self, pieces: u32) -> bool {
+        if pieces > self.pieces {
+            *self = Self { pieces, count: 0 };
+        }
+        self.count += 1;
+        self.count > MAX_FAILURES
+    }
 }
 
 impl fmt::Display for ShareRole {
@@ -88,7 +112,8 @@ impl ShareSession {
             content,
             swarm,
             has_file,
-            leader: Mutex::default(),
+            leaders: Mutex::default(),
+            is_length_told: start.length().is_some(),
             lease: Mutex::default(),
         })
     }
@@ -96,7 +121,7 @@ impl ShareSession {
     /// Fetches until all pieces are there, or until the content cannot be written. `start` is what the session began with.
     ///
     /// # Errors
-    /// The upstream fails, and no peer has the rest.
+    /// The upstream fails, and no peer has any piece, or it has failed too often since the last piece came.
     pub async fn fetch<F: PieceFeeder>(&self, start: ShareStart, feeder: &mut F) -> Result<(), F::Fault> {
         let mut progress = self.content.progress();
         let count = self.content.shape().count;
@@ -117,6 +142,7 @@ impl ShareSession {
     /// Plays one role after the other. Returns when the upstream has failed and nothing else is left.
     async fn play<F: PieceFeeder>(&self, mut role: ShareRole, feeder: &mut F) -> F::Fault {
         let mut is_stuck = false;
+        let mut failures = UpstreamFailures::default();
         loop {
             let progress = self.content.progress_now();
             log::debug!("{}: {role}, with {progress:?} and {:?}", self.key, *self.swarm.status().borrow());
@@ -126,11 +152,12 @@ impl ShareSession {
                     role = self.follow(*lease).await;
                     continue;
                 }
-                ShareRole::Lead(lease) => {
+                ShareRole::Lead(is_lost) => {
                     self.believe(None);
+                    let mut is_lost = is_lost.clone();
                     tokio::select! {
                         fed = feeder.feed(&self.swarm, is_stuck) => fed,
-                        () = lease.keep(&self.content) => {
+                        _ = is_lost.wait_for(|is_lost| *is_lost) => {
                             self.end_lease();
                             self.content.give_up_claim();
                             role = ShareRole::Follow(LeaseView::default());
@@ -143,7 +170,9 @@ impl ShareSession {
             match fed {
                 // What is left is under way from peers, or peers have it.
                 Ok(()) => is_stuck = self.stands_still(pieces).await,
-                Err(fault) if self.swarm.status().borrow().sources == 0 => return fault,
+                Err(fault) if failures.are_too_many(pieces) || self.swarm.status().borrow().sources == 0 => {
+                    return fault;
+                }
                 Err(_) => {
                     self.end_lease();
                     role = ShareRole::Follow(LeaseView::default());
@@ -154,13 +183,9 @@ impl ShareSession {
 
     fn lead(&self, lease: OwnLease) -> ShareRole {
         let lease = Arc::new(lease);
-        *self.lease.lock() = Some(Arc::clone(&lease));
-        ShareRole::Lead(lease)
-    }
-
-    /// This host does not lead any more.
-    pub(super) fn end_lease(&self) {
-        *self.lease.lock() = None;
+        let is_lost = lease.keep(&self.content);
+        *self.lease.lock() = Some(lease);
+        ShareRole::Lead(is_lost)
     }
 
     /// Waits for a piece from peers. Returns whether none has come for a second.
@@ -222,8 +247,13 @@ impl ShareSession {
                 }
                 _ => {}
             }
-            let is_settled = self.has_file || matches!(state, Ok(Some(blob)) if blob.has_torrent);
-            sleep(if is_settled { POLL } else { LOOK }).await;
+            let pause = match state {
+                _ if self.has_file => POLL,
+                Ok(Some(blob)) if blob.has_torrent => POLL,
+                Ok(_) => LOOK,
+                Err(_) => LONELY,
+            };
+            sleep(pause).await;
         }
     }
 
@@ -244,7 +274,7 @@ impl ShareSession {
 
     fn believe(&self, leader: Option<SocketAddr>) {
         self.swarm.set_leader(leader);
-        *self.leader.lock() = leader;
+        self.leaders.lock().extend(leader);
     }
 
     /// Announces until it is dropped.
@@ -266,7 +296,7 @@ impl ShareSession {
                 Ok(found) => {
                     event = None;
                     self.swarm.add_peers(found.peers);
-                    found.interval.unwrap_or(INTERVAL)
+                    found.interval.unwrap_or(INTERVAL).max(LONELY)
                 }
                 Err(error) => {
                     log::debug!("{}: the announce failed: {error}", self.key);
@@ -289,41 +319,50 @@ impl ShareSession {
         match SharedMetainfo::new(&self.key, self.sharing.secret.as_ref(), length, hashes) {
             Ok(metainfo) => {
                 let sharing = Arc::clone(&self.sharing);
-                let share = StoredShare { key: self.key, digest, metainfo, session: Some(self) };
+                let share = StoredShare { key: self.key, digest, metainfo, swarm: Some(Box::new(self)) };
                 sharing.tell(SeedingTask::Stored(Box::new(share)));
             }
             Err(error) => log::warn!("{}: not shared: {error}", self.key),
         }
     }
 
-    /// The content is complete, and its digest is wrong. The next fetch of the blob is from its upstream.
+    /// The content is wrong: its digest, or its length. If other hosts have a part in that, the next fetch of the blob is from
+    /// its upstream.
     pub fn was_wrong(&self) {
-        let leader = *self.leader.lock();
-        let who = leader.map_or_else(|| "its torrent file".to_owned(), |leader| leader.to_string());
-        log::warn!(
-            "{}: wrong bytes by the hashes of {who}; for {DISTRUST:?} it is fetched without the swarm",
-            self.key
-        );
-        if let Some(leader) = leader {
+        if self.content.sources().from_peers == 0 && !self.is_length_told {
+            return;
+        }
+        let leaders = self.leaders.lock().clone();
+        let mut named: Vec<_> = leaders.iter().map(ToString::to_string).collect();
+        if self.has_file || named.is_empty() {
+            named.push("its torrent file".to_owned());
+        }
+        let who = named.join(" and ");
+        log::warn!("{}: wrong by what {who} told; for {DISTRUST:?} it is fetched without the swarm", self.key);
+        // If several told hashes, it is not known which of them were wrong.
+        if let ([leader], false) = (&leaders.into_iter().collect::<Vec<_>>()[..], self.has_file) {
             self.sharing.swarm.ban(leader.ip());
         }
         self.sharing.distrusted.lock().insert(self.key, Instant::now());
         self.sharing.tell(SeedingTask::Complain(self.key));
     }
+}
 
-    /// Whether there was a torrent file at the beginning.
-    pub(super) fn had_file(&self) -> bool {
+impl SwarmStay for ShareSession {
+    fn had_file(&self) -> bool {
         self.has_file
     }
 
-    /// The torrent of the session.
-    pub(super) fn info_hash(&self) -> InfoHash {
+    fn info_hash(&self) -> InfoHash {
         self.info_hash
     }
 
-    /// How many peers are connected.
-    pub(super) fn peers(&self) -> usize {
+    fn peers(&self) -> usize {
         self.swarm.status().borrow().peers
+    }
+
+    fn end_lease(&self) {
+        *self.lease.lock() = None;
     }
 }
 

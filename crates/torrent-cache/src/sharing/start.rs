@@ -1,7 +1,6 @@
 //! What is known of a blob when a host begins to fetch it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -56,10 +55,16 @@ impl Sharing {
     /// Asks the tracker how this blob is shared. `None`: not at all, as the tracker cannot be asked, or as the swarm gave
     /// wrong bytes of the blob. The blob is fetched without the swarm then.
     pub async fn begin(self: &Arc<Self>, key: &ShareKey) -> Option<ShareStart> {
-        if self.is_distrusted(key) || !self.tracker_is_up.load(Relaxed) {
+        if self.is_distrusted(key) || !self.health.is_up() {
             return None;
         }
-        match timeout(PATIENCE, self.ask(key)).await {
+        // In a task of its own: a lease that is granted too late must be ended, or other hosts wait for it.
+        let (sharing, key) = (Arc::clone(self), *key);
+        let asked = tokio::spawn(async move { sharing.ask(&key).await });
+        match timeout(PATIENCE, asked)
+            .await
+            .map(|asked| asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
+        {
             Ok(Ok(start)) => return Some(start),
             Ok(Err(error)) => log::debug!("{key}: fetched without the swarm: {error}"),
             Err(_) => log::debug!("{key}: fetched without the swarm: the tracker does not answer within {PATIENCE:?}"),

@@ -89,6 +89,18 @@ impl BlobStore {
         IncomingBlob::create(&self.space, name, length)
     }
 
+    /// Notes whether another host has this blob as well. Then it is evicted before blobs that others lack. Until the first
+    /// call no other host has it.
+    pub fn set_elsewhere(&self, digest: Digest, is_elsewhere: bool) {
+        self.space.set_elsewhere(digest, is_elsewhere);
+    }
+
+    /// Has `hook` called with each blob that was removed, because room was needed or because it was damaged. It must not
+    /// block. The first call counts.
+    pub fn on_removal(&self, hook: impl Fn(Digest) + Send + Sync + 'static) {
+        self.space.on_removal(Box::new(hook));
+    }
+
     /// What the store holds.
     pub fn usage(&self) -> io::Result<StoreUsage> {
         self.space.usage()

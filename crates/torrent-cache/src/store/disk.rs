@@ -1,7 +1,11 @@
 //! A file system, and what files take of it.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use crate::digest::{Digest, DigestHasher};
 
 /// Files take whole blocks of the disk.
 pub(super) const BLOCK: u64 = 4096;
@@ -25,4 +29,20 @@ impl Disk {
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
         })
     }
+}
+
+/// Bytes that are read at once.
+const READ: usize = 1 << 20;
+
+/// The digest of a file.
+pub(super) fn digest_of(file: &File, length: u64) -> io::Result<Digest> {
+    let (mut hasher, mut buffer, mut at) = (DigestHasher::default(), vec![0; READ], 0);
+    while at < length {
+        let wanted = usize::try_from(length - at).unwrap_or(READ).min(READ);
+        let part = buffer.get_mut(..wanted).unwrap_or_default();
+        file.read_exact_at(part, at)?;
+        hasher.update(part);
+        at += wanted as u64;
+    }
+    Ok(hasher.finish())
 }

@@ -23,13 +23,17 @@
 //!   another upstream's only once that one has delivered it as well ([`Delivery`]): a digest is no secret, and upstreams
 //!   may say yes to whatever they are asked.
 //! - What a client chooses (a tag, a repository, a URL, `Accept`) is hashed, and so never becomes part of a path.
-//! - The quota counts every file of the store in blocks of 4 KiB, and what is being written. The file that was not used
-//!   for the longest time is evicted first. A blob that somebody reads ([`StoredBlob`]) is not evicted.
+//! - The quota counts every file of the store in blocks of 4 KiB, and what is being written. Blobs that another host has as
+//!   well are evicted first, and files that were not used for 30 days. Of several the file goes first that was not used for
+//!   the longest time. A blob that is being read ([`StoredBlob`]) is not evicted. See `eviction_order.rs`.
+//! - A torrent file is there as long as its blob.
 //!
 //! All calls block: async code calls them in `spawn_blocking`.
 
 mod blob_store;
 mod disk;
+mod eviction;
+mod eviction_order;
 mod incoming;
 mod layout;
 mod limits;

@@ -178,10 +178,16 @@ impl BlobStore {
         self.read(delta_name(url), |record| std::str::from_utf8(record).ok()?.trim_end().parse().ok())
     }
 
-    /// Keeps a torrent file by the name under which hosts share the blob.
-    pub fn put_torrent(&self, key: &str, torrent: &StoredTorrent) -> io::Result<()> {
-        let head = format!("{}\n", torrent.digest);
-        self.put(torrent_name(key), &[head.as_bytes(), &torrent.file].concat())
+    /// Keeps a torrent file by the name under which hosts share the blob, until the blob goes. Returns whether the blob is
+    /// still there; without it the torrent file is not kept.
+    pub fn put_torrent(&self, key: &str, torrent: &StoredTorrent) -> io::Result<bool> {
+        let (name, head) = (torrent_name(key), format!("{}\n", torrent.digest));
+        self.put(name, &[head.as_bytes(), &torrent.file].concat())?;
+        let is_kept = self.space.keep_with_blob(name, torrent.digest);
+        if !is_kept {
+            self.space.discard(name)?;
+        }
+        Ok(is_kept)
     }
 
     /// The torrent file that was kept under this name.
@@ -189,7 +195,7 @@ impl BlobStore {
         self.read(torrent_name(key), read_torrent)
     }
 
-    /// Visits all torrent files. Those for which `keep` returns `false` are removed.
+    /// Visits all torrent files. Those for which `keep` returns `false` are removed, and those whose blob is gone.
     pub fn torrents(&self, mut keep: impl FnMut(StoredTorrent) -> bool) -> io::Result<()> {
         let mut names = Vec::new();
         self.space.folder.walk(|file| {
@@ -198,10 +204,11 @@ impl BlobStore {
             }
         })?;
         for name in names {
-            if let Some(torrent) = self.read(name, read_torrent)?
-                && !keep(torrent)
-            {
-                self.space.discard(name)?;
+            if let Some(torrent) = self.read(name, read_torrent)? {
+                let blob = torrent.digest;
+                if !keep(torrent) || !self.space.keep_with_blob(name, blob) {
+                    self.space.discard(name)?;
+                }
             }
         }
         Ok(())

@@ -1,28 +1,22 @@
-//! What the store's files take of the disk, what is in use, and what is evicted to make room.
+//! What the store's files take of the disk, and what is in use.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
-use super::disk::{Disk, in_blocks};
-use super::layout::{FileKind, FileName, FoundFile, StoreFolder, make_folder, sync_folder};
+use super::disk::{Disk, digest_of, in_blocks};
+use super::eviction_order::{EvictionCandidate, RemovalHook};
+use super::layout::{FileKind, FileName, StoreFolder, make_folder, sync_folder};
 use super::limits::{STEP, StoreLimits};
 use super::taken::{BlobUsers, TakenSpace};
-use crate::digest::{Digest, DigestHasher};
+use crate::digest::Digest;
 
 /// A use is written to the disk if the last one that is there is at least as old.
 const USE_GRANULARITY: Duration = Duration::from_hours(1);
-/// Bytes that are read at once.
-const READ: usize = 1 << 20;
-/// One walk through the folder finds the next so many files to evict.
-const CANDIDATES: usize = 1024;
 
 /// What the store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,19 +91,6 @@ impl StoredBlob {
     }
 }
 
-/// The digest of a file.
-fn digest_of(file: &File, length: u64) -> io::Result<Digest> {
-    let (mut hasher, mut buffer, mut at) = (DigestHasher::default(), vec![0; READ], 0);
-    while at < length {
-        let wanted = usize::try_from(length - at).unwrap_or(READ).min(READ);
-        let part = buffer.get_mut(..wanted).unwrap_or_default();
-        file.read_exact_at(part, at)?;
-        hasher.update(part);
-        at += wanted as u64;
-    }
-    Ok(hasher.finish())
-}
-
 /// Counts a reader of a blob, until it is dropped.
 struct InUse {
     space: Arc<Space>,
@@ -144,9 +125,11 @@ pub(super) struct Space {
     /// walk through the folder could meet a file that is not in the sums yet, or the other way round, and would correct
     /// sums that are right. And a file that is about to be evicted could be opened after the check that no reader uses
     /// it.
-    taken: Mutex<TakenSpace>,
-    /// The files that were not used for the longest time, the oldest last. Only a thread that evicts holds this lock.
-    candidates: Mutex<Vec<FoundFile>>,
+    pub(super) taken: Mutex<TakenSpace>,
+    /// What is evicted next, the first one last. Only a thread that evicts holds this lock.
+    pub(super) candidates: Mutex<Vec<EvictionCandidate>>,
+    /// Is told of each blob that was removed.
+    pub(super) on_removal: OnceLock<RemovalHook>,
 }
 
 /// Whether there is room.
@@ -199,7 +182,7 @@ impl Space {
             log::warn!("{root}: left alone {} files that are not of the store: {}, …", foreign.len(), first.display());
             foreign.iter().for_each(|path| log::info!("not of the store: {}", path.display()));
         }
-        Ok(Self { folder, limits, taken: Mutex::new(taken), candidates: Mutex::default() })
+        Ok(Self { folder, limits, taken: Mutex::new(taken), candidates: Mutex::default(), on_removal: OnceLock::new() })
     }
 
     pub(super) fn usage(&self) -> io::Result<StoreUsage> {
@@ -348,92 +331,6 @@ impl Space {
     /// A blob that was just placed. `file` is open for writing, but only reads follow.
     pub(super) fn placed_blob(self: &Arc<Self>, digest: Digest, file: Arc<File>, length: u64) -> StoredBlob {
         StoredBlob { file, length, in_use: Arc::new(self.in_use(digest, in_blocks(length))) }
-    }
-
-    /// Removes a file that turned out to be damaged.
-    pub(super) fn discard(&self, name: FileName) -> io::Result<()> {
-        let path = self.folder.path(name);
-        let gone = {
-            // The length must be that of the file that goes, as another thread can bring the blob anew at any time.
-            let mut taken = self.taken.lock();
-            let length = fs::metadata(&path)?.len();
-            let gone = self.take_away(&path)?;
-            taken.remove(name, length);
-            gone
-        };
-        fs::remove_file(gone)
-    }
-
-    /// Renames a file out of its place, which takes no time. The removal of a large file takes long, so it must not happen
-    /// under the lock.
-    fn take_away(&self, path: &Path) -> io::Result<PathBuf> {
-        let gone = self.folder.new_incoming();
-        fs::rename(path, &gone)?;
-        Ok(gone)
-    }
-
-    /// Removes the file that was not used for the longest time, or finds out which files come next. `false`: none.
-    fn evict_one(&self) -> io::Result<bool> {
-        let mut candidates = self.candidates.lock();
-        while let Some(candidate) = candidates.pop() {
-            if self.evict(&candidate)? {
-                return Ok(true);
-            }
-        }
-        // This can show that there is room after all, because somebody removed files.
-        *candidates = self.oldest()?;
-        Ok(!candidates.is_empty())
-    }
-
-    /// Removes the file, unless it is in use or was used since it was found.
-    fn evict(&self, candidate: &FoundFile) -> io::Result<bool> {
-        let FoundFile { name, length, used_at } = *candidate;
-        let path = self.folder.path(name);
-        let unchanged = |metadata: fs::Metadata| metadata.modified().is_ok_and(|now| now == used_at);
-        let gone = {
-            // A reader counts its use under the lock before it opens the file.
-            let mut taken = self.taken.lock();
-            let is_used = name.kind == FileKind::Blob && taken.in_use.contains_key(&name.digest);
-            if is_used || !fs::metadata(&path).is_ok_and(unchanged) {
-                return Ok(false);
-            }
-            let gone = self.take_away(&path)?;
-            taken.remove(name, length);
-            taken.evictions += 1;
-            gone
-        };
-        fs::remove_file(gone)?;
-        log::debug!("evicted {}, {length} bytes", path.display());
-        Ok(true)
-    }
-
-    /// The files that were not used for the longest time, the oldest last. Corrects the sums if others removed files.
-    fn oldest(&self) -> io::Result<Vec<FoundFile>> {
-        let (changes, in_use) = {
-            let taken = self.taken.lock();
-            (taken.changes, taken.in_use.keys().copied().collect::<HashSet<_>>())
-        };
-        let mut found = TakenSpace::default();
-        // The newest of them is on the top.
-        let mut oldest = BinaryHeap::new();
-        self.folder.walk(|file| {
-            found.add(file.name, file.length);
-            if file.name.kind == FileKind::Blob && in_use.contains(&file.name.digest) {
-                return;
-            }
-            oldest.push((file.used_at, file.name, file.length));
-            if oldest.len() > CANDIDATES {
-                oldest.pop();
-            }
-        })?;
-        let mut taken = self.taken.lock();
-        if taken.changes == changes {
-            taken.stored = found.stored;
-            taken.blobs = found.blobs;
-        }
-        let mut oldest = oldest.into_vec();
-        oldest.sort_unstable_by_key(|(used_at, name, _)| Reverse((*used_at, *name)));
-        Ok(oldest.into_iter().map(|(used_at, name, length)| FoundFile { name, length, used_at }).collect())
     }
 }
 

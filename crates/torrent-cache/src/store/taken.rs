@@ -30,6 +30,13 @@ pub(super) struct TakenSpace {
     pub(super) verified: HashSet<Digest>,
     /// Files that were removed to make room.
     pub(super) evictions: u64,
+    /// The blobs of this store that other hosts have as well.
+    pub(super) elsewhere: HashSet<Digest>,
+    /// Whether a blob was added to `elsewhere` since the last walk for files to evict.
+    pub(super) elsewhere_grew: bool,
+    /// The blob of each torrent file, by the torrent file's name. Those that this process has neither read nor written are
+    /// not here.
+    pub(super) torrents: HashMap<Digest, Digest>,
 }
 
 impl TakenSpace {
@@ -47,8 +54,21 @@ impl TakenSpace {
         self.stored = self.stored.saturating_sub(in_blocks(length));
         self.blobs = self.blobs.saturating_sub(u64::from(name.kind == FileKind::Blob));
         self.changes += 1;
-        if name.kind == FileKind::Blob {
-            self.verified.remove(&name.digest);
+        match name.kind {
+            FileKind::Blob => {
+                self.verified.remove(&name.digest);
+                self.elsewhere.remove(&name.digest);
+            }
+            FileKind::Torrent => {
+                self.torrents.remove(&name.digest);
+            }
+            FileKind::Manifest | FileKind::Tag | FileKind::Delta | FileKind::Delivery => {}
         }
+    }
+
+    /// The torrent files of a blob.
+    pub(super) fn torrents_of(&self, blob: Digest) -> Vec<FileName> {
+        let of_blob = self.torrents.iter().filter(|(_, digest)| **digest == blob);
+        of_blob.map(|(digest, _)| FileName { kind: FileKind::Torrent, digest: *digest }).collect()
     }
 }

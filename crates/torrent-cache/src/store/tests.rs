@@ -1,11 +1,15 @@
 //! The store on real folders.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::layout::StoreFolder;
@@ -154,6 +158,203 @@ fn the_blob_that_was_not_used_for_the_longest_time_is_evicted_first() {
     assert_eq!([&a, &b, &c, &d].map(|blob| is_stored(&folder, &blob.0)), [false, true, true, true]);
     let usage = store.usage().unwrap();
     assert_eq!((usage.bytes, usage.blobs), (3 * BLOCK, 3));
+}
+
+/// Makes room for so many blocks.
+fn make_room(store: &BlobStore, blocks: u64) {
+    drop(store.begin(&Digest::of(b"other").into(), Some(blocks * BLOCK)).unwrap());
+}
+
+#[test]
+fn what_other_hosts_have_is_evicted_before_last_copies() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 5 * BLOCK);
+    let blobs = [1, 2, 3, 4, 5].map(|seed| put(&store, &blob(seed).1).digest());
+    blobs.iter().zip([50, 40, 30, 20, 10]).for_each(|(digest, hours)| age(&folder, digest, hours));
+    [blobs[1], blobs[3]].iter().for_each(|digest| store.set_elsewhere(*digest, true));
+    let mut expected = [true; 5];
+    for gone in [1, 3, 0, 2, 4] {
+        expected[gone] = false;
+        make_room(&store, 5 - expected.iter().filter(|is_there| **is_there).count() as u64);
+        assert_eq!(blobs.map(|digest| is_stored(&folder, &digest)), expected);
+    }
+}
+
+#[test]
+fn what_the_tracker_says_after_the_walk_counts() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 4 * BLOCK);
+    let blobs = [1, 2, 3, 4].map(|seed| put(&store, &blob(seed).1).digest());
+    blobs.iter().zip([50, 40, 30, 20]).for_each(|(digest, hours)| age(&folder, digest, hours));
+    let there = || blobs.map(|digest| is_stored(&folder, &digest));
+    store.set_elsewhere(blobs[2], true);
+    // The walk chooses the third, then the others in order. Then it becomes a last copy.
+    store.set_elsewhere(blobs[3], true);
+    make_room(&store, 1);
+    assert_eq!(there(), [true, true, false, true]);
+    store.set_elsewhere(blobs[3], false);
+    make_room(&store, 2);
+    assert_eq!(there(), [false, true, false, true]);
+    // The next of the walk is the second, but another host has the fourth now.
+    store.set_elsewhere(blobs[3], true);
+    make_room(&store, 3);
+    assert_eq!(there(), [false, true, false, false]);
+}
+
+#[test]
+fn a_last_copy_that_nobody_wants_does_not_stay_for_ever() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 3 * BLOCK);
+    let blobs = [1, 2, 3].map(|seed| put(&store, &blob(seed).1).digest());
+    let day = 24;
+    blobs.iter().zip([30 * day, 30 * day - 1, day]).for_each(|(digest, hours)| age(&folder, digest, hours));
+    store.set_elsewhere(blobs[2], true);
+    make_room(&store, 1);
+    assert_eq!(blobs.map(|digest| is_stored(&folder, &digest)), [false, true, true]);
+    make_room(&store, 2);
+    assert_eq!(blobs.map(|digest| is_stored(&folder, &digest)), [false, true, false]);
+}
+
+/// Notes which blobs the store says it has removed.
+fn removals(store: &BlobStore) -> Arc<Mutex<Vec<Digest>>> {
+    let removed = Arc::<Mutex<Vec<Digest>>>::default();
+    let seen = Arc::clone(&removed);
+    store.on_removal(move |digest| seen.lock().push(digest));
+    removed
+}
+
+#[test]
+fn a_torrent_file_goes_with_its_blob_and_not_before() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 4 * BLOCK);
+    let removed = removals(&store);
+    let [a, b] = [1, 2].map(|seed| put(&store, &blob(seed).1).digest());
+    let torrent = |digest| StoredTorrent { digest, file: b"file".to_vec() };
+    let records = || files_below(&folder.path().join("torrents"));
+    assert!(store.put_torrent("a", &torrent(a)).unwrap());
+    // It is the oldest file of all.
+    File::open(&records()[0]).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    age(&folder, &a, 5);
+    age(&folder, &b, 9);
+    make_room(&store, 2);
+    assert_eq!((is_stored(&folder, &a), is_stored(&folder, &b), records().len()), (true, false, 1));
+    make_room(&store, 3);
+    assert_eq!((is_stored(&folder, &a), records().len(), &*removed.lock()), (false, 0, &vec![b, a]));
+    assert_eq!(store.usage().unwrap().bytes, 0);
+    // Without its blob it is not kept.
+    assert!(!store.put_torrent("a", &torrent(a)).unwrap());
+    assert_eq!((records().len(), store.usage().unwrap().bytes), (0, 0));
+    // A damaged blob goes the same way.
+    let blob = put(&store, &blob(1).1);
+    store.put_torrent("a", &torrent(a)).unwrap();
+    store.put_torrent("other", &torrent(a)).unwrap();
+    blob.discard();
+    assert_eq!((records().len(), &*removed.lock()), (0, &vec![b, a, a]));
+}
+
+#[test]
+fn the_next_process_keeps_torrent_files_that_it_has_visited() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder, 4 * BLOCK);
+    let [a, b] = [1, 2].map(|seed| put(&store, &blob(seed).1).digest());
+    for (key, digest) in [("a", a), ("b", b)] {
+        store.put_torrent(key, &StoredTorrent { digest, file: Vec::new() }).unwrap();
+    }
+    drop(store);
+    fs::remove_file(path_of(&folder, &b)).unwrap();
+    let store = open(&folder, 4 * BLOCK);
+    let mut visited = Vec::new();
+    store
+        .torrents(|torrent| {
+            visited.push(torrent.digest);
+            true
+        })
+        .unwrap();
+    visited.sort_unstable();
+    let mut both = vec![a, b];
+    both.sort_unstable();
+    assert_eq!(visited, both);
+    assert!(store.torrent("b").unwrap().is_none());
+    age(&folder, &a, 1);
+    make_room(&store, 2);
+    assert!(store.torrent("a").unwrap().is_some() && is_stored(&folder, &a));
+    make_room(&store, 3);
+    assert!(store.torrent("a").unwrap().is_none() && !is_stored(&folder, &a));
+}
+
+/// What happens to a store of a few blobs.
+#[derive(Clone, Debug)]
+enum StoreStep {
+    Put(u8),
+    Open(u8),
+    Close,
+    Elsewhere(u8, bool),
+    Torrent(u8),
+    Age(u8, u64),
+    MakeRoom(u64),
+}
+
+fn store_step() -> impl Strategy<Value = StoreStep> {
+    let seed = || 0..8_u8;
+    prop_oneof![
+        4 => seed().prop_map(StoreStep::Put),
+        1 => seed().prop_map(StoreStep::Open),
+        1 => Just(StoreStep::Close),
+        2 => (seed(), any::<bool>()).prop_map(|(seed, is_elsewhere)| StoreStep::Elsewhere(seed, is_elsewhere)),
+        2 => seed().prop_map(StoreStep::Torrent),
+        2 => (seed(), 0..1000_u64).prop_map(|(seed, hours)| StoreStep::Age(seed, hours)),
+        2 => (1..6_u64).prop_map(StoreStep::MakeRoom),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn the_quota_is_kept_and_what_is_in_use_stays(steps in proptest::collection::vec(store_step(), 1..40)) {
+        const QUOTA: u64 = 6 * BLOCK;
+        let folder = TempDir::new().unwrap();
+        let store = open(&folder, QUOTA);
+        let removed = removals(&store);
+        let (mut open, mut placed) = (Vec::new(), HashSet::new());
+        for step in steps {
+            match step {
+                StoreStep::Put(seed) => {
+                    let (digest, bytes) = blob(seed);
+                    if let Ok(mut incoming) = store.begin(&digest.into(), Some(BLOCK)) {
+                        incoming.append(&bytes).unwrap();
+                        incoming.commit().unwrap();
+                        removed.lock().retain(|gone| *gone != digest);
+                        placed.insert(digest);
+                    }
+                }
+                StoreStep::Open(seed) => open.extend(store.find(&blob(seed).0).unwrap()),
+                StoreStep::Close => drop(open.pop()),
+                StoreStep::Elsewhere(seed, is_elsewhere) => store.set_elsewhere(blob(seed).0, is_elsewhere),
+                StoreStep::Torrent(seed) => {
+                    let torrent = StoredTorrent { digest: blob(seed).0, file: vec![seed] };
+                    // There can be no room for it.
+                    let _kept = store.put_torrent(&seed.to_string(), &torrent);
+                }
+                StoreStep::Age(seed, hours) if is_stored(&folder, &blob(seed).0) => age(&folder, &blob(seed).0, hours),
+                StoreStep::Age(..) => {}
+                StoreStep::MakeRoom(blocks) => drop(store.begin(&Digest::of(b"x").into(), Some(blocks * BLOCK))),
+            }
+            let files: Vec<_> = files_below(folder.path());
+            let blocks = files.iter().filter(|file| fs::metadata(file).unwrap().len() > 0).count() as u64;
+            prop_assert!(blocks * BLOCK <= QUOTA, "{files:?}");
+            prop_assert_eq!(store.usage().unwrap().bytes, blocks * BLOCK);
+            prop_assert!(open.iter().all(|blob| is_stored(&folder, &blob.digest())));
+            // Each blob is there, or its removal was told. A torrent file is there only with its blob.
+            for digest in &placed {
+                prop_assert_eq!(is_stored(&folder, digest), !removed.lock().contains(digest));
+            }
+            for seed in 0..8_u8 {
+                let name = Digest::of(seed.to_string().as_bytes()).hex();
+                let has_torrent = folder.path().join("torrents").join(&name[..2]).join(&name).exists();
+                prop_assert!(!has_torrent || is_stored(&folder, &blob(seed).0), "{seed}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -62,6 +62,7 @@ struct ContentState {
     /// Pieces of which the upstream has delivered the beginning.
     begun: HashMap<u32, BegunPiece>,
     progress: ContentProgress,
+    sources: ContentSources,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +84,15 @@ pub struct ContentProgress {
     pub hashes: u32,
     /// Whether the file could not be written.
     pub has_failed: bool,
+}
+
+/// Where the bytes in the file came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContentSources {
+    /// Bytes from other hosts.
+    pub from_peers: u64,
+    /// Bytes from the upstream.
+    pub from_upstream: u64,
 }
 
 /// A piece was not taken.
@@ -146,7 +156,15 @@ impl SharedContent {
         hashes: Vec<Option<PieceHash>>,
         progress: ContentProgress,
     ) -> Self {
-        let state = ContentState { have, log: Vec::new(), hashes, claimed: None, begun: HashMap::new(), progress };
+        let state = ContentState {
+            have,
+            log: Vec::new(),
+            hashes,
+            claimed: None,
+            begun: HashMap::new(),
+            progress,
+            sources: ContentSources::default(),
+        };
         Self {
             file,
             shape,
@@ -175,6 +193,11 @@ impl SharedContent {
     /// How far it is now.
     pub fn progress_now(&self) -> ContentProgress {
         *self.progress.borrow()
+    }
+
+    /// Where its bytes came from.
+    pub fn sources(&self) -> ContentSources {
+        self.state.lock().sources
     }
 
     /// Whether all pieces are there.
@@ -267,6 +290,7 @@ impl SharedContent {
             return Err(PieceFault::Differs(piece));
         }
         self.file.write_all_at(rest, self.shape.start(piece) + begun.len() as u64)?;
+        self.state.lock().sources.from_peers += rest.len() as u64;
         self.add(piece, hash);
         Ok(true)
     }
@@ -288,9 +312,10 @@ impl SharedContent {
         self.state.lock().claimed = None;
     }
 
-    /// Takes the next bytes of the claimed piece from the upstream, at most up to the piece's end. Returns how many it took:
-    /// none if no piece is claimed, or if a peer has delivered it meanwhile. Blocks.
-    pub fn append(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Takes bytes of the claimed piece from the upstream, of which the first is at this place of the blob: at most up to the
+    /// piece's end. Those that are there already are not written again. Returns how many of the bytes are there now: none if
+    /// no piece is claimed, if bytes before them are missing, or if a peer has delivered the piece meanwhile. Blocks.
+    pub fn append(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         let _writing = self.writing.lock();
         let (piece, written) = {
             let state = self.state.lock();
@@ -298,20 +323,25 @@ impl SharedContent {
             (piece, state.begun.get(&piece).map_or(0, |begun| begun.written))
         };
         let length = self.shape.length_of(piece);
-        let (taken, _) = bytes.split_at(bytes.len().min((length - written) as usize));
-        self.file.write_all_at(taken, self.shape.start(piece) + u64::from(written))?;
+        let place = self.shape.start(piece) + u64::from(written);
+        let Some(known) = place.checked_sub(offset) else { return Ok(0) };
+        let known = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
+        let (_, new) = bytes.split_at(known);
+        let (taken, _) = new.split_at(new.len().min((length - written) as usize));
+        self.file.write_all_at(taken, place)?;
         let mut state = self.state.lock();
+        state.sources.from_upstream += taken.len() as u64;
         let begun = state.begun.entry(piece).or_default();
         begun.hasher.update(taken);
         begun.written += number(taken.len());
         if begun.written < length {
             self.advance(&mut state);
-            return Ok(taken.len());
+            return Ok(known + taken.len());
         }
         let hash = begun.hasher.clone().finalize().into();
         drop(state);
         self.add(piece, hash);
-        Ok(taken.len())
+        Ok(known + taken.len())
     }
 
     /// Reads bytes of pieces that are there. Blocks.

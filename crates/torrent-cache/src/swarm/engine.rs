@@ -1,7 +1,7 @@
 //! The thread of the swarm: it accepts and opens connections, and keeps the torrents.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,12 +19,14 @@ use super::connection::{self, ConnectionFault, OpenLink};
 use super::content::SharedContent;
 use super::counters::SwarmCounters;
 use super::torrent::{OwnHost, SwarmStatus, SwarmTorrent};
-use super::{PeeringOptions, SeedCatalogue};
+use super::{PeeringOptions, SeedCatalogue, SwarmEnded};
 
 /// How often time passes for torrents.
 const TICK: Duration = Duration::from_millis(100);
-/// The most connections that are being opened for one torrent.
+/// At most so many connections are opened for one torrent at a time.
 const MAX_DIALS: usize = 16;
+/// The most blobs that are read at once to find out whether they are right.
+const MAX_OPENING: usize = 2;
 /// The most connections of all torrents together.
 const MAX_CONNECTIONS: usize = 512;
 /// The pause when no connection can be accepted, usually because descriptors have run out.
@@ -34,23 +36,33 @@ const BAN: Duration = Duration::from_mins(10);
 /// A torrent that a peer asked for is closed after so long without a peer.
 const IDLE_SEED: Duration = Duration::from_mins(1);
 
-/// What the owner asks of the thread.
+/// What the owner asks of the thread, about one membership but for the last one.
 pub(super) enum SwarmCommand {
-    Add {
-        info_hash: InfoHash,
-        content: Arc<SharedContent>,
-        is_forming: bool,
-        status: oneshot::Sender<watch::Receiver<SwarmStatus>>,
-    },
-    Remove(InfoHash),
-    Peers(InfoHash, Vec<SocketAddr>),
-    Leader(InfoHash, Option<SocketAddr>),
+    Add(MembershipKey, NewTorrent),
+    Remove(MembershipKey),
+    Peers(MembershipKey, Vec<SocketAddr>),
+    Leader(MembershipKey, Option<SocketAddr>),
+    /// The answer is an error if the torrent has ended.
     Claim {
-        info_hash: InfoHash,
+        key: MembershipKey,
         anything: bool,
-        offset: oneshot::Sender<Option<u64>>,
+        offset: oneshot::Sender<Result<Option<u64>, SwarmEnded>>,
     },
     Ban(IpAddr),
+}
+
+/// A torrent that its owner adds.
+pub(super) struct NewTorrent {
+    pub(super) content: Arc<SharedContent>,
+    pub(super) is_forming: bool,
+    pub(super) status: oneshot::Sender<watch::Receiver<SwarmStatus>>,
+}
+
+/// A membership in a torrent. Several can follow each other in one torrent, so each has a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MembershipKey {
+    pub(super) info_hash: InfoHash,
+    pub(super) number: u64,
 }
 
 /// All torrents of the thread.
@@ -59,11 +71,15 @@ pub(super) struct SwarmEngine {
     options: PeeringOptions,
     catalogue: Arc<dyn SeedCatalogue>,
     torrents: RefCell<HashMap<InfoHash, KeptTorrent>>,
+    /// Blobs that peers ask for, and that are being opened.
+    opening: RefCell<HashSet<InfoHash>>,
     connections: Cell<usize>,
 }
 
 struct KeptTorrent {
     torrent: Rc<SwarmTorrent>,
+    /// The membership of the owner who added it. `None`: a peer asked for it.
+    membership: Option<MembershipKey>,
     candidates: PeerCandidates,
     /// Since when a torrent that nobody added has had no peer. `None`: its owner removes it.
     unused: Option<Instant>,
@@ -77,7 +93,14 @@ impl SwarmEngine {
         counters: Arc<SwarmCounters>,
     ) -> Self {
         let host = OwnHost { id: options.peer_id, port, counters, under_way: Cell::new(0), banned: RefCell::default() };
-        Self { host: Rc::new(host), options, catalogue, torrents: RefCell::default(), connections: Cell::new(0) }
+        Self {
+            host: Rc::new(host),
+            options,
+            catalogue,
+            torrents: RefCell::default(),
+            opening: RefCell::default(),
+            connections: Cell::new(0),
+        }
     }
 
     /// Works until the owner is gone.
@@ -105,31 +128,38 @@ impl SwarmEngine {
 
     fn obey(self: &Rc<Self>, command: SwarmCommand) {
         match command {
-            SwarmCommand::Add { info_hash, content, is_forming, status } => {
-                let torrent = SwarmTorrent::new(info_hash, content, is_forming, Rc::clone(&self.host));
+            SwarmCommand::Add(key, NewTorrent { content, is_forming, status }) => {
+                let torrent = SwarmTorrent::new(key.info_hash, content, is_forming, Rc::clone(&self.host));
                 let _ = status.send(torrent.status());
-                self.keep(torrent, None);
+                self.keep(torrent, Some(key));
             }
-            SwarmCommand::Remove(info_hash) => {
-                let removed = self.torrents.borrow_mut().remove(&info_hash);
-                removed.inspect(|kept| kept.torrent.close());
+            SwarmCommand::Remove(key) => {
+                let removed = self.torrents.borrow_mut().extract_if(|_, kept| kept.membership == Some(key)).next();
+                removed.inspect(|(_, kept)| kept.torrent.close());
             }
-            SwarmCommand::Peers(info_hash, peers) => {
+            SwarmCommand::Peers(key, peers) => {
                 let now = Instant::now();
-                if let Some(kept) = self.torrents.borrow_mut().get_mut(&info_hash) {
+                let mut torrents = self.torrents.borrow_mut();
+                if let Some(kept) = torrents.get_mut(&key.info_hash).filter(|kept| kept.membership == Some(key)) {
                     for address in peers.into_iter().filter(|address| self.admits(address.ip())) {
                         kept.candidates.add(address, now);
                     }
                 }
+                drop(torrents);
                 self.dial_due(now);
             }
-            SwarmCommand::Leader(info_hash, leader) => {
-                if let Some(torrent) = self.torrent(info_hash) {
+            SwarmCommand::Leader(key, leader) => {
+                if let Some(torrent) = self.member(key) {
                     torrent.set_leader(leader);
                 }
             }
-            SwarmCommand::Claim { info_hash, anything, offset } => {
-                let _ = offset.send(self.torrent(info_hash).and_then(|torrent| torrent.claim(anything)));
+            SwarmCommand::Claim { key, anything, offset } => {
+                let torrent = self.member(key);
+                let claimed = torrent.as_ref().map(|torrent| torrent.claim(anything)).ok_or(SwarmEnded);
+                // The owner may have turned to something else. Then nothing is to hold the piece.
+                if let (Err(_), Some(torrent)) = (offset.send(claimed), torrent) {
+                    torrent.content.give_up_claim();
+                }
             }
             SwarmCommand::Ban(ip) => {
                 self.host.banned.borrow_mut().insert(ip, Instant::now());
@@ -138,10 +168,18 @@ impl SwarmEngine {
     }
 
     /// Keeps a torrent in place of one with the same info-hash.
-    fn keep(&self, torrent: Rc<SwarmTorrent>, unused: Option<Instant>) {
-        let kept = KeptTorrent { candidates: PeerCandidates::default(), unused, torrent };
+    fn keep(&self, torrent: Rc<SwarmTorrent>, membership: Option<MembershipKey>) {
+        let unused = membership.is_none().then(Instant::now);
+        let kept = KeptTorrent { candidates: PeerCandidates::default(), membership, unused, torrent };
         let before = self.torrents.borrow_mut().insert(kept.torrent.info_hash, kept);
         before.inspect(|before| before.torrent.close());
+    }
+
+    /// The torrent of a membership, unless another has taken its place.
+    fn member(&self, key: MembershipKey) -> Option<Rc<SwarmTorrent>> {
+        let torrents = self.torrents.borrow();
+        let kept = torrents.get(&key.info_hash).filter(|kept| kept.membership == Some(key));
+        kept.map(|kept| Rc::clone(&kept.torrent))
     }
 
     fn torrent(&self, info_hash: InfoHash) -> Option<Rc<SwarmTorrent>> {
@@ -161,9 +199,9 @@ impl SwarmEngine {
             log::debug!("{address}: refused, it is in no network of PEER_NETWORKS, or it has sent wrong bytes");
             return;
         }
-        let engine = Rc::clone(self);
+        let (engine, count) = (Rc::clone(self), self.count());
         spawn_local(async move {
-            let _count = engine.count();
+            let _count = count;
             if let Err(fault) = engine.serve(stream, address).await {
                 log::debug!("{address}: {fault}");
             }
@@ -183,14 +221,21 @@ impl SwarmEngine {
 
     /// Opens what is on disk, because a peer asks for it.
     async fn open_seed(&self, info_hash: InfoHash) -> Option<Rc<SwarmTorrent>> {
+        // A blob may be read whole before it is offered for the first time. The other peers that ask for it meanwhile come
+        // again. The number is bounded, so that the threads for the disk can serve other torrents too.
+        if self.opening.borrow().len() >= MAX_OPENING || !self.opening.borrow_mut().insert(info_hash) {
+            return None;
+        }
         let catalogue = Arc::clone(&self.catalogue);
-        let content = spawn_blocking(move || catalogue.open(info_hash)).await.ok()??;
+        let opened = spawn_blocking(move || catalogue.open(info_hash)).await;
+        self.opening.borrow_mut().remove(&info_hash);
+        let content = opened.ok()??;
         // Another peer may have asked meanwhile.
         if let Some(torrent) = self.torrent(info_hash) {
             return Some(torrent);
         }
         let torrent = SwarmTorrent::new(info_hash, content, false, Rc::clone(&self.host));
-        self.keep(Rc::clone(&torrent), Some(Instant::now()));
+        self.keep(Rc::clone(&torrent), None);
         Some(torrent)
     }
 
@@ -215,17 +260,18 @@ impl SwarmEngine {
     fn dial_due(self: &Rc<Self>, now: Instant) {
         let mut torrents = self.torrents.borrow_mut();
         for kept in torrents.values_mut().filter(|kept| !kept.candidates.is_empty()) {
-            if kept.torrent.content.is_complete() || self.connections.get() >= MAX_CONNECTIONS {
+            if kept.torrent.content.is_complete() {
                 continue;
             }
-            for address in kept.candidates.take_due(MAX_DIALS, now) {
+            let room = MAX_CONNECTIONS.saturating_sub(self.connections.get());
+            for address in kept.candidates.take_due(room.min(MAX_DIALS), now) {
                 if kept.torrent.is_connected(address) || !self.admits(address.ip()) {
                     kept.candidates.ended(address, now);
                     continue;
                 }
-                let (engine, torrent) = (Rc::clone(self), Rc::clone(&kept.torrent));
+                let (engine, torrent, count) = (Rc::clone(self), Rc::clone(&kept.torrent), self.count());
                 spawn_local(async move {
-                    let _count = engine.count();
+                    let _count = count;
                     if let Err(fault) = engine.dial(&torrent, address).await {
                         log::debug!("{address}: {fault}");
                     }

@@ -188,7 +188,13 @@ impl SwarmTorrent {
     /// Somebody sent wrong bytes. If they came from one host, it is banned.
     fn wrong(&self, state: &mut TorrentState, piece: u32, givers: &[IpAddr], fault: &PieceFault) {
         self.host.counters.wrong();
+        let leader = state.leader.map(|leader| leader.ip());
         match givers {
+            // The hash is the leader's word alone, so another host may have sent what is right.
+            [giver] if self.is_forming && leader != Some(*giver) => {
+                state.picker.suspect(piece);
+                state.peers.values().filter(|peer| peer.address.ip() == *giver).for_each(|peer| peer.out.close());
+            }
             [giver] => {
                 log::warn!("{}: {giver} is banned: {fault}", self.info_hash);
                 self.host.banned.borrow_mut().insert(*giver, Instant::now());

@@ -24,9 +24,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use ipnet::IpNet;
+use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -34,11 +36,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 use tracker_protocol::{InfoHash, PeerId};
 
-pub use content::{ContentProgress, PIECE_LENGTH, PieceFault, PieceHash, PieceShape, SharedContent};
+pub use content::{ContentProgress, ContentSources, PIECE_LENGTH, PieceFault, PieceHash, PieceShape, SharedContent};
 pub use counters::{SwarmCounters, SwarmSample};
 pub use torrent::SwarmStatus;
 
-use engine::{SwarmCommand, SwarmEngine};
+use engine::{MembershipKey, NewTorrent, SwarmCommand, SwarmEngine};
 
 /// Threads that wait for the disk.
 const DISK_THREADS: usize = 8;
@@ -62,13 +64,15 @@ pub trait SeedCatalogue: Send + Sync + 'static {
 
 /// All torrents of this host. They end when this is dropped.
 #[derive(Debug)]
-pub struct Swarm {
+pub struct PeerSwarm {
     commands: UnboundedSender<SwarmCommand>,
     port: u16,
     counters: Arc<SwarmCounters>,
+    /// The number of the next membership.
+    next: AtomicU64,
 }
 
-impl Swarm {
+impl PeerSwarm {
     /// Binds a port and starts the thread.
     ///
     /// # Errors
@@ -94,7 +98,7 @@ impl Swarm {
             runtime.shutdown_background();
         };
         thread::Builder::new().name("swarm".to_owned()).spawn(run)?;
-        Ok(Self { commands, port, counters })
+        Ok(Self { commands, port, counters, next: AtomicU64::new(0) })
     }
 
     /// The port on which peers reach this host.
@@ -116,9 +120,10 @@ impl Swarm {
         is_forming: bool,
     ) -> Option<SwarmMembership> {
         let (status, told) = oneshot::channel();
-        self.send(SwarmCommand::Add { info_hash, content, is_forming, status });
+        let key = MembershipKey { info_hash, number: self.next.fetch_add(1, Relaxed) };
+        self.send(SwarmCommand::Add(key, NewTorrent { content, is_forming, status }));
         let status = told.await.ok()?;
-        Some(SwarmMembership { swarm: Arc::clone(self), info_hash, status })
+        Some(SwarmMembership { swarm: Arc::clone(self), key, status })
     }
 
     /// Speaks no more to a host that has told wrong hashes.
@@ -132,32 +137,40 @@ impl Swarm {
     }
 }
 
+/// This host does not take part in the torrent any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("this host does not take part in the swarm any more")]
+pub struct SwarmEnded;
+
 /// A torrent in which this host takes part, until this is dropped.
 #[derive(Debug)]
 pub struct SwarmMembership {
-    swarm: Arc<Swarm>,
-    info_hash: InfoHash,
+    swarm: Arc<PeerSwarm>,
+    key: MembershipKey,
     status: watch::Receiver<SwarmStatus>,
 }
 
 impl SwarmMembership {
     /// Tells addresses of peers.
     pub fn add_peers(&self, peers: Vec<SocketAddr>) {
-        self.swarm.send(SwarmCommand::Peers(self.info_hash, peers));
+        self.swarm.send(SwarmCommand::Peers(self.key, peers));
     }
 
     /// Tells whose hashes of pieces are believed.
     pub fn set_leader(&self, leader: Option<SocketAddr>) {
-        self.swarm.send(SwarmCommand::Leader(self.info_hash, leader));
+        self.swarm.send(SwarmCommand::Leader(self.key, leader));
         self.add_peers(leader.into_iter().collect());
     }
 
     /// Claims the next piece for the upstream: one that no peer has and that is not under way, or with `anything` also one
     /// that a peer has. Returns the place of its first byte that is not there. `None`: there is no such piece now.
-    pub async fn claim(&self, anything: bool) -> Option<u64> {
+    ///
+    /// # Errors
+    /// Another membership has taken the place of this one, or the thread has ended.
+    pub async fn claim(&self, anything: bool) -> Result<Option<u64>, SwarmEnded> {
         let (offset, claimed) = oneshot::channel();
-        self.swarm.send(SwarmCommand::Claim { info_hash: self.info_hash, anything, offset });
-        claimed.await.ok()?
+        self.swarm.send(SwarmCommand::Claim { key: self.key, anything, offset });
+        claimed.await.map_err(|_| SwarmEnded)?
     }
 
     /// The state of the swarm, and when it changes.
@@ -168,7 +181,7 @@ impl SwarmMembership {
 
 impl Drop for SwarmMembership {
     fn drop(&mut self) {
-        self.swarm.send(SwarmCommand::Remove(self.info_hash));
+        self.swarm.send(SwarmCommand::Remove(self.key));
     }
 }
 

@@ -28,12 +28,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What waits to be sent to one peer: messages, then the blocks that it has asked for.
 #[derive(Debug, Default)]
 pub(super) struct PeerOutbox {
-    waiting: RefCell<Waiting>,
+    waiting: RefCell<WaitingOutput>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingOutput {
     messages: BytesMut,
     blocks: VecDeque<BlockRequest>,
     is_closed: bool,

@@ -115,7 +115,7 @@ impl ConnectedPeer {
         !self.is_choking && !self.is_slow && self.asked.len() <= LOW_WATER.min(self.queue / 2)
     }
 
-    /// Asks for blocks, as many as it keeps requests. Returns whether it takes all of them.
+    /// Asks for blocks.
     pub(super) fn ask(&mut self, blocks: &[BlockRequest], now: Instant) {
         if self.asked.is_empty() {
             self.last_block = now;

@@ -286,12 +286,14 @@ impl PiecePicker {
             return TakenBlock::Unwanted;
         };
         let block = begin / MAX_BLOCK;
-        let space = under_way.bytes.get_mut(begin as usize..).unwrap_or_default();
-        let expected = space.len().min(MAX_BLOCK as usize);
+        let rest = under_way.bytes.get_mut(begin as usize..).unwrap_or_default();
+        let expected = rest.len().min(MAX_BLOCK as usize);
+        let (space, _) = rest.split_at_mut(expected);
         if !begin.is_multiple_of(MAX_BLOCK) || data.len() != expected || !under_way.received.insert(block) {
             return TakenBlock::Unwanted;
         }
-        space.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+        // Both have the expected length.
+        space.copy_from_slice(data);
         if !under_way.givers.contains(&giver) {
             under_way.givers.push(giver);
         }

@@ -28,7 +28,7 @@ impl SeedCatalogue for Shelf {
 }
 
 struct TestHost {
-    swarm: Arc<Swarm>,
+    swarm: Arc<PeerSwarm>,
     shelf: Arc<Shelf>,
 }
 
@@ -37,7 +37,7 @@ impl TestHost {
         let networks = vec!["127.0.0.0/8".parse().unwrap()];
         let options = PeeringOptions { ports: 0..=0, networks, peer_id: PeerId([number; 20]) };
         let shelf = Arc::<Shelf>::default();
-        Self { swarm: Arc::new(Swarm::start(options, Arc::clone(&shelf) as _).unwrap()), shelf }
+        Self { swarm: Arc::new(PeerSwarm::start(options, Arc::clone(&shelf) as _).unwrap()), shelf }
     }
 
     fn address(&self) -> SocketAddr {
@@ -143,10 +143,10 @@ async fn hosts_get_a_blob_while_the_leader_still_fetches_it() {
         follower.add_peers(hosts[1..].iter().map(TestHost::address).collect());
     }
     let (membership, content) = leader;
-    while let Some(offset) = membership.claim(false).await {
+    while let Some(offset) = membership.claim(false).await.unwrap() {
         let offset = usize::try_from(offset).unwrap();
         let end = blob.len().min(offset + SMALL as usize);
-        content.append(&blob[offset..end]).unwrap();
+        content.append(offset as u64, &blob[offset..end]).unwrap();
         // The followers have each piece before the next one is there.
         for (_, content) in followers {
             let pieces = content.progress().wait_for(|progress| progress.prefix == end as u64).await.map(|now| *now);
@@ -166,16 +166,16 @@ async fn only_the_leader_is_believed() {
     let liar = hosts[0].join(&blob, Vec::new(), INFO_HASH).await;
     let leader = hosts[1].join(&blob, Vec::new(), INFO_HASH).await;
     let follower = hosts[2].join(&blob, Vec::new(), INFO_HASH).await;
-    while liar.0.claim(false).await.is_some() {
-        liar.1.append(&vec![9; SMALL as usize]).unwrap();
+    while let Some(offset) = liar.0.claim(false).await.unwrap() {
+        liar.1.append(offset, &vec![9; SMALL as usize]).unwrap();
     }
     follower.0.add_peers(vec![hosts[0].address_on(2)]);
     let mut status = follower.0.status();
     timeout(DEADLINE, status.wait_for(|status| status.sources == 1)).await.unwrap().unwrap();
     follower.0.set_leader(Some(hosts[1].address_on(3)));
-    while let Some(offset) = leader.0.claim(false).await {
+    while let Some(offset) = leader.0.claim(false).await.unwrap() {
         let offset = usize::try_from(offset).unwrap();
-        leader.1.append(&blob[offset..blob.len().min(offset + SMALL as usize)]).unwrap();
+        leader.1.append(offset as u64, &blob[offset..blob.len().min(offset + SMALL as usize)]).unwrap();
     }
     assert!(completed(&follower.1).await == blob);
 }

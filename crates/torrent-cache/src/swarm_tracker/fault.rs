@@ -75,8 +75,11 @@ impl TrackerError {
     pub fn remedy(&self) -> Option<String> {
         let settings = self.settings;
         Some(match &self.fault {
-            TrackerFault::Unreachable(_) | TrackerFault::Timeout(_) | TrackerFault::Broken(_) => {
-                format!("check that the tracker runs, and that {settings} names it")
+            TrackerFault::Unreachable(_)
+            | TrackerFault::Paused(_)
+            | TrackerFault::Timeout(_)
+            | TrackerFault::Broken(_) => {
+                format!("check that the tracker runs, that its port is open, and that the value of {settings} is right")
             }
             TrackerFault::Token(_) => "set TORRENTS_TOKEN to the value that it has at the tracker".to_owned(),
             TrackerFault::Forbidden(_) => {
@@ -86,10 +89,10 @@ impl TrackerError {
                 format!("start the tracker with --torrents, or correct {settings}")
             }
             TrackerFault::WrongReply(_) => {
-                format!("check that {settings} names a retracker of the same version as this program")
+                format!("check the value of {settings}, and that the retracker there has the version of this program")
             }
             TrackerFault::Announce { .. } => "ask the operator of the tracker, whose access rules decide".to_owned(),
-            TrackerFault::Paused(_) | TrackerFault::Busy { .. } => return None,
+            TrackerFault::Busy { .. } => return None,
         })
     }
 }

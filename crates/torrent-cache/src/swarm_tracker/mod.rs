@@ -27,6 +27,6 @@ pub use announce::{SwarmAnnounce, SwarmPeers};
 pub use fault::{TrackerError, TrackerFault};
 pub use key::ShareKey;
 pub use metainfo::{SHARED_PIECE_LENGTH, SharedMetainfo, SharedMetainfoError};
-pub use replies::{LeaseClaim, LeaseRenewal, LeaseView, MetainfoPut, SwarmBlob};
+pub use replies::{LeaseClaim, LeaseRenewal, LeaseView, MetainfoPut, PortReach, SwarmBlob};
 pub use secrets::{ClusterSecret, NotAClusterSecret, NotATrackerToken, TrackerToken};
 pub use tracker::{MAX_WAIT, SwarmTracker, TrackerOptions, UnusableTracker};

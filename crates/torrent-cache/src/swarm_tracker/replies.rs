@@ -75,6 +75,15 @@ pub struct SwarmBlob {
     pub has_torrent: bool,
 }
 
+/// Whether the tracker could connect to this host's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct PortReach {
+    /// This host's address as the tracker sees it, with the port.
+    pub address: SocketAddr,
+    /// Whether there was a connection.
+    pub reached: bool,
+}
+
 /// The reply to a claim that is granted.
 #[derive(Debug, Deserialize)]
 pub(super) struct GrantedBody {

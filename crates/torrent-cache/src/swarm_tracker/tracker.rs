@@ -20,7 +20,7 @@ use super::exchange::{CallReply, TrackerCall, TrackerEndpoint};
 use super::fault::{TrackerError, TrackerFault};
 use super::key::ShareKey;
 use super::replies::{
-    GrantedBody, LeaseBody, LeaseClaim, LeaseRenewal, MetainfoPut, SwarmBlob, boot, check, json, unexpected,
+    GrantedBody, LeaseBody, LeaseClaim, LeaseRenewal, MetainfoPut, PortReach, SwarmBlob, boot, check, json, unexpected,
 };
 use super::secrets::TrackerToken;
 use crate::upstream::{HostLookup, UpstreamOrigin};
@@ -183,6 +183,20 @@ impl SwarmTracker {
             _ => Err(unexpected(&reply)),
         });
         Ok(told.await?.iter().filter_map(|key| key.parse().ok()).collect())
+    }
+
+    /// Has the tracker connect to this host's port, from where the tracker is.
+    pub async fn reach(&self) -> Result<PortReach, TrackerError> {
+        let body = json!({ "port": self.port });
+        let call = TrackerCall {
+            body: Some((JSON, body.to_string().into())),
+            ..self.call(Method::POST, "/torrents/reach".to_owned())
+        };
+        self.ask(call, |reply| match reply.status.as_u16() {
+            200 => json(&reply),
+            _ => Err(unexpected(&reply)),
+        })
+        .await
     }
 
     /// Asks the tracker something, to find out whether it answers and which boot id it has.

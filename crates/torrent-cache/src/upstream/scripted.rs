@@ -65,7 +65,7 @@ pub(crate) fn bytes_and_close(text: &str) -> Vec<Act> {
 pub(crate) struct SeenRequest {
     /// The connection's number.
     pub(crate) connection: usize,
-    /// Request line, headers, body.
+    /// Request line, headers, body. What is not UTF-8 is replaced.
     pub(crate) text: String,
 }
 
@@ -142,6 +142,11 @@ impl ScriptedServer {
         format!("{scheme_and_host}:{}", self.port).parse().unwrap()
     }
 
+    /// The next request, once it has come.
+    pub(crate) async fn next(&mut self) -> SeenRequest {
+        self.seen.recv().await.unwrap()
+    }
+
     /// The requests that came since the last call.
     pub(crate) fn seen(&mut self) -> Vec<SeenRequest> {
         std::iter::from_fn(|| self.seen.try_recv().ok()).collect()
@@ -188,7 +193,7 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Strin
     let length = head.header("content-length").first().map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    Ok(head.text + std::str::from_utf8(&body).unwrap())
+    Ok(head.text + &String::from_utf8_lossy(&body))
 }
 
 /// A client for these upstreams, the first of which is the default one. It trusts the certificate of the tests.

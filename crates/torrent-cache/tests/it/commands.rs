@@ -22,24 +22,43 @@ fn healthcheck_asks_the_running_cache() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("no answer from 127.0.0.1"));
 }
 
+/// Runs `torrent-cache check` with this upstream and a tracker at this port. Returns the exit code and the lines.
+fn check(upstream: &Scripted, scheme: &str, tracker: u16, env: &[(&str, &str)]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = command()
+        .args(["check", "--port", "0", "--interface", "127.0.0.1"])
+        .args([
+            "--registry-location",
+            &upstream.address.to_string(),
+            "--registry-no-ssl",
+            "--storage-min-free=0",
+            "--storage-quota=1G",
+        ])
+        .args(["--tracker", &format!("{scheme}://127.0.0.1:{tracker}/announce"), "--etcd-host", "127.0.0.1"])
+        .args(["--etcd-port", &tracker.to_string()])
+        .env("STORAGE", folder.path())
+        .envs(env.iter().copied())
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+/// A tracker that gives this reply to requests about torrents, with this header.
+fn tracker(status: u16, boot: &'static [(&'static str, &'static str)], body: &'static str) -> Scripted {
+    Scripted::new(move |asked| {
+        if asked.target.starts_with("/announce") {
+            return RegistryAct::Reply(200, Vec::new(), b"d8:intervali60e5:peers0:e".to_vec());
+        }
+        let headers = boot.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        RegistryAct::Reply(status, headers, body.into())
+    })
+}
+
 #[test]
 fn check_has_a_line_for_each_thing_and_a_remedy_for_each_failure() {
     let upstream = Content::default().serve();
-    let tracker = TcpListener::bind("127.0.0.1:0").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let check = |upstream: &str, tracker: &str| {
-        let output = command()
-            .args(["check", "--port", "0", "--interface", "127.0.0.1"])
-            .args(["--registry-location", upstream, "--registry-no-ssl", "--storage-min-free=0", "--storage-quota=1G"])
-            .args(["--tracker", &format!("http://{tracker}/announce"), "--etcd-host", "127.0.0.1"])
-            .args(["--etcd-port", tracker.rsplit(':').next().unwrap()])
-            .env("STORAGE", folder.path())
-            .output()
-            .unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
-    };
-    let there = tracker.local_addr().unwrap().to_string();
-    let (code, text) = check(&upstream.address.to_string(), &there);
+    let there = tracker(200, &BOOT, "[]");
+    let (code, text) = check(&upstream, "http", there.address.port(), &[]);
     assert_eq!(code, Some(0), "{text}");
     for what in [
         "upstream http://",
@@ -51,14 +70,41 @@ fn check_has_a_line_for_each_thing_and_a_remedy_for_each_failure() {
     ] {
         assert!(text.lines().any(|line| line.starts_with(&format!("ok      {what}"))), "{what} in {text}");
     }
-    drop(tracker);
+    assert!(text.contains("takes announces") && text.contains("wants no token"), "{text}");
     upstream.now(|_| RegistryAct::Reply(500, Vec::new(), Vec::new()));
-    let (code, text) = check(&upstream.address.to_string(), &there);
+    // Nothing listens there any more.
+    let nothing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (code, text) = check(&upstream, "http", nothing, &[]);
     assert_eq!(code, Some(1), "{text}");
     assert_eq!(text.matches("FAILED").count(), 3, "{text}");
-    for remedy in ["look at its own log", "TRACKER is right", "ETCD_HOST and ETCD_PORT is right"] {
+    for remedy in
+        ["look at its own log", "the value of TRACKER is right", "the value of ETCD_HOST and ETCD_PORT is right"]
+    {
         assert!(text.contains(remedy), "{remedy} in {text}");
     }
+}
+
+const BOOT: [(&str, &str); 1] = [("X-Boot", "1")];
+
+#[test]
+fn check_says_what_the_tracker_lacks() {
+    let upstream = Content::default().serve();
+    let token = [("TORRENTS_TOKEN", "0123456789abcdef")];
+    let check = |tracker: &Scripted, scheme: &str| check(&upstream, scheme, tracker.address.port(), &token);
+    let (code, text) = check(&tracker(200, &BOOT, "[]"), "http");
+    assert!(code == Some(0) && text.contains("accepts TORRENTS_TOKEN"), "{text}");
+    for (there, remedy) in [
+        (tracker(404, &[], ""), "start the tracker with --torrents"),
+        (tracker(401, &BOOT, "{}"), "set TORRENTS_TOKEN to the value"),
+        (tracker(403, &BOOT, "{}"), "add the network of this host to TORRENTS_FROM"),
+    ] {
+        let (code, text) = check(&there, "http");
+        assert_eq!((code, text.matches("FAILED").count()), (Some(1), 1), "{text}");
+        assert!(text.contains(remedy) && text.contains("takes announces"), "{remedy} in {text}");
+        assert!(!text.contains(token[0].1), "{text}");
+    }
+    let (code, text) = check(&tracker(200, &BOOT, "[]"), "udp");
+    assert!(code == Some(1) && text.contains("TRACKER is a URL of udp, expected one of http or https"), "{text}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod ostree;
 mod program;
 mod ranges;
 mod refusals;
+mod status;
 mod storage;
 mod tls;
 mod upstream;

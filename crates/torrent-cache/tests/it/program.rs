@@ -51,6 +51,10 @@ impl CacheProgram {
             .env("REGISTRY_LOCATION", upstream.address.to_string())
             .env("REGISTRY_NO_SSL", "1")
             .env("STORAGE", storage)
+            // No tracker answers there.
+            .env("TRACKER", "http://127.0.0.1:9/announce")
+            .env("ETCD_HOST", "127.0.0.1")
+            .env("ETCD_PORT", "9")
             // A test disk can be nearly full.
             .env("STORAGE_QUOTA", "1G")
             .env("STORAGE_MIN_FREE", "0")

@@ -46,7 +46,8 @@ fn hostile_paths_and_digests_do_not_go_upstream() {
         ("/v2/a/blobs/uploads/".to_owned(), 405),
         (format!("/v2/{}", "a/".repeat(600)), 414),
         ("/v2/a/tags/list?ns=x&ns=y".to_owned(), 400),
-        ("/".to_owned(), 404),
+        ("//".to_owned(), 404),
+        ("/status/".to_owned(), 404),
         ("/etc/passwd".to_owned(), 404),
         ("/v1/x".to_owned(), 404),
     ] {

@@ -101,6 +101,46 @@ fn the_oldest_goes_for_the_newest() {
 }
 
 #[test]
+fn a_lease_ends_with_the_process() {
+    let blob = noise(1 << 20, 4);
+    let (_key, gate) = gate();
+    let (mut gate, served) = (Some(gate), blob.clone());
+    let upstream = Scripted::new(move |_| match gate.take() {
+        Some(gate) => RegistryAct::Gated(head(200, &[], served.len()), gate, Vec::new()),
+        None => RegistryAct::Raw(Vec::new()),
+    });
+    let tracker = Scripted::new(|asked| {
+        let (status, body) = match (asked.method.as_str(), asked.target.as_str()) {
+            ("POST", "/torrents/missing") => (200, "[]"),
+            ("POST", target) if target.starts_with("/leases/") => (201, r#"{"generation": 7, "ttl": 15}"#),
+            ("GET", _) => (404, "{}"),
+            _ => (204, ""),
+        };
+        RegistryAct::Reply(status, vec![("X-Boot", "a".to_owned())], body.into())
+    });
+    let program = CacheProgram::with(
+        &upstream,
+        &[
+            ("TRACKER", &format!("http://{}/announce", tracker.address)),
+            ("ETCD_HOST", "127.0.0.1"),
+            ("ETCD_PORT", &tracker.address.port().to_string()),
+            // The first that is free.
+            ("TORRENT_FIRST_PORT", "10000"),
+            ("TORRENT_LAST_PORT", "60000"),
+        ],
+    );
+    program.line("the tracker answers");
+    let mut client = Connection::open(program.address);
+    client.send("GET", &blob_path("a", &blob), &[]);
+    assert_eq!(client.head().status, 200);
+    program.terminate();
+    assert_eq!(program.end().0.code(), Some(0));
+    let asked = tracker.take();
+    assert!(asked.iter().any(|asked| asked.starts_with("POST /leases/")), "{asked:?}");
+    assert!(asked.iter().any(|asked| asked.starts_with("DELETE /leases/") && asked.ends_with("/7")), "{asked:?}");
+}
+
+#[test]
 fn a_stop_signal_lets_transfers_finish() {
     let folder = tempfile::tempdir().unwrap();
     let blob = noise(1 << 20, 4);

@@ -30,7 +30,8 @@ settings! {
         flag: Some(Flag::long_global("client-networks")),
         variable: "CLIENT_NETWORKS",
         takes: Takes::List("NETWORKS"),
-        help: "Use the logins of REGISTRY_AUTH_FILE for clients in these networks: `10.0.0.0/8,fd00::/8`.",
+        help: "Use the logins of REGISTRY_AUTH_FILE for clients in these networks, and show them the status page: \
+               `10.0.0.0/8,fd00::/8`.",
         details: "A client in them can read every repository that these logins can read.",
         docker: "",
         default: Unset("this host only"),

@@ -30,7 +30,7 @@ settings! {
         flag: Some(Flag::long_global("storage-quota")),
         variable: "STORAGE_QUOTA",
         takes: Takes::Value("SIZE"),
-        help: "Keep at most so much: `20G`, or `80%` of the file system. What was used last longest ago goes first.",
+        help: "Keep at most so much: `20G`, or `80%` of the file system. What other hosts have, too, goes first, then what was used last longest ago.",
         details: "",
         docker: "",
         default: Is("80%"),

@@ -51,14 +51,14 @@ fn a_piece_with_another_hash_is_not_taken() {
 fn what_the_upstream_has_begun_stays_as_it_is() {
     let (right, wrong) = (blob(250), vec![9; 250]);
     let content = content(250, hashes(&right));
-    assert_eq!(content.append(&wrong).unwrap(), 0);
+    assert_eq!(content.append(0, &wrong).unwrap(), 0);
     assert_eq!(content.claim(0), Some(0));
-    assert_eq!(content.append(&wrong[..30]).unwrap(), 30);
+    assert_eq!(content.append(0, &wrong[..30]).unwrap(), 30);
     assert_eq!(bytes(&content), &wrong[..30]);
     // The peer's piece has the hash, so it is the upstream that was wrong. But a client may have read what was there.
     assert!(matches!(content.put(0, piece(&right, 0)), Err(PieceFault::Differs(0))));
     assert_eq!(content.claim(1), Some(100));
-    assert_eq!(content.append(&right[100..140]).unwrap(), 40);
+    assert_eq!(content.append(100, &right[100..140]).unwrap(), 40);
     assert_eq!(content.claim(0), Some(30));
     assert!(content.put(1, piece(&right, 1)).unwrap());
     assert_eq!(content.claim(1), None);
@@ -97,7 +97,7 @@ proptest! {
                 prop_assert!(content.has(at));
             } else if let Some(from) = content.claim(at) {
                 let from = usize::try_from(from).unwrap();
-                content.append(&blob[from..blob.len().min(from + step)]).unwrap();
+                content.append(from as u64, &blob[from..blob.len().min(from + step)]).unwrap();
             }
             prop_assert_eq!(&bytes(&content)[..], &blob[..usize::try_from(content.progress().borrow().prefix).unwrap()]);
         }
@@ -110,4 +110,36 @@ proptest! {
         prop_assert_eq!((have.count(), seen), (count, count as usize));
         prop_assert_eq!(content.since(0).len(), count as usize);
     }
+}
+
+#[test]
+fn bytes_that_come_twice_are_written_once() {
+    let blob = blob(250);
+    let content = content(250, Vec::new());
+    content.claim(0);
+    assert_eq!(content.append(0, &blob[..30]).unwrap(), 30);
+    // A fetch was given up while its last bytes were being written, and the next begins before them.
+    assert_eq!(content.append(10, &blob[10..50]).unwrap(), 40);
+    assert_eq!(content.append(20, &blob[20..40]).unwrap(), 20);
+    assert_eq!(content.append(60, &blob[60..70]).unwrap(), 0);
+    assert_eq!(bytes(&content), &blob[..50]);
+    assert_eq!(content.append(0, &blob).unwrap(), 100);
+    assert!(content.has(0) && bytes(&content) == blob[..100]);
+}
+
+#[test]
+fn bytes_are_counted_by_where_they_came_from() {
+    let blob = blob(250);
+    let content = content(250, hashes(&blob));
+    content.put(2, piece(&blob, 2)).unwrap();
+    content.put(2, piece(&blob, 2)).unwrap();
+    content.claim(0).unwrap();
+    content.append(0, &blob[..30]).unwrap();
+    // A peer delivers the rest of a piece that the upstream has begun.
+    content.put(0, piece(&blob, 0)).unwrap();
+    assert_eq!(content.append(30, &blob[30..60]).unwrap(), 0);
+    content.claim(1).unwrap();
+    content.append(100, &blob[100..]).unwrap();
+    assert_eq!(content.sources(), ContentSources { from_peers: 50 + 70, from_upstream: 30 + 100 });
+    assert!(content.is_complete());
 }

@@ -9,14 +9,14 @@ fn ip(peer: PeerNumber) -> IpAddr {
 }
 
 /// A torrent of `count` pieces of three blocks, as the picker sees it.
-struct Torrent {
+struct PickedTorrent {
     picker: PiecePicker,
     have: PieceSet,
     head: Option<u32>,
     now: Instant,
 }
 
-impl Torrent {
+impl PickedTorrent {
     fn new(count: u32) -> Self {
         Self { picker: PiecePicker::new(count), have: PieceSet::empty(count), head: None, now: Instant::now() }
     }
@@ -60,7 +60,7 @@ impl Torrent {
 
 #[test]
 fn the_rarest_piece_comes_first() {
-    let mut torrent = Torrent::with_peers(3, &[&[0, 1, 2], &[0, 2], &[0]]);
+    let mut torrent = PickedTorrent::with_peers(3, &[&[0, 1, 2], &[0, 2], &[0]]);
     assert_eq!(torrent.picked(1, &[0, 1, 2]), Some(1));
     assert_eq!(torrent.picked(1, &[0, 1, 2]), Some(2));
     assert_eq!(torrent.picked(1, &[0, 1, 2]), Some(0));
@@ -70,7 +70,7 @@ fn the_rarest_piece_comes_first() {
 
 #[test]
 fn the_piece_that_a_client_waits_for_comes_first_and_twice_if_it_is_late() {
-    let mut torrent = Torrent::with_peers(9, &[&[3], &[3], &[1]]);
+    let mut torrent = PickedTorrent::with_peers(9, &[&[3], &[3], &[1]]);
     torrent.head = Some(3);
     assert_eq!(torrent.picked(1, &[1, 3]), Some(3));
     assert_eq!(torrent.picked(2, &[3]), None);
@@ -82,7 +82,7 @@ fn the_piece_that_a_client_waits_for_comes_first_and_twice_if_it_is_late() {
 
 #[test]
 fn a_proven_peer_takes_over_the_piece_that_a_client_waits_for() {
-    let mut torrent = Torrent::with_peers(9, &[&[3], &[3], &[3], &[3, 4]]);
+    let mut torrent = PickedTorrent::with_peers(9, &[&[3], &[3], &[3], &[3, 4]]);
     torrent.head = Some(3);
     for peer in 1..=3 {
         torrent.passes(PATIENCE);
@@ -107,7 +107,7 @@ fn a_proven_peer_takes_over_the_piece_that_a_client_waits_for() {
 
 #[test]
 fn a_proven_peer_takes_over_a_piece_that_was_wrong() {
-    let mut torrent = Torrent::with_peers(9, &[&[3], &[3]]);
+    let mut torrent = PickedTorrent::with_peers(9, &[&[3], &[3]]);
     torrent.head = Some(3);
     torrent.picker.suspect(3);
     assert_eq!(torrent.picked(1, &[3]), Some(3));
@@ -124,7 +124,7 @@ fn a_proven_peer_takes_over_a_piece_that_was_wrong() {
 
 #[test]
 fn two_peers_share_a_piece_only_if_all_missing_ones_are_under_way() {
-    let mut torrent = Torrent::with_peers(3, &[&[0, 1], &[0, 1]]);
+    let mut torrent = PickedTorrent::with_peers(3, &[&[0, 1], &[0, 1]]);
     torrent.have.insert(2);
     assert_eq!(torrent.picked(1, &[0]), Some(0));
     assert_eq!(torrent.picked(2, &[0]), None);
@@ -132,14 +132,14 @@ fn two_peers_share_a_piece_only_if_all_missing_ones_are_under_way() {
     let first = torrent.pick(2, &[0]);
     assert_eq!(first.iter().map(|block| block.begin / MAX_BLOCK).collect::<Vec<_>>(), [2, 1, 0]);
     // A piece whose hash is not known yet is missing, but not under way.
-    let mut forming = Torrent::with_peers(3, &[&[0, 1]]);
+    let mut forming = PickedTorrent::with_peers(3, &[&[0, 1]]);
     assert_eq!(forming.picked(1, &[0]), Some(0));
     assert_eq!(forming.picked(2, &[0]), None);
 }
 
 #[test]
 fn what_a_peer_leaves_undone_another_does() {
-    let mut torrent = Torrent::with_peers(1, &[&[0], &[0]]);
+    let mut torrent = PickedTorrent::with_peers(1, &[&[0], &[0]]);
     let blocks = torrent.pick(1, &[0]);
     assert_eq!(torrent.deliver(1, &blocks[1]), TakenBlock::Kept);
     assert!(torrent.picker.is_under_way(0));
@@ -156,7 +156,7 @@ fn what_a_peer_leaves_undone_another_does() {
 
 #[test]
 fn a_piece_that_several_peers_made_wrong_is_asked_of_one() {
-    let mut torrent = Torrent::with_peers(1, &[&[0], &[0]]);
+    let mut torrent = PickedTorrent::with_peers(1, &[&[0], &[0]]);
     torrent.picker.suspect(0);
     let blocks = torrent.pick(1, &[0]);
     assert_eq!(torrent.pick(2, &[0]), []);
@@ -168,7 +168,7 @@ fn a_piece_that_several_peers_made_wrong_is_asked_of_one() {
 
 #[test]
 fn blocks_that_do_not_fit_are_not_taken() {
-    let mut torrent = Torrent::with_peers(2, &[&[0]]);
+    let mut torrent = PickedTorrent::with_peers(2, &[&[0]]);
     let blocks = torrent.pick(1, &[0]);
     for (piece, begin, length) in
         [(1, 0, MAX_BLOCK), (0, 1, MAX_BLOCK), (0, 0, 5), (0, PIECE, MAX_BLOCK), (0, u32::MAX, 0)]
@@ -183,7 +183,7 @@ proptest! {
     #[test]
     fn every_piece_that_a_peer_has_arrives(count in 1_u32..20, leaves in prop::collection::vec(any::<bool>(), 60)) {
         let has: Vec<_> = (0..count).collect();
-        let mut torrent = Torrent::with_peers(count, &[&has, &has]);
+        let mut torrent = PickedTorrent::with_peers(count, &[&has, &has]);
         let mut leaves = leaves.into_iter();
         for peer in (0..).take(500) {
             let blocks = torrent.pick(peer, &has);
@@ -206,7 +206,7 @@ proptest! {
 
 #[test]
 fn nothing_of_a_host_that_sent_wrong_bytes_is_kept() {
-    let mut torrent = Torrent::with_peers(1, &[&[0], &[0]]);
+    let mut torrent = PickedTorrent::with_peers(1, &[&[0], &[0]]);
     let blocks = torrent.pick(1, &[0]);
     torrent.deliver(1, &blocks[0]);
     torrent.picker.discard(ip(2));

@@ -295,9 +295,9 @@ async fn thirty_hostile_peers_change_no_byte_while_the_leader_still_fetches() {
     let _on_leader = unleash(hosts[0].address(), count(&blob)).await;
     follower.0.set_leader(Some(hosts[0].address()));
     // Liars have everything, and yet the upstream is asked for all of it at once.
-    while let Some(offset) = leader.0.claim(false).await {
+    while let Some(offset) = leader.0.claim(false).await.unwrap() {
         let offset = usize::try_from(offset).unwrap();
-        leader.1.append(&blob[offset..blob.len().min(offset + SMALL as usize)]).unwrap();
+        leader.1.append(offset as u64, &blob[offset..blob.len().min(offset + SMALL as usize)]).unwrap();
     }
     assert!(leader.1.is_complete());
     assert!(completed(&follower.1).await == blob);

@@ -1,0 +1,68 @@
+//! What goes on, for the operator: `/`, `/status` and `/api/v1/status`.
+//!
+//! The page names private repositories, so it is for clients on this host and in `CLIENT_NETWORKS`, and no web page of
+//! another site can read it.
+
+mod page;
+mod view;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use actix_http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use actix_http::{Request, StatusCode};
+
+use super::context::CacheContext;
+use super::failure::RequestFailure;
+use super::own_host::is_unreadable_for_other_sites;
+use super::reply::{Served, text_reply};
+use crate::metrics::RequestOutcome;
+use crate::registry::errors::RegistryErrorKind;
+use view::CacheStatus;
+
+/// A browser loads nothing else into the page, and shows it inside no other page.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+/// The header by which a browser keeps a reply from other sites (Fetch Standard, "CORP").
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// The page.
+pub(super) async fn page(context: &CacheContext, request: &Request) -> Result<Served, RequestFailure> {
+    let status = look(context, request).await?;
+    Ok(guarded("text/html; charset=utf-8", page::html(&status)))
+}
+
+/// The same as JSON.
+pub(super) async fn json(context: &CacheContext, request: &Request) -> Result<Served, RequestFailure> {
+    let status = look(context, request).await?;
+    Ok(guarded("application/json", status.json().to_string()))
+}
+
+async fn look(context: &CacheContext, request: &Request) -> Result<CacheStatus, RequestFailure> {
+    let refused = |message| RequestFailure::refused(RegistryErrorKind::Denied, message);
+    let client = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+    if !context.authorization.is_of_operator(client) {
+        return Err(refused("this page is for clients on the host of the cache, and for those in CLIENT_NETWORKS"));
+    }
+    if !is_unreadable_for_other_sites(request) {
+        return Err(refused(
+            "ask for this page itself, by an address of this host, by localhost or by the host's own name",
+        ));
+    }
+    Ok(CacheStatus::now(context).await)
+}
+
+fn guarded(media_type: &'static str, text: String) -> Served {
+    let mut reply = text_reply(StatusCode::OK, media_type, text);
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (CACHE_CONTROL, "no-store"),
+        (REFERRER_POLICY, "no-referrer"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (RESOURCE_POLICY, "same-origin"),
+    ] {
+        reply.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    Served { reply, outcome: RequestOutcome::Answered }
+}

@@ -1,0 +1,72 @@
+//! When each torrent is announced next.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tokio::time::Instant;
+use tracker_protocol::InfoHash;
+
+/// When each torrent is announced next. Each has one time. Two of the same moment have different numbers.
+#[derive(Debug, Default)]
+pub(super) struct AnnounceSchedule {
+    due: BTreeMap<(Instant, u64), InfoHash>,
+    times: HashMap<InfoHash, (Instant, u64)>,
+    next: u64,
+}
+
+impl AnnounceSchedule {
+    /// Sets the time of a torrent.
+    pub(super) fn set(&mut self, info_hash: InfoHash, at: Instant) {
+        self.next += 1;
+        let time = (at, self.next);
+        if let Some(before) = self.times.insert(info_hash, time) {
+            self.due.remove(&before);
+        }
+        self.due.insert(time, info_hash);
+    }
+
+    /// The first time of all.
+    pub(super) fn first(&self) -> Option<Instant> {
+        self.due.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Takes out the torrents whose time has come.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<InfoHash> {
+        let mut taken = Vec::new();
+        while let Some(first) = self.due.first_entry().filter(|first| first.key().0 <= now) {
+            let info_hash = first.remove();
+            self.times.remove(&info_hash);
+            taken.push(info_hash);
+        }
+        taken
+    }
+
+    /// Takes out all.
+    pub(super) fn clear(&mut self) {
+        self.due.clear();
+        self.times.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_torrent_has_one_time() {
+        let (mut schedule, start) = (AnnounceSchedule::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let [a, b, c] = [1, 2, 3].map(|byte| InfoHash([byte; 20]));
+        schedule.set(a, at(1));
+        schedule.set(b, at(1));
+        schedule.set(c, at(9));
+        schedule.set(a, at(5));
+        assert_eq!(schedule.first(), Some(at(1)));
+        assert_eq!(schedule.take_due(at(0)), []);
+        assert_eq!(schedule.take_due(at(1)), [b]);
+        schedule.set(c, at(2));
+        assert_eq!(schedule.take_due(at(5)), [c, a]);
+        assert_eq!((schedule.first(), schedule.take_due(at(100))), (None, Vec::new()));
+    }
+}

@@ -1,0 +1,71 @@
+//! Whether the tracker answers.
+
+use parking_lot::Mutex;
+
+use crate::swarm_tracker::{TrackerError, TrackerFault};
+
+/// How the tracker did when it was asked last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TrackerHealth {
+    /// It was not asked yet.
+    #[default]
+    Unasked,
+    /// It answers.
+    Answers,
+    /// It does not, or refuses this host.
+    Fails(TrackerError),
+}
+
+/// The health of the tracker, for all threads.
+#[derive(Debug, Default)]
+pub(super) struct TrackerWatch(Mutex<TrackerHealth>);
+
+impl TrackerWatch {
+    /// Whether the tracker answered when it was asked last. If not, no fetch waits for it.
+    pub(super) fn is_up(&self) -> bool {
+        *self.0.lock() == TrackerHealth::Answers
+    }
+
+    pub(super) fn health(&self) -> TrackerHealth {
+        self.0.lock().clone()
+    }
+
+    /// Notes the outcome of a question. Returns whether the tracker answered before.
+    pub(super) fn note(&self, checked: &Result<(), TrackerError>) -> bool {
+        let mut health = self.0.lock();
+        let was_up = *health == TrackerHealth::Answers;
+        *health = match checked {
+            Ok(()) => TrackerHealth::Answers,
+            // The cause was noted when the tracker was asked the last time.
+            Err(error)
+                if matches!(error.fault, TrackerFault::Paused(_)) && matches!(*health, TrackerHealth::Fails(_)) =>
+            {
+                return was_up;
+            }
+            Err(error) => TrackerHealth::Fails(error.clone()),
+        };
+        was_up
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_cause_of_a_failure_stays() {
+        let error = |fault| TrackerError { server: "http://10.0.0.1:2378".to_owned(), settings: "ETCD_HOST", fault };
+        let timeout = error(TrackerFault::Timeout(Duration::from_secs(3)));
+        let watch = TrackerWatch::default();
+        assert_eq!((watch.is_up(), watch.health()), (false, TrackerHealth::Unasked));
+        assert!(!watch.note(&Ok(())));
+        assert!(watch.is_up());
+        assert!(watch.note(&Err(timeout.clone())));
+        assert!(!watch.note(&Err(error(TrackerFault::Paused(Duration::from_secs(2))))));
+        assert_eq!((watch.is_up(), watch.health()), (false, TrackerHealth::Fails(timeout)));
+        assert!(!watch.note(&Ok(())));
+        assert!(watch.is_up());
+    }
+}
