@@ -46,7 +46,7 @@ impl TestRegistry {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let blob = Arc::clone(&served);
-                thread::spawn(move || blob.serve(stream));
+                thread::spawn(move || blob.serve(&stream));
             }
         });
         Self { address, blob }
@@ -68,8 +68,8 @@ impl TestRegistry {
 
 impl GatedBlob {
     /// Answers one request: the whole blob, or the part from a byte on. A client that leaves ends it.
-    fn serve(&self, stream: TcpStream) {
-        let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+    fn serve(&self, mut stream: &TcpStream) {
+        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
         let request = lines.next().unwrap_or_default();
         let headers: Vec<_> = lines.take_while(|line| !line.is_empty()).map(|line| line.to_lowercase()).collect();
         let range = headers.iter().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-'));
@@ -78,7 +78,6 @@ impl GatedBlob {
         let range = format!("Content-Range: bytes {first}-{}/{LENGTH}\r\n", LENGTH - 1);
         let range = if first > 0 { range.as_str() } else { "" };
         let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{range}Connection: close\r\n\r\n");
-        let mut stream = &stream;
         if stream.write_all(head.as_bytes()).is_err() || request.starts_with("HEAD") {
             return;
         }
@@ -110,13 +109,12 @@ impl CachingHost {
         let torrents: SocketAddr = tracker.torrents_addresses()[0].parse().unwrap();
         let env = |name: &str| {
             Some(match name {
-                "PORT" => "0".into(),
                 "INTERFACE" => "127.0.0.1".into(),
                 "REGISTRY_LOCATION" => registry.address.to_string().into(),
                 "REGISTRY_NO_SSL" => "1".into(),
                 "STORAGE" => storage.path().into(),
                 "STORAGE_QUOTA" => "1G".into(),
-                "STORAGE_MIN_FREE" => "0".into(),
+                "PORT" | "STORAGE_MIN_FREE" => "0".into(),
                 "TRACKER" => format!("http://{}/announce", tracker.addresses()[0]).into(),
                 "ETCD_HOST" => torrents.ip().to_string().into(),
                 "ETCD_PORT" => torrents.port().to_string().into(),
@@ -131,7 +129,12 @@ impl CachingHost {
         let server = CacheServer::bind(*config).unwrap();
         let address = server.address();
         let (stop, stopped): (Sender<()>, Receiver<()>) = channel();
-        let run = move || server.run(|| drop(stopped.recv())).unwrap();
+        let run = move || {
+            let wait = || {
+                let _stopped_or_dropped = stopped.recv();
+            };
+            server.run(wait).unwrap();
+        };
         let host = Self { address, _storage: storage, stop, thread: Some(thread::spawn(run)) };
         eventually("the host knows the tracker", || (host.metric("torrent_cache_tracker_up") == 1).then_some(()));
         host
