@@ -253,6 +253,8 @@ class Peer:
             time.sleep(0.5)
 
     def close(self):
+        # Ends the wait for a connection as well, which would hold the port.
+        self.server.shutdown(socket.SHUT_RDWR)
         self.server.close()
 
 

@@ -339,6 +339,11 @@ class Host:
                                TRACKER=f"http://{TRACKER}:6969/announce", ETCD_HOST=TRACKER, **self.settings)
         if not wait_for(30, lambda: inside(self.name, lambda: fetch(8888, "/health")) is not None):
             sys.exit(f"the cache of {self.name} does not start: {self.program.log.read_text()[-500:]}")
+        wait_for(10, self.knows_tracker)
+
+    def knows_tracker(self):
+        metrics = inside(self.name, lambda: fetch(8888, "/metrics")) or b""
+        return b"\ntorrent_cache_tracker_up 1\n" in metrics
 
     def stop(self, number=signal.SIGTERM):
         status = self.program.end(number) if self.program else 0
@@ -609,6 +614,7 @@ def tracker():
         report("a tracker that starts again has all torrent files within 45 s", "" if bed.tracker.torrents() == 2 else
                f"it has {bed.tracker.torrents()} of 2")
         within("a tracker that starts again has all torrent files", took, 15)
+        wait_for(15, lambda: all(host.knows_tracker() for host in bed.hosts))
         before = bed.registry.sent(first, second)
         finish("the next pulls", [Pull(host, blob) for host in bed.hosts[1:] for blob in (first, second)])
         at_most("the next pulls: bytes from upstream / blob", (bed.registry.sent(first, second) - before) / first.length, 0.05)
@@ -746,7 +752,7 @@ def lie(title, with_file):
             report(f"{title}: no wrong blob on disk", "; ".join(wrong for host in bed.hosts for wrong in host.wrong_blobs()))
             for host in bed.hosts:
                 report(f"{title}: {host.name} says so in its log",
-                       "" if "wrong bytes by the hashes of" in host.program.log.read_text() else "it does not")
+                       "" if "wrong by what " in host.program.log.read_text() else "it does not")
             if file:
                 gone = wait_for(20, lambda: torrent_file(blob) != file)
                 report(f"{title}: the complaints of two hosts remove it", "" if gone else "it is there")

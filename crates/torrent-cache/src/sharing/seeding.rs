@@ -36,6 +36,8 @@ const CALLS: usize = 8;
 const REGISTERED_AT_ONCE: usize = 500;
 /// How often the tracker is asked whether it answers, and whether it has started again.
 const BOOT_CHECK: Duration = Duration::from_secs(5);
+/// How often a tracker that does not answer is asked.
+const DOWN_CHECK: Duration = Duration::from_secs(1);
 /// The interval of announces if the tracker does not tell one.
 const INTERVAL: Duration = Duration::from_mins(30);
 /// However short the interval is that the tracker tells.
@@ -146,7 +148,7 @@ impl Seeding {
                 () = sleep_until(due) => {
                     let now = Instant::now();
                     if now >= boot_check {
-                        boot_check = now + BOOT_CHECK;
+                        boot_check = now + if self.health.is_up() { BOOT_CHECK } else { DOWN_CHECK };
                         let seeding = Rc::clone(&self);
                         spawn_local(async move { seeding.check_tracker().await });
                     }

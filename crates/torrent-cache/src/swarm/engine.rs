@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracker_protocol::InfoHash;
@@ -73,6 +73,8 @@ pub(super) struct SwarmEngine {
     torrents: RefCell<HashMap<InfoHash, KeptTorrent>>,
     /// Blobs that peers ask for, and that are being opened.
     opening: RefCell<HashSet<InfoHash>>,
+    /// Wakes those who wait for one of them.
+    opened: Notify,
     connections: Cell<usize>,
 }
 
@@ -99,6 +101,7 @@ impl SwarmEngine {
             catalogue,
             torrents: RefCell::default(),
             opening: RefCell::default(),
+            opened: Notify::new(),
             connections: Cell::new(0),
         }
     }
@@ -221,16 +224,21 @@ impl SwarmEngine {
 
     /// Opens what is on disk, because a peer asks for it.
     async fn open_seed(&self, info_hash: InfoHash) -> Option<Rc<SwarmTorrent>> {
-        // A blob may be read whole before it is offered for the first time. The other peers that ask for it meanwhile come
-        // again. The number is bounded, so that the threads for the disk can serve other torrents too.
-        if self.opening.borrow().len() >= MAX_OPENING || !self.opening.borrow_mut().insert(info_hash) {
-            return None;
+        // A blob may be read whole before it is offered for the first time. Other peers that ask for it wait meanwhile. The
+        // number is bounded, so that the threads for the disk can serve other torrents too.
+        while self.opening.borrow().contains(&info_hash) || self.opening.borrow().len() >= MAX_OPENING {
+            self.opened.notified().await;
         }
+        if let Some(torrent) = self.torrent(info_hash) {
+            return Some(torrent);
+        }
+        self.opening.borrow_mut().insert(info_hash);
         let catalogue = Arc::clone(&self.catalogue);
         let opened = spawn_blocking(move || catalogue.open(info_hash)).await;
         self.opening.borrow_mut().remove(&info_hash);
+        self.opened.notify_waiters();
         let content = opened.ok()??;
-        // Another peer may have asked meanwhile.
+        // The owner may have added it meanwhile.
         if let Some(torrent) = self.torrent(info_hash) {
             return Some(torrent);
         }
