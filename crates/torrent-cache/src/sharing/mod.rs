@@ -18,6 +18,7 @@ mod feeder;
 mod lease;
 mod patience;
 mod reachability;
+mod registration;
 mod schedule;
 mod seeding;
 mod seeds;

@@ -26,14 +26,12 @@ use super::tasks::{SeedingTask, StoredShare};
 use super::tracker_health::TrackerWatch;
 use crate::digest::Digest;
 use crate::swarm_tracker::{
-    ClusterSecret, MetainfoPut, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError, TrackerFault,
+    ClusterSecret, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError, TrackerFault,
 };
 
 /// Announces and registrations at once. What ends something is not counted, so that it does not wait behind thousands of
 /// them.
-const CALLS: usize = 8;
-/// So many blobs are registered before the tracker is asked about the next: other hosts may have registered those meanwhile.
-const REGISTERED_AT_ONCE: usize = 500;
+pub(super) const CALLS: usize = 8;
 /// How often the tracker is asked whether it answers, and whether it has started again.
 const BOOT_CHECK: Duration = Duration::from_secs(5);
 /// How often a tracker that does not answer is asked.
@@ -48,18 +46,18 @@ const RETRY: Duration = Duration::from_secs(15);
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_AT_MOST: Duration = Duration::from_mins(10);
 
-struct Seeding {
-    tracker: Arc<SwarmTracker>,
-    seeds: Arc<SeedIndex>,
+pub(super) struct Seeding {
+    pub(super) tracker: Arc<SwarmTracker>,
+    pub(super) seeds: Arc<SeedIndex>,
     health: Arc<TrackerWatch>,
     secret: Option<ClusterSecret>,
     is_expected: bool,
     has_warned: Cell<bool>,
     /// Whether the log says if other hosts reach this one.
     has_checked_port: Cell<bool>,
-    calls: Semaphore,
+    pub(super) calls: Semaphore,
     /// Blobs of which the registration has failed. It is tried again.
-    unregistered: RefCell<HashSet<ShareKey>>,
+    pub(super) unregistered: RefCell<HashSet<ShareKey>>,
     /// What tells the tracker that something has ended.
     endings: TaskTracker,
     /// Blobs whose pieces are to be hashed, one after the other: that takes the disk and a processor.
@@ -200,8 +198,7 @@ impl Seeding {
             if !self.has_checked_port.replace(true) {
                 log_reachability(&self.tracker).await;
             }
-            let again = self.unregistered.take();
-            stream::iter(again).for_each_concurrent(CALLS, |key| self.register_one(key)).await;
+            self.register_again().await;
         }
     }
 
@@ -304,64 +301,27 @@ impl Seeding {
         metainfo.transpose().map_err(io::Error::other)
     }
 
-    /// Announces all blobs at a tracker that has started again, and registers those that no other host registers. Other hosts
-    /// that find a torrent file must find a peer as well, so each blob is announced before it is registered.
-    async fn register(&self) {
-        for blobs in self.seeds.all().chunks(REGISTERED_AT_ONCE) {
-            let keys: Vec<_> = blobs.iter().map(|(_, blob)| blob.key).collect();
-            let missing: HashSet<_> = match self.tracker.missing(&keys).await {
-                Ok(missing) => missing.into_iter().collect(),
-                Err(error) => {
-                    log::debug!("blobs of this host could not be registered: {error}");
-                    self.unregistered.borrow_mut().extend(&keys);
-                    HashSet::new()
-                }
-            };
-            stream::iter(blobs)
-                .for_each_concurrent(CALLS, |(info_hash, blob)| async {
-                    self.announce(*info_hash, Some(Event::Started)).await;
-                    if missing.contains(&blob.key) {
-                        self.register_one(blob.key).await;
-                    }
-                })
-                .await;
-        }
-    }
-
-    /// Registers a blob, by its file in the store.
-    async fn register_one(&self, key: ShareKey) {
-        let seeds = Arc::clone(&self.seeds);
-        match spawn_blocking(move || seeds.file(&key)).await.map_err(io::Error::other).flatten() {
-            Ok(Some(file)) => self.put(&key, file).await,
-            Ok(None) => {}
-            Err(error) => log::warn!("{key}: not registered: {error}"),
-        }
-    }
-
-    async fn put(&self, key: &ShareKey, file: Vec<u8>) {
-        let _call = self.calls.acquire().await;
-        match self.tracker.put_metainfo(key, file.into()).await {
-            Ok(MetainfoPut::New | MetainfoPut::Same) => {}
-            Ok(MetainfoPut::Conflict) => log::warn!("the tracker has another torrent file of {key}"),
-            Err(error) => {
-                log::debug!("{key}: not registered: {error}");
-                self.unregistered.borrow_mut().insert(*key);
-            }
-        }
-    }
-
     async fn announce_all(&self, torrents: Vec<InfoHash>) {
-        stream::iter(torrents).for_each_concurrent(CALLS, |info_hash| self.announce(info_hash, None)).await;
+        let announce = |info_hash| async move {
+            self.announce(info_hash, None).await;
+        };
+        stream::iter(torrents).for_each_concurrent(CALLS, announce).await;
     }
 
-    /// Announces a blob, unless it is gone, and schedules the next announce.
-    async fn announce(&self, info_hash: InfoHash, event: Option<Event>) {
+    /// Announces a blob, unless it is gone, and schedules the next announce. Returns whether the tracker knows of it.
+    pub(super) async fn announce(&self, info_hash: InfoHash, event: Option<Event>) -> bool {
         let _call = self.calls.acquire().await;
         if self.seeds.get(info_hash).is_none() {
-            return;
+            return false;
         }
         let announce = SwarmAnnounce { info_hash, event, uploaded: 0, downloaded: 0, left: 0, numwant: 0 };
-        let pause = match self.tracker.announce(&announce).await {
+        let mut announced = self.tracker.announce(&announce).await;
+        if let Err(TrackerError { fault: TrackerFault::Paused(pause), .. }) = &announced {
+            sleep(*pause).await;
+            announced = self.tracker.announce(&announce).await;
+        }
+        let is_announced = announced.is_ok();
+        let pause = match announced {
             Ok(found) => {
                 self.seeds.counted(info_hash, found.seeds);
                 found.interval.unwrap_or(INTERVAL).max(SHORTEST_INTERVAL)
@@ -373,6 +333,7 @@ impl Seeding {
         };
         // The receiver lives as long as the loop.
         let _ = self.announced.send((info_hash, Instant::now() + pause));
+        is_announced
     }
 
     async fn stopped(&self, info_hash: InfoHash) {
