@@ -164,7 +164,7 @@ def strays(folder):
         elif parts[0] == "deliveries" and len(path.name) == 64:
             # What an upstream has delivered. The name says it, so the file may be empty.
             continue
-        elif parts[0] not in ("manifests", "tags", "deltas") or len(path.name) != 64 or not path.read_bytes():
+        elif parts[0] not in ("manifests", "tags", "deltas", "torrents") or len(path.name) != 64 or not path.read_bytes():
             yield "/".join(parts)
 
 
@@ -367,6 +367,7 @@ def kills(binary, port, upstream_port, storage, rounds, seed):
                 problems.append(f"{path}: wrong bytes")
 
     kept = leftovers = 0
+    fresh = []
     for number in range(rounds):
         cache = subprocess.Popen([binary], stdout=subprocess.DEVNULL, stderr=open(f"{storage}.log", "a"))
         # Some are killed while they start.
@@ -380,6 +381,12 @@ def kills(binary, port, upstream_port, storage, rounds, seed):
                 sys.exit("the cache does not start again")
             time.sleep(0.01)
         problems += [f"round {number}: {stray}" for stray in strays(storage)]
+        # In each round there is something that the cache does not have yet.
+        for path in fresh:
+            del blobs[path]
+        contents = [noise(f"{seed} {number} {index}", 1_500_000) for index in range(4)]
+        fresh = [f"/v2/load/blobs/sha256:{digest_of(content)}" for content in contents]
+        blobs.update(zip(fresh, contents))
         stop = threading.Event()
         clients = [threading.Thread(target=load, args=(stop, chance.random())) for _ in range(8)]
         for client in clients:

@@ -400,7 +400,8 @@ start_cache() { # STORAGE [VARIABLE=VALUE...]
 caches=0
 
 has_settled() {
-    [[ -z $(ls -A "$(<"$folder/cache.storage")/incoming") ]]
+    [[ -z $(ls -A "$(<"$folder/cache.storage")/incoming") ]] \
+        && in_node all curl -s -m 5 "http://$cache/metrics" | grep -qx 'torrent_cache_flights 0'
 }
 
 start_dockerd() { # MIRROR
