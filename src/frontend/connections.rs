@@ -338,7 +338,8 @@ impl<'a> OpenConnection<'a> {
 const LATEST: u64 = (1 << 62) - 1;
 
 impl Idle {
-    /// The lowest rank that a connection can have while it waits for this. The longer it waits, the lower its rank.
+    /// The lowest rank of a connection that is idle in this way. The time at which the wait began is added, so of two such
+    /// connections the one that has waited longer has the lower rank.
     fn rank(self) -> u64 {
         match self {
             Self::Finished => 0,

@@ -137,11 +137,11 @@ impl Rhythm {
         }
     }
 
-    /// How long an endpoint must be silent to count as gone when another endpoint of the same client announces. `gap`
-    /// is the time since that other endpoint's previous announce. The two endpoints may belong to different clients
-    /// that are both there. So the longer of two limits applies. One limit is for the pace of the silent endpoint, the
-    /// other is for the pace of the announcing endpoint. The announcing endpoint matters because clients of one kind
-    /// keep a similar pace.
+    /// How long an endpoint must be silent to count as gone, when another endpoint announces that looks like one of the
+    /// same client. They can nevertheless be two clients, both of which are there. So the longer of two limits applies:
+    /// one for the pace of the silent endpoint, and one for the pace of the announcing endpoint, as clients of one kind
+    /// keep a similar pace. `gap` is the time since the announcing endpoint's previous announce. If it is known, the
+    /// second limit is three times as long.
     pub(super) fn silence(self, silent: Pace, announcing: Pace, gap: Option<u16>) -> u16 {
         let own = match gap {
             Some(gap) if self.of_gap(gap) >= announcing => gap.saturating_mul(3),

@@ -21,8 +21,8 @@ use crate::sharing::Sharing;
 use crate::store::{BlobStore, IncomingBlob, StoredBlob};
 use crate::swarm_tracker::ShareKey;
 
-/// Fetches at once. Each has a connection to an upstream, a file and about 1 MiB of memory, and it can outlive the client
-/// that began it, so the limit of connections does not limit them.
+/// The most fetches that run at the same time. Each has a connection to an upstream, a file and about 1 MiB of memory. A fetch
+/// can outlive its client, so the limit on clients' connections does not bound them.
 pub(super) const MAX_FETCHES: usize = 128;
 
 /// Bytes on their way to the disk, with their share of the task's memory.

@@ -141,8 +141,8 @@ impl Sharing {
         }
     }
 
-    /// Ends what the tracker is told, at the end of the process. Leases that have ended are released first, as far as the
-    /// tracker answers within this time. Blocks.
+    /// Stops the thread that speaks to the tracker, at the end of the process. Blocks until the tracker was told of the leases
+    /// and swarms that this host has given up, but no longer than `within`.
     pub fn stop(&self, within: Duration) {
         let (stopped, end) = sync_channel(0);
         self.tell(SeedingTask::Stop(stopped));

@@ -20,7 +20,7 @@ const FOR_LEASE: Duration = Duration::from_secs(4);
 const FOR_SLOW_LEADER: Duration = Duration::from_secs(11);
 /// The time over which the speed of the swarm is measured.
 const SPEED_WINDOW: Duration = Duration::from_secs(3);
-/// A swarm that has more to give and is slower is helped by the upstream: bytes a second.
+/// In bytes a second. If a swarm with a torrent file and a source is slower, the upstream helps.
 const SLOW: u64 = 512 * 1024;
 
 /// What the swarm has given, and since when it gives nothing.
@@ -96,7 +96,8 @@ impl Patience {
         }
     }
 
-    /// A swarm that waits for its leader is as fast as the upstream. One that has a torrent file has everything to give.
+    /// Measures the speed of the swarm once in each [`SPEED_WINDOW`]: `Help` if it is below [`SLOW`]. This is only done with a
+    /// torrent file. Without one the pieces come from the leader, which is no faster than its upstream.
     fn speed(&mut self, swarm: SwarmStatus, piece_length: u32, now: Instant) -> Verdict {
         let (begun, before) = self.window;
         let seconds = now.duration_since(begun);
@@ -174,7 +175,7 @@ mod tests {
         let steady = |millis| u32::try_from(millis / 900).unwrap();
         assert_eq!(first(true, SOURCE, PIECE, steady), None);
         assert_eq!(first(true, SOURCE, PIECE / 8, steady), Some((3000, Verdict::Help)));
-        // Without a torrent file the leader's upstream may be as slow.
+        // Without a torrent file the upstream does not help: the leader may be slow only because the upstream is.
         assert_eq!(first(false, LEADER, PIECE / 8, steady), None);
     }
 }

@@ -4,7 +4,7 @@ use crate::swarm_tracker::{PortReach, SwarmTracker, TrackerFault};
 
 /// Has the tracker connect to this host's port, and says in the log how that went. In a container, the port can be published
 /// under another number, and then peers try one at which nothing listens. The engine takes the connection of every host and
-/// closes it if the host is in none of `PEER_NETWORKS`, so this says nothing about them.
+/// closes it if the host is in none of `PEER_NETWORKS`, so success does not prove that these are right.
 pub(super) async fn log_reachability(tracker: &SwarmTracker) {
     match tracker.reach().await {
         Ok(PortReach { address, reached: true }) => log::info!("other hosts reach this one at {address}"),

@@ -29,8 +29,8 @@ use crate::swarm_tracker::{
     ClusterSecret, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError, TrackerFault,
 };
 
-/// Announces and registrations at once. What ends something is not counted, so that it does not wait behind thousands of
-/// them.
+/// The most announces and registrations under way at the same time. Releases of leases, complaints, and the end of a swarm
+/// that was left do not count, so they do not wait behind thousands of others.
 pub(super) const CALLS: usize = 8;
 /// How often the tracker is asked whether it answers, and whether it has started again.
 const BOOT_CHECK: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ const BOOT_CHECK: Duration = Duration::from_secs(5);
 const DOWN_CHECK: Duration = Duration::from_secs(1);
 /// The interval of announces if the tracker does not tell one.
 const INTERVAL: Duration = Duration::from_mins(30);
-/// However short the interval is that the tracker tells.
+/// The shortest interval of announces, even if the tracker asks for less.
 const SHORTEST_INTERVAL: Duration = Duration::from_mins(1);
 /// After an announce that failed.
 const RETRY: Duration = Duration::from_secs(15);
@@ -160,11 +160,12 @@ impl Seeding {
         }
     }
 
-    /// Tells the tracker what has ended. The tasks of `shares` have ended, and the leases that they held with them.
+    /// Works off the tasks that are still queued, and waits until the tracker was told. The tasks of `shares` were cancelled
+    /// before. Each lease that they held has queued a `Release`, which is among those tasks.
     async fn end(self: &Rc<Self>, mut tasks: UnboundedReceiver<SeedingTask>, shares: &mut JoinSet<()>) {
         while let Ok(task) = tasks.try_recv() {
             match task {
-                // Its lease ends here, which is the next task.
+                // This drops its lease, which queues a `Release` that this loop takes later.
                 SeedingTask::Stored(share) => drop(share),
                 task => self.obey(task, shares),
             }

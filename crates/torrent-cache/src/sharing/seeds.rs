@@ -55,8 +55,8 @@ impl SeedIndex {
         self.seeds.lock().get(&info_hash).map(|seed| seed.blob)
     }
 
-    /// Notes how many hosts have the whole torrent, as the tracker says. It counts this host; a tracker that says 0 does not
-    /// count. Several torrents can be of one blob. The blob is a last copy as long as it is one in any of them.
+    /// Notes how many hosts have the whole torrent, as the tracker says: this one is among them, and 0 means that the tracker
+    /// does not know. One blob can be in several torrents. It is elsewhere only if another host has it in each of them.
     pub(super) fn counted(&self, info_hash: InfoHash, hosts: u32) {
         let mut seeds = self.seeds.lock();
         let Some(seed) = seeds.get_mut(&info_hash) else { return };

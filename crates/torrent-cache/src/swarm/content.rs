@@ -312,8 +312,8 @@ impl SharedContent {
         self.state.lock().claimed = None;
     }
 
-    /// Takes bytes of the claimed piece from the upstream, of which the first is at this place of the blob: at most up to the
-    /// piece's end. Those that are there already are not written again. Returns how many of the bytes are there now: none if
+    /// Takes bytes of the claimed piece from the upstream. `offset` is the place of the first one in the blob. Bytes beyond the
+    /// piece's end are not taken, and those that are there already are not written again. Returns how many of the bytes are there now: none if
     /// no piece is claimed, if bytes before them are missing, or if a peer has delivered the piece meanwhile. Blocks.
     pub fn append(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         let _writing = self.writing.lock();

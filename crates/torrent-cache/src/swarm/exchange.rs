@@ -172,7 +172,10 @@ impl SwarmTorrent {
             }
             Ok(Ok(false)) => self.host.counters.wasted(length),
             Ok(Err(PieceFault::Differs(piece))) => {
-                log::warn!("{}: peers have another piece {piece} than the upstream", self.info_hash);
+                log::warn!(
+                    "{}: piece {piece} from peers differs from what the upstream has sent; peers are not asked for it any more",
+                    self.info_hash
+                );
                 self.content.distrust(piece);
             }
             Ok(Err(fault @ PieceFault::WrongHash(_))) => self.wrong(&mut state, piece, &givers, &fault),
