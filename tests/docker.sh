@@ -318,7 +318,7 @@ test_torrent_cache() {
     run_in_terminal client "docker run -it -v /var/lib/torrent-storage:/storage -e TRACKER=http://10.213.1.1:6969/announce \
 -e ETCD_HOST=10.213.1.1 -p 8888:8888 -p 6881-6891 --rm client"
     healthy "the client's docker run line"
-    like "it finds the tracker" "^ok +tracker .*accepts connections" "$(docker exec "$container" torrent-cache check 2>&1 | grep -i tracker || true)"
+    like "it finds the tracker" "^ok +tracker .*takes announces" "$(docker exec "$container" torrent-cache check 2>&1 | grep -i tracker || true)"
     is "CONNECT is refused with a sentence" "405" "$(code -X CONNECT http://localhost:8888/)"
     remove_torrent_containers
     container=$(compose ps -q retracker)
