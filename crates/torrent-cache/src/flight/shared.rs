@@ -17,8 +17,8 @@ use super::transfer::{Transferred, blocking, unwanted};
 use crate::content::ContentName;
 use crate::sharing::{OwnLease, PieceFeeder, SMALLEST, ShareSession, ShareStart, Sharing};
 use crate::store::{BlobStore, IncomingBlob};
-use crate::swarm::{PIECE_LENGTH, PieceShape, SharedContent, SwarmEnded, SwarmMembership};
-use crate::swarm_tracker::ShareKey;
+use crate::swarm::{PieceShape, SharedContent, SwarmEnded, SwarmMembership};
+use crate::swarm_tracker::{SHARED_PIECE_LENGTH, ShareKey};
 
 /// How often a host asks how long the blob is that another one has begun to fetch, and for how long in all.
 const SIZE_POLL: Duration = Duration::from_millis(50);
@@ -27,7 +27,7 @@ const FOR_SIZE: Duration = Duration::from_secs(3);
 /// changes of threads.
 const GATHER: Duration = Duration::from_millis(4);
 /// To read so many bytes takes less time than to ask once more.
-const FEW_PIECES: u64 = 2 * PIECE_LENGTH as u64;
+const FEW_PIECES: u64 = 2 * SHARED_PIECE_LENGTH as u64;
 /// An upstream that brings fewer bytes at a time is slow.
 const FEW: usize = 128 * 1024;
 
@@ -62,7 +62,8 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
         body.give_back();
         return Ok(SharedTransfer::Alone(lease));
     };
-    let (Some(incoming), Some(shape)) = (begin(flight, store, length).await?, PieceShape::new(length, PIECE_LENGTH))
+    let (Some(incoming), Some(shape)) =
+        (begin(flight, store, length).await?, PieceShape::new(length, SHARED_PIECE_LENGTH))
     else {
         body.give_back();
         return Ok(SharedTransfer::Alone(None));

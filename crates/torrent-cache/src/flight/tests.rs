@@ -642,7 +642,6 @@ fn a_fetch_that_nobody_reads_is_given_up_unless_it_is_half_done() {
 #[test]
 fn a_damaged_file_is_removed_and_the_blob_fetched_again() {
     let blob = blob(3 << 20);
-    let digest = Digest::of(&blob);
     let damages: [fn(&Path); 3] = [
         |path| fs::File::options().write(true).open(path).unwrap().write_all_at(b"!", 1 << 20).unwrap(),
         |path| fs::File::options().write(true).open(path).unwrap().set_len(1 << 20).unwrap(),
@@ -650,13 +649,9 @@ fn a_damaged_file_is_removed_and_the_blob_fetched_again() {
     ];
     for damage in damages {
         run(async {
-            let cache = Cache::new(64 << 20);
             let source = FakeSource::of(&blob);
-            assert!(cache.get(&blob, WHOLE, &source).await.1.is_ok());
-            cache.landed().await;
             // Another process finds it damaged.
-            let cache = cache.reopened();
-            let path = cache.folder.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
+            let (cache, path) = kept_before(&blob, &source).await;
             damage(&path);
             let length = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
             let (got, end) = cache.get(&blob, WHOLE, &source).await;
@@ -674,18 +669,24 @@ fn file_of(cache: &Cache, digest: Digest) -> std::path::PathBuf {
     cache.folder.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
 }
 
+/// A cache that finds this blob in its store, where another process has kept it, and the blob's file.
+async fn kept_before(blob: &Bytes, source: &FakeSource) -> (Cache, std::path::PathBuf) {
+    let cache = Cache::new(64 << 20);
+    assert!(cache.get(blob, WHOLE, source).await.1.is_ok());
+    cache.landed().await;
+    let cache = cache.reopened();
+    let path = file_of(&cache, Digest::of(blob));
+    (cache, path)
+}
+
 #[test]
 fn no_part_of_a_damaged_file_is_complete() {
     let blob = blob(3 << 20);
     // The damage is inside some of the parts and outside others.
     for damaged_at in [0, 1 << 20, (3 << 20) - 1] {
         run(async {
-            let cache = Cache::new(64 << 20);
             let source = FakeSource::of(&blob);
-            assert!(cache.get(&blob, WHOLE, &source).await.1.is_ok());
-            cache.landed().await;
-            let cache = cache.reopened();
-            let path = file_of(&cache, Digest::of(&blob));
+            let (cache, path) = kept_before(&blob, &source).await;
             fs::File::options().write(true).open(&path).unwrap().write_all_at(b"!", damaged_at).unwrap();
             let ranges = [(0, Some(1)), (100, Some(200)), (1 << 20, Some(2 << 20)), (2 << 20, None), WHOLE];
             let mut readers = Vec::new();

@@ -158,7 +158,7 @@ impl Sharing {
         distrusted.contains_key(key)
     }
 
-    /// The thread has ended if nobody receives; then there is nothing to do.
+    /// An error means that the thread has ended. Then there is nothing to do.
     fn tell(&self, task: SeedingTask) {
         let _ = self.seeding.send(task);
     }

@@ -147,27 +147,27 @@ mod tests {
         assert_eq!(first(false, LEADER, PIECE, |millis| u32::try_from(millis / 2500).unwrap()), None);
     }
 
-    #[test]
-    fn a_host_that_finds_others_waits_for_the_lease() {
+    /// What a host without a torrent file does after so many milliseconds, with so many pieces.
+    fn verdicts<const N: usize>(looks: [(u64, u32, SwarmStatus); N]) -> [Verdict; N] {
         let start = Instant::now();
         let mut patience = Patience::new(false, with(0), start);
-        let at = |millis| start + Duration::from_millis(millis);
-        assert_eq!(patience.look(with(0), SOURCE, PIECE, at(800)), Verdict::Claim);
-        assert_eq!(patience.look(with(0), SOURCE, PIECE, at(4800)), Verdict::ClaimOrGoAlone);
-        assert_eq!(patience.look(with(0), LEADER, PIECE, at(13_900)), Verdict::Claim);
-        assert_eq!(patience.look(with(0), LEADER, PIECE, at(14_000)), Verdict::ClaimOrGoAlone);
+        looks.map(|(millis, pieces, swarm)| {
+            patience.look(with(pieces), swarm, PIECE, start + Duration::from_millis(millis))
+        })
+    }
+
+    #[test]
+    fn a_host_that_finds_others_waits_for_the_lease() {
+        let looks = [(800, 0, SOURCE), (4800, 0, SOURCE), (13_900, 0, LEADER), (14_000, 0, LEADER)];
+        let expected = [Verdict::Claim, Verdict::ClaimOrGoAlone, Verdict::Claim, Verdict::ClaimOrGoAlone];
+        assert_eq!(verdicts(looks), expected);
     }
 
     #[test]
     fn who_has_lost_the_leader_waits_for_the_lease() {
-        let start = Instant::now();
-        let mut patience = Patience::new(false, with(0), start);
-        let at = |millis| start + Duration::from_millis(millis);
-        assert_eq!(patience.look(with(3), LEADER, PIECE, at(100)), Verdict::Wait);
-        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(250)), Verdict::Wait);
-        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(300)), Verdict::Claim);
-        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(4250)), Verdict::Claim);
-        assert_eq!(patience.look(with(3), NOBODY, PIECE, at(4300)), Verdict::ClaimOrGoAlone);
+        let looks = [(100, 3, LEADER), (250, 3, NOBODY), (300, 3, NOBODY), (4250, 3, NOBODY), (4300, 3, NOBODY)];
+        let expected = [Verdict::Wait, Verdict::Wait, Verdict::Claim, Verdict::Claim, Verdict::ClaimOrGoAlone];
+        assert_eq!(verdicts(looks), expected);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::tasks::{SeedingTask, StoredShare};
 use super::tracker_health::TrackerWatch;
 use crate::digest::Digest;
 use crate::swarm_tracker::{
-    ClusterSecret, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmTracker, TrackerError, TrackerFault,
+    ClusterSecret, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmPeers, SwarmTracker, TrackerError, TrackerFault,
 };
 
 /// The most announces and registrations under way at the same time. Releases of leases, complaints, and the end of a swarm
@@ -176,12 +176,7 @@ impl Seeding {
 
     /// Finds out whether the tracker answers. Its boot id comes with the reply.
     async fn check_tracker(&self) {
-        let mut checked = self.tracker.check().await;
-        if let Err(TrackerError { fault: TrackerFault::Paused(pause), .. }) = &checked {
-            // Another call has just failed. This one is to find out why.
-            sleep(*pause).await;
-            checked = self.tracker.check().await;
-        }
+        let checked = patiently(|| self.tracker.check()).await;
         let (was_up, is_up) = (self.health.note(&checked), checked.is_ok());
         match checked {
             Ok(()) if !was_up => log::info!("the tracker answers: blobs are shared with the other hosts"),
@@ -279,6 +274,8 @@ impl Seeding {
     /// Makes the torrent files of blobs that have none, one after the other, and offers the blobs.
     async fn make_offers(self: Rc<Self>, mut offers: UnboundedReceiver<OfferedBlob>) {
         while let Some(blob) = offers.recv().await {
+            // Without a tracker no other host would come, so the work waits.
+            self.health.answers().await;
             match self.hash(blob).await {
                 Ok(Some(metainfo)) => {
                     let OfferedBlob { key, digest, .. } = blob;
@@ -315,12 +312,7 @@ impl Seeding {
         if self.seeds.get(info_hash).is_none() {
             return false;
         }
-        let announce = SwarmAnnounce { info_hash, event, uploaded: 0, downloaded: 0, left: 0, numwant: 0 };
-        let mut announced = self.tracker.announce(&announce).await;
-        if let Err(TrackerError { fault: TrackerFault::Paused(pause), .. }) = &announced {
-            sleep(*pause).await;
-            announced = self.tracker.announce(&announce).await;
-        }
+        let announced = patiently(|| self.tell(info_hash, event)).await;
         let is_announced = announced.is_ok();
         let pause = match announced {
             Ok(found) => {
@@ -338,9 +330,24 @@ impl Seeding {
     }
 
     async fn stopped(&self, info_hash: InfoHash) {
-        let event = Some(Event::Stopped);
+        told("the end of a torrent was not announced", self.tell(info_hash, Some(Event::Stopped)).await);
+    }
+
+    /// Announces a torrent as one who has all of it and wants no peers.
+    async fn tell(&self, info_hash: InfoHash, event: Option<Event>) -> Result<SwarmPeers, TrackerError> {
         let announce = SwarmAnnounce { info_hash, event, uploaded: 0, downloaded: 0, left: 0, numwant: 0 };
-        told("the end of a torrent was not announced", self.tracker.announce(&announce).await);
+        self.tracker.announce(&announce).await
+    }
+}
+
+/// Makes a call, and once more if the tracker was not asked because another call had failed a moment before.
+async fn patiently<T, F: Future<Output = Result<T, TrackerError>>>(call: impl Fn() -> F) -> Result<T, TrackerError> {
+    match call().await {
+        Err(TrackerError { fault: TrackerFault::Paused(pause), .. }) => {
+            sleep(pause).await;
+            call().await
+        }
+        outcome => outcome,
     }
 }
 

@@ -154,7 +154,7 @@ impl SeedCatalogue for SeedIndex {
             }
         };
         // A file that the disk has damaged would get this host banned by others.
-        if stored.length() != blob.length || !stored.is_right() {
+        if stored.length() != blob.length || !stored.is_right().unwrap_or_default() {
             return None;
         }
         let shape = PieceShape::new(blob.length, SHARED_PIECE_LENGTH)?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ use crate::swarm_tracker::{LeaseView, ShareKey, SharedMetainfo, SwarmAnnounce};
 
 /// How often a host that waits for the swarm looks at it.
 const LOOK: Duration = Duration::from_millis(50);
+/// A host that was not given the lease asks for it again so much later.
+const CLAIM_PAUSE: Duration = Duration::from_millis(500);
 /// A host without a source announces again so soon.
 const LONELY: Duration = Duration::from_secs(1);
 /// The interval of announces if the tracker does not tell one.
@@ -217,12 +220,12 @@ impl ShareSession {
             match patience.look(self.content.progress_now(), swarm, piece_length, Instant::now()) {
                 Verdict::Wait => {}
                 Verdict::Help => return ShareRole::Alone,
-                Verdict::Claim if self.learn_from_file().await => sleep(10 * LOOK).await,
+                Verdict::Claim if self.learn_from_file().await => sleep(CLAIM_PAUSE).await,
                 verdict => match self.sharing.claim(&self.key, Some(self.content.shape().length)).await {
                     Ok(ShareStart::Lead(lease)) => return self.lead(lease),
                     Ok(ShareStart::Follow(lease)) if verdict == Verdict::Claim => {
                         self.believe(lease.leader);
-                        sleep(10 * LOOK).await;
+                        sleep(CLAIM_PAUSE).await;
                     }
                     _ => return ShareRole::Alone,
                 },
@@ -232,23 +235,25 @@ impl ShareSession {
 
     /// Waits until the lease ends, and takes it then. Follows it when it changes hands.
     async fn watch_lease(&self) -> ShareRole {
+        if self.has_file {
+            // Any peer can help, and the lease matters only to hosts that find none.
+            return pending().await;
+        }
         loop {
-            // With a torrent file, any peer can help, and the lease matters only to those that find none.
-            let state = if self.has_file { Ok(None) } else { self.sharing.tracker.state(&self.key, POLL).await };
+            let state = self.sharing.tracker.state(&self.key, POLL).await;
             match state {
                 Ok(Some(blob)) if blob.has_torrent => drop(self.learn_from_file().await),
                 Ok(Some(blob)) => self.believe(blob.lease.leader),
-                Ok(None) if !self.has_file => {
+                Ok(None) => {
                     if let Ok(ShareStart::Lead(lease)) =
                         self.sharing.claim(&self.key, Some(self.content.shape().length)).await
                     {
                         return self.lead(lease);
                     }
                 }
-                _ => {}
+                Err(_) => {}
             }
             let pause = match state {
-                _ if self.has_file => POLL,
                 Ok(Some(blob)) if blob.has_torrent => POLL,
                 Ok(_) => LOOK,
                 Err(_) => LONELY,

@@ -1,6 +1,6 @@
 //! Whether the tracker answers.
 
-use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::swarm_tracker::{TrackerError, TrackerFault};
 
@@ -18,32 +18,41 @@ pub enum TrackerHealth {
 
 /// The health of the tracker, for all threads.
 #[derive(Debug, Default)]
-pub(super) struct TrackerWatch(Mutex<TrackerHealth>);
+pub(super) struct TrackerWatch(watch::Sender<TrackerHealth>);
 
 impl TrackerWatch {
     /// Whether the tracker answered when it was asked last. If not, no fetch waits for it.
     pub(super) fn is_up(&self) -> bool {
-        *self.0.lock() == TrackerHealth::Answers
+        *self.0.borrow() == TrackerHealth::Answers
     }
 
     pub(super) fn health(&self) -> TrackerHealth {
-        self.0.lock().clone()
+        self.0.borrow().clone()
+    }
+
+    /// Waits until the tracker answers.
+    pub(super) async fn answers(&self) {
+        // The sender lives as long as `self`.
+        let mut health = self.0.subscribe();
+        let _answers = health.wait_for(|health| *health == TrackerHealth::Answers).await;
     }
 
     /// Notes the outcome of a question. Returns whether the tracker answered before.
     pub(super) fn note(&self, checked: &Result<(), TrackerError>) -> bool {
-        let mut health = self.0.lock();
-        let was_up = *health == TrackerHealth::Answers;
-        *health = match checked {
-            Ok(()) => TrackerHealth::Answers,
-            // The cause was noted when the tracker was asked the last time.
-            Err(error)
-                if matches!(error.fault, TrackerFault::Paused(_)) && matches!(*health, TrackerHealth::Fails(_)) =>
-            {
-                return was_up;
-            }
-            Err(error) => TrackerHealth::Fails(error.clone()),
-        };
+        let was_up = self.is_up();
+        self.0.send_if_modified(|health| {
+            *health = match checked {
+                Ok(()) => TrackerHealth::Answers,
+                // The cause was noted when the tracker was asked the last time.
+                Err(TrackerError { fault: TrackerFault::Paused(_), .. })
+                    if matches!(health, TrackerHealth::Fails(_)) =>
+                {
+                    return false;
+                }
+                Err(error) => TrackerHealth::Fails(error.clone()),
+            };
+            true
+        });
         was_up
     }
 }

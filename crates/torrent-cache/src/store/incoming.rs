@@ -65,7 +65,7 @@ impl IncomingFile {
         self.make_room(self.announced)
     }
 
-    /// Takes over bytes up to this place, which somebody has written to the file.
+    /// Takes over the bytes up to this place, which the caller has written to the file.
     fn adopt(&mut self, to: u64) {
         let length = to.saturating_sub(self.written);
         self.written += length;
@@ -135,7 +135,7 @@ impl IncomingBlob {
         self.file.reserve()
     }
 
-    /// Verifies the bytes up to this place, which somebody has written to the file, and which nobody changes any more.
+    /// Verifies the bytes up to this place. The caller has written them to the file, and does not change them any more.
     pub fn adopt(&mut self, to: u64) -> io::Result<()> {
         let mut buffer = Vec::with_capacity(ADOPTED);
         while self.file.written < to {

@@ -65,19 +65,18 @@ impl StoredBlob {
         self.in_use.space.taken.lock().verified.insert(self.in_use.digest);
     }
 
-    /// Whether the bytes are right. Reads all of them, unless this process has done so before; a damaged blob is removed.
-    /// Blocks.
-    pub fn is_right(&self) -> bool {
+    /// Whether the bytes are right. Reads all of them, unless this process has done so before. A blob that is damaged, or that
+    /// cannot be read, is removed. Blocks.
+    pub fn is_right(&self) -> io::Result<bool> {
         if self.is_verified() {
-            return true;
+            return Ok(true);
         }
-        let digest = digest_of(&self.file, self.length);
-        if digest.is_ok_and(|digest| digest == self.digest()) {
-            self.verified();
-            return true;
+        let is_right = digest_of(&self.file, self.length).map(|digest| digest == self.digest());
+        match is_right {
+            Ok(true) => self.verified(),
+            Ok(false) | Err(_) => self.discard(),
         }
-        self.discard();
-        false
+        is_right
     }
 
     /// Removes the blob, because its file turned out to be damaged. Blocks.

@@ -25,7 +25,7 @@ struct Candidate {
 }
 
 impl PeerCandidates {
-    /// Adds an address that somebody has told. One that failed before waits no longer than for a first failure.
+    /// Adds an address that the tracker has told. One that failed before waits no longer than after its first failure.
     pub(super) fn add(&mut self, address: SocketAddr, now: Instant) {
         if self.0.len() < MAX_CANDIDATES || self.0.contains_key(&address) {
             let candidate = self.0.entry(address).or_insert(Candidate { failures: 0, due: Some(now) });

@@ -21,9 +21,6 @@ use tokio::sync::watch;
 
 use crate::peer_wire::PieceSet;
 
-/// Bytes of a piece of the torrents that we make.
-pub const PIECE_LENGTH: u32 = 512 * 1024;
-
 /// The SHA-1 of a piece (BEP 3, `pieces`).
 pub type PieceHash = [u8; 20];
 
@@ -313,8 +310,8 @@ impl SharedContent {
     }
 
     /// Takes bytes of the claimed piece from the upstream. `offset` is the place of the first one in the blob. Bytes beyond the
-    /// piece's end are not taken, and those that are there already are not written again. Returns how many of the bytes are there now: none if
-    /// no piece is claimed, if bytes before them are missing, or if a peer has delivered the piece meanwhile. Blocks.
+    /// piece's end are not taken, and those that are there already are not written again. Returns how many of the bytes are
+    /// there now: none if no piece is claimed, if bytes before them are missing, or if a peer has delivered the piece. Blocks.
     pub fn append(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         let _writing = self.writing.lock();
         let (piece, written) = {

@@ -83,7 +83,7 @@ struct KeptTorrent {
     /// The membership of the owner who added it. `None`: a peer asked for it.
     membership: Option<MembershipKey>,
     candidates: PeerCandidates,
-    /// Since when a torrent that nobody added has had no peer. `None`: its owner removes it.
+    /// Since when a torrent without an owner has had no peer. `None`: it has an owner, who removes it.
     unused: Option<Instant>,
 }
 

@@ -36,7 +36,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 use tracker_protocol::{InfoHash, PeerId};
 
-pub use content::{ContentProgress, ContentSources, PIECE_LENGTH, PieceFault, PieceHash, PieceShape, SharedContent};
+pub use content::{ContentProgress, ContentSources, PieceFault, PieceHash, PieceShape, SharedContent};
 pub use counters::{SwarmCounters, SwarmSample};
 pub use torrent::SwarmStatus;
 
@@ -131,7 +131,7 @@ impl PeerSwarm {
         self.send(SwarmCommand::Ban(ip));
     }
 
-    /// The thread has ended if nobody receives; then there is nothing to do.
+    /// An error means that the thread has ended. Then there is nothing to do.
     fn send(&self, command: SwarmCommand) {
         let _ = self.commands.send(command);
     }

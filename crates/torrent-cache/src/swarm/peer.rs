@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(150);
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
 /// A peer is asked for another piece when at most so many blocks are still to come from it: half of a piece.
 const LOW_WATER: usize = 16;
-/// So many blocks that nobody asked for are a flood.
+/// So many blocks that this host has not asked for are a flood.
 const MAX_UNWANTED: u32 = 512;
 /// So much noise is a flood. Noise is messages of which a client needs a few a minute.
 const MAX_NOISE: u32 = 1000;

@@ -25,6 +25,9 @@ use crate::peer_wire::{
 
 /// The most connections of one torrent.
 const MAX_PEERS: usize = 64;
+/// The most of them with one address, so that one host cannot take the places of all others. Several programs on one host can
+/// be peers.
+const MAX_PEERS_OF_HOST: usize = 8;
 /// Our id for messages with hashes of pieces.
 pub(super) const PIECE_HASHES_ID: NonZeroU8 = NonZeroU8::MIN;
 
@@ -168,13 +171,14 @@ impl SwarmTorrent {
         }
         // An id alone is no proof: a host that takes another one's id must not keep that one away.
         let is_same = |peer: &&ConnectedPeer| peer.id == id && peer.address.ip() == address.ip();
+        let of_host = state.peers.values().filter(|peer| peer.address.ip() == address.ip()).count();
         if let Some(other) = state.peers.values().find(is_same) {
             let is_ours_kept = self.host.id.0 < id.0;
             if other.is_dialled == is_dialled || is_dialled != is_ours_kept {
                 return Err(PeerFault::Twice);
             }
             other.out.close();
-        } else if state.peers.len() >= MAX_PEERS {
+        } else if state.peers.len() >= MAX_PEERS || of_host >= MAX_PEERS_OF_HOST {
             return Err(PeerFault::Full);
         }
         let number = state.next;

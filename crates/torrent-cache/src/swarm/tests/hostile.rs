@@ -394,3 +394,26 @@ async fn a_host_with_the_id_of_another_one_does_not_keep_it_away() {
         assert!(completed(&content).await == blob);
     }
 }
+
+#[tokio::test]
+async fn one_host_takes_few_places_of_a_torrent() {
+    let blob = blob(300_000);
+    let host = TestHost::new(SEED_ID);
+    host.seed(INFO_HASH, &blob);
+    let greet = |number, id: u8| RawPeer::greet(number, host.address(), count(&blob), PeerId([100 + id; 20]));
+    let mut peers = Vec::new();
+    for id in 0..8 {
+        let mut peer = greet(1, id).await.unwrap();
+        // It has its place when it is told something.
+        peer.next().await.unwrap();
+        peers.push(peer);
+    }
+    assert_eq!(timeout(DEADLINE, greet(1, 8).await.unwrap().ended()).await, Ok(Ended));
+    assert!(greet(2, 8).await.unwrap().next().await.is_ok());
+    drop(peers.pop());
+    let served = async {
+        // The host notices after a moment that the other peer has left.
+        while greet(1, 9).await.unwrap().next().await.is_err() {}
+    };
+    timeout(DEADLINE, served).await.unwrap();
+}
