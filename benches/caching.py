@@ -57,6 +57,8 @@ def main():
 
 def measure(options, folder):
     make_certificate(folder)
+    control = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    print(f"TCP's congestion control is {control}. With bbr, packets wait for timers, which are most of the cost of http.")
     servers = []
     try:
         source = Registry(folder, "source")

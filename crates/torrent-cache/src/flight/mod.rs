@@ -42,7 +42,7 @@ mod tests;
 mod transfer;
 
 pub use flights::Flights;
-pub use reader::FlightReader;
+pub use reader::{FilePart, FlightReader};
 pub use source::{BlobBody, BlobSource, FlightFault, LONGEST_SILENCE, LandedContent, OpenedBody, SourceError};
 pub use state::{Flight, FlightKey};
 pub use summary::FlightSummary;

@@ -1,11 +1,12 @@
 //! One client's way through a flight.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
+use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
@@ -14,6 +15,16 @@ use super::pass_through::PassThrough;
 use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault};
 use super::state::{Flight, FlightState, ReaderStep, UncachedBlob};
+
+/// Bytes of a file that are next in a reply.
+pub struct FilePart {
+    /// The file.
+    pub file: Arc<File>,
+    /// Where they begin.
+    pub from: u64,
+    /// How many they are.
+    pub length: u64,
+}
 
 /// The bytes of one reply, as they come.
 pub struct FlightReader<S: BlobSource> {
@@ -69,6 +80,25 @@ impl<S: BlobSource> FlightReader<S> {
         }
     }
 
+    /// What [`next`](Self::next) would read, if it need not wait and the system has it in memory. What of it was sent has to be
+    /// told to [`skip`](Self::skip).
+    pub fn in_memory(&mut self) -> Option<FilePart> {
+        if self.pass_through.is_some() {
+            return None;
+        }
+        let step = self.changes.borrow_and_update().step(self.position, self.end);
+        let Some(ReaderStep::Read { file, to }) = step else { return None };
+        let length = (to - self.position).min(u64::from(CHUNK));
+        // The system reads ahead, so what is between two bytes that are in memory is most likely there as well.
+        let is_there = is_in_memory(&file, self.position) && is_in_memory(&file, self.position + length - 1);
+        is_there.then_some(FilePart { file, from: self.position, length })
+    }
+
+    /// So many of the bytes that come next were sent.
+    pub fn skip(&mut self, sent: u64) {
+        self.position += sent;
+    }
+
     /// Removes a blob that cannot be read, so that the next request fetches it.
     async fn discard(&self) {
         if let Some(stored) = self.flight.stored.get().cloned() {
@@ -112,6 +142,12 @@ async fn read(file: Arc<File>, from: u64, to: u64) -> io::Result<Bytes> {
     let mut buffer = Vec::with_capacity(wanted);
     let read = move || read_into(&file, &mut buffer, from).map(|()| Bytes::from(buffer));
     spawn_blocking(read).await.map_err(io::Error::other)?
+}
+
+/// Whether the system has this byte of the file in memory. File systems that cannot tell have not.
+fn is_in_memory(file: &File, at: u64) -> bool {
+    let mut byte = [0];
+    preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT).is_ok_and(|read| read == 1)
 }
 
 /// Reads from this place into what the buffer has room for: at least one byte.

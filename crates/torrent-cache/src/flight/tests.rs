@@ -242,6 +242,15 @@ async fn reply(mut reader: FlightReader<FakeSource>) -> (Vec<u8>, Result<(), Rep
     }
 }
 
+/// What a client gets that takes some of the bytes from the file itself, as a connection without TLS does.
+fn next_from_file(reader: &mut FlightReader<FakeSource>, most: u64) -> Option<Vec<u8>> {
+    let FilePart { file, from, length } = reader.in_memory()?;
+    let mut bytes = vec![0; usize::try_from(length.min(most)).unwrap()];
+    file.read_exact_at(&mut bytes, from).unwrap();
+    reader.skip(bytes.len() as u64);
+    Some(bytes)
+}
+
 /// Reads exactly the bytes from the reader's position to this one.
 async fn expect(reader: &mut FlightReader<FakeSource>, expected: &[u8]) {
     let mut got = Vec::new();
@@ -1049,6 +1058,8 @@ struct RandomClient {
     start: u64,
     length: Option<u64>,
     leaves_after: Option<usize>,
+    /// At most so many bytes at a time it takes from the file itself.
+    most_from_file: Option<u64>,
 }
 
 fn random_connection() -> impl Strategy<Value = RandomConnection> {
@@ -1066,9 +1077,15 @@ fn random_connection() -> impl Strategy<Value = RandomConnection> {
 
 fn random_client() -> impl Strategy<Value = RandomClient> {
     let start = prop_oneof![Just(0), 0..40_000_u64];
-    (0..60_usize, start, proptest::option::of(1..40_000_u64), proptest::option::weighted(0.2, 0..10_usize)).prop_map(
-        |(joins_after, start, length, leaves_after)| RandomClient { joins_after, start, length, leaves_after },
-    )
+    let leaves_after = proptest::option::weighted(0.2, 0..10_usize);
+    (0..60_usize, start, proptest::option::of(1..40_000_u64), leaves_after, proptest::option::of(1..40_000_u64))
+        .prop_map(|(joins_after, start, length, leaves_after, most_from_file)| RandomClient {
+            joins_after,
+            start,
+            length,
+            leaves_after,
+            most_from_file,
+        })
 }
 
 /// An upstream whose first connections are these. Those after them are good.
@@ -1139,8 +1156,16 @@ proptest! {
                     let mut reader = FlightReader::new(&flight, client.start, end, source);
                     let mut got = Vec::new();
                     let mut turns = 0;
-                    while let Some(bytes) = reader.next().await? {
-                        got.extend_from_slice(&bytes);
+                    loop {
+                        if let Some(most) = client.most_from_file
+                            && let Some(bytes) = next_from_file(&mut reader, most)
+                        {
+                            got.extend(bytes);
+                        } else if let Some(bytes) = reader.next().await? {
+                            got.extend_from_slice(&bytes);
+                        } else {
+                            break;
+                        }
                         turns += 1;
                         if client.leaves_after.is_some_and(|limit| turns > limit) {
                             return Ok(None);

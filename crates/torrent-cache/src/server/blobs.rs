@@ -6,13 +6,16 @@ use std::sync::Arc;
 use actix_http::StatusCode;
 use actix_http::body::BoxBody;
 use actix_http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use bytes::Bytes;
 
 use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::failure::RequestFailure;
+use super::file_sender::FileSender;
 use super::pass::pass;
-use super::reply::{BodyChunks, CacheReply, HeadBody, Served, body, describe, describe_part, not_modified, reply};
+use super::reply::{
+    BodyChunk, BodyChunks, CacheReply, HeadBody, Served, body, describe, describe_part, not_modified, reply,
+    reply_from_files,
+};
 use super::upstream_blob::UpstreamBlob;
 use super::upstream_fault::UpstreamFault;
 use crate::authorization::Permission;
@@ -137,12 +140,20 @@ fn from_flight(
         (false, false) => (ByteSource::Upstream, RequestOutcome::Miss),
     };
     let what = source.what().to_owned();
-    let chunks = BlobChunks {
+    let mut chunks = BlobChunks {
         reader: FlightReader::new(flight, start, end, source),
+        files: None,
         context: Arc::clone(context),
         at: at.clone(),
     };
-    let mut reply = reply(status, body(chunks, count, context.metrics.sent(from), what));
+    let sent = context.metrics.sent(from);
+    let mut reply = match (&request.files, count) {
+        (Some(files), Some(count)) => {
+            chunks.files = Some(files.clone());
+            reply_from_files(status, chunks, count, sent, what)
+        }
+        _ => reply(status, body(chunks, count, sent, what)),
+    };
     describe_blob(reply.headers_mut(), digest, part.as_ref());
     Ok(Served { reply, outcome })
 }
@@ -150,6 +161,8 @@ fn from_flight(
 /// The bytes of a reply about a blob.
 struct BlobChunks {
     reader: FlightReader<UpstreamBlob>,
+    /// Sends what is in memory.
+    files: Option<FileSender>,
     context: Arc<CacheContext>,
     at: UpstreamPath,
 }
@@ -157,7 +170,10 @@ struct BlobChunks {
 impl BodyChunks for BlobChunks {
     type Fault = Arc<FlightFault<UpstreamFault>>;
 
-    async fn next(&mut self) -> Result<Option<Bytes>, Self::Fault> {
+    async fn next(&mut self) -> Result<Option<BodyChunk>, Self::Fault> {
+        if let Some(sent) = self.send_from_memory().await {
+            return Ok(Some(BodyChunk::SentFromFile(sent)));
+        }
         let next = self.reader.next().await;
         if next.as_ref().is_err_and(|fault| fault.is_other_content()) {
             // Perhaps it is right by a newer superblock. The next request asks for that.
@@ -166,6 +182,24 @@ impl BodyChunks for BlobChunks {
         if let Ok(Some(bytes)) = &next {
             self.context.metrics.blob_sent(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         }
-        next
+        Ok(next?.map(BodyChunk::Bytes))
+    }
+}
+
+impl BlobChunks {
+    /// Sends the next bytes from their file, if the system has them in memory. Otherwise the disk would hold up all
+    /// clients of this worker.
+    async fn send_from_memory(&mut self) -> Option<u64> {
+        let sent = match self.files.as_ref()?.send(self.reader.in_memory()?).await {
+            Ok(sent) => sent,
+            Err(error) => {
+                log::debug!("the blobs are read, as sendfile fails: {error}");
+                self.files = None;
+                return None;
+            }
+        };
+        self.reader.skip(sent);
+        self.context.metrics.blob_sent(sent);
+        Some(sent)
     }
 }

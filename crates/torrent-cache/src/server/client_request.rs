@@ -7,6 +7,7 @@ use actix_http::header::{HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
 use actix_http::{HttpMessage as _, Request};
 
 use super::context::CacheContext;
+use super::file_sender::FileSender;
 use super::own_host::is_of_a_program;
 use crate::authorization::{AccessSubject, Speaker};
 use crate::content::ContentName;
@@ -22,6 +23,8 @@ pub(super) struct ClientRequest {
     pub(super) headers: AskHeaders,
     /// With whose credentials it goes upstream.
     pub(super) speaker: Speaker,
+    /// How its reply sends parts of files, if its connection can.
+    pub(super) files: Option<FileSender>,
     range: Option<String>,
     if_range: Option<String>,
     if_none_match: Vec<String>,
@@ -100,6 +103,7 @@ impl ClientRequest {
             is_head,
             speaker,
             headers,
+            files: request.conn_data::<FileSender>().cloned(),
             range: text(&RANGE),
             if_range: text(&IF_RANGE),
             if_none_match: none_match.filter_map(|value| Some(value.to_str().ok()?.to_owned())).collect(),

@@ -10,7 +10,9 @@ use actix_http::{HttpService, KeepAlive, Request};
 use actix_service::{Service, ServiceFactory as _, fn_service};
 use certificate::TlsServer;
 use futures::future::LocalBoxFuture;
-use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl};
+use rustix::net::sockopt::{
+    set_socket_keepalive, set_tcp_congestion, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -33,6 +35,11 @@ const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// After so many without an answer the connection ends.
 const KEEPALIVE_COUNT: u32 = 4;
+
+/// What controls congestion on connections of this host, which cannot be congested. Every Linux has this and lets every process
+/// choose it. A system's default may be one that spreads packets over time, as BBR does. Its timers cost more than the rest of a
+/// transfer does: half a CPU second for a GiB.
+const LOCAL_CONGESTION_CONTROL: &str = "reno";
 
 /// The log says once that https is not spoken.
 static TOLD: Once = Once::new();
@@ -105,7 +112,7 @@ async fn connection(socket: TcpStream, address: SocketAddr, options: &WorkerOpti
     let limit = options.client_timeout;
     let mut stop = options.stop.clone();
     let opened = async {
-        let opened = timeout(limit, open(socket, options.tls.as_deref())).await;
+        let opened = timeout(limit, open(socket, address, options.tls.as_deref())).await;
         opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     };
     let opened = tokio::select! {
@@ -120,10 +127,15 @@ async fn connection(socket: TcpStream, address: SocketAddr, options: &WorkerOpti
 
 async fn open(
     socket: TcpStream,
+    address: SocketAddr,
     tls: Option<&TlsServer>,
 ) -> io::Result<Either<TcpStream, Box<tokio_rustls::server::TlsStream<TcpStream>>>> {
     socket.set_nodelay(true)?;
     keep_alive(&socket)?;
+    if address.ip().to_canonical().is_loopback() {
+        // It works without, and costs more.
+        let _ = set_tcp_congestion(&socket, LOCAL_CONGESTION_CONTROL);
+    }
     let mut first = [0];
     if socket.peek(&mut first).await? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -166,6 +178,9 @@ async fn service(options: &WorkerOptions) -> Option<ServeConnection> {
         .client_disconnect_timeout(options.client_timeout)
         .on_connect_ext(|stream: &ClientStream, data| {
             data.insert(stream.activity());
+            if let Some(files) = stream.files() {
+                data.insert(files);
+            }
         })
         // A client that has gone must not hold its reader.
         .h1_allow_half_closed(false)
@@ -190,7 +205,8 @@ async fn service(options: &WorkerOptions) -> Option<ServeConnection> {
 
 #[cfg(test)]
 mod tests {
-    use rustix::net::sockopt::socket_keepalive;
+    use rustix::net::sockopt::{socket_keepalive, tcp_congestion};
+    use tokio::io::AsyncWriteExt as _;
 
     use super::*;
 
@@ -200,5 +216,15 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         keep_alive(&client).unwrap();
         assert!(socket_keepalive(&client).unwrap());
+    }
+
+    #[tokio::test]
+    async fn packets_to_this_host_are_not_spread_over_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(b"G").await.unwrap();
+        let (socket, address) = listener.accept().await.unwrap();
+        let Either::Left(socket) = open(socket, address, None).await.unwrap() else { panic!("it is not TLS") };
+        assert_eq!(tcp_congestion(&socket).unwrap(), LOCAL_CONGESTION_CONTROL);
     }
 }

@@ -32,6 +32,7 @@ mod connections;
 mod context;
 mod counted_connection;
 mod failure;
+mod file_sender;
 mod manifest_fetches;
 mod manifests;
 mod ostree_files;

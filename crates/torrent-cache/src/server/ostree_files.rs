@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::blobs;
 use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::failure::RequestFailure;
 use super::pass::{pass, passed_reply, reply_of};
-use super::reply::{BodyChunks, Served, describe_no_registry};
+use super::reply::{BodyChunk, BodyChunks, Served, describe_no_registry};
 use crate::content::ContentName;
 use crate::digest::Digest;
 use crate::metrics::{RequestKind, RequestOutcome};
@@ -130,7 +130,7 @@ struct PassingSuperblock {
 impl BodyChunks for PassingSuperblock {
     type Fault = FetchError;
 
-    async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
+    async fn next(&mut self) -> Result<Option<BodyChunk>, FetchError> {
         let chunk = self.body.chunk().await?;
         match &chunk {
             // One byte beyond the limit is enough to be refused.
@@ -138,6 +138,6 @@ impl BodyChunks for PassingSuperblock {
             Some(_) => {}
             None => self.context.superblocks.learn(&self.origin, &self.path, &self.copy),
         }
-        Ok(chunk)
+        Ok(chunk.map(BodyChunk::Bytes))
     }
 }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use actix_http::StatusCode;
 use actix_http::body::BoxBody;
-use bytes::Bytes;
 
 use super::client_request::{ClientRequest, UpstreamPath};
 use super::context::CacheContext;
 use super::failure::RequestFailure;
-use super::reply::{BodyChunks, CacheReply, HeadBody, Served, body, copy_headers, reply};
+use super::reply::{BodyChunk, BodyChunks, CacheReply, HeadBody, Served, body, copy_headers, reply};
 use crate::metrics::{ByteSource, RequestOutcome};
 use crate::upstream::{AskMethod, FetchBody, FetchError, FetchReply};
 
@@ -76,7 +75,7 @@ fn status_of(status: http::StatusCode) -> StatusCode {
 impl BodyChunks for FetchBody {
     type Fault = FetchError;
 
-    async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
-        self.chunk().await
+    async fn next(&mut self) -> Result<Option<BodyChunk>, FetchError> {
+        Ok(self.chunk().await?.map(BodyChunk::Bytes))
     }
 }

@@ -41,11 +41,21 @@ pub(super) trait BodyChunks: 'static {
 
     /// The next bytes; `None` at the end. After an error the reply is cut off, so that the client sees that it is not
     /// complete.
-    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Self::Fault>>;
+    fn next(&mut self) -> impl Future<Output = Result<Option<BodyChunk>, Self::Fault>>;
+}
+
+/// Bytes of a body.
+pub(super) enum BodyChunk {
+    /// These come next.
+    Bytes(Bytes),
+    /// So many were sent already, from a file.
+    SentFromFile(u64),
 }
 
 struct SendingBody<C> {
     chunks: C,
+    /// What the client still has to get, if the reply promised a length that actix-http does not watch.
+    left: Option<u64>,
     sent: Counter,
     /// What it is, for the log.
     what: String,
@@ -53,31 +63,65 @@ struct SendingBody<C> {
 
 /// A body of these bytes. Counts what is sent. `length` is absent if it is not known.
 pub(super) fn body(chunks: impl BodyChunks, length: Option<u64>, sent: Counter, what: String) -> BoxBody {
-    let stream = Box::pin(stream_of(SendingBody { chunks, sent, what }));
+    let stream = Box::pin(stream_of(SendingBody { chunks, left: None, sent, what }));
     match length {
         Some(length) => BoxBody::new(SizedStream::new(length, stream)),
         None => BoxBody::new(BodyStream::new(stream)),
     }
 }
 
+/// A reply of this length whose body may send parts of files past actix-http. Counts what is sent.
+pub(super) fn reply_from_files(
+    status: StatusCode,
+    chunks: impl BodyChunks,
+    length: u64,
+    sent: Counter,
+    what: String,
+) -> CacheReply {
+    let stream = Box::pin(stream_of(SendingBody { chunks, left: Some(length), sent, what }));
+    let mut reply = reply(status, BoxBody::new(BodyStream::new(stream)));
+    reply.head_mut().no_chunking(true);
+    reply.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    reply
+}
+
 fn stream_of<C: BodyChunks>(sending: SendingBody<C>) -> impl Stream<Item = io::Result<Bytes>> {
     stream::unfold(Some(sending), |sending| async move {
         let mut sending = sending?;
-        match sending.chunks.next().await {
+        match sending.next().await {
             Ok(None) => None,
-            Ok(Some(bytes)) => {
-                sending.sent.inc_by(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-                Some((Ok(bytes), Some(sending)))
-            }
+            Ok(Some(bytes)) => Some((Ok(bytes), Some(sending))),
             Err(fault) => {
                 log::warn!("{}: the reply is cut off: {fault}", sending.what);
                 // actix-http sends what it has when a body is not ready, and drops it after an error. The client should
                 // see the beginning of a reply, not a connection that ends without one.
                 yield_now().await;
-                Some((Err(io::Error::other(fault.to_string())), None))
+                Some((Err(io::Error::other(fault)), None))
             }
         }
     })
+}
+
+impl<C: BodyChunks> SendingBody<C> {
+    /// The next bytes that actix-http has to send. The error says why the reply is cut off.
+    async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        loop {
+            let chunk = self.chunks.next().await.map_err(|fault| fault.to_string())?;
+            let length = match &chunk {
+                None if self.left.unwrap_or_default() > 0 => return Err("it ended early".to_owned()),
+                None => return Ok(None),
+                Some(BodyChunk::Bytes(bytes)) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+                Some(BodyChunk::SentFromFile(length)) => *length,
+            };
+            if let Some(left) = &mut self.left {
+                *left = left.checked_sub(length).ok_or("it is too long")?;
+            }
+            self.sent.inc_by(length);
+            if let Some(BodyChunk::Bytes(bytes)) = chunk {
+                return Ok(Some(bytes));
+            }
+        }
+    }
 }
 
 /// The body of a reply to HEAD: none, with the length that it would have.

@@ -13,6 +13,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
+use super::file_sender::FileSender;
+
 /// What happens on a connection.
 #[derive(Clone)]
 pub(super) struct ConnectionActivity(Rc<Activity>);
@@ -66,18 +68,31 @@ pub(super) struct ClientStream {
     /// Set while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     activity: ConnectionActivity,
+    files: FileSender,
     /// When to look whether the next request is late.
     late: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientStream {
     pub(super) fn new(socket: Either<TcpStream, Box<TlsStream<TcpStream>>>, limit: Duration) -> Self {
-        Self { socket, limit, stalled: None, activity: ConnectionActivity::new(), late: None }
+        Self {
+            socket,
+            limit,
+            stalled: None,
+            activity: ConnectionActivity::new(),
+            files: FileSender::default(),
+            late: None,
+        }
     }
 
     /// What happens on it.
     pub(super) fn activity(&self) -> ConnectionActivity {
         self.activity.clone()
+    }
+
+    /// How replies send parts of files; `None` with TLS, which has to read them.
+    pub(super) fn files(&self) -> Option<FileSender> {
+        matches!(self.socket, Either::Left(_)).then(|| self.files.clone())
     }
 
     /// `Ready`: the next request is late.
@@ -125,6 +140,12 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.files.is_waiting()
+            && let Either::Left(socket) = &self.socket
+        {
+            let sent = self.files.poll_send(socket, cx);
+            ready!(self.progress(cx, sent))?;
+        }
         let poll = Pin::new(&mut self.socket).poll_flush(cx);
         self.progress(cx, poll)
     }

@@ -196,6 +196,8 @@ impl SwarmTorrent {
             // The hash is the leader's word alone, so another host may have sent what is right.
             [giver] if self.is_forming && leader != Some(*giver) => {
                 state.picker.suspect(piece);
+                state.picker.discard(*giver);
+                state.doubted.insert(*giver);
                 state.peers.values().filter(|peer| peer.address.ip() == *giver).for_each(|peer| peer.out.close());
             }
             [giver] => {

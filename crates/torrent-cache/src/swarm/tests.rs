@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::*;
 
 mod hostile;
+mod limits;
 mod raw;
 
 /// Longer than anything takes on a busy machine.

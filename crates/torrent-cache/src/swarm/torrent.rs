@@ -1,7 +1,7 @@
 //! One torrent: its peers, what is asked of them, and what they are told.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU16};
 use std::rc::Rc;
@@ -59,6 +59,8 @@ pub(super) struct TorrentState {
     pub(super) picker: PiecePicker,
     /// The host whose hashes of pieces are believed.
     pub(super) leader: Option<SocketAddr>,
+    /// Hosts whose bytes were not those of this leader's hashes. As long as it leads, they are not spoken to.
+    pub(super) doubted: HashSet<IpAddr>,
     pub(super) next: PeerNumber,
     /// The first piece that is missing, and since when it is.
     pub(super) head: (u32, Instant),
@@ -97,6 +99,8 @@ pub(super) enum PeerFault {
     LateBitfield,
     #[error("there are enough peers")]
     Full,
+    #[error("its bytes were not those of the leader's hashes")]
+    Doubted,
     #[error("it is connected already, or it is this host")]
     Twice,
 }
@@ -113,6 +117,7 @@ impl SwarmTorrent {
             peers: HashMap::new(),
             picker,
             leader: None,
+            doubted: HashSet::new(),
             next: 0,
             head: (0, Instant::now()),
             turns: OfferTurns::default(),
@@ -145,6 +150,7 @@ impl SwarmTorrent {
             return;
         }
         state.leader = leader;
+        state.doubted.clear();
         let now = Instant::now();
         let greeting = self.greeting();
         for peer in state.peers.values_mut().filter(|peer| leader.is_some() && peer.listens == leader) {
@@ -168,6 +174,9 @@ impl SwarmTorrent {
         let mut state = self.state.borrow_mut();
         if id == self.host.id {
             return Err(PeerFault::Twice);
+        }
+        if state.doubted.contains(&address.ip()) {
+            return Err(PeerFault::Doubted);
         }
         // An id alone is no proof: a host that takes another one's id must not keep that one away.
         let is_same = |peer: &&ConnectedPeer| peer.id == id && peer.address.ip() == address.ip();

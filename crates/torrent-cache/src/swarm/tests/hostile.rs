@@ -3,12 +3,14 @@
 
 use std::future::pending;
 
-use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::raw::{Ended, RawPeer, everything, extensions, handshake, written, wrong, wrong_hashes};
+use super::raw::{
+    Ended, RawPeer, SEED_ID, block, count, everything, extensions, handshake, no_peer_is_left, written, wrong,
+    wrong_hashes,
+};
 use super::*;
-use crate::peer_wire::{BlockRequest, PeerMessage};
+use crate::peer_wire::PeerMessage;
 
 /// How a hostile peer behaves. With "again" it connects anew some times after its connection has ended.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +94,6 @@ const ALL: [Hostility; 30] = [
 
 /// So often a peer comes again.
 const AGAIN: usize = 10;
-const SEED_ID: u8 = 1;
 
 /// A hostile peer at 127.0.1.`number`.
 #[derive(Clone)]
@@ -219,14 +220,6 @@ impl HostilePeer {
     }
 }
 
-fn block(piece: u32, length: u32) -> BlockRequest {
-    BlockRequest { piece, begin: 0, length }
-}
-
-fn count(blob: &[u8]) -> u32 {
-    shape(blob).count
-}
-
 /// Lets all kinds of hostile peers loose on a host. Returns when each of them has begun.
 async fn unleash(on: SocketAddr, pieces: u32) -> JoinSet<()> {
     let (begun, mut told) = unbounded_channel();
@@ -258,11 +251,6 @@ async fn check_bounds(host: &TestHost, blob: &[u8]) {
     // Each of the seven liars is banned at its first wrong piece of which it gave all. Other wrong pieces begin with a block of a
     // liar that stopped there.
     assert!(sample.wrong <= 40, "{sample:?}");
-}
-
-async fn no_peer_is_left(membership: &SwarmMembership) {
-    let mut status = membership.status();
-    timeout(DEADLINE, status.wait_for(|status| status.peers == 0)).await.expect("all connections end").unwrap();
 }
 
 #[tokio::test]
@@ -304,116 +292,4 @@ async fn thirty_hostile_peers_change_no_byte_while_the_leader_still_fetches() {
     assert_eq!(follower.1.hashes().unwrap(), hashes(&blob));
     check_bounds(&hosts[1], &blob).await;
     assert_eq!((hosts[0].swarm.sample().received, hosts[0].swarm.sample().wrong), (0, 0));
-}
-
-#[tokio::test]
-async fn who_breaks_the_protocol_or_floods_is_left() {
-    let blob = blob(500_000);
-    let host = TestHost::new(200);
-    let (membership, _content) = host.join(&blob, hashes(&blob), INFO_HASH).await;
-    let pieces = count(&blob);
-    let flap = [written(&PeerMessage::Unchoke), written(&PeerMessage::Choke)].concat();
-    let late = [written(&everything(pieces)), written(&everything(pieces))].concat();
-    let empty = written(&PeerMessage::Bitfield(crate::peer_wire::PieceSet::empty(pieces)));
-    let outside = BlockRequest { piece: 0, begin: SMALL, length: 1 };
-    let floods: Vec<(&str, Bytes)> = vec![
-        ("a huge frame", Bytes::from_static(b"\xff\xff\xff\xff\x07")),
-        ("a piece that is not there", written(&PeerMessage::Have(pieces)).freeze()),
-        ("a request for a piece that is not there", written(&PeerMessage::Request(block(0, 1))).freeze()),
-        ("a request outside of a piece", written(&PeerMessage::Request(outside)).freeze()),
-        ("a second bitfield", late.into()),
-        ("empty bitfields", empty.freeze()),
-        ("blocks", written(&wrong(block(0, 16 * 1024))).freeze()),
-        ("empty blocks", written(&wrong(block(0, 0))).freeze()),
-        ("keep-alives", written(&PeerMessage::KeepAlive).freeze()),
-        ("interest", written(&PeerMessage::Interested).freeze()),
-        ("the same piece", written(&PeerMessage::Have(0)).freeze()),
-        ("extension handshakes", written(&extensions()).freeze()),
-        ("chokes", flap.into()),
-    ];
-    for (number, (what, bytes)) in (1..).zip(floods) {
-        let mut peer = RawPeer::greet(number, host.address(), pieces, PeerId([number; 20])).await.unwrap();
-        assert_eq!(timeout(DEADLINE, peer.flood(&bytes)).await, Ok(Ended), "{what}");
-    }
-    no_peer_is_left(&membership).await;
-    assert_eq!(host.swarm.sample().received, 0);
-    assert_eq!(host.swarm.sample().wrong, 0);
-}
-
-#[tokio::test]
-async fn a_peer_that_asks_for_too_much_at_once_is_left() {
-    let blob = blob(500_000);
-    let seed = TestHost::new(SEED_ID);
-    seed.seed(INFO_HASH, &blob);
-    let mut peer = RawPeer::greet(1, seed.address(), count(&blob), PeerId([9; 20])).await.unwrap();
-    let requests = written(&PeerMessage::Request(block(0, 16 * 1024))).repeat(10_000);
-    // It may have ended before all is written.
-    let _ = peer.send(&requests).await;
-    timeout(DEADLINE, peer.ended()).await.expect("the seed ends the connection");
-    assert!(seed.swarm.sample().sent < 1000 * 16 * 1024);
-}
-
-#[tokio::test]
-async fn a_host_that_sends_wrong_bytes_is_banned() {
-    let blob = blob(500_000);
-    let (seed, leecher) = (TestHost::new(SEED_ID), TestHost::new(200));
-    seed.seed(INFO_HASH, &blob);
-    let (membership, content) = leecher.join(&blob, hashes(&blob), INFO_HASH).await;
-    let pieces = count(&blob);
-    let greet = |number, id| RawPeer::greet(number, leecher.address(), pieces, PeerId([id; 20]));
-    let mut liar = greet(1, 1).await.unwrap();
-    for message in [everything(pieces), PeerMessage::Unchoke] {
-        liar.say(&message).await.unwrap();
-    }
-    while let Ok(block) = liar.asked().await {
-        if liar.say(&wrong(block)).await.is_err() {
-            break;
-        }
-    }
-    sampled(&leecher, |sample| sample.wrong == 1).await;
-    assert_eq!(content.progress_now().pieces, 0);
-    assert!(greet(1, 2).await.is_err(), "it is banned, also with another id");
-    assert!(greet(2, 1).await.is_ok(), "another host is not");
-    membership.add_peers(vec![seed.address()]);
-    assert!(completed(&content).await == blob);
-    assert_eq!(leecher.swarm.sample().wrong, 1);
-}
-
-#[tokio::test]
-async fn a_host_with_the_id_of_another_one_does_not_keep_it_away() {
-    let blob = blob(500_000);
-    // Of two connections with one id the lower id decides which stays: both ways.
-    for id in [0, 200] {
-        let (seed, leecher) = (TestHost::new(SEED_ID), TestHost::new(id));
-        seed.seed(INFO_HASH, &blob);
-        let (membership, content) = leecher.join(&blob, hashes(&blob), INFO_HASH).await;
-        let _thief = RawPeer::greet(1, leecher.address(), count(&blob), PeerId([SEED_ID; 20])).await.unwrap();
-        let mut status = membership.status();
-        timeout(DEADLINE, status.wait_for(|status| status.peers == 1)).await.unwrap().unwrap();
-        membership.add_peers(vec![seed.address()]);
-        assert!(completed(&content).await == blob);
-    }
-}
-
-#[tokio::test]
-async fn one_host_takes_few_places_of_a_torrent() {
-    let blob = blob(300_000);
-    let host = TestHost::new(SEED_ID);
-    host.seed(INFO_HASH, &blob);
-    let greet = |number, id: u8| RawPeer::greet(number, host.address(), count(&blob), PeerId([100 + id; 20]));
-    let mut peers = Vec::new();
-    for id in 0..8 {
-        let mut peer = greet(1, id).await.unwrap();
-        // It has its place when it is told something.
-        peer.next().await.unwrap();
-        peers.push(peer);
-    }
-    assert_eq!(timeout(DEADLINE, greet(1, 8).await.unwrap().ended()).await, Ok(Ended));
-    assert!(greet(2, 8).await.unwrap().next().await.is_ok());
-    drop(peers.pop());
-    let served = async {
-        // The host notices after a moment that the other peer has left.
-        while greet(1, 9).await.unwrap().next().await.is_err() {}
-    };
-    timeout(DEADLINE, served).await.unwrap();
 }

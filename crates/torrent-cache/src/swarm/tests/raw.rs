@@ -12,6 +12,9 @@ use crate::peer_wire::{
     PeerMessageDecoder, PieceHashes, PieceSet,
 };
 
+/// The id of the host that has all pieces.
+pub(super) const SEED_ID: u8 = 1;
+
 /// A connection to a host, from an address of its own.
 pub(super) struct RawPeer {
     stream: TcpStream,
@@ -134,7 +137,25 @@ pub(super) fn extensions() -> PeerMessage {
 
 /// Wrong hashes of all pieces.
 pub(super) fn wrong_hashes(pieces: u32) -> PeerMessage {
-    let hashes = vec![Sha1::digest(vec![0xbd; SMALL as usize]).into(); pieces as usize];
-    let payload = PieceHashes::split(0, &hashes).next().unwrap().encode();
+    let hashes: Vec<PieceHash> = vec![Sha1::digest(vec![0xbd; SMALL as usize]).into(); pieces as usize];
+    told(&hashes)
+}
+
+/// Hashes of all pieces.
+pub(super) fn told(hashes: &[PieceHash]) -> PeerMessage {
+    let payload = PieceHashes::split(0, hashes).next().unwrap().encode();
     PeerMessage::Extended { id: 1, payload }
+}
+
+pub(super) fn block(piece: u32, length: u32) -> BlockRequest {
+    BlockRequest { piece, begin: 0, length }
+}
+
+pub(super) fn count(blob: &[u8]) -> u32 {
+    shape(blob).count
+}
+
+pub(super) async fn no_peer_is_left(membership: &SwarmMembership) {
+    let mut status = membership.status();
+    timeout(DEADLINE, status.wait_for(|status| status.peers == 0)).await.expect("all connections end").unwrap();
 }
