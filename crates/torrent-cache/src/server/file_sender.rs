@@ -98,8 +98,8 @@ fn poll_sendfile(socket: &TcpStream, part: &FilePart, cx: &mut Context<'_>) -> P
     loop {
         ready!(socket.poll_write_ready(cx))?;
         let mut from = part.from;
-        let send = || Ok(sendfile(socket, &part.file, Some(&mut from), count)? as u64);
-        match socket.try_io(Interest::WRITABLE, send) {
+        let give = || Ok(sendfile(socket, &part.file, Some(&mut from), count)? as u64);
+        match socket.try_io(Interest::WRITABLE, give) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             sent => return Poll::Ready(sent),
@@ -168,13 +168,13 @@ mod tests {
         let (socket, _client) = connection().await;
         let sender = FileSender::default();
         let file = file(b"four");
-        let send = async {
+        let both = async {
             let part = |from| FilePart { file: Arc::clone(&file), from, length: 10 };
             let first = sender.send(part(0)).await;
             (first, sender.send(part(4)).await)
         };
         let (first, second) = tokio::select! {
-            sent = send => sent,
+            sent = both => sent,
             end = flush(&sender, &socket) => panic!("{end:?}"),
         };
         assert_eq!(first.unwrap(), 4);
