@@ -8,13 +8,14 @@
 # three times as wide unless --strict is there, which needs a machine that does nothing else.
 #
 # Variables: CACHE_BIN and RETRACKER_BIN, the programs; SIZE, the blob in MiB (128); CHURN, seconds of churn (60); SEED, for what is
-# random; LOGS, a folder for the logs of all programs; PEER, the program for the scenario `peer`, see peers() in tests/swarm.py.
+# random; LOGS, a folder for the logs of all programs; PEER, one more program for the scenarios `peer` and `interop`, see peers() in
+# tests/swarm.py.
 #
 # One server stands for the registry, and a queue for each host there: TCP would share a single one unevenly. Its replies begin 20 ms
 # late, because not every kernel can delay packets.
 #
 # Needs root, iproute2 and python3; `clients` also skopeo, containerd and dockerd; `libtorrent` and `interop` also
-# python3-libtorrent. `interop` is with those of aria2, Transmission, qBittorrent and rTorrent that are installed.
+# python3-libtorrent. `interop` is with those of aria2, Transmission, qBittorrent and rTorrent that are installed, and with PEER.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."

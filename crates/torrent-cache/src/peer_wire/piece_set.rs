@@ -103,7 +103,7 @@ impl PieceSet {
     }
 
     /// The pieces in the set, in order.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
         (0..self.total).filter(|&piece| self.contains(piece))
     }
 

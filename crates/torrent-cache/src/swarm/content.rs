@@ -260,10 +260,11 @@ impl SharedContent {
     }
 
     /// Calls `choose` with a test of whether a piece may be asked of peers: it is not there, its hash is known, and the
-    /// upstream does not deliver it now.
-    pub fn choose<T>(&self, choose: impl FnOnce(&dyn Fn(u32) -> bool) -> T) -> T {
+    /// upstream does not deliver it now. Also tells whether the upstream delivers a piece now.
+    pub fn choose<T>(&self, choose: impl FnOnce(&dyn Fn(u32) -> bool, bool) -> T) -> T {
         let state = self.state.lock();
-        choose(&|piece| !state.have.contains(piece) && state.claimed != Some(piece) && state.hash_of(piece).is_some())
+        let may = |piece| !state.have.contains(piece) && state.claimed != Some(piece) && state.hash_of(piece).is_some();
+        choose(&may, state.claimed.is_some())
     }
 
     /// Takes a whole piece from a peer. Returns whether it is new. Blocks.

@@ -224,7 +224,7 @@ impl SwarmTorrent {
             let before = state.picker.count();
             let rivals = state.peers.values().filter(|peer| !peer.has.is_complete());
             let rivals: Vec<_> = rivals.map(|peer| (peer.claimant, &peer.has)).collect();
-            let requests = self.content.choose(|may| {
+            let requests = self.content.choose(|may, has_claim| {
                 let choice = Choice {
                     peer: number,
                     has: &peer.has,
@@ -236,6 +236,7 @@ impl SwarmTorrent {
                     missing: shape.count - progress.pieces,
                     now,
                     has_room: self.host.under_way.get() < MAX_UNDER_WAY,
+                    from_end: has_claim,
                 };
                 state.picker.pick(&choice, |piece| shape.length_of(piece))
             });

@@ -101,6 +101,9 @@ pub(super) struct Choice<'a> {
     pub now: Instant,
     /// Whether there is memory for another piece.
     pub has_room: bool,
+    /// Whether the host takes its own pieces from the blob's end on, because the upstream delivers the blob from its beginning on.
+    /// Both would bring the same pieces otherwise.
+    pub from_end: bool,
 }
 
 /// What became of a block.
@@ -217,7 +220,12 @@ impl PiecePicker {
             }
         }
         let idle = choice.has.iter().filter(|piece| !self.is_under_way(*piece) && may(*piece) && has_room(*piece));
-        let best = idle.take(MAX_COMPARED).map(|piece| (self.rank(choice, piece), piece)).min();
+        let ranked = |piece| (self.rank(choice, piece), piece);
+        let best = if choice.from_end {
+            idle.rev().take(MAX_COMPARED).map(ranked).min()
+        } else {
+            idle.take(MAX_COMPARED).map(ranked).min()
+        };
         if let Some((_, piece)) = best {
             return Some(piece);
         }
@@ -241,7 +249,7 @@ impl PiecePicker {
         let is_own = lacking.map(|(rival, _)| rival.share(piece)).all(|share| share < own);
         let availability = self.availability(piece);
         if is_own {
-            return (0, availability, piece);
+            return (0, availability, if choice.from_end { u32::MAX - piece } else { piece });
         }
         (1 + u32::from(availability <= choice.seeds), availability, fastrand::u32(..))
     }

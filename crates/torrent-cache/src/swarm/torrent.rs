@@ -288,7 +288,7 @@ impl SwarmTorrent {
         let idle = || have.missing().filter(|piece| !state.picker.is_under_way(*piece));
         // Without its hash no peer is asked for a piece, whatever peers say that they have.
         let rare =
-            self.content.choose(|may| idle().find(|piece| state.picker.availability(*piece) == 0 || !may(*piece)));
+            self.content.choose(|may, _| idle().find(|piece| state.picker.availability(*piece) == 0 || !may(*piece)));
         let chosen = rare.or_else(|| idle().next().filter(|_| anything));
         chosen.and_then(|piece| self.content.claim(piece))
     }

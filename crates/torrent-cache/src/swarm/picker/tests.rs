@@ -14,11 +14,18 @@ struct PickedTorrent {
     have: PieceSet,
     head: Option<u32>,
     now: Instant,
+    from_end: bool,
 }
 
 impl PickedTorrent {
     fn new(count: u32) -> Self {
-        Self { picker: PiecePicker::new(count), have: PieceSet::empty(count), head: None, now: Instant::now() }
+        Self {
+            picker: PiecePicker::new(count),
+            have: PieceSet::empty(count),
+            head: None,
+            now: Instant::now(),
+            from_end: false,
+        }
     }
 
     fn with_peers(count: u32, peers: &[&[u32]]) -> Self {
@@ -41,6 +48,7 @@ impl PickedTorrent {
             missing: self.have.total() - self.have.count(),
             now: self.now,
             has_room: true,
+            from_end: self.from_end,
         };
         self.picker.pick(&choice, |_| PIECE)
     }
@@ -66,6 +74,15 @@ fn the_rarest_piece_comes_first() {
     assert_eq!(torrent.picked(1, &[0, 1, 2]), Some(0));
     // All pieces are under way, and each is asked of this peer.
     assert_eq!(torrent.picked(1, &[0, 1, 2]), None);
+}
+
+#[test]
+fn beside_the_upstream_the_last_pieces_come_first() {
+    let mut torrent = PickedTorrent::with_peers(5, &[&[0, 1, 2, 3, 4]]);
+    assert_eq!(torrent.picked(0, &[0, 1, 2, 3, 4]), Some(0));
+    torrent.from_end = true;
+    assert_eq!(torrent.picked(0, &[0, 1, 2, 3, 4]), Some(4));
+    assert_eq!(torrent.picked(0, &[0, 1, 2, 3, 4]), Some(3));
 }
 
 #[test]
@@ -239,6 +256,7 @@ fn each_piece_belongs_to_one_of_the_hosts_that_lack_it() {
                 missing: 600,
                 now: Instant::now(),
                 has_room: true,
+                from_end: false,
             };
             picker.rank(&choice, piece).0 == 0
         });
