@@ -34,7 +34,7 @@ pub struct ExtensionHandshake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NotAnExtensionHandshake {
     /// It is not bencode.
-    #[error("an extension handshake is not bencode: {0}")]
+    #[error("an extension handshake cannot be read: {0}")]
     Bencode(#[from] BencodeError),
     /// It is bencode, but not a dictionary.
     #[error("an extension handshake is not a dictionary")]

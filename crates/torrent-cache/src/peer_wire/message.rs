@@ -84,7 +84,7 @@ impl BlockRequest {
     }
 
     /// Returns the head of the [`PeerMessage::Piece`] that answers this request. The data are not part of the head, so
-    /// that the sender can write them from where they are. The data must have [`Self::length`] bytes.
+    /// that the sender can write them from where they are. The data must have `length` bytes.
     pub fn piece_head(&self) -> [u8; PIECE_HEAD_LENGTH] {
         let mut head = [0; PIECE_HEAD_LENGTH];
         let mut out = &mut head[..];

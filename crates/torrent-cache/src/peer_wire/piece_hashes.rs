@@ -19,7 +19,7 @@ pub struct PieceHashes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NotPieceHashes {
     /// It is not bencode.
-    #[error("a message with piece hashes is not bencode: {0}")]
+    #[error("a message with piece hashes cannot be read: {0}")]
     Bencode(#[from] BencodeError),
     /// It is not exactly one dictionary.
     #[error("a message with piece hashes is not one dictionary")]
