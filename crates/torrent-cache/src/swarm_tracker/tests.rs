@@ -536,7 +536,7 @@ fn settings_that_name_no_server_are_refused() {
     };
     assert!(with("https://tracker.test/announce").is_ok());
     let error = with("udp://10.0.0.1:6969/announce").unwrap_err();
-    assert!(error.to_string().starts_with("TRACKER is a URL of udp, expected an http or https URL"));
+    assert!(error.to_string().starts_with("TRACKER is a udp URL, expected an http or https URL"));
     for host in [Host::Domain("tracker.test".to_owned()), Host::Ipv6("fd00::1".parse().unwrap())] {
         let options = TrackerOptions { torrents: (host.clone(), 2378), ..options(1) };
         assert!(SwarmTracker::new(options).is_ok(), "{host}");

@@ -69,7 +69,7 @@ pub struct TrackerOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UnusableTracker {
     /// The announce URL is neither an http nor an https URL.
-    #[error("TRACKER is a URL of {0}, expected an http or https URL, such as http://192.168.1.1:6969/announce")]
+    #[error("TRACKER is a {0} URL, expected an http or https URL, such as http://192.168.1.1:6969/announce")]
     Announce(String),
     /// `ETCD_HOST` is neither a host name nor an IP address.
     #[error("ETCD_HOST is {0}, expected a host name or an IP address")]
