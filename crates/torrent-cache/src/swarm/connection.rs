@@ -1,4 +1,4 @@
-//! One connection: the handshakes, then messages until it ends.
+//! One connection: the handshakes, then messages until the connection ends.
 
 use std::io;
 use std::net::SocketAddr;

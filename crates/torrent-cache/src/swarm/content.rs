@@ -1,8 +1,8 @@
 //! The content of a torrent while it is put together: a file, and which of its pieces are there.
 //!
-//! Peers and the upstream put pieces into the file. Peers deliver whole pieces in any order, and each piece is checked by
-//! its SHA-1. The upstream delivers bytes in order. A piece is claimed for the upstream before its first byte comes, so
-//! that no peer is asked for the same piece.
+//! Peers and the upstream put pieces into the file. Peers deliver whole pieces in any order, and each piece is checked by its
+//! SHA-1. The upstream delivers bytes in order. A piece is claimed for the upstream before its first byte comes, so that no
+//! peer is asked for it.
 //!
 //! The *prefix* is the part of the file from the first byte to the first gap. The owner reads and hashes the prefix while
 //! it grows, so no byte of the prefix may change. Therefore a piece that is there is never written again. A piece that
@@ -31,14 +31,14 @@ pub struct SharedContent {
     file: Arc<File>,
     shape: PieceShape,
     state: Mutex<ContentState>,
-    /// Held while bytes are written, so that a peer's piece and the upstream's bytes are not written at the same time.
-    /// Only threads that may block take this lock.
+    /// Held while bytes are written, so that peers' pieces and the upstream's bytes are not written at once. Only threads
+    /// that may block take this lock.
     writing: Mutex<()>,
     progress: watch::Sender<ContentProgress>,
     _keeps: Box<dyn Any + Send + Sync>,
 }
 
-/// How a blob is divided into pieces. All pieces have the same length, except that the last piece may be shorter.
+/// How a blob is divided into pieces. All pieces have the same length, but the last one may be shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PieceShape {
     /// Bytes of the blob.
@@ -109,7 +109,7 @@ pub enum PieceFault {
 
 impl PieceShape {
     /// Divides a blob of `length` bytes into pieces of `piece_length` bytes, which must not be 0. Returns `None` if there
-    /// are more pieces than the 32-bit numbers of the peer protocol can name.
+    /// would be more pieces than 32-bit numbers can name, because peers use such numbers.
     pub fn new(length: u64, piece_length: u32) -> Option<Self> {
         let count = u32::try_from(length.checked_add(u64::from(piece_length) - 1)?.checked_div(piece_length.into())?);
         Some(Self { length, piece_length, count: count.ok()? })
@@ -141,7 +141,7 @@ impl SharedContent {
         Self::with(file, shape, PieceSet::empty(shape.count), known, progress)
     }
 
-    /// Makes a content of a complete, verified file. The content holds `keeps` to the end, so that the file stays.
+    /// Makes the content of a complete, verified file. The content holds `keeps`, which keeps the file on disk.
     pub fn complete(file: Arc<File>, shape: PieceShape, keeps: impl Send + Sync + 'static) -> Self {
         let progress = ContentProgress { prefix: shape.length, pieces: shape.count, ..ContentProgress::default() };
         Self { _keeps: Box::new(keeps), ..Self::with(file, shape, PieceSet::full(shape.count), Vec::new(), progress) }
@@ -208,7 +208,7 @@ impl SharedContent {
         self.state.lock().have.contains(piece)
     }
 
-    /// Returns the pieces that are there now. The number is where [`Self::since`] continues.
+    /// Returns the pieces that are there now, and the number that makes [`Self::since`] return only later ones.
     pub fn have(&self) -> (PieceSet, usize) {
         let state = self.state.lock();
         (state.have.clone(), state.log.len())
@@ -242,8 +242,7 @@ impl SharedContent {
         self.report(&state);
     }
 
-    /// Forgets the hash of a piece, because the upstream has sent other bytes. Without a hash no peer is asked for the
-    /// piece.
+    /// Forgets the hash of a piece, because the upstream has sent other bytes. Then no peer is asked for the piece.
     pub fn distrust(&self, piece: u32) {
         let mut state = self.state.lock();
         if let Some(hash) = state.hashes.get_mut(piece as usize)
@@ -261,8 +260,8 @@ impl SharedContent {
         self.report(&state);
     }
 
-    /// Calls `choose` with a function that tells whether peers may be asked for a piece. They may if the piece is
-    /// missing, its hash is known, and it is not claimed for the upstream.
+    /// Calls `choose` with a function that tells whether peers may be asked for a piece. They may if the piece is missing,
+    /// its hash is known, and the piece is not claimed for the upstream.
     pub fn choose<T>(&self, choose: impl FnOnce(&dyn Fn(u32) -> bool) -> T) -> T {
         let state = self.state.lock();
         choose(&|piece| !state.have.contains(piece) && state.claimed != Some(piece) && state.hash_of(piece).is_some())
@@ -294,8 +293,8 @@ impl SharedContent {
         Ok(true)
     }
 
-    /// Claims a piece for the upstream, in place of the piece that was claimed before. Returns the offset in the blob of
-    /// the piece's first missing byte. Returns `None`, and changes no claim, if the piece is there.
+    /// Claims a piece for the upstream, in place of the piece that was claimed before. Returns the offset in the blob of the
+    /// piece's first missing byte. Returns `None`, and changes no claim, if the piece is there.
     pub fn claim(&self, piece: u32) -> Option<u64> {
         let mut state = self.state.lock();
         if state.have.contains(piece) {

@@ -21,7 +21,7 @@ pub struct SwarmSample {
     pub received: u64,
     /// Bytes of blocks that this host had already or had not asked for.
     pub wasted: u64,
-    /// Pieces from peers whose bytes did not match the hash.
+    /// Pieces from peers that had wrong bytes.
     pub wrong: u64,
     /// Peers that are connected.
     pub peers: u64,

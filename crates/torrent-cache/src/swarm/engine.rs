@@ -36,7 +36,7 @@ const BAN: Duration = Duration::from_mins(10);
 /// A torrent that was opened for a peer is closed after this time without a peer.
 const IDLE_SEED: Duration = Duration::from_mins(1);
 
-/// A command from the owner to the thread. Each command but `Ban` is about one membership.
+/// A command from the owner to the thread. Each command except `Ban` is about one membership.
 pub(super) enum SwarmCommand {
     Add(MembershipKey, NewTorrent),
     Remove(MembershipKey),

@@ -189,8 +189,8 @@ impl SwarmTorrent {
         self.fill_all(&mut state);
     }
 
-    /// Handles a piece with wrong bytes. If one host sent the whole piece, its connections end, and it is banned or
-    /// doubted. If several hosts sent it, one peer alone is asked for the piece next time.
+    /// Handles a piece with wrong bytes. If one host sent the whole piece, the host is banned or doubted, and its
+    /// connections end. If several hosts sent blocks of the piece, one peer alone is asked for it next time.
     fn wrong(&self, state: &mut TorrentState, piece: u32, givers: &[IpAddr], fault: &PieceFault) {
         self.host.counters.wrong();
         let leader = state.leader.map(|leader| leader.ip());
@@ -325,9 +325,9 @@ impl TorrentState {
         }
     }
 
-    /// Returns the piece that a client waits for, if it is to be requested before rarer pieces: if it is the first of the
-    /// blob, if several peers have it, or if it is late. If every host always requested the next piece of the stream
-    /// first, all hosts would ask the same peer for the same piece, and would have no pieces to give each other.
+    /// Returns the piece that a client waits for, if it comes before rarer pieces. It does if it is the blob's first
+    /// piece, if several peers have it, or if it is late. If every host always requested the next piece of the stream
+    /// first, all hosts would ask one peer for the same piece, and would have no pieces to give each other.
     fn head(&mut self, piece: u32, now: Instant) -> Option<u32> {
         if self.head.0 != piece {
             self.head = (piece, now);
@@ -350,7 +350,7 @@ fn noise(message: &PeerMessage, has: &PieceSet) -> u32 {
         | PeerMessage::Bitfield(_) => 1,
         // This host answers an extension handshake with all piece hashes that it knows.
         PeerMessage::Extended { id: EXTENSION_HANDSHAKE_ID, .. } => 20,
-        // Requests and blocks have their own limits. Piece hashes are no noise, because the leader sends them for each
+        // Requests and blocks have their own limits. Piece hashes are no noise, because a peer sends them for each new
         // piece.
         PeerMessage::Request(_) | PeerMessage::Cancel(_) | PeerMessage::Piece { .. } | PeerMessage::Extended { .. } => {
             0

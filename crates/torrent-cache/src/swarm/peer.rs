@@ -50,7 +50,7 @@ pub(super) struct ConnectedPeer {
     pub(super) has: PieceSet,
     /// Whether a message has come. After that a bitfield is refused if the peer has announced pieces.
     pub(super) has_spoken: bool,
-    /// Whether the peer chokes this host, so that it answers no requests.
+    /// Whether the peer chokes this host. While it does, it answers no requests.
     pub(super) is_choking: bool,
     /// Whether this host has sent "interested", because the peer has pieces that this host lacks.
     pub(super) is_interesting: bool,

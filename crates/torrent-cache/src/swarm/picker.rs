@@ -6,7 +6,7 @@
 //! 2. Pieces that are this host's *own*. A hash of host and piece assigns each piece to one of the hosts that lack it. So
 //!    several hosts fetch different pieces from one seed and swap them, and the seed sends each piece once.
 //! 3. Pieces that other hosts have fetched, the rarest first.
-//! 4. Pieces of other hosts that only seeds have.
+//! 4. Other hosts' own pieces that only seeds have yet.
 //!
 //! A second peer is asked for a piece under way only in two cases: when all missing pieces are under way, and when a
 //! client has waited for the piece for too long. In the second case a proven peer takes the piece over from peers that
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_millis(700);
 /// The most peers that are asked for one piece at once.
 const MAX_ASKED: usize = 3;
 
-/// The most pieces that one choice compares, so that it takes less than a millisecond in the largest torrents.
+/// The most pieces that one choice compares. So a choice takes less than a millisecond even in the largest torrents.
 const MAX_COMPARED: usize = 4096;
 
 /// A host to which pieces can be assigned: a hash of its peer id.
@@ -237,10 +237,10 @@ impl PiecePicker {
             .map(|(_, _, piece)| piece)
     }
 
-    /// Returns the rank of a piece; the lowest rank is requested first. The rank compares whose piece it is, and then how
-    /// many peers have it. A host requests its own equally rare pieces in order, so that all hosts together get the blob
-    /// roughly in order. Chance decides among equally rare pieces of other hosts, so that not all hosts ask the same
-    /// peer.
+    /// Returns the rank of a piece. The piece with the lowest rank is requested first. The rank compares whose piece it
+    /// is, and then how many peers have the piece. Equally rare own pieces are requested in order, so that all hosts
+    /// together get the blob roughly in order. Among equally rare pieces of other hosts chance decides, so that not all
+    /// hosts ask the same peer.
     fn rank(&self, choice: &Choice<'_>, piece: u32) -> (u32, u32, u32) {
         let own = choice.own.share(piece);
         let lacking = choice.rivals.iter().filter(|(_, has)| !has.contains(piece));

@@ -45,8 +45,8 @@ impl TestHost {
         self.address_on(1)
     }
 
-    /// Returns the address 127.0.0.`last` of this host. The swarm tells hosts apart by their addresses, so each host of a
-    /// test needs another one.
+    /// Returns the address 127.0.0.`last` of this host. The swarm tells hosts apart by their addresses, so a test gives
+    /// each host another one.
     fn address_on(&self, last: u8) -> SocketAddr {
         (Ipv4Addr::new(127, 0, 0, last), self.swarm.port()).into()
     }

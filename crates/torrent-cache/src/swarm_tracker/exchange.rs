@@ -108,7 +108,7 @@ impl TrackerEndpoint {
             request = request.header(CONTENT_TYPE, kind);
             body = bytes;
         } else if is_post {
-            // The HTTP library leaves the length out if there is no body, and some proxies refuse a POST without it.
+            // Without a body the HTTP library sends no length, and some proxies refuse a POST without a length.
             request = request.header(CONTENT_LENGTH, 0);
         }
         let wrong = |error: http::Error| TrackerFault::WrongReply(format!("the request cannot be written: {error}"));

@@ -104,7 +104,7 @@ fn check_says_what_the_tracker_lacks() {
         assert!(!text.contains(token[0].1), "{text}");
     }
     let (code, text) = check(&tracker(200, &BOOT, "[]"), "udp");
-    assert!(code == Some(1) && text.contains("TRACKER is a URL of udp, expected an http or https URL"), "{text}");
+    assert!(code == Some(1) && text.contains("TRACKER is a udp URL, expected an http or https URL"), "{text}");
 }
 
 #[test]
