@@ -124,7 +124,7 @@ impl CachingHost {
         let CacheTask::Serve { mut config, .. } = config::read(["torrent-cache".into()], env).unwrap() else {
             panic!("the task is not to serve")
         };
-        // The peer port is any free port. The settings allow only a range of ports.
+        // The peer port is any free port, because tests have no fixed ports.
         config.swarm.ports = 0..=0;
         let server = CacheServer::bind(*config).unwrap();
         let address = server.address();

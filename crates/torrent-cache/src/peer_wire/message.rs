@@ -131,7 +131,7 @@ impl PeerMessage {
     }
 }
 
-/// Appends the length and the id of a message whose other `rest` bytes follow.
+/// Appends the length of a message, and its id. The message has `rest` bytes after the id.
 fn put_head(out: &mut BytesMut, id: u8, rest: usize) {
     out.put_u32(u32::try_from(1 + rest).unwrap_or(u32::MAX));
     out.put_u8(id);

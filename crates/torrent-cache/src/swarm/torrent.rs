@@ -89,7 +89,7 @@ pub(super) enum PeerFault {
     #[error(transparent)]
     Hashes(#[from] NotPieceHashes),
     #[error(
-        "it asked for a block that is too long or outside of its piece, or of a piece that this host does not have"
+        "it requested a block that is too long, that is outside of its piece, or whose piece this host does not have"
     )]
     Request,
     #[error("it asked for more than {MAX_QUEUE} blocks at once")]
@@ -100,7 +100,7 @@ pub(super) enum PeerFault {
     Noise,
     #[error("it sent a bitfield too late")]
     LateBitfield,
-    #[error("the torrent has as many peers as it may have, in all or with this address")]
+    #[error("the torrent has no place for another peer, or for another peer with this address")]
     Full,
     #[error("it has sent bytes that do not match the leader's piece hashes")]
     Doubted,

@@ -145,7 +145,7 @@ async fn talk(stream: FetchStream, request: Request<Full<Bytes>>, limit: usize) 
     }
 }
 
-/// Makes a fault of an error of the HTTP library and its causes, in one line.
+/// Turns an error of the HTTP library and its causes into a fault with one line of text.
 fn broken(error: &(dyn Error + 'static)) -> TrackerFault {
     let causes = successors(Some(error), |&error| error.source());
     TrackerFault::Broken(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))

@@ -19,7 +19,7 @@ pub struct TrackerError {
     pub fault: TrackerFault,
 }
 
-/// What happened.
+/// What happened to a call.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TrackerFault {
     /// No connection could be opened.

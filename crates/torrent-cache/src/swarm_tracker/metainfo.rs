@@ -15,7 +15,7 @@ pub const SHARED_PIECE_LENGTH: u32 = 512 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedMetainfo(Metainfo);
 
-/// Why a torrent file is not the one of a blob, or why parts do not make a torrent file.
+/// Why a torrent file does not belong to a blob, or why parts do not make a torrent file.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SharedMetainfoError {
     /// The bytes are no torrent file with a single file.

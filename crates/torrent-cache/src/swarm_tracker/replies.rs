@@ -22,7 +22,7 @@ const MAX_RETRY: Duration = Duration::from_mins(5);
 pub enum MetainfoPut {
     /// The tracker had no torrent file of the blob, and keeps this one.
     New,
-    /// The tracker had a torrent file with the same info-hash.
+    /// The tracker has a torrent file with the same info-hash already.
     Same,
     /// The tracker has a torrent file with another info-hash, and does not replace it.
     Conflict,
@@ -138,7 +138,7 @@ pub(super) fn boot(reply: &CallReply) -> Option<&str> {
     (1..=64).contains(&text.len()).then_some(text)
 }
 
-/// Makes faults of the replies that mean the same for each call, and returns all other replies.
+/// Turns a reply that means the same for each call into a fault. Returns all other replies.
 pub(super) fn check(reply: CallReply) -> Result<CallReply, TrackerFault> {
     match reply.status.as_u16() {
         401 => Err(TrackerFault::Token(sentence(&reply))),
@@ -151,7 +151,7 @@ pub(super) fn check(reply: CallReply) -> Result<CallReply, TrackerFault> {
     }
 }
 
-/// Makes the fault of a reply whose status its call does not expect.
+/// Returns the fault for a reply with a status that its call cannot have.
 pub(super) fn unexpected(reply: &CallReply) -> TrackerFault {
     TrackerFault::WrongReply(format!("status {}: {}", reply.status.as_u16(), sentence(reply)))
 }

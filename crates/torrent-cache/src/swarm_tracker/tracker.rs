@@ -263,8 +263,8 @@ impl SwarmTracker {
     }
 
     /// Returns what the tracker knows of a blob, or `None` if there is neither a lease nor a torrent file. With a `wait`
-    /// the tracker replies when the state of the blob changes, or at the latest when `wait` has passed. `wait` is rounded
-    /// down to whole seconds, and is at most [`MAX_WAIT`].
+    /// the tracker replies when the lease ends or changes hands, when the torrent file is stored, or at the latest when
+    /// `wait` has passed. `wait` is rounded down to whole seconds, and is at most [`MAX_WAIT`].
     pub async fn state(&self, key: &ShareKey, wait: Duration) -> Result<Option<SwarmBlob>, TrackerError> {
         let wait = Duration::from_secs(wait.min(MAX_WAIT).as_secs());
         let query = if wait.is_zero() { String::new() } else { format!("?wait={}", wait.as_secs()) };

@@ -77,7 +77,7 @@ fn a_part_that_is_asked_for_first_makes_the_cache_fetch_the_superblock() {
     let path = format!("{DELTA}/1");
     assert!(through(&program, &upstream, &path).body == Ok(fixture("part.1")));
     assert_eq!(upstream.take(), [format!("GET {DELTA}/superblock"), format!("GET {path}")]);
-    // The cache passes a request for a part on if the superblock does not name the part.
+    // If the superblock does not name a part, the cache passes the request for the part on.
     assert_eq!(through(&program, &upstream, &format!("{DELTA}/9")).status, 404);
 }
 

@@ -38,7 +38,7 @@ fn of_a_complete_blob() {
     let headers = |etag| [("range", "bytes=0-9"), ("if-range", etag)];
     assert_eq!(request(program.address, "GET", &path, &headers(&etag)).status, 206);
     assert_eq!(request(program.address, "GET", &path, &headers("\"other\"")).status, 200);
-    // The first request was the only fetch. The ranges came from disk.
+    // The first request caused the only fetch.
     assert_eq!(upstream.take().iter().filter(|asked| asked.starts_with("GET ")).count(), 1);
 }
 

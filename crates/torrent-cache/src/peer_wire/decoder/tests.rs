@@ -8,7 +8,7 @@ fn decoder() -> PeerMessageDecoder {
     PeerMessageDecoder::new(PIECES)
 }
 
-/// Returns a message with this length before it, which may be wrong.
+/// Returns a message with a length before it. The length can be wrong.
 fn framed(length: u32, rest: &[u8]) -> BytesMut {
     BytesMut::from(&[&length.to_be_bytes(), rest].concat()[..])
 }
