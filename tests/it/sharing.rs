@@ -1,4 +1,4 @@
-//! Two hosts with torrent-cache, and the tracker: what one host has, the other gets from it.
+//! The tracker and two hosts with torrent-cache, which get blobs from each other.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,14 +14,14 @@ use torrent_cache::server::CacheServer;
 
 use crate::dsl::{Server, eventually};
 
-/// Several pieces, of which the last is shorter.
+/// The length of a blob: several pieces, and the last one is shorter.
 const LENGTH: usize = 3_000_000;
 
 fn blob(seed: u8) -> Vec<u8> {
     (0..LENGTH).map(|at| (at / 251 + at % 251 * usize::from(seed)) as u8).collect()
 }
 
-/// A registry with one blob, whose bytes it sends as far as the test lets it.
+/// A registry with one blob. It sends the blob only as far as the test allows.
 struct TestRegistry {
     address: SocketAddr,
     blob: Arc<GatedBlob>,
@@ -29,10 +29,10 @@ struct TestRegistry {
 
 struct GatedBlob {
     bytes: Vec<u8>,
-    /// So many bytes may be sent.
+    /// How many bytes of the blob may be sent.
     open: Mutex<usize>,
     opened: Condvar,
-    /// Requests for bytes.
+    /// How many requests for bytes came.
     fetches: AtomicUsize,
 }
 
@@ -67,7 +67,7 @@ impl TestRegistry {
 }
 
 impl GatedBlob {
-    /// Answers one request: the whole blob, or the part from a byte on. A client that leaves ends it.
+    /// Answers one request with the whole blob, or with its part from a byte on. Stops when the client leaves.
     fn serve(&self, mut stream: &TcpStream) {
         let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
         let request = lines.next().unwrap_or_default();
@@ -95,7 +95,7 @@ impl GatedBlob {
     }
 }
 
-/// A cache in this process, which ends with it.
+/// A cache in this process. Dropping this value stops the cache.
 struct CachingHost {
     address: SocketAddr,
     _storage: TempDir,
@@ -122,9 +122,9 @@ impl CachingHost {
             })
         };
         let CacheTask::Serve { mut config, .. } = config::read(["torrent-cache".into()], env).unwrap() else {
-            panic!("it does not serve")
+            panic!("the task is not to serve")
         };
-        // Any free port. Operators choose a range.
+        // The peer port is any free port, because tests have no fixed ports.
         config.swarm.ports = 0..=0;
         let server = CacheServer::bind(*config).unwrap();
         let address = server.address();
@@ -181,8 +181,8 @@ fn tracker() -> Server {
     Server::start(&["--torrents", "--torrents-listen=127.0.0.1:0", "--listen=127.0.0.1:0"])
 }
 
-/// Tries with one blob after the other until one attempt is a single fetch. On a busy machine a host may lose its patience
-/// with another one and ask the registry itself, so one attempt proves nothing.
+/// Repeats the attempt with other blobs until one attempt causes a single fetch. One attempt proves nothing, because on a
+/// busy machine a host may not wait for the other host and may ask the registry itself.
 fn until_one_fetch_is_enough(mut attempt: impl FnMut(&TestRegistry, u8)) {
     let enough = (1..=8).find(|seed| {
         let registry = TestRegistry::start(blob(2 * seed + 1), LENGTH / 2);
@@ -214,7 +214,7 @@ fn hosts_that_pull_at_once_are_one_fetch_and_get_its_bytes_as_they_come() {
     until_one_fetch_is_enough(|registry, seed| {
         let hosts = [CachingHost::start(registry, &tracker), CachingHost::start(registry, &tracker)];
         let mut replies = hosts.each_ref().map(|host| host.get(&registry.path()));
-        // Two whole pieces are in the first half. They arrive at both hosts while the registry holds back the rest.
+        // The first half contains two whole pieces. They arrive at both hosts while the registry holds back the rest.
         let (begun, rest) = (&blob(seed)[..(1 << 20) - 1], &blob(seed)[(1 << 20) - 1..]);
         for reply in &mut replies {
             let mut bytes = vec![0; begun.len()];

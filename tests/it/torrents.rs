@@ -1,4 +1,5 @@
-//! Torrent files and leases of shared blobs: every row of the table in docs/torrent-cache.md, and what is refused.
+//! Torrent files and leases of shared blobs: each row of the table in docs/torrent-cache.md, and the requests that the
+//! tracker refuses.
 
 use std::io::Read as _;
 use std::net::{IpAddr, TcpListener};
@@ -14,7 +15,7 @@ use crate::dsl::{
     CertificateFiles, Reply, Server, ServerSetup, TestConnection, announce, escape, eventually, request, retracker,
 };
 
-/// A server that knows the client by `X-Real-IP`, so that tests can be many hosts.
+/// Flags of a server that takes a client's address from `X-Real-IP`, so that a test can act as many hosts.
 const ARGS: [&str; 4] = ["--torrents", "--torrents-listen=127.0.0.1:0", "--trusted-proxies", "127.0.0.1"];
 
 const TOKEN: &str = "0123456789abcdef";
@@ -23,7 +24,7 @@ fn start() -> Server {
     Server::start(&ARGS)
 }
 
-/// A host of the network, which sends its requests to an address of the server.
+/// A host of the network. It sends its requests to one address of the server.
 #[derive(Clone)]
 struct BlobHost {
     address: String,
@@ -64,7 +65,7 @@ impl BlobHost {
         self.call(method, target, body).status
     }
 
-    /// Asks for a lease that must be free, and returns its generation.
+    /// Claims a lease, which must be free. Returns the generation of the lease.
     fn claim(&self, key: &str) -> u64 {
         let reply = self.call("POST", &format!("/leases/{key}"), r#"{"port": 6881}"#);
         assert_eq!(reply.status, 201, "{}", reply.text());
@@ -77,7 +78,7 @@ fn body(reply: &Reply) -> Value {
     serde_json::from_slice(&reply.body).unwrap_or_else(|error| panic!("{error}: {}", reply.text()))
 }
 
-/// A torrent file of one piece.
+/// Makes a torrent file of one piece.
 fn metainfo(name: &str) -> Metainfo {
     pieces(name, 1)
 }
@@ -189,14 +190,14 @@ fn a_host_learns_whether_its_port_is_reached() {
         assert_eq!(reply.status, 200, "{}", reply.text());
         body(&reply)
     };
-    // A host of its own: nothing else has its ports.
+    // No other program has ports at 127.0.7.1.
     let listener = TcpListener::bind("127.0.7.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     assert_eq!(ask("127.0.7.1", port), json!({ "address": format!("127.0.7.1:{port}"), "reached": true }));
-    // The tracker sent nothing.
+    // The tracker connected and sent nothing.
     let (mut stream, from) = listener.accept().unwrap();
     assert_eq!((stream.read_to_end(&mut Vec::new()).unwrap(), from.ip()), (0, IpAddr::from([127, 0, 0, 1])));
-    // At the address of another host the port is another one.
+    // At the address of another host nothing listens on this port.
     assert_eq!(ask("127.0.7.2", port), json!({ "address": format!("127.0.7.2:{port}"), "reached": false }));
     drop(listener);
     assert_eq!(ask("127.0.7.1", port)["reached"], false);
@@ -204,7 +205,7 @@ fn a_host_learns_whether_its_port_is_reached() {
     for wrong in ["", "{}", "{\"port\": 0}", "{\"port\": 65536}", "{\"port\": \"80\"}"] {
         assert_eq!(host.status("POST", "/torrents/reach", wrong), 400, "{wrong}");
     }
-    // The body names no address.
+    // The tracker ignores an address in the body.
     let named = host.call("POST", "/torrents/reach", format!("{{\"port\": {port}, \"address\": \"127.0.7.9\"}}"));
     assert_eq!(body(&named)["address"], format!("127.0.7.1:{port}"));
     assert_eq!(BlobHost::at(&server, "8.8.8.8").status("POST", "/torrents/reach", "{\"port\": 80}"), 403);
@@ -248,7 +249,7 @@ fn a_torrent_file_may_have_a_megabyte() {
     assert_eq!(host.get("/torrents/a").body, largest);
     let form = format!("value={}", escape(STANDARD.encode(&largest).as_bytes()));
     assert_eq!(host.status("PUT", "/v2/keys/torrents/a", form), 200);
-    // The length alone is refused, before any byte of the body.
+    // The tracker refuses the length, before any byte of the body comes.
     let mut connection = TestConnection::to(&host.address);
     connection.send(format!(
         "PUT /torrents/b HTTP/1.1\r\nX-Real-IP: 10.0.0.1\r\nContent-Length: {}\r\n\r\n",
@@ -360,7 +361,7 @@ fn a_dead_holder_is_replaced_within_15_seconds() {
     let reply = other.get("/leases/a?wait=30");
     assert_eq!(reply.status, 404, "{}", reply.text());
     assert!(other.claim("a") > first);
-    // Until then, the holder might have come back.
+    // The tracker must not give the lease away earlier, because the holder might have come back.
     assert!(start.elapsed() >= Duration::from_secs(14), "{:?}", start.elapsed());
 }
 
@@ -373,7 +374,7 @@ fn a_holder_whose_heartbeats_stop_is_replaced_within_3_seconds() {
     assert_eq!(holder.status("PUT", &lease, r#"{"have": 1}"#), 204);
     let ask = || (other.status("POST", "/leases/a", r#"{"port": 6881}"#) == 201).then_some(());
     eventually("the other host holds the lease", ask);
-    // The tracker's clock counts whole tenths of a second.
+    // The tracker's clock counts whole tenths of a second, so 3 seconds can be 2.9 here.
     assert!(start.elapsed() > Duration::from_millis(2900), "{:?}", start.elapsed());
     assert_eq!(holder.status("PUT", &lease, r#"{"have": 2}"#), 409);
     assert_eq!(body(&holder.get("/leases/a"))["leader"], "10.0.0.2:6881");
@@ -394,7 +395,7 @@ fn a_long_poll_ends_when_something_changes() {
     let waiting = polls();
     holder.call("PUT", "/torrents/a", file("a"));
     assert!(all(waiting).iter().all(|reply| reply.status == 200 && body(reply)["torrent"] == true));
-    // Nothing had to wait for the leases or the long polls to time out.
+    // Neither a lease nor a long poll has timed out.
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
@@ -413,7 +414,8 @@ fn a_stop_answers_long_polls() {
     let server = start();
     BlobHost::at(&server, "10.0.0.1").claim("a");
     let mut poll = BlobHost::at(&server, "10.0.0.2").send("GET", "/leases/a?wait=30", b"");
-    // The server has read the request when it has answered a later one on the same thread; a second look is harmless.
+    // If one thread serves both connections, the reply to this later request shows that the server has read the long
+    // poll.
     let mut other = server.connect();
     assert_eq!(other.get_with("/leases/a", &[("X-Real-IP", "10.0.0.3")]).status, 200);
     let start = Instant::now();
@@ -474,7 +476,7 @@ fn each_zone_has_its_own_lease() {
         assert_eq!((refused.status, &body(&refused)["leader"]), (409, &leader), "{ip}");
         assert_eq!(body(&host(ip).get("/leases/x"))["leader"], leader, "{ip}");
     }
-    // No host outside gets a private address.
+    // A host outside gets no private address.
     let outside = host("8.8.8.8").get("/leases/x");
     assert_eq!((outside.status, &body(&outside)["leader"]), (200, &json!(null)));
 }
@@ -526,7 +528,7 @@ fn torrent_files_have_the_form_of_etcd_too() {
     }
     let read = host.get(key);
     assert_eq!((read.status, body(&read)), (200, json!({ "action": "get", "node": node })));
-    // These are the same torrent files.
+    // Both forms read and write the same torrent files.
     assert_eq!(host.get("/torrents/sha256:0a").body, file("a"));
     host.call("PUT", "/torrents/b", file("b"));
     assert_eq!(body(&host.get("/v2/keys/torrents/b"))["node"]["value"], json!(STANDARD.encode(file("b"))));
@@ -573,7 +575,8 @@ fn unix_sockets_and_tls_serve_them() {
     let mut over_tls = TestConnection::over_tls(tls, files.authority.client()).unwrap();
     assert_eq!(over_tls.get("/torrents/a").body, file("a"));
     over_tls.send(host.bytes("PUT", "/torrents/b", &pieces("b", 5000).encode()).as_slice());
-    // An unknown proxy's header makes the sender unclear, so this writer is refused.
+    // The header comes from a proxy that is not trusted, so the tracker does not know the sender and refuses to store the
+    // file.
     assert_eq!(over_tls.reply().status, 403);
     let mut over_tls = TestConnection::over_tls(tls, files.authority.client()).unwrap();
     let body = pieces("b", 5000).encode();
@@ -612,9 +615,9 @@ fn the_boot_id_changes_with_the_process() {
     assert_ne!(boot(&server), boot(&start()));
 }
 
-// --- Who may --------------------------------------------------------------------------------------------------
+// --- Permissions ----------------------------------------------------------------------------------------------
 
-/// Every request that writes, with its status for a host that may write.
+/// Returns each request that writes, with its body.
 fn writes() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     vec![
         ("PUT", "/torrents/w", file("w")),
@@ -634,7 +637,7 @@ const READS: [&str; 3] = ["/torrents/w", "/leases/w", "/v2/keys/torrents/w"];
 fn hosts_outside_private_networks_may_read_only() {
     let server = start();
     for (ip, may_write) in [("192.168.1.1", true), ("127.0.0.1", false), ("8.8.8.8", false), ("100.64.0.1", false)] {
-        // 127.0.0.1 is the proxy, so a request that names it does not name the host.
+        // 127.0.0.1 is the trusted proxy itself, so a header with this address names no host.
         let host = BlobHost::at(&server, ip);
         for (method, target, body) in writes() {
             assert_eq!(host.status(method, target, body) != 403, may_write, "{ip}: {method} {target}");
@@ -675,7 +678,7 @@ fn with_a_token_readers_need_it_too() {
             assert_eq!(stranger.status("GET", target, ""), 401, "{target}");
         }
     }
-    // The token does not replace the networks.
+    // A host outside the networks of writers may not write, even with the token.
     let outside = BlobHost { token: Some(TOKEN), ..BlobHost::at(&server, "8.8.8.8") };
     assert_eq!(outside.status("PUT", "/torrents/a", file("a")), 403);
     assert_eq!(outside.get("/torrents/a").body, file("a"));

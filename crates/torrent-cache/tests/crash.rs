@@ -1,7 +1,7 @@
-//! What a process that is killed leaves behind. In a program of its own: while a child starts, it holds the locks of the
-//! other tests' stores.
+//! What a killed process leaves in its storage. This test is a program of its own, because a child holds the locks of its
+//! parent's open stores while it starts, which would disturb other tests.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)] // It is a test, and speaks to its parent.
+#![allow(clippy::unwrap_used, clippy::print_stderr)] // This is a test, and the child reports to its parent.
 
 use std::fs;
 use std::hint::black_box;
@@ -26,7 +26,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files.into_iter().chain(folders.iter().flat_map(|folder| files_below(folder))).collect()
 }
 
-/// Not a test by itself: it is what the other test kills. It writes a line before each blob.
+/// The child that the other test kills. It prints a line before it stores each blob. Without `FOLDER` it does nothing.
 #[test]
 fn child() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };

@@ -1,4 +1,4 @@
-//! Messages from bytes as they arrive.
+//! Reads messages from bytes as they arrive.
 
 use std::ops::RangeInclusive;
 
@@ -8,8 +8,8 @@ use thiserror::Error;
 use super::message::{BlockRequest, PeerMessage, id};
 use super::piece_set::{BitfieldFault, PieceSet};
 
-/// The most bytes of a message after its length: a piece with 32 KiB of data. Only a bitfield can be longer, if the
-/// torrent has so many pieces.
+/// The most bytes of a message after its length: a piece with 32 KiB of data. Only a bitfield can be longer, in a torrent
+/// with many pieces.
 const MAX_LENGTH: u32 = 32 * 1024 + 9;
 
 /// Reads the messages of a peer about one torrent.
@@ -18,25 +18,25 @@ pub struct PeerMessageDecoder {
     pieces: u32,
 }
 
-/// A peer breaks the protocol. The connection cannot be used further.
+/// How a peer broke the protocol. The connection cannot be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PeerMessageFault {
-    /// A message is longer than each message that this torrent needs.
-    #[error("a message of {length} bytes is longer than any that belongs to this torrent")]
+    /// A message is longer than any message about this torrent can be.
+    #[error("a message has {length} bytes, more than any message about this torrent can have")]
     TooLong {
         /// The bytes of the message after its length.
         length: u32,
     },
-    /// A message has more or fewer bytes than its kind needs.
+    /// A message has more or fewer bytes than a message of its kind has.
     #[error("a message of kind {id} has {length} bytes, expected {fewest} to {most}")]
     WrongLength {
         /// The kind of the message (BEP 3).
         id: u8,
         /// The bytes of the message after its length.
         length: u32,
-        /// The fewest bytes of such a message.
+        /// The fewest bytes that a message of this kind has.
         fewest: u32,
-        /// The most bytes of such a message.
+        /// The most bytes that a message of this kind has.
         most: u32,
     },
     /// A message is about a piece that the torrent does not have.
@@ -53,20 +53,20 @@ pub enum PeerMessageFault {
 }
 
 impl PeerMessageDecoder {
-    /// A decoder of messages about a torrent with this many pieces.
+    /// Makes a decoder of messages about a torrent with this many pieces.
     pub fn new(pieces: u32) -> Self {
         Self { pieces }
     }
 
-    /// Takes the next message from the beginning of `buffer`. `None` if more bytes are needed. The data of a piece and
-    /// the payload of an extension are not copied: they keep the buffer's memory.
+    /// Takes the next message from the beginning of `buffer`. Returns `None` if more bytes are needed. The data of a
+    /// piece and the payload of an extension message are not copied, but share the memory of the buffer.
     ///
-    /// A message of an unknown kind is skipped. Clients send such messages although the handshake has not offered them:
-    /// the port of the DHT (BEP 5), the Fast extension (BEP 6).
+    /// Messages of an unknown kind are skipped, because clients send some that the handshake has not offered: the port of
+    /// the DHT (BEP 5), the Fast extension (BEP 6).
     ///
     /// # Errors
-    /// A message is wrong. A wrong length is known as soon as the length and the kind are there, so `buffer` needs room
-    /// for one message only. After an error the rest of `buffer` means nothing.
+    /// A message breaks the protocol. A wrong length is an error as soon as the length and the kind have come, so
+    /// `buffer` needs room for one message only. After an error the rest of `buffer` means nothing.
     pub fn decode(self, buffer: &mut BytesMut) -> Result<Option<PeerMessage>, PeerMessageFault> {
         while let Some(message) = self.take(buffer)? {
             if let Some(message) = self.read(message)? {
@@ -76,7 +76,7 @@ impl PeerMessageDecoder {
         Ok(None)
     }
 
-    /// Takes a message whose length is right. Returns what follows its length.
+    /// Takes the next message and checks its length. Returns the bytes after the length.
     fn take(self, buffer: &mut BytesMut) -> Result<Option<Bytes>, PeerMessageFault> {
         let Some(prefix) = buffer.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*prefix);
@@ -98,7 +98,7 @@ impl PeerMessageDecoder {
         Ok(Some(message))
     }
 
-    /// Reads a message without its length. `None` if it is of an unknown kind.
+    /// Reads the bytes of a message after its length. Returns `None` if the kind is unknown.
     fn read(self, message: Bytes) -> Result<Option<PeerMessage>, PeerMessageFault> {
         let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
         let mut rest = message;
@@ -139,12 +139,12 @@ impl PeerMessageDecoder {
         PeerMessageFault::WrongLength { id, length, fewest, most }
     }
 
-    /// The bytes of a bitfield message after its length.
+    /// Returns the bytes of a bitfield message after its length.
     fn bitfield_length(self) -> u32 {
         1 + self.pieces.div_ceil(8)
     }
 
-    /// How many bytes a message of this kind has after its length.
+    /// Returns how many bytes a message of this kind has after its length.
     fn lengths(self, id: u8) -> RangeInclusive<u32> {
         match id {
             id::CHOKE | id::UNCHOKE | id::INTERESTED | id::NOT_INTERESTED => 1..=1,

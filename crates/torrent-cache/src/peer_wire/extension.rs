@@ -1,4 +1,5 @@
-//! The first message of a connection with extensions (BEP 10): what its sender understands, and under which numbers.
+//! The first message of a connection with extensions (BEP 10): which extensions its sender understands, and the id that
+//! it chose for each.
 
 use std::num::{NonZeroU8, NonZeroU16, NonZeroU32};
 
@@ -15,21 +16,21 @@ const PIECE_HASHES_NAME: &[u8] = b"retracker_hash";
 /// The most characters of a client's name that are kept.
 const MAX_CLIENT: usize = 64;
 
-/// What a peer says of itself. A value that is missing or makes no sense is `None`.
+/// What a peer says of itself. A value is `None` if it is missing or makes no sense.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtensionHandshake {
-    /// The id in messages with [`PieceHashes`](super::PieceHashes) that are sent to this peer (`m`). `None` if the peer
+    /// The id that the peer chose for [`PieceHashes`](super::PieceHashes) that are sent to it (`m`). `None` if the peer
     /// does not read them.
     pub piece_hashes: Option<NonZeroU8>,
     /// The port on which the peer accepts connections (`p`).
     pub port: Option<NonZeroU16>,
     /// How many requests the peer keeps while they wait for an answer (`reqq`).
     pub request_queue: Option<NonZeroU32>,
-    /// The name and version of the peer's program (`v`): at most 64 characters, none of them a control character.
+    /// The name and version of the peer's program (`v`): at most 64 characters without control characters.
     pub client: Option<String>,
 }
 
-/// A payload is no extension handshake.
+/// Why a payload is no extension handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NotAnExtensionHandshake {
     /// It is not bencode.
@@ -41,10 +42,10 @@ pub enum NotAnExtensionHandshake {
 }
 
 impl ExtensionHandshake {
-    /// Reads a payload. Unknown keys and values of a wrong type are ignored, as BEP 10 wants it.
+    /// Reads a payload. Unknown keys and values of a wrong type are ignored, because BEP 10 demands it.
     ///
     /// # Errors
-    /// The payload is not a dictionary.
+    /// The payload is not a bencoded dictionary.
     pub fn decode(payload: &[u8]) -> Result<Self, NotAnExtensionHandshake> {
         let mut reader = Reader::new(payload);
         let Value::Dict = reader.value()? else { return Err(NotAnExtensionHandshake::NotADictionary) };
@@ -63,7 +64,7 @@ impl ExtensionHandshake {
         Ok(handshake)
     }
 
-    /// The payload, with sorted keys.
+    /// Returns the payload, with sorted keys.
     pub fn encode(&self) -> Bytes {
         let mut out = b"d1:md".to_vec();
         if let Some(id) = self.piece_hashes {
@@ -86,7 +87,7 @@ impl ExtensionHandshake {
     }
 }
 
-/// Reads the rest of `m`. An extension with the id 0 is switched off (BEP 10).
+/// Reads the entries of `m`. The id 0 means that the peer has switched an extension off (BEP 10).
 fn piece_hashes_id(reader: &mut Reader<'_>) -> Result<Option<NonZeroU8>, BencodeError> {
     let mut found = None;
     while let Some(name) = reader.key()? {
@@ -98,7 +99,7 @@ fn piece_hashes_id(reader: &mut Reader<'_>) -> Result<Option<NonZeroU8>, Bencode
     Ok(found)
 }
 
-/// The name as text that can be logged.
+/// Returns the name as text that can be logged.
 fn client(name: &[u8]) -> Option<String> {
     let name = String::from_utf8_lossy(name);
     let name: String = name.chars().filter(|character| !character.is_control()).take(MAX_CLIENT).collect();
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_handshakes_of_other_clients_are_read() {
-        // As libtorrent writes it.
+        // An extension handshake of libtorrent.
         let libtorrent = b"d12:complete_agoi-1e1:md11:lt_donthavei7e10:share_modei8e11:upload_onlyi3e12:ut_holepunchi4e\
             11:ut_metadatai2e6:ut_pexi1ee13:metadata_sizei132e4:reqqi500e11:upload_onlyi1e1:v17:qBittorrent/4.5.26:yourip\
             4:\x0a\0\0\x01e";

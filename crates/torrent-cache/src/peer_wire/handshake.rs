@@ -13,27 +13,27 @@ const PROTOCOL: [u8; 20] = *b"\x13BitTorrent protocol";
 /// The bit that offers extension messages (BEP 10), in the last four of the eight reserved bytes.
 const EXTENSION_BIT: u32 = 0x10_0000;
 
-/// What a peer says first. The accepting side learns from it which torrent the connection is for.
+/// The first bytes that a peer sends. The accepting peer learns from them which torrent the connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerHandshake {
     /// The torrent.
     pub info_hash: InfoHash,
-    /// The id of the peer that sends this.
+    /// The peer id of the sender.
     pub peer_id: PeerId,
     /// Whether the sender understands extension messages (BEP 10).
     pub extensions: bool,
 }
 
-/// Bytes do not begin with the name of the protocol, so the rest means nothing here.
+/// The bytes do not begin with the name of the protocol, so the rest cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the connection does not begin with BitTorrent's handshake; it is encrypted or of another protocol")]
+#[error("the connection does not begin with BitTorrent's handshake; the peer encrypts, or speaks another protocol")]
 pub struct NotAPeerHandshake;
 
 impl PeerHandshake {
-    /// Takes a handshake from the beginning of `buffer`. `None` if more bytes are needed; nothing is taken then.
+    /// Takes a handshake from the beginning of `buffer`. Returns `None`, and takes nothing, if more bytes are needed.
     ///
     /// # Errors
-    /// The bytes are no handshake. This is known from the first byte that differs, without waiting for all of them.
+    /// The bytes are no handshake. The first wrong byte is an error at once, even if the other bytes have not come.
     pub fn decode(buffer: &mut BytesMut) -> Result<Option<Self>, NotAPeerHandshake> {
         if PROTOCOL.iter().zip(buffer.iter()).any(|(expected, found)| expected != found) {
             return Err(NotAPeerHandshake);
@@ -53,7 +53,7 @@ impl PeerHandshake {
         Some(Self { info_hash: InfoHash(*info_hash), peer_id: PeerId(*peer_id), extensions })
     }
 
-    /// The bytes to send. No reserved bit is set but that for extension messages.
+    /// Appends the handshake. No reserved bit is set, except the bit for extension messages.
     pub fn encode(&self, out: &mut BytesMut) {
         let reserved = if self.extensions { EXTENSION_BIT } else { 0 };
         out.extend_from_slice(&PROTOCOL);
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// As libtorrent sends it: with bits for the DHT, the Fast extension and extension messages.
+    /// A handshake of libtorrent, which sets the bits for the DHT, the Fast extension and extension messages.
     const LIBTORRENT: &[u8; 68] =
         b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x05aaaaaaaaaaaaaaaaaaaa-qB4500-bbbbbbbbbbbb";
 

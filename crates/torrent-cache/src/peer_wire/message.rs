@@ -1,16 +1,16 @@
-//! What peers say to each other after the handshakes, and how it is written (BEP 3, BEP 10).
+//! The messages that peers send after the handshakes, and how they are written (BEP 3, BEP 10).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::piece_set::PieceSet;
 
-/// The most bytes of a piece that one request asks for. Clients close a connection that asks for more.
+/// The most bytes of one block. Clients close a connection that requests longer blocks.
 pub const MAX_BLOCK: u32 = 16 * 1024;
 
 /// The bytes of a [`PeerMessage::Piece`] before its data.
 pub const PIECE_HEAD_LENGTH: usize = 13;
 
-/// The numbers by which messages say what they are.
+/// The message kinds, as numbers (BEP 3, BEP 10).
 pub(super) mod id {
     pub(in super::super) const CHOKE: u8 = 0;
     pub(in super::super) const UNCHOKE: u8 = 1;
@@ -27,9 +27,9 @@ pub(super) mod id {
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerMessage {
-    /// Nothing, so that the connection is not idle. Clients send it every two minutes.
+    /// Carries nothing, but keeps the connection from being idle. Clients send it every two minutes.
     KeepAlive,
-    /// The sender answers no requests until it sends [`Self::Unchoke`]. It forgets those that it has not answered.
+    /// The sender answers no requests until it sends [`Self::Unchoke`]. It forgets the requests that it has not answered.
     Choke,
     /// The sender answers requests.
     Unchoke,
@@ -39,14 +39,14 @@ pub enum PeerMessage {
     NotInterested,
     /// The sender has the piece of this index now.
     Have(u32),
-    /// The pieces that the sender has. It comes before each [`Self::Have`] of the sender, or never: a sender without
-    /// pieces can leave it out.
+    /// The pieces that the sender has. A bitfield comes before the sender's first [`Self::Have`]. A sender without pieces
+    /// can leave the bitfield out.
     Bitfield(PieceSet),
-    /// Asks for a part of a piece.
+    /// Requests a block.
     Request(BlockRequest),
     /// Withdraws a request.
     Cancel(BlockRequest),
-    /// A part of a piece.
+    /// A block: a part of a piece.
     Piece {
         /// The index of the piece.
         piece: u32,
@@ -57,34 +57,34 @@ pub enum PeerMessage {
     },
     /// A message of an extension (BEP 10).
     Extended {
-        /// Which extension: a number that the receiver has chosen in its
-        /// [`ExtensionHandshake`](super::ExtensionHandshake), or 0 for that handshake.
+        /// Which extension: the number that the receiver chose in its [`ExtensionHandshake`](super::ExtensionHandshake),
+        /// or 0 for an extension handshake.
         id: u8,
-        /// What the extension defines.
+        /// The bytes that the extension defines.
         payload: Bytes,
     },
 }
 
-/// A part of a piece that a peer asks for.
+/// A block that a peer requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockRequest {
     /// The index of the piece.
     pub piece: u32,
-    /// Where in the piece the part begins, in bytes.
+    /// Where in the piece the block begins, in bytes.
     pub begin: u32,
-    /// The length of the part in bytes.
+    /// The length of the block in bytes.
     pub length: u32,
 }
 
 impl BlockRequest {
-    /// Whether this asks for 1 to [`MAX_BLOCK`] bytes that are inside a piece of `piece_length` bytes.
+    /// Returns whether the request is for 1 to [`MAX_BLOCK`] bytes that are inside a piece of `piece_length` bytes.
     pub fn is_inside(&self, piece_length: u32) -> bool {
         let end = u64::from(self.begin) + u64::from(self.length);
         (1..=MAX_BLOCK).contains(&self.length) && end <= u64::from(piece_length)
     }
 
-    /// The bytes of the [`PeerMessage::Piece`] that answers this, without its data. So the sender can write the data
-    /// from where they are. They must be as many as this asks for.
+    /// Returns the head of the [`PeerMessage::Piece`] that answers this request. The data are not part of the head, so
+    /// that the sender can write them from where they are. The data must have `length` bytes.
     pub fn piece_head(&self) -> [u8; PIECE_HEAD_LENGTH] {
         let mut head = [0; PIECE_HEAD_LENGTH];
         let mut out = &mut head[..];
@@ -97,8 +97,8 @@ impl BlockRequest {
 }
 
 impl PeerMessage {
-    /// Appends the message, with the length before it. The data of a piece and the payload of an extension must not
-    /// have more bytes than peers accept: [`MAX_BLOCK`], and 32 KiB.
+    /// Appends the length of the message and the message. Peers accept at most [`MAX_BLOCK`] bytes of data in a piece,
+    /// and 32 KiB of payload in an extension message.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::KeepAlive => out.put_u32(0),
@@ -131,7 +131,7 @@ impl PeerMessage {
     }
 }
 
-/// Appends the length of a message, and its id. `rest` bytes follow.
+/// Appends the length of a message, and its id. The message has `rest` bytes after the id.
 fn put_head(out: &mut BytesMut, id: u8, rest: usize) {
     out.put_u32(u32::try_from(1 + rest).unwrap_or(u32::MAX));
     out.put_u8(id);

@@ -1,9 +1,9 @@
 //! BitTorrent between two peers over TCP (BEP 3) with extension messages (BEP 10), without I/O.
 //!
 //! A connection begins with a [`PeerHandshake`] in each direction. Then each side sends [`PeerMessage`]s. If both
-//! handshakes offer extensions, each side also sends an [`ExtensionHandshake`] early; some clients send their bitfield
-//! before it. It says whether the peer reads [`PieceHashes`], the extension by which hosts share a blob before its
-//! torrent file exists.
+//! handshakes offer extensions, each side also sends an [`ExtensionHandshake`] early, although some clients send their
+//! bitfield first. The extension handshake says whether the peer reads [`PieceHashes`], the extension by which hosts
+//! share a blob before its torrent file exists.
 
 mod decoder;
 mod extension;

@@ -1,5 +1,5 @@
-//! The message by which a host that fetches a blob tells others the hashes of its pieces: our extension
-//! `retracker_hash`. Its payload is the bencoded dictionary `{"first": index of a piece, "hashes": their SHA-1s}`.
+//! The message by which a host that fetches a blob sends piece hashes to other hosts: our extension `retracker_hash`. Its
+//! payload is the bencoded dictionary `{"first": index of a piece, "hashes": SHA-1s of this piece and those after it}`.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -8,35 +8,35 @@ use tracker_protocol::bencode::{BencodeError, Reader, Value, put_bytes, put_pair
 /// The most hashes in one message: 20 KB.
 pub const MAX_PIECE_HASHES: usize = 1000;
 
-/// The SHA-1s of consecutive pieces: from 1 to [`MAX_PIECE_HASHES`]. The last has an index below 2³².
+/// The SHA-1s of 1 to [`MAX_PIECE_HASHES`] consecutive pieces. The index of the last piece is below 2³².
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PieceHashes {
     first: u32,
     hashes: Vec<[u8; 20]>,
 }
 
-/// A payload is no list of hashes for this torrent.
+/// Why a payload holds no piece hashes for this torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NotPieceHashes {
     /// It is not bencode.
-    #[error("piece hashes cannot be read: {0}")]
+    #[error("a message with piece hashes cannot be read: {0}")]
     Bencode(#[from] BencodeError),
-    /// It is not one dictionary.
-    #[error("piece hashes are not one dictionary")]
+    /// It is not exactly one dictionary.
+    #[error("a message with piece hashes is not one dictionary")]
     NotADictionary,
     /// `first` is missing, or is not the index of a piece of the torrent.
-    #[error("piece hashes have no \"first\" that is the index of a piece")]
+    #[error("\"first\" in a message with piece hashes is missing, or is no index of a piece")]
     WrongFirst,
-    /// `hashes` is missing or has a wrong length.
+    /// `hashes` is missing, or has a wrong length.
     #[error(
-        "piece hashes have no \"hashes\" of 20 bytes a piece, at most {MAX_PIECE_HASHES} and none after the last piece"
+        "\"hashes\" in a message with piece hashes is missing, or is not 1 to {MAX_PIECE_HASHES} hashes of existing pieces"
     )]
     WrongHashes,
 }
 
 impl PieceHashes {
-    /// The messages for the hashes of consecutive pieces, of which the first has the index `first`. No message is for
-    /// a piece whose index would be 2³² or more.
+    /// Makes the messages for the hashes of consecutive pieces. `first` is the index of the first piece. Hashes for an
+    /// index of 2³² or more are left out.
     pub fn split(first: u32, hashes: &[[u8; 20]]) -> impl Iterator<Item = Self> + '_ {
         let starts = (first..=u32::MAX).step_by(MAX_PIECE_HASHES);
         starts.zip(hashes.chunks(MAX_PIECE_HASHES)).map(|(first, hashes)| {
@@ -71,7 +71,7 @@ impl PieceHashes {
         }
     }
 
-    /// The payload, with sorted keys.
+    /// Returns the payload, with sorted keys.
     pub fn encode(&self) -> Bytes {
         let mut out = b"d".to_vec();
         put_pair(&mut out, b"5:first", self.first);
@@ -81,7 +81,7 @@ impl PieceHashes {
         out.into()
     }
 
-    /// Each hash with the index of its piece, in order.
+    /// Returns each hash with the index of its piece, in order.
     pub fn iter(&self) -> impl Iterator<Item = (u32, [u8; 20])> + '_ {
         (self.first..=u32::MAX).zip(self.hashes.iter().copied())
     }

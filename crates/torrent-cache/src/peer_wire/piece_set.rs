@@ -5,7 +5,7 @@ use thiserror::Error;
 /// A set of pieces of one torrent. Its memory is the bitfield of BEP 3: one bit a piece, the highest bit first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PieceSet {
-    /// As many bytes as `total` needs. The spare bits of the last byte are 0.
+    /// The bitfield, with as many bytes as `total` needs. The spare bits of the last byte are 0.
     bits: Vec<u8>,
     total: u32,
     count: u32,
@@ -14,26 +14,26 @@ pub struct PieceSet {
 /// Why bytes are no bitfield of a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BitfieldFault {
-    /// The torrent has more or fewer pieces.
+    /// The bitfield is for a torrent with more or fewer pieces.
     #[error("a bitfield has {found} bytes, expected {expected}")]
     WrongLength {
         /// The bytes of the bitfield.
         found: usize,
-        /// The bytes that the pieces of the torrent need.
+        /// The bytes that a bitfield of the torrent has.
         expected: usize,
     },
     /// A bit after the last piece is 1.
-    #[error("a bitfield has a piece that the torrent does not have")]
+    #[error("a bitfield has a bit for a piece that the torrent does not have")]
     SpareBit,
 }
 
 impl PieceSet {
-    /// The set without pieces, of a torrent with `total` pieces.
+    /// Makes the set without pieces, for a torrent with `total` pieces.
     pub fn empty(total: u32) -> Self {
         Self { bits: vec![0; Self::bitfield_length(total)], total, count: 0 }
     }
 
-    /// The set of all pieces of a torrent with `total` pieces.
+    /// Makes the set of all pieces of a torrent with `total` pieces.
     pub fn full(total: u32) -> Self {
         let mut bits = vec![0xff; Self::bitfield_length(total)];
         if let Some(last) = bits.last_mut() {
@@ -45,7 +45,7 @@ impl PieceSet {
     /// Reads the bitfield of a torrent with `total` pieces (BEP 3).
     ///
     /// # Errors
-    /// The length is not exactly what the pieces need, or a spare bit is set.
+    /// The length is wrong for `total` pieces, or a spare bit is 1.
     pub fn from_bitfield(bits: &[u8], total: u32) -> Result<Self, BitfieldFault> {
         let expected = Self::bitfield_length(total);
         if bits.len() != expected {
@@ -58,23 +58,24 @@ impl PieceSet {
         Ok(Self { bits: bits.to_vec(), total, count })
     }
 
-    /// The bitfield (BEP 3).
+    /// Returns the bitfield (BEP 3).
     pub fn as_bitfield(&self) -> &[u8] {
         &self.bits
     }
 
-    /// The bytes of the bitfield of a torrent with `total` pieces.
+    /// Returns how many bytes the bitfield of a torrent with `total` pieces has.
     pub fn bitfield_length(total: u32) -> usize {
         total.div_ceil(8) as usize
     }
 
-    /// Whether the set has the piece of this index. No set has a piece that the torrent does not have.
+    /// Returns whether the set has the piece of this index. No set has a piece that the torrent does not have.
     pub fn contains(&self, piece: u32) -> bool {
         let (byte, mask) = place(piece);
         self.bits.get(byte).is_some_and(|bits| bits & mask != 0)
     }
 
-    /// Adds the piece of this index. `false` if the set has it already, or if the torrent does not have it.
+    /// Adds the piece of this index. Returns `false` if the set has the piece already, or if the torrent does not have
+    /// it.
     pub fn insert(&mut self, piece: u32) -> bool {
         let (byte, mask) = place(piece);
         match self.bits.get_mut(byte) {
@@ -87,38 +88,38 @@ impl PieceSet {
         }
     }
 
-    /// How many pieces are in the set.
+    /// Returns how many pieces are in the set.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// How many pieces the torrent has.
+    /// Returns how many pieces the torrent has.
     pub fn total(&self) -> u32 {
         self.total
     }
 
-    /// Whether all pieces of the torrent are in the set.
+    /// Returns whether all pieces of the torrent are in the set.
     pub fn is_complete(&self) -> bool {
         self.count == self.total
     }
 
-    /// The pieces in the set, in order.
+    /// Returns the pieces in the set, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
         (0..self.total).filter(|&piece| self.contains(piece))
     }
 
-    /// The pieces of the torrent that are not in the set, in order.
+    /// Returns the pieces of the torrent that are not in the set, in order.
     pub fn missing(&self) -> impl Iterator<Item = u32> + '_ {
         (0..self.total).filter(|&piece| !self.contains(piece))
     }
 }
 
-/// The byte of a bitfield in which a piece has its bit, and that bit.
+/// Returns the index of the byte in which a piece has its bit, and a mask for this bit.
 fn place(piece: u32) -> (usize, u8) {
     ((piece / 8) as usize, 0x80 >> (piece % 8))
 }
 
-/// The bits of a bitfield's last byte that belong to no piece.
+/// Returns the bits of a bitfield's last byte that belong to no piece.
 fn spare_bits(total: u32) -> u8 {
     match total % 8 {
         0 => 0,

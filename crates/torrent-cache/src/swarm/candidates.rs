@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 /// The most addresses that are kept for one torrent.
 const MAX_CANDIDATES: usize = 200;
-/// After a failure the address is dialled again so much later. It doubles with each further failure.
+/// The pause before an address is dialled again after its first failure. Each further failure doubles the pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest of these pauses.
+/// The longest pause before an address is dialled again.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Addresses of possible peers of one torrent.
@@ -20,12 +20,13 @@ pub(super) struct PeerCandidates(HashMap<SocketAddr, Candidate>);
 #[derive(Debug)]
 struct Candidate {
     failures: u32,
-    /// `None`: it is being dialled, or is connected.
+    /// When the address is to be dialled. `None` while it is being dialled or is connected.
     due: Option<Instant>,
 }
 
 impl PeerCandidates {
-    /// Adds an address that the tracker has told. One that failed before waits no longer than after its first failure.
+    /// Adds an address that the tracker named. If the address failed before, its pause becomes as short as after the
+    /// first failure, because the tracker says that the peer is there.
     pub(super) fn add(&mut self, address: SocketAddr, now: Instant) {
         if self.0.len() < MAX_CANDIDATES || self.0.contains_key(&address) {
             let candidate = self.0.entry(address).or_insert(Candidate { failures: 0, due: Some(now) });
@@ -34,7 +35,8 @@ impl PeerCandidates {
         }
     }
 
-    /// The addresses that are to be dialled now, at most `count`. They count as being dialled until [`Self::ended`].
+    /// Takes up to `count` addresses that are to be dialled now. They count as being dialled until [`Self::ended`] is
+    /// called.
     pub(super) fn take_due(&mut self, count: usize, now: Instant) -> Vec<SocketAddr> {
         let due = self.0.iter_mut().filter(|(_, candidate)| candidate.due.is_some_and(|due| due <= now));
         due.take(count)
@@ -45,7 +47,7 @@ impl PeerCandidates {
             .collect()
     }
 
-    /// A connection to this address has ended, or could not be opened.
+    /// Schedules the next dial of this address, because its connection has ended or could not be opened.
     pub(super) fn ended(&mut self, address: SocketAddr, now: Instant) {
         if let Some(candidate) = self.0.get_mut(&address) {
             let pause = FIRST_PAUSE.saturating_mul(1 << candidate.failures.min(10)).min(LONGEST_PAUSE);
@@ -54,7 +56,7 @@ impl PeerCandidates {
         }
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no addresses.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

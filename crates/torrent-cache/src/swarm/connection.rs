@@ -1,4 +1,4 @@
-//! One connection: the handshakes, then messages until it ends.
+//! One connection: the handshakes, then messages until the connection ends.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,13 +16,13 @@ use tracker_protocol::{InfoHash, PeerId};
 use super::torrent::{PeerFault, SwarmTorrent};
 use crate::peer_wire::{HANDSHAKE_LENGTH, NotAPeerHandshake, PeerHandshake, PeerMessageDecoder};
 
-/// For the handshake of the other side.
+/// The time for a handshake, in each direction.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the connection itself. Hosts of one network answer within milliseconds.
+/// The time for opening a TCP connection. Hosts of one network answer within milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// What the system keeps of what was sent. With more, messages would wait behind many blocks.
+/// Bytes that the system may buffer for sending. In a larger buffer, messages would wait behind many blocks.
 const SEND_BUFFER: usize = 256 * 1024;
-/// Bytes that are read at once.
+/// The room for one read, in bytes.
 const READ: usize = 128 * 1024;
 
 /// Why a connection has ended.
@@ -32,7 +32,7 @@ pub(super) enum ConnectionFault {
     Io(#[from] io::Error),
     #[error(transparent)]
     Handshake(#[from] NotAPeerHandshake),
-    #[error("its handshake is for another torrent")]
+    #[error("its handshake has an info-hash that this host did not ask for or does not have")]
     OtherTorrent,
     #[error(transparent)]
     Peer(#[from] PeerFault),
@@ -45,13 +45,13 @@ pub(super) struct OpenLink {
     pub(super) stream: TcpStream,
     pub(super) address: SocketAddr,
     pub(super) is_dialled: bool,
-    /// The handshake of the other side.
+    /// The peer's handshake.
     pub(super) theirs: PeerHandshake,
-    /// What was read after it.
+    /// Bytes that were read after the handshake.
     pub(super) buffer: BytesMut,
 }
 
-/// Opens a connection and shakes hands.
+/// Opens a connection and exchanges handshakes.
 pub(super) async fn dial(address: SocketAddr, ours: InfoHash, id: PeerId) -> Result<OpenLink, ConnectionFault> {
     let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
     let mut stream = connecting.map_err(|_| ConnectionFault::Silent(CONNECT_TIMEOUT))??;
@@ -64,7 +64,7 @@ pub(super) async fn dial(address: SocketAddr, ours: InfoHash, id: PeerId) -> Res
     Ok(OpenLink { stream, address, is_dialled: true, theirs, buffer })
 }
 
-/// Reads the handshake of a host that has connected. It is answered by [`greet`] if we have the torrent.
+/// Reads the handshake of a host that has connected. The caller answers with [`greet`] if this host has the torrent.
 pub(super) async fn accept(mut stream: TcpStream, address: SocketAddr) -> Result<OpenLink, ConnectionFault> {
     prepare(&stream)?;
     let (theirs, buffer) = read_handshake(&mut stream).await?;
@@ -122,7 +122,7 @@ pub(super) async fn run(torrent: &Rc<SwarmTorrent>, link: OpenLink) -> Result<()
     }
 }
 
-/// A peer of a torrent until this is dropped.
+/// A connected peer. Dropping this value removes the peer from its torrent.
 struct JoinedPeer<'a> {
     torrent: &'a SwarmTorrent,
     number: u64,

@@ -1,11 +1,12 @@
 //! The content of a torrent while it is put together: a file, and which of its pieces are there.
 //!
-//! Two sides put pieces into it. Peers deliver whole pieces in any order, which are checked by their SHA-1. The upstream
-//! delivers bytes in order; it claims each piece before it begins it, so that no peer is asked for that piece too.
+//! Peers and the upstream put pieces into the file. Peers deliver whole pieces in any order, and each piece is checked by its
+//! SHA-1. The upstream delivers bytes in order. A piece is claimed for the upstream before its first byte comes, so that no
+//! peer is asked for it.
 //!
-//! What is in the file without a gap from the first byte on is the *prefix*. The owner reads and hashes the prefix while it
-//! grows, so no byte of the prefix ever changes: a piece that is there is never written again, and one that the upstream
-//! has begun keeps these bytes, also if a peer delivers the rest.
+//! The *prefix* is the part of the file from the first byte to the first gap. The owner reads and hashes the prefix while
+//! it grows, so no byte of the prefix may change. Therefore a piece that is there is never written again. A piece that
+//! the upstream has begun keeps the upstream's bytes, even if a peer delivers the rest.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -30,14 +31,14 @@ pub struct SharedContent {
     file: Arc<File>,
     shape: PieceShape,
     state: Mutex<ContentState>,
-    /// Held while bytes are written, so that two sides do not write the same piece at once. Only threads that may block
-    /// take it.
+    /// Held while bytes are written, so that peers' pieces and the upstream's bytes are not written at once. Only threads
+    /// that may block take this lock.
     writing: Mutex<()>,
     progress: watch::Sender<ContentProgress>,
     _keeps: Box<dyn Any + Send + Sync>,
 }
 
-/// How a blob is divided into pieces. All have the same length, but for the last one, which may be shorter.
+/// How a blob is divided into pieces. All pieces have the same length, but the last one may be shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PieceShape {
     /// Bytes of the blob.
@@ -54,7 +55,7 @@ struct ContentState {
     /// The pieces that are there, in the order in which they came.
     log: Vec<u32>,
     hashes: Vec<Option<PieceHash>>,
-    /// The piece that the upstream delivers now.
+    /// The piece that the upstream delivers now, if any.
     claimed: Option<u32>,
     /// Pieces of which the upstream has delivered the beginning.
     begun: HashMap<u32, BegunPiece>,
@@ -64,16 +65,16 @@ struct ContentState {
 
 #[derive(Debug, Default)]
 struct BegunPiece {
-    /// So many bytes of it are in the file.
+    /// How many bytes of the piece are in the file.
     written: u32,
-    /// Of these bytes.
+    /// The SHA-1 of these bytes.
     hasher: Sha1,
 }
 
-/// How far the content is.
+/// How much of the content is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ContentProgress {
-    /// Bytes from the first one on that are in the file without a gap.
+    /// The length of the prefix in bytes.
     pub prefix: u64,
     /// How many pieces are there.
     pub pieces: u32,
@@ -92,14 +93,14 @@ pub struct ContentSources {
     pub from_upstream: u64,
 }
 
-/// A piece was not taken.
+/// Why a piece was not taken.
 #[derive(Debug, Error)]
 pub enum PieceFault {
-    /// Its bytes are not those of its hash.
-    #[error("the bytes of piece {0} do not have its hash")]
+    /// The bytes do not match the piece's hash, or the hash is not known.
+    #[error("the bytes of piece {0} do not match the piece's hash")]
     WrongHash(u32),
-    /// It begins with other bytes than the upstream has sent for this piece before.
-    #[error("piece {0} differs from what the upstream has sent of it")]
+    /// The piece begins with other bytes than the upstream has sent for it.
+    #[error("piece {0} differs from the bytes that the upstream sent for it")]
     Differs(u32),
     /// The file could not be written or read.
     #[error(transparent)]
@@ -107,32 +108,32 @@ pub enum PieceFault {
 }
 
 impl PieceShape {
-    /// The shape of a blob of this length, in pieces of `piece_length` bytes, which is not zero. `None` if there would be
-    /// more pieces than messages between peers can number.
+    /// Divides a blob of `length` bytes into pieces of `piece_length` bytes, which must not be 0. Returns `None` if there
+    /// would be more pieces than 32-bit numbers can name, because peers use such numbers.
     pub fn new(length: u64, piece_length: u32) -> Option<Self> {
         let count = u32::try_from(length.checked_add(u64::from(piece_length) - 1)?.checked_div(piece_length.into())?);
         Some(Self { length, piece_length, count: count.ok()? })
     }
 
-    /// Where a piece begins.
+    /// Returns the offset in the blob at which a piece begins.
     pub fn start(&self, piece: u32) -> u64 {
         u64::from(piece) * u64::from(self.piece_length)
     }
 
-    /// Bytes of a piece; 0 if there is no such piece.
+    /// Returns the bytes of a piece, or 0 if there is no such piece.
     pub fn length_of(&self, piece: u32) -> u32 {
         let rest = self.length.saturating_sub(self.start(piece));
         u32::try_from(rest.min(self.piece_length.into())).unwrap_or(self.piece_length)
     }
 
-    /// The piece in which this byte is.
+    /// Returns the piece that contains the byte at this offset.
     pub fn piece_at(&self, offset: u64) -> u32 {
         u32::try_from(offset / u64::from(self.piece_length)).unwrap_or(self.count)
     }
 }
 
 impl SharedContent {
-    /// Nothing is there yet. `hashes` are known already, or come one by one.
+    /// Makes a content without pieces. `hashes` holds the piece hashes that are known already, from the first piece on.
     pub fn new(file: Arc<File>, shape: PieceShape, hashes: Vec<PieceHash>) -> Self {
         let mut known: Vec<_> = hashes.into_iter().take(shape.count as usize).map(Some).collect();
         let progress = ContentProgress { hashes: number(known.len()), ..ContentProgress::default() };
@@ -140,7 +141,7 @@ impl SharedContent {
         Self::with(file, shape, PieceSet::empty(shape.count), known, progress)
     }
 
-    /// Everything is there, and right. `keeps` is kept as long as the content: it makes the file stay.
+    /// Makes the content of a complete, verified file. The content holds `keeps`, which keeps the file on disk.
     pub fn complete(file: Arc<File>, shape: PieceShape, keeps: impl Send + Sync + 'static) -> Self {
         let progress = ContentProgress { prefix: shape.length, pieces: shape.count, ..ContentProgress::default() };
         Self { _keeps: Box::new(keeps), ..Self::with(file, shape, PieceSet::full(shape.count), Vec::new(), progress) }
@@ -172,65 +173,65 @@ impl SharedContent {
         }
     }
 
-    /// The length and the pieces.
+    /// Returns the length of the blob and of its pieces.
     pub fn shape(&self) -> PieceShape {
         self.shape
     }
 
-    /// The file. It has the bytes of the prefix, and of each piece that is there.
+    /// Returns the file. Only the prefix and the pieces that are there can be read from it.
     pub fn file(&self) -> &Arc<File> {
         &self.file
     }
 
-    /// How far it is, and when that changes.
+    /// Returns a receiver of the progress, which notices each change.
     pub fn progress(&self) -> watch::Receiver<ContentProgress> {
         self.progress.subscribe()
     }
 
-    /// How far it is now.
+    /// Returns the progress now.
     pub fn progress_now(&self) -> ContentProgress {
         *self.progress.borrow()
     }
 
-    /// Where its bytes came from.
+    /// Returns how many bytes came from peers and how many from the upstream.
     pub fn sources(&self) -> ContentSources {
         self.state.lock().sources
     }
 
-    /// Whether all pieces are there.
+    /// Returns whether all pieces are there.
     pub fn is_complete(&self) -> bool {
         self.progress.borrow().pieces == self.shape.count
     }
 
-    /// Whether this piece is there.
+    /// Returns whether this piece is there.
     pub fn has(&self, piece: u32) -> bool {
         self.state.lock().have.contains(piece)
     }
 
-    /// The pieces that are there now, and how many of [`Self::since`] they make.
+    /// Returns the pieces that are there now, and the number that makes [`Self::since`] return only later ones.
     pub fn have(&self) -> (PieceSet, usize) {
         let state = self.state.lock();
         (state.have.clone(), state.log.len())
     }
 
-    /// The pieces that came after the first `seen` ones, with their hashes.
+    /// Returns the pieces that came after the first `seen` pieces, with their hashes.
     pub fn since(&self, seen: usize) -> Vec<(u32, Option<PieceHash>)> {
         let state = self.state.lock();
         let new = state.log.get(seen..).unwrap_or_default();
         new.iter().map(|&piece| (piece, state.hash_of(piece))).collect()
     }
 
-    /// Each piece with its hash, if that is known.
+    /// Returns each piece with its hash, or with `None` if the hash is not known.
     pub fn known_hashes(&self) -> Vec<(u32, Option<PieceHash>)> {
         (0..).zip(self.state.lock().hashes.iter().copied()).collect()
     }
 
-    /// All hashes, once all are known.
+    /// Returns all piece hashes, or `None` if one is not known yet.
     pub fn hashes(&self) -> Option<Vec<PieceHash>> {
         self.state.lock().hashes.iter().copied().collect()
     }
 
-    /// Learns hashes of pieces. A piece that is there keeps its hash.
+    /// Learns piece hashes. A piece that is there keeps its hash.
     pub fn learn(&self, hashes: impl Iterator<Item = (u32, PieceHash)>) {
         let mut state = self.state.lock();
         for (piece, hash) in hashes {
@@ -241,7 +242,7 @@ impl SharedContent {
         self.report(&state);
     }
 
-    /// Forgets the hash of a piece, so that no peer is asked for it: the upstream has sent something else.
+    /// Forgets the hash of a piece, because the upstream has sent other bytes. Then no peer is asked for the piece.
     pub fn distrust(&self, piece: u32) {
         let mut state = self.state.lock();
         if let Some(hash) = state.hashes.get_mut(piece as usize)
@@ -252,22 +253,22 @@ impl SharedContent {
         self.report(&state);
     }
 
-    /// Notes that the file cannot be written, so nothing more will come.
+    /// Records that the file cannot be written, so that no more bytes will come.
     pub fn fail(&self) {
         let mut state = self.state.lock();
         state.progress.has_failed = true;
         self.report(&state);
     }
 
-    /// Calls `choose` with a test of whether a piece may be asked of peers: it is not there, its hash is known, and the
-    /// upstream does not deliver it now. Also tells whether the upstream delivers a piece now.
+    /// Calls `choose` with two things: a function that tells whether peers may be asked for a piece, and whether a piece is claimed
+    /// for the upstream. Peers may be asked for a piece that is missing, is not claimed, and has a known hash.
     pub fn choose<T>(&self, choose: impl FnOnce(&dyn Fn(u32) -> bool, bool) -> T) -> T {
         let state = self.state.lock();
         let may = |piece| !state.have.contains(piece) && state.claimed != Some(piece) && state.hash_of(piece).is_some();
         choose(&may, state.claimed.is_some())
     }
 
-    /// Takes a whole piece from a peer. Returns whether it is new. Blocks.
+    /// Verifies and writes a whole piece from a peer. Returns `false` if the piece was there already. Blocks on the disk.
     pub fn put(&self, piece: u32, bytes: &[u8]) -> Result<bool, PieceFault> {
         let hash: PieceHash = Sha1::digest(bytes).into();
         let _writing = self.writing.lock();
@@ -293,8 +294,8 @@ impl SharedContent {
         Ok(true)
     }
 
-    /// Claims a piece for the upstream, and gives up the claim of another. Returns where the first byte is that is not
-    /// there; `None` if the piece is there.
+    /// Claims a piece for the upstream, in place of the piece that was claimed before. Returns the offset in the blob of the
+    /// piece's first missing byte. Returns `None`, and changes no claim, if the piece is there.
     pub fn claim(&self, piece: u32) -> Option<u64> {
         let mut state = self.state.lock();
         if state.have.contains(piece) {
@@ -305,14 +306,15 @@ impl SharedContent {
         Some(self.shape.start(piece) + u64::from(written))
     }
 
-    /// Gives up the claim, because the upstream delivers no more. Peers are asked for the piece now.
+    /// Ends the claim, because the upstream delivers no more. From now on peers may be asked for the piece.
     pub fn give_up_claim(&self) {
         self.state.lock().claimed = None;
     }
 
-    /// Takes bytes of the claimed piece from the upstream. `offset` is the place of the first one in the blob. Bytes beyond the
-    /// piece's end are not taken, and those that are there already are not written again. Returns how many of the bytes are
-    /// there now: none if no piece is claimed, if bytes before them are missing, or if a peer has delivered the piece. Blocks.
+    /// Writes bytes of the claimed piece, which the upstream delivers. `offset` is the place of the first byte in the
+    /// blob. Bytes beyond the piece's end are not taken, and bytes that are there already are not written again. Returns
+    /// how many of the given bytes are there now. The number is 0 if no piece is claimed, if bytes before the given ones
+    /// are missing, or if a peer has delivered the piece. Blocks on the disk.
     pub fn append(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         let _writing = self.writing.lock();
         let (piece, written) = {
@@ -342,12 +344,12 @@ impl SharedContent {
         Ok(known + taken.len())
     }
 
-    /// Reads bytes of pieces that are there. Blocks.
+    /// Reads bytes of pieces that are there. Blocks on the disk.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(into, offset)
     }
 
-    /// Notes that a piece is in the file.
+    /// Records that a piece is in the file.
     fn add(&self, piece: u32, hash: PieceHash) {
         let mut state = self.state.lock();
         state.begun.remove(&piece);
@@ -362,7 +364,7 @@ impl SharedContent {
         self.advance(&mut state);
     }
 
-    /// Lets the prefix grow over what has come.
+    /// Extends the prefix to the first gap.
     fn advance(&self, state: &mut ContentState) {
         let mut piece = self.shape.piece_at(state.progress.prefix);
         while state.have.contains(piece) {

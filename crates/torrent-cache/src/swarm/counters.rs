@@ -17,11 +17,11 @@ pub struct SwarmCounters {
 pub struct SwarmSample {
     /// Bytes of blocks that were sent to peers.
     pub sent: u64,
-    /// Bytes of pieces that came from peers and were right.
+    /// Bytes of verified pieces that came from peers.
     pub received: u64,
-    /// Bytes of blocks that came and were there already, or were not asked for.
+    /// Bytes of blocks that this host had already or had not asked for.
     pub wasted: u64,
-    /// Pieces from peers that were wrong.
+    /// Pieces from peers that had wrong bytes.
     pub wrong: u64,
     /// Peers that are connected.
     pub peers: u64,
@@ -52,7 +52,7 @@ impl SwarmCounters {
         self.peers.fetch_sub(1, Relaxed);
     }
 
-    /// The counters now.
+    /// Reads the counters.
     pub fn sample(&self) -> SwarmSample {
         SwarmSample {
             sent: self.sent.load(Relaxed),

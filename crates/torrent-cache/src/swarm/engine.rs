@@ -21,28 +21,28 @@ use super::counters::SwarmCounters;
 use super::torrent::{OwnHost, SwarmStatus, SwarmTorrent};
 use super::{PeeringOptions, SeedCatalogue, SwarmEnded};
 
-/// How often time passes for torrents.
+/// The time between two calls of `SwarmTorrent::tick`.
 const TICK: Duration = Duration::from_millis(100);
-/// At most so many connections are opened for one torrent at a time.
+/// The most addresses of one torrent that one tick dials.
 const MAX_DIALS: usize = 16;
-/// The most blobs that are read at once to find out whether they are right.
+/// The most blobs that are opened at once. Opening a blob may read all of it, to verify it.
 const MAX_OPENING: usize = 2;
 /// The most connections of all torrents together.
 const MAX_CONNECTIONS: usize = 512;
-/// The pause when no connection can be accepted, usually because descriptors have run out.
+/// The pause after a connection could not be accepted, usually because file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A host that sent wrong bytes is not spoken to for so long.
+/// How long a host stays banned after it sent wrong bytes or wrong piece hashes.
 const BAN: Duration = Duration::from_mins(10);
-/// A torrent that a peer asked for is closed after so long without a peer.
+/// A torrent that was opened for a peer is closed after this time without a peer.
 const IDLE_SEED: Duration = Duration::from_mins(1);
 
-/// What the owner asks of the thread, about one membership but for the last one.
+/// A command from the owner to the thread. Each command except `Ban` is about one membership.
 pub(super) enum SwarmCommand {
     Add(MembershipKey, NewTorrent),
     Remove(MembershipKey),
     Peers(MembershipKey, Vec<SocketAddr>),
     Leader(MembershipKey, Option<SocketAddr>),
-    /// The answer is an error if the torrent has ended.
+    /// `offset` gets an error if the membership has ended.
     Claim {
         key: MembershipKey,
         anything: bool,
@@ -58,7 +58,8 @@ pub(super) struct NewTorrent {
     pub(super) status: oneshot::Sender<watch::Receiver<SwarmStatus>>,
 }
 
-/// A membership in a torrent. Several can follow each other in one torrent, so each has a number.
+/// Identifies a membership. Memberships in one torrent can follow each other, so the info-hash alone does not identify
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MembershipKey {
     pub(super) info_hash: InfoHash,
@@ -71,19 +72,19 @@ pub(super) struct SwarmEngine {
     options: PeeringOptions,
     catalogue: Arc<dyn SeedCatalogue>,
     torrents: RefCell<HashMap<InfoHash, KeptTorrent>>,
-    /// Blobs that peers ask for, and that are being opened.
+    /// Torrents whose blobs are being opened, because peers asked for them.
     opening: RefCell<HashSet<InfoHash>>,
-    /// Wakes those who wait for one of them.
+    /// Wakes the connections that wait until a blob has been opened.
     opened: Notify,
     connections: Cell<usize>,
 }
 
 struct KeptTorrent {
     torrent: Rc<SwarmTorrent>,
-    /// The membership of the owner who added it. `None`: a peer asked for it.
+    /// The owner's membership. `None` if the torrent was opened because a peer asked for it.
     membership: Option<MembershipKey>,
     candidates: PeerCandidates,
-    /// Since when a torrent without an owner has had no peer. `None`: it has an owner, who removes it.
+    /// Since when the torrent has had no peer. `None` if the torrent has an owner, because the owner removes it.
     unused: Option<Instant>,
 }
 
@@ -106,7 +107,7 @@ impl SwarmEngine {
         }
     }
 
-    /// Works until the owner is gone.
+    /// Runs the swarm until the owner is gone.
     pub(super) async fn run(self: Rc<Self>, listener: TcpListener, mut commands: UnboundedReceiver<SwarmCommand>) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -120,7 +121,7 @@ impl SwarmEngine {
                 accepted = listener.accept(), if may_accept => match accepted {
                     Ok((stream, address)) => self.accepted(stream, address),
                     Err(error) => {
-                        log::warn!("no connection of another host can be accepted: {error}");
+                        log::warn!("cannot accept connections from other hosts, next attempt in {ACCEPT_PAUSE:?}: {error}");
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -159,7 +160,8 @@ impl SwarmEngine {
             SwarmCommand::Claim { key, anything, offset } => {
                 let torrent = self.member(key);
                 let claimed = torrent.as_ref().map(|torrent| torrent.claim(anything)).ok_or(SwarmEnded);
-                // The owner may have turned to something else. Then nothing is to hold the piece.
+                // The owner may have stopped waiting for the answer. Then the claim must not keep peers from delivering
+                // the piece.
                 if let (Err(_), Some(torrent)) = (offset.send(claimed), torrent) {
                     torrent.content.give_up_claim();
                 }
@@ -170,7 +172,7 @@ impl SwarmEngine {
         }
     }
 
-    /// Keeps a torrent in place of one with the same info-hash.
+    /// Keeps a torrent, and closes the torrent that had the same info-hash before.
     fn keep(&self, torrent: Rc<SwarmTorrent>, membership: Option<MembershipKey>) {
         let unused = membership.is_none().then(Instant::now);
         let kept = KeptTorrent { candidates: PeerCandidates::default(), membership, unused, torrent };
@@ -178,7 +180,8 @@ impl SwarmEngine {
         before.inspect(|before| before.torrent.close());
     }
 
-    /// The torrent of a membership, unless another has taken its place.
+    /// Returns the torrent of a membership. Returns `None` if the membership has ended or another one has taken its
+    /// place.
     fn member(&self, key: MembershipKey) -> Option<Rc<SwarmTorrent>> {
         let torrents = self.torrents.borrow();
         let kept = torrents.get(&key.info_hash).filter(|kept| kept.membership == Some(key));
@@ -189,7 +192,7 @@ impl SwarmEngine {
         self.torrents.borrow().get(&info_hash).map(|kept| Rc::clone(&kept.torrent))
     }
 
-    /// Whether a host at this address may be a peer.
+    /// Returns whether a host at this address may be a peer.
     fn admits(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         let is_listed = self.options.networks.iter().any(|network| network.contains(&ip));
@@ -199,7 +202,9 @@ impl SwarmEngine {
     fn accepted(self: &Rc<Self>, stream: TcpStream, address: SocketAddr) {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         if !self.admits(address.ip()) {
-            log::debug!("{address}: refused, it is in no network of PEER_NETWORKS, or it has sent wrong bytes");
+            log::debug!(
+                "{address}: connection refused: the address is in no network of PEER_NETWORKS, or the host is banned"
+            );
             return;
         }
         let (engine, count) = (Rc::clone(self), self.count());
@@ -222,10 +227,10 @@ impl SwarmEngine {
         connection::run(&torrent, link).await
     }
 
-    /// Opens what is on disk, because a peer asks for it.
+    /// Opens a blob that is on disk, because a peer asks for its torrent.
     async fn open_seed(&self, info_hash: InfoHash) -> Option<Rc<SwarmTorrent>> {
-        // A blob may be read whole before it is offered for the first time. Other peers that ask for it wait meanwhile. The
-        // number is bounded, so that the threads for the disk can serve other torrents too.
+        // Opening a blob for the first time may read all of it, so other peers that ask for the blob wait here. Few blobs
+        // are opened at once, so that the disk threads can serve other torrents too.
         while self.opening.borrow().contains(&info_hash) || self.opening.borrow().len() >= MAX_OPENING {
             self.opened.notified().await;
         }
@@ -238,7 +243,7 @@ impl SwarmEngine {
         self.opening.borrow_mut().remove(&info_hash);
         self.opened.notify_waiters();
         let content = opened.ok()??;
-        // The owner may have added it meanwhile.
+        // The owner may have added the torrent meanwhile.
         if let Some(torrent) = self.torrent(info_hash) {
             return Some(torrent);
         }
@@ -301,7 +306,7 @@ impl SwarmEngine {
     }
 }
 
-/// A connection that counts until this is dropped.
+/// Counts one connection until this value is dropped.
 struct CountedLink(Rc<SwarmEngine>);
 
 impl Drop for CountedLink {

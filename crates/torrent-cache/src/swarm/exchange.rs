@@ -1,4 +1,4 @@
-//! What is exchanged with peers: their messages, what is asked of them, and what they are told.
+//! How a torrent handles messages of peers, requests pieces from peers, and announces pieces to them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -18,11 +18,11 @@ use crate::peer_wire::{BlockRequest, EXTENSION_HANDSHAKE_ID, ExtensionHandshake,
 
 /// The most bytes of pieces under way, of all torrents together.
 const MAX_UNDER_WAY: u64 = 32 << 20;
-/// A client that has waited for a piece for so long gets it next.
+/// When a client has waited this long for a piece, the piece is requested before all others.
 const LATE: Duration = Duration::from_millis(700);
 
 impl SwarmTorrent {
-    /// Takes a message of a peer.
+    /// Handles a message from a peer.
     pub(super) fn receive(self: &Rc<Self>, number: PeerNumber, message: PeerMessage) -> Result<(), PeerFault> {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
@@ -38,7 +38,8 @@ impl SwarmTorrent {
             PeerMessage::Choke => {
                 peer.is_choking = true;
                 peer.asked.clear();
-                // Others are asked at the next tick: a peer that chokes again and again must not keep this host busy.
+                // Other peers are asked at the next tick and not now. Otherwise a peer that chokes again and again would
+                // keep this host busy.
                 self.with_picker(state, |picker| picker.release(number));
             }
             PeerMessage::Unchoke => {
@@ -54,7 +55,7 @@ impl SwarmTorrent {
                 }
             }
             PeerMessage::Bitfield(has) => {
-                // BEP 10 lets the extension handshake come first.
+                // BEP 10 lets the extension handshake come before the bitfield.
                 if !is_first && peer.has.count() > 0 {
                     return Err(PeerFault::LateBitfield);
                 }
@@ -78,11 +79,11 @@ impl SwarmTorrent {
         Ok(())
     }
 
-    /// A peer has more pieces than before.
+    /// Shows interest in a peer that has more pieces than before, and requests pieces from it.
     fn now_has(&self, state: &mut TorrentState, number: PeerNumber, now: Instant) {
         let Some(peer) = state.peers.get_mut(&number) else { return };
         if self.content.is_complete() {
-            // Two hosts that have everything have nothing to say to each other.
+            // Two hosts that have all pieces need nothing from each other.
             if peer.has.is_complete() {
                 peer.out.close();
             }
@@ -158,7 +159,7 @@ impl SwarmTorrent {
         Ok(())
     }
 
-    /// Checks a piece that is complete, and keeps it if it is right.
+    /// Verifies a piece whose blocks have all come, and stores the piece if its hash is right.
     async fn check(&self, piece: u32, bytes: Vec<u8>, givers: Vec<IpAddr>) {
         let content = Arc::clone(&self.content);
         let length = bytes.len() as u64;
@@ -173,7 +174,7 @@ impl SwarmTorrent {
             Ok(Ok(false)) => self.host.counters.wasted(length),
             Ok(Err(PieceFault::Differs(piece))) => {
                 log::warn!(
-                    "{}: piece {piece} from peers differs from what the upstream has sent; peers are not asked for it any more",
+                    "{}: piece {piece} from peers differs from the upstream's bytes; no peer is asked for this piece any more",
                     self.info_hash
                 );
                 self.content.distrust(piece);
@@ -188,12 +189,14 @@ impl SwarmTorrent {
         self.fill_all(&mut state);
     }
 
-    /// Somebody sent wrong bytes. If they came from one host, it is banned.
+    /// Handles a piece with wrong bytes. If one host sent the whole piece, the host is banned or doubted, and its
+    /// connections end. If several hosts sent blocks of the piece, one peer alone is asked for it next time.
     fn wrong(&self, state: &mut TorrentState, piece: u32, givers: &[IpAddr], fault: &PieceFault) {
         self.host.counters.wrong();
         let leader = state.leader.map(|leader| leader.ip());
         match givers {
-            // The hash is the leader's word alone, so another host may have sent what is right.
+            // The leader's hash can be wrong instead of the bytes, so the host is refused until the leader changes, and
+            // not banned.
             [giver] if self.is_forming && leader != Some(*giver) => {
                 state.picker.suspect(piece);
                 state.picker.discard(*giver);
@@ -201,7 +204,7 @@ impl SwarmTorrent {
                 state.peers.values().filter(|peer| peer.address.ip() == *giver).for_each(|peer| peer.out.close());
             }
             [giver] => {
-                log::warn!("{}: {giver} is banned: {fault}", self.info_hash);
+                log::warn!("{}: {giver} is banned for ten minutes: {fault}", self.info_hash);
                 self.host.banned.borrow_mut().insert(*giver, Instant::now());
                 state.picker.discard(*giver);
                 state.peers.values().filter(|peer| peer.address.ip() == *giver).for_each(|peer| peer.out.close());
@@ -210,14 +213,15 @@ impl SwarmTorrent {
         }
     }
 
-    /// Asks a peer for pieces until it has enough to do.
+    /// Requests pieces from a peer until it has enough requests.
     fn fill(&self, state: &mut TorrentState, number: PeerNumber, now: Instant) {
         let shape = self.content.shape();
         let progress = self.content.progress_now();
         let head = state.head(shape.piece_at(progress.prefix), now);
         loop {
             let Some(peer) = state.peers.get(&number).filter(|peer| peer.has_room()) else { return };
-            // Until the client has its first byte, nothing else shares the link with the first piece.
+            // The first piece has the link for itself until the client gets its first byte, so no other piece is
+            // requested yet.
             if progress.prefix == 0 && !peer.asked.is_empty() {
                 return;
             }
@@ -258,7 +262,7 @@ impl SwarmTorrent {
         }
     }
 
-    /// Tells peers what has come, and asks for what can be asked for now.
+    /// Announces new pieces to peers, withdraws requests for these pieces, and requests others.
     pub(super) fn spread(&self) {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
@@ -266,7 +270,7 @@ impl SwarmTorrent {
         let least = state.peers.values().map(|peer| peer.told).min().unwrap_or_default();
         let new = self.content.since(least);
         for (piece, _) in &new {
-            // The upstream may have brought a piece that peers were asked for.
+            // The upstream may have delivered a piece that was requested from peers.
             for asked in self.with_picker(state, |picker| picker.forget(*piece)) {
                 if let Some(peer) = state.peers.get_mut(&asked) {
                     peer.cancel(*piece, now);
@@ -275,7 +279,7 @@ impl SwarmTorrent {
         }
         let is_complete = self.content.is_complete();
         for (piece, _) in &new {
-            // No peer has it, so it came from the upstream.
+            // No peer has the piece, so it came from the upstream. Then one peer gets the turn for it.
             if !is_complete && state.picker.availability(*piece) == 0 {
                 let peers = state.peers.values().filter(|peer| !peer.is_slow).map(|peer| peer.number);
                 state.turns.choose(*piece, peers, now);
@@ -302,7 +306,7 @@ impl SwarmTorrent {
         self.fill_all(state);
     }
 
-    /// Offers to all peers what was offered to one long enough.
+    /// Announces pieces to all peers after the turns for these pieces have ended.
     pub(super) fn end_turns(state: &mut TorrentState, all: bool, now: Instant) {
         let peers = &mut state.peers;
         for (piece, turn) in state.turns.end(now, |peer| !peers.contains_key(&peer), all) {
@@ -314,7 +318,7 @@ impl SwarmTorrent {
 }
 
 impl TorrentState {
-    /// A piece was right. If it came from one host, that host has proven itself.
+    /// Records that a piece was right. If one host sent the whole piece, its peers count as proven.
     fn prove(&mut self, givers: &[IpAddr]) {
         let [giver] = givers else { return };
         for peer in self.peers.values().filter(|peer| peer.address.ip() == *giver) {
@@ -322,9 +326,9 @@ impl TorrentState {
         }
     }
 
-    /// The piece that a client waits for, if it comes before rarer ones: the first of the blob, one that several peers
-    /// have, or one that is late. If every host asked for the next piece of the stream first, all of them would ask the
-    /// same peer for the same piece, and could give each other nothing.
+    /// Returns the piece that a client waits for, if it comes before rarer pieces. It does if it is the blob's first
+    /// piece, if several peers have it, or if it is late. If every host always requested the next piece of the stream
+    /// first, all hosts would ask one peer for the same piece, and would have no pieces to give each other.
     fn head(&mut self, piece: u32, now: Instant) -> Option<u32> {
         if self.head.0 != piece {
             self.head = (piece, now);
@@ -334,7 +338,7 @@ impl TorrentState {
     }
 }
 
-/// How much noise a message is. `has` is what the peer has said that it has.
+/// Returns how much noise a message is. `has` holds the pieces that the peer has announced.
 fn noise(message: &PeerMessage, has: &PieceSet) -> u32 {
     match message {
         PeerMessage::Have(piece) if !has.contains(*piece) => 0,
@@ -345,16 +349,17 @@ fn noise(message: &PeerMessage, has: &PieceSet) -> u32 {
         | PeerMessage::NotInterested
         | PeerMessage::Have(_)
         | PeerMessage::Bitfield(_) => 1,
-        // It is answered with all hashes that are known.
+        // This host answers an extension handshake with all piece hashes that it knows.
         PeerMessage::Extended { id: EXTENSION_HANDSHAKE_ID, .. } => 20,
-        // Requests and blocks have limits of their own, and hashes are told for each piece.
+        // Requests and blocks have their own limits. Piece hashes are no noise, because a peer sends them for each new
+        // piece.
         PeerMessage::Request(_) | PeerMessage::Cancel(_) | PeerMessage::Piece { .. } | PeerMessage::Extended { .. } => {
             0
         }
     }
 }
 
-/// Tells a peer hashes of pieces, if it reads them.
+/// Sends the known hashes of these pieces to a peer, if the peer reads piece hashes.
 fn tell_hashes(peer: &mut ConnectedPeer, pieces: &[(u32, Option<PieceHash>)], now: Instant) {
     let Some(id) = peer.reads_hashes else { return };
     let known: Vec<_> = pieces.iter().filter_map(|(piece, hash)| Some((*piece, (*hash)?))).collect();

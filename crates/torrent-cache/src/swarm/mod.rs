@@ -1,11 +1,12 @@
 //! The swarm: BitTorrent among the hosts of a network (BEP 3, BEP 10), version 1, over TCP.
 //!
-//! [`PeerSwarm`] is a thread of its own with all connections to other hosts. Its owner adds a torrent with its
-//! [`SharedContent`], tells it the addresses of peers, and sees in the content how it grows. What is complete is not
-//! added: a [`SeedCatalogue`] opens it when a peer asks.
+//! [`PeerSwarm`] runs a thread that holds all connections to other hosts. The owner of the swarm joins a torrent with a
+//! [`SharedContent`], names the addresses of peers, and watches how the content grows. The owner does not join torrents
+//! of complete blobs: the thread opens such a blob through the [`SeedCatalogue`] when a peer asks for its torrent.
 //!
-//! There is no DHT, no peer exchange, no uTP and no encryption: the tracker tells the peers, and they are in one network.
-//! All peers that want something are served. Bounds: see the constants of `engine.rs`, `torrent.rs`, `outbox.rs`.
+//! There is no DHT and no peer exchange, because the tracker names the peers. There is no uTP and no encryption, because
+//! all peers are in one network. The swarm chokes no peer, so each peer gets the blocks that it requests. The limits are
+//! constants in `engine.rs`, `torrent.rs` and `outbox.rs`.
 
 mod candidates;
 mod connection;
@@ -42,27 +43,27 @@ pub use torrent::SwarmStatus;
 
 use engine::{MembershipKey, NewTorrent, SwarmCommand, SwarmEngine};
 
-/// Threads that wait for the disk.
+/// The most threads for work that waits for the disk.
 const DISK_THREADS: usize = 8;
 
-/// How a host takes part.
+/// How this host takes part in swarms.
 #[derive(Clone, Debug)]
 pub struct PeeringOptions {
-    /// The ports of which the first free one is taken.
+    /// The swarm listens on the first free port of this range.
     pub ports: RangeInclusive<u16>,
     /// Only hosts in these networks are peers.
     pub networks: Vec<IpNet>,
-    /// The host's id, another one after each start.
+    /// The peer id of this host. Each start chooses a new one.
     pub peer_id: PeerId,
 }
 
 /// Complete blobs that peers may ask for.
 pub trait SeedCatalogue: Send + Sync + 'static {
-    /// The content of this torrent, if it is there. Blocks.
+    /// Opens the content of this torrent. Returns `None` if this host does not have the blob. Blocks on the disk.
     fn open(&self, info_hash: InfoHash) -> Option<Arc<SharedContent>>;
 }
 
-/// All torrents of this host. They end when this is dropped.
+/// The torrents of this host. Dropping this value ends them.
 #[derive(Debug)]
 pub struct PeerSwarm {
     commands: UnboundedSender<SwarmCommand>,
@@ -94,25 +95,25 @@ impl PeerSwarm {
                 }
             };
             LocalSet::new().block_on(&runtime, engine);
-            // A disk that hangs must not keep the process from ending.
+            // A disk that hangs must not keep the process alive.
             runtime.shutdown_background();
         };
         thread::Builder::new().name("swarm".to_owned()).spawn(run)?;
         Ok(Self { commands, port, counters, next: AtomicU64::new(0) })
     }
 
-    /// The port on which peers reach this host.
+    /// Returns the port on which peers reach this host.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What was sent and received.
+    /// Returns the counters of what was sent and received.
     pub fn sample(&self) -> SwarmSample {
         self.counters.sample()
     }
 
-    /// Takes part in a torrent until the returned value is dropped. With `is_forming` there is no torrent file yet: hashes
-    /// of pieces come from the leader and are passed on.
+    /// Joins a torrent until the returned value is dropped. With `is_forming` the blob has no torrent file yet. Then this
+    /// host learns piece hashes from the leader and passes them on to peers. Returns `None` if the thread has ended.
     pub async fn join(
         self: &Arc<Self>,
         info_hash: InfoHash,
@@ -126,12 +127,12 @@ impl PeerSwarm {
         Some(SwarmMembership { swarm: Arc::clone(self), key, status })
     }
 
-    /// Speaks no more to a host that has told wrong hashes.
+    /// Refuses connections to and from a host for ten minutes, because the host sent wrong piece hashes.
     pub fn ban(&self, ip: IpAddr) {
         self.send(SwarmCommand::Ban(ip));
     }
 
-    /// An error means that the thread has ended. Then there is nothing to do.
+    /// Sends a command to the thread. An error means that the thread has ended, so the command has nothing to act on.
     fn send(&self, command: SwarmCommand) {
         let _ = self.commands.send(command);
     }
@@ -142,7 +143,7 @@ impl PeerSwarm {
 #[error("this host does not take part in the swarm any more")]
 pub struct SwarmEnded;
 
-/// A torrent in which this host takes part, until this is dropped.
+/// This host's part in one torrent. Dropping this value ends it.
 #[derive(Debug)]
 pub struct SwarmMembership {
     swarm: Arc<PeerSwarm>,
@@ -151,19 +152,20 @@ pub struct SwarmMembership {
 }
 
 impl SwarmMembership {
-    /// Tells addresses of peers.
+    /// Names addresses of peers, which the thread then dials.
     pub fn add_peers(&self, peers: Vec<SocketAddr>) {
         self.swarm.send(SwarmCommand::Peers(self.key, peers));
     }
 
-    /// Tells whose hashes of pieces are believed.
+    /// Names the leader, the only host whose piece hashes are believed.
     pub fn set_leader(&self, leader: Option<SocketAddr>) {
         self.swarm.send(SwarmCommand::Leader(self.key, leader));
         self.add_peers(leader.into_iter().collect());
     }
 
-    /// Claims the next piece for the upstream: one that no peer has and that is not under way, or with `anything` also one
-    /// that a peer has. Returns the place of its first byte that is not there. `None`: there is no such piece now.
+    /// Claims the next piece for the upstream, so that no peer is asked for it. The piece is one that no peer can deliver
+    /// and that is not under way. With `anything`, it can also be a piece that a peer has. Returns the offset in the blob
+    /// of the piece's first missing byte, or `None` if no piece can be claimed now.
     ///
     /// # Errors
     /// Another membership has taken the place of this one, or the thread has ended.
@@ -173,7 +175,7 @@ impl SwarmMembership {
         claimed.await.map_err(|_| SwarmEnded)?
     }
 
-    /// The state of the swarm, and when it changes.
+    /// Returns a receiver of the swarm's state, which notices each change.
     pub fn status(&self) -> watch::Receiver<SwarmStatus> {
         self.status.clone()
     }
@@ -185,7 +187,7 @@ impl Drop for SwarmMembership {
     }
 }
 
-/// The first free port of a range, for IPv6 and IPv4, or for IPv4 alone where there is no IPv6.
+/// Binds the first free port of a range. The socket takes IPv6 and IPv4, or IPv4 alone where the system has no IPv6.
 fn bind(ports: RangeInclusive<u16>) -> io::Result<std::net::TcpListener> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for port in ports {

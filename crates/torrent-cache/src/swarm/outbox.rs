@@ -16,16 +16,16 @@ use super::content::SharedContent;
 use super::counters::SwarmCounters;
 use crate::peer_wire::{BlockRequest, PIECE_HEAD_LENGTH, PeerMessage};
 
-/// Blocks that are read and sent at once. Messages wait for so many blocks at most.
+/// The most blocks that are read and sent at once. A message waits behind at most this many blocks.
 const BATCH: usize = 4;
-/// The most blocks that a peer may have asked for. It is told so in our extension handshake.
+/// The most requests of a peer that may wait. Our extension handshake tells the peer this number (`reqq`).
 pub(super) const MAX_QUEUE: usize = 250;
-/// The most bytes of messages that wait because a peer does not read.
+/// The most bytes of messages that may wait for a peer that does not read. With more the connection ends.
 const MAX_WAITING: usize = 4 << 20;
-/// A peer that reads nothing for so long is left.
+/// The connection ends when the peer has not taken all bytes of one write within this time.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What waits to be sent to one peer: messages, then the blocks that it has asked for.
+/// What waits to be sent to one peer: messages, and after them the blocks that the peer requested.
 #[derive(Debug, Default)]
 pub(super) struct PeerOutbox {
     waiting: RefCell<WaitingOutput>,
@@ -40,7 +40,7 @@ struct WaitingOutput {
 }
 
 impl PeerOutbox {
-    /// Sends a message.
+    /// Puts a message into the queue.
     pub(super) fn send(&self, message: &PeerMessage) {
         let mut waiting = self.waiting.borrow_mut();
         message.encode(&mut waiting.messages);
@@ -48,7 +48,7 @@ impl PeerOutbox {
         self.changed.notify_one();
     }
 
-    /// Sends a block of a piece that is there. `false` if too many blocks wait.
+    /// Puts a block of a complete piece into the queue. Returns `false` if too many blocks wait.
     pub(super) fn upload(&self, block: BlockRequest) -> bool {
         let mut waiting = self.waiting.borrow_mut();
         if waiting.blocks.len() >= MAX_QUEUE {
@@ -59,18 +59,18 @@ impl PeerOutbox {
         true
     }
 
-    /// The peer does not want this block any more.
+    /// Removes a block from the queue, because the peer does not want it any more.
     pub(super) fn cancel(&self, block: &BlockRequest) {
         self.waiting.borrow_mut().blocks.retain(|waiting| waiting != block);
     }
 
-    /// Ends the connection once it is noticed.
+    /// Makes [`Self::run`] return, which ends the connection.
     pub(super) fn close(&self) {
         self.waiting.borrow_mut().is_closed = true;
         self.changed.notify_one();
     }
 
-    /// Sends until the connection ends. Must be called once.
+    /// Sends what waits, until the connection ends. Must be called once.
     pub(super) async fn run(
         &self,
         mut stream: impl AsyncWrite + Unpin,
@@ -106,7 +106,7 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Resu
     timeout(WRITE_TIMEOUT, stream.write_all(bytes)).await?
 }
 
-/// The messages that carry these blocks. Blocks.
+/// Reads these blocks, and returns the messages that carry them. Waits for the disk.
 fn read_blocks(content: &SharedContent, blocks: &[BlockRequest]) -> io::Result<Vec<u8>> {
     let mut out = vec![0; blocks.iter().map(|block| PIECE_HEAD_LENGTH + block.length as usize).sum()];
     let mut rest = &mut out[..];

@@ -1,4 +1,4 @@
-//! What is known of one connected peer.
+//! What this host knows of one connected peer.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -13,23 +13,25 @@ use super::outbox::PeerOutbox;
 use super::picker::{PeerNumber, PieceClaimant};
 use crate::peer_wire::{BlockRequest, PeerMessage, PieceSet};
 
-/// A peer that was asked for blocks and has sent none for so long counts as slow. Its pieces are asked of others.
+/// A peer is slow after it has sent none of the requested blocks for this long. Then other peers are asked for its
+/// pieces.
 const SILENCE: Duration = Duration::from_millis(600);
-/// A slow peer that has sent no block for so long is left.
+/// The connection to a slow peer ends when the peer has sent no requested block for this long.
 const SLOW_FOR: Duration = Duration::from_secs(20);
-/// A peer that has sent nothing at all for so long is left. Clients send something every two minutes.
+/// The connection ends when the peer has sent nothing at all for this long. Clients send something every two minutes.
 const IDLE: Duration = Duration::from_secs(150);
-/// After so long without a message to the peer a keep-alive is sent.
+/// A keep-alive is sent after this long without a message to the peer.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
-/// A peer is asked for another piece when at most so many blocks are still to come from it: half of a piece.
+/// A peer is asked for another piece when at most this many requested blocks have not come: half of a piece.
 const LOW_WATER: usize = 16;
-/// So many blocks that this host has not asked for are a flood.
+/// The most blocks that a peer may send without a request. With more the connection ends.
 const MAX_UNWANTED: u32 = 512;
-/// So much noise is a flood. Noise is messages of which a client needs a few a minute.
+/// The most noise that a peer may make. With more the connection ends. Noise counts messages that a client needs to send
+/// only a few times a minute.
 const MAX_NOISE: u32 = 1000;
-/// A peer with less noise than this is answered at once.
+/// A peer with less noise than this gets requests as soon as it unchokes this host. Other peers wait for the next tick.
 const QUIET: u32 = 50;
-/// So much noise is forgotten at each tick.
+/// How much noise each tick forgives.
 const NOISE_FORGOTTEN: u32 = 10;
 
 /// One connected peer.
@@ -39,26 +41,26 @@ pub(super) struct ConnectedPeer {
     pub(super) number: PeerNumber,
     pub(super) id: PeerId,
     pub(super) claimant: PieceClaimant,
-    /// The other end of the connection.
+    /// The peer's end of the connection.
     pub(super) address: SocketAddr,
-    /// Where it accepts connections, if that is known.
+    /// The address at which the peer accepts connections, if known.
     pub(super) listens: Option<SocketAddr>,
-    /// Whether we opened the connection.
+    /// Whether this host opened the connection.
     pub(super) is_dialled: bool,
     pub(super) has: PieceSet,
-    /// Whether the first message has come, after which there is no bitfield.
+    /// Whether a message has come. After that a bitfield is refused if the peer has announced pieces.
     pub(super) has_spoken: bool,
-    /// Whether it answers no requests.
+    /// Whether the peer chokes this host. While it does, it answers no requests.
     pub(super) is_choking: bool,
-    /// Whether we told it that it has pieces that we lack.
+    /// Whether this host has sent "interested", because the peer has pieces that this host lacks.
     pub(super) is_interesting: bool,
-    /// The blocks that it was asked for.
+    /// The blocks that were requested from the peer and have not come.
     pub(super) asked: HashSet<BlockRequest>,
-    /// How many requests it keeps.
+    /// How many requests the peer keeps while they wait (`reqq`).
     pub(super) queue: usize,
-    /// How many of the content's pieces it was told of.
+    /// How many pieces of `SharedContent::since` the peer has been told of.
     pub(super) told: usize,
-    /// The id of messages with hashes of pieces, if it reads them.
+    /// The id that the peer chose for messages with piece hashes. `None` if the peer does not read them.
     pub(super) reads_hashes: Option<NonZeroU8>,
     pub(super) out: Rc<PeerOutbox>,
     pub(super) is_slow: bool,
@@ -69,7 +71,7 @@ pub(super) struct ConnectedPeer {
     noise: u32,
 }
 
-/// How a connection begins.
+/// What is known of a peer when its connection begins.
 pub(super) struct NewPeer {
     pub(super) number: PeerNumber,
     pub(super) id: PeerId,
@@ -110,12 +112,12 @@ impl ConnectedPeer {
         self.out.send(message);
     }
 
-    /// Whether it may be asked for another piece.
+    /// Returns whether the peer may be asked for another piece.
     pub(super) fn has_room(&self) -> bool {
         !self.is_choking && !self.is_slow && self.asked.len() <= LOW_WATER.min(self.queue / 2)
     }
 
-    /// Asks for blocks.
+    /// Requests blocks from the peer.
     pub(super) fn ask(&mut self, blocks: &[BlockRequest], now: Instant) {
         if self.asked.is_empty() {
             self.last_block = now;
@@ -127,7 +129,7 @@ impl ConnectedPeer {
         }
     }
 
-    /// Withdraws the requests for a piece that came from elsewhere.
+    /// Withdraws the requests for a piece, because the peer need not deliver it any more.
     pub(super) fn cancel(&mut self, piece: u32, now: Instant) {
         let gone: Vec<_> = self.asked.extract_if(|block| block.piece == piece).collect();
         for block in gone {
@@ -135,7 +137,7 @@ impl ConnectedPeer {
         }
     }
 
-    /// A block has come. Returns whether it was asked for. A peer is slow also if it sends other blocks.
+    /// Records a block that has come. Returns whether it was requested. Only a requested block ends the peer's slowness.
     pub(super) fn delivered(&mut self, block: &BlockRequest, now: Instant) -> bool {
         let was_asked = self.asked.remove(block);
         if was_asked {
@@ -145,19 +147,19 @@ impl ConnectedPeer {
         was_asked
     }
 
-    /// A block has come that is of no use. Returns whether these are too many.
+    /// Counts a block that was not requested. Returns whether the peer has sent too many of them.
     pub(super) fn is_flooding(&mut self) -> bool {
         self.unwanted += 1;
         self.unwanted > MAX_UNWANTED
     }
 
-    /// A message has come that costs work and brings nothing. Returns whether there were too many.
+    /// Counts the noise of a message. Returns whether the peer has made too much noise.
     pub(super) fn is_noisy(&mut self, noise: u32) -> bool {
         self.noise = self.noise.saturating_add(noise);
         self.noise > MAX_NOISE
     }
 
-    /// Whether it has sent few such messages of late.
+    /// Returns whether the peer has made little noise lately.
     pub(super) fn is_quiet(&self) -> bool {
         self.noise < QUIET
     }
@@ -166,7 +168,7 @@ impl ConnectedPeer {
         self.last_heard = now;
     }
 
-    /// Looks at the time. Returns what follows from it.
+    /// Finds out whether the peer is slow or silent. Sends a keep-alive when one is due.
     pub(super) fn tick(&mut self, now: Instant) -> PeerTick {
         let silence = now.duration_since(self.last_block);
         self.noise = self.noise.saturating_sub(NOISE_FORGOTTEN);
@@ -184,11 +186,11 @@ impl ConnectedPeer {
     }
 }
 
-/// What follows for a peer when time passes.
+/// What follows from [`ConnectedPeer::tick`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PeerTick {
     Nothing,
-    /// Its pieces are to be asked of others.
+    /// The peer has become slow, so other peers are to be asked for its pieces.
     TurnedSlow,
     /// The connection is to end.
     Leave,

@@ -1,12 +1,16 @@
-//! Which piece a peer is asked for, and the pieces that are under way.
+//! Which piece a peer is asked for, and which pieces are under way.
 //!
-//! A peer is asked for whole pieces, one or two at a time. The piece that a client waits for comes first. Of the others, each
-//! host first asks for those that are its *own*: by a hash of host and piece, each piece belongs to one of the hosts that
-//! lack it. So several hosts fetch different pieces from one seed, which sends each piece once, and swap them. A host that has
-//! its own pieces asks for what others have fetched, the rarest first, and only then for others' pieces that only
-//! seeds have. A piece that is under way is asked of a second peer only in two cases: when all pieces that are missing are under
-//! way, and when a client waits for it for too long. In the second case a peer that has given a right piece before takes the piece
-//! over from peers that have given none.
+//! A peer is asked for whole pieces, one or two at a time. Pieces are requested in this order:
+//!
+//! 1. The piece that a client waits for.
+//! 2. Pieces that are this host's *own*. A hash of host and piece assigns each piece to one of the hosts that lack it. So
+//!    several hosts fetch different pieces from one seed and swap them, and the seed sends each piece once.
+//! 3. Pieces that other hosts have fetched, the rarest first.
+//! 4. Other hosts' own pieces that only seeds have yet.
+//!
+//! A second peer is asked for a piece under way only in two cases: when all missing pieces are under way, and when a
+//! client has waited for the piece for too long. In the second case a proven peer takes the piece over from peers that
+//! are not proven. A peer is proven when it has given a right piece.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -17,15 +21,15 @@ use tracker_protocol::PeerId;
 
 use crate::peer_wire::{BlockRequest, MAX_BLOCK, PieceSet};
 
-/// A piece that a client waits for is asked of a second peer after so long, or taken over by one.
+/// After this time a second peer is asked for the piece that a client waits for, or takes the piece over.
 const PATIENCE: Duration = Duration::from_millis(700);
-/// A piece is asked of at most so many peers at once.
+/// The most peers that are asked for one piece at once.
 const MAX_ASKED: usize = 3;
 
-/// At most so many pieces are compared, so that the choice takes less than a millisecond in the largest torrents.
+/// The most pieces that one choice compares. So a choice takes less than a millisecond even in the largest torrents.
 const MAX_COMPARED: usize = 4096;
 
-/// A host among those to which pieces belong: a hash of its id.
+/// A host to which pieces can be assigned: a hash of its peer id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PieceClaimant(u64);
 
@@ -35,7 +39,7 @@ impl PieceClaimant {
         Self(id.0.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME)))
     }
 
-    /// The host with the highest share gets the piece.
+    /// Returns the share of this host in a piece. The piece belongs to the host with the highest share.
     fn share(self, piece: u32) -> u64 {
         let mixed = (self.0 ^ u64::from(piece)).wrapping_mul(PRIME);
         (mixed ^ (mixed >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -45,7 +49,7 @@ impl PieceClaimant {
 /// The prime of FNV.
 const PRIME: u64 = 0x0100_0000_01b3;
 
-/// A connection, by a number that no other one of this torrent has.
+/// The number of a connection. Each connection of a torrent has another number.
 pub(super) type PeerNumber = u64;
 
 /// The pieces that are under way, and how many peers have each piece.
@@ -53,8 +57,8 @@ pub(super) type PeerNumber = u64;
 pub(super) struct PiecePicker {
     availability: Vec<u32>,
     under_way: HashMap<u32, PieceUnderWay>,
-    /// Pieces whose bytes were wrong and came from several peers. They are asked of one peer alone, so that it is known
-    /// who sends wrong bytes.
+    /// Pieces that had wrong bytes from several peers. One peer alone is asked for such a piece, so that wrong bytes tell
+    /// which host sends them.
     suspects: HashSet<u32>,
     /// Peers that have given a right piece.
     proven: HashSet<PeerNumber>,
@@ -65,37 +69,37 @@ pub(super) struct PiecePicker {
 #[derive(Debug)]
 struct PieceUnderWay {
     bytes: Vec<u8>,
-    /// The blocks that are there.
+    /// The blocks that have come.
     received: PieceSet,
-    /// The peers that were asked for it and may still deliver.
+    /// The peers that were asked for the piece and may still deliver blocks.
     asked: Vec<PeerNumber>,
-    /// The hosts whose blocks are in it.
+    /// The hosts that sent these blocks.
     givers: Vec<IpAddr>,
-    /// Since when it has been held by the peers that were asked for it.
+    /// When the first of the peers in `asked` was asked.
     begun: Instant,
-    /// When a peer was asked for it last.
+    /// When the last peer was asked for the piece.
     since: Instant,
-    /// All blocks are there and are being checked.
+    /// Whether all blocks have come and are being verified.
     is_whole: bool,
 }
 
-/// What is to be decided for one peer.
+/// What decides which piece a peer is asked for.
 pub(super) struct Choice<'a> {
-    /// The peer.
+    /// The peer that is asked.
     pub peer: PeerNumber,
-    /// What it has.
+    /// The pieces that the peer has.
     pub has: &'a PieceSet,
     /// This host.
     pub own: PieceClaimant,
-    /// The connected peers that have not got everything, each with what it has.
+    /// The connected peers that lack pieces, each with the pieces that it has.
     pub rivals: &'a [(PieceClaimant, &'a PieceSet)],
-    /// How many of the connected peers have everything.
+    /// How many of the connected peers have all pieces.
     pub seeds: u32,
-    /// Whether a piece may be asked of peers.
+    /// Tells whether peers may be asked for a piece.
     pub may: &'a dyn Fn(u32) -> bool,
     /// The piece that a client waits for.
     pub head: Option<u32>,
-    /// How many pieces are missing, those of unknown hash included.
+    /// How many pieces this host lacks, including those whose hash is not known.
     pub missing: u32,
     /// The present time.
     pub now: Instant,
@@ -109,23 +113,23 @@ pub(super) struct Choice<'a> {
 /// What became of a block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TakenBlock {
-    /// Its piece is not under way, or the block is there already.
+    /// The block was thrown away: its piece is not under way, the block does not fit, or the block has come before.
     Unwanted,
-    /// It is kept, and its piece is not complete.
+    /// The block was kept. Its piece still lacks blocks.
     Kept,
-    /// It completes its piece: the bytes, the hosts that gave them, and peers that were asked for the piece.
+    /// The block was the last that its piece lacked.
     Completes {
         /// The piece's bytes.
         bytes: Vec<u8>,
-        /// The hosts that gave them.
+        /// The hosts that sent the bytes.
         givers: Vec<IpAddr>,
-        /// The peers that may still deliver blocks of it.
+        /// The peers that may still deliver blocks of the piece.
         asked: Vec<PeerNumber>,
     },
 }
 
 impl PiecePicker {
-    /// For a torrent of so many pieces.
+    /// Makes a picker for a torrent with `count` pieces.
     pub(super) fn new(count: u32) -> Self {
         Self {
             availability: vec![0; count as usize],
@@ -136,14 +140,14 @@ impl PiecePicker {
         }
     }
 
-    /// A peer has a piece.
+    /// Counts a peer that has a piece.
     pub(super) fn add(&mut self, piece: u32) {
         if let Some(count) = self.availability.get_mut(piece as usize) {
             *count += 1;
         }
     }
 
-    /// A peer that had these pieces has left.
+    /// Subtracts a peer that had these pieces.
     pub(super) fn remove(&mut self, has: &PieceSet) {
         for piece in has.iter() {
             if let Some(count) = self.availability.get_mut(piece as usize) {
@@ -152,22 +156,23 @@ impl PiecePicker {
         }
     }
 
-    /// How many peers have a piece.
+    /// Returns how many peers have a piece.
     pub(super) fn availability(&self, piece: u32) -> u32 {
         self.availability.get(piece as usize).copied().unwrap_or_default()
     }
 
-    /// Whether peers were asked for a piece and may still deliver it.
+    /// Returns whether a piece is being verified, or whether peers that were asked for it may still deliver it.
     pub(super) fn is_under_way(&self, piece: u32) -> bool {
         self.under_way.get(&piece).is_some_and(|under_way| under_way.is_whole || !under_way.asked.is_empty())
     }
 
-    /// How many pieces have memory.
+    /// Returns how many pieces take memory.
     pub(super) fn count(&self) -> usize {
         self.under_way.len()
     }
 
-    /// Chooses a piece for a peer: its missing blocks. `length_of` tells how long a piece is.
+    /// Chooses a piece for a peer, and returns the requests for the missing blocks of the piece. `length_of` tells the
+    /// length of a piece.
     pub(super) fn pick(&mut self, choice: &Choice<'_>, length_of: impl Fn(u32) -> u32) -> Vec<BlockRequest> {
         let Some(piece) = self.choose(choice) else { return Vec::new() };
         let length = length_of(piece);
@@ -198,7 +203,7 @@ impl PiecePicker {
             BlockRequest { piece, begin, length: (length - begin).min(MAX_BLOCK) }
         };
         let mut requests: Vec<_> = missing.map(request).collect();
-        // Two peers that deliver the same piece meet in the middle.
+        // The second peer delivers the last block first, so that both peers meet in the middle.
         if is_second {
             requests.reverse();
         }
@@ -240,9 +245,10 @@ impl PiecePicker {
             .map(|(_, _, piece)| piece)
     }
 
-    /// The lower, the sooner: first by whose piece it is, then by how many peers have it. A host gets its own pieces in order,
-    /// so that all together get the blob roughly in order. Of others' pieces chance chooses among equally rare ones, so that not
-    /// all ask the same host.
+    /// Returns the rank of a piece. The piece with the lowest rank is requested first. The rank compares whose piece it
+    /// is, and then how many peers have the piece. Equally rare own pieces are requested in order, so that all hosts
+    /// together get the blob roughly in order. Among equally rare pieces of other hosts chance decides, so that not all
+    /// hosts ask the same peer.
     fn rank(&self, choice: &Choice<'_>, piece: u32) -> (u32, u32, u32) {
         let own = choice.own.share(piece);
         let lacking = choice.rivals.iter().filter(|(_, has)| !has.contains(piece));
@@ -254,7 +260,7 @@ impl PiecePicker {
         (1 + u32::from(availability <= choice.seeds), availability, fastrand::u32(..))
     }
 
-    /// Whether a piece that is under way may be asked of this peer as well.
+    /// Returns whether this peer may be asked, too, for a piece that is under way.
     fn may_ask_too(&self, peer: PeerNumber, piece: u32) -> bool {
         !self.suspects.contains(&piece)
             && self.under_way.get(&piece).is_some_and(|under_way| {
@@ -262,8 +268,8 @@ impl PiecePicker {
             })
     }
 
-    /// Whether this peer may be asked for all of a piece that only others have been asked for, because it has given a right
-    /// piece and they have not. Else hostile peers could hold a piece by giving it slowly, or wrong, one after the other.
+    /// Returns whether this peer may take a piece over: it is proven, and no peer that was asked for the piece is.
+    /// Otherwise hostile peers could hold a piece by sending it slowly or wrong, one after the other.
     fn may_take_over(&self, peer: PeerNumber, piece: u32) -> bool {
         self.proven.contains(&peer)
             && self.under_way.get(&piece).is_some_and(|under_way| {
@@ -271,24 +277,25 @@ impl PiecePicker {
             })
     }
 
-    /// The piece that the last choice has taken from other peers, whose blocks of it are not wanted any more.
+    /// Returns, once, the piece that the last choice has taken from other peers. The requests to these peers can be
+    /// withdrawn.
     pub(super) fn taken_over(&mut self) -> Option<u32> {
         self.taken_over.take()
     }
 
-    /// A peer has given a right piece.
+    /// Records that a peer has given a right piece.
     pub(super) fn prove(&mut self, peer: PeerNumber) {
         self.proven.insert(peer);
     }
 
-    /// A peer is gone.
+    /// Forgets a peer that is gone.
     pub(super) fn leave(&mut self, peer: PeerNumber, has: &PieceSet) {
         self.remove(has);
         self.release(peer);
         self.proven.remove(&peer);
     }
 
-    /// Takes a block.
+    /// Takes a block that a peer sent.
     pub(super) fn take(&mut self, giver: IpAddr, piece: u32, begin: u32, data: &[u8]) -> TakenBlock {
         let Some(under_way) = self.under_way.get_mut(&piece).filter(|under_way| !under_way.is_whole) else {
             return TakenBlock::Unwanted;
@@ -300,7 +307,7 @@ impl PiecePicker {
         if !begin.is_multiple_of(MAX_BLOCK) || data.len() != expected || !under_way.received.insert(block) {
             return TakenBlock::Unwanted;
         }
-        // Both have the expected length.
+        // `space` and `data` both have the expected length, so this does not panic.
         space.copy_from_slice(data);
         if !under_way.givers.contains(&giver) {
             under_way.givers.push(giver);
@@ -316,12 +323,12 @@ impl PiecePicker {
         }
     }
 
-    /// The bytes of a piece were wrong, and several peers gave them.
+    /// Records that several peers gave wrong bytes of a piece.
     pub(super) fn suspect(&mut self, piece: u32) {
         self.suspects.insert(piece);
     }
 
-    /// A host has sent wrong bytes. Pieces with blocks of it begin again.
+    /// Throws away the pieces under way that have blocks from this host, because the host sent wrong bytes.
     pub(super) fn discard(&mut self, giver: IpAddr) {
         for under_way in self.under_way.values_mut().filter(|under_way| !under_way.is_whole) {
             if under_way.givers.contains(&giver) {
@@ -330,13 +337,14 @@ impl PiecePicker {
         }
     }
 
-    /// A piece is there, or its bytes were wrong, or the upstream has brought it: it is not under way any more. Returns the
-    /// peers that may still deliver blocks of it.
+    /// Removes a piece from those under way, because it is there, was wrong, or came from the upstream. Returns the peers
+    /// that may still deliver blocks of the piece.
     pub(super) fn forget(&mut self, piece: u32) -> Vec<PeerNumber> {
         self.under_way.remove(&piece).map(|under_way| under_way.asked).unwrap_or_default()
     }
 
-    /// A peer delivers no more. What it has delivered is kept.
+    /// Records that a peer delivers no more blocks. Its blocks are kept, except those of a suspect piece, which one peer
+    /// must send whole.
     pub(super) fn release(&mut self, peer: PeerNumber) {
         for under_way in self.under_way.values_mut() {
             under_way.asked.retain(|asked| *asked != peer);
@@ -350,11 +358,11 @@ impl PiecePicker {
 }
 
 impl PieceUnderWay {
-    /// Throws away what has come.
+    /// Throws away the blocks that have come.
     fn begin_again(&mut self) {
         self.givers.clear();
         self.received = PieceSet::empty(self.received.total());
-        // What was asked for before does not cover the blocks that are thrown away.
+        // The peers that were asked will not send the thrown-away blocks again, so other requests must follow.
         self.asked.clear();
     }
 }

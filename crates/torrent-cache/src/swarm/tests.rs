@@ -15,10 +15,10 @@ mod hostile;
 mod limits;
 mod raw;
 
-/// Longer than anything takes on a busy machine.
+/// More time than any step needs, even on a busy machine.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// Seeds by info-hash.
+/// The seeds of a host, by info-hash.
 #[derive(Default)]
 struct Shelf(Mutex<HashMap<InfoHash, Arc<SharedContent>>>);
 
@@ -45,7 +45,8 @@ impl TestHost {
         self.address_on(1)
     }
 
-    /// The address on another one of this machine's loopback addresses. Hosts are told apart by their addresses.
+    /// Returns the address 127.0.0.`last` of this host. The swarm tells hosts apart by their addresses, so a test gives
+    /// each host another one.
     fn address_on(&self, last: u8) -> SocketAddr {
         (Ipv4Addr::new(127, 0, 0, last), self.swarm.port()).into()
     }
@@ -98,7 +99,7 @@ async fn completed(content: &SharedContent) -> Vec<u8> {
     bytes
 }
 
-/// Waits until the counters are such. They follow the content.
+/// Waits until the counters meet a condition, because they change a moment after the content.
 async fn sampled(host: &TestHost, is_such: impl Fn(SwarmSample) -> bool) {
     let wait = async {
         while !is_such(host.swarm.sample()) {
@@ -148,7 +149,7 @@ async fn hosts_get_a_blob_while_the_leader_still_fetches_it() {
         let offset = usize::try_from(offset).unwrap();
         let end = blob.len().min(offset + SMALL as usize);
         content.append(offset as u64, &blob[offset..end]).unwrap();
-        // The followers have each piece before the next one is there.
+        // The followers must get each piece before the leader gets the next one.
         for (_, content) in followers {
             let pieces = content.progress().wait_for(|progress| progress.prefix == end as u64).await.map(|now| *now);
             assert_eq!(pieces.unwrap().prefix, end as u64);

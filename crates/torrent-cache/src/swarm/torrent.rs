@@ -25,21 +25,21 @@ use crate::peer_wire::{
 
 /// The most connections of one torrent.
 const MAX_PEERS: usize = 64;
-/// The most of them with one address, so that one host cannot take the places of all others. Several programs on one host can
-/// be peers.
+/// The most connections of one torrent with one IP address, so that one host cannot take the places of all others. More
+/// than one is allowed, because several programs on one host can be peers.
 const MAX_PEERS_OF_HOST: usize = 8;
-/// Our id for messages with hashes of pieces.
+/// The id that this host chose for messages with piece hashes (BEP 10).
 pub(super) const PIECE_HASHES_ID: NonZeroU8 = NonZeroU8::MIN;
 
-/// What all torrents of a host share.
+/// What all torrents of this host share.
 pub(super) struct OwnHost {
     pub(super) id: PeerId,
     /// The port on which peers reach this host.
     pub(super) port: u16,
     pub(super) counters: Arc<SwarmCounters>,
-    /// Bytes of pieces under way.
+    /// Bytes of memory for pieces under way, of all torrents together.
     pub(super) under_way: Cell<u64>,
-    /// Hosts that sent wrong pieces.
+    /// Banned hosts, and when each was banned.
     pub(super) banned: RefCell<HashMap<IpAddr, Instant>>,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct OwnHost {
 pub(super) struct SwarmTorrent {
     pub(super) info_hash: InfoHash,
     pub(super) content: Arc<SharedContent>,
-    /// Whether hashes of pieces are told and learned, because there is no torrent file.
+    /// Whether the blob has no torrent file yet, so that hosts send each other piece hashes.
     pub(super) is_forming: bool,
     pub(super) host: Rc<OwnHost>,
     pub(super) state: RefCell<TorrentState>,
@@ -57,12 +57,13 @@ pub(super) struct SwarmTorrent {
 pub(super) struct TorrentState {
     pub(super) peers: HashMap<PeerNumber, ConnectedPeer>,
     pub(super) picker: PiecePicker,
-    /// The host whose hashes of pieces are believed.
+    /// The leader, the only host whose piece hashes are believed.
     pub(super) leader: Option<SocketAddr>,
-    /// Hosts whose bytes were not those of this leader's hashes. As long as it leads, they are not spoken to.
+    /// Hosts that sent bytes that do not match the leader's piece hashes. They are refused until the leader changes,
+    /// because the hashes can be wrong instead of the bytes.
     pub(super) doubted: HashSet<IpAddr>,
     pub(super) next: PeerNumber,
-    /// The first piece that is missing, and since when it is.
+    /// The first missing piece, and since when it has been the first.
     pub(super) head: (u32, Instant),
     pub(super) turns: OfferTurns,
 }
@@ -74,11 +75,11 @@ pub struct SwarmStatus {
     pub peers: usize,
     /// Connected peers that have pieces.
     pub sources: usize,
-    /// Whether the leader is connected.
+    /// Whether the leader is connected. A leader without pieces counts only while this host has no pieces either.
     pub has_leader: bool,
 }
 
-/// Why a connection ends.
+/// Why a connection to a peer is refused or ended.
 #[derive(Debug, Error)]
 pub(super) enum PeerFault {
     #[error(transparent)]
@@ -87,7 +88,9 @@ pub(super) enum PeerFault {
     Extension(#[from] NotAnExtensionHandshake),
     #[error(transparent)]
     Hashes(#[from] NotPieceHashes),
-    #[error("it asked for bytes outside of a piece, or of a piece that is not here")]
+    #[error(
+        "it requested a block that is too long, that is outside of its piece, or whose piece this host does not have"
+    )]
     Request,
     #[error("it asked for more than {MAX_QUEUE} blocks at once")]
     TooManyRequests,
@@ -97,9 +100,9 @@ pub(super) enum PeerFault {
     Noise,
     #[error("it sent a bitfield too late")]
     LateBitfield,
-    #[error("there are enough peers")]
+    #[error("the torrent has no place for another peer, or for another peer with this address")]
     Full,
-    #[error("its bytes were not those of the leader's hashes")]
+    #[error("it has sent bytes that do not match the leader's piece hashes")]
     Doubted,
     #[error("it is connected already, or it is this host")]
     Twice,
@@ -128,22 +131,23 @@ impl SwarmTorrent {
         torrent
     }
 
-    /// The state of the swarm, and when it changes.
+    /// Returns a receiver of the swarm's state, which notices each change.
     pub(super) fn status(&self) -> watch::Receiver<SwarmStatus> {
         self.status.subscribe()
     }
 
-    /// How many peers are connected.
+    /// Returns how many peers are connected.
     pub(super) fn count(&self) -> usize {
         self.state.borrow().peers.len()
     }
 
-    /// Whether a peer at this address, at which it accepts connections, is connected.
+    /// Returns whether a peer is connected that accepts connections at this address.
     pub(super) fn is_connected(&self, address: SocketAddr) -> bool {
         self.state.borrow().peers.values().any(|peer| peer.listens == Some(address))
     }
 
-    /// Believes the hashes of the host at this address from now on, and asks it for those that it has told before.
+    /// Sets the leader, whose piece hashes are believed. If the leader is connected, sends it another extension
+    /// handshake, because a peer answers each extension handshake with all hashes that it knows.
     pub(super) fn set_leader(&self, leader: Option<SocketAddr>) {
         let mut state = self.state.borrow_mut();
         if state.leader == leader {
@@ -159,10 +163,10 @@ impl SwarmTorrent {
         self.report(&state);
     }
 
-    /// A peer has shaken hands. Returns its number and its outbox.
+    /// Adds a peer after the handshakes. Returns its number and its outbox.
     ///
-    /// Two hosts can dial each other at the same moment. Both then keep the connection that the host with the lower id
-    /// has opened.
+    /// Two hosts can dial each other at the same moment. Then both keep the connection that the host with the lower peer
+    /// id opened.
     pub(super) fn join(
         &self,
         id: PeerId,
@@ -178,7 +182,7 @@ impl SwarmTorrent {
         if state.doubted.contains(&address.ip()) {
             return Err(PeerFault::Doubted);
         }
-        // An id alone is no proof: a host that takes another one's id must not keep that one away.
+        // The address must match too. Otherwise a host could take the peer id of another host to keep that host away.
         let is_same = |peer: &&ConnectedPeer| peer.id == id && peer.address.ip() == address.ip();
         let of_host = state.peers.values().filter(|peer| peer.address.ip() == address.ip()).count();
         if let Some(other) = state.peers.values().find(is_same) {
@@ -196,7 +200,7 @@ impl SwarmTorrent {
         let mut peer = ConnectedPeer::new(&NewPeer { number, id, address, is_dialled, pieces }, now);
         let (have, told) = self.content.have();
         peer.told = told;
-        // The bitfield must be the first message. A peer without pieces may leave it out.
+        // The bitfield must be the first message. A host without pieces may leave the bitfield out.
         if have.count() > 0 {
             peer.send(&PeerMessage::Bitfield(have), now);
         }
@@ -211,7 +215,7 @@ impl SwarmTorrent {
         Ok((number, out))
     }
 
-    /// What we say of ourselves (BEP 10).
+    /// Returns the extension handshake of this host (BEP 10).
     fn greeting(&self) -> PeerMessage {
         let handshake = ExtensionHandshake {
             piece_hashes: self.is_forming.then_some(PIECE_HASHES_ID),
@@ -222,7 +226,7 @@ impl SwarmTorrent {
         PeerMessage::Extended { id: EXTENSION_HANDSHAKE_ID, payload: handshake.encode() }
     }
 
-    /// The connection has ended.
+    /// Removes a peer whose connection has ended.
     pub(super) fn leave(&self, number: PeerNumber) {
         let mut state = self.state.borrow_mut();
         let Some(peer) = state.peers.remove(&number) else { return };
@@ -239,14 +243,14 @@ impl SwarmTorrent {
         result
     }
 
-    /// Counts the memory of pieces under way.
+    /// Updates the memory for pieces under way after their number has changed from `before` to `after`.
     pub(super) fn account(&self, before: usize, after: usize) {
         let bytes = |count: usize| count as u64 * u64::from(self.content.shape().piece_length);
         let under_way = &self.host.under_way;
         under_way.set((under_way.get() + bytes(after)).saturating_sub(bytes(before)));
     }
 
-    /// Tells peers of each piece that comes, and asks for what can be asked for now.
+    /// Starts a task that calls [`Self::spread`] when new pieces or piece hashes have come.
     fn watch_content(self: &Rc<Self>) {
         let (torrent, mut progress) = (Rc::downgrade(self), self.content.progress());
         spawn_local(async move {
@@ -262,7 +266,7 @@ impl SwarmTorrent {
         });
     }
 
-    /// Lets time pass. Must be called ten times a second.
+    /// Finds slow and silent peers, ends turns, and asks for pieces. Must be called ten times a second.
     pub(super) fn tick(&self, now: Instant) {
         let mut state = self.state.borrow_mut();
         let mut slow = Vec::new();
@@ -280,13 +284,14 @@ impl SwarmTorrent {
         self.fill_all(&mut state);
     }
 
-    /// Claims a piece for the upstream: the first that cannot come from peers and that is not under way. With `anything`,
-    /// one that peers have is better than none. Returns where its first byte is that is not there.
+    /// Claims a piece for the upstream: the first piece that no peer can deliver and that is not under way. If there is
+    /// no such piece, claims with `anything` the first piece that is not under way. Returns the offset in the blob of the
+    /// piece's first missing byte.
     pub(super) fn claim(&self, anything: bool) -> Option<u64> {
         let state = self.state.borrow();
         let (have, _) = self.content.have();
         let idle = || have.missing().filter(|piece| !state.picker.is_under_way(*piece));
-        // Without its hash no peer is asked for a piece, whatever peers say that they have.
+        // A piece whose hash is not known cannot come from peers, because it could not be verified.
         let rare =
             self.content.choose(|may, _| idle().find(|piece| state.picker.availability(*piece) == 0 || !may(*piece)));
         let chosen = rare.or_else(|| idle().next().filter(|_| anything));
@@ -303,7 +308,7 @@ impl SwarmTorrent {
     }
 
     pub(super) fn report(&self, state: &TorrentState) {
-        // A leader that has started again has nothing, so it does not lead any more.
+        // A leader that lost its pieces in a restart does not lead any more.
         let has_begun = self.content.progress_now().pieces > 0;
         let is_leading = |peer: &ConnectedPeer| peer.listens == state.leader && (peer.has.count() > 0 || !has_begun);
         let status = SwarmStatus {

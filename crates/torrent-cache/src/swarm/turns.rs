@@ -1,8 +1,9 @@
-//! Whom a piece is offered to first.
+//! Which peer is offered a new piece first.
 //!
-//! A host that brings a piece from the upstream offers it to one peer only, which passes it on. If it offered each new piece to
-//! all, all would ask at once, and its link would carry every piece as often as there are peers. What is not passed on within
-//! two seconds is offered to all. Super-seeding (BEP 16) does the same for a seed.
+//! A host that gets a piece from the upstream offers the piece to one peer only, and this peer passes the piece on. If
+//! the host offered the piece to all peers, all would request it at once, and the host's link would carry each piece once
+//! per peer. After two seconds the host offers the piece to all peers that still lack it. Super-seeding (BEP 16) is the
+//! same rule for a seed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::picker::PeerNumber;
 
-/// How long a peer has to fetch a piece and to pass it on.
+/// The time that a peer has to fetch a piece and to pass it on.
 const TURN: Duration = Duration::from_secs(2);
 
 /// The pieces that are offered to one peer each.
@@ -19,7 +20,8 @@ const TURN: Duration = Duration::from_secs(2);
 pub(super) struct OfferTurns(HashMap<u32, (PeerNumber, Instant)>);
 
 impl OfferTurns {
-    /// Chooses one of these peers for a new piece: the one with the fewest turns. `None`: there are not several.
+    /// Gives one of these peers the turn for a new piece: the peer that has the fewest turns. Returns `None` if there are
+    /// fewer than two peers, because then there is nothing to choose.
     pub(super) fn choose(
         &mut self,
         piece: u32,
@@ -38,13 +40,13 @@ impl OfferTurns {
         Some(peer)
     }
 
-    /// The peer to which alone this piece is offered.
+    /// Returns the only peer that this piece is offered to. Returns `None` if the piece is offered to all.
     pub(super) fn of(&self, piece: u32) -> Option<PeerNumber> {
         self.0.get(&piece).map(|(peer, _)| *peer)
     }
 
-    /// The pieces that are to be offered to all now, with the peers whose turns have ended: their time is over, or they are
-    /// gone. With `all`, every piece.
+    /// Ends the turns whose time is over or whose peer is gone; with `all`, ends every turn. Returns the pieces of these
+    /// turns, which are to be offered to all peers now, each with the peer that had the turn.
     pub(super) fn end(
         &mut self,
         now: Instant,

@@ -11,10 +11,10 @@ use url::Url;
 use super::exchange::CallReply;
 use super::fault::{TrackerFault, shown};
 
-/// The longest time after which an announce that was refused is tried again, also if the tracker says never.
+/// The longest time until a refused announce is tried again, even if the tracker says "never".
 const MAX_RETRY: Duration = Duration::from_hours(24);
 
-/// What this host tells of one torrent.
+/// What an announce tells the tracker about one torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SwarmAnnounce {
     /// The torrent.
@@ -31,23 +31,23 @@ pub struct SwarmAnnounce {
     pub numwant: u32,
 }
 
-/// What the tracker tells of one torrent.
+/// What the tracker replies to an announce.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SwarmPeers {
-    /// Other peers, at most 2,000. Their addresses are not checked. This host can be among them.
+    /// Peers of the torrent, at most 2,000. Their addresses are not checked, and this host can be among them.
     pub peers: Vec<SocketAddr>,
-    /// When to announce again; `None` if the tracker gave no number.
+    /// The time until the next announce; `None` if the tracker gave no number.
     pub interval: Option<Duration>,
-    /// Not to announce again before this time, but for events.
+    /// The time before which this host must not announce again, except to report an event.
     pub min_interval: Option<Duration>,
     /// How many peers have the whole torrent.
     pub seeds: u32,
-    /// How many others there are.
+    /// How many peers have only a part of the torrent.
     pub leechers: u32,
 }
 
 impl SwarmAnnounce {
-    /// The path and the query below the announce URL.
+    /// Returns the path and the query of the request: those of the announce URL, and the parameters of this announce.
     pub(super) fn target(&self, url: &Url, peer_id: PeerId, port: NonZeroU16) -> String {
         let request = AnnounceRequest {
             info_hash: self.info_hash,
@@ -89,7 +89,7 @@ impl SwarmPeers {
                     leechers: found.incomplete,
                 })
             }
-            // Some trackers send a failure with another status.
+            // Some trackers send a failure with a status other than 200.
             Err(UpstreamReplyError::Refused { reason, retry }) => {
                 let retry_after = match retry {
                     Retry::Unsaid => None,

@@ -19,7 +19,7 @@ use super::fault::{TrackerError, TrackerFault};
 use super::pause::TrackerPause;
 use crate::upstream::{FetchConnector, FetchStream, HostLookup, OUR_AGENT, UpstreamOrigin};
 
-/// For the look-up of the name, the connection and the TLS handshake together.
+/// The time for the name look-up, the connection and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The most header lines of a reply.
@@ -28,28 +28,28 @@ const MAX_HEADERS: usize = 64;
 /// The most bytes of the head of a reply.
 const MAX_HEAD: usize = 64 << 10;
 
-/// A server that is asked.
+/// A server that calls are sent to.
 #[derive(Debug)]
 pub(super) struct TrackerEndpoint {
     origin: UpstreamOrigin,
-    /// The settings that name it.
+    /// The settings that name the server.
     settings: &'static str,
     connector: FetchConnector,
     pause: TrackerPause,
 }
 
-/// What is asked.
+/// A request to the server.
 pub(super) struct TrackerCall {
     pub(super) method: Method,
-    /// Path and query.
+    /// The path and the query.
     pub(super) target: String,
-    /// `Authorization`.
+    /// The value of `Authorization`, if any.
     pub(super) authorization: Option<HeaderValue>,
-    /// The body and its type.
+    /// The media type and the body, if any.
     pub(super) body: Option<(&'static str, Bytes)>,
     /// The most bytes of the reply's body.
     pub(super) max_reply: usize,
-    /// From the connection to the end of the reply.
+    /// The time from the open connection to the end of the reply.
     pub(super) within: Duration,
 }
 
@@ -72,7 +72,7 @@ impl TrackerEndpoint {
         Self { origin, settings, connector, pause: TrackerPause::default() }
     }
 
-    /// Sends a request and receives the whole reply. Any status is one.
+    /// Sends a request and receives the whole reply. A reply of any status is a success here.
     pub(super) async fn exchange(&self, call: TrackerCall) -> Result<CallReply, TrackerError> {
         if let Err(left) = self.pause.admit(Instant::now()) {
             return Err(self.error(TrackerFault::Paused(left)));
@@ -108,7 +108,7 @@ impl TrackerEndpoint {
             request = request.header(CONTENT_TYPE, kind);
             body = bytes;
         } else if is_post {
-            // The library leaves it out, and some proxies refuse a POST without it.
+            // Without a body the HTTP library sends no length, and some proxies refuse a POST without a length.
             request = request.header(CONTENT_LENGTH, 0);
         }
         let wrong = |error: http::Error| TrackerFault::WrongReply(format!("the request cannot be written: {error}"));
@@ -129,7 +129,7 @@ async fn talk(stream: FetchStream, request: Request<Full<Bytes>>, limit: usize) 
         let (head, mut incoming) = response.into_parts();
         let mut body = BytesMut::new();
         while let Some(frame) = incoming.frame().await {
-            // What is no data is a trailer.
+            // A frame without data is a trailer.
             let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
             if body.len() + data.len() > limit {
                 return Err(TrackerFault::WrongReply(format!("its body has more than {limit} bytes")));
@@ -138,14 +138,14 @@ async fn talk(stream: FetchStream, request: Request<Full<Bytes>>, limit: usize) 
         }
         Ok(CallReply { status: head.status, headers: head.headers, body: body.freeze() })
     });
-    // The connection is driven here, by no task of its own, so it ends with the call.
+    // The connection is driven here and not by a task of its own, so that it ends with the call.
     match select(exchange, pin!(connection)).await {
         Either::Left((result, _)) => result,
         Either::Right((_, exchange)) => exchange.await,
     }
 }
 
-/// An error of the HTTP library with its causes, in one line.
+/// Turns an error of the HTTP library and its causes into a fault with one line of text.
 fn broken(error: &(dyn Error + 'static)) -> TrackerFault {
     let causes = successors(Some(error), |&error| error.source());
     TrackerFault::Broken(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))

@@ -1,4 +1,4 @@
-//! How a call of the tracker fails: the cause for the log, and what the operator can do.
+//! How a call to the tracker fails: the cause for the log, and what the operator can do.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use crate::upstream::FetchFault;
 
-/// A call failed. `Display` is the line for the log. It holds no path, query or header, as those can hold secrets.
+/// Why a call failed. `Display` writes the line for the log, without path, query and headers, because these can hold
+/// secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{server}: {fault}")]
 pub struct TrackerError {
@@ -18,19 +19,19 @@ pub struct TrackerError {
     pub fault: TrackerFault,
 }
 
-/// What happened.
+/// What happened to a call.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TrackerFault {
-    /// There is no connection.
+    /// No connection could be opened.
     #[error(transparent)]
     Unreachable(FetchFault),
-    /// A call failed less than two seconds ago, so this one was not tried.
+    /// A call failed less than two seconds ago, so this call was not tried.
     #[error("it could not be reached a moment ago, and is not asked again for {} ms", .0.as_millis())]
     Paused(Duration),
     /// The reply did not come in this time.
     #[error("no reply within {} s", .0.as_secs())]
     Timeout(Duration),
-    /// The connection ended within the reply, or what came is no HTTP.
+    /// The connection ended within the reply, or the reply is not HTTP.
     #[error("the connection broke: {0}")]
     Broken(String),
     /// Status 401: the token is missing or wrong.
@@ -42,15 +43,15 @@ pub enum TrackerFault {
     /// Status 429 or 503: a limit is reached.
     #[error("it is busy, and wants no call for {} s: {sentence}", .retry_after.as_secs())]
     Busy {
-        /// How long the tracker wants to be left alone.
+        /// The time for which the tracker wants no call.
         retry_after: Duration,
-        /// What it says.
+        /// What the tracker says about the limit.
         sentence: String,
     },
-    /// What answers there does not keep torrents: its replies have no boot id.
-    #[error("status {0} without X-Boot, so it keeps no torrents")]
+    /// The server answers but keeps no torrents, because its replies have no boot id.
+    #[error("it replies with status {0} and without X-Boot, so it keeps no torrents")]
     NoTorrents(u16),
-    /// The reply is not one that the tracker gives to this call.
+    /// The tracker does not give such a reply to this call.
     #[error("wrong reply: {0}")]
     WrongReply(String),
     /// The tracker refuses the announce, with a `failure reason`.
@@ -64,14 +65,15 @@ pub enum TrackerFault {
 }
 
 impl TrackerFault {
-    /// Whether the tracker could not be reached. A tracker that answers anything can be.
+    /// Returns whether the tracker could not be reached. A tracker that gives any reply can be reached.
     pub fn is_down(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Paused(_) | Self::Timeout(_) | Self::Broken(_))
     }
 }
 
 impl TrackerError {
-    /// What the operator can do: a part of a sentence that begins with a verb. `None` if only time helps.
+    /// Returns what the operator can do, as a part of a sentence that begins with a verb. Returns `None` if only time
+    /// helps.
     pub fn remedy(&self) -> Option<String> {
         let settings = self.settings;
         Some(match &self.fault {
@@ -81,7 +83,7 @@ impl TrackerError {
             | TrackerFault::Broken(_) => {
                 format!("check that the tracker runs, that its port is open, and that the value of {settings} is right")
             }
-            TrackerFault::Token(_) => "set TORRENTS_TOKEN to the value that it has at the tracker".to_owned(),
+            TrackerFault::Token(_) => "set TORRENTS_TOKEN to the value of the tracker's TORRENTS_TOKEN".to_owned(),
             TrackerFault::Forbidden(_) => {
                 "add the network of this host to TORRENTS_FROM (--torrents-from) at the tracker".to_owned()
             }
@@ -89,9 +91,11 @@ impl TrackerError {
                 format!("start the tracker with --torrents, or correct {settings}")
             }
             TrackerFault::WrongReply(_) => {
-                format!("check the value of {settings}, and that the retracker there has the version of this program")
+                format!("check the value of {settings}, and that the tracker is a retracker of this program's version")
             }
-            TrackerFault::Announce { .. } => "ask the operator of the tracker, whose access rules decide".to_owned(),
+            TrackerFault::Announce { .. } => {
+                "ask the operator of the tracker, because its access rules decide".to_owned()
+            }
             TrackerFault::Busy { .. } => return None,
         })
     }
@@ -100,7 +104,7 @@ impl TrackerError {
 /// The most bytes of a text from the network that an error shows.
 const MAX_SHOWN: usize = 200;
 
-/// A text from the network as an error shows it: short, and without control characters.
+/// Shortens a text from the network for an error, and replaces its control characters.
 pub(super) fn shown(text: &[u8]) -> String {
     let text = text.trim_ascii();
     String::from_utf8_lossy(text.get(..MAX_SHOWN).unwrap_or(text)).chars().map(printable).collect()

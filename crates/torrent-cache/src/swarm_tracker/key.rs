@@ -1,4 +1,4 @@
-//! The name of a blob at the tracker.
+//! The name by which the tracker knows a blob.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,28 +8,30 @@ use tracker_protocol::InfoHash;
 use super::secrets::ClusterSecret;
 use crate::digest::{Digest, NotADigest};
 
-/// The name under which hosts share a blob. A host may give a blob only for an upstream and a repository that have
-/// delivered it, so the name is the SHA-256 of all three. It tells no other host what they are.
+/// The name under which hosts share a blob: the SHA-256 of its upstream, its repository and its digest. The upstream and
+/// the repository are part of the name, because a host may give a blob only to clients of an upstream and a repository
+/// that have delivered the blob. The name reveals none of the three to other hosts.
 ///
 /// As text it is `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShareKey(Digest);
 
 impl ShareKey {
-    /// The key of a blob. `upstream` is the origin and the place there with a space between them, as in a flight's key.
+    /// Makes the key of a blob. `upstream` is the origin, a space, and the place on that server, as in a flight's key.
     pub fn new(upstream: &str, digest: Digest) -> Self {
         Self(Digest::of(format!("{upstream} {digest}").as_bytes()))
     }
 
-    /// The swarm in which hosts share the blob before its piece hashes are known. Without a secret every host that
-    /// knows the key can compute it.
+    /// Returns the info-hash of the swarm in which hosts share the blob before its piece hashes are known. Without a
+    /// secret, every host that knows the key can compute this info-hash.
     pub fn rendezvous(&self, secret: Option<&ClusterSecret>) -> InfoHash {
         let mut hash = [0; 20];
         hash.iter_mut().zip(self.mac(secret)).for_each(|(to, from)| *to = from);
         InfoHash(hash)
     }
 
-    /// `source` in the blob's torrent file, as hexadecimal digits. It makes the info-hash a secret, too.
+    /// Returns the `source` of the blob's torrent file, as hexadecimal digits. With a secret, the info-hash is secret
+    /// too, because it covers `source`.
     pub fn info_source(&self, secret: Option<&ClusterSecret>) -> String {
         Digest(self.mac(secret)).hex()
     }

@@ -7,7 +7,7 @@ use tracker_protocol::metainfo::{Metainfo, MetainfoError, MetainfoParts};
 use super::key::ShareKey;
 use super::secrets::ClusterSecret;
 
-/// The length of each piece of a shared blob but the last, in bytes.
+/// The length in bytes of each piece of a shared blob, except the last piece.
 pub const SHARED_PIECE_LENGTH: u32 = 512 << 10;
 
 /// The torrent file of a shared blob (BEP 3): its name is the key, `private` is set (BEP 27), and `source` is a MAC of
@@ -15,11 +15,11 @@ pub const SHARED_PIECE_LENGTH: u32 = 512 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedMetainfo(Metainfo);
 
-/// A torrent file is not one of this blob, or parts do not make one.
+/// Why a torrent file does not belong to a blob, or why parts do not make a torrent file.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SharedMetainfoError {
-    /// It is no torrent file of one file.
-    #[error("it is no torrent file of one file: {0}")]
+    /// The bytes are no torrent file with a single file.
+    #[error("it is no torrent file with a single file: {0}")]
     Metainfo(#[from] MetainfoError),
     /// Its name is not the key.
     #[error("its name is not {0}")]
@@ -28,7 +28,7 @@ pub enum SharedMetainfoError {
     #[error("it is not private")]
     Public,
     /// Its source is not the MAC of the key.
-    #[error("its source is another one: the host that wrote it has another CLUSTER_SECRET")]
+    #[error("its source is wrong: the host that wrote the torrent file has another CLUSTER_SECRET")]
     Source,
     /// Its pieces have another length.
     #[error("its pieces have {0} bytes, expected {SHARED_PIECE_LENGTH}")]
@@ -36,7 +36,8 @@ pub enum SharedMetainfoError {
 }
 
 impl SharedMetainfo {
-    /// The torrent file of a blob of this length in bytes, with the SHA-1 of each piece.
+    /// Makes the torrent file of a blob. `length` is the length of the blob in bytes, and `piece_hashes` holds the SHA-1
+    /// of each piece.
     ///
     /// # Errors
     /// The blob is empty, there are more or fewer hashes than pieces, or the file would have more than 1 MiB.
@@ -57,10 +58,10 @@ impl SharedMetainfo {
         Ok(Self(Metainfo::new(parts)?))
     }
 
-    /// Reads a torrent file that must be the one of this blob.
+    /// Reads the torrent file of a blob.
     ///
     /// # Errors
-    /// It is another file than a host with this secret writes.
+    /// A host with this secret would write another torrent file for the blob.
     pub fn read(file: &[u8], key: &ShareKey, secret: Option<&ClusterSecret>) -> Result<Self, SharedMetainfoError> {
         let metainfo = Metainfo::decode(file)?;
         let parts = metainfo.parts();
@@ -79,22 +80,22 @@ impl SharedMetainfo {
         Ok(Self(metainfo))
     }
 
-    /// The file.
+    /// Returns the bytes of the torrent file.
     pub fn encode(&self) -> Vec<u8> {
         self.0.encode()
     }
 
-    /// The SHA-1 of its `info`.
+    /// Returns the info-hash: the SHA-1 of `info`.
     pub fn info_hash(&self) -> InfoHash {
         self.0.info_hash()
     }
 
-    /// The length of the blob in bytes; at least 1.
+    /// Returns the length of the blob in bytes, which is at least 1.
     pub fn length(&self) -> u64 {
         self.0.parts().length
     }
 
-    /// The SHA-1 of each piece, in order: as many as [`Self::length`] has pieces.
+    /// Returns the SHA-1 of each piece, in order.
     pub fn piece_hashes(&self) -> &[[u8; 20]] {
         &self.0.parts().piece_hashes
     }

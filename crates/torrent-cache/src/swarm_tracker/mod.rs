@@ -1,14 +1,14 @@
 //! The client of the tracker: announces, and the calls about torrent files and leases that docs/torrent-cache.md lists
-//! under "The tracker's part". It decides nothing: which host fetches what is decided by its callers.
+//! under "The tracker's part". The client decides nothing: its callers decide which host fetches what.
 //!
 //! - Each call has a connection of its own, which the call's own future drives. So a [`SwarmTracker`] belongs to no
-//!   runtime, and any thread's runtime can use it. A pool of connections would save little: the tracker closes a
-//!   connection after each request with a body. A call that is dropped ends its connection, so the tracker ends the
-//!   long poll.
-//! - A tracker that is down costs little: a connection has one second, a reply three, and after a failure all calls
-//!   fail at once for two seconds ([`TrackerFault::Paused`]). Then one call tries again.
-//! - Each reply of the torrents' server has the tracker's boot id. [`SwarmTracker::boot`] tells when it changes: the
-//!   tracker has started again and knows nothing any more.
+//!   runtime, and any thread's runtime can use it. A pool of connections would save little, because the tracker closes a
+//!   connection after each request with a body. Dropping a call ends its connection, so that the tracker ends the long
+//!   poll.
+//! - A tracker that is down costs little. A connection must open within one second, and a reply must come within three.
+//!   After a failure all calls fail at once for two seconds ([`TrackerFault::Paused`]). Then one call tries again.
+//! - Each reply of the server of the torrents has the tracker's boot id. [`SwarmTracker::boot`] notices when the id
+//!   changes. Then the tracker has restarted, and has lost all that it knew.
 
 mod announce;
 mod exchange;

@@ -5,19 +5,19 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// A server that could not be reached is not asked for so long.
+/// How long a server is not asked after it could not be reached.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Whether a server is asked. After each failure there is a pause. Then one call tries the server, and the others wait
-/// for its outcome or for the next pause to end.
+/// Whether a server is asked. After a failure all calls are refused for a pause. Then one call tries the server. The
+/// other calls are refused for another pause, which ends early if the try succeeds.
 #[derive(Debug, Default)]
 pub(super) struct TrackerPause(Mutex<Option<Instant>>);
 
 impl TrackerPause {
-    /// Whether a call may be made at this time.
+    /// Decides whether a call may be made at this time.
     ///
     /// # Errors
-    /// Calls must wait for so long.
+    /// The call is refused. The error is the time until the next call may be made.
     pub(super) fn admit(&self, now: Instant) -> Result<(), Duration> {
         let mut until = self.0.lock();
         if let Some(end) = *until {
@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(pause.admit(at(500)), Err(Duration::from_millis(1500)));
         assert_eq!(pause.admit(at(2000)), Ok(()));
         assert_eq!(pause.admit(at(2001)), Err(Duration::from_millis(1999)));
-        // The call that tried was dropped, so another one tries.
+        // The admitted call was dropped without an outcome, so another call tries.
         assert_eq!(pause.admit(at(4000)), Ok(()));
         pause.ended(at(4001), false);
         assert_eq!((pause.admit(at(4001)), pause.admit(at(4001))), (Ok(()), Ok(())));

@@ -1,4 +1,4 @@
-//! What the server of the torrents replies.
+//! The replies of the server of the torrents.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use tracker_protocol::InfoHash;
 use super::exchange::CallReply;
 use super::fault::{TrackerFault, shown};
 
-/// How long a busy tracker is left alone if it does not say.
+/// How long to wait for a busy tracker that sends no `Retry-After`.
 const DEFAULT_RETRY: Duration = Duration::from_secs(5);
 
-/// The longest time for which a busy tracker is left alone.
+/// The longest wait for a busy tracker.
 const MAX_RETRY: Duration = Duration::from_mins(5);
 
-/// What storing a torrent file did.
+/// What became of a torrent file that this host sent to the tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetainfoPut {
-    /// The file is new there.
+    /// The tracker had no torrent file of the blob, and keeps this one.
     New,
-    /// One with the same info-hash was there.
+    /// The tracker has a torrent file with the same info-hash already.
     Same,
-    /// One with another info-hash is there, and stays.
+    /// The tracker has a torrent file with another info-hash, and does not replace it.
     Conflict,
 }
 
@@ -35,17 +35,17 @@ pub enum LeaseClaim {
     Granted {
         /// The number for renewing and ending the lease.
         generation: u64,
-        /// The lease ends so long after it was last renewed.
+        /// The lease ends when it has not been renewed for this time.
         ttl: Duration,
     },
-    /// A host holds the lease. It can be this one.
+    /// A host holds the lease already. It can be this host.
     Held(LeaseView),
 }
 
 /// A lease as this host sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeaseView {
-    /// Where the holder takes BitTorrent connections; `None` if this host cannot reach it.
+    /// The address at which the holder takes BitTorrent connections; `None` if this host cannot reach the holder.
     pub leader: Option<SocketAddr>,
     /// The swarm in which the holder shares the blob.
     pub swarm: Option<InfoHash>,
@@ -58,18 +58,18 @@ pub struct LeaseView {
 /// What became of a lease that was to be renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseRenewal {
-    /// This host still holds it.
+    /// This host still holds the lease.
     Renewed,
-    /// It has ended, and no host holds one of the blob.
+    /// The lease has ended, and no host holds a lease of the blob.
     Ended,
-    /// It has ended, and another host holds a newer one.
+    /// The lease has ended, and another host holds a newer lease of the blob.
     Superseded,
 }
 
 /// What the tracker knows of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SwarmBlob {
-    /// The lease. All is empty if no host holds one.
+    /// The lease. Its fields are empty if no host holds one.
     pub lease: LeaseView,
     /// Whether there is a torrent file.
     pub has_torrent: bool,
@@ -111,7 +111,7 @@ pub(super) struct LeaseBody {
 impl LeaseBody {
     pub(super) fn view(&self) -> Result<LeaseView, TrackerFault> {
         let swarm = self.swarm.as_deref().map(str::parse).transpose();
-        let swarm = swarm.map_err(|_| TrackerFault::WrongReply("its swarm is no info-hash".to_owned()))?;
+        let swarm = swarm.map_err(|_| TrackerFault::WrongReply("its swarm is not an info-hash".to_owned()))?;
         Ok(LeaseView { leader: self.leader, swarm, have: self.have, size: self.size })
     }
 
@@ -120,43 +120,43 @@ impl LeaseBody {
     }
 }
 
-/// The sentence of a reply that refuses a call.
+/// The body of a reply that refuses a call.
 #[derive(Debug, Deserialize)]
 struct ProblemBody {
     error: String,
 }
 
-/// The body of a reply as JSON of this form.
+/// Reads the body of a reply as JSON of this form.
 pub(super) fn json<T: DeserializeOwned>(reply: &CallReply) -> Result<T, TrackerFault> {
-    let wrong = |error| TrackerFault::WrongReply(format!("its JSON is not the expected one: {error}"));
+    let wrong = |error| TrackerFault::WrongReply(format!("its JSON has an unexpected form: {error}"));
     serde_json::from_slice(&reply.body).map_err(wrong)
 }
 
-/// The boot id in a reply: a short text.
+/// Returns the boot id of a reply, if it has 1 to 64 bytes.
 pub(super) fn boot(reply: &CallReply) -> Option<&str> {
     let text = reply.headers.get("x-boot")?.to_str().ok()?;
     (1..=64).contains(&text.len()).then_some(text)
 }
 
-/// Picks out the replies that do not belong to one call only.
+/// Turns a reply that means the same for each call into a fault. Returns all other replies.
 pub(super) fn check(reply: CallReply) -> Result<CallReply, TrackerFault> {
     match reply.status.as_u16() {
         401 => Err(TrackerFault::Token(sentence(&reply))),
         403 => Err(TrackerFault::Forbidden(sentence(&reply))),
         429 | 503 => Err(TrackerFault::Busy { retry_after: retry_after(&reply), sentence: sentence(&reply) }),
-        // A proxy writes these itself.
+        // A proxy may have written such a reply, so a missing boot id proves nothing.
         500.. => Err(unexpected(&reply)),
         status if boot(&reply).is_none() => Err(TrackerFault::NoTorrents(status)),
         _ => Ok(reply),
     }
 }
 
-/// The fault if a reply has a status that its call cannot have.
+/// Returns the fault for a reply with a status that its call cannot have.
 pub(super) fn unexpected(reply: &CallReply) -> TrackerFault {
     TrackerFault::WrongReply(format!("status {}: {}", reply.status.as_u16(), sentence(reply)))
 }
 
-/// What a reply says about a problem.
+/// Returns the sentence of a reply that refuses a call.
 fn sentence(reply: &CallReply) -> String {
     let body = serde_json::from_slice::<ProblemBody>(&reply.body);
     body.map_or_else(|_| shown(&reply.body), |body| shown(body.error.as_bytes()))

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use http::HeaderValue;
 use ring::hmac;
 
-/// The lengths of secrets in bytes: shorter ones could be guessed.
+/// The allowed lengths of a secret in bytes. A shorter secret could be guessed.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=256;
 
 /// The token that the tracker wants in `Authorization: Bearer`: 16 to 256 of the characters that RFC 6750 allows.
@@ -18,7 +18,7 @@ pub struct TrackerToken(HeaderValue);
 pub struct NotATrackerToken;
 
 impl TrackerToken {
-    /// The value of `Authorization`.
+    /// Returns the value of `Authorization`.
     pub(super) fn authorization(&self) -> HeaderValue {
         self.0.clone()
     }
@@ -55,7 +55,7 @@ pub struct ClusterSecret(hmac::Key);
 pub struct NotAClusterSecret;
 
 impl ClusterSecret {
-    /// The HMAC-SHA-256 (RFC 2104) of these bytes with the secret as the key.
+    /// Returns the HMAC-SHA-256 (RFC 2104) of these bytes, with the secret as the key.
     pub(super) fn mac(&self, bytes: &[u8]) -> [u8; 32] {
         let tag = hmac::sign(&self.0, bytes);
         let mut mac = [0; 32];

@@ -1,5 +1,5 @@
-//! The client against scripted servers: what each call sends, what it makes of each reply, and what a tracker costs that
-//! is down.
+//! The client with scripted servers: what each call sends, how it reads each reply, and how much time a tracker that is
+//! down costs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ async fn tracker(
     (server, Arc::new(tracker))
 }
 
-/// A tracker that always replies the same.
+/// Starts a tracker that always sends the same reply.
 async fn replying(status: u16, body: &str) -> (ScriptedServer, Arc<SwarmTracker>) {
     let body = body.to_owned();
     tracker(move |_| reply(status, BOOT, &body)).await
@@ -59,7 +59,7 @@ fn announce(event: Option<Event>) -> SwarmAnnounce {
     SwarmAnnounce { info_hash: InfoHash([0xab; 20]), event, uploaded: 1, downloaded: 2, left: 3, numwant: 50 }
 }
 
-/// A port at which connections are refused, as long as the socket lives.
+/// Returns a port that refuses connections as long as the socket lives.
 fn refusing() -> (TcpSocket, u16) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
@@ -67,8 +67,8 @@ fn refusing() -> (TcpSocket, u16) {
     (socket, port)
 }
 
-/// The fault of a task that must fail when this time has passed. The clock is paused, and goes on to the next deadline
-/// when all tasks wait.
+/// Returns the fault of a task that must fail when this time has passed. The clock is paused, and jumps to the next
+/// deadline when all tasks wait.
 async fn fault_after<T: std::fmt::Debug>(time: Duration, task: JoinHandle<Result<T, TrackerError>>) -> TrackerFault {
     pause();
     let start = Instant::now();
@@ -109,7 +109,7 @@ async fn each_call_is_one_request_on_a_connection_of_its_own() {
     let seen = server.seen();
     let connections: Vec<_> = seen.iter().map(|request| request.connection).collect();
     assert_eq!(connections, (0..12).collect::<Vec<_>>());
-    // The whole of one request, then what differs.
+    // One request is compared byte for byte. Of the others only the parts that differ are compared.
     let agent = concat!("torrent-cache/", env!("CARGO_PKG_VERSION"));
     let first = format!(
         "PUT /torrents/{key} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nuser-agent: {agent}\r\nconnection: close\r\n\
@@ -173,7 +173,7 @@ async fn replies_are_bounded() {
 #[tokio::test]
 async fn missing_keys_are_asked_for_a_thousand_at_a_time() {
     let keys: Vec<_> = (0_u32..1_001).map(|n| ShareKey::new("u p", Digest::of(&n.to_be_bytes()))).collect();
-    // Each reply has the first key that was asked for, one that was not, and text that is no key.
+    // Each reply has the first key of its request, a key that is not in the request, and a text that is no key.
     let (mut server, tracker) = tracker(move |request| {
         let first = request.text.split('"').nth(1).unwrap();
         reply(200, BOOT, &format!(r#"["{first}","{}","x"]"#, key()))
@@ -259,7 +259,7 @@ async fn refusals_say_what_the_operator_can_do() {
     let error = fault(403, "", "web pages\x07").await;
     assert_eq!(error.fault, TrackerFault::Forbidden("web pages?".to_owned()));
     assert!(error.remedy().unwrap().contains("TORRENTS_FROM"));
-    // A tracker without --torrents, and any other server.
+    // Neither a tracker without --torrents nor another server sends a boot id.
     let error = fault(404, "", "").await;
     assert_eq!(error.fault, TrackerFault::NoTorrents(404));
     assert!(error.remedy().unwrap().contains("--torrents"));
@@ -296,7 +296,7 @@ async fn a_new_boot_id_is_noticed_in_any_reply() {
     assert!(!boot.has_changed().unwrap());
     tracker.state(&key(), Duration::ZERO).await.unwrap_err();
     assert_eq!(boot.borrow_and_update().as_deref(), Some("b"));
-    // One that is too long is none.
+    // A boot id that is too long does not count.
     tracker.complain(&key()).await.unwrap_err();
     assert!(!boot.has_changed().unwrap());
 }
@@ -329,7 +329,7 @@ async fn an_announce_is_the_request_of_a_bittorrent_client() {
             format!("GET /a/passkey?x=1&{query}"),
         ]
     );
-    // The token is for the server of the torrents, which can be another one.
+    // The token is only for the server of the torrents, because another server can take the announces.
     assert!(seen.iter().all(|request| request.header("authorization").is_empty()));
 }
 
@@ -424,7 +424,7 @@ async fn a_connection_has_one_second_and_then_there_is_a_pause() {
     assert_eq!(fault, TrackerFault::Unreachable(FetchFault::ConnectTimeout(Duration::from_secs(1))));
     assert_eq!(start.elapsed().as_secs(), 1);
 
-    // Calls of all kinds fail at once. The clock stands still.
+    // Calls of all kinds fail without waiting, so the clock stands still.
     let start = Instant::now();
     let paused = TrackerFault::Paused(Duration::from_secs(2));
     assert_eq!(tracker.metainfo(&key()).await.unwrap_err().fault, paused);
@@ -444,7 +444,7 @@ async fn a_tracker_that_is_down_is_asked_again_after_a_pause() {
     assert!(matches!(&error.fault, TrackerFault::Unreachable(FetchFault::Connect(_))), "{error}");
     assert!(error.remedy().unwrap().contains("ETCD_HOST and ETCD_PORT"));
     assert!(tracker.metainfo(&key()).await.unwrap_err().fault.is_down());
-    // The announce URL can be another server, so it has a pause of its own.
+    // The announce URL can name another server, so announces have a pause of their own.
     assert!(matches!(tracker.announce(&announce(None)).await.unwrap_err().fault, TrackerFault::Unreachable(_)));
 
     // Now a tracker listens at that port.
@@ -536,7 +536,7 @@ fn settings_that_name_no_server_are_refused() {
     };
     assert!(with("https://tracker.test/announce").is_ok());
     let error = with("udp://10.0.0.1:6969/announce").unwrap_err();
-    assert!(error.to_string().starts_with("TRACKER is a URL of udp, expected one of http or https"));
+    assert!(error.to_string().starts_with("TRACKER is a udp URL, expected an http or https URL"));
     for host in [Host::Domain("tracker.test".to_owned()), Host::Ipv6("fd00::1".parse().unwrap())] {
         let options = TrackerOptions { torrents: (host.clone(), 2378), ..options(1) };
         assert!(SwarmTracker::new(options).is_ok(), "{host}");

@@ -28,16 +28,16 @@ use crate::upstream::{HostLookup, UpstreamOrigin};
 /// The longest wait of [`SwarmTracker::state`].
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// For a reply, from the connection to the end of the body.
+/// The time for a reply, from the open connection to the end of the body.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The same for an announce: five seconds with those for the connection.
+/// The time for the reply to an announce. With the second for the connection an announce takes five seconds at most.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The most bytes of the reply to an announce: 2,000 peers as dictionaries fit.
+/// The most bytes of the reply to an announce, enough for 2,000 peers as dictionaries.
 const MAX_ANNOUNCE_REPLY: usize = 256 << 10;
 
-/// The most bytes of a reply in JSON: a thousand keys fit.
+/// The most bytes of a reply in JSON, enough for a thousand keys.
 const MAX_JSON_REPLY: usize = 128 << 10;
 
 /// The most keys of one request to `/torrents/missing`.
@@ -49,36 +49,36 @@ const JSON: &str = "application/json";
 /// Where the tracker is, and who this host is.
 #[derive(Clone)]
 pub struct TrackerOptions {
-    /// The announce URL. `TRACKER`.
+    /// The announce URL, from `TRACKER`.
     pub announce: Url,
-    /// The server of the torrents and leases. `ETCD_HOST` and `ETCD_PORT`.
+    /// The server of the torrents and leases, from `ETCD_HOST` and `ETCD_PORT`.
     pub torrents: (Host, u16),
-    /// The token for that server. `TORRENTS_TOKEN`.
+    /// The token for the server of the torrents, from `TORRENTS_TOKEN`.
     pub token: Option<TrackerToken>,
     /// This host's peer id.
     pub peer_id: PeerId,
     /// The port at which this host takes BitTorrent connections.
     pub port: NonZeroU16,
-    /// Whom the client trusts if the announce URL is one of https.
+    /// The authorities that the client trusts if the announce URL is an https URL.
     pub tls: Arc<ClientConfig>,
     /// How names are looked up.
     pub lookup: HostLookup,
 }
 
-/// The settings name no server that can be asked.
+/// Why the settings name no server that can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UnusableTracker {
-    /// The announce URL has another scheme.
-    #[error("TRACKER is a URL of {0}, expected one of http or https, such as http://192.168.1.1:6969/announce")]
+    /// The announce URL is neither an http nor an https URL.
+    #[error("TRACKER is a {0} URL, expected an http or https URL, such as http://192.168.1.1:6969/announce")]
     Announce(String),
-    /// The host cannot be one.
+    /// `ETCD_HOST` is neither a host name nor an IP address.
     #[error("ETCD_HOST is {0}, expected a host name or an IP address")]
     Torrents(Host),
 }
 
-/// The client of the tracker. Each function is one call, but for [`Self::boot`].
+/// The client of the tracker. Each function is a call to the tracker, except [`Self::new`] and [`Self::boot`].
 ///
-/// All threads can use one client, whatever runtimes they have.
+/// Several threads can use one client, each with a runtime of its own.
 #[derive(Debug)]
 pub struct SwarmTracker {
     announce_url: Url,
@@ -91,10 +91,11 @@ pub struct SwarmTracker {
 }
 
 impl SwarmTracker {
-    /// A client. It connects when it is first used.
+    /// Makes a client. No connection is opened before the first call.
     ///
     /// # Errors
-    /// The announce URL is not one of http or https, or the host is none.
+    /// The announce URL is neither an http nor an https URL, or the host of the torrents is neither a name nor an
+    /// address.
     pub fn new(options: TrackerOptions) -> Result<Self, UnusableTracker> {
         let TrackerOptions { announce, torrents: (host, port_there), token, peer_id, port, tls, lookup } = options;
         let announces = UpstreamOrigin::of(&announce);
@@ -111,8 +112,9 @@ impl SwarmTracker {
         })
     }
 
-    /// The tracker's boot id; `None` before its first reply. A change from one id to another means that the tracker has
-    /// lost everything, so the host must register its blobs and ask for its leases again.
+    /// Returns a receiver of the tracker's boot id, which is `None` before the first reply. A change from one id to
+    /// another means that the tracker has restarted and has lost everything. Then this host must register its blobs and
+    /// ask for its leases again.
     pub fn boot(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.boot.subscribe()
     }
@@ -131,7 +133,7 @@ impl SwarmTracker {
         SwarmPeers::read(&reply).map_err(|fault| self.announces.error(fault))
     }
 
-    /// The torrent file of a blob, which is not checked; `None` if there is none.
+    /// Fetches the torrent file of a blob, and does not check it. Returns `None` if the tracker has none.
     pub async fn metainfo(&self, key: &ShareKey) -> Result<Option<Bytes>, TrackerError> {
         let call = TrackerCall { max_reply: MAX_METAINFO, ..self.call(Method::GET, torrent_path(key)) };
         self.ask(call, |reply| match reply.status.as_u16() {
@@ -161,8 +163,9 @@ impl SwarmTracker {
         self.ask(call, |reply| if reply.status == 204 { Ok(()) } else { Err(unexpected(&reply)) }).await
     }
 
-    /// Those of the keys that have no torrent file at the tracker, and that the tracker has told to no other host in the
-    /// last 30 seconds: this host is to register them. One request asks for a thousand keys, so more need several.
+    /// Returns the keys whose torrent files this host is to register. The tracker has no torrent files of these keys, and
+    /// has told no other host to register them in the last 30 seconds. One request asks for at most a thousand keys, so a
+    /// longer list takes several requests.
     pub async fn missing(&self, keys: &[ShareKey]) -> Result<Vec<ShareKey>, TrackerError> {
         let mut missing = Vec::new();
         for keys in keys.chunks(MAX_ASKED) {
@@ -185,7 +188,7 @@ impl SwarmTracker {
         Ok(told.await?.iter().filter_map(|key| key.parse().ok()).collect())
     }
 
-    /// Has the tracker connect to this host's port, from where the tracker is.
+    /// Asks the tracker to connect to this host's port. Returns whether the tracker reached the port.
     pub async fn reach(&self) -> Result<PortReach, TrackerError> {
         let body = json!({ "port": self.port });
         let call = TrackerCall {
@@ -199,12 +202,13 @@ impl SwarmTracker {
         .await
     }
 
-    /// Asks the tracker something, to find out whether it answers and which boot id it has.
+    /// Makes a call without effect, to learn whether the tracker answers and which boot id it has.
     pub async fn check(&self) -> Result<(), TrackerError> {
         self.ask_missing(&[]).await.map(drop)
     }
 
-    /// Asks for the lease of a blob. `swarm` is the torrent in which this host would share it; `size` is in bytes.
+    /// Asks for the lease of a blob. `swarm` is the torrent in which this host would share the blob, and `size` is the
+    /// size of the blob in bytes.
     pub async fn claim(
         &self,
         key: &ShareKey,
@@ -234,7 +238,8 @@ impl SwarmTracker {
         .await
     }
 
-    /// Renews a lease. `have` is the number of bytes of the blob that this host has; `size` is all of them.
+    /// Renews a lease. `have` is the number of bytes of the blob that this host has, and `size` is the size of the blob
+    /// in bytes.
     pub async fn renew(
         &self,
         key: &ShareKey,
@@ -257,8 +262,9 @@ impl SwarmTracker {
         self.ask(call, |reply| lease_renewal(&reply).map(|_| ())).await
     }
 
-    /// What the tracker knows of a blob; `None` if there is neither a lease nor a torrent file. With a `wait`, which
-    /// counts in whole seconds up to [`MAX_WAIT`], the reply comes when that changes, or after that time.
+    /// Returns what the tracker knows of a blob, or `None` if there is neither a lease nor a torrent file. With a `wait`
+    /// the tracker replies when the lease ends or changes hands, when the torrent file is stored, or at the latest when
+    /// `wait` has passed. `wait` is rounded down to whole seconds, and is at most [`MAX_WAIT`].
     pub async fn state(&self, key: &ShareKey, wait: Duration) -> Result<Option<SwarmBlob>, TrackerError> {
         let wait = Duration::from_secs(wait.min(MAX_WAIT).as_secs());
         let query = if wait.is_zero() { String::new() } else { format!("?wait={}", wait.as_secs()) };
@@ -274,13 +280,13 @@ impl SwarmTracker {
         .await
     }
 
-    /// A call without a body, for the server of the torrents.
+    /// Makes a call without a body for the server of the torrents.
     fn call(&self, method: Method, target: String) -> TrackerCall {
         let authorization = self.authorization.clone();
         TrackerCall { method, target, authorization, body: None, max_reply: MAX_JSON_REPLY, within: REPLY_TIMEOUT }
     }
 
-    /// Makes a call, notes the boot id of the reply, and reads the reply.
+    /// Sends a call, records the boot id of the reply, and reads the reply.
     async fn ask<T>(
         &self,
         call: TrackerCall,

@@ -1,4 +1,4 @@
-//! Who may have what is on disk.
+//! Which clients may have what is on disk.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::upstream::{Asked, Content, RegistryAct, Scripted, blob_path, noise};
 
 const GOOD: &str = "Basic dXNlcjpwYXNz";
 
-/// Gives a private repository to one user only.
+/// Starts an upstream that gives a private repository to one user only.
 fn private(content: Content) -> Scripted {
     Scripted::new(move |asked: &Asked| match asked.header("authorization") {
         Some(GOOD) => content.act(asked),
@@ -43,7 +43,7 @@ fn a_hit_needs_the_right_of_each_client() {
         assert_eq!(request(program.address, "HEAD", path, &[]).status, 401, "{path}");
     }
     upstream.take();
-    // A yes is kept for a while.
+    // The cache keeps the upstream's yes for a while, so it does not ask again.
     assert_eq!(request(program.address, "GET", &paths[0], &good).status, 200);
     assert_eq!(upstream.take(), [""; 0]);
     assert_ne!(program.metric("torrent_cache_kept_authorizations"), 0);
@@ -70,11 +70,11 @@ fn own_logins_speak_for_clients_without_credentials() {
     let program = CacheProgram::with(&upstream, &[("REGISTRY_AUTH_FILE", file.to_str().unwrap())]);
     for path in ["/v2/", &blob_path("p", &blob), &blob_path("p", &blob)] {
         assert_eq!(get(program.address, path).status, 200, "{path}");
-        // Those who say who they are stay who they are.
+        // The cache does not replace the credentials of clients that send some.
         let got = request(program.address, "GET", path, &[("authorization", "Basic d3Jvbmc6eA==")]);
         assert_eq!(got.status, 403, "{path}");
     }
-    // A page in a browser, under whatever name, is not given them.
+    // The cache does not lend its logins to web pages, whatever name the browser used for the cache.
     let (path, own) = (blob_path("p", &blob), program.address.to_string());
     for (headers, status) in [
         (&[("host", &*own)][..], 200),
@@ -84,10 +84,10 @@ fn own_logins_speak_for_clients_without_credentials() {
     ] {
         assert_eq!(request(program.address, "GET", &path, headers).status, status, "{headers:?}");
     }
-    // In absolute form the host is the upstream's.
+    // In absolute form `Host` names the upstream and not the cache, so any name is allowed.
     let url = format!("{}{path}", upstream.origin());
     assert_eq!(request(program.address, "GET", &url, &[("host", "registry.example")]).status, 200);
-    // They are for repositories, not for other pages of the server.
+    // The logins are for repositories, and not for other pages of the server.
     let page = format!("{}/api/users", upstream.origin());
     assert_eq!(get(program.address, &page).status, 401);
     program.terminate();
@@ -108,7 +108,7 @@ fn what_was_public_is_served_while_upstream_fails_if_the_operator_says_so() {
             assert_eq!(get(program.address, path).status, 200, "{path}");
         }
         upstream.now(|_| RegistryAct::Reply(503, Vec::new(), Vec::new()));
-        // Within a minute the kept yes counts for this client. Another client has none.
+        // The kept yes counts for this client for a minute. No yes is kept for another client.
         for path in &paths {
             assert_eq!(get(program.address, path).status, 200, "{path}");
             let got = request(program.address, "GET", path, &[("authorization", "Bearer other")]);
@@ -128,14 +128,14 @@ fn what_was_public_is_no_longer_served_when_its_time_has_passed() {
     let ask = |token: u32| request(program.address, "GET", &path, &[("authorization", &format!("Bearer {token}"))]);
     assert_eq!(ask(0).status, 200);
     upstream.now(|_| RegistryAct::Raw(Vec::new()));
-    // No client has got it without credentials yet, so it is not known to be public.
+    // No client without credentials has got the blob yet, so the cache does not know that the blob is public.
     assert_eq!(ask(1).status, 502);
     let content = Content::default().with_blob("a", &blob);
     upstream.now(move |asked| content.act(asked));
     let begun = Instant::now();
     assert_eq!(get(program.address, &path).status, 200);
     upstream.now(|_| RegistryAct::Raw(Vec::new()));
-    // Each client is another one, so no yes is kept for it.
+    // Each request has another token, so no kept yes counts for it.
     let refused = (2..1_000_000).map(ask).find(|got| got.status != 200).unwrap();
     assert_eq!((refused.status, refused.error().0.as_str()), (502, "UNAVAILABLE"));
     assert!(begun.elapsed() >= STALE, "{:?}", begun.elapsed());
@@ -149,13 +149,13 @@ fn sighup_makes_the_next_request_read_the_logins_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.json");
     let login = |auth: &str| format!("{{\"auths\":{{\"{}\":{{\"auth\":\"{auth}\"}}}}}}", upstream.address);
-    // The login of another user, whom this registry refuses.
+    // This is the login of another user, whom the registry refuses.
     std::fs::write(&file, login("d3Jvbmc6eA==")).unwrap();
     let program = CacheProgram::with(&upstream, &[("REGISTRY_AUTH_FILE", file.to_str().unwrap())]);
     let path = blob_path("p", &blob);
     assert_eq!(get(program.address, &path).status, 403);
     std::fs::write(&file, login("dXNlcjpwYXNz")).unwrap();
-    assert_eq!(get(program.address, &path).status, 403, "what was read is used for a minute");
+    assert_eq!(get(program.address, &path).status, 403, "the login that was read is used for a minute");
     program.reload();
     program.line("the next requests log in with it");
     assert_eq!(get(program.address, &path).status, 200);

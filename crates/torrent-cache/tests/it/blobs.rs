@@ -1,4 +1,4 @@
-//! Blobs: twice, by many at once, continued.
+//! Pulls of blobs: a second time, by many clients at once, and after a fetch broke off.
 
 use std::thread;
 
@@ -98,7 +98,7 @@ fn eight_clients_at_once_are_one_fetch_and_get_bytes_while_it_runs() {
     let mut readers: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
     let begun = first.bytes(half - 1);
     readers.push((first, begun));
-    // All have the first half, although upstream has not sent the second.
+    // All clients have the first half before the upstream sends the second.
     drop(key);
     for (mut connection, begun) in readers {
         let rest = connection.rest(blob.len(), begun.len()).unwrap();
@@ -122,7 +122,8 @@ fn a_fetch_goes_on_although_its_client_has_gone() {
     client.send("GET", &blob_path("a", &blob), &[]);
     client.head();
     drop(client);
-    // Its reader is freed while upstream still sends. What is left is the connection that asks.
+    // The client's connection is freed while the upstream still sends, so only the connection that asks for the metrics
+    // is left.
     while program.metric("torrent_cache_connections") != 1 {}
     assert_eq!(program.metric("torrent_cache_flights"), 1);
     drop(key);
@@ -156,7 +157,7 @@ fn head_and_conditions() {
     let program = CacheProgram::start(&upstream);
     let path = blob_path("a", &blob);
     let etag = format!("\"{}\"", Digest::of(&blob));
-    // Before it is on disk, upstream is asked and nothing is fetched.
+    // While the blob is not on disk, the cache asks the upstream by HEAD and fetches nothing.
     let got = request(program.address, "HEAD", &path, &[]);
     assert_eq!((got.status, got.header("content-length")), (200, Some("5000")));
     let got = request(program.address, "GET", &path, &[("if-none-match", &etag)]);
@@ -165,7 +166,7 @@ fn head_and_conditions() {
     assert_eq!(get(program.address, &path).status, 200);
     program.settle();
     let mut connection = Connection::open(program.address);
-    // One connection serves one request after the other.
+    // The following requests share one connection.
     let got = connection.request("HEAD", &path, &[]);
     assert_eq!((got.status, got.header("content-length")), (200, Some("5000")));
     assert_eq!(got.header("docker-content-digest"), Some(etag.trim_matches('"')));

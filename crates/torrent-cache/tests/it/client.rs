@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// A reply. `body` is `Err` with what came if the reply was cut off.
+/// A reply. If the reply was cut off, `body` is `Err` with the bytes that came.
 #[derive(Debug)]
 pub(crate) struct Got {
     pub(crate) status: u16,
@@ -17,12 +17,12 @@ impl Got {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
-    /// The text of a complete body.
+    /// Returns the text of a complete body.
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone().expect("complete")).unwrap()
     }
 
-    /// The code and the sentence of an error in the registry's form.
+    /// Returns the code and the sentence of an error in the registries' form.
     pub(crate) fn error(&self) -> (String, String) {
         let json: serde_json::Value = serde_json::from_str(&self.text()).expect("JSON");
         let error = &json["errors"][0];
@@ -30,7 +30,7 @@ impl Got {
     }
 }
 
-/// A connection that is used for one request after the other.
+/// A connection that carries one request after the other.
 pub(crate) struct Connection<S: Read + Write> {
     stream: BufReader<S>,
 }
@@ -69,7 +69,7 @@ impl<S: Read + Write> Connection<S> {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
-    /// Whether the other side closes the connection without sending anything more.
+    /// Returns whether the server closes the connection without sending anything more.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.stream.read(&mut [0]).is_ok_and(|read| read == 0)
     }
@@ -89,14 +89,15 @@ impl<S: Read + Write> Connection<S> {
         Beginning { status, headers }
     }
 
-    /// Reads so many bytes of a body.
+    /// Reads `count` bytes of a body.
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).unwrap();
         bytes
     }
 
-    /// Reads the rest of a body with a length, of which `read` bytes were read.
+    /// Reads the rest of a body with `length` bytes, of which `read` bytes were read before. Returns `Err` with what came
+    /// if the body is cut off.
     pub(crate) fn rest(&mut self, length: usize, read: usize) -> Result<Vec<u8>, Vec<u8>> {
         let mut body = Vec::new();
         let _ = (&mut self.stream).take((length - read) as u64).read_to_end(&mut body);
@@ -143,7 +144,7 @@ impl<S: Read + Write> Connection<S> {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a connection of its own, and reads the reply.
 pub(crate) fn request(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Got {
     Connection::open(address).request(method, target, headers)
 }

@@ -1,4 +1,4 @@
-//! Commands, help and pages.
+//! The program's commands, help and pages.
 
 use std::net::TcpListener;
 
@@ -22,7 +22,7 @@ fn healthcheck_asks_the_running_cache() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("no answer from 127.0.0.1"));
 }
 
-/// Runs `torrent-cache check` with this upstream and a tracker at this port. Returns the exit code and the lines.
+/// Runs `torrent-cache check` with this upstream and a tracker at this port. Returns the exit code and the output.
 fn check(upstream: &Scripted, scheme: &str, tracker: u16, env: &[(&str, &str)]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let output = command()
@@ -43,7 +43,7 @@ fn check(upstream: &Scripted, scheme: &str, tracker: u16, env: &[(&str, &str)]) 
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
-/// A tracker that gives this reply to requests about torrents, with this header.
+/// Starts a tracker that takes announces, and answers requests about torrents with this reply and this boot id.
 fn tracker(status: u16, boot: &'static [(&'static str, &'static str)], body: &'static str) -> Scripted {
     Scripted::new(move |asked| {
         if asked.target.starts_with("/announce") {
@@ -72,7 +72,7 @@ fn check_has_a_line_for_each_thing_and_a_remedy_for_each_failure() {
     }
     assert!(text.contains("takes announces") && text.contains("wants no token"), "{text}");
     upstream.now(|_| RegistryAct::Reply(500, Vec::new(), Vec::new()));
-    // Nothing listens there any more.
+    // The listener is closed, so nothing listens at this port.
     let nothing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (code, text) = check(&upstream, "http", nothing, &[]);
     assert_eq!(code, Some(1), "{text}");
@@ -104,7 +104,7 @@ fn check_says_what_the_tracker_lacks() {
         assert!(!text.contains(token[0].1), "{text}");
     }
     let (code, text) = check(&tracker(200, &BOOT, "[]"), "udp");
-    assert!(code == Some(1) && text.contains("TRACKER is a URL of udp, expected one of http or https"), "{text}");
+    assert!(code == Some(1) && text.contains("TRACKER is a udp URL, expected an http or https URL"), "{text}");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn wrong_values_end_the_start_with_code_2() {
     assert!(String::from_utf8(output.stdout).unwrap().contains("[env: REGISTRY_LOCATION]"));
 }
 
-/// The output of a command that works without an environment.
+/// Returns the output of a command, which must work without an environment.
 fn printed(args: &[&str]) -> String {
     let output = command().args(args).output().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{args:?}: {output:?}");

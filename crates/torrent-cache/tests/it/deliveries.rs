@@ -1,4 +1,4 @@
-//! What one upstream has delivered is not given on the word of another, nor of another repository.
+//! The yes of one upstream or repository gives a client nothing that only another upstream or repository has delivered.
 
 use torrent_cache::digest::Digest;
 
@@ -8,7 +8,7 @@ use crate::upstream::{Asked, Content, MANIFEST, RegistryAct, Scripted, blob_path
 
 const LOGIN: [(&str, &str); 1] = [("authorization", "Basic dXNlcjpwYXNz")];
 
-/// Gives its content to those who log in.
+/// Starts an upstream that gives its content to clients with a login.
 fn private(content: Content) -> Scripted {
     Scripted::new(move |asked: &Asked| match asked.header("authorization") {
         Some(_) => content.act(asked),
@@ -16,7 +16,7 @@ fn private(content: Content) -> Scripted {
     })
 }
 
-/// Says yes to any HEAD, and has nothing.
+/// Makes a script that says yes to each HEAD, but has no content.
 fn yes_man(status: u16) -> impl FnMut(&Asked) -> RegistryAct {
     move |asked: &Asked| match asked.method.as_str() {
         "HEAD" => RegistryAct::Reply(status, vec![("location", "http://127.0.0.1:1/".to_owned())], Vec::new()),
@@ -24,7 +24,7 @@ fn yes_man(status: u16) -> impl FnMut(&Asked) -> RegistryAct {
     }
 }
 
-/// The part of a delta whose superblock is a fixture.
+/// The path of a delta whose superblock is a fixture.
 const DELTA: &str = "/repo/deltas/Wd/5wdpL2qFpjE0969vzqmmCphK92+hidSnnv8_9xoxA";
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -43,7 +43,7 @@ fn a_yes_of_another_upstream_gives_no_private_blob() {
         assert_eq!(request(program.address, "GET", "/v2/p/manifests/t", &LOGIN).status, 200);
         program.settle();
         for path in [format!("/v2/{host}/p/blobs/{}", Digest::of(&blob)), format!("/v2/{host}/p/manifests/{digest}")] {
-            // Also after a yes that is kept.
+            // The cache keeps the yes after the first request, and must not give the blob even then.
             for headers in [&[][..], &[("if-none-match", "*")], &[], &LOGIN] {
                 let got = request(program.address, "GET", &path, headers);
                 assert!(matches!(got.status, 304 | 404), "{path}: {}", got.status);
@@ -52,7 +52,7 @@ fn a_yes_of_another_upstream_gives_no_private_blob() {
             let got = request(program.address, "HEAD", &path, &[]);
             assert_ne!(got.header("content-length"), Some("10000"), "{path}");
         }
-        // Nothing has changed for those who may have it.
+        // Clients with the login still get the blob.
         assert!(request(program.address, "GET", &blob_path("p", &blob), &LOGIN).body.as_ref() == Ok(&blob));
     }
 }
@@ -136,7 +136,7 @@ fn a_fetch_that_turns_out_wrong_authorises_nobody() {
     let mut gate = Some(gate);
     let upstream = Scripted::new(move |asked| match (asked.header("authorization"), asked.method.as_str()) {
         (Some(_), _) => content.act(asked),
-        // A client without a login gets something, but not this blob.
+        // A client without a login gets other bytes than those of the blob.
         (None, "GET") => match gate.take() {
             Some(gate) => RegistryAct::Gated([head(200, &[], 10_000), vec![0; 5_000]].concat(), gate, vec![0; 5_000]),
             None => RegistryAct::Reply(200, Vec::new(), vec![0; 10_000]),

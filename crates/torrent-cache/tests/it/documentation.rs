@@ -1,4 +1,4 @@
-//! docs/torrent-cache.md: its commands are understood, and its table has every setting.
+//! docs/torrent-cache.md: the program understands the commands of the page, and the table lists every setting.
 //!
 //! `UPDATE_SETTINGS=1 cargo test -p torrent-cache --test it documentation` writes the table.
 

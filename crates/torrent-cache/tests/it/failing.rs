@@ -1,4 +1,4 @@
-//! Upstreams that fail: nothing wrong reaches a client or the disk.
+//! Upstreams that fail: no wrong byte may complete a reply or stay on disk.
 
 use std::net::TcpListener;
 
@@ -6,17 +6,18 @@ use crate::client::{Connection, Got, get, request};
 use crate::program::CacheProgram;
 use crate::upstream::{Content, RegistryAct, Scripted, blob_path, head, noise};
 
-/// What an upstream sends, and the status and the code that the client gets.
+/// The name of a case, what the upstream sends, and the status and the code that the client gets.
 type Failing = (&'static str, Box<dyn Fn() -> RegistryAct + Send>, u16, &'static str);
 
-/// What an upstream sends is never complete for a client, leaves nothing, and a later right reply counts.
+/// Checks that the client gets no complete reply, and that nothing stays on disk, if the upstream acts this way.
+/// Afterwards a right reply must reach the client.
 fn never_complete(act: impl Fn(&[u8]) -> RegistryAct + Send + 'static) {
     let blob = noise(100_000, 1);
     let right = Content::default().with_blob("a", &blob);
     let sent = blob.clone();
     let mut is_first = true;
     let upstream = Scripted::new(move |_| {
-        // What is continued is refused, so that the failure is at once.
+        // The upstream refuses to continue the fetch, so that the fetch fails at once.
         if std::mem::take(&mut is_first) { act(&sent) } else { RegistryAct::Reply(404, Vec::new(), Vec::new()) }
     });
     let program = CacheProgram::start(&upstream);
@@ -103,7 +104,7 @@ fn a_client_waits_as_long_as_the_upstream_says() {
     let (blob, manifest) = (noise(1000, 1), b"{}");
     let upstream = Content::default().with_blob("a", &blob).with_manifest("a", "t", manifest).serve();
     let program = CacheProgram::with(&upstream, &[("TAG_STALE", "0")]);
-    // For what is on disk, upstream is asked by HEAD.
+    // The cache asks the upstream by HEAD about these two, because they are on disk.
     let stored = [blob_path("a", &blob), "/v2/a/manifests/t".to_owned()];
     stored.iter().for_each(|path| assert_eq!(get(program.address, path).status, 200));
     program.settle();
@@ -152,7 +153,7 @@ fn an_upstream_that_is_not_there() {
     let got = get(program.address, &blob_path("a", b"x"));
     assert_eq!(got.status, 502);
     assert!(got.error().1.contains("cannot connect"), "{:?}", got.error());
-    // The ping tells that this is a registry, so that clients ask for what is on disk.
+    // The reply to the ping must be that of a registry, so that clients go on and ask for what is on disk.
     let got = get(program.address, "/v2/");
     assert_eq!((got.status, got.header("docker-distribution-api-version")), (200, Some("registry/2.0")));
 }

@@ -1,6 +1,6 @@
-//! The program from outside: the binary, with a scripted upstream in this process.
+//! Tests the binary from outside, with a scripted upstream in this process.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // They are tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // These are tests.
 
 mod authorization;
 mod blobs;

@@ -1,4 +1,4 @@
-//! Manifests and everything else of a registry.
+//! Manifests, and all other requests to a registry that are not for blobs.
 
 use torrent_cache::digest::Digest;
 
@@ -36,7 +36,7 @@ fn a_tag_that_upstream_limits_means_what_it_meant() {
         upstream.now(move |asked| content.act(asked));
         assert_eq!(get(program.address, "/v2/a/manifests/t").status, 200);
         upstream.now(|asked| match asked.method.as_str() {
-            // The tag has moved, and the manifest is not given.
+            // The tag names another manifest now, and the upstream refuses requests for that manifest.
             "HEAD" => {
                 RegistryAct::Reply(200, vec![("docker-content-digest", Digest::of(b"new").to_string())], Vec::new())
             }
@@ -55,7 +55,7 @@ fn clients_that_ask_for_the_same_manifest_at_once_are_one_fetch() {
     let (key, gate) = gate();
     let mut gate = Some(gate);
     let headers = vec![("docker-content-digest", Digest::of(manifest).to_string())];
-    // The requests of the two clients may arrive in any order.
+    // The requests with the two logins may arrive in any order.
     let upstream =
         Scripted::new(move |asked| match gate.take_if(|_| asked.header("authorization") == Some("Bearer 1")) {
             Some(gate) => RegistryAct::Gated(head(200, &headers, manifest.len()), gate, manifest.to_vec()),
@@ -72,7 +72,7 @@ fn clients_that_ask_for_the_same_manifest_at_once_are_one_fetch() {
     for _ in 1..clients.len() {
         program.line("waits for the fetch of another client");
     }
-    // Other credentials do not wait for it.
+    // A client with other credentials does not wait for this fetch.
     let got = request(program.address, "GET", "/v2/a/manifests/t", &[("authorization", "Bearer 2")]);
     assert_eq!(got.body.as_deref(), Ok(&manifest[..]));
     drop(key);

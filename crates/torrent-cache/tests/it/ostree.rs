@@ -1,4 +1,4 @@
-//! Requests in absolute form, as OSTree sends them to an HTTP proxy.
+//! Requests in absolute form, which OSTree sends to an HTTP proxy.
 
 use std::fs;
 
@@ -42,7 +42,7 @@ fn through(program: &CacheProgram, upstream: &Scripted, path: &str) -> Got {
     request(program.address, "GET", &format!("{}{path}", upstream.origin()), &[])
 }
 
-/// A cache whose default upstream is another one.
+/// Starts a cache that has this upstream in `UPSTREAMS` and another server as the default upstream.
 fn program(upstream: &Scripted) -> CacheProgram {
     let other = Content::default().serve();
     CacheProgram::with(&other, &[("UPSTREAMS", &upstream.origin())])
@@ -77,7 +77,7 @@ fn a_part_that_is_asked_for_first_makes_the_cache_fetch_the_superblock() {
     let path = format!("{DELTA}/1");
     assert!(through(&program, &upstream, &path).body == Ok(fixture("part.1")));
     assert_eq!(upstream.take(), [format!("GET {DELTA}/superblock"), format!("GET {path}")]);
-    // A part that the superblock does not have is upstream's matter.
+    // If the superblock does not name a part, the cache passes the request for the part on.
     assert_eq!(through(&program, &upstream, &format!("{DELTA}/9")).status, 404);
 }
 
@@ -96,7 +96,7 @@ fn a_flipped_byte_is_refused_and_fetched_again() {
     let program = program(&upstream);
     for path in &paths {
         let got = through(&program, &upstream, path);
-        // An error before the first byte, or a reply that is cut off.
+        // The client gets an error before the first byte, or a reply that is cut off.
         assert!(got.status == 502 || got.body.is_err(), "{path}: {got:?}");
     }
     assert_eq!(program.files("blobs").len() + program.files("deltas").len(), 0);
@@ -114,7 +114,7 @@ fn clients_of_one_file_object_at_once_are_one_fetch_that_is_continued() {
     let (mut gate, served) = (Some(gate), file.clone());
     let upstream = Scripted::new(move |asked| match (asked.method.as_str(), gate.take()) {
         ("GET", Some(gate)) => {
-            // It breaks off without the other half.
+            // The upstream breaks off after half of the file.
             RegistryAct::Gated([head(200, &[], served.len()), served[..half].to_vec()].concat(), gate, Vec::new())
         }
         (_, held) => {
@@ -129,7 +129,7 @@ fn clients_of_one_file_object_at_once_are_one_fetch_that_is_continued() {
             let mut client = Connection::open(program.address);
             client.send("GET", &url, &[]);
             assert_eq!(client.head().status, 200);
-            // Bytes come while the fetch runs.
+            // The clients get bytes while the fetch runs.
             (client.bytes(half), client)
         })
         .collect();
@@ -141,7 +141,7 @@ fn clients_of_one_file_object_at_once_are_one_fetch_that_is_continued() {
     let asked = upstream.take_all();
     let offsets: Vec<_> = asked.iter().filter(|asked| asked.method == "GET").map(Asked::offset).collect();
     assert_eq!(offsets, [None, Some(half)]);
-    // The yes for the second client is kept for the others, which have the same credentials: none.
+    // The upstream's yes for the second client counts for the others, because they all send no credentials.
     assert_eq!(asked.iter().filter(|asked| asked.method == "HEAD").count(), 1);
 }
 
@@ -166,7 +166,7 @@ fn without_room_a_file_object_is_verified_as_well() {
 fn a_delta_that_is_made_anew_is_noticed() {
     let upstream = repository().serve();
     let part = format!("{DELTA}/0");
-    // The new part has another length, or the same.
+    // The first new part has another length than the old one, and the second has the same length.
     for new in [noise(100, 1), noise(fixture("part.0").len(), 1)] {
         let program = program(&upstream);
         upstream.now(|asked| repository().act(asked));
@@ -192,7 +192,7 @@ fn a_delta_that_is_made_anew_is_noticed() {
             None => content.act(asked),
         });
         upstream.take();
-        // A reply that has begun is cut off, and then the superblock is asked for.
+        // The cache cuts off the reply that has begun, and asks for the superblock at the next request.
         let mut client = Connection::open(program.address);
         client.send("GET", &format!("{}{path}", upstream.origin()), &[]);
         assert_eq!(client.head().status, 200);
@@ -210,7 +210,7 @@ fn a_part_on_disk_with_another_length_than_upstreams_makes_the_cache_ask_for_the
     let upstream = repository().serve();
     let program = program(&upstream);
     let (part, new) = (format!("{DELTA}/0"), noise(100, 1));
-    // The yes for the old part is kept for this client, so another one asks.
+    // The yes for the old part is kept for this client, so the new part is requested by another client.
     assert!(through(&program, &upstream, &part).body == Ok(fixture("part.0")));
     program.settle();
     let mut superblock = fixture("plain.superblock");

@@ -21,7 +21,7 @@ pub(crate) struct CacheProgram {
     folder: Option<TempDir>,
 }
 
-/// The binary without the environment of this process.
+/// Returns a command for the binary, without the environment of this process.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(BINARY);
     command.env_clear();
@@ -29,12 +29,12 @@ pub(crate) fn command() -> Command {
 }
 
 impl CacheProgram {
-    /// A cache for this upstream, with a storage of its own.
+    /// Starts a cache for this upstream, with a storage of its own.
     pub(crate) fn start(upstream: &Scripted) -> Self {
         Self::with(upstream, &[])
     }
 
-    /// The same with further variables.
+    /// Starts such a cache with more variables.
     pub(crate) fn with(upstream: &Scripted, env: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut program = Self::at(folder.path(), upstream, env);
@@ -42,7 +42,7 @@ impl CacheProgram {
         program
     }
 
-    /// The same with this storage.
+    /// Starts a cache with this storage and more variables.
     pub(crate) fn at(storage: &Path, upstream: &Scripted, env: &[(&str, &str)]) -> Self {
         let mut command = command();
         command
@@ -51,11 +51,11 @@ impl CacheProgram {
             .env("REGISTRY_LOCATION", upstream.address.to_string())
             .env("REGISTRY_NO_SSL", "1")
             .env("STORAGE", storage)
-            // No tracker answers there.
+            // No tracker answers at port 9.
             .env("TRACKER", "http://127.0.0.1:9/announce")
             .env("ETCD_HOST", "127.0.0.1")
             .env("ETCD_PORT", "9")
-            // A test disk can be nearly full.
+            // The disk of a test machine can be nearly full.
             .env("STORAGE_QUOTA", "1G")
             .env("STORAGE_MIN_FREE", "0")
             .env("RUST_LOG", "debug")
@@ -102,23 +102,23 @@ impl CacheProgram {
         assert!(killed.success());
     }
 
-    /// Waits for the end; returns the log's remaining lines, too.
+    /// Waits for the process to end. Returns its status and the remaining lines of its log.
     pub(crate) fn end(mut self) -> (ExitStatus, Vec<String>) {
         let status = self.child.wait().unwrap();
         (status, self.lines.iter().collect())
     }
 
-    /// Waits until what was fetched is on disk: a reply is complete as soon as its bytes are right.
+    /// Waits until all fetches are on disk. A reply can be complete earlier, as soon as its bytes are verified.
     pub(crate) fn settle(&self) {
         while self.metric("torrent_cache_flights") != 0 {}
     }
 
-    /// The files of the storage below this folder.
+    /// Returns the files of the storage below this folder.
     pub(crate) fn files(&self, below: &str) -> Vec<PathBuf> {
         files(&self.folder.as_ref().unwrap().path().join(below))
     }
 
-    /// A metric's value.
+    /// Returns the value of a metric, or 0 if it is missing.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let text = crate::client::get(self.address, "/metrics").text();
         let line = text.lines().find(|line| line.split(' ').next() == Some(name));
@@ -133,7 +133,7 @@ impl Drop for CacheProgram {
     }
 }
 
-/// The files below a folder.
+/// Returns all files below a folder.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let (folders, mut found): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());

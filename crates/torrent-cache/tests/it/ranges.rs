@@ -38,7 +38,7 @@ fn of_a_complete_blob() {
     let headers = |etag| [("range", "bytes=0-9"), ("if-range", etag)];
     assert_eq!(request(program.address, "GET", &path, &headers(&etag)).status, 206);
     assert_eq!(request(program.address, "GET", &path, &headers("\"other\"")).status, 200);
-    // Nothing of this is a second fetch.
+    // The first request caused the only fetch.
     assert_eq!(upstream.take().iter().filter(|asked| asked.starts_with("GET ")).count(), 1);
 }
 
@@ -67,7 +67,7 @@ fn of_a_blob_that_is_still_coming() {
     let head = part.head();
     assert_eq!(head.status, 206);
     assert!(head.headers.contains(&("content-range".to_owned(), "bytes 10000-19999/100000".to_owned())));
-    // All but the last byte: the blob is not verified yet.
+    // The cache holds the last byte back until the blob is verified, so only the others are read now.
     let begun = part.bytes(9_999);
     let mut later = Connection::open(program.address);
     later.send("GET", &path, &[("range", "bytes=-100")]);

@@ -1,4 +1,4 @@
-//! What is refused, and hostile requests.
+//! Requests that the cache refuses, and hostile requests.
 
 use std::io::Read as _;
 use std::net::TcpStream;
@@ -67,7 +67,7 @@ fn hostile_heads_end_their_connection_only() {
     let many = ["GET / HTTP/1.1\r\n", &"x: y\r\n".repeat(1000), "\r\n"].concat();
     for bytes in [&b"\0\0\0\0\r\n\r\n"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", &huge, many.as_bytes()] {
         let mut stream = TcpStream::connect(program.address).unwrap();
-        // The cache may have closed the connection before all was written.
+        // The cache may close the connection before all bytes are written.
         let _ = std::io::Write::write_all(&mut stream, bytes);
         let mut reply = Vec::new();
         let _ = stream.read_to_end(&mut reply);
@@ -100,7 +100,7 @@ fn a_client_that_sends_nothing_is_given_up() {
         let mut stream = TcpStream::connect(program.address).unwrap();
         std::io::Write::write_all(&mut stream, begun.as_bytes()).unwrap();
         let mut reply = String::new();
-        // It ends: without the timeout this would wait for ever.
+        // The read ends because the cache closes the connection. Without the timeout the test would wait for ever.
         let _ = stream.read_to_string(&mut reply);
         assert!(!reply.contains("200"), "{reply}");
     }
@@ -115,7 +115,7 @@ fn a_client_that_takes_nothing_is_given_up_and_hurts_no_other() {
     slow.send("GET", &blob_path("a", &blob), &[]);
     assert_eq!(slow.head().status, 200);
     assert!(get(program.address, &blob_path("a", &blob)).body.as_ref() == Ok(&blob));
-    // What is left is the connection that asks.
+    // The connection that asks for the metrics is the only one left.
     while program.metric("torrent_cache_connections") != 1 {}
     assert!(slow.rest(blob.len(), 0).is_err());
 }
@@ -138,7 +138,7 @@ fn half_a_request_does_not_hold_its_connection() {
     let program = CacheProgram::with(&Content::default().serve(), &[("CLIENT_TIMEOUT", "1")]);
     let mut connection = Connection::open(program.address);
     assert_eq!(connection.request("GET", "/health", &[]).status, 200);
-    // The first request's limit is another's: that of the HTTP library.
+    // The test begins with a whole request, because the HTTP library limits the time of the first request itself.
     connection.raw(b"G");
     assert!(connection.is_closed());
 }

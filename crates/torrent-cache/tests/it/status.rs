@@ -54,7 +54,7 @@ fn a_transfer_is_seen_while_it_lasts() {
     assert!(get(program.address, "/").text().contains("1 client; "));
     open.send(()).unwrap();
     client.rest(100_000, 50_000).unwrap();
-    // A second client gets it from disk.
+    // A second client gets the blob from disk.
     assert_eq!(get(program.address, &path).status, 200);
     program.settle();
     let seen = status();

@@ -34,7 +34,7 @@ fn no_part_of_a_blob_that_the_disk_damaged_is_complete() {
     let mut wrong = blob.clone();
     wrong[2 << 20] ^= 1;
     std::fs::write(&file, &wrong).unwrap();
-    // Another process reads only a part, in which all is right.
+    // After a restart a client asks only for a part whose bytes on disk are right.
     let program = CacheProgram::at(folder.path(), &upstream, &[]);
     let range = |range| request(program.address, "GET", &path, &[("range", range)]);
     let got = range("bytes=10-1000009");
@@ -67,7 +67,7 @@ fn without_room_pulls_go_on() {
                 assert!(get(program.address, &blob_path("a", &blob)).body.as_ref() == Ok(&blob), "{what}");
                 assert_eq!(get(program.address, "/v2/a/manifests/t").body.unwrap(), b"{}", "{what}");
             }
-            // A range of what is not kept is answered with the whole.
+            // The cache may answer a range with the whole blob, because the blob is not on disk.
             let got = request(program.address, "GET", &blob_path("a", &blob), &[("range", "bytes=5-9")]);
             assert!(got.status == 200 && got.body.as_ref() == Ok(&blob) || got.status == 206, "{what}");
             assert_eq!(program.files("blobs").len(), 0, "{what}");
@@ -124,7 +124,7 @@ fn a_lease_ends_with_the_process() {
             ("TRACKER", &format!("http://{}/announce", tracker.address)),
             ("ETCD_HOST", "127.0.0.1"),
             ("ETCD_PORT", &tracker.address.port().to_string()),
-            // The first that is free.
+            // The cache takes the first free port of this range.
             ("TORRENT_FIRST_PORT", "10000"),
             ("TORRENT_LAST_PORT", "60000"),
         ],

@@ -1,4 +1,4 @@
-//! https, on the port of http.
+//! https and http on the same port, and the certificate.
 
 use std::net::TcpStream;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::client::{Connection, get};
 use crate::program::{CacheProgram, command};
 use crate::upstream::{Content, blob_path, noise};
 
-/// Writes a certificate for `localhost` and its key, and returns the certificate.
+/// Writes a certificate for `localhost` and its key. Returns the certificate.
 fn certificate(folder: &Path) -> CertificateDer<'static> {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(folder.join("cert.pem"), cert.pem()).unwrap();
@@ -64,7 +64,7 @@ fn sighup_reads_the_certificate_again() {
         connection.request("GET", &blob_path("a", &blob), &[]).body.as_ref() == Ok(&blob)
     };
     assert!(is_served(&mut open));
-    // The key is that of another certificate.
+    // The certificate on disk is replaced by another one, but its key cannot be read.
     let second = certificate(folder.path());
     let key = std::fs::read(path("key.pem")).unwrap();
     std::fs::write(path("key.pem"), "no key").unwrap();
@@ -110,5 +110,5 @@ fn files_that_are_given_must_be_there_and_fit() {
     assert!(start(&cert, nowhere).contains("PRIVATEKEY: /nowhere/x.pem: it cannot be read"));
     assert!(start(&key, &key).contains("CERTFILE:"), "a key is no certificate");
     assert!(start(&cert, &cert).contains("PRIVATEKEY:"), "a certificate is no key");
-    assert!(start(&cert, &other.path().join("key.pem")).contains("PRIVATEKEY:"), "another's key");
+    assert!(start(&cert, &other.path().join("key.pem")).contains("PRIVATEKEY:"), "the key of another certificate");
 }

@@ -1,4 +1,4 @@
-//! A registry of this process, which answers as its script says.
+//! A registry in this process that answers as its script says.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -10,10 +10,10 @@ use std::thread;
 
 use torrent_cache::digest::Digest;
 
-/// Headers of a reply.
+/// The headers of a reply.
 pub(crate) type HeaderLines = Vec<(&'static str, String)>;
 
-/// A request that came.
+/// A request that the registry received.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) method: String,
@@ -26,23 +26,23 @@ impl Asked {
         self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The first byte that a `Range` asks for.
+    /// Returns the first byte that a `Range` asks for.
     pub(crate) fn offset(&self) -> Option<usize> {
         self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
     }
 }
 
-/// What is done about a request.
+/// What the registry does about a request.
 pub(crate) enum RegistryAct {
-    /// A whole reply.
+    /// Sends a whole reply.
     Reply(u16, HeaderLines, Vec<u8>),
-    /// These bytes, and then the end of the connection.
+    /// Sends these bytes, and closes the connection.
     Raw(Vec<u8>),
-    /// These bytes; then, when the gate opens, those, and the end of the connection.
+    /// Sends the first bytes, waits until the gate opens, sends the other bytes, and closes the connection.
     Gated(Vec<u8>, ReplyGate, Vec<u8>),
 }
 
-/// A place at which an upstream waits. It is open once the other end of its channel is dropped.
+/// A gate at which the registry waits. The gate opens when a test sends to the other end of its channel or drops it.
 pub(crate) struct ReplyGate(Receiver<()>);
 
 pub(crate) fn gate() -> (Sender<()>, ReplyGate) {
@@ -52,7 +52,7 @@ pub(crate) fn gate() -> (Sender<()>, ReplyGate) {
 
 type RegistryScript = Box<dyn FnMut(&Asked) -> RegistryAct + Send>;
 
-/// A server of this process.
+/// A scripted server in this process.
 pub(crate) struct Scripted {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -75,17 +75,17 @@ impl Scripted {
         Self { address, asked, script }
     }
 
-    /// As the value of `REGISTRY_LOCATION` or `UPSTREAMS`.
+    /// Returns the origin, which is a value for `UPSTREAMS`.
     pub(crate) fn origin(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Another script from now on.
+    /// Replaces the script from now on.
     pub(crate) fn now(&self, script: impl FnMut(&Asked) -> RegistryAct + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
-    /// Method and target of all requests since the last call.
+    /// Returns the method and target of all requests since the last call.
     pub(crate) fn take(&self) -> Vec<String> {
         self.take_all().iter().map(|asked| format!("{} {}", asked.method, asked.target)).collect()
     }
@@ -101,7 +101,7 @@ fn serve(socket: TcpStream, log: &Mutex<Vec<Asked>>, script: &Mutex<RegistryScri
     while let Some(asked) = read(&mut reader) {
         log.lock().unwrap().push(asked.clone());
         let act = script.lock().unwrap()(&asked);
-        // A client that has gone is no fault of the test's.
+        // Writing may fail, because a client may have gone.
         let written = match act {
             RegistryAct::Reply(status, headers, body) => {
                 let mut bytes = head(status, &headers, body.len());
@@ -144,7 +144,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
     Some(Asked { method, target, headers })
 }
 
-/// The head of a reply with this length.
+/// Makes the head of a reply whose body has this length.
 pub(crate) fn head(status: u16, headers: &[(&'static str, String)], length: usize) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n");
     for (name, value) in headers {
@@ -183,7 +183,7 @@ impl Content {
         self
     }
 
-    /// As a registry answers.
+    /// Answers a request as a registry does.
     pub(crate) fn act(&self, asked: &Asked) -> RegistryAct {
         match self.files.get(&asked.target) {
             _ if asked.target == "/v2/" => RegistryAct::Reply(
@@ -213,7 +213,7 @@ pub(crate) fn blob_path(repository: &str, blob: &[u8]) -> String {
     format!("/v2/{repository}/blobs/{}", Digest::of(blob))
 }
 
-/// Bytes that repeat nowhere near.
+/// Makes bytes without repetitions, so that no part of a blob equals another part.
 pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let next = || {

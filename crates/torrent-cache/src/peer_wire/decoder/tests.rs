@@ -8,7 +8,7 @@ fn decoder() -> PeerMessageDecoder {
     PeerMessageDecoder::new(PIECES)
 }
 
-/// A message with any length before it.
+/// Returns a message with a length before it. The length can be wrong.
 fn framed(length: u32, rest: &[u8]) -> BytesMut {
     BytesMut::from(&[&length.to_be_bytes(), rest].concat()[..])
 }
@@ -17,7 +17,7 @@ fn whole(rest: &[u8]) -> BytesMut {
     framed(u32::try_from(rest.len()).unwrap(), rest)
 }
 
-/// The messages in the bytes, and the fault at which they end.
+/// Returns the messages in the bytes, and the fault after them, if any.
 fn all(decoder: PeerMessageDecoder, buffer: &mut BytesMut) -> (Vec<PeerMessage>, Option<PeerMessageFault>) {
     let mut messages = Vec::new();
     loop {
@@ -83,7 +83,8 @@ fn a_piece_that_the_torrent_does_not_have_is_refused() {
 #[test]
 fn unknown_messages_are_skipped() {
     let mut bytes = BytesMut::new();
-    // The port of the DHT; suggest, have all, have none, reject, allowed fast; one that is no known message at all.
+    // These are the port of the DHT; suggest, have all, have none, reject and allowed fast; and a kind that no BEP
+    // defines.
     for unknown in
         [&b"\x09\x1a\xe1"[..], b"\x0d\0\0\0\x01", b"\x0e", b"\x0f", &[16; 13], b"\x11\0\0\0\x01", &[99; 3000]]
     {
@@ -139,7 +140,7 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
     ]
 }
 
-/// Bytes that look like messages: kinds and lengths that are often right.
+/// Makes bytes that look like messages: kinds and lengths are often right.
 fn nearly_messages() -> impl Strategy<Value = Vec<u8>> {
     let message = (0..40_u32, -1..=1_i32, prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(id, off, mut rest)| {
         if let Some(first) = rest.first_mut() {

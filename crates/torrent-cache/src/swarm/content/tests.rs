@@ -55,7 +55,8 @@ fn what_the_upstream_has_begun_stays_as_it_is() {
     assert_eq!(content.claim(0), Some(0));
     assert_eq!(content.append(0, &wrong[..30]).unwrap(), 30);
     assert_eq!(bytes(&content), &wrong[..30]);
-    // The peer's piece has the hash, so it is the upstream that was wrong. But a client may have read what was there.
+    // The peer's piece matches the hash, so the upstream's bytes are wrong. They stay, because a client may have read
+    // them.
     assert!(matches!(content.put(0, piece(&right, 0)), Err(PieceFault::Differs(0))));
     assert_eq!(content.claim(1), Some(100));
     assert_eq!(content.append(100, &right[100..140]).unwrap(), 40);
@@ -118,7 +119,7 @@ fn bytes_that_come_twice_are_written_once() {
     let content = content(250, Vec::new());
     content.claim(0);
     assert_eq!(content.append(0, &blob[..30]).unwrap(), 30);
-    // A fetch was given up while its last bytes were being written, and the next begins before them.
+    // A fetch was given up while its last bytes were being written, so the next fetch begins before these bytes.
     assert_eq!(content.append(10, &blob[10..50]).unwrap(), 40);
     assert_eq!(content.append(20, &blob[20..40]).unwrap(), 20);
     assert_eq!(content.append(60, &blob[60..70]).unwrap(), 0);

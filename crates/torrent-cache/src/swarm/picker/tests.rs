@@ -72,7 +72,7 @@ fn the_rarest_piece_comes_first() {
     assert_eq!(torrent.picked(1, &[0, 1, 2]), Some(1));
     assert_eq!(torrent.picked(1, &[0, 1, 2]), Some(2));
     assert_eq!(torrent.picked(1, &[0, 1, 2]), Some(0));
-    // All pieces are under way, and each is asked of this peer.
+    // All pieces are under way, and this peer was asked for each of them.
     assert_eq!(torrent.picked(1, &[0, 1, 2]), None);
 }
 
@@ -107,12 +107,13 @@ fn a_proven_peer_takes_over_the_piece_that_a_client_waits_for() {
     }
     let wrong = BlockRequest { piece: 3, begin: 0, length: MAX_BLOCK };
     assert_eq!(torrent.deliver(1, &wrong), TakenBlock::Kept);
-    // There are enough, but for one that has given a right piece.
+    // Three peers were asked, which is the most, so only a proven peer may be asked as well.
     assert_eq!((torrent.picked(4, &[3]), torrent.picker.taken_over()), (None, None));
     torrent.picker.prove(4);
     let requests = torrent.pick(4, &[3]);
     assert_eq!((requests.len(), torrent.picker.taken_over(), torrent.picker.taken_over()), (3, Some(3), None));
-    // It has its time, too. Others may help it then, but not take over.
+    // The proven peer gets `PATIENCE`, too. After that another peer may be asked as well, but may not take the piece
+    // over.
     torrent.picker.prove(5);
     assert_eq!(torrent.picked(5, &[3]), None);
     torrent.passes(PATIENCE);
@@ -132,7 +133,7 @@ fn a_proven_peer_takes_over_a_piece_that_was_wrong() {
     assert_eq!(torrent.picked(2, &[3]), None);
     torrent.picker.prove(2);
     assert_eq!((torrent.picked(2, &[3]), torrent.picker.taken_over()), (Some(3), Some(3)));
-    // A peer that is gone has proven nothing.
+    // A peer that has left is not proven any more.
     torrent.picker.leave(2, &PieceSet::empty(9));
     assert_eq!(torrent.picked(1, &[3]), Some(3));
     torrent.passes(PATIENCE);
@@ -148,7 +149,7 @@ fn two_peers_share_a_piece_only_if_all_missing_ones_are_under_way() {
     assert_eq!(torrent.picked(1, &[1]), Some(1));
     let first = torrent.pick(2, &[0]);
     assert_eq!(first.iter().map(|block| block.begin / MAX_BLOCK).collect::<Vec<_>>(), [2, 1, 0]);
-    // A piece whose hash is not known yet is missing, but not under way.
+    // Pieces 1 and 2 are missing and not under way, so no second peer is asked for piece 0.
     let mut forming = PickedTorrent::with_peers(3, &[&[0, 1]]);
     assert_eq!(forming.picked(1, &[0]), Some(0));
     assert_eq!(forming.picked(2, &[0]), None);

@@ -1,5 +1,5 @@
-//! Peers that lie, flood, stand still or break the protocol. They speak over sockets of their own, each from another
-//! address, as hosts are told apart by their addresses.
+//! Peers that lie, flood, stand still or break the protocol. Each peer connects from an address of its own, because the
+//! swarm tells hosts apart by their addresses.
 
 use std::future::pending;
 
@@ -12,48 +12,48 @@ use super::raw::{
 use super::*;
 use crate::peer_wire::PeerMessage;
 
-/// How a hostile peer behaves. With "again" it connects anew some times after its connection has ended.
+/// How a hostile peer behaves. After its connection has ended it connects again, [`AGAIN`] times in all.
 #[derive(Clone, Copy, Debug)]
 enum Hostility {
-    /// It has everything, and delivers nothing.
+    /// Claims to have all pieces, and delivers nothing.
     ClaimsAll,
-    /// It has everything, and delivers wrong bytes.
+    /// Claims to have all pieces, and delivers wrong bytes.
     WrongData,
-    /// It delivers one wrong block of each piece, again.
+    /// Claims to have all pieces, delivers one wrong block, and stops.
     OneWrongBlock,
-    /// It tells hashes of wrong bytes, and has these bytes.
+    /// Sends hashes of wrong bytes, and delivers these bytes.
     WrongHashes,
-    /// It sends blocks that it was not asked for, again.
+    /// Sends blocks without a request.
     UnaskedBlocks,
-    /// It asks for more than it may, again.
+    /// Sends more requests than a peer may have waiting.
     Requests,
-    /// It tells of the same piece again and again, again.
+    /// Announces the same piece without end.
     Haves,
-    /// It sends keep-alives without end, again.
+    /// Sends keep-alives without end.
     KeepAlives,
-    /// It sends extension handshakes without end, again.
+    /// Sends extension handshakes without end.
     Extensions,
-    /// It says nothing after the handshake.
+    /// Sends nothing after the handshake.
     Silent,
-    /// It sends half of a handshake.
+    /// Sends half of a handshake.
     HalfHandshake,
-    /// It announces a message of four gigabytes, again.
+    /// Sends the length of a message of four gigabytes.
     HugeFrame,
-    /// It delivers a block byte by byte and never ends.
+    /// Sends a block byte by byte, but not its last byte.
     Drip,
-    /// It chokes and unchokes without end, again.
+    /// Chokes and unchokes without end.
     Flaps,
-    /// It connects and is gone, again.
+    /// Connects, claims to have all pieces, and disconnects.
     Drops,
-    /// It asks for pieces that are not there, again.
+    /// Requests a piece that the host does not have.
     MissingPieces,
-    /// It has pieces that the torrent has not, again.
+    /// Announces a piece that the torrent does not have.
     NoSuchPiece,
-    /// It wants another torrent, again.
+    /// Sends a handshake for another torrent.
     OtherTorrent,
-    /// It has the seed's id.
+    /// Uses the peer id of the seed.
     IdOfSeed,
-    /// It sends what is no handshake, again.
+    /// Sends bytes that are no handshake.
     Garbage,
 }
 
@@ -92,7 +92,7 @@ const ALL: [Hostility; 30] = [
     Garbage,
 ];
 
-/// So often a peer comes again.
+/// How often a hostile peer connects.
 const AGAIN: usize = 10;
 
 /// A hostile peer at 127.0.1.`number`.
@@ -101,7 +101,7 @@ struct HostilePeer {
     number: u8,
     to: SocketAddr,
     pieces: u32,
-    /// Told when it has begun.
+    /// Gets the peer's number when its attack has begun.
     begun: UnboundedSender<u8>,
 }
 
@@ -109,7 +109,7 @@ impl HostilePeer {
     async fn run(self, hostility: Hostility) {
         for _ in 0..AGAIN {
             let _ended: Result<(), Ended> = self.attack(hostility).await;
-            // It may have been banned before it could begin.
+            // The host may ban the peer before its attack begins. The test must not wait for that peer.
             self.tell();
             yield_now().await;
         }
@@ -126,7 +126,7 @@ impl HostilePeer {
         Ok(peer)
     }
 
-    /// Returns when the connection has ended.
+    /// Attacks until the connection has ended.
     async fn attack(&self, hostility: Hostility) -> Result<(), Ended> {
         match hostility {
             Silent => self.greet().await?.ended().await,
@@ -206,7 +206,7 @@ impl HostilePeer {
         Err(Ended)
     }
 
-    /// It claims to have everything, and to give it.
+    /// Connects, claims to have all pieces, and unchokes the host.
     async fn source(&self) -> Result<RawPeer, Ended> {
         let mut peer = self.greet().await?;
         for message in [everything(self.pieces), extensions(), PeerMessage::Unchoke] {
@@ -220,7 +220,7 @@ impl HostilePeer {
     }
 }
 
-/// Lets all kinds of hostile peers loose on a host. Returns when each of them has begun.
+/// Starts all hostile peers against a host. Returns when the attack of each peer has begun.
 async fn unleash(on: SocketAddr, pieces: u32) -> JoinSet<()> {
     let (begun, mut told) = unbounded_channel();
     let mut peers = JoinSet::new();
@@ -239,17 +239,17 @@ async fn unleash(on: SocketAddr, pieces: u32) -> JoinSet<()> {
     peers
 }
 
-/// What a host may not exceed while thirty hostile peers and one good one are there.
+/// Checks the bounds that a host keeps while thirty hostile peers and a good one are connected.
 async fn check_bounds(host: &TestHost, blob: &[u8]) {
     sampled(host, |sample| sample.received >= blob.len() as u64).await;
     let sample = host.swarm.sample();
     assert_eq!(sample.received, blob.len() as u64, "{sample:?}");
     assert!(sample.peers <= 64, "{sample:?}");
-    // Each peer that floods with blocks is left after 512 of them.
+    // The host ends a connection after 512 blocks that it did not request.
     let floods = ALL.iter().filter(|hostility| matches!(hostility, UnaskedBlocks)).count() * AGAIN;
     assert!(sample.wasted <= (floods * 520 * 16 * 1024 + 4 * blob.len()) as u64, "{sample:?}");
-    // Each of the seven liars is banned at its first wrong piece of which it gave all. Other wrong pieces begin with a block of a
-    // liar that stopped there.
+    // Seven peers send wrong blocks. The host bans such a peer at the first wrong piece that came from it alone. Other
+    // wrong pieces have blocks of several peers, because a peer stops after one wrong block.
     assert!(sample.wrong <= 40, "{sample:?}");
 }
 
@@ -282,7 +282,8 @@ async fn thirty_hostile_peers_change_no_byte_while_the_leader_still_fetches() {
     let _on_follower = unleash(hosts[1].address(), count(&blob)).await;
     let _on_leader = unleash(hosts[0].address(), count(&blob)).await;
     follower.0.set_leader(Some(hosts[0].address()));
-    // Liars have everything, and yet the upstream is asked for all of it at once.
+    // Hostile peers claim to have all pieces. Still the leader fetches each piece from the upstream, because it knows no
+    // hashes by which it could verify pieces of peers.
     while let Some(offset) = leader.0.claim(false).await.unwrap() {
         let offset = usize::try_from(offset).unwrap();
         leader.1.append(offset as u64, &blob[offset..blob.len().min(offset + SMALL as usize)]).unwrap();

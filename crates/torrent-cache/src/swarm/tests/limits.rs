@@ -1,4 +1,5 @@
-//! What one peer and one host may not do: each is left, banned or refused for what it does.
+//! Limits for a peer and for a host. A peer that exceeds a limit is disconnected, and a host that lies is banned or
+//! refused.
 
 use bytes::Bytes;
 
@@ -49,7 +50,7 @@ async fn a_peer_that_asks_for_too_much_at_once_is_left() {
     seed.seed(INFO_HASH, &blob);
     let mut peer = RawPeer::greet(1, seed.address(), count(&blob), PeerId([9; 20])).await.unwrap();
     let requests = written(&PeerMessage::Request(block(0, 16 * 1024))).repeat(10_000);
-    // It may have ended before all is written.
+    // The seed may end the connection before all requests are written.
     let _ = peer.send(&requests).await;
     timeout(DEADLINE, peer.ended()).await.expect("the seed ends the connection");
     assert!(seed.swarm.sample().sent < 1000 * 16 * 1024);
@@ -74,8 +75,8 @@ async fn a_host_that_sends_wrong_bytes_is_banned() {
     }
     sampled(&leecher, |sample| sample.wrong == 1).await;
     assert_eq!(content.progress_now().pieces, 0);
-    assert!(greet(1, 2).await.is_err(), "it is banned, also with another id");
-    assert!(greet(2, 1).await.is_ok(), "another host is not");
+    assert!(greet(1, 2).await.is_err(), "the host is banned, even with another peer id");
+    assert!(greet(2, 1).await.is_ok(), "another host is not banned");
     membership.add_peers(vec![seed.address()]);
     assert!(completed(&content).await == blob);
     assert_eq!(leecher.swarm.sample().wrong, 1);
@@ -84,7 +85,8 @@ async fn a_host_that_sends_wrong_bytes_is_banned() {
 #[tokio::test]
 async fn a_host_with_the_id_of_another_one_does_not_keep_it_away() {
     let blob = blob(500_000);
-    // Of two connections with one id the lower id decides which stays: both ways.
+    // When two connections have the same peer id, the host with the lower id decides which connection stays. So the
+    // leecher has a lower id than the seed, and then a higher one.
     for id in [0, 200] {
         let (seed, leecher) = (TestHost::new(SEED_ID), TestHost::new(id));
         seed.seed(INFO_HASH, &blob);
@@ -106,7 +108,7 @@ async fn one_host_takes_few_places_of_a_torrent() {
     let mut peers = Vec::new();
     for id in 0..8 {
         let mut peer = greet(1, id).await.unwrap();
-        // It has its place when it is told something.
+        // The first message from the host shows that the peer has a place.
         peer.next().await.unwrap();
         peers.push(peer);
     }
@@ -114,7 +116,7 @@ async fn one_host_takes_few_places_of_a_torrent() {
     assert!(greet(2, 8).await.unwrap().next().await.is_ok());
     drop(peers.pop());
     let served = async {
-        // The host notices after a moment that the other peer has left.
+        // The host needs a moment to notice that the dropped peer has left.
         while greet(1, 9).await.unwrap().next().await.is_err() {}
     };
     timeout(DEADLINE, served).await.unwrap();

@@ -1,4 +1,4 @@
-//! A peer by hand: what it sends is bytes, in any order.
+//! A peer whose bytes the test writes itself, in any order.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::peer_wire::{
     PeerMessageDecoder, PieceHashes, PieceSet,
 };
 
-/// The id of the host that has all pieces.
+/// The byte that fills the peer id of the host with all pieces.
 pub(super) const SEED_ID: u8 = 1;
 
 /// A connection to a host, from an address of its own.
@@ -35,7 +35,7 @@ impl RawPeer {
         Ok(Self { stream, buffer: BytesMut::new(), decoder: PeerMessageDecoder::new(pieces) })
     }
 
-    /// Connects and shakes hands, with an id that begins with `id`.
+    /// Connects and exchanges handshakes, with this peer id.
     pub(super) async fn greet(number: u8, to: SocketAddr, pieces: u32, id: PeerId) -> Result<Self, Ended> {
         let mut peer = Self::connect(number, to, pieces).await?;
         peer.send(&handshake(INFO_HASH, id)).await?;
@@ -55,7 +55,7 @@ impl RawPeer {
         self.send(&written(message)).await
     }
 
-    /// Sends the same until the host ends the connection. What the host says is read and thrown away.
+    /// Sends the same bytes until the host ends the connection. Reads and ignores the messages of the host.
     pub(super) async fn flood(&mut self, bytes: &[u8]) -> Ended {
         let many = bytes.repeat((64 * 1024 / bytes.len()).max(1));
         let (mut reading, mut writing) = self.stream.split();
@@ -68,7 +68,7 @@ impl RawPeer {
         Ended
     }
 
-    /// The next message of the host.
+    /// Returns the next message of the host.
     pub(super) async fn next(&mut self) -> Result<PeerMessage, Ended> {
         loop {
             if let Some(message) = self.decoder.decode(&mut self.buffer).unwrap() {
@@ -78,7 +78,7 @@ impl RawPeer {
         }
     }
 
-    /// The next request of the host.
+    /// Returns the next request of the host.
     pub(super) async fn asked(&mut self) -> Result<BlockRequest, Ended> {
         loop {
             if let PeerMessage::Request(block) = self.next().await? {
@@ -115,17 +115,17 @@ pub(super) fn written(message: &PeerMessage) -> BytesMut {
     out
 }
 
-/// All that there is.
+/// Returns a bitfield with all pieces.
 pub(super) fn everything(pieces: u32) -> PeerMessage {
     PeerMessage::Bitfield(PieceSet::full(pieces))
 }
 
-/// A block of wrong bytes.
+/// Returns a block of wrong bytes.
 pub(super) fn wrong(block: BlockRequest) -> PeerMessage {
     PeerMessage::Piece { piece: block.piece, begin: block.begin, data: vec![0xbd; block.length as usize].into() }
 }
 
-/// An extension handshake that reads hashes of pieces.
+/// Returns an extension handshake that says that the peer reads piece hashes.
 pub(super) fn extensions() -> PeerMessage {
     let handshake = ExtensionHandshake {
         piece_hashes: std::num::NonZeroU8::new(1),
@@ -135,13 +135,13 @@ pub(super) fn extensions() -> PeerMessage {
     PeerMessage::Extended { id: EXTENSION_HANDSHAKE_ID, payload: handshake.encode() }
 }
 
-/// Wrong hashes of all pieces.
+/// Returns a message with wrong hashes of all pieces.
 pub(super) fn wrong_hashes(pieces: u32) -> PeerMessage {
     let hashes: Vec<PieceHash> = vec![Sha1::digest(vec![0xbd; SMALL as usize]).into(); pieces as usize];
     told(&hashes)
 }
 
-/// Hashes of all pieces.
+/// Returns a message with these piece hashes, from the first piece on.
 pub(super) fn told(hashes: &[PieceHash]) -> PeerMessage {
     let payload = PieceHashes::split(0, hashes).next().unwrap().encode();
     PeerMessage::Extended { id: 1, payload }
