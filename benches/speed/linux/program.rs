@@ -51,7 +51,7 @@ impl Program {
         named("GO_RETRACKER").map(|command| Self { kind: ProgramKind::GoRetracker, command })
     }
 
-    /// Returns aquatic_udp, or `None` if it is not installed.
+    /// Returns `aquatic_udp`, or `None` if it is not installed.
     pub(crate) fn aquatic_udp() -> Option<Self> {
         named("AQUATIC_UDP").map(|command| Self { kind: ProgramKind::AquaticUdp, command })
     }

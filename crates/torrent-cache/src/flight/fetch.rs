@@ -21,8 +21,8 @@ use crate::sharing::Sharing;
 use crate::store::{BlobStore, IncomingBlob, StoredBlob};
 use crate::swarm_tracker::ShareKey;
 
-/// The most fetches at the same time. Each has a connection to an upstream, a file and about 1 MiB of memory. The limit on
-/// clients' connections does not bound fetches, because a fetch can outlive its client.
+/// The most fetches at the same time. Each fetch has a connection to an upstream, a file and about 1 MiB of memory. The
+/// limit on clients' connections does not bound fetches, because a fetch can outlive its client.
 pub(super) const MAX_FETCHES: usize = 128;
 
 /// Bytes on their way to the disk. The permit is their share of the task's memory.

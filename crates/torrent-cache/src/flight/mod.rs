@@ -28,8 +28,8 @@
 //! - **Memory**: the task holds 1 MiB and one chunk of the source. Each reader holds one chunk.
 //! - **Threads**: disk work and verifying run in `spawn_blocking`.
 //!
-//! The task is spawned by `spawn_local`, because sources need not be `Send`. Everything that clients share is `Send +
-//! Sync`.
+//! The task is spawned by `spawn_local`, because sources need not be `Send`. Everything that clients share is
+//! `Send + Sync`.
 
 mod fetch;
 mod flights;

@@ -22,7 +22,7 @@ use crate::swarm_tracker::{SHARED_PIECE_LENGTH, ShareKey};
 
 /// How often a host asks the tracker for the length of a blob, after another host has begun to fetch the blob.
 const SIZE_POLL: Duration = Duration::from_millis(50);
-/// How long the host asks in all.
+/// How long the host goes on asking.
 const FOR_SIZE: Duration = Duration::from_secs(3);
 /// How long bytes are gathered while an upstream or the swarm is slow, because each step costs changes of threads.
 const GATHER: Duration = Duration::from_millis(4);
@@ -176,7 +176,7 @@ struct UpstreamFeeder<S: BlobSource> {
     body: ResumingBody<S>,
     /// Bytes of the body that belong to the next piece.
     rest: Bytes,
-    /// How many bytes came at a time, when bytes came last.
+    /// How many bytes the last read of the body brought.
     gathered: usize,
     /// The failure of the body, which is reported after the bytes that came before it.
     fault: Option<FlightFault<S::Error>>,

@@ -33,7 +33,7 @@ pub(super) async fn unwanted<E>(flight: &Flight<E>) {
     }
 }
 
-/// Runs work that may block on a thread for such work.
+/// Runs blocking work on a thread for blocking work.
 pub(super) async fn blocking<T: Send + 'static, E>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, FlightFault<E>> {

@@ -12,8 +12,8 @@ const FIRST_SOURCE: Duration = Duration::from_millis(200);
 const FIRST_LEADER: Duration = Duration::from_millis(800);
 /// How long a host waits for bytes of a peer that has pieces.
 const FROM_SOURCE: Duration = Duration::from_secs(1);
-/// How long a host waits for bytes of a leader that is connected. Then the host claims the lease, which the tracker gives
-/// to it if the leader is silent.
+/// How long a host waits for bytes of a leader that is connected. After that the host claims the lease, and the tracker
+/// gives it the lease if the leader is silent.
 const FROM_LEADER: Duration = Duration::from_secs(3);
 /// How long a host claims the lease of a leader that is gone. The tracker gives the lease to a host that claims it after
 /// the leader was silent for three seconds.
