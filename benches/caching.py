@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""What torrent-cache costs, beside nginx with proxy_cache and docker-registry as a mirror, in one run.
+"""Measures CPU time and memory of torrent-cache, nginx with proxy_cache and docker-registry as a mirror, in one run.
 
     benches/caching.py [--rounds 3] [--blob-mib 256] [--blobs 1000] [BINARY]
 
-Each cache has the same registry as its upstream. Two things are measured:
+All caches have one registry as their upstream. The benchmark measures two things:
 
-- CPU seconds, user and system, of a cache for a GiB that is on its disk, over http and over https. The caches take turns, and a ratio
-  is taken round by round.
-- Memory, while a cache has many small blobs and eight clients fetch a large one at the same time. It is the proportional set size
-  of all processes of the cache, at its highest.
+- CPU seconds (user and system) that a cache needs to send a GiB from its disk, over http and over https. The caches take
+  turns, and each ratio is of two figures of one round.
+- Memory of a cache that has many small blobs, while eight clients fetch a large blob at the same time. The figure is the highest
+  proportional set size of all processes of the cache together.
 
-The table has the median and, in brackets, the lowest and the highest round. No figure fails the run, because figures depend on the
-machine. A wrong byte does. Needs Linux, nginx, docker-registry, curl and openssl.
+The table has the median of the rounds and, in brackets, the lowest and the highest figure. The run fails if a cache sends a wrong
+byte, but not because of a figure: figures depend on the machine. Needs Linux, nginx, docker-registry, curl and openssl.
 """
 
 import argparse
@@ -47,10 +47,10 @@ def main():
     missing = [name for name in ("nginx", "docker-registry", "curl", "openssl") if not shutil.which(name)]
     if missing or not os.access(options.binary, os.X_OK):
         sys.exit(f"missing: {', '.join(missing) or f'{options.binary}, run cargo build --release -p torrent-cache'}")
-    # A signal must end the servers as well.
+    # SIGTERM raises an exception, so that `finally` stops the servers as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as folder:
-        # nginx's workers are of another user.
+        # nginx's workers run as another user, and must be able to read the folder.
         os.chmod(folder, 0o755)
         measure(options, pathlib.Path(folder))
 
@@ -58,7 +58,7 @@ def main():
 def measure(options, folder):
     make_certificate(folder)
     control = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    print(f"TCP's congestion control is {control}. With bbr, packets wait for timers, which are most of the cost of http.")
+    print(f"TCP's congestion control is {control}. With bbr, packets wait for timers, which cause most of the CPU time of http.")
     servers = []
     try:
         source = Registry(folder, "source")
@@ -86,7 +86,7 @@ def measure(options, folder):
 
 
 def cpu(scheme, caches, large, options):
-    """CPU seconds for a GiB that is on disk."""
+    """Measures the CPU seconds that each cache needs to send a GiB from its disk."""
     fetches = max(1, 1024 // options.blob_mib)
     share = 1024 / (fetches * options.blob_mib)
     rounds = {cache.name: [] for cache in caches}
@@ -104,7 +104,7 @@ def cpu(scheme, caches, large, options):
 
 
 def memory(caches, large, small):
-    """Memory with many blobs and eight transfers."""
+    """Measures the memory of each cache with many blobs and eight transfers."""
     highest = {}
     for cache in caches:
         connection = http.client.HTTPConnection("127.0.0.1", cache.ports["http"])
@@ -120,18 +120,18 @@ def memory(caches, large, small):
             finished(client, large)
         connection.close()
         highest[cache.name] = [most / MIB]
-        print(f"{cache.name}: {at_rest / MIB:.1f} MiB with {len(small)} more blobs, at rest")
+        print(f"{cache.name}: {at_rest / MIB:.1f} MiB at rest, after {len(small)} small blobs")
     table(f"MiB of memory with {len(small)} blobs and {CLIENTS} transfers", highest, "{:.1f}", caches[0].name)
 
 
 def table(title, rounds, form, ours):
-    """The figures of each cache, and ours divided by each other one's."""
+    """Prints the figures of each cache, and the ratio of torrent-cache's figures to those of each other cache."""
     print(f"\n{title}")
     for name, figures in rounds.items():
         line = f"  {name:16} {spread(figures, form):24}"
         if name != ours:
             ratios = [mine / other if other else float("inf") for mine, other in zip(rounds[ours], figures)]
-            line += f" {ours} is {spread(ratios, '{:.2f}')} times that"
+            line += f" {ours} needs {spread(ratios, '{:.2f}')} times as much"
         print(line.rstrip())
 
 
@@ -141,14 +141,14 @@ def spread(figures, form):
 
 
 def machine():
-    """CPU seconds of all programs, since the start of the machine."""
+    """Returns the CPU seconds of all programs since the start of the machine."""
     fields = pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:]
     user, nice, system, _idle, _iowait, irq, softirq = map(int, fields[:7])
     return (user + nice + system + irq + softirq) / TICK
 
 
 def children():
-    """CPU seconds of the clients that have ended."""
+    """Returns the CPU seconds of the clients that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -157,7 +157,7 @@ def children():
 
 
 class Server:
-    """A process with its children, which serves blobs at a port for http and perhaps one for https."""
+    """A process with its children. It serves blobs at one port for each scheme in `ports`."""
 
     def __init__(self, folder, name, command, ports, environment=None):
         self.name, self.ports, self.folder = name, ports, folder
@@ -197,7 +197,7 @@ class Server:
         return [own, *map(int, below)]
 
     def cpu(self):
-        """CPU seconds, user and system."""
+        """Returns the CPU seconds (user and system) of all processes."""
         total = 0
         for pid in self.processes():
             fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -205,7 +205,7 @@ class Server:
         return total / TICK
 
     def memory(self):
-        """Bytes of memory. What processes share is counted once."""
+        """Returns the bytes of memory of all processes. Memory that they share is counted once."""
         total = 0
         for pid in self.processes():
             lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -223,7 +223,7 @@ class Server:
         finished(self.curl(scheme, blob), blob)
 
     def check(self, scheme, blob):
-        """Fetches the blob twice, and compares the bytes with the digest. Then it is on disk."""
+        """Fetches the blob twice, so that the cache has it on disk, and compares the bytes with the digest."""
         for _ in range(2):
             with subprocess.Popen(["curl", "-s", "-k", self.url(scheme, blob)], stdout=subprocess.PIPE) as client:
                 digest = hashlib.sha256()
@@ -231,7 +231,7 @@ class Server:
                     digest.update(piece)
             if digest.hexdigest() != blob.digest:
                 sys.exit(f"{self.name} gives wrong bytes over {scheme}: {self.log.read_text()[-500:]}")
-            # A cache may write the blob to its place after the reply.
+            # A cache may store the blob only after the reply has ended.
             time.sleep(1)
 
 
@@ -290,7 +290,7 @@ http {{
 
 
 class Registry(Server):
-    """docker-registry: one that has the blobs itself, or a mirror of such a one. It has one port."""
+    """docker-registry, as the registry that has the blobs, or as a mirror of `source`. It has one port."""
 
     def __init__(self, folder, name, source=None, scheme="http"):
         port = free_port()
@@ -306,7 +306,7 @@ class Registry(Server):
         super().__init__(folder, name, ["docker-registry", "serve", str(config)], {scheme: port})
 
     def push(self, content):
-        """Stores a blob."""
+        """Uploads a blob."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports["http"])
         connection.request("POST", "/v2/bench/blobs/uploads/")
         reply = connection.getresponse()
@@ -319,12 +319,12 @@ class Registry(Server):
         reply.read()
         connection.close()
         if reply.status != 201:
-            sys.exit(f"the registry takes no blob: {reply.status}")
+            sys.exit(f"the registry refused the upload of a blob: {reply.status}")
         return blob
 
 
 class Blob:
-    """The name of a blob in the registry."""
+    """The digest, the length and the path of a blob."""
 
     def __init__(self, content):
         self.digest, self.length = hashlib.sha256(content).hexdigest(), len(content)
@@ -339,7 +339,7 @@ def get(connection, blob):
 
 
 def finished(client, blob):
-    """Waits for a client, which must have got all bytes."""
+    """Waits for a client to end, and checks that it got all bytes."""
     output = client.communicate()[0].decode()
     if output != f"200 {blob.length}":
         sys.exit(f"expected 200 {blob.length}, got {output} of {blob.path}")

@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a benchmark may fail")]
 
-/// The number of calls that are timed together. A single call takes little longer than reading the clock.
+/// The number of calls that are timed together, because a single call takes little longer than reading the clock.
 const SAMPLE: u32 = 1_000;
 
 fn main() {
@@ -178,7 +178,7 @@ mod store {
             source: ip,
             port: NonZeroU16::new(51_413),
             peer_id: PeerId(id),
-            // One in three is a seed.
+            // One peer in three is a seed.
             role: if peer.is_multiple_of(3) { Role::Seed } else { Role::Leecher },
             action: Action::Stay { completed: false },
             want,
@@ -227,7 +227,7 @@ mod access {
         Access::new(options, UpstreamProxies::from_env(&|_: &str| None), AccessMetrics::register(None))
     }
 
-    /// Without rules: the time that `admit` adds to every announce.
+    /// Measures the time that `admit` adds to every announce if there are no rules.
     #[divan::bench]
     fn no_rule(bencher: Bencher<'_, '_>) {
         let (access, request) = (access(None, None), request());
@@ -251,7 +251,7 @@ mod access {
         });
     }
 
-    /// What the benchmark above does besides the look-up.
+    /// Measures what `a_list_of_a_million_torrents` does besides the look-up.
     #[divan::bench]
     fn random_torrents(bencher: Bencher<'_, '_>) {
         bencher.bench_local(|| {
@@ -260,7 +260,7 @@ mod access {
         });
     }
 
-    /// Access rules that require a token signed by an RSA key, and that key.
+    /// Returns access rules that require a token signed by an RSA key, and that key.
     fn with_key() -> (Access, RsaKeyPair) {
         let der = PrivatePkcs8KeyDer::from_pem_slice(include_bytes!("../tests/it/issuer/rsa.pem")).unwrap();
         let key = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).unwrap();
@@ -289,7 +289,7 @@ mod access {
         (access, key)
     }
 
-    /// The query of an announce with a token. Each number has a token of its own.
+    /// Returns the query of an announce with a token. Each number has a token of its own.
     fn query(key: &RsaKeyPair, number: u32) -> Vec<u8> {
         let claims = json!({
             "iss": "quay",
@@ -312,7 +312,7 @@ mod access {
         bencher.bench(|| access.admit(CLIENT, &request, divan::black_box(&query)));
     }
 
-    /// Few samples, because each call needs a token of its own, and signing one takes a millisecond.
+    /// There are few samples, because each call needs a token of its own, and signing a token takes a millisecond.
     #[divan::bench(sample_count = 3)]
     fn a_new_rs256_token(bencher: Bencher<'_, '_>) {
         let (access, key) = with_key();

@@ -752,7 +752,7 @@ def lie(title, with_file):
             report(f"{title}: no wrong blob on disk", "; ".join(wrong for host in bed.hosts for wrong in host.wrong_blobs()))
             for host in bed.hosts:
                 report(f"{title}: {host.name} says so in its log",
-                       "" if "wrong by what " in host.program.log.read_text() else "it does not")
+                       "" if "wrong content from the swarm" in host.program.log.read_text() else "it does not")
             if file:
                 gone = wait_for(20, lambda: torrent_file(blob) != file)
                 report(f"{title}: the complaints of two hosts remove it", "" if gone else "it is there")

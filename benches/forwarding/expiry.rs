@@ -27,15 +27,16 @@ const CONNECTIONS: usize = 128;
 const AGE: &str = "1.5";
 const AGE_SECONDS: u64 = 90;
 
-/// A session ends when its peer has expired. Expiry runs eight times per peer age, and may need three runs.
+/// How long all sessions may take to end. A session ends when its peer has expired. Expiry runs eight times per peer age,
+/// and removing all peers may take three runs.
 const EXPIRY_TIMEOUT: Duration = Duration::from_secs(AGE_SECONDS * 4);
 
 /// The peer that announces all the time and stays, in a swarm of its own.
 const PROBE: Crowd = Crowd { first: 1 << 20, ..Crowd::new(1, 1) };
 const PROBE_RATE: f64 = 500.0;
 
-/// The pause before an upstream tracker answers. The pause imitates the distance of real trackers. So exchanges are
-/// under way for a while.
+/// The pause before an upstream tracker answers. It imitates the distance of real trackers, so that exchanges are under way
+/// for a while.
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
 /// The goal for the longest stall, in milliseconds. A longer stall also meets the goal if the retracker without

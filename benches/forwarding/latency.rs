@@ -22,7 +22,7 @@ const RATE: f64 = 1000.0;
 const TURN: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 20;
 
-/// How long the circuits may take to open, and the peer lists to arrive.
+/// How long it may take until the circuits are open and the peer lists have arrived.
 const WARM_UP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The longest wait for upstream trackers. An announce that began to wait before the circuit opened goes on waiting.

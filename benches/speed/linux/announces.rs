@@ -15,7 +15,7 @@ use super::bench::Bench;
 use super::program::{Program, TrackerProcess};
 use super::rounds::{self, Measured, ROUNDS, by_turns, ours_and};
 
-/// The kernel counts CPU time in hundredths of a second, so a round has to be long.
+/// The length of a round. A round must be long, because the kernel counts CPU time in hundredths of a second.
 pub(super) const LENGTH: Duration = Duration::from_secs(4);
 
 pub(super) const COST: &str = "CPU s/1 M";
@@ -38,10 +38,7 @@ fn cost(bench: &Bench, figure: &str, close: bool) -> Result<Vec<Row>, String> {
     Ok(vec![Row::compared(figure, COST, &ours, theirs.as_ref(), 1.0), most])
 }
 
-/// Measures latencies. Both trackers get the same rate: half of what the slower tracker can serve. The tracker and the
-/// load generator have real-time priority.
-///
-/// Other users of the host disturb the measurement in some seconds, no matter which tracker is measured then. So the
+/// Other programs on the host disturb the measurement in some seconds, whichever tracker is measured then. Therefore the
 /// trackers take turns of one second many times, and the median counts.
 pub(super) fn latency(bench: &Bench) -> Result<Vec<Row>, String> {
     const SECONDS: usize = 20;
@@ -87,7 +84,7 @@ fn latency_of(server: &TrackerProcess, requests: &mut PreparedRequests, rate: f6
         })
     })?;
     if !alone {
-        eprintln!("  without real-time priority, which needs root and chrt");
+        eprintln!("  measured without real-time priority, which needs root and chrt");
     }
     let noisy = !alone || spent.is_disturbed();
     Ok(Sample { value: outcome.quantile(0.99), aside: outcome.quantile(0.5), noisy })

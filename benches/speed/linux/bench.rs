@@ -1,4 +1,4 @@
-//! What every measurement gets.
+//! The environment of every measurement.
 
 use load::machine::Cores;
 

@@ -20,7 +20,7 @@ const WATCH: Duration = Duration::from_secs(50);
 
 const RATE: f64 = 1000.0;
 
-/// In milliseconds.
+/// The goal for the slowest announce, in milliseconds.
 const GOAL: f64 = 20.0;
 
 pub(super) fn together(bench: &Bench) -> Result<Vec<Row>, String> {
@@ -34,8 +34,8 @@ pub(super) fn together(bench: &Bench) -> Result<Vec<Row>, String> {
         .collect()
 }
 
-/// The slowest announce of the peers that stay while all other peers expire. The staying peers are in swarms of the
-/// expiring peers and in further swarms.
+/// Measures the slowest announce of the peers that stay while all other peers expire. The staying peers are in swarms of
+/// the expiring peers and in further swarms.
 fn slowest(bench: &Bench, figure: &str, crowd: Crowd) -> Result<Row, String> {
     let server = Program::retracker().start(&bench.cores, Placement::Server, &["-a", AGE]);
     fill(&server, crowd)?;

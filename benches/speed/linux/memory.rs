@@ -13,8 +13,8 @@ use super::bench::Bench;
 use super::program::Program;
 use super::rounds::ours_and;
 
-/// How long to wait for a tracker to settle. After this time the tracker has finished its start. It has also freed the
-/// memory that it needed only while it was filled.
+/// How long to wait for a tracker to settle: to finish its start, and to free memory that it needed only while it was
+/// filled.
 const SETTLING: Duration = Duration::from_secs(4);
 
 pub(super) fn per_peer(bench: &Bench) -> Result<Vec<Row>, String> {
@@ -23,7 +23,7 @@ pub(super) fn per_peer(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(vec![Row::compared("memory per peer, 1 M peers in 100 k swarms", "B", &ours, theirs.as_ref(), 1.0)])
 }
 
-/// The Go retracker is slow, so it gets fewer peers.
+/// Compares with the Go retracker. It is slow, so it gets fewer peers.
 pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
     const CROWD: Crowd = Crowd::new(20_000, 10);
     let (ours, theirs) = ours_and(bench.go_retracker.as_ref(), |program| filled(bench, program, CROWD))?;
@@ -31,7 +31,7 @@ pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(vec![Row::compared(figure, "B", &ours, theirs.as_ref(), 1.0 / 20.0)])
 }
 
-/// Bytes per peer of a crowd. The function fails if the tracker does not have all peers.
+/// Returns the bytes per peer of a crowd. Fails if the tracker does not have all peers.
 pub(super) fn filled(bench: &Bench, program: &Program, crowd: Crowd) -> Result<Sample, String> {
     const ASKED: u64 = 50;
     let server = program.start(&bench.cores, Placement::Server, &[]);

@@ -34,29 +34,29 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The build of `cargo bench`, unless the variable `RETRACKER` names another program.
+    /// Returns the build of `cargo bench`, unless the variable `RETRACKER` names another program.
     pub(crate) fn retracker() -> Self {
         let command = named("RETRACKER").unwrap_or_else(|| env!("CARGO_BIN_EXE_retracker").to_owned());
         Self { kind: ProgramKind::Retracker, command }
     }
 
-    /// `None` if opentracker is not installed.
+    /// Returns opentracker, or `None` if it is not installed.
     pub(crate) fn opentracker() -> Option<Self> {
         let command = named("OPENTRACKER").or_else(|| on_path("opentracker"))?;
         Some(Self { kind: ProgramKind::Opentracker, command })
     }
 
-    /// `None` if the Go retracker is not installed.
+    /// Returns the Go retracker, or `None` if it is not installed.
     pub(crate) fn go_retracker() -> Option<Self> {
         named("GO_RETRACKER").map(|command| Self { kind: ProgramKind::GoRetracker, command })
     }
 
-    /// `None` if aquatic is not installed.
+    /// Returns `aquatic_udp`, or `None` if it is not installed.
     pub(crate) fn aquatic_udp() -> Option<Self> {
         named("AQUATIC_UDP").map(|command| Self { kind: ProgramKind::AquaticUdp, command })
     }
 
-    /// Starts the tracker on these cores. The arguments that every start needs are added.
+    /// Starts the tracker on these cores. Adds the arguments that every start needs.
     pub(crate) fn start(&self, cores: &Cores, place: Placement, args: &[&str]) -> TrackerProcess {
         self.start_logging(cores, place, args, Stdio::null())
     }
@@ -87,7 +87,7 @@ impl Program {
         Ok(server)
     }
 
-    /// The command with the arguments that every start needs.
+    /// Returns the command with the arguments that every start needs.
     fn command(&self, address: SocketAddr) -> Command {
         let mut command = Command::new(&self.command);
         match self.kind {
@@ -100,7 +100,7 @@ impl Program {
         command
     }
 
-    /// The default configuration that `aquatic_udp` prints, with another port; empty for other trackers.
+    /// Writes the default configuration that `aquatic_udp` prints, with another port. The file is empty for other trackers.
     fn config(&self, address: SocketAddr) -> Result<NamedTempFile, String> {
         let mut file = NamedTempFile::new().map_err(|error| error.to_string())?;
         if self.kind == ProgramKind::AquaticUdp {
@@ -126,7 +126,7 @@ impl Program {
         TrackerProcess { name, address, process }
     }
 
-    /// The tracker's name and version, as it prints them.
+    /// Returns the tracker's name, and its version if the tracker tells it.
     pub(crate) fn version(&self, cores: &Cores) -> String {
         match self.kind {
             ProgramKind::Opentracker => {
@@ -146,7 +146,7 @@ impl Program {
     }
 }
 
-/// An error message for the first variable that names a missing program.
+/// Returns an error message for the first variable that names a missing program.
 pub(crate) fn missing() -> Option<String> {
     ["RETRACKER", "OPENTRACKER", "GO_RETRACKER", "AQUATIC_UDP"].into_iter().find_map(|variable| {
         let program = named(variable)?;
@@ -165,7 +165,7 @@ fn on_path(name: &str) -> Option<String> {
     found.next()?.into_os_string().into_string().ok()
 }
 
-/// A free port: not every tracker can choose one itself.
+/// Returns an address with a free port, because not every tracker can choose a port itself.
 fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
@@ -182,7 +182,7 @@ impl TrackerProcess {
         self.process.id()
     }
 
-    /// Whether the process runs. A process that has ended is a zombie until its exit status is collected.
+    /// Returns whether the process runs. A process that has ended is a zombie until its exit status is collected.
     pub(crate) fn is_alive(&self) -> bool {
         process(self.pid()).stat().is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))
     }

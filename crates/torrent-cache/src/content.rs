@@ -1,4 +1,4 @@
-//! What content is named by, and whether bytes are what a name says.
+//! The names of content, and the check that bytes are what a name says.
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use crate::digest::{Digest, DigestHasher};
 use crate::ostree::filez::{FilezFault, FilezVerifier};
 use crate::ostree::path::ObjectChecksum;
 
-/// What a client asks for, by a name that decides which bytes are right.
+/// The name of what a client asks for. The name decides which bytes are right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContentName {
-    /// The blob of this digest.
+    /// The blob with this digest.
     Blob(Digest),
-    /// The file of a file object of OSTree (`.filez`). Servers may compress an object in different ways, so the digest of
-    /// the file is known only when all of it is there.
+    /// The file of an OSTree file object (`.filez`). Servers may compress an object in different ways, so the digest of the
+    /// file is not known before all of its bytes are there.
     FileObject(ObjectChecksum),
 }
 
 impl ContentName {
-    /// The digest that the bytes will have, if the name tells it.
+    /// Returns the digest that the bytes will have, if the name tells it.
     pub fn digest(&self) -> Option<Digest> {
         match self {
             Self::Blob(digest) => Some(*digest),
@@ -27,7 +27,8 @@ impl ContentName {
         }
     }
 
-    /// A SHA-256 that tells this content from any other: of the blob, or of the object in the file.
+    /// Returns a SHA-256 that differs from that of any other content: the digest of the blob, or the checksum of the
+    /// object.
     pub fn identity(&self) -> Digest {
         match self {
             Self::Blob(digest) => *digest,
@@ -51,38 +52,38 @@ impl fmt::Display for ContentName {
     }
 }
 
-/// Bytes are not what their name says.
+/// The bytes are not what their name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WrongContent {
-    /// Their digest is another one.
+    /// The bytes have another digest.
     #[error("the bytes have the digest {got}, not {expected}")]
     Digest {
-        /// By which digest the blob was asked for.
+        /// The digest by which the blob was asked for.
         expected: Digest,
-        /// What the bytes have.
+        /// The digest of the bytes.
         got: Digest,
     },
-    /// They are not this file object.
+    /// The bytes are not this file object.
     #[error("the bytes are not the file object {checksum}: {fault}")]
     Object {
-        /// By which name the object was asked for.
+        /// The checksum by which the object was asked for.
         checksum: ObjectChecksum,
         /// What is wrong with the file.
         fault: FilezFault,
     },
 }
 
-/// Verifies content while its bytes arrive. A clone goes on from the same place.
+/// Verifies content while its bytes arrive. A clone knows the same bytes as the original.
 #[derive(Clone, Debug)]
 pub struct ContentVerifier {
     name: ContentName,
-    /// Of the file, as it is stored by its digest.
+    /// Hashes the file, because the store keeps every file under its digest.
     hasher: DigestHasher,
     object: Option<FilezVerifier>,
 }
 
 impl ContentVerifier {
-    /// Knows no bytes yet.
+    /// Returns a verifier that knows no bytes yet.
     pub fn new(name: &ContentName) -> Self {
         let object = match name {
             ContentName::Blob(_) => None,
@@ -91,16 +92,17 @@ impl ContentVerifier {
         Self { name: *name, hasher: DigestHasher::default(), object }
     }
 
-    /// Takes the next bytes. Takes as long as it takes to hash them, and to inflate those of a file object.
+    /// Hashes the next bytes, and inflates those of a file object. Large inputs take long, so async code calls it in
+    /// `spawn_blocking`.
     pub fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         if let Some(object) = &mut self.object {
-            // The fault comes again at the end.
+            // `finish` reports the fault.
             let _ = object.update(bytes);
         }
     }
 
-    /// The content is complete: its digest, if it is what its name says.
+    /// Returns the digest of the content, which must be complete now. Fails if the bytes are not what the name says.
     pub fn finish(self) -> Result<Digest, WrongContent> {
         let got = self.hasher.finish();
         match (self.name, self.object) {

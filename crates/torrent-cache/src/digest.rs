@@ -1,4 +1,4 @@
-//! SHA-256 digests, by which blobs are named.
+//! SHA-256 digests, which are the names of blobs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use ring::digest::{Context, SHA256};
 use thiserror::Error;
 
-/// What a digest begins with as text.
+/// The beginning of every digest's text.
 const PREFIX: &str = "sha256:";
 
 /// The SHA-256 of a blob (OCI Image Specification, "Digests").
@@ -14,20 +14,20 @@ const PREFIX: &str = "sha256:";
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// The digest of these bytes.
+    /// Returns the digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         let mut hasher = DigestHasher::default();
         hasher.update(bytes);
         hasher.finish()
     }
 
-    /// The digest as 64 hexadecimal digits.
+    /// Returns the digest as 64 hexadecimal digits.
     pub fn hex(&self) -> String {
         self.to_string().split_off(PREFIX.len())
     }
 }
 
-/// `sha256:` and 64 digits.
+/// Writes `sha256:` and 64 digits.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(PREFIX)?;
@@ -41,7 +41,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A text is not a digest: it is not `sha256:` and 64 lower-case hexadecimal digits.
+/// The text is not `sha256:` and 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not sha256: and 64 lower-case hexadecimal digits")]
 pub struct NotADigest;
@@ -78,7 +78,7 @@ impl DigestHasher {
         self.0.update(bytes);
     }
 
-    /// The digest of all bytes.
+    /// Returns the digest of all bytes.
     pub fn finish(self) -> Digest {
         let mut digest = Digest([0; 32]);
         digest.0.iter_mut().zip(self.0.finish().as_ref()).for_each(|(to, from)| *to = *from);

@@ -5,26 +5,26 @@
 //! check            `torrent-cache check` and `torrent-cache healthcheck`
 //! server           sockets, handlers, replies
 //! config           every setting, and one checked configuration
-//! metrics          what is counted
-//! authorization    whether a client may have what is in the cache
+//! metrics          every metric
+//! authorization    whether a client may have a cached file
 //! flight           one fetch of a blob for any number of clients
-//! sharing          how hosts share blobs: which of them asks the upstream, and when
+//! sharing          how hosts share blobs: which host asks the upstream, and when
 //! swarm_tracker    the client of the tracker: announces, torrent files, leases
 //! upstream         HTTP to registries and OSTree servers
 //! store            the blobs on disk
 //! swarm            BitTorrent with the other hosts of the network
-//! peer_wire        what peers of a swarm say to each other
-//! content          what content is named by, and whether bytes are right
-//! ostree           which requests are for parts and objects, and whether their bytes are right
-//! registry         what requests to a registry say
+//! peer_wire        the messages between the peers of a swarm
+//! content          the names of content, and whether bytes are right
+//! ostree           requests to an OSTree repository, and whether the bytes of a reply are right
+//! registry         requests to a registry
 //! digest           SHA-256 digests
 //! ```
 //!
-//! Imports go down this list only. Invariants:
+//! A module imports only modules below it in this list. Invariants:
 //!
-//! - No reply is complete whose bytes are wrong: the last byte is kept back until the whole blob is verified.
-//! - No client gets what its upstream would not give it: the upstream is asked on each hit, see [`authorization`].
-//! - A disk that is full or broken costs hits, never a pull.
+//! - A reply with wrong bytes is never complete, because its last byte is kept back until the whole blob is verified.
+//! - A client gets a cached file only if its upstream allows it. The upstream is asked on each hit: see [`authorization`].
+//! - If the disk is full or broken, hits are lost, but no pull fails.
 
 pub mod authorization;
 pub mod check;

@@ -35,7 +35,7 @@ impl Daemon for CacheDaemon {
             CacheTask::Check(config) => {
                 let runtime = Builder::new_current_thread().enable_all().build().map_err(ProgramFailure::new)?;
                 let report = runtime.block_on(check(&config));
-                // A look-up that hangs must not keep the process from ending.
+                // Without this, a name look-up that hangs would keep the process from ending.
                 runtime.shutdown_background();
                 daemon::print(&report.text);
                 Ok(Started::Done(if report.has_failures { ExitCode::FAILURE } else { ExitCode::SUCCESS }))
@@ -68,7 +68,7 @@ impl Daemon for CacheDaemon {
 }
 
 fn start_log(LogFilter { debug, filter }: &LogFilter, output: &LogOutput) {
-    // actix-http logs every malformed request as an error: a port scan would fill the log.
+    // actix-http logs every malformed request as an error, so a port scan would fill the log.
     let usual = if *debug { "info,torrent_cache=debug,actix_http=off" } else { "info,actix_http=off" };
     daemon::start_log(filter.as_deref().unwrap_or(usual), output);
 }

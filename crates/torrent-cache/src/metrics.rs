@@ -1,4 +1,4 @@
-//! Every metric, with its name, help and labels, as one struct of handles.
+//! Every metric, with its name, help and labels. One struct holds the handles.
 
 use std::fmt;
 
@@ -25,64 +25,65 @@ pub enum RequestKind {
     Ping,
     /// A part or an object of an OSTree repository.
     Ostree,
-    /// Another request in absolute form.
+    /// Another request whose target is a whole URL, as clients send to a proxy.
     Proxied,
     /// `/health`, `/metrics` and the status page.
     Page,
-    /// What is refused before it is known what it is for.
+    /// A request that was refused before its kind was known.
     Other,
 }
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestOutcome {
-    /// From the disk.
+    /// The reply came from the disk.
     Hit,
-    /// From upstream, and kept.
+    /// The reply came from the upstream or other hosts, and its content is stored.
     Miss,
-    /// From upstream, and not kept.
+    /// The reply came from the upstream, and is not stored.
     Passed,
-    /// From the disk, as upstream fails.
+    /// The reply came from the disk, because the upstream failed.
     Stale,
-    /// The client has it.
+    /// The client has the content already.
     NotModified,
-    /// An answer of this program's own.
+    /// This program answered by itself.
     Answered,
-    /// 4xx.
+    /// A reply with a status 4xx.
     Refused,
-    /// 5xx.
+    /// A reply with a status 5xx.
     Failed,
 }
 
 /// Where the bytes of a reply come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ByteSource {
-    /// What was complete on disk before the request.
+    /// The disk, where the blob was complete before the request.
     Disk,
-    /// What upstream sends.
+    /// The upstream.
     Upstream,
-    /// What other hosts send.
+    /// Other hosts.
     Peers,
 }
 
 /// Bytes of blobs since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlobBytes {
-    /// To clients.
+    /// Bytes that were sent to clients.
     pub sent: u64,
-    /// From upstreams.
+    /// Bytes that came from upstreams.
     pub from_upstream: u64,
 }
 
 impl BlobBytes {
-    /// What clients got and upstreams did not have to send. It is negative if clients left before a fetch ended.
+    /// Returns how many bytes clients got that upstreams did not have to send. The number is negative if clients left
+    /// before a fetch ended.
     pub fn saved(&self) -> i64 {
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         signed(self.sent) - signed(self.from_upstream)
     }
 }
 
-/// Implements a label's value: the text of each case.
+/// Implements `EncodeLabelValue` with a text for each case.
 macro_rules! label_value {
     ($label:ident: $($case:ident = $text:literal),*) => {
         impl EncodeLabelValue for $label {
@@ -118,18 +119,18 @@ struct ErrorLabels {
     code: u16,
 }
 
-/// What is looked up at the moment at which it is asked for.
+/// Values that are read when the metrics are asked for, and not counted before.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheSample {
-    /// The disk; `None` if it cannot be read.
+    /// What the store holds; `None` if the disk cannot be read.
     pub usage: Option<StoreUsage>,
     /// Fetches under way.
     pub flights: usize,
-    /// Kept authorisations.
+    /// Authorisations that are kept.
     pub grants: u64,
-    /// Files that were removed to make room, since the start.
+    /// Files that were evicted since the start.
     pub evictions: u64,
-    /// What was exchanged with other hosts; `None` if blobs are not shared.
+    /// The bytes that were exchanged with other hosts; `None` if blobs are not shared.
     pub swarm: Option<SwarmSample>,
     /// Whether the tracker answers.
     pub has_tracker: bool,
@@ -146,7 +147,8 @@ pub struct CacheMetrics {
     pub connections: Gauge,
     /// Fetches of blobs that were begun or continued.
     pub fetches: Counter,
-    /// Bytes of blobs in replies. Those of `sent` are also of manifests, and of what is passed through.
+    /// Bytes of blobs in replies. `sent` counts these bytes as well, and those of manifests and of replies that are passed
+    /// through.
     blobs_sent: Counter,
     received: Family<ByteLabels, Counter>,
     sampled: Mutex<SampledMetrics>,
@@ -175,11 +177,11 @@ impl Default for CacheMetrics {
         let mut registry = Registry::with_prefix("torrent_cache");
         let (requests, errors, sent, received) =
             (Family::default(), Family::default(), Family::default(), Family::default());
-        registry.register("requests", "Requests by what they were for and what became of them", requests.clone());
-        registry.register("errors", "Replies that tell of an error, by status code", errors.clone());
+        registry.register("requests", "Requests by kind and outcome", requests.clone());
+        registry.register("errors", "Replies with an error, by status code", errors.clone());
         registry.register_with_unit(
             "sent",
-            "Bytes of bodies to clients: from disk if they were there before, from upstream if they were fetched for the \
+            "Bytes of bodies to clients: source disk if they were there before, upstream if they were fetched for the \
              request, even if other hosts delivered some of them",
             Unit::Bytes,
             sent.clone(),
@@ -192,7 +194,7 @@ impl Default for CacheMetrics {
         let [to_peers, wasted, wrong_pieces] = [0; 3].map(|_| Counter::default());
         for (name, help, counter) in [
             ("peer_sent", "Bytes of blobs to other hosts", &to_peers),
-            ("peer_wasted", "Bytes from other hosts that were there already", &wasted),
+            ("peer_wasted", "Bytes from other hosts that this host had already", &wasted),
         ] {
             registry.register_with_unit(name, help, Unit::Bytes, counter.clone());
         }
@@ -243,19 +245,19 @@ impl CacheMetrics {
         self.requests.get_or_create(&CacheRequestLabels { kind, outcome }).inc();
     }
 
-    /// Counts a reply with this status if it tells of an error.
+    /// Counts a reply with this status, if the status is an error.
     pub fn status(&self, code: u16) {
         if code >= 400 {
             self.errors.get_or_create(&ErrorLabels { code }).inc();
         }
     }
 
-    /// The counter of bytes to clients from this source.
+    /// Returns the counter of bytes to clients from this source.
     pub fn sent(&self, source: ByteSource) -> Counter {
         self.sent.get_or_create(&ByteLabels { source }).clone()
     }
 
-    /// Counts bytes of a blob that go to a client, and that [`Self::sent`] counts as well.
+    /// Counts bytes of a blob that go to a client. [`Self::sent`] counts the same bytes by their source.
     pub fn blob_sent(&self, bytes: u64) {
         self.blobs_sent.inc_by(bytes);
     }
@@ -265,13 +267,13 @@ impl CacheMetrics {
         self.received.get_or_create(&ByteLabels { source: ByteSource::Upstream }).inc_by(bytes);
     }
 
-    /// Bytes of blobs since the start.
+    /// Returns the bytes of blobs since the start.
     pub fn blob_bytes(&self) -> BlobBytes {
         let from_upstream = self.received.get_or_create(&ByteLabels { source: ByteSource::Upstream }).get();
         BlobBytes { sent: self.blobs_sent.get(), from_upstream }
     }
 
-    /// All metrics in the format of OpenMetrics 1.0.0.
+    /// Returns all metrics in the format of OpenMetrics 1.0.0.
     pub fn text(&self, sample: &CacheSample) -> Result<String, fmt::Error> {
         let sampled = self.sampled.lock();
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -299,7 +301,7 @@ impl CacheMetrics {
     }
 }
 
-/// Sets a counter to a value that is counted elsewhere.
+/// Sets a counter to a value that another part of the program counts.
 fn raise(counter: &Counter, now: u64) {
     counter.inc_by(now.saturating_sub(counter.get()));
 }

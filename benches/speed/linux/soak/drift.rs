@@ -65,7 +65,7 @@ impl DriftingSwarms {
             10 => "&event=stopped",
             _ => "",
         };
-        // One in six has an IPv6 address.
+        // One client in six has an IPv6 address.
         if peer.number.is_multiple_of(PEERS) {
             write!(request, "{event}&ip=fd00::{:x}:{:x}", peer.number >> 16, peer.number & 0xffff).unwrap();
         } else {

@@ -179,7 +179,7 @@ fn start(forwards: &str, log: &NamedTempFile, hostile: bool) -> Result<(TrackerP
 fn raise_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
-        eprintln!("  the limit of open files stays as it is");
+        eprintln!("  the limit on open files could not be raised");
     }
 }
 

@@ -7,12 +7,12 @@ use load::machine::{process, resident};
 
 use super::super::program::TrackerProcess;
 
-/// From the first third of the time to the last third, memory may grow by this factor or by this many bytes, whichever
-/// is more.
+/// How much memory may grow from the first third of the time to the last third: by this factor, or by this many bytes if
+/// that is more.
 const GROWTH: f64 = 1.1;
 const SLACK: u64 = 4 << 20;
 
-/// One reading.
+/// The values of one reading.
 #[derive(Clone, Copy)]
 pub(super) struct Vitals {
     /// The time since the load began.

@@ -21,11 +21,11 @@ use crate::sharing::Sharing;
 use crate::store::{BlobStore, IncomingBlob, StoredBlob};
 use crate::swarm_tracker::ShareKey;
 
-/// The most fetches that run at the same time. Each has a connection to an upstream, a file and about 1 MiB of memory. A fetch
-/// can outlive its client, so the limit on clients' connections does not bound them.
+/// The most fetches at the same time. Each fetch has a connection to an upstream, a file and about 1 MiB of memory. The
+/// limit on clients' connections does not bound fetches, because a fetch can outlive its client.
 pub(super) const MAX_FETCHES: usize = 128;
 
-/// Bytes on their way to the disk, with their share of the task's memory.
+/// Bytes on their way to the disk. The permit is their share of the task's memory.
 type Chunk = (Bytes, OwnedSemaphorePermit);
 
 /// What the flights of a process share.
@@ -34,7 +34,7 @@ pub(super) struct FetchContext {
     pub(super) store: BlobStore,
     /// The other hosts of the network, if blobs are shared with them.
     pub(super) sharing: Option<Arc<Sharing>>,
-    /// Fetches of what is not in the store, at once.
+    /// A permit for each fetch that may run at the same time.
     pub(super) fetches: Arc<Semaphore>,
 }
 
@@ -59,7 +59,7 @@ async fn fetch_into<S: BlobSource + Clone>(
 ) -> Result<FlightPhase<S::Error>, FlightFault<S::Error>> {
     let FetchContext { store, sharing, fetches } = context;
     let name = flight.name;
-    // A flight may have ended between the client's look into the store and its joining.
+    // The client looked into the store before it joined. Another flight may have stored the blob since.
     if let Some(digest) = source.stored_digest(&name).await {
         let place = store.clone();
         let find = move || place.find(&digest).unwrap_or_default().filter(|stored| !discard_if_cut(stored));
@@ -73,7 +73,7 @@ async fn fetch_into<S: BlobSource + Clone>(
         }
     }
     let Ok(_fetch) = fetches.try_acquire() else { return Err(FlightFault::TooMany) };
-    // Held to the end: see `ShareStart::alone`.
+    // Held to the end, so that other hosts see the length: see `ShareStart::alone`.
     let _lease = match sharing {
         None => None,
         Some(sharing) => match transfer_shared(flight, sharing, upstream, store, source).await? {
@@ -105,7 +105,7 @@ async fn fetch_into<S: BlobSource + Clone>(
             return uncached(length, UncachedBlob { spool: None, from: 0, verifier: ContentVerifier::new(&name) });
         }
     };
-    // An empty reply is complete before its first byte is read, so it waits for the verifier.
+    // An empty reply is complete before its first byte is read, so an empty blob opens only after it is verified.
     if length != Some(0) {
         flight.set_phase(FlightPhase::Spooling { spool: incoming.file(), available: 0 });
     }
@@ -117,14 +117,14 @@ async fn fetch_into<S: BlobSource + Clone>(
     end
 }
 
-/// Offers a blob that was not fetched with other hosts to them.
+/// Offers a blob to other hosts, if it was fetched without them.
 fn offer(sharing: Option<&Arc<Sharing>>, upstream: &str, digest: Digest, length: u64) {
     if let Some(sharing) = sharing {
         sharing.offer(ShareKey::new(upstream, digest), digest, length);
     }
 }
 
-/// Stores what has arrived, or leaves the rest to each reader.
+/// Stores a complete blob. If the disk has failed, or the fault concerns one client only, leaves the rest to each reader.
 async fn end<S: BlobSource>(
     flight: &Flight<S::Error>,
     source: &S,
@@ -148,7 +148,7 @@ async fn end<S: BlobSource>(
     store_blob(flight, incoming).await
 }
 
-/// Discards a file that has lost all its bytes. Its readers would not notice the loss, because an empty reply is complete at
+/// Discards a file that has lost all its bytes. Readers would not notice the loss, because an empty reply is complete at
 /// once.
 fn discard_if_cut(stored: &StoredBlob) -> bool {
     let is_cut = stored.length() == 0 && stored.digest() != Digest::of(b"");
@@ -158,7 +158,7 @@ fn discard_if_cut(stored: &StoredBlob) -> bool {
     is_cut
 }
 
-/// Removes a file that is not complete. What is in it stays readable.
+/// Removes a file that is not complete. Readers that have the file open can still read it.
 async fn given_up<E>(incoming: IncomingBlob) -> Result<UncachedBlob, FlightFault<E>> {
     let (spool, from, verifier) = (Some(incoming.file()), incoming.written(), incoming.verifier().clone());
     blocking(move || drop(incoming)).await?;
@@ -172,7 +172,7 @@ fn uncached<E>(length: Option<u64>, blob: UncachedBlob) -> Result<FlightPhase<E>
     Ok(FlightPhase::Uncached(Arc::new(blob)))
 }
 
-/// Receives and writes at the same time.
+/// Receives from the upstream and writes to the disk at the same time.
 async fn transfer<S: BlobSource>(
     flight: &Flight<S::Error>,
     body: ResumingBody<S>,
@@ -184,7 +184,7 @@ async fn transfer<S: BlobSource>(
     Ok(Transferred { incoming, received, written })
 }
 
-/// Passes on what the upstream sends, as long as less than [`CHUNK`] bytes wait for the disk and the disk works.
+/// Passes on what the upstream sends. Waits while [`CHUNK`] bytes wait for the disk, and ends when the disk fails.
 async fn receive<S: BlobSource>(
     mut body: ResumingBody<S>,
     chunks: UnboundedSender<Chunk>,
@@ -208,8 +208,8 @@ async fn receive<S: BlobSource>(
     }
 }
 
-/// Writes all that has arrived at once, so that a fast upstream costs few changes of threads. Returns the spool, and
-/// whether the disk took everything.
+/// Writes to the spool. Chunks that have arrived together are written together, because each write costs a change of
+/// threads. Returns the spool, and whether the disk took everything.
 async fn write<E: SourceError>(
     flight: &Flight<E>,
     mut chunks: UnboundedReceiver<Chunk>,
@@ -234,7 +234,8 @@ async fn write<E: SourceError>(
     Ok((incoming, Ok(())))
 }
 
-/// Readers get the last byte as soon as the bytes are right. They do not wait for the disk.
+/// Verifies the blob and commits it to the store. Readers get the last byte after the first step: they do not wait for the
+/// disk.
 async fn store_blob<E: SourceError>(
     flight: &Flight<E>,
     incoming: IncomingBlob,
@@ -270,7 +271,7 @@ mod tests {
                 count += usize::from(receiver.try_recv().map(std::mem::forget).is_ok());
                 tokio::task::yield_now().await;
             }
-            // Three chunks are in memory. The fourth does not fit.
+            // Three chunks are in memory. A fourth chunk would exceed `CHUNK`.
             for _ in 0..100 {
                 tokio::task::yield_now().await;
                 assert!(receiver.try_recv().is_err());

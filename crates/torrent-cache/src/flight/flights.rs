@@ -17,7 +17,7 @@ use super::summary::FlightSummary;
 use crate::sharing::Sharing;
 use crate::store::BlobStore;
 
-/// How often the log tells how far a fetch is.
+/// How often a flight's progress is logged.
 const PROGRESS: Duration = Duration::from_secs(10);
 
 type UnderWayFlights<E> = Mutex<HashMap<FlightKey, Arc<Flight<E>>>>;
@@ -29,17 +29,18 @@ pub struct Flights<E> {
 }
 
 impl<E: SourceError> Flights<E> {
-    /// None yet. With `sharing`, blobs are shared with the other hosts of the network.
+    /// Starts without flights. With `sharing`, blobs are shared with the other hosts of the network.
     pub fn new(store: BlobStore, sharing: Option<Arc<Sharing>>) -> Self {
         let fetches = Arc::new(Semaphore::new(MAX_FETCHES));
         Self { under_way: Arc::default(), context: FetchContext { store, sharing, fetches } }
     }
 
-    /// Joins the flight of this blob, or starts it with this source, and waits until there is something to read. Must
-    /// be called inside a `LocalSet`, as actix-web's handlers are.
+    /// Joins the flight of this blob, or starts one with this source, and waits until there is something to read. Must be
+    /// called inside a `LocalSet`, as actix-web's handlers are.
     ///
-    /// The caller makes sure that the client may have the blob, before or after it joins, and before it reads. A client whose source is refused gets that error;
-    /// the next of those who joined it starts again with its own source.
+    /// The caller must check that the client may have the blob, before it reads. If the upstream refuses the client that
+    /// started the flight, that client gets the error. Each client that had joined tries again, and the first of them
+    /// starts a new flight with its own source.
     pub async fn join<S>(&self, key: &FlightKey, source: &S) -> Result<Arc<Flight<E>>, Arc<FlightFault<E>>>
     where
         S: BlobSource<Error = E> + Clone,
@@ -54,12 +55,12 @@ impl<E: SourceError> Flights<E> {
         }
     }
 
-    /// How many flights are under way.
+    /// Returns how many flights are under way.
     pub fn count(&self) -> usize {
         self.under_way.lock().len()
     }
 
-    /// The flights that are under way, the oldest first.
+    /// Returns summaries of the flights that are under way, the oldest first.
     pub fn summaries(&self) -> Vec<FlightSummary> {
         let under_way = self.under_way.lock();
         let mut all: Vec<_> = under_way.iter().map(|(key, flight)| FlightSummary::of(key, flight)).collect();
@@ -110,7 +111,7 @@ impl<E: SourceError> Flights<E> {
     }
 }
 
-/// Ends a flight in every case, even if its task is dropped or panics.
+/// Ends a flight when it is dropped, so even if the task is dropped or panics.
 struct Landing<E> {
     under_way: Arc<UnderWayFlights<E>>,
     key: FlightKey,
@@ -123,7 +124,7 @@ impl<E> Drop for Landing<E> {
         // The flight leaves the list first, so that a client that saw the failure cannot join this flight again.
         self.under_way.lock().remove(&self.key);
         let last = std::mem::replace(&mut self.last, FlightPhase::Opening);
-        // A blob that was verified stays so, even if the task ended before it was committed.
+        // A verified blob stays verified, even if the task ended before the blob was committed.
         if !matches!(self.flight.state.borrow().phase, FlightPhase::Verified { .. }) {
             self.flight.set_phase(last);
         }

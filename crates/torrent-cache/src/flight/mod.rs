@@ -1,31 +1,35 @@
 //! One fetch of a blob for any number of clients.
 //!
-//! A *flight* is one fetch of one blob from one upstream ([`FlightKey`]). A blob is here whatever a `ContentName` names, a
-//! file object of OSTree as well: `ContentVerifier` decides which bytes are right. The first client that asks starts it,
-//! and those who ask while it lasts join it ([`Flights::join`]). Its task writes what arrives to a file of the store (the
-//! *spool*), and each client's [`FlightReader`] reads from that file, which is in the page cache.
+//! A *flight* is one fetch of one blob from one upstream ([`FlightKey`]). Here, a blob is anything that a `ContentName`
+//! names, so a file object of OSTree is a blob as well. `ContentVerifier` decides which bytes are right. The first client
+//! that asks starts the flight, and clients that ask while it lasts join it ([`Flights::join`]). The flight's task writes
+//! what arrives to a file of the store (the *spool*). Each client's [`FlightReader`] reads from the spool, which is in the
+//! page cache.
 //!
-//! - **The store is asked first.** For a blob that it has no source is opened, unless the source may not take it from there
-//!   ([`BlobSource::stored_digest`]). The first flight of it in a process verifies it while readers read (`stored.rs`).
-//! - **No complete reply is wrong.** Every reader keeps back the last byte of its reply until the whole blob is verified.
-//!   A reply about a wrong blob is cut off. A flight whose blob is empty opens only when that is known.
-//! - **The task owes nothing to a client.** It goes on when all readers have left, unless less than half of the blob is
-//!   there and it has no reader for a minute. It ends in every case: each wait for the upstream has a limit, and if the task
-//!   is dropped, its readers get an error. There are at most 128 fetches at once.
-//! - **A fetch that breaks is continued** where it stopped (`resuming.rs`), with the source of the client that started
-//!   the flight. An upstream that sends the whole blob again is read up to that place. Bytes of two replies can so make
-//!   one blob: the verifier decides. If the upstream refuses that client now, because its token has ended, the flight ends
-//!   as *uncached*.
-//! - **Without the store** (no room at the start, a disk that fails midway), or without a source, the flight ends as
-//!   *uncached*. Its readers read what is in the spool, and then the rest from their own source (`pass_through.rs`). A body
-//!   that was opened before the lack of room was known goes back to its source ([`BlobSource::take_back`]), so that its
-//!   client's reader gets it. The verifier at the end of the spool goes to each reader, so each one verifies the whole blob
-//!   by itself. For this a reader of a range reads up to the blob's end. The server does better if it answers the whole
-//!   blob to a request with a range when [`Flight::is_uncached`].
-//! - **Memory**: 1 MiB and one chunk of the source for the task, one chunk for each reader.
-//! - **Threads**: disk work and verifying are done in `spawn_blocking`.
+//! - **The store is asked first.** If the store has the blob, the flight opens no source, unless
+//!   [`BlobSource::stored_digest`] forbids the store's copy. The first flight of a stored blob in a process verifies the
+//!   file while readers read (`stored.rs`).
+//! - **No complete reply is wrong.** Every reader keeps back the last byte of its reply until the whole blob is verified. A
+//!   reply about a wrong blob is cut off. An empty reply has no last byte, so the flight of an empty blob opens only when
+//!   the blob is verified.
+//! - **The task depends on no client.** It goes on when all readers have left. It gives up only if the flight has no reader
+//!   for a minute and less than half of the blob is there. The task ends in every case, because each wait for the upstream
+//!   has a limit. If the task is dropped, its readers get an error. At most 128 fetches run at once.
+//! - **A fetch that breaks is continued** at the byte where it broke (`resuming.rs`), with the source of the client that
+//!   started the flight. If the upstream sends the whole blob again, the bytes before that place are skipped. Bytes of two
+//!   replies can make one blob, because the verifier decides whether the whole is right. If the upstream now refuses the
+//!   client, because its token has expired, the flight ends as *uncached*.
+//! - **A flight ends as *uncached*** if the store has no room, the disk fails midway, or the source fails for its own client
+//!   only. The readers read what is in the spool, and then the rest from their own sources (`pass_through.rs`). If the lack
+//!   of room shows after a body was opened, the body goes back to its source ([`BlobSource::take_back`]), so that the
+//!   client's own reader gets it. Each reader gets a copy of the verifier as it was at the end of the spool, and verifies
+//!   the rest of the blob itself. So a reader of a range must read up to the blob's end, and the server should answer with
+//!   the whole blob if [`Flight::is_uncached`].
+//! - **Memory**: the task holds 1 MiB and one chunk of the source. Each reader holds one chunk.
+//! - **Threads**: disk work and verifying run in `spawn_blocking`.
 //!
-//! The task is spawned by `spawn_local`, as sources need not be `Send`. Everything that clients share is `Send + Sync`.
+//! The task is spawned by `spawn_local`, because sources need not be `Send`. Everything that clients share is
+//! `Send + Sync`.
 
 mod fetch;
 mod flights;
@@ -47,6 +51,6 @@ pub use source::{BlobBody, BlobSource, FlightFault, LONGEST_SILENCE, LandedConte
 pub use state::{Flight, FlightKey};
 pub use summary::FlightSummary;
 
-/// The most bytes that a reader reads at a time, and the most that the task of a flight holds in memory until they are on
+/// The most bytes that a reader reads at a time. Also the most bytes that a flight's task holds in memory until they are on
 /// disk.
 const CHUNK: u32 = 1 << 20;

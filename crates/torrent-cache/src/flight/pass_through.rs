@@ -1,4 +1,5 @@
-//! The rest of a reply when the store has no room: straight from the upstream, verified by the reader itself.
+//! The rest of a reply that cannot come from the store. The bytes come straight from the upstream, and the reader verifies
+//! them itself.
 
 use std::mem;
 use std::ops::Range;
@@ -10,23 +11,24 @@ use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault};
 use crate::content::ContentVerifier;
 
-/// Bytes of a blob, of which the last piece is kept back until the whole blob is verified.
+/// Wanted bytes of a blob. The last chunk of them is kept back until the whole blob is verified.
 pub(super) struct PassThrough<S: BlobSource> {
-    /// The blob from the first byte that the verifier does not know to its end.
+    /// The blob's bytes, from the first byte that the verifier does not know.
     body: ResumingBody<S>,
-    /// Absent while it works.
+    /// `None` while a thread uses it.
     verifier: Option<ContentVerifier>,
     wanted: Range<u64>,
     held_back: Bytes,
 }
 
 impl<S: BlobSource> PassThrough<S> {
-    /// `verifier` knows all bytes before the body. `held_back` are wanted bytes from there that the client lacks.
+    /// Opens nothing yet. `verifier` knows all bytes before the body. `held_back` are the wanted bytes before the body that
+    /// the client did not get yet.
     pub(super) fn new(body: ResumingBody<S>, verifier: ContentVerifier, wanted: Range<u64>, held_back: Bytes) -> Self {
         Self { body, verifier: Some(verifier), wanted, held_back }
     }
 
-    /// The next bytes, never empty; `None` at the reply's end.
+    /// Returns the next bytes, at least one; `None` at the reply's end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, FlightFault<S::Error>> {
         while let Some(bytes) = self.body.next().await? {
             self.verify(bytes.clone()).await?;
@@ -54,7 +56,7 @@ impl<S: BlobSource> PassThrough<S> {
     }
 }
 
-/// The wanted ones of bytes that begin at this place of a blob.
+/// Returns the wanted part of `bytes`, which begin at the place `at` of the blob.
 fn part_of(bytes: &Bytes, at: u64, wanted: &Range<u64>) -> Bytes {
     let inside = |place: u64| usize::try_from(place.saturating_sub(at)).map_or(bytes.len(), |at| at.min(bytes.len()));
     let (start, end) = (inside(wanted.start), inside(wanted.end));

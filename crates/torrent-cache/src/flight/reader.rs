@@ -1,4 +1,4 @@
-//! One client's way through a flight.
+//! The reader through which one client gets the bytes of a flight.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -20,9 +20,9 @@ use super::state::{Flight, FlightState, ReaderStep, UncachedBlob};
 pub struct FilePart {
     /// The file.
     pub file: Arc<File>,
-    /// Where they begin.
+    /// The place of their first byte in the file.
     pub from: u64,
-    /// How many they are.
+    /// How many bytes they are.
     pub length: u64,
 }
 
@@ -32,14 +32,14 @@ pub struct FlightReader<S: BlobSource> {
     changes: watch::Receiver<FlightState<S::Error>>,
     position: u64,
     end: Option<u64>,
-    /// The client's own way to the blob, until it is taken.
+    /// The client's own source, until [`Self::leave`] takes it.
     source: Option<S>,
     pass_through: Option<PassThrough<S>>,
 }
 
 impl<S: BlobSource> FlightReader<S> {
-    /// A reader of the bytes from `start` to before `end`; without an end, or with one behind the blob's, to the
-    /// blob's end. `source` is asked if the flight turns out to be uncached.
+    /// Makes a reader of the bytes from `start` to before `end`. Without an `end`, or if `end` is too large, it reads to
+    /// the blob's end. `source` is opened only if the flight turns out to be uncached.
     pub fn new(flight: &Arc<Flight<S::Error>>, start: u64, end: Option<u64>, source: S) -> Self {
         Self {
             flight: Arc::clone(flight),
@@ -51,9 +51,9 @@ impl<S: BlobSource> FlightReader<S> {
         }
     }
 
-    /// The next bytes, at most 1 MiB of them if they are from the disk, never none; `None` if the reply is complete
-    /// and the whole blob is right. After an error the reply must be cut off. Dropped before it returns, this may lose
-    /// bytes: then the reader is of no more use.
+    /// Returns the next bytes: at least one, and at most 1 MiB if they are from the disk. `None`: the reply is complete and
+    /// the whole blob is verified. After an error the reply must be cut off. If the future is dropped before it returns,
+    /// bytes may be lost, and the reader must not be used any more.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Arc<FlightFault<S::Error>>> {
         if let Some(pass_through) = &mut self.pass_through {
             return pass_through.next().await.map_err(Arc::new);
@@ -80,8 +80,8 @@ impl<S: BlobSource> FlightReader<S> {
         }
     }
 
-    /// What [`next`](Self::next) would read, if it need not wait and the system has it in memory. What of it was sent has to be
-    /// told to [`skip`](Self::skip).
+    /// Returns the part of the file that [`next`](Self::next) would read, if the part can be read now and is in the page
+    /// cache. The caller sends bytes of this part, and tells [`skip`](Self::skip) how many.
     pub fn in_memory(&mut self) -> Option<FilePart> {
         if self.pass_through.is_some() {
             return None;
@@ -89,17 +89,17 @@ impl<S: BlobSource> FlightReader<S> {
         let step = self.changes.borrow_and_update().step(self.position, self.end);
         let Some(ReaderStep::Read { file, to }) = step else { return None };
         let length = (to - self.position).min(u64::from(CHUNK));
-        // The system reads ahead, so what is between two bytes that are in memory is most likely there as well.
+        // The system reads ahead, so bytes between two bytes that are in the page cache are most likely there as well.
         let is_there = is_in_memory(&file, self.position) && is_in_memory(&file, self.position + length - 1);
         is_there.then_some(FilePart { file, from: self.position, length })
     }
 
-    /// So many of the bytes that come next were sent.
+    /// Moves the reader's position, because the caller has sent so many bytes of [`in_memory`](Self::in_memory).
     pub fn skip(&mut self, sent: u64) {
         self.position += sent;
     }
 
-    /// Removes a blob that cannot be read, so that the next request fetches it.
+    /// Removes a blob that cannot be read, so that the next request fetches the blob.
     async fn discard(&self) {
         if let Some(stored) = self.flight.stored.get().cloned() {
             let _ = spawn_blocking(move || stored.discard()).await;
@@ -117,13 +117,13 @@ impl<S: BlobSource> FlightReader<S> {
         }
     }
 
-    /// Goes on without the flight.
+    /// Goes on without the flight, from the client's own source.
     async fn leave(&mut self, blob: &UncachedBlob) -> Result<PassThrough<S>, FlightFault<S::Error>> {
         let UncachedBlob { spool, from, verifier } = blob;
         let source = self.source.take().ok_or(FlightFault::Abandoned)?;
         let body = ResumingBody::new(source, *from, self.flight.length());
         let wanted = self.position..self.end.unwrap_or(u64::MAX);
-        // What the reader kept back of the spool: one byte.
+        // The byte of the spool that the reader kept back.
         let rest = wanted.end.min(*from);
         let held_back = match spool {
             Some(spool) if self.position < rest => read(Arc::clone(spool), self.position, rest).await?,
@@ -133,10 +133,10 @@ impl<S: BlobSource> FlightReader<S> {
     }
 }
 
-/// Up to [`CHUNK`] bytes between two places, at least one.
+/// Reads bytes between two places: at least one, and at most [`CHUNK`].
 ///
-/// The buffer is made here and not on the thread that reads: allocators keep what was freed for the thread that made it,
-/// and there are many threads that read.
+/// The buffer is allocated here and not on the thread that reads. Allocators keep freed memory for the thread that
+/// allocated it, and there are many threads that read.
 async fn read(file: Arc<File>, from: u64, to: u64) -> io::Result<Bytes> {
     let wanted = usize::try_from((to - from).min(u64::from(CHUNK))).map_err(io::Error::other)?;
     let mut buffer = Vec::with_capacity(wanted);
@@ -144,13 +144,13 @@ async fn read(file: Arc<File>, from: u64, to: u64) -> io::Result<Bytes> {
     spawn_blocking(read).await.map_err(io::Error::other)?
 }
 
-/// Whether the system has this byte of the file in memory. File systems that cannot tell have not.
+/// Returns whether this byte of the file is in the page cache. If the file system cannot tell, the answer is `false`.
 fn is_in_memory(file: &File, at: u64) -> bool {
     let mut byte = [0];
     preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT).is_ok_and(|read| read == 1)
 }
 
-/// Reads from this place into what the buffer has room for: at least one byte.
+/// Reads from this place into the spare room of the buffer: at least one byte.
 pub(super) fn read_into(file: &File, buffer: &mut Vec<u8>, from: u64) -> io::Result<()> {
     match rustix::io::pread(file, spare_capacity(buffer), from)? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -7,11 +7,12 @@ use tokio::time::{sleep, timeout};
 
 use super::source::{BlobBody, BlobSource, FlightFault, OpenedBody};
 
-/// Attempts to continue without one new byte.
+/// The most attempts to continue without a new byte.
 pub(super) const ATTEMPTS: u32 = 5;
-/// Before the first of them. It doubles each time.
+/// The pause before the first attempt. It doubles with each further attempt.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The bytes of a blob from a place on, over as many replies as it takes.
+
+/// The bytes of a blob from one place to its end, from as many replies as it takes.
 pub(super) struct ResumingBody<S: BlobSource> {
     source: S,
     body: Option<S::Body>,
@@ -87,7 +88,7 @@ impl<S: BlobSource> ResumingBody<S> {
                 }
                 Ok(None) => {}
                 Err(fault) if fault.is_temporary() && self.attempts < ATTEMPTS => {
-                    log::info!("continues at byte {}: {fault}", self.position);
+                    log::info!("a fetch broke at byte {}, and continues there: {fault}", self.position);
                     self.body = None;
                     sleep(PAUSE * (1 << self.attempts)).await;
                     self.attempts += 1;

@@ -1,4 +1,4 @@
-//! A flight whose blob hosts share: its pieces come from peers and from the upstream, in any order.
+//! A flight of a blob that hosts share. Its pieces come from peers and from the upstream, in any order.
 
 use std::future::pending;
 use std::io;
@@ -20,26 +20,27 @@ use crate::store::{BlobStore, IncomingBlob};
 use crate::swarm::{PieceShape, SharedContent, SwarmEnded, SwarmMembership};
 use crate::swarm_tracker::{SHARED_PIECE_LENGTH, ShareKey};
 
-/// How often a host asks how long the blob is that another one has begun to fetch, and for how long in all.
+/// How often a host asks the tracker for the length of a blob, after another host has begun to fetch the blob.
 const SIZE_POLL: Duration = Duration::from_millis(50);
+/// How long the host goes on asking.
 const FOR_SIZE: Duration = Duration::from_secs(3);
-/// While an upstream or the swarm is slow, so much time passes before what has arrived is worked on, as each turn costs
-/// changes of threads.
+/// How long bytes are gathered while an upstream or the swarm is slow, because each step costs changes of threads.
 const GATHER: Duration = Duration::from_millis(4);
-/// To read so many bytes takes less time than to ask once more.
+/// Reading and dropping so many bytes takes less time than another request.
 const FEW_PIECES: u64 = 2 * SHARED_PIECE_LENGTH as u64;
-/// An upstream that brings fewer bytes at a time is slow.
+/// An upstream counts as slow if it brings fewer bytes at a time.
 const FEW: usize = 128 * 1024;
 
-/// What came of the attempt to share a blob.
+/// The outcome of fetching a blob with other hosts.
 pub(super) enum SharedTransfer<E> {
-    /// It was fetched with others, or the fetch has ended.
+    /// The blob was fetched with other hosts, or that fetch has failed.
     Shared(Box<(Transferred<E>, ShareSession)>),
-    /// It is to be fetched alone. Until the lease is dropped, other hosts see that they need not wait.
+    /// The blob is to be fetched without other hosts. Other hosts see the lease until it is dropped, and do not wait for
+    /// pieces.
     Alone(Option<OwnLease>),
 }
 
-/// Fetches a blob with the other hosts of the network, if they can be asked and if the blob is long enough.
+/// Fetches a blob with the other hosts of the network, if the tracker answers and the blob is long enough.
 pub(super) async fn transfer_shared<S: BlobSource + Clone>(
     flight: &Flight<S::Error>,
     sharing: &Arc<Sharing>,
@@ -54,7 +55,7 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
     if start.length().is_none() {
         body.open().await?;
     } else if !source.is_admitted(&flight.name).await {
-        // The upstream's own refusal is what the client gets.
+        // Fetched alone, so that the client gets the refusal of the upstream itself.
         return Ok(SharedTransfer::Alone(None));
     }
     let Some(length) = body.length().filter(|length| *length >= SMALLEST) else {
@@ -103,7 +104,7 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
     Ok(SharedTransfer::Shared(Box::new((Transferred { incoming, received: fetched, written }, session))))
 }
 
-/// How the blob is shared, with its length unless this host is to find it out.
+/// Asks the tracker how the blob is shared, until its length is known or this host is the leader. `None`: fetch it alone.
 async fn start(sharing: &Arc<Sharing>, key: &ShareKey) -> Option<ShareStart> {
     let begun = Instant::now();
     while begun.elapsed() < FOR_SIZE {
@@ -117,7 +118,7 @@ async fn start(sharing: &Arc<Sharing>, key: &ShareKey) -> Option<ShareStart> {
     None
 }
 
-/// Room for the whole blob, as its pieces come in any order. `None`: there is none.
+/// Makes room for the whole blob, because its pieces come in any order. Returns `None` if there is no room.
 async fn begin<E: SourceError>(
     flight: &Flight<E>,
     store: &BlobStore,
@@ -132,8 +133,8 @@ async fn begin<E: SourceError>(
     Ok(begun.await?.inspect_err(|error| log::info!("{name}: not shared: {error}")).ok())
 }
 
-/// Hashes what has come without a gap, and lets readers have it, until it is the whole blob or nothing more will come.
-/// Returns the spool, and whether the disk works.
+/// Verifies the bytes up to the first gap, and lets readers have them. Ends when the blob is complete or no more pieces
+/// will come. Returns the spool, and whether the disk works.
 async fn adopt<E: SourceError>(
     flight: &Flight<E>,
     content: &SharedContent,
@@ -154,7 +155,7 @@ async fn adopt<E: SourceError>(
                 return Ok((incoming, adopted));
             }
             flight.spooled(incoming.written());
-            // The first bytes are for a client that waits. Later ones are taken over many at a time.
+            // The first bytes are adopted at once, because a client waits for them. Later bytes are adopted many at a time.
             if incoming.written() > u64::from(CHUNK) && progress.borrow().prefix < content.shape().length {
                 sleep(GATHER).await;
             }
@@ -168,16 +169,16 @@ async fn adopt<E: SourceError>(
     }
 }
 
-/// Brings pieces from the flight's source.
+/// Fetches pieces from the flight's source.
 struct UpstreamFeeder<S: BlobSource> {
     source: S,
     content: Arc<SharedContent>,
     body: ResumingBody<S>,
     /// Bytes of the body that belong to the next piece.
     rest: Bytes,
-    /// How many bytes came last time.
+    /// How many bytes the last read of the body brought.
     gathered: usize,
-    /// How the body failed after the bytes that came last.
+    /// The failure of the body, which is reported after the bytes that came before it.
     fault: Option<FlightFault<S::Error>>,
 }
 
@@ -193,7 +194,7 @@ impl<S: BlobSource + Clone> PieceFeeder for UpstreamFeeder<S> {
 }
 
 impl<S: BlobSource + Clone> UpstreamFeeder<S> {
-    /// Brings the claimed piece, from its first byte that is not there.
+    /// Fetches the claimed piece, from its first missing byte on.
     async fn piece(&mut self, offset: u64) -> Result<(), FlightFault<S::Error>> {
         self.go_to(offset).await?;
         let piece = self.content.shape().piece_at(offset);
@@ -211,7 +212,7 @@ impl<S: BlobSource + Clone> UpstreamFeeder<S> {
                 Err(error) => {
                     log::warn!("a piece from the upstream could not be written: {error}");
                     self.content.fail();
-                    // The fetch ends, because the content has failed.
+                    // Waits to be dropped: the fetch ends because the content has failed.
                     pending::<()>().await;
                 }
             }
@@ -219,8 +220,8 @@ impl<S: BlobSource + Clone> UpstreamFeeder<S> {
         Ok(())
     }
 
-    /// Makes this byte the next one. Bytes that peers have brought are read through if they are few, or if the upstream
-    /// sends the whole blob again for each part. Otherwise the upstream is asked for the bytes from there on.
+    /// Goes to this place in the blob. If the bytes before it are few, or if the upstream ignores ranges, they are read and
+    /// dropped. Otherwise the upstream is asked for the bytes from this place on.
     async fn go_to(&mut self, offset: u64) -> Result<(), FlightFault<S::Error>> {
         let place = self.body.position() - self.rest.len() as u64;
         let gap = offset.checked_sub(place).filter(|gap| *gap <= FEW_PIECES || self.body.ignores_ranges());
@@ -238,8 +239,8 @@ impl<S: BlobSource + Clone> UpstreamFeeder<S> {
         Ok(())
     }
 
-    /// What has arrived, at least one byte: all that is there already, up to [`CHUNK`], so that a fast upstream costs few
-    /// changes of threads.
+    /// Returns what has arrived: at least one byte, and all that is there up to [`CHUNK`], because each call costs changes
+    /// of threads.
     async fn next(&mut self) -> Result<Bytes, FlightFault<S::Error>> {
         if !self.rest.is_empty() {
             return Ok(std::mem::take(&mut self.rest));

@@ -12,10 +12,11 @@ use crate::digest::Digest;
 use crate::store::StoredBlob;
 use crate::swarm::SharedContent;
 
-/// What a flight fetches. One upstream's failures are not those of another, so the upstream is part of it.
+/// What a flight fetches, and from where. The upstream is part of the key, because one upstream can fail while another
+/// works.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FlightKey {
-    /// The upstream, in any form that tells it from others.
+    /// The upstream, as any text that differs from the texts of other upstreams.
     pub upstream: Arc<str>,
     /// The content.
     pub name: ContentName,
@@ -25,9 +26,9 @@ pub struct FlightKey {
 pub struct Flight<E> {
     pub(super) name: ContentName,
     pub(super) state: watch::Sender<FlightState<E>>,
-    /// Keeps the blob from being evicted while somebody reads it through this flight.
+    /// Keeps the blob from being evicted while a client reads it through this flight.
     pub(super) stored: OnceLock<StoredBlob>,
-    /// What hosts of the network put together, if they may deliver some of it.
+    /// The content that this host and other hosts put together. Empty if the blob is fetched without the swarm.
     pub(super) shared: OnceLock<Arc<SharedContent>>,
     pub(super) begun: Instant,
 }
@@ -41,34 +42,34 @@ pub(super) struct FlightState<E> {
 pub(super) enum FlightPhase<E> {
     /// The upstream was asked.
     Opening,
-    /// Bytes arrive, or the store's blob is being verified. So many of them can be read.
+    /// Bytes arrive, or the store's file is being verified. Readers can read the first `available` bytes.
     Spooling { spool: Arc<File>, available: u64 },
     /// The blob is complete and right.
     Verified { file: Arc<File>, digest: Digest, length: u64 },
-    /// The store has no room.
+    /// The store does not take the blob, or the flight ended early. Readers read the rest from their own sources.
     Uncached(Arc<UncachedBlob>),
-    /// No reader gets the blob from this flight.
+    /// The flight failed, and so do its readers.
     Failed(Arc<FlightFault<E>>),
 }
 
 /// The beginning of a blob that the store could not take whole.
 pub(super) struct UncachedBlob {
-    /// Absent if nothing was stored.
+    /// The file with these bytes; `None` if nothing was stored.
     pub(super) spool: Option<Arc<File>>,
-    /// So many bytes are in the spool.
+    /// How many bytes are in the spool.
     pub(super) from: u64,
-    /// Knows these bytes.
+    /// The verifier after exactly these bytes.
     pub(super) verifier: ContentVerifier,
 }
 
 /// What a reader does next.
 pub(super) enum ReaderStep<E> {
-    /// Reads from the file, from its position to this one.
+    /// Reads from the file, from the reader's position to `to`.
     Read {
         file: Arc<File>,
         to: u64,
     },
-    /// Goes on without the flight.
+    /// Reads the rest from the reader's own source.
     PassThrough(Arc<UncachedBlob>),
     /// The reply is complete.
     End,
@@ -87,22 +88,23 @@ impl<E> Flight<E> {
         }
     }
 
-    /// The blob's length, if the upstream tells it, or once the blob is complete.
+    /// Returns the blob's length, if the upstream tells it or the blob is complete.
     pub fn length(&self) -> Option<u64> {
         self.state.borrow().length
     }
 
-    /// Whether hosts of the network may deliver some of it.
+    /// Returns whether other hosts may deliver some of the blob.
     pub fn is_shared(&self) -> bool {
         self.shared.get().is_some()
     }
 
-    /// Whether readers get the blob past the store. Then the whole blob is a better answer than a range of it.
+    /// Returns whether readers get the blob past the store. If so, the server should answer a range with the whole blob.
     pub fn is_uncached(&self) -> bool {
         matches!(self.state.borrow().phase, FlightPhase::Uncached(_))
     }
 
-    /// Whether there is no reader, and less than half of the blob is there. A blob of unknown length counts as not half there.
+    /// Returns whether there is no reader and less than half of the blob is there. A blob of unknown length never counts as
+    /// half there.
     pub(super) fn is_unwanted(&self) -> bool {
         let state = self.state.borrow();
         let available = match state.phase {
@@ -112,7 +114,7 @@ impl<E> Flight<E> {
         self.state.receiver_count() == 0 && state.length.is_none_or(|length| available < length.div_ceil(2))
     }
 
-    /// So many bytes of the spool can be read now.
+    /// Notes that readers can read so many bytes of the spool now.
     pub(super) fn spooled(&self, now_available: u64) {
         self.state.send_modify(|state| {
             if let FlightPhase::Spooling { available, .. } = &mut state.phase {
@@ -132,7 +134,7 @@ impl<E> Flight<E> {
 }
 
 impl<E: SourceError> Flight<E> {
-    /// Waits until bytes can be read, or the first failure.
+    /// Waits until bytes can be read. Returns the fault if the flight fails before.
     pub(super) async fn opened(&self) -> Result<(), Arc<FlightFault<E>>> {
         let mut changes = self.state.subscribe();
         // The sender lives as long as `self`.
@@ -145,12 +147,12 @@ impl<E: SourceError> Flight<E> {
 }
 
 impl<E> FlightState<E> {
-    /// What a reader of the bytes from `position` to `end` does next; `None`: it waits. `end` is absent or too large
-    /// if the blob's length was not known when the reader began.
+    /// Returns what a reader of the bytes from `position` to `end` does next; `None` means that it waits. If the length was
+    /// not known when the reader began, `end` can be absent or too large.
     pub(super) fn step(&self, position: u64, end: Option<u64>) -> Option<ReaderStep<E>> {
         let end = end.unwrap_or(u64::MAX).min(self.length.unwrap_or(u64::MAX));
-        // Readers do not get the last byte before the blob is verified: neither the last that they want, nor the last
-        // that is there, which may be the blob's last.
+        // Before the blob is verified, a reader does not get the last byte that it wants. It does not get the last byte
+        // that is there either, because that byte may be the blob's last.
         let read = |file: &Arc<File>, available: u64| {
             let to = available.min(end).saturating_sub(1);
             (position < to).then(|| ReaderStep::Read { file: Arc::clone(file), to })
@@ -158,7 +160,8 @@ impl<E> FlightState<E> {
         match &self.phase {
             FlightPhase::Opening => None,
             FlightPhase::Spooling { spool, available } => {
-                // With a length that is known, the last byte that is there may go if it is not the last wanted one.
+                // If the length is known and the reader wants more than is there, the last byte that is there cannot be the
+                // blob's last.
                 let is_known = self.length.is_some();
                 read(spool, available.saturating_add(u64::from(is_known && *available < end)))
             }

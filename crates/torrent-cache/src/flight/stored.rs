@@ -1,7 +1,8 @@
-//! A flight of what the store has: the first use of a blob in a process verifies it, as disks damage files.
+//! A flight of a blob that the store has. The first flight of a blob in a process verifies the file, because disks damage
+//! files.
 //!
-//! Readers read while that goes on, as they do while a blob arrives, and the last byte of each reply waits for the digest.
-//! So a reply about a part of the blob waits for all of it.
+//! Readers read while the file is being verified, as they do while a blob arrives. The last byte of each reply waits for
+//! the digest, so even a reply about a part of the blob waits until the whole file is verified.
 
 use std::sync::Arc;
 
@@ -11,14 +12,15 @@ use super::source::{FlightFault, SourceError};
 use super::state::{Flight, FlightPhase};
 use crate::store::StoredBlob;
 
-/// Verifies the store's blob, unless this process has done so. Returns the flight's last phase.
+/// Verifies the store's file, unless this process has verified it before. Returns the flight's last phase.
 pub(super) async fn serve_stored<E: SourceError>(
     flight: &Flight<E>,
     stored: StoredBlob,
 ) -> Result<FlightPhase<E>, FlightFault<E>> {
     let (file, digest, length) = (Arc::clone(stored.file()), stored.digest(), stored.length());
     let _ = flight.stored.set(stored.clone());
-    // What is empty is complete before its first byte is read, and the caller has looked at it.
+    // An empty reply is complete before its first byte is read. The caller has already made sure that an empty file is
+    // right.
     if !stored.is_verified() && length > 0 {
         flight.state.send_modify(|state| {
             state.length = Some(length);

@@ -1,4 +1,4 @@
-//! How far a flight is, for people.
+//! The progress of a flight, for the log and the status page.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use std::time::Duration;
 use super::state::{Flight, FlightKey, FlightPhase};
 use crate::content::ContentName;
 
-/// A flight at one moment.
+/// The progress of a flight at one moment.
 #[derive(Clone, Debug)]
 pub struct FlightSummary {
     /// The upstream, as in the flight's key.
     pub upstream: Arc<str>,
     /// What is fetched.
     pub name: ContentName,
-    /// Bytes of the whole, if they are known.
+    /// The blob's length in bytes, if it is known.
     pub length: Option<u64>,
-    /// Bytes that were on disk before.
+    /// Bytes that were in the store when the flight began.
     pub from_disk: u64,
     /// Bytes that came from other hosts.
     pub from_peers: u64,
     /// Bytes that came from the upstream.
     pub from_upstream: u64,
-    /// Clients that read it.
+    /// The clients that read the blob.
     pub readers: usize,
-    /// Since the flight began.
+    /// The time since the flight began.
     pub elapsed: Duration,
 }
 
@@ -40,7 +40,7 @@ impl FlightSummary {
         };
         let (from_disk, from_peers, from_upstream) = match flight.shared.get().map(|content| content.sources()) {
             Some(sources) => (0, sources.from_peers, sources.from_upstream),
-            // A flight whose blob was fetched is stored in its last moments only.
+            // A blob in the store was there before. A fetched blob is stored only in the last moments of its flight.
             None if flight.stored.get().is_some() => (there, 0, 0),
             None => (0, 0, there),
         };
@@ -56,12 +56,12 @@ impl FlightSummary {
         }
     }
 
-    /// Bytes that are there.
+    /// Returns how many bytes are there.
     pub fn have(&self) -> u64 {
         self.from_disk.saturating_add(self.from_peers).saturating_add(self.from_upstream)
     }
 
-    /// How much is there, in per cent, rounded down; `None` if the length is not known.
+    /// Returns how much is there, in per cent, rounded down; `None` if the length is not known.
     pub fn percent(&self) -> Option<u8> {
         let length = u128::from(self.length?);
         let percent = (u128::from(self.have()) * 100).checked_div(length).unwrap_or(100);
@@ -69,7 +69,7 @@ impl FlightSummary {
     }
 }
 
-/// The line for the log.
+/// Writes the line for the log.
 impl fmt::Display for FlightSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {}: ", self.name, self.upstream)?;

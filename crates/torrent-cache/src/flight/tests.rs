@@ -43,11 +43,11 @@ impl SourceError for FakeError {
     }
 }
 
-/// What a body does next. Behind the last step it ends.
+/// What a body does next. The body ends after its last step.
 #[derive(Clone)]
 pub(super) enum BodyStep {
     Send(Bytes),
-    /// Waits for a permit.
+    /// Waits until the test calls `notify_one`.
     WaitFor(Rc<Notify>),
     Yield,
     Reset,
@@ -58,7 +58,7 @@ pub(super) enum BodyStep {
 pub(super) type FakeBody = VecDeque<BodyStep>;
 type Opened = Result<OpenedBody<FakeBody>, FakeError>;
 
-/// Answers by a function of the number of the attempt and the offset.
+/// An upstream that answers with a function of the attempt's number and the offset.
 #[derive(Clone)]
 pub(super) struct FakeSource {
     answer: Rc<dyn Fn(usize, u64) -> Opened>,
@@ -72,7 +72,7 @@ impl FakeSource {
         Self { answer: Rc::new(answer), asked: Rc::default(), unread: Rc::default() }
     }
 
-    /// An upstream that works.
+    /// Makes an upstream that always sends the right bytes.
     fn of(blob: &Bytes) -> Self {
         let blob = blob.clone();
         Self::new(move |_, offset| opened(offset, Some(&blob), [send(&blob, offset..)]))
@@ -148,7 +148,7 @@ impl BlobSource for PatientSource {
     }
 }
 
-/// A body; with the blob, it has its length.
+/// Returns a reply with this body. If `blob` is given, the reply announces its length.
 #[expect(clippy::unnecessary_wraps, reason = "a script holds failures beside bodies")]
 pub(super) fn opened(offset: u64, blob: Option<&Bytes>, steps: impl IntoIterator<Item = BodyStep>) -> Opened {
     Ok(OpenedBody { offset, length: blob.map(|blob| blob.len() as u64), body: steps.into_iter().collect() })
@@ -181,7 +181,7 @@ impl Cache {
         Self { folder, flights: Flights::new(store.clone(), None), store }
     }
 
-    /// The same folder in another process.
+    /// Opens the same folder as another process would.
     fn reopened(self) -> Self {
         let Self { folder, store, flights } = self;
         let limits =
@@ -199,7 +199,7 @@ impl Cache {
         self.flights.join(&FlightKey { upstream: "registry".into(), name }, source).await
     }
 
-    /// One client's reply, and how it ended.
+    /// Returns the bytes that one client gets, and how its reply ended.
     async fn get(
         &self,
         blob: &[u8],
@@ -214,7 +214,7 @@ impl Cache {
 
     async fn landed(&self) {
         while self.flights.count() > 0 {
-            // The clock goes on only if no task can run.
+            // Paused time passes only when no task can run, so this waits for all tasks.
             sleep(Duration::from_secs(1)).await;
         }
     }
@@ -242,7 +242,7 @@ async fn reply(mut reader: FlightReader<FakeSource>) -> (Vec<u8>, Result<(), Rep
     }
 }
 
-/// What a client gets that takes some of the bytes from the file itself, as a connection without TLS does.
+/// Reads from the file itself, as a connection without TLS does. `None`: there is nothing that can be read now.
 fn next_from_file(reader: &mut FlightReader<FakeSource>, most: u64) -> Option<Vec<u8>> {
     let FilePart { file, from, length } = reader.in_memory()?;
     let mut bytes = vec![0; usize::try_from(length.min(most)).unwrap()];
@@ -251,7 +251,7 @@ fn next_from_file(reader: &mut FlightReader<FakeSource>, most: u64) -> Option<Ve
     Some(bytes)
 }
 
-/// Reads exactly the bytes from the reader's position to this one.
+/// Asserts that the reader's next bytes are exactly these.
 async fn expect(reader: &mut FlightReader<FakeSource>, expected: &[u8]) {
     let mut got = Vec::new();
     while got.len() < expected.len() {
@@ -260,13 +260,13 @@ async fn expect(reader: &mut FlightReader<FakeSource>, expected: &[u8]) {
     assert!(got == expected);
 }
 
-/// A runtime whose clock goes on when all tasks wait.
+/// Runs a test in paused time, which passes only when all tasks wait.
 fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     LocalSet::new().block_on(&runtime, test)
 }
 
-/// Clients of different threads share them, although sources stay in theirs.
+/// Clients on different threads share these types, although each source stays on its thread.
 const _: () = {
     const fn is_shared<T: Send + Sync>() {}
     is_shared::<Flights<FakeError>>();
@@ -305,7 +305,7 @@ fn eight_clients_at_once_are_one_fetch_and_get_bytes_as_they_arrive() {
         }
         cache.landed().await;
         assert_eq!(source.asked(), [0]);
-        // From the store now.
+        // The second reply comes from the store.
         assert!(cache.get(&blob, WHOLE, &source).await.0 == blob);
         assert_eq!(source.asked(), [0]);
     });
@@ -323,7 +323,7 @@ fn the_last_byte_of_every_reply_waits_for_the_digest() {
                 opened(0, with_length.then_some(&script), steps)
             });
             let flight = cache.join(&blob, &source).await.unwrap();
-            // Without a length, the last byte that is there may be the last of all.
+            // Without a length, the last byte that is there may be the blob's last, so readers do not get it yet.
             let readable = if with_length { 9990 } else { 9989 };
             let ranges = [
                 (0, None, readable),
@@ -387,7 +387,7 @@ fn a_broken_fetch_goes_on_where_it_stopped() {
     run(async {
         let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
         let script = blob.clone();
-        // More breaks than attempts: each makes progress. A body that ends early is a break, too.
+        // There are more breaks than `ATTEMPTS`, but each attempt makes progress. A body that ends early counts as a break.
         let source = FakeSource::new(move |attempt, offset| {
             let end = [BodyStep::Reset].into_iter().take(attempt % 2);
             opened(offset, Some(&script), [send(&script, offset..offset + 500)].into_iter().chain(end))
@@ -443,14 +443,14 @@ fn a_refusal_midway_ends_the_flight() {
         });
         let (_, end) = cache.get(&blob, WHOLE, &source).await;
         assert!(end.unwrap_err().is_refusal());
-        // The flight asks to continue, and then the client itself.
+        // The third request is from the client's own reader, after the flight was refused.
         assert_eq!(source.asked(), [0, 7000, 7000]);
         assert_eq!(cache.flights.count(), 0);
     });
 }
 
-/// Asserts that no reply about what this upstream sends is complete, and that nothing of it is stored. `wanted` is the
-/// blob that the clients ask for.
+/// Asserts that every reply from this upstream is cut off, and that the store keeps nothing of it. `wanted` is the blob
+/// that the clients ask for. Returns the fault of each reply.
 fn assert_cut_off(wanted: &Bytes, quota: u64, answer: impl Fn(usize, u64) -> Opened + 'static) -> Vec<ReplyFault> {
     run(async {
         let cache = Cache::new(quota);
@@ -465,7 +465,7 @@ fn assert_cut_off(wanted: &Bytes, quota: u64, answer: impl Fn(usize, u64) -> Ope
             cache.landed().await;
             assert!(!cache.has(wanted) && cache.is_clean());
         }
-        // The next request begins again.
+        // A later request starts a new flight.
         let good = FakeSource::of(wanted);
         let (got, end) = cache.get(wanted, WHOLE, &good).await;
         assert!(got == *wanted && end.is_ok());
@@ -476,7 +476,7 @@ fn assert_cut_off(wanted: &Bytes, quota: u64, answer: impl Fn(usize, u64) -> Ope
 #[test]
 fn a_wrong_blob_is_cut_off_and_not_stored() {
     let right = blob(10_000);
-    // With the store, without it, and with a store that is full at the second block.
+    // The quotas are for a store with room, a store without room, and a store with room for two blocks.
     for (quota, with_length) in [(1 << 20, true), (1 << 20, false), (0, true), (0, false), (8192, false)] {
         for wrong_at in [0, 5000, 9999] {
             let mut wrong = right.to_vec();
@@ -484,7 +484,7 @@ fn a_wrong_blob_is_cut_off_and_not_stored() {
             let wrong = Bytes::from(wrong);
             let faults = assert_cut_off(&right, quota, move |_, offset| {
                 let length = with_length.then_some(&wrong);
-                // In small pieces, so that some are in the store.
+                // The chunks are small, so that some of them are in the spool before the wrong byte comes.
                 let ends = (offset..10_000).step_by(1000);
                 let chunks = ends.map(|at| send(&wrong, at..(at + 1000).min(10_000)));
                 opened(offset, length, chunks.flat_map(|chunk| [chunk, BodyStep::Yield]))
@@ -547,7 +547,7 @@ fn an_empty_blob_is_verified_like_any() {
                 let (got, end) = cache.get(b"not empty", WHOLE, &source).await;
                 assert!(got.is_empty());
                 assert!(matches!(*end.unwrap_err(), FlightFault::Wrong(_)));
-                // A client takes a reply of length 0 as complete once it begins. So it must not begin here.
+                // A client takes a reply of length 0 as complete once the reply begins, so the flight must not open.
                 assert!(!with_length || cache.join(b"not empty", &source).await.is_err());
             });
         }
@@ -630,9 +630,9 @@ fn a_fetch_that_nobody_reads_is_given_up_unless_it_is_half_done() {
             });
             let flight = cache.join(&blob, &source).await.unwrap();
             let mut reader = FlightReader::new(&flight, 0, None, source.clone());
-            // Without a length, the last byte that is there may be the last of all.
+            // Without a length, the last byte that is there may be the blob's last, so readers do not get it yet.
             expect(&mut reader, &blob[..usize::try_from(sent).unwrap() - usize::from(!with_length)]).await;
-            // As long as somebody reads, it goes on.
+            // While a client reads, the fetch goes on.
             sleep(GRACE * 9 / 10).await;
             drop(reader);
             sleep(GRACE * 9 / 10).await;
@@ -659,7 +659,7 @@ fn a_damaged_file_is_removed_and_the_blob_fetched_again() {
     for damage in damages {
         run(async {
             let source = FakeSource::of(&blob);
-            // Another process finds it damaged.
+            // The cache has not verified the file yet, because another process has stored it.
             let (cache, path) = kept_before(&blob, &source).await;
             damage(&path);
             let length = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
@@ -673,12 +673,12 @@ fn a_damaged_file_is_removed_and_the_blob_fetched_again() {
     }
 }
 
-/// The store's file of this blob.
+/// Returns the path of the store's file of this blob.
 fn file_of(cache: &Cache, digest: Digest) -> std::path::PathBuf {
     cache.folder.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
 }
 
-/// A cache that finds this blob in its store, where another process has kept it, and the blob's file.
+/// Returns a cache whose store has this blob from another process, and the path of the blob's file.
 async fn kept_before(blob: &Bytes, source: &FakeSource) -> (Cache, std::path::PathBuf) {
     let cache = Cache::new(64 << 20);
     assert!(cache.get(blob, WHOLE, source).await.1.is_ok());
@@ -691,7 +691,7 @@ async fn kept_before(blob: &Bytes, source: &FakeSource) -> (Cache, std::path::Pa
 #[test]
 fn no_part_of_a_damaged_file_is_complete() {
     let blob = blob(3 << 20);
-    // The damage is inside some of the parts and outside others.
+    // Some of the ranges contain the damaged byte, and others do not.
     for damaged_at in [0, 1 << 20, (3 << 20) - 1] {
         run(async {
             let source = FakeSource::of(&blob);
@@ -699,7 +699,7 @@ fn no_part_of_a_damaged_file_is_complete() {
             fs::File::options().write(true).open(&path).unwrap().write_all_at(b"!", damaged_at).unwrap();
             let ranges = [(0, Some(1)), (100, Some(200)), (1 << 20, Some(2 << 20)), (2 << 20, None), WHOLE];
             let mut readers = Vec::new();
-            // All join at once. The flight may have failed before some of them can read.
+            // All clients join at once. For some of them, the flight has failed before they can read.
             let joined = futures::future::join_all(ranges.map(|_| cache.join(&blob, &source))).await;
             for ((start, end), flight) in ranges.into_iter().zip(joined) {
                 match flight {
@@ -782,7 +782,7 @@ fn there_are_only_so_many_fetches_at_once() {
             cache.join(&number.to_be_bytes(), &stuck).await.unwrap();
         }
         assert!(matches!(*cache.join(b"another", &stuck).await.err().unwrap(), FlightFault::TooMany));
-        // What is there needs no fetch, and what is under way can be joined.
+        // A stored blob needs no fetch, and a fetch that is under way can be joined.
         assert!(cache.get(&stored, WHOLE, &stuck).await.0 == stored);
         cache.join(&0_usize.to_be_bytes(), &stuck).await.unwrap();
     });
@@ -881,7 +881,7 @@ fn readers_of_a_task_that_panics_or_is_dropped_get_an_error() {
     let source = FakeSource::new(move |_, _| opened(0, Some(&script), [send(&script, ..10), BodyStep::Hang]));
     let cache = Cache::new(1 << 20);
     let flight = run(cache.join(&blob, &source)).unwrap();
-    // Another worker's client still reads when the task's worker is gone.
+    // The flight's task ends with its runtime. A client on another runtime still reads.
     let (_, end) = run(reply(FlightReader::new(&flight, 0, None, source)));
     assert!(matches!(*end.unwrap_err(), FlightFault::Abandoned));
     assert!(cache.flights.count() == 0 && cache.is_clean());
@@ -903,7 +903,7 @@ fn without_room_each_client_reads_past_the_store() {
                 }
             });
             let flight = cache.join(&blob, &source).await;
-            // If the length is not known, the lack of room shows only when the first bytes are written.
+            // Without a length, the lack of room shows only when the first bytes are written.
             assert!(!with_length || flight.unwrap().is_uncached());
             for (start, end) in [(0, 10_000), (0, 1), (5000, 5001), (9999, 10_000), (3000, 9000)] {
                 let (got, result) = cache.get(&blob, (start as u64, Some(end as u64)), &source).await;
@@ -927,7 +927,7 @@ fn without_room_the_upstream_is_asked_once_for_each_client() {
     });
 }
 
-/// A file object of OSTree and its name.
+/// Returns a file object of OSTree and its name.
 fn file_object() -> (ContentName, Bytes) {
     let checksum = "85dd35d60e2fdd749a1b6fd0bffcf1f7f0b103980fa5f6c1f5b130816b396014";
     let path = format!("{}/tests/fixtures/ostree/{checksum}.filez", env!("CARGO_MANIFEST_DIR"));
@@ -1023,7 +1023,7 @@ fn a_disk_that_fills_midway_costs_no_client_its_reply() {
             let expected = &blob[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()];
             assert!(got == expected && result.is_ok(), "{start}..{end}");
         }
-        // The flight asked from the start, each reader from where the spool ends.
+        // The flight asked for the blob from its start, and each reader from the end of the spool on.
         assert_eq!(source.asked(), [0, 8000, 8000, 8000, 8000, 8000, 8000, 8000, 8000]);
         drop(flight);
         cache.landed().await;
@@ -1034,7 +1034,7 @@ fn a_disk_that_fills_midway_costs_no_client_its_reply() {
 /// One connection to a random upstream.
 #[derive(Clone, Debug)]
 struct RandomConnection {
-    /// Bytes until it breaks.
+    /// Bytes that it sends before it breaks.
     bytes: u64,
     break_kind: BreakKind,
     knows_ranges: bool,
@@ -1046,9 +1046,9 @@ enum BreakKind {
     End,
     Unreachable,
     Refused,
-    /// One of its bytes is wrong, and it does not break.
+    /// It sends one wrong byte, and does not break.
     Wrong,
-    /// It sends a byte too many.
+    /// It sends one byte too many.
     TooLong,
 }
 
@@ -1058,7 +1058,7 @@ struct RandomClient {
     start: u64,
     length: Option<u64>,
     leaves_after: Option<usize>,
-    /// At most so many bytes at a time it takes from the file itself.
+    /// The most bytes at a time that the client reads from the file itself; `None` if it never does.
     most_from_file: Option<u64>,
 }
 
@@ -1088,7 +1088,7 @@ fn random_client() -> impl Strategy<Value = RandomClient> {
         })
 }
 
-/// An upstream whose first connections are these. Those after them are good.
+/// Makes an upstream with these first connections. All later connections are good.
 fn random_source(blob: &Bytes, connections: Vec<RandomConnection>, with_length: bool, chunk: u64) -> FakeSource {
     let blob = blob.clone();
     FakeSource::new(move |attempt, offset| {

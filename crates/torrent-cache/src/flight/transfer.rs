@@ -1,4 +1,4 @@
-//! What all ways of fetching a blob have in common.
+//! What fetches with the swarm and without it have in common.
 
 use std::io;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use super::source::FlightFault;
 use super::state::Flight;
 use crate::store::IncomingBlob;
 
-/// How long a fetch goes on without a reader if less than half of the blob is there.
+/// How long a fetch goes on without a reader, if less than half of the blob is there.
 pub(super) const GRACE: Duration = Duration::from_mins(1);
 
-/// What has arrived, and how that ended.
+/// What has arrived, and how the transfer ended.
 pub(super) struct Transferred<E> {
     pub(super) incoming: IncomingBlob,
-    /// How the upstream ended.
+    /// Whether the upstream sent everything.
     pub(super) received: Result<(), FlightFault<E>>,
     /// Whether the disk took everything.
     pub(super) written: io::Result<()>,
 }
 
-/// Ends when there has been no reader for [`GRACE`] and less than half of the blob is there.
+/// Returns when there has been no reader for [`GRACE`] and less than half of the blob is there.
 pub(super) async fn unwanted<E>(flight: &Flight<E>) {
     loop {
         flight.state.closed().await;
@@ -33,7 +33,7 @@ pub(super) async fn unwanted<E>(flight: &Flight<E>) {
     }
 }
 
-/// Does what may block on a thread for that.
+/// Runs blocking work on a thread for blocking work.
 pub(super) async fn blocking<T: Send + 'static, E>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, FlightFault<E>> {

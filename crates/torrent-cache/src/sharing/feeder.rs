@@ -2,11 +2,11 @@
 
 use crate::swarm::SwarmMembership;
 
-/// Brings pieces of a blob from its upstream into the content.
+/// Fetches pieces of a blob from its upstream into the content.
 pub trait PieceFeeder {
     /// How the upstream fails.
     type Fault;
 
-    /// Brings the pieces that [`SwarmMembership::claim`] gives, until it gives none.
+    /// Fetches the pieces that [`SwarmMembership::claim`] returns, until it returns none. `anything` is passed to `claim`.
     fn feed(&mut self, swarm: &SwarmMembership, anything: bool) -> impl Future<Output = Result<(), Self::Fault>>;
 }

@@ -1,18 +1,19 @@
-//! How the hosts of a network share blobs: which of them fetches a blob from its upstream, and how the others get it.
+//! How the hosts of a network share blobs: which host fetches a blob from its upstream, and how the other hosts get it.
 //!
-//! A blob that some host has has a torrent file at the tracker, and is fetched from peers ([`ShareStart::Known`]). For one
-//! that no host has, one host of each site holds the lease. It *leads*: it fetches from the upstream, and gives each piece
-//! with its hash to the others as soon as it has it. They *follow*, in a swarm whose info-hash comes from the blob's key.
+//! If some host has a blob, the tracker has its torrent file, and other hosts fetch the blob from peers
+//! ([`ShareStart::Known`]). If no host has the blob, the tracker gives the lease to one host of each site. This host
+//! *leads*: it fetches the blob from the upstream, and gives each piece with its hash to the other hosts as soon as the
+//! piece is there. The other hosts *follow*, in a swarm whose info-hash comes from the blob's key.
 //!
-//! - **As long as the swarm works, the leader alone asks the upstream**, and only for pieces that no peer has. A host whose leader is gone asks
-//!   for the lease and goes on where the network's bytes end.
-//! - **No pull is slower than without the swarm.** A host that gets nothing asks the upstream itself, with or without the
-//!   lease: see `patience.rs`. Without a tracker everything comes from the upstream.
-//! - **Hashes of pieces prove nothing.** They come from the leader. The owner of the content compares the whole with its
-//!   digest, and calls [`ShareSession::was_wrong`] if it differs.
-//! - **What is complete is shared on**, by a thread of its own (`seeding.rs`): it announces every blob, and registers all of
-//!   them again at a tracker that has started again. The replies tell which blobs other hosts have, too: the store evicts
-//!   those first.
+//! - **As long as the swarm works, only the leader asks the upstream**, and only for pieces that no peer has. If the leader
+//!   is gone, another host claims the lease, and fetches the pieces that no host has.
+//! - **No pull is slower than without the swarm.** A host that gets nothing from the swarm asks the upstream itself, with
+//!   or without the lease (`patience.rs`). Without a tracker, each host fetches everything from the upstream.
+//! - **Hashes of pieces prove nothing**, because the leader sends them. The flight verifies the digest of the whole blob,
+//!   and calls [`ShareSession::was_wrong`] if the digest differs.
+//! - **A complete blob is offered to other hosts** by a thread of its own (`seeding.rs`). The thread announces every blob,
+//!   and registers all blobs again when the tracker has started again. The tracker's replies also tell which blobs other
+//!   hosts have. The store evicts those blobs first.
 
 mod feeder;
 mod lease;
@@ -53,22 +54,22 @@ use seeds::{OfferedBlob, SeedIndex};
 use tasks::SeedingTask;
 use tracker_health::TrackerWatch;
 
-/// Blobs below this length are not shared: to find a peer takes as long as to fetch them.
+/// Blobs below this length are not shared, because finding a peer takes as long as fetching such a blob.
 pub const SMALLEST: u64 = 256 * 1024;
-/// After wrong bytes a blob is fetched from its upstream alone for so long.
+/// How long a blob is fetched from its upstream alone, after the swarm gave wrong bytes of this blob.
 const DISTRUST: Duration = Duration::from_mins(10);
 
 /// What this host needs to share blobs.
 pub struct SharingOptions {
-    /// How it takes part in swarms.
+    /// How this host takes part in swarms.
     pub peering: PeeringOptions,
     /// The secret of the hosts that share, if they have one.
     pub secret: Option<ClusterSecret>,
-    /// Whether the operator has named a tracker. One that does not answer is worth a warning then.
+    /// Whether the operator has named a tracker. If so, a tracker that does not answer is logged as a warning.
     pub is_expected: bool,
 }
 
-/// All that this host shares.
+/// This host's part in sharing: the swarms, the blobs that it offers, and the tracker.
 pub struct Sharing {
     swarm: Arc<PeerSwarm>,
     tracker: Arc<SwarmTracker>,
@@ -77,16 +78,13 @@ pub struct Sharing {
     seeding: UnboundedSender<SeedingTask>,
     health: Arc<TrackerWatch>,
     is_expected: bool,
-    /// Blobs of which the swarm gave wrong bytes, and since when.
+    /// Blobs of which the swarm gave wrong bytes, and when it did.
     distrusted: Mutex<HashMap<ShareKey, Instant>>,
 }
 
 impl Sharing {
-    /// Binds a port for peers, and begins to share what the store has. `tracker` makes the client of the tracker, which
-    /// must know the port.
-    ///
-    /// # Errors
-    /// No port is free, or no thread can be started.
+    /// Binds a port for peers, and begins to share the blobs of the store. `tracker` gets this port, and makes the client
+    /// of the tracker.
     pub fn start(
         options: SharingOptions,
         store: &BlobStore,
@@ -97,7 +95,7 @@ impl Sharing {
         let tracker = Arc::new(tracker(swarm.port())?);
         let health = Arc::<TrackerWatch>::default();
         let seeding = seeding::start(&tracker, &seeds, &options, &health)?;
-        // The store outlives the thread, which ends when this value is dropped.
+        // Downgraded, because the store lives longer than this value. The thread ends when this value is dropped.
         let evicted = seeding.downgrade();
         store.on_removal(move |digest| {
             if let Some(seeding) = evicted.upgrade() {
@@ -109,22 +107,22 @@ impl Sharing {
         Ok(Arc::new(Self { swarm, tracker, secret, seeds, seeding, health, is_expected, distrusted }))
     }
 
-    /// The port on which peers reach this host.
+    /// Returns the port on which peers reach this host.
     pub fn port(&self) -> u16 {
         self.swarm.port()
     }
 
-    /// What was sent to peers and received from them.
+    /// Returns what was sent to peers and received from them.
     pub fn sample(&self) -> SwarmSample {
         self.swarm.sample()
     }
 
-    /// How many blobs this host offers.
+    /// Returns how many blobs this host offers.
     pub fn seeds(&self) -> usize {
         self.seeds.count()
     }
 
-    /// How the tracker did when it was asked last, a few seconds ago.
+    /// Returns whether the tracker answered when this host asked it last, a few seconds ago.
     pub fn tracker_health(&self) -> TrackerHealth {
         self.health.health()
     }
@@ -134,21 +132,21 @@ impl Sharing {
         self.is_expected
     }
 
-    /// Offers a blob of the store to other hosts, unless it is offered already, or too short.
+    /// Offers a blob of the store to other hosts, unless the blob is offered already or is shorter than [`SMALLEST`].
     pub fn offer(&self, key: ShareKey, digest: Digest, length: u64) {
         if length >= SMALLEST && self.seeds.is_new(&key) {
             self.tell(SeedingTask::Offer(OfferedBlob { key, digest, length }));
         }
     }
 
-    /// Stops the thread that speaks to the tracker, at the end of the process. Blocks until the tracker was told of the leases
-    /// and swarms that this host has given up, but no longer than `within`.
+    /// Stops the thread that speaks to the tracker, at the end of the process. Blocks until the thread has told the tracker
+    /// which leases and swarms this host has given up, but no longer than `within`.
     pub fn stop(&self, within: Duration) {
         let (stopped, end) = sync_channel(0);
         self.tell(SeedingTask::Stop(stopped));
-        // The thread sends nothing: it drops its end.
+        // The thread sends nothing. It drops its end of the channel when it is done.
         if end.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
-            log::info!("the tracker does not answer: other hosts take over this host's leases after some seconds");
+            log::info!("the tracker does not answer: this host's leases are not released, and end after some seconds");
         }
     }
 
@@ -158,7 +156,7 @@ impl Sharing {
         distrusted.contains_key(key)
     }
 
-    /// An error means that the thread has ended. Then there is nothing to do.
+    /// Gives a task to the thread. An error means that the thread has ended, so the task is not needed any more.
     fn tell(&self, task: SeedingTask) {
         let _ = self.seeding.send(task);
     }

@@ -6,24 +6,26 @@ use tokio::time::Instant;
 
 use crate::swarm::{ContentProgress, SwarmStatus};
 
-/// For a first peer with pieces, if there is a torrent file. Peers of one network answer within milliseconds.
+/// How long a host with a torrent file waits for a first peer with pieces. Peers of one network answer within milliseconds.
 const FIRST_SOURCE: Duration = Duration::from_millis(200);
-/// For the leader, which may have begun at this moment.
+/// How long a host without a torrent file waits for the leader, which may have begun at this moment.
 const FIRST_LEADER: Duration = Duration::from_millis(800);
-/// For bytes of a peer that has pieces.
+/// How long a host waits for bytes of a peer that has pieces.
 const FROM_SOURCE: Duration = Duration::from_secs(1);
-/// For bytes of a leader that is connected. Then the tracker is asked: it gives the lease away if the leader is silent.
+/// How long a host waits for bytes of a leader that is connected. After that the host claims the lease, and the tracker
+/// gives it the lease if the leader is silent.
 const FROM_LEADER: Duration = Duration::from_secs(3);
-/// For the lease of a leader that is gone: the tracker gives it away after three seconds.
+/// How long a host claims the lease of a leader that is gone. The tracker gives the lease to a host that claims it after
+/// the leader was silent for three seconds.
 const FOR_LEASE: Duration = Duration::from_secs(4);
-/// For a leader that is connected and whose upstream is slow. The tracker gives the lease away after ten seconds.
+/// How long a host claims the lease of a leader that is connected but brings nothing, because its upstream is slow. The
+/// tracker gives the lease to a host that claims it after the leader made no progress for ten seconds.
 const FOR_SLOW_LEADER: Duration = Duration::from_secs(11);
-/// The time over which the speed of the swarm is measured.
 const SPEED_WINDOW: Duration = Duration::from_secs(3);
-/// In bytes a second. If a swarm with a torrent file and a source is slower, the upstream helps.
+/// Bytes a second. If a swarm with a torrent file and a source is slower, the upstream is asked beside the swarm.
 const SLOW: u64 = 512 * 1024;
 
-/// What the swarm has given, and since when it gives nothing.
+/// What the swarm has given, and since when it has given nothing.
 #[derive(Debug)]
 pub(super) struct Patience {
     has_file: bool,
@@ -34,26 +36,26 @@ pub(super) struct Patience {
     window: (Instant, u32),
 }
 
-/// What a host does that waits for the swarm.
+/// What a host that waits for the swarm does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It waits on.
+    /// It goes on waiting.
     Wait,
-    /// It asks for the lease.
+    /// It claims the lease.
     Claim,
-    /// It asks for the lease. If another host holds it, it asks the upstream nevertheless.
+    /// It claims the lease. If another host holds the lease, this host asks the upstream nevertheless.
     ClaimOrGoAlone,
-    /// It asks the upstream beside the swarm.
+    /// It asks the upstream, and stays in the swarm.
     Help,
 }
 
 impl Patience {
-    /// `has_file`: whether there is a torrent file, so that any peer can help.
+    /// Begins to wait. `has_file`: whether there is a torrent file. With a torrent file, any peer can help.
     pub(super) fn new(has_file: bool, progress: ContentProgress, now: Instant) -> Self {
         Self { has_file, started: now, last: progress, since: now, window: (now, progress.pieces) }
     }
 
-    /// Looks at the swarm, a few times a second. `piece_length` is in bytes.
+    /// Decides what to do next. Must be called a few times a second. `piece_length` is in bytes.
     pub(super) fn look(
         &mut self,
         progress: ContentProgress,
@@ -69,7 +71,8 @@ impl Patience {
         let limit = self.limit(swarm);
         let for_lease = match () {
             () if swarm.has_leader => FOR_SLOW_LEADER,
-            // Nothing has come, and nothing promises that it will.
+            // No piece has come during the first wait, and there is no leader, so the host does not wait for the lease as
+            // well.
             () if self.is_first() && (self.has_file || swarm.sources == 0) => Duration::ZERO,
             () => FOR_LEASE,
         };
@@ -82,7 +85,7 @@ impl Patience {
         self.speed(swarm, piece_length, now)
     }
 
-    /// Whether nothing has come since this host began to wait.
+    /// Returns whether no piece has come since this host began to wait.
     fn is_first(&self) -> bool {
         self.since == self.started
     }
@@ -96,8 +99,8 @@ impl Patience {
         }
     }
 
-    /// Measures the speed of the swarm once in each [`SPEED_WINDOW`]: `Help` if it is below [`SLOW`]. This is only done with a
-    /// torrent file. Without one the pieces come from the leader, which is no faster than its upstream.
+    /// Measures the speed of the swarm once in each [`SPEED_WINDOW`]. Returns `Help` if the speed is below [`SLOW`] and
+    /// there is a torrent file. Without one, the pieces come from the leader, which is no faster than its upstream.
     fn speed(&mut self, swarm: SwarmStatus, piece_length: u32, now: Instant) -> Verdict {
         let (begun, before) = self.window;
         let seconds = now.duration_since(begun);
@@ -124,7 +127,7 @@ mod tests {
         ContentProgress { pieces, ..ContentProgress::default() }
     }
 
-    /// The first verdict other than to wait, and after how many milliseconds.
+    /// Returns the first verdict that is not `Wait`, and after how many milliseconds it comes.
     fn first(has_file: bool, swarm: SwarmStatus, piece: u32, pieces: impl Fn(u64) -> u32) -> Option<(u64, Verdict)> {
         let start = Instant::now();
         let mut patience = Patience::new(has_file, with(0), start);
@@ -147,7 +150,8 @@ mod tests {
         assert_eq!(first(false, LEADER, PIECE, |millis| u32::try_from(millis / 2500).unwrap()), None);
     }
 
-    /// What a host without a torrent file does after so many milliseconds, with so many pieces.
+    /// The verdicts for a host without a torrent file. A look is the milliseconds since the start, the pieces so far, and
+    /// the swarm.
     fn verdicts<const N: usize>(looks: [(u64, u32, SwarmStatus); N]) -> [Verdict; N] {
         let start = Instant::now();
         let mut patience = Patience::new(false, with(0), start);

@@ -12,12 +12,13 @@ use tracker_protocol::Event;
 use super::seeding::{CALLS, Seeding};
 use crate::swarm_tracker::{MetainfoPut, ShareKey};
 
-/// So many blobs are registered before the tracker is asked about the next: other hosts may have registered those meanwhile.
+/// How many blobs the tracker is asked about at once. Their torrent files are registered before the next question, because
+/// other hosts may register some of the remaining blobs meanwhile.
 const REGISTERED_AT_ONCE: usize = 500;
 
 impl Seeding {
-    /// Announces all blobs at a tracker that has started again, and registers those that no other host registers. Other hosts
-    /// that find a torrent file must find a peer as well, so each blob is announced before it is registered.
+    /// Announces all blobs at a tracker that has started again, and registers the blobs whose torrent files it lacks. Each
+    /// blob is announced before it is registered, because a host that finds the torrent file must find a peer as well.
     pub(super) async fn register(&self) {
         for blobs in self.seeds.all().chunks(REGISTERED_AT_ONCE) {
             let keys: Vec<_> = blobs.iter().map(|(_, blob)| blob.key).collect();
@@ -42,7 +43,7 @@ impl Seeding {
         }
     }
 
-    /// Announces and registers the blobs of which that has failed.
+    /// Announces and registers the blobs whose announce or registration has failed before.
     pub(super) async fn register_again(&self) {
         let again = self.unregistered.take();
         if again.is_empty() {
@@ -60,7 +61,7 @@ impl Seeding {
             .await;
     }
 
-    /// Registers a blob, by its file in the store.
+    /// Registers a blob, with the torrent file that the store has.
     async fn register_one(&self, key: ShareKey) {
         let seeds = Arc::clone(&self.seeds);
         match spawn_blocking(move || seeds.file(&key)).await.map_err(io::Error::other).flatten() {

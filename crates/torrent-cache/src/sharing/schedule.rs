@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use tokio::time::Instant;
 use tracker_protocol::InfoHash;
 
-/// When each torrent is announced next. Each has one time. Two of the same moment have different numbers.
+/// When each torrent is announced next. Each torrent has one time. The number after the time orders torrents of the same
+/// time.
 #[derive(Debug, Default)]
 pub(super) struct AnnounceSchedule {
     due: BTreeMap<(Instant, u64), InfoHash>,
@@ -14,7 +15,7 @@ pub(super) struct AnnounceSchedule {
 }
 
 impl AnnounceSchedule {
-    /// Sets the time of a torrent.
+    /// Sets the time of a torrent, in place of the time that the torrent had before.
     pub(super) fn set(&mut self, info_hash: InfoHash, at: Instant) {
         self.next += 1;
         let time = (at, self.next);
@@ -24,12 +25,12 @@ impl AnnounceSchedule {
         self.due.insert(time, info_hash);
     }
 
-    /// The first time of all.
+    /// Returns the earliest time.
     pub(super) fn first(&self) -> Option<Instant> {
         self.due.keys().next().map(|(at, _)| *at)
     }
 
-    /// Takes out the torrents whose time has come.
+    /// Removes the torrents whose time has come, and returns them.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<InfoHash> {
         let mut taken = Vec::new();
         while let Some(first) = self.due.first_entry().filter(|first| first.key().0 <= now) {
@@ -40,7 +41,7 @@ impl AnnounceSchedule {
         taken
     }
 
-    /// Takes out all.
+    /// Removes all torrents.
     pub(super) fn clear(&mut self) {
         self.due.clear();
         self.times.clear();

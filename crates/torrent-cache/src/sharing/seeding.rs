@@ -29,20 +29,20 @@ use crate::swarm_tracker::{
     ClusterSecret, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmPeers, SwarmTracker, TrackerError, TrackerFault,
 };
 
-/// The most announces and registrations under way at the same time. Releases of leases, complaints, and the end of a swarm
-/// that was left do not count, so they do not wait behind thousands of others.
+/// The most announces and registrations at the same time. Releases, complaints and the `stopped` announce of a swarm that
+/// this host has left do not count, because they must not wait behind thousands of others.
 pub(super) const CALLS: usize = 8;
 /// How often the tracker is asked whether it answers, and whether it has started again.
 const BOOT_CHECK: Duration = Duration::from_secs(5);
 /// How often a tracker that does not answer is asked.
 const DOWN_CHECK: Duration = Duration::from_secs(1);
-/// The interval of announces if the tracker does not tell one.
+/// The interval of announces if the tracker does not tell an interval.
 const INTERVAL: Duration = Duration::from_mins(30);
 /// The shortest interval of announces, even if the tracker asks for less.
 const SHORTEST_INTERVAL: Duration = Duration::from_mins(1);
-/// After an announce that failed.
+/// The pause after an announce that failed.
 const RETRY: Duration = Duration::from_secs(15);
-/// A swarm in which this host has fetched is left after so long without a peer, or after [`LINGER_AT_MOST`].
+/// This host leaves the swarm of a fetch after so long without a peer there, or after [`LINGER_AT_MOST`].
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_AT_MOST: Duration = Duration::from_mins(10);
 
@@ -53,25 +53,27 @@ pub(super) struct Seeding {
     secret: Option<ClusterSecret>,
     is_expected: bool,
     has_warned: Cell<bool>,
-    /// Whether the log says if other hosts reach this one.
+    /// Whether the log says already if other hosts can reach this host.
     has_checked_port: Cell<bool>,
     pub(super) calls: Semaphore,
-    /// Blobs of which the registration has failed. It is tried again.
+    /// Blobs whose announce or registration has failed. This host tries again.
     pub(super) unregistered: RefCell<HashSet<ShareKey>>,
-    /// What tells the tracker that something has ended.
+    /// The calls that tell the tracker that a lease or a swarm has ended, and the complaints. The end of the process waits
+    /// for them.
     endings: TaskTracker,
-    /// Blobs whose pieces are to be hashed, one after the other: that takes the disk and a processor.
+    /// Blobs whose pieces are to be hashed. They are hashed one after the other, because hashing takes the disk and a
+    /// processor.
     offers: UnboundedSender<OfferedBlob>,
     announced: UnboundedSender<(InfoHash, Instant)>,
 }
 
-/// What the thread hears of its own tasks.
+/// What the thread receives from its own tasks.
 struct SeedingNews {
     offers: UnboundedReceiver<OfferedBlob>,
     announced: UnboundedReceiver<(InfoHash, Instant)>,
 }
 
-/// Starts the thread. It first reads which blobs are there.
+/// Starts the thread. The thread first reads which blobs of the store have torrent files.
 pub(super) fn start(
     tracker: &Arc<SwarmTracker>,
     seeds: &Arc<SeedIndex>,
@@ -100,7 +102,7 @@ pub(super) fn start(
     thread::Builder::new().name("seeding".to_owned()).spawn(move || {
         let read = |key: &ShareKey, file: &[u8]| SharedMetainfo::read(file, key, secret.as_ref()).ok();
         if let Err(error) = seeding.seeds.load(read) {
-            log::warn!("what was stored before is not shared: {error}");
+            log::warn!("blobs that were stored before this start are not shared: {error}");
         }
         LocalSet::new().block_on(&runtime, Rc::new(seeding).run(tasks, news));
         runtime.shutdown_background();
@@ -131,7 +133,7 @@ impl Seeding {
                 },
                 Some(ended) = shares.join_next() => {
                     if ended.is_err() {
-                        log::error!("the task of a blob that is shared has panicked");
+                        log::error!("the task that shares a blob has panicked");
                     }
                 }
                 Some((info_hash, at)) = announced.recv() => schedule.set(info_hash, at),
@@ -160,12 +162,12 @@ impl Seeding {
         }
     }
 
-    /// Works off the tasks that are still queued, and waits until the tracker was told. The tasks of `shares` were cancelled
-    /// before. Each lease that they held has queued a `Release`, which is among those tasks.
+    /// Does the tasks that are still queued, and waits until the tracker has been told. The caller has cancelled the tasks
+    /// of `shares`. Each lease that they held has queued a `Release`.
     async fn end(self: &Rc<Self>, mut tasks: UnboundedReceiver<SeedingTask>, shares: &mut JoinSet<()>) {
         while let Ok(task) = tasks.try_recv() {
             match task {
-                // This drops its lease, which queues a `Release` that this loop takes later.
+                // Dropping the share drops its lease, which queues a `Release`. This loop takes that `Release` later.
                 SeedingTask::Stored(share) => drop(share),
                 task => self.obey(task, shares),
             }
@@ -174,7 +176,7 @@ impl Seeding {
         self.endings.wait().await;
     }
 
-    /// Finds out whether the tracker answers. Its boot id comes with the reply.
+    /// Asks the tracker whether it answers. The reply carries the tracker's boot id, so a restart is noticed as well.
     async fn check_tracker(&self) {
         let checked = patiently(|| self.tracker.check()).await;
         let (was_up, is_up) = (self.health.note(&checked), checked.is_ok());
@@ -214,19 +216,19 @@ impl Seeding {
             }
             SeedingTask::Release { key, generation } => {
                 self.endings.spawn_local(async move {
-                    told("a lease was not ended", seeding.tracker.release(&key, generation).await);
+                    told("a lease was not released", seeding.tracker.release(&key, generation).await);
                 });
             }
             SeedingTask::Complain(key) => {
                 self.endings.spawn_local(async move {
-                    told("the complaint was lost", seeding.tracker.complain(&key).await);
+                    told("the complaint about wrong bytes failed", seeding.tracker.complain(&key).await);
                 });
             }
             SeedingTask::Stop(_) => {}
         }
     }
 
-    /// A blob is gone: this host offers it no more.
+    /// Stops offering a blob that is gone from the store.
     fn forget(self: &Rc<Self>, digest: Digest) {
         for info_hash in self.seeds.remove(digest) {
             let seeding = Rc::clone(self);
@@ -237,13 +239,13 @@ impl Seeding {
         }
     }
 
-    /// Announces a blob that is complete, registers it, and stays in its swarm until those who fetch there are done.
+    /// Announces a blob that is complete, registers it, and stays in its swarm until the other hosts there are done.
     async fn stored(self: &Rc<Self>, share: StoredShare) {
         let StoredShare { key, digest, metainfo, swarm } = share;
         let blob = OfferedBlob { key, digest, length: metainfo.length() };
         let info_hash = metainfo.info_hash();
         self.seeds.insert(info_hash, blob);
-        // Other hosts that find the torrent file must find a peer as well, so the announce comes first.
+        // The announce comes before the registration, because a host that finds the torrent file must find a peer as well.
         let had_file = swarm.as_ref().is_some_and(|swarm| swarm.had_file());
         let event = if had_file { Event::Completed } else { Event::Started };
         self.announce(info_hash, Some(event)).await;
@@ -253,9 +255,9 @@ impl Seeding {
         let seeds = Arc::clone(&self.seeds);
         match spawn_blocking(move || seeds.keep(blob, &metainfo)).await.map_err(io::Error::other).flatten() {
             Ok(true) => {}
-            // It was evicted before this host began to offer it.
+            // The blob was evicted before this host began to offer it.
             Ok(false) => self.forget(digest),
-            Err(error) => log::warn!("{key}: after the next start it is not shared: {error}"),
+            Err(error) => log::warn!("{key}: a restart ends its sharing, because the store failed: {error}"),
         }
         let Some(swarm) = swarm else { return };
         swarm.end_lease();
@@ -274,7 +276,7 @@ impl Seeding {
     /// Makes the torrent files of blobs that have none, one after the other, and offers the blobs.
     async fn make_offers(self: Rc<Self>, mut offers: UnboundedReceiver<OfferedBlob>) {
         while let Some(blob) = offers.recv().await {
-            // Without a tracker no other host would come, so the work waits.
+            // Without a tracker no other host finds this one, so the hashing waits for the tracker.
             self.health.answers().await;
             match self.hash(blob).await {
                 Ok(Some(metainfo)) => {
@@ -291,7 +293,7 @@ impl Seeding {
         }
     }
 
-    /// The torrent file of a blob. `None`: the blob is gone.
+    /// Makes the torrent file of a blob. Returns `None` if the blob is gone.
     async fn hash(&self, blob: OfferedBlob) -> io::Result<Option<SharedMetainfo>> {
         let seeds = Arc::clone(&self.seeds);
         let hashes = spawn_blocking(move || seeds.hashes(&blob)).await.map_err(io::Error::other).flatten()?;
@@ -306,7 +308,7 @@ impl Seeding {
         stream::iter(torrents).for_each_concurrent(CALLS, announce).await;
     }
 
-    /// Announces a blob, unless it is gone, and schedules the next announce. Returns whether the tracker knows of it.
+    /// Announces a blob, unless the blob is gone, and schedules the next announce. Returns whether the announce succeeded.
     pub(super) async fn announce(&self, info_hash: InfoHash, event: Option<Event>) -> bool {
         let _call = self.calls.acquire().await;
         if self.seeds.get(info_hash).is_none() {
@@ -330,17 +332,18 @@ impl Seeding {
     }
 
     async fn stopped(&self, info_hash: InfoHash) {
-        told("the end of a torrent was not announced", self.tell(info_hash, Some(Event::Stopped)).await);
+        told("the stopped announce failed", self.tell(info_hash, Some(Event::Stopped)).await);
     }
 
-    /// Announces a torrent as one who has all of it and wants no peers.
+    /// Announces a torrent with `left=0` and `numwant=0`, because this host has the whole blob and wants no peers.
     async fn tell(&self, info_hash: InfoHash, event: Option<Event>) -> Result<SwarmPeers, TrackerError> {
         let announce = SwarmAnnounce { info_hash, event, uploaded: 0, downloaded: 0, left: 0, numwant: 0 };
         self.tracker.announce(&announce).await
     }
 }
 
-/// Makes a call, and once more if the tracker was not asked because another call had failed a moment before.
+/// Makes a call. If the client of the tracker is paused, because another call failed a moment before, waits for the end of
+/// the pause and makes the call once more.
 async fn patiently<T, F: Future<Output = Result<T, TrackerError>>>(call: impl Fn() -> F) -> Result<T, TrackerError> {
     match call().await {
         Err(TrackerError { fault: TrackerFault::Paused(pause), .. }) => {

@@ -14,17 +14,17 @@ use crate::store::{BlobStore, StoredTorrent};
 use crate::swarm::{PieceHash, PieceShape, SeedCatalogue, SharedContent};
 use crate::swarm_tracker::{SHARED_PIECE_LENGTH, ShareKey, SharedMetainfo};
 
-/// The blobs by the torrents that they are.
+/// The blobs that this host offers, by the info-hashes of their torrents.
 pub(super) struct SeedIndex {
     store: BlobStore,
     seeds: Mutex<HashMap<InfoHash, Seed>>,
-    /// The keys of all blobs that are offered, or will be.
+    /// The keys of all blobs that are offered, or wait to be offered.
     keys: Mutex<HashSet<ShareKey>>,
 }
 
 struct Seed {
     blob: OfferedBlob,
-    /// Whether another host has the whole blob, too.
+    /// Whether another host has the whole blob as well.
     is_elsewhere: bool,
 }
 
@@ -55,8 +55,9 @@ impl SeedIndex {
         self.seeds.lock().get(&info_hash).map(|seed| seed.blob)
     }
 
-    /// Notes how many hosts have the whole torrent, as the tracker says: this one is among them, and 0 means that the tracker
-    /// does not know. One blob can be in several torrents. It is elsewhere only if another host has it in each of them.
+    /// Notes how many hosts have the whole torrent, as the tracker says. This host is one of them; 0 means that the tracker
+    /// does not know. One blob can be in several torrents. The blob counts as elsewhere only if another host has it in each
+    /// of these torrents.
     pub(super) fn counted(&self, info_hash: InfoHash, hosts: u32) {
         let mut seeds = self.seeds.lock();
         let Some(seed) = seeds.get_mut(&info_hash) else { return };
@@ -69,17 +70,17 @@ impl SeedIndex {
         }
     }
 
-    /// Whether this blob is not offered yet. Then it counts as offered from now on.
+    /// Returns whether this blob is not offered yet. From then on the blob counts as offered.
     pub(super) fn is_new(&self, key: &ShareKey) -> bool {
         self.keys.lock().insert(*key)
     }
 
-    /// A blob that counted as offered is not.
+    /// Notes that a blob is not offered after all.
     pub(super) fn not_offered(&self, key: &ShareKey) {
         self.keys.lock().remove(key);
     }
 
-    /// The hashes of the pieces of a blob. Reads all of it. Blocks.
+    /// Returns the hashes of the pieces of a blob, or `None` if the blob is gone. Reads the whole blob. Blocks.
     pub(super) fn hashes(&self, blob: &OfferedBlob) -> io::Result<Option<Vec<PieceHash>>> {
         let Some(stored) = self.store.find(&blob.digest)? else { return Ok(None) };
         let Some(shape) = PieceShape::new(stored.length(), SHARED_PIECE_LENGTH) else { return Ok(None) };
@@ -92,12 +93,12 @@ impl SeedIndex {
         Ok(Some(hashes))
     }
 
-    /// All torrents.
+    /// Returns all torrents.
     pub(super) fn all(&self) -> Vec<(InfoHash, OfferedBlob)> {
         self.seeds.lock().iter().map(|(info_hash, seed)| (*info_hash, seed.blob)).collect()
     }
 
-    /// The torrents of a blob that is gone.
+    /// Removes a blob that is gone. Returns its torrents.
     pub(super) fn remove(&self, digest: Digest) -> Vec<InfoHash> {
         let mut seeds = self.seeds.lock();
         let gone: Vec<_> = seeds.extract_if(|_, seed| seed.blob.digest == digest).collect();
@@ -111,17 +112,18 @@ impl SeedIndex {
             .collect()
     }
 
-    /// Keeps the torrent file of a blob. Returns whether the blob is still there. Blocks.
+    /// Stores the torrent file of a blob. Returns whether the store still has the blob. Blocks.
     pub(super) fn keep(&self, blob: OfferedBlob, metainfo: &SharedMetainfo) -> io::Result<bool> {
         self.store.put_torrent(&blob.key.to_string(), &StoredTorrent { digest: blob.digest, file: metainfo.encode() })
     }
 
-    /// The torrent file of a blob. Blocks.
+    /// Returns the stored torrent file of a blob. Blocks.
     pub(super) fn file(&self, key: &ShareKey) -> io::Result<Option<Vec<u8>>> {
         Ok(self.store.torrent(&key.to_string())?.map(|torrent| torrent.file))
     }
 
-    /// Reads the torrent files of all blobs that are in the store. Blocks. `read` reads a file, if it is one of this key.
+    /// Offers all blobs of the store that have a torrent file. `read` returns `None` if the file is not one of this key.
+    /// Such a file is removed, and so is a file whose blob is gone. Blocks.
     pub(super) fn load(&self, read: impl Fn(&ShareKey, &[u8]) -> Option<SharedMetainfo>) -> io::Result<()> {
         self.store.torrents(|torrent| {
             let Some((key, metainfo)) = key_of(&torrent.file).and_then(|key| Some((key, read(&key, &torrent.file)?)))
@@ -138,7 +140,7 @@ impl SeedIndex {
     }
 }
 
-/// The key that a torrent file is for: its name.
+/// Returns the key of the blob that a torrent file is for. The key is the torrent's name.
 fn key_of(file: &[u8]) -> Option<ShareKey> {
     tracker_protocol::metainfo::Metainfo::decode(file).ok()?.parts().name.parse().ok()
 }
@@ -153,7 +155,7 @@ impl SeedCatalogue for SeedIndex {
                 return None;
             }
         };
-        // A file that the disk has damaged would get this host banned by others.
+        // Damaged bytes must not be sent, because other hosts ban a peer that sends wrong pieces.
         if stored.length() != blob.length || !stored.is_right().unwrap_or_default() {
             return None;
         }

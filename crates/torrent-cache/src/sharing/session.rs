@@ -22,22 +22,22 @@ use crate::digest::Digest;
 use crate::swarm::{SharedContent, SwarmMembership};
 use crate::swarm_tracker::{LeaseView, ShareKey, SharedMetainfo, SwarmAnnounce};
 
-/// How often a host that waits for the swarm looks at it.
+/// How often a host that waits for the swarm looks at the swarm.
 const LOOK: Duration = Duration::from_millis(50);
-/// A host that was not given the lease asks for it again so much later.
+/// The pause before a host that did not get the lease claims it again.
 const CLAIM_PAUSE: Duration = Duration::from_millis(500);
-/// A host without a source announces again so soon.
+/// How soon a host that has no source announces again. Also the shortest interval of announces.
 const LONELY: Duration = Duration::from_secs(1);
-/// The interval of announces if the tracker does not tell one.
+/// The interval of announces if the tracker does not tell an interval.
 const INTERVAL: Duration = Duration::from_mins(5);
-/// How long one question to the tracker about the lease waits for a change.
+/// How long one request to the tracker about the lease waits for a change.
 const POLL: Duration = Duration::from_secs(10);
-/// After so many failures of the upstream without a new piece the fetch has failed.
+/// The most failures of the upstream without a new piece. After one more, the fetch fails.
 const MAX_FAILURES: u32 = 3;
-/// How many peers are asked for.
+/// How many peers an announce asks for.
 const NUMWANT: u32 = 60;
 
-/// A blob that is being fetched by this host and shared with others.
+/// A blob that this host fetches and shares with other hosts.
 #[derive(Debug)]
 pub struct ShareSession {
     sharing: Arc<Sharing>,
@@ -45,27 +45,27 @@ pub struct ShareSession {
     info_hash: InfoHash,
     content: Arc<SharedContent>,
     swarm: SwarmMembership,
-    /// Whether there was a torrent file at the beginning.
+    /// Whether there was a torrent file when the session began.
     has_file: bool,
-    /// The hosts whose hashes of pieces were believed.
+    /// The hosts from which this host took hashes of pieces.
     leaders: Mutex<HashSet<SocketAddr>>,
-    /// Whether other hosts have told the length.
+    /// Whether the length comes from other hosts.
     is_length_told: bool,
     /// Held and renewed until the torrent file is registered, so that no other host begins to fetch before.
     lease: Mutex<Option<Arc<OwnLease>>>,
 }
 
-/// What a host does for a blob.
+/// How a host fetches a blob.
 enum ShareRole {
-    /// It fetches for the network, until it has lost the lease.
+    /// It holds the lease, and fetches for the network. The receiver becomes `true` when the lease is lost.
     Lead(watch::Receiver<bool>),
-    /// It waits for the swarm.
+    /// It waits for pieces from the swarm.
     Follow(LeaseView),
-    /// It fetches without the lease, as the swarm gives too little.
+    /// It fetches without the lease, because the swarm gives too little.
     Alone,
 }
 
-/// How often the upstream has failed since the last piece came.
+/// The failures of the upstream since the last piece came.
 #[derive(Default)]
 struct UpstreamFailures {
     pieces: u32,
@@ -73,7 +73,7 @@ struct UpstreamFailures {
 }
 
 impl UpstreamFailures {
-    /// Notes a failure. Returns whether there are too many, so that a fetch ends although there are peers.
+    /// Counts a failure. Returns whether there are too many of them, so that the fetch ends although there are peers.
     fn are_too_many(&mut self, pieces: u32) -> bool {
         if pieces > self.pieces {
             *self = Self { pieces, count: 0 };
@@ -95,7 +95,7 @@ impl fmt::Display for ShareRole {
 }
 
 impl ShareSession {
-    /// Takes part in the swarm of a blob. `None`: the swarm has ended.
+    /// Joins the swarm of a blob. Returns `None` if the swarm has ended.
     pub async fn begin(
         sharing: &Arc<Sharing>,
         key: ShareKey,
@@ -121,10 +121,11 @@ impl ShareSession {
         })
     }
 
-    /// Fetches until all pieces are there, or until the content cannot be written. `start` is what the session began with.
+    /// Fetches until all pieces are there, or until the content cannot be written. `start` is the value that
+    /// [`Self::begin`] got.
     ///
     /// # Errors
-    /// The upstream fails, and no peer has any piece, or it has failed too often since the last piece came.
+    /// The upstream fails while no peer has any piece, or it has failed too often since the last piece came.
     pub async fn fetch<F: PieceFeeder>(&self, start: ShareStart, feeder: &mut F) -> Result<(), F::Fault> {
         let mut progress = self.content.progress();
         let count = self.content.shape().count;
@@ -142,7 +143,8 @@ impl ShareSession {
         }
     }
 
-    /// Plays one role after the other. Returns when the upstream has failed and nothing else is left.
+    /// Plays one role after the other. Returns the upstream's failure when peers cannot help, or when there were too many
+    /// failures.
     async fn play<F: PieceFeeder>(&self, mut role: ShareRole, feeder: &mut F) -> F::Fault {
         let mut is_stuck = false;
         let mut failures = UpstreamFailures::default();
@@ -171,7 +173,7 @@ impl ShareSession {
                 ShareRole::Alone => feeder.feed(&self.swarm, true).await,
             };
             match fed {
-                // What is left is under way from peers, or peers have it.
+                // The missing pieces are under way from peers, or peers have them.
                 Ok(()) => is_stuck = self.stands_still(pieces).await,
                 Err(fault) if failures.are_too_many(pieces) || self.swarm.status().borrow().sources == 0 => {
                     return fault;
@@ -191,13 +193,13 @@ impl ShareSession {
         ShareRole::Lead(is_lost)
     }
 
-    /// Waits for a piece from peers. Returns whether none has come for a second.
+    /// Waits for a piece from peers. Returns `true` if no piece has come for a second.
     async fn stands_still(&self, pieces: u32) -> bool {
         let mut progress = self.content.progress();
         timeout(LONELY, progress.wait_for(|progress| progress.pieces > pieces)).await.is_err()
     }
 
-    /// Waits for the swarm as long as that is better than the upstream. Returns what to do then.
+    /// Waits for the swarm as long as waiting is better than asking the upstream. Returns the next role.
     async fn follow(&self, lease: LeaseView) -> ShareRole {
         if lease.leader.is_some() {
             self.believe(lease.leader);
@@ -233,10 +235,11 @@ impl ShareSession {
         }
     }
 
-    /// Waits until the lease ends, and takes it then. Follows it when it changes hands.
+    /// Waits until no host holds the lease, and claims it then. When another host gets the lease, that host becomes the
+    /// leader here.
     async fn watch_lease(&self) -> ShareRole {
         if self.has_file {
-            // Any peer can help, and the lease matters only to hosts that find none.
+            // With a torrent file any peer can help. Only a host that finds no peer needs the lease.
             return pending().await;
         }
         loop {
@@ -262,8 +265,8 @@ impl ShareSession {
         }
     }
 
-    /// Learns the hashes of all pieces, if another host has registered the torrent file meanwhile. Returns whether that
-    /// brings hashes that were not known.
+    /// Learns the hashes of all pieces, if another host has registered the torrent file meanwhile. Returns whether the
+    /// torrent file has brought new hashes.
     async fn learn_from_file(&self) -> bool {
         if self.content.hashes().is_some() {
             return false;
@@ -282,7 +285,7 @@ impl ShareSession {
         self.leaders.lock().extend(leader);
     }
 
-    /// Announces until it is dropped.
+    /// Announces again and again, until the future is dropped.
     async fn announce(&self) {
         let mut event = Some(Event::Started);
         let mut status = self.swarm.status();
@@ -317,7 +320,7 @@ impl ShareSession {
         }
     }
 
-    /// The content is complete, has the right digest and is stored. It is shared on.
+    /// Offers the content to other hosts, now that it is complete, verified and stored.
     pub fn stored(self, digest: Digest) {
         let Some(hashes) = self.content.hashes() else { return };
         let length = self.content.shape().length;
@@ -331,8 +334,8 @@ impl ShareSession {
         }
     }
 
-    /// The content is wrong: its digest, or its length. If other hosts have a part in that, the next fetch of the blob is from
-    /// its upstream.
+    /// Notes that the digest or the length of the content is wrong. If bytes or the length came from other hosts, complains
+    /// to the tracker, and has the blob fetched without the swarm for ten minutes.
     pub fn was_wrong(&self) {
         if self.content.sources().from_peers == 0 && !self.is_length_told {
             return;
@@ -343,8 +346,8 @@ impl ShareSession {
             named.push("its torrent file".to_owned());
         }
         let who = named.join(" and ");
-        log::warn!("{}: wrong by what {who} told; for {DISTRUST:?} it is fetched without the swarm", self.key);
-        // If several told hashes, it is not known which of them were wrong.
+        log::warn!("{}: wrong content from the swarm, hashes from {who}; not shared for {DISTRUST:?}", self.key);
+        // If several leaders sent hashes, this host does not know whose hashes were wrong, so it bans none of them.
         if let ([leader], false) = (&leaders.into_iter().collect::<Vec<_>>()[..], self.has_file) {
             self.sharing.swarm.ban(leader.ip());
         }

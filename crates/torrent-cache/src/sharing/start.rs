@@ -1,4 +1,4 @@
-//! What is known of a blob when a host begins to fetch it.
+//! What a host knows of a blob when it begins to fetch the blob.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use super::lease::OwnLease;
 use crate::swarm::PieceHash;
 use crate::swarm_tracker::{LeaseClaim, LeaseView, ShareKey, SharedMetainfo, TrackerError};
 
-/// A tracker that takes longer costs more than it saves.
+/// How long a fetch waits for the tracker. Waiting longer costs more than the swarm saves.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// How a blob is shared at this moment.
 #[derive(Debug)]
 pub enum ShareStart {
-    /// Hosts have it: this is its torrent file.
+    /// Other hosts have the blob. This is its torrent file.
     Known(SharedMetainfo),
-    /// No host has it, and this one is to fetch it.
+    /// No host has the blob, and this host is to fetch it.
     Lead(OwnLease),
-    /// Another host fetches it.
+    /// Another host fetches the blob.
     Follow(LeaseView),
 }
 
 impl ShareStart {
-    /// The blob's length, if it is known.
+    /// Returns the blob's length, if it is known.
     pub fn length(&self) -> Option<u64> {
         match self {
             Self::Known(metainfo) => Some(metainfo.length()),
@@ -34,7 +34,7 @@ impl ShareStart {
         }
     }
 
-    /// The hashes of all pieces, if hosts have the blob.
+    /// Returns the hashes of all pieces, if other hosts have the blob.
     pub fn hashes(&self) -> Vec<PieceHash> {
         match self {
             Self::Known(metainfo) => metainfo.piece_hashes().to_vec(),
@@ -42,8 +42,9 @@ impl ShareStart {
         }
     }
 
-    /// This host fetches the blob for itself, because it is too small, or because its length is not known. Returns the
-    /// lease, if it holds it: others see the length there, so that they do not wait.
+    /// Notes that this host fetches the blob for itself, because the blob is too small, or because its length is not known.
+    /// Returns the lease if this host holds it. Other hosts see the length in this lease, so they do not wait for this
+    /// host.
     pub async fn alone(self, length: Option<u64>) -> Option<OwnLease> {
         let Self::Lead(lease) = self else { return None };
         lease.tell(length).await;
@@ -52,13 +53,14 @@ impl ShareStart {
 }
 
 impl Sharing {
-    /// Asks the tracker how this blob is shared. `None`: not at all, as the tracker cannot be asked, or as the swarm gave
-    /// wrong bytes of the blob. The blob is fetched without the swarm then.
+    /// Asks the tracker how this blob is shared. Returns `None` if the blob is to be fetched without the swarm: the tracker
+    /// does not answer, or the swarm gave wrong bytes of this blob.
     pub async fn begin(self: &Arc<Self>, key: &ShareKey) -> Option<ShareStart> {
         if self.is_distrusted(key) || !self.health.is_up() {
             return None;
         }
-        // In a task of its own: a lease that is granted too late must be ended, or other hosts wait for it.
+        // In a task of its own, which goes on after the timeout: if the lease is granted too late, the task drops it.
+        // Dropping ends the lease, so other hosts do not wait for it.
         let (sharing, key) = (Arc::clone(self), *key);
         let asked = tokio::spawn(async move { sharing.ask(&key).await });
         match timeout(PATIENCE, asked)
@@ -82,7 +84,7 @@ impl Sharing {
         self.claim(key, None).await
     }
 
-    /// Asks for the lease.
+    /// Claims the lease.
     pub(super) async fn claim(self: &Arc<Self>, key: &ShareKey, size: Option<u64>) -> Result<ShareStart, TrackerError> {
         Ok(match self.tracker.claim(key, Some(self.rendezvous(key)), size).await? {
             LeaseClaim::Granted { generation, .. } => ShareStart::Lead(OwnLease::new(self, *key, generation)),

@@ -1,4 +1,4 @@
-//! What the thread that announces and registers is told.
+//! The tasks of the thread that announces and registers blobs.
 
 use std::sync::mpsc::SyncSender;
 
@@ -8,11 +8,11 @@ use super::seeds::OfferedBlob;
 use crate::digest::Digest;
 use crate::swarm_tracker::{ShareKey, SharedMetainfo};
 
-/// What the thread is told.
+/// A task of this thread.
 pub(super) enum SeedingTask {
     /// A blob is complete and stored.
     Stored(Box<StoredShare>),
-    /// A blob was fetched without the swarm, or before there was one.
+    /// A blob of the store, which was fetched without the swarm, is to be offered.
     Offer(OfferedBlob),
     /// A blob was removed from the store.
     Evicted(Digest),
@@ -22,30 +22,31 @@ pub(super) enum SeedingTask {
     Release { key: ShareKey, generation: u64 },
     /// The swarm gave wrong bytes.
     Complain(ShareKey),
-    /// The process ends. The thread ends when it has told the tracker what ended before, and drops the sender then.
+    /// The process ends. The thread tells the tracker which leases and swarms have ended, drops this sender and ends.
     Stop(SyncSender<()>),
 }
 
-/// A blob that was fetched.
+/// A blob that is complete and stored, with its torrent file.
 pub(super) struct StoredShare {
     pub(super) key: ShareKey,
     pub(super) digest: Digest,
     pub(super) metainfo: SharedMetainfo,
-    /// The swarm in which it was fetched.
+    /// The swarm in which this host fetched the blob; `None` if it was fetched without a swarm.
     pub(super) swarm: Option<Box<dyn SwarmStay>>,
 }
 
-/// A swarm in which this host has fetched a blob. The host stays in it as long as this is kept, for those who fetch there.
+/// A swarm in which this host has fetched a blob. This host stays in the swarm until this value is dropped, so that other
+/// hosts there can finish their fetches.
 pub(super) trait SwarmStay: Send {
-    /// Whether there was a torrent file at the beginning.
+    /// Returns whether there was a torrent file when this host joined.
     fn had_file(&self) -> bool;
 
-    /// The torrent of the swarm.
+    /// Returns the info-hash of the swarm.
     fn info_hash(&self) -> InfoHash;
 
-    /// How many peers are connected.
+    /// Returns how many peers are connected.
     fn peers(&self) -> usize;
 
-    /// This host does not lead any more.
+    /// Gives up the lease, if this host holds one.
     fn end_lease(&self);
 }

@@ -20,12 +20,12 @@ use crate::swarm_tracker::{SHARED_PIECE_LENGTH, SharedMetainfo, TrackerOptions};
 use crate::upstream::FetchOptions;
 use crate::upstream::scripted::{Act, ScriptedServer, SeenRequest, reply};
 
-/// A reply to an announce: so many seeds.
+/// Returns a reply to an announce, with this number of seeds.
 fn announced(seeds: u32) -> Vec<Act> {
     reply(200, "", &format!("d8:completei{seeds}e8:intervali1800ee"))
 }
 
-/// The usual replies of a tracker that grants every lease and lacks every torrent file.
+/// Returns the usual reply of a tracker that grants every lease and lacks every torrent file.
 fn usual(request: &SeenRequest, boot: u8) -> Vec<Act> {
     let boot = format!("X-Boot: {boot}\r\n");
     match request.target() {
@@ -44,7 +44,7 @@ fn store(folder: &TempDir, quota: u64) -> BlobStore {
     BlobStore::open(folder.path(), limits).unwrap()
 }
 
-/// A host that shares what is in the store.
+/// Starts a host that shares the blobs of the store.
 fn host(server: &ScriptedServer, store: &BlobStore) -> Arc<Sharing> {
     let fetch = FetchOptions::new(None).unwrap();
     let (server, peer_id) = (server.port(), PeerId(*b"-TC0100-0123456789ab"));
@@ -83,7 +83,7 @@ fn metainfo(key: &ShareKey, seed: u8) -> SharedMetainfo {
     SharedMetainfo::new(key, None, SMALLEST, vec![Sha1::digest(bytes(seed)).into()]).unwrap()
 }
 
-/// Whether a request is an announce of this torrent.
+/// Returns whether a request announces this torrent with this event.
 fn announces(request: &SeenRequest, info_hash: InfoHash, event: &str) -> bool {
     let Some(query) = request.target().strip_prefix("GET /announce?") else { return false };
     let value = |name| query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
@@ -91,7 +91,7 @@ fn announces(request: &SeenRequest, info_hash: InfoHash, event: &str) -> bool {
     hash.is_some_and(|hash| hash.eq(info_hash.0)) && value("event") == Some(event)
 }
 
-/// The requests up to the first for which this holds.
+/// Receives requests up to the first for which `is_last` returns `true`. Returns all of them.
 async fn until(server: &mut ScriptedServer, mut is_last: impl FnMut(&SeenRequest) -> bool) -> Vec<SeenRequest> {
     let mut seen = Vec::new();
     loop {
@@ -114,7 +114,7 @@ async fn a_tracker_that_has_started_again_hears_of_all_blobs_and_gets_the_files_
             (key, metainfo.info_hash())
         })
         .collect();
-    // It lacks every third.
+    // The tracker lacks every third torrent file.
     let lacked: HashSet<_> = blobs.iter().step_by(3).map(|(key, _)| key.to_string()).collect();
     let (boot, lacks) = (Arc::new(AtomicU8::new(1)), lacked.clone());
     let boot_now = Arc::clone(&boot);
@@ -161,7 +161,7 @@ async fn what_other_hosts_have_goes_first_and_the_tracker_hears_of_it() {
     let store = store(&folder, 600 << 10);
     let [a, b] = [1, 2].map(|seed| put(&store, seed));
     let [of_a, of_b] = [metainfo(&a.0, 1).info_hash(), metainfo(&b.0, 2).info_hash()];
-    // Another host has the second.
+    // The tracker says that another host has the second blob as well.
     let mut server =
         ScriptedServer::http(
             move |request| {
@@ -175,21 +175,22 @@ async fn what_other_hosts_have_goes_first_and_the_tracker_hears_of_it() {
         let put = format!("PUT /torrents/{key}");
         until(&mut server, |request| request.target() == put).await;
     }
-    // The first is as old, or older.
+    // The second blob is evicted before the first, although the first is at least as old.
     let making = store.clone();
     spawn_blocking(move || put(&making, 3)).await.unwrap();
     assert!(store.has(&a.1) && !store.has(&b.1));
     until(&mut server, |request| announces(request, of_b, "stopped")).await;
     assert_eq!(host.seeds(), 1);
     assert!(host.seeds.get(of_a).is_some());
-    // The other one goes the same way, as there is no other host's.
+    // The first blob is evicted next, because no other host has any of the blobs that are left, and the first is the
+    // oldest.
     let making = store.clone();
     spawn_blocking(move || put(&making, 4)).await.unwrap();
     assert!(!store.has(&a.1));
     until(&mut server, |request| announces(request, of_a, "stopped")).await;
 }
 
-/// Brings pieces from memory.
+/// Fetches pieces from memory instead of an upstream.
 struct MemoryFeeder {
     content: Arc<SharedContent>,
     bytes: Vec<u8>,
@@ -206,7 +207,7 @@ impl PieceFeeder for MemoryFeeder {
     }
 }
 
-/// Fetches a blob with the lease of it, and stores it.
+/// Fetches a blob while this host holds its lease, and offers it.
 async fn lead(server: &mut ScriptedServer, host: &Arc<Sharing>, store: &BlobStore) -> ShareKey {
     let (bytes, digest) = (bytes(5), put(store, 5).1);
     let key = ShareKey::new("u p", digest);
@@ -250,7 +251,7 @@ async fn at_the_end_a_lease_is_released_although_its_blob_is_being_registered() 
     let key = lead(&mut server, &host, &store).await;
     there.notified().await;
     spawn_blocking(move || host.stop(Duration::from_mins(1))).await.unwrap();
-    // The thread has ended, so the request has come.
+    // `stop` has returned, so the server has received the request already.
     let release = format!("DELETE /leases/{key}/7");
     assert!(server.targets().contains(&release));
 }

@@ -4,15 +4,15 @@ use tokio::sync::watch;
 
 use crate::swarm_tracker::{TrackerError, TrackerFault};
 
-/// How the tracker did when it was asked last.
+/// What came of the last question to the tracker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TrackerHealth {
-    /// It was not asked yet.
+    /// This host has not asked the tracker yet.
     #[default]
     Unasked,
-    /// It answers.
+    /// The tracker answers.
     Answers,
-    /// It does not, or refuses this host.
+    /// The tracker does not answer, or it refuses this host.
     Fails(TrackerError),
 }
 
@@ -21,7 +21,7 @@ pub enum TrackerHealth {
 pub(super) struct TrackerWatch(watch::Sender<TrackerHealth>);
 
 impl TrackerWatch {
-    /// Whether the tracker answered when it was asked last. If not, no fetch waits for it.
+    /// Returns whether the tracker answered the last question. If not, fetches do not wait for the tracker.
     pub(super) fn is_up(&self) -> bool {
         *self.0.borrow() == TrackerHealth::Answers
     }
@@ -37,13 +37,13 @@ impl TrackerWatch {
         let _answers = health.wait_for(|health| *health == TrackerHealth::Answers).await;
     }
 
-    /// Notes the outcome of a question. Returns whether the tracker answered before.
+    /// Notes the outcome of a question. Returns whether the tracker answered the question before.
     pub(super) fn note(&self, checked: &Result<(), TrackerError>) -> bool {
         let was_up = self.is_up();
         self.0.send_if_modified(|health| {
             *health = match checked {
                 Ok(()) => TrackerHealth::Answers,
-                // The cause was noted when the tracker was asked the last time.
+                // `Paused` only says that an earlier call failed. The cause of that failure is noted already, and stays.
                 Err(TrackerError { fault: TrackerFault::Paused(_), .. })
                     if matches!(health, TrackerHealth::Fails(_)) =>
                 {

@@ -1,4 +1,4 @@
-//! A file system, and what files take of it.
+//! The size of a file system, the room that a file takes, and the digest of a file.
 
 use std::fs::File;
 use std::io;
@@ -10,12 +10,12 @@ use crate::digest::{Digest, DigestHasher};
 /// Files take whole blocks of the disk.
 pub(super) const BLOCK: u64 = 4096;
 
-/// What a file of `length` bytes takes.
+/// Returns how many bytes of the disk a file of `length` bytes takes.
 pub(super) fn in_blocks(length: u64) -> u64 {
     length.div_ceil(BLOCK).saturating_mul(BLOCK)
 }
 
-/// A file system, in bytes.
+/// The size of a file system, in bytes.
 pub(super) struct Disk {
     pub(super) total: u64,
     pub(super) free: u64,
@@ -31,10 +31,10 @@ impl Disk {
     }
 }
 
-/// Bytes that are read at once.
+/// The bytes that are read at a time.
 const READ: usize = 1 << 20;
 
-/// The digest of a file.
+/// Reads a file and returns its digest.
 pub(super) fn digest_of(file: &File, length: u64) -> io::Result<Digest> {
     let (mut hasher, mut buffer, mut at) = (DigestHasher::default(), vec![0; READ], 0);
     while at < length {

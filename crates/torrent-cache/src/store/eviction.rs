@@ -1,4 +1,4 @@
-//! What goes when room is needed, and what goes with it.
+//! Evicts files when room is needed, and removes a blob's torrent files with the blob.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -13,7 +13,7 @@ use super::space::Space;
 use super::taken::TakenSpace;
 use crate::digest::Digest;
 
-/// One walk through the folder finds the next so many files to evict.
+/// How many files to evict one walk through the folder finds.
 const CANDIDATES: usize = 1024;
 
 impl Space {
@@ -25,7 +25,7 @@ impl Space {
     /// Notes whether another host has this blob.
     pub(super) fn set_elsewhere(&self, digest: Digest, is_elsewhere: bool) {
         let mut taken = self.taken.lock();
-        // The memory is bounded, as only blobs that are here are noted.
+        // Only blobs of this store are noted, so that the memory is bounded.
         if is_elsewhere && self.has_blob(digest) {
             taken.elsewhere_grew |= taken.elsewhere.insert(digest);
         } else {
@@ -33,7 +33,7 @@ impl Space {
         }
     }
 
-    /// Makes a torrent file stay as long as its blob. `false`: the blob is gone.
+    /// Makes a torrent file stay as long as its blob. Returns `false` if the blob is gone.
     pub(super) fn keep_with_blob(&self, torrent: FileName, blob: Digest) -> bool {
         let mut taken = self.taken.lock();
         let is_there = self.has_blob(blob);
@@ -43,11 +43,12 @@ impl Space {
         is_there
     }
 
-    /// Removes a file that is damaged or of no use, and what belongs to it.
+    /// Removes a file that is damaged or useless. If it is a blob, removes the blob's torrent files as well.
     pub(super) fn discard(&self, name: FileName) -> io::Result<()> {
         let path = self.folder.path(name);
         let gone = {
-            // The length must be that of the file that goes, as another thread can bring the blob anew at any time.
+            // The length must be that of the removed file. Another thread can store the blob anew at any time, so both are
+            // done under the lock.
             let mut taken = self.taken.lock();
             let length = fs::metadata(&path)?.len();
             let gone = self.take_away(&path)?;
@@ -58,15 +59,15 @@ impl Space {
         fs::remove_file(gone)
     }
 
-    /// Renames a file out of its place, which takes no time. The removal of a large file takes long, so it must not happen
-    /// under the lock.
+    /// Renames a file out of its place. The caller removes the file later, because removing a large file takes long and
+    /// must not happen under the lock.
     fn take_away(&self, path: &Path) -> io::Result<PathBuf> {
         let gone = self.folder.new_incoming();
         fs::rename(path, &gone)?;
         Ok(gone)
     }
 
-    /// Removes the torrent files of a blob that was removed, and tells the hook.
+    /// After a blob was removed, removes its torrent files and calls the hook.
     fn removed(&self, name: FileName) {
         if name.kind != FileKind::Blob {
             return;
@@ -87,10 +88,12 @@ impl Space {
         }
     }
 
-    /// Removes the file that comes first, or finds out which files come next. `false`: none.
+    /// Evicts the next candidate. If there is none, walks through the folder for new candidates. Returns `false` if that
+    /// finds none.
     pub(super) fn evict_one(&self) -> io::Result<bool> {
         let mut candidates = self.candidates.lock();
-        // Of those that are left, none may go before a blob that another host has since the walk.
+        // A blob that another host has got since the walk must go before the candidates of the group `Last`, so a new walk
+        // is needed.
         if candidates.last().is_some_and(|next| next.group == EvictionGroup::Last) && self.taken.lock().elsewhere_grew {
             candidates.clear();
         }
@@ -99,18 +102,19 @@ impl Space {
                 return Ok(true);
             }
         }
-        // This can show that there is room after all, because somebody removed files.
+        // The walk also corrects the sums. It can show that there is room after all, because someone removed files by hand.
         *candidates = self.candidates_now()?;
         Ok(!candidates.is_empty())
     }
 
-    /// Removes the file, unless it is in use, was used since it was found, or has become the last copy.
+    /// Evicts a candidate, unless it is in use, was used since the walk, or is a last copy now. Returns whether it was
+    /// evicted.
     fn evict(&self, candidate: &EvictionCandidate) -> io::Result<bool> {
         let FoundFile { name, length, used_at } = candidate.file;
         let path = self.folder.path(name);
         let unchanged = |metadata: fs::Metadata| metadata.modified().is_ok_and(|now| now == used_at);
         let gone = {
-            // A reader counts its use under the lock before it opens the file.
+            // Under the lock, because a reader registers its use under the same lock before it opens the file.
             let mut taken = self.taken.lock();
             let is_used = name.kind == FileKind::Blob && taken.in_use.contains_key(&name.digest);
             let group = EvictionGroup::of(name, used_at, SystemTime::now(), &taken.elsewhere);
@@ -128,7 +132,8 @@ impl Space {
         Ok(true)
     }
 
-    /// What goes next, the first one last. Corrects the sums if others removed files.
+    /// Walks through the folder. Returns the next files to evict; the first to go is the last of the list. Corrects the
+    /// sums, because someone may have removed files by hand.
     fn candidates_now(&self) -> io::Result<Vec<EvictionCandidate>> {
         let (changes, in_use, elsewhere, torrents) = {
             let mut taken = self.taken.lock();
@@ -138,9 +143,9 @@ impl Space {
         };
         let now = SystemTime::now();
         let (mut found, mut blobs) = (TakenSpace::default(), HashSet::new());
-        // The one that goes last is on the top.
+        // The top of the heap is the candidate that goes last.
         let mut first = BinaryHeap::new();
-        // Blobs come before their torrent files.
+        // The walk visits blobs before torrent files, so `blobs` is complete when the first torrent file comes.
         self.folder.walk(|FoundFile { name, length, used_at }| {
             found.add(name, length);
             let is_held = match name.kind {

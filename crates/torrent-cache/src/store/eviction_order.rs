@@ -1,8 +1,8 @@
-//! In which order files go when room is needed.
+//! The order in which files are evicted.
 //!
-//! A blob that another host of the network has as well can come back from there, so it goes first. A file that was not used
-//! for 30 days goes first, too: no blob stays for ever because no other host wanted it. Everything else comes after them.
-//! That includes blobs that are not shared, and small records, which only this host has.
+//! A blob that another host of the network has as well goes first, because this host can get it back from there. A file
+//! that was not used for 30 days goes first as well, so that no blob stays for ever only because no other host has it. All
+//! other files go after these. They include small records and blobs that are not shared, because only this host has them.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -13,15 +13,15 @@ use crate::digest::Digest;
 /// A file that was not used for so long goes first, even if no other host has it.
 const LONG_UNUSED: Duration = Duration::from_hours(30 * 24);
 
-/// Is called with a blob that was removed.
+/// The function that is called with a blob that was removed.
 pub(super) type RemovalHook = Box<dyn Fn(Digest) + Send + Sync>;
 
-/// Which files go before which.
+/// The groups of files. All files of `First` go before those of `Last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EvictionGroup {
-    /// Blobs that another host has as well, and what was not used for [`LONG_UNUSED`].
+    /// Blobs that another host has as well, and files that were not used for [`LONG_UNUSED`].
     First,
-    /// What is lost if it goes.
+    /// Files that this network loses when this host evicts them.
     Last,
 }
 
@@ -33,7 +33,7 @@ impl EvictionGroup {
     }
 }
 
-/// A file that a walk has found.
+/// A file that a walk has found, and that may be evicted.
 pub(super) struct EvictionCandidate {
     pub(super) group: EvictionGroup,
     pub(super) file: FoundFile,

@@ -15,10 +15,11 @@ use super::space::{Space, StoredBlob};
 use crate::content::{ContentName, ContentVerifier, WrongContent};
 use crate::digest::Digest;
 
-/// Bytes that are read and verified at once.
+/// The bytes that are read and verified at a time.
 const ADOPTED: usize = 256 * 1024;
 
-/// A file below `incoming/`. It is removed when it is dropped, unless it was placed.
+/// A file below `incoming/`. When this value is dropped, the file is removed, unless [`Self::place`] has moved it to its
+/// place.
 pub(super) struct IncomingFile {
     space: Arc<Space>,
     path: PathBuf,
@@ -31,7 +32,8 @@ pub(super) struct IncomingFile {
 }
 
 impl IncomingFile {
-    /// Makes the file, and room for the first of its `length` bytes. It is an error if there cannot be room for all.
+    /// Creates the file, and makes room for the first step of its `length` bytes. Fails if there cannot be room for all of
+    /// them.
     pub(super) fn create(space: &Arc<Space>, length: u64) -> io::Result<Self> {
         let announced = in_blocks(length);
         space.check_room(announced)?;
@@ -53,7 +55,7 @@ impl IncomingFile {
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let length = u64::try_from(bytes.len()).map_err(io::Error::other)?;
         self.make_room(in_blocks(self.written + length))?;
-        // At its position: a write that failed midway is overwritten by the next.
+        // Written at its position, so that the next write overwrites a write that failed midway.
         self.file.write_all_at(bytes, self.written)?;
         self.written += length;
         self.space.wrote(length);
@@ -65,7 +67,7 @@ impl IncomingFile {
         self.make_room(self.announced)
     }
 
-    /// Takes over the bytes up to this place, which the caller has written to the file.
+    /// Counts the bytes up to this place as written. The caller has written them to the file.
     fn adopt(&mut self, to: u64) {
         let length = to.saturating_sub(self.written);
         self.written += length;
@@ -79,7 +81,7 @@ impl IncomingFile {
         }
         self.space.check_share(blocks)?;
         let step = self.announced.saturating_sub(self.reserved).min(STEP).max(needed);
-        // The rest of the step can be missing at the end only.
+        // If there is no room for a whole step, room for the needed bytes is enough.
         let taken = match self.space.reserve(step) {
             Err(_) if step > needed => self.space.reserve(needed).map(|()| needed)?,
             reserved => reserved.map(|()| step)?,
@@ -100,7 +102,7 @@ impl IncomingFile {
 impl Drop for IncomingFile {
     fn drop(&mut self) {
         self.space.release(self.reserved, self.written);
-        // A rename can have happened although a later step failed.
+        // The file is gone if the rename happened and a later step failed.
         if let (false, Err(error)) = (self.is_placed, fs::remove_file(&self.path))
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -109,33 +111,34 @@ impl Drop for IncomingFile {
     }
 }
 
-/// A blob that is being written. Dropped before it is committed, it leaves nothing.
+/// A blob that is being written. If it is dropped before it is committed, nothing of it stays.
 pub struct IncomingBlob {
     file: IncomingFile,
     verifier: ContentVerifier,
 }
 
 impl IncomingBlob {
-    /// `length` is what the sender announces. It decides only for how much room is made at the start.
+    /// Begins to write a blob. `length` is what the sender announces, and decides only how much room is made at the start.
     pub(super) fn create(space: &Arc<Space>, name: &ContentName, length: Option<u64>) -> io::Result<Self> {
         let file = IncomingFile::create(space, length.unwrap_or(0))?;
         Ok(Self { file, verifier: ContentVerifier::new(name) })
     }
 
-    /// Writes bytes at the end, and takes them into account for what is verified. Makes more room if the announced length is exceeded. After an error
-    /// the blob is what it was before the call.
+    /// Writes bytes at the end, and verifies them. Makes more room if the announced length is exceeded. After an error the
+    /// blob is as it was before the call.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.append(bytes)?;
         self.verifier.update(bytes);
         Ok(())
     }
 
-    /// Makes room for all announced bytes, because they will be written to the file in any order.
+    /// Makes room for all announced bytes, because the caller will write them to the file in any order.
     pub fn reserve(&mut self) -> io::Result<()> {
         self.file.reserve()
     }
 
-    /// Verifies the bytes up to this place. The caller has written them to the file, and does not change them any more.
+    /// Verifies the bytes up to this place. The caller has written these bytes to the file, and must not change them any
+    /// more.
     pub fn adopt(&mut self, to: u64) -> io::Result<()> {
         let mut buffer = Vec::with_capacity(ADOPTED);
         while self.file.written < to {
@@ -149,45 +152,46 @@ impl IncomingBlob {
         Ok(())
     }
 
-    /// The file, for reads at a position below [`Self::written`] while it grows.
+    /// Returns the file, for reads at positions below [`Self::written`], also while it grows.
     pub fn file(&self) -> Arc<File> {
         Arc::clone(&self.file.file)
     }
 
-    /// Bytes that were appended.
+    /// Returns how many bytes were appended or adopted.
     pub fn written(&self) -> u64 {
         self.file.written
     }
 
-    /// The verifier as it is now: it knows exactly the first [`Self::written`] bytes.
+    /// Returns the verifier, which knows exactly the first [`Self::written`] bytes.
     pub fn verifier(&self) -> &ContentVerifier {
         &self.verifier
     }
 
-    /// Compares the bytes with the name. They may be trusted from then on, before they are safe on the disk.
+    /// Checks that the bytes are what the name says. From then on they can be served, although they are not safe on the
+    /// disk yet.
     pub fn verify(self) -> Result<VerifiedBlob, WrongContent> {
         Ok(VerifiedBlob { digest: self.verifier.finish()?, file: self.file })
     }
 
-    /// [`Self::verify`], then [`VerifiedBlob::commit`].
+    /// Calls [`Self::verify`], then [`VerifiedBlob::commit`].
     pub fn commit(self) -> Result<StoredBlob, CommitError> {
         Ok(self.verify()?.commit()?)
     }
 }
 
-/// A blob whose bytes are right, and which is not in its place yet.
+/// A blob whose bytes are right, but whose file is not in its place yet.
 pub struct VerifiedBlob {
     file: IncomingFile,
     digest: Digest,
 }
 
 impl VerifiedBlob {
-    /// The file, for reads at a position.
+    /// Returns the file, for reads at any position.
     pub fn file(&self) -> Arc<File> {
         Arc::clone(&self.file.file)
     }
 
-    /// Its digest.
+    /// Returns the digest of the bytes.
     pub fn digest(&self) -> Digest {
         self.digest
     }
@@ -197,17 +201,17 @@ impl VerifiedBlob {
         self.file.written
     }
 
-    /// Makes the blob one of the store: after this it is found, even after a loss of power.
+    /// Moves the blob to its place in the store. After this call the store has the blob, even after a loss of power.
     pub fn commit(self) -> io::Result<StoredBlob> {
         let (file, length) = (self.file(), self.length());
-        // In use before it is in its place, so that it is not evicted in between.
+        // The blob counts as in use before it is in its place, so that it is not evicted in between.
         let stored = self.file.space.placed_blob(self.digest, file, length);
         self.file.place(FileName { kind: FileKind::Blob, digest: self.digest })?;
         Ok(stored)
     }
 }
 
-/// A blob did not become one of the store, and left nothing.
+/// Why a blob was not stored. Nothing of it stays.
 #[derive(Debug, Error)]
 pub enum CommitError {
     /// The bytes are not what their name says.

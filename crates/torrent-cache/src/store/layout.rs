@@ -9,20 +9,20 @@ use std::time::SystemTime;
 
 use crate::digest::Digest;
 
-/// What is kept can be private, and other users of this host have not been asked for their credentials.
+/// Only the owner may read files, because they can be private: other users of this host have shown no credentials for them.
 pub(super) const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
-/// The rights of others than the owner.
+/// The permissions of all users but the owner.
 const OTHERS: u32 = 0o077;
 
-/// What a file of the store is.
+/// What a file of the store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum FileKind {
     Blob,
     Manifest,
     Tag,
     Delta,
-    /// That an upstream itself has delivered something.
+    /// A note that an upstream has delivered a blob or a manifest.
     Delivery,
     /// The torrent file of a blob that is shared.
     Torrent,
@@ -43,14 +43,14 @@ impl FileKind {
     }
 }
 
-/// The name of a file of the store. Only a kind and a digest name one, so that no text from outside is in a path.
+/// The name of a file of the store. It consists of a kind and a digest, so that no text from outside is in a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FileName {
     pub(super) kind: FileKind,
     pub(super) digest: Digest,
 }
 
-/// A file that a walk through the folder came by.
+/// A file that a walk through the folder has found.
 pub(super) struct FoundFile {
     pub(super) name: FileName,
     pub(super) length: u64,
@@ -83,13 +83,14 @@ impl StoreFolder {
         self.0.join(name.kind.folder()).join(prefix).join(hex)
     }
 
-    /// A path below `incoming/` that no other file has.
+    /// Returns a path below `incoming/` that no other file has.
     pub(super) fn new_incoming(&self) -> PathBuf {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         self.incoming().join(format!("{}.part", NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// Makes the folder itself. Those around it are not the store's own.
+    /// Makes the folder with [`FOLDER_MODE`]. Missing folders above it get the usual mode, because they are not the store's
+    /// own.
     pub(super) fn create_root(&self) -> io::Result<()> {
         if let Some(parent) = self.0.parent() {
             fs::create_dir_all(parent)?;
@@ -97,7 +98,7 @@ impl StoreFolder {
         make_folders(&self.0)
     }
 
-    /// Makes the folders that are always there.
+    /// Makes the folders inside that every store has.
     pub(super) fn create(&self) -> io::Result<()> {
         for kind in FileKind::ALL {
             make_folders(&self.0.join(kind.folder()))?;
@@ -105,7 +106,8 @@ impl StoreFolder {
         make_folders(&self.incoming())
     }
 
-    /// A folder in which other users of this host can look: one that an older version made, or somebody else.
+    /// Returns a folder whose contents other users of this host can see. An older version or another program may have made
+    /// it.
     pub(super) fn open_to_others(&self) -> io::Result<Option<PathBuf>> {
         let is_open = |path: &Path| Ok::<_, io::Error>(fs::metadata(path)?.permissions().mode() & OTHERS != 0);
         if !is_open(&self.0)? {
@@ -119,7 +121,7 @@ impl StoreFolder {
         Ok(None)
     }
 
-    /// Removes all files that a dead process was writing.
+    /// Removes all files that an earlier process did not finish.
     pub(super) fn remove_incoming(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.incoming())? {
             let entry = entry?;
@@ -132,7 +134,7 @@ impl StoreFolder {
         Ok(())
     }
 
-    /// Visits each file of the store. Returns the paths of what is in the folder and not of the store.
+    /// Visits each file of the store. Returns the paths of all other files in the folder.
     pub(super) fn walk(&self, mut visit: impl FnMut(FoundFile)) -> io::Result<Vec<PathBuf>> {
         let mut foreign = Vec::new();
         let own = ["lock", "incoming", "blobs", "manifests", "tags", "deltas", "deliveries", "torrents"];
@@ -170,12 +172,12 @@ impl StoreFolder {
     }
 }
 
-/// Makes a folder and those around it that are missing. One that is there keeps its mode.
+/// Makes a folder and the missing folders above it. A folder that exists keeps its mode.
 fn make_folders(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
 }
 
-/// Makes a folder. It is an error if it is there.
+/// Makes a folder. Fails if the folder exists.
 pub(super) fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(FOLDER_MODE).create(path)
 }
@@ -189,7 +191,7 @@ fn each_entry(folder: &Path, mut visit: impl FnMut(PathBuf, &str, &fs::DirEntry)
     Ok(())
 }
 
-/// Makes what was renamed into this folder, or made in it, survive a loss of power.
+/// Syncs a folder, so that files and folders that were made in it, or renamed into it, survive a loss of power.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

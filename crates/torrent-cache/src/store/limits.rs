@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Room for a file is made in steps of so many bytes, so that a length that is announced and never sent evicts little.
+/// Room for a file is made in steps of so many bytes, so that a sender that announces a length and sends nothing evicts
+/// little.
 pub(super) const STEP: u64 = 64 << 20;
 
 /// Bytes, or a share of the file system.
@@ -18,7 +19,7 @@ pub enum DiskShare {
 }
 
 impl DiskShare {
-    /// The bytes of a file system of `total` bytes.
+    /// Returns how many bytes this share of a file system of `total` bytes is.
     pub fn of(self, total: u64) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,
@@ -30,13 +31,13 @@ impl DiskShare {
 /// How much of its file system the store may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreLimits {
-    /// What the store may take at most.
+    /// The most that the store may take.
     pub quota: DiskShare,
-    /// What the store leaves free for others on the same file system.
+    /// What the store leaves free for other programs on the same file system.
     pub min_free: DiskShare,
 }
 
-/// A text is neither a number of bytes nor a percentage.
+/// The text is neither a number of bytes nor a percentage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("neither a number of bytes, such as 20G, nor a share of the disk, such as 80%")]
 pub struct NotADiskShare;
@@ -44,7 +45,7 @@ pub struct NotADiskShare;
 /// The letters after a number of bytes. Each is 1024 times the one before.
 const UNITS: [char; 4] = ['K', 'M', 'G', 'T'];
 
-/// `4096`, `512M`, `20G`, `20GiB`, `80%`.
+/// Reads texts such as `4096`, `512M`, `20G`, `20GiB` and `80%`.
 impl FromStr for DiskShare {
     type Err = NotADiskShare;
 
@@ -68,7 +69,7 @@ impl FromStr for DiskShare {
     }
 }
 
-/// In the largest unit that says it exactly.
+/// Writes the bytes in the largest unit that needs no fraction.
 impl fmt::Display for DiskShare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = match *self {

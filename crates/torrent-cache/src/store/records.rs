@@ -1,4 +1,5 @@
-//! Small files: manifests, what tags mean, which blob belongs to a URL, and which upstream has delivered what.
+//! Small files: manifests, the manifests that tags mean, the blobs of OSTree URLs, deliveries of upstreams, and torrent
+//! files.
 
 use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
@@ -8,7 +9,7 @@ use super::incoming::IncomingFile;
 use super::layout::{FileKind, FileName};
 use crate::digest::{Digest, DigestHasher};
 
-/// Bytes of a record at most. Registries refuse manifests above 4 MiB.
+/// The most bytes of a record. Registries refuse manifests above 4 MiB.
 const LONGEST: u64 = 16 << 20;
 
 /// A manifest as the upstream sent it.
@@ -16,16 +17,16 @@ const LONGEST: u64 = 16 << 20;
 pub struct CachedManifest {
     /// Its `Content-Type` at this upstream.
     pub media_type: String,
-    /// Its bytes, of which the digest is right.
+    /// Its bytes. Their digest was checked.
     pub bytes: Vec<u8>,
 }
 
-/// Content that an upstream itself has sent for one of its repositories, with the right digest.
+/// A blob or manifest that an upstream itself has sent for one of its repositories, with the right digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// The upstream.
     pub upstream: String,
-    /// The repository, or where an OSTree repository is on its server.
+    /// The repository, or the path of an OSTree repository on its server.
     pub repository: String,
     /// The blob or the manifest.
     pub digest: Digest,
@@ -40,7 +41,7 @@ pub struct StoredTorrent {
     pub file: Vec<u8>,
 }
 
-/// What decides which manifest a tag means.
+/// Everything that decides which manifest a tag means.
 #[derive(Clone, Copy, Debug)]
 pub struct TagKey<'a> {
     /// The registry.
@@ -53,11 +54,11 @@ pub struct TagKey<'a> {
     pub accept: &'a str,
 }
 
-/// For so many `Accept` of a tag its manifest is kept: those that were asked for last. What clients send must not make a
-/// file each.
+/// For how many `Accept` values of a tag the manifest is kept: for the last ones that were asked for. A file for each value
+/// would let clients fill the disk.
 const ACCEPTS: usize = 16;
 
-/// What a tag meant when the upstream was asked last.
+/// The manifest that a tag meant when the upstream was asked last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagEntry {
     /// The manifest.
@@ -69,7 +70,7 @@ pub struct TagEntry {
 }
 
 impl TagKey<'_> {
-    /// One file has what the tag means for all `Accept`.
+    /// Returns the name of the tag's file, which has a line for each `Accept`.
     fn name(&self) -> FileName {
         FileName { kind: FileKind::Tag, digest: digest_of(&[self.upstream, self.repository, self.tag]) }
     }
@@ -79,7 +80,8 @@ impl TagKey<'_> {
     }
 }
 
-/// What a tag means for one `Accept`, as a line: the digest of `Accept`, that of the manifest, the time, the media type.
+/// The manifest of a tag for one `Accept`, as a line: the digest of `Accept`, the digest of the manifest, the time, the
+/// media type.
 struct TagLine {
     accepted: Digest,
     entry: TagEntry,
@@ -101,20 +103,21 @@ impl TagLine {
 }
 
 impl Delivery {
-    /// A blob and a manifest of the same digest are two deliveries: only the latter has a media type.
+    /// Returns the name of a delivery's file. A blob and a manifest of one digest are two deliveries, because only
+    /// manifests have a media type.
     fn name(&self, kind: &str) -> FileName {
         let digest = digest_of(&[&self.upstream, &self.repository, kind, &self.digest.hex()]);
         FileName { kind: FileKind::Delivery, digest }
     }
 }
 
-/// What a delivery is of.
+/// The kinds of deliveries.
 const BLOB: &str = "blob";
 const MANIFEST: &str = "manifest";
 
 impl BlobStore {
-    /// Keeps a manifest that an upstream has delivered. An error of the kind `InvalidInput`: its digest or its media type
-    /// is wrong.
+    /// Stores a manifest that an upstream has delivered. An error of the kind `InvalidInput` means that its digest or its
+    /// media type is wrong.
     pub fn put_manifest(&self, delivery: &Delivery, manifest: &CachedManifest) -> io::Result<()> {
         if Digest::of(&manifest.bytes) != delivery.digest {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a manifest with another digest"));
@@ -124,8 +127,8 @@ impl BlobStore {
         self.put(delivery.name(MANIFEST), format!("{media_type}\n").as_bytes())
     }
 
-    /// A manifest, if this upstream has delivered it. This counts as a use of it. A damaged one is removed, and is not
-    /// there.
+    /// Returns a manifest, if this upstream has delivered it. The call counts as a use of the manifest. A damaged manifest
+    /// is removed, and the result is `None`.
     pub fn manifest(&self, delivery: &Delivery) -> io::Result<Option<CachedManifest>> {
         let media_type = self.read(delivery.name(MANIFEST), |record| {
             Some(std::str::from_utf8(record).ok()?.strip_suffix('\n')?.to_owned())
@@ -141,13 +144,13 @@ impl BlobStore {
         self.put(delivery.name(BLOB), b"\n")
     }
 
-    /// Whether this upstream has delivered this blob. Whether the store still has the blob is another matter.
+    /// Returns whether this upstream has delivered this blob. The blob itself may have been evicted since.
     pub fn is_delivered(&self, delivery: &Delivery) -> io::Result<bool> {
         Ok(self.read(delivery.name(BLOB), |record| (record == b"\n").then_some(()))?.is_some())
     }
 
-    /// Keeps what a tag means now. Of two calls for one tag at once, one can be lost: then the next client that asks with
-    /// that `Accept` makes a GET of a HEAD.
+    /// Stores which manifest a tag means now. If two calls for one tag run at the same time, one of them can be lost. The
+    /// next client that sends its `Accept` then costs one request to the upstream more.
     pub fn put_tag(&self, key: &TagKey<'_>, tag: &TagEntry) -> io::Result<()> {
         line(&tag.media_type)?;
         let newest = TagLine { accepted: key.accepted(), entry: tag.clone() };
@@ -156,30 +159,30 @@ impl BlobStore {
         self.put(key.name(), record.as_bytes())
     }
 
-    /// What a tag meant last.
+    /// Returns the manifest that a tag meant last.
     pub fn tag(&self, key: &TagKey<'_>) -> io::Result<Option<TagEntry>> {
         let accepted = key.accepted();
         Ok(self.tag_lines(key)?.into_iter().find(|line| line.accepted == accepted).map(|line| line.entry))
     }
 
-    /// The newest first.
+    /// Returns the lines of a tag, the newest first.
     fn tag_lines(&self, key: &TagKey<'_>) -> io::Result<Vec<TagLine>> {
         let read = |record: &[u8]| std::str::from_utf8(record).ok()?.lines().map(TagLine::read).collect();
         Ok(self.read(key.name(), read)?.unwrap_or_default())
     }
 
-    /// Keeps which blob an OSTree URL means.
+    /// Stores which blob an OSTree URL means.
     pub fn put_delta(&self, url: &str, digest: &Digest) -> io::Result<()> {
         self.put(delta_name(url), format!("{digest}\n").as_bytes())
     }
 
-    /// Which blob an OSTree URL means.
+    /// Returns which blob an OSTree URL means.
     pub fn delta(&self, url: &str) -> io::Result<Option<Digest>> {
         self.read(delta_name(url), |record| std::str::from_utf8(record).ok()?.trim_end().parse().ok())
     }
 
-    /// Keeps a torrent file by the name under which hosts share the blob, until the blob goes. Returns whether the blob is
-    /// still there; without it the torrent file is not kept.
+    /// Stores the torrent file of a blob by the key under which hosts share the blob. The file stays as long as the blob.
+    /// Returns whether the store still has the blob; if not, the torrent file is not stored.
     pub fn put_torrent(&self, key: &str, torrent: &StoredTorrent) -> io::Result<bool> {
         let (name, head) = (torrent_name(key), format!("{}\n", torrent.digest));
         self.put(name, &[head.as_bytes(), &torrent.file].concat())?;
@@ -190,12 +193,12 @@ impl BlobStore {
         Ok(is_kept)
     }
 
-    /// The torrent file that was kept under this name.
+    /// Returns the torrent file that was stored under this key.
     pub fn torrent(&self, key: &str) -> io::Result<Option<StoredTorrent>> {
         self.read(torrent_name(key), read_torrent)
     }
 
-    /// Visits all torrent files. Those for which `keep` returns `false` are removed, and those whose blob is gone.
+    /// Visits all torrent files. Removes a file if `keep` returns `false` for it, or if its blob is gone.
     pub fn torrents(&self, mut keep: impl FnMut(StoredTorrent) -> bool) -> io::Result<()> {
         let mut names = Vec::new();
         self.space.folder.walk(|file| {
@@ -224,25 +227,25 @@ impl BlobStore {
         file.place(name)
     }
 
-    /// Reads a record whole. One that `parse` does not understand is removed, so that it is fetched again.
+    /// Reads a whole record. A record that `parse` does not understand is removed, so that it is fetched again.
     fn read<T>(&self, name: FileName, parse: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
         let Some((file, _)) = self.space.open_file(name)? else { return Ok(None) };
         let mut record = Vec::new();
         file.take(LONGEST).read_to_end(&mut record)?;
         let parsed = parse(&record);
         if parsed.is_none() {
-            log::warn!("{}: damaged, removed", self.space.folder.path(name).display());
+            log::warn!("{}: the file was damaged, so it is removed", self.space.folder.path(name).display());
             self.space.discard(name)?;
         }
         Ok(parsed)
     }
 }
 
-/// The digest of a list of texts.
+/// Returns the digest of a list of texts.
 fn digest_of(parts: &[&str]) -> Digest {
     let mut hasher = DigestHasher::default();
     for part in parts {
-        // With its length before it, no part can reach into the next.
+        // The length before each part keeps two lists with the same joined text apart.
         hasher.update(format!("{}:", part.len()).as_bytes());
         hasher.update(part.as_bytes());
     }
@@ -264,7 +267,7 @@ fn delta_name(url: &str) -> FileName {
     FileName { kind: FileKind::Delta, digest: Digest::of(url.as_bytes()) }
 }
 
-/// A text that fits on one line.
+/// Returns the text if it fits on one line.
 fn line(text: &str) -> io::Result<&str> {
     let fits = !text.chars().any(char::is_control);
     fits.then_some(text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a media type of several lines"))

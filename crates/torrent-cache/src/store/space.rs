@@ -1,4 +1,4 @@
-//! What the store's files take of the disk, and what is in use.
+//! The room that the store's files take on the disk, and the blobs that are in use.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,7 +15,7 @@ use super::limits::{STEP, StoreLimits};
 use super::taken::{BlobUsers, TakenSpace};
 use crate::digest::Digest;
 
-/// A use is written to the disk if the last one that is there is at least as old.
+/// A use is written to the disk only if the last use on the disk is at least so old.
 const USE_GRANULARITY: Duration = Duration::from_hours(1);
 
 /// What the store holds.
@@ -40,12 +40,12 @@ pub struct StoredBlob {
 }
 
 impl StoredBlob {
-    /// The file, which stays readable even if somebody removes it from its folder. It is for reads at a position.
+    /// Returns the file, for reads at any position. It stays readable even if it is removed from its folder.
     pub fn file(&self) -> &Arc<File> {
         &self.file
     }
 
-    /// The digest that it has as the store's blob.
+    /// Returns the digest under which the store has the blob.
     pub fn digest(&self) -> Digest {
         self.in_use.digest
     }
@@ -55,18 +55,18 @@ impl StoredBlob {
         self.length
     }
 
-    /// Whether this process has seen that the bytes are right.
+    /// Returns whether this process has verified the bytes.
     pub fn is_verified(&self) -> bool {
         self.in_use.space.taken.lock().verified.contains(&self.in_use.digest)
     }
 
-    /// Notes that all bytes were read and are right.
+    /// Notes that this process has verified the bytes.
     pub fn verified(&self) {
         self.in_use.space.taken.lock().verified.insert(self.in_use.digest);
     }
 
-    /// Whether the bytes are right. Reads all of them, unless this process has done so before. A blob that is damaged, or that
-    /// cannot be read, is removed. Blocks.
+    /// Returns whether the bytes are right. Reads all of them, unless this process has verified them before. Removes a blob
+    /// that is damaged or cannot be read. Blocks.
     pub fn is_right(&self) -> io::Result<bool> {
         if self.is_verified() {
             return Ok(true);
@@ -79,7 +79,7 @@ impl StoredBlob {
         is_right
     }
 
-    /// Removes the blob, because its file turned out to be damaged. Blocks.
+    /// Removes the blob, because its file is damaged. Blocks.
     pub fn discard(&self) {
         let digest = self.in_use.digest;
         match self.in_use.space.discard(FileName { kind: FileKind::Blob, digest }) {
@@ -90,7 +90,7 @@ impl StoredBlob {
     }
 }
 
-/// Counts a reader of a blob, until it is dropped.
+/// Counts as one reader of a blob, until it is dropped.
 struct InUse {
     space: Arc<Space>,
     digest: Digest,
@@ -118,28 +118,29 @@ impl Drop for InUse {
 pub(super) struct Space {
     pub(super) folder: StoreFolder,
     limits: StoreLimits,
-    /// Threads that serve clients take this lock too, so no thread asks the disk for anything under it that takes time.
+    /// The lock of the sums. Threads that serve clients take it too, so no thread may hold it while it asks the disk for
+    /// anything slow.
     ///
-    /// Three renames are under it, because a file and its part of the sums must come and go in one step. Otherwise a
-    /// walk through the folder could meet a file that is not in the sums yet, or the other way round, and would correct
-    /// sums that are right. And a file that is about to be evicted could be opened after the check that no reader uses
-    /// it.
+    /// Three renames happen under the lock, because a file and its part of the sums must come and go in one step. Otherwise
+    /// a walk through the folder could see a file that is not in the sums, or miss a file that is, and would make right
+    /// sums wrong. The lock also keeps a reader from opening a file between the check that the file is not in use and its
+    /// eviction.
     pub(super) taken: Mutex<TakenSpace>,
-    /// What is evicted next, the first one last. Only a thread that evicts holds this lock.
+    /// The next files to evict; the first to go is the last of the list. Only a thread that evicts holds this lock.
     pub(super) candidates: Mutex<Vec<EvictionCandidate>>,
-    /// Is told of each blob that was removed.
+    /// The hook that is called with each removed blob.
     pub(super) on_removal: OnceLock<RemovalHook>,
 }
 
-/// Whether there is room.
+/// Whether there is room for a file.
 enum Room {
     Enough,
     AfterEviction,
-    /// Evicting all that can be evicted would not make enough room.
+    /// Evicting every file that is not in use would not make enough room.
     Never,
 }
 
-/// The file system at some moment, and what the sums were shortly before.
+/// The file system at one moment, and the sums shortly before.
 struct MeasuredDisk {
     disk: Disk,
     written: u64,
@@ -147,14 +148,14 @@ struct MeasuredDisk {
 }
 
 impl MeasuredDisk {
-    /// Whether files came or went since. Then the disk may have more room than was measured.
+    /// Returns whether files came or went since. If so, the disk may have more room than was measured.
     fn is_outdated(&self, taken: &TakenSpace) -> bool {
         self.changes != taken.changes
     }
 }
 
-/// Whether there is room for `bytes` more. What was written since the disk was measured counts as not on the disk yet, so
-/// that no two files get the same room.
+/// Decides whether there is room for `bytes` more. Bytes that were written since the disk was measured count as not written
+/// yet, because the measured free room still includes theirs.
 fn room(limits: StoreLimits, taken: &TakenSpace, measured: &MeasuredDisk, bytes: u64) -> Room {
     let MeasuredDisk { disk, written, .. } = measured;
     let quota = limits.quota.of(disk.total);
@@ -172,13 +173,17 @@ fn room(limits: StoreLimits, taken: &TakenSpace, measured: &MeasuredDisk, bytes:
 }
 
 impl Space {
-    /// Counts what is in the folder.
+    /// Counts the files in the folder.
     pub(super) fn open(folder: StoreFolder, limits: StoreLimits) -> io::Result<Self> {
         let mut taken = TakenSpace::default();
         let foreign = folder.walk(|file| taken.add(file.name, file.length))?;
         if let Some(first) = foreign.first() {
             let root = folder.root().display();
-            log::warn!("{root}: left alone {} files that are not of the store: {}, …", foreign.len(), first.display());
+            log::warn!(
+                "{root}: {} files are not of the store, and stay as they are: {}, …",
+                foreign.len(),
+                first.display()
+            );
             foreign.iter().for_each(|path| log::info!("not of the store: {}", path.display()));
         }
         Ok(Self { folder, limits, taken: Mutex::new(taken), candidates: Mutex::default(), on_removal: OnceLock::new() })
@@ -195,7 +200,7 @@ impl Space {
         self.taken.lock().evictions
     }
 
-    /// Opens a complete file and marks its use. `None`: there is none.
+    /// Opens a complete file and notes its use. Returns `None` if there is no such file.
     pub(super) fn open_file(&self, name: FileName) -> io::Result<Option<(File, u64)>> {
         let file = match File::open(self.folder.path(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -205,7 +210,7 @@ impl Space {
         if !metadata.is_file() {
             return Ok(None);
         }
-        // A time in the future comes from a clock that was wrong.
+        // A time in the future comes from a clock that was wrong, so it is replaced as well.
         let is_recent = SystemTime::now().duration_since(metadata.modified()?).is_ok_and(|age| age < USE_GRANULARITY);
         if !is_recent {
             file.set_modified(SystemTime::now())?;
@@ -213,9 +218,9 @@ impl Space {
         Ok(Some((file, metadata.len())))
     }
 
-    /// Opens a complete blob. It is not evicted while it is open.
+    /// Opens a complete blob, which is not evicted while it is open.
     pub(super) fn open_blob(self: &Arc<Self>, digest: Digest) -> io::Result<Option<StoredBlob>> {
-        // The use is counted first, so that the file is not evicted in between.
+        // The use is counted before the file is opened, so that the file is not evicted in between.
         let in_use = self.in_use(digest, 0);
         let Some((file, length)) = self.open_file(FileName { kind: FileKind::Blob, digest })? else { return Ok(None) };
         if let Some(users) = self.taken.lock().in_use.get_mut(&digest) {
@@ -224,7 +229,7 @@ impl Space {
         Ok(Some(StoredBlob { file: Arc::new(file), length, in_use: Arc::new(in_use) }))
     }
 
-    /// Whether there is a file of this blob.
+    /// Returns whether there is a file of this blob.
     pub(super) fn has_blob(&self, digest: Digest) -> bool {
         self.folder.path(FileName { kind: FileKind::Blob, digest }).is_file()
     }
@@ -235,7 +240,7 @@ impl Space {
         InUse { space: Arc::clone(self), digest }
     }
 
-    /// Whether there can be room for a file of so many bytes. Evicts nothing.
+    /// Checks that there can be room for a file of so many bytes. Evicts nothing.
     pub(super) fn check_room(&self, bytes: u64) -> io::Result<()> {
         self.check_share(bytes)?;
         loop {
@@ -249,17 +254,17 @@ impl Space {
         }
     }
 
-    /// One file takes at most half of the quota, so that it does not evict everything else. In a very small store it may
-    /// take more, up to 64 MiB.
+    /// Checks the size of one file: at most half of the quota, so that the file does not evict everything else. In a very
+    /// small store it may be larger, up to 64 MiB.
     pub(super) fn check_share(&self, bytes: u64) -> io::Result<()> {
         let quota = self.limits.quota.of(Disk::of(self.folder.root())?.total);
         if bytes > (quota / 2).max(STEP) {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "it would take more than half of the quota"));
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "the file would take more than half of the quota"));
         }
         Ok(())
     }
 
-    /// Takes `bytes` for a file that will be written, and evicts what has to go for it.
+    /// Reserves `bytes` for a file that will be written, and evicts other files if there is too little room.
     pub(super) fn reserve(&self, bytes: u64) -> io::Result<()> {
         let mut is_last_look = false;
         loop {
@@ -279,7 +284,7 @@ impl Space {
         }
     }
 
-    /// Asks the file system. That can take long on a disk that is busy or far away, so it is not done under the lock.
+    /// Measures the file system. This can take long on a disk that is busy or far away, so the lock is not held meanwhile.
     fn measure(&self) -> io::Result<MeasuredDisk> {
         let (written, changes) = {
             let taken = self.taken.lock();
@@ -288,21 +293,21 @@ impl Space {
         Ok(MeasuredDisk { disk: Disk::of(self.folder.root())?, written, changes })
     }
 
-    /// Notes that reserved bytes are on the disk now.
+    /// Notes that so many reserved bytes are on the disk now.
     pub(super) fn wrote(&self, bytes: u64) {
         let mut taken = self.taken.lock();
         taken.unwritten -= bytes;
         taken.written += bytes;
     }
 
-    /// Gives back what was reserved for a file, of which `written` bytes are on the disk.
+    /// Gives back the bytes that were reserved for a file. `written` of them are on the disk.
     pub(super) fn release(&self, reserved: u64, written: u64) {
         let mut taken = self.taken.lock();
         taken.reserved -= reserved;
         taken.unwritten -= reserved - written;
     }
 
-    /// Renames a synced file to its place, for good.
+    /// Renames a synced file to its place, and syncs the folder, so that the file survives a loss of power.
     pub(super) fn place(&self, from: &Path, name: FileName, length: u64) -> io::Result<()> {
         let path = self.folder.path(name);
         let Some(parent) = path.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
@@ -314,7 +319,8 @@ impl Space {
             }
         }
         {
-            // What is replaced must still be there at the rename. Two threads can bring the same blob at once.
+            // Under the lock, because two threads can store one blob at the same time, and the sums must lose the file that
+            // is replaced.
             let mut taken = self.taken.lock();
             let replaced = fs::metadata(&path).ok().map(|metadata| metadata.len());
             fs::rename(from, &path)?;
@@ -327,7 +333,7 @@ impl Space {
         sync_folder(parent)
     }
 
-    /// A blob that was just placed. `file` is open for writing, but only reads follow.
+    /// Returns a blob that is about to be placed, as in use. `file` is open for writing, but only reads follow.
     pub(super) fn placed_blob(self: &Arc<Self>, digest: Digest, file: Arc<File>, length: u64) -> StoredBlob {
         StoredBlob { file, length, in_use: Arc::new(self.in_use(digest, in_blocks(length))) }
     }
@@ -344,12 +350,12 @@ mod tests {
         let limits = StoreLimits { quota: DiskShare::Bytes(1000), min_free: DiskShare::Bytes(10) };
         let measured = MeasuredDisk { disk: Disk { total: 1000, free: 50 }, written: 7, changes: 0 };
         let enough = |taken: &TakenSpace, bytes| matches!(room(limits, taken, &measured, bytes), Room::Enough);
-        // A file of 20 bytes is reserved, and half of it is written after the disk was measured.
+        // A file of 20 bytes is reserved. After the disk was measured, 0, 10 or 20 bytes of it are written.
         for (unwritten, written) in [(20, 7), (10, 17), (0, 27)] {
             let taken = TakenSpace { reserved: 20, unwritten, written, ..TakenSpace::default() };
             assert!(enough(&taken, 20) && !enough(&taken, 21), "{unwritten} {written}");
         }
-        // What was written before is not free any more.
+        // The bytes of this file were written before the disk was measured, so they are not in its free room.
         let taken = TakenSpace { reserved: 20, written: 7, ..TakenSpace::default() };
         assert!(enough(&taken, 40) && !enough(&taken, 41));
     }

@@ -1,4 +1,4 @@
-//! The sums of a store, and what is in use.
+//! The sums of a store, and the blobs that are in use.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,16 +17,19 @@ pub(super) struct TakenSpace {
     /// Bytes of complete files.
     pub(super) stored: u64,
     pub(super) blobs: u64,
-    /// Counts what came and went, so that a walk knows whether its sums are about one moment.
+    /// Counts the files that came and went. A walk compares the count before and after it, because its sums are right only
+    /// if no file came or went meanwhile.
     pub(super) changes: u64,
-    /// Bytes that files in `incoming/` have or will have.
+    /// Bytes that are reserved for files in `incoming/`, written or not.
     pub(super) reserved: u64,
     /// The part of `reserved` that is not on the disk yet.
     pub(super) unwritten: u64,
-    /// Bytes that were noted as written since the store was opened. It tells what was written since the disk was measured.
+    /// Bytes that were written since the store was opened. The difference to an earlier value is what was written since the
+    /// disk was measured.
     pub(super) written: u64,
     pub(super) in_use: HashMap<Digest, BlobUsers>,
-    /// The blobs whose bytes this process has hashed. A disk can damage files that were right when they came.
+    /// The blobs whose bytes this process has verified. Blobs of an earlier process are not here, because a disk can damage
+    /// files.
     pub(super) verified: HashSet<Digest>,
     /// Files that were removed to make room.
     pub(super) evictions: u64,
@@ -34,8 +37,8 @@ pub(super) struct TakenSpace {
     pub(super) elsewhere: HashSet<Digest>,
     /// Whether a blob was added to `elsewhere` since the last walk for files to evict.
     pub(super) elsewhere_grew: bool,
-    /// The blob of each torrent file, by the torrent file's name. Those that this process has neither read nor written are
-    /// not here.
+    /// The blob of each torrent file, by the torrent file's name. It lacks the torrent files that this process has neither
+    /// read nor written.
     pub(super) torrents: HashMap<Digest, Digest>,
 }
 
@@ -66,7 +69,7 @@ impl TakenSpace {
         }
     }
 
-    /// The torrent files of a blob.
+    /// Returns the torrent files of a blob.
     pub(super) fn torrents_of(&self, blob: Digest) -> Vec<FileName> {
         let of_blob = self.torrents.iter().filter(|(_, digest)| **digest == blob);
         of_blob.map(|(digest, _)| FileName { kind: FileKind::Torrent, digest: *digest }).collect()

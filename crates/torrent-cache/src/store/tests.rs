@@ -27,7 +27,7 @@ fn open(folder: &TempDir, quota: u64) -> BlobStore {
     BlobStore::open(folder.path(), limits(quota)).unwrap()
 }
 
-/// A blob of one block.
+/// Returns a blob of one block.
 fn blob(seed: u8) -> (Digest, Vec<u8>) {
     let bytes = vec![seed; 4096];
     (Digest::of(&bytes), bytes)
@@ -49,7 +49,7 @@ fn path_of(folder: &TempDir, digest: &Digest) -> PathBuf {
     folder.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
 }
 
-/// Makes a blob's last use so many hours old.
+/// Sets a blob's last use to so many hours ago.
 fn age(folder: &TempDir, digest: &Digest, hours: u64) {
     let file = File::open(path_of(folder, digest)).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_hours(hours)).unwrap();
@@ -125,7 +125,7 @@ fn a_blob_that_is_not_committed_leaves_nothing_and_stays_readable() {
     let mut read = vec![0; 4096];
     spool.read_exact_at(&mut read, 0).unwrap();
     assert_eq!(read, bytes);
-    // Its room is free again.
+    // The room of the dropped blob is free again.
     drop(store.begin(&digest.into(), Some(2 * BLOCK)).unwrap());
 }
 
@@ -135,7 +135,7 @@ fn the_hash_so_far_is_of_what_was_written() {
     let store = open(&folder, BLOCK);
     let mut incoming = store.begin(&Digest::of(b"abc").into(), None).unwrap();
     incoming.append(b"abc").unwrap();
-    // Above the quota: nothing of it is written or hashed.
+    // These bytes exceed the quota, so none of them is written or hashed.
     assert_eq!(incoming.append(&[0; 5000]).unwrap_err().kind(), io::ErrorKind::StorageFull);
     assert_eq!((incoming.written(), incoming.verifier().clone().finish()), (3, Ok(Digest::of(b"abc"))));
     incoming.commit().unwrap();
@@ -152,7 +152,7 @@ fn the_blob_that_was_not_used_for_the_longest_time_is_evicted_first() {
     }
     put(&store, &d.1);
     assert_eq!([&a, &b, &c, &d].map(|blob| is_stored(&folder, &blob.0)), [true, false, true, true]);
-    // A use counts: now a is older than c.
+    // After this use of `c`, the last use of `a` is the oldest.
     assert!(store.find(&c.0).unwrap().is_some());
     put(&store, &b.1);
     assert_eq!([&a, &b, &c, &d].map(|blob| is_stored(&folder, &blob.0)), [false, true, true, true]);
@@ -160,7 +160,7 @@ fn the_blob_that_was_not_used_for_the_longest_time_is_evicted_first() {
     assert_eq!((usage.bytes, usage.blobs), (3 * BLOCK, 3));
 }
 
-/// Makes room for so many blocks.
+/// Evicts files until there is room for so many blocks.
 fn make_room(store: &BlobStore, blocks: u64) {
     drop(store.begin(&Digest::of(b"other").into(), Some(blocks * BLOCK)).unwrap());
 }
@@ -188,14 +188,15 @@ fn what_the_tracker_says_after_the_walk_counts() {
     blobs.iter().zip([50, 40, 30, 20]).for_each(|(digest, hours)| age(&folder, digest, hours));
     let there = || blobs.map(|digest| is_stored(&folder, &digest));
     store.set_elsewhere(blobs[2], true);
-    // The walk chooses the third, then the others in order. Then it becomes a last copy.
+    // The walk's candidates are the third and the fourth blob, and then the others in order of age. After the walk, the
+    // fourth becomes a last copy.
     store.set_elsewhere(blobs[3], true);
     make_room(&store, 1);
     assert_eq!(there(), [true, true, false, true]);
     store.set_elsewhere(blobs[3], false);
     make_room(&store, 2);
     assert_eq!(there(), [false, true, false, true]);
-    // The next of the walk is the second, but another host has the fourth now.
+    // The walk's next candidate is the second blob. The fourth goes before it, because another host has the fourth again.
     store.set_elsewhere(blobs[3], true);
     make_room(&store, 3);
     assert_eq!(there(), [false, true, false, false]);
@@ -215,7 +216,7 @@ fn a_last_copy_that_nobody_wants_does_not_stay_for_ever() {
     assert_eq!(blobs.map(|digest| is_stored(&folder, &digest)), [false, true, false]);
 }
 
-/// Notes which blobs the store says it has removed.
+/// Returns a list that grows with each blob that the store removes.
 fn removals(store: &BlobStore) -> Arc<Mutex<Vec<Digest>>> {
     let removed = Arc::<Mutex<Vec<Digest>>>::default();
     let seen = Arc::clone(&removed);
@@ -232,7 +233,7 @@ fn a_torrent_file_goes_with_its_blob_and_not_before() {
     let torrent = |digest| StoredTorrent { digest, file: b"file".to_vec() };
     let records = || files_below(&folder.path().join("torrents"));
     assert!(store.put_torrent("a", &torrent(a)).unwrap());
-    // It is the oldest file of all.
+    // The torrent file is the oldest file of all, but stays with its blob.
     File::open(&records()[0]).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
     age(&folder, &a, 5);
     age(&folder, &b, 9);
@@ -241,10 +242,10 @@ fn a_torrent_file_goes_with_its_blob_and_not_before() {
     make_room(&store, 3);
     assert_eq!((is_stored(&folder, &a), records().len(), &*removed.lock()), (false, 0, &vec![b, a]));
     assert_eq!(store.usage().unwrap().bytes, 0);
-    // Without its blob it is not kept.
+    // A torrent file whose blob is gone is not stored.
     assert!(!store.put_torrent("a", &torrent(a)).unwrap());
     assert_eq!((records().len(), store.usage().unwrap().bytes), (0, 0));
-    // A damaged blob goes the same way.
+    // A damaged blob takes its torrent files with it as well.
     let blob = put(&store, &blob(1).1);
     store.put_torrent("a", &torrent(a)).unwrap();
     store.put_torrent("other", &torrent(a)).unwrap();
@@ -282,7 +283,7 @@ fn the_next_process_keeps_torrent_files_that_it_has_visited() {
     assert!(store.torrent("a").unwrap().is_none() && !is_stored(&folder, &a));
 }
 
-/// What happens to a store of a few blobs.
+/// A step of the property test, with a few blobs.
 #[derive(Clone, Debug)]
 enum StoreStep {
     Put(u8),
@@ -332,7 +333,7 @@ proptest! {
                 StoreStep::Elsewhere(seed, is_elsewhere) => store.set_elsewhere(blob(seed).0, is_elsewhere),
                 StoreStep::Torrent(seed) => {
                     let torrent = StoredTorrent { digest: blob(seed).0, file: vec![seed] };
-                    // There can be no room for it.
+                    // This fails if there is no room for the torrent file.
                     let _kept = store.put_torrent(&seed.to_string(), &torrent);
                 }
                 StoreStep::Age(seed, hours) if is_stored(&folder, &blob(seed).0) => age(&folder, &blob(seed).0, hours),
@@ -344,7 +345,7 @@ proptest! {
             prop_assert!(blocks * BLOCK <= QUOTA, "{files:?}");
             prop_assert_eq!(store.usage().unwrap().bytes, blocks * BLOCK);
             prop_assert!(open.iter().all(|blob| is_stored(&folder, &blob.digest())));
-            // Each blob is there, or its removal was told. A torrent file is there only with its blob.
+            // Each blob is stored, or the hook was told of its removal. A torrent file is stored only with its blob.
             for digest in &placed {
                 prop_assert_eq!(is_stored(&folder, digest), !removed.lock().contains(digest));
             }
@@ -386,7 +387,7 @@ fn a_blob_that_is_read_is_not_evicted() {
     age(&folder, &a.0, 9);
     age(&folder, &b.0, 5);
     let reader = store.find(&a.0).unwrap().unwrap();
-    // The look-up made it the newest. Only the reader protects it now.
+    // The look-up has made `a` the newest blob. Here `a` becomes the oldest again, so only the reader protects it.
     age(&folder, &a.0, 9);
     let committed = put(&store, &c.1);
     assert_eq!([&a, &b, &c].map(|blob| is_stored(&folder, &blob.0)), [true, false, true]);
@@ -414,7 +415,7 @@ fn a_blob_is_not_evicted_if_it_came_into_use_after_it_was_chosen() {
     }
     put(&store, &d.1);
     assert!(!is_stored(&folder, &a.0));
-    // The use is not on the disk, as the last one is not an hour old.
+    // This use is not written to the disk, because the use on the disk is less than an hour old.
     let reader = store.find(&b.0).unwrap().unwrap();
     put(&store, &a.1);
     assert_eq!([&a, &b, &c, &d].map(|blob| is_stored(&folder, &blob.0)), [true, true, false, true]);
@@ -485,7 +486,7 @@ fn a_file_that_somebody_removed_is_not_counted_for_ever() {
     put(&store, &c.1);
     assert_eq!([&b, &c].map(|blob| is_stored(&folder, &blob.0)), [true, true]);
     assert_eq!(store.usage().unwrap().blobs, 2);
-    // Nor if no file is left.
+    // The sums are right again even if all files were removed by hand.
     [&b, &c].iter().for_each(|blob| fs::remove_file(path_of(&folder, &blob.0)).unwrap());
     put(&store, &a.1);
     assert_eq!(store.usage().unwrap().blobs, 1);
@@ -496,7 +497,7 @@ fn many_more_files_than_one_walk_remembers_are_evicted_in_order() {
     let folder = TempDir::new().unwrap();
     let store = open(&folder, 1 << 30);
     let digests: Vec<_> = (0..2500_u32).map(|number| Digest::of(&number.to_be_bytes())).collect();
-    // Put by hand, as the syncs of 2,500 commits take long.
+    // The test writes the files itself, because 2,500 commits with their syncs take long.
     for (number, digest) in (0..).zip(&digests) {
         fs::create_dir_all(path_of(&folder, digest).parent().unwrap()).unwrap();
         fs::write(path_of(&folder, digest), b"x").unwrap();
@@ -521,7 +522,7 @@ fn the_start_removes_what_was_incoming_and_leaves_alone_what_is_not_ours() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, b"mine").unwrap();
     }
-    // In the folder of another prefix, a digest is not ours.
+    // A digest in the folder of another prefix is not a file of the store.
     let misplaced = folder.path().join("blobs/sha256/ab").join("00".repeat(32));
     fs::write(&misplaced, b"mine").unwrap();
     fs::write(folder.path().join("incoming/7.part"), b"half").unwrap();
@@ -531,7 +532,7 @@ fn the_start_removes_what_was_incoming_and_leaves_alone_what_is_not_ours() {
     assert!(foreign.iter().chain([&misplaced]).all(|path| fs::read(path).unwrap() == b"mine"));
     assert_eq!(store.usage().unwrap().bytes, BLOCK);
     assert_eq!(content(&store.find(&digest).unwrap().unwrap()), bytes);
-    // Nor does eviction touch them.
+    // Eviction does not touch these files either.
     assert!(store.begin(&digest.into(), Some((1 << 20) - BLOCK + 1)).is_ok());
     assert!(!is_stored(&folder, &digest) && foreign.iter().all(|path| path.exists()));
 }
@@ -543,7 +544,7 @@ fn a_folder_that_is_not_a_store_keeps_its_incoming_files() {
     fs::write(folder.path().join("incoming/letter"), b"mine").unwrap();
     let fault = BlobStore::open(folder.path(), limits(1)).err().unwrap();
     assert!(matches!(fault, StoreFault::NotAStore(_)), "{fault}");
-    // Not at the second attempt either.
+    // The second attempt must fail as well: the first must not leave a lock file.
     assert!(matches!(BlobStore::open(folder.path(), limits(1)).err(), Some(StoreFault::NotAStore(_))));
     assert!(folder.path().join("incoming/letter").exists());
 }
@@ -578,7 +579,8 @@ fn manifests_are_kept_with_their_media_type() {
     assert_eq!(store.manifest(&here).unwrap(), None);
     store.put_manifest(&here, &manifest).unwrap();
     assert_eq!(store.manifest(&here).unwrap(), Some(manifest.clone()));
-    // Another upstream has it only once that one has delivered it, and with the media type of that one.
+    // For another upstream, the store has the manifest only after that upstream has delivered it, and with its own media
+    // type.
     let there = delivery("b", digest);
     assert_eq!(store.manifest(&there).unwrap(), None);
     store.put_manifest(&there, &cached("text/html", &bytes)).unwrap();
@@ -587,7 +589,7 @@ fn manifests_are_kept_with_their_media_type() {
     for wrong in [cached("a", b"other"), cached("a\nb", &bytes)] {
         assert_eq!(store.put_manifest(&here, &wrong).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
-    // Blobs and manifests are apart.
+    // A stored manifest is not a stored blob.
     assert!(store.find(&digest).unwrap().is_none());
 }
 
@@ -624,7 +626,7 @@ fn a_blob_is_an_upstreams_once_that_one_has_delivered_it() {
     assert!(!store.is_delivered(&here).unwrap());
     store.put_delivered(&here).unwrap();
     assert!(store.is_delivered(&here).unwrap());
-    // A manifest of this digest was not delivered.
+    // The delivery of a blob is not the delivery of a manifest of this digest.
     assert!(store.manifest(&here).unwrap().is_none());
     for other in &others {
         assert!(!store.is_delivered(other).unwrap(), "{other:?}");
@@ -670,10 +672,10 @@ fn tags_are_replaced_and_hostile_names_stay_inside() {
     for (number, key) in keys.iter().enumerate() {
         assert_eq!(store.tag(key).unwrap(), Some(entry(number, 2)), "{key:?}");
     }
-    // One file has all `Accept` of a tag.
+    // One file has all `Accept` values of a tag.
     assert_eq!(files_below(&inner.join("tags")).len(), 3 * texts.len() + 1);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    // What ends one part does not begin the next.
+    // The upstream `ur` without a repository is not the upstream `u` with the repository `r`.
     let near = TagKey { upstream: "ur", repository: "", tag: "t", accept: "a" };
     assert_eq!(store.tag(&near).unwrap(), None);
 }
@@ -691,7 +693,7 @@ fn a_tag_keeps_the_last_sixteen_accepts() {
     };
     for number in 0..100 {
         store.put_tag(&key(number), &entry(number)).unwrap();
-        // It is asked for again and again.
+        // The first `Accept` is stored again after each other one, so it stays among the last sixteen.
         store.put_tag(&key(0), &entry(0)).unwrap();
     }
     for number in 0..100 {
@@ -728,7 +730,7 @@ fn records_count_and_are_evicted_like_blobs() {
     assert_eq!((usage.bytes, usage.blobs), (2 * BLOCK, 0));
 }
 
-/// A file of zeros that takes no room on the disk, as the blob of a digest that is not its own.
+/// Makes a sparse file of zeros, which takes no room on the disk, as the blob of the digest of `name`.
 fn sparse(folder: &TempDir, name: &[u8], length: u64) -> Digest {
     let digest = Digest::of(name);
     fs::create_dir_all(path_of(folder, &digest).parent().unwrap()).unwrap();
@@ -759,7 +761,7 @@ fn one_blob_does_not_get_more_than_half_of_the_quota() {
     let digest = Digest::of(b"large");
     assert!(store.begin(&digest.into(), Some(100 << 20)).is_ok());
     assert_eq!(store.begin(&digest.into(), Some((100 << 20) + 1)).err().unwrap().kind(), io::ErrorKind::StorageFull);
-    // Nor without an announcement.
+    // Without an announced length, the blob gets no more than that either.
     let mut incoming = store.begin(&digest.into(), None).unwrap();
     let piece = vec![0; 50 << 20];
     incoming.append(&piece).unwrap();
