@@ -1,4 +1,4 @@
-//! `torrent-cache check`: a line for each thing that has to work, with a remedy for each that does not.
+//! `torrent-cache check` writes a line for each thing that has to work, and a remedy for each thing that does not work.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -16,15 +16,15 @@ use crate::store::{BlobStore, StoreFault};
 use crate::swarm_tracker::{SwarmAnnounce, SwarmTracker, TrackerError, TrackerOptions};
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, Redirects, UpstreamOrigin};
 
-/// So much has to fit into the storage.
+/// How many bytes must fit into the storage.
 const TRIAL: usize = 1 << 20;
 
-/// What a check found.
+/// The results of a check.
 #[derive(Debug, Default)]
 pub struct CheckReport {
-    /// The lines.
+    /// The lines to print.
     pub text: String,
-    /// Whether some of them tell of a failure.
+    /// Whether a line reports a failure.
     pub has_failures: bool,
 }
 
@@ -42,7 +42,7 @@ impl CheckReport {
     }
 }
 
-/// Checks what the settings name.
+/// Checks the upstreams, the storage, the ports and the tracker that the settings name.
 pub async fn check(config: &CacheConfig) -> CheckReport {
     let mut report = CheckReport::default();
     let client = FetchClient::new(Arc::clone(&config.upstreams), config.fetch.clone());
@@ -115,10 +115,11 @@ fn port(listen: SocketAddr, has_tls: bool) -> Result<String, String> {
     }
 }
 
-/// Whether the tracker takes announces, and whether it tells of torrents: as the cache asks it.
+/// Checks whether the tracker accepts an announce, and whether the server of torrent files answers. Both are asked as
+/// the cache asks them.
 async fn of_tracker(config: &CacheConfig) -> (Result<String, String>, Result<String, String>) {
     let swarm = &config.swarm;
-    // The announce is one that leaves a torrent, so the tracker lists neither the torrent nor this port.
+    // The announce has the event `stopped`, so the tracker lists neither the torrent nor this port.
     let (peer_id, port) = (PeerId(*b"-TC0010-check0000000"), NonZeroU16::new(*swarm.ports.start()));
     let tracker = SwarmTracker::new(TrackerOptions {
         announce: swarm.tracker.clone(),
@@ -169,8 +170,8 @@ fn torrent_ports(config: &CacheConfig) -> Result<String, String> {
     let free = ports.clone().filter(|port| TcpListener::bind(SocketAddr::new(any, *port)).is_ok()).count();
     match free {
         0 => Err(
-            "all are in use, so other hosts cannot reach this one\n        give free ones with TORRENT_FIRST_PORT and \
-                  TORRENT_LAST_PORT, or end what uses them, unless it is the cache of this host"
+            "all are in use, so other hosts cannot reach this host\n        give free ports with TORRENT_FIRST_PORT and \
+                  TORRENT_LAST_PORT, or end the programs that use them; if a cache already runs on this host, all is well"
                 .to_owned(),
         ),
         free => Ok(format!("{free} of {} free; {hint}", ports.count())),

@@ -1,4 +1,4 @@
-//! Who may have what.
+//! Which clients may read what.
 
 use std::path::PathBuf;
 use std::time::Duration;

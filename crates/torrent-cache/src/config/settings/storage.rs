@@ -1,4 +1,4 @@
-//! What is kept on disk.
+//! What the cache keeps on disk.
 
 use std::path::PathBuf;
 use std::time::Duration;

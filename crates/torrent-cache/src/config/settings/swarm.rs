@@ -1,4 +1,4 @@
-//! The other hosts of the network.
+//! Sharing with the other hosts of the network.
 
 use ::settings::values::{list, value, whole};
 use ::settings::{Flag, Is, Setting, Takes, Unset};

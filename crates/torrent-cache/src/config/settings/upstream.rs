@@ -1,4 +1,4 @@
-//! Which servers are asked.
+//! Which servers the cache fetches from.
 
 use std::path::PathBuf;
 use std::time::Duration;
