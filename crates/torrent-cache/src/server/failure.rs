@@ -15,7 +15,7 @@ use crate::registry::errors::{RegistryError, RegistryErrorKind};
 use crate::registry::path::PathRefusal;
 use crate::upstream::{FetchError, FetchFault, RetryAfter};
 
-/// Seconds that clients are asked to wait if an upstream wants fewer requests and does not say for how long.
+/// How many seconds clients shall wait after a 429 of an upstream that sends no `Retry-After`.
 const WAIT_UNKNOWN: u64 = 60;
 
 /// Why a request does not get what it asks for.
