@@ -36,7 +36,7 @@ impl fmt::Display for RepositoryName {
 /// The text does not follow the specification's grammar of repository names, or is longer than 255 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "a repository name has at most 255 bytes: lower-case letters and digits, joined by one '.', one or two '_', or '-', in parts with '/' between them"
+    "a repository name has at most 255 bytes and consists of parts with '/' between them; a part has lower-case letters and digits, joined by '.', '_', '__' or hyphens"
 )]
 pub struct NotARepositoryName;
 

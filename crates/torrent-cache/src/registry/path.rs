@@ -92,7 +92,7 @@ pub enum PathRefusal {
     /// The path belongs to a push.
     #[error("this cache only reads; push to the registry itself")]
     Upload,
-    /// The path is that of the list of all repositories.
+    /// The path asks for the list of all repositories.
     #[error("this cache does not list repositories; ask the registry itself")]
     Catalog,
     /// The specification does not have this path.
