@@ -160,9 +160,7 @@ fn landed_line(length: u64, seconds: f64, from_peers: u64, received: u64, origin
 fn place(reply: &FetchReply, asked: u64, at: &UpstreamPath) -> Result<(u64, Option<u64>), UpstreamFault> {
     let wrong = |fault| UpstreamFault::Fetch(FetchError { server: at.origin.to_string(), fault });
     match reply.status.as_u16() {
-        200 | 206 if reply.is_encoded() => {
-            Err(wrong(FetchFault::Head("the body has a Content-Encoding".to_owned())))
-        }
+        200 | 206 if reply.is_encoded() => Err(wrong(FetchFault::Head("the body has a Content-Encoding".to_owned()))),
         200 => Ok((0, reply.content_length())),
         206 if asked > 0 => {
             let range = reply.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());

@@ -117,9 +117,7 @@ impl FetchError {
             FetchFault::Status(status, _) => format!("{server} answered the cache with status {status}; try again"),
             FetchFault::Request(_) => format!("the cache cannot send this request to {server}"),
             FetchFault::Token(_) | FetchFault::Credentials(_) => {
-                format!(
-                    "the cache's own credentials for {server} do not work; the log of the cache says why"
-                )
+                format!("the cache's own credentials for {server} do not work; the log of the cache says why")
             }
         }
     }
