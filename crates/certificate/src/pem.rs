@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use thiserror::Error;
 
-/// A certificate with its chain and its key. The key is known to belong to the certificate.
+/// A certificate with its chain and its key. A key that belongs to another certificate is refused.
 #[derive(Clone)]
 pub struct Certificate(pub(crate) Arc<CertifiedKey>);
 

@@ -216,7 +216,10 @@ impl Authorization {
         let AccessSubject { repository, digest, .. } = subject;
         match self.kept.was_public(subject, Instant::now()) {
             Some(age) => {
-                log::warn!("{error}; {digest} of {repository} is served, as it was public {} s ago", age.as_secs());
+                log::warn!(
+                    "{error}; {digest} of {repository} is served, because it was public {} s ago",
+                    age.as_secs()
+                );
                 Permission::Granted
             }
             None => Permission::Unknown(error),
@@ -243,7 +246,7 @@ impl PermissionProbe {
                 let range = reply.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
                 range.and_then(content_range).and_then(|(_, length)| length)
             }
-            // An empty blob has no first byte, so 416 is its grant.
+            // An empty blob has no first byte, so a server that grants it answers 416.
             (Self::FirstByte, 416) => return subject.length == Some(0),
             _ => return false,
         };

@@ -76,11 +76,13 @@ async fn upstream(authorization: &Authorization, origin: &UpstreamOrigin, is_own
     match reply.status.as_u16() {
         200 if is_own => Ok("answers with the login of REGISTRY_AUTH_FILE, or needs none".to_owned()),
         200 => Ok("answers, and needs no login".to_owned()),
-        401 if is_own && is_basic => Err("does not accept what REGISTRY_AUTH_FILE has for it\n        \
+        401 if is_own && is_basic => Err("does not accept the login in REGISTRY_AUTH_FILE\n        \
              log in again with docker login, or look whether the file names this host and port"
             .to_owned()),
         401 => Ok("answers, and wants a login or a token for each repository".to_owned()),
-        status @ 500.. => Err(format!("answers with status {status}\n        look at its own log, or try again later")),
+        status @ 500.. => {
+            Err(format!("answers with status {status}\n        look at the log of this server, or try again later"))
+        }
         status => Ok(format!("answers with status {status} to /v2/: no registry, perhaps a server of files")),
     }
 }
@@ -105,7 +107,7 @@ fn storage(config: &CacheConfig) -> Result<String, String> {
 }
 
 fn port(listen: SocketAddr, has_tls: bool) -> Result<String, String> {
-    let speaks = if has_tls { "http and https" } else { "http only, as CERTFILE and PRIVATEKEY name no files" };
+    let speaks = if has_tls { "http and https" } else { "http only, because CERTFILE and PRIVATEKEY name no files" };
     match TcpListener::bind(listen) {
         Ok(_) => Ok(format!("free, for {speaks}")),
         Err(_) if healthcheck(reachable(listen)).is_ok() => Ok("in use by a torrent-cache that runs".to_owned()),
@@ -145,7 +147,7 @@ async fn of_tracker(config: &CacheConfig) -> (Result<String, String>, Result<Str
     let told = |result: Result<(), TrackerError>, answers: &str| match result {
         Ok(()) => Ok(answers.to_owned()),
         Err(error) if !swarm.is_given && error.fault.is_down() => {
-            Ok("not reached, but this is the default: this cache works alone".to_owned())
+            Ok("not reached; no tracker is set, so this cache works alone".to_owned())
         }
         Err(error) => Err(match error.remedy() {
             Some(remedy) => format!("{}\n        {remedy}", error.fault),
@@ -153,8 +155,8 @@ async fn of_tracker(config: &CacheConfig) -> (Result<String, String>, Result<Str
         }),
     };
     let token = match swarm.token {
-        Some(_) => "tells of torrents, and accepts TORRENTS_TOKEN",
-        None => "tells of torrents, and wants no token",
+        Some(_) => "answers requests for torrent files, and accepts TORRENTS_TOKEN",
+        None => "answers requests for torrent files, and wants no token",
     };
     (told(announced.map(drop), "takes announces"), told(torrents, token))
 }
@@ -162,7 +164,7 @@ async fn of_tracker(config: &CacheConfig) -> (Result<String, String>, Result<Str
 fn torrent_ports(config: &CacheConfig) -> Result<String, String> {
     let ports = config.swarm.ports.clone();
     let hint = format!(
-        "open them for TCP from the other hosts; in a container publish them as they are, -p {0}-{1}:{0}-{1}",
+        "open them for TCP from the other hosts; in a container publish them unchanged with -p {0}-{1}:{0}-{1}",
         ports.start(),
         ports.end()
     );

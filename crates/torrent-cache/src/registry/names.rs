@@ -36,7 +36,8 @@ impl fmt::Display for RepositoryName {
 /// The text does not follow the specification's grammar of repository names, or is longer than 255 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "a repository name has at most 255 bytes and consists of parts with '/' between them; a part has lower-case letters and digits, joined by '.', '_', '__' or hyphens"
+    "a repository name has at most 255 bytes and consists of parts with '/' between them; a part has \
+     lower-case letters and digits, joined by '.', '_', '__' or hyphens"
 )]
 pub struct NotARepositoryName;
 
@@ -49,7 +50,7 @@ impl FromStr for RepositoryName {
     }
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+/// Whether the text matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_component(text: &str) -> bool {
     let is_letter = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = text.as_bytes();
@@ -142,13 +143,13 @@ fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// `[a-z0-9]+([+._-][a-z0-9]+)*`
+/// Whether the text matches `[a-z0-9]+([+._-][a-z0-9]+)*`.
 fn is_algorithm(text: &str) -> bool {
     text.split(['+', '.', '_', '-'])
         .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()))
 }
 
-/// `[a-zA-Z0-9=_-]+`
+/// Whether the text matches `[a-zA-Z0-9=_-]+`.
 fn is_encoded(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'_' | b'-'))
 }

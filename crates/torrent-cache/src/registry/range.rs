@@ -93,12 +93,12 @@ impl RequestedRange {
 }
 
 impl BlobPart {
-    /// The first byte, counted from 0.
+    /// Returns the first byte, counted from 0.
     pub fn first(&self) -> u64 {
         self.first
     }
 
-    /// The last byte.
+    /// Returns the last byte, counted from 0.
     pub fn last(&self) -> u64 {
         self.last
     }

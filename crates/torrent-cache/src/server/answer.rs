@@ -1,4 +1,4 @@
-//! From a request to its handler.
+//! Sends each request to its handler, counts it and logs it.
 
 use std::sync::Arc;
 

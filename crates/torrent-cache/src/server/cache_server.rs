@@ -193,7 +193,7 @@ fn share(config: &CacheConfig, store: &BlobStore) -> Option<Arc<Sharing>> {
     };
     match Sharing::start(options, store, tracker) {
         Ok(sharing) => {
-            log::info!("other hosts reach this one on port {} to share blobs", sharing.port());
+            log::info!("this host shares blobs with other hosts on port {}", sharing.port());
             Some(sharing)
         }
         Err(error) => {

@@ -1,4 +1,4 @@
-//! What a handler knows of a request.
+//! A client's request as the handlers see it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -34,7 +34,7 @@ pub(super) struct ClientRequest {
 #[derive(Clone, Debug)]
 pub(super) struct UpstreamPath {
     pub(super) origin: UpstreamOrigin,
-    /// The repository that a token is for; empty if there is none.
+    /// The repository for which a token is valid; empty if there is no repository, as with OSTree.
     pub(super) repository: String,
     /// The path and the query, as they go upstream.
     pub(super) path: String,

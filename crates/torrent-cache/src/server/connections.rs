@@ -1,4 +1,5 @@
-//! A worker: a thread with its own event loop, which accepts connections of the common port and serves them.
+//! A worker is a thread with its own event loop. It accepts connections on the port that all workers share, and serves
+//! them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,7 +26,7 @@ use super::context::CacheContext;
 use super::counted_connection::{AddressShares, CountedConnection};
 use super::stream::{ClientStream, ConnectionActivity};
 
-/// What a TLS connection begins with: a record that is a handshake (RFC 8446, section 5.1).
+/// The first byte of a TLS connection: the type of a handshake record (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 /// The pause when no connection can be accepted, usually because descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -44,7 +45,7 @@ const LOCAL_CONGESTION_CONTROL: &str = "reno";
 /// Makes the log say only once that a client tried https in vain.
 static TOLD: Once = Once::new();
 
-/// What a worker serves with.
+/// What a worker needs to serve.
 pub(super) struct WorkerOptions {
     pub(super) context: Arc<CacheContext>,
     pub(super) tls: Option<Arc<TlsServer>>,
@@ -91,7 +92,7 @@ async fn accept(listener: &TcpListener, options: &Rc<WorkerOptions>, serve: &Ser
             Ok((socket, address)) => {
                 let (options, serve) = (Rc::clone(options), Rc::clone(serve));
                 let Some(open) = CountedConnection::of(address.ip(), &options.context, &options.shares, permit) else {
-                    log::debug!("closed a connection of {}, because this address has too many", address.ip());
+                    log::debug!("closed a new connection of {}, because this address has too many", address.ip());
                     continue;
                 };
                 options.tasks.clone().spawn_local(async move {
@@ -123,7 +124,7 @@ async fn connection(socket: TcpStream, address: SocketAddr, options: &WorkerOpti
     };
     match opened {
         Ok(socket) => serve(ClientStream::new(socket, limit), address).await,
-        Err(error) => log::debug!("the connection of {} did not begin: {error}", address.ip()),
+        Err(error) => log::debug!("the connection of {} ended before a request: {error}", address.ip()),
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) enum RequestFailure {
 }
 
 impl RequestFailure {
-    /// The upstream refuses the request.
+    /// Makes the failure for an upstream's refusal.
     pub(super) fn denied(at: &UpstreamPath, denial: UpstreamDenial) -> Self {
         Self::Denied { at: Box::new(at.clone()), denial: Box::new(denial) }
     }
@@ -126,7 +126,10 @@ impl RequestFailure {
             Self::Denied { at, denial } => {
                 let server = &at.origin;
                 match denial.status.as_u16() {
-                    401 => Error::new(Kind::Unauthorized, format!("{server} wants a login for this; log in to it")),
+                    401 => Error::new(
+                        Kind::Unauthorized,
+                        format!("{server} wants a login for this; log in to this server"),
+                    ),
                     403 => Error::new(Kind::Denied, format!("{server} does not let this user read this")),
                     _ => Error::new(unknown(&at.path), format!("{server} has nothing with this name")),
                 }
@@ -143,9 +146,10 @@ impl RequestFailure {
                 FlightFault::Disk(_) | FlightFault::Damaged | FlightFault::Abandoned => {
                     Error::new(Kind::Internal, "the cache could not finish this; try again")
                 }
-                FlightFault::TooMany => {
-                    Error::new(Kind::Busy, "the cache fetches as many blobs as it can at once; try again later")
-                }
+                FlightFault::TooMany => Error::new(
+                    Kind::Busy,
+                    "the cache already fetches the most blobs that it can fetch at once; try again later",
+                ),
                 FlightFault::Silent => Error::new(Kind::UpstreamLate, "the upstream did not answer; try again"),
                 fault => Error::new(Kind::UpstreamWrong, format!("{fault}; try again")),
             },

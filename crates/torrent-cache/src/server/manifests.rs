@@ -150,7 +150,7 @@ fn is_schema_1(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
 }
 
-/// Fetches a manifest, verifies it and keeps it. A manifest of schema 1 is passed on without this. Clients that send
+/// Fetches a manifest, verifies it and keeps it. A manifest of schema 1 is neither verified nor kept. Clients that send
 /// the same request with the same credentials share one fetch.
 async fn fetch(
     context: &Arc<CacheContext>,

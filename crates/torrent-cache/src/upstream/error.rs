@@ -105,7 +105,8 @@ impl FetchError {
                 "{server} has a private address; the operator of the cache can allow its host by adding it to UPSTREAMS"
             ),
             FetchFault::Tls(_) => format!(
-                "the cache cannot set up TLS with {server}; check the server's certificate and the authorities that the cache trusts"
+                "the cache cannot set up TLS with {server}; check the server's certificate and the authorities that \
+                 the cache trusts"
             ),
             FetchFault::HeadTimeout(_) | FetchFault::Stalled(_) => {
                 format!("{server} did not answer the cache in time; try again")

@@ -20,8 +20,8 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
     !(is_special || ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_documentation())
 }
 
-/// Whether this IPv6 address is public. The public internet has only `2000::/3`, and `2001:db8::/32` in it is for
-/// documentation.
+/// Whether this IPv6 address is public. Only `2000::/3` is assigned to the public internet. Within it, `2001:db8::/32`
+/// is for documentation.
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let [a, b, ..] = ip.segments();
     (0x2000..0x4000).contains(&a) && (a, b) != (0x2001, 0x0db8)

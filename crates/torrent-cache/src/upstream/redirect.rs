@@ -28,7 +28,7 @@ pub enum RedirectFault {
     #[error("a redirect to a URL with a user name or password")]
     Login,
     /// Another host redirects to a listed host, but to a port that is not listed.
-    #[error("a redirect to a port of a listed host that is not listed")]
+    #[error("a redirect to an unlisted port of a listed host")]
     Port,
 }
 

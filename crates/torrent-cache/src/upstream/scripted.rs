@@ -35,7 +35,7 @@ pub(crate) enum Act {
     Stall(Arc<Notify>),
     /// Ends the connection. Over TLS, sends `close_notify` first.
     Close,
-    /// Ends the connection. Over TLS, sends no `close_notify`, as an attacker who cuts the connection.
+    /// Ends the connection. Over TLS, sends no `close_notify`, just as if an attacker had cut the connection.
     Drop,
 }
 
